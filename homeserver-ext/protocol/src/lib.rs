@@ -1,0 +1,8 @@
+//! The native protocol of Causeway: what two independent implementations must agree on.
+//!
+//! No secrets, no I/O, no async. `docs/protocol.md` is the text that this crate is.
+
+pub mod api;
+pub mod device;
+pub mod envelope;
+pub mod ids;
