@@ -1,0 +1,4 @@
+//! The bridge crate's integration tests, one binary.
+#![cfg(test)]
+
+mod workspace;
