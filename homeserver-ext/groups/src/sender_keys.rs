@@ -1,0 +1,55 @@
+//! Sender Keys, suites 1 and 2 (protocol §4): one chain per sending device, known to all members.
+//!
+//! ```text
+//!            root                 child_b = HMAC(node, b)
+//!           /    \                leaf i  = message key i
+//!         n0      n1              using leaf i replaces its ancestor by the co-path siblings,
+//!        /  \    /  \             so what was used is gone and what is ahead costs ≤ 20 HMACs,
+//!       m0  m1  m2  m3            however far ahead it is
+//! ```
+//! Nothing here knows a roster, a database or a network: which chain may speak is judged by
+//! `causeway_protocol`, and where chains are kept is the machine's affair.
+
+pub mod chain;
+pub mod distribution;
+pub mod message;
+mod tree;
+
+pub use chain::{HeldChain, OwnChain, SealError};
+pub use distribution::{BadNodes, Distribution};
+pub use message::{Context, OpenError, Opened, Verified, Wire};
+pub use tree::{Node, Seed};
+
+/// Messages that one chain can carry.
+pub const CHAIN_LENGTH: u32 = 1 << tree::DEPTH;
+
+/// Longest plaintext that is sealed: 64 KiB.
+pub const MAX_PLAINTEXT: usize = 64 * 1024;
+
+/// How messages of a chain are encrypted; all suites have the tree of depth 10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Suite {
+    /// Suite 1, AES-256-GCM.
+    Aes256Gcm,
+    /// Suite 2, ChaCha20-Poly1305.
+    ChaCha20Poly1305,
+}
+
+impl Suite {
+    /// The suite of this number; `None` for one that is not built.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Aes256Gcm),
+            2 => Some(Self::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
+    /// Its number in ops, distributions and messages.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Aes256Gcm => 1,
+            Self::ChaCha20Poly1305 => 2,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The two sides of a chain: the sender's, which only moves on, and a receiver's, which spends
+//! each index once, in any order.
+
+use causeway_protocol::ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    BadNodes, CHAIN_LENGTH, Distribution, Suite, message,
+    tree::{Node, Puncture, Seed, Tree},
+};
+
+/// Encoding of stored chains; another one is refused.
+const STORED_VERSION: u8 = 1;
+
+/// Why nothing was sealed; the chain did not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Split it, or send it as media.
+    #[error("plaintext of {0} bytes, at most {1} fit")]
+    TooLong(usize, usize),
+    /// Make a new chain.
+    #[error("the chain has carried its 1,024 messages")]
+    Ended,
+}
+
+/// `H("cg/sk/v2/chain\0\0" ‖ suite ‖ group ‖ sender ‖ be32 epoch ‖ sign_pk ‖ rand16)`.
+pub fn chain_id(
+    suite: Suite,
+    group: &GroupId,
+    sender: &DeviceId,
+    epoch: Epoch,
+    sign_pk: &[u8; 32],
+    rand: &[u8; 16],
+) -> ChainId {
+    let hash = Sha256::new()
+        .chain_update(b"cg/sk/v2/chain\0\0")
+        .chain_update([suite.number()])
+        .chain_update(group)
+        .chain_update(sender)
+        .chain_update(epoch.0.to_be_bytes())
+        .chain_update(sign_pk)
+        .chain_update(rand)
+        .finalize();
+    ChainId::new(hash.into())
+}
+
+/// What a new chain is made of: 80 bytes that nobody else knows.
+pub struct ChainSecrets {
+    /// Root of the tree.
+    pub root: Seed,
+    /// Seed of the chain's signing key.
+    pub signing: Zeroizing<[u8; 32]>,
+    /// Part of the chain's name.
+    pub rand: [u8; 16],
+}
+
+/// A chain of this device's own.
+pub struct OwnChain {
+    suite: Suite,
+    group: GroupId,
+    sender: DeviceId,
+    epoch: Epoch,
+    rand: [u8; 16],
+    created: Timestamp,
+    id: ChainId,
+    signing: SigningKey,
+    tree: Tree,
+}
+
+impl OwnChain {
+    /// Begins a chain in `epoch`.
+    pub fn new(
+        suite: Suite,
+        group: GroupId,
+        sender: DeviceId,
+        epoch: Epoch,
+        created: Timestamp,
+        secrets: ChainSecrets,
+    ) -> Self {
+        let signing = SigningKey::from_bytes(&secrets.signing);
+        let sign_pk = signing.verifying_key().to_bytes();
+        let id = chain_id(suite, &group, &sender, epoch, &sign_pk, &secrets.rand);
+        let (rand, tree) = (secrets.rand, Tree::new(secrets.root));
+        Self { suite, group, sender, epoch, rand, created, id, signing, tree }
+    }
+
+    /// Its name.
+    pub const fn id(&self) -> ChainId {
+        self.id
+    }
+
+    /// The roster epoch in which it began.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// When it began.
+    pub const fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Index of the next message; 1,024 at the end.
+    pub fn next_index(&self) -> u32 {
+        self.tree.first().unwrap_or(CHAIN_LENGTH)
+    }
+
+    /// Seals `plaintext` (at most 64 KiB) for everyone who holds this chain, and moves it on.
+    ///
+    /// The chain must be stored before the bytes leave: `header ‖ ciphertext ‖ tag ‖ signature`,
+    /// 94 bytes more than the plaintext, from index 128 on 95 (protocol §4.1). `salt` is random.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn seal(
+        &mut self,
+        roster_hash: &RosterHash,
+        salt: [u8; 4],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        let index = self.tree.first().ok_or(SealError::Ended)?;
+        let (key, puncture) = self.tree.derive(index).ok_or(SealError::Ended)?;
+        let bound = message::Bound {
+            suite: self.suite,
+            index,
+            salt,
+            group: &self.group,
+            sender: &self.sender,
+            chain: &self.id,
+            roster_hash,
+        };
+        let wire = message::seal(&bound, &key, &self.signing, plaintext)?;
+        self.tree.puncture(puncture);
+        Ok(wire)
+    }
+
+    /// What `recipient` needs to open everything from here on, and nothing before.
+    ///
+    /// `None` at the end of the chain: there is nothing left to open.
+    pub fn distribution(
+        &self,
+        recipient: DeviceId,
+        roster_hash: RosterHash,
+    ) -> Option<Distribution> {
+        Some(Distribution {
+            suite: self.suite,
+            epoch: self.epoch,
+            group: self.group,
+            sender: self.sender,
+            recipient,
+            sign_pk: self.signing.verifying_key().to_bytes(),
+            rand: self.rand,
+            start_index: self.tree.first()?,
+            created: self.created,
+            roster_hash,
+            nodes: self.tree.nodes().iter().map(Node::copy).collect(),
+        })
+    }
+
+    /// The chain as bytes, to be sealed at rest.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+        bytes.extend_from_slice(&[STORED_VERSION, self.suite.number()]);
+        bytes.extend_from_slice(self.group.as_bytes());
+        bytes.extend_from_slice(self.sender.as_bytes());
+        bytes.extend_from_slice(&self.epoch.0.to_be_bytes());
+        bytes.extend_from_slice(&self.rand);
+        bytes.extend_from_slice(&self.created.0.to_be_bytes());
+        bytes.extend_from_slice(self.signing.as_bytes());
+        self.tree.encode(&mut bytes);
+        bytes
+    }
+
+    /// The chain that [`Self::encode`] wrote; `None` for any other bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[STORED_VERSION, suite], rest) = bytes.split_first_chunk()? else { return None };
+        let (group, rest) = rest.split_first_chunk()?;
+        let (sender, rest) = rest.split_first_chunk()?;
+        let (epoch, rest) = rest.split_first_chunk()?;
+        let (rand, rest) = rest.split_first_chunk()?;
+        let (created, rest) = rest.split_first_chunk()?;
+        let (signing, rest) = rest.split_first_chunk::<32>()?;
+        let secrets = ChainSecrets {
+            root: Seed::new([0; 32]),
+            signing: Zeroizing::new(*signing),
+            rand: *rand,
+        };
+        let chain = Self::new(
+            Suite::from_number(suite)?,
+            GroupId::new(*group),
+            DeviceId::new(*sender),
+            Epoch(u32::from_be_bytes(*epoch)),
+            Timestamp(u64::from_be_bytes(*created)),
+            secrets,
+        );
+        Some(Self { tree: Tree::decode(rest)?, ..chain })
+    }
+}
+
+/// Another device's chain, as far as this device may still read it.
+pub struct HeldChain {
+    suite: Suite,
+    group: GroupId,
+    sender: DeviceId,
+    epoch: Epoch,
+    id: ChainId,
+    sign_pk: VerifyingKey,
+    tree: Tree,
+}
+
+impl HeldChain {
+    /// The chain of a distribution that was judged acceptable (protocol §4.3).
+    ///
+    /// # Errors
+    /// [`BadNodes`] if the nodes are not the minimal cover of what is ahead, or the signing key
+    /// is none.
+    pub fn from_distribution(distribution: Distribution) -> Result<Self, BadNodes> {
+        let id = distribution.chain_id();
+        let sign_pk = VerifyingKey::from_bytes(&distribution.sign_pk).map_err(|_| BadNodes)?;
+        let Distribution { suite, group, sender, epoch, start_index, nodes, .. } = distribution;
+        let tree = Tree::from_cover(start_index, nodes).ok_or(BadNodes)?;
+        Ok(Self { suite, group, sender, epoch, id, sign_pk, tree })
+    }
+
+    /// Its name; the first four bytes are the tag on its messages.
+    pub const fn id(&self) -> ChainId {
+        self.id
+    }
+
+    /// The group that it is for.
+    pub const fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The device that speaks with it.
+    pub const fn sender(&self) -> DeviceId {
+        self.sender
+    }
+
+    /// The roster epoch in which it began.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) const fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    pub(super) const fn sign_pk(&self) -> &VerifyingKey {
+        &self.sign_pk
+    }
+
+    pub(super) fn derive(&self, index: u32) -> Option<(Seed, Puncture)> {
+        self.tree.derive(index)
+    }
+
+    pub(super) fn spend(&mut self, puncture: Puncture) {
+        self.tree.puncture(puncture);
+        self.tree.trim();
+    }
+
+    pub(super) const fn bound<'a>(
+        &'a self,
+        index: u32,
+        salt: [u8; 4],
+        roster_hash: &'a RosterHash,
+    ) -> message::Bound<'a> {
+        message::Bound {
+            suite: self.suite,
+            index,
+            salt,
+            group: &self.group,
+            sender: &self.sender,
+            chain: &self.id,
+            roster_hash,
+        }
+    }
+
+    /// The chain as bytes, to be sealed at rest: 138 and 35 for each node.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+        bytes.extend_from_slice(&[STORED_VERSION, self.suite.number()]);
+        bytes.extend_from_slice(self.group.as_bytes());
+        bytes.extend_from_slice(self.sender.as_bytes());
+        bytes.extend_from_slice(&self.epoch.0.to_be_bytes());
+        bytes.extend_from_slice(self.id.as_bytes());
+        bytes.extend_from_slice(self.sign_pk.as_bytes());
+        self.tree.encode(&mut bytes);
+        bytes
+    }
+
+    /// The chain that [`Self::encode`] wrote; `None` for any other bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[STORED_VERSION, suite], rest) = bytes.split_first_chunk()? else { return None };
+        let (group, rest) = rest.split_first_chunk()?;
+        let (sender, rest) = rest.split_first_chunk()?;
+        let (epoch, rest) = rest.split_first_chunk()?;
+        let (id, rest) = rest.split_first_chunk()?;
+        let (sign_pk, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            suite: Suite::from_number(suite)?,
+            group: GroupId::new(*group),
+            sender: DeviceId::new(*sender),
+            epoch: Epoch(u32::from_be_bytes(*epoch)),
+            id: ChainId::new(*id),
+            sign_pk: VerifyingKey::from_bytes(sign_pk).ok()?,
+            tree: Tree::decode(rest)?,
+        })
+    }
+}

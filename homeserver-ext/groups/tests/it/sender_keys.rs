@@ -1,0 +1,236 @@
+//! The chain against the vectors, and against everything that a wire can do to it.
+
+use causeway_groups::sender_keys::{
+    CHAIN_LENGTH, Context, Distribution, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
+    chain::ChainSecrets,
+};
+use causeway_protocol::ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use proptest::prelude::*;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+const GROUP: GroupId = GroupId::new([1; 32]);
+const ALICE: DeviceId = DeviceId::new([2; 32]);
+const BOB: DeviceId = DeviceId::new([3; 32]);
+const ROSTER: RosterHash = RosterHash::new([4; 32]);
+const CONTEXT: Context = Context { group: GROUP, sender: ALICE, roster_hash: ROSTER };
+
+fn vectors() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/vectors/v2.json");
+    serde_json::from_slice(&std::fs::read(path).expect("the vectors")).expect("JSON")
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().expect("a string")).expect("hex")
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    bytes(value).try_into().expect("the length")
+}
+
+fn own(suite: Suite) -> OwnChain {
+    let secrets =
+        ChainSecrets { root: Seed::new([7; 32]), signing: Zeroizing::new([8; 32]), rand: [9; 16] };
+    OwnChain::new(suite, GROUP, ALICE, Epoch(3), Timestamp(5), secrets)
+}
+
+fn held(own: &OwnChain) -> HeldChain {
+    HeldChain::from_distribution(own.distribution(BOB, ROSTER).expect("not ended")).expect("nodes")
+}
+
+fn open(chain: &mut HeldChain, context: &Context, wire: &[u8]) -> Result<Vec<u8>, OpenError> {
+    Ok(Wire::parse(wire)?.verify(chain, context)?.open()?.spend().to_vec())
+}
+
+#[test]
+fn every_message_of_the_vectors_is_sealed_and_opened_to_the_byte() {
+    let vectors = vectors();
+    let group = GroupId::new(array(&vectors["roster"]["group_id"]));
+    let epoch = Epoch(u32::try_from(vectors["roster"]["epoch"].as_u64().unwrap()).unwrap());
+    let roster_hash = RosterHash::new(array(&vectors["roster"]["hash"]));
+    let sender = DeviceId::new(array(&vectors["roster"]["creator"]));
+    let context = Context { group, sender, roster_hash };
+    for vector in vectors["chains"].as_array().unwrap() {
+        let number = u8::try_from(vector["suite"].as_u64().unwrap()).unwrap();
+        let Some(suite) = Suite::from_number(number) else { continue };
+        let secrets = ChainSecrets {
+            root: Seed::new(array(&vector["root"])),
+            signing: Zeroizing::new(array(&vector["signing_seed"])),
+            rand: array(&vector["chain_rand"]),
+        };
+        let mut chain = OwnChain::new(suite, group, sender, epoch, Timestamp(0), secrets);
+        assert_eq!(chain.id().as_bytes(), &array(&vector["chain_id"]));
+        let mut reader = held(&chain);
+        for message in vector["messages"].as_array().unwrap() {
+            let index = u32::try_from(message["index"].as_u64().unwrap()).unwrap();
+            while chain.next_index() < index {
+                chain.seal(&roster_hash, [0; 4], b"").unwrap();
+            }
+            let (plaintext, wire) = (bytes(&message["plaintext"]), bytes(&message["wire"]));
+            let sealed = chain.seal(&roster_hash, array(&message["salt"]), &plaintext).unwrap();
+            assert_eq!(hex::encode(&sealed), hex::encode(&wire), "index {index}");
+            assert_eq!(sealed.len() - plaintext.len(), if index < 128 { 94 } else { 95 });
+            assert_eq!(open(&mut reader, &context, &wire).unwrap(), plaintext);
+        }
+    }
+}
+
+#[test]
+fn the_distribution_of_the_vectors_is_written_and_read_to_the_byte() {
+    let vectors = vectors();
+    let vector = &vectors["chains"][0]["distribution_at_500"];
+    let wire = bytes(&vector["bytes"]);
+    let distribution = Distribution::decode(&wire).expect("a distribution");
+    assert_eq!(distribution.encode().as_slice(), wire);
+    assert_eq!(wire.len(), 302);
+    assert_eq!(distribution.chain_id().as_bytes(), &array(&vectors["chains"][0]["chain_id"]));
+    assert!(Distribution::decode(&wire[1..]).is_none());
+    assert!(Distribution::decode(&[&wire[..], &[0]].concat()).is_none());
+    HeldChain::from_distribution(distribution).expect("a minimal cover");
+}
+
+#[test]
+fn a_newcomer_opens_exactly_what_is_ahead() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut wires = Vec::new();
+    let mut newcomer = None;
+    for index in 0..CHAIN_LENGTH {
+        if index == 500 {
+            newcomer = Some(held(&chain));
+        }
+        wires.push(chain.seal(&ROSTER, [0; 4], &index.to_be_bytes()).unwrap());
+    }
+    assert!(chain.seal(&ROSTER, [0; 4], b"").is_err());
+    assert!(chain.distribution(BOB, ROSTER).is_none());
+    let mut newcomer = newcomer.unwrap();
+    for (index, wire) in (0..CHAIN_LENGTH).zip(&wires).rev() {
+        let opened = open(&mut newcomer, &CONTEXT, wire);
+        match index {
+            0..500 => assert_eq!(opened, Err(OpenError::Spent)),
+            _ => assert_eq!(opened.unwrap(), index.to_be_bytes()),
+        }
+    }
+}
+
+#[test]
+fn a_cover_that_is_not_minimal_is_refused() {
+    let chain = own(Suite::Aes256Gcm);
+    let tampered = |change: fn(&mut Distribution)| {
+        let mut distribution = chain.distribution(BOB, ROSTER).unwrap();
+        change(&mut distribution);
+        HeldChain::from_distribution(distribution).is_err()
+    };
+    assert!(tampered(|d| d.start_index = 1));
+    assert!(tampered(|d| d.nodes.clear()));
+    assert!(tampered(|d| d.nodes[0].prefix = 1));
+    assert!(tampered(|d| d.nodes[0].depth = 11));
+    assert!(tampered(|d| d.nodes[0].depth = 1));
+    assert!(!tampered(|_| ()));
+}
+
+#[test]
+fn any_changed_bit_is_refused_and_changes_nothing() {
+    for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+        let mut chain = own(suite);
+        let mut reader = held(&chain);
+        let wire = chain.seal(&ROSTER, [1, 2, 3, 4], b"hello").unwrap();
+        let before = reader.encode();
+        for bit in 0..wire.len() * 8 {
+            let mut wire = wire.clone();
+            wire[bit / 8] ^= 1 << (bit % 8);
+            let (tag, hint) = (1..5, 6..10);
+            // The tag picks the chain and the hint the roster, before any of this.
+            if tag.contains(&(bit / 8)) || hint.contains(&(bit / 8)) {
+                continue;
+            }
+            assert!(open(&mut reader, &CONTEXT, &wire).is_err(), "bit {bit}");
+            assert_eq!(reader.encode(), before);
+        }
+        for len in 0..wire.len() {
+            assert!(open(&mut reader, &CONTEXT, &wire[..len]).is_err());
+        }
+        assert_eq!(open(&mut reader, &CONTEXT, &wire).unwrap(), b"hello");
+        assert_eq!(open(&mut reader, &CONTEXT, &wire), Err(OpenError::Spent));
+    }
+}
+
+#[test]
+fn a_message_opens_in_its_own_context_only() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    let wire = chain.seal(&ROSTER, [0; 4], b"hello").unwrap();
+    for context in [
+        Context { group: GroupId::new([0; 32]), ..CONTEXT },
+        Context { sender: BOB, ..CONTEXT },
+        Context { roster_hash: RosterHash::new([0; 32]), ..CONTEXT },
+    ] {
+        assert_eq!(open(&mut reader, &context, &wire), Err(OpenError::Signature));
+    }
+    assert!(open(&mut reader, &CONTEXT, &wire).is_ok());
+}
+
+#[test]
+fn an_opened_message_that_is_not_spent_leaves_the_chain_as_it_was() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    let wire = chain.seal(&ROSTER, [0; 4], b"hello").unwrap();
+    let before = reader.encode();
+    let parsed = Wire::parse(&wire).unwrap();
+    assert_eq!(parsed.verify(&mut reader, &CONTEXT).unwrap().open().unwrap().plaintext(), b"hello");
+    assert_eq!(reader.encode(), before);
+}
+
+#[test]
+fn an_index_not_written_minimally_is_malformed() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let wire = chain.seal(&ROSTER, [0; 4], b"hello").unwrap();
+    let padded = [&wire[..5], &[0x80, 0x00], &wire[6..]].concat();
+    assert_eq!(Wire::parse(&padded).map(|_| ()), Err(OpenError::Malformed));
+}
+
+#[test]
+fn state_in_order_stays_below_one_kilobyte() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    for _ in 0..CHAIN_LENGTH {
+        let wire = chain.seal(&ROSTER, [0; 4], b"").unwrap();
+        open(&mut reader, &CONTEXT, &wire).unwrap();
+        assert!(reader.encode().len() <= 500);
+        assert!(chain.encode().len() <= 500);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_order_loss_and_duplication_shows_each_exactly_once(
+        deliveries in prop::collection::vec(0_usize..60, 1..160),
+        reload in any::<bool>(),
+    ) {
+        let mut chain = own(Suite::Aes256Gcm);
+        let mut reader = held(&chain);
+        let wires: Vec<_> = (0_u8..60)
+            .map(|i| {
+                if reload {
+                    chain = OwnChain::decode(&chain.encode()).unwrap();
+                }
+                chain.seal(&ROSTER, [0; 4], &[i]).unwrap()
+            })
+            .collect();
+        let mut shown = [false; 60];
+        for at in deliveries {
+            if reload {
+                reader = HeldChain::decode(&reader.encode()).unwrap();
+            }
+            match open(&mut reader, &CONTEXT, &wires[at]) {
+                Ok(text) => {
+                    prop_assert_eq!(text, vec![u8::try_from(at).unwrap()]);
+                    prop_assert!(!shown[at]);
+                    shown[at] = true;
+                }
+                Err(error) => prop_assert!(error == OpenError::Spent && shown[at]),
+            }
+        }
+    }
+}
