@@ -1,0 +1,2 @@
+//! The native client of Causeway.
+fn main() {}

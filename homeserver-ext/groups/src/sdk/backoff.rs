@@ -1,0 +1,49 @@
+//! How long to wait before trying again: full jitter, so that a thousand clients that lost one
+//! server do not come back at one moment.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Counts failures in a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// It worked.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// It failed: how long to wait, anything between nothing and a bound that doubles each time.
+    pub(crate) fn failed(&mut self) -> Duration {
+        let bound = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        bound.mul_f64(fraction())
+    }
+}
+
+/// Anything from 0 up to 1; without entropy the whole wait, which is only less polite.
+fn fraction() -> f64 {
+    getrandom::u32().map_or(1.0, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wait_is_longer_than_its_bound() {
+        let mut backoff = Backoff::default();
+        let mut bound = FIRST;
+        for _ in 0..40 {
+            assert!(backoff.failed() <= bound);
+            bound = (bound * 2).min(LONGEST);
+        }
+        backoff.reset();
+        assert!(backoff.failed() <= FIRST);
+    }
+}

@@ -1,0 +1,461 @@
+//! The native API over HTTP, one function for each route (protocol §8).
+//!
+//! A call has one of four ends, and callers act on which: answered and done, answered and refused,
+//! never sent, or *unknown*: the bytes may have arrived, so only the same bytes may go out again.
+//! Nothing is retried here, and no redirect is followed: a token goes where it was meant to go.
+
+use std::time::Duration;
+
+use causeway_protocol::{
+    api::{
+        Accepted, AccountDevices, ClaimRequest, ClaimedKeys, ErrorBody, GroupHead, GroupPage,
+        InvitePage, JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus,
+        NewInvite, OpBytes, OpPage, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
+        RequestPage, SenderKeyInventory, ServerInfo, Session, UploadKeys,
+    },
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a whole call, its answer included: 4 MiB in a minute.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest answer is a page of ops: 4 MiB, a third more in base64.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+/// A `.well-known` file is a few lines; whatever is longer is something else.
+const MAX_WELL_KNOWN_BYTES: usize = 64 << 10;
+const BASE_URL_KEY: &str = "dev.causeway.native.base_url";
+
+/// How a call ended that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Refused with `M_STALE_EPOCH`: install the ops, then make it anew.
+    #[error("the group has moved on to epoch {epoch}")]
+    Stale {
+        /// Where the group stands.
+        epoch: Epoch,
+        /// What the caller lacks, in order.
+        ops: Vec<OpBytes>,
+    },
+    /// Refused, and nothing changed; the same again would be refused again.
+    #[error("the server refused: {error} ({errcode}, HTTP {status})")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Matrix code where one fits, else `DEV_CAUSEWAY_…`.
+        errcode: String,
+        /// What happened, why, and what to do, as the server says it.
+        error: String,
+    },
+    /// Too much at once, and nothing changed: again after this many milliseconds.
+    #[error("the server asks to wait for {0} ms")]
+    RetryAfter(u64),
+    /// Never sent: there was no connection. Again later.
+    #[error("cannot reach the server: {0}")]
+    Unreachable(String),
+    /// Sent, and not answered as this API answers: it may have been done. Only the same bytes may
+    /// be sent again.
+    #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+impl CallError {
+    /// Whether the same call may succeed later without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RetryAfter(_) | Self::Unreachable(_) | Self::Unknown(_) => true,
+            Self::Stale { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// Whether it is a refusal with this Matrix code.
+    pub fn is_refusal(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { errcode, .. } if errcode == code)
+    }
+}
+
+/// Why text is not where a server can be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BaseUrlError {
+    /// Not an `http` or `https` URL with a host, without user, query and fragment.
+    #[error("`{0}` is not a server URL of the form https://host[:port]")]
+    Form(String),
+    /// TLS could not be set up on this machine.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// A bearer token; never shown.
+#[derive(Clone)]
+pub struct AccessToken(Zeroizing<String>);
+
+impl AccessToken {
+    /// The token with this text.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Its text, for a header or a sealed row.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessToken(…)")
+    }
+}
+
+/// One server's native API; cheap to clone, clones share connections.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    base: Url,
+    token: Option<AccessToken>,
+}
+
+impl Http {
+    /// The API at `base`, `https://host[:port]`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`BaseUrlError::Form`] for anything else; [`BaseUrlError::Tls`] where TLS cannot be set up.
+    pub fn new(base: &str) -> Result<Self, BaseUrlError> {
+        let form = || BaseUrlError::Form(base.to_owned());
+        let base = Url::parse(base).map_err(|_| form())?;
+        let plain = base.username().is_empty()
+            && base.password().is_none()
+            && base.query().is_none()
+            && base.fragment().is_none();
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain {
+            return Err(form());
+        }
+        Ok(Self { client: client()?, base, token: None })
+    }
+
+    /// The same API, as the device that this token was given to.
+    #[must_use]
+    pub fn with_token(mut self, token: AccessToken) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// Where the server is.
+    pub fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The token of this session, if there is one.
+    pub fn token(&self) -> Option<&AccessToken> {
+        self.token.as_ref()
+    }
+
+    /// `GET server`.
+    pub async fn server(&self) -> Result<ServerInfo, CallError> {
+        self.get(&["server"], &[]).await
+    }
+
+    /// `POST register`.
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Session, CallError> {
+        self.post(&["register"], request).await
+    }
+
+    /// `POST login/nonce`.
+    pub async fn login_nonce(&self) -> Result<LoginNonce, CallError> {
+        self.post(&["login", "nonce"], &serde_json::json!({})).await
+    }
+
+    /// `POST login`.
+    pub async fn login(&self, request: &LoginRequest) -> Result<Session, CallError> {
+        self.post(&["login"], request).await
+    }
+
+    /// `POST logout`.
+    pub async fn logout(&self) -> Result<(), CallError> {
+        self.post_for_nothing(&["logout"], &serde_json::json!({})).await
+    }
+
+    /// `GET accounts/{account}`.
+    pub async fn account(&self, account: &AccountId) -> Result<AccountDevices, CallError> {
+        self.get(&["accounts", account.as_str()], &[]).await
+    }
+
+    /// `POST keys`.
+    pub async fn upload_keys(&self, keys: &UploadKeys) -> Result<KeyCount, CallError> {
+        self.post(&["keys"], keys).await
+    }
+
+    /// `POST keys/claim` for at most 1,000 devices.
+    pub async fn claim_keys(&self, devices: Vec<DeviceId>) -> Result<ClaimedKeys, CallError> {
+        self.post(&["keys", "claim"], &ClaimRequest { devices }).await
+    }
+
+    /// `POST groups`: a group's first op.
+    pub async fn create_group(&self, op: &OpBytes) -> Result<GroupHead, CallError> {
+        self.post(&["groups"], &PostOp { op: op.0.clone() }).await
+    }
+
+    /// `GET groups`: one page of the caller's.
+    pub async fn groups(&self, from: Option<GroupId>) -> Result<GroupPage, CallError> {
+        self.get(&["groups"], &from_query(from)).await
+    }
+
+    /// `GET groups/{id}`.
+    pub async fn group(&self, group: GroupId) -> Result<GroupHead, CallError> {
+        self.get(&["groups", &group.to_string()], &[]).await
+    }
+
+    /// `GET groups/{id}/roster`: one page of ops, from epoch `from` on.
+    pub async fn ops(&self, group: GroupId, from: Epoch) -> Result<OpPage, CallError> {
+        self.get(&["groups", &group.to_string(), "roster"], &from_query(Some(from))).await
+    }
+
+    /// `POST groups/{id}/roster`: an op after the first.
+    pub async fn post_op(&self, group: GroupId, op: &OpBytes) -> Result<GroupHead, CallError> {
+        let body = PostOp { op: op.0.clone() };
+        self.post(&["groups", &group.to_string(), "roster"], &body).await
+    }
+
+    /// `POST groups/{id}/invites`.
+    pub async fn create_invite(&self, group: GroupId, invite: &NewInvite) -> Result<(), CallError> {
+        self.post_for_nothing(&["groups", &group.to_string(), "invites"], invite).await
+    }
+
+    /// `GET groups/{id}/invites`: one page.
+    pub async fn invites(
+        &self,
+        group: GroupId,
+        from: Option<InviteKey>,
+    ) -> Result<InvitePage, CallError> {
+        self.get(&["groups", &group.to_string(), "invites"], &from_query(from)).await
+    }
+
+    /// `DELETE groups/{id}/invites/{ik_pub}`; also the second time.
+    pub async fn revoke_invite(&self, group: GroupId, key: InviteKey) -> Result<(), CallError> {
+        self.delete(&["groups", &group.to_string(), "invites", &key.to_string()]).await
+    }
+
+    /// `POST groups/{id}/join`.
+    pub async fn join(&self, group: GroupId, request: Vec<u8>) -> Result<JoinPending, CallError> {
+        self.post(&["groups", &group.to_string(), "join"], &JoinRequest { request }).await
+    }
+
+    /// `GET groups/{id}/requests`: one page of the join requests that wait.
+    pub async fn requests(
+        &self,
+        group: GroupId,
+        from: Option<RequestId>,
+    ) -> Result<RequestPage, CallError> {
+        self.get(&["groups", &group.to_string(), "requests"], &from_query(from)).await
+    }
+
+    /// `DELETE groups/{id}/requests/{id}`; also the second time.
+    pub async fn drop_request(&self, group: GroupId, id: RequestId) -> Result<(), CallError> {
+        self.delete(&["groups", &group.to_string(), "requests", &id.to_string()]).await
+    }
+
+    /// `POST groups/{id}/envelopes`: in order, all or nothing, and again with the same bytes as
+    /// often as need be.
+    pub async fn post_envelopes(
+        &self,
+        group: GroupId,
+        envelopes: &PostEnvelopes,
+    ) -> Result<Accepted, CallError> {
+        self.post(&["groups", &group.to_string(), "envelopes"], envelopes).await
+    }
+
+    /// `GET messages/{id}/status`.
+    pub async fn status(&self, id: EnvelopeId) -> Result<MessageStatus, CallError> {
+        self.get(&["messages", &id.to_string(), "status"], &[]).await
+    }
+
+    /// `GET groups/{id}/sender-keys`.
+    pub async fn sender_keys(&self, group: GroupId) -> Result<SenderKeyInventory, CallError> {
+        self.get(&["groups", &group.to_string(), "sender-keys"], &[]).await
+    }
+
+    /// `PUT groups/{id}/sender-keys`.
+    pub async fn report_sender_keys(
+        &self,
+        group: GroupId,
+        report: &PutSenderKeys,
+    ) -> Result<(), CallError> {
+        let path = ["groups", &group.to_string(), "sender-keys"];
+        let request = self.request(Method::PUT, &path)?.json(report);
+        sent(request).await.map(drop)
+    }
+
+    /// Where the `stream` is: the same server, over WebSocket.
+    pub(super) fn stream_url(&self) -> Result<Url, CallError> {
+        let mut url = self.url(&["stream"])?;
+        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+        url.set_scheme(scheme).map_err(|()| unusable(&self.base))?;
+        Ok(url)
+    }
+
+    async fn get<A: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<A, CallError> {
+        answer(sent(self.request(Method::GET, path)?.query(query)).await?).await
+    }
+
+    async fn post<B: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<A, CallError> {
+        answer(sent(self.request(Method::POST, path)?.json(body)).await?).await
+    }
+
+    async fn post_for_nothing<B: Serialize + ?Sized>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<(), CallError> {
+        sent(self.request(Method::POST, path)?.json(body)).await.map(drop)
+    }
+
+    async fn delete(&self, path: &[&str]) -> Result<(), CallError> {
+        sent(self.request(Method::DELETE, path)?).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, CallError> {
+        let request = self.client.request(method, self.url(path)?);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        })
+    }
+
+    /// Each segment is escaped: an account may hold `/`.
+    fn url(&self, path: &[&str]) -> Result<Url, CallError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| unusable(&self.base))?
+            .pop_if_empty()
+            .extend(PREFIX.split('/').skip(1))
+            .extend(path);
+        Ok(url)
+    }
+}
+
+/// Base URL of the native API of `server`, as its `/.well-known/matrix/client` names it.
+///
+/// # Errors
+/// [`CallError::Refused`] where the file is missing or does not name one; else as any call.
+pub async fn discover(server: &str) -> Result<String, CallError> {
+    let client = client().map_err(|e| CallError::Unreachable(e.to_string()))?;
+    let url = format!("https://{server}/.well-known/matrix/client");
+    let answer = sent(client.get(&url)).await?;
+    let bytes = body(answer, MAX_WELL_KNOWN_BYTES).await?;
+    serde_json::from_slice::<serde_json::Value>(&bytes)
+        .ok()
+        .and_then(|file| file.get(BASE_URL_KEY)?.as_str().map(str::to_owned))
+        .ok_or_else(|| CallError::Refused {
+            status: 200,
+            errcode: "M_NOT_FOUND".to_owned(),
+            error: format!("{url} does not name `{BASE_URL_KEY}`; give the server with --server"),
+        })
+}
+
+/// One provider of cryptography for TLS, for HTTP and the stream alike.
+fn client() -> Result<reqwest::Client, BaseUrlError> {
+    // Answers with an error when another part of the process was first; then that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        // The stream could not take the proxy of the environment, so the calls do not either.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| BaseUrlError::Tls(chain(&e)))
+}
+
+fn unusable(base: &Url) -> CallError {
+    CallError::Unreachable(format!("`{base}` cannot be the base of a path"))
+}
+
+fn from_query(from: Option<impl ToString>) -> Vec<(&'static str, String)> {
+    from.map(|from| ("from", from.to_string())).into_iter().collect()
+}
+
+/// Sends it, and sorts the ends that are not a success.
+async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
+    let answer = request.send().await.map_err(|e| {
+        let never_sent = e.is_connect() || e.is_builder();
+        let why = chain(&e.without_url());
+        if never_sent { CallError::Unreachable(why) } else { CallError::Unknown(why) }
+    })?;
+    let status = answer.status();
+    if status.is_success() { Ok(answer) } else { Err(refusal(status, answer).await) }
+}
+
+async fn answer<A: DeserializeOwned>(answer: Response) -> Result<A, CallError> {
+    let bytes = body(answer, MAX_ANSWER_BYTES).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| CallError::Unknown(format!("the answer is not what this API answers: {e}")))
+}
+
+async fn body(mut answer: Response, max_bytes: usize) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(broken_off)? {
+        if bytes.len() + chunk.len() > max_bytes {
+            return Err(CallError::Unknown(format!("the answer is longer than {max_bytes} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn broken_off(error: reqwest::Error) -> CallError {
+    CallError::Unknown(chain(&error.without_url()))
+}
+
+async fn refusal(status: StatusCode, answer: Response) -> CallError {
+    let wait = retry_after_ms(&answer);
+    let body = body(answer, MAX_ANSWER_BYTES).await.ok();
+    let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
+    match (status, error) {
+        (StatusCode::TOO_MANY_REQUESTS, error) => {
+            let wait = error.and_then(|e| e.retry_after_ms).or(wait);
+            CallError::RetryAfter(wait.unwrap_or(1_000))
+        }
+        (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
+        (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
+        (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))
+            if errcode == "M_STALE_EPOCH" =>
+        {
+            CallError::Stale { epoch, ops: ops.unwrap_or_default() }
+        }
+        (status, Some(error)) => CallError::Refused {
+            status: status.as_u16(),
+            errcode: error.errcode,
+            error: error.error,
+        },
+        (status, None) => CallError::Refused {
+            status: status.as_u16(),
+            errcode: "M_UNKNOWN".to_owned(),
+            error: format!("HTTP {status}, and not in the words of this API; is the URL right?"),
+        },
+    }
+}
+
+/// Whole seconds are what is written here; dates are not worth a parser.
+fn retry_after_ms(answer: &Response) -> Option<u64> {
+    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse::<u64>().ok().map(|s| s.saturating_mul(1_000))
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    said.dedup();
+    said.join(": ")
+}

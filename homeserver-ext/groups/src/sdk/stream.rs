@@ -1,0 +1,288 @@
+//! The device's mailbox as it comes in: `GET stream`, a WebSocket that comes back by itself.
+//!
+//! It reads only while it is polled and starts no task. The server keeps every row until it is
+//! acknowledged, so a lost connection costs nothing: the rows come again, and those that were
+//! handed out already are skipped.
+
+use std::time::Duration;
+
+use causeway_protocol::{
+    api::{ErrorBody, StreamAck, StreamRow},
+    ids::Seq,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{
+        Error as SocketError, Message,
+        client::IntoClientRequest as _,
+        http::{HeaderValue, header},
+        protocol::WebSocketConfig,
+    },
+};
+
+use super::{
+    backoff::Backoff,
+    http::{CallError, Http, chain},
+};
+
+/// Rows of one batch, and how long a batch waits for more after its first.
+const MAX_ROWS: usize = 64;
+const GATHER: Duration = Duration::from_millis(20);
+/// A frame carries at most 45,000 bytes of payload; in base64, with its header, 61 kB.
+const MAX_FRAME_BYTES: usize = 256 << 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Silence after which a ping asks whether anybody is there, and as long again for the answer.
+const QUIET: Duration = Duration::from_secs(30);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The mailbox of the device that `http` is logged in as.
+pub struct Stream {
+    http: Http,
+    socket: Option<Socket>,
+    connect_at: Option<Instant>,
+    backoff: Backoff,
+    heard: Instant,
+    pinged: bool,
+    gathered: Vec<StreamRow>,
+    hand_out_at: Option<Instant>,
+    seen: Seq,
+    acked: Seq,
+}
+
+impl Stream {
+    pub(super) fn new(http: Http) -> Self {
+        Self {
+            http,
+            socket: None,
+            connect_at: None,
+            backoff: Backoff::default(),
+            heard: Instant::now(),
+            pinged: false,
+            gathered: Vec::new(),
+            hand_out_at: None,
+            seen: Seq(0),
+            acked: Seq(0),
+        }
+    }
+
+    /// Whether there is a connection at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The next rows in order, at least one: up to 64, or what came within 20 ms of the first.
+    ///
+    /// Waits as long as there is none; may be dropped at any await without losing a row. Each row
+    /// is handed out once: what the caller could not commit it gets again from a new stream.
+    ///
+    /// # Errors
+    /// For the caller to show. After a transient one ([`CallError::is_transient`]) the next call
+    /// waits a moment, longer each time and with full jitter, and connects again.
+    /// [`CallError::Refused`] is final: the token is not good any more.
+    pub async fn next_rows(&mut self) -> Result<Vec<StreamRow>, CallError> {
+        loop {
+            if self.gathered.len() >= MAX_ROWS {
+                return Ok(self.hand_out());
+            }
+            match self.hand_out_at {
+                None => {
+                    let row = self.next_row().await?;
+                    self.gather(row);
+                }
+                Some(at) => match timeout_at(at, self.next_row()).await {
+                    Ok(Ok(row)) => self.gather(row),
+                    // The connection's end is told by the next call; these rows are good.
+                    Ok(Err(_)) | Err(_) => return Ok(self.hand_out()),
+                },
+            }
+        }
+    }
+
+    /// Says that everything up to and with `seq` is kept here: the server may forget it.
+    ///
+    /// Does not fail: what a broken connection swallowed is said again by the next one.
+    pub async fn ack(&mut self, seq: Seq) {
+        self.acked = self.acked.max(seq);
+        if let Some(socket) = &mut self.socket
+            && socket.send(ack_frame(self.acked)).await.is_err()
+        {
+            self.socket = None;
+        }
+    }
+
+    /// Ends the connection in good order, so that the last acknowledgement arrives.
+    pub async fn close(mut self) {
+        if let Some(mut socket) = self.socket.take()
+            && socket.close(None).await.is_ok()
+        {
+            let rest = async { while let Some(Ok(_)) = socket.next().await {} };
+            // A server that does not answer has the acknowledgement all the same.
+            let _ = timeout(CLOSE_TIMEOUT, rest).await;
+        }
+    }
+
+    fn gather(&mut self, row: StreamRow) {
+        self.hand_out_at.get_or_insert_with(|| Instant::now() + GATHER);
+        self.gathered.push(row);
+    }
+
+    fn hand_out(&mut self) -> Vec<StreamRow> {
+        self.hand_out_at = None;
+        std::mem::take(&mut self.gathered)
+    }
+
+    async fn next_row(&mut self) -> Result<StreamRow, CallError> {
+        self.connected().await?;
+        loop {
+            let row = match self.next_message().await {
+                Ok(Message::Text(text)) => serde_json::from_str::<StreamRow>(&text)
+                    .map_err(|e| CallError::Unknown(format!("a row that is not one: {e}"))),
+                Ok(Message::Close(frame)) => {
+                    let why = frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
+                    Err(CallError::Unreachable(format!("the server ended the stream{why}")))
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_)) => {
+                    continue;
+                }
+                Err(e) => Err(e),
+            };
+            match row {
+                Ok(row) if row.seq <= self.seen => {}
+                Ok(row) => {
+                    self.seen = row.seq;
+                    return Ok(row);
+                }
+                Err(e) => return Err(self.lost(e)),
+            }
+        }
+    }
+
+    async fn next_message(&mut self) -> Result<Message, CallError> {
+        let Some(socket) = &mut self.socket else {
+            return Err(CallError::Unreachable("the connection is gone".to_owned()));
+        };
+        loop {
+            let quiet = if self.pinged { QUIET * 2 } else { QUIET };
+            match timeout_at(self.heard + quiet, socket.next()).await {
+                Ok(Some(Ok(message))) => {
+                    self.heard = Instant::now();
+                    self.pinged = false;
+                    if !message.is_close() {
+                        self.backoff.reset();
+                    }
+                    return Ok(message);
+                }
+                Ok(Some(Err(e))) => return Err(CallError::Unreachable(chain(&e))),
+                Ok(None) => return Err(CallError::Unreachable("the stream ended".to_owned())),
+                Err(_) if self.pinged => {
+                    let why = format!("silent for {} s", quiet.as_secs());
+                    return Err(CallError::Unreachable(why));
+                }
+                Err(_) => {
+                    self.pinged = true;
+                    let ping = socket.send(Message::Ping(Vec::new().into())).await;
+                    ping.map_err(|e| CallError::Unreachable(chain(&e)))?;
+                }
+            }
+        }
+    }
+
+    async fn connected(&mut self) -> Result<(), CallError> {
+        if self.socket.is_some() {
+            return Ok(());
+        }
+        if let Some(at) = self.connect_at {
+            tokio::time::sleep_until(at).await;
+        }
+        let connecting = timeout(CONNECT_TIMEOUT, connect(&self.http, self.acked));
+        let connected = connecting.await.unwrap_or_else(|_| {
+            let why = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+            Err(CallError::Unreachable(why))
+        });
+        match connected {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                self.connect_at = None;
+                self.heard = Instant::now();
+                self.pinged = false;
+                Ok(())
+            }
+            Err(e) => Err(self.lost(e)),
+        }
+    }
+
+    /// Drops the connection, and remembers not to come back at once.
+    fn lost(&mut self, error: CallError) -> CallError {
+        self.socket = None;
+        self.connect_at = Some(Instant::now() + self.backoff.failed());
+        error
+    }
+}
+
+async fn connect(http: &Http, acked: Seq) -> Result<Socket, CallError> {
+    let url = http.stream_url()?;
+    let unusable = |why: String| CallError::Unreachable(why);
+    let mut request = url.as_str().into_client_request().map_err(|e| unusable(chain(&e)))?;
+    if let Some(token) = http.token() {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
+            .map_err(|_| unusable("the access token is not one".to_owned()))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    }
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_FRAME_BYTES))
+        .max_frame_size(Some(MAX_FRAME_BYTES))
+        .max_write_buffer_size(1 << 20);
+    let (mut socket, _) =
+        connect_async_with_config(request, Some(config), true).await.map_err(refused)?;
+    if acked > Seq(0) {
+        socket.send(ack_frame(acked)).await.map_err(refused)?;
+    }
+    Ok(socket)
+}
+
+/// Only an answered 4xx is final; a 5xx is a server that starts, or a proxy without one.
+fn refused(error: SocketError) -> CallError {
+    match error {
+        SocketError::Http(answer) if answer.status().is_client_error() => {
+            let body = answer.body().as_deref().unwrap_or_default();
+            let said = serde_json::from_slice::<ErrorBody>(body).ok();
+            match (answer.status().as_u16(), said) {
+                (429, said) => {
+                    CallError::RetryAfter(said.and_then(|e| e.retry_after_ms).unwrap_or(1_000))
+                }
+                (status, Some(said)) => {
+                    CallError::Refused { status, errcode: said.errcode, error: said.error }
+                }
+                (status, None) => CallError::Refused {
+                    status,
+                    errcode: "M_UNKNOWN".to_owned(),
+                    error: "and did not say why".to_owned(),
+                },
+            }
+        }
+        error => CallError::Unreachable(chain(&error)),
+    }
+}
+
+fn ack_frame(ack: Seq) -> Message {
+    Message::Text(serde_json::json!(StreamAck { ack }).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_the_frame_that_the_server_reads() {
+        let frame = ack_frame(Seq(7)).into_text().unwrap();
+        assert_eq!(serde_json::from_str::<StreamAck>(&frame).unwrap(), StreamAck { ack: Seq(7) });
+    }
+}
