@@ -6,6 +6,7 @@
 
 mod entropy;
 
+pub mod sdk;
 pub mod sender_keys;
 
 pub use entropy::NoEntropy;

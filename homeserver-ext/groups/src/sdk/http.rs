@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole call, its answer included: 4 MiB in a minute.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// The largest answer is a page of ops: 4 MiB, a third more in base64.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// A `.well-known` file is a few lines; whatever is longer is something else.

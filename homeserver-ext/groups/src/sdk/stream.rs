@@ -57,7 +57,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(http: Http) -> Self {
+    /// A mailbox that nobody has asked for yet; connects with the first call of
+    /// [`next_rows`](Self::next_rows).
+    pub fn new(http: Http) -> Self {
         Self {
             http,
             socket: None,
@@ -145,10 +147,13 @@ impl Stream {
                 Ok(Message::Text(text)) => serde_json::from_str::<StreamRow>(&text)
                     .map_err(|e| CallError::Unknown(format!("a row that is not one: {e}"))),
                 Ok(Message::Close(frame)) => {
-                    let why = frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
+                    let why =
+                        frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
                     Err(CallError::Unreachable(format!("the server ended the stream{why}")))
                 }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_)) => {
+                Ok(
+                    Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_),
+                ) => {
                     continue;
                 }
                 Err(e) => Err(e),
