@@ -1,1 +1,18 @@
-//! Placeholder.
+//! How Causeway keeps rows: one writer, group commit, wake on commit, migrations.
+//!
+//! No tables live here. A [`Db`] is one SQLite file; a [`Tx`] is one atomic change of it, on disk
+//! (`synchronous=FULL`) when [`Tx::commit`] returns; a [`Listener`] hears of changes after they are
+//! committed, never before and never of what was rolled back. What is in the file, and in which
+//! words, is the business of the crate that brings the [`Schema`].
+
+mod db;
+mod lock;
+mod migrate;
+mod tx;
+mod wake;
+
+pub use db::{Counts, Db, OpenError, Options, Read, Sizes};
+pub use lock::{Holder, Lock};
+pub use migrate::Schema;
+pub use tx::{Error, Tx};
+pub use wake::Listener;

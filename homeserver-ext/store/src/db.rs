@@ -1,0 +1,273 @@
+//! Opening the file: pragmas, version of SQLite, lock, migrations, the two kinds of connection.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    lock::{self, Held, Holder, Lock, Taken},
+    migrate::{self, Schema},
+    tx::{self, Ask, Error, Tally, Tx},
+    wake::{Listener, Topics},
+};
+
+/// Before this one, several connections on one WAL file could corrupt it (`SQLite` 3.51.3 notes).
+const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
+
+const READERS: u32 = 4;
+
+/// How to open a database.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// The file; made with mode 0600 if it is not there. Its folder must be.
+    pub path: PathBuf,
+    /// Who else may have it open.
+    pub lock: Lock,
+    /// What is kept in it; applied in this order.
+    pub schemas: &'a [Schema<'a>],
+}
+
+/// Why a database was not opened. Nothing was written, except as [`OpenError::Sqlite`] may tell.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Stop that process, or use its interface.
+    #[error("{0} is in use by {1}")]
+    Held(PathBuf, Holder),
+    /// Run the newer program, or restore the backup made before it ran: schema, version in the
+    /// file, newest version known here.
+    #[error(
+        "the database has version {1} of its {0} tables; this program knows versions up to {2}"
+    )]
+    Newer(String, i64, i64),
+    /// A migration was changed after it had been applied: schema, version.
+    #[error("migration {1} of the {0} tables is not the one that made this database")]
+    Altered(String, i64),
+    /// This program was linked with a version that can corrupt the file.
+    #[error("SQLite {0} is older than 3.51.3, which can corrupt a database in WAL mode")]
+    OldSqlite(String),
+    /// Restore a backup; what `PRAGMA quick_check` found.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The lock file or the database file could not be made.
+    #[error("cannot open the database file: {0}")]
+    Io(#[from] io::Error),
+    /// The engine's own words.
+    #[error("cannot open the database: {0}")]
+    Sqlite(#[from] sqlx::Error),
+}
+
+/// One SQLite file. A clone is another handle of the same.
+#[derive(Clone)]
+pub struct Db {
+    asks: mpsc::UnboundedSender<Ask>,
+    readers: SqlitePool,
+    topics: Arc<Topics>,
+    tally: Arc<Tally>,
+    path: Arc<Path>,
+}
+
+/// Bytes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The database file.
+    pub db_bytes: u64,
+    /// Its write-ahead log, which a checkpoint brings home.
+    pub wal_bytes: u64,
+}
+
+/// What was committed since the file was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions.
+    pub transactions: u64,
+    /// Commits (fsyncs) that covered them.
+    pub commits: u64,
+}
+
+/// A read-only connection; each statement sees the newest commit before it.
+///
+/// Give it back before waiting for the network: an old snapshot keeps the log from being shortened.
+pub struct Read(PoolConnection<Sqlite>);
+
+impl Read {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+}
+
+impl Db {
+    /// Opens the file, takes its lock, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A held lock and a newer schema are noticed before any write.
+    pub async fn open(options: Options<'_>) -> Result<Self, OpenError> {
+        assert_version().await?;
+        let lock = match lock::take(&options.path, options.lock)? {
+            Taken::Ours(held) => held,
+            Taken::Theirs(holder) => return Err(OpenError::Held(options.path, holder)),
+        };
+        let is_behind = look(&options).await?;
+        create(&options.path)?;
+        let mut writer = connect_options(&options.path).connect().await?;
+        if lock.after_crash() {
+            check(&mut writer).await?;
+        }
+        if is_behind {
+            migrate::run(&mut writer, options.schemas).await?;
+        }
+        Ok(Self::start(&options.path, writer, lock))
+    }
+
+    fn start(path: &Path, writer: SqliteConnection, lock: Held) -> Self {
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .connect_lazy_with(connect_options(path).read_only(true));
+        let topics = Arc::new(Topics::default());
+        let tally = Arc::new(Tally::default());
+        let (asks, asked) = mpsc::unbounded_channel();
+        let task = tx::write(writer, asked, Arc::clone(&topics), Arc::clone(&tally), lock);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the writer's task ends with the last handle of its Db; `close` awaits it"
+        )]
+        drop(tokio::spawn(task));
+        Self { asks, readers, topics, tally, path: path.into() }
+    }
+
+    /// Waits for its turn to write. Turns are given in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process keeps writing; [`Error::Closed`].
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        let (reply, turn) = oneshot::channel();
+        self.asks.send(Ask::Begin(reply)).map_err(|_| Error::Closed)?;
+        turn.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// A connection that can only read.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or the engine's.
+    pub async fn read(&self) -> Result<Read, Error> {
+        match self.readers.acquire().await {
+            Ok(conn) => Ok(Read(conn)),
+            Err(sqlx::Error::PoolClosed) => Err(Error::Closed),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hears of commits of this `Db` that [woke](Tx::wake) `topic`, from now on.
+    pub fn listen(&self, topic: &str) -> Listener {
+        self.topics.listen(topic)
+    }
+
+    /// How much room it takes.
+    pub fn sizes(&self) -> Sizes {
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        Sizes { db_bytes: bytes(&self.path), wal_bytes: bytes(Path::new(&wal)) }
+    }
+
+    /// How much was committed.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            transactions: self.tally.transactions.load(Ordering::Relaxed),
+            commits: self.tally.commits.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes the file for all handles and returns when its lock is free. Open transactions end
+    /// first; whoever asks afterwards gets [`Error::Closed`].
+    pub async fn close(&self) {
+        self.readers.close().await;
+        let (reply, closed) = oneshot::channel();
+        if self.asks.send(Ask::Close(reply)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+fn connect_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true)
+        .pragma("journal_size_limit", "67108864")
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("temp_store", "memory")
+        .disable_statement_logging()
+}
+
+/// Looks at an existing file without writing to it; returns whether migrations are to be applied.
+async fn look(options: &Options<'_>) -> Result<bool, OpenError> {
+    let is_new = std::fs::metadata(&options.path).map_or(true, |file| file.len() == 0);
+    if is_new {
+        return Ok(true);
+    }
+    let read_only = SqliteConnectOptions::new()
+        .filename(&options.path)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging();
+    let mut conn = read_only.connect().await?;
+    let is_behind = migrate::pending(&mut conn, options.schemas).await;
+    conn.close().await?;
+    is_behind
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    Ok(())
+}
+
+async fn check(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+    tracing::info!("the last process did not stop in order; checking the database");
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(conn).await?;
+    if found == "ok" { Ok(()) } else { Err(OpenError::Damaged(found)) }
+}
+
+async fn assert_version() -> Result<(), OpenError> {
+    let mut conn = SqliteConnectOptions::new().in_memory(true).connect().await?;
+    let version: String =
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut conn).await?;
+    conn.close().await?;
+    if is_sound(&version) { Ok(()) } else { Err(OpenError::OldSqlite(version)) }
+}
+
+fn is_sound(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found: [u32; 3] = std::array::from_fn(|_| parts.next().unwrap_or(0));
+    // 3.52.0 was withdrawn for the same fault.
+    found >= OLDEST_SQLITE && found != [3, 52, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_sound;
+
+    #[test]
+    fn versions_with_the_wal_reset_bug_are_refused() {
+        for bad in ["3.50.2", "3.51.2", "3.9.9", "3.52.0", "2.99.0", "", "x"] {
+            assert!(!is_sound(bad), "{bad}");
+        }
+        for good in ["3.51.3", "3.51.10", "3.53.0", "4.0.0"] {
+            assert!(is_sound(good), "{good}");
+        }
+    }
+}

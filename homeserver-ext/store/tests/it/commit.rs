@@ -1,0 +1,202 @@
+use std::{pin::pin, task::Poll};
+
+use causeway_store::{Db, Error, Lock};
+use futures::poll_once;
+
+use crate::harness::{add, all, open};
+
+/// The one future tool that these tests need.
+mod futures {
+    use std::{future::Future, pin::Pin, task::Poll};
+
+    pub(super) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+        std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+    }
+}
+
+async fn fresh() -> (tempfile::TempDir, Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir.path().join("t.db"), Lock::Exclusive).await.unwrap();
+    (dir, db)
+}
+
+#[tokio::test]
+async fn what_waits_shares_one_commit_and_a_rollback_stays_alone() {
+    let (_dir, db) = fresh().await;
+    let first = db.begin().await.unwrap();
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let db = db.clone();
+            let mut task = Box::pin(async move {
+                let mut tx = db.begin().await?;
+                add(&mut tx, &format!("note {n}")).await?;
+                if n % 5 == 0 {
+                    return Ok(false);
+                }
+                tx.commit().await.map(|()| true)
+            });
+            (n, std::future::poll_fn(move |cx| task.as_mut().poll(cx)))
+        })
+        .collect();
+    // All twenty have asked before the first turn ends.
+    let mut set = tokio::task::JoinSet::new();
+    for (n, task) in tasks {
+        set.spawn(async move { (n, task.await) });
+    }
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    first.commit().await.unwrap();
+    while let Some(done) = set.join_next().await {
+        let (n, outcome): (i32, Result<bool, Error>) = done.unwrap();
+        assert_eq!(outcome.unwrap(), n % 5 != 0);
+    }
+    let expected: Vec<_> = (0..20).filter(|n| n % 5 != 0).map(|n| format!("note {n}")).collect();
+    assert_eq!(all(&db).await, expected);
+    let counts = db.counts();
+    assert_eq!(counts.transactions, 17);
+    assert_eq!(counts.commits, 1, "one fsync for all that waited");
+}
+
+#[tokio::test]
+async fn nobody_returns_before_the_commit_that_covers_it() {
+    let (_dir, db) = fresh().await;
+    let mut one = db.begin().await.unwrap();
+    let mut second = pin!(db.begin());
+    assert!(poll_once(second.as_mut()).await.is_pending());
+    add(&mut one, "one").await.unwrap();
+    let mut committed = pin!(one.commit());
+    assert!(poll_once(committed.as_mut()).await.is_pending());
+    let mut two = second.await.unwrap();
+    assert!(poll_once(committed.as_mut()).await.is_pending(), "the batch is still open");
+    assert!(all(&db).await.is_empty());
+    add(&mut two, "two").await.unwrap();
+    drop(two);
+    committed.await.unwrap();
+    assert_eq!(all(&db).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_failed_statement_spoils_only_its_own_transaction() {
+    let (_dir, db) = fresh().await;
+    let mut one = db.begin().await.unwrap();
+    let mut second = pin!(db.begin());
+    assert!(poll_once(second.as_mut()).await.is_pending());
+    add(&mut one, "one").await.unwrap();
+    let mut committed = pin!(one.commit());
+    assert!(poll_once(committed.as_mut()).await.is_pending());
+    let mut two = second.await.unwrap();
+    add(&mut two, "two").await.unwrap();
+    let error: Error = add(&mut two, "one").await.unwrap_err().into();
+    assert!(error.is_unique_violation());
+    drop(two);
+    committed.await.unwrap();
+    assert_eq!(all(&db).await, ["one"]);
+}
+
+#[tokio::test]
+async fn callers_that_give_up_leave_nothing_behind() {
+    let (_dir, db) = fresh().await;
+    let one = db.begin().await.unwrap();
+    {
+        let mut gives_up = pin!(db.begin());
+        assert!(poll_once(gives_up.as_mut()).await.is_pending());
+    }
+    drop(one);
+    // Given up in the middle of a statement.
+    let mut two = db.begin().await.unwrap();
+    {
+        let mut statement = pin!(add(&mut two, "two"));
+        let _ = poll_once(statement.as_mut()).await;
+    }
+    drop(two);
+    // Given up while committing: kept whole or not at all, and others go on.
+    let mut three = db.begin().await.unwrap();
+    add(&mut three, "three").await.unwrap();
+    {
+        let mut commit = pin!(three.commit());
+        let _ = poll_once(commit.as_mut()).await;
+    }
+    let mut four = db.begin().await.unwrap();
+    add(&mut four, "four").await.unwrap();
+    four.commit().await.unwrap();
+    assert_eq!(all(&db).await, ["three", "four"]);
+}
+
+#[tokio::test]
+async fn a_wake_comes_after_the_commit_and_never_after_a_rollback() {
+    let (_dir, db) = fresh().await;
+    let mut hears = db.listen("mailbox/1");
+    let mut other = db.listen("mailbox/2");
+
+    let mut tx = db.begin().await.unwrap();
+    tx.wake("mailbox/1");
+    drop(tx);
+    db.begin().await.unwrap().commit().await.unwrap();
+    assert!(poll_once(pin!(hears.changed())).await.is_pending(), "nobody hears of a rollback");
+
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, "one").await.unwrap();
+    tx.wake("mailbox/1");
+    assert!(poll_once(pin!(hears.changed())).await.is_pending(), "nor of what is not committed");
+    tx.commit().await.unwrap();
+    // It was not listening at that moment, and hears of it all the same; once.
+    assert_eq!(poll_once(pin!(hears.changed())).await, Poll::Ready(()));
+    assert!(poll_once(pin!(hears.changed())).await.is_pending());
+    assert!(poll_once(pin!(other.changed())).await.is_pending());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_for_all_in_the_batch_and_then_it_recovers() {
+    let (_dir, db) = fresh().await;
+    let mut one = db.begin().await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 5").fetch_all(one.conn()).await.unwrap();
+    let mut second = pin!(db.begin());
+    assert!(poll_once(second.as_mut()).await.is_pending());
+    add(&mut one, "one").await.unwrap();
+    let mut committed = pin!(one.commit());
+    assert!(poll_once(committed.as_mut()).await.is_pending());
+    let mut two = second.await.unwrap();
+    add(&mut two, &"x".repeat(1 << 20)).await.unwrap_err();
+    // SQLite may have ended the whole transaction, or only the statement: either everybody's
+    // changes are kept or their commits fail.
+    let two = two.commit().await;
+    let one = committed.await;
+    let kept = all(&db).await;
+    assert_eq!(one.is_ok(), kept.contains(&"one".to_owned()));
+    assert_eq!(one.is_ok(), two.is_ok());
+
+    let mut tx = db.begin().await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 100000").fetch_all(tx.conn()).await.unwrap();
+    add(&mut tx, "after").await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(all(&db).await.contains(&"after".to_owned()));
+}
+
+#[tokio::test]
+async fn a_closed_database_says_so() {
+    let (dir, db) = fresh().await;
+    let other = db.clone();
+    db.close().await;
+    assert!(matches!(other.begin().await, Err(Error::Closed)));
+    assert!(matches!(other.read().await, Err(Error::Closed)));
+    other.close().await;
+    open(&dir.path().join("t.db"), Lock::Exclusive).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let here = open(&path, Lock::Shared).await.unwrap();
+    let there = open(&path, Lock::Shared).await.unwrap();
+    let mut one = here.begin().await.unwrap();
+    add(&mut one, "one").await.unwrap();
+    let mut second = pin!(there.begin());
+    assert!(poll_once(second.as_mut()).await.is_pending());
+    one.commit().await.unwrap();
+    let mut two = second.await.unwrap();
+    add(&mut two, "two").await.unwrap();
+    two.commit().await.unwrap();
+    assert_eq!(all(&here).await, ["one", "two"]);
+}

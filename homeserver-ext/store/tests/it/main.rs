@@ -1,0 +1,6 @@
+//! What the store promises, on real files.
+#![cfg(test)]
+
+mod commit;
+mod harness;
+mod open;
