@@ -29,7 +29,7 @@ pub enum ParseError {
     /// Decoded to the wrong number of bytes: expected, got.
     #[error("expected {0} bytes, got {1}")]
     Length(usize, usize),
-    /// Not `localpart:server` as protocol §1 has it.
+    /// Not `localpart:server` as protocol §1 has it, or above 255 bytes.
     #[error("not an account name of the form localpart:server")]
     Account,
 }
@@ -263,7 +263,8 @@ impl FromStr for AccountId {
             && localpart.bytes().all(
                 |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'=' | b'/' | b'+' | b'-'),
             );
-        if named && is_server_name(server) {
+        // Protocol §3.2: every layout has it as a `str8`.
+        if named && is_server_name(server) && text.len() <= 255 {
             Ok(Self(text.to_owned()))
         } else {
             Err(ParseError::Account)

@@ -2,7 +2,13 @@
 //!
 //! No secrets, no I/O, no async. `docs/protocol.md` is the text that this crate is.
 
+mod fields;
+
 pub mod api;
 pub mod device;
 pub mod envelope;
 pub mod ids;
+pub mod keys;
+pub mod roster;
+
+pub use fields::TooLong;

@@ -1,0 +1,143 @@
+//! Fields of a byte layout: big-endian integers, fixed arrays, counted strings (protocol §0).
+//!
+//! Nothing is allocated before its length is known to be there.
+
+/// The bytes end before the field does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Short;
+
+/// Reads fields from the front.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Short> {
+        let (field, rest) = self.0.split_at_checked(len).ok_or(Short)?;
+        self.0 = rest;
+        Ok(field)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {
+        let (field, rest) = self.0.split_first_chunk::<N>().ok_or(Short)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Short> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(crate) fn be16(&mut self) -> Result<u16, Short> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn be32(&mut self) -> Result<u32, Short> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn be64(&mut self) -> Result<u64, Short> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// The bytes of a `str8`; whether they are UTF-8 is asked later.
+    pub(crate) fn str8(&mut self) -> Result<&'a [u8], Short> {
+        let len = self.u8()?;
+        self.take(len.into())
+    }
+
+    /// The bytes of a `str16`; whether they are UTF-8 is asked later.
+    pub(crate) fn str16(&mut self) -> Result<&'a [u8], Short> {
+        let len = self.be16()?;
+        self.take(len.into())
+    }
+
+    /// What has not been read.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// A string or list is longer than its length field can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("longer than its length field can say")]
+pub struct TooLong;
+
+/// Writes fields at the end.
+///
+/// A count that does not fit its field is remembered, and [`Writer::finish`] refuses then.
+#[derive(Default)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    too_long: bool,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), too_long: false }
+    }
+
+    pub(crate) fn raw(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.bytes.extend_from_slice(bytes.as_ref());
+        self
+    }
+
+    pub(crate) fn u8(self, value: u8) -> Self {
+        self.raw([value])
+    }
+
+    pub(crate) fn be16(self, value: u16) -> Self {
+        self.raw(value.to_be_bytes())
+    }
+
+    pub(crate) fn be32(self, value: u32) -> Self {
+        self.raw(value.to_be_bytes())
+    }
+
+    pub(crate) fn be64(self, value: u64) -> Self {
+        self.raw(value.to_be_bytes())
+    }
+
+    /// How many, as be16.
+    pub(crate) fn count16(mut self, count: usize) -> Self {
+        let fits = u16::try_from(count);
+        self.too_long |= fits.is_err();
+        self.be16(fits.unwrap_or(u16::MAX))
+    }
+
+    pub(crate) fn str8(mut self, text: &str) -> Self {
+        let fits = u8::try_from(text.len());
+        self.too_long |= fits.is_err();
+        self.u8(fits.unwrap_or(u8::MAX)).raw(text)
+    }
+
+    pub(crate) fn str16(self, text: &str) -> Self {
+        self.count16(text.len()).raw(text)
+    }
+
+    /// Keys or ids in turn.
+    pub(crate) fn names<T: AsRef<[u8]>>(self, names: &[T]) -> Self {
+        names.iter().fold(self, Self::raw)
+    }
+
+    /// Every item in turn.
+    pub(crate) fn each<T>(self, items: &[T], write: impl Fn(Self, &T) -> Self) -> Self {
+        items.iter().fold(self, write)
+    }
+
+    /// The bytes, where every count is known to fit.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<u8>, TooLong> {
+        if self.too_long { Err(TooLong) } else { Ok(self.bytes) }
+    }
+}
