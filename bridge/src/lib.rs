@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The Matrix application service of Causeway, and what its one binary `causeway` is made of.
+//!
+//! Imports go one way: `domain → storage | gateway → services → http → app`, with `demo` beside
+//! `app`; read `a → b` as "b may import a". A test reads every import and fails on an upward one.
+
+pub mod demo;
+pub mod gateway;
+pub mod registration;
+pub mod secret;

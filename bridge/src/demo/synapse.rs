@@ -1,0 +1,334 @@
+//! A real Synapse on loopback, for the demo and the end-to-end tests: at most one at a time.
+//!
+//! Its server name is its own and is checked, so that nobody talks to a stranger's homeserver by
+//! mistake; it ends with the process that started it, however that one ends.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
+};
+
+use ruma::OwnedUserId;
+use serde_json::json;
+
+use super::{
+    files::{FileLock, folder, free_port, random_name},
+    matrix_user::{MatrixUser, UserError},
+    progress::Progress,
+    venv::{Venv, VenvError},
+};
+use crate::{
+    gateway::matrix::{BuildError, Matrix, MatrixError},
+    registration::{Registration, RegistrationError, Tokens},
+};
+
+/// Starts Synapse and ends it with us.
+const LAUNCHER: &str = include_str!("../../stack/synapse.py");
+/// How long a start may take on a slow and busy machine.
+const START: Duration = Duration::from_secs(90);
+/// How often a start is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often new ports are tried, if somebody takes them between our look and Synapse's.
+const TRIES: u32 = 3;
+
+/// The running homeserver; stopped when dropped.
+#[derive(Debug)]
+pub struct Synapse {
+    venv: Venv,
+    dir: PathBuf,
+    server_name: String,
+    port: u16,
+    registration: Registration,
+    matrix: Matrix,
+    running: Option<Running>,
+    // Dropped last: the next Synapse starts when this one is gone.
+    _lock: FileLock,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    // Its other end is Synapse's: closed when we end, see `stack/synapse.py`.
+    _alive: Option<ChildStdin>,
+}
+
+/// Why there is no homeserver.
+#[derive(Debug, thiserror::Error)]
+pub enum SynapseError {
+    /// No Python, or no Synapse for it.
+    #[error(transparent)]
+    Venv(#[from] VenvError),
+    /// A file or a process could not be had.
+    #[error("Synapse cannot be started: {0}")]
+    Io(#[from] io::Error),
+    /// It ended at once; the end of its log.
+    #[error("Synapse ended while it started:\n{0}")]
+    Ended(String),
+    /// It did not answer in time; the end of its log.
+    #[error("Synapse does not answer:\n{0}")]
+    Silent(String),
+    /// Another server answers at its port.
+    #[error("`{0}` answers where Synapse should")]
+    Stranger(OwnedUserId),
+    /// It answers, and refuses.
+    #[error("Synapse refuses: {0}")]
+    Refuses(#[from] MatrixError),
+    /// The registration cannot be written.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// No HTTP client.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A blocking step was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Synapse {
+    /// Starts a new one with an empty database and, registered with it, a Causeway that will
+    /// listen at `appservice_url`. Waits while another one runs.
+    ///
+    /// # Errors
+    /// [`SynapseError`], whose text says what to do where something can be done.
+    pub async fn start(appservice_url: &str, progress: &Progress) -> Result<Self, SynapseError> {
+        let (venv, lock, folder) = {
+            let progress = progress.clone();
+            let prepare = move || {
+                let folder = folder()?;
+                let venv = Venv::ensure(&folder, &progress)?;
+                let lock = FileLock::take(
+                    &folder.join("synapse.lock"),
+                    &progress,
+                    "one Synapse runs at a time",
+                )?;
+                Ok::<_, SynapseError>((venv, lock, folder))
+            };
+            tokio::task::spawn_blocking(prepare).await.map_err(|_| SynapseError::Cancelled)??
+        };
+        let runs = folder.join("run");
+        // We hold the lock, so whatever is there was left by a process that was killed.
+        if runs.exists() {
+            fs::remove_dir_all(&runs)?;
+        }
+        let name = random_name(4)?;
+        let dir = runs.join(&name);
+        fs::create_dir_all(&dir)?;
+        let server_name = format!("causeway-{name}.localhost");
+        let tokens = Tokens::random().map_err(io::Error::other)?;
+        let registration = Registration::new(&server_name, appservice_url, tokens);
+        fs::write(dir.join("registration.yaml"), registration.to_yaml()?)?;
+        let port = free_port()?;
+        let matrix = at(port, &registration)?;
+        let mut synapse =
+            Self { venv, dir, server_name, port, registration, matrix, running: None, _lock: lock };
+        progress.say("starting Synapse");
+        for _ in 1..TRIES {
+            match synapse.spawn().await {
+                Err(SynapseError::Ended(_) | SynapseError::Stranger(_)) => {
+                    synapse.kill()?;
+                    synapse.port = free_port()?;
+                    synapse.matrix = at(synapse.port, &synapse.registration)?;
+                }
+                other => return other.map(|()| synapse),
+            }
+        }
+        synapse.spawn().await?;
+        Ok(synapse)
+    }
+
+    /// Its name, the part of its users after the colon.
+    pub fn server_name(&self) -> &str {
+        &self.server_name
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        address(self.port)
+    }
+
+    /// What it was told of Causeway.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// The file that says so.
+    pub fn registration_file(&self) -> PathBuf {
+        self.dir.join("registration.yaml")
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        tail(&self.dir.join("synapse.log"))
+    }
+
+    /// The environment it runs in, with Node beside it.
+    pub fn venv(&self) -> &Venv {
+        &self.venv
+    }
+
+    /// A client that acts as the application service.
+    pub fn matrix(&self) -> &Matrix {
+        &self.matrix
+    }
+
+    /// Makes a user, who is logged in then.
+    ///
+    /// # Errors
+    /// [`UserError`]
+    pub async fn register(&self, name: &str, password: &str) -> Result<MatrixUser, UserError> {
+        MatrixUser::register(&self.url(), name, password).await
+    }
+
+    /// Ends it as a power cut would: SIGKILL. Nothing happens if it does not run.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.child.kill()?;
+        running.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again with the same name, port and database, after [`Synapse::kill`].
+    ///
+    /// # Errors
+    /// [`SynapseError`]
+    pub async fn start_again(&mut self) -> Result<(), SynapseError> {
+        self.kill()?;
+        self.spawn().await
+    }
+
+    /// Starts the process and waits until it answers by its name.
+    async fn spawn(&mut self) -> Result<(), SynapseError> {
+        let config = self.dir.join("homeserver.yaml");
+        fs::write(&config, self.config()?)?;
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir.join("synapse.log"))?;
+        let mut child = Command::new(self.venv.python())
+            .args(["-c", LAUNCHER, "-c"])
+            .arg(&config)
+            .current_dir(&self.dir)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let alive = child.stdin.take();
+        self.running = Some(Running { child, _alive: alive });
+        tokio::time::timeout(START, self.answers())
+            .await
+            .unwrap_or_else(|_| Err(SynapseError::Silent(self.log())))
+    }
+
+    /// Waits for `/versions`, then asks who we are there.
+    async fn answers(&mut self) -> Result<(), SynapseError> {
+        loop {
+            let ended = match &mut self.running {
+                Some(running) => running.child.try_wait()?.is_some(),
+                None => true,
+            };
+            if ended {
+                return Err(SynapseError::Ended(self.log()));
+            }
+            if self.matrix.versions().await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let me = self.matrix.whoami(None).await?.user_id;
+        let ours = me.server_name().as_str() == self.server_name
+            && me.localpart() == self.registration.sender_localpart;
+        if ours { Ok(()) } else { Err(SynapseError::Stranger(me)) }
+    }
+
+    /// `homeserver.yaml`; JSON is YAML.
+    fn config(&self) -> io::Result<String> {
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        if !self.dir.join("signing.key").exists() {
+            let mut seed = [0_u8; 32];
+            getrandom::fill(&mut seed).map_err(io::Error::other)?;
+            let seed = {
+                use base64::Engine as _;
+                base64::engine::general_purpose::STANDARD_NO_PAD.encode(seed)
+            };
+            fs::write(self.dir.join("signing.key"), format!("ed25519 a_demo {seed}\n"))?;
+            fs::write(self.dir.join("log.yaml"), log_config(&file("synapse.log")).to_string())?;
+        }
+        let unlimited = json!({ "per_second": 1e6, "burst_count": 1_000_000 });
+        let config = json!({
+            "server_name": self.server_name,
+            "pid_file": file("synapse.pid"),
+            "public_baseurl": self.url(),
+            "listeners": [{
+                "port": self.port,
+                "bind_addresses": ["127.0.0.1"],
+                "type": "http",
+                "tls": false,
+                "x_forwarded": false,
+                "resources": [{ "names": ["client"], "compress": false }],
+            }],
+            "database": { "name": "sqlite3", "args": { "database": file("homeserver.db") } },
+            "log_config": file("log.yaml"),
+            "media_store_path": file("media"),
+            "signing_key_path": file("signing.key"),
+            "macaroon_secret_key": random_name(16)?,
+            "form_secret": random_name(16)?,
+            "trusted_key_servers": [],
+            "suppress_key_server_warning": true,
+            "report_stats": false,
+            "presence": { "enabled": false },
+            "app_service_config_files": [file("registration.yaml")],
+            // On loopback, for as long as the demo or a test runs.
+            "enable_registration": true,
+            "enable_registration_without_verification": true,
+            "bcrypt_rounds": 4,
+            "rc_message": unlimited,
+            "rc_registration": unlimited,
+            "rc_login": { "address": unlimited, "account": unlimited, "failed_attempts": unlimited },
+            "rc_admin_redaction": unlimited,
+            "rc_joins": { "local": unlimited, "remote": unlimited },
+            "rc_joins_per_room": unlimited,
+            "rc_room_creation": unlimited,
+            "rc_invites": { "per_room": unlimited, "per_user": unlimited, "per_issuer": unlimited },
+        });
+        Ok(config.to_string())
+    }
+}
+
+impl Drop for Synapse {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here; the launcher ends with us in any case.
+        let _ = self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn address(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn at(port: u16, registration: &Registration) -> Result<Matrix, BuildError> {
+    Matrix::new(&address(port), registration.as_token.clone())
+}
+
+fn log_config(file: &str) -> serde_json::Value {
+    json!({
+        "version": 1,
+        "formatters": { "plain": { "format": "%(asctime)s %(levelname)s %(name)s %(message)s" } },
+        "handlers": {
+            "file": { "class": "logging.FileHandler", "filename": file, "formatter": "plain" },
+        },
+        "root": { "level": "WARNING", "handlers": ["file"] },
+        "disable_existing_loggers": false,
+    })
+}
+
+/// The last 2,000 characters of a file.
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let skip = text.chars().count().saturating_sub(2_000);
+    text.chars().skip(skip).collect()
+}

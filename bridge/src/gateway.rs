@@ -1,0 +1,4 @@
+//! What is outside the process and not the database: the homeserver, and the native side.
+
+pub mod matrix;
+pub mod provision;

@@ -1,0 +1,56 @@
+//! What can become of a request to the homeserver, by what the caller does about it.
+
+use std::time::Duration;
+
+/// Why a request did not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MatrixError {
+    /// No connection, so nothing was asked: try again.
+    #[error("the homeserver cannot be reached: {0}")]
+    NotReached(String),
+    /// The outcome is unknown: try again, with the same transaction id.
+    #[error("the homeserver did not answer: {0}")]
+    NoAnswer(String),
+    /// Nothing was done; try again after this long, where the homeserver said so.
+    #[error("the homeserver limits our rate")]
+    RateLimited(Option<Duration>),
+    /// 408 or 5xx, the outcome is unknown: try again, with the same transaction id.
+    #[error("the homeserver answered {0}: {1}")]
+    Server(u16, String),
+    /// The homeserver does not know our token: no request can work until a person acts.
+    #[error("as_token not accepted; is the registration installed?")]
+    UnknownToken,
+    /// Status, `errcode` and `error` of any other refusal: asking again will not help.
+    #[error("the homeserver refused with {0} {1}: {2}")]
+    Refused(u16, String, String),
+    /// A good status with an answer that is not what the specification says; done, presumably.
+    #[error("the homeserver's answer is not understood: {0}")]
+    Misunderstood(String),
+}
+
+impl MatrixError {
+    /// Whether the homeserver refused with this `errcode`.
+    pub fn is_code(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(_, errcode, _) if errcode == code)
+    }
+
+    /// Whether the same request may work later, without anybody doing anything.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NotReached(_) | Self::NoAnswer(_) | Self::RateLimited(_) | Self::Server(..) => {
+                true
+            }
+            Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) => false,
+        }
+    }
+
+    /// Whether the request may have been carried out for all we know.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) | Self::Server(..) | Self::Misunderstood(_) => true,
+            Self::NotReached(_) | Self::RateLimited(_) | Self::UnknownToken | Self::Refused(..) => {
+                false
+            }
+        }
+    }
+}

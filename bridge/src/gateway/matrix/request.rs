@@ -1,0 +1,182 @@
+//! One request to the homeserver, from its parts to its judged answer.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response, Url, header::RETRY_AFTER};
+use ruma::UserId;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{DEVICE, Matrix, MatrixError, Nothing};
+
+/// Most of an answer that is read: 100 events of 64 KiB and their `prev_content`.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Most of an error that is read and shown.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// A request that is not sent yet.
+pub(super) struct Call<'a> {
+    name: &'static str,
+    matrix: &'a Matrix,
+    method: Method,
+    url: Url,
+    body: Option<Result<Vec<u8>, serde_json::Error>>,
+}
+
+/// Matrix's standard error response.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    errcode: String,
+    error: String,
+    retry_after_ms: Option<u64>,
+}
+
+impl Matrix {
+    /// A request below `/_matrix/client/v3`.
+    pub(super) fn v3<'a>(&'a self, name: &'static str, method: Method, path: &[&str]) -> Call<'a> {
+        self.call(name, method, &[&["_matrix", "client", "v3"], path].concat())
+    }
+
+    /// A request; `name` is what metrics call it, `path` its segments, not yet escaped.
+    pub(super) fn call<'a>(
+        &'a self,
+        name: &'static str,
+        method: Method,
+        path: &[&str],
+    ) -> Call<'a> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        Call { name, matrix: self, method, url, body: None }
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Call<'_> {
+    /// Asserts the identity of `user` (spec v1.17, AS API, "Identity assertion").
+    pub(super) fn acting_as(self, user: &UserId) -> Self {
+        self.query("user_id", user.as_str())
+    }
+
+    /// Asserts the user's device (MSC4326).
+    pub(super) fn with_device(self) -> Self {
+        self.query("device_id", DEVICE)
+    }
+
+    /// Adds a query parameter.
+    pub(super) fn query(mut self, key: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(key, value);
+        self
+    }
+
+    /// Sets the body.
+    pub(super) fn json(mut self, body: impl Serialize) -> Self {
+        self.body = Some(serde_json::to_vec(&body));
+        self
+    }
+
+    /// Sends it; the answer says nothing of interest.
+    pub(super) async fn nothing(self) -> Result<(), MatrixError> {
+        self.send::<Nothing>().await.map(|_| ())
+    }
+
+    /// Sends it and reads the answer.
+    pub(super) async fn send<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
+        let name = self.name;
+        let answer = self.exchange().await;
+        let outcome = match &answer {
+            Ok(_) => "ok",
+            Err(MatrixError::NotReached(_)) => "not_reached",
+            Err(MatrixError::NoAnswer(_)) => "no_answer",
+            Err(MatrixError::RateLimited(_)) => "rate_limited",
+            Err(MatrixError::Server(..)) => "server_error",
+            Err(MatrixError::UnknownToken) => "unknown_token",
+            Err(MatrixError::Refused(..)) => "refused",
+            Err(MatrixError::Misunderstood(_)) => "misunderstood",
+        };
+        metrics::counter!("causeway_matrix_requests_total", "call" => name, "outcome" => outcome)
+            .increment(1);
+        answer
+    }
+
+    async fn exchange<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
+        let mut request = self
+            .matrix
+            .client()
+            .request(self.method, self.url)
+            .bearer_auth(self.matrix.token.expose());
+        if let Some(body) = self.body {
+            let body = body.map_err(|error| MatrixError::Misunderstood(error.to_string()))?;
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let response = request.send().await.map_err(|error| {
+            // The address holds user ids and room ids: not for logs.
+            let connecting = error.is_connect();
+            let text = chain(&error.without_url());
+            if connecting { MatrixError::NotReached(text) } else { MatrixError::NoAnswer(text) }
+        })?;
+        if response.status().is_success() {
+            let bytes = read(response, MAX_ANSWER).await?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| MatrixError::Misunderstood(error.to_string()))
+        } else {
+            Err(refusal(response).await)
+        }
+    }
+}
+
+/// Reads an answer of at most `max` bytes.
+async fn read(mut response: Response, max: usize) -> Result<Vec<u8>, MatrixError> {
+    let mut bytes = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= max => bytes.extend_from_slice(&chunk),
+            Ok(Some(_)) => {
+                return Err(MatrixError::Misunderstood(format!("longer than {max} bytes")));
+            }
+            Err(error) => return Err(MatrixError::NoAnswer(chain(&error.without_url()))),
+        }
+    }
+}
+
+/// Judges an answer that is not a success.
+async fn refusal(response: Response) -> MatrixError {
+    let status = response.status().as_u16();
+    // `Retry-After` is the standard's way since spec v1.10, `retry_after_ms` the former one.
+    let after_header = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok())
+        .map(Duration::from_secs);
+    let body = read(response, MAX_ERROR).await.unwrap_or_default();
+    let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
+    match status {
+        429 => MatrixError::RateLimited(
+            refusal.retry_after_ms.map(Duration::from_millis).or(after_header),
+        ),
+        408 | 500..=599 if refusal.errcode != "M_BAD_STATUS" => {
+            MatrixError::Server(status, format!("{} {}", refusal.errcode, refusal.error))
+        }
+        // 300–399 too: no redirect is followed, a token must not travel to another address.
+        _ if refusal.errcode == "M_UNKNOWN_TOKEN" => MatrixError::UnknownToken,
+        _ => MatrixError::Refused(status, refusal.errcode, refusal.error),
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

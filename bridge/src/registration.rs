@@ -1,0 +1,237 @@
+//! The registration: what a homeserver must be told of this application service.
+//!
+//! ruma's own `Registration` lacks fields that matter here (`io.element.msc4190`), so this is a
+//! struct of ours that keeps what it does not know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+/// What every ghost's localpart begins with.
+pub const GHOST_PREFIX: &str = "causeway_";
+/// Localpart of the bot, an ordinary user of the namespace.
+pub const BOT: &str = "causewaybot";
+/// What every portal's alias begins with.
+pub const ALIAS_PREFIX: &str = "causeway_";
+
+/// The registration file, YAML (spec v1.17, Application Service API, "Registration").
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registration {
+    /// Unique among the homeserver's application services: Synapse refuses to start with two.
+    pub id: String,
+    /// Where the homeserver finds us.
+    pub url: String,
+    /// With it we call the homeserver.
+    #[serde(serialize_with = "Secret::serialize")]
+    pub as_token: Secret,
+    /// With it the homeserver calls us.
+    #[serde(serialize_with = "Secret::serialize")]
+    pub hs_token: Secret,
+    /// Random and unused: this user cannot `/sync` on Synapse, so the bot is another one.
+    pub sender_localpart: String,
+    /// Whether the homeserver limits our rate; it should not.
+    #[serde(default)]
+    pub rate_limited: bool,
+    /// Whether typing and receipts are pushed.
+    #[serde(default)]
+    pub receive_ephemeral: bool,
+    /// Devices without a login (MSC4190).
+    #[serde(default, rename = "io.element.msc4190")]
+    pub msc4190: bool,
+    /// Third-party protocols: none.
+    #[serde(default)]
+    pub protocols: Vec<String>,
+    /// Which names are ours.
+    pub namespaces: Namespaces,
+    /// What other versions or other tools wrote.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// Names that are ours.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Ghosts and the bot.
+    #[serde(default)]
+    pub users: Vec<Namespace>,
+    /// Portals.
+    #[serde(default)]
+    pub aliases: Vec<Namespace>,
+    /// None.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rooms: Vec<Namespace>,
+}
+
+/// Names that match a pattern.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Whether nobody else may have such a name.
+    pub exclusive: bool,
+    /// Regular expression over the whole name.
+    pub regex: String,
+}
+
+/// The random parts of a registration.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// Suffix of the id and of `sender_localpart`, eight hex digits.
+    pub suffix: String,
+    /// With it we call the homeserver.
+    pub as_token: Secret,
+    /// With it the homeserver calls us.
+    pub hs_token: Secret,
+}
+
+impl Tokens {
+    /// New ones.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut suffix = [0_u8; 4];
+        getrandom::fill(&mut suffix)?;
+        Ok(Self {
+            suffix: hex::encode(suffix),
+            as_token: Secret::random()?,
+            hs_token: Secret::random()?,
+        })
+    }
+
+    /// Placeholders for the example in the repository; a homeserver would take them, so they say
+    /// what they are.
+    fn placeholders() -> Self {
+        Self {
+            suffix: "00000000".to_owned(),
+            as_token: Secret::new("replace-with-a-random-as-token"),
+            hs_token: Secret::new("replace-with-a-random-hs-token"),
+        }
+    }
+}
+
+/// Why a registration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// Not YAML, or a field is missing.
+    #[error("the registration is not what it should be: {0}")]
+    Malformed(String),
+    /// Our ghosts or our bot would be strangers to the homeserver.
+    #[error("the registration does not cover {0}; make it anew with `causeway registration`")]
+    NotCovered(String),
+}
+
+impl Registration {
+    /// The registration of a Causeway at `url` for the homeserver `server_name`.
+    pub fn new(server_name: &str, url: &str, tokens: Tokens) -> Self {
+        let server = escaped(server_name);
+        let ours = |regex: String| Namespace { exclusive: true, regex };
+        Self {
+            id: format!("causeway-{}", tokens.suffix),
+            url: url.to_owned(),
+            as_token: tokens.as_token,
+            hs_token: tokens.hs_token,
+            sender_localpart: format!("causeway-sender-{}", tokens.suffix),
+            rate_limited: false,
+            receive_ephemeral: true,
+            msc4190: true,
+            protocols: Vec::new(),
+            namespaces: Namespaces {
+                users: vec![
+                    ours(format!("@{GHOST_PREFIX}.+:{server}")),
+                    ours(format!("@{BOT}:{server}")),
+                ],
+                aliases: vec![ours(format!("#{ALIAS_PREFIX}.+:{server}"))],
+                rooms: Vec::new(),
+            },
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The example that stands in the repository as `appservice.yaml`.
+    pub fn example() -> Self {
+        Self::new("example.org", "http://127.0.0.1:29360", Tokens::placeholders())
+    }
+
+    /// Reads a registration file's text.
+    ///
+    /// # Errors
+    /// [`RegistrationError::Malformed`]; the message never quotes a token.
+    pub fn from_yaml(text: &str) -> Result<Self, RegistrationError> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| RegistrationError::Malformed(error.to_string()))
+    }
+
+    /// The text of the registration file.
+    ///
+    /// # Errors
+    /// [`RegistrationError::Malformed`]: an extra field that YAML cannot hold.
+    pub fn to_yaml(&self) -> Result<String, RegistrationError> {
+        serde_saphyr::to_string(self)
+            .map_err(|error| RegistrationError::Malformed(error.to_string()))
+    }
+
+    /// Checks that the namespaces are those that Causeway makes for `server_name`: an exclusive
+    /// claim on ghosts, bot and aliases.
+    ///
+    /// # Errors
+    /// [`RegistrationError::NotCovered`] names what is missing.
+    pub fn check(&self, server_name: &str) -> Result<(), RegistrationError> {
+        let wanted = Self::new(server_name, "", Tokens::placeholders()).namespaces;
+        let pairs =
+            [(&wanted.users, &self.namespaces.users), (&wanted.aliases, &self.namespaces.aliases)];
+        for (wanted, has) in pairs {
+            for namespace in wanted {
+                let same = |other: &Namespace| {
+                    other.exclusive && bare(&other.regex) == bare(&namespace.regex)
+                };
+                if !has.iter().any(same) {
+                    return Err(RegistrationError::NotCovered(namespace.regex.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `regex` without the anchors that some tools write.
+fn bare(regex: &str) -> &str {
+    let regex = regex.strip_prefix('^').unwrap_or(regex);
+    regex.strip_suffix('$').unwrap_or(regex)
+}
+
+/// `server_name` as a regular expression; it holds no other special character than the dot.
+fn escaped(server_name: &str) -> String {
+    server_name.replace('.', r"\.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Registration;
+
+    #[test]
+    fn a_registration_is_read_as_it_was_written() {
+        let mut made = Registration::example();
+        made.extra.insert("org.example.later".to_owned(), serde_json::json!({"a": [1, true]}));
+        let text = made.to_yaml().unwrap();
+        let read = Registration::from_yaml(&text).unwrap();
+        assert_eq!(read.to_yaml().unwrap(), text);
+        assert_eq!(read.extra, made.extra);
+        assert!(text.contains("io.element.msc4190: true"), "{text}");
+    }
+
+    #[test]
+    fn a_registration_for_another_server_is_refused() {
+        Registration::example().check("example.org").unwrap();
+        Registration::example().check("example.com").unwrap_err();
+    }
+
+    #[test]
+    fn a_broken_registration_is_refused_without_its_tokens() {
+        for text in ["", "as_token: canary\n", "as_token: [canary]\n", "as_token: canary\n\t-"] {
+            let error = Registration::from_yaml(text).unwrap_err().to_string();
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+}

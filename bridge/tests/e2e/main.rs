@@ -1,0 +1,4 @@
+//! End-to-end tests: the real Synapse, real processes, real clients.
+#![cfg(test)]
+
+mod stack;
