@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, base64url};
+use crate::{
+    fields::Writer,
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, base64url},
+    keys::hash,
+};
 
 /// What an envelope is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -122,4 +126,230 @@ pub struct Submission {
     #[serde(with = "base64url")]
     #[schema(value_type = String)]
     pub payload: Vec<u8>,
+}
+
+/// Longest payload, in bytes: it must fit a Matrix event in base64.
+pub const MAX_PAYLOAD: usize = 45_000;
+
+/// Longest time that anything is kept: 30 days.
+pub const MAX_TTL_MS: u64 = 2_592_000_000;
+
+/// Longest time that call signalling is kept.
+pub const MAX_CALL_TTL_MS: u64 = 60_000;
+
+/// Most envelopes of one POST.
+pub const MAX_BATCH: usize = 4_096;
+
+/// Most bytes of one POST.
+pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why an envelope is refused whatever the group says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadEnvelope {
+    /// Only the server makes this kind.
+    #[error("this kind is made by the server only")]
+    ServerKind,
+    /// A kind that the server makes has no sender, every other one has.
+    #[error("sender is missing, or where it must not be")]
+    Sender,
+    /// Broadcast or one device, as the kind says.
+    #[error("recipient does not fit the kind")]
+    Recipient,
+    /// Only a row of `fanout` has a piece.
+    #[error("piece is missing, or where it must not be")]
+    Piece,
+    /// Bytes with pieces and their recipients, and the most that fit.
+    #[error("envelope is {0} bytes, at most {1} fit")]
+    TooLarge(usize, usize),
+    /// Milliseconds, and the most that is kept.
+    #[error("time to live is {0} ms, must be 1 to {1}")]
+    Ttl(u64, u64),
+    /// The id is not that of the bytes, or stands where `fanout` has none.
+    #[error("id is not that of the envelope")]
+    Id,
+}
+
+impl Kind {
+    /// Its number, as in ids.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Message => 0,
+            Self::KeyDistribution => 1,
+            Self::KeyRequest => 2,
+            Self::KeyAck => 3,
+            Self::Direct => 4,
+            Self::Fanout => 5,
+            Self::Call => 6,
+            Self::Roster => 16,
+            Self::Join => 17,
+            Self::CallChanged => 18,
+            Self::Expired => 19,
+        }
+    }
+
+    /// Whether only the server makes it.
+    pub const fn is_of_server(self) -> bool {
+        match self {
+            Self::Roster | Self::Join | Self::CallChanged | Self::Expired => true,
+            Self::Message
+            | Self::KeyDistribution
+            | Self::KeyRequest
+            | Self::KeyAck
+            | Self::Direct
+            | Self::Fanout
+            | Self::Call => false,
+        }
+    }
+
+    /// Longest time that it is kept.
+    pub const fn max_ttl_ms(self) -> u64 {
+        match self {
+            Self::Call | Self::CallChanged => MAX_CALL_TTL_MS,
+            _ => MAX_TTL_MS,
+        }
+    }
+
+    const fn takes(self, to: &Recipient) -> bool {
+        match self {
+            Self::Message | Self::Roster | Self::CallChanged => matches!(to, Recipient::Broadcast),
+            Self::Call => true,
+            Self::KeyDistribution
+            | Self::KeyRequest
+            | Self::KeyAck
+            | Self::Direct
+            | Self::Fanout
+            | Self::Join
+            | Self::Expired => matches!(to, Recipient::Device(_)),
+        }
+    }
+}
+
+/// What the id of a row is the hash of. Of a `message`: `cg/msgid\0`‖payload, so that it is the same
+/// for all. Of any other row: `cg/envid\0`‖u8 kind‖sender device (zeros where the server made it)‖
+/// recipient device (zeros for broadcast)‖payload‖piece.
+pub fn id_bytes(
+    kind: Kind,
+    sender: Option<&DeviceId>,
+    to: &Recipient,
+    payload: &[u8],
+    piece: Option<&Piece>,
+) -> Vec<u8> {
+    if kind == Kind::Message {
+        return [b"cg/msgid\0", payload].concat();
+    }
+    let recipient = match to {
+        Recipient::Broadcast => [0; 32],
+        Recipient::Device(device) => *device.as_bytes(),
+    };
+    Writer::with_capacity(74 + payload.len())
+        .raw(b"cg/envid\0")
+        .u8(kind.number())
+        .raw(sender.map_or([0; 32], |device| *device.as_bytes()))
+        .raw(recipient)
+        .raw(payload)
+        .raw(piece.map_or(&[][..], |piece| &piece.0))
+        .into_bytes()
+}
+
+/// The id of a row: the first 16 bytes of H([`id_bytes`]).
+pub fn compute_id(
+    kind: Kind,
+    sender: Option<&DeviceId>,
+    to: &Recipient,
+    payload: &[u8],
+    piece: Option<&Piece>,
+) -> EnvelopeId {
+    let bytes = hash([id_bytes(kind, sender, to, payload, piece).as_slice()]);
+    let (id, _) = bytes.split_first_chunk().unwrap_or((&[0; 16], &[]));
+    EnvelopeId::new(*id)
+}
+
+impl Envelope {
+    /// Its id, from what it says.
+    pub fn compute_id(&self) -> EnvelopeId {
+        let sender = self.sender.as_ref().map(|sender| &sender.device);
+        compute_id(self.kind, sender, &self.to, &self.payload, self.piece.as_ref())
+    }
+
+    /// Checks a row that a server gave: recipient and sender as the kind says, sizes, the id.
+    ///
+    /// # Errors
+    /// [`BadEnvelope`].
+    pub fn check(&self) -> Result<(), BadEnvelope> {
+        if self.sender.is_none() != self.kind.is_of_server() {
+            return Err(BadEnvelope::Sender);
+        }
+        if !self.kind.takes(&self.to) {
+            return Err(BadEnvelope::Recipient);
+        }
+        if self.piece.is_some() != (self.kind == Kind::Fanout) {
+            return Err(BadEnvelope::Piece);
+        }
+        check_size(&self.payload, self.piece.iter())?;
+        if self.compute_id() == self.id { Ok(()) } else { Err(BadEnvelope::Id) }
+    }
+}
+
+impl Submission {
+    /// Checks what a device posts, before group and epoch are looked at.
+    ///
+    /// # Errors
+    /// [`BadEnvelope`].
+    pub fn check(&self) -> Result<(), BadEnvelope> {
+        if self.kind.is_of_server() {
+            return Err(BadEnvelope::ServerKind);
+        }
+        let rows = self.recipients();
+        let fans_out = matches!(self.to, SubmittedTo::Devices(_));
+        let fits = rows.iter().all(|(to, _)| self.kind.takes(to));
+        if rows.is_empty() || !fits || fans_out != (self.kind == Kind::Fanout) {
+            return Err(BadEnvelope::Recipient);
+        }
+        check_size(&self.payload, rows.iter().filter_map(|(_, piece)| *piece))?;
+        let most = self.kind.max_ttl_ms();
+        if !(1..=most).contains(&self.ttl_ms) {
+            return Err(BadEnvelope::Ttl(self.ttl_ms, most));
+        }
+        let right = match (self.id, fans_out) {
+            (None, true) => true,
+            (Some(id), false) => self.rows().all(|row| row.id == id),
+            (None, false) | (Some(_), true) => false,
+        };
+        if right { Ok(()) } else { Err(BadEnvelope::Id) }
+    }
+
+    /// The rows that it stands for: one, or one for each device of a `fanout`. A broadcast row is
+    /// put in every recipient's mailbox as it is.
+    pub fn rows(&self) -> impl Iterator<Item = Envelope> + '_ {
+        self.recipients().into_iter().map(|(to, piece)| Envelope {
+            id: compute_id(self.kind, Some(&self.sender.device), &to, &self.payload, piece),
+            kind: self.kind,
+            group: self.group,
+            epoch: self.epoch,
+            sender: Some(self.sender.clone()),
+            to,
+            ttl_ms: self.ttl_ms,
+            payload: self.payload.clone(),
+            piece: piece.cloned(),
+        })
+    }
+
+    fn recipients(&self) -> Vec<(Recipient, Option<&Piece>)> {
+        match &self.to {
+            SubmittedTo::Broadcast => vec![(Recipient::Broadcast, None)],
+            SubmittedTo::Device(device) => vec![(Recipient::Device(*device), None)],
+            SubmittedTo::Devices(pieces) => {
+                pieces.iter().map(|(to, piece)| (Recipient::Device(*to), Some(piece))).collect()
+            }
+        }
+    }
+}
+
+/// Payload and, for each piece, 32 bytes of recipient and the piece.
+fn check_size<'a>(
+    payload: &[u8],
+    pieces: impl Iterator<Item = &'a Piece>,
+) -> Result<(), BadEnvelope> {
+    let size = pieces.fold(payload.len(), |sum, piece| sum + 32 + piece.0.len());
+    if size <= MAX_PAYLOAD { Ok(()) } else { Err(BadEnvelope::TooLarge(size, MAX_PAYLOAD)) }
 }

@@ -5,10 +5,14 @@
 mod fields;
 
 pub mod api;
+pub mod content;
 pub mod device;
 pub mod envelope;
 pub mod ids;
+pub mod invite;
 pub mod keys;
+pub mod olm_plaintext;
 pub mod roster;
+pub mod sender_key;
 
 pub use fields::TooLong;
