@@ -1,0 +1,236 @@
+//! What comes in, what is done about it, and how a try ends: the vocabulary of the spine.
+//!
+//! Pure: no clock, no network, no database, no randomness. [`route::route`] holds every rule.
+
+pub mod ghost;
+pub mod mirror;
+pub mod portal;
+pub mod retry;
+pub mod route;
+pub mod to_matrix;
+pub mod to_native;
+
+use causeway_protocol::ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, Timestamp};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::mirror::Mirror;
+
+/// One event of a room, as much of it as the bridge looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomEvent {
+    /// Its id, unique over all homeservers.
+    pub event_id: OwnedEventId,
+    /// Where it happened.
+    pub room_id: OwnedRoomId,
+    /// Who did it.
+    pub sender: OwnedUserId,
+    /// `m.room.message` and the like.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Present on state events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_key: Option<String>,
+    /// The sender's homeserver's clock; for show only.
+    #[serde(rename = "origin_server_ts", default)]
+    pub at: Timestamp,
+    /// What the type says.
+    #[serde(default)]
+    pub content: Map<String, Value>,
+}
+
+/// How a text is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextKind {
+    /// Said.
+    Text,
+    /// Said by a program; no program answers it.
+    Notice,
+    /// Done ("/me").
+    Emote,
+}
+
+/// What somebody says, between the two networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// How it is meant.
+    pub kind: TextKind,
+    /// As plain text.
+    pub body: String,
+    /// As sanitised HTML, where it is formatted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+}
+
+/// How messages of a group name one another (protocol §2.1): `<sender device>/<client_id>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MessageRef {
+    /// Whose.
+    pub device: DeviceId,
+    /// Which of them.
+    pub client_id: ClientId,
+}
+
+impl std::fmt::Display for MessageRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.device, self.client_id)
+    }
+}
+
+impl std::str::FromStr for MessageRef {
+    type Err = causeway_protocol::ids::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (device, client_id) = text.split_once('/').unwrap_or((text, ""));
+        Ok(Self { device: device.parse()?, client_id: client_id.parse()? })
+    }
+}
+
+/// A message that a native account said in the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    /// Who.
+    pub account: AccountId,
+    /// How others refer to it.
+    pub reference: MessageRef,
+    /// The server's name for it.
+    pub message_id: EnvelopeId,
+    /// When it ends being of use.
+    pub expires_at: Timestamp,
+    /// Sent before the sender's client could see that its removal had come.
+    pub late: bool,
+    /// What.
+    pub text: Text,
+    /// What it answers.
+    pub reply_to: Option<MessageRef>,
+}
+
+/// A change of the group's roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RosterChange {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// Whose device signed it.
+    pub by: AccountId,
+    /// Who is in since.
+    pub joined: Vec<AccountId>,
+    /// Who is out since.
+    pub left: Vec<AccountId>,
+    /// The bridge itself is in since.
+    pub me_joined: bool,
+    /// The bridge itself is out since.
+    pub me_left: bool,
+    /// The group is over.
+    pub closed: bool,
+}
+
+/// Everything that makes the bridge do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The homeserver says that this happened. `true`: a link shows that it is our own doing.
+    Event(RoomEvent, bool),
+    /// Somebody native said this.
+    Spoken(Spoken),
+    /// An admin's device asks for these people to be invited.
+    Request(BridgeRequest),
+    /// The group's roster changed.
+    Roster(RosterChange),
+}
+
+/// Plaintext of type 18 (protocol §2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeRequest {
+    /// Names the request: the envelope it came in.
+    pub id: EnvelopeId,
+    /// Whether an admin's device sent it; others are not heard.
+    pub from_admin: bool,
+    /// A room that exists and should be used; the bridge makes its own.
+    pub room: Option<String>,
+    /// Who is to be invited.
+    pub invite: Vec<OwnedUserId>,
+}
+
+/// Everything that the bridge does. What touches a network is stored before it is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The account's ghost says it in the room.
+    ToMatrix(Spoken),
+    /// The bridge says it in the group, for a mirror.
+    ToNative(Relayed),
+    /// The bridge tells the group who stands behind it (protocol §2.1, type 16).
+    Announce(Vec<Mirror>, Vec<OwnedUserId>),
+    /// The bridge says it in the group, for itself.
+    NoticeNative(String),
+    /// The bot says it in the room.
+    NoticeMatrix(String),
+    /// The bot makes the group's room, or finds the one that it made.
+    MakeRoom,
+    /// The bot invites somebody.
+    Invite(OwnedUserId),
+    /// The account's ghost leaves the room.
+    Leave(AccountId),
+    /// Nothing more goes into the room, and room and group are told why.
+    Pause,
+    /// The bot says that the bridge is gone, and all ghosts leave.
+    Close,
+    /// A ghost was put out of the room (by whom), or is welcome again.
+    Standing(AccountId, Option<OwnedUserId>),
+    /// It cannot be done, for this reason: a dead letter at once.
+    Fail(Spoken, String),
+}
+
+/// What a Matrix user said, for the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Who.
+    pub mirror: OwnedUserId,
+    /// The event it came in; of its first part, the one that others refer to.
+    pub event_id: OwnedEventId,
+    /// When, by the homeserver's clock.
+    pub at: Timestamp,
+    /// What.
+    pub text: Text,
+    /// The event that it answers.
+    pub reply_to: Option<OwnedEventId>,
+}
+
+/// How a try to carry out an effect ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// Not yet: try again after so many milliseconds. `true`: it was answered and counts.
+    Again(u64, bool),
+    /// Never: a dead letter with this reason.
+    Dead(String),
+    /// Nobody may go on until the homeserver takes our token again.
+    Halt,
+}
+
+/// Why nothing is done about an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Skip {
+    /// Our own ghost, bot or marker: answering it would be a loop.
+    #[error("our own doing")]
+    Own,
+    /// Neither message nor membership nor encryption.
+    #[error("not a type that is bridged")]
+    Type,
+    /// The bridge was taken out of the group.
+    #[error("portal is closed")]
+    Closed,
+    /// Nothing changed by it.
+    #[error("nothing new")]
+    Nothing,
+    /// Only an admin may ask that.
+    #[error("not from an admin")]
+    NotAdmin,
+    /// It cannot be read without keys, and is put aside.
+    #[error("encrypted")]
+    Encrypted,
+    /// Its content is not what its type says, and is put aside.
+    #[error("malformed content")]
+    Malformed,
+}

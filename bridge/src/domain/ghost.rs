@@ -1,0 +1,149 @@
+//! Names of the bridge's own Matrix users and aliases, both ways (design §6).
+//!
+//! The characters of an account's localpart (protocol §1) are those of a Matrix localpart, so the
+//! name needs no escaping.
+
+use causeway_protocol::ids::{AccountId, GroupId, text_of};
+use ruma::{OwnedUserId, UserId};
+use sha2::{Digest as _, Sha256};
+
+const PREFIX: &str = "causeway_";
+const BOT: &str = "causewaybot";
+
+/// Who is who on the bridge's own server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    server: String,
+    bot: OwnedUserId,
+}
+
+impl Names {
+    /// Names on `server`; `None` if that is not a server's name.
+    pub fn new(server: &str) -> Option<Self> {
+        let bot = UserId::parse(format!("@{BOT}:{server}")).ok()?;
+        Some(Self { server: server.to_owned(), bot })
+    }
+
+    /// The server that all of them are on.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// `@causewaybot:server`.
+    pub fn bot(&self) -> &UserId {
+        &self.bot
+    }
+
+    /// `@causeway_<localpart>:server`; `None` for accounts of other servers, and where the name
+    /// would be longer than the 255 bytes of a Matrix user id.
+    pub fn ghost(&self, account: &AccountId) -> Option<OwnedUserId> {
+        if account.server() != self.server {
+            return None;
+        }
+        UserId::parse(format!("@{PREFIX}{}:{}", account.localpart(), self.server)).ok()
+    }
+
+    /// The account whose ghost `user` is.
+    pub fn account(&self, user: &UserId) -> Option<AccountId> {
+        if user.server_name().as_str() != self.server {
+            return None;
+        }
+        let localpart = user.localpart().strip_prefix(PREFIX)?;
+        format!("{localpart}:{}", self.server).parse().ok()
+    }
+
+    /// Whether `user` is the bot or a ghost: whatever it does, we did.
+    pub fn is_ours(&self, user: &UserId) -> bool {
+        *user == *self.bot
+            || (user.server_name().as_str() == self.server && user.localpart().starts_with(PREFIX))
+    }
+
+    /// Localpart of the alias of a group's room: `causeway_<hex16 of SHA-256(group)>`.
+    pub fn alias_localpart(group: &GroupId) -> String {
+        let hash = Sha256::digest(group.as_bytes());
+        format!("{PREFIX}{}", hex::encode(hash.get(..8).unwrap_or_default()))
+    }
+
+    /// `#causeway_<hex16 of SHA-256(group)>:server`.
+    pub fn alias(&self, group: &GroupId) -> String {
+        format!("#{}:{}", Self::alias_localpart(group), self.server)
+    }
+}
+
+/// Transaction id of one part of one message, the same whenever it is tried again:
+/// base64url(SHA-256(ghost, group, message, part)), each with its be32 length before it.
+///
+/// Unique over the whole application service: Synapse's cache does not look at the user.
+pub fn txn_id(ghost: &UserId, group: &GroupId, message: &[u8], part: u32) -> String {
+    text_of(&digest(&[ghost.as_bytes(), group.as_bytes(), message, &part.to_be_bytes()]))
+}
+
+/// SHA-256 over the length-prefixed `parts`.
+pub fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::new("b.example").unwrap()
+    }
+
+    #[test]
+    fn every_account_of_this_server_has_a_ghost_and_back() {
+        for account in ["bob:b.example", "a.b_c=d/e+f-g:b.example", "_x:b.example", "0:b.example"] {
+            let account: AccountId = account.parse().unwrap();
+            let ghost = names().ghost(&account).unwrap();
+            assert_eq!(ghost.as_str(), format!("@causeway_{account}"));
+            assert_eq!(names().account(&ghost), Some(account));
+            assert!(names().is_ours(&ghost));
+        }
+    }
+
+    #[test]
+    fn strangers_are_not_ghosts() {
+        for user in ["@bob:b.example", "@causeway_bob:c.example", "@causewaybot:b.example"] {
+            let user = UserId::parse(user).unwrap();
+            assert_eq!(names().account(&user), None, "{user}");
+        }
+        assert!(names().is_ours(names().bot()));
+        assert!(!names().is_ours(&UserId::parse("@causewaybot:c.example").unwrap()));
+        assert_eq!(names().ghost(&"bob:c.example".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_name_too_long_for_matrix_has_no_ghost() {
+        let server = format!("{}.example", "s".repeat(200));
+        let names = Names::new(&server).unwrap();
+        assert_eq!(names.ghost(&format!("{}:{server}", "l".repeat(64)).parse().unwrap()), None);
+    }
+
+    #[test]
+    fn transaction_ids_do_not_run_into_one_another() {
+        let group = GroupId::new([1; 32]);
+        let [a, ab] = ["@a:x", "@ab:x"].map(|user| UserId::parse(user).unwrap());
+        let ids = [
+            txn_id(&a, &group, b"m", 0),
+            txn_id(&ab, &group, b"m", 0),
+            txn_id(&a, &group, b"n", 0),
+            txn_id(&a, &group, b"m", 1),
+            txn_id(&a, &GroupId::new([2; 32]), b"m", 0),
+        ];
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+        assert_eq!(ids.first().unwrap().len(), 43);
+    }
+
+    #[test]
+    fn the_alias_is_made_of_the_group() {
+        let alias = names().alias(&GroupId::new([0; 32]));
+        assert_eq!(alias, "#causeway_66687aadf862bd77:b.example");
+    }
+}

@@ -1,0 +1,216 @@
+//! Every rule of the bridge: what is done about an input, given the portal that it concerns.
+
+use ruma::{OwnedUserId, UserId};
+use serde_json::Value;
+
+use super::{
+    BridgeRequest, Effect, Input, Relayed, RoomEvent, RosterChange, Skip, Spoken,
+    mirror::{Mirror, name_of},
+    portal::{Portal, PortalState},
+    to_matrix::MARKER,
+    to_native,
+};
+
+/// Most mirrors named in one announcement: it must fit an envelope.
+const ANNOUNCED_AT_ONCE: usize = 100;
+
+/// What to do about `input`, in this order.
+///
+/// # Errors
+/// [`Skip`]: nothing, and why.
+pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
+    match input {
+        Input::Roster(change) => roster(portal, change),
+        Input::Event(..) | Input::Spoken(_) | Input::Request(_)
+            if portal.state == PortalState::Closed =>
+        {
+            Err(Skip::Closed)
+        }
+        Input::Event(_, true) => Err(Skip::Own),
+        Input::Event(event, false) => room_event(portal, event),
+        Input::Spoken(spoken) => Ok(said(portal, spoken)),
+        Input::Request(request) => requested(portal, request),
+    }
+}
+
+/// Loops are prevented three times over: a link shows that the event is ours (above), its sender is
+/// in our namespace, or it bears our marker.
+fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    if event.kind == "m.room.member" {
+        return member(portal, event);
+    }
+    if portal.names.is_ours(&event.sender) || event.content.contains_key(MARKER) {
+        return Err(Skip::Own);
+    }
+    match (event.kind.as_str(), event.state_key.as_deref()) {
+        ("m.room.message", None) => message(portal, event),
+        ("m.room.encrypted", None) => Err(Skip::Encrypted),
+        ("m.room.encryption", Some("")) if portal.encrypted => Err(Skip::Nothing),
+        ("m.room.encryption", Some("")) => Ok(vec![
+            Effect::Pause,
+            Effect::NoticeNative(
+                "The room is encrypted now, and this bridge cannot encrypt yet: what is said here \
+                 waits, and nothing is sent in clear."
+                    .to_owned(),
+            ),
+        ]),
+        _ => Err(Skip::Type),
+    }
+}
+
+/// A mirror must be announced before it speaks (protocol §2.1).
+fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    let texts = to_native::texts(&event.content)?;
+    let mut effects = Vec::with_capacity(texts.len() + 1);
+    if !portal.mirrors.contains_key(&event.sender) {
+        effects.push(announce(portal, &event.sender, None));
+    }
+    let mut reply_to = to_native::reply_to(&event.content);
+    effects.extend(texts.into_iter().map(|text| {
+        Effect::ToNative(Relayed {
+            mirror: event.sender.clone(),
+            event_id: event.event_id.clone(),
+            at: event.at,
+            text,
+            reply_to: reply_to.take(),
+        })
+    }));
+    Ok(effects)
+}
+
+fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    let target = event.state_key.as_deref().and_then(|key| UserId::parse(key).ok());
+    let target = target.ok_or(Skip::Malformed)?;
+    let membership = event.content.get("membership").and_then(Value::as_str);
+    let membership = membership.ok_or(Skip::Malformed)?;
+    if portal.names.is_ours(&target) {
+        if portal.names.is_ours(&event.sender) {
+            return Err(Skip::Own);
+        }
+        return ghost_standing(portal, event, &target, membership);
+    }
+    match membership {
+        "join" => {
+            let shown = event.content.get("displayname").and_then(Value::as_str);
+            let name = name_of(&target, shown, &portal.mirrors);
+            if portal.mirrors.get(&target) == Some(&name) {
+                return Err(Skip::Nothing);
+            }
+            Ok(vec![announce(portal, &target, shown)])
+        }
+        "leave" | "ban" if portal.mirrors.contains_key(&target) => {
+            Ok(vec![Effect::Announce(Vec::new(), vec![target])])
+        }
+        _ => Err(Skip::Nothing),
+    }
+}
+
+/// Protocol §3.5: a kick changes no roster; the group is told, and the account's messages fail until
+/// somebody in the room invites it again.
+fn ghost_standing(
+    portal: &Portal,
+    event: &RoomEvent,
+    target: &UserId,
+    membership: &str,
+) -> Result<Vec<Effect>, Skip> {
+    let account = portal.names.account(target).ok_or(Skip::Nothing)?;
+    let by = &event.sender;
+    match membership {
+        "leave" | "ban" if !portal.removed.contains_key(&account) => {
+            let notice = format!(
+                "{by} removed {account} from the room: what {account} says does not get there \
+                 until somebody in the room invites {target} again."
+            );
+            Ok(vec![
+                Effect::Standing(account, Some(by.clone())),
+                Effect::NoticeNative(notice),
+            ])
+        }
+        "invite" if portal.removed.contains_key(&account) => {
+            let notice = format!("{by} invited {account} to the room again.");
+            Ok(vec![Effect::Standing(account, None), Effect::NoticeNative(notice)])
+        }
+        _ => Err(Skip::Nothing),
+    }
+}
+
+fn announce(portal: &Portal, user: &UserId, display_name: Option<&str>) -> Effect {
+    let name = name_of(user, display_name, &portal.mirrors);
+    Effect::Announce(vec![Mirror { id: user.to_owned(), name }], Vec::new())
+}
+
+fn said(portal: &Portal, spoken: &Spoken) -> Vec<Effect> {
+    let account = &spoken.account;
+    if let Some(by) = portal.removed.get(account) {
+        return vec![Effect::Fail(spoken.clone(), format!("removed from the room by {by}"))];
+    }
+    if portal.names.ghost(account).is_none() {
+        let reason = format!("{account} has no ghost on {}", portal.names.server());
+        return vec![Effect::Fail(spoken.clone(), reason)];
+    }
+    let mut effects = vec![Effect::ToMatrix(spoken.clone())];
+    if spoken.late {
+        effects.push(Effect::Leave(account.clone()));
+    }
+    effects
+}
+
+fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Skip> {
+    if !request.from_admin {
+        return Err(Skip::NotAdmin);
+    }
+    let mut effects: Vec<Effect> = Vec::new();
+    if let Some(room) = &request.room {
+        effects.push(Effect::NoticeNative(format!(
+            "This bridge does not link rooms that exist, so {room} is not used; it made {}.",
+            portal.names.alias(&portal.group)
+        )));
+    }
+    let wanted = request.invite.iter();
+    effects.extend(
+        wanted
+            .filter(|user| !portal.names.is_ours(user) && !portal.mirrors.contains_key(*user))
+            .map(|user: &OwnedUserId| Effect::Invite(user.clone())),
+    );
+    if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
+}
+
+fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
+    if change.me_left || change.closed {
+        if portal.state == PortalState::Closed {
+            return Err(Skip::Closed);
+        }
+        return Ok(vec![Effect::Close]);
+    }
+    let mut effects = Vec::new();
+    if change.me_joined {
+        effects.push(Effect::MakeRoom);
+        effects.push(Effect::NoticeNative(format!(
+            "{} bridged this group into the Matrix room {}: from now on {} can read what is said.",
+            change.by,
+            portal.names.alias(&portal.group),
+            portal.names.server()
+        )));
+    } else if portal.state == PortalState::Closed {
+        return Err(Skip::Closed);
+    }
+    effects.extend(change.left.iter().cloned().map(Effect::Leave));
+    if change.me_joined || !change.joined.is_empty() {
+        effects.extend(introduce(portal));
+    }
+    if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
+}
+
+/// Newcomers have not seen what was announced before them.
+fn introduce(portal: &Portal) -> Vec<Effect> {
+    let mirrors: Vec<Mirror> = portal
+        .mirrors
+        .iter()
+        .map(|(id, name)| Mirror { id: id.clone(), name: name.clone() })
+        .collect();
+    mirrors.chunks(ANNOUNCED_AT_ONCE).map(|some| Effect::Announce(some.to_vec(), vec![])).collect()
+}
+
+#[cfg(test)]
+#[path = "route_table.rs"]
+mod table;

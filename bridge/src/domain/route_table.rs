@@ -1,0 +1,266 @@
+//! The rules of `route` as a table.
+
+use causeway_protocol::ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp};
+use serde_json::json;
+
+use super::*;
+use crate::domain::{MessageRef, Text, TextKind, ghost::Names, portal::PortalId};
+
+fn user(id: &str) -> OwnedUserId {
+    UserId::parse(id).unwrap()
+}
+
+fn bob() -> AccountId {
+    "bob:b.example".parse().unwrap()
+}
+
+fn portal() -> Portal {
+    Portal {
+        id: PortalId(1),
+        group: GroupId::new([7; 32]),
+        room: Some("!r:b.example".try_into().unwrap()),
+        name: "Walkers".to_owned(),
+        state: PortalState::Open,
+        encrypted: false,
+        announced: Epoch(1),
+        mirrors: [(user("@al:x"), "Al".to_owned())].into(),
+        removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(),
+        names: Names::new("b.example").unwrap(),
+    }
+}
+
+fn event(sender: &str, kind: &str, state_key: Option<&str>, content: Value) -> Input {
+    Input::Event(
+        RoomEvent {
+            event_id: "$e".try_into().unwrap(),
+            room_id: "!r:b.example".try_into().unwrap(),
+            sender: user(sender),
+            kind: kind.to_owned(),
+            state_key: state_key.map(str::to_owned),
+            at: Timestamp(5),
+            content: content.as_object().unwrap().clone(),
+        },
+        false,
+    )
+}
+
+fn text(sender: &str) -> Input {
+    event(sender, "m.room.message", None, json!({"msgtype": "m.text", "body": "hi"}))
+}
+
+fn member(sender: &str, target: &str, membership: &str) -> Input {
+    event(sender, "m.room.member", Some(target), json!({"membership": membership}))
+}
+
+fn relayed(mirror: &str) -> Effect {
+    Effect::ToNative(Relayed {
+        mirror: user(mirror),
+        event_id: "$e".try_into().unwrap(),
+        at: Timestamp(5),
+        text: Text { kind: TextKind::Text, body: "hi".to_owned(), html: None },
+        reply_to: None,
+    })
+}
+
+fn announced(id: &str, name: &str) -> Effect {
+    Effect::Announce(vec![Mirror { id: user(id), name: name.to_owned() }], vec![])
+}
+
+fn spoken(account: &str, late: bool) -> Spoken {
+    Spoken {
+        account: account.parse().unwrap(),
+        reference: MessageRef { device: DeviceId::new([1; 32]), client_id: ClientId::new([2; 16]) },
+        message_id: EnvelopeId::new([3; 16]),
+        expires_at: Timestamp(9),
+        late,
+        text: Text { kind: TextKind::Text, body: "hi".to_owned(), html: None },
+        reply_to: None,
+    }
+}
+
+fn change() -> RosterChange {
+    RosterChange {
+        epoch: Epoch(2),
+        by: bob(),
+        joined: vec![],
+        left: vec![],
+        me_joined: false,
+        me_left: false,
+        closed: false,
+    }
+}
+
+/// What kinds of effects an input has, for rows where the content is not the point.
+fn shape(effects: &[Effect]) -> Vec<&'static str> {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::ToMatrix(_) => "ToMatrix",
+            Effect::ToNative(_) => "ToNative",
+            Effect::Announce(..) => "Announce",
+            Effect::NoticeNative(_) => "NoticeNative",
+            Effect::NoticeMatrix(_) => "NoticeMatrix",
+            Effect::MakeRoom => "MakeRoom",
+            Effect::Invite(_) => "Invite",
+            Effect::Leave(_) => "Leave",
+            Effect::Pause => "Pause",
+            Effect::Close => "Close",
+            Effect::Standing(..) => "Standing",
+            Effect::Fail(..) => "Fail",
+        })
+        .collect()
+}
+
+#[test]
+fn what_matrix_people_do() {
+    let ghost = "@causeway_bob:b.example";
+    let gone = Effect::Announce(vec![], vec![user("@al:x")]);
+    let table: Vec<(Input, Result<Vec<Effect>, Skip>)> = vec![
+        (text("@al:x"), Ok(vec![relayed("@al:x")])),
+        (text("@new:x"), Ok(vec![announced("@new:x", "new"), relayed("@new:x")])),
+        (text(ghost), Err(Skip::Own)),
+        (text("@causewaybot:b.example"), Err(Skip::Own)),
+        (
+            event("@al:x", "m.room.message", None, json!({"msgtype": "m.text", "body": "hi", "dev.causeway.txn": "t"})),
+            Err(Skip::Own),
+        ),
+        (event("@al:x", "m.room.message", None, json!({"body": 1})), Err(Skip::Malformed)),
+        (event("@al:x", "m.room.message", None, json!({})), Err(Skip::Nothing)),
+        (event("@al:x", "m.room.encrypted", None, json!({})), Err(Skip::Encrypted)),
+        (event("@al:x", "m.room.topic", Some(""), json!({})), Err(Skip::Type)),
+        (event("@al:x", "m.room.message", Some(""), json!({})), Err(Skip::Type)),
+        (member("@new:x", "@new:x", "join"), Ok(vec![announced("@new:x", "new")])),
+        (member("@al:x", "@al:x", "leave"), Ok(vec![gone.clone()])),
+        (member("@causewaybot:b.example", "@al:x", "ban"), Ok(vec![gone])),
+        (member("@new:x", "@new:x", "leave"), Err(Skip::Nothing)),
+        (member("@al:x", "@new:x", "invite"), Err(Skip::Nothing)),
+        (member("@causewaybot:b.example", ghost, "invite"), Err(Skip::Own)),
+        (member(ghost, ghost, "join"), Err(Skip::Own)),
+        (member("@al:x", "not an id", "join"), Err(Skip::Malformed)),
+        (event("@al:x", "m.room.member", Some("@al:x"), json!({})), Err(Skip::Malformed)),
+    ];
+    for (input, expected) in table {
+        assert_eq!(route(&portal(), &input), expected, "{input:?}");
+    }
+}
+
+#[test]
+fn a_name_is_announced_once_and_again_when_it_changes() {
+    let join = |name: &str| {
+        let content = json!({"membership": "join", "displayname": name});
+        event("@al:x", "m.room.member", Some("@al:x"), content)
+    };
+    assert_eq!(route(&portal(), &join("Al")), Err(Skip::Nothing));
+    assert_eq!(route(&portal(), &join("Alan")), Ok(vec![announced("@al:x", "Alan")]));
+}
+
+#[test]
+fn a_ghost_put_out_stays_out_until_invited() {
+    let mut portal = portal();
+    let ghost = "@causeway_bob:b.example";
+    for membership in ["leave", "ban"] {
+        let effects = route(&portal, &member("@al:x", ghost, membership)).unwrap();
+        assert_eq!(effects.first(), Some(&Effect::Standing(bob(), Some(user("@al:x")))));
+        assert_eq!(shape(&effects), ["Standing", "NoticeNative"]);
+    }
+    for effect in route(&portal, &member("@al:x", ghost, "ban")).unwrap() {
+        portal.apply(&effect);
+    }
+    assert_eq!(route(&portal, &member("@al:x", ghost, "leave")), Err(Skip::Nothing));
+    let said = Input::Spoken(spoken("bob:b.example", false));
+    let failed = Effect::Fail(
+        spoken("bob:b.example", false),
+        "removed from the room by @al:x".to_owned(),
+    );
+    assert_eq!(route(&portal, &said), Ok(vec![failed]));
+    let effects = route(&portal, &member("@al:x", ghost, "invite")).unwrap();
+    assert_eq!(shape(&effects), ["Standing", "NoticeNative"]);
+    for effect in &effects {
+        portal.apply(effect);
+    }
+    assert_eq!(shape(&route(&portal, &said).unwrap()), ["ToMatrix"]);
+}
+
+#[test]
+fn what_natives_say() {
+    let table = [
+        (spoken("bob:b.example", false), vec!["ToMatrix"]),
+        (spoken("bob:b.example", true), vec!["ToMatrix", "Leave"]),
+        (spoken("eve:b.example", false), vec!["Fail"]),
+        (spoken("bob:c.example", false), vec!["Fail"]),
+    ];
+    for (spoken, expected) in table {
+        assert_eq!(shape(&route(&portal(), &Input::Spoken(spoken)).unwrap()), expected);
+    }
+}
+
+#[test]
+fn an_encrypted_room_is_paused_once() {
+    let mut portal = portal();
+    let encryption = event("@al:x", "m.room.encryption", Some(""), json!({}));
+    let effects = route(&portal, &encryption).unwrap();
+    assert_eq!(shape(&effects), ["Pause", "NoticeNative"]);
+    for effect in &effects {
+        portal.apply(effect);
+    }
+    assert!(portal.encrypted);
+    assert_eq!(route(&portal, &encryption), Err(Skip::Nothing));
+}
+
+#[test]
+fn rosters_open_and_close_the_portal() {
+    let open = portal();
+    let closed = Portal { state: PortalState::Closed, ..portal() };
+    let newcomer = RosterChange { joined: vec![bob()], ..change() };
+    let leaver = RosterChange { left: vec![bob()], ..change() };
+    let entered = RosterChange { me_joined: true, ..change() };
+    let out = RosterChange { me_left: true, ..change() };
+    let over = RosterChange { closed: true, ..change() };
+    let table: Vec<(&Portal, RosterChange, Result<Vec<&str>, Skip>)> = vec![
+        (&open, change(), Err(Skip::Nothing)),
+        (&open, newcomer.clone(), Ok(vec!["Announce"])),
+        (&open, leaver, Ok(vec!["Leave"])),
+        (&open, entered.clone(), Ok(vec!["MakeRoom", "NoticeNative", "Announce"])),
+        (&open, out.clone(), Ok(vec!["Close"])),
+        (&open, over, Ok(vec!["Close"])),
+        (&closed, out, Err(Skip::Closed)),
+        (&closed, newcomer, Err(Skip::Closed)),
+        (&closed, entered, Ok(vec!["MakeRoom", "NoticeNative", "Announce"])),
+    ];
+    for (portal, change, expected) in table {
+        let effects = route(portal, &Input::Roster(change.clone()));
+        assert_eq!(effects.as_deref().map(shape).map_err(|skip| *skip), expected, "{change:?}");
+    }
+}
+
+#[test]
+fn only_admins_invite_and_nobody_twice() {
+    let request = |from_admin, invite: &[&str], room: Option<&str>| {
+        Input::Request(BridgeRequest {
+            id: EnvelopeId::new([1; 16]),
+            from_admin,
+            room: room.map(str::to_owned),
+            invite: invite.iter().map(|id| user(id)).collect(),
+        })
+    };
+    let of = |input| route(&portal(), &input);
+    assert_eq!(of(request(false, &["@new:x"], None)), Err(Skip::NotAdmin));
+    assert_eq!(of(request(true, &["@new:x"], None)), Ok(vec![Effect::Invite(user("@new:x"))]));
+    assert_eq!(of(request(true, &["@al:x", "@causeway_x:b.example"], None)), Err(Skip::Nothing));
+    let room = of(request(true, &["@new:x"], Some("!other:x"))).unwrap();
+    assert_eq!(shape(&room), ["NoticeNative", "Invite"]);
+}
+
+#[test]
+fn a_closed_portal_is_silent() {
+    let closed = Portal { state: PortalState::Closed, ..portal() };
+    assert_eq!(route(&closed, &text("@al:x")), Err(Skip::Closed));
+    let said = Input::Spoken(spoken("bob:b.example", false));
+    assert_eq!(route(&closed, &said), Err(Skip::Closed));
+}
+
+#[test]
+fn an_event_with_a_link_is_ours() {
+    let Input::Event(event, _) = text("@al:x") else { unreachable!() };
+    assert_eq!(route(&portal(), &Input::Event(event, true)), Err(Skip::Own));
+}

@@ -1,0 +1,157 @@
+//! From the content of an event to what is said in a group.
+
+use ruma::{EventId, OwnedEventId};
+use serde_json::{Map, Value};
+
+use super::{Skip, Text, TextKind, to_matrix::sanitise};
+
+/// Most bytes of one part as JSON: an envelope takes 45,000 with everything around it.
+const MAX_PART: usize = 40_000;
+
+/// What an `m.room.message` says; more than one part where it is longer than an envelope.
+///
+/// An edit arrives as its fallback text, what is not text as a notice that it was sent.
+///
+/// # Errors
+/// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body.
+pub fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
+    if content.is_empty() {
+        return Err(Skip::Nothing);
+    }
+    let field = |name: &str| content.get(name).and_then(Value::as_str);
+    let (msgtype, body) = field("msgtype").zip(field("body")).ok_or(Skip::Malformed)?;
+    let html = (field("format") == Some("org.matrix.custom.html"))
+        .then(|| field("formatted_body").map(sanitise))
+        .flatten();
+    let (kind, body, html) = match msgtype {
+        "m.text" => (TextKind::Text, without_fallback(content, body), html),
+        "m.notice" => (TextKind::Notice, without_fallback(content, body), html),
+        "m.emote" => (TextKind::Emote, without_fallback(content, body), html),
+        other => {
+            let what = other.strip_prefix("m.").unwrap_or(other);
+            (TextKind::Notice, format!("sent {what}, which is not bridged yet: {body}"), None)
+        }
+    };
+    Ok(parts(kind, body, html))
+}
+
+/// The event that a message answers.
+pub fn reply_to(content: &Map<String, Value>) -> Option<OwnedEventId> {
+    let event = content.get("m.relates_to")?.get("m.in_reply_to")?.get("event_id")?.as_str()?;
+    EventId::parse(event).ok()
+}
+
+/// Older clients quote what they answer in the body (client-server API v1.12, "Fallbacks for rich
+/// replies"); the group shows it by the reference.
+fn without_fallback(content: &Map<String, Value>, body: &str) -> String {
+    if reply_to(content).is_none() || !body.starts_with("> <") {
+        return body.to_owned();
+    }
+    let quoted: usize =
+        body.split_inclusive('\n').take_while(|line| line.starts_with("> ")).map(str::len).sum();
+    body.get(quoted..).unwrap_or_default().trim_start_matches('\n').to_owned()
+}
+
+fn parts(kind: TextKind, body: String, html: Option<String>) -> Vec<Text> {
+    let html = html.filter(|html| escaped(&body) + escaped(html) <= MAX_PART);
+    if escaped(&body) <= MAX_PART {
+        return vec![Text { kind, body, html }];
+    }
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut length = 0;
+    for c in body.chars() {
+        if length + escaped_char(c) > MAX_PART {
+            parts.push(Text { kind, body: std::mem::take(&mut part), html: None });
+            length = 0;
+        }
+        part.push(c);
+        length += escaped_char(c);
+    }
+    parts.push(Text { kind, body: part, html: None });
+    parts
+}
+
+fn escaped(text: &str) -> usize {
+    text.chars().map(escaped_char).sum()
+}
+
+/// Bytes of `c` in a JSON string, at most.
+fn escaped_char(c: char) -> usize {
+    match c {
+        '"' | '\\' => 2,
+        c if c.is_ascii_control() => 6,
+        c => c.len_utf8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(content: Value) -> Result<Vec<Text>, Skip> {
+        texts(content.as_object().unwrap())
+    }
+
+    fn text(kind: TextKind, body: &str, html: Option<&str>) -> Vec<Text> {
+        vec![Text { kind, body: body.to_owned(), html: html.map(str::to_owned) }]
+    }
+
+    #[test]
+    fn kinds_and_formatting_arrive() {
+        let table = [
+            (json!({"msgtype": "m.text", "body": "hi"}), text(TextKind::Text, "hi", None)),
+            (json!({"msgtype": "m.notice", "body": "hi"}), text(TextKind::Notice, "hi", None)),
+            (json!({"msgtype": "m.emote", "body": "waves"}), text(TextKind::Emote, "waves", None)),
+            (
+                json!({"msgtype": "m.text", "body": "hi", "format": "org.matrix.custom.html",
+                       "formatted_body": "<b>hi</b><script>x</script>"}),
+                text(TextKind::Text, "hi", Some("<b>hi</b>")),
+            ),
+            (
+                json!({"msgtype": "m.text", "body": "hi", "format": "other", "formatted_body": "x"}),
+                text(TextKind::Text, "hi", None),
+            ),
+            (
+                json!({"msgtype": "m.image", "body": "cat.png", "url": "mxc://x/y"}),
+                text(TextKind::Notice, "sent image, which is not bridged yet: cat.png", None),
+            ),
+        ];
+        for (content, expected) in table {
+            assert_eq!(of(content), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn redacted_is_nothing_and_half_a_message_is_malformed() {
+        assert_eq!(of(json!({})), Err(Skip::Nothing));
+        assert_eq!(of(json!({"msgtype": "m.text"})), Err(Skip::Malformed));
+        assert_eq!(of(json!({"body": "x"})), Err(Skip::Malformed));
+        assert_eq!(of(json!({"msgtype": 1, "body": "x"})), Err(Skip::Malformed));
+    }
+
+    #[test]
+    fn the_quote_of_a_reply_is_taken_off() {
+        let relates = json!({"m.in_reply_to": {"event_id": "$e"}});
+        let body = "> <@al:x> one\n> two\n\nthree";
+        let reply = json!({"msgtype": "m.text", "body": body, "m.relates_to": relates});
+        assert_eq!(of(reply.clone()), Ok(text(TextKind::Text, "three", None)));
+        assert_eq!(reply_to(reply.as_object().unwrap()).unwrap(), "$e");
+        let plain = json!({"msgtype": "m.text", "body": body});
+        assert_eq!(of(plain), Ok(text(TextKind::Text, body, None)));
+    }
+
+    #[test]
+    fn a_long_text_is_split_and_whole() {
+        for unit in ["x", "\u{1}", "\"", "ä", "🦀"] {
+            let body = unit.repeat(60_000 / unit.len());
+            let parts = of(json!({"msgtype": "m.text", "body": body.clone()})).unwrap();
+            for part in &parts {
+                assert!(serde_json::to_string(&part.body).unwrap().len() <= MAX_PART + 2);
+            }
+            let joined: String = parts.into_iter().map(|part| part.body).collect();
+            assert_eq!(joined, body);
+        }
+    }
+}
