@@ -4,6 +4,8 @@
 //! `app`; read `a → b` as "b may import a". A test reads every import and fails on an upward one.
 
 pub mod demo;
+pub mod domain;
 pub mod gateway;
 pub mod registration;
 pub mod secret;
+pub mod storage;

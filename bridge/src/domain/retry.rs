@@ -9,25 +9,21 @@ const MAX_WAIT_MS: u64 = 120_000;
 /// Longest wait before the first repeat, milliseconds.
 const FIRST_WAIT_MS: u64 = 250;
 
-/// How a request failed.
+/// How a try failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No answer: nobody knows whether it was done.
-    #[error("no answer: {0}")]
+    /// No answer, or 408 or 5xx: it may have been done all the same.
+    #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// Answered, and refused: status, code, text, and after how many milliseconds to come back.
-    #[error("refused with {0} {1}: {2}")]
-    Refused(u16, String, String, Option<u64>),
-}
-
-impl Failure {
-    /// Whether the other side may have done it all the same.
-    pub fn is_unknown(&self) -> bool {
-        match self {
-            Self::Unknown(_) => true,
-            Self::Refused(status, ..) => *status >= 500 || *status == 408,
-        }
-    }
+    /// Not reached, or 429: it was not done; after how many milliseconds to come back.
+    #[error("not now: {0}")]
+    NotNow(String, Option<u64>),
+    /// The homeserver does not take our token.
+    #[error("the homeserver does not take the token of the application service")]
+    Token,
+    /// Answered, and refused for itself.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Where a row stands when a try has failed.
@@ -48,26 +44,19 @@ pub struct Tries {
 /// Only answered refusals count; whatever may pass by itself is tried until the message's end.
 pub fn judge(failure: &Failure, tries: Tries, now: Timestamp, random: u64) -> Outcome {
     let jittered = wait_ms(tries.failures, random);
-    let (wait, counts) = match failure {
-        Failure::Unknown(_) => (jittered, false),
-        Failure::Refused(_, code, ..) if is_token_fault(code) => return Outcome::Halt,
-        Failure::Refused(429, _, _, after) => {
-            (after.unwrap_or(0).min(MAX_WAIT_MS).max(jittered), false)
+    let wait = match failure {
+        Failure::Token => return Outcome::Halt,
+        Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
+            return Outcome::Dead(failure.to_string());
         }
-        Failure::Refused(408 | 500..=599, ..) => (jittered, false),
-        Failure::Refused(..) => (jittered, true),
+        Failure::Refused(_) => return Outcome::Again(jittered, true),
+        Failure::Unknown(_) => jittered,
+        Failure::NotNow(_, after) => after.unwrap_or(0).min(MAX_WAIT_MS).max(jittered),
     };
-    if counts && tries.refused + 1 >= tries.limit {
-        return Outcome::Dead(failure.to_string());
-    }
-    if !counts && now >= tries.expires_at {
+    if now >= tries.expires_at {
         return Outcome::Dead(format!("its time has passed; last: {failure}"));
     }
-    Outcome::Again(wait, counts)
-}
-
-fn is_token_fault(code: &str) -> bool {
-    matches!(code, "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN")
+    Outcome::Again(wait, false)
 }
 
 /// Full jitter: anything from nothing to twice as long as the last time.
@@ -80,25 +69,23 @@ fn wait_ms(failures: u32, random: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const TRIES: Tries =
-        Tries { refused: 0, limit: 3, failures: 0, expires_at: Timestamp(1_000) };
+    const TRIES: Tries = Tries { refused: 0, limit: 3, failures: 0, expires_at: Timestamp(1_000) };
 
-    fn refused(status: u16, code: &str) -> Failure {
-        Failure::Refused(status, code.to_owned(), String::new(), None)
+    fn refused() -> Failure {
+        Failure::Refused("403".to_owned())
+    }
+
+    fn away() -> Failure {
+        Failure::Unknown("away".to_owned())
     }
 
     #[test]
     fn only_answered_refusals_count() {
         let table = [
-            (Failure::Unknown("reset".to_owned()), Outcome::Again(0, false)),
-            (refused(408, "M_UNKNOWN"), Outcome::Again(0, false)),
-            (refused(429, "M_LIMIT_EXCEEDED"), Outcome::Again(0, false)),
-            (refused(500, "M_UNKNOWN"), Outcome::Again(0, false)),
-            (refused(502, ""), Outcome::Again(0, false)),
-            (refused(403, "M_FORBIDDEN"), Outcome::Again(0, true)),
-            (refused(413, "M_TOO_LARGE"), Outcome::Again(0, true)),
-            (refused(302, ""), Outcome::Again(0, true)),
-            (refused(401, "M_UNKNOWN_TOKEN"), Outcome::Halt),
+            (away(), Outcome::Again(0, false)),
+            (Failure::NotNow(String::new(), None), Outcome::Again(0, false)),
+            (refused(), Outcome::Again(0, true)),
+            (Failure::Token, Outcome::Halt),
         ];
         for (failure, outcome) in table {
             assert_eq!(judge(&failure, TRIES, Timestamp(0), 0), outcome, "{failure}");
@@ -108,10 +95,9 @@ mod tests {
     #[test]
     fn the_limit_ends_refusals_and_time_ends_the_rest() {
         let last = Tries { refused: 2, ..TRIES };
-        let away = Failure::Unknown("away".to_owned());
-        assert!(matches!(judge(&refused(403, "X"), last, Timestamp(0), 0), Outcome::Dead(_)));
-        assert_eq!(judge(&away, last, Timestamp(999), 0), Outcome::Again(0, false));
-        assert!(matches!(judge(&away, last, Timestamp(1_000), 0), Outcome::Dead(_)));
+        assert!(matches!(judge(&refused(), last, Timestamp(0), 0), Outcome::Dead(_)));
+        assert_eq!(judge(&away(), last, Timestamp(999), 0), Outcome::Again(0, false));
+        assert!(matches!(judge(&away(), last, Timestamp(1_000), 0), Outcome::Dead(_)));
     }
 
     #[test]
@@ -119,7 +105,7 @@ mod tests {
         let ceiling = |failures| (0..50).map(|n| wait_ms(failures, u64::MAX - n)).max().unwrap();
         assert!(ceiling(0) <= FIRST_WAIT_MS);
         assert!(ceiling(40) <= MAX_WAIT_MS);
-        let told = Failure::Refused(429, String::new(), String::new(), Some(5_000));
+        let told = Failure::NotNow(String::new(), Some(5_000));
         assert_eq!(judge(&told, TRIES, Timestamp(0), 0), Outcome::Again(5_000, false));
     }
 }

@@ -121,10 +121,7 @@ fn ghost_standing(
                 "{by} removed {account} from the room: what {account} says does not get there \
                  until somebody in the room invites {target} again."
             );
-            Ok(vec![
-                Effect::Standing(account, Some(by.clone())),
-                Effect::NoticeNative(notice),
-            ])
+            Ok(vec![Effect::Standing(account, Some(by.clone())), Effect::NoticeNative(notice)])
         }
         "invite" if portal.removed.contains_key(&account) => {
             let notice = format!("{by} invited {account} to the room again.");

@@ -1,6 +1,8 @@
 //! The rules of `route` as a table.
 
-use causeway_protocol::ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp};
+use causeway_protocol::ids::{
+    AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp,
+};
 use serde_json::json;
 
 use super::*;
@@ -121,7 +123,12 @@ fn what_matrix_people_do() {
         (text(ghost), Err(Skip::Own)),
         (text("@causewaybot:b.example"), Err(Skip::Own)),
         (
-            event("@al:x", "m.room.message", None, json!({"msgtype": "m.text", "body": "hi", "dev.causeway.txn": "t"})),
+            event(
+                "@al:x",
+                "m.room.message",
+                None,
+                json!({"msgtype": "m.text", "body": "hi", "dev.causeway.txn": "t"}),
+            ),
             Err(Skip::Own),
         ),
         (event("@al:x", "m.room.message", None, json!({"body": 1})), Err(Skip::Malformed)),
@@ -168,10 +175,8 @@ fn a_ghost_put_out_stays_out_until_invited() {
     }
     assert_eq!(route(&portal, &member("@al:x", ghost, "leave")), Err(Skip::Nothing));
     let said = Input::Spoken(spoken("bob:b.example", false));
-    let failed = Effect::Fail(
-        spoken("bob:b.example", false),
-        "removed from the room by @al:x".to_owned(),
-    );
+    let failed =
+        Effect::Fail(spoken("bob:b.example", false), "removed from the room by @al:x".to_owned());
     assert_eq!(route(&portal, &said), Ok(vec![failed]));
     let effects = route(&portal, &member("@al:x", ghost, "invite")).unwrap();
     assert_eq!(shape(&effects), ["Standing", "NoticeNative"]);

@@ -47,11 +47,12 @@ CREATE TABLE inbox (
     seq         INTEGER PRIMARY KEY,
     event_id    TEXT    NOT NULL UNIQUE,
     room_id     TEXT    NOT NULL,
-    state       INTEGER NOT NULL DEFAULT 0,          -- 0 waits, 1 routed
+    state       INTEGER NOT NULL DEFAULT 0,          -- 0 waits, 1 routed, 2 its room is being made
     sealed      BLOB,                                -- the event, until it is routed
     received_at BIGINT  NOT NULL
 );
-CREATE INDEX inbox_waiting ON inbox (room_id, seq) WHERE state = 0;
+CREATE INDEX inbox_waiting ON inbox (seq) WHERE state = 0;
+CREATE INDEX inbox_early ON inbox (room_id) WHERE state = 2;
 
 -- What could not be parsed, or not be read: kept whole, so that it can be looked at.
 CREATE TABLE quarantine (
@@ -94,9 +95,11 @@ CREATE TABLE lanes (
     paused      TEXT,                                -- why it stands still until someone acts
     not_before  BIGINT  NOT NULL DEFAULT 0,
     failures    INTEGER NOT NULL DEFAULT 0,          -- in a row; sets the wait
+    unreachable INTEGER NOT NULL DEFAULT 0,          -- 1: waits for the other side to come back
     lease_until BIGINT  NOT NULL DEFAULT 0           -- voided at start: the process holds the file
 );
 CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = 1;
+CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = 1;
 
 -- What was given up, with its reason; can be tried again or dropped.
 CREATE TABLE dead_letters (

@@ -1,0 +1,140 @@
+//! What was given up, why, and what a person may do about it: try it again, or drop it.
+
+use causeway_protocol::ids::Timestamp;
+use causeway_store::{Read, Tx};
+use serde::Serialize;
+use sqlx::Row as _;
+
+use super::{
+    Error, at,
+    lanes::{self, Lane},
+    outbox::Entry,
+    sealed::Sealer,
+    time,
+};
+
+/// A dead letter as an admin sees it: never its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// Names it.
+    pub id: i64,
+    /// The lane it was in.
+    pub lane: String,
+    /// Who caused it.
+    pub author: String,
+    /// Why it was given up.
+    pub reason: String,
+    /// Answered refusals before that.
+    pub attempts: u32,
+    /// When, Unix milliseconds.
+    pub died_at: Timestamp,
+}
+
+/// Buries an effect: one that was in the outbox, or one that cannot even be tried.
+///
+/// # Errors
+/// [`Error`]
+pub async fn put(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    now: Timestamp,
+    entry: &Entry,
+    reason: &str,
+    attempts: u32,
+    tried_at: Option<Timestamp>,
+) -> Result<(), Error> {
+    let sealed = sealer.seal_json("dead_letters", entry.txn.as_bytes(), &entry.effect)?;
+    sqlx::query(
+        "INSERT INTO dead_letters
+             (lane, txn, portal, author, sealed, reason, attempts, tried_at, died_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (txn) DO NOTHING",
+    )
+    .bind(entry.lane.to_string())
+    .bind(entry.txn.as_str())
+    .bind(entry.lane.portal().0)
+    .bind(entry.author.as_str())
+    .bind(sealed)
+    .bind(reason)
+    .bind(attempts)
+    .bind(tried_at.map(at))
+    .bind(at(now))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Dead letters after `after`, oldest first, at most `limit`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, lane, author, reason, attempts, died_at FROM dead_letters
+         WHERE id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(read.conn())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(DeadLetter {
+                id: row.try_get(0)?,
+                lane: row.try_get(1)?,
+                author: row.try_get(2)?,
+                reason: row.try_get(3)?,
+                attempts: row.try_get(4)?,
+                died_at: time(row.try_get(5)?),
+            })
+        })
+        .collect()
+}
+
+/// Puts a dead letter back at the end of its lane, until `expires_at`; whoever delivers it looks
+/// first whether it arrived after all. `false` if there is none.
+///
+/// # Errors
+/// [`Error`]
+pub async fn replay(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: i64,
+    expires_at: Timestamp,
+) -> Result<bool, Error> {
+    let row = sqlx::query(
+        "DELETE FROM dead_letters WHERE id = $1
+         RETURNING lane, txn, portal, author, sealed, tried_at",
+    )
+    .bind(id)
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    let (lane, txn, sealed): (String, String, Vec<u8>) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
+    let bytes = sealer.open("dead_letters", txn.as_bytes(), &sealed)?;
+    sqlx::query(
+        "INSERT INTO outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (txn) DO NOTHING",
+    )
+    .bind(lane.as_str())
+    .bind(txn.as_str())
+    .bind(row.try_get::<i64, _>(2)?)
+    .bind(row.try_get::<String, _>(3)?)
+    .bind(sealer.seal("outbox", txn.as_bytes(), &bytes)?)
+    .bind(row.try_get::<Option<i64>, _>(5)?)
+    .bind(at(expires_at))
+    .execute(tx.conn())
+    .await?;
+    lanes::ready(tx, std::iter::once(lane.parse::<Lane>()?)).await?;
+    Ok(true)
+}
+
+/// Forgets a dead letter for good; `false` if there is none.
+///
+/// # Errors
+/// [`Error`]
+pub async fn drop(tx: &mut Tx, id: i64) -> Result<bool, Error> {
+    let dropped =
+        sqlx::query("DELETE FROM dead_letters WHERE id = $1").bind(id).execute(tx.conn()).await?;
+    Ok(dropped.rows_affected() > 0)
+}

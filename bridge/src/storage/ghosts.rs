@@ -1,0 +1,134 @@
+//! Ghosts that were made, and where they are.
+
+use causeway_protocol::ids::{AccountId, Timestamp};
+use causeway_store::{Read, Tx};
+use ruma::{OwnedUserId, UserId};
+
+use super::{Error, at};
+use crate::domain::portal::PortalId;
+
+/// Whether the homeserver has the ghost, with its device and its name.
+///
+/// # Errors
+/// [`Error`]
+pub async fn is_made(read: &mut Read, account: &AccountId) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM ghosts WHERE account = $1")
+        .bind(account.as_str())
+        .fetch_optional(read.conn())
+        .await?;
+    Ok(row.is_some())
+}
+
+/// The homeserver has the ghost now.
+///
+/// # Errors
+/// [`Error`]
+pub async fn made(
+    tx: &mut Tx,
+    now: Timestamp,
+    account: &AccountId,
+    ghost: &UserId,
+    name: &str,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO ghosts (account, user_id, display_name, made_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (account) DO UPDATE SET display_name = excluded.display_name",
+    )
+    .bind(account.as_str())
+    .bind(ghost.as_str())
+    .bind(name)
+    .bind(at(now))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Whether the account's ghost is in the portal's room.
+///
+/// # Errors
+/// [`Error`]
+pub async fn is_joined(
+    read: &mut Read,
+    portal: PortalId,
+    account: &AccountId,
+) -> Result<bool, Error> {
+    let row = sqlx::query(
+        "SELECT 1 FROM ghost_rooms WHERE portal = $1 AND account = $2 AND membership = 'joined'",
+    )
+    .bind(portal.0)
+    .bind(account.as_str())
+    .fetch_optional(read.conn())
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Accounts whose ghosts are in the portal's room.
+///
+/// # Errors
+/// [`Error`]
+pub async fn joined(read: &mut Read, portal: PortalId) -> Result<Vec<AccountId>, Error> {
+    let accounts: Vec<String> = sqlx::query_scalar(
+        "SELECT account FROM ghost_rooms WHERE portal = $1 AND membership = 'joined'
+         ORDER BY account",
+    )
+    .bind(portal.0)
+    .fetch_all(read.conn())
+    .await?;
+    accounts
+        .into_iter()
+        .map(|account| account.parse().map_err(|_| Error::Row("ghost_rooms.account")))
+        .collect()
+}
+
+/// The ghost is in the room, unless somebody put it out meanwhile.
+///
+/// # Errors
+/// [`Error`]
+pub async fn has_joined(tx: &mut Tx, portal: PortalId, account: &AccountId) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO ghost_rooms (portal, account, membership) VALUES ($1, $2, 'joined')
+         ON CONFLICT (portal, account) DO NOTHING",
+    )
+    .bind(portal.0)
+    .bind(account.as_str())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// The ghost is not in the room, and nobody minds: it left, or is welcome again.
+///
+/// # Errors
+/// [`Error`]
+pub async fn has_left(tx: &mut Tx, portal: PortalId, account: &AccountId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM ghost_rooms WHERE portal = $1 AND account = $2")
+        .bind(portal.0)
+        .bind(account.as_str())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Somebody put the ghost out of the room.
+///
+/// # Errors
+/// [`Error`]
+pub async fn removed(
+    tx: &mut Tx,
+    portal: PortalId,
+    account: &AccountId,
+    by: &OwnedUserId,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO ghost_rooms (portal, account, membership, removed_by)
+         VALUES ($1, $2, 'removed', $3)
+         ON CONFLICT (portal, account) DO UPDATE
+         SET membership = 'removed', removed_by = excluded.removed_by",
+    )
+    .bind(portal.0)
+    .bind(account.as_str())
+    .bind(by.as_str())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! What the bridge will do, stored before it is tried, in lanes.
+
+use std::collections::BTreeSet;
+
+use causeway_protocol::ids::Timestamp;
+use causeway_store::Tx;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::{
+    Error, at,
+    lanes::{self, Lane},
+    sealed::Sealer,
+    time,
+};
+use crate::domain::Effect;
+
+/// An effect on its way into the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose order it keeps.
+    pub lane: Lane,
+    /// Transaction id or client id: the same effect has the same.
+    pub txn: String,
+    /// Who caused it, for people to read.
+    pub author: String,
+    /// What to do.
+    pub effect: Effect,
+    /// When it ends being of use.
+    pub expires_at: Timestamp,
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place.
+    pub id: i64,
+    /// What it is.
+    pub entry: Entry,
+    /// Answered refusals so far.
+    pub refused: u32,
+    /// First try whose outcome is not known.
+    pub tried_at: Option<Timestamp>,
+    /// It was a dead letter: look for it before sending.
+    pub replayed: bool,
+    /// Finished envelopes that it is part of.
+    pub batch: Option<i64>,
+}
+
+/// Puts effects into their lanes, and wakes whoever carries them out. One that is there stays.
+///
+/// # Errors
+/// [`Error`]
+pub async fn put(tx: &mut Tx, sealer: &Sealer, entries: &[Entry]) -> Result<(), Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries {
+        rows.push((entry, sealer.seal_json("outbox", entry.txn.as_bytes(), &entry.effect)?));
+    }
+    for rows in rows.chunks(500) {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO outbox (lane, txn, portal, author, sealed, expires_at) ",
+        );
+        insert.push_values(rows, |mut row, (entry, sealed)| {
+            row.push_bind(entry.lane.to_string())
+                .push_bind(entry.txn.as_str())
+                .push_bind(entry.lane.portal().0)
+                .push_bind(entry.author.as_str())
+                .push_bind(sealed.as_slice())
+                .push_bind(at(entry.expires_at));
+        });
+        insert.push(" ON CONFLICT (txn) DO NOTHING");
+        insert.build().execute(tx.conn()).await?;
+    }
+    let touched: BTreeSet<Lane> = entries.iter().map(|entry| entry.lane).collect();
+    lanes::ready(tx, touched.into_iter()).await
+}
+
+/// The first rows of a lane, at most `limit`; those of one batch together.
+///
+/// # Errors
+/// [`Error::Sealed`] if a row does not open any more.
+pub async fn first(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    lane: Lane,
+    limit: u32,
+) -> Result<Vec<Stored>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch
+         FROM outbox WHERE lane = $1 ORDER BY id LIMIT $2",
+    )
+    .bind(lane.to_string())
+    .bind(limit)
+    .fetch_all(tx.conn())
+    .await?;
+    let mut stored = Vec::with_capacity(rows.len());
+    for row in rows {
+        let txn: String = row.try_get(1)?;
+        let sealed: Vec<u8> = row.try_get(3)?;
+        let effect = sealer.open_json("outbox", txn.as_bytes(), &sealed)?;
+        stored.push(Stored {
+            id: row.try_get(0)?,
+            entry: Entry {
+                lane,
+                txn,
+                author: row.try_get(2)?,
+                effect,
+                expires_at: time(row.try_get(6)?),
+            },
+            refused: row.try_get(4)?,
+            tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
+            replayed: row.try_get(7)?,
+            batch: row.try_get(8)?,
+        });
+    }
+    let batch = stored.first().and_then(|row| row.batch);
+    stored.truncate(stored.iter().take_while(|row| row.batch == batch).count());
+    Ok(stored)
+}
+
+/// Takes the rows of a lane up to and with `last` out: they are done.
+///
+/// # Errors
+/// [`Error`]
+pub async fn done(tx: &mut Tx, lane: Lane, last: i64) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outbox WHERE lane = $1 AND id <= $2")
+        .bind(lane.to_string())
+        .bind(last)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Notes that a row was tried: `counts` if it was answered, else its outcome is unknown since `now`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn tried(tx: &mut Tx, now: Timestamp, id: i64, counts: bool) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE outbox SET attempt = attempt + $2, tried_at = coalesce(tried_at, $3) WHERE id = $1",
+    )
+    .bind(id)
+    .bind(i64::from(counts))
+    .bind(at(now))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Puts rows of a lane into a batch, those from `first` to `last`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn into_batch(
+    tx: &mut Tx,
+    lane: Lane,
+    first: i64,
+    last: i64,
+    batch: i64,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE outbox SET batch = $4 WHERE lane = $1 AND id BETWEEN $2 AND $3")
+        .bind(lane.to_string())
+        .bind(first)
+        .bind(last)
+        .bind(batch)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}

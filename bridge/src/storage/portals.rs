@@ -1,0 +1,266 @@
+//! Portals, with the mirrors and the ghosts put out that the rules look at.
+
+use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
+use causeway_store::Tx;
+use ruma::{OwnedUserId, RoomId, UserId};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+
+use super::{Error, at};
+use crate::domain::{
+    ghost::Names,
+    mirror::Mirror,
+    portal::{Portal, PortalId, PortalState},
+};
+
+/// Makes the portal of a group, or opens it again; a portal whose room stands keeps it.
+///
+/// # Errors
+/// [`Error`]
+pub async fn open(
+    tx: &mut Tx,
+    now: Timestamp,
+    group: &GroupId,
+    name: &str,
+) -> Result<PortalId, Error> {
+    let id = sqlx::query_scalar(
+        "INSERT INTO portals (group_id, name, state, created_at) VALUES ($1, $2, 'making', $3)
+         ON CONFLICT (group_id) DO UPDATE SET state = 'making', name = excluded.name
+         RETURNING portal",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(name)
+    .bind(at(now))
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(PortalId(id))
+}
+
+/// The portal of a group.
+///
+/// # Errors
+/// [`Error`]
+pub async fn of_group(
+    tx: &mut Tx,
+    names: &Names,
+    group: &GroupId,
+) -> Result<Option<Portal>, Error> {
+    let row = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+         FROM portals WHERE group_id = $1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .fetch_optional(tx.conn())
+    .await?;
+    whole(tx, names, row).await
+}
+
+/// The portal of a room.
+///
+/// # Errors
+/// [`Error`]
+pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option<Portal>, Error> {
+    let row = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+         FROM portals WHERE room_id = $1",
+    )
+    .bind(room.as_str())
+    .fetch_optional(tx.conn())
+    .await?;
+    whole(tx, names, row).await
+}
+
+/// The portal with this id.
+///
+/// # Errors
+/// [`Error::Row`] if there is none.
+pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Error> {
+    let row = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+         FROM portals WHERE portal = $1",
+    )
+    .bind(id.0)
+    .fetch_optional(tx.conn())
+    .await?;
+    whole(tx, names, row).await?.ok_or(Error::Row("outbox.portal"))
+}
+
+/// All portals, oldest first.
+///
+/// # Errors
+/// [`Error`]
+pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
+    let rows = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+         FROM portals ORDER BY portal",
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    let mut portals = Vec::with_capacity(rows.len());
+    for row in rows {
+        portals.extend(whole(tx, names, Some(row)).await?);
+    }
+    Ok(portals)
+}
+
+async fn whole(
+    tx: &mut Tx,
+    names: &Names,
+    row: Option<SqliteRow>,
+) -> Result<Option<Portal>, Error> {
+    let Some(row) = row else { return Ok(None) };
+    let mut portal = bare(names, &row)?;
+    let mirrors = sqlx::query("SELECT user_id, name FROM mirrors WHERE portal = $1")
+        .bind(portal.id.0)
+        .fetch_all(tx.conn())
+        .await?;
+    for mirror in mirrors {
+        portal.mirrors.insert(user(&mirror, "mirrors.user_id")?, mirror.try_get(1)?);
+    }
+    let removed = sqlx::query(
+        "SELECT removed_by, account FROM ghost_rooms WHERE portal = $1 AND membership = 'removed'",
+    )
+    .bind(portal.id.0)
+    .fetch_all(tx.conn())
+    .await?;
+    for ghost in removed {
+        let account: String = ghost.try_get(1)?;
+        let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
+        portal.removed.insert(account, user(&ghost, "ghost_rooms.removed_by")?);
+    }
+    Ok(Some(portal))
+}
+
+fn bare(names: &Names, row: &SqliteRow) -> Result<Portal, Error> {
+    let group: Vec<u8> = row.try_get(1)?;
+    let room: Option<String> = row.try_get(2)?;
+    let room = room.map(RoomId::parse).transpose().map_err(|_| Error::Row("portals.room_id"))?;
+    let state: String = row.try_get(4)?;
+    Ok(Portal {
+        id: PortalId(row.try_get(0)?),
+        group: GroupId::from_slice(&group).map_err(|_| Error::Row("portals.group_id"))?,
+        room,
+        name: row.try_get(3)?,
+        state: match state.as_str() {
+            "making" => PortalState::Making,
+            "open" => PortalState::Open,
+            "closed" => PortalState::Closed,
+            _ => return Err(Error::Row("portals.state")),
+        },
+        encrypted: row.try_get(5)?,
+        announced: Epoch(row.try_get(6)?),
+        mirrors: std::collections::BTreeMap::new(),
+        removed: std::collections::BTreeMap::new(),
+        names: names.clone(),
+    })
+}
+
+fn user(row: &SqliteRow, column: &'static str) -> Result<OwnedUserId, Error> {
+    UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
+}
+
+/// The bot made the room, or found it.
+///
+/// # Errors
+/// [`Error`]
+pub async fn room_is_made(tx: &mut Tx, portal: PortalId, room: &RoomId) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE portals SET room_id = $2, state = 'open' WHERE portal = $1 AND state = 'making'",
+    )
+    .bind(portal.0)
+    .bind(room.as_str())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// The bridge is out of the group.
+///
+/// # Errors
+/// [`Error`]
+pub async fn close(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
+    sqlx::query("UPDATE portals SET state = 'closed' WHERE portal = $1")
+        .bind(portal.0)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// The room is encrypted from now on.
+///
+/// # Errors
+/// [`Error`]
+pub async fn encrypted(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
+    sqlx::query("UPDATE portals SET encrypted = 1 WHERE portal = $1")
+        .bind(portal.0)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Members of `epoch` are told of all mirrors.
+///
+/// # Errors
+/// [`Error`]
+pub async fn announced(tx: &mut Tx, portal: PortalId, epoch: Epoch) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE portals SET announced_epoch = $2 WHERE portal = $1 AND announced_epoch < $2",
+    )
+    .bind(portal.0)
+    .bind(i64::from(epoch.0))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// The last event of the room that was routed: what a repair reads back to.
+///
+/// # Errors
+/// [`Error`]
+pub async fn routed_to(tx: &mut Tx, portal: PortalId, event_id: &str) -> Result<(), Error> {
+    sqlx::query("UPDATE portals SET cursor_event = $2 WHERE portal = $1")
+        .bind(portal.0)
+        .bind(event_id)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Changes whom the group knows.
+///
+/// # Errors
+/// [`Error`]
+pub async fn announce(
+    tx: &mut Tx,
+    portal: PortalId,
+    mirrors: &[Mirror],
+    gone: &[OwnedUserId],
+) -> Result<(), Error> {
+    if !mirrors.is_empty() {
+        let mut upsert =
+            QueryBuilder::<Sqlite>::new("INSERT INTO mirrors (portal, user_id, name) ");
+        upsert.push_values(mirrors, |mut row, mirror| {
+            row.push_bind(portal.0).push_bind(mirror.id.as_str()).push_bind(mirror.name.as_str());
+        });
+        upsert.push(" ON CONFLICT (portal, user_id) DO UPDATE SET name = excluded.name");
+        upsert.build().execute(tx.conn()).await?;
+    }
+    for user in gone {
+        sqlx::query("DELETE FROM mirrors WHERE portal = $1 AND user_id = $2")
+            .bind(portal.0)
+            .bind(user.as_str())
+            .execute(tx.conn())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Whether some room is being made, so that events of unknown rooms may be its.
+///
+/// # Errors
+/// [`Error`]
+pub async fn any_in_making(tx: &mut Tx) -> Result<bool, Error> {
+    let one = sqlx::query("SELECT 1 FROM portals WHERE state = 'making' LIMIT 1")
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(one.is_some())
+}
