@@ -1,0 +1,101 @@
+//! The ends of a call, each as a server (or what stands before it) may bring it about.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
+
+use causeway_groups::sdk::{BaseUrlError, CallError, Http};
+use causeway_protocol::{
+    api::OpBytes,
+    ids::{Epoch, GroupId},
+};
+
+/// A server that reads one request, answers `answer` to the byte, and hangs up.
+fn answering(answer: &[u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = answer.to_vec();
+    thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let _ = peer.read(&mut request).unwrap();
+        let _ = peer.write_all(&answer);
+    });
+    url
+}
+
+fn with_body(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}").into_bytes()
+}
+
+async fn end_of(answer: &[u8]) -> CallError {
+    Http::new(&answering(answer)).unwrap().group(GroupId::new([7; 32])).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_the_server_says() {
+    let body = r#"{"errcode":"M_FORBIDDEN","error":"not a member"}"#;
+    let end = end_of(&with_body("403 Forbidden", "", body)).await;
+    assert!(end.is_refusal("M_FORBIDDEN") && !end.is_transient());
+    assert!(end.to_string().contains("not a member"));
+}
+
+#[tokio::test]
+async fn a_stale_epoch_brings_what_is_missing() {
+    let body = r#"{"errcode":"M_STALE_EPOCH","error":"x","epoch":9,"ops":["AQI"]}"#;
+    let end = end_of(&with_body("409 Conflict", "", body)).await;
+    assert_eq!(end, CallError::Stale { epoch: Epoch(9), ops: vec![OpBytes(vec![1, 2])] });
+}
+
+#[tokio::test]
+async fn too_much_at_once_says_when_to_come_back() {
+    let body = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"x","retry_after_ms":250}"#;
+    assert_eq!(end_of(&with_body("429 Too Many", "", body)).await, CallError::RetryAfter(250));
+    let by_header = with_body("429 Too Many", "retry-after: 3\r\n", "");
+    assert_eq!(end_of(&by_header).await, CallError::RetryAfter(3_000));
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_unknown() {
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
+    let not_json = with_body("200 OK", "", "<html>please log in</html>");
+    let of_a_proxy = with_body("502 Bad Gateway", "", "<html>");
+    for answer in [b"".as_slice(), cut, &not_json, &of_a_proxy] {
+        let end = end_of(answer).await;
+        assert!(matches!(end, CallError::Unknown(_)), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_given_up() {
+    let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    answer.resize(10 << 20, b' ');
+    assert!(matches!(end_of(&answer).await, CallError::Unknown(why) if why.contains("longer")));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let end = end_of(&with_body("302 Found", "location: http://127.0.0.1:1/\r\n", "")).await;
+    assert!(matches!(end, CallError::Refused { status: 302, .. }), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_was_never_sent_anything() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let end = Http::new(&url).unwrap().server().await.unwrap_err();
+    assert!(matches!(end, CallError::Unreachable(_)), "{end:?}");
+}
+
+#[test]
+fn only_a_plain_server_url_is_one() {
+    for bad in ["b.example", "ftp://b.example", "https://u:p@b.example", "https://b.example/?q", ""]
+    {
+        assert!(matches!(Http::new(bad), Err(BaseUrlError::Form(_))), "{bad}");
+    }
+    assert_eq!(Http::new("https://b.example/").unwrap().base(), "https://b.example");
+}
