@@ -98,12 +98,12 @@ impl DeviceRecord {
         DeviceOf { member_id: self.member_id, device_id: self.device_id }
     }
 
-    /// What the device signs: `cg/device/v2` 0 member_id‖device_id‖curve25519.
+    /// What the device signs: `cg/device/v2 ‖ 0 ‖ member_id ‖ device_id ‖ curve25519`.
     pub fn record_bytes(device: &DeviceOf, curve25519: &CurveKey) -> Vec<u8> {
         signed_bytes(label::DEVICE, &triple(device, curve25519))
     }
 
-    /// What the identity signs: `cg/devcert/v2` 0 member_id‖device_id‖curve25519.
+    /// What the identity signs: `cg/devcert/v2 ‖ 0 ‖ member_id ‖ device_id ‖ curve25519`.
     pub fn certificate_bytes(device: &DeviceOf, curve25519: &CurveKey) -> Vec<u8> {
         signed_bytes(label::CERTIFICATE, &triple(device, curve25519))
     }
@@ -135,8 +135,8 @@ pub fn verify_certificate(
 }
 
 impl DeviceList {
-    /// What the identity signs: `cg/devlist/v2` 0 member_id‖str8 account‖be32 version‖
-    /// be64 created_ms‖be16 n‖n sorted device_ids.
+    /// What the identity signs: `cg/devlist/v2 ‖ 0 ‖ member_id ‖ str8 account ‖ be32 version ‖
+    /// be64 created_ms ‖ be16 n ‖ n sorted device_ids`.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let fields = Writer::new()
             .raw(self.member_id)
@@ -176,7 +176,7 @@ pub fn verify_account(list: &DeviceList, records: &[DeviceRecord]) -> Result<(),
 }
 
 impl OneTimeKey {
-    /// What the device signs: `cg/otk/v2` 0 device_id‖u8 fallback‖be64 key_id‖curve25519.
+    /// What the device signs: `cg/otk/v2 ‖ 0 ‖ device_id ‖ u8 fallback ‖ be64 key_id ‖ curve25519`.
     pub fn signed_bytes(&self, device: &DeviceId) -> Vec<u8> {
         let fields = Writer::new()
             .raw(device)
@@ -197,7 +197,7 @@ impl OneTimeKey {
     }
 }
 
-/// What a device signs to log in: `cg/login/v2` 0 str8 server‖device_id‖nonce.
+/// What a device signs to log in: `cg/login/v2 ‖ 0 ‖ str8 server ‖ device_id ‖ nonce`.
 pub fn login_bytes(server: &str, device: &DeviceId, nonce: &Nonce) -> Vec<u8> {
     let fields = Writer::new().str8(server).raw(device).raw(nonce);
     signed_bytes(label::LOGIN, &fields.into_bytes())

@@ -224,9 +224,9 @@ impl Kind {
     }
 }
 
-/// What the id of a row is the hash of. Of a `message`: `cg/msgid\0`‖payload, so that it is the same
-/// for all. Of any other row: `cg/envid\0`‖u8 kind‖sender device (zeros where the server made it)‖
-/// recipient device (zeros for broadcast)‖payload‖piece.
+/// What the id of a row is the hash of. Of a `message`: `cg/msgid\0 ‖ payload`, so that it is the same
+/// for all. Of any other row: `cg/envid\0 ‖ u8 kind ‖ sender ‖ recipient ‖ payload ‖ piece`, 32
+/// bytes each for sending and recipient device, zeros where the server made it or all get it.
 pub fn id_bytes(
     kind: Kind,
     sender: Option<&DeviceId>,

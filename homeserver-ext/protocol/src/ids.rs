@@ -214,11 +214,13 @@ impl Epoch {
 
 impl Timestamp {
     /// This moment and `ms` milliseconds.
+    #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
     /// `ms` milliseconds before this moment.
+    #[must_use]
     pub const fn minus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
     }

@@ -154,6 +154,6 @@ fn is_below_p(number: &[u8; 32], mask: u8) -> bool {
 
 /// SHA-256 of the parts in turn: H of the protocol.
 pub(crate) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-    let hash = parts.into_iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
+    let hash = parts.into_iter().fold(Sha256::new(), Digest::chain_update);
     hash.finalize().into()
 }

@@ -17,7 +17,7 @@ pub const LEAVES: u32 = 1 << DEPTH;
 /// From the root to a message key.
 pub const DEPTH: u8 = 10;
 
-/// Longest plaintext that is sealed, in bytes. An envelope takes less: [`crate::envelope::MAX_PAYLOAD`].
+/// Longest plaintext that is sealed, in bytes. An envelope takes less.
 pub const MAX_PLAINTEXT: usize = 64 * 1024;
 
 const TAG: usize = 16;
@@ -128,8 +128,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// The associated data, 153 bytes: `cg/senderkey/v2\0`‖S‖be32 index‖salt‖group_id‖sender_id‖
-    /// chain_id‖roster_hash.
+    /// The associated data, 153 bytes: `cg/senderkey/v2\0 ‖ S ‖ be32 index ‖ salt ‖ group_id ‖
+    /// sender_id ‖ chain_id ‖ roster_hash`.
     pub fn aad(&self, header: &Header) -> Vec<u8> {
         Writer::with_capacity(153)
             .raw(b"cg/senderkey/v2\0")
@@ -144,7 +144,7 @@ impl Context {
     }
 }
 
-/// What the chain's key signs: `cg/sk/v2/sign\0\0\0`‖H(AAD‖commit‖ciphertext‖tag).
+/// What the chain's key signs: `cg/sk/v2/sign\0\0\0 ‖ H(AAD ‖ commit ‖ ciphertext ‖ tag)`.
 pub fn signed_bytes(aad: &[u8], commit: &[u8; 32], sealed: &[u8]) -> Vec<u8> {
     [b"cg/sk/v2/sign\0\0\0".as_slice(), &hash([aad, commit, sealed])].concat()
 }
@@ -167,8 +167,8 @@ pub struct ChainParts {
 }
 
 impl ChainParts {
-    /// What the id is the hash of: `cg/sk/v2/chain\0\0`‖u8 suite‖group_id‖sender_id‖be32 epoch‖
-    /// sign_pk‖rand16.
+    /// What the id is the hash of: `cg/sk/v2/chain\0\0 ‖ u8 suite ‖ group_id ‖ sender_id ‖
+    /// be32 epoch ‖ sign_pk ‖ rand16`.
     pub fn to_bytes(&self) -> Vec<u8> {
         Writer::with_capacity(133)
             .raw(b"cg/sk/v2/chain\0\0")

@@ -126,7 +126,7 @@ impl Join {
             .finish()
     }
 
-    /// What the invite's key signs: `cg/join/ik/v2` 0 request.
+    /// What the invite's key signs: `cg/join/ik/v2 ‖ 0 ‖ request`.
     ///
     /// # Errors
     /// As [`Join::request_bytes`].
@@ -134,7 +134,7 @@ impl Join {
         Ok(signed_bytes(label::JOIN_BY_INVITE, &self.request_bytes()?))
     }
 
-    /// What the device signs: `cg/join/v2` 0 request.
+    /// What the device signs: `cg/join/v2 ‖ 0 ‖ request`.
     ///
     /// # Errors
     /// As [`Join::request_bytes`].

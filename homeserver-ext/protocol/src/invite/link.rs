@@ -106,7 +106,8 @@ pub fn invite_name(group_name: &str) -> String {
 }
 
 impl Terms {
-    /// What the inviting device signs: `cg/invite/v2` 0 g‖c‖d‖be64 e‖be32 u‖ik_pub‖H(n)‖str8 h‖str8 a.
+    /// What the inviting device signs:
+    /// `cg/invite/v2 ‖ 0 ‖ g ‖ c ‖ d ‖ be64 e ‖ be32 u ‖ ik_pub ‖ H(n) ‖ str8 h ‖ str8 a`.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let fields = Writer::new()
             .raw(self.group)

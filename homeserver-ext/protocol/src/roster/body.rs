@@ -128,13 +128,13 @@ impl Body {
             Self::Create(create) => {
                 let to = to.u8(create.scheme).u8(create.suite).raw(create.rand);
                 let to = to.str8(&create.account).str8(&create.legacy_id);
-                policy(devices(to, &create.devices), &create.policy)
+                write_policy(write_devices(to, &create.devices), &create.policy)
             }
-            Self::Add(entries) => to.count16(entries.len()).each(entries, entry),
+            Self::Add(entries) => to.count16(entries.len()).each(entries, write_entry),
             Self::Remove(ids) => to.count16(ids.len()).names(ids),
             Self::Role(member_id, role) => to.raw(member_id).u8(*role),
-            Self::Policy(fields) => policy(to, fields),
-            Self::Devices(list) => devices(to, list),
+            Self::Policy(fields) => write_policy(to, fields),
+            Self::Devices(list) => write_devices(to, list),
             Self::Leave | Self::Close => to,
         };
         to.finish()
@@ -151,16 +151,16 @@ impl Body {
     }
 }
 
-fn devices(to: Writer, list: &Devices) -> Writer {
+fn write_devices(to: Writer, list: &Devices) -> Writer {
     to.be32(list.version).count16(list.ids.len()).names(&list.ids)
 }
 
-fn entry(to: Writer, entry: &Entry) -> Writer {
+pub(super) fn write_entry(to: Writer, entry: &Entry) -> Writer {
     let to = to.raw(entry.member_id).u8(entry.role).str8(&entry.account).str8(&entry.legacy_id);
-    devices(to, &entry.devices)
+    write_devices(to, &entry.devices)
 }
 
-fn policy(to: Writer, policy: &Policy) -> Writer {
+pub(super) fn write_policy(to: Writer, policy: &Policy) -> Writer {
     to.u8(policy.min_version)
         .u8(policy.add_by)
         .u8(policy.post_by)
@@ -308,16 +308,6 @@ fn read_policy<'a>(from: &mut Reader<'a>) -> Result<RawPolicy<'a>, Short> {
         name: from.str8()?,
         description: from.str16()?,
     })
-}
-
-/// For [`super::state`], which keeps policies in rows.
-pub(super) fn write_policy(to: Writer, fields: &Policy) -> Writer {
-    policy(to, fields)
-}
-
-/// For [`super::state`], which keeps members in rows.
-pub(super) fn write_entry(to: Writer, fields: &Entry) -> Writer {
-    entry(to, fields)
 }
 
 /// Reads what [`write_policy`] wrote.

@@ -190,7 +190,7 @@ impl OpCore {
             .finish()
     }
 
-    /// What the device (or the identity key) signs: `cg/opsig/v2` 0 core.
+    /// What the device (or the identity key) signs: `cg/opsig/v2 ‖ 0 ‖ core`.
     ///
     /// # Errors
     /// As [`OpCore::to_bytes`].

@@ -1,0 +1,115 @@
+use std::collections::BTreeSet;
+
+use causeway_protocol::envelope::{
+    BadEnvelope, Envelope, Kind, Recipient, Submission, SubmittedTo, id_bytes,
+};
+
+use serde_json::Value;
+
+use crate::vectors::{Get, NATIVE};
+
+#[test]
+fn rows_are_the_vectors() {
+    for item in NATIVE["envelopes"].list("items") {
+        let row: Envelope = serde_json::from_str(item.text("json")).unwrap();
+        assert_eq!(serde_json::to_string(&row).unwrap(), item.text("json"));
+        assert_eq!(u64::from(row.kind.number()), item.number("kind_no"));
+        assert_eq!(row.group.as_bytes(), &item.array("group_id"));
+        assert_eq!(row.payload, item.bytes("payload"));
+        assert_eq!(row.ttl_ms, item.number("ttl_ms"));
+        let sender = row.sender.as_ref().map(|sender| &sender.device);
+        let preimage = id_bytes(row.kind, sender, &row.to, &row.payload, row.piece.as_ref());
+        assert_eq!(preimage, item.bytes("id_preimage"), "{:?}", row.kind);
+        assert_eq!(row.compute_id().as_bytes(), &item.array("id"));
+        row.check().unwrap();
+    }
+}
+
+#[test]
+fn a_fanout_stands_for_its_rows() {
+    let items = NATIVE["envelopes"].list("items");
+    for item in NATIVE["envelopes"].list("submissions") {
+        let submission: Submission = serde_json::from_str(item.text("json")).unwrap();
+        // The order of keys in JSON is free, so values are compared.
+        let json: Value = serde_json::from_str(item.text("json")).unwrap();
+        assert_eq!(serde_json::to_value(&submission).unwrap(), json);
+        submission.check().unwrap();
+        let rows: BTreeSet<String> =
+            submission.rows().map(|row| serde_json::to_string(&row).unwrap()).collect();
+        let expected: BTreeSet<String> = item
+            .list("rows")
+            .iter()
+            .map(|at| items[usize::try_from(at.as_u64().unwrap()).unwrap()].text("json").to_owned())
+            .collect();
+        assert_eq!(rows, expected);
+    }
+}
+
+fn row(kind: Kind) -> Envelope {
+    let items = NATIVE["envelopes"].list("items").iter();
+    let mut rows = items.map(|item| serde_json::from_str::<Envelope>(item.text("json")).unwrap());
+    rows.find(|row| row.kind == kind).unwrap()
+}
+
+fn submission(row: Envelope) -> Submission {
+    Submission {
+        id: Some(row.id),
+        kind: row.kind,
+        group: row.group,
+        epoch: row.epoch,
+        sender: row.sender.unwrap(),
+        to: match row.to {
+            Recipient::Broadcast => SubmittedTo::Broadcast,
+            Recipient::Device(device) => SubmittedTo::Device(device),
+        },
+        ttl_ms: row.ttl_ms,
+        payload: row.payload,
+    }
+}
+
+#[test]
+fn submissions_are_refused_by_what_is_wrong_with_them() {
+    let good = submission(row(Kind::Message));
+    good.check().unwrap();
+    let device = row(Kind::Direct).sender.unwrap().device;
+
+    let refused = |change: fn(&mut Submission)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        bad.check().unwrap_err()
+    };
+    assert_eq!(refused(|bad| bad.kind = Kind::Roster), BadEnvelope::ServerKind);
+    assert_eq!(refused(|bad| bad.kind = Kind::Fanout), BadEnvelope::Recipient);
+    assert_eq!(refused(|bad| bad.kind = Kind::KeyAck), BadEnvelope::Recipient);
+    assert_eq!(refused(|bad| bad.to = SubmittedTo::Devices([].into())), BadEnvelope::Recipient);
+    assert_eq!(refused(|bad| bad.ttl_ms = 0), BadEnvelope::Ttl(0, 2_592_000_000));
+    let long = BadEnvelope::Ttl(2_592_000_001, 2_592_000_000);
+    assert_eq!(refused(|bad| bad.ttl_ms = 2_592_000_001), long);
+    assert_eq!(refused(|bad| bad.payload.push(0)), BadEnvelope::Id);
+    assert_eq!(refused(|bad| bad.id = None), BadEnvelope::Id);
+    let large = BadEnvelope::TooLarge(45_001, 45_000);
+    assert_eq!(refused(|bad| bad.payload = vec![0; 45_001]), large);
+    let mut to_one = good.clone();
+    to_one.to = SubmittedTo::Device(device);
+    assert_eq!(to_one.check(), Err(BadEnvelope::Recipient));
+    let mut call = submission(row(Kind::Call));
+    call.check().unwrap();
+    call.ttl_ms = 60_001;
+    assert_eq!(call.check(), Err(BadEnvelope::Ttl(60_001, 60_000)));
+}
+
+#[test]
+fn rows_are_refused_by_what_is_wrong_with_them() {
+    let mut roster = row(Kind::Roster);
+    roster.sender = row(Kind::Message).sender;
+    assert_eq!(roster.check(), Err(BadEnvelope::Sender));
+    let mut message = row(Kind::Message);
+    message.sender = None;
+    assert_eq!(message.check(), Err(BadEnvelope::Sender));
+    let mut piece = row(Kind::Fanout);
+    piece.piece = None;
+    assert_eq!(piece.check(), Err(BadEnvelope::Piece));
+    let mut expired = row(Kind::Expired);
+    expired.to = Recipient::Broadcast;
+    assert_eq!(expired.check(), Err(BadEnvelope::Recipient));
+}

@@ -1,0 +1,132 @@
+//! The shapes of what travels as JSON; a change here is a change of the protocol.
+
+use causeway_protocol::{
+    api::{self, OpBytes, OpPage, RegisterRequest, StreamRow},
+    content::{BridgeRequest, MessageRef, Mirror, Mirrors, RosterSync, Text, TextKind},
+    device::{DeviceList, OneTimeKey},
+    envelope::{Envelope, Kind, Piece, Recipient, Sender, Submission, SubmittedTo},
+    ids::{
+        AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, GroupId, KeyId, RosterHash,
+        Seq, Signature, Timestamp,
+    },
+};
+
+use crate::signers::Person;
+
+fn device(number: u8) -> DeviceId {
+    DeviceId::new([number; 32])
+}
+
+fn account() -> AccountId {
+    "bob:b.example".parse().unwrap()
+}
+
+#[test]
+fn what_an_account_shows() {
+    let person = Person::new(1);
+    let list = DeviceList {
+        account: account(),
+        member_id: person.record.member_id,
+        version: 1,
+        created_ms: Timestamp(1_760_966_065_060),
+        devices: vec![person.record.device_id],
+        signature: Signature::new([3; 64]),
+    };
+    let key = OneTimeKey {
+        key_id: KeyId::new([0, 0, 0, 0, 0, 0, 0, 5]),
+        fallback: true,
+        curve25519: CurveKey::new([9; 32]),
+        signature: Signature::new([4; 64]),
+    };
+    insta::assert_json_snapshot!(RegisterRequest {
+        token: None,
+        list,
+        device: person.record,
+        one_time_keys: vec![],
+        fallback_key: key,
+    });
+}
+
+#[test]
+fn what_waits_in_a_mailbox() {
+    let envelope = Envelope {
+        id: EnvelopeId::new([1; 16]),
+        kind: Kind::Fanout,
+        group: GroupId::new([2; 32]),
+        epoch: Epoch(7),
+        sender: Some(Sender { account: account(), device: device(3) }),
+        to: Recipient::Device(device(4)),
+        ttl_ms: 2_592_000_000,
+        payload: vec![0xfb, 0xff],
+        piece: Some(Piece(vec![5])),
+    };
+    insta::assert_json_snapshot!(StreamRow { seq: Seq(1), envelope: envelope.clone() });
+    let by_server = Envelope {
+        kind: Kind::CallChanged,
+        sender: None,
+        to: Recipient::Broadcast,
+        piece: None,
+        ..envelope
+    };
+    insta::assert_json_snapshot!(by_server);
+}
+
+#[test]
+fn what_a_device_posts() {
+    let submission = Submission {
+        id: None,
+        kind: Kind::Fanout,
+        group: GroupId::new([2; 32]),
+        epoch: Epoch(7),
+        sender: Sender { account: account(), device: device(3) },
+        to: SubmittedTo::Devices([(device(4), Piece(vec![5]))].into()),
+        ttl_ms: 60_000,
+        payload: vec![6],
+    };
+    insta::assert_json_snapshot!(api::PostEnvelopes { envelopes: vec![submission] });
+}
+
+#[test]
+fn what_a_roster_page_is() {
+    insta::assert_json_snapshot!(OpPage {
+        ops: vec![OpBytes(vec![1, 2, 3])],
+        epoch: Epoch(9),
+        next: Some(Epoch(1)),
+    });
+}
+
+#[test]
+fn what_messages_say() {
+    let reply_to = MessageRef { device: device(1), client_id: ClientId::new([2; 16]) };
+    insta::assert_json_snapshot!(Text {
+        kind: TextKind::Emote,
+        body: "waves".to_owned(),
+        html: Some("<i>waves</i>".to_owned()),
+        reply_to: Some(reply_to),
+        mirror: Some("@u:hs.example".to_owned()),
+    });
+    insta::assert_json_snapshot!(Mirrors {
+        mirrors: vec![Mirror { id: "@u:hs.example".to_owned(), name: "U".to_owned() }],
+        gone: vec!["@v:hs.example".to_owned()],
+    });
+    insta::assert_json_snapshot!(RosterSync {
+        epoch: Epoch(5),
+        roster_hash: RosterHash::new([8; 32]),
+    });
+    insta::assert_json_snapshot!(BridgeRequest { room: None, invite: None });
+}
+
+#[test]
+fn bytes_have_one_spelling() {
+    for wrong in [
+        "AAAAAAAAAAAAAAAAAAAAAA==",
+        "AAAAAAAAAAAAAAAAAAAAA+",
+        "AAAAAAAAAAAAAAAAAAAAAB",
+        "AAAAAAAAAAAAAAAAAAAA A",
+        "AAAA",
+        "",
+    ] {
+        assert!(wrong.parse::<EnvelopeId>().is_err(), "{wrong}");
+    }
+    assert!("AAAAAAAAAAAAAAAAAAAAAA".parse::<EnvelopeId>().is_ok());
+}

@@ -1,0 +1,92 @@
+use causeway_protocol::{
+    device::{OneTimeKey, Untrusted},
+    ids::{CurveKey, DeviceId, KeyId, MemberId, ParseError, Signature},
+    keys::{KeyError, check_curve25519, check_ed25519, fingerprint, verify, verify_bytes},
+};
+
+use crate::signers::{Person, sign};
+
+/// The group order, little-endian.
+const L: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+#[test]
+fn a_key_of_33_bytes_is_refused_everywhere() {
+    let long = [1_u8; 33];
+    assert_eq!(check_ed25519(long), Err(KeyError::Length(32, 33)));
+    assert_eq!(check_ed25519([1; 31]), Err(KeyError::Length(32, 31)));
+    assert_eq!(verify(long, "cg/otk/v2", b"", [0; 64]), Err(KeyError::Length(32, 33)));
+    assert_eq!(verify_bytes([1; 32], b"", [0; 65]), Err(KeyError::Length(64, 65)));
+    assert_eq!(MemberId::from_slice(&long), Err(ParseError::Length(32, 33)));
+    assert_eq!(DeviceId::from_slice(&long), Err(ParseError::Length(32, 33)));
+    assert_eq!(CurveKey::from_slice(&long), Err(ParseError::Length(32, 33)));
+    let text = causeway_protocol::ids::text_of(&long);
+    assert!(serde_json::from_str::<DeviceId>(&format!("\"{text}\"")).is_err());
+    assert!(serde_json::from_str::<CurveKey>(&format!("\"{text}\"")).is_err());
+}
+
+#[test]
+fn weak_and_misspelt_keys_are_refused() {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    assert_eq!(check_ed25519(identity), Err(KeyError::Key));
+    assert_eq!(check_ed25519([0; 32]), Err(KeyError::Key));
+    // p + 3: a second spelling of y = 3.
+    let mut misspelt = [0xff; 32];
+    misspelt[0] = 0xf0;
+    misspelt[31] = 0x7f;
+    assert_eq!(check_ed25519(misspelt), Err(KeyError::Key));
+
+    assert_eq!(check_curve25519(&CurveKey::new([0; 32])), Err(KeyError::Key));
+    assert_eq!(check_curve25519(&CurveKey::new(identity)), Err(KeyError::Key));
+    assert_eq!(check_curve25519(&CurveKey::new(misspelt)), Err(KeyError::Key));
+    assert_eq!(check_curve25519(&CurveKey::new([0xff; 32])), Err(KeyError::Key));
+    let mut nine = [0; 32];
+    nine[0] = 9;
+    assert_eq!(check_curve25519(&CurveKey::new(nine)), Ok(()));
+}
+
+#[test]
+fn a_one_time_key_of_small_order_is_refused_though_signed() {
+    let person = Person::new(1);
+    let device = person.record.device_id;
+    let mut key = OneTimeKey {
+        key_id: KeyId::new([0; 8]),
+        fallback: false,
+        curve25519: CurveKey::new([0; 32]),
+        signature: Signature::new([0; 64]),
+    };
+    key.signature = sign(&person.device, &key.signed_bytes(&device));
+    assert_eq!(key.verify(&device), Err(Untrusted::CurveKey));
+}
+
+#[test]
+fn a_signature_has_one_spelling_one_label_one_key() {
+    let (one, other) = (Person::new(1), Person::new(2));
+    let key = one.record.device_id;
+    let signature = sign(&one.device, b"cg/login/v2\0fields");
+    verify(key, "cg/login/v2", b"fields", signature).unwrap();
+    assert_eq!(verify(key, "cg/otk/v2", b"fields", signature), Err(KeyError::Signature));
+    let by_other = verify(other.record.device_id, "cg/login/v2", b"fields", signature);
+    assert_eq!(by_other, Err(KeyError::Signature));
+
+    // S + L is the same number modulo the order.
+    let mut bytes = *signature.as_bytes();
+    let mut carry = 0;
+    for (byte, l) in bytes[32..].iter_mut().zip(L) {
+        let sum = u16::from(*byte) + u16::from(l) + carry;
+        *byte = sum.to_le_bytes()[0];
+        carry = sum >> 8;
+    }
+    assert_eq!(verify(key, "cg/login/v2", b"fields", bytes), Err(KeyError::Signature));
+}
+
+#[test]
+fn a_fingerprint_is_six_groups_of_four_digits() {
+    let text = fingerprint(&MemberId::new([7; 32]));
+    let groups: Vec<&str> = text.split(' ').collect();
+    assert_eq!(groups.len(), 6);
+    assert!(groups.iter().all(|group| group.len() == 4 && group.parse::<u16>().is_ok()));
+}

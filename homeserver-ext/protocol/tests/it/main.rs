@@ -1,0 +1,17 @@
+//! The rules against the published vectors, and against what no vector can list.
+#![cfg(test)]
+
+mod accounts;
+mod distributions;
+mod envelopes;
+mod invites;
+mod json;
+mod keys;
+mod layers;
+mod ops;
+mod plaintexts;
+mod properties;
+mod receive;
+mod second_histories;
+mod signers;
+mod vectors;

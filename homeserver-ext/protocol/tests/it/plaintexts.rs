@@ -1,0 +1,163 @@
+use causeway_protocol::{
+    content::{Content, Malformed, Plaintext, Text, TextKind},
+    envelope::Kind,
+    ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    olm_plaintext::{Missing, OlmPayload, OlmPlaintext, Route},
+};
+use serde_json::Value;
+
+use crate::vectors::{Get, NATIVE};
+
+#[test]
+fn plaintexts_are_the_vectors() {
+    for item in NATIVE["plaintexts"].list("items") {
+        let bytes = item.bytes("bytes");
+        let plaintext = Plaintext::parse(&bytes).unwrap();
+        assert_eq!(plaintext.content.number(), u8::try_from(item.number("type")).unwrap());
+        assert_eq!(plaintext.sent_at.0, item.number("sent_at_ms"));
+        assert_eq!(u64::from(plaintext.ttl_s), item.number("ttl_s"));
+        assert_eq!(plaintext.client_id.as_bytes(), &item.array("client_id"));
+        assert!(!matches!(plaintext.content, Content::Unknown(..)));
+        assert_eq!(bytes[29..], *item.text("body_json").as_bytes());
+        assert_eq!(plaintext.to_bytes(), bytes, "{}", item.text("name"));
+    }
+}
+
+fn plaintext(number: u8, body: &str) -> Vec<u8> {
+    let mut bytes = vec![number];
+    bytes.extend([0; 28]);
+    bytes.extend(body.as_bytes());
+    bytes
+}
+
+#[test]
+fn another_writers_json_is_read_by_what_it_says() {
+    let bytes = plaintext(1, "{ \"new\": [1], \"body\": \"a\", \"kind\": \"text\" }");
+    let text = Text {
+        kind: TextKind::Text,
+        body: "a".to_owned(),
+        html: None,
+        reply_to: None,
+        mirror: None,
+    };
+    assert_eq!(Plaintext::parse(&bytes).unwrap().content, Content::Text(text));
+    for wrong in ["{}", "", "{\"kind\":\"text\",\"body\":1}", "{\"kind\":\"shout\",\"body\":\"\"}"]
+    {
+        assert_eq!(Plaintext::parse(&plaintext(1, wrong)), Err(Malformed), "{wrong}");
+    }
+    let reply = "{\"kind\":\"text\",\"body\":\"\",\"reply_to\":\"AA/AA\"}";
+    assert_eq!(Plaintext::parse(&plaintext(1, reply)), Err(Malformed));
+    assert_eq!(Plaintext::parse(&[1; 28]), Err(Malformed));
+}
+
+#[test]
+fn an_unknown_type_is_kept_as_it_came() {
+    let bytes = plaintext(99, "not even JSON");
+    let parsed = Plaintext::parse(&bytes).unwrap();
+    assert_eq!(parsed.content, Content::Unknown(99, b"not even JSON".to_vec()));
+    assert_eq!(parsed.to_bytes(), bytes);
+}
+
+#[test]
+fn the_shorter_of_message_and_group_is_the_time_to_live() {
+    let plaintext = |ttl_s| Plaintext {
+        sent_at: Timestamp(5),
+        ttl_s,
+        client_id: ClientId::new([0; 16]),
+        content: Content::Unknown(99, Vec::new()),
+    };
+    assert_eq!(plaintext(0).ttl_ms(60), 60_000);
+    assert_eq!(plaintext(30).ttl_ms(60), 30_000);
+    assert_eq!(plaintext(90).ttl_ms(60), 60_000);
+    assert_eq!(plaintext(1).expires_at(60), Timestamp(1_005));
+}
+
+fn route(item: &Value) -> Route {
+    Route {
+        group: GroupId::new(item.array("group_id")),
+        from: DeviceId::new(item.array("from")),
+        to: DeviceId::new(item.array("to")),
+    }
+}
+
+#[test]
+fn olm_plaintexts_are_the_vectors() {
+    for item in NATIVE["olm_plaintexts"].list("items") {
+        let bytes = item.bytes("plaintext");
+        let plaintext = OlmPlaintext::parse(&bytes).unwrap();
+        assert_eq!(*plaintext.to_bytes().unwrap(), bytes);
+        for cut in 0..bytes.len() {
+            assert!(OlmPlaintext::parse(&bytes[..cut]).is_err(), "{cut} bytes");
+        }
+        assert!(OlmPlaintext::parse(&[&bytes[..], &[0]].concat()).is_err());
+        fields_are(&plaintext, item);
+    }
+}
+
+fn fields_are(plaintext: &OlmPlaintext, item: &Value) {
+    match plaintext {
+        OlmPlaintext::Distribution(distribution) => {
+            let chain = &item["chain"];
+            assert_eq!(distribution.parts().to_bytes(), chain.bytes("chain_id_preimage"));
+            assert_eq!(distribution.chain_id().as_bytes(), &chain.array("chain_id"));
+            assert_eq!(distribution.route.group.as_bytes(), &chain.array("group_id"));
+            assert_eq!(distribution.route.to.as_bytes(), &item.array("recipient_id"));
+            assert_eq!(u64::from(distribution.start_index), item.number("start_index"));
+            assert_eq!(distribution.created_ms.0, item.number("created_ms"));
+            assert_eq!(distribution.roster_hash.as_bytes(), &item.array("roster_hash"));
+            for (node, expected) in distribution.nodes.iter().zip(item.list("nodes")) {
+                assert_eq!(u64::from(node.depth), expected.number("depth"));
+                assert_eq!(u64::from(node.prefix), expected.number("prefix"));
+                assert_eq!(*node.seed, expected.array("seed"));
+            }
+            assert_eq!(distribution.nodes.len(), item.list("nodes").len());
+        }
+        OlmPlaintext::Acknowledgement(of, chains) => {
+            let entries = item.list("entries").iter();
+            let expected: Vec<(ChainId, u32)> = entries
+                .map(|entry| (ChainId::new(entry.array("chain_id")), entry.small("start")))
+                .collect();
+            assert_eq!((*of, chains), (route(item), &expected));
+        }
+        OlmPlaintext::KeyRequest(of, missing) => {
+            let expected = Missing {
+                tag: item.array("chain_tag"),
+                index: item.small("index"),
+                epoch: Epoch(item.small("epoch")),
+            };
+            assert_eq!((*of, *missing), (route(item), expected));
+        }
+        OlmPlaintext::SharedKey(of, key) => {
+            assert_eq!(*of, route(item));
+            let numbers = (u64::from(key.alg), u64::from(key.generation), u64::from(key.epoch.0));
+            let expected = (item.number("alg"), item.number("generation"), item.number("epoch"));
+            assert_eq!(numbers, expected);
+            assert_eq!(key.roster_hash, RosterHash::new(item.array("roster_hash")));
+            assert_eq!(key.created_ms.0, item.number("created_ms"));
+            assert_eq!(key.not_after_ms.0, item.number("not_after_ms"));
+            assert_eq!(*key.key, item.array("K"));
+        }
+        OlmPlaintext::Invite(of, link) => {
+            assert_eq!((*of, link.as_str()), (route(item), item.text("link")));
+        }
+        OlmPlaintext::Dummy(of) => assert_eq!(*of, route(item)),
+        OlmPlaintext::Piece(piece) => assert_eq!(*piece.key, item.array("key")),
+    }
+    let kind = match item.text("type") {
+        "D" | "K" => Kind::KeyDistribution,
+        "A" => Kind::KeyAck,
+        "R" => Kind::KeyRequest,
+        "I" | "W" => Kind::Direct,
+        _ => Kind::Fanout,
+    };
+    assert_eq!(plaintext.kind(), kind);
+}
+
+#[test]
+fn an_olm_payload_says_whether_it_opens_a_session() {
+    assert_eq!(OlmPayload::parse(&[0, 7]).unwrap(), OlmPayload::PreKey(&[7]));
+    assert_eq!(OlmPayload::parse(&[1, 7]).unwrap().to_bytes(), [1, 7]);
+    for wrong in [&[][..], &[0], &[1], &[2, 7]] {
+        assert!(OlmPayload::parse(wrong).is_err());
+    }
+}
