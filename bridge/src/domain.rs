@@ -10,7 +10,8 @@ pub mod route;
 pub mod to_matrix;
 pub mod to_native;
 
-use causeway_protocol::ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, Timestamp};
+pub use causeway_protocol::content::{MessageRef, TextKind};
+use causeway_protocol::ids::{AccountId, EnvelopeId, Epoch, Timestamp};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -40,18 +41,6 @@ pub struct RoomEvent {
     pub content: Map<String, Value>,
 }
 
-/// How a text is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TextKind {
-    /// Said.
-    Text,
-    /// Said by a program; no program answers it.
-    Notice,
-    /// Done ("/me").
-    Emote,
-}
-
 /// What somebody says, between the two networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
@@ -62,30 +51,6 @@ pub struct Text {
     /// As sanitised HTML, where it is formatted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
-}
-
-/// How messages of a group name one another (protocol §2.1): `<sender device>/<client_id>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct MessageRef {
-    /// Whose.
-    pub device: DeviceId,
-    /// Which of them.
-    pub client_id: ClientId,
-}
-
-impl std::fmt::Display for MessageRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.device, self.client_id)
-    }
-}
-
-impl std::str::FromStr for MessageRef {
-    type Err = causeway_protocol::ids::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (device, client_id) = text.split_once('/').unwrap_or((text, ""));
-        Ok(Self { device: device.parse()?, client_id: client_id.parse()? })
-    }
 }
 
 /// A message that a native account said in the group.

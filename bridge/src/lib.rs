@@ -8,4 +8,6 @@ pub mod domain;
 pub mod gateway;
 pub mod registration;
 pub mod secret;
+pub mod services;
+pub mod steps;
 pub mod storage;

@@ -5,6 +5,7 @@
 
 pub mod batches;
 pub mod dead_letters;
+pub mod effects;
 pub mod ghosts;
 pub mod inbox;
 pub mod lanes;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use causeway_protocol::ids::{ClientId, GroupId};
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
+
+use super::ghost::digest;
 
 /// Most characters of a name; longer ones are cut.
 const MAX_NAME_CHARS: usize = 80;
@@ -30,6 +33,17 @@ pub fn name_of(
     }
     let taken = others.iter().any(|(other, name)| **other != *user && same(name, &shown));
     if taken || shown.starts_with('@') { format!("{shown} ({user})") } else { shown }
+}
+
+/// What the bridge calls one part of what it says because of `cause`: an event's id, for a message.
+/// The same whenever it is said again, so that everybody shows it once.
+pub fn client_id(group: &GroupId, cause: &[u8], part: u32) -> ClientId {
+    let hash = digest(&[b"client_id", group.as_bytes(), cause, &part.to_be_bytes()]);
+    let mut id = [0; ClientId::LEN];
+    for (byte, hashed) in id.iter_mut().zip(hash) {
+        *byte = hashed;
+    }
+    ClientId::new(id)
 }
 
 /// Without what would let a name pass for another or break a line: control and format characters

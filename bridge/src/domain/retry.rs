@@ -24,6 +24,21 @@ pub enum Failure {
     /// Answered, and refused for itself.
     #[error("{0}")]
     Refused(String),
+    /// It has become impossible, whatever the homeserver would say.
+    #[error("{0}")]
+    Gone(String),
+}
+
+impl Failure {
+    /// Whether the other side may have done it all the same.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// Whether the other side was not there, rather than busy with us.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::NotNow(_, None))
+    }
 }
 
 /// Where a row stands when a try has failed.
@@ -46,6 +61,7 @@ pub fn judge(failure: &Failure, tries: Tries, now: Timestamp, random: u64) -> Ou
     let jittered = wait_ms(tries.failures, random);
     let wait = match failure {
         Failure::Token => return Outcome::Halt,
+        Failure::Gone(reason) => return Outcome::Dead(reason.clone()),
         Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
             return Outcome::Dead(failure.to_string());
         }

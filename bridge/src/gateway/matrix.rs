@@ -241,7 +241,7 @@ impl Matrix {
     pub async fn create_room(
         &self,
         user: &UserId,
-        room: &NewRoom,
+        room: &impl Serialize,
     ) -> Result<OwnedRoomId, MatrixError> {
         let made: InRoom = self
             .v3("create_room", Method::POST, &["createRoom"])

@@ -3,6 +3,7 @@
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Read, Tx};
 use ruma::{OwnedUserId, UserId};
+use sqlx::Row as _;
 
 use super::{Error, at};
 use crate::domain::portal::PortalId;
@@ -43,23 +44,40 @@ pub async fn made(
     Ok(())
 }
 
-/// Whether the account's ghost is in the portal's room.
+/// Where an account's ghost is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// In the room.
+    Joined,
+    /// Not in the room, and may come.
+    Absent,
+    /// Put out of the room by this user.
+    Removed(OwnedUserId),
+}
+
+/// Where the account's ghost is, seen from the portal's room.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn is_joined(
+pub async fn standing(
     read: &mut Read,
     portal: PortalId,
     account: &AccountId,
-) -> Result<bool, Error> {
+) -> Result<Standing, Error> {
     let row = sqlx::query(
-        "SELECT 1 FROM ghost_rooms WHERE portal = $1 AND account = $2 AND membership = 'joined'",
+        "SELECT membership, removed_by FROM ghost_rooms WHERE portal = $1 AND account = $2",
     )
     .bind(portal.0)
     .bind(account.as_str())
     .fetch_optional(read.conn())
     .await?;
-    Ok(row.is_some())
+    let Some(row) = row else { return Ok(Standing::Absent) };
+    match row.try_get::<Option<String>, _>(1)? {
+        None => Ok(Standing::Joined),
+        Some(by) => UserId::parse(by)
+            .map(Standing::Removed)
+            .map_err(|_| Error::Row("ghost_rooms.removed_by")),
+    }
 }
 
 /// Accounts whose ghosts are in the portal's room.

@@ -84,6 +84,21 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
     whole(tx, names, row).await?.ok_or(Error::Row("outbox.portal"))
 }
 
+/// The portal with this id, without its people.
+///
+/// # Errors
+/// [`Error::Row`] if there is none.
+pub async fn place(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Error> {
+    let row = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+         FROM portals WHERE portal = $1",
+    )
+    .bind(id.0)
+    .fetch_optional(tx.conn())
+    .await?;
+    bare(names, &row.ok_or(Error::Row("outbox.portal"))?)
+}
+
 /// All portals, oldest first.
 ///
 /// # Errors

@@ -1,0 +1,82 @@
+//! The spine: what comes in is routed, what was decided is carried out. In, in, and out.
+//!
+//! Services never call each other; they meet in the rows. Each has a `step` that does one piece of
+//! work and says whether there is more, and a `run` that steps until it is stopped.
+
+pub mod deliver;
+pub mod from_matrix;
+
+use std::sync::Arc;
+
+use causeway_protocol::ids::Timestamp;
+use causeway_store::Db;
+use tokio::sync::watch;
+
+use crate::{domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer};
+
+/// What time it is.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What every service works with.
+#[derive(Clone)]
+pub struct Spine {
+    /// `bridge.db`.
+    pub db: Db,
+    /// Seals what waits in it.
+    pub sealer: Sealer,
+    /// The homeserver.
+    pub matrix: Matrix,
+    /// Who is who on our server.
+    pub names: Names,
+    /// What time it is.
+    pub clock: Clock,
+    /// Answered refusals after which an effect is given up.
+    pub delivery_limit: u32,
+    /// Whether the homeserver takes our token; while it does not, all lanes stand still.
+    pub token_taken: watch::Sender<bool>,
+    /// Where tests let the process die.
+    pub steps: Steps,
+}
+
+impl Spine {
+    /// What time it is.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Did,
+    /// There is nothing to do before this moment, if nobody wakes us.
+    Idle(Option<Timestamp>),
+}
+
+/// Why a step could not be made; nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The rows.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// No randomness.
+    #[error("no random bytes from the operating system")]
+    Entropy,
+}
+
+impl From<causeway_store::Error> for StepError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// How long to wait after a step that failed.
+const AFTER_FAULT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A uniform number, for jitter.
+fn random() -> Result<u64, StepError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|_| StepError::Entropy)?;
+    Ok(u64::from_be_bytes(bytes))
+}

@@ -1,0 +1,157 @@
+//! Into the room: as a ghost, or as the bot.
+
+mod act;
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::ids::AccountId;
+use causeway_store::Tx;
+use ruma::{OwnedEventId, OwnedRoomId};
+use tokio::time::Instant;
+
+use super::{
+    AT_ONCE, Failure, Leased, Outcome, ROUNDS, SOON, Spine, StepError, Stored, bury, judged, lanes,
+    outbox, steps,
+};
+use crate::{
+    domain::{MessageRef, portal::Portal},
+    storage::{
+        ghosts::{self, Standing},
+        inbox,
+        links::{self, Link},
+        portals,
+    },
+};
+
+/// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
+pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
+    let lane = leased.lane;
+    for _ in 0..ROUNDS {
+        let rows = outbox::first(&mut tx, &spine.sealer, lane, AT_ONCE).await?;
+        if rows.is_empty() {
+            break;
+        }
+        let portal = portals::place(&mut tx, &spine.names, lane.portal()).await?;
+        tx.commit().await?;
+        spine.steps.reached(steps::Step::Claimed).await;
+        let (facts, last) = carry_out(spine, leased, portal, &rows).await?;
+        tx = spine.db.begin().await?;
+        if let Some(last) = record(spine, &mut tx, leased, &rows, facts, last).await? {
+            tx.commit().await?;
+            spine.steps.reached(steps::Step::RecordedEvents).await;
+            return Ok(last);
+        }
+    }
+    lanes::release(&mut tx, spine.now(), lane).await?;
+    spine.steps.reached(steps::Step::RecordingEvents).await;
+    tx.commit().await?;
+    spine.steps.reached(steps::Step::RecordedEvents).await;
+    Ok(())
+}
+
+/// What was learnt while rows were carried out; committed with them.
+#[derive(Debug, Default)]
+struct Facts {
+    made: BTreeMap<AccountId, String>,
+    standing: BTreeMap<AccountId, Standing>,
+    room: Option<OwnedRoomId>,
+    links: Vec<Link>,
+    dead: Vec<(usize, String)>,
+}
+
+/// How far a round came.
+struct End {
+    /// Rows that are done with, from the first.
+    done: usize,
+    /// Why the next one is not: to be tried again.
+    stopped: Option<(Failure, Outcome)>,
+}
+
+async fn carry_out(
+    spine: &Spine,
+    leased: Leased,
+    portal: Portal,
+    rows: &[Stored],
+) -> Result<(Facts, End), StepError> {
+    let began = Instant::now();
+    let mut round = act::Round { spine, portal, facts: Facts::default() };
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 && began.elapsed() >= SOON {
+            return Ok((round.facts, End { done: index, stopped: None }));
+        }
+        let Err(failure) = round.carry_out(row).await? else { continue };
+        match judged(spine, leased, row, &failure)? {
+            Outcome::Done => {}
+            Outcome::Dead(reason) => round.facts.dead.push((index, reason)),
+            outcome @ (Outcome::Again(..) | Outcome::Halt) => {
+                let stopped = Some((failure, outcome));
+                return Ok((round.facts, End { done: index, stopped }));
+            }
+        }
+    }
+    Ok((round.facts, End { done: rows.len(), stopped: None }))
+}
+
+/// Writes down what a round came to; `Some` if the lane has been given back, since it has to wait.
+async fn record(
+    spine: &Spine,
+    tx: &mut Tx,
+    leased: Leased,
+    rows: &[Stored],
+    facts: Facts,
+    end: End,
+) -> Result<Option<()>, StepError> {
+    let (now, lane) = (spine.now(), leased.lane);
+    for (account, name) in &facts.made {
+        if let Some(ghost) = spine.names.ghost(account) {
+            ghosts::made(tx, now, account, &ghost, name).await?;
+        }
+    }
+    for (account, standing) in &facts.standing {
+        match standing {
+            Standing::Joined => ghosts::has_joined(tx, lane.portal(), account).await?,
+            Standing::Absent => ghosts::has_left(tx, lane.portal(), account).await?,
+            Standing::Removed(_) => {}
+        }
+    }
+    if let Some(room) = &facts.room {
+        portals::room_is_made(tx, lane.portal(), room).await?;
+        inbox::room_is_made(tx, room).await?;
+        inbox::forget_early(tx).await?;
+    }
+    links::put(tx, &facts.links).await?;
+    for (index, reason) in &facts.dead {
+        if let Some(row) = rows.get(*index) {
+            bury(spine, tx, now, row, reason).await?;
+        }
+    }
+    if let Some(last) = end.done.checked_sub(1).and_then(|last| rows.get(last)) {
+        outbox::done(tx, lane, last.id).await?;
+    }
+    metrics::counter!("causeway_delivered_total", "to" => "matrix").increment(end.done as u64);
+    let Some((failure, outcome)) = end.stopped else { return Ok(None) };
+    let (wait, counts) = match outcome {
+        Outcome::Again(wait, counts) => (wait, counts),
+        Outcome::Halt => {
+            spine.token_taken.send_replace(false);
+            tracing::error!("{failure}; nothing is delivered until it does");
+            (0, false)
+        }
+        Outcome::Done | Outcome::Dead(_) => (0, false),
+    };
+    if let Some(row) = rows.get(end.done)
+        && (counts || failure.is_unknown())
+    {
+        outbox::tried(tx, now, row.id, counts).await?;
+    }
+    let unreachable = failure.is_away();
+    lanes::postpone(tx, now.plus_ms(wait), lane, unreachable).await?;
+    spine.steps.reached(steps::Step::RecordingEvents).await;
+    Ok(Some(()))
+}
+
+/// The event that says what `message` says, also if it is of this round.
+fn linked(facts: &Facts, message: MessageRef) -> Option<OwnedEventId> {
+    let link = facts.links.iter().rev().find(|link| link.message == message);
+    link.map(|link| link.event_id.clone())
+}

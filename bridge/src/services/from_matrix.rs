@@ -1,0 +1,139 @@
+//! Inbox → rules → outbox: events of the homeserver, some at a time, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_protocol::ids::Timestamp;
+use causeway_store::Tx;
+use ruma::OwnedRoomId;
+
+use super::{AFTER_FAULT, Spine, Step, StepError};
+use crate::{
+    domain::{Input, RoomEvent, Skip, portal::{Portal, PortalId}, route::route},
+    steps,
+    storage::{
+        self,
+        effects::{self, Cause},
+        inbox, outbox, portals, quarantine,
+    },
+};
+
+/// Events of one transaction.
+const AT_ONCE: u32 = 100;
+
+/// How long what was said in a room is of use to the group: the longest that a group keeps.
+const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Routes until `stop` is done.
+pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut woken = spine.db.listen(inbox::TOPIC);
+    loop {
+        match step(spine).await {
+            Ok(Step::Did) => {}
+            Ok(Step::Idle(_)) => tokio::select! {
+                () = woken.changed() => {}
+                () = &mut stop => return,
+            },
+            Err(error) => {
+                tracing::error!(%error, "events could not be routed; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(AFTER_FAULT) => {}
+                    () = &mut stop => return,
+                }
+            }
+        }
+    }
+}
+
+/// Routes the oldest events that wait.
+///
+/// # Errors
+/// [`StepError`]: they still wait.
+pub async fn step(spine: &Spine) -> Result<Step, StepError> {
+    let mut tx = spine.db.begin().await?;
+    let waiting = inbox::waiting(&mut tx, &spine.sealer, AT_ONCE).await?;
+    if waiting.is_empty() {
+        return Ok(Step::Idle(None));
+    }
+    let now = spine.now();
+    let events = waiting.iter().filter_map(|row| row.event.as_ref());
+    let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
+    let mut round = Round {
+        spine,
+        now,
+        ours,
+        portals: BTreeMap::new(),
+        last: BTreeMap::new(),
+        entries: Vec::new(),
+    };
+    let (mut routed, mut early) = (Vec::new(), Vec::new());
+    for row in waiting {
+        let stays = match row.event {
+            Some(event) => round.event(&mut tx, event).await?,
+            None => {
+                tracing::error!(row = row.seq, "an event in the inbox does not open any more");
+                false
+            }
+        };
+        if stays { early.push(row.seq) } else { routed.push(row.seq) }
+    }
+    for (portal, event_id) in &round.last {
+        portals::routed_to(&mut tx, *portal, event_id).await?;
+    }
+    outbox::put(&mut tx, &spine.sealer, &round.entries).await?;
+    inbox::routed(&mut tx, &routed).await?;
+    inbox::early(&mut tx, &early).await?;
+    spine.steps.reached(steps::Step::RoutingEvents).await;
+    tx.commit().await?;
+    spine.steps.reached(steps::Step::RoutedEvents).await;
+    Ok(Step::Did)
+}
+
+/// What one transaction has come to know.
+struct Round<'a> {
+    spine: &'a Spine,
+    now: Timestamp,
+    ours: BTreeSet<String>,
+    portals: BTreeMap<OwnedRoomId, Option<Portal>>,
+    last: BTreeMap<PortalId, String>,
+    entries: Vec<outbox::Entry>,
+}
+
+impl Round<'_> {
+    /// Decides about one event; `true`: its room may be one that is just being made, so it stays.
+    async fn event(&mut self, tx: &mut Tx, event: RoomEvent) -> Result<bool, storage::Error> {
+        let names = &self.spine.names;
+        if !self.portals.contains_key(&event.room_id) {
+            let portal = portals::of_room(tx, names, &event.room_id).await?;
+            self.portals.insert(event.room_id.clone(), portal);
+        }
+        let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
+            return portals::any_in_making(tx).await;
+        };
+        self.last.insert(portal.id, event.event_id.to_string());
+        let is_ours = self.ours.contains(event.event_id.as_str());
+        let input = Input::Event(event, is_ours);
+        let decided = route(portal, &input);
+        let Input::Event(event, _) = input else { return Ok(false) };
+        match decided {
+            Ok(effects) => {
+                let cause = Cause {
+                    id: event.event_id.as_bytes(),
+                    author: event.sender.as_str(),
+                    expires_at: self.now.plus_ms(TTL_MS),
+                };
+                let sealer = &self.spine.sealer;
+                effects::keep(tx, sealer, self.now, portal, cause, effects, &mut self.entries)
+                    .await?;
+            }
+            Err(skip @ (Skip::Encrypted | Skip::Malformed)) => {
+                let bytes = serde_json::to_vec(&event).unwrap_or_default();
+                let (sealer, id) = (&self.spine.sealer, Some(&*event.event_id));
+                quarantine::put(tx, sealer, self.now, id, &skip.to_string(), &bytes).await?;
+            }
+            Err(skip) => tracing::debug!(event = %event.event_id, %skip, "nothing to do"),
+        }
+        metrics::counter!("causeway_events_routed_total").increment(1);
+        Ok(false)
+    }
+}
