@@ -12,7 +12,9 @@ use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
 use tokio::sync::watch;
 
-use crate::{domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer};
+use crate::{
+    domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer,
+};
 
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

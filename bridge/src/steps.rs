@@ -76,7 +76,11 @@ impl Steps {
     /// Passes by a place; never returns if the process is to die there.
     #[cfg_attr(
         not(feature = "failpoints"),
-        expect(clippy::unused_async, clippy::unused_async_trait_impl, reason = "a place to wait only in tests")
+        expect(
+            clippy::unused_async,
+            clippy::unused_async_trait_impl,
+            reason = "a place to wait only in tests"
+        )
     )]
     pub async fn reached(&self, step: Step) {
         #[cfg(feature = "failpoints")]

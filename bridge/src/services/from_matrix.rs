@@ -8,7 +8,11 @@ use ruma::OwnedRoomId;
 
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
-    domain::{Input, RoomEvent, Skip, portal::{Portal, PortalId}, route::route},
+    domain::{
+        Input, RoomEvent, Skip,
+        portal::{Portal, PortalId},
+        route::route,
+    },
     steps,
     storage::{
         self,

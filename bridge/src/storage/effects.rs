@@ -11,12 +11,7 @@ use super::{
     portals,
     sealed::Sealer,
 };
-use crate::domain::{
-    Effect, Spoken,
-    ghost::txn_id,
-    mirror::client_id,
-    portal::Portal,
-};
+use crate::domain::{Effect, Spoken, ghost::txn_id, mirror::client_id, portal::Portal};
 
 /// What an effect came from.
 #[derive(Debug, Clone, Copy)]

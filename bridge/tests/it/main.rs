@@ -1,4 +1,8 @@
 //! The bridge crate's integration tests, one binary.
 #![cfg(test)]
 
+mod deliver;
+mod harness;
+mod intake;
+mod stub;
 mod workspace;

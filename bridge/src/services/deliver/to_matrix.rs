@@ -74,7 +74,7 @@ async fn carry_out(
     rows: &[Stored],
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
-    let mut round = act::Round { spine, portal, facts: Facts::default() };
+    let mut round = act::Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
     for (index, row) in rows.iter().enumerate() {
         if index > 0 && began.elapsed() >= SOON {
             return Ok((round.facts, End { done: index, stopped: None }));

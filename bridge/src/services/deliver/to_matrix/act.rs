@@ -1,9 +1,9 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::ids::{AccountId, Timestamp};
-use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, UserId,
-};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{
     json,
@@ -14,9 +14,8 @@ use super::{Facts, Failure, Link, Spine, Standing, StepError, Stored, linked, st
 use crate::{
     domain::{
         Effect, Spoken,
-        ghost::Names,
         portal::{Portal, room_request},
-        to_matrix::{self, MARKER},
+        to_matrix,
     },
     gateway::{
         matrix::{Direction, MatrixError},
@@ -43,6 +42,8 @@ pub(super) struct Round<'a> {
     pub(super) spine: &'a Spine,
     pub(super) portal: Portal,
     pub(super) facts: Facts,
+    /// What the rows say of accounts that this round has met.
+    pub(super) met: BTreeMap<AccountId, (Standing, bool)>,
 }
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
@@ -180,13 +181,18 @@ impl Round<'_> {
         Ok(self.bring_in(room, account, ghost, is_made).await)
     }
 
-    async fn standing(&self, account: &AccountId) -> Result<(Standing, bool), StepError> {
+    /// Where the account's ghost is, and whether the homeserver has it.
+    async fn standing(&mut self, account: &AccountId) -> Result<(Standing, bool), StepError> {
         if let Some(standing) = self.facts.standing.get(account) {
             return Ok((standing.clone(), true));
+        }
+        if let Some(met) = self.met.get(account) {
+            return Ok(met.clone());
         }
         let mut read = self.spine.db.read().await?;
         let standing = ghosts::standing(&mut read, self.portal.id, account).await?;
         let is_made = ghosts::is_made(&mut read, account).await?;
+        self.met.insert(account.clone(), (standing.clone(), is_made));
         Ok((standing, is_made))
     }
 
@@ -256,7 +262,11 @@ impl Round<'_> {
                 let member = matrix.state(names.bot(), room, "m.room.member", key).await?;
                 let membership = member.as_ref().and_then(|member| member.get("membership"));
                 let membership = membership.and_then(serde_json::Value::as_str);
-                if matches!(membership, Some("join" | "invite")) { Ok(()) } else { Err(error.into()) }
+                if matches!(membership, Some("join" | "invite")) {
+                    Ok(())
+                } else {
+                    Err(error.into())
+                }
             }
             other => Ok(other?),
         }

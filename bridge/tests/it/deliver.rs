@@ -1,0 +1,243 @@
+//! What was decided is done in the room, once and in order, whatever the homeserver does.
+
+use causeway_bridge::{
+    domain::Effect,
+    services::{Step, deliver},
+    storage::dead_letters,
+};
+use ruma::UserId;
+use serde_json::json;
+
+use crate::{
+    harness::Bridge,
+    stub::{Fault, Stub},
+};
+
+fn bodies(stub: &Stub) -> Vec<String> {
+    stub.said().into_iter().map(|(_, body)| body).collect()
+}
+
+#[tokio::test]
+async fn a_room_is_made_and_ghosts_come_at_their_first_word() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    let al = UserId::parse("@al:x").unwrap();
+    bridge.keep(portal, b"ask", vec![Effect::Invite(al)]).await;
+    bridge.drain().await;
+    assert!(bridge.stub.look(|rooms| rooms.users.is_empty()));
+    bridge.say(portal, "bob:b.example", "hi").await;
+    bridge.drain().await;
+    let ghost = "@causeway_bob:b.example".to_owned();
+    assert_eq!(bridge.stub.said(), [(ghost.clone(), "hi".to_owned())]);
+    bridge.stub.look(|rooms| {
+        assert!(rooms.devices.contains(&format!("{ghost}/CAUSEWAY")));
+        assert_eq!(rooms.names.get(&ghost).unwrap(), "bob");
+        let al = rooms.members.iter().find(|((_, user), _)| user == "@al:x").unwrap();
+        assert_eq!(al.1, "invite");
+    });
+    assert!(bridge.portal_now(portal).await.room.is_some());
+}
+
+#[tokio::test]
+async fn order_is_kept_and_nothing_doubled_through_every_fault() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let faults = [
+        Fault::Cut,
+        Fault::Lost,
+        Fault::Answer(500, json!({})),
+        Fault::Answer(502, json!("<html>")),
+        Fault::Answer(408, json!({})),
+        Fault::Answer(429, json!({"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 700})),
+        Fault::Answer(403, json!({"errcode": "M_FORBIDDEN"})),
+        Fault::Lost,
+    ];
+    for (number, fault) in (1..).zip(faults) {
+        bridge.stub.fail("/send/", fault);
+        bridge.say(portal, "bob:b.example", &number.to_string()).await;
+        bridge.say(portal, "eve:b.example", &format!("{number}e")).await;
+        while bridge.stats().await.outbox > 0 {
+            bridge.drain().await;
+            bridge.pass(130_000);
+        }
+    }
+    let expected: Vec<String> = std::iter::once("0".to_owned())
+        .chain((1..=8).flat_map(|n| [n.to_string(), format!("{n}e")]))
+        .collect();
+    assert_eq!(bodies(&bridge.stub), expected);
+    assert_eq!(bridge.stats().await.dead_letters, 0);
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_obeyed() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let sends = || bridge.stub.look(|rooms| rooms.sends);
+    let before = sends();
+    bridge.stub.fail(
+        "/send/",
+        Fault::Answer(429, json!({"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 5_000})),
+    );
+    let mut bridge = bridge;
+    bridge.say(portal, "bob:b.example", "1").await;
+    for _ in 0..4 {
+        bridge.drain().await;
+        bridge.push(&[]).await;
+        bridge.pass(1_000);
+    }
+    assert_eq!(bridge.stub.look(|rooms| rooms.sends), before + 1);
+    bridge.pass(1_000);
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn refusals_end_in_a_dead_letter_that_can_be_tried_again() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    for _ in 0..3 {
+        bridge
+            .stub
+            .fail("/send/", Fault::Answer(413, json!({"errcode": "M_TOO_LARGE", "error": "big"})));
+    }
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.say(portal, "bob:b.example", "2").await;
+    for _ in 0..4 {
+        bridge.drain().await;
+        bridge.pass(130_000);
+    }
+    assert_eq!(bodies(&bridge.stub), ["0", "2"]);
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let dead = dead_letters::list(&mut read, 0, 10).await.unwrap();
+    drop(read);
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].reason.contains("M_TOO_LARGE") && dead[0].attempts == 3, "{dead:?}");
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let until = bridge.spine.now().plus_ms(1_000_000);
+    assert!(dead_letters::replay(&mut tx, &bridge.spine.sealer, dead[0].id, until).await.unwrap());
+    tx.commit().await.unwrap();
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "2", "1"]);
+    assert_eq!(bridge.stats().await.dead_letters, 0);
+}
+
+#[tokio::test]
+async fn an_outcome_long_unknown_is_looked_up_before_it_is_tried_again() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    bridge.stub.fail("/send/", Fault::Lost);
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.drain().await;
+    bridge.stub.forget_txns();
+    bridge.pass(13 * 60 * 60 * 1_000);
+    bridge.drain().await;
+    assert_eq!(bridge.stats().await.outbox, 0);
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn a_room_made_before_a_crash_is_adopted_and_a_strangers_is_not() {
+    let bridge = Bridge::start().await;
+    bridge.stub.fail("createRoom", Fault::Lost);
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    assert!(bridge.portal_now(portal).await.room.is_none());
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert!(bridge.portal_now(portal).await.room.is_some());
+    let rooms = bridge
+        .stub
+        .look(|rooms| rooms.events.iter().filter(|event| event["type"] == "m.room.create").count());
+    assert_eq!(rooms, 1);
+}
+
+#[tokio::test]
+async fn an_unknown_token_stops_all_lanes_until_it_is_taken() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let refusal = || Fault::Answer(401, json!({"errcode": "M_UNKNOWN_TOKEN"}));
+    bridge.stub.fail("/send/", refusal());
+    bridge.stub.fail("whoami", refusal());
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.drain().await;
+    assert!(!*bridge.spine.token_taken.borrow());
+    assert_eq!(bodies(&bridge.stub), ["0"]);
+    assert_eq!(bridge.stats().await.dead_letters, 0);
+    bridge.drain().await;
+    assert!(*bridge.spine.token_taken.borrow());
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn nothing_goes_into_an_encrypted_room() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    bridge.keep(portal, b"enc", vec![Effect::Pause]).await;
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.keep(portal, b"left", vec![Effect::Leave("bob:b.example".parse().unwrap())]).await;
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0"]);
+    assert_eq!(bridge.stats().await.paused_lanes, 1);
+    bridge.stub.look(|rooms| {
+        let topic = rooms.events.iter().find(|event| event["type"] == "m.room.topic").unwrap();
+        assert!(topic["content"]["topic"].as_str().unwrap().contains("paused"));
+        let ghost = rooms.members.iter().find(|((_, user), _)| user == "@causeway_bob:b.example");
+        assert_eq!(ghost.unwrap().1, "leave");
+    });
+    bridge.keep(portal, b"close", vec![Effect::Close]).await;
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0"]);
+}
+
+#[tokio::test]
+async fn a_closed_portal_says_so_and_its_ghosts_leave() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.say(portal, "eve:b.example", "1").await;
+    bridge.keep(portal, b"close", vec![Effect::Close]).await;
+    bridge.drain().await;
+    let said = bridge.stub.said();
+    assert_eq!(said.last().unwrap().0, "@causewaybot:b.example");
+    bridge.stub.look(|rooms| {
+        let inside: Vec<&str> = rooms
+            .members
+            .iter()
+            .filter(|(_, membership)| *membership == "join")
+            .map(|((_, user), _)| user.as_str())
+            .collect();
+        assert_eq!(inside, ["@causewaybot:b.example"]);
+    });
+}
+
+#[tokio::test]
+async fn a_homeserver_that_comes_back_is_not_waited_for() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    bridge.say(portal, "bob:b.example", "1").await;
+    for _ in 0..12 {
+        bridge.stub.fail("/send/", Fault::Cut);
+        bridge.drain().await;
+        bridge.pass(130_000);
+    }
+    bridge.stub.fail("/send/", Fault::Cut);
+    bridge.drain().await;
+    assert_eq!(bridge.stats().await.outbox, 1);
+    bridge.push(&[]).await;
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}

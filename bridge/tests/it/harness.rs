@@ -1,0 +1,139 @@
+//! A spine on a stub homeserver, stepped by hand.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use causeway_bridge::{
+    domain::{
+        Effect, MessageRef, Spoken, Text, TextKind,
+        ghost::Names,
+        portal::{Portal, PortalId},
+    },
+    gateway::matrix::Matrix,
+    secret::Secret,
+    services::{Spine, Step, deliver, from_matrix},
+    steps::Steps,
+    storage::{
+        SCHEMA,
+        effects::{self, Cause},
+        inbox, outbox, portals,
+        sealed::Sealer,
+        stats::{self, Stats},
+    },
+};
+use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, GroupId, Timestamp};
+use causeway_store::{Db, Lock, Options};
+use serde_json::{Value, value::to_raw_value};
+use tokio::sync::watch;
+
+use crate::stub::Stub;
+
+/// When tests begin; the homeserver's events are from then.
+pub(crate) const START: u64 = 1_000_000_000_000;
+const TTL: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+pub(crate) struct Bridge {
+    pub(crate) spine: Spine,
+    pub(crate) stub: Stub,
+    pub(crate) clock: Arc<AtomicU64>,
+    _folder: tempfile::TempDir,
+    spoken: u8,
+}
+
+impl Bridge {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridge.db");
+        let options = Options { path, lock: Lock::Exclusive, schemas: &[SCHEMA] };
+        let db = Db::open(options).await.unwrap();
+        let stub = Stub::start().await;
+        let clock = Arc::new(AtomicU64::new(START));
+        let told = Arc::clone(&clock);
+        let spine = Spine {
+            db,
+            sealer: Sealer,
+            matrix: Matrix::new(&stub.url, Secret::new("token")).unwrap(),
+            names: Names::new("b.example").unwrap(),
+            clock: Arc::new(move || Timestamp(told.load(Ordering::Relaxed))),
+            delivery_limit: 3,
+            token_taken: watch::Sender::new(true),
+            steps: Steps::default(),
+        };
+        Self { spine, stub, clock, _folder: folder, spoken: 0 }
+    }
+
+    pub(crate) fn pass(&self, ms: u64) {
+        self.clock.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// A portal whose room is being made.
+    pub(crate) async fn portal(&self, number: u8) -> PortalId {
+        let group = GroupId::new([number; 32]);
+        let mut tx = self.spine.db.begin().await.unwrap();
+        let id = portals::open(&mut tx, self.spine.now(), &group, "Walkers").await.unwrap();
+        tx.commit().await.unwrap();
+        self.keep(id, &[number], vec![Effect::MakeRoom]).await;
+        id
+    }
+
+    /// Keeps effects as if an input had had them.
+    pub(crate) async fn keep(&self, portal: PortalId, cause: &[u8], effects: Vec<Effect>) {
+        let Spine { db, sealer, names, .. } = &self.spine;
+        let mut tx = db.begin().await.unwrap();
+        let mut portal = portals::get(&mut tx, names, portal).await.unwrap();
+        let now = self.spine.now();
+        let cause = Cause { id: cause, author: "test", expires_at: now.plus_ms(TTL) };
+        let mut entries = Vec::new();
+        effects::keep(&mut tx, sealer, now, &mut portal, cause, effects, &mut entries)
+            .await
+            .unwrap();
+        outbox::put(&mut tx, sealer, &entries).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// A native account says something.
+    pub(crate) async fn say(&mut self, portal: PortalId, account: &str, body: &str) -> Spoken {
+        self.spoken += 1;
+        let spoken = Spoken {
+            account: account.parse().unwrap(),
+            reference: MessageRef {
+                device: DeviceId::new([1; 32]),
+                client_id: ClientId::new([self.spoken; 16]),
+            },
+            message_id: EnvelopeId::new([self.spoken; 16]),
+            expires_at: self.spine.now().plus_ms(TTL),
+            late: false,
+            text: Text { kind: TextKind::Text, body: body.to_owned(), html: None },
+            reply_to: None,
+        };
+        self.keep(portal, &[self.spoken], vec![Effect::ToMatrix(spoken.clone())]).await;
+        spoken
+    }
+
+    /// The homeserver's events of a kind, as it would push them.
+    pub(crate) async fn push(&self, events: &[Value]) -> inbox::Accepted {
+        let raw: Vec<_> = events.iter().map(|event| to_raw_value(event).unwrap()).collect();
+        let mut tx = self.spine.db.begin().await.unwrap();
+        let accepted =
+            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), &raw).await.unwrap();
+        tx.commit().await.unwrap();
+        accepted
+    }
+
+    /// Steps until there is nothing to do now.
+    pub(crate) async fn drain(&self) {
+        while from_matrix::step(&self.spine).await.unwrap() == Step::Did {}
+        while deliver::step(&self.spine).await.unwrap() == Step::Did {}
+    }
+
+    pub(crate) async fn stats(&self) -> Stats {
+        stats::read(&mut self.spine.db.read().await.unwrap()).await.unwrap()
+    }
+
+    pub(crate) async fn portal_now(&self, id: PortalId) -> Portal {
+        let mut tx = self.spine.db.begin().await.unwrap();
+        portals::get(&mut tx, &self.spine.names, id).await.unwrap()
+    }
+}

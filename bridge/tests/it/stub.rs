@@ -1,0 +1,302 @@
+//! A homeserver that does as it is told, on loopback: for the faults that a real one does not have
+//! on demand. It keeps rooms and transaction ids as Synapse does; the end-to-end tests use Synapse.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Refused with this, and not done.
+    Answer(u16, Value),
+    /// Done, and the answer lost.
+    Lost,
+    /// The connection breaks, and nothing is done.
+    Cut,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    pub(crate) users: BTreeSet<String>,
+    pub(crate) devices: BTreeSet<String>,
+    pub(crate) names: BTreeMap<String, String>,
+    aliases: BTreeMap<String, String>,
+    pub(crate) members: BTreeMap<(String, String), String>,
+    pub(crate) events: Vec<Value>,
+    txns: BTreeMap<String, String>,
+    faults: VecDeque<(&'static str, Fault)>,
+    /// Requests to `send`, those that failed included.
+    pub(crate) sends: usize,
+}
+
+/// A running stub.
+#[derive(Clone)]
+pub(crate) struct Stub {
+    rooms: Arc<Mutex<Rooms>>,
+    pub(crate) url: String,
+    task: Arc<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.task) == 1 {
+            self.task.abort();
+        }
+    }
+}
+
+impl Stub {
+    #[expect(clippy::disallowed_methods, reason = "a server beside the test")]
+    pub(crate) async fn start() -> Self {
+        let rooms = Arc::new(Mutex::new(Rooms::default()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&rooms));
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { rooms, url, task: Arc::new(task) }
+    }
+
+    /// The next request whose path contains `part` goes wrong.
+    pub(crate) fn fail(&self, part: &'static str, fault: Fault) {
+        self.look(|rooms| rooms.faults.push_back((part, fault)));
+    }
+
+    pub(crate) fn look<T>(&self, f: impl FnOnce(&mut Rooms) -> T) -> T {
+        f(&mut self.rooms.lock().unwrap())
+    }
+
+    /// `(sender, body)` of all messages, in their order.
+    pub(crate) fn said(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.look(|rooms| {
+            rooms
+                .events
+                .iter()
+                .filter(|event| event["type"] == "m.room.message")
+                .map(|event| (text(&event["sender"]), text(&event["content"]["body"])))
+                .collect()
+        })
+    }
+
+    /// Forgets transaction ids, as a homeserver does after a day.
+    pub(crate) fn forget_txns(&self) {
+        self.look(|rooms| rooms.txns.clear());
+    }
+}
+
+async fn answer(
+    State(rooms): State<Arc<Mutex<Rooms>>>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let mut rooms = rooms.lock().unwrap();
+    let url = reqwest::Url::parse(&format!("http://stub{uri}")).unwrap();
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    let path: Vec<String> =
+        url.path_segments().unwrap().skip(3).map(|part| percent_decode(part)).collect();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    if path.get(2) == Some(&"send") {
+        rooms.sends += 1;
+    }
+    let whole = path.join("/");
+    let fault = rooms.faults.iter().position(|(part, _)| whole.contains(part));
+    let fault = fault.and_then(|index| rooms.faults.remove(index)).map(|(_, fault)| fault);
+    match fault {
+        Some(Fault::Answer(status, value)) => {
+            return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();
+        }
+        Some(Fault::Cut) => return broken(),
+        Some(Fault::Lost) | None => {}
+    }
+    let user = query.get("user_id").cloned().unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let done = rooms.carry_out(&method, &path, &user, &query, &body);
+    if matches!(fault, Some(Fault::Lost)) {
+        return broken();
+    }
+    match done {
+        Ok(value) => axum::Json(value).into_response(),
+        Err((status, code)) => {
+            let refusal = json!({"errcode": code, "error": "stub"});
+            (StatusCode::from_u16(status).unwrap(), axum::Json(refusal)).into_response()
+        }
+    }
+}
+
+/// An answer that breaks off before it has said anything.
+fn broken() -> Response {
+    let torn = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("torn"))]);
+    Body::from_stream(torn).into_response()
+}
+
+fn percent_decode(part: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = part.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        match (first, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                let hex = [*high, *low];
+                let hex = std::str::from_utf8(&hex).unwrap();
+                bytes.push(u8::from_str_radix(hex, 16).unwrap());
+                rest = tail;
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+type Done = Result<Value, (u16, &'static str)>;
+
+impl Rooms {
+    fn carry_out(
+        &mut self,
+        method: &Method,
+        path: &[&str],
+        user: &str,
+        query: &BTreeMap<String, String>,
+        body: &Value,
+    ) -> Done {
+        match (method.as_str(), path) {
+            ("GET", ["account", "whoami"]) => Ok(json!({"user_id": "@sender:b.example"})),
+            ("POST", ["register"]) => {
+                let id = format!("@{}:b.example", body["username"].as_str().unwrap());
+                if self.users.insert(id.clone()) {
+                    Ok(json!({"user_id": id}))
+                } else {
+                    Err((400, "M_USER_IN_USE"))
+                }
+            }
+            ("PUT", ["devices", device]) => {
+                self.devices.insert(format!("{user}/{device}"));
+                Ok(json!({}))
+            }
+            ("PUT", ["profile", user, "displayname"]) => {
+                let name = body["displayname"].as_str().unwrap();
+                self.names.insert((*user).to_owned(), name.to_owned());
+                Ok(json!({}))
+            }
+            ("POST", ["createRoom"]) => self.create(user, body),
+            ("GET", ["directory", "room", alias]) => {
+                let room = self.aliases.get(*alias).ok_or((404, "M_NOT_FOUND"))?;
+                Ok(json!({"room_id": room, "servers": []}))
+            }
+            ("POST", ["join", room]) => self.membership(room, user, user, "join"),
+            ("POST", ["rooms", room, "leave"]) => self.membership(room, user, user, "leave"),
+            ("POST", ["rooms", room, "invite"]) => {
+                let who = body["user_id"].as_str().unwrap();
+                self.membership(room, user, who, "invite")
+            }
+            ("PUT", ["rooms", room, "send", kind, txn]) => {
+                self.send(room, user, kind, &format!("{user}/{}/{txn}", query["device_id"]), body)
+            }
+            ("PUT", ["rooms", room, "state", kind, key]) => {
+                let id = self.event(room, user, kind, Some(key), body.clone());
+                Ok(json!({"event_id": id}))
+            }
+            ("GET", ["rooms", room, "state", kind, key]) => self
+                .events
+                .iter()
+                .rev()
+                .find(|e| e["room_id"] == *room && e["type"] == *kind && e["state_key"] == *key)
+                .map(|e| e["content"].clone())
+                .ok_or((404, "M_NOT_FOUND")),
+            ("GET", ["rooms", room, "messages"]) => Ok(self.messages(room, query)),
+            _ => Err((404, "M_UNRECOGNIZED")),
+        }
+    }
+
+    fn create(&mut self, user: &str, body: &Value) -> Done {
+        let alias = format!("#{}:b.example", body["room_alias_name"].as_str().unwrap());
+        if self.aliases.contains_key(&alias) {
+            return Err((400, "M_ROOM_IN_USE"));
+        }
+        let room = format!("!room{}:b.example", self.aliases.len());
+        self.aliases.insert(alias, room.clone());
+        self.event(&room, user, "m.room.create", Some(""), json!({}));
+        self.membership(&room, user, user, "join")?;
+        for state in body["initial_state"].as_array().unwrap() {
+            let (kind, key) = (state["type"].as_str().unwrap(), state["state_key"].as_str());
+            self.event(&room, user, kind, key, state["content"].clone());
+        }
+        Ok(json!({"room_id": room}))
+    }
+
+    pub(crate) fn membership(&mut self, room: &str, by: &str, who: &str, to: &str) -> Done {
+        let place = (room.to_owned(), who.to_owned());
+        let now = self.members.get(&place).map_or("leave", String::as_str).to_owned();
+        let is_creator = !self.members.keys().any(|(known, _)| known == room);
+        let may = match to {
+            "join" => is_creator || matches!(now.as_str(), "invite" | "join"),
+            "invite" => !matches!(now.as_str(), "join" | "ban"),
+            _ => by != who || matches!(now.as_str(), "join" | "invite"),
+        };
+        if !may {
+            return Err((403, "M_FORBIDDEN"));
+        }
+        if now != to {
+            self.members.insert(place, to.to_owned());
+            self.event(room, by, "m.room.member", Some(who), json!({"membership": to}));
+        }
+        Ok(json!({"room_id": room}))
+    }
+
+    fn send(&mut self, room: &str, user: &str, kind: &str, txn: &str, body: &Value) -> Done {
+        if let Some(event) = self.txns.get(txn) {
+            return Ok(json!({"event_id": event}));
+        }
+        let place = (room.to_owned(), user.to_owned());
+        if self.members.get(&place).is_none_or(|membership| membership != "join") {
+            return Err((403, "M_FORBIDDEN"));
+        }
+        let id = self.event(room, user, kind, None, body.clone());
+        self.txns.insert(txn.to_owned(), id.clone());
+        Ok(json!({"event_id": id}))
+    }
+
+    /// Puts an event into a room, whoever's.
+    pub(crate) fn event(
+        &mut self,
+        room: &str,
+        sender: &str,
+        kind: &str,
+        key: Option<&str>,
+        content: Value,
+    ) -> String {
+        let id = format!("$event{}", self.events.len());
+        let mut event = json!({
+            "event_id": id, "room_id": room, "sender": sender, "type": kind,
+            "origin_server_ts": crate::harness::START, "content": content,
+        });
+        if let Some(key) = key {
+            event["state_key"] = json!(key);
+        }
+        self.events.push(event);
+        id
+    }
+
+    fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {
+        let of_room = self.events.iter().filter(|event| event["room_id"] == *room);
+        let limit: usize = query["limit"].parse().unwrap();
+        let from: usize = query.get("from").map_or(0, |from| from.parse().unwrap());
+        let chunk: Vec<&Value> = if query["dir"] == "b" {
+            of_room.rev().skip(from).take(limit).collect()
+        } else {
+            of_room.skip(from).take(limit).collect()
+        };
+        json!({"end": (from + chunk.len()).to_string(), "chunk": chunk})
+    }
+}
