@@ -4,4 +4,3 @@
 mod js;
 mod js_client;
 mod stack;
-mod start;

@@ -15,9 +15,12 @@ use aes_gcm::{
     aead::{AeadInPlace, KeyInit},
 };
 use causeway_groups::sender_keys::{
-    CHAIN_LENGTH, Context, HeldChain, OpenError, OwnChain, Seed, Suite, Wire, chain::ChainSecrets,
+    ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
 };
-use causeway_protocol::ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use causeway_protocol::{
+    ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    sender_key::{Context, LEAVES},
+};
 use ed25519_dalek::{Signature, Signer, SigningKey};
 use rustix::time::{ClockId, clock_gettime};
 use vodozemac::megolm::{GroupSession, InboundGroupSession, MegolmMessage, SessionConfig};
@@ -29,7 +32,6 @@ const GROUP: GroupId = GroupId::new([1; 32]);
 const ALICE: DeviceId = DeviceId::new([2; 32]);
 const BOB: DeviceId = DeviceId::new([3; 32]);
 const ROSTER: RosterHash = RosterHash::new([4; 32]);
-const CONTEXT: Context = Context { group: GROUP, sender: ALICE, roster_hash: ROSTER };
 
 fn main() {
     println!(
@@ -106,18 +108,20 @@ fn chain() -> OwnChain {
 }
 
 fn reader(chain: &OwnChain) -> HeldChain {
-    HeldChain::from_distribution(chain.distribution(BOB, ROSTER).expect("not ended")).expect("held")
+    let distribution = chain.distribution(BOB, ROSTER, Timestamp(5)).expect("not ended");
+    HeldChain::from_distribution(&distribution).expect("held")
 }
 
 fn open_one(chain: &mut HeldChain, wire: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    Ok(Wire::parse(wire)?.verify(chain, &CONTEXT)?.open()?.spend())
+    let context = Context { group: GROUP, sender: ALICE, chain: chain.id(), roster: ROSTER };
+    Ok(Wire::parse(wire)?.verify(chain, &context)?.open()?.spend())
 }
 
 fn seal(size: usize, slice: usize, [megolm_target, floor_target]: [Option<f64>; 2]) {
     let text = vec![0x55; size];
     let mut own = chain();
     let ours = || {
-        if own.next_index() + u32::try_from(slice).expect("small") > CHAIN_LENGTH {
+        if own.next_index() + u32::try_from(slice).expect("small") > LEAVES {
             own = chain();
         }
         timed(slice, |_| {
@@ -155,7 +159,7 @@ fn open(size: usize, slice: usize, [megolm_target, floor_target]: [Option<f64>; 
     let mut own = chain();
     let mut held = reader(&own);
     let first = held.encode();
-    let count = if size > KIB { 256 } else { CHAIN_LENGTH as usize };
+    let count = if size > KIB { 256 } else { LEAVES as usize };
     let wires: Vec<_> =
         (0..count).map(|_| own.seal(&ROSTER, [1; 4], &text).expect("sealed")).collect();
     let mut next = 0;
@@ -217,7 +221,7 @@ fn open_after_a_gap() {
     let mut held = reader(&own);
     let first = held.encode();
     let wires: Vec<_> =
-        (0..CHAIN_LENGTH).map(|_| own.seal(&ROSTER, [1; 4], &text).expect("sealed")).collect();
+        (0..LEAVES).map(|_| own.seal(&ROSTER, [1; 4], &text).expect("sealed")).collect();
     let mut after_first = reader(&chain());
     open_one(&mut after_first, &wires[0]).expect("opens");
     let after_first = after_first.encode();
@@ -281,7 +285,7 @@ fn overhead() {
     let (mut own, mut session) = (chain(), GroupSession::new(SessionConfig::version_1()));
     let text = [0x55; KIB];
     let (mut ours, mut megolm) = (0, 0);
-    for _ in 0..CHAIN_LENGTH {
+    for _ in 0..LEAVES {
         ours = ours.max(own.seal(&ROSTER, [1; 4], &text).expect("sealed").len() - KIB);
         megolm = megolm.max(session.encrypt(text).to_bytes().len() - KIB);
     }
@@ -301,7 +305,7 @@ fn state() {
         let mut own = chain();
         let mut held = reader(&own);
         let mut most = 0;
-        for index in 0..CHAIN_LENGTH {
+        for index in 0..LEAVES {
             let wire = own.seal(&ROSTER, [1; 4], b"").expect("sealed");
             if keep(index) {
                 open_one(&mut held, &wire).expect("opens");

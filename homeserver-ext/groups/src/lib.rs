@@ -5,8 +5,15 @@
 //! transaction.
 
 mod entropy;
+mod olm;
+mod storage;
 
+pub mod machine;
 pub mod sdk;
 pub mod sender_keys;
+pub mod vault;
 
 pub use entropy::NoEntropy;
+pub use machine::Machine;
+pub use storage::{Error as StorageError, SCHEMA, holds::WaitsFor};
+pub use vault::Vault;

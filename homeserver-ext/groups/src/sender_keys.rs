@@ -10,21 +10,13 @@
 //! Nothing here knows a roster, a database or a network: which chain may speak is judged by
 //! `causeway_protocol`, and where chains are kept is the machine's affair.
 
-pub mod chain;
-pub mod distribution;
-pub mod message;
+mod chain;
+mod message;
 mod tree;
 
-pub use chain::{HeldChain, OwnChain, SealError};
-pub use distribution::{BadNodes, Distribution};
-pub use message::{Context, OpenError, Opened, Verified, Wire};
-pub use tree::{Node, Seed};
-
-/// Messages that one chain can carry.
-pub const CHAIN_LENGTH: u32 = 1 << tree::DEPTH;
-
-/// Longest plaintext that is sealed: 64 KiB.
-pub const MAX_PLAINTEXT: usize = 64 * 1024;
+pub use chain::{BadDistribution, ChainSecrets, HeldChain, OwnChain, SealError};
+pub use message::{OpenError, Opened, Verified, Wire};
+pub use tree::Seed;
 
 /// How messages of a chain are encrypted; all suites have the tree of depth 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

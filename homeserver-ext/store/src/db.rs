@@ -173,6 +173,11 @@ impl Db {
         self.topics.listen(topic)
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How much room it takes.
     pub fn sizes(&self) -> Sizes {
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());

@@ -1,13 +1,17 @@
 //! The two sides of a chain: the sender's, which only moves on, and a receiver's, which spends
 //! each index once, in any order.
 
-use causeway_protocol::ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use causeway_protocol::{
+    ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    keys,
+    olm_plaintext::{self, Distribution, Route},
+    sender_key::{ChainParts, Context, LEAVES},
+};
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    BadNodes, CHAIN_LENGTH, Distribution, Suite, message,
+    Suite, message,
     tree::{Node, Puncture, Seed, Tree},
 };
 
@@ -25,26 +29,11 @@ pub enum SealError {
     Ended,
 }
 
-/// `H("cg/sk/v2/chain\0\0" ‖ suite ‖ group ‖ sender ‖ be32 epoch ‖ sign_pk ‖ rand16)`.
-pub fn chain_id(
-    suite: Suite,
-    group: &GroupId,
-    sender: &DeviceId,
-    epoch: Epoch,
-    sign_pk: &[u8; 32],
-    rand: &[u8; 16],
-) -> ChainId {
-    let hash = Sha256::new()
-        .chain_update(b"cg/sk/v2/chain\0\0")
-        .chain_update([suite.number()])
-        .chain_update(group)
-        .chain_update(sender)
-        .chain_update(epoch.0.to_be_bytes())
-        .chain_update(sign_pk)
-        .chain_update(rand)
-        .finalize();
-    ChainId::new(hash.into())
-}
+/// The distribution's signing key is none, its suite is not built, or its nodes are not the minimal
+/// cover of what is ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the key, suite and nodes of a chain")]
+pub struct BadDistribution;
 
 /// What a new chain is made of: 80 bytes that nobody else knows.
 pub struct ChainSecrets {
@@ -81,8 +70,10 @@ impl OwnChain {
     ) -> Self {
         let signing = SigningKey::from_bytes(&secrets.signing);
         let sign_pk = signing.verifying_key().to_bytes();
-        let id = chain_id(suite, &group, &sender, epoch, &sign_pk, &secrets.rand);
-        let (rand, tree) = (secrets.rand, Tree::new(secrets.root));
+        let ChainSecrets { root, rand, .. } = secrets;
+        let suite_number = suite.number();
+        let id = ChainParts { suite: suite_number, group, sender, epoch, sign_pk, rand }.id();
+        let tree = Tree::new(root);
         Self { suite, group, sender, epoch, rand, created, id, signing, tree }
     }
 
@@ -103,7 +94,7 @@ impl OwnChain {
 
     /// Index of the next message; 1,024 at the end.
     pub fn next_index(&self) -> u32 {
-        self.tree.first().unwrap_or(CHAIN_LENGTH)
+        self.tree.first().unwrap_or(LEAVES)
     }
 
     /// Seals `plaintext` (at most 64 KiB) for everyone who holds this chain, and moves it on.
@@ -121,16 +112,14 @@ impl OwnChain {
     ) -> Result<Vec<u8>, SealError> {
         let index = self.tree.first().ok_or(SealError::Ended)?;
         let (key, puncture) = self.tree.derive(index).ok_or(SealError::Ended)?;
-        let bound = message::Bound {
-            suite: self.suite,
-            index,
-            salt,
-            group: &self.group,
-            sender: &self.sender,
-            chain: &self.id,
-            roster_hash,
+        let context = Context {
+            group: self.group,
+            sender: self.sender,
+            chain: self.id,
+            roster: *roster_hash,
         };
-        let wire = message::seal(&bound, &key, &self.signing, plaintext)?;
+        let place = message::Place { suite: self.suite, index, salt };
+        let wire = message::seal(&place, &context, &key, &self.signing, plaintext)?;
         self.tree.puncture(puncture);
         Ok(wire)
     }
@@ -142,19 +131,23 @@ impl OwnChain {
         &self,
         recipient: DeviceId,
         roster_hash: RosterHash,
+        created_ms: Timestamp,
     ) -> Option<Distribution> {
+        let node = |node: &Node| olm_plaintext::Node {
+            depth: node.depth,
+            prefix: node.prefix,
+            seed: Zeroizing::new(*node.seed.expose()),
+        };
         Some(Distribution {
-            suite: self.suite,
+            route: Route { group: self.group, from: self.sender, to: recipient },
+            suite: self.suite.number(),
             epoch: self.epoch,
-            group: self.group,
-            sender: self.sender,
-            recipient,
             sign_pk: self.signing.verifying_key().to_bytes(),
             rand: self.rand,
             start_index: self.tree.first()?,
-            created: self.created,
+            created_ms,
             roster_hash,
-            nodes: self.tree.nodes().iter().map(Node::copy).collect(),
+            nodes: self.tree.nodes().iter().map(node).collect(),
         })
     }
 
@@ -213,14 +206,26 @@ impl HeldChain {
     /// The chain of a distribution that was judged acceptable (protocol §4.3).
     ///
     /// # Errors
-    /// [`BadNodes`] if the nodes are not the minimal cover of what is ahead, or the signing key
-    /// is none.
-    pub fn from_distribution(distribution: Distribution) -> Result<Self, BadNodes> {
-        let id = distribution.chain_id();
-        let sign_pk = VerifyingKey::from_bytes(&distribution.sign_pk).map_err(|_| BadNodes)?;
-        let Distribution { suite, group, sender, epoch, start_index, nodes, .. } = distribution;
-        let tree = Tree::from_cover(start_index, nodes).ok_or(BadNodes)?;
-        Ok(Self { suite, group, sender, epoch, id, sign_pk, tree })
+    /// [`BadDistribution`].
+    pub fn from_distribution(distribution: &Distribution) -> Result<Self, BadDistribution> {
+        let node = |node: &olm_plaintext::Node| Node {
+            depth: node.depth,
+            prefix: node.prefix,
+            seed: Seed::new(*node.seed),
+        };
+        let nodes = distribution.nodes.iter().map(node).collect();
+        let tree = Tree::from_cover(distribution.start_index, nodes).ok_or(BadDistribution)?;
+        keys::check_ed25519(distribution.sign_pk).map_err(|_| BadDistribution)?;
+        Ok(Self {
+            suite: Suite::from_number(distribution.suite).ok_or(BadDistribution)?,
+            group: distribution.route.group,
+            sender: distribution.route.from,
+            epoch: distribution.epoch,
+            id: distribution.chain_id(),
+            sign_pk: VerifyingKey::from_bytes(&distribution.sign_pk)
+                .map_err(|_| BadDistribution)?,
+            tree,
+        })
     }
 
     /// Its name; the first four bytes are the tag on its messages.
@@ -258,23 +263,6 @@ impl HeldChain {
     pub(super) fn spend(&mut self, puncture: Puncture) {
         self.tree.puncture(puncture);
         self.tree.trim();
-    }
-
-    pub(super) const fn bound<'a>(
-        &'a self,
-        index: u32,
-        salt: [u8; 4],
-        roster_hash: &'a RosterHash,
-    ) -> message::Bound<'a> {
-        message::Bound {
-            suite: self.suite,
-            index,
-            salt,
-            group: &self.group,
-            sender: &self.sender,
-            chain: &self.id,
-            roster_hash,
-        }
     }
 
     /// The chain as bytes, to be sealed at rest: 138 and 35 for each node.

@@ -1,8 +1,6 @@
 //! One message: its wire form, and the road from bytes to plaintext (protocol §4.1, §4.2).
 //!
-//! ```text
-//! 0x2S │ chain tag 4 │ index LEB128 │ roster hint 4 │ salt 4 │ ciphertext │ tag 16 │ signature 64
-//! ```
+//! Layout, associated data and what is signed are in [`causeway_protocol::sender_key`].
 //! [`Wire`] → [`Verified`] → [`Opened`]: each step is only reachable from the one before, and only
 //! [`Opened::spend`] changes a chain.
 
@@ -10,79 +8,24 @@ use aes_gcm::{
     Aes256Gcm,
     aead::{AeadInPlace, KeyInit},
 };
-use causeway_protocol::ids::{ChainId, DeviceId, GroupId, RosterHash};
+use causeway_protocol::sender_key::{Context, Header, MAX_PLAINTEXT, Message, signed_bytes};
 use chacha20poly1305::ChaCha20Poly1305;
 use ed25519_dalek::{Signature, Signer, SigningKey};
 use hmac::Mac;
-use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
-    HeldChain, MAX_PLAINTEXT, SealError, Suite,
+    HeldChain, SealError, Suite,
     tree::{Puncture, Seed, keyed},
 };
 
-const VERSION: u8 = 0x20;
 const TAG_BYTES: usize = 16;
-const SIGNATURE_BYTES: usize = 64;
 
-/// Everything around a ciphertext that it is bound to.
-pub(super) struct Bound<'a> {
+/// Which message of a chain, and its salt.
+pub(super) struct Place {
     pub(super) suite: Suite,
     pub(super) index: u32,
     pub(super) salt: [u8; 4],
-    pub(super) group: &'a GroupId,
-    pub(super) sender: &'a DeviceId,
-    pub(super) chain: &'a ChainId,
-    pub(super) roster_hash: &'a RosterHash,
-}
-
-impl Bound<'_> {
-    /// 153 bytes, not sent.
-    fn aad(&self) -> [u8; 153] {
-        let mut aad = [0; 153];
-        let index = self.index.to_be_bytes();
-        let fields: [&[u8]; 8] = [
-            b"cg/senderkey/v2\0",
-            &[self.suite.number()],
-            &index,
-            &self.salt,
-            self.group.as_bytes(),
-            self.sender.as_bytes(),
-            self.chain.as_bytes(),
-            self.roster_hash.as_bytes(),
-        ];
-        for (to, from) in aad.iter_mut().zip(fields.into_iter().flatten()) {
-            *to = *from;
-        }
-        aad
-    }
-
-    /// `HKDF-Expand(mk, "cg/sk/v2/msg" ‖ S ‖ salt ‖ chain_id, 76)`.
-    fn keys(&self, mk: &Seed) -> MessageKeys {
-        let mac = keyed(mk.expose());
-        let mut okm = Zeroizing::new([0; 96]);
-        let mut block = Zeroizing::new([0; 32]);
-        for (count, to) in (1_u8..).zip(okm.as_chunks_mut::<32>().0) {
-            let mut mac = mac.clone();
-            if count > 1 {
-                mac.update(block.as_slice());
-            }
-            mac.update(b"cg/sk/v2/msg");
-            mac.update(&[self.suite.number()]);
-            mac.update(&self.salt);
-            mac.update(self.chain.as_bytes());
-            mac.update(&[count]);
-            *block = mac.finalize().into_bytes().into();
-            *to = *block;
-        }
-        let mut keys = MessageKeys { key: [0; 32], nonce: [0; 12], commit: [0; 32] };
-        let MessageKeys { key, nonce, commit } = &mut keys;
-        for (to, from) in key.iter_mut().chain(nonce).chain(commit).zip(okm.iter()) {
-            *to = *from;
-        }
-        keys
-    }
 }
 
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -92,19 +35,37 @@ struct MessageKeys {
     commit: [u8; 32],
 }
 
-/// What the chain's key signs: the context, the commitment to the key, and the box.
-fn signed(aad: &[u8], keys: &MessageKeys, sealed: &[u8]) -> [u8; 48] {
-    let hash =
-        Sha256::new().chain_update(aad).chain_update(keys.commit).chain_update(sealed).finalize();
-    let mut bytes = *b"cg/sk/v2/sign\0\0\0................................";
-    for (to, from) in bytes.iter_mut().skip(16).zip(hash) {
-        *to = from;
+impl MessageKeys {
+    /// `HKDF-Expand(mk, "cg/sk/v2/msg" ‖ S ‖ salt ‖ chain_id, 76)`, RFC 5869 §2.3.
+    fn derive(mk: &Seed, header: &Header, context: &Context) -> Self {
+        let prk = keyed(mk.expose());
+        let mut okm = Zeroizing::new([0; 96]);
+        let mut last = Zeroizing::new([0; 32]);
+        for (count, block) in (1_u8..).zip(okm.as_chunks_mut::<32>().0) {
+            let mut mac = prk.clone();
+            if count > 1 {
+                mac.update(last.as_slice());
+            }
+            mac.update(b"cg/sk/v2/msg");
+            mac.update(&[header.suite]);
+            mac.update(&header.salt);
+            mac.update(context.chain.as_bytes());
+            mac.update(&[count]);
+            *last = mac.finalize().into_bytes().into();
+            *block = *last;
+        }
+        let mut keys = Self { key: [0; 32], nonce: [0; 12], commit: [0; 32] };
+        let Self { key, nonce, commit } = &mut keys;
+        for (to, from) in key.iter_mut().chain(nonce).chain(commit).zip(okm.iter()) {
+            *to = *from;
+        }
+        keys
     }
-    bytes
 }
 
 pub(super) fn seal(
-    bound: &Bound<'_>,
+    place: &Place,
+    context: &Context,
     mk: &Seed,
     signing: &SigningKey,
     plaintext: &[u8],
@@ -113,18 +74,24 @@ pub(super) fn seal(
     if plaintext.len() > MAX_PLAINTEXT {
         return Err(too_long());
     }
-    let (aad, keys) = (bound.aad(), bound.keys(mk));
-    let mut wire = Vec::with_capacity(95 + plaintext.len());
-    wire.push(VERSION | bound.suite.number());
-    wire.extend(bound.chain.as_bytes().iter().take(4));
-    put_leb128(&mut wire, bound.index);
-    wire.extend(bound.roster_hash.as_bytes().iter().take(4));
-    wire.extend(bound.salt);
-    let header = wire.len();
+    let [t0, t1, t2, t3, ..] = *context.chain.as_bytes();
+    let [h0, h1, h2, h3, ..] = *context.roster.as_bytes();
+    let &Place { suite, index, salt } = place;
+    let header = Header {
+        suite: suite.number(),
+        tag: [t0, t1, t2, t3],
+        index,
+        hint: [h0, h1, h2, h3],
+        salt,
+    };
+    let (aad, keys) = (context.aad(&header), MessageKeys::derive(mk, &header, context));
+    let header = header.to_bytes();
+    let mut wire = Vec::with_capacity(header.len() + plaintext.len() + 80);
+    wire.extend_from_slice(&header);
     wire.extend_from_slice(plaintext);
-    let (_, text) = wire.split_at_mut(header);
+    let (_, text) = wire.split_at_mut(header.len());
     let nonce = (&keys.nonce).into();
-    let tag = match bound.suite {
+    let tag = match suite {
         Suite::Aes256Gcm => {
             Aes256Gcm::new((&keys.key).into()).encrypt_in_place_detached(nonce, &aad, text)
         }
@@ -134,8 +101,8 @@ pub(super) fn seal(
     }
     .map_err(|_| too_long())?;
     wire.extend_from_slice(&tag);
-    let (_, sealed) = wire.split_at(header);
-    let signature = signing.sign(&signed(&aad, &keys, sealed));
+    let (_, sealed) = wire.split_at(header.len());
+    let signature = signing.sign(&signed_bytes(&aad, &keys.commit, sealed));
     wire.extend_from_slice(&signature.to_bytes());
     Ok(wire)
 }
@@ -157,28 +124,11 @@ pub enum OpenError {
     Ciphertext,
 }
 
-/// The group, sender and roster of an envelope, to which a message is bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Context {
-    /// The envelope's group.
-    pub group: GroupId,
-    /// The envelope's sender.
-    pub sender: DeviceId,
-    /// The known roster that matches the hint and the envelope's epoch.
-    pub roster_hash: RosterHash,
-}
-
 /// A message of the right shape; nothing in it is to be believed yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Wire<'a> {
     suite: Suite,
-    chain_tag: [u8; 4],
-    index: u32,
-    roster_hint: [u8; 4],
-    salt: [u8; 4],
-    /// `ciphertext ‖ tag`.
-    sealed: &'a [u8],
-    signature: &'a [u8; SIGNATURE_BYTES],
+    message: Message<'a>,
 }
 
 impl<'a> Wire<'a> {
@@ -187,44 +137,18 @@ impl<'a> Wire<'a> {
     /// # Errors
     /// [`OpenError::Malformed`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, OpenError> {
-        Self::fields(bytes).ok_or(OpenError::Malformed)
+        let message = Message::parse(bytes).map_err(|_| OpenError::Malformed)?;
+        let suite = Suite::from_number(message.header.suite).ok_or(OpenError::Malformed)?;
+        Ok(Self { suite, message })
     }
 
-    fn fields(bytes: &'a [u8]) -> Option<Self> {
-        let (&[version], rest) = bytes.split_first_chunk()?;
-        let suite = Suite::from_number(version.checked_sub(VERSION)?)?;
-        let (&chain_tag, rest) = rest.split_first_chunk()?;
-        let (index, rest) = take_leb128(rest)?;
-        let (&roster_hint, rest) = rest.split_first_chunk()?;
-        let (&salt, rest) = rest.split_first_chunk()?;
-        let (sealed, signature) = rest.split_last_chunk()?;
-        (TAG_BYTES..=TAG_BYTES + MAX_PLAINTEXT).contains(&sealed.len()).then_some(Self {
-            suite,
-            chain_tag,
-            index,
-            roster_hint,
-            salt,
-            sealed,
-            signature,
-        })
+    /// Which chain, index and roster it names.
+    pub const fn header(&self) -> &Header {
+        &self.message.header
     }
 
-    /// First four bytes of the chain's id.
-    pub const fn chain_tag(&self) -> [u8; 4] {
-        self.chain_tag
-    }
-
-    /// First four bytes of the roster's hash.
-    pub const fn roster_hint(&self) -> [u8; 4] {
-        self.roster_hint
-    }
-
-    /// Which message key it names.
-    pub const fn index(&self) -> u32 {
-        self.index
-    }
-
-    /// Derives on scratch, then verifies strictly (protocol §4.2 steps 6 and 7).
+    /// Derives on scratch, then verifies strictly (protocol §4.2 steps 6 and 7). `context` is of
+    /// the envelope, and names the chain that is tried.
     ///
     /// # Errors
     /// [`OpenError::Spent`]; [`OpenError::Signature`], also where chain and context do not fit.
@@ -234,27 +158,28 @@ impl<'a> Wire<'a> {
         context: &Context,
     ) -> Result<Verified<'a, 'c>, OpenError> {
         let fits = chain.suite() == self.suite
+            && chain.id() == context.chain
             && chain.group() == context.group
             && chain.sender() == context.sender;
         if !fits {
             return Err(OpenError::Signature);
         }
-        let (key, puncture) = chain.derive(self.index).ok_or(OpenError::Spent)?;
-        let bound = chain.bound(self.index, self.salt, &context.roster_hash);
-        let (aad, keys) = (bound.aad(), bound.keys(&key));
-        let signature = Signature::from_bytes(self.signature);
+        let Message { header, sealed, signature } = &self.message;
+        let (key, puncture) = chain.derive(header.index).ok_or(OpenError::Spent)?;
+        let (aad, keys) = (context.aad(header), MessageKeys::derive(&key, header, context));
+        let signed = signed_bytes(&aad, &keys.commit, sealed);
         chain
             .sign_pk()
-            .verify_strict(&signed(&aad, &keys, self.sealed), &signature)
+            .verify_strict(&signed, &Signature::from_bytes(signature))
             .map_err(|_| OpenError::Signature)?;
-        Ok(Verified { suite: self.suite, aad, keys, sealed: self.sealed, chain, puncture })
+        Ok(Verified { suite: self.suite, aad, keys, sealed, chain, puncture })
     }
 }
 
 /// A message that its chain's key signed in this context.
 pub struct Verified<'a, 'c> {
     suite: Suite,
-    aad: [u8; 153],
+    aad: Vec<u8>,
     keys: MessageKeys,
     sealed: &'a [u8],
     chain: &'c mut HeldChain,
@@ -305,26 +230,4 @@ impl Opened<'_> {
         self.chain.spend(self.puncture);
         self.plaintext
     }
-}
-
-fn put_leb128(to: &mut Vec<u8>, mut number: u32) {
-    while number >= 0x80 {
-        to.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    to.push((number & 0x7f) as u8);
-}
-
-/// A minimal LEB128 number below 2^32, and what follows.
-fn take_leb128(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let mut number = 0_u64;
-    for (at, &byte) in bytes.iter().enumerate().take(5) {
-        number |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            let minimal = byte != 0 || at == 0;
-            let number = u32::try_from(number).ok().filter(|_| minimal)?;
-            return bytes.get(at + 1..).map(|rest| (number, rest));
-        }
-    }
-    None
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use causeway_protocol::sender_key::{DEPTH, cover};
 use hmac::{
     Hmac, Mac,
     digest::{KeyInit, generic_array::GenericArray},
@@ -12,14 +13,11 @@ use hmac::{
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// Levels below the root.
-pub(super) const DEPTH: u8 = 10;
-
 /// A receiver keeps at most so many nodes of a chain: 2.4 KB.
 const MAX_NODES: usize = 64;
 
 /// Bytes of an encoded node: depth, prefix, seed.
-pub(super) const NODE_BYTES: usize = 1 + 2 + 32;
+const NODE_BYTES: usize = 1 + 2 + 32;
 
 /// HMAC-SHA256 under a 32-byte key: zero-padded to the block, as HMAC itself does.
 pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
@@ -58,14 +56,13 @@ impl fmt::Debug for Seed {
 }
 
 /// A node of the tree: it stands for the leaves `prefix << (10 - depth)` and on.
-#[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     /// Levels below the root, 0 to 10.
-    pub depth: u8,
+    pub(super) depth: u8,
     /// The path to it, most significant bit first.
-    pub prefix: u16,
+    pub(super) prefix: u16,
     /// What its leaves are derived from.
-    pub seed: Seed,
+    pub(super) seed: Seed,
 }
 
 impl Node {
@@ -79,17 +76,13 @@ impl Node {
         Some((first, first + width))
     }
 
-    pub(super) fn copy(&self) -> Self {
-        Self { depth: self.depth, prefix: self.prefix, seed: Seed(self.seed.0) }
-    }
-
-    pub(super) fn encode(&self, to: &mut Vec<u8>) {
+    fn encode(&self, to: &mut Vec<u8>) {
         to.push(self.depth);
         to.extend_from_slice(&self.prefix.to_be_bytes());
         to.extend_from_slice(self.seed.expose());
     }
 
-    pub(super) fn decode(from: &[u8; NODE_BYTES]) -> Self {
+    fn decode(from: &[u8; NODE_BYTES]) -> Self {
         let [depth, high, low, seed @ ..] = from;
         Self { depth: *depth, prefix: u16::from_be_bytes([*high, *low]), seed: Seed(*seed) }
     }
@@ -111,20 +104,8 @@ impl Tree {
 
     /// The tree of a newcomer: exactly the minimal cover of `start..1024`, in order (protocol §4.3).
     pub(super) fn from_cover(start: u32, nodes: Vec<Node>) -> Option<Self> {
-        if nodes.is_empty() {
-            return None;
-        }
-        let mut next = start;
-        for node in &nodes {
-            let (first, end) = node.leaves()?;
-            // Minimal: a left child's parent begins at the same leaf and would stand here instead.
-            let left = node.depth > 0 && node.prefix & 1 == 0;
-            if first != next || left {
-                return None;
-            }
-            next = end;
-        }
-        (next == 1 << DEPTH).then_some(Self(nodes))
+        let shape = nodes.iter().map(|node| (node.depth, node.prefix));
+        (!nodes.is_empty() && shape.eq(cover(start))).then_some(Self(nodes))
     }
 
     /// A tree as [`Self::encode`] wrote it; `None` if that was something else.

@@ -1,10 +1,13 @@
 //! The chain against the vectors, and against everything that a wire can do to it.
 
 use causeway_groups::sender_keys::{
-    CHAIN_LENGTH, Context, Distribution, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
-    chain::ChainSecrets,
+    ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
 };
-use causeway_protocol::ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use causeway_protocol::{
+    ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    olm_plaintext::{Distribution, OlmPlaintext},
+    sender_key::{Context, LEAVES},
+};
 use proptest::prelude::*;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -13,7 +16,10 @@ const GROUP: GroupId = GroupId::new([1; 32]);
 const ALICE: DeviceId = DeviceId::new([2; 32]);
 const BOB: DeviceId = DeviceId::new([3; 32]);
 const ROSTER: RosterHash = RosterHash::new([4; 32]);
-const CONTEXT: Context = Context { group: GROUP, sender: ALICE, roster_hash: ROSTER };
+
+fn context(chain: &HeldChain) -> Context {
+    Context { group: GROUP, sender: ALICE, chain: chain.id(), roster: ROSTER }
+}
 
 fn vectors() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/vectors/v2.json");
@@ -35,11 +41,17 @@ fn own(suite: Suite) -> OwnChain {
 }
 
 fn held(own: &OwnChain) -> HeldChain {
-    HeldChain::from_distribution(own.distribution(BOB, ROSTER).expect("not ended")).expect("nodes")
+    let distribution = own.distribution(BOB, ROSTER, Timestamp(0)).expect("not ended");
+    HeldChain::from_distribution(&distribution).expect("nodes")
 }
 
-fn open(chain: &mut HeldChain, context: &Context, wire: &[u8]) -> Result<Vec<u8>, OpenError> {
+fn open_in(chain: &mut HeldChain, context: &Context, wire: &[u8]) -> Result<Vec<u8>, OpenError> {
     Ok(Wire::parse(wire)?.verify(chain, context)?.open()?.spend().to_vec())
+}
+
+fn open(chain: &mut HeldChain, wire: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let context = context(chain);
+    open_in(chain, &context, wire)
 }
 
 #[test]
@@ -49,7 +61,6 @@ fn every_message_of_the_vectors_is_sealed_and_opened_to_the_byte() {
     let epoch = Epoch(u32::try_from(vectors["roster"]["epoch"].as_u64().unwrap()).unwrap());
     let roster_hash = RosterHash::new(array(&vectors["roster"]["hash"]));
     let sender = DeviceId::new(array(&vectors["roster"]["creator"]));
-    let context = Context { group, sender, roster_hash };
     for vector in vectors["chains"].as_array().unwrap() {
         let number = u8::try_from(vector["suite"].as_u64().unwrap()).unwrap();
         let Some(suite) = Suite::from_number(number) else { continue };
@@ -61,6 +72,7 @@ fn every_message_of_the_vectors_is_sealed_and_opened_to_the_byte() {
         let mut chain = OwnChain::new(suite, group, sender, epoch, Timestamp(0), secrets);
         assert_eq!(chain.id().as_bytes(), &array(&vector["chain_id"]));
         let mut reader = held(&chain);
+        let context = Context { group, sender, chain: chain.id(), roster: roster_hash };
         for message in vector["messages"].as_array().unwrap() {
             let index = u32::try_from(message["index"].as_u64().unwrap()).unwrap();
             while chain.next_index() < index {
@@ -70,7 +82,7 @@ fn every_message_of_the_vectors_is_sealed_and_opened_to_the_byte() {
             let sealed = chain.seal(&roster_hash, array(&message["salt"]), &plaintext).unwrap();
             assert_eq!(hex::encode(&sealed), hex::encode(&wire), "index {index}");
             assert_eq!(sealed.len() - plaintext.len(), if index < 128 { 94 } else { 95 });
-            assert_eq!(open(&mut reader, &context, &wire).unwrap(), plaintext);
+            assert_eq!(open_in(&mut reader, &context, &wire).unwrap(), plaintext);
         }
     }
 }
@@ -80,13 +92,12 @@ fn the_distribution_of_the_vectors_is_written_and_read_to_the_byte() {
     let vectors = vectors();
     let vector = &vectors["chains"][0]["distribution_at_500"];
     let wire = bytes(&vector["bytes"]);
-    let distribution = Distribution::decode(&wire).expect("a distribution");
-    assert_eq!(distribution.encode().as_slice(), wire);
+    let parsed = OlmPlaintext::parse(&wire).expect("a plaintext");
+    assert_eq!(parsed.to_bytes().unwrap().as_slice(), wire);
+    let OlmPlaintext::Distribution(distribution) = parsed else { panic!("a distribution") };
     assert_eq!(wire.len(), 302);
     assert_eq!(distribution.chain_id().as_bytes(), &array(&vectors["chains"][0]["chain_id"]));
-    assert!(Distribution::decode(&wire[1..]).is_none());
-    assert!(Distribution::decode(&[&wire[..], &[0]].concat()).is_none());
-    HeldChain::from_distribution(distribution).expect("a minimal cover");
+    HeldChain::from_distribution(&distribution).expect("a minimal cover");
 }
 
 #[test]
@@ -94,17 +105,17 @@ fn a_newcomer_opens_exactly_what_is_ahead() {
     let mut chain = own(Suite::Aes256Gcm);
     let mut wires = Vec::new();
     let mut newcomer = None;
-    for index in 0..CHAIN_LENGTH {
+    for index in 0..LEAVES {
         if index == 500 {
             newcomer = Some(held(&chain));
         }
         wires.push(chain.seal(&ROSTER, [0; 4], &index.to_be_bytes()).unwrap());
     }
     assert!(chain.seal(&ROSTER, [0; 4], b"").is_err());
-    assert!(chain.distribution(BOB, ROSTER).is_none());
+    assert!(chain.distribution(BOB, ROSTER, Timestamp(0)).is_none());
     let mut newcomer = newcomer.unwrap();
-    for (index, wire) in (0..CHAIN_LENGTH).zip(&wires).rev() {
-        let opened = open(&mut newcomer, &CONTEXT, wire);
+    for (index, wire) in (0..LEAVES).zip(&wires).rev() {
+        let opened = open(&mut newcomer, wire);
         match index {
             0..500 => assert_eq!(opened, Err(OpenError::Spent)),
             _ => assert_eq!(opened.unwrap(), index.to_be_bytes()),
@@ -116,9 +127,9 @@ fn a_newcomer_opens_exactly_what_is_ahead() {
 fn a_cover_that_is_not_minimal_is_refused() {
     let chain = own(Suite::Aes256Gcm);
     let tampered = |change: fn(&mut Distribution)| {
-        let mut distribution = chain.distribution(BOB, ROSTER).unwrap();
+        let mut distribution = chain.distribution(BOB, ROSTER, Timestamp(0)).unwrap();
         change(&mut distribution);
-        HeldChain::from_distribution(distribution).is_err()
+        HeldChain::from_distribution(&distribution).is_err()
     };
     assert!(tampered(|d| d.start_index = 1));
     assert!(tampered(|d| d.nodes.clear()));
@@ -143,14 +154,14 @@ fn any_changed_bit_is_refused_and_changes_nothing() {
             if tag.contains(&(bit / 8)) || hint.contains(&(bit / 8)) {
                 continue;
             }
-            assert!(open(&mut reader, &CONTEXT, &wire).is_err(), "bit {bit}");
+            assert!(open(&mut reader, &wire).is_err(), "bit {bit}");
             assert_eq!(reader.encode(), before);
         }
         for len in 0..wire.len() {
-            assert!(open(&mut reader, &CONTEXT, &wire[..len]).is_err());
+            assert!(open(&mut reader, &wire[..len]).is_err());
         }
-        assert_eq!(open(&mut reader, &CONTEXT, &wire).unwrap(), b"hello");
-        assert_eq!(open(&mut reader, &CONTEXT, &wire), Err(OpenError::Spent));
+        assert_eq!(open(&mut reader, &wire).unwrap(), b"hello");
+        assert_eq!(open(&mut reader, &wire), Err(OpenError::Spent));
     }
 }
 
@@ -159,14 +170,15 @@ fn a_message_opens_in_its_own_context_only() {
     let mut chain = own(Suite::Aes256Gcm);
     let mut reader = held(&chain);
     let wire = chain.seal(&ROSTER, [0; 4], b"hello").unwrap();
+    let right = context(&reader);
     for context in [
-        Context { group: GroupId::new([0; 32]), ..CONTEXT },
-        Context { sender: BOB, ..CONTEXT },
-        Context { roster_hash: RosterHash::new([0; 32]), ..CONTEXT },
+        Context { group: GroupId::new([0; 32]), ..right },
+        Context { sender: BOB, ..right },
+        Context { roster: RosterHash::new([0; 32]), ..right },
     ] {
-        assert_eq!(open(&mut reader, &context, &wire), Err(OpenError::Signature));
+        assert_eq!(open_in(&mut reader, &context, &wire), Err(OpenError::Signature));
     }
-    assert!(open(&mut reader, &CONTEXT, &wire).is_ok());
+    assert!(open(&mut reader, &wire).is_ok());
 }
 
 #[test]
@@ -176,7 +188,8 @@ fn an_opened_message_that_is_not_spent_leaves_the_chain_as_it_was() {
     let wire = chain.seal(&ROSTER, [0; 4], b"hello").unwrap();
     let before = reader.encode();
     let parsed = Wire::parse(&wire).unwrap();
-    assert_eq!(parsed.verify(&mut reader, &CONTEXT).unwrap().open().unwrap().plaintext(), b"hello");
+    let right = context(&reader);
+    assert_eq!(parsed.verify(&mut reader, &right).unwrap().open().unwrap().plaintext(), b"hello");
     assert_eq!(reader.encode(), before);
 }
 
@@ -192,9 +205,9 @@ fn an_index_not_written_minimally_is_malformed() {
 fn state_in_order_stays_below_one_kilobyte() {
     let mut chain = own(Suite::Aes256Gcm);
     let mut reader = held(&chain);
-    for _ in 0..CHAIN_LENGTH {
+    for _ in 0..LEAVES {
         let wire = chain.seal(&ROSTER, [0; 4], b"").unwrap();
-        open(&mut reader, &CONTEXT, &wire).unwrap();
+        open(&mut reader, &wire).unwrap();
         assert!(reader.encode().len() <= 500);
         assert!(chain.encode().len() <= 500);
     }
@@ -223,7 +236,7 @@ proptest! {
             if reload {
                 reader = HeldChain::decode(&reader.encode()).unwrap();
             }
-            match open(&mut reader, &CONTEXT, &wires[at]) {
+            match open(&mut reader, &wires[at]) {
                 Ok(text) => {
                     prop_assert_eq!(text, vec![u8::try_from(at).unwrap()]);
                     prop_assert!(!shown[at]);

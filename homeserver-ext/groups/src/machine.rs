@@ -1,0 +1,157 @@
+//! The client without a network: rows of the mailbox in, envelopes and ops to post out.
+//!
+//! Everything that moves a ratchet happens inside the caller's transaction, and is on disk with
+//! whatever else the caller put there; nothing is kept between transactions that another process
+//! could have changed. What may be believed is judged by `causeway_protocol`; this file and its
+//! children only carry those judgements out.
+//!
+//! ```text
+//! prepare: needs → claimed, learn     seal → Batch → commit → POST → accepted
+//! rows → receive → commit → ack       chores → commit → POST → accepted, install_ops, uploaded
+//! ```
+
+mod batch;
+mod chores;
+mod forks;
+mod generation;
+mod groups;
+mod invites;
+mod needs;
+mod own;
+mod receive;
+mod received;
+mod roster;
+mod seal;
+mod work;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use causeway_protocol::{
+    device::{DeviceOf, DeviceRecord},
+    ids::{AccountId, GroupId},
+    roster::Log,
+};
+use ed25519_dalek::SigningKey;
+use sqlx::SqliteConnection;
+
+pub use batch::{Batch, Chores, Needs, Outgoing, SealError};
+pub use forks::ForkView;
+pub use groups::{NewGroup, OpError};
+pub use invites::{InviteRefused, InviteView, JoinView};
+pub use own::RecoveryKey;
+pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
+
+use crate::{
+    entropy::NoEntropy,
+    storage::{self, groups as rows},
+    vault::{Vault, VaultError},
+};
+
+/// Groups whose logs are kept in memory.
+const MAX_LOGS: usize = 256;
+
+/// The machine itself failed; content never makes it fail.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The database's, or a damaged row.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The vault's.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The count of ratchet moves beside the database cannot be written.
+    #[error("the generation file beside the database: {0}")]
+    Generation(#[from] std::io::Error),
+    /// What this device keeps of itself is damaged.
+    #[error("this device's own {0} are damaged")]
+    Own(&'static str),
+}
+
+impl From<causeway_store::Error> for MachineError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Who this device is.
+#[derive(Debug, Clone)]
+pub struct Me {
+    /// Its account.
+    pub account: AccountId,
+    /// Its record, which names identity, device and Olm key.
+    pub record: DeviceRecord,
+}
+
+impl Me {
+    /// Identity and device.
+    pub const fn device(&self) -> DeviceOf {
+        self.record.device()
+    }
+}
+
+/// One device's half with keys. Cloning shares it.
+#[derive(Clone)]
+pub struct Machine(Arc<Inner>);
+
+struct Inner {
+    vault: Vault,
+    me: Me,
+    signing: SigningKey,
+    /// Histories by the revision of their group's row, which no two states share.
+    logs: Mutex<HashMap<GroupId, ([u8; 8], Arc<Log>)>>,
+}
+
+impl Machine {
+    /// Who this device is.
+    pub fn me(&self) -> &Me {
+        &self.0.me
+    }
+
+    fn new(vault: Vault, me: Me, signing: SigningKey) -> Self {
+        Self(Arc::new(Inner { vault, me, signing, logs: Mutex::default() }))
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// A group's history, if any of it is known, and its row.
+    async fn log(
+        &self,
+        conn: &mut SqliteConnection,
+        group: &GroupId,
+    ) -> Result<Option<(rows::Group, Option<Arc<Log>>)>, MachineError> {
+        let Some(row) = rows::group(conn, group).await? else { return Ok(None) };
+        if row.head.is_none() {
+            return Ok(Some((row, None)));
+        }
+        let cached = self.logs().get(group).cloned();
+        if let Some((_, log)) = cached.filter(|(revision, _)| *revision == row.revision) {
+            return Ok(Some((row, Some(log))));
+        }
+        let log = rows::log(conn, group).await?.map(Arc::new);
+        if let Some(log) = &log {
+            self.remember(*group, row.revision, log);
+        }
+        Ok(Some((row, log)))
+    }
+
+    fn remember(&self, group: GroupId, revision: [u8; 8], log: &Arc<Log>) {
+        let mut logs = self.logs();
+        if logs.len() >= MAX_LOGS {
+            logs.clear();
+        }
+        logs.insert(group, (revision, Arc::clone(log)));
+    }
+
+    fn logs(&self) -> std::sync::MutexGuard<'_, HashMap<GroupId, ([u8; 8], Arc<Log>)>> {
+        // A cache of values that are whole whenever the lock is free.
+        self.0.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,201 @@
+//! What is to be done for others, as often as the caller finds time.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    content::{Content, RosterSync},
+    envelope::Kind,
+    ids::{AccountId, ClientId, DeviceId, GroupId, Timestamp},
+    olm_plaintext::{OlmPlaintext, Route},
+};
+use causeway_store::Tx;
+
+use super::{Batch, Chores, Machine, MachineError, Outgoing, SealError, needs::Reach, work::Work};
+use crate::{
+    entropy,
+    storage::{
+        KEPT_MS, Whole as _,
+        accounts::{self, Ask},
+        chores::{self, AckDue},
+        groups as rows, holds,
+    },
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
+/// Acknowledgements wait so long for others to go with them; the protocol allows a minute.
+const ACK_AFTER_MS: u64 = 2_000;
+
+impl Machine {
+    /// What is to be done now: admissions, acknowledgements, key requests and answers, catching up,
+    /// roster sync, new one-time keys. Commit before anything of it is sent; what is not reported
+    /// as done comes again.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn chores(&self, tx: &mut Tx, now: Timestamp) -> Result<Chores, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        let mut chores = Chores {
+            fetch_ops: rows::to_fetch(work.conn()).await?,
+            keys: self.refill(work.conn(), now).await?,
+            ..Chores::default()
+        };
+        chores.ops = work.admissions().await?;
+        work.acknowledge_all().await?;
+        work.request_keys(&mut chores).await?;
+        work.asked(&mut chores).await?;
+        work.roster_syncs(&mut chores).await?;
+        work.direct_batches(&mut chores).await?;
+        work.finish().await?;
+        Ok(chores)
+    }
+
+    /// Lets go of what is too old, in a transaction of its own; once an hour is often enough.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<(), MachineError> {
+        let conn = tx.conn();
+        let kept = now.minus_ms(KEPT_MS);
+        holds::expire(conn, now).await?;
+        holds::forget_seen(conn, kept).await?;
+        rows::forget_rosters(conn, kept).await?;
+        chores::expire(conn, now.minus_ms(WEEK_MS), now.minus_ms(HOUR_MS), kept).await?;
+        self.logs().clear();
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    async fn acknowledge_all(&mut self) -> Result<(), MachineError> {
+        let before = self.now.minus_ms(ACK_AFTER_MS);
+        let mut due: BTreeMap<(GroupId, DeviceId), Vec<AckDue>> = BTreeMap::new();
+        for ack in chores::acks_due(self.conn(), before).await? {
+            due.entry((ack.group, ack.device)).or_default().push(ack);
+        }
+        let me = self.machine.me().record.device_id;
+        for ((group, device), acks) in due {
+            if let Some(known) = self.device(device).await? {
+                let route = Route { group, from: me, to: device };
+                let chains = acks.iter().map(|ack| (ack.chain, ack.start)).collect();
+                if let Ok(bytes) = OlmPlaintext::Acknowledgement(route, chains).to_bytes() {
+                    let _sent = self.send_direct(group, &known, Kind::KeyAck, &bytes).await?;
+                }
+            }
+            for ack in &acks {
+                chores::ack_done(self.conn(), ack).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn request_keys(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
+        let me = self.machine.me().record.device_id;
+        for request in chores::requests_due(self.conn()).await? {
+            let (group, device) = (request.group, request.device);
+            let now = self.now;
+            let Some(log) = self.log(&group).await? else { continue };
+            let head = log.head();
+            let Some(counts) = head.devices().find(|counts| counts.device_id == device) else {
+                chores::requested(self.conn(), &request, now).await?;
+                continue;
+            };
+            match self.reach(&log, &counts).await? {
+                Reach::Session(known) => {
+                    let route = Route { group, from: me, to: device };
+                    let said = OlmPlaintext::KeyRequest(route, request.missing);
+                    if let Ok(bytes) = said.to_bytes() {
+                        let kind = Kind::KeyRequest;
+                        let _sent = self.send_direct(group, &known, kind, &bytes).await?;
+                    }
+                    chores::requested(self.conn(), &request, now).await?;
+                }
+                Reach::Unknown(account) => push_once(&mut chores.needs.accounts, account),
+                Reach::NoSession(device) => push_once(&mut chores.needs.claims, device),
+                Reach::Never => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What was noted as to be asked of the server.
+    async fn asked(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
+        for name in accounts::to_ask(self.conn(), Ask::Account).await? {
+            let name = std::str::from_utf8(&name).ok().whole("asked")?;
+            let account: AccountId = name.parse().whole("asked")?;
+            push_once(&mut chores.needs.accounts, account);
+        }
+        for what in [Ask::Claim, Ask::Heal] {
+            for name in accounts::to_ask(self.conn(), what).await? {
+                let device = DeviceId::from_slice(&name).whole("asked")?;
+                push_once(&mut chores.needs.claims, device);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says hourly, in groups where something is said, which roster this device has.
+    async fn roster_syncs(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
+        let now = self.now;
+        for group in rows::all(self.conn()).await? {
+            let Some((row, Some(log))) = self.group(&group).await? else { continue };
+            let is_due = row.joined
+                && row.active > row.synced
+                && row.synced.plus_ms(HOUR_MS) <= now
+                && row.active.plus_ms(HOUR_MS) > now;
+            if !is_due {
+                continue;
+            }
+            let head = log.head();
+            let sync = RosterSync { epoch: head.epoch(), roster_hash: head.hash() };
+            let item = Outgoing {
+                client_id: ClientId::new(entropy::bytes()?),
+                ttl_s: 0,
+                content: Content::RosterSync(sync),
+            };
+            match self.seal(group, &[item]).await {
+                Ok(batch) => {
+                    rows::set_synced(self.conn(), &group, now).await?;
+                    chores.batches.push(batch);
+                }
+                Err(SealError::Unprepared(needs)) => {
+                    for account in needs.accounts {
+                        push_once(&mut chores.needs.accounts, account);
+                    }
+                    for device in needs.claims {
+                        push_once(&mut chores.needs.claims, device);
+                    }
+                }
+                Err(SealError::Machine(error)) => return Err(error),
+                // Nothing can be said there now.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn direct_batches(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
+        for group in chores::groups_with_finished(self.conn()).await? {
+            if chores.batches.iter().any(|batch| batch.group == group) {
+                continue;
+            }
+            let Some(log) = self.log(&group).await? else { continue };
+            let head = log.head();
+            if head.counts(&self.machine.me().device()).is_none() {
+                continue;
+            }
+            let submissions = self.finished(group, head).await?;
+            if !submissions.is_empty() {
+                let epoch = head.epoch();
+                chores.batches.push(Batch { group, epoch, submissions, messages: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push_once<T: PartialEq>(to: &mut Vec<T>, item: T) {
+    if !to.contains(&item) {
+        to.push(item);
+    }
+}

@@ -1,0 +1,267 @@
+//! Groups as their members see them, and the ops that this device signs.
+//!
+//! A signed op changes nothing here: it is posted, and installed when the server took it, or
+//! signed anew on what a 409 brought.
+
+use std::sync::Arc;
+
+use causeway_protocol::{
+    TooLong,
+    api::OpBytes,
+    ids::{AccountId, GroupId, MemberId, Timestamp},
+    roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster},
+};
+use causeway_store::Tx;
+
+use super::{Machine, MachineError};
+use crate::{
+    entropy,
+    storage::{accounts, groups as rows, own},
+};
+
+/// How a group begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewGroup {
+    /// What it is called, at most 255 bytes.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Whether every member may let people in, not admins only.
+    pub members_may_add: bool,
+    /// Whether only admins write.
+    pub is_channel: bool,
+    /// Most members, bridge included.
+    pub max_members: u32,
+    /// How long messages are kept for whoever has not read them, in seconds.
+    pub ttl_s: u32,
+}
+
+/// Why no op was signed, or no decision taken.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// Nothing of this group is known here.
+    #[error("group {0} is not known here")]
+    UnknownGroup(GroupId),
+    /// No such member.
+    #[error("{0} is not in this group")]
+    NotMember(AccountId),
+    /// Its device list is to be fetched first ([`Machine::learn`]).
+    #[error("nothing is known of {0} yet")]
+    UnknownAccount(AccountId),
+    /// The server would refuse it, and every client: the step that it fails.
+    #[error("this is not allowed: {}", .0.reason())]
+    Invalid(Invalid),
+    /// A name or a list does not fit.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// This group has one history.
+    #[error("this group has one history")]
+    NoFork,
+    /// Only a member's word tells of the other history.
+    #[error("the other history was not shown yet; fetch the group's ops first")]
+    OtherUnknown,
+    /// Ours to log.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+}
+
+impl Machine {
+    /// The newest roster of every group that is known, by id.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn rosters(&self, tx: &mut Tx) -> Result<Vec<Arc<Roster>>, MachineError> {
+        let mut rosters = Vec::new();
+        for group in rows::all(tx.conn()).await? {
+            rosters.extend(self.roster(tx, group).await?);
+        }
+        Ok(rosters)
+    }
+
+    /// The newest roster of a group; `None` while nothing of it is known.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn roster(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+    ) -> Result<Option<Arc<Roster>>, MachineError> {
+        let known = self.log(tx.conn(), &group).await?;
+        Ok(known.and_then(|(_, log)| log).map(|log| Arc::clone(log.head())))
+    }
+
+    /// Installed ops from epoch `from` on: what a server is given that has lost them.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn ops(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+        from: causeway_protocol::ids::Epoch,
+    ) -> Result<Vec<OpBytes>, MachineError> {
+        Ok(rows::ops_from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
+    }
+
+    /// Signs the `create` of a Sender Keys group with this account as its admin.
+    ///
+    /// # Errors
+    /// [`OpError::TooLong`], [`OpError::Invalid`].
+    pub async fn create_group(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        new: NewGroup,
+    ) -> Result<(GroupId, OpBytes), OpError> {
+        let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
+        let list = own.ok_or(MachineError::Own("rows"))?.list;
+        let create = Create {
+            scheme: 1,
+            suite: 1,
+            rand: entropy::bytes().map_err(MachineError::from)?,
+            account: self.me().account.as_str().to_owned(),
+            legacy_id: String::new(),
+            devices: Devices { version: list.version, ids: list.devices },
+            policy: Policy {
+                min_version: 2,
+                add_by: new.members_may_add.into(),
+                post_by: new.is_channel.into(),
+                max_members: new.max_members,
+                ttl_s: new.ttl_s,
+                name: new.name,
+                description: new.description,
+            },
+        };
+        let core = OpCore::create(&self.me().record, now, create)?;
+        let group = core.group;
+        let op = self.sealed(core)?;
+        Roster::create(&op).map_err(OpError::Invalid)?;
+        Ok((group, OpBytes(op.as_bytes().to_vec())))
+    }
+
+    /// Signs the `add` of an account, as its newest device list has it.
+    ///
+    /// # Errors
+    /// [`OpError::UnknownAccount`] before [`Machine::learn`]; [`OpError::Invalid`].
+    pub async fn add(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        account: &AccountId,
+        role: Role,
+    ) -> Result<OpBytes, OpError> {
+        let list = accounts::newest_list(tx.conn(), account).await.map_err(MachineError::from)?;
+        let list = list.ok_or_else(|| OpError::UnknownAccount(account.clone()))?;
+        let entry = Entry {
+            member_id: list.member_id,
+            role: role as u8,
+            account: account.as_str().to_owned(),
+            legacy_id: String::new(),
+            devices: Devices { version: list.version, ids: list.devices },
+        };
+        self.sign_op(tx, now, group, &Body::Add(vec![entry])).await
+    }
+
+    /// Signs the `remove` of an account.
+    ///
+    /// # Errors
+    /// [`OpError::NotMember`], [`OpError::Invalid`].
+    pub async fn remove(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        account: &AccountId,
+    ) -> Result<OpBytes, OpError> {
+        let member = self.member(tx, group, account).await?;
+        self.sign_op(tx, now, group, &Body::Remove(vec![member])).await
+    }
+
+    /// Signs that an account has this role from now on.
+    ///
+    /// # Errors
+    /// [`OpError::NotMember`], [`OpError::Invalid`].
+    pub async fn set_role(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        account: &AccountId,
+        role: Role,
+    ) -> Result<OpBytes, OpError> {
+        let member = self.member(tx, group, account).await?;
+        self.sign_op(tx, now, group, &Body::Role(member, role as u8)).await
+    }
+
+    /// Signs another policy.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`].
+    pub async fn set_policy(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        policy: Policy,
+    ) -> Result<OpBytes, OpError> {
+        self.sign_op(tx, now, group, &Body::Policy(policy)).await
+    }
+
+    /// Signs that this account goes.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`]: the last admin closes the group instead.
+    pub async fn leave(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+    ) -> Result<OpBytes, OpError> {
+        self.sign_op(tx, now, group, &Body::Leave).await
+    }
+
+    /// Signs that the group ends.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`].
+    pub async fn close(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+    ) -> Result<OpBytes, OpError> {
+        self.sign_op(tx, now, group, &Body::Close).await
+    }
+
+    /// Signs an op on the head, which it must be valid on.
+    pub(super) async fn sign_op(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        body: &Body,
+    ) -> Result<OpBytes, OpError> {
+        let head = self.roster(tx, group).await?.ok_or(OpError::UnknownGroup(group))?;
+        let op = self.sealed(OpCore::next(&head, &self.me().record, now, body)?)?;
+        head.apply(&op).map_err(OpError::Invalid)?;
+        Ok(OpBytes(op.as_bytes().to_vec()))
+    }
+
+    fn sealed(&self, core: OpCore) -> Result<causeway_protocol::roster::Op, TooLong> {
+        let signature = self.sign(&core.signed_bytes()?);
+        core.sealed(self.me().record.certificate, signature)
+    }
+
+    async fn member(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+        account: &AccountId,
+    ) -> Result<MemberId, OpError> {
+        let head = self.roster(tx, group).await?.ok_or(OpError::UnknownGroup(group))?;
+        let found = head.members().iter().find(|(_, member)| member.account == *account);
+        found.map(|(id, _)| *id).ok_or_else(|| OpError::NotMember(account.clone()))
+    }
+}

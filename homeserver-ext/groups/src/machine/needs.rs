@@ -1,0 +1,284 @@
+//! What must be known of a group's devices before something is sealed for them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use causeway_protocol::{
+    api::{AccountDevices, ClaimedKeys},
+    device::{DeviceOf, verify_account},
+    envelope::Kind,
+    ids::{AccountId, DeviceId, GroupId, Timestamp},
+    olm_plaintext::{OlmPlaintext, Route},
+    roster::{Log, Scheme},
+    sender_key::LEAVES,
+};
+use causeway_store::Tx;
+
+use super::{
+    Machine, MachineError, Needs, Received, SealError,
+    work::{ASK_AGAIN_MS, Again, Work},
+};
+use crate::{
+    olm,
+    sender_keys::{OwnChain, Suite},
+    storage::{
+        accounts::{self, Ask, KnownDevice},
+        chains, holds,
+        holds::WaitsFor,
+        olm as sessions, own,
+    },
+};
+
+const DAY_MS: u64 = 24 * 3_600_000;
+/// Messages after which a chain is replaced, in small groups (protocol §4.3).
+const SOFT_LIMIT: u32 = 100;
+
+/// How the next message of a group is to be sealed.
+pub(super) struct Plan {
+    pub(super) log: Arc<Log>,
+    pub(super) suite: Suite,
+    /// `None`: a new chain begins.
+    pub(super) chain: Option<OwnChain>,
+    /// Devices that do not have the chain.
+    pub(super) lacking: Vec<DeviceOf>,
+}
+
+/// How a device that lacks the chain can be given it.
+pub(super) enum Reach {
+    Session(Box<KnownDevice>),
+    Unknown(AccountId),
+    NoSession(DeviceId),
+    /// Asked for a short while ago, in vain.
+    Never,
+}
+
+impl Machine {
+    /// What is to be asked of the server before [`Self::seal`]. Nothing, for most messages.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub async fn needs(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+    ) -> Result<Needs, SealError> {
+        let mut work = Work::new(self, tx, now);
+        let plan = work.plan(group, 1).await?;
+        let mut needs = Needs::default();
+        for device in &plan.lacking {
+            work.need(&plan.log, device, &mut needs).await?;
+        }
+        Ok(needs)
+    }
+
+    /// Takes the answer to `POST keys/claim` for the devices of `asked`, and makes sessions of it.
+    ///
+    /// # Errors
+    /// [`MachineError`]; keys that do not verify are as if they had not come.
+    pub async fn claimed(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        asked: &[DeviceId],
+        answer: &ClaimedKeys,
+    ) -> Result<(), MachineError> {
+        let mut work = Work::new(self, tx, now);
+        for device in asked {
+            if let Some(known) = work.device(*device).await? {
+                work.make_session(&known, answer).await?;
+            }
+            let name = device.as_bytes();
+            accounts::answered(work.conn(), Ask::Claim, name, now).await?;
+            accounts::answered(work.conn(), Ask::Heal, name, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to `GET accounts/{account}`, `None` where there is no such account, and
+    /// judges again what waited for it.
+    ///
+    /// # Errors
+    /// [`MachineError`]; a list or record that does not verify, or goes back, is not taken.
+    pub async fn learn(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        account: &AccountId,
+        answer: Option<&AccountDevices>,
+    ) -> Result<Vec<Received>, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        let name = account.as_str().as_bytes();
+        accounts::answered(work.conn(), Ask::Account, name, now).await?;
+        if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
+            work.take_account(answer).await?;
+        }
+        work.judge_again().await?;
+        work.finish().await
+    }
+}
+
+impl Work<'_> {
+    /// What stands between this device and its next message: of `count` at once.
+    pub(super) async fn plan(&mut self, group: GroupId, count: usize) -> Result<Plan, SealError> {
+        let now = self.now;
+        let Some((row, Some(log))) = self.group(&group).await? else {
+            return Err(SealError::NotMember(group));
+        };
+        let (row, log) = (row.clone(), Arc::clone(log));
+        let head = log.head();
+        let me = self.machine.me().device();
+        if head.counts(&me).is_none() {
+            return Err(SealError::NotMember(group));
+        }
+        if head.closed() {
+            return Err(SealError::Closed);
+        }
+        if row.fork.is_some() && !is_kept(row.fork.as_deref()) {
+            return Err(SealError::Forked);
+        }
+        let suite = Suite::from_number(head.effective_suite());
+        let suite = suite.filter(|_| head.scheme() == Scheme::SenderKeys);
+        let suite = suite.ok_or(SealError::Scheme)?;
+        let vault = self.vault();
+        let chain = chains::own(self.conn(), vault, &group).await.map_err(MachineError::from)?;
+        let chain = chain.filter(|chain| !row.rotate && !is_due(chain, &log, now, count));
+        let given: HashSet<DeviceId> = match &chain {
+            Some(chain) => {
+                let given = chains::given_to(self.conn(), &chain.id()).await;
+                given.map_err(MachineError::from)?.into_iter().collect()
+            }
+            None => HashSet::new(),
+        };
+        let lacking = head.devices().filter(|device| {
+            device.device_id != me.device_id && !given.contains(&device.device_id)
+        });
+        let lacking = lacking.collect();
+        Ok(Plan { log, suite, chain, lacking })
+    }
+
+    /// Whether and how `device` can be given something.
+    pub(super) async fn reach(
+        &mut self,
+        log: &Log,
+        device: &DeviceOf,
+    ) -> Result<Reach, MachineError> {
+        let since = self.now.minus_ms(ASK_AGAIN_MS);
+        match self.device(device.device_id).await? {
+            Some(known) if known.record.member_id == device.member_id => {
+                if sessions::has_session(self.conn(), &device.device_id).await? {
+                    return Ok(Reach::Session(Box::new(known)));
+                }
+                let name = device.device_id.as_bytes();
+                let in_vain = accounts::was_asked(self.conn(), Ask::Claim, name, since).await?;
+                Ok(if in_vain { Reach::Never } else { Reach::NoSession(device.device_id) })
+            }
+            // A record of another identity: the device cannot be his.
+            Some(_) => Ok(Reach::Never),
+            None => {
+                let Some(member) = log.head().member(&device.member_id) else {
+                    return Ok(Reach::Never);
+                };
+                let name = member.account.as_str().as_bytes();
+                let in_vain = accounts::was_asked(self.conn(), Ask::Account, name, since).await?;
+                Ok(if in_vain { Reach::Never } else { Reach::Unknown(member.account.clone()) })
+            }
+        }
+    }
+
+    pub(super) async fn need(
+        &mut self,
+        log: &Log,
+        device: &DeviceOf,
+        needs: &mut Needs,
+    ) -> Result<(), MachineError> {
+        match self.reach(log, device).await? {
+            Reach::Unknown(account) if !needs.accounts.contains(&account) => {
+                needs.accounts.push(account);
+            }
+            Reach::NoSession(device) => needs.claims.push(device),
+            Reach::Unknown(_) | Reach::Session(_) | Reach::Never => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a session with the key that was claimed; where an old one was wedged, says so in it.
+    async fn make_session(
+        &mut self,
+        known: &KnownDevice,
+        answer: &ClaimedKeys,
+    ) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let peer = known.record.device_id;
+        let Some(key) = answer.keys.get(&peer).filter(|key| key.verify(&peer).is_ok()) else {
+            return Ok(());
+        };
+        let account = own::olm(self.conn(), vault).await?;
+        let session = olm::outbound(&account, &known.record.curve25519, &key.curve25519);
+        let Some(session) = session else { return Ok(()) };
+        sessions::save(self.conn(), vault, &peer, &session, now).await?;
+        sessions::trim(self.conn(), &peer).await?;
+        let wedged = accounts::to_ask(self.conn(), Ask::Heal).await?;
+        if wedged.iter().any(|name| name.as_slice() == peer.as_bytes())
+            && let Some(group) = self.common_group(known).await?
+        {
+            let route = Route { group, from: self.machine.me().record.device_id, to: peer };
+            if let Ok(dummy) = OlmPlaintext::Dummy(route).to_bytes() {
+                let _sent = self.send_direct(group, known, Kind::Direct, &dummy).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A group that both this device and that one are in.
+    async fn common_group(&mut self, known: &KnownDevice) -> Result<Option<GroupId>, MachineError> {
+        for group in crate::storage::groups::all(self.conn()).await? {
+            let Some(log) = self.log(&group).await? else { continue };
+            let both = [known.record.device(), self.machine.me().device()];
+            if both.iter().all(|device| log.head().counts(device).is_some()) {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn take_account(&mut self, answer: &AccountDevices) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let list = &answer.list;
+        if let Err(error) = verify_account(list, &answer.devices) {
+            tracing::warn!(account = %list.account, %error, "an account's devices are not believed");
+            return Ok(());
+        }
+        let seen = accounts::list(self.conn(), &list.account, &list.member_id).await?;
+        if seen.is_some_and(|seen| seen.version > list.version) {
+            tracing::warn!(account = %list.account, "the server shows an older device list");
+            return Ok(());
+        }
+        accounts::save_list(self.conn(), list, now).await?;
+        for record in &answer.devices {
+            accounts::insert_device(self.conn(), &list.account, record).await?;
+            let sender = Some(&record.device_id);
+            let waited = holds::take(self.conn(), vault, None, sender, WaitsFor::Device).await?;
+            self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a person has decided to stay.
+fn is_kept(fork: Option<&str>) -> bool {
+    let view = fork.and_then(|json| serde_json::from_str::<super::ForkView>(json).ok());
+    view.is_some_and(|view| view.kept)
+}
+
+/// Whether the chain may not carry `count` more messages (protocol §4.3, rotation).
+fn is_due(chain: &OwnChain, log: &Log, now: Timestamp, count: usize) -> bool {
+    let head = log.head();
+    let members = u32::try_from(head.members().len()).unwrap_or(u32::MAX);
+    let sent = chain.next_index();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    log.cut_in(chain.epoch(), head.epoch())
+        || sent >= SOFT_LIMIT.max(members.saturating_mul(2))
+        || sent.saturating_add(count) > LEAVES
+        || now > chain.created().plus_ms(DAY_MS)
+        || chain.epoch() > head.epoch()
+}

@@ -1,0 +1,251 @@
+//! How a device comes to be, and what it says of itself.
+
+use std::fmt;
+
+use causeway_protocol::{
+    api::{KeyCount, LoginRequest, RegisterRequest, UploadKeys},
+    device::{DeviceList, DeviceOf, DeviceRecord, OneTimeKey, login_bytes},
+    ids::{AccountId, CurveKey, DeviceId, KeyId, MemberId, Nonce, Signature, Timestamp, text_of},
+};
+use causeway_store::{Db, Tx};
+use ed25519_dalek::{Signer as _, SigningKey};
+use sqlx::SqliteConnection;
+use vodozemac::olm::Account;
+use zeroize::Zeroizing;
+
+use super::{Machine, MachineError, Me, generation};
+use crate::{
+    entropy,
+    storage::{accounts, chains, own},
+    vault::Vault,
+};
+
+/// One-time keys that are to be at the server.
+pub(super) const ONE_TIME_KEYS: u32 = 50;
+
+/// An account's private identity key, shown once at registration: with it, and with nothing else,
+/// the account's device list can be changed when its first device is lost.
+pub struct RecoveryKey(Zeroizing<Vec<u8>>);
+
+impl RecoveryKey {
+    /// What a person writes down: 32 bytes in base64url.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(text_of(&self.0))
+    }
+}
+
+impl fmt::Debug for RecoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoveryKey(..)")
+    }
+}
+
+fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
+    Signature::new(key.sign(bytes).to_bytes())
+}
+
+impl Machine {
+    /// Makes an identity, its first device and its first one-time keys, and keeps them sealed.
+    /// One that is there already must have been refused by the server: it is replaced.
+    ///
+    /// # Errors
+    /// [`MachineError`]; nothing was made then.
+    pub async fn create(
+        tx: &mut Tx,
+        vault: Vault,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(Self, RecoveryKey), MachineError> {
+        let identity = SigningKey::from_bytes(&*entropy::secret()?);
+        let signing = SigningKey::from_bytes(&*entropy::secret()?);
+        let mut olm = Account::new();
+        let curve25519 = CurveKey::new(olm.curve25519_key().to_bytes());
+        let device = DeviceOf {
+            member_id: MemberId::new(identity.verifying_key().to_bytes()),
+            device_id: DeviceId::new(signing.verifying_key().to_bytes()),
+        };
+        let record = DeviceRecord {
+            member_id: device.member_id,
+            device_id: device.device_id,
+            curve25519,
+            signature: sign(&signing, &DeviceRecord::record_bytes(&device, &curve25519)),
+            certificate: sign(&identity, &DeviceRecord::certificate_bytes(&device, &curve25519)),
+        };
+        let mut list = DeviceList {
+            account: account.clone(),
+            member_id: device.member_id,
+            version: 1,
+            created_ms: now,
+            devices: vec![device.device_id],
+            signature: Signature::new([0; 64]),
+        };
+        list.signature = sign(&identity, &list.signed_bytes());
+        let row = own::Own {
+            account: account.clone(),
+            record: record.clone(),
+            list: list.clone(),
+            identity: Some(Zeroizing::new(identity.as_bytes().to_vec())),
+            device: Zeroizing::new(signing.as_bytes().to_vec()),
+            generation: 1,
+        };
+        own::delete(tx.conn()).await?;
+        own::insert(tx.conn(), &vault, &row, &olm).await?;
+        generation::write(vault.database(), row.generation)?;
+        accounts::insert_device(tx.conn(), &account, &record).await?;
+        accounts::save_list(tx.conn(), &list, now).await?;
+        let machine = Self::new(vault, Me { account, record }, signing);
+        machine.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS, true).await?;
+        Ok((machine, RecoveryKey(Zeroizing::new(identity.as_bytes().to_vec()))))
+    }
+
+    /// The machine of this database; `None` before [`Self::create`].
+    ///
+    /// A database that was put back or copied loses its own chains here: the next message of each
+    /// group begins a new one.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn load(db: &Db, vault: Vault) -> Result<Option<Self>, MachineError> {
+        let Some(own) = own::load(db.read().await?.conn(), &vault).await? else { return Ok(None) };
+        let device: &[u8; 32] =
+            own.device.as_slice().try_into().map_err(|_| MachineError::Own("keys"))?;
+        let signing = SigningKey::from_bytes(device);
+        if signing.verifying_key().as_bytes() != own.record.device_id.as_bytes() {
+            return Err(MachineError::Own("keys"));
+        }
+        let machine = Self::new(vault, Me { account: own.account, record: own.record }, signing);
+        let mut tx = db.begin().await?;
+        let here = own::load(tx.conn(), machine.vault()).await?.map_or(0, |own| own.generation);
+        let beside = generation::read(machine.vault().database())?;
+        if beside.is_none_or(|beside| beside > here) {
+            tracing::warn!("the database was put back or copied; beginning new chains");
+            let next = beside.unwrap_or(0).max(here) + 1;
+            chains::drop_all_own(tx.conn()).await?;
+            own::set_generation(tx.conn(), next).await?;
+            generation::write(machine.vault().database(), next)?;
+            tx.commit().await?;
+        }
+        Ok(Some(machine))
+    }
+
+    /// Body of `POST register`; re-runnable until the server said yes.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn register_request(
+        &self,
+        tx: &mut Tx,
+        token: Option<String>,
+    ) -> Result<RegisterRequest, MachineError> {
+        let own = own::load(tx.conn(), self.vault()).await?;
+        let list = own.ok_or(MachineError::Own("rows"))?.list;
+        let keys = own::unpublished(tx.conn()).await?;
+        let (mut fallback, one_time_keys): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| key.fallback);
+        let fallback_key = fallback.pop().ok_or(MachineError::Own("keys"))?;
+        Ok(RegisterRequest {
+            token,
+            list,
+            device: self.me().record.clone(),
+            one_time_keys,
+            fallback_key,
+        })
+    }
+
+    /// The server has every key that [`Self::register_request`] or [`super::Chores::keys`] named.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn uploaded(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        count: KeyCount,
+    ) -> Result<(), MachineError> {
+        let mut olm = own::olm(tx.conn(), self.vault()).await?;
+        olm.mark_keys_as_published();
+        own::save_olm(tx.conn(), self.vault(), &olm).await?;
+        own::published(tx.conn(), Some(count.one_time_keys)).await?;
+        accounts::answered(tx.conn(), accounts::Ask::Count, &[], now).await?;
+        Ok(())
+    }
+
+    /// The account's private identity key, where this is its first device.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn recovery_key(&self, tx: &mut Tx) -> Result<Option<RecoveryKey>, MachineError> {
+        let own = own::load(tx.conn(), self.vault()).await?;
+        Ok(own.and_then(|own| own.identity).map(RecoveryKey))
+    }
+
+    /// Body of `POST login`: signs the server's nonce.
+    pub fn login(&self, server: &str, nonce: Nonce) -> LoginRequest {
+        let device_id = self.me().record.device_id;
+        let signature = self.sign(&login_bytes(server, &device_id, &nonce));
+        LoginRequest { device_id, nonce, signature }
+    }
+
+    /// Signs bytes that this program made; never any that another party chose.
+    pub(super) fn sign(&self, bytes: &[u8]) -> Signature {
+        sign(&self.0.signing, bytes)
+    }
+
+    /// Makes `count` one-time keys, and a fallback key if asked, and keeps them for upload.
+    pub(super) async fn make_keys(
+        &self,
+        conn: &mut SqliteConnection,
+        olm: &mut Account,
+        count: u32,
+        with_fallback: bool,
+    ) -> Result<(), MachineError> {
+        let made = olm.generate_one_time_keys(usize::try_from(count).unwrap_or(0)).created;
+        let fallback = if with_fallback {
+            olm.generate_fallback_key();
+            olm.fallback_key().into_values().next()
+        } else {
+            None
+        };
+        let keys = made.iter().map(|key| (*key, false)).chain(fallback.map(|key| (key, true)));
+        let keys: Vec<_> = keys.collect();
+        let first = own::take_key_ids(conn, u64::try_from(keys.len()).unwrap_or(0)).await?;
+        for (number, (key, fallback)) in (first..).zip(keys) {
+            let mut key = OneTimeKey {
+                key_id: KeyId::new(number.to_be_bytes()),
+                fallback,
+                curve25519: CurveKey::new(key.to_bytes()),
+                signature: Signature::new([0; 64]),
+            };
+            key.signature = self.sign(&key.signed_bytes(&self.me().record.device_id));
+            own::insert_key(conn, &key).await?;
+        }
+        own::save_olm(conn, self.vault(), olm).await?;
+        Ok(())
+    }
+
+    /// Keys to upload, if the server has few: tops up, or asks how many there are.
+    pub(super) async fn refill(
+        &self,
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+    ) -> Result<Option<UploadKeys>, MachineError> {
+        const HOUR_MS: u64 = 3_600_000;
+        let left = own::keys_left(conn).await?;
+        let mut waiting = own::unpublished(conn).await?;
+        if waiting.is_empty()
+            && let Some(left) = left.filter(|left| *left < ONE_TIME_KEYS / 2)
+        {
+            let mut olm = own::olm(conn, self.vault()).await?;
+            self.make_keys(conn, &mut olm, ONE_TIME_KEYS - left, false).await?;
+            waiting = own::unpublished(conn).await?;
+        }
+        let counted =
+            accounts::was_asked(conn, accounts::Ask::Count, &[], now.minus_ms(HOUR_MS)).await?;
+        if waiting.is_empty() && counted {
+            return Ok(None);
+        }
+        let (mut fallback, one_time_keys): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|key| key.fallback);
+        Ok(Some(UploadKeys { one_time_keys, fallback_key: fallback.pop() }))
+    }
+}

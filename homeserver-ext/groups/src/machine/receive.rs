@@ -1,0 +1,379 @@
+//! Rows of the mailbox, in the order of protocol §4.2.
+//!
+//! Bad content is a result, never an error: what cannot be opened changes nothing, what cannot be
+//! judged yet is held, and a row for which there is no room ends the slice.
+
+mod direct;
+
+use causeway_protocol::{
+    api::StreamRow,
+    content::{Content, Plaintext, RosterSync},
+    envelope::{Kind, Sender},
+    ids::{GroupId, Timestamp},
+    olm_plaintext::Missing,
+    roster::{Arrival, Log, Role, Roster, Verdict, is_dropped_in_channel},
+    sender_key::Context,
+};
+use causeway_store::Tx;
+use zeroize::Zeroizing;
+
+use super::{
+    Incoming, Machine, MachineError, Receipts, What,
+    work::{Again, Work},
+};
+use crate::{
+    sender_keys::{OpenError, Wire},
+    storage::{
+        accounts::KnownDevice,
+        chores::{self, KeyRequest},
+        groups as rows, holds,
+        holds::WaitsFor,
+    },
+};
+
+/// Whether the row is dealt with.
+#[must_use]
+enum Step {
+    Done,
+    /// There is no room to hold it: it stays in the mailbox.
+    NoRoom,
+}
+
+/// What a chain that has the message's tag made of it.
+enum Tried {
+    Opened { text: Zeroizing<Vec<u8>>, late: bool },
+    Hold,
+    Refused(&'static str),
+    Spent,
+}
+
+impl Machine {
+    /// Takes a slice of rows: opens, installs, holds. Nothing may be acknowledged, nor shown,
+    /// before `tx` is committed.
+    ///
+    /// # Errors
+    /// [`MachineError`]: the database's faults and ours; content never fails here.
+    pub async fn receive(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        rows: &[StreamRow],
+    ) -> Result<Receipts, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        let mut through = None;
+        for row in rows {
+            match work.row(row).await? {
+                Step::Done => through = Some(row.seq),
+                Step::NoRoom => break,
+            }
+        }
+        Ok(Receipts { received: work.finish().await?, through })
+    }
+}
+
+impl Work<'_> {
+    async fn row(&mut self, row: &StreamRow) -> Result<Step, MachineError> {
+        if row.envelope.check().is_err() {
+            self.fail(row, "bad_envelope");
+            return Ok(Step::Done);
+        }
+        let step = self.one(row, false).await?;
+        self.judge_again().await?;
+        Ok(step)
+    }
+
+    /// Judges what was taken out of the holds, and what that in turn takes out.
+    pub(super) async fn judge_again(&mut self) -> Result<(), MachineError> {
+        while let Some(Again { row, opened }) = self.again.pop_front() {
+            if let Step::NoRoom = self.one(&row, opened).await? {
+                self.fail(&row, "no_room");
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self, row: &StreamRow, opened: bool) -> Result<Step, MachineError> {
+        let envelope = &row.envelope;
+        match (envelope.kind, &envelope.sender) {
+            (Kind::Message, Some(sender)) => self.message(row, sender).await,
+            (
+                Kind::KeyDistribution | Kind::KeyRequest | Kind::KeyAck | Kind::Direct,
+                Some(sender),
+            ) => self.direct(row, sender, opened).await,
+            (Kind::Roster, _) => {
+                self.roster_row(row).await?;
+                Ok(Step::Done)
+            }
+            (Kind::Join, _) => {
+                self.join_row(row).await?;
+                Ok(Step::Done)
+            }
+            (Kind::Expired, _) => {
+                match causeway_protocol::ids::EnvelopeId::from_slice(&envelope.payload) {
+                    Ok(id) => self.say(row.seq, envelope.group, What::Expired { id }),
+                    Err(_) => self.fail(row, "malformed"),
+                }
+                Ok(Step::Done)
+            }
+            (Kind::Fanout | Kind::Call | Kind::CallChanged, _) => {
+                self.fail(row, "not_built");
+                Ok(Step::Done)
+            }
+            (
+                Kind::Message
+                | Kind::KeyDistribution
+                | Kind::KeyRequest
+                | Kind::KeyAck
+                | Kind::Direct,
+                None,
+            ) => {
+                self.fail(row, "bad_envelope");
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    async fn message(&mut self, row: &StreamRow, sender: &Sender) -> Result<Step, MachineError> {
+        let envelope = &row.envelope;
+        let Ok(wire) = Wire::parse(&envelope.payload) else {
+            self.fail(row, "malformed");
+            return Ok(Step::Done);
+        };
+        let Some((_, log)) = self.group(&envelope.group).await? else {
+            self.fail(row, "unknown_group");
+            return Ok(Step::Done);
+        };
+        let Some(log) = log.clone() else {
+            return self.hold(row, sender, WaitsFor::Roster).await;
+        };
+        let device = self.device(sender.device).await?;
+        let mut tried = None;
+        if let Some(device) = &device {
+            tried = self.try_chains(row, sender, device, &wire, &log).await?;
+        }
+        let text = match tried {
+            None => {
+                let missing = Missing {
+                    tag: wire.header().tag,
+                    index: wire.header().index,
+                    epoch: envelope.epoch,
+                };
+                return self.hold_for_chain(row, sender, device.is_some(), missing).await;
+            }
+            Some(Tried::Hold) => {
+                self.sync_roster(&envelope.group, &log, envelope.epoch).await?;
+                return self.hold(row, sender, WaitsFor::Roster).await;
+            }
+            Some(Tried::Refused(reason)) => {
+                self.fail(row, reason);
+                return Ok(Step::Done);
+            }
+            Some(Tried::Spent) => {
+                if holds::was_seen(self.conn(), &sender.device, envelope.id).await? {
+                    self.say(row.seq, envelope.group, What::Duplicate);
+                } else {
+                    self.fail(row, "spent");
+                }
+                return Ok(Step::Done);
+            }
+            Some(Tried::Opened { text, late }) => (text, late),
+        };
+        let roster = log.by_hint(envelope.epoch, wire.header().hint);
+        if let (Some(device), Some(roster)) = (device, roster) {
+            self.opened((row, sender), &device, (roster, &log), text).await?;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Steps 2 to 8 with every chain that has the message's tag; `None` if there is none.
+    async fn try_chains(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        device: &KnownDevice,
+        wire: &Wire<'_>,
+        log: &Log,
+    ) -> Result<Option<Tried>, MachineError> {
+        let envelope = &row.envelope;
+        let header = *wire.header();
+        let mut tried = None;
+        for slot in self.chains(envelope.group, sender.device).await? {
+            let chain = slot.chain.id();
+            if chain.as_bytes().first_chunk() != Some(&header.tag) {
+                continue;
+            }
+            let verdict = log.judge(&Arrival {
+                sender: device.record.device(),
+                account: &sender.account,
+                key_epoch: Some(slot.chain.epoch()),
+                header_epoch: envelope.epoch,
+                hint: header.hint,
+                place: row.seq,
+            });
+            let late = match verdict {
+                Verdict::Open { late } => late,
+                Verdict::HoldRoster => {
+                    tried = Some(Tried::Hold);
+                    continue;
+                }
+                refused => {
+                    tried = Some(Tried::Refused(refused.reason()));
+                    continue;
+                }
+            };
+            let Some(roster) = log.by_hint(envelope.epoch, header.hint) else { continue };
+            let context = Context {
+                group: envelope.group,
+                sender: sender.device,
+                chain,
+                roster: roster.hash(),
+            };
+            let opened = wire
+                .verify(&mut slot.chain, &context)
+                .and_then(|verified| verified.open())
+                .map(|opened| opened.spend());
+            tried = Some(match opened {
+                Ok(text) => {
+                    slot.moved = true;
+                    return Ok(Some(Tried::Opened { text, late }));
+                }
+                Err(OpenError::Spent) => Tried::Spent,
+                Err(OpenError::Malformed) => Tried::Refused("malformed"),
+                Err(OpenError::Signature) => Tried::Refused("signature"),
+                Err(OpenError::Ciphertext) => Tried::Refused("ciphertext"),
+            });
+        }
+        Ok(tried)
+    }
+
+    /// What a message that opened says, once.
+    async fn opened(
+        &mut self,
+        (row, sender): (&StreamRow, &Sender),
+        device: &KnownDevice,
+        (roster, log): (&Roster, &Log),
+        (text, late): (Zeroizing<Vec<u8>>, bool),
+    ) -> Result<(), MachineError> {
+        let envelope = &row.envelope;
+        let Ok(plaintext) = Plaintext::parse(&text) else {
+            self.fail(row, "bad_plaintext");
+            return Ok(());
+        };
+        let now = self.now;
+        let client_id = plaintext.client_id;
+        let is_new =
+            holds::see(self.conn(), &sender.device, *client_id.as_bytes(), envelope.id, now)
+                .await?;
+        if !is_new {
+            self.say(row.seq, envelope.group, What::Duplicate);
+            return Ok(());
+        }
+        self.touch(&envelope.group).await?;
+        let device = device.record.device();
+        let role = roster.counts(&device).map_or(Role::Member, |member| member.role);
+        if plaintext.expires_at(roster.policy().ttl_s) < now {
+            self.fail(row, "expired");
+        } else if is_dropped_in_channel(roster, &device, plaintext.content.number()) {
+            self.fail(row, "dropped_in_channel");
+        } else if speaks_for_bridge(&plaintext.content) && role != Role::Bridge {
+            self.fail(row, "not_the_bridge");
+        } else if let Content::RosterSync(sync) = plaintext.content {
+            self.compare(row, log, sync).await?;
+        } else {
+            let incoming = Incoming {
+                id: envelope.id,
+                sender: sender.account.clone(),
+                device: sender.device,
+                member: device.member_id,
+                role,
+                client_id,
+                sent_at: plaintext.sent_at,
+                content: plaintext.content,
+                late,
+            };
+            self.say(row.seq, envelope.group, What::Message(incoming));
+        }
+        Ok(())
+    }
+
+    /// A member says which roster it has.
+    async fn compare(
+        &mut self,
+        row: &StreamRow,
+        log: &Log,
+        sync: RosterSync,
+    ) -> Result<(), MachineError> {
+        let group = row.envelope.group;
+        match log.entry(sync.epoch) {
+            Some(entry) if entry.roster_hash != sync.roster_hash => {
+                self.fork_by_word(row.seq, group, log, sync.epoch).await?;
+            }
+            Some(_) => self.say(row.seq, group, What::Keys),
+            None => {
+                self.sync_roster(&group, log, sync.epoch).await?;
+                self.say(row.seq, group, What::Keys);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ops that an envelope speaks of and that are not here are to be fetched.
+    async fn sync_roster(
+        &mut self,
+        group: &GroupId,
+        log: &Log,
+        epoch: causeway_protocol::ids::Epoch,
+    ) -> Result<(), MachineError> {
+        if epoch > log.head().epoch() {
+            rows::fetch_from(self.conn(), group, log.head().epoch().next()).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        waits_for: WaitsFor,
+    ) -> Result<Step, MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        if !holds::hold(self.conn(), vault, row, &sender.device, waits_for, now).await? {
+            return Ok(Step::NoRoom);
+        }
+        self.held(row, sender.device, waits_for);
+        Ok(Step::Done)
+    }
+
+    async fn hold_for_chain(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        is_known: bool,
+        missing: Missing,
+    ) -> Result<Step, MachineError> {
+        let group = row.envelope.group;
+        if holds::was_seen(self.conn(), &sender.device, row.envelope.id).await? {
+            // Its chain was let go of after it had been shown.
+            self.say(row.seq, group, What::Duplicate);
+            return Ok(Step::Done);
+        }
+        let step = self.hold(row, sender, WaitsFor::Chain).await?;
+        if let Step::Done = step {
+            let request = KeyRequest { group, device: sender.device, missing };
+            chores::request_key(self.conn(), &request).await?;
+            if !is_known {
+                self.ask_account(&sender.account).await?;
+            }
+        }
+        Ok(step)
+    }
+}
+
+/// Whether only the bridge may say this (protocol §2.1).
+fn speaks_for_bridge(content: &Content) -> bool {
+    match content {
+        Content::Mirrors(_) => true,
+        Content::Text(text) => text.mirror.is_some(),
+        Content::RosterSync(_) | Content::BridgeRequest(_) | Content::Unknown(..) => false,
+    }
+}

@@ -1,0 +1,282 @@
+//! What another device says to this one over Olm (protocol §2.2, §4.3).
+
+use causeway_protocol::{
+    api::StreamRow,
+    device::DeviceOf,
+    envelope::{Kind, Sender},
+    ids::{ChainId, DeviceId, GroupId},
+    olm_plaintext::{Distribution, Missing, OlmPlaintext, Refused},
+};
+
+use super::{MachineError, Step, What, Work};
+use crate::{
+    machine::work::{ASK_AGAIN_MS, Again, Slot},
+    olm::{self, OpenedBy, Unreadable},
+    sender_keys::HeldChain,
+    storage::{
+        accounts::{self, Ask, KnownDevice},
+        chains, chores, groups as rows, holds,
+        holds::WaitsFor,
+        olm as sessions, own,
+    },
+};
+
+const HOUR_MS: u64 = 3_600_000;
+/// Answers to key requests for one device in an hour (protocol §4.3).
+const MAX_ANSWERS: i64 = 3;
+
+impl Work<'_> {
+    pub(super) async fn direct(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        opened: bool,
+    ) -> Result<Step, MachineError> {
+        let envelope = &row.envelope;
+        let Some(device) = self.device(sender.device).await? else {
+            let step = self.hold(row, sender, WaitsFor::Device).await?;
+            self.ask_account(&sender.account).await?;
+            return Ok(step);
+        };
+        if device.account != sender.account {
+            self.fail(row, "not_the_account");
+            return Ok(Step::Done);
+        }
+        let plaintext = if opened {
+            OlmPlaintext::parse(&envelope.payload).map_err(|_| "bad_plaintext")
+        } else {
+            let now = self.now;
+            let name = *envelope.id.as_bytes();
+            if !holds::see(self.conn(), &sender.device, name, envelope.id, now).await? {
+                self.say(row.seq, envelope.group, What::Duplicate);
+                return Ok(Step::Done);
+            }
+            self.decrypt(&device, &envelope.payload).await?
+        };
+        let plaintext = match plaintext.and_then(|said| checked(said, row, &device, self.me())) {
+            Ok(plaintext) => plaintext,
+            Err(reason) => {
+                self.fail(row, reason);
+                return Ok(Step::Done);
+            }
+        };
+        match plaintext {
+            OlmPlaintext::Distribution(distribution) => {
+                return self.distribution(row, sender, &device, &distribution).await;
+            }
+            OlmPlaintext::Acknowledgement(_, acknowledged) => {
+                for (chain, _) in acknowledged {
+                    chains::acknowledged(self.conn(), &chain, &sender.device).await?;
+                }
+            }
+            OlmPlaintext::KeyRequest(route, missing) => {
+                self.answer(route.group, sender.device, missing).await?;
+            }
+            OlmPlaintext::Invite(route, link) => {
+                self.keep_invite(route.group, &device.record.device(), &link).await?;
+            }
+            OlmPlaintext::Dummy(_) => {}
+            OlmPlaintext::SharedKey(..) | OlmPlaintext::Piece(_) => {
+                self.fail(row, "not_built");
+                return Ok(Step::Done);
+            }
+        }
+        self.say(row.seq, envelope.group, What::Keys);
+        Ok(Step::Done)
+    }
+
+    fn me(&self) -> DeviceId {
+        self.machine.me().record.device_id
+    }
+
+    async fn decrypt(
+        &mut self,
+        device: &KnownDevice,
+        payload: &[u8],
+    ) -> Result<Result<OlmPlaintext, &'static str>, MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let peer = device.record.device_id;
+        let mut known = sessions::sessions(self.conn(), vault, &peer).await?;
+        let account = self.olm().await?;
+        let opened = olm::open(&mut known, account, &device.record.curve25519, payload);
+        let (bytes, by) = match opened {
+            Ok(opened) => opened,
+            Err(Unreadable::Malformed) => return Ok(Err("malformed")),
+            Err(Unreadable::Wedged) => {
+                // Protocol §2.2, type W; once an hour, so that nobody can make us claim keys.
+                let since = now.minus_ms(HOUR_MS);
+                accounts::ask(self.conn(), Ask::Heal, peer.as_bytes(), since).await?;
+                return Ok(Err("olm"));
+            }
+        };
+        let bytes = zeroize::Zeroizing::new(bytes);
+        match by {
+            OpenedBy::Known(at) => {
+                if let Some(session) = known.get(at) {
+                    sessions::save(self.conn(), vault, &peer, session, now).await?;
+                }
+            }
+            OpenedBy::New(session) => {
+                sessions::save(self.conn(), vault, &peer, &session, now).await?;
+                sessions::trim(self.conn(), &peer).await?;
+                own::key_was_used(self.conn()).await?;
+            }
+        }
+        Ok(OlmPlaintext::parse(&bytes).map_err(|_| "bad_plaintext"))
+    }
+
+    async fn distribution(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        device: &KnownDevice,
+        distribution: &Distribution,
+    ) -> Result<Step, MachineError> {
+        let (group, id) = (row.envelope.group, distribution.chain_id());
+        let is_heard_of = self.group(&group).await?.is_some();
+        let log = self.log(&group).await?;
+        let held = self.chains(group, sender.device).await?;
+        let holds_it = held.iter().any(|slot| slot.chain.id() == id);
+        let me = self.machine.me().device();
+        let peer = device.record.device();
+        match distribution.judge(log.as_deref(), &me, &peer, |_| holds_it) {
+            Ok(()) => match HeldChain::from_distribution(distribution) {
+                Ok(chain) => self.install(row, &peer, chain, distribution.start_index).await?,
+                Err(_) => self.fail(row, "bad_nodes"),
+            },
+            Err(Refused::Held) => {
+                self.acknowledge(group, peer.device_id, id, distribution.start_index).await?;
+                self.say(row.seq, group, What::Keys);
+            }
+            Err(refused @ (Refused::UnknownRoster | Refused::UnknownGroup)) => {
+                if refused == Refused::UnknownGroup && !is_heard_of {
+                    self.fail(row, "unknown_group");
+                    return Ok(Step::Done);
+                }
+                return self.hold_opened(row, sender, distribution).await;
+            }
+            Err(refused) => self.fail(row, reason(refused)),
+        }
+        Ok(Step::Done)
+    }
+
+    async fn install(
+        &mut self,
+        row: &StreamRow,
+        peer: &DeviceOf,
+        chain: HeldChain,
+        start: u32,
+    ) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let (group, sender, id) = (chain.group(), peer.device_id, chain.id());
+        chains::insert_held(self.conn(), vault, &chain, now).await?;
+        self.chains(group, sender).await?.insert(0, Slot { chain, moved: false });
+        self.acknowledge(group, sender, id, start).await?;
+        chores::key_came(self.conn(), &group, &sender, &id).await?;
+        self.say(row.seq, group, What::Keys);
+        let waited =
+            holds::take(self.conn(), vault, Some(&group), Some(&sender), WaitsFor::Chain).await?;
+        self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
+        Ok(())
+    }
+
+    async fn acknowledge(
+        &mut self,
+        group: GroupId,
+        device: DeviceId,
+        chain: ChainId,
+        start: u32,
+    ) -> Result<(), MachineError> {
+        let now = self.now;
+        let due = chores::AckDue { group, device, chain, start };
+        chores::ack_due(self.conn(), &due, now).await?;
+        Ok(())
+    }
+
+    /// Holds a distribution whose roster is not known, as the plaintext that it is: Olm opens once.
+    async fn hold_opened(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        distribution: &Distribution,
+    ) -> Result<Step, MachineError> {
+        let group = row.envelope.group;
+        let Ok(bytes) = OlmPlaintext::Distribution(distribution.clone()).to_bytes() else {
+            self.fail(row, "malformed");
+            return Ok(Step::Done);
+        };
+        let mut opened = row.clone();
+        opened.envelope.payload = bytes.to_vec();
+        let step = self.hold(&opened, sender, WaitsFor::Roster).await?;
+        zeroize::Zeroize::zeroize(&mut opened.envelope.payload);
+        if let Some((_, Some(log))) = self.group(&group).await? {
+            // The sender may know ops that have not come yet.
+            let next = log.head().epoch().next();
+            rows::fetch_from(self.conn(), &group, next).await?;
+        }
+        Ok(step)
+    }
+
+    /// Answers a key request with what was made for that device, and with nothing else.
+    async fn answer(
+        &mut self,
+        group: GroupId,
+        device: DeviceId,
+        missing: Missing,
+    ) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let Some(log) = self.log(&group).await? else { return Ok(()) };
+        let Some(known) = self.device(device).await? else { return Ok(()) };
+        if log.head().counts(&known.record.device()).is_none() {
+            return Ok(());
+        }
+        let stored =
+            chains::stored_distribution(self.conn(), vault, &group, &device, missing.tag).await?;
+        let Some(stored) = stored else { return Ok(()) };
+        let since = now.minus_ms(HOUR_MS);
+        if chores::may_answer(self.conn(), &device, now, since, MAX_ANSWERS).await? {
+            let sent = self.send_direct(group, &known, Kind::KeyDistribution, &stored).await?;
+            if !sent {
+                let since = now.minus_ms(ASK_AGAIN_MS);
+                accounts::ask(self.conn(), Ask::Claim, device.as_bytes(), since).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was said, if kind, group and both devices are those of the envelope.
+fn checked(
+    said: OlmPlaintext,
+    row: &StreamRow,
+    device: &KnownDevice,
+    me: DeviceId,
+) -> Result<OlmPlaintext, &'static str> {
+    let route = said.route().ok_or("bad_plaintext")?;
+    if said.kind() != row.envelope.kind {
+        return Err("wrong_kind");
+    }
+    if route.group != row.envelope.group {
+        return Err("wrong_group");
+    }
+    if route.from != device.record.device_id {
+        return Err("not_the_peer");
+    }
+    if route.to != me { Err("not_for_me") } else { Ok(said) }
+}
+
+const fn reason(refused: Refused) -> &'static str {
+    match refused {
+        Refused::BadNodes => "bad_nodes",
+        Refused::WrongSuite => "wrong_suite",
+        Refused::NotThePeer => "not_the_peer",
+        Refused::NotForMe => "not_for_me",
+        Refused::UnknownGroup => "unknown_group",
+        Refused::UnknownRoster => "unknown_roster",
+        Refused::RosterBeforeChain => "roster_before_chain",
+        Refused::SenderNotCounting => "sender_not_counting",
+        Refused::RecipientNotCounting => "recipient_not_counting",
+        Refused::CutBetween => "cut_between",
+        Refused::Held => "held",
+    }
+}

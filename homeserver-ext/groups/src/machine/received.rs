@@ -1,0 +1,152 @@
+//! What came of mailbox rows.
+
+use causeway_protocol::{
+    content::Content,
+    ids::{
+        AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, MemberId, OpHash, RequestId,
+        Seq, Timestamp,
+    },
+    roster::{Kind, Role},
+};
+
+use crate::storage::holds::WaitsFor;
+
+/// What came of a slice of rows.
+#[derive(Debug)]
+pub struct Receipts {
+    /// In the order of the rows; a row that opens others that waited for it has theirs after its
+    /// own.
+    pub received: Vec<Received>,
+    /// Rows up to and with this one may be acknowledged, once the transaction is committed. `None`
+    /// if not even the first may be: there is no room to hold it.
+    pub through: Option<Seq>,
+}
+
+/// What came of one row.
+#[derive(Debug)]
+pub struct Received {
+    /// Its own place in the mailbox, also where it was held meanwhile; 0 for an op that did not
+    /// come by the mailbox.
+    pub seq: Seq,
+    /// The group.
+    pub group: GroupId,
+    /// What.
+    pub what: What,
+}
+
+/// What a row was.
+#[derive(Debug)]
+pub enum What {
+    /// A message, shown once.
+    Message(Incoming),
+    /// An op was installed.
+    Roster(RosterChange),
+    /// Somebody wants in; [`crate::machine::Chores`] answers, unless a person must.
+    JoinAsked {
+        /// Names the request.
+        id: RequestId,
+        /// Who says he asks; nothing of it is checked yet.
+        account: AccountId,
+    },
+    /// An envelope of this device's that a recipient did not take in time.
+    Expired {
+        /// Which.
+        id: EnvelopeId,
+    },
+    /// Kept until it can be judged.
+    Held {
+        /// Which envelope.
+        id: EnvelopeId,
+        /// From which device.
+        sender: DeviceId,
+        /// What is missing.
+        waits_for: WaitsFor,
+    },
+    /// Had before.
+    Duplicate,
+    /// Cannot be shown, ever; it changed nothing.
+    Failed {
+        /// Which envelope.
+        id: EnvelopeId,
+        /// From which device; `None` where the server made it.
+        sender: Option<DeviceId>,
+        /// Why, in one word for logs and people: `failed_removed`, `signature`, ….
+        reason: &'static str,
+    },
+    /// Keys, acknowledgements and the like: nothing to show.
+    Keys,
+    /// The server shows a second history; nothing is sent in this group until a person decides.
+    Fork(Fork),
+}
+
+/// A message that opened.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The envelope's id.
+    pub id: EnvelopeId,
+    /// Who.
+    pub sender: AccountId,
+    /// With which device.
+    pub device: DeviceId,
+    /// Under which identity.
+    pub member: MemberId,
+    /// In which role, under the roster that the message names.
+    pub role: Role,
+    /// What the sender calls it.
+    pub client_id: ClientId,
+    /// When, by the sender's clock.
+    pub sent_at: Timestamp,
+    /// What.
+    pub content: Content,
+    /// Sent before a removal was seen: to be shown as such.
+    pub late: bool,
+}
+
+/// What an op changed.
+#[derive(Debug, Clone)]
+pub struct RosterChange {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// Which op.
+    pub kind: Kind,
+    /// Whose device signed it, if he is still known.
+    pub by: Option<AccountId>,
+    /// Who came, or has another role now, and which.
+    pub joined: Vec<(AccountId, Role)>,
+    /// Who went.
+    pub left: Vec<AccountId>,
+    /// Whether I came.
+    pub me_joined: bool,
+    /// Whether I went.
+    pub me_left: bool,
+    /// Whether a device was taken out: everyone begins a new chain.
+    pub cut: bool,
+    /// Whether this ended the group.
+    pub closed: bool,
+}
+
+/// Two valid ops on one roster: the server lied, or lost data.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Fork {
+    /// The epoch that both make.
+    pub epoch: Epoch,
+    /// The one that was installed first, and stays.
+    pub mine: ForkedOp,
+    /// The other; `None` where only a member's word says that there is one.
+    pub other: Option<ForkedOp>,
+}
+
+/// One of two ops.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ForkedOp {
+    /// Its hash.
+    pub op_hash: OpHash,
+    /// Its name: `add`, `remove`, ….
+    pub kind: String,
+    /// Identity of who signed it.
+    pub by: MemberId,
+    /// His account, if the roster before knows him.
+    pub account: Option<AccountId>,
+    /// Whether that is the group's creator: advice to people, not a rule.
+    pub by_creator: bool,
+}

@@ -1,0 +1,249 @@
+//! Ops: from the mailbox, from a 409, from a page of the log. Judged by the protocol, installed
+//! in order, and what waited for them judged again.
+
+use std::sync::Arc;
+
+use causeway_protocol::{
+    api::{OpBytes, StreamRow},
+    ids::{AccountId, Epoch, GroupId, Seq, Timestamp},
+    roster::{Installed, Log, LogEntry, Offer, Op, Roster},
+};
+use causeway_store::Tx;
+
+use super::{
+    Machine, MachineError, Received, RosterChange, What,
+    work::{Again, Work},
+};
+use crate::{
+    entropy,
+    storage::{accounts, chains, groups as rows, holds, holds::WaitsFor},
+};
+
+/// Place of ops of before this device joined: they count as before everything (protocol §4.2).
+const BEFORE_EVERYTHING: Seq = Seq(0);
+
+impl Machine {
+    /// Installs ops that did not come by the mailbox: the answer to a POST, the ops of a 409, a
+    /// page of the roster log. Those known already are passed over.
+    ///
+    /// # Errors
+    /// [`MachineError`]; an invalid op is a result, [`What::Failed`].
+    pub async fn install_ops(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        ops: &[OpBytes],
+    ) -> Result<Vec<Received>, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        rows::fetch_from(work.conn(), &group, None).await?;
+        for OpBytes(op) in ops {
+            if let Err(reason) = work.offer_bytes(group, op, None).await? {
+                work.fail_op(group, Seq(0), reason);
+                break;
+            }
+        }
+        work.judge_again().await?;
+        work.finish().await
+    }
+}
+
+impl Work<'_> {
+    pub(super) async fn roster_row(&mut self, row: &StreamRow) -> Result<(), MachineError> {
+        let envelope = &row.envelope;
+        let offered = self.offer_bytes(envelope.group, &envelope.payload, Some(row.seq)).await?;
+        if let Err(reason) = offered {
+            self.fail(row, reason);
+        }
+        Ok(())
+    }
+
+    fn fail_op(&mut self, group: GroupId, seq: Seq, reason: &'static str) {
+        let id = causeway_protocol::ids::EnvelopeId::new([0; 16]);
+        tracing::warn!(%group, reason, "the server showed an op that is not valid");
+        self.say(seq, group, What::Failed { id, sender: None, reason });
+    }
+
+    /// Installs one op if it is next; otherwise says what it is, and changes nothing else.
+    pub(super) async fn offer_bytes(
+        &mut self,
+        group: GroupId,
+        bytes: &[u8],
+        place: Option<Seq>,
+    ) -> Result<Result<(), &'static str>, MachineError> {
+        let op = match Op::parse(bytes) {
+            Ok(op) if op.group() == group => op,
+            Ok(_) => return Ok(Err("wrong_group")),
+            Err(invalid) => return Ok(Err(invalid.reason())),
+        };
+        if let Some(place) = place {
+            rows::insert_place(self.conn(), &group, &op.hash(), place).await?;
+        }
+        let seq = place.unwrap_or_default();
+        match self.log(&group).await? {
+            None => self.begin(seq, &op).await,
+            Some(log) => self.offer(seq, log, &op, place).await,
+        }
+    }
+
+    async fn begin(&mut self, seq: Seq, op: &Op) -> Result<Result<(), &'static str>, MachineError> {
+        let group = op.group();
+        if op.epoch() != Epoch(0) {
+            // Heard of for the first time, or still to be fetched from the beginning.
+            rows::hear_of(self.conn(), &group, entropy::bytes()?).await?;
+            rows::fetch_from(self.conn(), &group, Some(Epoch(0))).await?;
+            self.reload(&group);
+            self.say(seq, group, What::Keys);
+            return Ok(Ok(()));
+        }
+        let log = match Log::begin(op) {
+            Ok(log) => log,
+            Err(invalid) => return Ok(Err(invalid.reason())),
+        };
+        rows::hear_of(self.conn(), &group, entropy::bytes()?).await?;
+        self.reload(&group);
+        let after = Arc::clone(log.head());
+        self.installed(seq, log, op, &Installed { before: None, after, cut: false }).await?;
+        Ok(Ok(()))
+    }
+
+    async fn offer(
+        &mut self,
+        seq: Seq,
+        log: Arc<Log>,
+        op: &Op,
+        place: Option<Seq>,
+    ) -> Result<Result<(), &'static str>, MachineError> {
+        let group = op.group();
+        let mut log = Arc::unwrap_or_clone(log);
+        match log.offer(op) {
+            Offer::Installed(installed) => self.installed(seq, log, op, &installed).await?,
+            Offer::Known(epoch) => {
+                let unplaced = log.entry(epoch).is_some_and(|entry| entry.place.is_none());
+                if let Some(place) = place.filter(|_| unplaced) {
+                    log.put_place(epoch, place);
+                    rows::set_place(self.conn(), &group, epoch, place).await?;
+                    self.save_log(log).await?;
+                }
+                self.say(seq, group, What::Keys);
+            }
+            Offer::Fork(fork) => self.fork_by_op(seq, &log, &fork, op).await?,
+            Offer::Ahead(from) => {
+                rows::fetch_from(self.conn(), &group, Some(from)).await?;
+                self.say(seq, group, What::Keys);
+            }
+            Offer::Forgotten => self.say(seq, group, What::Keys),
+            Offer::Invalid(invalid) => return Ok(Err(invalid.reason())),
+        }
+        Ok(Ok(()))
+    }
+
+    async fn installed(
+        &mut self,
+        seq: Seq,
+        mut log: Log,
+        op: &Op,
+        installed: &Installed,
+    ) -> Result<(), MachineError> {
+        let (group, now) = (op.group(), self.now);
+        let me = self.machine.me().record.member_id;
+        let Installed { before, after, .. } = installed;
+        let was_in = before.as_ref().is_some_and(|before| before.member(&me).is_some());
+        let is_in = after.member(&me).is_some();
+        let known = rows::place(self.conn(), &group, &op.hash()).await?;
+        let place = known.or((!was_in && !is_in).then_some(BEFORE_EVERYTHING));
+        if let Some(place) = place {
+            log.put_place(after.epoch(), place);
+        }
+        if let Some(entry) = log.entry(after.epoch()) {
+            rows::insert_op(self.conn(), op, entry, after, now).await?;
+        }
+        if was_in && !is_in {
+            chains::drop_own(self.conn(), &group).await?;
+        }
+        if is_in {
+            self.ask_for_strangers(before.as_deref().filter(|_| was_in), after).await?;
+        }
+        let change = change(&log, op, installed, (was_in, is_in));
+        self.save_log(log).await?;
+        self.say(seq, group, What::Roster(change));
+        self.retake(&group).await
+    }
+
+    /// Keeps a changed log under a new revision.
+    pub(super) async fn save_log(&mut self, log: Log) -> Result<(), MachineError> {
+        let group = log.head().group();
+        let revision = entropy::bytes()?;
+        let joined = log.head().member(&self.machine.me().record.member_id).is_some();
+        rows::save_head(self.conn(), &group, revision, log.head().epoch(), joined).await?;
+        self.machine.remember(group, revision, &Arc::new(log));
+        self.reload(&group);
+        Ok(())
+    }
+
+    /// Takes out of the holds what waited for an op of this group.
+    async fn retake(&mut self, group: &GroupId) -> Result<(), MachineError> {
+        let vault = self.vault();
+        let waited = holds::take(self.conn(), vault, Some(group), None, WaitsFor::Roster).await?;
+        self.again.extend(waited.into_iter().map(|row| {
+            let opened = row.envelope.kind != causeway_protocol::envelope::Kind::Message;
+            Again { row, opened }
+        }));
+        Ok(())
+    }
+
+    /// Asks for the records of members that came, so that what they send can be judged.
+    async fn ask_for_strangers(
+        &mut self,
+        before: Option<&Roster>,
+        after: &Roster,
+    ) -> Result<(), MachineError> {
+        let me = self.machine.me().record.member_id;
+        for (id, member) in after.members() {
+            let same = before.and_then(|before| before.member(id));
+            if *id == me || same.is_some_and(|same| same.devices == member.devices) {
+                continue;
+            }
+            let mut unknown = false;
+            for device in member.devices.iter() {
+                unknown |= accounts::device(self.conn(), device).await?.is_none();
+            }
+            if unknown {
+                self.ask_account(&member.account.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn change(
+    log: &Log,
+    op: &Op,
+    installed: &Installed,
+    (was_in, is_in): (bool, bool),
+) -> RosterChange {
+    let Installed { before, after, cut } = installed;
+    let signer = op.signer().member_id;
+    let account_of = |roster: &Roster| -> Option<AccountId> {
+        roster.member(&signer).map(|member| member.account.clone())
+    };
+    let joined = after.members().iter().filter(|(id, member)| {
+        before.as_ref().is_none_or(|b| b.member(id).is_none_or(|was| was.role != member.role))
+    });
+    let left = before
+        .iter()
+        .flat_map(|before| before.members())
+        .filter(|(id, _)| after.member(id).is_none());
+    let kind = log.entry(after.epoch()).map_or(op.kind(), |entry: &LogEntry| entry.kind);
+    RosterChange {
+        epoch: after.epoch(),
+        kind,
+        by: before.as_deref().and_then(account_of).or_else(|| account_of(after)),
+        joined: joined.map(|(_, member)| (member.account.clone(), member.role)).collect(),
+        left: left.map(|(_, member)| member.account.clone()).collect(),
+        me_joined: is_in && !was_in,
+        me_left: was_in && !is_in,
+        cut: *cut,
+        closed: after.closed(),
+    }
+}

@@ -1,0 +1,264 @@
+//! From what is to be said to bytes to post (protocol §4.2, send order).
+//!
+//! Moved chain, counted generation and finished bytes stand in one transaction; nothing leaves
+//! before that is committed, and a retry sends the same bytes.
+
+use causeway_protocol::{
+    content::Plaintext,
+    envelope::{Kind, MAX_PAYLOAD, Recipient, Sender, Submission, SubmittedTo, compute_id},
+    ids::{Epoch, GroupId, Timestamp},
+    olm_plaintext::OlmPlaintext,
+    roster::{Roster, is_dropped_in_channel},
+    sender_key::LEAVES,
+};
+use causeway_store::Tx;
+
+use super::{
+    Batch, Machine, MachineError, Needs, Outgoing, SealError, generation,
+    needs::{Plan, Reach},
+    work::Work,
+};
+use crate::{
+    entropy, olm,
+    sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
+    storage::{
+        accounts::KnownDevice,
+        chains,
+        chores::{self, Finished},
+        groups as rows, olm as sessions, own,
+    },
+};
+
+impl Machine {
+    /// Seals messages, at most 1,024, for everyone who is in the group now: begins a new chain if
+    /// that is due, gives it to whoever lacks it, and moves it on. Nothing may be posted before
+    /// `tx` is committed with the batch in it.
+    ///
+    /// # Errors
+    /// [`SealError`]; the transaction is then to be dropped.
+    pub async fn seal(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        group: GroupId,
+        items: &[Outgoing],
+    ) -> Result<Batch, SealError> {
+        let mut work = Work::new(self, tx, now);
+        let batch = work.seal(group, items).await?;
+        work.finish().await?;
+        Ok(batch)
+    }
+
+    /// The server has every envelope of `batch`. Only needed where [`Batch::has_keys`].
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn accepted(&self, tx: &mut Tx, batch: &Batch) -> Result<(), MachineError> {
+        for id in batch.submissions.iter().filter_map(|submission| submission.id) {
+            if !batch.messages.contains(&id) {
+                chores::sent(tx.conn(), &id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a new chain with the next message: the chain's secrets may be known to others.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn rotate(&self, tx: &mut Tx, group: GroupId) -> Result<(), MachineError> {
+        Ok(rows::set_rotate(tx.conn(), &group, true).await?)
+    }
+}
+
+impl Work<'_> {
+    pub(super) async fn seal(
+        &mut self,
+        group: GroupId,
+        items: &[Outgoing],
+    ) -> Result<Batch, SealError> {
+        let leaves = usize::try_from(LEAVES).unwrap_or(0);
+        if items.len() > leaves {
+            return Err(SealError::TooMany(items.len(), leaves));
+        }
+        let Plan { log, suite, chain, lacking } = self.plan(group, items.len()).await?;
+        let head = log.head();
+        let me = self.machine.me().device();
+        let barred = items.iter().any(|i| is_dropped_in_channel(head, &me, i.content.number()));
+        if barred {
+            return Err(SealError::Channel);
+        }
+        let mut chain = match chain {
+            Some(chain) => chain,
+            None => self.begin_chain(group, suite, head.epoch()).await?,
+        };
+        let mut needs = Needs::default();
+        for device in &lacking {
+            match self.reach(&log, device).await? {
+                Reach::Session(known) => self.distribute(group, head, &chain, &known).await?,
+                Reach::Unknown(_) | Reach::NoSession(_) => {
+                    self.need(&log, device, &mut needs).await?;
+                }
+                Reach::Never => {}
+            }
+        }
+        if !needs.is_empty() {
+            return Err(SealError::Unprepared(needs));
+        }
+        let mut submissions = self.finished(group, head).await?;
+        let mut messages = Vec::with_capacity(items.len());
+        for (position, item) in items.iter().enumerate() {
+            let submission = self.seal_one(position, item, head, &mut chain)?;
+            messages.extend(submission.id);
+            submissions.push(submission);
+        }
+        let vault = self.vault();
+        chains::save_own(self.conn(), vault, &group, &chain).await.map_err(MachineError::from)?;
+        let count = own::next_generation(self.conn()).await.map_err(MachineError::from)?;
+        generation::write(vault.database(), count).map_err(MachineError::from)?;
+        self.touch(&group).await?;
+        Ok(Batch { group, epoch: head.epoch(), submissions, messages })
+    }
+
+    fn seal_one(
+        &self,
+        position: usize,
+        item: &Outgoing,
+        head: &Roster,
+        chain: &mut OwnChain,
+    ) -> Result<Submission, SealError> {
+        let plaintext = Plaintext {
+            sent_at: self.now,
+            ttl_s: item.ttl_s,
+            client_id: item.client_id,
+            content: item.content.clone(),
+        };
+        let ttl_ms = plaintext.ttl_ms(head.policy().ttl_s);
+        let text = zeroize::Zeroizing::new(plaintext.to_bytes());
+        let too_large = |bytes| SealError::TooLarge(position, bytes, MAX_PAYLOAD);
+        if text.len() > MAX_PAYLOAD {
+            return Err(too_large(text.len()));
+        }
+        let salt = entropy::bytes().map_err(MachineError::from)?;
+        let sealed = chain.seal(&head.hash(), salt, &text);
+        let payload = sealed.map_err(|_| SealError::TooMany(position, position))?;
+        if payload.len() > MAX_PAYLOAD {
+            return Err(too_large(payload.len()));
+        }
+        Ok(self.submission(head, Kind::Message, Recipient::Broadcast, ttl_ms, payload))
+    }
+
+    fn submission(
+        &self,
+        head: &Roster,
+        kind: Kind,
+        to: Recipient,
+        ttl_ms: u64,
+        payload: Vec<u8>,
+    ) -> Submission {
+        let me = self.machine.me();
+        let device = me.record.device_id;
+        Submission {
+            id: Some(compute_id(kind, Some(&device), &to, &payload, None)),
+            kind,
+            group: head.group(),
+            epoch: head.epoch(),
+            sender: Sender { account: me.account.clone(), device },
+            to: match to {
+                Recipient::Broadcast => SubmittedTo::Broadcast,
+                Recipient::Device(device) => SubmittedTo::Device(device),
+            },
+            ttl_ms,
+            payload,
+        }
+    }
+
+    async fn begin_chain(
+        &mut self,
+        group: GroupId,
+        suite: Suite,
+        epoch: Epoch,
+    ) -> Result<OwnChain, MachineError> {
+        let secrets = ChainSecrets {
+            root: Seed::new(*entropy::secret()?),
+            signing: entropy::secret()?,
+            rand: entropy::bytes()?,
+        };
+        rows::set_rotate(self.conn(), &group, false).await?;
+        let sender = self.machine.me().record.device_id;
+        Ok(OwnChain::new(suite, group, sender, epoch, self.now, secrets))
+    }
+
+    /// Gives `device` the chain from here on.
+    async fn distribute(
+        &mut self,
+        group: GroupId,
+        head: &Roster,
+        chain: &OwnChain,
+        known: &KnownDevice,
+    ) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let device = known.record.device_id;
+        let Some(distribution) = chain.distribution(device, head.hash(), now) else {
+            return Ok(());
+        };
+        let Ok(bytes) = OlmPlaintext::Distribution(distribution).to_bytes() else {
+            return Ok(());
+        };
+        if self.send_direct(group, known, Kind::KeyDistribution, &bytes).await? {
+            let id = chain.id();
+            chains::give(self.conn(), vault, &group, &id, &device, &bytes, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Seals `plaintext` for one device and keeps the finished envelope until the server has it;
+    /// `false` if there is no session to do it with.
+    pub(super) async fn send_direct(
+        &mut self,
+        group: GroupId,
+        known: &KnownDevice,
+        kind: Kind,
+        plaintext: &[u8],
+    ) -> Result<bool, MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let device = known.record.device_id;
+        let Some(log) = self.log(&group).await? else { return Ok(false) };
+        let mut found = sessions::sessions(self.conn(), vault, &device).await?;
+        let Some(session) = found.first_mut() else { return Ok(false) };
+        let Some(payload) = olm::seal(session, plaintext) else { return Ok(false) };
+        sessions::save(self.conn(), vault, &device, session, now).await?;
+        let me = self.machine.me().record.device_id;
+        let to = Recipient::Device(device);
+        let finished = Finished {
+            id: compute_id(kind, Some(&me), &to, &payload, None),
+            group,
+            device,
+            kind,
+            payload,
+            ttl_ms: u64::from(log.head().policy().ttl_s) * 1_000,
+        };
+        chores::finish(self.conn(), &finished, now).await?;
+        Ok(true)
+    }
+
+    /// Finished envelopes that the server does not have, stamped with this epoch; those to devices
+    /// that no longer count are let go of.
+    pub(super) async fn finished(
+        &mut self,
+        group: GroupId,
+        head: &Roster,
+    ) -> Result<Vec<Submission>, MachineError> {
+        let mut submissions = Vec::new();
+        for finished in chores::finished(self.conn(), &group).await? {
+            let Finished { id, device, kind, payload, ttl_ms, .. } = finished;
+            if head.devices().any(|counts| counts.device_id == device) {
+                let to = Recipient::Device(device);
+                submissions.push(self.submission(head, kind, to, ttl_ms, payload));
+            } else {
+                chores::sent(self.conn(), &id).await?;
+            }
+        }
+        Ok(submissions)
+    }
+}

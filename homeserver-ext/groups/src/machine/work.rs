@@ -1,0 +1,189 @@
+//! One call's working state: what was loaded is used for the whole slice, and saved once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use causeway_protocol::{
+    api::StreamRow,
+    ids::{AccountId, DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
+    roster::Log,
+};
+use causeway_store::Tx;
+use sqlx::SqliteConnection;
+use vodozemac::olm::Account;
+
+use super::{Machine, MachineError, Received, What};
+use crate::{
+    sender_keys::HeldChain,
+    storage::{
+        accounts::{self, Ask, KnownDevice},
+        chains, groups as rows, own,
+    },
+    vault::Vault,
+};
+
+/// What the server could not answer is not asked again before this.
+pub(super) const ASK_AGAIN_MS: u64 = 10 * 60_000;
+
+/// A chain of another device, and whether it has moved.
+pub(super) struct Slot {
+    pub(super) chain: HeldChain,
+    pub(super) moved: bool,
+}
+
+/// A row that waited, taken out to be judged again.
+pub(super) struct Again {
+    pub(super) row: StreamRow,
+    /// Its payload is the Olm plaintext, not the ciphertext: that opens only once.
+    pub(super) opened: bool,
+}
+
+pub(super) struct Work<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) tx: &'a mut Tx,
+    pub(super) now: Timestamp,
+    pub(super) received: Vec<Received>,
+    pub(super) again: VecDeque<Again>,
+    groups: HashMap<GroupId, (rows::Group, Option<Arc<Log>>)>,
+    chains: HashMap<(GroupId, DeviceId), Vec<Slot>>,
+    devices: HashMap<DeviceId, KnownDevice>,
+    olm: Option<Account>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(machine: &'a Machine, tx: &'a mut Tx, now: Timestamp) -> Self {
+        Self {
+            machine,
+            tx,
+            now,
+            received: Vec::new(),
+            again: VecDeque::new(),
+            groups: HashMap::new(),
+            chains: HashMap::new(),
+            devices: HashMap::new(),
+            olm: None,
+        }
+    }
+
+    pub(super) fn conn(&mut self) -> &mut SqliteConnection {
+        self.tx.conn()
+    }
+
+    pub(super) fn vault(&self) -> &'a Vault {
+        self.machine.vault()
+    }
+
+    /// Saves what has moved.
+    pub(super) async fn finish(self) -> Result<Vec<Received>, MachineError> {
+        let vault = self.machine.vault();
+        for slot in self.chains.values().flatten().filter(|slot| slot.moved) {
+            chains::save_held(self.tx.conn(), vault, &slot.chain).await?;
+        }
+        if let Some(olm) = &self.olm {
+            own::save_olm(self.tx.conn(), vault, olm).await?;
+        }
+        for (group, (row, _)) in &self.groups {
+            if row.active == self.now {
+                rows::set_active(self.tx.conn(), group, row.active).await?;
+            }
+        }
+        Ok(self.received)
+    }
+
+    pub(super) fn say(&mut self, seq: Seq, group: GroupId, what: What) {
+        self.received.push(Received { seq, group, what });
+    }
+
+    pub(super) fn fail(&mut self, row: &StreamRow, reason: &'static str) {
+        let StreamRow { seq, envelope } = row;
+        let sender = envelope.sender.as_ref().map(|sender| sender.device);
+        tracing::debug!(group = %envelope.group, id = %envelope.id, reason, "not opened");
+        self.say(*seq, envelope.group, What::Failed { id: envelope.id, sender, reason });
+    }
+
+    /// A group's row and history, as far as they are known.
+    pub(super) async fn group(
+        &mut self,
+        group: &GroupId,
+    ) -> Result<Option<&mut (rows::Group, Option<Arc<Log>>)>, MachineError> {
+        if !self.groups.contains_key(group)
+            && let Some(known) = self.machine.log(self.tx.conn(), group).await?
+        {
+            self.groups.insert(*group, known);
+        }
+        Ok(self.groups.get_mut(group))
+    }
+
+    pub(super) async fn log(&mut self, group: &GroupId) -> Result<Option<Arc<Log>>, MachineError> {
+        Ok(self.group(group).await?.and_then(|(_, log)| log.clone()))
+    }
+
+    /// Forgets what was loaded of a group: its row has changed.
+    pub(super) fn reload(&mut self, group: &GroupId) {
+        self.groups.remove(group);
+    }
+
+    /// A message went or came: roster sync is due while this goes on.
+    pub(super) async fn touch(&mut self, group: &GroupId) -> Result<(), MachineError> {
+        const COARSE_MS: u64 = 5 * 60_000;
+        let now = self.now;
+        if let Some((row, _)) = self.group(group).await?
+            && row.active < now.minus_ms(COARSE_MS)
+        {
+            row.active = now;
+        }
+        Ok(())
+    }
+
+    /// The sender's chains, loaded once.
+    pub(super) async fn chains(
+        &mut self,
+        group: GroupId,
+        sender: DeviceId,
+    ) -> Result<&mut Vec<Slot>, MachineError> {
+        let key = (group, sender);
+        if !self.chains.contains_key(&key) {
+            let held = chains::held(self.tx.conn(), self.machine.vault(), &group, &sender).await?;
+            let slots = held.into_iter().map(|chain| Slot { chain, moved: false }).collect();
+            self.chains.insert(key, slots);
+        }
+        Ok(self.chains.entry(key).or_default())
+    }
+
+    /// A device whose record is known.
+    pub(super) async fn device(
+        &mut self,
+        device: DeviceId,
+    ) -> Result<Option<KnownDevice>, MachineError> {
+        if let Some(known) = self.devices.get(&device) {
+            return Ok(Some(known.clone()));
+        }
+        let known = accounts::device(self.conn(), &device).await?;
+        if let Some(known) = &known {
+            self.devices.insert(device, known.clone());
+        }
+        Ok(known)
+    }
+
+    pub(super) async fn olm(&mut self) -> Result<&mut Account, MachineError> {
+        let olm = match self.olm.take() {
+            Some(olm) => olm,
+            None => own::olm(self.tx.conn(), self.machine.vault()).await?,
+        };
+        Ok(self.olm.insert(olm))
+    }
+
+    pub(super) async fn ask_account(&mut self, account: &AccountId) -> Result<(), MachineError> {
+        let since = self.now.minus_ms(ASK_AGAIN_MS);
+        accounts::ask(self.conn(), Ask::Account, account.as_str().as_bytes(), since).await?;
+        Ok(())
+    }
+
+    /// What came of an envelope that was held for a while, or could not be.
+    pub(super) fn held(&mut self, row: &StreamRow, sender: DeviceId, waits_for: crate::WaitsFor) {
+        let id: EnvelopeId = row.envelope.id;
+        self.say(row.seq, row.envelope.group, What::Held { id, sender, waits_for });
+    }
+}

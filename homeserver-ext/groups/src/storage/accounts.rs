@@ -1,0 +1,190 @@
+//! Accounts and devices as they signed themselves, and what the server was asked about them.
+
+use causeway_protocol::{
+    device::{DeviceList, DeviceRecord},
+    ids::{AccountId, DeviceId, MemberId, Timestamp},
+};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Error, Whole as _, json, ms};
+
+/// A device whose record verifies, and the account that named it.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownDevice {
+    pub(crate) account: AccountId,
+    pub(crate) record: DeviceRecord,
+}
+
+pub(crate) async fn device(
+    conn: &mut SqliteConnection,
+    device: &DeviceId,
+) -> Result<Option<KnownDevice>, Error> {
+    let row = sqlx::query("SELECT account, record FROM devices WHERE device_id = $1")
+        .bind(device.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?;
+    let known = |row: sqlx::sqlite::SqliteRow| {
+        Ok(KnownDevice {
+            account: row.try_get::<String, _>(0)?.parse().whole("devices")?,
+            record: serde_json::from_str(row.try_get(1)?).whole("devices")?,
+        })
+    };
+    row.map(known).transpose()
+}
+
+/// Keeps a record; a device that is known stays as it is.
+pub(crate) async fn insert_device(
+    conn: &mut SqliteConnection,
+    account: &AccountId,
+    record: &DeviceRecord,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO devices (device_id, member_id, account, curve25519, record)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(record.device_id.as_bytes().as_slice())
+    .bind(record.member_id.as_bytes().as_slice())
+    .bind(account.as_str())
+    .bind(record.curve25519.as_bytes().as_slice())
+    .bind(json(record))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The newest list of this account and identity that was ever seen.
+pub(crate) async fn list(
+    conn: &mut SqliteConnection,
+    account: &AccountId,
+    member: &MemberId,
+) -> Result<Option<DeviceList>, Error> {
+    let list: Option<String> =
+        sqlx::query_scalar("SELECT list FROM accounts WHERE account = $1 AND member_id = $2")
+            .bind(account.as_str())
+            .bind(member.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    list.map(|list| serde_json::from_str(&list).whole("accounts")).transpose()
+}
+
+/// The list of this account that was seen last, whatever its identity.
+pub(crate) async fn newest_list(
+    conn: &mut SqliteConnection,
+    account: &AccountId,
+) -> Result<Option<DeviceList>, Error> {
+    let list: Option<String> = sqlx::query_scalar(
+        "SELECT list FROM accounts WHERE account = $1 ORDER BY seen_ms DESC LIMIT 1",
+    )
+    .bind(account.as_str())
+    .fetch_optional(conn)
+    .await?;
+    list.map(|list| serde_json::from_str(&list).whole("accounts")).transpose()
+}
+
+pub(crate) async fn save_list(
+    conn: &mut SqliteConnection,
+    list: &DeviceList,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO accounts (account, member_id, version, list, seen_ms)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (account, member_id) DO UPDATE SET version = excluded.version,
+             list = excluded.list, seen_ms = excluded.seen_ms",
+    )
+    .bind(list.account.as_str())
+    .bind(list.member_id.as_bytes().as_slice())
+    .bind(list.version)
+    .bind(json(list))
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Something to be asked of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// An account's list and records.
+    Account,
+    /// A device's one-time key.
+    Claim,
+    /// A new session with a device whose old one is wedged.
+    Heal,
+    /// How many one-time keys the server has of this device.
+    Count,
+}
+
+impl Ask {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Claim => "claim",
+            Self::Heal => "heal",
+            Self::Count => "count",
+        }
+    }
+}
+
+/// Notes that something is to be asked, unless it was asked in vain since `since`.
+pub(crate) async fn ask(
+    conn: &mut SqliteConnection,
+    what: Ask,
+    name: &[u8],
+    since: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO asked (what, name) VALUES ($1, $2)
+         ON CONFLICT (what, name) DO UPDATE SET done_ms = NULL WHERE done_ms < $3",
+    )
+    .bind(what.name())
+    .bind(name)
+    .bind(ms(since))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What is to be asked of this kind.
+pub(crate) async fn to_ask(conn: &mut SqliteConnection, what: Ask) -> Result<Vec<Vec<u8>>, Error> {
+    Ok(sqlx::query_scalar("SELECT name FROM asked WHERE what = $1 AND done_ms IS NULL LIMIT 1000")
+        .bind(what.name())
+        .fetch_all(conn)
+        .await?)
+}
+
+/// Whether it was asked in vain since `since`.
+pub(crate) async fn was_asked(
+    conn: &mut SqliteConnection,
+    what: Ask,
+    name: &[u8],
+    since: Timestamp,
+) -> Result<bool, Error> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM asked WHERE what = $1 AND name = $2 AND done_ms >= $3")
+            .bind(what.name())
+            .bind(name)
+            .bind(ms(since))
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// It was asked, and this is when.
+pub(crate) async fn answered(
+    conn: &mut SqliteConnection,
+    what: Ask,
+    name: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO asked (what, name, done_ms) VALUES ($1, $2, $3)
+         ON CONFLICT (what, name) DO UPDATE SET done_ms = excluded.done_ms",
+    )
+    .bind(what.name())
+    .bind(name)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}

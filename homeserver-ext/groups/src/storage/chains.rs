@@ -1,0 +1,229 @@
+//! Own chains, chains of others, and who was given which.
+
+use causeway_protocol::ids::{ChainId, DeviceId, GroupId, Timestamp};
+use sqlx::{Row as _, SqliteConnection};
+use zeroize::Zeroizing;
+
+use super::{Error, KEPT_MS, Whole as _, ms};
+use crate::{
+    sender_keys::{HeldChain, OwnChain},
+    vault::{Class, Vault},
+};
+
+/// At least so many chains of a sender are kept, however old.
+const MIN_CHAINS: i64 = 5;
+/// At most so many.
+const MAX_CHAINS: i64 = 64;
+
+pub(crate) async fn own(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    group: &GroupId,
+) -> Result<Option<OwnChain>, Error> {
+    let sealed: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT sealed FROM own_chains WHERE group_id = $1")
+            .bind(group.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    let Some(sealed) = sealed else { return Ok(None) };
+    let bytes = vault.unseal(Class::Ratchet, "own_chains", "sealed", group.as_bytes(), &sealed)?;
+    OwnChain::decode(&bytes).whole("own_chains").map(Some)
+}
+
+pub(crate) async fn save_own(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    group: &GroupId,
+    chain: &OwnChain,
+) -> Result<(), Error> {
+    let sealed =
+        vault.seal(Class::Ratchet, "own_chains", "sealed", group.as_bytes(), &chain.encode())?;
+    sqlx::query(
+        "INSERT INTO own_chains (group_id, chain_id, sealed) VALUES ($1, $2, $3)
+         ON CONFLICT (group_id)
+         DO UPDATE SET chain_id = excluded.chain_id, sealed = excluded.sealed",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(chain.id().as_bytes().as_slice())
+    .bind(sealed)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the chain that this device sends with: the next message begins a new one.
+pub(crate) async fn drop_own(conn: &mut SqliteConnection, group: &GroupId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM own_chains WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// As [`drop_own`], in every group.
+pub(crate) async fn drop_all_own(conn: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("DELETE FROM own_chains").execute(conn).await?;
+    Ok(())
+}
+
+/// Devices that were given this chain.
+pub(crate) async fn given_to(
+    conn: &mut SqliteConnection,
+    chain: &ChainId,
+) -> Result<Vec<DeviceId>, Error> {
+    let devices: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT device_id FROM given WHERE chain_id = $1")
+            .bind(chain.as_bytes().as_slice())
+            .fetch_all(conn)
+            .await?;
+    devices.iter().map(|device| DeviceId::from_slice(device).whole("given")).collect()
+}
+
+/// Notes that `device` was given `chain`, and keeps what it was given until it says it has it.
+pub(crate) async fn give(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    group: &GroupId,
+    chain: &ChainId,
+    device: &DeviceId,
+    distribution: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let place = [chain.as_bytes().as_slice(), device.as_bytes()].concat();
+    let sealed = vault.seal(Class::Ratchet, "given", "sealed", &place, distribution)?;
+    sqlx::query(
+        "INSERT INTO given (chain_id, device_id, group_id, sealed, at_ms)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(chain.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(group.as_bytes().as_slice())
+    .bind(sealed)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The distribution that was made for `device` of the own chain with this tag, while it is kept.
+pub(crate) async fn stored_distribution(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    group: &GroupId,
+    device: &DeviceId,
+    tag: [u8; 4],
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let row = sqlx::query(
+        "SELECT chain_id, sealed FROM given WHERE group_id = $1 AND device_id = $2
+         AND substr(chain_id, 1, 4) = $3 AND sealed IS NOT NULL ORDER BY at_ms DESC LIMIT 1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(tag.as_slice())
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let place = [row.try_get::<&[u8], _>(0)?, device.as_bytes()].concat();
+    let sealed: Vec<u8> = row.try_get(1)?;
+    Ok(Some(vault.unseal(Class::Ratchet, "given", "sealed", &place, &sealed)?))
+}
+
+/// `device` has this chain: what it was given need not be kept.
+pub(crate) async fn acknowledged(
+    conn: &mut SqliteConnection,
+    chain: &ChainId,
+    device: &DeviceId,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE given SET acked = 1, sealed = NULL WHERE chain_id = $1 AND device_id = $2")
+        .bind(chain.as_bytes().as_slice())
+        .bind(device.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// All chains of a sender, the newest first.
+pub(crate) async fn held(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    group: &GroupId,
+    sender: &DeviceId,
+) -> Result<Vec<HeldChain>, Error> {
+    let rows = sqlx::query(
+        "SELECT chain_id, sealed FROM held_chains WHERE group_id = $1 AND sender = $2
+         ORDER BY at_ms DESC",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(sender.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    let open = |row: sqlx::sqlite::SqliteRow| {
+        let place = held_place(group, sender, row.try_get(0)?);
+        let sealed: Vec<u8> = row.try_get(1)?;
+        let bytes = vault.unseal(Class::Ratchet, "held_chains", "sealed", &place, &sealed)?;
+        HeldChain::decode(&bytes).whole("held_chains")
+    };
+    rows.into_iter().map(open).collect()
+}
+
+fn held_place(group: &GroupId, sender: &DeviceId, chain: &[u8]) -> Vec<u8> {
+    [group.as_bytes().as_slice(), sender.as_bytes(), chain].concat()
+}
+
+/// Keeps a new chain, and lets go of those that are neither new nor among the last five.
+pub(crate) async fn insert_held(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    chain: &HeldChain,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (group, sender, id) = (chain.group(), chain.sender(), chain.id());
+    let place = held_place(&group, &sender, id.as_bytes());
+    sqlx::query(
+        "INSERT INTO held_chains (group_id, sender, chain_id, sealed, at_ms)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(sender.as_bytes().as_slice())
+    .bind(id.as_bytes().as_slice())
+    .bind(vault.seal(Class::Ratchet, "held_chains", "sealed", &place, &chain.encode())?)
+    .bind(ms(now))
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "DELETE FROM held_chains WHERE group_id = $1 AND sender = $2 AND chain_id NOT IN (
+             SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
+             ORDER BY at_ms DESC LIMIT $3)
+         AND (at_ms < $4 OR chain_id NOT IN (
+             SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
+             ORDER BY at_ms DESC LIMIT $5))",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(sender.as_bytes().as_slice())
+    .bind(MIN_CHAINS)
+    .bind(ms(now.minus_ms(KEPT_MS)))
+    .bind(MAX_CHAINS)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn save_held(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    chain: &HeldChain,
+) -> Result<(), Error> {
+    let (group, sender, id) = (chain.group(), chain.sender(), chain.id());
+    let place = held_place(&group, &sender, id.as_bytes());
+    sqlx::query(
+        "UPDATE held_chains SET sealed = $4
+         WHERE group_id = $1 AND sender = $2 AND chain_id = $3",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(sender.as_bytes().as_slice())
+    .bind(id.as_bytes().as_slice())
+    .bind(vault.seal(Class::Ratchet, "held_chains", "sealed", &place, &chain.encode())?)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! What is to be done for others, and what is finished and not sent yet.
+
+use causeway_protocol::{
+    envelope::Kind,
+    ids::{ChainId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
+    olm_plaintext::Missing,
+};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Error, Whole as _, ms, signed, unsigned};
+
+/// An acknowledgement that is due: chain, and the first index that it opened here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AckDue {
+    pub(crate) group: GroupId,
+    pub(crate) device: DeviceId,
+    pub(crate) chain: ChainId,
+    pub(crate) start: u32,
+}
+
+pub(crate) async fn ack_due(
+    conn: &mut SqliteConnection,
+    ack: &AckDue,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO acks_due (group_id, device, chain_id, start, since_ms)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(ack.group.as_bytes().as_slice())
+    .bind(ack.device.as_bytes().as_slice())
+    .bind(ack.chain.as_bytes().as_slice())
+    .bind(ack.start)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Acknowledgements of before `before`, by group and device.
+pub(crate) async fn acks_due(
+    conn: &mut SqliteConnection,
+    before: Timestamp,
+) -> Result<Vec<AckDue>, Error> {
+    let rows = sqlx::query(
+        "SELECT group_id, device, chain_id, start FROM acks_due WHERE since_ms <= $1
+         ORDER BY group_id, device LIMIT 1000",
+    )
+    .bind(ms(before))
+    .fetch_all(conn)
+    .await?;
+    let ack = |row: sqlx::sqlite::SqliteRow| {
+        Ok(AckDue {
+            group: GroupId::from_slice(row.try_get(0)?).whole("acks_due")?,
+            device: DeviceId::from_slice(row.try_get(1)?).whole("acks_due")?,
+            chain: ChainId::from_slice(row.try_get(2)?).whole("acks_due")?,
+            start: row.try_get(3)?,
+        })
+    };
+    rows.into_iter().map(ack).collect()
+}
+
+pub(crate) async fn ack_done(conn: &mut SqliteConnection, ack: &AckDue) -> Result<(), Error> {
+    sqlx::query("DELETE FROM acks_due WHERE group_id = $1 AND device = $2 AND chain_id = $3")
+        .bind(ack.group.as_bytes().as_slice())
+        .bind(ack.device.as_bytes().as_slice())
+        .bind(ack.chain.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A chain that is missing, and who has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRequest {
+    pub(crate) group: GroupId,
+    pub(crate) device: DeviceId,
+    pub(crate) missing: Missing,
+}
+
+/// Notes that a chain is to be asked for; it is asked for once.
+pub(crate) async fn request_key(
+    conn: &mut SqliteConnection,
+    request: &KeyRequest,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO key_requests (group_id, device, tag, idx, epoch) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(request.group.as_bytes().as_slice())
+    .bind(request.device.as_bytes().as_slice())
+    .bind(request.missing.tag.as_slice())
+    .bind(request.missing.index)
+    .bind(request.missing.epoch.0)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The chain has come.
+pub(crate) async fn key_came(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+    device: &DeviceId,
+    chain: &ChainId,
+) -> Result<(), Error> {
+    sqlx::query(
+        "DELETE FROM key_requests WHERE group_id = $1 AND device = $2 AND tag = substr($3, 1, 4)",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(chain.as_bytes().as_slice())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Requests not sent yet.
+pub(crate) async fn requests_due(conn: &mut SqliteConnection) -> Result<Vec<KeyRequest>, Error> {
+    let rows = sqlx::query(
+        "SELECT group_id, device, tag, idx, epoch FROM key_requests WHERE asked_ms IS NULL
+         LIMIT 256",
+    )
+    .fetch_all(conn)
+    .await?;
+    let request = |row: sqlx::sqlite::SqliteRow| {
+        Ok(KeyRequest {
+            group: GroupId::from_slice(row.try_get(0)?).whole("key_requests")?,
+            device: DeviceId::from_slice(row.try_get(1)?).whole("key_requests")?,
+            missing: Missing {
+                tag: row.try_get::<&[u8], _>(2)?.try_into().ok().whole("key_requests")?,
+                index: row.try_get(3)?,
+                epoch: Epoch(row.try_get(4)?),
+            },
+        })
+    };
+    rows.into_iter().map(request).collect()
+}
+
+pub(crate) async fn requested(
+    conn: &mut SqliteConnection,
+    request: &KeyRequest,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE key_requests SET asked_ms = $4 WHERE group_id = $1 AND device = $2 AND tag = $3",
+    )
+    .bind(request.group.as_bytes().as_slice())
+    .bind(request.device.as_bytes().as_slice())
+    .bind(request.missing.tag.as_slice())
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Counts one more answer to `device`; `false` if it had `limit` since `since`.
+pub(crate) async fn may_answer(
+    conn: &mut SqliteConnection,
+    device: &DeviceId,
+    now: Timestamp,
+    since: Timestamp,
+    limit: i64,
+) -> Result<bool, Error> {
+    let had: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM answers WHERE device = $1 AND at_ms > $2")
+            .bind(device.as_bytes().as_slice())
+            .bind(ms(since))
+            .fetch_one(&mut *conn)
+            .await?;
+    if had >= limit {
+        return Ok(false);
+    }
+    sqlx::query("INSERT INTO answers (device, at_ms) VALUES ($1, $2)")
+        .bind(device.as_bytes().as_slice())
+        .bind(ms(now))
+        .execute(conn)
+        .await?;
+    Ok(true)
+}
+
+/// A finished envelope to one device.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    pub(crate) id: EnvelopeId,
+    pub(crate) group: GroupId,
+    pub(crate) device: DeviceId,
+    pub(crate) kind: Kind,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) ttl_ms: u64,
+}
+
+pub(crate) async fn finish(
+    conn: &mut SqliteConnection,
+    finished: &Finished,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO outgoing (id, seq, group_id, device, kind, payload, ttl_ms, at_ms)
+         VALUES ($1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM outgoing), $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(finished.id.as_bytes().as_slice())
+    .bind(finished.group.as_bytes().as_slice())
+    .bind(finished.device.as_bytes().as_slice())
+    .bind(finished.kind.number())
+    .bind(&finished.payload)
+    .bind(signed(finished.ttl_ms))
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Groups with finished envelopes.
+pub(crate) async fn groups_with_finished(
+    conn: &mut SqliteConnection,
+) -> Result<Vec<GroupId>, Error> {
+    let ids: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT DISTINCT group_id FROM outgoing").fetch_all(conn).await?;
+    ids.iter().map(|id| GroupId::from_slice(id).whole("outgoing")).collect()
+}
+
+/// Finished envelopes of a group, in the order in which they were made.
+pub(crate) async fn finished(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+) -> Result<Vec<Finished>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, device, kind, payload, ttl_ms FROM outgoing WHERE group_id = $1 ORDER BY seq
+         LIMIT 2000",
+    )
+    .bind(group.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    let finished = |row: sqlx::sqlite::SqliteRow| {
+        Ok(Finished {
+            id: EnvelopeId::from_slice(row.try_get(0)?).whole("outgoing")?,
+            group: *group,
+            device: DeviceId::from_slice(row.try_get(1)?).whole("outgoing")?,
+            kind: kind(row.try_get(2)?).whole("outgoing")?,
+            payload: row.try_get(3)?,
+            ttl_ms: unsigned(row.try_get(4)?),
+        })
+    };
+    rows.into_iter().map(finished).collect()
+}
+
+fn kind(number: u8) -> Option<Kind> {
+    [Kind::KeyDistribution, Kind::KeyRequest, Kind::KeyAck, Kind::Direct]
+        .into_iter()
+        .find(|kind| kind.number() == number)
+}
+
+/// The server has it, or it has nobody to go to.
+pub(crate) async fn sent(conn: &mut SqliteConnection, id: &EnvelopeId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outgoing WHERE id = $1")
+        .bind(id.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Lets go of distributions that nobody acknowledged, and of the counts of an hour ago.
+pub(crate) async fn expire(
+    conn: &mut SqliteConnection,
+    distributions: Timestamp,
+    answers: Timestamp,
+    envelopes: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE given SET sealed = NULL WHERE sealed IS NOT NULL AND at_ms < $1")
+        .bind(ms(distributions))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM given WHERE at_ms < $1")
+        .bind(ms(envelopes))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM answers WHERE at_ms < $1")
+        .bind(ms(answers))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM outgoing WHERE at_ms < $1")
+        .bind(ms(envelopes))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM key_requests WHERE asked_ms < $1")
+        .bind(ms(envelopes))
+        .execute(conn)
+        .await?;
+    Ok(())
+}

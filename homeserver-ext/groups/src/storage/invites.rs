@@ -1,0 +1,172 @@
+//! Links that this device can admit by, and the requests made with them.
+
+use causeway_protocol::ids::{AccountId, GroupId, InviteKey, MemberId, RequestId, Timestamp};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Error, Whole as _, ms, unsigned};
+use crate::vault::{Class, Vault};
+
+/// A link and what this device knows of its use.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldInvite {
+    pub(crate) ik_pub: InviteKey,
+    pub(crate) group: GroupId,
+    pub(crate) link: String,
+    pub(crate) made_here: bool,
+    pub(crate) expires: Timestamp,
+    pub(crate) uses: u32,
+    pub(crate) used: u32,
+    pub(crate) revoked: bool,
+}
+
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    invite: &HeldInvite,
+) -> Result<(), Error> {
+    let key = invite.ik_pub.as_bytes();
+    let sealed = vault.seal(Class::Signing, "invites", "sealed", key, invite.link.as_bytes())?;
+    sqlx::query(
+        "INSERT INTO invites (ik_pub, group_id, sealed, made_here, expires_ms, uses)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+    )
+    .bind(key.as_slice())
+    .bind(invite.group.as_bytes().as_slice())
+    .bind(sealed)
+    .bind(invite.made_here)
+    .bind(ms(invite.expires))
+    .bind(invite.uses)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn held(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    ik_pub: &InviteKey,
+) -> Result<Option<HeldInvite>, Error> {
+    let row = sqlx::query(
+        "SELECT group_id, sealed, made_here, expires_ms, uses, used, revoked FROM invites
+         WHERE ik_pub = $1",
+    )
+    .bind(ik_pub.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        let sealed: Vec<u8> = row.try_get(1)?;
+        let link = vault.unseal(Class::Signing, "invites", "sealed", ik_pub.as_bytes(), &sealed)?;
+        Ok(HeldInvite {
+            ik_pub: *ik_pub,
+            group: GroupId::from_slice(row.try_get(0)?).whole("invites")?,
+            link: std::str::from_utf8(&link).ok().whole("invites")?.to_owned(),
+            made_here: row.try_get(2)?,
+            expires: Timestamp(unsigned(row.try_get(3)?)),
+            uses: row.try_get(4)?,
+            used: row.try_get(5)?,
+            revoked: row.try_get(6)?,
+        })
+    })
+    .transpose()
+}
+
+/// Keys of the links for `group` that this device holds.
+pub(crate) async fn of_group(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+) -> Result<Vec<InviteKey>, Error> {
+    let keys: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT ik_pub FROM invites WHERE group_id = $1 ORDER BY ik_pub")
+            .bind(group.as_bytes().as_slice())
+            .fetch_all(conn)
+            .await?;
+    keys.iter().map(|key| InviteKey::from_slice(key).whole("invites")).collect()
+}
+
+pub(crate) async fn count_use(
+    conn: &mut SqliteConnection,
+    ik_pub: &InviteKey,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE invites SET used = used + 1 WHERE ik_pub = $1")
+        .bind(ik_pub.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn revoke(conn: &mut SqliteConnection, ik_pub: &InviteKey) -> Result<(), Error> {
+    sqlx::query("UPDATE invites SET revoked = 1 WHERE ik_pub = $1")
+        .bind(ik_pub.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A join request as it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    pub(crate) id: RequestId,
+    pub(crate) group: GroupId,
+    pub(crate) ik_pub: InviteKey,
+    pub(crate) account: AccountId,
+    pub(crate) member: MemberId,
+    pub(crate) request: Vec<u8>,
+    pub(crate) state: String,
+    pub(crate) at: Timestamp,
+}
+
+/// Notes a request; `false` if it was known.
+pub(crate) async fn insert_join(conn: &mut SqliteConnection, join: &Join) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "INSERT INTO joins (request_id, group_id, ik_pub, account, member_id, request, state, at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(join.id.as_bytes().as_slice())
+    .bind(join.group.as_bytes().as_slice())
+    .bind(join.ik_pub.as_bytes().as_slice())
+    .bind(join.account.as_str())
+    .bind(join.member.as_bytes().as_slice())
+    .bind(&join.request)
+    .bind(&join.state)
+    .bind(ms(join.at))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(crate) async fn set_join_state(
+    conn: &mut SqliteConnection,
+    id: &RequestId,
+    state: &str,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE joins SET state = $2 WHERE request_id = $1")
+        .bind(id.as_bytes().as_slice())
+        .bind(state)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Requests in this state, oldest first.
+pub(crate) async fn joins(conn: &mut SqliteConnection, state: &str) -> Result<Vec<Join>, Error> {
+    let rows = sqlx::query(
+        "SELECT request_id, group_id, ik_pub, account, member_id, request, state, at_ms
+         FROM joins WHERE state = $1 ORDER BY at_ms, request_id LIMIT 64",
+    )
+    .bind(state)
+    .fetch_all(conn)
+    .await?;
+    let join = |row: sqlx::sqlite::SqliteRow| {
+        Ok(Join {
+            id: RequestId::from_slice(row.try_get(0)?).whole("joins")?,
+            group: GroupId::from_slice(row.try_get(1)?).whole("joins")?,
+            ik_pub: InviteKey::from_slice(row.try_get(2)?).whole("joins")?,
+            account: row.try_get::<String, _>(3)?.parse().whole("joins")?,
+            member: MemberId::from_slice(row.try_get(4)?).whole("joins")?,
+            request: row.try_get(5)?,
+            state: row.try_get(6)?,
+            at: Timestamp(unsigned(row.try_get(7)?)),
+        })
+    };
+    rows.into_iter().map(join).collect()
+}

@@ -1,0 +1,88 @@
+//! Olm sessions, several for a peer: the one used last is the one to send with.
+
+use causeway_protocol::ids::{DeviceId, Timestamp};
+use sqlx::{Row as _, SqliteConnection};
+use vodozemac::olm::{Session, SessionPickle};
+use zeroize::Zeroizing;
+
+use super::{Error, Whole as _, ms};
+use crate::vault::{Class, Vault};
+
+const TABLE: &str = "olm_sessions";
+/// More sessions than this with one peer are not kept: those unused longest go.
+const MAX_SESSIONS: i64 = 5;
+
+fn place(peer: &DeviceId, session_id: &str) -> Vec<u8> {
+    [peer.as_bytes(), session_id.as_bytes()].concat()
+}
+
+/// The sessions with `peer`, the one used last first.
+pub(crate) async fn sessions(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    peer: &DeviceId,
+) -> Result<Vec<Session>, Error> {
+    let rows = sqlx::query(
+        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1
+         ORDER BY used_ms DESC, session_id",
+    )
+    .bind(peer.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    let open = |row: sqlx::sqlite::SqliteRow| {
+        let place = place(peer, row.try_get(0)?);
+        let sealed: Vec<u8> = row.try_get(1)?;
+        let pickle = vault.unseal(Class::Ratchet, TABLE, "sealed", &place, &sealed)?;
+        let pickle: SessionPickle = serde_json::from_slice(&pickle).whole(TABLE)?;
+        Ok(pickle.into())
+    };
+    rows.into_iter().map(open).collect()
+}
+
+pub(crate) async fn has_session(
+    conn: &mut SqliteConnection,
+    peer: &DeviceId,
+) -> Result<bool, Error> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1")
+        .bind(peer.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
+pub(crate) async fn save(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    peer: &DeviceId,
+    session: &Session,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let id = session.session_id();
+    let pickle = Zeroizing::new(serde_json::to_vec(&session.pickle()).whole(TABLE)?);
+    sqlx::query(
+        "INSERT INTO olm_sessions (peer, session_id, sealed, used_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (peer, session_id)
+         DO UPDATE SET sealed = excluded.sealed, used_ms = excluded.used_ms",
+    )
+    .bind(peer.as_bytes().as_slice())
+    .bind(&id)
+    .bind(vault.seal(Class::Ratchet, TABLE, "sealed", &place(peer, &id), &pickle)?)
+    .bind(ms(now))
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the sessions with `peer` beyond those that are kept.
+pub(crate) async fn trim(conn: &mut SqliteConnection, peer: &DeviceId) -> Result<(), Error> {
+    sqlx::query(
+        "DELETE FROM olm_sessions WHERE peer = $1 AND session_id NOT IN (
+             SELECT session_id FROM olm_sessions WHERE peer = $1
+             ORDER BY used_ms DESC, session_id LIMIT $2)",
+    )
+    .bind(peer.as_bytes().as_slice())
+    .bind(MAX_SESSIONS)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

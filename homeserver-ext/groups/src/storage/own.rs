@@ -1,0 +1,162 @@
+//! Who I am: keys, certificate, list, Olm account.
+
+use causeway_protocol::{
+    device::{DeviceList, DeviceRecord, OneTimeKey},
+    ids::AccountId,
+};
+use sqlx::{Row as _, SqliteConnection};
+use vodozemac::olm::{Account, AccountPickle};
+use zeroize::Zeroizing;
+
+use super::{Error, Whole as _, json, signed, unsigned};
+use crate::vault::{Class, Vault};
+
+const TABLE: &str = "own";
+/// Primary key of the one row.
+const ROW: &[u8] = &[1];
+
+/// The row, its secrets opened.
+pub(crate) struct Own {
+    pub(crate) account: AccountId,
+    pub(crate) record: DeviceRecord,
+    pub(crate) list: DeviceList,
+    pub(crate) identity: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) device: Zeroizing<Vec<u8>>,
+    pub(crate) generation: u64,
+}
+
+pub(crate) async fn load(conn: &mut SqliteConnection, vault: &Vault) -> Result<Option<Own>, Error> {
+    let row = sqlx::query(
+        "SELECT account, record, list, identity_sealed, device_sealed, generation FROM own",
+    )
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let unseal =
+        |column, sealed: Vec<u8>| vault.unseal(Class::Signing, TABLE, column, ROW, &sealed);
+    let identity: Option<Vec<u8>> = row.try_get(3)?;
+    Ok(Some(Own {
+        account: row.try_get::<String, _>(0)?.parse().whole(TABLE)?,
+        record: serde_json::from_str(row.try_get(1)?).whole(TABLE)?,
+        list: serde_json::from_str(row.try_get(2)?).whole(TABLE)?,
+        identity: identity.map(|sealed| unseal("identity_sealed", sealed)).transpose()?,
+        device: unseal("device_sealed", row.try_get(4)?)?,
+        generation: unsigned(row.try_get(5)?),
+    }))
+}
+
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    own: &Own,
+    olm: &Account,
+) -> Result<(), Error> {
+    let seal = |column, bytes: &[u8]| vault.seal(Class::Signing, TABLE, column, ROW, bytes);
+    let identity = own.identity.as_ref().map(|key| seal("identity_sealed", key)).transpose()?;
+    sqlx::query(
+        "INSERT INTO own (id, account, record, list, identity_sealed, device_sealed, olm_sealed,
+             next_key_id, generation)
+         VALUES (1, $1, $2, $3, $4, $5, $6, 1, $7)",
+    )
+    .bind(own.account.as_str())
+    .bind(json(&own.record))
+    .bind(json(&own.list))
+    .bind(identity)
+    .bind(seal("device_sealed", &own.device)?)
+    .bind(sealed_olm(vault, olm)?)
+    .bind(signed(own.generation))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets an identity that never came to be: its name was refused.
+pub(crate) async fn delete(conn: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("DELETE FROM own").execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM one_time_keys").execute(conn).await?;
+    Ok(())
+}
+
+fn sealed_olm(vault: &Vault, olm: &Account) -> Result<Vec<u8>, Error> {
+    let pickle = Zeroizing::new(serde_json::to_vec(&olm.pickle()).whole(TABLE)?);
+    Ok(vault.seal(Class::Ratchet, TABLE, "olm_sealed", ROW, &pickle)?)
+}
+
+pub(crate) async fn olm(conn: &mut SqliteConnection, vault: &Vault) -> Result<Account, Error> {
+    let sealed: Vec<u8> = sqlx::query_scalar("SELECT olm_sealed FROM own").fetch_one(conn).await?;
+    let pickle = vault.unseal(Class::Ratchet, TABLE, "olm_sealed", ROW, &sealed)?;
+    let pickle: AccountPickle = serde_json::from_slice(&pickle).whole(TABLE)?;
+    Ok(pickle.into())
+}
+
+pub(crate) async fn save_olm(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    olm: &Account,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET olm_sealed = $1")
+        .bind(sealed_olm(vault, olm)?)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Takes `count` numbers for one-time keys; returns the first.
+pub(crate) async fn take_key_ids(conn: &mut SqliteConnection, count: u64) -> Result<u64, Error> {
+    let next: i64 =
+        sqlx::query_scalar("UPDATE own SET next_key_id = next_key_id + $1 RETURNING next_key_id")
+            .bind(signed(count))
+            .fetch_one(conn)
+            .await?;
+    Ok(unsigned(next) - count)
+}
+
+pub(crate) async fn insert_key(conn: &mut SqliteConnection, key: &OneTimeKey) -> Result<(), Error> {
+    sqlx::query("INSERT INTO one_time_keys (key_id, fallback, key) VALUES ($1, $2, $3)")
+        .bind(key.key_id.as_bytes().as_slice())
+        .bind(key.fallback)
+        .bind(json(key))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Keys that the server does not have yet, as far as is known.
+pub(crate) async fn unpublished(conn: &mut SqliteConnection) -> Result<Vec<OneTimeKey>, Error> {
+    let keys: Vec<String> =
+        sqlx::query_scalar("SELECT key FROM one_time_keys ORDER BY key_id").fetch_all(conn).await?;
+    keys.iter().map(|key| serde_json::from_str(key).whole("one_time_keys")).collect()
+}
+
+/// The server has all that were unpublished, and `left` one-time keys now.
+pub(crate) async fn published(conn: &mut SqliteConnection, left: Option<u32>) -> Result<(), Error> {
+    sqlx::query("DELETE FROM one_time_keys").execute(&mut *conn).await?;
+    sqlx::query("UPDATE own SET keys_left = $1").bind(left).execute(conn).await?;
+    Ok(())
+}
+
+/// One-time keys at the server, as far as is known.
+pub(crate) async fn keys_left(conn: &mut SqliteConnection) -> Result<Option<u32>, Error> {
+    Ok(sqlx::query_scalar("SELECT keys_left FROM own").fetch_one(conn).await?)
+}
+
+pub(crate) async fn key_was_used(conn: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET keys_left = keys_left - 1 WHERE keys_left > 0")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Counts one more change of an own chain; returns the count.
+pub(crate) async fn next_generation(conn: &mut SqliteConnection) -> Result<u64, Error> {
+    let next: i64 =
+        sqlx::query_scalar("UPDATE own SET generation = generation + 1 RETURNING generation")
+            .fetch_one(conn)
+            .await?;
+    Ok(unsigned(next))
+}
+
+pub(crate) async fn set_generation(conn: &mut SqliteConnection, to: u64) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET generation = $1").bind(signed(to)).execute(conn).await?;
+    Ok(())
+}
