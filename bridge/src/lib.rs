@@ -3,9 +3,15 @@
 //! Imports go one way: `domain → storage | gateway → services → http → app`, with `demo` beside
 //! `app`; read `a → b` as "b may import a". A test reads every import and fails on an upward one.
 
+pub mod app;
+pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod domain;
 pub mod gateway;
+pub mod health;
+pub mod http;
+pub mod init;
 pub mod registration;
 pub mod secret;
 pub mod services;

@@ -3,7 +3,11 @@
 //! ruma's own `Registration` lacks fields that matter here (`io.element.msc4190`), so this is a
 //! struct of ours that keeps what it does not know.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +117,9 @@ impl Tokens {
 /// Why a registration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
+    /// The file, and what the system says.
+    #[error("{0}: {1}; `causeway init` makes one")]
+    Unreadable(PathBuf, io::Error),
     /// Not YAML, or a field is missing.
     #[error("the registration is not what it should be: {0}")]
     Malformed(String),
@@ -151,6 +158,48 @@ impl Registration {
     /// The example that stands in the repository as `appservice.yaml`.
     pub fn example() -> Self {
         Self::new("example.org", "http://127.0.0.1:29360", Tokens::placeholders())
+    }
+
+    /// The example's file, with what a reader should know of it.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn example_file() -> Result<String, RegistrationError> {
+        Ok(format!(
+            "# An example of what `causeway init` writes, with placeholders for the tokens.\n\
+             # Made by `causeway registration --example`; do not edit.\n{}",
+            Self::example().to_yaml()?
+        ))
+    }
+
+    /// A registration for these names that keeps id, tokens and extras of `former`.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn anew(
+        server_name: &str,
+        url: &str,
+        former: Option<&Self>,
+    ) -> Result<Self, getrandom::Error> {
+        let mut made = Self::new(server_name, url, Tokens::random()?);
+        if let Some(former) = former {
+            made.id.clone_from(&former.id);
+            made.as_token = former.as_token.clone();
+            made.hs_token = former.hs_token.clone();
+            made.sender_localpart.clone_from(&former.sender_localpart);
+            made.extra.clone_from(&former.extra);
+        }
+        Ok(made)
+    }
+
+    /// Reads a registration file.
+    ///
+    /// # Errors
+    /// [`RegistrationError`]; the message never quotes a token.
+    pub fn read(path: &Path) -> Result<Self, RegistrationError> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| RegistrationError::Unreadable(path.to_path_buf(), error))?;
+        Self::from_yaml(&text)
     }
 
     /// Reads a registration file's text.

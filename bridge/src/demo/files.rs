@@ -58,3 +58,11 @@ pub fn random_name(n: usize) -> io::Result<String> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(hex::encode(bytes))
 }
+
+/// The last 2,000 characters of a file.
+pub(crate) fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let skip = text.chars().count().saturating_sub(2_000);
+    text.chars().skip(skip).collect()
+}

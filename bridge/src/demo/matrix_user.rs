@@ -100,9 +100,9 @@ impl MatrixUser {
     async fn enter(url: &str, how: &str, body: Value) -> Result<Self, UserError> {
         let base = Url::parse(url).map_err(|error| UserError::Misunderstood(error.to_string()))?;
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(Duration::from_secs(60)).build()?;
+        let client = Client::builder().timeout(Duration::from_mins(1)).build()?;
         let request = client.post(address(&base, &[how])).body(body.to_string());
-        let entered: LoggedIn = parsed(answer(request).await?)?;
+        let entered: LoggedIn = parsed(&answer(request).await?)?;
         Ok(Self {
             client,
             base,
@@ -163,7 +163,7 @@ impl MatrixUser {
             url.query_pairs_mut().append_pair("since", since);
         }
         let request = self.client.get(url).bearer_auth(self.token.expose());
-        let news: Answer = parsed(answer(request).await?)?;
+        let news: Answer = parsed(&answer(request).await?)?;
         let first = self.since.replace(news.next_batch).is_none();
         let mut events = Vec::new();
         for (room, joined) in news.rooms.join {
@@ -203,7 +203,7 @@ impl MatrixUser {
         struct Made {
             room_id: OwnedRoomId,
         }
-        let made: Made = parsed(self.request(Method::POST, &["createRoom"], body).await?)?;
+        let made: Made = parsed(&self.request(Method::POST, &["createRoom"], body).await?)?;
         Ok(made.room_id)
     }
 
@@ -231,7 +231,7 @@ impl MatrixUser {
         }
         let txn = random_name(12).map_err(|error| UserError::Misunderstood(error.to_string()))?;
         let path = ["rooms", room.as_str(), "send", kind, &txn];
-        let sent: Sent = parsed(self.request(Method::PUT, &path, content).await?)?;
+        let sent: Sent = parsed(&self.request(Method::PUT, &path, content).await?)?;
         Ok(sent.event_id)
     }
 
@@ -253,6 +253,12 @@ impl MatrixUser {
     }
 }
 
+/// The status that a GET of `url` is answered with, if it is.
+pub(crate) async fn status(url: &str) -> Option<u16> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::get(url).await.ok().map(|response| response.status().as_u16())
+}
+
 fn address(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
@@ -272,6 +278,6 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Vec<u8>, UserError> 
     }
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(body: Vec<u8>) -> Result<T, UserError> {
-    serde_json::from_slice(&body).map_err(|error| UserError::Misunderstood(error.to_string()))
+fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, UserError> {
+    serde_json::from_slice(body).map_err(|error| UserError::Misunderstood(error.to_string()))
 }

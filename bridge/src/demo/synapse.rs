@@ -14,7 +14,7 @@ use ruma::OwnedUserId;
 use serde_json::json;
 
 use super::{
-    files::{FileLock, folder, free_port, random_name},
+    files::{FileLock, folder, free_port, random_name, tail},
     matrix_user::{MatrixUser, UserError},
     progress::Progress,
     venv::{Venv, VenvError},
@@ -156,6 +156,11 @@ impl Synapse {
     /// The file that says so.
     pub fn registration_file(&self) -> PathBuf {
         self.dir.join("registration.yaml")
+    }
+
+    /// Its folder; a Causeway that works with it may have its own in there.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The end of its log.
@@ -323,12 +328,4 @@ fn log_config(file: &str) -> serde_json::Value {
         "root": { "level": "WARNING", "handlers": ["file"] },
         "disable_existing_loggers": false,
     })
-}
-
-/// The last 2,000 characters of a file.
-fn tail(path: &Path) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let skip = text.chars().count().saturating_sub(2_000);
-    text.chars().skip(skip).collect()
 }

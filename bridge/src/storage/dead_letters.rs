@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A dead letter as an admin sees it: never its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     /// Names it.
     pub id: i64,

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use super::{Error, time};
 
 /// How full the queues are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
 pub struct Stats {
     /// Events that wait to be routed.
     pub inbox: i64,
@@ -54,7 +54,7 @@ pub async fn read(read: &mut Read) -> Result<Stats, Error> {
 }
 
 /// One lane as an admin sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct LaneState {
     /// Its name.
     pub lane: String,
@@ -94,7 +94,7 @@ pub async fn lanes(read: &mut Read) -> Result<Vec<LaneState>, Error> {
 }
 
 /// One portal as an admin sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PortalState {
     /// Names it.
     pub id: i64,

@@ -4,3 +4,4 @@
 mod js;
 mod js_client;
 mod stack;
+mod start;

@@ -14,5 +14,5 @@ pub use body::{Body, Create, Devices, Entry, Policy};
 pub use log::{Fork, Installed, Log, LogEntry, Offer, Removed};
 pub use op::{Kind, MAX_OP, Op, OpCore};
 pub use receive::{Arrival, Verdict, is_dropped_in_channel};
-pub use state::{BadRow, Member, Role, Roster, Scheme};
+pub use state::{BadRow, Member, Role, Roster, Scheme, hash_bytes};
 pub use validity::Invalid;

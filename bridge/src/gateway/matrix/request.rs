@@ -19,6 +19,7 @@ pub(super) struct Call<'a> {
     matrix: &'a Matrix,
     method: Method,
     url: Url,
+    with_token: bool,
     body: Option<Result<Vec<u8>, serde_json::Error>>,
 }
 
@@ -48,7 +49,7 @@ impl Matrix {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        Call { name, matrix: self, method, url, body: None }
+        Call { name, matrix: self, method, url, with_token: true, body: None }
     }
 
     fn client(&self) -> &Client {
@@ -60,6 +61,12 @@ impl Call<'_> {
     /// Asserts the identity of `user` (spec v1.17, AS API, "Identity assertion").
     pub(super) fn acting_as(self, user: &UserId) -> Self {
         self.query("user_id", user.as_str())
+    }
+
+    /// Says nothing of who asks.
+    pub(super) fn without_token(mut self) -> Self {
+        self.with_token = false;
+        self
     }
 
     /// Asserts the user's device (MSC4326).
@@ -104,11 +111,10 @@ impl Call<'_> {
     }
 
     async fn exchange<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
-        let mut request = self
-            .matrix
-            .client()
-            .request(self.method, self.url)
-            .bearer_auth(self.matrix.token.expose());
+        let mut request = self.matrix.client().request(self.method, self.url);
+        if self.with_token {
+            request = request.bearer_auth(self.matrix.token.expose());
+        }
         if let Some(body) = self.body {
             let body = body.map_err(|error| MatrixError::Misunderstood(error.to_string()))?;
             request = request.header("content-type", "application/json").body(body);

@@ -152,8 +152,7 @@ impl Roster {
         self.op_hash
     }
 
-    /// `H("cg/roster/v2\0" ‖ group ‖ be32 epoch ‖ op_hash ‖ creator ‖ u8 min_version ‖ be16 n ‖ n
-    /// sorted (member_id ‖ u8 role))`, protocol §3.1.
+    /// H of [`hash_bytes`].
     pub const fn hash(&self) -> RosterHash {
         self.hash
     }
@@ -363,23 +362,42 @@ impl Roster {
 
     /// What the hash is over.
     pub fn hash_bytes(&self) -> Vec<u8> {
-        let to = Writer::with_capacity(128 + 33 * self.members.len())
-            .raw(b"cg/roster/v2\0")
-            .raw(self.group)
-            .be32(self.epoch.0)
-            .raw(self.op_hash)
-            .raw(self.creator)
-            .u8(self.policy.min_version)
-            .count16(self.members.len());
-        let write =
-            |to: Writer, (id, member): (&MemberId, &Member)| to.raw(id).u8(member.role as u8);
-        self.members.iter().fold(to, write).into_bytes()
+        let members = self.members.iter().map(|(id, member)| (id, member.role));
+        hash_bytes(
+            self.group,
+            self.epoch,
+            self.op_hash,
+            self.creator,
+            self.policy.min_version,
+            members,
+        )
     }
 
     fn hashed(mut self) -> Self {
         self.hash = RosterHash::new(hash([self.hash_bytes().as_slice()]));
         self
     }
+}
+
+/// What a roster's hash is over, protocol §3.1: `cg/roster/v2\0 ‖ group ‖ be32 epoch ‖ op_hash ‖
+/// creator ‖ u8 min_version ‖ be16 n ‖ n sorted (member_id ‖ u8 role)`.
+pub fn hash_bytes<'a>(
+    group: GroupId,
+    epoch: Epoch,
+    op_hash: OpHash,
+    creator: MemberId,
+    min_version: u8,
+    members: impl ExactSizeIterator<Item = (&'a MemberId, Role)>,
+) -> Vec<u8> {
+    let to = Writer::with_capacity(128 + 33 * members.len())
+        .raw(b"cg/roster/v2\0")
+        .raw(group)
+        .be32(epoch.0)
+        .raw(op_hash)
+        .raw(creator)
+        .u8(min_version)
+        .count16(members.len());
+    members.fold(to, |to, (id, role)| to.raw(id).u8(role as u8)).into_bytes()
 }
 
 const ROW_VERSION: u8 = 1;

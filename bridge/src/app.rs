@@ -1,0 +1,176 @@
+//! The composition root: opens what is needed in the right order, starts it, and ends it.
+
+mod bridge;
+mod homeserver;
+mod logging;
+mod native;
+mod tasks;
+
+pub use homeserver::StartError;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::Router;
+use causeway_store::OpenError;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use self::tasks::Tasks;
+use crate::{config::Config, init::InitError, registration::RegistrationError};
+
+/// Longest that an orderly end takes; what is not done then is done after the next start.
+const END: Duration = Duration::from_secs(10);
+
+/// Which part of Causeway a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The native side.
+    Server,
+    /// The Matrix side.
+    Bridge,
+}
+
+/// Why the process does not run, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// `logging.level` is no filter, or logging was begun before.
+    #[error("logging cannot be started: {0}")]
+    Logging(String),
+    /// The registration is missing or wrong.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// A token file is missing; `causeway init` makes it.
+    #[error("{0} (`causeway init` makes it)")]
+    Token(#[from] InitError),
+    /// The database is somebody else's, damaged, or newer than this program.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The database was open, and then it was not.
+    #[error(transparent)]
+    Store(#[from] causeway_store::Error),
+    /// The storage key is missing, or another one; nothing was written.
+    #[error("{0}")]
+    Vault(String),
+    /// Somebody else listens there, or we may not.
+    #[error("cannot listen at {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The homeserver does not know us or does not reach us.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The native side cannot be started.
+    #[error("the native server: {0}")]
+    Native(String),
+    /// The bridge cannot be started.
+    #[error("the bridge: {0}")]
+    Bridge(String),
+    /// No signals, no runtime.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl RunError {
+    /// The exit code, as the mautrix bridges have it where they have one.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Token(_) => 11,
+            Self::Logging(_) => 12,
+            Self::Database(OpenError::Newer(..) | OpenError::Altered(..)) => 15,
+            Self::Database(OpenError::Damaged(_)) => 18,
+            Self::Database(_) | Self::Store(_) => 14,
+            Self::Vault(_) => 19,
+            Self::Registration(RegistrationError::Unreadable(..)) => 20,
+            Self::Registration(RegistrationError::Malformed(_)) => 21,
+            Self::Registration(RegistrationError::NotCovered(_)) => 22,
+            Self::Start(error) => error.exit_code(),
+            Self::Listen(..) | Self::Native(_) | Self::Bridge(_) | Self::Io(_) => 1,
+        }
+    }
+}
+
+/// Runs both parts, or `only` one, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`]; after a signal there is none.
+pub fn run_until_signalled(config: Config, only: Option<Part>) -> Result<(), RunError> {
+    logging::start(&config.logging)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        run(config, only, async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+    });
+    // Not for longer than the orderly end took already.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Runs until `stop` is done.
+async fn run(
+    config: Config,
+    only: Option<Part>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let tasks = Tasks::default();
+    let running = async {
+        let server = match only {
+            Some(Part::Bridge) => None,
+            Some(Part::Server) | None => Some(native::start(&config, &tasks).await?),
+        };
+        let bridge = match only {
+            Some(Part::Server) => None,
+            Some(Part::Bridge) | None => {
+                Some(bridge::start(&config, server.as_ref(), &tasks).await?)
+            }
+        };
+        tracing::info!("running");
+        Ok::<_, RunError>((server, bridge))
+    };
+    tokio::pin!(stop);
+    let started = tokio::select! {
+        started = running => Some(started),
+        () = &mut stop => None,
+    };
+    if matches!(started, Some(Ok(_))) {
+        stop.await;
+    }
+    tracing::info!("stopping");
+    if !tasks.end(END).await {
+        tracing::warn!("not everything ended in time; it goes on after the next start");
+    }
+    match started {
+        None => Ok(()),
+        Some(Err(error)) => Err(error),
+        Some(Ok((server, bridge))) => {
+            if let Some(bridge) = bridge {
+                bridge.close().await;
+            }
+            if let Some(server) = server {
+                server.close().await;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Serves `router` at `address` until the tasks end.
+async fn listen(address: SocketAddr, router: Router, tasks: &Tasks) -> Result<(), RunError> {
+    let failed = |error| RunError::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let stopping = tasks.stopping();
+    tasks.run(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stopping).await;
+        if let Err(error) = served {
+            tracing::error!(%address, %error, "no longer listening");
+        }
+    });
+    tracing::info!(%address, "listening");
+    Ok(())
+}

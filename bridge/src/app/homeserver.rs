@@ -1,0 +1,204 @@
+//! Whether the homeserver knows us and reaches us: asked at the start, with a cause for each way
+//! it can fail, and again every so often.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{
+    gateway::{
+        matrix::{Matrix, MatrixError},
+        provision,
+    },
+    health::Health,
+    registration::{BOT, Registration},
+};
+
+/// Between two looks at a homeserver that is away.
+const AWAY: Duration = Duration::from_secs(5);
+/// Between two pings while all is well.
+const WELL: Duration = Duration::from_mins(1);
+/// Between two pings while the homeserver does not reach us.
+const UNREACHED: Duration = Duration::from_secs(2);
+/// Pings before the start is given up.
+const PINGS: u32 = 6;
+/// Oldest version of the specification that will do: whoami, ping and device masquerading by
+/// transaction scope came with or before it.
+const OLDEST: (u32, u32) = (1, 7);
+
+/// Why we must not run with this homeserver, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The homeserver answers, and not as one does.
+    #[error("{0} does not answer as a Matrix homeserver: {1}; is homeserver.address right?")]
+    NoHomeserver(String, MatrixError),
+    /// It is too old: what it says it speaks.
+    #[error("the homeserver speaks {0}; v1.7 of the Matrix specification or newer is needed")]
+    TooOld(String),
+    /// `M_UNKNOWN_TOKEN`.
+    #[error(
+        "the homeserver does not accept our as_token. Is the registration installed \
+         (Synapse: app_service_config_files), is it this one, and was the homeserver restarted?"
+    )]
+    UnknownToken,
+    /// Whom it takes us for, and who we are by our registration.
+    #[error(
+        "the homeserver takes our as_token for that of {0}; by our registration it is {1}. \
+         Is the installed registration this one, and homeserver.server_name right?"
+    )]
+    SomebodyElse(String, String),
+    /// `M_EXCLUSIVE` or alike for our own bot.
+    #[error(
+        "the homeserver accepts our token and refuses our bot {0}: {1}. Do server_name and the \
+         registration's namespaces match?"
+    )]
+    NotOurBot(String, MatrixError),
+    /// Where it should reach us, and what it says.
+    #[error(
+        "the homeserver does not reach us at {0}: {1}. Is appservice.address right as seen from \
+         the homeserver, and does the registration it has say the same?"
+    )]
+    NotReached(String, MatrixError),
+    /// It reaches somebody who does not know its `hs_token`.
+    #[error(
+        "who answers the homeserver at {0} refuses its hs_token: {1}. Is the installed \
+         registration this one, and is it our Causeway that listens there?"
+    )]
+    WrongListener(String, MatrixError),
+}
+
+impl StartError {
+    /// The exit code, as the mautrix bridges have it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotReached(..) | Self::WrongListener(..) => 13,
+            Self::NoHomeserver(..) | Self::UnknownToken => 16,
+            Self::SomebodyElse(..) | Self::NotOurBot(..) => 17,
+            Self::TooOld(_) => 18,
+        }
+    }
+}
+
+/// Runs the checks in their order. A homeserver that is away is waited for, since it may well
+/// start after us; one that answers wrongly is an error.
+///
+/// # Errors
+/// [`StartError`]
+pub(super) async fn check(
+    matrix: &Matrix,
+    address: &str,
+    server_name: &str,
+    registration: &Registration,
+    health: &Health,
+) -> Result<(), StartError> {
+    let known = patiently(health, || matrix.versions())
+        .await
+        .map_err(|error| StartError::NoHomeserver(address.to_owned(), error))?;
+    if !known.versions.iter().filter_map(|version| number(version)).any(|version| version >= OLDEST)
+    {
+        return Err(StartError::TooOld(known.versions.join(", ")));
+    }
+
+    let sender = format!("@{}:{server_name}", registration.sender_localpart);
+    match patiently(health, || matrix.whoami(None)).await {
+        Ok(me) if me.user_id == sender => {}
+        Ok(me) => return Err(StartError::SomebodyElse(me.user_id.to_string(), sender)),
+        Err(MatrixError::UnknownToken) => return Err(StartError::UnknownToken),
+        Err(error) => return Err(StartError::NoHomeserver(address.to_owned(), error)),
+    }
+
+    let name = format!("@{BOT}:{server_name}");
+    let refused = |error| StartError::NotOurBot(name.clone(), error);
+    let bot = provision::bot_id(server_name)
+        .map_err(|error| refused(MatrixError::Misunderstood(error.to_string())))?;
+    // Registering is the question whether the namespace is ours; that it is done already is well.
+    patiently(health, || provision::provision(matrix, &bot, "Causeway")).await.map_err(refused)?;
+    let me = patiently(health, || matrix.whoami(Some(&bot))).await.map_err(refused)?;
+    if me.user_id != bot {
+        return Err(StartError::SomebodyElse(me.user_id.to_string(), name));
+    }
+
+    first_ping(matrix, registration, health).await
+}
+
+async fn first_ping(
+    matrix: &Matrix,
+    registration: &Registration,
+    health: &Health,
+) -> Result<(), StartError> {
+    let mut tries = 1;
+    loop {
+        let Err(error) = matrix.ping(&registration.id, "causeway-start").await else {
+            health.set_homeserver(Ok(()));
+            return Ok(());
+        };
+        health.set_homeserver(Err(error.to_string()));
+        tracing::warn!(%error, tries, "the homeserver does not reach us");
+        let url = || registration.url.clone();
+        if is_refused(&error) {
+            return Err(StartError::WrongListener(url(), error));
+        }
+        if tries == PINGS {
+            return Err(StartError::NotReached(url(), error));
+        }
+        tries += 1;
+        sleep(UNREACHED).await;
+    }
+}
+
+/// Whether somebody answered the homeserver, and did not know its token.
+fn is_refused(error: &MatrixError) -> bool {
+    matches!(error, MatrixError::Refused(_, code, text)
+        if code == "M_BAD_STATUS" && (text.contains("401") || text.contains("403")))
+}
+
+/// Asks until the homeserver answers, whatever it answers.
+async fn patiently<T>(
+    health: &Health,
+    ask: impl AsyncFn() -> Result<T, MatrixError>,
+) -> Result<T, MatrixError> {
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "waiting for the homeserver");
+                health.set_homeserver(Err(error.to_string()));
+                sleep(AWAY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Pings now and then, for ever: that says how well the homeserver and we reach one another, and
+/// ends its back-off when they do again.
+pub(super) async fn keep_pinging(matrix: Matrix, registration: Registration, health: Health) {
+    let mut was_well = true;
+    loop {
+        sleep(if was_well { WELL } else { UNREACHED }).await;
+        let outcome = matrix.ping(&registration.id, "causeway-alive").await;
+        match (&outcome, was_well) {
+            (Err(error), true) => tracing::warn!(%error, "the homeserver and we lost each other"),
+            (Ok(()), false) => tracing::info!("the homeserver reaches us again"),
+            (Ok(()), true) | (Err(_), false) => {}
+        }
+        was_well = outcome.is_ok();
+        health.set_homeserver(outcome.map_err(|error| error.to_string()));
+    }
+}
+
+/// `v1.12` as numbers; the old `r0.6.1` is none.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.strip_prefix('v')?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(number("v1.12") > number("v1.7"));
+        assert_eq!((number("v1.7"), number("r0.6.1"), number("v1")), (Some((1, 7)), None, None));
+    }
+}

@@ -1,0 +1,210 @@
+//! What an operator may set, and where it is read from: defaults, then the file, then the
+//! environment (`CAUSEWAY__SECTION__KEY`), then the command line.
+//!
+//! No secret is in here: tokens and keys have files of their own in `data_dir`, so that the
+//! configuration can be shown, copied and kept in a repository.
+
+mod load;
+
+pub use load::{ConfigError, find, load};
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use reqwest::Url;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything, as `causeway config schema` describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where keys, tokens and databases are kept; relative to the configuration file's folder.
+    pub data_dir: DataDir,
+    /// The Matrix homeserver.
+    pub homeserver: Homeserver,
+    /// What the homeserver and the operator talk to.
+    pub appservice: Appservice,
+    /// What native clients talk to.
+    pub native: Native,
+    /// What is written to standard error.
+    pub logging: Logging,
+}
+
+/// Where keys, tokens and databases are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct DataDir(pub PathBuf);
+
+impl Default for DataDir {
+    fn default() -> Self {
+        Self(PathBuf::from("data"))
+    }
+}
+
+/// The Matrix homeserver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Homeserver {
+    /// Its name: the part of its users' names after the colon. Also the native server's name.
+    pub server_name: String,
+    /// Where its client-server API is, best without a proxy in between.
+    pub address: String,
+}
+
+impl Default for Homeserver {
+    fn default() -> Self {
+        Self { server_name: String::new(), address: "http://127.0.0.1:8008".to_owned() }
+    }
+}
+
+/// What the homeserver and the operator talk to: appservice API, admin API, health, metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Appservice {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where the homeserver finds it; goes into the registration.
+    pub address: String,
+    /// The registration file; relative to the configuration file's folder.
+    pub registration: PathBuf,
+}
+
+impl Default for Appservice {
+    fn default() -> Self {
+        Self {
+            listen: loopback(29360),
+            address: "http://127.0.0.1:29360".to_owned(),
+            registration: PathBuf::from("registration.yaml"),
+        }
+    }
+}
+
+/// What native clients talk to: the native API and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Native {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where the bridge finds it: with `run --only bridge`, on the other host.
+    pub address: String,
+    /// Who may register an account: `closed`, `token` (those with `registration.token`), `open`.
+    pub registration: RegistrationPolicy,
+}
+
+impl Default for Native {
+    fn default() -> Self {
+        Self {
+            listen: loopback(29361),
+            address: "http://127.0.0.1:29361".to_owned(),
+            registration: RegistrationPolicy::default(),
+        }
+    }
+}
+
+/// Who may register a native account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationPolicy {
+    /// Nobody but the bridge.
+    Closed,
+    /// Whoever has the registration token.
+    #[default]
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as
+    /// `info,causeway_bridge=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] names the key and says what it should be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &'static str, why: String| Err(ConfigError::Value(key, why));
+        let name = &self.homeserver.server_name;
+        if name.is_empty() {
+            return wrong("homeserver.server_name", "it is not set".to_owned());
+        }
+        if !causeway_protocol::ids::is_server_name(name) {
+            return wrong("homeserver.server_name", format!("`{name}` is not a server name"));
+        }
+        for (key, address) in [
+            ("homeserver.address", &self.homeserver.address),
+            ("appservice.address", &self.appservice.address),
+            ("native.address", &self.native.address),
+        ] {
+            check_address(address).or_else(|why| wrong(key, why))?;
+        }
+        if self.appservice.listen == self.native.listen && self.native.listen.port() != 0 {
+            return wrong("native.listen", "it is the same as appservice.listen".to_owned());
+        }
+        if let Err(error) = self.logging.level.parse::<tracing_subscriber::EnvFilter>() {
+            return wrong("logging.level", error.to_string());
+        }
+        Ok(())
+    }
+
+    /// A file in `data_dir`.
+    pub fn data_file(&self, name: &str) -> PathBuf {
+        self.data_dir.0.join(name)
+    }
+
+    /// Takes relative paths as seen from `folder`.
+    fn relative_to(&mut self, folder: &Path) {
+        for path in [&mut self.data_dir.0, &mut self.appservice.registration] {
+            *path = folder.join(&*path);
+        }
+    }
+
+    /// The JSON schema of the file.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    let url = Url::parse(address).map_err(|error| format!("`{address}`: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{address}` begins neither with http:// nor with https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: a password has no place in here, nor in an error.
+        return Err("it holds a user name or a password".to_owned());
+    }
+    Ok(())
+}

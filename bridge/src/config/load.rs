@@ -1,0 +1,243 @@
+//! From the four sources to one [`Config`], or to an error that says where and what to write.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment,
+    error::Kind,
+    providers::{Env, Serialized},
+    value::Value,
+};
+
+use super::Config;
+
+/// What every environment variable begins with.
+const ENV_PREFIX: &str = "CAUSEWAY__";
+/// Where the file is looked for when nobody says.
+const PLACES: [&str; 2] = ["causeway.yaml", "/etc/causeway/config.yaml"];
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// None of the usual places has one.
+    #[error(
+        "there is no ./causeway.yaml and no /etc/causeway/config.yaml; `causeway init` makes one"
+    )]
+    NoFile,
+    /// The named file cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(PathBuf, io::Error),
+    /// Not YAML, or a value of the wrong kind.
+    #[error("{0}: {1}")]
+    Malformed(String, String),
+    /// A key that does not exist: where, the key, and the nearest one that does.
+    #[error("{0}: there is no key `{1}`{2}")]
+    UnknownKey(String, String, Hint),
+    /// Key, and what is wrong with its value.
+    #[error("{0}: {1}")]
+    Value(&'static str, String),
+}
+
+/// What was probably meant, if anything.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hint(Option<String>, &'static [&'static str]);
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self(Some(near), _) => write!(f, "; did you mean `{near}`?"),
+            Self(None, known) => write!(f, "; there are: {}", known.join(", ")),
+        }
+    }
+}
+
+/// The file that is meant: `given`, else the first of the usual places.
+///
+/// # Errors
+/// [`ConfigError::NoFile`]
+pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    given
+        .map(Path::to_path_buf)
+        .or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.is_file()))
+        .ok_or(ConfigError::NoFile)
+}
+
+/// Reads the configuration; `overrides` are the command line's, as `(key, value)` with dots.
+/// Relative paths in the answer are as seen from the file's folder. It is not checked yet.
+///
+/// # Errors
+/// [`ConfigError`], by its variant where the fault is.
+pub fn load(file: &Path, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| ConfigError::Unreadable(file.to_path_buf(), error))?;
+    let mut config = read(&text, &file.display().to_string(), overrides)?;
+    config.relative_to(file.parent().unwrap_or(Path::new("")));
+    Ok(config)
+}
+
+fn read(text: &str, name: &str, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
+    let tree: Option<Value> = serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError::Malformed(name.to_owned(), error.to_string()))?;
+    let mut sources = Figment::from(Serialized::defaults(Config::default()));
+    match tree {
+        None | Some(Value::Empty(..)) => {}
+        Some(Value::Dict(_, dict)) => {
+            sources = sources.merge(Named(name.to_owned(), dict));
+        }
+        Some(_) => {
+            let why = "it should be sections with keys in them".to_owned();
+            return Err(ConfigError::Malformed(name.to_owned(), why));
+        }
+    }
+    sources = sources.merge(Env::prefixed(ENV_PREFIX).split("__"));
+    for (key, value) in overrides {
+        sources = sources.merge(Serialized::default(key, value));
+    }
+    sources.extract().map_err(|error| explain(&error, text, name))
+}
+
+/// The file as a source that knows its name.
+struct Named(String, figment::value::Dict);
+
+impl figment::Provider for Named {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named(self.0.clone())
+    }
+
+    fn data(
+        &self,
+    ) -> figment::error::Result<figment::value::Map<figment::Profile, figment::value::Dict>> {
+        Ok(figment::Profile::Default.collect(self.1.clone()))
+    }
+}
+
+fn explain(error: &figment::Error, text: &str, name: &str) -> ConfigError {
+    // Of an unknown key, its own name included.
+    let path = error.path.join(".");
+    let from_file = error.metadata.as_ref().is_none_or(|source| source.name == name);
+    let place = if from_file {
+        match line_of(text) {
+            Some(line) => format!("{name}:{line}"),
+            None => name.to_owned(),
+        }
+    } else {
+        error.metadata.as_ref().map_or_else(String::new, |source| source.name.to_string())
+    };
+    match &error.kind {
+        Kind::UnknownField(key, known) => {
+            ConfigError::UnknownKey(place, path, Hint(nearest(key, known), known))
+        }
+        kind => ConfigError::Malformed(place, format!("{path}: {kind}")),
+    }
+}
+
+/// The line of the first fault in the file itself: figment's tree has lost it.
+fn line_of(text: &str) -> Option<u64> {
+    let error = serde_saphyr::from_str::<Config>(text).err()?;
+    error.location().map(|at| at.line())
+}
+
+/// The known key that is at most a third of its letters away.
+fn nearest(key: &str, known: &[&str]) -> Option<String> {
+    known
+        .iter()
+        .map(|candidate| (distance(key, candidate), candidate))
+        .min()
+        .filter(|(far, candidate)| far * 3 <= candidate.len().max(3))
+        .map(|(_, candidate)| (*candidate).to_owned())
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut corner = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (to, above) in b.iter().zip(row.iter().skip(1)) {
+            left = (corner + usize::from(from != *to)).min(above + 1).min(left + 1);
+            corner = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, ConfigError, distance, read};
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        for text in ["", "# nothing\n", "{}"] {
+            assert_eq!(read(text, "f", &[]).unwrap(), Config::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_dumped_is_read_again() {
+        let text = serde_saphyr::to_string(&Config::default()).unwrap();
+        assert_eq!(read(&text, "f", &[]).unwrap(), Config::default(), "{text}");
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let text = "native: {listen: '127.0.0.1:1'}\nlogging: {level: debug}\n";
+        let config = read(text, "f", &[("native.listen", "127.0.0.1:2".to_owned())]).unwrap();
+        assert_eq!(config.native.listen.port(), 2);
+        assert_eq!(config.logging.level, "debug");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_a_hint() {
+        let rows = [
+            ("homserver: {}\n", "f:1: there is no key `homserver`; did you mean `homeserver`?"),
+            (
+                "# x\nnative:\n  lisen: 1\n",
+                "f:3: there is no key `native.lisen`; did you mean `listen`?",
+            ),
+            (
+                "native:\n  colour: red\n",
+                "f:2: there is no key `native.colour`; there are: listen, address, registration",
+            ),
+        ];
+        for (text, says) in rows {
+            assert_eq!(read(text, "f", &[]).unwrap_err().to_string(), says);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_place() {
+        for text in ["native:\n  listen: nowhere\n", "native:\n  registration: all\n"] {
+            let error = read(text, "f", &[]).unwrap_err();
+            assert!(matches!(error, ConfigError::Malformed(..)), "{error:?}");
+            assert!(error.to_string().starts_with("f:2: native."), "{error}");
+        }
+        for text in ["- a\n", "a: [\n", "x"] {
+            let error = read(text, "f", &[]).unwrap_err();
+            assert!(matches!(error, ConfigError::Malformed(..)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_hold_no_passwords() {
+        let mut config = Config::default();
+        config.homeserver.server_name = "example.org".to_owned();
+        config.check().unwrap();
+        config.homeserver.address = "http://me:canary@localhost".to_owned();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.starts_with("homeserver.address: ") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, far) in [("", "", 0), ("a", "", 1), ("listen", "lisen", 1), ("ab", "ba", 2)] {
+            assert_eq!(distance(a, b), far, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What listens beside the native API: for the homeserver, for probes and for the operator.
+//!
+//! The whole of it stands on this page; what an endpoint does, in its own file.
+
+mod admin;
+mod appservice;
+mod auth;
+mod error;
+mod probes;
+
+pub use admin::openapi;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::header::AUTHORIZATION,
+    response::IntoResponse as _,
+    routing::{delete, get, post, put},
+};
+use causeway_store::Db;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+    trace::{DefaultOnFailure, TraceLayer},
+};
+use tracing::Level;
+
+use crate::{health::Health, secret::Secret, services::Spine};
+
+/// What the endpoints work with.
+pub struct Http {
+    spine: Spine,
+    hs_token: Secret,
+    admin: Secret,
+    health: Health,
+    metrics: PrometheusHandle,
+    groups: Option<Db>,
+    readers: Semaphore,
+}
+
+impl Http {
+    /// `groups` is the native side's database, where it runs in this process.
+    pub fn new(
+        spine: Spine,
+        tokens: Tokens,
+        health: Health,
+        metrics: PrometheusHandle,
+        groups: Option<Db>,
+    ) -> Arc<Self> {
+        let Tokens { hs_token, admin } = tokens;
+        let readers = Semaphore::new(appservice::MAX_READERS);
+        Arc::new(Self { spine, hs_token, admin, health, metrics, groups, readers })
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// The homeserver's.
+    pub hs_token: Secret,
+    /// The operator's.
+    pub admin: Secret,
+}
+
+/// Everything that listens at `appservice.listen`.
+pub fn router(http: Arc<Http>) -> Router {
+    let appservice = Router::new()
+        .route("/transactions/{txn}", put(appservice::push_events))
+        .route("/users/{user}", get(appservice::query_user))
+        .route("/rooms/{alias}", get(appservice::query_alias))
+        .route("/ping", post(appservice::ping));
+    let admin = Router::new()
+        .route("/health", get(admin::health))
+        .route("/portals", get(admin::portals))
+        .route("/queues", get(admin::queues))
+        .route("/dead-letters", get(admin::dead_letters))
+        .route("/dead-letters/{id}", delete(admin::drop_dead_letter))
+        .route("/dead-letters/{id}/retry", post(admin::retry_dead_letter));
+    Router::new()
+        .nest("/_matrix/app/v1", appservice)
+        .nest("/_causeway/admin/v1", admin)
+        .route("/openapi.json", get(|| async { axum::Json(openapi()) }))
+        .route("/live", get(probes::live))
+        .route("/_matrix/mau/live", get(probes::live))
+        .route("/ready", get(probes::ready))
+        .route("/_matrix/mau/ready", get(probes::ready))
+        .route("/health", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
+        .fallback(|| async { error::MatrixError::Unrecognized })
+        .method_not_allowed_fallback(|| async {
+            (axum::http::StatusCode::METHOD_NOT_ALLOWED, error::MatrixError::Unrecognized)
+                .into_response()
+        })
+        .with_state(http)
+        .layer(CatchPanicLayer::new())
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_failure(DefaultOnFailure::new().level(Level::DEBUG)),
+        )
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+}
+
+/// Method and path, never the query: a token may stand in it.
+fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
+}

@@ -1,0 +1,126 @@
+//! What the homeserver calls (spec v1.17, Application Service API).
+//!
+//! Nothing is judged here: what comes is stored and answered within milliseconds, because a
+//! homeserver that crashes while it waits for us has forgotten what it was sending, and one
+//! refused transaction stops its whole queue.
+
+mod split;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::Request,
+};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Http, auth::Homeserver, error::MatrixError};
+use crate::{
+    steps::Step,
+    storage::{self, inbox, quarantine},
+};
+
+/// Most of a transaction: Synapse's largest legal one is about 25 MiB.
+pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;
+/// Transactions read at once; a homeserver sends one at a time.
+pub(super) const MAX_READERS: usize = 4;
+/// Longest that one transaction may take to arrive.
+const MAX_ARRIVAL: Duration = Duration::from_mins(1);
+
+/// `PUT /_matrix/app/v1/transactions/{txn}` – takes events in; 200 means that they are on disk.
+///
+/// What cannot be parsed is put aside and answered with 200 too. The transaction id is no key:
+/// Synapse counts from the beginning again after a crash, so events are told apart by their ids.
+pub(super) async fn push_events(
+    _: Homeserver,
+    State(http): State<Arc<Http>>,
+    Path(_txn): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<Value>, MatrixError> {
+    let began = tokio::time::Instant::now();
+    let _reader = http.readers.acquire().await.map_err(|_| MatrixError::Stopping)?;
+    let body = read(request.into_body()).await?;
+    let accepted = accept(&http, &body).await?;
+    metrics::counter!("causeway_transactions_total").increment(1);
+    for (outcome, count) in [
+        ("new", accepted.new),
+        ("repeated", accepted.repeated),
+        ("quarantined", accepted.quarantined),
+    ] {
+        metrics::counter!("causeway_events_total", "outcome" => outcome).increment(count);
+    }
+    metrics::histogram!("causeway_transaction_seconds").record(began.elapsed());
+    Ok(Json(json!({})))
+}
+
+/// `POST /_matrix/app/v1/ping` – the homeserver tries whether it reaches us (spec v1.7).
+pub(super) async fn ping(_: Homeserver, State(http): State<Arc<Http>>) -> Json<Value> {
+    http.health.was_pinged();
+    Json(json!({}))
+}
+
+/// `GET /_matrix/app/v1/users/{user}` – whether a user of our namespace exists.
+///
+/// Ghosts and the bot are made before anybody can meet them, so one that the homeserver has to ask
+/// for does not exist.
+pub(super) async fn query_user(_: Homeserver) -> MatrixError {
+    MatrixError::NotFound
+}
+
+/// `GET /_matrix/app/v1/rooms/{alias}` – whether a room of our namespace exists; as with users.
+pub(super) async fn query_alias(_: Homeserver) -> MatrixError {
+    MatrixError::NotFound
+}
+
+/// Reads a body of at most [`MAX_BODY`] bytes.
+async fn read(body: Body) -> Result<Vec<u8>, MatrixError> {
+    let whole = async {
+        let mut bytes = Vec::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| MatrixError::Incomplete)?;
+            if bytes.len() + chunk.len() > MAX_BODY {
+                return Err(MatrixError::TooLarge(MAX_BODY));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    // Whoever is too slow, or has gone, sends it again.
+    tokio::time::timeout(MAX_ARRIVAL, whole).await.unwrap_or(Err(MatrixError::Incomplete))
+}
+
+/// One transaction of ours for one of theirs: everything in it is stored, or nothing is answered.
+async fn accept(http: &Http, body: &[u8]) -> Result<inbox::Accepted, storage::Error> {
+    let pieces = split::split(body);
+    let mut events = Vec::with_capacity(pieces.events.len());
+    let mut aside: Vec<(&str, &[u8])> = Vec::new();
+    for piece in pieces.events {
+        match serde_json::from_slice::<Box<RawValue>>(piece) {
+            Ok(event) => events.push(event),
+            Err(_) => aside.push(("an event that is not JSON", piece)),
+        }
+    }
+    if pieces.rest.is_some() {
+        // Whole, because where it stops making sense need not be where the fault is.
+        aside.push(("a transaction that is not JSON, or was cut off", body));
+    }
+    let spine = &http.spine;
+    let now = spine.now();
+    let mut tx = spine.db.begin().await?;
+    for (reason, bytes) in &aside {
+        quarantine::put(&mut tx, &spine.sealer, now, None, reason, bytes).await?;
+    }
+    let mut accepted = inbox::accept(&mut tx, &spine.sealer, now, &events).await?;
+    spine.steps.reached(Step::Accepting).await;
+    tx.commit().await?;
+    spine.steps.reached(Step::Accepted).await;
+    accepted.quarantined += aside.len() as u64;
+    if accepted.quarantined > 0 {
+        tracing::warn!(count = accepted.quarantined, "put aside what could not be parsed");
+    }
+    Ok(accepted)
+}

@@ -1,0 +1,68 @@
+//! What load balancers, containers and Prometheus ask, without a token.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use metrics::gauge;
+
+use super::Http;
+use crate::{health::Report, storage};
+
+/// `GET /live` – the process answers; says nothing about anything else.
+pub(super) async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
+/// `GET /ready` – 200 if messages can pass, else 503; what is missing in the body.
+pub(super) async fn ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
+    let report = report(&http).await;
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report))
+}
+
+/// What is known of our own state and of our neighbours'.
+pub(super) async fn report(http: &Http) -> Report {
+    let database = match http.spine.db.read().await {
+        Ok(mut read) => storage::stats::read(&mut read).await.is_ok(),
+        Err(_) => false,
+    };
+    http.health.report(database, *http.spine.token_taken.borrow())
+}
+
+/// `GET /metrics` – counters since the start, and how full everything is now.
+pub(super) async fn metrics(State(http): State<Arc<Http>>) -> String {
+    if let Err(error) = gauges(&http).await {
+        tracing::warn!(%error, "the queues cannot be counted");
+    }
+    http.metrics.run_upkeep();
+    http.metrics.render()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
+async fn gauges(http: &Http) -> Result<(), storage::Error> {
+    let mut read = http.spine.db.read().await?;
+    let stats = storage::stats::read(&mut read).await?;
+    let lanes = storage::stats::lanes(&mut read).await?;
+    drop(read);
+    for (name, count) in [
+        ("causeway_inbox_events", stats.inbox),
+        ("causeway_outbox_effects", stats.outbox),
+        ("causeway_dead_letters", stats.dead_letters),
+        ("causeway_quarantined", stats.quarantine),
+        ("causeway_portals", stats.portals),
+        ("causeway_ghosts", stats.ghosts),
+        ("causeway_lanes_paused", stats.paused_lanes),
+    ] {
+        gauge!(name).set(count as f64);
+    }
+    gauge!("causeway_lanes_waiting").set(lanes.len() as f64);
+    for (name, db) in [("bridge", Some(&http.spine.db)), ("server", http.groups.as_ref())] {
+        let Some(db) = db else { continue };
+        let sizes = db.sizes();
+        gauge!("causeway_database_bytes", "database" => name).set(sizes.db_bytes as f64);
+        gauge!("causeway_database_wal_bytes", "database" => name).set(sizes.wal_bytes as f64);
+    }
+    gauge!("causeway_ready")
+        .set(f64::from(u8::from(http.health.report(true, *http.spine.token_taken.borrow()).ready)));
+    Ok(())
+}

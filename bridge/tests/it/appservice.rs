@@ -1,0 +1,236 @@
+//! What the homeserver may send, and what comes of it: bad input changes nothing else.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header::AUTHORIZATION},
+};
+use causeway_bridge::{
+    health::Health,
+    http::{Http, Tokens, router},
+    secret::Secret,
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::harness::Bridge;
+
+const HS_TOKEN: &str = "token of the homeserver";
+const ADMIN_TOKEN: &str = "token of the operator";
+
+/// The endpoints, on the harness's spine.
+struct Listener {
+    router: Router,
+    bridge: Bridge,
+}
+
+impl Listener {
+    async fn new() -> Self {
+        let bridge = Bridge::start().await;
+        let tokens = Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new(ADMIN_TOKEN) };
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let http = Http::new(bridge.spine.clone(), tokens, Health::default(), metrics, None);
+        Self { router: router(http), bridge }
+    }
+
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Body>,
+    ) -> (StatusCode, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response =
+            self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Pushes a transaction with the right token.
+    async fn push(&self, body: impl Into<Body>) -> StatusCode {
+        self.call("PUT", "/_matrix/app/v1/transactions/1", Some(HS_TOKEN), body).await.0
+    }
+
+    /// Events that wait, and what was put aside.
+    async fn stored(&self) -> (i64, i64) {
+        let stats = self.bridge.stats().await;
+        (stats.inbox, stats.quarantine)
+    }
+}
+
+fn event(n: u32) -> Value {
+    json!({
+        "event_id": format!("$event-{n}"), "room_id": "!room:example.org",
+        "sender": "@alice:example.org", "type": "m.room.message", "origin_server_ts": 1,
+        "content": { "msgtype": "m.text", "body": format!("message {n}") },
+    })
+}
+
+fn transaction(events: impl IntoIterator<Item = u32>) -> String {
+    json!({ "events": events.into_iter().map(event).collect::<Vec<_>>() }).to_string()
+}
+
+#[tokio::test]
+async fn an_event_is_stored_once_whatever_the_transaction_is_called() {
+    let bridge = Listener::new().await;
+    for txn in ["1", "2", "1"] {
+        let path = format!("/_matrix/app/v1/transactions/{txn}");
+        let (status, body) =
+            bridge.call("PUT", &path, Some(HS_TOKEN), transaction([1, 2, 2])).await;
+        assert_eq!((status, body), (StatusCode::OK, json!({})));
+    }
+    // The same id with other events (Synapse starts again after a crash): those are new.
+    assert_eq!(bridge.push(transaction([3])).await, StatusCode::OK);
+    assert_eq!(bridge.stored().await, (3, 0));
+}
+
+#[tokio::test]
+async fn eight_copies_at_once_are_one() {
+    let bridge = Listener::new().await;
+    let body = transaction(0..50);
+    let pushed = futures_util::future::join_all((0..8).map(|_| bridge.push(body.clone()))).await;
+    assert!(pushed.iter().all(|status| *status == StatusCode::OK), "{pushed:?}");
+    assert_eq!(bridge.stored().await, (50, 0));
+}
+
+#[tokio::test]
+async fn one_bad_event_among_a_thousand_is_put_aside_alone() {
+    let bad: [&[u8]; 9] = [
+        b"{\"event_id\": NaN}",
+        b"{\"event_id\": \"\xff\xfe\"}",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\"text\"",
+        b"{\"event_id\":7,\"room_id\":\"!r:x\",\"sender\":\"@a:x\",\"type\":\"m\"}",
+        b"{\"event_id\":\"$a\",\"room_id\":\"!r:x\",\"sender\":\"no id\",\"type\":\"m\"}",
+        b"{\"event_id\":\"$a\" \"room_id\":1}",
+    ];
+    for bad in bad {
+        let bridge = Listener::new().await;
+        let mut events: Vec<Vec<u8>> = (0..1_000).map(|n| event(n).to_string().into()).collect();
+        events.insert(500, bad.to_vec());
+        let body = [b"{\"events\":[".as_slice(), &events.join(&b","[..]), b"]}"].concat();
+        assert_eq!(bridge.push(body).await, StatusCode::OK);
+        assert_eq!(bridge.stored().await, (1_000, 1), "{}", String::from_utf8_lossy(bad));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_parsed_is_answered_with_200_and_kept() {
+    let deep = format!("{{\"events\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let bodies: [&[u8]; 6] =
+        [b"", b"nonsense", b"\xff\xfe\xfd", b"{\"events\":[{\"a\":", b"[1,2", deep.as_bytes()];
+    let bridge = Listener::new().await;
+    for body in bodies {
+        assert_eq!(bridge.push(body.to_vec()).await, StatusCode::OK);
+    }
+    assert_eq!(bridge.stored().await, (0, 6));
+    // Cut off in the middle: what is whole is taken.
+    let mut cut = transaction([1, 2, 3]);
+    cut.truncate(cut.len() - 10);
+    assert_eq!(bridge.push(cut).await, StatusCode::OK);
+    assert_eq!(bridge.stored().await, (2, 7));
+    // Fields of the wrong type, or unknown: nobody's business.
+    for body in [r#"{"events":{}}"#, r#"{"events":null,"ephemeral":7}"#, "{}"] {
+        assert_eq!(bridge.push(body).await, StatusCode::OK);
+    }
+    assert_eq!(bridge.stored().await, (2, 7));
+}
+
+#[tokio::test]
+async fn only_the_homeserver_gets_in() {
+    let bridge = Listener::new().await;
+    let query =
+        format!("/_matrix/app/v1/transactions/1?access_token={HS_TOKEN}").replace(' ', "%20");
+    let path = "/_matrix/app/v1/transactions/1";
+    let rows = [
+        (path, None, StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN"),
+        (path, Some("wrong"), StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (path, Some(""), StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (path, Some(ADMIN_TOKEN), StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (query.as_str(), None, StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (query.as_str(), Some("wrong"), StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+    ];
+    for (path, token, status, errcode) in rows {
+        let (got, body) = bridge.call("PUT", path, token, transaction([1])).await;
+        assert_eq!((got, body["errcode"].as_str()), (status, Some(errcode)), "{path} {token:?}");
+    }
+    assert_eq!(bridge.stored().await, (0, 0));
+    let (status, _) = bridge.call("POST", "/_matrix/app/v1/ping", Some(HS_TOKEN), "{}").await;
+    assert_eq!(status, StatusCode::OK);
+    for path in ["/_matrix/app/v1/users/@causeway_x:y", "/_matrix/app/v1/rooms/%23causeway_x:y"] {
+        let (status, body) = bridge.call("GET", path, Some(HS_TOKEN), "").await;
+        assert_eq!((status, &body["errcode"]), (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND")));
+    }
+    let (status, body) = bridge.call("GET", "/_matrix/app/v1/nothing", Some(HS_TOKEN), "").await;
+    assert_eq!((status, &body["errcode"]), (StatusCode::NOT_FOUND, &json!("M_UNRECOGNIZED")));
+    let (status, body) = bridge.call("GET", path, Some(HS_TOKEN), "").await;
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::METHOD_NOT_ALLOWED, &json!("M_UNRECOGNIZED")),
+    );
+}
+
+#[tokio::test]
+async fn a_body_beyond_64_mib_is_refused_and_a_large_one_is_not() {
+    let bridge = Listener::new().await;
+    let filler = " ".repeat(30 * 1024 * 1024);
+    let large = format!("{{\"filler\":\"{filler}\",{}", &transaction([1])[1..]);
+    assert_eq!(bridge.push(large).await, StatusCode::OK);
+    assert_eq!(bridge.stored().await, (1, 0));
+    let (status, body) = bridge
+        .call(
+            "PUT",
+            "/_matrix/app/v1/transactions/1",
+            Some(HS_TOKEN),
+            vec![b' '; 64 * 1024 * 1024 + 1],
+        )
+        .await;
+    assert_eq!((status, &body["errcode"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("M_TOO_LARGE")));
+    assert_eq!(bridge.stored().await, (1, 0));
+}
+
+#[tokio::test]
+async fn probes_tell_live_from_ready() {
+    let bridge = Listener::new().await;
+    for path in ["/live", "/_matrix/mau/live"] {
+        assert_eq!(bridge.call("GET", path, None, "").await.0, StatusCode::OK);
+    }
+    for path in ["/ready", "/health", "/_matrix/mau/ready"] {
+        let (status, body) = bridge.call("GET", path, None, "").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((&body["database"], &body["homeserver"]), (&json!(true), &json!(false)));
+    }
+    assert_eq!(bridge.call("GET", "/metrics", None, "").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_the_operator_sees_the_admin_api() {
+    let bridge = Listener::new().await;
+    let paths = ["health", "portals", "queues", "dead-letters"];
+    for path in paths.map(|path| format!("/_causeway/admin/v1/{path}")) {
+        let (status, body) = bridge.call("GET", &path, None, "").await;
+        assert_eq!((status, &body["status"]), (StatusCode::UNAUTHORIZED, &json!(401)), "{path}");
+        for wrong in [HS_TOKEN, "wrong"] {
+            let (status, _) = bridge.call("GET", &path, Some(wrong), "").await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        }
+        let (status, _) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let letter = "/_causeway/admin/v1/dead-letters/7";
+    let (status, _) = bridge.call("DELETE", letter, Some(ADMIN_TOKEN), "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let retry = format!("{letter}/retry");
+    let (status, body) = bridge.call("POST", &retry, Some(ADMIN_TOKEN), "").await;
+    assert_eq!((status, &body["title"]), (StatusCode::NOT_FOUND, &json!("Not Found")));
+    let bad = "/_causeway/admin/v1/portals?limit=0";
+    assert_eq!(bridge.call("GET", bad, Some(ADMIN_TOKEN), "").await.0, StatusCode::BAD_REQUEST);
+}
