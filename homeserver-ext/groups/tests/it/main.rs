@@ -1,5 +1,7 @@
 //! Tests of the half with keys, one binary.
 #![cfg(test)]
 
-mod cli_http;
+mod machine;
 mod sender_keys;
+mod vault;
+mod world;

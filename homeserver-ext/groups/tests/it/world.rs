@@ -1,0 +1,495 @@
+//! A server of a few maps, and devices on it: what the machine's tests play in.
+//!
+//! It orders ops, gives each device its mailbox, refuses what is stale, and hands out one-time
+//! keys, so that a test can lose, repeat, reorder and forge at will. The real server has its own
+//! tests.
+
+use std::collections::BTreeMap;
+
+use causeway_groups::{
+    Machine, SCHEMA, Vault,
+    machine::{Batch, Incoming, NewGroup, Outgoing, Received, SealError, What},
+};
+use causeway_protocol::{
+    api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, StreamRow},
+    content::{Content, Text, TextKind},
+    device::OneTimeKey,
+    envelope::{Envelope, Kind, Recipient},
+    ids::{AccountId, ClientId, DeviceId, Epoch, GroupId, MemberId, Seq, Timestamp},
+    roster::{Op, Role, Roster},
+};
+use causeway_store::{Db, Lock, Options};
+use tempfile::TempDir;
+
+pub(crate) struct Device {
+    pub(crate) machine: Machine,
+    pub(crate) db: Db,
+    pub(crate) dir: TempDir,
+    pub(crate) acked: u64,
+    pub(crate) received: Vec<Received>,
+}
+
+impl Device {
+    pub(crate) fn id(&self) -> DeviceId {
+        self.machine.me().record.device_id
+    }
+
+    pub(crate) fn account(&self) -> AccountId {
+        self.machine.me().account.clone()
+    }
+
+    pub(crate) fn messages(&self) -> Vec<&Incoming> {
+        let message = |r: &'_ Received| matches!(r.what, What::Message(_));
+        self.received
+            .iter()
+            .filter(|r| message(r))
+            .map(|r| match &r.what {
+                What::Message(incoming) => incoming,
+                _ => unreachable!(),
+            })
+            .collect()
+    }
+
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let text = |incoming: &&Incoming| match &incoming.content {
+            Content::Text(text) => text.body.clone(),
+            other => format!("{other:?}"),
+        };
+        self.messages().iter().map(text).collect()
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<&'static str> {
+        self.received
+            .iter()
+            .filter_map(|r| match r.what {
+                What::Failed { reason, .. } => Some(reason),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The process ends and starts again.
+    pub(crate) async fn restart(&mut self) {
+        self.db.close().await;
+        (self.db, self.machine) = open(&self.dir).await;
+    }
+}
+
+async fn open_db(dir: &TempDir) -> Db {
+    let path = dir.path().join("client.db");
+    Db::open(Options { path, lock: Lock::Shared, schemas: &[SCHEMA] }).await.expect("a database")
+}
+
+pub(crate) async fn open(dir: &TempDir) -> (Db, Machine) {
+    let db = open_db(dir).await;
+    let vault = Vault::open(&db, &dir.path().join("storage.key")).await.expect("a vault");
+    let machine = Machine::load(&db, vault).await.expect("loads").expect("is there");
+    (db, machine)
+}
+
+#[derive(Default)]
+struct Group {
+    ops: Vec<Vec<u8>>,
+    rosters: Vec<Roster>,
+}
+
+impl Group {
+    fn head(&self) -> &Roster {
+        self.rosters.last().expect("a group")
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) devices: Vec<Device>,
+    groups: BTreeMap<GroupId, Group>,
+    accounts: BTreeMap<AccountId, AccountDevices>,
+    keys: BTreeMap<DeviceId, Vec<OneTimeKey>>,
+    pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
+    names: u128,
+}
+
+pub(crate) fn text(body: &str) -> Content {
+    Content::Text(Text {
+        kind: TextKind::Text,
+        body: body.to_owned(),
+        html: None,
+        reply_to: None,
+        mirror: None,
+    })
+}
+
+impl World {
+    pub(crate) async fn with(names: &[&str]) -> Self {
+        let mut world = Self { now: 1_800_000_000_000, ..Self::default() };
+        for name in names {
+            world.register(name).await;
+        }
+        world
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+
+    pub(crate) async fn register(&mut self, name: &str) -> usize {
+        let dir = tempfile::tempdir().expect("a folder");
+        let db = open_db(&dir).await;
+        let vault = Vault::open(&db, &dir.path().join("storage.key")).await.expect("a vault");
+        let account: AccountId = format!("{name}:a.example").parse().expect("an account");
+        let mut tx = db.begin().await.unwrap();
+        let (machine, _) =
+            Machine::create(&mut tx, vault, account.clone(), self.time()).await.expect("created");
+        let request = machine.register_request(&mut tx, None).await.expect("a request");
+        let count = u32::try_from(request.one_time_keys.len()).unwrap();
+        machine.uploaded(&mut tx, self.time(), KeyCount { one_time_keys: count }).await.unwrap();
+        tx.commit().await.unwrap();
+        let device = machine.me().record.device_id;
+        let mut keys = request.one_time_keys;
+        keys.insert(0, request.fallback_key);
+        self.keys.insert(device, keys);
+        let devices = AccountDevices { list: request.list, devices: vec![request.device] };
+        self.accounts.insert(account, devices);
+        self.devices.push(Device { machine, db, dir, acked: 0, received: Vec::new() });
+        self.devices.len() - 1
+    }
+
+    pub(crate) fn account_devices(&self, account: &AccountId) -> Option<&AccountDevices> {
+        self.accounts.get(account)
+    }
+
+    fn put(&mut self, device: DeviceId, envelope: Envelope) {
+        let mailbox = self.mailboxes.entry(device).or_default();
+        let seq = Seq(mailbox.last().map_or(0, |row| row.seq.0) + 1);
+        mailbox.push(StreamRow { seq, envelope });
+    }
+
+    pub(crate) fn head(&self, group: GroupId) -> &Roster {
+        self.groups[&group].head()
+    }
+
+    /// The server takes an op, or says what the caller lacks.
+    pub(crate) fn take_op(&mut self, bytes: &[u8]) -> Result<(), Vec<OpBytes>> {
+        let op = Op::parse(bytes).expect("an op");
+        let group = self.groups.entry(op.group()).or_default();
+        let after = match group.rosters.last() {
+            None => Roster::create(&op).expect("valid"),
+            Some(head) => match head.apply(&op) {
+                Ok(after) => after,
+                Err(_) => {
+                    let from = usize::try_from(op.epoch().0).unwrap();
+                    return Err(group.ops.iter().skip(from).cloned().map(OpBytes).collect());
+                }
+            },
+        };
+        let mut readers: Vec<_> = after.devices().map(|d| d.device_id).collect();
+        readers.extend(group.rosters.last().iter().flat_map(|r| r.devices()).map(|d| d.device_id));
+        readers.sort_unstable();
+        readers.dedup();
+        group.rosters.push(after);
+        group.ops.push(bytes.to_vec());
+        for reader in readers {
+            self.put(reader, roster_row(bytes));
+        }
+        Ok(())
+    }
+
+    /// Posts an op and installs it, as the SDK does.
+    pub(crate) async fn post_op(&mut self, who: usize, op: OpBytes) {
+        let group = Op::parse(&op.0).unwrap().group();
+        let ops = match self.take_op(&op.0) {
+            Ok(()) => vec![op],
+            Err(ops) => ops,
+        };
+        self.install(who, group, &ops).await;
+    }
+
+    pub(crate) async fn install(&mut self, who: usize, group: GroupId, ops: &[OpBytes]) {
+        let now = self.time();
+        let device = &mut self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let received = device.machine.install_ops(&mut tx, now, group, ops).await.unwrap();
+        tx.commit().await.unwrap();
+        device.received.extend(received);
+    }
+
+    pub(crate) async fn create_group(&mut self, who: usize) -> GroupId {
+        let new = NewGroup {
+            name: "Garden".to_owned(),
+            description: String::new(),
+            members_may_add: false,
+            is_channel: false,
+            max_members: 100,
+            ttl_s: 86_400,
+        };
+        self.create_group_as(who, new).await
+    }
+
+    pub(crate) async fn create_group_as(&mut self, who: usize, new: NewGroup) -> GroupId {
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let (group, op) = device.machine.create_group(&mut tx, now, new).await.unwrap();
+        drop(tx);
+        self.post_op(who, op).await;
+        group
+    }
+
+    pub(crate) async fn learn(&mut self, who: usize, account: &AccountId) {
+        let now = self.time();
+        let answer = self.accounts.get(account).cloned();
+        let device = &mut self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let learnt = device.machine.learn(&mut tx, now, account, answer.as_ref()).await.unwrap();
+        tx.commit().await.unwrap();
+        device.received.extend(learnt);
+    }
+
+    pub(crate) async fn add(&mut self, who: usize, group: GroupId, whom: usize, role: Role) {
+        let account = self.devices[whom].account();
+        self.learn(who, &account).await;
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let op = device.machine.add(&mut tx, now, group, &account, role).await.unwrap();
+        drop(tx);
+        self.post_op(who, op).await;
+    }
+
+    pub(crate) async fn remove(&mut self, who: usize, group: GroupId, whom: usize) {
+        let account = self.devices[whom].account();
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let op = device.machine.remove(&mut tx, now, group, &account).await.unwrap();
+        drop(tx);
+        self.post_op(who, op).await;
+    }
+
+    fn claim(&mut self, devices: &[DeviceId]) -> ClaimedKeys {
+        let mut keys = BTreeMap::new();
+        for device in devices {
+            let Some(left) = self.keys.get_mut(device) else { continue };
+            // The fallback key stands first, and stays.
+            let key = if left.len() > 1 { left.pop() } else { left.first().cloned() };
+            keys.extend(key.map(|key| (*device, key)));
+        }
+        ClaimedKeys { keys }
+    }
+
+    pub(crate) async fn provide(&mut self, who: usize, needs: causeway_groups::machine::Needs) {
+        for account in needs.accounts {
+            self.learn(who, &account).await;
+        }
+        if !needs.claims.is_empty() {
+            let answer = self.claim(&needs.claims);
+            let now = self.time();
+            let device = &self.devices[who];
+            let mut tx = device.db.begin().await.unwrap();
+            device.machine.claimed(&mut tx, now, &needs.claims, &answer).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+
+    pub(crate) async fn prepare(&mut self, who: usize, group: GroupId) {
+        loop {
+            let now = self.time();
+            let device = &self.devices[who];
+            let mut tx = device.db.begin().await.unwrap();
+            let needs = device.machine.needs(&mut tx, now, group).await.unwrap();
+            drop(tx);
+            if needs.is_empty() {
+                return;
+            }
+            self.provide(who, needs).await;
+        }
+    }
+
+    pub(crate) fn outgoing(&mut self, content: Content) -> Outgoing {
+        self.names += 1;
+        Outgoing { client_id: ClientId::new(self.names.to_be_bytes()), ttl_s: 0, content }
+    }
+
+    pub(crate) async fn seal(
+        &mut self,
+        who: usize,
+        group: GroupId,
+        items: &[Outgoing],
+    ) -> Result<Batch, SealError> {
+        self.prepare(who, group).await;
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let batch = device.machine.seal(&mut tx, now, group, items).await?;
+        tx.commit().await.unwrap();
+        Ok(batch)
+    }
+
+    /// The server takes a batch, or says what the caller lacks.
+    pub(crate) fn take_batch(&mut self, batch: &Batch) -> Result<(), Vec<OpBytes>> {
+        let group = &self.groups[&batch.group];
+        let stated = usize::try_from(batch.epoch.0).unwrap();
+        let is_stale = group.rosters.windows(2).skip(stated).any(|pair| {
+            pair[0].is_cut(&pair[1])
+                || pair[1].closed()
+                || Op::parse(&group.ops[usize::try_from(pair[1].epoch().0).unwrap()])
+                    .is_ok_and(|op| matches!(op.kind().name(), "role" | "policy"))
+        });
+        if is_stale {
+            return Err(group.ops.iter().skip(stated + 1).cloned().map(OpBytes).collect());
+        }
+        let (then, head) = (group.rosters[stated].clone(), group.head().clone());
+        for submission in &batch.submissions {
+            submission.check().expect("a good envelope");
+            for row in submission.rows() {
+                let readers: Vec<_> = match row.to {
+                    Recipient::Device(device) => vec![device],
+                    Recipient::Broadcast => then
+                        .devices()
+                        .filter(|d| head.counts(d).is_some())
+                        .map(|d| d.device_id)
+                        .filter(|d| *d != submission.sender.device)
+                        .collect(),
+                };
+                for reader in readers {
+                    let again = self
+                        .mailboxes
+                        .get(&reader)
+                        .is_some_and(|mailbox| mailbox.iter().any(|had| had.envelope.id == row.id));
+                    if !again {
+                        self.put(reader, row.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn post(&mut self, who: usize, batch: &Batch) -> Result<(), Vec<OpBytes>> {
+        self.take_batch(batch)?;
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.accepted(&mut tx, batch).await.unwrap();
+        tx.commit().await.unwrap();
+        Ok(())
+    }
+
+    /// Says something, again and again until the server takes it.
+    pub(crate) async fn send(&mut self, who: usize, group: GroupId, body: &str) -> Batch {
+        let item = self.outgoing(text(body));
+        loop {
+            let batch = self.seal(who, group, std::slice::from_ref(&item)).await.expect("sealed");
+            match self.post(who, &batch).await {
+                Ok(()) => return batch,
+                Err(ops) => self.install(who, group, &ops).await,
+            }
+        }
+    }
+
+    pub(crate) fn waiting(&self, who: usize) -> Vec<StreamRow> {
+        let device = &self.devices[who];
+        let mailbox = self.mailboxes.get(&device.id()).cloned().unwrap_or_default();
+        mailbox.into_iter().filter(|row| row.seq.0 > device.acked).collect()
+    }
+
+    pub(crate) async fn receive(&mut self, who: usize, rows: &[StreamRow]) {
+        let now = self.time();
+        let device = &mut self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let receipts = device.machine.receive(&mut tx, now, rows).await.unwrap();
+        tx.commit().await.unwrap();
+        device.received.extend(receipts.received);
+        if let Some(through) = receipts.through {
+            device.acked = device.acked.max(through.0);
+        }
+    }
+
+    /// Takes what waits, and does the chores, until there is nothing left of either.
+    pub(crate) async fn sync(&mut self, who: usize) {
+        for _ in 0..20 {
+            let waiting = self.waiting(who);
+            self.receive(who, &waiting).await;
+            let quiet = self.chores(who).await;
+            if waiting.is_empty() && quiet {
+                return;
+            }
+        }
+        panic!("no end of chores");
+    }
+
+    pub(crate) async fn sync_all(&mut self) {
+        for _ in 0..4 {
+            self.now += 5_000;
+            for who in 0..self.devices.len() {
+                self.sync(who).await;
+            }
+        }
+    }
+
+    pub(crate) async fn chores(&mut self, who: usize) -> bool {
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let chores = device.machine.chores(&mut tx, now).await.unwrap();
+        tx.commit().await.unwrap();
+        let quiet = chores.is_empty();
+        for (group, from) in chores.fetch_ops {
+            let from = usize::try_from(from.0).unwrap();
+            let ops = self.groups.get(&group).map(|group| group.ops.clone()).unwrap_or_default();
+            let ops: Vec<_> = ops.into_iter().skip(from).map(OpBytes).collect();
+            self.install(who, group, &ops).await;
+        }
+        self.provide(who, chores.needs).await;
+        if let Some(keys) = chores.keys {
+            let device = &self.devices[who];
+            let mine = self.keys.entry(device.id()).or_default();
+            mine.extend(keys.one_time_keys);
+            let count = KeyCount { one_time_keys: u32::try_from(mine.len() - 1).unwrap() };
+            let mut tx = device.db.begin().await.unwrap();
+            device.machine.uploaded(&mut tx, now, count).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        for (_, op) in chores.ops {
+            self.post_op(who, OpBytes(op)).await;
+        }
+        for batch in chores.batches {
+            if let Err(ops) = self.post(who, &batch).await {
+                self.install(who, batch.group, &ops).await;
+            }
+        }
+        quiet
+    }
+
+    /// A join request reaches the devices that may sign an `add`.
+    pub(crate) fn ask_to_join(&mut self, group: GroupId, request: &[u8]) {
+        let head = self.head(group).clone();
+        let may_add = |member: &MemberId| head.may_add(member);
+        let admins: Vec<_> = head.devices().filter(|d| may_add(&d.member_id)).collect();
+        for admin in admins {
+            let to = Recipient::Device(admin.device_id);
+            self.put(admin.device_id, server_row(Kind::Join, group, head.epoch(), to, request));
+        }
+    }
+}
+
+pub(crate) fn roster_row(op: &[u8]) -> Envelope {
+    let parsed = Op::parse(op).expect("an op");
+    server_row(Kind::Roster, parsed.group(), parsed.epoch(), Recipient::Broadcast, op)
+}
+
+fn server_row(kind: Kind, group: GroupId, epoch: Epoch, to: Recipient, payload: &[u8]) -> Envelope {
+    let mut envelope = Envelope {
+        id: causeway_protocol::ids::EnvelopeId::new([0; 16]),
+        kind,
+        group,
+        epoch,
+        sender: None,
+        to,
+        ttl_ms: 86_400_000,
+        payload: payload.to_vec(),
+        piece: None,
+    };
+    envelope.id = envelope.compute_id();
+    envelope
+}
