@@ -1,6 +1,6 @@
 //! The half of Causeway with keys.
 //!
-//! `sender_keys` → `vault` → `storage` → `machine` → `sdk`: each may import those before it. The
+//! `sender_keys` → `vault` → `storage` → `machine` → `sdk` → `cli`: each may import those before it. The
 //! machine has no network and no clock; what moves a ratchet happens inside its caller's
 //! transaction.
 
@@ -8,6 +8,8 @@ mod entropy;
 mod olm;
 mod storage;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod machine;
 pub mod sdk;
 pub mod sender_keys;

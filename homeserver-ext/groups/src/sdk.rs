@@ -1,8 +1,210 @@
-//! Transport around the machine: the native API over HTTP and WebSocket.
+//! Transport around the machine: a device of the native API, ready to use.
+//!
+//! [`Client`] joins three things: the [`Machine`], which has the keys and no network; [`Http`] and
+//! [`Stream`], which have the network and no keys; and the database, in which whatever moves a
+//! ratchet is kept by the same commit as what it made. It starts no task: its caller drives it.
+//!
+//! Whatever comes to light on the way, a held message that an op lets open or a change of a roster,
+//! goes to the [`Keep`] that the client was made with, inside the transaction that brought it about.
+//!
+//! To send: [`prepare`](Client::prepare) → one transaction { [`Machine::seal`], the batch stored }
+//! → commit → [`post`](Client::post). After [`CallError::Stale`] one transaction
+//! { [`install`](Client::install), the batch dropped }, and again with the same client ids; after
+//! any transient error the stored batch again.
+//!
+//! To receive: [`Stream::next_rows`] → [`receive`](Client::receive), one transaction { [`Machine::receive`],
+//! [`Keep::keep`] } → [`Stream::ack`]; and [`chores`](Client::chores) now and then.
 
+mod account;
 mod backoff;
+mod deliver;
+mod groups;
 mod http;
+mod invites;
+mod session;
 mod stream;
+mod sync;
 
+use std::sync::Arc;
+
+use causeway_protocol::{
+    api::StreamRow,
+    ids::{GroupId, Seq, Timestamp},
+    roster::Roster,
+};
+use causeway_store::{Db, Tx};
+use futures_util::future::BoxFuture;
+
+pub use account::{OpenClientError, RegisterError, Registered};
+pub use backoff::Backoff;
 pub use http::{AccessToken, BaseUrlError, CallError, Http, discover};
 pub use stream::Stream;
+
+use crate::{
+    machine::{InviteRefused, Machine, MachineError, Me, OpError, Received, SealError},
+    vault::Vault,
+};
+
+/// Where a client takes the time from.
+pub type Clock = fn() -> Timestamp;
+
+/// Why something could not be kept; the transaction is taken back.
+pub type KeepError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Keeps what came in.
+pub trait Keep: Send + Sync {
+    /// Called inside the transaction that moved the machine: both are kept, or neither is. May be
+    /// called for several groups at once, in the order in which things are to be shown.
+    fn keep<'a>(
+        &'a self,
+        client: &'a Client,
+        tx: &'a mut Tx,
+        received: Vec<Received>,
+    ) -> BoxFuture<'a, Result<(), KeepError>>;
+}
+
+/// One device that is logged in. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: Http,
+    machine: Machine,
+    db: Db,
+    vault: Vault,
+    keeper: Arc<dyn Keep>,
+    clock: Clock,
+}
+
+/// Why a client's work did not get on.
+#[derive(Debug, thiserror::Error)]
+pub enum SdkError {
+    /// The server, or the way to it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// This group may not be sent to now.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The machine's rows.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] causeway_store::Error),
+    /// What came in could not be kept, so it did not come in.
+    #[error("what came in cannot be kept: {0}")]
+    Keep(KeepError),
+    /// Others kept changing the group: try again.
+    #[error("the group kept changing; nothing was done")]
+    Contended,
+    /// No op was signed, or no decision taken.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The link is not followed.
+    #[error(transparent)]
+    Invite(#[from] InviteRefused),
+    /// The bridge's account is not the one that was shown: nothing was changed.
+    #[error("the bridge's account has another identity than the server says")]
+    OtherBridge,
+    /// The group is not known here.
+    #[error("this device is not in group {0}")]
+    UnknownGroup(GroupId),
+}
+
+impl SdkError {
+    /// Whether the same may succeed later without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_transient(),
+            Self::Contended => true,
+            Self::Seal(_)
+            | Self::Machine(_)
+            | Self::Store(_)
+            | Self::Keep(_)
+            | Self::Op(_)
+            | Self::Invite(_)
+            | Self::OtherBridge
+            | Self::UnknownGroup(_) => false,
+        }
+    }
+}
+
+impl Client {
+    /// A client of parts that are there already: for a program that keeps its token elsewhere.
+    pub fn new(
+        http: Http,
+        machine: Machine,
+        db: Db,
+        vault: Vault,
+        keeper: Arc<dyn Keep>,
+        clock: Clock,
+    ) -> Self {
+        Self { http, machine, db, vault, keeper, clock }
+    }
+
+    /// Who this is.
+    pub fn me(&self) -> &Me {
+        self.machine.me()
+    }
+
+    /// The half with keys.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The half with the network.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Where everything is kept.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// What seals rows.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// This moment, by the client's clock.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The mailbox; it connects when it is first asked for rows.
+    pub fn stream(&self) -> Stream {
+        Stream::new(self.http.clone())
+    }
+
+    /// Opens rows of the mailbox and keeps what was in them, in one commit.
+    ///
+    /// Returns up to where they may be acknowledged; `None` while there is no room to hold what
+    /// cannot be opened yet.
+    pub async fn receive(&self, rows: &[StreamRow]) -> Result<Option<Seq>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        let receipts = self.machine.receive(&mut tx, self.now(), rows).await?;
+        self.keep(&mut tx, receipts.received).await?;
+        tx.commit().await?;
+        Ok(receipts.through)
+    }
+
+    /// Hands on what came in, in the transaction that brought it about.
+    async fn keep(&self, tx: &mut Tx, received: Vec<Received>) -> Result<(), SdkError> {
+        if received.is_empty() {
+            return Ok(());
+        }
+        self.keeper.keep(self, tx, received).await.map_err(SdkError::Keep)
+    }
+
+    /// The head rosters of all groups that are known here, former ones too.
+    pub async fn rosters(&self) -> Result<Vec<Arc<Roster>>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        Ok(self.machine.rosters(&mut tx).await?)
+    }
+
+    /// The head roster of one group.
+    pub async fn roster(&self, group: GroupId) -> Result<Arc<Roster>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        let roster = self.machine.roster(&mut tx, group).await?;
+        roster.ok_or(SdkError::UnknownGroup(group))
+    }
+}

@@ -1,0 +1,132 @@
+//! `causeway-client`: native groups from a terminal, one file for each command.
+//!
+//! Every command opens the home folder, does one thing through the [`sdk`](crate::sdk), says what
+//! came of it as text or JSON, and ends with an honest [`Exit`](exit::Exit) code. Several may run
+//! at once on one home; only `tail` reads the mailbox, and there is one of it.
+
+mod exit;
+mod group;
+mod history;
+mod home;
+mod invite;
+mod line;
+mod login;
+mod member;
+mod names;
+mod outbox;
+mod print;
+mod register;
+mod send;
+mod tail;
+mod whoami;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use causeway_protocol::ids::Timestamp;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use exit::Failure;
+use home::Home;
+use print::Printer;
+
+/// End-to-end encrypted groups of Causeway.
+///
+/// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 not logged in; 4 server not
+/// reachable; 5 kept, and not accepted by the server yet: it goes out with the next run.
+#[derive(Debug, Parser)]
+#[command(name = "causeway-client", version, max_term_width = 100)]
+struct Arguments {
+    /// Folder with keys and messages [default: ~/.local/share/causeway]
+    #[arg(long, global = true, env = "CAUSEWAY_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// URL of the server's native API; remembered by register and login
+    #[arg(long, global = true, env = "CAUSEWAY_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// How results are written to stdout
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One JSON object on each line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an account and this device, and show the recovery key once
+    Register(register::Arguments),
+    /// Log in again with this home's device
+    Login,
+    /// Show which account and device this home is
+    Whoami,
+    /// Make groups, look at them, leave or close them, bridge them
+    #[command(subcommand)]
+    Group(group::Command),
+    /// Make links that let people in, use them, take them back
+    #[command(subcommand)]
+    Invite(invite::Command),
+    /// See who is in a group, remove people, give them roles
+    #[command(subcommand)]
+    Member(member::Command),
+    /// Send a message; prints its id once the server has accepted it
+    Send(send::Arguments),
+    /// Follow all groups, show what comes in, and do this device's part of the key work
+    Tail(tail::Arguments),
+}
+
+/// Runs the command that the process was started with.
+pub async fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let printer = Printer::new(arguments.output);
+    let home = Home::new(arguments.home, arguments.server);
+    let done = match home {
+        Ok(home) => dispatch(arguments.command, &home, printer).await,
+        Err(failure) => Err(failure),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
+    match command {
+        Command::Register(arguments) => register::run(arguments, home, printer).await,
+        Command::Login => login::run(home, printer).await,
+        Command::Whoami => whoami::run(home, printer).await,
+        Command::Group(command) => group::run(command, home, printer).await,
+        Command::Invite(command) => invite::run(command, home, printer).await,
+        Command::Member(command) => member::run(command, home, printer).await,
+        Command::Send(arguments) => send::run(arguments, home, printer).await,
+        Command::Tail(arguments) => tail::run(arguments, home, printer).await,
+    }
+}
+
+/// The one clock of this program.
+#[expect(clippy::disallowed_methods, reason = "elsewhere time is an argument; here it comes from")]
+fn now() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ms = since_1970.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    Timestamp(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

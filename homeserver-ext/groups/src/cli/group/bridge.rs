@@ -1,0 +1,103 @@
+//! `group bridge`: lets the server's bridge in, by this admin's signature and in no other way.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use causeway_protocol::{
+    api::BridgeInfo,
+    content::{BridgeRequest, Content},
+};
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, outbox, print::Printer, send};
+
+/// Arguments of `group bridge`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The group: its name, its id, or the first characters of its id
+    group: String,
+    /// A Matrix user to be invited to the room; may be given several times
+    #[arg(long, value_name = "@USER:SERVER")]
+    invite: Vec<String>,
+    /// Bridge into this room, by id or alias, instead of a new one
+    #[arg(long, value_name = "ROOM")]
+    room: Option<String>,
+    /// Go on only if the bridge's fingerprint is this one
+    #[arg(long, value_name = "DIGITS")]
+    fingerprint: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    if let Some(bad) = arguments.invite.iter().find(|user| !is_matrix_user(user)) {
+        let what = format!("`{bad}` is not a Matrix user of the form @user:server");
+        return Err(Failure::usage(what));
+    }
+    let client = home.client().await?;
+    let group = names::group(&client, &arguments.group).await?;
+    let bridge = client.http().server().await?.bridge.ok_or_else(|| {
+        Failure::failed("this server has no bridge").next("Ask its operator to start one.")
+    })?;
+    agree(&arguments, &bridge, printer)?;
+    let epoch = client.add_bridge(group, &bridge).await?;
+    let request = Content::BridgeRequest(BridgeRequest {
+        room: arguments.room,
+        invite: (!arguments.invite.is_empty()).then_some(arguments.invite),
+    });
+    let (id, now) = (send::random_id()?, client.now());
+    let mut tx = client.db().begin().await?;
+    outbox::add(&mut tx, client.vault(), now, group, id, 0, request).await?;
+    tx.commit().await?;
+    send::flush(&client, group, send::PATIENCE).await?;
+    let text = format!(
+        "{} is in the group and can read everything from now on [epoch {epoch}].\nFingerprint: {}\n\
+         It was asked to bridge the group into a Matrix room; `tail` shows what it says.",
+        bridge.account, bridge.fingerprint
+    );
+    printer.show(
+        &text,
+        &json!({
+            "group": group, "epoch": epoch, "bridge": bridge.account,
+            "member_id": bridge.member_id, "fingerprint": bridge.fingerprint,
+        }),
+    )
+}
+
+/// Whether a person, or the arguments, let this bridge read.
+fn agree(arguments: &Arguments, bridge: &BridgeInfo, printer: Printer) -> Result<(), Failure> {
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    if let Some(expected) = &arguments.fingerprint {
+        if digits(expected) == digits(&bridge.fingerprint) {
+            return Ok(());
+        }
+        let what = format!("the bridge's fingerprint is {}, not what you gave", bridge.fingerprint);
+        return Err(Failure::failed(what)
+            .next("Nothing was changed. Ask the server's operator which one is right."));
+    }
+    if arguments.yes || !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    printer.remark(&format!(
+        "{} and its server will read everything that is said in this group from now on.\n\
+         Its fingerprint is {}. Compare it with what the server's operator says.",
+        bridge.account, bridge.fingerprint
+    ));
+    // Without a terminal to ask on there is no answer, which is a no.
+    let _ = write!(io::stderr().lock(), "Let it in? [y/N] ");
+    let mut answer = String::new();
+    match io::stdin().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::failed("the bridge was not let in").next("Nothing was changed.")),
+    }
+}
+
+fn is_matrix_user(text: &str) -> bool {
+    let parts = text.strip_prefix('@').and_then(|rest| rest.split_once(':'));
+    parts.is_some_and(|(user, server)| !user.is_empty() && !server.is_empty()) && text.len() <= 255
+}

@@ -1,0 +1,18 @@
+//! `group close`: the end of a group, for everyone.
+
+use serde_json::json;
+
+use super::{
+    super::{exit::Failure, home::Home, names, print::Printer},
+    Named,
+};
+
+pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &named.group).await?;
+    let epoch = client.close_group(group).await?;
+    printer.show(
+        &format!("Closed for everyone [epoch {epoch}]."),
+        &json!({"group": group, "epoch": epoch}),
+    )
+}

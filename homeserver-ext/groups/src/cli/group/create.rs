@@ -1,0 +1,65 @@
+//! `group create`: a Sender Keys group with oneself as its admin.
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, print::Printer};
+use crate::machine::NewGroup;
+
+/// Arguments of `group create`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// What it is called
+    name: String,
+    /// What it is about
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    description: String,
+    /// Let every member let people in, not admins only
+    #[arg(long)]
+    members_may_add: bool,
+    /// Let only admins write
+    #[arg(long)]
+    channel: bool,
+    /// Most members, bridge included
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000),
+          value_name = "N")]
+    max_members: u32,
+    /// Days that messages are kept for whoever has not read them
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30),
+          value_name = "DAYS")]
+    keep: u32,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = client
+        .create_group(NewGroup {
+            name: arguments.name.clone(),
+            description: arguments.description,
+            members_may_add: arguments.members_may_add,
+            is_channel: arguments.channel,
+            max_members: arguments.max_members,
+            ttl_s: arguments.keep * 24 * 60 * 60,
+        })
+        .await?;
+    let text = format!(
+        "Made `{}`: {group}\nLet people in with `causeway-client invite create {}`.",
+        arguments.name,
+        quoted(&arguments.name),
+    );
+    printer.show(&text, &json!({"group": group, "name": arguments.name}))
+}
+
+/// As a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,15 @@
+//! `group leave`: this account goes.
+
+use serde_json::json;
+
+use super::{
+    super::{exit::Failure, home::Home, names, print::Printer},
+    Named,
+};
+
+pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &named.group).await?;
+    let epoch = client.leave(group).await?;
+    printer.show(&format!("Left [epoch {epoch}]."), &json!({"group": group, "epoch": epoch}))
+}

@@ -1,0 +1,41 @@
+//! `group list`: one's groups.
+
+use serde_json::json;
+
+use super::super::{
+    exit::Failure,
+    home::Home,
+    names,
+    print::{Printer, table},
+};
+
+pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
+    let client = home.client().await?;
+    client.sync().await?;
+    let rosters = client.rosters().await?;
+    let me = client.me().record.member_id;
+    let rows = rosters.iter().map(|roster| {
+        let role = roster.member(&me).map_or("left", |me| names::role(me.role));
+        [
+            roster.policy().name.clone(),
+            roster.members().len().to_string(),
+            if roster.closed() { "closed" } else { role }.to_owned(),
+            names::confidentiality(roster),
+            roster.group().to_string(),
+        ]
+    });
+    let text = if rosters.is_empty() {
+        "You are in no group. Make one with `causeway-client group create NAME`.".to_owned()
+    } else {
+        table(["name", "members", "you", "who can read", "id"], rows)
+    };
+    let groups = rosters.iter().map(|roster| {
+        json!({
+            "group": roster.group(), "name": roster.policy().name, "epoch": roster.epoch(),
+            "members": roster.members().len(), "closed": roster.closed(),
+            "role": roster.member(&me).map(|me| names::role(me.role)),
+            "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),
+        })
+    });
+    printer.show(&text, &json!({"groups": groups.collect::<Vec<_>>()}))
+}

@@ -1,0 +1,52 @@
+//! `group show`: who can read a group, what it allows, who is in it.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::{
+    super::{exit::Failure, home::Home, member, names, print::Printer},
+    Named,
+};
+
+pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let roster = names::current(&client, &named.group).await?;
+    let group = roster.group();
+    let policy = roster.policy();
+    let forked = client.fork(group).await?.is_some();
+    let by = |all: bool| if all { "every member" } else { "admins" };
+    let mut text = format!(
+        "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \
+         let in by     {}\n  written by    {}\n  kept for      {} days\n",
+        policy.name,
+        roster.epoch(),
+        roster.hash(),
+        names::confidentiality(&roster),
+        by(policy.members_may_add()),
+        by(!policy.is_channel()),
+        policy.ttl_s / (24 * 60 * 60),
+    );
+    if !policy.description.is_empty() {
+        let _ = writeln!(text, "  about         {}", policy.description);
+    }
+    if roster.closed() {
+        text.push_str("  closed: nothing follows\n");
+    }
+    if forked {
+        text.push_str("  !! two histories: see `causeway-client group fork show`\n");
+    }
+    text.push('\n');
+    text.push_str(&member::as_table(&client, &roster));
+    printer.show(
+        &text,
+        &json!({
+            "group": group, "name": policy.name, "description": policy.description,
+            "epoch": roster.epoch(), "roster_hash": roster.hash(), "closed": roster.closed(),
+            "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
+            "max_members": policy.max_members, "ttl_s": policy.ttl_s,
+            "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
+            "members": member::as_json(&roster),
+        }),
+    )
+}

@@ -1,0 +1,32 @@
+//! `invite …`: one file for each of its commands.
+
+mod accept;
+mod create;
+mod list;
+mod revoke;
+
+use clap::Subcommand;
+
+use super::{exit::Failure, home::Home, print::Printer};
+
+/// What can be done with invites.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a link that lets people into a group
+    Create(create::Arguments),
+    /// Ask to be let in with a link, and wait until someone's client has done it
+    Accept(accept::Arguments),
+    /// List a group's invites
+    List(super::group::Named),
+    /// Take an invite back
+    Revoke(revoke::Arguments),
+}
+
+pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
+    match command {
+        Command::Create(arguments) => create::run(arguments, home, printer).await,
+        Command::Accept(arguments) => accept::run(arguments, home, printer).await,
+        Command::List(named) => list::run(&named, home, printer).await,
+        Command::Revoke(arguments) => revoke::run(arguments, home, printer).await,
+    }
+}

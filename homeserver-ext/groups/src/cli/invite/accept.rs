@@ -1,0 +1,49 @@
+//! `invite accept`: asks to be let in, and waits until it is done.
+
+use std::time::Duration;
+
+use causeway_protocol::invite::Link;
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, print::Printer};
+
+/// Arguments of `invite accept`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The link, as `invite create` gave it
+    link: String,
+    /// Seconds to wait for a member's client to let you in
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    wait: u64,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let link = Link::parse(arguments.link.trim())
+        .map_err(|e| Failure::usage(format!("this link cannot be used: {e}")))?;
+    let terms = &link.terms;
+    printer.remark(&format!("{} invites you to `{}`.", terms.account, terms.name));
+    client.ask_to_join(&link).await?;
+    if !client.wait_to_join(terms.group, Duration::from_secs(arguments.wait)).await? {
+        let what = "you asked to be let in, and nobody's client has done it yet";
+        return Err(Failure::pending(what).next(
+            "It is done as soon as a client that may do it is running; then `group list` shows it.",
+        ));
+    }
+    let roster = names::roster(&client, &terms.group.to_string()).await?;
+    let members = roster.members().len();
+    let name = &roster.policy().name;
+    let readers = names::confidentiality(&roster);
+    printer.show(
+        &format!("You are in `{name}` ({readers}; {members} members)."),
+        &json!({
+            "group": terms.group, "name": name, "epoch": roster.epoch(), "members": members,
+            "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),
+        }),
+    )
+}

@@ -1,0 +1,46 @@
+//! `invite create`: a link that lets people in.
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, print::Printer};
+
+const MS_OF_HOUR: u64 = 60 * 60 * 1_000;
+
+/// Arguments of `invite create`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The group: its name, its id, or the first characters of its id
+    group: String,
+    /// How many may use it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "N")]
+    uses: u32,
+    /// Hours for which it is good
+    #[arg(long, default_value_t = 7 * 24, value_parser = clap::value_parser!(u64).range(1..=8_760),
+          value_name = "HOURS")]
+    hours: u64,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &arguments.group).await?;
+    let expires = client.now().plus_ms(arguments.hours * MS_OF_HOUR);
+    let link = client.create_invite(group, expires, arguments.uses).await?;
+    let text = link.to_text();
+    printer.remark(
+        "Whoever has this link may come in. Your client, or another admin's, must be running \
+         (`causeway-client tail`) to let them.",
+    );
+    printer.show(
+        &text,
+        &json!({
+            "group": group, "link": text.as_str(), "key": link.terms.secret.key(),
+            "uses": arguments.uses, "expires_ms": expires,
+        }),
+    )
+}

@@ -1,0 +1,35 @@
+//! `invite revoke`: takes an invite back.
+
+use causeway_protocol::{ids::InviteKey, invite::Link};
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, print::Printer};
+
+/// Arguments of `invite revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The group: its name, its id, or the first characters of its id
+    group: String,
+    /// The invite's key as `invite list` shows it, or the link
+    invite: String,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &arguments.group).await?;
+    let text = arguments.invite.trim();
+    let key = match Link::parse(text) {
+        Ok(link) => link.terms.secret.key(),
+        Err(_) => text.parse::<InviteKey>().map_err(|_| {
+            Failure::usage("this is neither an invite's key nor a link")
+                .next("`causeway-client invite list` shows the keys.")
+        })?,
+    };
+    client.revoke_invite(group, key).await?;
+    printer.show("Taken back.", &json!({"group": group, "key": key, "revoked": true}))
+}

@@ -1,0 +1,30 @@
+//! `member remove`: someone goes.
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, print::Printer};
+
+/// Arguments of `member remove`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The group: its name, its id, or the first characters of its id
+    group: String,
+    /// Who: `bob:b.example`, or `bob` of your own server
+    account: String,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &arguments.group).await?;
+    let account = names::account(&client, &arguments.account)?;
+    let epoch = client.remove(group, &account).await?;
+    printer.show(
+        &format!("Removed {account}: what is sent from now on they cannot read [epoch {epoch}]."),
+        &json!({"group": group, "account": account, "epoch": epoch}),
+    )
+}

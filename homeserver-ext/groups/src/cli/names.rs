@@ -1,0 +1,111 @@
+//! What people call things: a group by its name, roles by words.
+
+use std::sync::Arc;
+
+use causeway_protocol::{
+    ids::{AccountId, GroupId},
+    roster::{Role, Roster},
+};
+use clap::ValueEnum;
+
+use super::exit::Failure;
+use crate::sdk::Client;
+
+/// The group that `text` means: its id, the first characters of its id, or its name.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(super) async fn group(client: &Client, text: &str) -> Result<GroupId, Failure> {
+    Ok(roster(client, text).await?.group())
+}
+
+/// As [`group`], with its roster.
+pub(super) async fn roster(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
+    let mut found = matching(client, text).await?;
+    if found.is_empty() {
+        // It may have been joined or made by another of this account's commands just now.
+        client.sync().await?;
+        found = matching(client, text).await?;
+    }
+    match found.as_slice() {
+        [one] => Ok(Arc::clone(one)),
+        [] => Err(Failure::usage(format!("there is no group `{text}`"))
+            .next("`causeway-client group list` shows your groups.")),
+        several => {
+            let ids = several.iter().map(|r| r.group().to_string()).collect::<Vec<_>>();
+            Err(Failure::usage(format!("`{text}` means {} groups", several.len()))
+                .next(format!("Give the beginning of an id: {}", ids.join(", "))))
+        }
+    }
+}
+
+/// As [`roster`], as new as the server has it.
+pub(super) async fn current(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
+    let group = group(client, text).await?;
+    client.sync_group(group).await?;
+    roster(client, &group.to_string()).await
+}
+
+async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failure> {
+    let rosters = client.rosters().await?;
+    let by = |is: &dyn Fn(&Roster) -> bool| -> Vec<Arc<Roster>> {
+        rosters.iter().filter(|r| is(r)).map(Arc::clone).collect()
+    };
+    let by_id = by(&|r| r.group().to_string() == text);
+    if !by_id.is_empty() {
+        return Ok(by_id);
+    }
+    let by_name = by(&|r| r.policy().name == text);
+    if !by_name.is_empty() {
+        return Ok(by_name);
+    }
+    Ok(by(&|r| text.len() >= 4 && r.group().to_string().starts_with(text)))
+}
+
+/// The account that `text` means: `name:server`, or a name alone of this account's server.
+///
+/// # Errors
+/// It is not a name.
+pub(super) fn account(client: &Client, text: &str) -> Result<AccountId, Failure> {
+    let full = if text.contains(':') {
+        text.to_owned()
+    } else {
+        format!("{text}:{}", client.me().account.server())
+    };
+    full.parse().map_err(|e| Failure::usage(format!("`{text}` is {e}")))
+}
+
+/// Roles that can be given by a `role` op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum GivenRole {
+    /// Reads and writes
+    Member,
+    /// Lets people in and out as well
+    Admin,
+}
+
+impl From<GivenRole> for Role {
+    fn from(role: GivenRole) -> Self {
+        match role {
+            GivenRole::Member => Self::Member,
+            GivenRole::Admin => Self::Admin,
+        }
+    }
+}
+
+/// A role in a word.
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+        Role::Bridge => "bridge",
+    }
+}
+
+/// Who can read a group, in one line.
+pub(super) fn confidentiality(roster: &Roster) -> String {
+    match roster.bridge() {
+        Some((_, bridge)) => format!("bridged: {} can read", bridge.account.server()),
+        None => "end-to-end".to_owned(),
+    }
+}

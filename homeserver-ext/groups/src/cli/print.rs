@@ -1,0 +1,72 @@
+//! Where results go: stdout as text or as JSON lines; what went wrong goes to stderr.
+
+use std::io::{self, Write as _};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::{Output, exit::Failure};
+
+/// Writes results the way that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Printer {
+    output: Output,
+}
+
+impl Printer {
+    /// Writes in this form.
+    pub(super) fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    /// Writes one result, `text` for people or `json` for programs, and has it out before it
+    /// returns.
+    ///
+    /// # Errors
+    /// The reader of stdout is gone, or its disk is full: the result was not shown.
+    pub(super) fn show(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = match self.output {
+            Output::Text => out.write_all(text.as_bytes()),
+            Output::Json => serde_json::to_writer(&mut out, json).map_err(io::Error::from),
+        };
+        written
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(|e| Failure::failed(format!("cannot write to stdout: {e}")))
+    }
+
+    /// A remark for people beside the results; on stderr, so that it is never taken for one.
+    pub(super) fn remark(self, text: &str) {
+        if self.output == Output::Text {
+            to_stderr(text);
+        }
+    }
+
+    /// What went wrong.
+    pub(super) fn failure(self, failure: &Failure) {
+        match self.output {
+            Output::Text => to_stderr(&failure.to_string()),
+            Output::Json => to_stderr(&failure.to_json().to_string()),
+        }
+    }
+}
+
+/// Rows under a header, without lines.
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// There is nobody left to tell when stderr is gone.
+fn to_stderr(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

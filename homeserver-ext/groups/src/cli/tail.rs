@@ -1,0 +1,212 @@
+//! `tail`: follows the mailbox, shows what comes in, and does this device's part of the key work.
+//!
+//! Kept first, shown second: one commit holds the opened message and the moved ratchet, then the
+//! server may forget it, then it is written to stdout, then it is marked as shown. Killed between
+//! the last two, the next `tail` writes that line again, with the same `row`; a reader that keeps
+//! the last row it has read, and asks for what comes `--since` it, sees each line exactly once.
+
+use std::{fs, io::Write as _, time::Duration};
+
+use causeway_protocol::{envelope::Kind, ids::GroupId};
+use clap::Args;
+use tokio::time::{Instant, sleep_until};
+
+use super::{exit::Failure, history, home::Home, names, outbox, print::Printer};
+use crate::sdk::{CallError, Client, Stream};
+
+/// How often the key work is looked at when nothing calls for it.
+const CHORES_EVERY: Duration = Duration::from_secs(5);
+/// What `--once` waits for more.
+const ONCE_IDLE: Duration = Duration::from_secs(1);
+
+/// Arguments of `tail`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Show this group only; everything is kept all the same
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Show what came after this row again, then go on; else after what was shown last
+    #[arg(long, value_name = "ROW")]
+    since: Option<i64>,
+    /// End when nothing more waits
+    #[arg(long)]
+    once: bool,
+    /// End when nothing has come for so long
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<f64>,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let _only = only_one(home)?;
+    let group = match &arguments.group {
+        Some(name) => Some(names::group(&client, name).await?),
+        None => None,
+    };
+    let idle = match arguments.idle {
+        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(Failure::usage)?),
+        None => arguments.once.then_some(ONCE_IDLE),
+    };
+    let since = arguments.since;
+    let mut tail = Tail { client: &client, printer, group, since, is_lost: false };
+    let mut tx = client.db().begin().await?;
+    outbox::forget(&mut tx, client.now()).await?;
+    tx.commit().await?;
+    tail.show_kept().await?;
+    let mut stream = client.stream();
+    let done = tail.follow(&mut stream, idle).await;
+    stream.close().await;
+    done
+}
+
+struct Tail<'a> {
+    client: &'a Client,
+    printer: Printer,
+    group: Option<GroupId>,
+    /// The last row that the reader has, where it says so; else the marks say it.
+    since: Option<i64>,
+    is_lost: bool,
+}
+
+impl Tail<'_> {
+    async fn follow(&mut self, stream: &mut Stream, idle: Option<Duration>) -> Result<(), Failure> {
+        let mut stop = std::pin::pin!(stopped());
+        let mut chores_at = Instant::now();
+        let mut idle_at = idle.map(|idle| Instant::now() + idle);
+        loop {
+            let until_idle = async {
+                match idle_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                rows = stream.next_rows() => match rows {
+                    Ok(rows) => {
+                        self.is_lost = false;
+                        if let Some(through) = self.client.receive(&rows).await? {
+                            stream.ack(through).await;
+                        }
+                        self.show_kept().await?;
+                        // What is no plain message may call for an answer.
+                        if rows.iter().any(|row| row.envelope.kind != Kind::Message) {
+                            chores_at = Instant::now();
+                        }
+                        idle_at = idle.map(|idle| Instant::now() + idle);
+                    }
+                    Err(error) => self.lost(error)?,
+                },
+                () = sleep_until(chores_at) => {
+                    self.do_chores().await?;
+                    chores_at = Instant::now() + CHORES_EVERY;
+                }
+                () = until_idle => {
+                    if !stream.is_connected() {
+                        return Err(CallError::Unreachable("no connection".to_owned()).into());
+                    }
+                    self.do_chores().await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Shows what is kept and was not shown.
+    async fn show_kept(&mut self) -> Result<(), Failure> {
+        let (db, vault) = (self.client.db(), self.client.vault());
+        loop {
+            let lines = match self.since {
+                Some(row) => history::after(db, vault, self.group, row).await?,
+                None => history::unshown(db, vault, self.group).await?,
+            };
+            let Some(last) = lines.last() else { return Ok(()) };
+            for line in &lines {
+                self.printer.show(&line.to_text(), line)?;
+            }
+            if let Some(row) = &mut self.since {
+                *row = last.row;
+            }
+            history::mark_shown(db, &lines).await?;
+        }
+    }
+
+    /// Admits who may come in, acknowledges and answers keys, and sends what still waits. Trouble
+    /// with the server passes; the chores are due again.
+    async fn do_chores(&mut self) -> Result<(), Failure> {
+        let done = async {
+            self.client.chores().await?;
+            for group in outbox::waiting(self.client.db()).await? {
+                outbox::flush(self.client, group).await?;
+            }
+            Ok::<_, outbox::OutboxError>(())
+        };
+        match done.await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "chores wait");
+                Ok(())
+            }
+            Err(error) => {
+                self.printer.remark(&format!("note: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn lost(&mut self, error: CallError) -> Result<(), Failure> {
+        if !error.is_transient() {
+            return Err(error.into());
+        }
+        if !std::mem::replace(&mut self.is_lost, true) {
+            self.printer.remark(&format!("note: {error}; trying again"));
+        }
+        Ok(())
+    }
+}
+
+/// Ctrl-C, or a polite kill.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// One mailbox has one reader. The lock goes with the process, however it ends.
+fn only_one(home: &Home) -> Result<fs::File, Failure> {
+    let path = home.dir().join("tail.lock");
+    let unusable = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).map_err(unusable)?;
+            write!(file, "{}", std::process::id()).map_err(unusable)?;
+            Ok(file)
+        }
+        Err(fs::TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            Err(Failure::failed(format!("process {holder} is following this home already"))
+                .next("Stop it first; `send` works beside it."))
+        }
+        Err(fs::TryLockError::Error(e)) => Err(unusable(e)),
+    }
+}

@@ -1,0 +1,164 @@
+//! What is asked before sealing, what is posted after it, and what is done for others.
+
+use causeway_protocol::{
+    api::{Accepted, OpBytes, PostEnvelopes},
+    ids::GroupId,
+};
+use causeway_store::Tx;
+
+use super::{CallError, Client, SdkError};
+use crate::machine::{Batch, Needs};
+
+/// Devices in one claim.
+const MAX_CLAIMS: usize = 1_000;
+/// One chore may make the next: a request admitted makes keys to be given.
+const ROUNDS: usize = 32;
+
+impl Client {
+    /// Fetches what the next message in `group` needs: records of accounts, one-time keys of
+    /// devices. Mostly nothing, and then nothing is sent.
+    pub async fn prepare(&self, group: GroupId) -> Result<(), SdkError> {
+        let mut tx = self.db.begin().await?;
+        let needs = self.machine.needs(&mut tx, self.now(), group).await?;
+        drop(tx);
+        self.provide(needs).await
+    }
+
+    /// Posts a stored batch: the same bytes as often as need be, the server takes each id once.
+    ///
+    /// A server that has lost the group's last ops gets them back first.
+    ///
+    /// # Errors
+    /// [`CallError::Stale`]: install the ops and drop the batch in one transaction, then seal its
+    /// messages again. [`CallError::Refused`]: it will never be taken. All others: later again.
+    pub async fn post(&self, batch: &Batch) -> Result<Accepted, SdkError> {
+        let accepted = match self.post_once(batch).await {
+            Err(error) if is_behind(batch, &error) => {
+                self.give_back(batch.group).await?;
+                self.post_once(batch).await?
+            }
+            ended => ended?,
+        };
+        if batch.has_keys() {
+            let mut tx = self.db.begin().await?;
+            self.machine.accepted(&mut tx, batch).await?;
+            tx.commit().await?;
+        }
+        Ok(accepted)
+    }
+
+    /// Installs ops, those that a 409 brought for example, and keeps what they bring to light.
+    pub async fn install(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+        ops: &[OpBytes],
+    ) -> Result<(), SdkError> {
+        let received = self.machine.install_ops(tx, self.now(), group, ops).await?;
+        self.keep(tx, received).await
+    }
+
+    /// Does what is to be done for others: lets in who may come in, acknowledges keys and answers
+    /// requests for them, catches up with rosters, uploads one-time keys.
+    ///
+    /// Every part can be done again without harm.
+    pub async fn chores(&self) -> Result<(), SdkError> {
+        for _ in 0..ROUNDS {
+            let mut tx = self.db.begin().await?;
+            let chores = self.machine.chores(&mut tx, self.now()).await?;
+            tx.commit().await?;
+            if chores.is_empty() {
+                break;
+            }
+            for (group, from) in chores.fetch_ops {
+                self.fetch_ops(group, from).await?;
+            }
+            self.provide(chores.needs).await?;
+            if let Some(keys) = chores.keys {
+                let count = self.http.upload_keys(&keys).await?;
+                let mut tx = self.db.begin().await?;
+                self.machine.uploaded(&mut tx, self.now(), count).await?;
+                tx.commit().await?;
+            }
+            for (group, op) in chores.ops {
+                self.post_chore_op(group, OpBytes(op)).await?;
+            }
+            for batch in &chores.batches {
+                self.post_chore(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches what is needed, and teaches it to the machine.
+    async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
+        for account in needs.accounts {
+            let devices = match self.http.account(&account).await {
+                Ok(devices) => Some(devices),
+                Err(CallError::Refused { status: 404, .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let mut tx = self.db.begin().await?;
+            let now = self.now();
+            let freed = self.machine.learn(&mut tx, now, &account, devices.as_ref()).await?;
+            self.keep(&mut tx, freed).await?;
+            tx.commit().await?;
+        }
+        for devices in needs.claims.chunks(MAX_CLAIMS) {
+            let keys = self.http.claim_keys(devices.to_vec()).await?;
+            let mut tx = self.db.begin().await?;
+            self.machine.claimed(&mut tx, self.now(), devices, &keys).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn post_once(&self, batch: &Batch) -> Result<Accepted, CallError> {
+        let envelopes = PostEnvelopes { envelopes: batch.submissions.clone() };
+        self.http.post_envelopes(batch.group, &envelopes).await
+    }
+
+    /// A batch without messages: what is not accepted comes with the next chores.
+    async fn post_chore(&self, batch: &Batch) -> Result<(), SdkError> {
+        match self.post(batch).await {
+            Ok(_) => Ok(()),
+            Err(SdkError::Call(CallError::Stale { ops, .. })) => {
+                self.take_in(batch.group, &ops).await
+            }
+            Err(SdkError::Call(CallError::Refused { errcode, error, .. })) => {
+                tracing::debug!(errcode, error, "the server refused a batch of chores");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An op that the machine signed by itself: an `add` of one who may come in.
+    async fn post_chore_op(&self, group: GroupId, op: OpBytes) -> Result<(), SdkError> {
+        match self.http.post_op(group, &op).await {
+            Ok(_) => self.take_in(group, &[op]).await,
+            Err(CallError::Stale { ops, .. }) => self.take_in(group, &ops).await,
+            Err(CallError::Refused { errcode, error, .. }) => {
+                tracing::debug!(errcode, error, "the server refused an op");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// [`install`](Self::install) in a transaction of its own.
+    pub(super) async fn take_in(&self, group: GroupId, ops: &[OpBytes]) -> Result<(), SdkError> {
+        let mut tx = self.db.begin().await?;
+        self.install(&mut tx, group, ops).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Whether the server refused because it has lost ops that are known here.
+fn is_behind(batch: &Batch, error: &CallError) -> bool {
+    match error {
+        CallError::Stale { epoch, .. } => *epoch < batch.epoch,
+        CallError::Refused { status, .. } => *status == 404,
+        CallError::RetryAfter(_) | CallError::Unreachable(_) | CallError::Unknown(_) => false,
+    }
+}

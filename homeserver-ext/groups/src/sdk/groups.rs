@@ -1,0 +1,169 @@
+//! What a person does to a group: each op is signed on the head, posted, and installed when the
+//! server has taken it; when the group has moved on meanwhile, it is signed anew.
+
+use causeway_protocol::{
+    api::{BridgeInfo, OpBytes},
+    ids::{AccountId, Epoch, GroupId},
+    roster::{Policy, Role},
+};
+
+use super::{CallError, Client, SdkError, backoff::insistently};
+use crate::machine::{Fork, ForkView, NewGroup, OpError};
+
+/// How often an op is signed anew before others are thought to be too busy.
+const TRIES: usize = 16;
+
+/// An op that is not signed yet.
+enum Change<'a> {
+    Add(&'a AccountId, Role),
+    Remove(&'a AccountId),
+    Role(&'a AccountId, Role),
+    Policy(&'a Policy),
+    Leave,
+    Close,
+}
+
+impl Client {
+    /// Makes a Sender Keys group with this account as its admin.
+    pub async fn create_group(&self, new: NewGroup) -> Result<GroupId, SdkError> {
+        let mut tx = self.db.begin().await?;
+        let (group, op) = self.machine.create_group(&mut tx, self.now(), new).await?;
+        drop(tx);
+        insistently(async || self.http.create_group(&op).await).await?;
+        self.take_in(group, &[op]).await?;
+        Ok(group)
+    }
+
+    /// Adds an account, by its newest device list. Returns the epoch that this made.
+    pub async fn add(
+        &self,
+        group: GroupId,
+        account: &AccountId,
+        role: Role,
+    ) -> Result<Epoch, SdkError> {
+        self.learn(account).await?;
+        self.change(group, Change::Add(account, role)).await
+    }
+
+    /// Lets the server's bridge in: it can read everything from then on.
+    ///
+    /// # Errors
+    /// [`SdkError::OtherBridge`] if the account is not who was shown; then nothing was changed.
+    pub async fn add_bridge(&self, group: GroupId, bridge: &BridgeInfo) -> Result<Epoch, SdkError> {
+        self.sync_group(group).await?;
+        let roster = self.roster(group).await?;
+        if roster.bridge().is_some_and(|(id, _)| *id == bridge.member_id) {
+            return Ok(roster.epoch());
+        }
+        let listed = self.http.account(&bridge.account).await?;
+        if listed.list.member_id != bridge.member_id {
+            return Err(SdkError::OtherBridge);
+        }
+        self.add(group, &bridge.account, Role::Bridge).await
+    }
+
+    /// Removes an account: what is sent afterwards it cannot read.
+    pub async fn remove(&self, group: GroupId, account: &AccountId) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Remove(account)).await
+    }
+
+    /// Makes an account an admin, or a member again.
+    pub async fn set_role(
+        &self,
+        group: GroupId,
+        account: &AccountId,
+        role: Role,
+    ) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Role(account, role)).await
+    }
+
+    /// Gives the group another policy: its name, who may add, who may post, how long is kept.
+    pub async fn set_policy(&self, group: GroupId, policy: &Policy) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Policy(policy)).await
+    }
+
+    /// Leaves.
+    pub async fn leave(&self, group: GroupId) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Leave).await
+    }
+
+    /// Ends the group for everyone.
+    pub async fn close_group(&self, group: GroupId) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Close).await
+    }
+
+    /// The second history that the server has shown, if it has.
+    pub async fn fork(&self, group: GroupId) -> Result<Option<ForkView>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        Ok(self.machine.fork(&mut tx, group).await?)
+    }
+
+    /// Stays with the history that was installed first, and sends there again.
+    pub async fn keep_fork(&self, group: GroupId) -> Result<(), SdkError> {
+        let mut tx = self.db.begin().await?;
+        self.machine.keep(&mut tx, group).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Goes over to the other history; fetches it first where only a member's word told of it.
+    pub async fn adopt_fork(&self, group: GroupId) -> Result<(), SdkError> {
+        if let Some(ForkView { fork: Fork { epoch, .. }, other_ops, .. }) = self.fork(group).await?
+            && other_ops.is_empty()
+        {
+            self.fetch_ops(group, epoch).await?;
+        }
+        let mut tx = self.db.begin().await?;
+        let received = self.machine.adopt(&mut tx, self.now(), group).await?;
+        self.keep(&mut tx, received).await?;
+        tx.commit().await?;
+        self.sync_group(group).await
+    }
+
+    async fn change(&self, group: GroupId, change: Change<'_>) -> Result<Epoch, SdkError> {
+        for _ in 0..TRIES {
+            let op = self.signed(group, &change).await?;
+            match insistently(async || self.http.post_op(group, &op).await).await {
+                Ok(head) => {
+                    self.take_in(group, &[op]).await?;
+                    return Ok(head.epoch);
+                }
+                // It was taken before, and that answer was lost.
+                Err(CallError::Stale { epoch, ops }) if ops.contains(&op) => {
+                    self.take_in(group, &ops).await?;
+                    return Ok(epoch);
+                }
+                Err(CallError::Stale { ops, .. }) if ops.is_empty() => {
+                    self.give_back(group).await?;
+                }
+                Err(CallError::Stale { ops, .. }) => self.take_in(group, &ops).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(SdkError::Contended)
+    }
+
+    async fn signed(&self, group: GroupId, change: &Change<'_>) -> Result<OpBytes, OpError> {
+        let now = self.now();
+        let mut tx = self.db.begin().await.map_err(crate::machine::MachineError::from)?;
+        let machine = &self.machine;
+        match *change {
+            Change::Add(account, role) => machine.add(&mut tx, now, group, account, role).await,
+            Change::Remove(account) => machine.remove(&mut tx, now, group, account).await,
+            Change::Role(account, role) => {
+                machine.set_role(&mut tx, now, group, account, role).await
+            }
+            Change::Policy(policy) => machine.set_policy(&mut tx, now, group, policy.clone()).await,
+            Change::Leave => machine.leave(&mut tx, now, group).await,
+            Change::Close => machine.close(&mut tx, now, group).await,
+        }
+    }
+
+    /// Fetches an account's list and records, and teaches them to the machine.
+    async fn learn(&self, account: &AccountId) -> Result<(), SdkError> {
+        let devices = self.http.account(account).await?;
+        let mut tx = self.db.begin().await?;
+        let freed = self.machine.learn(&mut tx, self.now(), account, Some(&devices)).await?;
+        self.keep(&mut tx, freed).await?;
+        Ok(tx.commit().await?)
+    }
+}
