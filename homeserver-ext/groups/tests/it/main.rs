@@ -4,4 +4,5 @@
 mod machine;
 mod sender_keys;
 mod vault;
+mod vectors;
 mod world;

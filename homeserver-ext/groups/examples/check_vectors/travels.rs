@@ -1,0 +1,157 @@
+//! Envelopes, message plaintexts and Olm plaintexts: bytes to fields and back.
+
+use std::collections::BTreeSet;
+
+use causeway_protocol::{
+    content::{Content, Plaintext},
+    device::DeviceOf,
+    envelope::{Envelope, Submission, id_bytes},
+    ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    olm_plaintext::{Missing, OlmPlaintext, Piece, Route, SharedKey},
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    chains,
+    report::{Check, Failure, Fields, ensure, same},
+};
+
+/// JSON to row and back, the id, and where the chain is given the payload sealed again.
+pub(crate) fn envelope(item: &Value) -> Check {
+    let row: Envelope = serde_json::from_str(item.text("json")?)?;
+    let json: Value = serde_json::from_str(item.text("json")?)?;
+    same("JSON", serde_json::to_value(&row)?, json)?;
+    same("kind", row.kind.number(), item.number("kind_no")?)?;
+    same("group", row.group.as_bytes(), &item.array("group_id")?)?;
+    same("epoch", row.epoch.0, item.number("epoch")?)?;
+    same("ttl_ms", row.ttl_ms, item.number("ttl_ms")?)?;
+    same("payload", row.payload.as_slice(), item.bytes("payload")?.as_slice())?;
+    let sender = row.sender.as_ref().map(|sender| &sender.device);
+    let preimage = id_bytes(row.kind, sender, &row.to, &row.payload, row.piece.as_ref());
+    same("id preimage", preimage, item.bytes("id_preimage")?)?;
+    same("id", row.compute_id().as_bytes(), &item.array("id")?)?;
+    row.check()?;
+    let mut other = row.clone();
+    other.payload.push(0);
+    ensure(other.check().is_err(), "the id is that of another payload too")?;
+
+    let Some(inputs) = item.get("wire_inputs").filter(|inputs| !inputs.is_null()) else {
+        return Ok(());
+    };
+    let plaintext = inputs.bytes("plaintext")?;
+    let wire = chains::seal_at(
+        inputs.field("chain")?,
+        inputs.number("index")?,
+        &RosterHash::new(inputs.array("roster_hash")?),
+        inputs.array("salt")?,
+        &plaintext,
+    )?;
+    same("sealed payload", wire.as_slice(), row.payload.as_slice())?;
+    let ttl_ms = Plaintext::parse(&plaintext)?.ttl_ms(inputs.number("group_ttl_s")?);
+    same("ttl_ms of the plaintext", ttl_ms.min(row.kind.max_ttl_ms()), row.ttl_ms)
+}
+
+/// A fan-out as posted stands for its rows.
+pub(crate) fn submission(file: &Value, item: &Value) -> Check {
+    let submission: Submission = serde_json::from_str(item.text("json")?)?;
+    let json: Value = serde_json::from_str(item.text("json")?)?;
+    same("JSON", serde_json::to_value(&submission)?, json)?;
+    submission.check()?;
+    let items = file["envelopes"].items("items")?;
+    let mut expected = BTreeSet::new();
+    for row in item.items("rows")? {
+        let at = row.as_u64().and_then(|at| usize::try_from(at).ok());
+        let row = at.and_then(|at| items.get(at)).ok_or_else(|| Failure("no row".to_owned()))?;
+        expected.insert(row.text("json")?.to_owned());
+    }
+    let rows: Result<BTreeSet<String>, _> =
+        submission.rows().map(|row| serde_json::to_string(&row)).collect();
+    same("rows", rows?, expected)
+}
+
+pub(crate) fn plaintext(item: &Value) -> Check {
+    let bytes = item.bytes("bytes")?;
+    let plaintext = Plaintext::parse(&bytes)?;
+    same("type", plaintext.content.number(), item.number("type")?)?;
+    ensure(!matches!(plaintext.content, Content::Unknown(..)), "the type is not known")?;
+    same("sent_at", plaintext.sent_at, Timestamp(item.number("sent_at_ms")?))?;
+    same("ttl_s", plaintext.ttl_s, item.number("ttl_s")?)?;
+    same("client_id", plaintext.client_id, ClientId::new(item.array("client_id")?))?;
+    let again = plaintext.to_bytes();
+    let body = again.get(29..).unwrap_or_default();
+    same("body", body, item.text("body_json")?.as_bytes())?;
+    same("bytes", again, bytes)
+}
+
+/// Fields to bytes and bytes to fields; a distribution is made from its chain and opens its message.
+pub(crate) fn olm_plaintext(item: &Value) -> Check {
+    let bytes = item.bytes("plaintext")?;
+    let plaintext = OlmPlaintext::parse(&bytes)?;
+    let made = match &plaintext {
+        OlmPlaintext::Distribution(distribution) => {
+            chains::distribution_opens(distribution, item)?;
+            OlmPlaintext::Distribution(chains::distribution_made(item)?)
+        }
+        OlmPlaintext::Acknowledgement(..) => {
+            let entry = |entry: &Value| -> Result<(ChainId, u32), Failure> {
+                Ok((ChainId::new(entry.array("chain_id")?), entry.number("start")?))
+            };
+            let entries: Result<_, Failure> =
+                item.items("entries")?.into_iter().map(entry).collect();
+            OlmPlaintext::Acknowledgement(route(item)?, entries?)
+        }
+        OlmPlaintext::KeyRequest(..) => OlmPlaintext::KeyRequest(
+            route(item)?,
+            Missing {
+                tag: item.array("chain_tag")?,
+                index: item.number("index")?,
+                epoch: Epoch(item.number("epoch")?),
+            },
+        ),
+        OlmPlaintext::SharedKey(..) => OlmPlaintext::SharedKey(
+            route(item)?,
+            SharedKey {
+                alg: item.number("alg")?,
+                generation: item.number("generation")?,
+                epoch: Epoch(item.number("epoch")?),
+                roster_hash: RosterHash::new(item.array("roster_hash")?),
+                created_ms: Timestamp(item.number("created_ms")?),
+                not_after_ms: Timestamp(item.number("not_after_ms")?),
+                key: Zeroizing::new(item.array("K")?),
+            },
+        ),
+        OlmPlaintext::Invite(..) => {
+            OlmPlaintext::Invite(route(item)?, item.text("link")?.to_owned())
+        }
+        OlmPlaintext::Dummy(_) => OlmPlaintext::Dummy(route(item)?),
+        OlmPlaintext::Piece(_) => OlmPlaintext::Piece(Piece {
+            key: Zeroizing::new(item.array("key")?),
+            binding: Sha256::digest(item.bytes("binding_preimage")?).into(),
+        }),
+    };
+    same("bytes", made.to_bytes()?.as_slice(), bytes.as_slice())?;
+    same("fields", &plaintext, &made)?;
+    let longer = OlmPlaintext::parse(&[bytes.as_slice(), &[0]].concat());
+    ensure(longer.is_err(), "a trailing byte is taken")?;
+    let shorter = bytes.split_last().map(|(_, rest)| OlmPlaintext::parse(rest));
+    ensure(matches!(shorter, Some(Err(_))), "a missing byte is not missed")
+}
+
+fn route(item: &Value) -> Result<Route, Failure> {
+    Ok(Route {
+        group: GroupId::new(item.array("group_id")?),
+        from: DeviceId::new(item.array("from")?),
+        to: DeviceId::new(item.array("to")?),
+    })
+}
+
+/// Who is meant by `recipient` in a section.
+pub(crate) fn recipient(section: &Value) -> Result<DeviceOf, Failure> {
+    let recipient = section.field("recipient")?;
+    Ok(DeviceOf {
+        member_id: causeway_protocol::ids::MemberId::new(recipient.array("member_id")?),
+        device_id: DeviceId::new(recipient.array("device_id")?),
+    })
+}
