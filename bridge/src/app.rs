@@ -126,9 +126,7 @@ async fn run(
         };
         let bridge = match only {
             Some(Part::Server) => None,
-            Some(Part::Bridge) | None => {
-                Some(bridge::start(&config, server.as_ref(), &tasks).await?)
-            }
+            Some(Part::Bridge) | None => Some(bridge::start(&config, &tasks).await?),
         };
         tracing::info!("running");
         Ok::<_, RunError>((server, bridge))

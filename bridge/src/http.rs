@@ -20,7 +20,7 @@ use axum::{
 };
 use causeway_store::Db;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     sensitive_headers::SetSensitiveRequestHeadersLayer,
@@ -28,31 +28,41 @@ use tower_http::{
 };
 use tracing::Level;
 
-use crate::{health::Health, secret::Secret, services::Spine};
+use crate::{
+    health::Health, secret::Secret, services::Clock, steps::Steps, storage::sealed::Sealer,
+};
 
 /// What the endpoints work with.
 pub struct Http {
-    spine: Spine,
-    hs_token: Secret,
-    admin: Secret,
-    health: Health,
-    metrics: PrometheusHandle,
-    groups: Option<Db>,
+    parts: Parts,
     readers: Semaphore,
 }
 
+/// What the endpoints work with, from outside. None of it needs the native side to be there: what
+/// the homeserver sends is taken in from the first moment.
+pub struct Parts {
+    /// `bridge.db`.
+    pub db: Db,
+    /// Seals what waits in it.
+    pub sealer: Sealer,
+    /// What time it is.
+    pub clock: Clock,
+    /// Whether the homeserver takes our token.
+    pub token_taken: watch::Receiver<bool>,
+    /// Where tests let the process die.
+    pub steps: Steps,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// How well things are.
+    pub health: Health,
+    /// What was counted.
+    pub metrics: PrometheusHandle,
+}
+
 impl Http {
-    /// `groups` is the native side's database, where it runs in this process.
-    pub fn new(
-        spine: Spine,
-        tokens: Tokens,
-        health: Health,
-        metrics: PrometheusHandle,
-        groups: Option<Db>,
-    ) -> Arc<Self> {
-        let Tokens { hs_token, admin } = tokens;
-        let readers = Semaphore::new(appservice::MAX_READERS);
-        Arc::new(Self { spine, hs_token, admin, health, metrics, groups, readers })
+    /// Ready to be served.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { parts, readers: Semaphore::new(appservice::MAX_READERS) })
     }
 }
 

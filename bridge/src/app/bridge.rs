@@ -6,14 +6,14 @@ use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
 
-use super::{RunError, homeserver, listen, native::Native, tasks::Tasks};
+use super::{RunError, homeserver, listen, tasks::Tasks};
 use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
     gateway::matrix::Matrix,
     health::Health,
-    http::{Http, Tokens, router},
+    http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN},
     registration::Registration,
     services::{Spine, deliver, from_matrix},
@@ -40,11 +40,7 @@ impl Bridge {
 ///
 /// Listening comes before asking: the homeserver's ping must be answered, and events are taken in
 /// from the first moment, whatever else is not ready yet.
-pub(super) async fn start(
-    config: &Config,
-    native: Option<&Native>,
-    tasks: &Tasks,
-) -> Result<Bridge, RunError> {
+pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<Bridge, RunError> {
     let server_name = &config.homeserver.server_name;
     let registration = Registration::read(&config.appservice.registration)?;
     registration.check(server_name)?;
@@ -73,8 +69,16 @@ pub(super) async fn start(
     };
     let health = Health::default();
     let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
-    let http =
-        Http::new(spine.clone(), tokens, health.clone(), metrics, native.and_then(Native::db));
+    let http = Http::new(Parts {
+        db: db.clone(),
+        sealer: spine.sealer.clone(),
+        clock: Arc::clone(&spine.clock),
+        token_taken: spine.token_taken.subscribe(),
+        steps: spine.steps.clone(),
+        tokens,
+        health: health.clone(),
+        metrics,
+    });
     listen(config.appservice.listen, router(http), tasks).await?;
 
     homeserver::check(&matrix, &config.homeserver.address, server_name, &registration, &health)

@@ -105,7 +105,7 @@ pub(super) async fn portals(
     Query(page): Query<Page>,
 ) -> Result<Json<Portals>, Problem> {
     let limit = page.limit()?;
-    let mut read = http.spine.db.read().await.map_err(crate::storage::Error::from)?;
+    let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
     let portals = stats::portals(&mut read, page.after, limit).await?;
     let next = next(portals.len(), limit, portals.last().map(|portal| portal.id));
     Ok(Json(Portals { portals, next }))
@@ -120,7 +120,7 @@ pub(super) async fn queues(
     _: Admin,
     State(http): State<Arc<Http>>,
 ) -> Result<Json<Queues>, Problem> {
-    let mut read = http.spine.db.read().await.map_err(crate::storage::Error::from)?;
+    let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
     let totals = stats::read(&mut read).await?;
     let lanes = stats::lanes(&mut read).await?;
     Ok(Json(Queues { totals, lanes }))
@@ -137,7 +137,7 @@ pub(super) async fn dead_letters(
     Query(page): Query<Page>,
 ) -> Result<Json<DeadLetters>, Problem> {
     let limit = page.limit()?;
-    let mut read = http.spine.db.read().await.map_err(crate::storage::Error::from)?;
+    let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
     let dead_letters = dead_letters::list(&mut read, page.after, limit).await?;
     let next = next(dead_letters.len(), limit, dead_letters.last().map(|letter| letter.id));
     Ok(Json(DeadLetters { dead_letters, next }))
@@ -156,9 +156,9 @@ pub(super) async fn retry_dead_letter(
     State(http): State<Arc<Http>>,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
-    let until = http.spine.now().plus_ms(REPLAY_MS);
-    let mut tx = http.spine.db.begin().await.map_err(crate::storage::Error::from)?;
-    if !dead_letters::replay(&mut tx, &http.spine.sealer, id, until).await? {
+    let until = (http.parts.clock)().plus_ms(REPLAY_MS);
+    let mut tx = http.parts.db.begin().await.map_err(crate::storage::Error::from)?;
+    if !dead_letters::replay(&mut tx, &http.parts.sealer, id, until).await? {
         return Err(Problem::NotFound("dead letter"));
     }
     tx.commit().await.map_err(crate::storage::Error::from)?;
@@ -177,7 +177,7 @@ pub(super) async fn drop_dead_letter(
     State(http): State<Arc<Http>>,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
-    let mut tx = http.spine.db.begin().await.map_err(crate::storage::Error::from)?;
+    let mut tx = http.parts.db.begin().await.map_err(crate::storage::Error::from)?;
     dead_letters::drop(&mut tx, id).await?;
     tx.commit().await.map_err(crate::storage::Error::from)?;
     Ok(StatusCode::NO_CONTENT)

@@ -17,7 +17,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Http, auth::Homeserver, error::MatrixError};
+use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
     steps::Step,
     storage::{self, inbox, quarantine},
@@ -58,7 +58,7 @@ pub(super) async fn push_events(
 
 /// `POST /_matrix/app/v1/ping` – the homeserver tries whether it reaches us (spec v1.7).
 pub(super) async fn ping(_: Homeserver, State(http): State<Arc<Http>>) -> Json<Value> {
-    http.health.was_pinged();
+    http.parts.health.was_pinged();
     Json(json!({}))
 }
 
@@ -108,16 +108,16 @@ async fn accept(http: &Http, body: &[u8]) -> Result<inbox::Accepted, storage::Er
         // Whole, because where it stops making sense need not be where the fault is.
         aside.push(("a transaction that is not JSON, or was cut off", body));
     }
-    let spine = &http.spine;
-    let now = spine.now();
-    let mut tx = spine.db.begin().await?;
+    let Parts { db, sealer, clock, steps, .. } = &http.parts;
+    let now = clock();
+    let mut tx = db.begin().await?;
     for (reason, bytes) in &aside {
-        quarantine::put(&mut tx, &spine.sealer, now, None, reason, bytes).await?;
+        quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
     }
-    let mut accepted = inbox::accept(&mut tx, &spine.sealer, now, &events).await?;
-    spine.steps.reached(Step::Accepting).await;
+    let mut accepted = inbox::accept(&mut tx, sealer, now, &events).await?;
+    steps.reached(Step::Accepting).await;
     tx.commit().await?;
-    spine.steps.reached(Step::Accepted).await;
+    steps.reached(Step::Accepted).await;
     accepted.quarantined += aside.len() as u64;
     if accepted.quarantined > 0 {
         tracing::warn!(count = accepted.quarantined, "put aside what could not be parsed");

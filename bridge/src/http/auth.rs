@@ -23,7 +23,7 @@ impl FromRequestParts<Arc<Http>> for Homeserver {
 
     async fn from_request_parts(parts: &mut Parts, http: &Arc<Http>) -> Result<Self, MatrixError> {
         match bearer(&parts.headers) {
-            Some(token) if http.hs_token.is(token) => Ok(Self(())),
+            Some(token) if http.parts.tokens.hs_token.is(token) => Ok(Self(())),
             Some(_) => Err(MatrixError::Forbidden),
             // A token in the query stands in every proxy's log: it was one, and does not count.
             None if asks_by_query(parts) => Err(MatrixError::Forbidden),
@@ -37,7 +37,7 @@ impl FromRequestParts<Arc<Http>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, http: &Arc<Http>) -> Result<Self, Problem> {
         match bearer(&parts.headers) {
-            Some(token) if http.admin.is(token) => Ok(Self(())),
+            Some(token) if http.parts.tokens.admin.is(token) => Ok(Self(())),
             Some(_) => Err(Problem::Forbidden),
             None => Err(Problem::NoToken),
         }

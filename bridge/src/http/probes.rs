@@ -22,11 +22,11 @@ pub(super) async fn ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
 
 /// What is known of our own state and of our neighbours'.
 pub(super) async fn report(http: &Http) -> Report {
-    let database = match http.spine.db.read().await {
+    let database = match http.parts.db.read().await {
         Ok(mut read) => storage::stats::read(&mut read).await.is_ok(),
         Err(_) => false,
     };
-    http.health.report(database, *http.spine.token_taken.borrow())
+    http.parts.health.report(database, *http.parts.token_taken.borrow())
 }
 
 /// `GET /metrics` – counters since the start, and how full everything is now.
@@ -34,13 +34,13 @@ pub(super) async fn metrics(State(http): State<Arc<Http>>) -> String {
     if let Err(error) = gauges(&http).await {
         tracing::warn!(%error, "the queues cannot be counted");
     }
-    http.metrics.run_upkeep();
-    http.metrics.render()
+    http.parts.metrics.run_upkeep();
+    http.parts.metrics.render()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
 async fn gauges(http: &Http) -> Result<(), storage::Error> {
-    let mut read = http.spine.db.read().await?;
+    let mut read = http.parts.db.read().await?;
     let stats = storage::stats::read(&mut read).await?;
     let lanes = storage::stats::lanes(&mut read).await?;
     drop(read);
@@ -56,13 +56,12 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
         gauge!(name).set(count as f64);
     }
     gauge!("causeway_lanes_waiting").set(lanes.len() as f64);
-    for (name, db) in [("bridge", Some(&http.spine.db)), ("server", http.groups.as_ref())] {
-        let Some(db) = db else { continue };
-        let sizes = db.sizes();
-        gauge!("causeway_database_bytes", "database" => name).set(sizes.db_bytes as f64);
-        gauge!("causeway_database_wal_bytes", "database" => name).set(sizes.wal_bytes as f64);
-    }
-    gauge!("causeway_ready")
-        .set(f64::from(u8::from(http.health.report(true, *http.spine.token_taken.borrow()).ready)));
+    // The native side has figures of its own.
+    let sizes = http.parts.db.sizes();
+    gauge!("causeway_db_bytes", "db" => "bridge").set(sizes.db_bytes as f64);
+    gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
+    gauge!("causeway_ready").set(f64::from(u8::from(
+        http.parts.health.report(true, *http.parts.token_taken.borrow()).ready,
+    )));
     Ok(())
 }

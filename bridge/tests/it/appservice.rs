@@ -7,7 +7,7 @@ use axum::{
 };
 use causeway_bridge::{
     health::Health,
-    http::{Http, Tokens, router},
+    http::{Http, Parts, Tokens, router},
     secret::Secret,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -30,7 +30,17 @@ impl Listener {
         let bridge = Bridge::start().await;
         let tokens = Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new(ADMIN_TOKEN) };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let http = Http::new(bridge.spine.clone(), tokens, Health::default(), metrics, None);
+        let spine = &bridge.spine;
+        let http = Http::new(Parts {
+            db: spine.db.clone(),
+            sealer: spine.sealer.clone(),
+            clock: spine.clock.clone(),
+            token_taken: spine.token_taken.subscribe(),
+            steps: spine.steps.clone(),
+            tokens,
+            health: Health::default(),
+            metrics,
+        });
         Self { router: router(http), bridge }
     }
 
