@@ -417,6 +417,14 @@ pub struct SenderKeyInventoryEntry {
     pub report: PutSenderKeys,
 }
 
+/// Answer to `PUT groups/{id}/sender-keys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SenderKeysNoted {
+    /// When everybody was last asked to rotate; a device whose chain is older makes a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_asked_ms: Option<Timestamp>,
+}
+
 /// Every refusal of this API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {

@@ -187,6 +187,24 @@ impl Kind {
         }
     }
 
+    /// The kind with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Message,
+            1 => Self::KeyDistribution,
+            2 => Self::KeyRequest,
+            3 => Self::KeyAck,
+            4 => Self::Direct,
+            5 => Self::Fanout,
+            6 => Self::Call,
+            16 => Self::Roster,
+            17 => Self::Join,
+            18 => Self::CallChanged,
+            19 => Self::Expired,
+            _ => return None,
+        })
+    }
+
     /// Whether only the server makes it.
     pub const fn is_of_server(self) -> bool {
         match self {

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The blind half of Causeway: accounts, groups, mailboxes, the native API.
+//!
+//! It relays what it cannot read: the code to decrypt is not in this crate, and a test keeps it so.
+//! `docs/protocol.md` §2, §3 and §8 are what it does. Imports go one way:
+//! `storage → services → http → app`, each file of a layer on its own.
+
+mod app;
+mod config;
+mod http;
+mod quota;
+mod services;
+mod storage;
+
+pub use app::{App, AppError, Figures};
+pub use config::{Config, TokenHash};
+pub use http::{Clock, document as openapi};
+pub use quota::{Quota, Quotas};

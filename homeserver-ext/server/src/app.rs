@@ -1,0 +1,169 @@
+//! The composition root: opens the database, serves the API, keeps the house.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use axum::{Router, serve::ListenerExt as _};
+use causeway_protocol::ids::is_server_name;
+use causeway_store::{Db, Lock, OpenError, Options};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    http::{self, Api, Clock, Streams},
+    quota::Buckets,
+    services::upkeep,
+    storage,
+};
+
+/// How often overdue rows are looked for.
+const UPKEEP: Duration = Duration::from_secs(10);
+
+/// The native server.
+#[derive(Clone)]
+pub struct App {
+    api: Api,
+}
+
+/// Why a server was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Set it.
+    #[error("`{0}` is not a server name of the form example.org or example.org:8448")]
+    ServerName(String),
+    /// What the database says.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Figures of the database, for metrics and health.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// Bytes of the database file.
+    pub db_bytes: u64,
+    /// Bytes of its write-ahead log.
+    pub wal_bytes: u64,
+    /// Mailbox rows that wait, of all devices.
+    pub mailbox_rows: u64,
+}
+
+impl App {
+    /// Opens the database, which no other process may have open, and brings it up to date.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing was written where the configuration is wrong, the database is in use
+    /// or newer than this program.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self, AppError> {
+        if !is_server_name(&config.server_name) {
+            return Err(AppError::ServerName(config.server_name));
+        }
+        let schemas = [storage::SCHEMA];
+        let path = config.database.clone();
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
+        let api = Api {
+            db,
+            config: Arc::new(config),
+            clock,
+            buckets: Arc::new(Buckets::default()),
+            streams: Arc::new(Streams::default()),
+            sockets: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        };
+        Ok(Self { api })
+    }
+
+    /// The native API and `/ready`.
+    pub fn router(&self) -> Router {
+        http::router(self.api.clone())
+    }
+
+    /// Serves the API on `listener` until `stop` is cancelled; then ends requests and streams in
+    /// order and closes the database.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let listener = listener.tap_io(|socket| {
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "a socket stays slow");
+            }
+        });
+        let stopping = self.api.stopping.clone();
+        let until = async move {
+            stop.cancelled().await;
+            stopping.cancel();
+        };
+        let served = axum::serve(listener, self.router()).with_graceful_shutdown(until);
+        let served = self.beside_upkeep(served.into_future()).await;
+        self.close().await;
+        served
+    }
+
+    /// Ends the streams and closes the database, for those who serve the [router](Self::router)
+    /// themselves.
+    pub async fn close(&self) {
+        self.api.stopping.cancel();
+        self.api.sockets.close();
+        self.api.sockets.wait().await;
+        self.api.db.close().await;
+    }
+
+    /// Does all upkeep that is due now.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn upkeep(&self) -> Result<(), causeway_store::Error> {
+        loop {
+            match upkeep::purge(&self.api.db, self.api.clock.now()).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(storage::Error::Store(error)) => return Err(error),
+                Err(error @ storage::Error::Row(_)) => {
+                    tracing::error!(%error, "upkeep met a row that it cannot read");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Figures of the database now.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn figures(&self) -> Result<Figures, causeway_store::Error> {
+        let sizes = self.api.db.sizes();
+        let mailbox_rows = match upkeep::waiting(&self.api.db).await {
+            Ok(rows) => rows,
+            Err(storage::Error::Store(error)) => return Err(error),
+            Err(storage::Error::Row(_)) => 0,
+        };
+        Ok(Figures { db_bytes: sizes.db_bytes, wal_bytes: sizes.wal_bytes, mailbox_rows })
+    }
+
+    async fn beside_upkeep<T>(&self, serving: impl Future<Output = T>) -> T {
+        let upkeep = async {
+            let mut due = tokio::time::interval(UPKEEP);
+            due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                due.tick().await;
+                if let Err(error) = self.upkeep().await {
+                    tracing::warn!(%error, "upkeep failed; it is tried again");
+                }
+                self.gauge().await;
+            }
+        };
+        tokio::select! {
+            done = serving => done,
+            never = upkeep => never,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "what a gauge takes")]
+    async fn gauge(&self) {
+        if let Ok(figures) = self.figures().await {
+            metrics::gauge!("causeway_mailbox_rows").set(figures.mailbox_rows as f64);
+            metrics::gauge!("causeway_db_bytes", "db" => "server").set(figures.db_bytes as f64);
+            metrics::gauge!("causeway_wal_bytes", "db" => "server").set(figures.wal_bytes as f64);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The whole native API on one screen (protocol §8).
+//!
+//! An endpoint parses, calls one service and answers; nothing is decided here. How a refusal looks
+//! is said in `error`, once.
+
+mod accounts;
+mod auth;
+mod body;
+mod error;
+mod groups;
+mod invites;
+mod keys;
+mod openapi;
+mod relay;
+mod sender_keys;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{any, delete, get, post, put},
+};
+use causeway_protocol::{
+    api::PREFIX,
+    envelope::MAX_BATCH_BYTES,
+    ids::{DeviceId, Timestamp},
+};
+use causeway_store::Db;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{config::Config, quota::Buckets};
+
+pub use openapi::document;
+pub(crate) use stream::Streams;
+
+/// Most bytes of a body that is not a batch of envelopes.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// What the endpoints share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) db: Db,
+    pub(crate) config: Arc<Config>,
+    pub(crate) clock: Clock,
+    pub(crate) buckets: Arc<Buckets>,
+    pub(crate) streams: Arc<Streams>,
+    /// Tracks sockets, which outlive their request.
+    pub(crate) sockets: TaskTracker,
+    /// Says that they should end.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// Tells the time.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The clock that `now` reads.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+pub(crate) fn router(api: Api) -> Router {
+    let envelopes = post(relay::post_envelopes).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    let native = Router::new()
+        .route("/server", get(accounts::server))
+        .route("/register", post(accounts::register))
+        .route("/login/nonce", post(accounts::login_nonce))
+        .route("/login", post(accounts::login))
+        .route("/logout", post(accounts::logout))
+        .route("/accounts/{account}", get(accounts::account))
+        .route("/account/devices", put(accounts::put_devices))
+        .route("/keys", post(keys::upload))
+        .route("/keys/claim", post(keys::claim))
+        .route("/groups", get(groups::mine).post(groups::create))
+        .route("/groups/{group}", get(groups::head))
+        .route("/groups/{group}/roster", get(groups::ops).post(groups::post_op))
+        .route("/groups/{group}/invites", get(invites::page).post(invites::create))
+        .route("/groups/{group}/invites/{ik_pub}", delete(invites::revoke))
+        .route("/groups/{group}/join", post(invites::join))
+        .route("/groups/{group}/requests", get(invites::requests))
+        .route("/groups/{group}/requests/{request}", delete(invites::drop_request))
+        .route("/groups/{group}/envelopes", envelopes)
+        .route(
+            "/groups/{group}/sender-keys",
+            get(sender_keys::inventory).put(sender_keys::report).delete(sender_keys::ask_rotation),
+        )
+        .route("/messages/{id}/status", get(relay::status))
+        .route("/stream", any(stream::stream));
+    Router::new()
+        .nest(PREFIX, native)
+        .route("/ready", get(accounts::ready))
+        .fallback(error::unrecognized)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(error::after_panic))
+        .with_state(api)
+}
+
+/// Which device a path or a log line means.
+fn short(device: &DeviceId) -> String {
+    device.to_string().chars().take(8).collect()
+}

@@ -1,0 +1,138 @@
+//! Accounts, devices, sessions; and what the server says of itself.
+
+use axum::{Json, extract::State, http::StatusCode};
+use causeway_protocol::{
+    api::{
+        AccountDevices, ErrorBody, Limits, LoginNonce, LoginRequest, RegisterRequest, ServerInfo,
+        Session,
+    },
+    envelope::{MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, MAX_TTL_MS},
+    ids::{AccountId, Nonce, text_of},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, One},
+    error::ApiError,
+};
+use crate::{
+    config::TokenHash,
+    services::{accounts, keys::MAX_KEPT},
+};
+
+/// `GET /ready` – 200 while the database answers; for whoever watches over the process.
+pub(super) async fn ready(State(api): State<Api>) -> Result<StatusCode, ApiError> {
+    accounts::bridge(&api.db, &api.config.server_name).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `GET server` – its name, its bridge, what it takes.
+#[utoipa::path(get, path = "/server", tag = "server", responses((status = 200, body = ServerInfo)))]
+pub(super) async fn server(State(api): State<Api>) -> Result<Json<ServerInfo>, ApiError> {
+    let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+    Ok(Json(ServerInfo {
+        server: api.config.server_name.clone(),
+        bridge: accounts::bridge(&api.db, &api.config.server_name).await?,
+        registration: api.config.registration,
+        limits: Limits {
+            max_payload_bytes: limit(MAX_PAYLOAD),
+            max_envelopes: limit(MAX_BATCH),
+            max_body_bytes: limit(MAX_BATCH_BYTES),
+            max_ttl_ms: MAX_TTL_MS,
+            max_one_time_keys: MAX_KEPT,
+        },
+    }))
+}
+
+/// `POST register` – an account with its first device.
+#[utoipa::path(post, path = "/register", tag = "accounts", request_body = RegisterRequest,
+    responses(
+        (status = 200, body = Session),
+        (status = 400, body = ErrorBody, description = "`M_USER_IN_USE`, `M_EXCLUSIVE` (reserved name), `M_INVALID_PARAM`"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: closed, or the token is missing or wrong"),
+    ))]
+pub(super) async fn register(
+    State(api): State<Api>,
+    Body(request): Body<RegisterRequest>,
+) -> Result<Json<Session>, ApiError> {
+    let access_token = text_of(&random()?);
+    let token = TokenHash::of(&access_token);
+    accounts::register(&api.db, api.clock.now(), &api.config, &token, &request).await?;
+    let (account, device_id) = (request.list.account, request.device.device_id);
+    tracing::info!(%account, device = super::short(&device_id), "registered");
+    Ok(Json(Session { account, device_id, access_token }))
+}
+
+/// `POST login/nonce` – what a device signs to log in; good once, for 60 s.
+#[utoipa::path(post, path = "/login/nonce", tag = "accounts",
+    responses((status = 200, body = LoginNonce)))]
+pub(super) async fn login_nonce(State(api): State<Api>) -> Result<Json<LoginNonce>, ApiError> {
+    let nonce = Nonce::new(random()?);
+    accounts::login_nonce(&api.db, api.clock.now(), &nonce).await?;
+    Ok(Json(LoginNonce { nonce }))
+}
+
+/// `POST login` – a token for a device that signed a nonce; its former token ends.
+#[utoipa::path(post, path = "/login", tag = "accounts", request_body = LoginRequest,
+    responses(
+        (status = 200, body = Session),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: nonce, device or signature"),
+    ))]
+pub(super) async fn login(
+    State(api): State<Api>,
+    Body(request): Body<LoginRequest>,
+) -> Result<Json<Session>, ApiError> {
+    let access_token = text_of(&random()?);
+    let token = TokenHash::of(&access_token);
+    let server = &api.config.server_name;
+    let device = accounts::login(&api.db, api.clock.now(), server, &token, &request).await?;
+    Ok(Json(Session { account: device.account, device_id: device.device_id, access_token }))
+}
+
+/// `POST logout` – ends the caller's session.
+#[utoipa::path(post, path = "/logout", tag = "accounts", responses((status = 204)),
+    security(("token" = [])))]
+pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<StatusCode, ApiError> {
+    accounts::logout(&api.db, &caller).await?;
+    api.streams.end(caller.row);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET accounts/{account}` – the newest device list, and the records of its devices.
+#[utoipa::path(get, path = "/accounts/{account}", tag = "accounts",
+    params(("account" = String, Path, description = "`localpart:server`, percent-encoded")),
+    responses((status = 200, body = AccountDevices), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn account(
+    State(api): State<Api>,
+    _caller: Caller,
+    One(account): One<AccountId>,
+) -> Result<Json<AccountDevices>, ApiError> {
+    let found = accounts::devices_of(&api.db, &account).await?;
+    found.map(Json).ok_or_else(|| ApiError::not_found("no such account on this server"))
+}
+
+/// `PUT account/devices` – the caller's newer device list; devices that it lacks are logged out.
+#[utoipa::path(put, path = "/account/devices", tag = "accounts", request_body = AccountDevices,
+    responses(
+        (status = 204),
+        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: something does not verify"),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_OLD_VERSION`: versions never go back"),
+    ), security(("token" = [])))]
+pub(super) async fn put_devices(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(request): Body<AccountDevices>,
+) -> Result<StatusCode, ApiError> {
+    for device in accounts::put_devices(&api.db, &caller, &request).await? {
+        api.streams.end(device);
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn random() -> Result<[u8; 32], ApiError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
+    Ok(bytes)
+}

@@ -1,0 +1,45 @@
+//! Who calls: a device, known by its bearer token.
+
+use std::ops::Deref;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+};
+
+use super::{Api, error::ApiError};
+use crate::{config::TokenHash, services::accounts, storage::devices::Device};
+
+/// The device that calls; holding one is being let in.
+pub(super) struct Caller(pub(super) Device);
+
+impl Deref for Caller {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.0
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let unauthorized =
+            |errcode, error: &str| ApiError::new(StatusCode::UNAUTHORIZED, errcode, error);
+        // In the header only: an address ends up in logs.
+        let token = bearer(&parts.headers).ok_or_else(|| {
+            unauthorized("M_MISSING_TOKEN", "give the access token: Authorization: Bearer …")
+        })?;
+        let device = accounts::by_token(&api.db, &TokenHash::of(token)).await?;
+        device.map(Self).ok_or_else(|| {
+            unauthorized("M_UNKNOWN_TOKEN", "this access token is not good any more; log in")
+        })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}

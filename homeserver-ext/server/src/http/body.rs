@@ -1,0 +1,122 @@
+//! What a request brings, parsed: JSON bodies, path segments, pages.
+
+use std::str::FromStr;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::{Api, error::ApiError};
+
+/// A JSON body; unknown fields are ignored, wrong types and lengths refused.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, api).await.map_err(too_large_or_broken)?;
+        // Deeper than 128 levels is refused by serde_json before it is built.
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => ApiError::bad("M_BAD_JSON", error),
+            _ => ApiError::bad("M_NOT_JSON", error),
+        })
+    }
+}
+
+fn too_large_or_broken(rejection: BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        ApiError::too_large("the body is larger than this path takes")
+    } else {
+        ApiError::bad("M_NOT_JSON", "the body broke off")
+    }
+}
+
+/// The path's one parameter, parsed.
+pub(super) struct One<A>(pub(super) A);
+
+impl<A: FromStr> FromRequestParts<Api> for One<A>
+where
+    A::Err: std::fmt::Display,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let params = params(parts, api).await?;
+        let mut params = params.iter();
+        Ok(Self(parse(params.next())?))
+    }
+}
+
+/// The path's two parameters, parsed.
+pub(super) struct Two<A, B>(pub(super) A, pub(super) B);
+
+impl<A: FromStr, B: FromStr> FromRequestParts<Api> for Two<A, B>
+where
+    A::Err: std::fmt::Display,
+    B::Err: std::fmt::Display,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let params = params(parts, api).await?;
+        let mut params = params.iter();
+        Ok(Self(parse(params.next())?, parse(params.next())?))
+    }
+}
+
+async fn params(parts: &mut Parts, api: &Api) -> Result<RawPathParams, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, api).await;
+    params.map_err(|_| ApiError::invalid("the path is not UTF-8"))
+}
+
+fn parse<T: FromStr>(param: Option<(&str, &str)>) -> Result<T, ApiError>
+where
+    T::Err: std::fmt::Display,
+{
+    let (name, text) = param.unwrap_or_default();
+    text.parse().map_err(|error| ApiError::invalid(format_args!("{name} in the path: {error}")))
+}
+
+/// `?from=…&limit=…`: at most `limit` (default 100, at most 1,000) from `from` on.
+pub(super) struct Page<F> {
+    pub(super) from: Option<F>,
+    pub(super) limit: u32,
+}
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1_000;
+
+impl<F: FromStr> FromRequestParts<Api> for Page<F>
+where
+    F::Err: std::fmt::Display,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        let mut page = Self { from: None, limit: DEFAULT_LIMIT };
+        let query = parts.uri.query().unwrap_or_default();
+        for (name, text) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match name {
+                "from" => page.from = Some(parse(Some((name, text)))?),
+                "limit" => page.limit = parse::<u32>(Some((name, text)))?.clamp(1, MAX_LIMIT),
+                _ => {}
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// An epoch in a query.
+pub(super) struct EpochText(pub(super) causeway_protocol::ids::Epoch);
+
+impl FromStr for EpochText {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(causeway_protocol::ids::Epoch).map(Self)
+    }
+}

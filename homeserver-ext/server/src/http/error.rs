@@ -1,0 +1,275 @@
+//! The one place where an error becomes a status and a code.
+//!
+//! What is the caller's fault says what was expected; what is ours is logged with a number, and the
+//! caller gets the number only.
+
+use std::{
+    any::Any,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Json,
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused};
+
+use crate::{
+    services::{
+        Behind,
+        accounts::{LoginError, PutDevicesError, RegisterError},
+        groups::PostOpError,
+        invites::{InviteError, JoinError},
+        keys::{ClaimError, UploadError},
+        relay::PostError,
+        sender_keys::SenderKeysError,
+    },
+    storage,
+};
+
+/// A refusal, ready to be answered.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    body: Box<ErrorBody>,
+}
+
+impl ApiError {
+    pub(super) fn new(
+        status: StatusCode,
+        errcode: &'static str,
+        error: impl std::fmt::Display,
+    ) -> Self {
+        let body = ErrorBody {
+            errcode: errcode.to_owned(),
+            error: error.to_string(),
+            retry_after_ms: None,
+            epoch: None,
+            ops: None,
+        };
+        Self { status, body: Box::new(body) }
+    }
+
+    pub(super) fn bad(errcode: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, errcode, error)
+    }
+
+    pub(super) fn invalid(error: impl std::fmt::Display) -> Self {
+        Self::bad("M_INVALID_PARAM", error)
+    }
+
+    pub(super) fn forbidden(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_FORBIDDEN", error)
+    }
+
+    pub(super) fn not_found(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", error)
+    }
+
+    pub(super) fn too_large(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", error)
+    }
+
+    fn later(error: impl std::fmt::Display, ms: u64) -> Self {
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", error);
+        refusal.body.retry_after_ms = Some(ms);
+        refusal
+    }
+
+    fn behind(error: impl std::fmt::Display, behind: Behind) -> Self {
+        let mut refusal = Self::new(StatusCode::CONFLICT, "M_STALE_EPOCH", error);
+        refusal.body.epoch = Some(behind.epoch);
+        refusal.body.ops = Some(behind.ops);
+        refusal
+    }
+
+    fn gone(errcode: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::GONE, errcode, error)
+    }
+
+    /// Something of ours: logged with its causes, not told.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        let number = next_number();
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let chain: Vec<String> = causes.map(ToString::to_string).collect();
+        tracing::error!(number, error = chain.join(": "), "a request failed");
+        Self::unknown(number)
+    }
+
+    fn unknown(number: u64) -> Self {
+        let text = format!("internal error {number}; the server's log says more");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", text)
+    }
+}
+
+/// Numbers the faults of this process, so that a report can be found in the log.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// No such path.
+pub(super) async fn unrecognized(uri: Uri) -> ApiError {
+    let text = format!("there is no {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", text)
+}
+
+/// The path is there, and does not take this.
+pub(super) async fn method_not_allowed() -> ApiError {
+    let text = "this path does not take this method";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", text)
+}
+
+/// A fault in the code ends one request, not the process.
+#[expect(clippy::needless_pass_by_value, reason = "what the layer calls")]
+pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let number = next_number();
+    tracing::error!(number, panic = text, "a request panicked");
+    ApiError::unknown(number).into_response()
+}
+
+impl From<storage::Error> for ApiError {
+    fn from(error: storage::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Closed | RegisterError::Token => Self::forbidden(error),
+            RegisterError::Reserved(_) => Self::bad("M_EXCLUSIVE", error),
+            RegisterError::Taken => Self::bad("M_USER_IN_USE", error),
+            RegisterError::OtherServer(..)
+            | RegisterError::FirstList
+            | RegisterError::Untrusted(_)
+            | RegisterError::Keys(_) => Self::invalid(error),
+            RegisterError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Nonce | LoginError::Device => Self::forbidden(error),
+            LoginError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<PutDevicesError> for ApiError {
+    fn from(error: PutDevicesError) -> Self {
+        match error {
+            PutDevicesError::NotYours => Self::forbidden(error),
+            PutDevicesError::Untrusted(_) => Self::invalid(error),
+            PutDevicesError::Version(..) => {
+                Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_OLD_VERSION", error)
+            }
+            PutDevicesError::Taken => Self::bad("M_USER_IN_USE", error),
+            PutDevicesError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Untrusted(_) | UploadError::Fallback => Self::invalid(error),
+            UploadError::TooMany => Self::too_large(error),
+            UploadError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClaimError> for ApiError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::TooMany(_) => Self::too_large(error),
+            ClaimError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<PostOpError> for ApiError {
+    fn from(error: PostOpError) -> Self {
+        match error {
+            PostOpError::Invalid(_) => Self::bad("DEV_CAUSEWAY_INVALID_OP", error),
+            PostOpError::Behind(ref what) => Self::behind(&error, what.clone()),
+            PostOpError::Unknown => Self::not_found(error),
+            PostOpError::OtherServer(_) => Self::forbidden(error),
+            PostOpError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<InviteError> for ApiError {
+    fn from(error: InviteError) -> Self {
+        match error {
+            InviteError::UnknownGroup | InviteError::UnknownInvite => Self::not_found(error),
+            InviteError::MayNotAdd => Self::forbidden(error),
+            InviteError::Bad(_) => Self::invalid(error),
+            InviteError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            // The same for all who have not shown that they hold the link.
+            JoinError::Refused(reason) if !reason.may_be_told() => {
+                Self::not_found("no such group, or no invite to it with this key")
+            }
+            JoinError::Refused(JoinRefused::Expired) => Self::gone("DEV_CAUSEWAY_EXPIRED", error),
+            JoinError::Refused(JoinRefused::Revoked) => Self::gone("DEV_CAUSEWAY_REVOKED", error),
+            JoinError::Refused(JoinRefused::Used) => Self::gone("DEV_CAUSEWAY_USED", error),
+            JoinError::Closed => Self::gone("DEV_CAUSEWAY_CLOSED", error),
+            JoinError::Refused(_) => Self::bad("DEV_CAUSEWAY_BAD_REQUEST", error),
+            JoinError::NotYours => Self::forbidden(error),
+            JoinError::Member => {
+                Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_ALREADY_MEMBER", error)
+            }
+            JoinError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<PostError> for ApiError {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Bad(_, BadEnvelope::TooLarge(..)) | PostError::TooMany(_) => {
+                Self::too_large(error)
+            }
+            PostError::Bad(..) => Self::invalid(error),
+            PostError::NotYours(_) | PostError::NotCounting(_) | PostError::Closed => {
+                Self::forbidden(error)
+            }
+            PostError::Unknown => Self::not_found(error),
+            PostError::Behind(ref what) => Self::behind(&error, what.clone()),
+            PostError::Quota(ms) => Self::later(error, ms),
+            PostError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<SenderKeysError> for ApiError {
+    fn from(error: SenderKeysError) -> Self {
+        match error {
+            SenderKeysError::Unknown => Self::not_found(error),
+            SenderKeysError::NotAdmin => Self::forbidden(error),
+            SenderKeysError::TooSoon(ms) => Self::later(error, ms),
+            SenderKeysError::Bad => Self::invalid(error),
+            SenderKeysError::Storage(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Groups and their op logs.
+
+use axum::{Json, extract::State};
+use causeway_protocol::{
+    api::{ErrorBody, GroupHead, GroupPage, OpPage, PostOp},
+    ids::{Epoch, GroupId},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, EpochText, One, Page},
+    error::ApiError,
+};
+use crate::services::groups;
+
+/// `POST groups` – a group's `create`.
+#[utoipa::path(post, path = "/groups", tag = "groups", request_body = PostOp,
+    responses(
+        (status = 200, body = GroupHead, description = "also for the same op again"),
+        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason"),
+        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: the id has another beginning, given in `ops`"),
+    ), security(("token" = [])))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    _caller: Caller,
+    Body(request): Body<PostOp>,
+) -> Result<Json<GroupHead>, ApiError> {
+    let server = &api.config.server_name;
+    Ok(Json(groups::create(&api.db, api.clock.now(), server, &request.op).await?))
+}
+
+/// `GET groups` – those in which the caller's device counts.
+#[utoipa::path(get, path = "/groups", tag = "groups",
+    params(("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = GroupPage)), security(("token" = [])))]
+pub(super) async fn mine(
+    State(api): State<Api>,
+    caller: Caller,
+    page: Page<GroupId>,
+) -> Result<Json<GroupPage>, ApiError> {
+    Ok(Json(groups::mine(&api.db, &caller, page.from, page.limit).await?))
+}
+
+/// `GET groups/{id}` – where it stands.
+#[utoipa::path(get, path = "/groups/{group}", tag = "groups", params(("group" = String, Path)),
+    responses((status = 200, body = GroupHead), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn head(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+) -> Result<Json<GroupHead>, ApiError> {
+    let head = groups::head(&api.db, &caller, group).await?;
+    head.map(Json).ok_or_else(unknown)
+}
+
+/// `GET groups/{id}/roster` – its ops from epoch `from` on; those taken out see up to the op that
+/// took them out.
+#[utoipa::path(get, path = "/groups/{group}/roster", tag = "groups",
+    params(("group" = String, Path), ("from" = Option<u32>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = OpPage), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn ops(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    page: Page<EpochText>,
+) -> Result<Json<OpPage>, ApiError> {
+    let from = page.from.map_or(Epoch(0), |from| from.0);
+    let ops = groups::ops(&api.db, &caller, group, from, page.limit).await?;
+    ops.map(Json).ok_or_else(unknown)
+}
+
+/// `POST groups/{id}/roster` – the next op, the caller's own or not.
+#[utoipa::path(post, path = "/groups/{group}/roster", tag = "groups",
+    params(("group" = String, Path)), request_body = PostOp,
+    responses(
+        (status = 200, body = GroupHead, description = "also for an op that is in the log already"),
+        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason"),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: made on another roster than the newest. `ops` begin with the epoch of the refused op; where that is right after `epoch`, with `epoch` itself (the histories differ there); they are empty where the server is behind"),
+    ), security(("token" = [])))]
+pub(super) async fn post_op(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(request): Body<PostOp>,
+) -> Result<Json<GroupHead>, ApiError> {
+    let now = api.clock.now();
+    Ok(Json(groups::post_op(&api.db, now, &caller, group, &request.op).await?))
+}
+
+fn unknown() -> ApiError {
+    ApiError::not_found("no such group")
+}

@@ -1,0 +1,104 @@
+//! Invites, and those who use them.
+
+use axum::{Json, extract::State, http::StatusCode};
+use causeway_protocol::{
+    api::{ErrorBody, InvitePage, JoinPending, JoinRequest, NewInvite, RequestPage},
+    ids::{GroupId, InviteKey, RequestId},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, One, Page, Two},
+    error::ApiError,
+};
+use crate::services::invites;
+
+/// `POST groups/{id}/invites` – the public half of an invite; who may add members may do this.
+#[utoipa::path(post, path = "/groups/{group}/invites", tag = "invites",
+    params(("group" = String, Path)), request_body = NewInvite,
+    responses((status = 204), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(invite): Body<NewInvite>,
+) -> Result<StatusCode, ApiError> {
+    invites::create(&api.db, api.clock.now(), &caller, group, &invite).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET groups/{id}/invites` – all of the group, by key.
+#[utoipa::path(get, path = "/groups/{group}/invites", tag = "invites",
+    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = InvitePage), (status = 403, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn page(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    page: Page<InviteKey>,
+) -> Result<Json<InvitePage>, ApiError> {
+    Ok(Json(invites::page(&api.db, &caller, group, page.from, page.limit).await?))
+}
+
+/// `DELETE groups/{id}/invites/{ik_pub}` – takes an invite back; 204, also the second time.
+#[utoipa::path(delete, path = "/groups/{group}/invites/{ik_pub}", tag = "invites",
+    params(("group" = String, Path), ("ik_pub" = String, Path)),
+    responses((status = 204), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, ik_pub): Two<GroupId, InviteKey>,
+) -> Result<StatusCode, ApiError> {
+    invites::revoke(&api.db, &caller, group, ik_pub).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST groups/{id}/join` – a request by one who holds a link (protocol §3.4).
+#[utoipa::path(post, path = "/groups/{group}/join", tag = "invites",
+    params(("group" = String, Path)), request_body = JoinRequest,
+    responses(
+        (status = 200, body = JoinPending, description = "also for the same request again"),
+        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_REQUEST`, with the reason, to the holder of the link"),
+        (status = 404, body = ErrorBody, description = "the same for everything until the invite's signature verifies"),
+        (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `_REVOKED`, `_USED`, `_CLOSED`"),
+    ), security(("token" = [])))]
+pub(super) async fn join(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(request): Body<JoinRequest>,
+) -> Result<Json<JoinPending>, ApiError> {
+    let now = api.clock.now();
+    Ok(Json(invites::join(&api.db, now, &caller, group, &request.request).await?))
+}
+
+/// `GET groups/{id}/requests` – those who asked to join and wait.
+#[utoipa::path(get, path = "/groups/{group}/requests", tag = "invites",
+    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = RequestPage), (status = 403, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn requests(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    page: Page<RequestId>,
+) -> Result<Json<RequestPage>, ApiError> {
+    Ok(Json(invites::requests(&api.db, &caller, group, page.from, page.limit).await?))
+}
+
+/// `DELETE groups/{id}/requests/{id}` – drops a request; 204, also the second time.
+#[utoipa::path(delete, path = "/groups/{group}/requests/{request}", tag = "invites",
+    params(("group" = String, Path), ("request" = String, Path)),
+    responses((status = 204), (status = 403, body = ErrorBody)), security(("token" = [])))]
+pub(super) async fn drop_request(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, request): Two<GroupId, RequestId>,
+) -> Result<StatusCode, ApiError> {
+    invites::drop_request(&api.db, &caller, group, request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

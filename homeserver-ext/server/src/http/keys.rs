@@ -1,0 +1,33 @@
+//! One-time keys.
+
+use axum::{Json, extract::State};
+use causeway_protocol::api::{ClaimRequest, ClaimedKeys, ErrorBody, KeyCount, UploadKeys};
+
+use super::{Api, auth::Caller, body::Body, error::ApiError};
+use crate::services::keys;
+
+/// `POST keys` – the caller's one-time keys, and its fallback key.
+#[utoipa::path(post, path = "/keys", tag = "keys", request_body = UploadKeys,
+    responses((status = 200, body = KeyCount), (status = 400, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn upload(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(request): Body<UploadKeys>,
+) -> Result<Json<KeyCount>, ApiError> {
+    Ok(Json(keys::upload(&api.db, &caller, &request).await?))
+}
+
+/// `POST keys/claim` – one key of each device, given once; the fallback key when there is none left
+/// or the caller has claimed too many of that device.
+#[utoipa::path(post, path = "/keys/claim", tag = "keys", request_body = ClaimRequest,
+    responses((status = 200, body = ClaimedKeys), (status = 413, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn claim(
+    State(api): State<Api>,
+    caller: Caller,
+    Body(request): Body<ClaimRequest>,
+) -> Result<Json<ClaimedKeys>, ApiError> {
+    let (now, per_hour) = (api.clock.now(), api.config.claims_per_hour);
+    Ok(Json(keys::claim(&api.db, now, &caller, per_hour, &request.devices).await?))
+}

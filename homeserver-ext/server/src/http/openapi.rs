@@ -1,0 +1,57 @@
+//! The OpenAPI document, made from the endpoints; `docs/openapi.json` is what this returns.
+
+use causeway_protocol::api::{PREFIX, StreamAck, StreamRow};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{accounts, groups, invites, keys, relay, sender_keys, stream};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Causeway native API",
+        description = "What native clients speak to a Causeway server. Byte strings are unpadded base64url, times are Unix milliseconds; unknown fields are ignored. What the byte strings hold is in the protocol document."
+    ),
+    paths(
+        accounts::server, accounts::register, accounts::login_nonce, accounts::login,
+        accounts::logout, accounts::account, accounts::put_devices,
+        keys::upload, keys::claim,
+        groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
+        invites::create, invites::page, invites::revoke, invites::join, invites::requests,
+        invites::drop_request,
+        relay::post_envelopes, relay::status, stream::stream,
+        sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
+    ),
+    components(schemas(StreamRow, StreamAck)),
+    modifiers(&Token)
+)]
+struct Native;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut Document) {
+        let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document
+            .components
+            .get_or_insert_default()
+            .security_schemes
+            .insert("token".to_owned(), token.into());
+    }
+}
+
+/// The OpenAPI document of the native API, as JSON text with a line feed at its end.
+///
+/// # Errors
+/// Never, as far as anyone knows: `serde_json`'s.
+pub fn document() -> Result<String, serde_json::Error> {
+    let native = Document::default().nest(PREFIX, Native::openapi());
+    let mut document = Native::openapi();
+    document.paths = native.paths;
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}

@@ -1,0 +1,52 @@
+//! Envelopes in, and what became of them.
+
+use axum::{Json, extract::State};
+use causeway_protocol::{
+    api::{Accepted, ErrorBody, MessageStatus, PostEnvelopes},
+    ids::{EnvelopeId, GroupId},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, One},
+    error::ApiError,
+};
+use crate::services::relay::{self, Limiter};
+
+/// `POST groups/{id}/envelopes` – in order, all or nothing (protocol §2).
+#[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
+    params(("group" = String, Path)), request_body = PostEnvelopes,
+    responses(
+        (status = 200, body = Accepted, description = "an id that was accepted before is answered as it was then"),
+        (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: install `ops` (from the epoch after the one stated) and seal again; where `epoch` is below the one stated it is the server that lacks ops"),
+        (status = 413, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+    ), security(("token" = [])))]
+pub(super) async fn post_envelopes(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(request): Body<PostEnvelopes>,
+) -> Result<Json<Accepted>, ApiError> {
+    let limiter = Limiter { quotas: &api.config.quotas, buckets: &api.buckets };
+    let now = api.clock.now();
+    let envelopes = &request.envelopes;
+    Ok(Json(relay::post(&api.db, now, limiter, &caller, group, envelopes).await?))
+}
+
+/// `GET messages/{id}/status` – how far an envelope of the caller's device came, per recipient.
+#[utoipa::path(get, path = "/messages/{id}/status", tag = "messages", params(("id" = String, Path)),
+    responses((status = 200, body = MessageStatus), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn status(
+    State(api): State<Api>,
+    caller: Caller,
+    One(id): One<EnvelopeId>,
+) -> Result<Json<MessageStatus>, ApiError> {
+    let sent = |device| api.streams.sent(device);
+    let status = relay::status(&api.db, &caller, id, sent).await?;
+    status.map(Json).ok_or_else(|| ApiError::not_found("no such envelope of this device"))
+}

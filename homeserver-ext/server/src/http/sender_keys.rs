@@ -1,0 +1,58 @@
+//! The sender-key inventory, as clients report it.
+
+use axum::{Json, extract::State, http::StatusCode};
+use causeway_protocol::{
+    api::{ErrorBody, PutSenderKeys, SenderKeyInventory, SenderKeysNoted},
+    ids::GroupId,
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, One},
+    error::ApiError,
+};
+use crate::services::sender_keys;
+
+/// `GET groups/{id}/sender-keys` – what the group's devices said last.
+#[utoipa::path(get, path = "/groups/{group}/sender-keys", tag = "sender keys",
+    params(("group" = String, Path)),
+    responses((status = 200, body = SenderKeyInventory), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn inventory(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+) -> Result<Json<SenderKeyInventory>, ApiError> {
+    Ok(Json(sender_keys::inventory(&api.db, &caller, group).await?))
+}
+
+/// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.
+#[utoipa::path(put, path = "/groups/{group}/sender-keys", tag = "sender keys",
+    params(("group" = String, Path)), request_body = PutSenderKeys,
+    responses((status = 200, body = SenderKeysNoted), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn report(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(report): Body<PutSenderKeys>,
+) -> Result<Json<SenderKeysNoted>, ApiError> {
+    let now = api.clock.now();
+    let rotate_asked_ms = sender_keys::report(&api.db, now, &caller, group, &report).await?;
+    Ok(Json(SenderKeysNoted { rotate_asked_ms }))
+}
+
+/// `DELETE groups/{id}/sender-keys` – asks the owners to rotate; honoured once an hour.
+#[utoipa::path(delete, path = "/groups/{group}/sender-keys", tag = "sender keys",
+    params(("group" = String, Path)),
+    responses((status = 204), (status = 403, body = ErrorBody), (status = 429, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn ask_rotation(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+) -> Result<StatusCode, ApiError> {
+    sender_keys::ask_rotation(&api.db, api.clock.now(), &caller, group).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,309 @@
+//! `GET stream`: the caller's mailbox over a WebSocket, from the first unacknowledged row on.
+//!
+//! The rows are the truth and stay until they are acknowledged; the socket is a wake-up with the
+//! rows already in it. It can break at any byte and costs nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::{IntoResponse as _, Response},
+};
+use causeway_protocol::{
+    api::{StreamAck, StreamRow},
+    ids::Seq,
+};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Api, auth::Caller, error::ApiError};
+use crate::{
+    services::relay,
+    storage::{self, DeviceRow, devices::Device, mailbox},
+};
+
+/// Unacknowledged rows, and their bytes, that are in flight at most.
+const MAX_ROWS: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
+/// Rows of one read.
+const READ: u32 = 64;
+/// How long the server waits for an acknowledgement when nothing more may be in flight.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a quiet socket is asked whether anybody is there.
+const PING: Duration = Duration::from_secs(45);
+/// Largest message that a client may send.
+const MAX_MESSAGE_BYTES: usize = 256 << 10;
+const MAX_WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// Of our own: this device has opened a newer stream.
+const CLOSE_REPLACED: u16 = 4_000;
+/// Of our own: this device was logged out.
+const CLOSE_LOGGED_OUT: u16 = 4_001;
+
+/// The open streams, one for each device at most.
+#[derive(Default)]
+pub(crate) struct Streams(Mutex<HashMap<DeviceRow, Open>>);
+
+struct Open {
+    /// Highest row that was written to the socket.
+    sent: Arc<AtomicU64>,
+    replaced: CancellationToken,
+    logged_out: CancellationToken,
+}
+
+impl Streams {
+    fn open(&self, device: DeviceRow) -> (Arc<AtomicU64>, CancellationToken, CancellationToken) {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = streams.get(&device).map(|open| Arc::clone(&open.sent)).unwrap_or_default();
+        let (replaced, logged_out) = (CancellationToken::new(), CancellationToken::new());
+        let open = Open {
+            sent: Arc::clone(&sent),
+            replaced: replaced.clone(),
+            logged_out: logged_out.clone(),
+        };
+        if let Some(older) = streams.insert(device, open) {
+            older.replaced.cancel();
+        }
+        (sent, replaced, logged_out)
+    }
+
+    /// Up to which row a device's streams were written, in this process's life.
+    pub(crate) fn sent(&self, device: DeviceRow) -> Seq {
+        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Seq(streams.get(&device).map_or(0, |open| open.sent.load(Ordering::Relaxed)))
+    }
+
+    /// Ends the stream of a device that was logged out.
+    pub(crate) fn end(&self, device: DeviceRow) {
+        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = streams.get(&device) {
+            open.logged_out.cancel();
+        }
+    }
+}
+
+/// `GET stream` – a WebSocket: the server sends `StreamRow`s, the client `StreamAck`s (protocol §2).
+///
+/// At most 256 unacknowledged rows or 1 MiB are in flight; after 10 s without an acknowledgement the
+/// server closes with 1013. A newer stream of the same device closes the older with 4000, logging
+/// out with 4001, the end of the server with 1001.
+#[utoipa::path(get, path = "/stream", tag = "messages",
+    responses(
+        (status = 101, description = "text frames: `StreamRow` from the server, `StreamAck` from the client"),
+        (status = 401, body = causeway_protocol::api::ErrorBody),
+    ), security(("token" = [])))]
+pub(super) async fn stream(
+    State(api): State<Api>,
+    caller: Caller,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(error) => return ApiError::invalid(error).into_response(),
+    };
+    let token = api.sockets.token();
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+        .on_upgrade(move |socket| async move {
+            metrics::gauge!("causeway_streams").increment(1.0);
+            run(&api, &caller, socket).await;
+            metrics::gauge!("causeway_streams").decrement(1.0);
+            drop(token);
+        })
+}
+
+/// Why a stream ends.
+enum End {
+    /// The socket is gone.
+    Gone,
+    /// Say why, and close.
+    Close(u16, &'static str),
+    /// Ours.
+    Fault(storage::Error),
+}
+
+impl From<storage::Error> for End {
+    fn from(error: storage::Error) -> Self {
+        Self::Fault(error)
+    }
+}
+
+impl From<axum::Error> for End {
+    fn from(_: axum::Error) -> Self {
+        Self::Gone
+    }
+}
+
+async fn run(api: &Api, device: &Device, mut socket: WebSocket) {
+    let (sent, replaced, logged_out) = api.streams.open(device.row);
+    let end = tokio::select! {
+        end = serve(api, device, &sent, &mut socket) => match end {
+            Ok(never) => match never {},
+            Err(end) => end,
+        },
+        () = replaced.cancelled() => End::Close(CLOSE_REPLACED, "this device opened a newer stream"),
+        () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
+        () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
+    };
+    let (code, reason) = match end {
+        End::Gone => return,
+        End::Close(code, reason) => (code, reason),
+        End::Fault(error) => {
+            tracing::error!(%error, device = super::short(&device.device_id), "a stream failed");
+            (close_code::ERROR, "internal error")
+        }
+    };
+    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    // Whoever reads as slowly as this will see the connection end without a reason.
+    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
+}
+
+/// Rows on their way: sent and not acknowledged.
+struct InFlight {
+    rows: VecDeque<(Seq, usize)>,
+    bytes: usize,
+    /// Since when nothing more may be sent.
+    full_since: Option<Instant>,
+}
+
+impl InFlight {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= MAX_ROWS || self.bytes >= MAX_BYTES
+    }
+
+    fn push(&mut self, seq: Seq, bytes: usize) {
+        self.rows.push_back((seq, bytes));
+        self.bytes += bytes;
+        if self.is_full() {
+            self.full_since = Some(Instant::now());
+        }
+    }
+
+    fn ack(&mut self, ack: Seq) {
+        while let Some((_, bytes)) = self.rows.pop_front_if(|(seq, _)| *seq <= ack) {
+            self.bytes -= bytes;
+            self.full_since = None;
+        }
+    }
+}
+
+/// Sends what waits and deletes what is acknowledged, until something ends it.
+async fn serve(
+    api: &Api,
+    device: &Device,
+    sent: &AtomicU64,
+    socket: &mut WebSocket,
+) -> Result<std::convert::Infallible, End> {
+    let mut news = api.db.listen(&mailbox::topic(device.row));
+    let mut last = relay::acked(&api.db, device).await?;
+    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, full_since: None };
+    let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
+    let mut is_dry = false;
+    loop {
+        if !is_dry && !in_flight.is_full() {
+            let rows = relay::rows(&api.db, device, last, READ).await?;
+            is_dry = rows.is_empty();
+            if let Some(newest) = send(socket, &mut in_flight, rows).await? {
+                last = newest;
+                sent.fetch_max(last.0, Ordering::Relaxed);
+            }
+            // Acknowledgements are read between two reads of rows, too.
+            match socket.next().now_or_never() {
+                None => {}
+                Some(frame) => take(api, device, socket, &mut in_flight, frame).await?,
+            }
+            continue;
+        }
+        let patience = in_flight.full_since.map(|since| since + PATIENCE);
+        tokio::select! {
+            frame = socket.next() => take(api, device, socket, &mut in_flight, frame).await?,
+            () = news.changed() => is_dry = false,
+            () = at(patience) => {
+                return Err(End::Close(close_code::AGAIN, "no acknowledgement for 10 s"));
+            }
+            _ = quiet.tick() => socket.send(Message::Ping(Vec::new().into())).await?,
+        }
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes as many rows as may be in flight; returns the last of them.
+async fn send(
+    socket: &mut WebSocket,
+    in_flight: &mut InFlight,
+    rows: Vec<StreamRow>,
+) -> Result<Option<Seq>, End> {
+    let mut last = None;
+    for row in rows {
+        if in_flight.is_full() {
+            break;
+        }
+        let text = serde_json::to_string(&row).map_err(|_| storage::Error::Row("envelope"))?;
+        in_flight.push(row.seq, text.len());
+        last = Some(row.seq);
+        written(socket.feed(Message::text(text))).await?;
+    }
+    if last.is_some() {
+        written(socket.flush()).await?;
+    }
+    Ok(last)
+}
+
+/// A client that does not read is like one that does not acknowledge.
+async fn written(writing: impl Future<Output = Result<(), axum::Error>>) -> Result<(), End> {
+    match timeout(PATIENCE, writing).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(End::Close(close_code::AGAIN, "nothing was read for 10 s")),
+    }
+}
+
+/// Takes one frame, and every acknowledgement behind it that is there already: the last one counts.
+async fn take(
+    api: &Api,
+    device: &Device,
+    socket: &mut WebSocket,
+    in_flight: &mut InFlight,
+    frame: Option<Result<Message, axum::Error>>,
+) -> Result<(), End> {
+    let mut acked = ack_of(frame)?;
+    while let Some(frame) = socket.next().now_or_never() {
+        acked = acked.max(ack_of(frame)?);
+    }
+    if let Some(seq) = acked {
+        relay::ack(&api.db, api.clock.now(), device, seq).await?;
+        in_flight.ack(seq);
+    }
+    Ok(())
+}
+
+fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<Seq>, End> {
+    match frame {
+        None | Some(Err(_) | Ok(Message::Close(_))) => Err(End::Gone),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+        Some(Ok(Message::Text(text))) => match serde_json::from_str::<StreamAck>(&text) {
+            Ok(ack) => Ok(Some(ack.ack)),
+            Err(_) => Err(End::Close(close_code::INVALID, "not an acknowledgement")),
+        },
+        Some(Ok(Message::Binary(_))) => {
+            Err(End::Close(close_code::UNSUPPORTED, "acknowledgements are text"))
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Accounts: who they are, which devices they have, and how a device gets in.
+
+use causeway_protocol::{
+    api::{AccountDevices, BridgeInfo, LoginRequest, RegisterRequest, Registration},
+    device::{Untrusted, verify_account, verify_login},
+    ids::{AccountId, Nonce, Timestamp},
+    keys::fingerprint,
+};
+use causeway_store::Db;
+
+use crate::{
+    config::{Config, TokenHash},
+    storage::{self, DeviceRow, accounts, devices, devices::Device, keys},
+};
+
+/// How long a nonce is good.
+const NONCE_MS: u64 = 60_000;
+/// Localpart of the account that bridges groups into Matrix rooms.
+const BRIDGE: &str = "bridge";
+/// One-time keys that a registration may bring.
+const MAX_ONE_TIME_KEYS: usize = 500;
+
+/// Why nobody was registered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegisterError {
+    /// Ask whoever runs the server.
+    #[error("registration is closed on this server")]
+    Closed,
+    /// Give the right one.
+    #[error("the registration token is missing or wrong")]
+    Token,
+    /// Take another name.
+    #[error("the name `{0}` is reserved")]
+    Reserved(String),
+    /// Register where the account is at home: its server, this server.
+    #[error("the account belongs to {0}, this server is {1}")]
+    OtherServer(String, String),
+    /// A mistake of the client.
+    #[error("the first device list must be of version 1 and name just the device")]
+    FirstList,
+    /// A mistake of the client.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// A mistake of the client.
+    #[error("{0}")]
+    Keys(&'static str),
+    /// Take another name; or, if the account is yours, log in.
+    #[error("the account, its identity or its device is registered already")]
+    Taken,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Registers an account with its first device, whose access token has the hash `token`.
+pub(crate) async fn register(
+    db: &Db,
+    now: Timestamp,
+    config: &Config,
+    token: &TokenHash,
+    request: &RegisterRequest,
+) -> Result<(), RegisterError> {
+    let RegisterRequest { list, device, one_time_keys, fallback_key, .. } = request;
+    may_register(config, &list.account, request.token.as_deref())?;
+    if list.version != 1 || list.devices != [device.device_id] {
+        return Err(RegisterError::FirstList);
+    }
+    verify_account(list, std::slice::from_ref(device))?;
+    if one_time_keys.len() > MAX_ONE_TIME_KEYS {
+        return Err(RegisterError::Keys("too many one-time keys"));
+    }
+    if !fallback_key.fallback || one_time_keys.iter().any(|key| key.fallback) {
+        return Err(RegisterError::Keys("the fallback key, and no other, must say that it is one"));
+    }
+    for key in one_time_keys.iter().chain([fallback_key]) {
+        key.verify(&device.device_id)?;
+    }
+
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    if !accounts::insert(tx.conn(), now, list).await? {
+        return Err(RegisterError::Taken);
+    }
+    let row = devices::list(tx.conn(), &list.account, device).await?;
+    let row = row.ok_or(RegisterError::Taken)?;
+    keys::insert(tx.conn(), row, one_time_keys).await?;
+    keys::set_fallback(tx.conn(), row, fallback_key).await?;
+    devices::set_token(tx.conn(), row, Some(token.as_bytes())).await?;
+    Ok(tx.commit().await.map_err(storage::Error::from)?)
+}
+
+fn may_register(
+    config: &Config,
+    account: &AccountId,
+    token: Option<&str>,
+) -> Result<(), RegisterError> {
+    if account.server() != config.server_name {
+        let (theirs, ours) = (account.server().to_owned(), config.server_name.clone());
+        return Err(RegisterError::OtherServer(theirs, ours));
+    }
+    let shows = |expected: &Option<TokenHash>| {
+        expected.as_ref().zip(token).is_some_and(|(hash, token)| hash.is(token))
+    };
+    let name = account.localpart();
+    if name == BRIDGE && shows(&config.bridge_registration_token) {
+        return Ok(());
+    }
+    if matches!(name, "bot" | BRIDGE | "causeway") || name.starts_with('_') {
+        return Err(RegisterError::Reserved(name.to_owned()));
+    }
+    match config.registration {
+        Registration::Closed => Err(RegisterError::Closed),
+        Registration::Token if shows(&config.registration_token) => Ok(()),
+        Registration::Token => Err(RegisterError::Token),
+        Registration::Open => Ok(()),
+    }
+}
+
+/// Keeps a nonce that the caller drew, for 60 s.
+pub(crate) async fn login_nonce(
+    db: &Db,
+    now: Timestamp,
+    nonce: &Nonce,
+) -> Result<(), storage::Error> {
+    let mut tx = db.begin().await?;
+    devices::prune_nonces(tx.conn(), now).await?;
+    devices::put_nonce(tx.conn(), nonce, now.plus_ms(NONCE_MS)).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Why a device was not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    /// Ask for a new one.
+    #[error("the nonce is unknown, used or older than 60 s")]
+    Nonce,
+    /// The device is unknown, not on its account's list, or the signature is not its own.
+    #[error("not a device of an account of this server, or not signed by it")]
+    Device,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Lets a device in that signed a nonce; its former token ends. The nonce is used up either way.
+pub(crate) async fn login(
+    db: &Db,
+    now: Timestamp,
+    server: &str,
+    token: &TokenHash,
+    request: &LoginRequest,
+) -> Result<Device, LoginError> {
+    let LoginRequest { device_id, nonce, signature } = request;
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    if !devices::take_nonce(tx.conn(), nonce, now).await? {
+        return Err(LoginError::Nonce);
+    }
+    let device = devices::by_id(tx.conn(), device_id).await?.filter(|device| device.listed);
+    let has_signed = verify_login(server, device_id, nonce, signature).is_ok();
+    let admitted = device.filter(|_| has_signed);
+    if let Some(device) = &admitted {
+        devices::set_token(tx.conn(), device.row, Some(token.as_bytes())).await?;
+    }
+    tx.commit().await.map_err(storage::Error::from)?;
+    admitted.ok_or(LoginError::Device)
+}
+
+/// Ends a device's session.
+pub(crate) async fn logout(db: &Db, caller: &Device) -> Result<(), storage::Error> {
+    let mut tx = db.begin().await?;
+    devices::set_token(tx.conn(), caller.row, None).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The device whose token has this hash.
+pub(crate) async fn by_token(db: &Db, token: &TokenHash) -> Result<Option<Device>, storage::Error> {
+    let mut read = db.read().await?;
+    devices::by_token(read.conn(), token.as_bytes()).await
+}
+
+/// The newest list of an account with its devices' records.
+pub(crate) async fn devices_of(
+    db: &Db,
+    account: &AccountId,
+) -> Result<Option<AccountDevices>, storage::Error> {
+    let mut read = db.read().await?;
+    loop {
+        let Some(list) = accounts::list(read.conn(), account).await? else { return Ok(None) };
+        let devices = devices::records(read.conn(), account).await?;
+        // A list that was replaced between the two reads would not fit the records.
+        if list.devices.iter().eq(devices.iter().map(|record| &record.device_id)) {
+            return Ok(Some(AccountDevices { list, devices }));
+        }
+    }
+}
+
+/// Why a device list was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutDevicesError {
+    /// It is of another account or identity than the caller's.
+    #[error("the list is of another account or identity than the caller's")]
+    NotYours,
+    /// A mistake of the client.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// Fetch the newest, and sign a newer one: given, known.
+    #[error("the list has version {0}, the newest is {1}")]
+    Version(u32, u32),
+    /// A device key can belong to one account only.
+    #[error("a device of the list belongs to another account")]
+    Taken,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Replaces the caller's device list; returns the devices that were logged out because it lacks
+/// them. The same list again changes nothing.
+pub(crate) async fn put_devices(
+    db: &Db,
+    caller: &Device,
+    request: &AccountDevices,
+) -> Result<Vec<DeviceRow>, PutDevicesError> {
+    let AccountDevices { list, devices: records } = request;
+    if list.account != caller.account || list.member_id != caller.member_id {
+        return Err(PutDevicesError::NotYours);
+    }
+    verify_account(list, records)?;
+
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let known = accounts::list(tx.conn(), &list.account).await?;
+    let known = known.ok_or(PutDevicesError::NotYours)?;
+    if *list == known {
+        return Ok(Vec::new());
+    }
+    if list.version <= known.version {
+        return Err(PutDevicesError::Version(list.version, known.version));
+    }
+    accounts::set_list(tx.conn(), list).await?;
+    devices::unlist_all(tx.conn(), &list.account).await?;
+    for record in records {
+        let row = devices::list(tx.conn(), &list.account, record).await?;
+        row.ok_or(PutDevicesError::Taken)?;
+    }
+    let logged_out = devices::log_out_unlisted(tx.conn(), &list.account).await?;
+    tx.commit().await.map_err(storage::Error::from)?;
+    Ok(logged_out)
+}
+
+/// The bridge's account, if it is registered.
+pub(crate) async fn bridge(db: &Db, server: &str) -> Result<Option<BridgeInfo>, storage::Error> {
+    let name = format!("{BRIDGE}:{server}");
+    let Ok(account) = name.parse::<AccountId>() else { return Ok(None) };
+    let mut read = db.read().await?;
+    let list = accounts::list(read.conn(), &account).await?;
+    Ok(list.map(|list| BridgeInfo {
+        account,
+        member_id: list.member_id,
+        fingerprint: fingerprint(&list.member_id),
+    }))
+}

@@ -1,0 +1,255 @@
+//! Groups: their ops in order, judged as every client will judge them again.
+
+use causeway_protocol::{
+    api::{GroupHead, GroupPage, OpPage},
+    envelope::{Kind as EnvelopeKind, MAX_TTL_MS, Recipient, compute_id},
+    ids::{Epoch, GroupId, Timestamp},
+    roster::{Body, Invalid, Kind, Op, Roster},
+};
+use causeway_store::{Db, Tx};
+use sqlx::SqliteConnection;
+
+use crate::{
+    services::Behind,
+    storage::{
+        self, GroupRow,
+        devices::Device,
+        events::{self, Event},
+        groups::{self, Group, Standing},
+        invites,
+        mailbox::{self, Parcel, To},
+    },
+};
+
+/// Ops of one answer.
+pub(crate) const MAX_OPS: u32 = 1_000;
+
+/// Why an op was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostOpError {
+    /// A mistake of the client, or worse; the same again is refused again.
+    #[error("the op is not valid: {} (step {})", .0.reason(), .0.step())]
+    Invalid(Invalid),
+    /// Install what is missing, and sign anew.
+    #[error("the op was made on another roster than the group's newest")]
+    Behind(Behind),
+    /// There is no such group, or none that the caller may know of.
+    #[error("no such group")]
+    Unknown,
+    /// Create it at its creator's server.
+    #[error("the group belongs to {0}, its creator's server")]
+    OtherServer(String),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<Invalid> for PostOpError {
+    fn from(reason: Invalid) -> Self {
+        Self::Invalid(reason)
+    }
+}
+
+impl From<causeway_store::Error> for PostOpError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Begins a group with its `create`, whoever posts it; the same again is answered again.
+pub(crate) async fn create(
+    db: &Db,
+    now: Timestamp,
+    server: &str,
+    bytes: &[u8],
+) -> Result<GroupHead, PostOpError> {
+    let op = Op::parse(bytes)?;
+    if op.kind() != Kind::Create {
+        return Err(Invalid::NoGroup.into());
+    }
+    let roster = Roster::create(&op)?;
+    if let Some(other) = roster.members().values().find(|m| m.account.server() != server) {
+        return Err(PostOpError::OtherServer(other.account.server().to_owned()));
+    }
+    let mut tx = db.begin().await?;
+    if let Some(group) = groups::by_id(tx.conn(), op.group()).await? {
+        if groups::op_hash(tx.conn(), group.row, Epoch(0)).await? == Some(op.hash()) {
+            return Ok(group.head);
+        }
+        // Two creates of one id: a fork at the very beginning (protocol §3.3).
+        let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
+        return Err(PostOpError::Behind(Behind { epoch: group.head.epoch, ops }));
+    }
+    let row = groups::insert(tx.conn(), &op, &roster).await?;
+    announce(&mut tx, now, row, &op, None, &roster).await?;
+    tx.commit().await?;
+    Ok(head_of(&roster))
+}
+
+/// Moves a group on by one op, whoever posts it; the same again is answered again.
+pub(crate) async fn post_op(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    id: GroupId,
+    bytes: &[u8],
+) -> Result<GroupHead, PostOpError> {
+    let op = Op::parse(bytes)?;
+    if op.group() != id {
+        return Err(Invalid::WrongGroup.into());
+    }
+    let mut tx = db.begin().await?;
+    let group = groups::by_id(tx.conn(), id).await?.ok_or(PostOpError::Unknown)?;
+    if groups::op_hash(tx.conn(), group.row, op.epoch()).await? == Some(op.hash()) {
+        return Ok(group.head);
+    }
+    let before = groups::roster(tx.conn(), group.row).await?;
+    let fits = Some(op.epoch()) == before.epoch().next() && op.prev() == before.hash();
+    if op.kind() != Kind::Create && !before.closed() && !fits {
+        return Err(behind(tx.conn(), caller, &group, op.epoch()).await?);
+    }
+    let after = before.apply(&op)?;
+    let is_reason = must_be_sealed_again(&op, &before, &after);
+    let stale_below = if is_reason { after.epoch() } else { group.stale_below };
+    groups::advance(tx.conn(), group.row, &op, &before, &after, stale_below).await?;
+    if let Ok(Body::Add(entries)) = op.body() {
+        for entry in &entries {
+            invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
+        }
+    }
+    announce(&mut tx, now, group.row, &op, Some(&before), &after).await?;
+    tx.commit().await?;
+    Ok(head_of(&after))
+}
+
+/// Protocol §2: envelopes from before a cut, role, policy or close op; adds are no reason.
+fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
+    match op.kind() {
+        Kind::Role | Kind::Policy | Kind::Close | Kind::Remove | Kind::Leave => true,
+        Kind::Devices => before.is_cut(after),
+        Kind::Create | Kind::Add => false,
+    }
+}
+
+/// What one is told whose op does not fit: what it lacks, if it may know.
+async fn behind(
+    conn: &mut SqliteConnection,
+    caller: &Device,
+    group: &Group,
+    epoch: Epoch,
+) -> Result<PostOpError, storage::Error> {
+    let head = group.head.epoch;
+    let Some(until) = reads_until(conn, caller, group).await? else {
+        return Ok(PostOpError::Unknown);
+    };
+    // An op right after the head, on another roster: the two histories differ at the head.
+    let from = if Some(epoch) == head.next() { head } else { epoch };
+    let ops = groups::ops(conn, group.row, from, until, MAX_OPS).await?;
+    Ok(PostOpError::Behind(Behind { epoch: until, ops }))
+}
+
+/// Up to which op a device may read the log: members all of it, those taken out up to the op that
+/// did so, strangers nothing.
+async fn reads_until(
+    conn: &mut SqliteConnection,
+    caller: &Device,
+    group: &Group,
+) -> Result<Option<Epoch>, storage::Error> {
+    let account = caller.account.as_str();
+    Ok(match groups::standing(conn, group.row, &caller.of(), account).await? {
+        Standing::Counts(..) => Some(group.head.epoch),
+        Standing::Until(until) => Some(until),
+        Standing::None => None,
+    })
+}
+
+/// Puts the op as a `roster` row into the mailbox of everyone whom it concerns: those who count
+/// now, those just added among them, and those just taken out.
+async fn announce(
+    tx: &mut Tx,
+    now: Timestamp,
+    group: GroupRow,
+    op: &Op,
+    before: Option<&Roster>,
+    after: &Roster,
+) -> Result<(), storage::Error> {
+    let mut boxes = mailbox::boxes_of_op(tx.conn(), group, op.epoch()).await?;
+    let to = Recipient::Broadcast;
+    let parcel = Parcel {
+        id: Some(compute_id(EnvelopeKind::Roster, None, &to, op.as_bytes(), None)),
+        kind: EnvelopeKind::Roster,
+        group,
+        epoch: op.epoch(),
+        sender: None,
+        to: To::Everyone,
+        ttl_ms: MAX_TTL_MS,
+        // Its place among the messages says what a removed member could still send: never dropped.
+        expires: None,
+        payload: op.as_bytes(),
+    };
+    mailbox::put(tx, &mut boxes, &[parcel]).await?;
+    let count = |roster: Option<&Roster>| roster.map_or(0, |roster| roster.members().len() as u64);
+    let (was, is) = (count(before), count(Some(after)));
+    events::add(tx.conn(), now, Event::RosterChanged, 1).await?;
+    events::add(tx.conn(), now, Event::GroupJoined, is.saturating_sub(was)).await?;
+    events::add(tx.conn(), now, Event::GroupLeft, was.saturating_sub(is)).await
+}
+
+fn head_of(roster: &Roster) -> GroupHead {
+    GroupHead {
+        group: roster.group(),
+        epoch: roster.epoch(),
+        roster_hash: roster.hash(),
+        name: roster.policy().name.clone(),
+        members: u32::try_from(roster.members().len()).unwrap_or(u32::MAX),
+        closed: roster.closed(),
+    }
+}
+
+/// A page of the groups in which the caller counts.
+pub(crate) async fn mine(
+    db: &Db,
+    caller: &Device,
+    from: Option<GroupId>,
+    limit: u32,
+) -> Result<GroupPage, storage::Error> {
+    let mut read = db.read().await?;
+    let found = groups::of_device(read.conn(), &caller.of(), from, limit + 1).await?;
+    let mut heads: Vec<GroupHead> = found.into_iter().map(|group| group.head).collect();
+    let next = heads.get(limit as usize).map(|head| head.group);
+    heads.truncate(limit as usize);
+    Ok(GroupPage { groups: heads, next })
+}
+
+/// Where a group stands; `None` for those who do not count in it.
+pub(crate) async fn head(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+) -> Result<Option<GroupHead>, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(None) };
+    let account = caller.account.as_str();
+    let standing = groups::standing(read.conn(), group.row, &caller.of(), account).await?;
+    Ok(match standing {
+        Standing::Counts(..) => Some(group.head),
+        Standing::Until(_) | Standing::None => None,
+    })
+}
+
+/// A page of ops; `None` for those who may not read the log.
+pub(crate) async fn ops(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+    from: Epoch,
+    limit: u32,
+) -> Result<Option<OpPage>, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(None) };
+    let Some(until) = reads_until(read.conn(), caller, &group).await? else { return Ok(None) };
+    let ops = groups::ops(read.conn(), group.row, from, until, limit).await?;
+    let count = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+    let next = Epoch(from.0.saturating_add(count));
+    Ok(Some(OpPage { ops, epoch: until, next: (next <= until).then_some(next) }))
+}

@@ -1,0 +1,269 @@
+//! Invites and those who use them. The server never sees a link's secret, so it cannot let itself
+//! in: it counts uses of a public key, and a device that holds the link checks everything again.
+
+use causeway_protocol::{
+    api::{InvitePage, JoinPending, NewInvite, RequestPage},
+    envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
+    ids::{GroupId, InviteKey, RequestId, Timestamp},
+    invite::{InviteFacts, Join, JoinRefused},
+    keys::check_ed25519,
+    roster::{Role, Roster},
+};
+use causeway_store::{Db, Tx};
+use sqlx::SqliteConnection;
+
+use crate::storage::{
+    self, GroupRow,
+    devices::Device,
+    groups::{self, Group, Standing},
+    invites,
+    mailbox::{self, Parcel, To},
+};
+
+/// Why something about invites was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InviteError {
+    /// There is no such group, or none that the caller counts in.
+    #[error("no such group")]
+    UnknownGroup,
+    /// There is no such invite in this group.
+    #[error("no such invite")]
+    UnknownInvite,
+    /// Ask an admin.
+    #[error("only those who may add members may do this")]
+    MayNotAdd,
+    /// A mistake of the client.
+    #[error("{0}")]
+    Bad(&'static str),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for InviteError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// A group in which the caller may add members, and the caller's role there.
+async fn where_may_add(
+    conn: &mut SqliteConnection,
+    caller: &Device,
+    id: GroupId,
+) -> Result<(Group, Role), InviteError> {
+    let group = groups::by_id(conn, id).await?.ok_or(InviteError::UnknownGroup)?;
+    let account = caller.account.as_str();
+    let role = match groups::standing(conn, group.row, &caller.of(), account).await? {
+        Standing::Counts(_, role) => role,
+        Standing::Until(_) | Standing::None => return Err(InviteError::UnknownGroup),
+    };
+    let roster = groups::roster(conn, group.row).await?;
+    if roster.may_add(&caller.member_id) { Ok((group, role)) } else { Err(InviteError::MayNotAdd) }
+}
+
+/// Takes an invite's public half in; the same again changes nothing.
+pub(crate) async fn create(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    id: GroupId,
+    invite: &NewInvite,
+) -> Result<(), InviteError> {
+    let NewInvite { ik_pub, expires_ms, uses } = invite;
+    if *uses == 0 {
+        return Err(InviteError::Bad("an invite must have at least one use"));
+    }
+    if *expires_ms <= now {
+        return Err(InviteError::Bad("the invite has expired already"));
+    }
+    check_ed25519(ik_pub)
+        .map_err(|_| InviteError::Bad("ik_pub is not a usable Ed25519 public key"))?;
+    let mut tx = db.begin().await?;
+    let (group, _) = where_may_add(tx.conn(), caller, id).await?;
+    if group.head.closed {
+        return Err(InviteError::Bad("the group is closed"));
+    }
+    let by = &caller.account;
+    if invites::insert(tx.conn(), group.row, by, ik_pub, *expires_ms, *uses).await? {
+        return Ok(tx.commit().await?);
+    }
+    let known = invites::by_key(tx.conn(), group.row, ik_pub).await?;
+    let is_same = known.is_some_and(|known| {
+        known.by == *by && known.expires_ms == *expires_ms && known.uses == *uses
+    });
+    let other = InviteError::Bad("there is an invite with this key and other terms");
+    if is_same { Ok(()) } else { Err(other) }
+}
+
+/// A page of the group's invites.
+pub(crate) async fn page(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+    from: Option<InviteKey>,
+    limit: u32,
+) -> Result<InvitePage, InviteError> {
+    let mut read = db.read().await?;
+    let (group, _) = where_may_add(read.conn(), caller, id).await?;
+    let mut found = invites::page(read.conn(), group.row, from, limit + 1).await?;
+    let next = found.get(limit as usize).map(|invite| invite.ik_pub);
+    found.truncate(limit as usize);
+    Ok(InvitePage { invites: found, next })
+}
+
+/// Takes an invite back: its maker may, and admins; also the second time.
+pub(crate) async fn revoke(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+    ik_pub: InviteKey,
+) -> Result<(), InviteError> {
+    let mut tx = db.begin().await?;
+    let (group, role) = where_may_add(tx.conn(), caller, id).await?;
+    let invite = invites::by_key(tx.conn(), group.row, &ik_pub).await?;
+    let invite = invite.ok_or(InviteError::UnknownInvite)?;
+    if role != Role::Admin && invite.by != caller.account {
+        return Err(InviteError::MayNotAdd);
+    }
+    invites::revoke(tx.conn(), group.row, &ik_pub).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Why a request to join was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    /// What is wrong, in the order of protocol §3.4; not all of it may be told.
+    #[error("the request was refused: {0}")]
+    Refused(JoinRefused),
+    /// The link is good, and the request is another device's.
+    #[error("the request is not by the device that posts it")]
+    NotYours,
+    /// The link is good, and the group has ended.
+    #[error("the group is closed")]
+    Closed,
+    /// The link is good, and there is nothing to ask for.
+    #[error("this identity is a member of the group already")]
+    Member,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<JoinRefused> for JoinError {
+    fn from(reason: JoinRefused) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<causeway_store::Error> for JoinError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Takes a request in, and one use of its invite; those who may sign the `add` are told.
+///
+/// The same request again, and a newer one by the same identity, take no further use.
+pub(crate) async fn join(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    id: GroupId,
+    bytes: &[u8],
+) -> Result<JoinPending, JoinError> {
+    let request = Join::parse(bytes)?;
+    let request_id = request.id().map_err(|_| JoinRefused::Malformed)?;
+    let member = &request.device.member_id;
+    let mut tx = db.begin().await?;
+    let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;
+    let invite = invites::by_key(tx.conn(), group.row, &request.ik_pub).await?;
+    let has_used = invites::is_used_by(tx.conn(), group.row, &request.ik_pub, member).await?;
+    let facts = invite.map(|invite| InviteFacts {
+        group: id,
+        ik_pub: invite.ik_pub,
+        expires: invite.expires_ms,
+        revoked: invite.revoked,
+        // The use that this identity has taken stays its own.
+        uses_left: if has_used { 1 } else { invite.uses.saturating_sub(invite.used) },
+    });
+    request.judge(facts.as_ref(), now)?;
+    if request.device != caller.of() || request.account != caller.account.as_str() {
+        return Err(JoinError::NotYours);
+    }
+    if invites::has_request(tx.conn(), group.row, &request_id).await? {
+        return Ok(JoinPending { id: request_id });
+    }
+    if group.head.closed {
+        return Err(JoinError::Closed);
+    }
+    let roster = groups::roster(tx.conn(), group.row).await?;
+    if roster.member(member).is_some() {
+        return Err(JoinError::Member);
+    }
+    if !has_used {
+        invites::take_use(tx.conn(), group.row, &request.ik_pub, member).await?;
+    }
+    invites::put_request(tx.conn(), now, group.row, &request_id, member, bytes).await?;
+    tell(&mut tx, now, group.row, &roster, bytes).await?;
+    tx.commit().await?;
+    Ok(JoinPending { id: request_id })
+}
+
+/// A `join` row for each device that may sign the `add`.
+async fn tell(
+    tx: &mut Tx,
+    now: Timestamp,
+    group: GroupRow,
+    roster: &Roster,
+    request: &[u8],
+) -> Result<(), storage::Error> {
+    let mut boxes = mailbox::boxes_of_group(tx.conn(), group).await?;
+    let signers = roster.devices().filter(|device| roster.may_add(&device.member_id));
+    let parcels: Vec<Parcel<'_>> = signers
+        .map(|device| {
+            let to = Recipient::Device(device.device_id);
+            Parcel {
+                id: Some(compute_id(Kind::Join, None, &to, request, None)),
+                kind: Kind::Join,
+                group,
+                epoch: roster.epoch(),
+                sender: None,
+                to: To::Device(device.device_id),
+                ttl_ms: MAX_TTL_MS,
+                expires: Some(now.plus_ms(MAX_TTL_MS)),
+                payload: request,
+            }
+        })
+        .collect();
+    mailbox::put(tx, &mut boxes, &parcels).await.map(drop)
+}
+
+/// A page of the requests that wait.
+pub(crate) async fn requests(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+    from: Option<RequestId>,
+    limit: u32,
+) -> Result<RequestPage, InviteError> {
+    let mut read = db.read().await?;
+    let (group, _) = where_may_add(read.conn(), caller, id).await?;
+    let mut found = invites::requests(read.conn(), group.row, from, limit + 1).await?;
+    let next = found.get(limit as usize).map(|request| request.id);
+    found.truncate(limit as usize);
+    Ok(RequestPage { requests: found, next })
+}
+
+/// Drops a request; also the second time.
+pub(crate) async fn drop_request(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+    request: RequestId,
+) -> Result<(), InviteError> {
+    let mut tx = db.begin().await?;
+    let (group, _) = where_may_add(tx.conn(), caller, id).await?;
+    invites::drop_request(tx.conn(), group.row, &request).await?;
+    Ok(tx.commit().await?)
+}

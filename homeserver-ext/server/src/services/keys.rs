@@ -1,0 +1,104 @@
+//! One-time keys: brought by their device, claimed by others, each once.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    api::{ClaimedKeys, KeyCount, UploadKeys},
+    device::Untrusted,
+    ids::{DeviceId, Timestamp},
+};
+use causeway_store::Db;
+
+use crate::storage::{self, devices, devices::Device, keys};
+
+/// Unclaimed keys that are kept for one device.
+pub(crate) const MAX_KEPT: u32 = 500;
+/// Devices of one claim.
+const MAX_CLAIM: usize = 1_000;
+
+/// Why keys were not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    /// A mistake of the client.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// A mistake of the client.
+    #[error("the fallback key, and no other, must say that it is one")]
+    Fallback,
+    /// Wait until some are claimed.
+    #[error("at most {MAX_KEPT} one-time keys are kept for a device")]
+    TooMany,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Takes keys of the caller's device; answers how many of its one-time keys nobody has claimed.
+pub(crate) async fn upload(
+    db: &Db,
+    caller: &Device,
+    request: &UploadKeys,
+) -> Result<KeyCount, UploadError> {
+    let UploadKeys { one_time_keys, fallback_key } = request;
+    if one_time_keys.len() > MAX_KEPT as usize {
+        return Err(UploadError::TooMany);
+    }
+    let is_fallback = fallback_key.as_ref().is_none_or(|key| key.fallback);
+    if !is_fallback || one_time_keys.iter().any(|key| key.fallback) {
+        return Err(UploadError::Fallback);
+    }
+    for key in one_time_keys.iter().chain(fallback_key) {
+        key.verify(&caller.device_id)?;
+    }
+
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    keys::insert(tx.conn(), caller.row, one_time_keys).await?;
+    if let Some(key) = fallback_key {
+        keys::set_fallback(tx.conn(), caller.row, key).await?;
+    }
+    let count = keys::count(tx.conn(), caller.row).await?;
+    if count > MAX_KEPT {
+        return Err(UploadError::TooMany);
+    }
+    tx.commit().await.map_err(storage::Error::from)?;
+    Ok(KeyCount { one_time_keys: count })
+}
+
+/// Why no keys were claimed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// Ask for fewer at once.
+    #[error("{0} devices, at most {MAX_CLAIM} in one claim")]
+    TooMany(usize),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Claims a key of each device. Who has claimed `per_hour` of one device gets its fallback key, so
+/// that nobody can use up what others need.
+pub(crate) async fn claim(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    per_hour: u32,
+    targets: &[DeviceId],
+) -> Result<ClaimedKeys, ClaimError> {
+    if targets.len() > MAX_CLAIM {
+        return Err(ClaimError::TooMany(targets.len()));
+    }
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let mut claimed = BTreeMap::new();
+    for target in targets {
+        let Some(device) = devices::by_id(tx.conn(), target).await? else { continue };
+        let is_over = keys::count_claim(tx.conn(), now, caller.row, device.row).await? > per_hour;
+        let one_time = if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
+        let key = match one_time {
+            Some(key) => Some(key),
+            None => keys::fallback(tx.conn(), device.row).await?,
+        };
+        claimed.extend(key.map(|key| (*target, key)));
+    }
+    tx.commit().await.map_err(storage::Error::from)?;
+    Ok(ClaimedKeys { keys: claimed })
+}

@@ -1,0 +1,337 @@
+//! The relay: envelopes in, rows out. It cannot open a single one.
+
+use causeway_protocol::{
+    api::{Accepted, AcceptedEnvelope, DeliveryState, MessageStatus, RecipientStatus, StreamRow},
+    envelope::{
+        BadEnvelope, Envelope, Kind, MAX_BATCH, Piece, Recipient, Sender, Submission, SubmittedTo,
+        compute_id,
+    },
+    ids::{EnvelopeId, Epoch, GroupId, Seq, Timestamp},
+};
+use causeway_store::{Db, Tx};
+use sqlx::SqliteConnection;
+
+use crate::{
+    quota::{Buckets, Quotas},
+    services::Behind,
+    storage::{
+        self, DeviceRow,
+        devices::Device,
+        events::{self, Event},
+        groups::{self, Group, Standing},
+        mailbox::{self, Parcel, Places, To, Waiting},
+    },
+};
+
+const DAY_MS: u64 = 86_400_000;
+/// Ops that a refusal brings.
+const MAX_OPS: u32 = 1_000;
+
+/// Why envelopes were refused: all of them, and nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostError {
+    /// A mistake of the client: which envelope, and what.
+    #[error("envelope {0}: {1}")]
+    Bad(usize, BadEnvelope),
+    /// A mistake of the client: which envelope.
+    #[error("envelope {0} is of another group or sender than the request")]
+    NotYours(usize),
+    /// Send fewer at once.
+    #[error("{0} envelopes, at most {MAX_BATCH} fit")]
+    TooMany(usize),
+    /// There is no such group, or none that the caller counts in.
+    #[error("no such group")]
+    Unknown,
+    /// The sender did not count yet in the epoch that it states.
+    #[error("the sending device does not count in epoch {0}")]
+    NotCounting(Epoch),
+    /// Nothing follows `close`.
+    #[error("the group is closed")]
+    Closed,
+    /// Install the ops and seal again; or, where it is the server that is behind, send it the ops.
+    #[error("the group is in another epoch")]
+    Behind(Behind),
+    /// Again after this many milliseconds.
+    #[error("this device posts too much")]
+    Quota(u64),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for PostError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// How much may be posted, and how much was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limiter<'a> {
+    pub(crate) quotas: &'a Quotas,
+    pub(crate) buckets: &'a Buckets,
+}
+
+/// Takes envelopes in, in order, all or none. One that was accepted before is answered as it was
+/// then, whatever happened since.
+pub(crate) async fn post(
+    db: &Db,
+    now: Timestamp,
+    limiter: Limiter<'_>,
+    caller: &Device,
+    group: GroupId,
+    submissions: &[Submission],
+) -> Result<Accepted, PostError> {
+    let ids = check(caller, group, submissions)?;
+    let mut tx = db.begin().await?;
+    let mut known = mailbox::accepted(tx.conn(), caller.row, &ids).await?;
+    let mut new: Vec<(EnvelopeId, &Submission)> = Vec::new();
+    for (id, submission) in ids.iter().copied().zip(submissions) {
+        if !known.contains_key(&id) {
+            known.insert(id, Places::new());
+            new.push((id, submission));
+        }
+    }
+    if !new.is_empty() {
+        let group = admit(tx.conn(), now, limiter, caller, group, &new).await?;
+        let places = put(&mut tx, now, caller, &group, &new).await?;
+        known.extend(new.iter().map(|(id, _)| *id).zip(places));
+        tx.commit().await?;
+        count(&new);
+    }
+    let answer = |id: EnvelopeId| {
+        let places = known.get(&id).map_or(0, Vec::len);
+        AcceptedEnvelope { id, recipients: u32::try_from(places).unwrap_or(u32::MAX) }
+    };
+    Ok(Accepted { accepted: ids.into_iter().map(answer).collect() })
+}
+
+/// What does not depend on the group; the id of each.
+fn check(
+    caller: &Device,
+    group: GroupId,
+    submissions: &[Submission],
+) -> Result<Vec<EnvelopeId>, PostError> {
+    if submissions.len() > MAX_BATCH {
+        return Err(PostError::TooMany(submissions.len()));
+    }
+    let check_one = |(n, submission): (usize, &Submission)| {
+        let Sender { account, device } = &submission.sender;
+        if submission.group != group || *account != caller.account || *device != caller.device_id {
+            return Err(PostError::NotYours(n));
+        }
+        submission.check().map_err(|bad| PostError::Bad(n, bad))?;
+        // A fan-out has an id per row; for the whole stands that of a broadcast without a piece.
+        let whole = || {
+            let to = Recipient::Broadcast;
+            compute_id(submission.kind, Some(device), &to, &submission.payload, None)
+        };
+        Ok(submission.id.unwrap_or_else(whole))
+    };
+    submissions.iter().enumerate().map(check_one).collect()
+}
+
+/// Whether new envelopes may come in: epoch, membership, quota, in this order.
+async fn admit(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    limiter: Limiter<'_>,
+    caller: &Device,
+    id: GroupId,
+    new: &[(EnvelopeId, &Submission)],
+) -> Result<Group, PostError> {
+    let group = groups::by_id(conn, id).await?.ok_or(PostError::Unknown)?;
+    let account = caller.account.as_str();
+    let standing = groups::standing(conn, group.row, &caller.of(), account).await?;
+    let epochs = new.iter().map(|(_, submission)| submission.epoch);
+    let oldest = epochs.clone().min().unwrap_or(group.head.epoch);
+    let newest = epochs.max().unwrap_or(group.head.epoch);
+    let (since, role) = match standing {
+        Standing::Counts(since, role) => (since, role),
+        // Told up to the op that took the device out, and no further.
+        Standing::Until(until) if oldest < until => {
+            return Err(behind(conn, &group, oldest, until).await?);
+        }
+        Standing::Until(_) | Standing::None => return Err(PostError::Unknown),
+    };
+    if oldest < group.stale_below || newest > group.head.epoch {
+        return Err(behind(conn, &group, oldest, group.head.epoch).await?);
+    }
+    if oldest < since {
+        return Err(PostError::NotCounting(oldest));
+    }
+    if group.head.closed {
+        return Err(PostError::Closed);
+    }
+    let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
+    let quota = limiter.quotas.of(role);
+    limiter.buckets.take(now, caller.row.0, quota, count).map_err(PostError::Quota)?;
+    Ok(group)
+}
+
+async fn behind(
+    conn: &mut SqliteConnection,
+    group: &Group,
+    stated: Epoch,
+    until: Epoch,
+) -> Result<PostError, storage::Error> {
+    let from = Epoch(stated.0.saturating_add(1));
+    let ops = groups::ops(conn, group.row, from, until, MAX_OPS).await?;
+    Ok(PostError::Behind(Behind { epoch: until, ops }))
+}
+
+async fn put(
+    tx: &mut Tx,
+    now: Timestamp,
+    caller: &Device,
+    group: &Group,
+    new: &[(EnvelopeId, &Submission)],
+) -> Result<Vec<Places>, storage::Error> {
+    let boxes = mailbox::boxes_of_group(tx.conn(), group.row).await?;
+    let mut boxes = boxes.without(&caller.device_id);
+    let parcels: Vec<Parcel<'_>> = new
+        .iter()
+        .map(|(id, submission)| {
+            let (id, to) = match &submission.to {
+                SubmittedTo::Broadcast => (Some(*id), To::Everyone),
+                SubmittedTo::Device(device) => (Some(*id), To::Device(*device)),
+                SubmittedTo::Devices(pieces) => (None, To::Pieces(pieces)),
+            };
+            Parcel {
+                id,
+                kind: submission.kind,
+                group: group.row,
+                epoch: submission.epoch,
+                sender: Some(caller.row),
+                to,
+                ttl_ms: submission.ttl_ms,
+                expires: Some(now.plus_ms(ttl_ms(submission, group))),
+                payload: &submission.payload,
+            }
+        })
+        .collect();
+    let places = mailbox::put(tx, &mut boxes, &parcels).await?;
+    let keep_until = |new: &Submission| now.plus_ms(ttl_ms(new, group) + DAY_MS);
+    let accepted = new.iter().zip(&places);
+    let rows: Vec<_> =
+        accepted.map(|((id, new), places)| (*id, keep_until(new), places.clone())).collect();
+    mailbox::put_accepted(tx.conn(), caller.row, &rows).await?;
+    events::add(tx.conn(), now, Event::MessagePublished, messages(new)).await?;
+    events::add(tx.conn(), now, Event::KeyDistributed, distributions(new)).await?;
+    Ok(places)
+}
+
+/// How long it is kept: what people read no longer than the group allows, whatever the header says.
+fn ttl_ms(submission: &Submission, group: &Group) -> u64 {
+    match submission.kind {
+        Kind::Message | Kind::Fanout => submission.ttl_ms.min(group.ttl_s * 1_000),
+        _ => submission.ttl_ms,
+    }
+}
+
+fn messages(new: &[(EnvelopeId, &Submission)]) -> u64 {
+    new.iter().filter(|(_, new)| matches!(new.kind, Kind::Message | Kind::Fanout)).count() as u64
+}
+
+fn distributions(new: &[(EnvelopeId, &Submission)]) -> u64 {
+    new.iter().filter(|(_, new)| new.kind == Kind::KeyDistribution).count() as u64
+}
+
+fn count(new: &[(EnvelopeId, &Submission)]) {
+    metrics::counter!("causeway_messages_published_total").increment(messages(new));
+    metrics::counter!("causeway_key_envelopes_relayed_total").increment(distributions(new));
+}
+
+/// How far one of the caller's envelopes came to each recipient; `None` if it is none of its own.
+/// `sent` says up to which row a device's stream was written.
+pub(crate) async fn status(
+    db: &Db,
+    caller: &Device,
+    id: EnvelopeId,
+    sent: impl Fn(DeviceRow) -> Seq,
+) -> Result<Option<MessageStatus>, storage::Error> {
+    let mut read = db.read().await?;
+    let mut known = mailbox::accepted(read.conn(), caller.row, &[id]).await?;
+    let Some(places) = known.remove(&id) else { return Ok(None) };
+    let mut recipients = Vec::new();
+    for place in places {
+        let Some(progress) = mailbox::progress(read.conn(), place).await? else { continue };
+        let is_sent = u64::try_from(place.1).is_ok_and(|seq| seq <= sent(place.0).0);
+        let state = if progress.expired {
+            DeliveryState::Expired
+        } else if progress.acked {
+            DeliveryState::Acked
+        } else if is_sent {
+            DeliveryState::Delivered
+        } else {
+            DeliveryState::Queued
+        };
+        recipients.push(RecipientStatus { device: progress.device_id, state, reason: None });
+    }
+    Ok(Some(MessageStatus { id, recipients }))
+}
+
+/// The rows of a device's mailbox after `after`, in order.
+pub(crate) async fn rows(
+    db: &Db,
+    device: &Device,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StreamRow>, storage::Error> {
+    let waiting = {
+        let mut read = db.read().await?;
+        mailbox::after(read.conn(), device.row, after, limit).await?
+    };
+    waiting.into_iter().map(|row| stream_row(device, row)).collect()
+}
+
+fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error> {
+    let sender = row.sender.map(|(account, device)| {
+        let account = account.parse().map_err(|_| storage::Error::Row("account"))?;
+        Ok::<_, storage::Error>(Sender { account, device })
+    });
+    let sender = sender.transpose()?;
+    let piece = row.piece.map(Piece);
+    let to = match row.recipient {
+        Some(recipient) => Recipient::Device(recipient),
+        None if piece.is_some() => Recipient::Device(device.device_id),
+        None => Recipient::Broadcast,
+    };
+    let id = row.id.unwrap_or_else(|| {
+        let from = sender.as_ref().map(|sender| &sender.device);
+        compute_id(row.kind, from, &to, &row.payload, piece.as_ref())
+    });
+    let envelope = Envelope {
+        id,
+        kind: row.kind,
+        group: row.group,
+        epoch: row.epoch,
+        sender,
+        to,
+        ttl_ms: row.ttl_ms,
+        payload: row.payload,
+        piece,
+    };
+    Ok(StreamRow { seq: row.seq, envelope })
+}
+
+/// The last row that a device acknowledged.
+pub(crate) async fn acked(db: &Db, device: &Device) -> Result<Seq, storage::Error> {
+    let mut read = db.read().await?;
+    mailbox::acked(read.conn(), device.row).await
+}
+
+/// A device has everything up to and with `seq`: that is deleted.
+pub(crate) async fn ack(
+    db: &Db,
+    now: Timestamp,
+    device: &Device,
+    seq: Seq,
+) -> Result<(), storage::Error> {
+    let mut tx = db.begin().await?;
+    let count = mailbox::ack(tx.conn(), device.row, seq).await?;
+    events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
+    tx.commit().await?;
+    metrics::counter!("causeway_messages_delivered_total").increment(count);
+    Ok(())
+}

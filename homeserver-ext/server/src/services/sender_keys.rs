@@ -1,0 +1,117 @@
+//! The inventory of sender-key chains, as the devices that hold them report it.
+
+use causeway_protocol::{
+    api::{PutSenderKeys, SenderKeyInventory},
+    ids::{GroupId, Timestamp},
+    roster::Role,
+};
+use causeway_store::Db;
+use sqlx::SqliteConnection;
+
+use crate::storage::{
+    self,
+    devices::Device,
+    groups::{self, Group, Standing},
+    sender_keys,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+/// Chains of one report.
+const MAX_KEYS: usize = 1_000;
+/// Reasons of one report.
+const MAX_REASONS: usize = 64;
+
+/// Why a request about sender keys was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SenderKeysError {
+    /// There is no such group, or none that the caller counts in.
+    #[error("no such group")]
+    Unknown,
+    /// Ask an admin.
+    #[error("only admins may ask everybody to rotate")]
+    NotAdmin,
+    /// Again after this many milliseconds.
+    #[error("everybody was asked to rotate within the last hour")]
+    TooSoon(u64),
+    /// A mistake of the client.
+    #[error("a report has at most {MAX_KEYS} chains, with 4-byte tags, and {MAX_REASONS} reasons")]
+    Bad,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for SenderKeysError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+async fn group_of(
+    conn: &mut SqliteConnection,
+    caller: &Device,
+    id: GroupId,
+) -> Result<(Group, Role), SenderKeysError> {
+    let group = groups::by_id(conn, id).await?.ok_or(SenderKeysError::Unknown)?;
+    let account = caller.account.as_str();
+    match groups::standing(conn, group.row, &caller.of(), account).await? {
+        Standing::Counts(_, role) => Ok((group, role)),
+        Standing::Until(_) | Standing::None => Err(SenderKeysError::Unknown),
+    }
+}
+
+/// What the group's devices said last.
+pub(crate) async fn inventory(
+    db: &Db,
+    caller: &Device,
+    id: GroupId,
+) -> Result<SenderKeyInventory, SenderKeysError> {
+    let mut read = db.read().await?;
+    let (group, _) = group_of(read.conn(), caller, id).await?;
+    Ok(SenderKeyInventory { reports: sender_keys::all(read.conn(), group.row).await? })
+}
+
+/// Replaces what the caller's device said; answers when everybody was last asked to rotate.
+pub(crate) async fn report(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    id: GroupId,
+    report: &PutSenderKeys,
+) -> Result<Option<Timestamp>, SenderKeysError> {
+    let is_well_formed = report.keys.len() <= MAX_KEYS
+        && report.keys.iter().all(|key| key.tag.len() == 4)
+        && report.failures.len() <= MAX_REASONS
+        && report.failures.keys().all(|reason| reason.len() <= 64);
+    if !is_well_formed {
+        return Err(SenderKeysError::Bad);
+    }
+    let mut tx = db.begin().await?;
+    let (group, _) = group_of(tx.conn(), caller, id).await?;
+    sender_keys::put(tx.conn(), now, group.row, caller.row, report).await?;
+    let asked = sender_keys::rotation(tx.conn(), group.row).await?;
+    tx.commit().await?;
+    Ok(asked)
+}
+
+/// Asks the owners of all chains to rotate, once an hour; they learn it with their next report.
+pub(crate) async fn ask_rotation(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    id: GroupId,
+) -> Result<(), SenderKeysError> {
+    let mut tx = db.begin().await?;
+    let (group, role) = group_of(tx.conn(), caller, id).await?;
+    if role != Role::Admin {
+        return Err(SenderKeysError::NotAdmin);
+    }
+    if let Some(last) = sender_keys::rotation(tx.conn(), group.row).await? {
+        let wait = last.plus_ms(HOUR_MS).0.saturating_sub(now.0);
+        if wait > 0 {
+            return Err(SenderKeysError::TooSoon(wait));
+        }
+    }
+    sender_keys::ask_rotation(tx.conn(), now, group.row).await?;
+    Ok(tx.commit().await?)
+}

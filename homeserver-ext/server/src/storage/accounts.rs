@@ -1,0 +1,56 @@
+//! Accounts and their newest device lists.
+
+use causeway_protocol::{
+    device::DeviceList,
+    ids::{AccountId, Timestamp},
+};
+use sqlx::SqliteConnection;
+
+use super::{Error, ms};
+
+/// Puts a new account in; `false` if its name or its identity is taken.
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    list: &DeviceList,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "INSERT INTO accounts (account, member_id, list_version, list, created_ms)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(list.account.as_str())
+    .bind(list.member_id.as_ref())
+    .bind(i64::from(list.version))
+    .bind(text(list)?)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The newest list of an account.
+pub(crate) async fn list(
+    conn: &mut SqliteConnection,
+    account: &AccountId,
+) -> Result<Option<DeviceList>, Error> {
+    let list: Option<String> = sqlx::query_scalar("SELECT list FROM accounts WHERE account = $1")
+        .bind(account.as_str())
+        .fetch_optional(conn)
+        .await?;
+    list.map(|list| serde_json::from_str(&list).map_err(|_| Error::Row("list"))).transpose()
+}
+
+/// Replaces the list of an account.
+pub(crate) async fn set_list(conn: &mut SqliteConnection, list: &DeviceList) -> Result<(), Error> {
+    sqlx::query("UPDATE accounts SET list_version = $2, list = $3 WHERE account = $1")
+        .bind(list.account.as_str())
+        .bind(i64::from(list.version))
+        .bind(text(list)?)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn text(list: &DeviceList) -> Result<String, Error> {
+    serde_json::to_string(list).map_err(|_| Error::Row("list"))
+}

@@ -1,0 +1,321 @@
+//! Groups: the head, the op log, and which devices count since when.
+
+use causeway_protocol::{
+    api::{GroupHead, OpBytes},
+    device::DeviceOf,
+    ids::{Epoch, GroupId, MemberId, OpHash, RosterHash},
+    roster::{Op, Role, Roster},
+};
+use sqlx::SqliteConnection;
+
+use super::{Error, GroupRow, many, name_of, number};
+
+/// Where a group stands, as far as most requests need to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    pub(crate) row: GroupRow,
+    pub(crate) head: GroupHead,
+    pub(crate) ttl_s: u64,
+    /// Epoch of the last op after which envelopes must be sealed again.
+    pub(crate) stale_below: Epoch,
+}
+
+#[derive(sqlx::FromRow)]
+struct GroupColumns {
+    grp: GroupRow,
+    group_id: Vec<u8>,
+    epoch: i64,
+    roster_hash: Vec<u8>,
+    name: String,
+    members: i64,
+    closed: bool,
+    ttl_s: i64,
+    stale_below: i64,
+}
+
+impl TryFrom<GroupColumns> for Group {
+    type Error = Error;
+
+    fn try_from(columns: GroupColumns) -> Result<Self, Error> {
+        Ok(Self {
+            row: columns.grp,
+            head: GroupHead {
+                group: name_of!(GroupId, &columns.group_id, "group_id")?,
+                epoch: Epoch(number(columns.epoch, "epoch")?),
+                roster_hash: name_of!(RosterHash, &columns.roster_hash, "roster_hash")?,
+                name: columns.name,
+                members: number(columns.members, "members")?,
+                closed: columns.closed,
+            },
+            ttl_s: number(columns.ttl_s, "ttl_s")?,
+            stale_below: Epoch(number(columns.stale_below, "stale_below")?),
+        })
+    }
+}
+
+/// A group by its id.
+pub(crate) async fn by_id(
+    conn: &mut SqliteConnection,
+    group: GroupId,
+) -> Result<Option<Group>, Error> {
+    let row: Option<GroupColumns> = sqlx::query_as(
+        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below
+         FROM groups WHERE group_id = $1",
+    )
+    .bind(group.as_ref())
+    .fetch_optional(conn)
+    .await?;
+    row.map(Group::try_from).transpose()
+}
+
+/// The groups in which a device counts, by id, from `from` on.
+pub(crate) async fn of_device(
+    conn: &mut SqliteConnection,
+    device: &DeviceOf,
+    from: Option<GroupId>,
+    limit: u32,
+) -> Result<Vec<Group>, Error> {
+    let rows: Vec<GroupColumns> = sqlx::query_as(
+        "SELECT g.grp, g.group_id, g.epoch, g.roster_hash, g.name, g.members, g.closed, g.ttl_s,
+                g.stale_below
+         FROM group_devices d JOIN groups g ON g.grp = d.grp
+         WHERE d.device_id = $1 AND d.member_id = $2 AND d.until_epoch IS NULL AND g.group_id >= $3
+         ORDER BY g.group_id LIMIT $4",
+    )
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .bind(from.as_ref().map_or(&[][..], |from| from.as_ref()))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(Group::try_from).collect()
+}
+
+/// The roster at the head.
+pub(crate) async fn roster(conn: &mut SqliteConnection, group: GroupRow) -> Result<Roster, Error> {
+    let row: Vec<u8> = sqlx::query_scalar("SELECT roster FROM groups WHERE grp = $1")
+        .bind(group)
+        .fetch_one(conn)
+        .await?;
+    Roster::from_row(&row).map_err(|_| Error::Row("roster"))
+}
+
+/// How a device stands to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It counts since this epoch; its member's role.
+    Counts(Epoch, Role),
+    /// It counted until the op that made this epoch.
+    Until(Epoch),
+    /// It never counted.
+    None,
+}
+
+/// How a device stands to a group.
+pub(crate) async fn standing(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+    device: &DeviceOf,
+    account: &str,
+) -> Result<Standing, Error> {
+    let row: Option<(i64, Option<i64>, Option<i64>)> = sqlx::query_as(
+        "SELECT d.from_epoch, d.until_epoch, m.role
+         FROM group_devices d
+         LEFT JOIN group_members m
+           ON m.grp = d.grp AND m.member_id = d.member_id AND m.account = $4
+         WHERE d.grp = $1 AND d.device_id = $2 AND d.member_id = $3
+         ORDER BY d.from_epoch DESC LIMIT 1",
+    )
+    .bind(group)
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .bind(account)
+    .fetch_optional(conn)
+    .await?;
+    Ok(match row {
+        Some((_, Some(until), _)) => Standing::Until(Epoch(number(until, "until_epoch")?)),
+        Some((from, None, Some(role))) => {
+            let role = number(role, "role")?;
+            let role = Role::from_number(role).ok_or(Error::Row("role"))?;
+            Standing::Counts(Epoch(number(from, "from_epoch")?), role)
+        }
+        Some((_, None, None)) | None => Standing::None,
+    })
+}
+
+/// Makes the group that a valid `create` began; the caller has seen that there is none.
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    op: &Op,
+    roster: &Roster,
+) -> Result<GroupRow, Error> {
+    let row: GroupRow = sqlx::query_scalar(
+        "INSERT INTO groups
+            (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below)
+         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0) RETURNING grp",
+    )
+    .bind(roster.group().as_ref())
+    .bind(roster.to_row())
+    .bind(roster.hash().as_ref())
+    .bind(&roster.policy().name)
+    .bind(i64::try_from(roster.members().len()).unwrap_or(i64::MAX))
+    .bind(i64::from(roster.policy().ttl_s))
+    .fetch_one(&mut *conn)
+    .await?;
+    insert_op(conn, row, op).await?;
+    follow(conn, row, None, roster).await?;
+    Ok(row)
+}
+
+/// Moves a group on to `after`, which `op` made of `before`.
+pub(crate) async fn advance(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+    op: &Op,
+    before: &Roster,
+    after: &Roster,
+    stale_below: Epoch,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE groups SET epoch = $2, roster = $3, roster_hash = $4, name = $5, members = $6,
+            closed = $7, ttl_s = $8, stale_below = $9 WHERE grp = $1",
+    )
+    .bind(group)
+    .bind(i64::from(after.epoch().0))
+    .bind(after.to_row())
+    .bind(after.hash().as_ref())
+    .bind(&after.policy().name)
+    .bind(i64::try_from(after.members().len()).unwrap_or(i64::MAX))
+    .bind(after.closed())
+    .bind(i64::from(after.policy().ttl_s))
+    .bind(i64::from(stale_below.0))
+    .execute(&mut *conn)
+    .await?;
+    insert_op(conn, group, op).await?;
+    follow(conn, group, Some(before), after).await
+}
+
+async fn insert_op(conn: &mut SqliteConnection, group: GroupRow, op: &Op) -> Result<(), Error> {
+    sqlx::query("INSERT INTO ops (grp, epoch, op_hash, op) VALUES ($1, $2, $3, $4)")
+        .bind(group)
+        .bind(i64::from(op.epoch().0))
+        .bind(op.hash().as_ref())
+        .bind(op.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Brings the rows of members and devices from one roster to the next.
+async fn follow(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+    before: Option<&Roster>,
+    after: &Roster,
+) -> Result<(), Error> {
+    let epoch = i64::from(after.epoch().0);
+    let gone = before.map(|before| before.taken_out(after)).unwrap_or_default();
+    for device in gone {
+        sqlx::query(
+            "UPDATE group_devices SET until_epoch = $3
+             WHERE grp = $1 AND device_id = $2 AND until_epoch IS NULL",
+        )
+        .bind(group)
+        .bind(device.device_id.as_ref())
+        .bind(epoch)
+        .execute(&mut *conn)
+        .await?;
+    }
+    let come: Vec<DeviceOf> = match before {
+        Some(before) => after.taken_out(before),
+        None => after.devices().collect(),
+    };
+    many::insert(
+        conn,
+        "INSERT INTO group_devices (grp, device_id, member_id, from_epoch) ",
+        &come,
+        "",
+        |values, device| {
+            values
+                .push_bind(group)
+                .push_bind(device.device_id.as_ref().to_vec())
+                .push_bind(device.member_id.as_ref().to_vec())
+                .push_bind(epoch);
+        },
+    )
+    .await?;
+    let absent = before.into_iter().flat_map(|before| before.members().keys());
+    for member in absent.filter(|id| after.member(id).is_none()) {
+        sqlx::query("DELETE FROM group_members WHERE grp = $1 AND member_id = $2")
+            .bind(group)
+            .bind(member.as_ref())
+            .execute(&mut *conn)
+            .await?;
+    }
+    let former = |id: &MemberId| before.and_then(|before| before.member(id));
+    let changed: Vec<_> =
+        after.members().iter().filter(|(id, member)| former(id) != Some(member)).collect();
+    many::insert(
+        conn,
+        "INSERT INTO group_members (grp, member_id, account, role) ",
+        &changed,
+        " ON CONFLICT (grp, member_id) DO UPDATE
+          SET account = excluded.account, role = excluded.role",
+        |values, (id, member)| {
+            values
+                .push_bind(group)
+                .push_bind(id.as_ref().to_vec())
+                .push_bind(member.account.as_str().to_owned())
+                .push_bind(member.role as i16);
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Which op made an epoch.
+pub(crate) async fn op_hash(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+    epoch: Epoch,
+) -> Result<Option<OpHash>, Error> {
+    let hash: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT op_hash FROM ops WHERE grp = $1 AND epoch = $2")
+            .bind(group)
+            .bind(i64::from(epoch.0))
+            .fetch_optional(conn)
+            .await?;
+    hash.map(|hash| name_of!(OpHash, &hash, "op_hash")).transpose()
+}
+
+/// Most bytes of one page of ops.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Ops of the epochs `from ..= until` in order, at most `limit` and 4 MiB.
+pub(crate) async fn ops(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+    from: Epoch,
+    until: Epoch,
+    limit: u32,
+) -> Result<Vec<OpBytes>, Error> {
+    let ops: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT op FROM ops WHERE grp = $1 AND epoch >= $2 AND epoch <= $3
+         ORDER BY epoch LIMIT $4",
+    )
+    .bind(group)
+    .bind(i64::from(from.0))
+    .bind(i64::from(until.0))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    let mut room = PAGE_BYTES;
+    let fits = |op: &Vec<u8>| match room.checked_sub(op.len()) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    };
+    Ok(ops.into_iter().take_while(fits).map(OpBytes).collect())
+}

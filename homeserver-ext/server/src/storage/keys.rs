@@ -1,0 +1,129 @@
+//! One-time and fallback keys, and who claimed how many.
+
+use causeway_protocol::{
+    device::OneTimeKey,
+    ids::{CurveKey, KeyId, Signature, Timestamp},
+};
+use sqlx::SqliteConnection;
+
+use super::{DeviceRow, Error, many, ms, name_of, number};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Puts one-time keys in; those whose number is known, claimed or not, stay as they are.
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+    keys: &[OneTimeKey],
+) -> Result<(), Error> {
+    many::insert(
+        conn,
+        "INSERT INTO one_time_keys (device, key_id, curve25519, signature) ",
+        keys,
+        " ON CONFLICT DO NOTHING",
+        |values, key| {
+            values
+                .push_bind(device)
+                .push_bind(key.key_id.as_ref().to_vec())
+                .push_bind(key.curve25519.as_ref().to_vec())
+                .push_bind(key.signature.as_ref().to_vec());
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// How many keys of a device nobody has claimed.
+pub(crate) async fn count(conn: &mut SqliteConnection, device: DeviceRow) -> Result<u32, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL",
+    )
+    .bind(device)
+    .fetch_one(conn)
+    .await?;
+    number(count, "count")
+}
+
+/// Claims a key of a device, for ever; `None` if there is none left.
+pub(crate) async fn claim(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    device: DeviceRow,
+) -> Result<Option<OneTimeKey>, Error> {
+    let row: Option<(Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "UPDATE one_time_keys SET claimed_ms = $2
+         WHERE device = $1 AND key_id =
+            (SELECT min(key_id) FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL)
+         RETURNING key_id, curve25519, signature",
+    )
+    .bind(device)
+    .bind(ms(now))
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(key_id, curve25519, signature)| {
+        Ok(OneTimeKey {
+            key_id: name_of!(KeyId, &key_id, "key_id")?,
+            fallback: false,
+            curve25519: name_of!(CurveKey, &curve25519, "curve25519")?,
+            signature: name_of!(Signature, &signature, "signature")?,
+        })
+    })
+    .transpose()
+}
+
+/// Replaces the fallback key of a device.
+pub(crate) async fn set_fallback(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+    key: &OneTimeKey,
+) -> Result<(), Error> {
+    let json = serde_json::to_string(key).map_err(|_| Error::Row("fallback_key"))?;
+    sqlx::query("UPDATE devices SET fallback_key = $2 WHERE device = $1")
+        .bind(device)
+        .bind(json)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The fallback key of a device.
+pub(crate) async fn fallback(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+) -> Result<Option<OneTimeKey>, Error> {
+    let json: Option<String> =
+        sqlx::query_scalar("SELECT fallback_key FROM devices WHERE device = $1")
+            .bind(device)
+            .fetch_one(conn)
+            .await?;
+    json.map(|json| serde_json::from_str(&json).map_err(|_| Error::Row("fallback_key"))).transpose()
+}
+
+/// Counts one more claim within this hour; how many there are with it.
+pub(crate) async fn count_claim(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    claimer: DeviceRow,
+    target: DeviceRow,
+) -> Result<u32, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "INSERT INTO claims (claimer, target, hour_ms, count) VALUES ($1, $2, $3, 1)
+         ON CONFLICT (claimer, target, hour_ms) DO UPDATE SET count = claims.count + 1
+         RETURNING count",
+    )
+    .bind(claimer)
+    .bind(target)
+    .bind(ms(now) / HOUR_MS * HOUR_MS)
+    .fetch_one(conn)
+    .await?;
+    number(count, "count")
+}
+
+/// Forgets claims of former hours.
+pub(crate) async fn prune_claims(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM claims WHERE hour_ms < $1")
+        .bind(ms(now) / HOUR_MS * HOUR_MS)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What devices report of the sender-key chains that they hold; no secrets.
+
+use causeway_protocol::{
+    api::{PutSenderKeys, SenderKeyInventoryEntry},
+    ids::{DeviceId, Timestamp},
+};
+use sqlx::SqliteConnection;
+
+use super::{DeviceRow, Error, GroupRow, ms, name_of, time};
+
+/// Replaces what a device said.
+pub(crate) async fn put(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    group: GroupRow,
+    device: DeviceRow,
+    report: &PutSenderKeys,
+) -> Result<(), Error> {
+    let json = serde_json::to_string(report).map_err(|_| Error::Row("report"))?;
+    sqlx::query(
+        "INSERT INTO sender_key_reports (grp, device, at_ms, report) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (grp, device) DO UPDATE SET at_ms = excluded.at_ms, report = excluded.report",
+    )
+    .bind(group)
+    .bind(device)
+    .bind(ms(now))
+    .bind(json)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What all devices that count now said last.
+pub(crate) async fn all(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+) -> Result<Vec<SenderKeyInventoryEntry>, Error> {
+    let rows: Vec<(Vec<u8>, i64, String)> = sqlx::query_as(
+        "SELECT d.device_id, r.at_ms, r.report
+         FROM sender_key_reports r
+         JOIN devices d ON d.device = r.device
+         JOIN group_devices g ON g.grp = r.grp AND g.device_id = d.device_id
+         WHERE r.grp = $1 AND g.until_epoch IS NULL ORDER BY d.device_id",
+    )
+    .bind(group)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(device, at, report)| {
+            Ok(SenderKeyInventoryEntry {
+                reported_by: name_of!(DeviceId, &device, "device_id")?,
+                at_ms: time(at),
+                report: serde_json::from_str(&report).map_err(|_| Error::Row("report"))?,
+            })
+        })
+        .collect()
+}
+
+/// When it was last asked that everybody rotate.
+pub(crate) async fn rotation(
+    conn: &mut SqliteConnection,
+    group: GroupRow,
+) -> Result<Option<Timestamp>, Error> {
+    let at: Option<i64> = sqlx::query_scalar("SELECT at_ms FROM rotations WHERE grp = $1")
+        .bind(group)
+        .fetch_optional(conn)
+        .await?;
+    Ok(at.map(time))
+}
+
+/// Asks that everybody rotate.
+pub(crate) async fn ask_rotation(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    group: GroupRow,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO rotations (grp, at_ms) VALUES ($1, $2)
+         ON CONFLICT (grp) DO UPDATE SET at_ms = excluded.at_ms",
+    )
+    .bind(group)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What the server promises, over real sockets.
+#![cfg(test)]
+
+mod accounts;
+mod bad_input;
+mod groups;
+mod harness;
+mod invites;
+mod layers;
+mod openapi;
+mod relay;
+mod stream;
