@@ -149,3 +149,42 @@ fn the_history_of_the_invites_is_a_valid_one() {
     let begin = Roster::create(&create).unwrap();
     ops.fold(begin, |roster, op| roster.apply(&Op::parse(&unhex(op)).unwrap()).unwrap());
 }
+
+#[test]
+fn every_single_bit_flip_of_a_request_is_refused() {
+    let item = &NATIVE["invites"].list("items")[0];
+    let facts = InviteFacts {
+        group: causeway_protocol::ids::GroupId::new(item.array("group_id")),
+        ik_pub: InviteKey::new(item.array("ik_pub")),
+        expires: Timestamp(item.number("e")),
+        revoked: false,
+        uses_left: 1,
+    };
+    let wire = item.list("joins")[0].bytes("wire");
+    let now = Join::parse(&wire).unwrap().now;
+    Join::parse(&wire).unwrap().judge(Some(&facts), now).unwrap();
+    for bit in 0..wire.len() * 8 {
+        let mut flipped = wire.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let judged = Join::parse(&flipped).and_then(|join| join.judge(Some(&facts), now));
+        assert!(judged.is_err(), "bit {bit}");
+    }
+    assert!(Join::parse(&wire).unwrap().judge(None, now).is_err());
+}
+
+#[test]
+fn every_single_bit_flip_of_a_link_is_refused() {
+    let item = &NATIVE["invites"].list("items")[0];
+    let json = item.text("json").as_bytes();
+    let judged = |json: &[u8]| {
+        let text = format!("causeway://join/{}", causeway_protocol::ids::text_of(json));
+        let link = Link::parse(&text)?;
+        link.judge(&records(link.terms.account.as_str()), Timestamp(item.number("e") - 1))
+    };
+    judged(json).unwrap();
+    for bit in 0..json.len() * 8 {
+        let mut flipped = json.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(judged(&flipped).is_err(), "bit {bit}");
+    }
+}

@@ -7,7 +7,7 @@ use causeway_protocol::{
     ids::{Epoch, MemberId, Seq},
     invite::{Join, Link},
     olm_plaintext::OlmPlaintext,
-    roster::{Body, Devices, Kind, Log, Offer, Op, Role, Roster},
+    roster::{Arrival, Body, Devices, Kind, Log, Offer, Op, Role, Roster, Verdict},
     sender_key::Message,
 };
 use proptest::prelude::*;
@@ -163,8 +163,41 @@ fn branch(split: usize, name: &str) -> Vec<Op> {
     ops
 }
 
+/// Receive rules read off the rosters one by one, where the log keeps only what each op took out.
+fn naively(rosters: &[Roster], places: &[u64], message: &Arrival<'_>) -> Verdict {
+    let at = |epoch: Epoch| usize::try_from(epoch.0).unwrap();
+    let cut = |from: usize, to: usize| {
+        (from..to).any(|n| rosters[n].devices().any(|d| rosters[n + 1].counts(&d).is_none()))
+    };
+    let Some(chain) = message.key_epoch else { return Verdict::HoldChain };
+    let named = rosters.get(at(message.header_epoch)).filter(|r| r.hint() == message.hint);
+    let Some(roster) = named else { return Verdict::HoldRoster };
+    let counts = |roster: &Roster| {
+        roster.counts(&message.sender).is_some_and(|member| member.account == *message.account)
+    };
+    let (chain, sent) = (at(chain), at(roster.epoch()));
+    if !counts(roster) {
+        return Verdict::NotCounting;
+    }
+    if chain > sent {
+        return Verdict::ChainTooNew;
+    }
+    if cut(chain, sent) {
+        return Verdict::NotRotated;
+    }
+    let before = places.iter().take_while(|place| **place < message.place.0).count();
+    let head = sent.max(before.saturating_sub(1));
+    if !rosters[sent..=head].iter().all(counts) {
+        return Verdict::Removed;
+    }
+    if rosters[head].closed() {
+        return Verdict::Closed;
+    }
+    Verdict::Open { late: cut(sent, head) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn ops_are_valid_as_a_simple_model_says(tries in tries()) {
@@ -232,6 +265,38 @@ proptest! {
             }
             next[side] += 1;
         }
+    }
+
+    #[test]
+    fn messages_are_received_as_the_rosters_say(
+        tries in tries(), sender in 1..=PEOPLE, chain in 0..12_u32, header in 0..12_u32,
+        place in 0..130_u64, account in 1..=PEOPLE,
+    ) {
+        let people = people();
+        let mut log = Log::begin(&people[&1].create(policy())).unwrap();
+        let mut rosters = vec![log.head().as_ref().clone()];
+        let first: Vec<_> = (2..=PEOPLE).map(|n| (n, n % 2)).collect();
+        let first = Try { by: 1, what: What::Add(first) };
+        for attempt in [&first].into_iter().chain(&tries) {
+            let op = people[&attempt.by].op(log.head(), &body(&people, attempt));
+            if let Offer::Installed(installed) = log.offer(&op) {
+                rosters.push(installed.after.as_ref().clone());
+            }
+        }
+        let places: Vec<u64> = (0..rosters.len() as u64).map(|n| n * 10).collect();
+        for (epoch, place) in (0..).zip(&places) {
+            log.put_place(Epoch(epoch), Seq(*place));
+        }
+        let header_epoch = Epoch(header);
+        let message = Arrival {
+            sender: people[&sender].record.device(),
+            account: &people[&if account < PEOPLE { sender } else { account }].account,
+            key_epoch: (chain < 11).then_some(Epoch(if chain > 8 { chain } else { chain.min(header) })),
+            header_epoch,
+            hint: log.roster(header_epoch).map_or([0; 4], |roster| roster.hint()),
+            place: Seq(place),
+        };
+        prop_assert_eq!(log.judge(&message), naively(&rosters, &places, &message));
     }
 
     #[test]
