@@ -16,11 +16,7 @@ use causeway_store::Tx;
 use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
-use super::{
-    Machine, MachineError, OpError, What,
-    needs::Reach,
-    work::{ASK_AGAIN_MS, Work},
-};
+use super::{Machine, MachineError, OpError, What, needs::Reach, work::Work};
 use crate::{
     entropy,
     storage::{
@@ -291,7 +287,8 @@ impl Work<'_> {
             at: self.now,
         };
         if invites::insert_join(self.conn(), &row).await? {
-            self.ask_account(&account).await?;
+            let (name, at) = (account.as_str().as_bytes(), self.now);
+            accounts::ask(self.conn(), Ask::Account, name, at).await?;
         }
         Ok(Some((id, account)))
     }
@@ -342,7 +339,7 @@ impl Work<'_> {
         // The list must have been asked for after the request came.
         let name = row.account.as_str().as_bytes();
         if !accounts::was_asked(self.conn(), Ask::Account, name, row.at).await? {
-            accounts::ask(self.conn(), Ask::Account, name, now.minus_ms(ASK_AGAIN_MS)).await?;
+            accounts::ask(self.conn(), Ask::Account, name, row.at).await?;
             return Ok(Verdict::Wait);
         }
         let seen = accounts::list(self.conn(), &row.account, &row.member).await?;

@@ -5,6 +5,13 @@ use causeway_protocol::roster::Role;
 
 use crate::world::World;
 
+mod crash;
+mod forks;
+mod hostile;
+mod invites;
+mod keys;
+mod order;
+
 const ALICE: usize = 0;
 const BOB: usize = 1;
 const CAROL: usize = 2;
@@ -58,4 +65,15 @@ async fn a_removed_member_reads_nothing_that_follows() {
         }
     }
     assert_eq!(world.devices[CAROL].texts(), ["before"]);
+}
+
+/// Alice's group with everybody in it, and everything said.
+async fn garden(names: &[&str]) -> (World, causeway_protocol::ids::GroupId) {
+    let mut world = World::with(names).await;
+    let group = world.create_group(ALICE).await;
+    for who in 1..names.len() {
+        world.add(ALICE, group, who, Role::Member).await;
+    }
+    world.sync_all().await;
+    (world, group)
 }

@@ -493,3 +493,32 @@ fn server_row(kind: Kind, group: GroupId, epoch: Epoch, to: Recipient, payload: 
     envelope.id = envelope.compute_id();
     envelope
 }
+
+impl World {
+    /// As [`Self::seal`], without asking the server for anything.
+    pub(crate) async fn seal_now(
+        &mut self,
+        who: usize,
+        group: GroupId,
+        items: &[Outgoing],
+    ) -> Result<Batch, SealError> {
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.seal(&mut tx, now, group, items).await
+    }
+
+    /// Nobody can open a session with this device any more.
+    pub(crate) fn take_keys(&mut self, device: DeviceId) {
+        self.keys.remove(&device);
+    }
+
+    pub(crate) fn keys_left(&self, who: usize) -> usize {
+        self.keys[&self.devices[who].id()].len() - 1
+    }
+
+    pub(crate) async fn count(&self, who: usize, sql: &'static str) -> i64 {
+        let mut tx = self.devices[who].db.begin().await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(tx.conn()).await.unwrap()
+    }
+}

@@ -1,0 +1,181 @@
+//! A server that shows two histories, one that lost its last ops, and ops that are not valid.
+
+use causeway_groups::machine::{SealError, What};
+use causeway_protocol::{
+    api::OpBytes,
+    ids::{Epoch, GroupId},
+    roster::Role,
+};
+
+use super::{ALICE, BOB, CAROL, garden};
+use crate::world::{World, roster_row, text};
+
+/// Two ops by Alice on one roster: Carol added, or Dave.
+async fn two_adds(world: &mut World, group: GroupId) -> (OpBytes, OpBytes) {
+    let mut ops = Vec::new();
+    for whom in [CAROL, CAROL + 1] {
+        let account = world.devices[whom].account();
+        world.learn(ALICE, &account).await;
+        let now = world.time();
+        let device = &world.devices[ALICE];
+        let mut tx = device.db.begin().await.unwrap();
+        ops.push(device.machine.add(&mut tx, now, group, &account, Role::Member).await.unwrap());
+    }
+    let second = ops.pop().unwrap();
+    (ops.pop().unwrap(), second)
+}
+
+async fn world() -> (World, GroupId, OpBytes, OpBytes) {
+    let mut world = World::with(&["alice", "bob", "carol", "dave"]).await;
+    let group = world.create_group(ALICE).await;
+    world.add(ALICE, group, BOB, Role::Member).await;
+    world.sync_all().await;
+    let (first, second) = two_adds(&mut world, group).await;
+    (world, group, first, second)
+}
+
+fn forks(world: &World, who: usize) -> usize {
+    world.devices[who].received.iter().filter(|r| matches!(r.what, What::Fork(_))).count()
+}
+
+#[tokio::test]
+async fn a_second_history_is_said_and_nothing_is_sent_until_a_person_decides() {
+    let (mut world, group, first, second) = world().await;
+    world.install(BOB, group, &[first]).await;
+    world.install(BOB, group, std::slice::from_ref(&second)).await;
+    assert_eq!(forks(&world, BOB), 1);
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    let head = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
+    assert!(head.members().values().any(|m| m.account == world.devices[CAROL].account()));
+    let view = device.machine.fork(&mut tx, group).await.unwrap().unwrap();
+    assert_eq!(view.fork.epoch, Epoch(2));
+    assert!(view.fork.mine.by_creator);
+    assert_eq!(view.fork.other.unwrap().kind, "add");
+    drop(tx);
+    assert!(matches!(world.seal_now(BOB, group, &[]).await, Err(SealError::Forked)));
+
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.keep(&mut tx, group).await.unwrap();
+    tx.commit().await.unwrap();
+    world.prepare(BOB, group).await;
+    let item = world.outgoing(text("still here"));
+    assert!(world.seal_now(BOB, group, &[item]).await.is_ok());
+    // The other history again changes nothing any more.
+    world.install(BOB, group, &[second]).await;
+    assert!(world.seal_now(BOB, group, &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn adopting_takes_the_other_history() {
+    let (mut world, group, first, second) = world().await;
+    world.install(BOB, group, &[first]).await;
+    world.install(BOB, group, &[second]).await;
+    let now = world.time();
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.adopt(&mut tx, now, group).await.unwrap();
+    let head = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
+    assert!(head.members().values().any(|m| m.account == world.devices[3].account()));
+    assert!(!head.members().values().any(|m| m.account == world.devices[CAROL].account()));
+    tx.commit().await.unwrap();
+    world.devices[BOB].restart().await;
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    assert_eq!(device.machine.roster(&mut tx, group).await.unwrap().unwrap(), head);
+    assert!(device.machine.fork(&mut tx, group).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_order_of_two_branches_makes_a_client_leave_the_one_it_installed_first() {
+    for swapped in [false, true] {
+        let (mut world, group, mut first, mut second) = world().await;
+        if swapped {
+            std::mem::swap(&mut first, &mut second);
+        }
+        for op in [&first, &second, &first, &second, &second, &first] {
+            world.install(BOB, group, std::slice::from_ref(op)).await;
+        }
+        let device = &world.devices[BOB];
+        let mut tx = device.db.begin().await.unwrap();
+        let ops = device.machine.ops(&mut tx, group, Epoch(2)).await.unwrap();
+        assert_eq!(ops, [first]);
+    }
+}
+
+#[tokio::test]
+async fn a_member_with_another_roster_makes_the_fork_visible() {
+    let (mut world, group, first, second) = world().await;
+    // The server shows Alice one history and Bob the other.
+    world.install(ALICE, group, &[first]).await;
+    world.install(BOB, group, &[second]).await;
+    let now = world.time();
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    let head = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
+    drop(tx);
+    let sync =
+        causeway_protocol::content::RosterSync { epoch: head.epoch(), roster_hash: head.hash() };
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    let mine = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
+    assert_ne!(mine.hash(), sync.roster_hash);
+    drop(tx);
+    let _ = now;
+    // Alice says it under the roster that both know.
+    let said = causeway_protocol::content::Content::RosterSync(sync);
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let item = world.outgoing(said);
+    let batch = world.seal(ALICE, group, &[item]).await.unwrap();
+    world.post(ALICE, &batch).await.unwrap();
+    world.sync(BOB).await;
+    // Epoch 2 is not known there: ops are fetched, and there is nothing to say.
+    assert_eq!(forks(&world, BOB), 0);
+    let wrong = causeway_protocol::content::RosterSync { epoch: Epoch(1), ..sync };
+    let item = world.outgoing(causeway_protocol::content::Content::RosterSync(wrong));
+    let batch = world.seal(ALICE, group, &[item]).await.unwrap();
+    world.post(ALICE, &batch).await.unwrap();
+    world.sync(BOB).await;
+    assert_eq!(forks(&world, BOB), 1);
+    assert!(matches!(world.seal_now(BOB, group, &[]).await, Err(SealError::Forked)));
+}
+
+#[tokio::test]
+async fn an_op_that_is_not_valid_is_a_visible_fault() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    let now = world.time();
+    let op = device.machine.close(&mut tx, now, group).await.unwrap();
+    drop(tx);
+    let mut forged = op.0.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let row = causeway_protocol::api::StreamRow {
+        seq: causeway_protocol::ids::Seq(77),
+        envelope: roster_row(&forged),
+    };
+    world.receive(BOB, &[row]).await;
+    assert_eq!(world.devices[BOB].reasons().len(), 1);
+    world.send(BOB, group, "still open").await;
+}
+
+#[tokio::test]
+async fn roster_sync_is_said_hourly_where_something_is_said() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let rows = |world: &World| world.mailboxes[&world.devices[BOB].id()].len();
+    world.sync_all().await;
+    let before = rows(&world);
+    world.sync_all().await;
+    assert_eq!(rows(&world), before);
+    world.now += 3_600_000;
+    world.sync_all().await;
+    assert_eq!(rows(&world), before, "nothing was said since");
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    assert!(rows(&world) > before + 1);
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+}

@@ -1,0 +1,213 @@
+//! Distributions, acknowledgements, requests for keys, Olm sessions and one-time keys.
+
+use causeway_groups::machine::What;
+use causeway_protocol::{
+    api::StreamRow,
+    envelope::{Kind, Recipient},
+    ids::Seq,
+    roster::Role,
+};
+
+use super::{ALICE, BOB, CAROL, garden};
+use crate::world::text;
+
+/// The payloads of one kind that wait for a device.
+fn kinds(rows: &[StreamRow]) -> Vec<Kind> {
+    rows.iter().map(|row| row.envelope.kind).collect()
+}
+
+#[tokio::test]
+async fn a_lost_distribution_is_asked_for_and_given_again() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    let rows = world.waiting(BOB);
+    assert_eq!(kinds(&rows), [Kind::KeyDistribution, Kind::Message]);
+    // The server lost the first row.
+    world.receive(BOB, &rows[1..]).await;
+    let waits = world.devices[BOB].received.iter().any(|r| matches!(r.what, What::Held { .. }));
+    assert!(waits);
+    // Bob claims a key of Alice and asks; Alice answers with what she keeps for Bob.
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn an_acknowledged_distribution_is_not_given_again() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let mailbox = world.mailboxes[&world.devices[ALICE].id()].clone();
+    assert_eq!(kinds(&mailbox).iter().filter(|kind| **kind == Kind::KeyAck).count(), 1);
+    let first = world.mailboxes[&world.devices[BOB].id()].clone();
+    // Bob forgets the chain, and asks for it with the next message.
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    sqlx::query("DELETE FROM held_chains").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    let requests = world.mailboxes[&world.devices[ALICE].id()].clone();
+    assert!(kinds(&requests).contains(&Kind::KeyRequest));
+    let given = world.mailboxes[&world.devices[BOB].id()].clone();
+    let count = |rows: &[StreamRow]| {
+        kinds(rows).iter().filter(|kind| **kind == Kind::KeyDistribution).count()
+    };
+    assert_eq!(count(&given), count(&first));
+}
+
+#[tokio::test]
+async fn a_chain_is_given_to_each_device_once_and_rotates_after_a_hundred() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let items: Vec<_> = (0..64).map(|n| n.to_string()).map(|n| world.outgoing(text(&n))).collect();
+    let mut with_keys = Vec::new();
+    for _ in 0..4 {
+        let fresh: Vec<_> = items.iter().map(|item| world.outgoing(item.content.clone())).collect();
+        let batch = world.seal(ALICE, group, &fresh).await.unwrap();
+        with_keys.push(batch.has_keys());
+        world.post(ALICE, &batch).await.unwrap();
+    }
+    assert_eq!(with_keys, [true, false, true, false]);
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts().len(), 256);
+}
+
+#[tokio::test]
+async fn a_chain_rotates_when_it_is_a_day_old() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    assert!(world.send(ALICE, group, "one").await.has_keys());
+    assert!(!world.send(ALICE, group, "two").await.has_keys());
+    world.now += 24 * 3_600_000 + 1;
+    assert!(world.send(ALICE, group, "three").await.has_keys());
+}
+
+#[tokio::test]
+async fn an_add_rotates_nothing_and_a_removal_everything() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.send(ALICE, group, "one").await;
+    let dave = world.register("dave").await;
+    world.add(ALICE, group, dave, Role::Member).await;
+    let batch = world.send(ALICE, group, "two").await;
+    assert_eq!(batch.submissions.len(), 2, "just Dave is given the chain");
+    world.remove(ALICE, group, CAROL).await;
+    let batch = world.send(ALICE, group, "three").await;
+    assert_eq!(batch.submissions.len(), 3, "Bob and Dave are given a new one");
+}
+
+#[tokio::test]
+async fn keys_of_a_refused_batch_go_with_the_next() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let item = world.outgoing(text("one"));
+    let lost = world.seal(ALICE, group, std::slice::from_ref(&item)).await.unwrap();
+    assert!(lost.has_keys());
+    // The server refused it for a reason that is over now; nothing of it arrived.
+    let next = world.seal(ALICE, group, &[item]).await.unwrap();
+    assert!(next.has_keys());
+    world.post(ALICE, &next).await.unwrap();
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    assert!(!world.send(ALICE, group, "two").await.has_keys());
+}
+
+#[tokio::test]
+async fn a_wedged_session_heals() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    // Bob's sessions are gone: he was restored from before they were made.
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    sqlx::query("DELETE FROM olm_sessions").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.rotate(&mut tx, group).await.unwrap();
+    tx.commit().await.unwrap();
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    // Bob could not open the distribution, made a new session, and asked in it.
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+    assert_eq!(world.devices[BOB].reasons(), ["olm"]);
+}
+
+#[tokio::test]
+async fn devices_without_a_one_time_key_do_not_stop_the_others() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    let carol = world.devices[CAROL].id();
+    world.take_keys(carol);
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    assert!(world.devices[CAROL].texts().is_empty());
+}
+
+#[tokio::test]
+async fn one_time_keys_are_topped_up() {
+    let (mut world, group) = garden(&["alice"]).await;
+    for n in 0..30 {
+        let who = world.register(&format!("m{n}")).await;
+        world.add(ALICE, group, who, Role::Member).await;
+        world.sync(who).await;
+        world.send(who, group, "hello").await;
+    }
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].texts().len(), 30);
+    assert!(world.keys_left(ALICE) >= 45, "{} left", world.keys_left(ALICE));
+}
+
+/// Everything that may go wrong with a distribution, played with real envelopes.
+#[tokio::test]
+async fn a_distribution_counts_only_where_it_was_made_for() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    let other = world.create_group(ALICE).await;
+    world.add(ALICE, other, BOB, Role::Member).await;
+    world.sync_all().await;
+    let batch = world.send(ALICE, group, "one").await;
+    let bob = world.devices[BOB].id();
+    let rows: Vec<_> = batch.submissions.iter().flat_map(|s| s.rows()).collect();
+    let to_bob = rows.iter().find(|row| row.to == Recipient::Device(bob)).unwrap().clone();
+    let to_carol = rows
+        .iter()
+        .find(|row| row.to == Recipient::Device(world.devices[CAROL].id()))
+        .unwrap()
+        .clone();
+
+    // Said to be of another group.
+    let mut moved = to_bob.clone();
+    moved.group = other;
+    moved.id = moved.compute_id();
+    // Forwarded by Carol as hers.
+    let mut forwarded = to_bob.clone();
+    let carol = &world.devices[CAROL];
+    forwarded.sender =
+        Some(causeway_protocol::envelope::Sender { account: carol.account(), device: carol.id() });
+    forwarded.id = forwarded.compute_id();
+    // Carol's, given to Bob.
+    let mut misled = to_carol;
+    misled.to = Recipient::Device(bob);
+    misled.id = misled.compute_id();
+    // Under another kind.
+    let mut relabelled = to_bob.clone();
+    relabelled.kind = Kind::Direct;
+    relabelled.id = relabelled.compute_id();
+
+    for (seq, envelope) in (500..).zip([forwarded, misled]) {
+        world.receive(BOB, &[StreamRow { seq: Seq(seq), envelope }]).await;
+    }
+    assert_eq!(world.devices[BOB].reasons(), ["olm", "olm"]);
+    const CHAINS: &str = "SELECT COUNT(*) FROM held_chains";
+    assert_eq!(world.count(BOB, CHAINS).await, 0);
+    world.receive(BOB, &[StreamRow { seq: Seq(600), envelope: moved }]).await;
+    assert_eq!(world.devices[BOB].reasons().last(), Some(&"wrong_group"));
+    assert_eq!(world.count(BOB, CHAINS).await, 0);
+    // The Olm message is used up; Bob asks, and Alice gives the same again, rightly this time.
+    world.receive(BOB, &[StreamRow { seq: Seq(601), envelope: relabelled }]).await;
+    assert_eq!(world.count(BOB, CHAINS).await, 0);
+    world.devices[BOB].acked = 0;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    assert_eq!(world.count(BOB, CHAINS).await, 1);
+}
