@@ -134,7 +134,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Says hourly, in groups where something is said, which roster this device has.
+    /// Says hourly, in groups where this device speaks, which roster it has.
     async fn roster_syncs(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
         let now = self.now;
         for group in rows::all(self.conn()).await? {

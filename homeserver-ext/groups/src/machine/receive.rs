@@ -268,7 +268,6 @@ impl Work<'_> {
             self.say(row.seq, envelope.group, What::Duplicate);
             return Ok(());
         }
-        self.touch(&envelope.group).await?;
         let device = device.record.device();
         let role = roster.counts(&device).map_or(Role::Member, |member| member.role);
         if plaintext.expires_at(roster.policy().ttl_s) < now {

@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
         self.groups.remove(group);
     }
 
-    /// A message went or came: roster sync is due while this goes on.
+    /// A message went: roster sync is due while this goes on.
     pub(super) async fn touch(&mut self, group: &GroupId) -> Result<(), MachineError> {
         const COARSE_MS: u64 = 5 * 60_000;
         let now = self.now;

@@ -152,11 +152,16 @@ pub(crate) async fn set_active(
     group: &GroupId,
     at: Timestamp,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE groups SET active_ms = $2 WHERE group_id = $1")
-        .bind(group.as_bytes().as_slice())
-        .bind(ms(at))
-        .execute(conn)
-        .await?;
+    // The first hour begins with the first message.
+    sqlx::query(
+        "UPDATE groups SET active_ms = $2,
+             synced_ms = CASE WHEN synced_ms = 0 THEN $2 ELSE synced_ms END
+         WHERE group_id = $1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(ms(at))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
