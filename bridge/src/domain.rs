@@ -77,8 +77,8 @@ pub struct Spoken {
 pub struct RosterChange {
     /// The epoch that it made.
     pub epoch: Epoch,
-    /// Whose device signed it.
-    pub by: AccountId,
+    /// Whose device signed it, for people to read.
+    pub by: String,
     /// Who is in since.
     pub joined: Vec<AccountId>,
     /// Who is out since.

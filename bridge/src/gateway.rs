@@ -1,4 +1,5 @@
 //! What is outside the process and not the database: the homeserver, and the native side.
 
 pub mod matrix;
+pub mod native;
 pub mod provision;

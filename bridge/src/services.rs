@@ -3,11 +3,17 @@
 //! Services never call each other; they meet in the rows. Each has a `step` that does one piece of
 //! work and says whether there is more, and a `run` that steps until it is stopped.
 
+pub mod chores;
 pub mod deliver;
 pub mod from_matrix;
+pub mod from_native;
 
 use std::sync::Arc;
 
+use causeway_groups::{
+    machine::{MachineError, SealError},
+    sdk::{Client, SdkError},
+};
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
 use tokio::sync::watch;
@@ -28,6 +34,8 @@ pub struct Spine {
     pub sealer: Sealer,
     /// The homeserver.
     pub matrix: Matrix,
+    /// The native side, where the bridge is an ordinary device.
+    pub native: Client,
     /// Who is who on our server.
     pub names: Names,
     /// What time it is.
@@ -41,6 +49,18 @@ pub struct Spine {
 }
 
 impl Spine {
+    /// Takes the rows over from the process that had them before: to be called once, before
+    /// anything runs.
+    ///
+    /// # Errors
+    /// [`storage::Error`]
+    pub async fn take_over(&self) -> Result<(), storage::Error> {
+        let mut tx = self.db.begin().await?;
+        storage::lanes::void_leases(&mut tx).await?;
+        storage::inbox::forget_early(&mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// What time it is.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -62,9 +82,31 @@ pub enum StepError {
     /// The rows.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The client machine's.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// Nothing can be sealed, for no fault of the message.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The native side's, where trying again is all there is.
+    #[error(transparent)]
+    Native(#[from] SdkError),
     /// No randomness.
     #[error("no random bytes from the operating system")]
     Entropy,
+}
+
+impl StepError {
+    /// A row that holds what was never written there.
+    fn row(place: &'static str) -> Self {
+        Self::Storage(storage::Error::Row(place))
+    }
+}
+
+impl From<sqlx::Error> for StepError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 impl From<causeway_store::Error> for StepError {

@@ -83,7 +83,7 @@ fn spoken(account: &str, late: bool) -> Spoken {
 fn change() -> RosterChange {
     RosterChange {
         epoch: Epoch(2),
-        by: bob(),
+        by: bob().to_string(),
         joined: vec![],
         left: vec![],
         me_joined: false,

@@ -4,21 +4,25 @@
 //! across the network.
 
 mod to_matrix;
+mod to_native;
 
 use causeway_protocol::ids::Timestamp;
+use causeway_store::Tx;
 
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
-        Outcome,
+        Effect, Outcome,
         retry::{Failure, Tries, judge},
     },
     gateway::matrix::MatrixError,
     steps,
     storage::{
         dead_letters,
+        effects::{self, Cause},
         lanes::{self, Lane, Leased},
-        outbox::{self, Stored},
+        outbox::{self, Entry, Stored},
+        portals,
     },
 };
 
@@ -28,6 +32,10 @@ const AT_ONCE: u32 = 64;
 const SOON: std::time::Duration = std::time::Duration::from_millis(20);
 /// Commits after which a lane gives way to others.
 const ROUNDS: u32 = 16;
+/// Wait of a lane that met a fault of ours.
+const FAULT_MS: u64 = 5_000;
+/// Time in which the same failure is told once.
+const NOTICE_MS: u64 = 60 * 60 * 1_000;
 /// Wait between looks at whether the homeserver takes our token again.
 const TOKEN_WAIT_MS: u64 = 30_000;
 
@@ -41,7 +49,10 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             Ok(Step::Idle(until)) => until.map(|until| until.0.saturating_sub(spine.now().0)),
             Err(error) => {
                 tracing::error!(%error, "a lane could not be served; trying again");
-                Some(u64::try_from(AFTER_FAULT.as_millis()).unwrap_or(u64::MAX))
+                tokio::select! {
+                    () = tokio::time::sleep(AFTER_FAULT) => continue,
+                    () = &mut stop => return,
+                }
             }
         };
         let due = async {
@@ -71,9 +82,16 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         drop(tx);
         return Ok(Step::Idle(lanes::next_due(&mut spine.db.read().await?).await?));
     };
-    match leased.lane {
-        Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, tx, leased).await?,
-        Lane::ToNative(_) => return Err(StepError::Entropy),
+    let served = match leased.lane {
+        Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, tx, leased).await,
+        Lane::ToNative(_) => to_native::serve(spine, tx, leased).await,
+    };
+    if let Err(error) = served {
+        // This lane waits a moment; the others go on.
+        let mut tx = spine.db.begin().await?;
+        lanes::postpone(&mut tx, spine.now().plus_ms(FAULT_MS), leased.lane, false).await?;
+        tx.commit().await?;
+        return Err(error);
     }
     Ok(Step::Did)
 }
@@ -125,17 +143,50 @@ fn judged(
     Ok(outcome)
 }
 
-/// Buries a row; the lane goes on.
-async fn bury(
-    spine: &Spine,
-    tx: &mut causeway_store::Tx,
-    now: Timestamp,
-    row: &Stored,
-    reason: &str,
-) -> Result<(), StepError> {
-    tracing::warn!(lane = %row.entry.lane, author = row.entry.author, reason, "given up");
+/// Buries a row; the lane goes on, and the other side is told what it will not see.
+async fn bury(spine: &Spine, tx: &mut Tx, row: &Stored, reason: &str) -> Result<(), StepError> {
+    let Stored { entry, refused, tried_at, .. } = row;
+    tracing::warn!(lane = %entry.lane, author = entry.author, reason, "given up");
     metrics::counter!("causeway_dead_letters_total").increment(1);
-    let attempts = row.refused + 1;
-    dead_letters::put(tx, &spine.sealer, now, &row.entry, reason, attempts, row.tried_at).await?;
+    let now = spine.now();
+    dead_letters::put(tx, &spine.sealer, now, entry, reason, refused + 1, *tried_at).await?;
+    let text = |place| format!("What {} said is not in the {place}: {reason}.", entry.author);
+    let notice = match &entry.effect {
+        Effect::ToMatrix(_) => Effect::NoticeNative(text("room")),
+        Effect::ToNative(_) => Effect::NoticeMatrix(text("group")),
+        Effect::Announce(..)
+        | Effect::NoticeNative(_)
+        | Effect::NoticeMatrix(_)
+        | Effect::MakeRoom
+        | Effect::Invite(_)
+        | Effect::Leave(_)
+        | Effect::Pause
+        | Effect::Close
+        | Effect::Standing(..)
+        | Effect::Fail(..) => return Ok(()),
+    };
+    tell(spine, tx, now, entry, reason, notice).await
+}
+
+/// Tells the side that it came from, once an hour for the same author and reason.
+async fn tell(
+    spine: &Spine,
+    tx: &mut Tx,
+    now: Timestamp,
+    entry: &Entry,
+    reason: &str,
+    notice: Effect,
+) -> Result<(), StepError> {
+    let hour = now.0 / NOTICE_MS;
+    let id = format!("dead {hour} {} {reason}", entry.author);
+    let cause = Cause {
+        id: id.as_bytes(),
+        author: spine.names.bot().as_str(),
+        expires_at: now.plus_ms(NOTICE_MS),
+    };
+    let mut portal = portals::place(tx, &spine.names, entry.lane.portal()).await?;
+    let mut entries = Vec::new();
+    effects::keep(tx, &spine.sealer, now, &mut portal, cause, vec![notice], &mut entries).await?;
+    outbox::put(tx, &spine.sealer, &entries).await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::domain::portal::PortalId;
 pub const TOPIC: &str = "lanes";
 
 /// How long a lane is lent.
-const LEASE_MS: u64 = 10 * 60 * 1_000;
+const LEASE_MS: u64 = 5 * 60 * 1_000;
 
 /// Whose order is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

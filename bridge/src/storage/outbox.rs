@@ -133,6 +133,15 @@ pub async fn done(tx: &mut Tx, lane: Lane, last: i64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes one row out, wherever it stands.
+///
+/// # Errors
+/// [`Error`]
+pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outbox WHERE id = $1").bind(id).execute(tx.conn()).await?;
+    Ok(())
+}
+
 /// Notes that a row was tried: `counts` if it was answered, else its outcome is unknown since `now`.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Sealing of what waits: class "queued content", bound to table, column and primary key.
 
+use causeway_groups::vault::{Class, Vault, VaultError};
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 /// Why a row cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -8,11 +10,14 @@ pub enum SealError {
     /// The value has no JSON form, or the opened bytes are not that of one.
     #[error("a sealed value is not of its type")]
     Json,
+    /// The vault's: the row is damaged or not from this place, or there is no randomness.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 /// Seals and opens the column `sealed` of the bridge's tables.
 #[derive(Clone)]
-pub struct Sealer;
+pub struct Sealer(pub Vault);
 
 impl Sealer {
     /// Seals `bytes` for the row of `table` with this primary key.
@@ -21,11 +26,11 @@ impl Sealer {
     /// [`SealError`]
     pub fn seal(
         &self,
-        _table: &'static str,
-        _key: &[u8],
+        table: &'static str,
+        key: &[u8],
         bytes: &[u8],
     ) -> Result<Vec<u8>, SealError> {
-        Ok(bytes.to_vec())
+        Ok(self.0.seal(Class::Content, table, "sealed", key, bytes)?)
     }
 
     /// Opens what [`Self::seal`] made for that row.
@@ -34,11 +39,11 @@ impl Sealer {
     /// [`SealError`]
     pub fn open(
         &self,
-        _table: &'static str,
-        _key: &[u8],
+        table: &'static str,
+        key: &[u8],
         sealed: &[u8],
-    ) -> Result<Vec<u8>, SealError> {
-        Ok(sealed.to_vec())
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        Ok(self.0.unseal(Class::Content, table, "sealed", key, sealed)?)
     }
 
     /// Seals the JSON form of `value`.

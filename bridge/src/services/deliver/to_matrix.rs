@@ -122,7 +122,7 @@ async fn record(
     links::put(tx, &facts.links).await?;
     for (index, reason) in &facts.dead {
         if let Some(row) = rows.get(*index) {
-            bury(spine, tx, now, row, reason).await?;
+            bury(spine, tx, row, reason).await?;
         }
     }
     if let Some(last) = end.done.checked_sub(1).and_then(|last| rows.get(last)) {

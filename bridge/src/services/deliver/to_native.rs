@@ -1,0 +1,357 @@
+//! Into the group: sealed and saved in one transaction, then posted, and re-sent as it is until the
+//! server has answered. It is sealed again only after an answered refusal.
+
+use causeway_groups::{
+    machine::{Batch, Outgoing, SealError},
+    sdk::{CallError, SdkError},
+};
+use causeway_protocol::{
+    api::OpBytes,
+    content::{self, Content, TextKind},
+    ids::GroupId,
+};
+use causeway_store::Tx;
+use ruma::EventId;
+
+use super::{
+    AT_ONCE, Failure, Leased, Outcome, ROUNDS, Spine, StepError, Stored, bury, judged, lanes,
+    outbox, steps,
+};
+use crate::{
+    domain::{Effect, MessageRef, Relayed, mirror::Mirror},
+    storage::{
+        batches,
+        links::{self, Link},
+        portals,
+    },
+};
+
+/// Wait while the group has two histories: a person decides.
+const FORKED_MS: u64 = 60_000;
+
+/// Wait where somebody joined just now.
+const UNPREPARED_MS: u64 = 50;
+
+/// What a round came to.
+enum Round {
+    /// There may be more; the transaction goes on.
+    Next(Tx),
+    /// The lane was given back.
+    Released,
+}
+
+/// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
+pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
+    for _ in 0..ROUNDS {
+        let first = outbox::first(&mut tx, &spine.sealer, leased.lane, AT_ONCE).await?;
+        // Who was refused in company is tried alone.
+        let alone = first.first().is_some_and(|row| row.refused > 0 && row.batch.is_none());
+        let rows = if alone { first.into_iter().take(1).collect() } else { first };
+        if rows.is_empty() {
+            break;
+        }
+        let portal = portals::place(&mut tx, &spine.names, leased.lane.portal()).await?;
+        match (Group { spine, leased, group: portal.group }).round(tx, &rows).await? {
+            Round::Next(next) => tx = next,
+            Round::Released => return Ok(()),
+        }
+    }
+    lanes::release(&mut tx, spine.now(), leased.lane).await?;
+    tx.commit().await?;
+    spine.steps.reached(steps::Step::RecordedEnvelopes).await;
+    Ok(())
+}
+
+/// The group that a lane leads into.
+struct Group<'a> {
+    spine: &'a Spine,
+    leased: Leased,
+    group: GroupId,
+}
+
+impl Group<'_> {
+    async fn round(&self, mut tx: Tx, rows: &[Stored]) -> Result<Round, StepError> {
+        let stored = batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?;
+        let batch: Batch = match stored {
+            Some(batch) => {
+                tx.commit().await?;
+                batch
+            }
+            None => match self.seal(tx, rows).await? {
+                Ok(batch) => batch,
+                Err(round) => return Ok(round),
+            },
+        };
+        self.spine.steps.reached(steps::Step::Sealed).await;
+        let posted = self.spine.native.post(&batch).await;
+        match posted {
+            Ok(_) => {
+                self.spine.steps.reached(steps::Step::Posted).await;
+                let sealed = rows.get(..batch.messages.len()).unwrap_or(rows);
+                self.posted(sealed, &batch).await
+            }
+            Err(SdkError::Call(CallError::Stale { ops, .. })) => self.stale(&ops).await,
+            Err(error) => self.failed(rows, error).await,
+        }
+    }
+
+    /// Seals and saves, in the transaction that claimed the rows.
+    async fn seal(&self, mut tx: Tx, rows: &[Stored]) -> Result<Result<Batch, Round>, StepError> {
+        let Self { spine, leased: Leased { lane, .. }, group } = self;
+        let machine = spine.native.machine();
+        let now = spine.now();
+        match machine.needs(&mut tx, now, *group).await {
+            Ok(needs) if needs.is_empty() => {}
+            Ok(_) => {
+                tx.commit().await?;
+                if let Err(error) = spine.native.prepare(*group).await {
+                    return self.failed(rows, error).await.map(Err);
+                }
+                spine.steps.reached(steps::Step::Prepared).await;
+                tx = spine.db.begin().await?;
+            }
+            Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
+        }
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.outgoing(&mut tx, row, rows).await?);
+        }
+        // A batch may need a new chain where one message does not; then it goes message by message.
+        let mut sealed = self.try_to_seal(&mut tx, &items).await?;
+        if let Err(SealError::Unprepared(_)) = sealed {
+            items.truncate(1);
+            sealed = self.try_to_seal(&mut tx, &items).await?;
+        }
+        let batch = match sealed {
+            Ok(batch) => batch,
+            Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
+        };
+        let id = batches::put(&mut tx, &spine.sealer, now, *lane, &batch).await?;
+        if let (Some(first), Some(last)) = (rows.first(), rows.iter().take(items.len()).last()) {
+            outbox::into_batch(&mut tx, *lane, first.id, last.id, id).await?;
+        }
+        spine.steps.reached(steps::Step::Sealing).await;
+        tx.commit().await?;
+        Ok(Ok(batch))
+    }
+
+    /// Seals, or leaves the transaction as it was.
+    async fn try_to_seal(
+        &self,
+        tx: &mut Tx,
+        items: &[Outgoing],
+    ) -> Result<Result<Batch, SealError>, StepError> {
+        sqlx::query("SAVEPOINT sealing").execute(tx.conn()).await?;
+        let (machine, now) = (self.spine.native.machine(), self.spine.now());
+        let sealed = machine.seal(tx, now, self.group, items).await;
+        if sealed.is_err() {
+            sqlx::query("ROLLBACK TO sealing").execute(tx.conn()).await?;
+        }
+        sqlx::query("RELEASE sealing").execute(tx.conn()).await?;
+        Ok(sealed)
+    }
+
+    async fn outgoing(
+        &self,
+        tx: &mut Tx,
+        row: &Stored,
+        rows: &[Stored],
+    ) -> Result<Outgoing, StepError> {
+        let client_id = row.entry.txn.parse().map_err(|_| StepError::row("outbox.txn"))?;
+        let content = match &row.entry.effect {
+            Effect::ToNative(relayed) => {
+                let reply_to = match &relayed.reply_to {
+                    Some(event) => self.message_of(tx, event, rows).await?,
+                    None => None,
+                };
+                relayed_text(relayed, reply_to)
+            }
+            Effect::Announce(mirrors, gone) => Content::Mirrors(content::Mirrors {
+                mirrors: mirrors.iter().map(named).collect(),
+                gone: gone.iter().map(ToString::to_string).collect(),
+            }),
+            Effect::NoticeNative(body) => Content::Text(content::Text {
+                kind: TextKind::Notice,
+                body: body.clone(),
+                html: None,
+                reply_to: None,
+                mirror: None,
+            }),
+            Effect::ToMatrix(_)
+            | Effect::NoticeMatrix(_)
+            | Effect::MakeRoom
+            | Effect::Invite(_)
+            | Effect::Leave(_)
+            | Effect::Pause
+            | Effect::Close
+            | Effect::Standing(..)
+            | Effect::Fail(..) => return Err(StepError::row("outbox.lane")),
+        };
+        Ok(Outgoing { client_id, ttl_s: 0, content })
+    }
+
+    /// The message that says what `event` says, also if it goes out with this one.
+    async fn message_of(
+        &self,
+        tx: &mut Tx,
+        event: &EventId,
+        rows: &[Stored],
+    ) -> Result<Option<MessageRef>, StepError> {
+        let here = rows.iter().find(|row| {
+            matches!(&row.entry.effect, Effect::ToNative(relayed) if relayed.event_id == *event)
+        });
+        if let Some(client_id) = here.and_then(|row| row.entry.txn.parse().ok()) {
+            let device = self.spine.native.me().record.device_id;
+            return Ok(Some(MessageRef { device, client_id }));
+        }
+        Ok(links::message_of(tx, event).await?)
+    }
+
+    /// Nothing was sealed.
+    async fn unsealed(
+        &self,
+        mut tx: Tx,
+        rows: &[Stored],
+        error: SealError,
+    ) -> Result<Round, StepError> {
+        let now = self.spine.now();
+        match error {
+            // Somebody came between asking and sealing: asked again after a moment.
+            SealError::Unprepared(_) => {
+                lanes::postpone(&mut tx, now.plus_ms(UNPREPARED_MS), self.leased.lane, false)
+                    .await?;
+                tx.commit().await?;
+                Ok(Round::Released)
+            }
+            SealError::TooLarge(index, ..) => {
+                let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
+                self.give_up(&mut tx, std::slice::from_ref(row), &error.to_string()).await?;
+                Ok(Round::Next(tx))
+            }
+            SealError::NotMember(_)
+            | SealError::Closed
+            | SealError::Channel
+            | SealError::Scheme => {
+                self.give_up(&mut tx, rows, &error.to_string()).await?;
+                Ok(Round::Next(tx))
+            }
+            SealError::Forked => {
+                tracing::error!(group = %self.group, "{error}");
+                lanes::postpone(&mut tx, now.plus_ms(FORKED_MS), self.leased.lane, false).await?;
+                tx.commit().await?;
+                Ok(Round::Released)
+            }
+            SealError::TooMany(..) | SealError::Machine(_) => Err(error.into()),
+        }
+    }
+
+    /// The server has the envelopes.
+    async fn posted(&self, rows: &[Stored], batch: &Batch) -> Result<Round, StepError> {
+        let lane = self.leased.lane;
+        let device = self.spine.native.me().record.device_id;
+        let links: Vec<Link> = rows
+            .iter()
+            .zip(&batch.messages)
+            .filter_map(|(row, message_id)| {
+                let Effect::ToNative(relayed) = &row.entry.effect else { return None };
+                let client_id = row.entry.txn.parse().ok()?;
+                Some(Link {
+                    portal: lane.portal(),
+                    event_id: relayed.event_id.clone(),
+                    message: MessageRef { device, client_id },
+                    message_id: *message_id,
+                })
+            })
+            .collect();
+        let mut tx = self.spine.db.begin().await?;
+        links::put(&mut tx, &links).await?;
+        batches::drop(&mut tx, lane).await?;
+        if let Some(last) = rows.last() {
+            outbox::done(&mut tx, lane, last.id).await?;
+        }
+        let count = rows.len() as u64;
+        metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
+        self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;
+        Ok(Round::Next(tx))
+    }
+
+    /// The group has moved on: what it lacked is installed, and the rows are sealed anew with the
+    /// same client ids.
+    async fn stale(&self, ops: &[OpBytes]) -> Result<Round, StepError> {
+        let mut tx = self.spine.db.begin().await?;
+        self.spine.native.install(&mut tx, self.group, ops).await?;
+        batches::drop(&mut tx, self.leased.lane).await?;
+        Ok(Round::Next(tx))
+    }
+
+    async fn failed(&self, rows: &[Stored], error: SdkError) -> Result<Round, StepError> {
+        let failure = match &error {
+            SdkError::Call(CallError::Refused { status: 401, .. }) => {
+                Failure::NotNow(error.to_string(), None)
+            }
+            SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
+            SdkError::Call(CallError::RetryAfter(ms)) => {
+                Failure::NotNow(error.to_string(), Some(*ms))
+            }
+            SdkError::Call(CallError::Unreachable(_)) | SdkError::Contended => {
+                Failure::NotNow(error.to_string(), None)
+            }
+            SdkError::Call(CallError::Unknown(_) | CallError::Stale { .. }) => {
+                Failure::Unknown(error.to_string())
+            }
+            SdkError::Machine(_)
+            | SdkError::Store(_)
+            | SdkError::Keep(_)
+            | SdkError::Seal(_)
+            | SdkError::Op(_)
+            | SdkError::Invite(_)
+            | SdkError::OtherBridge
+            | SdkError::UnknownGroup(_) => return Err(error.into()),
+        };
+        let Some(first) = rows.first() else { return Err(StepError::row("outbox")) };
+        let (lane, now) = (self.leased.lane, self.spine.now());
+        let outcome = judged(self.spine, self.leased, first, &failure)?;
+        let mut tx = self.spine.db.begin().await?;
+        let (wait, counts) = match outcome {
+            Outcome::Dead(reason) => {
+                self.give_up(&mut tx, rows, &reason).await?;
+                return Ok(Round::Next(tx));
+            }
+            Outcome::Again(wait, counts) => (wait, counts),
+            Outcome::Done | Outcome::Halt => (0, false),
+        };
+        if counts {
+            batches::drop(&mut tx, lane).await?;
+        }
+        for row in rows {
+            outbox::tried(&mut tx, now, row.id, counts).await?;
+        }
+        lanes::postpone(&mut tx, now.plus_ms(wait), lane, failure.is_away()).await?;
+        tx.commit().await?;
+        Ok(Round::Released)
+    }
+
+    /// Buries rows, and with them the envelopes that they were in.
+    async fn give_up(&self, tx: &mut Tx, rows: &[Stored], reason: &str) -> Result<(), StepError> {
+        batches::drop(tx, self.leased.lane).await?;
+        for row in rows {
+            bury(self.spine, tx, row, reason).await?;
+            outbox::remove(tx, row.id).await?;
+        }
+        Ok(())
+    }
+}
+
+fn relayed_text(relayed: &Relayed, reply_to: Option<MessageRef>) -> Content {
+    Content::Text(content::Text {
+        kind: relayed.text.kind,
+        body: relayed.text.body.clone(),
+        html: relayed.text.html.clone(),
+        reply_to,
+        mirror: Some(relayed.mirror.to_string()),
+    })
+}
+
+fn named(mirror: &Mirror) -> content::Mirror {
+    content::Mirror { id: mirror.id.to_string(), name: mirror.name.clone() }
+}
