@@ -1,7 +1,8 @@
 //! The Matrix side: checks, listener, and the tasks of the spine.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
+use causeway_groups::{Vault, sdk::Client};
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
@@ -11,18 +12,24 @@ use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::matrix::Matrix,
+    gateway::{matrix::Matrix, native},
     health::Health,
     http::{Http, Parts, Tokens, router},
-    init::{self, ADMIN_TOKEN},
+    init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
-    services::{Spine, deliver, from_matrix},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native},
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
 
 /// Answered refusals after which an effect becomes a dead letter.
 const DELIVERY_LIMIT: u32 = 5;
+/// Lanes served at once.
+const LANES_AT_ONCE: u32 = 8;
+/// Localpart of the bridge's native account; the server keeps it for the bridge.
+const BRIDGE: &str = "bridge";
+/// Between looks for a native side that is not there yet.
+const NATIVE_WAIT: Duration = Duration::from_millis(200);
 
 /// The running bridge.
 pub(super) struct Bridge {
@@ -51,30 +58,28 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<Bridge, RunE
     let db = Db::open(Options {
         path: config.data_file("bridge.db"),
         lock: Lock::Exclusive,
-        schemas: &[storage::SCHEMA],
+        schemas: &[causeway_groups::SCHEMA, storage::SCHEMA],
     })
     .await?;
+    let vault = Vault::open(&db, &config.data_file(STORAGE_KEY))
+        .await
+        .map_err(|error| RunError::Vault(error.to_string()))?;
     let matrix = Matrix::new(&config.homeserver.address, registration.as_token.clone())
         .map_err(|error| RunError::Bridge(error.to_string()))?;
-    let spine = Spine {
-        db: db.clone(),
-        sealer: Sealer,
-        matrix: matrix.clone(),
-        names: Names::new(server_name)
-            .ok_or_else(|| RunError::Bridge(format!("`{server_name}` is no server name")))?,
-        clock: Arc::new(clock::now),
-        delivery_limit: DELIVERY_LIMIT,
-        token_taken: watch::Sender::new(true),
-        steps: Steps::default(),
-    };
+    let names = Names::new(server_name)
+        .ok_or_else(|| RunError::Bridge(format!("`{server_name}` is no server name")))?;
+    let sealer = Sealer(vault.clone());
+    let clock: Clock = Arc::new(clock::now);
+    let token_taken = watch::Sender::new(true);
+    let steps = Steps::default();
     let health = Health::default();
     let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
     let http = Http::new(Parts {
         db: db.clone(),
-        sealer: spine.sealer.clone(),
-        clock: Arc::clone(&spine.clock),
-        token_taken: spine.token_taken.subscribe(),
-        steps: spine.steps.clone(),
+        sealer: sealer.clone(),
+        clock: Arc::clone(&clock),
+        token_taken: token_taken.subscribe(),
+        steps: steps.clone(),
         tokens,
         health: health.clone(),
         metrics,
@@ -83,16 +88,68 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<Bridge, RunE
 
     homeserver::check(&matrix, &config.homeserver.address, server_name, &registration, &health)
         .await?;
-    health.set_native(true);
     tasks.keep("ping", {
         let (matrix, health) = (matrix.clone(), health.clone());
         move || homeserver::keep_pinging(matrix.clone(), registration.clone(), health.clone())
     });
-    keep(tasks, "from_matrix", &spine, |spine| async move {
+    let rows = Arc::new(from_native::Router {
+        sealer: sealer.clone(),
+        names: names.clone(),
+        clock: Arc::clone(&clock),
+        steps: steps.clone(),
+    });
+    let native = native_side(config, &db, &vault, rows).await?;
+    health.set_native(true);
+    let spine = Spine {
+        db: db.clone(),
+        sealer,
+        matrix,
+        native,
+        names,
+        clock,
+        delivery_limit: DELIVERY_LIMIT,
+        token_taken,
+        steps,
+    };
+    spine.take_over().await.map_err(|error| RunError::Bridge(error.to_string()))?;
+    start_services(tasks, &spine);
+    Ok(Bridge { db })
+}
+
+/// The bridge's device on the native side; waits until the native side can be reached.
+async fn native_side(
+    config: &Config,
+    db: &Db,
+    vault: &Vault,
+    rows: Arc<from_native::Router>,
+) -> Result<Client, RunError> {
+    let token = init::read_token(&config.data_file(BRIDGE_TOKEN))?;
+    let account = format!("{BRIDGE}:{}", config.homeserver.server_name);
+    let url = &config.native.address;
+    loop {
+        let rows = Arc::clone(&rows);
+        match native::open(db, vault, url, &account, &token, rows, clock::now).await {
+            Ok(client) => return Ok(client),
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "waiting for the native side");
+                tokio::time::sleep(NATIVE_WAIT).await;
+            }
+            Err(error) => return Err(RunError::Bridge(error.to_string())),
+        }
+    }
+}
+
+fn start_services(tasks: &Tasks, spine: &Spine) {
+    keep(tasks, "from_matrix", spine, |spine| async move {
         from_matrix::run(&spine, pending()).await;
     });
-    keep(tasks, "deliver", &spine, |spine| async move { deliver::run(&spine, pending()).await });
-    Ok(Bridge { db })
+    keep(tasks, "from_native", spine, |spine| async move {
+        from_native::run(&spine, pending()).await;
+    });
+    keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
+    for _ in 0..LANES_AT_ONCE {
+        keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });
+    }
 }
 
 /// Keeps a service running. It is cut off when the process ends: every step of the spine may be,

@@ -64,9 +64,16 @@ pub async fn open(
         Err(OpenClientError::NotLoggedIn) => {
             tracing::info!("registering the bridge on the native side");
             let token = Some(token.expose().to_owned());
-            let made =
-                Client::register(db.clone(), vault.clone(), Some(url), account, token, keeper, clock)
-                    .await?;
+            let made = Client::register(
+                db.clone(),
+                vault.clone(),
+                Some(url),
+                account,
+                token,
+                keeper,
+                clock,
+            )
+            .await?;
             Ok(made.client)
         }
         Err(error) => Err(error.into()),

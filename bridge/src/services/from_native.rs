@@ -19,8 +19,8 @@ use ruma::UserId;
 use super::{AFTER_FAULT, Clock, Spine};
 use crate::{
     domain::{
-        BridgeRequest, Input, MessageRef, RosterChange, Spoken, Text, ghost::Names,
-        portal::Portal, route::route,
+        BridgeRequest, Input, MessageRef, RosterChange, Spoken, Text, ghost::Names, portal::Portal,
+        route::route,
     },
     steps::{Step, Steps},
     storage::{

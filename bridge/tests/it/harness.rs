@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use causeway_bridge::{
+    clock,
     domain::{
         Effect, MessageRef, Spoken, Text, TextKind,
         ghost::Names,
@@ -13,7 +14,7 @@ use causeway_bridge::{
     },
     gateway::matrix::Matrix,
     secret::Secret,
-    services::{Spine, Step, deliver, from_matrix},
+    services::{Clock, Spine, Step, deliver, from_matrix, from_native},
     steps::Steps,
     storage::{
         SCHEMA,
@@ -22,6 +23,10 @@ use causeway_bridge::{
         sealed::Sealer,
         stats::{self, Stats},
     },
+};
+use causeway_groups::{
+    Machine, Vault,
+    sdk::{Client, Http},
 };
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, GroupId, Timestamp};
 use causeway_store::{Db, Lock, Options};
@@ -33,6 +38,17 @@ use crate::stub::Stub;
 /// When tests begin; the homeserver's events are from then.
 pub(crate) const START: u64 = 1_000_000_000_000;
 const TTL: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// A device whose server is not there: for what has to do with rooms alone.
+async fn nobody(db: &Db, vault: Vault, router: Arc<from_native::Router>) -> Client {
+    let account = "bridge:b.example".parse().unwrap();
+    let mut tx = db.begin().await.unwrap();
+    let (machine, _) =
+        Machine::create(&mut tx, vault.clone(), account, clock::now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let http = Http::new("http://127.0.0.1:9").unwrap();
+    Client::new(http, machine, db.clone(), vault, router, clock::now)
+}
 
 pub(crate) struct Bridge {
     pub(crate) spine: Spine,
@@ -46,20 +62,32 @@ impl Bridge {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bridge.db");
-        let options = Options { path, lock: Lock::Exclusive, schemas: &[SCHEMA] };
-        let db = Db::open(options).await.unwrap();
+        let schemas = &[causeway_groups::SCHEMA, SCHEMA];
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+        let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
         let stub = Stub::start().await;
         let clock = Arc::new(AtomicU64::new(START));
         let told = Arc::clone(&clock);
+        let clock_of_all: Clock = Arc::new(move || Timestamp(told.load(Ordering::Relaxed)));
+        let (sealer, steps) = (Sealer(vault.clone()), Steps::default());
+        let names = Names::new("b.example").unwrap();
+        let router = Arc::new(from_native::Router {
+            sealer: sealer.clone(),
+            names: names.clone(),
+            clock: Arc::clone(&clock_of_all),
+            steps: steps.clone(),
+        });
+        let native = nobody(&db, vault, router).await;
         let spine = Spine {
             db,
-            sealer: Sealer,
+            sealer,
+            native,
             matrix: Matrix::new(&stub.url, Secret::new("token")).unwrap(),
-            names: Names::new("b.example").unwrap(),
-            clock: Arc::new(move || Timestamp(told.load(Ordering::Relaxed))),
+            names,
+            clock: clock_of_all,
             delivery_limit: 3,
             token_taken: watch::Sender::new(true),
-            steps: Steps::default(),
+            steps,
         };
         Self { spine, stub, clock, _folder: folder, spoken: 0 }
     }
