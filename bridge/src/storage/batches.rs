@@ -19,9 +19,9 @@ pub async fn put(
     batch: &impl Serialize,
 ) -> Result<i64, Error> {
     let lane = lane.to_string();
-    let sealed = sealer.seal_json("batches", lane.as_bytes(), batch)?;
+    let sealed = sealer.seal_json("portal_batches", lane.as_bytes(), batch)?;
     let id = sqlx::query_scalar(
-        "INSERT INTO batches (lane, sealed, made_at) VALUES ($1, $2, $3) RETURNING batch",
+        "INSERT INTO portal_batches (lane, sealed, made_at) VALUES ($1, $2, $3) RETURNING batch",
     )
     .bind(lane)
     .bind(sealed)
@@ -41,11 +41,14 @@ pub async fn get<T: DeserializeOwned>(
     lane: Lane,
 ) -> Result<Option<T>, Error> {
     let lane = lane.to_string();
-    let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT sealed FROM batches WHERE lane = $1")
-        .bind(lane.as_str())
-        .fetch_optional(tx.conn())
-        .await?;
-    Ok(sealed.map(|sealed| sealer.open_json("batches", lane.as_bytes(), &sealed)).transpose()?)
+    let sealed: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT sealed FROM portal_batches WHERE lane = $1")
+            .bind(lane.as_str())
+            .fetch_optional(tx.conn())
+            .await?;
+    Ok(sealed
+        .map(|sealed| sealer.open_json("portal_batches", lane.as_bytes(), &sealed))
+        .transpose()?)
 }
 
 /// Forgets the envelopes of a lane: they were taken, or refused. Their rows are free again.
@@ -53,7 +56,7 @@ pub async fn get<T: DeserializeOwned>(
 /// # Errors
 /// [`Error`]
 pub async fn drop(tx: &mut Tx, lane: Lane) -> Result<(), Error> {
-    sqlx::query("DELETE FROM batches WHERE lane = $1")
+    sqlx::query("DELETE FROM portal_batches WHERE lane = $1")
         .bind(lane.to_string())
         .execute(tx.conn())
         .await?;

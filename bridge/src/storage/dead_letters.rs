@@ -113,14 +113,14 @@ pub async fn replay(
         (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
     let bytes = sealer.open("dead_letters", txn.as_bytes(), &sealed)?;
     sqlx::query(
-        "INSERT INTO outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
+        "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (txn) DO NOTHING",
     )
     .bind(lane.as_str())
     .bind(txn.as_str())
     .bind(row.try_get::<i64, _>(2)?)
     .bind(row.try_get::<String, _>(3)?)
-    .bind(sealer.seal("outbox", txn.as_bytes(), &bytes)?)
+    .bind(sealer.seal("portal_outbox", txn.as_bytes(), &bytes)?)
     .bind(row.try_get::<Option<i64>, _>(5)?)
     .bind(at(expires_at))
     .execute(tx.conn())

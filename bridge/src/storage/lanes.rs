@@ -128,7 +128,7 @@ pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<Leased>, Error>
 pub async fn release(tx: &mut Tx, now: Timestamp, lane: Lane) -> Result<(), Error> {
     let has_rows: bool = sqlx::query_scalar(
         "UPDATE lanes SET lease_until = 0, failures = 0, unreachable = 0, not_before = $2,
-             ready = EXISTS (SELECT 1 FROM outbox WHERE outbox.lane = lanes.lane)
+             ready = EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane = lanes.lane)
          WHERE lane = $1 RETURNING ready",
     )
     .bind(lane.to_string())

@@ -56,11 +56,11 @@ pub async fn put(tx: &mut Tx, sealer: &Sealer, entries: &[Entry]) -> Result<(), 
     }
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
-        rows.push((entry, sealer.seal_json("outbox", entry.txn.as_bytes(), &entry.effect)?));
+        rows.push((entry, sealer.seal_json("portal_outbox", entry.txn.as_bytes(), &entry.effect)?));
     }
     for rows in rows.chunks(500) {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO outbox (lane, txn, portal, author, sealed, expires_at) ",
+            "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, expires_at) ",
         );
         insert.push_values(rows, |mut row, (entry, sealed)| {
             row.push_bind(entry.lane.to_string())
@@ -89,7 +89,7 @@ pub async fn first(
 ) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch
-         FROM outbox WHERE lane = $1 ORDER BY id LIMIT $2",
+         FROM portal_outbox WHERE lane = $1 ORDER BY id LIMIT $2",
     )
     .bind(lane.to_string())
     .bind(limit)
@@ -99,7 +99,7 @@ pub async fn first(
     for row in rows {
         let txn: String = row.try_get(1)?;
         let sealed: Vec<u8> = row.try_get(3)?;
-        let effect = sealer.open_json("outbox", txn.as_bytes(), &sealed)?;
+        let effect = sealer.open_json("portal_outbox", txn.as_bytes(), &sealed)?;
         stored.push(Stored {
             id: row.try_get(0)?,
             entry: Entry {
@@ -125,7 +125,7 @@ pub async fn first(
 /// # Errors
 /// [`Error`]
 pub async fn done(tx: &mut Tx, lane: Lane, last: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM outbox WHERE lane = $1 AND id <= $2")
+    sqlx::query("DELETE FROM portal_outbox WHERE lane = $1 AND id <= $2")
         .bind(lane.to_string())
         .bind(last)
         .execute(tx.conn())
@@ -138,7 +138,7 @@ pub async fn done(tx: &mut Tx, lane: Lane, last: i64) -> Result<(), Error> {
 /// # Errors
 /// [`Error`]
 pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM outbox WHERE id = $1").bind(id).execute(tx.conn()).await?;
+    sqlx::query("DELETE FROM portal_outbox WHERE id = $1").bind(id).execute(tx.conn()).await?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), Error> {
 /// [`Error`]
 pub async fn tried(tx: &mut Tx, now: Timestamp, id: i64, counts: bool) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE outbox SET attempt = attempt + $2, tried_at = coalesce(tried_at, $3) WHERE id = $1",
+        "UPDATE portal_outbox SET attempt = attempt + $2, tried_at = coalesce(tried_at, $3) WHERE id = $1",
     )
     .bind(id)
     .bind(i64::from(counts))
@@ -169,7 +169,7 @@ pub async fn into_batch(
     last: i64,
     batch: i64,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE outbox SET batch = $4 WHERE lane = $1 AND id BETWEEN $2 AND $3")
+    sqlx::query("UPDATE portal_outbox SET batch = $4 WHERE lane = $1 AND id BETWEEN $2 AND $3")
         .bind(lane.to_string())
         .bind(first)
         .bind(last)

@@ -124,7 +124,7 @@ async fn whole(
 ) -> Result<Option<Portal>, Error> {
     let Some(row) = row else { return Ok(None) };
     let mut portal = bare(names, &row)?;
-    let mirrors = sqlx::query("SELECT user_id, name FROM mirrors WHERE portal = $1")
+    let mirrors = sqlx::query("SELECT user_id, name FROM portal_mirrors WHERE portal = $1")
         .bind(portal.id.0)
         .fetch_all(tx.conn())
         .await?;
@@ -252,7 +252,7 @@ pub async fn announce(
 ) -> Result<(), Error> {
     if !mirrors.is_empty() {
         let mut upsert =
-            QueryBuilder::<Sqlite>::new("INSERT INTO mirrors (portal, user_id, name) ");
+            QueryBuilder::<Sqlite>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
         upsert.push_values(mirrors, |mut row, mirror| {
             row.push_bind(portal.0).push_bind(mirror.id.as_str()).push_bind(mirror.name.as_str());
         });
@@ -260,7 +260,7 @@ pub async fn announce(
         upsert.build().execute(tx.conn()).await?;
     }
     for user in gone {
-        sqlx::query("DELETE FROM mirrors WHERE portal = $1 AND user_id = $2")
+        sqlx::query("DELETE FROM portal_mirrors WHERE portal = $1 AND user_id = $2")
             .bind(portal.0)
             .bind(user.as_str())
             .execute(tx.conn())

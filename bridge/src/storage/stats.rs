@@ -33,7 +33,7 @@ pub struct Stats {
 pub async fn read(read: &mut Read) -> Result<Stats, Error> {
     let row = sqlx::query(
         "SELECT (SELECT count(*) FROM inbox WHERE state = 0),
-                (SELECT count(*) FROM outbox),
+                (SELECT count(*) FROM portal_outbox),
                 (SELECT count(*) FROM dead_letters),
                 (SELECT count(*) FROM quarantine),
                 (SELECT count(*) FROM portals WHERE state = 'open'),
@@ -74,7 +74,7 @@ pub struct LaneState {
 /// [`Error`]
 pub async fn lanes(read: &mut Read) -> Result<Vec<LaneState>, Error> {
     let rows = sqlx::query(
-        "SELECT lane, (SELECT count(*) FROM outbox WHERE outbox.lane = lanes.lane) AS n, paused,
+        "SELECT lane, (SELECT count(*) FROM portal_outbox WHERE portal_outbox.lane = lanes.lane) AS n, paused,
                 failures, not_before
          FROM lanes WHERE ready = 1 OR paused IS NOT NULL ORDER BY lane",
     )
@@ -121,7 +121,7 @@ pub struct PortalState {
 pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<PortalState>, Error> {
     let rows = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted,
-                (SELECT count(*) FROM mirrors m WHERE m.portal = p.portal),
+                (SELECT count(*) FROM portal_mirrors m WHERE m.portal = p.portal),
                 (SELECT count(*) FROM ghost_rooms g
                  WHERE g.portal = p.portal AND g.membership = 'joined')
          FROM portals p WHERE portal > $1 ORDER BY portal LIMIT $2",

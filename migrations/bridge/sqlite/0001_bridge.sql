@@ -35,7 +35,7 @@ CREATE TABLE ghost_rooms (
 );
 
 -- Matrix users as the group knows them.
-CREATE TABLE mirrors (
+CREATE TABLE portal_mirrors (
     portal  INTEGER NOT NULL REFERENCES portals (portal) ON DELETE CASCADE,
     user_id TEXT    NOT NULL,
     name    TEXT    NOT NULL,
@@ -64,7 +64,7 @@ CREATE TABLE quarantine (
 );
 
 -- What the bridge will do, stored before it is tried.
-CREATE TABLE outbox (
+CREATE TABLE portal_outbox (
     id         INTEGER PRIMARY KEY,
     lane       TEXT    NOT NULL,
     txn        TEXT    NOT NULL UNIQUE,              -- makes trying twice safe: txn id or client id
@@ -75,13 +75,13 @@ CREATE TABLE outbox (
     tried_at   BIGINT,                               -- first try whose outcome is not known
     expires_at BIGINT  NOT NULL,
     replayed   INTEGER NOT NULL DEFAULT 0,           -- 1: look for it in the room before sending
-    batch      INTEGER REFERENCES batches (batch) ON DELETE SET NULL
+    batch      INTEGER REFERENCES portal_batches (batch) ON DELETE SET NULL
 );
-CREATE INDEX outbox_lane ON outbox (lane, id);
-CREATE INDEX outbox_batch ON outbox (batch) WHERE batch IS NOT NULL;
+CREATE INDEX portal_outbox_lane ON portal_outbox (lane, id);
+CREATE INDEX portal_outbox_batch ON portal_outbox (batch) WHERE batch IS NOT NULL;
 
 -- Finished envelopes of rows that are being posted; re-sent as they are until the answer is known.
-CREATE TABLE batches (
+CREATE TABLE portal_batches (
     batch   INTEGER PRIMARY KEY,
     lane    TEXT   NOT NULL UNIQUE,
     sealed  BLOB   NOT NULL,
