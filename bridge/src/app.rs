@@ -89,20 +89,27 @@ impl RunError {
     }
 }
 
-/// Runs both parts, or `only` one, until SIGTERM or SIGINT.
+/// Runs both parts, or `only` one, until SIGTERM or SIGINT; with `while_stdin` also no longer than
+/// standard input is open, which ends it with whoever started it.
 ///
 /// # Errors
 /// [`RunError`]; after a signal there is none.
-pub fn run_until_signalled(config: Config, only: Option<Part>) -> Result<(), RunError> {
+pub fn run_until_signalled(
+    config: Config,
+    only: Option<Part>,
+    while_stdin: bool,
+) -> Result<(), RunError> {
     logging::start(&config.logging)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let closed = stdin_closed(while_stdin);
         run(config, only, async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = closed => {}
             }
         })
         .await
@@ -110,6 +117,21 @@ pub fn run_until_signalled(config: Config, only: Option<Part>) -> Result<(), Run
     // Not for longer than the orderly end took already.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Done when standard input is at its end; never if it is not `watched`.
+async fn stdin_closed(watched: bool) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    if watched {
+        // A thread of its own: the runtime would wait for one of its blocking threads.
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            let _ = tell.send(());
+        });
+        let _ = told.await;
+    } else {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Runs until `stop` is done.
@@ -120,16 +142,15 @@ async fn run(
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
     let running = async {
-        let server = match only {
-            Some(Part::Bridge) => None,
-            Some(Part::Server) | None => Some(native::start(&config, &tasks).await?),
-        };
+        if only != Some(Part::Bridge) {
+            native::start(&config, &tasks).await?;
+        }
         let bridge = match only {
             Some(Part::Server) => None,
             Some(Part::Bridge) | None => Some(bridge::start(&config, &tasks).await?),
         };
         tracing::info!("running");
-        Ok::<_, RunError>((server, bridge))
+        Ok::<_, RunError>(bridge)
     };
     tokio::pin!(stop);
     let started = tokio::select! {
@@ -146,12 +167,10 @@ async fn run(
     match started {
         None => Ok(()),
         Some(Err(error)) => Err(error),
-        Some(Ok((server, bridge))) => {
+        // The server closed its own when it stopped serving.
+        Some(Ok(bridge)) => {
             if let Some(bridge) = bridge {
                 bridge.close().await;
-            }
-            if let Some(server) = server {
-                server.close().await;
             }
             Ok(())
         }

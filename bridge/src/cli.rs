@@ -36,6 +36,9 @@ enum Command {
         /// Runs just one of the two, the other being on another host.
         #[arg(long)]
         only: Option<Part>,
+        /// Ends when standard input does: for whoever starts it as a part of something else.
+        #[arg(long)]
+        while_stdin: bool,
     },
     /// Writes the registration anew for the configuration as it is now, with the same tokens.
     Registration {
@@ -165,7 +168,9 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Init(args) => args.run(),
-            Command::Run { config, only } => Ok(app::run_until_signalled(config.load()?, only)?),
+            Command::Run { config, only, while_stdin } => {
+                Ok(app::run_until_signalled(config.load()?, only, while_stdin)?)
+            }
             Command::Registration { config, new_tokens, example } => {
                 if example {
                     print!("{}", Registration::example_file()?);

@@ -1,30 +1,44 @@
 //! The native side: `causeway-server` with its own database and listener.
 
-use causeway_store::Db;
+use causeway_protocol::api::Registration;
+use causeway_server::{App, AppError, Clock, Config as ServerConfig, TokenHash};
+use tokio::net::TcpListener;
 
 use super::{RunError, tasks::Tasks};
-use crate::config::Config;
-
-/// The running native side.
-pub(super) struct Native {
-    db: Option<Db>,
-}
-
-impl Native {
-    /// Its database, for counting.
-    pub(super) fn db(&self) -> Option<Db> {
-        self.db.clone()
-    }
-
-    /// Closes the database.
-    pub(super) async fn close(self) {
-        if let Some(db) = self.db {
-            db.close().await;
-        }
-    }
-}
+use crate::{
+    clock,
+    config::{Config, RegistrationPolicy},
+    init::{self, BRIDGE_TOKEN, REGISTRATION_TOKEN},
+};
 
 /// Opens the database and starts to listen.
-pub(super) async fn start(_config: &Config, _tasks: &Tasks) -> Result<Native, RunError> {
-    Ok(Native { db: None })
+pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunError> {
+    let token =
+        |name| init::read_token(&config.data_file(name)).map(|token| TokenHash::of(token.expose()));
+    let name = config.homeserver.server_name.as_str();
+    let mut server = ServerConfig::new(name, config.data_file("server.db"));
+    server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
+    server.registration = match config.native.registration {
+        RegistrationPolicy::Closed => Registration::Closed,
+        RegistrationPolicy::Token => {
+            server.registration_token = Some(token(REGISTRATION_TOKEN)?);
+            Registration::Token
+        }
+        RegistrationPolicy::Open => Registration::Open,
+    };
+    let app = App::open(server, Clock::new(clock::now)).await.map_err(|error| match error {
+        AppError::Open(error) => RunError::Database(error),
+        AppError::ServerName(_) => RunError::Native(error.to_string()),
+    })?;
+    let address = config.native.listen;
+    let listener =
+        TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))?;
+    let (served, stop) = (app.clone(), tasks.token());
+    tasks.run(async move {
+        if let Err(error) = served.serve(listener, stop).await {
+            tracing::error!(%address, %error, "no longer listening");
+        }
+    });
+    tracing::info!(%address, "listening for native clients");
+    Ok(app)
 }

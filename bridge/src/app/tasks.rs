@@ -52,6 +52,11 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
+    /// Cancelled when the process is to end.
+    pub(super) fn token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Done when the process is to end.
     pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stop.clone().cancelled_owned()

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
 
@@ -28,7 +28,13 @@ pub struct Causeway {
     dir: PathBuf,
     config: Config,
     environment: Vec<(String, String)>,
-    child: Option<Child>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    _alive: Option<ChildStdin>,
 }
 
 /// Why it does not run.
@@ -110,7 +116,13 @@ impl Causeway {
         )?;
         init::init(&dir.join("causeway.yaml"), &config)?;
         let dir = dir.to_path_buf();
-        Ok(Self { binary: binary.to_path_buf(), dir, config, environment: Vec::new(), child: None })
+        Ok(Self {
+            binary: binary.to_path_buf(),
+            dir,
+            config,
+            environment: Vec::new(),
+            running: None,
+        })
     }
 
     /// Sets an environment variable of the process, from the next start on.
@@ -135,16 +147,18 @@ impl Causeway {
     pub fn spawn(&mut self) -> Result<(), CausewayError> {
         self.kill()?;
         let log = fs::File::options().create(true).append(true).open(self.log_file())?;
-        let child = Command::new(&self.binary)
-            .arg("run")
+        let mut child = Command::new(&self.binary)
+            .args(["run", "--while-stdin"])
             .arg("--config")
             .arg(self.dir.join("causeway.yaml"))
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        self.child = Some(child);
+        // Open for as long as we live, however we end.
+        let alive = child.stdin.take();
+        self.running = Some(Running { child, _alive: alive });
         Ok(())
     }
 
@@ -156,8 +170,8 @@ impl Causeway {
         let url = format!("http://{}/ready", self.config.appservice.listen);
         let waited = tokio::time::timeout(START, async {
             loop {
-                if let Some(child) = &mut self.child
-                    && child.try_wait()?.is_some()
+                if let Some(running) = &mut self.running
+                    && running.child.try_wait()?.is_some()
                 {
                     return Err(CausewayError::Ended(self.log()));
                 }
@@ -175,9 +189,9 @@ impl Causeway {
     /// # Errors
     /// The process cannot be waited for.
     pub fn kill(&mut self) -> io::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill()?;
-        child.wait()?;
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.child.kill()?;
+        running.child.wait()?;
         Ok(())
     }
 
@@ -186,12 +200,12 @@ impl Causeway {
     /// # Errors
     /// The process cannot be signalled or waited for.
     pub async fn stop(&mut self) -> io::Result<bool> {
-        let Some(mut child) = self.child.take() else { return Ok(true) };
-        let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(mut running) = self.running.take() else { return Ok(true) };
+        let id = i32::try_from(running.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(id) = id {
             rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         }
-        let ended = tokio::task::spawn_blocking(move || child.wait());
+        let ended = tokio::task::spawn_blocking(move || running.child.wait());
         Ok(ended.await.map_err(io::Error::other)??.success())
     }
 
@@ -200,8 +214,8 @@ impl Causeway {
     /// # Errors
     /// The process cannot be waited for.
     pub fn exit_code(&mut self) -> io::Result<Option<i32>> {
-        let Some(child) = &mut self.child else { return Ok(None) };
-        Ok(child.try_wait()?.and_then(|status| status.code()))
+        let Some(running) = &mut self.running else { return Ok(None) };
+        Ok(running.child.try_wait()?.and_then(|status| status.code()))
     }
 
     /// Where native clients find it.
