@@ -26,6 +26,8 @@ use crate::sdk::{Backoff, Client};
 /// Lines taken together: one commit, one request. A lone line does not wait longer for company.
 const MAX_LINES: usize = 64;
 const GATHER: Duration = Duration::from_millis(10);
+/// How old a look at the group may be.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A message must fit one envelope of 45,000 bytes with everything around it.
 const MAX_TEXT_BYTES: usize = 44_000;
 
@@ -95,7 +97,14 @@ pub(super) async fn run(
         return send_waiting(&client, patience, printer).await;
     };
     let group = names::group(&client, name).await?;
-    let sender = Sender { client: &client, group, arguments: &arguments, patience, printer };
+    let mut sender = Sender {
+        client: &client,
+        group,
+        arguments: &arguments,
+        patience,
+        printer,
+        looked_at: None,
+    };
     if arguments.lines {
         sender.send_lines().await
     } else {
@@ -111,10 +120,11 @@ struct Sender<'a> {
     arguments: &'a Arguments,
     patience: Duration,
     printer: Printer,
+    looked_at: Option<Instant>,
 }
 
 impl Sender<'_> {
-    async fn send_lines(&self) -> Result<(), Failure> {
+    async fn send_lines(&mut self) -> Result<(), Failure> {
         let mut input = BufReader::new(stdin()).lines();
         let mut line_number = 0_u64;
         let mut is_open = true;
@@ -140,12 +150,13 @@ impl Sender<'_> {
 
     /// Stores the messages in one commit, sends them, and prints an id for each.
     async fn send(
-        &self,
+        &mut self,
         texts: Vec<(ClientId, String)>,
         first_line: Option<u64>,
     ) -> Result<(), Failure> {
         let client_ids: Vec<ClientId> = texts.iter().map(|(id, _)| *id).collect();
         self.store(texts).await?;
+        self.look().await?;
         let sent = flush(self.client, self.group, self.patience).await;
         for (line, client_id) in (first_line.unwrap_or(0)..).zip(&client_ids) {
             let line = first_line.map(|_| line);
@@ -159,6 +170,20 @@ impl Sender<'_> {
             }
         }
         sent
+    }
+
+    /// Learns who is in the group now: whoever came since the last look would miss the message. A
+    /// server that cannot be asked cannot take the message either, which is found out next.
+    async fn look(&mut self) -> Result<(), Failure> {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+            return Ok(());
+        }
+        match self.client.sync_group(self.group).await {
+            Ok(()) => self.looked_at = Some(Instant::now()),
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn store(&self, texts: Vec<(ClientId, String)>) -> Result<(), Failure> {

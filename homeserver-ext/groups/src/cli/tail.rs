@@ -16,6 +16,8 @@ use crate::sdk::{CallError, Client, Stream};
 
 /// How often the key work is looked at when nothing calls for it.
 const CHORES_EVERY: Duration = Duration::from_secs(5);
+/// Quiet times that are waited out because something was done for others in them.
+const MAX_QUIET: usize = 5;
 /// What `--once` waits for more.
 const ONCE_IDLE: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,7 @@ impl Tail<'_> {
     async fn follow(&mut self, stream: &mut Stream, idle: Option<Duration>) -> Result<(), Failure> {
         let mut stop = std::pin::pin!(stopped());
         let mut chores_at = Instant::now();
+        let mut quiet = 0;
         let mut idle_at = idle.map(|idle| Instant::now() + idle);
         loop {
             let until_idle = async {
@@ -95,6 +98,7 @@ impl Tail<'_> {
                         }
                         self.show_kept().await?;
                         // What is no plain message may call for an answer.
+                        quiet = 0;
                         if rows.iter().any(|row| row.envelope.kind != Kind::Message) {
                             chores_at = Instant::now();
                         }
@@ -110,8 +114,12 @@ impl Tail<'_> {
                     if !stream.is_connected() {
                         return Err(CallError::Unreachable("no connection".to_owned()).into());
                     }
-                    self.do_chores().await?;
-                    return Ok(());
+                    // What was done for others may be answered; but not for ever.
+                    quiet += 1;
+                    if !self.do_chores().await? || quiet > MAX_QUIET {
+                        return Ok(());
+                    }
+                    idle_at = idle.map(|idle| Instant::now() + idle);
                 }
             }
         }
@@ -136,27 +144,29 @@ impl Tail<'_> {
         }
     }
 
-    /// Admits who may come in, acknowledges and answers keys, and sends what still waits. Trouble
-    /// with the server passes; the chores are due again.
-    async fn do_chores(&mut self) -> Result<(), Failure> {
+    /// Admits who may come in, acknowledges and answers keys, and sends what still waits; shows what
+    /// came to light. Says whether anything was done. Trouble passes: the chores are due again.
+    async fn do_chores(&mut self) -> Result<bool, Failure> {
         let done = async {
-            self.client.chores().await?;
+            let done = self.client.chores().await?;
             for group in outbox::waiting(self.client.db()).await? {
                 outbox::flush(self.client, group).await?;
             }
-            Ok::<_, outbox::OutboxError>(())
+            Ok::<_, outbox::OutboxError>(done)
         };
-        match done.await {
-            Ok(()) => Ok(()),
+        let done = match done.await {
+            Ok(done) => done,
             Err(error) if error.is_transient() => {
                 tracing::debug!(%error, "chores wait");
-                Ok(())
+                false
             }
             Err(error) => {
                 self.printer.remark(&format!("note: {error}"));
-                Ok(())
+                false
             }
-        }
+        };
+        self.show_kept().await?;
+        Ok(done)
     }
 
     fn lost(&mut self, error: CallError) -> Result<(), Failure> {

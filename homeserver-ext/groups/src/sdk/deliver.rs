@@ -61,14 +61,15 @@ impl Client {
     /// Does what is to be done for others: lets in who may come in, acknowledges keys and answers
     /// requests for them, catches up with rosters, uploads one-time keys.
     ///
-    /// Every part can be done again without harm.
-    pub async fn chores(&self) -> Result<(), SdkError> {
-        for _ in 0..ROUNDS {
+    /// Says whether anything was done; answers to it may be on their way then. Every part can be
+    /// done again without harm.
+    pub async fn chores(&self) -> Result<bool, SdkError> {
+        for round in 0..ROUNDS {
             let mut tx = self.db.begin().await?;
             let chores = self.machine.chores(&mut tx, self.now()).await?;
             tx.commit().await?;
             if chores.is_empty() {
-                break;
+                return Ok(round > 0);
             }
             for (group, from) in chores.fetch_ops {
                 self.fetch_ops(group, from).await?;
@@ -87,7 +88,7 @@ impl Client {
                 self.post_chore(batch).await?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Fetches what is needed, and teaches it to the machine.

@@ -388,9 +388,11 @@ fn from_query(from: Option<impl ToString>) -> Vec<(&'static str, String)> {
 /// Sends it, and sorts the ends that are not a success.
 async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
     let answer = request.send().await.map_err(|e| {
-        let never_sent = e.is_connect() || e.is_builder();
-        let why = chain(&e.without_url());
-        if never_sent { CallError::Unreachable(why) } else { CallError::Unknown(why) }
+        if e.is_connect() || e.is_builder() {
+            CallError::Unreachable(not_sent(&e))
+        } else {
+            CallError::Unknown(chain(&e.without_url()))
+        }
     })?;
     let status = answer.status();
     if status.is_success() { Ok(answer) } else { Err(refusal(status, answer).await) }
@@ -450,6 +452,16 @@ async fn refusal(status: StatusCode, answer: Response) -> CallError {
 fn retry_after_ms(answer: &Response) -> Option<u64> {
     let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     seconds.parse::<u64>().ok().map(|s| s.saturating_mul(1_000))
+}
+
+/// Where nobody was, and the innermost cause: what lies between says how the libraries are made.
+fn not_sent(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let server = error.url().map(|url| url.origin().ascii_serialization());
+    server.map_or_else(|| cause.to_string(), |server| format!("{server}: {cause}"))
 }
 
 /// An error and its causes in one line.

@@ -1,0 +1,109 @@
+//! A TCP proxy that loses answers: the request arrives, and nobody hears what became of it.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+/// Stands before a server on its own port.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    plan: Arc<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// End of the path of posts whose answers are lost, and how many of them.
+    path: Mutex<&'static str>,
+    to_lose: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+impl Proxy {
+    /// Before the server at `upstream`.
+    pub(crate) fn before(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let plan = Arc::new(Plan::default());
+        let carried = Arc::clone(&plan);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let plan = Arc::clone(&carried);
+                thread::spawn(move || carry(client, upstream, &plan));
+            }
+        });
+        Self { address, plan }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Loses the answers to the next `n` posts of envelopes.
+    pub(crate) fn lose_answers(&self, n: usize) {
+        self.lose_answers_to("/envelopes", n);
+    }
+
+    /// Loses the answers to the next `n` posts to a path with this end.
+    pub(crate) fn lose_answers_to(&self, path: &'static str, n: usize) {
+        *self.plan.path.lock().unwrap() = path;
+        self.plan.to_lose.store(n, Ordering::SeqCst);
+    }
+
+    /// How many were lost.
+    pub(crate) fn lost(&self) -> usize {
+        self.plan.lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Plan {
+    /// Whether the answer to what begins with these bytes is to be lost.
+    fn takes(&self, bytes: &[u8]) -> bool {
+        let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let path = format!("{} HTTP/1.1", self.path.lock().unwrap());
+        line.starts_with(b"POST ")
+            && line.ends_with(path.as_bytes())
+            && self
+                .to_lose
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok()
+    }
+}
+
+fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
+    let Ok(mut server) = TcpStream::connect(upstream) else { return };
+    let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    // Set by the way there, read by the way back.
+    let is_lost = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bytes = [0; 16 << 10];
+            while let Ok(n @ 1..) = client.read(&mut bytes) {
+                if plan.takes(&bytes[..n]) {
+                    is_lost.store(true, Ordering::SeqCst);
+                }
+                if server.write_all(&bytes[..n]).is_err() {
+                    break;
+                }
+            }
+            let _ = server.shutdown(Shutdown::Both);
+        });
+        let mut bytes = [0; 16 << 10];
+        while let Ok(n @ 1..) = back_from.read(&mut bytes) {
+            if is_lost.load(Ordering::SeqCst) {
+                plan.lost.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            if back_to.write_all(&bytes[..n]).is_err() {
+                break;
+            }
+        }
+        let _ = back_to.shutdown(Shutdown::Both);
+        let _ = back_from.shutdown(Shutdown::Both);
+    });
+}

@@ -1,0 +1,148 @@
+//! What the command line says of itself, and how it ends.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::cli_world::World;
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["register"],
+    &["login"],
+    &["whoami"],
+    &["group"],
+    &["group", "create"],
+    &["group", "list"],
+    &["group", "show"],
+    &["group", "leave"],
+    &["group", "close"],
+    &["group", "bridge"],
+    &["group", "fork"],
+    &["group", "fork", "show"],
+    &["group", "fork", "keep"],
+    &["group", "fork", "adopt"],
+    &["invite"],
+    &["invite", "create"],
+    &["invite", "accept"],
+    &["invite", "list"],
+    &["invite", "revoke"],
+    &["member"],
+    &["member", "list"],
+    &["member", "remove"],
+    &["member", "role"],
+    &["send"],
+    &["tail"],
+];
+
+#[test]
+fn every_command_explains_itself() {
+    for command in COMMANDS {
+        let run = Command::new(env!("CARGO_BIN_EXE_causeway-client"))
+            .args(*command)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{command:?}");
+        let said = String::from_utf8(run.stdout).unwrap();
+        assert!(said.contains("Usage:") && said.contains("--output"), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_changes_nothing() {
+    let world = World::new();
+    let nobody = world.person("nobody");
+    for wrong in [
+        &["no-such-command"] as &[&str],
+        &["group", "create"],
+        &["member", "role", "g", "a", "bridge"],
+        &["invite", "create", "g", "--uses", "0"],
+        &["send"],
+        &["send", "g", "--resume", "x"],
+        &["tail", "--since", "one"],
+        &["register", "Not A Name"],
+    ] {
+        nobody.fails(wrong, 2);
+    }
+    let bad_url = world.person_at("nobody", "b.example");
+    bad_url.fails(&["register", "bob"], 2);
+}
+
+#[test]
+fn without_a_login_everything_ends_with_3_and_makes_no_folder() {
+    let world = World::new();
+    let nobody = world.person("nobody");
+    for command in [
+        &["whoami"] as &[&str],
+        &["login"],
+        &["group", "list"],
+        &["send", "g", "x"],
+        &["tail", "--once"],
+        &["invite", "accept", "causeway://join/x"],
+    ] {
+        let said = nobody.fails(command, 3);
+        assert_eq!(said["error"]["code"], "not_logged_in");
+        assert!(said["error"]["next"].as_str().unwrap().contains("register"));
+    }
+    assert!(!nobody.home.exists());
+}
+
+#[test]
+fn without_a_server_a_command_ends_with_4_and_says_what_was_changed() {
+    let world = World::new();
+    let away = world.person_at("away", "http://127.0.0.1:1");
+    let said = away.fails(&["register", "away"], 4);
+    assert_eq!(said["error"]["code"], "unreachable");
+    world.registered("away");
+    for command in [&["group", "list"] as &[&str], &["group", "create", "x"], &["tail", "--once"]] {
+        away.fails(command, 4);
+    }
+}
+
+#[test]
+fn every_command_answers_in_json() {
+    let world = World::new();
+    let [alice, _bob] = world.group(["alice", "bob"]);
+    let one = |arguments: &[&str]| -> Value {
+        let lines = alice.ok(arguments);
+        assert_eq!(lines.len(), 1, "{arguments:?}");
+        lines.into_iter().next().unwrap()
+    };
+    assert_eq!(one(&["whoami"])["account"], alice.account());
+    assert_eq!(one(&["group", "list"])["groups"][0]["name"], "team");
+    let shown = one(&["group", "show", "team"]);
+    assert_eq!(shown["members"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["forked"], false);
+    assert_eq!(one(&["group", "fork", "show", "team"])["forked"], false);
+    assert!(one(&["invite", "create", "team"])["link"].is_string());
+    assert_eq!(one(&["invite", "list", "team"])["invites"].as_array().unwrap().len(), 2);
+    assert_eq!(one(&["member", "list", "team"])["members"].as_array().unwrap().len(), 2);
+    assert_eq!(one(&["send", "team", "x"])["id"].as_str().unwrap().len(), 22);
+    // The group can be named by its id, and by the beginning of it.
+    let id = shown["group"].as_str().unwrap();
+    assert_eq!(one(&["group", "show", id])["group"], id);
+    assert_eq!(one(&["group", "show", &id[..8]])["group"], id);
+    alice.fails(&["group", "show", "nowhere"], 2);
+}
+
+#[test]
+fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    let key = alice.home.join("storage.key");
+    let right = std::fs::read(&key).unwrap();
+    let database = || std::fs::read(alice.home.join("client.db")).unwrap();
+    let before = database();
+    for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
+        match wrong {
+            Some(bytes) => std::fs::write(&key, bytes).unwrap(),
+            None => std::fs::remove_file(&key).unwrap(),
+        }
+        let said = alice.fails(&["whoami"], 1);
+        assert!(said["error"]["what"].as_str().unwrap().contains("storage"), "{said}");
+        assert_eq!(database(), before);
+    }
+    std::fs::write(&key, right).unwrap();
+    alice.ok(&["whoami"]);
+}
