@@ -72,7 +72,8 @@ fn timed(count: usize, mut work: impl FnMut(usize)) -> f64 {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("not negative");
     let start = now();
     (0..count).for_each(&mut work);
-    (now() - start).as_secs_f64() * 1e6 / f64::from(u32::try_from(count).expect("a small slice"))
+    now().saturating_sub(start).as_secs_f64() * 1e6
+        / f64::from(u32::try_from(count).expect("a small slice"))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -26,7 +26,7 @@ mod work;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use causeway_protocol::{
@@ -104,8 +104,11 @@ struct Inner {
     me: Me,
     signing: SigningKey,
     /// Histories by the revision of their group's row, which no two states share.
-    logs: Mutex<HashMap<GroupId, ([u8; 8], Arc<Log>)>>,
+    logs: Mutex<Logs>,
 }
+
+/// By group: the revision, and the history that it names.
+type Logs = HashMap<GroupId, ([u8; 8], Arc<Log>)>;
 
 impl Machine {
     /// Who this device is.
@@ -150,7 +153,7 @@ impl Machine {
         logs.insert(group, (revision, Arc::clone(log)));
     }
 
-    fn logs(&self) -> std::sync::MutexGuard<'_, HashMap<GroupId, ([u8; 8], Arc<Log>)>> {
+    fn logs(&self) -> MutexGuard<'_, Logs> {
         // A cache of values that are whole whenever the lock is free.
         self.0.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }

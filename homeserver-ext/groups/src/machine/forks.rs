@@ -111,7 +111,7 @@ impl Work<'_> {
             self.say(seq, group, What::Keys);
             return Ok(());
         }
-        let other = forked(log, op);
+        let other = Some(forked(log, op));
         let mut fork = Fork { epoch: two.epoch, mine: self.mine(log, two.epoch).await?, other };
         let mut other_ops = vec![OpBytes(op.as_bytes().to_vec())];
         if let Some(known) = known
@@ -162,20 +162,19 @@ impl Work<'_> {
         let group = log.head().group();
         let bytes = rows::ops_from(self.conn(), &group, epoch).await?;
         let op = bytes.first().and_then(|bytes| Op::parse(bytes).ok());
-        let op = op.and_then(|op| forked(log, &op));
-        op.ok_or_else(|| Error::Broken("ops").into())
+        op.map(|op| forked(log, &op)).ok_or_else(|| Error::Broken("ops").into())
     }
 }
 
-fn forked(log: &Log, op: &Op) -> Option<ForkedOp> {
+fn forked(log: &Log, op: &Op) -> ForkedOp {
     let by = op.signer().member_id;
     let before = op.epoch().0.checked_sub(1).and_then(|epoch| log.roster(Epoch(epoch)));
     let account = before.and_then(|roster| roster.member(&by));
-    Some(ForkedOp {
+    ForkedOp {
         op_hash: op.hash(),
         kind: op.kind().name().to_owned(),
         by,
         account: account.map(|member| member.account.clone()),
         by_creator: by == log.head().creator(),
-    })
+    }
 }

@@ -91,8 +91,8 @@ impl Machine {
         let signature = self.sign(&terms.signed_bytes());
         let link = Link { terms, signature };
         let ik_pub = link.terms.secret.key();
-        let held = held(&link, true);
-        invites::insert(tx.conn(), self.vault(), &held).await.map_err(MachineError::from)?;
+        let mine = held(&link, true);
+        invites::insert(tx.conn(), self.vault(), &mine).await.map_err(MachineError::from)?;
         let mut work = Work::new(self, tx, now);
         work.give_invite(group, &link).await?;
         work.finish().await?;

@@ -22,7 +22,7 @@ use super::{
     work::{Again, Work},
 };
 use crate::{
-    sender_keys::{OpenError, Wire},
+    sender_keys::{OpenError, Opened, Verified, Wire},
     storage::{
         accounts::KnownDevice,
         chores::{self, KeyRequest},
@@ -228,10 +228,8 @@ impl Work<'_> {
                 chain,
                 roster: roster.hash(),
             };
-            let opened = wire
-                .verify(&mut slot.chain, &context)
-                .and_then(|verified| verified.open())
-                .map(|opened| opened.spend());
+            let opened =
+                wire.verify(&mut slot.chain, &context).and_then(Verified::open).map(Opened::spend);
             tried = Some(match opened {
                 Ok(text) => {
                     slot.moved = true;

@@ -104,6 +104,7 @@ pub struct Incoming {
 
 /// What an op changed.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that callers ask for one by one")]
 pub struct RosterChange {
     /// The epoch that it made.
     pub epoch: Epoch,

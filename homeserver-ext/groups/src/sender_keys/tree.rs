@@ -163,7 +163,7 @@ impl Tree {
                 key = right;
             }
         }
-        co_path.sort_unstable_by_key(|n| n.leaves());
+        co_path.sort_unstable_by_key(Node::leaves);
         Some((key, Puncture { at, co_path }))
     }
 

@@ -262,7 +262,7 @@ fn checked(
     if route.from != device.record.device_id {
         return Err("not_the_peer");
     }
-    if route.to != me { Err("not_for_me") } else { Ok(said) }
+    if route.to == me { Ok(said) } else { Err("not_for_me") }
 }
 
 const fn reason(refused: Refused) -> &'static str {
