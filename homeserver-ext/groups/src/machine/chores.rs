@@ -181,7 +181,9 @@ impl Work<'_> {
             }
             let Some(log) = self.log(&group).await? else { continue };
             let head = log.head();
-            if head.counts(&self.machine.me().device()).is_none() {
+            if head.closed() || head.counts(&self.machine.me().device()).is_none() {
+                // Nothing is taken there any more.
+                chores::drop_finished(self.conn(), &group).await?;
                 continue;
             }
             let submissions = self.finished(group, head).await?;

@@ -260,6 +260,18 @@ pub(crate) async fn sent(conn: &mut SqliteConnection, id: &EnvelopeId) -> Result
     Ok(())
 }
 
+/// Lets go of finished envelopes of a group that takes none any more.
+pub(crate) async fn drop_finished(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outgoing WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Lets go of distributions that nobody acknowledged, and of the counts of an hour ago.
 pub(crate) async fn expire(
     conn: &mut SqliteConnection,
@@ -271,10 +283,12 @@ pub(crate) async fn expire(
         .bind(ms(distributions))
         .execute(&mut *conn)
         .await?;
-    sqlx::query("DELETE FROM given WHERE at_ms < $1")
-        .bind(ms(envelopes))
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query(
+        "DELETE FROM given WHERE sealed IS NULL
+         AND chain_id NOT IN (SELECT chain_id FROM own_chains)",
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query("DELETE FROM answers WHERE at_ms < $1")
         .bind(ms(answers))
         .execute(&mut *conn)

@@ -169,6 +169,10 @@ impl World {
         self.groups[&group].head()
     }
 
+    pub(crate) fn rosters(&self, group: GroupId) -> &[Roster] {
+        &self.groups[&group].rosters
+    }
+
     /// The server takes an op, or says what the caller lacks.
     pub(crate) fn take_op(&mut self, bytes: &[u8]) -> Result<(), Vec<OpBytes>> {
         let op = Op::parse(bytes).expect("an op");

@@ -211,3 +211,47 @@ async fn a_distribution_counts_only_where_it_was_made_for() {
     assert_eq!(world.devices[BOB].texts(), ["one"]);
     assert_eq!(world.count(BOB, CHAINS).await, 1);
 }
+
+#[tokio::test]
+async fn a_distribution_whose_roster_is_not_known_waits_for_the_op() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let carol = world.register("carol").await;
+    world.add(ALICE, group, carol, Role::Member).await;
+    world.sync(carol).await;
+    world.send(carol, group, "hello").await;
+    let rows = world.waiting(BOB);
+    assert_eq!(kinds(&rows), [Kind::Roster, Kind::KeyDistribution, Kind::Message]);
+    // Everything about Carol comes before the op that brings her, and what she is comes last.
+    world.receive(BOB, &rows[1..]).await;
+    let account = world.devices[carol].account();
+    world.learn(BOB, &account).await;
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM holds").await, 2);
+    assert!(world.devices[BOB].texts().is_empty());
+    world.devices[BOB].restart().await;
+    world.receive(BOB, &rows[..1]).await;
+    assert_eq!(world.devices[BOB].texts(), ["hello"]);
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM holds").await, 0);
+}
+
+#[tokio::test]
+async fn no_more_than_three_answers_an_hour() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    let before = world.waiting(BOB);
+    // Bob loses his chain again and again, and says so.
+    for round in 0..6 {
+        let device = &world.devices[BOB];
+        let mut tx = device.db.begin().await.unwrap();
+        for sql in ["DELETE FROM held_chains", "DELETE FROM key_requests", "DELETE FROM acks_due"] {
+            sqlx::query(sql).execute(tx.conn()).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let message = before.iter().find(|row| row.envelope.kind == Kind::Message).unwrap();
+        world.receive(BOB, &[StreamRow { seq: Seq(50 + round), ..message.clone() }]).await;
+        world.chores(BOB).await;
+        world.sync(ALICE).await;
+    }
+    let rows = world.mailboxes[&world.devices[BOB].id()].clone();
+    let given = kinds(&rows).iter().filter(|kind| **kind == Kind::KeyDistribution).count();
+    assert_eq!(given, 1 + 3);
+}
