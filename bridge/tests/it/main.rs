@@ -3,9 +3,13 @@
 
 mod appservice;
 mod deliver;
+mod drop;
 mod generated;
 mod harness;
 mod intake;
 mod layers;
+#[path = "../shared/people.rs"]
+mod people;
 mod stub;
 mod workspace;
+mod world;

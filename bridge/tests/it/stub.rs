@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone)]
@@ -45,6 +46,7 @@ pub(crate) struct Rooms {
 pub(crate) struct Stub {
     rooms: Arc<Mutex<Rooms>>,
     pub(crate) url: String,
+    changes: watch::Sender<()>,
     task: Arc<tokio::task::JoinHandle<()>>,
 }
 
@@ -62,9 +64,10 @@ impl Stub {
         let rooms = Arc::new(Mutex::new(Rooms::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&rooms));
+        let changes = watch::Sender::new(());
+        let app = Router::new().fallback(answer).with_state((Arc::clone(&rooms), changes.clone()));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { rooms, url, task: Arc::new(task) }
+        Self { rooms, url, changes, task: Arc::new(task) }
     }
 
     /// The next request whose path contains `part` goes wrong.
@@ -74,6 +77,30 @@ impl Stub {
 
     pub(crate) fn look<T>(&self, f: impl FnOnce(&mut Rooms) -> T) -> T {
         f(&mut self.rooms.lock().unwrap())
+    }
+
+    /// As [`Stub::look`], for what others should hear of.
+    pub(crate) fn change<T>(&self, f: impl FnOnce(&mut Rooms) -> T) -> T {
+        let changed = self.look(f);
+        self.changes.send_replace(());
+        changed
+    }
+
+    /// Done at the next request or change.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.changes.subscribe();
+        async move { drop(changes.changed().await) }
+    }
+
+    /// Waits until there is what is looked for.
+    pub(crate) async fn wait<T>(&self, mut find: impl FnMut(&Rooms) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed();
+            if let Some(found) = find(&self.rooms.lock().unwrap()) {
+                return found;
+            }
+            changed.await;
+        }
     }
 
     /// `(sender, body)` of all messages, in their order.
@@ -96,11 +123,17 @@ impl Stub {
 }
 
 async fn answer(
-    State(rooms): State<Arc<Mutex<Rooms>>>,
+    State((rooms, changes)): State<(Arc<Mutex<Rooms>>, watch::Sender<()>)>,
     method: Method,
     uri: Uri,
     body: Bytes,
 ) -> Response {
+    let response = judge(&rooms, &method, &uri, &body);
+    changes.send_replace(());
+    response
+}
+
+fn judge(rooms: &Mutex<Rooms>, method: &Method, uri: &Uri, body: &Bytes) -> Response {
     let mut rooms = rooms.lock().unwrap();
     let url = reqwest::Url::parse(&format!("http://stub{uri}")).unwrap();
     let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
@@ -121,8 +154,8 @@ async fn answer(
         Some(Fault::Lost) | None => {}
     }
     let user = query.get("user_id").cloned().unwrap_or_default();
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let done = rooms.carry_out(&method, &path, &user, &query, &body);
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let done = rooms.carry_out(method, &path, &user, &query, &body);
     if matches!(fault, Some(Fault::Lost)) {
         return broken();
     }
@@ -233,6 +266,12 @@ impl Rooms {
             self.event(&room, user, kind, key, state["content"].clone());
         }
         Ok(json!({"room_id": room}))
+    }
+
+    /// A room to which this user is invited.
+    pub(crate) fn room_that_invites(&self, user: &str) -> Option<String> {
+        let mut invites = self.members.iter().filter(|((_, who), _)| who == user);
+        invites.find(|(_, to)| *to == "invite").map(|((room, _), _)| room.clone())
     }
 
     pub(crate) fn membership(&mut self, room: &str, by: &str, who: &str, to: &str) -> Done {

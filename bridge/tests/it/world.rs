@@ -1,0 +1,183 @@
+//! All of it in one process: the native server, people, a stub homeserver, and a bridge that can be
+//! dropped at any step and begun again on the same files.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use causeway_bridge::{
+    clock,
+    domain::ghost::Names,
+    gateway::{matrix::Matrix, native},
+    health::Health,
+    http::{Http, Parts, Tokens, router},
+    secret::Secret,
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native},
+    steps::Steps,
+    storage::{SCHEMA, sealed::Sealer, stats},
+};
+use causeway_groups::Vault;
+use causeway_server::{App, Config, TokenHash};
+use causeway_store::{Db, Lock, Options};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{people::Person, stub::Stub};
+
+const SERVER: &str = "b.example";
+const TOKEN: &str = "token of people";
+const BRIDGE_TOKEN: &str = "token of the bridge";
+const HS_TOKEN: &str = "token of the homeserver";
+
+pub(crate) struct World {
+    pub(crate) stub: Stub,
+    native_url: String,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    folder: tempfile::TempDir,
+    pushed: usize,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.server.abort();
+    }
+}
+
+/// A bridge that runs.
+pub(crate) struct Running {
+    pub(crate) spine: Spine,
+    url: String,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "processes of the test's world")]
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(SERVER, folder.path().join("server.db"));
+        config.registration_token = Some(TokenHash::of(TOKEN));
+        config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
+        let app = App::open(config, causeway_server::Clock::new(clock::now)).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let native_url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(app.serve(listener, stop.clone()));
+        Self { stub: Stub::start().await, native_url, stop, server, folder, pushed: 0 }
+    }
+
+    pub(crate) async fn person(&self, name: &str) -> Person {
+        Person::register(&self.native_url, &format!("{name}:{SERVER}"), TOKEN).await
+    }
+
+    /// Begins a bridge on the files that the last one left.
+    pub(crate) async fn begin(&self, steps: Steps) -> Running {
+        let schemas = &[causeway_groups::SCHEMA, SCHEMA];
+        let path = self.folder.path().join("bridge.db");
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+        let vault = Vault::open(&db, &self.folder.path().join("storage.key")).await.unwrap();
+        let (names, sealer) = (Names::new(SERVER).unwrap(), Sealer(vault.clone()));
+        let clock: Clock = Arc::new(clock::now);
+        let rows = Arc::new(from_native::Router {
+            sealer: sealer.clone(),
+            names: names.clone(),
+            clock: clock.clone(),
+            steps: steps.clone(),
+        });
+        let (account, token) = (format!("bridge:{SERVER}"), Secret::new(BRIDGE_TOKEN));
+        let url = &self.native_url;
+        let native =
+            native::open(&db, &vault, url, &account, &token, rows, clock::now).await.unwrap();
+        let spine = Spine {
+            db,
+            sealer,
+            matrix: Matrix::new(&self.stub.url, Secret::new("as_token")).unwrap(),
+            native,
+            names,
+            clock,
+            delivery_limit: 5,
+            token_taken: watch::Sender::new(true),
+            steps,
+        };
+        spine.take_over().await.unwrap();
+        let (url, intake) = listen(&spine).await;
+        let mut tasks = vec![intake];
+        let forever = std::future::pending::<()>;
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { from_matrix::run(&own, forever()).await }));
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { from_native::run(&own, forever()).await }));
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
+        for _ in 0..2 {
+            let own = spine.clone();
+            tasks.push(tokio::spawn(async move { deliver::run(&own, forever()).await }));
+        }
+        Running { spine, url, tasks }
+    }
+
+    /// Hands over what the stub's rooms have seen since the last time, as a homeserver does: in
+    /// order, and again until it is answered with 200. `false`: it was not answered.
+    pub(crate) async fn push(&mut self, bridge: &Running) -> bool {
+        let events: Vec<Value> = self.stub.look(|rooms| rooms.events[self.pushed..].to_vec());
+        if events.is_empty() {
+            return true;
+        }
+        let count = events.len();
+        let url = format!("{}/_matrix/app/v1/transactions/{}", bridge.url, self.pushed);
+        let answer = reqwest::Client::new()
+            .put(url)
+            .bearer_auth(HS_TOKEN)
+            .body(json!({ "events": events }).to_string())
+            .send()
+            .await;
+        let is_taken = answer.is_ok_and(|answer| answer.status() == StatusCode::OK);
+        if is_taken {
+            self.pushed += count;
+        }
+        is_taken
+    }
+
+    /// Whether the bridge has everything that happened in the stub's rooms.
+    pub(crate) fn all_pushed(&self) -> bool {
+        self.stub.look(|rooms| rooms.events.len()) == self.pushed
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a listener of the test's world")]
+async fn listen(spine: &Spine) -> (String, JoinHandle<()>) {
+    let http = Http::new(Parts {
+        db: spine.db.clone(),
+        sealer: spine.sealer.clone(),
+        clock: spine.clock.clone(),
+        token_taken: spine.token_taken.subscribe(),
+        steps: spine.steps.clone(),
+        tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
+        health: Health::default(),
+        metrics: PrometheusBuilder::new().build_recorder().handle(),
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = router(http);
+    (url, tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }))
+}
+
+impl Running {
+    /// Drops the process image: nothing is finished, nothing is said to anybody.
+    pub(crate) async fn drop_dead(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        // What remains of a dead process is its files; the lock on them is free again.
+        self.spine.db.close().await;
+    }
+
+    pub(crate) async fn stats(&self) -> stats::Stats {
+        stats::read(&mut self.spine.db.read().await.unwrap()).await.unwrap()
+    }
+}

@@ -1,0 +1,208 @@
+//! Native people with their own keys, as independent of the bridge as any client is.
+
+use std::sync::Arc;
+
+use causeway_bridge::clock;
+use causeway_groups::{
+    SCHEMA, Vault,
+    machine::{Batch, NewGroup, Outgoing, Received, SealError, What},
+    sdk::{CallError, Client, Keep, KeepError, SdkError},
+};
+use causeway_protocol::{
+    content::{BridgeRequest, Content, Text, TextKind},
+    ids::{ClientId, GroupId},
+};
+use causeway_store::{Db, Lock, Options, Tx};
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+/// Longer than anything takes; a test that waits so long has failed.
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What a person has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) sender: String,
+    pub(crate) mirror: Option<String>,
+    pub(crate) body: String,
+    pub(crate) replies: bool,
+}
+
+/// Keeps what comes in where the test can see it.
+struct Diary(watch::Sender<Vec<Read>>);
+
+impl Keep for Diary {
+    fn keep<'a>(
+        &'a self,
+        _: &'a Client,
+        _: &'a mut Tx,
+        received: Vec<Received>,
+    ) -> BoxFuture<'a, Result<(), KeepError>> {
+        self.0.send_modify(|read| {
+            for Received { what, .. } in received {
+                let What::Message(incoming) = what else { continue };
+                let Content::Text(text) = incoming.content else { continue };
+                read.push(Read {
+                    sender: incoming.sender.to_string(),
+                    mirror: text.mirror,
+                    body: text.body,
+                    replies: text.reply_to.is_some(),
+                });
+            }
+        });
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Somebody, with one device, always reading.
+pub(crate) struct Person {
+    pub(crate) client: Client,
+    read: watch::Receiver<Vec<Read>>,
+    reading: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Person {
+    #[expect(clippy::disallowed_methods, reason = "a client beside the test")]
+    pub(crate) async fn register(url: &str, name: &str, token: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("client.db");
+        let options = Options { path, lock: Lock::Shared, schemas: &[SCHEMA] };
+        let db = Db::open(options).await.unwrap();
+        let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
+        let (told, read) = watch::channel(Vec::new());
+        let (diary, token) = (Arc::new(Diary(told)), Some(token.to_owned()));
+        let made = Client::register(db, vault, Some(url), name, token, diary, clock::now).await;
+        let client = made.unwrap().client;
+        let reading = tokio::spawn(keep_reading(client.clone()));
+        Self { client, read, reading, _folder: folder }
+    }
+
+    pub(crate) async fn create_group(&self, name: &str) -> GroupId {
+        let new = NewGroup {
+            name: name.to_owned(),
+            description: String::new(),
+            members_may_add: false,
+            is_channel: false,
+            max_members: 50,
+            ttl_s: 2_592_000,
+        };
+        self.client.create_group(new).await.unwrap()
+    }
+
+    /// Lets the server's bridge in, and asks it to invite these people.
+    pub(crate) async fn bridge(&self, group: GroupId, invite: &[&str]) {
+        let info = self.client.http().server().await.unwrap().bridge.unwrap();
+        self.client.add_bridge(group, &info).await.unwrap();
+        let invite = Some(invite.iter().map(|user| (*user).to_owned()).collect());
+        self.send(group, vec![Content::BridgeRequest(BridgeRequest { room: None, invite })]).await;
+    }
+
+    pub(crate) async fn say(&self, group: GroupId, bodies: &[String]) {
+        let text = |body: &String| {
+            Content::Text(Text {
+                kind: TextKind::Text,
+                body: body.clone(),
+                html: None,
+                reply_to: None,
+                mirror: None,
+            })
+        };
+        self.send(group, bodies.iter().map(text).collect()).await;
+    }
+
+    /// Sends as a good client does: until the server has it, the same bytes after an unknown
+    /// outcome, sealed anew after a refusal.
+    pub(crate) async fn send(&self, group: GroupId, contents: Vec<Content>) {
+        let items: Vec<Outgoing> = contents
+            .into_iter()
+            .map(|content| {
+                let mut id = [0; 16];
+                getrandom::fill(&mut id).unwrap();
+                Outgoing { client_id: ClientId::new(id), ttl_s: 0, content }
+            })
+            .collect();
+        loop {
+            let batch = self.seal(group, &items).await;
+            match self.post(&batch).await {
+                Ok(()) => return,
+                Err(ops) => {
+                    let mut tx = self.client.db().begin().await.unwrap();
+                    self.client.install(&mut tx, group, &ops).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+            }
+        }
+    }
+
+    async fn seal(&self, group: GroupId, items: &[Outgoing]) -> Batch {
+        loop {
+            while let Err(error) = self.client.prepare(group).await {
+                assert!(error.is_transient(), "{error}");
+                tokio::time::sleep(AGAIN).await;
+            }
+            let mut tx = self.client.db().begin().await.unwrap();
+            match self.client.machine().seal(&mut tx, clock::now(), group, items).await {
+                Ok(batch) => {
+                    tx.commit().await.unwrap();
+                    return batch;
+                }
+                Err(SealError::Unprepared(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn post(&self, batch: &Batch) -> Result<(), Vec<causeway_protocol::api::OpBytes>> {
+        loop {
+            match self.client.post(batch).await {
+                Ok(_) => return Ok(()),
+                Err(SdkError::Call(CallError::Stale { ops, .. })) => return Err(ops),
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Waits until what was read is as it should be.
+    pub(crate) async fn wait(&self, what: &str, mut is_so: impl FnMut(&[Read]) -> bool) {
+        let mut read = self.read.clone();
+        let waited = tokio::time::timeout(PATIENCE, read.wait_for(|read| is_so(read))).await;
+        assert!(waited.is_ok(), "{what}: {:?}", self.read());
+    }
+
+    pub(crate) fn read(&self) -> Vec<Read> {
+        self.read.borrow().clone()
+    }
+
+    /// Bodies of what mirrors said, in the order in which they were read.
+    pub(crate) fn mirrored(&self) -> Vec<String> {
+        self.read().into_iter().filter(|read| read.mirror.is_some()).map(|read| read.body).collect()
+    }
+}
+
+/// Between two tries at a server that is not there.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
+async fn keep_reading(client: Client) {
+    let mut stream = client.stream();
+    loop {
+        match stream.next_rows().await {
+            Ok(rows) => {
+                if let Some(seq) = client.receive(&rows).await.unwrap() {
+                    stream.ack(seq).await;
+                }
+                if let Err(error) = client.chores().await {
+                    assert!(error.is_transient(), "{error}");
+                }
+            }
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
