@@ -5,51 +5,161 @@
 
 pub mod causeway;
 pub mod files;
+mod matrix_person;
 pub mod matrix_user;
+mod native_person;
+mod place;
 pub mod progress;
+mod screen;
+mod story;
 pub mod synapse;
+mod transcript;
 pub mod venv;
 
-use std::path::PathBuf;
+pub use native_person::PersonError;
+pub use story::Outcome;
+
+use std::{io, path::PathBuf};
+
+use causeway_groups::sdk::{CallError, SdkError};
+use clap::Args;
+use tokio::signal;
+
+use self::{
+    causeway::CausewayError, matrix_person::MatrixPerson, matrix_user::UserError, place::Place,
+    progress::Progress, synapse::SynapseError,
+};
+use crate::{
+    gateway::matrix::{BuildError, MatrixError},
+    init::InitError,
+    registration::RegistrationError,
+};
 
 /// What the demo is asked for.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Ends after the story: exit code 0, or 1 with the reason.
     #[arg(long)]
     once: bool,
     /// Messages in each direction.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     messages: u32,
     /// Prints one JSON object on standard output, and nothing else there.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    theirs: Option<Theirs>,
+}
+
+/// A homeserver that runs already.
+#[derive(Debug, Clone, Args)]
+struct Theirs {
     /// Uses a homeserver that runs, instead of one made for the demo.
-    #[arg(long, requires_all = ["registration", "matrix_user", "matrix_password_file"])]
-    homeserver: Option<String>,
+    #[arg(long, required = false, value_name = "URL", requires_all = ["registration", "matrix_user", "matrix_password_file"])]
+    homeserver: String,
     /// The registration that is installed there.
-    #[arg(long, requires = "homeserver")]
-    registration: Option<PathBuf>,
+    #[arg(long, required = false, value_name = "FILE", requires = "homeserver")]
+    registration: PathBuf,
     /// A Matrix user there, who plays the Matrix side.
-    #[arg(long, requires = "homeserver")]
-    matrix_user: Option<String>,
+    #[arg(long, required = false, value_name = "USER", requires = "homeserver")]
+    matrix_user: String,
     /// The file with that user's password.
-    #[arg(long, requires = "homeserver")]
-    matrix_password_file: Option<PathBuf>,
+    #[arg(long, required = false, value_name = "FILE", requires = "homeserver")]
+    matrix_password_file: PathBuf,
 }
 
 /// Why the demo did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// Not built yet.
-    #[error("not yet")]
-    NotYet,
+    /// The homeserver.
+    #[error(transparent)]
+    Synapse(#[from] SynapseError),
+    /// The Causeway.
+    #[error(transparent)]
+    Causeway(#[from] CausewayError),
+    /// The given registration.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// A token file.
+    #[error(transparent)]
+    Token(#[from] InitError),
+    /// The given homeserver's address.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The given homeserver.
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
+    /// The Matrix user.
+    #[error("the Matrix user: {0}")]
+    User(#[from] UserError),
+    /// A native person.
+    #[error("a native person: {0}")]
+    Person(#[from] PersonError),
+    /// A native client.
+    #[error("a native client: {0}")]
+    Sdk(#[from] SdkError),
+    /// The native server.
+    #[error("the native server: {0}")]
+    Call(#[from] CallError),
+    /// Ann's client did not let Ben in.
+    #[error("the invited member was not let in")]
+    NotLetIn,
+    /// The native server knows no bridge.
+    #[error("the native server knows no bridge")]
+    NoBridge,
+    /// Something did not come in time.
+    #[error("{0}")]
+    InVain(String),
+    /// There was nothing for the removed member to fail to read.
+    #[error("the removed member was handed nothing, so that it could read nothing says nothing")]
+    Meaningless,
+    /// Lost, doubled, or read by the wrong one.
+    #[error("{0}")]
+    Fault(String),
+    /// Files and processes.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
-/// Plays the story.
+impl From<transcript::InVain> for DemoError {
+    fn from(error: transcript::InVain) -> Self {
+        Self::InVain(error.to_string())
+    }
+}
+
+/// Plays the story, and goes on until Ctrl-C unless it is played once.
 ///
 /// # Errors
 /// [`DemoError`]
-pub fn run_until_signalled(_options: Options) -> Result<(), DemoError> {
-    Err(DemoError::NotYet)
+pub fn run_until_signalled(options: Options) -> Result<(), DemoError> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        tokio::select! {
+            ended = run(&options) => ended,
+            interrupted = signal::ctrl_c() => Ok(interrupted?),
+        }
+    })
+}
+
+async fn run(options: &Options) -> Result<(), DemoError> {
+    let progress = Progress::new();
+    let (place, user) = Place::make(options, &progress).await?;
+    let carol = MatrixPerson::open(user).await?;
+    let played = story::play(&place, carol, options.messages, &progress).await;
+    progress.done();
+    let (cast, outcome) = played.inspect_err(|_| {
+        eprintln!("{}", place.causeway.log());
+    })?;
+    if options.json {
+        println!("{}", serde_json::to_string(&outcome).map_err(io::Error::from)?);
+    } else {
+        screen::show(&place, &cast, &outcome);
+    }
+    if let Some(fault) = outcome.fault() {
+        return Err(DemoError::Fault(fault));
+    }
+    if !options.once {
+        screen::follow(&cast, options.json).await;
+    }
+    Ok(())
 }

@@ -1,6 +1,10 @@
 //! A person in Matrix: a plain user of the homeserver, who knows nothing of Causeway.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{Client, Method, Url};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
@@ -20,7 +24,14 @@ pub struct MatrixUser {
     base: Url,
     user_id: OwnedUserId,
     token: Secret,
+    place: Mutex<Place>,
+}
+
+/// How far a `/sync` came.
+#[derive(Debug, Default)]
+struct Place {
     since: Option<String>,
+    rooms: BTreeSet<OwnedRoomId>,
 }
 
 /// An event of a room's timeline as this user was given it.
@@ -108,7 +119,7 @@ impl MatrixUser {
             base,
             user_id: entered.user_id,
             token: entered.access_token,
-            since: None,
+            place: Mutex::default(),
         })
     }
 
@@ -122,11 +133,11 @@ impl MatrixUser {
         &self.token
     }
 
-    /// What came since the last call; waits up to ten seconds for it.
+    /// What came since the last call; waits up to ten seconds for it. One call at a time.
     ///
     /// # Errors
     /// [`UserError`]
-    pub async fn sync(&mut self) -> Result<News, UserError> {
+    pub async fn sync(&self) -> Result<News, UserError> {
         #[derive(Deserialize)]
         struct Answer {
             next_batch: String,
@@ -159,15 +170,19 @@ impl MatrixUser {
         url.query_pairs_mut()
             .append_pair("timeout", &POLL.as_millis().to_string())
             .append_pair("filter", &filter.to_string());
-        if let Some(since) = &self.since {
+        let since = self.place().since.clone();
+        if let Some(since) = &since {
             url.query_pairs_mut().append_pair("since", since);
         }
         let request = self.client.get(url).bearer_auth(self.token.expose());
         let news: Answer = parsed(&answer(request).await?)?;
-        let first = self.since.replace(news.next_batch).is_none();
+        let mut place = self.place();
+        place.since = Some(news.next_batch);
         let mut events = Vec::new();
         for (room, joined) in news.rooms.join {
-            if joined.timeline.limited && !first {
+            // What was before he came in is no gap.
+            let known = !place.rooms.insert(room.clone());
+            if joined.timeline.limited && known {
                 return Err(UserError::Misunderstood(format!("a gap in the timeline of {room}")));
             }
             let room = &room;
@@ -176,6 +191,10 @@ impl MatrixUser {
             );
         }
         Ok(News { invites: news.rooms.invite.into_keys().collect(), events })
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts an invite.

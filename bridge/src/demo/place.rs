@@ -1,0 +1,151 @@
+//! Where the story takes place: a homeserver, a Causeway beside it, and a Matrix user.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use reqwest::Url;
+
+use super::{
+    DemoError, Options,
+    causeway::{Causeway, Listeners},
+    files::{folder, free_port, random_name},
+    matrix_user::MatrixUser,
+    progress::Progress,
+    synapse::Synapse,
+};
+use crate::{gateway::matrix::Matrix, init, registration::Registration, secret::Secret};
+
+/// The Matrix user of a homeserver made for the demo.
+const CAROL: &str = "carol";
+
+/// Everything that must be there before the story begins. Fields end in this order.
+pub(super) struct Place {
+    /// The Causeway, running.
+    pub(super) causeway: Causeway,
+    /// Where its files are, and those of the native clients.
+    pub(super) dir: PathBuf,
+    /// Where the homeserver is.
+    pub(super) homeserver: String,
+    /// The Matrix user's password, where it is ours to show.
+    pub(super) password: Option<String>,
+    _folder: Option<Folder>,
+    _synapse: Option<Synapse>,
+}
+
+/// A folder that goes when it is no longer needed.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left lies in the ignored folder.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Place {
+    /// Makes it as `options` ask, and logs the Matrix user in.
+    pub(super) async fn make(
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<(Self, MatrixUser), DemoError> {
+        match &options.theirs {
+            Some(theirs) => Self::beside(theirs, progress).await,
+            None => Self::whole(progress).await,
+        }
+    }
+
+    /// With a homeserver made for it.
+    async fn whole(progress: &Progress) -> Result<(Self, MatrixUser), DemoError> {
+        let listeners = Listeners::free()?;
+        let synapse = Synapse::start(&listeners.appservice_url(), progress).await?;
+        let password = random_name(8)?;
+        let carol = synapse.register(CAROL, &password).await?;
+        let dir = synapse.dir().join("causeway");
+        let causeway = started(
+            &dir,
+            &synapse.url(),
+            synapse.server_name(),
+            listeners,
+            synapse.registration(),
+            progress,
+        )
+        .await?;
+        let place = Self {
+            causeway,
+            dir,
+            homeserver: synapse.url(),
+            password: Some(password),
+            _folder: None,
+            _synapse: Some(synapse),
+        };
+        Ok((place, carol))
+    }
+
+    /// Beside a homeserver that runs.
+    async fn beside(
+        theirs: &super::Theirs,
+        progress: &Progress,
+    ) -> Result<(Self, MatrixUser), DemoError> {
+        let registration = Registration::read(&theirs.registration)?;
+        let matrix = Matrix::new(&theirs.homeserver, registration.as_token.clone())?;
+        let server_name = matrix.whoami(None).await?.user_id.server_name().to_string();
+        let password = read_password(&theirs.matrix_password_file)?;
+        let user =
+            MatrixUser::login(&theirs.homeserver, &theirs.matrix_user, password.expose()).await?;
+        let listeners = Listeners {
+            appservice: listen_at(&registration.url)?,
+            native: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
+        };
+        let dir = folder()?.join(format!("demo-{}", random_name(4)?));
+        let folder = Folder(dir.clone());
+        let homeserver = theirs.homeserver.clone();
+        let causeway =
+            started(&dir, &homeserver, &server_name, listeners, &registration, progress).await?;
+        let place = Self {
+            causeway,
+            dir,
+            homeserver,
+            password: None,
+            _folder: Some(folder),
+            _synapse: None,
+        };
+        Ok((place, user))
+    }
+}
+
+async fn started(
+    dir: &Path,
+    homeserver: &str,
+    server_name: &str,
+    listeners: Listeners,
+    registration: &Registration,
+    progress: &Progress,
+) -> Result<Causeway, DemoError> {
+    progress.say("starting Causeway");
+    let binary = std::env::current_exe()?;
+    let mut causeway =
+        Causeway::prepare(&binary, dir, homeserver, server_name, listeners, registration)?;
+    causeway.start().await?;
+    Ok(causeway)
+}
+
+/// Where to listen so that the homeserver finds us at `url`.
+fn listen_at(url: &str) -> Result<SocketAddr, DemoError> {
+    let wrong = || io::Error::other(format!("`{url}` in the registration is not an address"));
+    let url = Url::parse(url).map_err(|_| wrong())?;
+    let port = url.port_or_known_default().ok_or_else(wrong)?;
+    // A name, or an address that others reach us at: on every interface.
+    let ip = match url.host_str() {
+        Some("localhost") => Some(IpAddr::from([127, 0, 0, 1])),
+        Some(host) => host.parse().ok().filter(IpAddr::is_loopback),
+        None => None,
+    };
+    Ok(SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port))
+}
+
+fn read_password(path: &Path) -> Result<Secret, DemoError> {
+    Ok(init::read_token(path)?)
+}

@@ -1,0 +1,222 @@
+//! The story: two native people make a group, the bridge is let in, a Matrix user comes, they talk,
+//! one native leaves against his will, the others talk on.
+
+use causeway_groups::machine::NewGroup;
+use causeway_protocol::{
+    content::{BridgeRequest, Content},
+    envelope::Kind,
+    ids::{GroupId, Timestamp},
+};
+use serde::Serialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{
+    DemoError,
+    matrix_person::MatrixPerson,
+    native_person::{NativePerson, envelopes},
+    place::Place,
+    progress::Progress,
+    transcript::until,
+};
+
+/// How long an invite of the demo is good.
+const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How many may still come in by the link that is shown at the end.
+const VISITORS: u32 = 10;
+/// What they say, in turn.
+const NATIVE_WORDS: [&str; 4] =
+    ["the tide turns at seven", "who brings the lamps?", "I have the map", "see you at the pier"];
+const MATRIX_WORDS: [&str; 4] =
+    ["the boat is ready", "I bring two lamps", "which way is shorter?", "on my way"];
+
+/// The people and what they are in.
+pub(super) struct Cast {
+    /// Made the group.
+    pub(super) ann: NativePerson,
+    /// Came by invite, and is removed.
+    pub(super) ben: NativePerson,
+    /// On Matrix.
+    pub(super) carol: MatrixPerson,
+    /// The group.
+    pub(super) group: GroupId,
+    /// By which others may come in.
+    pub(super) link: Zeroizing<String>,
+}
+
+/// What came of it, each counted at the receiving client.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Outcome {
+    native_to_matrix: Way,
+    matrix_to_native: Way,
+    removed_member_could_read: u64,
+    duplicates: u64,
+    seconds: f64,
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Way {
+    sent: u64,
+    received: u64,
+}
+
+impl Outcome {
+    /// Why this is no good outcome; `None` if it is.
+    pub(super) fn fault(&self) -> Option<String> {
+        let lost = |way: Way| way.sent - way.received.min(way.sent);
+        let rows = [
+            (lost(self.native_to_matrix), "messages from native to Matrix were lost"),
+            (lost(self.matrix_to_native), "messages from Matrix to native were lost"),
+            (self.removed_member_could_read, "messages could be read by the removed member"),
+            (self.duplicates, "messages came more than once"),
+        ];
+        rows.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+    }
+}
+
+/// Plays it with `messages` in each direction.
+pub(super) async fn play(
+    place: &Place,
+    carol: MatrixPerson,
+    messages: u32,
+    progress: &Progress,
+) -> Result<(Cast, Outcome), DemoError> {
+    let began = Instant::now();
+    let mut cast = set_up(place, carol, progress).await?;
+    // At least one after the removal, or it would not be seen what it means.
+    let later = (messages / 4).max(1);
+    let mut talk = Talk::default();
+
+    progress.say("they talk");
+    talk.go_on(&cast, messages - later, true).await?;
+    talk.settle(&cast).await?;
+    let readable = talk.matrix.len() + talk.by_ann.len();
+    cast.ben
+        .seen()
+        .hear_all(&[talk.matrix.clone(), talk.by_ann.clone()].concat(), "what Ben may read")
+        .await?;
+
+    progress.say("Ann removes Ben, and they talk on");
+    let seen_before = cast.ann.rows().len();
+    let ben = cast.ben.client().me().account.clone();
+    cast.ann.client().remove(cast.group, &ben).await?;
+    let later_batches = talk.go_on(&cast, later, false).await?;
+    talk.settle(&cast).await?;
+
+    progress.say("Ben's client is handed everything that he should not read");
+    // What came to Ann, ops included, and what Ann posted: there is nobody else but the bridge, so
+    // this is every later ciphertext and every later distribution.
+    let rows = cast.ann.rows();
+    let handed = rows.iter().skip(seen_before).map(|row| row.envelope.clone());
+    let posted = later_batches.iter().flat_map(envelopes);
+    let handed: Vec<_> = handed.chain(posted).collect();
+    let messages_handed = handed.iter().filter(|one| one.kind == Kind::Message).count();
+    if messages_handed == 0 || readable == 0 && messages > 1 {
+        return Err(DemoError::Meaningless);
+    }
+    let removed_member_could_read = cast.ben.be_handed(handed).await?;
+
+    let natives = talk.natives();
+    let (to_matrix, doubled_there) = cast.carol.seen().tally(&natives);
+    let (to_native, doubled_here) = cast.ann.seen().tally(&talk.matrix);
+    let outcome = Outcome {
+        native_to_matrix: Way { sent: natives.len() as u64, received: to_matrix },
+        matrix_to_native: Way { sent: talk.matrix.len() as u64, received: to_native },
+        removed_member_could_read,
+        duplicates: doubled_there + doubled_here,
+        seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
+    };
+    Ok((cast, outcome))
+}
+
+/// Everything up to the first word.
+async fn set_up(
+    place: &Place,
+    carol: MatrixPerson,
+    progress: &Progress,
+) -> Result<Cast, DemoError> {
+    let url = place.causeway.native_url();
+    let token = place.causeway.registration_token()?;
+    progress.say("Ann and Ben register on the native side");
+    let ann = NativePerson::register("ann", &place.dir, url, &token).await?;
+    let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
+
+    progress.say("Ann makes a Sender Keys group, Ben joins it by an invite");
+    let new = NewGroup {
+        name: "Harbour".to_owned(),
+        description: "Two native people and one on Matrix".to_owned(),
+        members_may_add: false,
+        is_channel: false,
+        max_members: 100,
+        ttl_s: 30 * 24 * 60 * 60,
+    };
+    let group = ann.client().create_group(new).await?;
+    let until_when = Timestamp(ann.client().now().0.saturating_add(INVITE_MS));
+    let invite = ann.client().create_invite(group, until_when, 1).await?;
+    ben.client().ask_to_join(&invite).await?;
+    let patience = std::time::Duration::from_mins(1);
+    if !ben.client().wait_to_join(group, patience).await? {
+        return Err(DemoError::NotLetIn);
+    }
+
+    progress.say("Ann lets the bridge in, and asks it to invite Carol");
+    let bridge = ann.client().http().server().await.map_err(DemoError::from)?.bridge;
+    let bridge = bridge.ok_or(DemoError::NoBridge)?;
+    ann.client().add_bridge(group, &bridge).await?;
+    let request = BridgeRequest { room: None, invite: Some(vec![carol.user_id().to_string()]) };
+    ann.send(group, Content::BridgeRequest(request)).await?;
+    until("Carol's invite", async || carol.room().is_some()).await?;
+    let link = ann.client().create_invite(group, until_when, VISITORS).await?.to_text();
+    Ok(Cast { ann, ben, carol, group, link })
+}
+
+/// What was said, by whom; every text is another.
+#[derive(Default)]
+struct Talk {
+    by_ann: Vec<String>,
+    by_ben: Vec<String>,
+    matrix: Vec<String>,
+}
+
+impl Talk {
+    /// `count` more in each direction, without waiting for answers; what Ann posted.
+    async fn go_on(
+        &mut self,
+        cast: &Cast,
+        count: u32,
+        with_ben: bool,
+    ) -> Result<Vec<causeway_groups::machine::Batch>, DemoError> {
+        let mut posted = Vec::new();
+        for turn in 0..count {
+            let place = self.matrix.len();
+            let text = format!("{} ({})", word(&NATIVE_WORDS, place), place + 1);
+            if with_ben && turn % 2 == 1 {
+                cast.ben.say(cast.group, &text).await?;
+                self.by_ben.push(text);
+            } else {
+                posted.push(cast.ann.say(cast.group, &text).await?);
+                self.by_ann.push(text);
+            }
+            let text = format!("{} ({})", word(&MATRIX_WORDS, place), place + 1);
+            cast.carol.say(&text).await?;
+            self.matrix.push(text);
+        }
+        Ok(posted)
+    }
+
+    /// Waits until both sides have heard everything.
+    async fn settle(&self, cast: &Cast) -> Result<(), DemoError> {
+        cast.carol.seen().hear_all(&self.natives(), "from native to Matrix").await?;
+        cast.ann.seen().hear_all(&self.matrix, "from Matrix to native").await?;
+        Ok(())
+    }
+
+    fn natives(&self) -> Vec<String> {
+        [self.by_ann.clone(), self.by_ben.clone()].concat()
+    }
+}
+
+fn word(words: &[&'static str; 4], place: usize) -> &'static str {
+    words.iter().cycle().nth(place % words.len()).copied().unwrap_or_default()
+}
