@@ -25,7 +25,7 @@ mod session;
 mod stream;
 mod sync;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use causeway_protocol::{
     api::StreamRow,
@@ -72,6 +72,8 @@ pub struct Client {
     vault: Vault,
     keeper: Arc<dyn Keep>,
     clock: Clock,
+    /// When old rows were let go of, in milliseconds.
+    tidied_ms: Arc<AtomicU64>,
 }
 
 /// Why a client's work did not get on.
@@ -137,7 +139,7 @@ impl Client {
         keeper: Arc<dyn Keep>,
         clock: Clock,
     ) -> Self {
-        Self { http, machine, db, vault, keeper, clock }
+        Self { http, machine, db, vault, keeper, clock, tidied_ms: Arc::default() }
     }
 
     /// Who this is.

@@ -26,6 +26,8 @@ use crate::{
 /// Messages of one batch, and bytes of text in it: the server takes 4 MiB in one request.
 const MAX_MESSAGES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
+/// Batches in a row that the group's changes may make useless.
+const TRIES: usize = 16;
 /// How long an accepted row remembers its client id: as long as receivers do.
 const REMEMBER_MS: u64 = 31 * 24 * 60 * 60 * 1_000;
 
@@ -154,8 +156,15 @@ pub(super) async fn waiting(db: &Db) -> Result<Vec<GroupId>, OutboxError> {
 /// # Errors
 /// The first trouble; what was not accepted still waits, in order.
 pub(super) async fn flush(client: &Client, group: GroupId) -> Result<(), OutboxError> {
-    while step(client, group).await? != Step::Empty {}
-    Ok(())
+    let mut in_vain = 0;
+    while in_vain < TRIES {
+        match step(client, group).await? {
+            Step::Empty => return Ok(()),
+            Step::Sent => in_vain = 0,
+            Step::Again => in_vain += 1,
+        }
+    }
+    Err(SdkError::Contended.into())
 }
 
 /// Posts the group's batch; makes one first if there is none.

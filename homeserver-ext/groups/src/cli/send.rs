@@ -21,7 +21,10 @@ use super::{
     outbox::{self, OutboxError, State},
     print::Printer,
 };
-use crate::sdk::{Backoff, Client};
+use crate::{
+    machine::SealError,
+    sdk::{Backoff, Client},
+};
 
 /// Lines taken together: one commit, one request. A lone line does not wait longer for company.
 const MAX_LINES: usize = 64;
@@ -314,6 +317,10 @@ impl From<OutboxError> for Failure {
     fn from(error: OutboxError) -> Self {
         match error {
             OutboxError::Sdk(error) => error.into(),
+            OutboxError::Seal(SealError::Forked) => Self::pending(error).next(
+                "The message is kept, and goes out when you have decided: see `causeway-client \
+                 group fork show`.",
+            ),
             error => Self::failed(error),
         }
     }

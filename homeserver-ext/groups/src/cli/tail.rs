@@ -93,8 +93,9 @@ impl Tail<'_> {
                 rows = stream.next_rows() => match rows {
                     Ok(rows) => {
                         self.is_lost = false;
-                        if let Some(through) = self.client.receive(&rows).await? {
-                            stream.ack(through).await;
+                        match self.client.receive(&rows).await? {
+                            Some(through) => stream.ack(through).await,
+                            None => stream.again(),
                         }
                         self.show_kept().await?;
                         // What is no plain message may call for an answer.

@@ -1,5 +1,7 @@
 //! What is asked before sealing, what is posted after it, and what is done for others.
 
+use std::sync::atomic::Ordering;
+
 use causeway_protocol::{
     api::{Accepted, OpBytes, PostEnvelopes},
     ids::GroupId,
@@ -13,6 +15,7 @@ use crate::machine::{Batch, Needs};
 const MAX_CLAIMS: usize = 1_000;
 /// One chore may make the next: a request admitted makes keys to be given.
 const ROUNDS: usize = 32;
+const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
 
 impl Client {
     /// Fetches what the next message in `group` needs: records of accounts, one-time keys of
@@ -64,6 +67,7 @@ impl Client {
     /// Says whether anything was done; answers to it may be on their way then. Every part can be
     /// done again without harm.
     pub async fn chores(&self) -> Result<bool, SdkError> {
+        self.tidy().await?;
         for round in 0..ROUNDS {
             let mut tx = self.db.begin().await?;
             let chores = self.machine.chores(&mut tx, self.now()).await?;
@@ -89,6 +93,18 @@ impl Client {
             }
         }
         Ok(true)
+    }
+
+    /// Lets go of what is too old, once an hour.
+    async fn tidy(&self) -> Result<(), SdkError> {
+        let (now, last) = (self.now(), self.tidied_ms.load(Ordering::Relaxed));
+        if now.0 < last.saturating_add(TIDY_EVERY_MS) {
+            return Ok(());
+        }
+        self.tidied_ms.store(now.0, Ordering::Relaxed);
+        let mut tx = self.db.begin().await?;
+        self.machine.expire(&mut tx, now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Fetches what is needed, and teaches it to the machine.

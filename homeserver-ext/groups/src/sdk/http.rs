@@ -15,8 +15,9 @@ use causeway_protocol::{
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
 };
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Upgraded, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,6 +114,8 @@ impl std::fmt::Debug for AccessToken {
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
+    /// Without a limit on how long an answer takes, and without HTTP/2, which has no upgrade.
+    streaming: reqwest::Client,
     base: Url,
     token: Option<AccessToken>,
 }
@@ -132,7 +135,11 @@ impl Http {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain {
             return Err(form());
         }
-        Ok(Self { client: client()?, base, token: None })
+        let built =
+            |builder: ClientBuilder| builder.build().map_err(|e| BaseUrlError::Tls(chain(&e)));
+        let client = built(client_builder().timeout(CALL_TIMEOUT))?;
+        let streaming = built(client_builder().http1_only())?;
+        Ok(Self { client, streaming, base, token: None })
     }
 
     /// The same API, as the device that this token was given to.
@@ -287,12 +294,33 @@ impl Http {
         sent(request).await.map(drop)
     }
 
-    /// Where the `stream` is: the same server, over WebSocket.
-    pub(super) fn stream_url(&self) -> Result<Url, CallError> {
-        let mut url = self.url(&["stream"])?;
-        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-        url.set_scheme(scheme).map_err(|()| unusable(&self.base))?;
-        Ok(url)
+    /// `GET stream`: a connection that speaks WebSocket from here on.
+    ///
+    /// The handshake is made here and not by the WebSocket library, which would write the token to
+    /// its log, and could not refuse in the words of this API.
+    pub(super) async fn open_stream(&self) -> Result<Upgraded, CallError> {
+        let key = generate_key();
+        let mut request = self.streaming.get(self.url(&["stream"])?);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        let answer = request
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .send()
+            .await
+            // Nothing is done by asking for the stream: it can always be asked for again.
+            .map_err(|e| CallError::Unreachable(not_sent(&e)))?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(answer.status(), answer).await);
+        }
+        let accept = answer.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+        if accept.is_none_or(|accept| accept != &derive_accept_key(key.as_bytes())) {
+            return Err(CallError::Unknown("the answer is no WebSocket's".to_owned()));
+        }
+        answer.upgrade().await.map_err(broken_off)
     }
 
     async fn get<A: DeserializeOwned>(
@@ -348,7 +376,8 @@ impl Http {
 /// # Errors
 /// [`CallError::Refused`] where the file is missing or does not name one; else as any call.
 pub async fn discover(server: &str) -> Result<String, CallError> {
-    let client = client().map_err(|e| CallError::Unreachable(e.to_string()))?;
+    let client = client_builder().timeout(CALL_TIMEOUT).build();
+    let client = client.map_err(|e| CallError::Unreachable(chain(&e)))?;
     let url = format!("https://{server}/.well-known/matrix/client");
     let answer = sent(client.get(&url)).await?;
     let bytes = body(answer, MAX_WELL_KNOWN_BYTES).await?;
@@ -362,19 +391,16 @@ pub async fn discover(server: &str) -> Result<String, CallError> {
         })
 }
 
-/// One provider of cryptography for TLS, for HTTP and the stream alike.
-fn client() -> Result<reqwest::Client, BaseUrlError> {
+/// What all connections have in common; one provider of cryptography for TLS among it.
+fn client_builder() -> ClientBuilder {
     // Answers with an error when another part of the process was first; then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        // The stream could not take the proxy of the environment, so the calls do not either.
+        // A proxy that is good for calls may well hold streams up.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
         .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| BaseUrlError::Tls(chain(&e)))
 }
 
 fn unusable(base: &Url) -> CallError {

@@ -7,21 +7,17 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{ErrorBody, StreamAck, StreamRow},
+    api::{StreamAck, StreamRow},
     ids::Seq,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use reqwest::Upgraded;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    WebSocketStream,
     tungstenite::{
-        Error as SocketError, Message,
-        client::IntoClientRequest as _,
-        http::{HeaderValue, header},
-        protocol::WebSocketConfig,
+        Message,
+        protocol::{Role, WebSocketConfig},
     },
 };
 
@@ -40,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Upgraded>;
 
 /// The mailbox of the device that `http` is logged in as.
 pub struct Stream {
@@ -52,7 +48,9 @@ pub struct Stream {
     pinged: bool,
     gathered: Vec<StreamRow>,
     hand_out_at: Option<Instant>,
+    /// Last row that came, and last that was handed out.
     seen: Seq,
+    handed_out: Seq,
     acked: Seq,
 }
 
@@ -70,6 +68,7 @@ impl Stream {
             gathered: Vec::new(),
             hand_out_at: None,
             seen: Seq(0),
+            handed_out: Seq(0),
             acked: Seq(0),
         }
     }
@@ -82,7 +81,8 @@ impl Stream {
     /// The next rows in order, at least one: up to 64, or what came within 20 ms of the first.
     ///
     /// Waits as long as there is none; may be dropped at any await without losing a row. Each row
-    /// is handed out once: what the caller could not commit it gets again from a new stream.
+    /// is handed out once, unless [`ack`](Self::ack) or [`again`](Self::again) say that it was not
+    /// kept.
     ///
     /// # Errors
     /// For the caller to show. After a transient one ([`CallError::is_transient`]) the next call
@@ -107,16 +107,31 @@ impl Stream {
         }
     }
 
-    /// Says that everything up to and with `seq` is kept here: the server may forget it.
+    /// Says that everything up to and with `seq` is kept here: the server may forget it. Rows that
+    /// were handed out beyond it come [again](Self::again).
     ///
     /// Does not fail: what a broken connection swallowed is said again by the next one.
     pub async fn ack(&mut self, seq: Seq) {
         self.acked = self.acked.max(seq);
+        if self.acked < self.handed_out {
+            return self.again();
+        }
         if let Some(socket) = &mut self.socket
             && socket.send(ack_frame(self.acked)).await.is_err()
         {
             self.socket = None;
         }
+    }
+
+    /// Rows that were handed out and not acknowledged come again, after a moment: there was no room
+    /// to keep them.
+    pub fn again(&mut self) {
+        self.seen = self.acked;
+        self.handed_out = self.acked;
+        self.gathered.clear();
+        self.hand_out_at = None;
+        self.socket = None;
+        self.connect_at = Some(Instant::now() + self.backoff.failed());
     }
 
     /// Ends the connection in good order, so that the last acknowledgement arrives.
@@ -137,6 +152,7 @@ impl Stream {
 
     fn hand_out(&mut self) -> Vec<StreamRow> {
         self.hand_out_at = None;
+        self.handed_out = self.seen;
         std::mem::take(&mut self.gathered)
     }
 
@@ -232,49 +248,17 @@ impl Stream {
 }
 
 async fn connect(http: &Http, acked: Seq) -> Result<Socket, CallError> {
-    let url = http.stream_url()?;
-    let unusable = |why: String| CallError::Unreachable(why);
-    let mut request = url.as_str().into_client_request().map_err(|e| unusable(chain(&e)))?;
-    if let Some(token) = http.token() {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
-            .map_err(|_| unusable("the access token is not one".to_owned()))?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    }
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES))
         .max_write_buffer_size(1 << 20);
-    let (mut socket, _) =
-        connect_async_with_config(request, Some(config), true).await.map_err(refused)?;
+    let stream = http.open_stream().await?;
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
     if acked > Seq(0) {
-        socket.send(ack_frame(acked)).await.map_err(refused)?;
+        let sent = socket.send(ack_frame(acked)).await;
+        sent.map_err(|e| CallError::Unreachable(chain(&e)))?;
     }
     Ok(socket)
-}
-
-/// Only an answered 4xx is final; a 5xx is a server that starts, or a proxy without one.
-fn refused(error: SocketError) -> CallError {
-    match error {
-        SocketError::Http(answer) if answer.status().is_client_error() => {
-            let body = answer.body().as_deref().unwrap_or_default();
-            let said = serde_json::from_slice::<ErrorBody>(body).ok();
-            match (answer.status().as_u16(), said) {
-                (429, said) => {
-                    CallError::RetryAfter(said.and_then(|e| e.retry_after_ms).unwrap_or(1_000))
-                }
-                (status, Some(said)) => {
-                    CallError::Refused { status, errcode: said.errcode, error: said.error }
-                }
-                (status, None) => CallError::Refused {
-                    status,
-                    errcode: "M_UNKNOWN".to_owned(),
-                    error: "and did not say why".to_owned(),
-                },
-            }
-        }
-        error => CallError::Unreachable(chain(&error)),
-    }
 }
 
 fn ack_frame(ack: Seq) -> Message {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     cli_proxy::Proxy,
-    cli_world::{Running, World, folder_holds, texts},
+    cli_world::{Person, Running, World, folder_holds, texts},
 };
 
 #[test]
@@ -260,6 +260,81 @@ fn nothing_that_was_said_lies_readable_on_the_disk() {
     assert_eq!(bob.texts(), [word]);
     for person in [&alice, &bob] {
         assert!(!folder_holds(&person.home, word.as_bytes()), "{}", person.name);
+    }
+}
+
+/// Alice and Bob after the server was put back to before Alice removed Carol, and went on with Bob.
+fn forked_world() -> (World, [Person; 3]) {
+    let mut world = World::new();
+    let people = world.group(["alice", "bob", "carol"]);
+    let [alice, bob, _] = &people;
+    alice.ok(&["member", "role", "team", "bob", "admin"]);
+    for person in &people {
+        person.read();
+    }
+    world.server.stop();
+    let backup = world.server.backup();
+    world.server.start_again();
+    alice.ok(&["member", "remove", "team", "carol"]);
+    world.server.stop();
+    world.server.restore(&backup);
+    world.server.start_again();
+    bob.ok(&["member", "role", "team", "carol", "admin"]);
+    (world, people)
+}
+
+#[test]
+fn a_second_history_is_said_and_nothing_is_sent_until_a_person_decides() {
+    let (_world, [alice, bob, _carol]) = forked_world();
+    let said = alice.fails(&["send", "team", "on which one?"], 5);
+    assert!(said.to_string().contains("two histories"), "{said}");
+    let lines = alice.read();
+    assert!(lines.iter().any(|line| line["type"] == "fork"), "{lines:?}");
+    let shown = alice.ok(&["group", "fork", "show", "team"]);
+    assert_eq!(shown[0]["forked"], true);
+    assert_eq!(shown[0]["fork"]["fork"]["mine"]["kind"], "remove");
+    assert_eq!(shown[0]["fork"]["fork"]["other"]["kind"], "role");
+    assert!(bob.texts().is_empty());
+    alice.ok(&["group", "fork", "adopt", "team"]);
+    assert_eq!(alice.ok(&["group", "fork", "show", "team"])[0]["forked"], false);
+    alice.ok(&["send", "--flush"]);
+    assert_eq!(bob.texts(), ["on which one?"]);
+}
+
+#[test]
+fn what_is_said_on_a_history_that_was_kept_cannot_be_read_on_the_other() {
+    let (_world, [alice, bob, carol]) = forked_world();
+    alice.fails(&["send", "team", "mine"], 5);
+    alice.ok(&["group", "fork", "keep", "team"]);
+    alice.ok(&["send", "--flush"]);
+    assert!(bob.texts().is_empty() && carol.texts().is_empty());
+    let members = alice.ok(&["member", "list", "team"]);
+    assert_eq!(members[0]["members"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn no_token_and_no_text_is_in_the_log_at_trace() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let word = "heliotrope-canary";
+    let log_of = |person: &Person, arguments: &[&str]| {
+        let output = person.command(arguments).env("CAUSEWAY_LOG", "trace").output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let logs = [
+        log_of(&alice, &["login"]),
+        log_of(&alice, &["send", "team", word]),
+        log_of(&bob, &["tail", "--once"]),
+        log_of(&alice, &["invite", "list", "team"]),
+    ];
+    for log in logs {
+        assert!(log.contains("TRACE"), "nothing was logged");
+        assert!(!log.contains(word), "a text is in the log");
+        for line in log.lines().filter(|line| line.to_lowercase().contains("authorization")) {
+            assert!(line.contains("Sensitive") && !line.contains("Bearer"), "{line}");
+        }
+        assert!(!log.contains("Bearer"), "a token is in the log");
     }
 }
 
