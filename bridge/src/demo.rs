@@ -47,6 +47,10 @@ pub struct Options {
     /// Prints one JSON object on standard output, and nothing else there.
     #[arg(long)]
     json: bool,
+    /// Where Causeway and the native clients keep their files, which then stay; else they go when
+    /// the demo ends.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     theirs: Option<Theirs>,
 }

@@ -1,6 +1,7 @@
 //! A native person: a real client of the native API, driven by the story.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -67,7 +68,12 @@ pub enum PersonError {
 }
 
 /// Shows what a client opened.
-struct Screen(Transcript);
+#[derive(Default)]
+struct Screen {
+    seen: Transcript,
+    /// Names of Matrix users, as the bridge announced them.
+    names: Mutex<BTreeMap<String, String>>,
+}
 
 impl Keep for Screen {
     fn keep<'a>(
@@ -78,10 +84,8 @@ impl Keep for Screen {
     ) -> BoxFuture<'a, Result<(), KeepError>> {
         Box::pin(async move {
             for received in received {
-                if let What::Message(message) = received.what
-                    && let Some((who, text)) = shown(&message)
-                {
-                    self.0.show(who, text, false);
+                if let What::Message(message) = received.what {
+                    self.show(message);
                 }
             }
             Ok(())
@@ -89,15 +93,29 @@ impl Keep for Screen {
     }
 }
 
-/// A message as a person reads it: texts and emotes; notices of the bridge under its own name.
-fn shown(message: &Incoming) -> Option<(String, String)> {
-    let Content::Text(text) = &message.content else { return None };
-    let who = match (&text.mirror, message.role) {
-        (Some(mirror), _) => format!("{mirror} (Matrix)"),
-        (None, Role::Bridge) => "the bridge".to_owned(),
-        (None, Role::Member | Role::Admin) => message.sender.localpart().to_owned(),
-    };
-    Some((who, text.body.clone()))
+impl Screen {
+    /// Shows a message as a person reads it (protocol §2.1).
+    fn show(&self, message: Incoming) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match message.content {
+            Content::Text(text) => {
+                let who = match (&text.mirror, message.role) {
+                    (Some(mirror), _) => {
+                        let name = names.get(mirror).filter(|name| !name.is_empty());
+                        let server = message.sender.server();
+                        format!("{} (Matrix, via {server})", name.unwrap_or(mirror))
+                    }
+                    (None, Role::Bridge) => "the bridge".to_owned(),
+                    (None, Role::Member | Role::Admin) => message.sender.localpart().to_owned(),
+                };
+                self.seen.show(who, text.body, false);
+            }
+            Content::Mirrors(mirrors) => {
+                names.extend(mirrors.mirrors.into_iter().map(|mirror| (mirror.id, mirror.name)));
+            }
+            Content::RosterSync(_) | Content::BridgeRequest(_) | Content::Unknown(..) => {}
+        }
+    }
 }
 
 impl NativePerson {
@@ -115,8 +133,8 @@ impl NativePerson {
         })
         .await?;
         let vault = Vault::open(&db, &dir.join(format!("{name}.key"))).await?;
-        let seen = Transcript::default();
-        let screen = Arc::new(Screen(seen.clone()));
+        let screen = Arc::new(Screen::default());
+        let seen = screen.seen.clone();
         let token = Some(token.expose().to_owned());
         let made = Client::register(db, vault, Some(url), name, token, screen, clock::now).await?;
         let client = made.client;

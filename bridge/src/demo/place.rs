@@ -52,18 +52,21 @@ impl Place {
         progress: &Progress,
     ) -> Result<(Self, MatrixUser), DemoError> {
         match &options.theirs {
-            Some(theirs) => Self::beside(theirs, progress).await,
-            None => Self::whole(progress).await,
+            Some(theirs) => Self::beside(theirs, options.dir.as_deref(), progress).await,
+            None => Self::whole(options.dir.as_deref(), progress).await,
         }
     }
 
     /// With a homeserver made for it.
-    async fn whole(progress: &Progress) -> Result<(Self, MatrixUser), DemoError> {
+    async fn whole(
+        kept: Option<&Path>,
+        progress: &Progress,
+    ) -> Result<(Self, MatrixUser), DemoError> {
         let listeners = Listeners::free()?;
         let synapse = Synapse::start(&listeners.appservice_url(), progress).await?;
         let password = random_name(8)?;
         let carol = synapse.register(CAROL, &password).await?;
-        let dir = synapse.dir().join("causeway");
+        let dir = kept.map_or_else(|| synapse.dir().join("causeway"), Path::to_path_buf);
         let causeway = started(
             &dir,
             &synapse.url(),
@@ -87,6 +90,7 @@ impl Place {
     /// Beside a homeserver that runs.
     async fn beside(
         theirs: &super::Theirs,
+        kept: Option<&Path>,
         progress: &Progress,
     ) -> Result<(Self, MatrixUser), DemoError> {
         let registration = Registration::read(&theirs.registration)?;
@@ -99,19 +103,14 @@ impl Place {
             appservice: listen_at(&registration.url)?,
             native: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
         };
-        let dir = folder()?.join(format!("demo-{}", random_name(4)?));
-        let folder = Folder(dir.clone());
+        let made = folder()?.join(format!("demo-{}", random_name(4)?));
+        let dir = kept.unwrap_or(&made).to_path_buf();
+        let folder = kept.is_none().then(|| Folder(made.clone()));
         let homeserver = theirs.homeserver.clone();
         let causeway =
             started(&dir, &homeserver, &server_name, listeners, &registration, progress).await?;
-        let place = Self {
-            causeway,
-            dir,
-            homeserver,
-            password: None,
-            _folder: Some(folder),
-            _synapse: None,
-        };
+        let place =
+            Self { causeway, dir, homeserver, password: None, _folder: folder, _synapse: None };
         Ok((place, user))
     }
 }

@@ -5,3 +5,4 @@ mod js;
 mod js_client;
 mod stack;
 mod start;
+mod story;
