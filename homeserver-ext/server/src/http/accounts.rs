@@ -87,6 +87,7 @@ pub(super) async fn login(
     let token = TokenHash::of(&access_token);
     let server = &api.config.server_name;
     let device = accounts::login(&api.db, api.clock.now(), server, &token, &request).await?;
+    api.streams.end(device.row);
     Ok(Json(Session { account: device.account, device_id: device.device_id, access_token }))
 }
 

@@ -18,16 +18,22 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, api).await.map_err(too_large_or_broken)?;
+        let bytes = Bytes::from_request(request, api).await.map_err(|error| refusal(&error))?;
+        // All of it, because serde_json does not look into strings that nobody asks for.
+        let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
+        // A list of all fields in turn would be taken for a struct.
+        if text.trim_start().starts_with(|first| first != '{') {
+            return Err(ApiError::bad("M_BAD_JSON", "the body is not a JSON object"));
+        }
         // Deeper than 128 levels is refused by serde_json before it is built.
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
+        serde_json::from_str(text).map(Self).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => ApiError::bad("M_BAD_JSON", error),
             _ => ApiError::bad("M_NOT_JSON", error),
         })
     }
 }
 
-fn too_large_or_broken(rejection: BytesRejection) -> ApiError {
+fn refusal(rejection: &BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         ApiError::too_large("the body is larger than this path takes")
     } else {

@@ -176,6 +176,8 @@ struct InFlight {
     bytes: usize,
     /// Since when nothing more may be sent.
     full_since: Option<Instant>,
+    /// The last row that the client can have seen, here or on an earlier connection.
+    known: Seq,
 }
 
 impl InFlight {
@@ -185,6 +187,7 @@ impl InFlight {
 
     fn push(&mut self, seq: Seq, bytes: usize) {
         self.rows.push_back((seq, bytes));
+        self.known = self.known.max(seq);
         self.bytes += bytes;
         if self.is_full() {
             self.full_since = Some(Instant::now());
@@ -207,22 +210,23 @@ async fn serve(
     socket: &mut WebSocket,
 ) -> Result<std::convert::Infallible, End> {
     let mut news = api.db.listen(&mailbox::topic(device.row));
-    let mut last = relay::acked(&api.db, device).await?;
-    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, full_since: None };
+    let (mut last, known) = relay::ends(&api.db, device).await?;
+    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, full_since: None, known };
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let mut is_dry = false;
     loop {
         if !is_dry && !in_flight.is_full() {
             let rows = relay::rows(&api.db, device, last, READ).await?;
-            is_dry = rows.is_empty();
-            if let Some(newest) = send(socket, &mut in_flight, rows).await? {
-                last = newest;
+            let newest = rows.last().map(|row| row.seq);
+            let is_all = rows.len() < READ as usize;
+            if let Some(written) = send(socket, &mut in_flight, rows).await? {
+                last = written;
                 sent.fetch_max(last.0, Ordering::Relaxed);
             }
+            is_dry = is_all && newest.is_none_or(|newest| newest == last);
             // Acknowledgements are read between two reads of rows, too.
-            match socket.next().now_or_never() {
-                None => {}
-                Some(frame) => take(api, device, socket, &mut in_flight, frame).await?,
+            if let Some(frame) = socket.next().now_or_never() {
+                take(api, device, socket, &mut in_flight, frame).await?;
             }
             continue;
         }
@@ -283,15 +287,23 @@ async fn take(
     in_flight: &mut InFlight,
     frame: Option<Result<Message, axum::Error>>,
 ) -> Result<(), End> {
-    let mut acked = ack_of(frame)?;
-    while let Some(frame) = socket.next().now_or_never() {
-        acked = acked.max(ack_of(frame)?);
+    let (mut acked, mut end) = (None, None);
+    let mut next = Some(frame);
+    while let Some(frame) = next.take() {
+        match ack_of(frame) {
+            Ok(ack) => {
+                acked = acked.max(ack);
+                next = socket.next().now_or_never();
+            }
+            // What was acknowledged before the end counts.
+            Err(why) => end = Some(why),
+        }
     }
-    if let Some(seq) = acked {
+    if let Some(seq) = acked.map(|seq| seq.min(in_flight.known)) {
         relay::ack(&api.db, api.clock.now(), device, seq).await?;
         in_flight.ack(seq);
     }
-    Ok(())
+    end.map_or(Ok(()), Err)
 }
 
 fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<Seq>, End> {

@@ -95,7 +95,7 @@ pub(crate) async fn post_op(
     bytes: &[u8],
 ) -> Result<GroupHead, PostOpError> {
     let op = Op::parse(bytes)?;
-    if op.group() != id {
+    if op.group() != id && op.kind() != Kind::Create {
         return Err(Invalid::WrongGroup.into());
     }
     let mut tx = db.begin().await?;

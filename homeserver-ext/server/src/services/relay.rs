@@ -1,5 +1,7 @@
 //! The relay: envelopes in, rows out. It cannot open a single one.
 
+use std::collections::btree_map::Entry;
+
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, DeliveryState, MessageStatus, RecipientStatus, StreamRow},
     envelope::{
@@ -87,8 +89,9 @@ pub(crate) async fn post(
     let mut known = mailbox::accepted(tx.conn(), caller.row, &ids).await?;
     let mut new: Vec<(EnvelopeId, &Submission)> = Vec::new();
     for (id, submission) in ids.iter().copied().zip(submissions) {
-        if !known.contains_key(&id) {
-            known.insert(id, Places::new());
+        // Of the same twice in one batch, the first is put down and both are answered.
+        if let Entry::Vacant(unknown) = known.entry(id) {
+            unknown.insert(Places::new());
             new.push((id, submission));
         }
     }
@@ -315,10 +318,10 @@ fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error
     Ok(StreamRow { seq: row.seq, envelope })
 }
 
-/// The last row that a device acknowledged.
-pub(crate) async fn acked(db: &Db, device: &Device) -> Result<Seq, storage::Error> {
+/// Up to where a device has acknowledged, and the last row that waits for it.
+pub(crate) async fn ends(db: &Db, device: &Device) -> Result<(Seq, Seq), storage::Error> {
     let mut read = db.read().await?;
-    mailbox::acked(read.conn(), device.row).await
+    mailbox::ends(read.conn(), device.row).await
 }
 
 /// A device has everything up to and with `seq`: that is deleted.

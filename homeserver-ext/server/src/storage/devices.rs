@@ -10,6 +10,7 @@ use super::{DeviceRow, Error, ms, name_of};
 
 /// A device that this server knows.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "what the protocol calls it")]
 pub(crate) struct Device {
     pub(crate) row: DeviceRow,
     pub(crate) device_id: DeviceId,

@@ -324,14 +324,18 @@ pub(crate) async fn after(
     rows.into_iter().map(Waiting::try_from).collect()
 }
 
-/// How far a device has acknowledged.
-pub(crate) async fn acked(conn: &mut SqliteConnection, device: DeviceRow) -> Result<Seq, Error> {
-    let acked: Option<i64> =
-        sqlx::query_scalar("SELECT acked_seq FROM mailboxes WHERE device = $1")
+/// Up to where a device has acknowledged, and the last row that it was given.
+pub(crate) async fn ends(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+) -> Result<(Seq, Seq), Error> {
+    let ends: Option<(i64, i64)> =
+        sqlx::query_as("SELECT acked_seq, last_seq FROM mailboxes WHERE device = $1")
             .bind(device)
             .fetch_optional(conn)
             .await?;
-    Ok(Seq(number(acked.unwrap_or(0), "acked_seq")?))
+    let (acked, last) = ends.unwrap_or_default();
+    Ok((Seq(number(acked, "acked_seq")?), Seq(number(last, "last_seq")?)))
 }
 
 /// Deletes a device's rows up to and with `seq`; how many there were.
@@ -468,13 +472,36 @@ pub(crate) struct Overdue {
     pub(crate) sender: Option<DeviceRow>,
 }
 
+#[derive(sqlx::FromRow)]
+struct OverdueColumns {
+    envelope: i64,
+    id: Option<Vec<u8>>,
+    grp: GroupRow,
+    epoch: i64,
+    sender: Option<DeviceRow>,
+}
+
+impl TryFrom<OverdueColumns> for Overdue {
+    type Error = Error;
+
+    fn try_from(columns: OverdueColumns) -> Result<Self, Error> {
+        Ok(Self {
+            envelope: columns.envelope,
+            id: columns.id.map(|id| name_of!(EnvelopeId, &id, "id")).transpose()?,
+            group: columns.grp,
+            epoch: Epoch(number(columns.epoch, "epoch")?),
+            sender: columns.sender,
+        })
+    }
+}
+
 /// Envelopes whose time is over, the oldest first.
 pub(crate) async fn overdue(
     conn: &mut SqliteConnection,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<Overdue>, Error> {
-    let rows: Vec<(i64, Option<Vec<u8>>, GroupRow, i64, Option<DeviceRow>)> = sqlx::query_as(
+    let rows: Vec<OverdueColumns> = sqlx::query_as(
         "SELECT envelope, id, grp, epoch, sender FROM envelopes
          WHERE expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
     )
@@ -482,17 +509,7 @@ pub(crate) async fn overdue(
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|(envelope, id, group, epoch, sender)| {
-            Ok(Overdue {
-                envelope,
-                id: id.map(|id| name_of!(EnvelopeId, &id, "id")).transpose()?,
-                group,
-                epoch: Epoch(number(epoch, "epoch")?),
-                sender,
-            })
-        })
-        .collect()
+    rows.into_iter().map(Overdue::try_from).collect()
 }
 
 /// Drops an envelope with the rows that wait for it, and remembers that they expired; how many.

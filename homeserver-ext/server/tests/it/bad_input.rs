@@ -1,1 +1,291 @@
+//! What no client that means well would send: each has its answer, and nothing changes.
 
+use causeway_protocol::{api::PREFIX, ids::text_of};
+use causeway_server::{App, AppError, Clock, Config};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Person, SERVER, Server, TOKEN};
+
+/// Every route that takes a body, for a group and a caller that exist.
+fn routes(group: &str) -> Vec<(Method, String)> {
+    let group = |rest: &str| format!("/groups/{group}{rest}");
+    vec![
+        (Method::POST, "/register".into()),
+        (Method::POST, "/login".into()),
+        (Method::PUT, "/account/devices".into()),
+        (Method::POST, "/keys".into()),
+        (Method::POST, "/keys/claim".into()),
+        (Method::POST, "/groups".into()),
+        (Method::POST, group("/roster")),
+        (Method::POST, group("/invites")),
+        (Method::POST, group("/join")),
+        (Method::POST, group("/envelopes")),
+        (Method::PUT, group("/sender-keys")),
+    ]
+}
+
+#[tokio::test]
+async fn broken_bodies_are_refused_everywhere_and_change_nothing() {
+    let server = Server::start().await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let before = server.rows().await;
+    let nested = |open: &str, close: &str| {
+        let deep = format!("{}{}", open.repeat(2_000), close.repeat(2_000));
+        let fields = [
+            "envelopes",
+            "keys",
+            "op",
+            "list",
+            "token",
+            "devices",
+            "device_id",
+            "one_time_keys",
+            "fallback_key",
+            "ik_pub",
+            "request",
+        ];
+        let fields: Vec<_> = fields.map(|name| format!("{name:?}:{deep}")).into();
+        format!("{{{}}}", fields.join(",")).into_bytes()
+    };
+    let bodies: Vec<(Vec<u8>, &str)> = vec![
+        (b"".to_vec(), "M_NOT_JSON"),
+        (b"{".to_vec(), "M_NOT_JSON"),
+        (b"{\"op\":\"AA".to_vec(), "M_NOT_JSON"),
+        (b"{\"op\":\"\xff\xfe\"}".to_vec(), "M_NOT_JSON"),
+        (b"\xff\xfe\x00".to_vec(), "M_NOT_JSON"),
+        (nested("[", "]"), "M_NOT_JSON"),
+        (nested("{\"a\":", "}"), "M_NOT_JSON"),
+        (b"null".to_vec(), "M_BAD_JSON"),
+        (b"[]".to_vec(), "M_BAD_JSON"),
+        (b"\"x\"".to_vec(), "M_BAD_JSON"),
+        (
+            b"{\"envelopes\":7,\"keys\":7,\"op\":7,\"one_time_keys\":7,\"list\":7,\"uses\":{}}"
+                .to_vec(),
+            "M_BAD_JSON",
+        ),
+    ];
+    for (method, path) in routes(&group.id().to_string()) {
+        for (body, code) in &bodies {
+            let answer = server.send(method.clone(), &path, Some(&alice.token), body.clone()).await;
+            assert_eq!(
+                answer.status.as_u16(),
+                400,
+                "{method} {path} {} for {}",
+                answer.text(),
+                String::from_utf8_lossy(&body[..body.len().min(80)])
+            );
+            let code =
+                if *code == "M_NOT_JSON" { ["M_NOT_JSON", "M_BAD_JSON"] } else { [*code; 2] };
+            let refusal: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert!(code.contains(&refusal["errcode"].as_str().unwrap()), "{path} {refusal}");
+        }
+    }
+    assert_eq!(server.rows().await, before, "nothing changed");
+}
+
+#[tokio::test]
+async fn oversized_bodies_are_refused_and_change_nothing() {
+    let server = Server::start().await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let before = server.rows().await;
+    for (method, path) in routes(&group.id().to_string()) {
+        let limit = if path.ends_with("/envelopes") { 4 << 20 } else { 1 << 20 };
+        let body = vec![b' '; limit + 1];
+        let answer = server.send(method, &path, Some(&alice.token), body).await;
+        answer.refused(413, "M_TOO_LARGE");
+        let body = vec![b' '; limit];
+        let answer = server.send(Method::POST, "/groups", Some(&alice.token), body).await;
+        assert!(answer.status.is_client_error());
+    }
+    assert_eq!(server.rows().await, before, "nothing changed");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_changes_nothing() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let before = server.rows().await;
+    let body = serde_json::to_vec(&json!({
+        "envelopes": [alice.message(group.id(), 1, "cut off")]
+    }))
+    .unwrap();
+    let address = server.base.strip_prefix("http://").unwrap();
+    for cut in [0, 1, body.len() / 2, body.len() - 1] {
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST {PREFIX}/groups/{}/envelopes HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            group.id(),
+            alice.token,
+            body.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&body[..cut]).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+    }
+    assert_eq!(server.rows().await, before, "nothing changed");
+    alice.say(&server, &group, &["whole"]).await;
+    assert_eq!(bob.stream(&server).await.texts(1).await, ["whole"]);
+}
+
+/// A 33-byte Ed25519 key panics vodozemac 0.10; here none comes as far as any library.
+#[tokio::test]
+async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
+    let server = Server::start().await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let before = server.rows().await;
+    let registration = serde_json::to_value(Person::new("mallory").registration(TOKEN)).unwrap();
+    let devices: Value = alice.get(&server, "/accounts/alice:a.example").await.ok();
+    let one = serde_json::to_value(alice.one_time_key(77, false)).unwrap();
+    let invite =
+        json!({ "ik_pub": text_of(&[1; 32]), "expires_ms": server.now().0 + 9, "uses": 1 });
+    let envelope = serde_json::to_value(alice.message(group.id(), 1, "x")).unwrap();
+    let mut to_device = envelope.clone();
+    to_device["to"] = json!({ "device": text_of(&[1; 32]) });
+    let nonce = json!({
+        "device_id": text_of(&[1; 32]), "nonce": text_of(&[1; 32]), "signature": text_of(&[1; 64])
+    });
+    let group = group.id().to_string();
+    let bodies = [
+        (Method::POST, "/register".to_owned(), registration),
+        (Method::PUT, "/account/devices".to_owned(), devices),
+        (Method::POST, "/login".to_owned(), nonce),
+        (Method::POST, "/keys".to_owned(), json!({ "one_time_keys": [one], "fallback_key": one })),
+        (Method::POST, "/keys/claim".to_owned(), json!({ "devices": [text_of(&[1; 32])] })),
+        (Method::POST, format!("/groups/{group}/invites"), invite),
+        (
+            Method::POST,
+            format!("/groups/{group}/envelopes"),
+            json!({ "envelopes": [envelope, to_device] }),
+        ),
+    ];
+    let mut tried = 0;
+    for (method, path, body) in bodies {
+        for pointer in byte_strings(&body, String::new()) {
+            for length in [0, 31, 33, 63, 65] {
+                let mut bad = body.clone();
+                *bad.pointer_mut(&pointer).unwrap() = json!(text_of(&vec![1; length]));
+                let body = serde_json::to_vec(&bad).unwrap();
+                let answer = server.send(method.clone(), &path, Some(&alice.token), body).await;
+                assert!(answer.status.is_client_error(), "{path} {pointer} {}", answer.text());
+                tried += 1;
+            }
+            for spelling in ["AA==", "+/+/", " AAA", "AAB"] {
+                let mut bad = body.clone();
+                *bad.pointer_mut(&pointer).unwrap() = json!(spelling);
+                let body = serde_json::to_vec(&bad).unwrap();
+                let answer = server.send(method.clone(), &path, Some(&alice.token), body).await;
+                assert!(answer.status.is_client_error(), "{path} {pointer} {}", answer.text());
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+    for id in [&text_of(&[1; 31]), &text_of(&[1; 33]), "AA==", "%ff", "..", "x"] {
+        for path in [
+            format!("/groups/{id}"),
+            format!("/groups/{id}/roster"),
+            format!("/messages/{id}/status"),
+        ] {
+            let answer = alice.get(&server, &path).await;
+            assert!(answer.status.is_client_error(), "{path}");
+        }
+    }
+    assert_eq!(server.rows().await, before, "nothing changed");
+}
+
+/// Pointers to every string that is bytes of at least 32 in base64.
+fn byte_strings(value: &Value, at: String) -> Vec<String> {
+    match value {
+        Value::String(text) if text.len() >= 43 && !text.contains(':') && at != "/token" => {
+            vec![at]
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(n, item)| byte_strings(item, format!("{at}/{n}")))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, field)| byte_strings(field, format!("{at}/{name}")))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn every_route_asks_who_calls() {
+    let server = Server::start().await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let public = ["/register", "/login"];
+    for (method, path) in routes(&group.id().to_string()) {
+        if !public.contains(&path.as_str()) {
+            server.send(method.clone(), &path, None, vec![]).await.refused(401, "M_MISSING_TOKEN");
+            let wrong = text_of(&[3; 32]);
+            server.send(method, &path, Some(&wrong), vec![]).await.refused(401, "M_UNKNOWN_TOKEN");
+        }
+    }
+    alice.get(&server, "/nothing/here").await.refused(404, "M_UNRECOGNIZED");
+    alice.delete(&server, "/register").await.refused(405, "M_UNRECOGNIZED");
+    let ready = server.http.get(format!("{}/ready", server.base)).send().await.unwrap();
+    assert_eq!(ready.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn unknown_fields_and_odd_but_right_json_are_taken() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let mut envelope = serde_json::to_value(alice.message(group.id(), 1, "x")).unwrap();
+    envelope["extra"] = json!({ "a": [1, 2, null] });
+    let body = json!({ "later": true, "envelopes": [envelope] }).to_string();
+    let body = format!("\n\t {} \r\n", body.replace(':', " : "));
+    let body = body.replace(" : a.example", ":a.example");
+    let path = group.path("/envelopes");
+    let answer = server.send(Method::POST, &path, Some(&alice.token), body.into_bytes()).await;
+    answer.ok::<Value>();
+    assert_eq!(bob.stream(&server).await.texts(1).await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_database_is_refused_and_told_who_holds_it() {
+    let server = Server::start().await;
+    let config = Config::new(SERVER, server.database().join("server.db"));
+    let clock = Clock::new(|| causeway_protocol::ids::Timestamp(1));
+    let refused = App::open(config, clock.clone()).await.err().unwrap();
+    assert!(matches!(refused, AppError::Open(_)));
+    assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
+    let config = Config::new("Not A Name", server.database().join("other.db"));
+    assert!(matches!(App::open(config, clock).await, Err(AppError::ServerName(_))));
+    assert!(!server.database().join("other.db").exists());
+}
+
+#[tokio::test]
+async fn reports_of_sender_keys_are_kept_and_rotation_is_asked_once_an_hour() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let path = group.path("/sender-keys");
+    let report = json!({ "keys": [{
+        "tag": text_of(&[1; 4]), "sender": bob.device(), "epoch": 1, "next_index": 3,
+        "unacknowledged": 1 }], "failures": { "no_key": 2 } });
+    let noted: Value = bob.put(&server, &path, &report).await.ok();
+    assert!(noted["rotate_asked_ms"].is_null());
+    let inventory: Value = alice.get(&server, &path).await.ok();
+    assert_eq!(inventory["reports"][0]["reported_by"], json!(bob.device()));
+    assert_eq!(inventory["reports"][0]["keys"], report["keys"]);
+    bob.delete(&server, &path).await.refused(403, "M_FORBIDDEN");
+    alice.delete(&server, &path).await.done();
+    let refusal = alice.delete(&server, &path).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(refusal.retry_after_ms, Some(3_600_000));
+    let noted: Value = bob.put(&server, &path, &report).await.ok();
+    assert_eq!(noted["rotate_asked_ms"], json!(server.now().0));
+    server.pass_ms(3_600_000);
+    alice.delete(&server, &path).await.done();
+    let mut bad = report.clone();
+    bad["keys"][0]["tag"] = json!(text_of(&[1; 5]));
+    bob.put(&server, &path, &bad).await.refused(400, "M_INVALID_PARAM");
+    let dave = server.person("dave").await;
+    dave.get(&server, &path).await.refused(404, "M_NOT_FOUND");
+}

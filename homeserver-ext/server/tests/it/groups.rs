@@ -1,1 +1,243 @@
+use causeway_protocol::{
+    api::{GroupHead, GroupPage, OpPage},
+    envelope::Kind,
+    ids::{Epoch, Timestamp, text_of},
+    roster::{Body, Invalid, Op, OpCore, Policy},
+};
+use serde_json::{Value, json};
 
+use crate::harness::{Group, Person, Server, op_body, policy};
+
+#[tokio::test]
+async fn a_group_moves_on_op_by_op_and_everyone_concerned_is_told() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    group.post(&server, &alice, &Body::Remove(vec![carol.member()])).await;
+    group.post(&server, &bob, &Body::Leave).await;
+
+    // Alice: all four. Bob: from the op that added him to the one with which he left. Carol: to the
+    // one that removed her.
+    for (person, epochs) in [(&alice, 0..=3), (&bob, 1..=3), (&carol, 1..=2)] {
+        let mut stream = person.stream(&server).await;
+        for (epoch, row) in epochs.clone().zip(stream.take(epochs.count()).await) {
+            let envelope = row.envelope;
+            assert_eq!(envelope.check(), Ok(()));
+            assert_eq!((envelope.kind, envelope.epoch), (Kind::Roster, Epoch(epoch)));
+            assert_eq!(envelope.payload, group.ops[epoch as usize].as_bytes());
+        }
+    }
+
+    // Who was taken out reads the log up to that op, and no further; strangers nothing.
+    assert_eq!(group.read_ops(&server, &alice).await.ops.len(), 4);
+    let page = group.read_ops(&server, &carol).await;
+    assert_eq!((page.ops.len(), page.epoch, page.next), (3, Epoch(2), None));
+    let dave = server.person("dave").await;
+    dave.get(&server, &group.path("/roster")).await.refused(404, "M_NOT_FOUND");
+    dave.get(&server, &group.path("")).await.refused(404, "M_NOT_FOUND");
+    carol.get(&server, &group.path("")).await.refused(404, "M_NOT_FOUND");
+
+    let page: OpPage = alice.get(&server, &group.path("/roster?from=1&limit=2")).await.ok();
+    assert_eq!((page.ops.len(), page.epoch, page.next), (2, Epoch(3), Some(Epoch(3))));
+    assert_eq!(page.ops[0].0, group.ops[1].as_bytes());
+    let head: GroupHead = alice.get(&server, &group.path("")).await.ok();
+    assert_eq!((head.epoch, head.members, head.name.as_str()), (Epoch(3), 1, "tea"));
+}
+
+#[tokio::test]
+async fn the_same_op_again_is_answered_again_whoever_posts_it() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let create = op_body(&group.ops[0]);
+    alice.post(&server, "/groups", &create).await.ok::<GroupHead>();
+    bob.post(&server, "/groups", &create).await.ok::<GroupHead>();
+    let op = group.op(&alice, &Body::Policy(Policy { name: "coffee".into(), ..policy() }));
+    for person in [&bob, &alice, &bob] {
+        let head: GroupHead =
+            person.post(&server, &group.path("/roster"), &op_body(&op)).await.ok();
+        assert_eq!((head.epoch, head.name.as_str()), (Epoch(2), "coffee"));
+    }
+    group.install(op);
+    let mut stream = alice.stream(&server).await;
+    assert_eq!(stream.take(3).await[2].seq.0, 3, "one row for each op");
+    alice.say(&server, &group, &["x"]).await;
+}
+
+#[tokio::test]
+async fn a_stale_op_brings_what_is_missing() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let before = group.clone();
+    group.post(&server, &alice, &Body::Role(bob.member(), 1)).await;
+    group.post(&server, &alice, &Body::Policy(Policy { name: "coffee".into(), ..policy() })).await;
+    let stale = before.op(&bob, &Body::Leave);
+    let post = async |person: &Person, op: &Op| {
+        person.post(&server, &group.path("/roster"), &op_body(op)).await
+    };
+    let refusal = post(&bob, &stale).await.refused(409, "M_STALE_EPOCH");
+    assert_eq!(refusal.epoch, Some(Epoch(3)));
+    let ops: Vec<_> = refusal.ops.unwrap().into_iter().map(|op| op.0).collect();
+    assert_eq!(ops, group.ops[2..].iter().map(|op| op.as_bytes().to_vec()).collect::<Vec<_>>());
+    // Strangers are not told that there is a group.
+    let dave = server.person("dave").await;
+    post(&dave, &stale).await.refused(404, "M_NOT_FOUND");
+
+    // The right epoch on another roster: the histories differ, and the head shows how.
+    let mut other = before.clone();
+    other.install(other.op(&alice, &Body::Role(bob.member(), 1)));
+    let mut core = OpCore::next(
+        &other.roster,
+        &alice.record,
+        Timestamp(9),
+        &Body::Policy(Policy { name: "cocoa".into(), ..policy() }),
+    )
+    .unwrap();
+    core.epoch = Epoch(4);
+    let forked = alice.seal_op(core);
+    let refusal = post(&alice, &forked).await.refused(409, "M_STALE_EPOCH");
+    assert_eq!(refusal.epoch, Some(Epoch(3)));
+    assert_eq!(refusal.ops.unwrap()[0].0, group.ops[3].as_bytes());
+
+    // A client that is ahead learns that it is.
+    let mut ahead = group.clone();
+    ahead.install(ahead.op(&alice, &Body::Policy(policy())));
+    let next = ahead.op(&alice, &Body::Close);
+    let refusal = post(&alice, &next).await.refused(409, "M_STALE_EPOCH");
+    assert_eq!((refusal.epoch, refusal.ops.unwrap().len()), (Some(Epoch(3)), 0));
+}
+
+#[tokio::test]
+async fn a_server_that_lost_ops_gets_them_back_from_any_member() {
+    let first = Server::start().await;
+    let (mut group, [alice, bob]) = first.group(["alice", "bob"]).await;
+    group.post(&first, &alice, &Body::Role(bob.member(), 1)).await;
+    // Another server of the same name, where nobody has ever heard of the group.
+    let second = Server::start().await;
+    let register = async |person: &Person| {
+        let body = crate::harness::json(&person.registration(crate::harness::TOKEN));
+        let answer = second.send(reqwest::Method::POST, "/register", None, body).await;
+        person.clone().with_token(answer.ok::<causeway_protocol::api::Session>().access_token)
+    };
+    let bob = register(&bob).await;
+    let alice = register(&alice).await;
+    bob.post(&second, "/groups", &op_body(&group.ops[0])).await.ok::<GroupHead>();
+    for op in &group.ops[1..] {
+        bob.post(&second, &group.path("/roster"), &op_body(op)).await.ok::<GroupHead>();
+    }
+    let head: GroupHead = bob.get(&second, &group.path("")).await.ok();
+    assert_eq!(head.roster_hash, group.roster.hash());
+    bob.say(&second, &group, &["back"]).await;
+    assert_eq!(alice.stream(&second).await.texts(1).await, ["back"]);
+}
+
+#[tokio::test]
+async fn an_op_that_is_not_valid_changes_nothing() {
+    let server = Server::start().await;
+    let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    let dave = server.person("dave").await;
+    let op = |signer: &Person, body: Body| group.op(signer, &body);
+    let mut forged = op(&alice, Body::Close).as_bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut cut_off = op(&alice, Body::Close).as_bytes().to_vec();
+    cut_off.pop();
+    let bytes = |op: Op| op.as_bytes().to_vec();
+    let cases = [
+        (forged, Invalid::BadSignature),
+        (cut_off, Invalid::BadLength),
+        (vec![], Invalid::BadDomain),
+        (bytes(op(&bob, Body::Close)), Invalid::NotAdmin),
+        (bytes(op(&bob, Body::Remove(vec![carol.member()]))), Invalid::NotAdmin),
+        (bytes(op(&dave, Body::Leave)), Invalid::SignerNotMember),
+        (bytes(op(&alice, Body::Leave)), Invalid::NoAdminLeft),
+        (bytes(op(&alice, Body::Add(vec![bob.entry(0)]))), Invalid::AlreadyMember),
+        (bytes(op(&alice, Body::Remove(vec![dave.member()]))), Invalid::TargetAbsent),
+        (bytes(op(&alice, Body::Policy(Policy { ttl_s: 59, ..policy() }))), Invalid::BadTtl),
+        (group.ops[0].as_bytes().to_vec(), Invalid::CreateInside),
+    ];
+    for (bytes, reason) in cases {
+        let body = json!({ "op": text_of(&bytes) });
+        let answer = alice.post(&server, &group.path("/roster"), &body).await;
+        if reason == Invalid::CreateInside {
+            // The very create of this group is in the log: known, not refused.
+            answer.ok::<GroupHead>();
+            continue;
+        }
+        let refusal = answer.refused(400, "DEV_CAUSEWAY_INVALID_OP");
+        assert!(refusal.error.contains(reason.reason()), "{} / {reason:?}", refusal.error);
+    }
+    let other = Group::create(&server, &alice).await;
+    let body = op_body(&other.op(&alice, &Body::Close));
+    let answer = alice.post(&server, &group.path("/roster"), &body).await;
+    assert!(answer.refused(400, "DEV_CAUSEWAY_INVALID_OP").error.contains("wrong_group"));
+    let head: GroupHead = alice.get(&server, &group.path("")).await.ok();
+    assert_eq!(head.roster_hash, group.roster.hash());
+}
+
+#[tokio::test]
+async fn a_group_of_another_server_is_not_begun_here() {
+    let server = Server::start().await;
+    let alice = server.person("alice").await;
+    let mut foreign = Person::new("mallory");
+    foreign.account = "mallory:b.example".parse().unwrap();
+    let body = op_body(&Group::first_op(&foreign));
+    alice.post(&server, "/groups", &body).await.refused(403, "M_FORBIDDEN");
+    let group = Group::create(&server, &alice).await;
+    let not_a_create = op_body(&group.op(&alice, &Body::Close));
+    alice.post(&server, "/groups", &not_a_create).await.refused(400, "DEV_CAUSEWAY_INVALID_OP");
+}
+
+#[tokio::test]
+async fn one_s_groups_come_in_pages() {
+    let server = Server::start().await;
+    let alice = server.person("alice").await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(Group::create(&server, &alice).await.id());
+    }
+    ids.sort();
+    let (mut found, mut from) = (Vec::new(), String::new());
+    loop {
+        let page: GroupPage = alice.get(&server, &format!("/groups?limit=2{from}")).await.ok();
+        found.extend(page.groups.iter().map(|head| head.group));
+        let Some(next) = page.next else { break };
+        from = format!("&from={next}");
+    }
+    assert_eq!(found, ids);
+}
+
+/// Every row of `op_negatives`, on a server that has the history it is judged on.
+#[tokio::test]
+async fn every_op_of_the_negative_vectors_is_refused_with_its_reason() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/vectors/native.json");
+    let vectors: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let negatives = &vectors["op_negatives"];
+    let body = |hex: &str| json!({ "op": text_of(&hex::decode(hex).unwrap()) });
+    let items = negatives["items"].as_array().unwrap();
+    let mut judged = 0;
+    for (name, ops) in negatives["histories"].as_object().unwrap() {
+        let server = Server::start().await;
+        let alice = server.person("alice").await;
+        let mut path = "/groups".to_owned();
+        for op in ops.as_array().unwrap() {
+            let op = op.as_str().unwrap();
+            alice.post(&server, &path, &body(op)).await.ok::<GroupHead>();
+            let group = Op::parse(&hex::decode(op).unwrap()).unwrap().group();
+            path = format!("/groups/{group}/roster");
+        }
+        let before = server.rows().await;
+        for item in items.iter().filter(|item| item["history"] == name.as_str()) {
+            let (name, reason) = (&item["name"], item["reason"].as_str().unwrap());
+            let answer = alice.post(&server, &path, &body(item["op"].as_str().unwrap())).await;
+            if matches!(reason, "wrong_epoch" | "stale_prev") && path != "/groups" {
+                // To members a 409 with what they lack; to strangers there is no such group.
+                answer.refused(404, "M_NOT_FOUND");
+            } else {
+                assert_eq!(answer.status.as_u16(), 400, "{name}: {reason}, got {}", answer.text());
+                let refusal = answer.refused(400, "DEV_CAUSEWAY_INVALID_OP");
+                assert!(refusal.error.contains(reason), "{name}: {reason}, got {}", refusal.error);
+            }
+            judged += 1;
+        }
+        assert_eq!(server.rows().await, before, "nothing changed");
+    }
+    assert_eq!(judged, items.len());
+}

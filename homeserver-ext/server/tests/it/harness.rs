@@ -49,7 +49,7 @@ pub(crate) struct Server {
     pub(crate) http: reqwest::Client,
     clock: Arc<AtomicU64>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinSet<std::io::Result<()>>,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -78,7 +78,8 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(app.clone().serve(listener, stop.clone()));
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(app.clone().serve(listener, stop.clone()));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { base, app, http, clock, stop, task, dir }
@@ -87,18 +88,40 @@ impl Server {
     /// Stops it in order, and starts it again on the same database.
     pub(crate) async fn restart(self) -> Self {
         let (dir, clock) = (Arc::clone(&self.dir), Arc::clone(&self.clock));
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.stop().await;
         Self::start_in(dir, clock, |_| {}).await
     }
 
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.task.join_next().await.unwrap().unwrap().unwrap();
     }
 
     pub(crate) fn database(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Every row of every table as text, to see that nothing changed.
+    pub(crate) async fn rows(&self) -> Vec<String> {
+        use sqlx::{ConnectOptions as _, Row as _};
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(self.dir.path().join("server.db"))
+            .read_only(true);
+        let mut conn = options.connect().await.unwrap();
+        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut conn).await.unwrap();
+        let mut rows = Vec::new();
+        for table in tables {
+            let info =
+                sqlx::AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{table}')"));
+            let columns: Vec<String> = sqlx::query_scalar(info).fetch_all(&mut conn).await.unwrap();
+            let columns: Vec<_> = columns.iter().map(|name| format!("quote({name})")).collect();
+            let sql = format!("SELECT {} FROM {table} ORDER BY 1", columns.join(" || ',' || "));
+            for row in sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut conn).await.unwrap() {
+                rows.push(format!("{table}: {}", row.get::<String, _>(0)));
+            }
+        }
+        rows
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -564,6 +587,17 @@ impl Stream {
                 frame => return frame,
             }
         }
+    }
+
+    /// The next frame of any kind.
+    pub(crate) async fn any(&mut self) -> Message {
+        tokio::time::timeout(PATIENCE, self.0.next()).await.unwrap().unwrap().unwrap()
+    }
+
+    /// Waits until the connection is no more, in whatever way.
+    pub(crate) async fn broken(&mut self) {
+        let end = async { while let Some(Ok(_)) = self.0.next().await {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("the stream goes on");
     }
 
     pub(crate) async fn close_code(&mut self) -> u16 {

@@ -1,1 +1,176 @@
+use causeway_protocol::api::Session;
+use reqwest::Method;
+use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::harness::{Server, Stream};
+
+#[tokio::test]
+async fn a_stream_goes_on_where_the_acknowledgements_ended() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    alice.say(&server, &group, &["one", "two", "three"]).await;
+    let mut stream = bob.stream(&server).await;
+    let rows = stream.take(4).await;
+    assert_eq!(rows.iter().map(|row| row.seq.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    stream.ack(2).await;
+    drop(stream);
+    // Acknowledgements are cumulative and may be repeated on the next connection.
+    let mut stream = bob.stream(&server).await;
+    stream.ack(2).await;
+    let mut seqs = vec![stream.next().await.seq.0];
+    while seqs.last() != Some(&4) {
+        seqs.push(stream.next().await.seq.0);
+    }
+    // The connection may have broken before the server had read the acknowledgement.
+    assert!(seqs == [3, 4] || seqs == [1, 2, 3, 4], "{seqs:?}");
+    // What cannot have been seen is not acknowledged.
+    stream.ack(99).await;
+    let left = async || server.app.figures().await.unwrap().mailbox_rows;
+    while left().await > 2 {
+        tokio::task::yield_now().await;
+    }
+    alice.say(&server, &group, &["four"]).await;
+    assert_eq!(stream.next().await.seq.0, 5);
+    assert_eq!(bob.stream(&server).await.next().await.seq.0, 5);
+}
+
+#[tokio::test]
+async fn rows_wait_through_a_restart() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    alice.say(&server, &group, &["one"]).await;
+    let mut stream = bob.stream(&server).await;
+    stream.take(2).await;
+    let (server, code) = tokio::join!(server.restart(), stream.close_code());
+    assert_eq!(code, 1001);
+    alice.say(&server, &group, &["two"]).await;
+    assert_eq!(bob.stream(&server).await.texts(2).await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn what_comes_while_one_listens_is_pushed() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let mut stream = bob.stream(&server).await;
+    stream.next().await;
+    for n in 0..50 {
+        alice.say(&server, &group, &[&format!("{n}")]).await;
+        assert_eq!(stream.texts(1).await, [format!("{n}")]);
+        stream.ack(n + 2).await;
+    }
+}
+
+#[tokio::test]
+async fn at_most_256_rows_are_in_flight() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let texts: Vec<String> = (0..300).map(|n| format!("{n}")).collect();
+    alice.say(&server, &group, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut stream = bob.stream(&server).await;
+    stream.take(256).await;
+    // An answer to a ping shows that nothing else was on the way.
+    stream.send(Message::Ping(vec![7].into())).await;
+    assert!(matches!(stream.any().await, Message::Pong(_)));
+    stream.ack(100).await;
+    assert_eq!(stream.take(45).await.last().unwrap().seq.0, 301);
+}
+
+#[tokio::test]
+async fn at_most_a_mebibyte_is_in_flight() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let large = "x".repeat(44_990);
+    for n in 0..40 {
+        alice.say(&server, &group, &[&format!("{n:08}{large}")]).await;
+    }
+    let mut stream = bob.stream(&server).await;
+    // 60 kB each in base64: the eighteenth goes over the edge.
+    stream.take(19).await;
+    stream.send(Message::Ping(vec![7].into())).await;
+    assert!(matches!(stream.any().await, Message::Pong(_)));
+    stream.ack(19).await;
+    stream.take(18).await;
+}
+
+#[tokio::test]
+async fn who_does_not_acknowledge_is_told_to_come_back_and_loses_nothing() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let texts: Vec<String> = (0..300).map(|n| format!("{n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    alice.say(&server, &group, &texts).await;
+    let mut stream = bob.stream(&server).await;
+    stream.take(256).await;
+    // From here on only the clock can move things.
+    tokio::time::pause();
+    assert_eq!(stream.close_code().await, 1013);
+    tokio::time::resume();
+    let mut stream = bob.stream(&server).await;
+    let mut seen = Vec::new();
+    while seen.len() < 300 {
+        let row = stream.next().await;
+        stream.ack(row.seq.0).await;
+        if row.envelope.kind == causeway_protocol::envelope::Kind::Message {
+            seen.push(crate::harness::text(&row.envelope));
+        }
+    }
+    assert_eq!(seen, texts);
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_the_same_device_replaces_the_older() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let mut older = bob.stream(&server).await;
+    older.next().await;
+    let mut newer = bob.stream(&server).await;
+    newer.next().await;
+    assert_eq!(older.close_code().await, 4_000);
+    alice.say(&server, &group, &["x"]).await;
+    assert_eq!(newer.texts(1).await, ["x"]);
+}
+
+#[tokio::test]
+async fn logging_out_and_in_ends_the_former_stream() {
+    let server = Server::start().await;
+    let (_, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let mut stream = alice.stream(&server).await;
+    stream.next().await;
+    alice.post(&server, "/logout", &serde_json::json!({})).await.done();
+    assert_eq!(stream.close_code().await, 4_001);
+    let mut stream = bob.stream(&server).await;
+    stream.next().await;
+    bob.login(&server).await.ok::<Session>();
+    assert_eq!(stream.close_code().await, 4_001);
+}
+
+#[tokio::test]
+async fn what_is_no_acknowledgement_ends_the_stream() {
+    let server = Server::start().await;
+    let bob = server.person("bob").await;
+    for (bad, code) in [
+        (Message::text("hello"), 1007),
+        (Message::text(r#"{"ack":-1}"#), 1007),
+        (Message::text(r#"{"ack":"1"}"#), 1007),
+        (Message::text("[".repeat(10_000)), 1007),
+        (Message::binary(vec![1, 2, 3]), 1003),
+    ] {
+        let mut stream = bob.stream(&server).await;
+        stream.send(bad).await;
+        assert_eq!(stream.close_code().await, code);
+    }
+    let mut stream = bob.stream(&server).await;
+    stream.send(Message::text("x".repeat(300 << 10))).await;
+    stream.broken().await;
+}
+
+#[tokio::test]
+async fn a_stream_needs_a_token_and_a_websocket() {
+    let server = Server::start().await;
+    let refused = Stream::open(&server, "guess").await.err().unwrap();
+    let tungstenite::Error::Http(answer) = *refused else { panic!("{refused}") };
+    assert_eq!(answer.status().as_u16(), 401);
+    let bob = server.person("bob").await;
+    bob.get(&server, "/stream").await.refused(400, "M_INVALID_PARAM");
+    server.send(Method::GET, "/stream", None, vec![]).await.refused(401, "M_MISSING_TOKEN");
+}
