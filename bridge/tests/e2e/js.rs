@@ -1,27 +1,37 @@
-//! matrix-js-sdk reads and answers.
+//! matrix-js-sdk, which shares no code with us, reads and answers.
 
-use causeway_bridge::demo::{progress::Progress, synapse::Synapse};
-use serde_json::json;
-
-use crate::js_client::JsClient;
+use crate::{bridged::Bridged, js_client::JsClient};
 
 #[tokio::test]
 async fn the_js_client_reads_and_answers() {
-    let synapse = Synapse::start("http://127.0.0.1:9", &Progress::new()).await.unwrap();
-    let mut alice = synapse.register("alice", "secret of alice").await.unwrap();
-    let bob = synapse.register("bob", "secret of bob").await.unwrap();
-    let mut js = JsClient::start(synapse.venv(), &synapse.url(), "bob", "secret of bob").await;
-    let room = alice.create_room(json!({ "invite": [bob.user_id()] })).await.unwrap();
-    js.until(|line| line["joined"] == room.as_str()).await;
-    alice.say(&room, "do you read me?").await.unwrap();
-    let heard =
-        js.until(|line| line["body"] == "do you read me?" && line["message"].is_string()).await;
-    assert_eq!(heard["sender"], alice.user_id().as_str());
-    js.say(room.as_str(), "loud and clear").await;
-    loop {
-        let news = alice.sync().await.unwrap();
-        if news.events.iter().any(|seen| seen.text("/content/body") == Some("loud and clear")) {
-            break;
-        }
+    let Bridged { causeway: _causeway, alice, group, synapse } = Bridged::start(&[]).await;
+    let (url, venv) = (synapse.url(), synapse.venv());
+    let mut carol = JsClient::start(venv, &url, "carol", "secret of carol").await;
+    let room = carol.until(|line| line["joined"].is_string()).await;
+    let room = room["joined"].as_str().unwrap().to_owned();
+
+    let said: Vec<String> = (0..5).map(|n| format!("do you read me, {n}?")).collect();
+    alice.say(group, &said).await;
+    let ghost = format!("@causeway_alice:{}", synapse.server_name());
+    for text in &said {
+        // The next message is this one: none is missing, none comes twice, none before another.
+        let heard =
+            carol.until(|line| line["message"].is_string() && line["sender"] == *ghost).await;
+        assert_eq!(
+            (heard["body"].as_str(), heard["msgtype"].as_str()),
+            (Some(&**text), Some("m.text"))
+        );
     }
+
+    let answers: Vec<String> = (0..5).map(|n| format!("loud and clear, {n}")).collect();
+    for text in &answers {
+        carol.say(&room, text).await;
+        carol.until(|line| line["sent"].is_string()).await;
+    }
+    alice
+        .wait("Carol's answers", |read| read.iter().filter(|r| r.mirror.is_some()).count() >= 5)
+        .await;
+    assert_eq!(alice.mirrored(), answers);
+    let mirror = format!("@carol:{}", synapse.server_name());
+    assert!(alice.read().iter().all(|read| read.mirror.as_ref().is_none_or(|m| *m == mirror)));
 }

@@ -1,8 +1,12 @@
 //! End-to-end tests: the real Synapse, real processes, real clients.
 #![cfg(test)]
 
+mod bridged;
+mod canary;
 mod js;
 mod js_client;
+#[path = "../shared/people.rs"]
+mod people;
 mod stack;
 mod start;
 mod story;

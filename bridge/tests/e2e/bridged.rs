@@ -1,0 +1,46 @@
+//! A group with a room: Causeway beside Synapse, and Alice, who lets the bridge in.
+
+use causeway_bridge::demo::{
+    causeway::{Causeway, Listeners},
+    progress::Progress,
+    synapse::Synapse,
+};
+use causeway_protocol::ids::GroupId;
+
+use crate::{people::Person, start::binary};
+
+/// Everything that runs; ended when dropped.
+pub(crate) struct Bridged {
+    pub(crate) causeway: Causeway,
+    pub(crate) alice: Person,
+    pub(crate) group: GroupId,
+    pub(crate) synapse: Synapse,
+}
+
+impl Bridged {
+    /// Starts all, with `env` set for Causeway; Carol (password `secret of carol`) is invited.
+    pub(crate) async fn start(env: &[(&str, &str)]) -> Self {
+        let listeners = Listeners::free().unwrap();
+        let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
+        let mut causeway = Causeway::prepare(
+            binary(),
+            &synapse.dir().join("causeway"),
+            &synapse.url(),
+            synapse.server_name(),
+            listeners,
+            synapse.registration(),
+        )
+        .unwrap();
+        for (key, value) in env {
+            causeway.set_env(key, value);
+        }
+        causeway.start().await.unwrap();
+        let token = causeway.registration_token().unwrap();
+        let carol = synapse.register("carol", "secret of carol").await.unwrap();
+        let name = format!("alice:{}", synapse.server_name());
+        let alice = Person::register(causeway.native_url(), &name, token.expose()).await;
+        let group = alice.create_group("Walkers").await;
+        alice.bridge(group, &[carol.user_id().as_str()]).await;
+        Self { causeway, alice, group, synapse }
+    }
+}
