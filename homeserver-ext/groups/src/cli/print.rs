@@ -62,8 +62,9 @@ pub(super) fn table<const N: usize>(
     for row in rows {
         table.add_row(row);
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
+    // Columns are padded on both sides; the first needs none.
+    let lines = table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// There is nobody left to tell when stderr is gone.
