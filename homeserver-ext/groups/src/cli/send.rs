@@ -109,11 +109,18 @@ pub(super) async fn run(
         looked_at: None,
     };
     if arguments.lines {
-        sender.send_lines().await
+        sender.send_lines().await?;
     } else {
         let text = text_of(&arguments.text).await?;
-        sender.send(vec![(random_id()?, text)], None).await
+        sender.send(vec![(random_id()?, text)], None).await?;
     }
+    // The server is there: what waits in other groups goes out too, or goes on waiting.
+    for other in outbox::waiting(client.db()).await? {
+        if let Err(error) = outbox::flush(&client, other).await {
+            tracing::debug!(%error, group = %other, "messages wait");
+        }
+    }
+    Ok(())
 }
 
 /// One group, and how to send to it.

@@ -96,7 +96,7 @@ impl Drop for Server {
     }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the clock of the test's server")]
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp(u64::try_from(since_1970.as_millis()).unwrap())

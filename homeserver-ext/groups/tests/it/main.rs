@@ -1,11 +1,13 @@
 //! Tests of the half with keys, one binary.
 #![cfg(test)]
 
+mod cli_crowd;
 mod cli_http;
 mod cli_kill;
 mod cli_proxy;
 mod cli_server;
 mod cli_story;
+mod cli_stream;
 mod cli_usage;
 mod cli_world;
 mod machine;

@@ -31,6 +31,10 @@ pub(super) async fn run(
     let group = names::group(&client, &arguments.group).await?;
     let expires = client.now().plus_ms(arguments.hours * MS_OF_HOUR);
     let link = client.create_invite(group, expires, arguments.uses).await?;
+    // Other admins get the link too, so that they can let people in; what fails is tried again.
+    if let Err(error) = client.chores().await {
+        tracing::debug!(%error, "the link was not given to other admins yet");
+    }
     let text = link.to_text();
     printer.remark(
         "Whoever has this link may come in. Your client, or another admin's, must be running \
