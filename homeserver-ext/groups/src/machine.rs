@@ -15,6 +15,7 @@ mod chores;
 mod forks;
 mod generation;
 mod groups;
+mod inventory;
 mod invites;
 mod needs;
 mod own;

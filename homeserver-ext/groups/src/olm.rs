@@ -5,62 +5,60 @@ use vodozemac::{
     Curve25519PublicKey,
     olm::{Account, MessageType, OlmMessage, PreKeyMessage, Session, SessionConfig},
 };
+use zeroize::Zeroizing;
 
-/// Why an Olm payload does not open.
+/// Not an Olm message, or none that a session opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// Not an Olm message.
-    Malformed,
-    /// No session opens it, and it makes none: the two devices' sessions no longer fit.
-    Wedged,
-}
+pub(crate) struct Unreadable;
 
-/// What opened a payload.
-pub(crate) enum OpenedBy {
-    /// The session at this place of the list.
-    Known(usize),
-    /// A new one, which used up a one-time key or the fallback key.
-    New(Box<Session>),
-}
-
-pub(crate) fn curve(key: &CurveKey) -> Curve25519PublicKey {
+fn curve(key: &CurveKey) -> Curve25519PublicKey {
     Curve25519PublicKey::from_bytes(*key.as_bytes())
 }
 
-/// Opens `payload` from the device with this Olm identity key. Only the session that opened it,
-/// and the account if a new one was made, have changed.
-pub(crate) fn open(
-    sessions: &mut [Session],
-    account: &mut Account,
-    peer: &CurveKey,
-    payload: &[u8],
-) -> Result<(Vec<u8>, OpenedBy), Unreadable> {
-    match OlmPayload::parse(payload).map_err(|_| Unreadable::Malformed)? {
-        OlmPayload::Normal(bytes) => {
-            let message = OlmMessage::from_parts(MessageType::Normal.into(), bytes)
-                .map_err(|_| Unreadable::Malformed)?;
-            for (at, session) in sessions.iter_mut().enumerate() {
-                if let Ok(plaintext) = session.decrypt(&message) {
-                    return Ok((plaintext, OpenedBy::Known(at)));
-                }
+/// An Olm message that was parsed.
+pub(crate) struct Payload(OlmMessage);
+
+impl Payload {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Unreadable> {
+        let message = match OlmPayload::parse(payload).map_err(|_| Unreadable)? {
+            OlmPayload::Normal(bytes) => OlmMessage::from_parts(MessageType::Normal.into(), bytes),
+            OlmPayload::PreKey(bytes) => PreKeyMessage::from_bytes(bytes).map(OlmMessage::PreKey),
+        };
+        message.map(Self).map_err(|_| Unreadable)
+    }
+
+    /// Opens it with one of the sessions; says which, and only that one has changed. `None` where
+    /// it may begin a new one ([`Self::begin`]).
+    pub(crate) fn open(
+        &self,
+        sessions: &mut [Session],
+    ) -> Result<Option<(Zeroizing<Vec<u8>>, usize)>, Unreadable> {
+        let fits = |session: &Session| match &self.0 {
+            OlmMessage::PreKey(message) => message.session_id() == session.session_id(),
+            OlmMessage::Normal(_) => true,
+        };
+        let mut tried = matches!(self.0, OlmMessage::Normal(_));
+        for (at, session) in sessions.iter_mut().enumerate().filter(|(_, s)| fits(s)) {
+            tried = true;
+            if let Ok(text) = session.decrypt(&self.0) {
+                return Ok(Some((Zeroizing::new(text), at)));
             }
-            Err(Unreadable::Wedged)
         }
-        OlmPayload::PreKey(bytes) => {
-            let message = PreKeyMessage::from_bytes(bytes).map_err(|_| Unreadable::Malformed)?;
-            let id = message.session_id();
-            let known = sessions.iter_mut().enumerate().find(|(_, s)| s.session_id() == id);
-            if let Some((at, session)) = known {
-                let plaintext = session
-                    .decrypt(&OlmMessage::PreKey(message))
-                    .map_err(|_| Unreadable::Wedged)?;
-                return Ok((plaintext, OpenedBy::Known(at)));
-            }
-            let made = account
-                .create_inbound_session(SessionConfig::version_1(), curve(peer), &message)
-                .map_err(|_| Unreadable::Wedged)?;
-            Ok((made.plaintext, OpenedBy::New(Box::new(made.session))))
-        }
+        if tried { Err(Unreadable) } else { Ok(None) }
+    }
+
+    /// Opens it as the beginning of a session with the device that has this Olm identity key. The
+    /// account loses the one-time key that was used.
+    pub(crate) fn begin(
+        &self,
+        account: &mut Account,
+        peer: &CurveKey,
+    ) -> Result<(Zeroizing<Vec<u8>>, Session), Unreadable> {
+        let OlmMessage::PreKey(message) = &self.0 else { return Err(Unreadable) };
+        let made = account
+            .create_inbound_session(SessionConfig::version_1(), curve(peer), message)
+            .map_err(|_| Unreadable)?;
+        Ok((Zeroizing::new(made.plaintext), made.session))
     }
 }
 

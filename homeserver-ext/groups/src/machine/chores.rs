@@ -17,7 +17,7 @@ use crate::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
         chores::{self, AckDue},
-        groups as rows, holds,
+        groups as rows, holds, invites,
     },
 };
 
@@ -60,6 +60,7 @@ impl Machine {
         holds::expire(conn, now).await?;
         holds::forget_seen(conn, kept).await?;
         rows::forget_rosters(conn, kept).await?;
+        invites::expire(conn, kept).await?;
         chores::expire(conn, now.minus_ms(WEEK_MS), now.minus_ms(HOUR_MS), kept).await?;
         self.logs().clear();
         Ok(())
@@ -137,15 +138,8 @@ impl Work<'_> {
     /// Says hourly, in groups where this device speaks, which roster it has.
     async fn roster_syncs(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
         let now = self.now;
-        for group in rows::all(self.conn()).await? {
-            let Some((row, Some(log))) = self.group(&group).await? else { continue };
-            let is_due = row.joined
-                && row.active > row.synced
-                && row.synced.plus_ms(HOUR_MS) <= now
-                && row.active.plus_ms(HOUR_MS) > now;
-            if !is_due {
-                continue;
-            }
+        for group in rows::sync_due(self.conn(), now.minus_ms(HOUR_MS)).await? {
+            let Some(log) = self.log(&group).await? else { continue };
             let head = log.head();
             let sync = RosterSync { epoch: head.epoch(), roster_hash: head.hash() };
             let item = Outgoing {

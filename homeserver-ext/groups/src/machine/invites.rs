@@ -293,32 +293,43 @@ impl Work<'_> {
         Ok(Some((id, account)))
     }
 
-    /// Judges the requests that are new, and signs an `add` for the first that may come in, group
-    /// by group: the next is judged on the roster that this one makes.
+    /// Judges the requests that wait, and signs an `add` for the first that may come in, group by
+    /// group: the next is judged on the roster that this one makes.
     pub(super) async fn admissions(&mut self) -> Result<Vec<(GroupId, Vec<u8>)>, MachineError> {
+        // Whoever is in has used his link, before anybody else may.
+        for state in [NEW, ASK] {
+            for join in invites::joins(self.conn(), state).await? {
+                let log = self.log(&join.group).await?;
+                if log.is_some_and(|log| log.head().member(&join.member).is_some()) {
+                    invites::count_use(self.conn(), &join.ik_pub).await?;
+                    invites::set_join_state(self.conn(), &join.id, ADMITTED).await?;
+                }
+            }
+        }
         let mut ops: Vec<(GroupId, Vec<u8>)> = Vec::new();
         for join in invites::joins(self.conn(), NEW).await? {
             if ops.iter().any(|(group, _)| *group == join.group) {
                 continue;
             }
-            match self.admission(&join).await? {
-                Verdict::Wait => {}
+            let state = match self.admission(&join).await? {
+                Verdict::Wait => continue,
+                Verdict::Settled(state) => state,
                 Verdict::Add(body) => {
-                    let now = self.now;
-                    let machine = self.machine;
+                    let (machine, now) = (self.machine, self.now);
                     match machine.sign_op(self.tx, now, join.group, &body).await {
-                        Ok(op) => ops.push((join.group, op.0)),
+                        Ok(op) => {
+                            ops.push((join.group, op.0));
+                            continue;
+                        }
                         Err(OpError::Machine(error)) => return Err(error),
-                        Err(error) => tracing::warn!(%error, "a request cannot be admitted"),
+                        Err(error) => {
+                            tracing::info!(group = %join.group, %error, "nobody is let in");
+                            "not_allowed"
+                        }
                     }
                 }
-                Verdict::Settled(state) => {
-                    if state == ADMITTED {
-                        invites::count_use(self.conn(), &join.ik_pub).await?;
-                    }
-                    invites::set_join_state(self.conn(), &join.id, state).await?;
-                }
-            }
+            };
+            invites::set_join_state(self.conn(), &join.id, state).await?;
         }
         Ok(ops)
     }

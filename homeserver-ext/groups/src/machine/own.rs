@@ -118,7 +118,10 @@ impl Machine {
         let here = own::load(tx.conn(), machine.vault()).await?.map_or(0, |own| own.generation);
         let beside = generation::read(machine.vault().database())?;
         if beside.is_none_or(|beside| beside > here) {
-            tracing::warn!("the database was put back or copied; beginning new chains");
+            tracing::warn!(
+                "own chains may have gone on without this database (put back, copied, or cut off \
+                 while sealing): new ones begin"
+            );
             let next = beside.unwrap_or(0).max(here) + 1;
             chains::drop_all_own(tx.conn()).await?;
             own::set_generation(tx.conn(), next).await?;

@@ -224,10 +224,10 @@ impl Work<'_> {
         let (vault, now) = (self.vault(), self.now);
         let device = known.record.device_id;
         let Some(log) = self.log(&group).await? else { return Ok(false) };
-        let mut found = sessions::sessions(self.conn(), vault, &device).await?;
-        let Some(session) = found.first_mut() else { return Ok(false) };
-        let Some(payload) = olm::seal(session, plaintext) else { return Ok(false) };
-        sessions::save(self.conn(), vault, &device, session, now).await?;
+        let session = sessions::newest(self.conn(), vault, &device).await?;
+        let Some(mut session) = session else { return Ok(false) };
+        let Some(payload) = olm::seal(&mut session, plaintext) else { return Ok(false) };
+        sessions::save(self.conn(), vault, &device, &session, now).await?;
         let me = self.machine.me().record.device_id;
         let to = Recipient::Device(device);
         let finished = Finished {

@@ -227,3 +227,28 @@ pub(crate) async fn save_held(
     .await?;
     Ok(())
 }
+
+/// Devices that were given this chain and have not said that they have it.
+pub(crate) async fn unacknowledged(
+    conn: &mut SqliteConnection,
+    chain: &ChainId,
+) -> Result<u32, Error> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM given WHERE chain_id = $1 AND acked = 0")
+        .bind(chain.as_bytes().as_slice())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Devices whose chains are held in this group.
+pub(crate) async fn senders(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+) -> Result<Vec<DeviceId>, Error> {
+    let senders: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT DISTINCT sender FROM held_chains WHERE group_id = $1 ORDER BY sender",
+    )
+    .bind(group.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await?;
+    senders.iter().map(|sender| DeviceId::from_slice(sender).whole("held_chains")).collect()
+}

@@ -18,12 +18,10 @@ pub(crate) struct Group {
     pub(crate) revision: [u8; 8],
     /// `None` while it was only heard of.
     pub(crate) head: Option<Epoch>,
-    pub(crate) joined: bool,
     /// An undecided second history, as JSON.
     pub(crate) fork: Option<String>,
     pub(crate) rotate: bool,
     pub(crate) active: Timestamp,
-    pub(crate) synced: Timestamp,
 }
 
 pub(crate) async fn group(
@@ -31,8 +29,7 @@ pub(crate) async fn group(
     group: &GroupId,
 ) -> Result<Option<Group>, Error> {
     let row = sqlx::query(
-        "SELECT revision, head_epoch, joined, fork, rotate, active_ms, synced_ms
-         FROM groups WHERE group_id = $1",
+        "SELECT revision, head_epoch, fork, rotate, active_ms FROM groups WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_optional(conn)
@@ -41,11 +38,9 @@ pub(crate) async fn group(
         Ok(Group {
             revision: row.try_get::<&[u8], _>(0)?.try_into().ok().whole("groups")?,
             head: row.try_get::<Option<u32>, _>(1)?.map(Epoch),
-            joined: row.try_get(2)?,
-            fork: row.try_get(3)?,
-            rotate: row.try_get(4)?,
-            active: Timestamp(unsigned(row.try_get(5)?)),
-            synced: Timestamp(unsigned(row.try_get(6)?)),
+            fork: row.try_get(2)?,
+            rotate: row.try_get(3)?,
+            active: Timestamp(unsigned(row.try_get(4)?)),
         })
     })
     .transpose()
@@ -176,6 +171,21 @@ pub(crate) async fn set_synced(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Groups that this device spoke in since `hour_ago`, and did not say its roster in.
+pub(crate) async fn sync_due(
+    conn: &mut SqliteConnection,
+    hour_ago: Timestamp,
+) -> Result<Vec<GroupId>, Error> {
+    let ids: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT group_id FROM groups
+         WHERE joined = 1 AND active_ms > synced_ms AND synced_ms <= $1 AND active_ms > $1",
+    )
+    .bind(ms(hour_ago))
+    .fetch_all(conn)
+    .await?;
+    ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
 }
 
 /// Notes in which row an op came; the first one said stays.

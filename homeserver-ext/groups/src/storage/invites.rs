@@ -147,6 +147,12 @@ pub(crate) async fn set_join_state(
     Ok(())
 }
 
+/// Lets go of old requests.
+pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM joins WHERE at_ms < $1").bind(ms(before)).execute(conn).await?;
+    Ok(())
+}
+
 /// Requests in this state, oldest first.
 pub(crate) async fn joins(conn: &mut SqliteConnection, state: &str) -> Result<Vec<Join>, Error> {
     let rows = sqlx::query(

@@ -22,11 +22,30 @@ pub(crate) async fn sessions(
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Vec<Session>, Error> {
+    some_sessions(conn, vault, peer, MAX_SESSIONS).await
+}
+
+/// The session to send with.
+pub(crate) async fn newest(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    peer: &DeviceId,
+) -> Result<Option<Session>, Error> {
+    Ok(some_sessions(conn, vault, peer, 1).await?.pop())
+}
+
+async fn some_sessions(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    peer: &DeviceId,
+    most: i64,
+) -> Result<Vec<Session>, Error> {
     let rows = sqlx::query(
         "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1
-         ORDER BY used_ms DESC, session_id",
+         ORDER BY used_ms DESC, session_id LIMIT $2",
     )
     .bind(peer.as_bytes().as_slice())
+    .bind(most)
     .fetch_all(conn)
     .await?;
     let open = |row: sqlx::sqlite::SqliteRow| {

@@ -11,7 +11,7 @@ use causeway_protocol::{
 use super::{MachineError, Step, What, Work};
 use crate::{
     machine::work::{ASK_AGAIN_MS, Again, Slot},
-    olm::{self, OpenedBy, Unreadable},
+    olm::Payload,
     sender_keys::HeldChain,
     storage::{
         accounts::{self, Ask, KnownDevice},
@@ -97,32 +97,39 @@ impl Work<'_> {
         let (vault, now) = (self.vault(), self.now);
         let peer = device.record.device_id;
         let mut known = sessions::sessions(self.conn(), vault, &peer).await?;
-        let account = self.olm().await?;
-        let opened = olm::open(&mut known, account, &device.record.curve25519, payload);
-        let (bytes, by) = match opened {
-            Ok(opened) => opened,
-            Err(Unreadable::Malformed) => return Ok(Err("malformed")),
-            Err(Unreadable::Wedged) => {
-                // Protocol §2.2, type W; once an hour, so that nobody can make us claim keys.
-                let since = now.minus_ms(HOUR_MS);
-                accounts::ask(self.conn(), Ask::Heal, peer.as_bytes(), since).await?;
-                return Ok(Err("olm"));
-            }
+        let payload = match Payload::parse(payload) {
+            Ok(payload) => payload,
+            Err(_) => return Ok(Err("malformed")),
         };
-        let bytes = zeroize::Zeroizing::new(bytes);
-        match by {
-            OpenedBy::Known(at) => {
+        let bytes = match payload.open(&mut known) {
+            Ok(Some((bytes, at))) => {
                 if let Some(session) = known.get(at) {
                     sessions::save(self.conn(), vault, &peer, session, now).await?;
                 }
+                bytes
             }
-            OpenedBy::New(session) => {
+            Ok(None) => {
+                let begun = payload.begin(self.olm().await?, &device.record.curve25519);
+                let Ok((bytes, session)) = begun else { return self.wedged(&peer).await };
                 sessions::save(self.conn(), vault, &peer, &session, now).await?;
                 sessions::trim(self.conn(), &peer).await?;
                 own::key_was_used(self.conn()).await?;
+                bytes
             }
-        }
+            Err(_) => return self.wedged(&peer).await,
+        };
         Ok(OlmPlaintext::parse(&bytes).map_err(|_| "bad_plaintext"))
+    }
+
+    /// The sessions of two devices no longer fit: a new one is made, and type W said in it.
+    async fn wedged(
+        &mut self,
+        peer: &DeviceId,
+    ) -> Result<Result<OlmPlaintext, &'static str>, MachineError> {
+        // Once an hour, so that nobody can make us claim all of another's keys.
+        let since = self.now.minus_ms(HOUR_MS);
+        accounts::ask(self.conn(), Ask::Heal, peer.as_bytes(), since).await?;
+        Ok(Err("olm"))
     }
 
     async fn distribution(
