@@ -167,7 +167,6 @@ impl Causeway {
     /// # Errors
     /// [`CausewayError::Ended`], [`CausewayError::NotReady`].
     pub async fn ready(&mut self) -> Result<(), CausewayError> {
-        let url = format!("http://{}/ready", self.config.appservice.listen);
         let waited = tokio::time::timeout(START, async {
             loop {
                 if let Some(running) = &mut self.running
@@ -175,13 +174,36 @@ impl Causeway {
                 {
                     return Err(CausewayError::Ended(self.log()));
                 }
-                if super::matrix_user::status(&url).await == Some(200) {
+                if self.status("/ready").await == Some(200) {
                     return Ok(());
                 }
                 tokio::time::sleep(LOOK).await;
             }
         });
         waited.await.unwrap_or_else(|_| Err(CausewayError::NotReady(self.log())))
+    }
+
+    /// Waits until it answers at all, ready or not; a process that ended is not waited for.
+    ///
+    /// # Errors
+    /// [`CausewayError::Ended`]
+    pub async fn live(&mut self) -> Result<(), CausewayError> {
+        while self.status("/live").await.is_none() {
+            if let Some(running) = &mut self.running
+                && running.child.try_wait()?.is_some()
+            {
+                return Err(CausewayError::Ended(self.log()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The status with which it answers a GET of `path`, if it answers.
+    pub async fn status(&self, path: &str) -> Option<u16> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let answer = reqwest::get(format!("{}{path}", self.appservice_url())).await;
+        answer.ok().map(|answer| answer.status().as_u16())
     }
 
     /// Ends it as a power cut would: SIGKILL. Nothing happens if it does not run.

@@ -272,12 +272,6 @@ impl MatrixUser {
     }
 }
 
-/// The status that a GET of `url` is answered with, if it is.
-pub(crate) async fn status(url: &str) -> Option<u16> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::get(url).await.ok().map(|response| response.status().as_u16())
-}
-
 fn address(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {

@@ -1,6 +1,6 @@
 //! What Causeway says at its start when something does not fit, and how it ends.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use causeway_bridge::{
     demo::{
@@ -8,7 +8,7 @@ use causeway_bridge::{
         progress::Progress,
         synapse::Synapse,
     },
-    registration::Registration,
+    registration::{Registration, Tokens},
     secret::Secret,
 };
 
@@ -78,12 +78,8 @@ async fn it_waits_for_a_homeserver_that_is_away_and_ends_in_order() {
     synapse.kill().unwrap();
     let mut causeway = causeway(&synapse, "causeway", listeners, &registration);
     causeway.spawn().unwrap();
-    let url = format!("{}/live", causeway.appservice_url());
-    while reqwest::get(&url).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let ready = format!("{}/ready", causeway.appservice_url());
-    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+    causeway.live().await.unwrap();
+    assert_eq!(causeway.status("/ready").await, Some(503));
     synapse.start_again().await.unwrap();
     causeway.ready().await.unwrap();
 
@@ -94,4 +90,45 @@ async fn it_waits_for_a_homeserver_that_is_away_and_ends_in_order() {
     assert_eq!(second.exit_code().unwrap(), Some(14));
 
     assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let listeners = Listeners::free().unwrap();
+    let url = listeners.appservice_url();
+    let registration = Registration::new("example.org", &url, Tokens::random().unwrap());
+    // Nobody is at home there; the keys are looked at before that matters.
+    let mut causeway = Causeway::prepare(
+        binary(),
+        dir.path(),
+        "http://127.0.0.1:9",
+        "example.org",
+        listeners,
+        &registration,
+    )
+    .unwrap();
+    causeway.spawn().unwrap();
+    causeway.live().await.unwrap();
+    assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
+
+    let key = dir.path().join("data/storage.key");
+    let database = dir.path().join("data/bridge.db");
+    let right = fs::read(&key).unwrap();
+    let before = fs::read(&database).unwrap();
+    for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
+        match &wrong {
+            Some(bytes) => fs::write(&key, bytes).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        let error = causeway.start().await.unwrap_err();
+        assert!(matches!(error, CausewayError::Ended(_)), "{error}");
+        assert_eq!(causeway.exit_code().unwrap(), Some(19), "{error}");
+        assert!(error.to_string().contains("storage.key"), "{error}");
+        assert!(fs::read(&database).unwrap() == before, "the database was written to");
+        assert_eq!(fs::read(&key).ok(), wrong, "the key file was written to");
+    }
+    fs::write(&key, right).unwrap();
+    causeway.spawn().unwrap();
+    causeway.live().await.unwrap();
 }
