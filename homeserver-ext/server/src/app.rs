@@ -5,7 +5,10 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use axum::{Router, serve::ListenerExt as _};
 use causeway_protocol::ids::is_server_name;
 use causeway_store::{Db, Lock, OpenError, Options};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -16,6 +19,8 @@ use crate::{
     storage,
 };
 
+/// How long requests and streams may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 /// How often overdue rows are looked for.
 const UPKEEP: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,16 @@ pub struct Figures {
     pub wal_bytes: u64,
     /// Mailbox rows that wait, of all devices.
     pub mailbox_rows: u64,
+    /// Groups that are not closed.
+    pub groups: u64,
+    /// Their members, each as often as groups it is in.
+    pub members: u64,
+}
+
+/// Returns some time after the server was told to stop.
+async fn late(stopping: &CancellationToken) {
+    stopping.cancelled().await;
+    sleep(LAST_WORDS).await;
 }
 
 impl App {
@@ -94,7 +109,17 @@ impl App {
             stopping.cancel();
         };
         let served = axum::serve(listener, self.router()).with_graceful_shutdown(until);
-        let served = self.beside_upkeep(served.into_future()).await;
+        let stopping = self.api.stopping.clone();
+        let served = async {
+            tokio::select! {
+                served = served.into_future() => served,
+                () = late(&stopping) => {
+                    tracing::warn!("some requests did not end in time");
+                    Ok(())
+                }
+            }
+        };
+        let served = self.beside_upkeep(served).await;
         self.close().await;
         served
     }
@@ -104,7 +129,9 @@ impl App {
     pub async fn close(&self) {
         self.api.stopping.cancel();
         self.api.sockets.close();
-        self.api.sockets.wait().await;
+        if timeout(LAST_WORDS, self.api.sockets.wait()).await.is_err() {
+            tracing::debug!("some streams ended without a word");
+        }
         self.api.db.close().await;
     }
 
@@ -132,12 +159,13 @@ impl App {
     /// The database's own.
     pub async fn figures(&self) -> Result<Figures, causeway_store::Error> {
         let sizes = self.api.db.sizes();
-        let mailbox_rows = match upkeep::waiting(&self.api.db).await {
-            Ok(rows) => rows,
+        let (mailbox_rows, groups, members) = match upkeep::totals(&self.api.db).await {
+            Ok(totals) => totals,
             Err(storage::Error::Store(error)) => return Err(error),
-            Err(storage::Error::Row(_)) => 0,
+            Err(storage::Error::Row(_)) => (0, 0, 0),
         };
-        Ok(Figures { db_bytes: sizes.db_bytes, wal_bytes: sizes.wal_bytes, mailbox_rows })
+        let (db_bytes, wal_bytes) = (sizes.db_bytes, sizes.wal_bytes);
+        Ok(Figures { db_bytes, wal_bytes, mailbox_rows, groups, members })
     }
 
     async fn beside_upkeep<T>(&self, serving: impl Future<Output = T>) -> T {
@@ -162,6 +190,8 @@ impl App {
     async fn gauge(&self) {
         if let Ok(figures) = self.figures().await {
             metrics::gauge!("causeway_mailbox_rows").set(figures.mailbox_rows as f64);
+            metrics::gauge!("causeway_groups").set(figures.groups as f64);
+            metrics::gauge!("causeway_members").set(figures.members as f64);
             metrics::gauge!("causeway_db_bytes", "db" => "server").set(figures.db_bytes as f64);
             metrics::gauge!("causeway_wal_bytes", "db" => "server").set(figures.wal_bytes as f64);
         }

@@ -83,7 +83,7 @@ CREATE TABLE group_devices (
     member_id   BLOB   NOT NULL,
     from_epoch  BIGINT NOT NULL,
     until_epoch BIGINT,
-    PRIMARY KEY (grp, device_id, from_epoch)
+    PRIMARY KEY (grp, device_id, member_id, from_epoch)
 ) WITHOUT ROWID;
 CREATE INDEX group_devices_by_device ON group_devices (device_id, grp);
 

@@ -1,6 +1,6 @@
 //! What a request brings, parsed: JSON bodies, path segments, pages.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -8,8 +8,12 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{Api, error::ApiError};
+
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A JSON body; unknown fields are ignored, wrong types and lengths refused.
 pub(super) struct Body<T>(pub(super) T);
@@ -18,7 +22,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, api).await.map_err(|error| refusal(&error))?;
+        let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
+        let bytes = bytes.map_err(|_| {
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
+        })?;
+        let bytes = bytes.map_err(|error| refusal(&error))?;
         // All of it, because serde_json does not look into strings that nobody asks for.
         let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
         // A list of all fields in turn would be taken for a struct.

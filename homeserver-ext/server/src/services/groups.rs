@@ -105,8 +105,12 @@ pub(crate) async fn post_op(
     }
     let before = groups::roster(tx.conn(), group.row).await?;
     let fits = Some(op.epoch()) == before.epoch().next() && op.prev() == before.hash();
-    if op.kind() != Kind::Create && !before.closed() && !fits {
-        return Err(behind(tx.conn(), caller, &group, op.epoch()).await?);
+    if op.kind() != Kind::Create && !fits {
+        match behind(tx.conn(), caller, &group, op.epoch()).await? {
+            Some(behind) => return Err(PostOpError::Behind(behind)),
+            None if before.closed() => return Err(Invalid::Closed.into()),
+            None => return Err(PostOpError::Unknown),
+        }
     }
     let after = before.apply(&op)?;
     let is_reason = must_be_sealed_again(&op, &before, &after);
@@ -131,21 +135,19 @@ fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
     }
 }
 
-/// What one is told whose op does not fit: what it lacks, if it may know.
+/// What one lacks whose op does not fit; `None` for those who may not know.
 async fn behind(
     conn: &mut SqliteConnection,
     caller: &Device,
     group: &Group,
     epoch: Epoch,
-) -> Result<PostOpError, storage::Error> {
+) -> Result<Option<Behind>, storage::Error> {
     let head = group.head.epoch;
-    let Some(until) = reads_until(conn, caller, group).await? else {
-        return Ok(PostOpError::Unknown);
-    };
+    let Some(until) = reads_until(conn, caller, group).await? else { return Ok(None) };
     // An op right after the head, on another roster: the two histories differ at the head.
     let from = if Some(epoch) == head.next() { head } else { epoch };
     let ops = groups::ops(conn, group.row, from, until, MAX_OPS).await?;
-    Ok(PostOpError::Behind(Behind { epoch: until, ops }))
+    Ok(Some(Behind { epoch: until, ops }))
 }
 
 /// Up to which op a device may read the log: members all of it, those taken out up to the op that

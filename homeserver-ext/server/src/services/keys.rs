@@ -90,7 +90,8 @@ pub(crate) async fn claim(
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
     let mut claimed = BTreeMap::new();
     for target in targets {
-        let Some(device) = devices::by_id(tx.conn(), target).await? else { continue };
+        let device = devices::by_id(tx.conn(), target).await?;
+        let Some(device) = device.filter(|device| device.listed) else { continue };
         let is_over = keys::count_claim(tx.conn(), now, caller.row, device.row).await? > per_hour;
         let one_time = if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
         let key = match one_time {

@@ -11,7 +11,7 @@ use causeway_store::{Db, Tx};
 use crate::storage::{
     self, DeviceRow, devices,
     events::{self, Event},
-    invites, keys,
+    groups, invites, keys,
     mailbox::{self, Overdue, Parcel, To},
 };
 
@@ -80,8 +80,10 @@ async fn tell(
     mailbox::put(tx, &mut boxes, &parcels).await.map(drop)
 }
 
-/// Mailbox rows that wait, of all devices.
-pub(crate) async fn waiting(db: &Db) -> Result<u64, storage::Error> {
+/// Mailbox rows that wait, groups that are not closed, and their members.
+pub(crate) async fn totals(db: &Db) -> Result<(u64, u64, u64), storage::Error> {
     let mut read = db.read().await?;
-    mailbox::count(read.conn()).await
+    let rows = mailbox::count(read.conn()).await?;
+    let (groups, members) = groups::count(read.conn()).await?;
+    Ok((rows, groups, members))
 }

@@ -218,11 +218,12 @@ async fn follow(
     for device in gone {
         sqlx::query(
             "UPDATE group_devices SET until_epoch = $3
-             WHERE grp = $1 AND device_id = $2 AND until_epoch IS NULL",
+             WHERE grp = $1 AND device_id = $2 AND member_id = $4 AND until_epoch IS NULL",
         )
         .bind(group)
         .bind(device.device_id.as_ref())
         .bind(epoch)
+        .bind(device.member_id.as_ref())
         .execute(&mut *conn)
         .await?;
     }
@@ -318,4 +319,14 @@ pub(crate) async fn ops(
         None => false,
     };
     Ok(ops.into_iter().take_while(fits).map(OpBytes).collect())
+}
+
+/// Groups that are not closed, and their members.
+pub(crate) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64), Error> {
+    let (groups, members): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), COALESCE(sum(members), 0) FROM groups WHERE closed = FALSE",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((number(groups, "count")?, number(members, "members")?))
 }

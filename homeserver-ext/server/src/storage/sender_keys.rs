@@ -39,7 +39,8 @@ pub(crate) async fn all(
         "SELECT d.device_id, r.at_ms, r.report
          FROM sender_key_reports r
          JOIN devices d ON d.device = r.device
-         JOIN group_devices g ON g.grp = r.grp AND g.device_id = d.device_id
+         JOIN group_devices g
+           ON g.grp = r.grp AND g.device_id = d.device_id AND g.member_id = d.member_id
          WHERE r.grp = $1 AND g.until_epoch IS NULL ORDER BY d.device_id",
     )
     .bind(group)
