@@ -142,12 +142,13 @@ async fn run(
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
     let running = async {
-        if only != Some(Part::Bridge) {
-            native::start(&config, &tasks).await?;
-        }
+        let server = match only {
+            Some(Part::Bridge) => None,
+            Some(Part::Server) | None => Some(native::start(&config, &tasks).await?),
+        };
         let bridge = match only {
             Some(Part::Server) => None,
-            Some(Part::Bridge) | None => Some(bridge::start(&config, &tasks).await?),
+            Some(Part::Bridge) | None => Some(bridge::start(&config, server, &tasks).await?),
         };
         tracing::info!("running");
         Ok::<_, RunError>(bridge)

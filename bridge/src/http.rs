@@ -55,6 +55,8 @@ pub struct Parts {
     pub tokens: Tokens,
     /// How well things are.
     pub health: Health,
+    /// The native server, where it runs in this process.
+    pub server: Option<causeway_server::App>,
     /// What was counted.
     pub metrics: PrometheusHandle,
 }
@@ -84,6 +86,7 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/ping", post(appservice::ping));
     let admin = Router::new()
         .route("/health", get(admin::health))
+        .route("/groups", get(admin::groups))
         .route("/portals", get(admin::portals))
         .route("/queues", get(admin::queues))
         .route("/dead-letters", get(admin::dead_letters))

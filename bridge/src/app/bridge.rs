@@ -47,7 +47,11 @@ impl Bridge {
 ///
 /// Listening comes before asking: the homeserver's ping must be answered, and events are taken in
 /// from the first moment, whatever else is not ready yet.
-pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<Bridge, RunError> {
+pub(super) async fn start(
+    config: &Config,
+    server: Option<causeway_server::App>,
+    tasks: &Tasks,
+) -> Result<Bridge, RunError> {
     let server_name = &config.homeserver.server_name;
     let registration = Registration::read(&config.appservice.registration)?;
     registration.check(server_name)?;
@@ -82,6 +86,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<Bridge, RunE
         steps: steps.clone(),
         tokens,
         health: health.clone(),
+        server,
         metrics,
     });
     listen(config.appservice.listen, router(http), tasks).await?;

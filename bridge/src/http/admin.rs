@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{self, FromRequestParts, State},
     http::StatusCode,
 };
+use causeway_protocol::{api::GroupHead, ids::GroupId};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     IntoParams, Modify, OpenApi, ToSchema,
@@ -36,6 +37,16 @@ const MAX_PAGE: u32 = 1_000;
 /// How long a dead letter is tried once more.
 const REPLAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
+/// A query, whose faults are answered as all others are.
+#[derive(FromRequestParts)]
+#[from_request(via(extract::Query), rejection(Problem))]
+pub(super) struct Query<T>(T);
+
+/// A part of the path, likewise.
+#[derive(FromRequestParts)]
+#[from_request(via(extract::Path), rejection(Problem))]
+pub(super) struct Path<T>(T);
+
 /// Which page.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
 pub(super) struct Page {
@@ -44,16 +55,6 @@ pub(super) struct Page {
     after: i64,
     /// At most this many, 1 to 1,000; 100 if not given.
     limit: Option<u32>,
-}
-
-impl Page {
-    fn limit(self) -> Result<u32, Problem> {
-        match self.limit {
-            None => Ok(PAGE),
-            Some(limit @ 1..=MAX_PAGE) => Ok(limit),
-            Some(_) => Err(Problem::BadRequest(format!("limit is 1 to {MAX_PAGE}"))),
-        }
-    }
 }
 
 /// A page of portals.
@@ -74,6 +75,26 @@ pub(super) struct DeadLetters {
     /// `after` of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
+}
+
+/// Which page of groups.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+pub(super) struct GroupsPage {
+    /// Begin after this id: `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<GroupId>,
+    /// At most this many, 1 to 1,000; 100 if not given.
+    limit: Option<u32>,
+}
+
+/// A page of groups.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Groups {
+    /// By id.
+    groups: Vec<GroupHead>,
+    /// `after` of the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<GroupId>,
 }
 
 /// How full the queues are.
@@ -104,11 +125,31 @@ pub(super) async fn portals(
     State(http): State<Arc<Http>>,
     Query(page): Query<Page>,
 ) -> Result<Json<Portals>, Problem> {
-    let limit = page.limit()?;
+    let limit = checked(page.limit)?;
     let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
     let portals = stats::portals(&mut read, page.after, limit).await?;
     let next = next(portals.len(), limit, portals.last().map(|portal| portal.id));
     Ok(Json(Portals { portals, next }))
+}
+
+/// `GET /_causeway/admin/v1/groups` – the native groups of this server, by id.
+///
+/// Where the native server runs in another process this one has no list: 404.
+#[utoipa::path(
+    get, path = "/_causeway/admin/v1/groups", tag = "groups", params(GroupsPage),
+    responses((status = 200, body = Groups), (status = "4XX", body = ProblemBody))
+)]
+pub(super) async fn groups(
+    _: Admin,
+    State(http): State<Arc<Http>>,
+    Query(page): Query<GroupsPage>,
+) -> Result<Json<Groups>, Problem> {
+    let limit = checked(page.limit)?;
+    let server = http.parts.server.as_ref();
+    let server = server.ok_or(Problem::NotFound("list of groups here: ask the native server"))?;
+    let groups = server.groups(page.after, limit).await.map_err(crate::storage::Error::from)?;
+    let next = next(groups.len(), limit, groups.last().map(|group| group.group));
+    Ok(Json(Groups { groups, next }))
 }
 
 /// `GET /_causeway/admin/v1/queues` – what waits, and where something stands still.
@@ -136,7 +177,7 @@ pub(super) async fn dead_letters(
     State(http): State<Arc<Http>>,
     Query(page): Query<Page>,
 ) -> Result<Json<DeadLetters>, Problem> {
-    let limit = page.limit()?;
+    let limit = checked(page.limit)?;
     let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
     let dead_letters = dead_letters::list(&mut read, page.after, limit).await?;
     let next = next(dead_letters.len(), limit, dead_letters.last().map(|letter| letter.id));
@@ -183,7 +224,15 @@ pub(super) async fn drop_dead_letter(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn next(got: usize, limit: u32, last: Option<i64>) -> Option<i64> {
+fn checked(limit: Option<u32>) -> Result<u32, Problem> {
+    match limit {
+        None => Ok(PAGE),
+        Some(limit @ 1..=MAX_PAGE) => Ok(limit),
+        Some(_) => Err(Problem::BadRequest(format!("limit is 1 to {MAX_PAGE}"))),
+    }
+}
+
+fn next<T>(got: usize, limit: u32, last: Option<T>) -> Option<T> {
     if got == limit as usize { last } else { None }
 }
 
@@ -195,7 +244,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Causeway: admin API", description = "What the operator sees and may do."),
-    paths(health, portals, queues, dead_letters, retry_dead_letter, drop_dead_letter),
+    paths(health, groups, portals, queues, dead_letters, retry_dead_letter, drop_dead_letter),
     modifiers(&Token),
     security(("admin token" = []))
 )]

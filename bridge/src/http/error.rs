@@ -3,6 +3,7 @@
 
 use axum::{
     Json,
+    extract::rejection::{PathRejection, QueryRejection},
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -98,6 +99,18 @@ pub(super) struct ProblemBody {
     status: u16,
     /// What happened, and what to do.
     detail: String,
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::BadRequest(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::BadRequest(rejection.body_text())
+    }
 }
 
 impl IntoResponse for Problem {

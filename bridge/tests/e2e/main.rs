@@ -1,6 +1,7 @@
 //! End-to-end tests: the real Synapse, real processes, real clients.
 #![cfg(test)]
 
+mod admin;
 mod bridged;
 mod canary;
 mod js;

@@ -39,6 +39,7 @@ impl Listener {
             steps: spine.steps.clone(),
             tokens,
             health: Health::default(),
+            server: None,
             metrics,
         });
         Self { router: router(http), bridge }

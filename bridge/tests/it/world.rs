@@ -156,6 +156,7 @@ async fn listen(spine: &Spine) -> (String, JoinHandle<()>) {
         steps: spine.steps.clone(),
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),
+        server: None,
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

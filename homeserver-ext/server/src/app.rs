@@ -3,7 +3,10 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::{Router, serve::ListenerExt as _};
-use causeway_protocol::ids::is_server_name;
+use causeway_protocol::{
+    api::GroupHead,
+    ids::{GroupId, is_server_name},
+};
 use causeway_store::{Db, Lock, OpenError, Options};
 use tokio::{
     net::TcpListener,
@@ -166,6 +169,27 @@ impl App {
         };
         let (db_bytes, wal_bytes) = (sizes.db_bytes, sizes.wal_bytes);
         Ok(Figures { db_bytes, wal_bytes, mailbox_rows, groups, members })
+    }
+
+    /// Groups of this server after `after`, by id, at most `limit`: for the operator, who sees where
+    /// they stand and nothing that is said in them.
+    ///
+    /// # Errors
+    /// The database's own; a row that cannot be read is logged, and ends the list.
+    pub async fn groups(
+        &self,
+        after: Option<GroupId>,
+        limit: u32,
+    ) -> Result<Vec<GroupHead>, causeway_store::Error> {
+        let mut read = self.api.db.read().await?;
+        match storage::groups::all(read.conn(), after, limit).await {
+            Ok(groups) => Ok(groups.into_iter().map(|group| group.head).collect()),
+            Err(storage::Error::Store(error)) => Err(error),
+            Err(error @ storage::Error::Row(_)) => {
+                tracing::error!(%error, "a group's row cannot be read");
+                Ok(Vec::new())
+            }
+        }
     }
 
     async fn beside_upkeep<T>(&self, serving: impl Future<Output = T>) -> T {

@@ -91,6 +91,23 @@ pub(crate) async fn of_device(
     rows.into_iter().map(Group::try_from).collect()
 }
 
+/// All groups of this server after `after`, by id.
+pub(crate) async fn all(
+    conn: &mut SqliteConnection,
+    after: Option<GroupId>,
+    limit: u32,
+) -> Result<Vec<Group>, Error> {
+    let rows: Vec<GroupColumns> = sqlx::query_as(
+        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below
+         FROM groups WHERE group_id > $1 ORDER BY group_id LIMIT $2",
+    )
+    .bind(after.as_ref().map_or(&[][..], |after| after.as_ref()))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(Group::try_from).collect()
+}
+
 /// The roster at the head.
 pub(crate) async fn roster(conn: &mut SqliteConnection, group: GroupRow) -> Result<Roster, Error> {
     let row: Vec<u8> = sqlx::query_scalar("SELECT roster FROM groups WHERE grp = $1")
