@@ -3,6 +3,7 @@
 
 mod accounts;
 mod bad_input;
+mod canary;
 mod groups;
 mod harness;
 mod invites;

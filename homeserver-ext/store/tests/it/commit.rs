@@ -1,4 +1,4 @@
-use std::{pin::pin, task::Poll};
+use std::{collections::BTreeSet, pin::pin, task::Poll};
 
 use causeway_store::{Db, Error, Lock};
 use futures::poll_once;
@@ -199,4 +199,59 @@ async fn what_another_process_writes_is_waited_for() {
     add(&mut two, "two").await.unwrap();
     two.commit().await.unwrap();
     assert_eq!(all(&here).await, ["one", "two"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 24, ..Default::default() })]
+
+    /// However many ask at once, and whatever becomes of each: what was committed is there, what
+    /// was taken back is not, and nobody waits for ever.
+    #[test]
+    fn what_is_kept_is_what_was_said(plans in proptest::collection::vec(0_u8..5, 1..60)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (_dir, db) = fresh().await;
+            let mut set = tokio::task::JoinSet::new();
+            for (n, plan) in plans.iter().copied().enumerate() {
+                set.spawn(one(db.clone(), n, plan));
+            }
+            let (mut kept, mut open) = (BTreeSet::new(), BTreeSet::new());
+            while let Some(done) = set.join_next().await {
+                match done.unwrap() {
+                    (n, Some(true)) => drop(kept.insert(n)),
+                    (n, None) => drop(open.insert(n)),
+                    (_, Some(false)) => {}
+                }
+            }
+            let found: BTreeSet<usize> =
+                all(&db).await.iter().map(|text| text.parse().unwrap()).collect();
+            assert!(kept.is_subset(&found), "{kept:?} {found:?}");
+            assert!(found.is_subset(&kept.union(&open).copied().collect()), "{found:?} {open:?}");
+            db.close().await;
+        });
+    }
+}
+
+/// One transaction: 0, 1 commit; 2 drops; 3 fails and drops; 4 gives up while committing. Whether
+/// it was kept; none if it cannot know.
+async fn one(db: Db, n: usize, plan: u8) -> (usize, Option<bool>) {
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, &n.to_string()).await.unwrap();
+    let outcome = match plan {
+        0 | 1 => Some(tx.commit().await.is_ok()),
+        2 => Some(false),
+        3 => {
+            add(&mut tx, &n.to_string()).await.unwrap_err();
+            Some(false)
+        }
+        _ => match poll_once(pin!(tx.commit())).await {
+            Poll::Ready(done) => Some(done.is_ok()),
+            Poll::Pending => None,
+        },
+    };
+    (n, outcome)
 }
