@@ -6,6 +6,7 @@ mod bridged;
 mod canary;
 mod js;
 mod js_client;
+mod kill;
 #[path = "../shared/people.rs"]
 mod people;
 mod stack;

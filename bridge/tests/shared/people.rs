@@ -11,6 +11,7 @@ use causeway_groups::{
 use causeway_protocol::{
     content::{BridgeRequest, Content, Text, TextKind},
     ids::{ClientId, GroupId},
+    roster::Role,
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -94,6 +95,12 @@ impl Person {
             ttl_s: 2_592_000,
         };
         self.client.create_group(new).await.unwrap()
+    }
+
+    /// Adds an account of this server as an ordinary member.
+    pub(crate) async fn add(&self, group: GroupId, account: &str) {
+        let account = account.parse().unwrap();
+        self.client.add(group, &account, Role::Member).await.unwrap();
     }
 
     /// Lets the server's bridge in, and asks it to invite these people.
