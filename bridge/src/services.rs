@@ -7,6 +7,7 @@ pub mod chores;
 pub mod deliver;
 pub mod from_matrix;
 pub mod from_native;
+pub mod repair;
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub struct Spine {
 
 impl Spine {
     /// Takes the rows over from the process that had them before: to be called once, before
-    /// anything runs.
+    /// anything runs. What the homeserver sent while nobody listened may never come.
     ///
     /// # Errors
     /// [`storage::Error`]
@@ -58,6 +59,7 @@ impl Spine {
         let mut tx = self.db.begin().await?;
         storage::lanes::void_leases(&mut tx).await?;
         storage::inbox::forget_early(&mut tx).await?;
+        storage::portals::suspect_all(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 

@@ -17,7 +17,7 @@ use crate::{
     http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair},
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
@@ -151,6 +151,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "from_native", spine, |spine| async move {
         from_native::run(&spine, pending()).await;
     });
+    keep(tasks, "repair", spine, |spine| async move { repair::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     for _ in 0..LANES_AT_ONCE {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });

@@ -37,13 +37,13 @@ const MAX_ARRIVAL: Duration = Duration::from_mins(1);
 pub(super) async fn push_events(
     _: Homeserver,
     State(http): State<Arc<Http>>,
-    Path(_txn): Path<String>,
+    Path(txn): Path<String>,
     request: Request<Body>,
 ) -> Result<Json<Value>, MatrixError> {
     let began = tokio::time::Instant::now();
     let _reader = http.readers.acquire().await.map_err(|_| MatrixError::Stopping)?;
     let body = read(request.into_body()).await?;
-    let accepted = accept(&http, &body).await?;
+    let accepted = accept(&http, &txn, &body).await?;
     metrics::counter!("causeway_transactions_total").increment(1);
     for (outcome, count) in [
         ("new", accepted.new),
@@ -94,7 +94,7 @@ async fn read(body: Body) -> Result<Vec<u8>, MatrixError> {
 }
 
 /// One transaction of ours for one of theirs: everything in it is stored, or nothing is answered.
-async fn accept(http: &Http, body: &[u8]) -> Result<inbox::Accepted, storage::Error> {
+async fn accept(http: &Http, txn: &str, body: &[u8]) -> Result<inbox::Accepted, storage::Error> {
     let pieces = split::split(body);
     let mut events = Vec::with_capacity(pieces.events.len());
     let mut aside: Vec<(&str, &[u8])> = Vec::new();
@@ -114,7 +114,7 @@ async fn accept(http: &Http, body: &[u8]) -> Result<inbox::Accepted, storage::Er
     for (reason, bytes) in &aside {
         quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
     }
-    let mut accepted = inbox::accept(&mut tx, sealer, now, &events).await?;
+    let mut accepted = inbox::accept(&mut tx, sealer, now, txn, &events).await?;
     steps.reached(Step::Accepting).await;
     tx.commit().await?;
     steps.reached(Step::Accepted).await;

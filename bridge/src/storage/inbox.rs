@@ -2,7 +2,7 @@
 //!
 //! Transaction ids are no key: Synapse starts them again after a crash (`docs/how-it-works.md`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
@@ -10,7 +10,7 @@ use ruma::{OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::{Error, at, lanes, quarantine, sealed::Sealer};
+use super::{Error, at, lanes, portals, quarantine, sealed::Sealer};
 use crate::domain::RoomEvent;
 
 /// Woken when there are events to route.
@@ -32,7 +32,9 @@ pub struct Accepted {
 
 /// Puts the events of one transaction into the inbox; what cannot be parsed goes to the quarantine.
 ///
-/// That the homeserver calls at all means it is back: lanes that wait for it may go on.
+/// `txn` is the homeserver's number of the transaction: one that does not follow the last shows that
+/// something may be missing. That the homeserver calls at all means it is back: lanes that wait for
+/// it may go on.
 ///
 /// # Errors
 /// [`Error`]: nothing may be answered with 200.
@@ -40,9 +42,13 @@ pub async fn accept(
     tx: &mut Tx,
     sealer: &Sealer,
     now: Timestamp,
+    txn: &str,
     events: &[Box<RawValue>],
 ) -> Result<Accepted, Error> {
     let mut accepted = Accepted::default();
+    if !follows(tx, txn).await? {
+        portals::suspect_all(tx).await?;
+    }
     let mut rows = Vec::with_capacity(events.len());
     for raw in events {
         match serde_json::from_str::<RoomEvent>(raw.get()) {
@@ -79,6 +85,90 @@ pub async fn accept(
     Ok(accepted)
 }
 
+/// Whether a transaction is the next one, or the last one again; it is the last one from now on.
+async fn follows(tx: &mut Tx, txn: &str) -> Result<bool, Error> {
+    let last: Option<String> =
+        sqlx::query_scalar("SELECT value FROM cursors WHERE name = 'transaction'")
+            .fetch_optional(tx.conn())
+            .await?;
+    if last.as_deref() == Some(txn) {
+        return Ok(true);
+    }
+    sqlx::query(
+        "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(txn)
+    .execute(tx.conn())
+    .await?;
+    let number = |txn: &str| txn.parse::<u64>().ok();
+    let next = last.as_deref().and_then(number).and_then(|last| last.checked_add(1));
+    Ok(last.is_none() || next.is_some_and(|next| number(txn) == Some(next)))
+}
+
+/// Puts the events of a room that wait into the order in which `found` has them, with those between
+/// that never came; what came after `found` was read stays behind.
+///
+/// # Errors
+/// [`Error`]
+pub async fn put_right(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    now: Timestamp,
+    room: &RoomId,
+    found: &[RoomEvent],
+) -> Result<u64, Error> {
+    let waiting = sqlx::query(
+        "DELETE FROM inbox WHERE room_id = $1 AND state = 0
+         RETURNING seq, event_id, sealed, received_at",
+    )
+    .bind(room.as_str())
+    .fetch_all(tx.conn())
+    .await?;
+    let mut held = BTreeMap::new();
+    for row in waiting {
+        let (seq, event_id): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+        held.insert(event_id, (seq, row.try_get::<Option<Vec<u8>>, _>(2)?, row.try_get(3)?));
+    }
+    let mut missed = 0;
+    for event in found {
+        let id = event.event_id.as_str();
+        if let Some((_, sealed, received_at)) = held.remove(id) {
+            put_back(tx, room, id, sealed, received_at).await?;
+        } else {
+            let sealed = sealer.seal_json("inbox", id.as_bytes(), event)?;
+            missed += put_back(tx, room, id, Some(sealed), at(now)).await?;
+        }
+    }
+    let mut rest: Vec<_> = held.into_iter().collect();
+    rest.sort_by_key(|(_, (seq, ..))| *seq);
+    for (id, (_, sealed, received_at)) in rest {
+        put_back(tx, room, &id, sealed, received_at).await?;
+    }
+    tx.wake(TOPIC);
+    Ok(missed)
+}
+
+async fn put_back(
+    tx: &mut Tx,
+    room: &RoomId,
+    event_id: &str,
+    sealed: Option<Vec<u8>>,
+    received_at: i64,
+) -> Result<u64, Error> {
+    let put = sqlx::query(
+        "INSERT INTO inbox (event_id, room_id, sealed, received_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (event_id) DO NOTHING",
+    )
+    .bind(event_id)
+    .bind(room.as_str())
+    .bind(sealed)
+    .bind(received_at)
+    .execute(tx.conn())
+    .await?;
+    Ok(put.rows_affected())
+}
+
 /// An event that waits to be routed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -95,7 +185,7 @@ pub struct Waiting {
 pub async fn waiting(tx: &mut Tx, sealer: &Sealer, limit: u32) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT seq, event_id, sealed FROM inbox WHERE state = 0
-         AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect = 1 AND room_id IS NOT NULL)
+         AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect > 0 AND room_id IS NOT NULL)
          ORDER BY seq LIMIT $1",
     )
     .bind(limit)

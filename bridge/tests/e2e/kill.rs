@@ -65,8 +65,7 @@ impl Stage {
         let group = alice.create_group("Walkers").await;
         alice.add(group, &name("bob")).await;
         alice.bridge(group, &[carol.user_id().as_str()]).await;
-        let mut reader =
-            MatrixUser::login(&synapse.url(), "carol", "secret of carol").await.unwrap();
+        let reader = MatrixUser::login(&synapse.url(), "carol", "secret of carol").await.unwrap();
         let room = loop {
             if let Some(room) = reader.sync().await.unwrap().invites.pop() {
                 break room;
@@ -123,7 +122,7 @@ fn count_mirrored(read: &[crate::people::Read]) -> usize {
 }
 
 /// Notes what ghosts say, by sender, once for each event.
-async fn keep_reading(mut carol: MatrixUser, tell: watch::Sender<BTreeMap<String, Vec<String>>>) {
+async fn keep_reading(carol: MatrixUser, tell: watch::Sender<BTreeMap<String, Vec<String>>>) {
     loop {
         let Ok(news) = carol.sync().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -142,10 +142,15 @@ impl Bridge {
 
     /// The homeserver's events of a kind, as it would push them.
     pub(crate) async fn push(&self, events: &[Value]) -> inbox::Accepted {
+        self.push_as("1", events).await
+    }
+
+    /// The same, as the transaction of this number.
+    pub(crate) async fn push_as(&self, txn: &str, events: &[Value]) -> inbox::Accepted {
         let raw: Vec<_> = events.iter().map(|event| to_raw_value(event).unwrap()).collect();
         let mut tx = self.spine.db.begin().await.unwrap();
         let accepted =
-            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), &raw).await.unwrap();
+            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), txn, &raw).await.unwrap();
         tx.commit().await.unwrap();
         accepted
     }

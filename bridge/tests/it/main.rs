@@ -10,6 +10,7 @@ mod intake;
 mod layers;
 #[path = "../shared/people.rs"]
 mod people;
+mod repair;
 mod stub;
 mod workspace;
 mod world;

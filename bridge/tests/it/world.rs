@@ -11,7 +11,7 @@ use causeway_bridge::{
     health::Health,
     http::{Http, Parts, Tokens, router},
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair},
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
 };
@@ -37,6 +37,7 @@ pub(crate) struct World {
     server: JoinHandle<std::io::Result<()>>,
     folder: tempfile::TempDir,
     pushed: usize,
+    transactions: usize,
 }
 
 impl Drop for World {
@@ -65,7 +66,15 @@ impl World {
         let native_url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let server = tokio::spawn(app.serve(listener, stop.clone()));
-        Self { stub: Stub::start().await, native_url, stop, server, folder, pushed: 0 }
+        Self {
+            stub: Stub::start().await,
+            native_url,
+            stop,
+            server,
+            folder,
+            pushed: 0,
+            transactions: 1,
+        }
     }
 
     pub(crate) async fn person(&self, name: &str) -> Person {
@@ -110,6 +119,8 @@ impl World {
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { from_native::run(&own, forever()).await }));
         let own = spine.clone();
+        tasks.push(tokio::spawn(async move { repair::run(&own, forever()).await }));
+        let own = spine.clone();
         tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
         for _ in 0..2 {
             let own = spine.clone();
@@ -126,7 +137,7 @@ impl World {
             return true;
         }
         let count = events.len();
-        let url = format!("{}/_matrix/app/v1/transactions/{}", bridge.url, self.pushed);
+        let url = format!("{}/_matrix/app/v1/transactions/{}", bridge.url, self.transactions);
         let answer = reqwest::Client::new()
             .put(url)
             .bearer_auth(HS_TOKEN)
@@ -136,6 +147,7 @@ impl World {
         let is_taken = answer.is_ok_and(|answer| answer.status() == StatusCode::OK);
         if is_taken {
             self.pushed += count;
+            self.transactions += 1;
         }
         is_taken
     }

@@ -12,7 +12,7 @@ CREATE TABLE portals (
     state           TEXT    NOT NULL CHECK (state IN ('making', 'open', 'closed')),
     encrypted       INTEGER NOT NULL DEFAULT 0,      -- 1: nothing goes into the room any more
     announced_epoch BIGINT  NOT NULL DEFAULT 0,      -- members of this epoch know every mirror
-    suspect         INTEGER NOT NULL DEFAULT 0,      -- 1: events may be missing, read back first
+    suspect         INTEGER NOT NULL DEFAULT 0,      -- above 0: events may be missing, read back first
     cursor_event    TEXT,                            -- last event routed; repair reads back to it
     created_at      BIGINT  NOT NULL
 );
