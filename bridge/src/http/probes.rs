@@ -57,9 +57,11 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
     }
     gauge!("causeway_lanes_waiting").set(lanes.len() as f64);
     // The native side has figures of its own.
-    let sizes = http.parts.db.sizes();
+    let (sizes, counts) = (http.parts.db.sizes(), http.parts.db.counts());
     gauge!("causeway_db_bytes", "db" => "bridge").set(sizes.db_bytes as f64);
     gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
+    gauge!("causeway_db_transactions", "db" => "bridge").set(counts.transactions as f64);
+    gauge!("causeway_db_commits", "db" => "bridge").set(counts.commits as f64);
     gauge!("causeway_ready").set(f64::from(u8::from(
         http.parts.health.report(true, *http.parts.token_taken.borrow()).ready,
     )));

@@ -11,6 +11,7 @@ mod layers;
 #[path = "../shared/people.rs"]
 mod people;
 mod repair;
+mod story;
 mod stub;
 mod workspace;
 mod world;

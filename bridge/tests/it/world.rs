@@ -23,11 +23,16 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{people::Person, stub::Stub};
+use crate::{
+    people::{PATIENCE, Person},
+    stub::Stub,
+};
 
 const SERVER: &str = "b.example";
 const TOKEN: &str = "token of people";
 const BRIDGE_TOKEN: &str = "token of the bridge";
+/// Longest between two looks for events.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
 const HS_TOKEN: &str = "token of the homeserver";
 
 pub(crate) struct World {
@@ -150,6 +155,25 @@ impl World {
             self.transactions += 1;
         }
         is_taken
+    }
+
+    /// Hands events over while `story` goes on.
+    pub(crate) async fn during<T>(
+        &mut self,
+        bridge: &Running,
+        story: impl Future<Output = T>,
+    ) -> T {
+        let story = tokio::time::timeout(PATIENCE, story);
+        tokio::pin!(story);
+        loop {
+            let changed = self.stub.changed();
+            self.push(bridge).await;
+            tokio::select! {
+                told = &mut story => return told.unwrap(),
+                () = changed => {}
+                () = tokio::time::sleep(MOMENT) => {}
+            }
+        }
     }
 
     /// Whether the bridge has everything that happened in the stub's rooms.

@@ -9,7 +9,7 @@ use causeway_groups::{
     sdk::{CallError, Client, Keep, KeepError, SdkError},
 };
 use causeway_protocol::{
-    content::{BridgeRequest, Content, Text, TextKind},
+    content::{BridgeRequest, Content, MessageRef, Text, TextKind},
     ids::{ClientId, GroupId},
     roster::Role,
 };
@@ -27,6 +27,7 @@ pub(crate) struct Read {
     pub(crate) mirror: Option<String>,
     pub(crate) body: String,
     pub(crate) replies: bool,
+    pub(crate) reference: MessageRef,
 }
 
 /// Keeps what comes in where the test can see it.
@@ -48,6 +49,10 @@ impl Keep for Diary {
                     mirror: text.mirror,
                     body: text.body,
                     replies: text.reply_to.is_some(),
+                    reference: MessageRef {
+                        device: incoming.device,
+                        client_id: incoming.client_id,
+                    },
                 });
             }
         });
@@ -59,7 +64,7 @@ impl Keep for Diary {
 pub(crate) struct Person {
     pub(crate) client: Client,
     read: watch::Receiver<Vec<Read>>,
-    reading: tokio::task::JoinHandle<()>,
+    pub(crate) reading: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 

@@ -1,0 +1,81 @@
+//! As little of a homeserver as the bridge can be run against.
+
+use std::{
+    env,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    extract::{OriginalUri, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+#[derive(Default)]
+struct Homeserver {
+    sent: AtomicUsize,
+    rooms: Mutex<Vec<String>>,
+}
+
+/// Serves until it is killed; says its port on standard output.
+pub(super) fn serve() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(answer).with_state(Arc::new(Homeserver::default()));
+        axum::serve(listener, app).await.unwrap();
+    });
+}
+
+async fn answer(
+    State(own): State<Arc<Homeserver>>,
+    method: Method,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let path = uri.path().to_owned();
+    let user = uri.query().unwrap_or_default().split('&').find_map(|q| q.strip_prefix("user_id="));
+    if path.contains("/send/") {
+        let n = own.sent.fetch_add(1, Ordering::Relaxed);
+        return Json(json!({"event_id": format!("$sent{n}")})).into_response();
+    }
+    let value = match path.rsplit('/').next().unwrap_or_default() {
+        "versions" => json!({"versions": ["v1.17"]}),
+        "whoami" => json!({"user_id": whoami(user)}),
+        "ping" => {
+            ping_back().await;
+            json!({"duration_ms": 1})
+        }
+        "createRoom" => {
+            let mut rooms = own.rooms.lock().unwrap();
+            let room = format!("!room{}:b.example", rooms.len());
+            rooms.push(room.clone());
+            json!({"room_id": room})
+        }
+        "messages" => json!({"chunk": []}),
+        "count" => json!({
+            "sent": own.sent.load(Ordering::Relaxed),
+            "rooms": own.rooms.lock().unwrap().len(),
+        }),
+        _ if method == Method::GET => return StatusCode::NOT_FOUND.into_response(),
+        _ => json!({"room_id": "!room0:b.example", "user_id": "@x:b.example", "event_id": "$x"}),
+    };
+    Json(value).into_response()
+}
+
+fn whoami(user: Option<&str>) -> String {
+    let decoded = user.map(|user| user.replace("%40", "@").replace("%3A", ":"));
+    decoded.unwrap_or_else(|| format!("@{}:b.example", env::var("SENDER_LOCALPART").unwrap()))
+}
+
+async fn ping_back() {
+    let url = format!("{}/_matrix/app/v1/ping", env::var("BRIDGE_URL").unwrap());
+    let body: Value = json!({});
+    let token = env::var("HS_TOKEN").unwrap();
+    let _ = reqwest::Client::new().post(url).bearer_auth(token).json(&body).send().await;
+}

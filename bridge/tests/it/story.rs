@@ -1,0 +1,218 @@
+//! What people in a bridged group and its room see of one another, on the real native server and a
+//! stub homeserver.
+
+use causeway_bridge::steps::Steps;
+use causeway_protocol::{
+    content::{Content, MessageRef, Text, TextKind},
+    ids::GroupId,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    people::Person,
+    stub::Stub,
+    world::{Running, World},
+};
+
+const BOB: &str = "@causeway_bob:b.example";
+
+/// Alice and Bob in a group that is bridged, and Al in its room.
+struct Cast {
+    stub: Stub,
+    alice: Person,
+    bob: Person,
+    group: GroupId,
+    room: String,
+}
+
+impl Person {
+    async fn remove(&self, group: GroupId, account: &str) {
+        self.client.remove(group, &account.parse().unwrap()).await.unwrap();
+    }
+
+    /// How to refer to the message that says `body`.
+    fn reference_of(&self, body: &str) -> MessageRef {
+        self.read().iter().find(|read| read.body == body).unwrap().reference
+    }
+}
+
+async fn begin() -> (World, Running, Cast) {
+    let mut world = World::new().await;
+    let bridge = world.begin(Steps::default()).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let group = alice.create_group("Walkers").await;
+    alice.add(group, "bob:b.example").await;
+    let stub = world.stub.clone();
+    let invited = async {
+        alice.bridge(group, &["@al:x"]).await;
+        stub.wait(|rooms| rooms.room_that_invites("@al:x")).await
+    };
+    let room = world.during(&bridge, invited).await;
+    let cast = Cast { stub, alice, bob, group, room };
+    cast.member("@al:x", "@al:x", "join");
+    (world, bridge, cast)
+}
+
+impl Cast {
+    fn member(&self, by: &str, who: &str, to: &str) {
+        self.stub.change(|rooms| rooms.membership(&self.room, by, who, to).unwrap());
+    }
+
+    fn al(&self, kind: &str, key: Option<&str>, content: Value) -> String {
+        self.stub.change(|rooms| rooms.event(&self.room, "@al:x", kind, key, content))
+    }
+
+    fn al_says(&self, body: &str) -> String {
+        self.al("m.room.message", None, json!({"msgtype": "m.text", "body": body}))
+    }
+
+    async fn is_read(&self, person: &Person, part: &str) {
+        person.wait(part, |read| read.iter().any(|read| read.body.contains(part))).await;
+    }
+
+    async fn is_said(&self, sender: &str, body: &str) -> Value {
+        let find = |event: &&Value| {
+            event["type"] == "m.room.message"
+                && event["sender"] == sender
+                && event["content"]["body"] == body
+        };
+        self.stub.wait(|rooms| rooms.events.iter().find(find).cloned()).await
+    }
+
+    async fn leaves(&self, ghost: &str) {
+        let place = (self.room.clone(), ghost.to_owned());
+        let is_gone = |to: &String| (to == "leave").then_some(());
+        self.stub.wait(|rooms| rooms.members.get(&place).and_then(is_gone)).await;
+    }
+}
+
+#[tokio::test]
+async fn they_talk_answer_and_see_who_is_who() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let first = cast.al_says("hello");
+        cast.is_read(&cast.bob, "hello").await;
+        let read = cast.bob.read().into_iter().find(|read| read.body == "hello").unwrap();
+        assert_eq!(read.sender, "bridge:b.example");
+        assert_eq!(read.mirror.as_deref(), Some("@al:x"));
+
+        cast.bob.say(cast.group, &["hi Al".to_owned()]).await;
+        let event = cast.is_said(BOB, "hi Al").await;
+        let reply = json!({"msgtype": "m.text", "body": "> <@x> hi Al\n\nhow are you",
+            "m.relates_to": {"m.in_reply_to": {"event_id": event["event_id"]}}});
+        cast.al("m.room.message", None, reply);
+        cast.is_read(&cast.bob, "how are you").await;
+        let read = cast.bob.read().into_iter().find(|read| read.body == "how are you").unwrap();
+        assert!(read.replies);
+
+        let device = cast.alice.client.me().record.device_id;
+        let linked = cast.al_says("who comes along?");
+        cast.is_read(&cast.alice, "who comes along?").await;
+        let reply_to = cast.alice.reference_of("who comes along?");
+        assert_ne!(reply_to.device, device);
+        let answer = Text {
+            kind: TextKind::Emote,
+            body: "does".to_owned(),
+            html: Some("<b>does</b><img src=x onerror=alert(1)>".to_owned()),
+            reply_to: Some(MessageRef { ..reply_to }),
+            mirror: None,
+        };
+        cast.alice.send(cast.group, vec![Content::Text(answer)]).await;
+        let event = cast.is_said("@causeway_alice:b.example", "does").await;
+        assert_eq!(event["content"]["msgtype"], "m.emote");
+        assert_eq!(event["content"]["formatted_body"], "<b>does</b>");
+        assert_eq!(event["content"]["m.relates_to"]["m.in_reply_to"]["event_id"], linked.as_str());
+        assert_ne!(first, linked);
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn one_who_is_removed_goes_and_one_who_is_kicked_is_not_heard() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob.say(cast.group, &["here".to_owned()]).await;
+        cast.is_said(BOB, "here").await;
+        cast.member("@al:x", BOB, "ban");
+        cast.is_read(&cast.alice, "@al:x removed bob:b.example from the room").await;
+        cast.bob.say(cast.group, &["unheard".to_owned()]).await;
+        cast.alice.say(cast.group, &["bob is out".to_owned()]).await;
+        cast.is_said("@causeway_alice:b.example", "bob is out").await;
+        cast.member("@al:x", BOB, "leave");
+        cast.member("@al:x", BOB, "invite");
+        cast.is_read(&cast.alice, "@al:x invited bob:b.example").await;
+        cast.bob.say(cast.group, &["back".to_owned()]).await;
+        cast.is_said(BOB, "back").await;
+        cast.alice.remove(cast.group, "bob:b.example").await;
+        cast.leaves(BOB).await;
+    };
+    world.during(&bridge, told).await;
+    assert!(!cast.stub.said().iter().any(|(_, body)| body == "unheard"));
+    assert_eq!(bridge.stats().await.dead_letters, 1);
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn an_encrypted_room_gets_nothing_in_clear() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob.say(cast.group, &["before".to_owned()]).await;
+        cast.is_said(BOB, "before").await;
+        cast.al("m.room.encryption", Some(""), json!({"algorithm": "m.megolm.v1.aes-sha2"}));
+        cast.is_read(&cast.alice, "The room is encrypted now").await;
+        cast.bob.say(cast.group, &["after".to_owned()]).await;
+        cast.al("m.room.encrypted", None, json!({"ciphertext": "x"}));
+        cast.al_says("plainly");
+        cast.is_read(&cast.alice, "plainly").await;
+        let is_paused = |event: &&Value| event["type"] == "m.room.topic";
+        cast.stub.wait(|rooms| rooms.events.iter().find(is_paused).cloned()).await;
+        while bridge.stats().await.outbox == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, told).await;
+    assert!(!cast.stub.said().iter().any(|(_, body)| body == "after"));
+    let stats = bridge.stats().await;
+    assert_eq!((stats.paused_lanes, stats.quarantine, stats.outbox), (1, 1, 1));
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_removed_says_so_and_its_ghosts_leave() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob.say(cast.group, &["here".to_owned()]).await;
+        cast.is_said(BOB, "here").await;
+        cast.alice.remove(cast.group, "bridge:b.example").await;
+        cast.leaves(BOB).await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said();
+    assert_eq!(said.last().unwrap().0, "@causewaybot:b.example");
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn one_bad_event_among_a_thousand_good_ones_and_a_thousand_arrive() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        for n in 0..1_000 {
+            if n == 500 {
+                cast.al("m.room.message", None, json!({"msgtype": 5, "body": {"deep": []}}));
+            }
+            cast.al_says(&format!("m{n}"));
+        }
+        let all = |read: &[_]| count(read) == 1_000;
+        cast.bob.wait("a thousand", all).await;
+    };
+    world.during(&bridge, told).await;
+    let expected: Vec<String> = (0..1_000).map(|n| format!("m{n}")).collect();
+    assert_eq!(cast.bob.mirrored(), expected);
+    assert_eq!(bridge.stats().await.quarantine, 1);
+    bridge.drop_dead().await;
+}
+
+fn count(read: &[crate::people::Read]) -> usize {
+    read.iter().filter(|read| read.mirror.is_some()).count()
+}
