@@ -33,7 +33,7 @@ pub struct Report {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub homeserver_error: Option<String>,
-    /// The stream of the native side is open.
+    /// The native side answers.
     pub native: bool,
     /// Keys are loaded.
     pub keys: bool,
@@ -46,7 +46,7 @@ impl Health {
         *self.0.homeserver.lock().unwrap_or_else(PoisonError::into_inner) = outcome.err();
     }
 
-    /// The native stream is open or not.
+    /// The native side answers or not.
     pub fn set_native(&self, open: bool) {
         self.0.native.store(open, Ordering::Relaxed);
     }

@@ -2,7 +2,10 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use causeway_groups::{Vault, sdk::Client};
+use causeway_groups::{
+    Vault,
+    sdk::{self, Client},
+};
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
@@ -30,6 +33,9 @@ const LANES_AT_ONCE: u32 = 8;
 const BRIDGE: &str = "bridge";
 /// Between looks for a native side that is not there yet.
 const NATIVE_WAIT: Duration = Duration::from_millis(200);
+
+/// Between looks at a native side that was there.
+const NATIVE_LOOK: Duration = Duration::from_secs(5);
 
 /// The running bridge.
 pub(super) struct Bridge {
@@ -105,6 +111,10 @@ pub(super) async fn start(
     });
     let native = native_side(config, &db, &vault, rows).await?;
     health.set_native(true);
+    tasks.keep("native health", {
+        let (http, health) = (native.http().clone(), health.clone());
+        move || watch_native(http.clone(), health.clone())
+    });
     let spine = Spine {
         db: db.clone(),
         sealer,
@@ -141,6 +151,14 @@ async fn native_side(
             }
             Err(error) => return Err(RunError::Bridge(error.to_string())),
         }
+    }
+}
+
+/// Asks the native side now and then whether it is there.
+async fn watch_native(http: sdk::Http, health: Health) {
+    loop {
+        tokio::time::sleep(NATIVE_LOOK).await;
+        health.set_native(http.server().await.is_ok());
     }
 }
 
