@@ -112,8 +112,18 @@ impl Tail<'_> {
                     chores_at = Instant::now() + CHORES_EVERY;
                 }
                 () = until_idle => {
-                    if !stream.is_connected() {
-                        return Err(CallError::Unreachable("no connection".to_owned()).into());
+                    match stream.connected_since() {
+                        None if self.is_lost => return Err(no_connection()),
+                        // It is quiet from when there is somebody to be heard.
+                        None => {
+                            idle_at = idle.map(|idle| Instant::now() + idle);
+                            continue;
+                        }
+                        Some(since) if idle.is_some_and(|idle| since.elapsed() < idle) => {
+                            idle_at = idle.map(|idle| since + idle);
+                            continue;
+                        }
+                        Some(_) => {}
                     }
                     // What was done for others may be answered; but not for ever.
                     quiet += 1;
@@ -179,6 +189,10 @@ impl Tail<'_> {
         }
         Ok(())
     }
+}
+
+fn no_connection() -> Failure {
+    CallError::Unreachable("the stream does not come about".to_owned()).into()
 }
 
 /// Ctrl-C, or a polite kill.

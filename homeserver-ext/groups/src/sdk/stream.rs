@@ -43,6 +43,7 @@ pub struct Stream {
     http: Http,
     socket: Option<Socket>,
     connect_at: Option<Instant>,
+    connected_at: Instant,
     backoff: Backoff,
     heard: Instant,
     pinged: bool,
@@ -62,6 +63,7 @@ impl Stream {
             http,
             socket: None,
             connect_at: None,
+            connected_at: Instant::now(),
             backoff: Backoff::default(),
             heard: Instant::now(),
             pinged: false,
@@ -73,9 +75,9 @@ impl Stream {
         }
     }
 
-    /// Whether there is a connection at this moment.
-    pub fn is_connected(&self) -> bool {
-        self.socket.is_some()
+    /// Since when there is a connection; `None` while there is none.
+    pub fn connected_since(&self) -> Option<Instant> {
+        self.socket.as_ref().map(|_| self.connected_at)
     }
 
     /// The next rows in order, at least one: up to 64, or what came within 20 ms of the first.
@@ -231,7 +233,8 @@ impl Stream {
             Ok(socket) => {
                 self.socket = Some(socket);
                 self.connect_at = None;
-                self.heard = Instant::now();
+                self.connected_at = Instant::now();
+                self.heard = self.connected_at;
                 self.pinged = false;
                 Ok(())
             }
