@@ -18,6 +18,9 @@ fn curve(key: &CurveKey) -> Curve25519PublicKey {
 /// An Olm message that was parsed.
 pub(crate) struct Payload(OlmMessage);
 
+/// What was inside, and which session opened it.
+pub(crate) type OpenedBy = (Zeroizing<Vec<u8>>, usize);
+
 impl Payload {
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Unreadable> {
         let message = match OlmPayload::parse(payload).map_err(|_| Unreadable)? {
@@ -29,10 +32,7 @@ impl Payload {
 
     /// Opens it with one of the sessions; says which, and only that one has changed. `None` where
     /// it may begin a new one ([`Self::begin`]).
-    pub(crate) fn open(
-        &self,
-        sessions: &mut [Session],
-    ) -> Result<Option<(Zeroizing<Vec<u8>>, usize)>, Unreadable> {
+    pub(crate) fn open(&self, sessions: &mut [Session]) -> Result<Option<OpenedBy>, Unreadable> {
         let fits = |session: &Session| match &self.0 {
             OlmMessage::PreKey(message) => message.session_id() == session.session_id(),
             OlmMessage::Normal(_) => true,

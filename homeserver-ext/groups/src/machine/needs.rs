@@ -85,7 +85,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         for device in asked {
             if let Some(known) = work.device(*device).await? {
-                work.make_session(&known, answer).await?;
+                Box::pin(work.make_session(&known, answer)).await?;
             }
             let name = device.as_bytes();
             accounts::answered(work.conn(), Ask::Claim, name, now).await?;

@@ -97,10 +97,7 @@ impl Work<'_> {
         let (vault, now) = (self.vault(), self.now);
         let peer = device.record.device_id;
         let mut known = sessions::sessions(self.conn(), vault, &peer).await?;
-        let payload = match Payload::parse(payload) {
-            Ok(payload) => payload,
-            Err(_) => return Ok(Err("malformed")),
-        };
+        let Ok(payload) = Payload::parse(payload) else { return Ok(Err("malformed")) };
         let bytes = match payload.open(&mut known) {
             Ok(Some((bytes, at))) => {
                 if let Some(session) = known.get(at) {
