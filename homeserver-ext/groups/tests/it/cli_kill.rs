@@ -148,7 +148,7 @@ fn feed(person: &Person, lines: &[String]) -> Running {
 }
 
 fn joined(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.join("\n") + "\n"
 }
 
 /// Reads with `tail`, and keeps what it has read by row, as a careful program does.

@@ -252,14 +252,14 @@ fn a_new_login_ends_nothing_and_speaks_for_the_same_device() {
 fn nothing_that_was_said_lies_readable_on_the_disk() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);
-    let word = "heliotrope-canary";
-    alice.ok(&["send", "team", word]);
+    let canary = "heliotrope-canary";
+    alice.ok(&["send", "team", canary]);
     world
         .person_at("alice", "http://127.0.0.1:1")
-        .fails(&["send", "team", word, "--timeout", "0"], 5);
-    assert_eq!(bob.texts(), [word]);
+        .fails(&["send", "team", canary, "--timeout", "0"], 5);
+    assert_eq!(bob.texts(), [canary]);
     for person in [&alice, &bob] {
-        assert!(!folder_holds(&person.home, word.as_bytes()), "{}", person.name);
+        assert!(!folder_holds(&person.home, canary.as_bytes()), "{}", person.name);
     }
 }
 
@@ -316,7 +316,7 @@ fn what_is_said_on_a_history_that_was_kept_cannot_be_read_on_the_other() {
 fn no_token_and_no_text_is_in_the_log_at_trace() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);
-    let word = "heliotrope-canary";
+    let canary = "heliotrope-canary";
     let log_of = |person: &Person, arguments: &[&str]| {
         let output = person.command(arguments).env("CAUSEWAY_LOG", "trace").output().unwrap();
         assert!(output.status.success());
@@ -324,13 +324,13 @@ fn no_token_and_no_text_is_in_the_log_at_trace() {
     };
     let logs = [
         log_of(&alice, &["login"]),
-        log_of(&alice, &["send", "team", word]),
+        log_of(&alice, &["send", "team", canary]),
         log_of(&bob, &["tail", "--once"]),
         log_of(&alice, &["invite", "list", "team"]),
     ];
     for log in logs {
         assert!(log.contains("TRACE"), "nothing was logged");
-        assert!(!log.contains(word), "a text is in the log");
+        assert!(!log.contains(canary), "a text is in the log");
         for line in log.lines().filter(|line| line.to_lowercase().contains("authorization")) {
             assert!(line.contains("Sensitive") && !line.contains("Bearer"), "{line}");
         }
