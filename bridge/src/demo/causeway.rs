@@ -28,6 +28,7 @@ pub struct Causeway {
     dir: PathBuf,
     config: Config,
     environment: Vec<(String, String)>,
+    only: Option<&'static str>,
     running: Option<Running>,
 }
 
@@ -121,6 +122,7 @@ impl Causeway {
             dir,
             config,
             environment: Vec::new(),
+            only: None,
             running: None,
         })
     }
@@ -129,6 +131,11 @@ impl Causeway {
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.environment.retain(|(other, _)| other != key);
         self.environment.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Runs just `server` or just `bridge`, from the next start on.
+    pub fn set_only(&mut self, part: &'static str) {
+        self.only = Some(part);
     }
 
     /// Starts the process, and waits until it says that it is ready.
@@ -151,6 +158,7 @@ impl Causeway {
             .args(["run", "--while-stdin"])
             .arg("--config")
             .arg(self.dir.join("causeway.yaml"))
+            .args(self.only.iter().flat_map(|part| ["--only", part]))
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

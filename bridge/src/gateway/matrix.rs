@@ -13,9 +13,7 @@ pub use error::MatrixError;
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, Method, Url, redirect};
-use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
-};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
@@ -221,16 +219,6 @@ impl Matrix {
             .await
     }
 
-    /// `DELETE /_matrix/client/v3/devices/{DEVICE}` – takes it away, and with it what the
-    /// homeserver knows of the transaction ids that it sent.
-    pub async fn delete_device(&self, user: &UserId) -> Result<(), MatrixError> {
-        self.v3("delete_device", Method::DELETE, &["devices", DEVICE])
-            .acting_as(user)
-            .json(json!({}))
-            .nothing()
-            .await
-    }
-
     /// `PUT /_matrix/client/v3/profile/{user}/displayname` – how `user` is shown.
     pub async fn set_display_name(&self, user: &UserId, name: &str) -> Result<(), MatrixError> {
         self.v3("set_display_name", Method::PUT, &["profile", user.as_str(), "displayname"])
@@ -419,32 +407,6 @@ impl Matrix {
             Some(from) => call.query("from", from).send().await,
             None => call.send().await,
         }
-    }
-
-    /// `GET /_matrix/client/v3/rooms/{room}/event/{event}` – one event, if `user` may see it.
-    pub async fn event(
-        &self,
-        user: &UserId,
-        room: &RoomId,
-        event: &EventId,
-    ) -> Result<Option<Box<RawValue>>, MatrixError> {
-        self.v3("event", Method::GET, &["rooms", room.as_str(), "event", event.as_str()])
-            .acting_as(user)
-            .send()
-            .await
-            .map(Some)
-            .or_else(absent)
-    }
-
-    /// `GET /_matrix/client/v3/joined_rooms` – the rooms that `user` is in.
-    pub async fn joined_rooms(&self, user: &UserId) -> Result<Vec<OwnedRoomId>, MatrixError> {
-        #[derive(Deserialize)]
-        struct Joined {
-            joined_rooms: Vec<OwnedRoomId>,
-        }
-        let rooms: Joined =
-            self.v3("joined_rooms", Method::GET, &["joined_rooms"]).acting_as(user).send().await?;
-        Ok(rooms.joined_rooms)
     }
 }
 

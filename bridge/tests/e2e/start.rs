@@ -1,6 +1,6 @@
 //! What Causeway says at its start when something does not fit, and how it ends.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use causeway_bridge::{
     demo::{
@@ -11,6 +11,9 @@ use causeway_bridge::{
     registration::{Registration, Tokens},
     secret::Secret,
 };
+
+/// Between two looks at a process.
+const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_causeway"))
@@ -131,4 +134,29 @@ async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
     fs::write(&key, right).unwrap();
     causeway.spawn().unwrap();
     causeway.live().await.unwrap();
+}
+
+#[tokio::test]
+async fn server_and_bridge_run_in_two_processes() {
+    let listeners = Listeners::free().unwrap();
+    let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
+    let mut server = causeway(&synapse, "causeway", listeners, synapse.registration());
+    let mut bridge = causeway(&synapse, "causeway", listeners, synapse.registration());
+    server.set_only("server");
+    bridge.set_only("bridge");
+    // The bridge waits for the native side, as it does for the homeserver.
+    bridge.spawn().unwrap();
+    bridge.live().await.unwrap();
+    assert_eq!(bridge.status("/ready").await, Some(503));
+    server.spawn().unwrap();
+    bridge.ready().await.unwrap();
+
+    server.kill().unwrap();
+    while bridge.status("/ready").await != Some(503) {
+        tokio::time::sleep(LOOK).await;
+    }
+    server.spawn().unwrap();
+    bridge.ready().await.unwrap();
+    assert!(bridge.stop().await.unwrap(), "{}", bridge.log());
+    assert!(server.stop().await.unwrap(), "{}", server.log());
 }

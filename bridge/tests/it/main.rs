@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod appservice;
+mod cli;
 mod deliver;
 mod drop;
 mod generated;

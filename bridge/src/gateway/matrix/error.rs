@@ -43,14 +43,4 @@ impl MatrixError {
             Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) => false,
         }
     }
-
-    /// Whether the request may have been carried out for all we know.
-    pub fn outcome_unknown(&self) -> bool {
-        match self {
-            Self::NoAnswer(_) | Self::Server(..) | Self::Misunderstood(_) => true,
-            Self::NotReached(_) | Self::RateLimited(_) | Self::UnknownToken | Self::Refused(..) => {
-                false
-            }
-        }
-    }
 }

@@ -1,0 +1,162 @@
+//! The commands as an operator types them: what they write, say and return.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+struct Causeway {
+    dir: tempfile::TempDir,
+}
+
+impl Causeway {
+    /// After `causeway init`.
+    fn new() -> Self {
+        let causeway = Self { dir: tempfile::tempdir().unwrap() };
+        let made = causeway.run(&["init", "--server-name", "example.org"]);
+        assert!(made.status.success(), "{}", said(&made));
+        causeway
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(arguments).current_dir(self.dir.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.path().join(file)).unwrap()
+    }
+
+    fn append(&self, text: &str) {
+        let whole = self.read("causeway.yaml") + text;
+        fs::write(self.dir.path().join("causeway.yaml"), whole).unwrap();
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn what_init_writes_is_right_and_stays() {
+    let causeway = Causeway::new();
+    let checked = causeway.run(&["config", "check"]);
+    assert!(checked.status.success(), "{}", said(&checked));
+    let token = causeway.read("data/admin.token");
+    let again = causeway.run(&["init", "--server-name", "example.com"]);
+    assert!(again.status.success() && said(&again).contains("kept  causeway.yaml"));
+    assert_eq!(causeway.read("data/admin.token"), token);
+}
+
+#[test]
+fn a_dump_holds_what_is_in_force_and_no_secret() {
+    let causeway = Causeway::new();
+    let dump = causeway
+        .command(&["config", "dump", "--set", "native.listen=127.0.0.1:7"])
+        .env("CAUSEWAY__NATIVE__LISTEN", "127.0.0.1:8")
+        .env("CAUSEWAY__LOGGING__FORMAT", "json")
+        .output()
+        .unwrap();
+    let text = said(&dump);
+    for line in ["server_name: example.org", "listen: 127.0.0.1:7", "format: json"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let registration = causeway.read("registration.yaml");
+    let tokens = registration.lines().filter_map(|line| line.split_once("s_token: "));
+    let tokens: Vec<_> = tokens.map(|(_, token)| token.to_owned()).collect();
+    assert_eq!(tokens.len(), 2);
+    let files = ["admin.token", "registration.token", "bridge-registration.token"];
+    let files = files.map(|file| causeway.read(&format!("data/{file}")).trim().to_owned());
+    for secret in tokens.iter().chain(&files) {
+        assert!(!text.contains(secret));
+    }
+}
+
+#[test]
+fn each_fault_of_the_configuration_has_its_words_and_its_exit_code() {
+    let rows = [
+        ("naitve: {}\n", 10, "did you mean `native`?"),
+        ("a: [\n", 10, "causeway.yaml"),
+        ("logging: {level: '=,='}\n", 11, "logging.level"),
+    ];
+    for (wrong, code, words) in rows {
+        let causeway = Causeway::new();
+        if wrong.starts_with("logging") {
+            let file = causeway.read("causeway.yaml");
+            let (before, _) = file.split_once("logging:").unwrap();
+            fs::write(causeway.dir.path().join("causeway.yaml"), before).unwrap();
+        }
+        causeway.append(wrong);
+        for command in [&["config", "check"][..], &["run"]] {
+            let output = causeway.run(command);
+            assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+            assert!(said(&output).contains(words), "{}", said(&output));
+        }
+    }
+    let nowhere = Causeway { dir: tempfile::tempdir().unwrap() };
+    let output = nowhere.run(&["config", "dump", "--config", "causeway.yaml"]);
+    assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+}
+
+#[test]
+fn a_registration_is_made_anew_with_the_same_tokens_unless_asked() {
+    let causeway = Causeway::new();
+    let first = causeway.read("registration.yaml");
+    let moved = causeway.run(&["registration", "--set", "appservice.address=http://bridge:1"]);
+    assert!(moved.status.success(), "{}", said(&moved));
+    let second = causeway.read("registration.yaml");
+    assert_eq!(second, first.replace("http://127.0.0.1:29360", "http://bridge:1"));
+    assert!(causeway.run(&["registration", "--new-tokens"]).status.success());
+    let third = causeway.read("registration.yaml");
+    let token =
+        |text: &str| text.lines().find(|line| line.contains("as_token")).unwrap().to_owned();
+    assert_ne!(token(&third), token(&first));
+
+    fs::remove_file(causeway.dir.path().join("registration.yaml")).unwrap();
+    let output = causeway.run(&["run"]);
+    assert_eq!(output.status.code(), Some(20), "{}", said(&output));
+}
+
+#[test]
+fn a_healthcheck_fails_where_nobody_listens() {
+    let causeway = Causeway::new();
+    let output = causeway.run(&["healthcheck", "--set", "appservice.listen=127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
+/// Runs the demo where the only Python is one that answers the probe with `word`, or none.
+fn demo_with_python(word: Option<&str>) -> Output {
+    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
+    let bin = causeway.dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    if let Some(word) = word {
+        script(&bin.join("python3"), word);
+    }
+    causeway.command(&["demo", "--once"]).env("PATH", &bin).output().unwrap()
+}
+
+fn script(path: &Path, word: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, format!("#!/bin/sh\necho {word}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_demo_says_what_to_install() {
+    let rows = [
+        (None, "Python 3.10 or newer is needed"),
+        (Some("old"), "Python 3.10 or newer is needed"),
+        (Some("bare"), "apt install python3-venv"),
+    ];
+    for (python, words) in rows {
+        let output = demo_with_python(python);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+}
