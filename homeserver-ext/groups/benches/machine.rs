@@ -4,7 +4,7 @@
 //! threads included; what a homeserver, a network or a bridge adds is measured elsewhere.
 #![cfg(test)]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use causeway_groups::{
     Machine, SCHEMA, Vault,
@@ -37,12 +37,13 @@ struct Device {
 async fn main() {
     println!("{:<34}{:>14}{:>18}{:>16}", "what", "per commit", "messages/s", "CPU/message");
     for slice in [64, 10, 1] {
-        let (alice, bob, group) = pair().await;
+        let (devices, group) = crowd(2).await;
+        let (alice, bob) = (&devices[0], &devices[1]);
         let count = if slice == 1 { MESSAGES / 8 } else { MESSAGES };
         let mut batches = Vec::new();
         let sealing = Lap::start();
         for first in (0..count).step_by(slice) {
-            batches.push(seal(&alice, group, first, slice).await);
+            batches.push(seal(alice, group, first, slice).await);
         }
         sealing.end("seal", slice, count);
         let rows: Vec<_> = (1..)
@@ -61,6 +62,7 @@ async fn main() {
         receiving.end("receive", slice, count);
         assert_eq!(shown, count, "every message is shown");
     }
+    distribute(50).await;
 }
 
 struct Lap {
@@ -77,11 +79,15 @@ impl Lap {
         Self { wall: clock(ClockId::Monotonic), cpu: clock(ClockId::ProcessCPUTime) }
     }
 
+    fn cpu_ms(&self) -> f64 {
+        clock(ClockId::ProcessCPUTime).saturating_sub(self.cpu).as_secs_f64() * 1e3
+    }
+
     fn end(&self, what: &str, slice: usize, count: usize) {
         let count = f64::from(u32::try_from(count).expect("a small count"));
         let wall = clock(ClockId::Monotonic).saturating_sub(self.wall).as_secs_f64();
-        let cpu = clock(ClockId::ProcessCPUTime).saturating_sub(self.cpu).as_secs_f64();
-        println!("{what:<34}{slice:>14}{:>18.0}{:>13.3} ms", count / wall, cpu * 1e3 / count);
+        let cpu = self.cpu_ms() / count;
+        println!("{what:<34}{slice:>14}{:>18.0}{cpu:>13.3} ms", count / wall);
     }
 }
 
@@ -116,35 +122,68 @@ async fn install(who: &Device, group: GroupId, ops: &[OpBytes]) {
     tx.commit().await.expect("commits");
 }
 
-/// Two devices in one group, with a session between them.
-async fn pair() -> (Device, Device, GroupId) {
-    let (alice, bob) = (device("alice").await, device("bob").await);
-    learn(&alice, &bob).await;
-    learn(&bob, &alice).await;
+/// A group of this many devices; the first has a session with each of the others, and the second
+/// knows the group too.
+async fn crowd(count: usize) -> (Vec<Device>, GroupId) {
+    let mut devices = Vec::new();
+    for n in 0..count {
+        devices.push(device(&format!("m{n}")).await);
+    }
+    let (alice, others) = devices.split_first().expect("at least one");
     let new = NewGroup {
         name: "Garden".to_owned(),
         description: String::new(),
         members_may_add: false,
         is_channel: false,
-        max_members: 10,
+        max_members: 100,
         ttl_s: 86_400,
     };
     let mut tx = alice.db.begin().await.expect("begins");
     let (group, create) = alice.machine.create_group(&mut tx, NOW, new).await.expect("creates");
     drop(tx);
-    install(&alice, group, std::slice::from_ref(&create)).await;
+    install(alice, group, std::slice::from_ref(&create)).await;
+    let mut ops = vec![create];
+    for other in others {
+        learn(alice, other).await;
+        let mut tx = alice.db.begin().await.expect("begins");
+        let add = alice.machine.add(&mut tx, NOW, group, &other.account, Role::Member).await;
+        drop(tx);
+        let add = add.expect("adds");
+        install(alice, group, std::slice::from_ref(&add)).await;
+        ops.push(add);
+    }
+    learn(&others[0], alice).await;
+    install(&others[0], group, &ops).await;
+    let id = |device: &Device| -> DeviceId { device.machine.me().record.device_id };
+    let asked: Vec<_> = others.iter().map(id).collect();
+    let keys = others.iter().map(|other| (id(other), other.key.clone())).collect();
     let mut tx = alice.db.begin().await.expect("begins");
-    let add = alice.machine.add(&mut tx, NOW, group, &bob.account, Role::Member).await;
-    drop(tx);
-    let add = add.expect("adds");
-    install(&alice, group, std::slice::from_ref(&add)).await;
-    install(&bob, group, &[create, add]).await;
-    let device: DeviceId = bob.machine.me().record.device_id;
-    let keys = ClaimedKeys { keys: BTreeMap::from([(device, bob.key.clone())]) };
-    let mut tx = alice.db.begin().await.expect("begins");
-    alice.machine.claimed(&mut tx, NOW, &[device], &keys).await.expect("claims");
+    let answer = ClaimedKeys { keys };
+    alice.machine.claimed(&mut tx, NOW, &asked, &answer).await.expect("claims");
     tx.commit().await.expect("commits");
-    (alice, bob, group)
+    (devices, group)
+}
+
+/// A new chain for everybody, and the message that begins it.
+async fn distribute(others: usize) {
+    let (devices, group) = crowd(others + 1).await;
+    let alice = &devices[0];
+    let rounds = 10;
+    let mut laps = Vec::new();
+    for round in 0..rounds {
+        let mut tx = alice.db.begin().await.expect("begins");
+        alice.machine.rotate(&mut tx, group).await.expect("rotates");
+        tx.commit().await.expect("commits");
+        let lap = Lap::start();
+        let batch = seal(alice, group, round, 1).await;
+        laps.push(lap.cpu_ms());
+        assert_eq!(batch.submissions.len(), others + 1);
+    }
+    laps.sort_by(f64::total_cmp);
+    println!(
+        "a new chain for {others} devices: {:.1} ms CPU, median of {rounds}",
+        laps[rounds / 2]
+    );
 }
 
 async fn seal(alice: &Device, group: GroupId, first: usize, slice: usize) -> Batch {

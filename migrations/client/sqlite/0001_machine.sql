@@ -202,6 +202,13 @@ CREATE TABLE invites (
     used       BIGINT NOT NULL DEFAULT 0
 );
 
+-- Devices of other admins that are to be given a link.
+CREATE TABLE owed_invites (
+    ik_pub BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (ik_pub, device)
+);
+
 -- Join requests that wait for an answer.
 CREATE TABLE joins (
     request_id BLOB   NOT NULL PRIMARY KEY,

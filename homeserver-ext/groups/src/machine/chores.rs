@@ -43,6 +43,7 @@ impl Machine {
         chores.ops = work.admissions().await?;
         work.acknowledge_all().await?;
         work.request_keys(&mut chores).await?;
+        work.give_invites(&mut chores.needs).await?;
         work.asked(&mut chores).await?;
         work.roster_syncs(&mut chores).await?;
         work.direct_batches(&mut chores).await?;

@@ -10,13 +10,13 @@ use causeway_protocol::{
         invite_name,
     },
     olm_plaintext::{OlmPlaintext, Route},
-    roster::{Body, Devices, Role},
+    roster::{Body, Devices, Role, Roster},
 };
 use causeway_store::Tx;
 use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, OpError, What, needs::Reach, work::Work};
+use super::{Machine, MachineError, Needs, OpError, What, needs::Reach, work::Work};
 use crate::{
     entropy,
     storage::{
@@ -61,8 +61,8 @@ pub struct JoinView {
 }
 
 impl Machine {
-    /// Makes a link for `group`, keeps it, and gives it to the devices of other admins; the server
-    /// is to be told what [`NewInvite`] says before the link is of use.
+    /// Makes a link for `group` and keeps it; [`Self::chores`] gives it to the devices of other admins,
+    /// so that they can admit too. The server is to be told what [`NewInvite`] says before the link is of use.
     ///
     /// # Errors
     /// [`OpError::UnknownGroup`].
@@ -94,7 +94,7 @@ impl Machine {
         let mine = held(&link, true);
         invites::insert(tx.conn(), self.vault(), &mine).await.map_err(MachineError::from)?;
         let mut work = Work::new(self, tx, now);
-        work.give_invite(group, &link).await?;
+        work.owe_invite(group, ik_pub).await?;
         work.finish().await?;
         Ok((link, NewInvite { ik_pub, expires_ms: expires, uses }))
     }
@@ -204,6 +204,10 @@ pub enum InviteRefused {
     Machine(#[from] MachineError),
 }
 
+fn is_admin(roster: &Roster, device: &DeviceOf) -> bool {
+    roster.counts(device).is_some_and(|member| member.role == Role::Admin)
+}
+
 fn held(link: &Link, made_here: bool) -> HeldInvite {
     let terms = &link.terms;
     HeldInvite {
@@ -219,23 +223,46 @@ fn held(link: &Link, made_here: bool) -> HeldInvite {
 }
 
 impl Work<'_> {
-    /// Gives a link to the devices of other admins, never to the bridge.
-    async fn give_invite(&mut self, group: GroupId, link: &Link) -> Result<(), MachineError> {
+    /// Notes that the devices of other admins are to be given a link; the bridge's never are.
+    async fn owe_invite(&mut self, group: GroupId, ik_pub: InviteKey) -> Result<(), MachineError> {
         let Some(log) = self.log(&group).await? else { return Ok(()) };
         let me = self.machine.me().device();
-        let text = link.to_text();
-        let admins: Vec<DeviceOf> = log
-            .head()
-            .devices()
-            .filter(|device| {
-                *device != me && log.head().counts(device).is_some_and(|m| m.role == Role::Admin)
-            })
-            .collect();
-        for device in admins {
-            let Reach::Session(known) = self.reach(&log, &device).await? else { continue };
-            let route = Route { group, from: me.device_id, to: device.device_id };
-            if let Ok(bytes) = OlmPlaintext::Invite(route, text.as_str().to_owned()).to_bytes() {
-                let _sent = self.send_direct(group, &known, Kind::Direct, &bytes).await?;
+        for device in log.head().devices().filter(|device| *device != me) {
+            if is_admin(log.head(), &device) {
+                invites::owe(self.conn(), &ik_pub, &device.device_id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives links to whom they are owed, as far as there are sessions.
+    pub(super) async fn give_invites(&mut self, needs: &mut Needs) -> Result<(), MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let me = self.machine.me().record.device_id;
+        for (ik_pub, device) in invites::owed(self.conn()).await? {
+            let held = invites::held(self.conn(), vault, &ik_pub).await?;
+            let held = held.filter(|held| !held.revoked && held.expires >= now);
+            let log = match &held {
+                Some(held) => self.log(&held.group).await?,
+                None => None,
+            };
+            let admin = log.as_ref().and_then(|log| {
+                let mut devices = log.head().devices();
+                devices.find(|d| d.device_id == device && is_admin(log.head(), d))
+            });
+            let (Some(held), Some(log), Some(admin)) = (held, log, admin) else {
+                invites::given(self.conn(), &ik_pub, &device).await?;
+                continue;
+            };
+            let Reach::Session(known) = self.reach(&log, &admin).await? else {
+                self.need(&log, &admin, needs).await?;
+                continue;
+            };
+            let route = Route { group: held.group, from: me, to: device };
+            if let Ok(bytes) = OlmPlaintext::Invite(route, held.link).to_bytes()
+                && self.send_direct(held.group, &known, Kind::Direct, &bytes).await?
+            {
+                invites::given(self.conn(), &ik_pub, &device).await?;
             }
         }
         Ok(())
@@ -250,8 +277,8 @@ impl Work<'_> {
     ) -> Result<(), MachineError> {
         let vault = self.vault();
         let Some(log) = self.log(&group).await? else { return Ok(()) };
-        let by_admin = log.head().counts(from).is_some_and(|m| m.role == Role::Admin);
-        let link = Link::parse(text).ok().filter(|link| by_admin && link.terms.group == group);
+        let link = Link::parse(text).ok();
+        let link = link.filter(|l| is_admin(log.head(), from) && l.terms.group == group);
         if let Some(link) = link {
             invites::insert(self.conn(), vault, &held(&link, false)).await?;
         }

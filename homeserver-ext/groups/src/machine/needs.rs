@@ -195,8 +195,10 @@ impl Work<'_> {
             Reach::Unknown(account) if !needs.accounts.contains(&account) => {
                 needs.accounts.push(account);
             }
-            Reach::NoSession(device) => needs.claims.push(device),
-            Reach::Unknown(_) | Reach::Session(_) | Reach::Never => {}
+            Reach::NoSession(device) if !needs.claims.contains(&device) => {
+                needs.claims.push(device);
+            }
+            Reach::NoSession(_) | Reach::Unknown(_) | Reach::Session(_) | Reach::Never => {}
         }
         Ok(())
     }

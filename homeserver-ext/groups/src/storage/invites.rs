@@ -1,6 +1,8 @@
 //! Links that this device can admit by, and the requests made with them.
 
-use causeway_protocol::ids::{AccountId, GroupId, InviteKey, MemberId, RequestId, Timestamp};
+use causeway_protocol::ids::{
+    AccountId, DeviceId, GroupId, InviteKey, MemberId, RequestId, Timestamp,
+};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Error, Whole as _, ms, unsigned};
@@ -81,6 +83,47 @@ pub(crate) async fn of_group(
             .fetch_all(conn)
             .await?;
     keys.iter().map(|key| InviteKey::from_slice(key).whole("invites")).collect()
+}
+
+/// Notes that `device` is to be given this link.
+pub(crate) async fn owe(
+    conn: &mut SqliteConnection,
+    ik_pub: &InviteKey,
+    device: &DeviceId,
+) -> Result<(), Error> {
+    sqlx::query("INSERT INTO owed_invites (ik_pub, device) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(ik_pub.as_bytes().as_slice())
+        .bind(device.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Which devices are to be given which links.
+pub(crate) async fn owed(conn: &mut SqliteConnection) -> Result<Vec<(InviteKey, DeviceId)>, Error> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT ik_pub, device FROM owed_invites ORDER BY ik_pub LIMIT 256")
+            .fetch_all(conn)
+            .await?;
+    let owed = |(key, device): (Vec<u8>, Vec<u8>)| {
+        let key = InviteKey::from_slice(&key).whole("owed_invites")?;
+        Ok((key, DeviceId::from_slice(&device).whole("owed_invites")?))
+    };
+    rows.into_iter().map(owed).collect()
+}
+
+/// It was given, or is not owed any more.
+pub(crate) async fn given(
+    conn: &mut SqliteConnection,
+    ik_pub: &InviteKey,
+    device: &DeviceId,
+) -> Result<(), Error> {
+    sqlx::query("DELETE FROM owed_invites WHERE ik_pub = $1 AND device = $2")
+        .bind(ik_pub.as_bytes().as_slice())
+        .bind(device.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 pub(crate) async fn count_use(
