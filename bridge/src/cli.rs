@@ -181,7 +181,7 @@ impl Cli {
             Command::Config { what } => what.run(),
             Command::Healthcheck { config } => Ok(healthcheck(config.load()?.appservice.listen)?),
             Command::Demo(options) => {
-                Ok(demo::run_until_signalled(options).map_err(anyhow::Error::from)?)
+                Ok(demo::run_until_signalled(&options).map_err(anyhow::Error::from)?)
             }
         }
     }

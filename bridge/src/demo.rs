@@ -135,11 +135,11 @@ impl From<transcript::InVain> for DemoError {
 ///
 /// # Errors
 /// [`DemoError`]
-pub fn run_until_signalled(options: Options) -> Result<(), DemoError> {
+pub fn run_until_signalled(options: &Options) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         tokio::select! {
-            ended = run(&options) => ended,
+            ended = run(options) => ended,
             interrupted = signal::ctrl_c() => Ok(interrupted?),
         }
     })

@@ -33,9 +33,9 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     let address = config.native.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))?;
-    let (served, stop) = (app.clone(), tasks.token());
+    let (serving, stop) = (app.clone(), tasks.token());
     tasks.run(async move {
-        if let Err(error) = served.serve(listener, stop).await {
+        if let Err(error) = serving.serve(listener, stop).await {
             tracing::error!(%address, %error, "no longer listening");
         }
     });

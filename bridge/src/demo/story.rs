@@ -118,13 +118,13 @@ pub(super) async fn play(
     let removed_member_could_read = cast.ben.be_handed(handed).await?;
 
     let natives = talk.natives();
-    let (to_matrix, doubled_there) = cast.carol.seen().tally(&natives);
-    let (to_native, doubled_here) = cast.ann.seen().tally(&talk.matrix);
+    let (heard_on_matrix, doubled_on_matrix) = cast.carol.seen().tally(&natives);
+    let (heard_natively, doubled_natively) = cast.ann.seen().tally(&talk.matrix);
     let outcome = Outcome {
-        native_to_matrix: Way { sent: natives.len() as u64, received: to_matrix },
-        matrix_to_native: Way { sent: talk.matrix.len() as u64, received: to_native },
+        native_to_matrix: Way { sent: natives.len() as u64, received: heard_on_matrix },
+        matrix_to_native: Way { sent: talk.matrix.len() as u64, received: heard_natively },
         removed_member_could_read,
-        duplicates: doubled_there + doubled_here,
+        duplicates: doubled_on_matrix + doubled_natively,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
     };
     Ok((cast, outcome))
