@@ -17,6 +17,7 @@
 
 mod account;
 mod backoff;
+mod call;
 mod deliver;
 mod groups;
 mod http;
@@ -37,7 +38,8 @@ use futures_util::future::BoxFuture;
 
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
-pub use http::{AccessToken, BaseUrlError, CallError, Http, discover};
+pub use call::CallError;
+pub use http::{AccessToken, BaseUrlError, Http, discover};
 pub use stream::Stream;
 
 use crate::{

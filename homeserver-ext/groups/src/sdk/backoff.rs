@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::http::CallError;
+use super::call::CallError;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);

@@ -1,81 +1,32 @@
 //! The native API over HTTP, one function for each route (protocol §8).
 //!
-//! A call has one of four ends, and callers act on which: answered and done, answered and refused,
-//! never sent, or *unknown*: the bytes may have arrived, so only the same bytes may go out again.
-//! Nothing is retried here, and no redirect is followed: a token goes where it was meant to go.
+//! Nothing is retried here, and no redirect is followed: a token goes where it was meant to go. How
+//! a call ends is sorted in `call`.
 
 use std::time::Duration;
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, ClaimRequest, ClaimedKeys, ErrorBody, GroupHead, GroupPage,
-        InvitePage, JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus,
-        NewInvite, OpBytes, OpPage, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
+        Accepted, AccountDevices, ClaimRequest, ClaimedKeys, GroupHead, GroupPage, InvitePage,
+        JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus, NewInvite,
+        OpBytes, OpPage, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
         RequestPage, SenderKeyInventory, ServerInfo, Session, UploadKeys,
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
 };
-use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Upgraded, Url, header};
+use reqwest::{ClientBuilder, Method, RequestBuilder, StatusCode, Upgraded, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use zeroize::Zeroizing;
 
+use super::call::{CallError, answer, body, broken_off, chain, not_sent, refusal, sent};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole call, its answer included: 4 MiB in a minute.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// The largest answer is a page of ops: 4 MiB, a third more in base64.
-const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// A `.well-known` file is a few lines; whatever is longer is something else.
 const MAX_WELL_KNOWN_BYTES: usize = 64 << 10;
 const BASE_URL_KEY: &str = "dev.causeway.native.base_url";
-
-/// How a call ended that did not end well.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// Refused with `M_STALE_EPOCH`: install the ops, then make it anew.
-    #[error("the group has moved on to epoch {epoch}")]
-    Stale {
-        /// Where the group stands.
-        epoch: Epoch,
-        /// What the caller lacks, in order.
-        ops: Vec<OpBytes>,
-    },
-    /// Refused, and nothing changed; the same again would be refused again.
-    #[error("the server refused: {error} ({errcode}, HTTP {status})")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Matrix code where one fits, else `DEV_CAUSEWAY_…`.
-        errcode: String,
-        /// What happened, why, and what to do, as the server says it.
-        error: String,
-    },
-    /// Too much at once, and nothing changed: again after this many milliseconds.
-    #[error("the server asks to wait for {0} ms")]
-    RetryAfter(u64),
-    /// Never sent: there was no connection. Again later.
-    #[error("cannot reach the server: {0}")]
-    Unreachable(String),
-    /// Sent, and not answered as this API answers: it may have been done. Only the same bytes may
-    /// be sent again.
-    #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
-    Unknown(String),
-}
-
-impl CallError {
-    /// Whether the same call may succeed later without anyone changing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::RetryAfter(_) | Self::Unreachable(_) | Self::Unknown(_) => true,
-            Self::Stale { .. } | Self::Refused { .. } => false,
-        }
-    }
-
-    /// Whether it is a refusal with this Matrix code.
-    pub fn is_refusal(&self, code: &str) -> bool {
-        matches!(self, Self::Refused { errcode, .. } if errcode == code)
-    }
-}
 
 /// Why text is not where a server can be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -409,91 +360,4 @@ fn unusable(base: &Url) -> CallError {
 
 fn from_query(from: Option<impl ToString>) -> Vec<(&'static str, String)> {
     from.map(|from| ("from", from.to_string())).into_iter().collect()
-}
-
-/// Sends it, and sorts the ends that are not a success.
-async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
-    let answer = request.send().await.map_err(|e| {
-        if e.is_connect() || e.is_builder() {
-            CallError::Unreachable(not_sent(&e))
-        } else {
-            CallError::Unknown(chain(&e.without_url()))
-        }
-    })?;
-    let status = answer.status();
-    if status.is_success() { Ok(answer) } else { Err(refusal(status, answer).await) }
-}
-
-async fn answer<A: DeserializeOwned>(answer: Response) -> Result<A, CallError> {
-    let bytes = body(answer, MAX_ANSWER_BYTES).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| CallError::Unknown(format!("the answer is not what this API answers: {e}")))
-}
-
-async fn body(mut answer: Response, max_bytes: usize) -> Result<Vec<u8>, CallError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(broken_off)? {
-        if bytes.len() + chunk.len() > max_bytes {
-            return Err(CallError::Unknown(format!("the answer is longer than {max_bytes} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-fn broken_off(error: reqwest::Error) -> CallError {
-    CallError::Unknown(chain(&error.without_url()))
-}
-
-async fn refusal(status: StatusCode, answer: Response) -> CallError {
-    let wait = retry_after_ms(&answer);
-    let body = body(answer, MAX_ANSWER_BYTES).await.ok();
-    let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
-    match (status, error) {
-        (StatusCode::TOO_MANY_REQUESTS, error) => {
-            let wait = error.and_then(|e| e.retry_after_ms).or(wait);
-            CallError::RetryAfter(wait.unwrap_or(1_000))
-        }
-        (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
-        (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
-        (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))
-            if errcode == "M_STALE_EPOCH" =>
-        {
-            CallError::Stale { epoch, ops: ops.unwrap_or_default() }
-        }
-        (status, Some(error)) => CallError::Refused {
-            status: status.as_u16(),
-            errcode: error.errcode,
-            error: error.error,
-        },
-        (status, None) => CallError::Refused {
-            status: status.as_u16(),
-            errcode: "M_UNKNOWN".to_owned(),
-            error: format!("HTTP {status}, and not in the words of this API; is the URL right?"),
-        },
-    }
-}
-
-/// Whole seconds are what is written here; dates are not worth a parser.
-fn retry_after_ms(answer: &Response) -> Option<u64> {
-    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    seconds.parse::<u64>().ok().map(|s| s.saturating_mul(1_000))
-}
-
-/// Where nobody was, and the innermost cause: what lies between says how the libraries are made.
-fn not_sent(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let server = error.url().map(|url| url.origin().ascii_serialization());
-    server.map_or_else(|| cause.to_string(), |server| format!("{server}: {cause}"))
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
-    said.dedup();
-    said.join(": ")
 }

@@ -23,7 +23,8 @@ use tokio_tungstenite::{
 
 use super::{
     backoff::Backoff,
-    http::{CallError, Http, chain},
+    call::{CallError, chain},
+    http::Http,
 };
 
 /// Rows of one batch, and how long a batch waits for more after its first.

@@ -130,7 +130,7 @@ fn a_message_sealed_before_a_removal_was_known_arrives_once_after_it() {
 fn lines_are_messages_and_a_named_input_is_sent_once_however_often() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);
-    let lines: String = (0..150).map(|n| format!("line {n}\n")).collect();
+    let lines = (0..150).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
     let first = alice.run_with(&["send", "team", "--lines", "--resume", "log"], &lines);
     let again = alice.run_with(&["send", "team", "--lines", "--resume", "log"], &lines);
     assert_eq!(first.lines.len(), 150, "{}", first.stderr);

@@ -1,0 +1,149 @@
+//! How a call ends: four ways, and callers act on which.
+//!
+//! Answered and done, answered and refused, never sent, or *unknown*: the bytes may have arrived, so
+//! only the same bytes may go out again. Every status and every broken connection is sorted here.
+
+use causeway_protocol::{
+    api::{ErrorBody, OpBytes},
+    ids::Epoch,
+};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+/// The largest answer is a page of ops: 4 MiB, a third more in base64.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// How a call ended that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Refused with `M_STALE_EPOCH`: install the ops, then make it anew.
+    #[error("the group has moved on to epoch {epoch}")]
+    Stale {
+        /// Where the group stands.
+        epoch: Epoch,
+        /// What the caller lacks, in order.
+        ops: Vec<OpBytes>,
+    },
+    /// Refused, and nothing changed; the same again would be refused again.
+    #[error("the server refused: {error} ({errcode}, HTTP {status})")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Matrix code where one fits, else `DEV_CAUSEWAY_…`.
+        errcode: String,
+        /// What happened, why, and what to do, as the server says it.
+        error: String,
+    },
+    /// Too much at once, and nothing changed: again after this many milliseconds.
+    #[error("the server asks to wait for {0} ms")]
+    RetryAfter(u64),
+    /// Never sent: there was no connection. Again later.
+    #[error("cannot reach the server: {0}")]
+    Unreachable(String),
+    /// Sent, and not answered as this API answers: it may have been done. Only the same bytes may
+    /// be sent again.
+    #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+impl CallError {
+    /// Whether the same call may succeed later without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RetryAfter(_) | Self::Unreachable(_) | Self::Unknown(_) => true,
+            Self::Stale { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// Whether it is a refusal with this Matrix code.
+    pub fn is_refusal(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { errcode, .. } if errcode == code)
+    }
+}
+
+/// Sends it, and sorts the ends that are not a success.
+pub(super) async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
+    let answer = request.send().await.map_err(|e| {
+        if e.is_connect() || e.is_builder() {
+            CallError::Unreachable(not_sent(&e))
+        } else {
+            CallError::Unknown(chain(&e.without_url()))
+        }
+    })?;
+    let status = answer.status();
+    if status.is_success() { Ok(answer) } else { Err(refusal(status, answer).await) }
+}
+
+pub(super) async fn answer<A: DeserializeOwned>(answer: Response) -> Result<A, CallError> {
+    let bytes = body(answer, MAX_ANSWER_BYTES).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| CallError::Unknown(format!("the answer is not what this API answers: {e}")))
+}
+
+pub(super) async fn body(mut answer: Response, max_bytes: usize) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(broken_off)? {
+        if bytes.len() + chunk.len() > max_bytes {
+            return Err(CallError::Unknown(format!("the answer is longer than {max_bytes} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+pub(super) fn broken_off(error: reqwest::Error) -> CallError {
+    CallError::Unknown(chain(&error.without_url()))
+}
+
+pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
+    let wait = retry_after_ms(&answer);
+    let body = body(answer, MAX_ANSWER_BYTES).await.ok();
+    let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
+    match (status, error) {
+        (StatusCode::TOO_MANY_REQUESTS, error) => {
+            let wait = error.and_then(|e| e.retry_after_ms).or(wait);
+            CallError::RetryAfter(wait.unwrap_or(1_000))
+        }
+        (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
+        (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
+        (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))
+            if errcode == "M_STALE_EPOCH" =>
+        {
+            CallError::Stale { epoch, ops: ops.unwrap_or_default() }
+        }
+        (status, Some(error)) => CallError::Refused {
+            status: status.as_u16(),
+            errcode: error.errcode,
+            error: error.error,
+        },
+        (status, None) => CallError::Refused {
+            status: status.as_u16(),
+            errcode: "M_UNKNOWN".to_owned(),
+            error: format!("HTTP {status}, and not in the words of this API; is the URL right?"),
+        },
+    }
+}
+
+/// Whole seconds are what is written here; dates are not worth a parser.
+fn retry_after_ms(answer: &Response) -> Option<u64> {
+    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse::<u64>().ok().map(|s| s.saturating_mul(1_000))
+}
+
+/// Where nobody was, and the innermost cause: what lies between says how the libraries are made.
+pub(super) fn not_sent(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let server = error.url().map(|url| url.origin().ascii_serialization());
+    server.map_or_else(|| cause.to_string(), |server| format!("{server}: {cause}"))
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    said.dedup();
+    said.join(": ")
+}
