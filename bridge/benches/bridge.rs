@@ -3,6 +3,13 @@
 //!
 //! A message counts when its envelope is committed in the mailboxes, or its PUT is answered and the
 //! link committed. The floor is one commit for as many rows and one PUT for each, nothing else.
+#![cfg(test)]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 
 #[path = "bridge/floor.rs"]
 mod floor;
@@ -33,23 +40,23 @@ fn main() {
         for portals in [20, 1] {
             let mut stage = Stage::new(portals).await;
             let floor = floor::measure(&stage, 2_000).await;
-            let one = stage.to_native_one_by_one(200).await;
+            let one = stage.single_to_native(200).await;
             println!("{}", one.row("to native, one by one", portals, floor));
             stage.nobody_reads();
-            println!("{}", stage.to_native(messages).await.row("to native", portals, floor));
-            println!("{}", stage.to_matrix(messages).await.row("to matrix", portals, floor));
+            println!("{}", stage.run_to_native(messages).await.row("to native", portals, floor));
+            println!("{}", stage.run_to_matrix(messages).await.row("to matrix", portals, floor));
             println!(
                 "{}",
-                stage.to_matrix_one_by_one(100).await.row("to matrix, one by one", portals, floor)
+                stage.single_to_matrix(100).await.row("to matrix, one by one", portals, floor)
             );
         }
         let long = setting("CAUSEWAY_BENCH_LONG", 100_000);
         if long > 0 {
             let mut stage = Stage::new(20).await;
             stage.nobody_reads();
-            stage.to_native(10_000).await;
+            stage.run_to_native(10_000).await;
             let before = stage.bridge_rss_kib();
-            stage.to_native(long - 10_000).await;
+            stage.run_to_native(long - 10_000).await;
             println!(
                 "memory after 10,000 messages {before} KiB, after {long} {} KiB",
                 stage.bridge_rss_kib()

@@ -144,7 +144,7 @@ impl Stage {
     }
 
     /// `messages` events in transactions of a hundred.
-    pub(super) async fn to_native(&mut self, messages: usize) -> Figure {
+    pub(super) async fn run_to_native(&mut self, messages: usize) -> Figure {
         let done = self.metric("causeway_delivered_total{to=\"native\"}").await as usize;
         let meter = self.meter().await;
         for _ in 0..messages / AT_ONCE {
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     /// One event at a time, each when the one before has arrived with Alice.
-    pub(super) async fn to_native_one_by_one(&mut self, messages: usize) -> Figure {
+    pub(super) async fn single_to_native(&mut self, messages: usize) -> Figure {
         let before = self.alice.mirrored().len();
         let meter = self.meter().await;
         for n in 1..=messages {
@@ -168,7 +168,7 @@ impl Stage {
     }
 
     /// `messages` wait in the bridge's mailbox when it starts.
-    pub(super) async fn to_matrix(&mut self, messages: usize) -> Figure {
+    pub(super) async fn run_to_matrix(&mut self, messages: usize) -> Figure {
         self.end_bridge();
         let before = self.count("sent").await;
         let each = 50;
@@ -192,7 +192,7 @@ impl Stage {
     }
 
     /// One message at a time, each when the one before has arrived.
-    pub(super) async fn to_matrix_one_by_one(&mut self, messages: usize) -> Figure {
+    pub(super) async fn single_to_matrix(&mut self, messages: usize) -> Figure {
         let before = self.count("sent").await;
         let meter = self.meter().await;
         for n in 1..=messages {

@@ -98,13 +98,11 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
 
 /// Whether the homeserver takes our token again, after it had not.
 async fn token_is_taken(spine: &Spine) -> bool {
-    match spine.matrix.whoami(None).await {
-        Err(MatrixError::UnknownToken) => false,
-        Ok(_) | Err(_) => {
-            spine.token_taken.send_replace(true);
-            true
-        }
+    let is_refused = matches!(spine.matrix.whoami(None).await, Err(MatrixError::UnknownToken));
+    if !is_refused {
+        spine.token_taken.send_replace(true);
     }
+    !is_refused
 }
 
 impl From<MatrixError> for Failure {

@@ -72,12 +72,11 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     };
     let (mut routed, mut early) = (Vec::new(), Vec::new());
     for row in waiting {
-        let stays = match row.event {
-            Some(event) => round.event(&mut tx, event).await?,
-            None => {
-                tracing::error!(row = row.seq, "an event in the inbox does not open any more");
-                false
-            }
+        let stays = if let Some(event) = row.event {
+            round.event(&mut tx, event).await?
+        } else {
+            tracing::error!(row = row.seq, "an event in the inbox does not open any more");
+            false
         };
         if stays { early.push(row.seq) } else { routed.push(row.seq) }
     }

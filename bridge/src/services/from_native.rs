@@ -1,7 +1,7 @@
 //! Mailbox → rules → outbox: rows of the native stream, opened and routed in one transaction with
 //! the ratchets that they moved, and acknowledged once that is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_groups::{
     machine::{Incoming, Received, RosterChange as Change, What},
@@ -26,8 +26,7 @@ use crate::{
     storage::{
         self,
         effects::{self, Cause},
-        outbox::{self, Entry},
-        portals,
+        outbox, portals,
         sealed::Sealer,
     },
 };
@@ -130,13 +129,13 @@ impl Router {
                 self.open_portal(client, tx, group).await?;
                 known.remove(&group);
             }
-            if !known.contains_key(&group) {
-                let portal = self.portal(client, tx, group).await?;
-                known.insert(group, portal);
-            }
-            let Some(Some((portal, ttl_ms))) = known.get_mut(&group) else { continue };
+            let entry = match known.entry(group) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.portal(client, tx, group).await?),
+            };
+            let Some((portal, ttl_ms)) = entry else { continue };
             let expires_at = (self.clock)().plus_ms(*ttl_ms);
-            if let Some(input) = self.input(client, group, what, expires_at) {
+            if let Some(input) = input(client, group, what, expires_at) {
                 self.route_one(tx, portal, &input, expires_at, &mut entries).await?;
             }
         }
@@ -150,7 +149,7 @@ impl Router {
         portal: &mut Portal,
         input: &Input,
         expires_at: Timestamp,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<outbox::Entry>,
     ) -> Result<(), storage::Error> {
         let effects = match route(portal, input) {
             Ok(effects) => effects,
@@ -174,34 +173,6 @@ impl Router {
         };
         let cause = Cause { id: &id, author: &author, expires_at };
         effects::keep(tx, &self.sealer, (self.clock)(), portal, cause, effects, entries).await
-    }
-
-    fn input(
-        &self,
-        client: &Client,
-        group: GroupId,
-        what: What,
-        expires_at: Timestamp,
-    ) -> Option<Input> {
-        match what {
-            What::Message(incoming) if incoming.sender == client.me().account => None,
-            What::Message(incoming) => said(incoming, expires_at),
-            What::Roster(change) => Some(Input::Roster(changed(change))),
-            What::Failed { reason, .. } => {
-                metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
-                tracing::warn!(%group, reason, "a message of the group cannot be read");
-                None
-            }
-            What::Fork(_) => {
-                tracing::error!(%group, "the server shows two histories of a group; it is left alone");
-                None
-            }
-            What::Expired { id } => {
-                tracing::warn!(%group, %id, "an envelope was not taken in time");
-                None
-            }
-            What::JoinAsked { .. } | What::Held { .. } | What::Duplicate | What::Keys => None,
-        }
     }
 
     async fn portal(
@@ -228,6 +199,28 @@ impl Router {
         let name = roster.map(|roster| roster.policy().name.clone()).unwrap_or_default();
         portals::open(tx, (self.clock)(), &group, &name).await?;
         Ok(())
+    }
+}
+
+fn input(client: &Client, group: GroupId, what: What, expires_at: Timestamp) -> Option<Input> {
+    match what {
+        What::Message(incoming) if incoming.sender == client.me().account => None,
+        What::Message(incoming) => said(incoming, expires_at),
+        What::Roster(change) => Some(Input::Roster(changed(change))),
+        What::Failed { reason, .. } => {
+            metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
+            tracing::warn!(%group, reason, "a message of the group cannot be read");
+            None
+        }
+        What::Fork(_) => {
+            tracing::error!(%group, "the server shows two histories of a group; it is left alone");
+            None
+        }
+        What::Expired { id } => {
+            tracing::warn!(%group, %id, "an envelope was not taken in time");
+            None
+        }
+        What::JoinAsked { .. } | What::Held { .. } | What::Duplicate | What::Keys => None,
     }
 }
 

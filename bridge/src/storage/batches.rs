@@ -13,13 +13,13 @@ use super::{Error, at, lanes::Lane, sealed::Sealer};
 /// [`Error`]
 pub async fn put(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     lane: Lane,
     batch: &impl Serialize,
 ) -> Result<i64, Error> {
     let lane = lane.to_string();
-    let sealed = sealer.seal_json("portal_batches", lane.as_bytes(), batch)?;
+    let sealed = vault.seal_json("portal_batches", lane.as_bytes(), batch)?;
     let id = sqlx::query_scalar(
         "INSERT INTO portal_batches (lane, sealed, made_at) VALUES ($1, $2, $3) RETURNING batch",
     )
@@ -37,7 +37,7 @@ pub async fn put(
 /// [`Error`]
 pub async fn get<T: DeserializeOwned>(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     lane: Lane,
 ) -> Result<Option<T>, Error> {
     let lane = lane.to_string();
@@ -47,7 +47,7 @@ pub async fn get<T: DeserializeOwned>(
             .fetch_optional(tx.conn())
             .await?;
     Ok(sealed
-        .map(|sealed| sealer.open_json("portal_batches", lane.as_bytes(), &sealed))
+        .map(|sealed| vault.open_json("portal_batches", lane.as_bytes(), &sealed))
         .transpose()?)
 }
 

@@ -36,14 +36,14 @@ pub struct DeadLetter {
 /// [`Error`]
 pub async fn put(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     entry: &Entry,
     reason: &str,
     attempts: u32,
     tried_at: Option<Timestamp>,
 ) -> Result<(), Error> {
-    let sealed = sealer.seal_json("dead_letters", entry.txn.as_bytes(), &entry.effect)?;
+    let sealed = vault.seal_json("dead_letters", entry.txn.as_bytes(), &entry.effect)?;
     sqlx::query(
         "INSERT INTO dead_letters
              (lane, txn, portal, author, sealed, reason, attempts, tried_at, died_at)
@@ -97,7 +97,7 @@ pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLet
 /// [`Error`]
 pub async fn replay(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     id: i64,
     expires_at: Timestamp,
 ) -> Result<bool, Error> {
@@ -111,7 +111,7 @@ pub async fn replay(
     let Some(row) = row else { return Ok(false) };
     let (lane, txn, sealed): (String, String, Vec<u8>) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
-    let bytes = sealer.open("dead_letters", txn.as_bytes(), &sealed)?;
+    let bytes = vault.open("dead_letters", txn.as_bytes(), &sealed)?;
     sqlx::query(
         "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (txn) DO NOTHING",
@@ -120,7 +120,7 @@ pub async fn replay(
     .bind(txn.as_str())
     .bind(row.try_get::<i64, _>(2)?)
     .bind(row.try_get::<String, _>(3)?)
-    .bind(sealer.seal("portal_outbox", txn.as_bytes(), &bytes)?)
+    .bind(vault.seal("portal_outbox", txn.as_bytes(), &bytes)?)
     .bind(row.try_get::<Option<i64>, _>(5)?)
     .bind(at(expires_at))
     .execute(tx.conn())

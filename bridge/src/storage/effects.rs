@@ -31,7 +31,7 @@ pub struct Cause<'a> {
 /// [`Error`]
 pub async fn keep(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     portal: &mut Portal,
     cause: Cause<'_>,
@@ -52,7 +52,7 @@ pub async fn keep(
             Effect::Close => portals::close(tx, id).await?,
             Effect::Fail(spoken, reason) => {
                 let entry = spoken_entry(portal, spoken.clone());
-                dead_letters::put(tx, sealer, now, &entry, reason, 0, None).await?;
+                dead_letters::put(tx, vault, now, &entry, reason, 0, None).await?;
             }
             Effect::ToMatrix(_)
             | Effect::ToNative(_)

@@ -40,7 +40,7 @@ pub struct Accepted {
 /// [`Error`]: nothing may be answered with 200.
 pub async fn accept(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     txn: &str,
     events: &[Box<RawValue>],
@@ -53,12 +53,12 @@ pub async fn accept(
     for raw in events {
         match serde_json::from_str::<RoomEvent>(raw.get()) {
             Ok(event) => {
-                let sealed = sealer.seal_json("inbox", event.event_id.as_bytes(), &event)?;
+                let sealed = vault.seal_json("inbox", event.event_id.as_bytes(), &event)?;
                 rows.push((event.event_id, event.room_id, sealed));
             }
             Err(error) => {
                 let reason = format!("not an event: {error}");
-                quarantine::put(tx, sealer, now, None, &reason, raw.get().as_bytes()).await?;
+                quarantine::put(tx, vault, now, None, &reason, raw.get().as_bytes()).await?;
                 accepted.quarantined += 1;
             }
         }
@@ -113,7 +113,7 @@ async fn follows(tx: &mut Tx, txn: &str) -> Result<bool, Error> {
 /// [`Error`]
 pub async fn put_right(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     room: &RoomId,
     found: &[RoomEvent],
@@ -136,7 +136,7 @@ pub async fn put_right(
         if let Some((_, sealed, received_at)) = held.remove(id) {
             put_back(tx, room, id, sealed, received_at).await?;
         } else {
-            let sealed = sealer.seal_json("inbox", id.as_bytes(), event)?;
+            let sealed = vault.seal_json("inbox", id.as_bytes(), event)?;
             missed += put_back(tx, room, id, Some(sealed), at(now)).await?;
         }
     }
@@ -182,7 +182,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn waiting(tx: &mut Tx, sealer: &Sealer, limit: u32) -> Result<Vec<Waiting>, Error> {
+pub async fn waiting(tx: &mut Tx, vault: &Sealer, limit: u32) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT seq, event_id, sealed FROM inbox WHERE state = 0
          AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect > 0 AND room_id IS NOT NULL)
@@ -195,7 +195,7 @@ pub async fn waiting(tx: &mut Tx, sealer: &Sealer, limit: u32) -> Result<Vec<Wai
         .map(|row| {
             let (event_id, sealed): (String, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
             let event = sealed
-                .and_then(|sealed| sealer.open_json("inbox", event_id.as_bytes(), &sealed).ok());
+                .and_then(|sealed| vault.open_json("inbox", event_id.as_bytes(), &sealed).ok());
             Ok(Waiting { seq: row.try_get(0)?, event })
         })
         .collect()

@@ -50,13 +50,13 @@ pub struct Stored {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn put(tx: &mut Tx, sealer: &Sealer, entries: &[Entry]) -> Result<(), Error> {
+pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), Error> {
     if entries.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
-        rows.push((entry, sealer.seal_json("portal_outbox", entry.txn.as_bytes(), &entry.effect)?));
+        rows.push((entry, vault.seal_json("portal_outbox", entry.txn.as_bytes(), &entry.effect)?));
     }
     for rows in rows.chunks(500) {
         let mut insert = QueryBuilder::<Sqlite>::new(
@@ -83,7 +83,7 @@ pub async fn put(tx: &mut Tx, sealer: &Sealer, entries: &[Entry]) -> Result<(), 
 /// [`Error::Sealed`] if a row does not open any more.
 pub async fn first(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     lane: Lane,
     limit: u32,
 ) -> Result<Vec<Stored>, Error> {
@@ -99,7 +99,7 @@ pub async fn first(
     for row in rows {
         let txn: String = row.try_get(1)?;
         let sealed: Vec<u8> = row.try_get(3)?;
-        let effect = sealer.open_json("portal_outbox", txn.as_bytes(), &sealed)?;
+        let effect = vault.open_json("portal_outbox", txn.as_bytes(), &sealed)?;
         stored.push(Stored {
             id: row.try_get(0)?,
             entry: Entry {

@@ -13,14 +13,14 @@ use super::{Error, at, sealed::Sealer};
 /// [`Error`]
 pub async fn put(
     tx: &mut Tx,
-    sealer: &Sealer,
+    vault: &Sealer,
     now: Timestamp,
     event_id: Option<&EventId>,
     reason: &str,
     bytes: &[u8],
 ) -> Result<(), Error> {
     let hash = Sha256::digest(bytes).to_vec();
-    let sealed = sealer.seal("quarantine", &hash, bytes)?;
+    let sealed = vault.seal("quarantine", &hash, bytes)?;
     sqlx::query(
         "INSERT INTO quarantine (hash, event_id, reason, sealed, received_at)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash) DO NOTHING",

@@ -39,7 +39,7 @@ async fn one_bad_event_stops_none_of_a_thousand_good_ones() {
     assert_eq!(accepted.new, 1_000);
     assert_eq!(accepted.quarantined, bad.len() as u64);
     let stats = bridge.stats().await;
-    assert_eq!((stats.inbox, stats.quarantine), (1_000, bad.len() as i64));
+    assert_eq!((stats.inbox, stats.quarantine), (1_000, i64::try_from(bad.len()).unwrap()));
     bridge.push(&events).await;
     assert_eq!(bridge.stats().await, stats);
 }

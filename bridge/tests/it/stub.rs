@@ -137,8 +137,7 @@ fn judge(rooms: &Mutex<Rooms>, method: &Method, uri: &Uri, body: &Bytes) -> Resp
     let mut rooms = rooms.lock().unwrap();
     let url = reqwest::Url::parse(&format!("http://stub{uri}")).unwrap();
     let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-    let path: Vec<String> =
-        url.path_segments().unwrap().skip(3).map(|part| percent_decode(part)).collect();
+    let path: Vec<String> = url.path_segments().unwrap().skip(3).map(percent_decode).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     if path.get(2) == Some(&"send") {
         rooms.sends += 1;
@@ -313,12 +312,12 @@ impl Rooms {
         sender: &str,
         kind: &str,
         key: Option<&str>,
-        content: Value,
+        content: impl Into<Value>,
     ) -> String {
         let id = format!("$event{}", self.events.len());
         let mut event = json!({
             "event_id": id, "room_id": room, "sender": sender, "type": kind,
-            "origin_server_ts": crate::harness::START, "content": content,
+            "origin_server_ts": crate::harness::START, "content": content.into(),
         });
         if let Some(key) = key {
             event["state_key"] = json!(key);

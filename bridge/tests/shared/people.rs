@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 /// Longer than anything takes; a test that waits so long has failed.
-pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// What a person has read.
 #[derive(Debug, Clone, PartialEq, Eq)]

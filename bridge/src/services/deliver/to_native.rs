@@ -51,7 +51,7 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
             break;
         }
         let portal = portals::place(&mut tx, &spine.names, leased.lane.portal()).await?;
-        match (Group { spine, leased, group: portal.group }).round(tx, &rows).await? {
+        match (Way { spine, leased, group: portal.group }).round(tx, &rows).await? {
             Round::Next(next) => tx = next,
             Round::Released => return Ok(()),
         }
@@ -62,14 +62,14 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
     Ok(())
 }
 
-/// The group that a lane leads into.
-struct Group<'a> {
+/// A lane, and the group that it leads into.
+struct Way<'a> {
     spine: &'a Spine,
     leased: Leased,
     group: GroupId,
 }
 
-impl Group<'_> {
+impl Way<'_> {
     async fn round(&self, mut tx: Tx, rows: &[Stored]) -> Result<Round, StepError> {
         let stored = batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?;
         let batch: Batch = match stored {
@@ -127,7 +127,7 @@ impl Group<'_> {
             Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
         };
         let id = batches::put(&mut tx, &spine.sealer, now, *lane, &batch).await?;
-        if let (Some(first), Some(last)) = (rows.first(), rows.iter().take(items.len()).last()) {
+        if let (Some(first), Some(last)) = (rows.first(), rows.get(items.len().saturating_sub(1))) {
             outbox::into_batch(&mut tx, *lane, first.id, last.id, id).await?;
         }
         spine.steps.reached(steps::Step::Sealing).await;
@@ -286,15 +286,11 @@ impl Group<'_> {
 
     async fn failed(&self, rows: &[Stored], error: SdkError) -> Result<Round, StepError> {
         let failure = match &error {
-            SdkError::Call(CallError::Refused { status: 401, .. }) => {
-                Failure::NotNow(error.to_string(), None)
-            }
+            SdkError::Call(CallError::Refused { status: 401, .. } | CallError::Unreachable(_))
+            | SdkError::Contended => Failure::NotNow(error.to_string(), None),
             SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
             SdkError::Call(CallError::RetryAfter(ms)) => {
                 Failure::NotNow(error.to_string(), Some(*ms))
-            }
-            SdkError::Call(CallError::Unreachable(_)) | SdkError::Contended => {
-                Failure::NotNow(error.to_string(), None)
             }
             SdkError::Call(CallError::Unknown(_) | CallError::Stale { .. }) => {
                 Failure::Unknown(error.to_string())

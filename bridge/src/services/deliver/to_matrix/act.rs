@@ -84,13 +84,14 @@ impl Round<'_> {
         }
         let reply_to = match spoken.reply_to {
             None => None,
-            Some(message) => match linked(&self.facts, message) {
-                Some(event) => Some(event),
-                None => {
+            Some(message) => {
+                if let Some(event) = linked(&self.facts, message) {
+                    Some(event)
+                } else {
                     let mut read = self.spine.db.read().await?;
                     links::event_of(&mut read, self.portal.id, message).await?
                 }
-            },
+            }
         };
         let content = to_matrix::content(&spoken.text, reply_to.as_deref(), &row.entry.txn);
         let sent = self.send(room, &ghost, row, &content).await;
