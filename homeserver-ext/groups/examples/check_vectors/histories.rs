@@ -105,8 +105,8 @@ pub(crate) fn negative(file: &Value, item: &Value) -> Check {
         as_signed.split_last_chunk::<64>().ok_or_else(|| Failure("short op".to_owned()))?;
     let core = signed.split_last_chunk::<64>().map_or(signed, |(core, _)| core);
     let bytes = signed_bytes(item.text("signature_label")?, core);
-    let made = sign(&signer(item, "signing_seed")?, &bytes);
-    same("signature as signed", made.as_bytes(), signature)?;
+    let again = sign(&signer(item, "signing_seed")?, &bytes);
+    same("signature as signed", again.as_bytes(), signature)?;
     let section = file.field("op_negatives")?;
     let state = state(named(section, item)?)?;
     let refused = judge(state.as_ref(), &item.bytes("op")?);

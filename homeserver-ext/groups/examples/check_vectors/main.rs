@@ -39,8 +39,15 @@ fn main() -> std::process::ExitCode {
 pub(crate) fn check(path: &Path) -> Report {
     let mut report = Report::new(path);
     match read(path) {
-        Ok(file) if file["format"] == "causeway/native-vectors/2" => native(&mut report, &file),
-        Ok(file) if file["roster"].is_object() && file["chains"].is_array() => {
+        Ok(file)
+            if file.get("format").is_some_and(|format| format == "causeway/native-vectors/2") =>
+        {
+            native(&mut report, &file);
+        }
+        Ok(file)
+            if file.get("roster").is_some_and(Value::is_object)
+                && file.get("chains").is_some_and(Value::is_array) =>
+        {
             chains::published(&mut report, &file);
         }
         Ok(Value::Object(file)) if !file.is_empty() => {

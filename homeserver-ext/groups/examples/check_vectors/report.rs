@@ -20,6 +20,7 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) type Check = Result<(), Failure>;
 
 /// Fails unless both are the same.
+#[expect(clippy::needless_pass_by_value, reason = "callers compare what they have just made")]
 pub(crate) fn same<T: PartialEq + Debug>(what: &str, got: T, expected: T) -> Check {
     if got == expected {
         return Ok(());

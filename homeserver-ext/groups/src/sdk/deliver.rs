@@ -95,7 +95,7 @@ impl Client {
         Ok(true)
     }
 
-    /// Lets go of what is too old, once an hour.
+    /// Lets go of what is too old, and says which chains this device holds, once an hour.
     async fn tidy(&self) -> Result<(), SdkError> {
         let (now, last) = (self.now(), self.tidied_ms.load(Ordering::Relaxed));
         if now.0 < last.saturating_add(TIDY_EVERY_MS) {
@@ -104,7 +104,34 @@ impl Client {
         self.tidied_ms.store(now.0, Ordering::Relaxed);
         let mut tx = self.db.begin().await?;
         self.machine.expire(&mut tx, now).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.report_keys().await
+    }
+
+    /// Tells the server which chains are held, and begins a new one where it was asked for.
+    async fn report_keys(&self) -> Result<(), SdkError> {
+        let me = self.me().record.member_id;
+        for roster in self.rosters().await? {
+            if roster.closed() || roster.member(&me).is_none() {
+                continue;
+            }
+            let group = roster.group();
+            let mut tx = self.db.begin().await?;
+            let report = self.machine.key_report(&mut tx, group).await?;
+            drop(tx);
+            let asked = match self.http.report_sender_keys(group, &report).await {
+                Ok(noted) => noted.rotate_asked_ms,
+                // Not in it any more, or not yet: there is nothing to tell.
+                Err(CallError::Refused { status: 403 | 404, .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(asked) = asked {
+                let mut tx = self.db.begin().await?;
+                self.machine.rotate_older_than(&mut tx, group, asked).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Fetches what is needed, and teaches it to the machine.

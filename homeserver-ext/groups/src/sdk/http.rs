@@ -10,7 +10,7 @@ use causeway_protocol::{
         Accepted, AccountDevices, ClaimRequest, ClaimedKeys, GroupHead, GroupPage, InvitePage,
         JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus, NewInvite,
         OpBytes, OpPage, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
-        RequestPage, SenderKeyInventory, ServerInfo, Session, UploadKeys,
+        RequestPage, SenderKeyInventory, SenderKeysNoted, ServerInfo, Session, UploadKeys,
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
 };
@@ -239,10 +239,9 @@ impl Http {
         &self,
         group: GroupId,
         report: &PutSenderKeys,
-    ) -> Result<(), CallError> {
+    ) -> Result<SenderKeysNoted, CallError> {
         let path = ["groups", &group.to_string(), "sender-keys"];
-        let request = self.request(Method::PUT, &path)?.json(report);
-        sent(request).await.map(drop)
+        answer(sent(self.request(Method::PUT, &path)?.json(report)).await?).await
     }
 
     /// `GET stream`: a connection that speaks WebSocket from here on.
