@@ -116,9 +116,9 @@ pub(crate) fn negative(file: &Value, item: &Value) -> Check {
 
 pub(crate) fn size_limit(file: &Value, item: &Value) -> Check {
     let state = state(named(file.field("op_negatives")?, item)?)?;
-    let fill = item.field("op_fill")?;
-    let middle = fill.bytes("fill")?.repeat(fill.number("count")?);
-    let op = [fill.bytes("prefix")?, middle, fill.bytes("suffix")?].concat();
+    let parts = item.field("op_fill")?;
+    let middle = parts.bytes("fill")?.repeat(parts.number("count")?);
+    let op = [parts.bytes("prefix")?, middle, parts.bytes("suffix")?].concat();
     same("size", op.len(), item.number("op_bytes")?)?;
     let result = judge(state.as_ref(), &op).map_or_else(Invalid::reason, |_| "ok");
     same("result", result, item.text("result")?)
