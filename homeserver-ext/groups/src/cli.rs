@@ -1,7 +1,7 @@
 //! `causeway-client`: native groups from a terminal, one file for each command.
 //!
 //! Every command opens the home folder, does one thing through the [`sdk`](crate::sdk), says what
-//! came of it as text or JSON, and ends with an honest [`Exit`](exit::Exit) code. Several may run
+//! came of it as text or JSON, and ends with an honest exit code (`exit.rs`). Several may run
 //! at once on one home; only `tail` reads the mailbox, and there is one of it.
 
 mod exit;

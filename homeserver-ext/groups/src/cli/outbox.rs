@@ -12,6 +12,8 @@
 
 mod rows;
 
+use std::time::Duration;
+
 use causeway_protocol::{
     content::{Content, Malformed, Plaintext},
     ids::{ClientId, EnvelopeId, GroupId, Timestamp},
@@ -58,6 +60,12 @@ pub(super) enum OutboxError {
 }
 
 impl OutboxError {
+    /// How long the server asks to be left alone, if it does.
+    pub(super) fn asked_to_wait(&self) -> Option<Duration> {
+        let Self::Sdk(SdkError::Call(CallError::RetryAfter(ms))) = self else { return None };
+        Some(Duration::from_millis(*ms))
+    }
+
     /// Whether the same may succeed later without anyone changing anything.
     pub(super) fn is_transient(&self) -> bool {
         match self {

@@ -249,13 +249,17 @@ pub(super) async fn flush(
     let give_up = Instant::now() + patience;
     let mut backoff = Backoff::default();
     loop {
+        let mut wait = backoff.failed();
         let trouble = match timeout_at(give_up, outbox::flush(client, group)).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(trouble)) if trouble.is_transient() => trouble.to_string(),
+            Ok(Err(trouble)) if trouble.is_transient() => {
+                wait = trouble.asked_to_wait().unwrap_or(wait);
+                trouble.to_string()
+            }
             Ok(Err(trouble)) => return Err(trouble.into()),
             Err(_) => "the server has not answered in time".to_owned(),
         };
-        let again = Instant::now() + backoff.failed();
+        let again = Instant::now() + wait;
         if again >= give_up {
             return Err(Failure::pending(format!("kept, and not accepted yet: {trouble}")).next(
                 "It goes out with the next `send`, `send --flush` or `tail`, in order and once.",
