@@ -14,6 +14,7 @@ use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, StreamRow},
     content::{Content, Text, TextKind},
     device::OneTimeKey,
+    envelope::Submission,
     ids::{AccountId, ClientId, DeviceId, GroupId, Seq, Timestamp},
     roster::Role,
 };
@@ -47,7 +48,7 @@ async fn main() {
         }
         sealing.end("seal", slice, count);
         let rows: Vec<_> = (1..)
-            .zip(batches.iter().flat_map(|batch| &batch.submissions).flat_map(|s| s.rows()))
+            .zip(batches.iter().flat_map(|batch| &batch.submissions).flat_map(Submission::rows))
             .map(|(seq, envelope)| StreamRow { seq: Seq(seq), envelope })
             .collect();
         let receiving = Lap::start();
