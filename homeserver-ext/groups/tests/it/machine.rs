@@ -7,7 +7,11 @@ use causeway_groups::{
     vault::Class,
 };
 use causeway_protocol::{
-    api::StreamRow, envelope::Kind, ids::Seq, roster::Role, sender_key::Context,
+    api::StreamRow,
+    envelope::{Kind, Submission},
+    ids::Seq,
+    roster::{Role, Roster},
+    sender_key::Context,
 };
 
 use crate::world::{World, text};
@@ -39,18 +43,21 @@ async fn two_devices_talk() {
     assert!(world.devices.iter().all(|device| device.reasons().is_empty()));
 }
 
+/// Group, sender, chain, sealed.
+type Row = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Every chain that a device holds, out of its vault.
 async fn chains(world: &World, who: usize) -> Vec<HeldChain> {
     let device = &world.devices[who];
     let key = device.dir.path().join("storage.key");
     let vault = Vault::open(&device.db, &key).await.unwrap();
     let mut tx = device.db.begin().await.unwrap();
-    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>)> =
+    let rows: Vec<Row> =
         sqlx::query_as("SELECT group_id, sender, chain_id, sealed FROM held_chains")
             .fetch_all(tx.conn())
             .await
             .unwrap();
-    let open = |(group, sender, chain, sealed): (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>)| {
+    let open = |(group, sender, chain, sealed): Row| {
         let place = [group, sender, chain].concat();
         let bytes = vault.unseal(Class::Ratchet, "held_chains", "sealed", &place, &sealed);
         HeldChain::decode(&bytes.unwrap()).unwrap()
@@ -71,7 +78,7 @@ async fn a_removed_member_reads_nothing_that_follows() {
     for round in 0..4 {
         for who in [ALICE, BOB] {
             let batch = world.send(who, group, &format!("after {round}")).await;
-            later.extend(batch.submissions.iter().flat_map(|s| s.rows()).collect::<Vec<_>>());
+            later.extend(batch.submissions.iter().flat_map(Submission::rows));
         }
         let dave = world.register(&format!("dave{round}")).await;
         world.add(ALICE, group, dave, Role::Member).await;
@@ -89,7 +96,7 @@ async fn a_removed_member_reads_nothing_that_follows() {
     // … and past every rule of it, with whatever she kept, under any roster of the group.
     let mut kept = chains(&world, CAROL).await;
     assert_eq!(kept.len(), 2);
-    let rosters: Vec<_> = world.rosters(group).iter().map(|roster| roster.hash()).collect();
+    let rosters: Vec<_> = world.rosters(group).iter().map(Roster::hash).collect();
     for envelope in later.iter().filter(|envelope| envelope.kind == Kind::Message) {
         let wire = Wire::parse(&envelope.payload).unwrap();
         for chain in &mut kept {

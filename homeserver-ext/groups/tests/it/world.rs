@@ -179,13 +179,13 @@ impl World {
         let group = self.groups.entry(op.group()).or_default();
         let after = match group.rosters.last() {
             None => Roster::create(&op).expect("valid"),
-            Some(head) => match head.apply(&op) {
-                Ok(after) => after,
-                Err(_) => {
+            Some(head) => {
+                let Ok(after) = head.apply(&op) else {
                     let from = usize::try_from(op.epoch().0).unwrap();
                     return Err(group.ops.iter().skip(from).cloned().map(OpBytes).collect());
-                }
-            },
+                };
+                after
+            }
         };
         let mut readers: Vec<_> = after.devices().map(|d| d.device_id).collect();
         readers.extend(group.rosters.last().iter().flat_map(|r| r.devices()).map(|d| d.device_id));

@@ -7,8 +7,11 @@ use causeway_protocol::{envelope::Kind, sender_key::Message};
 use super::{ALICE, BOB, garden};
 use crate::world::{World, text};
 
-/// The index and chain of every message of a batch, with its bytes.
-fn used(batch: &causeway_groups::machine::Batch) -> Vec<(([u8; 4], u32), Vec<u8>)> {
+/// A chain's tag, and an index of it.
+type Index = ([u8; 4], u32);
+
+/// The index of every message of a batch, with its bytes.
+fn used(batch: &causeway_groups::machine::Batch) -> Vec<(Index, Vec<u8>)> {
     batch
         .submissions
         .iter()
@@ -23,7 +26,7 @@ fn used(batch: &causeway_groups::machine::Batch) -> Vec<(([u8; 4], u32), Vec<u8>
 #[tokio::test]
 async fn a_crash_at_any_point_never_seals_two_texts_under_one_index() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
-    let mut indices: BTreeMap<([u8; 4], u32), Vec<u8>> = BTreeMap::new();
+    let mut indices: BTreeMap<Index, Vec<u8>> = BTreeMap::new();
     for round in 0..12 {
         let item = world.outgoing(text(&round.to_string()));
         world.prepare(ALICE, group).await;

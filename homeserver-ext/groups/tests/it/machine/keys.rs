@@ -3,7 +3,7 @@
 use causeway_groups::machine::What;
 use causeway_protocol::{
     api::StreamRow,
-    envelope::{Kind, Recipient},
+    envelope::{Kind, Recipient, Submission},
     ids::Seq,
     roster::Role,
 };
@@ -11,7 +11,9 @@ use causeway_protocol::{
 use super::{ALICE, BOB, CAROL, garden};
 use crate::world::text;
 
-/// The payloads of one kind that wait for a device.
+const CHAINS: &str = "SELECT COUNT(*) FROM held_chains";
+
+/// The kinds of these rows.
 fn kinds(rows: &[StreamRow]) -> Vec<Kind> {
     rows.iter().map(|row| row.envelope.kind).collect()
 }
@@ -167,7 +169,7 @@ async fn a_distribution_counts_only_where_it_was_made_for() {
     world.sync_all().await;
     let batch = world.send(ALICE, group, "one").await;
     let bob = world.devices[BOB].id();
-    let rows: Vec<_> = batch.submissions.iter().flat_map(|s| s.rows()).collect();
+    let rows: Vec<_> = batch.submissions.iter().flat_map(Submission::rows).collect();
     let to_bob = rows.iter().find(|row| row.to == Recipient::Device(bob)).unwrap().clone();
     let to_carol = rows
         .iter()
@@ -198,7 +200,6 @@ async fn a_distribution_counts_only_where_it_was_made_for() {
         world.receive(BOB, &[StreamRow { seq: Seq(seq), envelope }]).await;
     }
     assert_eq!(world.devices[BOB].reasons(), ["olm", "olm"]);
-    const CHAINS: &str = "SELECT COUNT(*) FROM held_chains";
     assert_eq!(world.count(BOB, CHAINS).await, 0);
     world.receive(BOB, &[StreamRow { seq: Seq(600), envelope: moved }]).await;
     assert_eq!(world.devices[BOB].reasons().last(), Some(&"wrong_group"));
