@@ -244,6 +244,12 @@ impl Http {
         answer(sent(self.request(Method::PUT, &path)?.json(report)).await?).await
     }
 
+    /// `DELETE groups/{id}/sender-keys`: asks everybody to begin new chains; from admins, and not
+    /// more than once an hour.
+    pub async fn ask_rotation(&self, group: GroupId) -> Result<(), CallError> {
+        self.delete(&["groups", &group.to_string(), "sender-keys"]).await
+    }
+
     /// `GET stream`: a connection that speaks WebSocket from here on.
     ///
     /// The handshake is made here and not by the WebSocket library, which would write the token to

@@ -11,6 +11,7 @@ mod cli_stream;
 mod cli_usage;
 mod cli_world;
 mod machine;
+mod sdk_keys;
 mod sender_keys;
 mod vault;
 mod vectors;

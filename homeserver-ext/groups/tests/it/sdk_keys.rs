@@ -1,0 +1,119 @@
+//! What a client tells the server of its chains, and how it is asked to begin new ones.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use causeway_groups::{
+    SCHEMA, Vault,
+    machine::{NewGroup, Outgoing, Received},
+    sdk::{Client, Keep, KeepError},
+};
+use causeway_protocol::{
+    content::{Content, Text, TextKind},
+    ids::{ClientId, GroupId, Timestamp},
+};
+use causeway_store::{Db, Lock, Options, Tx};
+use futures_util::future::BoxFuture;
+
+use crate::cli_server::Server;
+
+/// Milliseconds by which this test's clock is ahead.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+const TWO_HOURS: u64 = 2 * 60 * 60 * 1_000;
+
+#[expect(clippy::disallowed_methods, reason = "the clock of this test")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ms = u64::try_from(since.as_millis()).unwrap();
+    Timestamp(ms + AHEAD.load(Ordering::SeqCst))
+}
+
+struct Nobody;
+
+impl Keep for Nobody {
+    fn keep<'a>(
+        &'a self,
+        _: &'a Client,
+        _: &'a mut Tx,
+        _: Vec<Received>,
+    ) -> BoxFuture<'a, Result<(), KeepError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+async fn say(client: &Client, group: GroupId, n: u8) {
+    let text = Text {
+        kind: TextKind::Text,
+        body: n.to_string(),
+        html: None,
+        reply_to: None,
+        mirror: None,
+    };
+    let item =
+        Outgoing { client_id: ClientId::new([n; 16]), ttl_s: 0, content: Content::Text(text) };
+    client.prepare(group).await.unwrap();
+    let mut tx = client.db().begin().await.unwrap();
+    let batch = client.machine().seal(&mut tx, now(), group, &[item]).await.unwrap();
+    tx.commit().await.unwrap();
+    client.post(&batch).await.unwrap();
+}
+
+/// Tag and next index of the client's own chain, as the server was last told.
+async fn reported(client: &Client, group: GroupId) -> Vec<(Vec<u8>, Option<u32>)> {
+    let me = client.me().record.device_id;
+    let inventory = client.http().sender_keys(group).await.unwrap();
+    let keys = inventory.reports.into_iter().flat_map(|entry| entry.report.keys);
+    keys.filter(|key| key.sender == me).map(|key| (key.tag, key.next_index)).collect()
+}
+
+#[tokio::test]
+async fn chains_are_reported_hourly_and_begun_anew_when_asked() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.db");
+    let db = Db::open(Options { path, lock: Lock::Shared, schemas: &[SCHEMA] }).await.unwrap();
+    let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
+    let url = server.url();
+    let made =
+        Client::register(db, vault, Some(&url), "ann", None, Arc::new(Nobody), now).await.unwrap();
+    let client = made.client;
+    let new = NewGroup {
+        name: "Keys".to_owned(),
+        description: String::new(),
+        members_may_add: false,
+        is_channel: false,
+        max_members: 10,
+        ttl_s: 2_592_000,
+    };
+    let group = client.create_group(new).await.unwrap();
+
+    say(&client, group, 1).await;
+    AHEAD.fetch_add(TWO_HOURS, Ordering::SeqCst);
+    client.chores().await.unwrap();
+    let first = reported(&client, group).await;
+    assert!(matches!(&first[..], [(tag, Some(1..))] if tag.len() == 4), "{first:?}");
+
+    say(&client, group, 2).await;
+    AHEAD.fetch_add(TWO_HOURS, Ordering::SeqCst);
+    client.chores().await.unwrap();
+    let second = reported(&client, group).await;
+    assert_eq!(second[0].0, first[0].0, "a new chain that nobody asked for");
+    assert!(second[0].1 > first[0].1);
+
+    client.http().ask_rotation(group).await.unwrap();
+    AHEAD.fetch_add(TWO_HOURS, Ordering::SeqCst);
+    client.chores().await.unwrap();
+    say(&client, group, 3).await;
+    AHEAD.fetch_add(TWO_HOURS, Ordering::SeqCst);
+    client.chores().await.unwrap();
+    let third = reported(&client, group).await;
+    assert_ne!(third[0].0, first[0].0, "asked, and the chain is the old one");
+
+    let again = client.http().ask_rotation(group).await.unwrap_err();
+    assert!(again.is_refusal("M_LIMIT_EXCEEDED") || again.is_transient(), "{again}");
+}
