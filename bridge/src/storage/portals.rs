@@ -173,13 +173,16 @@ fn user(row: &SqliteRow, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
 }
 
-/// The bot made the room, or found it.
+/// The bot made the room, or found it. A portal that was closed meanwhile stays closed, and has its
+/// room all the same: what was said before the close still goes there.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn room_is_made(tx: &mut Tx, portal: PortalId, room: &RoomId) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE portals SET room_id = $2, state = 'open' WHERE portal = $1 AND state = 'making'",
+        "UPDATE portals
+         SET room_id = $2, state = CASE state WHEN 'making' THEN 'open' ELSE state END
+         WHERE portal = $1 AND (room_id IS NULL OR state = 'making')",
     )
     .bind(portal.0)
     .bind(room.as_str())

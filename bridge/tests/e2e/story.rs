@@ -96,14 +96,10 @@ fn secrets(dir: &Path, registration: &Path) -> Vec<(String, Vec<u8>)> {
     for file in ["data/storage.key", "ann.key", "ben.key"] {
         let key = fs::read(dir.join(file)).unwrap();
         assert_eq!(key.len(), 32, "{file}");
-        secrets.push((format!("{file} in hex"), hex(&key).into()));
+        secrets.push((format!("{file} in hex"), hex::encode(&key).into()));
         secrets.push((format!("{file} as it is"), key));
     }
     secrets
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

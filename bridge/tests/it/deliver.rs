@@ -1,7 +1,10 @@
 //! What was decided is done in the room, once and in order, whatever the homeserver does.
 
-use causeway_bridge::{domain::Effect, storage::dead_letters};
-use ruma::UserId;
+use causeway_bridge::{
+    domain::{Effect, portal::PortalState},
+    storage::{dead_letters, portals},
+};
+use ruma::{RoomId, UserId};
 use serde_json::json;
 
 use crate::{
@@ -196,6 +199,20 @@ async fn nothing_goes_into_an_encrypted_room() {
     bridge.keep(portal, b"close", vec![Effect::Close]).await;
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0"]);
+}
+
+#[tokio::test]
+async fn a_portal_closed_before_its_room_stands_gets_its_room() {
+    let bridge = Bridge::start().await;
+    let id = bridge.portal(1).await;
+    bridge.keep(id, b"close", vec![Effect::Close]).await;
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    portals::close(&mut tx, id).await.unwrap();
+    let made = RoomId::parse("!made:b.example").unwrap();
+    portals::room_is_made(&mut tx, id, &made).await.unwrap();
+    tx.commit().await.unwrap();
+    let portal = bridge.portal_now(id).await;
+    assert_eq!((portal.room, portal.state), (Some(made), PortalState::Closed));
 }
 
 #[tokio::test]
