@@ -1,5 +1,7 @@
 //! What leaves the machine: messages, chores, and what it needs before.
 
+use std::fmt;
+
 use causeway_protocol::{
     api::UploadKeys,
     content::Content,
@@ -10,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::MachineError;
 
-/// A message to be sealed.
-#[derive(Debug, Clone)]
+/// A message to be sealed. What it says is no part of its `Debug` form.
+#[derive(Clone)]
 pub struct Outgoing {
     /// Its name; the same when it is sealed again after a refusal.
     pub client_id: ClientId,
@@ -19,6 +21,15 @@ pub struct Outgoing {
     pub ttl_s: u32,
     /// What it says.
     pub content: Content,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("client_id", &self.client_id)
+            .field("type", &self.content.number())
+            .finish_non_exhaustive()
+    }
 }
 
 /// One POST to a group: finished bytes, to be stored in the transaction that made them.

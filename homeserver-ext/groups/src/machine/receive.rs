@@ -314,16 +314,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Ops that an envelope speaks of and that are not here are to be fetched.
+    /// Ops of an epoch that an envelope speaks of otherwise than this device are to be fetched.
     async fn sync_roster(
         &mut self,
         group: &GroupId,
         log: &Log,
         epoch: causeway_protocol::ids::Epoch,
     ) -> Result<(), MachineError> {
-        if epoch > log.head().epoch() {
-            rows::fetch_from(self.conn(), group, log.head().epoch().next()).await?;
-        }
+        // Where the sender has another roster at an epoch that is known here, the server is asked
+        // for that one again: if it shows another op there, that is a fork.
+        let from = log.head().epoch().next().map(|next| next.min(epoch));
+        rows::fetch_from(self.conn(), group, from).await?;
         Ok(())
     }
 

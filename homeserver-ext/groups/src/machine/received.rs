@@ -1,5 +1,7 @@
 //! What came of mailbox rows.
 
+use std::fmt;
+
 use causeway_protocol::{
     content::Content,
     ids::{
@@ -79,8 +81,8 @@ pub enum What {
     Fork(Fork),
 }
 
-/// A message that opened.
-#[derive(Debug, Clone)]
+/// A message that opened. What it says is no part of its `Debug` form.
+#[derive(Clone)]
 pub struct Incoming {
     /// The envelope's id.
     pub id: EnvelopeId,
@@ -100,6 +102,19 @@ pub struct Incoming {
     pub content: Content,
     /// Sent before a removal was seen: to be shown as such.
     pub late: bool,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("id", &self.id)
+            .field("sender", &self.sender)
+            .field("device", &self.device)
+            .field("client_id", &self.client_id)
+            .field("type", &self.content.number())
+            .field("late", &self.late)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What an op changed.

@@ -8,8 +8,8 @@ use sqlx::{Row as _, SqliteConnection};
 use super::{Error, Whole as _, ms, unsigned};
 use crate::vault::{Class, Vault};
 
-/// A link and what this device knows of its use.
-#[derive(Debug, Clone)]
+/// A link and what this device knows of its use. The link is a secret: no `Debug`.
+#[derive(Clone)]
 pub(crate) struct HeldInvite {
     pub(crate) ik_pub: InviteKey,
     pub(crate) group: GroupId,

@@ -3,7 +3,9 @@
 use causeway_groups::machine::{SealError, What};
 use causeway_protocol::{
     api::OpBytes,
-    ids::{Epoch, GroupId},
+    content::{Content, RosterSync},
+    envelope::Kind,
+    ids::{Epoch, GroupId, RosterHash},
     roster::Role,
 };
 
@@ -105,40 +107,41 @@ async fn no_order_of_two_branches_makes_a_client_leave_the_one_it_installed_firs
 }
 
 #[tokio::test]
-async fn a_member_with_another_roster_makes_the_fork_visible() {
-    let (mut world, group, first, second) = world().await;
-    // The server shows Alice one history and Bob the other.
-    world.install(ALICE, group, &[first]).await;
-    world.install(BOB, group, &[second]).await;
-    let now = world.time();
-    let device = &world.devices[ALICE];
-    let mut tx = device.db.begin().await.unwrap();
-    let head = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
-    drop(tx);
-    let sync =
-        causeway_protocol::content::RosterSync { epoch: head.epoch(), roster_hash: head.hash() };
-    let device = &world.devices[BOB];
-    let mut tx = device.db.begin().await.unwrap();
-    let mine = device.machine.roster(&mut tx, group).await.unwrap().unwrap();
-    assert_ne!(mine.hash(), sync.roster_hash);
-    drop(tx);
-    let _ = now;
-    // Alice says it under the roster that both know.
-    let said = causeway_protocol::content::Content::RosterSync(sync);
+async fn a_member_who_names_another_roster_makes_the_fork_visible() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
-    let item = world.outgoing(said);
+    let ahead = RosterSync { epoch: Epoch(2), roster_hash: RosterHash::new([7; 32]) };
+    let item = world.outgoing(Content::RosterSync(ahead));
     let batch = world.seal(ALICE, group, &[item]).await.unwrap();
     world.post(ALICE, &batch).await.unwrap();
     world.sync(BOB).await;
-    // Epoch 2 is not known there: ops are fetched, and there is nothing to say.
+    // That epoch is not known: its op is fetched, and there is nothing to say.
     assert_eq!(forks(&world, BOB), 0);
-    let wrong = causeway_protocol::content::RosterSync { epoch: Epoch(1), ..sync };
-    let item = world.outgoing(causeway_protocol::content::Content::RosterSync(wrong));
+    let item = world.outgoing(Content::RosterSync(RosterSync { epoch: Epoch(1), ..ahead }));
     let batch = world.seal(ALICE, group, &[item]).await.unwrap();
     world.post(ALICE, &batch).await.unwrap();
     world.sync(BOB).await;
     assert_eq!(forks(&world, BOB), 1);
     assert!(matches!(world.seal_now(BOB, group, &[]).await, Err(SealError::Forked)));
+}
+
+#[tokio::test]
+async fn a_message_under_another_roster_is_held_and_the_server_asked_for_that_epoch() {
+    let (mut world, group, first, second) = world().await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    // The server shows Bob one history, and Alice, like everybody later, the other.
+    world.install(BOB, group, &[second]).await;
+    world.post_op(ALICE, first).await;
+    let rows = |world: &World| {
+        let waiting = world.waiting(BOB).into_iter();
+        waiting.filter(|row| row.envelope.kind == Kind::Message).collect::<Vec<_>>()
+    };
+    world.send(ALICE, group, "two").await;
+    let message = rows(&world);
+    world.receive(BOB, &message).await;
+    assert_eq!(world.devices[BOB].texts(), ["one"]);
+    world.chores(BOB).await;
+    assert_eq!(forks(&world, BOB), 1);
 }
 
 #[tokio::test]
