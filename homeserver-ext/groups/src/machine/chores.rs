@@ -10,7 +10,9 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 
-use super::{Batch, Chores, Machine, MachineError, Outgoing, SealError, needs::Reach, work::Work};
+use super::{
+    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, needs::Reach, work::Work,
+};
 use crate::{
     entropy,
     storage::{
@@ -51,20 +53,27 @@ impl Machine {
         Ok(chores)
     }
 
-    /// Lets go of what is too old, in a transaction of its own; once an hour is often enough.
+    /// Lets go of what is too old, in a transaction of its own; once an hour is often enough. Says
+    /// which messages waited in vain.
     ///
     /// # Errors
     /// [`MachineError`].
-    pub async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<(), MachineError> {
+    pub async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<Vec<Received>, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        let (vault, kept) = (work.vault(), now.minus_ms(KEPT_MS));
+        for row in holds::expire(work.conn(), vault, now).await? {
+            if row.envelope.kind == Kind::Message {
+                work.fail(&row, "waited_in_vain");
+            }
+        }
+        let received = work.finish().await?;
         let conn = tx.conn();
-        let kept = now.minus_ms(KEPT_MS);
-        holds::expire(conn, now).await?;
         holds::forget_seen(conn, kept).await?;
         rows::forget_rosters(conn, kept).await?;
         invites::expire(conn, kept).await?;
         chores::expire(conn, now.minus_ms(WEEK_MS), now.minus_ms(HOUR_MS), kept).await?;
         self.logs().clear();
-        Ok(())
+        Ok(received)
     }
 }
 

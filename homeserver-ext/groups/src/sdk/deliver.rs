@@ -103,7 +103,8 @@ impl Client {
         }
         self.tidied_ms.store(now.0, Ordering::Relaxed);
         let mut tx = self.db.begin().await?;
-        self.machine.expire(&mut tx, now).await?;
+        let in_vain = self.machine.expire(&mut tx, now).await?;
+        self.keep(&mut tx, in_vain).await?;
         tx.commit().await?;
         self.report_keys().await
     }

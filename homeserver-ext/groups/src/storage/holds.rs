@@ -5,7 +5,7 @@ use causeway_protocol::{
     envelope::Envelope,
     ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Error, KEPT_MS, Whole as _, ms, signed, unsigned};
 use crate::vault::{Class, Vault};
@@ -109,28 +109,39 @@ pub(crate) async fn take(
     .bind(waits_for.name())
     .fetch_all(conn)
     .await?
-    .into_iter()
-    .map(|row| {
-        let group = GroupId::from_slice(row.try_get(0)?).whole("holds")?;
-        let seq = Seq(unsigned(row.try_get(1)?));
-        let (id, record) = row.try_get::<&[u8], _>(2)?.split_first_chunk().whole("holds")?;
-        let place = place(&group, EnvelopeId::new(*id), seq);
-        let bytes = vault.unseal(Class::Content, "holds", "sealed", &place, record)?;
-        let envelope: Envelope = serde_json::from_slice(&bytes).whole("holds")?;
-        Ok(StreamRow { seq, envelope })
-    })
+    .iter()
+    .map(|row| held(vault, row))
     .collect::<Result<Vec<_>, Error>>()?;
     rows.sort_by_key(|row| row.seq);
     Ok(rows)
 }
 
-/// Lets go of what waited too long; says how many rows of which group.
-pub(crate) async fn expire(conn: &mut SqliteConnection, now: Timestamp) -> Result<u64, Error> {
-    Ok(sqlx::query("DELETE FROM holds WHERE expires_ms <= $1")
-        .bind(ms(now))
-        .execute(conn)
-        .await?
-        .rows_affected())
+fn held(vault: &Vault, row: &SqliteRow) -> Result<StreamRow, Error> {
+    let group = GroupId::from_slice(row.try_get(0)?).whole("holds")?;
+    let seq = Seq(unsigned(row.try_get(1)?));
+    let (id, record) = row.try_get::<&[u8], _>(2)?.split_first_chunk().whole("holds")?;
+    let place = place(&group, EnvelopeId::new(*id), seq);
+    let bytes = vault.unseal(Class::Content, "holds", "sealed", &place, record)?;
+    let envelope: Envelope = serde_json::from_slice(&bytes).whole("holds")?;
+    Ok(StreamRow { seq, envelope })
+}
+
+/// Takes out what waited too long, in the mailbox's order.
+pub(crate) async fn expire(
+    conn: &mut SqliteConnection,
+    vault: &Vault,
+    now: Timestamp,
+) -> Result<Vec<StreamRow>, Error> {
+    let mut rows =
+        sqlx::query("DELETE FROM holds WHERE expires_ms <= $1 RETURNING group_id, seq, sealed")
+            .bind(ms(now))
+            .fetch_all(conn)
+            .await?
+            .iter()
+            .map(|row| held(vault, row))
+            .collect::<Result<Vec<_>, Error>>()?;
+    rows.sort_by_key(|row| row.seq);
+    Ok(rows)
 }
 
 /// Notes that this was received; `false` if it was before.

@@ -256,3 +256,20 @@ async fn no_more_than_three_answers_an_hour() {
     let given = kinds(&rows).iter().filter(|kind| **kind == Kind::KeyDistribution).count();
     assert_eq!(given, 1 + 3);
 }
+
+#[tokio::test]
+async fn a_message_whose_key_never_comes_ends_visibly() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    let rows = world.waiting(BOB);
+    world.receive(BOB, &rows[1..]).await;
+    world.now += 86_400_001;
+    let now = world.time();
+    let device = &mut world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    let in_vain = device.machine.expire(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+    device.received.extend(in_vain);
+    assert_eq!(device.reasons(), ["waited_in_vain"]);
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM holds").await, 0);
+}
