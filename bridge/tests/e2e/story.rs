@@ -47,7 +47,7 @@ async fn the_story_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn no_key_token_or_text_is_in_the_logs_of_the_story() {
+async fn on_a_given_homeserver_the_story_is_whole_and_leaves_no_secret_in_its_log() {
     let listeners = Listeners::free().unwrap();
     let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
     let password = "canary-in-the-password";
