@@ -73,8 +73,10 @@ impl Client {
         while let Some(epoch) = from {
             let page = match self.http.ops(group, epoch).await {
                 Ok(page) => page,
-                // Not in it any more, or not yet: there is nothing to fetch.
-                Err(CallError::Refused { status: 403 | 404, .. }) => break,
+                // Not in it any more, or not yet: there is nothing to fetch, and it is not asked again.
+                Err(CallError::Refused { status: 403 | 404, .. }) => {
+                    return self.take_in(group, &[]).await;
+                }
                 Err(error) => return Err(error.into()),
             };
             self.take_in(group, &page.ops).await?;
