@@ -25,6 +25,7 @@ use std::time::Duration;
 use stage::{Figure, Stage};
 
 fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some(role) = std::env::var_os("CAUSEWAY_BENCH_ROLE") {
         assert_eq!(role, "homeserver");
         return homeserver::serve();
