@@ -77,11 +77,14 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     if !*spine.token_taken.borrow() && !token_is_taken(spine).await {
         return Ok(Step::Idle(Some(spine.now().plus_ms(TOKEN_WAIT_MS))));
     }
+    let mut read = spine.db.read().await?;
+    if !lanes::is_any_free(&mut read, spine.now()).await? {
+        return Ok(Step::Idle(lanes::next_due(&mut read).await?));
+    }
+    drop(read);
     let mut tx = spine.db.begin().await?;
-    let Some(leased) = lanes::claim(&mut tx, spine.now()).await? else {
-        drop(tx);
-        return Ok(Step::Idle(lanes::next_due(&mut spine.db.read().await?).await?));
-    };
+    // Somebody may have been quicker.
+    let Some(leased) = lanes::claim(&mut tx, spine.now()).await? else { return Ok(Step::Did) };
     let served = match leased.lane {
         Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, tx, leased).await,
         Lane::ToNative(_) => to_native::serve(spine, tx, leased).await,

@@ -208,6 +208,21 @@ pub async fn is_paused(read: &mut Read, lane: Lane) -> Result<bool, Error> {
     Ok(paused.is_some())
 }
 
+/// Whether a lane may be claimed: a look that keeps nobody from writing.
+///
+/// # Errors
+/// [`Error`]
+pub async fn is_any_free(read: &mut Read, now: Timestamp) -> Result<bool, Error> {
+    let free = sqlx::query(
+        "SELECT 1 FROM lanes
+         WHERE ready = 1 AND not_before <= $1 AND lease_until <= $1 AND paused IS NULL LIMIT 1",
+    )
+    .bind(at(now))
+    .fetch_optional(read.conn())
+    .await?;
+    Ok(free.is_some())
+}
+
 /// When the next lane that waits for its time may go on.
 ///
 /// # Errors
