@@ -30,7 +30,7 @@ impl Machine {
             });
         }
         for sender in chains::senders(tx.conn(), &group).await? {
-            let held = chains::held(tx.conn(), self.vault(), &group, &sender).await?;
+            let held = chains::held(tx.conn(), self.vault(), &group, &sender, &[]).await?;
             keys.extend(held.iter().map(|chain| SenderKeyReport {
                 tag: tag(&chain.id()),
                 sender,

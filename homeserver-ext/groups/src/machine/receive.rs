@@ -197,11 +197,8 @@ impl Work<'_> {
         let envelope = &row.envelope;
         let header = *wire.header();
         let mut tried = None;
-        for slot in self.chains(envelope.group, sender.device).await? {
+        for slot in self.chains(envelope.group, sender.device, header.tag).await? {
             let chain = slot.chain.id();
-            if chain.as_bytes().first_chunk() != Some(&header.tag) {
-                continue;
-            }
             let verdict = log.judge(&Arrival {
                 sender: device.record.device(),
                 account: &sender.account,

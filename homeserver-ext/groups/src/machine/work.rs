@@ -47,7 +47,7 @@ pub(super) struct Work<'a> {
     pub(super) received: Vec<Received>,
     pub(super) again: VecDeque<Again>,
     groups: HashMap<GroupId, (rows::Group, Option<Arc<Log>>)>,
-    chains: HashMap<(GroupId, DeviceId), Vec<Slot>>,
+    chains: HashMap<(GroupId, DeviceId, [u8; 4]), Vec<Slot>>,
     devices: HashMap<DeviceId, KnownDevice>,
     olm: Option<Account>,
 }
@@ -137,15 +137,17 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// The sender's chains, loaded once.
+    /// The sender's chains whose messages have this tag, loaded once; others may be many.
     pub(super) async fn chains(
         &mut self,
         group: GroupId,
         sender: DeviceId,
+        tag: [u8; 4],
     ) -> Result<&mut Vec<Slot>, MachineError> {
-        let key = (group, sender);
+        let key = (group, sender, tag);
         if !self.chains.contains_key(&key) {
-            let held = chains::held(self.tx.conn(), self.machine.vault(), &group, &sender).await?;
+            let (conn, vault) = (self.tx.conn(), self.machine.vault());
+            let held = chains::held(conn, vault, &group, &sender, &tag).await?;
             let slots = held.into_iter().map(|chain| Slot { chain, moved: false }).collect();
             self.chains.insert(key, slots);
         }

@@ -142,19 +142,22 @@ pub(crate) async fn acknowledged(
     Ok(())
 }
 
-/// All chains of a sender, the newest first.
+/// The chains of a sender whose ids begin with `tag`, mostly one; with an empty tag all.
 pub(crate) async fn held(
     conn: &mut SqliteConnection,
     vault: &Vault,
     group: &GroupId,
     sender: &DeviceId,
+    tag: &[u8],
 ) -> Result<Vec<HeldChain>, Error> {
     let rows = sqlx::query(
-        "SELECT chain_id, sealed FROM held_chains WHERE group_id = $1 AND sender = $2
-         ORDER BY at_ms DESC",
+        "SELECT chain_id, sealed FROM held_chains
+         WHERE group_id = $1 AND sender = $2 AND chain_id BETWEEN $3 AND $4",
     )
     .bind(group.as_bytes().as_slice())
     .bind(sender.as_bytes().as_slice())
+    .bind(tag)
+    .bind([tag, &[0xff; 32]].concat())
     .fetch_all(conn)
     .await?;
     let open = |row: sqlx::sqlite::SqliteRow| {
@@ -193,10 +196,10 @@ pub(crate) async fn insert_held(
     sqlx::query(
         "DELETE FROM held_chains WHERE group_id = $1 AND sender = $2 AND chain_id NOT IN (
              SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
-             ORDER BY at_ms DESC LIMIT $3)
+             ORDER BY at_ms DESC, rowid DESC LIMIT $3)
          AND (at_ms < $4 OR chain_id NOT IN (
              SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
-             ORDER BY at_ms DESC LIMIT $5))",
+             ORDER BY at_ms DESC, rowid DESC LIMIT $5))",
     )
     .bind(group.as_bytes().as_slice())
     .bind(sender.as_bytes().as_slice())

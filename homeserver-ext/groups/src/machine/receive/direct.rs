@@ -139,7 +139,7 @@ impl Work<'_> {
         let (group, id) = (row.envelope.group, distribution.chain_id());
         let is_heard_of = self.group(&group).await?.is_some();
         let log = self.log(&group).await?;
-        let held = self.chains(group, sender.device).await?;
+        let held = self.chains(group, sender.device, tag_of(&id)).await?;
         let holds_it = held.iter().any(|slot| slot.chain.id() == id);
         let me = self.machine.me().device();
         let peer = device.record.device();
@@ -174,7 +174,7 @@ impl Work<'_> {
         let (vault, now) = (self.vault(), self.now);
         let (group, sender, id) = (chain.group(), peer.device_id, chain.id());
         chains::insert_held(self.conn(), vault, &chain, now).await?;
-        self.chains(group, sender).await?.insert(0, Slot { chain, moved: false });
+        self.chains(group, sender, tag_of(&id)).await?.push(Slot { chain, moved: false });
         self.acknowledge(group, sender, id, start).await?;
         chores::key_came(self.conn(), &group, &sender, &id).await?;
         self.say(row.seq, group, What::Keys);
@@ -267,6 +267,12 @@ fn checked(
         return Err("not_the_peer");
     }
     if route.to == me { Ok(said) } else { Err("not_for_me") }
+}
+
+/// What the messages of a chain carry of its id.
+const fn tag_of(chain: &ChainId) -> [u8; 4] {
+    let [a, b, c, d, ..] = *chain.as_bytes();
+    [a, b, c, d]
 }
 
 const fn reason(refused: Refused) -> &'static str {
