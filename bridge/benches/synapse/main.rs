@@ -95,7 +95,7 @@ async fn main() {
             (bare.send(round).await, ours)
         });
     }
-    let rate = |time: &Duration| 25.0 / time.as_secs_f64();
+    let rate = |time: &Duration| MESSAGES as f64 / time.as_secs_f64();
     let bare = median(rounds.iter().map(|(bare, _)| rate(bare)).collect());
     let ours = median(rounds.iter().map(|(_, ours)| rate(ours)).collect());
     let ratio = median(rounds.iter().map(|(bare, ours)| rate(ours) / rate(bare)).collect());
