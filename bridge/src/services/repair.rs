@@ -41,23 +41,27 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     }
 }
 
-/// Looks at all suspect rooms once; whether none is left.
+/// Looks at the suspect rooms once, until the homeserver is away; whether none is left.
 ///
 /// # Errors
 /// [`StepError`]
 pub async fn step(spine: &Spine) -> Result<bool, StepError> {
     let suspects = portals::suspects(&mut spine.db.read().await?).await?;
-    let mut is_done = true;
     for suspect in suspects {
         match read_back(spine, &suspect).await {
             Ok(found) => put_right(spine, &suspect, &found).await?,
+            // What may not be read will not be read later: what has come goes on as it is.
+            Err(error @ MatrixError::Refused(..)) => {
+                tracing::error!(room = %suspect.room, %error, "a suspect room cannot be read");
+                put_right(spine, &suspect, &[]).await?;
+            }
             Err(error) => {
                 tracing::warn!(room = %suspect.room, %error, "a suspect room cannot be read yet");
-                is_done = false;
+                return Ok(false);
             }
         }
     }
-    Ok(is_done)
+    Ok(true)
 }
 
 /// The room's events since the cursor, oldest first.

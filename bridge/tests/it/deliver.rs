@@ -2,6 +2,7 @@
 
 use causeway_bridge::{
     domain::{Effect, portal::PortalState},
+    services::{Step, deliver},
     storage::{dead_letters, portals},
 };
 use ruma::{RoomId, UserId};
@@ -254,4 +255,26 @@ async fn a_homeserver_that_comes_back_is_not_waited_for() {
     bridge.push(&[]).await;
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn a_damaged_row_stops_its_own_lane_and_no_other() {
+    let mut bridge = Bridge::start().await;
+    let (damaged, sound) = (bridge.portal(1).await, bridge.portal(2).await);
+    bridge.drain().await;
+    bridge.say(damaged, "bob:b.example", "lost").await;
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    sqlx::query("UPDATE portal_outbox SET sealed = zeroblob(64)").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    bridge.say(sound, "bob:b.example", "heard").await;
+    let mut faults = 0;
+    loop {
+        match deliver::step(&bridge.spine).await {
+            Ok(Step::Did) => {}
+            Ok(Step::Idle(_)) => break,
+            Err(_) => faults += 1,
+        }
+    }
+    assert_eq!((faults, bodies(&bridge.stub)), (1, vec!["heard".to_owned()]));
+    assert_eq!(bridge.stats().await.outbox, 1);
 }

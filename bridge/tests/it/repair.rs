@@ -7,7 +7,7 @@ use causeway_bridge::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::Bridge;
+use crate::{harness::Bridge, stub::Fault};
 
 /// A room with Al in it, pushed so far as transactions 1 and 2.
 async fn room() -> (Bridge, PortalId, String) {
@@ -69,6 +69,19 @@ async fn what_was_sent_while_nobody_listened_is_fetched_at_the_start() {
     assert!(expected.starts_with(&relayed(&bridge, portal).await));
     assert!(repair::step(&bridge.spine).await.unwrap());
     assert_eq!(bridge.stats().await.inbox, 0);
+}
+
+#[tokio::test]
+async fn a_room_that_may_not_be_read_goes_on_with_what_came() {
+    let (bridge, portal, room) = room().await;
+    let [first, _, third] = [1, 2, 3].map(|n| say(&bridge, &room, n));
+    bridge.push_as("9", &[third, first]).await;
+    bridge.stub.fail("messages", Fault::Answer(502, json!({})));
+    assert!(!repair::step(&bridge.spine).await.unwrap());
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    bridge.stub.fail("messages", Fault::Answer(403, json!({"errcode": "M_FORBIDDEN"})));
+    assert!(repair::step(&bridge.spine).await.unwrap());
+    assert_eq!(relayed(&bridge, portal).await, ["0", "3", "1"]);
 }
 
 #[tokio::test]
