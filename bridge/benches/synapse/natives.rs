@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use causeway_bridge::clock;
 use causeway_groups::{
     SCHEMA, Vault,
-    machine::{NewGroup, Outgoing, Received},
+    machine::{NewGroup, Outgoing, Received, SealError},
     sdk::{CallError, Client, Keep, KeepError, SdkError},
 };
 use causeway_protocol::{
@@ -134,14 +134,23 @@ async fn say(client: &Client, group: GroupId, contents: Vec<Content>) {
         .into_iter()
         .map(|content| Outgoing { client_id: random_id(), ttl_s: 0, content })
         .collect();
-    loop {
+    let (mut rest, mut at_once) = (items.as_slice(), items.len());
+    while !rest.is_empty() {
         client.prepare(group).await.expect("prepared");
         let mut tx = client.db().begin().await.expect("a turn");
-        let now = client.now();
-        let batch = client.machine().seal(&mut tx, now, group, &items).await.expect("sealed");
+        let (now, next) = (client.now(), &rest[..at_once.min(rest.len())]);
+        let batch = match client.machine().seal(&mut tx, now, group, next).await {
+            Ok(batch) => batch,
+            // Many may need a new chain where one does not: what was prepared is for one.
+            Err(SealError::Unprepared(_)) => {
+                at_once = 1;
+                continue;
+            }
+            Err(error) => panic!("not sealed: {error}"),
+        };
         tx.commit().await.expect("committed");
         match client.post(&batch).await {
-            Ok(_) => return,
+            Ok(_) => (rest, at_once) = (&rest[next.len()..], items.len()),
             Err(SdkError::Call(CallError::Stale { ops, .. })) => {
                 let mut tx = client.db().begin().await.expect("a turn");
                 client.install(&mut tx, group, &ops).await.expect("installed");
