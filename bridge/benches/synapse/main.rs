@@ -31,7 +31,7 @@ use tap::Tap;
 
 const ROUNDS: usize = 12;
 /// Messages of a round.
-const MESSAGES: usize = 25;
+const MESSAGES: u16 = 25;
 /// Messages of which each waits for the one before.
 const ONE_BY_ONE: usize = 60;
 
@@ -82,8 +82,8 @@ async fn main() {
     for round in 0..ROUNDS {
         let ours = || async {
             let (start, before) = (now(), to_synapse.sent());
-            portal.talk(MESSAGES).await;
-            to_synapse.until_sent(before + MESSAGES as u64).await;
+            portal.talk(usize::from(MESSAGES)).await;
+            to_synapse.until_sent(before + u64::from(MESSAGES)).await;
             start.elapsed()
         };
         // Who begins changes, because Synapse works off its queue after each.
@@ -95,7 +95,7 @@ async fn main() {
             (bare.send(round).await, ours)
         });
     }
-    let rate = |time: &Duration| MESSAGES as f64 / time.as_secs_f64();
+    let rate = |time: &Duration| f64::from(MESSAGES) / time.as_secs_f64();
     let bare = median(rounds.iter().map(|(bare, _)| rate(bare)).collect());
     let ours = median(rounds.iter().map(|(_, ours)| rate(ours)).collect());
     let ratio = median(rounds.iter().map(|(bare, ours)| rate(ours) / rate(bare)).collect());

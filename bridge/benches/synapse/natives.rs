@@ -84,7 +84,7 @@ impl Portal {
     pub(crate) async fn talk(&self, count: usize) {
         let halves = [count.div_ceil(2), count / 2];
         for (person, count) in self.people.iter().zip(halves) {
-            let texts: Vec<_> = (0..count).map(|number| text(number)).collect();
+            let texts: Vec<_> = (0..count).map(text).collect();
             for texts in texts.chunks(AT_ONCE) {
                 say(person, self.group, texts.to_vec()).await;
             }

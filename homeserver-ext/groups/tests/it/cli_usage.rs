@@ -132,7 +132,9 @@ fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let alice = world.registered("alice");
     let key = alice.home.join("storage.key");
     let right = std::fs::read(&key).unwrap();
-    let database = || std::fs::read(alice.home.join("client.db")).unwrap();
+    let file = alice.home.join("client.db");
+    settle(&file);
+    let database = || std::fs::read(&file).unwrap();
     let before = database();
     for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
         match wrong {
@@ -145,4 +147,18 @@ fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     }
     std::fs::write(&key, right).unwrap();
     alice.ok(&["whoami"]);
+}
+
+/// Moves into the file what a command that ended left in the write-ahead log; else the next one
+/// that opens it does so, whatever its key.
+fn settle(database: &std::path::Path) {
+    use sqlx::Connection as _;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
 }
