@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    figures::Figures,
     http::{self, Api, Clock, Streams},
     quota::Buckets,
     services::upkeep,
@@ -42,21 +43,6 @@ pub enum AppError {
     /// What the database says.
     #[error(transparent)]
     Open(#[from] OpenError),
-}
-
-/// Figures of the database, for metrics and health.
-#[derive(Debug, Clone, Copy)]
-pub struct Figures {
-    /// Bytes of the database file.
-    pub db_bytes: u64,
-    /// Bytes of its write-ahead log.
-    pub wal_bytes: u64,
-    /// Mailbox rows that wait, of all devices.
-    pub mailbox_rows: u64,
-    /// Groups that are not closed.
-    pub groups: u64,
-    /// Their members, each as often as groups it is in.
-    pub members: u64,
 }
 
 /// Returns some time after the server was told to stop.
@@ -156,19 +142,27 @@ impl App {
         }
     }
 
-    /// Figures of the database now.
+    /// How full the server is now.
     ///
     /// # Errors
     /// The database's own.
     pub async fn figures(&self) -> Result<Figures, causeway_store::Error> {
         let sizes = self.api.db.sizes();
-        let (mailbox_rows, groups, members) = match upkeep::totals(&self.api.db).await {
-            Ok(totals) => totals,
+        let figures = match upkeep::totals(&self.api.db, self.api.clock.now()).await {
+            Ok(figures) => figures,
             Err(storage::Error::Store(error)) => return Err(error),
-            Err(storage::Error::Row(_)) => (0, 0, 0),
+            Err(storage::Error::Row(_)) => Figures::default(),
         };
-        let (db_bytes, wal_bytes) = (sizes.db_bytes, sizes.wal_bytes);
-        Ok(Figures { db_bytes, wal_bytes, mailbox_rows, groups, members })
+        Ok(Figures { db_bytes: sizes.db_bytes, wal_bytes: sizes.wal_bytes, ..figures })
+    }
+
+    /// Sets the gauges of this process's metrics to how full the server is now; before they are
+    /// shown.
+    ///
+    /// # Errors
+    /// The database's own; the gauges stay as they were.
+    pub async fn measure(&self) -> Result<(), causeway_store::Error> {
+        self.figures().await.map(|figures| figures.gauge())
     }
 
     /// Groups of this server after `after`, by id, at most `limit`: for the operator, who sees where
@@ -201,23 +195,14 @@ impl App {
                 if let Err(error) = self.upkeep().await {
                     tracing::warn!(%error, "upkeep failed; it is tried again");
                 }
-                self.gauge().await;
+                if let Err(error) = self.measure().await {
+                    tracing::warn!(%error, "the mailboxes cannot be counted");
+                }
             }
         };
         tokio::select! {
             done = serving => done,
             never = upkeep => never,
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "what a gauge takes")]
-    async fn gauge(&self) {
-        if let Ok(figures) = self.figures().await {
-            metrics::gauge!("causeway_mailbox_rows").set(figures.mailbox_rows as f64);
-            metrics::gauge!("causeway_groups").set(figures.groups as f64);
-            metrics::gauge!("causeway_members").set(figures.members as f64);
-            metrics::gauge!("causeway_db_bytes", "db" => "server").set(figures.db_bytes as f64);
-            metrics::gauge!("causeway_wal_bytes", "db" => "server").set(figures.wal_bytes as f64);
         }
     }
 }

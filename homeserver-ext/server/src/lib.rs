@@ -6,12 +6,14 @@
 
 mod app;
 mod config;
+mod figures;
 mod http;
 mod quota;
 mod services;
 mod storage;
 
-pub use app::{App, AppError, Figures};
+pub use app::{App, AppError};
 pub use config::{Config, TokenHash};
+pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, document as openapi};
 pub use quota::{Quota, Quotas};

@@ -111,6 +111,9 @@ fn next_number() -> u64 {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let (status, errcode) = (self.status.as_str().to_owned(), self.body.errcode.clone());
+        metrics::counter!("causeway_refused_total", "status" => status, "errcode" => errcode)
+            .increment(1);
         (self.status, Json(self.body)).into_response()
     }
 }

@@ -184,6 +184,7 @@ async fn announce(
         epoch: op.epoch(),
         sender: None,
         to: To::Everyone,
+        at: now,
         ttl_ms: MAX_TTL_MS,
         // Its place among the messages says what a removed member could still send: never dropped.
         expires: None,

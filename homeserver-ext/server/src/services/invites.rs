@@ -230,6 +230,7 @@ async fn tell(
                 epoch: roster.epoch(),
                 sender: None,
                 to: To::Device(device.device_id),
+                at: now,
                 ttl_ms: MAX_TTL_MS,
                 expires: Some(now.plus_ms(MAX_TTL_MS)),
                 payload: request,

@@ -1,6 +1,6 @@
 //! The relay: envelopes in, rows out. It cannot open a single one.
 
-use std::collections::btree_map::Entry;
+use std::{collections::btree_map::Entry, time::Duration};
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, DeliveryState, MessageStatus, RecipientStatus, StreamRow},
@@ -14,6 +14,7 @@ use causeway_store::{Db, Tx};
 use sqlx::SqliteConnection;
 
 use crate::{
+    figures::DELIVERY_SECONDS,
     quota::{Buckets, Quotas},
     services::Behind,
     storage::{
@@ -207,6 +208,7 @@ async fn put(
                 epoch: submission.epoch,
                 sender: Some(caller.row),
                 to,
+                at: now,
                 ttl_ms: submission.ttl_ms,
                 expires: Some(now.plus_ms(ttl_ms(submission, group))),
                 payload: &submission.payload,
@@ -332,9 +334,14 @@ pub(crate) async fn ack(
     seq: Seq,
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
+    let accepted = mailbox::accepted_at(tx.conn(), device.row, seq).await?;
     let count = mailbox::ack(tx.conn(), device.row, seq).await?;
     events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_delivered_total").increment(count);
+    let seconds = metrics::histogram!(DELIVERY_SECONDS);
+    for at in accepted {
+        seconds.record(Duration::from_millis(now.0.saturating_sub(at.0)));
+    }
     Ok(())
 }

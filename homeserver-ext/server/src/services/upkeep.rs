@@ -8,11 +8,14 @@ use causeway_protocol::{
 };
 use causeway_store::{Db, Tx};
 
-use crate::storage::{
-    self, DeviceRow, devices,
-    events::{self, Event},
-    groups, invites, keys,
-    mailbox::{self, Overdue, Parcel, To},
+use crate::{
+    figures::Figures,
+    storage::{
+        self, DeviceRow, devices,
+        events::{self, Event},
+        groups, invites, keys,
+        mailbox::{self, Overdue, Parcel, To},
+    },
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -71,6 +74,7 @@ async fn tell(
                 epoch: envelope.epoch,
                 sender: None,
                 to: To::Device(device),
+                at: now,
                 ttl_ms: MAX_TTL_MS,
                 expires: Some(now.plus_ms(MAX_TTL_MS)),
                 payload,
@@ -80,10 +84,12 @@ async fn tell(
     mailbox::put(tx, &mut boxes, &parcels).await.map(drop)
 }
 
-/// Mailbox rows that wait, groups that are not closed, and their members.
-pub(crate) async fn totals(db: &Db) -> Result<(u64, u64, u64), storage::Error> {
+/// How full the server is, the size of its files aside.
+pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::Error> {
     let mut read = db.read().await?;
-    let rows = mailbox::count(read.conn()).await?;
+    let mailbox_rows = mailbox::count(read.conn()).await?;
+    let oldest = mailbox::oldest(read.conn()).await?;
+    let oldest_waiting_ms = oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
     let (groups, members) = groups::count(read.conn()).await?;
-    Ok((rows, groups, members))
+    Ok(Figures { mailbox_rows, oldest_waiting_ms, groups, members, ..Figures::default() })
 }

@@ -9,16 +9,16 @@ mod overdue;
 mod put;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
-pub(crate) use fetch::{Waiting, ack, after, ends};
+pub(crate) use fetch::{Waiting, accepted_at, ack, after, ends};
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use put::{Parcel, Places, To, put};
 
 use std::collections::BTreeMap;
 
-use causeway_protocol::ids::{DeviceId, Epoch};
+use causeway_protocol::ids::{DeviceId, Epoch, Timestamp};
 use sqlx::SqliteConnection;
 
-use super::{DeviceRow, Error, GroupRow, name_of, number};
+use super::{DeviceRow, Error, GroupRow, name_of, number, time};
 
 /// Topic on which a device's stream listens.
 pub(crate) fn topic(device: DeviceRow) -> String {
@@ -109,4 +109,16 @@ pub(crate) async fn box_of(conn: &mut SqliteConnection, device: DeviceRow) -> Re
 pub(crate) async fn count(conn: &mut SqliteConnection) -> Result<u64, Error> {
     let count: i64 = sqlx::query_scalar("SELECT count(*) FROM mailbox").fetch_one(conn).await?;
     number(count, "count")
+}
+
+/// When the oldest envelope was accepted that waits and can expire.
+pub(crate) async fn oldest(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Error> {
+    // Envelopes are numbered in the order in which they came.
+    let at: Option<i64> = sqlx::query_scalar(
+        "SELECT at_ms FROM envelopes WHERE expires_ms IS NOT NULL AND at_ms > 0
+         ORDER BY envelope LIMIT 1",
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(at.map(time))
 }

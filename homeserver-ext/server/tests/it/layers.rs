@@ -8,7 +8,7 @@ use std::{
 /// From the bottom up: a file may import from layers before its own. Within a layer the folder's
 /// own file (`storage.rs`) is for all of it, and files of the folder see each other only where
 /// `FRIENDS` says so.
-const LAYERS: [&str; 6] = ["quota", "config", "storage", "services", "http", "app"];
+const LAYERS: [&str; 7] = ["quota", "config", "figures", "storage", "services", "http", "app"];
 /// Layers whose files may import one another.
 const FRIENDS: [&str; 2] = ["storage", "http"];
 

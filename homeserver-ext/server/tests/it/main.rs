@@ -4,6 +4,7 @@
 mod accounts;
 mod bad_input;
 mod canary;
+mod figures;
 mod groups;
 mod harness;
 mod invites;

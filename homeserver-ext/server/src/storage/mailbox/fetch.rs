@@ -2,11 +2,11 @@
 
 use causeway_protocol::{
     envelope::Kind,
-    ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq},
+    ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
 };
 use sqlx::SqliteConnection;
 
-use crate::storage::{DeviceRow, Error, name_of, number};
+use crate::storage::{DeviceRow, Error, name_of, number, time};
 
 /// A row as it waits: everything that its frame says.
 #[derive(Debug)]
@@ -96,6 +96,23 @@ pub(crate) async fn ends(
             .await?;
     let (acked, last) = ends.unwrap_or_default();
     Ok((Seq(number(acked, "acked_seq")?), Seq(number(last, "last_seq")?)))
+}
+
+/// When the envelopes were accepted that people's devices sent and `device` is about to acknowledge.
+pub(crate) async fn accepted_at(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+    seq: Seq,
+) -> Result<Vec<Timestamp>, Error> {
+    let at: Vec<i64> = sqlx::query_scalar(
+        "SELECT e.at_ms FROM mailbox m JOIN envelopes e ON e.envelope = m.envelope
+         WHERE m.device = $1 AND m.seq <= $2 AND e.sender IS NOT NULL AND e.at_ms > 0",
+    )
+    .bind(device)
+    .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await?;
+    Ok(at.into_iter().map(time).collect())
 }
 
 /// Deletes a device's rows up to and with `seq`; how many there were.

@@ -33,6 +33,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) sender: Option<DeviceRow>,
     pub(crate) to: To<'a>,
+    /// When it was accepted.
+    pub(crate) at: Timestamp,
     pub(crate) ttl_ms: u64,
     /// None: kept until it is acknowledged.
     pub(crate) expires: Option<Timestamp>,
@@ -117,8 +119,8 @@ async fn insert_envelopes(
 ) -> Result<(), Error> {
     many::insert(
         conn,
-        "INSERT INTO envelopes (envelope, id, kind, grp, epoch, sender, recipient, ttl_ms,
-            expires_ms, payload) ",
+        "INSERT INTO envelopes (envelope, id, kind, grp, epoch, sender, recipient, at_ms,
+            ttl_ms, expires_ms, payload) ",
         envelopes,
         "",
         |values, (number, parcel)| {
@@ -134,6 +136,7 @@ async fn insert_envelopes(
                 .push_bind(i64::from(parcel.epoch.0))
                 .push_bind(parcel.sender)
                 .push_bind(recipient)
+                .push_bind(ms(parcel.at))
                 .push_bind(i64::try_from(parcel.ttl_ms).unwrap_or(i64::MAX))
                 .push_bind(parcel.expires.map(ms))
                 .push_bind(parcel.payload.to_vec());

@@ -1,0 +1,44 @@
+//! What whoever watches over the server wants to know: how full it is, and how fast.
+//!
+//! Counters and the histogram count up where things happen; what says how full it is now is
+//! measured when it is asked for (`App::measure`). None of them names a person or a group.
+
+/// Histogram: seconds from taking an envelope in to its acknowledgement by one recipient.
+pub const DELIVERY_SECONDS: &str = "causeway_delivery_seconds";
+
+/// Upper bounds of [`DELIVERY_SECONDS`]: from a push to a device that listens, to one that was
+/// away for a week.
+pub const DELIVERY_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0, 604_800.0];
+
+/// How full the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Bytes of the database file.
+    pub db_bytes: u64,
+    /// Bytes of its write-ahead log.
+    pub wal_bytes: u64,
+    /// Mailbox rows that wait, of all devices.
+    pub mailbox_rows: u64,
+    /// Milliseconds that the oldest message has waited; ops, which wait for ever, aside. 0 if
+    /// nothing waits.
+    pub oldest_waiting_ms: u64,
+    /// Groups that are not closed.
+    pub groups: u64,
+    /// Their members, each as often as groups it is in.
+    pub members: u64,
+}
+
+impl Figures {
+    /// Says them to whatever gathers metrics in this process.
+    #[expect(clippy::cast_precision_loss, reason = "what a gauge takes")]
+    pub(crate) fn gauge(&self) {
+        metrics::gauge!("causeway_mailbox_rows").set(self.mailbox_rows as f64);
+        let oldest = self.oldest_waiting_ms as f64 / 1_000.0;
+        metrics::gauge!("causeway_mailbox_oldest_seconds").set(oldest);
+        metrics::gauge!("causeway_groups").set(self.groups as f64);
+        metrics::gauge!("causeway_members").set(self.members as f64);
+        metrics::gauge!("causeway_db_bytes", "db" => "server").set(self.db_bytes as f64);
+        metrics::gauge!("causeway_wal_bytes", "db" => "server").set(self.wal_bytes as f64);
+    }
+}
