@@ -92,6 +92,25 @@ pub struct Native {
     pub address: String,
     /// Who may register an account: `closed`, `token` (those with `registration.token`), `open`.
     pub registration: RegistrationPolicy,
+    /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Without
+    /// it, all who come through a proxy share one limit.
+    pub trusted_proxies: Vec<String>,
+    /// How many registrations one address may try.
+    pub registrations: Rate,
+    /// How many logins one address may try; a login takes two.
+    pub logins: Rate,
+    /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
+    pub cleanup_interval_s: u32,
+}
+
+/// A limit that fills again with time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// In the long run.
+    pub per_minute: u32,
+    /// At once.
+    pub burst: u32,
 }
 
 impl Default for Native {
@@ -100,6 +119,10 @@ impl Default for Native {
             listen: loopback(29361),
             address: "http://127.0.0.1:29361".to_owned(),
             registration: RegistrationPolicy::default(),
+            trusted_proxies: Vec::new(),
+            registrations: Rate { per_minute: 6, burst: 60 },
+            logins: Rate { per_minute: 60, burst: 300 },
+            cleanup_interval_s: 10,
         }
     }
 }
@@ -172,6 +195,23 @@ impl Config {
         }
         if self.appservice.listen == self.native.listen && self.native.listen.port() != 0 {
             return wrong("native.listen", "it is the same as appservice.listen".to_owned());
+        }
+        for proxy in &self.native.trusted_proxies {
+            if proxy.parse::<causeway_server::Proxy>().is_err() {
+                let why = format!("`{proxy}` is neither an address nor a network like 10.0.0.0/8");
+                return wrong("native.trusted_proxies", why);
+            }
+        }
+        for (key, rate) in [
+            ("native.registrations", self.native.registrations),
+            ("native.logins", self.native.logins),
+        ] {
+            if rate.per_minute == 0 || rate.burst == 0 {
+                return wrong(key, "per_minute and burst must be at least 1".to_owned());
+            }
+        }
+        if self.native.cleanup_interval_s == 0 {
+            return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());
         }
         if let Err(error) = self.logging.level.parse::<tracing_subscriber::EnvFilter>() {
             return wrong("logging.level", error.to_string());

@@ -1,13 +1,17 @@
 //! The native side: `causeway-server` with its own database and listener.
 
+use std::time::Duration;
+
 use causeway_protocol::api::Registration;
-use causeway_server::{App, AppError, Clock, Config as ServerConfig, TokenHash};
+use causeway_server::{
+    App, AppError, Clock, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
+};
 use tokio::net::TcpListener;
 
 use super::{RunError, tasks::Tasks};
 use crate::{
     clock,
-    config::{Config, RegistrationPolicy},
+    config::{Config, Rate, RegistrationPolicy},
     init::{self, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
 
@@ -17,6 +21,14 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         |name| init::read_token(&config.data_file(name)).map(|token| TokenHash::of(token.expose()));
     let name = config.homeserver.server_name.as_str();
     let mut server = ServerConfig::new(name, config.data_file("server.db"));
+    let native = &config.native;
+    let quota = |rate: Rate| Some(Quota { per_minute: rate.per_minute, burst: rate.burst });
+    server.guests =
+        GuestQuotas { register: quota(native.registrations), login: quota(native.logins) };
+    // What is none was refused when the configuration was read.
+    let proxies = native.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
+    server.trusted_proxies = proxies.collect();
+    server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
     server.registration = match config.native.registration {
         RegistrationPolicy::Closed => Registration::Closed,

@@ -203,7 +203,8 @@ mod tests {
             ),
             (
                 "native:\n  colour: red\n",
-                "f:2: there is no key `native.colour`; there are: listen, address, registration",
+                "f:2: there is no key `native.colour`; there are: listen, address, registration, \
+                 trusted_proxies, registrations, logins, cleanup_interval_s",
             ),
         ];
         for (text, says) in rows {
@@ -221,6 +222,26 @@ mod tests {
         for text in ["- a\n", "a: [\n", "x"] {
             let error = read(text, "f", &[]).unwrap_err();
             assert!(matches!(error, ConfigError::Malformed(..)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn limits_and_proxies_must_be_some() {
+        let named = |text: &str| {
+            let mut config = read(text, "f", &[]).unwrap();
+            config.homeserver.server_name = "example.org".to_owned();
+            config.check().map_err(|error| error.to_string())
+        };
+        let good = "native:\n  trusted_proxies: [127.0.0.1, '::1', 10.0.0.0/8]\n";
+        named(good).unwrap();
+        for (text, key) in [
+            ("native:\n  trusted_proxies: [proxy.example]\n", "native.trusted_proxies: "),
+            ("native:\n  logins: {per_minute: 0, burst: 1}\n", "native.logins: "),
+            ("native:\n  registrations: {per_minute: 1, burst: 0}\n", "native.registrations: "),
+            ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
+        ] {
+            let error = named(text).unwrap_err();
+            assert!(error.starts_with(key), "{error}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The composition root: opens the database, serves the API, keeps the house.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::serve::ListenerExt as _;
 use causeway_protocol::{
     api::GroupHead,
     ids::{GroupId, is_server_name},
@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::Config,
     figures::Figures,
-    http::{self, Api, Clock, Streams},
+    http::{self, Api, Clock, Guests, Streams},
     quota::Buckets,
     services::upkeep,
     storage,
@@ -25,8 +25,6 @@ use crate::{
 
 /// How long requests and streams may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(4);
-/// How often overdue rows are looked for.
-const UPKEEP: Duration = Duration::from_secs(10);
 
 /// The native server.
 #[derive(Clone)]
@@ -69,6 +67,7 @@ impl App {
             config: Arc::new(config),
             clock,
             buckets: Arc::new(Buckets::default()),
+            guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::default()),
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -76,12 +75,7 @@ impl App {
         Ok(Self { api })
     }
 
-    /// The native API and `/ready`.
-    pub fn router(&self) -> Router {
-        http::router(self.api.clone())
-    }
-
-    /// Serves the API on `listener` until `stop` is cancelled; then ends requests and streams in
+    /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests and streams in
     /// order and closes the database.
     ///
     /// # Errors
@@ -97,7 +91,9 @@ impl App {
             stop.cancelled().await;
             stopping.cancel();
         };
-        let served = axum::serve(listener, self.router()).with_graceful_shutdown(until);
+        let router = http::router(self.api.clone());
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
+        let served = axum::serve(listener, router).with_graceful_shutdown(until);
         let stopping = self.api.stopping.clone();
         let served = async {
             tokio::select! {
@@ -113,9 +109,8 @@ impl App {
         served
     }
 
-    /// Ends the streams and closes the database, for those who serve the [router](Self::router)
-    /// themselves.
-    pub async fn close(&self) {
+    /// Ends the streams and closes the database.
+    async fn close(&self) {
         self.api.stopping.cancel();
         self.api.sockets.close();
         if timeout(LAST_WORDS, self.api.sockets.wait()).await.is_err() {
@@ -188,7 +183,9 @@ impl App {
 
     async fn beside_upkeep<T>(&self, serving: impl Future<Output = T>) -> T {
         let upkeep = async {
-            let mut due = tokio::time::interval(UPKEEP);
+            // An interval of nothing would be refused with a panic.
+            let interval = self.api.config.cleanup_interval.max(Duration::from_millis(1));
+            let mut due = tokio::time::interval(interval);
             due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 due.tick().await;

@@ -1,12 +1,18 @@
 //! What the server is told when it is opened; the binary reads it from wherever it keeps it.
 
-use std::path::PathBuf;
+use std::{
+    net::{AddrParseError, IpAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use causeway_protocol::api::Registration;
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::quota::Quotas;
+use crate::quota::{GuestQuotas, Quotas};
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -23,8 +29,14 @@ pub struct Config {
     pub bridge_registration_token: Option<TokenHash>,
     /// How much a device may post.
     pub quotas: Quotas,
+    /// How much an address may ask for without a token.
+    pub guests: GuestQuotas,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Proxies,
     /// One-time keys of one device that another may claim in an hour; then it gets the fallback key.
     pub claims_per_hour: u32,
+    /// How often overdue rows are looked for and dropped.
+    pub cleanup_interval: Duration,
 }
 
 impl Config {
@@ -38,7 +50,10 @@ impl Config {
             registration_token: None,
             bridge_registration_token: None,
             quotas: Quotas::default(),
+            guests: GuestQuotas::default(),
+            trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
+            cleanup_interval: Duration::from_secs(10),
         }
     }
 }
@@ -60,5 +75,78 @@ impl TokenHash {
 
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// The networks of proxies that say truly for whom they ask; none by default.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<IpNet>);
+
+/// An address, or a network such as 10.0.0.0/8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proxy(IpNet);
+
+impl FromStr for Proxy {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.parse::<IpNet>() {
+            Ok(net) => Ok(Self(net.trunc())),
+            Err(_) => text.parse::<IpAddr>().map(IpNet::from).map(Self),
+        }
+    }
+}
+
+impl FromIterator<Proxy> for Proxies {
+    fn from_iter<I: IntoIterator<Item = Proxy>>(proxies: I) -> Self {
+        Self(proxies.into_iter().map(|Proxy(net)| net).collect())
+    }
+}
+
+impl Proxies {
+    /// Whether the proxy at `address` is believed.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    /// For whom `peer` asks, if it names whom it asks for, the nearest first: the first who is no
+    /// trusted proxy, since whoever stands behind that one may be made up.
+    pub(crate) fn client(&self, peer: IpAddr, forwarded: impl Iterator<Item = IpAddr>) -> IpAddr {
+        let mut client = peer.to_canonical();
+        let mut forwarded = forwarded;
+        while self.trusts(client) {
+            let Some(address) = forwarded.next() else { break };
+            client = address.to_canonical();
+        }
+        client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Proxies, Proxy};
+
+    #[test]
+    fn only_trusted_proxies_say_for_whom_they_ask() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let proxies: Proxies = ["127.0.0.1", "10.1.2.3/8", "::1"]
+            .map(|text| text.parse::<Proxy>().unwrap())
+            .into_iter()
+            .collect();
+        for (peer, forwarded, client) in [
+            ("192.0.2.9", vec!["198.51.100.1"], "192.0.2.9"),
+            ("127.0.0.1", vec![], "127.0.0.1"),
+            ("127.0.0.1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("::ffff:127.0.0.1", vec!["::ffff:198.51.100.1"], "198.51.100.1"),
+            ("127.0.0.1", vec!["203.0.113.7", "198.51.100.1"], "198.51.100.1"),
+            ("127.0.0.1", vec!["203.0.113.7", "198.51.100.1", "10.9.9.9"], "198.51.100.1"),
+            ("127.0.0.1", vec!["10.0.0.1", "::1"], "10.0.0.1"),
+        ] {
+            let forwarded = forwarded.into_iter().rev().map(ip);
+            assert_eq!(proxies.client(ip(peer), forwarded), ip(client), "{peer}");
+        }
+        assert!("10.0.0.0/33".parse::<Proxy>().is_err() && "proxy".parse::<Proxy>().is_err());
     }
 }

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod error;
 mod groups;
+mod guest;
 mod invites;
 mod keys;
 mod openapi;
@@ -31,8 +32,9 @@ use causeway_store::Db;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{config::Config, quota::Buckets};
+use crate::{config::Config, quota::Buckets, storage::DeviceRow};
 
+pub(crate) use guest::Guests;
 pub use openapi::document;
 pub(crate) use stream::Streams;
 
@@ -45,7 +47,8 @@ pub(crate) struct Api {
     pub(crate) db: Db,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
-    pub(crate) buckets: Arc<Buckets>,
+    pub(crate) buckets: Arc<Buckets<DeviceRow>>,
+    pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,

@@ -13,7 +13,7 @@ mod services;
 mod storage;
 
 pub use app::{App, AppError};
-pub use config::{Config, TokenHash};
+pub use config::{Config, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, document as openapi};
-pub use quota::{Quota, Quotas};
+pub use quota::{GuestQuotas, Quota, Quotas};

@@ -1,15 +1,17 @@
-//! How much a device may post: a bucket per device that fills with time.
+//! How much one may ask for: a bucket per device, or per address, that fills with time.
 //!
 //! In memory on purpose: a restart forgives.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
 use causeway_protocol::{ids::Timestamp, roster::Role};
 
-/// Devices that are remembered; beyond, those with a full bucket are forgotten.
+/// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;
 
 /// Envelopes that a device may post, by its member's role in the group.
@@ -30,12 +32,30 @@ impl Default for Quotas {
     }
 }
 
+/// What one address may ask for without a token. Whether it is answered or refused, it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestQuotas {
+    /// `POST register`.
+    pub register: Option<Quota>,
+    /// `POST login/nonce` and `POST login`; a login takes one of each.
+    pub login: Option<Quota>,
+}
+
+impl Default for GuestQuotas {
+    fn default() -> Self {
+        Self {
+            register: Some(Quota { per_minute: 6, burst: 60 }),
+            login: Some(Quota { per_minute: 60, burst: 300 }),
+        }
+    }
+}
+
 /// A rate, and how far above it one may go for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Envelopes a minute, in the long run.
+    /// How much a minute, in the long run; 0 counts as 1.
     pub per_minute: u32,
-    /// Envelopes at once.
+    /// How much at once; 0 counts as 1.
     pub burst: u32,
 }
 
@@ -49,26 +69,46 @@ impl Quotas {
     }
 }
 
-/// What each device has left, as a debt that shrinks with time.
-#[derive(Debug, Default)]
-pub(crate) struct Buckets(Mutex<HashMap<i64, Bucket>>);
+/// Who shares a bucket: an IPv4 address, or the 64 bits of an IPv6 address that name a network,
+/// because one household has all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Household(IpAddr);
+
+impl From<IpAddr> for Household {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            v4 @ IpAddr::V4(_) => v4,
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        })
+    }
+}
+
+/// What everyone has left, as a debt that shrinks with time.
+#[derive(Debug)]
+pub(crate) struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// In envelopes times 60,000.
+    /// What was taken, times 60,000.
     debt: u64,
     at: Timestamp,
 }
 
-impl Buckets {
-    /// Takes `count` envelopes.
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq> Buckets<K> {
+    /// Takes `count`.
     ///
     /// # Errors
     /// There is not that much: milliseconds after which there would be.
     pub(crate) fn take(
         &self,
         now: Timestamp,
-        device: i64,
+        who: K,
         quota: Option<Quota>,
         count: u32,
     ) -> Result<(), u64> {
@@ -80,25 +120,32 @@ impl Buckets {
             let past_ms = now.0.saturating_sub(bucket.at.0);
             bucket.debt.saturating_sub(past_ms.saturating_mul(rate))
         };
-        if buckets.len() > MAX_BUCKETS {
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&who) {
             buckets.retain(|_, bucket| paid(bucket) > 0);
+            // Whoever has so many addresses gains little by it, and memory stays bounded.
+            if buckets.len() >= MAX_BUCKETS {
+                buckets.clear();
+            }
         }
-        let debt = buckets.get(&device).map_or(0, paid);
+        let debt = buckets.get(&who).map_or(0, paid);
         // More than a whole bucket passes when the bucket is full, and leaves a longer debt.
         let asked = u64::from(count) * 60_000;
         let over = (debt + asked.min(room)).saturating_sub(room);
         if over > 0 {
             return Err(over.div_ceil(rate));
         }
-        buckets.insert(device, Bucket { debt: debt + asked, at: now });
+        buckets.insert(who, Bucket { debt: debt + asked, at: now });
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Buckets, Quota};
+    use std::net::IpAddr;
+
     use causeway_protocol::ids::Timestamp;
+
+    use super::{Buckets, Household, MAX_BUCKETS, Quota};
 
     #[test]
     fn a_bucket_empties_and_fills_again() {
@@ -114,5 +161,25 @@ mod tests {
         assert_eq!(buckets.take(at(0), 1, None, 1_000_000), Ok(()));
         assert_eq!(buckets.take(at(61_000), 1, quota, 20), Ok(()), "a large batch needs it full");
         assert_eq!(buckets.take(at(61_000), 1, quota, 1), Err(11_000));
+    }
+
+    #[test]
+    fn a_household_shares_a_bucket_however_it_spells_its_address() {
+        let of = |text: &str| Household::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn memory_is_bounded_however_many_come() {
+        let buckets = Buckets::default();
+        let quota = Some(Quota { per_minute: 1, burst: 1 });
+        for who in 0..3 * MAX_BUCKETS {
+            assert_eq!(buckets.take(Timestamp(1), who, quota, 1), Ok(()));
+            assert!(buckets.0.lock().unwrap().len() <= MAX_BUCKETS);
+        }
+        assert_eq!(buckets.take(Timestamp(1), 3 * MAX_BUCKETS - 1, quota, 1), Err(60_000));
     }
 }

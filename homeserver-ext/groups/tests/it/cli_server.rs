@@ -8,7 +8,7 @@ use std::{
 };
 
 use causeway_protocol::{api::Registration, ids::Timestamp};
-use causeway_server::{App, Clock, Config};
+use causeway_server::{App, Clock, Config, GuestQuotas};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,7 @@ impl Server {
                 let mut config = Config::new(NAME, database);
                 config.registration = Registration::Open;
                 config.claims_per_hour = 10_000;
+                config.guests = GuestQuotas { register: None, login: None };
                 let app = App::open(config, Clock::new(now)).await.unwrap();
                 let listener = TcpListener::bind(address).await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();

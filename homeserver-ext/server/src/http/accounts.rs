@@ -15,6 +15,7 @@ use super::{
     auth::Caller,
     body::{Body, One},
     error::ApiError,
+    guest::{LoggingIn, Registering},
 };
 use crate::{
     config::TokenHash,
@@ -51,9 +52,11 @@ pub(super) async fn server(State(api): State<Api>) -> Result<Json<ServerInfo>, A
         (status = 200, body = Session),
         (status = 400, body = ErrorBody, description = "`M_USER_IN_USE`, `M_EXCLUSIVE` (reserved name), `M_INVALID_PARAM`"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: closed, or the token is missing or wrong"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: too many from this address, with `retry_after_ms`"),
     ))]
 pub(super) async fn register(
     State(api): State<Api>,
+    _: Registering,
     Body(request): Body<RegisterRequest>,
 ) -> Result<Json<Session>, ApiError> {
     let access_token = text_of(&random()?);
@@ -66,8 +69,14 @@ pub(super) async fn register(
 
 /// `POST login/nonce` – what a device signs to log in; good once, for 60 s.
 #[utoipa::path(post, path = "/login/nonce", tag = "accounts",
-    responses((status = 200, body = LoginNonce)))]
-pub(super) async fn login_nonce(State(api): State<Api>) -> Result<Json<LoginNonce>, ApiError> {
+    responses(
+        (status = 200, body = LoginNonce),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: too many from this address, with `retry_after_ms`"),
+    ))]
+pub(super) async fn login_nonce(
+    State(api): State<Api>,
+    _: LoggingIn,
+) -> Result<Json<LoginNonce>, ApiError> {
     let nonce = Nonce::new(random()?);
     accounts::login_nonce(&api.db, api.clock.now(), &nonce).await?;
     Ok(Json(LoginNonce { nonce }))
@@ -78,9 +87,11 @@ pub(super) async fn login_nonce(State(api): State<Api>) -> Result<Json<LoginNonc
     responses(
         (status = 200, body = Session),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: nonce, device or signature"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: too many from this address, with `retry_after_ms`"),
     ))]
 pub(super) async fn login(
     State(api): State<Api>,
+    _: LoggingIn,
     Body(request): Body<LoginRequest>,
 ) -> Result<Json<Session>, ApiError> {
     let access_token = text_of(&random()?);

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     Json,
-    http::{StatusCode, Uri},
+    http::{StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused};
@@ -71,7 +71,7 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", error)
     }
 
-    fn later(error: impl std::fmt::Display, ms: u64) -> Self {
+    pub(super) fn later(error: impl std::fmt::Display, ms: u64) -> Self {
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", error);
         refusal.body.retry_after_ms = Some(ms);
         refusal
@@ -114,7 +114,10 @@ impl IntoResponse for ApiError {
         let (status, errcode) = (self.status.as_str().to_owned(), self.body.errcode.clone());
         metrics::counter!("causeway_refused_total", "status" => status, "errcode" => errcode)
             .increment(1);
-        (self.status, Json(self.body)).into_response()
+        // Whole seconds; who reads the body knows it more exactly.
+        let seconds = self.body.retry_after_ms.map(|ms| ms.div_ceil(1_000).to_string());
+        let retry_after = seconds.map(|seconds| [(RETRY_AFTER, seconds)]);
+        (self.status, retry_after, Json(self.body)).into_response()
     }
 }
 

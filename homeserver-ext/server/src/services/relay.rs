@@ -72,7 +72,7 @@ impl From<causeway_store::Error> for PostError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limiter<'a> {
     pub(crate) quotas: &'a Quotas,
-    pub(crate) buckets: &'a Buckets,
+    pub(crate) buckets: &'a Buckets<DeviceRow>,
 }
 
 /// Takes envelopes in, in order, all or none. One that was accepted before is answered as it was
@@ -169,7 +169,7 @@ async fn admit(
     }
     let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
     let quota = limiter.quotas.of(role);
-    limiter.buckets.take(now, caller.row.0, quota, count).map_err(PostError::Quota)?;
+    limiter.buckets.take(now, caller.row, quota, count).map_err(PostError::Quota)?;
     Ok(group)
 }
 

@@ -23,7 +23,7 @@ use causeway_protocol::{
     invite::Join,
     roster::{Body, Create, Devices, Entry, Op, OpCore, Policy, Roster},
 };
-use causeway_server::{App, Clock, Config, TokenHash};
+use causeway_server::{App, Clock, Config, GuestQuotas, TokenHash};
 use ed25519_dalek::{Signer as _, SigningKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
@@ -71,6 +71,8 @@ impl Server {
         let mut config = Config::new(SERVER, dir.path().join("server.db"));
         config.registration_token = Some(TokenHash::of(TOKEN));
         config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
+        // All of a test's people call from one address.
+        config.guests = GuestQuotas { register: None, login: None };
         change(&mut config);
         let time = Arc::clone(&clock);
         let clock_fn = Clock::new(move || Timestamp(time.load(Ordering::SeqCst)));

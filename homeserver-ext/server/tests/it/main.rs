@@ -6,6 +6,7 @@ mod bad_input;
 mod canary;
 mod figures;
 mod groups;
+mod guests;
 mod harness;
 mod invites;
 mod layers;

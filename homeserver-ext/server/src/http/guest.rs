@@ -1,0 +1,91 @@
+//! Who calls without a token: known by the address it calls from, and limited by that.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, request::Parts},
+};
+
+use super::{Api, error::ApiError};
+use crate::{
+    config::Proxies,
+    quota::{Buckets, GuestQuotas, Household, Quota},
+};
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// What every household has left.
+#[derive(Debug, Default)]
+pub(crate) struct Guests {
+    register: Buckets<Household>,
+    login: Buckets<Household>,
+    /// Whether the log says already that a proxy is not believed.
+    warned: AtomicBool,
+}
+
+/// A guest who may register; holding one is having taken it from the address's quota.
+pub(super) struct Registering;
+
+/// A guest who may log in, or ask for a nonce; likewise.
+pub(super) struct LoggingIn;
+
+impl FromRequestParts<Api> for Registering {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let GuestQuotas { register, .. } = api.config.guests;
+        take(parts, api, &api.guests.register, register).await.map(|()| Self)
+    }
+}
+
+impl FromRequestParts<Api> for LoggingIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let GuestQuotas { login, .. } = api.config.guests;
+        take(parts, api, &api.guests.login, login).await.map(|()| Self)
+    }
+}
+
+async fn take(
+    parts: &mut Parts,
+    api: &Api,
+    buckets: &Buckets<Household>,
+    quota: Option<Quota>,
+) -> Result<(), ApiError> {
+    let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
+    let ConnectInfo(peer) = peer.map_err(|error| ApiError::internal(&error))?;
+    let household = Household::from(client(parts, api, peer.ip()));
+    buckets
+        .take(api.clock.now(), household, quota, 1)
+        .map_err(|ms| ApiError::later("too many requests from this address", ms))
+}
+
+fn client(parts: &Parts, api: &Api, peer: IpAddr) -> IpAddr {
+    let proxies: &Proxies = &api.config.trusted_proxies;
+    let is_forwarded = parts.headers.contains_key(FORWARDED_FOR);
+    if is_forwarded && !proxies.trusts(peer) && !api.guests.warned.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            %peer,
+            "a proxy that is not among the trusted ones says for whom it asks: all who come \
+             through it share one limit"
+        );
+    }
+    proxies.client(peer, forwarded(&parts.headers))
+}
+
+/// Whom the proxies on the way say to have asked them, the nearest first; up to what is no address.
+fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = IpAddr> {
+    let values = headers.get_all(FORWARDED_FOR).iter().rev();
+    let names = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    names.map_while(|name| address(name.trim()))
+}
+
+/// Some proxies write the port, too.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+}
