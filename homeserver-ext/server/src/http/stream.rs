@@ -77,7 +77,15 @@ impl Streams {
         (sent, replaced, logged_out)
     }
 
-    /// Up to which row a device's streams were written, in this process's life.
+    /// Forgets a stream that has ended, unless a newer one took its place.
+    fn ended(&self, device: DeviceRow, replaced: &CancellationToken) {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !replaced.is_cancelled() {
+            streams.remove(&device);
+        }
+    }
+
+    /// Up to which row a device's open stream was written.
     pub(crate) fn sent(&self, device: DeviceRow) -> Seq {
         let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Seq(streams.get(&device).map_or(0, |open| open.sent.load(Ordering::Relaxed)))
@@ -157,6 +165,16 @@ async fn run(api: &Api, device: &Device, mut socket: WebSocket) {
         () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
+    let sent = Seq(sent.load(Ordering::Relaxed));
+    let (noted, ()) = tokio::join!(relay::ended(&api.db, device, sent), say(end, device, socket));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "what was sent last will count as waiting");
+    }
+    api.streams.ended(device.row, &replaced);
+}
+
+/// Says why a stream ends, where anybody is left to hear it.
+async fn say(end: End, device: &Device, mut socket: WebSocket) {
     let (code, reason) = match end {
         End::Gone => return,
         End::Close(code, reason) => (code, reason),

@@ -248,7 +248,7 @@ fn count(new: &[(EnvelopeId, &Submission)]) {
 }
 
 /// How far one of the caller's envelopes came to each recipient; `None` if it is none of its own.
-/// `sent` says up to which row a device's stream was written.
+/// `sent` says up to which row a device's open stream was written.
 pub(crate) async fn status(
     db: &Db,
     caller: &Device,
@@ -261,7 +261,8 @@ pub(crate) async fn status(
     let mut recipients = Vec::new();
     for place in places {
         let Some(progress) = mailbox::progress(read.conn(), place).await? else { continue };
-        let is_sent = u64::try_from(place.1).is_ok_and(|seq| seq <= sent(place.0).0);
+        let is_sent =
+            progress.sent || u64::try_from(place.1).is_ok_and(|seq| seq <= sent(place.0).0);
         let state = if progress.expired {
             DeliveryState::Expired
         } else if progress.acked {
@@ -324,6 +325,18 @@ fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error
 pub(crate) async fn ends(db: &Db, device: &Device) -> Result<(Seq, Seq), storage::Error> {
     let mut read = db.read().await?;
     mailbox::ends(read.conn(), device.row).await
+}
+
+/// A device's stream has ended, after it was written up to `sent`: what of that is not
+/// acknowledged is known to have been delivered.
+pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), storage::Error> {
+    let (known, _) = mailbox::ends(db.read().await?.conn(), device.row).await?;
+    if sent <= known {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    mailbox::set_sent(tx.conn(), device.row, sent).await?;
+    Ok(tx.commit().await?)
 }
 
 /// A device has everything up to and with `seq`: that is deleted.

@@ -9,7 +9,7 @@ mod overdue;
 mod put;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
-pub(crate) use fetch::{Waiting, accepted_at, ack, after, ends};
+pub(crate) use fetch::{Waiting, accepted_at, ack, after, ends, set_sent};
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use put::{Parcel, Places, To, put};
 

@@ -327,6 +327,27 @@ async fn one_can_see_how_far_one_s_message_came() {
 }
 
 #[tokio::test]
+async fn what_was_delivered_stays_so_when_stream_and_server_end() {
+    use DeliveryState::{Delivered, Queued};
+    let mut server = Server::start().await;
+    let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    let id = alice.say(&server, &group, &["x"]).await.accepted[0].id;
+    let (b, c) = (bob.device(), carol.device());
+    let mut stream = bob.stream(&server).await;
+    stream.texts(1).await;
+    // A newer stream of the device knows what the older was sent; then a new process does.
+    let newer = bob.stream(&server).await;
+    assert_eq!(stream.close_code().await, 4_000);
+    assert_eq!(states(&server, &alice, id).await[&b], Delivered);
+    drop(newer);
+    server = server.restart().await;
+    let expected = BTreeMap::from([(b, Delivered), (c, Queued)]);
+    assert_eq!(states(&server, &alice, id).await, expected);
+    let later = alice.say(&server, &group, &["y"]).await.accepted[0].id;
+    assert_eq!(states(&server, &alice, later).await[&b], Queued);
+}
+
+#[tokio::test]
 async fn what_nobody_fetches_in_time_goes_and_its_sender_is_told() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;

@@ -75,6 +75,8 @@ fn read_places(bytes: &[u8]) -> Result<Places, Error> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
+    /// Written to a stream that has ended.
+    pub(crate) sent: bool,
     pub(crate) acked: bool,
     pub(crate) expired: bool,
 }
@@ -84,8 +86,8 @@ pub(crate) async fn progress(
     conn: &mut SqliteConnection,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
-    let row: Option<(Vec<u8>, bool, bool)> = sqlx::query_as(
-        "SELECT d.device_id, b.acked_seq >= $2,
+    let row: Option<(Vec<u8>, bool, bool, bool)> = sqlx::query_as(
+        "SELECT d.device_id, b.sent_seq >= $2, b.acked_seq >= $2,
             EXISTS (SELECT 1 FROM expired e WHERE e.device = $1 AND e.seq = $2)
          FROM devices d JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
     )
@@ -93,8 +95,8 @@ pub(crate) async fn progress(
     .bind(seq)
     .fetch_optional(conn)
     .await?;
-    row.map(|(id, acked, expired)| {
-        Ok(Progress { device_id: name_of!(DeviceId, &id, "device_id")?, acked, expired })
+    row.map(|(id, sent, acked, expired)| {
+        Ok(Progress { device_id: name_of!(DeviceId, &id, "device_id")?, sent, acked, expired })
     })
     .transpose()
 }

@@ -115,6 +115,20 @@ pub(crate) async fn accepted_at(
     Ok(at.into_iter().map(time).collect())
 }
 
+/// Notes up to which row a device's streams were written.
+pub(crate) async fn set_sent(
+    conn: &mut SqliteConnection,
+    device: DeviceRow,
+    seq: Seq,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE mailboxes SET sent_seq = max(sent_seq, $2) WHERE device = $1")
+        .bind(device)
+        .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Deletes a device's rows up to and with `seq`; how many there were.
 pub(crate) async fn ack(
     conn: &mut SqliteConnection,
