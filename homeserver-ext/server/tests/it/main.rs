@@ -10,6 +10,7 @@ mod guests;
 mod harness;
 mod invites;
 mod layers;
+mod negatives;
 mod openapi;
 mod relay;
 mod stream;

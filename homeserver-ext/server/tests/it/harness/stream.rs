@@ -1,0 +1,107 @@
+//! A device's stream.
+
+use std::time::Duration;
+
+use causeway_protocol::{
+    api::{PREFIX, StreamAck, StreamRow},
+    envelope::{Envelope, Kind},
+    ids::Seq,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
+
+use super::{Server, json};
+
+/// Longer than anything takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A device's stream.
+pub(crate) struct Stream(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+
+impl Stream {
+    pub(crate) async fn open(
+        server: &Server,
+        token: &str,
+    ) -> Result<Self, Box<tokio_tungstenite::tungstenite::Error>> {
+        let url = format!("{}{PREFIX}/stream", server.base.replace("http", "ws"));
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        Ok(Self(tokio_tungstenite::connect_async(request).await?.0))
+    }
+
+    /// The next row; skips pings.
+    pub(crate) async fn next(&mut self) -> StreamRow {
+        match self.frame().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not a row: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<StreamRow> {
+        let mut rows = Vec::new();
+        while rows.len() < count {
+            rows.push(self.next().await);
+        }
+        rows
+    }
+
+    /// The payloads of the next messages as text; rows of other kinds are passed over.
+    pub(crate) async fn texts(&mut self, count: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.len() < count {
+            let StreamRow { envelope, .. } = self.next().await;
+            assert_eq!(envelope.check(), Ok(()), "{envelope:?}");
+            if envelope.kind == Kind::Message {
+                texts.push(text(&envelope));
+            }
+        }
+        texts
+    }
+
+    pub(crate) async fn frame(&mut self) -> Message {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            match frame.expect("the stream is silent").expect("the stream ended").unwrap() {
+                Message::Ping(_) | Message::Pong(_) => {}
+                frame => return frame,
+            }
+        }
+    }
+
+    /// The next frame of any kind.
+    pub(crate) async fn any(&mut self) -> Message {
+        tokio::time::timeout(PATIENCE, self.0.next()).await.unwrap().unwrap().unwrap()
+    }
+
+    /// Waits until the connection is no more, in whatever way.
+    pub(crate) async fn broken(&mut self) {
+        let end = async { while let Some(Ok(_)) = self.0.next().await {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("the stream goes on");
+    }
+
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            match self.frame().await {
+                Message::Close(frame) => return frame.unwrap().code.into(),
+                Message::Text(_) => {}
+                other => panic!("neither row nor end: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn ack(&mut self, seq: u64) {
+        self.send(Message::text(String::from_utf8(json(&StreamAck { ack: Seq(seq) })).unwrap()))
+            .await;
+    }
+
+    pub(crate) async fn send(&mut self, message: Message) {
+        self.0.send(message).await.unwrap();
+    }
+}
+
+pub(crate) fn text(envelope: &Envelope) -> String {
+    String::from_utf8(envelope.payload.clone()).unwrap()
+}
