@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use self::tasks::Tasks;
-use crate::{config::Config, init::InitError, registration::RegistrationError};
+use crate::{config::Config, figures, init::InitError, registration::RegistrationError};
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
 const END: Duration = Duration::from_secs(10);
@@ -65,6 +65,9 @@ pub enum RunError {
     /// The bridge cannot be started.
     #[error("the bridge: {0}")]
     Bridge(String),
+    /// Something else in this process gathers metrics.
+    #[error("metrics cannot be gathered: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// No signals, no runtime.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -84,7 +87,11 @@ impl RunError {
             Self::Registration(RegistrationError::Malformed(_)) => 21,
             Self::Registration(RegistrationError::NotCovered(_)) => 22,
             Self::Start(error) => error.exit_code(),
-            Self::Listen(..) | Self::Native(_) | Self::Bridge(_) | Self::Io(_) => 1,
+            Self::Listen(..)
+            | Self::Native(_)
+            | Self::Bridge(_)
+            | Self::Metrics(_)
+            | Self::Io(_) => 1,
         }
     }
 }
@@ -142,13 +149,18 @@ async fn run(
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
     let running = async {
-        let server = match only {
-            Some(Part::Bridge) => None,
-            Some(Part::Server) | None => Some(native::start(&config, &tasks).await?),
-        };
+        let metrics = figures::gather()?;
         let bridge = match only {
-            Some(Part::Server) => None,
-            Some(Part::Bridge) | None => Some(bridge::start(&config, server, &tasks).await?),
+            None => {
+                let server = native::start(&config, &tasks).await?;
+                Some(bridge::start(&config, Some(server), metrics, &tasks).await?)
+            }
+            Some(Part::Bridge) => Some(bridge::start(&config, None, metrics, &tasks).await?),
+            Some(Part::Server) => {
+                let server = native::start(&config, &tasks).await?;
+                native::show(&config, server, metrics, &tasks).await?;
+                None
+            }
         };
         tracing::info!("running");
         Ok::<_, RunError>(bridge)

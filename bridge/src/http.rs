@@ -7,8 +7,10 @@ mod appservice;
 mod auth;
 mod error;
 mod probes;
+mod server_alone;
 
 pub use admin::openapi;
+pub use server_alone::ServerAlone;
 
 use std::sync::Arc;
 
@@ -92,7 +94,7 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/dead-letters", get(admin::dead_letters))
         .route("/dead-letters/{id}", delete(admin::drop_dead_letter))
         .route("/dead-letters/{id}/retry", post(admin::retry_dead_letter));
-    Router::new()
+    let router = Router::new()
         .nest("/_matrix/app/v1", appservice)
         .nest("/_causeway/admin/v1", admin)
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }))
@@ -101,13 +103,33 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/ready", get(probes::ready))
         .route("/_matrix/mau/ready", get(probes::ready))
         .route("/health", get(probes::ready))
-        .route("/metrics", get(probes::metrics))
+        .route("/metrics", get(probes::metrics));
+    finished(router, http)
+}
+
+/// Everything that listens there where only the native server runs.
+pub fn server_router(alone: ServerAlone) -> Router {
+    let router = Router::new()
+        .route("/_causeway/admin/v1/health", get(server_alone::health))
+        .route("/_causeway/admin/v1/groups", get(server_alone::groups))
+        .route("/live", get(probes::live))
+        .route("/_matrix/mau/live", get(probes::live))
+        .route("/ready", get(server_alone::ready))
+        .route("/_matrix/mau/ready", get(server_alone::ready))
+        .route("/health", get(server_alone::ready))
+        .route("/metrics", get(server_alone::metrics));
+    finished(router, Arc::new(alone))
+}
+
+/// What holds for every endpoint.
+fn finished<S: Clone + Send + Sync + 'static>(router: Router<S>, state: S) -> Router {
+    router
         .fallback(|| async { error::MatrixError::Unrecognized })
         .method_not_allowed_fallback(|| async {
             (axum::http::StatusCode::METHOD_NOT_ALLOWED, error::MatrixError::Unrecognized)
                 .into_response()
         })
-        .with_state(http)
+        .with_state(state)
         .layer(CatchPanicLayer::new())
         .layer(
             TraceLayer::new_for_http()

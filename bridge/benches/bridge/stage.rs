@@ -274,7 +274,7 @@ impl Stage {
         Meter {
             bridge_ms: cpu_ms(&self.processes[1]),
             server_ms: cpu_ms(&self.processes[0]),
-            commits: self.metric("causeway_db_commits{db=\"bridge\"}").await,
+            commits: self.metric("causeway_db_commits_total{db=\"bridge\"}").await,
             began: Instant::now(),
         }
     }
@@ -299,7 +299,7 @@ impl Meter {
             seconds,
             bridge_ms: cpu_ms(&stage.processes[1]) - self.bridge_ms,
             server_ms: cpu_ms(&stage.processes[0]) - self.server_ms,
-            commits: stage.metric("causeway_db_commits{db=\"bridge\"}").await - self.commits,
+            commits: stage.metric("causeway_db_commits_total{db=\"bridge\"}").await - self.commits,
         }
     }
 }

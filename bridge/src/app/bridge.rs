@@ -7,7 +7,7 @@ use causeway_groups::{
     sdk::{self, Client},
 };
 use causeway_store::{Db, Lock, Options};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use super::{RunError, homeserver, listen, tasks::Tasks};
@@ -56,15 +56,13 @@ impl Bridge {
 pub(super) async fn start(
     config: &Config,
     server: Option<causeway_server::App>,
+    metrics: PrometheusHandle,
     tasks: &Tasks,
 ) -> Result<Bridge, RunError> {
     let server_name = &config.homeserver.server_name;
     let registration = Registration::read(&config.appservice.registration)?;
     registration.check(server_name)?;
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
-    let metrics = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| RunError::Bridge(error.to_string()))?;
     let db = Db::open(Options {
         path: config.data_file("bridge.db"),
         lock: Lock::Exclusive,

@@ -6,13 +6,15 @@ use causeway_protocol::api::Registration;
 use causeway_server::{
     App, AppError, Clock, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{RunError, tasks::Tasks};
+use super::{RunError, listen, tasks::Tasks};
 use crate::{
     clock,
     config::{Config, Rate, RegistrationPolicy},
-    init::{self, BRIDGE_TOKEN, REGISTRATION_TOKEN},
+    http::{ServerAlone, server_router},
+    init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
 
 /// Opens the database and starts to listen.
@@ -53,4 +55,16 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     });
     tracing::info!(%address, "listening for native clients");
     Ok(app)
+}
+
+/// Lets probes, Prometheus and the operator see the native side where no bridge runs beside it.
+pub(super) async fn show(
+    config: &Config,
+    server: App,
+    metrics: PrometheusHandle,
+    tasks: &Tasks,
+) -> Result<(), RunError> {
+    let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
+    let router = server_router(ServerAlone { server, admin, metrics });
+    listen(config.appservice.listen, router, tasks).await
 }

@@ -40,7 +40,7 @@ const REPLAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A query, whose faults are answered as all others are.
 #[derive(FromRequestParts)]
 #[from_request(via(extract::Query), rejection(Problem))]
-pub(super) struct Query<T>(T);
+pub(super) struct Query<T>(pub(super) T);
 
 /// A part of the path, likewise.
 #[derive(FromRequestParts)]
@@ -144,9 +144,17 @@ pub(super) async fn groups(
     State(http): State<Arc<Http>>,
     Query(page): Query<GroupsPage>,
 ) -> Result<Json<Groups>, Problem> {
-    let limit = checked(page.limit)?;
     let server = http.parts.server.as_ref();
     let server = server.ok_or(Problem::NotFound("list of groups here: ask the native server"))?;
+    page_of_groups(server, page).await
+}
+
+/// One page of the groups of `server`.
+pub(super) async fn page_of_groups(
+    server: &causeway_server::App,
+    page: GroupsPage,
+) -> Result<Json<Groups>, Problem> {
+    let limit = checked(page.limit)?;
     let groups = server.groups(page.after, limit).await.map_err(crate::storage::Error::from)?;
     let next = next(groups.len(), limit, groups.last().map(|group| group.group));
     Ok(Json(Groups { groups, next }))

@@ -19,6 +19,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
+    figures::TRANSACTION_SECONDS,
     steps::Step,
     storage::{self, inbox, quarantine},
 };
@@ -52,7 +53,7 @@ pub(super) async fn push_events(
     ] {
         metrics::counter!("causeway_events_total", "outcome" => outcome).increment(count);
     }
-    metrics::histogram!("causeway_transaction_seconds").record(began.elapsed());
+    metrics::histogram!(TRANSACTION_SECONDS).record(began.elapsed());
     Ok(Json(json!({})))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRef, FromRequestParts},
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
 
@@ -11,6 +11,7 @@ use super::{
     Http,
     error::{MatrixError, Problem},
 };
+use crate::secret::Secret;
 
 /// The homeserver called: its `hs_token` was right.
 pub(super) struct Homeserver(());
@@ -32,12 +33,25 @@ impl FromRequestParts<Arc<Http>> for Homeserver {
     }
 }
 
-impl FromRequestParts<Arc<Http>> for Admin {
+/// Knows the operator.
+pub(super) struct AdminToken(pub(super) Secret);
+
+impl FromRef<Arc<Http>> for AdminToken {
+    fn from_ref(http: &Arc<Http>) -> Self {
+        Self(http.parts.tokens.admin.clone())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Admin
+where
+    AdminToken: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, http: &Arc<Http>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let AdminToken(admin) = AdminToken::from_ref(state);
         match bearer(&parts.headers) {
-            Some(token) if http.parts.tokens.admin.is(token) => Ok(Self(())),
+            Some(token) if admin.is(token) => Ok(Self(())),
             Some(_) => Err(Problem::Forbidden),
             None => Err(Problem::NoToken),
         }

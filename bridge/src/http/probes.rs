@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::Http;
 use crate::{health::Report, storage};
@@ -56,12 +56,14 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
         gauge!(name).set(count as f64);
     }
     gauge!("causeway_lanes_waiting").set(lanes.len() as f64);
-    // The native side has figures of its own.
+    if let Some(server) = &http.parts.server {
+        server.measure().await?;
+    }
     let (sizes, counts) = (http.parts.db.sizes(), http.parts.db.counts());
     gauge!("causeway_db_bytes", "db" => "bridge").set(sizes.db_bytes as f64);
     gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
-    gauge!("causeway_db_transactions", "db" => "bridge").set(counts.transactions as f64);
-    gauge!("causeway_db_commits", "db" => "bridge").set(counts.commits as f64);
+    counter!("causeway_db_transactions_total", "db" => "bridge").absolute(counts.transactions);
+    counter!("causeway_db_commits_total", "db" => "bridge").absolute(counts.commits);
     gauge!("causeway_ready").set(f64::from(u8::from(
         http.parts.health.report(true, *http.parts.token_taken.borrow()).ready,
     )));

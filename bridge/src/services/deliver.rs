@@ -6,6 +6,8 @@
 mod to_matrix;
 mod to_native;
 
+use std::time::Duration;
+
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
 
@@ -15,6 +17,7 @@ use crate::{
         Effect, Outcome,
         retry::{Failure, Tries, judge},
     },
+    figures::MESSAGE_SECONDS,
     gateway::matrix::MatrixError,
     steps,
     storage::{
@@ -29,7 +32,7 @@ use crate::{
 /// Rows that are carried out before their outcomes are committed.
 const AT_ONCE: u32 = 64;
 /// Time after which outcomes are committed, even of fewer rows.
-const SOON: std::time::Duration = std::time::Duration::from_millis(20);
+const SOON: Duration = Duration::from_millis(20);
 /// Commits after which a lane gives way to others.
 const ROUNDS: u32 = 16;
 /// Wait of a lane that met a fault of ours.
@@ -57,7 +60,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
         };
         let due = async {
             match wait {
-                Some(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
                 None => std::future::pending().await,
             }
         };
@@ -126,6 +129,14 @@ impl From<MatrixError> for Failure {
     }
 }
 
+/// Notes how long messages took that are delivered now, and committed as such.
+fn took(spine: &Spine, direction: &'static str, accepted: &mut Vec<Timestamp>) {
+    let seconds = metrics::histogram!(MESSAGE_SECONDS, "direction" => direction);
+    for at in accepted.drain(..) {
+        seconds.record(Duration::from_millis(spine.now().0.saturating_sub(at.0)));
+    }
+}
+
 /// What `failure` means for `row`.
 fn judged(
     spine: &Spine,
@@ -183,6 +194,7 @@ async fn tell(
     let cause = Cause {
         id: id.as_bytes(),
         author: spine.names.bot().as_str(),
+        accepted_at: now,
         expires_at: now.plus_ms(NOTICE_MS),
     };
     let mut portal = portals::place(tx, &spine.names, entry.lane.portal()).await?;

@@ -73,7 +73,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let (mut routed, mut early) = (Vec::new(), Vec::new());
     for row in waiting {
         let stays = if let Some(event) = row.event {
-            round.event(&mut tx, event).await?
+            round.event(&mut tx, event, row.received_at).await?
         } else {
             tracing::error!(row = row.seq, "an event in the inbox does not open any more");
             false
@@ -104,7 +104,12 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Decides about one event; `true`: its room may be one that is just being made, so it stays.
-    async fn event(&mut self, tx: &mut Tx, event: RoomEvent) -> Result<bool, storage::Error> {
+    async fn event(
+        &mut self,
+        tx: &mut Tx,
+        event: RoomEvent,
+        received_at: Timestamp,
+    ) -> Result<bool, storage::Error> {
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
             let portal = portals::of_room(tx, names, &event.room_id).await?;
@@ -123,6 +128,7 @@ impl Round<'_> {
                 let cause = Cause {
                     id: event.event_id.as_bytes(),
                     author: event.sender.as_str(),
+                    accepted_at: received_at,
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
                 let sealer = &self.spine.sealer;

@@ -171,8 +171,9 @@ impl Router {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }
         };
-        let cause = Cause { id: &id, author: &author, expires_at };
-        effects::keep(tx, &self.sealer, (self.clock)(), portal, cause, effects, entries).await
+        let now = (self.clock)();
+        let cause = Cause { id: &id, author: &author, accepted_at: now, expires_at };
+        effects::keep(tx, &self.sealer, now, portal, cause, effects, entries).await
     }
 
     async fn portal(

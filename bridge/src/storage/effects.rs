@@ -20,6 +20,8 @@ pub struct Cause<'a> {
     pub id: &'a [u8],
     /// Who, for people to read.
     pub author: &'a str,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
     /// When its effects end being of use.
     pub expires_at: Timestamp,
 }
@@ -51,7 +53,7 @@ pub async fn keep(
             }
             Effect::Close => portals::close(tx, id).await?,
             Effect::Fail(spoken, reason) => {
-                let entry = spoken_entry(portal, spoken.clone());
+                let entry = spoken_entry(portal, cause, spoken.clone());
                 dead_letters::put(tx, vault, now, &entry, reason, 0, None).await?;
             }
             Effect::ToMatrix(_)
@@ -73,7 +75,7 @@ fn entry(portal: &Portal, cause: Cause<'_>, part: u32, effect: Effect) -> Option
     let by_bot = |lane| (lane, txn_id(portal.names.bot(), &portal.group, cause.id, part));
     let by_bridge = || (Lane::ToNative(id), client_id(&portal.group, cause.id, part).to_string());
     let (lane, txn) = match &effect {
-        Effect::ToMatrix(spoken) => return Some(spoken_entry(portal, spoken.clone())),
+        Effect::ToMatrix(spoken) => return Some(spoken_entry(portal, cause, spoken.clone())),
         Effect::ToNative(_) | Effect::Announce(..) | Effect::NoticeNative(_) => by_bridge(),
         Effect::NoticeMatrix(_) | Effect::MakeRoom | Effect::Invite(_) => {
             by_bot(Lane::ToMatrix(id))
@@ -84,17 +86,19 @@ fn entry(portal: &Portal, cause: Cause<'_>, part: u32, effect: Effect) -> Option
         Effect::Pause => by_bot(Lane::Bot(id)),
         Effect::Standing(..) | Effect::Fail(..) => return None,
     };
+    let accepted_at = matches!(effect, Effect::ToNative(_)).then_some(cause.accepted_at);
     let (author, expires_at) = (cause.author.to_owned(), cause.expires_at);
-    Some(Entry { lane, txn, author, effect, expires_at })
+    Some(Entry { lane, txn, author, effect, accepted_at, expires_at })
 }
 
-fn spoken_entry(portal: &Portal, spoken: Spoken) -> Entry {
+fn spoken_entry(portal: &Portal, cause: Cause<'_>, spoken: Spoken) -> Entry {
     let ghost = portal.names.ghost(&spoken.account);
     let ghost: &UserId = ghost.as_deref().unwrap_or_else(|| portal.names.bot());
     Entry {
         lane: Lane::ToMatrix(portal.id),
         txn: txn_id(ghost, &portal.group, spoken.message_id.as_bytes(), 0),
         author: spoken.account.to_string(),
+        accepted_at: Some(cause.accepted_at),
         expires_at: spoken.expires_at,
         effect: Effect::ToMatrix(spoken),
     }

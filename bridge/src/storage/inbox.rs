@@ -10,7 +10,7 @@ use ruma::{OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::{Error, at, lanes, portals, quarantine, sealed::Sealer};
+use super::{Error, at, lanes, portals, quarantine, sealed::Sealer, time};
 use crate::domain::RoomEvent;
 
 /// Woken when there are events to route.
@@ -174,6 +174,8 @@ async fn put_back(
 pub struct Waiting {
     /// Its place.
     pub seq: i64,
+    /// When it was accepted.
+    pub received_at: Timestamp,
     /// What happened; `None` if the row does not open any more.
     pub event: Option<RoomEvent>,
 }
@@ -184,7 +186,7 @@ pub struct Waiting {
 /// [`Error`]
 pub async fn waiting(tx: &mut Tx, vault: &Sealer, limit: u32) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
-        "SELECT seq, event_id, sealed FROM inbox WHERE state = 0
+        "SELECT seq, event_id, sealed, received_at FROM inbox WHERE state = 0
          AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect > 0 AND room_id IS NOT NULL)
          ORDER BY seq LIMIT $1",
     )
@@ -196,7 +198,7 @@ pub async fn waiting(tx: &mut Tx, vault: &Sealer, limit: u32) -> Result<Vec<Wait
             let (event_id, sealed): (String, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
             let event = sealed
                 .and_then(|sealed| vault.open_json("inbox", event_id.as_bytes(), &sealed).ok());
-            Ok(Waiting { seq: row.try_get(0)?, event })
+            Ok(Waiting { seq: row.try_get(0)?, received_at: time(row.try_get(3)?), event })
         })
         .collect()
 }

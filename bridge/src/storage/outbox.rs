@@ -25,6 +25,8 @@ pub struct Entry {
     pub author: String,
     /// What to do.
     pub effect: Effect,
+    /// When what it says was accepted; `None` where nobody said anything.
+    pub accepted_at: Option<Timestamp>,
     /// When it ends being of use.
     pub expires_at: Timestamp,
 }
@@ -60,7 +62,8 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     }
     for rows in rows.chunks(500) {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, expires_at) ",
+            "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, accepted_at, \
+             expires_at) ",
         );
         insert.push_values(rows, |mut row, (entry, sealed)| {
             row.push_bind(entry.lane.to_string())
@@ -68,6 +71,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
                 .push_bind(entry.lane.portal().0)
                 .push_bind(entry.author.as_str())
                 .push_bind(sealed.as_slice())
+                .push_bind(entry.accepted_at.map(at))
                 .push_bind(at(entry.expires_at));
         });
         insert.push(" ON CONFLICT (txn) DO NOTHING");
@@ -88,7 +92,8 @@ pub async fn first(
     limit: u32,
 ) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(
-        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
+                accepted_at
          FROM portal_outbox WHERE lane = $1 ORDER BY id LIMIT $2",
     )
     .bind(lane.to_string())
@@ -107,6 +112,7 @@ pub async fn first(
                 txn,
                 author: row.try_get(2)?,
                 effect,
+                accepted_at: row.try_get::<Option<i64>, _>(9)?.map(time),
                 expires_at: time(row.try_get(6)?),
             },
             refused: row.try_get(4)?,

@@ -112,7 +112,8 @@ impl Bridge {
         let mut tx = db.begin().await.unwrap();
         let mut portal = portals::get(&mut tx, names, portal).await.unwrap();
         let now = self.spine.now();
-        let cause = Cause { id: cause, author: "test", expires_at: now.plus_ms(TTL) };
+        let expires_at = now.plus_ms(TTL);
+        let cause = Cause { id: cause, author: "test", accepted_at: now, expires_at };
         let mut entries = Vec::new();
         effects::keep(&mut tx, sealer, now, &mut portal, cause, effects, &mut entries)
             .await

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 /// Each module, and how high it stands; those of one height do not see each other.
 const LAYERS: [&[&str]; 8] = [
-    &["secret", "clock", "health", "steps"],
+    &["secret", "clock", "figures", "health", "steps"],
     &["registration"],
     &["config", "domain"],
     &["storage", "gateway", "init"],

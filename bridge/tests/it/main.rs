@@ -5,12 +5,15 @@ mod appservice;
 mod cli;
 mod deliver;
 mod drop;
+mod figures;
 mod generated;
 mod harness;
 mod intake;
 mod layers;
 #[path = "../shared/people.rs"]
 mod people;
+#[path = "../shared/prometheus.rs"]
+mod prometheus;
 mod repair;
 mod story;
 mod stub;

@@ -18,7 +18,7 @@ use causeway_bridge::{
 use causeway_groups::Vault;
 use causeway_server::{App, Config, TokenHash};
 use causeway_store::{Db, Lock, Options};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ const HS_TOKEN: &str = "token of the homeserver";
 
 pub(crate) struct World {
     pub(crate) stub: Stub,
+    pub(crate) metrics: PrometheusHandle,
     native_url: String,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
@@ -55,7 +56,7 @@ impl Drop for World {
 /// A bridge that runs.
 pub(crate) struct Running {
     pub(crate) spine: Spine,
-    url: String,
+    pub(crate) url: String,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -73,6 +74,7 @@ impl World {
         let server = tokio::spawn(app.serve(listener, stop.clone()));
         Self {
             stub: Stub::start().await,
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
             native_url,
             stop,
             server,
@@ -116,7 +118,7 @@ impl World {
             steps,
         };
         spine.take_over().await.unwrap();
-        let (url, intake) = listen(&spine).await;
+        let (url, intake) = listen(&spine, self.metrics.clone()).await;
         let mut tasks = vec![intake];
         let forever = std::future::pending::<()>;
         let own = spine.clone();
@@ -183,7 +185,7 @@ impl World {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a listener of the test's world")]
-async fn listen(spine: &Spine) -> (String, JoinHandle<()>) {
+async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle<()>) {
     let http = Http::new(Parts {
         db: spine.db.clone(),
         sealer: spine.sealer.clone(),
@@ -193,7 +195,7 @@ async fn listen(spine: &Spine) -> (String, JoinHandle<()>) {
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),
         server: None,
-        metrics: PrometheusBuilder::new().build_recorder().handle(),
+        metrics,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -4,14 +4,14 @@ mod act;
 
 use std::collections::BTreeMap;
 
-use causeway_protocol::ids::AccountId;
+use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::Tx;
 use ruma::{OwnedEventId, OwnedRoomId};
 use tokio::time::Instant;
 
 use super::{
     AT_ONCE, Failure, Leased, Outcome, ROUNDS, SOON, Spine, StepError, Stored, bury, judged, lanes,
-    outbox, steps,
+    outbox, steps, took,
 };
 use crate::{
     domain::{MessageRef, portal::Portal},
@@ -23,9 +23,13 @@ use crate::{
     },
 };
 
+/// What metrics call this way.
+const DIRECTION: &str = "native_to_matrix";
+
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
     let lane = leased.lane;
+    let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
         let rows = outbox::first(&mut tx, &spine.sealer, lane, AT_ONCE).await?;
         if rows.is_empty() {
@@ -33,11 +37,14 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
         }
         let portal = portals::place(&mut tx, &spine.names, lane.portal()).await?;
         tx.commit().await?;
+        took(spine, DIRECTION, &mut delivered);
         spine.steps.reached(steps::Step::Claimed).await;
         let (facts, last) = carry_out(spine, leased, portal, &rows).await?;
+        delivered.extend(delivered_of(&rows, &facts, &last));
         tx = spine.db.begin().await?;
         if let Some(last) = record(spine, &mut tx, leased, &rows, facts, last).await? {
             tx.commit().await?;
+            took(spine, DIRECTION, &mut delivered);
             spine.steps.reached(steps::Step::RecordedEvents).await;
             return Ok(last);
         }
@@ -45,8 +52,20 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
     lanes::release(&mut tx, spine.now(), lane).await?;
     spine.steps.reached(steps::Step::RecordingEvents).await;
     tx.commit().await?;
+    took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEvents).await;
     Ok(())
+}
+
+/// When the messages were accepted that a round has delivered.
+fn delivered_of<'a>(
+    rows: &'a [Stored],
+    facts: &'a Facts,
+    end: &End,
+) -> impl Iterator<Item = Timestamp> + 'a {
+    let is_dead = |index: usize| facts.dead.iter().any(|(dead, _)| *dead == index);
+    let done = rows.iter().take(end.done).enumerate();
+    done.filter(move |(index, _)| !is_dead(*index)).filter_map(|(_, row)| row.entry.accepted_at)
 }
 
 /// What was learnt while rows were carried out; committed with them.

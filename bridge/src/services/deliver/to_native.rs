@@ -8,14 +8,14 @@ use causeway_groups::{
 use causeway_protocol::{
     api::OpBytes,
     content::{self, Content, TextKind},
-    ids::GroupId,
+    ids::{GroupId, Timestamp},
 };
 use causeway_store::Tx;
 use ruma::EventId;
 
 use super::{
     AT_ONCE, Failure, Leased, Outcome, ROUNDS, Spine, StepError, Stored, bury, judged, lanes,
-    outbox, steps,
+    outbox, steps, took,
 };
 use crate::{
     domain::{Effect, MessageRef, Relayed, mirror::Mirror},
@@ -28,6 +28,9 @@ use crate::{
 
 /// Wait while the group has two histories: a person decides.
 const FORKED_MS: u64 = 60_000;
+
+/// What metrics call this way.
+const DIRECTION: &str = "matrix_to_native";
 
 /// Wait where somebody joined just now.
 const UNPREPARED_MS: u64 = 50;
@@ -42,6 +45,7 @@ enum Round {
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
+    let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
         let first = outbox::first(&mut tx, &spine.sealer, leased.lane, AT_ONCE).await?;
         // Who was refused in company is tried alone.
@@ -51,13 +55,18 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
             break;
         }
         let portal = portals::place(&mut tx, &spine.names, leased.lane.portal()).await?;
-        match (Way { spine, leased, group: portal.group }).round(tx, &rows).await? {
+        let way = Way { spine, leased, group: portal.group };
+        match way.round(tx, &rows, &mut delivered).await? {
             Round::Next(next) => tx = next,
-            Round::Released => return Ok(()),
+            Round::Released => {
+                took(spine, DIRECTION, &mut delivered);
+                return Ok(());
+            }
         }
     }
     lanes::release(&mut tx, spine.now(), leased.lane).await?;
     tx.commit().await?;
+    took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEnvelopes).await;
     Ok(())
 }
@@ -70,7 +79,13 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    async fn round(&self, mut tx: Tx, rows: &[Stored]) -> Result<Round, StepError> {
+    /// One batch; notes in `delivered` what is written down as such, and not yet committed.
+    async fn round(
+        &self,
+        mut tx: Tx,
+        rows: &[Stored],
+        delivered: &mut Vec<Timestamp>,
+    ) -> Result<Round, StepError> {
         let stored = batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?;
         let batch: Batch = match stored {
             Some(batch) => {
@@ -82,13 +97,16 @@ impl Way<'_> {
                 Err(round) => return Ok(round),
             },
         };
+        took(self.spine, DIRECTION, delivered);
         self.spine.steps.reached(steps::Step::Sealed).await;
         let posted = self.spine.native.post(&batch).await;
         match posted {
             Ok(_) => {
                 self.spine.steps.reached(steps::Step::Posted).await;
                 let sealed = rows.get(..batch.messages.len()).unwrap_or(rows);
-                self.posted(sealed, &batch).await
+                let next = self.posted(sealed, &batch).await?;
+                delivered.extend(sealed.iter().filter_map(|row| row.entry.accepted_at));
+                Ok(next)
             }
             Err(SdkError::Call(CallError::Stale { ops, .. })) => self.stale(&ops).await,
             Err(error) => self.failed(rows, error).await,

@@ -1,0 +1,90 @@
+//! What is counted and measured, for Prometheus: each name with what it means.
+//!
+//! Counters and histograms go up where things happen; what says how full something is now is
+//! measured when it is asked for. None of them names a person, a room or a group.
+
+use causeway_server::{DELIVERY_BUCKETS, DELIVERY_SECONDS};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Histogram: seconds from accepting a message to its being delivered, and that committed.
+pub const MESSAGE_SECONDS: &str = "causeway_message_seconds";
+/// Histogram: seconds from a transaction's first byte to its answer.
+pub const TRANSACTION_SECONDS: &str = "causeway_transaction_seconds";
+
+/// Upper bounds of [`MESSAGE_SECONDS`]: from a message that meets nobody before it, to one that
+/// outlived a homeserver's bad day.
+const MESSAGE_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3_600.0, 86_400.0];
+/// Upper bounds of [`TRANSACTION_SECONDS`].
+const TRANSACTION_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+
+/// Names and meanings; a test holds them against what is shown and what `docs/metrics.md` says.
+pub const ALL: &[(&str, &str)] = &[
+    (MESSAGE_SECONDS, "From accepting a message to its being delivered, by direction."),
+    ("causeway_delivered_total", "Effects that were carried out, messages among them."),
+    ("causeway_dead_letters_total", "Effects that were given up."),
+    ("causeway_transactions_total", "Transactions of the homeserver that were taken in."),
+    (TRANSACTION_SECONDS, "From a transaction's first byte to its answer."),
+    ("causeway_events_total", "Events of transactions: new, repeated, or quarantined."),
+    ("causeway_events_routed_total", "Events that were judged by the rules."),
+    ("causeway_events_fetched_total", "Events that never came and were read back."),
+    ("causeway_native_failed_total", "Native messages that could not be read, by reason."),
+    ("causeway_matrix_requests_total", "Requests to the homeserver, by call and outcome."),
+    ("causeway_task_restarts_total", "Tasks that ended when they should not, and began again."),
+    ("causeway_inbox_events", "Events that wait to be judged."),
+    ("causeway_outbox_effects", "Effects that wait to be carried out."),
+    ("causeway_lanes_waiting", "Lanes that have something in them, or stand still."),
+    ("causeway_lanes_paused", "Lanes that stand still until somebody acts."),
+    ("causeway_dead_letters", "Effects that were given up and are kept."),
+    ("causeway_quarantined", "What could not be parsed or read, and is kept."),
+    ("causeway_portals", "Portals that are open."),
+    ("causeway_ghosts", "Ghosts that were made."),
+    ("causeway_ready", "1 if messages can pass."),
+    ("causeway_db_bytes", "Bytes of the database file."),
+    ("causeway_wal_bytes", "Bytes of its write-ahead log."),
+    ("causeway_db_transactions_total", "Transactions committed, each by itself or with others."),
+    ("causeway_db_commits_total", "Commits, each with one fsync."),
+    ("causeway_mailbox_rows", "Rows that wait in mailboxes, of all devices."),
+    ("causeway_mailbox_oldest_seconds", "How long the oldest message has waited in a mailbox."),
+    ("causeway_messages_published_total", "Native messages taken in."),
+    ("causeway_messages_delivered_total", "Mailbox rows acknowledged."),
+    ("causeway_messages_expired_total", "Mailbox rows that nobody fetched in time."),
+    ("causeway_messages_cleaned_total", "Envelopes dropped because their time had passed."),
+    ("causeway_key_envelopes_relayed_total", "Key distributions taken in."),
+    (DELIVERY_SECONDS, "From taking a message in to one recipient's acknowledgement."),
+    ("causeway_refused_total", "Requests of the native API that were refused."),
+    ("causeway_groups", "Groups that are not closed."),
+    ("causeway_members", "Their members, each as often as groups it is in."),
+    ("causeway_streams", "Streams of native clients that are open."),
+];
+
+/// What gathers them, with the buckets of each histogram.
+///
+/// # Errors
+/// None that can happen: no list of buckets is empty.
+pub fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let of = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(of(MESSAGE_SECONDS), &MESSAGE_BUCKETS)?
+        .set_buckets_for_metric(of(TRANSACTION_SECONDS), &TRANSACTION_BUCKETS)?
+        .set_buckets_for_metric(of(DELIVERY_SECONDS), &DELIVERY_BUCKETS)
+}
+
+/// Gathers whatever this process counts from now on.
+///
+/// # Errors
+/// Something gathers already.
+pub fn gather() -> Result<PrometheusHandle, BuildError> {
+    let shown = builder()?.install_recorder()?;
+    describe();
+    Ok(shown)
+}
+
+/// Tells what gathers now what each name means.
+pub fn describe() {
+    for (name, meaning) in ALL {
+        // The meaning is kept by name alone; the kind is that of the first figure.
+        metrics::describe_gauge!(*name, *meaning);
+    }
+}
