@@ -140,22 +140,25 @@ async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
 async fn server_and_bridge_run_in_two_processes() {
     let listeners = Listeners::free().unwrap();
     let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
-    let mut server = causeway(&synapse, "causeway", listeners, synapse.registration());
-    let mut bridge = causeway(&synapse, "causeway", listeners, synapse.registration());
+    let elsewhere = Listeners { appservice: Listeners::free().unwrap().appservice, ..listeners };
+    let mut server = causeway(&synapse, "server", elsewhere, synapse.registration());
+    let mut bridge = causeway(&synapse, "bridge", listeners, synapse.registration());
     server.set_only("server");
     bridge.set_only("bridge");
+    let token = "data/bridge-registration.token";
+    fs::copy(server.dir().join(token), bridge.dir().join(token)).unwrap();
     // The bridge waits for the native side, as it does for the homeserver.
     bridge.spawn().unwrap();
     bridge.live().await.unwrap();
     assert_eq!(bridge.status("/ready").await, Some(503));
-    server.spawn().unwrap();
+    server.start().await.unwrap();
     bridge.ready().await.unwrap();
 
     server.kill().unwrap();
     while bridge.status("/ready").await != Some(503) {
         tokio::time::sleep(LOOK).await;
     }
-    server.spawn().unwrap();
+    server.start().await.unwrap();
     bridge.ready().await.unwrap();
     assert!(bridge.stop().await.unwrap(), "{}", bridge.log());
     assert!(server.stop().await.unwrap(), "{}", server.log());

@@ -3,8 +3,16 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
+
+use causeway_bridge::demo::causeway::Listeners;
+
+use crate::prometheus::Page;
+
+/// Between two looks at a process.
+const LOOK: Duration = Duration::from_millis(20);
 
 struct Causeway {
     dir: tempfile::TempDir,
@@ -128,6 +136,54 @@ fn a_healthcheck_fails_where_nobody_listens() {
     let causeway = Causeway::new();
     let output = causeway.run(&["healthcheck", "--set", "appservice.listen=127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
+#[tokio::test]
+async fn the_native_server_alone_is_watched_where_nobody_else_gets_in() {
+    let causeway = Causeway::new();
+    let listeners = Listeners::free().unwrap();
+    let set = |key: &str, address| format!("{key}={address}");
+    let (shown, native) =
+        (set("appservice.listen", listeners.appservice), set("native.listen", listeners.native));
+    let healthcheck = || causeway.run(&["healthcheck", "--set", &shown]);
+    let mut server = causeway
+        .command(&["run", "--only", "server", "--while-stdin", "--set", &shown, "--set", &native])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while healthcheck().status.code() != Some(0) {
+        assert_eq!(server.try_wait().unwrap(), None);
+        tokio::time::sleep(LOOK).await;
+    }
+    assert!(said(&healthcheck()).contains("\"database\":true"));
+
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::new();
+    let get = async |base: &str, path: &str, token: &str| {
+        let answer = http.get(format!("{base}{path}")).bearer_auth(token).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let base = listeners.appservice_url();
+    for path in ["/live", "/ready", "/health", "/_matrix/mau/live", "/_matrix/mau/ready"] {
+        assert_eq!(get(&base, path, "").await.0, 200, "{path}");
+    }
+    let page = Page::read(&get(&base, "/metrics", "").await.1);
+    assert!(page.value("causeway_db_bytes{db=\"server\"}") > 0.0);
+    let token = causeway.read("data/admin.token").trim().to_owned();
+    for path in ["groups", "health"].map(|path| format!("/_causeway/admin/v1/{path}")) {
+        assert_eq!(get(&base, &path, &token).await.0, 200, "{path}");
+        assert_eq!(get(&base, &path, "wrong").await.0, 403, "{path}");
+        // What is for the operator is never on the listener for people.
+        assert_eq!(get(&listeners.native_url(), &path, &token).await.0, 404, "{path}");
+    }
+    for path in ["/metrics", "/openapi.json", "/_matrix/app/v1/ping"] {
+        assert_eq!(get(&listeners.native_url(), path, &token).await.0, 404, "{path}");
+    }
+
+    drop(server.stdin.take());
+    assert!(server.wait().unwrap().success());
+    assert_eq!(healthcheck().status.code(), Some(1));
 }
 
 /// Runs the demo where the only Python is one that answers the probe with `word`, or none.
