@@ -16,7 +16,7 @@ use causeway_store::Tx;
 use futures_util::future::BoxFuture;
 use ruma::UserId;
 
-use super::{AFTER_FAULT, Clock, Spine};
+use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
         BridgeRequest, Input, MessageRef, RosterChange, Spoken, Text, ghost::Names, portal::Portal,
@@ -30,9 +30,6 @@ use crate::{
         sealed::Sealer,
     },
 };
-
-/// Woken when the machine may have something to do for others.
-pub const TOPIC: &str = "native";
 
 /// How long what was said is of use where the group does not say so.
 const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -103,7 +100,7 @@ impl Keep for Router {
     ) -> BoxFuture<'a, Result<(), KeepError>> {
         Box::pin(async move {
             self.route_all(client, tx, received).await?;
-            tx.wake(TOPIC);
+            tx.wake(NATIVE_TOPIC);
             self.steps.reached(Step::RoutingRows).await;
             Ok(())
         })
