@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_groups::{
     machine::{Incoming, Received, RosterChange as Change, What},
-    sdk::{CallError, Client, Keep, KeepError, SdkError, Stream},
+    sdk::{Client, Keep, KeepError, SdkError, Stream, Taken},
 };
 use causeway_protocol::{
     content::{self, Content},
@@ -70,9 +70,11 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 /// [`SdkError`]: after a transient one the same stream goes on, after others take a new one.
 pub async fn step(spine: &Spine, stream: &mut Stream) -> Result<(), SdkError> {
     let rows = stream.next_rows().await?;
-    let Some(through) = spine.native.receive(&rows).await? else {
-        return Err(SdkError::Call(CallError::Unknown("no room to hold what is early".to_owned())));
-    };
+    let Taken { through, no_room } = spine.native.receive(&rows).await?;
+    if let Some(by) = no_room {
+        tracing::warn!(by = %by.account, device = %by.device, "the mailbox stands still: no more \
+            messages of this device can be held that wait for a key");
+    }
     spine.steps.reached(Step::RoutedRows).await;
     stream.ack(through).await;
     spine.steps.reached(Step::AcknowledgedRows).await;
