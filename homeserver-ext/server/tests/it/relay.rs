@@ -83,7 +83,7 @@ async fn an_epoch_behind_is_told_what_is_missing_and_then_delivered_once() {
         .refused(409, "M_STALE_EPOCH");
     assert_eq!(refusal.epoch, Some(Epoch(2)));
     assert_eq!(refusal.ops.unwrap()[0].0, group.ops[2].as_bytes());
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     bob.say(&server, &group, &["late"]).await;
     let mut stream = alice.stream(&server).await;
     assert_eq!(stream.texts(1).await, ["late"]);
@@ -159,8 +159,12 @@ async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     let batch = vec![key(&bob), key(&carol), alice.message(group.id(), 1, "sealed")];
     let accepted: Accepted = alice.submit(&server, batch.clone()).await.ok();
     assert_eq!(accepted.accepted.iter().map(|a| a.recipients).collect::<Vec<_>>(), [1, 1, 2]);
+    // Kept to the end: a stream that ends notes what it was sent.
+    let mut streams = Vec::new();
     for (n, reader) in [&bob, &carol].into_iter().enumerate() {
-        let rows = reader.stream(&server).await.take(3).await;
+        let mut stream = reader.stream(&server).await;
+        let rows = stream.take(3).await;
+        streams.push(stream);
         let kinds: Vec<_> = rows.iter().map(|row| row.envelope.kind).collect();
         assert_eq!(kinds, [Kind::Roster, Kind::KeyDistribution, Kind::Message]);
         assert_eq!(rows[1].envelope.id, batch[n].id.unwrap());
@@ -175,7 +179,7 @@ async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     alice.submit(&server, mixed).await.refused(400, "M_INVALID_PARAM");
     let mixed = vec![alice.message(group.id(), 1, "good"), alice.message(group.id(), 7, "ahead")];
     alice.submit(&server, mixed).await.refused(409, "M_STALE_EPOCH");
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]
@@ -280,7 +284,7 @@ async fn what_is_not_the_sender_s_or_not_in_form_is_refused() {
     post(exceeds).await.refused(413, "M_TOO_LARGE");
     let many: Vec<_> = (0..4_097).map(|_| alice.message(group.id(), 1, "")).collect();
     alice.submit(&server, many).await.refused(413, "M_TOO_LARGE");
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     post(fits).await.ok::<Accepted>();
     post(of_server(Kind::Call)).await.ok::<Accepted>();
 }
@@ -307,7 +311,7 @@ async fn an_epoch_behind_is_told_before_sizes_and_these_before_quotas() {
     post(stale + 1, "x", MONTH_MS).await.refused(429, "M_LIMIT_EXCEEDED");
     // What was accepted is so before all of them.
     post(stale, "all that is left", MONTH_MS).await.ok::<Accepted>();
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]

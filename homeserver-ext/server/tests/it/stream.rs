@@ -116,7 +116,10 @@ async fn who_acknowledges_too_little_is_told_to_come_back() {
     while server.app.figures().await.unwrap().mailbox_rows > 2 + 20 {
         tokio::task::yield_now().await;
     }
-    tokio::time::pause();
+    // An answer shows that the next row was looked at, too, and has to wait.
+    stream.send(Message::Ping(vec![7].into())).await;
+    assert!(matches!(stream.any().await, Message::Pong(_)));
+    stream.pause_time();
     assert_eq!(stream.close_code().await, 1013);
     tokio::time::resume();
     assert_eq!(bob.stream(&server).await.next().await.seq.0, 2);
@@ -129,14 +132,14 @@ async fn a_socket_behind_which_nobody_is_left_is_given_up() {
     let mut silent = bob.stream(&server).await;
     silent.next().await;
     // Nobody reads it, so that no ping is answered; only the clock moves.
-    tokio::time::pause();
+    silent.pause_time();
     tokio::time::sleep(std::time::Duration::from_secs(100)).await;
     tokio::time::resume();
     silent.broken().await;
     // Who answers stays.
     let mut alive = bob.stream(&server).await;
     alive.next().await;
-    tokio::time::pause();
+    alive.pause_time();
     for _ in 0..4 {
         tokio::time::sleep(std::time::Duration::from_secs(30)).await;
         assert!(matches!(alive.any().await, Message::Ping(_)));
@@ -154,8 +157,7 @@ async fn who_does_not_acknowledge_is_told_to_come_back_and_loses_nothing() {
     alice.say(&server, &group, &texts).await;
     let mut stream = bob.stream(&server).await;
     stream.take(256).await;
-    // From here on only the clock can move things.
-    tokio::time::pause();
+    stream.pause_time();
     assert_eq!(stream.close_code().await, 1013);
     tokio::time::resume();
     let mut stream = bob.stream(&server).await;
