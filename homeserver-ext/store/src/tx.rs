@@ -165,51 +165,56 @@ async fn batch(
     topics: &Topics,
     tally: &Tally,
 ) -> Option<oneshot::Sender<()>> {
+    if first.is_closed() {
+        return None;
+    }
+    if let Err(error) = run(conn, "BEGIN IMMEDIATE; SAVEPOINT tx").await {
+        roll_back(conn).await;
+        // Whoever waits behind gets a try of its own.
+        let _ = first.send(Err(error.into()));
+        return None;
+    }
     let mut closed = None;
     let mut members = Vec::new();
     let mut next = Some(first);
     let mut lent = 0;
-    let mut failed = run(conn, "BEGIN IMMEDIATE").await.err();
-    if let Some(error) = failed.take() {
-        // Whoever waits behind gets a try of its own.
-        if let Some(first) = next.take() {
-            let _ = first.send(Err(error.into()));
-        }
-        return None;
-    }
+    let mut failed = None;
     while let Some(asker) = next.take() {
-        match lend(conn, asker).await {
-            Ok(Some(member)) => members.push(member),
-            Ok(None) => {}
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
+        let member = lend(conn, asker).await;
         lent += 1;
-        if lent < MAX_BATCH {
-            match asks.try_recv() {
-                Ok(Ask::Begin(asker)) => next = Some(asker),
-                Ok(Ask::Close(reply)) => closed = Some(reply),
-                Err(_) => {}
-            }
+        if lent < MAX_BATCH && closed.is_none() {
+            (next, closed) = waiting(asks);
+        }
+        // Ending one and beginning what comes after it are one errand to the connection's thread.
+        let ended = run(
+            conn,
+            match (&member, &next) {
+                (Some(_), Some(_)) => "RELEASE tx; SAVEPOINT tx",
+                (Some(_), None) => "RELEASE tx; COMMIT",
+                (None, Some(_)) => "ROLLBACK TO tx",
+                (None, None) if members.is_empty() => "ROLLBACK",
+                (None, None) => "ROLLBACK TO tx; RELEASE tx; COMMIT",
+            },
+        );
+        failed = ended.await.err();
+        members.extend(member);
+        if failed.is_some() {
+            roll_back(conn).await;
+            break;
         }
     }
-    if failed.is_none() && !members.is_empty() {
-        failed = run(conn, "COMMIT").await.err();
-        tally.commits.fetch_add(1, Ordering::Relaxed);
-        tally.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
-    }
-    if failed.is_some() || members.is_empty() {
-        // After some errors (disk full) SQLite has rolled back already, and says so.
-        if let Err(error) = run(conn, "ROLLBACK").await {
-            tracing::debug!(%error, "nothing was left to roll back");
-        }
-    }
+    // Whoever had been given the next turn did not get it.
     let answer = match failed {
         None => Ok(()),
         Some(error) => Err(Error::Commit(Arc::new(error))),
     };
+    if let (Some(asker), Err(error)) = (next, &answer) {
+        let _ = asker.send(Err(error.clone()));
+    }
+    if answer.is_ok() && !members.is_empty() {
+        tally.commits.fetch_add(1, Ordering::Relaxed);
+        tally.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
+    }
     for Member { topics: touched, reply } in members {
         if answer.is_ok() {
             topics.wake(&touched);
@@ -219,36 +224,36 @@ async fn batch(
     closed
 }
 
-/// Lends the connection for one transaction, a savepoint in the batch; `None` if it was taken back.
-///
-/// # Errors
-/// The batch is lost: SQLite itself ended the outer transaction.
+/// Who asks already: for a turn that he still wants, or to close.
+fn waiting(
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
+) -> (Option<oneshot::Sender<Result<Tx, Error>>>, Option<oneshot::Sender<()>>) {
+    loop {
+        match asks.try_recv() {
+            Ok(Ask::Begin(asker)) if asker.is_closed() => {}
+            Ok(Ask::Begin(asker)) => return (Some(asker), None),
+            Ok(Ask::Close(reply)) => return (None, Some(reply)),
+            Err(_) => return (None, None),
+        }
+    }
+}
+
+/// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.
 async fn lend(
     conn: &Arc<Mutex<SqliteConnection>>,
     asker: oneshot::Sender<Result<Tx, Error>>,
-) -> Result<Option<Member>, sqlx::Error> {
-    if asker.is_closed() {
-        return Ok(None);
-    }
-    if let Err(error) = run(conn, "SAVEPOINT tx").await {
-        let shared = Arc::new(error);
-        let _ = asker.send(Err(Error::Sqlite(Arc::clone(&shared))));
-        return Err(sqlx::Error::Protocol(shared.to_string()));
-    }
+) -> Option<Member> {
     let (end, ended) = oneshot::channel();
     let lent = Tx { conn: Arc::clone(conn).lock_owned().await, topics: Vec::new(), end };
     // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.
     drop(asker.send(Ok(lent)));
-    match ended.await {
-        Ok(member) => match run(conn, "RELEASE tx").await {
-            Ok(()) => Ok(Some(member)),
-            Err(error) => {
-                let shared = Arc::new(error);
-                let _ = member.reply.send(Err(Error::Commit(Arc::clone(&shared))));
-                Err(sqlx::Error::Protocol(shared.to_string()))
-            }
-        },
-        Err(_) => run(conn, "ROLLBACK TO tx; RELEASE tx").await.map(|()| None),
+    ended.await.ok()
+}
+
+async fn roll_back(conn: &Mutex<SqliteConnection>) {
+    // After some errors (disk full) SQLite has rolled back already, and says so.
+    if let Err(error) = run(conn, "ROLLBACK").await {
+        tracing::debug!(%error, "nothing was left to roll back");
     }
 }
 
