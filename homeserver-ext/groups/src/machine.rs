@@ -17,7 +17,6 @@ mod generation;
 mod groups;
 mod inventory;
 mod invites;
-mod joins;
 mod needs;
 mod own;
 mod receive;
@@ -42,8 +41,7 @@ use sqlx::SqliteConnection;
 pub use batch::{Batch, Chores, Needs, Outgoing, SealError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
-pub use invites::InviteView;
-pub use joins::{InviteRefused, JoinView};
+pub use invites::{InviteRefused, InviteView, JoinView};
 pub use own::RecoveryKey;
 pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
 

@@ -10,7 +10,7 @@ use causeway_protocol::{
     api::{StreamAck, StreamRow},
     ids::Seq,
 };
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use reqwest::Upgraded;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::{
@@ -27,17 +27,14 @@ use super::{
     http::Http,
 };
 
-/// Rows of one batch, and how long a batch waits for more after its first.
+/// Rows of one batch.
 const MAX_ROWS: usize = 64;
-const GATHER: Duration = Duration::from_millis(20);
 /// A frame carries at most 45,000 bytes of payload; in base64, with its header, 61 kB.
 const MAX_FRAME_BYTES: usize = 256 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a ping asks whether anybody is there, and as long again for the answer.
 const QUIET: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Quiet after which rows that could not be kept are asked for again.
-const LOOK_ON: Duration = Duration::from_millis(500);
 
 type Socket = WebSocketStream<Upgraded>;
 
@@ -50,17 +47,10 @@ pub struct Stream {
     backoff: Backoff,
     heard: Instant,
     pinged: bool,
-    gathered: Vec<StreamRow>,
-    hand_out_at: Option<Instant>,
     /// Last row that came, and last that was handed out.
     seen: Seq,
     handed_out: Seq,
     acked: Seq,
-    /// Whether a row that was handed out could not be kept. Then nothing more is acknowledged, and
-    /// rows are read on only because what is missing may be among them.
-    stuck: bool,
-    /// How long to wait before rows that could not be kept are asked for again.
-    stalls: Backoff,
 }
 
 impl Stream {
@@ -75,13 +65,9 @@ impl Stream {
             backoff: Backoff::default(),
             heard: Instant::now(),
             pinged: false,
-            gathered: Vec::new(),
-            hand_out_at: None,
             seen: Seq(0),
             handed_out: Seq(0),
             acked: Seq(0),
-            stuck: false,
-            stalls: Backoff::default(),
         }
     }
 
@@ -90,85 +76,54 @@ impl Stream {
         self.socket.as_ref().map(|_| self.connected_at)
     }
 
-    /// The next rows in order, at least one: up to 64, or what came within 20 ms of the first.
+    /// The next rows in order, at least one: with the first come those that are here already, up to
+    /// 64. Nothing is waited for that may not come; what comes while a batch is worked on makes the
+    /// next one.
     ///
     /// Waits as long as there is none; may be dropped at any await without losing a row. Each row
-    /// is handed out once, unless [`ack`](Self::ack) says that it was not kept.
+    /// is handed out once, unless [`ack`](Self::ack) or [`again`](Self::again) say that it was not
+    /// kept.
     ///
     /// # Errors
     /// For the caller to show. After a transient one ([`CallError::is_transient`]) the next call
     /// waits a moment, longer each time and with full jitter, and connects again.
     /// [`CallError::Refused`] is final: the token is not good any more.
     pub async fn next_rows(&mut self) -> Result<Vec<StreamRow>, CallError> {
-        loop {
-            if self.gathered.len() >= MAX_ROWS {
-                return Ok(self.hand_out());
-            }
-            match self.hand_out_at {
-                None if self.stuck => match timeout(LOOK_ON, self.next_row()).await {
-                    Ok(row) => {
-                        let row = row?;
-                        self.gather(row);
-                    }
-                    Err(_) => self.again(),
-                },
-                None => {
-                    let row = self.next_row().await?;
-                    self.gather(row);
-                }
-                Some(at) => match timeout_at(at, self.next_row()).await {
-                    Ok(Ok(row)) => self.gather(row),
-                    // The connection's end is told by the next call; these rows are good.
-                    Ok(Err(_)) | Err(_) if !self.gathered.is_empty() => return Ok(self.hand_out()),
-                    Ok(Err(_)) | Err(_) => {}
-                },
-            }
+        let first = self.next_row().await?;
+        let mut rows = vec![first];
+        // The connection's end is told by the next call; these rows are good.
+        while rows.len() < MAX_ROWS
+            && let Some(Ok(row)) = self.next_row().now_or_never()
+        {
+            rows.push(row);
         }
+        self.handed_out = self.seen;
+        Ok(rows)
     }
 
-    /// Says that of the rows that were handed out last everything up to and with this one is kept
-    /// here, nothing if `None`: the server may forget it.
-    ///
-    /// Rows beyond it come again, but not at once: what follows them is handed out first, as far as
-    /// the server sends it unacknowledged, because the key that they wait for may be among it. All
-    /// of that comes again too.
+    /// Says that everything up to and with `seq` is kept here: the server may forget it. Rows that
+    /// were handed out beyond it come [again](Self::again).
     ///
     /// Does not fail: what a broken connection swallowed is said again by the next one.
-    pub async fn ack(&mut self, through: Option<Seq>) {
-        if self.stuck {
-            return;
+    pub async fn ack(&mut self, seq: Seq) {
+        self.acked = self.acked.max(seq);
+        if self.acked < self.handed_out {
+            return self.again();
         }
-        if let Some(through) = through.filter(|through| *through > self.acked) {
-            self.acked = through;
-            self.stalls.reset();
-            if let Some(socket) = &mut self.socket
-                && socket.send(ack_frame(self.acked)).await.is_err()
-            {
-                self.socket = None;
-            }
+        if let Some(socket) = &mut self.socket
+            && socket.send(ack_frame(self.acked)).await.is_err()
+        {
+            self.socket = None;
         }
-        self.stuck = self.acked < self.handed_out;
     }
 
-    /// Rows that were handed out and not acknowledged come again, after a moment.
-    fn again(&mut self) {
-        self.drop_connection();
-        self.connect_at = Some(Instant::now() + self.stalls.failed());
-    }
-
-    fn drop_connection(&mut self) {
+    /// Rows that were handed out and not acknowledged come again, after a moment: there was no room
+    /// to keep them.
+    pub fn again(&mut self) {
+        self.seen = self.acked;
+        self.handed_out = self.acked;
         self.socket = None;
-        if std::mem::take(&mut self.stuck) {
-            self.seen = self.acked;
-            self.handed_out = self.acked;
-            self.gathered.clear();
-            self.hand_out_at = None;
-        }
-    }
-
-    /// Whether rows that could not be kept hold up the acknowledgement of all that follows them.
-    pub const fn is_stuck(&self) -> bool {
-        self.stuck
+        self.connect_at = Some(Instant::now() + self.backoff.failed());
     }
 
     /// Ends the connection in good order, so that the last acknowledgement arrives.
@@ -180,17 +135,6 @@ impl Stream {
             // A server that does not answer has the acknowledgement all the same.
             let _ = timeout(CLOSE_TIMEOUT, rest).await;
         }
-    }
-
-    fn gather(&mut self, row: StreamRow) {
-        self.hand_out_at.get_or_insert_with(|| Instant::now() + GATHER);
-        self.gathered.push(row);
-    }
-
-    fn hand_out(&mut self) -> Vec<StreamRow> {
-        self.hand_out_at = None;
-        self.handed_out = self.seen;
-        std::mem::take(&mut self.gathered)
     }
 
     async fn next_row(&mut self) -> Result<StreamRow, CallError> {
@@ -279,7 +223,7 @@ impl Stream {
 
     /// Drops the connection, and remembers not to come back at once.
     fn lost(&mut self, error: CallError) -> CallError {
-        self.drop_connection();
+        self.socket = None;
         self.connect_at = Some(Instant::now() + self.backoff.failed());
         error
     }
