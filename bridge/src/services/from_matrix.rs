@@ -59,6 +59,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     if waiting.is_empty() {
         return Ok(Step::Idle(None));
     }
+    let is_all = waiting.len() < AT_ONCE as usize;
     let now = spine.now();
     let events = waiting.iter().filter_map(|row| row.event.as_ref());
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
@@ -89,7 +90,8 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
     spine.steps.reached(steps::Step::RoutedEvents).await;
-    Ok(Step::Did)
+    // Whatever came meanwhile has woken us.
+    Ok(if is_all { Step::Idle(None) } else { Step::Did })
 }
 
 /// What one transaction has come to know.
