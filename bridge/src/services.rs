@@ -23,9 +23,6 @@ use crate::{
     domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer,
 };
 
-/// Woken when rows of the native stream were taken in: the machine may owe others something.
-const NATIVE_TOPIC: &str = "native";
-
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -46,6 +43,8 @@ pub struct Spine {
     pub clock: Clock,
     /// Answered refusals after which an effect is given up.
     pub delivery_limit: u32,
+    /// Who serves which lane.
+    pub leases: deliver::Leases,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
     /// Where tests let the process die.
@@ -60,7 +59,7 @@ impl Spine {
     /// [`storage::Error`]
     pub async fn take_over(&self) -> Result<(), storage::Error> {
         let mut tx = self.db.begin().await?;
-        storage::lanes::void_leases(&mut tx).await?;
+        storage::lanes::void_waits(&mut tx).await?;
         storage::inbox::forget_early(&mut tx).await?;
         storage::portals::suspect_all(&mut tx).await?;
         Ok(tx.commit().await?)

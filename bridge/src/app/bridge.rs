@@ -121,6 +121,7 @@ pub(super) async fn start(
         names,
         clock,
         delivery_limit: DELIVERY_LIMIT,
+        leases: deliver::Leases::new(&db),
         token_taken,
         steps,
     };

@@ -3,14 +3,18 @@
 //! A row stays until its outcome is committed; trying it twice is safe. No transaction stays open
 //! across the network.
 
+mod leases;
 mod to_matrix;
 mod to_native;
 
 use std::time::Duration;
 
+pub use leases::Leases;
+
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
 
+use self::leases::Lease;
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
@@ -23,7 +27,7 @@ use crate::{
     storage::{
         dead_letters,
         effects::{self, Cause},
-        lanes::{self, Lane, Leased},
+        lanes::{self, Lane, Ready},
         outbox::{self, Entry, Stored},
         portals,
     },
@@ -45,28 +49,17 @@ const TOKEN_WAIT_MS: u64 = 30_000;
 /// Delivers until `stop` is done. Several may run at once.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let mut woken = spine.db.listen(lanes::TOPIC);
     loop {
-        let wait = match step(spine).await {
-            Ok(Step::Did) => continue,
-            Ok(Step::Idle(until)) => until.map(|until| until.0.saturating_sub(spine.now().0)),
-            Err(error) => {
-                tracing::error!(%error, "a lane could not be served; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(AFTER_FAULT) => continue,
-                    () = &mut stop => return,
-                }
-            }
-        };
-        let due = async {
-            match wait {
-                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
-                None => std::future::pending().await,
-            }
-        };
+        let served = async { serve(spine, spine.leases.wait(spine).await?).await };
         tokio::select! {
-            () = woken.changed() => {}
-            () = due => {}
+            served = served => {
+                let Err(error) = served else { continue };
+                tracing::error!(%error, "a lane could not be served; trying again");
+            }
+            () = &mut stop => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AFTER_FAULT) => {}
             () = &mut stop => return,
         }
     }
@@ -77,38 +70,37 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 /// # Errors
 /// [`StepError`]: its rows are still there.
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
-    if !*spine.token_taken.borrow() && !token_is_taken(spine).await {
-        return Ok(Step::Idle(Some(spine.now().plus_ms(TOKEN_WAIT_MS))));
+    match spine.leases.next(spine).await? {
+        Ok(lease) => serve(spine, lease).await.map(|()| Step::Did),
+        Err(until) => Ok(Step::Idle(until)),
     }
-    let mut read = spine.db.read().await?;
-    if !lanes::is_any_free(&mut read, spine.now()).await? {
-        return Ok(Step::Idle(lanes::next_due(&mut read).await?));
-    }
-    drop(read);
-    let mut tx = spine.db.begin().await?;
-    // Somebody may have been quicker.
-    let Some(leased) = lanes::claim(&mut tx, spine.now()).await? else { return Ok(Step::Did) };
+}
+
+async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
+    let leased = lease.ready;
     let served = match leased.lane {
-        Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, tx, leased).await,
-        Lane::ToNative(_) => to_native::serve(spine, tx, leased).await,
+        Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, leased).await,
+        Lane::ToNative(_) => to_native::serve(spine, leased).await,
     };
-    if let Err(error) = served {
+    if served.is_err() {
         // This lane waits a moment; the others go on.
         let mut tx = spine.db.begin().await?;
         lanes::postpone(&mut tx, spine.now().plus_ms(FAULT_MS), leased.lane, false).await?;
         tx.commit().await?;
-        return Err(error);
     }
-    Ok(Step::Did)
+    served
 }
 
-/// Whether the homeserver takes our token again, after it had not.
-async fn token_is_taken(spine: &Spine) -> bool {
-    let is_refused = matches!(spine.matrix.whoami(None).await, Err(MatrixError::UnknownToken));
-    if !is_refused {
-        spine.token_taken.send_replace(true);
+/// Whether the homeserver takes our token, asked again after it had not; else when to ask again.
+async fn token_is_taken(spine: &Spine) -> Result<(), Timestamp> {
+    if *spine.token_taken.borrow() {
+        return Ok(());
     }
-    !is_refused
+    if matches!(spine.matrix.whoami(None).await, Err(MatrixError::UnknownToken)) {
+        return Err(spine.now().plus_ms(TOKEN_WAIT_MS));
+    }
+    spine.token_taken.send_replace(true);
+    Ok(())
 }
 
 impl From<MatrixError> for Failure {
@@ -140,7 +132,7 @@ fn took(spine: &Spine, direction: &'static str, accepted: &mut Vec<Timestamp>) {
 /// What `failure` means for `row`.
 fn judged(
     spine: &Spine,
-    leased: Leased,
+    leased: Ready,
     row: &Stored,
     failure: &Failure,
 ) -> Result<Outcome, StepError> {
@@ -197,7 +189,7 @@ async fn tell(
         accepted_at: now,
         expires_at: now.plus_ms(NOTICE_MS),
     };
-    let mut portal = portals::place(tx, &spine.names, entry.lane.portal()).await?;
+    let mut portal = portals::place(tx.conn(), &spine.names, entry.lane.portal()).await?;
     let mut entries = Vec::new();
     effects::keep(tx, &spine.sealer, now, &mut portal, cause, vec![notice], &mut entries).await?;
     outbox::put(tx, &spine.sealer, &entries).await?;

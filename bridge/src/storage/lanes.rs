@@ -1,7 +1,7 @@
 //! Lanes: rows of one lane leave the outbox first in, first out, and one worker has it at a time.
 //!
-//! A lease is voided at start, because the process holds the file's lock for its life: a kill costs
-//! no waiting. Deadlines matter where several processes share a database.
+//! Who has which is kept in memory (`services::deliver::leases`), because the process holds the
+//! file's lock for its life. Here stands which lanes have rows, and which of them have to wait.
 
 use std::{fmt, str::FromStr};
 
@@ -14,9 +14,6 @@ use crate::domain::portal::PortalId;
 
 /// Woken when a lane has something to do.
 pub const TOPIC: &str = "lanes";
-
-/// How long a lane is lent.
-const LEASE_MS: u64 = 5 * 60 * 1_000;
 
 /// Whose order is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,23 +60,23 @@ impl FromStr for Lane {
     }
 }
 
-/// A lane that is ours until it is released.
+/// A lane that has rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leased {
+pub struct Ready {
     /// Which.
     pub lane: Lane,
     /// Failures in a row.
     pub failures: u32,
+    /// Until when it has to wait.
+    pub not_before: Timestamp,
 }
 
-/// Voids all leases: called once, before the first worker starts.
+/// Lets go of the waits of the process before this one.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn void_leases(tx: &mut Tx) -> Result<(), Error> {
-    sqlx::query("UPDATE lanes SET lease_until = 0, not_before = 0, unreachable = 0")
-        .execute(tx.conn())
-        .await?;
+pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
+    sqlx::query("UPDATE lanes SET not_before = 0, unreachable = 0").execute(tx.conn()).await?;
     Ok(())
 }
 
@@ -98,27 +95,24 @@ pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(),
     Ok(())
 }
 
-/// Takes the lane that has waited longest and may go on.
+/// Lanes that have rows, in the order in which they may go on, at most `limit`.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<Leased>, Error> {
-    let row = sqlx::query(
-        "UPDATE lanes SET lease_until = $2 WHERE lane = (
-             SELECT lane FROM lanes
-             WHERE ready = 1 AND not_before <= $1 AND lease_until <= $1 AND paused IS NULL
-             ORDER BY not_before LIMIT 1)
-         RETURNING lane, failures",
+pub async fn in_turn(read: &mut Read, limit: u32) -> Result<Vec<Ready>, Error> {
+    let rows = sqlx::query(
+        "SELECT lane, failures, not_before FROM lanes
+         WHERE ready = 1 AND paused IS NULL ORDER BY not_before LIMIT $1",
     )
-    .bind(at(now))
-    .bind(at(now.plus_ms(LEASE_MS)))
-    .fetch_optional(tx.conn())
+    .bind(limit)
+    .fetch_all(read.conn())
     .await?;
-    row.map(|row| {
-        let lane = row.try_get::<String, _>(0)?.parse()?;
-        Ok(Leased { lane, failures: row.try_get(1)? })
-    })
-    .transpose()
+    rows.into_iter()
+        .map(|row| {
+            let lane = row.try_get::<String, _>(0)?.parse()?;
+            Ok(Ready { lane, failures: row.try_get(1)?, not_before: time(row.try_get(2)?) })
+        })
+        .collect()
 }
 
 /// Gives a lane back that did well; it stays ready if it has rows.
@@ -127,7 +121,7 @@ pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<Leased>, Error>
 /// [`Error`]
 pub async fn release(tx: &mut Tx, now: Timestamp, lane: Lane) -> Result<(), Error> {
     let has_rows: bool = sqlx::query_scalar(
-        "UPDATE lanes SET lease_until = 0, failures = 0, unreachable = 0, not_before = $2,
+        "UPDATE lanes SET failures = 0, unreachable = 0, not_before = $2,
              ready = EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane = lanes.lane)
          WHERE lane = $1 RETURNING ready",
     )
@@ -152,8 +146,7 @@ pub async fn postpone(
     unreachable: bool,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE lanes SET lease_until = 0, failures = failures + 1, not_before = $2,
-             unreachable = $3
+        "UPDATE lanes SET failures = failures + 1, not_before = $2, unreachable = $3
          WHERE lane = $1",
     )
     .bind(lane.to_string())
@@ -194,47 +187,6 @@ pub async fn pause(tx: &mut Tx, lane: Lane, reason: &str) -> Result<(), Error> {
     .execute(tx.conn())
     .await?;
     Ok(())
-}
-
-/// Whether a lane was stopped meanwhile.
-///
-/// # Errors
-/// [`Error`]
-pub async fn is_paused(read: &mut Read, lane: Lane) -> Result<bool, Error> {
-    let paused = sqlx::query("SELECT 1 FROM lanes WHERE lane = $1 AND paused IS NOT NULL")
-        .bind(lane.to_string())
-        .fetch_optional(read.conn())
-        .await?;
-    Ok(paused.is_some())
-}
-
-/// Whether a lane may be claimed: a look that keeps nobody from writing.
-///
-/// # Errors
-/// [`Error`]
-pub async fn is_any_free(read: &mut Read, now: Timestamp) -> Result<bool, Error> {
-    let free = sqlx::query(
-        "SELECT 1 FROM lanes
-         WHERE ready = 1 AND not_before <= $1 AND lease_until <= $1 AND paused IS NULL LIMIT 1",
-    )
-    .bind(at(now))
-    .fetch_optional(read.conn())
-    .await?;
-    Ok(free.is_some())
-}
-
-/// When the next lane that waits for its time may go on.
-///
-/// # Errors
-/// [`Error`]
-pub async fn next_due(read: &mut Read) -> Result<Option<Timestamp>, Error> {
-    let due: Option<i64> = sqlx::query_scalar(
-        "SELECT min(not_before) FROM lanes
-         WHERE ready = 1 AND lease_until = 0 AND paused IS NULL",
-    )
-    .fetch_one(read.conn())
-    .await?;
-    Ok(due.map(time))
 }
 
 #[cfg(test)]

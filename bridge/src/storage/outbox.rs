@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
     Error, at,
@@ -81,12 +81,12 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     lanes::ready(tx, touched.into_iter()).await
 }
 
-/// The first rows of a lane, at most `limit`; those of one batch together.
+/// The first rows of a lane, at most `limit`, those of one batch together; none if it is paused.
 ///
 /// # Errors
 /// [`Error::Sealed`] if a row does not open any more.
 pub async fn first(
-    tx: &mut Tx,
+    conn: &mut SqliteConnection,
     vault: &Sealer,
     lane: Lane,
     limit: u32,
@@ -94,11 +94,14 @@ pub async fn first(
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
                 accepted_at
-         FROM portal_outbox WHERE lane = $1 ORDER BY id LIMIT $2",
+         FROM portal_outbox
+         WHERE lane = $1
+           AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND paused IS NOT NULL)
+         ORDER BY id LIMIT $2",
     )
     .bind(lane.to_string())
     .bind(limit)
-    .fetch_all(tx.conn())
+    .fetch_all(conn)
     .await?;
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {

@@ -3,7 +3,7 @@
 use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
 use causeway_store::{Read, Tx};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Error, at};
 use crate::domain::{
@@ -88,13 +88,17 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
 ///
 /// # Errors
 /// [`Error::Row`] if there is none.
-pub async fn place(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Error> {
+pub async fn place(
+    conn: &mut SqliteConnection,
+    names: &Names,
+    id: PortalId,
+) -> Result<Portal, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
-    .fetch_optional(tx.conn())
+    .fetch_optional(conn)
     .await?;
     bare(names, &row.ok_or(Error::Row("outbox.portal"))?)
 }

@@ -3,6 +3,7 @@
 use causeway_bridge::{
     domain::{Effect, portal::PortalState},
     services::{Step, deliver},
+    steps,
     storage::{dead_letters, portals},
 };
 use ruma::{RoomId, UserId};
@@ -255,6 +256,66 @@ async fn a_homeserver_that_comes_back_is_not_waited_for() {
     bridge.push(&[]).await;
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn nothing_more_goes_into_a_room_that_is_encrypted_while_its_lane_is_served() {
+    const SAID: usize = 250;
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    for number in 0..SAID {
+        bridge.say(portal, "bob:b.example", &number.to_string()).await;
+    }
+    let room_is_made = deliver::step(&bridge.spine);
+    let encrypted = async {
+        bridge.stub.wait(|rooms| (rooms.sends > 0).then_some(())).await;
+        bridge.keep(portal, b"enc", vec![Effect::Pause]).await;
+    };
+    let (step, ()) = tokio::join!(room_is_made, encrypted);
+    assert_eq!(step.unwrap(), Step::Did);
+    let said = bodies(&bridge.stub).len();
+    assert!(said < SAID, "all of it was said");
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub).len(), said);
+    assert_eq!(bridge.stats().await.outbox, i64::try_from(SAID - said).unwrap());
+}
+
+#[tokio::test]
+async fn the_lane_of_a_worker_that_ends_in_the_middle_is_free_at_once() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    bridge.say(portal, "bob:b.example", "heard").await;
+    let stopped = bridge.spine.steps.set(steps::Step::SentEvent, 0);
+    tokio::select! {
+        _ = deliver::step(&bridge.spine) => panic!("it ended"),
+        stopped = stopped => stopped.unwrap(),
+    }
+    bridge.drain().await;
+    assert_eq!((bodies(&bridge.stub), bridge.stats().await.outbox), (vec!["heard".to_owned()], 0));
+}
+
+#[tokio::test]
+async fn a_lane_that_is_served_already_is_nobody_elses() {
+    let mut bridge = Bridge::start().await;
+    let (first, second) = (bridge.portal(1).await, bridge.portal(2).await);
+    bridge.drain().await;
+    bridge.say(first, "bob:b.example", "1").await;
+    let stopped = bridge.spine.steps.set(steps::Step::Claimed, 0);
+    let (own, others) = (bridge.spine.clone(), async {
+        stopped.await.unwrap();
+        bridge.say(first, "bob:b.example", "2").await;
+        bridge.say(second, "eve:b.example", "3").await;
+        bridge.drain().await;
+        bodies(&bridge.stub)
+    });
+    let said = tokio::select! {
+        _ = deliver::step(&own) => panic!("it ended"),
+        said = others => said,
+    };
+    assert_eq!(said, ["3"]);
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["3", "1", "2"]);
 }
 
 #[tokio::test]

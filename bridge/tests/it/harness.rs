@@ -79,6 +79,7 @@ impl Bridge {
         });
         let native = nobody(&db, vault, router).await;
         let spine = Spine {
+            leases: deliver::Leases::new(&db),
             db,
             sealer,
             native,

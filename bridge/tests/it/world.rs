@@ -107,6 +107,7 @@ impl World {
         let native =
             native::open(&db, &vault, url, &account, &token, rows, clock::now).await.unwrap();
         let spine = Spine {
+            leases: deliver::Leases::new(&db),
             db,
             sealer,
             matrix: Matrix::new(&self.stub.url, Secret::new("as_token")).unwrap(),
@@ -214,6 +215,12 @@ impl Running {
         }
         // What remains of a dead process is its files; the lock on them is free again.
         self.spine.db.close().await;
+    }
+
+    /// Whether this lane stands still with rows in it.
+    pub(crate) async fn is_waiting(&self, lane: &str) -> bool {
+        let lanes = stats::lanes(&mut self.spine.db.read().await.unwrap()).await.unwrap();
+        lanes.iter().any(|known| known.lane == lane && known.paused.is_some() && known.rows > 0)
     }
 
     pub(crate) async fn stats(&self) -> stats::Stats {

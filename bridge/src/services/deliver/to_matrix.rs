@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::Tx;
 use ruma::{OwnedEventId, OwnedRoomId};
+use sqlx::SqliteConnection;
 use tokio::time::Instant;
 
 use super::{
-    AT_ONCE, Failure, Leased, Outcome, ROUNDS, SOON, Spine, StepError, Stored, bury, judged, lanes,
+    AT_ONCE, Failure, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, judged, lanes,
     outbox, steps, took,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     storage::{
         ghosts::{self, Standing},
         inbox,
+        lanes::Lane,
         links::{self, Link},
         portals,
     },
@@ -27,34 +29,53 @@ use crate::{
 const DIRECTION: &str = "native_to_matrix";
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError> {
     let lane = leased.lane;
-    let mut delivered = Vec::new();
-    for _ in 0..ROUNDS {
-        let rows = outbox::first(&mut tx, &spine.sealer, lane, AT_ONCE).await?;
-        if rows.is_empty() {
-            break;
+    // To look costs no commit; what was done and what comes next share one.
+    let mut read = spine.db.read().await?;
+    let mut next = first(spine, read.conn(), lane).await?;
+    drop(read);
+    let mut rounds = 0;
+    while let Some((portal, rows)) = next {
+        spine.steps.reached(steps::Step::Claimed).await;
+        let (facts, end) = carry_out(spine, leased, portal, &rows).await?;
+        let mut delivered = delivered_of(&rows, &facts, &end).collect();
+        let mut tx = spine.db.begin().await?;
+        let has_to_wait = record(spine, &mut tx, leased, &rows, facts, end).await?;
+        rounds += 1;
+        next = if has_to_wait || rounds == ROUNDS {
+            None
+        } else {
+            first(spine, tx.conn(), lane).await?
+        };
+        if next.is_none() && !has_to_wait {
+            lanes::release(&mut tx, spine.now(), lane).await?;
         }
-        let portal = portals::place(&mut tx, &spine.names, lane.portal()).await?;
+        spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
         took(spine, DIRECTION, &mut delivered);
-        spine.steps.reached(steps::Step::Claimed).await;
-        let (facts, last) = carry_out(spine, leased, portal, &rows).await?;
-        delivered.extend(delivered_of(&rows, &facts, &last));
-        tx = spine.db.begin().await?;
-        if let Some(last) = record(spine, &mut tx, leased, &rows, facts, last).await? {
-            tx.commit().await?;
-            took(spine, DIRECTION, &mut delivered);
-            spine.steps.reached(steps::Step::RecordedEvents).await;
-            return Ok(last);
+        spine.steps.reached(steps::Step::RecordedEvents).await;
+        if next.is_none() {
+            return Ok(());
         }
     }
+    let mut tx = spine.db.begin().await?;
     lanes::release(&mut tx, spine.now(), lane).await?;
-    spine.steps.reached(steps::Step::RecordingEvents).await;
-    tx.commit().await?;
-    took(spine, DIRECTION, &mut delivered);
-    spine.steps.reached(steps::Step::RecordedEvents).await;
-    Ok(())
+    Ok(tx.commit().await?)
+}
+
+/// The first rows of a lane and their portal; `None` if there are none, or the lane is paused.
+async fn first(
+    spine: &Spine,
+    conn: &mut SqliteConnection,
+    lane: Lane,
+) -> Result<Option<(Portal, Vec<Stored>)>, StepError> {
+    let rows = outbox::first(conn, &spine.sealer, lane, AT_ONCE).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let portal = portals::place(conn, &spine.names, lane.portal()).await?;
+    Ok(Some((portal, rows)))
 }
 
 /// When the messages were accepted that a round has delivered.
@@ -88,7 +109,7 @@ struct End {
 
 async fn carry_out(
     spine: &Spine,
-    leased: Leased,
+    leased: Ready,
     portal: Portal,
     rows: &[Stored],
 ) -> Result<(Facts, End), StepError> {
@@ -111,15 +132,15 @@ async fn carry_out(
     Ok((round.facts, End { done: rows.len(), stopped: None }))
 }
 
-/// Writes down what a round came to; `Some` if the lane has been given back, since it has to wait.
+/// Writes down what a round came to; `true` if the lane has been given back, since it has to wait.
 async fn record(
     spine: &Spine,
     tx: &mut Tx,
-    leased: Leased,
+    leased: Ready,
     rows: &[Stored],
     facts: Facts,
     end: End,
-) -> Result<Option<()>, StepError> {
+) -> Result<bool, StepError> {
     let (now, lane) = (spine.now(), leased.lane);
     for (account, name) in &facts.made {
         if let Some(ghost) = spine.names.ghost(account) {
@@ -148,7 +169,7 @@ async fn record(
         outbox::done(tx, lane, last.id).await?;
     }
     metrics::counter!("causeway_delivered_total", "to" => "matrix").increment(end.done as u64);
-    let Some((failure, outcome)) = end.stopped else { return Ok(None) };
+    let Some((failure, outcome)) = end.stopped else { return Ok(false) };
     let (wait, counts) = match outcome {
         Outcome::Again(wait, counts) => (wait, counts),
         Outcome::Halt => {
@@ -165,8 +186,7 @@ async fn record(
     }
     let unreachable = failure.is_away();
     lanes::postpone(tx, now.plus_ms(wait), lane, unreachable).await?;
-    spine.steps.reached(steps::Step::RecordingEvents).await;
-    Ok(Some(()))
+    Ok(true)
 }
 
 /// The event that says what `message` says, also if it is of this round.

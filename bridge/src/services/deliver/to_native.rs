@@ -14,7 +14,7 @@ use causeway_store::Tx;
 use ruma::EventId;
 
 use super::{
-    AT_ONCE, Failure, Leased, Outcome, ROUNDS, Spine, StepError, Stored, bury, judged, lanes,
+    AT_ONCE, Failure, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, judged, lanes,
     outbox, steps, took,
 };
 use crate::{
@@ -44,17 +44,18 @@ enum Round {
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError> {
+    let mut tx = spine.db.begin().await?;
     let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
-        let first = outbox::first(&mut tx, &spine.sealer, leased.lane, AT_ONCE).await?;
+        let first = outbox::first(tx.conn(), &spine.sealer, leased.lane, AT_ONCE).await?;
         // Who was refused in company is tried alone.
         let alone = first.first().is_some_and(|row| row.refused > 0 && row.batch.is_none());
         let rows = if alone { first.into_iter().take(1).collect() } else { first };
         if rows.is_empty() {
             break;
         }
-        let portal = portals::place(&mut tx, &spine.names, leased.lane.portal()).await?;
+        let portal = portals::place(tx.conn(), &spine.names, leased.lane.portal()).await?;
         let way = Way { spine, leased, group: portal.group };
         match way.round(tx, &rows, &mut delivered).await? {
             Round::Next(next) => tx = next,
@@ -74,7 +75,7 @@ pub(super) async fn serve(spine: &Spine, mut tx: Tx, leased: Leased) -> Result<(
 /// A lane, and the group that it leads into.
 struct Way<'a> {
     spine: &'a Spine,
-    leased: Leased,
+    leased: Ready,
     group: GroupId,
 }
 
@@ -115,7 +116,7 @@ impl Way<'_> {
 
     /// Seals and saves, in the transaction that claimed the rows.
     async fn seal(&self, mut tx: Tx, rows: &[Stored]) -> Result<Result<Batch, Round>, StepError> {
-        let Self { spine, leased: Leased { lane, .. }, group } = self;
+        let Self { spine, leased: Ready { lane, .. }, group } = self;
         let machine = spine.native.machine();
         let now = spine.now();
         match machine.needs(&mut tx, now, *group).await {

@@ -7,6 +7,7 @@ mod envelopes;
 mod invites;
 mod json;
 mod keys;
+mod layers;
 mod ops;
 mod plaintexts;
 mod properties;

@@ -9,6 +9,7 @@ mod groups;
 mod guests;
 mod harness;
 mod invites;
+mod layers;
 mod negatives;
 mod openapi;
 mod relay;
