@@ -33,8 +33,11 @@ pub struct Report {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub homeserver_error: Option<String>,
-    /// The native side answers.
+    /// The native side answers and knows us.
     pub native: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_error: Option<String>,
     /// Keys are loaded.
     pub keys: bool,
 }
@@ -56,19 +59,26 @@ impl Health {
         self.0.pings.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What is known, with what the caller found of the database and of our token. Keys are loaded
-    /// by whoever has a vault, and nothing is served without one.
-    pub fn report(&self, database: bool, token_taken: bool) -> Report {
+    /// What is known, with what the caller found of the database, of our token on the homeserver and
+    /// of our session on the native side. Keys are loaded by whoever has a vault, and nothing is
+    /// served without one.
+    pub fn report(
+        &self,
+        database: bool,
+        token_taken: bool,
+        native_error: Option<String>,
+    ) -> Report {
         let error = self.0.homeserver.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let error = if token_taken { error } else { Some("our as_token is not taken".to_owned()) };
         let homeserver = self.0.homeserver_seen.load(Ordering::Relaxed) && error.is_none();
-        let native = self.0.native.load(Ordering::Relaxed);
+        let native = self.0.native.load(Ordering::Relaxed) && native_error.is_none();
         Report {
             ready: database && homeserver && native,
             database,
             homeserver,
             homeserver_error: error,
             native,
+            native_error,
             keys: true,
         }
     }

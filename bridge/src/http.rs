@@ -51,6 +51,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Whether the homeserver takes our token.
     pub token_taken: watch::Receiver<bool>,
+    /// Why the native server does not know our session, while it does not.
+    pub locked_out: watch::Receiver<Option<String>>,
     /// Where tests let the process die.
     pub steps: Steps,
     /// Who may call.

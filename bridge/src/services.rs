@@ -8,6 +8,7 @@ pub mod deliver;
 pub mod from_matrix;
 pub mod from_native;
 pub mod repair;
+pub mod session;
 
 use std::sync::Arc;
 
@@ -47,6 +48,9 @@ pub struct Spine {
     pub leases: deliver::Leases,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
+    /// Why the native server does not know our session, while it does not; lanes into groups stand
+    /// still until it is renewed.
+    pub locked_out: watch::Sender<Option<String>>,
     /// Where tests let the process die.
     pub steps: Steps,
 }

@@ -20,7 +20,7 @@ use crate::{
     http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair, session},
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
@@ -79,6 +79,7 @@ pub(super) async fn start(
     let sealer = Sealer(vault.clone());
     let clock: Clock = Arc::new(clock::now);
     let token_taken = watch::Sender::new(true);
+    let locked_out = watch::Sender::new(None);
     let steps = Steps::default();
     let health = Health::default();
     let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
@@ -87,6 +88,7 @@ pub(super) async fn start(
         sealer: sealer.clone(),
         clock: Arc::clone(&clock),
         token_taken: token_taken.subscribe(),
+        locked_out: locked_out.subscribe(),
         steps: steps.clone(),
         tokens,
         health: health.clone(),
@@ -123,6 +125,7 @@ pub(super) async fn start(
         delivery_limit: DELIVERY_LIMIT,
         leases: deliver::Leases::new(&db),
         token_taken,
+        locked_out,
         steps,
     };
     spine.take_over().await.map_err(|error| RunError::Bridge(error.to_string()))?;
@@ -169,6 +172,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
         from_native::run(&spine, pending()).await;
     });
     keep(tasks, "repair", spine, |spine| async move { repair::run(&spine, pending()).await });
+    keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     for _ in 0..LANES_AT_ONCE {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use metrics::{counter, gauge};
 
-use super::Http;
+use super::{Http, Parts};
 use crate::{health::Report, storage};
 
 /// `GET /live` – the process answers; says nothing about anything else.
@@ -26,7 +26,13 @@ pub(super) async fn report(http: &Http) -> Report {
         Ok(mut read) => storage::stats::read(&mut read).await.is_ok(),
         Err(_) => false,
     };
-    http.parts.health.report(database, *http.parts.token_taken.borrow())
+    known(http, database)
+}
+
+/// The same without asking the database.
+fn known(http: &Http, database: bool) -> Report {
+    let Parts { health, token_taken, locked_out, .. } = &http.parts;
+    health.report(database, *token_taken.borrow(), locked_out.borrow().clone())
 }
 
 /// `GET /metrics` – counters since the start, and how full everything is now.
@@ -64,8 +70,6 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
     gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
     counter!("causeway_db_transactions_total", "db" => "bridge").absolute(counts.transactions);
     counter!("causeway_db_commits_total", "db" => "bridge").absolute(counts.commits);
-    gauge!("causeway_ready").set(f64::from(u8::from(
-        http.parts.health.report(true, *http.parts.token_taken.borrow()).ready,
-    )));
+    gauge!("causeway_ready").set(f64::from(u8::from(known(http, true).ready)));
     Ok(())
 }

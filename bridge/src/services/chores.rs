@@ -19,12 +19,14 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             is_level = match spine.native.sync().await {
                 Ok(()) => true,
                 Err(error) => {
+                    spine.is_locked_out_by(&error);
                     tracing::warn!(%error, "the groups are not level with the server yet");
                     false
                 }
             };
         }
         if let Err(error) = spine.native.chores().await {
+            spine.is_locked_out_by(&error);
             tracing::warn!(%error, "chores are not done; trying again");
         }
         tokio::select! {

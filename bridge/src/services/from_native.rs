@@ -54,6 +54,12 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             Err(SdkError::Call(error)) if error.is_transient() => {
                 tracing::warn!(%error, "the native stream broke off; connecting again");
             }
+            Err(error) if spine.is_locked_out_by(&error) => {
+                tokio::select! {
+                    () = spine.is_let_in() => stream = spine.native.stream(),
+                    () = &mut stop => return,
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "the mailbox could not be read; trying again");
                 // Rows that were handed out and not kept come again on a new stream.

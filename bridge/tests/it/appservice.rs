@@ -36,6 +36,7 @@ impl Listener {
             sealer: spine.sealer.clone(),
             clock: spine.clock.clone(),
             token_taken: spine.token_taken.subscribe(),
+            locked_out: spine.locked_out.subscribe(),
             steps: spine.steps.clone(),
             tokens,
             health: Health::default(),

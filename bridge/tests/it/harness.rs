@@ -88,6 +88,7 @@ impl Bridge {
             clock: clock_of_all,
             delivery_limit: 3,
             token_taken: watch::Sender::new(true),
+            locked_out: watch::Sender::new(None),
             steps,
         };
         Self { spine, stub, clock, _folder: folder, spoken: 0 }

@@ -15,6 +15,7 @@ mod people;
 #[path = "../shared/prometheus.rs"]
 mod prometheus;
 mod repair;
+mod session;
 mod story;
 mod stub;
 mod workspace;

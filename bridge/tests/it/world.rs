@@ -11,7 +11,7 @@ use causeway_bridge::{
     health::Health,
     http::{Http, Parts, Tokens, router},
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair, session},
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
 };
@@ -41,7 +41,7 @@ pub(crate) struct World {
     native_url: String,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     pushed: usize,
     transactions: usize,
 }
@@ -116,6 +116,7 @@ impl World {
             clock,
             delivery_limit: 5,
             token_taken: watch::Sender::new(true),
+            locked_out: watch::Sender::new(None),
             steps,
         };
         spine.take_over().await.unwrap();
@@ -130,6 +131,8 @@ impl World {
         tasks.push(tokio::spawn(async move { repair::run(&own, forever()).await }));
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { session::run(&own, forever()).await }));
         for _ in 0..2 {
             let own = spine.clone();
             tasks.push(tokio::spawn(async move { deliver::run(&own, forever()).await }));
@@ -192,6 +195,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
         sealer: spine.sealer.clone(),
         clock: spine.clock.clone(),
         token_taken: spine.token_taken.subscribe(),
+        locked_out: spine.locked_out.subscribe(),
         steps: spine.steps.clone(),
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),

@@ -32,6 +32,9 @@ const FORKED_MS: u64 = 60_000;
 /// What metrics call this way.
 const DIRECTION: &str = "matrix_to_native";
 
+/// Wait while our session is to be renewed, unless that wakes us.
+const LOCKED_OUT_MS: u64 = 60_000;
+
 /// Wait where somebody joined just now.
 const UNPREPARED_MS: u64 = 50;
 
@@ -46,6 +49,11 @@ enum Round {
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError> {
     let mut tx = spine.db.begin().await?;
+    if spine.locked_out.borrow().is_some() {
+        let until = spine.now().plus_ms(LOCKED_OUT_MS);
+        lanes::postpone(&mut tx, until, leased.lane, true).await?;
+        return Ok(tx.commit().await?);
+    }
     let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
         let first = outbox::first(tx.conn(), &spine.sealer, leased.lane, AT_ONCE).await?;
@@ -305,8 +313,12 @@ impl Way<'_> {
 
     async fn failed(&self, rows: &[Stored], error: SdkError) -> Result<Round, StepError> {
         let failure = match &error {
-            SdkError::Call(CallError::Refused { status: 401, .. } | CallError::Unreachable(_))
-            | SdkError::Contended => Failure::NotNow(error.to_string(), None),
+            error @ SdkError::Call(_) if self.spine.is_locked_out_by(error) => {
+                Failure::NotNow(error.to_string(), None)
+            }
+            SdkError::Call(CallError::Unreachable(_)) | SdkError::Contended => {
+                Failure::NotNow(error.to_string(), None)
+            }
             SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
             SdkError::Call(CallError::RetryAfter(ms)) => {
                 Failure::NotNow(error.to_string(), Some(*ms))

@@ -124,10 +124,21 @@ impl Client {
         };
         let http = Http::new(server_url.unwrap_or(&login.server_url))?;
         let client = Self::new(http, machine, db, vault, keeper, clock);
-        client.log_in().await.map_err(|error| match error {
-            LogInError::Call(error) => error.into(),
-            LogInError::Vault(error) => error.into(),
-        })
+        client.log_in().await?;
+        Ok(client)
+    }
+
+    /// Logs in again where the server no longer knows this session, which then goes on as it was:
+    /// for clones and streams too. Does nothing where it does.
+    ///
+    /// # Errors
+    /// [`OpenClientError::Call`]: a refusal is final, the server does not take this device.
+    pub async fn renew(&self) -> Result<(), OpenClientError> {
+        match self.http.groups(None).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_refusal("M_UNKNOWN_TOKEN") => Ok(self.log_in().await?),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Registers `name` (`bob`, or `bob:b.example`) with this database's first device.
@@ -168,19 +179,19 @@ impl Client {
         drop(tx);
         match self.http.register(&request).await {
             Ok(session) => {
-                let client = self.with_token(AccessToken::new(session.access_token)).await?;
+                self.keep_token(AccessToken::new(session.access_token)).await?;
                 let uploaded = u32::try_from(request.one_time_keys.len()).unwrap_or(u32::MAX);
-                let mut tx = client.db.begin().await?;
+                let mut tx = self.db.begin().await?;
                 let count = KeyCount { one_time_keys: uploaded };
-                client.machine.uploaded(&mut tx, client.now(), count).await?;
+                self.machine.uploaded(&mut tx, self.now(), count).await?;
                 tx.commit().await?;
-                Ok(client)
+                Ok(self)
             }
             // By these very keys, when an answer was lost; or by somebody else.
             Err(error) if error.is_refusal("M_USER_IN_USE") => {
                 let account = self.me().account.clone();
-                match self.clone().log_in().await {
-                    Ok(client) => Ok(client),
+                match self.log_in().await {
+                    Ok(()) => Ok(self),
                     Err(LogInError::Call(CallError::Refused { .. })) => {
                         self.give_up().await?;
                         Err(RegisterError::Taken(account))
@@ -206,20 +217,19 @@ impl Client {
     }
 
     /// Signs the server's nonce, and keeps the new token.
-    async fn log_in(self) -> Result<Self, LogInError> {
+    async fn log_in(&self) -> Result<(), LogInError> {
         let server = self.http.server().await?.server;
         let nonce = self.http.login_nonce().await?.nonce;
         let session = self.http.login(&self.machine.login(&server, nonce)).await?;
-        Ok(self.with_token(AccessToken::new(session.access_token)).await?)
+        Ok(self.keep_token(AccessToken::new(session.access_token)).await?)
     }
 
-    async fn with_token(mut self, token: AccessToken) -> Result<Self, VaultError> {
-        self.http = self.http.with_token(token.clone());
+    async fn keep_token(&self, token: AccessToken) -> Result<(), VaultError> {
+        self.http.set_token(token.clone());
         let login = Login { server_url: self.http.base().to_owned(), token: Some(token) };
         let mut tx = self.db.begin().await?;
         session::save(&mut tx, &self.vault, &login).await?;
-        tx.commit().await?;
-        Ok(self)
+        Ok(tx.commit().await?)
     }
 }
 
@@ -227,6 +237,15 @@ impl Client {
 enum LogInError {
     Call(CallError),
     Vault(VaultError),
+}
+
+impl From<LogInError> for OpenClientError {
+    fn from(error: LogInError) -> Self {
+        match error {
+            LogInError::Call(error) => error.into(),
+            LogInError::Vault(error) => error.into(),
+        }
+    }
 }
 
 impl From<CallError> for LogInError {

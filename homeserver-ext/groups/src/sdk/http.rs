@@ -3,7 +3,10 @@
 //! Nothing is retried here, and no redirect is followed: a token goes where it was meant to go. How
 //! a call ends is sorted in `call`.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use causeway_protocol::{
     api::{
@@ -61,14 +64,14 @@ impl std::fmt::Debug for AccessToken {
     }
 }
 
-/// One server's native API; cheap to clone, clones share connections.
+/// One server's native API; cheap to clone, clones share connections and the session.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
     /// Without a limit on how long an answer takes, and without HTTP/2, which has no upgrade.
     streaming: reqwest::Client,
     base: Url,
-    token: Option<AccessToken>,
+    token: Arc<RwLock<Option<AccessToken>>>,
 }
 
 impl Http {
@@ -90,14 +93,19 @@ impl Http {
             |builder: ClientBuilder| builder.build().map_err(|e| BaseUrlError::Tls(chain(&e)));
         let client = built(client_builder().timeout(CALL_TIMEOUT))?;
         let streaming = built(client_builder().http1_only())?;
-        Ok(Self { client, streaming, base, token: None })
+        Ok(Self { client, streaming, base, token: Arc::default() })
     }
 
     /// The same API, as the device that this token was given to.
     #[must_use]
     pub fn with_token(mut self, token: AccessToken) -> Self {
-        self.token = Some(token);
+        self.token = Arc::new(RwLock::new(Some(token)));
         self
+    }
+
+    /// From now on with this token, also for whoever has a clone.
+    pub(super) fn set_token(&self, token: AccessToken) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
     }
 
     /// Where the server is.
@@ -106,8 +114,8 @@ impl Http {
     }
 
     /// The token of this session, if there is one.
-    pub fn token(&self) -> Option<&AccessToken> {
-        self.token.as_ref()
+    fn token(&self) -> Option<AccessToken> {
+        self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `GET server`.
@@ -257,7 +265,7 @@ impl Http {
     pub(super) async fn open_stream(&self) -> Result<Upgraded, CallError> {
         let key = generate_key();
         let mut request = self.streaming.get(self.url(&["stream"])?);
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token() {
             request = request.bearer_auth(token.reveal());
         }
         let answer = request
@@ -309,7 +317,7 @@ impl Http {
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, CallError> {
         let request = self.client.request(method, self.url(path)?);
-        Ok(match &self.token {
+        Ok(match self.token() {
             Some(token) => request.bearer_auth(token.reveal()),
             None => request,
         })
