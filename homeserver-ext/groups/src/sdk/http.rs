@@ -237,9 +237,13 @@ impl Http {
         self.get(&["messages", &id.to_string(), "status"], &[]).await
     }
 
-    /// `GET groups/{id}/sender-keys`.
-    pub async fn sender_keys(&self, group: GroupId) -> Result<SenderKeyInventory, CallError> {
-        self.get(&["groups", &group.to_string(), "sender-keys"], &[]).await
+    /// `GET groups/{id}/sender-keys`: one page.
+    pub async fn sender_keys(
+        &self,
+        group: GroupId,
+        from: Option<DeviceId>,
+    ) -> Result<SenderKeyInventory, CallError> {
+        self.get(&["groups", &group.to_string(), "sender-keys"], &from_query(from)).await
     }
 
     /// `PUT groups/{id}/sender-keys`.

@@ -66,7 +66,7 @@ async fn say(client: &Client, group: GroupId, n: u8) {
 /// Tag and next index of the client's own chain, as the server was last told.
 async fn reported(client: &Client, group: GroupId) -> Vec<(Vec<u8>, Option<u32>)> {
     let me = client.me().record.device_id;
-    let inventory = client.http().sender_keys(group).await.unwrap();
+    let inventory = client.http().sender_keys(group, None).await.unwrap();
     let keys = inventory.reports.into_iter().flat_map(|entry| entry.report.keys);
     keys.filter(|key| key.sender == me).map(|key| (key.tag, key.next_index)).collect()
 }

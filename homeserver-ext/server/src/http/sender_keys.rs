@@ -3,28 +3,29 @@
 use axum::{Json, extract::State, http::StatusCode};
 use causeway_protocol::{
     api::{ErrorBody, PutSenderKeys, SenderKeyInventory, SenderKeysNoted},
-    ids::GroupId,
+    ids::{DeviceId, GroupId},
 };
 
 use super::{
     Api,
     auth::Caller,
-    body::{Body, One},
+    body::{Body, One, Page},
     error::ApiError,
 };
 use crate::services::sender_keys;
 
 /// `GET groups/{id}/sender-keys` – what the group's devices said last.
 #[utoipa::path(get, path = "/groups/{group}/sender-keys", tag = "sender keys",
-    params(("group" = String, Path)),
+    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = SenderKeyInventory), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn inventory(
     State(api): State<Api>,
     caller: Caller,
     One(group): One<GroupId>,
+    page: Page<DeviceId>,
 ) -> Result<Json<SenderKeyInventory>, ApiError> {
-    Ok(Json(sender_keys::inventory(&api.db, &caller, group).await?))
+    Ok(Json(sender_keys::inventory(&api.db, &caller, group, page.from, page.limit).await?))
 }
 
 /// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.

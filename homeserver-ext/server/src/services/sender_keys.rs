@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{PutSenderKeys, SenderKeyInventory},
-    ids::{GroupId, Timestamp},
+    ids::{DeviceId, GroupId, Timestamp},
     roster::Role,
 };
 use causeway_store::Db;
@@ -60,15 +60,18 @@ async fn group_of(
     }
 }
 
-/// What the group's devices said last.
+/// A page of what the group's devices said last.
 pub(crate) async fn inventory(
     db: &Db,
     caller: &Device,
     id: GroupId,
+    from: Option<DeviceId>,
+    limit: u32,
 ) -> Result<SenderKeyInventory, SenderKeysError> {
     let mut read = db.read().await?;
     let (group, _) = group_of(read.conn(), caller, id).await?;
-    Ok(SenderKeyInventory { reports: sender_keys::all(read.conn(), group.row).await? })
+    let (reports, next) = sender_keys::page(read.conn(), group.row, from, limit).await?;
+    Ok(SenderKeyInventory { reports, next })
 }
 
 /// Replaces what the caller's device said; answers when everybody was last asked to rotate.

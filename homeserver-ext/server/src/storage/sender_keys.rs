@@ -4,6 +4,7 @@ use causeway_protocol::{
     api::{PutSenderKeys, SenderKeyInventoryEntry},
     ids::{DeviceId, Timestamp},
 };
+use futures_util::TryStreamExt as _;
 use sqlx::SqliteConnection;
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, time};
@@ -30,31 +31,45 @@ pub(crate) async fn put(
     Ok(())
 }
 
-/// What all devices that count now said last.
-pub(crate) async fn all(
+/// Most bytes of one page.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// What the devices that count now said last, by device, from `from` on; at most `limit` and 4 MiB,
+/// and the device with which the next page begins.
+pub(crate) async fn page(
     conn: &mut SqliteConnection,
     group: GroupRow,
-) -> Result<Vec<SenderKeyInventoryEntry>, Error> {
-    let rows: Vec<(Vec<u8>, i64, String)> = sqlx::query_as(
+    from: Option<DeviceId>,
+    limit: u32,
+) -> Result<(Vec<SenderKeyInventoryEntry>, Option<DeviceId>), Error> {
+    let mut rows = sqlx::query_as::<_, (Vec<u8>, i64, String)>(
         "SELECT d.device_id, r.at_ms, r.report
          FROM sender_key_reports r
          JOIN devices d ON d.device = r.device
          JOIN group_devices g
            ON g.grp = r.grp AND g.device_id = d.device_id AND g.member_id = d.member_id
-         WHERE r.grp = $1 AND g.until_epoch IS NULL ORDER BY d.device_id",
+         WHERE r.grp = $1 AND g.until_epoch IS NULL AND d.device_id >= $2
+         ORDER BY d.device_id LIMIT $3",
     )
     .bind(group)
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter()
-        .map(|(device, at, report)| {
-            Ok(SenderKeyInventoryEntry {
-                reported_by: name_of!(DeviceId, &device, "device_id")?,
-                at_ms: time(at),
-                report: serde_json::from_str(&report).map_err(|_| Error::Row("report"))?,
-            })
-        })
-        .collect()
+    .bind(from.as_ref().map_or(&[][..], |from| from.as_ref()))
+    .bind(i64::from(limit) + 1)
+    .fetch(conn);
+    let (mut page, mut room) = (Vec::new(), PAGE_BYTES);
+    while let Some((device, at, report)) = rows.try_next().await? {
+        let device = name_of!(DeviceId, &device, "device_id")?;
+        let is_full = page.len() >= limit as usize || report.len() > room;
+        if is_full && !page.is_empty() {
+            return Ok((page, Some(device)));
+        }
+        room = room.saturating_sub(report.len());
+        page.push(SenderKeyInventoryEntry {
+            reported_by: device,
+            at_ms: time(at),
+            report: serde_json::from_str(&report).map_err(|_| Error::Row("report"))?,
+        });
+    }
+    Ok((page, None))
 }
 
 /// When it was last asked that everybody rotate.

@@ -261,31 +261,3 @@ async fn a_second_server_on_the_database_is_refused_and_told_who_holds_it() {
     assert!(matches!(App::open(config, clock).await, Err(AppError::ServerName(_))));
     assert!(!server.database().join("other.db").exists());
 }
-
-#[tokio::test]
-async fn reports_of_sender_keys_are_kept_and_rotation_is_asked_once_an_hour() {
-    let server = Server::start().await;
-    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
-    let path = group.path("/sender-keys");
-    let report = json!({ "keys": [{
-        "tag": text_of(&[1; 4]), "sender": bob.device(), "epoch": 1, "next_index": 3,
-        "unacknowledged": 1 }], "failures": { "no_key": 2 } });
-    let noted: Value = bob.put(&server, &path, &report).await.ok();
-    assert!(noted["rotate_asked_ms"].is_null());
-    let inventory: Value = alice.get(&server, &path).await.ok();
-    assert_eq!(inventory["reports"][0]["reported_by"], json!(bob.device()));
-    assert_eq!(inventory["reports"][0]["keys"], report["keys"]);
-    bob.delete(&server, &path).await.refused(403, "M_FORBIDDEN");
-    alice.delete(&server, &path).await.done();
-    let refusal = alice.delete(&server, &path).await.refused(429, "M_LIMIT_EXCEEDED");
-    assert_eq!(refusal.retry_after_ms, Some(3_600_000));
-    let noted: Value = bob.put(&server, &path, &report).await.ok();
-    assert_eq!(noted["rotate_asked_ms"], json!(server.now().0));
-    server.pass_ms(3_600_000);
-    alice.delete(&server, &path).await.done();
-    let mut bad = report.clone();
-    bad["keys"][0]["tag"] = json!(text_of(&[1; 5]));
-    bob.put(&server, &path, &bad).await.refused(400, "M_INVALID_PARAM");
-    let dave = server.person("dave").await;
-    dave.get(&server, &path).await.refused(404, "M_NOT_FOUND");
-}

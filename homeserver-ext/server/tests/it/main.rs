@@ -13,4 +13,5 @@ mod layers;
 mod negatives;
 mod openapi;
 mod relay;
+mod sender_keys;
 mod stream;

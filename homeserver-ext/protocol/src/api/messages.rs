@@ -1,0 +1,87 @@
+//! Envelopes in, what became of them, and the stream.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    envelope::{Envelope, Submission},
+    ids::{DeviceId, EnvelopeId, Seq},
+};
+
+/// Body of `POST groups/{id}/envelopes`: in order, all or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PostEnvelopes {
+    /// At most 4,096.
+    pub envelopes: Vec<Submission>,
+}
+
+/// Answer to `POST groups/{id}/envelopes`: the same for the same ids, however often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// In the order of the request.
+    pub accepted: Vec<AcceptedEnvelope>,
+}
+
+/// What became of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcceptedEnvelope {
+    /// Its id, as the server computed it.
+    pub id: EnvelopeId,
+    /// Devices in whose mailboxes it was put.
+    pub recipients: u32,
+}
+
+/// Answer to `GET messages/{id}/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageStatus {
+    /// Which message.
+    pub id: EnvelopeId,
+    /// One for each recipient device.
+    pub recipients: Vec<RecipientStatus>,
+}
+
+/// How far a message came to one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecipientStatus {
+    /// Which device.
+    pub device: DeviceId,
+    /// How far.
+    pub state: DeliveryState,
+    /// Why not, for `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How far a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// In the mailbox.
+    Queued,
+    /// Handed to the recipient's server.
+    Relayed,
+    /// Put on the recipient's stream.
+    Delivered,
+    /// The recipient said it has it.
+    Acked,
+    /// Nobody took it in time.
+    Expired,
+    /// It cannot arrive; see the reason.
+    Failed,
+}
+
+/// A frame of `GET stream` by the server: one row of the caller's mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamRow {
+    /// Its place.
+    pub seq: Seq,
+    /// What waits there.
+    pub envelope: Envelope,
+}
+
+/// A frame of `GET stream` by the client: it has everything up to and with `ack`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamAck {
+    /// Cumulative.
+    pub ack: Seq,
+}

@@ -1,0 +1,78 @@
+//! What a server says of itself, and every refusal.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{AccountId, Epoch, MemberId};
+
+use super::OpBytes;
+
+/// Answer to `GET server`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerInfo {
+    /// Its name, the part of its accounts after the colon.
+    pub server: String,
+    /// The account that bridges groups into Matrix rooms, if there is one.
+    pub bridge: Option<BridgeInfo>,
+    /// Who may register.
+    pub registration: Registration,
+    /// What it takes.
+    pub limits: Limits,
+}
+
+/// The server's bridge, to be shown before it is let into a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BridgeInfo {
+    /// Its account.
+    pub account: AccountId,
+    /// Its identity key.
+    pub member_id: MemberId,
+    /// Fingerprint of that key, six groups of four digits: for people to compare.
+    pub fingerprint: String,
+}
+
+/// Who may register an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Nobody.
+    Closed,
+    /// Whoever has a registration token.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// What the server takes; more is refused with 413 or 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Limits {
+    /// Bytes of one payload.
+    pub max_payload_bytes: u32,
+    /// Envelopes of one POST.
+    pub max_envelopes: u32,
+    /// Bytes of one POST.
+    pub max_body_bytes: u32,
+    /// Longest a message is kept, and the default.
+    pub max_ttl_ms: u64,
+    /// One-time keys kept for one device.
+    pub max_one_time_keys: u32,
+}
+
+/// Every refusal of this API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// Matrix code where one fits, else `DEV_CAUSEWAY_…`.
+    pub errcode: String,
+    /// What happened, why, and what to do.
+    pub error: String,
+    /// With `M_LIMIT_EXCEEDED`: when to try again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// With `M_STALE_EPOCH`: where the group stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// With `M_STALE_EPOCH`: what the caller lacks, from the epoch after the one it stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub ops: Option<Vec<OpBytes>>,
+}
