@@ -3,6 +3,7 @@
 
 mod accounts;
 mod distributions;
+mod document;
 mod envelopes;
 mod invites;
 mod json;

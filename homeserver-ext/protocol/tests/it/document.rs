@@ -1,0 +1,81 @@
+//! The protocol document and the code name the same things: whoever reads only one of them must
+//! not miss a label, a prefix or a reason.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::vectors::NATIVE;
+
+const DOCUMENT: &str = include_str!("../../../../docs/protocol.md");
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// Every `cg/…` of a text with the zero bytes that are written after it.
+fn tags(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for rest in text.split("cg/").skip(1) {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/';
+        let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
+        let mut after = &rest[name.len()..];
+        let mut zeros = 0;
+        while let Some(rest) = after.strip_prefix("\\0") {
+            (after, zeros) = (rest, zeros + 1);
+        }
+        found.insert(format!("cg/{name}{}", "\\0".repeat(zeros)));
+    }
+    found
+}
+
+#[test]
+fn every_domain_tag_is_in_the_document_and_in_the_code_to_the_last_zero() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let code: BTreeSet<String> = ["protocol", "groups", "server"]
+        .iter()
+        .flat_map(|name| sources(&crates.join(name).join("src")))
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            tags(&code.collect::<Vec<_>>().join("\n"))
+        })
+        .collect();
+    assert_eq!(tags(DOCUMENT), code);
+    assert_eq!(code.len(), 21);
+}
+
+#[test]
+fn every_reason_of_the_vectors_is_in_the_document() {
+    let sections =
+        ["op_negatives", "invites", "distribution_cases", "receive_rules", "second_histories"];
+    let mut reasons = BTreeSet::new();
+    for section in sections {
+        collect(&NATIVE[section], &mut reasons);
+    }
+    reasons.remove("ok");
+    assert!(reasons.len() > 60, "{}", reasons.len());
+    let missing: Vec<_> =
+        reasons.iter().filter(|reason| !DOCUMENT.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn collect(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                match field.as_str() {
+                    Some(word) if matches!(name.as_str(), "reason" | "result") => {
+                        into.insert(word.to_owned());
+                    }
+                    _ => collect(field, into),
+                }
+            }
+        }
+        _ => {}
+    }
+}
