@@ -19,9 +19,6 @@ pub(crate) struct Arguments {
     /// A Matrix user to be invited to the room; may be given several times
     #[arg(long, value_name = "@USER:SERVER")]
     invite: Vec<String>,
-    /// Bridge into this room, by id or alias, instead of a new one
-    #[arg(long, value_name = "ROOM")]
-    room: Option<String>,
     /// Go on only if the bridge's fingerprint is this one
     #[arg(long, value_name = "DIGITS")]
     fingerprint: Option<String>,
@@ -47,7 +44,8 @@ pub(super) async fn run(
     agree(&arguments, &bridge, printer)?;
     let epoch = client.add_bridge(group, &bridge).await?;
     let request = Content::BridgeRequest(BridgeRequest {
-        room: arguments.room,
+        // The bridge makes the room; it does not link rooms that exist yet.
+        room: None,
         invite: (!arguments.invite.is_empty()).then_some(arguments.invite),
     });
     let (id, now) = (send::random_id()?, client.now());
