@@ -24,6 +24,9 @@ use crate::{
     domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer,
 };
 
+/// Woken when rows of the native stream were taken in: the machine may owe others something.
+const NATIVE_TOPIC: &str = "native";
+
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 

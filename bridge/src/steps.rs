@@ -1,18 +1,19 @@
 //! The places between two steps of the spine, where a process may die and nothing be lost.
 //!
-//! Empty in a build without the feature `failpoints`; with it a test can have the process image
-//! dropped at any of them. The list is made by the macro that makes the names, so none is left out.
+//! A test can have the process image dropped at any of them; outside tests nobody sets a trap, and
+//! a place is a look at an empty cell. The list is made by the macro that makes the names, so none
+//! is left out.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::oneshot;
 
 /// Where to die, and how often to pass by before.
-#[cfg(feature = "failpoints")]
-type Trap = (Step, u32, tokio::sync::oneshot::Sender<()>);
+type Trap = (Step, u32, oneshot::Sender<()>);
 
-/// The traps of one process; does nothing without the feature `failpoints`.
+/// The traps of one process.
 #[derive(Clone, Default)]
-pub struct Steps {
-    #[cfg(feature = "failpoints")]
-    trap: std::sync::Arc<std::sync::Mutex<Option<Trap>>>,
-}
+pub struct Steps(Arc<OnceLock<Mutex<Option<Trap>>>>);
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident,)+) => {
@@ -74,36 +75,24 @@ steps! {
 
 impl Steps {
     /// Passes by a place; never returns if the process is to die there.
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(
-            clippy::unused_async,
-            clippy::unused_async_trait_impl,
-            reason = "a place to wait only in tests"
-        )
-    )]
     pub async fn reached(&self, step: Step) {
-        #[cfg(feature = "failpoints")]
         if let Some(sprung) = self.spring(step) {
             let _ = sprung.send(());
             std::future::pending::<()>().await;
         }
-        #[cfg(not(feature = "failpoints"))]
-        let _ = step;
     }
 
     /// Sets the one trap: whoever comes to `step` after it was passed `passes` times stays there
     /// for ever, and the answer says so.
-    #[cfg(feature = "failpoints")]
-    pub fn set(&self, step: Step, passes: u32) -> tokio::sync::oneshot::Receiver<()> {
-        let (sprung, springs) = tokio::sync::oneshot::channel();
-        *self.lock() = Some((step, passes, sprung));
+    pub fn set(&self, step: Step, passes: u32) -> oneshot::Receiver<()> {
+        let (sprung, springs) = oneshot::channel();
+        let trap = self.0.get_or_init(Mutex::default);
+        *trap.lock().unwrap_or_else(PoisonError::into_inner) = Some((step, passes, sprung));
         springs
     }
 
-    #[cfg(feature = "failpoints")]
-    fn spring(&self, step: Step) -> Option<tokio::sync::oneshot::Sender<()>> {
-        let mut trap = self.lock();
+    fn spring(&self, step: Step) -> Option<oneshot::Sender<()>> {
+        let mut trap = self.0.get()?.lock().unwrap_or_else(PoisonError::into_inner);
         match trap.take() {
             Some((at, 0, sprung)) if at == step => Some(sprung),
             Some((at, passes, sprung)) if at == step => {
@@ -115,10 +104,5 @@ impl Steps {
                 None
             }
         }
-    }
-
-    #[cfg(feature = "failpoints")]
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trap>> {
-        self.trap.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

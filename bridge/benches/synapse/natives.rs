@@ -180,7 +180,7 @@ async fn count(client: Client, arrived: watch::Sender<u64>) {
             row.envelope.kind == Kind::Message && sender == bridge.as_ref()
         });
         let new = messages.filter(|row| seen.insert(row.envelope.id)).count();
-        stream.ack(last).await;
+        stream.ack(Some(last)).await;
         arrived.send_modify(|arrived| *arrived += new as u64);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Spine, from_native};
+use super::{NATIVE_TOPIC, Spine};
 
 /// Longest between two rounds.
 const EVERY: Duration = Duration::from_secs(30);
@@ -12,7 +12,7 @@ const REST: Duration = Duration::from_millis(100);
 /// Does chores until `stop` is done: now, when rows came in, and now and then.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let mut woken = spine.db.listen(from_native::TOPIC);
+    let mut woken = spine.db.listen(NATIVE_TOPIC);
     let mut is_level = false;
     loop {
         if !is_level {

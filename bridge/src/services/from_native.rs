@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_groups::{
     machine::{Incoming, Received, RosterChange as Change, What},
-    sdk::{CallError, Client, Keep, KeepError, SdkError, Stream},
+    sdk::{Client, Keep, KeepError, SdkError, Stream, Taken},
 };
 use causeway_protocol::{
     content::{self, Content},
@@ -16,7 +16,7 @@ use causeway_store::Tx;
 use futures_util::future::BoxFuture;
 use ruma::UserId;
 
-use super::{AFTER_FAULT, Clock, Spine};
+use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
         BridgeRequest, Input, MessageRef, RosterChange, Spoken, Text, ghost::Names, portal::Portal,
@@ -30,9 +30,6 @@ use crate::{
         sealed::Sealer,
     },
 };
-
-/// Woken when the machine may have something to do for others.
-pub const TOPIC: &str = "native";
 
 /// How long what was said is of use where the group does not say so.
 const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -79,9 +76,11 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 /// [`SdkError`]: after a transient one the same stream goes on, after others take a new one.
 pub async fn step(spine: &Spine, stream: &mut Stream) -> Result<(), SdkError> {
     let rows = stream.next_rows().await?;
-    let Some(through) = spine.native.receive(&rows).await? else {
-        return Err(SdkError::Call(CallError::Unknown("no room to hold what is early".to_owned())));
-    };
+    let Taken { through, no_room } = spine.native.receive(&rows).await?;
+    if let Some(by) = no_room {
+        tracing::warn!(by = %by.account, device = %by.device, "the mailbox stands still: no more \
+            messages of this device can be held that wait for a key");
+    }
     spine.steps.reached(Step::RoutedRows).await;
     stream.ack(through).await;
     spine.steps.reached(Step::AcknowledgedRows).await;
@@ -109,7 +108,7 @@ impl Keep for Router {
     ) -> BoxFuture<'a, Result<(), KeepError>> {
         Box::pin(async move {
             if received.iter().any(|received| may_owe(&received.what)) {
-                tx.wake(TOPIC);
+                tx.wake(NATIVE_TOPIC);
             }
             self.route_all(client, tx, received).await?;
             self.steps.reached(Step::RoutingRows).await;

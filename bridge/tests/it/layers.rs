@@ -1,104 +1,216 @@
-//! Imports go one way (`docs/decisions.md`): nothing below may know what stands above it.
+//! Imports go one way in every crate (`docs/style.md`): nothing sees what stands above it, nor
+//! what stands beside it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// Each module, and how high it stands; those of one height do not see each other.
-const LAYERS: [&[&str]; 8] = [
-    &["secret", "clock", "figures", "health", "steps"],
-    &["registration"],
-    &["config", "domain"],
-    &["storage", "gateway", "init"],
-    &["services"],
-    &["http"],
-    &["app"],
-    &["demo"],
+use syn::{ItemUse, UseTree, visit::Visit};
+
+/// A crate's modules from the bottom up; those of one line do not see each other.
+struct Crate {
+    src: &'static str,
+    layers: &'static [&'static [&'static str]],
+    /// Folders whose files do not see each other either.
+    apart: &'static [&'static str],
+    /// What puts the rest together, and may see all of it.
+    roots: &'static [&'static str],
+}
+
+const CRATES: [Crate; 5] = [
+    Crate {
+        src: "homeserver-ext/store/src",
+        layers: &[&["lock", "wake"], &["open_error"], &["migrate", "tx"], &["db"]],
+        apart: &[],
+        roots: &["lib"],
+    },
+    Crate {
+        src: "homeserver-ext/protocol/src",
+        layers: &[
+            &["fields"],
+            &["ids"],
+            &["keys"],
+            &["device", "envelope", "content", "sender_key"],
+            &["roster"],
+            &["olm_plaintext", "invite", "api"],
+        ],
+        apart: &[],
+        roots: &["lib"],
+    },
+    Crate {
+        src: "homeserver-ext/groups/src",
+        layers: &[
+            &["entropy", "olm", "sender_keys"],
+            &["vault"],
+            &["storage"],
+            &["machine"],
+            &["sdk"],
+            &["cli"],
+        ],
+        apart: &[],
+        roots: &["lib", "bin"],
+    },
+    Crate {
+        src: "homeserver-ext/server/src",
+        layers: &[
+            &["quota", "figures"],
+            &["config"],
+            &["storage"],
+            &["services"],
+            &["http"],
+            &["app"],
+        ],
+        apart: &["services"],
+        roots: &["lib"],
+    },
+    Crate {
+        src: "bridge/src",
+        layers: &[
+            &["secret", "clock", "figures", "health", "steps"],
+            &["registration"],
+            &["config", "domain"],
+            &["storage", "gateway", "init"],
+            &["services"],
+            &["http"],
+            &["app"],
+            &["demo"],
+        ],
+        apart: &["services"],
+        roots: &["lib", "main", "cli"],
+    },
 ];
 
 #[test]
 fn no_module_imports_what_stands_above_or_beside_it() {
-    let heights: BTreeMap<&str, usize> = LAYERS
-        .iter()
-        .enumerate()
-        .flat_map(|(height, names)| names.iter().map(move |name| (*name, height)))
-        .collect();
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    let mut seen = 0;
-    for (module, file) in files(&src) {
-        let Some(height) = heights.get(module.as_str()) else {
-            assert!(
-                matches!(&*module, "lib" | "main" | "cli"),
-                "give `{module}` a place in the layers"
-            );
-            continue;
-        };
-        seen += 1;
-        for import in imports(&fs::read_to_string(&file).unwrap()) {
-            let above = heights.get(&*import).is_none_or(|theirs| theirs >= height);
-            if import != module && above {
-                wrong.push(format!("{} imports crate::{import}", file.display()));
-            }
-        }
-    }
-    assert!(seen > 10, "the files were not found");
-    assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
-}
-
-/// Every source file with the top-level module that it belongs to.
-fn files(src: &Path) -> Vec<(String, std::path::PathBuf)> {
-    let mut found = Vec::new();
-    let mut folders = vec![src.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                let first = path.strip_prefix(src).unwrap().iter().next().unwrap();
-                let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
-                found.push((module, path));
-            }
-        }
-    }
-    found
-}
-
-/// Top-level modules that a file names after `crate::`, grouped imports included.
-fn imports(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        // `pub(crate)` has no `::`; `causeway_x::crate::` does not exist.
-        let rest = &text[at + "crate::".len()..];
-        match rest.strip_prefix('{') {
-            None => found.push(name(rest)),
-            Some(group) => {
-                let mut depth = 0;
-                let mut begins = true;
-                for (at, letter) in group.char_indices() {
-                    match letter {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => begins = true,
-                        _ if begins && letter.is_alphabetic() => {
-                            found.push(name(&group[at..]));
-                            begins = false;
-                        }
-                        _ => {}
-                    }
+    for krate in &CRATES {
+        let src = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(krate.src);
+        let files = files(&src);
+        assert!(files.len() > 4, "no files in {}", krate.src);
+        for file in files {
+            let module = module(file.strip_prefix(&src).unwrap());
+            let text = fs::read_to_string(&file).unwrap();
+            for import in imports(&text, &module) {
+                if let Some(why) = krate.forbids(&module, &import) {
+                    wrong.push(format!("{}/{}: {why}", krate.src, module.join("/")));
                 }
             }
         }
     }
-    found
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-fn name(text: &str) -> String {
-    text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+impl Crate {
+    /// Why a file of `module` may not import `import`.
+    fn forbids(&self, module: &[String], import: &[String]) -> Option<String> {
+        let [from, inner @ ..] = module else { return None };
+        let [to, target @ ..] = import else { return None };
+        if self.roots.contains(&from.as_str()) || !to.starts_with(char::is_lowercase) {
+            return None;
+        }
+        if from == to {
+            let (inner, target) = (inner.first()?, target.first()?);
+            let is_module = self.is_module(&[from, target]);
+            let beside = self.apart.contains(&from.as_str()) && is_module && inner != target;
+            return beside.then(|| format!("{from}::{target} stands beside it"));
+        }
+        let height = |name: &String| self.layers.iter().position(|l| l.contains(&name.as_str()));
+        match (height(from), height(to)) {
+            (Some(from), Some(to)) => (to >= from).then(|| format!("imports crate::{}", import[0])),
+            (None, _) => Some(format!("`{from}` needs a place in the layers")),
+            (_, None) => Some(format!("imports crate::{to}, which has no place in the layers")),
+        }
+    }
+
+    fn is_module(&self, path: &[&String]) -> bool {
+        let mut file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(self.src);
+        file.extend(path);
+        file.with_extension("rs").is_file()
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// `services/deliver.rs` is `services`, `deliver`.
+fn module(file: &Path) -> Vec<String> {
+    file.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect()
+}
+
+/// Every path that a file of `module` names in its own crate, from the crate's root.
+fn imports(text: &str, module: &[String]) -> BTreeSet<Vec<String>> {
+    let mut found = Imports { module: module.to_vec(), found: BTreeSet::new() };
+    found.visit_file(&syn::parse_file(text).unwrap());
+    found.found
+}
+
+struct Imports {
+    module: Vec<String>,
+    found: BTreeSet<Vec<String>>,
+}
+
+impl Imports {
+    /// Notes a path as it is written, if it begins with `crate`, `super` or `self`.
+    fn note(&mut self, path: &[String]) {
+        let supers = path.iter().take_while(|part| *part == "super").count();
+        let absolute = match path.first().map(String::as_str) {
+            Some("crate") => path[1..].to_vec(),
+            Some("super") if supers <= self.module.len() => {
+                let base = &self.module[..self.module.len() - supers];
+                [base, &path[supers..]].concat()
+            }
+            Some("self") => [&self.module, &path[1..]].concat(),
+            _ => return,
+        };
+        self.found.insert(absolute);
+    }
+
+    fn tree(&mut self, before: &[String], tree: &UseTree) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
+            UseTree::Name(name) => self.note(&with(&name.ident)),
+            UseTree::Rename(rename) => self.note(&with(&rename.ident)),
+            UseTree::Glob(_) => self.note(before),
+            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(before, item)),
+        }
+    }
+}
+
+impl Visit<'_> for Imports {
+    fn visit_item_use(&mut self, item: &ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        let parts: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        self.note(&parts);
+        syn::visit::visit_path(self, path);
+    }
+
+    // `mod tests` is one deeper, and its `super` is the file's own module.
+    fn visit_item_mod(&mut self, item: &syn::ItemMod) {
+        self.module.push(item.ident.to_string());
+        syn::visit::visit_item_mod(self, item);
+        self.module.pop();
+    }
 }
 
 #[test]
-fn grouped_imports_are_read() {
-    let text = "use crate::{\n    a::b,\n    c::{d, e},\n    f,\n};\nuse crate::g::h;";
-    assert_eq!(imports(text), ["a", "c", "f", "g"]);
+fn imports_are_read_as_the_compiler_reads_them() {
+    let text = "
+        use crate::{a::b, c::{d, e as f}};
+        use super::{g, h::*};
+        /// [`crate::not_this`]
+        fn x() -> crate::i::J { super::super::k::l() }
+        mod tests { use super::m; }";
+    let module = ["layer", "file"].map(str::to_owned);
+    let found: Vec<String> =
+        imports(text, &module).into_iter().map(|path| path.join("::")).collect();
+    let wanted = ["a::b", "c::d", "c::e", "i::J", "k::l", "layer::file::m", "layer::g", "layer::h"];
+    assert_eq!(found, wanted);
 }

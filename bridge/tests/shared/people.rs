@@ -207,9 +207,8 @@ async fn keep_reading(client: Client) {
     loop {
         match stream.next_rows().await {
             Ok(rows) => {
-                if let Some(seq) = client.receive(&rows).await.unwrap() {
-                    stream.ack(seq).await;
-                }
+                let taken = client.receive(&rows).await.unwrap();
+                stream.ack(taken.through).await;
                 if let Err(error) = client.chores().await {
                     assert!(error.is_transient(), "{error}");
                 }

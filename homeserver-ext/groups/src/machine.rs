@@ -17,6 +17,7 @@ mod generation;
 mod groups;
 mod inventory;
 mod invites;
+mod joins;
 mod needs;
 mod own;
 mod receive;
@@ -41,7 +42,8 @@ use sqlx::SqliteConnection;
 pub use batch::{Batch, Chores, Needs, Outgoing, SealError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
-pub use invites::{InviteRefused, InviteView, JoinView};
+pub use invites::InviteView;
+pub use joins::{InviteRefused, JoinView};
 pub use own::RecoveryKey;
 pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
 

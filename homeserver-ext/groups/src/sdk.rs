@@ -13,7 +13,7 @@
 //! any transient error the stored batch again.
 //!
 //! To receive: [`Stream::next_rows`] → [`receive`](Client::receive), one transaction { [`Machine::receive`],
-//! [`Keep::keep`] } → [`Stream::ack`]; and [`chores`](Client::chores) now and then.
+//! [`Keep::keep`] } → [`Stream::ack`] with what it says; and [`chores`](Client::chores) now and then.
 
 mod account;
 mod backoff;
@@ -30,6 +30,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use causeway_protocol::{
     api::StreamRow,
+    envelope::Sender,
     ids::{GroupId, Seq, Timestamp},
     roster::Roster,
 };
@@ -43,7 +44,7 @@ pub use http::{AccessToken, BaseUrlError, Http, discover};
 pub use stream::Stream;
 
 use crate::{
-    machine::{InviteRefused, Machine, MachineError, Me, OpError, Received, SealError},
+    machine::{InviteRefused, Machine, MachineError, Me, OpError, Receipts, Received, SealError},
     vault::Vault,
 };
 
@@ -63,6 +64,16 @@ pub trait Keep: Send + Sync {
         tx: &'a mut Tx,
         received: Vec<Received>,
     ) -> BoxFuture<'a, Result<(), KeepError>>;
+}
+
+/// What became of rows of the mailbox; both are in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The last of them that may be acknowledged; `None` if not even the first may be.
+    pub through: Option<Seq>,
+    /// Whose row stays in the mailbox because there is no room to hold it: too much of this device's
+    /// waits for a key that has not come.
+    pub no_room: Option<Sender>,
 }
 
 /// One device that is logged in. Cheap to clone.
@@ -181,14 +192,14 @@ impl Client {
 
     /// Opens rows of the mailbox and keeps what was in them, in one commit.
     ///
-    /// Returns up to where they may be acknowledged; `None` while there is no room to hold what
-    /// cannot be opened yet.
-    pub async fn receive(&self, rows: &[StreamRow]) -> Result<Option<Seq>, SdkError> {
+    /// Says up to where they may be acknowledged, to be handed to [`Stream::ack`] as it is.
+    pub async fn receive(&self, rows: &[StreamRow]) -> Result<Taken, SdkError> {
         let mut tx = self.db.begin().await?;
-        let receipts = self.machine.receive(&mut tx, self.now(), rows).await?;
-        self.keep(&mut tx, receipts.received).await?;
+        let Receipts { received, through, no_room } =
+            self.machine.receive(&mut tx, self.now(), rows).await?;
+        self.keep(&mut tx, received).await?;
         tx.commit().await?;
-        Ok(receipts.through)
+        Ok(Taken { through, no_room })
     }
 
     /// Hands on what came in, in the transaction that brought it about.

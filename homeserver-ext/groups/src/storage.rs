@@ -3,9 +3,11 @@
 pub(crate) mod accounts;
 pub(crate) mod chains;
 pub(crate) mod chores;
+pub(crate) mod failures;
 pub(crate) mod groups;
 pub(crate) mod holds;
 pub(crate) mod invites;
+pub(crate) mod joins;
 pub(crate) mod olm;
 pub(crate) mod own;
 

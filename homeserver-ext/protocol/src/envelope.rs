@@ -309,11 +309,20 @@ impl Envelope {
 }
 
 impl Submission {
-    /// Checks what a device posts, before group and epoch are looked at.
+    /// Checks what a device posts, whatever the group says.
     ///
     /// # Errors
     /// [`BadEnvelope`].
     pub fn check(&self) -> Result<(), BadEnvelope> {
+        self.check_form()?;
+        self.check_limits()
+    }
+
+    /// Checks kind, recipients and id: what a server must know before it looks the id up.
+    ///
+    /// # Errors
+    /// [`BadEnvelope::ServerKind`], [`BadEnvelope::Recipient`], [`BadEnvelope::Id`].
+    pub fn check_form(&self) -> Result<(), BadEnvelope> {
         if self.kind.is_of_server() {
             return Err(BadEnvelope::ServerKind);
         }
@@ -323,17 +332,26 @@ impl Submission {
         if rows.is_empty() || !fits || fans_out != (self.kind == Kind::Fanout) {
             return Err(BadEnvelope::Recipient);
         }
-        check_size(&self.payload, rows.iter().filter_map(|(_, piece)| *piece))?;
-        let most = self.kind.max_ttl_ms();
-        if !(1..=most).contains(&self.ttl_ms) {
-            return Err(BadEnvelope::Ttl(self.ttl_ms, most));
-        }
         let right = match (self.id, fans_out) {
             (None, true) => true,
             (Some(id), false) => self.rows().all(|row| row.id == id),
             (None, false) | (Some(_), true) => false,
         };
         if right { Ok(()) } else { Err(BadEnvelope::Id) }
+    }
+
+    /// Checks size and time to live, which come after the epoch (protocol §2).
+    ///
+    /// # Errors
+    /// [`BadEnvelope::TooLarge`], [`BadEnvelope::Ttl`].
+    pub fn check_limits(&self) -> Result<(), BadEnvelope> {
+        check_size(&self.payload, self.recipients().iter().filter_map(|(_, piece)| *piece))?;
+        let most = self.kind.max_ttl_ms();
+        if (1..=most).contains(&self.ttl_ms) {
+            Ok(())
+        } else {
+            Err(BadEnvelope::Ttl(self.ttl_ms, most))
+        }
     }
 
     /// The rows that it stands for: one, or one for each device of a `fanout`. A broadcast row is

@@ -49,6 +49,9 @@ pub(crate) struct DeviceRow(pub(crate) i64);
 #[sqlx(transparent)]
 pub(crate) struct GroupRow(pub(crate) i64);
 
+/// The last moment that a column can have.
+pub(crate) const LAST: Timestamp = Timestamp(i64::MAX as u64);
+
 /// As a column has it.
 pub(crate) fn ms(time: Timestamp) -> i64 {
     time.0.try_into().unwrap_or(i64::MAX)

@@ -15,8 +15,9 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    lock::{self, Held, Holder, Lock, Taken},
+    lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
+    open_error::OpenError,
     tx::{self, Ask, Error, Tally, Tx},
     wake::{Listener, Topics},
 };
@@ -35,35 +36,6 @@ pub struct Options<'a> {
     pub lock: Lock,
     /// What is kept in it; applied in this order.
     pub schemas: &'a [Schema<'a>],
-}
-
-/// Why a database was not opened. Nothing was written, except as [`OpenError::Sqlite`] may tell.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Stop that process, or use its interface.
-    #[error("{0} is in use by {1}")]
-    Held(PathBuf, Holder),
-    /// Run the newer program, or restore the backup made before it ran: schema, version in the
-    /// file, newest version known here.
-    #[error(
-        "the database has version {1} of its {0} tables; this program knows versions up to {2}"
-    )]
-    Newer(String, i64, i64),
-    /// A migration was changed after it had been applied: schema, version.
-    #[error("migration {1} of the {0} tables is not the one that made this database")]
-    Altered(String, i64),
-    /// This program was linked with a version that can corrupt the file.
-    #[error("SQLite {0} is older than 3.51.3, which can corrupt a database in WAL mode")]
-    OldSqlite(String),
-    /// Restore a backup; what `PRAGMA quick_check` found.
-    #[error("the database is damaged: {0}")]
-    Damaged(String),
-    /// The lock file or the database file could not be made.
-    #[error("cannot open the database file: {0}")]
-    Io(#[from] io::Error),
-    /// The engine's own words.
-    #[error("cannot open the database: {0}")]
-    Sqlite(#[from] sqlx::Error),
 }
 
 /// One SQLite file. A clone is another handle of the same.

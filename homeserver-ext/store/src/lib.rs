@@ -8,11 +8,13 @@
 mod db;
 mod lock;
 mod migrate;
+mod open_error;
 mod tx;
 mod wake;
 
-pub use db::{Counts, Db, OpenError, Options, Read, Sizes};
+pub use db::{Counts, Db, Options, Read, Sizes};
 pub use lock::{Holder, Lock};
 pub use migrate::Schema;
+pub use open_error::OpenError;
 pub use tx::{Error, Tx};
 pub use wake::Listener;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, Row as _, SqliteConnection, migrate::Migrator};
 
-use crate::db::OpenError;
+use crate::open_error::OpenError;
 
 /// Tables that one crate owns in a file, and how they came to be.
 #[derive(Debug, Clone, Copy)]

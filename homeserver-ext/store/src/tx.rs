@@ -106,10 +106,13 @@ struct Member {
     reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Whoever waits for a turn to write.
+type Asker = oneshot::Sender<Result<Tx, Error>>;
+
 /// What is asked of the writer's task.
 pub(crate) enum Ask {
     /// The connection, for one transaction.
-    Begin(oneshot::Sender<Result<Tx, Error>>),
+    Begin(Asker),
     /// To stop; answered when the file is closed.
     Close(oneshot::Sender<()>),
 }
@@ -160,7 +163,7 @@ pub(crate) async fn write(
 /// close meanwhile.
 async fn batch(
     conn: &Arc<Mutex<SqliteConnection>>,
-    first: oneshot::Sender<Result<Tx, Error>>,
+    first: Asker,
     asks: &mut mpsc::UnboundedReceiver<Ask>,
     topics: &Topics,
     tally: &Tally,
@@ -227,7 +230,7 @@ async fn batch(
 /// Who asks already: for a turn that he still wants, or to close.
 fn waiting(
     asks: &mut mpsc::UnboundedReceiver<Ask>,
-) -> (Option<oneshot::Sender<Result<Tx, Error>>>, Option<oneshot::Sender<()>>) {
+) -> (Option<Asker>, Option<oneshot::Sender<()>>) {
     loop {
         match asks.try_recv() {
             Ok(Ask::Begin(asker)) if asker.is_closed() => {}
@@ -239,10 +242,7 @@ fn waiting(
 }
 
 /// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.
-async fn lend(
-    conn: &Arc<Mutex<SqliteConnection>>,
-    asker: oneshot::Sender<Result<Tx, Error>>,
-) -> Option<Member> {
+async fn lend(conn: &Arc<Mutex<SqliteConnection>>, asker: Asker) -> Option<Member> {
     let (end, ended) = oneshot::channel();
     let lent = Tx { conn: Arc::clone(conn).lock_owned().await, topics: Vec::new(), end };
     // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.

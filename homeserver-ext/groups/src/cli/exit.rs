@@ -84,6 +84,15 @@ impl Failure {
         self.exit
     }
 
+    /// What happened and what to do, in one line.
+    pub(super) fn to_text(&self) -> String {
+        [Some(self.what.as_str()), self.next.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(". ")
+    }
+
     /// The same as a JSON object.
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({"error": {

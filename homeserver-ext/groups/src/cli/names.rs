@@ -8,8 +8,11 @@ use causeway_protocol::{
 };
 use clap::ValueEnum;
 
-use super::exit::Failure;
+use super::{exit::Failure, line::harmless};
 use crate::sdk::Client;
+
+/// Fewer characters of an id name nothing.
+const MIN_PREFIX: usize = 4;
 
 /// The group that `text` means: its id, the first characters of its id, or its name.
 ///
@@ -32,9 +35,12 @@ pub(super) async fn roster(client: &Client, text: &str) -> Result<Arc<Roster>, F
         [] => Err(Failure::usage(format!("there is no group `{text}`"))
             .next("`causeway-client group list` shows your groups.")),
         several => {
-            let ids = several.iter().map(|r| r.group().to_string()).collect::<Vec<_>>();
+            let each = several.iter().map(|r| {
+                let name = harmless(&r.policy().name);
+                format!("{} (`{name}`, {} members)", r.group(), r.members().len())
+            });
             Err(Failure::usage(format!("`{text}` means {} groups", several.len()))
-                .next(format!("Give the beginning of an id: {}", ids.join(", "))))
+                .next(format!("Give the id instead: {}", each.collect::<Vec<_>>().join(", "))))
         }
     }
 }
@@ -55,11 +61,12 @@ async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failu
     if !by_id.is_empty() {
         return Ok(by_id);
     }
-    let by_name = by(&|r| r.policy().name == text);
-    if !by_name.is_empty() {
-        return Ok(by_name);
-    }
-    Ok(by(&|r| text.len() >= 4 && r.group().to_string().starts_with(text)))
+    // Anybody can make a group and bring this account into it: one that is called like the
+    // beginning of another's id must not be taken for it.
+    Ok(by(&|r| {
+        let begins = text.len() >= MIN_PREFIX && r.group().to_string().starts_with(text);
+        r.policy().name == text || begins
+    }))
 }
 
 /// The account that `text` means: `name:server`, or a name alone of this account's server.

@@ -43,6 +43,14 @@ impl Printer {
         }
     }
 
+    /// Trouble that may pass by itself, while the command goes on.
+    pub(super) fn note(self, text: &str) {
+        match self.output {
+            Output::Text => to_stderr(&format!("note: {text}")),
+            Output::Json => to_stderr(&serde_json::json!({"note": text}).to_string()),
+        }
+    }
+
     /// What went wrong.
     pub(super) fn failure(self, failure: &Failure) {
         match self.output {

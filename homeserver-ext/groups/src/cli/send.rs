@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     machine::SealError,
-    sdk::{Backoff, Client},
+    sdk::{Backoff, CallError, Client, SdkError},
 };
 
 /// Lines taken together: one commit, one request. A lone line does not wait longer for company.
@@ -191,7 +191,7 @@ impl Sender<'_> {
         match self.client.sync_group(self.group).await {
             Ok(()) => self.looked_at = Some(Instant::now()),
             Err(error) if error.is_transient() => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(OutboxError::Sdk(error).into()),
         }
         Ok(())
     }
@@ -327,6 +327,12 @@ fn id_of_line(name: &str, group: GroupId, line: u64) -> ClientId {
 impl From<OutboxError> for Failure {
     fn from(error: OutboxError) -> Self {
         match error {
+            OutboxError::Sdk(SdkError::Call(error @ CallError::Refused { status: 401, .. })) => {
+                Self::from(error).next(
+                    "The message is kept: log in again with `causeway-client login`, then \
+                     `causeway-client send --flush`.",
+                )
+            }
             OutboxError::Sdk(error) => error.into(),
             OutboxError::Seal(SealError::Forked) => Self::pending(error).next(
                 "The message is kept, and goes out when you have decided: see `causeway-client \

@@ -7,12 +7,15 @@
 
 use std::{fs, io::Write as _, time::Duration};
 
-use causeway_protocol::{envelope::Kind, ids::GroupId};
+use causeway_protocol::{
+    envelope::{Kind, Sender},
+    ids::GroupId,
+};
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use super::{exit::Failure, history, home::Home, names, outbox, print::Printer};
-use crate::sdk::{CallError, Client, Stream};
+use crate::sdk::{CallError, Client, Stream, Taken};
 
 /// How often the key work is looked at when nothing calls for it.
 const CHORES_EVERY: Duration = Duration::from_secs(5);
@@ -54,7 +57,7 @@ pub(super) async fn run(
         None => arguments.once.then_some(ONCE_IDLE),
     };
     let since = arguments.since;
-    let mut tail = Tail { client: &client, printer, group, since, is_lost: false };
+    let mut tail = Tail { client: &client, printer, group, since, is_lost: false, stalled: None };
     let mut tx = client.db().begin().await?;
     outbox::forget(&mut tx, client.now()).await?;
     tx.commit().await?;
@@ -72,6 +75,8 @@ struct Tail<'a> {
     /// The last row that the reader has, where it says so; else the marks say it.
     since: Option<i64>,
     is_lost: bool,
+    /// Whose messages hold the mailbox up.
+    stalled: Option<Sender>,
 }
 
 impl Tail<'_> {
@@ -93,17 +98,18 @@ impl Tail<'_> {
                 rows = stream.next_rows() => match rows {
                     Ok(rows) => {
                         self.is_lost = false;
-                        match self.client.receive(&rows).await? {
-                            Some(through) => stream.ack(through).await,
-                            None => stream.again(),
+                        let Taken { through, no_room } = self.client.receive(&rows).await?;
+                        stream.ack(through).await;
+                        let shown = self.show_kept().await?;
+                        self.note_stall(stream, no_room);
+                        if shown || !stream.is_stuck() {
+                            quiet = 0;
+                            idle_at = idle.map(|idle| Instant::now() + idle);
                         }
-                        self.show_kept().await?;
                         // What is no plain message may call for an answer.
-                        quiet = 0;
                         if rows.iter().any(|row| row.envelope.kind != Kind::Message) {
                             chores_at = Instant::now();
                         }
-                        idle_at = idle.map(|idle| Instant::now() + idle);
                     }
                     Err(error) => self.lost(error)?,
                 },
@@ -113,6 +119,8 @@ impl Tail<'_> {
                 }
                 () = until_idle => {
                     match stream.connected_since() {
+                        // Then the connection comes and goes, to see what is behind.
+                        _ if self.stalled.is_some() => {}
                         None if self.is_lost => return Err(no_connection()),
                         // It is quiet from when there is somebody to be heard.
                         None => {
@@ -127,8 +135,11 @@ impl Tail<'_> {
                     }
                     // What was done for others may be answered; but not for ever.
                     quiet += 1;
-                    if !self.do_chores().await? || quiet > MAX_QUIET {
-                        return Ok(());
+                    let done = self.do_chores().await?;
+                    match &self.stalled {
+                        Some(by) if quiet > MAX_QUIET => return Err(stalled(by)),
+                        None if !done || quiet > MAX_QUIET => return Ok(()),
+                        Some(_) | None => {}
                     }
                     idle_at = idle.map(|idle| Instant::now() + idle);
                 }
@@ -136,15 +147,17 @@ impl Tail<'_> {
         }
     }
 
-    /// Shows what is kept and was not shown.
-    async fn show_kept(&mut self) -> Result<(), Failure> {
+    /// Shows what is kept and was not shown; says whether there was any.
+    async fn show_kept(&mut self) -> Result<bool, Failure> {
         let (db, vault) = (self.client.db(), self.client.vault());
+        let mut shown = false;
         loop {
             let lines = match self.since {
                 Some(row) => history::after(db, vault, self.group, row).await?,
                 None => history::unshown(db, vault, self.group).await?,
             };
-            let Some(last) = lines.last() else { return Ok(()) };
+            let Some(last) = lines.last() else { return Ok(shown) };
+            shown = true;
             for line in &lines {
                 self.printer.show(&line.to_text(), line)?;
             }
@@ -172,7 +185,7 @@ impl Tail<'_> {
                 false
             }
             Err(error) => {
-                self.printer.remark(&format!("note: {error}"));
+                self.printer.note(&error.to_string());
                 false
             }
         };
@@ -185,10 +198,33 @@ impl Tail<'_> {
             return Err(error.into());
         }
         if !std::mem::replace(&mut self.is_lost, true) {
-            self.printer.remark(&format!("note: {error}; trying again"));
+            self.printer.note(&format!("{error}; trying again"));
         }
         Ok(())
     }
+
+    /// Says once that the mailbox stands still, and forgets it when it goes on.
+    fn note_stall(&mut self, stream: &Stream, no_room: Option<Sender>) {
+        if !stream.is_stuck() {
+            self.stalled = None;
+        } else if let (None, Some(by)) = (&self.stalled, no_room) {
+            self.printer.note(&stalled(&by).to_text());
+            self.stalled = Some(by);
+        }
+    }
+}
+
+/// Too much of one device waits for a key. The key may come yet, and what waits too long is given up.
+fn stalled(by: &Sender) -> Failure {
+    Failure::failed(format!(
+        "the mailbox stands still: no more messages of {} can be held that wait for a key \
+         (device {})",
+        by.account, by.device
+    ))
+    .next(
+        "It goes on when the key comes: that device must be online to send it again. Messages that \
+         wait longer than they were to live are given up, and shown as failed.",
+    )
 }
 
 fn no_connection() -> Failure {

@@ -116,6 +116,8 @@ pub struct Chores {
     pub ops: Vec<(GroupId, Vec<u8>)>,
     /// `GET groups/{id}/roster?from=`, then [`super::Machine::install_ops`].
     pub fetch_ops: Vec<(GroupId, Epoch)>,
+    /// All pages of `GET groups/{id}/requests`, then [`super::Machine::take_requests`].
+    pub fetch_requests: Vec<GroupId>,
     /// What is needed of the server.
     pub needs: Needs,
     /// `POST keys`, then [`super::Machine::uploaded`].
@@ -128,6 +130,7 @@ impl Chores {
         self.batches.is_empty()
             && self.ops.is_empty()
             && self.fetch_ops.is_empty()
+            && self.fetch_requests.is_empty()
             && self.needs.is_empty()
             && self.keys.is_none()
     }

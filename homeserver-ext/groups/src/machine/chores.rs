@@ -18,8 +18,9 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
+        chains,
         chores::{self, AckDue},
-        groups as rows, holds, invites,
+        groups as rows, holds, invites, joins,
     },
 };
 
@@ -39,6 +40,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let mut chores = Chores {
             fetch_ops: rows::to_fetch(work.conn()).await?,
+            fetch_requests: rows::requests_to_fetch(work.conn()).await?,
             keys: self.refill(work.conn(), now).await?,
             ..Chores::default()
         };
@@ -71,6 +73,8 @@ impl Machine {
         holds::forget_seen(conn, kept).await?;
         rows::forget_rosters(conn, kept).await?;
         invites::expire(conn, kept).await?;
+        joins::expire(conn, kept).await?;
+        chains::expire(conn, kept).await?;
         chores::expire(conn, now.minus_ms(WEEK_MS), now.minus_ms(HOUR_MS), kept).await?;
         self.logs().clear();
         Ok(received)

@@ -7,7 +7,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{Machine, MachineError};
-use crate::storage::{chains, groups as rows};
+use crate::storage::{chains, failures, groups as rows};
 
 impl Machine {
     /// Body of `PUT groups/{id}/sender-keys`: names and counts, nothing secret.
@@ -40,19 +40,24 @@ impl Machine {
             }));
         }
         keys.truncate(1_000);
-        Ok(PutSenderKeys { keys, failures: std::collections::BTreeMap::new() })
+        let failures = failures::of_group(tx.conn(), &group).await?;
+        Ok(PutSenderKeys { keys, failures })
     }
 
-    /// Everybody was asked at `asked` to rotate: a chain from before goes with the next message.
+    /// The server has taken `report`. Where everybody was asked at `asked` to rotate, a chain from
+    /// before goes with the next message.
     ///
     /// # Errors
     /// [`MachineError`].
-    pub async fn rotate_older_than(
+    pub async fn reported(
         &self,
         tx: &mut Tx,
         group: GroupId,
-        asked: Timestamp,
+        report: &PutSenderKeys,
+        asked: Option<Timestamp>,
     ) -> Result<(), MachineError> {
+        failures::told(tx.conn(), &group, &report.failures).await?;
+        let Some(asked) = asked else { return Ok(()) };
         let chain = chains::own(tx.conn(), self.vault(), &group).await?;
         if chain.is_some_and(|chain| chain.created() < asked) {
             rows::set_rotate(tx.conn(), &group, true).await?;

@@ -1,36 +1,28 @@
-//! Links: made, given on to other admins, followed, and judged by whoever holds them.
+//! Links: made, given on to other admins, and taken back.
 
 use causeway_protocol::{
-    api::{JoinRequest, NewInvite, StreamRow},
+    api::NewInvite,
     device::DeviceOf,
     envelope::Kind,
-    ids::{GroupId, InviteKey, RequestId, Signature, Timestamp},
-    invite::{
-        Admission, Held, Join, Link, LinkRefused, LinkSecret, NotAdmitted, NowListed, Terms,
-        invite_name,
-    },
+    ids::{GroupId, InviteKey, Timestamp},
+    invite::{Link, LinkSecret, Terms, invite_name},
     olm_plaintext::{OlmPlaintext, Route},
-    roster::{Body, Devices, Role, Roster},
+    roster::{Role, Roster},
 };
 use causeway_store::Tx;
-use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, Needs, OpError, What, needs::Reach, work::Work};
+use super::{Machine, MachineError, Needs, OpError, needs::Reach, work::Work};
 use crate::{
     entropy,
     storage::{
-        accounts::{self, Ask},
         invites::{self, HeldInvite},
-        own,
+        joins,
     },
 };
 
-/// Requests not judged yet.
-pub(super) const NEW: &str = "new";
-/// Requests that a person must judge.
-const ASK: &str = "ask";
-const ADMITTED: &str = "admitted";
+/// Links of one group that other admins may give to this device.
+const MAX_GIVEN: i64 = 1_000;
 
 /// A link that this device can admit by.
 #[derive(Debug, Clone)]
@@ -45,19 +37,6 @@ pub struct InviteView {
     pub used: u32,
     /// Whether it was taken back.
     pub revoked: bool,
-}
-
-/// A request that waits for a person.
-#[derive(Debug, Clone)]
-pub struct JoinView {
-    /// Names it.
-    pub id: RequestId,
-    /// For which group.
-    pub group: GroupId,
-    /// Who asks.
-    pub account: causeway_protocol::ids::AccountId,
-    /// When it came.
-    pub at: Timestamp,
 }
 
 impl Machine {
@@ -128,80 +107,6 @@ impl Machine {
         }
         Ok(views)
     }
-
-    /// The request by which this account asks to be let in, for `POST groups/{id}/join`.
-    ///
-    /// `records` are the inviting account's devices, as its server gives them.
-    ///
-    /// # Errors
-    /// [`LinkRefused`] inside [`InviteRefused`].
-    pub async fn join_request(
-        &self,
-        tx: &mut Tx,
-        now: Timestamp,
-        link: &Link,
-        records: &[causeway_protocol::device::DeviceRecord],
-    ) -> Result<JoinRequest, InviteRefused> {
-        link.judge(records, now)?;
-        let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
-        let list = own.ok_or(MachineError::Own("rows"))?.list;
-        let record = &self.me().record;
-        let key = SigningKey::from_bytes(&link.terms.secret.key_seed());
-        let mut join = Join {
-            group: link.terms.group,
-            ik_pub: link.terms.secret.key(),
-            device: self.me().device(),
-            curve25519: record.curve25519,
-            certificate: record.certificate,
-            now,
-            account: self.me().account.as_str().to_owned(),
-            devices: Devices { version: list.version, ids: list.devices },
-            ik_signature: Signature::new([0; 64]),
-            device_signature: Signature::new([0; 64]),
-        };
-        let too_long = |_| MachineError::Own("device lists");
-        let by_invite = join.signed_by_invite().map_err(too_long)?;
-        join.ik_signature = Signature::new(key.sign(&by_invite).to_bytes());
-        join.device_signature = self.sign(&join.signed_by_device().map_err(too_long)?);
-        Ok(JoinRequest { request: join.to_bytes().map_err(too_long)? })
-    }
-
-    /// Requests that a person must judge: a `remove` once named who asks.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn join_requests(&self, tx: &mut Tx) -> Result<Vec<JoinView>, MachineError> {
-        let waiting = invites::joins(tx.conn(), ASK).await?.into_iter();
-        let view =
-            |j: invites::Join| JoinView { id: j.id, group: j.group, account: j.account, at: j.at };
-        Ok(waiting.map(view).collect())
-    }
-
-    /// Takes a request that a page of `GET groups/{id}/requests` showed, as if its row had come.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn take_request(
-        &self,
-        tx: &mut Tx,
-        now: Timestamp,
-        request: &[u8],
-    ) -> Result<(), MachineError> {
-        let mut work = Work::new(self, tx, now);
-        work.note_join(request).await?;
-        work.finish().await.map(drop)
-    }
-}
-
-/// Why a link is not followed.
-#[derive(Debug, thiserror::Error)]
-pub enum InviteRefused {
-    /// The link, or who made it.
-    #[error("this link cannot be used: {0}")]
-    Link(#[from] LinkRefused),
-    /// Ours to log.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
 }
 
 fn is_admin(roster: &Roster, device: &DeviceOf) -> bool {
@@ -213,7 +118,7 @@ fn held(link: &Link, made_here: bool) -> HeldInvite {
     HeldInvite {
         ik_pub: terms.secret.key(),
         group: terms.group,
-        link: link.to_text().as_str().to_owned(),
+        link: link.to_text(),
         made_here,
         uses: terms.uses,
         expires: terms.expires,
@@ -223,6 +128,32 @@ fn held(link: &Link, made_here: bool) -> HeldInvite {
 }
 
 impl Work<'_> {
+    /// After an op that made admins: their devices are to be given the links that are good still, by
+    /// the devices that made them, and by the one that signed the op.
+    pub(super) async fn owe_new_admins(
+        &mut self,
+        before: Option<&Roster>,
+        after: &Roster,
+        signer: DeviceOf,
+    ) -> Result<(), MachineError> {
+        let (me, now) = (self.machine.me().device(), self.now);
+        let is_new = |device: &DeviceOf| {
+            *device != me
+                && is_admin(after, device)
+                && before.is_some_and(|before| !is_admin(before, device))
+        };
+        let new: Vec<DeviceOf> = after.devices().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for ik_pub in invites::good(self.conn(), &after.group(), now, signer == me).await? {
+            for device in &new {
+                invites::owe(self.conn(), &ik_pub, &device.device_id).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes that the devices of other admins are to be given a link; the bridge's never are.
     async fn owe_invite(&mut self, group: GroupId, ik_pub: InviteKey) -> Result<(), MachineError> {
         let Some(log) = self.log(&group).await? else { return Ok(()) };
@@ -259,7 +190,7 @@ impl Work<'_> {
                 continue;
             };
             let route = Route { group: held.group, from: me, to: device };
-            if let Ok(bytes) = OlmPlaintext::Invite(route, held.link).to_bytes()
+            if let Ok(bytes) = OlmPlaintext::Invite(route, held.link.as_str().to_owned()).to_bytes()
                 && self.send_direct(held.group, &known, Kind::Direct, &bytes).await?
             {
                 invites::given(self.conn(), &ik_pub, &device).await?;
@@ -279,131 +210,12 @@ impl Work<'_> {
         let Some(log) = self.log(&group).await? else { return Ok(()) };
         let link = Link::parse(text).ok();
         let link = link.filter(|l| is_admin(log.head(), from) && l.terms.group == group);
-        if let Some(link) = link {
-            invites::insert(self.conn(), vault, &held(&link, false)).await?;
+        let Some(link) = link else { return Ok(()) };
+        if invites::given_in(self.conn(), &group).await? < MAX_GIVEN {
+            let held = held(&link, false);
+            invites::insert(self.conn(), vault, &held).await?;
+            joins::link_came(self.conn(), &held.ik_pub).await?;
         }
         Ok(())
     }
-
-    pub(super) async fn join_row(&mut self, row: &StreamRow) -> Result<(), MachineError> {
-        match self.note_join(&row.envelope.payload).await? {
-            Some((id, account)) => {
-                self.say(row.seq, row.envelope.group, What::JoinAsked { id, account });
-            }
-            None => self.fail(row, "malformed"),
-        }
-        Ok(())
-    }
-
-    /// Notes a request, and asks for the newest list of who asks.
-    async fn note_join(
-        &mut self,
-        request: &[u8],
-    ) -> Result<Option<(RequestId, causeway_protocol::ids::AccountId)>, MachineError> {
-        let Ok(join) = Join::parse(request) else { return Ok(None) };
-        let (Ok(id), Ok(account)) = (join.id(), join.account.parse()) else { return Ok(None) };
-        let account: causeway_protocol::ids::AccountId = account;
-        let row = invites::Join {
-            id,
-            group: join.group,
-            ik_pub: join.ik_pub,
-            account: account.clone(),
-            member: join.device.member_id,
-            request: request.to_vec(),
-            state: NEW.to_owned(),
-            at: self.now,
-        };
-        if invites::insert_join(self.conn(), &row).await? {
-            let (name, at) = (account.as_str().as_bytes(), self.now);
-            accounts::ask(self.conn(), Ask::Account, name, at).await?;
-        }
-        Ok(Some((id, account)))
-    }
-
-    /// Judges the requests that wait, and signs an `add` for the first that may come in, group by
-    /// group: the next is judged on the roster that this one makes.
-    pub(super) async fn admissions(&mut self) -> Result<Vec<(GroupId, Vec<u8>)>, MachineError> {
-        // Whoever is in has used his link, before anybody else may.
-        for state in [NEW, ASK] {
-            for join in invites::joins(self.conn(), state).await? {
-                let log = self.log(&join.group).await?;
-                if log.is_some_and(|log| log.head().member(&join.member).is_some()) {
-                    invites::count_use(self.conn(), &join.ik_pub).await?;
-                    invites::set_join_state(self.conn(), &join.id, ADMITTED).await?;
-                }
-            }
-        }
-        let mut ops: Vec<(GroupId, Vec<u8>)> = Vec::new();
-        for join in invites::joins(self.conn(), NEW).await? {
-            if ops.iter().any(|(group, _)| *group == join.group) {
-                continue;
-            }
-            let state = match self.admission(&join).await? {
-                Verdict::Wait => continue,
-                Verdict::Settled(state) => state,
-                Verdict::Add(body) => {
-                    let (machine, now) = (self.machine, self.now);
-                    match machine.sign_op(self.tx, now, join.group, &body).await {
-                        Ok(op) => {
-                            ops.push((join.group, op.0));
-                            continue;
-                        }
-                        Err(OpError::Machine(error)) => return Err(error),
-                        Err(error) => {
-                            tracing::info!(group = %join.group, %error, "nobody is let in");
-                            "not_allowed"
-                        }
-                    }
-                }
-            };
-            invites::set_join_state(self.conn(), &join.id, state).await?;
-        }
-        Ok(ops)
-    }
-
-    async fn admission(&mut self, row: &invites::Join) -> Result<Verdict, MachineError> {
-        let (vault, now) = (self.vault(), self.now);
-        let Ok(join) = Join::parse(&row.request) else {
-            return Ok(Verdict::Settled("malformed"));
-        };
-        let held = invites::held(self.conn(), vault, &row.ik_pub).await?;
-        let Some(held) = held else { return Ok(Verdict::Settled("no_link")) };
-        let Ok(link) = Link::parse(&held.link) else { return Ok(Verdict::Settled("malformed")) };
-        let Some(log) = self.log(&row.group).await? else { return Ok(Verdict::Wait) };
-        let me = self.machine.me().record.member_id;
-        if !log.head().may_add(&me) {
-            return Ok(Verdict::Settled("may_not_add"));
-        }
-        // The list must have been asked for after the request came.
-        let name = row.account.as_str().as_bytes();
-        if !accounts::was_asked(self.conn(), Ask::Account, name, row.at).await? {
-            accounts::ask(self.conn(), Ask::Account, name, row.at).await?;
-            return Ok(Verdict::Wait);
-        }
-        let seen = accounts::list(self.conn(), &row.account, &row.member).await?;
-        let newest = accounts::newest_list(self.conn(), &row.account).await?;
-        let Some(list) = newest else { return Ok(Verdict::Settled("list_differs")) };
-        let listed = NowListed { list: &list, highest_seen: seen.map_or(0, |seen| seen.version) };
-        let uses = Held { used: held.used, revoked: held.revoked };
-        Ok(match join.admit(&link, uses, listed, &log, now) {
-            Ok(Admission::Add(entry)) => Verdict::Add(Body::Add(vec![entry])),
-            Ok(Admission::Ask(_)) => Verdict::Settled(ASK),
-            Err(NotAdmitted::AlreadyMember) => Verdict::Settled(ADMITTED),
-            Err(NotAdmitted::Request(_)) => Verdict::Settled("refused"),
-            Err(NotAdmitted::ListDiffers) => Verdict::Settled("list_differs"),
-            Err(
-                NotAdmitted::InviterNotMember
-                | NotAdmitted::InviterDeviceNotCounting
-                | NotAdmitted::InviterMayNotAdd,
-            ) => Verdict::Settled("inviter"),
-        })
-    }
-}
-
-enum Verdict {
-    /// Something is to be fetched first.
-    Wait,
-    Add(Body),
-    /// Nothing more is to be done; how it ended.
-    Settled(&'static str),
 }

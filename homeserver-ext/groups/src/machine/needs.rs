@@ -9,7 +9,6 @@ use causeway_protocol::{
     ids::{AccountId, DeviceId, GroupId, Timestamp},
     olm_plaintext::{OlmPlaintext, Route},
     roster::{Log, Scheme},
-    sender_key::LEAVES,
 };
 use causeway_store::Tx;
 
@@ -31,6 +30,8 @@ use crate::{
 const DAY_MS: u64 = 24 * 3_600_000;
 /// Messages after which a chain is replaced, in small groups (protocol §4.3).
 const SOFT_LIMIT: u32 = 100;
+/// Messages that a chain carries at most; the tree would have room for a few more.
+pub(super) const HARD_LIMIT: u32 = 1_000;
 
 /// How the next message of a group is to be sealed.
 pub(super) struct Plan {
@@ -280,7 +281,7 @@ fn is_due(chain: &OwnChain, log: &Log, now: Timestamp, count: usize) -> bool {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     log.cut_in(chain.epoch(), head.epoch())
         || sent >= SOFT_LIMIT.max(members.saturating_mul(2))
-        || sent.saturating_add(count) > LEAVES
+        || sent.saturating_add(count) > HARD_LIMIT
         || now > chain.created().plus_ms(DAY_MS)
         || chain.epoch() > head.epoch()
 }

@@ -1,21 +1,21 @@
 //! Rows of the mailbox, in the order of protocol §4.2.
 //!
 //! Bad content is a result, never an error: what cannot be opened changes nothing, what cannot be
-//! judged yet is held, and a row for which there is no room ends the slice.
+//! judged yet is held, and a row for which there is no room stays in the mailbox.
 
 mod direct;
 
 use causeway_protocol::{
     api::StreamRow,
-    content::{Content, Plaintext, RosterSync},
+    content::{Content, Plaintext, RosterSync, Text},
     envelope::{Kind, Sender},
-    ids::{GroupId, Timestamp},
+    ids::{AccountId, EnvelopeId, GroupId, Timestamp},
     olm_plaintext::Missing,
     roster::{Arrival, Log, Role, Roster, Verdict, is_dropped_in_channel},
     sender_key::Context,
 };
 use causeway_store::Tx;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Incoming, Machine, MachineError, Receipts, What,
@@ -60,14 +60,17 @@ impl Machine {
         rows: &[StreamRow],
     ) -> Result<Receipts, MachineError> {
         let mut work = Work::new(self, tx, now);
-        let mut through = None;
+        let (mut through, mut no_room) = (None, None);
         for row in rows {
             match work.row(row).await? {
-                Step::Done => through = Some(row.seq),
-                Step::NoRoom => break,
+                Step::Done if no_room.is_none() => through = Some(row.seq),
+                // The keys that would make room may be among what follows. It comes again, and is
+                // known then.
+                Step::Done => {}
+                Step::NoRoom => no_room = no_room.or(row.envelope.sender.clone()),
             }
         }
-        Ok(Receipts { received: work.finish().await?, through })
+        Ok(Receipts { received: work.finish().await?, through, no_room })
     }
 }
 
@@ -84,9 +87,12 @@ impl Work<'_> {
 
     /// Judges what was taken out of the holds, and what that in turn takes out.
     pub(super) async fn judge_again(&mut self) -> Result<(), MachineError> {
-        while let Some(Again { row, opened }) = self.again.pop_front() {
+        while let Some(Again { mut row, opened }) = self.again.pop_front() {
             if let Step::NoRoom = self.one(&row, opened).await? {
                 self.fail(&row, "no_room");
+            }
+            if opened {
+                row.envelope.payload.zeroize();
             }
         }
         Ok(())
@@ -109,8 +115,15 @@ impl Work<'_> {
                 Ok(Step::Done)
             }
             (Kind::Expired, _) => {
-                match causeway_protocol::ids::EnvelopeId::from_slice(&envelope.payload) {
-                    Ok(id) => self.say(row.seq, envelope.group, What::Expired { id }),
+                match EnvelopeId::from_slice(&envelope.payload) {
+                    Ok(id) => {
+                        let what = if self.is_first(envelope.id).await? {
+                            What::Expired { id }
+                        } else {
+                            What::Duplicate
+                        };
+                        self.say(row.seq, envelope.group, what);
+                    }
                     Err(_) => self.fail(row, "malformed"),
                 }
                 Ok(Step::Done)
@@ -131,6 +144,12 @@ impl Work<'_> {
                 Ok(Step::Done)
             }
         }
+    }
+
+    /// Whether this row, which the server made, comes for the first time.
+    async fn is_first(&mut self, id: EnvelopeId) -> Result<bool, MachineError> {
+        let (me, now) = (self.machine.me().record.device_id, self.now);
+        Ok(holds::see(self.conn(), &me, *id.as_bytes(), id, now).await?)
     }
 
     async fn message(&mut self, row: &StreamRow, sender: &Sender) -> Result<Step, MachineError> {
@@ -271,6 +290,8 @@ impl Work<'_> {
             self.fail(row, "dropped_in_channel");
         } else if speaks_for_bridge(&plaintext.content) && role != Role::Bridge {
             self.fail(row, "not_the_bridge");
+        } else if mirrors_a_ghost(&plaintext.content, &sender.account) {
+            self.fail(row, "mirror_is_a_ghost");
         } else if let Content::RosterSync(sync) = plaintext.content {
             self.compare(row, log, sync).await?;
         } else {
@@ -362,6 +383,13 @@ impl Work<'_> {
         }
         Ok(step)
     }
+}
+
+/// Whether the bridge speaks for what stands for one of its own native accounts (protocol §2.1).
+fn mirrors_a_ghost(content: &Content, bridge: &AccountId) -> bool {
+    let Content::Text(Text { mirror: Some(mirror), .. }) = content else { return false };
+    let ghost = mirror.strip_prefix("@causeway_").and_then(|rest| rest.split_once(':'));
+    ghost.is_some_and(|(_, server)| server == bridge.server())
 }
 
 /// Whether only the bridge may say this (protocol §2.1).

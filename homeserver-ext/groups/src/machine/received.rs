@@ -4,6 +4,7 @@ use std::fmt;
 
 use causeway_protocol::{
     content::Content,
+    envelope::Sender,
     ids::{
         AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, MemberId, OpHash, RequestId,
         Seq, Timestamp,
@@ -22,6 +23,9 @@ pub struct Receipts {
     /// Rows up to and with this one may be acknowledged, once the transaction is committed. `None`
     /// if not even the first may be: there is no room to hold it.
     pub through: Option<Seq>,
+    /// Whose row stays in the mailbox because there is no room to hold it, where there is such a
+    /// row. What follows it was taken in all the same, and will come again.
+    pub no_room: Option<Sender>,
 }
 
 /// What came of one row.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entropy,
-    storage::{accounts, chains, groups as rows, holds, holds::WaitsFor},
+    storage::{accounts, chains, groups as rows, holds, holds::WaitsFor, joins},
 };
 
 /// Place of ops of before this device joined: they count as before everything (protocol §4.2).
@@ -163,6 +163,13 @@ impl Work<'_> {
         }
         if is_in {
             self.ask_for_strangers(before.as_deref().filter(|_| was_in), after).await?;
+            self.owe_new_admins(before.as_deref(), after, op.signer()).await?;
+        }
+        let could_add = before.as_ref().is_none_or(|before| before.may_add(&me));
+        if !could_add && after.may_add(&me) {
+            // Those who asked before could not be answered from here.
+            rows::set_fetch_requests(self.conn(), &group, true).await?;
+            joins::may_add_now(self.conn(), &group).await?;
         }
         let change = change(&log, op, installed, (was_in, is_in));
         self.save_log(log).await?;

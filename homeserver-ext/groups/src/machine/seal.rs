@@ -9,13 +9,12 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, Timestamp},
     olm_plaintext::OlmPlaintext,
     roster::{Roster, is_dropped_in_channel},
-    sender_key::LEAVES,
 };
 use causeway_store::Tx;
 
 use super::{
     Batch, Machine, MachineError, Needs, Outgoing, SealError, generation,
-    needs::{Plan, Reach},
+    needs::{HARD_LIMIT, Plan, Reach},
     work::Work,
 };
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
 };
 
 impl Machine {
-    /// Seals messages, at most 1,024, for everyone who is in the group now: begins a new chain if
+    /// Seals messages, at most 1,000, for everyone who is in the group now: begins a new chain if
     /// that is due, gives it to whoever lacks it, and moves it on. Nothing may be posted before
     /// `tx` is committed with the batch in it.
     ///
@@ -77,9 +76,9 @@ impl Work<'_> {
         group: GroupId,
         items: &[Outgoing],
     ) -> Result<Batch, SealError> {
-        let leaves = usize::try_from(LEAVES).unwrap_or(0);
-        if items.len() > leaves {
-            return Err(SealError::TooMany(items.len(), leaves));
+        let most = usize::try_from(HARD_LIMIT).unwrap_or(0);
+        if items.len() > most {
+            return Err(SealError::TooMany(items.len(), most));
         }
         let Plan { log, suite, chain, lacking } = self.plan(group, items.len()).await?;
         let head = log.head();

@@ -11,6 +11,7 @@ use causeway_protocol::{
     roster::Log,
 };
 use causeway_store::Tx;
+use sha2::{Digest as _, Sha256};
 use sqlx::SqliteConnection;
 use vodozemac::olm::Account;
 
@@ -19,7 +20,7 @@ use crate::{
     sender_keys::HeldChain,
     storage::{
         accounts::{self, Ask, KnownDevice},
-        chains, groups as rows, own,
+        chains, failures, groups as rows, holds, own,
     },
     vault::Vault,
 };
@@ -76,7 +77,8 @@ impl<'a> Work<'a> {
     }
 
     /// Saves what has moved.
-    pub(super) async fn finish(self) -> Result<Vec<Received>, MachineError> {
+    pub(super) async fn finish(mut self) -> Result<Vec<Received>, MachineError> {
+        self.count_failures().await?;
         let vault = self.machine.vault();
         for slot in self.chains.values().flatten().filter(|slot| slot.moved) {
             chains::save_held(self.tx.conn(), vault, &slot.chain).await?;
@@ -101,6 +103,45 @@ impl<'a> Work<'a> {
         let sender = envelope.sender.as_ref().map(|sender| sender.device);
         tracing::debug!(group = %envelope.group, id = %envelope.id, reason, "not opened");
         self.say(*seq, envelope.group, What::Failed { id: envelope.id, sender, reason });
+    }
+
+    /// Counts what failed, for the report to the server. A row that came again, because it was not
+    /// acknowledged in time, is said and counted once.
+    async fn count_failures(&mut self) -> Result<(), MachineError> {
+        let me = self.machine.me().record.device_id;
+        for at in 0..self.received.len() {
+            let Some(Received { seq, group, what: What::Failed { id, sender, reason } }) =
+                self.received.get(at)
+            else {
+                continue;
+            };
+            let (seq, group, id, sender, reason) = (*seq, *group, *id, *sender, *reason);
+            if seq > Seq(0) && !self.is_first_failure(sender.unwrap_or(me), id, seq).await? {
+                if let Some(again) = self.received.get_mut(at) {
+                    again.what = What::Duplicate;
+                }
+            } else if sender.is_some() {
+                failures::add(self.conn(), &group, reason, 1).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_first_failure(
+        &mut self,
+        sender: DeviceId,
+        id: EnvelopeId,
+        seq: Seq,
+    ) -> Result<bool, MachineError> {
+        // A name of its own: the same envelope may yet come in the place where it is good.
+        let mut hash = Sha256::new();
+        hash.update(b"failed\0");
+        hash.update(id.as_bytes());
+        hash.update(seq.0.to_be_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        let (name, _) = hash.split_first_chunk().unwrap_or((id.as_bytes(), &[]));
+        let (name, now) = (*name, self.now);
+        Ok(holds::see(self.conn(), &sender, name, EnvelopeId::new(name), now).await?)
     }
 
     /// A group's row and history, as far as they are known.

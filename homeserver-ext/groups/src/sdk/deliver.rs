@@ -78,6 +78,9 @@ impl Client {
             for (group, from) in chores.fetch_ops {
                 self.fetch_ops(group, from).await?;
             }
+            for group in chores.fetch_requests {
+                self.fetch_requests(group).await?;
+            }
             self.provide(chores.needs).await?;
             if let Some(keys) = chores.keys {
                 let count = self.http.upload_keys(&keys).await?;
@@ -123,14 +126,12 @@ impl Client {
             let asked = match self.http.report_sender_keys(group, &report).await {
                 Ok(noted) => noted.rotate_asked_ms,
                 // Not in it any more, or not yet: there is nothing to tell.
-                Err(CallError::Refused { status: 403 | 404, .. }) => None,
+                Err(CallError::Refused { status: 403 | 404, .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            if let Some(asked) = asked {
-                let mut tx = self.db.begin().await?;
-                self.machine.rotate_older_than(&mut tx, group, asked).await?;
-                tx.commit().await?;
-            }
+            let mut tx = self.db.begin().await?;
+            self.machine.reported(&mut tx, group, &report, asked).await?;
+            tx.commit().await?;
         }
         Ok(())
     }

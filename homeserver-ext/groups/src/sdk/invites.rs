@@ -56,6 +56,30 @@ impl Client {
         }
     }
 
+    /// Fetches the requests that wait for this group, and keeps that somebody asks.
+    pub(super) async fn fetch_requests(&self, group: GroupId) -> Result<(), SdkError> {
+        let mut requests = Vec::new();
+        let mut from = None;
+        loop {
+            match self.http.requests(group, from).await {
+                Ok(page) => {
+                    requests.extend(page.requests);
+                    from = page.next;
+                }
+                // May not add any more: then there is nothing to answer either.
+                Err(CallError::Refused { status: 403 | 404, .. }) => from = None,
+                Err(error) => return Err(error.into()),
+            }
+            if from.is_none() {
+                break;
+            }
+        }
+        let mut tx = self.db.begin().await?;
+        let asked = self.machine.take_requests(&mut tx, self.now(), group, &requests).await?;
+        self.keep(&mut tx, asked).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Takes an invite back: here first, so that this device lets nobody in by it whatever the
     /// server says. The same again changes nothing.
     pub async fn revoke_invite(&self, group: GroupId, key: InviteKey) -> Result<(), SdkError> {

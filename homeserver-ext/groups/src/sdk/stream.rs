@@ -35,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a ping asks whether anybody is there, and as long again for the answer.
 const QUIET: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Quiet after which rows that could not be kept are asked for again.
+const LOOK_ON: Duration = Duration::from_millis(500);
 
 type Socket = WebSocketStream<Upgraded>;
 
@@ -51,6 +53,11 @@ pub struct Stream {
     seen: Seq,
     handed_out: Seq,
     acked: Seq,
+    /// Whether a row that was handed out could not be kept. Then nothing more is acknowledged, and
+    /// rows are read on only because what is missing may be among them.
+    stuck: bool,
+    /// How long to wait before rows that could not be kept are asked for again.
+    stalls: Backoff,
 }
 
 impl Stream {
@@ -68,6 +75,8 @@ impl Stream {
             seen: Seq(0),
             handed_out: Seq(0),
             acked: Seq(0),
+            stuck: false,
+            stalls: Backoff::default(),
         }
     }
 
@@ -81,49 +90,81 @@ impl Stream {
     /// next one.
     ///
     /// Waits as long as there is none; may be dropped at any await without losing a row. Each row
-    /// is handed out once, unless [`ack`](Self::ack) or [`again`](Self::again) say that it was not
-    /// kept.
+    /// is handed out once, unless [`ack`](Self::ack) says that it was not kept.
     ///
     /// # Errors
     /// For the caller to show. After a transient one ([`CallError::is_transient`]) the next call
     /// waits a moment, longer each time and with full jitter, and connects again.
     /// [`CallError::Refused`] is final: the token is not good any more.
     pub async fn next_rows(&mut self) -> Result<Vec<StreamRow>, CallError> {
-        let first = self.next_row().await?;
-        let mut rows = vec![first];
-        // The connection's end is told by the next call; these rows are good.
-        while rows.len() < MAX_ROWS
-            && let Some(Ok(row)) = self.next_row().now_or_never()
-        {
-            rows.push(row);
+        loop {
+            let was_stuck = self.stuck;
+            let first = if was_stuck {
+                let Ok(row) = timeout(LOOK_ON, self.next_row()).await else {
+                    self.again();
+                    continue;
+                };
+                row?
+            } else {
+                self.next_row().await?
+            };
+            let mut rows = vec![first];
+            // The connection's end is told by the next call; these rows are good.
+            while rows.len() < MAX_ROWS
+                && let Some(Ok(row)) = self.next_row().now_or_never()
+            {
+                rows.push(row);
+            }
+            // But where earlier ones could not be kept, all come again with the next connection.
+            if was_stuck && !self.stuck {
+                continue;
+            }
+            self.handed_out = self.seen;
+            return Ok(rows);
         }
-        self.handed_out = self.seen;
-        Ok(rows)
     }
 
-    /// Says that everything up to and with `seq` is kept here: the server may forget it. Rows that
-    /// were handed out beyond it come [again](Self::again).
+    /// Says that of the rows that were handed out last everything up to and with this one is kept
+    /// here, nothing if `None`: the server may forget it.
+    ///
+    /// Rows beyond it come again, but not at once: what follows them is handed out first, as far as
+    /// the server sends it unacknowledged, because the key that they wait for may be among it. All
+    /// of that comes again too.
     ///
     /// Does not fail: what a broken connection swallowed is said again by the next one.
-    pub async fn ack(&mut self, seq: Seq) {
-        self.acked = self.acked.max(seq);
-        if self.acked < self.handed_out {
-            return self.again();
+    pub async fn ack(&mut self, through: Option<Seq>) {
+        if self.stuck {
+            return;
         }
-        if let Some(socket) = &mut self.socket
-            && socket.send(ack_frame(self.acked)).await.is_err()
-        {
-            self.socket = None;
+        if let Some(through) = through.filter(|through| *through > self.acked) {
+            self.acked = through;
+            self.stalls.reset();
+            if let Some(socket) = &mut self.socket
+                && socket.send(ack_frame(self.acked)).await.is_err()
+            {
+                self.socket = None;
+            }
+        }
+        self.stuck = self.acked < self.handed_out;
+    }
+
+    /// Rows that were handed out and not acknowledged come again, after a moment.
+    fn again(&mut self) {
+        self.drop_connection();
+        self.connect_at = Some(Instant::now() + self.stalls.failed());
+    }
+
+    fn drop_connection(&mut self) {
+        self.socket = None;
+        if std::mem::take(&mut self.stuck) {
+            self.seen = self.acked;
+            self.handed_out = self.acked;
         }
     }
 
-    /// Rows that were handed out and not acknowledged come again, after a moment: there was no room
-    /// to keep them.
-    pub fn again(&mut self) {
-        self.seen = self.acked;
-        self.handed_out = self.acked;
-        self.socket = None;
-        self.connect_at = Some(Instant::now() + self.backoff.failed());
+    /// Whether rows that could not be kept hold up the acknowledgement of all that follows them.
+    pub const fn is_stuck(&self) -> bool {
+        self.stuck
     }
 
     /// Ends the connection in good order, so that the last acknowledgement arrives.
@@ -223,7 +264,7 @@ impl Stream {
 
     /// Drops the connection, and remembers not to come back at once.
     fn lost(&mut self, error: CallError) -> CallError {
-        self.socket = None;
+        self.drop_connection();
         self.connect_at = Some(Instant::now() + self.backoff.failed());
         error
     }

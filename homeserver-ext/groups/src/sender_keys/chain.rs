@@ -27,6 +27,9 @@ pub enum SealError {
     /// Make a new chain.
     #[error("the chain has carried its 1,024 messages")]
     Ended,
+    /// HKDF gave nothing.
+    #[error("no key could be derived for the message")]
+    Derivation,
 }
 
 /// The distribution's signing key is none, its suite is not built, or its nodes are not the minimal

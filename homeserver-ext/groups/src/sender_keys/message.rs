@@ -11,12 +11,13 @@ use aes_gcm::{
 use causeway_protocol::sender_key::{Context, Header, MAX_PLAINTEXT, Message, signed_bytes};
 use chacha20poly1305::ChaCha20Poly1305;
 use ed25519_dalek::{Signature, Signer, SigningKey};
-use hmac::Mac;
+use hkdf::Hkdf;
+use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
     HeldChain, SealError, Suite,
-    tree::{Puncture, Seed, keyed},
+    tree::{Puncture, Seed},
 };
 
 const TAG_BYTES: usize = 16;
@@ -36,30 +37,17 @@ struct MessageKeys {
 }
 
 impl MessageKeys {
-    /// `HKDF-Expand(mk, "cg/sk/v2/msg" ‖ S ‖ salt ‖ chain_id, 76)`, RFC 5869 §2.3.
-    fn derive(mk: &Seed, header: &Header, context: &Context) -> Self {
-        let prk = keyed(mk.expose());
-        let mut okm = Zeroizing::new([0; 96]);
-        let mut last = Zeroizing::new([0; 32]);
-        for (count, block) in (1_u8..).zip(okm.as_chunks_mut::<32>().0) {
-            let mut mac = prk.clone();
-            if count > 1 {
-                mac.update(last.as_slice());
-            }
-            mac.update(b"cg/sk/v2/msg");
-            mac.update(&[header.suite]);
-            mac.update(&header.salt);
-            mac.update(context.chain.as_bytes());
-            mac.update(&[count]);
-            *last = mac.finalize().into_bytes().into();
-            *block = *last;
-        }
-        let mut keys = Self { key: [0; 32], nonce: [0; 12], commit: [0; 32] };
-        let Self { key, nonce, commit } = &mut keys;
-        for (to, from) in key.iter_mut().chain(nonce).chain(commit).zip(okm.iter()) {
-            *to = *from;
-        }
-        keys
+    /// `HKDF-Expand(mk, "cg/sk/v2/msg" ‖ S ‖ salt ‖ chain_id, 76)`, RFC 5869 §2.3; `None` never,
+    /// for 32 bytes of secret and 76 of output.
+    fn derive(mk: &Seed, header: &Header, context: &Context) -> Option<Self> {
+        let info: [&[u8]; 4] =
+            [b"cg/sk/v2/msg", &[header.suite], &header.salt, context.chain.as_bytes()];
+        let mut okm = Zeroizing::new([0; 76]);
+        let prk = Hkdf::<Sha256>::from_prk(mk.expose()).ok()?;
+        prk.expand_multi_info(&info, okm.as_mut_slice()).ok()?;
+        let (key, rest) = okm.split_first_chunk()?;
+        let (nonce, rest) = rest.split_first_chunk()?;
+        Some(Self { key: *key, nonce: *nonce, commit: *rest.first_chunk()? })
     }
 }
 
@@ -84,7 +72,8 @@ pub(super) fn seal(
         hint: [h0, h1, h2, h3],
         salt,
     };
-    let (aad, keys) = (context.aad(&header), MessageKeys::derive(mk, &header, context));
+    let aad = context.aad(&header);
+    let keys = MessageKeys::derive(mk, &header, context).ok_or(SealError::Derivation)?;
     let header = header.to_bytes();
     let mut wire = Vec::with_capacity(header.len() + plaintext.len() + 80);
     wire.extend_from_slice(&header);
@@ -166,7 +155,8 @@ impl<'a> Wire<'a> {
         }
         let Message { header, sealed, signature } = &self.message;
         let (key, puncture) = chain.derive(header.index).ok_or(OpenError::Spent)?;
-        let (aad, keys) = (context.aad(header), MessageKeys::derive(&key, header, context));
+        let aad = context.aad(header);
+        let keys = MessageKeys::derive(&key, header, context).ok_or(OpenError::Ciphertext)?;
         let signed = signed_bytes(&aad, &keys.commit, sealed);
         chain
             .sign_pk()

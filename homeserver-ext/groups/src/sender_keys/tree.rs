@@ -20,7 +20,7 @@ const MAX_NODES: usize = 64;
 const NODE_BYTES: usize = 1 + 2 + 32;
 
 /// HMAC-SHA256 under a 32-byte key: zero-padded to the block, as HMAC itself does.
-pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
     for (to, from) in block.iter_mut().zip(key) {
         *to = *from;

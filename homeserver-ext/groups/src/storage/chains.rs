@@ -4,7 +4,7 @@ use causeway_protocol::ids::{ChainId, DeviceId, GroupId, Timestamp};
 use sqlx::{Row as _, SqliteConnection};
 use zeroize::Zeroizing;
 
-use super::{Error, KEPT_MS, Whole as _, ms};
+use super::{Error, Whole as _, ms};
 use crate::{
     sender_keys::{HeldChain, OwnChain},
     vault::{Class, Vault},
@@ -105,21 +105,25 @@ pub(crate) async fn give(
     Ok(())
 }
 
-/// The distribution that was made for `device` of the own chain with this tag, while it is kept.
+/// The distribution that was made for `device` of the own chain with this tag, if it is kept and
+/// was made since `since`.
 pub(crate) async fn stored_distribution(
     conn: &mut SqliteConnection,
     vault: &Vault,
     group: &GroupId,
     device: &DeviceId,
     tag: [u8; 4],
+    since: Timestamp,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let row = sqlx::query(
         "SELECT chain_id, sealed FROM given WHERE group_id = $1 AND device_id = $2
-         AND substr(chain_id, 1, 4) = $3 AND sealed IS NOT NULL ORDER BY at_ms DESC LIMIT 1",
+         AND substr(chain_id, 1, 4) = $3 AND sealed IS NOT NULL AND at_ms >= $4
+         ORDER BY at_ms DESC LIMIT 1",
     )
     .bind(group.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
     .bind(tag.as_slice())
+    .bind(ms(since))
     .fetch_optional(conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -173,7 +177,7 @@ fn held_place(group: &GroupId, sender: &DeviceId, chain: &[u8]) -> Vec<u8> {
     [group.as_bytes().as_slice(), sender.as_bytes(), chain].concat()
 }
 
-/// Keeps a new chain, and lets go of those that are neither new nor among the last five.
+/// Keeps a new chain, and lets go of the oldest beyond what is kept of a sender.
 pub(crate) async fn insert_held(
     conn: &mut SqliteConnection,
     vault: &Vault,
@@ -196,16 +200,26 @@ pub(crate) async fn insert_held(
     sqlx::query(
         "DELETE FROM held_chains WHERE group_id = $1 AND sender = $2 AND chain_id NOT IN (
              SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
-             ORDER BY at_ms DESC, rowid DESC LIMIT $3)
-         AND (at_ms < $4 OR chain_id NOT IN (
-             SELECT chain_id FROM held_chains WHERE group_id = $1 AND sender = $2
-             ORDER BY at_ms DESC, rowid DESC LIMIT $5))",
+             ORDER BY at_ms DESC, rowid DESC LIMIT $3)",
     )
     .bind(group.as_bytes().as_slice())
     .bind(sender.as_bytes().as_slice())
-    .bind(MIN_CHAINS)
-    .bind(ms(now.minus_ms(KEPT_MS)))
     .bind(MAX_CHAINS)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Lets go of chains that came before `before` and are not among their sender's last five.
+pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+    sqlx::query(
+        "DELETE FROM held_chains WHERE at_ms < $1 AND chain_id NOT IN (
+             SELECT chain_id FROM held_chains AS own
+             WHERE own.group_id = held_chains.group_id AND own.sender = held_chains.sender
+             ORDER BY own.at_ms DESC, own.rowid DESC LIMIT $2)",
+    )
+    .bind(ms(before))
+    .bind(MIN_CHAINS)
     .execute(conn)
     .await?;
     Ok(())

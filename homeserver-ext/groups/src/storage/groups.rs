@@ -128,6 +128,29 @@ pub(crate) async fn set_fork(
     Ok(())
 }
 
+/// Whether the requests that wait at the server are to be fetched.
+pub(crate) async fn set_fetch_requests(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+    fetch: bool,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE groups SET fetch_requests = $2 WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .bind(fetch)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Groups whose waiting requests are to be fetched.
+pub(crate) async fn requests_to_fetch(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, Error> {
+    let ids: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT group_id FROM groups WHERE fetch_requests = 1 AND joined = 1")
+            .fetch_all(conn)
+            .await?;
+    ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
+}
+
 /// Whether the next message begins a new chain, whatever else is so.
 pub(crate) async fn set_rotate(
     conn: &mut SqliteConnection,

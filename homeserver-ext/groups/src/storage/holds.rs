@@ -6,6 +6,7 @@ use causeway_protocol::{
     ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use zeroize::Zeroizing;
 
 use super::{Error, KEPT_MS, Whole as _, ms, signed, unsigned};
 use crate::vault::{Class, Vault};
@@ -38,7 +39,7 @@ impl WaitsFor {
     }
 }
 
-/// Holds a row; `false` if there is no room.
+/// Holds a row, once however often it comes; `false` if there is no room.
 pub(crate) async fn hold(
     conn: &mut SqliteConnection,
     vault: &Vault,
@@ -48,7 +49,11 @@ pub(crate) async fn hold(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let envelope = &row.envelope;
-    let bytes = serde_json::to_vec(envelope).whole("holds")?;
+    if is_held(conn, row, sender).await? {
+        return Ok(true);
+    }
+    // An opened distribution is held as the secret that it is.
+    let bytes = Zeroizing::new(serde_json::to_vec(envelope).whole("holds")?);
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let (rows, held): (i64, i64) = sqlx::query_as(
         "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM holds WHERE group_id = $1 AND sender = $2",
@@ -80,6 +85,24 @@ pub(crate) async fn hold(
     .execute(conn)
     .await?;
     Ok(true)
+}
+
+async fn is_held(
+    conn: &mut SqliteConnection,
+    row: &StreamRow,
+    sender: &DeviceId,
+) -> Result<bool, Error> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM holds WHERE group_id = $1 AND sender = $2 AND seq = $3
+         AND substr(sealed, 1, 16) = $4",
+    )
+    .bind(row.envelope.group.as_bytes().as_slice())
+    .bind(sender.as_bytes().as_slice())
+    .bind(signed(row.seq.0))
+    .bind(row.envelope.id.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
 }
 
 fn place(group: &GroupId, id: EnvelopeId, seq: Seq) -> Vec<u8> {

@@ -1,9 +1,8 @@
-//! Links that this device can admit by, and the requests made with them.
+//! Links that this device can admit by.
 
-use causeway_protocol::ids::{
-    AccountId, DeviceId, GroupId, InviteKey, MemberId, RequestId, Timestamp,
-};
+use causeway_protocol::ids::{DeviceId, GroupId, InviteKey, Timestamp};
 use sqlx::{Row as _, SqliteConnection};
+use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, ms, unsigned};
 use crate::vault::{Class, Vault};
@@ -13,7 +12,7 @@ use crate::vault::{Class, Vault};
 pub(crate) struct HeldInvite {
     pub(crate) ik_pub: InviteKey,
     pub(crate) group: GroupId,
-    pub(crate) link: String,
+    pub(crate) link: Zeroizing<String>,
     pub(crate) made_here: bool,
     pub(crate) expires: Timestamp,
     pub(crate) uses: u32,
@@ -61,7 +60,7 @@ pub(crate) async fn held(
         Ok(HeldInvite {
             ik_pub: *ik_pub,
             group: GroupId::from_slice(row.try_get(0)?).whole("invites")?,
-            link: std::str::from_utf8(&link).ok().whole("invites")?.to_owned(),
+            link: Zeroizing::new(std::str::from_utf8(&link).whole("invites")?.to_owned()),
             made_here: row.try_get(2)?,
             expires: Timestamp(unsigned(row.try_get(3)?)),
             uses: row.try_get(4)?,
@@ -83,6 +82,39 @@ pub(crate) async fn of_group(
             .fetch_all(conn)
             .await?;
     keys.iter().map(|key| InviteKey::from_slice(key).whole("invites")).collect()
+}
+
+/// Keys of the links for `group` that are good at `now`: those made here, or all that are held.
+pub(crate) async fn good(
+    conn: &mut SqliteConnection,
+    group: &GroupId,
+    now: Timestamp,
+    all: bool,
+) -> Result<Vec<InviteKey>, Error> {
+    let keys: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2 AND revoked = 0
+         AND used < uses AND (made_here = 1 OR $3) ORDER BY ik_pub",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(ms(now))
+    .bind(all)
+    .fetch_all(conn)
+    .await?;
+    keys.iter().map(|key| InviteKey::from_slice(key).whole("invites")).collect()
+}
+
+/// How many links for `group` were given by other admins.
+pub(crate) async fn given_in(conn: &mut SqliteConnection, group: &GroupId) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM invites WHERE group_id = $1 AND made_here = 0")
+        .bind(group.as_bytes().as_slice())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Lets go of links that ended before `before`.
+pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM invites WHERE expires_ms < $1").bind(ms(before)).execute(conn).await?;
+    Ok(())
 }
 
 /// Notes that `device` is to be given this link.
@@ -143,79 +175,4 @@ pub(crate) async fn revoke(conn: &mut SqliteConnection, ik_pub: &InviteKey) -> R
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// A join request as it stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Join {
-    pub(crate) id: RequestId,
-    pub(crate) group: GroupId,
-    pub(crate) ik_pub: InviteKey,
-    pub(crate) account: AccountId,
-    pub(crate) member: MemberId,
-    pub(crate) request: Vec<u8>,
-    pub(crate) state: String,
-    pub(crate) at: Timestamp,
-}
-
-/// Notes a request; `false` if it was known.
-pub(crate) async fn insert_join(conn: &mut SqliteConnection, join: &Join) -> Result<bool, Error> {
-    let done = sqlx::query(
-        "INSERT INTO joins (request_id, group_id, ik_pub, account, member_id, request, state, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-    )
-    .bind(join.id.as_bytes().as_slice())
-    .bind(join.group.as_bytes().as_slice())
-    .bind(join.ik_pub.as_bytes().as_slice())
-    .bind(join.account.as_str())
-    .bind(join.member.as_bytes().as_slice())
-    .bind(&join.request)
-    .bind(&join.state)
-    .bind(ms(join.at))
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-pub(crate) async fn set_join_state(
-    conn: &mut SqliteConnection,
-    id: &RequestId,
-    state: &str,
-) -> Result<(), Error> {
-    sqlx::query("UPDATE joins SET state = $2 WHERE request_id = $1")
-        .bind(id.as_bytes().as_slice())
-        .bind(state)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Lets go of old requests.
-pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
-    sqlx::query("DELETE FROM joins WHERE at_ms < $1").bind(ms(before)).execute(conn).await?;
-    Ok(())
-}
-
-/// Requests in this state, oldest first.
-pub(crate) async fn joins(conn: &mut SqliteConnection, state: &str) -> Result<Vec<Join>, Error> {
-    let rows = sqlx::query(
-        "SELECT request_id, group_id, ik_pub, account, member_id, request, state, at_ms
-         FROM joins WHERE state = $1 ORDER BY at_ms, request_id LIMIT 64",
-    )
-    .bind(state)
-    .fetch_all(conn)
-    .await?;
-    let join = |row: sqlx::sqlite::SqliteRow| {
-        Ok(Join {
-            id: RequestId::from_slice(row.try_get(0)?).whole("joins")?,
-            group: GroupId::from_slice(row.try_get(1)?).whole("joins")?,
-            ik_pub: InviteKey::from_slice(row.try_get(2)?).whole("joins")?,
-            account: row.try_get::<String, _>(3)?.parse().whole("joins")?,
-            member: MemberId::from_slice(row.try_get(4)?).whole("joins")?,
-            request: row.try_get(5)?,
-            state: row.try_get(6)?,
-            at: Timestamp(unsigned(row.try_get(7)?)),
-        })
-    };
-    rows.into_iter().map(join).collect()
 }

@@ -76,8 +76,8 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
     let mut stream = alice.stream();
     while alice.roster(group).await.unwrap().members().len() < 1 + USES {
         let rows = stream.next_rows().await.unwrap();
-        let through = alice.receive(&rows).await.unwrap().unwrap();
-        stream.ack(through).await;
+        let taken = alice.receive(&rows).await.unwrap();
+        stream.ack(taken.through).await;
         alice.chores().await.unwrap();
     }
     alice.chores().await.unwrap();

@@ -88,7 +88,7 @@ async fn an_acknowledgement_that_a_break_swallowed_is_said_again_first() {
         };
         tokio::join!(server, read(&mut stream, 3)).0
     };
-    stream.ack(Seq(3)).await;
+    stream.ack(Some(Seq(3))).await;
     let said = socket.next().await.unwrap().unwrap();
     assert_eq!(said.into_text().unwrap().as_str(), r#"{"ack":3}"#);
     drop(socket);
@@ -113,7 +113,7 @@ async fn rows_that_could_not_be_kept_come_again() {
     };
     let (first, rows) = tokio::join!(server, read(&mut stream, 4));
     assert_eq!(rows, [1, 2, 3, 4]);
-    stream.ack(Seq(2)).await;
+    stream.ack(Some(Seq(2))).await;
     drop(first);
     let server = async {
         let mut socket = accepted(&listener).await;
@@ -176,4 +176,36 @@ async fn what_is_no_row_ends_the_connection_and_not_the_stream() {
     };
     let (_sockets, read) = tokio::join!(server, read(&mut stream, 1));
     assert_eq!(read, [1]);
+}
+
+#[tokio::test]
+async fn behind_a_row_that_could_not_be_kept_rows_are_read_and_not_acknowledged() {
+    let (listener, mut stream) = listening().await;
+    let mut first = {
+        let server = async {
+            let mut socket = accepted(&listener).await;
+            send_rows(&mut socket, 1..=3).await;
+            socket
+        };
+        tokio::join!(server, read(&mut stream, 3)).0
+    };
+    stream.ack(None).await;
+    assert!(stream.is_stuck());
+    send_rows(&mut first, 4..=5).await;
+    assert_eq!(read(&mut stream, 2).await, [4, 5]);
+    stream.ack(Some(Seq(5))).await;
+    assert!(stream.is_stuck());
+    // After a while of quiet everything is asked for again, on another connection.
+    let server = async {
+        let mut socket = accepted(&listener).await;
+        send_rows(&mut socket, 1..=5).await;
+        socket
+    };
+    let (mut second, rows) = tokio::join!(server, read(&mut stream, 5));
+    assert_eq!(rows, [1, 2, 3, 4, 5]);
+    assert!(!matches!(first.next().await, Some(Ok(Message::Text(_)))), "acknowledged too early");
+    stream.ack(Some(Seq(5))).await;
+    assert!(!stream.is_stuck());
+    let said = second.next().await.unwrap().unwrap();
+    assert_eq!(said.into_text().unwrap().as_str(), r#"{"ack":5}"#);
 }

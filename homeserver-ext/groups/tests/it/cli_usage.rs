@@ -127,6 +127,23 @@ fn every_command_answers_in_json() {
 }
 
 #[test]
+fn a_name_that_means_two_groups_is_refused_with_both() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    let make =
+        |name: &str| alice.ok(&["group", "create", name])[0]["group"].as_str().unwrap().to_owned();
+    let (one, two) = (make("team"), make("team"));
+    let said = alice.fails(&["send", "team", "to whom?"], 2);
+    let next = said["error"]["next"].as_str().unwrap();
+    assert!(next.contains(&one) && next.contains(&two), "{next}");
+    // Nobody can stand before a group by taking the beginning of its id as a name.
+    let impostor = make(&one[..6]);
+    let said = alice.fails(&["send", &one[..6], "to whom?"], 2);
+    assert!(said["error"]["next"].as_str().unwrap().contains(&impostor));
+    alice.ok(&["send", &one, "to this one"]);
+}
+
+#[test]
 fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let world = World::new();
     let alice = world.registered("alice");

@@ -1,7 +1,7 @@
 //! A real server on a loopback port, and the real `causeway-client` with homes of its own.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
@@ -122,7 +122,9 @@ impl Person {
     pub(crate) fn fails(&self, arguments: &[&str], code: i32) -> Value {
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {}", ended.stderr);
-        serde_json::from_str::<Value>(&ended.stderr).unwrap_or(Value::Null)
+        // Notes of trouble that may pass stand before it.
+        let last = ended.stderr.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or(Value::Null)
     }
 
     /// What waits in the mailbox, and was not shown yet.
@@ -154,12 +156,20 @@ impl Running {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let stdin = child.stdin.take();
         Self { child, stdin, lines }
+    }
+
+    /// Waits for its end; what it said of it.
+    pub(crate) fn ended(mut self) -> Ended {
+        let lines = std::iter::from_fn(|| self.next()).collect();
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Ended { status: self.child.wait().unwrap(), lines, stderr }
     }
 
     /// Its next line; `None` at its end, or where it was cut off in the middle of one.

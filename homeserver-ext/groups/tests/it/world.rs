@@ -11,11 +11,12 @@ use causeway_groups::{
     machine::{Batch, Incoming, NewGroup, Outgoing, Received, SealError, What},
 };
 use causeway_protocol::{
-    api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, StreamRow},
+    api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, PendingRequest, StreamRow},
     content::{Content, Text, TextKind},
     device::OneTimeKey,
     envelope::{Envelope, Kind, Recipient},
     ids::{AccountId, ClientId, DeviceId, Epoch, GroupId, MemberId, Seq, Timestamp},
+    invite::Join,
     roster::{Op, Role, Roster},
 };
 use causeway_store::{Db, Lock, Options};
@@ -107,6 +108,7 @@ pub(crate) struct World {
     accounts: BTreeMap<AccountId, AccountDevices>,
     keys: BTreeMap<DeviceId, Vec<OneTimeKey>>,
     pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
+    requests: BTreeMap<GroupId, Vec<PendingRequest>>,
     names: u128,
 }
 
@@ -444,6 +446,14 @@ impl World {
             let ops: Vec<_> = ops.into_iter().skip(from).map(OpBytes).collect();
             self.install(who, group, &ops).await;
         }
+        for group in chores.fetch_requests {
+            let waiting = self.requests.get(&group).cloned().unwrap_or_default();
+            let device = &mut self.devices[who];
+            let mut tx = device.db.begin().await.unwrap();
+            let asked = device.machine.take_requests(&mut tx, now, group, &waiting).await.unwrap();
+            tx.commit().await.unwrap();
+            device.received.extend(asked);
+        }
         self.provide(who, chores.needs).await;
         if let Some(keys) = chores.keys {
             let device = &self.devices[who];
@@ -467,6 +477,9 @@ impl World {
 
     /// A join request reaches the devices that may sign an `add`.
     pub(crate) fn ask_to_join(&mut self, group: GroupId, request: &[u8]) {
+        let id = Join::parse(request).unwrap().id().unwrap();
+        let waiting = PendingRequest { id, request: request.to_vec(), at_ms: self.time() };
+        self.requests.entry(group).or_default().push(waiting);
         let head = self.head(group).clone();
         let may_add = |member: &MemberId| head.may_add(member);
         let admins: Vec<_> = head.devices().filter(|d| may_add(&d.member_id)).collect();

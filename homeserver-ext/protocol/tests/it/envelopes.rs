@@ -88,7 +88,10 @@ fn submissions_are_refused_by_what_is_wrong_with_them() {
     assert_eq!(refused(|bad| bad.payload.push(0)), BadEnvelope::Id);
     assert_eq!(refused(|bad| bad.id = None), BadEnvelope::Id);
     let large = BadEnvelope::TooLarge(45_001, 45_000);
-    assert_eq!(refused(|bad| bad.payload = vec![0; 45_001]), large);
+    let mut oversized = Submission { id: None, payload: vec![0; 45_001], ..good.clone() };
+    let id = oversized.rows().next().unwrap().id;
+    oversized.id = Some(id);
+    assert_eq!((oversized.check_form(), oversized.check()), (Ok(()), Err(large)));
     let mut to_one = good.clone();
     to_one.to = SubmittedTo::Device(device);
     assert_eq!(to_one.check(), Err(BadEnvelope::Recipient));

@@ -8,7 +8,6 @@ mod envelopes;
 mod invites;
 mod json;
 mod keys;
-mod layers;
 mod ops;
 mod plaintexts;
 mod properties;

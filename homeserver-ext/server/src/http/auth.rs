@@ -11,13 +11,17 @@ use super::{Api, error::ApiError};
 use crate::{config::TokenHash, services::accounts, storage::devices::Device};
 
 /// The device that calls; holding one is being let in.
-pub(super) struct Caller(pub(super) Device);
+pub(super) struct Caller {
+    device: Device,
+    /// By which it was known.
+    pub(super) token: TokenHash,
+}
 
 impl Deref for Caller {
     type Target = Device;
 
     fn deref(&self) -> &Device {
-        &self.0
+        &self.device
     }
 }
 
@@ -31,8 +35,9 @@ impl FromRequestParts<Api> for Caller {
         let token = bearer(&parts.headers).ok_or_else(|| {
             unauthorized("M_MISSING_TOKEN", "give the access token: Authorization: Bearer …")
         })?;
-        let device = accounts::by_token(&api.db, &TokenHash::of(token)).await?;
-        device.map(Self).ok_or_else(|| {
+        let token = TokenHash::of(token);
+        let device = accounts::by_token(&api.db, &token).await?;
+        device.map(|device| Self { device, token }).ok_or_else(|| {
             unauthorized("M_UNKNOWN_TOKEN", "this access token is not good any more; log in")
         })
     }

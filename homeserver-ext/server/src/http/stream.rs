@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
-    services::relay,
+    services::{accounts, relay},
     storage::{self, DeviceRow, devices::Device, mailbox},
 };
 
@@ -40,7 +40,7 @@ const MAX_BYTES: usize = 1 << 20;
 const READ: u32 = 64;
 /// How long the server waits for an acknowledgement when nothing more may be in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a quiet socket is asked whether anybody is there.
+/// How often a socket is asked whether anybody is there; who has not answered the next time is not.
 const PING: Duration = Duration::from_secs(45);
 /// Largest message that a client may send.
 const MAX_MESSAGE_BYTES: usize = 256 << 10;
@@ -154,15 +154,23 @@ impl From<axum::Error> for End {
     }
 }
 
-async fn run(api: &Api, device: &Device, mut socket: WebSocket) {
+async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
+    let device: &Device = caller;
     let (sent, replaced, logged_out) = api.streams.open(device.row);
+    // Whoever was logged out before the stream could be told is told now.
+    match accounts::by_token(&api.db, &caller.token).await {
+        Ok(Some(_)) => {}
+        Ok(None) => logged_out.cancel(),
+        Err(error) => tracing::warn!(%error, "a stream's token could not be looked at again"),
+    }
     let end = tokio::select! {
+        biased;
+        () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
+        () = replaced.cancelled() => End::Close(CLOSE_REPLACED, "this device opened a newer stream"),
         end = serve(api, device, &sent, &mut socket) => match end {
             Ok(never) => match never {},
             Err(end) => end,
         },
-        () = replaced.cancelled() => End::Close(CLOSE_REPLACED, "this device opened a newer stream"),
-        () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
     let sent = Seq(sent.load(Ordering::Relaxed));
@@ -193,29 +201,34 @@ struct InFlight {
     rows: VecDeque<(Seq, usize)>,
     bytes: usize,
     /// Since when nothing more may be sent.
-    full_since: Option<Instant>,
+    held_since: Option<Instant>,
     /// The last row that the client can have seen, here or on an earlier connection.
     known: Seq,
 }
 
 impl InFlight {
-    fn is_full(&self) -> bool {
-        self.rows.len() >= MAX_ROWS || self.bytes >= MAX_BYTES
+    const fn is_held(&self) -> bool {
+        self.held_since.is_some()
     }
 
-    fn push(&mut self, seq: Seq, bytes: usize) {
-        self.rows.push_back((seq, bytes));
-        self.known = self.known.max(seq);
-        self.bytes += bytes;
-        if self.is_full() {
-            self.full_since = Some(Instant::now());
+    /// Puts a row of so many bytes on its way, unless it has to wait for an acknowledgement.
+    fn push(&mut self, seq: Seq, bytes: usize) -> bool {
+        let fits = self.bytes + bytes <= MAX_BYTES;
+        if fits {
+            self.rows.push_back((seq, bytes));
+            self.known = self.known.max(seq);
+            self.bytes += bytes;
         }
+        if !fits || self.rows.len() >= MAX_ROWS {
+            self.held_since = Some(Instant::now());
+        }
+        fits
     }
 
     fn ack(&mut self, ack: Seq) {
         while let Some((_, bytes)) = self.rows.pop_front_if(|(seq, _)| *seq <= ack) {
             self.bytes -= bytes;
-            self.full_since = None;
+            self.held_since = None;
         }
     }
 }
@@ -229,11 +242,11 @@ async fn serve(
 ) -> Result<std::convert::Infallible, End> {
     let mut news = api.db.listen(&mailbox::topic(device.row));
     let (mut last, known) = relay::ends(&api.db, device).await?;
-    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, full_since: None, known };
+    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, held_since: None, known };
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
-    let mut is_dry = false;
+    let (mut is_dry, mut was_heard) = (false, true);
     loop {
-        if !is_dry && !in_flight.is_full() {
+        if !is_dry && !in_flight.is_held() {
             let rows = relay::rows(&api.db, device, last, READ).await?;
             let newest = rows.last().map(|row| row.seq);
             let is_all = rows.len() < READ as usize;
@@ -244,18 +257,28 @@ async fn serve(
             is_dry = is_all && newest.is_none_or(|newest| newest == last);
             // Acknowledgements are read between two reads of rows, too.
             if let Some(frame) = socket.next().now_or_never() {
+                was_heard = true;
                 take(api, device, socket, &mut in_flight, frame).await?;
             }
             continue;
         }
-        let patience = in_flight.full_since.map(|since| since + PATIENCE);
+        let patience = in_flight.held_since.map(|since| since + PATIENCE);
         tokio::select! {
-            frame = socket.next() => take(api, device, socket, &mut in_flight, frame).await?,
+            frame = socket.next() => {
+                was_heard = true;
+                take(api, device, socket, &mut in_flight, frame).await?;
+            }
             () = news.changed() => is_dry = false,
             () = at(patience) => {
                 return Err(End::Close(close_code::AGAIN, "no acknowledgement for 10 s"));
             }
-            _ = quiet.tick() => socket.send(Message::Ping(Vec::new().into())).await?,
+            _ = quiet.tick() => {
+                // Not even the last ping was answered: nobody is there.
+                if !std::mem::take(&mut was_heard) {
+                    return Err(End::Gone);
+                }
+                written(socket.send(Message::Ping(Vec::new().into()))).await?;
+            }
         }
     }
 }
@@ -275,11 +298,13 @@ async fn send(
 ) -> Result<Option<Seq>, End> {
     let mut last = None;
     for row in rows {
-        if in_flight.is_full() {
+        if in_flight.is_held() {
             break;
         }
         let text = serde_json::to_string(&row).map_err(|_| storage::Error::Row("envelope"))?;
-        in_flight.push(row.seq, text.len());
+        if !in_flight.push(row.seq, text.len()) {
+            break;
+        }
         last = Some(row.seq);
         written(socket.feed(Message::text(text))).await?;
     }

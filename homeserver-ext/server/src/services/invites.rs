@@ -70,11 +70,13 @@ pub(crate) async fn create(
     id: GroupId,
     invite: &NewInvite,
 ) -> Result<(), InviteError> {
-    let NewInvite { ik_pub, expires_ms, uses } = invite;
+    let NewInvite { ik_pub, expires_ms: expires, uses } = invite;
+    // What lies beyond the end of a column is for ever either way.
+    let expires = (*expires).min(storage::LAST);
     if *uses == 0 {
         return Err(InviteError::Bad("an invite must have at least one use"));
     }
-    if *expires_ms <= now {
+    if expires <= now {
         return Err(InviteError::Bad("the invite has expired already"));
     }
     check_ed25519(ik_pub)
@@ -85,13 +87,12 @@ pub(crate) async fn create(
         return Err(InviteError::Bad("the group is closed"));
     }
     let by = &caller.account;
-    if invites::insert(tx.conn(), group.row, by, ik_pub, *expires_ms, *uses).await? {
+    if invites::insert(tx.conn(), group.row, by, ik_pub, expires, *uses).await? {
         return Ok(tx.commit().await?);
     }
     let known = invites::by_key(tx.conn(), group.row, ik_pub).await?;
-    let is_same = known.is_some_and(|known| {
-        known.by == *by && known.expires_ms == *expires_ms && known.uses == *uses
-    });
+    let is_same = known
+        .is_some_and(|known| known.by == *by && known.expires_ms == expires && known.uses == *uses);
     let other = InviteError::Bad("there is an invite with this key and other terms");
     if is_same { Ok(()) } else { Err(other) }
 }

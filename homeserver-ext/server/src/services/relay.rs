@@ -97,7 +97,8 @@ pub(crate) async fn post(
         }
     }
     if !new.is_empty() {
-        let group = admit(tx.conn(), now, limiter, caller, group, &new).await?;
+        let beyond = beyond_limits(submissions);
+        let group = admit(tx.conn(), now, limiter, caller, group, &new, beyond).await?;
         let places = put(&mut tx, now, caller, &group, &new).await?;
         known.extend(new.iter().map(|(id, _)| *id).zip(places));
         tx.commit().await?;
@@ -110,7 +111,7 @@ pub(crate) async fn post(
     Ok(Accepted { accepted: ids.into_iter().map(answer).collect() })
 }
 
-/// What does not depend on the group; the id of each.
+/// What must be right before an id is looked up; the id of each.
 fn check(
     caller: &Device,
     group: GroupId,
@@ -124,18 +125,36 @@ fn check(
         if submission.group != group || *account != caller.account || *device != caller.device_id {
             return Err(PostError::NotYours(n));
         }
-        submission.check().map_err(|bad| PostError::Bad(n, bad))?;
-        // A fan-out has an id per row; for the whole stands that of a broadcast without a piece.
-        let whole = || {
-            let to = Recipient::Broadcast;
-            compute_id(submission.kind, Some(device), &to, &submission.payload, None)
-        };
-        Ok(submission.id.unwrap_or_else(whole))
+        submission.check_form().map_err(|bad| PostError::Bad(n, bad))?;
+        Ok(submission.id.unwrap_or_else(|| whole_id(submission)))
     };
     submissions.iter().enumerate().map(check_one).collect()
 }
 
-/// Whether new envelopes may come in: epoch, membership, quota, in this order.
+/// What names a fan-out as a whole, each of whose rows has an id of its own: the id of a row to
+/// nobody in particular, whose piece is all pieces, each after its device and be32 length.
+fn whole_id(submission: &Submission) -> EnvelopeId {
+    let mut all = Vec::new();
+    if let SubmittedTo::Devices(pieces) = &submission.to {
+        for (device, Piece(piece)) in pieces {
+            all.extend_from_slice(device.as_bytes());
+            all.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_be_bytes());
+            all.extend_from_slice(piece);
+        }
+    }
+    let (device, to) = (&submission.sender.device, Recipient::Broadcast);
+    compute_id(submission.kind, Some(device), &to, &submission.payload, Some(&Piece(all)))
+}
+
+/// The first envelope that is too large, or to live too long.
+fn beyond_limits(submissions: &[Submission]) -> Option<PostError> {
+    let beyond = |(n, submission): (usize, &Submission)| {
+        submission.check_limits().err().map(|bad| PostError::Bad(n, bad))
+    };
+    submissions.iter().enumerate().find_map(beyond)
+}
+
+/// Whether new envelopes may come in: membership, epoch, sizes (`beyond`), quota, in this order.
 async fn admit(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -143,6 +162,7 @@ async fn admit(
     caller: &Device,
     id: GroupId,
     new: &[(EnvelopeId, &Submission)],
+    beyond: Option<PostError>,
 ) -> Result<Group, PostError> {
     let group = groups::by_id(conn, id).await?.ok_or(PostError::Unknown)?;
     let account = caller.account.as_str();
@@ -166,6 +186,9 @@ async fn admit(
     }
     if group.head.closed {
         return Err(PostError::Closed);
+    }
+    if let Some(beyond) = beyond {
+        return Err(beyond);
     }
     let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
     let quota = limiter.quotas.of(role);

@@ -82,7 +82,7 @@ async fn broken_bodies_are_refused_everywhere_and_change_nothing() {
             assert!(code.contains(&refusal["errcode"].as_str().unwrap()), "{path} {refusal}");
         }
     }
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn oversized_bodies_are_refused_and_change_nothing() {
         let answer = server.send(Method::POST, "/groups", Some(&alice.token), body).await;
         assert!(answer.status.is_client_error());
     }
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_body_that_breaks_off_changes_nothing() {
         socket.read_to_end(&mut answer).await.unwrap();
         assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
     }
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     alice.say(&server, &group, &["whole"]).await;
     assert_eq!(bob.stream(&server).await.texts(1).await, ["whole"]);
 }
@@ -194,7 +194,7 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
             assert!(answer.status.is_client_error(), "{path}");
         }
     }
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 /// Pointers to every string that is bytes of at least 32 in base64.

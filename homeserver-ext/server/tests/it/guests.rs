@@ -28,7 +28,7 @@ async fn an_address_registers_so_many_and_is_told_when_to_come_back() {
     // Before the body is looked at, too.
     let rubbish = server.send(Method::POST, "/register", None, b"{".to_vec()).await;
     rubbish.refused(429, "M_LIMIT_EXCEEDED");
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     let path = format!("{}{PREFIX}/register", server.base);
     let answer = server.http.post(path).send().await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "60");
@@ -47,7 +47,7 @@ async fn logins_have_a_limit_of_their_own_which_nonces_use_up_too() {
         let answer = server.send(Method::POST, path, None, vec![]).await;
         assert_eq!(answer.refused(429, "M_LIMIT_EXCEEDED").retry_after_ms, Some(30_000));
     }
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     register(&server, "bob", TOKEN).await.ok::<Session>();
 }
 

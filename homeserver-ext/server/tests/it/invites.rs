@@ -237,6 +237,11 @@ async fn invites_are_made_by_those_who_may_add_and_once() {
     let other = terms(&ik, now.plus_ms(60_000), 3);
     alice.post(&server, &path, &other).await.refused(400, "M_INVALID_PARAM");
     alice.delete(&server, &invite_path(&group, &signing_key())).await.refused(404, "M_NOT_FOUND");
+    // For ever is a time like any other, also when it is said twice.
+    let for_ever = terms(&signing_key(), Timestamp(u64::MAX), u32::MAX);
+    alice.post(&server, &path, &for_ever).await.done();
+    alice.post(&server, &path, &for_ever).await.done();
+    alice.delete(&server, &group.path(&format!("/invites/{}", for_ever.ik_pub))).await.done();
     let page: InvitePage = alice.get(&server, &path).await.ok();
-    assert_eq!((page.invites.len(), page.invites[0].used), (1, 0));
+    assert_eq!((page.invites.len(), page.invites[0].used), (2, 0));
 }

@@ -9,7 +9,6 @@ mod groups;
 mod guests;
 mod harness;
 mod invites;
-mod layers;
 mod negatives;
 mod openapi;
 mod relay;

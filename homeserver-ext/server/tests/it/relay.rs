@@ -83,7 +83,7 @@ async fn an_epoch_behind_is_told_what_is_missing_and_then_delivered_once() {
         .refused(409, "M_STALE_EPOCH");
     assert_eq!(refusal.epoch, Some(Epoch(2)));
     assert_eq!(refusal.ops.unwrap()[0].0, group.ops[2].as_bytes());
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     bob.say(&server, &group, &["late"]).await;
     let mut stream = alice.stream(&server).await;
     assert_eq!(stream.texts(1).await, ["late"]);
@@ -159,8 +159,12 @@ async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     let batch = vec![key(&bob), key(&carol), alice.message(group.id(), 1, "sealed")];
     let accepted: Accepted = alice.submit(&server, batch.clone()).await.ok();
     assert_eq!(accepted.accepted.iter().map(|a| a.recipients).collect::<Vec<_>>(), [1, 1, 2]);
+    // Kept to the end: a stream that ends notes what it was sent.
+    let mut streams = Vec::new();
     for (n, reader) in [&bob, &carol].into_iter().enumerate() {
-        let rows = reader.stream(&server).await.take(3).await;
+        let mut stream = reader.stream(&server).await;
+        let rows = stream.take(3).await;
+        streams.push(stream);
         let kinds: Vec<_> = rows.iter().map(|row| row.envelope.kind).collect();
         assert_eq!(kinds, [Kind::Roster, Kind::KeyDistribution, Kind::Message]);
         assert_eq!(rows[1].envelope.id, batch[n].id.unwrap());
@@ -175,7 +179,7 @@ async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     alice.submit(&server, mixed).await.refused(400, "M_INVALID_PARAM");
     let mixed = vec![alice.message(group.id(), 1, "good"), alice.message(group.id(), 7, "ahead")];
     alice.submit(&server, mixed).await.refused(409, "M_STALE_EPOCH");
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]
@@ -214,12 +218,20 @@ async fn a_fan_out_is_a_row_with_a_piece_for_each_device() {
     };
     let accepted: Accepted = alice.submit(&server, vec![fanout(pieces.clone())]).await.ok();
     assert_eq!(accepted.accepted[0].recipients, 2);
-    assert_eq!(accepted, alice.submit(&server, vec![fanout(pieces)]).await.ok());
+    assert_eq!(accepted, alice.submit(&server, vec![fanout(pieces.clone())]).await.ok());
     for reader in [&bob, &carol] {
         let row = reader.stream(&server).await.take(2).await.pop().unwrap();
         assert_eq!(row.envelope.check(), Ok(()));
         assert_eq!(row.envelope.piece.unwrap().0, reader.device().as_bytes());
     }
+    // The same for one of them in another wrapping is not the same.
+    let wrapped_again = BTreeMap::from([(bob.device(), Piece(b"again".to_vec()))]);
+    let again: Accepted = alice.submit(&server, vec![fanout(wrapped_again)]).await.ok();
+    assert_ne!(again.accepted[0].id, accepted.accepted[0].id);
+    assert_eq!(states(&server, &alice, accepted.accepted[0].id).await.len(), 2);
+    assert_eq!(states(&server, &alice, again.accepted[0].id).await.len(), 1);
+    let row = bob.stream(&server).await.take(3).await.pop().unwrap();
+    assert_eq!(row.envelope.piece.unwrap().0, b"again");
     let much = BTreeMap::from([(bob.device(), Piece(vec![0; MAX_PAYLOAD]))]);
     alice.submit(&server, vec![fanout(much)]).await.refused(413, "M_TOO_LARGE");
 }
@@ -272,9 +284,34 @@ async fn what_is_not_the_sender_s_or_not_in_form_is_refused() {
     post(exceeds).await.refused(413, "M_TOO_LARGE");
     let many: Vec<_> = (0..4_097).map(|_| alice.message(group.id(), 1, "")).collect();
     alice.submit(&server, many).await.refused(413, "M_TOO_LARGE");
-    assert_eq!(server.rows().await, before, "nothing changed");
+    server.assert_unchanged(&before).await;
     post(fits).await.ok::<Accepted>();
     post(of_server(Kind::Call)).await.ok::<Accepted>();
+}
+
+#[tokio::test]
+async fn an_epoch_behind_is_told_before_sizes_and_these_before_quotas() {
+    let quota = Some(Quota { per_minute: 1, burst: 1 });
+    let quotas = Quotas { member: quota, admin: quota, bridge: None };
+    let server = Server::start_with(|config| config.quotas = quotas).await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    bob.say(&server, &group, &["all that is left"]).await;
+    let stale = group.roster.epoch().0;
+    group.post(&server, &alice, &Body::Role(bob.member(), 1)).await;
+    let large = "x".repeat(MAX_PAYLOAD + 1);
+    let post = async |epoch: u32, text: &str, ttl_ms: u64| {
+        let message = bob.message(group.id(), epoch, text);
+        bob.submit(&server, vec![Submission { ttl_ms, ..message }]).await
+    };
+    let before = server.rows().await;
+    post(stale, &large, MONTH_MS).await.refused(409, "M_STALE_EPOCH");
+    post(stale, "x", MONTH_MS + 1).await.refused(409, "M_STALE_EPOCH");
+    post(stale + 1, &large, MONTH_MS).await.refused(413, "M_TOO_LARGE");
+    post(stale + 1, "x", MONTH_MS + 1).await.refused(400, "M_INVALID_PARAM");
+    post(stale + 1, "x", MONTH_MS).await.refused(429, "M_LIMIT_EXCEEDED");
+    // What was accepted is so before all of them.
+    post(stale, "all that is left", MONTH_MS).await.ok::<Accepted>();
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]

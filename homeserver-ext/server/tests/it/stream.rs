@@ -84,12 +84,68 @@ async fn at_most_a_mebibyte_is_in_flight() {
         alice.say(&server, &group, &[&format!("{n:08}{large}")]).await;
     }
     let mut stream = bob.stream(&server).await;
-    // 60 kB each in base64: the eighteenth goes over the edge.
-    stream.take(19).await;
+    // 60 kB each in base64: seventeen and the op fit, the eighteenth would go over the edge.
+    let bytes: usize = frames(&mut stream, 18).await.iter().sum();
+    assert!((bytes..bytes + 60_000).contains(&(1 << 20)), "{bytes}");
     stream.send(Message::Ping(vec![7].into())).await;
     assert!(matches!(stream.any().await, Message::Pong(_)));
-    stream.ack(19).await;
+    stream.ack(18).await;
+    assert!(frames(&mut stream, 17).await.iter().sum::<usize>() <= 1 << 20);
+}
+
+/// How long the next frames are.
+async fn frames(stream: &mut Stream, count: usize) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while lengths.len() < count {
+        lengths.push(stream.frame().await.len());
+    }
+    lengths
+}
+
+/// An acknowledgement that makes too little room starts the ten seconds anew, and no more.
+#[tokio::test]
+async fn who_acknowledges_too_little_is_told_to_come_back() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    for n in 0..20 {
+        alice.say(&server, &group, &[&format!("{n:08}{}", "x".repeat(44_990))]).await;
+    }
+    let mut stream = bob.stream(&server).await;
     stream.take(18).await;
+    stream.ack(1).await;
+    while server.app.figures().await.unwrap().mailbox_rows > 2 + 20 {
+        tokio::task::yield_now().await;
+    }
+    // An answer shows that the next row was looked at, too, and has to wait.
+    stream.send(Message::Ping(vec![7].into())).await;
+    assert!(matches!(stream.any().await, Message::Pong(_)));
+    stream.pause_time();
+    assert_eq!(stream.close_code().await, 1013);
+    tokio::time::resume();
+    assert_eq!(bob.stream(&server).await.next().await.seq.0, 2);
+}
+
+#[tokio::test]
+async fn a_socket_behind_which_nobody_is_left_is_given_up() {
+    let server = Server::start().await;
+    let (_, [_, bob]) = server.group(["alice", "bob"]).await;
+    let mut silent = bob.stream(&server).await;
+    silent.next().await;
+    // Nobody reads it, so that no ping is answered; only the clock moves.
+    silent.pause_time();
+    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    tokio::time::resume();
+    silent.broken().await;
+    // Who answers stays.
+    let mut alive = bob.stream(&server).await;
+    alive.next().await;
+    alive.pause_time();
+    for _ in 0..4 {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        assert!(matches!(alive.any().await, Message::Ping(_)));
+        alive.send(Message::Ping(vec![].into())).await;
+        assert!(matches!(alive.any().await, Message::Pong(_)));
+    }
 }
 
 #[tokio::test]
@@ -101,8 +157,7 @@ async fn who_does_not_acknowledge_is_told_to_come_back_and_loses_nothing() {
     alice.say(&server, &group, &texts).await;
     let mut stream = bob.stream(&server).await;
     stream.take(256).await;
-    // From here on only the clock can move things.
-    tokio::time::pause();
+    stream.pause_time();
     assert_eq!(stream.close_code().await, 1013);
     tokio::time::resume();
     let mut stream = bob.stream(&server).await;
@@ -142,6 +197,32 @@ async fn logging_out_and_in_ends_the_former_stream() {
     stream.next().await;
     bob.login(&server).await.ok::<Session>();
     assert_eq!(stream.close_code().await, 4_001);
+}
+
+/// However logging out falls together with opening a stream, no stream outlives the token.
+#[tokio::test]
+async fn a_stream_that_opens_while_its_device_is_logged_out_ends() {
+    let server = Server::start().await;
+    let mut bob = server.person("bob").await;
+    let mut ended = 0;
+    for delay in 0..100 {
+        let open = async {
+            for _ in 0..delay {
+                tokio::task::yield_now().await;
+            }
+            Stream::open(&server, &bob.token).await
+        };
+        let nothing = serde_json::json!({});
+        let (logged_out, opened) = tokio::join!(bob.post(&server, "/logout", &nothing), open);
+        logged_out.done();
+        if let Ok(mut stream) = opened {
+            assert_eq!(stream.close_code().await, 4_001, "opened after {delay}");
+            ended += 1;
+        }
+        let token = bob.login(&server).await.ok::<Session>().access_token;
+        bob = bob.with_token(token);
+    }
+    assert!(ended > 0, "none was opened in time");
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ pub(super) async fn run(
     let account = names::account(&client, &arguments.account)?;
     let role = Role::from(arguments.role);
     let epoch = client.set_role(group, &account, role).await?;
+    // A new admin is given the links that are good still; what fails is tried again.
+    if let Err(error) = client.chores().await {
+        tracing::debug!(%error, "links were not given to a new admin yet");
+    }
     let role = names::role(role);
     printer.show(
         &format!("{account} is {role} now [epoch {epoch}]."),

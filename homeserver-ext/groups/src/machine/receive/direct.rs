@@ -22,6 +22,8 @@ use crate::{
 };
 
 const HOUR_MS: u64 = 3_600_000;
+/// How long a distribution that was not acknowledged is kept (protocol §4.3).
+const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
 /// Answers to key requests for one device in an hour (protocol §4.3).
 const MAX_ANSWERS: i64 = 3;
 
@@ -234,8 +236,9 @@ impl Work<'_> {
         if log.head().counts(&known.record.device()).is_none() {
             return Ok(());
         }
+        let (tag, week_ago) = (missing.tag, now.minus_ms(WEEK_MS));
         let stored =
-            chains::stored_distribution(self.conn(), vault, &group, &device, missing.tag).await?;
+            chains::stored_distribution(self.conn(), vault, &group, &device, tag, week_ago).await?;
         let Some(stored) = stored else { return Ok(()) };
         let since = now.minus_ms(HOUR_MS);
         if chores::may_answer(self.conn(), &device, now, since, MAX_ANSWERS).await? {

@@ -1,10 +1,16 @@
 //! What a server may do to bytes: any changed bit opens nothing and changes nothing.
 
 use causeway_groups::machine::What;
-use causeway_protocol::{api::StreamRow, envelope::Kind, ids::Seq};
+use causeway_protocol::{
+    api::{PutSenderKeys, StreamRow},
+    content::{Content, Mirrors, Text},
+    envelope::Kind,
+    ids::{GroupId, Seq},
+    roster::Role,
+};
 
 use super::{ALICE, BOB, garden};
-use crate::world::World;
+use crate::world::{World, text};
 
 /// Everything that the machine keeps of chains, rosters and sessions.
 async fn state(world: &World, who: usize) -> Vec<Vec<u8>> {
@@ -97,7 +103,133 @@ async fn where_there_is_no_room_to_hold_the_row_stays_in_the_mailbox() {
     let receipts = device.machine.receive(&mut tx, now, &rows).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(receipts.through, Some(rows[255].seq));
+    assert_eq!(receipts.no_room.unwrap().device, world.devices[ALICE].id());
     // Those held open when their keys come, and then there is room for the rest.
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts().len(), 300);
+}
+
+#[tokio::test]
+async fn a_row_that_is_held_takes_its_room_once_however_often_it_comes() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    for n in 0..3 {
+        world.send(ALICE, group, &n.to_string()).await;
+    }
+    let rows = world.waiting(BOB);
+    for _ in 0..4 {
+        world.receive(BOB, &rows[1..]).await;
+        world.devices[BOB].restart().await;
+    }
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM holds").await, 3);
+    world.receive(BOB, &rows[..1]).await;
+    assert_eq!(world.devices[BOB].texts(), ["0", "1", "2"]);
+}
+
+/// The key comes behind what waits for it: without looking further nothing would ever open again.
+#[tokio::test]
+async fn the_key_that_makes_room_is_found_behind_the_row_that_has_none() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let mut messages = Vec::new();
+    let mut keys = Vec::new();
+    for n in 0..260 {
+        world.send(ALICE, group, &n.to_string()).await;
+    }
+    for row in world.waiting(BOB) {
+        if row.envelope.kind == Kind::Message { messages.push(row) } else { keys.push(row) }
+    }
+    for (seq, row) in (10_000..).zip(&mut keys) {
+        row.seq = Seq(seq);
+    }
+    let rows = [messages, keys].concat();
+    let now = world.time();
+    let device = &mut world.devices[BOB];
+    let mut through = None;
+    for _ in 0..2 {
+        let mut tx = device.db.begin().await.unwrap();
+        let receipts = device.machine.receive(&mut tx, now, &rows).await.unwrap();
+        tx.commit().await.unwrap();
+        device.received.extend(receipts.received);
+        through = receipts.through;
+    }
+    assert_eq!(through, rows.last().map(|row| row.seq));
+    let mut shown = device.texts();
+    shown.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
+    assert_eq!(shown, (0..260).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(device.reasons().is_empty());
+}
+
+/// What this device would report to the server.
+async fn failures(world: &World, who: usize, group: GroupId) -> PutSenderKeys {
+    let device = &world.devices[who];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.key_report(&mut tx, group).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_did_not_open_is_counted_by_reason_until_the_server_was_told() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let batch = world.send(ALICE, group, "two").await;
+    let good = world.waiting(BOB).pop().unwrap();
+    let tampered = |at: usize, seq: u64| {
+        let mut envelope = good.envelope.clone();
+        let at = if at == 0 { envelope.payload.len() - 1 } else { at };
+        envelope.payload[at] ^= 1;
+        envelope.id = envelope.compute_id();
+        StreamRow { seq: Seq(seq), envelope }
+    };
+    let mut truncated = good.clone();
+    truncated.seq = Seq(602);
+    truncated.envelope.payload.truncate(40);
+    truncated.envelope.id = truncated.envelope.compute_id();
+    let bad = [tampered(0, 600), tampered(40, 601), truncated];
+    world.receive(BOB, &bad).await;
+    // They come again, because they were not acknowledged in time.
+    world.devices[BOB].restart().await;
+    world.receive(BOB, &bad).await;
+    assert_eq!(world.devices[BOB].reasons(), ["signature", "signature", "malformed"]);
+    let report = failures(&world, BOB, group).await;
+    let counted = [("malformed".to_owned(), 1), ("signature".to_owned(), 2)];
+    assert_eq!(report.failures, counted.into());
+    world.receive(BOB, &[tampered(0, 603)]).await;
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.reported(&mut tx, group, &report, None).await.unwrap();
+    tx.commit().await.unwrap();
+    // What came while the report was on its way is told with the next.
+    assert_eq!(failures(&world, BOB, group).await.failures, [("signature".to_owned(), 1)].into());
+    // The right row is none of this.
+    assert_eq!(batch.messages, [good.envelope.id]);
+    world.receive(BOB, &[good]).await;
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+    assert!(failures(&world, ALICE, group).await.failures.is_empty());
+}
+
+#[tokio::test]
+async fn only_the_bridge_speaks_for_matrix_users_and_never_for_its_own_ghosts() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let bridge = world.register("bot").await;
+    world.add(ALICE, group, bridge, Role::Bridge).await;
+    world.sync_all().await;
+    let said = |mirror: &str| {
+        let Content::Text(words) = text(mirror) else { unreachable!() };
+        Content::Text(Text { mirror: Some(mirror.to_owned()), ..words })
+    };
+    let announced = Content::Mirrors(Mirrors { mirrors: Vec::new(), gone: Vec::new() });
+    for (who, content) in [
+        (ALICE, said("@u:a.example")),
+        (ALICE, announced),
+        (bridge, said("@causeway_alice:a.example")),
+        (bridge, said("@causeway_fan:elsewhere.example")),
+        (bridge, said("@u:a.example")),
+    ] {
+        let item = world.outgoing(content);
+        let batch = world.seal(who, group, &[item]).await.unwrap();
+        world.post(who, &batch).await.unwrap();
+    }
+    world.sync_all().await;
+    let bob = &world.devices[BOB];
+    assert_eq!(bob.reasons(), ["not_the_bridge", "not_the_bridge", "mirror_is_a_ghost"]);
+    assert_eq!(bob.texts(), ["@causeway_fan:elsewhere.example", "@u:a.example"]);
 }

@@ -157,3 +157,68 @@ async fn whoever_was_removed_waits_for_a_person() {
     world.sync_all().await;
     assert_eq!(world.devices[CAROL].texts(), ["again"]);
 }
+
+async fn promote(world: &mut World, group: GroupId, whom: usize) {
+    let now = world.time();
+    let account = world.devices[whom].account();
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    let op = device.machine.set_role(&mut tx, now, group, &account, Role::Admin).await.unwrap();
+    drop(tx);
+    world.post_op(ALICE, op).await;
+}
+
+#[tokio::test]
+async fn whoever_becomes_admin_later_is_given_the_links_and_the_requests_of_before() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    let carol = world.register("carol").await;
+    let asked = request(&world, carol, &link).await.unwrap();
+    // Alice is not there when it comes, and Bob may not answer it.
+    world.ask_to_join(group, &asked);
+    world.sync(BOB).await;
+    promote(&mut world, group, BOB).await;
+    // She goes before she has seen it; her device gives Bob's the link all the same.
+    for _ in 0..4 {
+        world.chores(ALICE).await;
+    }
+    for _ in 0..4 {
+        world.sync(BOB).await;
+    }
+    assert!(is_in(&world, group, carol));
+    let asked = world.devices[BOB].received.iter();
+    assert_eq!(asked.filter(|r| matches!(r.what, What::JoinAsked { .. })).count(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_before_its_link_is_judged_when_the_link_comes() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    promote(&mut world, group, BOB).await;
+    world.sync_all().await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    let carol = world.register("carol").await;
+    let asked = request(&world, carol, &link).await.unwrap();
+    world.ask_to_join(group, &asked);
+    world.sync(BOB).await;
+    assert!(!is_in(&world, group, carol));
+    for _ in 0..3 {
+        world.chores(ALICE).await;
+    }
+    for _ in 0..3 {
+        world.sync(BOB).await;
+    }
+    assert!(is_in(&world, group, carol));
+}
+
+#[tokio::test]
+async fn a_request_for_another_group_is_refused() {
+    let (mut world, group) = garden(&["alice"]).await;
+    let other = world.create_group(ALICE).await;
+    world.register("bob").await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    let asked = request(&world, BOB, &link).await.unwrap();
+    world.ask_to_join(other, &asked);
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].reasons(), ["wrong_group"]);
+    assert!(!is_in(&world, group, BOB) && !is_in(&world, other, BOB));
+}

@@ -1,6 +1,6 @@
 //! Distributions, acknowledgements, requests for keys, Olm sessions and one-time keys.
 
-use causeway_groups::machine::What;
+use causeway_groups::machine::{SealError, What};
 use causeway_protocol::{
     api::StreamRow,
     envelope::{Kind, Recipient, Submission},
@@ -75,6 +75,23 @@ async fn a_chain_is_given_to_each_device_once_and_rotates_after_a_hundred() {
     assert_eq!(with_keys, [true, false, true, false]);
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts().len(), 256);
+}
+
+#[tokio::test]
+async fn no_chain_carries_more_than_a_thousand() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let mut batch_of = async |count: usize| {
+        let items: Vec<_> = (0..count).map(|_| world.outgoing(text("x"))).collect();
+        let batch = world.seal(ALICE, group, &items).await?;
+        world.post(ALICE, &batch).await.unwrap();
+        Ok(batch.has_keys())
+    };
+    assert!(batch_of(60).await.unwrap());
+    assert!(!batch_of(940 - 1).await.unwrap());
+    assert!(batch_of(60).await.unwrap(), "999 are more than a hundred");
+    assert!(batch_of(941).await.unwrap(), "1,001");
+    assert!(batch_of(1_000).await.unwrap());
+    assert!(matches!(batch_of(1_001).await, Err(SealError::TooMany(1_001, 1_000))));
 }
 
 #[tokio::test]

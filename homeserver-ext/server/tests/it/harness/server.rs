@@ -108,6 +108,17 @@ impl Server {
         rows
     }
 
+    /// That every row is as it was; shows only those that are not.
+    pub(crate) async fn assert_unchanged(&self, before: &[String]) {
+        let after = self.rows().await;
+        let only_in = |one: &[String], other: &[String]| {
+            one.iter().filter(|row| !other.contains(row)).cloned().collect::<Vec<_>>()
+        };
+        let (gone, new) = (only_in(before, &after), only_in(&after, before));
+        assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
+        assert_eq!(after.len(), before.len());
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.clock.load(Ordering::SeqCst))
     }

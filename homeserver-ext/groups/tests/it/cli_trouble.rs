@@ -1,0 +1,102 @@
+//! What a person sees when something is wrong, and that it passes.
+
+use std::{fs, path::Path};
+
+use sqlx::Connection as _;
+
+use crate::cli_world::{Person, World, texts};
+
+/// Runs `sql` on a home that no client has open.
+fn meddle(person: &Person, sql: &'static [&'static str]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let file = person.home.join("client.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        for sql in sql {
+            sqlx::query(*sql).execute(&mut connection).await.unwrap();
+        }
+        connection.close().await.unwrap();
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Alice's device logs in from a copy of her home, which ends the session of the first.
+fn revoke(world: &World, alice: &Person) {
+    let elsewhere = world.person("elsewhere");
+    copy(&alice.home, &elsewhere.home);
+    elsewhere.ok(&["login"]);
+}
+
+#[test]
+fn a_session_that_the_server_ended_is_said_and_a_login_mends_it() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let mut tail = alice.tail(&[]);
+    bob.ok(&["send", "team", "one"]);
+    tail.until(|line| line["body"] == "one");
+    revoke(&world, &alice);
+    let ended = tail.ended();
+    assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("causeway-client login"), "{}", ended.stderr);
+    for command in [&["group", "list"] as &[&str], &["tail", "--once"], &["invite", "list", "team"]]
+    {
+        let said = alice.fails(command, 3);
+        assert_eq!(said["error"]["code"], "not_logged_in", "{said}");
+        assert!(said["error"]["next"].as_str().unwrap().contains("causeway-client login"));
+    }
+    // What was to be sent is kept, and says so.
+    let said = alice.fails(&["send", "team", "two"], 3);
+    assert!(said["error"]["next"].as_str().unwrap().contains("kept"), "{said}");
+    alice.ok(&["login"]);
+    alice.ok(&["send", "--flush"]);
+    assert_eq!(bob.texts(), ["two"]);
+}
+
+#[test]
+fn a_mailbox_that_stands_still_says_so_and_goes_on_when_the_key_comes() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    alice.ok(&["send", "team", "one"]);
+    // Bob loses Alice's chain before he has said that he has it.
+    let mut tail = bob.tail(&[]);
+    tail.until(|line| line["body"] == "one");
+    tail.kill();
+    meddle(&bob, &["DELETE FROM held_chains", "DELETE FROM acks_due"]);
+    // More than the 1 MiB that is held for one sender.
+    let lines: Vec<String> = (0..30).map(|n| format!("{n} {}", "x".repeat(40_000))).collect();
+    let sent = alice.run_with(&["send", "team", "--lines"], &lines.join("\n"));
+    assert!(sent.status.success(), "{}", sent.stderr);
+    let ended = bob.run(&["tail", "--once"]);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(!texts(&ended.lines).iter().any(|text| lines.contains(text)));
+    assert!(ended.stderr.contains("stands still") && ended.stderr.contains("alice"));
+    // Alice's client answers Bob's; the key lies behind all that waits for it.
+    alice.read();
+    let read = bob.texts();
+    assert!(read == lines, "{} lines of {}", read.len(), lines.len());
+    assert!(bob.texts().is_empty());
+}
+
+#[test]
+fn an_admin_made_later_lets_in_who_asked_before() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let carol = world.registered("carol");
+    let link = alice.ok(&["invite", "create", "team"])[0]["link"].as_str().unwrap().to_owned();
+    carol.fails(&["invite", "accept", &link, "--wait", "0"], 5);
+    alice.ok(&["member", "role", "team", "bob", "admin"]);
+    // Alice is never seen again.
+    let seen = bob.read();
+    assert!(seen.iter().any(|line| line["type"] == "join_asked"), "{seen:?}");
+    carol.ok(&["invite", "accept", &link]);
+    bob.ok(&["send", "team", "welcome"]);
+    assert_eq!(carol.texts(), ["welcome"]);
+}
