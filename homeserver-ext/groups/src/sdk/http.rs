@@ -347,16 +347,23 @@ pub async fn discover(server: &str) -> Result<String, CallError> {
     let client = client_builder().timeout(CALL_TIMEOUT).build();
     let client = client.map_err(|e| CallError::Unreachable(chain(&e)))?;
     let url = format!("https://{server}/.well-known/matrix/client");
-    let answer = sent(client.get(&url)).await?;
+    let nameless = |status, how: &str| CallError::Refused {
+        status,
+        errcode: "M_NOT_FOUND".to_owned(),
+        error: format!("{url} {how} `{BASE_URL_KEY}`; give the server's address with --server"),
+    };
+    let answer = match sent(client.get(&url)).await {
+        Ok(answer) => answer,
+        Err(CallError::Refused { status, .. }) => {
+            return Err(nameless(status, "is not there to name"));
+        }
+        Err(error) => return Err(error),
+    };
     let bytes = body(answer, MAX_WELL_KNOWN_BYTES).await?;
     serde_json::from_slice::<serde_json::Value>(&bytes)
         .ok()
         .and_then(|file| file.get(BASE_URL_KEY)?.as_str().map(str::to_owned))
-        .ok_or_else(|| CallError::Refused {
-            status: 200,
-            errcode: "M_NOT_FOUND".to_owned(),
-            error: format!("{url} does not name `{BASE_URL_KEY}`; give the server with --server"),
-        })
+        .ok_or_else(|| nameless(200, "does not name"))
 }
 
 /// What all connections have in common; one provider of cryptography for TLS among it.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const NAME: &str = "native.example";
 
 pub(crate) struct Server {
+    name: String,
     address: SocketAddr,
     folder: TempDir,
     running: Option<(CancellationToken, JoinHandle<()>)>,
@@ -24,9 +25,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::named(NAME)
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut server =
-            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), folder, running: None };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { name: name.to_owned(), address, folder, running: None };
         server.start_again();
         server
     }
@@ -44,11 +49,12 @@ impl Server {
         assert!(self.running.is_none());
         let stop = CancellationToken::new();
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
+        let name = self.name.clone();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
-                let mut config = Config::new(NAME, database);
+                let mut config = Config::new(name, database);
                 config.registration = Registration::Open;
                 config.claims_per_hour = 10_000;
                 config.guests = GuestQuotas { register: None, login: None };

@@ -235,7 +235,7 @@ pub(crate) fn folder_holds(folder: &Path, needle: &[u8]) -> bool {
     })
 }
 
-fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: Output) -> Ended {
     let stdout = String::from_utf8(output.stdout).unwrap();
     Ended {
         status: output.status,

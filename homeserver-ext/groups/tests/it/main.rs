@@ -8,6 +8,7 @@ mod cli_proxy;
 mod cli_server;
 mod cli_story;
 mod cli_stream;
+mod cli_tls;
 mod cli_trouble;
 mod cli_usage;
 mod cli_world;
