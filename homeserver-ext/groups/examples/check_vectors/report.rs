@@ -78,6 +78,20 @@ impl Report {
         self.note(format!("section {section} skipped: not built"));
     }
 
+    /// Skips the sections of a file that are not among `known`, and those parts of the known ones
+    /// that are not named beside them. Words and numbers beside the sections are no sections.
+    pub(crate) fn skip_unknown(&mut self, file: &Value, known: &[(&str, &[&str])]) {
+        for section in parts_of(file) {
+            let Some((_, parts)) = known.iter().find(|(name, _)| *name == section) else {
+                self.skip_section(section);
+                continue;
+            };
+            for part in parts_of(&file[section]).filter(|part| !parts.contains(part)) {
+                self.skip_section(&format!("{section}.{part}"));
+            }
+        }
+    }
+
     pub(crate) fn note(&mut self, note: impl Display) {
         self.notes.push(format!("{}: {note}", self.file));
     }
@@ -91,6 +105,11 @@ impl Report {
     pub(crate) fn is_right(&self) -> bool {
         self.checked > 0 && self.failed == 0 && !self.skipped_section
     }
+}
+
+fn parts_of(value: &Value) -> impl Iterator<Item = &str> {
+    let parts = value.as_object().into_iter().flatten();
+    parts.filter(|(_, part)| part.is_array() || part.is_object()).map(|(name, _)| name.as_str())
 }
 
 /// What an item is called in a failure.
