@@ -4,6 +4,7 @@
 mod accounts;
 mod bad_input;
 mod canary;
+mod document;
 mod figures;
 mod groups;
 mod guests;
