@@ -103,7 +103,7 @@ pub(super) async fn login(
 }
 
 /// `POST logout` – ends the caller's session.
-#[utoipa::path(post, path = "/logout", tag = "accounts", responses((status = 204)),
+#[utoipa::path(post, path = "/logout", tag = "accounts", responses((status = 204, description = "its token and its stream are over")),
     security(("token" = [])))]
 pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<StatusCode, ApiError> {
     accounts::logout(&api.db, &caller).await?;
@@ -129,7 +129,8 @@ pub(super) async fn account(
 #[utoipa::path(put, path = "/account/devices", tag = "accounts", request_body = AccountDevices,
     responses(
         (status = 204),
-        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: something does not verify"),
+        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: something does not verify; `M_USER_IN_USE`: a device of the list is another account's"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the list is of another account or identity"),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_OLD_VERSION`: versions never go back"),
     ), security(("token" = [])))]
 pub(super) async fn put_devices(

@@ -19,6 +19,7 @@ use crate::services::groups;
     responses(
         (status = 200, body = GroupHead, description = "also for the same op again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the creator's account is of another server"),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: the id has another beginning, given in `ops`"),
     ), security(("token" = [])))]
 pub(super) async fn create(

@@ -17,7 +17,12 @@ use crate::services::invites;
 /// `POST groups/{id}/invites` – the public half of an invite; who may add members may do this.
 #[utoipa::path(post, path = "/groups/{group}/invites", tag = "invites",
     params(("group" = String, Path)), request_body = NewInvite,
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)),
+    responses(
+        (status = 204, description = "also for the same again"),
+        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: no use, expired already, a key that is none or that has other terms; the group is closed"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
+        (status = 404, body = ErrorBody),
+    ),
     security(("token" = [])))]
 pub(super) async fn create(
     State(api): State<Api>,
@@ -32,7 +37,11 @@ pub(super) async fn create(
 /// `GET groups/{id}/invites` – all of the group, by key.
 #[utoipa::path(get, path = "/groups/{group}/invites", tag = "invites",
     params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
-    responses((status = 200, body = InvitePage), (status = 403, body = ErrorBody)),
+    responses(
+        (status = 200, body = InvitePage),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
+        (status = 404, body = ErrorBody),
+    ),
     security(("token" = [])))]
 pub(super) async fn page(
     State(api): State<Api>,
@@ -46,7 +55,11 @@ pub(super) async fn page(
 /// `DELETE groups/{id}/invites/{ik_pub}` – takes an invite back; 204, also the second time.
 #[utoipa::path(delete, path = "/groups/{group}/invites/{ik_pub}", tag = "invites",
     params(("group" = String, Path), ("ik_pub" = String, Path)),
-    responses((status = 204), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)),
+    responses(
+        (status = 204, description = "also the second time"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: it is another's, and the caller no admin"),
+        (status = 404, body = ErrorBody),
+    ),
     security(("token" = [])))]
 pub(super) async fn revoke(
     State(api): State<Api>,
@@ -63,8 +76,10 @@ pub(super) async fn revoke(
     responses(
         (status = 200, body = JoinPending, description = "also for the same request again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_REQUEST`, with the reason, to the holder of the link"),
-        (status = 404, body = ErrorBody, description = "the same for everything until the invite's signature verifies"),
-        (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `_REVOKED`, `_USED`, `_CLOSED`"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the request is another device's"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: the same for everything until the invite's signature verifies"),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_ALREADY_MEMBER`"),
+        (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `DEV_CAUSEWAY_REVOKED`, `DEV_CAUSEWAY_USED`, `DEV_CAUSEWAY_CLOSED`"),
     ), security(("token" = [])))]
 pub(super) async fn join(
     State(api): State<Api>,
@@ -79,7 +94,11 @@ pub(super) async fn join(
 /// `GET groups/{id}/requests` – those who asked to join and wait.
 #[utoipa::path(get, path = "/groups/{group}/requests", tag = "invites",
     params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
-    responses((status = 200, body = RequestPage), (status = 403, body = ErrorBody)),
+    responses(
+        (status = 200, body = RequestPage),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
+        (status = 404, body = ErrorBody),
+    ),
     security(("token" = [])))]
 pub(super) async fn requests(
     State(api): State<Api>,
@@ -93,7 +112,11 @@ pub(super) async fn requests(
 /// `DELETE groups/{id}/requests/{id}` – drops a request; 204, also the second time.
 #[utoipa::path(delete, path = "/groups/{group}/requests/{request}", tag = "invites",
     params(("group" = String, Path), ("request" = String, Path)),
-    responses((status = 204), (status = 403, body = ErrorBody)), security(("token" = [])))]
+    responses(
+        (status = 204, description = "also the second time"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
+        (status = 404, body = ErrorBody),
+    ), security(("token" = [])))]
 pub(super) async fn drop_request(
     State(api): State<Api>,
     caller: Caller,

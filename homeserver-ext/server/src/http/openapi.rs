@@ -1,10 +1,13 @@
 //! The OpenAPI document, made from the endpoints; `docs/openapi.json` is what this returns.
 
+mod examples;
+mod refusals;
+
 use causeway_protocol::api::{PREFIX, StreamAck, StreamRow};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
+        OpenApi as Document, RefOr, Schema,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -49,9 +52,16 @@ impl Modify for Token {
 ///
 /// # Errors
 /// Never, as far as anyone knows: `serde_json`'s.
-pub fn document() -> Result<String, serde_json::Error> {
+pub fn document() -> Result<String, Box<dyn std::error::Error>> {
     let native = Document::default().nest(PREFIX, Native::openapi());
     let mut document = Native::openapi();
     document.paths = native.paths;
+    refusals::add(&mut document);
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    for (name, example) in examples::all()? {
+        if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(name) {
+            object.examples.push(example);
+        }
+    }
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

@@ -47,7 +47,12 @@ pub(super) async fn report(
 /// `DELETE groups/{id}/sender-keys` – asks the owners to rotate; honoured once an hour.
 #[utoipa::path(delete, path = "/groups/{group}/sender-keys", tag = "sender keys",
     params(("group" = String, Path)),
-    responses((status = 204), (status = 403, body = ErrorBody), (status = 429, body = ErrorBody)),
+    responses(
+        (status = 204, description = "the owners are told with the answer to their next report"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins may"),
+        (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: asked within the last hour, with `retry_after_ms`"),
+    ),
     security(("token" = [])))]
 pub(super) async fn ask_rotation(
     State(api): State<Api>,

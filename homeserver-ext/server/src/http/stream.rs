@@ -108,7 +108,7 @@ impl Streams {
 #[utoipa::path(get, path = "/stream", tag = "messages",
     responses(
         (status = 101, description = "text frames: `StreamRow` from the server, `StreamAck` from the client"),
-        (status = 401, body = causeway_protocol::api::ErrorBody),
+        (status = 400, body = causeway_protocol::api::ErrorBody, description = "`M_INVALID_PARAM`: not the handshake of a WebSocket"),
     ), security(("token" = [])))]
 pub(super) async fn stream(
     State(api): State<Api>,

@@ -1,12 +1,16 @@
 //! What no client that means well would send: each has its answer, and nothing changes.
 
-use causeway_protocol::{api::PREFIX, ids::text_of};
+use causeway_protocol::{
+    api::PREFIX,
+    ids::{CurveKey, DeviceId, InviteKey, Signature, Timestamp, text_of},
+    roster::{Body, Devices, OpCore},
+};
 use causeway_server::{App, AppError, Clock, Config};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Person, SERVER, Server, TOKEN};
+use crate::harness::{Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
 
 /// Every route that takes a body, for a group and a caller that exist.
 fn routes(group: &str) -> Vec<(Method, String)> {
@@ -112,20 +116,26 @@ async fn a_body_that_breaks_off_changes_nothing() {
     }))
     .unwrap();
     let address = server.base.strip_prefix("http://").unwrap();
-    for cut in [0, 1, body.len() / 2, body.len() - 1] {
+    let broken = async |method: &Method, path: &str, body: &[u8], sent: usize| {
         let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = format!(
-            "POST {PREFIX}/groups/{}/envelopes HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
-            group.id(),
+            "{method} {PREFIX}{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
             alice.token,
             body.len()
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        socket.write_all(&body[..cut]).await.unwrap();
+        socket.write_all(&body[..sent]).await.unwrap();
         socket.shutdown().await.unwrap();
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.unwrap();
-        assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+    };
+    for sent in [0, 1, body.len() / 2, body.len() - 1] {
+        broken(&Method::POST, &group.path("/envelopes"), &body, sent).await;
+    }
+    for (method, path) in routes(&group.id().to_string()) {
+        broken(&method, &path, b"{\"op\":\"AAAA\"}", 9).await;
     }
     server.assert_unchanged(&before).await;
     alice.say(&server, &group, &["whole"]).await;
@@ -146,6 +156,10 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
     let envelope = serde_json::to_value(alice.message(group.id(), 1, "x")).unwrap();
     let mut to_device = envelope.clone();
     to_device["to"] = json!({ "device": text_of(&[1; 32]) });
+    let mut fanout = envelope.clone();
+    fanout["kind"] = json!("fanout");
+    fanout.as_object_mut().unwrap().remove("id");
+    fanout["to"] = json!({ "devices": { text_of(&[1; 33]): "AA" } });
     let nonce = json!({
         "device_id": text_of(&[1; 32]), "nonce": text_of(&[1; 32]), "signature": text_of(&[1; 64])
     });
@@ -162,7 +176,15 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
             format!("/groups/{group}/envelopes"),
             json!({ "envelopes": [envelope, to_device] }),
         ),
+        (
+            Method::PUT,
+            format!("/groups/{group}/sender-keys"),
+            json!({ "keys": [{ "tag": "AAAAAA", "sender": text_of(&[1; 32]), "epoch": 1 }] }),
+        ),
     ];
+    let posted = format!("/groups/{group}/envelopes");
+    let named = json!({ "envelopes": [fanout] });
+    alice.post(&server, &posted, &named).await.refused(400, "M_BAD_JSON");
     let mut tried = 0;
     for (method, path, body) in bodies {
         for pointer in byte_strings(&body, String::new()) {
@@ -184,15 +206,115 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
         }
     }
     assert!(tried > 100, "{tried}");
-    for id in [&text_of(&[1; 31]), &text_of(&[1; 33]), "AA==", "%ff", "..", "x"] {
+    for id in [&text_of(&[1; 15]), &text_of(&[1; 31]), &text_of(&[1; 33]), "AA==", "%ff", "..", "x"]
+    {
         for path in [
             format!("/groups/{id}"),
             format!("/groups/{id}/roster"),
+            format!("/groups/{id}/invites"),
+            format!("/groups/{id}/requests"),
+            format!("/groups/{id}/sender-keys"),
             format!("/messages/{id}/status"),
+            format!("/accounts/{id}"),
+            format!("/groups?from={id}"),
+            format!("/groups/{group}/roster?from={id}"),
+            format!("/groups/{group}/invites?from={id}"),
+            format!("/groups/{group}/requests?from={id}"),
+            format!("/groups/{group}/sender-keys?from={id}"),
+            format!("/groups/{group}/roster?limit={id}"),
         ] {
             let answer = alice.get(&server, &path).await;
-            assert!(answer.status.is_client_error(), "{path}");
+            assert!(answer.status.is_client_error(), "{path}: {}", answer.text());
         }
+        for path in [
+            format!("/groups/{group}/invites/{id}"),
+            format!("/groups/{group}/requests/{id}"),
+            format!("/groups/{id}/sender-keys"),
+        ] {
+            let answer = alice.delete(&server, &path).await;
+            assert!(answer.status.is_client_error(), "{path}: {}", answer.text());
+        }
+    }
+    server.assert_unchanged(&before).await;
+}
+
+/// In ops and join requests keys stand among other bytes: one more, wherever it is, is one too many.
+#[tokio::test]
+async fn a_byte_more_or_less_anywhere_in_an_op_or_a_request_is_refused() {
+    let server = Server::start().await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let carol = server.person("carol").await;
+    let ik = signing_key();
+    let terms = json!({
+        "ik_pub": InviteKey::new(ik.verifying_key().to_bytes()),
+        "expires_ms": server.now().0 + 60_000,
+        "uses": 1,
+    });
+    alice.post(&server, &group.path("/invites"), &terms).await.done();
+    let op = group.op(&alice, &Body::Add(vec![carol.entry(0)]));
+    let join = carol.join(&server, group.id(), &ik).to_bytes().unwrap();
+    let before = server.rows().await;
+    for (bytes, field, path, poster) in
+        [(op.as_bytes(), "op", "/roster", &alice), (&join[..], "request", "/join", &carol)]
+    {
+        for at in 0..bytes.len() {
+            let (front, back) = bytes.split_at(at);
+            let longer = [front, &[0], back].concat();
+            let shorter = [front, &back[1..]].concat();
+            for changed in [longer, shorter] {
+                let body = json!({ field: text_of(&changed) });
+                let answer = poster.post(&server, &group.path(path), &body).await;
+                assert!(
+                    matches!(answer.status.as_u16(), 400 | 404),
+                    "{path} {at}: {}",
+                    answer.text()
+                );
+            }
+        }
+    }
+    server.assert_unchanged(&before).await;
+}
+
+/// Whoever runs the server can make accounts and write ops; none of these gets anybody in.
+#[tokio::test]
+async fn the_server_gets_in_by_no_op_that_it_can_make() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let mallory = server.person("mallory").await;
+    let before = server.rows().await;
+    let body = Body::Add(vec![mallory.entry(0)]);
+    let next =
+        |signer: &Person| OpCore::next(&group.roster, &signer.record, Timestamp(2), &body).unwrap();
+    let sealed = |core: OpCore, certificate, key: &Person| {
+        let signature = sign(&key.key, &core.signed_bytes().unwrap());
+        core.sealed(certificate, signature).unwrap()
+    };
+    let mut in_her_name = next(&mallory);
+    in_her_name.signer_member = alice.member();
+    let own = mallory.record.certificate;
+    // A device of the server's in the name of bob, said by the server's own identity.
+    let mut ids = vec![bob.device(), mallory.device()];
+    ids.sort();
+    let list = Body::Devices(Devices { version: 2, ids });
+    let mut as_bob = OpCore::next(&group.roster, &bob.record, Timestamp(2), &list).unwrap();
+    let forged_device = sealed(as_bob.clone(), bob.record.certificate, &mallory);
+    as_bob.signer_device = DeviceId::new(*bob.member().as_bytes());
+    as_bob.signer_curve25519 = CurveKey::new([0; 32]);
+    let forged_identity = sealed(as_bob, Signature::new([0; 64]), &mallory);
+    for (op, reason) in [
+        (sealed(next(&mallory), own, &mallory), "signer_not_member"),
+        (sealed(in_her_name.clone(), own, &mallory), "bad_certificate"),
+        (sealed(in_her_name, alice.record.certificate, &mallory), "bad_certificate"),
+        (sealed(next(&alice), alice.record.certificate, &mallory), "bad_signature"),
+        (sealed(next(&bob), bob.record.certificate, &bob), "not_admin"),
+        (forged_device, "bad_signature"),
+        (forged_identity, "bad_signature"),
+    ] {
+        let answer = mallory.post(&server, &group.path("/roster"), &op_body(&op)).await;
+        let refusal = answer.refused(400, "DEV_CAUSEWAY_INVALID_OP");
+        assert!(refusal.error.contains(reason), "{reason}: {}", refusal.error);
+        // Every client judges it again, whatever its server says.
+        assert_eq!(group.roster.apply(&op).unwrap_err().reason(), reason);
     }
     server.assert_unchanged(&before).await;
 }

@@ -1,0 +1,222 @@
+//! An example of every body, made of the types themselves, so that none can be of a form that is
+//! not taken. The bytes in them are made up: keys that are none, signatures that do not verify.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    api::{
+        Accepted, AcceptedEnvelope, AccountDevices, BridgeInfo, ClaimRequest, ClaimedKeys,
+        DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
+        JoinRequest, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
+        OpPage, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys, RecipientStatus,
+        RegisterRequest, Registration, RequestPage, SenderKeyInventory, SenderKeyInventoryEntry,
+        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck, StreamRow, UploadKeys,
+    },
+    device::{DeviceList, DeviceRecord, OneTimeKey},
+    envelope::{
+        Envelope, Kind, MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, MAX_TTL_MS, Recipient, Sender,
+        Submission, SubmittedTo,
+    },
+    ids::{
+        AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, KeyId,
+        MemberId, Nonce, RequestId, RosterHash, Seq, Signature, Timestamp, text_of,
+    },
+    keys::fingerprint,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+type Examples = Vec<(&'static str, Value)>;
+
+const DAY_MS: u64 = 86_400_000;
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const ALICE: MemberId = MemberId::new([1; 32]);
+const BRIDGE: MemberId = MemberId::new([2; 32]);
+const PHONE: DeviceId = DeviceId::new([3; 32]);
+const LAPTOP: DeviceId = DeviceId::new([4; 32]);
+const GROUP: GroupId = GroupId::new([5; 32]);
+const INVITE: InviteKey = InviteKey::new([6; 32]);
+const REQUEST: RequestId = RequestId::new([7; 16]);
+const MESSAGE: EnvelopeId = EnvelopeId::new([8; 16]);
+const SIGNATURE: Signature = Signature::new([9; 64]);
+const CURVE: CurveKey = CurveKey::new([10; 32]);
+/// Stands for bytes that are longer.
+const BYTES: [u8; 16] = *ClientId::new([11; 16]).as_bytes();
+
+/// Name of the schema, and the example.
+pub(super) fn all() -> Result<Examples, Box<dyn std::error::Error>> {
+    let mut examples = Vec::new();
+    let alice: AccountId = "alice:example.org".parse()?;
+    server(&mut examples)?;
+    accounts(&mut examples, &alice)?;
+    groups(&mut examples)?;
+    invites(&mut examples, &alice)?;
+    messages(&mut examples, &alice)?;
+    sender_keys(&mut examples)?;
+    Ok(examples)
+}
+
+fn put(to: &mut Examples, name: &'static str, example: &impl Serialize) -> serde_json::Result<()> {
+    to.push((name, serde_json::to_value(example)?));
+    Ok(())
+}
+
+fn server(to: &mut Examples) -> Result<(), Box<dyn std::error::Error>> {
+    let bridge = BridgeInfo {
+        account: "bridge:example.org".parse()?,
+        member_id: BRIDGE,
+        fingerprint: fingerprint(&BRIDGE),
+    };
+    let limits = Limits {
+        max_payload_bytes: u32::try_from(MAX_PAYLOAD)?,
+        max_envelopes: u32::try_from(MAX_BATCH)?,
+        max_body_bytes: u32::try_from(MAX_BATCH_BYTES)?,
+        max_ttl_ms: MAX_TTL_MS,
+        max_one_time_keys: 500,
+    };
+    let info = ServerInfo {
+        server: "example.org".to_owned(),
+        bridge: Some(bridge),
+        registration: Registration::Token,
+        limits,
+    };
+    put(to, "ServerInfo", &info)?;
+    let refusal = ErrorBody {
+        errcode: "M_STALE_EPOCH".to_owned(),
+        error: "the group is in another epoch".to_owned(),
+        retry_after_ms: None,
+        epoch: Some(Epoch(8)),
+        ops: Some(vec![OpBytes(BYTES.to_vec())]),
+    };
+    Ok(put(to, "ErrorBody", &refusal)?)
+}
+
+fn accounts(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
+    let device = DeviceRecord {
+        member_id: ALICE,
+        device_id: PHONE,
+        curve25519: CURVE,
+        signature: SIGNATURE,
+        certificate: SIGNATURE,
+    };
+    let list = DeviceList {
+        account: alice.clone(),
+        member_id: ALICE,
+        version: 1,
+        created_ms: NOW,
+        devices: vec![PHONE],
+        signature: SIGNATURE,
+    };
+    let key = |number: u64, fallback| OneTimeKey {
+        key_id: KeyId::new(number.to_be_bytes()),
+        fallback,
+        curve25519: CURVE,
+        signature: SIGNATURE,
+    };
+    let register = RegisterRequest {
+        token: Some("the registration token".to_owned()),
+        list: list.clone(),
+        device: device.clone(),
+        one_time_keys: vec![key(1, false)],
+        fallback_key: key(2, true),
+    };
+    put(to, "RegisterRequest", &register)?;
+    let access_token = text_of(&[12; 32]);
+    put(to, "Session", &Session { account: alice.clone(), device_id: PHONE, access_token })?;
+    let nonce = Nonce::new([13; 32]);
+    put(to, "LoginNonce", &LoginNonce { nonce })?;
+    put(to, "LoginRequest", &LoginRequest { device_id: PHONE, nonce, signature: SIGNATURE })?;
+    put(to, "AccountDevices", &AccountDevices { list, devices: vec![device] })?;
+    let upload = UploadKeys { one_time_keys: vec![key(3, false)], fallback_key: None };
+    put(to, "UploadKeys", &upload)?;
+    put(to, "KeyCount", &KeyCount { one_time_keys: 50 })?;
+    put(to, "ClaimRequest", &ClaimRequest { devices: vec![PHONE] })?;
+    put(to, "ClaimedKeys", &ClaimedKeys { keys: BTreeMap::from([(PHONE, key(1, false))]) })
+}
+
+fn groups(to: &mut Examples) -> serde_json::Result<()> {
+    let head = GroupHead {
+        group: GROUP,
+        epoch: Epoch(7),
+        roster_hash: RosterHash::new([14; 32]),
+        name: "tea".to_owned(),
+        members: 3,
+        closed: false,
+    };
+    put(to, "PostOp", &PostOp { op: BYTES.to_vec() })?;
+    put(to, "GroupHead", &head)?;
+    put(to, "GroupPage", &GroupPage { groups: vec![head], next: None })?;
+    let ops = vec![OpBytes(BYTES.to_vec())];
+    put(to, "OpPage", &OpPage { ops, epoch: Epoch(7), next: Some(Epoch(1)) })
+}
+
+fn invites(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
+    let expires_ms = NOW.plus_ms(7 * DAY_MS);
+    put(to, "NewInvite", &NewInvite { ik_pub: INVITE, expires_ms, uses: 1 })?;
+    let state = InviteState {
+        ik_pub: INVITE,
+        by: alice.clone(),
+        expires_ms,
+        uses: 1,
+        used: 0,
+        revoked: false,
+    };
+    put(to, "InvitePage", &InvitePage { invites: vec![state], next: None })?;
+    let request = BYTES.to_vec();
+    put(to, "JoinRequest", &JoinRequest { request: request.clone() })?;
+    put(to, "JoinPending", &JoinPending { id: REQUEST })?;
+    let pending = PendingRequest { id: REQUEST, request, at_ms: NOW };
+    put(to, "RequestPage", &RequestPage { requests: vec![pending], next: None })
+}
+
+fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
+    let sender = Sender { account: alice.clone(), device: PHONE };
+    let message = Submission {
+        id: Some(MESSAGE),
+        kind: Kind::Message,
+        group: GROUP,
+        epoch: Epoch(7),
+        sender: sender.clone(),
+        to: SubmittedTo::Broadcast,
+        ttl_ms: MAX_TTL_MS,
+        payload: BYTES.to_vec(),
+    };
+    put(to, "PostEnvelopes", &PostEnvelopes { envelopes: vec![message] })?;
+    let accepted = vec![AcceptedEnvelope { id: MESSAGE, recipients: 2 }];
+    put(to, "Accepted", &Accepted { accepted })?;
+    let recipient = |device, state| RecipientStatus { device, state, reason: None };
+    let recipients = vec![
+        recipient(LAPTOP, DeliveryState::Acked),
+        recipient(DeviceId::new([15; 32]), DeliveryState::Queued),
+    ];
+    put(to, "MessageStatus", &MessageStatus { id: MESSAGE, recipients })?;
+    let envelope = Envelope {
+        id: MESSAGE,
+        kind: Kind::Direct,
+        group: GROUP,
+        epoch: Epoch(7),
+        sender: Some(sender),
+        to: Recipient::Device(LAPTOP),
+        ttl_ms: MAX_TTL_MS,
+        payload: BYTES.to_vec(),
+        piece: None,
+    };
+    put(to, "StreamRow", &StreamRow { seq: Seq(42), envelope })?;
+    put(to, "StreamAck", &StreamAck { ack: Seq(42) })
+}
+
+fn sender_keys(to: &mut Examples) -> serde_json::Result<()> {
+    let key = SenderKeyReport {
+        tag: vec![16; 4],
+        sender: PHONE,
+        epoch: Epoch(7),
+        next_index: Some(12),
+        unacknowledged: 1,
+    };
+    let failures = BTreeMap::from([("hold_chain".to_owned(), 2)]);
+    let report = PutSenderKeys { keys: vec![key], failures };
+    put(to, "PutSenderKeys", &report)?;
+    let entry = SenderKeyInventoryEntry { reported_by: PHONE, at_ms: NOW, report };
+    put(to, "SenderKeyInventory", &SenderKeyInventory { reports: vec![entry], next: None })?;
+    put(to, "SenderKeysNoted", &SenderKeysNoted { rotate_asked_ms: Some(NOW) })
+}
