@@ -3,6 +3,7 @@
 //! Pure: no clock, no network, no database, no randomness. [`route::route`] holds every rule.
 
 pub mod ghost;
+pub mod html;
 pub mod mirror;
 pub mod portal;
 pub mod retry;
@@ -198,4 +199,18 @@ pub enum Skip {
     /// Its content is not what its type says, and is put aside.
     #[error("malformed content")]
     Malformed,
+}
+
+/// Bytes of `text` in a JSON string, at most, without its quotes.
+fn json_bytes(text: &str) -> usize {
+    text.chars().map(json_bytes_of).sum()
+}
+
+/// The same of one character.
+fn json_bytes_of(c: char) -> usize {
+    match c {
+        '"' | '\\' => 2,
+        c if c.is_ascii_control() => 6,
+        c => c.len_utf8(),
+    }
 }

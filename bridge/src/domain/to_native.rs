@@ -3,7 +3,7 @@
 use ruma::{EventId, OwnedEventId};
 use serde_json::{Map, Value};
 
-use super::{Skip, Text, TextKind, to_matrix::sanitise};
+use super::{Skip, Text, TextKind, html::sanitise, json_bytes, json_bytes_of};
 
 /// Most bytes of one part as JSON: an envelope takes 45,000 with everything around it.
 const MAX_PART: usize = 40_000;
@@ -21,7 +21,7 @@ pub fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
     let field = |name: &str| content.get(name).and_then(Value::as_str);
     let (msgtype, body) = field("msgtype").zip(field("body")).ok_or(Skip::Malformed)?;
     let html = (field("format") == Some("org.matrix.custom.html"))
-        .then(|| field("formatted_body").map(sanitise))
+        .then(|| field("formatted_body").and_then(sanitise))
         .flatten();
     let (kind, body, html) = match msgtype {
         "m.text" => (TextKind::Text, without_fallback(content, body), html),
@@ -53,36 +53,23 @@ fn without_fallback(content: &Map<String, Value>, body: &str) -> String {
 }
 
 fn parts(kind: TextKind, body: String, html: Option<String>) -> Vec<Text> {
-    let html = html.filter(|html| escaped(&body) + escaped(html) <= MAX_PART);
-    if escaped(&body) <= MAX_PART {
+    let html = html.filter(|html| json_bytes(&body) + json_bytes(html) <= MAX_PART);
+    if json_bytes(&body) <= MAX_PART {
         return vec![Text { kind, body, html }];
     }
     let mut parts = Vec::new();
     let mut part = String::new();
     let mut length = 0;
     for c in body.chars() {
-        if length + escaped_char(c) > MAX_PART {
+        if length + json_bytes_of(c) > MAX_PART {
             parts.push(Text { kind, body: std::mem::take(&mut part), html: None });
             length = 0;
         }
         part.push(c);
-        length += escaped_char(c);
+        length += json_bytes_of(c);
     }
     parts.push(Text { kind, body: part, html: None });
     parts
-}
-
-fn escaped(text: &str) -> usize {
-    text.chars().map(escaped_char).sum()
-}
-
-/// Bytes of `c` in a JSON string, at most.
-fn escaped_char(c: char) -> usize {
-    match c {
-        '"' | '\\' => 2,
-        c if c.is_ascii_control() => 6,
-        c => c.len_utf8(),
-    }
 }
 
 #[cfg(test)]
@@ -108,6 +95,11 @@ mod tests {
                 json!({"msgtype": "m.text", "body": "hi", "format": "org.matrix.custom.html",
                        "formatted_body": "<b>hi</b><script>x</script>"}),
                 text(TextKind::Text, "hi", Some("<b>hi</b>")),
+            ),
+            (
+                json!({"msgtype": "m.text", "body": "hi", "format": "org.matrix.custom.html",
+                       "formatted_body": "<img src=x>"}),
+                text(TextKind::Text, "hi", None),
             ),
             (
                 json!({"msgtype": "m.text", "body": "hi", "format": "other", "formatted_body": "x"}),
