@@ -10,7 +10,7 @@ pub mod from_native;
 pub mod repair;
 pub mod session;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use causeway_groups::{
     machine::{MachineError, SealError},
@@ -21,7 +21,11 @@ use causeway_store::Db;
 use tokio::sync::watch;
 
 use crate::{
-    domain::ghost::Names, gateway::matrix::Matrix, steps::Steps, storage, storage::sealed::Sealer,
+    domain::{ghost::Names, portal::PortalId},
+    gateway::matrix::Matrix,
+    steps::Steps,
+    storage,
+    storage::sealed::Sealer,
 };
 
 /// Woken when rows of the native stream were taken in: the machine may owe others something.
@@ -49,6 +53,9 @@ pub struct Spine {
     pub delivery_limit: u32,
     /// Who serves which lane.
     pub leases: deliver::Leases,
+    /// Portals whose rooms turned encrypted while this process runs: known before it is committed,
+    /// so that what is on its way already stops.
+    pub encrypted: watch::Sender<BTreeSet<PortalId>>,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
     /// Why the native server does not know our session, while it does not; lanes into groups stand

@@ -124,6 +124,7 @@ pub(super) async fn start(
         clock,
         delivery_limit: DELIVERY_LIMIT,
         leases: deliver::Leases::new(&db),
+        encrypted: watch::Sender::default(),
         token_taken,
         locked_out,
         steps,

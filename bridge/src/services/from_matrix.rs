@@ -136,6 +136,10 @@ impl Round<'_> {
                 let sealer = &self.spine.sealer;
                 effects::keep(tx, sealer, self.now, portal, cause, effects, &mut self.entries)
                     .await?;
+                if portal.encrypted {
+                    let id = portal.id;
+                    self.spine.encrypted.send_if_modified(|encrypted| encrypted.insert(id));
+                }
             }
             Err(skip @ (Skip::Encrypted | Skip::Malformed)) => {
                 let bytes = serde_json::to_vec(&event).unwrap_or_default();

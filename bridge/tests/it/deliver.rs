@@ -1,13 +1,16 @@
 //! What was decided is done in the room, once and in order, whatever the homeserver does.
 
+use std::sync::Arc;
+
 use causeway_bridge::{
     domain::{Effect, portal::PortalState},
-    services::{Step, deliver},
+    services::{Step, deliver, from_matrix},
     steps,
     storage::{dead_letters, portals},
 };
 use ruma::{RoomId, UserId};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::{
     harness::Bridge,
@@ -201,6 +204,36 @@ async fn nothing_goes_into_an_encrypted_room() {
     bridge.keep(portal, b"close", vec![Effect::Close]).await;
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0"]);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_the_room_turns_encrypted_stops() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    for body in ["1", "2", "3"] {
+        bridge.say(portal, "bob:b.example", body).await;
+    }
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("/send/", Fault::Held(Arc::clone(&answer)));
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    let turns = async {
+        bridge.stub.wait(|rooms| (rooms.sends == 2).then_some(())).await;
+        let event = json!({"event_id": "$enc", "room_id": room, "sender": "@al:x",
+            "type": "m.room.encryption", "state_key": "", "content": {}});
+        bridge.push(&[event]).await;
+        from_matrix::step(&bridge.spine).await.unwrap();
+        answer.notify_one();
+    };
+    let (served, ()) = tokio::join!(deliver::step(&bridge.spine), turns);
+    served.unwrap();
+    bridge.drain().await;
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+    let stats = bridge.stats().await;
+    assert_eq!((stats.paused_lanes, stats.outbox), (1, 2));
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ impl Bridge {
             names,
             clock: clock_of_all,
             delivery_limit: 3,
+            encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             steps,

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Lost,
     /// The connection breaks, and nothing is done.
     Cut,
+    /// Done, and answered when this is notified.
+    Held(Arc<Notify>),
 }
 
 #[derive(Debug, Default)]
@@ -128,12 +130,22 @@ async fn answer(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let response = judge(&rooms, &method, &uri, &body);
+    let mut held = None;
+    let response = judge(&rooms, &method, &uri, &body, &mut held);
     changes.send_replace(());
+    if let Some(held) = held {
+        held.notified().await;
+    }
     response
 }
 
-fn judge(rooms: &Mutex<Rooms>, method: &Method, uri: &Uri, body: &Bytes) -> Response {
+fn judge(
+    rooms: &Mutex<Rooms>,
+    method: &Method,
+    uri: &Uri,
+    body: &Bytes,
+    held: &mut Option<Arc<Notify>>,
+) -> Response {
     let mut rooms = rooms.lock().unwrap();
     let url = reqwest::Url::parse(&format!("http://stub{uri}")).unwrap();
     let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
@@ -150,6 +162,7 @@ fn judge(rooms: &Mutex<Rooms>, method: &Method, uri: &Uri, body: &Bytes) -> Resp
             return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();
         }
         Some(Fault::Cut) => return broken(),
+        Some(Fault::Held(ref until)) => *held = Some(Arc::clone(until)),
         Some(Fault::Lost) | None => {}
     }
     let user = query.get("user_id").cloned().unwrap_or_default();

@@ -115,6 +115,7 @@ impl World {
             names,
             clock,
             delivery_limit: 5,
+            encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             steps,

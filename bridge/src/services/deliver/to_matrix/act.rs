@@ -111,7 +111,8 @@ impl Round<'_> {
         Ok(self.send(room, &bot, row, &content).await.map(|_| ()))
     }
 
-    /// Sends, unless the event is there already and the homeserver may have forgotten that.
+    /// Sends, never into an encrypted room, and not again what is there already where the homeserver
+    /// may have forgotten that.
     async fn send(
         &self,
         room: &RoomId,
@@ -119,6 +120,9 @@ impl Round<'_> {
         row: &Stored,
         content: &serde_json::Value,
     ) -> Result<OwnedEventId, Failure> {
+        if self.portal.encrypted || self.spine.encrypted.borrow().contains(&self.portal.id) {
+            return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
+        }
         let txn = &row.entry.txn;
         let since = row.tried_at.unwrap_or(Timestamp(0));
         let is_old = row.tried_at.is_some_and(|at| at.plus_ms(FORGOTTEN_MS) < self.spine.now());
