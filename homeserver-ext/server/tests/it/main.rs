@@ -4,12 +4,14 @@
 mod accounts;
 mod bad_input;
 mod canary;
+mod crowd;
 mod document;
 mod figures;
 mod groups;
 mod guests;
 mod harness;
 mod invites;
+mod kill;
 mod negatives;
 mod openapi;
 mod relay;

@@ -42,10 +42,15 @@ impl Group {
         admin.seal_op(OpCore::create(&admin.record, Timestamp(1), create).unwrap())
     }
 
+    /// The group that this op began.
+    pub(crate) fn begun(op: Op) -> Self {
+        Self { roster: Roster::create(&op).unwrap(), ops: vec![op] }
+    }
+
     pub(crate) async fn create(server: &Server, admin: &Person) -> Self {
         let op = Self::first_op(admin);
         let head: GroupHead = admin.post(server, "/groups", &op_body(&op)).await.ok();
-        let group = Self { roster: Roster::create(&op).unwrap(), ops: vec![op] };
+        let group = Self::begun(op);
         assert_eq!(head.roster_hash, group.roster.hash());
         group
     }

@@ -29,7 +29,14 @@ impl Stream {
         server: &Server,
         token: &str,
     ) -> Result<Self, Box<tokio_tungstenite::tungstenite::Error>> {
-        let url = format!("{}{PREFIX}/stream", server.base.replace("http", "ws"));
+        Self::open_at(&server.base, token).await
+    }
+
+    pub(crate) async fn open_at(
+        base: &str,
+        token: &str,
+    ) -> Result<Self, Box<tokio_tungstenite::tungstenite::Error>> {
+        let url = format!("{base}{PREFIX}/stream").replace("http", "ws");
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         let (socket, _) = tokio_tungstenite::connect_async(request).await?;
@@ -80,6 +87,24 @@ impl Stream {
                 frame => return frame,
             }
         }
+    }
+
+    /// The next row, as long as there is a connection.
+    pub(crate) async fn row(&mut self) -> Option<StreamRow> {
+        loop {
+            let frame = tokio::time::timeout(self.patience, self.socket.next()).await;
+            match frame.expect("the stream is silent")?.ok()? {
+                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Acknowledges, as long as there is a connection.
+    pub(crate) async fn try_ack(&mut self, seq: u64) {
+        let ack = String::from_utf8(json(&StreamAck { ack: Seq(seq) })).unwrap();
+        let _ = self.socket.send(Message::text(ack)).await;
     }
 
     /// The next frame of any kind.
