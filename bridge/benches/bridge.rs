@@ -2,7 +2,8 @@
 //! each, 20 portals and one, each direction by itself. `cargo bench -p causeway-bridge`.
 //!
 //! A message counts when its envelope is committed in the mailboxes, or its PUT is answered and the
-//! link committed. The floor is one commit for as many rows and one PUT for each, nothing else.
+//! link committed. The floor is one commit for as many rows and one PUT for each, nothing else, by
+//! the same clients in the same run.
 #![cfg(test)]
 #![expect(
     clippy::cast_precision_loss,
@@ -11,10 +12,15 @@
     reason = "figures for people"
 )]
 
+#[path = "bridge/figure.rs"]
+mod figure;
 #[path = "bridge/floor.rs"]
 mod floor;
+#[path = "bridge/ground.rs"]
+mod ground;
 #[path = "bridge/homeserver.rs"]
 mod homeserver;
+#[expect(dead_code, reason = "what people read is looked at by tests")]
 #[path = "../tests/shared/people.rs"]
 mod people;
 #[path = "bridge/stage.rs"]
@@ -22,7 +28,18 @@ mod stage;
 
 use std::time::Duration;
 
-use stage::{Figure, Stage};
+use figure::{Figure, rss};
+use ground::Ground;
+use stage::Stage;
+
+/// Between looks at whether all is done.
+const LOOK: Duration = Duration::from_millis(50);
+/// Rows that the bridge has in one commit at most.
+const ROWS: usize = 64;
+/// Lanes that the bridge serves at once.
+const LANES: usize = 8;
+/// After so long without work a process is idle.
+const IDLE: Duration = Duration::from_secs(10);
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -34,41 +51,64 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let messages = setting("CAUSEWAY_BENCH_MESSAGES", 10_000);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
+        idle_memory().await;
         println!("{}", Figure::HEAD);
         for portals in [20, 1] {
-            let mut stage = Stage::new(portals).await;
-            let floor = floor::measure(&stage, 2_000).await;
-            let one = stage.single_to_native(200).await;
-            println!("{}", one.row("to native, one by one", portals, floor));
-            stage.nobody_reads();
-            println!("{}", stage.run_to_native(messages).await.row("to native", portals, floor));
-            println!("{}", stage.run_to_matrix(messages).await.row("to matrix", portals, floor));
-            println!(
-                "{}",
-                stage.single_to_matrix(100).await.row("to matrix, one by one", portals, floor)
-            );
+            throughput(portals, setting("CAUSEWAY_BENCH_MESSAGES", 10_000)).await;
         }
         let long = setting("CAUSEWAY_BENCH_LONG", 100_000);
-        if long > 0 {
-            let mut stage = Stage::new(20).await;
-            stage.nobody_reads();
-            stage.run_to_native(10_000).await;
-            let before = stage.bridge_rss_kib();
-            stage.run_to_native(long - 10_000).await;
-            println!(
-                "memory after 10,000 messages {before} KiB, after {long} {} KiB",
-                stage.bridge_rss_kib()
-            );
+        if long > 10_000 {
+            long_memory(long).await;
         }
     });
+}
+
+/// One process with both parts that has nothing to do.
+async fn idle_memory() {
+    let ground = Ground::new();
+    let both = ground.spawn(None);
+    ground.ready(&reqwest::Client::new()).await;
+    tokio::time::sleep(IDLE).await;
+    println!("idle memory of `causeway run`: {}\n", rss(both.id()));
+}
+
+async fn throughput(portals: usize, messages: usize) {
+    let mut stage = Stage::new(portals).await;
+    let batched = floor::measure(&stage, 6_400, ROWS, portals.min(LANES)).await;
+    println!("{}", batched.row(ROWS, portals));
+    let single = floor::measure(&stage, 1_000, 1, 1).await;
+    println!("{}", single.row(1, portals));
+    let figure = stage.run_to_native(messages).await;
+    println!("{}", figure.row("Matrix → native", portals, batched));
+    let figure = stage.run_to_matrix(messages).await;
+    println!("{}", figure.row("native → Matrix", portals, batched));
+    let figure = stage.single_to_native(500).await;
+    println!("{}", figure.row("Matrix → native, one by one", portals, single));
+    let figure = stage.single_to_matrix(500).await;
+    println!("{}", figure.row("native → Matrix, one by one", portals, single));
+}
+
+/// Whether memory grows with what passes, each direction in a process of its own.
+async fn long_memory(messages: usize) {
+    let told = |way, before, stage: &Stage| {
+        let after = rss(stage.bridge());
+        println!("{way}: {before} after 10,000 messages, {after} after {messages}");
+    };
+    println!();
+    let mut stage = Stage::new(20).await;
+    stage.run_to_native(10_000).await;
+    let before = rss(stage.bridge());
+    stage.run_to_native(messages - 10_000).await;
+    told("Matrix → native", before, &stage);
+    let mut stage = Stage::new(20).await;
+    stage.talk_to_matrix(10_000).await;
+    let before = rss(stage.bridge());
+    stage.talk_to_matrix(messages - 10_000).await;
+    told("native → Matrix", before, &stage);
 }
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
-
-/// Between looks at whether all is done.
-const LOOK: Duration = Duration::from_millis(50);

@@ -2,22 +2,31 @@
 
 use causeway_bridge::storage::SCHEMA;
 use causeway_store::{Db, Lock, Options};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
 
-use super::stage::Stage;
+use super::{figure, stage::Stage};
 
-/// Rows of one commit, as many as the bridge takes at most.
-const ROWS: usize = 64;
+/// What the bare loop takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floor {
+    /// Messages per second.
+    pub(super) rate: f64,
+    /// CPU of each, milliseconds.
+    pub(super) cpu_ms: f64,
+}
 
-/// Messages per second of the bare loop.
-pub(super) async fn measure(stage: &Stage, messages: usize) -> f64 {
+/// The bare loop: `rows` in a commit, then a request for each with `at_once` in flight.
+pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once: usize) -> Floor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor.db");
     let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &[SCHEMA] }).await.unwrap();
     let client = reqwest::Client::new();
-    let began = tokio::time::Instant::now();
-    for round in 0..messages / ROWS {
+    let (began, before) = (Instant::now(), figure::cpu_ms(std::process::id()));
+    let rounds = messages / rows;
+    for round in 0..rounds {
         let mut tx = db.begin().await.unwrap();
-        for row in 0..ROWS {
+        for row in 0..rows {
             sqlx::query("INSERT INTO cursors (name, value) VALUES ($1, $2)")
                 .bind(format!("{round}/{row}"))
                 .bind("x".repeat(300))
@@ -26,12 +35,19 @@ pub(super) async fn measure(stage: &Stage, messages: usize) -> f64 {
                 .unwrap();
         }
         tx.commit().await.unwrap();
-        for row in 0..ROWS {
-            let url =
-                format!("{}/_matrix/client/v3/rooms/!r/send/m/{round}-{row}", stage.homeserver);
+        let put = async |row| {
+            let url = format!(
+                "{}/_matrix/client/v3/rooms/!r/send/m/{round}-{row}",
+                stage.ground.homeserver
+            );
             let body = format!("{{\"body\":\"{}\"}}", "x".repeat(100));
-            client.put(url).body(body).send().await.unwrap().bytes().await.unwrap();
-        }
+            client.put(url).body(body).send().await.unwrap().bytes().await.unwrap()
+        };
+        stream::iter(0..rows).map(put).buffer_unordered(at_once).count().await;
     }
-    (messages / ROWS * ROWS) as f64 / began.elapsed().as_secs_f64()
+    let done = (rounds * rows) as f64;
+    Floor {
+        rate: done / began.elapsed().as_secs_f64(),
+        cpu_ms: (figure::cpu_ms(std::process::id()) - before) / done,
+    }
 }

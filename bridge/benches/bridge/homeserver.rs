@@ -2,10 +2,7 @@
 
 use std::{
     env,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use axum::{
@@ -15,10 +12,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 #[derive(Default)]
 struct Homeserver {
-    sent: AtomicUsize,
+    sent: watch::Sender<usize>,
     rooms: Mutex<Vec<String>>,
 }
 
@@ -41,7 +39,11 @@ async fn answer(
     let path = uri.path().to_owned();
     let user = uri.query().unwrap_or_default().split('&').find_map(|q| q.strip_prefix("user_id="));
     if path.contains("/send/") {
-        let n = own.sent.fetch_add(1, Ordering::Relaxed);
+        let mut n = 0;
+        own.sent.send_modify(|sent| {
+            *sent += 1;
+            n = *sent;
+        });
         return Json(json!({"event_id": format!("$sent{n}")})).into_response();
     }
     let value = match path.rsplit('/').next().unwrap_or_default() {
@@ -58,10 +60,11 @@ async fn answer(
             json!({"room_id": room})
         }
         "messages" => json!({"chunk": []}),
-        "count" => json!({
-            "sent": own.sent.load(Ordering::Relaxed),
-            "rooms": own.rooms.lock().unwrap().len(),
-        }),
+        "count" => {
+            let goal = uri.query().and_then(|goal| goal.parse().ok()).unwrap_or(0);
+            let sent = *own.sent.subscribe().wait_for(|sent| *sent >= goal).await.unwrap();
+            json!({"sent": sent, "rooms": own.rooms.lock().unwrap().len()})
+        }
         _ if method == Method::GET => return StatusCode::NOT_FOUND.into_response(),
         _ => json!({"room_id": "!room0:b.example", "user_id": "@x:b.example", "event_id": "$x"}),
     };

@@ -118,7 +118,7 @@ impl Leases {
             let later = lanes.split_off(lanes.partition_point(|ready| ready.not_before <= now));
             let (taken, free): (Vec<_>, Vec<_>) =
                 lanes.into_iter().partition(|ready| before.contains(&ready.lane));
-            if self.want(taken) {
+            if self.want(&taken) {
                 lookout.free = free.into();
                 lookout.due = later.first().map(|ready| ready.not_before);
                 return Ok(());
@@ -127,7 +127,7 @@ impl Leases {
     }
 
     /// Has whoever serves these say when they are free; `false` if one of them is already.
-    fn want(&self, lanes: Vec<Ready>) -> bool {
+    fn want(&self, lanes: &[Ready]) -> bool {
         let mut taken = self.taken();
         lanes.iter().all(|ready| match taken.get_mut(&ready.lane) {
             Some(is_wanted) => {
