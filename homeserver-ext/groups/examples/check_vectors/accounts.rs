@@ -10,6 +10,7 @@ use causeway_protocol::{
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::Value;
+use sha2::{Digest as _, Sha512};
 use vodozemac::{Curve25519PublicKey, Curve25519SecretKey};
 
 use super::report::{Check, Failure, Fields, ensure, same};
@@ -124,6 +125,10 @@ fn made(item: &Value, key: &SigningKey, bytes: &[u8]) -> Result<Signature, Failu
 pub(crate) fn safety_number(item: &Value) -> Check {
     let ids = item.names("member_ids", MemberId::new)?;
     let [one, other] = ids.as_slice() else { return Err(Failure("not two members".to_owned())) };
+    let (lower, higher) = (one.min(other), one.max(other));
+    let preimage = [b"cg/safety/v1\0", lower.as_bytes().as_slice(), higher.as_bytes()].concat();
+    same("preimage", preimage.as_slice(), item.bytes("preimage")?.as_slice())?;
+    same("SHA-512", Sha512::digest(&preimage).as_slice(), item.bytes("sha512")?.as_slice())?;
     same("safety number", keys::safety_number(one, other).as_str(), item.text("safety_number")?)?;
     same("safety number", keys::safety_number(other, one).as_str(), item.text("safety_number")?)
 }

@@ -34,6 +34,13 @@ fn chain(item: &Value) -> Result<OwnChain, Failure> {
         secrets,
     );
     same("chain_id", chain.id().as_bytes(), &item.array("chain_id")?)?;
+    if item.get("sign_pk").is_some() {
+        let made =
+            chain.distribution(DeviceId::new([0; 32]), RosterHash::new([0; 32]), Timestamp(0));
+        let parts = made.ok_or_else(|| Failure("no distribution".to_owned()))?.parts();
+        same("sign_pk", parts.sign_pk, item.array("sign_pk")?)?;
+        same("chain_id preimage", parts.to_bytes(), item.bytes("chain_id_preimage")?)?;
+    }
     Ok(chain)
 }
 

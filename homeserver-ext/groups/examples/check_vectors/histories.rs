@@ -8,11 +8,14 @@ use causeway_protocol::{
     },
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     accounts::{sign, signer},
     report::{Check, Failure, Fields, Named, ensure, same, unhex},
 };
+
+const OP_LABEL: &str = "cg/opsig/v2";
 
 /// An op of the section `ops`, and the ops before it.
 pub(crate) struct InGroup<'a> {
@@ -48,7 +51,15 @@ pub(crate) fn op(op: &InGroup<'_>) -> Check {
     let by_identity = signer_of.flag("by_identity_key")?;
     let body = body(item.text("kind")?, item.field("body_fields")?)?.to_bytes()?;
     same("body", body.as_slice(), item.bytes("body")?.as_slice())?;
+    if item.get("group_id_preimage").is_some() {
+        let member = signer_of.bytes("member_id")?;
+        let preimage = [b"cg/group/v2\0", member.as_slice(), &body].concat();
+        same("group_id preimage", preimage.as_slice(), &item.bytes("group_id_preimage")?)?;
+        same("group_id", Sha256::digest(&preimage).as_slice(), &item.bytes("group_id")?)?;
+        same("group_id", item.text("group_id")?, group.text("group_id")?)?;
+    }
     let kind = Kind::from_number(item.number("kind_no")?);
+    core_kind(item, kind)?;
     let core = OpCore {
         kind: kind.ok_or_else(|| Failure("no such kind".to_owned()))?,
         group: GroupId::new(group.array("group_id")?),
@@ -76,6 +87,20 @@ pub(crate) fn op(op: &InGroup<'_>) -> Check {
     same("cut", cut, item.flag("cut")?)
 }
 
+/// The name of a kind is that of its number.
+fn core_kind(item: &Value, kind: Option<Kind>) -> Check {
+    same("kind", kind.map(Kind::name), Some(item.text("kind")?))
+}
+
+/// The op is signed by this seed, over its core.
+fn signed_by(op: &[u8], item: &Value, seed: &str, label: &str) -> Check {
+    let short = || Failure("short op".to_owned());
+    let (signed, signature) = op.split_last_chunk::<64>().ok_or_else(short)?;
+    let core = signed.split_last_chunk::<64>().map_or(signed, |(core, _)| core);
+    let again = sign(&signer(item, seed)?, &signed_bytes(label, core));
+    same("signature as signed", again.as_bytes(), signature)
+}
+
 fn judge(state: Option<&Roster>, op: &[u8]) -> Result<Roster, Invalid> {
     let op = Op::parse(op)?;
     state.map_or_else(|| Roster::create(&op), |roster| roster.apply(&op))
@@ -101,12 +126,9 @@ fn named<'a>(section: &'a Value, item: &Value) -> Result<&'a [Value], Failure> {
 /// Refused in its step, for its reason; and signed as the vector says, so that nothing else is.
 pub(crate) fn negative(file: &Value, item: &Value) -> Check {
     let as_signed = item.get("op_as_signed").map_or_else(|| item.bytes("op"), unhex)?;
-    let (signed, signature) =
-        as_signed.split_last_chunk::<64>().ok_or_else(|| Failure("short op".to_owned()))?;
-    let core = signed.split_last_chunk::<64>().map_or(signed, |(core, _)| core);
-    let bytes = signed_bytes(item.text("signature_label")?, core);
-    let again = sign(&signer(item, "signing_seed")?, &bytes);
-    same("signature as signed", again.as_bytes(), signature)?;
+    signed_by(&as_signed, item, "signing_seed", item.text("signature_label")?)?;
+    // The kind stands behind the domain tag and its zero.
+    same("kind", as_signed.get(9).copied(), Some(item.number("kind_no")?))?;
     let section = file.field("op_negatives")?;
     let state = state(named(section, item)?)?;
     let refused = judge(state.as_ref(), &item.bytes("op")?);
@@ -120,7 +142,13 @@ pub(crate) fn size_limit(file: &Value, item: &Value) -> Check {
     let middle = parts.bytes("fill")?.repeat(parts.number("count")?);
     let op = [parts.bytes("prefix")?, middle, parts.bytes("suffix")?].concat();
     same("size", op.len(), item.number("op_bytes")?)?;
-    let result = judge(state.as_ref(), &op).map_or_else(Invalid::reason, |_| "ok");
+    signed_by(&op, item, "signing_seed", OP_LABEL)?;
+    let core = op.split_last_chunk::<128>().map_or(op.as_slice(), |(core, _)| core);
+    same("op_hash", Sha256::digest(core).as_slice(), &item.bytes("op_hash")?)?;
+    let judged = judge(state.as_ref(), &op);
+    let step = judged.as_ref().map_or_else(|invalid| invalid.step(), |_| 0);
+    same("step", step, item.number("step")?)?;
+    let result = judged.map_or_else(Invalid::reason, |_| "ok");
     same("result", result, item.text("result")?)
 }
 
@@ -155,6 +183,14 @@ pub(crate) fn second(file: &Value, order: &Order<'_>) -> Check {
         ops.extend(item.items("then_after_a")?.into_iter().cloned());
     }
     let mut log = log(&ops)?;
+    for (name, seed, is) in [("a", "a_signing_seed", "a_is"), ("b", "b_signing_seed", "b_is")] {
+        let op = parse(item.field(name)?)?;
+        signed_by(op.as_bytes(), item, seed, OP_LABEL)?;
+        core_kind(item.field(is)?, Some(op.kind()))?;
+        let prev = log.entry(Epoch(op.epoch().0.wrapping_sub(1))).map(|entry| entry.roster_hash);
+        let prev = prev.unwrap_or(RosterHash::new([0; 32]));
+        same("prev", prev.as_bytes(), &item.array("prev")?)?;
+    }
     let offered = order.text("offered")?;
     let Offer::Fork(Fork { installed, offered: seen, .. }) =
         log.offer(&parse(item.field(offered)?)?)
@@ -175,7 +211,8 @@ pub(crate) fn same_op(file: &Value, item: &Value) -> Check {
     same("op_hash", a.hash().as_bytes(), &item.array("op_hash")?)?;
     ensure(a.as_bytes() != b.as_bytes(), "the signatures are the same")?;
     ensure(matches!(log.offer(&a), Offer::Installed(_)), "the first is not installed")?;
-    ensure(matches!(log.offer(&b), Offer::Known(_)), "the second is not known as the first")
+    ensure(matches!(log.offer(&b), Offer::Known(_)), "the second is not known as the first")?;
+    same("verdict", "same op", item.text("verdict")?)
 }
 
 fn parse(op: &Value) -> Result<Op, Failure> {

@@ -1,13 +1,14 @@
 //! Links and join requests: made again from their fields and seeds, and judged.
 
 use causeway_protocol::{
-    device::{DeviceList, DeviceOf, DeviceRecord},
-    ids::{CurveKey, DeviceId, GroupId, InviteKey, MemberId, Signature, Timestamp},
+    device::{DeviceList, DeviceOf, DeviceRecord, verify_certificate},
+    ids::{CurveKey, DeviceId, GroupId, InviteKey, MemberId, Signature, Timestamp, bytes_of},
     invite::{Admission, Held, InviteFacts, Join, Link, LinkSecret, NowListed, Terms, invite_name},
     roster::Devices,
 };
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,6 +20,11 @@ use super::{
 /// The link and its join requests, from fields and seeds to text and bytes.
 pub(crate) fn invite(item: &Value) -> Check {
     let inviter = item.field("inviter")?;
+    let (curve, certificate) = (
+        CurveKey::new(inviter.array("curve25519")?),
+        Signature::new(inviter.array("certificate")?),
+    );
+    verify_certificate(&device(inviter)?, &curve, &certificate)?;
     let terms = Terms {
         server: item.text("h")?.to_owned(),
         group: GroupId::new(item.array("group_id")?),
@@ -30,6 +36,9 @@ pub(crate) fn invite(item: &Value) -> Check {
         uses: item.number("u")?,
     };
     same("n", terms.name.as_str(), item.text("n")?)?;
+    let ik_preimage = [b"cg/invite/key\0", item.bytes("t")?.as_slice()].concat();
+    same("ik seed preimage", ik_preimage, item.bytes("ik_seed_preimage")?)?;
+    same("H(n)", Sha256::digest(&terms.name).as_slice(), &item.bytes("name_hash")?)?;
     same("ik seed", *terms.secret.key_seed(), item.array("ik_seed")?)?;
     let ik_pub = terms.secret.key();
     same("ik_pub", ik_pub.as_bytes(), &item.array("ik_pub")?)?;
@@ -39,6 +48,8 @@ pub(crate) fn invite(item: &Value) -> Check {
     let ik = SigningKey::from_bytes(&terms.secret.key_seed());
     let link = Link { terms, signature };
     same("link", link.to_text().as_str(), item.text("link")?)?;
+    let in_base64 = item.text("link")?.strip_prefix("causeway://join/").unwrap_or_default();
+    same("JSON", bytes_of(in_base64)?.as_slice(), item.text("json")?.as_bytes())?;
     same("parsed link", &Link::parse(item.text("link")?)?, &link)?;
     item.items("joins")?.into_iter().try_for_each(|join| request(&link, &ik, join))
 }
@@ -62,6 +73,7 @@ fn request(link: &Link, ik: &SigningKey, item: &Value) -> Check {
     same("request", join.request_bytes()?, item.bytes("request")?)?;
     join.ik_signature = sign(ik, &join.signed_by_invite()?);
     join.device_signature = sign(&signer(item, "device_seed")?, &join.signed_by_device()?);
+    same("device signature", join.device_signature.as_bytes(), &item.array("device_signature")?)?;
     same("ik signature", join.ik_signature.as_bytes(), &item.array("ik_signature")?)?;
     same("wire", join.to_bytes()?, item.bytes("wire")?)?;
     same("parsed request", &Join::parse(&join.to_bytes()?)?, &join)

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     histories::log,
-    report::{Check, Failure, Fields, Named, Vectors, same},
+    report::{Check, Failure, Fields, Named, Vectors, same, unhex},
     travels::recipient,
 };
 
@@ -68,6 +68,9 @@ pub(crate) fn row(vectors: &Vectors<'_>, table: &Value, row: &Row<'_>) -> Check 
     for (epoch, place) in (0..).zip(table.items("op_seq")?) {
         let place = place.as_u64().ok_or_else(|| Failure("no place".to_owned()))?;
         log.put_place(Epoch(epoch), Seq(place));
+    }
+    for (entry, hash) in log.entries().iter().zip(table.items("roster_hashes")?) {
+        same("roster hash", entry.roster_hash.as_bytes().as_slice(), &unhex(hash)?)?;
     }
     let sender = DeviceOf {
         member_id: MemberId::new(row.array("sender_member")?),

@@ -129,7 +129,7 @@ fn native(report: &mut Report, file: &Value) {
     report.section(
         "olm_plaintexts",
         || file["olm_plaintexts"].items("items"),
-        |item| travels::olm_plaintext(item),
+        |item| travels::olm_plaintext(&file["olm_plaintexts"], item),
     );
     report.section(
         "distribution_cases",

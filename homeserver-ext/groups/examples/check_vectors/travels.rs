@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use causeway_protocol::{
     content::{Content, Plaintext},
     device::DeviceOf,
-    envelope::{Envelope, Submission, id_bytes},
+    envelope::{Envelope, Kind, Recipient, Submission, id_bytes},
     ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext, Piece, Route, SharedKey},
 };
@@ -15,8 +15,12 @@ use zeroize::Zeroizing;
 
 use super::{
     chains,
+    histories::log,
     report::{Check, Failure, Fields, ensure, same},
 };
+
+/// Stands in ids for a server that sends, and for everybody.
+const NOBODY: DeviceId = DeviceId::new([0; 32]);
 
 /// JSON to row and back, the id, and where the chain is given the payload sealed again.
 pub(crate) fn envelope(item: &Value) -> Check {
@@ -24,6 +28,25 @@ pub(crate) fn envelope(item: &Value) -> Check {
     let json: Value = serde_json::from_str(item.text("json")?)?;
     same("JSON", serde_json::to_value(&row)?, json)?;
     same("kind", row.kind.number(), item.number("kind_no")?)?;
+    same("name of the kind", serde_json::to_value(row.kind)?, item.field("kind")?.clone())?;
+    same("recipient", serde_json::to_value(&row.to)?, item.field("to")?.clone())?;
+    let account = row.sender.as_ref().map(|sender| sender.account.as_str());
+    same("account", account, item.field("sender_account")?.as_str())?;
+    let device = row.sender.as_ref().map_or(NOBODY, |sender| sender.device);
+    same("device", device.as_bytes(), &item.array("sender_device")?)?;
+    same(
+        "piece",
+        row.piece.as_ref().map(|piece| hex::encode(&piece.0)).as_deref(),
+        item.field("piece")?.as_str(),
+    )?;
+    // The id of a message does not name a recipient.
+    if row.kind != Kind::Message {
+        let to = match &row.to {
+            Recipient::Device(device) => *device,
+            Recipient::Broadcast => NOBODY,
+        };
+        same("R", to.as_bytes(), &item.array("R")?)?;
+    }
     same("group", row.group.as_bytes(), &item.array("group_id")?)?;
     same("epoch", row.epoch.0, item.number("epoch")?)?;
     same("ttl_ms", row.ttl_ms, item.number("ttl_ms")?)?;
@@ -86,9 +109,24 @@ pub(crate) fn plaintext(item: &Value) -> Check {
 }
 
 /// Fields to bytes and bytes to fields; a distribution is made from its chain and opens its message.
-pub(crate) fn olm_plaintext(item: &Value) -> Check {
+pub(crate) fn olm_plaintext(section: &Value, item: &Value) -> Check {
     let bytes = item.bytes("plaintext")?;
     let plaintext = OlmPlaintext::parse(&bytes)?;
+    same("type", letter(&plaintext), item.text("type")?)?;
+    if let OlmPlaintext::Distribution(said) = &plaintext {
+        same("chain's epoch", said.epoch.0, item.number("chain_epoch")?)?;
+        let ops: Vec<Value> = section.items("history")?.into_iter().cloned().collect();
+        let log = log(&ops)?;
+        let roster = log.by_hash(&said.roster_hash).map(|roster| roster.epoch().0);
+        same("roster's epoch", roster, Some(item.number("roster_epoch")?))?;
+        let nodes = item.items("nodes")?;
+        same("number of nodes", said.nodes.len(), nodes.len())?;
+        for (node, expected) in said.nodes.iter().zip(nodes) {
+            same("depth", node.depth, expected.number("depth")?)?;
+            same("prefix", node.prefix, expected.number("prefix")?)?;
+            same("seed", *node.seed, expected.array("seed")?)?;
+        }
+    }
     let made = match &plaintext {
         OlmPlaintext::Distribution(distribution) => {
             chains::distribution_opens(distribution, item)?;
@@ -137,6 +175,18 @@ pub(crate) fn olm_plaintext(item: &Value) -> Check {
     ensure(longer.is_err(), "a trailing byte is taken")?;
     let shorter = bytes.split_last().map(|(_, rest)| OlmPlaintext::parse(rest));
     ensure(matches!(shorter, Some(Err(_))), "a missing byte is not missed")
+}
+
+fn letter(plaintext: &OlmPlaintext) -> &'static str {
+    match plaintext {
+        OlmPlaintext::Distribution(_) => "D",
+        OlmPlaintext::Acknowledgement(..) => "A",
+        OlmPlaintext::KeyRequest(..) => "R",
+        OlmPlaintext::SharedKey(..) => "K",
+        OlmPlaintext::Invite(..) => "I",
+        OlmPlaintext::Dummy(_) => "W",
+        OlmPlaintext::Piece(_) => "fanout piece",
+    }
 }
 
 fn route(item: &Value) -> Result<Route, Failure> {

@@ -51,7 +51,45 @@ fn the_checker_sees_a_wrong_byte_and_an_empty_file() {
     });
     assert!(!right && lines.iter().any(|line| line.contains("bad_domain")), "{lines:#?}");
 
+    // Every kind of thing that a file says is compared, not only what the rest is made from.
+    for (name, pointer, wrong) in [
+        ("v2.json", "/chains/0/messages/0/mk", json!("00".repeat(32))),
+        ("v2.json", "/chains/0/covers/1/nodes/0/prefix", json!(7)),
+        ("native.json", "/accounts/safety_numbers/0/sha512", json!("00".repeat(64))),
+        ("native.json", "/second_histories/same_op/0/verdict", json!("a fork")),
+        ("native.json", "/invites/items/0/json", json!("{}")),
+        ("native.json", "/olm_plaintexts/items/0/roster_epoch", json!(4)),
+        ("native.json", "/receive_rules/roster_hashes/3", json!("00".repeat(32))),
+    ] {
+        let (lines, right) = changed(name, |file| *file.pointer_mut(pointer).unwrap() = wrong);
+        let seen = lines.iter().any(|line| line.contains("FAILED"));
+        assert!(!right && seen, "{pointer}: {lines:#?}");
+    }
+
     let (lines, right) = changed("v2.json", |file| *file = json!({}));
     assert!(!right && lines.last().unwrap().contains("0 checked"), "{lines:#?}");
     assert!(!check_vectors::check(&file("no such file.json")).is_right());
+}
+
+#[test]
+fn the_checker_names_what_it_does_not_know() {
+    for (name, change, section) in [
+        ("v2.json", (|file| file["more"] = json!([1])) as fn(&mut Value), "more"),
+        ("v2.json", |file| file["chains"][0]["ratchets"] = json!([1]), "ratchets"),
+        ("native.json", |file| file["epochs"] = json!({"items": []}), "epochs"),
+        ("native.json", |file| file["accounts"]["aliases"] = json!([1]), "accounts.aliases"),
+        ("native.json", |file| file["format"] = json!("causeway/native-vectors/3"), "people"),
+    ] {
+        let (lines, right) = changed(name, change);
+        let said = format!(": section {section} skipped: not built");
+        assert!(!right && lines.iter().any(|line| line.ends_with(&said)), "{lines:#?}");
+    }
+    for malformed in ["", "{", "[]", "7", "{\"format\":\"causeway/native-vectors/2\"}", "\u{0}"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bad.json");
+        fs::write(&path, malformed).unwrap();
+        let report = check_vectors::check(&path);
+        let lines = report.lines();
+        assert!(!report.is_right() && lines[0].contains("FAILED"), "{malformed}: {lines:#?}");
+    }
 }
