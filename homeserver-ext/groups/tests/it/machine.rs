@@ -8,11 +8,12 @@ use causeway_groups::{
 };
 use causeway_protocol::{
     api::StreamRow,
-    envelope::{Kind, Submission},
-    ids::Seq,
+    envelope::{Envelope, Kind, Submission},
+    ids::{GroupId, Seq},
     roster::{Role, Roster},
     sender_key::Context,
 };
+use proptest::prelude::*;
 
 use crate::world::{World, text};
 
@@ -65,47 +66,115 @@ async fn chains(world: &World, who: usize) -> Vec<HeldChain> {
     rows.into_iter().map(open).collect()
 }
 
-#[tokio::test]
-async fn a_removed_member_reads_nothing_that_follows() {
-    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
-    for who in [ALICE, BOB] {
-        world.send(who, group, "before").await;
-    }
-    world.sync_all().await;
-    world.remove(ALICE, group, CAROL).await;
-    world.sync_all().await;
-    let mut later = Vec::new();
-    for round in 0..4 {
-        for who in [ALICE, BOB] {
-            let batch = world.send(who, group, &format!("after {round}")).await;
-            later.extend(batch.submissions.iter().flat_map(Submission::rows));
+/// What the others do.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Send(usize),
+    Add,
+    Rotate(usize),
+    /// Everybody reads, and does what is owed.
+    Read,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (ALICE..=BOB).prop_map(Act::Send),
+        1 => Just(Act::Add),
+        1 => (ALICE..=BOB).prop_map(Act::Rotate),
+        2 => Just(Act::Read),
+    ]
+}
+
+/// Does it; every envelope that came of it.
+async fn play(world: &mut World, group: GroupId, act: Act) -> Vec<Envelope> {
+    match act {
+        Act::Send(who) => {
+            let batch = world.send(who, group, "said").await;
+            return batch.submissions.iter().flat_map(Submission::rows).collect();
         }
-        let dave = world.register(&format!("dave{round}")).await;
-        world.add(ALICE, group, dave, Role::Member).await;
-        world.sync_all().await;
-    }
-    assert_eq!(world.devices[BOB].texts().len(), 5);
-    let left = world.devices[CAROL].received.iter();
-    assert_eq!(left.filter(|r| matches!(&r.what, What::Roster(c) if c.me_left)).count(), 1);
-    // Every later envelope, distributions too, into her hands: through her machine …
-    for (seq, envelope) in (1_000..).zip(&later) {
-        let row = StreamRow { seq: Seq(seq), envelope: envelope.clone() };
-        world.receive(CAROL, &[row]).await;
-    }
-    assert_eq!(world.devices[CAROL].texts(), ["before", "before"]);
-    // … and past every rule of it, with whatever she kept, under any roster of the group.
-    let mut kept = chains(&world, CAROL).await;
-    assert_eq!(kept.len(), 2);
-    let rosters: Vec<_> = world.rosters(group).iter().map(Roster::hash).collect();
-    for envelope in later.iter().filter(|envelope| envelope.kind == Kind::Message) {
-        let wire = Wire::parse(&envelope.payload).unwrap();
-        for chain in &mut kept {
-            for roster in &rosters {
-                let context =
-                    Context { group, sender: chain.sender(), chain: chain.id(), roster: *roster };
-                assert!(wire.verify(chain, &context).is_err());
+        Act::Add => {
+            let name = format!("m{}", world.devices.len());
+            let newcomer = world.register(&name).await;
+            world.add(ALICE, group, newcomer, Role::Member).await;
+        }
+        Act::Rotate(who) => {
+            let device = &world.devices[who];
+            let mut tx = device.db.begin().await.unwrap();
+            device.machine.rotate(&mut tx, group).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        Act::Read => {
+            for who in (0..world.devices.len()).filter(|who| *who != CAROL) {
+                world.sync(who).await;
             }
         }
+    }
+    Vec::new()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn whatever_a_removed_member_holds_opens_nothing_sealed_from_the_removal_on(
+        before in prop::collection::vec(act(), 0..8),
+        reads in any::<bool>(),
+        leaves in any::<bool>(),
+        after in prop::collection::vec(act(), 2..10),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.unwrap().block_on(async {
+            let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+            for act in [Act::Send(ALICE), Act::Send(BOB)].into_iter().chain(before) {
+                play(&mut world, group, act).await;
+            }
+            if reads {
+                world.sync_all().await;
+            }
+            if leaves {
+                world.sync(CAROL).await;
+                let (device, now) = (&world.devices[CAROL], world.time());
+                let mut tx = device.db.begin().await.unwrap();
+                let op = device.machine.leave(&mut tx, now, group).await.unwrap();
+                drop(tx);
+                world.post_op(CAROL, op).await;
+            } else {
+                world.remove(ALICE, group, CAROL).await;
+            }
+            let mut later = Vec::new();
+            for act in [Act::Send(ALICE), Act::Send(BOB)].into_iter().chain(after) {
+                later.extend(play(&mut world, group, act).await);
+            }
+            // She reads what waits for her, then has every later envelope, keys too, in her hands:
+            // through her machine …
+            world.sync_all().await;
+            let told = world.devices[CAROL].received.iter();
+            let told = told.filter(|r| matches!(&r.what, What::Roster(c) if c.me_left)).count();
+            prop_assert_eq!(told, 1);
+            let read = world.devices[CAROL].texts().len();
+            for (seq, envelope) in (100_000..).zip(&later) {
+                let row = StreamRow { seq: Seq(seq), envelope: envelope.clone() };
+                world.receive(CAROL, &[row]).await;
+            }
+            prop_assert_eq!(world.devices[CAROL].texts().len(), read);
+            // … and past every rule of it, with whatever she kept, under any roster of the group.
+            let mut kept = chains(&world, CAROL).await;
+            prop_assert!(kept.len() >= 2);
+            let rosters: Vec<_> = world.rosters(group).iter().map(Roster::hash).collect();
+            let messages = later.iter().filter(|envelope| envelope.kind == Kind::Message);
+            for envelope in messages {
+                let wire = Wire::parse(&envelope.payload).unwrap();
+                for chain in &mut kept {
+                    for roster in &rosters {
+                        let (sender, chain_id) = (chain.sender(), chain.id());
+                        let context = Context { group, sender, chain: chain_id, roster: *roster };
+                        prop_assert!(wire.verify(chain, &context).is_err());
+                    }
+                }
+            }
+            Ok(())
+        })?;
     }
 }
 
@@ -151,7 +220,7 @@ async fn a_message_sent_before_a_removal_was_seen_is_marked() {
 }
 
 /// Alice's group with everybody in it, and everything said.
-async fn garden(names: &[&str]) -> (World, causeway_protocol::ids::GroupId) {
+async fn garden(names: &[&str]) -> (World, GroupId) {
     let mut world = World::with(names).await;
     let group = world.create_group(ALICE).await;
     for who in 1..names.len() {

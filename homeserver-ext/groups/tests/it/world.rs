@@ -273,6 +273,16 @@ impl World {
         self.post_op(who, op).await;
     }
 
+    pub(crate) async fn promote(&mut self, who: usize, group: GroupId, whom: usize) {
+        let account = self.devices[whom].account();
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let op = device.machine.set_role(&mut tx, now, group, &account, Role::Admin).await.unwrap();
+        drop(tx);
+        self.post_op(who, op).await;
+    }
+
     fn claim(&mut self, devices: &[DeviceId]) -> ClaimedKeys {
         let mut keys = BTreeMap::new();
         for device in devices {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use causeway_protocol::{envelope::Kind, sender_key::Message};
+use proptest::prelude::*;
 
 use super::{ALICE, BOB, garden};
 use crate::world::{World, text};
@@ -23,36 +24,126 @@ fn used(batch: &causeway_groups::machine::Batch) -> Vec<(Index, Vec<u8>)> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_crash_at_any_point_never_seals_two_texts_under_one_index() {
-    let (mut world, group) = garden(&["alice", "bob"]).await;
-    let mut indices: BTreeMap<Index, Vec<u8>> = BTreeMap::new();
-    for round in 0..12 {
-        let item = world.outgoing(text(&round.to_string()));
-        world.prepare(ALICE, group).await;
-        let now = world.time();
-        let device = &world.devices[ALICE];
-        let mut tx = device.db.begin().await.unwrap();
-        let batch = device.machine.seal(&mut tx, now, group, &[item]).await.unwrap();
-        match round % 3 {
-            // Killed before the commit: nothing of it was released.
-            0 => drop(tx),
-            // Killed after the commit: the stored bytes are all that may ever go out.
-            1 => tx.commit().await.unwrap(),
-            _ => {
-                tx.commit().await.unwrap();
-                world.post(ALICE, &batch).await.unwrap();
-            }
-        }
-        world.devices[ALICE].restart().await;
-        if round % 3 != 0 {
-            for (index, bytes) in used(&batch) {
-                assert!(indices.insert(index, bytes).is_none(), "index used twice");
+/// What happens to Alice's device.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// So many messages are sealed, and it dies at this point.
+    Seal(usize, Point),
+    /// Everything of it is copied, but the count beside the database.
+    Backup,
+    /// The copy is put back.
+    Restore,
+}
+
+/// How far a seal comes before the process dies.
+#[derive(Debug, Clone, Copy)]
+enum Point {
+    /// Nothing was committed: nothing of it was released.
+    BeforeCommit,
+    /// The bytes are stored, and may be sent for ever.
+    BeforePost,
+    /// The server has them, and this device does not know.
+    BeforeAccepted,
+    /// All is done.
+    Done,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use Point::{BeforeAccepted, BeforeCommit, BeforePost, Done};
+    let point = prop::sample::select(vec![BeforeCommit, BeforePost, BeforeAccepted, Done]);
+    prop_oneof![
+        6 => (1_usize..4, point).prop_map(|(count, point)| Event::Seal(count, point)),
+        1 => Just(Event::Backup),
+        1 => Just(Event::Restore),
+    ]
+}
+
+fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), TestCaseError> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.unwrap().block_on(test)
+}
+
+async fn put_back(world: &mut World, backup: &BTreeMap<String, Vec<u8>>) {
+    world.devices[ALICE].db.close().await;
+    let dir = world.devices[ALICE].dir.path();
+    for name in ["client.db", "client.db-wal", "client.db-shm"] {
+        match backup.get(name) {
+            Some(bytes) => fs::write(dir.join(name), bytes).unwrap(),
+            None => {
+                let _ = fs::remove_file(dir.join(name));
             }
         }
     }
-    world.sync_all().await;
-    assert_eq!(world.devices[BOB].texts(), ["2", "5", "8", "11"]);
+    world.devices[ALICE].restart().await;
+}
+
+async fn back_up(world: &mut World) -> BTreeMap<String, Vec<u8>> {
+    world.devices[ALICE].db.close().await;
+    let backup = copy(world, ALICE);
+    world.devices[ALICE].restart().await;
+    backup
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn a_crash_at_any_persistence_point_never_seals_two_texts_under_one_index(
+        events in prop::collection::vec(event(), 4..24),
+    ) {
+        run(async {
+            let (mut world, group) = garden(&["alice", "bob"]).await;
+            let mut indices: BTreeMap<Index, Vec<u8>> = BTreeMap::new();
+            let mut backup = back_up(&mut world).await;
+            let mut posted = 0;
+            for event in events {
+                let (count, point) = match event {
+                    Event::Seal(count, point) => (count, point),
+                    Event::Backup => {
+                        backup = back_up(&mut world).await;
+                        continue;
+                    }
+                    Event::Restore => {
+                        put_back(&mut world, &backup).await;
+                        continue;
+                    }
+                };
+                let items: Vec<_> = (0..count).map(|_| world.outgoing(text("x"))).collect();
+                world.prepare(ALICE, group).await;
+                let now = world.time();
+                let device = &world.devices[ALICE];
+                let mut tx = device.db.begin().await.unwrap();
+                let batch = device.machine.seal(&mut tx, now, group, &items).await.unwrap();
+                if let Point::BeforeCommit = point {
+                    drop(tx);
+                } else {
+                    tx.commit().await.unwrap();
+                    for (index, bytes) in used(&batch) {
+                        let before = indices.insert(index, bytes);
+                        prop_assert!(before.is_none(), "{index:?} used twice");
+                    }
+                }
+                match point {
+                    Point::BeforeCommit | Point::BeforePost => {}
+                    Point::BeforeAccepted => {
+                        world.take_batch(&batch).unwrap();
+                        posted += count;
+                    }
+                    Point::Done => {
+                        world.post(ALICE, &batch).await.unwrap();
+                        posted += count;
+                    }
+                }
+                if !matches!(point, Point::Done) {
+                    world.devices[ALICE].restart().await;
+                }
+            }
+            world.sync_all().await;
+            prop_assert!(world.devices[BOB].texts().len() <= posted);
+            Ok(())
+        })?;
+    }
 }
 
 #[tokio::test]
@@ -86,23 +177,10 @@ fn copy(world: &World, who: usize) -> BTreeMap<String, Vec<u8>> {
 async fn a_database_that_was_put_back_begins_a_new_chain() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     let before = world.send(ALICE, group, "one").await;
-    world.devices[ALICE].db.close().await;
-    let backup = copy(&world, ALICE);
-    world.devices[ALICE].restart().await;
+    let backup = back_up(&mut world).await;
     let lost = world.send(ALICE, group, "two").await;
     assert_eq!(used(&lost)[0].0.0, used(&before)[0].0.0);
-    world.devices[ALICE].db.close().await;
-    for (name, bytes) in backup.iter().filter(|(name, _)| name.starts_with("client.db")) {
-        if !name.ends_with(".generation") {
-            fs::write(world.devices[ALICE].dir.path().join(name), bytes).unwrap();
-        }
-    }
-    for extra in ["client.db-wal", "client.db-shm"] {
-        if !backup.contains_key(extra) {
-            let _ = fs::remove_file(world.devices[ALICE].dir.path().join(extra));
-        }
-    }
-    world.devices[ALICE].restart().await;
+    put_back(&mut world, &backup).await;
     let after = world.send(ALICE, group, "three").await;
     assert_ne!(used(&after)[0].0.0, used(&before)[0].0.0);
     world.sync_all().await;

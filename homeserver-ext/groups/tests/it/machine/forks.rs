@@ -2,12 +2,13 @@
 
 use causeway_groups::machine::{SealError, What};
 use causeway_protocol::{
-    api::OpBytes,
+    api::{OpBytes, StreamRow},
     content::{Content, RosterSync},
     envelope::Kind,
-    ids::{Epoch, GroupId, RosterHash},
+    ids::{Epoch, GroupId, RosterHash, Seq},
     roster::Role,
 };
+use proptest::prelude::*;
 
 use super::{ALICE, BOB, CAROL, garden};
 use crate::world::{World, roster_row, text};
@@ -89,20 +90,65 @@ async fn adopting_takes_the_other_history() {
     assert!(device.machine.fork(&mut tx, group).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn no_order_of_two_branches_makes_a_client_leave_the_one_it_installed_first() {
-    for swapped in [false, true] {
-        let (mut world, group, mut first, mut second) = world().await;
-        if swapped {
-            std::mem::swap(&mut first, &mut second);
+/// Two histories from one roster on, each of them signed by an admin who knows no other.
+async fn branches(world: &mut World, group: GroupId) -> [Vec<OpBytes>; 2] {
+    let mut branches = [Vec::new(), Vec::new()];
+    for (who, branch) in [ALICE, BOB].into_iter().zip(&mut branches) {
+        for n in 0..3 {
+            let now = world.time();
+            let device = &world.devices[who];
+            let mut tx = device.db.begin().await.unwrap();
+            let mut policy =
+                device.machine.roster(&mut tx, group).await.unwrap().unwrap().policy().clone();
+            policy.name = format!("{who} {n}");
+            let op = device.machine.set_policy(&mut tx, now, group, policy).await.unwrap();
+            drop(tx);
+            world.install(who, group, std::slice::from_ref(&op)).await;
+            branch.push(op);
         }
-        for op in [&first, &second, &first, &second, &second, &first] {
-            world.install(BOB, group, std::slice::from_ref(op)).await;
-        }
-        let device = &world.devices[BOB];
-        let mut tx = device.db.begin().await.unwrap();
-        let ops = device.machine.ops(&mut tx, group, Epoch(2)).await.unwrap();
-        assert_eq!(ops, [first]);
+    }
+    branches
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_order_of_two_branches_makes_a_client_leave_the_one_it_installed_first(
+        shown in prop::collection::vec((0_usize..2, 0_usize..3, any::<bool>()), 1..24),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.unwrap().block_on(async {
+            let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+            world.promote(ALICE, group, BOB).await;
+            world.sync_all().await;
+            let begin = world.head(group).epoch().next().unwrap();
+            let branches = branches(&mut world, group).await;
+            let mut first = None;
+            let mut longest = 0;
+            for (seq, (branch, at, as_row)) in (1_000..).zip(shown) {
+                let op = &branches[branch][at];
+                if as_row {
+                    let row = StreamRow { seq: Seq(seq), envelope: roster_row(&op.0) };
+                    world.receive(CAROL, &[row]).await;
+                } else {
+                    world.install(CAROL, group, std::slice::from_ref(op)).await;
+                }
+                if at == 0 {
+                    first.get_or_insert(branch);
+                }
+                if first == Some(branch) && at == longest {
+                    longest += 1;
+                }
+                let device = &world.devices[CAROL];
+                let mut tx = device.db.begin().await.unwrap();
+                let ops = device.machine.ops(&mut tx, group, begin).await.unwrap();
+                let expected = first.map_or(&[][..], |first| &branches[first][..longest]);
+                prop_assert_eq!(&ops, expected);
+            }
+            Ok(())
+        })?;
     }
 }
 

@@ -71,13 +71,7 @@ async fn a_link_lets_in_as_many_as_it_says() {
 #[tokio::test]
 async fn another_admin_admits_by_the_link_that_it_was_given() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
-    let now = world.time();
-    let bob = world.devices[BOB].account();
-    let device = &world.devices[ALICE];
-    let mut tx = device.db.begin().await.unwrap();
-    let op = device.machine.set_role(&mut tx, now, group, &bob, Role::Admin).await.unwrap();
-    drop(tx);
-    world.post_op(ALICE, op).await;
+    world.promote(ALICE, group, BOB).await;
     world.sync_all().await;
     let link = invite(&mut world, ALICE, group, 1).await;
     // There is no session with Bob's device yet: first a key is claimed.
@@ -158,16 +152,6 @@ async fn whoever_was_removed_waits_for_a_person() {
     assert_eq!(world.devices[CAROL].texts(), ["again"]);
 }
 
-async fn promote(world: &mut World, group: GroupId, whom: usize) {
-    let now = world.time();
-    let account = world.devices[whom].account();
-    let device = &world.devices[ALICE];
-    let mut tx = device.db.begin().await.unwrap();
-    let op = device.machine.set_role(&mut tx, now, group, &account, Role::Admin).await.unwrap();
-    drop(tx);
-    world.post_op(ALICE, op).await;
-}
-
 #[tokio::test]
 async fn whoever_becomes_admin_later_is_given_the_links_and_the_requests_of_before() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
@@ -177,7 +161,7 @@ async fn whoever_becomes_admin_later_is_given_the_links_and_the_requests_of_befo
     // Alice is not there when it comes, and Bob may not answer it.
     world.ask_to_join(group, &asked);
     world.sync(BOB).await;
-    promote(&mut world, group, BOB).await;
+    world.promote(ALICE, group, BOB).await;
     // She goes before she has seen it; her device gives Bob's the link all the same.
     for _ in 0..4 {
         world.chores(ALICE).await;
@@ -193,7 +177,7 @@ async fn whoever_becomes_admin_later_is_given_the_links_and_the_requests_of_befo
 #[tokio::test]
 async fn a_request_that_comes_before_its_link_is_judged_when_the_link_comes() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
-    promote(&mut world, group, BOB).await;
+    world.promote(ALICE, group, BOB).await;
     world.sync_all().await;
     let link = invite(&mut world, ALICE, group, 1).await;
     let carol = world.register("carol").await;
