@@ -3,7 +3,7 @@
 use causeway_groups::{
     Vault,
     machine::{SealError, What},
-    sender_keys::{HeldChain, Wire},
+    sender_keys::{HeldChain, OpenError, Wire},
     vault::Class,
 };
 use causeway_protocol::{
@@ -64,6 +64,25 @@ async fn chains(world: &World, who: usize) -> Vec<HeldChain> {
         HeldChain::decode(&bytes.unwrap()).unwrap()
     };
     rows.into_iter().map(open).collect()
+}
+
+#[tokio::test]
+async fn what_was_opened_cannot_be_opened_again_with_what_is_kept() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let mut said = Vec::new();
+    for n in 0..3 {
+        let batch = world.send(ALICE, group, &n.to_string()).await;
+        said.extend(batch.submissions.iter().flat_map(Submission::rows));
+    }
+    world.sync_all().await;
+    let mut kept = chains(&world, BOB).await;
+    let [chain] = kept.as_mut_slice() else { panic!("one chain") };
+    let roster = world.head(group).hash();
+    for envelope in said.iter().filter(|envelope| envelope.kind == Kind::Message) {
+        let wire = Wire::parse(&envelope.payload).unwrap();
+        let context = Context { group, sender: chain.sender(), chain: chain.id(), roster };
+        assert_eq!(wire.verify(chain, &context).err(), Some(OpenError::Spent));
+    }
 }
 
 /// What the others do.
