@@ -48,6 +48,54 @@ fn weak_and_misspelt_keys_are_refused() {
     assert_eq!(check_curve25519(&CurveKey::new(nine)), Ok(()));
 }
 
+/// Every point of small order, and every other spelling of one that fits 32 bytes.
+#[test]
+fn no_point_of_small_order_enters_in_any_spelling() {
+    let ed25519 = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ];
+    let person = Person::new(1);
+    let good = sign(&person.device, b"label\0");
+    verify(person.record.device_id, "label", b"", good).unwrap();
+    for hex in ed25519 {
+        let point: [u8; 32] = hex::decode(hex).unwrap().try_into().unwrap();
+        for sign_of_x in [0, 0x80] {
+            let mut point = point;
+            point[31] |= sign_of_x;
+            assert_eq!(check_ed25519(point), Err(KeyError::Key), "{hex}");
+            // As a key: with S = 0 and R of small order it would have signed everything.
+            let nothing = [&point[..], &[0; 32]].concat();
+            assert!(verify(point, "label", b"", &nothing).is_err(), "{hex}");
+            // As R of a signature by a good key.
+            let r_replaced = [&point[..], &good.as_bytes()[32..]].concat();
+            let refused = verify(person.record.device_id, "label", b"", &r_replaced);
+            assert_eq!(refused, Err(KeyError::Signature), "{hex}");
+        }
+    }
+    let curve25519 = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ];
+    for hex in curve25519 {
+        for top in [0, 0x80] {
+            let mut point: [u8; 32] = hex::decode(hex).unwrap().try_into().unwrap();
+            point[31] |= top;
+            assert_eq!(check_curve25519(&CurveKey::new(point)), Err(KeyError::Key), "{hex}");
+        }
+    }
+}
+
 #[test]
 fn a_one_time_key_of_small_order_is_refused_though_signed() {
     let person = Person::new(1);

@@ -8,6 +8,7 @@ mod envelopes;
 mod invites;
 mod json;
 mod keys;
+mod mutations;
 mod ops;
 mod plaintexts;
 mod properties;
