@@ -1,6 +1,7 @@
 //! What can be asked of the server: functions, one transaction each, none calling another.
 
 pub(crate) mod accounts;
+pub(crate) mod delivery;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;

@@ -12,7 +12,10 @@ use super::{
     body::{Body, One},
     error::ApiError,
 };
-use crate::services::relay::{self, Limiter};
+use crate::services::{
+    delivery,
+    relay::{self, Limiter},
+};
 
 /// `POST groups/{id}/envelopes` – in order, all or nothing (protocol §2).
 #[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
@@ -48,6 +51,6 @@ pub(super) async fn status(
     One(id): One<EnvelopeId>,
 ) -> Result<Json<MessageStatus>, ApiError> {
     let sent = |device| api.streams.sent(device);
-    let status = relay::status(&api.db, &caller, id, sent).await?;
+    let status = delivery::status(&api.db, &caller, id, sent).await?;
     status.map(Json).ok_or_else(|| ApiError::not_found("no such envelope of this device"))
 }

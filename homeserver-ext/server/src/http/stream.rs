@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
-    services::{accounts, relay},
+    services::{accounts, delivery},
     storage::{self, DeviceRow, devices::Device, mailbox},
 };
 
@@ -174,7 +174,8 @@ async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
     let sent = Seq(sent.load(Ordering::Relaxed));
-    let (noted, ()) = tokio::join!(relay::ended(&api.db, device, sent), say(end, device, socket));
+    let (noted, ()) =
+        tokio::join!(delivery::ended(&api.db, device, sent), say(end, device, socket));
     if let Err(error) = noted {
         tracing::warn!(%error, "what was sent last will count as waiting");
     }
@@ -241,13 +242,13 @@ async fn serve(
     socket: &mut WebSocket,
 ) -> Result<std::convert::Infallible, End> {
     let mut news = api.db.listen(&mailbox::topic(device.row));
-    let (mut last, known) = relay::ends(&api.db, device).await?;
+    let (mut last, known) = delivery::ends(&api.db, device).await?;
     let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, held_since: None, known };
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);
     loop {
         if !is_dry && !in_flight.is_held() {
-            let rows = relay::rows(&api.db, device, last, READ).await?;
+            let rows = delivery::rows(&api.db, device, last, READ).await?;
             let newest = rows.last().map(|row| row.seq);
             let is_all = rows.len() < READ as usize;
             if let Some(written) = send(socket, &mut in_flight, rows).await? {
@@ -343,7 +344,7 @@ async fn take(
         }
     }
     if let Some(seq) = acked.map(|seq| seq.min(in_flight.known)) {
-        relay::ack(&api.db, api.clock.now(), device, seq).await?;
+        delivery::ack(&api.db, api.clock.now(), device, seq).await?;
         in_flight.ack(seq);
     }
     end.map_or(Ok(()), Err)

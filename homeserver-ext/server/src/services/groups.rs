@@ -108,7 +108,6 @@ pub(crate) async fn post_op(
     if op.kind() != Kind::Create && !fits {
         match behind(tx.conn(), caller, &group, op.epoch()).await? {
             Some(behind) => return Err(PostOpError::Behind(behind)),
-            None if before.closed() => return Err(Invalid::Closed.into()),
             None => return Err(PostOpError::Unknown),
         }
     }

@@ -70,9 +70,8 @@ async fn a_stale_op_brings_what_is_missing() {
     group.post(&server, &alice, &Body::Role(bob.member(), 1)).await;
     group.post(&server, &alice, &Body::Policy(Policy { name: "coffee".into(), ..policy() })).await;
     let stale = before.op(&bob, &Body::Leave);
-    let post = async |person: &Person, op: &Op| {
-        person.post(&server, &group.path("/roster"), &op_body(op)).await
-    };
+    let path = group.path("/roster");
+    let post = async |person: &Person, op: &Op| person.post(&server, &path, &op_body(op)).await;
     let refusal = post(&bob, &stale).await.refused(409, "M_STALE_EPOCH");
     assert_eq!(refusal.epoch, Some(Epoch(3)));
     let ops: Vec<_> = refusal.ops.unwrap().into_iter().map(|op| op.0).collect();
@@ -103,6 +102,11 @@ async fn a_stale_op_brings_what_is_missing() {
     let next = ahead.op(&alice, &Body::Close);
     let refusal = post(&alice, &next).await.refused(409, "M_STALE_EPOCH");
     assert_eq!((refusal.epoch, refusal.ops.unwrap().len()), (Some(Epoch(3)), 0));
+
+    // Nor whether it has ended.
+    group.post(&server, &alice, &Body::Close).await;
+    post(&dave, &stale).await.refused(404, "M_NOT_FOUND");
+    assert_eq!(post(&bob, &stale).await.refused(409, "M_STALE_EPOCH").epoch, Some(Epoch(4)));
 }
 
 #[tokio::test]
