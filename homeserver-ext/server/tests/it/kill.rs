@@ -148,17 +148,13 @@ async fn what_is_accepted_survives_any_kill_and_is_read_once_and_in_order() {
                     sent.extend(texts);
                     json(&causeway_protocol::api::PostEnvelopes { envelopes })
                 });
-                match post(&base, &path, &alice.token, &body).await {
-                    Some(answer) => {
-                        let accepted: Accepted = serde_json::from_slice(&answer).unwrap();
-                        assert!(accepted.accepted.iter().all(|one| one.recipients == 1));
-                    }
-                    None => {
-                        pending = Some(body);
-                        unknown += 1;
-                        return;
-                    }
-                }
+                let Some(answer) = post(&base, &path, &alice.token, &body).await else {
+                    pending = Some(body);
+                    unknown += 1;
+                    return;
+                };
+                let accepted: Accepted = serde_json::from_slice(&answer).unwrap();
+                assert!(accepted.accepted.iter().all(|one| one.recipients == 1));
             }
         };
         let killing = async {

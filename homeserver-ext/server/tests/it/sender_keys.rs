@@ -4,7 +4,7 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Person, Server};
 
 #[tokio::test]
 async fn reports_of_sender_keys_are_kept_and_rotation_is_asked_once_an_hour() {
@@ -55,7 +55,7 @@ async fn the_inventory_comes_in_pages_which_are_small_enough() {
     for person in &people {
         person.put(&server, &path, &report(1_000, 64)).await.ok::<Value>();
     }
-    let mut devices: Vec<_> = people.iter().map(|person| person.device()).collect();
+    let mut devices: Vec<_> = people.iter().map(Person::device).collect();
     devices.sort();
     for limit in [1, 2, 1_000] {
         let (mut found, mut from) = (Vec::new(), String::new());

@@ -46,7 +46,7 @@ impl Stream {
     /// From here on only timers move the clock. It runs on while the server's database works, so
     /// that this end must wait longer than it would.
     pub(crate) fn pause_time(&mut self) {
-        self.patience = Duration::from_secs(3_600);
+        self.patience = Duration::from_hours(1);
         tokio::time::pause();
     }
 
