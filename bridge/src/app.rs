@@ -148,46 +148,39 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
-    let running = async {
+    let starting = async {
         let metrics = figures::gather()?;
-        let bridge = match only {
+        match only {
             None => {
+                let opened = bridge::open(&config, &tasks).await?;
                 let server = native::start(&config, &tasks).await?;
-                Some(bridge::start(&config, Some(server), metrics, &tasks).await?)
+                bridge::start(&config, opened, Some(server), metrics, &tasks).await?;
             }
-            Some(Part::Bridge) => Some(bridge::start(&config, None, metrics, &tasks).await?),
+            Some(Part::Bridge) => {
+                let opened = bridge::open(&config, &tasks).await?;
+                bridge::start(&config, opened, None, metrics, &tasks).await?;
+            }
             Some(Part::Server) => {
                 let server = native::start(&config, &tasks).await?;
                 native::show(&config, server, metrics, &tasks).await?;
-                None
             }
-        };
+        }
         tracing::info!("running");
-        Ok::<_, RunError>(bridge)
+        Ok::<_, RunError>(())
     };
-    tokio::pin!(stop);
-    let started = tokio::select! {
-        started = running => Some(started),
-        () = &mut stop => None,
+    let until_stop = async {
+        starting.await?;
+        std::future::pending().await
     };
-    if matches!(started, Some(Ok(_))) {
-        stop.await;
-    }
+    let ended = tokio::select! {
+        failed = until_stop => failed,
+        () = stop => Ok(()),
+    };
     tracing::info!("stopping");
     if !tasks.end(END).await {
         tracing::warn!("not everything ended in time; it goes on after the next start");
     }
-    match started {
-        None => Ok(()),
-        Some(Err(error)) => Err(error),
-        // The server closed its own when it stopped serving.
-        Some(Ok(bridge)) => {
-            if let Some(bridge) = bridge {
-                bridge.close().await;
-            }
-            Ok(())
-        }
-    }
+    ended
 }
 
 /// Serves `router` at `address` until the tasks end.

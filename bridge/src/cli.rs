@@ -1,28 +1,60 @@
-//! The commands as typed, and their exit codes (those of the mautrix bridges where they have one).
+//! The commands as typed: what each prints, for people or for programs, and how it ends.
+
+mod failure;
+mod healthcheck;
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    process::ExitCode,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use causeway_bridge::{
-    app::{self, Part, RunError},
+    app::{self, Part},
     config::{self, Config, ConfigError},
-    demo,
-    init::{self, InitError},
-    registration::{Registration, RegistrationError},
+    demo, init,
+    registration::Registration,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use self::failure::Failure;
 
 /// End-to-end encrypted groups for Matrix homeservers, and the bridge between them and rooms.
+///
+/// Exit codes: 0 ended when asked to; 1 an error that the text explains; 2 wrong usage; 10, 11
+/// configuration; 12 log; 13 the homeserver does not reach Causeway; 14, 15, 18, 19 database and
+/// storage key; 16, 17, 18 homeserver; 20 to 22 registration.
 #[derive(Parser)]
-#[command(name = "causeway", version)]
+#[command(name = "causeway", version, max_term_width = 100)]
 pub(crate) struct Cli {
+    /// How results are written to stdout, and errors to stderr
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    output: Output,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl Output {
+    /// Writes the one result of a command.
+    fn show(self, text: &str, json: &Value) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = match self {
+            Self::Text => writeln!(out, "{}", text.trim_end_matches('\n')),
+            Self::Json => writeln!(out, "{json}"),
+        };
+        Ok(written.and_then(|()| out.flush()).context("cannot write to standard output")?)
+    }
 }
 
 #[derive(Subcommand)]
@@ -116,71 +148,45 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "expected KEY=VALUE".to_owned())
 }
 
-/// What went wrong, and the exit code that says so.
-pub(crate) struct Failure {
-    pub(crate) code: u8,
-    pub(crate) error: anyhow::Error,
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        let code = match error {
-            ConfigError::Value(..) => 11,
-            ConfigError::NoFile
-            | ConfigError::Unreadable(..)
-            | ConfigError::Malformed(..)
-            | ConfigError::UnknownKey(..) => 10,
-        };
-        Self { code, error: error.into() }
-    }
-}
-
-impl From<RegistrationError> for Failure {
-    fn from(error: RegistrationError) -> Self {
-        let code = match error {
-            RegistrationError::Unreadable(..) => 20,
-            RegistrationError::Malformed(_) => 21,
-            RegistrationError::NotCovered(_) => 22,
-        };
-        Self { code, error: error.into() }
-    }
-}
-
-impl From<InitError> for Failure {
-    fn from(error: InitError) -> Self {
-        Self { code: 11, error: error.into() }
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        Self { code: error.exit_code(), error: error.into() }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self { code: 1, error }
-    }
-}
-
 impl Cli {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> ExitCode {
+        let output = self.output;
+        match self.done() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                match output {
+                    Output::Text => eprintln!("causeway: {:#}", failure.error),
+                    Output::Json => eprintln!("{}", failure.to_json()),
+                }
+                ExitCode::from(failure.code)
+            }
+        }
+    }
+
+    fn done(self) -> Result<(), Failure> {
+        let output = self.output;
         match self.command {
-            Command::Init(args) => args.run(),
+            Command::Init(args) => args.run(output),
             Command::Run { config, only, while_stdin } => {
                 Ok(app::run_until_signalled(config.load()?, only, while_stdin)?)
             }
-            Command::Registration { config, new_tokens, example } => {
-                if example {
-                    print!("{}", Registration::example_file()?);
-                    return Ok(());
-                }
-                registration(&config.load()?, new_tokens)
+            Command::Registration { example: true, .. } => {
+                let json = serde_json::to_value(Registration::example());
+                output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)
             }
-            Command::Config { what } => what.run(),
-            Command::Healthcheck { config } => Ok(healthcheck(config.load()?.appservice.listen)?),
-            Command::Demo(options) => {
+            Command::Registration { config, new_tokens, example: false } => {
+                registration(&config.load()?, new_tokens, output)
+            }
+            Command::Config { what } => what.run(output),
+            Command::Healthcheck { config } => {
+                let said = healthcheck::ask(config.load()?.appservice.listen)?;
+                let json = serde_json::from_str(&said).unwrap_or(Value::Null);
+                output.show(&said, &json)
+            }
+            Command::Demo(mut options) => {
+                if output == Output::Json {
+                    options.print_json();
+                }
                 Ok(demo::run_until_signalled(&options).map_err(anyhow::Error::from)?)
             }
         }
@@ -199,52 +205,60 @@ impl ConfigArgs {
 }
 
 impl ConfigCommand {
-    fn run(self) -> Result<(), Failure> {
+    fn run(self, output: Output) -> Result<(), Failure> {
         match self {
             Self::Check { config } => {
                 let config = config.load()?;
                 let registration = Registration::read(&config.appservice.registration)?;
                 registration.check(&config.homeserver.server_name)?;
-                println!("the configuration is right, and so is the registration");
+                let text = "the configuration is right, and so is the registration";
+                output.show(text, &json!({"configuration": "right", "registration": "right"}))
             }
             Self::Dump { config } => {
-                let text = serde_saphyr::to_string(&config.load()?).map_err(anyhow::Error::from)?;
-                print!("{text}");
+                let config = config.load()?;
+                let text = serde_saphyr::to_string(&config).map_err(anyhow::Error::from)?;
+                let json = serde_json::to_value(&config).map_err(anyhow::Error::from)?;
+                output.show(&text, &json)
             }
             Self::Schema => {
-                println!("{:#}", Config::schema());
+                let schema = Config::schema();
+                output.show(&format!("{schema:#}"), &schema)
             }
         }
-        Ok(())
     }
 }
 
 impl Init {
-    fn run(self) -> Result<(), Failure> {
+    fn run(self, output: Output) -> Result<(), Failure> {
         let mut wanted = Config::default();
         wanted.homeserver.server_name = self.server_name;
         wanted.homeserver.address = self.homeserver;
         wanted.appservice.address = self.address;
         wanted.data_dir.0 = self.data_dir;
         wanted.check()?;
-        for file in init::init(&self.config, &wanted)? {
-            let state = if file.made { "made " } else { "kept " };
-            println!("{state} {}", file.path.display());
-        }
+        let files = init::init(&self.config, &wanted)?;
         let registration =
             self.config.parent().unwrap_or(Path::new("")).join(&wanted.appservice.registration);
-        println!(
+        let registration = std::path::absolute(&registration).unwrap_or(registration);
+        let mut text = String::new();
+        for file in &files {
+            let state = if file.made { "made " } else { "kept " };
+            text.push_str(&format!("{state} {}\n", file.path.display()));
+        }
+        text.push_str(&format!(
             "\nNext: tell the homeserver of {0} and restart it. For Synapse, in homeserver.yaml:\n\
              \x20 app_service_config_files:\n\x20   - {0}\n\
              Then: causeway run --config {1}",
-            std::path::absolute(&registration).unwrap_or(registration).display(),
+            registration.display(),
             self.config.display(),
-        );
-        Ok(())
+        ));
+        let files: Vec<Value> =
+            files.iter().map(|file| json!({"path": file.path, "made": file.made})).collect();
+        output.show(&text, &json!({"files": files, "registration": registration}))
     }
 }
 
-fn registration(config: &Config, new_tokens: bool) -> Result<(), Failure> {
+fn registration(config: &Config, new_tokens: bool, output: Output) -> Result<(), Failure> {
     let path = &config.appservice.registration;
     let former = if new_tokens { None } else { Some(Registration::read(path)?) };
     let made = Registration::anew(
@@ -254,31 +268,6 @@ fn registration(config: &Config, new_tokens: bool) -> Result<(), Failure> {
     )
     .context("no randomness")?;
     init::replace_private(path, made.to_yaml()?.as_bytes())?;
-    println!("wrote {}; copy it to the homeserver and restart that", path.display());
-    Ok(())
-}
-
-/// `GET /ready`, with nothing but the standard library: it must work in the slimmest image.
-fn healthcheck(listen: SocketAddr) -> anyhow::Result<()> {
-    let mut address = listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let timeout = Duration::from_secs(5);
-    let mut stream =
-        TcpStream::connect_timeout(&address, timeout).context("nobody listens there")?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(64 * 1024).read_to_string(&mut answer).context("no answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    if head.split(' ').nth(1) == Some("200") {
-        println!("{body}");
-        Ok(())
-    } else {
-        Err(anyhow!("not ready: {body}"))
-    }
+    let text = format!("wrote {}; copy it to the homeserver and restart that", path.display());
+    output.show(&text, &json!({"registration": path, "new_tokens": new_tokens}))
 }

@@ -55,6 +55,13 @@ pub struct Options {
     theirs: Option<Theirs>,
 }
 
+impl Options {
+    /// Prints one JSON object on standard output, and nothing else there.
+    pub fn print_json(&mut self) {
+        self.json = true;
+    }
+}
+
 /// A homeserver that runs already.
 #[derive(Debug, Clone, Args)]
 struct Theirs {

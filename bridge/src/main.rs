@@ -7,12 +7,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    match cli.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("causeway: {:#}", failure.error);
-            ExitCode::from(failure.code)
-        }
-    }
+    cli::Cli::parse().run()
 }

@@ -20,6 +20,7 @@ use crate::{
     http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
+    secret::Secret,
     services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair, session},
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -37,31 +38,18 @@ const NATIVE_WAIT: Duration = Duration::from_millis(200);
 /// Between looks at a native side that was there.
 const NATIVE_LOOK: Duration = Duration::from_secs(5);
 
-/// The running bridge.
-pub(super) struct Bridge {
+/// What is on this machine, looked at and found good.
+pub(super) struct Opened {
+    registration: Registration,
+    admin: Secret,
     db: Db,
+    vault: Vault,
 }
 
-impl Bridge {
-    /// Closes the database.
-    pub(super) async fn close(self) {
-        self.db.close().await;
-    }
-}
-
-/// Opens, listens, asks the homeserver, and starts the spine.
-///
-/// Listening comes before asking: the homeserver's ping must be answered, and events are taken in
-/// from the first moment, whatever else is not ready yet.
-pub(super) async fn start(
-    config: &Config,
-    server: Option<causeway_server::App>,
-    metrics: PrometheusHandle,
-    tasks: &Tasks,
-) -> Result<Bridge, RunError> {
-    let server_name = &config.homeserver.server_name;
+/// Looks at everything that is on this machine, before anything is begun.
+pub(super) async fn open(config: &Config, tasks: &Tasks) -> Result<Opened, RunError> {
     let registration = Registration::read(&config.appservice.registration)?;
-    registration.check(server_name)?;
+    registration.check(&config.homeserver.server_name)?;
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
     let db = Db::open(Options {
         path: config.data_file("bridge.db"),
@@ -72,6 +60,24 @@ pub(super) async fn start(
     let vault = Vault::open(&db, &config.data_file(STORAGE_KEY))
         .await
         .map_err(|error| RunError::Vault(error.to_string()))?;
+    // Not before: to close is to write, and with a wrong key nothing is written.
+    tasks.close_at_end(&db);
+    Ok(Opened { registration, admin, db, vault })
+}
+
+/// Listens, asks the homeserver, and starts the spine.
+///
+/// Listening comes before asking: the homeserver's ping must be answered, and events are taken in
+/// from the first moment, whatever else is not ready yet.
+pub(super) async fn start(
+    config: &Config,
+    opened: Opened,
+    server: Option<causeway_server::App>,
+    metrics: PrometheusHandle,
+    tasks: &Tasks,
+) -> Result<(), RunError> {
+    let server_name = &config.homeserver.server_name;
+    let Opened { registration, admin, db, vault } = opened;
     let matrix = Matrix::new(&config.homeserver.address, registration.as_token.clone())
         .map_err(|error| RunError::Bridge(error.to_string()))?;
     let names = Names::new(server_name)
@@ -131,7 +137,7 @@ pub(super) async fn start(
     };
     spine.take_over().await.map_err(|error| RunError::Bridge(error.to_string()))?;
     start_services(tasks, &spine);
-    Ok(Bridge { db })
+    Ok(())
 }
 
 /// The bridge's device on the native side; waits until the native side can be reached.

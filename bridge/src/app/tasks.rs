@@ -3,8 +3,13 @@
 //! One that panics or returns is logged and begun again; whatever it does is safe to be cut off at
 //! any await, since a kill may do the same at any time.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use causeway_store::Db;
 use futures_util::FutureExt as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -13,10 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The tasks of a process.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    databases: Arc<Mutex<Vec<Db>>>,
 }
 
 impl Tasks {
@@ -62,11 +68,23 @@ impl Tasks {
         self.stop.clone().cancelled_owned()
     }
 
-    /// Tells all to end and waits for them, at most for `longest`; whether all have ended.
+    /// Closes a database when all have ended, however far the start has come.
+    pub(super) fn close_at_end(&self, db: &Db) {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).push(db.clone());
+    }
+
+    /// Tells all to end and waits for them, at most for `longest`, then closes the databases;
+    /// whether all have ended.
     pub(super) async fn end(&self, longest: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        timeout(longest, self.tracker.wait()).await.is_ok()
+        let is_ended = timeout(longest, self.tracker.wait()).await.is_ok();
+        let databases =
+            std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
+        for db in databases {
+            db.close().await;
+        }
+        is_ended
     }
 }
 

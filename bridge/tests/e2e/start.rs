@@ -86,54 +86,7 @@ async fn it_waits_for_a_homeserver_that_is_away_and_ends_in_order() {
     synapse.start_again().await.unwrap();
     causeway.ready().await.unwrap();
 
-    let mut second =
-        self::causeway(&synapse, "causeway", Listeners::free().unwrap(), &registration);
-    let error = second.start().await.unwrap_err().to_string();
-    assert!(error.contains("is in use by causeway (process"), "{error}");
-    assert_eq!(second.exit_code().unwrap(), Some(14));
-
     assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
-}
-
-#[tokio::test]
-async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
-    let dir = tempfile::tempdir().unwrap();
-    let listeners = Listeners::free().unwrap();
-    let url = listeners.appservice_url();
-    let registration = Registration::new("example.org", &url, Tokens::random().unwrap());
-    // Nobody is at home there; the keys are looked at before that matters.
-    let mut causeway = Causeway::prepare(
-        binary(),
-        dir.path(),
-        "http://127.0.0.1:9",
-        "example.org",
-        listeners,
-        &registration,
-    )
-    .unwrap();
-    causeway.spawn().unwrap();
-    causeway.live().await.unwrap();
-    assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
-
-    let key = dir.path().join("data/storage.key");
-    let database = dir.path().join("data/bridge.db");
-    let right = fs::read(&key).unwrap();
-    let before = fs::read(&database).unwrap();
-    for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
-        match &wrong {
-            Some(bytes) => fs::write(&key, bytes).unwrap(),
-            None => fs::remove_file(&key).unwrap(),
-        }
-        let error = causeway.start().await.unwrap_err();
-        assert!(matches!(error, CausewayError::Ended(_)), "{error}");
-        assert_eq!(causeway.exit_code().unwrap(), Some(19), "{error}");
-        assert!(error.to_string().contains("storage.key"), "{error}");
-        assert!(fs::read(&database).unwrap() == before, "the database was written to");
-        assert_eq!(fs::read(&key).ok(), wrong, "the key file was written to");
-    }
-    fs::write(&key, right).unwrap();
-    causeway.spawn().unwrap();
-    causeway.live().await.unwrap();
 }
 
 #[tokio::test]

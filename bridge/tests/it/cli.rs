@@ -8,6 +8,7 @@ use std::{
 };
 
 use causeway_bridge::demo::causeway::Listeners;
+use serde_json::Value;
 
 use crate::prometheus::Page;
 
@@ -110,6 +111,96 @@ fn each_fault_of_the_configuration_has_its_words_and_its_exit_code() {
     let nowhere = Causeway { dir: tempfile::tempdir().unwrap() };
     let output = nowhere.run(&["config", "dump", "--config", "causeway.yaml"]);
     assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+}
+
+#[test]
+fn every_command_speaks_to_programs() {
+    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
+    let printed = |arguments: &[&str]| {
+        let output = causeway.run(&[arguments, &["--output", "json"]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.stderr.is_empty(), "{}", said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let made = printed(&["init", "--server-name", "example.org"]);
+    assert_eq!(made["files"].as_array().unwrap().len(), 6);
+    assert!(made["files"].as_array().unwrap().iter().all(|file| file["made"] == true), "{made}");
+    let again = printed(&["init", "--server-name", "example.org"]);
+    assert!(again["files"].as_array().unwrap().iter().all(|file| file["made"] == false), "{again}");
+    assert_eq!(printed(&["config", "check"])["configuration"], "right");
+    assert_eq!(printed(&["config", "dump"])["homeserver"]["server_name"], "example.org");
+    assert_eq!(printed(&["config", "schema"])["type"], "object");
+    assert_eq!(printed(&["registration"])["new_tokens"], false);
+    assert_eq!(
+        printed(&["registration", "--example"])["sender_localpart"],
+        "causeway-sender-00000000"
+    );
+
+    let rows: [(&[&str], i32, &str); 4] = [
+        (&["config", "check", "--config", "nowhere.yaml"], 10, "nowhere.yaml"),
+        (&["config", "dump", "--set", "homeserver.server_name=a b"], 11, "homeserver.server_name"),
+        (&["healthcheck", "--set", "appservice.listen=127.0.0.1:9"], 1, "nobody listens"),
+        (&["run", "--set", "appservice.registration=nowhere.yaml"], 20, "nowhere.yaml"),
+    ];
+    for (arguments, code, words) in rows {
+        let output = causeway.run(&[arguments, &["--output", "json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let last = said(&output).lines().last().unwrap().to_owned();
+        let error: Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(error["error"]["exit"], code, "{error}");
+        assert!(error["error"]["what"].as_str().unwrap().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
+    let commands: [&[&str]; 10] = [
+        &[],
+        &["init"],
+        &["run"],
+        &["registration"],
+        &["config"],
+        &["config", "check"],
+        &["config", "dump"],
+        &["config", "schema"],
+        &["healthcheck"],
+        &["demo"],
+    ];
+    for command in commands {
+        let output = causeway.run(&[command, &["--help"]].concat());
+        assert!(
+            output.status.success() && said(&output).contains("Usage: causeway"),
+            "{command:?}"
+        );
+    }
+    assert!(said(&causeway.run(&["--help"])).contains("Exit codes:"));
+    assert_eq!(causeway.run(&["dance"]).status.code(), Some(2));
+    assert_eq!(causeway.run(&["demo", "--messages", "0"]).status.code(), Some(2));
+    assert_eq!(
+        causeway.run(&["demo", "--homeserver", "http://127.0.0.1:9"]).status.code(),
+        Some(2)
+    );
+    // Without a file anywhere there is a hint at how to get one.
+    if !Path::new("/etc/causeway/config.yaml").exists() {
+        let output = causeway.run(&["config", "check"]);
+        assert_eq!(output.status.code(), Some(10));
+        assert!(said(&output).contains("causeway init"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn the_environment_is_checked_as_the_file_is() {
+    let causeway = Causeway::new();
+    let rows = [
+        ("CAUSEWAY__NATIVE__LISEN", "127.0.0.1:1", "did you mean `listen`?"),
+        ("CAUSEWAY__NATIVE__LISTEN", "nowhere", "native.listen"),
+    ];
+    for (name, value, words) in rows {
+        let output = causeway.command(&["config", "check"]).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(10), "{}", said(&output));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
 }
 
 #[test]

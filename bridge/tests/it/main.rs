@@ -16,6 +16,7 @@ mod people;
 mod prometheus;
 mod repair;
 mod session;
+mod start;
 mod story;
 mod stub;
 mod workspace;

@@ -30,5 +30,16 @@ pub enum OpenError {
     Io(#[from] io::Error),
     /// The engine's own words.
     #[error("cannot open the database: {0}")]
-    Sqlite(#[from] sqlx::Error),
+    Sqlite(sqlx::Error),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_CORRUPT and SQLITE_NOTADB: what a quick check would have found.
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if matches!(code.as_deref(), Some("11" | "26")) {
+            return Self::Damaged(error.to_string());
+        }
+        Self::Sqlite(error)
+    }
 }

@@ -1,0 +1,233 @@
+//! What keeps `causeway run` from running: each cause has its words and its exit code, and is found
+//! before anything is written. The homeserver's own doing is looked at with the real one (`e2e`).
+
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use causeway_bridge::{
+    demo::causeway::{Causeway, CausewayError, Listeners},
+    registration::{Registration, Tokens},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
+
+/// Nobody is at home there.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+fn prepared(dir: &Path, homeserver: &str) -> Causeway {
+    let listeners = Listeners::free().unwrap();
+    let url = listeners.appservice_url();
+    let registration = Registration::new("example.org", &url, Tokens::random().unwrap());
+    let binary = Path::new(env!("CARGO_BIN_EXE_causeway"));
+    Causeway::prepare(binary, dir, homeserver, "example.org", listeners, &registration).unwrap()
+}
+
+/// Starts it and waits for its end: exit code and last words.
+async fn refused(causeway: &mut Causeway) -> (i32, String) {
+    let error = causeway.start().await.unwrap_err();
+    assert!(matches!(error, CausewayError::Ended(_)), "{error}");
+    (causeway.exit_code().unwrap().unwrap(), error.to_string())
+}
+
+/// Every file of `dir` but the log, by its hash.
+fn hashes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files =
+        [dir, &dir.join("data")].map(|dir| fs::read_dir(dir).unwrap()).into_iter().flatten();
+    files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.is_file() && !path.ends_with("causeway.log"))
+        // The lock file names whoever had it last, the index of a log is made anew by each reader.
+        .filter(|path| !matches!(path.extension().and_then(OsStr::to_str), Some("lock" | "db-shm")))
+        .filter(|path| {
+            !path.display().to_string().ends_with("-wal") || fs::read(path).unwrap() != b""
+        })
+        .map(|path| (path.display().to_string(), Sha256::digest(fs::read(&path).unwrap()).to_vec()))
+        .collect()
+}
+
+/// A homeserver's answers that do not fit.
+#[derive(Debug, Clone)]
+struct Misfit {
+    versions: (u16, Value),
+    whoami: (u16, Value),
+    register: (u16, Value),
+    bot: Value,
+    ping: (u16, Value),
+}
+
+fn answer((status, body): (u16, Value)) -> Response {
+    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+}
+
+/// The homeserver's address.
+#[expect(clippy::disallowed_methods, reason = "a server beside the test")]
+async fn homeserver(misfit: Misfit) -> String {
+    let whoami = async |query: Query<BTreeMap<String, String>>, State(misfit): State<Misfit>| {
+        let as_bot = query.contains_key("user_id");
+        answer(if as_bot { (200, json!({"user_id": misfit.bot})) } else { misfit.whoami })
+    };
+    let client = Router::new()
+        .route("/versions", get(async |State(misfit): State<Misfit>| answer(misfit.versions)))
+        .route("/v3/account/whoami", get(whoami))
+        .route("/v3/register", post(async |State(misfit): State<Misfit>| answer(misfit.register)))
+        .route(
+            "/v1/appservice/{id}/ping",
+            post(async |State(misfit): State<Misfit>| answer(misfit.ping)),
+        )
+        .fallback(async || Json(json!({})));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().nest("/_matrix/client", client).with_state(misfit);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test]
+async fn each_homeserver_that_does_not_fit_is_told_apart() {
+    let refusal = |code: &str, text: &str| json!({"errcode": code, "error": text});
+    let rows: [(fn(&mut Misfit), i32, &str); 7] = [
+        (|m| m.versions = (200, json!("<html>")), 16, "does not answer as a Matrix homeserver"),
+        (|m| m.versions.1 = json!({"versions": ["r0.6.1", "v1.6"]}), 18, "v1.7 of the Matrix"),
+        (
+            |m| m.whoami = (401, json!({"errcode": "M_UNKNOWN_TOKEN", "error": "x"})),
+            16,
+            "Is the registration installed",
+        ),
+        (|m| m.whoami.1 = json!({"user_id": "@other:example.org"}), 17, "for that of @other:"),
+        (
+            |m| m.register = (400, json!({"errcode": "M_EXCLUSIVE", "error": "x"})),
+            17,
+            "refuses our bot @causewaybot:example.org",
+        ),
+        (|m| m.bot = json!("@other:example.org"), 17, "@causewaybot:example.org"),
+        (
+            |m| {
+                m.ping =
+                    (502, json!({"errcode": "M_BAD_STATUS", "error": "Got 403", "status": 403}))
+            },
+            13,
+            "refuses its hs_token",
+        ),
+    ];
+    for (change, code, words) in rows {
+        let dir = tempfile::tempdir().unwrap();
+        let mut causeway = prepared(dir.path(), NOBODY);
+        let read = Registration::read(&dir.path().join("registration.yaml")).unwrap();
+        let mut misfit = Misfit {
+            versions: (200, json!({"versions": ["v1.12"]})),
+            whoami: (200, json!({"user_id": format!("@{}:example.org", read.sender_localpart)})),
+            register: (400, refusal("M_USER_IN_USE", "x")),
+            bot: json!("@causewaybot:example.org"),
+            ping: (200, json!({})),
+        };
+        change(&mut misfit);
+        causeway.set_env("CAUSEWAY__HOMESERVER__ADDRESS", &homeserver(misfit.clone()).await);
+        let (exit, said) = refused(&mut causeway).await;
+        assert_eq!(exit, code, "{misfit:?}: {said}");
+        assert!(said.contains(words), "{misfit:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn each_file_that_does_not_fit_is_told_apart_and_left_as_it_is() {
+    let rows: [(&str, Option<&str>, i32, &str); 7] = [
+        ("data/admin.token", None, 11, "admin.token"),
+        ("data/admin.token", Some("\n"), 11, "holds no token"),
+        ("data/bridge-registration.token", None, 11, "bridge-registration.token"),
+        ("data/bridge.db", Some("no database"), 18, "damaged"),
+        ("data/server.db", Some("no database"), 18, "damaged"),
+        ("registration.yaml", Some("id: [canary\n"), 21, "registration"),
+        ("registration.yaml", None, 20, "registration.yaml"),
+    ];
+    for (file, content, code, words) in rows {
+        let dir = tempfile::tempdir().unwrap();
+        let mut causeway = prepared(dir.path(), NOBODY);
+        let path = dir.path().join(file);
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let before = fs::read(&path).ok();
+        let (exit, said) = refused(&mut causeway).await;
+        assert_eq!(exit, code, "{file}: {said}");
+        assert!(said.contains(words) && !said.contains("canary"), "{file}: {said}");
+        assert_eq!(fs::read(&path).ok(), before, "{file} was written to");
+    }
+}
+
+/// A Causeway that has run, and ended in order.
+async fn has_run(dir: &Path) -> Causeway {
+    let mut causeway = prepared(dir, NOBODY);
+    causeway.spawn().unwrap();
+    causeway.live().await.unwrap();
+    assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
+    causeway
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_before_any_write() {
+    for (file, schema) in
+        [("bridge.db", "bridge"), ("bridge.db", "client"), ("server.db", "server")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let mut causeway = has_run(dir.path()).await;
+        let options = SqliteConnectOptions::new().filename(dir.path().join("data").join(file));
+        let mut database = options.connect().await.unwrap();
+        let newer = sqlx::query(
+            "INSERT INTO schema_versions SELECT schema_name, 9999, description, checksum
+             FROM schema_versions WHERE schema_name = $1 LIMIT 1",
+        );
+        assert_eq!(newer.bind(schema).execute(&mut database).await.unwrap().rows_affected(), 1);
+        sqlx::Connection::close(database).await.unwrap();
+        let before = hashes(dir.path());
+        let (exit, said) = refused(&mut causeway).await;
+        assert_eq!(exit, 15, "{said}");
+        assert_eq!(hashes(dir.path()), before, "something was written");
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_has_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = prepared(dir.path(), NOBODY);
+    first.spawn().unwrap();
+    first.live().await.unwrap();
+    let elsewhere = Listeners::free().unwrap();
+    let mut second = prepared(dir.path(), NOBODY);
+    second.set_env("CAUSEWAY__APPSERVICE__LISTEN", &elsewhere.appservice.to_string());
+    second.set_env("CAUSEWAY__NATIVE__LISTEN", &elsewhere.native.to_string());
+    let error = second.start().await.unwrap_err().to_string();
+    assert!(error.contains("is in use by causeway (process"), "{error}");
+    assert_eq!(second.exit_code().unwrap(), Some(14));
+    assert_eq!(first.status("/live").await, Some(200));
+    assert!(first.stop().await.unwrap(), "{}", first.log());
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut causeway = has_run(dir.path()).await;
+    let key = dir.path().join("data/storage.key");
+    let right = fs::read(&key).unwrap();
+    for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
+        match &wrong {
+            Some(bytes) => fs::write(&key, bytes).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        let before = hashes(dir.path());
+        let (exit, said) = refused(&mut causeway).await;
+        assert_eq!(exit, 19, "{said}");
+        assert!(said.contains("storage.key"), "{said}");
+        assert_eq!(hashes(dir.path()), before, "something was written");
+    }
+    fs::write(&key, right).unwrap();
+    causeway.spawn().unwrap();
+    causeway.live().await.unwrap();
+}
