@@ -1,7 +1,10 @@
 //! What no client that means well would send: each has its answer, and nothing changes.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::{
-    api::PREFIX,
+    api::{PREFIX, Registration},
+    envelope::{Kind, Piece, SubmittedTo},
     ids::{CurveKey, DeviceId, InviteKey, Signature, Timestamp, text_of},
     roster::{Body, Devices, OpCore},
 };
@@ -317,6 +320,113 @@ async fn the_server_gets_in_by_no_op_that_it_can_make() {
         assert_eq!(group.roster.apply(&op).unwrap_err().reason(), reason);
     }
     server.assert_unchanged(&before).await;
+}
+
+/// Whatever stands in a field, the answer is never a fault of the server's.
+#[tokio::test]
+async fn no_value_of_any_field_is_a_fault() {
+    let server = Server::start_with(|config| config.registration = Registration::Open).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let (ik, carol) = (signing_key(), server.person("carol").await);
+    let terms = json!({
+        "ik_pub": InviteKey::new(ik.verifying_key().to_bytes()),
+        "expires_ms": server.now().0 + 60_000,
+        "uses": 1,
+    });
+    let join = carol.join(&server, group.id(), &ik).to_bytes().unwrap();
+    let mut to_device = alice.message(group.id(), 1, "x");
+    to_device.kind = Kind::Direct;
+    to_device.to = SubmittedTo::Device(bob.device());
+    let pieces = BTreeMap::from([(bob.device(), Piece(vec![1]))]);
+    let to = SubmittedTo::Devices(pieces);
+    let fanout = alice.submission(group.id(), 1, Kind::Fanout, to, vec![1]);
+    let envelopes = json!({ "envelopes": [alice.message(group.id(), 1, "y"), to_device, fanout] });
+    let key = json!({ "tag": "AAAAAA", "sender": bob.device(), "epoch": 1, "next_index": 1,
+        "unacknowledged": 1 });
+    let keys = json!({
+        "one_time_keys": [alice.one_time_key(9, false)],
+        "fallback_key": alice.one_time_key(10, true),
+    });
+    let bodies = [
+        (Method::POST, "/register".to_owned(), json!(Person::new("dave").registration(TOKEN))),
+        (
+            Method::PUT,
+            "/account/devices".to_owned(),
+            alice.get(&server, "/accounts/alice:a.example").await.ok(),
+        ),
+        (
+            Method::POST,
+            "/login".to_owned(),
+            json!({ "device_id": alice.device(), "nonce": text_of(&[1; 32]),
+                "signature": text_of(&[1; 64]) }),
+        ),
+        (Method::POST, "/keys".to_owned(), keys),
+        (Method::POST, "/keys/claim".to_owned(), json!({ "devices": [bob.device()] })),
+        (Method::POST, "/groups".to_owned(), op_body(&group.ops[0])),
+        (Method::POST, group.path("/roster"), op_body(&group.ops[1])),
+        (Method::POST, group.path("/invites"), terms),
+        (Method::POST, group.path("/join"), json!({ "request": text_of(&join) })),
+        (Method::POST, group.path("/envelopes"), envelopes),
+        (
+            Method::PUT,
+            group.path("/sender-keys"),
+            json!({ "keys": [key], "failures": { "no_key": 1 } }),
+        ),
+    ];
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(u32::MAX),
+        json!(u64::from(u32::MAX) + 1),
+        json!(""),
+        json!("\u{0}\u{202e}\u{10ffff}"),
+        json!("AAAA"),
+        json!([]),
+        json!({}),
+        json!([[[[]]]]),
+    ];
+    let mut tried = 0;
+    for (method, path, body) in bodies {
+        for pointer in pointers(&body, String::new()) {
+            for value in &odd {
+                let mut bad = body.clone();
+                *bad.pointer_mut(&pointer).unwrap() = value.clone();
+                let bad = serde_json::to_vec(&bad).unwrap();
+                let answer = server.send(method.clone(), &path, Some(&alice.token), bad).await;
+                let status = answer.status.as_u16();
+                assert!(status < 500, "{path} {pointer} {value}: {status} {}", answer.text());
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 1_000, "{tried}");
+    // And all goes on.
+    alice.say(&server, &group, &["still here"]).await;
+    server.app.upkeep().await.unwrap();
+    let mut stream = bob.stream(&server).await;
+    while stream.texts(1).await != ["still here"] {}
+}
+
+/// Pointers to everything inside.
+fn pointers(value: &Value, at: String) -> Vec<String> {
+    let inner: Vec<String> = match value {
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.flat_map(|(n, item)| pointers(item, format!("{at}/{n}"))).collect()
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields.flat_map(|(name, field)| pointers(field, format!("{at}/{name}"))).collect()
+        }
+        _ => Vec::new(),
+    };
+    if at.is_empty() { inner } else { [vec![at], inner].concat() }
 }
 
 /// Pointers to every string that is bytes of at least 32 in base64.
