@@ -10,6 +10,7 @@ use causeway_protocol::{
     roster::{self, Role},
     sender_key::{Context, DEPTH, LEAVES},
 };
+use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -246,6 +247,7 @@ fn message(message: &Message<'_>) -> Check {
     same("message id", id.as_bytes(), &item.array("message_id")?)?;
     let first = distribution.nodes.first().ok_or_else(|| Failure("no nodes".to_owned()))?;
     same("message key", first_leaf(first), item.array("mk")?)?;
+    message_keys(&own, item)?;
 
     let mut held = HeldChain::from_distribution(&whole(of)?)?;
     let right = context(&held, of.roster);
@@ -264,6 +266,21 @@ fn message(message: &Message<'_>) -> Check {
     }
     same("plaintext", open(&wire, &mut held, &right)?, plaintext)?;
     same("again", open(&wire, &mut held, &right).err(), Some(OpenError::Spent))
+}
+
+/// What the key of a message gives: HKDF-Expand(mk, "cg/sk/v2/msg" ‖ suite ‖ salt ‖ chain_id, 76).
+fn message_keys(chain: &OwnChain, item: &Value) -> Check {
+    let suite = item.bytes("wire")?.first().map(|version| version & 0x0f);
+    let suite = suite.ok_or_else(|| Failure("empty wire".to_owned()))?;
+    let (salt, id) = (item.bytes("salt")?, chain.id());
+    let info = [b"cg/sk/v2/msg".as_slice(), &[suite], &salt, id.as_bytes()].concat();
+    let mut keys = [0; 76];
+    let prk = Hkdf::<Sha256>::from_prk(&item.bytes("mk")?);
+    prk.map_err(|_| Failure("short mk".to_owned()))?
+        .expand(&info, &mut keys)
+        .map_err(|_| Failure("no keys".to_owned()))?;
+    let expected = [item.bytes("key")?, item.bytes("nonce")?, item.bytes("commit")?].concat();
+    same("key, nonce and commit", keys.as_slice(), expected.as_slice())
 }
 
 /// The key of the first message below a node: child 0 of a node is HMAC-SHA-256(node, 0).
