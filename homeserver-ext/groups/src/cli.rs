@@ -61,10 +61,19 @@ enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an account and this device, and show the recovery key once
+    #[command(
+        after_help = "Examples:\n  causeway-client register alice --server https://b.example --token-file token.txt\n  causeway-client register alice:b.example     # finds the server by itself"
+    )]
     Register(register::Arguments),
     /// Log in again with this home's device
+    #[command(
+        after_help = "Examples:\n  causeway-client login                        # after the server has ended the session\n  causeway-client login --server https://new.b.example"
+    )]
     Login,
     /// Show which account and device this home is
+    #[command(
+        after_help = "Examples:\n  causeway-client whoami\n  causeway-client --output json whoami"
+    )]
     Whoami,
     /// Make groups, look at them, leave or close them, bridge them
     #[command(subcommand)]
@@ -76,14 +85,23 @@ enum Command {
     #[command(subcommand)]
     Member(member::Command),
     /// Send a message; prints its id once the server has accepted it
+    #[command(
+        after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
+    )]
     Send(send::Arguments),
     /// Follow all groups, show what comes in, and do this device's part of the key work
+    #[command(
+        after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
+    )]
     Tail(tail::Arguments),
 }
 
 /// Runs the command that the process was started with.
 pub async fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misread(&error),
+    };
     let printer = Printer::new(arguments.output);
     let home = Home::new(arguments.home, arguments.server);
     let done = match home {
@@ -97,6 +115,23 @@ pub async fn run() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// Shows help where that was asked for; else says in the form that was asked for what is wrong.
+fn misread(error: &clap::Error) -> ExitCode {
+    let mut words = std::env::args_os().skip_while(|word| word != "--output").skip(1);
+    let wants_json = words.next().is_some_and(|form| form == "json")
+        || std::env::args_os().any(|word| word == "--output=json");
+    if !error.use_stderr() || !wants_json {
+        error.exit();
+    }
+    // Its first paragraph is the error, the others are advice.
+    let said = error.to_string();
+    let (what, next) = said.split_once("\n\n").unwrap_or((&said, ""));
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let failure = Failure::usage(what.trim()).next(next.trim());
+    Printer::new(Output::Json).failure(&failure);
+    failure.exit().into()
 }
 
 async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {

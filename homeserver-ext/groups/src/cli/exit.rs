@@ -2,10 +2,14 @@
 
 use std::{fmt, process::ExitCode};
 
+use causeway_protocol::roster::Invalid;
+
 use crate::{
     machine::{InviteRefused, OpError},
     sdk::{CallError, OpenClientError, SdkError},
 };
+
+const SHOWS_ADMINS: &str = "`causeway-client member list` shows who is.";
 
 /// The codes that scripts may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,7 @@ impl From<CallError> for Failure {
                 Self::not_logged_in(said).next("Log in again with `causeway-client login`.")
             }
             CallError::Unreachable(_) => Self::new(Exit::Unreachable, said)
-                .next("Nothing was changed. Is the server running, and --server right?"),
+                .next("Nothing was changed. Is the server running, and --server right, http or https included?"),
             CallError::Unknown(_) => Self::new(Exit::Unreachable, said)
                 .next("Run the same command again: what was done already is not done twice."),
             CallError::Stale { .. } => {
@@ -139,6 +143,9 @@ impl From<SdkError> for Failure {
         match error {
             SdkError::Call(error) => error.into(),
             SdkError::Contended => Self::failed(said).next("Run the same command again."),
+            SdkError::Op(OpError::Invalid(invalid)) => Self::from(invalid),
+            SdkError::Op(OpError::TooLong(_)) => Self::usage("a name or a description is too long")
+                .next("255 bytes of UTF-8 fit in a name, 44,000 in a description."),
             SdkError::Op(OpError::NotMember(_)) => {
                 Self::failed(said).next("`causeway-client member list` shows who is.")
             }
@@ -155,6 +162,27 @@ impl From<SdkError> for Failure {
             | SdkError::Machine(_)
             | SdkError::Store(_)
             | SdkError::Keep(_) => Self::failed(said),
+        }
+    }
+}
+
+/// What the group's rules say against an op, where a person can do something about it.
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::NotAdmin => {
+                Self::failed("only admins of the group may do this").next(SHOWS_ADMINS)
+            }
+            Invalid::SignerNotMember | Invalid::DeviceNotCounting => {
+                Self::failed("you are not in this group any more")
+                    .next("`causeway-client group list` shows your groups.")
+            }
+            Invalid::NoAdminLeft => Self::failed("the group would have no admin left").next(
+                "Make somebody else an admin first (`causeway-client member role`), or end the \
+                 group (`causeway-client group close`).",
+            ),
+            Invalid::Closed => Self::failed("the group is closed; nothing follows"),
+            invalid => Self::failed(format!("the group's rules refuse this: {}", invalid.reason())),
         }
     }
 }

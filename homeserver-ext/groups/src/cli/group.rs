@@ -16,16 +16,26 @@ use super::{exit::Failure, home::Home, print::Printer};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a group; you are its admin
+    #[command(
+        after_help = "Examples:\n  causeway-client group create team\n  causeway-client group create 'News of b.example' --channel --keep 7"
+    )]
     Create(create::Arguments),
     /// List your groups
+    #[command(after_help = "Examples:\n  causeway-client group list")]
     List,
     /// Show a group: who can read, its policy, its members
+    #[command(after_help = "Examples:\n  causeway-client group show team")]
     Show(Named),
     /// Leave a group
+    #[command(after_help = "Examples:\n  causeway-client group leave team")]
     Leave(Named),
     /// End a group for everyone
+    #[command(after_help = "Examples:\n  causeway-client group close team")]
     Close(Named),
     /// Let the server's bridge in: it can read everything from then on
+    #[command(
+        after_help = "Examples:\n  causeway-client group bridge team --invite @ursula:example.org\n  causeway-client group bridge team --fingerprint '6230 3687 2135 8303 6478 2316' --yes"
+    )]
     Bridge(bridge::Arguments),
     /// Two histories of one group: see them, keep yours, or adopt the other
     #[command(subcommand)]

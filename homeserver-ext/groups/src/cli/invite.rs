@@ -13,12 +13,22 @@ use super::{exit::Failure, home::Home, print::Printer};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a link that lets people into a group
+    #[command(
+        after_help = "Examples:\n  causeway-client invite create team\n  causeway-client invite create team --uses 5 --hours 24"
+    )]
     Create(create::Arguments),
     /// Ask to be let in with a link, and wait until someone's client has done it
+    #[command(
+        after_help = "Examples:\n  causeway-client invite accept causeway://join/eyJ2…\n  causeway-client invite accept causeway://join/eyJ2… --wait 600"
+    )]
     Accept(accept::Arguments),
     /// List a group's invites
+    #[command(after_help = "Examples:\n  causeway-client invite list team")]
     List(super::group::Named),
     /// Take an invite back
+    #[command(
+        after_help = "Examples:\n  causeway-client invite revoke team OVJSLH68dm5M70pi…    # a key of `invite list`\n  causeway-client invite revoke team causeway://join/eyJ2…"
+    )]
     Revoke(revoke::Arguments),
 }
 

@@ -20,10 +20,15 @@ use crate::sdk::Client;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List who is in a group
+    #[command(after_help = "Examples:\n  causeway-client member list team")]
     List(super::group::Named),
     /// Remove someone; nothing sent afterwards can be read by them
+    #[command(
+        after_help = "Examples:\n  causeway-client member remove team bob\n  causeway-client member remove team bob:b.example"
+    )]
     Remove(remove::Arguments),
     /// Make someone an admin, or a member again
+    #[command(after_help = "Examples:\n  causeway-client member role team bob admin")]
     Role(role::Arguments),
 }
 

@@ -11,7 +11,7 @@ use super::{
     home::{Home, Opened},
     print::Printer,
 };
-use crate::sdk::{Client, RegisterError};
+use crate::sdk::{CallError, Client, RegisterError};
 
 /// Arguments of `register`.
 #[derive(Debug, Args)]
@@ -74,6 +74,10 @@ impl From<RegisterError> for Failure {
     fn from(error: RegisterError) -> Self {
         let said = error.to_string();
         match error {
+            RegisterError::Call(CallError::Refused { status: 403, .. }) => Self::failed(said).next(
+                "Ask the server's operator for a registration token, and give it with \
+                 --token-file FILE or --token.",
+            ),
             RegisterError::Call(error) => error.into(),
             RegisterError::NoServer => {
                 Self::usage(said).next("Name it: --server https://host, or register `name:server`.")

@@ -202,10 +202,10 @@ impl Sender<'_> {
         let mut tx = self.client.db().begin().await?;
         for (client_id, body) in texts {
             if body.len() > MAX_TEXT_BYTES {
-                let n = body.len();
                 return Err(Failure::usage(format!(
-                    "a message of {n} bytes is too long: at most {MAX_TEXT_BYTES} fit"
-                )));
+                    "the message is too long: at most {MAX_TEXT_BYTES} bytes fit"
+                ))
+                .next("Split it, `--lines` for example makes each line a message."));
             }
             let (kind, reply_to) = ((*kind).into(), *reply_to);
             let text = Content::Text(Text { kind, body, html: None, reply_to, mirror: None });
@@ -271,14 +271,14 @@ pub(super) async fn flush(
 
 /// The words of the command line, or all of stdin without its last line end.
 async fn text_of(words: &[String]) -> Result<String, Failure> {
-    if !words.is_empty() && words != ["-"] {
-        return Ok(words.join(" "));
-    }
-    let mut text = String::new();
-    let read = stdin().take(MAX_TEXT_BYTES as u64 + 2).read_to_string(&mut text).await;
-    read.map_err(|e| Failure::usage(format!("stdin is not UTF-8 text: {e}")))?;
-    if text.ends_with('\n') {
-        text.pop();
+    let mut text = words.join(" ");
+    if words.is_empty() || words == ["-"] {
+        text.clear();
+        let read = stdin().take(MAX_TEXT_BYTES as u64 + 2).read_to_string(&mut text).await;
+        read.map_err(|e| Failure::usage(format!("stdin is not UTF-8 text: {e}")))?;
+        if text.ends_with('\n') {
+            text.pop();
+        }
     }
     if text.is_empty() {
         return Err(Failure::usage("there is nothing to send")

@@ -46,6 +46,8 @@ fn every_command_explains_itself() {
         assert!(run.status.success(), "{command:?}");
         let said = String::from_utf8(run.stdout).unwrap();
         assert!(said.contains("Usage:") && said.contains("--output"), "{command:?}: {said}");
+        let has_commands = said.contains("Commands:");
+        assert!(has_commands || said.contains("Examples:"), "{command:?}: {said}");
     }
 }
 
@@ -63,7 +65,9 @@ fn wrong_usage_ends_with_2_and_changes_nothing() {
         &["tail", "--since", "one"],
         &["register", "Not A Name"],
     ] {
-        nobody.fails(wrong, 2);
+        let said = nobody.fails(wrong, 2);
+        let what = said["error"]["what"].as_str();
+        assert!(what.is_some_and(|what| !what.starts_with("error")), "{wrong:?}: {said}");
     }
     let bad_url = world.person_at("nobody", "b.example");
     bad_url.fails(&["register", "bob"], 2);
@@ -132,6 +136,11 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
     let alice = world.registered("alice");
     let make =
         |name: &str| alice.ok(&["group", "create", name])[0]["group"].as_str().unwrap().to_owned();
+    for (refused, code) in
+        [(&["group", "create", " "] as &[&str], 2), (&["group", "create", &"n".repeat(256)], 2)]
+    {
+        alice.fails(refused, code);
+    }
     let (one, two) = (make("team"), make("team"));
     let said = alice.fails(&["send", "team", "to whom?"], 2);
     let next = said["error"]["next"].as_str().unwrap();

@@ -35,6 +35,9 @@ pub(super) async fn run(
     home: &Home,
     printer: Printer,
 ) -> Result<(), Failure> {
+    if arguments.name.trim().is_empty() {
+        return Err(Failure::usage("a group needs a name"));
+    }
     let client = home.client().await?;
     let group = client
         .create_group(NewGroup {

@@ -13,10 +13,13 @@ use crate::machine::{Fork, ForkView, ForkedOp};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show both ops and who signed them
+    #[command(after_help = "Examples:\n  causeway-client group fork show team")]
     Show(Named),
     /// Stay with the history that this client has, and send again
+    #[command(after_help = "Examples:\n  causeway-client group fork keep team")]
     Keep(Named),
     /// Take the other history instead
+    #[command(after_help = "Examples:\n  causeway-client group fork adopt team")]
     Adopt(Named),
 }
 
@@ -25,6 +28,10 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
     let (Command::Show(named) | Command::Keep(named) | Command::Adopt(named)) = &command;
     let group = names::group(&client, &named.group).await?;
     let Some(fork) = client.fork(group).await? else {
+        if !matches!(command, Command::Show(_)) {
+            let what = "this group has one history: there is nothing to decide";
+            return Err(Failure::failed(what));
+        }
         let json = json!({"group": group, "forked": false});
         return printer.show("This group has one history.", &json);
     };

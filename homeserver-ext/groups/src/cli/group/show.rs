@@ -33,6 +33,9 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     if roster.closed() {
         text.push_str("  closed: nothing follows\n");
     }
+    if roster.member(&client.me().record.member_id).is_none() {
+        text.push_str("  you are not in it any more\n");
+    }
     if forked {
         text.push_str("  !! two histories: see `causeway-client group fork show`\n");
     }

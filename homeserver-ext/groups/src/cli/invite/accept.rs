@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::super::{exit::Failure, home::Home, names, print::Printer};
 
+const WHOLE: &str = "Copy it whole: it begins with causeway://join/.";
+
 /// Arguments of `invite accept`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -25,7 +27,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let client = home.client().await?;
     let link = Link::parse(arguments.link.trim())
-        .map_err(|e| Failure::usage(format!("this link cannot be used: {e}")))?;
+        .map_err(|e| Failure::usage(format!("this link cannot be used: {e}")).next(WHOLE))?;
     let terms = &link.terms;
     printer.remark(&format!("{} invites you to `{}`.", terms.account, terms.name));
     client.ask_to_join(&link).await?;
