@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{Accepted, GroupHead},
+    api::{Accepted, GroupHead, LoginNonce, LoginRequest},
+    device::login_bytes,
     envelope::Kind,
     ids::{DeviceId, Epoch},
     roster::{Body, Op, Policy},
 };
 use futures_util::future::join_all;
+use reqwest::Method;
 
-use crate::harness::{Group, Person, Server, op_body, policy, text};
+use crate::harness::{Group, Person, SERVER, Server, TOKEN, json, op_body, policy, sign, text};
 
 /// A group of admins.
 async fn admins(server: &Server, count: usize) -> (Group, Vec<Person>) {
@@ -131,4 +133,33 @@ async fn whoever_posts_together_makes_no_gap_and_keeps_his_order() {
         assert!(next.len() == SENDERS && next.values().all(|count| *count == BATCHES * TEXTS));
     };
     tokio::join!(join_all(posts), reading);
+}
+
+#[tokio::test]
+async fn a_name_and_a_nonce_are_taken_once_however_many_want_them() {
+    let server = Server::start().await;
+    let people: Vec<Person> = (0..30).map(|_| Person::new("alice")).collect();
+    let registrations = people.iter().map(async |person| {
+        let body = json(&person.registration(TOKEN));
+        server.send(Method::POST, "/register", None, body).await
+    });
+    let answers = join_all(registrations).await;
+    let mut winners = people.iter().zip(&answers).filter(|(_, answer)| answer.status.is_success());
+    let (alice, _) = winners.next().expect("one is registered");
+    assert!(winners.next().is_none(), "and no other");
+    for answer in answers.iter().filter(|answer| !answer.status.is_success()) {
+        answer.refused(400, "M_USER_IN_USE");
+    }
+
+    let nonce: LoginNonce = server.send(Method::POST, "/login/nonce", None, vec![]).await.ok();
+    let bytes = login_bytes(SERVER, &alice.device(), &nonce.nonce);
+    let signature = sign(&alice.key, &bytes);
+    let request = LoginRequest { device_id: alice.device(), nonce: nonce.nonce, signature };
+    let logins = (0..30).map(|_| server.send(Method::POST, "/login", None, json(&request)));
+    let (let_in, refused): (Vec<_>, Vec<_>) =
+        join_all(logins).await.into_iter().partition(|answer| answer.status.is_success());
+    assert_eq!(let_in.len(), 1);
+    for answer in refused {
+        answer.refused(403, "M_FORBIDDEN");
+    }
 }

@@ -12,6 +12,7 @@ mod guests;
 mod harness;
 mod invites;
 mod kill;
+mod migrations;
 mod negatives;
 mod openapi;
 mod relay;
