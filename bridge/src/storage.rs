@@ -2,6 +2,9 @@
 //!
 //! Every function works inside its caller's transaction, and many rows are one statement: nothing
 //! here begins, commits or decides. Texts at rest are sealed (`docs/security.md`).
+//!
+//! Statements of the hot path have their LIMIT written out: one that is bound has SQLite plan the
+//! statement anew whenever it runs.
 
 pub mod batches;
 pub mod dead_letters;

@@ -33,8 +33,6 @@ use crate::{
     },
 };
 
-/// Rows that are carried out before their outcomes are committed.
-const AT_ONCE: u32 = 64;
 /// Time after which outcomes are committed, even of fewer rows.
 const SOON: Duration = Duration::from_millis(20);
 /// Commits after which a lane gives way to others.

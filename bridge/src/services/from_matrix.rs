@@ -21,9 +21,6 @@ use crate::{
     },
 };
 
-/// Events of one transaction.
-const AT_ONCE: u32 = 100;
-
 /// How long what was said in a room is of use to the group: the longest that a group keeps.
 const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
@@ -55,11 +52,11 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 /// [`StepError`]: they still wait.
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let mut tx = spine.db.begin().await?;
-    let waiting = inbox::waiting(&mut tx, &spine.sealer, AT_ONCE).await?;
+    let waiting = inbox::waiting(&mut tx, &spine.sealer).await?;
     if waiting.is_empty() {
         return Ok(Step::Idle(None));
     }
-    let is_all = waiting.len() < AT_ONCE as usize;
+    let is_all = waiting.len() < inbox::AT_ONCE;
     let now = spine.now();
     let events = waiting.iter().filter_map(|row| row.event.as_ref());
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;

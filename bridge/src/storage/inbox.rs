@@ -16,8 +16,10 @@ use crate::domain::RoomEvent;
 /// Woken when there are events to route.
 pub const TOPIC: &str = "inbox";
 
+/// Events that are routed in one transaction.
+pub const AT_ONCE: usize = 100;
 /// Rows in one statement.
-const AT_ONCE: usize = 500;
+const ROWS: usize = 500;
 
 /// What became of a transaction's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +65,7 @@ pub async fn accept(
             }
         }
     }
-    for rows in rows.chunks(AT_ONCE) {
+    for rows in rows.chunks(ROWS) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "INSERT INTO inbox (event_id, room_id, sealed, received_at) ",
         );
@@ -180,17 +182,16 @@ pub struct Waiting {
     pub event: Option<RoomEvent>,
 }
 
-/// The oldest events that wait, at most `limit`, in order; those of suspect rooms stay.
+/// The oldest events that wait, at most [`AT_ONCE`], in order; those of suspect rooms stay.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn waiting(tx: &mut Tx, vault: &Sealer, limit: u32) -> Result<Vec<Waiting>, Error> {
+pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT seq, event_id, sealed, received_at FROM inbox WHERE state = 0
          AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect > 0 AND room_id IS NOT NULL)
-         ORDER BY seq LIMIT $1",
+         ORDER BY seq LIMIT 100",
     )
-    .bind(limit)
     .fetch_all(tx.conn())
     .await?;
     rows.iter()
@@ -220,7 +221,7 @@ pub async fn early(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
 }
 
 async fn set(tx: &mut Tx, statement: &str, rows: &[i64]) -> Result<(), Error> {
-    for rows in rows.chunks(AT_ONCE) {
+    for rows in rows.chunks(ROWS) {
         let mut update = QueryBuilder::<Sqlite>::new(statement);
         let mut list = update.separated(", ");
         for seq in rows {

@@ -95,16 +95,16 @@ pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(),
     Ok(())
 }
 
-/// Lanes that have rows, in the order in which they may go on, at most `limit`.
+/// Lanes that have rows, in the order in which they may go on, at most 64: more than are served at
+/// once, so that one of them is free if any is.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn in_turn(read: &mut Read, limit: u32) -> Result<Vec<Ready>, Error> {
+pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
     let rows = sqlx::query(
         "SELECT lane, failures, not_before FROM lanes
-         WHERE ready = 1 AND paused IS NULL ORDER BY not_before LIMIT $1",
+         WHERE ready = 1 AND paused IS NULL ORDER BY not_before LIMIT 64",
     )
-    .bind(limit)
     .fetch_all(read.conn())
     .await?;
     rows.into_iter()

@@ -81,7 +81,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     lanes::ready(tx, touched.into_iter()).await
 }
 
-/// The first rows of a lane, at most `limit`, those of one batch together; none if it is paused.
+/// The first rows of a lane, at most 64, those of one batch together; none if it is paused.
 ///
 /// # Errors
 /// [`Error::Sealed`] if a row does not open any more.
@@ -89,7 +89,6 @@ pub async fn first(
     conn: &mut SqliteConnection,
     vault: &Sealer,
     lane: Lane,
-    limit: u32,
 ) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
@@ -97,10 +96,9 @@ pub async fn first(
          FROM portal_outbox
          WHERE lane = $1
            AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND paused IS NOT NULL)
-         ORDER BY id LIMIT $2",
+         ORDER BY id LIMIT 64",
     )
     .bind(lane.to_string())
-    .bind(limit)
     .fetch_all(conn)
     .await?;
     let mut stored = Vec::with_capacity(rows.len());

@@ -36,7 +36,7 @@ async fn relayed(bridge: &Bridge, portal: PortalId) -> Vec<String> {
     while from_matrix::step(&bridge.spine).await.unwrap() == Step::Did {}
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let lane = Lane::ToNative(portal);
-    let rows = outbox::first(tx.conn(), &bridge.spine.sealer, lane, 100).await.unwrap();
+    let rows = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
     rows.into_iter()
         .filter_map(|row| match row.entry.effect {
             Effect::ToNative(relayed) => Some(relayed.text.body),

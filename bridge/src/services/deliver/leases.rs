@@ -16,9 +16,6 @@ use tokio::sync::Notify;
 use super::{Spine, StepError};
 use crate::storage::lanes::{self, Lane, Ready};
 
-/// Lanes of one look; more than there are workers, so that one of them is free if any is.
-const AT_ONCE: u32 = 64;
-
 /// A time that has come.
 const AT_ANY_TIME: Timestamp = Timestamp(0);
 
@@ -114,7 +111,7 @@ impl Leases {
             // Who is not among them has committed how it fared before we look.
             let before: Vec<Lane> = self.taken().keys().copied().collect();
             let now = spine.now();
-            let mut lanes = lanes::in_turn(&mut read, AT_ONCE).await?;
+            let mut lanes = lanes::in_turn(&mut read).await?;
             let later = lanes.split_off(lanes.partition_point(|ready| ready.not_before <= now));
             let (taken, free): (Vec<_>, Vec<_>) =
                 lanes.into_iter().partition(|ready| before.contains(&ready.lane));

@@ -11,8 +11,8 @@ use sqlx::SqliteConnection;
 use tokio::time::Instant;
 
 use super::{
-    AT_ONCE, Failure, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, judged, lanes,
-    outbox, steps, took,
+    Failure, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, judged, lanes, outbox,
+    steps, took,
 };
 use crate::{
     domain::{MessageRef, portal::Portal},
@@ -70,7 +70,7 @@ async fn first(
     conn: &mut SqliteConnection,
     lane: Lane,
 ) -> Result<Option<(Portal, Vec<Stored>)>, StepError> {
-    let rows = outbox::first(conn, &spine.sealer, lane, AT_ONCE).await?;
+    let rows = outbox::first(conn, &spine.sealer, lane).await?;
     if rows.is_empty() {
         return Ok(None);
     }

@@ -14,8 +14,8 @@ use causeway_store::Tx;
 use ruma::EventId;
 
 use super::{
-    AT_ONCE, Failure, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, judged, lanes,
-    outbox, steps, took,
+    Failure, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, judged, lanes, outbox, steps,
+    took,
 };
 use crate::{
     domain::{Effect, MessageRef, Relayed, mirror::Mirror},
@@ -56,7 +56,7 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
     }
     let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
-        let first = outbox::first(tx.conn(), &spine.sealer, leased.lane, AT_ONCE).await?;
+        let first = outbox::first(tx.conn(), &spine.sealer, leased.lane).await?;
         // Who was refused in company is tried alone.
         let alone = first.first().is_some_and(|row| row.refused > 0 && row.batch.is_none());
         let rows = if alone { first.into_iter().take(1).collect() } else { first };
@@ -95,7 +95,10 @@ impl Way<'_> {
         rows: &[Stored],
         delivered: &mut Vec<Timestamp>,
     ) -> Result<Round, StepError> {
-        let stored = batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?;
+        let stored = match rows.first().and_then(|row| row.batch) {
+            Some(_) => batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?,
+            None => None,
+        };
         let batch: Batch = match stored {
             Some(batch) => {
                 tx.commit().await?;
@@ -122,44 +125,49 @@ impl Way<'_> {
         }
     }
 
-    /// Seals and saves, in the transaction that claimed the rows.
+    /// Seals and saves, after asking the server for what is lacking.
     async fn seal(&self, mut tx: Tx, rows: &[Stored]) -> Result<Result<Batch, Round>, StepError> {
         let Self { spine, leased: Ready { lane, .. }, group } = self;
-        let machine = spine.native.machine();
-        let now = spine.now();
-        match machine.needs(&mut tx, now, *group).await {
-            Ok(needs) if needs.is_empty() => {}
-            Ok(_) => {
-                tx.commit().await?;
-                if let Err(error) = spine.native.prepare(*group).await {
-                    return self.failed(rows, error).await.map(Err);
-                }
-                spine.steps.reached(steps::Step::Prepared).await;
-                tx = spine.db.begin().await?;
-            }
-            Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
-        }
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(self.outgoing(&mut tx, row, rows).await?);
         }
-        // A batch may need a new chain where one message does not; then it goes message by message.
-        let mut sealed = self.try_to_seal(&mut tx, &items).await?;
+        let mut sealed = self.seal_what_fits(&mut tx, &items).await?;
         if let Err(SealError::Unprepared(_)) = sealed {
-            items.truncate(1);
-            sealed = self.try_to_seal(&mut tx, &items).await?;
+            tx.commit().await?;
+            if let Err(error) = spine.native.prepare(*group).await {
+                return self.failed(rows, error).await.map(Err);
+            }
+            spine.steps.reached(steps::Step::Prepared).await;
+            tx = spine.db.begin().await?;
+            sealed = self.seal_what_fits(&mut tx, &items).await?;
         }
         let batch = match sealed {
             Ok(batch) => batch,
             Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
         };
-        let id = batches::put(&mut tx, &spine.sealer, now, *lane, &batch).await?;
-        if let (Some(first), Some(last)) = (rows.first(), rows.get(items.len().saturating_sub(1))) {
+        let id = batches::put(&mut tx, &spine.sealer, spine.now(), *lane, &batch).await?;
+        let last = batch.messages.len().saturating_sub(1);
+        if let (Some(first), Some(last)) = (rows.first(), rows.get(last)) {
             outbox::into_batch(&mut tx, *lane, first.id, last.id, id).await?;
         }
         spine.steps.reached(steps::Step::Sealing).await;
         tx.commit().await?;
         Ok(Ok(batch))
+    }
+
+    /// Seals all, or the first alone: many may need a new chain where one does not.
+    async fn seal_what_fits(
+        &self,
+        tx: &mut Tx,
+        items: &[Outgoing],
+    ) -> Result<Result<Batch, SealError>, StepError> {
+        match self.try_to_seal(tx, items).await? {
+            Err(SealError::Unprepared(_)) if items.len() > 1 => {
+                self.try_to_seal(tx, items.get(..1).unwrap_or(items)).await
+            }
+            sealed => Ok(sealed),
+        }
     }
 
     /// Seals, or leaves the transaction as it was.
@@ -168,13 +176,12 @@ impl Way<'_> {
         tx: &mut Tx,
         items: &[Outgoing],
     ) -> Result<Result<Batch, SealError>, StepError> {
-        sqlx::query("SAVEPOINT sealing").execute(tx.conn()).await?;
+        sqlx::raw_sql("SAVEPOINT sealing").execute(tx.conn()).await?;
         let (machine, now) = (self.spine.native.machine(), self.spine.now());
         let sealed = machine.seal(tx, now, self.group, items).await;
-        if sealed.is_err() {
-            sqlx::query("ROLLBACK TO sealing").execute(tx.conn()).await?;
-        }
-        sqlx::query("RELEASE sealing").execute(tx.conn()).await?;
+        let end =
+            if sealed.is_ok() { "RELEASE sealing" } else { "ROLLBACK TO sealing; RELEASE sealing" };
+        sqlx::raw_sql(end).execute(tx.conn()).await?;
         Ok(sealed)
     }
 
