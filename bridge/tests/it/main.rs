@@ -12,6 +12,7 @@ mod intake;
 mod layers;
 #[path = "../shared/people.rs"]
 mod people;
+mod plans;
 #[path = "../shared/prometheus.rs"]
 mod prometheus;
 mod repair;

@@ -1,0 +1,122 @@
+//! How SQLite finds rows: every statement on a table that grows goes by an index.
+
+use std::{fs, path::Path};
+
+use causeway_bridge::storage::SCHEMA;
+use causeway_store::{Db, Lock, Options, Read};
+use sqlx::{AssertSqlSafe, Row as _};
+use syn::visit::{self, Visit};
+
+/// Where statements of `bridge.db` stand.
+const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
+
+/// Tables of one row, or of which each is wanted.
+const SMALL: [&str; 4] = ["own", "one_time_keys", "owed_invites", "acks_due"];
+
+/// Indexes that hold only what waits.
+const QUEUES: [&str; 6] = [
+    "inbox_waiting",
+    "inbox_early",
+    "lanes_ready",
+    "lanes_unreachable",
+    "portals_suspect",
+    "portals_making",
+];
+
+/// Statements that walk through a table, by how they begin, and why they may.
+const WALKS: [(&str, &str); 28] = [
+    ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
+    ("SELECT lane, (SELECT count(*)", "for the admin API"),
+    (
+        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch FROM portals ORDER",
+        "all are wanted",
+    ),
+    ("UPDATE portals SET suspect = suspect + 1", "all are wanted"),
+    ("UPDATE lanes SET not_before = 0, unreachable = 0", "all are wanted, at the start"),
+    ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
+    ("DELETE FROM held_chains WHERE at_ms", "hourly"),
+    ("UPDATE given SET sealed = NULL", "hourly"),
+    ("DELETE FROM given WHERE sealed IS NULL", "hourly"),
+    ("DELETE FROM answers WHERE at_ms", "hourly"),
+    ("DELETE FROM outgoing WHERE at_ms", "hourly"),
+    ("DELETE FROM key_requests WHERE asked_ms", "hourly"),
+    ("UPDATE ops SET roster = NULL", "hourly"),
+    ("DELETE FROM holds WHERE expires_ms", "hourly"),
+    ("DELETE FROM invites WHERE expires_ms", "hourly"),
+    ("DELETE FROM joins WHERE at_ms", "hourly"),
+    ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
+    ("SELECT group_id, device, tag, idx, epoch FROM key_requests", "requests of the last days"),
+    ("DELETE FROM holds WHERE ($1 IS NULL", "when a roster or a chain came: 16 MiB at most"),
+    ("SELECT group_id, fetch_from FROM groups", "with the chores: groups of this device"),
+    ("SELECT group_id FROM groups", "with the chores: groups of this device"),
+    ("SELECT COUNT(*) FROM invites WHERE group_id", "when an invite came"),
+    ("UPDATE joins SET state", "when an invite ended"),
+    ("SELECT request_id, group_id, ik_pub", "with the chores: requests of a month"),
+    ("SELECT DISTINCT group_id FROM outgoing", "with the chores: a covering index"),
+    ("SELECT COALESCE(SUM(bytes), 0) FROM holds", "16 MiB at most, and a covering index"),
+    ("SELECT ik_pub FROM invites WHERE group_id", "links that this device knows, in order"),
+    ("INSERT INTO portals", "nothing: SQLite says so of what it returns"),
+];
+
+#[tokio::test]
+async fn every_statement_on_a_table_that_grows_goes_by_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bridge.db");
+    let schemas = &[causeway_groups::SCHEMA, SCHEMA];
+    let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+    let mut read = db.read().await.unwrap();
+    let (mut seen, mut walked) = (0, Vec::new());
+    for source in SOURCES {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)).unwrap() {
+            let file = file.unwrap().path();
+            for statement in statements(&fs::read_to_string(&file).unwrap()) {
+                let Some(walks) = walks(&mut read, &statement).await else { continue };
+                seen += 1;
+                if walks {
+                    walked.push(statement);
+                }
+            }
+        }
+    }
+    assert!(seen > 150, "only {seen} statements were found");
+    let is_known =
+        |statement: &&String| !WALKS.iter().any(|(known, _)| statement.starts_with(known));
+    let unknown: Vec<&String> = walked.iter().filter(is_known).collect();
+    assert!(unknown.is_empty(), "these walk through a table: {unknown:#?}");
+    for (known, _) in WALKS {
+        assert!(walked.iter().any(|statement| statement.starts_with(known)), "no more: {known}");
+    }
+}
+
+/// Statements in string literals, on one line each.
+fn statements(code: &str) -> Vec<String> {
+    struct Literals(Vec<String>);
+    impl Visit<'_> for Literals {
+        fn visit_lit_str(&mut self, literal: &syn::LitStr) {
+            let text = literal.value().split_whitespace().collect::<Vec<_>>().join(" ");
+            if ["SELECT ", "UPDATE ", "DELETE ", "INSERT "]
+                .iter()
+                .any(|verb| text.starts_with(verb))
+            {
+                // A list that is built.
+                self.0.push(if text.ends_with('(') { text + "$1)" } else { text });
+            }
+            visit::visit_lit_str(self, literal);
+        }
+    }
+    let mut literals = Literals(Vec::new());
+    literals.visit_file(&syn::parse_file(code).unwrap());
+    literals.0
+}
+
+/// Whether the plan goes through a table from end to end; `None` for what is only a part.
+async fn walks(read: &mut Read, statement: &str) -> Option<bool> {
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let plan = sqlx::query(explain).fetch_all(read.conn()).await.ok()?;
+    let walks = |step: &str| {
+        let table = step.strip_prefix("SCAN ")?.split(' ').next()?;
+        let is_queue = QUEUES.iter().any(|queue| step.ends_with(queue));
+        (table != "CONSTANT" && !is_queue && !SMALL.contains(&table)).then_some(())
+    };
+    Some(plan.iter().any(|step| walks(step.get("detail")).is_some()))
+}
