@@ -214,6 +214,43 @@ async fn one_bad_event_among_a_thousand_good_ones_and_a_thousand_arrive() {
     bridge.drop_dead().await;
 }
 
+#[tokio::test]
+async fn what_is_sealed_together_is_given_up_together() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.al_says("heard");
+        cast.is_read(&cast.alice, "heard").await;
+    };
+    world.during(&bridge, told).await;
+    world.end_server().await;
+    cast.al_says("first");
+    cast.al_says("second");
+    assert!(world.push(&bridge).await);
+    let ends = async |rows: i64| {
+        let failures = bridge.failures("portal/1/to_native").await;
+        let mut tx = bridge.spine.db.begin().await.unwrap();
+        let first = "UPDATE portal_outbox SET expires_at = 1 WHERE id IN
+             (SELECT id FROM portal_outbox ORDER BY id LIMIT $1)";
+        sqlx::query(first).bind(rows).execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+        failures
+    };
+    while bridge.failures("portal/1/to_native").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let failures = ends(1).await;
+    while bridge.failures("portal/1/to_native").await < failures + 2 {
+        tokio::task::yield_now().await;
+    }
+    let stats = bridge.stats().await;
+    assert_eq!((stats.outbox, stats.dead_letters), (2, 0));
+    ends(2).await;
+    while bridge.stats().await.dead_letters < 2 {
+        tokio::task::yield_now().await;
+    }
+    bridge.drop_dead().await;
+}
+
 fn count(read: &[crate::people::Read]) -> usize {
     read.iter().filter(|read| read.mirror.is_some()).count()
 }

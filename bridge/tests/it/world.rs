@@ -84,6 +84,12 @@ impl World {
         }
     }
 
+    /// Ends the native server; it does not come back.
+    pub(crate) async fn end_server(&mut self) {
+        self.stop.cancel();
+        (&mut self.server).await.unwrap().unwrap();
+    }
+
     pub(crate) async fn person(&self, name: &str) -> Person {
         Person::register(&self.native_url, &format!("{name}:{SERVER}"), TOKEN).await
     }
@@ -220,6 +226,12 @@ impl Running {
         }
         // What remains of a dead process is its files; the lock on them is free again.
         self.spine.db.close().await;
+    }
+
+    /// Failures of this lane in a row.
+    pub(crate) async fn failures(&self, lane: &str) -> u32 {
+        let lanes = stats::lanes(&mut self.spine.db.read().await.unwrap()).await.unwrap();
+        lanes.iter().find(|known| known.lane == lane).map_or(0, |known| known.failures)
     }
 
     /// Whether this lane stands still with rows in it.

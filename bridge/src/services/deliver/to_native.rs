@@ -111,17 +111,16 @@ impl Way<'_> {
         };
         took(self.spine, DIRECTION, delivered);
         self.spine.steps.reached(steps::Step::Sealed).await;
-        let posted = self.spine.native.post(&batch).await;
-        match posted {
+        let sealed = rows.get(..batch.messages.len()).unwrap_or(rows);
+        match self.spine.native.post(&batch).await {
             Ok(_) => {
                 self.spine.steps.reached(steps::Step::Posted).await;
-                let sealed = rows.get(..batch.messages.len()).unwrap_or(rows);
                 let next = self.posted(sealed, &batch).await?;
                 delivered.extend(sealed.iter().filter_map(|row| row.entry.accepted_at));
                 Ok(next)
             }
             Err(SdkError::Call(CallError::Stale { ops, .. })) => self.stale(&ops).await,
-            Err(error) => self.failed(rows, error).await,
+            Err(error) => self.failed(sealed, true, error).await,
         }
     }
 
@@ -136,7 +135,7 @@ impl Way<'_> {
         if let Err(SealError::Unprepared(_)) = sealed {
             tx.commit().await?;
             if let Err(error) = spine.native.prepare(*group).await {
-                return self.failed(rows, error).await.map(Err);
+                return self.failed(rows, false, error).await.map(Err);
             }
             spine.steps.reached(steps::Step::Prepared).await;
             tx = spine.db.begin().await?;
@@ -318,7 +317,13 @@ impl Way<'_> {
         Ok(Round::Next(tx))
     }
 
-    async fn failed(&self, rows: &[Stored], error: SdkError) -> Result<Round, StepError> {
+    /// Neither posted nor refused for its epoch; rows that are `sealed` share their fate.
+    async fn failed(
+        &self,
+        rows: &[Stored],
+        sealed: bool,
+        error: SdkError,
+    ) -> Result<Round, StepError> {
         let failure = match &error {
             error @ SdkError::Call(_) if self.spine.is_locked_out_by(error) => {
                 Failure::NotNow(error.to_string(), None)
@@ -342,13 +347,20 @@ impl Way<'_> {
             | SdkError::OtherBridge
             | SdkError::UnknownGroup(_) => return Err(error.into()),
         };
-        let Some(first) = rows.first() else { return Err(StepError::row("outbox")) };
+        let last = rows.iter().max_by_key(|row| row.entry.expires_at);
+        let Some(judge) = (if sealed { last } else { rows.first() }) else {
+            return Err(StepError::row("outbox"));
+        };
         let (lane, now) = (self.leased.lane, self.spine.now());
-        let outcome = judged(self.spine, self.leased, first, &failure)?;
+        let outcome = judged(self.spine, self.leased, judge, &failure)?;
         let mut tx = self.spine.db.begin().await?;
         let (wait, counts) = match outcome {
             Outcome::Dead(reason) => {
-                self.give_up(&mut tx, rows, &reason).await?;
+                let is_refused = matches!(failure, Failure::Refused(_));
+                let is_over = |row: &Stored| row.entry.expires_at <= now;
+                let dead = rows.iter().take_while(|row| sealed || is_refused || is_over(row));
+                let dead = rows.get(..dead.count()).unwrap_or(rows);
+                self.give_up(&mut tx, dead, &reason).await?;
                 return Ok(Round::Next(tx));
             }
             Outcome::Again(wait, counts) => (wait, counts),
