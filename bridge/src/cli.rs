@@ -240,18 +240,18 @@ impl Init {
         let registration =
             self.config.parent().unwrap_or(Path::new("")).join(&wanted.appservice.registration);
         let registration = std::path::absolute(&registration).unwrap_or(registration);
-        let mut text = String::new();
-        for file in &files {
+        let lines = files.iter().map(|file| {
             let state = if file.made { "made " } else { "kept " };
-            text.push_str(&format!("{state} {}\n", file.path.display()));
-        }
-        text.push_str(&format!(
-            "\nNext: tell the homeserver of {0} and restart it. For Synapse, in homeserver.yaml:\n\
-             \x20 app_service_config_files:\n\x20   - {0}\n\
+            format!("{state} {}\n", file.path.display())
+        });
+        let text = format!(
+            "{2}\nNext: tell the homeserver of {0} and restart it. For Synapse, in \
+             homeserver.yaml:\n\x20 app_service_config_files:\n\x20   - {0}\n\
              Then: causeway run --config {1}",
             registration.display(),
             self.config.display(),
-        ));
+            lines.collect::<String>(),
+        );
         let files: Vec<Value> =
             files.iter().map(|file| json!({"path": file.path, "made": file.made})).collect();
         output.show(&text, &json!({"files": files, "registration": registration}))

@@ -23,7 +23,10 @@ use std::{io, path::PathBuf};
 
 use causeway_groups::sdk::{CallError, SdkError};
 use clap::Args;
-use tokio::signal;
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
 
 use self::{
     causeway::CausewayError, matrix_person::MatrixPerson, matrix_user::UserError, place::Place,
@@ -144,12 +147,17 @@ impl From<transcript::InVain> for DemoError {
 /// [`DemoError`]
 pub fn run_until_signalled(options: &Options) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             ended = run(options) => ended,
-            interrupted = signal::ctrl_c() => Ok(interrupted?),
+            interrupted = ctrl_c() => Ok(interrupted?),
+            _ = terminate.recv() => Ok(()),
         }
-    })
+    });
+    // A thread that waits for another process's lock would be waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn run(options: &Options) -> Result<(), DemoError> {

@@ -7,7 +7,7 @@ use crate::bridged::Bridged;
 
 #[tokio::test]
 async fn the_operator_sees_groups_portals_and_queues() {
-    let Bridged { causeway, alice, group, synapse: _synapse } = Bridged::start(&[]).await;
+    let Bridged { causeway, alice, group, synapse: _synapse, .. } = Bridged::start().await;
     alice.wait("the bridge's greeting", |read| !read.is_empty()).await;
     let token = causeway.admin_token().unwrap();
     let get = async |path: &str, token: &Secret| {

@@ -2,6 +2,7 @@
 
 use causeway_bridge::demo::{
     causeway::{Causeway, Listeners},
+    matrix_user::MatrixUser,
     progress::Progress,
     synapse::Synapse,
 };
@@ -13,13 +14,14 @@ use crate::{people::Person, start::binary};
 pub(crate) struct Bridged {
     pub(crate) causeway: Causeway,
     pub(crate) alice: Person,
+    pub(crate) carol: MatrixUser,
     pub(crate) group: GroupId,
     pub(crate) synapse: Synapse,
 }
 
 impl Bridged {
-    /// Starts all, with `env` set for Causeway; Carol (password `secret of carol`) is invited.
-    pub(crate) async fn start(env: &[(&str, &str)]) -> Self {
+    /// Starts all; Carol (password `secret of carol`) is invited.
+    pub(crate) async fn start() -> Self {
         let listeners = Listeners::free().unwrap();
         let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
         let mut causeway = Causeway::prepare(
@@ -31,9 +33,6 @@ impl Bridged {
             synapse.registration(),
         )
         .unwrap();
-        for (key, value) in env {
-            causeway.set_env(key, value);
-        }
         causeway.start().await.unwrap();
         let token = causeway.registration_token().unwrap();
         let carol = synapse.register("carol", "secret of carol").await.unwrap();
@@ -41,6 +40,6 @@ impl Bridged {
         let alice = Person::register(causeway.native_url(), &name, token.expose()).await;
         let group = alice.create_group("Walkers").await;
         alice.bridge(group, &[carol.user_id().as_str()]).await;
-        Self { causeway, alice, group, synapse }
+        Self { causeway, alice, carol, group, synapse }
     }
 }

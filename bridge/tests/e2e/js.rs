@@ -4,7 +4,7 @@ use crate::{bridged::Bridged, js_client::JsClient};
 
 #[tokio::test]
 async fn the_js_client_reads_and_answers() {
-    let Bridged { causeway: _causeway, alice, group, synapse } = Bridged::start(&[]).await;
+    let Bridged { causeway: _causeway, alice, group, synapse, .. } = Bridged::start().await;
     let (url, venv) = (synapse.url(), synapse.venv());
     let mut carol = JsClient::start(venv, &url, "carol", "secret of carol").await;
     let room = carol.until(|line| line["joined"].is_string()).await;

@@ -3,19 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use causeway_bridge::demo::{
-    causeway::{Causeway, Listeners},
-    matrix_user::MatrixUser,
-    progress::Progress,
-    synapse::Synapse,
-};
+use causeway_bridge::demo::{causeway::Causeway, matrix_user::MatrixUser, synapse::Synapse};
 use causeway_protocol::ids::GroupId;
 use ruma::OwnedRoomId;
 use tokio::sync::watch;
 
 use crate::{
+    bridged::Bridged,
     people::{PATIENCE, Person},
-    start::binary,
 };
 
 /// Messages each way.
@@ -44,27 +39,11 @@ impl Drop for Stage {
 impl Stage {
     #[expect(clippy::disallowed_methods, reason = "Carol's client, beside the test")]
     async fn new() -> (Self, Causeway) {
-        let listeners = Listeners::free().unwrap();
-        let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
-        let mut causeway = Causeway::prepare(
-            binary(),
-            &synapse.dir().join("causeway"),
-            &synapse.url(),
-            synapse.server_name(),
-            listeners,
-            synapse.registration(),
-        )
-        .unwrap();
-        causeway.start().await.unwrap();
+        let Bridged { causeway, alice, carol, group, synapse } = Bridged::start().await;
         let token = causeway.registration_token().unwrap();
-        let name = |who: &str| format!("{who}:{}", synapse.server_name());
-        let url = causeway.native_url();
-        let alice = Person::register(url, &name("alice"), token.expose()).await;
-        let bob = Person::register(url, &name("bob"), token.expose()).await;
-        let carol = synapse.register("carol", "secret of carol").await.unwrap();
-        let group = alice.create_group("Walkers").await;
-        alice.add(group, &name("bob")).await;
-        alice.bridge(group, &[carol.user_id().as_str()]).await;
+        let name = format!("bob:{}", synapse.server_name());
+        let bob = Person::register(causeway.native_url(), &name, token.expose()).await;
+        alice.add(group, &name).await;
         let reader = MatrixUser::login(&synapse.url(), "carol", "secret of carol").await.unwrap();
         let room = loop {
             if let Some(room) = reader.sync().await.unwrap().invites.pop() {

@@ -8,7 +8,7 @@ use causeway_bridge::{
         progress::Progress,
         synapse::Synapse,
     },
-    registration::{Registration, Tokens},
+    registration::Registration,
     secret::Secret,
 };
 

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
 
-use causeway_bridge::demo::causeway::Listeners;
+use causeway_bridge::demo::{causeway::Listeners, files::FileLock, progress::Progress};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::prometheus::Page;
@@ -275,6 +277,23 @@ async fn the_native_server_alone_is_watched_where_nobody_else_gets_in() {
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
     assert_eq!(healthcheck().status.code(), Some(1));
+}
+
+#[test]
+fn a_demo_that_waits_for_another_ends_when_it_is_told() {
+    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
+    let folder = causeway.dir.path().join(".causeway");
+    fs::create_dir(&folder).unwrap();
+    let lock = folder.join("venv.lock");
+    let _other = FileLock::take(&lock, &Progress::new(), "a test").unwrap();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut demo = causeway.command(&["demo"]).stderr(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(demo.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+        assert!(said.contains("waiting for another process"), "{said}");
+        let id = Pid::from_raw(demo.id().cast_signed()).unwrap();
+        kill_process(id, signal).unwrap();
+        assert!(demo.wait().unwrap().success());
+    }
 }
 
 /// Runs the demo where the only Python is one that answers the probe with `word`, or none.

@@ -62,6 +62,9 @@ struct Misfit {
     ping: (u16, Value),
 }
 
+/// Makes one answer of a good homeserver a wrong one.
+type Change = fn(&mut Misfit);
+
 fn answer((status, body): (u16, Value)) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
@@ -92,7 +95,7 @@ async fn homeserver(misfit: Misfit) -> String {
 #[tokio::test]
 async fn each_homeserver_that_does_not_fit_is_told_apart() {
     let refusal = |code: &str, text: &str| json!({"errcode": code, "error": text});
-    let rows: [(fn(&mut Misfit), i32, &str); 7] = [
+    let rows: [(Change, i32, &str); 7] = [
         (|m| m.versions = (200, json!("<html>")), 16, "does not answer as a Matrix homeserver"),
         (|m| m.versions.1 = json!({"versions": ["r0.6.1", "v1.6"]}), 18, "v1.7 of the Matrix"),
         (
@@ -110,7 +113,7 @@ async fn each_homeserver_that_does_not_fit_is_told_apart() {
         (
             |m| {
                 m.ping =
-                    (502, json!({"errcode": "M_BAD_STATUS", "error": "Got 403", "status": 403}))
+                    (502, json!({"errcode": "M_BAD_STATUS", "error": "Got 403", "status": 403}));
             },
             13,
             "refuses its hs_token",
