@@ -29,7 +29,7 @@ const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/protocol/src",
         layers: &[
-            &["fields"],
+            &["fields", "json"],
             &["ids"],
             &["keys"],
             &["device", "envelope", "content", "sender_key"],

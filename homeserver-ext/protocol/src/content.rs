@@ -136,7 +136,7 @@ impl Content {
 
     fn parse(number: u8, body: &[u8]) -> Result<Self, Malformed> {
         fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
-            serde_json::from_slice(body).map_err(|_| Malformed)
+            crate::json::from_slice(body).map_err(|_| Malformed)
         }
         Ok(match number {
             1 => Self::Text(json(body)?),

@@ -10,6 +10,7 @@ pub mod device;
 pub mod envelope;
 pub mod ids;
 pub mod invite;
+pub mod json;
 pub mod keys;
 pub mod olm_plaintext;
 pub mod roster;

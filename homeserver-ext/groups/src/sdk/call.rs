@@ -76,7 +76,7 @@ pub(super) async fn sent(request: RequestBuilder) -> Result<Response, CallError>
 
 pub(super) async fn answer<A: DeserializeOwned>(answer: Response) -> Result<A, CallError> {
     let bytes = body(answer, MAX_ANSWER_BYTES).await?;
-    serde_json::from_slice(&bytes)
+    causeway_protocol::json::from_slice(&bytes)
         .map_err(|e| CallError::Unknown(format!("the answer is not what this API answers: {e}")))
 }
 

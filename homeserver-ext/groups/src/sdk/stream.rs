@@ -182,8 +182,10 @@ impl Stream {
         self.connected().await?;
         loop {
             let row = match self.next_message().await {
-                Ok(Message::Text(text)) => serde_json::from_str::<StreamRow>(&text)
-                    .map_err(|e| CallError::Unknown(format!("a row that is not one: {e}"))),
+                Ok(Message::Text(text)) => {
+                    causeway_protocol::json::from_slice::<StreamRow>(text.as_bytes())
+                        .map_err(|e| CallError::Unknown(format!("a row that is not one: {e}")))
+                }
                 Ok(Message::Close(frame)) => {
                     let why =
                         frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));

@@ -156,7 +156,7 @@ impl Link {
 
     fn read(text: &str) -> Option<Self> {
         let json = Zeroizing::new(bytes_of(text.strip_prefix(SCHEME)?).ok()?);
-        let json: ReadLinkJson = serde_json::from_slice(&json).ok()?;
+        let json: ReadLinkJson = crate::json::from_slice(&json).ok()?;
         let secret = Zeroizing::new(bytes_of(&Zeroizing::new(json.t)).ok()?);
         let secret = LinkSecret(Zeroizing::new(secret.as_slice().try_into().ok()?));
         let well_formed = json.v == 2

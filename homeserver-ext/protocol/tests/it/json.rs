@@ -1,7 +1,10 @@
 //! The shapes of what travels as JSON; a change here is a change of the protocol.
 
 use causeway_protocol::{
-    api::{self, OpBytes, OpPage, RegisterRequest, StreamRow},
+    api::{
+        self, ClaimRequest, OpBytes, OpPage, PostEnvelopes, PostOp, RegisterRequest, StreamAck,
+        StreamRow,
+    },
     content::{BridgeRequest, MessageRef, Mirror, Mirrors, RosterSync, Text, TextKind},
     device::{DeviceList, OneTimeKey},
     envelope::{Envelope, Kind, Piece, Recipient, Sender, Submission, SubmittedTo},
@@ -9,9 +12,15 @@ use causeway_protocol::{
         AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, GroupId, KeyId, RosterHash,
         Seq, Signature, Timestamp,
     },
+    json,
 };
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use crate::signers::Person;
+use crate::{
+    signers::Person,
+    vectors::{Get, NATIVE},
+};
 
 fn device(number: u8) -> DeviceId {
     DeviceId::new([number; 32])
@@ -129,4 +138,41 @@ fn bytes_have_one_spelling() {
         assert!(wrong.parse::<EnvelopeId>().is_err(), "{wrong}");
     }
     assert!("AAAAAAAAAAAAAAAAAAAAAA".parse::<EnvelopeId>().is_ok());
+}
+
+/// `serde_json` by itself takes each of these.
+#[test]
+fn a_structure_is_an_object_and_never_a_list_of_its_fields() {
+    fn refused<T: DeserializeOwned>(list: &Value) {
+        let text = list.to_string();
+        assert!(serde_json::from_str::<T>(&text).is_ok(), "{text}");
+        let error = json::from_slice::<T>(text.as_bytes()).err().expect("an error");
+        assert_eq!(error.classify(), serde_json::error::Category::Data, "{text}");
+    }
+    refused::<StreamAck>(&json!([5]));
+    refused::<PostOp>(&json!(["AAAA"]));
+    refused::<ClaimRequest>(&json!([[]]));
+    refused::<Text>(&json!(["text", "hello", null, null, null]));
+    for item in NATIVE["envelopes"].list("items") {
+        let text = item.text("json");
+        let row: Envelope = json::from_slice(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::from_str::<Envelope>(text).unwrap(), row);
+        let Some(sender) = row.sender else { continue };
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        value["sender"] = json!([sender.account, sender.device]);
+        refused::<Envelope>(&value);
+        refused::<StreamRow>(&json!({ "seq": 1, "envelope": value }));
+    }
+    for item in NATIVE["envelopes"].list("submissions") {
+        let text = item.text("json");
+        let submission: Submission = json::from_slice(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::from_str::<Submission>(text).unwrap(), submission);
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        value["sender"] = json!([submission.sender.account, submission.sender.device]);
+        refused::<PostEnvelopes>(&json!({ "envelopes": [value] }));
+    }
+    // Nothing stands behind it, and nothing is nested without end.
+    assert!(json::from_slice::<StreamAck>(b"{\"ack\":1} x").is_err());
+    let deep = [&b"{\"ack\":1,\"x\":"[..], &b"[".repeat(10_000)].concat();
+    assert!(json::from_slice::<StreamAck>(&deep).is_err());
 }

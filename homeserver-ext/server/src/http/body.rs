@@ -7,6 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
     http::{StatusCode, request::Parts},
 };
+use causeway_protocol::json;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -29,12 +30,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
         let bytes = bytes.map_err(|error| refusal(&error))?;
         // All of it, because serde_json does not look into strings that nobody asks for.
         let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
-        // A list of all fields in turn would be taken for a struct.
-        if text.trim_start().starts_with(|first| first != '{') {
-            return Err(ApiError::bad("M_BAD_JSON", "the body is not a JSON object"));
-        }
         // Deeper than 128 levels is refused by serde_json before it is built.
-        serde_json::from_str(text).map(Self).map_err(|error| match error.classify() {
+        json::from_slice(text.as_bytes()).map(Self).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => ApiError::bad("M_BAD_JSON", error),
             _ => ApiError::bad("M_NOT_JSON", error),
         })

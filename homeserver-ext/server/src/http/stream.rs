@@ -22,6 +22,7 @@ use axum::{
 use causeway_protocol::{
     api::{StreamAck, StreamRow},
     ids::Seq,
+    json,
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
@@ -354,7 +355,7 @@ fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<Seq>, En
     match frame {
         None | Some(Err(_) | Ok(Message::Close(_))) => Err(End::Gone),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-        Some(Ok(Message::Text(text))) => match serde_json::from_str::<StreamAck>(&text) {
+        Some(Ok(Message::Text(text))) => match json::from_slice::<StreamAck>(text.as_bytes()) {
             Ok(ack) => Ok(Some(ack.ack)),
             Err(_) => Err(End::Close(close_code::INVALID, "not an acknowledgement")),
         },

@@ -12,6 +12,7 @@ use causeway_server::{App, AppError, Clock, Config};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
 
@@ -464,6 +465,23 @@ async fn every_route_asks_who_calls() {
     alice.delete(&server, "/register").await.refused(405, "M_UNRECOGNIZED");
     let ready = server.http.get(format!("{}/ready", server.base)).send().await.unwrap();
     assert_eq!(ready.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_list_of_fields_is_no_structure_at_any_depth() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let before = server.rows().await;
+    let mut envelope = serde_json::to_value(alice.message(group.id(), 1, "x")).unwrap();
+    envelope["sender"] = json!([alice.account, alice.device()]);
+    let body = json!({ "envelopes": [envelope] });
+    alice.post(&server, &group.path("/envelopes"), &body).await.refused(400, "M_BAD_JSON");
+    let op = text_of(group.op(&alice, &Body::Close).as_bytes());
+    alice.post(&server, &group.path("/roster"), &json!([op])).await.refused(400, "M_BAD_JSON");
+    server.assert_unchanged(&before).await;
+    let mut stream = bob.stream(&server).await;
+    stream.send(Message::text("[1]")).await;
+    assert_eq!(stream.close_code().await, 1007);
 }
 
 #[tokio::test]
