@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use serde::Serialize;
@@ -17,7 +17,6 @@ struct State {
     homeserver: Mutex<Option<String>>,
     homeserver_seen: AtomicBool,
     native: AtomicBool,
-    pings: AtomicU64,
 }
 
 /// A look at everything.
@@ -52,11 +51,6 @@ impl Health {
     /// The native side answers or not.
     pub fn set_native(&self, open: bool) {
         self.0.native.store(open, Ordering::Relaxed);
-    }
-
-    /// The homeserver reached us by a ping.
-    pub fn was_pinged(&self) {
-        self.0.pings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What is known, with what the caller found of the database, of our token on the homeserver and

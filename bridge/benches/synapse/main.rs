@@ -22,7 +22,8 @@ use causeway_bridge::{
         progress::Progress,
         synapse::Synapse,
     },
-    gateway::{matrix::Matrix, provision::ghost_id},
+    domain::ghost::Names,
+    gateway::matrix::Matrix,
 };
 use natives::{Door, Portal};
 use ruma::{OwnedRoomId, OwnedUserId};
@@ -73,9 +74,11 @@ async fn main() {
     to_synapse.until_sent(before + 2).await;
 
     let token = synapse.registration().as_token.clone();
+    let names = Names::new(synapse.server_name()).expect("a server name");
+    let alice = format!("alice-bench:{}", names.server()).parse().expect("an account");
     let bare = Bare {
         matrix: Matrix::new(&synapse_url, token).expect("a URL"),
-        ghost: ghost_id("alice-bench", synapse.server_name()).expect("an id"),
+        ghost: names.ghost(&alice).expect("a ghost"),
         room: room.clone(),
     };
     let mut rounds = Vec::with_capacity(ROUNDS);

@@ -103,8 +103,7 @@ pub(super) async fn start(
     });
     listen(config.appservice.listen, router(http), tasks).await?;
 
-    homeserver::check(&matrix, &config.homeserver.address, server_name, &registration, &health)
-        .await?;
+    homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
     tasks.keep("ping", {
         let (matrix, health) = (matrix.clone(), health.clone());
         move || homeserver::keep_pinging(matrix.clone(), registration.clone(), health.clone())

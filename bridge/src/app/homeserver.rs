@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
+    domain::ghost::Names,
     gateway::{
         matrix::{Matrix, MatrixError},
         provision,
     },
     health::Health,
-    registration::{BOT, Registration},
+    registration::Registration,
 };
 
 /// Between two looks at a homeserver that is away.
@@ -87,7 +88,7 @@ impl StartError {
 pub(super) async fn check(
     matrix: &Matrix,
     address: &str,
-    server_name: &str,
+    names: &Names,
     registration: &Registration,
     health: &Health,
 ) -> Result<(), StartError> {
@@ -99,7 +100,7 @@ pub(super) async fn check(
         return Err(StartError::TooOld(known.versions.join(", ")));
     }
 
-    let sender = format!("@{}:{server_name}", registration.sender_localpart);
+    let sender = format!("@{}:{}", registration.sender_localpart, names.server());
     match patiently(health, || matrix.whoami(None)).await {
         Ok(me) if me.user_id == sender => {}
         Ok(me) => return Err(StartError::SomebodyElse(me.user_id.to_string(), sender)),
@@ -107,15 +108,13 @@ pub(super) async fn check(
         Err(error) => return Err(StartError::NoHomeserver(address.to_owned(), error)),
     }
 
-    let name = format!("@{BOT}:{server_name}");
-    let refused = |error| StartError::NotOurBot(name.clone(), error);
-    let bot = provision::bot_id(server_name)
-        .map_err(|error| refused(MatrixError::Misunderstood(error.to_string())))?;
+    let bot = names.bot();
+    let refused = |error| StartError::NotOurBot(bot.to_string(), error);
     // Registering is the question whether the namespace is ours; that it is done already is well.
-    patiently(health, || provision::provision(matrix, &bot, "Causeway")).await.map_err(refused)?;
-    let me = patiently(health, || matrix.whoami(Some(&bot))).await.map_err(refused)?;
-    if me.user_id != bot {
-        return Err(StartError::SomebodyElse(me.user_id.to_string(), name));
+    patiently(health, || provision::provision(matrix, bot, "Causeway")).await.map_err(refused)?;
+    let me = patiently(health, || matrix.whoami(Some(bot))).await.map_err(refused)?;
+    if me.user_id != *bot {
+        return Err(StartError::SomebodyElse(me.user_id.to_string(), bot.to_string()));
     }
 
     first_ping(matrix, registration, health).await

@@ -7,8 +7,7 @@ use causeway_protocol::ids::{AccountId, GroupId, text_of};
 use ruma::{OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256};
 
-const PREFIX: &str = "causeway_";
-const BOT: &str = "causewaybot";
+use crate::registration::{ALIAS_PREFIX, BOT, GHOST_PREFIX};
 
 /// Who is who on the bridge's own server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +39,7 @@ impl Names {
         if account.server() != self.server {
             return None;
         }
-        UserId::parse(format!("@{PREFIX}{}:{}", account.localpart(), self.server)).ok()
+        UserId::parse(format!("@{GHOST_PREFIX}{}:{}", account.localpart(), self.server)).ok()
     }
 
     /// The account whose ghost `user` is.
@@ -48,20 +47,21 @@ impl Names {
         if user.server_name().as_str() != self.server {
             return None;
         }
-        let localpart = user.localpart().strip_prefix(PREFIX)?;
+        let localpart = user.localpart().strip_prefix(GHOST_PREFIX)?;
         format!("{localpart}:{}", self.server).parse().ok()
     }
 
     /// Whether `user` is the bot or a ghost: whatever it does, we did.
     pub fn is_ours(&self, user: &UserId) -> bool {
         *user == *self.bot
-            || (user.server_name().as_str() == self.server && user.localpart().starts_with(PREFIX))
+            || (user.server_name().as_str() == self.server
+                && user.localpart().starts_with(GHOST_PREFIX))
     }
 
     /// Localpart of the alias of a group's room: `causeway_<hex16 of SHA-256(group)>`.
     pub fn alias_localpart(group: &GroupId) -> String {
         let hash = Sha256::digest(group.as_bytes());
-        format!("{PREFIX}{}", hex::encode(hash.get(..8).unwrap_or_default()))
+        format!("{ALIAS_PREFIX}{}", hex::encode(hash.get(..8).unwrap_or_default()))
     }
 
     /// `#causeway_<hex16 of SHA-256(group)>:server`.

@@ -4,7 +4,7 @@ use causeway_bridge::{
     demo::{matrix_user::UserError, progress::Progress, synapse::Synapse},
     domain::{ghost::Names, portal::room_request},
     gateway::{
-        matrix::{DEVICE, Direction, MatrixError, NewRoom},
+        matrix::{DEVICE, Direction, MatrixError},
         provision,
     },
 };
@@ -20,22 +20,22 @@ const NOWHERE: &str = "http://127.0.0.1:9";
 async fn a_ghost_speaks_once_however_often_it_tries() {
     let mut synapse = Synapse::start(NOWHERE, &Progress::new()).await.unwrap();
     let matrix = synapse.matrix().clone();
-    let bot = provision::bot_id(synapse.server_name()).unwrap();
-    let ghost = provision::ghost_id("bob", synapse.server_name()).unwrap();
+    let names = Names::new(synapse.server_name()).unwrap();
+    let bot = names.bot();
+    let ghost = names.ghost(&format!("bob:{}", names.server()).parse().unwrap()).unwrap();
     for _ in 0..2 {
-        provision::provision(&matrix, &bot, "Causeway").await.unwrap();
+        provision::provision(&matrix, bot, "Causeway").await.unwrap();
         provision::provision(&matrix, &ghost, "Bob").await.unwrap();
     }
     let alice = synapse.register("alice", "secret of alice").await.unwrap();
 
-    let new = NewRoom {
-        room_alias_name: Some("causeway_0123".to_owned()),
-        preset: Some("private_chat".to_owned()),
-        invite: vec![ghost.clone(), alice.user_id().clone()],
-        ..NewRoom::default()
-    };
-    let room = matrix.create_room(&bot, &new).await.unwrap();
-    assert!(matrix.create_room(&bot, &new).await.unwrap_err().is_code("M_ROOM_IN_USE"));
+    let new = json!({
+        "room_alias_name": "causeway_0123",
+        "preset": "private_chat",
+        "invite": [ghost, alice.user_id()],
+    });
+    let room = matrix.create_room(bot, &new).await.unwrap();
+    assert!(matrix.create_room(bot, &new).await.unwrap_err().is_code("M_ROOM_IN_USE"));
     let alias = format!("#causeway_0123:{}", synapse.server_name());
     let found = matrix.resolve_alias(alias.as_str().try_into().unwrap()).await.unwrap();
     assert_eq!(found.as_ref(), Some(&room));
@@ -50,7 +50,7 @@ async fn a_ghost_speaks_once_however_often_it_tries() {
     synapse.start_again().await.unwrap();
     assert_eq!(send().await.unwrap(), first, "forgotten after a crash");
 
-    let page = matrix.messages(&bot, &room, Direction::Backwards, None, 50).await.unwrap();
+    let page = matrix.messages(bot, &room, Direction::Backwards, None, 50).await.unwrap();
     let spoken = page.chunk.iter().filter(|event| event.get().contains("m.room.message")).count();
     assert_eq!(spoken, 1);
 }

@@ -1,0 +1,195 @@
+//! Rooms: making them, being in them, speaking and reading there.
+
+use reqwest::Method;
+use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Matrix, MatrixError};
+
+/// A page of `GET /rooms/{room}/messages`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct MessagesPage {
+    /// Events in the asked direction.
+    #[serde(default)]
+    pub chunk: Vec<Box<RawValue>>,
+    /// `from` of the next page; absent at the end of the room.
+    pub end: Option<String>,
+}
+
+/// Which way `/messages` is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards the beginning.
+    Backwards,
+    /// Towards now.
+    Forwards,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    event_id: OwnedEventId,
+}
+
+#[derive(Deserialize)]
+struct InRoom {
+    room_id: OwnedRoomId,
+}
+
+impl Matrix {
+    /// `POST /_matrix/client/v3/createRoom` – makes a room; `M_ROOM_IN_USE` means that the alias
+    /// is taken, by an earlier try or by somebody else.
+    pub async fn create_room(
+        &self,
+        user: &UserId,
+        room: &impl Serialize,
+    ) -> Result<OwnedRoomId, MatrixError> {
+        let made: InRoom = self
+            .v3("create_room", Method::POST, &["createRoom"])
+            .acting_as(user)
+            .json(room)
+            .send()
+            .await?;
+        Ok(made.room_id)
+    }
+
+    /// `GET /_matrix/client/v3/directory/room/{alias}` – the room behind an alias, if any.
+    pub async fn resolve_alias(
+        &self,
+        alias: &RoomAliasId,
+    ) -> Result<Option<OwnedRoomId>, MatrixError> {
+        self.v3("resolve_alias", Method::GET, &["directory", "room", alias.as_str()])
+            .send::<InRoom>()
+            .await
+            .map(|found| Some(found.room_id))
+            .or_else(absent)
+    }
+
+    /// `POST /_matrix/client/v3/join/{room}` – the same however often.
+    pub async fn join(
+        &self,
+        user: &UserId,
+        room: &RoomOrAliasId,
+    ) -> Result<OwnedRoomId, MatrixError> {
+        let joined: InRoom = self
+            .v3("join", Method::POST, &["join", room.as_str()])
+            .acting_as(user)
+            .json(json!({}))
+            .send()
+            .await?;
+        Ok(joined.room_id)
+    }
+
+    /// `POST /_matrix/client/v3/rooms/{room}/leave` – also declines an invite.
+    pub async fn leave(&self, user: &UserId, room: &RoomId) -> Result<(), MatrixError> {
+        self.v3("leave", Method::POST, &["rooms", room.as_str(), "leave"])
+            .acting_as(user)
+            .json(json!({}))
+            .nothing()
+            .await
+    }
+
+    /// `POST /_matrix/client/v3/rooms/{room}/invite` – 403 where the invitee is in already.
+    pub async fn invite(
+        &self,
+        by: &UserId,
+        room: &RoomId,
+        invitee: &UserId,
+    ) -> Result<(), MatrixError> {
+        self.v3("invite", Method::POST, &["rooms", room.as_str(), "invite"])
+            .acting_as(by)
+            .json(json!({ "user_id": invitee }))
+            .nothing()
+            .await
+    }
+
+    /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – as the user's [`DEVICE`]; the
+    /// same `txn` within 24 h is the same event, also across a crash of the homeserver.
+    ///
+    /// `txn` is unique over all ghosts: Synapse's memory cache does not look at the user.
+    pub async fn send(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        kind: &str,
+        txn: &str,
+        content: &RawValue,
+    ) -> Result<OwnedEventId, MatrixError> {
+        let sent: Sent = self
+            .v3("send", Method::PUT, &["rooms", room.as_str(), "send", kind, txn])
+            .acting_as(user)
+            .with_device()
+            .json(content)
+            .send()
+            .await?;
+        Ok(sent.event_id)
+    }
+
+    /// `PUT /_matrix/client/v3/rooms/{room}/state/{type}/{key}` – the same content twice makes
+    /// one event.
+    pub async fn send_state(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        kind: &str,
+        key: &str,
+        content: &Value,
+    ) -> Result<OwnedEventId, MatrixError> {
+        let sent: Sent = self
+            .v3("send_state", Method::PUT, &["rooms", room.as_str(), "state", kind, key])
+            .acting_as(user)
+            .json(content)
+            .send()
+            .await?;
+        Ok(sent.event_id)
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{room}/state/{type}/{key}` – its content, if there is one.
+    pub async fn state(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<Value>, MatrixError> {
+        self.v3("state", Method::GET, &["rooms", room.as_str(), "state", kind, key])
+            .acting_as(user)
+            .send()
+            .await
+            .map(Some)
+            .or_else(absent)
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{room}/messages` – at most `limit` events from `from`, or
+    /// from the room's newest or oldest.
+    pub async fn messages(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        direction: Direction,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<MessagesPage, MatrixError> {
+        let way = match direction {
+            Direction::Backwards => "b",
+            Direction::Forwards => "f",
+        };
+        let call = self
+            .v3("messages", Method::GET, &["rooms", room.as_str(), "messages"])
+            .acting_as(user)
+            .query("dir", way)
+            .query("limit", &limit.to_string());
+        match from {
+            Some(from) => call.query("from", from).send().await,
+            None => call.send().await,
+        }
+    }
+}
+
+/// 404 is an answer where one asks whether a thing is there.
+fn absent<T>(error: MatrixError) -> Result<Option<T>, MatrixError> {
+    match error {
+        MatrixError::Refused(404, ..) => Ok(None),
+        other => Err(other),
+    }
+}
