@@ -5,6 +5,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use causeway_groups::{
     Vault,
     sdk::{self, Client},
+    vault::VaultError,
 };
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -51,15 +52,17 @@ pub(super) async fn open(config: &Config, tasks: &Tasks) -> Result<Opened, RunEr
     let registration = Registration::read(&config.appservice.registration)?;
     registration.check(&config.homeserver.server_name)?;
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
+    let (path, key_file) = (config.data_file("bridge.db"), config.data_file(STORAGE_KEY));
+    let shut = |error: VaultError| RunError::Vault(error.to_string());
+    // Before the database is opened, which may bring its tables up to date.
+    Vault::check(&path, &key_file).await.map_err(shut)?;
     let db = Db::open(Options {
-        path: config.data_file("bridge.db"),
+        path,
         lock: Lock::Exclusive,
         schemas: &[causeway_groups::SCHEMA, storage::SCHEMA],
     })
     .await?;
-    let vault = Vault::open(&db, &config.data_file(STORAGE_KEY))
-        .await
-        .map_err(|error| RunError::Vault(error.to_string()))?;
+    let vault = Vault::open(&db, &key_file).await.map_err(shut)?;
     // Not before: to close is to write, and with a wrong key nothing is written.
     tasks.close_at_end(&db);
     Ok(Opened { registration, admin, db, vault })

@@ -21,7 +21,9 @@ use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{AeadInPlace, KeyInit},
 };
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
+};
 use zeroize::Zeroizing;
 
 use crate::entropy::{self, NoEntropy};
@@ -129,21 +131,33 @@ impl Vault {
         Ok(Self(Arc::new(Open { keys, database: db.path().to_owned() })))
     }
 
+    /// Whether `key_file` opens the vault of this database, if it has one yet: to be asked before
+    /// the database is opened, which may bring its tables up to date. Writes nothing.
+    ///
+    /// # Errors
+    /// [`VaultError::MissingKey`], [`VaultError::WrongKey`], [`VaultError::KeyLength`],
+    /// [`VaultError::KeyFile`].
+    pub async fn check(database: &Path, key_file: &Path) -> Result<(), VaultError> {
+        if fs::metadata(database).map_or(true, |file| file.len() == 0) {
+            return Ok(());
+        }
+        let options = SqliteConnectOptions::new().filename(database).read_only(true);
+        let rows = async {
+            let store = causeway_store::Error::from;
+            let mut conn = options.disable_statement_logging().connect().await.map_err(store)?;
+            let rows = data_keys(&mut conn).await;
+            conn.close().await.map_err(store)?;
+            rows
+        };
+        match rows.await {
+            Ok(rows) if !rows.is_empty() => unwrap_keys(rows, key_file).map(drop),
+            // There is nothing to open yet; or what is wrong is said when the database is opened.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     fn unwrap_all(rows: Vec<WrappedKey>, key_file: &Path, db: &Db) -> Result<Self, VaultError> {
-        let storage_key = read_key(key_file)?;
-        let keys = rows.into_iter().map(|WrappedKey { id, class, wrapped }| {
-            let aad = aad(
-                "data_keys",
-                "wrapped",
-                &[&id.to_be_bytes()[..], &[class]].concat(),
-                STORAGE_KEY,
-            );
-            let key = open_record(&storage_key, &aad, &wrapped)
-                .and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok())
-                .ok_or_else(|| VaultError::WrongKey(key_file.to_owned()))?;
-            Ok(DataKey { id, class, key: Zeroizing::new(key) })
-        });
-        let keys = keys.collect::<Result<_, VaultError>>()?;
+        let keys = unwrap_keys(rows, key_file)?;
         Ok(Self(Arc::new(Open { keys, database: db.path().to_owned() })))
     }
 
@@ -192,6 +206,19 @@ impl Vault {
         };
         open().ok_or(VaultError::Altered(table, column))
     }
+}
+
+fn unwrap_keys(rows: Vec<WrappedKey>, key_file: &Path) -> Result<Vec<DataKey>, VaultError> {
+    let storage_key = read_key(key_file)?;
+    let keys = rows.into_iter().map(|WrappedKey { id, class, wrapped }| {
+        let place = [&id.to_be_bytes()[..], &[class]].concat();
+        let aad = aad("data_keys", "wrapped", &place, STORAGE_KEY);
+        let key = open_record(&storage_key, &aad, &wrapped)
+            .and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok())
+            .ok_or_else(|| VaultError::WrongKey(key_file.to_owned()))?;
+        Ok(DataKey { id, class, key: Zeroizing::new(key) })
+    });
+    keys.collect()
 }
 
 fn aad(table: &str, column: &str, primary_key: &[u8], key_id: u32) -> Vec<u8> {

@@ -25,8 +25,8 @@ pub struct Plaintext {
     pub content: Content,
 }
 
-/// What a message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a message says; nothing of it is in its `Debug` form but its type.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// Type 1.
     Text(Text),
@@ -40,8 +40,14 @@ pub enum Content {
     Unknown(u8, Vec<u8>),
 }
 
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Content").field(&self.number()).finish()
+    }
+}
+
 /// Type 1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
     /// How it is shown.
     pub kind: TextKind,
@@ -56,6 +62,12 @@ pub struct Text {
     /// The Matrix user who said it; from the bridge only, and announced before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Text").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// How a text is shown.

@@ -31,8 +31,8 @@ pub struct Route {
     pub to: DeviceId,
 }
 
-/// One plaintext.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One plaintext; its `Debug` form says only what kind it is, and between whom.
+#[derive(Clone, PartialEq, Eq)]
 pub enum OlmPlaintext {
     /// `D`: a sender-key chain.
     Distribution(Distribution),
@@ -48,6 +48,15 @@ pub enum OlmPlaintext {
     Dummy(Route),
     /// `F`: the content key of a fan-out message.
     Piece(Piece),
+}
+
+impl std::fmt::Debug for OlmPlaintext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OlmPlaintext")
+            .field("kind", &self.kind())
+            .field("route", &self.route())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What could not be opened.

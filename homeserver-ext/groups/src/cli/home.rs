@@ -70,12 +70,13 @@ impl Home {
         make_folder(&self.dir).map_err(|e| {
             Failure::failed(format!("cannot make the folder {}: {e}", self.dir.display()))
         })?;
-        let path = self.dir.join("client.db");
+        let (path, key_file) = (self.dir.join("client.db"), self.dir.join("storage.key"));
+        Vault::check(&path, &key_file).await.map_err(|e| shut(&e))?;
         let schemas = [SCHEMA];
         let db = Db::open(Options { path, lock: Lock::Shared, schemas: &schemas })
             .await
             .map_err(|e| not_opened(&e))?;
-        let vault = Vault::open(&db, &self.dir.join("storage.key")).await.map_err(|e| shut(&e))?;
+        let vault = Vault::open(&db, &key_file).await.map_err(|e| shut(&e))?;
         Ok(Opened { db, vault })
     }
 

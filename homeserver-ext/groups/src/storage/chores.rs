@@ -115,11 +115,14 @@ pub(crate) async fn key_came(
     Ok(())
 }
 
-/// Requests not sent yet.
+/// Requests not sent yet; few for each device, so that one that cannot be asked stands in nobody's
+/// way.
 pub(crate) async fn requests_due(conn: &mut SqliteConnection) -> Result<Vec<KeyRequest>, Error> {
     let rows = sqlx::query(
-        "SELECT group_id, device, tag, idx, epoch FROM key_requests WHERE asked_ms IS NULL
-         LIMIT 256",
+        "SELECT group_id, device, tag, idx, epoch FROM (
+             SELECT *, ROW_NUMBER() OVER (PARTITION BY device ORDER BY group_id, tag) AS place
+             FROM key_requests WHERE asked_ms IS NULL)
+         WHERE place <= 16 LIMIT 1024",
     )
     .fetch_all(conn)
     .await?;

@@ -2,23 +2,7 @@
 
 use std::{fs, path::Path};
 
-use sqlx::Connection as _;
-
 use crate::cli_world::{Person, World, texts};
-
-/// Runs `sql` on a home that no client has open.
-fn meddle(person: &Person, sql: &'static [&'static str]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let file = person.home.join("client.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-        for sql in sql {
-            sqlx::query(*sql).execute(&mut connection).await.unwrap();
-        }
-        connection.close().await.unwrap();
-    });
-}
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
@@ -69,7 +53,7 @@ fn a_mailbox_that_stands_still_says_so_and_goes_on_when_the_key_comes() {
     let mut tail = bob.tail(&[]);
     tail.until(|line| line["body"] == "one");
     tail.kill();
-    meddle(&bob, &["DELETE FROM held_chains", "DELETE FROM acks_due"]);
+    bob.meddle(&["DELETE FROM held_chains", "DELETE FROM acks_due"]);
     // More than the 1 MiB that is held for one sender.
     let lines: Vec<String> = (0..30).map(|n| format!("{n} {}", "x".repeat(40_000))).collect();
     let sent = alice.run_with(&["send", "team", "--lines"], &lines.join("\n"));

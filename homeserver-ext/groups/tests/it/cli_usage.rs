@@ -159,7 +159,9 @@ fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let key = alice.home.join("storage.key");
     let right = std::fs::read(&key).unwrap();
     let file = alice.home.join("client.db");
-    settle(&file);
+    // Into the file goes what a command that ended left in the write-ahead log.
+    let settle = || alice.meddle(&["PRAGMA wal_checkpoint(TRUNCATE)"]);
+    settle();
     let database = || std::fs::read(&file).unwrap();
     let before = database();
     for wrong in [Some(vec![7; 32]), Some(vec![7; 31]), None] {
@@ -171,20 +173,20 @@ fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
         assert!(said["error"]["what"].as_str().unwrap().contains("storage"), "{said}");
         assert_eq!(database(), before);
     }
+    // Also where an older version has left the tables behind, and opening would change them.
+    alice.meddle(&[
+        "DROP TABLE failures",
+        "ALTER TABLE groups DROP COLUMN fetch_requests",
+        "DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 3",
+    ]);
+    settle();
+    let before = database();
+    std::fs::write(&key, [7; 32]).unwrap();
+    alice.fails(&["whoami"], 1);
+    settle();
+    assert_eq!(database(), before);
     std::fs::write(&key, right).unwrap();
     alice.ok(&["whoami"]);
-}
-
-/// Moves into the file what a command that ended left in the write-ahead log; else the next one
-/// that opens it does so, whatever its key.
-fn settle(database: &std::path::Path) {
-    use sqlx::Connection as _;
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    });
+    settle();
+    assert_ne!(database(), before);
 }

@@ -80,6 +80,22 @@ impl Person {
         format!("{}:{}", self.name, crate::cli_server::NAME)
     }
 
+    /// Changes rows of a home that no client has open.
+    pub(crate) fn meddle(&self, sql: &[&'static str]) {
+        use sqlx::Connection as _;
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let file = self.home.join("client.db");
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+            let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            for sql in sql {
+                sqlx::query(*sql).execute(&mut connection).await.unwrap();
+            }
+            connection.close().await.unwrap();
+        });
+    }
+
     /// The command, with this home, ready to be changed.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-client"));

@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, fs};
 
-use causeway_protocol::{envelope::Kind, sender_key::Message};
+use causeway_groups::sdk::AccessToken;
+use causeway_protocol::{
+    content::Content,
+    envelope::Kind,
+    ids::{DeviceId, GroupId},
+    olm_plaintext::{OlmPlaintext, Route},
+    sender_key::Message,
+};
 use proptest::prelude::*;
 
 use super::{ALICE, BOB, garden};
@@ -217,5 +224,29 @@ async fn nothing_secret_stands_in_the_file() {
                 assert!(!bytes.windows(secret.len()).any(|at| at == secret), "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn no_debug_form_says_what_is_secret() {
+    let Content::Text(words) = text("canary") else { unreachable!() };
+    let link = "causeway://join/canary".to_owned();
+    let route = Route {
+        group: GroupId::new([1; 32]),
+        from: DeviceId::new([2; 32]),
+        to: DeviceId::new([3; 32]),
+    };
+    for form in [
+        format!("{words:?}"),
+        format!("{:?}", text("canary")),
+        format!("{:?}", Content::Unknown(99, b"canary".to_vec())),
+        format!("{:?}", OlmPlaintext::Invite(route, link)),
+        format!("{:?}", AccessToken::new("canary".to_owned())),
+    ] {
+        let bytes = format!("{:?}", b"canary");
+        assert!(
+            !form.contains("canary") && !form.contains(bytes.trim_matches(['[', ']'])),
+            "{form}"
+        );
     }
 }
