@@ -268,7 +268,7 @@ fn message(message: &Message<'_>) -> Check {
     same("again", open(&wire, &mut held, &right).err(), Some(OpenError::Spent))
 }
 
-/// What the key of a message gives: HKDF-Expand(mk, "cg/sk/v2/msg" ‖ suite ‖ salt ‖ chain_id, 76).
+/// What the key of a message gives: `HKDF-Expand(mk, "cg/sk/v2/msg" ‖ suite ‖ salt ‖ chain_id, 76)`.
 fn message_keys(chain: &OwnChain, item: &Value) -> Check {
     let suite = item.bytes("wire")?.first().map(|version| version & 0x0f);
     let suite = suite.ok_or_else(|| Failure("empty wire".to_owned()))?;

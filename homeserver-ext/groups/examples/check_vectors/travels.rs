@@ -29,7 +29,7 @@ pub(crate) fn envelope(item: &Value) -> Check {
     same("JSON", serde_json::to_value(&row)?, json)?;
     same("kind", row.kind.number(), item.number("kind_no")?)?;
     same("name of the kind", serde_json::to_value(row.kind)?, item.field("kind")?.clone())?;
-    same("recipient", serde_json::to_value(&row.to)?, item.field("to")?.clone())?;
+    same("recipient", serde_json::to_value(row.to)?, item.field("to")?.clone())?;
     let account = row.sender.as_ref().map(|sender| sender.account.as_str());
     same("account", account, item.field("sender_account")?.as_str())?;
     let device = row.sender.as_ref().map_or(NOBODY, |sender| sender.device);

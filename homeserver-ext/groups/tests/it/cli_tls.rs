@@ -19,6 +19,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     runtime::Runtime,
+    task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -52,10 +53,11 @@ impl Front {
         let thread = thread::spawn(move || {
             Runtime::new().unwrap().block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
+                let mut serving = JoinSet::new();
                 while let Some(Ok((peer, _))) = stopped.run_until_cancelled(listener.accept()).await
                 {
                     let (acceptor, file) = (acceptor.clone(), file.clone());
-                    tokio::task::spawn(async move {
+                    serving.spawn(async move {
                         // A client that does not trust us hangs up in the handshake.
                         if let Ok(peer) = acceptor.accept(peer).await {
                             let _ = serve(peer, upstream, file).await;
@@ -160,9 +162,9 @@ async fn serve(
     copy_bidirectional(&mut peer, &mut server).await.map(drop)
 }
 
-fn well_known(port: u16) -> Option<Value> {
+fn well_known(port: u16) -> Value {
     let url = format!("https://localhost:{port}");
-    Some(json!({"m.homeserver": {"base_url": url}, "dev.causeway.native.base_url": url}))
+    json!({"m.homeserver": {"base_url": url}, "dev.causeway.native.base_url": url})
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn an_account_is_found_by_its_server_alone_and_talks_over_tls() {
     let mut server = None;
     let front = Front::before(
         |port| server.insert(Server::named(&format!("localhost:{port}"))).address(),
-        well_known,
+        |port| Some(well_known(port)),
     );
     let alice = format!("alice:{}", front.name());
     assert_eq!(front.ok("alice", &["register", &alice])[0]["server_url"], front.url());
@@ -189,7 +191,8 @@ fn an_account_is_found_by_its_server_alone_and_talks_over_tls() {
 
 #[test]
 fn a_certificate_that_nobody_vouches_for_is_not_spoken_to() {
-    let front = Front::before(|_| SocketAddr::from(([127, 0, 0, 1], 1)), well_known);
+    let front =
+        Front::before(|_| SocketAddr::from(([127, 0, 0, 1], 1)), |port| Some(well_known(port)));
     for arguments in [
         &["register", &format!("alice:{}", front.name())] as &[&str],
         &["register", "alice", "--server", &front.url()],

@@ -1,110 +1,32 @@
 //! A server of a few maps, and devices on it: what the machine's tests play in.
 //!
-//! It orders ops, gives each device its mailbox, refuses what is stale, and hands out one-time
-//! keys, so that a test can lose, repeat, reorder and forge at will. The real server has its own
-//! tests.
+//! A test can lose, repeat, reorder and forge at will. The real server has its own tests.
+
+mod device;
+mod server;
 
 use std::collections::BTreeMap;
 
 use causeway_groups::{
-    Machine, SCHEMA, Vault,
-    machine::{Batch, Incoming, NewGroup, Outgoing, Received, SealError, What},
+    Machine, Vault,
+    machine::{Batch, NewGroup, Outgoing, SealError},
 };
 use causeway_protocol::{
-    api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, PendingRequest, StreamRow},
+    api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
     content::{Content, Text, TextKind},
     device::OneTimeKey,
-    envelope::{Envelope, Kind, Recipient},
-    ids::{AccountId, ClientId, DeviceId, Epoch, GroupId, MemberId, Seq, Timestamp},
-    invite::Join,
-    roster::{Op, Role, Roster},
+    ids::{AccountId, ClientId, DeviceId, GroupId, Timestamp},
+    roster::{Op, Role},
 };
-use causeway_store::{Db, Lock, Options};
-use tempfile::TempDir;
 
-pub(crate) struct Device {
-    pub(crate) machine: Machine,
-    pub(crate) db: Db,
-    pub(crate) dir: TempDir,
-    pub(crate) acked: u64,
-    pub(crate) received: Vec<Received>,
-}
-
-impl Device {
-    pub(crate) fn id(&self) -> DeviceId {
-        self.machine.me().record.device_id
-    }
-
-    pub(crate) fn account(&self) -> AccountId {
-        self.machine.me().account.clone()
-    }
-
-    pub(crate) fn messages(&self) -> Vec<&Incoming> {
-        let message = |r: &'_ Received| matches!(r.what, What::Message(_));
-        self.received
-            .iter()
-            .filter(|r| message(r))
-            .map(|r| match &r.what {
-                What::Message(incoming) => incoming,
-                _ => unreachable!(),
-            })
-            .collect()
-    }
-
-    pub(crate) fn texts(&self) -> Vec<String> {
-        let text = |incoming: &&Incoming| match &incoming.content {
-            Content::Text(text) => text.body.clone(),
-            other => format!("{other:?}"),
-        };
-        self.messages().iter().map(text).collect()
-    }
-
-    pub(crate) fn reasons(&self) -> Vec<&'static str> {
-        self.received
-            .iter()
-            .filter_map(|r| match r.what {
-                What::Failed { reason, .. } => Some(reason),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// The process ends and starts again.
-    pub(crate) async fn restart(&mut self) {
-        self.db.close().await;
-        (self.db, self.machine) = open(&self.dir).await;
-    }
-}
-
-async fn open_db(dir: &TempDir) -> Db {
-    let path = dir.path().join("client.db");
-    Db::open(Options { path, lock: Lock::Shared, schemas: &[SCHEMA] }).await.expect("a database")
-}
-
-pub(crate) async fn open(dir: &TempDir) -> (Db, Machine) {
-    let db = open_db(dir).await;
-    let vault = Vault::open(&db, &dir.path().join("storage.key")).await.expect("a vault");
-    let machine = Machine::load(&db, vault).await.expect("loads").expect("is there");
-    (db, machine)
-}
-
-#[derive(Default)]
-struct Group {
-    ops: Vec<Vec<u8>>,
-    rosters: Vec<Roster>,
-}
-
-impl Group {
-    fn head(&self) -> &Roster {
-        self.rosters.last().expect("a group")
-    }
-}
+use self::device::open_db;
+pub(crate) use self::{device::Device, server::roster_row};
 
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) devices: Vec<Device>,
-    groups: BTreeMap<GroupId, Group>,
+    groups: BTreeMap<GroupId, server::Group>,
     accounts: BTreeMap<AccountId, AccountDevices>,
     keys: BTreeMap<DeviceId, Vec<OneTimeKey>>,
     pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
@@ -155,50 +77,6 @@ impl World {
         self.accounts.insert(account, devices);
         self.devices.push(Device { machine, db, dir, acked: 0, received: Vec::new() });
         self.devices.len() - 1
-    }
-
-    pub(crate) fn account_devices(&self, account: &AccountId) -> Option<&AccountDevices> {
-        self.accounts.get(account)
-    }
-
-    fn put(&mut self, device: DeviceId, envelope: Envelope) {
-        let mailbox = self.mailboxes.entry(device).or_default();
-        let seq = Seq(mailbox.last().map_or(0, |row| row.seq.0) + 1);
-        mailbox.push(StreamRow { seq, envelope });
-    }
-
-    pub(crate) fn head(&self, group: GroupId) -> &Roster {
-        self.groups[&group].head()
-    }
-
-    pub(crate) fn rosters(&self, group: GroupId) -> &[Roster] {
-        &self.groups[&group].rosters
-    }
-
-    /// The server takes an op, or says what the caller lacks.
-    pub(crate) fn take_op(&mut self, bytes: &[u8]) -> Result<(), Vec<OpBytes>> {
-        let op = Op::parse(bytes).expect("an op");
-        let group = self.groups.entry(op.group()).or_default();
-        let after = match group.rosters.last() {
-            None => Roster::create(&op).expect("valid"),
-            Some(head) => {
-                let Ok(after) = head.apply(&op) else {
-                    let from = usize::try_from(op.epoch().0).unwrap();
-                    return Err(group.ops.iter().skip(from).cloned().map(OpBytes).collect());
-                };
-                after
-            }
-        };
-        let mut readers: Vec<_> = after.devices().map(|d| d.device_id).collect();
-        readers.extend(group.rosters.last().iter().flat_map(|r| r.devices()).map(|d| d.device_id));
-        readers.sort_unstable();
-        readers.dedup();
-        group.rosters.push(after);
-        group.ops.push(bytes.to_vec());
-        for reader in readers {
-            self.put(reader, roster_row(bytes));
-        }
-        Ok(())
     }
 
     /// Posts an op and installs it, as the SDK does.
@@ -283,17 +161,6 @@ impl World {
         self.post_op(who, op).await;
     }
 
-    fn claim(&mut self, devices: &[DeviceId]) -> ClaimedKeys {
-        let mut keys = BTreeMap::new();
-        for device in devices {
-            let Some(left) = self.keys.get_mut(device) else { continue };
-            // The fallback key stands first, and stays.
-            let key = if left.len() > 1 { left.pop() } else { left.first().cloned() };
-            keys.extend(key.map(|key| (*device, key)));
-        }
-        ClaimedKeys { keys }
-    }
-
     pub(crate) async fn provide(&mut self, who: usize, needs: causeway_groups::machine::Needs) {
         for account in needs.accounts {
             self.learn(who, &account).await;
@@ -340,46 +207,6 @@ impl World {
         let batch = device.machine.seal(&mut tx, now, group, items).await?;
         tx.commit().await.unwrap();
         Ok(batch)
-    }
-
-    /// The server takes a batch, or says what the caller lacks.
-    pub(crate) fn take_batch(&mut self, batch: &Batch) -> Result<(), Vec<OpBytes>> {
-        let group = &self.groups[&batch.group];
-        let stated = usize::try_from(batch.epoch.0).unwrap();
-        let is_stale = group.rosters.windows(2).skip(stated).any(|pair| {
-            pair[0].is_cut(&pair[1])
-                || pair[1].closed()
-                || Op::parse(&group.ops[usize::try_from(pair[1].epoch().0).unwrap()])
-                    .is_ok_and(|op| matches!(op.kind().name(), "role" | "policy"))
-        });
-        if is_stale {
-            return Err(group.ops.iter().skip(stated + 1).cloned().map(OpBytes).collect());
-        }
-        let (then, head) = (group.rosters[stated].clone(), group.head().clone());
-        for submission in &batch.submissions {
-            submission.check().expect("a good envelope");
-            for row in submission.rows() {
-                let readers: Vec<_> = match row.to {
-                    Recipient::Device(device) => vec![device],
-                    Recipient::Broadcast => then
-                        .devices()
-                        .filter(|d| head.counts(d).is_some())
-                        .map(|d| d.device_id)
-                        .filter(|d| *d != submission.sender.device)
-                        .collect(),
-                };
-                for reader in readers {
-                    let again = self
-                        .mailboxes
-                        .get(&reader)
-                        .is_some_and(|mailbox| mailbox.iter().any(|had| had.envelope.id == row.id));
-                    if !again {
-                        self.put(reader, row.clone());
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(crate) async fn post(&mut self, who: usize, batch: &Batch) -> Result<(), Vec<OpBytes>> {
@@ -485,43 +312,6 @@ impl World {
         quiet
     }
 
-    /// A join request reaches the devices that may sign an `add`.
-    pub(crate) fn ask_to_join(&mut self, group: GroupId, request: &[u8]) {
-        let id = Join::parse(request).unwrap().id().unwrap();
-        let waiting = PendingRequest { id, request: request.to_vec(), at_ms: self.time() };
-        self.requests.entry(group).or_default().push(waiting);
-        let head = self.head(group).clone();
-        let may_add = |member: &MemberId| head.may_add(member);
-        let admins: Vec<_> = head.devices().filter(|d| may_add(&d.member_id)).collect();
-        for admin in admins {
-            let to = Recipient::Device(admin.device_id);
-            self.put(admin.device_id, server_row(Kind::Join, group, head.epoch(), to, request));
-        }
-    }
-}
-
-pub(crate) fn roster_row(op: &[u8]) -> Envelope {
-    let parsed = Op::parse(op).expect("an op");
-    server_row(Kind::Roster, parsed.group(), parsed.epoch(), Recipient::Broadcast, op)
-}
-
-fn server_row(kind: Kind, group: GroupId, epoch: Epoch, to: Recipient, payload: &[u8]) -> Envelope {
-    let mut envelope = Envelope {
-        id: causeway_protocol::ids::EnvelopeId::new([0; 16]),
-        kind,
-        group,
-        epoch,
-        sender: None,
-        to,
-        ttl_ms: 86_400_000,
-        payload: payload.to_vec(),
-        piece: None,
-    };
-    envelope.id = envelope.compute_id();
-    envelope
-}
-
-impl World {
     /// As [`Self::seal`], without asking the server for anything.
     pub(crate) async fn seal_now(
         &mut self,
@@ -533,15 +323,6 @@ impl World {
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         device.machine.seal(&mut tx, now, group, items).await
-    }
-
-    /// Nobody can open a session with this device any more.
-    pub(crate) fn take_keys(&mut self, device: DeviceId) {
-        self.keys.remove(&device);
-    }
-
-    pub(crate) fn keys_left(&self, who: usize) -> usize {
-        self.keys[&self.devices[who].id()].len() - 1
     }
 
     pub(crate) async fn count(&self, who: usize, sql: &'static str) -> i64 {
