@@ -16,8 +16,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::header::AUTHORIZATION,
-    response::IntoResponse as _,
+    http::{StatusCode, Uri, header::AUTHORIZATION},
     routing::{delete, get, post, put},
 };
 use causeway_store::Db;
@@ -126,10 +125,9 @@ pub fn server_router(alone: ServerAlone) -> Router {
 /// What holds for every endpoint.
 fn finished<S: Clone + Send + Sync + 'static>(router: Router<S>, state: S) -> Router {
     router
-        .fallback(|| async { error::MatrixError::Unrecognized })
-        .method_not_allowed_fallback(|| async {
-            (axum::http::StatusCode::METHOD_NOT_ALLOWED, error::MatrixError::Unrecognized)
-                .into_response()
+        .fallback(async |uri: Uri| error::unrecognized(uri.path(), StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async |uri: Uri| {
+            error::unrecognized(uri.path(), StatusCode::METHOD_NOT_ALLOWED)
         })
         .with_state(state)
         .layer(CatchPanicLayer::new())

@@ -28,9 +28,9 @@ pub(super) enum MatrixError {
     /// No such user or room of ours.
     #[error("not here")]
     NotFound,
-    /// No such endpoint.
+    /// No such endpoint, or not with this method.
     #[error("no such endpoint")]
-    Unrecognized,
+    Unrecognized(StatusCode),
     /// Bytes that fit.
     #[error("more than {0} bytes")]
     TooLarge(usize),
@@ -51,7 +51,7 @@ impl IntoResponse for MatrixError {
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::NotFound => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
-            Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            Self::Unrecognized(status) => (*status, "M_UNRECOGNIZED"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::Incomplete => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
@@ -79,6 +79,9 @@ pub(super) enum Problem {
     /// What was asked for, which is not there.
     #[error("there is no such {0}")]
     NotFound(&'static str),
+    /// No such endpoint, or not with this method.
+    #[error("no such endpoint")]
+    Unrecognized(StatusCode),
     /// A parameter, and what it should be.
     #[error("{0}")]
     BadRequest(String),
@@ -119,6 +122,7 @@ impl IntoResponse for Problem {
             Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Unrecognized(status) => *status,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -139,6 +143,15 @@ impl IntoResponse for Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// There is nothing at `path`, said in the manner of its API.
+pub(super) fn unrecognized(path: &str, status: StatusCode) -> Response {
+    if path.starts_with("/_causeway/admin/") {
+        Problem::Unrecognized(status).into_response()
+    } else {
+        MatrixError::Unrecognized(status).into_response()
     }
 }
 

@@ -6,6 +6,7 @@ use axum::{
     http::{Request, StatusCode, header::AUTHORIZATION},
 };
 use causeway_bridge::{
+    domain::{Effect, Spoken, Text},
     health::Health,
     http::{Http, Parts, Tokens, router},
     secret::Secret,
@@ -237,12 +238,57 @@ async fn only_the_operator_sees_the_admin_api() {
         let (status, _) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
         assert_eq!(status, StatusCode::OK, "{path}");
     }
-    let letter = "/_causeway/admin/v1/dead-letters/7";
-    let (status, _) = bridge.call("DELETE", letter, Some(ADMIN_TOKEN), "").await;
-    assert_eq!(status, StatusCode::NO_CONTENT);
-    let retry = format!("{letter}/retry");
-    let (status, body) = bridge.call("POST", &retry, Some(ADMIN_TOKEN), "").await;
-    assert_eq!((status, &body["title"]), (StatusCode::NOT_FOUND, &json!("Not Found")));
     let bad = "/_causeway/admin/v1/portals?limit=0";
     assert_eq!(bridge.call("GET", bad, Some(ADMIN_TOKEN), "").await.0, StatusCode::BAD_REQUEST);
+    for (method, path, status) in [
+        ("GET", "nothing", 404),
+        ("PUT", "portals", 405),
+        ("GET", "dead-letters/x", 405),
+        ("DELETE", "dead-letters/x", 400),
+    ] {
+        let path = format!("/_causeway/admin/v1/{path}");
+        let (got, body) = bridge.call(method, &path, Some(ADMIN_TOKEN), "").await;
+        assert_eq!((got.as_u16(), &body["status"]), (status, &json!(status)), "{method} {path}");
+        assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_tried_again_and_dropped() {
+    let mut bridge = Listener::new().await;
+    let portal = bridge.bridge.portal(1).await;
+    for body in ["canary-1", "canary-2", "canary-3"] {
+        let spoken = bridge.bridge.say(portal, "bob:b.example", "unsaid").await;
+        let text = Text { body: body.to_owned(), ..spoken.text.clone() };
+        let fail =
+            Effect::Fail(Spoken { text, ..spoken.clone() }, format!("because of {}", body.len()));
+        bridge.bridge.keep(portal, spoken.message_id.as_bytes(), vec![fail]).await;
+    }
+    let get = async |path: &str| {
+        let path = format!("/_causeway/admin/v1/dead-letters{path}");
+        let (status, body) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(!body.to_string().contains("canary"), "a text is in {body}");
+        let ids =
+            body["dead_letters"].as_array().unwrap().iter().map(|l| l["id"].as_i64().unwrap());
+        (ids.collect::<Vec<_>>(), body["next"].as_i64())
+    };
+    let all = get("").await.0;
+    assert_eq!(all.len(), 3);
+    // Pages of two: the last says so by having no next.
+    let (first, next) = get("?limit=2").await;
+    assert_eq!((&first[..], next), (&all[..2], Some(all[1])));
+    assert_eq!(get(&format!("?limit=2&after={}", next.unwrap())).await, (all[2..].to_vec(), None));
+
+    let act = async |method: &str, path: String| {
+        let path = format!("/_causeway/admin/v1/dead-letters/{path}");
+        let (status, body) = bridge.call(method, &path, Some(ADMIN_TOKEN), "").await;
+        (status.as_u16(), body["title"].clone())
+    };
+    assert_eq!(act("POST", format!("{}/retry", all[0])).await.0, 202);
+    assert_eq!(act("POST", format!("{}/retry", all[0])).await, (404, json!("Not Found")));
+    assert_eq!(act("DELETE", all[1].to_string()).await.0, 204);
+    assert_eq!(act("DELETE", all[1].to_string()).await.0, 204, "also the second time");
+    assert_eq!(get("").await.0, all[2..]);
+    assert_eq!(bridge.bridge.stats().await.dead_letters, 1);
 }

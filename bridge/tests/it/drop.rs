@@ -27,7 +27,7 @@ async fn nothing_is_lost_or_doubled_wherever_the_process_is_dropped() {
         [(*step, 0), (*step, later)]
     });
     let lived = stream::iter(stories)
-        .map(async |(step, passes)| (step, passes, story(step, passes).await))
+        .map(|(step, passes)| async move { (step, passes, story(step, passes).await) })
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;

@@ -4,6 +4,7 @@
 mod appservice;
 mod cli;
 mod deliver;
+mod docs;
 mod drop;
 mod figures;
 mod generated;
