@@ -201,14 +201,24 @@ async fn strangers_learn_nothing_and_holders_the_reason() {
 
     alice.delete(&server, &invite_path(&group, &ik)).await.done();
     alice.delete(&server, &invite_path(&group, &ik)).await.done();
-    post(&good).await.refused(410, "DEV_CAUSEWAY_REVOKED");
     let short = invite(&server, &alice, &group, 1, 1_000).await;
-    let join = carol.join(&server, group.id(), &short);
-    server.pass_ms(1_001);
-    post(&join).await.refused(410, "DEV_CAUSEWAY_EXPIRED");
+    let late = carol.join(&server, group.id(), &short);
+    let full = invite(&server, &alice, &group, 1, 3_600_000).await;
+    dave.post_join(&server, group.id(), &dave.join(&server, group.id(), &full))
+        .await
+        .ok::<JoinPending>();
+    let too_many = carol.join(&server, group.id(), &full);
     let open = invite(&server, &alice, &group, 1, 3_600_000).await;
+    server.pass_ms(1_001);
+    let before = server.rows().await;
+    post(&good).await.refused(410, "DEV_CAUSEWAY_REVOKED");
+    post(&late).await.refused(410, "DEV_CAUSEWAY_EXPIRED");
+    post(&too_many).await.refused(410, "DEV_CAUSEWAY_USED");
+    server.assert_unchanged(&before).await;
     group.post(&server, &alice, &Body::Close).await;
+    let before = server.rows().await;
     post(&carol.join(&server, group.id(), &open)).await.refused(410, "DEV_CAUSEWAY_CLOSED");
+    server.assert_unchanged(&before).await;
 }
 
 #[tokio::test]

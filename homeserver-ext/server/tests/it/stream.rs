@@ -102,6 +102,25 @@ async fn frames(stream: &mut Stream, count: usize) -> Vec<usize> {
     lengths
 }
 
+#[tokio::test]
+async fn who_does_not_read_is_not_waited_for_and_loses_nothing() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    for n in 0..100 {
+        alice.say(&server, &group, &[&format!("{n:08}{}", "x".repeat(44_990))]).await;
+    }
+    let mut stream = bob.stream(&server).await;
+    stream.next().await;
+    // The clock goes on, and this end reads nothing more.
+    stream.pause_time();
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    tokio::time::resume();
+    stream.broken().await;
+    assert_eq!(server.app.figures().await.unwrap().mailbox_rows, 2 + 101);
+    let mut stream = bob.stream(&server).await;
+    assert_eq!(stream.next().await.seq.0, 1);
+}
+
 /// An acknowledgement that makes too little room starts the ten seconds anew, and no more.
 #[tokio::test]
 async fn who_acknowledges_too_little_is_told_to_come_back() {
