@@ -219,11 +219,35 @@ impl Kind {
         }
     }
 
+    /// Whether people read it, so that it lives no longer than the group's messages.
+    pub const fn is_read(self) -> bool {
+        match self {
+            Self::Message | Self::Fanout => true,
+            Self::KeyDistribution
+            | Self::KeyRequest
+            | Self::KeyAck
+            | Self::Direct
+            | Self::Call
+            | Self::Roster
+            | Self::Join
+            | Self::CallChanged
+            | Self::Expired => false,
+        }
+    }
+
     /// Longest time that it is kept.
     pub const fn max_ttl_ms(self) -> u64 {
         match self {
             Self::Call | Self::CallChanged => MAX_CALL_TTL_MS,
-            _ => MAX_TTL_MS,
+            Self::Message
+            | Self::KeyDistribution
+            | Self::KeyRequest
+            | Self::KeyAck
+            | Self::Direct
+            | Self::Fanout
+            | Self::Roster
+            | Self::Join
+            | Self::Expired => MAX_TTL_MS,
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::btree_map::Entry;
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope},
     envelope::{
-        BadEnvelope, Kind, MAX_BATCH, Piece, Recipient, Sender, Submission, SubmittedTo, compute_id,
+        BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Piece, Recipient, Sender, Submission,
+        SubmittedTo, compute_id,
     },
     ids::{EnvelopeId, Epoch, GroupId, Timestamp},
 };
@@ -249,14 +250,12 @@ async fn put(
 
 /// How long it is kept: what people read no longer than the group allows, whatever the header says.
 fn ttl_ms(submission: &Submission, group: &Group) -> u64 {
-    match submission.kind {
-        Kind::Message | Kind::Fanout => submission.ttl_ms.min(group.ttl_s * 1_000),
-        _ => submission.ttl_ms,
-    }
+    let most = if submission.kind.is_read() { group.ttl_s * 1_000 } else { MAX_TTL_MS };
+    submission.ttl_ms.min(most)
 }
 
 fn messages(new: &[(EnvelopeId, &Submission)]) -> u64 {
-    new.iter().filter(|(_, new)| matches!(new.kind, Kind::Message | Kind::Fanout)).count() as u64
+    new.iter().filter(|(_, new)| new.kind.is_read()).count() as u64
 }
 
 fn distributions(new: &[(EnvelopeId, &Submission)]) -> u64 {
