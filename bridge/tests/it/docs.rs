@@ -95,7 +95,7 @@ fn files_that_the_book_names_are_there() {
     for page in pages() {
         for code in codes(&prose(&page)) {
             let at = || format!("{} names `{code}`", page.display());
-            let is_path = !code.contains(' ') && code.ends_with(".rs");
+            let is_path = Path::new(code).extension().is_some_and(|kind| kind == "rs");
             assert!(
                 !(is_path && shortened.iter().any(|s| code.starts_with(s))),
                 "{} in part",
