@@ -91,17 +91,20 @@ pub(crate) async fn save_head(
     Ok(())
 }
 
-/// Ops from `epoch` on are to be fetched.
+/// Ops from `epoch` on are to be fetched, or from before it where that was asked for; `None`: none.
 pub(crate) async fn fetch_from(
     conn: &mut SqliteConnection,
     group: &GroupId,
     epoch: Option<Epoch>,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE groups SET fetch_from = $2 WHERE group_id = $1")
-        .bind(group.as_bytes().as_slice())
-        .bind(epoch.map(|epoch| epoch.0))
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE groups SET fetch_from = CASE WHEN fetch_from < $2 THEN fetch_from ELSE $2 END
+         WHERE group_id = $1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(epoch.map(|epoch| epoch.0))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -213,6 +213,26 @@ fn state_in_order_stays_below_one_kilobyte() {
     }
 }
 
+#[test]
+fn a_chain_with_many_holes_forgets_the_lowest_and_keeps_its_size() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    let wires: Vec<_> = (0..LEAVES)
+        .map(|index| chain.seal(&ROSTER, [0; 4], &index.to_be_bytes()).unwrap())
+        .collect();
+    // Every other one is lost, so that each that comes leaves a hole behind.
+    for wire in wires.iter().skip(1).step_by(2).take(400) {
+        open(&mut reader, wire).unwrap();
+        assert!(reader.encode().len() <= 138 + 64 * 35);
+    }
+    let late: Vec<_> = wires.iter().step_by(2).take(400).map(|w| open(&mut reader, w)).collect();
+    let kept = late.iter().position(Result::is_ok).unwrap();
+    assert!(late[..kept].iter().all(|opened| *opened == Err(OpenError::Spent)));
+    assert!(late[kept..].iter().all(Result::is_ok) && late.len() - kept >= 50, "{kept}");
+    // What is ahead is not touched by it.
+    assert!(wires.iter().skip(801).all(|wire| open(&mut reader, wire).is_ok()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -4,8 +4,8 @@ use causeway_groups::machine::{Received, What};
 use causeway_protocol::{
     api::{PutSenderKeys, StreamRow},
     content::{Content, Mirrors, Text},
-    envelope::Kind,
-    ids::{GroupId, Seq},
+    envelope::{Envelope, Kind},
+    ids::{EnvelopeId, GroupId, Seq},
     roster::Role,
 };
 
@@ -108,6 +108,19 @@ async fn a_row_whose_envelope_was_changed_is_refused() {
         let mut envelope = message.envelope.clone();
         change(&mut envelope, &world);
         world.receive(BOB, &[StreamRow { seq: Seq(seq), envelope }]).await;
+    }
+    // Not the id of these bytes, and bytes that are not this id's.
+    for change in [
+        |e: &mut Envelope| e.payload[20] ^= 1,
+        |e: &mut Envelope| {
+            e.id = EnvelopeId::new([7; 16]);
+        },
+    ] {
+        let mut envelope = message.envelope.clone();
+        change(&mut envelope);
+        world.receive(BOB, &[StreamRow { seq: Seq(150), envelope }]).await;
+        let last = &world.devices[BOB].received.last().unwrap().what;
+        assert!(matches!(last, What::Failed { reason: "bad_envelope", .. }), "{last:?}");
     }
     let mut moved = message.envelope.clone();
     moved.group = other;

@@ -252,6 +252,47 @@ async fn a_distribution_whose_roster_is_not_known_waits_for_the_op() {
 }
 
 #[tokio::test]
+async fn a_distribution_is_not_given_out_after_its_week() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    let rows = world.waiting(BOB);
+    // Bob never gets the first row, and asks; Alice hears of it when she comes back.
+    world.receive(BOB, &rows[1..]).await;
+    for _ in 0..3 {
+        world.chores(BOB).await;
+    }
+    let asked = kinds(&world.mailboxes[&world.devices[ALICE].id()]);
+    assert!(asked.contains(&Kind::KeyRequest), "{asked:?}");
+    world.now += 7 * 24 * 3_600_000 + 60_000;
+    world.sync(ALICE).await;
+    let given = kinds(&world.mailboxes[&world.devices[BOB].id()]);
+    assert_eq!(given.iter().filter(|kind| **kind == Kind::KeyDistribution).count(), 1);
+}
+
+#[tokio::test]
+async fn of_a_senders_chains_64_are_kept_and_five_after_a_month() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    for n in 0..70 {
+        let device = &world.devices[ALICE];
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.rotate(&mut tx, group).await.unwrap();
+        tx.commit().await.unwrap();
+        world.now += 1_000;
+        world.send(ALICE, group, &n.to_string()).await;
+        let rows = world.waiting(BOB);
+        world.receive(BOB, &rows).await;
+    }
+    assert_eq!(world.devices[BOB].texts().len(), 70);
+    assert_eq!(world.count(BOB, CHAINS).await, 64);
+    world.now += 31 * 86_400_000;
+    let (device, now) = (&world.devices[BOB], world.time());
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.expire(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.count(BOB, CHAINS).await, 5);
+}
+
+#[tokio::test]
 async fn no_more_than_three_answers_an_hour() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     world.send(ALICE, group, "one").await;
