@@ -47,6 +47,9 @@ pub(super) enum Said {
     JoinAsked {
         /// Who says so.
         account: AccountId,
+        /// Whether he was removed before: then only `member add` lets him in.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        was_removed: bool,
     },
     /// A message of ours that somebody's device did not take in time.
     Expired {
@@ -148,7 +151,9 @@ impl Said {
         Some(match what {
             What::Message(incoming) => return Self::from_message(incoming),
             What::Roster(change) => Self::Roster(change.into()),
-            What::JoinAsked { account, .. } => Self::JoinAsked { account },
+            What::JoinAsked { account, was_removed, .. } => {
+                Self::JoinAsked { account, was_removed }
+            }
             What::Expired { id } => Self::Expired { id },
             What::Failed { id, sender, reason } => {
                 Self::Failed { id, device: sender, reason: reason.to_owned() }
@@ -208,7 +213,14 @@ impl Line {
             Said::Message(message) => message.to_text(),
             Said::Roster(roster) => roster.to_text(),
             Said::Mirrors { present, gone } => mirrors_text(present, gone),
-            Said::JoinAsked { account } => format!("-- {account} asks to be let in"),
+            Said::JoinAsked { account, was_removed: false } => {
+                format!("-- {account} asks to be let in")
+            }
+            Said::JoinAsked { account, was_removed: true } => format!(
+                "-- {account}, who was removed before, asks to be let in; if you want that: \
+                 causeway-client member add {} {account}",
+                self.group
+            ),
             Said::Expired { id } => format!("-- message {id} was not taken in time by a device"),
             Said::Failed { id, device, reason } => {
                 let device =

@@ -1,5 +1,6 @@
 //! `member …`: one file for each of its commands.
 
+mod add;
 mod list;
 mod remove;
 mod role;
@@ -22,6 +23,9 @@ pub(super) enum Command {
     /// List who is in a group
     #[command(after_help = "Examples:\n  causeway-client member list team")]
     List(super::group::Named),
+    /// Let someone in without a link, one who was removed before for example
+    #[command(after_help = "Examples:\n  causeway-client member add team bob")]
+    Add(add::Arguments),
     /// Remove someone; nothing sent afterwards can be read by them
     #[command(
         after_help = "Examples:\n  causeway-client member remove team bob\n  causeway-client member remove team bob:b.example"
@@ -35,6 +39,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
     match command {
         Command::List(named) => list::run(&named, home, printer).await,
+        Command::Add(arguments) => add::run(arguments, home, printer).await,
         Command::Remove(arguments) => remove::run(arguments, home, printer).await,
         Command::Role(arguments) => role::run(arguments, home, printer).await,
     }

@@ -153,7 +153,9 @@ impl Work<'_> {
         }
         let (name, at) = (account.as_str().as_bytes(), self.now);
         accounts::ask(self.conn(), Ask::Account, name, at).await?;
-        Ok(Ok(What::JoinAsked { id, account }))
+        let log = self.log(&group).await?;
+        let was_removed = log.is_some_and(|log| log.was_removed(&row.member, &account));
+        Ok(Ok(What::JoinAsked { id, account, was_removed }))
     }
 
     /// Judges the requests that wait, and signs an `add` for the first that may come in, group by

@@ -53,6 +53,8 @@ pub enum What {
         id: RequestId,
         /// Who says he asks; nothing of it is checked yet.
         account: AccountId,
+        /// Whether a `remove` once named him: then a person must let him in, by an `add`.
+        was_removed: bool,
     },
     /// An envelope of this device's that a recipient did not take in time.
     Expired {

@@ -84,3 +84,24 @@ fn an_admin_made_later_lets_in_who_asked_before() {
     bob.ok(&["send", "team", "welcome"]);
     assert_eq!(carol.texts(), ["welcome"]);
 }
+
+#[test]
+fn whoever_was_removed_comes_back_by_a_persons_word_only() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    alice.ok(&["member", "remove", "team", "bob"]);
+    let link = alice.ok(&["invite", "create", "team"])[0]["link"].as_str().unwrap().to_owned();
+    bob.fails(&["invite", "accept", &link, "--wait", "0"], 5);
+    let seen = alice.read();
+    let asked = seen.iter().find(|line| line["was_removed"] == true).unwrap();
+    assert_eq!((&asked["type"], &asked["account"]), (&"join_asked".into(), &bob.account().into()));
+    bob.fails(&["send", "team", "let me in"], 1);
+    let added = alice.ok(&["member", "add", "team", "bob"]);
+    let whoami = bob.ok(&["whoami"]);
+    assert_eq!(added[0]["fingerprint"], whoami[0]["fingerprint"]);
+    bob.ok(&["invite", "accept", &link]);
+    bob.ok(&["send", "team", "thank you"]);
+    assert_eq!(alice.texts(), ["thank you"]);
+    alice.fails(&["member", "add", "team", "bob"], 1);
+    alice.fails(&["member", "add", "team", "nobody-of-that-name"], 1);
+}

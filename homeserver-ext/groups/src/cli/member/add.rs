@@ -1,0 +1,38 @@
+//! `member add`: someone comes in by a person's word, without a link.
+
+use causeway_protocol::{keys::fingerprint, roster::Role};
+use clap::Args;
+use serde_json::json;
+
+use super::super::{exit::Failure, home::Home, names, print::Printer};
+
+/// Arguments of `member add`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The group: its name, its id, or the first characters of its id
+    group: String,
+    /// Who: `bob:b.example`, or `bob` of your own server
+    account: String,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &arguments.group).await?;
+    let account = names::account(&client, &arguments.account)?;
+    client.sync_group(group).await?;
+    let epoch = client.add(group, &account, Role::Member).await?;
+    let roster = client.roster(group).await?;
+    let member = roster.members().iter().find(|(_, member)| member.account == account);
+    let fingerprint = member.map(|(id, _)| fingerprint(id));
+    printer.show(
+        &format!(
+            "{account} is in the group [epoch {epoch}].\nFingerprint: {}",
+            fingerprint.as_deref().unwrap_or("not known"),
+        ),
+        &json!({"group": group, "account": account, "epoch": epoch, "fingerprint": fingerprint}),
+    )
+}
