@@ -70,6 +70,9 @@ pub(super) enum Said {
     Fork {
         /// The epoch that two ops make.
         epoch: Epoch,
+        /// Whether only a member's client says so, and the server has not shown it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_said: bool,
     },
     /// A message of a kind that this version does not know.
     Unknown {
@@ -158,7 +161,7 @@ impl Said {
             What::Failed { id, sender, reason } => {
                 Self::Failed { id, device: sender, reason: reason.to_owned() }
             }
-            What::Fork(fork) => Self::Fork { epoch: fork.epoch },
+            What::Fork(fork) => Self::Fork { epoch: fork.epoch, only_said: fork.other.is_none() },
             What::Held { .. } | What::Duplicate | What::Keys => return None,
         })
     }
@@ -227,7 +230,12 @@ impl Line {
                     device.map_or_else(|| "the server".to_owned(), |d| format!("device {d}"));
                 format!("!! {id} from {device} cannot be read: {reason}")
             }
-            Said::Fork { epoch } => format!(
+            Said::Fork { epoch, only_said: true } => format!(
+                "!! somebody's client says that this group has another history from epoch {epoch} \
+                 on, which the server does not show: causeway-client group fork show {}",
+                self.group
+            ),
+            Said::Fork { epoch, only_said: false } => format!(
                 "!! the server shows a second history of this group from epoch {epoch} on; nothing \
                  is sent here until you decide: causeway-client group fork show {}",
                 self.group

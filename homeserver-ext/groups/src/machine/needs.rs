@@ -134,7 +134,7 @@ impl Work<'_> {
         if head.closed() {
             return Err(SealError::Closed);
         }
-        if row.fork.is_some() && !is_kept(row.fork.as_deref()) {
+        if row.fork.as_deref().is_some_and(is_undecided) {
             return Err(SealError::Forked);
         }
         let suite = Suite::from_number(head.effective_suite());
@@ -267,10 +267,11 @@ impl Work<'_> {
     }
 }
 
-/// Whether a person has decided to stay.
-fn is_kept(fork: Option<&str>) -> bool {
-    let view = fork.and_then(|json| serde_json::from_str::<super::ForkView>(json).ok());
-    view.is_some_and(|view| view.kept)
+/// Whether there are two histories and a person has not decided yet. A member's word that there is
+/// another one is shown, and is no reason: any member could stop everybody with it.
+fn is_undecided(fork: &str) -> bool {
+    let view = serde_json::from_str::<super::ForkView>(fork);
+    view.map_or(true, |view| view.fork.other.is_some() && !view.kept)
 }
 
 /// Whether the chain may not carry `count` more messages (protocol §4.3, rotation).

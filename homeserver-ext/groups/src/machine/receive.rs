@@ -322,6 +322,8 @@ impl Work<'_> {
         match log.entry(sync.epoch) {
             Some(entry) if entry.roster_hash != sync.roster_hash => {
                 self.fork_by_word(row.seq, group, log, sync.epoch).await?;
+                // If the server shows another op there, that is a fork.
+                rows::fetch_from(self.conn(), &group, Some(sync.epoch)).await?;
             }
             Some(_) => self.say(row.seq, group, What::Keys),
             None => {

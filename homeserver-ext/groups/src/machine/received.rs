@@ -83,7 +83,8 @@ pub enum What {
     },
     /// Keys, acknowledgements and the like: nothing to show.
     Keys,
-    /// The server shows a second history; nothing is sent in this group until a person decides.
+    /// The server shows a second history: nothing is sent in this group until a person decides. Or
+    /// a member says that there is one ([`Fork::other`] is `None`), and it is asked for.
     Fork(Fork),
 }
 

@@ -63,12 +63,15 @@ fn shown(view: &ForkView) -> String {
         .map_or_else(|| "not shown yet; a member's client says that there is one".to_owned(), said);
     let state = if view.kept {
         "You have decided to keep yours."
+    } else if view.fork.other.is_none() {
+        "You send and read as before: one member's word proves nothing. Ask the people in it, by \
+         another way, which epoch and roster `group show` tells them."
     } else {
         "Nothing is sent in this group until you `keep` yours or `adopt` the other. Ask the people \
          in it, by another way, which one they have."
     };
     format!(
-        "The server has shown two histories of this group. They part at epoch {epoch}:\n  \
+        "There are two histories of this group. They part at epoch {epoch}:\n  \
          yours    {}\n  other    {other}\n{state}",
         said(mine)
     )

@@ -14,7 +14,8 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let roster = names::current(&client, &named.group).await?;
     let group = roster.group();
     let policy = roster.policy();
-    let forked = client.fork(group).await?.is_some();
+    let fork = client.fork(group).await?;
+    let forked = fork.is_some_and(|view| view.fork.other.is_some());
     let by = |all: bool| if all { "every member" } else { "admins" };
     let mut text = format!(
         "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \

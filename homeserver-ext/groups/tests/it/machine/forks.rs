@@ -153,7 +153,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_member_who_names_another_roster_makes_the_fork_visible() {
+async fn a_member_who_names_another_roster_is_shown_and_stops_nobody() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     let ahead = RosterSync { epoch: Epoch(2), roster_hash: RosterHash::new([7; 32]) };
     let item = world.outgoing(Content::RosterSync(ahead));
@@ -167,6 +167,37 @@ async fn a_member_who_names_another_roster_makes_the_fork_visible() {
     world.post(ALICE, &batch).await.unwrap();
     world.sync(BOB).await;
     assert_eq!(forks(&world, BOB), 1);
+    let device = &world.devices[BOB];
+    let mut tx = device.db.begin().await.unwrap();
+    let view = device.machine.fork(&mut tx, group).await.unwrap().unwrap();
+    assert_eq!((view.fork.epoch, view.fork.other), (Epoch(1), None));
+    drop(tx);
+    // The server was asked for that epoch, and shows what Bob has.
+    world.chores(BOB).await;
+    world.send(BOB, group, "going on").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].texts(), ["going on"]);
+    // Said again and again, it is shown once.
+    let item = world.outgoing(Content::RosterSync(RosterSync { epoch: Epoch(0), ..ahead }));
+    let batch = world.seal(ALICE, group, &[item]).await.unwrap();
+    world.post(ALICE, &batch).await.unwrap();
+    world.sync(BOB).await;
+    assert_eq!(forks(&world, BOB), 1);
+}
+
+#[tokio::test]
+async fn a_second_history_that_a_member_named_first_stops_the_sending_when_the_server_shows_it() {
+    let (mut world, group, first, second) = world().await;
+    world.install(BOB, group, std::slice::from_ref(&first)).await;
+    world.post_op(ALICE, first).await;
+    let named = RosterSync { epoch: Epoch(2), roster_hash: RosterHash::new([7; 32]) };
+    let item = world.outgoing(Content::RosterSync(named));
+    let batch = world.seal(ALICE, group, &[item]).await.unwrap();
+    world.post(ALICE, &batch).await.unwrap();
+    world.sync(BOB).await;
+    assert_eq!(forks(&world, BOB), 1);
+    world.install(BOB, group, std::slice::from_ref(&second)).await;
+    assert_eq!(forks(&world, BOB), 2);
     assert!(matches!(world.seal_now(BOB, group, &[]).await, Err(SealError::Forked)));
 }
 
