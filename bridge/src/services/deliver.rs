@@ -156,11 +156,14 @@ async fn bury(spine: &Spine, tx: &mut Tx, row: &Stored, reason: &str) -> Result<
     let notice = match &entry.effect {
         Effect::ToMatrix(_) => Effect::NoticeNative(text("room")),
         Effect::ToNative(_) => Effect::NoticeMatrix(text("group")),
+        Effect::MakeRoom => Effect::NoticeNative(format!("The group has no room: {reason}.")),
+        Effect::Invite(user) => {
+            let text = format!("{user} is not invited to the room: {reason}.");
+            return tell(spine, tx, now, entry, &text, Effect::NoticeNative(text.clone())).await;
+        }
         Effect::Announce(..)
         | Effect::NoticeNative(_)
         | Effect::NoticeMatrix(_)
-        | Effect::MakeRoom
-        | Effect::Invite(_)
         | Effect::Leave(_)
         | Effect::Pause
         | Effect::Close

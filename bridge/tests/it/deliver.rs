@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use causeway_bridge::{
-    domain::{Effect, portal::PortalState},
+    domain::{
+        Effect,
+        ghost::Names,
+        portal::{PortalId, PortalState},
+    },
     services::{Step, deliver, from_matrix},
     steps,
-    storage::{dead_letters, portals},
+    storage::{dead_letters, lanes::Lane, outbox, portals},
 };
+use causeway_protocol::ids::GroupId;
 use ruma::{RoomId, UserId};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -149,7 +154,7 @@ async fn an_outcome_long_unknown_is_looked_up_before_it_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_room_made_before_a_crash_is_adopted_and_a_strangers_is_not() {
+async fn a_room_made_before_a_crash_is_adopted() {
     let bridge = Bridge::start().await;
     bridge.stub.fail("createRoom", Fault::Lost);
     let portal = bridge.portal(1).await;
@@ -162,6 +167,55 @@ async fn a_room_made_before_a_crash_is_adopted_and_a_strangers_is_not() {
         .stub
         .look(|rooms| rooms.events.iter().filter(|event| event["type"] == "m.room.create").count());
     assert_eq!(rooms, 1);
+}
+
+#[tokio::test]
+async fn a_strangers_room_under_our_alias_is_not_adopted_and_the_group_is_told() {
+    let bridge = Bridge::start().await;
+    let alias = Names::alias_localpart(&GroupId::new([1; 32]));
+    let theirs = json!({"room_alias_name": alias, "initial_state": []});
+    bridge.stub.change(|rooms| rooms.create("@eve:b.example", &theirs).unwrap());
+    let portal = bridge.portal(1).await;
+    assert_eq!(given_up(&bridge, portal).await, ["The group has no room: #"]);
+    assert!(bridge.portal_now(portal).await.room.is_none());
+}
+
+#[tokio::test]
+async fn an_invite_that_is_refused_is_told_to_the_group() {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    for user in ["@al:x", "@eve:x"] {
+        bridge.stub.change(|rooms| {
+            rooms.membership(room.as_str(), "@causewaybot:b.example", user, "invite").unwrap();
+            rooms.membership(room.as_str(), "@causewaybot:b.example", user, "ban").unwrap();
+        });
+        let invite = Effect::Invite(UserId::parse(user).unwrap());
+        bridge.keep(portal, user.as_bytes(), vec![invite]).await;
+    }
+    let told = given_up(&bridge, portal).await;
+    assert_eq!(told, ["@al:x is not invited to ", "@eve:x is not invited to"]);
+}
+
+/// Tries until all is given up; how what the group is told of it begins.
+async fn given_up(bridge: &Bridge, portal: PortalId) -> Vec<String> {
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        while deliver::step(&bridge.spine).await.unwrap() == Step::Did {
+            let mut tx = bridge.spine.db.begin().await.unwrap();
+            let lane = Lane::ToNative(portal);
+            let rows = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+            told.extend(rows.into_iter().filter_map(|row| match row.entry.effect {
+                Effect::NoticeNative(text) => Some(text.chars().take(24).collect::<String>()),
+                _ => None,
+            }));
+        }
+        bridge.pass(130_000);
+    }
+    told.sort();
+    told.dedup();
+    told
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ impl Rooms {
         }
     }
 
-    fn create(&mut self, user: &str, body: &Value) -> Done {
+    pub(crate) fn create(&mut self, user: &str, body: &Value) -> Done {
         let alias = format!("#{}:b.example", body["room_alias_name"].as_str().unwrap());
         if self.aliases.contains_key(&alias) {
             return Err((400, "M_ROOM_IN_USE"));
