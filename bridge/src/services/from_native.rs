@@ -220,6 +220,10 @@ fn input(client: &Client, group: GroupId, what: What, expires_at: Timestamp) -> 
             tracing::warn!(%group, reason, "a message of the group cannot be read");
             None
         }
+        What::Fork(fork) if fork.other.is_none() => {
+            tracing::warn!(%group, "a member says that the group has another history");
+            None
+        }
         What::Fork(_) => {
             tracing::error!(%group, "the server shows two histories of a group; it is left alone");
             None

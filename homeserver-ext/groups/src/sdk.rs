@@ -116,9 +116,6 @@ pub enum SdkError {
     /// The link is not followed.
     #[error(transparent)]
     Invite(#[from] InviteRefused),
-    /// The bridge's account is not the one that was shown: nothing was changed.
-    #[error("the bridge's account has another identity than the server says")]
-    OtherBridge,
     /// The group is not known here.
     #[error("this device is not in group {0}")]
     UnknownGroup(GroupId),
@@ -136,7 +133,6 @@ impl SdkError {
             | Self::Keep(_)
             | Self::Op(_)
             | Self::Invite(_)
-            | Self::OtherBridge
             | Self::UnknownGroup(_) => false,
         }
     }

@@ -344,7 +344,6 @@ impl Way<'_> {
             | SdkError::Seal(_)
             | SdkError::Op(_)
             | SdkError::Invite(_)
-            | SdkError::OtherBridge
             | SdkError::UnknownGroup(_) => return Err(error.into()),
         };
         let last = rows.iter().max_by_key(|row| row.entry.expires_at);

@@ -4,6 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use causeway_protocol::roster::Invalid;
 
+use super::line::harmless;
 use crate::{
     machine::{InviteRefused, OpError},
     sdk::{CallError, OpenClientError, SdkError},
@@ -107,7 +108,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
+        // A server's words may stand in it.
+        write!(f, "error: {}", harmless(&self.what))?;
         self.next.iter().try_for_each(|next| write!(f, "\n  {next}"))
     }
 }
@@ -146,6 +148,8 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::Invalid(invalid)) => Self::from(invalid),
             SdkError::Op(OpError::TooLong(_)) => Self::usage("a name or a description is too long")
                 .next("255 bytes of UTF-8 fit in a name, 44,000 in a description."),
+            SdkError::Op(OpError::OtherIdentity(_)) => Self::failed(said)
+                .next("Nothing was changed. Ask the server's operator which identity is right."),
             SdkError::Op(OpError::NotMember(_)) => {
                 Self::failed(said).next("`causeway-client member list` shows who is.")
             }
@@ -158,7 +162,6 @@ impl From<SdkError> for Failure {
             SdkError::Seal(_)
             | SdkError::Op(_)
             | SdkError::Invite(InviteRefused::Machine(_))
-            | SdkError::OtherBridge
             | SdkError::Machine(_)
             | SdkError::Store(_)
             | SdkError::Keep(_) => Self::failed(said),

@@ -48,6 +48,9 @@ pub enum OpError {
     /// Its device list is to be fetched first ([`Machine::learn`]).
     #[error("nothing is known of {0} yet")]
     UnknownAccount(AccountId),
+    /// Its newest device list is by another identity than the one that a person was shown.
+    #[error("{0} has another identity than the one that was shown")]
+    OtherIdentity(AccountId),
     /// The server would refuse it, and every client: the step that it fails.
     #[error("this is not allowed: {}", .0.reason())]
     Invalid(Invalid),
@@ -138,6 +141,19 @@ impl Machine {
         let op = self.sealed(core)?;
         Roster::create(&op).map_err(OpError::Invalid)?;
         Ok((group, OpBytes(op.as_bytes().to_vec())))
+    }
+
+    /// The identity of an account's newest device list; `None` before [`Machine::learn`].
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn identity(
+        &self,
+        tx: &mut Tx,
+        account: &AccountId,
+    ) -> Result<Option<MemberId>, MachineError> {
+        let list = accounts::newest_list(tx.conn(), account).await?;
+        Ok(list.map(|list| list.member_id))
     }
 
     /// Signs the `add` of an account, as its newest device list has it.

@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     api::{BridgeInfo, OpBytes},
-    ids::{AccountId, Epoch, GroupId},
+    ids::{AccountId, Epoch, GroupId, MemberId},
     roster::{Policy, Role},
 };
 
@@ -15,7 +15,8 @@ const TRIES: usize = 16;
 
 /// An op that is not signed yet.
 enum Change<'a> {
-    Add(&'a AccountId, Role),
+    /// Of this identity, where a person was shown one.
+    Add(&'a AccountId, Role, Option<MemberId>),
     Remove(&'a AccountId),
     Role(&'a AccountId, Role),
     Policy(&'a Policy),
@@ -42,24 +43,22 @@ impl Client {
         role: Role,
     ) -> Result<Epoch, SdkError> {
         self.learn(account).await?;
-        self.change(group, Change::Add(account, role)).await
+        self.change(group, Change::Add(account, role, None)).await
     }
 
     /// Lets the server's bridge in: it can read everything from then on.
     ///
     /// # Errors
-    /// [`SdkError::OtherBridge`] if the account is not who was shown; then nothing was changed.
+    /// [`OpError::OtherIdentity`] if the account is not who was shown; then nothing was changed.
     pub async fn add_bridge(&self, group: GroupId, bridge: &BridgeInfo) -> Result<Epoch, SdkError> {
         self.sync_group(group).await?;
         let roster = self.roster(group).await?;
         if roster.bridge().is_some_and(|(id, _)| *id == bridge.member_id) {
             return Ok(roster.epoch());
         }
-        let listed = self.http.account(&bridge.account).await?;
-        if listed.list.member_id != bridge.member_id {
-            return Err(SdkError::OtherBridge);
-        }
-        self.add(group, &bridge.account, Role::Bridge).await
+        self.learn(&bridge.account).await?;
+        let add = Change::Add(&bridge.account, Role::Bridge, Some(bridge.member_id));
+        self.change(group, add).await
     }
 
     /// Removes an account: what is sent afterwards it cannot read.
@@ -147,7 +146,14 @@ impl Client {
         let mut tx = self.db.begin().await.map_err(crate::machine::MachineError::from)?;
         let machine = &self.machine;
         match *change {
-            Change::Add(account, role) => machine.add(&mut tx, now, group, account, role).await,
+            Change::Add(account, role, shown) => {
+                // In the transaction that signs: what the server says meanwhile changes nothing.
+                let is = machine.identity(&mut tx, account).await?;
+                if shown.is_some() && shown != is {
+                    return Err(OpError::OtherIdentity(account.clone()));
+                }
+                machine.add(&mut tx, now, group, account, role).await
+            }
             Change::Remove(account) => machine.remove(&mut tx, now, group, account).await,
             Change::Role(account, role) => {
                 machine.set_role(&mut tx, now, group, account, role).await

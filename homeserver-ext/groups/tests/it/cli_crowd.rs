@@ -4,10 +4,13 @@ use std::{path::Path, sync::Arc};
 
 use causeway_groups::{
     SCHEMA, Vault,
-    machine::{NewGroup, Received},
+    machine::{NewGroup, OpError, Received},
     sdk::{CallError, Client, Keep, KeepError, SdkError},
 };
-use causeway_protocol::ids::Timestamp;
+use causeway_protocol::{
+    api::BridgeInfo,
+    ids::{MemberId, Timestamp},
+};
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::{BoxFuture, join_all};
 use tempfile::TempDir;
@@ -88,4 +91,33 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
         let is_in = guest.wait_to_join(group, std::time::Duration::ZERO).await.unwrap();
         assert_eq!(is_in, asked.is_ok(), "{}", guest.me().account);
     }
+}
+
+#[tokio::test]
+async fn a_bridge_of_another_identity_than_was_shown_is_not_let_in() {
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    let alice = registered(&server, folder.path(), "alice").await;
+    let bot = registered(&server, folder.path(), "robot").await;
+    let group = alice
+        .create_group(NewGroup {
+            name: "door".to_owned(),
+            description: String::new(),
+            members_may_add: false,
+            is_channel: false,
+            max_members: 10,
+            ttl_s: 3_600,
+        })
+        .await
+        .unwrap();
+    let shown = |member_id: MemberId| BridgeInfo {
+        account: bot.me().account.clone(),
+        member_id,
+        fingerprint: String::new(),
+    };
+    let refused = alice.add_bridge(group, &shown(alice.me().record.member_id)).await;
+    assert!(matches!(refused, Err(SdkError::Op(OpError::OtherIdentity(_)))), "{refused:?}");
+    assert!(alice.roster(group).await.unwrap().bridge().is_none());
+    alice.add_bridge(group, &shown(bot.me().record.member_id)).await.unwrap();
+    assert!(alice.roster(group).await.unwrap().bridge().is_some());
 }

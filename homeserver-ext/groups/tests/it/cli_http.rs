@@ -13,7 +13,7 @@ use causeway_protocol::{
 };
 
 /// A server that reads one request, answers `answer` to the byte, and hangs up.
-fn answering(answer: &[u8]) -> String {
+pub(crate) fn answering(answer: &[u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = answer.to_vec();
@@ -26,7 +26,7 @@ fn answering(answer: &[u8]) -> String {
     url
 }
 
-fn with_body(status: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn with_body(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}").into_bytes()
 }

@@ -2,7 +2,13 @@
 
 use std::{fs, path::Path};
 
-use crate::cli_world::{Person, World, texts};
+use causeway_groups::sdk::Http;
+use causeway_protocol::{api::BridgeInfo, ids::MemberId, keys::fingerprint};
+
+use crate::{
+    cli_http::{answering, with_body},
+    cli_world::{Person, World, texts},
+};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
@@ -104,4 +110,24 @@ fn whoever_was_removed_comes_back_by_a_persons_word_only() {
     assert_eq!(alice.texts(), ["thank you"]);
     alice.fails(&["member", "add", "team", "bob"], 1);
     alice.fails(&["member", "add", "team", "nobody-of-that-name"], 1);
+}
+
+#[test]
+fn a_bridge_is_known_by_its_key_and_not_by_what_the_server_says_of_it() {
+    let world = World::new();
+    let [alice] = world.group(["alice"]);
+    let (right, other) = (MemberId::new([8; 32]), MemberId::new([7; 32]));
+    let http = Http::new(&world.server.url()).unwrap();
+    let mut info = tokio::runtime::Runtime::new().unwrap().block_on(http.server()).unwrap();
+    info.bridge = Some(BridgeInfo {
+        account: "bot:native.example".parse().unwrap(),
+        member_id: other,
+        fingerprint: fingerprint(&right),
+    });
+    let body = serde_json::to_string(&info).unwrap();
+    let lying = world.person_at("alice", &answering(&with_body("200 OK", "", &body)));
+    let shown = fingerprint(&right);
+    let said = lying.fails(&["group", "bridge", "team", "--fingerprint", &shown], 1);
+    assert!(said["error"]["what"].as_str().unwrap().contains(&fingerprint(&other)), "{said}");
+    assert_eq!(alice.ok(&["group", "show", "team"])[0]["bridge"], serde_json::Value::Null);
 }

@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use causeway_protocol::{
-    api::BridgeInfo,
     content::{BridgeRequest, Content},
+    ids::AccountId,
+    keys,
 };
 use clap::Args;
 use serde_json::json;
@@ -41,7 +42,9 @@ pub(super) async fn run(
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")
     })?;
-    agree(&arguments, &bridge, printer)?;
+    // Of the key itself: what the server says beside it proves nothing.
+    let fingerprint = keys::fingerprint(&bridge.member_id);
+    agree(&arguments, &bridge.account, &fingerprint, printer)?;
     let epoch = client.add_bridge(group, &bridge).await?;
     let request = Content::BridgeRequest(BridgeRequest {
         // The bridge makes the room; it does not link rooms that exist yet.
@@ -56,25 +59,30 @@ pub(super) async fn run(
     let text = format!(
         "{} is in the group and can read everything from now on [epoch {epoch}].\nFingerprint: {}\n\
          It was asked to bridge the group into a Matrix room; `tail` shows what it says.",
-        bridge.account, bridge.fingerprint
+        bridge.account, fingerprint
     );
     printer.show(
         &text,
         &json!({
             "group": group, "epoch": epoch, "bridge": bridge.account,
-            "member_id": bridge.member_id, "fingerprint": bridge.fingerprint,
+            "member_id": bridge.member_id, "fingerprint": fingerprint,
         }),
     )
 }
 
 /// Whether a person, or the arguments, let this bridge read.
-fn agree(arguments: &Arguments, bridge: &BridgeInfo, printer: Printer) -> Result<(), Failure> {
+fn agree(
+    arguments: &Arguments,
+    bridge: &AccountId,
+    fingerprint: &str,
+    printer: Printer,
+) -> Result<(), Failure> {
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     if let Some(expected) = &arguments.fingerprint {
-        if digits(expected) == digits(&bridge.fingerprint) {
+        if digits(expected) == digits(fingerprint) {
             return Ok(());
         }
-        let what = format!("the bridge's fingerprint is {}, not what you gave", bridge.fingerprint);
+        let what = format!("the bridge's fingerprint is {fingerprint}, not what you gave");
         return Err(Failure::failed(what)
             .next("Nothing was changed. Ask the server's operator which one is right."));
     }
@@ -82,9 +90,8 @@ fn agree(arguments: &Arguments, bridge: &BridgeInfo, printer: Printer) -> Result
         return Ok(());
     }
     printer.remark(&format!(
-        "{} and its server will read everything that is said in this group from now on.\n\
-         Its fingerprint is {}. Compare it with what the server's operator says.",
-        bridge.account, bridge.fingerprint
+        "{bridge} and its server will read everything that is said in this group from now on.\n\
+         Its fingerprint is {fingerprint}. Compare it with what the server's operator says.",
     ));
     // Without a terminal to ask on there is no answer, which is a no.
     let _ = write!(io::stderr().lock(), "Let it in? [y/N] ");

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::{
     exit::Failure,
     home::Home,
+    line::harmless,
     names,
     print::{Printer, table},
 };
@@ -17,7 +18,7 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
     let rows = rosters.iter().map(|roster| {
         let role = roster.member(&me).map_or("left", |me| names::role(me.role));
         [
-            roster.policy().name.clone(),
+            harmless(&roster.policy().name),
             roster.members().len().to_string(),
             if roster.closed() { "closed" } else { role }.to_owned(),
             names::confidentiality(roster),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::{
-    super::{exit::Failure, home::Home, member, names, print::Printer},
+    super::{exit::Failure, home::Home, line::harmless, member, names, print::Printer},
     Named,
 };
 
@@ -20,7 +20,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let mut text = format!(
         "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \
          let in by     {}\n  written by    {}\n  kept for      {} days\n",
-        policy.name,
+        harmless(&policy.name),
         roster.epoch(),
         roster.hash(),
         names::confidentiality(&roster),
@@ -29,7 +29,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
         policy.ttl_s / (24 * 60 * 60),
     );
     if !policy.description.is_empty() {
-        let _ = writeln!(text, "  about         {}", policy.description);
+        let _ = writeln!(text, "  about         {}", harmless(&policy.description));
     }
     if roster.closed() {
         text.push_str("  closed: nothing follows\n");
