@@ -145,7 +145,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), InitError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
+    use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN, STORAGE_KEY, init, read_token};
     use crate::{config, config::Config, registration::Registration};
@@ -169,10 +169,12 @@ mod tests {
 
         let loaded = config::load(&file, &[]).unwrap();
         loaded.check().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
-            let path = loaded.data_file(name);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(mode(&loaded.data_file(name)), 0o600, "{name}");
         }
+        assert_eq!(mode(&loaded.appservice.registration), 0o600);
+        assert_eq!(mode(&loaded.data_dir.0), 0o700);
         assert_eq!(read_token(&loaded.data_file(ADMIN_TOKEN)).unwrap().expose().len(), 64);
         let registration = fs::read_to_string(&loaded.appservice.registration).unwrap();
         Registration::from_yaml(&registration).unwrap().check("example.org").unwrap();

@@ -117,6 +117,10 @@ fn shape(effects: &[Effect]) -> Vec<&'static str> {
 fn what_matrix_people_do() {
     let ghost = "@causeway_bob:b.example";
     let gone = Effect::Announce(vec![], vec![user("@al:x")]);
+    let named = |name: &str| {
+        let content = json!({"membership": "join", "displayname": name});
+        event("@al:x", "m.room.member", Some("@al:x"), &content)
+    };
     let table: Vec<(Input, Result<Vec<Effect>, Skip>)> = vec![
         (text("@al:x"), Ok(vec![relayed("@al:x")])),
         (text("@new:x"), Ok(vec![announced("@new:x", "new"), relayed("@new:x")])),
@@ -137,6 +141,8 @@ fn what_matrix_people_do() {
         (event("@al:x", "m.room.topic", Some(""), &json!({})), Err(Skip::Type)),
         (event("@al:x", "m.room.message", Some(""), &json!({})), Err(Skip::Type)),
         (member("@new:x", "@new:x", "join"), Ok(vec![announced("@new:x", "new")])),
+        (named("Albert"), Ok(vec![announced("@al:x", "Albert")])),
+        (named("Al"), Err(Skip::Nothing)),
         (member("@al:x", "@al:x", "leave"), Ok(vec![gone.clone()])),
         (member("@causewaybot:b.example", "@al:x", "ban"), Ok(vec![gone])),
         (member("@new:x", "@new:x", "leave"), Err(Skip::Nothing)),

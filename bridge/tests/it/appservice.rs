@@ -175,7 +175,15 @@ async fn only_the_homeserver_gets_in() {
         let (got, body) = bridge.call("PUT", path, token, transaction([1])).await;
         assert_eq!((got, body["errcode"].as_str()), (status, Some(errcode)), "{path} {token:?}");
     }
+    // The paths of before 2019 are nobody's, whatever the token.
+    for path in ["/transactions/1", "/_matrix/app/unstable/transactions/1"] {
+        let (got, body) = bridge.call("PUT", path, Some(HS_TOKEN), transaction([1])).await;
+        assert_eq!((got, &body["errcode"]), (StatusCode::NOT_FOUND, &json!("M_UNRECOGNIZED")));
+    }
     assert_eq!(bridge.stored().await, (0, 0));
+    // Some homeservers still send it twice; the header is what counts.
+    let (status, _) = bridge.call("PUT", &query, Some(HS_TOKEN), transaction([])).await;
+    assert_eq!(status, StatusCode::OK);
     let (status, _) = bridge.call("POST", "/_matrix/app/v1/ping", Some(HS_TOKEN), "{}").await;
     assert_eq!(status, StatusCode::OK);
     for path in ["/_matrix/app/v1/users/@causeway_x:y", "/_matrix/app/v1/rooms/%23causeway_x:y"] {
