@@ -45,7 +45,7 @@ const WALKS: [(&str, &str); 28] = [
     ("DELETE FROM invites WHERE expires_ms", "hourly"),
     ("DELETE FROM joins WHERE at_ms", "hourly"),
     ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
-    ("SELECT group_id, device, tag, idx, epoch FROM key_requests", "requests of the last days"),
+    ("SELECT group_id, device, tag, idx, epoch FROM (", "requests of the last days"),
     ("DELETE FROM holds WHERE ($1 IS NULL", "when a roster or a chain came: 16 MiB at most"),
     ("SELECT group_id, fetch_from FROM groups", "with the chores: groups of this device"),
     ("SELECT group_id FROM groups", "with the chores: groups of this device"),
