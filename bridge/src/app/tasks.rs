@@ -14,6 +14,8 @@ use futures_util::FutureExt as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// Longest that closing a database takes.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Between the end of a task and its next beginning.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -78,11 +80,12 @@ impl Tasks {
     pub(super) async fn end(&self, longest: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        let is_ended = timeout(longest, self.tracker.wait()).await.is_ok();
+        let mut is_ended = timeout(longest, self.tracker.wait()).await.is_ok();
         let databases =
             std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
         for db in databases {
-            db.close().await;
+            // Whoever still writes is cut off, as by a kill.
+            is_ended &= timeout(CLOSING, db.close()).await.is_ok();
         }
         is_ended
     }

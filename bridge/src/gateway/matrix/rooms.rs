@@ -103,7 +103,7 @@ impl Matrix {
             .await
     }
 
-    /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – as the user's [`DEVICE`]; the
+    /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – as the user's device; the
     /// same `txn` within 24 h is the same event, also across a crash of the homeserver.
     ///
     /// `txn` is unique over all ghosts: Synapse's memory cache does not look at the user.
