@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use figure::{Figure, rss};
 use ground::Ground;
-use stage::Stage;
+use stage::{EACH_SAYS, Stage};
 
 /// Between looks at whether all is done.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,7 +75,7 @@ async fn idle_memory() {
 }
 
 async fn throughput(portals: usize, messages: usize) {
-    let mut stage = Stage::new(portals).await;
+    let mut stage = Stage::new(portals, 2).await;
     let batched = floor::measure(&stage, 6_400, ROWS, portals.min(LANES)).await;
     println!("{}", batched.row(ROWS, portals));
     let single = floor::measure(&stage, 1_000, 1, 1).await;
@@ -97,12 +97,13 @@ async fn long_memory(messages: usize) {
         println!("{way}: {before} after 10,000 messages, {after} after {messages}");
     };
     println!();
-    let mut stage = Stage::new(20).await;
+    let mut stage = Stage::new(20, 2).await;
     stage.run_to_native(10_000).await;
     let before = rss(stage.bridge());
     stage.run_to_native(messages - 10_000).await;
     told("Matrix → native", before, &stage);
-    let mut stage = Stage::new(20).await;
+    drop(stage);
+    let mut stage = Stage::new(5, messages.div_ceil(EACH_SAYS)).await;
     stage.talk_to_matrix(10_000).await;
     let before = rss(stage.bridge());
     stage.talk_to_matrix(messages - 10_000).await;

@@ -15,6 +15,8 @@ use super::{
 
 /// Events of one transaction: Synapse's most.
 const AT_ONCE: usize = 100;
+/// Messages after which it is somebody else's turn to speak.
+pub(super) const EACH_SAYS: usize = 8_000;
 /// Silence after which a mailbox is empty.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -22,7 +24,8 @@ pub(super) struct Stage {
     pub(super) ground: Ground,
     /// The server, the bridge.
     processes: Vec<Process>,
-    alice: Person,
+    /// Who speaks, the first one first.
+    people: Vec<Person>,
     groups: Vec<GroupId>,
     http: reqwest::Client,
     transactions: usize,
@@ -31,34 +34,61 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn new(portals: usize) -> Self {
+    pub(super) async fn new(portals: usize, people: usize) -> Self {
         let ground = Ground::new();
         let processes = vec![ground.spawn(Some("server")), ground.spawn(Some("bridge"))];
         let http = reqwest::Client::new();
         ground.ready(&http).await;
         let (url, token) = (ground.listeners.native_url(), ground.registration_token());
-        let alice = Person::register(&url, &format!("alice:{SERVER}"), &token).await;
-        let bob = Person::register(&url, &format!("bob:{SERVER}"), &token).await;
+        let name = |n: usize| format!("person{n}:{SERVER}");
+        let mut everyone = Vec::new();
+        for n in 0..people {
+            everyone.push(Person::register(&url, &name(n), &token).await);
+        }
         let mut groups = Vec::new();
         for n in 0..portals {
-            let group = alice.create_group(&format!("group {n}")).await;
-            alice.add(group, &format!("bob:{SERVER}")).await;
-            alice.bridge(group, &[]).await;
+            let group = everyone[0].create_group(&format!("group {n}")).await;
+            for other in 1..people {
+                everyone[0].add(group, &name(other)).await;
+            }
+            everyone[0].bridge(group, &[]).await;
             groups.push(group);
         }
-        let stage =
-            Self { ground, processes, alice, groups, http, transactions: 0, events: 0, said: 0 };
+        let stage = Self {
+            ground,
+            processes,
+            people: everyone,
+            groups,
+            http,
+            transactions: 0,
+            events: 0,
+            said: 0,
+        };
         while stage.count("rooms", 0).await < portals {
             sleep(LOOK).await;
         }
         for n in 0..portals {
-            stage.alice.say(stage.groups[n], &["hello".to_owned()]).await;
+            stage.people[0].say(stage.groups[n], &["hello".to_owned()]).await;
         }
         stage.sent(portals).await;
-        // Alice's mail waits from here on, so that her work is not measured.
-        stage.alice.reading.abort();
-        drop(bob);
+        stage.nobody_reads().await;
         stage
+    }
+
+    /// Everybody knows all groups; mail waits from here on, so that no client's work is measured.
+    async fn nobody_reads(&self) {
+        for group in &self.groups {
+            let epoch = self.people[0].client.roster(*group).await.unwrap().epoch();
+            for person in &self.people {
+                while !person.client.roster(*group).await.is_ok_and(|known| known.epoch() == epoch)
+                {
+                    sleep(LOOK).await;
+                }
+            }
+        }
+        for person in &self.people {
+            person.reading.abort();
+        }
     }
 
     /// `messages` events in transactions of a hundred.
@@ -73,9 +103,9 @@ impl Stage {
         meter.read(self, messages).await
     }
 
-    /// One event at a time, each when the one before is in Alice's mailbox.
+    /// One event at a time, each when the one before is in a mailbox.
     pub(super) async fn single_to_native(&mut self, messages: usize) -> Figure {
-        let mut mailbox = self.alice.client.stream();
+        let mut mailbox = self.people[0].client.stream();
         // What is there already: of the run before, and the announcements of who speaks.
         for _ in 0..self.groups.len() {
             self.push(1).await;
@@ -127,7 +157,7 @@ impl Stage {
         let meter = Meter::start(self).await;
         for n in 1..=messages {
             let body = self.next_body();
-            self.alice.say(self.groups[n % self.groups.len()], &[body]).await;
+            self.people[0].say(self.groups[n % self.groups.len()], &[body]).await;
             self.sent(before + n).await;
         }
         meter.read(self, messages).await
@@ -137,7 +167,10 @@ impl Stage {
         let each = 50;
         for n in 0..messages / each {
             let bodies: Vec<String> = (0..each).map(|_| self.next_body()).collect();
-            self.alice.say(self.groups[n % self.groups.len()], &bodies).await;
+            // By turns, because the server takes 8,192 at once of each.
+            let speaker = self.said / EACH_SAYS % self.people.len();
+            let group = self.groups[n % self.groups.len()];
+            self.people[speaker].say(group, &bodies).await;
         }
     }
 
