@@ -24,7 +24,7 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 28] = [
+const WALKS: [(&str, &str); 30] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     (
@@ -34,6 +34,8 @@ const WALKS: [(&str, &str); 28] = [
     ("UPDATE portals SET suspect = suspect + 1", "all are wanted"),
     ("UPDATE lanes SET not_before = 0, unreachable = 0", "all are wanted, at the start"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
+    ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),
+    ("DELETE FROM asked WHERE done_ms", "all are wanted, when the database was put back"),
     ("DELETE FROM held_chains WHERE at_ms", "hourly"),
     ("UPDATE given SET sealed = NULL", "hourly"),
     ("DELETE FROM given WHERE sealed IS NULL", "hourly"),

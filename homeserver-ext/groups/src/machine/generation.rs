@@ -1,10 +1,10 @@
-//! Notices a database that was put back: a count of chain moves, also kept outside it.
+//! Notices a database that was put back: a count of ratchet moves, also kept outside it.
 //!
-//! Every transaction that seals counts one up in the database and writes the same number to
-//! `<database>.generation`. A database whose number is below the file's is an older copy, and one
-//! without the file is a copy somewhere else: its own chains may have been used beyond what it
-//! knows, so they are given up. A transaction that was taken back after the file was written looks
-//! the same, and costs a new chain.
+//! Every transaction that seals, for a group or over Olm, counts one up in the database and writes
+//! the same number to `<database>.generation`. A database whose number is below the file's is an
+//! older copy, and one without the file is a copy somewhere else: its own chains and sessions may
+//! have been used beyond what it knows, so nothing more is sealed with them. A transaction that was
+//! taken back after the file was written looks the same, and costs new ones.
 
 use std::{
     fs, io,

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{Machine, MachineError, Me, generation};
 use crate::{
     entropy,
-    storage::{accounts, chains, own},
+    storage::{accounts, chains, olm as sessions, own},
     vault::Vault,
 };
 
@@ -100,8 +100,8 @@ impl Machine {
 
     /// The machine of this database; `None` before [`Self::create`].
     ///
-    /// A database that was put back or copied loses its own chains here: the next message of each
-    /// group begins a new one.
+    /// A database that was put back or copied loses its own chains here, and its Olm sessions seal
+    /// nothing more: the next message of each group begins a new chain, given in new sessions.
     ///
     /// # Errors
     /// [`MachineError`].
@@ -119,11 +119,13 @@ impl Machine {
         let beside = generation::read(machine.vault().database())?;
         if beside.is_none_or(|beside| beside > here) {
             tracing::warn!(
-                "own chains may have gone on without this database (put back, copied, or cut off \
-                 while sealing): new ones begin"
+                "own ratchets may have gone on without this database (put back, copied, or cut \
+                 off while sealing): new ones begin"
             );
             let next = beside.unwrap_or(0).max(here) + 1;
             chains::drop_all_own(tx.conn()).await?;
+            sessions::retire_all(tx.conn()).await?;
+            accounts::forget_answers(tx.conn()).await?;
             own::set_generation(tx.conn(), next).await?;
             generation::write(machine.vault().database(), next)?;
             tx.commit().await?;

@@ -13,7 +13,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Batch, Machine, MachineError, Needs, Outgoing, SealError, generation,
+    Batch, Machine, MachineError, Needs, Outgoing, SealError,
     needs::{HARD_LIMIT, Plan, Reach},
     work::Work,
 };
@@ -24,7 +24,7 @@ use crate::{
         accounts::KnownDevice,
         chains,
         chores::{self, Finished},
-        groups as rows, olm as sessions, own,
+        groups as rows, olm as sessions,
     },
 };
 
@@ -113,8 +113,7 @@ impl Work<'_> {
         }
         let vault = self.vault();
         chains::save_own(self.conn(), vault, &group, &chain).await.map_err(MachineError::from)?;
-        let count = own::next_generation(self.conn()).await.map_err(MachineError::from)?;
-        generation::write(vault.database(), count).map_err(MachineError::from)?;
+        self.sealed = true;
         self.touch(&group).await?;
         Ok(Batch { group, epoch: head.epoch(), submissions, messages })
     }
@@ -226,6 +225,7 @@ impl Work<'_> {
         let session = sessions::newest(self.conn(), vault, &device).await?;
         let Some(mut session) = session else { return Ok(false) };
         let Some(payload) = olm::seal(&mut session, plaintext) else { return Ok(false) };
+        self.sealed = true;
         sessions::save(self.conn(), vault, &device, &session, now).await?;
         let me = self.machine.me().record.device_id;
         let to = Recipient::Device(device);

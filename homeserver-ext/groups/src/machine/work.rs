@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::SqliteConnection;
 use vodozemac::olm::Account;
 
-use super::{Machine, MachineError, Received, What};
+use super::{Machine, MachineError, Received, What, generation};
 use crate::{
     sender_keys::HeldChain,
     storage::{
@@ -51,6 +51,8 @@ pub(super) struct Work<'a> {
     chains: HashMap<(GroupId, DeviceId, [u8; 4]), Vec<Slot>>,
     devices: HashMap<DeviceId, KnownDevice>,
     olm: Option<Account>,
+    /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
+    pub(super) sealed: bool,
 }
 
 impl<'a> Work<'a> {
@@ -65,6 +67,7 @@ impl<'a> Work<'a> {
             chains: HashMap::new(),
             devices: HashMap::new(),
             olm: None,
+            sealed: false,
         }
     }
 
@@ -85,6 +88,10 @@ impl<'a> Work<'a> {
         }
         if let Some(olm) = &self.olm {
             own::save_olm(self.tx.conn(), vault, olm).await?;
+        }
+        if self.sealed {
+            let count = own::next_generation(self.tx.conn()).await?;
+            generation::write(vault.database(), count)?;
         }
         for (group, (row, _)) in &self.groups {
             if row.active == self.now {

@@ -188,3 +188,9 @@ pub(crate) async fn answered(
     .await?;
     Ok(())
 }
+
+/// Lets everything be asked again that was asked before.
+pub(crate) async fn forget_answers(conn: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("DELETE FROM asked WHERE done_ms IS NOT NULL").execute(conn).await?;
+    Ok(())
+}

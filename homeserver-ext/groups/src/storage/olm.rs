@@ -1,7 +1,8 @@
-//! Olm sessions, several for a peer: the one used last is the one to send with.
+//! Olm sessions, several for a peer: the one used last is the one to send with, of those that are
+//! not retired.
 
 use causeway_protocol::ids::{DeviceId, Timestamp};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use vodozemac::olm::{Session, SessionPickle};
 use zeroize::Zeroizing;
 
@@ -22,7 +23,15 @@ pub(crate) async fn sessions(
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Vec<Session>, Error> {
-    some_sessions(conn, vault, peer, MAX_SESSIONS).await
+    let rows = sqlx::query(
+        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1
+         ORDER BY used_ms DESC, session_id LIMIT $2",
+    )
+    .bind(peer.as_bytes().as_slice())
+    .bind(MAX_SESSIONS)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| session(vault, peer, row)).collect()
 }
 
 /// The session to send with.
@@ -31,41 +40,34 @@ pub(crate) async fn newest(
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Option<Session>, Error> {
-    Ok(some_sessions(conn, vault, peer, 1).await?.pop())
-}
-
-async fn some_sessions(
-    conn: &mut SqliteConnection,
-    vault: &Vault,
-    peer: &DeviceId,
-    most: i64,
-) -> Result<Vec<Session>, Error> {
-    let rows = sqlx::query(
-        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1
-         ORDER BY used_ms DESC, session_id LIMIT $2",
+    let row = sqlx::query(
+        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1 AND retired = 0
+         ORDER BY used_ms DESC, session_id LIMIT 1",
     )
     .bind(peer.as_bytes().as_slice())
-    .bind(most)
-    .fetch_all(conn)
+    .fetch_optional(conn)
     .await?;
-    let open = |row: sqlx::sqlite::SqliteRow| {
-        let place = place(peer, row.try_get(0)?);
-        let sealed: Vec<u8> = row.try_get(1)?;
-        let pickle = vault.unseal(Class::Ratchet, TABLE, "sealed", &place, &sealed)?;
-        let pickle: SessionPickle = serde_json::from_slice(&pickle).whole(TABLE)?;
-        Ok(pickle.into())
-    };
-    rows.into_iter().map(open).collect()
+    row.map(|row| session(vault, peer, &row)).transpose()
 }
 
+fn session(vault: &Vault, peer: &DeviceId, row: &SqliteRow) -> Result<Session, Error> {
+    let place = place(peer, row.try_get(0)?);
+    let sealed: Vec<u8> = row.try_get(1)?;
+    let pickle = vault.unseal(Class::Ratchet, TABLE, "sealed", &place, &sealed)?;
+    let pickle: SessionPickle = serde_json::from_slice(&pickle).whole(TABLE)?;
+    Ok(pickle.into())
+}
+
+/// Whether there is a session to send with.
 pub(crate) async fn has_session(
     conn: &mut SqliteConnection,
     peer: &DeviceId,
 ) -> Result<bool, Error> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1")
-        .bind(peer.as_bytes().as_slice())
-        .fetch_optional(conn)
-        .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1 AND retired = 0")
+            .bind(peer.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
     Ok(found.is_some())
 }
 
@@ -89,6 +91,12 @@ pub(crate) async fn save(
     .bind(ms(now))
     .execute(&mut *conn)
     .await?;
+    Ok(())
+}
+
+/// Lets no session seal any more; what comes in them is still opened.
+pub(crate) async fn retire_all(conn: &mut SqliteConnection) -> Result<(), Error> {
+    sqlx::query("UPDATE olm_sessions SET retired = 1").execute(conn).await?;
     Ok(())
 }
 

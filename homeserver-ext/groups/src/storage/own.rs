@@ -147,7 +147,7 @@ pub(crate) async fn key_was_used(conn: &mut SqliteConnection) -> Result<(), Erro
     Ok(())
 }
 
-/// Counts one more change of an own chain; returns the count.
+/// Counts one more move of own ratchets; returns the count.
 pub(crate) async fn next_generation(conn: &mut SqliteConnection) -> Result<u64, Error> {
     let next: i64 =
         sqlx::query_scalar("UPDATE own SET generation = generation + 1 RETURNING generation")

@@ -71,9 +71,9 @@ fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), Tes
     runtime.unwrap().block_on(test)
 }
 
-async fn put_back(world: &mut World, backup: &BTreeMap<String, Vec<u8>>) {
-    world.devices[ALICE].db.close().await;
-    let dir = world.devices[ALICE].dir.path();
+async fn put_back(world: &mut World, who: usize, backup: &BTreeMap<String, Vec<u8>>) {
+    world.devices[who].db.close().await;
+    let dir = world.devices[who].dir.path();
     for name in ["client.db", "client.db-wal", "client.db-shm"] {
         match backup.get(name) {
             Some(bytes) => fs::write(dir.join(name), bytes).unwrap(),
@@ -82,13 +82,13 @@ async fn put_back(world: &mut World, backup: &BTreeMap<String, Vec<u8>>) {
             }
         }
     }
-    world.devices[ALICE].restart().await;
+    world.devices[who].restart().await;
 }
 
-async fn back_up(world: &mut World) -> BTreeMap<String, Vec<u8>> {
-    world.devices[ALICE].db.close().await;
-    let backup = copy(world, ALICE);
-    world.devices[ALICE].restart().await;
+async fn back_up(world: &mut World, who: usize) -> BTreeMap<String, Vec<u8>> {
+    world.devices[who].db.close().await;
+    let backup = copy(world, who);
+    world.devices[who].restart().await;
     backup
 }
 
@@ -102,17 +102,17 @@ proptest! {
         run(async {
             let (mut world, group) = garden(&["alice", "bob"]).await;
             let mut indices: BTreeMap<Index, Vec<u8>> = BTreeMap::new();
-            let mut backup = back_up(&mut world).await;
+            let mut backup = back_up(&mut world, ALICE).await;
             let mut posted = 0;
             for event in events {
                 let (count, point) = match event {
                     Event::Seal(count, point) => (count, point),
                     Event::Backup => {
-                        backup = back_up(&mut world).await;
+                        backup = back_up(&mut world, ALICE).await;
                         continue;
                     }
                     Event::Restore => {
-                        put_back(&mut world, &backup).await;
+                        put_back(&mut world, ALICE, &backup).await;
                         continue;
                     }
                 };
@@ -184,14 +184,52 @@ fn copy(world: &World, who: usize) -> BTreeMap<String, Vec<u8>> {
 async fn a_database_that_was_put_back_begins_a_new_chain() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     let before = world.send(ALICE, group, "one").await;
-    let backup = back_up(&mut world).await;
+    let backup = back_up(&mut world, ALICE).await;
     let lost = world.send(ALICE, group, "two").await;
     assert_eq!(used(&lost)[0].0.0, used(&before)[0].0.0);
-    put_back(&mut world, &backup).await;
+    put_back(&mut world, ALICE, &backup).await;
     let after = world.send(ALICE, group, "three").await;
     assert_ne!(used(&after)[0].0.0, used(&before)[0].0.0);
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts(), ["one", "two", "three"]);
+}
+
+const SESSIONS: &str = "SELECT COUNT(*) FROM olm_sessions";
+
+#[tokio::test]
+async fn a_session_that_was_put_back_seals_nothing_more_and_still_opens() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let backup = back_up(&mut world, ALICE).await;
+    assert_eq!(world.count(BOB, SESSIONS).await, 1);
+    // What Alice seals now in her session with Bob her copy does not know.
+    fs::remove_file(world.devices[ALICE].dir.path().join("client.db.generation")).unwrap();
+    world.send(ALICE, group, "two").await;
+    put_back(&mut world, ALICE, &backup).await;
+    // Comes to Alice in the old session.
+    world.send(BOB, group, "three").await;
+    world.send(ALICE, group, "four").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one", "two", "four"]);
+    assert_eq!(world.devices[ALICE].texts(), ["three"]);
+    assert_eq!(world.count(BOB, SESSIONS).await, 2);
+}
+
+#[tokio::test]
+async fn one_who_only_acknowledged_since_the_copy_notices_it() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let backup = back_up(&mut world, BOB).await;
+    fs::remove_file(world.devices[ALICE].dir.path().join("client.db.generation")).unwrap();
+    world.devices[ALICE].restart().await;
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    let retired = "SELECT COUNT(*) FROM olm_sessions WHERE retired = 1";
+    assert_eq!(world.count(BOB, retired).await, 0);
+    put_back(&mut world, BOB, &backup).await;
+    assert_eq!(world.count(BOB, retired).await, world.count(BOB, SESSIONS).await);
 }
 
 #[tokio::test]
