@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Tx;
+use causeway_store::{Engine, Tx};
 use ruma::{OwnedEventId, RoomId};
 use serde_json::value::RawValue;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at, lanes, portals, quarantine, sealed::Sealer, time};
 use crate::domain::RoomEvent;
@@ -66,7 +66,7 @@ pub async fn accept(
         }
     }
     for rows in rows.chunks(ROWS) {
-        let mut insert = QueryBuilder::<Sqlite>::new(
+        let mut insert = QueryBuilder::<Engine>::new(
             "INSERT INTO inbox (event_id, room_id, sealed, received_at) ",
         );
         insert.push_values(rows, |mut row, (event_id, room_id, sealed)| {
@@ -222,7 +222,7 @@ pub async fn early(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
 
 async fn set(tx: &mut Tx, statement: &str, rows: &[i64]) -> Result<(), Error> {
     for rows in rows.chunks(ROWS) {
-        let mut update = QueryBuilder::<Sqlite>::new(statement);
+        let mut update = QueryBuilder::<Engine>::new(statement);
         let mut list = update.separated(", ");
         for seq in rows {
             list.push_bind(*seq);
@@ -270,7 +270,7 @@ pub async fn linked(
     tx: &mut Tx,
     events: impl Iterator<Item = &OwnedEventId>,
 ) -> Result<BTreeSet<String>, Error> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT event_id FROM links WHERE event_id IN (");
+    let mut query = QueryBuilder::<Engine>::new("SELECT event_id FROM links WHERE event_id IN (");
     let mut list = query.separated(", ");
     for event in events {
         list.push_bind(event.as_str());

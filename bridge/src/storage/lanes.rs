@@ -6,8 +6,8 @@
 use std::{fmt, str::FromStr};
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Read, Tx};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use causeway_store::{Engine, Read, Tx};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at, time};
 use crate::domain::portal::PortalId;
@@ -85,7 +85,7 @@ pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
 /// # Errors
 /// [`Error`]
 pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(), Error> {
-    let mut upsert = QueryBuilder::<Sqlite>::new("INSERT INTO lanes (lane, ready) ");
+    let mut upsert = QueryBuilder::<Engine>::new("INSERT INTO lanes (lane, ready) ");
     upsert.push_values(lanes, |mut row, lane| {
         row.push_bind(lane.to_string()).push_bind(1);
     });

@@ -1,9 +1,9 @@
 //! Which event is which message: how replies find what they answer, and echoes are known.
 
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId};
-use causeway_store::{Read, Tx};
+use causeway_store::{Engine, Read, Tx};
 use ruma::{EventId, OwnedEventId};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::Error;
 use crate::domain::{MessageRef, portal::PortalId};
@@ -29,7 +29,7 @@ pub async fn put(tx: &mut Tx, links: &[Link]) -> Result<(), Error> {
     if links.is_empty() {
         return Ok(());
     }
-    let mut insert = QueryBuilder::<Sqlite>::new(
+    let mut insert = QueryBuilder::<Engine>::new(
         "INSERT INTO links (event_id, portal, device, client_id, message_id) ",
     );
     insert.push_values(links, |mut row, link| {

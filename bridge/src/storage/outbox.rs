@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Tx;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use causeway_store::{Conn, Engine, Tx};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Error, at,
@@ -61,7 +61,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         rows.push((entry, vault.seal_json("portal_outbox", entry.txn.as_bytes(), &entry.effect)?));
     }
     for rows in rows.chunks(500) {
-        let mut insert = QueryBuilder::<Sqlite>::new(
+        let mut insert = QueryBuilder::<Engine>::new(
             "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, accepted_at, \
              expires_at) ",
         );
@@ -85,11 +85,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
 ///
 /// # Errors
 /// [`Error::Sealed`] if a row does not open any more.
-pub async fn first(
-    conn: &mut SqliteConnection,
-    vault: &Sealer,
-    lane: Lane,
-) -> Result<Vec<Stored>, Error> {
+pub async fn first(conn: &mut Conn, vault: &Sealer, lane: Lane) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
                 accepted_at

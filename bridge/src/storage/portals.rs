@@ -1,9 +1,9 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
 use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
-use causeway_store::{Read, Tx};
+use causeway_store::{Conn, Engine, Read, Row, Tx};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at};
 use crate::domain::{
@@ -88,11 +88,7 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
 ///
 /// # Errors
 /// [`Error::Row`] if there is none.
-pub async fn place(
-    conn: &mut SqliteConnection,
-    names: &Names,
-    id: PortalId,
-) -> Result<Portal, Error> {
+pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Portal, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
          FROM portals WHERE portal = $1",
@@ -121,11 +117,7 @@ pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
     Ok(portals)
 }
 
-async fn whole(
-    tx: &mut Tx,
-    names: &Names,
-    row: Option<SqliteRow>,
-) -> Result<Option<Portal>, Error> {
+async fn whole(tx: &mut Tx, names: &Names, row: Option<Row>) -> Result<Option<Portal>, Error> {
     let Some(row) = row else { return Ok(None) };
     let mut portal = bare(names, &row)?;
     let mirrors = sqlx::query("SELECT user_id, name FROM portal_mirrors WHERE portal = $1")
@@ -149,7 +141,7 @@ async fn whole(
     Ok(Some(portal))
 }
 
-fn bare(names: &Names, row: &SqliteRow) -> Result<Portal, Error> {
+fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
     let group: Vec<u8> = row.try_get(1)?;
     let room: Option<String> = row.try_get(2)?;
     let room = room.map(RoomId::parse).transpose().map_err(|_| Error::Row("portals.room_id"))?;
@@ -173,7 +165,7 @@ fn bare(names: &Names, row: &SqliteRow) -> Result<Portal, Error> {
     })
 }
 
-fn user(row: &SqliteRow, column: &'static str) -> Result<OwnedUserId, Error> {
+fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
 }
 
@@ -328,7 +320,7 @@ pub async fn announce(
 ) -> Result<(), Error> {
     if !mirrors.is_empty() {
         let mut upsert =
-            QueryBuilder::<Sqlite>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
+            QueryBuilder::<Engine>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
         upsert.push_values(mirrors, |mut row, mirror| {
             row.push_bind(portal.0).push_bind(mirror.id.as_str()).push_bind(mirror.name.as_str());
         });

@@ -22,7 +22,7 @@ struct Crate {
 const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
-        layers: &[&["lock", "wake"], &["open_error"], &["migrate", "tx"], &["db"]],
+        layers: &[&["engine", "lock", "wake"], &["open_error"], &["migrate", "tx"], &["db"]],
         apart: &[],
         roots: &["lib"],
     },

@@ -26,6 +26,7 @@ mod roster;
 mod seal;
 mod work;
 
+use causeway_store::Conn;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -37,7 +38,6 @@ use causeway_protocol::{
     roster::Log,
 };
 use ed25519_dalek::SigningKey;
-use sqlx::SqliteConnection;
 
 pub use batch::{Batch, Chores, Needs, Outgoing, SealError};
 pub use forks::ForkView;
@@ -130,7 +130,7 @@ impl Machine {
     /// A group's history, if any of it is known, and its row.
     async fn log(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         group: &GroupId,
     ) -> Result<Option<(rows::Group, Option<Arc<Log>>)>, MachineError> {
         let Some(row) = rows::group(conn, group).await? else { return Ok(None) };

@@ -16,14 +16,12 @@ use std::{
     sync::Arc,
 };
 
-use causeway_store::{Db, Tx};
+use causeway_store::{Conn, Db, Row, Tx};
 use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{AeadInPlace, KeyInit},
 };
-use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
-};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, sqlite::SqliteConnectOptions};
 use zeroize::Zeroizing;
 
 use crate::entropy::{self, NoEntropy};
@@ -307,12 +305,12 @@ struct WrappedKey {
     wrapped: Vec<u8>,
 }
 
-async fn data_keys(conn: &mut SqliteConnection) -> Result<Vec<WrappedKey>, VaultError> {
+async fn data_keys(conn: &mut Conn) -> Result<Vec<WrappedKey>, VaultError> {
     let rows = sqlx::query("SELECT key_id, class, wrapped FROM data_keys ORDER BY key_id")
         .fetch_all(conn)
         .await
         .map_err(causeway_store::Error::from)?;
-    let row = |row: sqlx::sqlite::SqliteRow| {
+    let row = |row: Row| {
         Ok(WrappedKey { id: row.try_get(0)?, class: row.try_get(1)?, wrapped: row.try_get(2)? })
     };
     let keys: Result<_, sqlx::Error> = rows.into_iter().map(row).collect();

@@ -8,13 +8,14 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    engine::{Conn, Engine},
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
     open_error::OpenError,
@@ -69,11 +70,11 @@ pub struct Counts {
 /// A read-only connection; each statement sees the newest commit before it.
 ///
 /// Give it back before waiting for the network: an old snapshot keeps the log from being shortened.
-pub struct Read(PoolConnection<Sqlite>);
+pub struct Read(PoolConnection<Engine>);
 
 impl Read {
     /// The connection.
-    pub fn conn(&mut self) -> &mut SqliteConnection {
+    pub fn conn(&mut self) -> &mut Conn {
         &mut self.0
     }
 }
@@ -101,7 +102,7 @@ impl Db {
         Ok(Self::start(&options.path, writer, lock))
     }
 
-    fn start(path: &Path, writer: SqliteConnection, lock: Held) -> Self {
+    fn start(path: &Path, writer: Conn, lock: Held) -> Self {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
@@ -213,7 +214,7 @@ fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn check(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+async fn check(conn: &mut Conn) -> Result<(), OpenError> {
     tracing::info!("the last process did not stop in order; checking the database");
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(conn).await?;
     if found == "ok" { Ok(()) } else { Err(OpenError::Damaged(found)) }

@@ -6,6 +6,7 @@
 //! words, is the business of the crate that brings the [`Schema`].
 
 mod db;
+mod engine;
 mod lock;
 mod migrate;
 mod open_error;
@@ -13,6 +14,7 @@ mod tx;
 mod wake;
 
 pub use db::{Counts, Db, Options, Read, Sizes};
+pub use engine::{Conn, Engine, Row};
 pub use lock::{Holder, Lock};
 pub use migrate::Schema;
 pub use open_error::OpenError;

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Connection as _, Row as _, SqliteConnection, migrate::Migrator};
+use sqlx::{Connection as _, Row as _, migrate::Migrator};
 
-use crate::open_error::OpenError;
+use crate::{engine::Conn, open_error::OpenError};
 
 /// Tables that one crate owns in a file, and how they came to be.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl Schema<'_> {
 /// What the file has of each schema: versions and their checksums.
 type Applied = BTreeMap<(String, i64), Vec<u8>>;
 
-async fn applied(conn: &mut SqliteConnection) -> Result<Applied, sqlx::Error> {
+async fn applied(conn: &mut Conn) -> Result<Applied, sqlx::Error> {
     let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'schema_versions'");
     if table.fetch_optional(&mut *conn).await?.is_none() {
         return Ok(Applied::new());
@@ -46,10 +46,7 @@ async fn applied(conn: &mut SqliteConnection) -> Result<Applied, sqlx::Error> {
 ///
 /// # Errors
 /// [`OpenError::Newer`] and [`OpenError::Altered`]: this binary must not touch the file.
-pub(crate) async fn pending(
-    conn: &mut SqliteConnection,
-    schemas: &[Schema<'_>],
-) -> Result<bool, OpenError> {
+pub(crate) async fn pending(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<bool, OpenError> {
     let applied = applied(conn).await?;
     for schema in schemas {
         let newest = applied.keys().filter(|(name, _)| name == schema.name).map(|key| key.1).max();
@@ -70,10 +67,7 @@ pub(crate) async fn pending(
 
 /// Applies what is pending, each migration with its version row in one commit: a process killed
 /// between two of them goes on where it stopped.
-pub(crate) async fn run(
-    conn: &mut SqliteConnection,
-    schemas: &[Schema<'_>],
-) -> Result<(), OpenError> {
+pub(crate) async fn run(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<(), OpenError> {
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS schema_versions (
             schema_name TEXT NOT NULL,

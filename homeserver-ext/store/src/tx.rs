@@ -11,10 +11,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::Connection as _;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
-use crate::{lock::Held, wake::Topics};
+use crate::{engine::Conn, lock::Held, wake::Topics};
 
 /// Transactions that share one fsync at most; the last of them waits for the others' work.
 const MAX_BATCH: usize = 64;
@@ -67,20 +67,37 @@ fn is_busy(error: &sqlx::Error) -> bool {
 /// While it is alive nobody else can write: never hold it across the network, and never begin a
 /// second one before the first has ended.
 pub struct Tx {
-    conn: OwnedMutexGuard<SqliteConnection>,
+    conn: OwnedMutexGuard<Conn>,
     topics: Vec<String>,
     end: oneshot::Sender<Member>,
 }
 
 impl Tx {
     /// The connection, inside this transaction.
-    pub fn conn(&mut self) -> &mut SqliteConnection {
+    pub fn conn(&mut self) -> &mut Conn {
         &mut self.conn
     }
 
     /// Wakes the listeners of `topic` once this is committed; never if it is not.
     pub fn wake(&mut self, topic: impl Into<String>) {
         self.topics.push(topic.into());
+    }
+
+    /// Does `work` in a transaction inside this one: what it changed is kept if it ends well, and
+    /// taken back if it does not. What it [woke](Tx::wake) stays woken; that costs a look.
+    ///
+    /// # Errors
+    /// Outside, [`Error`]: this transaction is to be dropped. Inside, what `work` said.
+    pub async fn nested<T, E>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        sqlx::raw_sql("SAVEPOINT nested").execute(self.conn()).await?;
+        let result = work(self).await;
+        let end =
+            if result.is_ok() { "RELEASE nested" } else { "ROLLBACK TO nested; RELEASE nested" };
+        sqlx::raw_sql(end).execute(self.conn()).await?;
+        Ok(result)
     }
 
     /// Ends the transaction, and returns when it is on disk.
@@ -126,7 +143,7 @@ pub(crate) struct Tally {
 
 /// Lends the writing connection until everybody who could ask is gone, or one asks it to close.
 pub(crate) async fn write(
-    conn: SqliteConnection,
+    conn: Conn,
     mut asks: mpsc::UnboundedReceiver<Ask>,
     topics: Arc<Topics>,
     tally: Arc<Tally>,
@@ -162,7 +179,7 @@ pub(crate) async fn write(
 /// One outer transaction: `first`, and whoever asks before its turn is over. Returns who asked to
 /// close meanwhile.
 async fn batch(
-    conn: &Arc<Mutex<SqliteConnection>>,
+    conn: &Arc<Mutex<Conn>>,
     first: Asker,
     asks: &mut mpsc::UnboundedReceiver<Ask>,
     topics: &Topics,
@@ -242,7 +259,7 @@ fn waiting(
 }
 
 /// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.
-async fn lend(conn: &Arc<Mutex<SqliteConnection>>, asker: Asker) -> Option<Member> {
+async fn lend(conn: &Arc<Mutex<Conn>>, asker: Asker) -> Option<Member> {
     let (end, ended) = oneshot::channel();
     let lent = Tx { conn: Arc::clone(conn).lock_owned().await, topics: Vec::new(), end };
     // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.
@@ -250,13 +267,13 @@ async fn lend(conn: &Arc<Mutex<SqliteConnection>>, asker: Asker) -> Option<Membe
     ended.await.ok()
 }
 
-async fn roll_back(conn: &Mutex<SqliteConnection>) {
+async fn roll_back(conn: &Mutex<Conn>) {
     // After some errors (disk full) SQLite has rolled back already, and says so.
     if let Err(error) = run(conn, "ROLLBACK").await {
         tracing::debug!(%error, "nothing was left to roll back");
     }
 }
 
-async fn run(conn: &Mutex<SqliteConnection>, sql: &'static str) -> Result<(), sqlx::Error> {
+async fn run(conn: &Mutex<Conn>, sql: &'static str) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sql).execute(&mut *conn.lock().await).await.map(|_| ())
 }

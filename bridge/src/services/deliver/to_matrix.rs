@@ -5,9 +5,8 @@ mod act;
 use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{AccountId, Timestamp};
-use causeway_store::Tx;
+use causeway_store::{Conn, Tx};
 use ruma::{OwnedEventId, OwnedRoomId};
-use sqlx::SqliteConnection;
 use tokio::time::Instant;
 
 use super::{
@@ -67,7 +66,7 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
 /// The first rows of a lane and their portal; `None` if there are none, or the lane is paused.
 async fn first(
     spine: &Spine,
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     lane: Lane,
 ) -> Result<Option<(Portal, Vec<Stored>)>, StepError> {
     let rows = outbox::first(conn, &spine.sealer, lane).await?;

@@ -175,13 +175,8 @@ impl Way<'_> {
         tx: &mut Tx,
         items: &[Outgoing],
     ) -> Result<Result<Batch, SealError>, StepError> {
-        sqlx::raw_sql("SAVEPOINT sealing").execute(tx.conn()).await?;
         let (machine, now) = (self.spine.native.machine(), self.spine.now());
-        let sealed = machine.seal(tx, now, self.group, items).await;
-        let end =
-            if sealed.is_ok() { "RELEASE sealing" } else { "ROLLBACK TO sealing; RELEASE sealing" };
-        sqlx::raw_sql(end).execute(tx.conn()).await?;
-        Ok(sealed)
+        Ok(tx.nested(async |tx| machine.seal(tx, now, self.group, items).await).await?)
     }
 
     async fn outgoing(

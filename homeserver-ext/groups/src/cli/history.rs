@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::{Db, Tx};
+use causeway_store::{Db, Row, Tx};
 use futures_util::future::BoxFuture;
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -170,7 +170,7 @@ pub(super) async fn mark_shown(db: &Db, lines: &[Line]) -> Result<(), Failure> {
     Ok(tx.commit().await?)
 }
 
-fn opened(found: &SqliteRow, vault: &Vault) -> Result<Line, Failure> {
+fn opened(found: &Row, vault: &Vault) -> Result<Line, Failure> {
     let read = || Ok((found.try_get(0)?, found.try_get(1)?));
     let (row, sealed): (i64, Vec<u8>) =
         read().map_err(|e: sqlx::Error| causeway_store::Error::from(e))?;

@@ -7,9 +7,8 @@ use causeway_protocol::{
     device::{DeviceList, DeviceOf, DeviceRecord, OneTimeKey, login_bytes},
     ids::{AccountId, CurveKey, DeviceId, KeyId, MemberId, Nonce, Signature, Timestamp, text_of},
 };
-use causeway_store::{Db, Tx};
+use causeway_store::{Conn, Db, Tx};
 use ed25519_dalek::{Signer as _, SigningKey};
-use sqlx::SqliteConnection;
 use vodozemac::olm::Account;
 use zeroize::Zeroizing;
 
@@ -199,7 +198,7 @@ impl Machine {
     /// Makes `count` one-time keys, and a fallback key if asked, and keeps them for upload.
     pub(super) async fn make_keys(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         olm: &mut Account,
         count: u32,
         with_fallback: bool,
@@ -231,7 +230,7 @@ impl Machine {
     /// Keys to upload, if the server has few: tops up, or asks how many there are.
     pub(super) async fn refill(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         now: Timestamp,
     ) -> Result<Option<UploadKeys>, MachineError> {
         const HOUR_MS: u64 = 3_600_000;

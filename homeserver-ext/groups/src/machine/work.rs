@@ -10,9 +10,8 @@ use causeway_protocol::{
     ids::{AccountId, DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
     roster::Log,
 };
-use causeway_store::Tx;
+use causeway_store::{Conn, Tx};
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
 use vodozemac::olm::Account;
 
 use super::{Machine, MachineError, Received, What, generation};
@@ -71,7 +70,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) fn conn(&mut self) -> &mut SqliteConnection {
+    pub(super) fn conn(&mut self) -> &mut Conn {
         self.tx.conn()
     }
 

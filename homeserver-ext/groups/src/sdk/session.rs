@@ -1,7 +1,7 @@
 //! Where this device is logged in: one row, its token sealed.
 
-use causeway_store::Tx;
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Tx};
+use sqlx::Row as _;
 
 use super::http::AccessToken;
 use crate::vault::{Class, Vault, VaultError};
@@ -18,10 +18,7 @@ pub(super) struct Login {
     pub(super) token: Option<AccessToken>,
 }
 
-pub(super) async fn load(
-    conn: &mut SqliteConnection,
-    vault: &Vault,
-) -> Result<Option<Login>, VaultError> {
+pub(super) async fn load(conn: &mut Conn, vault: &Vault) -> Result<Option<Login>, VaultError> {
     let row = sqlx::query("SELECT server_url, token FROM sessions WHERE id = 1")
         .fetch_optional(conn)
         .await

@@ -4,7 +4,8 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord},
     ids::{AccountId, DeviceId, MemberId, Timestamp},
 };
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 
 use super::{Error, Whole as _, json, ms};
 
@@ -16,14 +17,14 @@ pub(crate) struct KnownDevice {
 }
 
 pub(crate) async fn device(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: &DeviceId,
 ) -> Result<Option<KnownDevice>, Error> {
     let row = sqlx::query("SELECT account, record FROM devices WHERE device_id = $1")
         .bind(device.as_bytes().as_slice())
         .fetch_optional(conn)
         .await?;
-    let known = |row: sqlx::sqlite::SqliteRow| {
+    let known = |row: Row| {
         Ok(KnownDevice {
             account: row.try_get::<String, _>(0)?.parse().whole("devices")?,
             record: serde_json::from_str(row.try_get(1)?).whole("devices")?,
@@ -34,7 +35,7 @@ pub(crate) async fn device(
 
 /// Keeps a record; a device that is known stays as it is.
 pub(crate) async fn insert_device(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
     record: &DeviceRecord,
 ) -> Result<(), Error> {
@@ -54,7 +55,7 @@ pub(crate) async fn insert_device(
 
 /// The newest list of this account and identity that was ever seen.
 pub(crate) async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
     member: &MemberId,
 ) -> Result<Option<DeviceList>, Error> {
@@ -69,7 +70,7 @@ pub(crate) async fn list(
 
 /// The list of this account that was seen last, whatever its identity.
 pub(crate) async fn newest_list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
 ) -> Result<Option<DeviceList>, Error> {
     let list: Option<String> = sqlx::query_scalar(
@@ -82,7 +83,7 @@ pub(crate) async fn newest_list(
 }
 
 pub(crate) async fn save_list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     list: &DeviceList,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -128,7 +129,7 @@ impl Ask {
 
 /// Notes that something is to be asked, unless it was asked in vain since `since`.
 pub(crate) async fn ask(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     what: Ask,
     name: &[u8],
     since: Timestamp,
@@ -146,7 +147,7 @@ pub(crate) async fn ask(
 }
 
 /// What is to be asked of this kind.
-pub(crate) async fn to_ask(conn: &mut SqliteConnection, what: Ask) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) async fn to_ask(conn: &mut Conn, what: Ask) -> Result<Vec<Vec<u8>>, Error> {
     Ok(sqlx::query_scalar("SELECT name FROM asked WHERE what = $1 AND done_ms IS NULL LIMIT 1000")
         .bind(what.name())
         .fetch_all(conn)
@@ -155,7 +156,7 @@ pub(crate) async fn to_ask(conn: &mut SqliteConnection, what: Ask) -> Result<Vec
 
 /// Whether it was asked in vain since `since`.
 pub(crate) async fn was_asked(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     what: Ask,
     name: &[u8],
     since: Timestamp,
@@ -172,7 +173,7 @@ pub(crate) async fn was_asked(
 
 /// It was asked, and this is when.
 pub(crate) async fn answered(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     what: Ask,
     name: &[u8],
     now: Timestamp,
@@ -190,7 +191,7 @@ pub(crate) async fn answered(
 }
 
 /// Lets everything be asked again that was asked before.
-pub(crate) async fn forget_answers(conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn forget_answers(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("DELETE FROM asked WHERE done_ms IS NOT NULL").execute(conn).await?;
     Ok(())
 }

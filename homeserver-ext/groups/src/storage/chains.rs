@@ -1,7 +1,8 @@
 //! Own chains, chains of others, and who was given which.
 
 use causeway_protocol::ids::{ChainId, DeviceId, GroupId, Timestamp};
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, ms};
@@ -16,7 +17,7 @@ const MIN_CHAINS: i64 = 5;
 const MAX_CHAINS: i64 = 64;
 
 pub(crate) async fn own(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
 ) -> Result<Option<OwnChain>, Error> {
@@ -31,7 +32,7 @@ pub(crate) async fn own(
 }
 
 pub(crate) async fn save_own(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
     chain: &OwnChain,
@@ -52,7 +53,7 @@ pub(crate) async fn save_own(
 }
 
 /// Forgets the chain that this device sends with: the next message begins a new one.
-pub(crate) async fn drop_own(conn: &mut SqliteConnection, group: &GroupId) -> Result<(), Error> {
+pub(crate) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
     sqlx::query("DELETE FROM own_chains WHERE group_id = $1")
         .bind(group.as_bytes().as_slice())
         .execute(conn)
@@ -61,16 +62,13 @@ pub(crate) async fn drop_own(conn: &mut SqliteConnection, group: &GroupId) -> Re
 }
 
 /// As [`drop_own`], in every group.
-pub(crate) async fn drop_all_own(conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn drop_all_own(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("DELETE FROM own_chains").execute(conn).await?;
     Ok(())
 }
 
 /// Devices that were given this chain.
-pub(crate) async fn given_to(
-    conn: &mut SqliteConnection,
-    chain: &ChainId,
-) -> Result<Vec<DeviceId>, Error> {
+pub(crate) async fn given_to(conn: &mut Conn, chain: &ChainId) -> Result<Vec<DeviceId>, Error> {
     let devices: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT device_id FROM given WHERE chain_id = $1")
             .bind(chain.as_bytes().as_slice())
@@ -81,7 +79,7 @@ pub(crate) async fn given_to(
 
 /// Notes that `device` was given `chain`, and keeps what it was given until it says it has it.
 pub(crate) async fn give(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
     chain: &ChainId,
@@ -108,7 +106,7 @@ pub(crate) async fn give(
 /// The distribution that was made for `device` of the own chain with this tag, if it is kept and
 /// was made since `since`.
 pub(crate) async fn stored_distribution(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
     device: &DeviceId,
@@ -134,7 +132,7 @@ pub(crate) async fn stored_distribution(
 
 /// `device` has this chain: what it was given need not be kept.
 pub(crate) async fn acknowledged(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     chain: &ChainId,
     device: &DeviceId,
 ) -> Result<(), Error> {
@@ -148,7 +146,7 @@ pub(crate) async fn acknowledged(
 
 /// The chains of a sender whose ids begin with `tag`, mostly one; with an empty tag all.
 pub(crate) async fn held(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
     sender: &DeviceId,
@@ -164,7 +162,7 @@ pub(crate) async fn held(
     .bind([tag, &[0xff; 32]].concat())
     .fetch_all(conn)
     .await?;
-    let open = |row: sqlx::sqlite::SqliteRow| {
+    let open = |row: Row| {
         let place = held_place(group, sender, row.try_get(0)?);
         let sealed: Vec<u8> = row.try_get(1)?;
         let bytes = vault.unseal(Class::Ratchet, "held_chains", "sealed", &place, &sealed)?;
@@ -179,7 +177,7 @@ fn held_place(group: &GroupId, sender: &DeviceId, chain: &[u8]) -> Vec<u8> {
 
 /// Keeps a new chain, and lets go of the oldest beyond what is kept of a sender.
 pub(crate) async fn insert_held(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     chain: &HeldChain,
     now: Timestamp,
@@ -211,7 +209,7 @@ pub(crate) async fn insert_held(
 }
 
 /// Lets go of chains that came before `before` and are not among their sender's last five.
-pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+pub(crate) async fn expire(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query(
         "DELETE FROM held_chains WHERE at_ms < $1 AND chain_id NOT IN (
              SELECT chain_id FROM held_chains AS own
@@ -226,7 +224,7 @@ pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Re
 }
 
 pub(crate) async fn save_held(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     chain: &HeldChain,
 ) -> Result<(), Error> {
@@ -246,10 +244,7 @@ pub(crate) async fn save_held(
 }
 
 /// Devices that were given this chain and have not said that they have it.
-pub(crate) async fn unacknowledged(
-    conn: &mut SqliteConnection,
-    chain: &ChainId,
-) -> Result<u32, Error> {
+pub(crate) async fn unacknowledged(conn: &mut Conn, chain: &ChainId) -> Result<u32, Error> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM given WHERE chain_id = $1 AND acked = 0")
         .bind(chain.as_bytes().as_slice())
         .fetch_one(conn)
@@ -257,10 +252,7 @@ pub(crate) async fn unacknowledged(
 }
 
 /// Devices whose chains are held in this group.
-pub(crate) async fn senders(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<Vec<DeviceId>, Error> {
+pub(crate) async fn senders(conn: &mut Conn, group: &GroupId) -> Result<Vec<DeviceId>, Error> {
     let senders: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT DISTINCT sender FROM held_chains WHERE group_id = $1 ORDER BY sender",
     )

@@ -5,7 +5,8 @@ use causeway_protocol::{
     ids::{ChainId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     olm_plaintext::Missing,
 };
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 
 use super::{Error, Whole as _, ms, signed, unsigned};
 
@@ -18,11 +19,7 @@ pub(crate) struct AckDue {
     pub(crate) start: u32,
 }
 
-pub(crate) async fn ack_due(
-    conn: &mut SqliteConnection,
-    ack: &AckDue,
-    now: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn ack_due(conn: &mut Conn, ack: &AckDue, now: Timestamp) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO acks_due (group_id, device, chain_id, start, since_ms)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
@@ -38,10 +35,7 @@ pub(crate) async fn ack_due(
 }
 
 /// Acknowledgements of before `before`, by group and device.
-pub(crate) async fn acks_due(
-    conn: &mut SqliteConnection,
-    before: Timestamp,
-) -> Result<Vec<AckDue>, Error> {
+pub(crate) async fn acks_due(conn: &mut Conn, before: Timestamp) -> Result<Vec<AckDue>, Error> {
     let rows = sqlx::query(
         "SELECT group_id, device, chain_id, start FROM acks_due WHERE since_ms <= $1
          ORDER BY group_id, device LIMIT 1000",
@@ -49,7 +43,7 @@ pub(crate) async fn acks_due(
     .bind(ms(before))
     .fetch_all(conn)
     .await?;
-    let ack = |row: sqlx::sqlite::SqliteRow| {
+    let ack = |row: Row| {
         Ok(AckDue {
             group: GroupId::from_slice(row.try_get(0)?).whole("acks_due")?,
             device: DeviceId::from_slice(row.try_get(1)?).whole("acks_due")?,
@@ -60,7 +54,7 @@ pub(crate) async fn acks_due(
     rows.into_iter().map(ack).collect()
 }
 
-pub(crate) async fn ack_done(conn: &mut SqliteConnection, ack: &AckDue) -> Result<(), Error> {
+pub(crate) async fn ack_done(conn: &mut Conn, ack: &AckDue) -> Result<(), Error> {
     sqlx::query("DELETE FROM acks_due WHERE group_id = $1 AND device = $2 AND chain_id = $3")
         .bind(ack.group.as_bytes().as_slice())
         .bind(ack.device.as_bytes().as_slice())
@@ -79,10 +73,7 @@ pub(crate) struct KeyRequest {
 }
 
 /// Notes that a chain is to be asked for; it is asked for once.
-pub(crate) async fn request_key(
-    conn: &mut SqliteConnection,
-    request: &KeyRequest,
-) -> Result<(), Error> {
+pub(crate) async fn request_key(conn: &mut Conn, request: &KeyRequest) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO key_requests (group_id, device, tag, idx, epoch) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT DO NOTHING",
@@ -99,7 +90,7 @@ pub(crate) async fn request_key(
 
 /// The chain has come.
 pub(crate) async fn key_came(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     device: &DeviceId,
     chain: &ChainId,
@@ -117,7 +108,7 @@ pub(crate) async fn key_came(
 
 /// Requests not sent yet; few for each device, so that one that cannot be asked stands in nobody's
 /// way.
-pub(crate) async fn requests_due(conn: &mut SqliteConnection) -> Result<Vec<KeyRequest>, Error> {
+pub(crate) async fn requests_due(conn: &mut Conn) -> Result<Vec<KeyRequest>, Error> {
     let rows = sqlx::query(
         "SELECT group_id, device, tag, idx, epoch FROM (
              SELECT *, ROW_NUMBER() OVER (PARTITION BY device ORDER BY group_id, tag) AS place
@@ -126,7 +117,7 @@ pub(crate) async fn requests_due(conn: &mut SqliteConnection) -> Result<Vec<KeyR
     )
     .fetch_all(conn)
     .await?;
-    let request = |row: sqlx::sqlite::SqliteRow| {
+    let request = |row: Row| {
         Ok(KeyRequest {
             group: GroupId::from_slice(row.try_get(0)?).whole("key_requests")?,
             device: DeviceId::from_slice(row.try_get(1)?).whole("key_requests")?,
@@ -141,7 +132,7 @@ pub(crate) async fn requests_due(conn: &mut SqliteConnection) -> Result<Vec<KeyR
 }
 
 pub(crate) async fn requested(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     request: &KeyRequest,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -159,7 +150,7 @@ pub(crate) async fn requested(
 
 /// Counts one more answer to `device`; `false` if it had `limit` since `since`.
 pub(crate) async fn may_answer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: &DeviceId,
     now: Timestamp,
     since: Timestamp,
@@ -194,7 +185,7 @@ pub(crate) struct Finished {
 }
 
 pub(crate) async fn finish(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     finished: &Finished,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -215,19 +206,14 @@ pub(crate) async fn finish(
 }
 
 /// Groups with finished envelopes.
-pub(crate) async fn groups_with_finished(
-    conn: &mut SqliteConnection,
-) -> Result<Vec<GroupId>, Error> {
+pub(crate) async fn groups_with_finished(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT DISTINCT group_id FROM outgoing").fetch_all(conn).await?;
     ids.iter().map(|id| GroupId::from_slice(id).whole("outgoing")).collect()
 }
 
 /// Finished envelopes of a group, in the order in which they were made.
-pub(crate) async fn finished(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<Vec<Finished>, Error> {
+pub(crate) async fn finished(conn: &mut Conn, group: &GroupId) -> Result<Vec<Finished>, Error> {
     let rows = sqlx::query(
         "SELECT id, device, kind, payload, ttl_ms FROM outgoing WHERE group_id = $1 ORDER BY seq
          LIMIT 2000",
@@ -235,7 +221,7 @@ pub(crate) async fn finished(
     .bind(group.as_bytes().as_slice())
     .fetch_all(conn)
     .await?;
-    let finished = |row: sqlx::sqlite::SqliteRow| {
+    let finished = |row: Row| {
         Ok(Finished {
             id: EnvelopeId::from_slice(row.try_get(0)?).whole("outgoing")?,
             group: *group,
@@ -255,7 +241,7 @@ fn kind(number: u8) -> Option<Kind> {
 }
 
 /// The server has it, or it has nobody to go to.
-pub(crate) async fn sent(conn: &mut SqliteConnection, id: &EnvelopeId) -> Result<(), Error> {
+pub(crate) async fn sent(conn: &mut Conn, id: &EnvelopeId) -> Result<(), Error> {
     sqlx::query("DELETE FROM outgoing WHERE id = $1")
         .bind(id.as_bytes().as_slice())
         .execute(conn)
@@ -264,10 +250,7 @@ pub(crate) async fn sent(conn: &mut SqliteConnection, id: &EnvelopeId) -> Result
 }
 
 /// Lets go of finished envelopes of a group that takes none any more.
-pub(crate) async fn drop_finished(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<(), Error> {
+pub(crate) async fn drop_finished(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
     sqlx::query("DELETE FROM outgoing WHERE group_id = $1")
         .bind(group.as_bytes().as_slice())
         .execute(conn)
@@ -277,7 +260,7 @@ pub(crate) async fn drop_finished(
 
 /// Lets go of distributions that nobody acknowledged, and of the counts of an hour ago.
 pub(crate) async fn expire(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     distributions: Timestamp,
     answers: Timestamp,
     envelopes: Timestamp,

@@ -1,15 +1,15 @@
 //! How many envelopes could not be opened, by group and reason, since the server was last told.
 
+use causeway_store::Conn;
 use std::collections::BTreeMap;
 
 use causeway_protocol::ids::GroupId;
-use sqlx::SqliteConnection;
 
 use super::Error;
 
 /// Counts `count` more, in a group that was heard of.
 pub(crate) async fn add(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     reason: &str,
     count: u32,
@@ -29,7 +29,7 @@ pub(crate) async fn add(
 
 /// What was counted in a group.
 pub(crate) async fn of_group(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
 ) -> Result<BTreeMap<String, u32>, Error> {
     let rows: Vec<(String, i64)> =
@@ -43,7 +43,7 @@ pub(crate) async fn of_group(
 
 /// So many of a group were told; what came since is told the next time.
 pub(crate) async fn told(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     failures: &BTreeMap<String, u32>,
 ) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Groups, their ops and rosters, and where ops stand in the mailbox.
 
+use causeway_store::{Conn, Row};
 use std::sync::Arc;
 
 use causeway_protocol::{
@@ -7,7 +8,7 @@ use causeway_protocol::{
     ids::{AccountId, DeviceId, Epoch, GroupId, MemberId, OpHash, RosterHash, Seq, Timestamp},
     roster::{Kind, Log, LogEntry, Op, Removed, Roster},
 };
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
 use super::{Error, Whole as _, json, ms, signed, unsigned};
 
@@ -24,10 +25,7 @@ pub(crate) struct Group {
     pub(crate) active: Timestamp,
 }
 
-pub(crate) async fn group(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<Option<Group>, Error> {
+pub(crate) async fn group(conn: &mut Conn, group: &GroupId) -> Result<Option<Group>, Error> {
     let row = sqlx::query(
         "SELECT revision, head_epoch, fork, rotate, active_ms FROM groups WHERE group_id = $1",
     )
@@ -47,7 +45,7 @@ pub(crate) async fn group(
 }
 
 /// Every group that was ever heard of.
-pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, Error> {
+pub(crate) async fn all(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT group_id FROM groups ORDER BY group_id").fetch_all(conn).await?;
     ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
@@ -55,7 +53,7 @@ pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, Err
 
 /// Notes a group that is heard of for the first time.
 pub(crate) async fn hear_of(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     revision: [u8; 8],
 ) -> Result<(), Error> {
@@ -71,7 +69,7 @@ pub(crate) async fn hear_of(
 
 /// The log has changed.
 pub(crate) async fn save_head(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     revision: [u8; 8],
     head: Epoch,
@@ -93,7 +91,7 @@ pub(crate) async fn save_head(
 
 /// Ops from `epoch` on are to be fetched, or from before it where that was asked for; `None`: none.
 pub(crate) async fn fetch_from(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     epoch: Option<Epoch>,
 ) -> Result<(), Error> {
@@ -108,18 +106,18 @@ pub(crate) async fn fetch_from(
     Ok(())
 }
 
-pub(crate) async fn to_fetch(conn: &mut SqliteConnection) -> Result<Vec<(GroupId, Epoch)>, Error> {
+pub(crate) async fn to_fetch(conn: &mut Conn) -> Result<Vec<(GroupId, Epoch)>, Error> {
     let rows = sqlx::query("SELECT group_id, fetch_from FROM groups WHERE fetch_from IS NOT NULL")
         .fetch_all(conn)
         .await?;
-    let entry = |row: sqlx::sqlite::SqliteRow| {
+    let entry = |row: Row| {
         Ok((GroupId::from_slice(row.try_get(0)?).whole("groups")?, Epoch(row.try_get(1)?)))
     };
     rows.into_iter().map(entry).collect()
 }
 
 pub(crate) async fn set_fork(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     fork: Option<&str>,
 ) -> Result<(), Error> {
@@ -133,7 +131,7 @@ pub(crate) async fn set_fork(
 
 /// Whether the requests that wait at the server are to be fetched.
 pub(crate) async fn set_fetch_requests(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     fetch: bool,
 ) -> Result<(), Error> {
@@ -146,7 +144,7 @@ pub(crate) async fn set_fetch_requests(
 }
 
 /// Groups whose waiting requests are to be fetched.
-pub(crate) async fn requests_to_fetch(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, Error> {
+pub(crate) async fn requests_to_fetch(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT group_id FROM groups WHERE fetch_requests = 1 AND joined = 1")
             .fetch_all(conn)
@@ -156,7 +154,7 @@ pub(crate) async fn requests_to_fetch(conn: &mut SqliteConnection) -> Result<Vec
 
 /// Whether the next message begins a new chain, whatever else is so.
 pub(crate) async fn set_rotate(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     rotate: bool,
 ) -> Result<(), Error> {
@@ -169,7 +167,7 @@ pub(crate) async fn set_rotate(
 }
 
 pub(crate) async fn set_active(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     at: Timestamp,
 ) -> Result<(), Error> {
@@ -187,7 +185,7 @@ pub(crate) async fn set_active(
 }
 
 pub(crate) async fn set_synced(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     at: Timestamp,
 ) -> Result<(), Error> {
@@ -200,10 +198,7 @@ pub(crate) async fn set_synced(
 }
 
 /// Groups that this device spoke in since `hour_ago`, and did not say its roster in.
-pub(crate) async fn sync_due(
-    conn: &mut SqliteConnection,
-    hour_ago: Timestamp,
-) -> Result<Vec<GroupId>, Error> {
+pub(crate) async fn sync_due(conn: &mut Conn, hour_ago: Timestamp) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT group_id FROM groups
          WHERE joined = 1 AND active_ms > synced_ms AND synced_ms <= $1 AND active_ms > $1",
@@ -216,7 +211,7 @@ pub(crate) async fn sync_due(
 
 /// Notes in which row an op came; the first one said stays.
 pub(crate) async fn insert_place(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     op: &OpHash,
     place: Seq,
@@ -233,7 +228,7 @@ pub(crate) async fn insert_place(
 }
 
 pub(crate) async fn place(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     op: &OpHash,
 ) -> Result<Option<Seq>, Error> {
@@ -247,7 +242,7 @@ pub(crate) async fn place(
 }
 
 pub(crate) async fn set_place(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     epoch: Epoch,
     place: Seq,
@@ -263,7 +258,7 @@ pub(crate) async fn set_place(
 
 /// Keeps an installed op, what is remembered of it, and the roster that it made.
 pub(crate) async fn insert_op(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     op: &Op,
     entry: &LogEntry,
     roster: &Roster,
@@ -297,10 +292,7 @@ pub(crate) async fn insert_op(
 }
 
 /// A group's history; `None` while none of it is known.
-pub(crate) async fn log(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<Option<Log>, Error> {
+pub(crate) async fn log(conn: &mut Conn, group: &GroupId) -> Result<Option<Log>, Error> {
     const TABLE: &str = "ops";
     let rows = sqlx::query(
         "SELECT epoch, roster_hash, op_hash, kind, taken_out, removed, roster, place
@@ -346,7 +338,7 @@ fn devices_of(bytes: &[u8]) -> Option<Vec<DeviceOf>> {
 
 /// Ops as they travel, from `epoch` on.
 pub(crate) async fn ops_from(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     epoch: Epoch,
 ) -> Result<Vec<Vec<u8>>, Error> {
@@ -358,11 +350,7 @@ pub(crate) async fn ops_from(
 }
 
 /// Takes the ops from `epoch` on out of the log: the person has chosen the other branch.
-pub(crate) async fn drop_ops(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-    epoch: Epoch,
-) -> Result<(), Error> {
+pub(crate) async fn drop_ops(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Result<(), Error> {
     sqlx::query("DELETE FROM ops WHERE group_id = $1 AND epoch >= $2")
         .bind(group.as_bytes().as_slice())
         .bind(epoch.0)
@@ -372,10 +360,7 @@ pub(crate) async fn drop_ops(
 }
 
 /// Lets go of rosters that were followed by another before `before`.
-pub(crate) async fn forget_rosters(
-    conn: &mut SqliteConnection,
-    before: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn forget_rosters(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query(
         "UPDATE ops SET roster = NULL WHERE roster IS NOT NULL AND EXISTS (
              SELECT 1 FROM ops AS next WHERE next.group_id = ops.group_id
@@ -389,7 +374,7 @@ pub(crate) async fn forget_rosters(
 
 /// Nothing of the log is known any more: it is to be fetched anew.
 pub(crate) async fn unlearn(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     revision: [u8; 8],
 ) -> Result<(), Error> {

@@ -5,7 +5,8 @@ use causeway_protocol::{
     envelope::Envelope,
     ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Error, KEPT_MS, Whole as _, ms, signed, unsigned};
@@ -41,7 +42,7 @@ impl WaitsFor {
 
 /// Holds a row, once however often it comes; `false` if there is no room.
 pub(crate) async fn hold(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     row: &StreamRow,
     sender: &DeviceId,
@@ -87,11 +88,7 @@ pub(crate) async fn hold(
     Ok(true)
 }
 
-async fn is_held(
-    conn: &mut SqliteConnection,
-    row: &StreamRow,
-    sender: &DeviceId,
-) -> Result<bool, Error> {
+async fn is_held(conn: &mut Conn, row: &StreamRow, sender: &DeviceId) -> Result<bool, Error> {
     let found: Option<i64> = sqlx::query_scalar(
         "SELECT 1 FROM holds WHERE group_id = $1 AND sender = $2 AND seq = $3
          AND substr(sealed, 1, 16) = $4",
@@ -117,7 +114,7 @@ fn sealed(vault: &Vault, place: &[u8], id: EnvelopeId, bytes: &[u8]) -> Result<V
 
 /// Takes out what waits in `group` for this, in the mailbox's order; `sender` narrows it.
 pub(crate) async fn take(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: Option<&GroupId>,
     sender: Option<&DeviceId>,
@@ -139,7 +136,7 @@ pub(crate) async fn take(
     Ok(rows)
 }
 
-fn held(vault: &Vault, row: &SqliteRow) -> Result<StreamRow, Error> {
+fn held(vault: &Vault, row: &Row) -> Result<StreamRow, Error> {
     let group = GroupId::from_slice(row.try_get(0)?).whole("holds")?;
     let seq = Seq(unsigned(row.try_get(1)?));
     let (id, record) = row.try_get::<&[u8], _>(2)?.split_first_chunk().whole("holds")?;
@@ -151,7 +148,7 @@ fn held(vault: &Vault, row: &SqliteRow) -> Result<StreamRow, Error> {
 
 /// Takes out what waited too long, in the mailbox's order.
 pub(crate) async fn expire(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     now: Timestamp,
 ) -> Result<Vec<StreamRow>, Error> {
@@ -169,7 +166,7 @@ pub(crate) async fn expire(
 
 /// Notes that this was received; `false` if it was before.
 pub(crate) async fn see(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     sender: &DeviceId,
     name: [u8; 16],
     envelope: EnvelopeId,
@@ -190,7 +187,7 @@ pub(crate) async fn see(
 
 /// Whether an envelope with this id was received.
 pub(crate) async fn was_seen(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     sender: &DeviceId,
     envelope: EnvelopeId,
 ) -> Result<bool, Error> {
@@ -203,10 +200,7 @@ pub(crate) async fn was_seen(
     Ok(found.is_some())
 }
 
-pub(crate) async fn forget_seen(
-    conn: &mut SqliteConnection,
-    before: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn forget_seen(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM seen WHERE at_ms < $1").bind(ms(before)).execute(conn).await?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Links that this device can admit by.
 
 use causeway_protocol::ids::{DeviceId, GroupId, InviteKey, Timestamp};
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::Conn;
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, ms, unsigned};
@@ -21,7 +22,7 @@ pub(crate) struct HeldInvite {
 }
 
 pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     invite: &HeldInvite,
 ) -> Result<(), Error> {
@@ -43,7 +44,7 @@ pub(crate) async fn insert(
 }
 
 pub(crate) async fn held(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     ik_pub: &InviteKey,
 ) -> Result<Option<HeldInvite>, Error> {
@@ -72,10 +73,7 @@ pub(crate) async fn held(
 }
 
 /// Keys of the links for `group` that this device holds.
-pub(crate) async fn of_group(
-    conn: &mut SqliteConnection,
-    group: &GroupId,
-) -> Result<Vec<InviteKey>, Error> {
+pub(crate) async fn of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<InviteKey>, Error> {
     let keys: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT ik_pub FROM invites WHERE group_id = $1 ORDER BY ik_pub")
             .bind(group.as_bytes().as_slice())
@@ -86,7 +84,7 @@ pub(crate) async fn of_group(
 
 /// Keys of the links for `group` that are good at `now`: those made here, or all that are held.
 pub(crate) async fn good(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &GroupId,
     now: Timestamp,
     all: bool,
@@ -104,7 +102,7 @@ pub(crate) async fn good(
 }
 
 /// How many links for `group` were given by other admins.
-pub(crate) async fn given_in(conn: &mut SqliteConnection, group: &GroupId) -> Result<i64, Error> {
+pub(crate) async fn given_in(conn: &mut Conn, group: &GroupId) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM invites WHERE group_id = $1 AND made_here = 0")
         .bind(group.as_bytes().as_slice())
         .fetch_one(conn)
@@ -112,14 +110,14 @@ pub(crate) async fn given_in(conn: &mut SqliteConnection, group: &GroupId) -> Re
 }
 
 /// Lets go of links that ended before `before`.
-pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+pub(crate) async fn expire(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM invites WHERE expires_ms < $1").bind(ms(before)).execute(conn).await?;
     Ok(())
 }
 
 /// Notes that `device` is to be given this link.
 pub(crate) async fn owe(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     ik_pub: &InviteKey,
     device: &DeviceId,
 ) -> Result<(), Error> {
@@ -132,7 +130,7 @@ pub(crate) async fn owe(
 }
 
 /// Which devices are to be given which links.
-pub(crate) async fn owed(conn: &mut SqliteConnection) -> Result<Vec<(InviteKey, DeviceId)>, Error> {
+pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<(InviteKey, DeviceId)>, Error> {
     let rows: Vec<(Vec<u8>, Vec<u8>)> =
         sqlx::query_as("SELECT ik_pub, device FROM owed_invites ORDER BY ik_pub LIMIT 256")
             .fetch_all(conn)
@@ -146,7 +144,7 @@ pub(crate) async fn owed(conn: &mut SqliteConnection) -> Result<Vec<(InviteKey, 
 
 /// It was given, or is not owed any more.
 pub(crate) async fn given(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     ik_pub: &InviteKey,
     device: &DeviceId,
 ) -> Result<(), Error> {
@@ -158,10 +156,7 @@ pub(crate) async fn given(
     Ok(())
 }
 
-pub(crate) async fn count_use(
-    conn: &mut SqliteConnection,
-    ik_pub: &InviteKey,
-) -> Result<(), Error> {
+pub(crate) async fn count_use(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
     sqlx::query("UPDATE invites SET used = used + 1 WHERE ik_pub = $1")
         .bind(ik_pub.as_bytes().as_slice())
         .execute(conn)
@@ -169,7 +164,7 @@ pub(crate) async fn count_use(
     Ok(())
 }
 
-pub(crate) async fn revoke(conn: &mut SqliteConnection, ik_pub: &InviteKey) -> Result<(), Error> {
+pub(crate) async fn revoke(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
     sqlx::query("UPDATE invites SET revoked = 1 WHERE ik_pub = $1")
         .bind(ik_pub.as_bytes().as_slice())
         .execute(conn)

@@ -1,7 +1,8 @@
 //! Requests to be let in, and how far each was judged.
 
 use causeway_protocol::ids::{AccountId, GroupId, InviteKey, MemberId, RequestId, Timestamp};
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 
 use super::{Error, Whole as _, ms, unsigned};
 
@@ -60,7 +61,7 @@ impl State {
 }
 
 /// Notes a request; `false` if it was known.
-pub(crate) async fn insert(conn: &mut SqliteConnection, join: &JoinRow) -> Result<bool, Error> {
+pub(crate) async fn insert(conn: &mut Conn, join: &JoinRow) -> Result<bool, Error> {
     let done = sqlx::query(
         "INSERT INTO joins (request_id, group_id, ik_pub, account, member_id, request, state, at_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -78,11 +79,7 @@ pub(crate) async fn insert(conn: &mut SqliteConnection, join: &JoinRow) -> Resul
     Ok(done.rows_affected() == 1)
 }
 
-pub(crate) async fn set_state(
-    conn: &mut SqliteConnection,
-    id: &RequestId,
-    state: State,
-) -> Result<(), Error> {
+pub(crate) async fn set_state(conn: &mut Conn, id: &RequestId, state: State) -> Result<(), Error> {
     sqlx::query("UPDATE joins SET state = $2 WHERE request_id = $1")
         .bind(id.as_bytes().as_slice())
         .bind(state.name())
@@ -92,7 +89,7 @@ pub(crate) async fn set_state(
 }
 
 /// Requests for `group` that this account might not answer are to be judged again.
-pub(crate) async fn may_add_now(conn: &mut SqliteConnection, group: &GroupId) -> Result<(), Error> {
+pub(crate) async fn may_add_now(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
     sqlx::query("UPDATE joins SET state = $2 WHERE group_id = $1 AND state = $3")
         .bind(group.as_bytes().as_slice())
         .bind(State::New.name())
@@ -103,10 +100,7 @@ pub(crate) async fn may_add_now(conn: &mut SqliteConnection, group: &GroupId) ->
 }
 
 /// Requests made with a link that was not held are to be judged again.
-pub(crate) async fn link_came(
-    conn: &mut SqliteConnection,
-    ik_pub: &InviteKey,
-) -> Result<(), Error> {
+pub(crate) async fn link_came(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
     sqlx::query("UPDATE joins SET state = $2 WHERE ik_pub = $1 AND state = $3")
         .bind(ik_pub.as_bytes().as_slice())
         .bind(State::New.name())
@@ -117,16 +111,13 @@ pub(crate) async fn link_came(
 }
 
 /// Lets go of old requests.
-pub(crate) async fn expire(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), Error> {
+pub(crate) async fn expire(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM joins WHERE at_ms < $1").bind(ms(before)).execute(conn).await?;
     Ok(())
 }
 
 /// Requests in this state, oldest first.
-pub(crate) async fn in_state(
-    conn: &mut SqliteConnection,
-    state: State,
-) -> Result<Vec<JoinRow>, Error> {
+pub(crate) async fn in_state(conn: &mut Conn, state: State) -> Result<Vec<JoinRow>, Error> {
     let rows = sqlx::query(
         "SELECT request_id, group_id, ik_pub, account, member_id, request, at_ms
          FROM joins WHERE state = $1 ORDER BY at_ms, request_id LIMIT $2",
@@ -135,7 +126,7 @@ pub(crate) async fn in_state(
     .bind(PAGE)
     .fetch_all(conn)
     .await?;
-    let join = |row: sqlx::sqlite::SqliteRow| {
+    let join = |row: Row| {
         Ok(JoinRow {
             id: RequestId::from_slice(row.try_get(0)?).whole("joins")?,
             group: GroupId::from_slice(row.try_get(1)?).whole("joins")?,

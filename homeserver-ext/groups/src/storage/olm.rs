@@ -2,7 +2,8 @@
 //! not retired.
 
 use causeway_protocol::ids::{DeviceId, Timestamp};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
 use vodozemac::olm::{Session, SessionPickle};
 use zeroize::Zeroizing;
 
@@ -19,7 +20,7 @@ fn place(peer: &DeviceId, session_id: &str) -> Vec<u8> {
 
 /// The sessions with `peer`, the one used last first.
 pub(crate) async fn sessions(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Vec<Session>, Error> {
@@ -36,7 +37,7 @@ pub(crate) async fn sessions(
 
 /// The session to send with.
 pub(crate) async fn newest(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Option<Session>, Error> {
@@ -50,7 +51,7 @@ pub(crate) async fn newest(
     row.map(|row| session(vault, peer, &row)).transpose()
 }
 
-fn session(vault: &Vault, peer: &DeviceId, row: &SqliteRow) -> Result<Session, Error> {
+fn session(vault: &Vault, peer: &DeviceId, row: &Row) -> Result<Session, Error> {
     let place = place(peer, row.try_get(0)?);
     let sealed: Vec<u8> = row.try_get(1)?;
     let pickle = vault.unseal(Class::Ratchet, TABLE, "sealed", &place, &sealed)?;
@@ -59,10 +60,7 @@ fn session(vault: &Vault, peer: &DeviceId, row: &SqliteRow) -> Result<Session, E
 }
 
 /// Whether there is a session to send with.
-pub(crate) async fn has_session(
-    conn: &mut SqliteConnection,
-    peer: &DeviceId,
-) -> Result<bool, Error> {
+pub(crate) async fn has_session(conn: &mut Conn, peer: &DeviceId) -> Result<bool, Error> {
     let found: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1 AND retired = 0")
             .bind(peer.as_bytes().as_slice())
@@ -72,7 +70,7 @@ pub(crate) async fn has_session(
 }
 
 pub(crate) async fn save(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     peer: &DeviceId,
     session: &Session,
@@ -95,13 +93,13 @@ pub(crate) async fn save(
 }
 
 /// Lets no session seal any more; what comes in them is still opened.
-pub(crate) async fn retire_all(conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn retire_all(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("UPDATE olm_sessions SET retired = 1").execute(conn).await?;
     Ok(())
 }
 
 /// Forgets the sessions with `peer` beyond those that are kept.
-pub(crate) async fn trim(conn: &mut SqliteConnection, peer: &DeviceId) -> Result<(), Error> {
+pub(crate) async fn trim(conn: &mut Conn, peer: &DeviceId) -> Result<(), Error> {
     sqlx::query(
         "DELETE FROM olm_sessions WHERE peer = $1 AND session_id NOT IN (
              SELECT session_id FROM olm_sessions WHERE peer = $1

@@ -4,7 +4,8 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord, OneTimeKey},
     ids::AccountId,
 };
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::Conn;
+use sqlx::Row as _;
 use vodozemac::olm::{Account, AccountPickle};
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ pub(crate) struct Own {
     pub(crate) generation: u64,
 }
 
-pub(crate) async fn load(conn: &mut SqliteConnection, vault: &Vault) -> Result<Option<Own>, Error> {
+pub(crate) async fn load(conn: &mut Conn, vault: &Vault) -> Result<Option<Own>, Error> {
     let row = sqlx::query(
         "SELECT account, record, list, identity_sealed, device_sealed, generation FROM own",
     )
@@ -46,7 +47,7 @@ pub(crate) async fn load(conn: &mut SqliteConnection, vault: &Vault) -> Result<O
 }
 
 pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     own: &Own,
     olm: &Account,
@@ -71,7 +72,7 @@ pub(crate) async fn insert(
 }
 
 /// Forgets an identity that never came to be: its name was refused.
-pub(crate) async fn delete(conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn delete(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("DELETE FROM own").execute(&mut *conn).await?;
     sqlx::query("DELETE FROM one_time_keys").execute(conn).await?;
     Ok(())
@@ -82,18 +83,14 @@ fn sealed_olm(vault: &Vault, olm: &Account) -> Result<Vec<u8>, Error> {
     Ok(vault.seal(Class::Ratchet, TABLE, "olm_sealed", ROW, &pickle)?)
 }
 
-pub(crate) async fn olm(conn: &mut SqliteConnection, vault: &Vault) -> Result<Account, Error> {
+pub(crate) async fn olm(conn: &mut Conn, vault: &Vault) -> Result<Account, Error> {
     let sealed: Vec<u8> = sqlx::query_scalar("SELECT olm_sealed FROM own").fetch_one(conn).await?;
     let pickle = vault.unseal(Class::Ratchet, TABLE, "olm_sealed", ROW, &sealed)?;
     let pickle: AccountPickle = serde_json::from_slice(&pickle).whole(TABLE)?;
     Ok(pickle.into())
 }
 
-pub(crate) async fn save_olm(
-    conn: &mut SqliteConnection,
-    vault: &Vault,
-    olm: &Account,
-) -> Result<(), Error> {
+pub(crate) async fn save_olm(conn: &mut Conn, vault: &Vault, olm: &Account) -> Result<(), Error> {
     sqlx::query("UPDATE own SET olm_sealed = $1")
         .bind(sealed_olm(vault, olm)?)
         .execute(conn)
@@ -102,7 +99,7 @@ pub(crate) async fn save_olm(
 }
 
 /// Takes `count` numbers for one-time keys; returns the first.
-pub(crate) async fn take_key_ids(conn: &mut SqliteConnection, count: u64) -> Result<u64, Error> {
+pub(crate) async fn take_key_ids(conn: &mut Conn, count: u64) -> Result<u64, Error> {
     let next: i64 =
         sqlx::query_scalar("UPDATE own SET next_key_id = next_key_id + $1 RETURNING next_key_id")
             .bind(signed(count))
@@ -111,7 +108,7 @@ pub(crate) async fn take_key_ids(conn: &mut SqliteConnection, count: u64) -> Res
     Ok(unsigned(next) - count)
 }
 
-pub(crate) async fn insert_key(conn: &mut SqliteConnection, key: &OneTimeKey) -> Result<(), Error> {
+pub(crate) async fn insert_key(conn: &mut Conn, key: &OneTimeKey) -> Result<(), Error> {
     sqlx::query("INSERT INTO one_time_keys (key_id, fallback, key) VALUES ($1, $2, $3)")
         .bind(key.key_id.as_bytes().as_slice())
         .bind(key.fallback)
@@ -122,25 +119,25 @@ pub(crate) async fn insert_key(conn: &mut SqliteConnection, key: &OneTimeKey) ->
 }
 
 /// Keys that the server does not have yet, as far as is known.
-pub(crate) async fn unpublished(conn: &mut SqliteConnection) -> Result<Vec<OneTimeKey>, Error> {
+pub(crate) async fn unpublished(conn: &mut Conn) -> Result<Vec<OneTimeKey>, Error> {
     let keys: Vec<String> =
         sqlx::query_scalar("SELECT key FROM one_time_keys ORDER BY key_id").fetch_all(conn).await?;
     keys.iter().map(|key| serde_json::from_str(key).whole("one_time_keys")).collect()
 }
 
 /// The server has all that were unpublished, and `left` one-time keys now.
-pub(crate) async fn published(conn: &mut SqliteConnection, left: Option<u32>) -> Result<(), Error> {
+pub(crate) async fn published(conn: &mut Conn, left: Option<u32>) -> Result<(), Error> {
     sqlx::query("DELETE FROM one_time_keys").execute(&mut *conn).await?;
     sqlx::query("UPDATE own SET keys_left = $1").bind(left).execute(conn).await?;
     Ok(())
 }
 
 /// One-time keys at the server, as far as is known.
-pub(crate) async fn keys_left(conn: &mut SqliteConnection) -> Result<Option<u32>, Error> {
+pub(crate) async fn keys_left(conn: &mut Conn) -> Result<Option<u32>, Error> {
     Ok(sqlx::query_scalar("SELECT keys_left FROM own").fetch_one(conn).await?)
 }
 
-pub(crate) async fn key_was_used(conn: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn key_was_used(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("UPDATE own SET keys_left = keys_left - 1 WHERE keys_left > 0")
         .execute(conn)
         .await?;
@@ -148,7 +145,7 @@ pub(crate) async fn key_was_used(conn: &mut SqliteConnection) -> Result<(), Erro
 }
 
 /// Counts one more move of own ratchets; returns the count.
-pub(crate) async fn next_generation(conn: &mut SqliteConnection) -> Result<u64, Error> {
+pub(crate) async fn next_generation(conn: &mut Conn) -> Result<u64, Error> {
     let next: i64 =
         sqlx::query_scalar("UPDATE own SET generation = generation + 1 RETURNING generation")
             .fetch_one(conn)
@@ -156,7 +153,7 @@ pub(crate) async fn next_generation(conn: &mut SqliteConnection) -> Result<u64, 
     Ok(unsigned(next))
 }
 
-pub(crate) async fn set_generation(conn: &mut SqliteConnection, to: u64) -> Result<(), Error> {
+pub(crate) async fn set_generation(conn: &mut Conn, to: u64) -> Result<(), Error> {
     sqlx::query("UPDATE own SET generation = $1").bind(signed(to)).execute(conn).await?;
     Ok(())
 }

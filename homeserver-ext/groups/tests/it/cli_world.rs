@@ -1,5 +1,6 @@
 //! A real server on a loopback port, and the real `causeway-client` with homes of its own.
 
+use causeway_store::Conn;
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -88,7 +89,7 @@ impl Person {
         runtime.block_on(async {
             let file = self.home.join("client.db");
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-            let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            let mut connection = Conn::connect_with(&options).await.unwrap();
             for sql in sql {
                 sqlx::query(*sql).execute(&mut connection).await.unwrap();
             }

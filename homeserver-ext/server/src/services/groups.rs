@@ -6,8 +6,7 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
-use causeway_store::{Db, Tx};
-use sqlx::SqliteConnection;
+use causeway_store::{Conn, Db, Tx};
 
 use crate::{
     services::Behind,
@@ -136,7 +135,7 @@ fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
 
 /// What one lacks whose op does not fit; `None` for those who may not know.
 async fn behind(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     caller: &Device,
     group: &Group,
     epoch: Epoch,
@@ -152,7 +151,7 @@ async fn behind(
 /// Up to which op a device may read the log: members all of it, those taken out up to the op that
 /// did so, strangers nothing.
 async fn reads_until(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     caller: &Device,
     group: &Group,
 ) -> Result<Option<Epoch>, storage::Error> {

@@ -9,8 +9,7 @@ use causeway_protocol::{
     keys::check_ed25519,
     roster::{Role, Roster},
 };
-use causeway_store::{Db, Tx};
-use sqlx::SqliteConnection;
+use causeway_store::{Conn, Db, Tx};
 
 use crate::storage::{
     self, GroupRow,
@@ -48,7 +47,7 @@ impl From<causeway_store::Error> for InviteError {
 
 /// A group in which the caller may add members, and the caller's role there.
 async fn where_may_add(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     caller: &Device,
     id: GroupId,
 ) -> Result<(Group, Role), InviteError> {

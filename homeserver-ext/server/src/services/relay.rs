@@ -10,8 +10,7 @@ use causeway_protocol::{
     },
     ids::{EnvelopeId, Epoch, GroupId, Timestamp},
 };
-use causeway_store::{Db, Tx};
-use sqlx::SqliteConnection;
+use causeway_store::{Conn, Db, Tx};
 
 use crate::{
     quota::{Buckets, Quotas},
@@ -155,7 +154,7 @@ fn beyond_limits(submissions: &[Submission]) -> Option<PostError> {
 
 /// Whether new envelopes may come in: membership, epoch, sizes (`beyond`), quota, in this order.
 async fn admit(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     limiter: Limiter<'_>,
     caller: &Device,
@@ -196,7 +195,7 @@ async fn admit(
 }
 
 async fn behind(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: &Group,
     stated: Epoch,
     until: Epoch,

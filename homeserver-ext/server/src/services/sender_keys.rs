@@ -5,8 +5,7 @@ use causeway_protocol::{
     ids::{DeviceId, GroupId, Timestamp},
     roster::Role,
 };
-use causeway_store::Db;
-use sqlx::SqliteConnection;
+use causeway_store::{Conn, Db};
 
 use crate::storage::{
     self,
@@ -48,7 +47,7 @@ impl From<causeway_store::Error> for SenderKeysError {
 }
 
 async fn group_of(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     caller: &Device,
     id: GroupId,
 ) -> Result<(Group, Role), SenderKeysError> {

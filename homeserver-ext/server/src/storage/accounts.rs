@@ -4,13 +4,13 @@ use causeway_protocol::{
     device::DeviceList,
     ids::{AccountId, Timestamp},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{Error, ms};
 
 /// Puts a new account in; `false` if its name or its identity is taken.
 pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     list: &DeviceList,
 ) -> Result<bool, Error> {
@@ -30,7 +30,7 @@ pub(crate) async fn insert(
 
 /// The newest list of an account.
 pub(crate) async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
 ) -> Result<Option<DeviceList>, Error> {
     let list: Option<String> = sqlx::query_scalar("SELECT list FROM accounts WHERE account = $1")
@@ -41,7 +41,7 @@ pub(crate) async fn list(
 }
 
 /// Replaces the list of an account.
-pub(crate) async fn set_list(conn: &mut SqliteConnection, list: &DeviceList) -> Result<(), Error> {
+pub(crate) async fn set_list(conn: &mut Conn, list: &DeviceList) -> Result<(), Error> {
     sqlx::query("UPDATE accounts SET list_version = $2, list = $3 WHERE account = $1")
         .bind(list.account.as_str())
         .bind(i64::from(list.version))

@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceOf, DeviceRecord},
     ids::{AccountId, DeviceId, MemberId, Nonce, Timestamp},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{DeviceRow, Error, ms, name_of};
 
@@ -51,7 +51,7 @@ impl TryFrom<DeviceColumns> for Device {
 
 /// Puts a device and its empty mailbox in, or lists it again; `None` if another account has it.
 pub(crate) async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
     record: &DeviceRecord,
 ) -> Result<Option<DeviceRow>, Error> {
@@ -83,10 +83,7 @@ pub(crate) async fn list(
 
 /// Takes all devices of an account off its list; those without a place on the next list lose
 /// their tokens with [`log_out_unlisted`].
-pub(crate) async fn unlist_all(
-    conn: &mut SqliteConnection,
-    account: &AccountId,
-) -> Result<(), Error> {
+pub(crate) async fn unlist_all(conn: &mut Conn, account: &AccountId) -> Result<(), Error> {
     sqlx::query("UPDATE devices SET listed = FALSE WHERE account = $1")
         .bind(account.as_str())
         .execute(conn)
@@ -96,7 +93,7 @@ pub(crate) async fn unlist_all(
 
 /// Ends the sessions of devices that are not on the list any more; returns which.
 pub(crate) async fn log_out_unlisted(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
 ) -> Result<Vec<DeviceRow>, Error> {
     let rows = sqlx::query_scalar(
@@ -108,7 +105,7 @@ pub(crate) async fn log_out_unlisted(
 
 /// The records of the devices on an account's newest list, in its order.
 pub(crate) async fn records(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &AccountId,
 ) -> Result<Vec<DeviceRecord>, Error> {
     let rows: Vec<String> = sqlx::query_scalar(
@@ -122,7 +119,7 @@ pub(crate) async fn records(
 
 /// Whose token this is.
 pub(crate) async fn by_token(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     token_hash: &[u8; 32],
 ) -> Result<Option<Device>, Error> {
     let row: Option<DeviceColumns> = sqlx::query_as(
@@ -135,10 +132,7 @@ pub(crate) async fn by_token(
 }
 
 /// A device by its key.
-pub(crate) async fn by_id(
-    conn: &mut SqliteConnection,
-    device: &DeviceId,
-) -> Result<Option<Device>, Error> {
+pub(crate) async fn by_id(conn: &mut Conn, device: &DeviceId) -> Result<Option<Device>, Error> {
     let row: Option<DeviceColumns> = sqlx::query_as(
         "SELECT device, device_id, member_id, account, listed FROM devices WHERE device_id = $1",
     )
@@ -150,7 +144,7 @@ pub(crate) async fn by_id(
 
 /// Gives a device its one token, or none.
 pub(crate) async fn set_token(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
     token_hash: Option<&[u8; 32]>,
 ) -> Result<(), Error> {
@@ -164,7 +158,7 @@ pub(crate) async fn set_token(
 
 /// Keeps a nonce until it is used or too old.
 pub(crate) async fn put_nonce(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     nonce: &Nonce,
     expires: Timestamp,
 ) -> Result<(), Error> {
@@ -178,7 +172,7 @@ pub(crate) async fn put_nonce(
 
 /// Uses a nonce up; whether it was there and still good.
 pub(crate) async fn take_nonce(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     nonce: &Nonce,
     now: Timestamp,
 ) -> Result<bool, Error> {
@@ -191,7 +185,7 @@ pub(crate) async fn take_nonce(
 }
 
 /// Drops nonces that are too old.
-pub(crate) async fn prune_nonces(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn prune_nonces(conn: &mut Conn, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM login_nonces WHERE expires_ms < $1")
         .bind(ms(now))
         .execute(conn)

@@ -1,7 +1,7 @@
 //! How much happened, by hour and kind: counters that outlive the process, for seven days.
 
 use causeway_protocol::ids::Timestamp;
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{Error, ms};
 
@@ -47,7 +47,7 @@ impl Event {
 
 /// Counts `count` more.
 pub(crate) async fn add(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     event: Event,
     count: u64,
@@ -68,7 +68,7 @@ pub(crate) async fn add(
 }
 
 /// Drops what is older than seven days.
-pub(crate) async fn prune(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn prune(conn: &mut Conn, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM events WHERE hour_ms < $1")
         .bind(ms(now.minus_ms(KEPT_MS)))
         .execute(conn)

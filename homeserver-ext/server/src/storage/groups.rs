@@ -6,7 +6,7 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, MemberId, OpHash, RosterHash},
     roster::{Op, Role, Roster},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{Error, GroupRow, many, name_of, number};
 
@@ -54,10 +54,7 @@ impl TryFrom<GroupColumns> for Group {
 }
 
 /// A group by its id.
-pub(crate) async fn by_id(
-    conn: &mut SqliteConnection,
-    group: GroupId,
-) -> Result<Option<Group>, Error> {
+pub(crate) async fn by_id(conn: &mut Conn, group: GroupId) -> Result<Option<Group>, Error> {
     let row: Option<GroupColumns> = sqlx::query_as(
         "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below
          FROM groups WHERE group_id = $1",
@@ -70,7 +67,7 @@ pub(crate) async fn by_id(
 
 /// The groups in which a device counts, by id, from `from` on.
 pub(crate) async fn of_device(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: &DeviceOf,
     from: Option<GroupId>,
     limit: u32,
@@ -93,7 +90,7 @@ pub(crate) async fn of_device(
 
 /// All groups of this server after `after`, by id.
 pub(crate) async fn all(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     after: Option<GroupId>,
     limit: u32,
 ) -> Result<Vec<Group>, Error> {
@@ -109,7 +106,7 @@ pub(crate) async fn all(
 }
 
 /// The roster at the head.
-pub(crate) async fn roster(conn: &mut SqliteConnection, group: GroupRow) -> Result<Roster, Error> {
+pub(crate) async fn roster(conn: &mut Conn, group: GroupRow) -> Result<Roster, Error> {
     let row: Vec<u8> = sqlx::query_scalar("SELECT roster FROM groups WHERE grp = $1")
         .bind(group)
         .fetch_one(conn)
@@ -130,7 +127,7 @@ pub(crate) enum Standing {
 
 /// How a device stands to a group.
 pub(crate) async fn standing(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     device: &DeviceOf,
     account: &str,
@@ -161,11 +158,7 @@ pub(crate) async fn standing(
 }
 
 /// Makes the group that a valid `create` began; the caller has seen that there is none.
-pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
-    op: &Op,
-    roster: &Roster,
-) -> Result<GroupRow, Error> {
+pub(crate) async fn insert(conn: &mut Conn, op: &Op, roster: &Roster) -> Result<GroupRow, Error> {
     let row: GroupRow = sqlx::query_scalar(
         "INSERT INTO groups
             (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below)
@@ -186,7 +179,7 @@ pub(crate) async fn insert(
 
 /// Moves a group on to `after`, which `op` made of `before`.
 pub(crate) async fn advance(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     op: &Op,
     before: &Roster,
@@ -212,7 +205,7 @@ pub(crate) async fn advance(
     follow(conn, group, Some(before), after).await
 }
 
-async fn insert_op(conn: &mut SqliteConnection, group: GroupRow, op: &Op) -> Result<(), Error> {
+async fn insert_op(conn: &mut Conn, group: GroupRow, op: &Op) -> Result<(), Error> {
     sqlx::query("INSERT INTO ops (grp, epoch, op_hash, op) VALUES ($1, $2, $3, $4)")
         .bind(group)
         .bind(i64::from(op.epoch().0))
@@ -225,7 +218,7 @@ async fn insert_op(conn: &mut SqliteConnection, group: GroupRow, op: &Op) -> Res
 
 /// Brings the rows of members and devices from one roster to the next.
 async fn follow(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     before: Option<&Roster>,
     after: &Roster,
@@ -293,7 +286,7 @@ async fn follow(
 
 /// Which op made an epoch.
 pub(crate) async fn op_hash(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     epoch: Epoch,
 ) -> Result<Option<OpHash>, Error> {
@@ -311,7 +304,7 @@ const PAGE_BYTES: usize = 4 << 20;
 
 /// Ops of the epochs `from ..= until` in order, at most `limit` and 4 MiB.
 pub(crate) async fn ops(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     from: Epoch,
     until: Epoch,
@@ -339,7 +332,7 @@ pub(crate) async fn ops(
 }
 
 /// Groups that are not closed, and their members.
-pub(crate) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64), Error> {
+pub(crate) async fn count(conn: &mut Conn) -> Result<(u64, u64), Error> {
     let (groups, members): (i64, i64) = sqlx::query_as(
         "SELECT count(*), COALESCE(sum(members), 0) FROM groups WHERE closed = FALSE",
     )

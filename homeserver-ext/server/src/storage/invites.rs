@@ -4,7 +4,7 @@ use causeway_protocol::{
     api::{InviteState, PendingRequest},
     ids::{AccountId, InviteKey, MemberId, RequestId, Timestamp},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{Error, GroupRow, ms, name_of, number, time};
 
@@ -35,7 +35,7 @@ impl TryFrom<InviteColumns> for InviteState {
 
 /// Puts an invite in; `false` if its key is known in this group.
 pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     by: &AccountId,
     ik_pub: &InviteKey,
@@ -58,7 +58,7 @@ pub(crate) async fn insert(
 
 /// Invites of a group by key, from `from` on.
 pub(crate) async fn page(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     from: Option<InviteKey>,
     limit: u32,
@@ -78,7 +78,7 @@ pub(crate) async fn page(
 
 /// One invite.
 pub(crate) async fn by_key(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     ik_pub: &InviteKey,
 ) -> Result<Option<InviteState>, Error> {
@@ -96,7 +96,7 @@ pub(crate) async fn by_key(
 
 /// Takes an invite back.
 pub(crate) async fn revoke(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     ik_pub: &InviteKey,
 ) -> Result<(), Error> {
@@ -110,7 +110,7 @@ pub(crate) async fn revoke(
 
 /// Whether an identity has used an invite.
 pub(crate) async fn is_used_by(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     ik_pub: &InviteKey,
     member: &MemberId,
@@ -128,7 +128,7 @@ pub(crate) async fn is_used_by(
 
 /// Takes one use.
 pub(crate) async fn take_use(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     ik_pub: &InviteKey,
     member: &MemberId,
@@ -144,7 +144,7 @@ pub(crate) async fn take_use(
 
 /// Whether a request was taken in; it may have been admitted or refused since.
 pub(crate) async fn has_request(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     id: &RequestId,
 ) -> Result<bool, Error> {
@@ -159,7 +159,7 @@ pub(crate) async fn has_request(
 
 /// Keeps a request in place of the identity's former ones.
 pub(crate) async fn put_request(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     group: GroupRow,
     id: &RequestId,
@@ -183,7 +183,7 @@ pub(crate) async fn put_request(
 
 /// Requests that wait, by id, from `from` on.
 pub(crate) async fn requests(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     from: Option<RequestId>,
     limit: u32,
@@ -207,7 +207,7 @@ pub(crate) async fn requests(
 
 /// Drops one request.
 pub(crate) async fn drop_request(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     id: &RequestId,
 ) -> Result<(), Error> {
@@ -221,7 +221,7 @@ pub(crate) async fn drop_request(
 
 /// Drops the requests of one identity: it is in.
 pub(crate) async fn drop_requests_of(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     member: &MemberId,
 ) -> Result<(), Error> {
@@ -234,10 +234,7 @@ pub(crate) async fn drop_requests_of(
 }
 
 /// Drops requests from before `before`.
-pub(crate) async fn prune_requests(
-    conn: &mut SqliteConnection,
-    before: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn prune_requests(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM join_requests WHERE at_ms < $1")
         .bind(ms(before))
         .execute(conn)

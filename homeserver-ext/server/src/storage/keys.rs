@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::OneTimeKey,
     ids::{CurveKey, KeyId, Signature, Timestamp},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use super::{DeviceRow, Error, many, ms, name_of, number};
 
@@ -12,7 +12,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Puts one-time keys in; those whose number is known, claimed or not, stay as they are.
 pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
     keys: &[OneTimeKey],
 ) -> Result<(), Error> {
@@ -34,7 +34,7 @@ pub(crate) async fn insert(
 }
 
 /// How many keys of a device nobody has claimed.
-pub(crate) async fn count(conn: &mut SqliteConnection, device: DeviceRow) -> Result<u32, Error> {
+pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u32, Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL",
     )
@@ -46,7 +46,7 @@ pub(crate) async fn count(conn: &mut SqliteConnection, device: DeviceRow) -> Res
 
 /// Claims a key of a device, for ever; `None` if there is none left.
 pub(crate) async fn claim(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     device: DeviceRow,
 ) -> Result<Option<OneTimeKey>, Error> {
@@ -73,7 +73,7 @@ pub(crate) async fn claim(
 
 /// Replaces the fallback key of a device.
 pub(crate) async fn set_fallback(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
     key: &OneTimeKey,
 ) -> Result<(), Error> {
@@ -88,7 +88,7 @@ pub(crate) async fn set_fallback(
 
 /// The fallback key of a device.
 pub(crate) async fn fallback(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
 ) -> Result<Option<OneTimeKey>, Error> {
     let json: Option<String> =
@@ -101,7 +101,7 @@ pub(crate) async fn fallback(
 
 /// Counts one more claim within this hour; how many there are with it.
 pub(crate) async fn count_claim(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     claimer: DeviceRow,
     target: DeviceRow,
@@ -120,7 +120,7 @@ pub(crate) async fn count_claim(
 }
 
 /// Forgets claims of former hours.
-pub(crate) async fn prune_claims(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn prune_claims(conn: &mut Conn, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM claims WHERE hour_ms < $1")
         .bind(ms(now) / HOUR_MS * HOUR_MS)
         .execute(conn)

@@ -13,10 +13,10 @@ pub(crate) use fetch::{Waiting, accepted_at, ack, after, ends, set_sent};
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use put::{Parcel, Places, To, put};
 
+use causeway_store::Conn;
 use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{DeviceId, Epoch, Timestamp};
-use sqlx::SqliteConnection;
 
 use super::{DeviceRow, Error, GroupRow, name_of, number, time};
 
@@ -66,10 +66,7 @@ fn boxes(rows: Vec<BoxColumns>) -> Result<Boxes, Error> {
 }
 
 /// Mailboxes of the devices that count now.
-pub(crate) async fn boxes_of_group(
-    conn: &mut SqliteConnection,
-    group: GroupRow,
-) -> Result<Boxes, Error> {
+pub(crate) async fn boxes_of_group(conn: &mut Conn, group: GroupRow) -> Result<Boxes, Error> {
     let rows = sqlx::query_as(
         "SELECT d.device_id, d.device, b.last_seq, g.from_epoch
          FROM group_devices g
@@ -82,7 +79,7 @@ pub(crate) async fn boxes_of_group(
 
 /// Mailboxes of the devices that count now, and of those that `epoch`'s op took out.
 pub(crate) async fn boxes_of_op(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     epoch: Epoch,
 ) -> Result<Boxes, Error> {
@@ -97,7 +94,7 @@ pub(crate) async fn boxes_of_op(
 }
 
 /// The mailbox of one device.
-pub(crate) async fn box_of(conn: &mut SqliteConnection, device: DeviceRow) -> Result<Boxes, Error> {
+pub(crate) async fn box_of(conn: &mut Conn, device: DeviceRow) -> Result<Boxes, Error> {
     let rows = sqlx::query_as(
         "SELECT d.device_id, d.device, b.last_seq, 0 FROM devices d
          JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
@@ -106,13 +103,13 @@ pub(crate) async fn box_of(conn: &mut SqliteConnection, device: DeviceRow) -> Re
 }
 
 /// Rows that wait, of all devices.
-pub(crate) async fn count(conn: &mut SqliteConnection) -> Result<u64, Error> {
+pub(crate) async fn count(conn: &mut Conn) -> Result<u64, Error> {
     let count: i64 = sqlx::query_scalar("SELECT count(*) FROM mailbox").fetch_one(conn).await?;
     number(count, "count")
 }
 
 /// When the oldest envelope was accepted that waits and can expire.
-pub(crate) async fn oldest(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Error> {
+pub(crate) async fn oldest(conn: &mut Conn) -> Result<Option<Timestamp>, Error> {
     // Envelopes are numbered in the order in which they came.
     let at: Option<i64> = sqlx::query_scalar(
         "SELECT at_ms FROM envelopes WHERE expires_ms IS NOT NULL AND at_ms > 0

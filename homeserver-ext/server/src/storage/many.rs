@@ -1,16 +1,17 @@
 //! Statements over many rows, a chunk at a time: one statement for 64 rows, prepared once.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query_builder::Separated};
+use causeway_store::{Conn, Engine, Row};
+use sqlx::{QueryBuilder, query_builder::Separated};
 
 const CHUNK: usize = 64;
 
 /// `insert … VALUES (…), (…) tail`.
 pub(super) async fn insert<T>(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     insert: &'static str,
     rows: &[T],
     tail: &'static str,
-    push: impl Fn(&mut Separated<'_, Sqlite, &'static str>, &T),
+    push: impl Fn(&mut Separated<'_, Engine, &'static str>, &T),
 ) -> Result<(), sqlx::Error> {
     for chunk in rows.chunks(CHUNK) {
         let mut query = QueryBuilder::new(insert);
@@ -23,20 +24,20 @@ pub(super) async fn insert<T>(
 
 /// `head owner column IN (…)` for each chunk of `values`; all rows that it returns.
 pub(super) async fn fetch_in<'v, O, V, R>(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     head: &'static str,
     owner: O,
     column: &'static str,
     values: &'v [V],
 ) -> Result<Vec<R>, sqlx::Error>
 where
-    O: for<'o> sqlx::Encode<'o, Sqlite> + sqlx::Type<Sqlite> + Copy,
-    &'v V: sqlx::Encode<'v, Sqlite> + sqlx::Type<Sqlite>,
-    R: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
+    O: for<'o> sqlx::Encode<'o, Engine> + sqlx::Type<Engine> + Copy,
+    &'v V: sqlx::Encode<'v, Engine> + sqlx::Type<Engine>,
+    R: for<'r> sqlx::FromRow<'r, Row> + Send + Unpin,
 {
     let mut found = Vec::new();
     for chunk in values.chunks(CHUNK) {
-        let mut query = QueryBuilder::<Sqlite>::new(head);
+        let mut query = QueryBuilder::<Engine>::new(head);
         query.push_bind(owner).push(column).push(" IN (");
         let mut list = query.separated(", ");
         for value in chunk {

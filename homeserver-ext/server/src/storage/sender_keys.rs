@@ -4,14 +4,14 @@ use causeway_protocol::{
     api::{PutSenderKeys, SenderKeyInventoryEntry},
     ids::{DeviceId, Timestamp},
 };
+use causeway_store::Conn;
 use futures_util::TryStreamExt as _;
-use sqlx::SqliteConnection;
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, time};
 
 /// Replaces what a device said.
 pub(crate) async fn put(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     group: GroupRow,
     device: DeviceRow,
@@ -37,7 +37,7 @@ const PAGE_BYTES: usize = 4 << 20;
 /// What the devices that count now said last, by device, from `from` on; at most `limit` and 4 MiB,
 /// and the device with which the next page begins.
 pub(crate) async fn page(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupRow,
     from: Option<DeviceId>,
     limit: u32,
@@ -73,10 +73,7 @@ pub(crate) async fn page(
 }
 
 /// When it was last asked that everybody rotate.
-pub(crate) async fn rotation(
-    conn: &mut SqliteConnection,
-    group: GroupRow,
-) -> Result<Option<Timestamp>, Error> {
+pub(crate) async fn rotation(conn: &mut Conn, group: GroupRow) -> Result<Option<Timestamp>, Error> {
     let at: Option<i64> = sqlx::query_scalar("SELECT at_ms FROM rotations WHERE grp = $1")
         .bind(group)
         .fetch_optional(conn)
@@ -86,7 +83,7 @@ pub(crate) async fn rotation(
 
 /// Asks that everybody rotate.
 pub(crate) async fn ask_rotation(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     group: GroupRow,
 ) -> Result<(), Error> {

@@ -4,8 +4,8 @@ use causeway_protocol::{
     content::Plaintext,
     ids::{GroupId, ParseError, Timestamp},
 };
-use causeway_store::Tx;
-use sqlx::{Row as _, SqliteConnection};
+use causeway_store::{Conn, Tx};
+use sqlx::Row as _;
 
 use super::{MAX_BATCH_BYTES, MAX_MESSAGES, OutboxError};
 use crate::{
@@ -34,7 +34,7 @@ impl Waiting {
 }
 
 pub(super) async fn next(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     vault: &Vault,
     group: GroupId,
 ) -> Result<Vec<Waiting>, OutboxError> {
@@ -62,7 +62,7 @@ pub(super) async fn next(
 }
 
 pub(super) async fn load_batch(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     group: GroupId,
 ) -> Result<Option<Stored>, OutboxError> {
     let row = sqlx::query("SELECT id, body, rows FROM batches WHERE group_id = $1")

@@ -1,16 +1,16 @@
 //! What was accepted from a device, so that it is accepted once, and how far it came.
 
+use causeway_store::Conn;
 use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
-use sqlx::SqliteConnection;
 
 use super::Places;
 use crate::storage::{DeviceRow, Error, many, ms, name_of};
 
 /// What was accepted from `sender` under these ids, with where it was put.
 pub(crate) async fn accepted(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     sender: DeviceRow,
     ids: &[EnvelopeId],
 ) -> Result<BTreeMap<EnvelopeId, Places>, Error> {
@@ -30,7 +30,7 @@ pub(crate) async fn accepted(
 
 /// Remembers what was accepted.
 pub(crate) async fn put_accepted(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     sender: DeviceRow,
     rows: &[(EnvelopeId, Timestamp, Places)],
 ) -> Result<(), Error> {
@@ -83,7 +83,7 @@ pub(crate) struct Progress {
 
 /// How far the row came that was put at this place.
 pub(crate) async fn progress(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
     let row: Option<(Vec<u8>, bool, bool, bool)> = sqlx::query_as(
@@ -102,11 +102,7 @@ pub(crate) async fn progress(
 }
 
 /// Forgets what was accepted, or expired, long ago; how many rows, at most `limit` of each.
-pub(crate) async fn forget(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    limit: u32,
-) -> Result<u64, Error> {
+pub(crate) async fn forget(conn: &mut Conn, now: Timestamp, limit: u32) -> Result<u64, Error> {
     let accepted = sqlx::query(
         "DELETE FROM accepted WHERE (sender, id) IN
             (SELECT sender, id FROM accepted WHERE keep_until_ms <= $1 LIMIT $2)",

@@ -4,7 +4,7 @@ use causeway_protocol::{
     envelope::Kind,
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
 };
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use crate::storage::{DeviceRow, Error, name_of, number, time};
 
@@ -62,7 +62,7 @@ impl TryFrom<WaitingColumns> for Waiting {
 
 /// The next rows of a device after `after`, in order.
 pub(crate) async fn after(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
     after: Seq,
     limit: u32,
@@ -85,10 +85,7 @@ pub(crate) async fn after(
 }
 
 /// Up to where a device has acknowledged, and the last row that it was given.
-pub(crate) async fn ends(
-    conn: &mut SqliteConnection,
-    device: DeviceRow,
-) -> Result<(Seq, Seq), Error> {
+pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<(Seq, Seq), Error> {
     let ends: Option<(i64, i64)> =
         sqlx::query_as("SELECT acked_seq, last_seq FROM mailboxes WHERE device = $1")
             .bind(device)
@@ -100,7 +97,7 @@ pub(crate) async fn ends(
 
 /// When the envelopes were accepted that people's devices sent and `device` is about to acknowledge.
 pub(crate) async fn accepted_at(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     device: DeviceRow,
     seq: Seq,
 ) -> Result<Vec<Timestamp>, Error> {
@@ -116,11 +113,7 @@ pub(crate) async fn accepted_at(
 }
 
 /// Notes up to which row a device's streams were written.
-pub(crate) async fn set_sent(
-    conn: &mut SqliteConnection,
-    device: DeviceRow,
-    seq: Seq,
-) -> Result<(), Error> {
+pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<(), Error> {
     sqlx::query("UPDATE mailboxes SET sent_seq = max(sent_seq, $2) WHERE device = $1")
         .bind(device)
         .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
@@ -130,11 +123,7 @@ pub(crate) async fn set_sent(
 }
 
 /// Deletes a device's rows up to and with `seq`; how many there were.
-pub(crate) async fn ack(
-    conn: &mut SqliteConnection,
-    device: DeviceRow,
-    seq: Seq,
-) -> Result<u64, Error> {
+pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<u64, Error> {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
     // Envelopes first, while the rows still say which; those that others wait for stay.
     sqlx::query(

@@ -1,7 +1,7 @@
 //! What nobody fetched in time.
 
 use causeway_protocol::ids::{EnvelopeId, Epoch, Timestamp};
-use sqlx::SqliteConnection;
+use causeway_store::Conn;
 
 use crate::storage::{DeviceRow, Error, GroupRow, ms, name_of, number};
 
@@ -40,7 +40,7 @@ impl TryFrom<OverdueColumns> for Overdue {
 
 /// Envelopes whose time is over, the oldest first.
 pub(crate) async fn overdue(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<Overdue>, Error> {
@@ -57,7 +57,7 @@ pub(crate) async fn overdue(
 
 /// Drops an envelope with the rows that wait for it, and remembers that they expired; how many.
 pub(crate) async fn expire(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     envelope: i64,
     keep_until: Timestamp,
 ) -> Result<u64, Error> {

@@ -6,8 +6,7 @@ use causeway_protocol::{
     envelope::{Kind, Piece},
     ids::{DeviceId, EnvelopeId, Epoch, Timestamp},
 };
-use causeway_store::Tx;
-use sqlx::SqliteConnection;
+use causeway_store::{Conn, Tx};
 
 use super::{Boxes, Place, topic};
 use crate::storage::{DeviceRow, Error, GroupRow, many, ms};
@@ -113,10 +112,7 @@ pub(crate) async fn put(
     Ok(places)
 }
 
-async fn insert_envelopes(
-    conn: &mut SqliteConnection,
-    envelopes: &[(i64, &Parcel<'_>)],
-) -> Result<(), Error> {
+async fn insert_envelopes(conn: &mut Conn, envelopes: &[(i64, &Parcel<'_>)]) -> Result<(), Error> {
     many::insert(
         conn,
         "INSERT INTO envelopes (envelope, id, kind, grp, epoch, sender, recipient, at_ms,
@@ -146,7 +142,7 @@ async fn insert_envelopes(
     Ok(())
 }
 
-async fn insert_rows(conn: &mut SqliteConnection, rows: &[NewRow<'_>]) -> Result<(), Error> {
+async fn insert_rows(conn: &mut Conn, rows: &[NewRow<'_>]) -> Result<(), Error> {
     many::insert(
         conn,
         "INSERT INTO mailbox (device, seq, envelope, piece) ",
