@@ -42,7 +42,7 @@ const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/groups/src",
         layers: &[
-            &["entropy", "olm", "sender_keys"],
+            &["entropy", "olm", "schemes"],
             &["vault"],
             &["storage"],
             &["machine"],

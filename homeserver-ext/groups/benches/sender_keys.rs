@@ -16,7 +16,7 @@ use aes_gcm::{
     Aes256Gcm,
     aead::{AeadInPlace, KeyInit},
 };
-use causeway_groups::sender_keys::{
+use causeway_groups::schemes::sender_keys::{
     ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
 };
 use causeway_protocol::{

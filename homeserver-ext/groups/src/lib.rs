@@ -1,6 +1,6 @@
 //! The half of Causeway with keys.
 //!
-//! `sender_keys` → `vault` → `storage` → `machine` → `sdk` → `cli`: each may import those before it. The
+//! `schemes` → `vault` → `storage` → `machine` → `sdk` → `cli`: each may import those before it. The
 //! machine has no network and no clock; what moves a ratchet happens inside its caller's
 //! transaction.
 
@@ -11,8 +11,8 @@ mod storage;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod machine;
+pub mod schemes;
 pub mod sdk;
-pub mod sender_keys;
 pub mod vault;
 
 pub use entropy::NoEntropy;

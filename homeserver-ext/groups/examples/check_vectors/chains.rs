@@ -1,6 +1,6 @@
 //! Sender keys: chains from their roots, messages sealed byte for byte and opened, covers.
 
-use causeway_groups::sender_keys::{
+use causeway_groups::schemes::sender_keys::{
     ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
 };
 use causeway_protocol::{

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     olm,
-    sender_keys::{OwnChain, Suite},
+    schemes::sender_keys::{OwnChain, Suite},
     storage::{
         accounts::{self, Ask, KnownDevice},
         chains, holds,

@@ -22,7 +22,7 @@ use super::{
     work::{Again, Work},
 };
 use crate::{
-    sender_keys::{OpenError, Opened, Verified, Wire},
+    schemes::sender_keys::{OpenError, Opened, Verified, Wire},
     storage::{
         accounts::KnownDevice,
         chores::{self, KeyRequest},

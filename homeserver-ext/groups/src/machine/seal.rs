@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     entropy, olm,
-    sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
+    schemes::sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
     storage::{
         accounts::KnownDevice,
         chains,

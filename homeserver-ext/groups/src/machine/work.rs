@@ -16,7 +16,7 @@ use vodozemac::olm::Account;
 
 use super::{Machine, MachineError, Received, What, generation};
 use crate::{
-    sender_keys::HeldChain,
+    schemes::sender_keys::HeldChain,
     storage::{
         accounts::{self, Ask, KnownDevice},
         chains, failures, groups as rows, holds, own,

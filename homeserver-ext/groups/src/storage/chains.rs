@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, ms};
 use crate::{
-    sender_keys::{HeldChain, OwnChain},
+    schemes::sender_keys::{HeldChain, OwnChain},
     vault::{Class, Vault},
 };
 

@@ -3,7 +3,7 @@
 use causeway_groups::{
     Vault,
     machine::{SealError, What},
-    sender_keys::{HeldChain, OpenError, Wire},
+    schemes::sender_keys::{HeldChain, OpenError, Wire},
     vault::Class,
 };
 use causeway_protocol::{

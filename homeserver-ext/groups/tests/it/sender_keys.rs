@@ -1,6 +1,6 @@
 //! The chain against the vectors, and against everything that a wire can do to it.
 
-use causeway_groups::sender_keys::{
+use causeway_groups::schemes::sender_keys::{
     ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
 };
 use causeway_protocol::{

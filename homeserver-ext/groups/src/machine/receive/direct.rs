@@ -12,7 +12,7 @@ use super::{MachineError, Step, What, Work};
 use crate::{
     machine::work::{ASK_AGAIN_MS, Again, Slot},
     olm::Payload,
-    sender_keys::HeldChain,
+    schemes::sender_keys::HeldChain,
     storage::{
         accounts::{self, Ask, KnownDevice},
         chains, chores, groups as rows, holds,

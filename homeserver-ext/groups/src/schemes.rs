@@ -1,0 +1,6 @@
+//! How messages are sealed and opened: constructions, and nothing else.
+//!
+//! No rows and no roster: where keys are kept and who may speak is the affair of
+//! [`crate::machine`], which does with rows what a folder here does with bytes.
+
+pub mod sender_keys;
