@@ -33,12 +33,30 @@ fn built_from(package: &str) -> BTreeMap<String, BTreeSet<String>> {
     tree
 }
 
+/// Our own code that decrypts, and what else could open a message of ours or of Matrix.
+///
+/// TLS may come into the server's tree one day; its ring opens only what a connection seals, and
+/// stands in nobody's way by these names.
+const DECRYPTS: [&str; 7] = [
+    "causeway-groups",
+    "aes",
+    "aes-gcm",
+    "chacha20poly1305",
+    "matrix-sdk-crypto",
+    "vodozemac",
+    "xsalsa20poly1305",
+];
+
 #[test]
 fn the_server_has_no_code_that_could_decrypt() {
     let server = built_from("causeway-server");
-    assert!(!server.contains_key("causeway-groups"), "causeway-server depends on causeway-groups");
+    let found: Vec<_> = DECRYPTS.iter().filter(|name| server.contains_key(**name)).collect();
+    assert!(found.is_empty(), "causeway-server is built from {found:?}");
     // The rule means something only while the walk sees what it should.
-    assert!(built_from("causeway-bridge").contains_key("causeway-groups"));
+    let bridge = built_from("causeway-bridge");
+    for name in ["causeway-groups", "aes", "aes-gcm", "chacha20poly1305", "vodozemac"] {
+        assert!(bridge.contains_key(name), "causeway-bridge is built without {name}");
+    }
 }
 
 #[test]
