@@ -54,7 +54,7 @@ impl Holder {
     }
 }
 
-/// A lock that is held; dropping it lets go.
+/// A lock that is held; dropping it lets go at once.
 pub(crate) struct Held {
     file: File,
     mode: Lock,
@@ -124,5 +124,38 @@ impl Held {
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing lets go only with the last copy of the descriptor, and a child that another
+        // thread starts just now has one until it runs its program.
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::debug!(%error, "the lock is let go of by closing its file");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, Taken, take};
+
+    #[test]
+    fn a_lock_is_free_at_once_although_a_child_still_has_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("t.db");
+        for is_released in [true, false, true] {
+            let Taken::Ours(held) = take(&db, Lock::Exclusive).unwrap() else { panic!("held") };
+            // What a child has between its fork and its exec.
+            let inherited = held.file.try_clone().unwrap();
+            if is_released {
+                held.release();
+            } else {
+                drop(held);
+            }
+            assert!(matches!(take(&db, Lock::Exclusive).unwrap(), Taken::Ours(_)));
+            drop(inherited);
+        }
     }
 }
