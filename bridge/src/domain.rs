@@ -2,12 +2,18 @@
 //!
 //! Pure: no clock, no network, no database, no randomness. [`route::route`] holds every rule.
 
+pub mod effect;
+pub mod ending;
 pub mod ghost;
 pub mod html;
+pub mod lane;
 pub mod mirror;
 pub mod portal;
 pub mod retry;
 pub mod route;
+pub mod said;
+pub mod stored;
+pub mod suspicion;
 pub mod to_matrix;
 pub mod to_native;
 
@@ -17,7 +23,10 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::mirror::Mirror;
+use self::said::Spoken;
+
+/// Type of the events that say words (client-server API v1.16, "m.room.message").
+const MESSAGE: &str = "m.room.message";
 
 /// One event of a room, as much of it as the bridge looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,37 +51,6 @@ pub struct RoomEvent {
     pub content: Map<String, Value>,
 }
 
-/// What somebody says, between the two networks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text {
-    /// How it is meant.
-    pub kind: TextKind,
-    /// As plain text.
-    pub body: String,
-    /// As sanitised HTML, where it is formatted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub html: Option<String>,
-}
-
-/// A message that a native account said in the group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spoken {
-    /// Who.
-    pub account: AccountId,
-    /// How others refer to it.
-    pub reference: MessageRef,
-    /// The server's name for it.
-    pub message_id: EnvelopeId,
-    /// When it ends being of use.
-    pub expires_at: Timestamp,
-    /// Sent before the sender's client could see that its removal had come.
-    pub late: bool,
-    /// What.
-    pub text: Text,
-    /// What it answers.
-    pub reply_to: Option<MessageRef>,
-}
-
 /// A change of the group's roster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterChange {
@@ -84,10 +62,11 @@ pub struct RosterChange {
     pub joined: Vec<AccountId>,
     /// Who is out since.
     pub left: Vec<AccountId>,
-    /// The bridge itself is in since.
-    pub me_joined: bool,
-    /// The bridge itself is out since.
-    pub me_left: bool,
+    /// The bridge was let in, as such, into the group of this name. In any other role it is a
+    /// member that bridges nothing: the group does not say that a bridge reads it.
+    pub let_in: Option<String>,
+    /// The bridge is out since, or no longer there as such.
+    pub put_out: bool,
     /// The group is over.
     pub closed: bool,
 }
@@ -116,50 +95,6 @@ pub struct BridgeRequest {
     pub room: Option<String>,
     /// Who is to be invited.
     pub invite: Vec<OwnedUserId>,
-}
-
-/// Everything that the bridge does. What touches a network is stored before it is tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// The account's ghost says it in the room.
-    ToMatrix(Spoken),
-    /// The bridge says it in the group, for a mirror.
-    ToNative(Relayed),
-    /// The bridge tells the group who stands behind it (protocol §2.1, type 16).
-    Announce(Vec<Mirror>, Vec<OwnedUserId>),
-    /// The bridge says it in the group, for itself.
-    NoticeNative(String),
-    /// The bot says it in the room.
-    NoticeMatrix(String),
-    /// The bot makes the group's room, or finds the one that it made.
-    MakeRoom,
-    /// The bot invites somebody.
-    Invite(OwnedUserId),
-    /// The account's ghost leaves the room.
-    Leave(AccountId),
-    /// Nothing more goes into the room, and room and group are told why.
-    Pause,
-    /// The bot says that the bridge is gone, and all ghosts leave.
-    Close,
-    /// A ghost was put out of the room (by whom), or is welcome again.
-    Standing(AccountId, Option<OwnedUserId>),
-    /// It cannot be done, for this reason: a dead letter at once.
-    Fail(Spoken, String),
-}
-
-/// What a Matrix user said, for the group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relayed {
-    /// Who.
-    pub mirror: OwnedUserId,
-    /// The event it came in; of its first part, the one that others refer to.
-    pub event_id: OwnedEventId,
-    /// When, by the homeserver's clock.
-    pub at: Timestamp,
-    /// What.
-    pub text: Text,
-    /// The event that it answers.
-    pub reply_to: Option<OwnedEventId>,
 }
 
 /// How a try to carry out an effect ended.

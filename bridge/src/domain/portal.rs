@@ -1,12 +1,12 @@
 //! A portal, the pair room ↔ group, as far as the rules look at it; and the room that it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_protocol::ids::{AccountId, Epoch, GroupId};
+use causeway_protocol::ids::{AccountId, GroupId};
 use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::{Value, json};
 
-use super::{Effect, ghost::Names};
+use super::{effect::Here, ghost::Names, mirror::Mirror};
 
 /// Names a portal in our rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +23,8 @@ pub enum PortalState {
     Closed,
 }
 
-/// A portal with everyone in it.
+/// A portal with everyone in it. Only [`Self::apply`] changes one, and what it changed is what is
+/// saved: the rows cannot come to say anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portal {
     /// Which.
@@ -38,41 +39,74 @@ pub struct Portal {
     pub state: PortalState,
     /// The room is encrypted: nothing goes into it.
     pub encrypted: bool,
-    /// Members of this epoch know all mirrors.
-    pub announced: Epoch,
     /// Matrix users whom the group knows, with the names it knows them by.
     pub mirrors: BTreeMap<OwnedUserId, String>,
     /// Ghosts that were put out of the room, and by whom.
     pub removed: BTreeMap<AccountId, OwnedUserId>,
     /// Who is who on our server.
     pub names: Names,
+    /// What is not in its rows yet.
+    pub unsaved: Unsaved,
+}
+
+/// Which rows of a portal no longer say what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unsaved {
+    /// Its own.
+    pub place: bool,
+    /// Those of these mirrors.
+    pub mirrors: BTreeSet<OwnedUserId>,
+    /// Those of these ghosts.
+    pub ghosts: BTreeSet<AccountId>,
 }
 
 impl Portal {
-    /// Takes in what an effect changes here, so that the next input of the same transaction is
-    /// judged by it.
-    pub fn apply(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Announce(mirrors, gone) => {
-                self.mirrors.extend(mirrors.iter().map(|m| (m.id.clone(), m.name.clone())));
-                self.mirrors.retain(|id, _| !gone.contains(id));
+    /// Takes in what is so from now on, so that the next input of the same transaction is judged by
+    /// it.
+    pub fn apply(&mut self, fact: &Here) {
+        match fact {
+            Here::Opened(name) => {
+                self.name.clone_from(name);
+                self.state = PortalState::Making;
+                self.unsaved.place = true;
             }
-            Effect::Standing(account, Some(by)) => {
-                self.removed.insert(account.clone(), by.clone());
+            // One that was closed meanwhile stays so, and has its room all the same: what was said
+            // before still goes there.
+            Here::Made(room) => {
+                if self.room.is_none() || self.state == PortalState::Making {
+                    self.room = Some(room.clone());
+                }
+                if self.state == PortalState::Making {
+                    self.state = PortalState::Open;
+                }
+                self.unsaved.place = true;
             }
-            Effect::Standing(account, None) => {
-                self.removed.remove(account);
+            Here::Closed => {
+                self.state = PortalState::Closed;
+                self.unsaved.place = true;
             }
-            Effect::Pause => self.encrypted = true,
-            Effect::MakeRoom => self.state = PortalState::Making,
-            Effect::Close => self.state = PortalState::Closed,
-            Effect::ToMatrix(_)
-            | Effect::ToNative(_)
-            | Effect::NoticeNative(_)
-            | Effect::NoticeMatrix(_)
-            | Effect::Invite(_)
-            | Effect::Leave(_)
-            | Effect::Fail(..) => {}
+            Here::Encrypted => {
+                self.encrypted = true;
+                self.unsaved.place = true;
+            }
+            Here::Met(mirrors) => {
+                for Mirror { id, name } in mirrors {
+                    self.mirrors.insert(id.clone(), name.clone());
+                    self.unsaved.mirrors.insert(id.clone());
+                }
+            }
+            Here::Parted(user) => {
+                self.mirrors.remove(user);
+                self.unsaved.mirrors.insert(user.clone());
+            }
+            Here::Standing(account, by) => {
+                match by {
+                    Some(by) => self.removed.insert(account.clone(), by.clone()),
+                    None => self.removed.remove(account),
+                };
+                self.unsaved.ghosts.insert(account.clone());
+            }
+            Here::Unsaid(..) => {}
         }
     }
 }
@@ -150,5 +184,65 @@ mod tests {
         assert_eq!(state.len(), 6);
         assert!(state.contains(&"m.bridge") && state.contains(&"uk.half-shot.bridge"));
         assert_eq!(request["room_alias_name"], "causeway_66687aadf862bd77");
+    }
+
+    fn portal(state: PortalState) -> Portal {
+        Portal {
+            id: PortalId(1),
+            group: GroupId::new([7; 32]),
+            room: None,
+            name: "Walkers".to_owned(),
+            state,
+            encrypted: false,
+            mirrors: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            names: Names::new("b.example").unwrap(),
+            unsaved: Unsaved::default(),
+        }
+    }
+
+    #[test]
+    fn a_room_opens_a_portal_that_waits_for_it_and_no_other() {
+        let room = |name: &str| OwnedRoomId::try_from(name).unwrap();
+        let table = [
+            (PortalState::Making, None, PortalState::Open, "!new:x"),
+            (PortalState::Making, Some("!old:x"), PortalState::Open, "!new:x"),
+            (PortalState::Open, Some("!old:x"), PortalState::Open, "!old:x"),
+            (PortalState::Closed, None, PortalState::Closed, "!new:x"),
+            (PortalState::Closed, Some("!old:x"), PortalState::Closed, "!old:x"),
+        ];
+        for (before, had, after, has) in table {
+            let mut portal = Portal { room: had.map(room), ..portal(before) };
+            portal.apply(&Here::Made(room("!new:x")));
+            assert_eq!((portal.state, portal.room), (after, Some(room(has))), "{before:?} {had:?}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_what_is_to_be_saved() {
+        let user = |id: &str| OwnedUserId::try_from(id).unwrap();
+        let al = Mirror { id: user("@al:x"), name: "Al".to_owned() };
+        let bob: AccountId = "bob:b.example".parse().unwrap();
+        let place = Unsaved { place: true, ..Unsaved::default() };
+        let mirrors = Unsaved { mirrors: [user("@al:x")].into(), ..Unsaved::default() };
+        let ghosts = Unsaved { ghosts: [bob.clone()].into(), ..Unsaved::default() };
+        let table = [
+            (Here::Opened("Hikers".to_owned()), &place),
+            (Here::Made("!r:x".try_into().unwrap()), &place),
+            (Here::Closed, &place),
+            (Here::Encrypted, &place),
+            (Here::Met(vec![al.clone()]), &mirrors),
+            (Here::Parted(user("@al:x")), &mirrors),
+            (Here::Standing(bob.clone(), Some(user("@al:x"))), &ghosts),
+            (Here::Standing(bob, None), &ghosts),
+        ];
+        let mut portal = portal(PortalState::Closed);
+        for (fact, unsaved) in table {
+            portal.unsaved = Unsaved::default();
+            portal.apply(&fact);
+            assert_eq!(portal.unsaved, *unsaved, "{fact:?}");
+        }
+        assert!(portal.encrypted && portal.mirrors.is_empty() && portal.removed.is_empty());
+        assert_eq!((portal.name.as_str(), portal.state), ("Hikers", PortalState::Closed));
     }
 }

@@ -4,9 +4,11 @@ use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 
 use super::{
-    BridgeRequest, Effect, Input, Relayed, RoomEvent, RosterChange, Skip, Spoken,
+    BridgeRequest, Input, RoomEvent, RosterChange, Skip,
+    effect::{Effect, Here, InGroup, InRoom},
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
+    said::{Relayed, Spoken},
     to_matrix::MARKER,
     to_native,
 };
@@ -43,37 +45,35 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
         return Err(Skip::Own);
     }
     match (event.kind.as_str(), event.state_key.as_deref()) {
-        ("m.room.message", None) => message(portal, event),
+        (kind, None) if to_native::is_said(kind) => message(portal, event),
         ("m.room.encrypted", None) => Err(Skip::Encrypted),
         ("m.room.encryption", Some("")) if portal.encrypted => Err(Skip::Nothing),
         ("m.room.encryption", Some("")) => Ok(vec![
-            Effect::Pause,
-            Effect::NoticeNative(
+            Effect::Here(Here::Encrypted),
+            Effect::InRoom(InRoom::Pause),
+            notice(
                 "The room is encrypted now, and this bridge cannot encrypt yet: what is said here \
-                 waits, and nothing is sent in clear."
-                    .to_owned(),
+                 waits, and nothing is sent in clear.",
             ),
         ]),
         _ => Err(Skip::Type),
     }
 }
 
+fn notice(text: impl Into<String>) -> Effect {
+    Effect::InGroup(InGroup::Notice(text.into()))
+}
+
 /// A mirror must be announced before it speaks (protocol §2.1).
 fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
-    let texts = to_native::texts(&event.content)?;
-    let mut effects = Vec::with_capacity(texts.len() + 1);
+    let parts = to_native::said(&event.content)?;
+    let mut effects = Vec::with_capacity(parts.len() + 2);
     if !portal.mirrors.contains_key(&event.sender) {
-        effects.push(announce(portal, &event.sender, None));
+        effects.extend(met(portal, &event.sender, None));
     }
-    let mut reply_to = to_native::reply_to(&event.content);
-    effects.extend(texts.into_iter().map(|text| {
-        Effect::ToNative(Relayed {
-            mirror: event.sender.clone(),
-            event_id: event.event_id.clone(),
-            at: event.at,
-            text,
-            reply_to: reply_to.take(),
-        })
+    effects.extend(parts.into_iter().map(|said| {
+        let (mirror, event_id) = (event.sender.clone(), event.event_id.clone());
+        Effect::InGroup(InGroup::Say(Relayed { mirror, event_id, said }))
     }));
     Ok(effects)
 }
@@ -96,11 +96,12 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
             if portal.mirrors.get(&target) == Some(&name) {
                 return Err(Skip::Nothing);
             }
-            Ok(vec![announce(portal, &target, shown)])
+            Ok(met(portal, &target, shown).into())
         }
-        "leave" | "ban" if portal.mirrors.contains_key(&target) => {
-            Ok(vec![Effect::Announce(Vec::new(), vec![target])])
-        }
+        "leave" | "ban" if portal.mirrors.contains_key(&target) => Ok(vec![
+            Effect::Here(Here::Parted(target.clone())),
+            Effect::InGroup(InGroup::Announce(Vec::new(), vec![target])),
+        ]),
         _ => Err(Skip::Nothing),
     }
 }
@@ -117,37 +118,41 @@ fn ghost_standing(
     let by = &event.sender;
     match membership {
         "leave" | "ban" if !portal.removed.contains_key(&account) => {
-            let notice = format!(
+            let text = format!(
                 "{by} removed {account} from the room: what {account} says does not get there \
                  until somebody in the room invites {target} again."
             );
-            Ok(vec![Effect::Standing(account, Some(by.clone())), Effect::NoticeNative(notice)])
+            Ok(vec![Effect::Here(Here::Standing(account, Some(by.clone()))), notice(text)])
         }
         "invite" if portal.removed.contains_key(&account) => {
-            let notice = format!("{by} invited {account} to the room again.");
-            Ok(vec![Effect::Standing(account, None), Effect::NoticeNative(notice)])
+            let text = format!("{by} invited {account} to the room again.");
+            Ok(vec![Effect::Here(Here::Standing(account, None)), notice(text)])
         }
         _ => Err(Skip::Nothing),
     }
 }
 
-fn announce(portal: &Portal, user: &UserId, display_name: Option<&str>) -> Effect {
+fn met(portal: &Portal, user: &UserId, display_name: Option<&str>) -> [Effect; 2] {
     let name = name_of(user, display_name, &portal.mirrors);
-    Effect::Announce(vec![Mirror { id: user.to_owned(), name }], Vec::new())
+    let mirrors = vec![Mirror { id: user.to_owned(), name }];
+    [
+        Effect::Here(Here::Met(mirrors.clone())),
+        Effect::InGroup(InGroup::Announce(mirrors, Vec::new())),
+    ]
 }
 
 fn said(portal: &Portal, spoken: &Spoken) -> Vec<Effect> {
     let account = &spoken.account;
+    let unsaid = |reason| vec![Effect::Here(Here::Unsaid(spoken.clone(), reason))];
     if let Some(by) = portal.removed.get(account) {
-        return vec![Effect::Fail(spoken.clone(), format!("removed from the room by {by}"))];
+        return unsaid(format!("removed from the room by {by}"));
     }
     if portal.names.ghost(account).is_none() {
-        let reason = format!("{account} has no ghost on {}", portal.names.server());
-        return vec![Effect::Fail(spoken.clone(), reason)];
+        return unsaid(format!("{account} has no ghost on {}", portal.names.server()));
     }
-    let mut effects = vec![Effect::ToMatrix(spoken.clone())];
+    let mut effects = vec![Effect::InRoom(InRoom::Say(spoken.clone()))];
     if spoken.late {
-        effects.push(Effect::Leave(account.clone()));
+        effects.push(Effect::InRoom(InRoom::Leave(account.clone())));
     }
     effects
 }
@@ -158,7 +163,7 @@ fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Sk
     }
     let mut effects: Vec<Effect> = Vec::new();
     if let Some(room) = &request.room {
-        effects.push(Effect::NoticeNative(format!(
+        effects.push(notice(format!(
             "This bridge does not link rooms that exist, so {room} is not used; it made {}.",
             portal.names.alias(&portal.group)
         )));
@@ -167,32 +172,34 @@ fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Sk
     effects.extend(
         wanted
             .filter(|user| !portal.names.is_ours(user) && !portal.mirrors.contains_key(*user))
-            .map(|user: &OwnedUserId| Effect::Invite(user.clone())),
+            .map(|user: &OwnedUserId| Effect::InRoom(InRoom::Invite(user.clone()))),
     );
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
 }
 
 fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
-    if change.me_left || change.closed {
-        if portal.state == PortalState::Closed {
+    let is_closed = portal.state == PortalState::Closed;
+    if change.put_out || change.closed {
+        if is_closed {
             return Err(Skip::Closed);
         }
-        return Ok(vec![Effect::Close]);
+        return Ok(vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)]);
     }
     let mut effects = Vec::new();
-    if change.me_joined {
-        effects.push(Effect::MakeRoom);
-        effects.push(Effect::NoticeNative(format!(
+    if let Some(name) = &change.let_in {
+        effects.push(Effect::Here(Here::Opened(name.clone())));
+        effects.push(Effect::InRoom(InRoom::Make));
+        effects.push(notice(format!(
             "{} bridged this group into the Matrix room {}: from now on {} can read what is said.",
             change.by,
             portal.names.alias(&portal.group),
             portal.names.server()
         )));
-    } else if portal.state == PortalState::Closed {
+    } else if is_closed {
         return Err(Skip::Closed);
     }
-    effects.extend(change.left.iter().cloned().map(Effect::Leave));
-    if change.me_joined || !change.joined.is_empty() {
+    effects.extend(change.left.iter().cloned().map(|left| Effect::InRoom(InRoom::Leave(left))));
+    if change.let_in.is_some() || !change.joined.is_empty() {
         effects.extend(introduce(portal));
     }
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
@@ -205,7 +212,10 @@ fn introduce(portal: &Portal) -> Vec<Effect> {
         .iter()
         .map(|(id, name)| Mirror { id: id.clone(), name: name.clone() })
         .collect();
-    mirrors.chunks(ANNOUNCED_AT_ONCE).map(|some| Effect::Announce(some.to_vec(), vec![])).collect()
+    mirrors
+        .chunks(ANNOUNCED_AT_ONCE)
+        .map(|some| Effect::InGroup(InGroup::Announce(some.to_vec(), vec![])))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! From what is said in a group to the content of an event.
 
-use ruma::EventId;
+use ruma::{EventId, OwnedEventId};
 use serde_json::{Map, Value, json};
 
-use super::{Text, TextKind, html::sanitise, json_bytes};
+use super::{
+    MESSAGE, TextKind,
+    html::sanitise,
+    json_bytes,
+    said::{Said, Text},
+};
 
 /// Field of every content of ours that holds its transaction id (design §3).
 pub const MARKER: &str = "dev.causeway.txn";
@@ -11,8 +16,20 @@ pub const MARKER: &str = "dev.causeway.txn";
 /// Most bytes of a content; an event may have 65,536 with everything around it.
 const MAX_CONTENT: usize = 60_000;
 
-/// Content of an `m.room.message` that says `text`, marked with `txn`.
-pub fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
+/// Type and content of the event that says `said`, marked with `txn`.
+pub fn event(said: &Said<OwnedEventId>, txn: &str) -> (&'static str, Value) {
+    match said {
+        Said::Text(text, reply_to) => (MESSAGE, content(text, reply_to.as_deref(), txn)),
+    }
+}
+
+/// Type and content of a notice by the bot.
+pub fn notice(body: &str, txn: &str) -> (&'static str, Value) {
+    let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: None };
+    event(&Said::Text(text, None), txn)
+}
+
+fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
     let mut content = Map::new();
     let msgtype = match text.kind {
         TextKind::Text => "m.text",
@@ -35,12 +52,6 @@ pub fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
     Value::Object(content)
 }
 
-/// Content of a notice by the bot.
-pub fn notice(body: &str, txn: &str) -> Value {
-    let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: None };
-    content(&text, None, txn)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +64,8 @@ mod tests {
             (TextKind::Emote, "m.emote"),
         ] {
             let text = Text { kind, body: "hi".to_owned(), html: Some("<b>hi".to_owned()) };
-            let content = content(&text, None, "t");
+            let (kind, content) = event(&Said::Text(text, None), "t");
+            assert_eq!(kind, "m.room.message");
             assert_eq!(
                 content,
                 json!({"msgtype": msgtype, "body": "hi", "format": "org.matrix.custom.html",

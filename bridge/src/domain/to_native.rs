@@ -1,20 +1,68 @@
 //! From the content of an event to what is said in a group.
 
+use causeway_protocol::content::{self, Content};
 use ruma::{EventId, OwnedEventId};
 use serde_json::{Map, Value};
 
-use super::{Skip, Text, TextKind, html::sanitise, json_bytes, json_bytes_of};
+use super::{
+    MESSAGE, MessageRef, Skip, TextKind,
+    effect::InGroup,
+    html::sanitise,
+    json_bytes, json_bytes_of,
+    mirror::Mirror,
+    said::{Said, Text},
+};
 
 /// Most bytes of one part as JSON: an envelope takes 45,000 with everything around it.
 const MAX_PART: usize = 40_000;
 
-/// What an `m.room.message` says; more than one part where it is longer than an envelope.
+/// Whether an event of this type says something to people.
+pub fn is_said(kind: &str) -> bool {
+    kind == MESSAGE
+}
+
+/// What an event says that [is said](is_said); more than one part where it is longer than an envelope.
 ///
 /// An edit arrives as its fallback text, what is not text as a notice that it was sent.
 ///
 /// # Errors
 /// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body.
-pub fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
+pub fn said(content: &Map<String, Value>) -> Result<Vec<Said<OwnedEventId>>, Skip> {
+    let mut reply_to = reply_to(content);
+    // Only the first part answers.
+    let parts = texts(content)?.into_iter();
+    Ok(parts.map(|text| Said::Text(text, reply_to.take())).collect())
+}
+
+/// What `deed` says in the group, where `found` is the message that it is about.
+pub fn content(deed: &InGroup, found: Option<MessageRef>) -> Content {
+    match deed {
+        InGroup::Say(relayed) => match relayed.said.across(found) {
+            Said::Text(text, reply_to) => {
+                Content::Text(native(text, reply_to, Some(relayed.mirror.to_string())))
+            }
+        },
+        InGroup::Announce(mirrors, gone) => Content::Mirrors(content::Mirrors {
+            mirrors: mirrors.iter().map(named).collect(),
+            gone: gone.iter().map(ToString::to_string).collect(),
+        }),
+        InGroup::Notice(body) => {
+            let text = Text { kind: TextKind::Notice, body: body.clone(), html: None };
+            Content::Text(native(text, None, None))
+        }
+    }
+}
+
+fn native(text: Text, reply_to: Option<MessageRef>, mirror: Option<String>) -> content::Text {
+    let Text { kind, body, html } = text;
+    content::Text { kind, body, html, reply_to, mirror }
+}
+
+fn named(mirror: &Mirror) -> content::Mirror {
+    content::Mirror { id: mirror.id.to_string(), name: mirror.name.clone() }
+}
+
+fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
     if content.is_empty() {
         return Err(Skip::Nothing);
     }
@@ -36,7 +84,7 @@ pub fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
 }
 
 /// The event that a message answers.
-pub fn reply_to(content: &Map<String, Value>) -> Option<OwnedEventId> {
+fn reply_to(content: &Map<String, Value>) -> Option<OwnedEventId> {
     let event = content.get("m.relates_to")?.get("m.in_reply_to")?.get("event_id")?.as_str()?;
     EventId::parse(event).ok()
 }

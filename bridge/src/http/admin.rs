@@ -25,7 +25,7 @@ use super::{
 use crate::{
     health::Report,
     storage::{
-        dead_letters,
+        dead_letters::{self, Replayed},
         stats::{self, LaneState, PortalState, Stats},
     },
 };
@@ -207,8 +207,14 @@ pub(super) async fn retry_dead_letter(
 ) -> Result<StatusCode, Problem> {
     let until = (http.parts.clock)().plus_ms(REPLAY_MS);
     let mut tx = http.parts.db.begin().await.map_err(crate::storage::Error::from)?;
-    if !dead_letters::replay(&mut tx, &http.parts.sealer, id, until).await? {
-        return Err(Problem::NotFound("dead letter"));
+    match dead_letters::replay(&mut tx, &http.parts.sealer, id, until).await? {
+        Replayed::Yes => {}
+        Replayed::Unknown => return Err(Problem::NotFound("dead letter")),
+        Replayed::Damaged => {
+            return Err(Problem::Conflict(
+                "what was kept of it is damaged and cannot be tried again; it can be dropped",
+            ));
+        }
     }
     tx.commit().await.map_err(crate::storage::Error::from)?;
     Ok(StatusCode::ACCEPTED)

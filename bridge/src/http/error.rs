@@ -82,6 +82,9 @@ pub(super) enum Problem {
     /// No such endpoint, or not with this method.
     #[error("no such endpoint")]
     Unrecognized(StatusCode),
+    /// What stands against it, and what can be done.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// A parameter, and what it should be.
     #[error("{0}")]
     BadRequest(String),
@@ -124,6 +127,7 @@ impl IntoResponse for Problem {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Unrecognized(status) => *status,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let detail = match &self {

@@ -4,6 +4,7 @@
 //! across the network.
 
 mod leases;
+mod relations;
 mod to_matrix;
 mod to_native;
 
@@ -18,7 +19,10 @@ use self::leases::Lease;
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
-        Effect, Outcome,
+        Outcome,
+        effect::Deed,
+        ending::{Word, word_of, word_of_unreadable},
+        lane::Lane,
         retry::{Failure, Tries, judge},
     },
     figures::MESSAGE_SECONDS,
@@ -26,9 +30,9 @@ use crate::{
     steps,
     storage::{
         dead_letters,
-        effects::{self, Cause},
-        lanes::{self, Lane, Ready},
-        outbox::{self, Entry, Stored},
+        effects::{Cause, Decided},
+        lanes::{self, Ready},
+        outbox::{self, Entry, Head, Kept, Stored},
         portals,
     },
 };
@@ -128,10 +132,10 @@ fn took(spine: &Spine, direction: &'static str, accepted: &mut Vec<Timestamp>) {
 }
 
 /// What `failure` means for `row`.
-fn judged(
+fn judged<D>(
     spine: &Spine,
     leased: Ready,
-    row: &Stored,
+    row: &Stored<D>,
     failure: &Failure,
 ) -> Result<Outcome, StepError> {
     let tries = Tries {
@@ -146,44 +150,47 @@ fn judged(
 }
 
 /// Buries a row; the lane goes on, and the other side is told what it will not see.
-async fn bury(spine: &Spine, tx: &mut Tx, row: &Stored, reason: &str) -> Result<(), StepError> {
-    let Stored { entry, refused, tried_at, .. } = row;
-    tracing::warn!(lane = %entry.lane, author = entry.author, reason, "given up");
-    metrics::counter!("causeway_dead_letters_total").increment(1);
+async fn bury<D: Clone + Into<Deed>>(
+    spine: &Spine,
+    tx: &mut Tx,
+    row: &Stored<D>,
+    reason: &str,
+) -> Result<(), StepError> {
+    let row = row.clone().with(row.entry.deed.clone().into());
+    let Stored { entry, refused, tried_at, .. } = &row;
+    given_up(entry, reason);
     let now = spine.now();
     dead_letters::put(tx, &spine.sealer, now, entry, reason, refused + 1, *tried_at).await?;
-    let text = |place| format!("What {} said is not in the {place}: {reason}.", entry.author);
-    let notice = match &entry.effect {
-        Effect::ToMatrix(_) => Effect::NoticeNative(text("room")),
-        Effect::ToNative(_) => Effect::NoticeMatrix(text("group")),
-        Effect::MakeRoom => Effect::NoticeNative(format!("The group has no room: {reason}.")),
-        Effect::Invite(user) => {
-            let text = format!("{user} is not invited to the room: {reason}.");
-            return tell(spine, tx, now, entry, &text, Effect::NoticeNative(text.clone())).await;
-        }
-        Effect::Announce(..)
-        | Effect::NoticeNative(_)
-        | Effect::NoticeMatrix(_)
-        | Effect::Leave(_)
-        | Effect::Pause
-        | Effect::Close
-        | Effect::Standing(..)
-        | Effect::Fail(..) => return Ok(()),
-    };
-    tell(spine, tx, now, entry, reason, notice).await
+    let word = word_of(&entry.deed, &entry.author, reason);
+    tell(spine, tx, entry, word).await
+}
+
+/// Buries a row that cannot be read, and takes it out.
+async fn bury_unreadable(spine: &Spine, tx: &mut Tx, row: &Stored<Kept>) -> Result<(), StepError> {
+    let (entry, reason) = (&row.entry, row.entry.deed.why.to_string());
+    given_up(entry, &reason);
+    dead_letters::put_unreadable(tx, &spine.sealer, spine.now(), row).await?;
+    outbox::remove(tx, row.id).await?;
+    let word = word_of_unreadable(entry.lane, &entry.author, &reason);
+    tell(spine, tx, entry, word).await
+}
+
+fn given_up<D>(entry: &Entry<D>, reason: &str) {
+    tracing::warn!(lane = %entry.lane, author = entry.author, reason, "given up");
+    metrics::counter!("causeway_dead_letters_total").increment(1);
 }
 
 /// Tells the side that it came from, once an hour for the same author and reason.
-async fn tell(
+async fn tell<D>(
     spine: &Spine,
     tx: &mut Tx,
-    now: Timestamp,
-    entry: &Entry,
-    reason: &str,
-    notice: Effect,
+    entry: &Entry<D>,
+    word: Option<Word>,
 ) -> Result<(), StepError> {
+    let Some(Word { notice, about }) = word else { return Ok(()) };
+    let now = spine.now();
     let hour = now.0 / NOTICE_MS;
-    let id = format!("dead {hour} {} {reason}", entry.author);
+    let id = format!("dead {hour} {} {about}", entry.author);
     let cause = Cause {
         id: id.as_bytes(),
         author: spine.names.bot().as_str(),
@@ -191,8 +198,8 @@ async fn tell(
         expires_at: now.plus_ms(NOTICE_MS),
     };
     let mut portal = portals::place(tx.conn(), &spine.names, entry.lane.portal()).await?;
-    let mut entries = Vec::new();
-    effects::keep(tx, &spine.sealer, now, &mut portal, cause, vec![notice], &mut entries).await?;
-    outbox::put(tx, &spine.sealer, &entries).await?;
+    let mut decided = Decided::default();
+    decided.take(&mut portal, cause, vec![notice.into()]);
+    decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
     Ok(())
 }

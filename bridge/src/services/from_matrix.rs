@@ -16,8 +16,8 @@ use crate::{
     steps,
     storage::{
         self,
-        effects::{self, Cause},
-        inbox, outbox, portals, quarantine,
+        effects::{Cause, Decided},
+        inbox, portals, quarantine,
     },
 };
 
@@ -66,7 +66,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         ours,
         portals: BTreeMap::new(),
         last: BTreeMap::new(),
-        entries: Vec::new(),
+        decided: Decided::default(),
     };
     let (mut routed, mut early) = (Vec::new(), Vec::new());
     for row in waiting {
@@ -81,7 +81,8 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     for (portal, event_id) in &round.last {
         portals::routed_to(&mut tx, *portal, event_id).await?;
     }
-    outbox::put(&mut tx, &spine.sealer, &round.entries).await?;
+    let changed = round.portals.values_mut().flatten();
+    round.decided.keep(&mut tx, &spine.sealer, now, changed).await?;
     inbox::routed(&mut tx, &routed).await?;
     inbox::early(&mut tx, &early).await?;
     spine.steps.reached(steps::Step::RoutingEvents).await;
@@ -98,7 +99,7 @@ struct Round<'a> {
     ours: BTreeSet<String>,
     portals: BTreeMap<OwnedRoomId, Option<Portal>>,
     last: BTreeMap<PortalId, String>,
-    entries: Vec<outbox::Entry>,
+    decided: Decided,
 }
 
 impl Round<'_> {
@@ -130,9 +131,7 @@ impl Round<'_> {
                     accepted_at: received_at,
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
-                let sealer = &self.spine.sealer;
-                effects::keep(tx, sealer, self.now, portal, cause, effects, &mut self.entries)
-                    .await?;
+                self.decided.take(portal, cause, effects);
                 if portal.encrypted {
                     let id = portal.id;
                     self.spine.encrypted.send_if_modified(|encrypted| encrypted.insert(id));

@@ -19,14 +19,16 @@ use ruma::UserId;
 use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
-        BridgeRequest, Input, MessageRef, RosterChange, Spoken, Text, ghost::Names, portal::Portal,
+        BridgeRequest, Input, MessageRef, RosterChange,
+        ghost::Names,
+        portal::Portal,
         route::route,
+        said::{Said, Spoken, Text},
     },
     steps::{Step, Steps},
     storage::{
-        self,
-        effects::{self, Cause},
-        outbox, portals,
+        effects::{Cause, Decided},
+        portals,
         sealed::Sealer,
     },
 };
@@ -117,8 +119,18 @@ impl Keep for Router {
     }
 }
 
-/// A portal, and how long its group keeps messages.
-type Known = Option<(Portal, u64)>;
+/// What one transaction has come to know of a group.
+struct Known {
+    portal: Option<Portal>,
+    policy: Policy,
+}
+
+/// As much of a group's policy as the bridge goes by.
+struct Policy {
+    name: String,
+    /// How long it keeps messages.
+    ttl_ms: u64,
+}
 
 impl Router {
     async fn route_all(
@@ -128,41 +140,41 @@ impl Router {
         received: Vec<Received>,
     ) -> Result<(), KeepError> {
         let mut known = BTreeMap::<GroupId, Known>::new();
-        let mut entries = Vec::new();
+        let mut decided = Decided::default();
         for Received { group, what, .. } in received {
-            if let What::Roster(change) = &what
-                && is_let_in(client, change)
-            {
-                self.open_portal(client, tx, group).await?;
-                known.remove(&group);
-            }
+            let lets_in = matches!(&what, What::Roster(change) if role_of_mine(client, change)
+                == Some(Role::Bridge));
             let entry = match known.entry(group) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(self.portal(client, tx, group).await?),
             };
-            let Some((portal, ttl_ms)) = entry else { continue };
-            let expires_at = (self.clock)().plus_ms(*ttl_ms);
-            if let Some(input) = input(client, group, what, expires_at) {
-                self.route_one(tx, portal, &input, expires_at, &mut entries).await?;
+            let Known { portal, policy } = entry;
+            if portal.is_none() && lets_in {
+                *portal = Some(portals::found(tx, &self.names, (self.clock)(), &group).await?);
+            }
+            let Some(portal) = portal else { continue };
+            let expires_at = (self.clock)().plus_ms(policy.ttl_ms);
+            if let Some(input) = input(client, group, what, policy, expires_at) {
+                self.route_one(portal, &input, expires_at, &mut decided);
             }
         }
-        outbox::put(tx, &self.sealer, &entries).await?;
+        let changed = known.values_mut().filter_map(|known| known.portal.as_mut());
+        decided.keep(tx, &self.sealer, (self.clock)(), changed).await?;
         Ok(())
     }
 
-    async fn route_one(
+    fn route_one(
         &self,
-        tx: &mut Tx,
         portal: &mut Portal,
         input: &Input,
         expires_at: Timestamp,
-        entries: &mut Vec<outbox::Entry>,
-    ) -> Result<(), storage::Error> {
+        decided: &mut Decided,
+    ) {
         let effects = match route(portal, input) {
             Ok(effects) => effects,
             Err(skip) => {
                 tracing::debug!(group = %portal.group, %skip, "nothing to do");
-                return Ok(());
+                return;
             }
         };
         let (id, author) = match input {
@@ -170,17 +182,14 @@ impl Router {
                 (spoken.message_id.as_bytes().to_vec(), spoken.account.to_string())
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
-            Input::Roster(change) => {
-                portals::announced(tx, portal.id, change.epoch).await?;
-                (change.epoch.0.to_be_bytes().to_vec(), change.by.clone())
-            }
+            Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }
         };
-        let now = (self.clock)();
-        let cause = Cause { id: &id, author: &author, accepted_at: now, expires_at };
-        effects::keep(tx, &self.sealer, now, portal, cause, effects, entries).await
+        let accepted_at = (self.clock)();
+        let cause = Cause { id: &id, author: &author, accepted_at, expires_at };
+        decided.take(portal, cause, effects);
     }
 
     async fn portal(
@@ -189,32 +198,28 @@ impl Router {
         tx: &mut Tx,
         group: GroupId,
     ) -> Result<Known, KeepError> {
-        let Some(portal) = portals::of_group(tx, &self.names, &group).await? else {
-            return Ok(None);
-        };
+        let portal = portals::of_group(tx, &self.names, &group).await?;
         let roster = client.machine().roster(tx, group).await?;
-        let ttl_ms = roster.map_or(TTL_MS, |roster| u64::from(roster.policy().ttl_s) * 1_000);
-        Ok(Some((portal, ttl_ms)))
-    }
-
-    async fn open_portal(
-        &self,
-        client: &Client,
-        tx: &mut Tx,
-        group: GroupId,
-    ) -> Result<(), KeepError> {
-        let roster = client.machine().roster(tx, group).await?;
-        let name = roster.map(|roster| roster.policy().name.clone()).unwrap_or_default();
-        portals::open(tx, (self.clock)(), &group, &name).await?;
-        Ok(())
+        let policy = roster.map(|roster| Policy {
+            name: roster.policy().name.clone(),
+            ttl_ms: u64::from(roster.policy().ttl_s) * 1_000,
+        });
+        let policy = policy.unwrap_or(Policy { name: String::new(), ttl_ms: TTL_MS });
+        Ok(Known { portal, policy })
     }
 }
 
-fn input(client: &Client, group: GroupId, what: What, expires_at: Timestamp) -> Option<Input> {
+fn input(
+    client: &Client,
+    group: GroupId,
+    what: What,
+    policy: &Policy,
+    expires_at: Timestamp,
+) -> Option<Input> {
     match what {
         What::Message(incoming) if incoming.sender == client.me().account => None,
         What::Message(incoming) => said(incoming, expires_at),
-        What::Roster(change) => Some(Input::Roster(changed(change))),
+        What::Roster(change) => Some(Input::Roster(changed(client, change, policy))),
         What::Failed { reason, .. } => {
             metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
             tracing::warn!(%group, reason, "a message of the group cannot be read");
@@ -250,10 +255,10 @@ fn may_owe(what: &What) -> bool {
     }
 }
 
-/// Whether an admin's op just let us in, as the bridge: in any other role we bridge nothing.
-fn is_let_in(client: &Client, change: &Change) -> bool {
+/// The role that the bridge has by this change; `None` if it says nothing of the bridge.
+fn role_of_mine(client: &Client, change: &Change) -> Option<Role> {
     let me = &client.me().account;
-    change.joined.iter().any(|(account, role)| account == me && *role == Role::Bridge)
+    change.joined.iter().find(|(account, _)| account == me).map(|(_, role)| *role)
 }
 
 fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
@@ -266,8 +271,7 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
                 message_id: incoming.id,
                 expires_at,
                 late: incoming.late,
-                text: Text { kind, body, html },
-                reply_to,
+                said: Said::Text(Text { kind, body, html }, reply_to),
             }))
         }
         Content::BridgeRequest(request) => {
@@ -283,14 +287,15 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
     }
 }
 
-fn changed(change: Change) -> RosterChange {
+fn changed(client: &Client, change: Change, policy: &Policy) -> RosterChange {
+    let role = role_of_mine(client, &change);
     RosterChange {
         epoch: change.epoch,
         by: change.by.map_or_else(|| "A former member".to_owned(), |by| by.to_string()),
         joined: change.joined.into_iter().map(|(account, _)| account).collect(),
         left: change.left,
-        me_joined: change.me_joined,
-        me_left: change.me_left,
+        let_in: (role == Some(Role::Bridge)).then(|| policy.name.clone()),
+        put_out: change.me_left || matches!(role, Some(Role::Member | Role::Admin)),
         closed: change.closed,
     }
 }

@@ -5,7 +5,8 @@ use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Error, at, lanes::Lane, sealed::Sealer};
+use super::{Error, at, sealed::Sealer};
+use crate::domain::lane::Lane;
 
 /// Keeps the envelopes of a lane; it has one batch at a time.
 ///

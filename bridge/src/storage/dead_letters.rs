@@ -6,12 +6,15 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use super::{
-    Error, at,
-    lanes::{self, Lane},
-    outbox::Entry,
+    Error, at, lanes,
+    outbox::{self, Entry, Kept, Stored},
     sealed::Sealer,
     time,
 };
+use crate::domain::lane::Lane;
+
+/// The table, as what it holds is bound to it.
+const TABLE: &str = "dead_letters";
 
 /// A dead letter as an admin sees it: never its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -30,7 +33,7 @@ pub struct DeadLetter {
     pub died_at: Timestamp,
 }
 
-/// Buries an effect: one that was in the outbox, or one that cannot even be tried.
+/// Buries a deed: one that was in the outbox, or one that cannot even be tried.
 ///
 /// # Errors
 /// [`Error`]
@@ -43,7 +46,39 @@ pub async fn put(
     attempts: u32,
     tried_at: Option<Timestamp>,
 ) -> Result<(), Error> {
-    let sealed = vault.seal_json("dead_letters", entry.txn.as_bytes(), &entry.effect)?;
+    let sealed = outbox::seal(vault, TABLE, entry)?;
+    insert(tx, now, entry, &sealed, reason, attempts, tried_at).await
+}
+
+/// Buries what cannot be read: its bytes as they are, so that the version that can may try it
+/// again, and a person may see that it was there.
+///
+/// # Errors
+/// [`Error`]
+pub async fn put_unreadable(
+    tx: &mut Tx,
+    vault: &Sealer,
+    now: Timestamp,
+    row: &Stored<Kept>,
+) -> Result<(), Error> {
+    let Stored { entry, refused, tried_at, .. } = row;
+    let Kept { bytes, sealed, why } = &entry.deed;
+    let sealed = match bytes {
+        Some(bytes) => &vault.seal(TABLE, entry.txn.as_bytes(), bytes)?,
+        None => sealed,
+    };
+    insert(tx, now, entry, sealed, &why.to_string(), *refused, *tried_at).await
+}
+
+async fn insert<D>(
+    tx: &mut Tx,
+    now: Timestamp,
+    entry: &Entry<D>,
+    sealed: &[u8],
+    reason: &str,
+    attempts: u32,
+    tried_at: Option<Timestamp>,
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO dead_letters
              (lane, txn, portal, author, sealed, reason, attempts, tried_at, died_at)
@@ -90,8 +125,19 @@ pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLet
         .collect()
 }
 
+/// What came of trying a dead letter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is at the end of its lane.
+    Yes,
+    /// There is none of this number.
+    Unknown,
+    /// Nothing can be read of it: it can only be dropped.
+    Damaged,
+}
+
 /// Puts a dead letter back at the end of its lane, until `expires_at`; whoever delivers it looks
-/// first whether it arrived after all. `false` if there is none.
+/// first whether it arrived after all.
 ///
 /// # Errors
 /// [`Error`]
@@ -100,18 +146,21 @@ pub async fn replay(
     vault: &Sealer,
     id: i64,
     expires_at: Timestamp,
-) -> Result<bool, Error> {
+) -> Result<Replayed, Error> {
     let row = sqlx::query(
-        "DELETE FROM dead_letters WHERE id = $1
-         RETURNING lane, txn, portal, author, sealed, tried_at",
+        "SELECT lane, txn, portal, author, sealed, tried_at FROM dead_letters WHERE id = $1",
     )
     .bind(id)
     .fetch_optional(tx.conn())
     .await?;
-    let Some(row) = row else { return Ok(false) };
+    let Some(row) = row else { return Ok(Replayed::Unknown) };
     let (lane, txn, sealed): (String, String, Vec<u8>) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
-    let bytes = vault.open("dead_letters", txn.as_bytes(), &sealed)?;
+    // What did not open in the outbox was left as it was.
+    let opened = vault
+        .open(TABLE, txn.as_bytes(), &sealed)
+        .or_else(|_| vault.open("portal_outbox", txn.as_bytes(), &sealed));
+    let Ok(bytes) = opened else { return Ok(Replayed::Damaged) };
     sqlx::query(
         "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (txn) DO NOTHING",
@@ -125,8 +174,10 @@ pub async fn replay(
     .bind(at(expires_at))
     .execute(tx.conn())
     .await?;
-    lanes::ready(tx, std::iter::once(lane.parse::<Lane>()?)).await?;
-    Ok(true)
+    drop(tx, id).await?;
+    let lane: Lane = lane.parse().map_err(|_| Error::Row("dead_letters.lane"))?;
+    lanes::ready(tx, std::iter::once(lane)).await?;
+    Ok(Replayed::Yes)
 }
 
 /// Forgets a dead letter for good; `false` if there is none.

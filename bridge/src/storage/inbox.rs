@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at, lanes, portals, quarantine, sealed::Sealer, time};
-use crate::domain::RoomEvent;
+use crate::domain::{RoomEvent, suspicion::is_gap};
 
 /// Woken when there are events to route.
 pub const TOPIC: &str = "inbox";
@@ -48,7 +48,7 @@ pub async fn accept(
     events: &[Box<RawValue>],
 ) -> Result<Accepted, Error> {
     let mut accepted = Accepted::default();
-    if !follows(tx, txn).await? {
+    if is_gap(last_before(tx, txn).await?.as_deref(), txn) {
         portals::suspect_all(tx).await?;
     }
     let mut rows = Vec::with_capacity(events.len());
@@ -87,25 +87,22 @@ pub async fn accept(
     Ok(accepted)
 }
 
-/// Whether a transaction is the next one, or the last one again; it is the last one from now on.
-async fn follows(tx: &mut Tx, txn: &str) -> Result<bool, Error> {
+/// The homeserver's number of the last transaction; it is `txn` from now on.
+async fn last_before(tx: &mut Tx, txn: &str) -> Result<Option<String>, Error> {
     let last: Option<String> =
         sqlx::query_scalar("SELECT value FROM cursors WHERE name = 'transaction'")
             .fetch_optional(tx.conn())
             .await?;
-    if last.as_deref() == Some(txn) {
-        return Ok(true);
+    if last.as_deref() != Some(txn) {
+        sqlx::query(
+            "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(txn)
+        .execute(tx.conn())
+        .await?;
     }
-    sqlx::query(
-        "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(txn)
-    .execute(tx.conn())
-    .await?;
-    let number = |txn: &str| txn.parse::<u64>().ok();
-    let next = last.as_deref().and_then(number).and_then(|last| last.checked_add(1));
-    Ok(last.is_none() || next.is_some_and(|next| number(txn) == Some(next)))
+    Ok(last)
 }
 
 /// Puts the events of a room that wait into the order in which `found` has them, with those between

@@ -3,62 +3,15 @@
 //! Who has which is kept in memory (`services::deliver::leases`), because the process holds the
 //! file's lock for its life. Here stands which lanes have rows, and which of them have to wait.
 
-use std::{fmt, str::FromStr};
-
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Engine, Read, Tx};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at, time};
-use crate::domain::portal::PortalId;
+use crate::domain::lane::Lane;
 
 /// Woken when a lane has something to do.
 pub const TOPIC: &str = "lanes";
-
-/// Whose order is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    /// What goes into the portal's room.
-    ToMatrix(PortalId),
-    /// What goes into the portal's group.
-    ToNative(PortalId),
-    /// What the bot does about the room even while the portal is paused.
-    Bot(PortalId),
-}
-
-impl Lane {
-    /// The portal that it belongs to.
-    pub fn portal(self) -> PortalId {
-        match self {
-            Self::ToMatrix(portal) | Self::ToNative(portal) | Self::Bot(portal) => portal,
-        }
-    }
-}
-
-impl fmt::Display for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ToMatrix(PortalId(id)) => write!(f, "portal/{id}/to_matrix"),
-            Self::ToNative(PortalId(id)) => write!(f, "portal/{id}/to_native"),
-            Self::Bot(PortalId(id)) => write!(f, "bot/{id}"),
-        }
-    }
-}
-
-impl FromStr for Lane {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let lane = match parts.as_slice() {
-            ["portal", id, "to_matrix"] => id.parse().map(|id| Self::ToMatrix(PortalId(id))),
-            ["portal", id, "to_native"] => id.parse().map(|id| Self::ToNative(PortalId(id))),
-            ["bot", id] => id.parse().map(|id| Self::Bot(PortalId(id))),
-            _ => return Err(Error::Row("lanes.lane")),
-        };
-        lane.map_err(|_| Error::Row("lanes.lane"))
-    }
-}
 
 /// A lane that has rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +62,8 @@ pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
     .await?;
     rows.into_iter()
         .map(|row| {
-            let lane = row.try_get::<String, _>(0)?.parse()?;
+            let lane: String = row.try_get(0)?;
+            let lane = lane.parse().map_err(|_| Error::Row("lanes.lane"))?;
             Ok(Ready { lane, failures: row.try_get(1)?, not_before: time(row.try_get(2)?) })
         })
         .collect()
@@ -187,19 +141,4 @@ pub async fn pause(tx: &mut Tx, lane: Lane, reason: &str) -> Result<(), Error> {
     .execute(tx.conn())
     .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lanes_are_named_both_ways() {
-        for lane in
-            [Lane::ToMatrix(PortalId(12)), Lane::ToNative(PortalId(3)), Lane::Bot(PortalId(1))]
-        {
-            assert_eq!(lane.to_string().parse::<Lane>().unwrap(), lane);
-        }
-        assert!("portal/x/to_matrix".parse::<Lane>().is_err());
-    }
 }

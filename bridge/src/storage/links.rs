@@ -1,7 +1,7 @@
 //! Which event is which message: how replies find what they answer, and echoes are known.
 
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId};
-use causeway_store::{Engine, Read, Tx};
+use causeway_store::{Conn, Engine, Tx};
 use ruma::{EventId, OwnedEventId};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -49,7 +49,7 @@ pub async fn put(tx: &mut Tx, links: &[Link]) -> Result<(), Error> {
 /// # Errors
 /// [`Error`]
 pub async fn event_of(
-    read: &mut Read,
+    conn: &mut Conn,
     portal: PortalId,
     message: MessageRef,
 ) -> Result<Option<OwnedEventId>, Error> {
@@ -59,7 +59,7 @@ pub async fn event_of(
     .bind(portal.0)
     .bind(message.device.as_bytes().as_slice())
     .bind(message.client_id.as_bytes().as_slice())
-    .fetch_optional(read.conn())
+    .fetch_optional(conn)
     .await?;
     found.map(EventId::parse).transpose().map_err(|_| Error::Row("links.event_id"))
 }
@@ -68,10 +68,10 @@ pub async fn event_of(
 ///
 /// # Errors
 /// [`Error`]
-pub async fn message_of(tx: &mut Tx, event: &EventId) -> Result<Option<MessageRef>, Error> {
+pub async fn message_of(conn: &mut Conn, event: &EventId) -> Result<Option<MessageRef>, Error> {
     let row = sqlx::query("SELECT device, client_id FROM links WHERE event_id = $1")
         .bind(event.as_str())
-        .fetch_optional(tx.conn())
+        .fetch_optional(conn)
         .await?;
     row.map(|row| {
         let (device, client_id): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);

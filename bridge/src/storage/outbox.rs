@@ -5,39 +5,43 @@ use std::collections::BTreeSet;
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Conn, Engine, Tx};
 use sqlx::{QueryBuilder, Row as _};
+use zeroize::Zeroizing;
 
 use super::{
-    Error, at,
-    lanes::{self, Lane},
-    sealed::Sealer,
+    Error, at, lanes,
+    sealed::{SealError, Sealer},
     time,
 };
-use crate::domain::Effect;
+use crate::domain::{
+    effect::Deed,
+    lane::Lane,
+    stored::{self, Unreadable},
+};
 
-/// An effect on its way into the outbox.
+/// A deed on its way into the outbox, or out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<D = Deed> {
     /// Whose order it keeps.
     pub lane: Lane,
-    /// Transaction id or client id: the same effect has the same.
+    /// Transaction id or client id: the same deed has the same.
     pub txn: String,
     /// Who caused it, for people to read.
     pub author: String,
     /// What to do.
-    pub effect: Effect,
+    pub deed: D,
     /// When what it says was accepted; `None` where nobody said anything.
     pub accepted_at: Option<Timestamp>,
     /// When it ends being of use.
     pub expires_at: Timestamp,
 }
 
-/// A row of the outbox.
+/// A row of the outbox. `D` is what its lane leads to: deeds in the room, or in the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct Stored<D> {
     /// Its place.
     pub id: i64,
     /// What it is.
-    pub entry: Entry,
+    pub entry: Entry<D>,
     /// Answered refusals so far.
     pub refused: u32,
     /// First try whose outcome is not known.
@@ -48,7 +52,27 @@ pub struct Stored {
     pub batch: Option<i64>,
 }
 
-/// Puts effects into their lanes, and wakes whoever carries them out. One that is there stays.
+/// What stands first in a lane.
+#[derive(Debug)]
+pub enum Head<D> {
+    /// Rows that are carried out in one go; none if the lane has none, or is paused.
+    Rows(Vec<Stored<D>>),
+    /// One that cannot be read any more.
+    Unreadable(Stored<Kept>),
+}
+
+/// What is left of a deed that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its bytes; `None` where they do not even open.
+    pub bytes: Option<Zeroizing<Vec<u8>>>,
+    /// What the row holds of it.
+    pub sealed: Vec<u8>,
+    /// Why.
+    pub why: Unreadable,
+}
+
+/// Puts deeds into their lanes, and wakes whoever carries them out. One that is there stays.
 ///
 /// # Errors
 /// [`Error`]
@@ -58,7 +82,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     }
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
-        rows.push((entry, vault.seal_json("portal_outbox", entry.txn.as_bytes(), &entry.effect)?));
+        rows.push((entry, seal(vault, "portal_outbox", entry)?));
     }
     for rows in rows.chunks(500) {
         let mut insert = QueryBuilder::<Engine>::new(
@@ -81,11 +105,28 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     lanes::ready(tx, touched.into_iter()).await
 }
 
-/// The first rows of a lane, at most 64, those of one batch together; none if it is paused.
+/// The bytes that `table` holds of an entry's deed.
 ///
 /// # Errors
-/// [`Error::Sealed`] if a row does not open any more.
-pub async fn first(conn: &mut Conn, vault: &Sealer, lane: Lane) -> Result<Vec<Stored>, Error> {
+/// [`SealError`]
+pub(super) fn seal(
+    vault: &Sealer,
+    table: &'static str,
+    entry: &Entry,
+) -> Result<Vec<u8>, SealError> {
+    let bytes = Zeroizing::new(stored::write(&entry.deed).map_err(|_| SealError::Json)?);
+    vault.seal(table, entry.txn.as_bytes(), &bytes)
+}
+
+/// The first rows of a lane, at most 64, those of one batch together.
+///
+/// # Errors
+/// [`Error`]
+pub async fn first<D: TryFrom<Deed>>(
+    conn: &mut Conn,
+    vault: &Sealer,
+    lane: Lane,
+) -> Result<Head<D>, Error> {
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
                 accepted_at
@@ -100,15 +141,18 @@ pub async fn first(conn: &mut Conn, vault: &Sealer, lane: Lane) -> Result<Vec<St
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {
         let txn: String = row.try_get(1)?;
-        let sealed: Vec<u8> = row.try_get(3)?;
-        let effect = vault.open_json("portal_outbox", txn.as_bytes(), &sealed)?;
-        stored.push(Stored {
+        let read = read(vault, &txn, row.try_get(3)?);
+        let (deed, kept) = match read {
+            Ok(deed) => (Some(deed), None),
+            Err(kept) => (None, Some(kept)),
+        };
+        let row = Stored {
             id: row.try_get(0)?,
             entry: Entry {
                 lane,
                 txn,
                 author: row.try_get(2)?,
-                effect,
+                deed: (),
                 accepted_at: row.try_get::<Option<i64>, _>(9)?.map(time),
                 expires_at: time(row.try_get(6)?),
             },
@@ -116,11 +160,38 @@ pub async fn first(conn: &mut Conn, vault: &Sealer, lane: Lane) -> Result<Vec<St
             tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
             replayed: row.try_get(7)?,
             batch: row.try_get(8)?,
-        });
+        };
+        match (deed, kept) {
+            (Some(deed), _) => stored.push(row.with(deed)),
+            (None, Some(kept)) if stored.is_empty() => {
+                return Ok(Head::Unreadable(row.with(kept)));
+            }
+            // What stands before it goes first.
+            (None, _) => break,
+        }
     }
     let batch = stored.first().and_then(|row| row.batch);
     stored.truncate(stored.iter().take_while(|row| row.batch == batch).count());
-    Ok(stored)
+    Ok(Head::Rows(stored))
+}
+
+fn read<D: TryFrom<Deed>>(vault: &Sealer, txn: &str, sealed: Vec<u8>) -> Result<D, Kept> {
+    let Ok(bytes) = vault.open("portal_outbox", txn.as_bytes(), &sealed) else {
+        return Err(Kept { bytes: None, sealed, why: Unreadable::Damaged });
+    };
+    let deed =
+        stored::read(&bytes).and_then(|deed| D::try_from(deed).map_err(|_| Unreadable::Damaged));
+    deed.map_err(|why| Kept { bytes: Some(bytes), sealed, why })
+}
+
+impl<D> Stored<D> {
+    /// The same row with another deed.
+    pub fn with<E>(self, deed: E) -> Stored<E> {
+        let Self { id, entry, refused, tried_at, replayed, batch } = self;
+        let Entry { lane, txn, author, accepted_at, expires_at, .. } = entry;
+        let entry = Entry { lane, txn, author, deed, accepted_at, expires_at };
+        Stored { id, entry, refused, tried_at, replayed, batch }
+    }
 }
 
 /// Takes the rows of a lane up to and with `last` out: they are done.

@@ -1,38 +1,36 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
-use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
+use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::{Conn, Engine, Read, Row, Tx};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Error, at};
+use super::{Error, at, ghosts, lanes};
 use crate::domain::{
     ghost::Names,
-    mirror::Mirror,
-    portal::{Portal, PortalId, PortalState},
+    lane::Lane,
+    portal::{Portal, PortalId, PortalState, Unsaved},
 };
 
-/// Makes the portal of a group, or opens it again; a portal whose room stands keeps it.
+/// The portal of a group, made if there is none: one that nobody has opened yet.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn open(
+pub async fn found(
     tx: &mut Tx,
+    names: &Names,
     now: Timestamp,
     group: &GroupId,
-    name: &str,
-) -> Result<PortalId, Error> {
-    let id = sqlx::query_scalar(
-        "INSERT INTO portals (group_id, name, state, created_at) VALUES ($1, $2, 'making', $3)
-         ON CONFLICT (group_id) DO UPDATE SET state = 'making', name = excluded.name
-         RETURNING portal",
+) -> Result<Portal, Error> {
+    sqlx::query(
+        "INSERT INTO portals (group_id, name, state, created_at) VALUES ($1, '', 'closed', $2)
+         ON CONFLICT (group_id) DO NOTHING",
     )
     .bind(group.as_bytes().as_slice())
-    .bind(name)
     .bind(at(now))
-    .fetch_one(tx.conn())
+    .execute(tx.conn())
     .await?;
-    Ok(PortalId(id))
+    of_group(tx, names, group).await?.ok_or(Error::Row("portals.group_id"))
 }
 
 /// The portal of a group.
@@ -45,7 +43,7 @@ pub async fn of_group(
     group: &GroupId,
 ) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+        "SELECT portal, group_id, room_id, name, state, encrypted
          FROM portals WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
@@ -60,7 +58,7 @@ pub async fn of_group(
 /// [`Error`]
 pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+        "SELECT portal, group_id, room_id, name, state, encrypted
          FROM portals WHERE room_id = $1",
     )
     .bind(room.as_str())
@@ -75,7 +73,7 @@ pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option
 /// [`Error::Row`] if there is none.
 pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+        "SELECT portal, group_id, room_id, name, state, encrypted
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
@@ -90,7 +88,7 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
 /// [`Error::Row`] if there is none.
 pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Portal, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+        "SELECT portal, group_id, room_id, name, state, encrypted
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
@@ -105,7 +103,7 @@ pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Porta
 /// [`Error`]
 pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
     let rows = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, announced_epoch
+        "SELECT portal, group_id, room_id, name, state, encrypted
          FROM portals ORDER BY portal",
     )
     .fetch_all(tx.conn())
@@ -158,10 +156,10 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
             _ => return Err(Error::Row("portals.state")),
         },
         encrypted: row.try_get(5)?,
-        announced: Epoch(row.try_get(6)?),
         mirrors: std::collections::BTreeMap::new(),
         removed: std::collections::BTreeMap::new(),
         names: names.clone(),
+        unsaved: Unsaved::default(),
     })
 }
 
@@ -169,60 +167,71 @@ fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
 }
 
-/// The bot made the room, or found it. A portal that was closed meanwhile stays closed, and has its
-/// room all the same: what was said before the close still goes there.
+/// Writes down what was [applied](Portal::apply) since it was loaded.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn room_is_made(tx: &mut Tx, portal: PortalId, room: &RoomId) -> Result<(), Error> {
+pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
+    let Unsaved { place, mirrors, ghosts } = std::mem::take(&mut portal.unsaved);
+    if place {
+        save_place(tx, portal).await?;
+    }
+    let (known, gone): (Vec<_>, Vec<_>) =
+        mirrors.iter().map(|id| (id, portal.mirrors.get(id))).partition(|(_, name)| name.is_some());
+    save_mirrors(tx, portal.id, known.into_iter()).await?;
+    for (user, _) in gone {
+        sqlx::query("DELETE FROM portal_mirrors WHERE portal = $1 AND user_id = $2")
+            .bind(portal.id.0)
+            .bind(user.as_str())
+            .execute(tx.conn())
+            .await?;
+    }
+    for account in &ghosts {
+        match portal.removed.get(account) {
+            Some(by) => ghosts::removed(tx, portal.id, account, by).await?,
+            None => ghosts::has_left(tx, portal.id, account).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE portals
-         SET room_id = $2, state = CASE state WHEN 'making' THEN 'open' ELSE state END
-         WHERE portal = $1 AND (room_id IS NULL OR state = 'making')",
+        "UPDATE portals SET room_id = $2, name = $3, state = $4, encrypted = $5 WHERE portal = $1",
     )
-    .bind(portal.0)
-    .bind(room.as_str())
+    .bind(portal.id.0)
+    .bind(portal.room.as_ref().map(|room| room.as_str()))
+    .bind(portal.name.as_str())
+    .bind(match portal.state {
+        PortalState::Making => "making",
+        PortalState::Open => "open",
+        PortalState::Closed => "closed",
+    })
+    .bind(portal.encrypted)
     .execute(tx.conn())
     .await?;
+    if portal.encrypted {
+        lanes::pause(tx, Lane::ToMatrix(portal.id), "the room is encrypted").await?;
+    }
     Ok(())
 }
 
-/// The bridge is out of the group.
-///
-/// # Errors
-/// [`Error`]
-pub async fn close(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
-    sqlx::query("UPDATE portals SET state = 'closed' WHERE portal = $1")
-        .bind(portal.0)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// The room is encrypted from now on.
-///
-/// # Errors
-/// [`Error`]
-pub async fn encrypted(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
-    sqlx::query("UPDATE portals SET encrypted = 1 WHERE portal = $1")
-        .bind(portal.0)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// Members of `epoch` are told of all mirrors.
-///
-/// # Errors
-/// [`Error`]
-pub async fn announced(tx: &mut Tx, portal: PortalId, epoch: Epoch) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE portals SET announced_epoch = $2 WHERE portal = $1 AND announced_epoch < $2",
-    )
-    .bind(portal.0)
-    .bind(i64::from(epoch.0))
-    .execute(tx.conn())
-    .await?;
+async fn save_mirrors(
+    tx: &mut Tx,
+    portal: PortalId,
+    known: impl Iterator<Item = (&OwnedUserId, Option<&String>)>,
+) -> Result<(), Error> {
+    let mut known = known.peekable();
+    if known.peek().is_none() {
+        return Ok(());
+    }
+    let mut upsert =
+        QueryBuilder::<Engine>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
+    upsert.push_values(known, |mut row, (id, name)| {
+        row.push_bind(portal.0).push_bind(id.as_str()).push_bind(name);
+    });
+    upsert.push(" ON CONFLICT (portal, user_id) DO UPDATE SET name = excluded.name");
+    upsert.build().execute(tx.conn()).await?;
     Ok(())
 }
 
@@ -305,35 +314,6 @@ pub async fn trust(tx: &mut Tx, suspect: &Suspect) -> Result<(), Error> {
         .bind(suspect.times)
         .execute(tx.conn())
         .await?;
-    Ok(())
-}
-
-/// Changes whom the group knows.
-///
-/// # Errors
-/// [`Error`]
-pub async fn announce(
-    tx: &mut Tx,
-    portal: PortalId,
-    mirrors: &[Mirror],
-    gone: &[OwnedUserId],
-) -> Result<(), Error> {
-    if !mirrors.is_empty() {
-        let mut upsert =
-            QueryBuilder::<Engine>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
-        upsert.push_values(mirrors, |mut row, mirror| {
-            row.push_bind(portal.0).push_bind(mirror.id.as_str()).push_bind(mirror.name.as_str());
-        });
-        upsert.push(" ON CONFLICT (portal, user_id) DO UPDATE SET name = excluded.name");
-        upsert.build().execute(tx.conn()).await?;
-    }
-    for user in gone {
-        sqlx::query("DELETE FROM portal_mirrors WHERE portal = $1 AND user_id = $2")
-            .bind(portal.0)
-            .bind(user.as_str())
-            .execute(tx.conn())
-            .await?;
-    }
     Ok(())
 }
 

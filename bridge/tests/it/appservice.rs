@@ -6,7 +6,10 @@ use axum::{
     http::{Request, StatusCode, header::AUTHORIZATION},
 };
 use causeway_bridge::{
-    domain::{Effect, Spoken, Text},
+    domain::{
+        effect::{Effect, Here},
+        said::{Said, Spoken, Text},
+    },
     health::Health,
     http::{Http, Parts, Tokens, router},
     secret::Secret,
@@ -267,10 +270,11 @@ async fn dead_letters_are_listed_tried_again_and_dropped() {
     let portal = bridge.bridge.portal(1).await;
     for body in ["canary-1", "canary-2", "canary-3"] {
         let spoken = bridge.bridge.say(portal, "bob:b.example", "unsaid").await;
-        let text = Text { body: body.to_owned(), ..spoken.text.clone() };
-        let fail =
-            Effect::Fail(Spoken { text, ..spoken.clone() }, format!("because of {}", body.len()));
-        bridge.bridge.keep(portal, spoken.message_id.as_bytes(), vec![fail]).await;
+        let Said::Text(text, _) = &spoken.said;
+        let said = Said::Text(Text { body: body.to_owned(), ..text.clone() }, None);
+        let reason = format!("because of {}", body.len());
+        let unsaid = Effect::Here(Here::Unsaid(Spoken { said, ..spoken.clone() }, reason));
+        bridge.bridge.keep(portal, spoken.message_id.as_bytes(), vec![unsaid]).await;
     }
     let get = async |path: &str| {
         let path = format!("/_causeway/admin/v1/dead-letters{path}");

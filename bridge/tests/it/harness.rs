@@ -8,9 +8,11 @@ use std::sync::{
 use causeway_bridge::{
     clock,
     domain::{
-        Effect, MessageRef, Spoken, Text, TextKind,
+        MessageRef, TextKind,
+        effect::{Effect, Here, InRoom},
         ghost::Names,
         portal::{Portal, PortalId},
+        said::{Said, Spoken, Text},
     },
     gateway::matrix::Matrix,
     secret::Secret,
@@ -18,8 +20,8 @@ use causeway_bridge::{
     steps::Steps,
     storage::{
         SCHEMA,
-        effects::{self, Cause},
-        inbox, outbox, portals,
+        effects::{Cause, Decided},
+        inbox, portals,
         sealed::Sealer,
         stats::{self, Stats},
     },
@@ -103,9 +105,12 @@ impl Bridge {
     pub(crate) async fn portal(&self, number: u8) -> PortalId {
         let group = GroupId::new([number; 32]);
         let mut tx = self.spine.db.begin().await.unwrap();
-        let id = portals::open(&mut tx, self.spine.now(), &group, "Walkers").await.unwrap();
+        let id =
+            portals::found(&mut tx, &self.spine.names, self.spine.now(), &group).await.unwrap();
+        let id = id.id;
         tx.commit().await.unwrap();
-        self.keep(id, &[number], vec![Effect::MakeRoom]).await;
+        let opened = Effect::Here(Here::Opened("Walkers".to_owned()));
+        self.keep(id, &[number], vec![opened, Effect::InRoom(InRoom::Make)]).await;
         id
     }
 
@@ -117,11 +122,9 @@ impl Bridge {
         let now = self.spine.now();
         let expires_at = now.plus_ms(TTL);
         let cause = Cause { id: cause, author: "test", accepted_at: now, expires_at };
-        let mut entries = Vec::new();
-        effects::keep(&mut tx, sealer, now, &mut portal, cause, effects, &mut entries)
-            .await
-            .unwrap();
-        outbox::put(&mut tx, sealer, &entries).await.unwrap();
+        let mut decided = Decided::default();
+        decided.take(&mut portal, cause, effects);
+        decided.keep(&mut tx, sealer, now, std::iter::once(&mut portal)).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -137,10 +140,12 @@ impl Bridge {
             message_id: EnvelopeId::new([self.spoken; 16]),
             expires_at: self.spine.now().plus_ms(TTL),
             late: false,
-            text: Text { kind: TextKind::Text, body: body.to_owned(), html: None },
-            reply_to: None,
+            said: Said::Text(
+                Text { kind: TextKind::Text, body: body.to_owned(), html: None },
+                None,
+            ),
         };
-        self.keep(portal, &[self.spoken], vec![Effect::ToMatrix(spoken.clone())]).await;
+        self.keep(portal, &[self.spoken], vec![Effect::InRoom(InRoom::Say(spoken.clone()))]).await;
         spoken
     }
 

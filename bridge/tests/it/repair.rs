@@ -1,9 +1,17 @@
 //! What the homeserver never sent, or sent out of turn, is put at its place.
 
 use causeway_bridge::{
-    domain::{Effect, portal::PortalId},
+    domain::{
+        effect::InGroup,
+        lane::Lane,
+        portal::PortalId,
+        said::{Relayed, Said},
+    },
     services::{Step, from_matrix, repair},
-    storage::{lanes::Lane, outbox, portals},
+    storage::{
+        outbox::{self, Head},
+        portals,
+    },
 };
 use serde_json::{Value, json};
 
@@ -36,11 +44,12 @@ async fn relayed(bridge: &Bridge, portal: PortalId) -> Vec<String> {
     while from_matrix::step(&bridge.spine).await.unwrap() == Step::Did {}
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let lane = Lane::ToNative(portal);
-    let rows = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+    let head = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+    let Head::Rows(rows) = head else { panic!("{head:?}") };
     rows.into_iter()
-        .filter_map(|row| match row.entry.effect {
-            Effect::ToNative(relayed) => Some(relayed.text.body),
-            _ => None,
+        .filter_map(|row| match row.entry.deed {
+            InGroup::Say(Relayed { said: Said::Text(text, _), .. }) => Some(text.body),
+            InGroup::Announce(..) | InGroup::Notice(_) => None,
         })
         .collect()
 }

@@ -194,6 +194,33 @@ async fn a_bridge_that_is_removed_says_so_and_its_ghosts_leave() {
     bridge.drop_dead().await;
 }
 
+/// As a member like another it reads, since an admin let it, and the group says so; into the room
+/// goes nothing, whatever else comes in the same transaction.
+#[tokio::test]
+async fn a_bridge_that_comes_back_as_a_member_carries_nothing() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob.say(cast.group, &["bridged".to_owned()]).await;
+        cast.is_said(BOB, "bridged").await;
+        cast.alice.remove(cast.group, "bridge:b.example").await;
+        cast.leaves(BOB).await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    cast.alice.add(cast.group, "bridge:b.example").await;
+    let secrets: Vec<String> = (0..3).map(|n| format!("SECRET {n}")).collect();
+    cast.alice.say(cast.group, &secrets).await;
+    cast.alice.remove(cast.group, "bridge:b.example").await;
+    cast.alice.bridge(cast.group, &[]).await;
+    cast.alice.say(cast.group, &["bridged again".to_owned()]).await;
+    let bridge = world.begin(Steps::default()).await;
+    let told = cast.is_said("@causeway_alice:b.example", "bridged again");
+    world.during(&bridge, told).await;
+    let said = cast.stub.said();
+    assert!(!said.iter().any(|(_, body)| body.contains("SECRET")), "{said:?}");
+    bridge.drop_dead().await;
+}
+
 #[tokio::test]
 async fn one_bad_event_among_a_thousand_good_ones_and_a_thousand_arrive() {
     let (mut world, bridge, cast) = begin().await;

@@ -14,7 +14,10 @@ use causeway_store::{Db, Listener};
 use tokio::sync::Notify;
 
 use super::{Spine, StepError};
-use crate::storage::lanes::{self, Lane, Ready};
+use crate::{
+    domain::lane::Lane,
+    storage::lanes::{self, Ready},
+};
 
 /// A time that has come.
 const AT_ANY_TIME: Timestamp = Timestamp(0);

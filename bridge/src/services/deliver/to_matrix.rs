@@ -6,19 +6,22 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Conn, Tx};
-use ruma::{OwnedEventId, OwnedRoomId};
+use ruma::OwnedRoomId;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, judged, lanes, outbox,
-    steps, took,
+    Failure, Head, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, bury_unreadable,
+    judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
-    domain::{MessageRef, portal::Portal},
+    domain::{
+        effect::{Here, InRoom},
+        lane::Lane,
+        portal::Portal,
+    },
     storage::{
         ghosts::{self, Standing},
         inbox,
-        lanes::Lane,
         links::{self, Link},
         portals,
     },
@@ -35,7 +38,17 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
     let mut next = first(spine, read.conn(), lane).await?;
     drop(read);
     let mut rounds = 0;
-    while let Some((portal, rows)) = next {
+    while let Some((portal, head)) = next {
+        let rows = match head {
+            Head::Rows(rows) => rows,
+            Head::Unreadable(row) => {
+                let mut tx = spine.db.begin().await?;
+                bury_unreadable(spine, &mut tx, &row).await?;
+                next = first(spine, tx.conn(), lane).await?;
+                tx.commit().await?;
+                continue;
+            }
+        };
         spine.steps.reached(steps::Step::Claimed).await;
         let (facts, end) = carry_out(spine, leased, portal, &rows).await?;
         let mut delivered = delivered_of(&rows, &facts, &end).collect();
@@ -63,23 +76,23 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
     Ok(tx.commit().await?)
 }
 
-/// The first rows of a lane and their portal; `None` if there are none, or the lane is paused.
+/// What stands first in a lane, and its portal; `None` if there are none, or the lane is paused.
 async fn first(
     spine: &Spine,
     conn: &mut Conn,
     lane: Lane,
-) -> Result<Option<(Portal, Vec<Stored>)>, StepError> {
-    let rows = outbox::first(conn, &spine.sealer, lane).await?;
-    if rows.is_empty() {
+) -> Result<Option<(Portal, Head<InRoom>)>, StepError> {
+    let head = outbox::first(conn, &spine.sealer, lane).await?;
+    if matches!(&head, Head::Rows(rows) if rows.is_empty()) {
         return Ok(None);
     }
     let portal = portals::place(conn, &spine.names, lane.portal()).await?;
-    Ok(Some((portal, rows)))
+    Ok(Some((portal, head)))
 }
 
 /// When the messages were accepted that a round has delivered.
 fn delivered_of<'a>(
-    rows: &'a [Stored],
+    rows: &'a [Stored<InRoom>],
     facts: &'a Facts,
     end: &End,
 ) -> impl Iterator<Item = Timestamp> + 'a {
@@ -110,7 +123,7 @@ async fn carry_out(
     spine: &Spine,
     leased: Ready,
     portal: Portal,
-    rows: &[Stored],
+    rows: &[Stored<InRoom>],
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
     let mut round = act::Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
@@ -136,7 +149,7 @@ async fn record(
     spine: &Spine,
     tx: &mut Tx,
     leased: Ready,
-    rows: &[Stored],
+    rows: &[Stored<InRoom>],
     facts: Facts,
     end: End,
 ) -> Result<bool, StepError> {
@@ -154,7 +167,9 @@ async fn record(
         }
     }
     if let Some(room) = &facts.room {
-        portals::room_is_made(tx, lane.portal(), room).await?;
+        let mut portal = portals::place(tx.conn(), &spine.names, lane.portal()).await?;
+        portal.apply(&Here::Made(room.clone()));
+        portals::save(tx, &mut portal).await?;
         inbox::room_is_made(tx, room).await?;
         inbox::forget_early(tx).await?;
     }
@@ -186,10 +201,4 @@ async fn record(
     let unreachable = failure.is_away();
     lanes::postpone(tx, now.plus_ms(wait), lane, unreachable).await?;
     Ok(true)
-}
-
-/// The event that says what `message` says, also if it is of this round.
-fn linked(facts: &Facts, message: MessageRef) -> Option<OwnedEventId> {
-    let link = facts.links.iter().rev().find(|link| link.message == message);
-    link.map(|link| link.event_id.clone())
 }

@@ -7,18 +7,17 @@ use causeway_groups::{
 };
 use causeway_protocol::{
     api::OpBytes,
-    content::{self, Content, TextKind},
     ids::{GroupId, Timestamp},
 };
 use causeway_store::Tx;
 use ruma::EventId;
 
 use super::{
-    Failure, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, judged, lanes, outbox, steps,
-    took,
+    Failure, Head, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, bury_unreadable, judged,
+    lanes, outbox, relations, steps, took,
 };
 use crate::{
-    domain::{Effect, MessageRef, Relayed, mirror::Mirror},
+    domain::{MessageRef, effect::InGroup, to_native},
     storage::{
         batches,
         links::{self, Link},
@@ -56,7 +55,15 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
     }
     let mut delivered = Vec::new();
     for _ in 0..ROUNDS {
-        let first = outbox::first(tx.conn(), &spine.sealer, leased.lane).await?;
+        let first = match outbox::first(tx.conn(), &spine.sealer, leased.lane).await? {
+            Head::Rows(rows) => rows,
+            Head::Unreadable(row) => {
+                // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
+                batches::drop(&mut tx, leased.lane).await?;
+                bury_unreadable(spine, &mut tx, &row).await?;
+                continue;
+            }
+        };
         // Who was refused in company is tried alone.
         let alone = first.first().is_some_and(|row| row.refused > 0 && row.batch.is_none());
         let rows = if alone { first.into_iter().take(1).collect() } else { first };
@@ -92,7 +99,7 @@ impl Way<'_> {
     async fn round(
         &self,
         mut tx: Tx,
-        rows: &[Stored],
+        rows: &[Stored<InGroup>],
         delivered: &mut Vec<Timestamp>,
     ) -> Result<Round, StepError> {
         let stored = match rows.first().and_then(|row| row.batch) {
@@ -125,7 +132,11 @@ impl Way<'_> {
     }
 
     /// Seals and saves, after asking the server for what is lacking.
-    async fn seal(&self, mut tx: Tx, rows: &[Stored]) -> Result<Result<Batch, Round>, StepError> {
+    async fn seal(
+        &self,
+        mut tx: Tx,
+        rows: &[Stored<InGroup>],
+    ) -> Result<Result<Batch, Round>, StepError> {
         let Self { spine, leased: Ready { lane, .. }, group } = self;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
@@ -182,39 +193,18 @@ impl Way<'_> {
     async fn outgoing(
         &self,
         tx: &mut Tx,
-        row: &Stored,
-        rows: &[Stored],
+        row: &Stored<InGroup>,
+        rows: &[Stored<InGroup>],
     ) -> Result<Outgoing, StepError> {
         let client_id = row.entry.txn.parse().map_err(|_| StepError::row("outbox.txn"))?;
-        let content = match &row.entry.effect {
-            Effect::ToNative(relayed) => {
-                let reply_to = match &relayed.reply_to {
-                    Some(event) => self.message_of(tx, event, rows).await?,
-                    None => None,
-                };
-                relayed_text(relayed, reply_to)
-            }
-            Effect::Announce(mirrors, gone) => Content::Mirrors(content::Mirrors {
-                mirrors: mirrors.iter().map(named).collect(),
-                gone: gone.iter().map(ToString::to_string).collect(),
-            }),
-            Effect::NoticeNative(body) => Content::Text(content::Text {
-                kind: TextKind::Notice,
-                body: body.clone(),
-                html: None,
-                reply_to: None,
-                mirror: None,
-            }),
-            Effect::ToMatrix(_)
-            | Effect::NoticeMatrix(_)
-            | Effect::MakeRoom
-            | Effect::Invite(_)
-            | Effect::Leave(_)
-            | Effect::Pause
-            | Effect::Close
-            | Effect::Standing(..)
-            | Effect::Fail(..) => return Err(StepError::row("outbox.lane")),
+        let found = match &row.entry.deed {
+            InGroup::Say(relayed) => match relayed.said.about() {
+                Some(event) => self.message_of(tx, event, rows).await?,
+                None => None,
+            },
+            InGroup::Announce(..) | InGroup::Notice(_) => None,
         };
+        let content = to_native::content(&row.entry.deed, found);
         Ok(Outgoing { client_id, ttl_s: 0, content })
     }
 
@@ -223,23 +213,22 @@ impl Way<'_> {
         &self,
         tx: &mut Tx,
         event: &EventId,
-        rows: &[Stored],
+        rows: &[Stored<InGroup>],
     ) -> Result<Option<MessageRef>, StepError> {
-        let here = rows.iter().find(|row| {
-            matches!(&row.entry.effect, Effect::ToNative(relayed) if relayed.event_id == *event)
+        let device = self.spine.native.me().record.device_id;
+        let round = rows.iter().filter_map(|row| {
+            let InGroup::Say(relayed) = &row.entry.deed else { return None };
+            let client_id = row.entry.txn.parse().ok()?;
+            Some((&*relayed.event_id, MessageRef { device, client_id }))
         });
-        if let Some(client_id) = here.and_then(|row| row.entry.txn.parse().ok()) {
-            let device = self.spine.native.me().record.device_id;
-            return Ok(Some(MessageRef { device, client_id }));
-        }
-        Ok(links::message_of(tx, event).await?)
+        Ok(relations::message_of(tx.conn(), round, event).await?)
     }
 
     /// Nothing was sealed.
     async fn unsealed(
         &self,
         mut tx: Tx,
-        rows: &[Stored],
+        rows: &[Stored<InGroup>],
         error: SealError,
     ) -> Result<Round, StepError> {
         let now = self.spine.now();
@@ -274,14 +263,14 @@ impl Way<'_> {
     }
 
     /// The server has the envelopes.
-    async fn posted(&self, rows: &[Stored], batch: &Batch) -> Result<Round, StepError> {
+    async fn posted(&self, rows: &[Stored<InGroup>], batch: &Batch) -> Result<Round, StepError> {
         let lane = self.leased.lane;
         let device = self.spine.native.me().record.device_id;
         let links: Vec<Link> = rows
             .iter()
             .zip(&batch.messages)
             .filter_map(|(row, message_id)| {
-                let Effect::ToNative(relayed) = &row.entry.effect else { return None };
+                let InGroup::Say(relayed) = &row.entry.deed else { return None };
                 let client_id = row.entry.txn.parse().ok()?;
                 Some(Link {
                     portal: lane.portal(),
@@ -315,7 +304,7 @@ impl Way<'_> {
     /// Neither posted nor refused for its epoch; rows that are `sealed` share their fate.
     async fn failed(
         &self,
-        rows: &[Stored],
+        rows: &[Stored<InGroup>],
         sealed: bool,
         error: SdkError,
     ) -> Result<Round, StepError> {
@@ -351,7 +340,7 @@ impl Way<'_> {
         let (wait, counts) = match outcome {
             Outcome::Dead(reason) => {
                 let is_refused = matches!(failure, Failure::Refused(_));
-                let is_over = |row: &Stored| row.entry.expires_at <= now;
+                let is_over = |row: &Stored<InGroup>| row.entry.expires_at <= now;
                 let dead = rows.iter().take_while(|row| sealed || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
                 self.give_up(&mut tx, dead, &reason).await?;
@@ -372,7 +361,12 @@ impl Way<'_> {
     }
 
     /// Buries rows, and with them the envelopes that they were in.
-    async fn give_up(&self, tx: &mut Tx, rows: &[Stored], reason: &str) -> Result<(), StepError> {
+    async fn give_up(
+        &self,
+        tx: &mut Tx,
+        rows: &[Stored<InGroup>],
+        reason: &str,
+    ) -> Result<(), StepError> {
         batches::drop(tx, self.leased.lane).await?;
         for row in rows {
             bury(self.spine, tx, row, reason).await?;
@@ -380,18 +374,4 @@ impl Way<'_> {
         }
         Ok(())
     }
-}
-
-fn relayed_text(relayed: &Relayed, reply_to: Option<MessageRef>) -> Content {
-    Content::Text(content::Text {
-        kind: relayed.text.kind,
-        body: relayed.text.body.clone(),
-        html: relayed.text.html.clone(),
-        reply_to,
-        mirror: Some(relayed.mirror.to_string()),
-    })
-}
-
-fn named(mirror: &Mirror) -> content::Mirror {
-    content::Mirror { id: mirror.id.to_string(), name: mirror.name.clone() }
 }

@@ -10,18 +10,20 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::{Facts, Failure, Link, Spine, Standing, StepError, Stored, linked, steps};
+use super::{Facts, Failure, Link, Spine, Standing, StepError, Stored, relations, steps};
 use crate::{
     domain::{
-        Effect, Spoken,
+        MessageRef,
+        effect::{Here, InRoom},
         portal::{Portal, room_request},
+        said::Spoken,
         to_matrix,
     },
     gateway::{
         matrix::{Direction, MatrixError},
         provision::provision,
     },
-    storage::{ghosts, links},
+    storage::ghosts,
 };
 
 /// After so long with an unknown outcome a homeserver may have forgotten the transaction id.
@@ -50,51 +52,38 @@ pub(super) struct Round<'a> {
 type Tried = Result<Result<(), Failure>, StepError>;
 
 impl Round<'_> {
-    pub(super) async fn carry_out(&mut self, row: &Stored) -> Tried {
-        if let Effect::MakeRoom = row.entry.effect {
+    pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
+        if let InRoom::Make = row.entry.deed {
             return Ok(self.make_room().await);
         }
         let Some(room) = self.portal.room.clone() else {
             return Ok(Err(Failure::Refused("the portal has no room".to_owned())));
         };
-        match &row.entry.effect {
-            Effect::ToMatrix(spoken) => self.say(&room, row, spoken).await,
-            Effect::NoticeMatrix(text) => self.notice(&room, row, text).await,
-            Effect::Invite(user) => Ok(self.invite(&room, user).await),
-            Effect::Leave(account) => self.leave(&room, account).await,
-            Effect::Pause => Ok(self.topic(&room, PAUSED).await),
-            Effect::Close => self.close(&room, row).await,
-            Effect::MakeRoom
-            | Effect::ToNative(_)
-            | Effect::Announce(..)
-            | Effect::NoticeNative(_)
-            | Effect::Standing(..)
-            | Effect::Fail(..) => {
-                Ok(Err(Failure::Refused("not an effect of this lane".to_owned())))
-            }
+        match &row.entry.deed {
+            InRoom::Say(spoken) => self.say(&room, row, spoken).await,
+            InRoom::Notice(text) => self.notice(&room, row, text).await,
+            InRoom::Invite(user) => Ok(self.invite(&room, user).await),
+            InRoom::Leave(account) => self.leave(&room, account).await,
+            InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
+            InRoom::Close => self.close(&room, row).await,
+            // Above: it alone needs no room.
+            InRoom::Make => Ok(Ok(())),
         }
     }
 
-    async fn say(&mut self, room: &RoomId, row: &Stored, spoken: &Spoken) -> Tried {
+    async fn say(&mut self, room: &RoomId, row: &Stored<InRoom>, spoken: &Spoken) -> Tried {
         let Some(ghost) = self.spine.names.ghost(&spoken.account) else {
             return Ok(Err(Failure::Refused(format!("{} has no ghost", spoken.account))));
         };
         if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost, row).await? {
             return Ok(Err(failure));
         }
-        let reply_to = match spoken.reply_to {
+        let found = match spoken.said.about() {
             None => None,
-            Some(message) => {
-                if let Some(event) = linked(&self.facts, message) {
-                    Some(event)
-                } else {
-                    let mut read = self.spine.db.read().await?;
-                    links::event_of(&mut read, self.portal.id, message).await?
-                }
-            }
+            Some(message) => self.event_of(*message).await?,
         };
-        let content = to_matrix::content(&spoken.text, reply_to.as_deref(), &row.entry.txn);
-        let sent = self.send(room, &ghost, row, &content).await;
+        let event = to_matrix::event(&spoken.said.across(found), &row.entry.txn);
+        let sent = self.send(room, &ghost, row, &event).await;
         Ok(sent.map(|event_id| {
             self.facts.links.push(Link {
                 portal: self.portal.id,
@@ -105,10 +94,21 @@ impl Round<'_> {
         }))
     }
 
-    async fn notice(&mut self, room: &RoomId, row: &Stored, text: &str) -> Tried {
-        let content = to_matrix::notice(text, &row.entry.txn);
+    /// The event that says what `message` says, also if it is of this round.
+    async fn event_of(&self, message: MessageRef) -> Result<Option<OwnedEventId>, StepError> {
+        let links = &self.facts.links;
+        let round = links.iter().map(|link| (&*link.event_id, link.message));
+        if let Some(event) = relations::event_here(round, message) {
+            return Ok(Some(event));
+        }
+        let mut read = self.spine.db.read().await?;
+        Ok(relations::event_of(read.conn(), self.portal.id, message).await?)
+    }
+
+    async fn notice(&mut self, room: &RoomId, row: &Stored<InRoom>, text: &str) -> Tried {
+        let event = to_matrix::notice(text, &row.entry.txn);
         let bot = self.spine.names.bot().to_owned();
-        Ok(self.send(room, &bot, row, &content).await.map(|_| ()))
+        Ok(self.send(room, &bot, row, &event).await.map(|_| ()))
     }
 
     /// Sends, never into an encrypted room, and not again what is there already where the homeserver
@@ -117,8 +117,8 @@ impl Round<'_> {
         &self,
         room: &RoomId,
         user: &UserId,
-        row: &Stored,
-        content: &serde_json::Value,
+        row: &Stored<InRoom>,
+        (kind, content): &(&'static str, serde_json::Value),
     ) -> Result<OwnedEventId, Failure> {
         if self.portal.encrypted || self.spine.encrypted.borrow().contains(&self.portal.id) {
             return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
@@ -133,7 +133,7 @@ impl Round<'_> {
         }
         let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
         let matrix = &self.spine.matrix;
-        let event_id = matrix.send(user, room, "m.room.message", txn, &content).await?;
+        let event_id = matrix.send(user, room, kind, txn, &content).await?;
         self.spine.steps.reached(steps::Step::SentEvent).await;
         Ok(event_id)
     }
@@ -172,7 +172,7 @@ impl Round<'_> {
         room: &RoomId,
         account: &AccountId,
         ghost: &UserId,
-        row: &Stored,
+        row: &Stored<InRoom>,
     ) -> Tried {
         let (standing, is_made) = self.standing(account).await?;
         match standing {
@@ -239,7 +239,7 @@ impl Round<'_> {
             Err(error) => return Err(error.into()),
         };
         steps.reached(steps::Step::MadeRoom).await;
-        self.portal.room = Some(room.clone());
+        self.portal.apply(&Here::Made(room.clone()));
         self.facts.room = Some(room);
         Ok(())
     }
@@ -303,7 +303,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn close(&mut self, room: &RoomId, row: &Stored) -> Tried {
+    async fn close(&mut self, room: &RoomId, row: &Stored<InRoom>) -> Tried {
         let told = if self.portal.encrypted {
             self.topic(room, CLOSED).await
         } else {

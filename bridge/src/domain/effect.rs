@@ -1,0 +1,128 @@
+//! Everything that the bridge does, by where it does it.
+
+use causeway_protocol::ids::AccountId;
+use ruma::{OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    mirror::Mirror,
+    said::{Relayed, Spoken},
+};
+
+/// What follows from an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Something is done in the room; stored before it is tried.
+    InRoom(InRoom),
+    /// Something is said in the group; stored before it is tried.
+    InGroup(InGroup),
+    /// Something is so from now on; written down at once.
+    Here(Here),
+}
+
+/// What the bot or a ghost does in the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InRoom {
+    /// The account's ghost says it.
+    Say(Spoken),
+    /// The bot says it.
+    Notice(String),
+    /// The bot makes the group's room, or finds the one that it made.
+    Make,
+    /// The bot invites somebody.
+    Invite(OwnedUserId),
+    /// The account's ghost leaves.
+    Leave(AccountId),
+    /// The bot says, in the state, that nothing more goes into the room.
+    Pause,
+    /// The bot says that the bridge is gone, and all ghosts leave.
+    Close,
+}
+
+/// What the bridge's device says in the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InGroup {
+    /// For a mirror.
+    Say(Relayed),
+    /// Who stands behind the bridge now, and who does not any more (protocol §2.1, type 16).
+    Announce(Vec<Mirror>, Vec<OwnedUserId>),
+    /// For itself.
+    Notice(String),
+}
+
+/// A fact about a portal. [`Portal::apply`](super::portal::Portal::apply) is what it comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Here {
+    /// The bridge was let into the group, which has this name.
+    Opened(String),
+    /// The bot made the room, or found it.
+    Made(OwnedRoomId),
+    /// The bridge is out of the group, or the group is over.
+    Closed,
+    /// The room is encrypted.
+    Encrypted,
+    /// The group knows these people, or by these names.
+    Met(Vec<Mirror>),
+    /// The group no longer has to do with somebody.
+    Parted(OwnedUserId),
+    /// A ghost was put out of the room (by whom), or is welcome again.
+    Standing(AccountId, Option<OwnedUserId>),
+    /// It will never be said in the room, for this reason: a dead letter at once.
+    Unsaid(Spoken, String),
+}
+
+/// What is carried out: an effect that touches a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deed {
+    /// In the room.
+    InRoom(InRoom),
+    /// In the group.
+    InGroup(InGroup),
+}
+
+/// The deed is one of the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherSide;
+
+impl TryFrom<Deed> for InRoom {
+    type Error = OtherSide;
+
+    fn try_from(deed: Deed) -> Result<Self, OtherSide> {
+        match deed {
+            Deed::InRoom(deed) => Ok(deed),
+            Deed::InGroup(_) => Err(OtherSide),
+        }
+    }
+}
+
+impl TryFrom<Deed> for InGroup {
+    type Error = OtherSide;
+
+    fn try_from(deed: Deed) -> Result<Self, OtherSide> {
+        match deed {
+            Deed::InGroup(deed) => Ok(deed),
+            Deed::InRoom(_) => Err(OtherSide),
+        }
+    }
+}
+
+impl From<InRoom> for Deed {
+    fn from(deed: InRoom) -> Self {
+        Self::InRoom(deed)
+    }
+}
+
+impl From<InGroup> for Deed {
+    fn from(deed: InGroup) -> Self {
+        Self::InGroup(deed)
+    }
+}
+
+impl From<Deed> for Effect {
+    fn from(deed: Deed) -> Self {
+        match deed {
+            Deed::InRoom(deed) => Self::InRoom(deed),
+            Deed::InGroup(deed) => Self::InGroup(deed),
+        }
+    }
+}

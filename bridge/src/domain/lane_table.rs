@@ -1,0 +1,85 @@
+//! Which lane an effect takes, as a table.
+
+use causeway_protocol::ids::GroupId;
+
+use super::*;
+use crate::domain::{
+    effect::InGroup,
+    ghost::Names,
+    portal::{PortalState, Unsaved},
+    said::{Relayed, Said, Spoken, Text},
+};
+
+const ID: PortalId = PortalId(1);
+
+fn portal(encrypted: bool) -> Portal {
+    Portal {
+        id: ID,
+        group: GroupId::new([7; 32]),
+        room: None,
+        name: String::new(),
+        state: PortalState::Open,
+        encrypted,
+        mirrors: [].into(),
+        removed: [].into(),
+        names: Names::new("b.example").unwrap(),
+        unsaved: Unsaved::default(),
+    }
+}
+
+/// One deed of each kind, so that no kind has a lane that nobody looked at.
+pub(crate) fn deeds() -> Vec<Deed> {
+    let text = || Text { kind: crate::domain::TextKind::Text, body: "hi".into(), html: None };
+    let spoken = Spoken {
+        account: "bob:b.example".parse().unwrap(),
+        reference: crate::domain::MessageRef {
+            device: causeway_protocol::ids::DeviceId::new([1; 32]),
+            client_id: causeway_protocol::ids::ClientId::new([2; 16]),
+        },
+        message_id: causeway_protocol::ids::EnvelopeId::new([3; 16]),
+        expires_at: causeway_protocol::ids::Timestamp(9),
+        late: false,
+        said: Said::Text(text(), None),
+    };
+    let relayed = Relayed {
+        mirror: "@al:x".try_into().unwrap(),
+        event_id: "$e".try_into().unwrap(),
+        said: Said::Text(text(), Some("$q".try_into().unwrap())),
+    };
+    vec![
+        InRoom::Say(spoken).into(),
+        InRoom::Notice("n".into()).into(),
+        InRoom::Make.into(),
+        InRoom::Invite("@al:x".try_into().unwrap()).into(),
+        InRoom::Leave("bob:b.example".parse().unwrap()).into(),
+        InRoom::Pause.into(),
+        InRoom::Close.into(),
+        InGroup::Say(relayed).into(),
+        InGroup::Announce(vec![], vec!["@al:x".try_into().unwrap()]).into(),
+        InGroup::Notice("n".into()).into(),
+    ]
+}
+
+#[test]
+fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
+    let (room, group, bot) = (Lane::ToMatrix(ID), Lane::ToNative(ID), Lane::Bot(ID));
+    let lanes = |encrypted| -> Vec<Lane> {
+        deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed)).collect()
+    };
+    assert_eq!(lanes(false), [room, room, room, room, room, bot, room, group, group, group]);
+    assert_eq!(lanes(true), [room, room, room, room, bot, bot, bot, group, group, group]);
+}
+
+#[test]
+fn lanes_are_named_both_ways() {
+    for (lane, name) in [
+        (Lane::ToMatrix(PortalId(12)), "portal/12/to_matrix"),
+        (Lane::ToNative(PortalId(3)), "portal/3/to_native"),
+        (Lane::Bot(PortalId(1)), "bot/1"),
+    ] {
+        assert_eq!((lane.to_string().as_str(), name.parse()), (name, Ok(lane)));
+    }
+    for name in ["portal/x/to_matrix", "portal/1/to", "bot", "bot/", "bot/1/2", ""] {
+        assert_eq!(name.parse::<Lane>(), Err(NotALane), "{name}");
+    }
+}
