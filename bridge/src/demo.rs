@@ -9,6 +9,7 @@ mod matrix_person;
 pub mod matrix_user;
 mod native_person;
 mod place;
+mod ports;
 pub mod progress;
 mod screen;
 mod story;

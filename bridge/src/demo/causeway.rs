@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::files::free_port;
+use super::ports::free_port;
 use crate::{
     config::Config,
     init::{self, ADMIN_TOKEN, InitError, REGISTRATION_TOKEN},
@@ -68,7 +68,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Free ports of the loopback interface.
+    /// Free ports of the loopback interface, ours while this process lives.
     ///
     /// # Errors
     /// There are none.

@@ -24,7 +24,7 @@ pub fn folder() -> io::Result<PathBuf> {
 
 /// A lock between processes, free again when dropped or when the process ends.
 #[derive(Debug)]
-pub struct FileLock(#[expect(dead_code, reason = "closing it is what frees the lock")] fs::File);
+pub struct FileLock(fs::File);
 
 impl FileLock {
     /// Waits until `path` is ours; blocks the thread. Says `what` it waits for, if it has to.
@@ -41,12 +41,12 @@ impl FileLock {
     }
 }
 
-/// A port of the loopback interface that was free a moment ago.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing frees it only when no child that was just forked has a copy of the descriptor;
+        // and it does so soon enough where this fails.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// `n` random bytes in hex, for names that must be unique.

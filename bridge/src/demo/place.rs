@@ -11,8 +11,9 @@ use reqwest::Url;
 use super::{
     DemoError, Options,
     causeway::{Causeway, Listeners},
-    files::{folder, free_port, random_name},
+    files::{folder, random_name},
     matrix_user::MatrixUser,
+    ports::free_port,
     progress::Progress,
     synapse::Synapse,
 };

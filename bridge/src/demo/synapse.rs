@@ -14,8 +14,9 @@ use ruma::OwnedUserId;
 use serde_json::json;
 
 use super::{
-    files::{FileLock, folder, free_port, random_name, tail},
+    files::{FileLock, folder, random_name, tail},
     matrix_user::{MatrixUser, UserError},
+    ports::free_port,
     progress::Progress,
     venv::{Venv, VenvError},
 };
