@@ -307,10 +307,11 @@ fn demo_with_python(word: Option<&str>) -> Output {
     causeway.command(&["demo", "--once"]).env("PATH", &bin).output().unwrap()
 }
 
+/// Written by another process: a child that a test forks while this one has the file open for
+/// writing has it open, too, and what is open for writing cannot be run.
 fn script(path: &Path, word: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(path, format!("#!/bin/sh\necho {word}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = format!("printf '#!/bin/sh\\necho {word}\\n' > \"$0\" && chmod 755 \"$0\"");
+    assert!(Command::new("sh").args(["-c", &write]).arg(path).status().unwrap().success());
 }
 
 #[test]

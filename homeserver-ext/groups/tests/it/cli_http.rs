@@ -12,6 +12,8 @@ use causeway_protocol::{
     ids::{Epoch, GroupId},
 };
 
+use crate::cli_server::free_address;
+
 /// A server that reads one request, answers `answer` to the byte, and hangs up.
 pub(crate) fn answering(answer: &[u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -84,10 +86,8 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_was_never_sent_anything() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let end = Http::new(&url).unwrap().server().await.unwrap_err();
+    let (_kept, address) = free_address();
+    let end = Http::new(&format!("http://{address}")).unwrap().server().await.unwrap_err();
     assert!(matches!(end, CallError::Unreachable(_)), "{end:?}");
 }
 

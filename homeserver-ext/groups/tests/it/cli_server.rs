@@ -1,7 +1,7 @@
 //! A real server in this process, on a loopback port, that can be stopped and put back.
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     path::PathBuf,
     thread::{self, JoinHandle},
@@ -10,7 +10,7 @@ use std::{
 use causeway_protocol::{api::Registration, ids::Timestamp};
 use causeway_server::{App, Clock, Config, GuestQuotas};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Its name, the part of its accounts after the colon.
@@ -20,6 +20,8 @@ pub(crate) struct Server {
     name: String,
     address: SocketAddr,
     folder: TempDir,
+    /// Bound to the address and not listening: nobody else gets it while the server is stopped.
+    _kept: TcpSocket,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -30,8 +32,9 @@ impl Server {
 
     pub(crate) fn named(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { name: name.to_owned(), address, folder, running: None };
+        let (kept, address) = free_address();
+        let mut server =
+            Self { name: name.to_owned(), address, folder, _kept: kept, running: None };
         server.start_again();
         server
     }
@@ -59,12 +62,12 @@ impl Server {
                 config.claims_per_hour = 10_000;
                 config.guests = GuestQuotas { register: None, login: None };
                 let app = App::open(config, Clock::new(now)).await.unwrap();
-                let listener = TcpListener::bind(address).await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
+                let listener = listen(address).await;
+                tell.send(()).unwrap();
                 app.serve(listener, stopped).await.unwrap();
             });
         });
-        self.address = told.recv().expect("the server did not start");
+        told.recv().expect("the server did not start");
         self.running = Some((stop, thread));
     }
 
@@ -99,6 +102,30 @@ impl Drop for Server {
         if let Some((stop, thread)) = self.running.take() {
             stop.cancel();
             let _ = thread.join();
+        }
+    }
+}
+
+/// An address of the loopback interface, kept by a socket that is bound to it and never listens:
+/// it is given to nobody else, and whoever connects to it is refused.
+pub(crate) fn free_address() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // As the listener has it, so that both may have the address.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// A child that another test has just forked still has the listener of before, until it runs its
+/// program.
+async fn listen(address: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::task::yield_now().await;
+            }
+            listening => return listening.unwrap(),
         }
     }
 }

@@ -156,8 +156,9 @@ async fn what_was_committed_survives_a_kill() {
             let mut tx = db.begin().await.unwrap();
             add(&mut tx, &format!("{n}")).await.unwrap();
             tx.commit().await.unwrap();
-            // What is said here is what must be there.
-            std::fs::write(path.with_extension("said"), format!("{n}")).unwrap();
+            // What is said here is what must be there; a kill leaves it whole.
+            std::fs::write(path.with_extension("saying"), format!("{n}")).unwrap();
+            std::fs::rename(path.with_extension("saying"), path.with_extension("said")).unwrap();
         }
     }
     let dir = tempfile::tempdir().unwrap();
