@@ -378,6 +378,22 @@ impl Submission {
         }
     }
 
+    /// What names it as a whole, for its sender and the server: its id; of a `fanout`, whose rows have
+    /// ids of their own, the id of a row to nobody in particular, whose piece is all pieces, each
+    /// after its device and be32 length (protocol §10).
+    pub fn name(&self) -> EnvelopeId {
+        self.id.unwrap_or_else(|| {
+            let all = match &self.to {
+                SubmittedTo::Broadcast | SubmittedTo::Device(_) => Vec::new(),
+                SubmittedTo::Devices(pieces) => {
+                    pieces.iter().fold(Writer::new(), write_piece).into_bytes()
+                }
+            };
+            let (device, to) = (&self.sender.device, Recipient::Broadcast);
+            compute_id(self.kind, Some(device), &to, &self.payload, Some(&Piece(all)))
+        })
+    }
+
     /// The rows that it stands for: one, or one for each device of a `fanout`. A broadcast row is
     /// put in every recipient's mailbox as it is.
     pub fn rows(&self) -> impl Iterator<Item = Envelope> + '_ {
@@ -403,6 +419,10 @@ impl Submission {
             }
         }
     }
+}
+
+fn write_piece(to: Writer, (device, Piece(piece)): (&DeviceId, &Piece)) -> Writer {
+    to.raw(device).be32(u32::try_from(piece.len()).unwrap_or(u32::MAX)).raw(piece)
 }
 
 /// Payload and, for each piece, 32 bytes of recipient and the piece.

@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
 
-use causeway_protocol::envelope::{
-    BadEnvelope, Envelope, Kind, Recipient, Submission, SubmittedTo, id_bytes,
+use causeway_protocol::{
+    envelope::{
+        BadEnvelope, Envelope, Kind, Piece, Recipient, Submission, SubmittedTo, compute_id,
+        id_bytes,
+    },
+    ids::DeviceId,
 };
 
 use serde_json::Value;
@@ -43,6 +47,34 @@ fn a_fanout_stands_for_its_rows() {
             .collect();
         assert_eq!(rows, expected);
     }
+}
+
+#[test]
+fn what_is_posted_has_one_name_whoever_it_is_for() {
+    let message = submission(row(Kind::Message));
+    assert_eq!(Some(message.name()), message.id);
+    let mut fanout = submission(row(Kind::Fanout));
+    (fanout.id, fanout.payload) = (None, b"ciphertext".to_vec());
+    let pieces = |pieces: &[(u8, &[u8])]| {
+        let piece = |(n, piece): &(u8, &[u8])| (DeviceId::new([*n; 32]), Piece(piece.to_vec()));
+        SubmittedTo::Devices(pieces.iter().map(piece).collect())
+    };
+    let mut name = |to| {
+        fanout.to = to;
+        fanout.name()
+    };
+    let both = name(pieces(&[(1, b"one"), (2, b"two")]));
+    assert_eq!(both, name(pieces(&[(2, b"two"), (1, b"one")])), "sorted by device");
+    for other in
+        [&[(1, b"one" as &[u8])][..], &[(1, b"on"), (2, b"etwo")], &[(1, b"one"), (3, b"two")]]
+    {
+        assert_ne!(both, name(pieces(other)));
+    }
+    // As docs/protocol.md §10 has it: each device with the length of its piece, and the piece.
+    let all = [[1; 32].as_slice(), b"\0\0\0\x03one", &[2; 32], b"\0\0\0\x03two"].concat();
+    let (device, nobody) = (&fanout.sender.device, &Recipient::Broadcast);
+    let whole = compute_id(Kind::Fanout, Some(device), nobody, b"ciphertext", Some(&Piece(all)));
+    assert_eq!(both, whole);
 }
 
 fn row(kind: Kind) -> Envelope {

@@ -176,7 +176,7 @@ async fn announce(
     let mut boxes = mailbox::boxes_of_op(tx.conn(), group, op.epoch()).await?;
     let to = Recipient::Broadcast;
     let parcel = Parcel {
-        id: Some(compute_id(EnvelopeKind::Roster, None, &to, op.as_bytes(), None)),
+        name: compute_id(EnvelopeKind::Roster, None, &to, op.as_bytes(), None),
         kind: EnvelopeKind::Roster,
         group,
         epoch: op.epoch(),

@@ -224,7 +224,7 @@ async fn tell(
         .map(|device| {
             let to = Recipient::Device(device.device_id);
             Parcel {
-                id: Some(compute_id(Kind::Join, None, &to, request, None)),
+                name: compute_id(Kind::Join, None, &to, request, None),
                 kind: Kind::Join,
                 group,
                 epoch: roster.epoch(),

@@ -4,10 +4,7 @@ use std::collections::btree_map::Entry;
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope},
-    envelope::{
-        BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Piece, Recipient, Sender, Submission,
-        SubmittedTo, compute_id,
-    },
+    envelope::{BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Sender, Submission, SubmittedTo},
     ids::{EnvelopeId, Epoch, GroupId, Timestamp},
 };
 use causeway_store::{Conn, Db, Tx};
@@ -109,7 +106,7 @@ pub(crate) async fn post(
     Ok(Accepted { accepted: ids.into_iter().map(answer).collect() })
 }
 
-/// What must be right before an id is looked up; the id of each.
+/// What must be right before an id is looked up; the name of each.
 fn check(
     caller: &Device,
     group: GroupId,
@@ -124,24 +121,9 @@ fn check(
             return Err(PostError::NotYours(n));
         }
         submission.check_form().map_err(|bad| PostError::Bad(n, bad))?;
-        Ok(submission.id.unwrap_or_else(|| whole_id(submission)))
+        Ok(submission.name())
     };
     submissions.iter().enumerate().map(check_one).collect()
-}
-
-/// What names a fan-out as a whole, each of whose rows has an id of its own: the id of a row to
-/// nobody in particular, whose piece is all pieces, each after its device and be32 length.
-fn whole_id(submission: &Submission) -> EnvelopeId {
-    let mut all = Vec::new();
-    if let SubmittedTo::Devices(pieces) = &submission.to {
-        for (device, Piece(piece)) in pieces {
-            all.extend_from_slice(device.as_bytes());
-            all.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_be_bytes());
-            all.extend_from_slice(piece);
-        }
-    }
-    let (device, to) = (&submission.sender.device, Recipient::Broadcast);
-    compute_id(submission.kind, Some(device), &to, &submission.payload, Some(&Piece(all)))
 }
 
 /// The first envelope that is too large, or to live too long.
@@ -216,14 +198,14 @@ async fn put(
     let mut boxes = boxes.without(&caller.device_id);
     let parcels: Vec<Parcel<'_>> = new
         .iter()
-        .map(|(id, submission)| {
-            let (id, to) = match &submission.to {
-                SubmittedTo::Broadcast => (Some(*id), To::Everyone),
-                SubmittedTo::Device(device) => (Some(*id), To::Device(*device)),
-                SubmittedTo::Devices(pieces) => (None, To::Pieces(pieces)),
+        .map(|(name, submission)| {
+            let to = match &submission.to {
+                SubmittedTo::Broadcast => To::Everyone,
+                SubmittedTo::Device(device) => To::Device(*device),
+                SubmittedTo::Devices(pieces) => To::Pieces(pieces),
             };
             Parcel {
-                id,
+                name: *name,
                 kind: submission.kind,
                 group: group.row,
                 epoch: submission.epoch,

@@ -66,9 +66,9 @@ async fn tell(
     let parcels: Vec<Parcel<'_>> = envelopes
         .iter()
         .filter_map(|envelope| {
-            let payload = envelope.id.as_ref()?.as_ref();
+            let payload = envelope.name.as_ref()?.as_ref();
             Some(Parcel {
-                id: Some(compute_id(Kind::Expired, None, &to, payload, None)),
+                name: compute_id(Kind::Expired, None, &to, payload, None),
                 kind: Kind::Expired,
                 group: envelope.group,
                 epoch: envelope.epoch,

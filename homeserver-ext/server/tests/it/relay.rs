@@ -415,6 +415,34 @@ async fn what_nobody_fetches_in_time_goes_and_its_sender_is_told() {
 }
 
 #[tokio::test]
+async fn of_a_fan_out_that_nobody_fetches_the_sender_is_told_under_its_name() {
+    use DeliveryState::{Acked, Expired};
+    let server = Server::start().await;
+    let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    let piece = |person: &Person| (person.device(), Piece(person.device().as_bytes().to_vec()));
+    let to = SubmittedTo::Devices([piece(&bob), piece(&carol)].into());
+    let mut fanout = alice.submission(group.id(), 1, Kind::Fanout, to, b"ciphertext".to_vec());
+    fanout.ttl_ms = 60_000;
+    let name = fanout.name();
+    let accepted: Accepted = alice.submit(&server, vec![fanout]).await.ok();
+    assert_eq!(accepted.accepted[0].id, name);
+    let mut stream = bob.stream(&server).await;
+    let row = stream.take(2).await.pop().unwrap();
+    // Her row's id is its own, whatever the whole is called.
+    assert_eq!((row.envelope.kind, row.envelope.check()), (Kind::Fanout, Ok(())));
+    stream.ack(row.seq.0).await;
+    while states(&server, &alice, name).await[&bob.device()] != Acked {
+        tokio::task::yield_now().await;
+    }
+    server.pass_ms(60_000);
+    server.app.upkeep().await.unwrap();
+    let row = alice.stream(&server).await.take(3).await.pop().unwrap();
+    assert_eq!((row.envelope.kind, row.envelope.check()), (Kind::Expired, Ok(())));
+    assert_eq!(row.envelope.payload, name.as_bytes());
+    assert_eq!(states(&server, &alice, name).await[&carol.device()], Expired);
+}
+
+#[tokio::test]
 async fn a_group_s_time_to_live_is_the_most() {
     let server = Server::start().await;
     let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;

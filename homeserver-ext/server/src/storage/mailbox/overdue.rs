@@ -9,7 +9,8 @@ use crate::storage::{DeviceRow, Error, GroupRow, ms, name_of, number};
 #[derive(Debug)]
 pub(crate) struct Overdue {
     pub(crate) envelope: i64,
-    pub(crate) id: Option<EnvelopeId>,
+    /// What its sender calls it; none of a fan-out that came before that was kept.
+    pub(crate) name: Option<EnvelopeId>,
     pub(crate) group: GroupRow,
     pub(crate) epoch: Epoch,
     pub(crate) sender: Option<DeviceRow>,
@@ -18,7 +19,7 @@ pub(crate) struct Overdue {
 #[derive(sqlx::FromRow)]
 struct OverdueColumns {
     envelope: i64,
-    id: Option<Vec<u8>>,
+    name: Option<Vec<u8>>,
     grp: GroupRow,
     epoch: i64,
     sender: Option<DeviceRow>,
@@ -30,7 +31,7 @@ impl TryFrom<OverdueColumns> for Overdue {
     fn try_from(columns: OverdueColumns) -> Result<Self, Error> {
         Ok(Self {
             envelope: columns.envelope,
-            id: columns.id.map(|id| name_of!(EnvelopeId, &id, "id")).transpose()?,
+            name: columns.name.map(|name| name_of!(EnvelopeId, &name, "id")).transpose()?,
             group: columns.grp,
             epoch: Epoch(number(columns.epoch, "epoch")?),
             sender: columns.sender,
@@ -45,7 +46,7 @@ pub(crate) async fn overdue(
     limit: u32,
 ) -> Result<Vec<Overdue>, Error> {
     let rows: Vec<OverdueColumns> = sqlx::query_as(
-        "SELECT envelope, id, grp, epoch, sender FROM envelopes
+        "SELECT envelope, COALESCE(id, whole_id) AS name, grp, epoch, sender FROM envelopes
          WHERE expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
     )
     .bind(ms(now))

@@ -25,8 +25,8 @@ pub(crate) enum To<'a> {
 /// An envelope to be put down.
 #[derive(Debug, Clone)]
 pub(crate) struct Parcel<'a> {
-    /// None of a fan-out, whose rows have their own.
-    pub(crate) id: Option<EnvelopeId>,
+    /// What names it as a whole; the rows of a fan-out have ids of their own.
+    pub(crate) name: EnvelopeId,
     pub(crate) kind: Kind,
     pub(crate) group: GroupRow,
     pub(crate) epoch: Epoch,
@@ -115,18 +115,21 @@ pub(crate) async fn put(
 async fn insert_envelopes(conn: &mut Conn, envelopes: &[(i64, &Parcel<'_>)]) -> Result<(), Error> {
     many::insert(
         conn,
-        "INSERT INTO envelopes (envelope, id, kind, grp, epoch, sender, recipient, at_ms,
+        "INSERT INTO envelopes (envelope, id, whole_id, kind, grp, epoch, sender, recipient, at_ms,
             ttl_ms, expires_ms, payload) ",
         envelopes,
         "",
         |values, (number, parcel)| {
-            let recipient = match &parcel.to {
-                To::Device(device) => Some(device.as_ref().to_vec()),
-                To::Everyone | To::Pieces(_) => None,
+            let name = parcel.name.as_ref().to_vec();
+            let (id, whole_id, recipient) = match &parcel.to {
+                To::Everyone => (Some(name), None, None),
+                To::Device(device) => (Some(name), None, Some(device.as_ref().to_vec())),
+                To::Pieces(_) => (None, Some(name), None),
             };
             values
                 .push_bind(*number)
-                .push_bind(parcel.id.map(|id| id.as_ref().to_vec()))
+                .push_bind(id)
+                .push_bind(whole_id)
                 .push_bind(i16::from(parcel.kind.number()))
                 .push_bind(parcel.group)
                 .push_bind(i64::from(parcel.epoch.0))
