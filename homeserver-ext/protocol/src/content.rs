@@ -25,6 +25,54 @@ pub struct Plaintext {
     pub content: Content,
 }
 
+/// The types that the protocol has numbers for; some are not built yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ContentType {
+    /// Said.
+    Text = 1,
+    /// Said otherwise.
+    Edit = 2,
+    /// A sign below a message.
+    Reaction = 3,
+    /// Taken back.
+    Redaction = 4,
+    /// A file.
+    Media = 5,
+    /// Read up to here.
+    Receipt = 6,
+    /// Writing just now.
+    Typing = 7,
+    /// Whom the bridge speaks for.
+    Mirrors = 16,
+    /// Which roster the sender has.
+    RosterSync = 17,
+    /// What an admin asks of the bridge.
+    BridgeRequest = 18,
+    /// Of a call.
+    Call = 32,
+}
+
+impl ContentType {
+    /// The type with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Text,
+            2 => Self::Edit,
+            3 => Self::Reaction,
+            4 => Self::Redaction,
+            5 => Self::Media,
+            6 => Self::Receipt,
+            7 => Self::Typing,
+            16 => Self::Mirrors,
+            17 => Self::RosterSync,
+            18 => Self::BridgeRequest,
+            32 => Self::Call,
+            _ => return None,
+        })
+    }
+}
+
 /// What a message says; nothing of it is in its `Debug` form but its type.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
@@ -138,10 +186,10 @@ impl Content {
     /// Its type's number.
     pub const fn number(&self) -> u8 {
         match self {
-            Self::Text(_) => 1,
-            Self::Mirrors(_) => 16,
-            Self::RosterSync(_) => 17,
-            Self::BridgeRequest(_) => 18,
+            Self::Text(_) => ContentType::Text as u8,
+            Self::Mirrors(_) => ContentType::Mirrors as u8,
+            Self::RosterSync(_) => ContentType::RosterSync as u8,
+            Self::BridgeRequest(_) => ContentType::BridgeRequest as u8,
             Self::Unknown(number, _) => *number,
         }
     }
@@ -150,12 +198,21 @@ impl Content {
         fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
             crate::json::from_slice(body).map_err(|_| Malformed)
         }
-        Ok(match number {
-            1 => Self::Text(json(body)?),
-            16 => Self::Mirrors(json(body)?),
-            17 => Self::RosterSync(json(body)?),
-            18 => Self::BridgeRequest(json(body)?),
-            _ => Self::Unknown(number, body.to_vec()),
+        Ok(match ContentType::from_number(number) {
+            Some(ContentType::Text) => Self::Text(json(body)?),
+            Some(ContentType::Mirrors) => Self::Mirrors(json(body)?),
+            Some(ContentType::RosterSync) => Self::RosterSync(json(body)?),
+            Some(ContentType::BridgeRequest) => Self::BridgeRequest(json(body)?),
+            Some(
+                ContentType::Edit
+                | ContentType::Reaction
+                | ContentType::Redaction
+                | ContentType::Media
+                | ContentType::Receipt
+                | ContentType::Typing
+                | ContentType::Call,
+            )
+            | None => Self::Unknown(number, body.to_vec()),
         })
     }
 

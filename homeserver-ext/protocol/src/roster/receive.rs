@@ -6,6 +6,7 @@ use super::{
     state::{Role, Roster},
 };
 use crate::{
+    content::ContentType,
     device::DeviceOf,
     ids::{AccountId, Epoch, Seq},
 };
@@ -108,9 +109,30 @@ impl Log {
     }
 }
 
-/// Whether a plaintext of `content_type` from `sender` is dropped after it was opened, because under
+/// Whether a plaintext of the type `number` from `sender` is dropped after it was opened, because under
 /// `roster` only admins may post. Receipts, typing, mirrors and roster sync are for everyone.
-pub fn is_dropped_in_channel(roster: &Roster, sender: &DeviceOf, content_type: u8) -> bool {
+pub fn is_dropped_in_channel(roster: &Roster, sender: &DeviceOf, number: u8) -> bool {
     let admin = roster.counts(sender).is_some_and(|member| member.role == Role::Admin);
-    roster.policy().is_channel() && !admin && !matches!(content_type, 6 | 7 | 16 | 17)
+    roster.policy().is_channel() && !admin && !is_for_everyone(number)
+}
+
+const fn is_for_everyone(number: u8) -> bool {
+    match ContentType::from_number(number) {
+        Some(
+            ContentType::Receipt
+            | ContentType::Typing
+            | ContentType::Mirrors
+            | ContentType::RosterSync,
+        ) => true,
+        Some(
+            ContentType::Text
+            | ContentType::Edit
+            | ContentType::Reaction
+            | ContentType::Redaction
+            | ContentType::Media
+            | ContentType::BridgeRequest
+            | ContentType::Call,
+        )
+        | None => false,
+    }
 }

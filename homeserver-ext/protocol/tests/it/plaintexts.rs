@@ -1,5 +1,5 @@
 use causeway_protocol::{
-    content::{Content, Malformed, Plaintext, Text, TextKind},
+    content::{Content, ContentType, Malformed, Plaintext, Text, TextKind},
     envelope::Kind,
     ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
     olm_plaintext::{Missing, OlmPayload, OlmPlaintext, Route},
@@ -159,5 +159,20 @@ fn an_olm_payload_says_whether_it_opens_a_session() {
     assert_eq!(OlmPayload::parse(&[1, 7]).unwrap().to_bytes(), [1, 7]);
     for wrong in [&[][..], &[0], &[1], &[2, 7]] {
         assert!(OlmPayload::parse(wrong).is_err());
+    }
+}
+
+#[test]
+fn every_type_has_its_number() {
+    let known = |number: &u8| ContentType::from_number(*number).is_some();
+    let numbers: Vec<u8> = (0..=u8::MAX).filter(known).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 32]);
+    for number in numbers {
+        assert_eq!(ContentType::from_number(number).unwrap() as u8, number);
+    }
+    // What is numbered and not built is kept as what nobody knows.
+    for number in [2, 3, 4, 5, 6, 7, 32] {
+        let content = Plaintext::parse(&plaintext(number, "{}")).unwrap().content;
+        assert_eq!(content, Content::Unknown(number, b"{}".to_vec()));
     }
 }
