@@ -251,7 +251,8 @@ impl Kind {
         }
     }
 
-    const fn takes(self, to: &Recipient) -> bool {
+    /// Whether one of this kind may be for this recipient.
+    pub const fn takes(self, to: &Recipient) -> bool {
         match self {
             Self::Message | Self::Roster | Self::CallChanged => matches!(to, Recipient::Broadcast),
             Self::Call => true,

@@ -1,7 +1,7 @@
 //! What is to be done for others, and what is finished and not sent yet.
 
 use causeway_protocol::{
-    envelope::Kind,
+    envelope::{Kind, Recipient},
     ids::{ChainId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     olm_plaintext::Missing,
 };
@@ -222,11 +222,12 @@ pub(crate) async fn finished(conn: &mut Conn, group: &GroupId) -> Result<Vec<Fin
     .fetch_all(conn)
     .await?;
     let finished = |row: Row| {
+        let device = DeviceId::from_slice(row.try_get(1)?).whole("outgoing")?;
         Ok(Finished {
             id: EnvelopeId::from_slice(row.try_get(0)?).whole("outgoing")?,
             group: *group,
-            device: DeviceId::from_slice(row.try_get(1)?).whole("outgoing")?,
-            kind: kind(row.try_get(2)?).whole("outgoing")?,
+            device,
+            kind: kind(row.try_get(2)?, device).whole("outgoing")?,
             payload: row.try_get(3)?,
             ttl_ms: unsigned(row.try_get(4)?),
         })
@@ -234,10 +235,10 @@ pub(crate) async fn finished(conn: &mut Conn, group: &GroupId) -> Result<Vec<Fin
     rows.into_iter().map(finished).collect()
 }
 
-fn kind(number: u8) -> Option<Kind> {
-    [Kind::KeyDistribution, Kind::KeyRequest, Kind::KeyAck, Kind::Direct]
-        .into_iter()
-        .find(|kind| kind.number() == number)
+/// A kind that one device sends to another.
+fn kind(number: u8, device: DeviceId) -> Option<Kind> {
+    let to = Recipient::Device(device);
+    Kind::from_number(number).filter(|kind| !kind.is_of_server() && kind.takes(&to))
 }
 
 /// The server has it, or it has nobody to go to.

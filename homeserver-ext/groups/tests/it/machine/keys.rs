@@ -132,6 +132,27 @@ async fn keys_of_a_refused_batch_go_with_the_next() {
 }
 
 #[tokio::test]
+async fn what_is_finished_goes_out_whatever_its_kind() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let (bob, item) = (world.devices[BOB].id(), world.outgoing(text("one")));
+    world.seal(ALICE, group, &[item]).await.unwrap();
+    for kind in (0..=u8::MAX).filter_map(Kind::from_number) {
+        let device = &world.devices[ALICE];
+        let mut tx = device.db.begin().await.unwrap();
+        let change = sqlx::query("UPDATE outgoing SET kind = $1").bind(kind.number());
+        assert_eq!(change.execute(tx.conn()).await.unwrap().rows_affected(), 1);
+        let chores = device.machine.chores(&mut tx, world.time()).await;
+        if kind.is_of_server() || !kind.takes(&Recipient::Device(bob)) {
+            assert!(chores.is_err(), "{kind:?} is nothing that a device sends to one");
+            continue;
+        }
+        let batches = chores.unwrap().batches;
+        assert_eq!(batches[0].submissions[0].kind, kind);
+        assert!(batches[0].has_keys());
+    }
+}
+
+#[tokio::test]
 async fn a_wedged_session_heals() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     world.send(ALICE, group, "one").await;
