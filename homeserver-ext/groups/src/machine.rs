@@ -39,7 +39,7 @@ use causeway_protocol::{
 };
 use ed25519_dalek::SigningKey;
 
-pub use batch::{Batch, Chores, Needs, Outgoing, SealError};
+pub use batch::{Batch, Chores, Envelopes, Needs, Outgoing, SealError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
 pub use invites::InviteView;

@@ -269,14 +269,14 @@ impl Way<'_> {
         let links: Vec<Link> = rows
             .iter()
             .zip(&batch.messages)
-            .filter_map(|(row, message_id)| {
+            .filter_map(|(row, envelopes)| {
                 let InGroup::Say(relayed) = &row.entry.deed else { return None };
                 let client_id = row.entry.txn.parse().ok()?;
                 Some(Link {
                     portal: lane.portal(),
                     event_id: relayed.event_id.clone(),
                     message: MessageRef { device, client_id },
-                    message_id: *message_id,
+                    message_id: envelopes.first,
                 })
             })
             .collect();

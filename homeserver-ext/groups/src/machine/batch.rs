@@ -5,8 +5,9 @@ use std::fmt;
 use causeway_protocol::{
     api::UploadKeys,
     content::Content,
-    envelope::Submission,
+    envelope::{Submission, SubmittedTo},
     ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId},
+    roster::Roster,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,15 +45,76 @@ pub struct Batch {
     pub epoch: Epoch,
     /// What to post, in this order: keys first.
     pub submissions: Vec<Submission>,
-    /// Ids of the messages, one for each [`Outgoing`].
-    pub messages: Vec<EnvelopeId>,
+    /// What carries the messages, one for each [`Outgoing`], in their order.
+    pub messages: Vec<Envelopes>,
 }
 
 impl Batch {
+    /// Puts `direct` envelopes first, and behind them what each message was sealed into.
+    pub(super) fn new(
+        head: &Roster,
+        direct: Vec<Submission>,
+        sealed: impl IntoIterator<Item = (ClientId, Vec<Submission>)>,
+    ) -> Self {
+        let (mut submissions, mut messages) = (direct, Vec::new());
+        for (client_id, sealed) in sealed {
+            messages.push(Envelopes::of(client_id, &sealed));
+            submissions.extend(sealed);
+        }
+        Self { group: head.group(), epoch: head.epoch(), submissions, messages }
+    }
+
     /// Whether envelopes to single devices are in it: then [`super::Machine::accepted`] is to be
     /// told when the server has it. Without them there is nothing to tell.
-    pub const fn has_keys(&self) -> bool {
-        self.submissions.len() > self.messages.len()
+    pub fn has_keys(&self) -> bool {
+        self.direct().next().is_some()
+    }
+
+    /// Ids of the envelopes to single devices.
+    pub(super) fn direct(&self) -> impl Iterator<Item = EnvelopeId> + '_ {
+        let is_direct = |s: &&Submission| matches!(s.to, SubmittedTo::Device(_));
+        self.submissions.iter().filter(is_direct).filter_map(|submission| submission.id)
+    }
+}
+
+/// The names of the envelopes that carry one message ([`Submission::name`]): one, or one for each
+/// shard of a fan-out. Stored as that one alone, or as the first and the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Envelopes {
+    /// What the server calls the message; its client id where nobody is there to send it to.
+    pub first: EnvelopeId,
+    /// The other shards.
+    pub more: Vec<EnvelopeId>,
+}
+
+impl Envelopes {
+    fn of(client_id: ClientId, sealed: &[Submission]) -> Self {
+        let mut names = sealed.iter().map(Submission::name);
+        let first = names.next().unwrap_or_else(|| EnvelopeId::new(*client_id.as_bytes()));
+        Self { first, more: names.collect() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    One(EnvelopeId),
+    More(EnvelopeId, Vec<EnvelopeId>),
+}
+
+impl From<Stored> for Envelopes {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::One(first) => Self { first, more: Vec::new() },
+            Stored::More(first, more) => Self { first, more },
+        }
+    }
+}
+
+impl From<Envelopes> for Stored {
+    fn from(Envelopes { first, more }: Envelopes) -> Self {
+        if more.is_empty() { Self::One(first) } else { Self::More(first, more) }
     }
 }
 
@@ -133,5 +195,80 @@ impl Chores {
             && self.fetch_requests.is_empty()
             && self.needs.is_empty()
             && self.keys.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use causeway_protocol::{
+        envelope::{Kind, Piece, Sender},
+        ids::DeviceId,
+    };
+
+    use super::*;
+
+    /// As it was kept when each message was one envelope with an id.
+    const ROW_OF_BEFORE: &str = r#"{"group":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","epoch":4,"submissions":[
+        {"id":"CQkJCQkJCQkJCQkJCQkJCQ","kind":"key_distribution",
+        "group":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","epoch":4,
+        "sender":{"account":"a:a.example","device":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"},
+        "to":{"device":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"},"ttl_ms":1,"payload":"a2V5"}],
+        "messages":["BQUFBQUFBQUFBQUFBQUFBQ","BgYGBgYGBgYGBgYGBgYGBg"]}"#;
+
+    fn submission(kind: Kind, to: SubmittedTo, payload: &[u8]) -> Submission {
+        let sender =
+            Sender { account: "a:a.example".parse().unwrap(), device: DeviceId::new([1; 32]) };
+        let id = matches!(to, SubmittedTo::Device(_)).then(|| EnvelopeId::new([9; 16]));
+        let (group, payload) = (GroupId::new([3; 32]), payload.to_vec());
+        Submission { id, kind, group, epoch: Epoch(4), sender, to, ttl_ms: 1, payload }
+    }
+
+    fn shard(n: u8, payload: &[u8]) -> Submission {
+        let pieces = BTreeMap::from([(DeviceId::new([n; 32]), Piece(vec![n]))]);
+        submission(Kind::Fanout, SubmittedTo::Devices(pieces), payload)
+    }
+
+    fn batch(direct: Vec<Submission>, sealed: Vec<Vec<Submission>>) -> Batch {
+        let messages = sealed.iter().map(|of| Envelopes::of(ClientId::new([7; 16]), of)).collect();
+        let submissions = direct.into_iter().chain(sealed.into_iter().flatten()).collect();
+        Batch { group: GroupId::new([3; 32]), epoch: Epoch(4), submissions, messages }
+    }
+
+    #[test]
+    fn a_fan_out_counts_as_the_message_that_it_carries() {
+        let sealed = vec![vec![shard(1, b"one"), shard(2, b"one")], vec![shard(1, b"two")]];
+        let names: Vec<_> = sealed.iter().flatten().map(Submission::name).collect();
+        let fan_outs = batch(Vec::new(), sealed.clone());
+        assert_eq!(fan_outs.messages.len(), 2, "one for each message, however many carry it");
+        assert!(!fan_outs.has_keys(), "a piece is no key");
+        let [one, two] = fan_outs.messages.as_slice() else { panic!("two messages") };
+        assert_eq!((one.first, &one.more[..], two.first), (names[0], &names[1..2], names[2]));
+        let to = SubmittedTo::Device(DeviceId::new([1; 32]));
+        let with_keys = batch(vec![submission(Kind::KeyDistribution, to, b"key")], sealed);
+        assert!(with_keys.has_keys());
+        assert_eq!(with_keys.direct().collect::<Vec<_>>(), [EnvelopeId::new([9; 16])]);
+        assert_eq!(with_keys.messages, fan_outs.messages);
+        let read: Batch =
+            serde_json::from_str(&serde_json::to_string(&with_keys).unwrap()).unwrap();
+        assert_eq!(read, with_keys);
+    }
+
+    #[test]
+    fn a_row_of_before_fan_outs_reads_and_is_written_as_it_was() {
+        let row = ROW_OF_BEFORE.replace(char::is_whitespace, "");
+        let read: Batch = serde_json::from_str(&row).unwrap();
+        let names = [[5; 16], [6; 16]]
+            .map(|name| Envelopes { first: EnvelopeId::new(name), more: Vec::new() });
+        assert_eq!(read.messages, names);
+        assert!(read.has_keys());
+        assert_eq!(serde_json::to_string(&read).unwrap(), row);
+    }
+
+    #[test]
+    fn what_goes_to_nobody_has_a_name_still() {
+        let alone = batch(Vec::new(), vec![Vec::new()]);
+        assert_eq!(alone.messages[0].first, EnvelopeId::new([7; 16]));
     }
 }

@@ -196,8 +196,7 @@ impl Work<'_> {
             }
             let submissions = self.finished(group, head).await?;
             if !submissions.is_empty() {
-                let epoch = head.epoch();
-                chores.batches.push(Batch { group, epoch, submissions, messages: Vec::new() });
+                chores.batches.push(Batch::new(head, submissions, []));
             }
         }
         Ok(())

@@ -53,10 +53,8 @@ impl Machine {
     /// # Errors
     /// [`MachineError`].
     pub async fn accepted(&self, tx: &mut Tx, batch: &Batch) -> Result<(), MachineError> {
-        for id in batch.submissions.iter().filter_map(|submission| submission.id) {
-            if !batch.messages.contains(&id) {
-                chores::sent(tx.conn(), &id).await?;
-            }
+        for id in batch.direct() {
+            chores::sent(tx.conn(), &id).await?;
         }
         Ok(())
     }
@@ -104,18 +102,17 @@ impl Work<'_> {
         if !needs.is_empty() {
             return Err(SealError::Unprepared(needs));
         }
-        let mut submissions = self.finished(group, head).await?;
-        let mut messages = Vec::with_capacity(items.len());
+        let direct = self.finished(group, head).await?;
+        let mut sealed = Vec::with_capacity(items.len());
         for (position, item) in items.iter().enumerate() {
             let submission = self.seal_one(position, item, head, &mut chain)?;
-            messages.extend(submission.id);
-            submissions.push(submission);
+            sealed.push((item.client_id, vec![submission]));
         }
         let vault = self.vault();
         chains::save_own(self.conn(), vault, &group, &chain).await.map_err(MachineError::from)?;
         self.sealed = true;
         self.touch(&group).await?;
-        Ok(Batch { group, epoch: head.epoch(), submissions, messages })
+        Ok(Batch::new(head, direct, sealed))
     }
 
     fn seal_one(

@@ -95,13 +95,13 @@ pub(super) async fn save_batch(
 
 /// Another process may have settled it first; then this changes nothing.
 pub(super) async fn accept(tx: &mut Tx, stored: &Stored) -> Result<(), OutboxError> {
-    for (row, id) in stored.rows.iter().zip(&stored.batch.messages) {
+    for (row, message) in stored.rows.iter().zip(&stored.batch.messages) {
         sqlx::query(
             "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = x''
              WHERE row = $1 AND state = 'queued'",
         )
         .bind(row)
-        .bind(id.as_bytes().as_slice())
+        .bind(message.first.as_bytes().as_slice())
         .execute(tx.conn())
         .await?;
     }
