@@ -19,6 +19,7 @@ use axum::{
     http::{StatusCode, Uri, header::AUTHORIZATION},
     routing::{delete, get, post, put},
 };
+use causeway_server::{TokenHash, admin::behind_token};
 use causeway_store::Db;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
@@ -87,17 +88,19 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/users/{user}", get(appservice::query_user))
         .route("/rooms/{alias}", get(appservice::query_alias))
         .route("/ping", post(appservice::ping));
-    let admin = Router::new()
-        .route("/health", get(admin::health))
-        .route("/groups", get(admin::groups))
-        .route("/portals", get(admin::portals))
-        .route("/queues", get(admin::queues))
-        .route("/dead-letters", get(admin::dead_letters))
-        .route("/dead-letters/{id}", delete(admin::drop_dead_letter))
-        .route("/dead-letters/{id}/retry", post(admin::retry_dead_letter));
-    let router = Router::new()
+    let ours = Router::new()
+        .route("/health", get(admin::health::health))
+        .route("/portals", get(admin::portals::portals))
+        .route("/queues", get(admin::queues::queues))
+        .route("/dead-letters", get(admin::dead_letters::dead_letters))
+        .route("/dead-letters/{id}", delete(admin::dead_letters::drop_dead_letter))
+        .route("/dead-letters/{id}/retry", post(admin::dead_letters::retry_dead_letter));
+    let theirs = match &http.parts.server {
+        Some(server) => server.admin(),
+        None => Router::new().route("/groups", get(admin::groups::elsewhere)),
+    };
+    let router = operators(ours.merge(theirs), &http.parts.tokens.admin)
         .nest("/_matrix/app/v1", appservice)
-        .nest("/_causeway/admin/v1", admin)
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }))
         .route("/live", get(probes::live))
         .route("/_matrix/mau/live", get(probes::live))
@@ -110,9 +113,8 @@ pub fn router(http: Arc<Http>) -> Router {
 
 /// Everything that listens there where only the native server runs.
 pub fn server_router(alone: ServerAlone) -> Router {
-    let router = Router::new()
-        .route("/_causeway/admin/v1/health", get(server_alone::health))
-        .route("/_causeway/admin/v1/groups", get(server_alone::groups))
+    let ours = Router::new().route("/health", get(server_alone::health));
+    let router = operators(ours.merge(alone.server.admin()), &alone.admin)
         .route("/live", get(probes::live))
         .route("/_matrix/mau/live", get(probes::live))
         .route("/ready", get(server_alone::ready))
@@ -120,6 +122,12 @@ pub fn server_router(alone: ServerAlone) -> Router {
         .route("/health", get(server_alone::ready))
         .route("/metrics", get(server_alone::metrics));
     finished(router, Arc::new(alone))
+}
+
+/// The operator's API, for whoever has his token.
+fn operators<S: Clone + Send + Sync + 'static>(nouns: Router<S>, token: &Secret) -> Router<S> {
+    let token = TokenHash::of(token.expose());
+    Router::new().nest("/_causeway/admin/v1", behind_token(nouns, token))
 }
 
 /// What holds for every endpoint.

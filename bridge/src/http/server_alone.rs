@@ -3,21 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{FromRef, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
-use causeway_server::App;
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use causeway_server::{App, admin::Admin};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
-use super::{
-    admin::{self, Groups, GroupsPage, Query},
-    auth::{Admin, AdminToken},
-    error::Problem,
-};
 use crate::secret::Secret;
 
 /// What these endpoints work with.
@@ -28,12 +18,6 @@ pub struct ServerAlone {
     pub admin: Secret,
     /// What was counted.
     pub metrics: PrometheusHandle,
-}
-
-impl FromRef<Arc<ServerAlone>> for AdminToken {
-    fn from_ref(alone: &Arc<ServerAlone>) -> Self {
-        Self(alone.admin.clone())
-    }
 }
 
 /// How well the native server is: there is nobody else that it needs.
@@ -69,13 +53,4 @@ pub(super) async fn metrics(State(alone): State<Arc<ServerAlone>>) -> String {
 /// `GET /_causeway/admin/v1/health` – as `/ready`, for the operator.
 pub(super) async fn health(_: Admin, State(alone): State<Arc<ServerAlone>>) -> Json<Report> {
     Json(report(&alone).await)
-}
-
-/// `GET /_causeway/admin/v1/groups` – the native groups of this server, by id.
-pub(super) async fn groups(
-    _: Admin,
-    State(alone): State<Arc<ServerAlone>>,
-    Query(page): Query<GroupsPage>,
-) -> Result<Json<Groups>, Problem> {
-    admin::page_of_groups(&alone.server, page).await
 }

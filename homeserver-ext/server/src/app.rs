@@ -2,11 +2,8 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt as _;
-use causeway_protocol::{
-    api::GroupHead,
-    ids::{GroupId, is_server_name},
-};
+use axum::{Router, serve::ListenerExt as _};
+use causeway_protocol::ids::is_server_name;
 use causeway_store::{Db, Lock, OpenError, Options};
 use tokio::{
     net::TcpListener,
@@ -160,25 +157,10 @@ impl App {
         self.figures().await.map(|figures| figures.gauge())
     }
 
-    /// Groups of this server after `after`, by id, at most `limit`: for the operator, who sees where
-    /// they stand and nothing that is said in them.
-    ///
-    /// # Errors
-    /// The database's own; a row that cannot be read is logged, and ends the list.
-    pub async fn groups(
-        &self,
-        after: Option<GroupId>,
-        limit: u32,
-    ) -> Result<Vec<GroupHead>, causeway_store::Error> {
-        let mut read = self.api.db.read().await?;
-        match storage::groups::all(read.conn(), after, limit).await {
-            Ok(groups) => Ok(groups.into_iter().map(|group| group.head).collect()),
-            Err(storage::Error::Store(error)) => Err(error),
-            Err(error @ storage::Error::Row(_)) => {
-                tracing::error!(%error, "a group's row cannot be read");
-                Ok(Vec::new())
-            }
-        }
+    /// What the operator may ask of this server, to be merged into the router of his API; only with
+    /// his token ([`behind_token`](http::admin::behind_token)).
+    pub fn admin<S>(&self) -> Router<S> {
+        http::admin::router(self.api.clone())
     }
 
     async fn beside_upkeep<T>(&self, serving: impl Future<Output = T>) -> T {

@@ -4,6 +4,7 @@
 //! is said in `error`, once.
 
 mod accounts;
+pub mod admin;
 mod auth;
 mod body;
 mod error;

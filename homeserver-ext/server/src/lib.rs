@@ -15,5 +15,5 @@ mod storage;
 pub use app::{App, AppError};
 pub use config::{Config, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
-pub use http::{Clock, document as openapi};
+pub use http::{Clock, admin, document as openapi};
 pub use quota::{GuestQuotas, Quota, Quotas};

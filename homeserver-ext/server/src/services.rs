@@ -5,6 +5,7 @@ pub(crate) mod delivery;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;
+pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod sender_keys;
 pub(crate) mod upkeep;

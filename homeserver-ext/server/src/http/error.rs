@@ -90,17 +90,22 @@ impl ApiError {
 
     /// Something of ours: logged with its causes, not told.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
-        let number = next_number();
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let chain: Vec<String> = causes.map(ToString::to_string).collect();
-        tracing::error!(number, error = chain.join(": "), "a request failed");
-        Self::unknown(number)
+        Self::unknown(logged(error))
     }
 
     fn unknown(number: u64) -> Self {
         let text = format!("internal error {number}; the server's log says more");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", text)
     }
+}
+
+/// Logs something of ours with its causes, under the number that it returns.
+pub(super) fn logged(error: &dyn std::error::Error) -> u64 {
+    let number = next_number();
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let chain: Vec<String> = causes.map(ToString::to_string).collect();
+    tracing::error!(number, error = chain.join(": "), "a request failed");
+    number
 }
 
 /// Numbers the faults of this process, so that a report can be found in the log.

@@ -1,0 +1,14 @@
+//! Pages of lists whose rows are numbered.
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+/// Which page.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+pub(in crate::http) struct Page {
+    /// Begin after this id: `next` of the page before.
+    #[serde(default)]
+    pub(super) after: i64,
+    /// At most this many, 1 to 1,000; 100 if not given.
+    pub(super) limit: Option<u32>,
+}

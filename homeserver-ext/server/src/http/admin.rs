@@ -1,0 +1,32 @@
+//! The operator's API, `/_causeway/admin/v1/…`: what the native server brings to it, and what its
+//! nouns share, whoever brings them.
+//!
+//! Where it listens is for whoever serves it to say. Nothing of it is on the native listener.
+
+mod door;
+mod groups;
+mod page;
+mod problem;
+
+pub use door::{Admin, behind_token};
+pub use page::{Path, Query, checked, next};
+pub use problem::{Problem, ProblemBody};
+
+use axum::{Router, routing::get};
+use utoipa::OpenApi;
+
+use super::Api;
+
+/// The native server's nouns.
+pub(crate) fn router<S>(api: Api) -> Router<S> {
+    Router::new().route("/groups", get(groups::groups)).with_state(api)
+}
+
+/// They as an `OpenAPI` 3.1 document, to be merged into that of the whole.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Doc::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(groups::groups))]
+struct Doc;

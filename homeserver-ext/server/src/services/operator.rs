@@ -1,0 +1,24 @@
+//! What the operator may see.
+
+use causeway_protocol::{api::GroupHead, ids::GroupId};
+use causeway_store::Db;
+
+use crate::storage::{self, groups};
+
+/// Groups of this server after `after`, by id, at most `limit`. A row that cannot be read is logged,
+/// and ends the list.
+pub(crate) async fn groups(
+    db: &Db,
+    after: Option<GroupId>,
+    limit: u32,
+) -> Result<Vec<GroupHead>, storage::Error> {
+    let mut read = db.read().await?;
+    match groups::all(read.conn(), after, limit).await {
+        Ok(groups) => Ok(groups.into_iter().map(|group| group.head).collect()),
+        Err(error @ storage::Error::Row(_)) => {
+            tracing::error!(%error, "a group's row cannot be read");
+            Ok(Vec::new())
+        }
+        Err(error @ storage::Error::Store(_)) => Err(error),
+    }
+}
