@@ -78,6 +78,8 @@ pub enum Input {
     Event(RoomEvent, bool),
     /// Somebody native said this.
     Spoken(Spoken),
+    /// Somebody native said something while the bridge was no bridge of the group.
+    Overheard,
     /// An admin's device asks for these people to be invited.
     Request(BridgeRequest),
     /// The group's roster changed.
@@ -122,6 +124,9 @@ pub enum Skip {
     /// The bridge was taken out of the group.
     #[error("portal is closed")]
     Closed,
+    /// It was said to a group that did not say that a bridge reads it.
+    #[error("said while the bridge was not one")]
+    Overheard,
     /// Nothing changed by it.
     #[error("nothing new")]
     Nothing,

@@ -23,6 +23,7 @@ const ANNOUNCED_AT_ONCE: usize = 100;
 pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
     match input {
         Input::Roster(change) => roster(portal, change),
+        Input::Overheard => Err(Skip::Overheard),
         Input::Event(..) | Input::Spoken(_) | Input::Request(_)
             if portal.state == PortalState::Closed =>
         {

@@ -298,6 +298,14 @@ fn a_closed_portal_is_silent() {
 }
 
 #[test]
+fn what_was_said_to_a_group_without_a_bridge_stays_there() {
+    for state in [PortalState::Making, PortalState::Open, PortalState::Closed] {
+        let portal = Portal { state, ..portal() };
+        assert_eq!(route(&portal, &Input::Overheard), Err(Skip::Overheard));
+    }
+}
+
+#[test]
 fn an_event_with_a_link_is_ours() {
     let Input::Event(event, _) = text("@al:x") else { unreachable!() };
     assert_eq!(route(&portal(), &Input::Event(event, true)), Err(Skip::Own));

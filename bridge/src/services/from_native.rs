@@ -142,8 +142,7 @@ impl Router {
         let mut known = BTreeMap::<GroupId, Known>::new();
         let mut decided = Decided::default();
         for Received { group, what, .. } in received {
-            let lets_in = matches!(&what, What::Roster(change) if role_of_mine(client, change)
-                == Some(Role::Bridge));
+            let lets_in = matches!(&what, What::Roster(change) if is_let_in(change));
             let entry = match known.entry(group) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(self.portal(client, tx, group).await?),
@@ -183,6 +182,7 @@ impl Router {
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
             Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
+            Input::Overheard => return,
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }
@@ -218,8 +218,10 @@ fn input(
 ) -> Option<Input> {
     match what {
         What::Message(incoming) if incoming.sender == client.me().account => None,
+        // It may come after the bridge was let in, when its key was late: it was not said to it.
+        What::Message(incoming) if incoming.my_role != Role::Bridge => Some(Input::Overheard),
         What::Message(incoming) => said(incoming, expires_at),
-        What::Roster(change) => Some(Input::Roster(changed(client, change, policy))),
+        What::Roster(change) => Some(Input::Roster(changed(change, policy))),
         What::Failed { reason, .. } => {
             metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
             tracing::warn!(%group, reason, "a message of the group cannot be read");
@@ -255,10 +257,14 @@ fn may_owe(what: &What) -> bool {
     }
 }
 
-/// The role that the bridge has by this change; `None` if it says nothing of the bridge.
-fn role_of_mine(client: &Client, change: &Change) -> Option<Role> {
-    let me = &client.me().account;
-    change.joined.iter().find(|(account, _)| account == me).map(|(_, role)| *role)
+/// Whether an admin's op just let us in, as the bridge: in any other role we bridge nothing.
+fn is_let_in(change: &Change) -> bool {
+    change.my_role == Some(Role::Bridge) && change.my_role_before != Some(Role::Bridge)
+}
+
+/// Whether we were the bridge until now.
+fn is_put_out(change: &Change) -> bool {
+    change.my_role_before == Some(Role::Bridge) && change.my_role != Some(Role::Bridge)
 }
 
 fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
@@ -287,15 +293,14 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
     }
 }
 
-fn changed(client: &Client, change: Change, policy: &Policy) -> RosterChange {
-    let role = role_of_mine(client, &change);
+fn changed(change: Change, policy: &Policy) -> RosterChange {
     RosterChange {
+        let_in: is_let_in(&change).then(|| policy.name.clone()),
+        put_out: is_put_out(&change),
         epoch: change.epoch,
         by: change.by.map_or_else(|| "A former member".to_owned(), |by| by.to_string()),
         joined: change.joined.into_iter().map(|(account, _)| account).collect(),
         left: change.left,
-        let_in: (role == Some(Role::Bridge)).then(|| policy.name.clone()),
-        put_out: change.me_left || matches!(role, Some(Role::Member | Role::Admin)),
         closed: change.closed,
     }
 }

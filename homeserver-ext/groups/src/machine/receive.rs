@@ -284,6 +284,8 @@ impl Work<'_> {
         }
         let device = device.record.device();
         let role = roster.counts(&device).map_or(Role::Member, |member| member.role);
+        let me = self.machine.me().record.member_id;
+        let my_role = roster.member(&me).map_or(Role::Member, |member| member.role);
         if plaintext.expires_at(roster.policy().ttl_s) < now {
             self.fail(row, "expired");
         } else if is_dropped_in_channel(roster, &device, plaintext.content.number()) {
@@ -301,6 +303,7 @@ impl Work<'_> {
                 device: sender.device,
                 member: device.member_id,
                 role,
+                my_role,
                 client_id,
                 sent_at: plaintext.sent_at,
                 content: plaintext.content,

@@ -101,6 +101,8 @@ pub struct Incoming {
     pub member: MemberId,
     /// In which role, under the roster that the message names.
     pub role: Role,
+    /// The role that I have myself under that roster.
+    pub my_role: Role,
     /// What the sender calls it.
     pub client_id: ClientId,
     /// When, by the sender's clock.
@@ -138,6 +140,10 @@ pub struct RosterChange {
     pub joined: Vec<(AccountId, Role)>,
     /// Who went.
     pub left: Vec<AccountId>,
+    /// The role that I had before, if I was in.
+    pub my_role_before: Option<Role>,
+    /// The role that I have now, if I am in.
+    pub my_role: Option<Role>,
     /// Whether I came.
     pub me_joined: bool,
     /// Whether I went.

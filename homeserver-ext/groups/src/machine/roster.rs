@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use causeway_protocol::{
     api::{OpBytes, StreamRow},
-    ids::{AccountId, Epoch, GroupId, Seq, Timestamp},
+    ids::{AccountId, Epoch, GroupId, MemberId, Seq, Timestamp},
     roster::{Installed, Log, LogEntry, Offer, Op, Roster},
 };
 use causeway_store::Tx;
@@ -171,7 +171,7 @@ impl Work<'_> {
             rows::set_fetch_requests(self.conn(), &group, true).await?;
             joins::may_add_now(self.conn(), &group).await?;
         }
-        let change = change(&log, op, installed, (was_in, is_in));
+        let change = change(&log, op, installed, &me);
         self.save_log(log).await?;
         self.say(seq, group, What::Roster(change));
         self.retake(&group).await
@@ -223,13 +223,10 @@ impl Work<'_> {
     }
 }
 
-fn change(
-    log: &Log,
-    op: &Op,
-    installed: &Installed,
-    (was_in, is_in): (bool, bool),
-) -> RosterChange {
+fn change(log: &Log, op: &Op, installed: &Installed, me: &MemberId) -> RosterChange {
     let Installed { before, after, cut } = installed;
+    let role_in = |roster: &Roster| roster.member(me).map(|member| member.role);
+    let (my_role_before, my_role) = (before.as_deref().and_then(role_in), role_in(after));
     let signer = op.signer().member_id;
     let account_of = |roster: &Roster| -> Option<AccountId> {
         roster.member(&signer).map(|member| member.account.clone())
@@ -248,8 +245,10 @@ fn change(
         by: before.as_deref().and_then(account_of).or_else(|| account_of(after)),
         joined: joined.map(|(_, member)| (member.account.clone(), member.role)).collect(),
         left: left.map(|(_, member)| member.account.clone()).collect(),
-        me_joined: is_in && !was_in,
-        me_left: was_in && !is_in,
+        my_role_before,
+        my_role,
+        me_joined: my_role.is_some() && my_role_before.is_none(),
+        me_left: my_role_before.is_some() && my_role.is_none(),
         cut: *cut,
         closed: after.closed(),
     }
