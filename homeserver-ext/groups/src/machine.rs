@@ -12,6 +12,7 @@
 
 mod batch;
 mod chores;
+mod direct;
 mod forks;
 mod generation;
 mod groups;

@@ -1,0 +1,97 @@
+//! What this device says to another one alone, over Olm: finished once, and kept until the server has
+//! it. What others say to this one is read in `receive/direct.rs`.
+
+use causeway_protocol::{
+    envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
+    ids::GroupId,
+    roster::Roster,
+};
+
+use super::{MachineError, work::Work};
+use crate::{
+    olm,
+    storage::{
+        accounts::KnownDevice,
+        chores::{self, Finished},
+        olm as sessions,
+    },
+};
+
+impl Work<'_> {
+    /// Seals `plaintext` for one device and keeps the finished envelope until the server has it;
+    /// `false` if there is no session to do it with.
+    pub(super) async fn send_direct(
+        &mut self,
+        group: GroupId,
+        known: &KnownDevice,
+        kind: Kind,
+        plaintext: &[u8],
+    ) -> Result<bool, MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let device = known.record.device_id;
+        let Some(log) = self.log(&group).await? else { return Ok(false) };
+        let session = sessions::newest(self.conn(), vault, &device).await?;
+        let Some(mut session) = session else { return Ok(false) };
+        let Some(payload) = olm::seal(&mut session, plaintext) else { return Ok(false) };
+        self.sealed = true;
+        sessions::save(self.conn(), vault, &device, &session, now).await?;
+        let me = self.machine.me().record.device_id;
+        let to = Recipient::Device(device);
+        let finished = Finished {
+            id: compute_id(kind, Some(&me), &to, &payload, None),
+            group,
+            device,
+            kind,
+            payload,
+            ttl_ms: u64::from(log.head().policy().ttl_s) * 1_000,
+        };
+        chores::finish(self.conn(), &finished, now).await?;
+        Ok(true)
+    }
+
+    /// Finished envelopes that the server does not have, stamped with this epoch; those to devices
+    /// that no longer count are let go of.
+    pub(super) async fn finished(
+        &mut self,
+        group: GroupId,
+        head: &Roster,
+    ) -> Result<Vec<Submission>, MachineError> {
+        let mut submissions = Vec::new();
+        for finished in chores::finished(self.conn(), &group).await? {
+            let Finished { id, device, kind, payload, ttl_ms, .. } = finished;
+            if head.devices().any(|counts| counts.device_id == device) {
+                let to = Recipient::Device(device);
+                submissions.push(self.submission(head, kind, to, ttl_ms, payload));
+            } else {
+                chores::sent(self.conn(), &id).await?;
+            }
+        }
+        Ok(submissions)
+    }
+
+    /// An envelope of this device's, stamped with the epoch of `head`.
+    pub(super) fn submission(
+        &self,
+        head: &Roster,
+        kind: Kind,
+        to: Recipient,
+        ttl_ms: u64,
+        payload: Vec<u8>,
+    ) -> Submission {
+        let me = self.machine.me();
+        let device = me.record.device_id;
+        Submission {
+            id: Some(compute_id(kind, Some(&device), &to, &payload, None)),
+            kind,
+            group: head.group(),
+            epoch: head.epoch(),
+            sender: Sender { account: me.account.clone(), device },
+            to: match to {
+                Recipient::Broadcast => SubmittedTo::Broadcast,
+                Recipient::Device(device) => SubmittedTo::Device(device),
+            },
+            ttl_ms,
+            payload,
+        }
+    }
+}
