@@ -80,22 +80,26 @@ impl Work<'_> {
         if barred {
             return Err(SealError::Channel);
         }
-        let mut chain = match chain {
-            Some(chain) => chain,
-            None => self.begin_chain(group, suite, head.epoch()).await?,
-        };
-        let mut needs = Needs::default();
+        let (mut reached, mut needs) = (Vec::new(), Needs::default());
         for device in &lacking {
             match self.reach(&log, device).await? {
-                Reach::Session(known) => self.distribute(group, head, &chain, &known).await?,
+                Reach::Session(known) => reached.push(known),
                 Reach::Unknown(_) | Reach::NoSession(_) => {
                     self.need(&log, device, &mut needs).await?;
                 }
                 Reach::Never => {}
             }
         }
+        // Nothing was begun: a roster sync goes on in this transaction.
         if !needs.is_empty() {
             return Err(SealError::Unprepared(needs));
+        }
+        let mut chain = match chain {
+            Some(chain) => chain,
+            None => self.begin_chain(group, suite, head.epoch()).await?,
+        };
+        for known in reached {
+            self.distribute(group, head, &chain, &known).await?;
         }
         let direct = self.finished(group, head).await?;
         let mut sealed = Vec::with_capacity(items.len());

@@ -1,11 +1,12 @@
 //! Distributions, acknowledgements, requests for keys, Olm sessions and one-time keys.
 
-use causeway_groups::machine::{SealError, What};
+use causeway_groups::machine::{Batch, SealError, What};
 use causeway_protocol::{
     api::StreamRow,
     envelope::{Kind, Recipient, Submission},
     ids::Seq,
     roster::Role,
+    sender_key::Message,
 };
 
 use super::{ALICE, BOB, CAROL, garden};
@@ -114,6 +115,34 @@ async fn an_add_rotates_nothing_and_a_removal_everything() {
     world.remove(ALICE, group, CAROL).await;
     let batch = world.send(ALICE, group, "three").await;
     assert_eq!(batch.submissions.len(), 3, "Bob and Dave are given a new one");
+}
+
+/// The tag of the chain that a batch's message was sealed with.
+fn tag(batch: &Batch) -> [u8; 4] {
+    Message::parse(&batch.submissions.last().unwrap().payload).unwrap().header.tag
+}
+
+#[tokio::test]
+async fn a_rotation_is_not_forgotten_over_a_roster_sync_that_cannot_be_said_yet() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    world.now += 1_800_000;
+    let before = tag(&world.send(ALICE, group, "half an hour later").await);
+    world.now += 1_800_000;
+    let dave = world.register("dave").await;
+    world.add(ALICE, group, dave, Role::Member).await;
+    let (device, now) = (&world.devices[ALICE], world.time());
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.rotate(&mut tx, group).await.unwrap();
+    // The sync is due, and for Dave a key is to be claimed first.
+    let chores = device.machine.chores(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(chores.needs.claims, [world.devices[dave].id()]);
+    assert!(chores.batches.is_empty(), "nothing was begun that may never be used");
+    let batch = world.send(ALICE, group, "two").await;
+    assert_ne!(tag(&batch), before);
+    assert_eq!(batch.submissions.len(), 3, "Bob and Dave are given the new chain");
 }
 
 #[tokio::test]
