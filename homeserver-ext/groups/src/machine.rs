@@ -20,10 +20,12 @@ mod inventory;
 mod invites;
 mod joins;
 mod needs;
+mod opening;
 mod own;
 mod receive;
 mod received;
 mod roster;
+mod schemes;
 mod seal;
 mod work;
 

@@ -4,12 +4,13 @@ use std::fmt;
 
 use causeway_protocol::{
     api::UploadKeys,
-    content::Content,
-    envelope::{Submission, SubmittedTo},
-    ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId},
+    content::{Content, Plaintext},
+    envelope::{MAX_PAYLOAD, Submission, SubmittedTo},
+    ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Roster,
 };
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::MachineError;
 
@@ -22,6 +23,29 @@ pub struct Outgoing {
     pub ttl_s: u32,
     /// What it says.
     pub content: Content,
+}
+
+/// Messages that are sealed at once, at most.
+pub(super) const MAX_AT_ONCE: usize = 1_000;
+
+impl Outgoing {
+    /// Its plaintext, and how long it lives in a group whose policy says `group_ttl_s`.
+    pub(super) fn plaintext(
+        &self,
+        position: usize,
+        now: Timestamp,
+        group_ttl_s: u32,
+    ) -> Result<(Zeroizing<Vec<u8>>, u64), SealError> {
+        let plaintext = Plaintext {
+            sent_at: now,
+            ttl_s: self.ttl_s,
+            client_id: self.client_id,
+            content: self.content.clone(),
+        };
+        let text = Zeroizing::new(plaintext.to_bytes());
+        SealError::check_size(position, text.len())?;
+        Ok((text, plaintext.ttl_ms(group_ttl_s)))
+    }
 }
 
 impl fmt::Debug for Outgoing {
@@ -165,6 +189,16 @@ pub enum SealError {
     /// Ours to log.
     #[error(transparent)]
     Machine(#[from] MachineError),
+}
+
+impl SealError {
+    /// Whether so many bytes of the message at `position` fit an envelope.
+    pub(super) const fn check_size(position: usize, bytes: usize) -> Result<(), Self> {
+        if bytes <= MAX_PAYLOAD {
+            return Ok(());
+        }
+        Err(Self::TooLarge(position, bytes, MAX_PAYLOAD))
+    }
 }
 
 /// What is to be done for others, now. Every part can be done again without harm.

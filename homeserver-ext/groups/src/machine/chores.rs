@@ -1,33 +1,27 @@
 //! What is to be done for others, as often as the caller finds time.
 
-use std::collections::BTreeMap;
-
 use causeway_protocol::{
     content::{Content, RosterSync},
     envelope::Kind,
-    ids::{AccountId, ClientId, DeviceId, GroupId, Timestamp},
+    ids::{AccountId, ClientId, DeviceId, Timestamp},
     olm_plaintext::{OlmPlaintext, Route},
 };
 use causeway_store::Tx;
 
 use super::{
-    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, needs::Reach, work::Work,
+    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, needs::Reach, schemes,
+    work::Work,
 };
 use crate::{
     entropy,
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chains,
-        chores::{self, AckDue},
-        groups as rows, holds, invites, joins,
+        chores, groups as rows, holds, invites, joins,
     },
 };
 
 const HOUR_MS: u64 = 3_600_000;
-const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
-/// Acknowledgements wait so long for others to go with them; the protocol allows a minute.
-const ACK_AFTER_MS: u64 = 2_000;
 
 impl Machine {
     /// What is to be done now: admissions, acknowledgements, key requests and answers, catching up,
@@ -45,7 +39,7 @@ impl Machine {
             ..Chores::default()
         };
         chores.ops = work.admissions().await?;
-        work.acknowledge_all().await?;
+        schemes::acknowledge(&mut work).await?;
         work.request_keys(&mut chores).await?;
         work.give_invites(&mut chores.needs).await?;
         work.asked(&mut chores).await?;
@@ -64,7 +58,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let (vault, kept) = (work.vault(), now.minus_ms(KEPT_MS));
         for row in holds::expire(work.conn(), vault, now).await? {
-            if row.envelope.kind == Kind::Message {
+            if row.envelope.kind.is_read() {
                 work.fail(&row, "waited_in_vain");
             }
         }
@@ -74,36 +68,14 @@ impl Machine {
         rows::forget_rosters(conn, kept).await?;
         invites::expire(conn, kept).await?;
         joins::expire(conn, kept).await?;
-        chains::expire(conn, kept).await?;
-        chores::expire(conn, now.minus_ms(WEEK_MS), now.minus_ms(HOUR_MS), kept).await?;
+        schemes::expire(conn, now).await?;
+        chores::expire(conn, now.minus_ms(HOUR_MS), kept).await?;
         self.logs().clear();
         Ok(received)
     }
 }
 
 impl Work<'_> {
-    async fn acknowledge_all(&mut self) -> Result<(), MachineError> {
-        let before = self.now.minus_ms(ACK_AFTER_MS);
-        let mut due: BTreeMap<(GroupId, DeviceId), Vec<AckDue>> = BTreeMap::new();
-        for ack in chores::acks_due(self.conn(), before).await? {
-            due.entry((ack.group, ack.device)).or_default().push(ack);
-        }
-        let me = self.machine.me().record.device_id;
-        for ((group, device), acks) in due {
-            if let Some(known) = self.device(device).await? {
-                let route = Route { group, from: me, to: device };
-                let chains = acks.iter().map(|ack| (ack.chain, ack.start)).collect();
-                if let Ok(bytes) = OlmPlaintext::Acknowledgement(route, chains).to_bytes() {
-                    let _sent = self.send_direct(group, &known, Kind::KeyAck, &bytes).await?;
-                }
-            }
-            for ack in &acks {
-                chores::ack_done(self.conn(), ack).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn request_keys(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
         let me = self.machine.me().record.device_id;
         for request in chores::requests_due(self.conn()).await? {

@@ -11,10 +11,10 @@ use causeway_protocol::{
 use causeway_store::Tx;
 use serde::{Deserialize, Serialize};
 
-use super::{Fork, ForkedOp, Machine, MachineError, OpError, Received, What, work::Work};
+use super::{Fork, ForkedOp, Machine, MachineError, OpError, Received, What, schemes, work::Work};
 use crate::{
     entropy,
-    storage::{Error, chains, groups as rows, json},
+    storage::{Error, groups as rows, json},
 };
 
 /// What a person sees before deciding.
@@ -73,7 +73,7 @@ impl Machine {
         let conn = tx.conn();
         let storage = MachineError::from;
         rows::drop_ops(conn, &group, epoch).await.map_err(storage)?;
-        chains::drop_own(conn, &group).await.map_err(storage)?;
+        schemes::drop_own(conn, &group).await?;
         rows::set_fork(conn, &group, None).await.map_err(storage)?;
         let revision = entropy::bytes().map_err(MachineError::from)?;
         match epoch.0.checked_sub(1) {

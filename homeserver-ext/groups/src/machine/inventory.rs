@@ -1,13 +1,16 @@
-//! What this device says of its chains to the server, which can know nothing of them itself.
+//! What this device says of its keys to the server, which can know nothing of them itself.
 
 use causeway_protocol::{
-    api::{PutSenderKeys, SenderKeyReport},
-    ids::{ChainId, GroupId, Timestamp},
+    api::PutSenderKeys,
+    ids::{GroupId, Timestamp},
 };
 use causeway_store::Tx;
 
-use super::{Machine, MachineError};
-use crate::storage::{chains, failures, groups as rows};
+use super::{Machine, MachineError, schemes};
+use crate::storage::{failures, groups as rows};
+
+/// Keys of one report.
+const MAX_KEYS: usize = 1_000;
 
 impl Machine {
     /// Body of `PUT groups/{id}/sender-keys`: names and counts, nothing secret.
@@ -19,27 +22,11 @@ impl Machine {
         tx: &mut Tx,
         group: GroupId,
     ) -> Result<PutSenderKeys, MachineError> {
-        let mut keys = Vec::new();
-        if let Some(chain) = chains::own(tx.conn(), self.vault(), &group).await? {
-            keys.push(SenderKeyReport {
-                tag: tag(&chain.id()),
-                sender: self.me().record.device_id,
-                epoch: chain.epoch(),
-                next_index: Some(chain.next_index()),
-                unacknowledged: chains::unacknowledged(tx.conn(), &chain.id()).await?,
-            });
-        }
-        for sender in chains::senders(tx.conn(), &group).await? {
-            let held = chains::held(tx.conn(), self.vault(), &group, &sender, &[]).await?;
-            keys.extend(held.iter().map(|chain| SenderKeyReport {
-                tag: tag(&chain.id()),
-                sender,
-                epoch: chain.epoch(),
-                next_index: None,
-                unacknowledged: 0,
-            }));
-        }
-        keys.truncate(1_000);
+        let mut keys = match self.roster(tx, group).await? {
+            Some(head) => schemes::report(self, tx.conn(), &head).await?,
+            None => Vec::new(),
+        };
+        keys.truncate(MAX_KEYS);
         let failures = failures::of_group(tx.conn(), &group).await?;
         Ok(PutSenderKeys { keys, failures })
     }
@@ -58,14 +45,10 @@ impl Machine {
     ) -> Result<(), MachineError> {
         failures::told(tx.conn(), &group, &report.failures).await?;
         let Some(asked) = asked else { return Ok(()) };
-        let chain = chains::own(tx.conn(), self.vault(), &group).await?;
-        if chain.is_some_and(|chain| chain.created() < asked) {
+        let Some(head) = self.roster(tx, group).await? else { return Ok(()) };
+        if schemes::is_from_before(self, tx.conn(), &head, asked).await? {
             rows::set_rotate(tx.conn(), &group, true).await?;
         }
         Ok(())
     }
-}
-
-fn tag(chain: &ChainId) -> Vec<u8> {
-    chain.as_bytes().iter().take(4).copied().collect()
 }

@@ -1,6 +1,6 @@
 //! What must be known of a group's devices before something is sealed for them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys},
@@ -8,42 +8,25 @@ use causeway_protocol::{
     envelope::Kind,
     ids::{AccountId, DeviceId, GroupId, Timestamp},
     olm_plaintext::{OlmPlaintext, Route},
-    roster::{Log, Scheme},
+    roster::Log,
 };
 use causeway_store::Tx;
 
 use super::{
-    Machine, MachineError, Needs, Received, SealError,
+    Machine, MachineError, Needs, Received, SealError, schemes,
     work::{ASK_AGAIN_MS, Again, Work},
 };
 use crate::{
     olm,
-    schemes::sender_keys::{OwnChain, Suite},
     storage::{
         accounts::{self, Ask, KnownDevice},
-        chains, holds,
+        groups as rows, holds,
         holds::WaitsFor,
         olm as sessions, own,
     },
 };
 
-const DAY_MS: u64 = 24 * 3_600_000;
-/// Messages after which a chain is replaced, in small groups (protocol §4.3).
-const SOFT_LIMIT: u32 = 100;
-/// Messages that a chain carries at most; the tree would have room for a few more.
-pub(super) const HARD_LIMIT: u32 = 1_000;
-
-/// How the next message of a group is to be sealed.
-pub(super) struct Plan {
-    pub(super) log: Arc<Log>,
-    pub(super) suite: Suite,
-    /// `None`: a new chain begins.
-    pub(super) chain: Option<OwnChain>,
-    /// Devices that do not have the chain.
-    pub(super) lacking: Vec<DeviceOf>,
-}
-
-/// How a device that lacks the chain can be given it.
+/// How a device can be given something.
 pub(super) enum Reach {
     Session(Box<KnownDevice>),
     Unknown(AccountId),
@@ -64,10 +47,11 @@ impl Machine {
         group: GroupId,
     ) -> Result<Needs, SealError> {
         let mut work = Work::new(self, tx, now);
-        let plan = work.plan(group, 1).await?;
+        let (row, log) = work.may_send(group).await?;
+        let plan = schemes::plan(&mut work, &row, &log, 1).await?;
         let mut needs = Needs::default();
-        for device in &plan.lacking {
-            work.need(&plan.log, device, &mut needs).await?;
+        for device in plan.lacking() {
+            work.need(&log, device, &mut needs).await?;
         }
         Ok(needs)
     }
@@ -119,9 +103,11 @@ impl Machine {
 }
 
 impl Work<'_> {
-    /// What stands between this device and its next message: of `count` at once.
-    pub(super) async fn plan(&mut self, group: GroupId, count: usize) -> Result<Plan, SealError> {
-        let now = self.now;
+    /// A group in which this device may speak now.
+    pub(super) async fn may_send(
+        &mut self,
+        group: GroupId,
+    ) -> Result<(rows::Group, Arc<Log>), SealError> {
         let Some((row, Some(log))) = self.group(&group).await? else {
             return Err(SealError::NotMember(group));
         };
@@ -137,24 +123,7 @@ impl Work<'_> {
         if row.fork.as_deref().is_some_and(is_undecided) {
             return Err(SealError::Forked);
         }
-        let suite = Suite::from_number(head.effective_suite());
-        let suite = suite.filter(|_| head.scheme() == Scheme::SenderKeys);
-        let suite = suite.ok_or(SealError::Scheme)?;
-        let vault = self.vault();
-        let chain = chains::own(self.conn(), vault, &group).await.map_err(MachineError::from)?;
-        let chain = chain.filter(|chain| !row.rotate && !is_due(chain, &log, now, count));
-        let given: HashSet<DeviceId> = match &chain {
-            Some(chain) => {
-                let given = chains::given_to(self.conn(), &chain.id()).await;
-                given.map_err(MachineError::from)?.into_iter().collect()
-            }
-            None => HashSet::new(),
-        };
-        let lacking = head.devices().filter(|device| {
-            device.device_id != me.device_id && !given.contains(&device.device_id)
-        });
-        let lacking = lacking.collect();
-        Ok(Plan { log, suite, chain, lacking })
+        Ok((row, log))
     }
 
     /// Whether and how `device` can be given something.
@@ -234,7 +203,7 @@ impl Work<'_> {
 
     /// A group that both this device and that one are in.
     async fn common_group(&mut self, known: &KnownDevice) -> Result<Option<GroupId>, MachineError> {
-        for group in crate::storage::groups::all(self.conn()).await? {
+        for group in rows::all(self.conn()).await? {
             let Some(log) = self.log(&group).await? else { continue };
             let both = [known.record.device(), self.machine.me().device()];
             if both.iter().all(|device| log.head().counts(device).is_some()) {
@@ -272,17 +241,4 @@ impl Work<'_> {
 fn is_undecided(fork: &str) -> bool {
     let view = serde_json::from_str::<super::ForkView>(fork);
     view.map_or(true, |view| view.fork.other.is_some() && !view.kept)
-}
-
-/// Whether the chain may not carry `count` more messages (protocol §4.3, rotation).
-fn is_due(chain: &OwnChain, log: &Log, now: Timestamp, count: usize) -> bool {
-    let head = log.head();
-    let members = u32::try_from(head.members().len()).unwrap_or(u32::MAX);
-    let sent = chain.next_index();
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    log.cut_in(chain.epoch(), head.epoch())
-        || sent >= SOFT_LIMIT.max(members.saturating_mul(2))
-        || sent.saturating_add(count) > HARD_LIMIT
-        || now > chain.created().plus_ms(DAY_MS)
-        || chain.epoch() > head.epoch()
 }

@@ -12,10 +12,10 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use vodozemac::olm::Account;
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, Me, generation};
+use super::{Machine, MachineError, Me, generation, schemes};
 use crate::{
     entropy,
-    storage::{accounts, chains, olm as sessions, own},
+    storage::{accounts, olm as sessions, own},
     vault::Vault,
 };
 
@@ -122,7 +122,7 @@ impl Machine {
                  off while sealing): new ones begin"
             );
             let next = beside.unwrap_or(0).max(here) + 1;
-            chains::drop_all_own(tx.conn()).await?;
+            schemes::drop_all_own(tx.conn()).await?;
             sessions::retire_all(tx.conn()).await?;
             accounts::forget_answers(tx.conn()).await?;
             own::set_generation(tx.conn(), next).await?;

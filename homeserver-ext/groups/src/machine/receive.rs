@@ -11,24 +11,22 @@ use causeway_protocol::{
     envelope::{Kind, Sender},
     ids::{AccountId, EnvelopeId, GroupId, Timestamp},
     olm_plaintext::Missing,
-    roster::{Arrival, Log, Role, Roster, Verdict, is_dropped_in_channel},
-    sender_key::Context,
+    roster::{Log, Role, Roster, is_dropped_in_channel},
 };
 use causeway_store::Tx;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Incoming, Machine, MachineError, Receipts, What,
+    opening::Opening,
+    schemes::{self, Form},
     work::{Again, Work},
 };
-use crate::{
-    schemes::sender_keys::{OpenError, Opened, Verified, Wire},
-    storage::{
-        accounts::KnownDevice,
-        chores::{self, KeyRequest},
-        groups as rows, holds,
-        holds::WaitsFor,
-    },
+use crate::storage::{
+    accounts::KnownDevice,
+    chores::{self, KeyRequest},
+    groups as rows, holds,
+    holds::WaitsFor,
 };
 
 /// Whether the row is dealt with.
@@ -37,14 +35,6 @@ enum Step {
     Done,
     /// There is no room to hold it: it stays in the mailbox.
     NoRoom,
-}
-
-/// What a chain that has the message's tag made of it.
-enum Tried {
-    Opened { text: Zeroizing<Vec<u8>>, late: bool },
-    Hold,
-    Refused(&'static str),
-    Spent,
 }
 
 impl Machine {
@@ -101,7 +91,7 @@ impl Work<'_> {
     async fn one(&mut self, row: &StreamRow, opened: bool) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
         match (envelope.kind, &envelope.sender) {
-            (Kind::Message, Some(sender)) => self.message(row, sender).await,
+            (Kind::Message | Kind::Fanout, Some(sender)) => self.message(row, sender).await,
             (
                 Kind::KeyDistribution | Kind::KeyRequest | Kind::KeyAck | Kind::Direct,
                 Some(sender),
@@ -128,12 +118,13 @@ impl Work<'_> {
                 }
                 Ok(Step::Done)
             }
-            (Kind::Fanout | Kind::Call | Kind::CallChanged, _) => {
+            (Kind::Call | Kind::CallChanged, _) => {
                 self.fail(row, "not_built");
                 Ok(Step::Done)
             }
             (
                 Kind::Message
+                | Kind::Fanout
                 | Kind::KeyDistribution
                 | Kind::KeyRequest
                 | Kind::KeyAck
@@ -154,9 +145,12 @@ impl Work<'_> {
 
     async fn message(&mut self, row: &StreamRow, sender: &Sender) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
-        let Ok(wire) = Wire::parse(&envelope.payload) else {
-            self.fail(row, "malformed");
-            return Ok(Step::Done);
+        let form = match Form::parse(envelope) {
+            Ok(form) => form,
+            Err(reason) => {
+                self.fail(row, reason);
+                return Ok(Step::Done);
+            }
         };
         let Some((_, log)) = self.group(&envelope.group).await? else {
             self.fail(row, "unknown_group");
@@ -165,99 +159,29 @@ impl Work<'_> {
         let Some(log) = log.clone() else {
             return self.hold(row, sender, WaitsFor::Roster).await;
         };
-        let device = self.device(sender.device).await?;
-        let mut tried = None;
-        if let Some(device) = &device {
-            tried = self.try_chains(row, sender, device, &wire, &log).await?;
-        }
-        let text = match tried {
-            None => {
-                let missing = Missing {
-                    tag: wire.header().tag,
-                    index: wire.header().index,
-                    epoch: envelope.epoch,
-                };
-                return self.hold_for_chain(row, sender, device.is_some(), missing).await;
+        let missing = form.missing(envelope);
+        let Some(device) = self.device(sender.device).await? else {
+            return self.hold_for_key(row, sender, false, missing).await;
+        };
+        match schemes::open(self, (row, sender), &device, &form, &log).await? {
+            Opening::Opened { roster, text, late } => {
+                self.opened((row, sender), &device, (roster, &log), (text, late)).await?;
             }
-            Some(Tried::Hold) => {
+            Opening::NoKey => return self.hold_for_key(row, sender, true, missing).await,
+            Opening::NoRoster => {
                 self.sync_roster(&envelope.group, &log, envelope.epoch).await?;
                 return self.hold(row, sender, WaitsFor::Roster).await;
             }
-            Some(Tried::Refused(reason)) => {
-                self.fail(row, reason);
-                return Ok(Step::Done);
-            }
-            Some(Tried::Spent) => {
+            Opening::Spent => {
                 if holds::was_seen(self.conn(), &sender.device, envelope.id).await? {
                     self.say(row.seq, envelope.group, What::Duplicate);
                 } else {
                     self.fail(row, "spent");
                 }
-                return Ok(Step::Done);
             }
-            Some(Tried::Opened { text, late }) => (text, late),
-        };
-        let roster = log.by_hint(envelope.epoch, wire.header().hint);
-        if let (Some(device), Some(roster)) = (device, roster) {
-            self.opened((row, sender), &device, (roster, &log), text).await?;
+            Opening::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
-    }
-
-    /// Steps 2 to 8 with every chain that has the message's tag; `None` if there is none.
-    async fn try_chains(
-        &mut self,
-        row: &StreamRow,
-        sender: &Sender,
-        device: &KnownDevice,
-        wire: &Wire<'_>,
-        log: &Log,
-    ) -> Result<Option<Tried>, MachineError> {
-        let envelope = &row.envelope;
-        let header = *wire.header();
-        let mut tried = None;
-        for slot in self.chains(envelope.group, sender.device, header.tag).await? {
-            let chain = slot.chain.id();
-            let verdict = log.judge(&Arrival {
-                sender: device.record.device(),
-                account: &sender.account,
-                key_epoch: Some(slot.chain.epoch()),
-                header_epoch: envelope.epoch,
-                hint: header.hint,
-                place: row.seq,
-            });
-            let late = match verdict {
-                Verdict::Open { late } => late,
-                Verdict::HoldRoster => {
-                    tried = Some(Tried::Hold);
-                    continue;
-                }
-                refused => {
-                    tried = Some(Tried::Refused(refused.reason()));
-                    continue;
-                }
-            };
-            let Some(roster) = log.by_hint(envelope.epoch, header.hint) else { continue };
-            let context = Context {
-                group: envelope.group,
-                sender: sender.device,
-                chain,
-                roster: roster.hash(),
-            };
-            let opened =
-                wire.verify(&mut slot.chain, &context).and_then(Verified::open).map(Opened::spend);
-            tried = Some(match opened {
-                Ok(text) => {
-                    slot.moved = true;
-                    return Ok(Some(Tried::Opened { text, late }));
-                }
-                Err(OpenError::Spent) => Tried::Spent,
-                Err(OpenError::Malformed) => Tried::Refused("malformed"),
-                Err(OpenError::Signature) => Tried::Refused("signature"),
-                Err(OpenError::Ciphertext) => Tried::Refused("ciphertext"),
-            });
-        }
-        Ok(tried)
     }
 
     /// What a message that opened says, once.
@@ -365,7 +289,7 @@ impl Work<'_> {
         Ok(Step::Done)
     }
 
-    async fn hold_for_chain(
+    async fn hold_for_key(
         &mut self,
         row: &StreamRow,
         sender: &Sender,

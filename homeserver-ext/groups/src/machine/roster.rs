@@ -11,12 +11,12 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Machine, MachineError, Received, RosterChange, What,
+    Machine, MachineError, Received, RosterChange, What, schemes,
     work::{Again, Work},
 };
 use crate::{
     entropy,
-    storage::{accounts, chains, groups as rows, holds, holds::WaitsFor, joins},
+    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins},
 };
 
 /// Place of ops of before this device joined: they count as before everything (protocol §4.2).
@@ -159,7 +159,7 @@ impl Work<'_> {
             rows::insert_op(self.conn(), op, entry, after, now).await?;
         }
         if was_in && !is_in {
-            chains::drop_own(self.conn(), &group).await?;
+            schemes::drop_own(self.conn(), &group).await?;
         }
         if is_in {
             self.ask_for_strangers(before.as_deref().filter(|_| was_in), after).await?;
@@ -193,7 +193,7 @@ impl Work<'_> {
         let vault = self.vault();
         let waited = holds::take(self.conn(), vault, Some(group), None, WaitsFor::Roster).await?;
         self.again.extend(waited.into_iter().map(|row| {
-            let opened = row.envelope.kind != causeway_protocol::envelope::Kind::Message;
+            let opened = !row.envelope.kind.is_read();
             Again { row, opened }
         }));
         Ok(())

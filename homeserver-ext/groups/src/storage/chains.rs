@@ -223,6 +223,22 @@ pub(crate) async fn expire(conn: &mut Conn, before: Timestamp) -> Result<(), Err
     Ok(())
 }
 
+/// Lets go of what was given before `before` and never acknowledged, and of whom chains that are gone
+/// were given to.
+pub(crate) async fn forget_given(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE given SET sealed = NULL WHERE sealed IS NOT NULL AND at_ms < $1")
+        .bind(ms(before))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query(
+        "DELETE FROM given WHERE sealed IS NULL
+         AND chain_id NOT IN (SELECT chain_id FROM own_chains)",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn save_held(
     conn: &mut Conn,
     vault: &Vault,

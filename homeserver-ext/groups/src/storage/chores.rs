@@ -259,23 +259,12 @@ pub(crate) async fn drop_finished(conn: &mut Conn, group: &GroupId) -> Result<()
     Ok(())
 }
 
-/// Lets go of distributions that nobody acknowledged, and of the counts of an hour ago.
+/// Lets go of the counts of an hour ago, and of what is too old to be sent or asked for.
 pub(crate) async fn expire(
     conn: &mut Conn,
-    distributions: Timestamp,
     answers: Timestamp,
     envelopes: Timestamp,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE given SET sealed = NULL WHERE sealed IS NOT NULL AND at_ms < $1")
-        .bind(ms(distributions))
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query(
-        "DELETE FROM given WHERE sealed IS NULL
-         AND chain_id NOT IN (SELECT chain_id FROM own_chains)",
-    )
-    .execute(&mut *conn)
-    .await?;
     sqlx::query("DELETE FROM answers WHERE at_ms < $1")
         .bind(ms(answers))
         .execute(&mut *conn)

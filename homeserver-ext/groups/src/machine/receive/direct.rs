@@ -2,28 +2,28 @@
 
 use causeway_protocol::{
     api::StreamRow,
-    device::DeviceOf,
     envelope::{Kind, Sender},
-    ids::{ChainId, DeviceId, GroupId},
-    olm_plaintext::{Distribution, Missing, OlmPlaintext, Refused},
+    ids::{DeviceId, GroupId},
+    olm_plaintext::{Missing, OlmPlaintext},
 };
 
 use super::{MachineError, Step, What, Work};
 use crate::{
-    machine::work::{ASK_AGAIN_MS, Again, Slot},
+    machine::{
+        opening::Taken,
+        schemes,
+        work::{ASK_AGAIN_MS, Again},
+    },
     olm::Payload,
-    schemes::sender_keys::HeldChain,
     storage::{
         accounts::{self, Ask, KnownDevice},
-        chains, chores, groups as rows, holds,
+        chores, groups as rows, holds,
         holds::WaitsFor,
         olm as sessions, own,
     },
 };
 
 const HOUR_MS: u64 = 3_600_000;
-/// How long a distribution that was not acknowledged is kept (protocol §4.3).
-const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
 /// Answers to key requests for one device in an hour (protocol §4.3).
 const MAX_ANSWERS: i64 = 3;
 
@@ -63,13 +63,11 @@ impl Work<'_> {
             }
         };
         match plaintext {
-            OlmPlaintext::Distribution(distribution) => {
-                return self.distribution(row, sender, &device, &distribution).await;
-            }
-            OlmPlaintext::Acknowledgement(_, acknowledged) => {
-                for (chain, _) in acknowledged {
-                    chains::acknowledged(self.conn(), &chain, &sender.device).await?;
-                }
+            key @ (OlmPlaintext::Distribution(_)
+            | OlmPlaintext::SharedKey(..)
+            | OlmPlaintext::Piece(_)) => return self.key(row, sender, &device, &key).await,
+            OlmPlaintext::Acknowledgement(_, chains) => {
+                schemes::acknowledged(self, &sender.device, &chains).await?;
             }
             OlmPlaintext::KeyRequest(route, missing) => {
                 self.answer(route.group, sender.device, missing).await?;
@@ -78,10 +76,6 @@ impl Work<'_> {
                 self.keep_invite(route.group, &device.record.device(), &link).await?;
             }
             OlmPlaintext::Dummy(_) => {}
-            OlmPlaintext::SharedKey(..) | OlmPlaintext::Piece(_) => {
-                self.fail(row, "not_built");
-                return Ok(Step::Done);
-            }
         }
         self.say(row.seq, envelope.group, What::Keys);
         Ok(Step::Done)
@@ -131,83 +125,46 @@ impl Work<'_> {
         Ok(Err("olm"))
     }
 
-    async fn distribution(
+    /// Takes a key, or holds it as the plaintext that it is: Olm opens once.
+    async fn key(
         &mut self,
         row: &StreamRow,
         sender: &Sender,
         device: &KnownDevice,
-        distribution: &Distribution,
+        key: &OlmPlaintext,
     ) -> Result<Step, MachineError> {
-        let (group, id) = (row.envelope.group, distribution.chain_id());
+        let group = row.envelope.group;
         let is_heard_of = self.group(&group).await?.is_some();
-        let log = self.log(&group).await?;
-        let held = self.chains(group, sender.device, tag_of(&id)).await?;
-        let holds_it = held.iter().any(|slot| slot.chain.id() == id);
-        let me = self.machine.me().device();
-        let peer = device.record.device();
-        match distribution.judge(log.as_deref(), &me, &peer, |_| holds_it) {
-            Ok(()) => match HeldChain::from_distribution(distribution) {
-                Ok(chain) => self.install(row, &peer, chain, distribution.start_index).await?,
-                Err(_) => self.fail(row, "bad_nodes"),
-            },
-            Err(Refused::Held) => {
-                self.acknowledge(group, peer.device_id, id, distribution.start_index).await?;
+        match schemes::take_key(self, group, &device.record.device(), key).await? {
+            Taken::New => {
                 self.say(row.seq, group, What::Keys);
+                self.retry(group, sender.device).await?;
             }
-            Err(refused @ (Refused::UnknownRoster | Refused::UnknownGroup)) => {
-                if refused == Refused::UnknownGroup && !is_heard_of {
-                    self.fail(row, "unknown_group");
-                    return Ok(Step::Done);
-                }
-                return self.hold_opened(row, sender, distribution).await;
-            }
-            Err(refused) => self.fail(row, reason(refused)),
+            Taken::Known => self.say(row.seq, group, What::Keys),
+            Taken::NoRoster if is_heard_of => return self.hold_opened(row, sender, key).await,
+            Taken::NoRoster => self.fail(row, "unknown_group"),
+            Taken::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
     }
 
-    async fn install(
-        &mut self,
-        row: &StreamRow,
-        peer: &DeviceOf,
-        chain: HeldChain,
-        start: u32,
-    ) -> Result<(), MachineError> {
-        let (vault, now) = (self.vault(), self.now);
-        let (group, sender, id) = (chain.group(), peer.device_id, chain.id());
-        chains::insert_held(self.conn(), vault, &chain, now).await?;
-        self.chains(group, sender, tag_of(&id)).await?.push(Slot { chain, moved: false });
-        self.acknowledge(group, sender, id, start).await?;
-        chores::key_came(self.conn(), &group, &sender, &id).await?;
-        self.say(row.seq, group, What::Keys);
+    /// Takes out of the holds what waited for a key of this sender.
+    async fn retry(&mut self, group: GroupId, sender: DeviceId) -> Result<(), MachineError> {
+        let vault = self.vault();
         let waited =
             holds::take(self.conn(), vault, Some(&group), Some(&sender), WaitsFor::Chain).await?;
         self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
         Ok(())
     }
 
-    async fn acknowledge(
-        &mut self,
-        group: GroupId,
-        device: DeviceId,
-        chain: ChainId,
-        start: u32,
-    ) -> Result<(), MachineError> {
-        let now = self.now;
-        let due = chores::AckDue { group, device, chain, start };
-        chores::ack_due(self.conn(), &due, now).await?;
-        Ok(())
-    }
-
-    /// Holds a distribution whose roster is not known, as the plaintext that it is: Olm opens once.
     async fn hold_opened(
         &mut self,
         row: &StreamRow,
         sender: &Sender,
-        distribution: &Distribution,
+        key: &OlmPlaintext,
     ) -> Result<Step, MachineError> {
         let group = row.envelope.group;
-        let Ok(bytes) = OlmPlaintext::Distribution(distribution.clone()).to_bytes() else {
+        let Ok(bytes) = key.to_bytes() else {
             self.fail(row, "malformed");
             return Ok(Step::Done);
         };
@@ -230,19 +187,17 @@ impl Work<'_> {
         device: DeviceId,
         missing: Missing,
     ) -> Result<(), MachineError> {
-        let (vault, now) = (self.vault(), self.now);
+        let now = self.now;
         let Some(log) = self.log(&group).await? else { return Ok(()) };
         let Some(known) = self.device(device).await? else { return Ok(()) };
         if log.head().counts(&known.record.device()).is_none() {
             return Ok(());
         }
-        let (tag, week_ago) = (missing.tag, now.minus_ms(WEEK_MS));
-        let stored =
-            chains::stored_distribution(self.conn(), vault, &group, &device, tag, week_ago).await?;
-        let Some(stored) = stored else { return Ok(()) };
+        let kept = schemes::kept_key(self, log.head(), &device, missing).await?;
+        let Some(kept) = kept else { return Ok(()) };
         let since = now.minus_ms(HOUR_MS);
         if chores::may_answer(self.conn(), &device, now, since, MAX_ANSWERS).await? {
-            let sent = self.send_direct(group, &known, Kind::KeyDistribution, &stored).await?;
+            let sent = self.send_direct(group, &known, Kind::KeyDistribution, &kept).await?;
             if !sent {
                 let since = now.minus_ms(ASK_AGAIN_MS);
                 accounts::ask(self.conn(), Ask::Claim, device.as_bytes(), since).await?;
@@ -270,26 +225,4 @@ fn checked(
         return Err("not_the_peer");
     }
     if route.to == me { Ok(said) } else { Err("not_for_me") }
-}
-
-/// What the messages of a chain carry of its id.
-const fn tag_of(chain: &ChainId) -> [u8; 4] {
-    let [a, b, c, d, ..] = *chain.as_bytes();
-    [a, b, c, d]
-}
-
-const fn reason(refused: Refused) -> &'static str {
-    match refused {
-        Refused::BadNodes => "bad_nodes",
-        Refused::WrongSuite => "wrong_suite",
-        Refused::NotThePeer => "not_the_peer",
-        Refused::NotForMe => "not_for_me",
-        Refused::UnknownGroup => "unknown_group",
-        Refused::UnknownRoster => "unknown_roster",
-        Refused::RosterBeforeChain => "roster_before_chain",
-        Refused::SenderNotCounting => "sender_not_counting",
-        Refused::RecipientNotCounting => "recipient_not_counting",
-        Refused::CutBetween => "cut_between",
-        Refused::Held => "held",
-    }
 }

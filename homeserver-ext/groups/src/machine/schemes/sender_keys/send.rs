@@ -1,0 +1,120 @@
+//! The own chain: begun, given to whoever lacks it, moved on with every message.
+
+use causeway_protocol::{
+    envelope::{Kind, Recipient, Submission},
+    ids::{ChainId, DeviceId, Epoch, GroupId, Timestamp},
+    olm_plaintext::{Missing, OlmPlaintext},
+    roster::Roster,
+};
+use zeroize::Zeroizing;
+
+use super::Plan;
+use crate::{
+    entropy,
+    machine::{MachineError, Outgoing, SealError, work::Work},
+    schemes::sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
+    storage::{accounts::KnownDevice, chains, groups as rows},
+};
+
+/// Seals `items`, each for all, after the chain was given to the `reached` devices.
+pub(in crate::machine) async fn seal(
+    work: &mut Work<'_>,
+    plan: Plan,
+    head: &Roster,
+    reached: &[KnownDevice],
+    items: &[Outgoing],
+) -> Result<Vec<Vec<Submission>>, SealError> {
+    let Plan { suite, chain, .. } = plan;
+    let (group, vault) = (head.group(), work.vault());
+    let mut chain = match chain {
+        Some(chain) => chain,
+        None => begin(work, group, suite, head.epoch()).await?,
+    };
+    for device in reached {
+        give(work, head, &chain, device).await?;
+    }
+    let mut sealed = Vec::with_capacity(items.len());
+    for (position, item) in items.iter().enumerate() {
+        sealed.push(vec![seal_one(work, position, item, head, &mut chain)?]);
+    }
+    chains::save_own(work.conn(), vault, &group, &chain).await.map_err(MachineError::from)?;
+    Ok(sealed)
+}
+
+/// What was given to `device` of the chain with this tag, until it says that it has it.
+pub(in crate::machine) async fn kept(
+    work: &mut Work<'_>,
+    group: GroupId,
+    device: &DeviceId,
+    missing: Missing,
+    since: Timestamp,
+) -> Result<Option<Zeroizing<Vec<u8>>>, MachineError> {
+    let vault = work.vault();
+    let stored =
+        chains::stored_distribution(work.conn(), vault, &group, device, missing.tag, since).await?;
+    Ok(stored)
+}
+
+/// `device` has these chains: what it was given need not be kept.
+pub(in crate::machine) async fn acknowledged(
+    work: &mut Work<'_>,
+    device: &DeviceId,
+    chains: &[(ChainId, u32)],
+) -> Result<(), MachineError> {
+    for (chain, _) in chains {
+        chains::acknowledged(work.conn(), chain, device).await?;
+    }
+    Ok(())
+}
+
+fn seal_one(
+    work: &Work<'_>,
+    position: usize,
+    item: &Outgoing,
+    head: &Roster,
+    chain: &mut OwnChain,
+) -> Result<Submission, SealError> {
+    let (text, ttl_ms) = item.plaintext(position, work.now, head.policy().ttl_s)?;
+    let salt = entropy::bytes().map_err(MachineError::from)?;
+    let sealed = chain.seal(&head.hash(), salt, &text);
+    let payload = sealed.map_err(|_| SealError::TooMany(position, position))?;
+    SealError::check_size(position, payload.len())?;
+    Ok(work.submission(head, Kind::Message, Recipient::Broadcast, ttl_ms, payload))
+}
+
+async fn begin(
+    work: &mut Work<'_>,
+    group: GroupId,
+    suite: Suite,
+    epoch: Epoch,
+) -> Result<OwnChain, MachineError> {
+    let secrets = ChainSecrets {
+        root: Seed::new(*entropy::secret()?),
+        signing: entropy::secret()?,
+        rand: entropy::bytes()?,
+    };
+    rows::set_rotate(work.conn(), &group, false).await?;
+    let sender = work.machine.me().record.device_id;
+    Ok(OwnChain::new(suite, group, sender, epoch, work.now, secrets))
+}
+
+/// Gives `known` the chain from here on.
+async fn give(
+    work: &mut Work<'_>,
+    head: &Roster,
+    chain: &OwnChain,
+    known: &KnownDevice,
+) -> Result<(), MachineError> {
+    let (vault, now) = (work.vault(), work.now);
+    let (group, device) = (head.group(), known.record.device_id);
+    let Some(distribution) = chain.distribution(device, head.hash(), now) else {
+        return Ok(());
+    };
+    let Ok(bytes) = OlmPlaintext::Distribution(distribution).to_bytes() else {
+        return Ok(());
+    };
+    if work.send_direct(group, known, Kind::KeyDistribution, &bytes).await? {
+        chains::give(work.conn(), vault, &group, &chain.id(), &device, &bytes, now).await?;
+    }
+    Ok(())
+}
