@@ -13,7 +13,7 @@ use syn::{ItemUse, UseTree, visit::Visit};
 struct Crate {
     src: &'static str,
     layers: &'static [&'static [&'static str]],
-    /// Folders whose files do not see each other either.
+    /// Folders whose files do not see each other either, by their path.
     apart: &'static [&'static str],
     /// What puts the rest together, and may see all of it.
     roots: &'static [&'static str],
@@ -49,7 +49,7 @@ const CRATES: [Crate; 5] = [
             &["sdk"],
             &["cli"],
         ],
-        apart: &[],
+        apart: &["schemes", "machine/schemes"],
         roots: &["lib", "bin"],
     },
     Crate {
@@ -111,10 +111,7 @@ impl Crate {
             return None;
         }
         if from == to {
-            let (inner, target) = (inner.first()?, target.first()?);
-            let is_module = self.is_module(&[from, target]);
-            let beside = self.apart.contains(&from.as_str()) && is_module && inner != target;
-            return beside.then(|| format!("{from}::{target} stands beside it"));
+            return self.apart.iter().find_map(|folder| self.beside(folder, module, import));
         }
         let height = |name: &String| self.layers.iter().position(|l| l.contains(&name.as_str()));
         match (height(from), height(to)) {
@@ -124,10 +121,17 @@ impl Crate {
         }
     }
 
-    fn is_module(&self, path: &[&String]) -> bool {
-        let mut file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(self.src);
-        file.extend(path);
-        file.with_extension("rs").is_file()
+    /// Why a file of `folder` may not import another one of it.
+    fn beside(&self, folder: &str, module: &[String], import: &[String]) -> Option<String> {
+        let parts: Vec<_> = folder.split('/').collect();
+        let within = |path: &[String]| {
+            let inner = path.get(parts.len())?;
+            path.iter().zip(&parts).all(|(a, b)| a == b).then(|| inner.clone())
+        };
+        let (inner, target) = (within(module)?, within(import)?);
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(self.src);
+        let is_module = file.join(folder).join(&target).with_extension("rs").is_file();
+        (is_module && inner != target).then(|| format!("{folder}::{target} stands beside it"))
     }
 }
 
@@ -198,6 +202,34 @@ impl Visit<'_> for Imports {
         syn::visit::visit_item_mod(self, item);
         self.module.pop();
     }
+}
+
+#[test]
+fn files_of_a_folder_that_is_apart_do_not_see_each_other() {
+    let groups = CRATES.iter().find(|krate| krate.src.contains("/groups/")).unwrap();
+    let path = |path: &str| path.split("::").map(str::to_owned).collect::<Vec<_>>();
+    let forbids = |from: &str, to: &str| groups.forbids(&path(from), &path(to)).is_some();
+    let scheme = "machine::schemes::sender_keys";
+    assert!(forbids("machine::schemes::pairwise", &format!("{scheme}::Plan")));
+    assert!(forbids("schemes::pairwise::piece", "schemes::sender_keys::Suite"));
+    // Their parent sees them, they see themselves, and one another's names are no files.
+    assert!(!forbids("machine::schemes", &format!("{scheme}::Plan")));
+    assert!(!forbids(&format!("{scheme}::send"), &format!("{scheme}::Plan")));
+    assert!(!forbids(&format!("{scheme}::send"), "machine::schemes::Form"));
+    assert!(!forbids(&format!("{scheme}::send"), "machine::work::Work"));
+}
+
+#[test]
+fn constructions_know_neither_rows_nor_rosters() {
+    let src = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../homeserver-ext/groups/src"));
+    let files = [files(&src.join("schemes")), vec![src.join("schemes.rs")]].concat();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for word in ["sqlx::", "causeway_store::", "roster::"] {
+            assert!(!text.contains(word), "{} names {word}", file.display());
+        }
+    }
+    assert!(files.len() > 4);
 }
 
 #[test]
