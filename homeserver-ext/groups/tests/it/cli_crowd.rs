@@ -61,7 +61,8 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
         })
         .await
         .unwrap();
-    let expires: Timestamp = alice.now().plus_ms(60_000);
+    // Longer than a hundred registrations take on the busiest machine.
+    let expires: Timestamp = alice.now().plus_ms(3_600_000);
     let link = alice.create_invite(group, expires, u32::try_from(USES).unwrap()).await.unwrap();
     let mut crowd = Vec::new();
     for n in 0..CROWD {
