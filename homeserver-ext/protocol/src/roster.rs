@@ -4,15 +4,21 @@
 //! [`Roster::apply`] are the rest. [`Log`] is what one client has installed, and never unlearns.
 
 mod body;
+mod invalid;
+mod kind;
 mod log;
+mod member;
 mod op;
 mod receive;
+mod sign;
 mod state;
 mod validity;
 
 pub use body::{Body, Create, Devices, Entry, Policy};
+pub use invalid::Invalid;
+pub use kind::Kind;
 pub use log::{Fork, Installed, Log, LogEntry, Offer, Removed};
-pub use op::{Kind, MAX_OP, Op, OpCore};
+pub use member::{Member, Role, Scheme};
+pub use op::{MAX_OP, Op, OpCore};
 pub use receive::{Arrival, Verdict, is_dropped_in_channel};
-pub use state::{BadRow, Member, Role, Roster, Scheme, hash_bytes};
-pub use validity::Invalid;
+pub use state::{BadRow, Roster, hash_bytes};

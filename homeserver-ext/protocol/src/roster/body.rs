@@ -2,7 +2,7 @@
 //!
 //! Fields are as they were written: which values are allowed is asked later, in the steps' order.
 
-use super::{Kind, validity::Invalid};
+use super::{invalid::Invalid, kind::Kind};
 use crate::{
     fields::{Reader, Short, TooLong, Writer},
     ids::{DeviceId, MemberId},

@@ -5,11 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    op::{Kind, Op},
-    state::Roster,
-    validity::Invalid,
-};
+use super::{invalid::Invalid, kind::Kind, op::Op, state::Roster};
 use crate::{
     device::DeviceOf,
     ids::{AccountId, Epoch, MemberId, OpHash, RosterHash, Seq},

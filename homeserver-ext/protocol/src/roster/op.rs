@@ -4,8 +4,8 @@
 
 use super::{
     body::{Body, Create},
-    state::Roster,
-    validity::Invalid,
+    invalid::Invalid,
+    kind::Kind,
 };
 use crate::{
     device::{DeviceOf, DeviceRecord},
@@ -22,59 +22,6 @@ const DOMAIN: &[u8] = b"cg/op/v2\0";
 const CORE_BEFORE_BODY: usize = 186;
 /// Bytes of certificate and signature.
 const SEALS: usize = 128;
-
-/// Which of the eight ops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// Begins a group.
-    Create = 0,
-    /// Takes members in.
-    Add = 1,
-    /// Takes members out.
-    Remove = 2,
-    /// Makes or unmakes an admin.
-    Role = 3,
-    /// Replaces the policy.
-    Policy = 4,
-    /// The signer goes.
-    Leave = 5,
-    /// The signer's device list changes.
-    Devices = 6,
-    /// Ends the group.
-    Close = 7,
-}
-
-impl Kind {
-    /// Its name in the protocol.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Add => "add",
-            Self::Remove => "remove",
-            Self::Role => "role",
-            Self::Policy => "policy",
-            Self::Leave => "leave",
-            Self::Devices => "devices",
-            Self::Close => "close",
-        }
-    }
-
-    /// The op with this number.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            0 => Self::Create,
-            1 => Self::Add,
-            2 => Self::Remove,
-            3 => Self::Role,
-            4 => Self::Policy,
-            5 => Self::Leave,
-            6 => Self::Devices,
-            7 => Self::Close,
-            _ => return None,
-        })
-    }
-}
 
 /// What is signed of an op.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,52 +67,6 @@ impl OpCore {
             signer_curve25519: signer.curve25519,
             created_ms,
             body,
-        })
-    }
-
-    /// The op by which `signer` changes the group whose head is `head`.
-    ///
-    /// # Errors
-    /// [`TooLong`]: a string or list does not fit its length field, or the epochs are used up.
-    pub fn next(
-        head: &Roster,
-        signer: &DeviceRecord,
-        created_ms: Timestamp,
-        body: &Body,
-    ) -> Result<Self, TooLong> {
-        Ok(Self {
-            kind: body.kind(),
-            group: head.group(),
-            epoch: head.epoch().next().ok_or(TooLong)?,
-            prev: head.hash(),
-            signer_member: signer.member_id,
-            signer_device: signer.device_id,
-            signer_curve25519: signer.curve25519,
-            created_ms,
-            body: body.to_bytes()?,
-        })
-    }
-
-    /// The `devices` op that an identity key signs itself, with which lost devices are taken out.
-    ///
-    /// # Errors
-    /// As [`OpCore::next`].
-    pub fn by_identity(
-        head: &Roster,
-        member_id: MemberId,
-        created_ms: Timestamp,
-        devices: super::Devices,
-    ) -> Result<Self, TooLong> {
-        Ok(Self {
-            kind: Kind::Devices,
-            group: head.group(),
-            epoch: head.epoch().next().ok_or(TooLong)?,
-            prev: head.hash(),
-            signer_member: member_id,
-            signer_device: DeviceId::new(*member_id.as_bytes()),
-            signer_curve25519: CurveKey::new([0; 32]),
-            created_ms,
-            body: Body::Devices(devices).to_bytes()?,
         })
     }
 

@@ -1,10 +1,7 @@
 //! Whether a message may be opened: steps 2 to 5 of the receive order, and the channel rule of
 //! step 8 (protocol §4.2). Pure, so that every device that has the same rows says the same.
 
-use super::{
-    log::Log,
-    state::{Role, Roster},
-};
+use super::{log::Log, member::Role, state::Roster};
 use crate::{
     content::ContentType,
     device::DeviceOf,
