@@ -6,6 +6,7 @@
 
 mod exit;
 mod group;
+mod harmless;
 mod history;
 mod home;
 mod invite;
@@ -16,6 +17,7 @@ mod names;
 mod outbox;
 mod print;
 mod register;
+mod roster;
 mod send;
 mod tail;
 mod whoami;

@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use causeway_protocol::roster::Invalid;
 
-use super::line::harmless;
+use super::harmless::harmless;
 use crate::{
     machine::{InviteRefused, OpError},
     sdk::{CallError, OpenClientError, SdkError},

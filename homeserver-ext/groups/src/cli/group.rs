@@ -8,10 +8,9 @@ mod leave;
 mod list;
 mod show;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::{exit::Failure, home::Home, print::Printer};
-
+use super::{exit::Failure, home::Home, names::Named, print::Printer};
 /// What can be done with a group.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -40,13 +39,6 @@ pub(super) enum Command {
     /// Two histories of one group: see them, keep yours, or adopt the other
     #[command(subcommand)]
     Fork(fork::Command),
-}
-
-/// A group on the command line.
-#[derive(Debug, Args)]
-pub(super) struct Named {
-    /// Its name, its id, or the first characters of its id
-    pub(super) group: String,
 }
 
 pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ mod revoke;
 
 use clap::Subcommand;
 
-use super::{exit::Failure, home::Home, print::Printer};
+use super::{exit::Failure, home::Home, names::Named, print::Printer};
 
 /// What can be done with invites.
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Accept(accept::Arguments),
     /// List a group's invites
     #[command(after_help = "Examples:\n  causeway-client invite list team")]
-    List(super::group::Named),
+    List(Named),
     /// Take an invite back
     #[command(
         after_help = "Examples:\n  causeway-client invite revoke team OVJSLH68dm5M70pi…    # a key of `invite list`\n  causeway-client invite revoke team causeway://join/eyJ2…"

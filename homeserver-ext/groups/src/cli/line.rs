@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::names;
+use super::{harmless::harmless, names};
 use crate::machine::{Incoming, RosterChange, What};
 
 /// A line with its place. `row` rises by one with each line of a home, over all its groups.
@@ -322,32 +322,9 @@ fn list(items: impl Iterator<Item = impl ToString>) -> String {
     items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Text that does nothing to a terminal: no control characters but line ends, which are indented so
-/// that nobody can write a line that looks like another's, and no marks that reverse the order.
-pub(super) fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' => out.push_str("\n    "),
-            '\t' => out.push(' '),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nobody_can_write_what_moves_the_cursor_or_forges_a_line() {
-        assert_eq!(harmless("a\x1b[2Jb"), "a\u{fffd}[2Jb");
-        assert_eq!(harmless("hi\n[group] bob: yes"), "hi\n    [group] bob: yes");
-        assert_eq!(harmless("\u{202e}evil\r"), "\u{fffd}evil\u{fffd}");
-    }
 
     #[test]
     fn a_matrix_user_is_said_to_speak_through_the_bridge() {

@@ -6,13 +6,20 @@ use causeway_protocol::{
     ids::{AccountId, GroupId},
     roster::{Role, Roster},
 };
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
-use super::{exit::Failure, line::harmless};
+use super::{exit::Failure, harmless::harmless};
 use crate::sdk::Client;
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
+
+/// A group on the command line.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Its name, its id, or the first characters of its id
+    pub(super) group: String,
+}
 
 /// The group that `text` means: its id, the first characters of its id, or its name.
 ///

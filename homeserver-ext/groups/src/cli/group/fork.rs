@@ -3,9 +3,11 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{
-    super::{exit::Failure, home::Home, names, print::Printer},
-    Named,
+use super::super::{
+    exit::Failure,
+    home::Home,
+    names::{self, Named},
+    print::Printer,
 };
 use crate::machine::{Fork, ForkView, ForkedOp};
 

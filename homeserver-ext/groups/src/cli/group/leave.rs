@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::{
-    super::{exit::Failure, home::Home, names, print::Printer},
-    Named,
+use super::super::{
+    exit::Failure,
+    home::Home,
+    names::{self, Named},
+    print::Printer,
 };
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {

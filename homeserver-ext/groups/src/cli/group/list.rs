@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
+    harmless::harmless,
     home::Home,
-    line::harmless,
     names,
     print::{Printer, table},
 };

@@ -4,9 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{
-    super::{exit::Failure, home::Home, line::harmless, member, names, print::Printer},
-    Named,
+use super::super::{
+    exit::Failure,
+    harmless::harmless,
+    home::Home,
+    names::{self, Named},
+    print::Printer,
+    roster::{as_json, as_table},
 };
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
@@ -41,7 +45,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
         text.push_str("  !! two histories: see `causeway-client group fork show`\n");
     }
     text.push('\n');
-    text.push_str(&member::as_table(&client, &roster));
+    text.push_str(&as_table(&client, &roster));
     printer.show(
         &text,
         &json!({
@@ -50,7 +54,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
             "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
-            "members": member::as_json(&roster),
+            "members": as_json(&roster),
         }),
     )
 }

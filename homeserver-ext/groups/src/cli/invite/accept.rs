@@ -6,7 +6,7 @@ use causeway_protocol::invite::Link;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, home::Home, line::harmless, names, print::Printer};
+use super::super::{exit::Failure, harmless::harmless, home::Home, names, print::Printer};
 
 const WHOLE: &str = "Copy it whole: it begins with causeway://join/.";
 

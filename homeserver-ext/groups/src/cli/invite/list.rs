@@ -5,9 +5,8 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
-    group::Named,
     home::Home,
-    names,
+    names::{self, Named},
     print::{Printer, table},
 };
 

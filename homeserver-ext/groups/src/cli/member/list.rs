@@ -2,14 +2,20 @@
 
 use serde_json::json;
 
-use super::super::{exit::Failure, group::Named, home::Home, names, print::Printer};
+use super::super::{
+    exit::Failure,
+    home::Home,
+    names::{self, Named},
+    print::Printer,
+    roster::{as_json, as_table},
+};
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
     let roster = names::current(&client, &named.group).await?;
-    let members = super::as_json(&roster);
+    let members = as_json(&roster);
     printer.show(
-        &super::as_table(&client, &roster),
+        &as_table(&client, &roster),
         &json!({"group": roster.group(), "epoch": roster.epoch(), "members": members}),
     )
 }
