@@ -10,12 +10,14 @@
 //! Nothing here knows a roster, a database or a network: which chain may speak is judged by
 //! `causeway_protocol`, and where chains are kept is the machine's affair.
 
-mod chain;
+mod held;
 mod message;
+mod own;
 mod tree;
 
-pub use chain::{BadDistribution, ChainSecrets, HeldChain, OwnChain, SealError};
-pub use message::{OpenError, Opened, Verified, Wire};
+pub use held::{BadDistribution, HeldChain};
+pub use message::{OpenError, Opened, SealError, Verified, Wire};
+pub use own::{ChainSecrets, OwnChain};
 pub use tree::Seed;
 
 /// How messages of a chain are encrypted; all suites have the tree of depth 10.
@@ -45,3 +47,6 @@ impl Suite {
         }
     }
 }
+
+/// Encoding of stored chains; another one is refused.
+const STORED_VERSION: u8 = 1;

@@ -16,7 +16,8 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
-    HeldChain, SealError, Suite,
+    Suite,
+    held::HeldChain,
     tree::{Puncture, Seed},
 };
 
@@ -49,6 +50,20 @@ impl MessageKeys {
         let (nonce, rest) = rest.split_first_chunk()?;
         Some(Self { key: *key, nonce: *nonce, commit: *rest.first_chunk()? })
     }
+}
+
+/// Why nothing was sealed; the chain did not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Split it, or send it as media.
+    #[error("plaintext of {0} bytes, at most {1} fit")]
+    TooLong(usize, usize),
+    /// Make a new chain.
+    #[error("the chain has carried its 1,024 messages")]
+    Ended,
+    /// HKDF gave nothing.
+    #[error("no key could be derived for the message")]
+    Derivation,
 }
 
 pub(super) fn seal(

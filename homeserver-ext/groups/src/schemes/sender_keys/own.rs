@@ -1,42 +1,18 @@
-//! The two sides of a chain: the sender's, which only moves on, and a receiver's, which spends
-//! each index once, in any order.
+//! The sender's side of a chain: it only moves on.
 
 use causeway_protocol::{
     ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
-    keys,
     olm_plaintext::{self, Distribution, Route},
     sender_key::{ChainParts, Context, LEAVES},
 };
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use super::{
-    Suite, message,
-    tree::{Node, Puncture, Seed, Tree},
+    STORED_VERSION, Suite,
+    message::{self, SealError},
+    tree::{Node, Seed, Tree},
 };
-
-/// Encoding of stored chains; another one is refused.
-const STORED_VERSION: u8 = 1;
-
-/// Why nothing was sealed; the chain did not move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// Split it, or send it as media.
-    #[error("plaintext of {0} bytes, at most {1} fit")]
-    TooLong(usize, usize),
-    /// Make a new chain.
-    #[error("the chain has carried its 1,024 messages")]
-    Ended,
-    /// HKDF gave nothing.
-    #[error("no key could be derived for the message")]
-    Derivation,
-}
-
-/// The distribution's signing key is none, its suite is not built, or its nodes are not the minimal
-/// cover of what is ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the key, suite and nodes of a chain")]
-pub struct BadDistribution;
 
 /// What a new chain is made of: 80 bytes that nobody else knows.
 pub struct ChainSecrets {
@@ -191,112 +167,5 @@ impl OwnChain {
             secrets,
         );
         Some(Self { tree: Tree::decode(rest)?, ..chain })
-    }
-}
-
-/// Another device's chain, as far as this device may still read it.
-pub struct HeldChain {
-    suite: Suite,
-    group: GroupId,
-    sender: DeviceId,
-    epoch: Epoch,
-    id: ChainId,
-    sign_pk: VerifyingKey,
-    tree: Tree,
-}
-
-impl HeldChain {
-    /// The chain of a distribution that was judged acceptable (protocol §4.3).
-    ///
-    /// # Errors
-    /// [`BadDistribution`].
-    pub fn from_distribution(distribution: &Distribution) -> Result<Self, BadDistribution> {
-        let node = |node: &olm_plaintext::Node| Node {
-            depth: node.depth,
-            prefix: node.prefix,
-            seed: Seed::new(*node.seed),
-        };
-        let nodes = distribution.nodes.iter().map(node).collect();
-        let tree = Tree::from_cover(distribution.start_index, nodes).ok_or(BadDistribution)?;
-        keys::check_ed25519(distribution.sign_pk).map_err(|_| BadDistribution)?;
-        Ok(Self {
-            suite: Suite::from_number(distribution.suite).ok_or(BadDistribution)?,
-            group: distribution.route.group,
-            sender: distribution.route.from,
-            epoch: distribution.epoch,
-            id: distribution.chain_id(),
-            sign_pk: VerifyingKey::from_bytes(&distribution.sign_pk)
-                .map_err(|_| BadDistribution)?,
-            tree,
-        })
-    }
-
-    /// Its name; the first four bytes are the tag on its messages.
-    pub const fn id(&self) -> ChainId {
-        self.id
-    }
-
-    /// The group that it is for.
-    pub const fn group(&self) -> GroupId {
-        self.group
-    }
-
-    /// The device that speaks with it.
-    pub const fn sender(&self) -> DeviceId {
-        self.sender
-    }
-
-    /// The roster epoch in which it began.
-    pub const fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    pub(super) const fn suite(&self) -> Suite {
-        self.suite
-    }
-
-    pub(super) const fn sign_pk(&self) -> &VerifyingKey {
-        &self.sign_pk
-    }
-
-    pub(super) fn derive(&self, index: u32) -> Option<(Seed, Puncture)> {
-        self.tree.derive(index)
-    }
-
-    pub(super) fn spend(&mut self, puncture: Puncture) {
-        self.tree.puncture(puncture);
-        self.tree.trim();
-    }
-
-    /// The chain as bytes, to be sealed at rest: 138 and 35 for each node.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(512));
-        bytes.extend_from_slice(&[STORED_VERSION, self.suite.number()]);
-        bytes.extend_from_slice(self.group.as_bytes());
-        bytes.extend_from_slice(self.sender.as_bytes());
-        bytes.extend_from_slice(&self.epoch.0.to_be_bytes());
-        bytes.extend_from_slice(self.id.as_bytes());
-        bytes.extend_from_slice(self.sign_pk.as_bytes());
-        self.tree.encode(&mut bytes);
-        bytes
-    }
-
-    /// The chain that [`Self::encode`] wrote; `None` for any other bytes.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&[STORED_VERSION, suite], rest) = bytes.split_first_chunk()? else { return None };
-        let (group, rest) = rest.split_first_chunk()?;
-        let (sender, rest) = rest.split_first_chunk()?;
-        let (epoch, rest) = rest.split_first_chunk()?;
-        let (id, rest) = rest.split_first_chunk()?;
-        let (sign_pk, rest) = rest.split_first_chunk()?;
-        Some(Self {
-            suite: Suite::from_number(suite)?,
-            group: GroupId::new(*group),
-            sender: DeviceId::new(*sender),
-            epoch: Epoch(u32::from_be_bytes(*epoch)),
-            id: ChainId::new(*id),
-            sign_pk: VerifyingKey::from_bytes(sign_pk).ok()?,
-            tree: Tree::decode(rest)?,
-        })
     }
 }
