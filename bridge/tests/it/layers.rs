@@ -10,8 +10,8 @@ use std::{
 use syn::{ItemUse, UseTree, visit::Visit};
 
 /// A crate's modules from the bottom up; those of one line do not see each other.
-struct Crate {
-    src: &'static str,
+pub(crate) struct Crate {
+    pub(crate) src: &'static str,
     layers: &'static [&'static [&'static str]],
     /// Folders whose files do not see each other either, by their path.
     apart: &'static [&'static str],
@@ -19,7 +19,7 @@ struct Crate {
     roots: &'static [&'static str],
 }
 
-const CRATES: [Crate; 5] = [
+pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
         layers: &[&["engine", "lock", "wake"], &["open_error"], &["migrate", "tx"], &["db"]],
@@ -135,18 +135,18 @@ impl Crate {
     }
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// `services/deliver.rs` is `services`, `deliver`.
-fn module(file: &Path) -> Vec<String> {
+pub(crate) fn module(file: &Path) -> Vec<String> {
     file.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect()
 }
 
 /// Every path that a file of `module` names in its own crate, from the crate's root.
-fn imports(text: &str, module: &[String]) -> BTreeSet<Vec<String>> {
+pub(crate) fn imports(text: &str, module: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = Imports { module: module.to_vec(), found: BTreeSet::new() };
     found.visit_file(&syn::parse_file(text).unwrap());
     found.found

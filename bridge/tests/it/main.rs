@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod appservice;
+mod circles;
 mod cli;
 mod deliver;
 mod docs;
