@@ -9,13 +9,14 @@ use causeway_protocol::{
     TooLong,
     api::OpBytes,
     ids::{AccountId, GroupId, MemberId, Timestamp},
-    roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster},
+    roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster, Scheme},
 };
 use causeway_store::Tx;
 
 use super::{Machine, MachineError};
 use crate::{
     entropy,
+    schemes::sender_keys::Suite,
     storage::{accounts, groups as rows, own},
 };
 
@@ -120,8 +121,8 @@ impl Machine {
         let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let create = Create {
-            scheme: 1,
-            suite: 1,
+            scheme: Scheme::SenderKeys as u8,
+            suite: Suite::Aes256Gcm.number(),
             rand: entropy::bytes().map_err(MachineError::from)?,
             account: self.me().account.as_str().to_owned(),
             legacy_id: String::new(),

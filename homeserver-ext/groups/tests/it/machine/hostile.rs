@@ -1,12 +1,12 @@
 //! What a server may do to bytes: any changed bit opens nothing and changes nothing.
 
-use causeway_groups::machine::{Received, What};
+use causeway_groups::machine::{Received, SealError, What};
 use causeway_protocol::{
     api::{PutSenderKeys, StreamRow},
     content::{Content, Mirrors, Text},
     envelope::{Envelope, Kind},
     ids::{EnvelopeId, GroupId, Seq},
-    roster::Role,
+    roster::{Role, Scheme},
 };
 
 use super::{ALICE, BOB, garden};
@@ -247,6 +247,36 @@ async fn what_did_not_open_is_counted_by_reason_until_the_server_was_told() {
     world.receive(BOB, &[good]).await;
     assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
     assert!(failures(&world, ALICE, group).await.failures.is_empty());
+}
+
+/// What stands at the end of a roster row's fixed fields: version, group, epoch, op, creator.
+const SCHEME_AT: usize = 1 + 32 + 4 + 32 + 32;
+
+#[tokio::test]
+async fn a_scheme_or_suite_that_is_not_built_is_refused_before_anything_is_done() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(BOB, group, "one").await;
+    world.sync_all().await;
+    let head = world.head(group).clone();
+    assert_eq!((head.scheme(), head.suite()), (Scheme::SenderKeys, 1));
+    for (scheme, suite) in [(2, 1), (3, 1), (1, 3), (1, 4)] {
+        let mut row = head.to_row();
+        row[SCHEME_AT..SCHEME_AT + 2].copy_from_slice(&[scheme, suite]);
+        let device = &mut world.devices[ALICE];
+        let mut tx = device.db.begin().await.unwrap();
+        let change = sqlx::query("UPDATE ops SET roster = $1 WHERE epoch = $2");
+        change.bind(row).bind(head.epoch().0).execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+        device.restart().await;
+        let item = world.outgoing(text("two"));
+        let sealed = world.seal_now(ALICE, group, std::slice::from_ref(&item)).await;
+        assert!(matches!(sealed, Err(SealError::Scheme)), "{scheme} {suite}: {sealed:?}");
+        let (device, now) = (&world.devices[ALICE], world.time());
+        let mut tx = device.db.begin().await.unwrap();
+        let needs = device.machine.needs(&mut tx, now, group).await;
+        assert!(matches!(needs, Err(SealError::Scheme)));
+        assert!(device.machine.key_report(&mut tx, group).await.unwrap().keys.is_empty());
+    }
 }
 
 #[tokio::test]
