@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod accounts;
+mod admin;
 mod bad_input;
 mod canary;
 mod crowd;
