@@ -121,12 +121,6 @@ impl StepError {
     }
 }
 
-impl From<sqlx::Error> for StepError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.into())
-    }
-}
-
 impl From<causeway_store::Error> for StepError {
     fn from(error: causeway_store::Error) -> Self {
         Self::Storage(error.into())

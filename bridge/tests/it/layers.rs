@@ -102,6 +102,56 @@ fn no_module_imports_what_stands_above_or_beside_it() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn the_engine_is_named_in_the_store_and_in_storage_only() {
+    let mut wrong = Vec::new();
+    for krate in CRATES.iter().filter(|krate| krate.src != "homeserver-ext/store/src") {
+        let src = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(krate.src);
+        for file in files(&src) {
+            let module = module(file.strip_prefix(&src).unwrap());
+            if !module.contains(&"storage".to_owned())
+                && names(&fs::read_to_string(&file).unwrap(), "sqlx")
+            {
+                wrong.push(format!("{}/{}", krate.src, module.join("/")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "SQL belongs to `storage`: {wrong:#?}");
+}
+
+/// Whether the code of a file, comments apart, has this name in it.
+fn names(text: &str, name: &str) -> bool {
+    struct Names<'a>(&'a str, bool);
+    impl Visit<'_> for Names<'_> {
+        fn visit_ident(&mut self, ident: &syn::Ident) {
+            self.1 |= ident == self.0;
+        }
+
+        fn visit_macro(&mut self, called: &syn::Macro) {
+            self.1 |= called.tokens.to_string().contains(self.0);
+            syn::visit::visit_macro(self, called);
+        }
+    }
+    let mut names = Names(name, false);
+    names.visit_file(&syn::parse_file(text).unwrap());
+    names.1
+}
+
+#[test]
+fn names_are_found_wherever_they_stand() {
+    for code in [
+        "use a::x;",
+        "use x as y;",
+        "fn f(b: Vec<x::Y>) {}",
+        "fn f() { x::query(1) }",
+        "static M: N = x::migrate!();",
+        "fn f() { vec![x::Y] }",
+    ] {
+        assert!(names(code, "x"), "{code}");
+    }
+    assert!(!names("/// x, and [`x::y`]\nfn f() { /* x */ g() }", "x"));
+}
+
 impl Crate {
     /// Why a file of `module` may not import `import`.
     fn forbids(&self, module: &[String], import: &[String]) -> Option<String> {

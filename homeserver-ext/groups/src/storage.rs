@@ -1,15 +1,25 @@
 //! The machine's rows. Every function works inside its caller's transaction, and knows SQL only.
 
 pub(crate) mod accounts;
+#[cfg(feature = "cli")]
+pub(crate) mod batches;
 pub(crate) mod chains;
 pub(crate) mod chores;
+pub(crate) mod data_keys;
 pub(crate) mod failures;
 pub(crate) mod groups;
+#[cfg(feature = "cli")]
+pub(crate) mod history;
 pub(crate) mod holds;
 pub(crate) mod invites;
 pub(crate) mod joins;
+#[cfg(feature = "cli")]
+pub(crate) mod mirrors;
 pub(crate) mod olm;
+#[cfg(feature = "cli")]
+pub(crate) mod outbox;
 pub(crate) mod own;
+pub(crate) mod sessions;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Schema;

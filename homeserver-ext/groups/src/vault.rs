@@ -16,12 +16,10 @@ use std::{
     sync::Arc,
 };
 
-use causeway_store::{Conn, Db, Row, Tx};
 use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{AeadInPlace, KeyInit},
 };
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, sqlite::SqliteConnectOptions};
 use zeroize::Zeroizing;
 
 use crate::entropy::{self, NoEntropy};
@@ -81,6 +79,13 @@ pub enum VaultError {
     Store(#[from] causeway_store::Error),
 }
 
+/// A data key as the storage key has wrapped it: one row.
+pub(crate) struct WrappedKey {
+    pub(crate) id: u32,
+    pub(crate) class: u8,
+    pub(crate) wrapped: Vec<u8>,
+}
+
 struct DataKey {
     id: u32,
     class: u8,
@@ -97,66 +102,49 @@ struct Open {
 }
 
 impl Vault {
-    /// Opens the vault of `db`, whose schema is [`crate::SCHEMA`].
-    ///
-    /// The first start makes the key file (mode 0600) unless it is there, and the data keys.
-    ///
-    /// # Errors
-    /// See [`VaultError`]; with a missing or wrong key nothing was written.
-    pub async fn open(db: &Db, key_file: &Path) -> Result<Self, VaultError> {
-        let rows = data_keys(db.read().await?.conn()).await?;
-        if !rows.is_empty() {
-            return Self::unwrap_all(rows, key_file, db);
-        }
-        let mut tx = db.begin().await?;
-        let rows = data_keys(tx.conn()).await?;
-        if !rows.is_empty() {
-            // Another process was quicker.
-            drop(tx);
-            return Self::unwrap_all(rows, key_file, db);
-        }
-        let storage_key = match read_key(key_file) {
-            Err(VaultError::MissingKey(_)) => make_key(key_file)?,
-            found => found?,
-        };
-        let mut keys = Vec::new();
-        for (id, class) in (1..).zip(CLASSES) {
-            let key = entropy::secret()?;
-            insert_data_key(&mut tx, &storage_key, id, class, &key).await?;
-            keys.push(DataKey { id, class: class.number(), key });
-        }
-        tx.commit().await?;
-        Ok(Self(Arc::new(Open { keys, database: db.path().to_owned() })))
-    }
-
-    /// Whether `key_file` opens the vault of this database, if it has one yet: to be asked before
-    /// the database is opened, which may bring its tables up to date. Writes nothing.
+    /// The vault of `database`, whose keys the storage key in `key_file` has wrapped.
     ///
     /// # Errors
     /// [`VaultError::MissingKey`], [`VaultError::WrongKey`], [`VaultError::KeyLength`],
     /// [`VaultError::KeyFile`].
-    pub async fn check(database: &Path, key_file: &Path) -> Result<(), VaultError> {
-        if fs::metadata(database).map_or(true, |file| file.len() == 0) {
-            return Ok(());
-        }
-        let options = SqliteConnectOptions::new().filename(database).read_only(true);
-        let rows = async {
-            let store = causeway_store::Error::from;
-            let mut conn = options.disable_statement_logging().connect().await.map_err(store)?;
-            let rows = data_keys(&mut conn).await;
-            conn.close().await.map_err(store)?;
-            rows
-        };
-        match rows.await {
-            Ok(rows) if !rows.is_empty() => unwrap_keys(rows, key_file).map(drop),
-            // There is nothing to open yet; or what is wrong is said when the database is opened.
-            Ok(_) | Err(_) => Ok(()),
-        }
+    pub(crate) fn unlock(
+        wrapped: Vec<WrappedKey>,
+        key_file: &Path,
+        database: &Path,
+    ) -> Result<Self, VaultError> {
+        let storage_key = read_key(key_file)?;
+        let keys = wrapped.into_iter().map(|WrappedKey { id, class, wrapped }| {
+            let key = open_record(&storage_key, &wrapped_aad(id, class), &wrapped)
+                .and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok())
+                .ok_or_else(|| VaultError::WrongKey(key_file.to_owned()))?;
+            Ok(DataKey { id, class, key: Zeroizing::new(key) })
+        });
+        let keys = keys.collect::<Result<_, VaultError>>()?;
+        Ok(Self(Arc::new(Open { keys, database: database.to_owned() })))
     }
 
-    fn unwrap_all(rows: Vec<WrappedKey>, key_file: &Path, db: &Db) -> Result<Self, VaultError> {
-        let keys = unwrap_keys(rows, key_file)?;
-        Ok(Self(Arc::new(Open { keys, database: db.path().to_owned() })))
+    /// A new vault for `database`, and its keys as they are to be kept; makes the key file unless it
+    /// is there.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyLength`], [`VaultError::KeyFile`], [`VaultError::Entropy`].
+    pub(crate) fn make(
+        key_file: &Path,
+        database: &Path,
+    ) -> Result<(Self, Vec<WrappedKey>), VaultError> {
+        let storage_key = match read_key(key_file) {
+            Err(VaultError::MissingKey(_)) => make_key(key_file)?,
+            found => found?,
+        };
+        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+        for (id, class) in (1..).zip(CLASSES) {
+            let (key, class) = (entropy::secret()?, class.number());
+            let wrapped = seal_record(&storage_key, STORAGE_KEY, &wrapped_aad(id, class), &*key)?
+                .ok_or(VaultError::Altered("data_keys", "wrapped"))?;
+            rows.push(WrappedKey { id, class, wrapped });
+            keys.push(DataKey { id, class, key });
+        }
+        Ok((Self(Arc::new(Open { keys, database: database.to_owned() })), rows))
     }
 
     /// The database that this is the vault of.
@@ -206,17 +194,8 @@ impl Vault {
     }
 }
 
-fn unwrap_keys(rows: Vec<WrappedKey>, key_file: &Path) -> Result<Vec<DataKey>, VaultError> {
-    let storage_key = read_key(key_file)?;
-    let keys = rows.into_iter().map(|WrappedKey { id, class, wrapped }| {
-        let place = [&id.to_be_bytes()[..], &[class]].concat();
-        let aad = aad("data_keys", "wrapped", &place, STORAGE_KEY);
-        let key = open_record(&storage_key, &aad, &wrapped)
-            .and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok())
-            .ok_or_else(|| VaultError::WrongKey(key_file.to_owned()))?;
-        Ok(DataKey { id, class, key: Zeroizing::new(key) })
-    });
-    keys.collect()
+fn wrapped_aad(id: u32, class: u8) -> Vec<u8> {
+    aad("data_keys", "wrapped", &[&id.to_be_bytes()[..], &[class]].concat(), STORAGE_KEY)
 }
 
 fn aad(table: &str, column: &str, primary_key: &[u8], key_id: u32) -> Vec<u8> {
@@ -297,43 +276,4 @@ fn make_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, VaultError> {
     write().map_err(|error| VaultError::KeyFile(path.to_owned(), error))?;
     tracing::warn!(path = %path.display(), "made a new storage key; keep a copy, apart from the database");
     Ok(key)
-}
-
-struct WrappedKey {
-    id: u32,
-    class: u8,
-    wrapped: Vec<u8>,
-}
-
-async fn data_keys(conn: &mut Conn) -> Result<Vec<WrappedKey>, VaultError> {
-    let rows = sqlx::query("SELECT key_id, class, wrapped FROM data_keys ORDER BY key_id")
-        .fetch_all(conn)
-        .await
-        .map_err(causeway_store::Error::from)?;
-    let row = |row: Row| {
-        Ok(WrappedKey { id: row.try_get(0)?, class: row.try_get(1)?, wrapped: row.try_get(2)? })
-    };
-    let keys: Result<_, sqlx::Error> = rows.into_iter().map(row).collect();
-    Ok(keys.map_err(causeway_store::Error::from)?)
-}
-
-async fn insert_data_key(
-    tx: &mut Tx,
-    storage_key: &[u8; 32],
-    id: u32,
-    class: Class,
-    key: &[u8; 32],
-) -> Result<(), VaultError> {
-    let place = [&id.to_be_bytes()[..], &[class.number()]].concat();
-    let aad = aad("data_keys", "wrapped", &place, STORAGE_KEY);
-    let wrapped = seal_record(storage_key, STORAGE_KEY, &aad, key)?
-        .ok_or(VaultError::Altered("data_keys", "wrapped"))?;
-    sqlx::query("INSERT INTO data_keys (key_id, class, wrapped) VALUES ($1, $2, $3)")
-        .bind(id)
-        .bind(class.number())
-        .bind(wrapped)
-        .execute(tx.conn())
-        .await
-        .map_err(causeway_store::Error::from)?;
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::harmless::harmless;
 use crate::{
     machine::{InviteRefused, OpError},
     sdk::{CallError, OpenClientError, SdkError},
+    storage,
 };
 
 const SHOWS_ADMINS: &str = "`causeway-client member list` shows who is.";
@@ -136,6 +137,15 @@ impl From<CallError> for Failure {
 impl From<causeway_store::Error> for Failure {
     fn from(error: causeway_store::Error) -> Self {
         Self::failed(format!("this home's database: {error}"))
+    }
+}
+
+impl From<storage::Error> for Failure {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::Store(error) => error.into(),
+            storage::Error::Vault(_) | storage::Error::Broken(_) => Self::failed(error),
+        }
     }
 }
 

@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::{Db, Row, Tx};
+use causeway_store::{Db, Tx};
 use futures_util::future::BoxFuture;
-use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -18,11 +17,9 @@ use super::{
 use crate::{
     machine::Received,
     sdk::{Client, Keep, KeepError},
-    vault::{Class, Vault},
+    storage::{self, history, mirrors},
+    vault::Vault,
 };
-
-/// Lines read at once; a long history does not fill the memory.
-const PAGE: i64 = 256;
 
 /// Keeps what came in, with the ratchet that opened it.
 pub(super) struct History;
@@ -35,7 +32,7 @@ impl Keep for History {
         received: Vec<Received>,
     ) -> BoxFuture<'a, Result<(), KeepError>> {
         Box::pin(async move {
-            let mut row = last_row(tx).await?;
+            let mut row = history::last(tx.conn()).await?;
             let mut names = BTreeMap::new();
             for Received { group, what, .. } in received {
                 let Some(mut what) = Said::from_what(what) else { continue };
@@ -50,7 +47,9 @@ impl Keep for History {
                 row += 1;
                 let group_name = group_name.clone();
                 let line = Line { row, group, group_name, at_ms: client.now(), what };
-                add(tx, client.vault(), &line).await?;
+                let json = Zeroizing::new(serde_json::to_vec(&line)?);
+                let (vault, at) = (client.vault(), line.at_ms);
+                history::insert(tx.conn(), vault, row, &group, at, &json).await?;
             }
             Ok(())
         })
@@ -58,30 +57,15 @@ impl Keep for History {
 }
 
 /// Remembers how the bridge calls Matrix users, and calls them so where it speaks for them.
-async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<(), sqlx::Error> {
-    let group = group.as_bytes().as_slice();
+async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<(), storage::Error> {
     match what {
         Said::Mirrors { present, .. } => {
             for mirror in present {
-                sqlx::query(
-                    "INSERT INTO mirrors (group_id, matrix_id, name) VALUES ($1, $2, $3)
-                     ON CONFLICT (group_id, matrix_id) DO UPDATE SET name = excluded.name",
-                )
-                .bind(group)
-                .bind(&mirror.id)
-                .bind(&mirror.name)
-                .execute(tx.conn())
-                .await?;
+                mirrors::put(tx.conn(), &group, &mirror.id, &mirror.name).await?;
             }
         }
         Said::Message(Message { mirror: Some(mirror), .. }) => {
-            let name: Option<String> = sqlx::query_scalar(
-                "SELECT name FROM mirrors WHERE group_id = $1 AND matrix_id = $2 AND name <> ''",
-            )
-            .bind(group)
-            .bind(&mirror.id)
-            .fetch_optional(tx.conn())
-            .await?;
+            let name = mirrors::name(tx.conn(), &group, &mirror.id).await?;
             mirror.name = name.unwrap_or_else(|| mirror.id.clone());
         }
         Said::Message(_)
@@ -95,41 +79,14 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
     Ok(())
 }
 
-async fn last_row(tx: &mut Tx) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT COALESCE(MAX(row), 0) FROM history").fetch_one(tx.conn()).await
-}
-
-async fn add(tx: &mut Tx, vault: &Vault, line: &Line) -> Result<(), KeepError> {
-    let place = line.row.to_be_bytes();
-    let json = Zeroizing::new(serde_json::to_vec(line)?);
-    sqlx::query("INSERT INTO history (row, group_id, at_ms, line) VALUES ($1, $2, $3, $4)")
-        .bind(line.row)
-        .bind(line.group.as_bytes().as_slice())
-        .bind(i64::try_from(line.at_ms.0).unwrap_or(i64::MAX))
-        .bind(vault.seal(Class::Content, "history", "line", &place, &json)?)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
-}
-
 /// The next lines that were not shown yet, in order; none at the end.
 pub(super) async fn unshown(
     db: &Db,
     vault: &Vault,
     group: Option<GroupId>,
 ) -> Result<Vec<Line>, Failure> {
-    let rows = sqlx::query(
-        "SELECT history.row, history.line FROM history
-         LEFT JOIN shown ON shown.group_id = history.group_id
-         WHERE history.row > COALESCE(shown.row, 0) AND ($1 IS NULL OR history.group_id = $1)
-         ORDER BY history.row LIMIT $2",
-    )
-    .bind(group.map(|group| group.as_bytes().to_vec()))
-    .bind(PAGE)
-    .fetch_all(db.read().await?.conn())
-    .await
-    .map_err(causeway_store::Error::from)?;
-    rows.iter().map(|row| opened(row, vault)).collect()
+    let lines = history::unshown(db.read().await?.conn(), vault, group.as_ref()).await?;
+    lines.iter().map(|json| serde_json::from_slice(json).map_err(Failure::failed)).collect()
 }
 
 /// The next lines after `row`, shown or not, in order; none at the end.
@@ -139,17 +96,8 @@ pub(super) async fn after(
     group: Option<GroupId>,
     row: i64,
 ) -> Result<Vec<Line>, Failure> {
-    let rows = sqlx::query(
-        "SELECT row, line FROM history
-         WHERE row > $1 AND ($2 IS NULL OR group_id = $2) ORDER BY row LIMIT $3",
-    )
-    .bind(row)
-    .bind(group.map(|group| group.as_bytes().to_vec()))
-    .bind(PAGE)
-    .fetch_all(db.read().await?.conn())
-    .await
-    .map_err(causeway_store::Error::from)?;
-    rows.iter().map(|row| opened(row, vault)).collect()
+    let lines = history::after(db.read().await?.conn(), vault, group.as_ref(), row).await?;
+    lines.iter().map(|json| serde_json::from_slice(json).map_err(Failure::failed)).collect()
 }
 
 /// These lines were shown; one commit.
@@ -157,25 +105,7 @@ pub(super) async fn mark_shown(db: &Db, lines: &[Line]) -> Result<(), Failure> {
     let last: BTreeMap<GroupId, i64> = lines.iter().map(|line| (line.group, line.row)).collect();
     let mut tx = db.begin().await?;
     for (group, row) in last {
-        sqlx::query(
-            "INSERT INTO shown (group_id, row) VALUES ($1, $2)
-             ON CONFLICT (group_id) DO UPDATE SET row = MAX(row, excluded.row)",
-        )
-        .bind(group.as_bytes().as_slice())
-        .bind(row)
-        .execute(tx.conn())
-        .await
-        .map_err(causeway_store::Error::from)?;
+        history::mark_shown(tx.conn(), &group, row).await?;
     }
     Ok(tx.commit().await?)
-}
-
-fn opened(found: &Row, vault: &Vault) -> Result<Line, Failure> {
-    let read = || Ok((found.try_get(0)?, found.try_get(1)?));
-    let (row, sealed): (i64, Vec<u8>) =
-        read().map_err(|e: sqlx::Error| causeway_store::Error::from(e))?;
-    let json = vault
-        .unseal(Class::Content, "history", "line", &row.to_be_bytes(), &sealed)
-        .map_err(Failure::failed)?;
-    serde_json::from_slice(&json).map_err(Failure::failed)
 }

@@ -10,22 +10,20 @@
 //! server takes each id once. Only an answered 409 lets its messages be sealed again, under the
 //! same client ids.
 
-mod rows;
-
 use std::time::Duration;
 
 use causeway_protocol::{
     content::{Content, Malformed, Plaintext},
-    ids::{ClientId, EnvelopeId, GroupId, Timestamp},
+    ids::{ClientId, GroupId, Timestamp},
 };
 use causeway_store::{Db, Error as StoreError, Tx};
-use sqlx::Row as _;
 
-use self::rows::{Stored, accept, decoded, drop_batch, fail, load_batch, ms, next, save_batch};
+pub(super) use crate::storage::outbox::State;
 use crate::{
-    machine::{Outgoing, SealError},
+    machine::{Batch, Outgoing, SealError},
     sdk::{CallError, Client, SdkError},
-    vault::{Class, Vault, VaultError},
+    storage::{self, batches, batches::Stored, outbox as rows},
+    vault::Vault,
 };
 
 /// Messages of one batch, and bytes of text in it: the server takes 4 MiB in one request.
@@ -45,18 +43,12 @@ pub(super) enum OutboxError {
     /// This group may not be sent to now; the messages wait.
     #[error(transparent)]
     Seal(SealError),
-    /// A row that does not open.
+    /// The rows.
     #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored row is not what this program writes.
-    #[error("a batch of the outbox is damaged: {0}")]
-    Batch(#[from] serde_json::Error),
-    /// As before.
+    Rows(#[from] storage::Error),
+    /// A stored message is not what this program writes.
     #[error("a row of the outbox is damaged: {0}")]
-    Row(#[from] Malformed),
+    Content(#[from] Malformed),
 }
 
 impl OutboxError {
@@ -70,29 +62,16 @@ impl OutboxError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Sdk(error) => error.is_transient(),
-            Self::Store(StoreError::Busy) => true,
-            Self::Seal(_) | Self::Vault(_) | Self::Store(_) | Self::Batch(_) | Self::Row(_) => {
-                false
-            }
+            Self::Rows(storage::Error::Store(StoreError::Busy)) => true,
+            Self::Seal(_) | Self::Rows(_) | Self::Content(_) => false,
         }
     }
 }
 
-impl From<sqlx::Error> for OutboxError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
+impl From<StoreError> for OutboxError {
+    fn from(error: StoreError) -> Self {
+        Self::Rows(error.into())
     }
-}
-
-/// Where a message is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
-    /// It waits.
-    Queued,
-    /// The server has it, under this id.
-    Accepted(EnvelopeId),
-    /// It will not be sent, for this reason.
-    Failed(String),
 }
 
 /// What one step did.
@@ -118,48 +97,17 @@ pub(super) async fn add(
     content: Content,
 ) -> Result<(), OutboxError> {
     let plaintext = Plaintext { sent_at: now, ttl_s, client_id, content }.to_bytes();
-    let place = client_id.as_bytes();
-    let content = vault.seal(Class::Content, "outbox", "content", place, &plaintext)?;
-    sqlx::query(
-        "INSERT INTO outbox (group_id, client_id, content, created_ms) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (client_id) DO NOTHING",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(client_id.as_bytes().as_slice())
-    .bind(content)
-    .bind(ms(now))
-    .execute(tx.conn())
-    .await?;
-    Ok(())
+    Ok(rows::add(tx.conn(), vault, now, &group, &client_id, &plaintext).await?)
 }
 
 /// Where the message with this client id is; one that is not there any more was accepted long ago.
 pub(super) async fn state(db: &Db, client_id: ClientId) -> Result<Option<State>, OutboxError> {
-    let row = sqlx::query("SELECT state, envelope_id, failure FROM outbox WHERE client_id = $1")
-        .bind(client_id.as_bytes().as_slice())
-        .fetch_optional(db.read().await?.conn())
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let state: String = row.try_get(0)?;
-    let envelope: Option<Vec<u8>> = row.try_get(1)?;
-    let failure: Option<String> = row.try_get(2)?;
-    Ok(Some(match (state.as_str(), envelope.map(|id| EnvelopeId::from_slice(&id)), failure) {
-        ("accepted", Some(Ok(id)), _) => State::Accepted(id),
-        ("failed", _, why) => State::Failed(why.unwrap_or_default()),
-        _ => State::Queued,
-    }))
+    Ok(rows::state(db.read().await?.conn(), &client_id).await?)
 }
 
 /// Groups in which something waits, the longest wait first.
 pub(super) async fn waiting(db: &Db) -> Result<Vec<GroupId>, OutboxError> {
-    let rows = sqlx::query(
-        "SELECT group_id FROM outbox WHERE state = 'queued' GROUP BY group_id ORDER BY MIN(row)",
-    )
-    .fetch_all(db.read().await?.conn())
-    .await?;
-    rows.iter()
-        .map(|row| Ok(GroupId::from_slice(&row.try_get::<Vec<u8>, _>(0)?).map_err(decoded)?))
-        .collect()
+    Ok(rows::groups(db.read().await?.conn()).await?)
 }
 
 /// Sends everything that waits in `group`, one batch after the other.
@@ -183,7 +131,7 @@ pub(super) async fn flush(client: &Client, group: GroupId) -> Result<(), OutboxE
 /// # Errors
 /// See [`OutboxError`]; the messages wait, and what is stored is what will be sent.
 pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, OutboxError> {
-    let stored = load_batch(client.db().read().await?.conn(), group).await?;
+    let stored = batches::get(client.db().read().await?.conn(), &group).await?;
     let stored = match stored {
         Some(stored) => stored,
         None => match seal(client, group).await? {
@@ -195,7 +143,10 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
     let refused = match client.post(&stored.batch).await {
         Ok(_) => {
             let mut tx = client.db().begin().await?;
-            accept(&mut tx, &stored).await?;
+            for (row, message) in stored.rows.iter().zip(&stored.batch.messages) {
+                rows::accepted(tx.conn(), *row, &message.first).await?;
+            }
+            batches::delete(tx.conn(), stored.id).await?;
             tx.commit().await?;
             return Ok(Step::Sent);
         }
@@ -206,16 +157,16 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
         CallError::Stale { ops, .. } => {
             let mut tx = client.db().begin().await?;
             client.install(&mut tx, group, &ops).await?;
-            drop_batch(&mut tx, stored.id).await?;
+            batches::delete(tx.conn(), stored.id).await?;
             tx.commit().await?;
             Ok(Step::Again)
         }
         CallError::Refused { status, error, .. } if status != 401 => {
             let mut tx = client.db().begin().await?;
             for row in &stored.rows {
-                fail(&mut tx, *row, &error).await?;
+                rows::failed(tx.conn(), *row, &error).await?;
             }
-            drop_batch(&mut tx, stored.id).await?;
+            batches::delete(tx.conn(), stored.id).await?;
             tx.commit().await?;
             Ok(Step::Again)
         }
@@ -228,15 +179,11 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
 
 /// Forgets messages that were settled longer ago than anybody remembers their ids.
 pub(super) async fn forget(tx: &mut Tx, now: Timestamp) -> Result<(), OutboxError> {
-    sqlx::query("DELETE FROM outbox WHERE state <> 'queued' AND created_ms < $1")
-        .bind(ms(now.minus_ms(REMEMBER_MS)))
-        .execute(tx.conn())
-        .await?;
-    Ok(())
+    Ok(rows::forget(tx.conn(), now.minus_ms(REMEMBER_MS)).await?)
 }
 
 enum Sealed {
-    Batch(Stored),
+    Batch(Stored<Batch>),
     Nothing,
     Changed,
 }
@@ -251,32 +198,40 @@ async fn seal(client: &Client, group: GroupId) -> Result<Sealed, OutboxError> {
     let now = client.now();
     let mut tx = client.db().begin().await?;
     // Another process may have been quicker; its batch comes first.
-    if let Some(stored) = load_batch(tx.conn(), group).await? {
+    if let Some(stored) = batches::get(tx.conn(), &group).await? {
         return Ok(Sealed::Batch(stored));
     }
-    let waiting = next(tx.conn(), client.vault(), group).await?;
-    if waiting.is_empty() {
+    let (vault, conn) = (client.vault(), tx.conn());
+    let first = rows::first(conn, vault, &group, MAX_MESSAGES, MAX_BATCH_BYTES).await?;
+    if first.is_empty() {
         return Ok(Sealed::Nothing);
+    }
+    let mut waiting = Vec::with_capacity(first.len());
+    for (row, plaintext) in first {
+        waiting.push((row, Plaintext::parse(&plaintext)?));
     }
     let (waiting, late): (Vec<_>, Vec<_>) = match client.machine().roster(&mut tx, group).await {
         Ok(Some(roster)) => {
-            waiting.into_iter().partition(|w| w.plaintext.expires_at(roster.policy().ttl_s) > now)
+            waiting.into_iter().partition(|(_, text)| text.expires_at(roster.policy().ttl_s) > now)
         }
         Ok(None) => (waiting, Vec::new()),
         Err(error) => return Err(SdkError::from(error).into()),
     };
     if !late.is_empty() {
-        for late in late {
-            fail(&mut tx, late.row, "it was too old when the server could be reached").await?;
+        for (row, _) in late {
+            let why = "it was too old when the server could be reached";
+            rows::failed(tx.conn(), row, why).await?;
         }
         tx.commit().await?;
         return Ok(Sealed::Changed);
     }
+    let outgoing =
+        |Plaintext { client_id, ttl_s, content, .. }| Outgoing { client_id, ttl_s, content };
     let (rows, items): (Vec<i64>, Vec<Outgoing>) =
-        waiting.into_iter().map(|w| (w.row, w.into_outgoing())).unzip();
+        waiting.into_iter().map(|(row, text)| (row, outgoing(text))).unzip();
     match client.machine().seal(&mut tx, now, group, &items).await {
         Ok(batch) => {
-            let id = save_batch(&mut tx, group, &batch, &rows).await?;
+            let id = batches::put(tx.conn(), &group, &batch, &rows).await?;
             tx.commit().await?;
             Ok(Sealed::Batch(Stored { id, batch, rows }))
         }
@@ -305,7 +260,7 @@ async fn give_up(client: &Client, rows: &[i64], error: SealError) -> Result<Seal
     let Some(failed) = failed else { return Err(OutboxError::Seal(error)) };
     let mut tx = client.db().begin().await?;
     for row in failed {
-        fail(&mut tx, *row, &error.to_string()).await?;
+        rows::failed(tx.conn(), *row, &error.to_string()).await?;
     }
     tx.commit().await?;
     Ok(Sealed::Changed)

@@ -1,0 +1,137 @@
+//! Messages that were promised, in the order of their rows within a group; their contents sealed.
+
+use causeway_protocol::ids::{ClientId, EnvelopeId, GroupId, Timestamp};
+use causeway_store::Conn;
+use sqlx::Row as _;
+use zeroize::Zeroizing;
+
+use super::{Error, Whole as _, ms};
+use crate::vault::{Class, Vault};
+
+/// A message that waits: its row, and its plaintext.
+pub(crate) type Waiting = (i64, Zeroizing<Vec<u8>>);
+
+/// Adds a message that waits, unless one with its client id is there already.
+pub(crate) async fn add(
+    conn: &mut Conn,
+    vault: &Vault,
+    now: Timestamp,
+    group: &GroupId,
+    client_id: &ClientId,
+    plaintext: &[u8],
+) -> Result<(), Error> {
+    let place = client_id.as_bytes().as_slice();
+    sqlx::query(
+        "INSERT INTO outbox (group_id, client_id, content, created_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (client_id) DO NOTHING",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(place)
+    .bind(vault.seal(Class::Content, "outbox", "content", place, plaintext)?)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It waits.
+    Queued,
+    /// The server has it, under this id.
+    Accepted(EnvelopeId),
+    /// It will not be sent, for this reason.
+    Failed(String),
+}
+
+/// Where the message with this client id is; one that is not there any more was accepted long ago.
+pub(crate) async fn state(conn: &mut Conn, client_id: &ClientId) -> Result<Option<State>, Error> {
+    let row: Option<(String, Option<Vec<u8>>, Option<String>)> =
+        sqlx::query_as("SELECT state, envelope_id, failure FROM outbox WHERE client_id = $1")
+            .bind(client_id.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    let Some((state, envelope, failure)) = row else { return Ok(None) };
+    Ok(Some(match (state.as_str(), envelope.map(|id| EnvelopeId::from_slice(&id))) {
+        ("accepted", Some(Ok(id))) => State::Accepted(id),
+        ("failed", _) => State::Failed(failure.unwrap_or_default()),
+        _ => State::Queued,
+    }))
+}
+
+/// Groups in which something waits, the longest wait first.
+pub(crate) async fn groups(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
+    let groups: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT group_id FROM outbox WHERE state = 'queued' GROUP BY group_id ORDER BY MIN(row)",
+    )
+    .fetch_all(conn)
+    .await?;
+    groups.iter().map(|group| GroupId::from_slice(group).whole("outbox")).collect()
+}
+
+/// The first messages that wait in a group: `count` at most, and no more than `bytes` of plaintext
+/// unless the first is longer.
+pub(crate) async fn first(
+    conn: &mut Conn,
+    vault: &Vault,
+    group: &GroupId,
+    count: usize,
+    bytes: usize,
+) -> Result<Vec<Waiting>, Error> {
+    let rows = sqlx::query(
+        "SELECT row, client_id, content FROM outbox
+         WHERE state = 'queued' AND group_id = $1 ORDER BY row LIMIT $2",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(i64::try_from(count).unwrap_or(1))
+    .fetch_all(conn)
+    .await?;
+    let (mut waiting, mut length) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        let client_id: Vec<u8> = row.try_get(1)?;
+        let sealed: Vec<u8> = row.try_get(2)?;
+        let plaintext = vault.unseal(Class::Content, "outbox", "content", &client_id, &sealed)?;
+        length += plaintext.len();
+        if length > bytes && !waiting.is_empty() {
+            break;
+        }
+        waiting.push((row.try_get(0)?, plaintext));
+    }
+    Ok(waiting)
+}
+
+/// Notes that the server has a message; nothing, if another process has settled it.
+pub(crate) async fn accepted(conn: &mut Conn, row: i64, id: &EnvelopeId) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = x''
+         WHERE row = $1 AND state = 'queued'",
+    )
+    .bind(row)
+    .bind(id.as_bytes().as_slice())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes why a message will not be sent; nothing, if another process has settled it.
+pub(crate) async fn failed(conn: &mut Conn, row: i64, why: &str) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE outbox SET state = 'failed', failure = $2, content = x''
+         WHERE row = $1 AND state = 'queued'",
+    )
+    .bind(row)
+    .bind(why)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what was settled and was stored before `before`.
+pub(crate) async fn forget(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM outbox WHERE state <> 'queued' AND created_ms < $1")
+        .bind(ms(before))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
