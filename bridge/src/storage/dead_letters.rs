@@ -90,7 +90,7 @@ async fn insert<D>(
     .bind(entry.author.as_str())
     .bind(sealed)
     .bind(reason)
-    .bind(attempts)
+    .bind(i64::from(attempts))
     .bind(tried_at.map(at))
     .bind(at(now))
     .execute(tx.conn())
@@ -108,7 +108,7 @@ pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLet
          WHERE id > $1 ORDER BY id LIMIT $2",
     )
     .bind(after)
-    .bind(limit)
+    .bind(i64::from(limit))
     .fetch_all(read.conn())
     .await?;
     rows.into_iter()
@@ -163,7 +163,7 @@ pub async fn replay(
     let Ok(bytes) = opened else { return Ok(Replayed::Damaged) };
     sqlx::query(
         "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (txn) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, TRUE) ON CONFLICT (txn) DO NOTHING",
     )
     .bind(lane.as_str())
     .bind(txn.as_str())

@@ -29,7 +29,7 @@ pub struct Ready {
 /// # Errors
 /// [`Error`]
 pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
-    sqlx::query("UPDATE lanes SET not_before = 0, unreachable = 0").execute(tx.conn()).await?;
+    sqlx::query("UPDATE lanes SET not_before = 0, unreachable = FALSE").execute(tx.conn()).await?;
     Ok(())
 }
 
@@ -40,9 +40,9 @@ pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
 pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(), Error> {
     let mut upsert = QueryBuilder::<Engine>::new("INSERT INTO lanes (lane, ready) ");
     upsert.push_values(lanes, |mut row, lane| {
-        row.push_bind(lane.to_string()).push_bind(1);
+        row.push_bind(lane.to_string()).push_bind(true);
     });
-    upsert.push(" ON CONFLICT (lane) DO UPDATE SET ready = 1");
+    upsert.push(" ON CONFLICT (lane) DO UPDATE SET ready = TRUE");
     upsert.build().execute(tx.conn()).await?;
     tx.wake(TOPIC);
     Ok(())
@@ -56,7 +56,7 @@ pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(),
 pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
     let rows = sqlx::query(
         "SELECT lane, failures, not_before FROM lanes
-         WHERE ready = 1 AND paused IS NULL ORDER BY not_before LIMIT 64",
+         WHERE ready = TRUE AND paused IS NULL ORDER BY not_before LIMIT 64",
     )
     .fetch_all(read.conn())
     .await?;
@@ -75,7 +75,7 @@ pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
 /// [`Error`]
 pub async fn release(tx: &mut Tx, now: Timestamp, lane: Lane) -> Result<(), Error> {
     let has_rows: bool = sqlx::query_scalar(
-        "UPDATE lanes SET failures = 0, unreachable = 0, not_before = $2,
+        "UPDATE lanes SET failures = 0, unreachable = FALSE, not_before = $2,
              ready = EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane = lanes.lane)
          WHERE lane = $1 RETURNING ready",
     )
@@ -117,10 +117,11 @@ pub async fn postpone(
 /// # Errors
 /// [`Error`]
 pub async fn hurry(tx: &mut Tx) -> Result<(), Error> {
-    let found =
-        sqlx::query("UPDATE lanes SET not_before = 0, unreachable = 0 WHERE unreachable = 1")
-            .execute(tx.conn())
-            .await?;
+    let found = sqlx::query(
+        "UPDATE lanes SET not_before = 0, unreachable = FALSE WHERE unreachable = TRUE",
+    )
+    .execute(tx.conn())
+    .await?;
     if found.rows_affected() > 0 {
         tx.wake(TOPIC);
     }

@@ -76,7 +76,7 @@ pub async fn lanes(read: &mut Read) -> Result<Vec<LaneState>, Error> {
     let rows = sqlx::query(
         "SELECT lane, (SELECT count(*) FROM portal_outbox WHERE portal_outbox.lane = lanes.lane) AS n, paused,
                 failures, not_before
-         FROM lanes WHERE ready = 1 OR paused IS NOT NULL ORDER BY lane",
+         FROM lanes WHERE ready = TRUE OR paused IS NOT NULL ORDER BY lane",
     )
     .fetch_all(read.conn())
     .await?;
@@ -127,7 +127,7 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
          FROM portals p WHERE portal > $1 ORDER BY portal LIMIT $2",
     )
     .bind(after)
-    .bind(limit)
+    .bind(i64::from(limit))
     .fetch_all(read.conn())
     .await?;
     rows.into_iter()

@@ -15,11 +15,13 @@ mod layers;
 #[path = "../shared/people.rs"]
 mod people;
 mod plans;
+mod postgres;
 #[path = "../shared/prometheus.rs"]
 mod prometheus;
 mod repair;
 mod session;
 mod start;
+mod statements;
 mod story;
 mod stub;
 mod workspace;

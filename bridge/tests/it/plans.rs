@@ -1,17 +1,18 @@
 //! How SQLite finds rows: every statement on a table that grows goes by an index.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use causeway_bridge::storage::SCHEMA;
 use causeway_store::{Db, Lock, Options, Read};
 use sqlx::{AssertSqlSafe, Row as _};
-use syn::visit::{self, Visit};
+
+use crate::statements::{files, statements};
 
 /// Where statements of `bridge.db` stand.
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 4] = ["own", "one_time_keys", "owed_invites", "acks_due"];
+const SMALL: [&str; 5] = ["own", "data_keys", "one_time_keys", "owed_invites", "acks_due"];
 
 /// Indexes that hold only what waits.
 const QUEUES: [&str; 6] = [
@@ -24,7 +25,7 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 29] = [
+const WALKS: [(&str, &str); 32] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     (
@@ -32,7 +33,7 @@ const WALKS: [(&str, &str); 29] = [
         "all are wanted",
     ),
     ("UPDATE portals SET suspect = suspect + 1", "all are wanted"),
-    ("UPDATE lanes SET not_before = 0, unreachable = 0", "all are wanted, at the start"),
+    ("UPDATE lanes SET not_before = 0, unreachable = FALSE", "all are wanted, at the start"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),
     ("DELETE FROM asked WHERE done_ms", "all are wanted, when the database was put back"),
@@ -48,7 +49,10 @@ const WALKS: [(&str, &str); 29] = [
     ("DELETE FROM joins WHERE at_ms", "hourly"),
     ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
     ("SELECT group_id, device, tag, idx, epoch FROM (", "requests of the last days"),
-    ("DELETE FROM holds WHERE ($1 IS NULL", "when a roster or a chain came: 16 MiB at most"),
+    (
+        "DELETE FROM holds WHERE group_id = COALESCE(",
+        "when a roster or a chain came: 16 MiB at most",
+    ),
     ("SELECT group_id, fetch_from FROM groups", "with the chores: groups of this device"),
     ("SELECT group_id FROM groups", "with the chores: groups of this device"),
     ("SELECT COUNT(*) FROM invites WHERE group_id", "when an invite came"),
@@ -57,6 +61,9 @@ const WALKS: [(&str, &str); 29] = [
     ("SELECT DISTINCT group_id FROM outgoing", "with the chores: a covering index"),
     ("SELECT COALESCE(SUM(bytes), 0) FROM holds", "16 MiB at most, and a covering index"),
     ("SELECT ik_pub FROM invites WHERE group_id", "links that this device knows, in order"),
+    ("SELECT history.row, history.line FROM history", "in its order, a page at a time"),
+    ("SELECT group_id FROM outbox WHERE state = 'queued'", "what waits: an index of that alone"),
+    ("DELETE FROM outbox WHERE state <> 'queued'", "once for each `tail`"),
 ];
 
 #[tokio::test]
@@ -68,8 +75,7 @@ async fn every_statement_on_a_table_that_grows_goes_by_an_index() {
     let mut read = db.read().await.unwrap();
     let (mut seen, mut walked) = (0, Vec::new());
     for source in SOURCES {
-        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)).unwrap() {
-            let file = file.unwrap().path();
+        for file in files(source) {
             for statement in statements(&fs::read_to_string(&file).unwrap()) {
                 let Some(walks) = walks(&mut read, &statement).await else { continue };
                 seen += 1;
@@ -87,27 +93,6 @@ async fn every_statement_on_a_table_that_grows_goes_by_an_index() {
     for (known, _) in WALKS {
         assert!(walked.iter().any(|statement| statement.starts_with(known)), "no more: {known}");
     }
-}
-
-/// Statements in string literals, on one line each.
-fn statements(code: &str) -> Vec<String> {
-    struct Literals(Vec<String>);
-    impl Visit<'_> for Literals {
-        fn visit_lit_str(&mut self, literal: &syn::LitStr) {
-            let text = literal.value().split_whitespace().collect::<Vec<_>>().join(" ");
-            if ["SELECT ", "UPDATE ", "DELETE ", "INSERT "]
-                .iter()
-                .any(|verb| text.starts_with(verb))
-            {
-                // A list that is built.
-                self.0.push(if text.ends_with('(') { text + "$1)" } else { text });
-            }
-            visit::visit_lit_str(self, literal);
-        }
-    }
-    let mut literals = Literals(Vec::new());
-    literals.visit_file(&syn::parse_file(code).unwrap());
-    literals.0
 }
 
 /// Whether the plan goes through a table from end to end; `None` for what is only a part.

@@ -95,7 +95,7 @@ pub(crate) async fn save_list(
     )
     .bind(list.account.as_str())
     .bind(list.member_id.as_bytes().as_slice())
-    .bind(list.version)
+    .bind(i64::from(list.version))
     .bind(json(list))
     .bind(ms(now))
     .execute(conn)
@@ -136,7 +136,7 @@ pub(crate) async fn ask(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO asked (what, name) VALUES ($1, $2)
-         ON CONFLICT (what, name) DO UPDATE SET done_ms = NULL WHERE done_ms < $3",
+         ON CONFLICT (what, name) DO UPDATE SET done_ms = NULL WHERE asked.done_ms < $3",
     )
     .bind(what.name())
     .bind(name)

@@ -136,11 +136,13 @@ pub(crate) async fn acknowledged(
     chain: &ChainId,
     device: &DeviceId,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE given SET acked = 1, sealed = NULL WHERE chain_id = $1 AND device_id = $2")
-        .bind(chain.as_bytes().as_slice())
-        .bind(device.as_bytes().as_slice())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE given SET acked = TRUE, sealed = NULL WHERE chain_id = $1 AND device_id = $2",
+    )
+    .bind(chain.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -261,7 +263,7 @@ pub(crate) async fn save_held(
 
 /// Devices that were given this chain and have not said that they have it.
 pub(crate) async fn unacknowledged(conn: &mut Conn, chain: &ChainId) -> Result<u32, Error> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM given WHERE chain_id = $1 AND acked = 0")
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM given WHERE chain_id = $1 AND acked = FALSE")
         .bind(chain.as_bytes().as_slice())
         .fetch_one(conn)
         .await?)

@@ -27,7 +27,7 @@ pub(crate) async fn ack_due(conn: &mut Conn, ack: &AckDue, now: Timestamp) -> Re
     .bind(ack.group.as_bytes().as_slice())
     .bind(ack.device.as_bytes().as_slice())
     .bind(ack.chain.as_bytes().as_slice())
-    .bind(ack.start)
+    .bind(i64::from(ack.start))
     .bind(ms(now))
     .execute(conn)
     .await?;
@@ -81,8 +81,8 @@ pub(crate) async fn request_key(conn: &mut Conn, request: &KeyRequest) -> Result
     .bind(request.group.as_bytes().as_slice())
     .bind(request.device.as_bytes().as_slice())
     .bind(request.missing.tag.as_slice())
-    .bind(request.missing.index)
-    .bind(request.missing.epoch.0)
+    .bind(i64::from(request.missing.index))
+    .bind(i64::from(request.missing.epoch.0))
     .execute(conn)
     .await?;
     Ok(())
@@ -93,16 +93,14 @@ pub(crate) async fn key_came(
     conn: &mut Conn,
     group: &GroupId,
     device: &DeviceId,
-    chain: &ChainId,
+    tag: [u8; 4],
 ) -> Result<(), Error> {
-    sqlx::query(
-        "DELETE FROM key_requests WHERE group_id = $1 AND device = $2 AND tag = substr($3, 1, 4)",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(device.as_bytes().as_slice())
-    .bind(chain.as_bytes().as_slice())
-    .execute(conn)
-    .await?;
+    sqlx::query("DELETE FROM key_requests WHERE group_id = $1 AND device = $2 AND tag = $3")
+        .bind(group.as_bytes().as_slice())
+        .bind(device.as_bytes().as_slice())
+        .bind(tag.as_slice())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -112,7 +110,7 @@ pub(crate) async fn requests_due(conn: &mut Conn) -> Result<Vec<KeyRequest>, Err
     let rows = sqlx::query(
         "SELECT group_id, device, tag, idx, epoch FROM (
              SELECT *, ROW_NUMBER() OVER (PARTITION BY device ORDER BY group_id, tag) AS place
-             FROM key_requests WHERE asked_ms IS NULL)
+             FROM key_requests WHERE asked_ms IS NULL) AS waiting
          WHERE place <= 16 LIMIT 1024",
     )
     .fetch_all(conn)
@@ -196,7 +194,7 @@ pub(crate) async fn finish(
     .bind(finished.id.as_bytes().as_slice())
     .bind(finished.group.as_bytes().as_slice())
     .bind(finished.device.as_bytes().as_slice())
-    .bind(finished.kind.number())
+    .bind(i64::from(finished.kind.number()))
     .bind(&finished.payload)
     .bind(signed(finished.ttl_ms))
     .bind(ms(now))

@@ -74,8 +74,8 @@ async fn all(conn: &mut Conn) -> Result<Vec<WrappedKey>, causeway_store::Error> 
 
 async fn insert(conn: &mut Conn, key: &WrappedKey) -> Result<(), causeway_store::Error> {
     sqlx::query("INSERT INTO data_keys (key_id, class, wrapped) VALUES ($1, $2, $3)")
-        .bind(key.id)
-        .bind(key.class)
+        .bind(i64::from(key.id))
+        .bind(i64::from(key.class))
         .bind(key.wrapped.as_slice())
         .execute(conn)
         .await?;

@@ -21,7 +21,7 @@ pub(crate) async fn add(
     )
     .bind(group.as_bytes().as_slice())
     .bind(reason)
-    .bind(count)
+    .bind(i64::from(count))
     .execute(conn)
     .await?;
     Ok(())
@@ -51,7 +51,7 @@ pub(crate) async fn told(
         sqlx::query("UPDATE failures SET n = n - $3 WHERE group_id = $1 AND reason = $2")
             .bind(group.as_bytes().as_slice())
             .bind(reason)
-            .bind(count)
+            .bind(i64::from(*count))
             .execute(&mut *conn)
             .await?;
     }

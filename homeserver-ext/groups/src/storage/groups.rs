@@ -58,7 +58,7 @@ pub(crate) async fn hear_of(
     revision: [u8; 8],
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO groups (group_id, revision, joined) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+        "INSERT INTO groups (group_id, revision, joined) VALUES ($1, $2, FALSE) ON CONFLICT DO NOTHING",
     )
     .bind(group.as_bytes().as_slice())
     .bind(revision.as_slice())
@@ -82,7 +82,7 @@ pub(crate) async fn save_head(
     )
     .bind(group.as_bytes().as_slice())
     .bind(revision.as_slice())
-    .bind(head.0)
+    .bind(i64::from(head.0))
     .bind(joined)
     .execute(conn)
     .await?;
@@ -100,7 +100,7 @@ pub(crate) async fn fetch_from(
          WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
-    .bind(epoch.map(|epoch| epoch.0))
+    .bind(epoch.map(|epoch| i64::from(epoch.0)))
     .execute(conn)
     .await?;
     Ok(())
@@ -145,10 +145,11 @@ pub(crate) async fn set_fetch_requests(
 
 /// Groups whose waiting requests are to be fetched.
 pub(crate) async fn requests_to_fetch(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
-    let ids: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT group_id FROM groups WHERE fetch_requests = 1 AND joined = 1")
-            .fetch_all(conn)
-            .await?;
+    let ids: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT group_id FROM groups WHERE fetch_requests = TRUE AND joined = TRUE",
+    )
+    .fetch_all(conn)
+    .await?;
     ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
 }
 
@@ -201,7 +202,7 @@ pub(crate) async fn set_synced(
 pub(crate) async fn sync_due(conn: &mut Conn, hour_ago: Timestamp) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT group_id FROM groups
-         WHERE joined = 1 AND active_ms > synced_ms AND synced_ms <= $1 AND active_ms > $1",
+         WHERE joined = TRUE AND active_ms > synced_ms AND synced_ms <= $1 AND active_ms > $1",
     )
     .bind(ms(hour_ago))
     .fetch_all(conn)
@@ -249,7 +250,7 @@ pub(crate) async fn set_place(
 ) -> Result<(), Error> {
     sqlx::query("UPDATE ops SET place = $3 WHERE group_id = $1 AND epoch = $2 AND place IS NULL")
         .bind(group.as_bytes().as_slice())
-        .bind(epoch.0)
+        .bind(i64::from(epoch.0))
         .bind(signed(place.0))
         .execute(conn)
         .await?;
@@ -276,11 +277,11 @@ pub(crate) async fn insert_op(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(op.group().as_bytes().as_slice())
-    .bind(entry.epoch.0)
+    .bind(i64::from(entry.epoch.0))
     .bind(op.as_bytes())
     .bind(entry.roster_hash.as_bytes().as_slice())
     .bind(entry.op_hash.as_bytes().as_slice())
-    .bind(entry.kind as u8)
+    .bind(i64::from(entry.kind as u8))
     .bind(taken_out)
     .bind(json(&removed))
     .bind(roster.to_row())
@@ -344,7 +345,7 @@ pub(crate) async fn ops_from(
 ) -> Result<Vec<Vec<u8>>, Error> {
     Ok(sqlx::query_scalar("SELECT op FROM ops WHERE group_id = $1 AND epoch >= $2 ORDER BY epoch")
         .bind(group.as_bytes().as_slice())
-        .bind(epoch.0)
+        .bind(i64::from(epoch.0))
         .fetch_all(conn)
         .await?)
 }
@@ -353,7 +354,7 @@ pub(crate) async fn ops_from(
 pub(crate) async fn drop_ops(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Result<(), Error> {
     sqlx::query("DELETE FROM ops WHERE group_id = $1 AND epoch >= $2")
         .bind(group.as_bytes().as_slice())
-        .bind(epoch.0)
+        .bind(i64::from(epoch.0))
         .execute(conn)
         .await?;
     Ok(())
@@ -379,7 +380,7 @@ pub(crate) async fn unlearn(
     revision: [u8; 8],
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE groups SET revision = $2, head_epoch = NULL, joined = 0 WHERE group_id = $1",
+        "UPDATE groups SET revision = $2, head_epoch = NULL, joined = FALSE WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
     .bind(revision.as_slice())

@@ -43,7 +43,7 @@ pub(crate) async fn unshown(
     let rows = sqlx::query_as(
         "SELECT history.row, history.line FROM history
          LEFT JOIN shown ON shown.group_id = history.group_id
-         WHERE history.row > COALESCE(shown.row, 0) AND ($1 IS NULL OR history.group_id = $1)
+         WHERE history.row > COALESCE(shown.row, 0) AND history.group_id = COALESCE($1, history.group_id)
          ORDER BY history.row LIMIT $2",
     )
     .bind(group.map(|group| group.as_bytes().as_slice()))
@@ -62,7 +62,7 @@ pub(crate) async fn after(
 ) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
     let rows = sqlx::query_as(
         "SELECT row, line FROM history
-         WHERE row > $1 AND ($2 IS NULL OR group_id = $2) ORDER BY row LIMIT $3",
+         WHERE row > $1 AND group_id = COALESCE($2, group_id) ORDER BY row LIMIT $3",
     )
     .bind(row)
     .bind(group.map(|group| group.as_bytes().as_slice()))
@@ -76,7 +76,7 @@ pub(crate) async fn after(
 pub(crate) async fn mark_shown(conn: &mut Conn, group: &GroupId, row: i64) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO shown (group_id, row) VALUES ($1, $2)
-         ON CONFLICT (group_id) DO UPDATE SET row = MAX(row, excluded.row)",
+         ON CONFLICT (group_id) DO UPDATE SET row = excluded.row WHERE shown.row < excluded.row",
     )
     .bind(group.as_bytes().as_slice())
     .bind(row)

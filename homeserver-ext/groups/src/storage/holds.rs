@@ -121,7 +121,7 @@ pub(crate) async fn take(
     waits_for: WaitsFor,
 ) -> Result<Vec<StreamRow>, Error> {
     let mut rows = sqlx::query(
-        "DELETE FROM holds WHERE ($1 IS NULL OR group_id = $1) AND ($2 IS NULL OR sender = $2)
+        "DELETE FROM holds WHERE group_id = COALESCE($1, group_id) AND sender = COALESCE($2, sender)
          AND waits_for = $3 RETURNING group_id, seq, sealed",
     )
     .bind(group.map(|group| group.as_bytes().as_slice()))

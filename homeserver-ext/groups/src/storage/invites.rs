@@ -37,7 +37,7 @@ pub(crate) async fn insert(
     .bind(sealed)
     .bind(invite.made_here)
     .bind(ms(invite.expires))
-    .bind(invite.uses)
+    .bind(i64::from(invite.uses))
     .execute(conn)
     .await?;
     Ok(())
@@ -90,8 +90,8 @@ pub(crate) async fn good(
     all: bool,
 ) -> Result<Vec<InviteKey>, Error> {
     let keys: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2 AND revoked = 0
-         AND used < uses AND (made_here = 1 OR $3) ORDER BY ik_pub",
+        "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2 AND revoked = FALSE
+         AND used < uses AND (made_here = TRUE OR $3) ORDER BY ik_pub",
     )
     .bind(group.as_bytes().as_slice())
     .bind(ms(now))
@@ -103,7 +103,7 @@ pub(crate) async fn good(
 
 /// How many links for `group` were given by other admins.
 pub(crate) async fn given_in(conn: &mut Conn, group: &GroupId) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM invites WHERE group_id = $1 AND made_here = 0")
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM invites WHERE group_id = $1 AND made_here = FALSE")
         .bind(group.as_bytes().as_slice())
         .fetch_one(conn)
         .await?)
@@ -165,7 +165,7 @@ pub(crate) async fn count_use(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(),
 }
 
 pub(crate) async fn revoke(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
-    sqlx::query("UPDATE invites SET revoked = 1 WHERE ik_pub = $1")
+    sqlx::query("UPDATE invites SET revoked = TRUE WHERE ik_pub = $1")
         .bind(ik_pub.as_bytes().as_slice())
         .execute(conn)
         .await?;

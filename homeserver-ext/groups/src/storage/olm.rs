@@ -42,7 +42,7 @@ pub(crate) async fn newest(
     peer: &DeviceId,
 ) -> Result<Option<Session>, Error> {
     let row = sqlx::query(
-        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1 AND retired = 0
+        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1 AND retired = FALSE
          ORDER BY used_ms DESC, session_id LIMIT 1",
     )
     .bind(peer.as_bytes().as_slice())
@@ -62,7 +62,7 @@ fn session(vault: &Vault, peer: &DeviceId, row: &Row) -> Result<Session, Error> 
 /// Whether there is a session to send with.
 pub(crate) async fn has_session(conn: &mut Conn, peer: &DeviceId) -> Result<bool, Error> {
     let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1 AND retired = 0")
+        sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1 AND retired = FALSE")
             .bind(peer.as_bytes().as_slice())
             .fetch_optional(conn)
             .await?;
@@ -94,7 +94,7 @@ pub(crate) async fn save(
 
 /// Lets no session seal any more; what comes in them is still opened.
 pub(crate) async fn retire_all(conn: &mut Conn) -> Result<(), Error> {
-    sqlx::query("UPDATE olm_sessions SET retired = 1").execute(conn).await?;
+    sqlx::query("UPDATE olm_sessions SET retired = TRUE").execute(conn).await?;
     Ok(())
 }
 

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 use super::{Error, Whole as _, ms};
 use crate::vault::{Class, Vault};
 
+/// The content of what waits no more.
+const EMPTY: &[u8] = &[];
+
 /// A message that waits: its row, and its plaintext.
 pub(crate) type Waiting = (i64, Zeroizing<Vec<u8>>);
 
@@ -104,11 +107,12 @@ pub(crate) async fn first(
 /// Notes that the server has a message; nothing, if another process has settled it.
 pub(crate) async fn accepted(conn: &mut Conn, row: i64, id: &EnvelopeId) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = x''
+        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = $3
          WHERE row = $1 AND state = 'queued'",
     )
     .bind(row)
     .bind(id.as_bytes().as_slice())
+    .bind(EMPTY)
     .execute(conn)
     .await?;
     Ok(())
@@ -117,11 +121,12 @@ pub(crate) async fn accepted(conn: &mut Conn, row: i64, id: &EnvelopeId) -> Resu
 /// Notes why a message will not be sent; nothing, if another process has settled it.
 pub(crate) async fn failed(conn: &mut Conn, row: i64, why: &str) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE outbox SET state = 'failed', failure = $2, content = x''
+        "UPDATE outbox SET state = 'failed', failure = $2, content = $3
          WHERE row = $1 AND state = 'queued'",
     )
     .bind(row)
     .bind(why)
+    .bind(EMPTY)
     .execute(conn)
     .await?;
     Ok(())

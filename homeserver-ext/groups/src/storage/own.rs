@@ -128,7 +128,7 @@ pub(crate) async fn unpublished(conn: &mut Conn) -> Result<Vec<OneTimeKey>, Erro
 /// The server has all that were unpublished, and `left` one-time keys now.
 pub(crate) async fn published(conn: &mut Conn, left: Option<u32>) -> Result<(), Error> {
     sqlx::query("DELETE FROM one_time_keys").execute(&mut *conn).await?;
-    sqlx::query("UPDATE own SET keys_left = $1").bind(left).execute(conn).await?;
+    sqlx::query("UPDATE own SET keys_left = $1").bind(left.map(i64::from)).execute(conn).await?;
     Ok(())
 }
 

@@ -53,7 +53,8 @@ pub(crate) async fn claim(
     let row: Option<(Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
         "UPDATE one_time_keys SET claimed_ms = $2
          WHERE device = $1 AND key_id =
-            (SELECT min(key_id) FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL)
+            (SELECT key_id FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL
+             ORDER BY key_id LIMIT 1)
          RETURNING key_id, curve25519, signature",
     )
     .bind(device)

@@ -114,7 +114,7 @@ pub(crate) async fn accepted_at(
 
 /// Notes up to which row a device's streams were written.
 pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<(), Error> {
-    sqlx::query("UPDATE mailboxes SET sent_seq = max(sent_seq, $2) WHERE device = $1")
+    sqlx::query("UPDATE mailboxes SET sent_seq = $2 WHERE device = $1 AND sent_seq < $2")
         .bind(device)
         .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
         .execute(conn)
@@ -142,7 +142,8 @@ pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<
         .execute(&mut *conn)
         .await?;
     sqlx::query(
-        "UPDATE mailboxes SET acked_seq = max(acked_seq, min(last_seq, $2)) WHERE device = $1",
+        "UPDATE mailboxes SET acked_seq = CASE WHEN last_seq < $2 THEN last_seq ELSE $2 END
+         WHERE device = $1 AND acked_seq < $2",
     )
     .bind(device)
     .bind(seq)

@@ -149,7 +149,7 @@ async fn install(
     chains::insert_held(work.conn(), vault, &chain, now).await?;
     work.chains(group, sender, tag_of(&id)).await?.push(Slot { chain, moved: false });
     owe_acknowledgement(work, group, sender, id, start).await?;
-    chores::key_came(work.conn(), &group, &sender, &id).await?;
+    chores::key_came(work.conn(), &group, &sender, tag_of(&id)).await?;
     Ok(())
 }
 
