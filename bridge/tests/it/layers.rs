@@ -155,8 +155,8 @@ fn names_are_found_wherever_they_stand() {
 impl Crate {
     /// Why a file of `module` may not import `import`.
     fn forbids(&self, module: &[String], import: &[String]) -> Option<String> {
-        let [from, inner @ ..] = module else { return None };
-        let [to, target @ ..] = import else { return None };
+        let [from, ..] = module else { return None };
+        let [to, ..] = import else { return None };
         if self.roots.contains(&from.as_str()) || !to.starts_with(char::is_lowercase) {
             return None;
         }
