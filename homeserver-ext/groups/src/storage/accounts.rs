@@ -40,13 +40,11 @@ pub(crate) async fn insert_device(
     record: &DeviceRecord,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO devices (device_id, member_id, account, curve25519, record)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        "INSERT INTO devices (device_id, account, record) VALUES ($1, $2, $3)
+         ON CONFLICT DO NOTHING",
     )
     .bind(record.device_id.as_bytes().as_slice())
-    .bind(record.member_id.as_bytes().as_slice())
     .bind(account.as_str())
-    .bind(record.curve25519.as_bytes().as_slice())
     .bind(json(record))
     .execute(conn)
     .await?;
@@ -88,14 +86,12 @@ pub(crate) async fn save_list(
     now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO accounts (account, member_id, version, list, seen_ms)
-         VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (account, member_id) DO UPDATE SET version = excluded.version,
-             list = excluded.list, seen_ms = excluded.seen_ms",
+        "INSERT INTO accounts (account, member_id, list, seen_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (account, member_id) DO UPDATE SET list = excluded.list,
+             seen_ms = excluded.seen_ms",
     )
     .bind(list.account.as_str())
     .bind(list.member_id.as_bytes().as_slice())
-    .bind(i64::from(list.version))
     .bind(json(list))
     .bind(ms(now))
     .execute(conn)

@@ -109,9 +109,8 @@ pub(crate) async fn take_key_ids(conn: &mut Conn, count: u64) -> Result<u64, Err
 }
 
 pub(crate) async fn insert_key(conn: &mut Conn, key: &OneTimeKey) -> Result<(), Error> {
-    sqlx::query("INSERT INTO one_time_keys (key_id, fallback, key) VALUES ($1, $2, $3)")
+    sqlx::query("INSERT INTO one_time_keys (key_id, key) VALUES ($1, $2)")
         .bind(key.key_id.as_bytes().as_slice())
-        .bind(key.fallback)
         .bind(json(key))
         .execute(conn)
         .await?;

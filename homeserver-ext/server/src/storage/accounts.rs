@@ -15,12 +15,11 @@ pub(crate) async fn insert(
     list: &DeviceList,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "INSERT INTO accounts (account, member_id, list_version, list, created_ms)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        "INSERT INTO accounts (account, member_id, list, created_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT DO NOTHING",
     )
     .bind(list.account.as_str())
     .bind(list.member_id.as_ref())
-    .bind(i64::from(list.version))
     .bind(text(list)?)
     .bind(ms(now))
     .execute(conn)
@@ -42,9 +41,8 @@ pub(crate) async fn list(
 
 /// Replaces the list of an account.
 pub(crate) async fn set_list(conn: &mut Conn, list: &DeviceList) -> Result<(), Error> {
-    sqlx::query("UPDATE accounts SET list_version = $2, list = $3 WHERE account = $1")
+    sqlx::query("UPDATE accounts SET list = $2 WHERE account = $1")
         .bind(list.account.as_str())
-        .bind(i64::from(list.version))
         .bind(text(list)?)
         .execute(conn)
         .await?;

@@ -1,0 +1,2 @@
+-- Nobody read it: the version stands in the list itself.
+ALTER TABLE accounts DROP COLUMN list_version;
