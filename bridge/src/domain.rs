@@ -1,6 +1,7 @@
 //! What comes in, what is done about it, and how a try ends: the vocabulary of the spine.
 //!
-//! Pure: no clock, no network, no database, no randomness. [`route::route`] holds every rule.
+//! Pure: no clock, no network, no database, no randomness. What is done about an input is
+//! [`route::route`]'s to say; which lane does it and how it ends, the files beside it.
 
 pub mod effect;
 pub mod ending;

@@ -1,4 +1,4 @@
-//! What could not be parsed, or not be read: kept whole and sealed, counted, shown, in nobody's way.
+//! What could not be parsed, or not be read: kept whole and sealed, counted, in nobody's way.
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;

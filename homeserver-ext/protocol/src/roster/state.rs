@@ -147,7 +147,7 @@ impl Roster {
         !self.taken_out(after).is_empty()
     }
 
-    /// Its bytes for a row of a database, at most 80 + 45 per member and 32 per device and strings.
+    /// Its bytes for a row of a database: 120, 41 per member, 32 per device, and the strings.
     pub fn to_row(&self) -> Vec<u8> {
         let to = Writer::with_capacity(256 + 160 * self.members.len())
             .u8(ROW_VERSION)

@@ -93,7 +93,7 @@ impl HeldChain {
         self.tree.trim();
     }
 
-    /// The chain as bytes, to be sealed at rest: 138 and 35 for each node.
+    /// The chain as bytes, to be sealed at rest: 134 and 35 for each node.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(512));
         bytes.extend_from_slice(&[STORED_VERSION, self.suite.number()]);
