@@ -113,6 +113,10 @@ mod tests {
             let user = UserId::parse(user).unwrap();
             assert_eq!(names().account(&user), None, "{user}");
         }
+        for user in ["@bob:b.example", "@causeway_bob:c.example", "@causewaybot:c.example"] {
+            assert!(!names().is_ours(&UserId::parse(user).unwrap()), "{user}");
+        }
+        assert_eq!(names().server(), "b.example");
         assert!(names().is_ours(names().bot()));
         assert!(!names().is_ours(&UserId::parse("@causewaybot:c.example").unwrap()));
         assert_eq!(names().ghost(&"bob:c.example".parse().unwrap()), None);

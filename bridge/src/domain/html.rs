@@ -162,6 +162,10 @@ mod tests {
                 "<span data-mx-color=\"#12aBef\">x</span>",
             ),
             ("<span data-mx-color=\"red;x:y\" data-mx-maths=\"x\">x</span>", "<span>x</span>"),
+            (
+                "<span data-mx-color=\"#12aBe\" data-mx-bg-color=\"#12aBeg\">x</span>",
+                "<span>x</span>",
+            ),
             ("<mx-reply><blockquote>old</blockquote></mx-reply>new", "new"),
             ("<p style=\"position:fixed\">x", "<p>x</p>"),
             ("<b>x", "<b>x</b>"),
@@ -189,7 +193,9 @@ mod tests {
         for html in bombs.iter().map(String::as_str).chain(["", " \n", "<b> </b>", "<br><hr>"]) {
             assert_eq!(sanitise(html), None, "{}", html.get(..20).unwrap_or(html));
         }
-        let long = "<li>x</li>".repeat(MAX_TAGS / 2);
-        assert_eq!(sanitise(&long), Some(long));
+        let whole = ["<li>x</li>", "x<br>", "x<hr>"].map(|html| html.repeat(MAX_TAGS / 2));
+        for html in whole.into_iter().chain(["&amp;".repeat(MAX_TAGS)]) {
+            assert_eq!(sanitise(&html), Some(html));
+        }
     }
 }

@@ -109,6 +109,21 @@ mod tests {
     }
 
     #[test]
+    fn who_did_not_answer_is_away_and_may_have_done_it() {
+        let table = [
+            (away(), true, true),
+            (Failure::NotNow(String::new(), None), false, true),
+            (Failure::NotNow(String::new(), Some(1)), false, false),
+            (Failure::Token, false, false),
+            (refused(), false, false),
+            (Failure::Gone(String::new()), false, false),
+        ];
+        for (failure, unknown, is_away) in table {
+            assert_eq!((failure.is_unknown(), failure.is_away()), (unknown, is_away), "{failure}");
+        }
+    }
+
+    #[test]
     fn the_limit_ends_refusals_and_time_ends_the_rest() {
         let last = Tries { refused: 2, ..TRIES };
         assert!(matches!(judge(&refused(), last, Timestamp(0), 0), Outcome::Dead(_)));
@@ -121,6 +136,10 @@ mod tests {
         let ceiling = |failures| (0..50).map(|n| wait_ms(failures, u64::MAX - n)).max().unwrap();
         assert!(ceiling(0) <= FIRST_WAIT_MS);
         assert!(ceiling(40) <= MAX_WAIT_MS);
+        for (failures, longest) in [(0, 250), (1, 500), (8, 64_000), (9, 120_000), (40, 120_000)] {
+            assert_eq!(wait_ms(failures, longest), longest, "{failures}");
+            assert_eq!(wait_ms(failures, longest + 1), 0, "{failures}");
+        }
         let told = Failure::NotNow(String::new(), Some(5_000));
         assert_eq!(judge(&told, TRIES, Timestamp(0), 0), Outcome::Again(5_000, false));
     }

@@ -176,6 +176,9 @@ fn what_matrix_people_do() {
         (member("@al:x", "@new:x", "invite"), Err(Skip::Nothing)),
         (member("@causewaybot:b.example", ghost, "invite"), Err(Skip::Own)),
         (member(ghost, ghost, "join"), Err(Skip::Own)),
+        // Nobody put it out, so nothing is said of its coming.
+        (member("@al:x", ghost, "invite"), Err(Skip::Nothing)),
+        (member("@al:x", "@causeway_:b.example", "leave"), Err(Skip::Nothing)),
         (member("@al:x", "not an id", "join"), Err(Skip::Malformed)),
         (event("@al:x", "m.room.member", Some("@al:x"), &json!({})), Err(Skip::Malformed)),
     ];
@@ -295,6 +298,10 @@ fn a_closed_portal_is_silent() {
     assert_eq!(route(&closed, &text("@al:x")), Err(Skip::Closed));
     let said = Input::Spoken(spoken("bob:b.example", false));
     assert_eq!(route(&closed, &said), Err(Skip::Closed));
+    let (from_admin, room) = (true, None);
+    let invite = vec![user("@new:x")];
+    let request = BridgeRequest { id: EnvelopeId::new([1; 16]), from_admin, room, invite };
+    assert_eq!(route(&closed, &Input::Request(request)), Err(Skip::Closed));
 }
 
 #[test]

@@ -96,6 +96,25 @@ mod tests {
     }
 
     #[test]
+    fn what_just_fits_keeps_its_formatting() {
+        for (html, kept) in [(999, true), (1_000, false)] {
+            let (body, html) = ("x".repeat(59_000), Some("y".repeat(html)));
+            let text = Text { kind: TextKind::Text, body, html };
+            assert_eq!(content(&text, None, "t").get("formatted_body").is_some(), kept, "{kept}");
+        }
+    }
+
+    #[test]
+    fn the_bot_speaks_in_notices() {
+        let (kind, content) = notice("hi", "t");
+        assert_eq!(kind, "m.room.message");
+        assert_eq!(
+            content,
+            json!({"msgtype": "m.notice", "body": "hi", "m.mentions": {}, "dev.causeway.txn": "t"})
+        );
+    }
+
+    #[test]
     fn nothing_to_see_is_no_formatting() {
         for html in ["", " ", "<script>x</script>", "<img src=x>", "<b></b>"] {
             let text =

@@ -190,8 +190,26 @@ mod tests {
             for part in &parts {
                 assert!(serde_json::to_string(&part.body).unwrap().len() <= MAX_PART + 2);
             }
+            // No character is longer than six bytes: a part ends where the next one would not fit.
+            for part in &parts[..parts.len() - 1] {
+                assert!(serde_json::to_string(&part.body).unwrap().len() + 6 > MAX_PART + 2);
+            }
             let joined: String = parts.into_iter().map(|part| part.body).collect();
             assert_eq!(joined, body);
         }
+    }
+
+    #[test]
+    fn what_just_fits_is_one_part_and_keeps_its_formatting() {
+        let of = |body: usize, html: usize| {
+            let content = json!({"msgtype": "m.text", "body": "x".repeat(body),
+                "format": "org.matrix.custom.html", "formatted_body": "y".repeat(html)});
+            let parts = of(&content).unwrap();
+            parts.iter().map(|part| (part.body.len(), part.html.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(MAX_PART - 3, 3), [(MAX_PART - 3, true)]);
+        assert_eq!(of(MAX_PART - 3, 4), [(MAX_PART - 3, false)]);
+        assert_eq!(of(MAX_PART, 1), [(MAX_PART, false)]);
+        assert_eq!(of(MAX_PART + 1, 1), [(MAX_PART, false), (1, false)]);
     }
 }

@@ -148,3 +148,74 @@ fn rows_are_refused_by_what_is_wrong_with_them() {
     expired.to = Recipient::Broadcast;
     assert_eq!(expired.check(), Err(BadEnvelope::Recipient));
 }
+
+#[test]
+fn each_kind_has_its_readers_its_reach_and_its_time() {
+    let device = Recipient::Device(DeviceId::new([1; 32]));
+    let (long, short) = (2_592_000_000, 60_000);
+    // Of the server, read by people, for all, for one, and milliseconds at most.
+    let table = [
+        (Kind::Message, (false, true, true, false, long)),
+        (Kind::KeyDistribution, (false, false, false, true, long)),
+        (Kind::KeyRequest, (false, false, false, true, long)),
+        (Kind::KeyAck, (false, false, false, true, long)),
+        (Kind::Direct, (false, false, false, true, long)),
+        (Kind::Fanout, (false, true, false, true, long)),
+        (Kind::Call, (false, false, true, true, short)),
+        (Kind::Roster, (true, false, true, false, long)),
+        (Kind::Join, (true, false, false, true, long)),
+        (Kind::CallChanged, (true, false, true, false, short)),
+        (Kind::Expired, (true, false, false, true, long)),
+    ];
+    for (kind, expected) in table {
+        let (all, one) = (kind.takes(&Recipient::Broadcast), kind.takes(&device));
+        let found = (kind.is_of_server(), kind.is_read(), all, one, kind.max_ttl_ms());
+        assert_eq!(found, expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_just_fits_is_taken() {
+    let mut message = submission(row(Kind::Message));
+    message.payload = vec![0; 45_000];
+    let id = message.rows().next().map(|row| row.id);
+    message.id = id;
+    for ttl_ms in [1, 2_592_000_000] {
+        message.ttl_ms = ttl_ms;
+        message.check().unwrap();
+    }
+    message.rows().next().unwrap().check().unwrap();
+
+    // A piece counts with the 32 bytes of its recipient.
+    let mut fanout = submission(row(Kind::Fanout));
+    fanout.id = None;
+    fanout.payload = vec![0; 44_900];
+    let to = |last: usize| {
+        let pieces = [(DeviceId::new([1; 32]), 10), (DeviceId::new([2; 32]), last)];
+        SubmittedTo::Devices(pieces.map(|(to, bytes)| (to, Piece(vec![0; bytes]))).into())
+    };
+    fanout.to = to(26);
+    fanout.check().unwrap();
+    fanout.to = to(27);
+    assert_eq!(fanout.check(), Err(BadEnvelope::TooLarge(45_001, 45_000)));
+    // It stands for rows, and a row's name is not its own.
+    fanout.to = to(26);
+    let id = fanout.rows().next().map(|row| row.id);
+    fanout.id = id;
+    assert_eq!(fanout.check(), Err(BadEnvelope::Id));
+}
+
+#[test]
+fn a_row_is_as_large_as_it_may_be_and_what_its_id_says() {
+    let mut message = row(Kind::Message);
+    message.piece = Some(Piece(Vec::new()));
+    assert_eq!(message.check(), Err(BadEnvelope::Piece));
+    let mut message = row(Kind::Message);
+    message.payload = vec![0; 45_001];
+    message.id = message.compute_id();
+    assert_eq!(message.check(), Err(BadEnvelope::TooLarge(45_001, 45_000)));
+    message.payload.pop();
+    assert_eq!(message.check(), Err(BadEnvelope::Id));
+    message.id = message.compute_id();
+    message.check().unwrap();
+}

@@ -1,0 +1,121 @@
+//! What a client keeps of a group: its history in rows, and what it answers without them.
+
+use std::sync::Arc;
+
+use causeway_protocol::{
+    ids::{AccountId, Epoch, MemberId, RosterHash},
+    roster::{BadRow, Body, Log, LogEntry, Offer, Policy, Roster},
+};
+
+use crate::signers::{Person, policy};
+
+/// 1 begins a group, lets 2 in, then the bridge 3, and removes 2.
+fn history() -> (Log, [Person; 4]) {
+    let people = [1, 2, 3, 4].map(Person::new);
+    let [admin, member, bridge, _] = &people;
+    let mut log = Log::begin(&admin.create(policy())).unwrap();
+    for body in [
+        Body::Add(vec![member.entry(0)]),
+        Body::Add(vec![bridge.entry(2)]),
+        Body::Remove(vec![member.record.member_id]),
+    ] {
+        let op = admin.op(log.head(), &body);
+        assert!(matches!(log.offer(&op), Offer::Installed(_)));
+    }
+    (log, people)
+}
+
+#[test]
+fn who_was_removed_is_known_by_key_and_by_name() {
+    let (log, [admin, member, bridge, stranger]) = history();
+    let removed = |id: &MemberId, account: &AccountId| log.was_removed(id, account);
+    assert!(removed(&member.record.member_id, &stranger.account), "under another name");
+    assert!(removed(&stranger.record.member_id, &member.account), "with another key");
+    for person in [admin, bridge, stranger] {
+        assert!(!removed(&person.record.member_id, &person.account), "{}", person.account);
+    }
+}
+
+#[test]
+fn rosters_are_forgotten_and_what_they_did_stays() {
+    let (mut log, _) = history();
+    let hashes: Vec<RosterHash> = log.entries().iter().map(|entry| entry.roster_hash).collect();
+    let known = |log: &Log| -> Vec<bool> {
+        let by_epoch = (0..4).map(|epoch| log.roster(Epoch(epoch)).is_some());
+        let by_hash: Vec<bool> = hashes.iter().map(|hash| log.by_hash(hash).is_some()).collect();
+        assert_eq!(by_epoch.collect::<Vec<_>>(), by_hash);
+        by_hash
+    };
+    assert_eq!(known(&log), [true; 4]);
+    assert_eq!(log.by_hash(&hashes[1]).unwrap().epoch(), Epoch(1));
+    assert_eq!(log.by_hash(&RosterHash::new([0; 32])), None);
+    log.forget_before(Epoch(2));
+    assert_eq!(known(&log), [false, false, true, true]);
+    log.forget_before(Epoch(99));
+    assert_eq!(known(&log), [false, false, false, true], "the head is always kept");
+    assert_eq!(log.entries().len(), 4);
+    assert!(log.cut_in(Epoch(2), Epoch(3)) && !log.cut_in(Epoch(0), Epoch(2)));
+}
+
+#[test]
+fn a_history_is_read_from_its_rows_or_not_at_all() {
+    let (log, _) = history();
+    let (entries, head) = (log.entries().to_vec(), Arc::clone(log.head()));
+    let before = Arc::clone(log.roster(Epoch(2)).unwrap());
+    let kept: Vec<_> = (0..3).map(|n| Arc::clone(log.roster(Epoch(n)).unwrap())).collect();
+    let read = |entries: &[LogEntry], head: &Arc<Roster>| {
+        Log::from_rows(entries.to_vec(), Arc::clone(head), kept.clone())
+    };
+    let again = read(&entries, &head).unwrap();
+    assert_eq!((again.entries(), again.head()), (&entries[..], &head));
+    assert!((0..4).all(|n| again.roster(Epoch(n)) == log.roster(Epoch(n))));
+
+    assert!(read(&[], &head).is_none(), "nothing");
+    assert!(read(&entries[1..], &head).is_none(), "not from the beginning");
+    assert!(read(&entries, &before).is_none(), "beyond the head");
+    assert!(read(&entries[..3], &head).is_none(), "not up to the head");
+    let mut other = entries.clone();
+    other[3].roster_hash = entries[2].roster_hash;
+    assert!(read(&other, &head).is_none(), "another head of that epoch");
+}
+
+#[test]
+fn who_may_add_is_said_by_role_and_policy() {
+    let [admin, member, bridge, stranger] = [1, 2, 3, 4].map(Person::new);
+    for (add_by, members_may) in [(0, false), (1, true)] {
+        let begun = Roster::create(&admin.create(Policy { add_by, ..policy() })).unwrap();
+        let entries = vec![member.entry(0), bridge.entry(2)];
+        let roster = begun.apply(&admin.op(&begun, &Body::Add(entries))).unwrap();
+        assert_eq!((begun.bridge(), roster.bridge().unwrap().0), (None, &bridge.record.member_id));
+        let may =
+            [&admin, &member, &bridge, &stranger].map(|p| roster.may_add(&p.record.member_id));
+        assert_eq!(may, [true, members_may, false, false]);
+    }
+    let channel = |post_by| Policy { post_by, ..policy() }.is_channel();
+    assert_eq!([channel(0), channel(1)], [false, true]);
+}
+
+#[test]
+fn a_row_of_a_roster_is_read_whole_or_not_at_all() {
+    let (log, [admin, ..]) = history();
+    let roster = log.head();
+    let row = roster.to_row();
+    // Two members with a device each; lengths of strings are counted before the strings.
+    let strings = roster.policy().name.len() + 2 * admin.account.as_str().len();
+    assert_eq!(row.len(), 120 + 2 * (41 + 32) + strings);
+    assert_eq!(Roster::from_row(&row).unwrap(), **roster);
+    for end in 0..row.len() {
+        assert_eq!(Roster::from_row(&row[..end]), Err(BadRow), "{end}");
+    }
+    assert_eq!(Roster::from_row(&[&row[..], &[0]].concat()), Err(BadRow));
+    let mut other = row.clone();
+    other[0] += 1;
+    assert_eq!(Roster::from_row(&other), Err(BadRow), "another version");
+    // One member twice is one member less than the row counts.
+    let second = row.len() - 73 - admin.account.as_str().len();
+    let (first, at) = (second - 73 - admin.account.as_str().len(), second);
+    let id = row[first..first + 32].to_vec();
+    let mut twice = row;
+    twice[at..at + 32].copy_from_slice(&id);
+    assert_eq!(Roster::from_row(&twice), Err(BadRow));
+}
