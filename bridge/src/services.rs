@@ -121,6 +121,12 @@ impl StepError {
     }
 }
 
+impl From<causeway_groups::StorageError> for StepError {
+    fn from(error: causeway_groups::StorageError) -> Self {
+        Self::Native(error.into())
+    }
+}
+
 impl From<causeway_store::Error> for StepError {
     fn from(error: causeway_store::Error) -> Self {
         Self::Storage(error.into())

@@ -6,7 +6,6 @@
 //! Statements of the hot path have their LIMIT written out: one that is bound has SQLite plan the
 //! statement anew whenever it runs.
 
-pub mod batches;
 pub mod dead_letters;
 pub mod effects;
 pub mod ghosts;

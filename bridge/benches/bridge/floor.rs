@@ -20,7 +20,13 @@ pub(super) struct Floor {
 pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once: usize) -> Floor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor.db");
-    let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &[SCHEMA] }).await.unwrap();
+    let db = Db::open(Options {
+        path,
+        lock: Lock::Exclusive,
+        schemas: &[causeway_groups::SCHEMA, SCHEMA],
+    })
+    .await
+    .unwrap();
     let client = reqwest::Client::new();
     let (began, before) = (Instant::now(), figure::cpu_ms(std::process::id()));
     let rounds = messages / rows;

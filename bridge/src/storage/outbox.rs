@@ -48,8 +48,6 @@ pub struct Stored<D> {
     pub tried_at: Option<Timestamp>,
     /// It was a dead letter: look for it before sending.
     pub replayed: bool,
-    /// Finished envelopes that it is part of.
-    pub batch: Option<i64>,
 }
 
 /// What stands first in a lane.
@@ -118,7 +116,7 @@ pub(super) fn seal(
     vault.seal(table, entry.txn.as_bytes(), &bytes)
 }
 
-/// The first rows of a lane, at most 64, those of one batch together.
+/// The first rows of a lane, at most 64.
 ///
 /// # Errors
 /// [`Error`]
@@ -128,8 +126,7 @@ pub async fn first<D: TryFrom<Deed>>(
     lane: Lane,
 ) -> Result<Head<D>, Error> {
     let rows = sqlx::query(
-        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, batch,
-                accepted_at
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
          FROM portal_outbox
          WHERE lane = $1
            AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND paused IS NOT NULL)
@@ -153,13 +150,12 @@ pub async fn first<D: TryFrom<Deed>>(
                 txn,
                 author: row.try_get(2)?,
                 deed: (),
-                accepted_at: row.try_get::<Option<i64>, _>(9)?.map(time),
+                accepted_at: row.try_get::<Option<i64>, _>(8)?.map(time),
                 expires_at: time(row.try_get(6)?),
             },
             refused: row.try_get(4)?,
             tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
             replayed: row.try_get(7)?,
-            batch: row.try_get(8)?,
         };
         match (deed, kept) {
             (Some(deed), _) => stored.push(row.with(deed)),
@@ -170,8 +166,6 @@ pub async fn first<D: TryFrom<Deed>>(
             (None, _) => break,
         }
     }
-    let batch = stored.first().and_then(|row| row.batch);
-    stored.truncate(stored.iter().take_while(|row| row.batch == batch).count());
     Ok(Head::Rows(stored))
 }
 
@@ -187,10 +181,10 @@ fn read<D: TryFrom<Deed>>(vault: &Sealer, txn: &str, sealed: Vec<u8>) -> Result<
 impl<D> Stored<D> {
     /// The same row with another deed.
     pub fn with<E>(self, deed: E) -> Stored<E> {
-        let Self { id, entry, refused, tried_at, replayed, batch } = self;
+        let Self { id, entry, refused, tried_at, replayed } = self;
         let Entry { lane, txn, author, accepted_at, expires_at, .. } = entry;
         let entry = Entry { lane, txn, author, deed, accepted_at, expires_at };
-        Stored { id, entry, refused, tried_at, replayed, batch }
+        Stored { id, entry, refused, tried_at, replayed }
     }
 }
 
@@ -229,26 +223,5 @@ pub async fn tried(tx: &mut Tx, now: Timestamp, id: i64, counts: bool) -> Result
     .bind(at(now))
     .execute(tx.conn())
     .await?;
-    Ok(())
-}
-
-/// Puts rows of a lane into a batch, those from `first` to `last`.
-///
-/// # Errors
-/// [`Error`]
-pub async fn into_batch(
-    tx: &mut Tx,
-    lane: Lane,
-    first: i64,
-    last: i64,
-    batch: i64,
-) -> Result<(), Error> {
-    sqlx::query("UPDATE portal_outbox SET batch = $4 WHERE lane = $1 AND id BETWEEN $2 AND $3")
-        .bind(lane.to_string())
-        .bind(first)
-        .bind(last)
-        .bind(batch)
-        .execute(tx.conn())
-        .await?;
     Ok(())
 }

@@ -24,5 +24,6 @@ mod start;
 mod statements;
 mod story;
 mod stub;
+mod upgrade;
 mod workspace;
 mod world;

@@ -7,10 +7,10 @@
 //! Whatever comes to light on the way, a held message that an op lets open or a change of a roster,
 //! goes to the [`Keep`] that the client was made with, inside the transaction that brought it about.
 //!
-//! To send: [`prepare`](Client::prepare) → one transaction { [`Machine::seal`], the batch stored }
-//! → commit → [`post`](Client::post). After [`CallError::Stale`] one transaction
-//! { [`install`](Client::install), the batch dropped }, and again with the same client ids; after
-//! any transient error the stored batch again.
+//! To send: what is [on its way](Client::sending) already, or else [`prepare`](Client::prepare) → one
+//! transaction { [`Machine::seal`], [`keep_sending`](Client::keep_sending) } → commit; then
+//! [`post_kept`](Client::post_kept) → one transaction { [`settle`](Client::settle), the sender's own
+//! rows }. After any transient error the kept batch goes again.
 //!
 //! To receive: [`Stream::next_rows`] → [`receive`](Client::receive), one transaction { [`Machine::receive`],
 //! [`Keep::keep`] } → [`Stream::ack`] with what it says; and [`chores`](Client::chores) now and then.
@@ -22,6 +22,7 @@ mod deliver;
 mod groups;
 mod http;
 mod invites;
+mod sending;
 mod session;
 mod stream;
 mod sync;
@@ -41,10 +42,12 @@ pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
 pub use http::{AccessToken, BaseUrlError, Http, discover};
+pub use sending::{Answer, Sending};
 pub use stream::Stream;
 
 use crate::{
     machine::{InviteRefused, Machine, MachineError, Me, OpError, Receipts, Received, SealError},
+    storage,
     vault::Vault,
 };
 
@@ -119,6 +122,15 @@ pub enum SdkError {
     /// The group is not known here.
     #[error("this device is not in group {0}")]
     UnknownGroup(GroupId),
+}
+
+impl From<storage::Error> for SdkError {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::Store(error) => Self::Store(error),
+            error => Self::Machine(error.into()),
+        }
+    }
 }
 
 impl SdkError {

@@ -1,7 +1,6 @@
 //! The machine's rows. Every function works inside its caller's transaction, and knows SQL only.
 
 pub(crate) mod accounts;
-#[cfg(feature = "cli")]
 pub(crate) mod batches;
 pub(crate) mod chains;
 pub(crate) mod chores;

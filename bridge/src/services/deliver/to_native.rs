@@ -1,14 +1,12 @@
-//! Into the group: sealed and saved in one transaction, then posted, and re-sent as it is until the
-//! server has answered. It is sealed again only after an answered refusal.
+//! Into the group: sealed and kept in one transaction, then posted, and re-sent as it is until the
+//! server has answered. It is sealed again only after an answered refusal; the batch's life is the
+//! SDK's ([`Sending`]), its rows are the outbox's.
 
 use causeway_groups::{
     machine::{Batch, Outgoing, SealError},
-    sdk::{CallError, SdkError},
+    sdk::{Answer, CallError, SdkError, Sending},
 };
-use causeway_protocol::{
-    api::OpBytes,
-    ids::{GroupId, Timestamp},
-};
+use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::Tx;
 use ruma::EventId;
 
@@ -19,7 +17,6 @@ use super::{
 use crate::{
     domain::{MessageRef, effect::InGroup, to_native},
     storage::{
-        batches,
         links::{self, Link},
         portals,
     },
@@ -59,20 +56,17 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
-                batches::drop(&mut tx, leased.lane).await?;
+                let group = group_of(spine, &mut tx, leased).await?;
+                spine.native.drop_sending(&mut tx, group).await?;
                 bury_unreadable(spine, &mut tx, &row).await?;
                 continue;
             }
         };
-        // Who was refused in company is tried alone.
-        let alone = first.first().is_some_and(|row| row.refused > 0 && row.batch.is_none());
-        let rows = if alone { first.into_iter().take(1).collect() } else { first };
-        if rows.is_empty() {
+        if first.is_empty() {
             break;
         }
-        let portal = portals::place(tx.conn(), &spine.names, leased.lane.portal()).await?;
-        let way = Way { spine, leased, group: portal.group };
-        match way.round(tx, &rows, &mut delivered).await? {
+        let way = Way { spine, leased, group: group_of(spine, &mut tx, leased).await? };
+        match way.round(tx, first, &mut delivered).await? {
             Round::Next(next) => tx = next,
             Round::Released => {
                 took(spine, DIRECTION, &mut delivered);
@@ -87,6 +81,10 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
     Ok(())
 }
 
+async fn group_of(spine: &Spine, tx: &mut Tx, leased: Ready) -> Result<GroupId, StepError> {
+    Ok(portals::place(tx.conn(), &spine.names, leased.lane.portal()).await?.group)
+}
+
 /// A lane, and the group that it leads into.
 struct Way<'a> {
     spine: &'a Spine,
@@ -99,45 +97,66 @@ impl Way<'_> {
     async fn round(
         &self,
         mut tx: Tx,
-        rows: &[Stored<InGroup>],
+        mut rows: Vec<Stored<InGroup>>,
         delivered: &mut Vec<Timestamp>,
     ) -> Result<Round, StepError> {
-        let stored = match rows.first().and_then(|row| row.batch) {
-            Some(_) => batches::get(&mut tx, &self.spine.sealer, self.leased.lane).await?,
-            None => None,
-        };
-        let batch: Batch = match stored {
-            Some(batch) => {
-                tx.commit().await?;
-                batch
+        let sending = if let Some(sending) = self.begun(&mut tx, &rows).await? {
+            tx.commit().await?;
+            sending
+        } else {
+            // Who was refused in company is tried alone.
+            if rows.first().is_some_and(|row| row.refused > 0) {
+                rows.truncate(1);
             }
-            None => match self.seal(tx, rows).await? {
-                Ok(batch) => batch,
+            match self.seal(tx, &rows).await? {
+                Ok(sending) => sending,
                 Err(round) => return Ok(round),
-            },
+            }
         };
+        rows.truncate(rows.iter().take_while(|row| sending.rows.contains(&row.id)).count());
         took(self.spine, DIRECTION, delivered);
         self.spine.steps.reached(steps::Step::Sealed).await;
-        let sealed = rows.get(..batch.messages.len()).unwrap_or(rows);
-        match self.spine.native.post(&batch).await {
-            Ok(_) => {
+        match self.spine.native.post_kept(&sending).await {
+            Ok(Answer::Taken) => {
                 self.spine.steps.reached(steps::Step::Posted).await;
-                let next = self.posted(sealed, &batch).await?;
-                delivered.extend(sealed.iter().filter_map(|row| row.entry.accepted_at));
+                let next = self.posted(&rows, &sending).await?;
+                delivered.extend(rows.iter().filter_map(|row| row.entry.accepted_at));
                 Ok(next)
             }
-            Err(SdkError::Call(CallError::Stale { ops, .. })) => self.stale(&ops).await,
-            Err(error) => self.failed(sealed, true, error).await,
+            // The rows are sealed anew with the same client ids.
+            Ok(behind @ Answer::Behind(_)) => {
+                let mut tx = self.spine.db.begin().await?;
+                self.spine.native.settle(&mut tx, &sending, &behind).await?;
+                Ok(Round::Next(tx))
+            }
+            Err(error) => self.failed(&rows, Some(&sending), error).await,
         }
     }
 
-    /// Seals and saves, after asking the server for what is lacking.
+    /// The batch that carries the first of these rows, if it was sealed already.
+    async fn begun(
+        &self,
+        tx: &mut Tx,
+        rows: &[Stored<InGroup>],
+    ) -> Result<Option<Sending>, StepError> {
+        let Some(sending) = self.spine.native.sending(tx.conn(), self.group).await? else {
+            return Ok(None);
+        };
+        if rows.first().is_some_and(|row| sending.rows.contains(&row.id)) {
+            return Ok(Some(sending));
+        }
+        // Nothing of it waits any more.
+        sending.give_up(tx).await?;
+        Ok(None)
+    }
+
+    /// Seals and keeps, after asking the server for what is lacking.
     async fn seal(
         &self,
         mut tx: Tx,
         rows: &[Stored<InGroup>],
-    ) -> Result<Result<Batch, Round>, StepError> {
-        let Self { spine, leased: Ready { lane, .. }, group } = self;
+    ) -> Result<Result<Sending, Round>, StepError> {
+        let Self { spine, group, .. } = self;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
             items.push(self.outgoing(&mut tx, row, rows).await?);
@@ -146,7 +165,7 @@ impl Way<'_> {
         if let Err(SealError::Unprepared(_)) = sealed {
             tx.commit().await?;
             if let Err(error) = spine.native.prepare(*group).await {
-                return self.failed(rows, false, error).await.map(Err);
+                return self.failed(rows, None, error).await.map(Err);
             }
             spine.steps.reached(steps::Step::Prepared).await;
             tx = spine.db.begin().await?;
@@ -156,14 +175,11 @@ impl Way<'_> {
             Ok(batch) => batch,
             Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
         };
-        let id = batches::put(&mut tx, &spine.sealer, spine.now(), *lane, &batch).await?;
-        let last = batch.messages.len().saturating_sub(1);
-        if let (Some(first), Some(last)) = (rows.first(), rows.get(last)) {
-            outbox::into_batch(&mut tx, *lane, first.id, last.id, id).await?;
-        }
+        let sealed = rows.iter().take(batch.messages.len()).map(|row| row.id).collect();
+        let sending = spine.native.keep_sending(&mut tx, batch, sealed).await?;
         spine.steps.reached(steps::Step::Sealing).await;
         tx.commit().await?;
-        Ok(Ok(batch))
+        Ok(Ok(sending))
     }
 
     /// Seals all, or the first alone: many may need a new chain where one does not.
@@ -242,14 +258,14 @@ impl Way<'_> {
             }
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
-                self.give_up(&mut tx, std::slice::from_ref(row), &error.to_string()).await?;
+                self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
                 Ok(Round::Next(tx))
             }
             SealError::NotMember(_)
             | SealError::Closed
             | SealError::Channel
             | SealError::Scheme => {
-                self.give_up(&mut tx, rows, &error.to_string()).await?;
+                self.give_up(&mut tx, None, rows, &error.to_string()).await?;
                 Ok(Round::Next(tx))
             }
             SealError::Forked => {
@@ -263,12 +279,16 @@ impl Way<'_> {
     }
 
     /// The server has the envelopes.
-    async fn posted(&self, rows: &[Stored<InGroup>], batch: &Batch) -> Result<Round, StepError> {
+    async fn posted(
+        &self,
+        rows: &[Stored<InGroup>],
+        sending: &Sending,
+    ) -> Result<Round, StepError> {
         let lane = self.leased.lane;
         let device = self.spine.native.me().record.device_id;
         let links: Vec<Link> = rows
             .iter()
-            .zip(&batch.messages)
+            .zip(&sending.batch.messages)
             .filter_map(|(row, envelopes)| {
                 let InGroup::Say(relayed) = &row.entry.deed else { return None };
                 let client_id = row.entry.txn.parse().ok()?;
@@ -282,7 +302,7 @@ impl Way<'_> {
             .collect();
         let mut tx = self.spine.db.begin().await?;
         links::put(&mut tx, &links).await?;
-        batches::drop(&mut tx, lane).await?;
+        self.spine.native.settle(&mut tx, sending, &Answer::Taken).await?;
         if let Some(last) = rows.last() {
             outbox::done(&mut tx, lane, last.id).await?;
         }
@@ -292,20 +312,11 @@ impl Way<'_> {
         Ok(Round::Next(tx))
     }
 
-    /// The group has moved on: what it lacked is installed, and the rows are sealed anew with the
-    /// same client ids.
-    async fn stale(&self, ops: &[OpBytes]) -> Result<Round, StepError> {
-        let mut tx = self.spine.db.begin().await?;
-        self.spine.native.install(&mut tx, self.group, ops).await?;
-        batches::drop(&mut tx, self.leased.lane).await?;
-        Ok(Round::Next(tx))
-    }
-
-    /// Neither posted nor refused for its epoch; rows that are `sealed` share their fate.
+    /// Neither posted nor refused for its epoch; rows that are being sent share their fate.
     async fn failed(
         &self,
         rows: &[Stored<InGroup>],
-        sealed: bool,
+        sending: Option<&Sending>,
         error: SdkError,
     ) -> Result<Round, StepError> {
         let failure = match &error {
@@ -331,7 +342,7 @@ impl Way<'_> {
             | SdkError::UnknownGroup(_) => return Err(error.into()),
         };
         let last = rows.iter().max_by_key(|row| row.entry.expires_at);
-        let Some(judge) = (if sealed { last } else { rows.first() }) else {
+        let Some(judge) = (if sending.is_some() { last } else { rows.first() }) else {
             return Err(StepError::row("outbox"));
         };
         let (lane, now) = (self.leased.lane, self.spine.now());
@@ -341,16 +352,17 @@ impl Way<'_> {
             Outcome::Dead(reason) => {
                 let is_refused = matches!(failure, Failure::Refused(_));
                 let is_over = |row: &Stored<InGroup>| row.entry.expires_at <= now;
-                let dead = rows.iter().take_while(|row| sealed || is_refused || is_over(row));
+                let dead =
+                    rows.iter().take_while(|row| sending.is_some() || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
-                self.give_up(&mut tx, dead, &reason).await?;
+                self.give_up(&mut tx, sending, dead, &reason).await?;
                 return Ok(Round::Next(tx));
             }
             Outcome::Again(wait, counts) => (wait, counts),
             Outcome::Done | Outcome::Halt => (0, false),
         };
-        if counts {
-            batches::drop(&mut tx, lane).await?;
+        if let Some(sending) = sending.filter(|_| counts) {
+            sending.give_up(&mut tx).await?;
         }
         for row in rows {
             outbox::tried(&mut tx, now, row.id, counts).await?;
@@ -364,10 +376,13 @@ impl Way<'_> {
     async fn give_up(
         &self,
         tx: &mut Tx,
+        sending: Option<&Sending>,
         rows: &[Stored<InGroup>],
         reason: &str,
     ) -> Result<(), StepError> {
-        batches::drop(tx, self.leased.lane).await?;
+        if let Some(sending) = sending {
+            sending.give_up(tx).await?;
+        }
         for row in rows {
             bury(self.spine, tx, row, reason).await?;
             outbox::remove(tx, row.id).await?;

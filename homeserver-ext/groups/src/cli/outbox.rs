@@ -5,10 +5,8 @@
 //!    ▲                     │ 409: the group has moved on     │ refused, or too old
 //!    └─────────────────────┘                                 ▼ failed
 //! ```
-//! A group has at most one batch, whose finished bytes were stored in the commit that moved the
-//! ratchet. Whoever finds it posts it, `send` and `tail` alike and as often as need be, because the
-//! server takes each id once. Only an answered 409 lets its messages be sealed again, under the
-//! same client ids.
+//! How a batch lives is told in [`crate::sdk::Sending`]. Whoever finds one posts it, `send` and `tail`
+//! alike. Only an answered 409 lets its messages be sealed again, under the same client ids.
 
 use std::time::Duration;
 
@@ -20,9 +18,9 @@ use causeway_store::{Db, Error as StoreError, Tx};
 
 pub(super) use crate::storage::outbox::State;
 use crate::{
-    machine::{Batch, Outgoing, SealError},
-    sdk::{CallError, Client, SdkError},
-    storage::{self, batches, batches::Stored, outbox as rows},
+    machine::{Outgoing, SealError},
+    sdk::{Answer, CallError, Client, SdkError, Sending},
+    storage::{self, outbox as rows},
     vault::Vault,
 };
 
@@ -61,8 +59,9 @@ impl OutboxError {
     /// Whether the same may succeed later without anyone changing anything.
     pub(super) fn is_transient(&self) -> bool {
         match self {
+            Self::Sdk(SdkError::Store(StoreError::Busy))
+            | Self::Rows(storage::Error::Store(StoreError::Busy)) => true,
             Self::Sdk(error) => error.is_transient(),
-            Self::Rows(storage::Error::Store(StoreError::Busy)) => true,
             Self::Seal(_) | Self::Rows(_) | Self::Content(_) => false,
         }
     }
@@ -131,49 +130,41 @@ pub(super) async fn flush(client: &Client, group: GroupId) -> Result<(), OutboxE
 /// # Errors
 /// See [`OutboxError`]; the messages wait, and what is stored is what will be sent.
 pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, OutboxError> {
-    let stored = batches::get(client.db().read().await?.conn(), &group).await?;
-    let stored = match stored {
-        Some(stored) => stored,
+    let sending = client.sending(client.db().read().await?.conn(), group).await?;
+    let sending = match sending {
+        Some(sending) => sending,
         None => match seal(client, group).await? {
-            Sealed::Batch(stored) => stored,
+            Sealed::Batch(sending) => sending,
             Sealed::Nothing => return Ok(Step::Empty),
             Sealed::Changed => return Ok(Step::Again),
         },
     };
-    let refused = match client.post(&stored.batch).await {
-        Ok(_) => {
+    match client.post_kept(&sending).await {
+        Ok(answer) => {
             let mut tx = client.db().begin().await?;
-            for (row, message) in stored.rows.iter().zip(&stored.batch.messages) {
-                rows::accepted(tx.conn(), *row, &message.first).await?;
-            }
-            batches::delete(tx.conn(), stored.id).await?;
+            client.settle(&mut tx, &sending, &answer).await?;
+            let step = match answer {
+                Answer::Taken => {
+                    for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
+                        rows::accepted(tx.conn(), *row, &message.first).await?;
+                    }
+                    Step::Sent
+                }
+                Answer::Behind(_) => Step::Again,
+            };
             tx.commit().await?;
-            return Ok(Step::Sent);
+            Ok(step)
         }
-        Err(SdkError::Call(refused)) => refused,
-        Err(error) => return Err(error.into()),
-    };
-    match refused {
-        CallError::Stale { ops, .. } => {
+        Err(SdkError::Call(CallError::Refused { status, error, .. })) if status != 401 => {
             let mut tx = client.db().begin().await?;
-            client.install(&mut tx, group, &ops).await?;
-            batches::delete(tx.conn(), stored.id).await?;
-            tx.commit().await?;
-            Ok(Step::Again)
-        }
-        CallError::Refused { status, error, .. } if status != 401 => {
-            let mut tx = client.db().begin().await?;
-            for row in &stored.rows {
+            for row in &sending.rows {
                 rows::failed(tx.conn(), *row, &error).await?;
             }
-            batches::delete(tx.conn(), stored.id).await?;
+            sending.give_up(&mut tx).await?;
             tx.commit().await?;
             Ok(Step::Again)
         }
-        CallError::Refused { .. }
-        | CallError::RetryAfter(_)
-        | CallError::Unreachable(_)
-        | CallError::Unknown(_) => Err(SdkError::Call(refused).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -183,7 +174,7 @@ pub(super) async fn forget(tx: &mut Tx, now: Timestamp) -> Result<(), OutboxErro
 }
 
 enum Sealed {
-    Batch(Stored<Batch>),
+    Batch(Sending),
     Nothing,
     Changed,
 }
@@ -198,8 +189,8 @@ async fn seal(client: &Client, group: GroupId) -> Result<Sealed, OutboxError> {
     let now = client.now();
     let mut tx = client.db().begin().await?;
     // Another process may have been quicker; its batch comes first.
-    if let Some(stored) = batches::get(tx.conn(), &group).await? {
-        return Ok(Sealed::Batch(stored));
+    if let Some(sending) = client.sending(tx.conn(), group).await? {
+        return Ok(Sealed::Batch(sending));
     }
     let (vault, conn) = (client.vault(), tx.conn());
     let first = rows::first(conn, vault, &group, MAX_MESSAGES, MAX_BATCH_BYTES).await?;
@@ -231,9 +222,9 @@ async fn seal(client: &Client, group: GroupId) -> Result<Sealed, OutboxError> {
         waiting.into_iter().map(|(row, text)| (row, outgoing(text))).unzip();
     match client.machine().seal(&mut tx, now, group, &items).await {
         Ok(batch) => {
-            let id = batches::put(tx.conn(), &group, &batch, &rows).await?;
+            let sending = client.keep_sending(&mut tx, batch, rows).await?;
             tx.commit().await?;
-            Ok(Sealed::Batch(Stored { id, batch, rows }))
+            Ok(Sealed::Batch(sending))
         }
         // Somebody came or went since the keys were fetched: fetch again.
         Err(SealError::Unprepared(_)) => Ok(Sealed::Changed),

@@ -1,44 +1,55 @@
-//! Finished envelopes on their way, with the rows of the outbox that they carry: one batch for each
-//! group.
+//! Finished envelopes on their way, sealed, with the rows of their sender's queue that they carry:
+//! one batch for each group.
 
 use causeway_protocol::ids::GroupId;
 use causeway_store::Conn;
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, json};
+use crate::vault::{Class, Vault, VaultError};
 
 /// A batch as it is stored.
 pub(crate) struct Stored<T> {
+    /// Never used twice.
     pub(crate) id: i64,
     pub(crate) batch: T,
+    /// Rows of the queue, in the order of the batch's messages.
     pub(crate) rows: Vec<i64>,
 }
 
+/// The batch of a group.
 pub(crate) async fn get<T: DeserializeOwned>(
     conn: &mut Conn,
+    vault: &Vault,
     group: &GroupId,
 ) -> Result<Option<Stored<T>>, Error> {
-    let row: Option<(i64, String, String)> =
-        sqlx::query_as("SELECT id, body, rows FROM batches WHERE group_id = $1")
+    let row: Option<(i64, Vec<u8>, String, Option<String>)> =
+        sqlx::query_as("SELECT id, sealed, rows, kept_for FROM batches WHERE group_id = $1")
             .bind(group.as_bytes().as_slice())
             .fetch_optional(conn)
             .await?;
-    let Some((id, body, rows)) = row else { return Ok(None) };
-    let batch = serde_json::from_str(&body).whole("batches")?;
+    let Some((id, sealed, rows, kept_for)) = row else { return Ok(None) };
+    let bytes = opened(vault, group, sealed, kept_for.as_deref())?;
+    let batch = serde_json::from_slice(&bytes).whole("batches")?;
     Ok(Some(Stored { id, batch, rows: serde_json::from_str(&rows).whole("batches")? }))
 }
 
-pub(crate) async fn put(
+/// Keeps the batch of a group that has none.
+pub(crate) async fn insert(
     conn: &mut Conn,
+    vault: &Vault,
     group: &GroupId,
     batch: &impl Serialize,
     rows: &[i64],
 ) -> Result<i64, Error> {
+    let bytes = Zeroizing::new(serde_json::to_vec(batch).whole("batches")?);
+    let place = group.as_bytes().as_slice();
     let id = sqlx::query_scalar(
-        "INSERT INTO batches (group_id, body, rows) VALUES ($1, $2, $3) RETURNING id",
+        "INSERT INTO batches (group_id, sealed, rows) VALUES ($1, $2, $3) RETURNING id",
     )
-    .bind(group.as_bytes().as_slice())
-    .bind(json(batch))
+    .bind(place)
+    .bind(vault.seal(Class::Content, "batches", "sealed", place, &bytes)?)
     .bind(json(&rows))
     .fetch_one(conn)
     .await?;
@@ -48,4 +59,28 @@ pub(crate) async fn put(
 pub(crate) async fn delete(conn: &mut Conn, id: i64) -> Result<(), Error> {
     sqlx::query("DELETE FROM batches WHERE id = $1").bind(id).execute(conn).await?;
     Ok(())
+}
+
+/// Drops the batch of a group, whatever it is, also if it does not open.
+pub(crate) async fn delete_of(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM batches WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Opens what this version sealed, or what an older one kept: as it was, or for a lane of the bridge.
+fn opened(
+    vault: &Vault,
+    group: &GroupId,
+    sealed: Vec<u8>,
+    kept_for: Option<&str>,
+) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    let open = |table, place| vault.unseal(Class::Content, table, "sealed", place, &sealed);
+    match kept_for {
+        None => open("batches", group.as_bytes().as_slice()),
+        Some("") => Ok(Zeroizing::new(sealed)),
+        Some(lane) => open("portal_batches", lane.as_bytes()),
+    }
 }

@@ -10,6 +10,7 @@ mod cli_story;
 mod cli_stream;
 mod cli_tls;
 mod cli_trouble;
+mod cli_upgrade;
 mod cli_usage;
 mod cli_world;
 mod machine;

@@ -1,0 +1,72 @@
+//! A home of the version before, with a message on its way.
+
+use causeway_groups::{SCHEMA, Vault, machine::Batch, vault::Class};
+use causeway_store::{Conn, Db, Lock, Options};
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use crate::{
+    cli_proxy::Proxy,
+    cli_world::{Person, World},
+};
+
+/// From the tables of this version to those of before, but for what is in them.
+const BACK: &str = "
+    ALTER TABLE batches DROP COLUMN kept_for;
+    ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;";
+
+/// The message that is on its way from this home, and the home of before with it.
+fn take_back(person: &Person) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let path = person.home.join("client.db");
+        let options = Options { path: path.clone(), lock: Lock::Shared, schemas: &[SCHEMA] };
+        let db = Db::open(options).await.unwrap();
+        let vault = Vault::open(&db, &person.home.join("storage.key")).await.unwrap();
+        db.close().await;
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut old = Conn::connect_with(&options).await.unwrap();
+        let (group, sealed): (Vec<u8>, Vec<u8>) =
+            sqlx::query_as("SELECT group_id, sealed FROM batches")
+                .fetch_one(&mut old)
+                .await
+                .unwrap();
+        let body = vault.unseal(Class::Content, "batches", "sealed", &group, &sealed).unwrap();
+        let batch: Batch = serde_json::from_slice(&body).unwrap();
+        sqlx::raw_sql(BACK).execute(&mut old).await.unwrap();
+        sqlx::query("UPDATE batches SET body = $1")
+            .bind(std::str::from_utf8(&body).unwrap())
+            .execute(&mut old)
+            .await
+            .unwrap();
+        old.close().await.unwrap();
+        batch.messages[0].first.as_bytes().to_vec()
+    })
+}
+
+/// What the server called the message of the outbox that it took last.
+fn accepted(person: &Person) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let file = person.home.join("client.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut conn = Conn::connect_with(&options).await.unwrap();
+        let last = "SELECT envelope_id FROM outbox WHERE state = 'accepted' ORDER BY row DESC";
+        sqlx::query_scalar(AssertSqlSafe(last)).fetch_one(&mut conn).await.unwrap()
+    })
+}
+
+#[test]
+fn a_message_whose_outcome_is_unknown_goes_again_as_it_was() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let proxy = Proxy::before(world.server.address());
+    proxy.lose_answers(1_000);
+    world.person_at("alice", &proxy.url()).fails(&["send", "team", "before", "--timeout", "2"], 5);
+    assert!(proxy.lost() > 0, "the server has it");
+    let message = take_back(&alice);
+    alice.ok(&["send", "--flush"]);
+    assert_eq!(accepted(&alice), message, "sealed anew");
+    alice.ok(&["send", "team", "after"]);
+    assert_eq!(bob.texts(), ["before", "after"]);
+}
