@@ -18,7 +18,9 @@ use tokio::{
 };
 
 use self::tasks::Tasks;
-use crate::{config::Config, figures, init::InitError, registration::RegistrationError};
+use crate::{
+    config::Config, figures, http::Connection, init::InitError, registration::RegistrationError,
+};
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
 const END: Duration = Duration::from_secs(10);
@@ -189,7 +191,8 @@ async fn listen(address: SocketAddr, router: Router, tasks: &Tasks) -> Result<()
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let stopping = tasks.stopping();
     tasks.run(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stopping).await;
+        let service = router.into_make_service_with_connect_info::<Connection>();
+        let served = axum::serve(listener, service).with_graceful_shutdown(stopping).await;
         if let Err(error) = served {
             tracing::error!(%address, %error, "no longer listening");
         }

@@ -28,7 +28,11 @@ pub const ALL: &[(&str, &str)] = &[
     (TRANSACTION_SECONDS, "From a transaction's first byte to its answer."),
     ("causeway_events_total", "Events of transactions: new, repeated, or quarantined."),
     ("causeway_events_routed_total", "Events that were judged by the rules."),
-    ("causeway_events_fetched_total", "Events that never came and were read back."),
+    (
+        "causeway_events_fetched_total",
+        "Events that no transaction brought, read from the homeserver.",
+    ),
+    ("causeway_rooms_unreadable_total", "Rooms that the homeserver refused to show."),
     ("causeway_native_failed_total", "Native messages that could not be read, by reason."),
     ("causeway_matrix_requests_total", "Requests to the homeserver, by call and outcome."),
     ("causeway_task_restarts_total", "Tasks that ended when they should not, and began again."),

@@ -10,6 +10,7 @@ mod probes;
 mod server_alone;
 
 pub use admin::openapi;
+pub use appservice::Connection;
 pub use server_alone::ServerAlone;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ pub mod chores;
 pub mod deliver;
 pub mod from_matrix;
 pub mod from_native;
-pub mod repair;
+pub mod reconcile;
 pub mod session;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -75,7 +75,7 @@ impl Spine {
         let mut tx = self.db.begin().await?;
         storage::lanes::void_waits(&mut tx).await?;
         storage::inbox::forget_early(&mut tx).await?;
-        storage::portals::suspect_all(&mut tx).await?;
+        storage::reading::doubt(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -137,7 +137,7 @@ impl From<causeway_store::Error> for StepError {
 const AFTER_FAULT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A uniform number, for jitter.
-fn random() -> Result<u64, StepError> {
+pub(crate) fn random() -> Result<u64, StepError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|_| StepError::Entropy)?;
     Ok(u64::from_be_bytes(bytes))

@@ -35,6 +35,10 @@ steps! {
     Accepting,
     /// Events are committed, not yet answered.
     Accepted,
+    /// What the homeserver has is put at its place, not yet committed.
+    ReadingBack,
+    /// What the homeserver has is at its place.
+    ReadBack,
     /// Events are routed, not yet committed.
     RoutingEvents,
     /// Routed events are committed.

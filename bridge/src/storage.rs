@@ -15,11 +15,15 @@ pub mod links;
 pub mod outbox;
 pub mod portals;
 pub mod quarantine;
+pub mod reading;
 pub mod sealed;
 pub mod stats;
 
 use causeway_store::Schema;
 use sqlx::migrate::Migrator;
+
+/// Woken when there are events to route.
+const TO_ROUTE: &str = "inbox";
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/bridge/sqlite");
 

@@ -60,6 +60,7 @@ async fn answer(
             json!({"room_id": room})
         }
         "messages" => json!({"chunk": []}),
+        "sync" => json!({"next_batch": "s"}),
         "count" => {
             let goal = uri.query().and_then(|goal| goal.parse().ok()).unwrap_or(0);
             let sent = *own.sent.subscribe().wait_for(|sent| *sent >= goal).await.unwrap();

@@ -22,7 +22,7 @@ use crate::{
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair, session},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session},
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
@@ -180,7 +180,9 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "from_native", spine, |spine| async move {
         from_native::run(&spine, pending()).await;
     });
-    keep(tasks, "repair", spine, |spine| async move { repair::run(&spine, pending()).await });
+    keep(tasks, "reconcile", spine, |spine| async move {
+        reconcile::run(&spine, pending()).await;
+    });
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     for _ in 0..LANES_AT_ONCE {

@@ -8,10 +8,12 @@
 mod error;
 mod request;
 mod rooms;
+mod sync;
 mod users;
 
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
+pub use sync::{Synced, SyncedRoom};
 
 use std::{sync::Arc, time::Duration};
 

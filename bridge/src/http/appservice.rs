@@ -6,22 +6,34 @@
 
 mod split;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
-    extract::{Path, State},
+    extract::{
+        Path, State,
+        connect_info::{ConnectInfo, Connected},
+    },
     http::Request,
+    serve::IncomingStream,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json, value::RawValue};
+use tokio::net::TcpListener;
 
 use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
+    domain::suspicion::Came,
     figures::TRANSACTION_SECONDS,
     steps::Step,
-    storage::{self, inbox, quarantine},
+    storage::{self, inbox, quarantine, reading},
 };
 
 /// Most of a transaction: Synapse's largest legal one is about 25 MiB.
@@ -39,12 +51,22 @@ pub(super) async fn push_events(
     _: Homeserver,
     State(http): State<Arc<Http>>,
     Path(txn): Path<String>,
+    connection: Option<Extension<ConnectInfo<Connection>>>,
     request: Request<Body>,
 ) -> Result<Json<Value>, MatrixError> {
     let began = tokio::time::Instant::now();
     let _reader = http.readers.acquire().await.map_err(|_| MatrixError::Stopping)?;
-    let body = read(request.into_body()).await?;
-    let accepted = accept(&http, &txn, &body).await?;
+    let on_new_connection =
+        connection.is_none_or(|Extension(ConnectInfo(connection))| connection.is_new());
+    let body = match read(request.into_body()).await {
+        Ok(body) => body,
+        Err(error) => {
+            // What we do not take may never come again.
+            doubt(&http).await?;
+            return Err(error);
+        }
+    };
+    let accepted = accept(&http, &txn, on_new_connection, &body).await?;
     metrics::counter!("causeway_transactions_total").increment(1);
     for (outcome, count) in [
         ("new", accepted.new),
@@ -93,8 +115,37 @@ async fn read(body: Body) -> Result<Vec<u8>, MatrixError> {
     tokio::time::timeout(MAX_ARRIVAL, whole).await.unwrap_or(Err(MatrixError::Incomplete))
 }
 
+/// Has the homeserver's own account read before anything else is routed.
+async fn doubt(http: &Http) -> Result<(), storage::Error> {
+    let mut tx = http.parts.db.begin().await?;
+    reading::doubt(&mut tx).await?;
+    Ok(tx.commit().await?)
+}
+
+/// A connection of the homeserver.
+#[derive(Debug, Clone, Default)]
+pub struct Connection(Arc<AtomicBool>);
+
+impl Connection {
+    /// Whether nothing has come on it yet; something has, from now on.
+    fn is_new(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
+    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
+        Self::default()
+    }
+}
+
 /// One transaction of ours for one of theirs: everything in it is stored, or nothing is answered.
-async fn accept(http: &Http, txn: &str, body: &[u8]) -> Result<inbox::Accepted, storage::Error> {
+async fn accept(
+    http: &Http,
+    txn: &str,
+    on_new_connection: bool,
+    body: &[u8],
+) -> Result<inbox::Accepted, storage::Error> {
     let pieces = split::split(body);
     let mut events = Vec::with_capacity(pieces.events.len());
     let mut aside: Vec<(&str, &[u8])> = Vec::new();
@@ -104,7 +155,8 @@ async fn accept(http: &Http, txn: &str, body: &[u8]) -> Result<inbox::Accepted, 
             Err(_) => aside.push(("an event that is not JSON", piece)),
         }
     }
-    if pieces.rest.is_some() {
+    let too_many = events.len() + aside.len() == split::MAX_EVENTS;
+    if pieces.rest.is_some() && !too_many {
         // Whole, because where it stops making sense need not be where the fault is.
         aside.push(("a transaction that is not JSON, or was cut off", body));
     }
@@ -114,7 +166,8 @@ async fn accept(http: &Http, txn: &str, body: &[u8]) -> Result<inbox::Accepted, 
     for (reason, bytes) in &aside {
         quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
     }
-    let mut accepted = inbox::accept(&mut tx, sealer, now, txn, &events).await?;
+    let came = Came { txn, on_new_connection, whole: aside.is_empty() && !too_many };
+    let mut accepted = inbox::accept(&mut tx, sealer, now, came, &events).await?;
     steps.reached(Step::Accepting).await;
     tx.commit().await?;
     steps.reached(Step::Accepted).await;

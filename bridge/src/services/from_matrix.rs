@@ -8,11 +8,7 @@ use ruma::OwnedRoomId;
 
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
-    domain::{
-        Input, RoomEvent, Skip,
-        portal::{Portal, PortalId},
-        route::route,
-    },
+    domain::{Input, RoomEvent, Skip, portal::Portal, route::route},
     steps,
     storage::{
         self,
@@ -60,31 +56,29 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let now = spine.now();
     let events = waiting.iter().filter_map(|row| row.event.as_ref());
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
-    let mut round = Round {
-        spine,
-        now,
-        ours,
-        portals: BTreeMap::new(),
-        last: BTreeMap::new(),
-        decided: Decided::default(),
-    };
-    let (mut routed, mut early) = (Vec::new(), Vec::new());
+    let mut round =
+        Round { spine, now, ours, portals: BTreeMap::new(), decided: Decided::default() };
+    let (mut routed, mut early, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+    // What comes behind a damaged row of its room stays behind it.
+    let mut stopped = BTreeSet::new();
     for row in waiting {
-        let stays = if let Some(event) = row.event {
-            round.event(&mut tx, event, row.received_at).await?
-        } else {
-            tracing::error!(row = row.seq, "an event in the inbox does not open any more");
-            false
+        if stopped.contains(&row.room) {
+            continue;
+        }
+        let Some(event) = row.event else {
+            tracing::error!(row = row.seq, "an event in the inbox does not open; it is fetched");
+            damaged.push(row.seq);
+            stopped.insert(row.room);
+            continue;
         };
+        let stays = round.event(&mut tx, event, row.received_at).await?;
         if stays { early.push(row.seq) } else { routed.push(row.seq) }
-    }
-    for (portal, event_id) in &round.last {
-        portals::routed_to(&mut tx, *portal, event_id).await?;
     }
     let changed = round.portals.values_mut().flatten();
     round.decided.keep(&mut tx, &spine.sealer, now, changed).await?;
     inbox::routed(&mut tx, &routed).await?;
     inbox::early(&mut tx, &early).await?;
+    inbox::damaged(&mut tx, &damaged).await?;
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
     spine.steps.reached(steps::Step::RoutedEvents).await;
@@ -98,7 +92,6 @@ struct Round<'a> {
     now: Timestamp,
     ours: BTreeSet<String>,
     portals: BTreeMap<OwnedRoomId, Option<Portal>>,
-    last: BTreeMap<PortalId, String>,
     decided: Decided,
 }
 
@@ -118,7 +111,6 @@ impl Round<'_> {
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
             return portals::any_in_making(tx).await;
         };
-        self.last.insert(portal.id, event.event_id.to_string());
         let is_ours = self.ours.contains(event.event_id.as_str());
         let input = Input::Event(event, is_ours);
         let decided = route(portal, &input);

@@ -2,19 +2,22 @@
 //!
 //! Transaction ids are no key: Synapse starts them again after a crash (`docs/how-it-works.md`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Engine, Tx};
-use ruma::{OwnedEventId, RoomId};
+use causeway_store::{Engine, Read, Tx};
+use ruma::{EventId, OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Error, at, lanes, portals, quarantine, sealed::Sealer, time};
-use crate::domain::{RoomEvent, suspicion::is_gap};
+use super::{Error, at, lanes, quarantine, reading, sealed::Sealer, time};
+use crate::domain::{
+    RoomEvent,
+    suspicion::{Came, is_doubtful},
+};
 
 /// Woken when there are events to route.
-pub const TOPIC: &str = "inbox";
+pub const TOPIC: &str = super::TO_ROUTE;
 
 /// Events that are routed in one transaction.
 pub const AT_ONCE: usize = 100;
@@ -34,9 +37,8 @@ pub struct Accepted {
 
 /// Puts the events of one transaction into the inbox; what cannot be parsed goes to the quarantine.
 ///
-/// `txn` is the homeserver's number of the transaction: one that does not follow the last shows that
-/// something may be missing. That the homeserver calls at all means it is back: lanes that wait for
-/// it may go on.
+/// Whether something may be missing is seen from how it comes, by [`is_doubtful`]. That the
+/// homeserver calls at all means it is back: lanes that wait for it may go on.
 ///
 /// # Errors
 /// [`Error`]: nothing may be answered with 200.
@@ -44,12 +46,13 @@ pub async fn accept(
     tx: &mut Tx,
     vault: &Sealer,
     now: Timestamp,
-    txn: &str,
+    came: Came<'_>,
     events: &[Box<RawValue>],
 ) -> Result<Accepted, Error> {
     let mut accepted = Accepted::default();
-    if is_gap(last_before(tx, txn).await?.as_deref(), txn) {
-        portals::suspect_all(tx).await?;
+    let last = last_before(tx, came.txn).await?;
+    if is_doubtful(last.as_deref(), came) {
+        reading::doubt(tx).await?;
     }
     let mut rows = Vec::with_capacity(events.len());
     for raw in events {
@@ -105,8 +108,16 @@ async fn last_before(tx: &mut Tx, txn: &str) -> Result<Option<String>, Error> {
     Ok(last)
 }
 
-/// Puts the events of a room that wait into the order in which `found` has them, with those between
-/// that never came; what came after `found` was read stays behind.
+/// The place of the newest row; 0 if there is none.
+///
+/// # Errors
+/// [`Error`]
+pub async fn newest(read: &mut Read) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM inbox").fetch_one(read.conn()).await?)
+}
+
+/// Puts what a room's events are, read when [`newest`] was `before`, behind what the room had then
+/// besides, and before what came since; returns how many of them never came.
 ///
 /// # Errors
 /// [`Error`]
@@ -116,36 +127,61 @@ pub async fn put_right(
     now: Timestamp,
     room: &RoomId,
     found: &[RoomEvent],
+    before: i64,
 ) -> Result<u64, Error> {
-    let waiting = sqlx::query(
-        "DELETE FROM inbox WHERE room_id = $1 AND state = 0
-         RETURNING seq, event_id, sealed, received_at",
+    let ids: BTreeSet<&str> = found.iter().map(|event| event.event_id.as_str()).collect();
+    let since = sqlx::query(
+        "SELECT event_id FROM inbox WHERE room_id = $1 AND state = 0 AND seq > $2 ORDER BY seq",
     )
     .bind(room.as_str())
+    .bind(before)
     .fetch_all(tx.conn())
     .await?;
-    let mut held = BTreeMap::new();
-    for row in waiting {
-        let (seq, event_id): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        held.insert(event_id, (seq, row.try_get::<Option<Vec<u8>>, _>(2)?, row.try_get(3)?));
+    let missed = put_page(tx, vault, now, room, found).await?;
+    for row in since {
+        let id: String = row.try_get(0)?;
+        if !ids.contains(id.as_str()) {
+            put_behind(tx, room, &id).await?;
+        }
     }
+    tx.wake(TOPIC);
+    Ok(missed)
+}
+
+/// Puts a page of a room's events behind everything of that room, in the page's order: those that
+/// wait, and those that never came. Those that were routed stay so.
+///
+/// # Errors
+/// [`Error`]
+pub async fn put_page(
+    tx: &mut Tx,
+    vault: &Sealer,
+    now: Timestamp,
+    room: &RoomId,
+    page: &[RoomEvent],
+) -> Result<u64, Error> {
     let mut missed = 0;
-    for event in found {
+    for event in page {
         let id = event.event_id.as_str();
-        if let Some((_, sealed, received_at)) = held.remove(id) {
-            put_back(tx, room, id, sealed, received_at).await?;
-        } else {
+        if !put_behind(tx, room, id).await? {
             let sealed = vault.seal_json("inbox", id.as_bytes(), event)?;
             missed += put_back(tx, room, id, Some(sealed), at(now)).await?;
         }
     }
-    let mut rest: Vec<_> = held.into_iter().collect();
-    rest.sort_by_key(|(_, (seq, ..))| *seq);
-    for (id, (_, sealed, received_at)) in rest {
-        put_back(tx, room, &id, sealed, received_at).await?;
-    }
-    tx.wake(TOPIC);
     Ok(missed)
+}
+
+/// Puts an event that waits behind all others; `false` if it does not wait.
+async fn put_behind(tx: &mut Tx, room: &RoomId, event_id: &str) -> Result<bool, Error> {
+    let waiting = sqlx::query(
+        "DELETE FROM inbox WHERE event_id = $1 AND state = 0 RETURNING sealed, received_at",
+    )
+    .bind(event_id)
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = waiting else { return Ok(false) };
+    put_back(tx, room, event_id, row.try_get(0)?, row.try_get(1)?).await?;
+    Ok(true)
 }
 
 async fn put_back(
@@ -175,18 +211,23 @@ pub struct Waiting {
     pub seq: i64,
     /// When it was accepted.
     pub received_at: Timestamp,
+    /// Its room.
+    pub room: String,
     /// What happened; `None` if the row does not open any more.
     pub event: Option<RoomEvent>,
 }
 
-/// The oldest events that wait, at most [`AT_ONCE`], in order; those of suspect rooms stay.
+/// The oldest events that wait, at most [`AT_ONCE`], in order. None while there is doubt; those of
+/// rooms of which something is missing stay.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
-        "SELECT seq, event_id, sealed, received_at FROM inbox WHERE state = 0
-         AND room_id NOT IN (SELECT room_id FROM portals WHERE suspect > 0 AND room_id IS NOT NULL)
+        "SELECT seq, event_id, sealed, received_at, room_id FROM inbox WHERE state = 0
+           AND NOT EXISTS (SELECT 1 FROM reading WHERE doubts > 0)
+           AND room_id NOT IN (SELECT room_id FROM gaps)
+           AND room_id NOT IN (SELECT room_id FROM inbox WHERE state = 3)
          ORDER BY seq LIMIT 100",
     )
     .fetch_all(tx.conn())
@@ -196,7 +237,12 @@ pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error>
             let (event_id, sealed): (String, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
             let event = sealed
                 .and_then(|sealed| vault.open_json("inbox", event_id.as_bytes(), &sealed).ok());
-            Ok(Waiting { seq: row.try_get(0)?, received_at: time(row.try_get(3)?), event })
+            Ok(Waiting {
+                seq: row.try_get(0)?,
+                received_at: time(row.try_get(3)?),
+                room: row.try_get(4)?,
+                event,
+            })
         })
         .collect()
 }
@@ -215,6 +261,46 @@ pub async fn routed(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
 /// [`Error`]
 pub async fn early(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
     set(tx, "UPDATE inbox SET state = 2 WHERE seq IN (", rows).await
+}
+
+/// Puts rows aside that do not open: their room waits until they were fetched again.
+///
+/// # Errors
+/// [`Error`]
+pub async fn damaged(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
+    if !rows.is_empty() {
+        tx.wake(reading::TOPIC);
+    }
+    set(tx, "UPDATE inbox SET state = 3 WHERE seq IN (", rows).await
+}
+
+/// A row that did not open holds its event again.
+///
+/// # Errors
+/// [`Error`]
+pub async fn mended(tx: &mut Tx, vault: &Sealer, seq: i64, event: &RoomEvent) -> Result<(), Error> {
+    let sealed = vault.seal_json("inbox", event.event_id.as_bytes(), event)?;
+    sqlx::query("UPDATE inbox SET state = 0, sealed = $2 WHERE seq = $1 AND state = 3")
+        .bind(seq)
+        .bind(sealed)
+        .execute(tx.conn())
+        .await?;
+    tx.wake(TOPIC);
+    Ok(())
+}
+
+/// The last event of a room that was routed.
+///
+/// # Errors
+/// [`Error`]
+pub async fn last_routed(read: &mut Read, room: &RoomId) -> Result<Option<OwnedEventId>, Error> {
+    let event: Option<String> = sqlx::query_scalar(
+        "SELECT event_id FROM inbox WHERE room_id = $1 AND state = 1 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(room.as_str())
+    .fetch_optional(read.conn())
+    .await?;
+    event.map(EventId::parse).transpose().map_err(|_| Error::Row("inbox.event_id"))
 }
 
 async fn set(tx: &mut Tx, statement: &str, rows: &[i64]) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
 use causeway_protocol::ids::{GroupId, Timestamp};
-use causeway_store::{Conn, Engine, Read, Row, Tx};
+use causeway_store::{Conn, Engine, Row, Tx};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -235,86 +235,21 @@ async fn save_mirrors(
     Ok(())
 }
 
-/// The last event of the room that was routed: what a repair reads back to.
+/// Rooms of portals that are not closed.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn routed_to(tx: &mut Tx, portal: PortalId, event_id: &str) -> Result<(), Error> {
-    sqlx::query("UPDATE portals SET cursor_event = $2 WHERE portal = $1")
-        .bind(portal.0)
-        .bind(event_id)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// Woken when a room may have events that never came.
-pub const TOPIC: &str = "suspects";
-
-/// A room whose events are held until they were compared with what the homeserver has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suspect {
-    /// Its portal.
-    pub portal: PortalId,
-    /// The room.
-    pub room: OwnedRoomId,
-    /// The last event that was routed.
-    pub cursor: Option<String>,
-    /// How often it was suspected since it was trusted.
-    pub times: i64,
-}
-
-/// Something may be missing anywhere.
-///
-/// # Errors
-/// [`Error`]
-pub async fn suspect_all(tx: &mut Tx) -> Result<(), Error> {
-    let found = sqlx::query(
-        "UPDATE portals SET suspect = suspect + 1 WHERE room_id IS NOT NULL AND state <> 'closed'",
+pub async fn rooms(tx: &mut Tx) -> Result<Vec<OwnedRoomId>, Error> {
+    let rooms: Vec<String> = sqlx::query_scalar(
+        "SELECT room_id FROM portals WHERE room_id IS NOT NULL AND state <> 'closed'
+         ORDER BY portal",
     )
-    .execute(tx.conn())
+    .fetch_all(tx.conn())
     .await?;
-    if found.rows_affected() > 0 {
-        tx.wake(TOPIC);
-    }
-    Ok(())
-}
-
-/// Rooms that are suspect.
-///
-/// # Errors
-/// [`Error`]
-pub async fn suspects(read: &mut Read) -> Result<Vec<Suspect>, Error> {
-    let rows = sqlx::query(
-        "SELECT portal, room_id, cursor_event, suspect FROM portals
-         WHERE suspect > 0 AND room_id IS NOT NULL ORDER BY portal",
-    )
-    .fetch_all(read.conn())
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let room: String = row.try_get(1)?;
-            Ok(Suspect {
-                portal: PortalId(row.try_get(0)?),
-                room: RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?,
-                cursor: row.try_get(2)?,
-                times: row.try_get(3)?,
-            })
-        })
+    rooms
+        .into_iter()
+        .map(|room| RoomId::parse(room).map_err(|_| Error::Row("portals.room_id")))
         .collect()
-}
-
-/// Nothing is missing any more, unless it was suspected again meanwhile.
-///
-/// # Errors
-/// [`Error`]
-pub async fn trust(tx: &mut Tx, suspect: &Suspect) -> Result<(), Error> {
-    sqlx::query("UPDATE portals SET suspect = 0 WHERE portal = $1 AND suspect = $2")
-        .bind(suspect.portal.0)
-        .bind(suspect.times)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
 }
 
 /// Whether some room is being made, so that events of unknown rooms may be its.

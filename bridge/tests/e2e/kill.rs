@@ -84,7 +84,11 @@ impl Stage {
             let all = |read: &[_]| count_mirrored(read) >= MESSAGES;
             person.wait("Carol's messages", all).await;
             let expected: Vec<String> = (0..MESSAGES).map(|n| format!("c{n}")).collect();
-            assert_eq!(person.mirrored(), expected);
+            let mirrored = person.mirrored();
+            let first = mirrored.iter().zip(&expected).position(|(got, wanted)| got != wanted);
+            let around =
+                first.map(|at| &mirrored[at.saturating_sub(3)..mirrored.len().min(at + 9)]);
+            assert!(mirrored == expected, "{around:?}\n{}", causeway.log());
         }
         let seen = self.seen.borrow().clone();
         assert!(arrived, "{} of {MESSAGES} arrived\n{}", total(&seen), causeway.log());

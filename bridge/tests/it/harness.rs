@@ -13,6 +13,7 @@ use causeway_bridge::{
         ghost::Names,
         portal::{Portal, PortalId},
         said::{Said, Spoken, Text},
+        suspicion::Came,
     },
     gateway::matrix::Matrix,
     secret::Secret,
@@ -156,10 +157,15 @@ impl Bridge {
 
     /// The same, as the transaction of this number.
     pub(crate) async fn push_as(&self, txn: &str, events: &[Value]) -> inbox::Accepted {
+        self.push_so(Came { txn, on_new_connection: false, whole: true }, events).await
+    }
+
+    /// The same, as a transaction that came so.
+    pub(crate) async fn push_so(&self, came: Came<'_>, events: &[Value]) -> inbox::Accepted {
         let raw: Vec<_> = events.iter().map(|event| to_raw_value(event).unwrap()).collect();
         let mut tx = self.spine.db.begin().await.unwrap();
         let accepted =
-            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), txn, &raw).await.unwrap();
+            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), came, &raw).await.unwrap();
         tx.commit().await.unwrap();
         accepted
     }

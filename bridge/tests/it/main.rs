@@ -18,7 +18,7 @@ mod plans;
 mod postgres;
 #[path = "../shared/prometheus.rs"]
 mod prometheus;
-mod repair;
+mod reconcile;
 mod session;
 mod start;
 mod statements;

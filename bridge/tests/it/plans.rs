@@ -12,7 +12,8 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 5] = ["own", "data_keys", "one_time_keys", "owed_invites", "acks_due"];
+const SMALL: [&str; 7] =
+    ["own", "data_keys", "one_time_keys", "owed_invites", "acks_due", "reading", "gaps"];
 
 /// Indexes that hold only what waits.
 const QUEUES: [&str; 6] = [
@@ -20,19 +21,20 @@ const QUEUES: [&str; 6] = [
     "inbox_early",
     "lanes_ready",
     "lanes_unreachable",
-    "portals_suspect",
+    "inbox_damaged",
     "portals_making",
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 32] = [
+const WALKS: [(&str, &str); 33] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     (
         "SELECT portal, group_id, room_id, name, state, encrypted FROM portals ORDER",
         "all are wanted",
     ),
-    ("UPDATE portals SET suspect = suspect + 1", "all are wanted"),
+    ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
+    ("SELECT event_id FROM inbox WHERE room_id", "backwards, when a gap has no place"),
     ("UPDATE lanes SET not_before = 0, unreachable = FALSE", "all are wanted, at the start"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),

@@ -38,6 +38,8 @@ pub(crate) struct Rooms {
     pub(crate) members: BTreeMap<(String, String), String>,
     pub(crate) events: Vec<Value>,
     txns: BTreeMap<String, String>,
+    /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
+    synced: BTreeMap<String, Value>,
     faults: VecDeque<(&'static str, Fault)>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
@@ -260,6 +262,18 @@ impl Rooms {
                 .map(|e| e["content"].clone())
                 .ok_or((404, "M_NOT_FOUND")),
             ("GET", ["rooms", room, "messages"]) => Ok(self.messages(room, query)),
+            ("GET", ["sync"]) => {
+                let answer = self.sync(user, query);
+                Ok(self.synced.entry(format!("{query:?}")).or_insert(answer).clone())
+            }
+            ("GET", ["rooms", room, "context", event]) => {
+                let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
+                Ok(json!({"end": format!("s{}", place + 1)}))
+            }
+            ("GET", ["rooms", room, "event", event]) => {
+                let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
+                Ok(self.events[place].clone())
+            }
             _ => Err((404, "M_UNRECOGNIZED")),
         }
     }
@@ -342,12 +356,53 @@ impl Rooms {
     fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {
         let of_room = self.events.iter().filter(|event| event["room_id"] == *room);
         let limit: usize = query["limit"].parse().unwrap();
+        if query["dir"] == "f" {
+            let from = query.get("from").map_or("s0", String::as_str);
+            let found: Vec<_> = self.onwards(room, from).into_iter().take(limit).collect();
+            let end = found.last().map_or_else(|| from.to_owned(), |(n, _)| format!("s{}", n + 1));
+            let chunk: Vec<&Value> = found.into_iter().map(|(_, event)| event).collect();
+            return json!({"chunk": chunk, "end": end});
+        }
         let from: usize = query.get("from").map_or(0, |from| from.parse().unwrap());
-        let chunk: Vec<&Value> = if query["dir"] == "b" {
-            of_room.rev().skip(from).take(limit).collect()
-        } else {
-            of_room.skip(from).take(limit).collect()
-        };
+        let chunk: Vec<&Value> = of_room.rev().skip(from).take(limit).collect();
         json!({"end": (from + chunk.len()).to_string(), "chunk": chunk})
+    }
+
+    fn place_of(&self, room: &str, event: &str) -> Option<usize> {
+        self.events.iter().position(|e| e["room_id"] == *room && e["event_id"] == *event)
+    }
+
+    /// Events of a room from the token `sN` on, which is the number of the next event of all.
+    fn onwards(&self, room: &str, from: &str) -> Vec<(usize, &Value)> {
+        let from: usize = from.strip_prefix('s').unwrap().parse().unwrap();
+        let events = self.events.iter().enumerate().skip(from);
+        events.filter(|(_, event)| event["room_id"] == *room).collect()
+    }
+
+    fn sync(&self, user: &str, query: &BTreeMap<String, String>) -> Value {
+        let filter: Value = serde_json::from_str(&query["filter"]).unwrap();
+        let limit = filter["room"]["timeline"]["limit"].as_u64().unwrap();
+        let limit = usize::try_from(limit).unwrap();
+        let since = query.get("since").map_or("s0", String::as_str);
+        let inside = self.members.iter().filter(|((_, who), to)| who == user && *to == "join");
+        let mut join = serde_json::Map::new();
+        for ((room, _), _) in inside {
+            let events = self.onwards(room, since);
+            let shown: Vec<Value> = events
+                .iter()
+                .skip(events.len().saturating_sub(limit))
+                .map(|(_, event)| {
+                    let mut event = (*event).clone();
+                    event.as_object_mut().unwrap().remove("room_id");
+                    event
+                })
+                .collect();
+            if !shown.is_empty() {
+                let limited = events.len() > limit;
+                let timeline = json!({"events": shown, "limited": limited, "prev_batch": "s0"});
+                join.insert(room.clone(), json!({"timeline": timeline}));
+            }
+        }
+        json!({"next_batch": format!("s{}", self.events.len()), "rooms": {"join": join}})
     }
 }

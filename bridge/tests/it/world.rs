@@ -9,9 +9,9 @@ use causeway_bridge::{
     domain::ghost::Names,
     gateway::{matrix::Matrix, native},
     health::Health,
-    http::{Http, Parts, Tokens, router},
+    http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, repair, session},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session},
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
 };
@@ -135,7 +135,7 @@ impl World {
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { from_native::run(&own, forever()).await }));
         let own = spine.clone();
-        tasks.push(tokio::spawn(async move { repair::run(&own, forever()).await }));
+        tasks.push(tokio::spawn(async move { reconcile::run(&own, forever()).await }));
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
         let own = spine.clone();
@@ -211,7 +211,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = router(http);
+    let app = router(http).into_make_service_with_connect_info::<Connection>();
     (url, tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }))
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Call<'a> {
     url: Url,
     with_token: bool,
     body: Option<Result<Vec<u8>, serde_json::Error>>,
+    max_answer: usize,
 }
 
 /// Matrix's standard error response.
@@ -49,7 +50,15 @@ impl Matrix {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        Call { name, matrix: self, method, url, with_token: true, body: None }
+        Call {
+            name,
+            matrix: self,
+            method,
+            url,
+            with_token: true,
+            body: None,
+            max_answer: MAX_ANSWER,
+        }
     }
 
     fn client(&self) -> &Client {
@@ -77,6 +86,12 @@ impl Call<'_> {
     /// Adds a query parameter.
     pub(super) fn query(mut self, key: &str, value: &str) -> Self {
         self.url.query_pairs_mut().append_pair(key, value);
+        self
+    }
+
+    /// Reads an answer of up to so many bytes.
+    pub(super) fn up_to(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
         self
     }
 
@@ -126,7 +141,7 @@ impl Call<'_> {
             if connecting { MatrixError::NotReached(text) } else { MatrixError::NoAnswer(text) }
         })?;
         if response.status().is_success() {
-            let bytes = read(response, MAX_ANSWER).await?;
+            let bytes = read(response, self.max_answer).await?;
             serde_json::from_slice(&bytes)
                 .map_err(|error| MatrixError::Misunderstood(error.to_string()))
         } else {

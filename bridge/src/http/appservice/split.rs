@@ -4,6 +4,9 @@
 //! others with it: so the body is cut into fields, and `events` into elements, by brackets and
 //! strings alone. Whether a piece is JSON is judged for each piece by itself.
 
+/// Most events that are cut out: Synapse sends 100, and what is behind them comes by `/sync`.
+pub(super) const MAX_EVENTS: usize = 10_000;
+
 /// A body in pieces.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pieces<'a> {
@@ -65,6 +68,9 @@ fn array<'a>(mut left: &'a [u8], events: &mut Vec<&'a [u8]>) -> Result<&'a [u8],
     loop {
         let (element, end) = whole(left).ok_or(left)?;
         events.push(element);
+        if events.len() == MAX_EVENTS {
+            return Err(end);
+        }
         if let Some(end) = after(end, b']') {
             return Ok(end);
         }
@@ -126,7 +132,7 @@ fn rest(bytes: &[u8]) -> Option<&[u8]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::split;
+    use super::{MAX_EVENTS, split};
 
     fn cut(body: &str) -> (Vec<String>, Option<String>) {
         let pieces = split(body.as_bytes());
@@ -161,6 +167,13 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn no_more_is_cut_out_than_is_taken() {
+        let body = format!(r#"{{"events":[{}]}}"#, vec!["{}"; MAX_EVENTS + 5].join(","));
+        let pieces = split(body.as_bytes());
+        assert_eq!((pieces.events.len(), pieces.rest.is_some()), (MAX_EVENTS, true));
     }
 
     #[test]

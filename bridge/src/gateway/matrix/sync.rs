@@ -1,0 +1,145 @@
+//! What the homeserver has, by its own account: `/sync`, and the ways back into one room.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use ruma::{EventId, OwnedRoomId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+
+use super::{Matrix, MatrixError};
+
+/// Most of an answer: rooms times [`TIMELINE`] events.
+const MAX_SYNC: usize = 64 * 1024 * 1024;
+/// Events of one room in one answer; where there are more, the room is paged through.
+const TIMELINE: u32 = 20;
+
+/// What happened since a token.
+#[derive(Debug)]
+pub struct Synced {
+    /// From here on the next time.
+    pub next: String,
+    /// Rooms in which something happened.
+    pub rooms: Vec<SyncedRoom>,
+}
+
+/// What happened in one room.
+#[derive(Debug)]
+pub struct SyncedRoom {
+    /// Which.
+    pub room: OwnedRoomId,
+    /// Its events, oldest first, as the homeserver has them: without their `room_id`.
+    pub events: Vec<Box<RawValue>>,
+    /// There are more before them.
+    pub limited: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    next_batch: String,
+    #[serde(default)]
+    rooms: Rooms,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Rooms {
+    join: BTreeMap<OwnedRoomId, Room>,
+    leave: BTreeMap<OwnedRoomId, Room>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Room {
+    timeline: Timeline,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Timeline {
+    events: Vec<Box<RawValue>>,
+    limited: bool,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    end: String,
+}
+
+impl Matrix {
+    /// `GET /_matrix/client/v3/sync` – what happened since `since` in the rooms that `user` is in,
+    /// without waiting; without `since`, where each room is now.
+    ///
+    /// `nonce` is another number at each call, of this process or another: Synapse answers what it
+    /// takes for the same request from a cache, for two minutes, and that would hide what came since.
+    pub async fn sync(
+        &self,
+        user: &UserId,
+        since: Option<&str>,
+        nonce: u64,
+    ) -> Result<Synced, MatrixError> {
+        let nothing = json!({"not_types": ["*"]});
+        let limit = if since.is_some() { TIMELINE } else { 1 };
+        let filter = json!({
+            "presence": nothing, "account_data": nothing,
+            "room": {
+                "state": {"not_types": ["*"], "lazy_load_members": true},
+                "ephemeral": nothing, "account_data": nothing,
+                "timeline": {"limit": limit},
+            },
+        });
+        // White space makes the request another one; behind the brace, by which Synapse knows a filter.
+        let bits = (0..u64::BITS).map(|bit| nonce >> bit & 1 == 1);
+        let blank: String = bits.map(|bit| if bit { '\t' } else { ' ' }).collect();
+        let filter = filter.to_string().replacen('{', &format!("{{{blank}"), 1);
+        let mut call = self
+            .v3("sync", Method::GET, &["sync"])
+            .acting_as(user)
+            .query("timeout", "0")
+            .query("set_presence", "offline")
+            .query("filter", &filter)
+            .up_to(MAX_SYNC);
+        if let Some(since) = since {
+            call = call.query("since", since);
+        }
+        let Answer { next_batch, rooms } = call.send().await?;
+        let rooms = rooms.join.into_iter().chain(rooms.leave).map(|(room, Room { timeline })| {
+            SyncedRoom { room, events: timeline.events, limited: timeline.limited }
+        });
+        Ok(Synced { next: next_batch, rooms: rooms.collect() })
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,
+    /// for [`Matrix::messages`]; `None` if the room does not have it any more.
+    pub async fn place_behind(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        event: &EventId,
+    ) -> Result<Option<String>, MatrixError> {
+        let found = self
+            .v3("context", Method::GET, &["rooms", room.as_str(), "context", event.as_str()])
+            .acting_as(user)
+            .query("limit", "0")
+            .send::<Context>()
+            .await;
+        match found {
+            Ok(context) => Ok(Some(context.end)),
+            Err(error) if error.is_code("M_NOT_FOUND") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{room}/event/{event}` – one event.
+    pub async fn event(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        event: &EventId,
+    ) -> Result<Box<RawValue>, MatrixError> {
+        self.v3("event", Method::GET, &["rooms", room.as_str(), "event", event.as_str()])
+            .acting_as(user)
+            .send()
+            .await
+    }
+}

@@ -1,0 +1,41 @@
+//! The homeserver's account in parts: an event of it, what was missed, and why it could not be had.
+
+use ruma::RoomId;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{domain::RoomEvent, gateway::matrix::MatrixError, services::StepError, storage};
+
+/// Why the homeserver's account could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The homeserver's.
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
+    /// No randomness.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The rows'.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for LookError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Counts events that no transaction brought.
+pub(super) fn count(missed: u64) {
+    if missed > 0 {
+        tracing::warn!(missed, "events that never came were fetched");
+        metrics::counter!("causeway_events_fetched_total").increment(missed);
+    }
+}
+
+/// An event as a transaction has it; what cannot be parsed could not be routed either.
+pub(super) fn event(room: &RoomId, raw: &RawValue) -> Option<RoomEvent> {
+    let mut event: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
+    event.insert("room_id".to_owned(), Value::String(room.to_string()));
+    serde_json::from_value(Value::Object(event)).ok()
+}

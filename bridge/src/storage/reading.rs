@@ -1,0 +1,177 @@
+//! How far the homeserver's own account has been read: the bot's `/sync`, and gaps in rooms.
+//!
+//! Transactions are fast, and not the truth: a homeserver that stops forgets those it had not sent.
+//! While there is doubt nothing is routed; a room with a gap waits alone.
+
+use causeway_store::{Read, Tx};
+use ruma::{OwnedEventId, OwnedRoomId, RoomId};
+use sqlx::Row as _;
+
+use super::{Error, TO_ROUTE};
+
+/// Woken when there is doubt, or a gap.
+pub const TOPIC: &str = "reading";
+
+/// Where `/sync` goes on, and how often that was called for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its token; `None` before the first time.
+    pub token: Option<String>,
+    /// Causes of doubt since it was read.
+    pub doubts: i64,
+}
+
+/// A room of which something is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Which.
+    pub room: OwnedRoomId,
+    /// What is missing comes behind this place; `None` if that is not known.
+    pub behind: Option<String>,
+    /// How often it was opened.
+    pub opened: i64,
+}
+
+/// An inbox row that does not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its place.
+    pub seq: i64,
+    /// Its room.
+    pub room: OwnedRoomId,
+    /// Its event.
+    pub event: OwnedEventId,
+}
+
+/// Something may be missing anywhere: nothing is routed until `/sync` was read.
+///
+/// # Errors
+/// [`Error`]
+pub async fn doubt(tx: &mut Tx) -> Result<(), Error> {
+    sqlx::query("UPDATE reading SET doubts = doubts + 1").execute(tx.conn()).await?;
+    tx.wake(TOPIC);
+    Ok(())
+}
+
+/// Where reading goes on.
+///
+/// # Errors
+/// [`Error`]
+pub async fn place(read: &mut Read) -> Result<Place, Error> {
+    let row = sqlx::query("SELECT token, doubts FROM reading").fetch_one(read.conn()).await?;
+    Ok(Place { token: row.try_get(0)?, doubts: row.try_get(1)? })
+}
+
+/// `/sync` was read from `before` to `next`; what was doubted meanwhile still is.
+///
+/// # Errors
+/// [`Error`]
+pub async fn read_to(tx: &mut Tx, before: &Place, next: &str) -> Result<(), Error> {
+    sqlx::query("UPDATE reading SET token = $1, doubts = doubts - $2")
+        .bind(next)
+        .bind(before.doubts)
+        .execute(tx.conn())
+        .await?;
+    tx.wake(TO_ROUTE);
+    Ok(())
+}
+
+/// Something of the room is missing behind a place; a gap that is open begins where it began, and
+/// is read to the end once more.
+///
+/// # Errors
+/// [`Error`]
+pub async fn open_gap(tx: &mut Tx, room: &RoomId, behind: Option<&str>) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO gaps (room_id, behind) VALUES ($1, $2)
+         ON CONFLICT (room_id) DO UPDATE SET opened = gaps.opened + 1",
+    )
+    .bind(room.as_str())
+    .bind(behind)
+    .execute(tx.conn())
+    .await?;
+    tx.wake(TOPIC);
+    Ok(())
+}
+
+/// The gap of a room, filled up to a place.
+///
+/// # Errors
+/// [`Error`]
+pub async fn filled_to(tx: &mut Tx, room: &RoomId, place: Option<&str>) -> Result<(), Error> {
+    sqlx::query("UPDATE gaps SET behind = $2 WHERE room_id = $1")
+        .bind(room.as_str())
+        .bind(place)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Nothing of the room is missing any more; `false` if the gap was opened again since it was
+/// looked at as `gap`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn close_gap(tx: &mut Tx, gap: &Gap) -> Result<bool, Error> {
+    let closed = sqlx::query("DELETE FROM gaps WHERE room_id = $1 AND opened = $2")
+        .bind(gap.room.as_str())
+        .bind(gap.opened)
+        .execute(tx.conn())
+        .await?;
+    tx.wake(TO_ROUTE);
+    Ok(closed.rows_affected() > 0)
+}
+
+/// The gap of a room, if it has one.
+///
+/// # Errors
+/// [`Error`]
+pub async fn gap(read: &mut Read, room: &RoomId) -> Result<Option<Gap>, Error> {
+    let row = sqlx::query("SELECT behind, opened FROM gaps WHERE room_id = $1")
+        .bind(room.as_str())
+        .fetch_optional(read.conn())
+        .await?;
+    row.map(|row| {
+        Ok(Gap { room: room.to_owned(), behind: row.try_get(0)?, opened: row.try_get(1)? })
+    })
+    .transpose()
+}
+
+/// Rooms with a gap.
+///
+/// # Errors
+/// [`Error`]
+pub async fn gaps(read: &mut Read) -> Result<Vec<Gap>, Error> {
+    let rows = sqlx::query("SELECT room_id, behind, opened FROM gaps ORDER BY room_id")
+        .fetch_all(read.conn())
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let room: String = row.try_get(0)?;
+            let room = RoomId::parse(room).map_err(|_| Error::Row("gaps.room_id"))?;
+            Ok(Gap { room, behind: row.try_get(1)?, opened: row.try_get(2)? })
+        })
+        .collect()
+}
+
+/// Rows of the inbox that do not open, at most 64.
+///
+/// # Errors
+/// [`Error`]
+pub async fn damaged(read: &mut Read) -> Result<Vec<Damaged>, Error> {
+    let rows = sqlx::query(
+        "SELECT seq, room_id, event_id FROM inbox WHERE state = 3 ORDER BY seq LIMIT 64",
+    )
+    .fetch_all(read.conn())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let (room, event): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+            Ok(Damaged {
+                seq: row.try_get(0)?,
+                room: RoomId::parse(room).map_err(|_| Error::Row("inbox.room_id"))?,
+                event: event.try_into().map_err(|_| Error::Row("inbox.event_id"))?,
+            })
+        })
+        .collect()
+}

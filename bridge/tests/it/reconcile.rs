@@ -1,0 +1,236 @@
+//! What the homeserver never sent, or sent out of turn, is put at its place.
+
+use causeway_bridge::{
+    domain::{
+        effect::InGroup,
+        lane::Lane,
+        portal::PortalId,
+        said::{Relayed, Said},
+        suspicion::Came,
+    },
+    services::{Step, from_matrix, reconcile},
+    storage::{
+        outbox::{self, Head},
+        reading::{self, Gap},
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{harness::Bridge, stub::Fault};
+
+/// A room with Al in it, pushed so far as transactions 1 and 2.
+async fn room() -> (Bridge, PortalId, String) {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+    let so_far: Vec<Value> = bridge.stub.look(|rooms| rooms.events.clone());
+    bridge.push_as("1", &so_far).await;
+    let said = say(&bridge, &room, 0);
+    bridge.push_as("2", &[said]).await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    while from_matrix::step(&bridge.spine).await.unwrap() == Step::Did {}
+    (bridge, portal, room)
+}
+
+fn say(bridge: &Bridge, room: &str, n: usize) -> Value {
+    bridge.stub.look(|rooms| {
+        let text = json!({"msgtype": "m.text", "body": n.to_string()});
+        rooms.event(room, "@al:x", "m.room.message", None, text);
+        rooms.events.last().unwrap().clone()
+    })
+}
+
+async fn rows(bridge: &Bridge, portal: PortalId) -> Vec<InGroup> {
+    while from_matrix::step(&bridge.spine).await.unwrap() == Step::Did {}
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let lane = Lane::ToNative(portal);
+    let head = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+    let Head::Rows(rows) = head else { panic!("{head:?}") };
+    rows.into_iter().map(|row| row.entry.deed).collect()
+}
+
+/// What is on its way into the group, in its order.
+async fn relayed(bridge: &Bridge, portal: PortalId) -> Vec<String> {
+    rows(bridge, portal)
+        .await
+        .into_iter()
+        .filter_map(|deed| match deed {
+            InGroup::Say(Relayed { said: Said::Text(text, _), .. }) => Some(text.body),
+            InGroup::Announce(..) | InGroup::Notice(_) => None,
+        })
+        .collect()
+}
+
+/// Reads on, and fills every gap that can be filled; rooms that cannot be read are left.
+async fn reconcile(bridge: &Bridge) -> usize {
+    reconcile::look(&bridge.spine).await.unwrap();
+    let mut left = 0;
+    for gap in gaps(bridge).await {
+        left += usize::from(reconcile::fill(&bridge.spine, &gap.room).await.is_err());
+    }
+    left
+}
+
+async fn gaps(bridge: &Bridge) -> Vec<Gap> {
+    reading::gaps(&mut bridge.spine.db.read().await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_that_does_not_follow_waits_for_what_is_missing() {
+    let (bridge, portal, room) = room().await;
+    let [_, second, third] = [1, 2, 3].map(|n| say(&bridge, &room, n));
+    bridge.push_as("4", &[third]).await;
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    bridge.push_as("5", &[second]).await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3"]);
+}
+
+/// The smallest form of what a homeserver loses when it starts again: its numbers follow.
+#[tokio::test]
+async fn what_no_transaction_brought_is_fetched_before_what_a_new_connection_brings() {
+    let (bridge, portal, room) = room().await;
+    let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    let came = Came { txn: "3", on_new_connection: true, whole: true };
+    bridge.push_so(came, &[second]).await;
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+}
+
+#[tokio::test]
+async fn what_never_came_is_fetched_without_any_doubt_too() {
+    let (bridge, portal, room) = room().await;
+    let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    bridge.push_as("3", &[second]).await;
+    assert_eq!(relayed(&bridge, portal).await, ["0", "2"]);
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "2", "1"]);
+}
+
+#[tokio::test]
+async fn what_was_sent_while_nobody_listened_is_fetched_at_the_start() {
+    let (bridge, portal, room) = room().await;
+    for n in 1..=250 {
+        say(&bridge, &room, n);
+    }
+    bridge.spine.take_over().await.unwrap();
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(bridge.stats().await.inbox, 250);
+    let expected: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    assert!(expected.starts_with(&relayed(&bridge, portal).await));
+    assert_eq!(bridge.stats().await.inbox, 0);
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_read_waits_alone() {
+    let (bridge, portal, room) = room().await;
+    let other = bridge.portal(2).await;
+    // What was said so far is given up here, where no group takes it.
+    bridge.drain().await;
+    let elsewhere = bridge.portal_now(other).await.room.unwrap().to_string();
+    for n in 1..=30 {
+        say(&bridge, &room, n);
+        say(&bridge, &elsewhere, n);
+    }
+    // A server error, and a gateway's word: neither is the homeserver's that it will not.
+    for answer in [Fault::Answer(500, json!({})), Fault::Answer(404, json!({}))] {
+        let turn = usize::from(matches!(answer, Fault::Answer(404, _)));
+        bridge.stub.fail("room0:b.example/messages", answer);
+        assert_eq!(reconcile(&bridge).await, 1, "{turn}");
+        assert!(relayed(&bridge, portal).await.is_empty());
+    }
+    let expected: Vec<String> = (1..=30).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, other).await, expected);
+    let late = say(&bridge, &room, 31);
+    bridge.push_as("3", &[late]).await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    let expected: Vec<String> = (1..=31).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
+#[tokio::test]
+async fn a_room_that_may_not_be_read_goes_on_with_what_came() {
+    let (bridge, portal, room) = room().await;
+    let said: Vec<Value> = (1..=30).map(|n| say(&bridge, &room, n)).collect();
+    bridge.push_as("9", &said[29..]).await;
+    let refusal = Fault::Answer(403, json!({"errcode": "M_FORBIDDEN"}));
+    bridge.stub.fail("messages", refusal);
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "30"]);
+}
+
+#[tokio::test]
+async fn a_place_that_the_homeserver_does_not_know_is_looked_for_anew() {
+    let (bridge, portal, room) = room().await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    for n in 1..=30 {
+        say(&bridge, &room, n);
+    }
+    let unknown = || Fault::Answer(400, json!({"errcode": "M_UNKNOWN"}));
+    bridge.stub.fail("sync", unknown());
+    bridge.stub.fail("messages", unknown());
+    assert_eq!(reconcile(&bridge).await, 1);
+    assert_eq!(reconcile(&bridge).await, 0);
+    let expected: Vec<String> = (0..=30).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
+#[tokio::test]
+async fn what_is_doubted_while_it_is_read_still_is() {
+    let (bridge, _, _) = room().await;
+    let read = async || reading::place(&mut bridge.spine.db.read().await.unwrap()).await.unwrap();
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(read().await.doubts, 0);
+    bridge.spine.take_over().await.unwrap();
+    let before = read().await;
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    reading::doubt(&mut tx).await.unwrap();
+    reading::read_to(&mut tx, &before, "s1").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(read().await.doubts, 1);
+}
+
+/// Makes the row of the newest event one that does not open.
+async fn damage(bridge: &Bridge) {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let newest = "UPDATE inbox SET sealed = zeroblob(64) WHERE seq = (SELECT MAX(seq) FROM inbox)";
+    sqlx::query(newest).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_fetched_again_and_keeps_its_place() {
+    let (bridge, portal, room) = room().await;
+    let [first, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    bridge.push_as("3", &[first]).await;
+    damage(&bridge).await;
+    bridge.push_as("4", &[second]).await;
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    let id = room.as_str().try_into().unwrap();
+    bridge.stub.fail("/event/", Fault::Answer(502, json!({})));
+    assert!(reconcile::fill(&bridge.spine, id).await.is_err());
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    reconcile::fill(&bridge.spine, id).await.unwrap();
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+}
+
+#[tokio::test]
+async fn a_damaged_row_that_cannot_be_had_again_is_told_and_the_rest_goes_on() {
+    let (bridge, portal, room) = room().await;
+    let [first, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    bridge.push_as("3", &[first]).await;
+    damage(&bridge).await;
+    bridge.push_as("4", &[second]).await;
+    assert_eq!(relayed(&bridge, portal).await, ["0"]);
+    let gone = Fault::Answer(404, json!({"errcode": "M_NOT_FOUND"}));
+    bridge.stub.fail("/event/", gone);
+    reconcile::fill(&bridge.spine, room.as_str().try_into().unwrap()).await.unwrap();
+    assert_eq!(relayed(&bridge, portal).await, ["0", "2"]);
+    let mut notices = rows(&bridge, portal).await.into_iter().filter_map(|deed| match deed {
+        InGroup::Notice(text) => Some(text),
+        InGroup::Say(_) | InGroup::Announce(..) => None,
+    });
+    assert!(notices.next_back().unwrap().contains("damaged"));
+}
