@@ -1,12 +1,12 @@
 //! The chain against the vectors, and against everything that a wire can do to it.
 
 use causeway_groups::schemes::sender_keys::{
-    ChainSecrets, HeldChain, OpenError, OwnChain, Seed, Suite, Wire,
+    ChainSecrets, HeldChain, OpenError, OwnChain, SealError, Seed, Suite, Wire,
 };
 use causeway_protocol::{
-    ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
     olm_plaintext::{Distribution, OlmPlaintext},
-    sender_key::{Context, LEAVES},
+    sender_key::{Context, LEAVES, MAX_PLAINTEXT},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -266,4 +266,55 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_longest_plaintext_is_sealed_and_one_byte_more_moves_nothing() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    let long = vec![7; MAX_PLAINTEXT + 1];
+    let refused = chain.seal(&ROSTER, [0; 4], &long).unwrap_err();
+    assert_eq!(refused, SealError::TooLong(MAX_PLAINTEXT + 1, MAX_PLAINTEXT));
+    assert_eq!(chain.next_index(), 0);
+    let wire = chain.seal(&ROSTER, [0; 4], &long[1..]).unwrap();
+    assert_eq!(open(&mut reader, &wire).unwrap(), long[1..]);
+}
+
+/// Else a message of another place would be told from a repeated one by what is held here.
+#[test]
+fn whether_a_message_fits_is_asked_before_whether_it_was_opened() {
+    let mut chain = own(Suite::Aes256Gcm);
+    let mut reader = held(&chain);
+    let wire = chain.seal(&ROSTER, [0; 4], b"x").unwrap();
+    open(&mut reader, &wire).unwrap();
+    let fitting = context(&reader);
+    assert_eq!(open_in(&mut reader, &fitting, &wire), Err(OpenError::Spent));
+    for other in [
+        Context { group: GroupId::new([9; 32]), ..fitting },
+        Context { sender: BOB, ..fitting },
+        Context { chain: ChainId::new([9; 32]), ..fitting },
+    ] {
+        assert_eq!(open_in(&mut reader, &other, &wire), Err(OpenError::Signature));
+    }
+    let wire = own(Suite::ChaCha20Poly1305).seal(&ROSTER, [0; 4], b"x").unwrap();
+    assert_eq!(open_in(&mut reader, &fitting, &wire), Err(OpenError::Signature));
+}
+
+#[test]
+fn a_stored_tree_with_a_node_that_cannot_be_is_refused() {
+    const NODE_BYTES: usize = 1 + 2 + 32;
+    let stored = held(&own(Suite::Aes256Gcm)).encode().to_vec();
+    assert!(HeldChain::decode(&stored).is_some());
+    let root = stored.len() - NODE_BYTES;
+    // Depth, and both bytes of the prefix: a root beside the root, and a leaf below the leaves.
+    for (depth, prefix) in [(0, [0, 1]), (1, [0, 2]), (10, [4, 0]), (11, [0, 0])] {
+        let mut bent = stored.clone();
+        bent[root..root + 3].copy_from_slice(&[depth, prefix[0], prefix[1]]);
+        assert!(HeldChain::decode(&bent).is_none(), "{depth} {prefix:?}");
+    }
+}
+
+#[test]
+fn a_seed_is_not_printed() {
+    assert_eq!(format!("{:?}", Seed::new([7; 32])), "Seed(..)");
 }
