@@ -24,6 +24,12 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE reading;
+    DROP TABLE gaps;
+    DROP INDEX inbox_damaged;
+    ALTER TABLE portals ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE portals ADD COLUMN cursor_event TEXT;
+    CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
     DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;
     DELETE FROM schema_versions WHERE schema_name = 'bridge' AND version >= 7;";
 
