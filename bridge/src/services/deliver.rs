@@ -87,7 +87,7 @@ async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
     if served.is_err() {
         // This lane waits a moment; the others go on.
         let mut tx = spine.db.begin().await?;
-        lanes::postpone(&mut tx, spine.now().plus_ms(FAULT_MS), leased.lane, false).await?;
+        lanes::postpone(&mut tx, spine.now().plus_ms(FAULT_MS), leased, false).await?;
         tx.commit().await?;
     }
     served

@@ -18,7 +18,7 @@ pub const TOPIC: &str = "lanes";
 pub struct Ready {
     /// Which.
     pub lane: Lane,
-    /// Failures in a row.
+    /// Failures since something last went well.
     pub failures: u32,
     /// Until when it has to wait.
     pub not_before: Timestamp,
@@ -69,6 +69,14 @@ pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
         .collect()
 }
 
+impl Ready {
+    /// The same after one of its rows was done with: waits begin anew.
+    #[must_use]
+    pub fn went_on(self) -> Self {
+        Self { failures: 0, ..self }
+    }
+}
+
 /// Gives a lane back that did well; it stays ready if it has rows.
 ///
 /// # Errors
@@ -89,23 +97,25 @@ pub async fn release(tx: &mut Tx, now: Timestamp, lane: Lane) -> Result<(), Erro
     Ok(())
 }
 
-/// Gives a lane back whose first row has to wait; `unreachable` if only for the other side.
+/// Gives a lane back whose first row has to wait; `unreachable` if only for the other side. It has
+/// failed once more than `ready` says, which knows nothing of failures before the last success.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn postpone(
     tx: &mut Tx,
     until: Timestamp,
-    lane: Lane,
+    ready: Ready,
     unreachable: bool,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE lanes SET failures = failures + 1, not_before = $2, unreachable = $3
+        "UPDATE lanes SET failures = $4, not_before = $2, unreachable = $3
          WHERE lane = $1",
     )
-    .bind(lane.to_string())
+    .bind(ready.lane.to_string())
     .bind(at(until))
     .bind(unreachable)
+    .bind(i64::from(ready.failures.saturating_add(1)))
     .execute(tx.conn())
     .await?;
     tx.wake(TOPIC);

@@ -8,15 +8,17 @@ use causeway_bridge::{
         ghost::Names,
         lane::Lane,
         portal::{PortalId, PortalState},
+        said::{Said, Spoken, Text},
     },
     services::{Step, deliver, from_matrix},
     steps,
     storage::{
         dead_letters::{self, DeadLetter, Replayed},
         outbox::{self, Head},
+        stats,
     },
 };
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::ids::{EnvelopeId, GroupId};
 use ruma::UserId;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -151,6 +153,62 @@ async fn refusals_end_in_a_dead_letter_that_can_be_tried_again() {
     tx.commit().await.unwrap();
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0", "2", "1"]);
+}
+
+/// Failures of the portal's lane since something last went well.
+async fn failures(bridge: &Bridge, portal: PortalId) -> u32 {
+    let lane = Lane::ToMatrix(portal).to_string();
+    let lanes = stats::lanes(&mut bridge.spine.db.read().await.unwrap()).await.unwrap();
+    lanes.iter().find(|known| known.lane == lane).map_or(0, |known| known.failures)
+}
+
+#[tokio::test]
+async fn waits_begin_anew_once_something_went_well() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    for body in ["1", "2", "3"] {
+        bridge.say(portal, "bob:b.example", body).await;
+    }
+    for tries in 1..=4 {
+        bridge.stub.fail("/send/", Fault::Answer(502, json!({})));
+        bridge.drain().await;
+        assert_eq!(failures(&bridge, portal).await, tries);
+        bridge.pass(130_000);
+    }
+    // The first is said, and the second fails for the first time.
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("/send/", Fault::Held(Arc::clone(&answer)));
+    bridge.stub.fail("/send/", Fault::Answer(502, json!({})));
+    answer.notify_one();
+    bridge.drain().await;
+    assert_eq!((bodies(&bridge.stub).len(), failures(&bridge, portal).await), (2, 1));
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_never_tried_is_not_looked_for() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    let spoken = bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let Said::Text(text, _) = &spoken.said;
+    let unsaid = Spoken {
+        message_id: EnvelopeId::new([9; 16]),
+        said: Said::Text(Text { body: "1".to_owned(), ..text.clone() }, None),
+        ..spoken
+    };
+    let unsaid = Effect::Here(Here::Unsaid(unsaid, "put out".to_owned()));
+    bridge.keep(portal, b"unsaid", vec![unsaid]).await;
+    let letter = dead(&bridge).await.pop().unwrap();
+    assert_eq!(replay(&bridge, letter.id).await, Replayed::Yes);
+    // A search would fail.
+    bridge.stub.fail("messages", Fault::Answer(502, json!({})));
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1"]);
 }
 
 #[tokio::test]

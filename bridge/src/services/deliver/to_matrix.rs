@@ -31,7 +31,7 @@ use crate::{
 const DIRECTION: &str = "native_to_matrix";
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepError> {
     let lane = leased.lane;
     // To look costs no commit; what was done and what comes next share one.
     let mut read = spine.db.read().await?;
@@ -51,6 +51,9 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
         };
         spine.steps.reached(steps::Step::Claimed).await;
         let (facts, end) = carry_out(spine, leased, portal, &rows).await?;
+        if end.done > 0 {
+            leased = leased.went_on();
+        }
         let mut delivered = delivered_of(&rows, &facts, &end).collect();
         let mut tx = spine.db.begin().await?;
         let has_to_wait = record(spine, &mut tx, leased, &rows, facts, end).await?;
@@ -96,7 +99,7 @@ fn delivered_of<'a>(
     facts: &'a Facts,
     end: &End,
 ) -> impl Iterator<Item = Timestamp> + 'a {
-    let is_dead = |index: usize| facts.dead.iter().any(|(dead, _)| *dead == index);
+    let is_dead = |index: usize| facts.dead.iter().any(|dead| dead.index == index);
     let done = rows.iter().take(end.done).enumerate();
     done.filter(move |(index, _)| !is_dead(*index)).filter_map(|(_, row)| row.entry.accepted_at)
 }
@@ -108,7 +111,16 @@ struct Facts {
     standing: BTreeMap<AccountId, Standing>,
     room: Option<OwnedRoomId>,
     links: Vec<Link>,
-    dead: Vec<(usize, String)>,
+    dead: Vec<Dead>,
+}
+
+/// A row that is given up.
+#[derive(Debug)]
+struct Dead {
+    index: usize,
+    reason: String,
+    /// When it was tried just now, if that may have been done all the same.
+    tried_at: Option<Timestamp>,
 }
 
 /// How far a round came.
@@ -132,9 +144,13 @@ async fn carry_out(
             return Ok((round.facts, End { done: index, stopped: None }));
         }
         let Err(failure) = round.carry_out(row).await? else { continue };
+        let leased = if index > 0 { leased.went_on() } else { leased };
         match judged(spine, leased, row, &failure)? {
             Outcome::Done => {}
-            Outcome::Dead(reason) => round.facts.dead.push((index, reason)),
+            Outcome::Dead(reason) => {
+                let tried_at = failure.is_unknown().then(|| spine.now());
+                round.facts.dead.push(Dead { index, reason, tried_at });
+            }
             outcome @ (Outcome::Again(..) | Outcome::Halt) => {
                 let stopped = Some((failure, outcome));
                 return Ok((round.facts, End { done: index, stopped }));
@@ -174,9 +190,10 @@ async fn record(
         inbox::forget_early(tx).await?;
     }
     links::put(tx, &facts.links).await?;
-    for (index, reason) in &facts.dead {
+    for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
-            bury(spine, tx, row, reason).await?;
+            let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };
+            bury(spine, tx, &row, reason).await?;
         }
     }
     if let Some(last) = end.done.checked_sub(1).and_then(|last| rows.get(last)) {
@@ -199,6 +216,6 @@ async fn record(
         outbox::tried(tx, now, row.id, counts).await?;
     }
     let unreachable = failure.is_away();
-    lanes::postpone(tx, now.plus_ms(wait), lane, unreachable).await?;
+    lanes::postpone(tx, now.plus_ms(wait), leased, unreachable).await?;
     Ok(true)
 }

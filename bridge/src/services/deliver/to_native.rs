@@ -43,11 +43,11 @@ enum Round {
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepError> {
     let mut tx = spine.db.begin().await?;
     if spine.locked_out.borrow().is_some() {
         let until = spine.now().plus_ms(LOCKED_OUT_MS);
-        lanes::postpone(&mut tx, until, leased.lane, true).await?;
+        lanes::postpone(&mut tx, until, leased, true).await?;
         return Ok(tx.commit().await?);
     }
     let mut delivered = Vec::new();
@@ -67,7 +67,10 @@ pub(super) async fn serve(spine: &Spine, leased: Ready) -> Result<(), StepError>
         }
         let way = Way { spine, leased, group: group_of(spine, &mut tx, leased).await? };
         match way.round(tx, first, &mut delivered).await? {
-            Round::Next(next) => tx = next,
+            Round::Next(next) => {
+                tx = next;
+                leased = leased.went_on();
+            }
             Round::Released => {
                 took(spine, DIRECTION, &mut delivered);
                 return Ok(());
@@ -251,8 +254,7 @@ impl Way<'_> {
         match error {
             // Somebody came between asking and sealing: asked again after a moment.
             SealError::Unprepared(_) => {
-                lanes::postpone(&mut tx, now.plus_ms(UNPREPARED_MS), self.leased.lane, false)
-                    .await?;
+                lanes::postpone(&mut tx, now.plus_ms(UNPREPARED_MS), self.leased, false).await?;
                 tx.commit().await?;
                 Ok(Round::Released)
             }
@@ -270,7 +272,7 @@ impl Way<'_> {
             }
             SealError::Forked => {
                 tracing::error!(group = %self.group, "{error}");
-                lanes::postpone(&mut tx, now.plus_ms(FORKED_MS), self.leased.lane, false).await?;
+                lanes::postpone(&mut tx, now.plus_ms(FORKED_MS), self.leased, false).await?;
                 tx.commit().await?;
                 Ok(Round::Released)
             }
@@ -345,7 +347,7 @@ impl Way<'_> {
         let Some(judge) = (if sending.is_some() { last } else { rows.first() }) else {
             return Err(StepError::row("outbox"));
         };
-        let (lane, now) = (self.leased.lane, self.spine.now());
+        let now = self.spine.now();
         let outcome = judged(self.spine, self.leased, judge, &failure)?;
         let mut tx = self.spine.db.begin().await?;
         let (wait, counts) = match outcome {
@@ -367,7 +369,7 @@ impl Way<'_> {
         for row in rows {
             outbox::tried(&mut tx, now, row.id, counts).await?;
         }
-        lanes::postpone(&mut tx, now.plus_ms(wait), lane, failure.is_away()).await?;
+        lanes::postpone(&mut tx, now.plus_ms(wait), self.leased, failure.is_away()).await?;
         tx.commit().await?;
         Ok(Round::Released)
     }

@@ -124,9 +124,9 @@ impl Round<'_> {
             return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
         }
         let txn = &row.entry.txn;
-        let since = row.tried_at.unwrap_or(Timestamp(0));
-        let is_old = row.tried_at.is_some_and(|at| at.plus_ms(FORGOTTEN_MS) < self.spine.now());
-        if (is_old || row.replayed)
+        // What was never tried is not there.
+        if let Some(since) = row.tried_at
+            && (row.replayed || since.plus_ms(FORGOTTEN_MS) < self.spine.now())
             && let Some(event) = self.find(room, txn, since).await?
         {
             return Ok(event);
