@@ -62,11 +62,11 @@ pub async fn place(read: &mut Read) -> Result<Place, Error> {
     Ok(Place { token: row.try_get(0)?, doubts: row.try_get(1)? })
 }
 
-/// `/sync` was read from `before` to `next`; what was doubted meanwhile still is.
+/// The homeserver was asked at `before`, and `/sync` read to `next`, if it was; what was doubted meanwhile still is.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn read_to(tx: &mut Tx, before: &Place, next: &str) -> Result<(), Error> {
+pub async fn read_to(tx: &mut Tx, before: &Place, next: Option<&str>) -> Result<(), Error> {
     sqlx::query("UPDATE reading SET token = $1, doubts = doubts - $2")
         .bind(next)
         .bind(before.doubts)

@@ -162,6 +162,20 @@ async fn a_room_that_may_not_be_read_goes_on_with_what_came() {
 }
 
 #[tokio::test]
+async fn a_homeserver_without_an_account_has_each_room_read_back() {
+    let refusal = Fault::Answer(404, json!({"errcode": "M_UNRECOGNIZED"}));
+    for answer in [refusal, Fault::Answer(200, json!({}))] {
+        let (bridge, portal, room) = room().await;
+        let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
+        bridge.push_as("9", &[second]).await;
+        assert_eq!(relayed(&bridge, portal).await, ["0"]);
+        bridge.stub.fail("sync", answer);
+        assert_eq!(reconcile(&bridge).await, 0);
+        assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+    }
+}
+
+#[tokio::test]
 async fn a_place_that_the_homeserver_does_not_know_is_looked_for_anew() {
     let (bridge, portal, room) = room().await;
     assert_eq!(reconcile(&bridge).await, 0);
@@ -187,7 +201,7 @@ async fn what_is_doubted_while_it_is_read_still_is() {
     let before = read().await;
     let mut tx = bridge.spine.db.begin().await.unwrap();
     reading::doubt(&mut tx).await.unwrap();
-    reading::read_to(&mut tx, &before, "s1").await.unwrap();
+    reading::read_to(&mut tx, &before, Some("s1")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(read().await.doubts, 1);
 }

@@ -110,7 +110,7 @@ impl Matrix {
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,
-    /// for [`Matrix::messages`]; `None` if the room does not have it any more.
+    /// for [`Matrix::messages`]; `None` if the room does not have it any more, or none is named.
     pub async fn place_behind(
         &self,
         user: &UserId,
@@ -126,6 +126,8 @@ impl Matrix {
         match found {
             Ok(context) => Ok(Some(context.end)),
             Err(error) if error.is_code("M_NOT_FOUND") => Ok(None),
+            // Then from the room's beginning: what is known is known by its id.
+            Err(MatrixError::Misunderstood(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

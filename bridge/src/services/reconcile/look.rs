@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::account::{LookError, count, event};
 use crate::{
     domain::RoomEvent,
-    gateway::matrix::{MatrixError, Synced},
+    gateway::matrix::{MatrixError, Synced, SyncedRoom},
     services::{Spine, random},
     steps::Step,
     storage::{
@@ -84,18 +84,37 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
     drop(read);
     let bot = spine.names.bot();
     let token = before.place.token.as_deref();
-    let synced = match spine.matrix.sync(bot, token, random()?).await {
+    let mut answer = spine.matrix.sync(bot, token, random()?).await;
+    let mut since = token;
+    if let (Err(MatrixError::Refused(400, code, _)), Some(_)) = (&answer, token) {
         // A homeserver that was put back does not know a token of later: begun anew.
-        Err(MatrixError::Refused(400, code, _)) if token.is_some() => {
-            tracing::warn!(code, "the homeserver does not know our place in its rooms any more");
-            let place = Place { token: None, ..before.place };
-            let before = Before { place, ..before };
-            let synced = spine.matrix.sync(bot, None, random()?).await?;
-            return take_over(spine, &before, synced).await;
+        tracing::warn!(code, "the homeserver does not know our place in its rooms any more");
+        since = None;
+        answer = spine.matrix.sync(bot, None, random()?).await;
+    }
+    match answer {
+        Ok(Synced { next, rooms }) => take_over(spine, &before, since, rooms, Some(next)).await,
+        Err(error) if is_no_account(&error) => {
+            tracing::error!(%error, "the homeserver gives no account of its rooms by /sync; each is \
+                read back by itself");
+            take_over(spine, &before, None, Vec::new(), None).await
         }
-        other => other?,
-    };
-    take_over(spine, &before, synced).await
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the homeserver itself says that there is no account to be had, or says something else;
+/// a gateway before it says no `errcode` of Matrix.
+fn is_no_account(error: &MatrixError) -> bool {
+    match error {
+        MatrixError::Misunderstood(_) => true,
+        MatrixError::Refused(_, code, _) => code.starts_with("M_"),
+        MatrixError::NotReached(_)
+        | MatrixError::NoAnswer(_)
+        | MatrixError::RateLimited(_)
+        | MatrixError::Server(..)
+        | MatrixError::UnknownToken => false,
+    }
 }
 
 /// How things stood before the homeserver was asked.
@@ -105,21 +124,24 @@ struct Before {
     newest: i64,
 }
 
-/// Puts what was read at its place; rows and token are committed together.
-async fn take_over(spine: &Spine, before: &Before, synced: Synced) -> Result<(), LookError> {
+/// Puts what was read since a place where it belongs; rows and the next place are committed
+/// together. Where there is no place to go on from, every room is read back by itself.
+async fn take_over(
+    spine: &Spine,
+    before: &Before,
+    since: Option<&str>,
+    rooms: Vec<SyncedRoom>,
+    next: Option<String>,
+) -> Result<(), LookError> {
     let now = spine.now();
     let mut tx = spine.db.begin().await?;
     let mut missed = 0;
-    let since = before.place.token.as_deref();
     if since.is_none() {
         for room in portals::rooms(&mut tx).await? {
             reading::open_gap(&mut tx, &room, None).await?;
         }
     }
-    for room in &synced.rooms {
-        if since.is_none() {
-            continue;
-        }
+    for room in rooms.iter().filter(|_| since.is_some()) {
         // A gap that was filled meanwhile has put rows where this answer knows nothing of them.
         if room.limited || before.gaps.contains(&room.room) {
             reading::open_gap(&mut tx, &room.room, since).await?;
@@ -133,7 +155,7 @@ async fn take_over(spine: &Spine, before: &Before, synced: Synced) -> Result<(),
                     .await?;
         }
     }
-    reading::read_to(&mut tx, &before.place, &synced.next).await?;
+    reading::read_to(&mut tx, &before.place, next.as_deref()).await?;
     spine.steps.reached(Step::ReadingBack).await;
     tx.commit().await?;
     spine.steps.reached(Step::ReadBack).await;
