@@ -1,5 +1,7 @@
 //! What the homeserver never sent, or sent out of turn, is put at its place.
 
+use std::time::Duration;
+
 use causeway_bridge::{
     domain::{
         effect::InGroup,
@@ -148,6 +150,23 @@ async fn a_room_that_cannot_be_read_waits_alone() {
     assert_eq!(reconcile(&bridge).await, 0);
     let expected: Vec<String> = (1..=31).map(|n| n.to_string()).collect();
     assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
+/// More rooms than the database has readers: none holds one while it waits for the homeserver.
+#[tokio::test]
+async fn rooms_are_read_side_by_side() {
+    let (bridge, ..) = room().await;
+    for n in 2..=9 {
+        bridge.portal(n).await;
+    }
+    bridge.drain().await;
+    bridge.stub.fail("sync", Fault::Answer(400, json!({"errcode": "M_UNKNOWN"})));
+    reconcile::look(&bridge.spine).await.unwrap();
+    let gaps = gaps(&bridge).await;
+    assert_eq!(gaps.len(), 9);
+    let fills = gaps.iter().map(|gap| reconcile::fill(&bridge.spine, &gap.room));
+    let filled = futures_util::future::try_join_all(fills);
+    tokio::time::timeout(Duration::from_secs(10), filled).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -109,7 +109,10 @@ pub async fn fill(spine: &Spine, room: &RoomId) -> Result<(), LookError> {
         mend(spine, &row).await?;
     }
     // Each page is asked for after the gap was looked at: what opens it again in between shows.
-    while let Some(gap) = reading::gap(&mut spine.db.read().await?, room).await? {
+    loop {
+        // A reader held for the whole round would be held while the homeserver is waited for.
+        let gap = reading::gap(&mut spine.db.read().await?, room).await?;
+        let Some(gap) = gap else { return Ok(()) };
         match next_page(spine, &gap).await {
             Ok(()) => {}
             // What may not be read will not be read later: what has come goes on as it is.
@@ -123,7 +126,6 @@ pub async fn fill(spine: &Spine, room: &RoomId) -> Result<(), LookError> {
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 /// Whether the homeserver itself says that it will not show it; a gateway before it says no
