@@ -114,9 +114,10 @@ impl From<MatrixError> for Failure {
                 let ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
                 Self::NotNow(text, ms)
             }
-            MatrixError::NoAnswer(_) | MatrixError::Server(..) | MatrixError::Misunderstood(_) => {
-                Self::Unknown(text)
-            }
+            MatrixError::NoAnswer(_)
+            | MatrixError::Server(..)
+            | MatrixError::Misunderstood(_)
+            | MatrixError::TooLong(_) => Self::Unknown(text),
             MatrixError::UnknownToken => Self::Token,
             MatrixError::Refused(..) => Self::Refused(text),
         }

@@ -210,6 +210,58 @@ async fn a_place_that_the_homeserver_does_not_know_is_looked_for_anew() {
     assert_eq!(relayed(&bridge, portal).await, expected);
 }
 
+/// Synapse takes a token of later for one of now, and says nothing about it.
+#[tokio::test]
+async fn what_a_homeserver_says_that_was_put_back_is_looked_for_anew() {
+    let (bridge, portal, room) = room().await;
+    let kept = bridge.stub.look(|rooms| rooms.events.len());
+    let lost: Vec<Value> = (1..=5).map(|n| say(&bridge, &room, n)).collect();
+    bridge.push_as("3", &lost).await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3", "4", "5"]);
+    bridge.stub.look(|rooms| rooms.events.truncate(kept));
+    for n in 6..=7 {
+        say(&bridge, &room, n);
+        bridge.stub.look(|rooms| {
+            rooms.events.last_mut().unwrap()["event_id"] = json!(format!("$anew{n}"));
+        });
+    }
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+/// Events that the bot may not see leave their page empty: there is more where an `end` is.
+#[tokio::test]
+async fn a_page_of_which_nothing_may_be_seen_is_not_the_last() {
+    let (bridge, portal, room) = room().await;
+    for n in 1..=30 {
+        say(&bridge, &room, n);
+    }
+    let behind = bridge.stub.look(|rooms| rooms.events.len()) - 30;
+    let empty = json!({"chunk": [], "end": format!("s{}", behind + 1)});
+    bridge.stub.fail("messages", Fault::Answer(200, empty));
+    assert_eq!(reconcile(&bridge).await, 0);
+    let expected: Vec<String> =
+        std::iter::once(0).chain(2..=30).map(|n: i32| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
+/// Anybody can write so much that it does not fit into one answer: less is asked for.
+#[tokio::test]
+async fn answers_that_are_too_long_are_had_in_parts() {
+    let (bridge, portal, room) = room().await;
+    for n in 1..=15 {
+        say(&bridge, &room, n);
+    }
+    let long = |mib: usize| Fault::Answer(200, json!("x".repeat(mib * 1024 * 1024)));
+    bridge.stub.fail("sync", long(64));
+    bridge.stub.fail("messages", long(16));
+    bridge.stub.fail("messages", long(16));
+    assert_eq!(reconcile(&bridge).await, 0);
+    let expected: Vec<String> = (0..=15).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
 #[tokio::test]
 async fn what_is_doubted_while_it_is_read_still_is() {
     let (bridge, _, _) = room().await;

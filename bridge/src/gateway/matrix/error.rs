@@ -26,6 +26,9 @@ pub enum MatrixError {
     /// A good status with an answer that is not what the specification says; done, presumably.
     #[error("the homeserver's answer is not understood: {0}")]
     Misunderstood(String),
+    /// A good status with an answer longer than so many bytes: less may be asked for.
+    #[error("the homeserver's answer is longer than {0} bytes")]
+    TooLong(usize),
 }
 
 impl MatrixError {
@@ -40,7 +43,9 @@ impl MatrixError {
             Self::NotReached(_) | Self::NoAnswer(_) | Self::RateLimited(_) | Self::Server(..) => {
                 true
             }
-            Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) => false,
+            Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) | Self::TooLong(_) => {
+                false
+            }
         }
     }
 }

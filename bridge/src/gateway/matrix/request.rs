@@ -118,7 +118,7 @@ impl Call<'_> {
             Err(MatrixError::Server(..)) => "server_error",
             Err(MatrixError::UnknownToken) => "unknown_token",
             Err(MatrixError::Refused(..)) => "refused",
-            Err(MatrixError::Misunderstood(_)) => "misunderstood",
+            Err(MatrixError::Misunderstood(_) | MatrixError::TooLong(_)) => "misunderstood",
         };
         metrics::counter!("causeway_matrix_requests_total", "call" => name, "outcome" => outcome)
             .increment(1);
@@ -157,9 +157,7 @@ async fn read(mut response: Response, max: usize) -> Result<Vec<u8>, MatrixError
         match response.chunk().await {
             Ok(None) => return Ok(bytes),
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= max => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => {
-                return Err(MatrixError::Misunderstood(format!("longer than {max} bytes")));
-            }
+            Ok(Some(_)) => return Err(MatrixError::TooLong(max)),
             Err(error) => return Err(MatrixError::NoAnswer(chain(&error.without_url()))),
         }
     }

@@ -9,10 +9,8 @@ use serde_json::{json, value::RawValue};
 
 use super::{Matrix, MatrixError};
 
-/// Most of an answer: rooms times [`TIMELINE`] events.
+/// Most of an answer. Synapse escapes what is not ASCII: an event of 64 KiB may take 192.
 const MAX_SYNC: usize = 64 * 1024 * 1024;
-/// Events of one room in one answer; where there are more, the room is paged through.
-const TIMELINE: u32 = 20;
 
 /// What happened since a token.
 #[derive(Debug)]
@@ -69,6 +67,7 @@ struct Context {
 impl Matrix {
     /// `GET /_matrix/client/v3/sync` – what happened since `since` in the rooms that `user` is in,
     /// without waiting; without `since`, where each room is now.
+    /// Of each room at most `timeline` events are shown.
     ///
     /// `nonce` is another number at each call, of this process or another: Synapse answers what it
     /// takes for the same request from a cache, for two minutes, and that would hide what came since.
@@ -76,16 +75,16 @@ impl Matrix {
         &self,
         user: &UserId,
         since: Option<&str>,
+        timeline: u32,
         nonce: u64,
     ) -> Result<Synced, MatrixError> {
         let nothing = json!({"not_types": ["*"]});
-        let limit = if since.is_some() { TIMELINE } else { 1 };
         let filter = json!({
             "presence": nothing, "account_data": nothing,
             "room": {
                 "state": {"not_types": ["*"], "lazy_load_members": true},
                 "ephemeral": nothing, "account_data": nothing,
-                "timeline": {"limit": limit},
+                "timeline": {"limit": timeline},
             },
         });
         // White space makes the request another one; behind the brace, by which Synapse knows a filter.

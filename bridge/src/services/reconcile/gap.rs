@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// Events of one page.
-const PAGE: u32 = 100;
+/// Events of one page; fewer where so many are longer than an answer may be.
+const PAGES: [u32; 2] = [100, 10];
 /// Rooms read at once.
 const AT_ONCE: usize = 16;
 /// Wait after the first try that failed; it doubles.
@@ -141,8 +141,7 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
         Some(place) => Some(place.clone()),
         None => known_place(spine, room).await?,
     };
-    let (matrix, bot) = (&spine.matrix, spine.names.bot());
-    let page = matrix.messages(bot, room, Direction::Forwards, behind.as_deref(), PAGE).await;
+    let page = read_page(spine, room, behind.as_deref()).await;
     if matches!(page, Err(MatrixError::Refused(400, ..))) && gap.behind.is_some() {
         // A place of before the homeserver was put back: the next try begins at what we know.
         let mut tx = spine.db.begin().await?;
@@ -154,7 +153,10 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
     let mut tx = spine.db.begin().await?;
     let missed = inbox::put_page(&mut tx, &spine.sealer, spine.now(), room, &events).await?;
     match end {
-        Some(end) if !chunk.is_empty() => reading::filled_to(&mut tx, room, Some(&end)).await?,
+        // An empty page is not the last: of what is in it nothing may be seen.
+        Some(end) if Some(&end) != behind.as_ref() => {
+            reading::filled_to(&mut tx, room, Some(&end)).await?;
+        }
         _ => {
             let is_closed = reading::close_gap(&mut tx, gap).await?;
             tracing::debug!(%room, is_closed, "a room is read to its end");
@@ -163,6 +165,22 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
     tx.commit().await?;
     count(missed);
     Ok(())
+}
+
+/// As many events behind a place as an answer holds.
+async fn read_page(
+    spine: &Spine,
+    room: &RoomId,
+    behind: Option<&str>,
+) -> Result<MessagesPage, MatrixError> {
+    let (matrix, bot) = (&spine.matrix, spine.names.bot());
+    for limit in PAGES {
+        match matrix.messages(bot, room, Direction::Forwards, behind, limit).await {
+            Err(MatrixError::TooLong(_)) => {}
+            other => return other,
+        }
+    }
+    matrix.messages(bot, room, Direction::Forwards, behind, 1).await
 }
 
 /// The place behind the last event that was routed; `None`, the room's beginning, if it has none.

@@ -21,6 +21,8 @@ use crate::{
 const BUSY: Duration = Duration::from_secs(30);
 /// Longest between two looks while nothing does.
 const QUIET: Duration = Duration::from_mins(5);
+/// Events of one room in one answer; where there are more, the room is paged through.
+const TIMELINE: u32 = 20;
 /// Wait after the first look that failed; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait after a look that failed.
@@ -82,24 +84,24 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         newest: inbox::newest(&mut read).await?,
     };
     drop(read);
-    let bot = spine.names.bot();
     let token = before.place.token.as_deref();
-    let mut answer = spine.matrix.sync(bot, token, random()?).await;
     let mut since = token;
-    if let (Err(MatrixError::Refused(400, code, _)), Some(_)) = (&answer, token) {
+    let mut answer = ask(spine, token).await;
+    if let (Err(LookError::Matrix(MatrixError::Refused(400, code, _))), Some(_)) = (&answer, token)
+    {
         // A homeserver that was put back does not know a token of later: begun anew.
         tracing::warn!(code, "the homeserver does not know our place in its rooms any more");
         since = None;
-        answer = spine.matrix.sync(bot, None, random()?).await;
+        answer = ask(spine, None).await;
     }
     match answer {
         Ok(Synced { next, rooms }) => take_over(spine, &before, since, rooms, Some(next)).await,
-        Err(error) if is_no_account(&error) => {
+        Err(LookError::Matrix(error)) if is_no_account(&error) => {
             tracing::error!(%error, "the homeserver gives no account of its rooms by /sync; each is \
                 read back by itself");
             take_over(spine, &before, None, Vec::new(), None).await
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -107,13 +109,27 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
 /// a gateway before it says no `errcode` of Matrix.
 fn is_no_account(error: &MatrixError) -> bool {
     match error {
-        MatrixError::Misunderstood(_) => true,
+        MatrixError::Misunderstood(_) | MatrixError::TooLong(_) => true,
         MatrixError::Refused(_, code, _) => code.starts_with("M_"),
         MatrixError::NotReached(_)
         | MatrixError::NoAnswer(_)
         | MatrixError::RateLimited(_)
         | MatrixError::Server(..)
         | MatrixError::UnknownToken => false,
+    }
+}
+
+/// Asks what happened since `token`; where that is too long, rooms of which more than one event is
+/// new are paged through, each by itself.
+async fn ask(spine: &Spine, token: Option<&str>) -> Result<Synced, LookError> {
+    let (matrix, bot) = (&spine.matrix, spine.names.bot());
+    let timeline = if token.is_some() { TIMELINE } else { 1 };
+    match matrix.sync(bot, token, timeline, random()?).await {
+        Err(error @ MatrixError::TooLong(_)) if timeline > 1 => {
+            tracing::warn!(%error, "so much happened that each room is read by itself");
+            Ok(matrix.sync(bot, token, 1, random()?).await?)
+        }
+        other => Ok(other?),
     }
 }
 
