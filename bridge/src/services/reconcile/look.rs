@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::account::{LookError, count, event};
 use crate::{
-    domain::RoomEvent,
+    domain::{RoomEvent, suspicion::went_back},
     gateway::matrix::{MatrixError, Synced, SyncedRoom},
     services::{Spine, random},
     steps::Step,
@@ -152,9 +152,17 @@ async fn take_over(
     let now = spine.now();
     let mut tx = spine.db.begin().await?;
     let mut missed = 0;
+    let is_older = |since: &&str| next.as_deref().is_some_and(|next| went_back(since, next));
+    let back = since.filter(is_older);
+    if back.is_some() {
+        tracing::warn!("the homeserver was put back; its rooms are read from what we know");
+    }
+    let since = since.filter(|_| back.is_none());
     if since.is_none() {
         for room in portals::rooms(&mut tx).await? {
             reading::open_gap(&mut tx, &room, None).await?;
+            // One that was open has a place of before the homeserver was put back.
+            reading::filled_to(&mut tx, &room, None).await?;
         }
     }
     for room in rooms.iter().filter(|_| since.is_some()) {
