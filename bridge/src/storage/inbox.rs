@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Engine, Read, Tx};
+use causeway_store::{Conn, Engine, Read, Tx};
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _};
@@ -112,40 +112,29 @@ async fn last_before(tx: &mut Tx, txn: &str) -> Result<Option<String>, Error> {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn newest(read: &mut Read) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM inbox").fetch_one(read.conn()).await?)
+pub async fn newest(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM inbox").fetch_one(conn).await?)
 }
 
-/// Puts what a room's events are, read when [`newest`] was `before`, behind what the room had then
-/// besides, and before what came since; returns how many of them never came.
+/// Moves what came after `before`, up to `top`, behind everything, in its order.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn put_right(
-    tx: &mut Tx,
-    vault: &Sealer,
-    now: Timestamp,
-    room: &RoomId,
-    found: &[RoomEvent],
-    before: i64,
-) -> Result<u64, Error> {
-    let ids: BTreeSet<&str> = found.iter().map(|event| event.event_id.as_str()).collect();
-    let since = sqlx::query(
-        "SELECT event_id FROM inbox WHERE room_id = $1 AND state = 0 AND seq > $2 ORDER BY seq",
+pub async fn put_behind_all(tx: &mut Tx, before: i64, top: i64) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT event_id, room_id FROM inbox WHERE state = 0 AND seq > $1 AND seq <= $2
+         ORDER BY seq",
     )
-    .bind(room.as_str())
     .bind(before)
+    .bind(top)
     .fetch_all(tx.conn())
     .await?;
-    let missed = put_page(tx, vault, now, room, found).await?;
-    for row in since {
-        let id: String = row.try_get(0)?;
-        if !ids.contains(id.as_str()) {
-            put_behind(tx, room, &id).await?;
-        }
+    for row in rows {
+        let (id, room): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let room = RoomId::parse(room).map_err(|_| Error::Row("inbox.room_id"))?;
+        put_behind(tx, &room, &id).await?;
     }
-    tx.wake(TOPIC);
-    Ok(missed)
+    Ok(())
 }
 
 /// Puts a page of a room's events behind everything of that room, in the page's order: those that
@@ -217,15 +206,16 @@ pub struct Waiting {
     pub event: Option<RoomEvent>,
 }
 
-/// The oldest events that wait, at most [`AT_ONCE`], in order. None while there is doubt; those of
-/// rooms of which something is missing stay.
+/// The oldest events that wait, at most [`AT_ONCE`], in order. While there is doubt, only those that
+/// are settled; those of rooms of which something is missing stay.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query(
         "SELECT seq, event_id, sealed, received_at, room_id FROM inbox WHERE state = 0
-           AND NOT EXISTS (SELECT 1 FROM reading WHERE doubts > 0)
+           AND (NOT EXISTS (SELECT 1 FROM reading WHERE doubts > 0)
+                OR seq <= (SELECT settled FROM reading))
            AND room_id NOT IN (SELECT room_id FROM gaps)
            AND room_id NOT IN (SELECT room_id FROM inbox WHERE state = 3)
          ORDER BY seq LIMIT 100",

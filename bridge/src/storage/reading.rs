@@ -62,14 +62,21 @@ pub async fn place(read: &mut Read) -> Result<Place, Error> {
     Ok(Place { token: row.try_get(0)?, doubts: row.try_get(1)? })
 }
 
-/// The homeserver was asked at `before`, and `/sync` read to `next`, if it was; what was doubted meanwhile still is.
+/// The homeserver was asked at `before`, and `/sync` read to `next`, if it was. Rows of the inbox up
+/// to `settled` are where they belong; what was doubted meanwhile still is.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn read_to(tx: &mut Tx, before: &Place, next: Option<&str>) -> Result<(), Error> {
-    sqlx::query("UPDATE reading SET token = $1, doubts = doubts - $2")
+pub async fn read_to(
+    tx: &mut Tx,
+    before: &Place,
+    next: Option<&str>,
+    settled: i64,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE reading SET token = $1, doubts = doubts - $2, settled = $3")
         .bind(next)
         .bind(before.doubts)
+        .bind(settled)
         .execute(tx.conn())
         .await?;
     tx.wake(TO_ROUTE);

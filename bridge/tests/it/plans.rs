@@ -26,7 +26,7 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 33] = [
+const WALKS: [(&str, &str); 32] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     (
@@ -34,7 +34,6 @@ const WALKS: [(&str, &str); 33] = [
         "all are wanted",
     ),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
-    ("SELECT event_id FROM inbox WHERE room_id", "backwards, when a gap has no place"),
     ("UPDATE lanes SET not_before = 0, unreachable = FALSE", "all are wanted, at the start"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),

@@ -272,9 +272,31 @@ async fn what_is_doubted_while_it_is_read_still_is() {
     let before = read().await;
     let mut tx = bridge.spine.db.begin().await.unwrap();
     reading::doubt(&mut tx).await.unwrap();
-    reading::read_to(&mut tx, &before, Some("s1")).await.unwrap();
+    reading::read_to(&mut tx, &before, Some("s1"), 0).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(read().await.doubts, 1);
+}
+
+/// A proxy may open a connection for each request: there is always doubt about what comes next.
+#[tokio::test]
+async fn what_was_read_goes_on_though_what_came_since_is_doubted() {
+    let (bridge, portal, room) = room().await;
+    let came = |txn| Came { txn, on_new_connection: true, whole: true };
+    let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    bridge.push_so(came("3"), &[second]).await;
+    let answer = std::sync::Arc::new(tokio::sync::Notify::new());
+    bridge.stub.fail("sync", Fault::Held(std::sync::Arc::clone(&answer)));
+    let since = async {
+        bridge.stub.changed().await;
+        let third = say(&bridge, &room, 3);
+        bridge.push_so(came("4"), &[third]).await;
+        answer.notify_one();
+    };
+    let (looked, ()) = tokio::join!(reconcile::look(&bridge.spine), since);
+    looked.unwrap();
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3"]);
 }
 
 /// Makes the row of the newest event one that does not open.

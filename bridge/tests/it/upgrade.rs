@@ -27,6 +27,7 @@ const BACK: &str = "
     DROP TABLE reading;
     DROP TABLE gaps;
     DROP INDEX inbox_damaged;
+    DROP INDEX inbox_routed;
     ALTER TABLE portals ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE portals ADD COLUMN cursor_event TEXT;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;

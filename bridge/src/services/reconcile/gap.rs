@@ -59,7 +59,8 @@ pub(super) async fn keep_filling(spine: &Spine) {
             }
             Err(error) => tracing::error!(%error, "gaps cannot be looked at; trying again"),
         }
-        let next = waits.values().map(|(_, until)| *until).min();
+        let resting = waits.iter().filter(|(room, _)| !at_work.contains(*room));
+        let next = resting.map(|(_, (_, until))| *until).min();
         let next = next.unwrap_or_else(|| Instant::now() + LONGEST_WAIT);
         tokio::select! {
             Some((room, ended)) = tries.next() => {

@@ -23,6 +23,8 @@ const BUSY: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_mins(5);
 /// Events of one room in one answer; where there are more, the room is paged through.
 const TIMELINE: u32 = 20;
+/// Shortest between two looks.
+const BETWEEN: Duration = Duration::from_millis(50);
 /// Wait after the first look that failed; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait after a look that failed.
@@ -55,6 +57,8 @@ pub(super) async fn keep_looking(spine: &Spine) {
         }
         match look(spine).await {
             Ok(()) => {
+                // Doubt may come with every transaction; rooms with a gap need a moment without.
+                sleep_until(Instant::now() + BETWEEN).await;
                 // The look's own transaction, and not others', makes it no busier.
                 (last, seen) = (Instant::now(), spine.db.counts().transactions);
                 wait = FIRST_WAIT;
@@ -81,7 +85,7 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
     let before = Before {
         place: reading::place(&mut read).await?,
         gaps: reading::gaps(&mut read).await?.into_iter().map(|gap| gap.room).collect(),
-        newest: inbox::newest(&mut read).await?,
+        newest: inbox::newest(read.conn()).await?,
     };
     drop(read);
     let token = before.place.token.as_deref();
@@ -165,6 +169,7 @@ async fn take_over(
             reading::filled_to(&mut tx, &room, None).await?;
         }
     }
+    let top = inbox::newest(tx.conn()).await?;
     for room in rooms.iter().filter(|_| since.is_some()) {
         // A gap that was filled meanwhile has put rows where this answer knows nothing of them.
         if room.limited || before.gaps.contains(&room.room) {
@@ -174,12 +179,17 @@ async fn take_over(
         let events: Vec<RoomEvent> =
             room.events.iter().filter_map(|raw| event(&room.room, raw)).collect();
         if !events.is_empty() {
-            missed +=
-                inbox::put_right(&mut tx, &spine.sealer, now, &room.room, &events, before.newest)
-                    .await?;
+            missed += inbox::put_page(&mut tx, &spine.sealer, now, &room.room, &events).await?;
         }
     }
-    reading::read_to(&mut tx, &before.place, next.as_deref()).await?;
+    // What came while the homeserver was asked is behind what it said, and not settled yet: where
+    // doubt comes with every transaction, the rest goes on all the same.
+    let newest = inbox::newest(tx.conn()).await?;
+    let settled = if newest > top { newest } else { before.newest };
+    if newest > top {
+        inbox::put_behind_all(&mut tx, before.newest, top).await?;
+    }
+    reading::read_to(&mut tx, &before.place, next.as_deref(), settled).await?;
     spine.steps.reached(Step::ReadingBack).await;
     tx.commit().await?;
     spine.steps.reached(Step::ReadBack).await;
