@@ -24,10 +24,7 @@ use std::{io, path::PathBuf};
 
 use causeway_groups::sdk::{CallError, SdkError};
 use clap::Args;
-use tokio::signal::{
-    ctrl_c,
-    unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     causeway::CausewayError, matrix_person::MatrixPerson, matrix_user::UserError, place::Place,
@@ -149,10 +146,12 @@ impl From<transcript::InVain> for DemoError {
 pub fn run_until_signalled(options: &Options) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
+        // Both before anything is said: who reads it may signal at once.
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             ended = run(options) => ended,
-            interrupted = ctrl_c() => Ok(interrupted?),
+            _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }
     });

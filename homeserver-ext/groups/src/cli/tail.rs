@@ -57,13 +57,15 @@ pub(super) async fn run(
         None => arguments.once.then_some(ONCE_IDLE),
     };
     let since = arguments.since;
+    // Before anything is shown: who reads it may signal at once.
+    let stop = stopped().map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")))?;
     let mut tail = Tail { client: &client, printer, group, since, is_lost: false, stalled: None };
     let mut tx = client.db().begin().await?;
     outbox::forget(&mut tx, client.now()).await?;
     tx.commit().await?;
     tail.show_kept().await?;
     let mut stream = client.stream();
-    let done = tail.follow(&mut stream, idle).await;
+    let done = tail.follow(&mut stream, idle, stop).await;
     stream.close().await;
     done
 }
@@ -80,8 +82,13 @@ struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    async fn follow(&mut self, stream: &mut Stream, idle: Option<Duration>) -> Result<(), Failure> {
-        let mut stop = std::pin::pin!(stopped());
+    async fn follow(
+        &mut self,
+        stream: &mut Stream,
+        idle: Option<Duration>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let mut stop = std::pin::pin!(stop);
         let mut chores_at = Instant::now();
         let mut quiet = 0;
         let mut idle_at = idle.map(|idle| Instant::now() + idle);
@@ -231,19 +238,17 @@ fn no_connection() -> Failure {
     CallError::Unreachable("the stream does not come about".to_owned()).into()
 }
 
-/// Ctrl-C, or a polite kill.
-async fn stopped() {
+/// Ends with Ctrl-C or a polite kill; both are heard from the call on.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
+    })
 }
 
 /// One mailbox has one reader. The lock goes with the process, however it ends.
