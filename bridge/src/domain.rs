@@ -17,6 +17,7 @@ pub mod stored;
 pub mod suspicion;
 pub mod to_matrix;
 pub mod to_native;
+pub mod unread;
 
 pub use causeway_protocol::content::{MessageRef, TextKind};
 use causeway_protocol::ids::{AccountId, EnvelopeId, Epoch, Timestamp};

@@ -14,6 +14,7 @@ use super::{Error, at, lanes, quarantine, reading, sealed::Sealer, time};
 use crate::domain::{
     RoomEvent,
     suspicion::{Came, is_doubtful},
+    unread::unread,
 };
 
 /// Woken when there are events to route.
@@ -62,7 +63,7 @@ pub async fn accept(
                 rows.push((event.event_id, event.room_id, sealed));
             }
             Err(error) => {
-                let reason = format!("not an event: {error}");
+                let reason = format!("not an event: {}", unread(&error));
                 quarantine::put(tx, vault, now, None, &reason, raw.get().as_bytes()).await?;
                 accepted.quarantined += 1;
             }

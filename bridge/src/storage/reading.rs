@@ -83,15 +83,16 @@ pub async fn read_to(
     Ok(())
 }
 
-/// Something of the room is missing behind a place; a gap that is open begins where it began, and
-/// is read to the end once more.
+/// Something of the room is missing behind a place; a gap that is open is read to its end, and from
+/// this place once more.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn open_gap(tx: &mut Tx, room: &RoomId, behind: Option<&str>) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO gaps (room_id, behind) VALUES ($1, $2)
-         ON CONFLICT (room_id) DO UPDATE SET opened = gaps.opened + 1",
+         ON CONFLICT (room_id) DO UPDATE SET opened = gaps.opened + 1,
+                                             again = COALESCE(gaps.again, excluded.behind)",
     )
     .bind(room.as_str())
     .bind(behind)
@@ -115,7 +116,8 @@ pub async fn filled_to(tx: &mut Tx, room: &RoomId, place: Option<&str>) -> Resul
 }
 
 /// Nothing of the room is missing any more; `false` if the gap was opened again since it was
-/// looked at as `gap`.
+/// looked at as `gap`: then it is filled from there. Not on from where it was filled to: that may
+/// be a place in the order of the room's graph, and what came since stand before it.
 ///
 /// # Errors
 /// [`Error`]
@@ -125,8 +127,17 @@ pub async fn close_gap(tx: &mut Tx, gap: &Gap) -> Result<bool, Error> {
         .bind(gap.opened)
         .execute(tx.conn())
         .await?;
-    tx.wake(TO_ROUTE);
-    Ok(closed.rows_affected() > 0)
+    if closed.rows_affected() > 0 {
+        tx.wake(TO_ROUTE);
+        return Ok(true);
+    }
+    sqlx::query(
+        "UPDATE gaps SET behind = again, again = NULL WHERE room_id = $1 AND again IS NOT NULL",
+    )
+    .bind(gap.room.as_str())
+    .execute(tx.conn())
+    .await?;
+    Ok(false)
 }
 
 /// The gap of a room, if it has one.
@@ -161,24 +172,36 @@ pub async fn gaps(read: &mut Read) -> Result<Vec<Gap>, Error> {
         .collect()
 }
 
-/// Rows of the inbox that do not open, at most 64.
+/// Rooms with rows of the inbox that do not open.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn damaged(read: &mut Read) -> Result<Vec<Damaged>, Error> {
-    let rows = sqlx::query(
-        "SELECT seq, room_id, event_id FROM inbox WHERE state = 3 ORDER BY seq LIMIT 64",
-    )
-    .fetch_all(read.conn())
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let (room, event): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-            Ok(Damaged {
-                seq: row.try_get(0)?,
-                room: RoomId::parse(room).map_err(|_| Error::Row("inbox.room_id"))?,
-                event: event.try_into().map_err(|_| Error::Row("inbox.event_id"))?,
-            })
-        })
+pub async fn damaged_rooms(read: &mut Read) -> Result<Vec<OwnedRoomId>, Error> {
+    let rooms: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT room_id FROM inbox WHERE state = 3")
+            .fetch_all(read.conn())
+            .await?;
+    rooms
+        .into_iter()
+        .map(|room| RoomId::parse(room).map_err(|_| Error::Row("inbox.room_id")))
         .collect()
+}
+
+/// The oldest row of a room that does not open.
+///
+/// # Errors
+/// [`Error`]
+pub async fn damaged(read: &mut Read, room: &RoomId) -> Result<Option<Damaged>, Error> {
+    let row = sqlx::query(
+        "SELECT seq, event_id FROM inbox WHERE state = 3 AND room_id = $1 ORDER BY seq LIMIT 1",
+    )
+    .bind(room.as_str())
+    .fetch_optional(read.conn())
+    .await?;
+    row.map(|row| {
+        let event: String = row.try_get(1)?;
+        let event = event.try_into().map_err(|_| Error::Row("inbox.event_id"))?;
+        Ok(Damaged { seq: row.try_get(0)?, room: room.to_owned(), event })
+    })
+    .transpose()
 }

@@ -1,6 +1,6 @@
 //! What the homeserver never sent, or sent out of turn, is put at its place.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use causeway_bridge::{
     domain::{
@@ -12,11 +12,13 @@ use causeway_bridge::{
     },
     services::{Step, from_matrix, reconcile},
     storage::{
+        inbox,
         outbox::{self, Head},
         reading::{self, Gap},
     },
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{harness::Bridge, stub::Fault};
 
@@ -169,6 +171,85 @@ async fn rooms_are_read_side_by_side() {
     tokio::time::timeout(Duration::from_secs(10), filled).await.unwrap().unwrap();
 }
 
+/// As many as begin at once do not answer: what is wrong with them is no other room's affair.
+#[tokio::test]
+async fn rooms_that_hang_keep_no_other_waiting() {
+    let (bridge, ..) = room().await;
+    for n in 2..=17 {
+        bridge.portal(n).await;
+    }
+    bridge.drain().await;
+    bridge.stub.fail("sync", Fault::Answer(400, json!({"errcode": "M_UNKNOWN"})));
+    reconcile::look(&bridge.spine).await.unwrap();
+    assert_eq!(gaps(&bridge).await.len(), 17);
+    for _ in 0..16 {
+        bridge.stub.fail("messages", Fault::Held(Arc::new(Notify::new())));
+    }
+    let read = async {
+        let mut woken = bridge.spine.db.listen(inbox::TOPIC);
+        while gaps(&bridge).await.len() > 16 {
+            woken.changed().await;
+        }
+    };
+    // Half of what a request may take.
+    let run = reconcile::run(&bridge.spine, read);
+    tokio::time::timeout(Duration::from_secs(30), run).await.unwrap();
+    assert_eq!(gaps(&bridge).await.len(), 16);
+}
+
+/// Others than Synapse end with the page that they call the last: what came by itself meanwhile is
+/// behind it.
+#[tokio::test]
+async fn what_came_while_the_last_page_was_asked_for_is_behind_it() {
+    let (bridge, portal, room) = room().await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    for n in 1..=30 {
+        say(&bridge, &room, n);
+    }
+    reconcile::look(&bridge.spine).await.unwrap();
+    let gap = gaps(&bridge).await.remove(0);
+    let chunk: Vec<Value> =
+        bridge.stub.look(|rooms| rooms.events[rooms.events.len() - 30..].to_vec());
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("messages", Fault::Late(Arc::clone(&answer), json!({"chunk": chunk})));
+    let meanwhile = async {
+        bridge.stub.changed().await;
+        let late = say(&bridge, &room, 31);
+        bridge.push_as("3", &[late]).await;
+        answer.notify_one();
+    };
+    let (filled, ()) = tokio::join!(reconcile::fill(&bridge.spine, &gap.room), meanwhile);
+    filled.unwrap();
+    let expected: Vec<String> = (0..=31).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
+/// A place in the order of a room's graph may stand behind what comes later.
+#[tokio::test]
+async fn a_gap_that_is_opened_again_is_read_once_more_from_there() {
+    let (bridge, ..) = room().await;
+    let room = ruma::RoomId::parse("!gap:x").unwrap();
+    let now =
+        async || reading::gap(&mut bridge.spine.db.read().await.unwrap(), &room).await.unwrap();
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    reading::open_gap(&mut tx, &room, Some("s1")).await.unwrap();
+    tx.commit().await.unwrap();
+    let before = now().await.unwrap();
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    reading::filled_to(&mut tx, &room, Some("t5-9")).await.unwrap();
+    for again in ["s3", "s4"] {
+        reading::open_gap(&mut tx, &room, Some(again)).await.unwrap();
+    }
+    assert!(!reading::close_gap(&mut tx, &before).await.unwrap());
+    tx.commit().await.unwrap();
+    let again = now().await.unwrap();
+    assert_eq!(again.behind.as_deref(), Some("s3"));
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    assert!(reading::close_gap(&mut tx, &again).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(now().await, None);
+}
+
 #[tokio::test]
 async fn a_room_that_may_not_be_read_goes_on_with_what_came() {
     let (bridge, portal, room) = room().await;
@@ -284,8 +365,8 @@ async fn what_was_read_goes_on_though_what_came_since_is_doubted() {
     let came = |txn| Came { txn, on_new_connection: true, whole: true };
     let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
     bridge.push_so(came("3"), &[second]).await;
-    let answer = std::sync::Arc::new(tokio::sync::Notify::new());
-    bridge.stub.fail("sync", Fault::Held(std::sync::Arc::clone(&answer)));
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("sync", Fault::Held(Arc::clone(&answer)));
     let since = async {
         bridge.stub.changed().await;
         let third = say(&bridge, &room, 3);

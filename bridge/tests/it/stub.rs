@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Cut,
     /// Done, and answered when this is notified.
     Held(Arc<Notify>),
+    /// Answered with this when it is notified, and not done.
+    Late(Arc<Notify>, Value),
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +164,10 @@ fn judge(
     match fault {
         Some(Fault::Answer(status, value)) => {
             return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();
+        }
+        Some(Fault::Late(until, value)) => {
+            *held = Some(until);
+            return axum::Json(value).into_response();
         }
         Some(Fault::Cut) => return broken(),
         Some(Fault::Held(ref until)) => *held = Some(Arc::clone(until)),

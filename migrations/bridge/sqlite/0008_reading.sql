@@ -11,7 +11,8 @@ INSERT INTO reading (one, doubts, settled) VALUES (1, 0, 0);
 CREATE TABLE gaps (
     room_id TEXT PRIMARY KEY,
     behind  TEXT,                                    -- the place before what is missing; NULL: unknown
-    opened  BIGINT NOT NULL DEFAULT 1                -- how often: it closes only after the last
+    opened  BIGINT NOT NULL DEFAULT 1,               -- how often: it closes only after the last
+    again   TEXT                                     -- where it is read from once more, then
 );
 
 -- State 3 of an inbox row: it does not open, and is fetched from the room again.

@@ -7,6 +7,7 @@ use ruma::UserId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{DEVICE, Matrix, MatrixError, Nothing};
+use crate::domain::unread::unread;
 
 /// Most of an answer that is read: 100 events of 64 KiB and their `prev_content`.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -131,7 +132,7 @@ impl Call<'_> {
             request = request.bearer_auth(self.matrix.token.expose());
         }
         if let Some(body) = self.body {
-            let body = body.map_err(|error| MatrixError::Misunderstood(error.to_string()))?;
+            let body = body.map_err(|error| MatrixError::Misunderstood(unread(&error)))?;
             request = request.header("content-type", "application/json").body(body);
         }
         let response = request.send().await.map_err(|error| {
@@ -143,7 +144,7 @@ impl Call<'_> {
         if response.status().is_success() {
             let bytes = read(response, self.max_answer).await?;
             serde_json::from_slice(&bytes)
-                .map_err(|error| MatrixError::Misunderstood(error.to_string()))
+                .map_err(|error| MatrixError::Misunderstood(unread(&error)))
         } else {
             Err(refusal(response).await)
         }

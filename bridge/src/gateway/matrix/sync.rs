@@ -124,7 +124,8 @@ impl Matrix {
             .await;
         match found {
             Ok(context) => Ok(Some(context.end)),
-            Err(error) if error.is_code("M_NOT_FOUND") => Ok(None),
+            // Synapse says 403 of what the room's history settings hide.
+            Err(error) if error.is_code("M_NOT_FOUND") || error.is_code("M_FORBIDDEN") => Ok(None),
             // Then from the room's beginning: what is known is known by its id.
             Err(MatrixError::Misunderstood(_)) => Ok(None),
             Err(error) => Err(error),

@@ -28,8 +28,16 @@ use crate::{
 
 /// Events of one page; fewer where so many are longer than an answer may be.
 const PAGES: [u32; 2] = [100, 10];
-/// Rooms read at once.
+/// Rooms begun at once; more begin when these are done, or hang.
 const AT_ONCE: usize = 16;
+/// After how long a room counts as one that hangs.
+const HANGS: Duration = Duration::from_secs(2);
+/// Rooms at work at once, those that hang among them.
+const IN_ALL: usize = 128;
+/// Rooms at work at once that could not be read before: no others wait for them.
+const AGAIN: usize = 64;
+/// Wait after the rows could not be looked at.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 /// Wait after the first try that failed; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait after a try that failed.
@@ -40,31 +48,57 @@ const TOLD_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Rooms that could not be read: how often in a row, and when to try again.
 type Waits = BTreeMap<OwnedRoomId, (u32, Instant)>;
 
+/// Rooms at work: how often each was tried in vain before, and since when.
+#[derive(Default)]
+struct AtWork(BTreeMap<OwnedRoomId, (u32, Instant)>);
+
+impl AtWork {
+    /// Whether a room that was tried in vain `tries` times may begin.
+    fn has_place(&self, tries: u32, now: Instant) -> bool {
+        let brisk = self.0.values().filter(|(_, begun)| now < *begun + HANGS).count();
+        let again = self.0.values().filter(|(tries, _)| *tries > 0).count();
+        brisk < AT_ONCE && self.0.len() < IN_ALL && (tries == 0 || again < AGAIN)
+    }
+
+    /// When the next one will count as one that hangs.
+    fn next_hangs(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|(_, begun)| *begun + HANGS).filter(|hangs| *hangs > now).min()
+    }
+}
+
 /// Fills gaps for ever, rooms side by side.
 pub(super) async fn keep_filling(spine: &Spine) {
     let mut woken = spine.db.listen(reading::TOPIC);
     let mut waits = Waits::new();
-    let mut at_work = BTreeSet::new();
+    let mut at_work = AtWork::default();
     let mut tries = FuturesUnordered::new();
     loop {
-        match due(spine, &mut waits, &at_work).await {
+        let now = Instant::now();
+        let mut next = now + LONGEST_WAIT;
+        match due(spine, &mut waits, &at_work, now).await {
             Ok(rooms) => {
-                for room in rooms.into_iter().take(AT_ONCE.saturating_sub(at_work.len())) {
-                    at_work.insert(room.clone());
+                for (before, room) in rooms {
+                    if !at_work.has_place(before, now) {
+                        continue;
+                    }
+                    at_work.0.insert(room.clone(), (before, now));
                     tries.push(async move {
                         let ended = fill(spine, &room).await;
                         (room, ended)
                     });
                 }
             }
-            Err(error) => tracing::error!(%error, "gaps cannot be looked at; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "gaps cannot be looked at; trying again");
+                next = now + AFTER_FAULT;
+            }
         }
-        let resting = waits.iter().filter(|(room, _)| !at_work.contains(*room));
-        let next = resting.map(|(_, (_, until))| *until).min();
-        let next = next.unwrap_or_else(|| Instant::now() + LONGEST_WAIT);
+        // Who is due and has no place waits for one to end or to hang.
+        let rested = waits.values().map(|(_, until)| *until).filter(|until| *until > now).min();
+        let next = [rested, at_work.next_hangs(now)].into_iter().flatten().fold(next, Instant::min);
         tokio::select! {
             Some((room, ended)) = tries.next() => {
-                at_work.remove(&room);
+                at_work.0.remove(&room);
                 match ended {
                     Ok(()) => drop(waits.remove(&room)),
                     Err(error) => {
@@ -77,27 +111,30 @@ pub(super) async fn keep_filling(spine: &Spine) {
                 }
             }
             () = woken.changed() => {}
-            () = sleep_until(next), if at_work.len() < AT_ONCE => {}
+            () = sleep_until(next) => {}
         }
     }
 }
 
-/// Rooms to be read now.
+/// Rooms to be read now and how often each was tried in vain, those first that were not.
 async fn due(
     spine: &Spine,
     waits: &mut Waits,
-    at_work: &BTreeSet<OwnedRoomId>,
-) -> Result<Vec<OwnedRoomId>, LookError> {
+    at_work: &AtWork,
+    now: Instant,
+) -> Result<BTreeSet<(u32, OwnedRoomId)>, LookError> {
     let mut read = spine.db.read().await?;
     let gaps = reading::gaps(&mut read).await?.into_iter().map(|gap| gap.room);
-    let damaged = reading::damaged(&mut read).await?.into_iter().map(|row| row.room);
-    let rooms: BTreeSet<OwnedRoomId> = gaps.chain(damaged).collect();
+    let rooms: BTreeSet<OwnedRoomId> =
+        gaps.chain(reading::damaged_rooms(&mut read).await?).collect();
     waits.retain(|room, _| rooms.contains(room));
-    let now = Instant::now();
-    let is_due = |room: &OwnedRoomId| {
-        !at_work.contains(room) && waits.get(room).is_none_or(|(_, until)| *until <= now)
-    };
-    Ok(rooms.into_iter().filter(is_due).collect())
+    let resting = rooms.into_iter().filter(|room| !at_work.0.contains_key(room));
+    Ok(resting
+        .filter_map(|room| match waits.get(&room) {
+            None => Some((0, room)),
+            Some((tries, until)) => (*until <= now).then_some((*tries, room)),
+        })
+        .collect())
 }
 
 /// Fetches what is missing or damaged of one room, to the end.
@@ -105,8 +142,9 @@ async fn due(
 /// # Errors
 /// [`LookError`]: what was fetched so far is kept, and the room waits.
 pub async fn fill(spine: &Spine, room: &RoomId) -> Result<(), LookError> {
-    let damaged = reading::damaged(&mut spine.db.read().await?).await?;
-    for row in damaged.into_iter().filter(|row| row.room == *room) {
+    loop {
+        let damaged = reading::damaged(&mut spine.db.read().await?, room).await?;
+        let Some(row) = damaged else { break };
         mend(spine, &row).await?;
     }
     // Each page is asked for after the gap was looked at: what opens it again in between shows.
@@ -142,6 +180,7 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
         Some(place) => Some(place.clone()),
         None => known_place(spine, room).await?,
     };
+    let newest = inbox::newest(spine.db.read().await?.conn()).await?;
     let page = read_page(spine, room, behind.as_deref()).await;
     if matches!(page, Err(MatrixError::Refused(400, ..))) && gap.behind.is_some() {
         // A place of before the homeserver was put back: the next try begins at what we know.
@@ -152,6 +191,7 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
     let MessagesPage { chunk, end } = page?;
     let events: Vec<RoomEvent> = chunk.iter().filter_map(|raw| event(room, raw)).collect();
     let mut tx = spine.db.begin().await?;
+    let top = inbox::newest(tx.conn()).await?;
     let missed = inbox::put_page(&mut tx, &spine.sealer, spine.now(), room, &events).await?;
     match end {
         // An empty page is not the last: of what is in it nothing may be seen.
@@ -159,6 +199,9 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
             reading::filled_to(&mut tx, room, Some(&end)).await?;
         }
         _ => {
+            // What came while the last page was asked for is behind it. Synapse shows it on one page
+            // more; others end with the page that they call the last.
+            inbox::put_behind_all(&mut tx, newest, top).await?;
             let is_closed = reading::close_gap(&mut tx, gap).await?;
             tracing::debug!(%room, is_closed, "a room is read to its end");
         }
