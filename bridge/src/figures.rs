@@ -45,6 +45,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_portals", "Portals that are open."),
     ("causeway_ghosts", "Ghosts that were made."),
     ("causeway_ready", "1 if messages can pass."),
+    ("causeway_troubles", "What stands still, by kind."),
     ("causeway_db_bytes", "Bytes of the database file."),
     ("causeway_wal_bytes", "Bytes of its write-ahead log."),
     ("causeway_db_transactions_total", "Transactions committed, each by itself or with others."),

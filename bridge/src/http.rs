@@ -8,10 +8,12 @@ mod auth;
 mod error;
 mod probes;
 mod server_alone;
+mod write_probe;
 
 pub use admin::openapi;
 pub use appservice::Connection;
 pub use server_alone::ServerAlone;
+pub use write_probe::WriteProbe;
 
 use std::sync::Arc;
 
@@ -39,6 +41,8 @@ use crate::{
 pub struct Http {
     parts: Parts,
     readers: Semaphore,
+    probe: WriteProbe,
+    server_probe: WriteProbe,
 }
 
 /// What the endpoints work with, from outside. None of it needs the native side to be there: what
@@ -69,7 +73,12 @@ pub struct Parts {
 impl Http {
     /// Ready to be served.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, readers: Semaphore::new(appservice::MAX_READERS) })
+        Arc::new(Self {
+            parts,
+            readers: Semaphore::new(appservice::MAX_READERS),
+            probe: WriteProbe::default(),
+            server_probe: WriteProbe::default(),
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::{
     domain::{ghost::Names, portal::PortalId},
     gateway::matrix::Matrix,
+    health::Troubles,
     steps::Steps,
     storage,
     storage::sealed::Sealer,
@@ -61,6 +62,8 @@ pub struct Spine {
     /// Why the native server does not know our session, while it does not; lanes into groups stand
     /// still until it is renewed.
     pub locked_out: watch::Sender<Option<String>>,
+    /// What does not go on, for people to see.
+    pub troubles: Troubles,
     /// Where tests let the process die.
     pub steps: Steps,
 }

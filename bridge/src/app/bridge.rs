@@ -118,7 +118,7 @@ pub(super) async fn start(
         steps: steps.clone(),
     });
     let native = native_side(config, &db, &vault, rows).await?;
-    health.set_native(true);
+    health.set_native(Ok(()), NATIVE_LOOK);
     tasks.keep("native health", {
         let (http, health) = (native.http().clone(), health.clone());
         move || watch_native(http.clone(), health.clone())
@@ -135,6 +135,7 @@ pub(super) async fn start(
         encrypted: watch::Sender::default(),
         token_taken,
         locked_out,
+        troubles: health.troubles,
         steps,
     };
     spine.take_over().await.map_err(|error| RunError::Bridge(error.to_string()))?;
@@ -169,7 +170,8 @@ async fn native_side(
 async fn watch_native(http: sdk::Http, health: Health) {
     loop {
         tokio::time::sleep(NATIVE_LOOK).await;
-        health.set_native(http.server().await.is_ok());
+        let outcome = http.server().await;
+        health.set_native(outcome.map(drop).map_err(|error| error.to_string()), NATIVE_LOOK);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     domain::ghost::Names,
@@ -19,6 +19,8 @@ use crate::{
 const AWAY: Duration = Duration::from_secs(5);
 /// Between two pings while all is well.
 const WELL: Duration = Duration::from_mins(1);
+/// Longest that a ping takes: one that hangs is no answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two pings while the homeserver does not reach us.
 const UNREACHED: Duration = Duration::from_secs(2);
 /// Pings before the start is given up.
@@ -128,10 +130,10 @@ async fn first_ping(
     let mut tries = 1;
     loop {
         let Err(error) = matrix.ping(&registration.id, "causeway-start").await else {
-            health.set_homeserver(Ok(()));
+            health.set_homeserver(Ok(()), WELL);
             return Ok(());
         };
-        health.set_homeserver(Err(error.to_string()));
+        health.set_homeserver(Err(error.to_string()), UNREACHED);
         tracing::warn!(%error, tries, "the homeserver does not reach us");
         let url = || registration.url.clone();
         if is_refused(&error) {
@@ -160,7 +162,7 @@ async fn patiently<T>(
         match ask().await {
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "waiting for the homeserver");
-                health.set_homeserver(Err(error.to_string()));
+                health.set_homeserver(Err(error.to_string()), AWAY);
                 sleep(AWAY).await;
             }
             other => return other,
@@ -168,20 +170,26 @@ async fn patiently<T>(
     }
 }
 
-/// Pings now and then, for ever: that says how well the homeserver and we reach one another, and
-/// ends its back-off when they do again.
+/// Pings now and then and whenever a request met no homeserver, for ever: that says how well the
+/// homeserver and we reach one another, and ends its back-off when they do again.
 pub(super) async fn keep_pinging(matrix: Matrix, registration: Registration, health: Health) {
     let mut was_well = true;
     loop {
-        sleep(if was_well { WELL } else { UNREACHED }).await;
-        let outcome = matrix.ping(&registration.id, "causeway-alive").await;
-        match (&outcome, was_well) {
-            (Err(error), true) => tracing::warn!(%error, "the homeserver and we lost each other"),
-            (Ok(()), false) => tracing::info!("the homeserver reaches us again"),
-            (Ok(()), true) | (Err(_), false) => {}
+        if was_well {
+            let _ = timeout(WELL, matrix.trouble()).await;
+        } else {
+            sleep(UNREACHED).await;
         }
+        let pinged = timeout(PATIENCE, matrix.ping(&registration.id, "causeway-alive")).await;
+        let outcome = pinged
+            .map_err(|_| format!("the homeserver did not answer for {} s", PATIENCE.as_secs()))
+            .and_then(|outcome| outcome.map_err(|error| error.to_string()));
         was_well = outcome.is_ok();
-        health.set_homeserver(outcome.map_err(|error| error.to_string()));
+        health.set_homeserver(outcome, UNREACHED);
+        if was_well {
+            // One that answers some requests and not others is not pinged without a pause.
+            sleep(UNREACHED).await;
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use reqwest::{Client, Method, Url, redirect};
 use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::secret::Secret;
 
@@ -38,6 +39,7 @@ pub struct Matrix {
     client: Client,
     base: Url,
     token: Arc<Secret>,
+    trouble: Arc<Notify>,
 }
 
 /// Why there is no client.
@@ -88,7 +90,12 @@ impl Matrix {
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("Causeway/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, base, token: Arc::new(token) })
+        Ok(Self { client, base, token: Arc::new(token), trouble: Arc::default() })
+    }
+
+    /// Done when a request was not answered, by whichever clone; one call hears of it.
+    pub async fn trouble(&self) {
+        self.trouble.notified().await;
     }
 
     /// `GET /_matrix/client/versions` – whether a homeserver is there at all.

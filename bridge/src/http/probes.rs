@@ -6,7 +6,10 @@ use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use metrics::{counter, gauge};
 
 use super::{Http, Parts};
-use crate::{health::Report, storage};
+use crate::{
+    health::{Found, Kind, Report},
+    storage,
+};
 
 /// `GET /live` – the process answers; says nothing about anything else.
 pub(super) async fn live() -> StatusCode {
@@ -22,17 +25,17 @@ pub(super) async fn ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
 
 /// What is known of our own state and of our neighbours'.
 pub(super) async fn report(http: &Http) -> Report {
-    let database = match http.parts.db.read().await {
-        Ok(mut read) => storage::stats::read(&mut read).await.is_ok(),
-        Err(_) => false,
+    let Parts { health, token_taken, locked_out, server, .. } = &http.parts;
+    let ours = http.probe.is_well("bridge", http.parts.db.probe()).await;
+    let theirs = match server {
+        Some(server) => http.server_probe.is_well("server", server.probe()).await,
+        None => true,
     };
-    known(http, database)
-}
-
-/// The same without asking the database.
-fn known(http: &Http, database: bool) -> Report {
-    let Parts { health, token_taken, locked_out, .. } = &http.parts;
-    health.report(database, *token_taken.borrow(), locked_out.borrow().clone())
+    health.report(Found {
+        database: ours && theirs,
+        token_taken: *token_taken.borrow(),
+        locked_out: locked_out.borrow().clone(),
+    })
 }
 
 /// `GET /metrics` – counters since the start, and how full everything is now.
@@ -70,6 +73,10 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
     gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
     counter!("causeway_db_transactions_total", "db" => "bridge").absolute(counts.transactions);
     counter!("causeway_db_commits_total", "db" => "bridge").absolute(counts.commits);
-    gauge!("causeway_ready").set(f64::from(u8::from(known(http, true).ready)));
+    gauge!("causeway_ready").set(f64::from(u8::from(report(http).await.ready)));
+    for kind in Kind::ALL {
+        let count = http.parts.health.troubles.count(kind);
+        gauge!("causeway_troubles", "kind" => kind.name()).set(count as f64);
+    }
     Ok(())
 }

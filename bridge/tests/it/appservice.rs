@@ -1,5 +1,7 @@
 //! What the homeserver may send, and what comes of it: bad input changes nothing else.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::Body,
@@ -10,7 +12,7 @@ use causeway_bridge::{
         effect::{Effect, Here},
         said::{Said, Spoken, Text},
     },
-    health::Health,
+    health::{Health, Kind},
     http::{Http, Parts, Tokens, router},
     secret::Secret,
 };
@@ -27,6 +29,7 @@ const ADMIN_TOKEN: &str = "token of the operator";
 struct Listener {
     router: Router,
     bridge: Bridge,
+    health: Health,
 }
 
 impl Listener {
@@ -35,6 +38,7 @@ impl Listener {
         let tokens = Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new(ADMIN_TOKEN) };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let spine = &bridge.spine;
+        let health = Health::default();
         let http = Http::new(Parts {
             db: spine.db.clone(),
             sealer: spine.sealer.clone(),
@@ -43,11 +47,11 @@ impl Listener {
             locked_out: spine.locked_out.subscribe(),
             steps: spine.steps.clone(),
             tokens,
-            health: Health::default(),
+            health: health.clone(),
             server: None,
             metrics,
         });
-        Self { router: router(http), bridge }
+        Self { router: router(http), bridge, health }
     }
 
     async fn call(
@@ -233,6 +237,32 @@ async fn probes_tell_live_from_ready() {
         assert_eq!((&body["database"], &body["homeserver"]), (&json!(true), &json!(false)));
     }
     assert_eq!(bridge.call("GET", "/metrics", None, "").await.0, StatusCode::OK);
+}
+
+/// Reading works where nothing can be written: that is not enough.
+#[tokio::test]
+async fn a_database_that_takes_nothing_is_not_ready_and_what_stands_is_named_to_the_operator_only()
+{
+    let bridge = Listener::new().await;
+    let health = &bridge.health;
+    health.set_homeserver(Ok(()), Duration::ZERO);
+    health.set_native(Ok(()), Duration::ZERO);
+    assert_eq!(bridge.call("GET", "/ready", None, "").await.0, StatusCode::OK);
+    health.troubles.stands(Kind::Room, "!r:x", "500", None);
+    let admin = "/_causeway/admin/v1/health";
+    let (_, body) = bridge.call("GET", admin, Some(ADMIN_TOKEN), "").await;
+    assert_eq!(body["ready"], true);
+    let trouble = &body["troubles"][0];
+    assert_eq!((&trouble["kind"], &trouble["name"]), (&json!("room"), &json!("!r:x")));
+    let (_, body) = bridge.call("GET", "/ready", None, "").await;
+    assert!(!body.to_string().contains("!r:x"), "{body}");
+
+    let closed = Listener::new().await;
+    closed.health.set_homeserver(Ok(()), Duration::ZERO);
+    closed.health.set_native(Ok(()), Duration::ZERO);
+    closed.bridge.spine.db.close().await;
+    let (status, body) = closed.call("GET", "/ready", None, "").await;
+    assert_eq!((status, &body["database"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
 }
 
 #[tokio::test]

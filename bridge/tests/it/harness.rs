@@ -16,6 +16,7 @@ use causeway_bridge::{
         suspicion::Came,
     },
     gateway::matrix::Matrix,
+    health::Troubles,
     secret::Secret,
     services::{Clock, Spine, Step, deliver, from_matrix, from_native},
     steps::Steps,
@@ -93,6 +94,7 @@ impl Bridge {
             encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
+            troubles: Troubles::default(),
             steps,
         };
         Self { spine, stub, clock, _folder: folder, spoken: 0 }

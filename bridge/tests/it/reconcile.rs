@@ -10,6 +10,7 @@ use causeway_bridge::{
         said::{Relayed, Said},
         suspicion::Came,
     },
+    health::Kind,
     services::{Step, from_matrix, reconcile},
     storage::{
         inbox,
@@ -273,6 +274,33 @@ async fn a_homeserver_without_an_account_has_each_room_read_back() {
         assert_eq!(reconcile(&bridge).await, 0);
         assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
     }
+}
+
+/// What is held against our bot or our token says nothing of the rooms: it is shown, and waited for.
+#[tokio::test]
+async fn a_homeserver_that_refuses_our_bot_is_asked_again_and_loses_nothing() {
+    let (bridge, portal, room) = room().await;
+    let [_, second] = [1, 2].map(|n| say(&bridge, &room, n));
+    bridge.push_as("9", &[second]).await;
+    for (status, code) in [(401, "M_UNKNOWN_TOKEN"), (403, "M_USER_DEACTIVATED")] {
+        bridge.stub.fail("sync", Fault::Answer(status, json!({"errcode": code})));
+    }
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("sync", Fault::Held(Arc::clone(&answer)));
+    let troubles = &bridge.spine.troubles;
+    let mut taken = bridge.spine.token_taken.subscribe();
+    let seen = async {
+        bridge.stub.wait(|rooms| rooms.faults.is_empty().then_some(())).await;
+        let (_, why) = troubles.of(Kind::Account, "").unwrap();
+        assert!(why.contains("M_USER_DEACTIVATED"), "{why}");
+        assert!(!*taken.borrow_and_update());
+        assert!(gaps(&bridge).await.is_empty());
+        answer.notify_one();
+        taken.wait_for(|taken| *taken).await.unwrap();
+    };
+    reconcile::run(&bridge.spine, seen).await;
+    assert_eq!(troubles.of(Kind::Account, ""), None);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
 }
 
 #[tokio::test]

@@ -42,7 +42,8 @@ pub(crate) struct Rooms {
     txns: BTreeMap<String, String>,
     /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
     synced: BTreeMap<String, Value>,
-    faults: VecDeque<(&'static str, Fault)>,
+    /// What goes wrong next, each once.
+    pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
 }

@@ -8,7 +8,7 @@ use causeway_bridge::{
     clock,
     domain::ghost::Names,
     gateway::{matrix::Matrix, native},
-    health::Health,
+    health::{Health, Troubles},
     http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
     services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session},
@@ -124,6 +124,7 @@ impl World {
             encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
+            troubles: Troubles::default(),
             steps,
         };
         spine.take_over().await.unwrap();

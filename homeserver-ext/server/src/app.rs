@@ -157,6 +157,14 @@ impl App {
         self.figures().await.map(|figures| figures.gauge())
     }
 
+    /// Writes something: whether the database takes it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn probe(&self) -> Result<(), causeway_store::Error> {
+        self.api.db.probe().await
+    }
+
     /// What the operator may ask of this server, to be merged into the router of his API; only with
     /// his token ([`behind_token`](http::admin::behind_token)).
     pub fn admin<S>(&self) -> Router<S> {

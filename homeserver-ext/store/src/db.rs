@@ -129,6 +129,19 @@ impl Db {
         turn.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// Writes a page that says what it said before: whether anything can be committed now.
+    ///
+    /// # Errors
+    /// As of [`Db::begin`] and [`Tx::commit`].
+    pub async fn probe(&self) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let is: i32 = sqlx::query_scalar("PRAGMA user_version").fetch_one(tx.conn()).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {is}")))
+            .execute(tx.conn())
+            .await?;
+        tx.commit().await
+    }
+
     /// A connection that can only read.
     ///
     /// # Errors

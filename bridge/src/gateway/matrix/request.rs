@@ -109,8 +109,11 @@ impl Call<'_> {
 
     /// Sends it and reads the answer.
     pub(super) async fn send<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
-        let name = self.name;
+        let (name, matrix) = (self.name, self.matrix);
         let answer = self.exchange().await;
+        if matches!(answer, Err(MatrixError::NotReached(_) | MatrixError::NoAnswer(_))) {
+            matrix.trouble.notify_one();
+        }
         let outcome = match &answer {
             Ok(_) => "ok",
             Err(MatrixError::NotReached(_)) => "not_reached",

@@ -5,6 +5,7 @@ use utoipa::IntoParams;
 
 /// Which page.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Page {
     /// Begin after this id: `next` of the page before.
     #[serde(default)]

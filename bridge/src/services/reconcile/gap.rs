@@ -18,6 +18,7 @@ use crate::{
         effect::{Effect, InGroup},
     },
     gateway::matrix::{Direction, MatrixError, MessagesPage},
+    health::Kind,
     services::Spine,
     storage::{
         effects::{Cause, Decided},
@@ -100,13 +101,18 @@ pub(super) async fn keep_filling(spine: &Spine) {
             Some((room, ended)) = tries.next() => {
                 at_work.0.remove(&room);
                 match ended {
-                    Ok(()) => drop(waits.remove(&room)),
+                    Ok(()) => {
+                        spine.troubles.goes(Kind::Room, room.as_str());
+                        waits.remove(&room);
+                    }
                     Err(error) => {
                         let tries = waits.get(&room).map_or(0, |(tries, _)| *tries);
-                        tracing::warn!(%room, %error, tries, "a room cannot be read yet; it waits");
+                        tracing::debug!(%room, %error, tries, "a room cannot be read yet; it waits");
                         let wait = FIRST_WAIT * 2_u32.saturating_pow(tries.min(16));
-                        let until = Instant::now() + wait.min(LONGEST_WAIT);
-                        waits.insert(room, (tries + 1, until));
+                        let wait = wait.min(LONGEST_WAIT);
+                        let why = error.to_string();
+                        spine.troubles.stands(Kind::Room, room.as_str(), &why, Some(wait));
+                        waits.insert(room, (tries + 1, Instant::now() + wait));
                     }
                 }
             }
@@ -168,9 +174,10 @@ pub async fn fill(spine: &Spine, room: &RoomId) -> Result<(), LookError> {
 }
 
 /// Whether the homeserver itself says that it will not show it; a gateway before it says no
-/// `errcode` of Matrix.
+/// `errcode` of Matrix, and what is held against our bot says nothing of the room.
 fn is_final(error: &MatrixError) -> bool {
-    matches!(error, MatrixError::Refused(403 | 404, code, _) if code.starts_with("M_"))
+    matches!(error, MatrixError::Refused(403 | 404, code, _)
+        if code.starts_with("M_") && !code.starts_with("M_USER_"))
 }
 
 /// Puts the next page of a room at its place; the gap is closed where there is no more.

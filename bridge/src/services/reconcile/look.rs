@@ -9,6 +9,7 @@ use super::account::{LookError, count, event};
 use crate::{
     domain::{RoomEvent, suspicion::went_back},
     gateway::matrix::{MatrixError, Synced, SyncedRoom},
+    health::Kind,
     services::{Spine, random},
     steps::Step,
     storage::{
@@ -29,6 +30,8 @@ const BETWEEN: Duration = Duration::from_millis(50);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait after a look that failed.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait that the homeserver may ask for.
+const LONGEST_TOLD: Duration = Duration::from_mins(2);
 
 pub(super) async fn keep_looking(spine: &Spine) {
     let mut woken = spine.db.listen(reading::TOPIC);
@@ -59,13 +62,25 @@ pub(super) async fn keep_looking(spine: &Spine) {
             Ok(()) => {
                 // Doubt may come with every transaction; rooms with a gap need a moment without.
                 sleep_until(Instant::now() + BETWEEN).await;
+                spine.troubles.goes(Kind::Account, "");
+                spine.token_taken.send_if_modified(|taken| !std::mem::replace(taken, true));
                 // The look's own transaction, and not others', makes it no busier.
                 (last, seen) = (Instant::now(), spine.db.counts().transactions);
                 wait = FIRST_WAIT;
             }
             Err(error) => {
-                tracing::warn!(%error, "what happened cannot be read from the homeserver yet");
-                sleep_until(Instant::now() + wait).await;
+                tracing::debug!(%error, "what happened cannot be read from the homeserver yet");
+                let told = match &error {
+                    LookError::Matrix(MatrixError::RateLimited(after)) => *after,
+                    LookError::Matrix(MatrixError::UnknownToken) => {
+                        spine.token_taken.send_replace(false);
+                        None
+                    }
+                    _ => None,
+                };
+                let wait_now = told.unwrap_or_default().clamp(wait, LONGEST_TOLD);
+                spine.troubles.stands(Kind::Account, "", &error.to_string(), Some(wait_now));
+                sleep_until(Instant::now() + wait_now).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         }
@@ -110,11 +125,12 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
 }
 
 /// Whether the homeserver itself says that there is no account to be had, or says something else;
-/// a gateway before it says no `errcode` of Matrix.
+/// a gateway before it says no `errcode` of Matrix. What it holds against our bot is another matter:
+/// then rooms cannot be read either.
 fn is_no_account(error: &MatrixError) -> bool {
     match error {
         MatrixError::Misunderstood(_) | MatrixError::TooLong(_) => true,
-        MatrixError::Refused(_, code, _) => code.starts_with("M_"),
+        MatrixError::Refused(_, code, _) => code.starts_with("M_") && !code.starts_with("M_USER_"),
         MatrixError::NotReached(_)
         | MatrixError::NoAnswer(_)
         | MatrixError::RateLimited(_)
