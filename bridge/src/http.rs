@@ -102,6 +102,8 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/health", get(admin::health::health))
         .route("/portals", get(admin::portals::portals))
         .route("/queues", get(admin::queues::queues))
+        .route("/quarantine", get(admin::quarantine::list))
+        .route("/quarantine/{id}", delete(admin::quarantine::drop_one))
         .route("/dead-letters", get(admin::dead_letters::dead_letters))
         .route("/dead-letters/{id}", delete(admin::dead_letters::drop_dead_letter))
         .route("/dead-letters/{id}/retry", post(admin::dead_letters::retry_dead_letter));

@@ -9,6 +9,7 @@ pub mod from_matrix;
 pub mod from_native;
 pub mod reconcile;
 pub mod session;
+pub mod tidy;
 
 use std::{collections::BTreeSet, sync::Arc};
 

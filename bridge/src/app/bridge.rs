@@ -22,7 +22,7 @@ use crate::{
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session},
+    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session, tidy},
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
@@ -187,6 +187,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     });
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
+    keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
     for _ in 0..LANES_AT_ONCE {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });
     }

@@ -9,7 +9,6 @@ use super::{
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
     said::{Relayed, Spoken},
-    to_matrix::MARKER,
     to_native,
 };
 
@@ -36,13 +35,14 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
     }
 }
 
-/// Loops are prevented three times over: a link shows that the event is ours (above), its sender is
-/// in our namespace, or it bears our marker.
+/// Loops are prevented twice over: a link shows that the event is ours (above), or its sender is in
+/// our namespace. What it bears says nothing: anybody may write our marker, and would be heard by
+/// one side only.
 fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     if event.kind == "m.room.member" {
         return member(portal, event);
     }
-    if portal.names.is_ours(&event.sender) || event.content.contains_key(MARKER) {
+    if portal.names.is_ours(&event.sender) {
         return Err(Skip::Own);
     }
     match (event.kind.as_str(), event.state_key.as_deref()) {

@@ -160,7 +160,7 @@ fn what_matrix_people_do() {
                 None,
                 &json!({"msgtype": "m.text", "body": "hi", "dev.causeway.txn": "t"}),
             ),
-            Err(Skip::Own),
+            Ok(vec![relayed("@al:x")]),
         ),
         (event("@al:x", "m.room.message", None, &json!({"body": 1})), Err(Skip::Malformed)),
         (event("@al:x", "m.room.message", None, &json!({})), Err(Skip::Nothing)),

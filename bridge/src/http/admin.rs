@@ -7,6 +7,7 @@ pub(super) mod groups;
 pub(super) mod health;
 mod page;
 pub(super) mod portals;
+pub(super) mod quarantine;
 pub(super) mod queues;
 
 use utoipa::{
@@ -29,6 +30,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         dead_letters::dead_letters,
         dead_letters::retry_dead_letter,
         dead_letters::drop_dead_letter,
+        quarantine::list,
+        quarantine::drop_one,
     ),
     modifiers(&Token),
     security(("admin token" = []))

@@ -31,7 +31,12 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When, Unix milliseconds.
     pub died_at: Timestamp,
+    /// When it is forgotten, Unix milliseconds: it is kept as long as it was to live.
+    pub expires_at: Timestamp,
 }
+
+/// How long a letter is kept that nobody's word caused.
+const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Buries a deed: one that was in the outbox, or one that cannot even be tried.
 ///
@@ -81,8 +86,8 @@ async fn insert<D>(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO dead_letters
-             (lane, txn, portal, author, sealed, reason, attempts, tried_at, died_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (txn) DO NOTHING",
+             (lane, txn, portal, author, sealed, reason, attempts, tried_at, died_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (txn) DO NOTHING",
     )
     .bind(entry.lane.to_string())
     .bind(entry.txn.as_str())
@@ -93,9 +98,27 @@ async fn insert<D>(
     .bind(i64::from(attempts))
     .bind(tried_at.map(at))
     .bind(at(now))
+    .bind(at(now.plus_ms(life_ms(entry).max(KEPT_MS))))
     .execute(tx.conn())
     .await?;
     Ok(())
+}
+
+/// How long it was to live from when it was accepted.
+fn life_ms<D>(entry: &Entry<D>) -> u64 {
+    entry.accepted_at.map_or(0, |accepted| entry.expires_at.0.saturating_sub(accepted.0))
+}
+
+/// Forgets letters that have been kept as long as they were to live; how many.
+///
+/// # Errors
+/// [`Error`]
+pub async fn end(tx: &mut Tx, now: Timestamp) -> Result<u64, Error> {
+    let ended = sqlx::query("DELETE FROM dead_letters WHERE expires_at < $1")
+        .bind(at(now))
+        .execute(tx.conn())
+        .await?;
+    Ok(ended.rows_affected())
 }
 
 /// Dead letters after `after`, oldest first, at most `limit`.
@@ -104,7 +127,7 @@ async fn insert<D>(
 /// [`Error`]
 pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
     let rows = sqlx::query(
-        "SELECT id, lane, author, reason, attempts, died_at FROM dead_letters
+        "SELECT id, lane, author, reason, attempts, died_at, expires_at FROM dead_letters
          WHERE id > $1 ORDER BY id LIMIT $2",
     )
     .bind(after)
@@ -120,6 +143,7 @@ pub async fn list(read: &mut Read, after: i64, limit: u32) -> Result<Vec<DeadLet
                 reason: row.try_get(3)?,
                 attempts: row.try_get(4)?,
                 died_at: time(row.try_get(5)?),
+                expires_at: time(row.try_get(6)?),
             })
         })
         .collect()

@@ -15,6 +15,8 @@ use causeway_bridge::{
     health::{Health, Kind},
     http::{Http, Parts, Tokens, router},
     secret::Secret,
+    services::tidy,
+    storage::quarantine::{self, Limits},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
@@ -268,7 +270,7 @@ async fn a_database_that_takes_nothing_is_not_ready_and_what_stands_is_named_to_
 #[tokio::test]
 async fn only_the_operator_sees_the_admin_api() {
     let bridge = Listener::new().await;
-    let paths = ["health", "portals", "queues", "dead-letters"];
+    let paths = ["health", "portals", "queues", "quarantine", "dead-letters"];
     for path in paths.map(|path| format!("/_causeway/admin/v1/{path}")) {
         let (status, body) = bridge.call("GET", &path, None, "").await;
         assert_eq!((status, &body["status"]), (StatusCode::UNAUTHORIZED, &json!(401)), "{path}");
@@ -333,4 +335,65 @@ async fn dead_letters_are_listed_tried_again_and_dropped() {
     assert_eq!(act("DELETE", all[1].to_string()).await.0, 204, "also the second time");
     assert_eq!(get("").await.0, all[2..]);
     assert_eq!(bridge.bridge.stats().await.dead_letters, 1);
+    // It is kept as long as it was to live, and then no longer.
+    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 0));
+    bridge.bridge.pass(31 * 24 * 60 * 60 * 1_000);
+    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (1, 0));
+    assert!(get("").await.0.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_put_aside_is_listed_and_ends() {
+    let bridge = Listener::new().await;
+    let junk: Vec<Value> = (0..3).map(|n| json!({"canary": n})).collect();
+    assert_eq!(bridge.push(json!({"events": junk}).to_string()).await, StatusCode::OK);
+    let get = async |path: &str| {
+        let path = format!("/_causeway/admin/v1/quarantine{path}");
+        let (status, body) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(!body.to_string().contains("canary"), "a text is in {body}");
+        let rows = body["quarantine"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["bytes"].as_i64().unwrap() > 10), "{body}");
+        (
+            rows.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>(),
+            body["next"].as_i64(),
+        )
+    };
+    let all = get("").await.0;
+    assert_eq!(all.len(), 3);
+    assert_eq!(get("?limit=2").await, (all[..2].to_vec(), Some(all[1])));
+    assert_eq!(get(&format!("?limit=2&after={}", all[1])).await, (all[2..].to_vec(), None));
+    for _ in 0..2 {
+        let path = format!("/_causeway/admin/v1/quarantine/{}", all[0]);
+        let (status, _) = bridge.call("DELETE", &path, Some(ADMIN_TOKEN), "").await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 0));
+    assert_eq!(get("").await.0, all[1..]);
+    bridge.bridge.pass(quarantine::LIMITS.ms + 1);
+    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 2));
+    assert!(get("").await.0.is_empty());
+}
+
+/// The oldest go first.
+#[tokio::test]
+async fn the_quarantine_has_an_end() {
+    let bridge = Listener::new().await;
+    let spine = &bridge.bridge.spine;
+    let mut tx = spine.db.begin().await.unwrap();
+    let put = async |tx: &mut causeway_store::Tx, bytes: &[u8]| {
+        quarantine::put(tx, &spine.sealer, spine.now(), None, "of no use", bytes).await.unwrap();
+    };
+    let limits = Limits { rows: 10, bytes: 4_000, ..quarantine::LIMITS };
+    for n in 0..11_u8 {
+        put(&mut tx, &[n]).await;
+    }
+    assert_eq!(quarantine::prune(&mut tx, spine.now(), limits).await.unwrap(), 1);
+    for n in 0..5 {
+        put(&mut tx, &[n; 1_000]).await;
+    }
+    // Three and what seals them; with a fourth it is more.
+    assert_eq!(quarantine::prune(&mut tx, spine.now(), limits).await.unwrap(), 12);
+    tx.commit().await.unwrap();
+    assert_eq!(bridge.bridge.stats().await.quarantine, 3);
 }

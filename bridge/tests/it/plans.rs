@@ -26,9 +26,10 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 32] = [
+const WALKS: [(&str, &str); 33] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
+    ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
     (
         "SELECT portal, group_id, room_id, name, state, encrypted FROM portals ORDER",
         "all are wanted",

@@ -46,9 +46,10 @@ const FLAGS: [&str; 14] = [
 ];
 
 /// Functions that both engines have, with at least and at most so many arguments.
-const FUNCTIONS: [(&str, usize, usize); 6] = [
+const FUNCTIONS: [(&str, usize, usize); 7] = [
     ("coalesce", 2, usize::MAX),
     ("count", 1, 1),
+    ("length", 1, 1),
     ("max", 1, 1),
     ("min", 1, 1),
     ("row_number", 0, 0),

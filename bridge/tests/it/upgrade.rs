@@ -30,6 +30,12 @@ const BACK: &str = "
     DROP INDEX inbox_routed;
     ALTER TABLE portals ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE portals ADD COLUMN cursor_event TEXT;
+    ALTER TABLE quarantine RENAME TO numbered;
+    CREATE TABLE quarantine (hash BLOB PRIMARY KEY, event_id TEXT, reason TEXT NOT NULL,
+        sealed BLOB NOT NULL, received_at BIGINT NOT NULL);
+    DROP TABLE numbered;
+    DROP INDEX dead_letters_expiry;
+    ALTER TABLE dead_letters DROP COLUMN expires_at;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
     DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;
     DELETE FROM schema_versions WHERE schema_name = 'bridge' AND version >= 7;";

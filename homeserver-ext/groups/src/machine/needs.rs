@@ -133,8 +133,13 @@ impl Work<'_> {
         device: &DeviceOf,
     ) -> Result<Reach, MachineError> {
         let since = self.now.minus_ms(ASK_AGAIN_MS);
+        let member = log.head().member(&device.member_id);
         match self.device(device.device_id).await? {
-            Some(known) if known.record.member_id == device.member_id => {
+            // The account that signed for it, and not one that the roster puts in its place.
+            Some(known)
+                if known.record.member_id == device.member_id
+                    && member.is_some_and(|member| member.account == known.account) =>
+            {
                 if sessions::has_session(self.conn(), &device.device_id).await? {
                     return Ok(Reach::Session(Box::new(known)));
                 }
@@ -142,12 +147,10 @@ impl Work<'_> {
                 let in_vain = accounts::was_asked(self.conn(), Ask::Claim, name, since).await?;
                 Ok(if in_vain { Reach::Never } else { Reach::NoSession(device.device_id) })
             }
-            // A record of another identity: the device cannot be his.
+            // A record of another identity or account: the device cannot be his.
             Some(_) => Ok(Reach::Never),
             None => {
-                let Some(member) = log.head().member(&device.member_id) else {
-                    return Ok(Reach::Never);
-                };
+                let Some(member) = member else { return Ok(Reach::Never) };
                 let name = member.account.as_str().as_bytes();
                 let in_vain = accounts::was_asked(self.conn(), Ask::Account, name, since).await?;
                 Ok(if in_vain { Reach::Never } else { Reach::Unknown(member.account.clone()) })

@@ -120,6 +120,12 @@ impl World {
         group
     }
 
+    /// An account whose keys the test holds.
+    pub(crate) fn put_account(&mut self, devices: AccountDevices, keys: Vec<OneTimeKey>) {
+        self.keys.insert(devices.devices[0].device_id, keys);
+        self.accounts.insert(devices.list.account.clone(), devices);
+    }
+
     pub(crate) async fn learn(&mut self, who: usize, account: &AccountId) {
         let now = self.time();
         let answer = self.accounts.get(account).cloned();

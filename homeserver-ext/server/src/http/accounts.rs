@@ -138,7 +138,7 @@ pub(super) async fn put_devices(
     caller: Caller,
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
-    for device in accounts::put_devices(&api.db, &caller, &request).await? {
+    for device in accounts::put_devices(&api.db, api.clock.now(), &caller, &request).await? {
         api.streams.end(device);
     }
     Ok(StatusCode::NO_CONTENT)

@@ -218,6 +218,7 @@ impl From<PostOpError> for ApiError {
             PostOpError::Behind(ref what) => Self::behind(&error, what.clone()),
             PostOpError::Unknown => Self::not_found(error),
             PostOpError::OtherServer(_) => Self::forbidden(error),
+            PostOpError::Unregistered(_) => Self::bad("DEV_CAUSEWAY_UNREGISTERED", error),
             PostOpError::Storage(error) => error.into(),
         }
     }

@@ -18,7 +18,7 @@ use crate::services::groups;
 #[utoipa::path(post, path = "/groups", tag = "groups", request_body = PostOp,
     responses(
         (status = 200, body = GroupHead, description = "also for the same op again"),
-        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason"),
+        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the creator's account is of another server"),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: the id has another beginning, given in `ops`"),
     ), security(("token" = [])))]
@@ -78,7 +78,7 @@ pub(super) async fn ops(
     params(("group" = String, Path)), request_body = PostOp,
     responses(
         (status = 200, body = GroupHead, description = "also for an op that is in the log already"),
-        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason"),
+        (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: made on another roster than the newest. `ops` begin with the epoch of the refused op; where that is right after `epoch`, with `epoch` itself (the histories differ there); they are empty where the server is behind"),
     ), security(("token" = [])))]

@@ -217,6 +217,7 @@ pub(crate) enum PutDevicesError {
 /// them. The same list again changes nothing.
 pub(crate) async fn put_devices(
     db: &Db,
+    now: Timestamp,
     caller: &Device,
     request: &AccountDevices,
 ) -> Result<Vec<DeviceRow>, PutDevicesError> {
@@ -235,7 +236,7 @@ pub(crate) async fn put_devices(
     if list.version <= known.version {
         return Err(PutDevicesError::Version(list.version, known.version));
     }
-    accounts::set_list(tx.conn(), list).await?;
+    accounts::set_list(tx.conn(), now, list).await?;
     devices::unlist_all(tx.conn(), &list.account).await?;
     for record in records {
         let row = devices::list(tx.conn(), &list.account, record).await?;

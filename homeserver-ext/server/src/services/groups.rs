@@ -3,7 +3,7 @@
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
     envelope::{Kind as EnvelopeKind, MAX_TTL_MS, Recipient, compute_id},
-    ids::{Epoch, GroupId, Timestamp},
+    ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
 use causeway_store::{Conn, Db, Tx};
@@ -11,7 +11,7 @@ use causeway_store::{Conn, Db, Tx};
 use crate::{
     services::Behind,
     storage::{
-        self, GroupRow,
+        self, GroupRow, accounts,
         devices::Device,
         events::{self, Event},
         groups::{self, Group, Standing},
@@ -38,6 +38,12 @@ pub(crate) enum PostOpError {
     /// Create it at its creator's server.
     #[error("the group belongs to {0}, its creator's server")]
     OtherServer(String),
+    /// Fetch the account's newest device list, and name its identity and its devices.
+    #[error(
+        "`{0}` is not registered here with this identity and these devices; an op names each \
+         account as its newest device list does"
+    )]
+    Unregistered(String),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -79,6 +85,7 @@ pub(crate) async fn create(
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
         return Err(PostOpError::Behind(Behind { epoch: group.head.epoch, ops }));
     }
+    must_be_registered(tx.conn(), now, &op, &roster).await?;
     let row = groups::insert(tx.conn(), &op, &roster).await?;
     announce(&mut tx, now, row, &op, None, &roster).await?;
     tx.commit().await?;
@@ -111,6 +118,7 @@ pub(crate) async fn post_op(
         }
     }
     let after = before.apply(&op)?;
+    must_be_registered(tx.conn(), now, &op, &after).await?;
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };
     groups::advance(tx.conn(), group.row, &op, &before, &after, stale_below).await?;
@@ -122,6 +130,36 @@ pub(crate) async fn post_op(
     announce(&mut tx, now, group.row, &op, Some(&before), &after).await?;
     tx.commit().await?;
     Ok(head_of(&after))
+}
+
+/// A name is a key: whoever an op names must be registered with the identity and the devices that it
+/// says (protocol §3.2). Otherwise anybody could write under anybody's name.
+async fn must_be_registered(
+    conn: &mut Conn,
+    now: Timestamp,
+    op: &Op,
+    after: &Roster,
+) -> Result<(), PostOpError> {
+    let named: Vec<MemberId> = match op.body() {
+        Ok(Body::Create(_) | Body::Devices(_)) => vec![op.signer().member_id],
+        Ok(Body::Add(entries)) => entries.iter().map(|entry| entry.member_id).collect(),
+        Ok(Body::Remove(_) | Body::Role(..) | Body::Policy(_) | Body::Leave | Body::Close)
+        | Err(_) => Vec::new(),
+    };
+    let since = now.minus_ms(accounts::FORMER_MS);
+    for id in named {
+        let Some(member) = after.members().get(&id) else { continue };
+        let lists = accounts::lists_since(conn, &member.account, since).await?;
+        let is_registered = lists.iter().any(|list| {
+            list.member_id == id
+                && list.version == member.list_version
+                && *list.devices == *member.devices
+        });
+        if !is_registered {
+            return Err(PostOpError::Unregistered(member.account.to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// Protocol §2: envelopes from before a cut, role, policy or close op; adds are no reason.

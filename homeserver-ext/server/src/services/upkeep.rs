@@ -11,7 +11,7 @@ use causeway_store::{Db, Tx};
 use crate::{
     figures::Figures,
     storage::{
-        self, DeviceRow, devices,
+        self, DeviceRow, accounts, devices,
         events::{self, Event},
         groups, invites, keys,
         mailbox::{self, Overdue, Parcel, To},
@@ -43,6 +43,7 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     let forgotten = mailbox::forget(tx.conn(), now, BATCH).await?;
     devices::prune_nonces(tx.conn(), now).await?;
     keys::prune_claims(tx.conn(), now).await?;
+    accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     events::add(tx.conn(), now, Event::MessageExpired, rows).await?;
     events::add(tx.conn(), now, Event::MessageCleaned, overdue.len() as u64).await?;

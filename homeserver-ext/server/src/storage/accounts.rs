@@ -8,6 +8,9 @@ use causeway_store::Conn;
 
 use super::{Error, ms};
 
+/// How long an op may carry a device list that was replaced, milliseconds.
+pub(crate) const FORMER_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Puts a new account in; `false` if its name or its identity is taken.
 pub(crate) async fn insert(
     conn: &mut Conn,
@@ -39,8 +42,48 @@ pub(crate) async fn list(
     list.map(|list| serde_json::from_str(&list).map_err(|_| Error::Row("list"))).transpose()
 }
 
-/// Replaces the list of an account.
-pub(crate) async fn set_list(conn: &mut Conn, list: &DeviceList) -> Result<(), Error> {
+/// The lists of an account that an op may carry: the newest, and those that took its place since
+/// `since` at the earliest.
+pub(crate) async fn lists_since(
+    conn: &mut Conn,
+    account: &AccountId,
+    since: Timestamp,
+) -> Result<Vec<DeviceList>, Error> {
+    let lists: Vec<String> = sqlx::query_scalar(
+        "SELECT list FROM accounts WHERE account = $1
+         UNION ALL SELECT list FROM former_lists WHERE account = $1 AND until_ms >= $2",
+    )
+    .bind(account.as_str())
+    .bind(ms(since))
+    .fetch_all(conn)
+    .await?;
+    lists.iter().map(|list| serde_json::from_str(list).map_err(|_| Error::Row("list"))).collect()
+}
+
+/// Forgets lists that were replaced before `before`.
+pub(crate) async fn forget_lists(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM former_lists WHERE until_ms < $1")
+        .bind(ms(before))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Replaces the list of an account; the one before is known for a while.
+pub(crate) async fn set_list(
+    conn: &mut Conn,
+    now: Timestamp,
+    list: &DeviceList,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO former_lists (account, list, until_ms)
+         SELECT account, list, $2 FROM accounts WHERE account = $1
+         ON CONFLICT (account, until_ms) DO NOTHING",
+    )
+    .bind(list.account.as_str())
+    .bind(ms(now))
+    .execute(&mut *conn)
+    .await?;
     sqlx::query("UPDATE accounts SET list = $2 WHERE account = $1")
         .bind(list.account.as_str())
         .bind(text(list)?)

@@ -2,11 +2,11 @@ use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
     envelope::Kind,
     ids::{Epoch, Timestamp, text_of},
-    roster::{Body, Invalid, Op, OpCore, Policy},
+    roster::{Body, Devices, Entry, Invalid, Op, OpCore, Policy},
 };
 use serde_json::json;
 
-use crate::harness::{Group, Person, Server, op_body, policy};
+use crate::harness::{Group, Person, SERVER, Server, op_body, policy};
 
 #[tokio::test]
 async fn a_group_moves_on_op_by_op_and_everyone_concerned_is_told() {
@@ -41,6 +41,70 @@ async fn a_group_moves_on_op_by_op_and_everyone_concerned_is_told() {
     assert_eq!(page.ops[0].0, group.ops[1].as_bytes());
     let head: GroupHead = alice.get(&server, &group.path("")).await.ok();
     assert_eq!((head.epoch, head.members, head.name.as_str()), (Epoch(3), 1, "tea"));
+}
+
+/// Whoever is named over another's keys would be read in that name.
+#[tokio::test]
+async fn an_op_names_accounts_as_they_are_registered() {
+    let server = Server::start().await;
+    let (mut group, [alice, mallory]) = server.group(["alice", "mallory"]).await;
+    group.post(&server, &alice, &Body::Role(mallory.member(), 1)).await;
+    let carol = server.person("carol").await;
+    let before = server.rows().await;
+
+    // Mallory's keys under Alice's name, and under nobody's, begin no group.
+    for name in ["alice", "nobody"] {
+        let account = format!("{name}:{SERVER}").parse().unwrap();
+        let create = Group::first_op(&Person { account, ..mallory.clone() });
+        let answer = mallory.post(&server, "/groups", &op_body(&create)).await;
+        let refusal = answer.refused(400, "DEV_CAUSEWAY_UNREGISTERED");
+        assert!(refusal.error.contains(name), "{}", refusal.error);
+    }
+    // Nor are they let in: somebody of no account, one of another's identity, one with other devices,
+    // one of another server.
+    let mine = Person::new("carol");
+    let other = Person { account: "carol:c.example".parse().unwrap(), ..carol.clone() };
+    let entries = [
+        Person::new("nobody").entry(0),
+        mine.entry(0),
+        Entry { devices: mine.devices(), ..carol.entry(0) },
+        Entry { devices: Devices { version: 2, ..carol.devices() }, ..carol.entry(0) },
+        other.entry(0),
+    ];
+    for entry in entries {
+        let name = entry.account.clone();
+        let op = group.op(&mallory, &Body::Add(vec![entry]));
+        let answer = mallory.post(&server, &group.path("/roster"), &op_body(&op)).await;
+        let refusal = answer.refused(400, "DEV_CAUSEWAY_UNREGISTERED");
+        assert!(refusal.error.contains(&name), "{}", refusal.error);
+    }
+    let devices = Devices { version: 2, ids: mine.devices().ids };
+    let op = group.op(&mallory, &Body::Devices(devices));
+    let answer = mallory.post(&server, &group.path("/roster"), &op_body(&op)).await;
+    answer.refused(400, "DEV_CAUSEWAY_UNREGISTERED");
+    server.assert_unchanged(&before).await;
+}
+
+/// Between asking for a list and posting an op another may take its place.
+#[tokio::test]
+async fn a_list_that_was_replaced_less_than_a_day_ago_will_do() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+    for (ms, is_taken) in [(DAY_MS, true), (DAY_MS + 1, false)] {
+        let server = Server::start().await;
+        let alice = server.person("alice").await;
+        let mut group = Group::create(&server, &alice).await;
+        let carol = server.person("carol").await;
+        carol.second_device(&server).await;
+        server.pass_ms(ms);
+        let op = group.op(&alice, &Body::Add(vec![carol.entry(0)]));
+        let answer = alice.post(&server, &group.path("/roster"), &op_body(&op)).await;
+        if is_taken {
+            answer.ok::<GroupHead>();
+            group.install(op);
+        } else {
+            answer.refused(400, "DEV_CAUSEWAY_UNREGISTERED");
+        }
+    }
 }
 
 #[tokio::test]

@@ -152,7 +152,10 @@ impl Round<'_> {
                 matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await?;
             for raw in &page.chunk {
                 let Some(event) = Marked::of(raw) else { continue };
-                if event.content.txn.as_deref() == Some(txn) {
+                // Anybody in the room may write our marker.
+                let is_ours = UserId::parse(&*event.sender)
+                    .is_ok_and(|sender| self.spine.names.is_ours(&sender));
+                if is_ours && event.content.txn.as_deref() == Some(txn) {
                     return Ok(EventId::parse(event.event_id).ok());
                 }
                 if event.origin_server_ts.plus_ms(SKEW_MS) < since {

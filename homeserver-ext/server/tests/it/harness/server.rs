@@ -10,8 +10,9 @@ use std::{
 
 use causeway_protocol::{
     api::{ErrorBody, PREFIX},
-    ids::Timestamp,
-    roster::Body,
+    device::DeviceList,
+    ids::{Signature, Timestamp},
+    roster::{Body, Op},
 };
 use causeway_server::{App, Clock, Config, GuestQuotas, TokenHash};
 use reqwest::{Method, StatusCode};
@@ -106,6 +107,52 @@ impl Server {
             }
         }
         rows
+    }
+
+    /// Has everybody whom an op names registered as it names them: the people of the vectors never
+    /// asked this server.
+    pub(crate) async fn know(&self, op: &Op) {
+        use sqlx::ConnectOptions as _;
+        let signer = op.signer().member_id;
+        let path = self.dir.path().join("server.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut conn = options.connect().await.unwrap();
+        let named = match op.body().unwrap() {
+            Body::Create(create) => vec![(signer, create.account, create.devices)],
+            Body::Add(entries) => {
+                entries.into_iter().map(|e| (e.member_id, e.account, e.devices)).collect()
+            }
+            Body::Devices(devices) => {
+                let account =
+                    sqlx::query_scalar("SELECT account FROM accounts WHERE member_id = $1")
+                        .bind(signer.as_ref())
+                        .fetch_one(&mut conn)
+                        .await
+                        .unwrap();
+                vec![(signer, account, devices)]
+            }
+            _ => Vec::new(),
+        };
+        for (member_id, account, devices) in named {
+            let list = DeviceList {
+                account: account.parse().unwrap(),
+                member_id,
+                version: devices.version,
+                created_ms: Timestamp(1),
+                devices: devices.ids,
+                signature: Signature::new([0; 64]),
+            };
+            sqlx::query(
+                "INSERT INTO accounts (account, member_id, list, created_ms) VALUES ($1, $2, $3, 1)
+                 ON CONFLICT (account) DO UPDATE SET list = excluded.list",
+            )
+            .bind(&account)
+            .bind(member_id.as_ref())
+            .bind(serde_json::to_string(&list).unwrap())
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        }
     }
 
     /// That every row is as it was; shows only those that are not.
