@@ -14,7 +14,7 @@ pub enum Lane {
     ToMatrix(PortalId),
     /// What goes into the portal's group.
     ToNative(PortalId),
-    /// What the bot does about the room even while the portal is paused.
+    /// What the bot does beside what is said: nobody's words wait for it.
     Bot(PortalId),
 }
 
@@ -24,15 +24,15 @@ impl Lane {
         let id = portal.id;
         match deed {
             Deed::InGroup(_) => Self::ToNative(id),
-            // It says that the other lane stands still.
-            Deed::InRoom(InRoom::Pause) => Self::Bot(id),
+            // It says that the other lane stands still; and the homeserver of somebody who is
+            // invited may take its time.
+            Deed::InRoom(InRoom::Pause | InRoom::Invite(_)) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(InRoom::Leave(_) | InRoom::Close) if portal.encrypted => Self::Bot(id),
             Deed::InRoom(
                 InRoom::Say(_)
                 | InRoom::Notice(_)
                 | InRoom::Make
-                | InRoom::Invite(_)
                 | InRoom::Leave(_)
                 | InRoom::Close,
             ) => Self::ToMatrix(id),

@@ -66,8 +66,8 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<Lane> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed)).collect()
     };
-    assert_eq!(lanes(false), [room, room, room, room, room, bot, room, group, group, group]);
-    assert_eq!(lanes(true), [room, room, room, room, bot, bot, bot, group, group, group]);
+    assert_eq!(lanes(false), [room, room, room, bot, room, bot, room, group, group, group]);
+    assert_eq!(lanes(true), [room, room, room, bot, bot, bot, bot, group, group, group]);
 }
 
 #[test]

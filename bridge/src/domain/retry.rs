@@ -1,6 +1,6 @@
 //! What a failed try means for what comes next (design §3, "Retries").
 
-use causeway_protocol::ids::Timestamp;
+use std::time::Duration;
 
 use super::Outcome;
 
@@ -9,30 +9,92 @@ const MAX_WAIT_MS: u64 = 120_000;
 /// Longest wait before the first repeat, milliseconds.
 const FIRST_WAIT_MS: u64 = 250;
 
+/// How long a row that the homeserver cannot do is tried while it does others.
+const OWN_PATIENCE: Duration = Duration::from_mins(5);
+/// How long somebody is invited whose homeserver does not answer: who asked hears it in a minute,
+/// with the time that the last try takes.
+const INVITE_PATIENCE: Duration = Duration::from_secs(40);
+
+/// What was asked of the homeserver: one refusal means different things in different places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// To send what somebody said.
+    Message,
+    /// To make a ghost, or to bring it into a room or out of one.
+    Ghost,
+    /// To invite somebody.
+    Invite,
+    /// To make, find or read a room, or to change its state.
+    Room,
+}
+
+/// What an answered refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// It will be refused whenever it is asked.
+    Final,
+    /// Final where the ghost is in the room; it may not be where we think, which is looked at once.
+    Standing,
+    /// The user's device is gone: made again, it goes on.
+    Device,
+    /// Nothing was said of the request: a gateway speaks, or somebody has to make room first.
+    Passing,
+    /// Nothing that is known; it is tried a few times.
+    Unclear,
+}
+
+/// The table of refusals; `errcode` is empty where the answer had none.
+///
+/// Client-server API v1.16, "Standard error response"; MSC4326 has `M_UNKNOWN_DEVICE`.
+pub fn meaning(place: Place, status: u16, errcode: &str) -> Meaning {
+    match (errcode, place) {
+        ("M_TOO_LARGE" | "M_BAD_JSON" | "M_NOT_JSON" | "M_USER_DEACTIVATED", _) => Meaning::Final,
+        // Whoever says it has looked at the size and at nothing else.
+        _ if status == 413 => Meaning::Final,
+        ("" | "M_RESOURCE_LIMIT_EXCEEDED", _) => Meaning::Passing,
+        ("M_FORBIDDEN", Place::Message) => Meaning::Standing,
+        ("M_FORBIDDEN", Place::Ghost | Place::Invite) => Meaning::Final,
+        ("M_UNKNOWN_DEVICE", Place::Message) => Meaning::Device,
+        _ => Meaning::Unclear,
+    }
+}
+
 /// How a try failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No answer, or 408 or 5xx: it may have been done all the same.
+    /// No answer, or a gateway's: it may have been done all the same.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// The homeserver itself says that it could not; it may have been done all the same.
+    #[error("outcome unknown: {0}")]
+    Fault(String),
     /// Not reached, or 429: it was not done; after how many milliseconds to come back.
     #[error("not now: {0}")]
     NotNow(String, Option<u64>),
     /// The homeserver does not take our token.
     #[error("the homeserver does not take the token of the application service")]
     Token,
-    /// Answered, and refused for itself.
+    /// Answered, and refused for itself, nobody knows why.
     #[error("{0}")]
     Refused(String),
-    /// It has become impossible, whatever the homeserver would say.
+    /// Final, whenever it would be asked.
     #[error("{0}")]
     Gone(String),
 }
 
 impl Failure {
+    /// What a refusal of this meaning comes to where nothing mends it.
+    pub fn refused(meaning: Meaning, text: String) -> Self {
+        match meaning {
+            Meaning::Final | Meaning::Standing => Self::Gone(text),
+            Meaning::Passing => Self::Unknown(text),
+            Meaning::Device | Meaning::Unclear => Self::Refused(text),
+        }
+    }
+
     /// Whether the other side may have done it all the same.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
+        matches!(self, Self::Unknown(_) | Self::Fault(_))
     }
 
     /// Whether the other side was not there, rather than busy with us.
@@ -50,29 +112,49 @@ pub struct Tries {
     pub limit: u32,
     /// Failures of its lane in a row before this one.
     pub failures: u32,
-    /// When it ends being of use.
-    pub expires_at: Timestamp,
+    /// For how long it has failed.
+    pub stood: Duration,
+    /// The homeserver does what others ask meanwhile.
+    pub others_do_well: bool,
+    /// Somebody is to be invited.
+    pub is_invite: bool,
+    /// It has ended being of use.
+    pub is_over: bool,
 }
 
 /// What follows from `failure`; `random` is a uniform 64-bit number.
 ///
-/// Only answered refusals count; whatever may pass by itself is tried until the message's end.
-pub fn judge(failure: &Failure, tries: Tries, now: Timestamp, random: u64) -> Outcome {
+/// Only answered refusals count; whatever may pass by itself is tried until the message's end,
+/// unless the trouble is the row's own.
+pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     let jittered = wait_ms(tries.failures, random);
-    let wait = match failure {
+    let is_own = match failure {
         Failure::Token => return Outcome::Halt,
         Failure::Gone(reason) => return Outcome::Dead(reason.clone()),
         Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
             return Outcome::Dead(failure.to_string());
         }
         Failure::Refused(_) => return Outcome::Again(jittered, true),
-        Failure::Unknown(_) => jittered,
-        Failure::NotNow(_, after) => after.unwrap_or(0).min(MAX_WAIT_MS).max(jittered),
+        Failure::Fault(_) | Failure::Unknown(_) if tries.is_invite => {
+            tries.stood >= INVITE_PATIENCE
+        }
+        Failure::Fault(_) => tries.others_do_well && tries.stood >= OWN_PATIENCE,
+        Failure::Unknown(_) | Failure::NotNow(..) => false,
     };
-    if now >= tries.expires_at {
+    if is_own {
+        return Outcome::Dead(failure.to_string());
+    }
+    if tries.is_over {
         return Outcome::Dead(format!("its time has passed; last: {failure}"));
     }
-    Outcome::Again(wait, false)
+    let wait = if tries.is_invite { jittered.min(left_ms(tries.stood)) } else { jittered };
+    let told = if let Failure::NotNow(_, Some(after)) = failure { *after } else { 0 };
+    Outcome::Again(told.min(MAX_WAIT_MS).max(wait), false)
+}
+
+/// Until somebody has been invited for long enough, milliseconds.
+fn left_ms(stood: Duration) -> u64 {
+    u64::try_from(INVITE_PATIENCE.saturating_sub(stood).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Full jitter: anything from nothing to twice as long as the last time.
@@ -82,65 +164,5 @@ fn wait_ms(failures: u32, random: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRIES: Tries = Tries { refused: 0, limit: 3, failures: 0, expires_at: Timestamp(1_000) };
-
-    fn refused() -> Failure {
-        Failure::Refused("403".to_owned())
-    }
-
-    fn away() -> Failure {
-        Failure::Unknown("away".to_owned())
-    }
-
-    #[test]
-    fn only_answered_refusals_count() {
-        let table = [
-            (away(), Outcome::Again(0, false)),
-            (Failure::NotNow(String::new(), None), Outcome::Again(0, false)),
-            (refused(), Outcome::Again(0, true)),
-            (Failure::Token, Outcome::Halt),
-        ];
-        for (failure, outcome) in table {
-            assert_eq!(judge(&failure, TRIES, Timestamp(0), 0), outcome, "{failure}");
-        }
-    }
-
-    #[test]
-    fn who_did_not_answer_is_away_and_may_have_done_it() {
-        let table = [
-            (away(), true, true),
-            (Failure::NotNow(String::new(), None), false, true),
-            (Failure::NotNow(String::new(), Some(1)), false, false),
-            (Failure::Token, false, false),
-            (refused(), false, false),
-            (Failure::Gone(String::new()), false, false),
-        ];
-        for (failure, unknown, is_away) in table {
-            assert_eq!((failure.is_unknown(), failure.is_away()), (unknown, is_away), "{failure}");
-        }
-    }
-
-    #[test]
-    fn the_limit_ends_refusals_and_time_ends_the_rest() {
-        let last = Tries { refused: 2, ..TRIES };
-        assert!(matches!(judge(&refused(), last, Timestamp(0), 0), Outcome::Dead(_)));
-        assert_eq!(judge(&away(), last, Timestamp(999), 0), Outcome::Again(0, false));
-        assert!(matches!(judge(&away(), last, Timestamp(1_000), 0), Outcome::Dead(_)));
-    }
-
-    #[test]
-    fn waits_grow_to_two_minutes_and_obey_the_homeserver() {
-        let ceiling = |failures| (0..50).map(|n| wait_ms(failures, u64::MAX - n)).max().unwrap();
-        assert!(ceiling(0) <= FIRST_WAIT_MS);
-        assert!(ceiling(40) <= MAX_WAIT_MS);
-        for (failures, longest) in [(0, 250), (1, 500), (8, 64_000), (9, 120_000), (40, 120_000)] {
-            assert_eq!(wait_ms(failures, longest), longest, "{failures}");
-            assert_eq!(wait_ms(failures, longest + 1), 0, "{failures}");
-        }
-        let told = Failure::NotNow(String::new(), Some(5_000));
-        assert_eq!(judge(&told, TRIES, Timestamp(0), 0), Outcome::Again(5_000, false));
-    }
-}
+#[path = "retry_table.rs"]
+mod table;

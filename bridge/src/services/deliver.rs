@@ -23,7 +23,7 @@ use crate::{
         effect::Deed,
         ending::{Word, word_of, word_of_unreadable},
         lane::Lane,
-        retry::{Failure, Tries, judge},
+        retry::{Failure, Meaning, Place, Tries, judge, meaning},
     },
     figures::MESSAGE_SECONDS,
     gateway::matrix::MatrixError,
@@ -105,21 +105,24 @@ async fn token_is_taken(spine: &Spine) -> Result<(), Timestamp> {
     Ok(())
 }
 
-impl From<MatrixError> for Failure {
-    fn from(error: MatrixError) -> Self {
-        let text = error.to_string();
-        match error {
-            MatrixError::NotReached(_) => Self::NotNow(text, None),
-            MatrixError::RateLimited(after) => {
-                let ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-                Self::NotNow(text, ms)
-            }
-            MatrixError::NoAnswer(_)
-            | MatrixError::Server(..)
-            | MatrixError::Misunderstood(_)
-            | MatrixError::TooLong(_) => Self::Unknown(text),
-            MatrixError::UnknownToken => Self::Token,
-            MatrixError::Refused(..) => Self::Refused(text),
+/// What it comes to that `place` was answered so, where nothing mends it.
+fn failed(place: Place, error: &MatrixError) -> Failure {
+    let text = error.to_string();
+    match error {
+        MatrixError::NotReached(_) => Failure::NotNow(text, None),
+        MatrixError::RateLimited(after) => {
+            let ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            Failure::NotNow(text, ms)
+        }
+        // A gateway says nothing of the homeserver.
+        MatrixError::Server(_, errcode, _) if !errcode.is_empty() => Failure::Fault(text),
+        MatrixError::NoAnswer(_)
+        | MatrixError::Server(..)
+        | MatrixError::Misunderstood(_)
+        | MatrixError::TooLong(_) => Failure::Unknown(text),
+        MatrixError::UnknownToken => Failure::Token,
+        MatrixError::Refused(status, errcode, _) => {
+            Failure::refused(meaning(place, *status, errcode), text)
         }
     }
 }
@@ -137,15 +140,21 @@ fn judged<D>(
     spine: &Spine,
     leased: Ready,
     row: &Stored<D>,
+    is_invite: bool,
     failure: &Failure,
 ) -> Result<Outcome, StepError> {
+    let now = spine.now();
+    let stood = row.tried_at.map_or(0, |since| now.0.saturating_sub(since.0));
     let tries = Tries {
         refused: row.refused,
         limit: spine.delivery_limit,
         failures: leased.failures,
-        expires_at: row.entry.expires_at,
+        stood: Duration::from_millis(stood),
+        others_do_well: false,
+        is_invite,
+        is_over: now >= row.entry.expires_at,
     };
-    let outcome = judge(failure, tries, spine.now(), super::random()?);
+    let outcome = judge(failure, tries, super::random()?);
     tracing::debug!(lane = %leased.lane, row = row.id, %failure, ?outcome, "not delivered");
     Ok(outcome)
 }

@@ -76,7 +76,7 @@ async fn order_is_kept_and_nothing_doubled_through_every_fault() {
         Fault::Answer(502, json!("<html>")),
         Fault::Answer(408, json!({})),
         Fault::Answer(429, json!({"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 700})),
-        Fault::Answer(403, json!({"errcode": "M_FORBIDDEN"})),
+        Fault::Answer(400, json!({"errcode": "M_UNKNOWN_DEVICE"})),
         Fault::Lost,
     ];
     for (number, fault) in (1..).zip(faults) {
@@ -127,9 +127,7 @@ async fn refusals_end_in_a_dead_letter_that_can_be_tried_again() {
     bridge.say(portal, "bob:b.example", "0").await;
     bridge.drain().await;
     for _ in 0..3 {
-        bridge
-            .stub
-            .fail("/send/", Fault::Answer(413, json!({"errcode": "M_TOO_LARGE", "error": "big"})));
+        bridge.stub.fail("/send/", Fault::Answer(400, json!({"errcode": "M_ODD", "error": "no"})));
     }
     bridge.say(portal, "bob:b.example", "1").await;
     bridge.say(portal, "bob:b.example", "2").await;
@@ -144,7 +142,7 @@ async fn refusals_end_in_a_dead_letter_that_can_be_tried_again() {
     // The notice into the group, which nobody here is in.
     dead.retain(|letter| letter.lane.ends_with("to_matrix"));
     assert_eq!(dead.len(), 1);
-    assert!(dead[0].reason.contains("M_TOO_LARGE") && dead[0].attempts == 3, "{dead:?}");
+    assert!(dead[0].reason.contains("M_ODD") && dead[0].attempts == 3, "{dead:?}");
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let until = bridge.spine.now().plus_ms(1_000_000);
     let replayed =

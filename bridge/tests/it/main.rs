@@ -19,6 +19,7 @@ mod postgres;
 #[path = "../shared/prometheus.rs"]
 mod prometheus;
 mod reconcile;
+mod refusals;
 mod session;
 mod start;
 mod statements;

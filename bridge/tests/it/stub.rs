@@ -44,6 +44,8 @@ pub(crate) struct Rooms {
     synced: BTreeMap<String, Value>,
     /// What goes wrong next, each once.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
+    /// What every message of a user, and every invite of one, is answered with.
+    pub(crate) refuses: BTreeMap<String, (u16, Value)>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
 }
@@ -162,7 +164,15 @@ fn judge(
     let whole = path.join("/");
     let fault = rooms.faults.iter().position(|(part, _)| whole.contains(part));
     let fault = fault.and_then(|index| rooms.faults.remove(index)).map(|(_, fault)| fault);
-    match fault {
+    let user = query.get("user_id").cloned().unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let subject = match path.get(2) {
+        Some(&"send") => user.as_str(),
+        Some(&"invite") => body["user_id"].as_str().unwrap(),
+        _ => "",
+    };
+    let refusal = rooms.refuses.get(subject).cloned();
+    match fault.or(refusal.map(|(status, value)| Fault::Answer(status, value))) {
         Some(Fault::Answer(status, value)) => {
             return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();
         }
@@ -171,15 +181,14 @@ fn judge(
             return axum::Json(value).into_response();
         }
         Some(Fault::Cut) => return broken(),
-        Some(Fault::Held(ref until)) => *held = Some(Arc::clone(until)),
-        Some(Fault::Lost) | None => {}
+        Some(Fault::Held(until)) => *held = Some(until),
+        Some(Fault::Lost) => {
+            drop(rooms.carry_out(method, &path, &user, &query, &body));
+            return broken();
+        }
+        None => {}
     }
-    let user = query.get("user_id").cloned().unwrap_or_default();
-    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let done = rooms.carry_out(method, &path, &user, &query, &body);
-    if matches!(fault, Some(Fault::Lost)) {
-        return broken();
-    }
     match done {
         Ok(value) => axum::Json(value).into_response(),
         Err((status, code)) => {
@@ -333,6 +342,10 @@ impl Rooms {
         let place = (room.to_owned(), user.to_owned());
         if self.members.get(&place).is_none_or(|membership| membership != "join") {
             return Err((403, "M_FORBIDDEN"));
+        }
+        let device = format!("{user}/CAUSEWAY");
+        if user.starts_with("@causeway_") && !self.devices.contains(&device) {
+            return Err((400, "M_UNKNOWN_DEVICE"));
         }
         let id = self.event(room, user, kind, None, body.clone());
         self.txns.insert(txn.to_owned(), id.clone());

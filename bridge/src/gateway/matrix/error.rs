@@ -14,9 +14,10 @@ pub enum MatrixError {
     /// Nothing was done; try again after this long, where the homeserver said so.
     #[error("the homeserver limits our rate")]
     RateLimited(Option<Duration>),
-    /// 408 or 5xx, the outcome is unknown: try again, with the same transaction id.
-    #[error("the homeserver answered {0}: {1}")]
-    Server(u16, String),
+    /// 408 or 5xx, with `errcode` (empty where a gateway speaks) and `error`; the outcome is
+    /// unknown: try again, with the same transaction id.
+    #[error("the homeserver answered {0}: {1} {2}")]
+    Server(u16, String, String),
     /// The homeserver does not know our token: no request can work until a person acts.
     #[error("as_token not accepted; is the registration installed?")]
     UnknownToken,

@@ -184,7 +184,7 @@ async fn refusal(response: Response) -> MatrixError {
             refusal.retry_after_ms.map(Duration::from_millis).or(after_header),
         ),
         408 | 500..=599 if refusal.errcode != "M_BAD_STATUS" => {
-            MatrixError::Server(status, format!("{} {}", refusal.errcode, refusal.error))
+            MatrixError::Server(status, refusal.errcode, refusal.error)
         }
         // 300–399 too: no redirect is followed, a token must not travel to another address.
         _ if refusal.errcode == "M_UNKNOWN_TOKEN" => MatrixError::UnknownToken,

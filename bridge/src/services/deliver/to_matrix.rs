@@ -1,6 +1,7 @@
 //! Into the room: as a ghost, or as the bot.
 
 mod act;
+mod send;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use ruma::OwnedRoomId;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Outcome, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury, bury_unreadable,
-    judged, lanes, outbox, relations, steps, took,
+    Failure, Head, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury,
+    bury_unreadable, failed, judged, lanes, meaning, outbox, relations, steps, took,
 };
 use crate::{
     domain::{
@@ -19,6 +20,7 @@ use crate::{
         lane::Lane,
         portal::Portal,
     },
+    gateway::matrix::MatrixError,
     storage::{
         ghosts::{self, Standing},
         inbox,
@@ -104,6 +106,15 @@ fn delivered_of<'a>(
     done.filter(move |(index, _)| !is_dead(*index)).filter_map(|(_, row)| row.entry.accepted_at)
 }
 
+/// Rows that are carried out in one go, and what was learnt.
+struct Round<'a> {
+    spine: &'a Spine,
+    portal: Portal,
+    facts: Facts,
+    /// What the rows say of accounts that this round has met.
+    met: BTreeMap<AccountId, (Standing, bool)>,
+}
+
 /// What was learnt while rows were carried out; committed with them.
 #[derive(Debug, Default)]
 struct Facts {
@@ -138,14 +149,15 @@ async fn carry_out(
     rows: &[Stored<InRoom>],
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
-    let mut round = act::Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
+    let mut round = Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
     for (index, row) in rows.iter().enumerate() {
         if index > 0 && began.elapsed() >= SOON {
             return Ok((round.facts, End { done: index, stopped: None }));
         }
         let Err(failure) = round.carry_out(row).await? else { continue };
         let leased = if index > 0 { leased.went_on() } else { leased };
-        match judged(spine, leased, row, &failure)? {
+        let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
+        match judged(spine, leased, row, is_invite, &failure)? {
             Outcome::Done => {}
             Outcome::Dead(reason) => {
                 let tried_at = failure.is_unknown().then(|| spine.now());
@@ -188,6 +200,8 @@ async fn record(
         portals::save(tx, &mut portal).await?;
         inbox::room_is_made(tx, room).await?;
         inbox::forget_early(tx).await?;
+        // Who is to be invited waited for it.
+        lanes::hurry(tx).await?;
     }
     links::put(tx, &facts.links).await?;
     for Dead { index, reason, tried_at } in &facts.dead {
@@ -218,4 +232,9 @@ async fn record(
     let unreachable = failure.is_away();
     lanes::postpone(tx, now.plus_ms(wait), leased, unreachable).await?;
     Ok(true)
+}
+
+/// What a refusal or failure at `place` comes to.
+fn at(place: Place) -> impl Fn(MatrixError) -> Failure {
+    move |error| failed(place, &error)
 }

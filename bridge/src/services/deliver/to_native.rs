@@ -348,7 +348,7 @@ impl Way<'_> {
             return Err(StepError::row("outbox"));
         };
         let now = self.spine.now();
-        let outcome = judged(self.spine, self.leased, judge, &failure)?;
+        let outcome = judged(self.spine, self.leased, judge, false, &failure)?;
         let mut tx = self.spine.db.begin().await?;
         let (wait, counts) = match outcome {
             Outcome::Dead(reason) => {

@@ -1,52 +1,31 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
-use std::collections::BTreeMap;
+use causeway_protocol::ids::AccountId;
+use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, UserId};
+use serde_json::json;
 
-use causeway_protocol::ids::{AccountId, Timestamp};
-use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, UserId};
-use serde::Deserialize;
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
+use super::{
+    Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, failed, relations,
+    send::{Marked, Membership},
+    steps,
 };
-
-use super::{Facts, Failure, Link, Spine, Standing, StepError, Stored, relations, steps};
 use crate::{
     domain::{
         MessageRef,
         effect::{Here, InRoom},
-        portal::{Portal, room_request},
+        portal::room_request,
         said::Spoken,
         to_matrix,
     },
-    gateway::{
-        matrix::{Direction, MatrixError},
-        provision::provision,
-    },
+    gateway::{matrix::Direction, provision::provision},
     storage::ghosts,
 };
-
-/// After so long with an unknown outcome a homeserver may have forgotten the transaction id.
-const FORGOTTEN_MS: u64 = 12 * 60 * 60 * 1_000;
-/// How far homeservers' clocks may be apart from ours.
-const SKEW_MS: u64 = 15 * 60 * 1_000;
-/// Events of one page when looking for one.
-const PAGE: u32 = 100;
 
 /// Shown in an encrypted room, whose state is never encrypted.
 const PAUSED: &str = "The bridge is paused: this room is encrypted, and the bridge cannot encrypt \
                       yet. Nothing is sent in clear; what is said in the group waits.";
 const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
-
-/// Rows that are carried out in one go, and what was learnt.
-pub(super) struct Round<'a> {
-    pub(super) spine: &'a Spine,
-    pub(super) portal: Portal,
-    pub(super) facts: Facts,
-    /// What the rows say of accounts that this round has met.
-    pub(super) met: BTreeMap<AccountId, (Standing, bool)>,
-}
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
 type Tried = Result<Result<(), Failure>, StepError>;
@@ -57,7 +36,14 @@ impl Round<'_> {
             return Ok(self.make_room().await);
         }
         let Some(room) = self.portal.room.clone() else {
-            return Ok(Err(Failure::Refused("the portal has no room".to_owned())));
+            let none = "the portal has no room".to_owned();
+            // Who is invited does not wait in the lane of the room that is being made.
+            let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
+            return Ok(Err(if is_invite {
+                Failure::NotNow(none, None)
+            } else {
+                Failure::Refused(none)
+            }));
         };
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
@@ -75,7 +61,7 @@ impl Round<'_> {
         let Some(ghost) = self.spine.names.ghost(&spoken.account) else {
             return Ok(Err(Failure::Refused(format!("{} has no ghost", spoken.account))));
         };
-        if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost, row).await? {
+        if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost).await? {
             return Ok(Err(failure));
         }
         let found = match spoken.said.about() {
@@ -111,82 +97,16 @@ impl Round<'_> {
         Ok(self.send(room, &bot, row, &event).await.map(|_| ()))
     }
 
-    /// Sends, never into an encrypted room, and not again what is there already where the homeserver
-    /// may have forgotten that.
-    async fn send(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        row: &Stored<InRoom>,
-        (kind, content): &(&'static str, serde_json::Value),
-    ) -> Result<OwnedEventId, Failure> {
-        if self.portal.encrypted || self.spine.encrypted.borrow().contains(&self.portal.id) {
-            return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
-        }
-        let txn = &row.entry.txn;
-        // What was never tried is not there.
-        if let Some(since) = row.tried_at
-            && (row.replayed || since.plus_ms(FORGOTTEN_MS) < self.spine.now())
-            && let Some(event) = self.find(room, txn, since).await?
-        {
-            return Ok(event);
-        }
-        let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
-        let matrix = &self.spine.matrix;
-        let event_id = matrix.send(user, room, kind, txn, &content).await?;
-        self.spine.steps.reached(steps::Step::SentEvent).await;
-        Ok(event_id)
-    }
-
-    /// The event that bears `txn`, if the room has one that is not older than `since`.
-    async fn find(
-        &self,
-        room: &RoomId,
-        txn: &str,
-        since: Timestamp,
-    ) -> Result<Option<OwnedEventId>, Failure> {
-        let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
-        let mut from: Option<String> = None;
-        loop {
-            let page =
-                matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await?;
-            for raw in &page.chunk {
-                let Some(event) = Marked::of(raw) else { continue };
-                // Anybody in the room may write our marker.
-                let is_ours = UserId::parse(&*event.sender)
-                    .is_ok_and(|sender| self.spine.names.is_ours(&sender));
-                if is_ours && event.content.txn.as_deref() == Some(txn) {
-                    return Ok(EventId::parse(event.event_id).ok());
-                }
-                if event.origin_server_ts.plus_ms(SKEW_MS) < since {
-                    return Ok(None);
-                }
-            }
-            match page.end {
-                Some(end) if !page.chunk.is_empty() => from = Some(end),
-                _ => return Ok(None),
-            }
-        }
-    }
-
     /// Makes and brings in the ghost, lazily: at its first word.
-    async fn ensure_joined(
-        &mut self,
-        room: &RoomId,
-        account: &AccountId,
-        ghost: &UserId,
-        row: &Stored<InRoom>,
-    ) -> Tried {
+    async fn ensure_joined(&mut self, room: &RoomId, account: &AccountId, ghost: &UserId) -> Tried {
         let (standing, is_made) = self.standing(account).await?;
         match standing {
-            // A refusal may mean that the ghost is not where we think; the second try looks.
-            Standing::Joined if row.refused == 0 => return Ok(Ok(())),
+            Standing::Joined => Ok(Ok(())),
             Standing::Removed(by) => {
-                return Ok(Err(Failure::Gone(format!("removed from the room by {by}"))));
+                Ok(Err(Failure::Gone(format!("removed from the room by {by}"))))
             }
-            Standing::Joined | Standing::Absent => {}
+            Standing::Absent => Ok(self.bring_in(room, account, ghost, is_made).await),
         }
-        Ok(self.bring_in(room, account, ghost, is_made).await)
     }
 
     /// Where the account's ghost is, and whether the homeserver has it.
@@ -204,7 +124,7 @@ impl Round<'_> {
         Ok((standing, is_made))
     }
 
-    async fn bring_in(
+    pub(super) async fn bring_in(
         &mut self,
         room: &RoomId,
         account: &AccountId,
@@ -213,16 +133,19 @@ impl Round<'_> {
     ) -> Result<(), Failure> {
         let Spine { matrix, names, steps, .. } = self.spine;
         if !is_made {
-            provision(matrix, ghost, account.localpart()).await?;
+            let made = provision(matrix, ghost, account.localpart()).await;
+            made.map_err(at(Place::Ghost))?;
             steps.reached(steps::Step::MadeGhost).await;
             self.facts.made.insert(account.clone(), account.localpart().to_owned());
         }
         match matrix.invite(names.bot(), room, ghost).await {
             // It is in already, or invited.
-            Ok(()) | Err(MatrixError::Refused(403, ..)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if !error.is_code("M_FORBIDDEN") => {
+                return Err(failed(Place::Ghost, &error));
+            }
+            Ok(()) | Err(_) => {}
         }
-        matrix.join(ghost, room.into()).await?;
+        matrix.join(ghost, room.into()).await.map_err(at(Place::Ghost))?;
         steps.reached(steps::Step::JoinedGhost).await;
         self.facts.standing.insert(account.clone(), Standing::Joined);
         Ok(())
@@ -239,7 +162,7 @@ impl Round<'_> {
         let room = match matrix.create_room(names.bot(), &request).await {
             Ok(room) => room,
             Err(error) if error.is_code("M_ROOM_IN_USE") => self.adopt().await?,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(failed(Place::Room, &error)),
         };
         steps.reached(steps::Step::MadeRoom).await;
         self.portal.apply(&Here::Made(room.clone()));
@@ -252,8 +175,10 @@ impl Round<'_> {
         let alias = names.alias(&self.portal.group);
         let not_ours = || Failure::Refused(format!("{alias} is a room that the bot did not make"));
         let parsed = RoomAliasId::parse(&alias).map_err(|_| not_ours())?;
-        let room = matrix.resolve_alias(&parsed).await?.ok_or_else(not_ours)?;
-        let first = matrix.messages(names.bot(), &room, Direction::Forwards, None, 1).await?;
+        let room = matrix.resolve_alias(&parsed).await.map_err(at(Place::Room))?;
+        let room = room.ok_or_else(not_ours)?;
+        let first = matrix.messages(names.bot(), &room, Direction::Forwards, None, 1).await;
+        let first = first.map_err(at(Place::Room))?;
         let create = first.chunk.first().and_then(|raw| Marked::of(raw)).ok_or_else(not_ours)?;
         if create.kind == "m.room.create" && create.sender == names.bot().as_str() {
             Ok(room)
@@ -264,20 +189,14 @@ impl Round<'_> {
 
     async fn invite(&self, room: &RoomId, user: &UserId) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
-        match matrix.invite(names.bot(), room, user).await {
-            Err(error @ MatrixError::Refused(403, ..)) => {
-                let key = user.as_str();
-                let member = matrix.state(names.bot(), room, "m.room.member", key).await?;
-                let membership = member.as_ref().and_then(|member| member.get("membership"));
-                let membership = membership.and_then(serde_json::Value::as_str);
-                if matches!(membership, Some("join" | "invite")) {
-                    Ok(())
-                } else {
-                    Err(error.into())
-                }
-            }
-            other => Ok(other?),
+        let Err(error) = matrix.invite(names.bot(), room, user).await else { return Ok(()) };
+        if error.is_code("M_FORBIDDEN")
+            && let Ok(Some(Membership::Join | Membership::Invite)) =
+                self.membership(room, user).await
+        {
+            return Ok(());
         }
+        Err(failed(Place::Invite, &error))
     }
 
     async fn leave(&mut self, room: &RoomId, account: &AccountId) -> Tried {
@@ -292,8 +211,9 @@ impl Round<'_> {
         if let Some(ghost) = self.spine.names.ghost(account) {
             match self.spine.matrix.leave(&ghost, room).await {
                 // It is not in the room: somebody was quicker.
-                Ok(()) | Err(MatrixError::Refused(403 | 404, ..)) => {}
-                Err(error) => return Err(error.into()),
+                Ok(()) => {}
+                Err(error) if error.is_code("M_FORBIDDEN") || error.is_code("M_NOT_FOUND") => {}
+                Err(error) => return Err(failed(Place::Ghost, &error)),
             }
         }
         self.facts.standing.insert(account.clone(), Standing::Absent);
@@ -302,8 +222,9 @@ impl Round<'_> {
 
     async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
-        matrix.send_state(names.bot(), room, "m.room.topic", "", &json!({"topic": text})).await?;
-        Ok(())
+        let topic = json!({"topic": text});
+        let sent = matrix.send_state(names.bot(), room, "m.room.topic", "", &topic).await;
+        sent.map(|_| ()).map_err(at(Place::Room))
     }
 
     async fn close(&mut self, room: &RoomId, row: &Stored<InRoom>) -> Tried {
@@ -327,31 +248,5 @@ impl Round<'_> {
             }
         }
         Ok(Ok(()))
-    }
-}
-
-/// As much of an event of ours as is needed to know it again.
-#[derive(Deserialize)]
-struct Marked {
-    event_id: String,
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(default)]
-    sender: String,
-    #[serde(default)]
-    origin_server_ts: Timestamp,
-    #[serde(default)]
-    content: Marker,
-}
-
-#[derive(Default, Deserialize)]
-struct Marker {
-    #[serde(rename = "dev.causeway.txn", default)]
-    txn: Option<String>,
-}
-
-impl Marked {
-    fn of(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
     }
 }

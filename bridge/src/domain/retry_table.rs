@@ -1,0 +1,158 @@
+//! What refusals mean and what follows from failures, as tables.
+
+use super::*;
+
+const TRIES: Tries = Tries {
+    refused: 0,
+    limit: 3,
+    failures: 0,
+    stood: Duration::ZERO,
+    others_do_well: true,
+    is_invite: false,
+    is_over: false,
+};
+
+fn refused() -> Failure {
+    Failure::Refused("403".to_owned())
+}
+
+fn away() -> Failure {
+    Failure::Unknown("away".to_owned())
+}
+
+fn fault() -> Failure {
+    Failure::Fault("500".to_owned())
+}
+
+fn is_dead(failure: &Failure, tries: Tries) -> bool {
+    matches!(judge(failure, tries, 0), Outcome::Dead(_))
+}
+
+#[test]
+fn what_a_refusal_means_depends_on_the_errcode_and_the_place() {
+    use Meaning::{Device, Final, Passing, Standing, Unclear};
+    // In the order of the places: a message, a ghost, an invite, the room.
+    let table = [
+        ((403, "M_FORBIDDEN"), [Standing, Final, Final, Unclear]),
+        ((413, "M_TOO_LARGE"), [Final; 4]),
+        ((413, ""), [Final; 4]),
+        ((400, "M_BAD_JSON"), [Final; 4]),
+        ((400, "M_NOT_JSON"), [Final; 4]),
+        ((403, "M_USER_DEACTIVATED"), [Final; 4]),
+        ((400, "M_UNKNOWN_DEVICE"), [Device, Unclear, Unclear, Unclear]),
+        ((403, "M_RESOURCE_LIMIT_EXCEEDED"), [Passing; 4]),
+        ((404, ""), [Passing; 4]),
+        ((302, ""), [Passing; 4]),
+        ((404, "M_NOT_FOUND"), [Unclear; 4]),
+        ((400, "M_UNKNOWN"), [Unclear; 4]),
+    ];
+    for ((status, errcode), expected) in table {
+        let places = [Place::Message, Place::Ghost, Place::Invite, Place::Room];
+        let found = places.map(|place| meaning(place, status, errcode));
+        assert_eq!(found, expected, "{status} {errcode}");
+    }
+}
+
+#[test]
+fn what_is_not_mended_is_given_up_waited_for_or_counted() {
+    let table = [
+        (Meaning::Final, Failure::Gone("x".to_owned())),
+        (Meaning::Standing, Failure::Gone("x".to_owned())),
+        (Meaning::Passing, Failure::Unknown("x".to_owned())),
+        (Meaning::Device, Failure::Refused("x".to_owned())),
+        (Meaning::Unclear, Failure::Refused("x".to_owned())),
+    ];
+    for (meaning, failure) in table {
+        assert_eq!(Failure::refused(meaning, "x".to_owned()), failure, "{meaning:?}");
+    }
+}
+
+#[test]
+fn only_answered_refusals_count() {
+    let table = [
+        (away(), Outcome::Again(0, false)),
+        (fault(), Outcome::Again(0, false)),
+        (Failure::NotNow(String::new(), None), Outcome::Again(0, false)),
+        (refused(), Outcome::Again(0, true)),
+        (Failure::Token, Outcome::Halt),
+        (Failure::Gone("no".to_owned()), Outcome::Dead("no".to_owned())),
+    ];
+    for (failure, outcome) in table {
+        assert_eq!(judge(&failure, TRIES, 0), outcome, "{failure}");
+    }
+}
+
+#[test]
+fn who_did_not_answer_is_away_and_may_have_done_it() {
+    let table = [
+        (away(), true, true),
+        (fault(), true, false),
+        (Failure::NotNow(String::new(), None), false, true),
+        (Failure::NotNow(String::new(), Some(1)), false, false),
+        (Failure::Token, false, false),
+        (refused(), false, false),
+        (Failure::Gone(String::new()), false, false),
+    ];
+    for (failure, unknown, is_away) in table {
+        assert_eq!((failure.is_unknown(), failure.is_away()), (unknown, is_away), "{failure}");
+    }
+}
+
+#[test]
+fn the_limit_ends_refusals_and_time_ends_the_rest() {
+    let last = Tries { refused: 2, ..TRIES };
+    assert!(is_dead(&refused(), last));
+    assert!(!is_dead(&refused(), Tries { refused: 1, is_over: true, ..TRIES }));
+    for failure in [away(), fault(), Failure::NotNow(String::new(), Some(9))] {
+        assert!(!is_dead(&failure, last));
+        assert!(is_dead(&failure, Tries { is_over: true, ..TRIES }));
+    }
+}
+
+#[test]
+fn what_the_homeserver_cannot_do_while_it_does_others_ends_after_five_minutes() {
+    let five = Tries { stood: OWN_PATIENCE, ..TRIES };
+    let less = Tries { stood: Duration::from_millis(299_999), ..TRIES };
+    let alone = Tries { others_do_well: false, ..five };
+    for (failure, tries, expected) in [
+        (fault(), five, true),
+        (fault(), less, false),
+        (fault(), alone, false),
+        (away(), five, false),
+        (Failure::NotNow(String::new(), None), five, false),
+    ] {
+        assert_eq!(is_dead(&failure, tries), expected, "{failure} {tries:?}");
+    }
+}
+
+#[test]
+fn nobody_is_invited_for_longer_than_a_minute() {
+    let asked = Tries { stood: INVITE_PATIENCE, is_invite: true, others_do_well: false, ..TRIES };
+    let less = Tries { stood: Duration::from_millis(39_999), ..asked };
+    for (failure, tries, expected) in [
+        (fault(), asked, true),
+        (away(), asked, true),
+        (fault(), less, false),
+        (away(), less, false),
+        // The homeserver is not there at all, or has asked to wait.
+        (Failure::NotNow(String::new(), None), asked, false),
+    ] {
+        assert_eq!(is_dead(&failure, tries), expected, "{failure} {tries:?}");
+    }
+    // The last try is not late.
+    let long = Tries { failures: 40, ..less };
+    assert_eq!(judge(&away(), long, 100_000), Outcome::Again(1, false));
+}
+
+#[test]
+fn waits_grow_to_two_minutes_and_obey_the_homeserver() {
+    let ceiling = |failures| (0..50).map(|n| wait_ms(failures, u64::MAX - n)).max().unwrap();
+    assert!(ceiling(0) <= FIRST_WAIT_MS);
+    assert!(ceiling(40) <= MAX_WAIT_MS);
+    for (failures, longest) in [(0, 250), (1, 500), (8, 64_000), (9, 120_000), (40, 120_000)] {
+        assert_eq!(wait_ms(failures, longest), longest, "{failures}");
+        assert_eq!(wait_ms(failures, longest + 1), 0, "{failures}");
+    }
+    let told = Failure::NotNow(String::new(), Some(5_000));
+    assert_eq!(judge(&told, TRIES, 0), Outcome::Again(5_000, false));
+}

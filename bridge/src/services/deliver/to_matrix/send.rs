@@ -1,0 +1,175 @@
+//! One event into a room: never into an encrypted one, and never a second time.
+
+use causeway_protocol::ids::Timestamp;
+use ruma::{EventId, OwnedEventId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+
+use super::{Failure, Meaning, Place, Round, Spine, Stored, at, meaning, steps};
+use crate::{
+    domain::effect::InRoom,
+    gateway::matrix::{Direction, MatrixError},
+};
+
+/// After so long with an unknown outcome a homeserver may have forgotten the transaction id.
+const FORGOTTEN_MS: u64 = 12 * 60 * 60 * 1_000;
+/// How far homeservers' clocks may be apart from ours.
+const SKEW_MS: u64 = 15 * 60 * 1_000;
+/// Events of one page when looking for one.
+const PAGE: u32 = 100;
+
+impl Round<'_> {
+    /// Sends, never into an encrypted room, and not again what is there already where the homeserver
+    /// may have forgotten that.
+    pub(super) async fn send(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+        row: &Stored<InRoom>,
+        (kind, content): &(&'static str, serde_json::Value),
+    ) -> Result<OwnedEventId, Failure> {
+        if self.portal.encrypted || self.spine.encrypted.borrow().contains(&self.portal.id) {
+            return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
+        }
+        let txn = &row.entry.txn;
+        // What was never tried is not there.
+        if let Some(since) = row.tried_at
+            && (row.replayed || since.plus_ms(FORGOTTEN_MS) < self.spine.now())
+            && let Some(event) = self.find(room, txn, since).await?
+        {
+            return Ok(event);
+        }
+        let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
+        let matrix = &self.spine.matrix;
+        let mut sent = matrix.send(user, room, kind, txn, &content).await;
+        if let Err(MatrixError::Refused(status, errcode, _)) = &sent {
+            let meaning = meaning(Place::Message, *status, errcode);
+            if self.is_mended(room, user, meaning).await? {
+                sent = matrix.send(user, room, kind, txn, &content).await;
+            }
+        }
+        let event_id = sent.map_err(at(Place::Message))?;
+        self.spine.steps.reached(steps::Step::SentEvent).await;
+        Ok(event_id)
+    }
+
+    /// Does what a refusal of this meaning asks for; `false` if there is nothing to do.
+    async fn is_mended(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+        meaning: Meaning,
+    ) -> Result<bool, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        match meaning {
+            Meaning::Device => {
+                matrix.put_device(user).await.map_err(at(Place::Ghost))?;
+                Ok(true)
+            }
+            Meaning::Standing => {
+                // The bot is where it made the room, or nobody can bring it back.
+                let Some(account) = names.account(user) else { return Ok(false) };
+                match self.membership(room, user).await {
+                    // It is the room that does not let it speak, or nobody may look.
+                    Ok(Some(Membership::Join | Membership::Ban)) | Err(Failure::Gone(_)) => {
+                        Ok(false)
+                    }
+                    // A homeserver that was put back may not even know the ghost.
+                    Ok(Some(Membership::Invite | Membership::Other) | None) => {
+                        self.bring_in(room, &account, user, false).await?;
+                        Ok(true)
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+            Meaning::Final | Meaning::Passing | Meaning::Unclear => Ok(false),
+        }
+    }
+
+    /// What the room's state says of somebody.
+    pub(super) async fn membership(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> Result<Option<Membership>, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        let member = matrix.state(names.bot(), room, "m.room.member", user.as_str()).await;
+        let member = member.map_err(at(Place::Ghost))?;
+        Ok(member.map(|member| match member.get("membership").and_then(Value::as_str) {
+            Some("join") => Membership::Join,
+            Some("invite") => Membership::Invite,
+            Some("ban") => Membership::Ban,
+            _ => Membership::Other,
+        }))
+    }
+
+    /// The event that bears `txn`, if the room has one that is not older than `since`.
+    async fn find(
+        &self,
+        room: &RoomId,
+        txn: &str,
+        since: Timestamp,
+    ) -> Result<Option<OwnedEventId>, Failure> {
+        let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
+        let mut from: Option<String> = None;
+        loop {
+            let page =
+                matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await;
+            let page = page.map_err(at(Place::Room))?;
+            for raw in &page.chunk {
+                let Some(event) = Marked::of(raw) else { continue };
+                // Anybody in the room may write our marker.
+                let is_ours = UserId::parse(&*event.sender)
+                    .is_ok_and(|sender| self.spine.names.is_ours(&sender));
+                if is_ours && event.content.txn.as_deref() == Some(txn) {
+                    return Ok(EventId::parse(event.event_id).ok());
+                }
+                if event.origin_server_ts.plus_ms(SKEW_MS) < since {
+                    return Ok(None);
+                }
+            }
+            match page.end {
+                Some(end) if !page.chunk.is_empty() => from = Some(end),
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Where somebody is, as the room's state says.
+pub(super) enum Membership {
+    Join,
+    Invite,
+    Ban,
+    /// Out, by whatever way.
+    Other,
+}
+
+/// As much of an event of ours as is needed to know it again.
+#[derive(Deserialize)]
+pub(super) struct Marked {
+    event_id: String,
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) sender: String,
+    #[serde(default)]
+    origin_server_ts: Timestamp,
+    #[serde(default)]
+    content: Marker,
+}
+
+#[derive(Default, Deserialize)]
+struct Marker {
+    #[serde(rename = "dev.causeway.txn", default)]
+    txn: Option<String>,
+}
+
+impl Marked {
+    pub(super) fn of(raw: &RawValue) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
+    }
+}
