@@ -141,3 +141,23 @@ impl Writer {
         if self.too_long { Err(TooLong) } else { Ok(self.bytes) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Writer;
+
+    #[test]
+    fn what_was_too_long_stays_so() {
+        let long = "x".repeat(256);
+        let writers = [
+            Writer::new().str8(&long).str8("fits"),
+            Writer::new().str8(&long).str16("fits"),
+            Writer::new().count16(65_536).count16(1),
+            Writer::new().count16(65_536).str8("fits"),
+        ];
+        for writer in writers {
+            assert!(writer.finish().is_err());
+        }
+        assert_eq!(Writer::new().str8("fits").count16(1).finish().unwrap(), b"\x04fits\0\x01");
+    }
+}

@@ -90,6 +90,9 @@ fn device_lists_are_the_vectors() {
                 list.devices = devices;
                 assert_eq!(list.verify(), Err(Untrusted::Form));
             }
+            let twice = list.devices[0];
+            list.devices = vec![twice, twice];
+            assert_eq!(list.verify(), Err(Untrusted::Form));
             list.devices.clear();
             assert_eq!(list.verify(), Err(Untrusted::Form));
         }

@@ -72,3 +72,8 @@ fn a_refusal_says_its_step_and_its_word() {
     assert_eq!(Invalid::BadDomain.to_string(), "op refused in step 1: bad_domain");
     assert_eq!(Invalid::NoAdminLeft.to_string(), "op refused in step 9: no_admin_left");
 }
+
+#[test]
+fn a_post_takes_4_mib() {
+    assert_eq!(envelope::MAX_BATCH_BYTES, 4_194_304);
+}

@@ -176,3 +176,17 @@ fn every_type_has_its_number() {
         assert_eq!(content, Content::Unknown(number, b"{}".to_vec()));
     }
 }
+
+/// What is logged by chance says what it is, and no word of it.
+#[test]
+fn what_is_said_is_not_shown_by_debug() {
+    let text = Text {
+        kind: TextKind::Emote,
+        body: "canary".to_owned(),
+        html: None,
+        reply_to: None,
+        mirror: None,
+    };
+    assert_eq!(format!("{text:?}"), "Text { kind: Emote, .. }");
+    assert_eq!(format!("{:?}", Content::Text(text)), "Content(1)");
+}
