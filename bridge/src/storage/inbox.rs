@@ -155,30 +155,31 @@ pub async fn put_page(
         let id = event.event_id.as_str();
         if !put_behind(tx, room, id).await? {
             let sealed = vault.seal_json("inbox", id.as_bytes(), event)?;
-            missed += put_back(tx, room, id, Some(sealed), at(now)).await?;
+            missed += insert(tx, room, id, sealed, at(now)).await?;
         }
     }
     Ok(missed)
 }
 
-/// Puts an event that waits behind all others; `false` if it does not wait.
+/// Puts an event that waits behind all others; `false` if it does not wait. Its place is never one
+/// that a row had before: what is known of places stays true.
 async fn put_behind(tx: &mut Tx, room: &RoomId, event_id: &str) -> Result<bool, Error> {
-    let waiting = sqlx::query(
-        "DELETE FROM inbox WHERE event_id = $1 AND state = 0 RETURNING sealed, received_at",
+    let moved = sqlx::query(
+        "UPDATE inbox SET seq = (SELECT MAX(seq) + 1 FROM inbox)
+         WHERE event_id = $1 AND room_id = $2 AND state = 0",
     )
     .bind(event_id)
-    .fetch_optional(tx.conn())
+    .bind(room.as_str())
+    .execute(tx.conn())
     .await?;
-    let Some(row) = waiting else { return Ok(false) };
-    put_back(tx, room, event_id, row.try_get(0)?, row.try_get(1)?).await?;
-    Ok(true)
+    Ok(moved.rows_affected() > 0)
 }
 
-async fn put_back(
+async fn insert(
     tx: &mut Tx,
     room: &RoomId,
     event_id: &str,
-    sealed: Option<Vec<u8>>,
+    sealed: Vec<u8>,
     received_at: i64,
 ) -> Result<u64, Error> {
     let put = sqlx::query(

@@ -386,6 +386,23 @@ async fn what_is_doubted_while_it_is_read_still_is() {
     assert_eq!(read().await.doubts, 1);
 }
 
+/// What the answer names keeps its order, though the newest row of all is among it.
+#[tokio::test]
+async fn what_comes_while_the_account_is_asked_for_that_names_it_keeps_its_place() {
+    let (bridge, portal, room) = room().await;
+    let [first, _] = [1, 2].map(|n| say(&bridge, &room, n));
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("sync", Fault::Held(Arc::clone(&answer)));
+    let meanwhile = async {
+        bridge.stub.changed().await;
+        bridge.push_as("3", &[first]).await;
+        answer.notify_one();
+    };
+    let (looked, ()) = tokio::join!(reconcile::look(&bridge.spine), meanwhile);
+    looked.unwrap();
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+}
+
 /// A proxy may open a connection for each request: there is always doubt about what comes next.
 #[tokio::test]
 async fn what_was_read_goes_on_though_what_came_since_is_doubted() {
