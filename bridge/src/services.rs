@@ -11,7 +11,7 @@ pub mod reconcile;
 pub mod session;
 pub mod tidy;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use causeway_groups::{
     machine::{MachineError, SealError},
@@ -36,6 +36,9 @@ const NATIVE_TOPIC: &str = "native";
 /// What time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The time since some moment, by a clock that only goes forth: for whatever waits.
+pub type Steady = Arc<dyn Fn() -> Duration + Send + Sync>;
+
 /// What every service works with.
 #[derive(Clone)]
 pub struct Spine {
@@ -51,6 +54,8 @@ pub struct Spine {
     pub names: Names,
     /// What time it is.
     pub clock: Clock,
+    /// How long it takes.
+    pub steady: Steady,
     /// Answered refusals after which an effect is given up.
     pub delivery_limit: u32,
     /// Who serves which lane.
@@ -86,6 +91,11 @@ impl Spine {
     /// What time it is.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// The time by the clock that only goes forth.
+    pub fn steady(&self) -> Duration {
+        (self.steady)()
     }
 }
 
@@ -138,7 +148,7 @@ impl From<causeway_store::Error> for StepError {
 }
 
 /// How long to wait after a step that failed.
-const AFTER_FAULT: std::time::Duration = std::time::Duration::from_secs(1);
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// A uniform number, for jitter.
 pub(crate) fn random() -> Result<u64, StepError> {

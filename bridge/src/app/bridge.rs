@@ -9,7 +9,7 @@ use causeway_groups::{
 };
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{RunError, homeserver, listen, tasks::Tasks};
 use crate::{
@@ -29,8 +29,8 @@ use crate::{
 
 /// Answered refusals after which an effect becomes a dead letter.
 const DELIVERY_LIMIT: u32 = 5;
-/// Lanes served at once.
-const LANES_AT_ONCE: u32 = 8;
+/// Workers, each with as many lanes as there is need.
+const WORKERS: u32 = 8;
 /// Localpart of the bridge's native account; the server keeps it for the bridge.
 const BRIDGE: &str = "bridge";
 /// Between looks for a native side that is not there yet.
@@ -123,6 +123,7 @@ pub(super) async fn start(
         let (http, health) = (native.http().clone(), health.clone());
         move || watch_native(http.clone(), health.clone())
     });
+    let began = Instant::now();
     let spine = Spine {
         db: db.clone(),
         sealer,
@@ -130,6 +131,7 @@ pub(super) async fn start(
         native,
         names,
         clock,
+        steady: Arc::new(move || began.elapsed()),
         delivery_limit: DELIVERY_LIMIT,
         leases: deliver::Leases::new(&db),
         encrypted: watch::Sender::default(),
@@ -188,7 +190,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
-    for _ in 0..LANES_AT_ONCE {
+    for _ in 0..WORKERS {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });
     }
 }

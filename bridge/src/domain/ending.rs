@@ -35,7 +35,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
 }
 
 /// Whom to tell that something of `author` in `lane` cannot be read any more.
-pub fn word_of_unreadable(lane: Lane, author: &str, reason: &str) -> Option<Word> {
+pub fn word_of_unreadable(lane: &Lane, author: &str, reason: &str) -> Option<Word> {
     let text = |place| format!("Something by {author} is not done in the {place}: {reason}.");
     let notice: Deed = match lane {
         Lane::ToMatrix(_) => InGroup::Notice(text("room")).into(),

@@ -36,7 +36,7 @@ fn the_other_side_is_told_what_it_will_not_see() {
 fn what_cannot_be_read_is_told_where_its_author_is() {
     let id = PortalId(1);
     let text = |place| format!("Something by bob is not done in the {place}: no.");
-    let word = |lane| word_of_unreadable(lane, "bob", "no").map(|word| word.notice);
+    let word = |lane: Lane| word_of_unreadable(&lane, "bob", "no").map(|word| word.notice);
     assert_eq!(word(Lane::ToMatrix(id)), Some(InGroup::Notice(text("room")).into()));
     assert_eq!(word(Lane::ToNative(id)), Some(InRoom::Notice(text("group")).into()));
     assert_eq!(word(Lane::Bot(id)), None);

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Effects of one lane are carried out first in, first out; lanes do not wait for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// What goes into the portal's room.
     ToMatrix(PortalId),
@@ -40,9 +40,9 @@ impl Lane {
     }
 
     /// The portal that it belongs to.
-    pub fn portal(self) -> PortalId {
+    pub fn portal(&self) -> PortalId {
         match self {
-            Self::ToMatrix(portal) | Self::ToNative(portal) | Self::Bot(portal) => portal,
+            Self::ToMatrix(portal) | Self::ToNative(portal) | Self::Bot(portal) => *portal,
         }
     }
 }

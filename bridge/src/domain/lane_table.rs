@@ -62,9 +62,9 @@ pub(crate) fn deeds() -> Vec<Deed> {
 
 #[test]
 fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
-    let (room, group, bot) = (Lane::ToMatrix(ID), Lane::ToNative(ID), Lane::Bot(ID));
-    let lanes = |encrypted| -> Vec<Lane> {
-        deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed)).collect()
+    let (room, group, bot) = ("portal/1/to_matrix", "portal/1/to_native", "bot/1");
+    let lanes = |encrypted| -> Vec<String> {
+        deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
     assert_eq!(lanes(false), [room, room, room, bot, room, bot, room, group, group, group]);
     assert_eq!(lanes(true), [room, room, room, bot, bot, bot, bot, group, group, group]);

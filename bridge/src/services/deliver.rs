@@ -5,8 +5,10 @@
 
 mod leases;
 mod relations;
+mod slots;
 mod to_matrix;
 mod to_native;
+mod waits;
 
 use std::time::Duration;
 
@@ -15,7 +17,13 @@ pub use leases::Leases;
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
 
-use self::leases::Lease;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{sync::SemaphorePermit, time::Instant};
+
+use self::{
+    leases::Lease,
+    waits::{Ready, Stop},
+};
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
@@ -31,7 +39,6 @@ use crate::{
     storage::{
         dead_letters,
         effects::{Cause, Decided},
-        lanes::{self, Ready},
         outbox::{self, Entry, Head, Kept, Stored},
         portals,
     },
@@ -41,29 +48,70 @@ use crate::{
 const SOON: Duration = Duration::from_millis(20);
 /// Commits after which a lane gives way to others.
 const ROUNDS: u32 = 16;
+/// Time after which a lane gives way to others.
+const TURN: Duration = Duration::from_millis(50);
+/// Most lanes that one worker has, those that hang included.
+const LANES_OF_ONE: usize = 64;
 /// Wait of a lane that met a fault of ours.
-const FAULT_MS: u64 = 5_000;
+const FAULT: Duration = Duration::from_secs(5);
 /// Time in which the same failure is told once.
 const NOTICE_MS: u64 = 60 * 60 * 1_000;
 /// Wait between looks at whether the homeserver takes our token again.
-const TOKEN_WAIT_MS: u64 = 30_000;
+const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
-/// Delivers until `stop` is done. Several may run at once.
+/// Delivers until `stop` is done, many lanes at once. Several may run.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
+    let mut serving = FuturesUnordered::new();
+    let mut next = Box::pin(serve_next(spine, None));
     loop {
-        let served = async { serve(spine, spine.leases.wait(spine).await?).await };
         tokio::select! {
-            served = served => {
-                let Err(error) = served else { continue };
-                tracing::error!(%error, "a lane could not be served; trying again");
+            (lent, wait) = &mut next, if serving.len() < LANES_OF_ONE => {
+                if let Some((lease, place)) = lent {
+                    serving.push(serve_in_place(spine, lease, place));
+                }
+                next = Box::pin(serve_next(spine, wait));
             }
+            Some(()) = serving.next() => {}
             () = &mut stop => return,
         }
-        tokio::select! {
-            () = tokio::time::sleep(AFTER_FAULT) => {}
-            () = &mut stop => return,
+    }
+}
+
+/// The next lane and a place for it, after `wait`; or how long to wait, since none could be looked
+/// for.
+async fn serve_next(
+    spine: &Spine,
+    wait: Option<Duration>,
+) -> (Option<(Lease, Option<SemaphorePermit<'_>>)>, Option<Duration>) {
+    if let Some(wait) = wait {
+        tokio::time::sleep(wait).await;
+    }
+    let place = spine.leases.slots().place().await;
+    match spine.leases.wait(spine).await {
+        Ok(lease) => (Some((lease, place)), None),
+        Err(error) => {
+            tracing::error!(%error, "no lane could be looked for; trying again");
+            (None, Some(AFTER_FAULT))
         }
+    }
+}
+
+/// Serves a lane, which keeps its place for as long as others need theirs.
+async fn serve_in_place(spine: &Spine, lease: Lease, place: Option<SemaphorePermit<'_>>) {
+    let (began, patience) = (Instant::now(), spine.leases.slots().patience());
+    let served = serve(spine, lease);
+    tokio::pin!(served);
+    let served = tokio::select! {
+        served = &mut served => served,
+        () = tokio::time::sleep(patience) => {
+            drop(place);
+            served.await
+        }
+    };
+    match served {
+        Ok(()) => spine.leases.slots().took(began.elapsed()),
+        Err(error) => tracing::error!(%error, "a lane could not be served; trying again"),
     }
 }
 
@@ -74,32 +122,39 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     match spine.leases.next(spine).await? {
         Ok(lease) => serve(spine, lease).await.map(|()| Step::Did),
-        Err(until) => Ok(Step::Idle(until)),
+        Err(until) => Ok(Step::Idle(until.map(|until| {
+            let left = until.saturating_sub(spine.steady());
+            spine.now().plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+        }))),
     }
 }
 
 async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
-    let leased = lease.ready;
+    let leased = &lease.ready;
     let served = match leased.lane {
         Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, leased).await,
         Lane::ToNative(_) => to_native::serve(spine, leased).await,
     };
-    if served.is_err() {
+    match &served {
+        Ok(()) => spine.leases.served(spine, leased),
         // This lane waits a moment; the others go on.
-        let mut tx = spine.db.begin().await?;
-        lanes::postpone(&mut tx, spine.now().plus_ms(FAULT_MS), leased, false).await?;
-        tx.commit().await?;
+        Err(error) => {
+            let mut tx = spine.db.begin().await?;
+            let stop = Stop { wait: FAULT, away: false, row: None };
+            spine.leases.postpone(spine, &mut tx, leased, stop, &error.to_string()).await?;
+            tx.commit().await?;
+        }
     }
     served
 }
 
 /// Whether the homeserver takes our token, asked again after it had not; else when to ask again.
-async fn token_is_taken(spine: &Spine) -> Result<(), Timestamp> {
+async fn token_is_taken(spine: &Spine) -> Result<(), Duration> {
     if *spine.token_taken.borrow() {
         return Ok(());
     }
     if matches!(spine.matrix.whoami(None).await, Err(MatrixError::UnknownToken)) {
-        return Err(spine.now().plus_ms(TOKEN_WAIT_MS));
+        return Err(spine.steady() + TOKEN_WAIT);
     }
     spine.token_taken.send_replace(true);
     Ok(())
@@ -138,21 +193,19 @@ fn took(spine: &Spine, direction: &'static str, accepted: &mut Vec<Timestamp>) {
 /// What `failure` means for `row`.
 fn judged<D>(
     spine: &Spine,
-    leased: Ready,
+    leased: &Ready,
     row: &Stored<D>,
     is_invite: bool,
     failure: &Failure,
 ) -> Result<Outcome, StepError> {
-    let now = spine.now();
-    let stood = row.tried_at.map_or(0, |since| now.0.saturating_sub(since.0));
     let tries = Tries {
         refused: row.refused,
         limit: spine.delivery_limit,
         failures: leased.failures,
-        stood: Duration::from_millis(stood),
-        others_do_well: false,
+        stood: leased.stood(row.id, spine.steady()),
+        others_do_well: spine.leases.waits().rooms_take(spine.steady()),
         is_invite,
-        is_over: now >= row.entry.expires_at,
+        is_over: spine.leases.agreed(spine) >= row.entry.expires_at,
     };
     let outcome = judge(failure, tries, super::random()?);
     tracing::debug!(lane = %leased.lane, row = row.id, %failure, ?outcome, "not delivered");
@@ -181,7 +234,7 @@ async fn bury_unreadable(spine: &Spine, tx: &mut Tx, row: &Stored<Kept>) -> Resu
     given_up(entry, &reason);
     dead_letters::put_unreadable(tx, &spine.sealer, spine.now(), row).await?;
     outbox::remove(tx, row.id).await?;
-    let word = word_of_unreadable(entry.lane, &entry.author, &reason);
+    let word = word_of_unreadable(&entry.lane, &entry.author, &reason);
     tell(spine, tx, entry, word).await
 }
 

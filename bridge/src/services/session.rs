@@ -50,7 +50,7 @@ async fn renew(spine: &Spine) -> Result<(), String> {
 /// Nobody needs to wait any longer.
 async fn hurry(spine: &Spine) -> Result<(), storage::Error> {
     let mut tx = spine.db.begin().await?;
-    lanes::hurry(&mut tx).await?;
+    lanes::hurry(&mut tx);
     Ok(tx.commit().await?)
 }
 

@@ -87,7 +87,7 @@ pub async fn accept(
     if accepted.new > 0 {
         tx.wake(TOPIC);
     }
-    lanes::hurry(tx).await?;
+    lanes::hurry(tx);
     Ok(accepted)
 }
 

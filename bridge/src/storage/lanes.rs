@@ -1,35 +1,29 @@
 //! Lanes: rows of one lane leave the outbox first in, first out, and one worker has it at a time.
 //!
-//! Who has which is kept in memory (`services::deliver::leases`), because the process holds the
-//! file's lock for its life. Here stands which lanes have rows, and which of them have to wait.
+//! Who has which, and which of them wait and until when, is kept in memory
+//! (`services::deliver::leases`), because the process holds the file's lock for its life. Here stands
+//! which lanes have rows, and whose turn it is.
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Engine, Read, Tx};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::QueryBuilder;
 
-use super::{Error, at, time};
+use super::{Error, at};
 use crate::domain::lane::Lane;
 
 /// Woken when a lane has something to do.
 pub const TOPIC: &str = "lanes";
+/// Woken when the other side shows that it is there.
+pub const HURRY: &str = "lanes hurry";
 
-/// A lane that has rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ready {
-    /// Which.
-    pub lane: Lane,
-    /// Failures since something last went well.
-    pub failures: u32,
-    /// Until when it has to wait.
-    pub not_before: Timestamp,
-}
-
-/// Lets go of the waits of the process before this one.
+/// Lets go of the turns and waits of the process before this one.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
-    sqlx::query("UPDATE lanes SET not_before = 0, unreachable = FALSE").execute(tx.conn()).await?;
+    sqlx::query("UPDATE lanes SET turn = 0, not_before = 0, failures = 0")
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
@@ -48,101 +42,68 @@ pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(),
     Ok(())
 }
 
-/// Lanes that have rows, in the order in which they may go on, at most 64: more than are served at
-/// once, so that one of them is free if any is.
+/// Lanes that have rows and do not wait, in turn, at most 1,024: more than are served at once, so that
+/// one of them is free if any is.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn in_turn(read: &mut Read) -> Result<Vec<Ready>, Error> {
-    let rows = sqlx::query(
-        "SELECT lane, failures, not_before FROM lanes
-         WHERE ready = TRUE AND paused IS NULL ORDER BY not_before LIMIT 64",
+pub async fn in_turn(read: &mut Read) -> Result<Vec<Lane>, Error> {
+    let lanes: Vec<String> = sqlx::query_scalar(
+        "SELECT lane FROM lanes
+         WHERE ready = TRUE AND paused IS NULL AND turn IS NOT NULL ORDER BY turn LIMIT 1024",
     )
     .fetch_all(read.conn())
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let lane: String = row.try_get(0)?;
-            let lane = lane.parse().map_err(|_| Error::Row("lanes.lane"))?;
-            Ok(Ready { lane, failures: row.try_get(1)?, not_before: time(row.try_get(2)?) })
-        })
-        .collect()
+    lanes.iter().map(|lane| lane.parse().map_err(|_| Error::Row("lanes.lane"))).collect()
 }
 
-impl Ready {
-    /// The same after one of its rows was done with: waits begin anew.
-    #[must_use]
-    pub fn went_on(self) -> Self {
-        Self { failures: 0, ..self }
-    }
-}
-
-/// Gives a lane back that did well; it stays ready if it has rows.
+/// Gives a lane back that did well; it stays ready if it has rows. `turn` is higher than that of
+/// lanes that were given back before.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn release(tx: &mut Tx, now: Timestamp, lane: Lane) -> Result<(), Error> {
-    let has_rows: bool = sqlx::query_scalar(
-        "UPDATE lanes SET failures = 0, unreachable = FALSE, not_before = $2,
+pub async fn release(tx: &mut Tx, turn: u64, lane: &Lane) -> Result<(), Error> {
+    let has_rows: Option<bool> = sqlx::query_scalar(
+        "UPDATE lanes SET failures = 0, not_before = 0, turn = $2,
              ready = EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane = lanes.lane)
          WHERE lane = $1 RETURNING ready",
     )
     .bind(lane.to_string())
-    .bind(at(now))
-    .fetch_one(tx.conn())
+    .bind(i64::try_from(turn).unwrap_or(i64::MAX))
+    .fetch_optional(tx.conn())
     .await?;
-    if has_rows {
+    if has_rows == Some(true) {
         tx.wake(TOPIC);
     }
     Ok(())
 }
 
-/// Gives a lane back whose first row has to wait; `unreachable` if only for the other side. It has
-/// failed once more than `ready` says, which knows nothing of failures before the last success.
+/// Gives a lane back whose first row has to wait; how often it has failed and until when it waits is
+/// for people to read.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn postpone(
-    tx: &mut Tx,
-    until: Timestamp,
-    ready: Ready,
-    unreachable: bool,
-) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE lanes SET failures = $4, not_before = $2, unreachable = $3
-         WHERE lane = $1",
-    )
-    .bind(ready.lane.to_string())
-    .bind(at(until))
-    .bind(unreachable)
-    .bind(i64::from(ready.failures.saturating_add(1)))
-    .execute(tx.conn())
-    .await?;
+pub async fn waits(tx: &mut Tx, lane: &Lane, failures: u32, until: Timestamp) -> Result<(), Error> {
+    sqlx::query("UPDATE lanes SET failures = $2, not_before = $3, turn = NULL WHERE lane = $1")
+        .bind(lane.to_string())
+        .bind(i64::from(failures))
+        .bind(at(until))
+        .execute(tx.conn())
+        .await?;
     tx.wake(TOPIC);
     Ok(())
 }
 
-/// The homeserver shows that it is there: nobody needs to wait for it any longer.
-///
-/// # Errors
-/// [`Error`]
-pub async fn hurry(tx: &mut Tx) -> Result<(), Error> {
-    let found = sqlx::query(
-        "UPDATE lanes SET not_before = 0, unreachable = FALSE WHERE unreachable = TRUE",
-    )
-    .execute(tx.conn())
-    .await?;
-    if found.rows_affected() > 0 {
-        tx.wake(TOPIC);
-    }
-    Ok(())
+/// The other side shows that it is there: who waits for that alone may go on.
+pub fn hurry(tx: &mut Tx) {
+    tx.wake(HURRY);
 }
 
 /// Stops a lane until somebody acts.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn pause(tx: &mut Tx, lane: Lane, reason: &str) -> Result<(), Error> {
+pub async fn pause(tx: &mut Tx, lane: &Lane, reason: &str) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO lanes (lane, paused) VALUES ($1, $2)
          ON CONFLICT (lane) DO UPDATE SET paused = excluded.paused",

@@ -99,7 +99,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         insert.push(" ON CONFLICT (txn) DO NOTHING");
         insert.build().execute(tx.conn()).await?;
     }
-    let touched: BTreeSet<Lane> = entries.iter().map(|entry| entry.lane).collect();
+    let touched: BTreeSet<Lane> = entries.iter().map(|entry| entry.lane.clone()).collect();
     lanes::ready(tx, touched.into_iter()).await
 }
 
@@ -123,7 +123,7 @@ pub(super) fn seal(
 pub async fn first<D: TryFrom<Deed>>(
     conn: &mut Conn,
     vault: &Sealer,
-    lane: Lane,
+    lane: &Lane,
 ) -> Result<Head<D>, Error> {
     let rows = sqlx::query(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
@@ -146,7 +146,7 @@ pub async fn first<D: TryFrom<Deed>>(
         let row = Stored {
             id: row.try_get(0)?,
             entry: Entry {
-                lane,
+                lane: lane.clone(),
                 txn,
                 author: row.try_get(2)?,
                 deed: (),
@@ -192,7 +192,7 @@ impl<D> Stored<D> {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn done(tx: &mut Tx, lane: Lane, last: i64) -> Result<(), Error> {
+pub async fn done(tx: &mut Tx, lane: &Lane, last: i64) -> Result<(), Error> {
     sqlx::query("DELETE FROM portal_outbox WHERE lane = $1 AND id <= $2")
         .bind(lane.to_string())
         .bind(last)

@@ -211,7 +211,7 @@ async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
     .execute(tx.conn())
     .await?;
     if portal.encrypted {
-        lanes::pause(tx, Lane::ToMatrix(portal.id), "the room is encrypted").await?;
+        lanes::pause(tx, &Lane::ToMatrix(portal.id), "the room is encrypted").await?;
     }
     Ok(())
 }

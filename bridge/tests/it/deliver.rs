@@ -277,7 +277,7 @@ async fn given_up(bridge: &Bridge, portal: PortalId) -> Vec<String> {
         while deliver::step(&bridge.spine).await.unwrap() == Step::Did {
             let mut tx = bridge.spine.db.begin().await.unwrap();
             let lane = Lane::ToNative(portal);
-            let head = outbox::first(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+            let head = outbox::first(tx.conn(), &bridge.spine.sealer, &lane).await.unwrap();
             let Head::Rows(rows) = head else { panic!("{head:?}") };
             told.extend(rows.into_iter().filter_map(|row| match row.entry.deed {
                 InGroup::Notice(text) => Some(text.chars().take(24).collect::<String>()),
@@ -548,7 +548,7 @@ async fn what_another_version_kept_waits_as_a_dead_letter_for_the_one_that_can_r
     assert_eq!(replay(&bridge, dead[0].id).await, Replayed::Yes);
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let lane = Lane::ToMatrix(portal);
-    let head = outbox::first::<InRoom>(tx.conn(), &bridge.spine.sealer, lane).await.unwrap();
+    let head = outbox::first::<InRoom>(tx.conn(), &bridge.spine.sealer, &lane).await.unwrap();
     let Head::Unreadable(row) = head else { panic!("{head:?}") };
     assert_eq!(row.entry.deed.bytes.unwrap().as_slice(), newer);
 }

@@ -1,8 +1,11 @@
 //! A spine on a stub homeserver, stepped by hand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use causeway_bridge::{
@@ -58,6 +61,8 @@ pub(crate) struct Bridge {
     pub(crate) spine: Spine,
     pub(crate) stub: Stub,
     pub(crate) clock: Arc<AtomicU64>,
+    /// Milliseconds that have passed, whatever the clock says.
+    pub(crate) steady: Arc<AtomicU64>,
     _folder: tempfile::TempDir,
     spoken: u8,
 }
@@ -71,7 +76,8 @@ impl Bridge {
         let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
         let stub = Stub::start().await;
         let clock = Arc::new(AtomicU64::new(START));
-        let told = Arc::clone(&clock);
+        let steady = Arc::new(AtomicU64::new(0));
+        let (told, passed) = (Arc::clone(&clock), Arc::clone(&steady));
         let clock_of_all: Clock = Arc::new(move || Timestamp(told.load(Ordering::Relaxed)));
         let (sealer, steps) = (Sealer(vault.clone()), Steps::default());
         let names = Names::new("b.example").unwrap();
@@ -90,6 +96,7 @@ impl Bridge {
             matrix: Matrix::new(&stub.url, Secret::new("token")).unwrap(),
             names,
             clock: clock_of_all,
+            steady: Arc::new(move || Duration::from_millis(passed.load(Ordering::Relaxed))),
             delivery_limit: 3,
             encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),
@@ -97,11 +104,12 @@ impl Bridge {
             troubles: Troubles::default(),
             steps,
         };
-        Self { spine, stub, clock, _folder: folder, spoken: 0 }
+        Self { spine, stub, clock, steady, _folder: folder, spoken: 0 }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
         self.clock.fetch_add(ms, Ordering::Relaxed);
+        self.steady.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// A portal whose room is being made.

@@ -11,6 +11,7 @@ mod figures;
 mod generated;
 mod harness;
 mod intake;
+mod lanes;
 mod layers;
 #[path = "../shared/people.rs"]
 mod people;

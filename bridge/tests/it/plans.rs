@@ -16,14 +16,8 @@ const SMALL: [&str; 7] =
     ["own", "data_keys", "one_time_keys", "owed_invites", "acks_due", "reading", "gaps"];
 
 /// Indexes that hold only what waits.
-const QUEUES: [&str; 6] = [
-    "inbox_waiting",
-    "inbox_early",
-    "lanes_ready",
-    "lanes_unreachable",
-    "inbox_damaged",
-    "portals_making",
-];
+const QUEUES: [&str; 5] =
+    ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
 const WALKS: [(&str, &str); 33] = [
@@ -35,7 +29,7 @@ const WALKS: [(&str, &str); 33] = [
         "all are wanted",
     ),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
-    ("UPDATE lanes SET not_before = 0, unreachable = FALSE", "all are wanted, at the start"),
+    ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),
     ("DELETE FROM asked WHERE done_ms", "all are wanted, when the database was put back"),

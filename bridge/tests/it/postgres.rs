@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers. `portals.suspect` counts.
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 13] = [
     "acked",
     "closed",
     "encrypted",
@@ -42,7 +42,6 @@ const FLAGS: [&str; 14] = [
     "retired",
     "revoked",
     "rotate",
-    "unreachable",
 ];
 
 /// Functions that both engines have, with at least and at most so many arguments.

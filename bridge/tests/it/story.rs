@@ -256,7 +256,7 @@ async fn what_is_sealed_together_is_given_up_together() {
     let ends = async |rows: i64| {
         let failures = bridge.failures("portal/1/to_native").await;
         let mut tx = bridge.spine.db.begin().await.unwrap();
-        let first = "UPDATE portal_outbox SET expires_at = 1 WHERE id IN
+        let first = "UPDATE portal_outbox SET expires_at = 0 WHERE id IN
              (SELECT id FROM portal_outbox ORDER BY id LIMIT $1)";
         sqlx::query(first).bind(rows).execute(tx.conn()).await.unwrap();
         tx.commit().await.unwrap();

@@ -36,6 +36,11 @@ const BACK: &str = "
     DROP TABLE numbered;
     DROP INDEX dead_letters_expiry;
     ALTER TABLE dead_letters DROP COLUMN expires_at;
+    DROP INDEX lanes_ready;
+    ALTER TABLE lanes DROP COLUMN turn;
+    ALTER TABLE lanes ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
+    CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
     DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;
     DELETE FROM schema_versions WHERE schema_name = 'bridge' AND version >= 7;";

@@ -112,6 +112,7 @@ impl World {
         let url = &self.native_url;
         let native =
             native::open(&db, &vault, url, &account, &token, rows, clock::now).await.unwrap();
+        let began = tokio::time::Instant::now();
         let spine = Spine {
             leases: deliver::Leases::new(&db),
             db,
@@ -120,6 +121,7 @@ impl World {
             native,
             names,
             clock,
+            steady: Arc::new(move || began.elapsed()),
             delivery_limit: 5,
             encrypted: watch::Sender::default(),
             token_taken: watch::Sender::new(true),

@@ -5,6 +5,7 @@
 //! committed, never before and never of what was rolled back. What is in the file, and in which
 //! words, is the business of the crate that brings the [`Schema`].
 
+mod agreed;
 mod db;
 mod engine;
 mod lock;
@@ -13,6 +14,7 @@ mod open_error;
 mod tx;
 mod wake;
 
+pub use agreed::Agreed;
 pub use db::{Counts, Db, Options, Read, Sizes};
 pub use engine::{Conn, Engine, Row};
 pub use lock::{Holder, Lock};

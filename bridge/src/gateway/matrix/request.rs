@@ -13,6 +13,8 @@ use crate::domain::unread::unread;
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Most of an error that is read and shown.
 const MAX_ERROR: usize = 64 * 1024;
+/// Longest that a request may take whose answer is short: others wait behind it.
+const SOON: Duration = Duration::from_secs(15);
 
 /// A request that is not sent yet.
 pub(super) struct Call<'a> {
@@ -23,6 +25,7 @@ pub(super) struct Call<'a> {
     with_token: bool,
     body: Option<Result<Vec<u8>, serde_json::Error>>,
     max_answer: usize,
+    longest: Option<Duration>,
 }
 
 /// Matrix's standard error response.
@@ -59,6 +62,7 @@ impl Matrix {
             with_token: true,
             body: None,
             max_answer: MAX_ANSWER,
+            longest: None,
         }
     }
 
@@ -93,6 +97,12 @@ impl Call<'_> {
     /// Reads an answer of up to so many bytes.
     pub(super) fn up_to(mut self, bytes: usize) -> Self {
         self.max_answer = bytes;
+        self
+    }
+
+    /// Is not waited for as long as others.
+    pub(super) fn soon(mut self) -> Self {
+        self.longest = Some(SOON);
         self
     }
 
@@ -137,6 +147,9 @@ impl Call<'_> {
         if let Some(body) = self.body {
             let body = body.map_err(|error| MatrixError::Misunderstood(unread(&error)))?;
             request = request.header("content-type", "application/json").body(body);
+        }
+        if let Some(longest) = self.longest {
+            request = request.timeout(longest);
         }
         let response = request.send().await.map_err(|error| {
             // The address holds user ids and room ids: not for logs.

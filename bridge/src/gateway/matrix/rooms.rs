@@ -59,6 +59,7 @@ impl Matrix {
         alias: &RoomAliasId,
     ) -> Result<Option<OwnedRoomId>, MatrixError> {
         self.v3("resolve_alias", Method::GET, &["directory", "room", alias.as_str()])
+            .soon()
             .send::<InRoom>()
             .await
             .map(|found| Some(found.room_id))
@@ -73,6 +74,7 @@ impl Matrix {
     ) -> Result<OwnedRoomId, MatrixError> {
         let joined: InRoom = self
             .v3("join", Method::POST, &["join", room.as_str()])
+            .soon()
             .acting_as(user)
             .json(json!({}))
             .send()
@@ -83,6 +85,7 @@ impl Matrix {
     /// `POST /_matrix/client/v3/rooms/{room}/leave` – also declines an invite.
     pub async fn leave(&self, user: &UserId, room: &RoomId) -> Result<(), MatrixError> {
         self.v3("leave", Method::POST, &["rooms", room.as_str(), "leave"])
+            .soon()
             .acting_as(user)
             .json(json!({}))
             .nothing()
@@ -97,6 +100,7 @@ impl Matrix {
         invitee: &UserId,
     ) -> Result<(), MatrixError> {
         self.v3("invite", Method::POST, &["rooms", room.as_str(), "invite"])
+            .soon()
             .acting_as(by)
             .json(json!({ "user_id": invitee }))
             .nothing()
@@ -117,6 +121,7 @@ impl Matrix {
     ) -> Result<OwnedEventId, MatrixError> {
         let sent: Sent = self
             .v3("send", Method::PUT, &["rooms", room.as_str(), "send", kind, txn])
+            .soon()
             .acting_as(user)
             .with_device()
             .json(content)
@@ -137,6 +142,7 @@ impl Matrix {
     ) -> Result<OwnedEventId, MatrixError> {
         let sent: Sent = self
             .v3("send_state", Method::PUT, &["rooms", room.as_str(), "state", kind, key])
+            .soon()
             .acting_as(user)
             .json(content)
             .send()
@@ -153,6 +159,7 @@ impl Matrix {
         key: &str,
     ) -> Result<Option<Value>, MatrixError> {
         self.v3("state", Method::GET, &["rooms", room.as_str(), "state", kind, key])
+            .soon()
             .acting_as(user)
             .send()
             .await

@@ -12,6 +12,7 @@ impl Matrix {
     pub async fn register(&self, localpart: &str) -> Result<(), MatrixError> {
         let made = self
             .v3("register", Method::POST, &["register"])
+            .soon()
             .json(json!({
                 "type": "m.login.application_service",
                 "username": localpart,
@@ -29,6 +30,7 @@ impl Matrix {
     /// `PUT /_matrix/client/v3/devices/{DEVICE}` – gives `user` the device (MSC4190).
     pub async fn put_device(&self, user: &UserId) -> Result<(), MatrixError> {
         self.v3("put_device", Method::PUT, &["devices", DEVICE])
+            .soon()
             .acting_as(user)
             .json(json!({ "display_name": "Causeway" }))
             .nothing()
@@ -38,6 +40,7 @@ impl Matrix {
     /// `PUT /_matrix/client/v3/profile/{user}/displayname` – how `user` is shown.
     pub async fn set_display_name(&self, user: &UserId, name: &str) -> Result<(), MatrixError> {
         self.v3("set_display_name", Method::PUT, &["profile", user.as_str(), "displayname"])
+            .soon()
             .acting_as(user)
             .json(json!({ "displayname": name }))
             .nothing()

@@ -9,18 +9,20 @@ use std::{
     time::Duration,
 };
 
-use causeway_protocol::ids::Timestamp;
-use causeway_store::{Db, Listener};
+use causeway_store::{Agreed, Db, Listener, Tx};
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
-use super::{Spine, StepError};
+use super::{
+    Spine, StepError,
+    slots::Slots,
+    waits::{Ready, Stop, Waits},
+};
 use crate::{
     domain::lane::Lane,
-    storage::lanes::{self, Ready},
+    health::Kind,
+    storage::{self, lanes},
 };
-
-/// A time that has come.
-const AT_ANY_TIME: Timestamp = Timestamp(0);
 
 /// The lanes that are being served.
 #[derive(Clone)]
@@ -31,6 +33,10 @@ struct Inner {
     taken: Mutex<BTreeMap<Lane, bool>>,
     /// One that somebody wanted is free again.
     freed: Notify,
+    waits: Waits,
+    slots: Slots,
+    /// By which what waits has lived long enough.
+    agreed: Agreed,
     /// One worker's at a time: a wake is his who has it, not everybody's.
     lookout: tokio::sync::Mutex<Lookout>,
 }
@@ -38,10 +44,11 @@ struct Inner {
 /// What the last look showed.
 struct Lookout {
     woken: Listener,
+    hurried: Listener,
     /// Lanes that may be served, those first that have waited longest.
     free: VecDeque<Ready>,
-    /// When to look again, if nobody wakes us before.
-    due: Option<Timestamp>,
+    /// When to look again, by the steady clock, if nobody wakes us before.
+    due: Option<Duration>,
 }
 
 /// A lane that is ours until this is dropped.
@@ -61,12 +68,26 @@ impl Drop for Lease {
 impl Leases {
     /// No lane is served yet.
     pub fn new(db: &Db) -> Self {
-        let (woken, free) = (db.listen(lanes::TOPIC), VecDeque::new());
+        let (woken, hurried) = (db.listen(lanes::TOPIC), db.listen(lanes::HURRY));
+        let lookout = Lookout { woken, hurried, free: VecDeque::new(), due: Some(Duration::ZERO) };
         Self(Arc::new(Inner {
             taken: Mutex::default(),
             freed: Notify::new(),
-            lookout: tokio::sync::Mutex::new(Lookout { woken, free, due: Some(AT_ANY_TIME) }),
+            waits: Waits::default(),
+            slots: Slots::default(),
+            agreed: Agreed::default(),
+            lookout: tokio::sync::Mutex::new(lookout),
         }))
+    }
+
+    /// Places for those that are served.
+    pub(super) fn slots(&self) -> &Slots {
+        &self.0.slots
+    }
+
+    /// Which lanes wait.
+    pub(super) fn waits(&self) -> &Waits {
+        &self.0.waits
     }
 
     /// Waits for a lane to serve.
@@ -76,9 +97,10 @@ impl Leases {
             if let Some(ready) = lookout.free.pop_front() {
                 return Ok(self.lend(ready));
             }
-            let Lookout { woken, due, .. } = &mut *lookout;
+            let Lookout { woken, hurried, due, .. } = &mut *lookout;
             tokio::select! {
                 () = woken.changed() => {}
+                () = hurried.changed() => self.0.waits.hurry(spine.steady()),
                 () = self.0.freed.notified() => {}
                 () = at(spine, *due) => {}
             }
@@ -86,24 +108,69 @@ impl Leases {
         }
     }
 
-    /// The lane that has waited longest, or until when there is none.
+    /// The lane that has waited longest, or until when there is none, by the steady clock.
     pub(super) async fn next(
         &self,
         spine: &Spine,
-    ) -> Result<Result<Lease, Option<Timestamp>>, StepError> {
+    ) -> Result<Result<Lease, Option<Duration>>, StepError> {
         let mut lookout = self.0.lookout.lock().await;
+        if lookout.hurried.changed().now_or_never().is_some() {
+            self.0.waits.hurry(spine.steady());
+        }
         self.look(spine, &mut lookout).await?;
         Ok(lookout.free.pop_front().map(|ready| self.lend(ready)).ok_or(lookout.due))
     }
 
     fn lend(&self, ready: Ready) -> Lease {
-        self.taken().insert(ready.lane, false);
+        self.taken().insert(ready.lane.clone(), false);
         Lease { ready, leases: self.clone() }
+    }
+
+    /// Gives a lane back that did well.
+    pub(super) async fn release(
+        &self,
+        spine: &Spine,
+        tx: &mut Tx,
+        lane: &Lane,
+    ) -> Result<(), storage::Error> {
+        let turn = u64::try_from(spine.steady().as_micros()).unwrap_or(u64::MAX);
+        lanes::release(tx, turn, lane).await
+    }
+
+    /// Gives a lane back that has to wait, for this reason.
+    pub(super) async fn postpone(
+        &self,
+        spine: &Spine,
+        tx: &mut Tx,
+        ready: &Ready,
+        stop: Stop,
+        why: &str,
+    ) -> Result<(), storage::Error> {
+        // Before the commit: a wait that is not in the rows costs a try, the other way round nobody
+        // would know when it ends.
+        self.0.waits.put(spine.steady(), ready, stop);
+        spine.troubles.stands(Kind::Lane, &ready.lane.to_string(), why, Some(stop.wait));
+        let ms = u64::try_from(stop.wait.as_millis()).unwrap_or(u64::MAX);
+        let until = spine.now().plus_ms(ms);
+        lanes::waits(tx, &ready.lane, ready.failures.saturating_add(1), until).await
+    }
+
+    /// What was done with a lane is committed.
+    pub(super) fn served(&self, spine: &Spine, ready: &Ready) {
+        if self.0.waits.end(ready) {
+            spine.troubles.goes(Kind::Lane, &ready.lane.to_string());
+        }
+    }
+
+    /// What time it is for what ends by the clock.
+    pub(super) fn agreed(&self, spine: &Spine) -> causeway_protocol::ids::Timestamp {
+        let agreed = self.0.agreed.now_ms(spine.steady(), spine.now().0);
+        causeway_protocol::ids::Timestamp(agreed)
     }
 
     async fn look(&self, spine: &Spine, lookout: &mut Lookout) -> Result<(), StepError> {
         // Whoever comes after a look that failed looks again.
-        lookout.due = Some(AT_ANY_TIME);
+        lookout.due = Some(Duration::ZERO);
         lookout.free.clear();
         if let Err(until) = super::token_is_taken(spine).await {
             lookout.due = Some(until);
@@ -112,15 +179,14 @@ impl Leases {
         let mut read = spine.db.read().await?;
         loop {
             // Who is not among them has committed how it fared before we look.
-            let before: Vec<Lane> = self.taken().keys().copied().collect();
-            let now = spine.now();
-            let mut lanes = lanes::in_turn(&mut read).await?;
-            let later = lanes.split_off(lanes.partition_point(|ready| ready.not_before <= now));
+            let before: Vec<Lane> = self.taken().keys().cloned().collect();
+            let in_turn = lanes::in_turn(&mut read).await?;
+            let (ready, due) = self.0.waits.over(spine.steady(), in_turn);
             let (taken, free): (Vec<_>, Vec<_>) =
-                lanes.into_iter().partition(|ready| before.contains(&ready.lane));
+                ready.into_iter().partition(|ready| before.contains(&ready.lane));
             if self.want(&taken) {
                 lookout.free = free.into();
-                lookout.due = later.first().map(|ready| ready.not_before);
+                lookout.due = due;
                 return Ok(());
             }
         }
@@ -143,10 +209,10 @@ impl Leases {
     }
 }
 
-async fn at(spine: &Spine, when: Option<Timestamp>) {
-    match when.map(|when| when.0.saturating_sub(spine.now().0)) {
-        Some(0) => {}
-        Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+async fn at(spine: &Spine, when: Option<Duration>) {
+    match when.map(|when| when.saturating_sub(spine.steady())) {
+        Some(Duration::ZERO) => {}
+        Some(left) => tokio::time::sleep(left).await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 mod act;
 mod send;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Conn, Tx};
@@ -11,8 +11,8 @@ use ruma::OwnedRoomId;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stored, bury,
-    bury_unreadable, failed, judged, lanes, meaning, outbox, relations, steps, took,
+    Failure, Head, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stop, Stored,
+    TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps, took,
 };
 use crate::{
     domain::{
@@ -23,7 +23,7 @@ use crate::{
     gateway::matrix::MatrixError,
     storage::{
         ghosts::{self, Standing},
-        inbox,
+        inbox, lanes,
         links::{self, Link},
         portals,
     },
@@ -33,8 +33,8 @@ use crate::{
 const DIRECTION: &str = "native_to_matrix";
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepError> {
-    let lane = leased.lane;
+pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
+    let (lane, mut leased, began) = (&leased.lane, leased.clone(), Instant::now());
     // To look costs no commit; what was done and what comes next share one.
     let mut read = spine.db.read().await?;
     let mut next = first(spine, read.conn(), lane).await?;
@@ -52,21 +52,22 @@ pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepEr
             }
         };
         spine.steps.reached(steps::Step::Claimed).await;
-        let (facts, end) = carry_out(spine, leased, portal, &rows).await?;
+        let (facts, end) = carry_out(spine, &leased, portal, &rows).await?;
         if end.done > 0 {
             leased = leased.went_on();
+            spine.leases.waits().taken(spine.steady());
         }
         let mut delivered = delivered_of(&rows, &facts, &end).collect();
         let mut tx = spine.db.begin().await?;
-        let has_to_wait = record(spine, &mut tx, leased, &rows, facts, end).await?;
+        let has_to_wait = record(spine, &mut tx, &leased, &rows, facts, end).await?;
         rounds += 1;
-        next = if has_to_wait || rounds == ROUNDS {
+        next = if has_to_wait || rounds == ROUNDS || began.elapsed() >= TURN {
             None
         } else {
             first(spine, tx.conn(), lane).await?
         };
         if next.is_none() && !has_to_wait {
-            lanes::release(&mut tx, spine.now(), lane).await?;
+            spine.leases.release(spine, &mut tx, lane).await?;
         }
         spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
@@ -77,7 +78,7 @@ pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepEr
         }
     }
     let mut tx = spine.db.begin().await?;
-    lanes::release(&mut tx, spine.now(), lane).await?;
+    spine.leases.release(spine, &mut tx, lane).await?;
     Ok(tx.commit().await?)
 }
 
@@ -85,7 +86,7 @@ pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepEr
 async fn first(
     spine: &Spine,
     conn: &mut Conn,
-    lane: Lane,
+    lane: &Lane,
 ) -> Result<Option<(Portal, Head<InRoom>)>, StepError> {
     let head = outbox::first(conn, &spine.sealer, lane).await?;
     if matches!(&head, Head::Rows(rows) if rows.is_empty()) {
@@ -144,7 +145,7 @@ struct End {
 
 async fn carry_out(
     spine: &Spine,
-    leased: Ready,
+    leased: &Ready,
     portal: Portal,
     rows: &[Stored<InRoom>],
 ) -> Result<(Facts, End), StepError> {
@@ -155,7 +156,7 @@ async fn carry_out(
             return Ok((round.facts, End { done: index, stopped: None }));
         }
         let Err(failure) = round.carry_out(row).await? else { continue };
-        let leased = if index > 0 { leased.went_on() } else { leased };
+        let leased = if index > 0 { &leased.went_on() } else { leased };
         let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
         match judged(spine, leased, row, is_invite, &failure)? {
             Outcome::Done => {}
@@ -176,12 +177,12 @@ async fn carry_out(
 async fn record(
     spine: &Spine,
     tx: &mut Tx,
-    leased: Ready,
+    leased: &Ready,
     rows: &[Stored<InRoom>],
     facts: Facts,
     end: End,
 ) -> Result<bool, StepError> {
-    let (now, lane) = (spine.now(), leased.lane);
+    let (now, lane) = (spine.now(), &leased.lane);
     for (account, name) in &facts.made {
         if let Some(ghost) = spine.names.ghost(account) {
             ghosts::made(tx, now, account, &ghost, name).await?;
@@ -201,7 +202,7 @@ async fn record(
         inbox::room_is_made(tx, room).await?;
         inbox::forget_early(tx).await?;
         // Who is to be invited waited for it.
-        lanes::hurry(tx).await?;
+        lanes::hurry(tx);
     }
     links::put(tx, &facts.links).await?;
     for Dead { index, reason, tried_at } in &facts.dead {
@@ -224,13 +225,18 @@ async fn record(
         }
         Outcome::Done | Outcome::Dead(_) => (0, false),
     };
-    if let Some(row) = rows.get(end.done)
+    let row = rows.get(end.done);
+    if let Some(row) = row
         && (counts || failure.is_unknown())
     {
         outbox::tried(tx, now, row.id, counts).await?;
     }
-    let unreachable = failure.is_away();
-    lanes::postpone(tx, now.plus_ms(wait), leased, unreachable).await?;
+    let stop = Stop {
+        wait: Duration::from_millis(wait),
+        away: failure.is_away(),
+        row: row.map(|row| row.id),
+    };
+    spine.leases.postpone(spine, tx, leased, stop, &failure.to_string()).await?;
     Ok(true)
 }
 

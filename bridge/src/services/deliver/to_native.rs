@@ -2,6 +2,8 @@
 //! server has answered. It is sealed again only after an answered refusal; the batch's life is the
 //! SDK's ([`Sending`]), its rows are the outbox's.
 
+use std::time::Duration;
+
 use causeway_groups::{
     machine::{Batch, Outgoing, SealError},
     sdk::{Answer, CallError, SdkError, Sending},
@@ -9,10 +11,11 @@ use causeway_groups::{
 use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::Tx;
 use ruma::EventId;
+use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Outcome, ROUNDS, Ready, Spine, StepError, Stored, bury, bury_unreadable, judged,
-    lanes, outbox, relations, steps, took,
+    Failure, Head, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
+    bury_unreadable, judged, outbox, relations, steps, took,
 };
 use crate::{
     domain::{MessageRef, effect::InGroup, to_native},
@@ -23,16 +26,16 @@ use crate::{
 };
 
 /// Wait while the group has two histories: a person decides.
-const FORKED_MS: u64 = 60_000;
+const FORKED: Duration = Duration::from_mins(1);
 
 /// What metrics call this way.
 const DIRECTION: &str = "matrix_to_native";
 
 /// Wait while our session is to be renewed, unless that wakes us.
-const LOCKED_OUT_MS: u64 = 60_000;
+const LOCKED_OUT: Duration = Duration::from_mins(1);
 
 /// Wait where somebody joined just now.
-const UNPREPARED_MS: u64 = 50;
+const UNPREPARED: Duration = Duration::from_millis(50);
 
 /// What a round came to.
 enum Round {
@@ -43,20 +46,24 @@ enum Round {
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
+    let (mut leased, began) = (leased.clone(), Instant::now());
     let mut tx = spine.db.begin().await?;
     if spine.locked_out.borrow().is_some() {
-        let until = spine.now().plus_ms(LOCKED_OUT_MS);
-        lanes::postpone(&mut tx, until, leased, true).await?;
+        let stop = Stop { wait: LOCKED_OUT, away: true, row: None };
+        spine.leases.postpone(spine, &mut tx, &leased, stop, "the session is not known").await?;
         return Ok(tx.commit().await?);
     }
     let mut delivered = Vec::new();
-    for _ in 0..ROUNDS {
-        let first = match outbox::first(tx.conn(), &spine.sealer, leased.lane).await? {
+    for round in 0..ROUNDS {
+        if round > 0 && began.elapsed() >= TURN {
+            break;
+        }
+        let first = match outbox::first(tx.conn(), &spine.sealer, &leased.lane).await? {
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
-                let group = group_of(spine, &mut tx, leased).await?;
+                let group = group_of(spine, &mut tx, &leased).await?;
                 spine.native.drop_sending(&mut tx, group).await?;
                 bury_unreadable(spine, &mut tx, &row).await?;
                 continue;
@@ -65,7 +72,7 @@ pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepEr
         if first.is_empty() {
             break;
         }
-        let way = Way { spine, leased, group: group_of(spine, &mut tx, leased).await? };
+        let way = Way { spine, leased: &leased, group: group_of(spine, &mut tx, &leased).await? };
         match way.round(tx, first, &mut delivered).await? {
             Round::Next(next) => {
                 tx = next;
@@ -77,21 +84,21 @@ pub(super) async fn serve(spine: &Spine, mut leased: Ready) -> Result<(), StepEr
             }
         }
     }
-    lanes::release(&mut tx, spine.now(), leased.lane).await?;
+    spine.leases.release(spine, &mut tx, &leased.lane).await?;
     tx.commit().await?;
     took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEnvelopes).await;
     Ok(())
 }
 
-async fn group_of(spine: &Spine, tx: &mut Tx, leased: Ready) -> Result<GroupId, StepError> {
+async fn group_of(spine: &Spine, tx: &mut Tx, leased: &Ready) -> Result<GroupId, StepError> {
     Ok(portals::place(tx.conn(), &spine.names, leased.lane.portal()).await?.group)
 }
 
 /// A lane, and the group that it leads into.
 struct Way<'a> {
     spine: &'a Spine,
-    leased: Ready,
+    leased: &'a Ready,
     group: GroupId,
 }
 
@@ -250,14 +257,9 @@ impl Way<'_> {
         rows: &[Stored<InGroup>],
         error: SealError,
     ) -> Result<Round, StepError> {
-        let now = self.spine.now();
         match error {
             // Somebody came between asking and sealing: asked again after a moment.
-            SealError::Unprepared(_) => {
-                lanes::postpone(&mut tx, now.plus_ms(UNPREPARED_MS), self.leased, false).await?;
-                tx.commit().await?;
-                Ok(Round::Released)
-            }
+            SealError::Unprepared(_) => self.wait(tx, UNPREPARED, &error.to_string()).await,
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
@@ -272,12 +274,18 @@ impl Way<'_> {
             }
             SealError::Forked => {
                 tracing::error!(group = %self.group, "{error}");
-                lanes::postpone(&mut tx, now.plus_ms(FORKED_MS), self.leased, false).await?;
-                tx.commit().await?;
-                Ok(Round::Released)
+                self.wait(tx, FORKED, &error.to_string()).await
             }
             SealError::TooMany(..) | SealError::Machine(_) => Err(error.into()),
         }
+    }
+
+    /// The lane waits, through no fault of its rows.
+    async fn wait(&self, mut tx: Tx, wait: Duration, why: &str) -> Result<Round, StepError> {
+        let stop = Stop { wait, away: false, row: None };
+        self.spine.leases.postpone(self.spine, &mut tx, self.leased, stop, why).await?;
+        tx.commit().await?;
+        Ok(Round::Released)
     }
 
     /// The server has the envelopes.
@@ -286,7 +294,7 @@ impl Way<'_> {
         rows: &[Stored<InGroup>],
         sending: &Sending,
     ) -> Result<Round, StepError> {
-        let lane = self.leased.lane;
+        let lane = &self.leased.lane;
         let device = self.spine.native.me().record.device_id;
         let links: Vec<Link> = rows
             .iter()
@@ -352,8 +360,9 @@ impl Way<'_> {
         let mut tx = self.spine.db.begin().await?;
         let (wait, counts) = match outcome {
             Outcome::Dead(reason) => {
+                let over = self.spine.leases.agreed(self.spine);
                 let is_refused = matches!(failure, Failure::Refused(_));
-                let is_over = |row: &Stored<InGroup>| row.entry.expires_at <= now;
+                let is_over = |row: &Stored<InGroup>| row.entry.expires_at <= over;
                 let dead =
                     rows.iter().take_while(|row| sending.is_some() || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
@@ -369,7 +378,13 @@ impl Way<'_> {
         for row in rows {
             outbox::tried(&mut tx, now, row.id, counts).await?;
         }
-        lanes::postpone(&mut tx, now.plus_ms(wait), self.leased, failure.is_away()).await?;
+        let stop = Stop {
+            wait: Duration::from_millis(wait),
+            away: failure.is_away(),
+            row: rows.first().map(|row| row.id),
+        };
+        let why = failure.to_string();
+        self.spine.leases.postpone(self.spine, &mut tx, self.leased, stop, &why).await?;
         tx.commit().await?;
         Ok(Round::Released)
     }

@@ -1,0 +1,210 @@
+//! Which lanes wait, until when, and what for: in memory, and by a clock that only goes forth, so
+//! that nobody's clock is in the way of what waits.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::domain::lane::Lane;
+
+/// A lane is hurried once in so long: what goes well elsewhere must not take its wait from it.
+const HURRIED_EVERY: Duration = Duration::from_mins(1);
+/// For so long a success shows that the homeserver does what it is asked.
+const SHOWN_FOR: Duration = Duration::from_mins(5);
+
+/// A lane to be served, and how it has fared. Times are of the steady clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ready {
+    /// Which.
+    pub(super) lane: Lane,
+    /// Failures since something last went well.
+    pub(super) failures: u32,
+    /// Its first row, if that has failed, and since when.
+    failing: Option<(i64, Duration)>,
+    hurried: Option<Duration>,
+    /// Which of its waits this was, if it waited.
+    stamp: u64,
+}
+
+impl Ready {
+    /// A lane that nothing is known of.
+    fn new(lane: Lane) -> Self {
+        Self { lane, failures: 0, failing: None, hurried: None, stamp: 0 }
+    }
+
+    /// The same after one of its rows was done with: waits begin anew.
+    #[must_use]
+    pub(super) fn went_on(&self) -> Self {
+        Self { failures: 0, failing: None, ..self.clone() }
+    }
+
+    /// For how long this row has failed.
+    pub(super) fn stood(&self, row: i64, now: Duration) -> Duration {
+        match self.failing {
+            Some((failing, since)) if failing == row => now.saturating_sub(since),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+}
+
+/// Why a lane waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stop {
+    /// For how long.
+    pub(super) wait: Duration,
+    /// Only for the other side to be there.
+    pub(super) away: bool,
+    /// The row that failed, if it is one's fault.
+    pub(super) row: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    until: Duration,
+    away: bool,
+    ready: Ready,
+}
+
+/// Lanes that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waits(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    lanes: BTreeMap<Lane, Wait>,
+    stamps: u64,
+    /// When a room last took something.
+    taken: Option<Duration>,
+}
+
+impl Waits {
+    /// The lane has failed once more than `ready` says.
+    pub(super) fn put(&self, now: Duration, ready: &Ready, stop: Stop) {
+        let mut all = self.all();
+        all.stamps += 1;
+        let since = stop.row.map(|row| (row, now.saturating_sub(ready.stood(row, now))));
+        let ready = Ready {
+            failures: ready.failures.saturating_add(1),
+            failing: since,
+            stamp: all.stamps,
+            ..ready.clone()
+        };
+        let wait = Wait { until: now + stop.wait, away: stop.away, ready };
+        all.lanes.insert(wait.ready.lane.clone(), wait);
+    }
+
+    /// A lane did well: it has nothing to wait for, unless it has failed again since it was lent.
+    /// Whether it had waited.
+    pub(super) fn end(&self, ready: &Ready) -> bool {
+        let mut all = self.all();
+        let is_same =
+            all.lanes.get(&ready.lane).is_some_and(|wait| wait.ready.stamp == ready.stamp);
+        if is_same {
+            all.lanes.remove(&ready.lane);
+        }
+        is_same
+    }
+
+    /// A room took something.
+    pub(super) fn taken(&self, now: Duration) {
+        self.all().taken = Some(now);
+    }
+
+    /// Whether some room took something lately.
+    pub(super) fn rooms_take(&self, now: Duration) -> bool {
+        self.all().taken.is_some_and(|at| now.saturating_sub(at) <= SHOWN_FOR)
+    }
+
+    /// Those of `lanes` that do not wait, then those whose time has come; and when the next one's
+    /// comes.
+    pub(super) fn over(&self, now: Duration, lanes: Vec<Lane>) -> (Vec<Ready>, Option<Duration>) {
+        let all = self.all();
+        let fresh = lanes.into_iter().filter(|lane| !all.lanes.contains_key(lane)).map(Ready::new);
+        let mut ready: Vec<Ready> = fresh.collect();
+        let (over, later): (Vec<&Wait>, Vec<&Wait>) =
+            all.lanes.values().partition(|wait| wait.until <= now);
+        ready.extend(over.into_iter().map(|wait| wait.ready.clone()));
+        (ready, later.into_iter().map(|wait| wait.until).min())
+    }
+
+    /// Ends the waits of those that wait for the other side to be there, of each once in a while.
+    pub(super) fn hurry(&self, now: Duration) {
+        for wait in self.all().lanes.values_mut().filter(|wait| wait.away && wait.until > now) {
+            let is_late = |at: Duration| now.saturating_sub(at) >= HURRIED_EVERY;
+            if wait.ready.hurried.is_none_or(is_late) {
+                wait.ready.hurried = Some(now);
+                wait.until = now;
+            }
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::portal::PortalId;
+
+    const LANE: Lane = Lane::ToMatrix(PortalId(1));
+    const AWAY: Stop = Stop { wait: s(100), away: true, row: Some(7) };
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn over(waits: &Waits, now: Duration) -> Option<Ready> {
+        waits.over(now, vec![LANE]).0.pop()
+    }
+
+    #[test]
+    fn a_lane_waits_and_keeps_count_until_it_does_well() {
+        let waits = Waits::default();
+        waits.put(s(10), &Ready::new(LANE), AWAY);
+        assert_eq!(waits.over(s(109), vec![LANE]), (vec![], Some(s(110))));
+        let ready = over(&waits, s(110)).unwrap();
+        assert_eq!(
+            (ready.failures, ready.stood(7, s(110)), ready.stood(8, s(110))),
+            (1, s(100), s(0))
+        );
+        waits.put(s(110), &ready, AWAY);
+        let again = over(&waits, s(210)).unwrap();
+        assert_eq!((again.failures, again.stood(7, s(210))), (2, s(200)));
+        // It did well before it failed again, which is what counts.
+        waits.put(s(210), &again.went_on(), Stop { row: Some(8), ..AWAY });
+        assert!(!waits.end(&again));
+        let ready = over(&waits, s(310)).unwrap();
+        assert_eq!((ready.failures, ready.stood(8, s(310))), (1, s(100)));
+        assert!(waits.end(&ready) && !waits.end(&ready));
+        assert_eq!(over(&waits, s(310)), Some(Ready::new(LANE)));
+    }
+
+    #[test]
+    fn a_success_shows_for_five_minutes_that_rooms_take_something() {
+        let waits = Waits::default();
+        assert!(!waits.rooms_take(s(0)));
+        waits.taken(s(10));
+        assert!(waits.rooms_take(s(310)) && !waits.rooms_take(s(311)));
+    }
+
+    #[test]
+    fn who_waits_for_the_other_side_is_hurried_once_a_minute() {
+        let waits = Waits::default();
+        waits.put(s(0), &Ready::new(LANE), AWAY);
+        waits.hurry(s(1));
+        let ready = over(&waits, s(1)).unwrap();
+        waits.put(s(1), &ready, AWAY);
+        for (now, is_over) in [(2, false), (60, false), (61, true)] {
+            waits.hurry(s(now));
+            assert_eq!(over(&waits, s(now)).is_some(), is_over, "{now}");
+        }
+        let busy = Waits::default();
+        busy.put(s(0), &Ready::new(LANE), Stop { away: false, ..AWAY });
+        busy.hurry(s(1));
+        assert_eq!(over(&busy, s(1)), None);
+    }
+}
