@@ -30,7 +30,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_events_routed_total", "Events that were judged by the rules."),
     (
         "causeway_events_fetched_total",
-        "Events that no transaction brought, read from the homeserver.",
+        "Events that were read from the homeserver before any transaction brought them.",
     ),
     ("causeway_rooms_unreadable_total", "Rooms that the homeserver refused to show."),
     ("causeway_native_failed_total", "Native messages that could not be read, by reason."),
