@@ -102,6 +102,7 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/health", get(admin::health::health))
         .route("/portals", get(admin::portals::portals))
         .route("/queues", get(admin::queues::queues))
+        .route("/queues/rows", get(admin::queues::rows))
         .route("/quarantine", get(admin::quarantine::list))
         .route("/quarantine/{id}", delete(admin::quarantine::drop_one))
         .route("/dead-letters", get(admin::dead_letters::dead_letters))

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod portals;
 pub mod quarantine;
 pub mod reading;
+pub mod rows;
 pub mod sealed;
 pub mod stats;
 

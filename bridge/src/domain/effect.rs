@@ -80,6 +80,22 @@ pub enum Deed {
     InGroup(InGroup),
 }
 
+impl Deed {
+    /// What an admin reads of it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::InRoom(InRoom::Say(_)) | Self::InGroup(InGroup::Say(_)) => "say",
+            Self::InRoom(InRoom::Notice(_)) | Self::InGroup(InGroup::Notice(_)) => "notice",
+            Self::InGroup(InGroup::Announce(..)) => "announce",
+            Self::InRoom(InRoom::Make) => "make",
+            Self::InRoom(InRoom::Invite(_)) => "invite",
+            Self::InRoom(InRoom::Leave(_)) => "leave",
+            Self::InRoom(InRoom::Pause) => "pause",
+            Self::InRoom(InRoom::Close) => "close",
+        }
+    }
+}
+
 /// The deed is one of the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OtherSide;

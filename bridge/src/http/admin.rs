@@ -27,6 +27,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         health::health,
         portals::portals,
         queues::queues,
+        queues::rows,
         dead_letters::dead_letters,
         dead_letters::retry_dead_letter,
         dead_letters::drop_dead_letter,

@@ -9,7 +9,7 @@ use axum::{
 };
 use causeway_bridge::{
     domain::{
-        effect::{Effect, Here},
+        effect::{Effect, Here, InRoom},
         said::{Said, Spoken, Text},
     },
     health::{Health, Kind},
@@ -336,9 +336,9 @@ async fn dead_letters_are_listed_tried_again_and_dropped() {
     assert_eq!(get("").await.0, all[2..]);
     assert_eq!(bridge.bridge.stats().await.dead_letters, 1);
     // It is kept as long as it was to live, and then no longer.
-    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 0));
+    assert_eq!(tidy::step(&bridge.bridge.spine, bridge.bridge.spine.now()).await.unwrap(), (0, 0));
     bridge.bridge.pass(31 * 24 * 60 * 60 * 1_000);
-    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (1, 0));
+    assert_eq!(tidy::step(&bridge.bridge.spine, bridge.bridge.spine.now()).await.unwrap(), (1, 0));
     assert!(get("").await.0.is_empty());
 }
 
@@ -368,11 +368,40 @@ async fn what_was_put_aside_is_listed_and_ends() {
         let (status, _) = bridge.call("DELETE", &path, Some(ADMIN_TOKEN), "").await;
         assert_eq!(status, StatusCode::NO_CONTENT);
     }
-    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 0));
+    assert_eq!(tidy::step(&bridge.bridge.spine, bridge.bridge.spine.now()).await.unwrap(), (0, 0));
     assert_eq!(get("").await.0, all[1..]);
     bridge.bridge.pass(quarantine::LIMITS.ms + 1);
-    assert_eq!(tidy::step(&bridge.bridge.spine).await.unwrap(), (0, 2));
+    assert_eq!(tidy::step(&bridge.bridge.spine, bridge.bridge.spine.now()).await.unwrap(), (0, 2));
     assert!(get("").await.0.is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_in_a_lane_is_listed_without_its_text() {
+    let mut bridge = Listener::new().await;
+    let portal = bridge.bridge.portal(1).await;
+    for _ in 0..3 {
+        let spoken = bridge.bridge.say(portal, "bob:b.example", "canary").await;
+        let said = vec![Effect::InRoom(InRoom::Say(spoken.clone()))];
+        bridge.bridge.keep(portal, spoken.message_id.as_bytes(), said).await;
+    }
+    let get = async |query: String| {
+        let path = format!("/_causeway/admin/v1/queues/rows?{query}");
+        let (status, body) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
+        assert!(!body.to_string().contains("canary"), "a text is in {body}");
+        (status, body)
+    };
+    let lane = format!("lane=portal/{}/to_matrix", portal.0);
+    let (status, body) = get(format!("{lane}&limit=3")).await;
+    assert_eq!(status, StatusCode::OK);
+    let rows = body["rows"].as_array().unwrap();
+    let kinds: Vec<&str> = rows.iter().map(|row| row["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["make", "say", "say"]);
+    let (_, body) = get(format!("{lane}&after={}", body["next"])).await;
+    assert_eq!((body["rows"].as_array().unwrap().len(), &body["next"]), (1, &Value::Null));
+    assert_eq!(body["rows"][0]["author"], "bob:b.example");
+    for lane in ["lane=nothing", "lane=portal/x/to_matrix"] {
+        assert_eq!(get(lane.to_owned()).await.0, StatusCode::NOT_FOUND);
+    }
 }
 
 /// The oldest go first.

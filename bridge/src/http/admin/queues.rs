@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use causeway_server::admin::{Admin, Problem, ProblemBody};
-use serde::Serialize;
-use utoipa::ToSchema;
+use causeway_server::admin::{Admin, Problem, ProblemBody, Query, checked, next};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
+    domain::lane::Lane,
     http::Http,
-    storage::stats::{self, LaneState, Stats},
+    storage::{
+        rows::{self, WaitingRow},
+        stats::{self, LaneState, Stats},
+    },
 };
 
 /// How full the queues are.
@@ -34,4 +38,47 @@ pub(in crate::http) async fn queues(
     let totals = stats::read(&mut read).await?;
     let lanes = stats::lanes(&mut read).await?;
     Ok(Json(Queues { totals, lanes }))
+}
+
+/// Which rows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct OfLane {
+    /// A lane's name, as `GET queues` has it.
+    lane: String,
+    /// Begin after this id: `next` of the page before.
+    #[serde(default)]
+    after: i64,
+    /// At most this many, 1 to 1,000; 100 if not given.
+    limit: Option<u32>,
+}
+
+/// A page of a lane's rows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Rows {
+    /// In the lane's order.
+    rows: Vec<WaitingRow>,
+    /// `after` of the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+/// `GET /_causeway/admin/v1/queues/rows` – what waits in one lane, in its order; never the text.
+#[utoipa::path(
+    get, path = "/_causeway/admin/v1/queues/rows", tag = "queues", params(OfLane),
+    responses((status = 200, body = Rows), (status = "4XX", body = ProblemBody))
+)]
+pub(in crate::http) async fn rows(
+    _: Admin,
+    State(http): State<Arc<Http>>,
+    Query(of): Query<OfLane>,
+) -> Result<Json<Rows>, Problem> {
+    let limit = checked(of.limit)?;
+    if of.lane.parse::<Lane>().is_err() {
+        return Err(Problem::NotFound("lane of this name"));
+    }
+    let mut read = http.parts.db.read().await.map_err(crate::storage::Error::from)?;
+    let rows = rows::list(&mut read, &http.parts.sealer, &of.lane, of.after, limit).await?;
+    let next = next(rows.len(), limit, rows.last().map(|row| row.id));
+    Ok(Json(Rows { rows, next }))
 }

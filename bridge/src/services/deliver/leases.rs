@@ -163,7 +163,7 @@ impl Leases {
     }
 
     /// What time it is for what ends by the clock.
-    pub(super) fn agreed(&self, spine: &Spine) -> causeway_protocol::ids::Timestamp {
+    pub(in crate::services) fn agreed(&self, spine: &Spine) -> causeway_protocol::ids::Timestamp {
         let agreed = self.0.agreed.now_ms(spine.steady(), spine.now().0);
         causeway_protocol::ids::Timestamp(agreed)
     }
