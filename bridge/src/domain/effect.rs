@@ -9,6 +9,9 @@ use super::{
     said::{Relayed, Spoken},
 };
 
+/// Whose the bot's own words are: the name of nobody's account.
+const BOT: &str = "bot";
+
 /// What follows from an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -37,6 +40,30 @@ pub enum InRoom {
     Pause,
     /// The bot says that the bridge is gone, and all ghosts leave.
     Close,
+}
+
+impl InRoom {
+    /// Whose it is, where others need not wait for it: the rows of each keep their order. `None`
+    /// where it concerns the whole room.
+    pub fn who(&self) -> Option<&str> {
+        match self {
+            Self::Say(spoken) => Some(spoken.account.as_str()),
+            Self::Leave(account) => Some(account.as_str()),
+            Self::Invite(user) => Some(user.as_str()),
+            Self::Notice(_) => Some(BOT),
+            Self::Make | Self::Pause | Self::Close => None,
+        }
+    }
+}
+
+impl Deed {
+    /// As of what is done in a room.
+    pub fn who(&self) -> Option<&str> {
+        match self {
+            Self::InRoom(deed) => deed.who(),
+            Self::InGroup(_) => None,
+        }
+    }
 }
 
 /// What the bridge's device says in the group.

@@ -38,7 +38,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
 pub fn word_of_unreadable(lane: &Lane, author: &str, reason: &str) -> Option<Word> {
     let text = |place| format!("Something by {author} is not done in the {place}: {reason}.");
     let notice: Deed = match lane {
-        Lane::ToMatrix(_) => InGroup::Notice(text("room")).into(),
+        Lane::ToMatrix(_) | Lane::Aside(..) => InGroup::Notice(text("room")).into(),
         Lane::ToNative(_) => InRoom::Notice(text("group")).into(),
         Lane::Bot(_) => return None,
     };

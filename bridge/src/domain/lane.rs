@@ -16,6 +16,9 @@ pub enum Lane {
     ToNative(PortalId),
     /// What the bot does beside what is said: nobody's words wait for it.
     Bot(PortalId),
+    /// What is somebody's, after something of it failed that did not fail for others; until it is
+    /// empty, whatever else is his comes here too.
+    Aside(PortalId, String),
 }
 
 impl Lane {
@@ -39,10 +42,33 @@ impl Lane {
         }
     }
 
+    /// Where what is of `who` goes once it has failed alone; `None` where that is here, or never.
+    pub fn aside(&self, who: &str) -> Option<Self> {
+        match self {
+            Self::ToMatrix(portal) | Self::Bot(portal) => {
+                Some(Self::Aside(*portal, who.to_owned()))
+            }
+            Self::ToNative(_) | Self::Aside(..) => None,
+        }
+    }
+
+    /// The lane that `deed` was in before it was put aside, if it was.
+    #[must_use]
+    pub fn home(&self, deed: &Deed) -> Self {
+        match (self, deed) {
+            (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_))) => Self::Bot(*portal),
+            (Self::Aside(portal, _), _) => Self::ToMatrix(*portal),
+            _ => self.clone(),
+        }
+    }
+
     /// The portal that it belongs to.
     pub fn portal(&self) -> PortalId {
         match self {
-            Self::ToMatrix(portal) | Self::ToNative(portal) | Self::Bot(portal) => *portal,
+            Self::ToMatrix(portal)
+            | Self::ToNative(portal)
+            | Self::Bot(portal)
+            | Self::Aside(portal, _) => *portal,
         }
     }
 }
@@ -53,6 +79,7 @@ impl fmt::Display for Lane {
             Self::ToMatrix(PortalId(id)) => write!(f, "portal/{id}/to_matrix"),
             Self::ToNative(PortalId(id)) => write!(f, "portal/{id}/to_native"),
             Self::Bot(PortalId(id)) => write!(f, "bot/{id}"),
+            Self::Aside(PortalId(id), who) => write!(f, "portal/{id}/to_matrix/{who}"),
         }
     }
 }
@@ -66,7 +93,12 @@ impl FromStr for Lane {
     type Err = NotALane;
 
     fn from_str(text: &str) -> Result<Self, NotALane> {
-        let parts: Vec<&str> = text.split('/').collect();
+        // The name of an account may have strokes in it.
+        let parts: Vec<&str> = text.splitn(4, '/').collect();
+        if let ["portal", id, "to_matrix", who] = parts.as_slice() {
+            let id = id.parse().map_err(|_| NotALane)?;
+            return Ok(Self::Aside(PortalId(id), (*who).to_owned()));
+        }
         let (lane, id): (fn(PortalId) -> Self, &str) = match parts.as_slice() {
             ["portal", id, "to_matrix"] => (Self::ToMatrix, id),
             ["portal", id, "to_native"] => (Self::ToNative, id),

@@ -71,11 +71,28 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
 }
 
 #[test]
+fn what_is_somebodys_goes_aside_and_home_again() {
+    let whose: Vec<Option<String>> =
+        deeds().iter().map(|deed| deed.who().map(str::to_owned)).collect();
+    let (bob, al) = (Some("bob:b.example".to_owned()), Some("@al:x".to_owned()));
+    let bot = Some("bot".to_owned());
+    assert_eq!(whose, [bob.clone(), bot, None, al, bob, None, None, None, None, None]);
+    for deed in deeds() {
+        let lane = Lane::of(&portal(false), &deed);
+        let Some(aside) = deed.who().and_then(|who| lane.aside(who)) else { continue };
+        assert_eq!((aside.home(&deed), lane.home(&deed)), (lane.clone(), lane), "{deed:?}");
+        assert_eq!((aside.aside("x"), aside.portal()), (None, ID));
+    }
+    assert_eq!(Lane::ToNative(ID).aside("x"), None);
+}
+
+#[test]
 fn lanes_are_named_both_ways() {
     for (lane, name) in [
         (Lane::ToMatrix(PortalId(12)), "portal/12/to_matrix"),
         (Lane::ToNative(PortalId(3)), "portal/3/to_native"),
         (Lane::Bot(PortalId(1)), "bot/1"),
+        (Lane::Aside(PortalId(7), "a/b:x".to_owned()), "portal/7/to_matrix/a/b:x"),
     ] {
         assert_eq!((lane.to_string().as_str(), name.parse()), (name, Ok(lane)));
     }

@@ -15,6 +15,9 @@ const OWN_PATIENCE: Duration = Duration::from_mins(5);
 /// with the time that the last try takes.
 const INVITE_PATIENCE: Duration = Duration::from_secs(40);
 
+/// Who is kept waiting for so long lets others go before him.
+const LONG: Duration = Duration::from_secs(5);
+
 /// What was asked of the homeserver: one refusal means different things in different places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -95,6 +98,27 @@ impl Failure {
     /// Whether the other side may have done it all the same.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Fault(_))
+    }
+
+    /// Whether it says nothing of what others ask: an answered refusal, and somebody far away who
+    /// cannot be invited.
+    pub fn is_own(&self, is_invite: bool) -> bool {
+        match self {
+            Self::Refused(_) | Self::Gone(_) => true,
+            Self::Unknown(_) | Self::Fault(_) => is_invite,
+            Self::NotNow(..) | Self::Token => false,
+        }
+    }
+
+    /// Whether others may be better off, after so many failures before it, and so long for an answer.
+    /// Once is an accident, and no reason to let others go first, unless it took long.
+    pub fn may_be_own(&self, failures: u32, took: Duration) -> bool {
+        match self {
+            Self::Unknown(_) | Self::Fault(_) | Self::NotNow(_, Some(_)) => {
+                failures > 0 || took >= LONG
+            }
+            Self::NotNow(_, None) | Self::Token | Self::Refused(_) | Self::Gone(_) => false,
+        }
     }
 
     /// Whether the other side was not there, rather than busy with us.

@@ -99,6 +99,31 @@ fn who_did_not_answer_is_away_and_may_have_done_it() {
 }
 
 #[test]
+fn others_go_first_where_the_trouble_may_be_ones_own() {
+    let limited = || Failure::NotNow(String::new(), Some(1));
+    let absent = || Failure::NotNow(String::new(), None);
+    // Is it his own; may it be, the first time; the second time; after long.
+    let table = [
+        (refused(), [true, false, false, false]),
+        (Failure::Gone(String::new()), [true, false, false, false]),
+        (fault(), [false, false, true, true]),
+        (away(), [false, false, true, true]),
+        (limited(), [false, false, true, true]),
+        (absent(), [false; 4]),
+        (Failure::Token, [false; 4]),
+    ];
+    let (short, long) = (Duration::from_millis(4_999), Duration::from_secs(5));
+    for (failure, expected) in table {
+        let may_be = |failures, took| failure.may_be_own(failures, took);
+        let found = [failure.is_own(false), may_be(0, short), may_be(1, short), may_be(0, long)];
+        assert_eq!(found, expected, "{failure}");
+    }
+    let invites = [refused(), fault(), away(), limited(), absent(), Failure::Token];
+    let own = invites.map(|failure| failure.is_own(true));
+    assert_eq!(own, [true, true, true, false, false, false]);
+}
+
+#[test]
 fn the_limit_ends_refusals_and_time_ends_the_rest() {
     let last = Tries { refused: 2, ..TRIES };
     assert!(is_dead(&refused(), last));

@@ -132,7 +132,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
 async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
     let leased = &lease.ready;
     let served = match leased.lane {
-        Lane::ToMatrix(_) | Lane::Bot(_) => to_matrix::serve(spine, leased).await,
+        Lane::ToMatrix(_) | Lane::Bot(_) | Lane::Aside(..) => to_matrix::serve(spine, leased).await,
         Lane::ToNative(_) => to_native::serve(spine, leased).await,
     };
     match &served {
@@ -219,7 +219,8 @@ async fn bury<D: Clone + Into<Deed>>(
     row: &Stored<D>,
     reason: &str,
 ) -> Result<(), StepError> {
-    let row = row.clone().with(row.entry.deed.clone().into());
+    let mut row = row.clone().with(row.entry.deed.clone().into());
+    row.entry.lane = row.entry.lane.home(&row.entry.deed);
     let Stored { entry, refused, tried_at, .. } = &row;
     given_up(entry, reason);
     let now = spine.now();

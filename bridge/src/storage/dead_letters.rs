@@ -11,7 +11,7 @@ use super::{
     sealed::Sealer,
     time,
 };
-use crate::domain::lane::Lane;
+use crate::domain::{effect::Deed, lane::Lane, stored};
 
 /// The table, as what it holds is bound to it.
 const TABLE: &str = "dead_letters";
@@ -185,21 +185,31 @@ pub async fn replay(
         .open(TABLE, txn.as_bytes(), &sealed)
         .or_else(|_| vault.open("portal_outbox", txn.as_bytes(), &sealed));
     let Ok(bytes) = opened else { return Ok(Replayed::Damaged) };
+    let mut lane: Lane = lane.parse().map_err(|_| Error::Row("dead_letters.lane"))?;
+    // One of another version has its place among all.
+    let deed = stored::read(&bytes).ok();
+    let who = deed.as_ref().and_then(Deed::who);
+    if let Some(aside) = who.and_then(|who| lane.aside(who))
+        && !outbox::aside(tx, std::iter::once(aside.clone())).await?.is_empty()
+    {
+        lane = aside;
+    }
     sqlx::query(
-        "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, tried_at, expires_at, replayed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, TRUE) ON CONFLICT (txn) DO NOTHING",
+        "INSERT INTO portal_outbox
+             (lane, txn, portal, author, sealed, tried_at, expires_at, who, replayed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE) ON CONFLICT (txn) DO NOTHING",
     )
-    .bind(lane.as_str())
+    .bind(lane.to_string())
     .bind(txn.as_str())
     .bind(row.try_get::<i64, _>(2)?)
     .bind(row.try_get::<String, _>(3)?)
     .bind(vault.seal("portal_outbox", txn.as_bytes(), &bytes)?)
     .bind(row.try_get::<Option<i64>, _>(5)?)
     .bind(at(expires_at))
+    .bind(who)
     .execute(tx.conn())
     .await?;
     drop(tx, id).await?;
-    let lane: Lane = lane.parse().map_err(|_| Error::Row("dead_letters.lane"))?;
     lanes::ready(tx, std::iter::once(lane)).await?;
     Ok(Replayed::Yes)
 }

@@ -74,6 +74,11 @@ pub async fn release(tx: &mut Tx, turn: u64, lane: &Lane) -> Result<(), Error> {
     .await?;
     if has_rows == Some(true) {
         tx.wake(TOPIC);
+    } else if let Lane::Aside(..) = lane {
+        sqlx::query("DELETE FROM lanes WHERE lane = $1")
+            .bind(lane.to_string())
+            .execute(tx.conn())
+            .await?;
     }
     Ok(())
 }

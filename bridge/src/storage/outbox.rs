@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     effect::Deed,
     lane::Lane,
+    portal::PortalId,
     stored::{self, Unreadable},
 };
 
@@ -78,20 +79,24 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     if entries.is_empty() {
         return Ok(());
     }
+    let aside = aside(tx, entries.iter().filter_map(aside_of)).await?;
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
-        rows.push((entry, seal(vault, "portal_outbox", entry)?));
+        let lane = aside_of(entry).filter(|lane| aside.contains(lane));
+        let lane = lane.unwrap_or_else(|| entry.lane.clone());
+        rows.push((lane, entry, seal(vault, "portal_outbox", entry)?));
     }
     for rows in rows.chunks(500) {
         let mut insert = QueryBuilder::<Engine>::new(
-            "INSERT INTO portal_outbox (lane, txn, portal, author, sealed, accepted_at, \
+            "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, \
              expires_at) ",
         );
-        insert.push_values(rows, |mut row, (entry, sealed)| {
-            row.push_bind(entry.lane.to_string())
+        insert.push_values(rows, |mut row, (lane, entry, sealed)| {
+            row.push_bind(lane.to_string())
                 .push_bind(entry.txn.as_str())
                 .push_bind(entry.lane.portal().0)
                 .push_bind(entry.author.as_str())
+                .push_bind(entry.deed.who())
                 .push_bind(sealed.as_slice())
                 .push_bind(entry.accepted_at.map(at))
                 .push_bind(at(entry.expires_at));
@@ -99,8 +104,72 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         insert.push(" ON CONFLICT (txn) DO NOTHING");
         insert.build().execute(tx.conn()).await?;
     }
-    let touched: BTreeSet<Lane> = entries.iter().map(|entry| entry.lane.clone()).collect();
+    let touched: BTreeSet<Lane> = rows.into_iter().map(|(lane, ..)| lane).collect();
     lanes::ready(tx, touched.into_iter()).await
+}
+
+/// Where what is in `entry` goes if its owner has something aside.
+fn aside_of(entry: &Entry) -> Option<Lane> {
+    entry.deed.who().and_then(|who| entry.lane.aside(who))
+}
+
+/// Those of `lanes` that have something in them.
+///
+/// # Errors
+/// [`Error`]
+pub(super) async fn aside(
+    tx: &mut Tx,
+    lanes: impl Iterator<Item = Lane>,
+) -> Result<BTreeSet<Lane>, Error> {
+    let lanes: BTreeSet<Lane> = lanes.collect();
+    let mut found = BTreeSet::new();
+    for lane in lanes {
+        let one = sqlx::query("SELECT 1 FROM lanes WHERE lane = $1 AND ready = TRUE")
+            .bind(lane.to_string())
+            .fetch_optional(tx.conn())
+            .await?;
+        if one.is_some() {
+            found.insert(lane);
+        }
+    }
+    Ok(found)
+}
+
+/// Puts aside what is of `who` in a lane, `row` first, so that the others of it go on.
+///
+/// # Errors
+/// [`Error`]
+pub async fn set_aside(
+    tx: &mut Tx,
+    lane: &Lane,
+    who: &str,
+    row: i64,
+    aside: &Lane,
+) -> Result<(), Error> {
+    // One of before this version may not say whose it is.
+    sqlx::query("UPDATE portal_outbox SET lane = $4 WHERE lane = $1 AND (who = $2 OR id = $3)")
+        .bind(lane.to_string())
+        .bind(who)
+        .bind(row)
+        .bind(aside.to_string())
+        .execute(tx.conn())
+        .await?;
+    lanes::ready(tx, std::iter::once(aside.clone())).await
+}
+
+/// Whether something of what was put aside in a portal waits.
+///
+/// # Errors
+/// [`Error`]
+pub async fn any_aside(conn: &mut Conn, portal: PortalId) -> Result<bool, Error> {
+    // Whatever begins with the first comes before the second.
+    let one =
+        sqlx::query("SELECT 1 FROM lanes WHERE lane > $1 AND lane < $2 AND ready = TRUE LIMIT 1")
+            .bind(format!("{}/", Lane::ToMatrix(portal)))
+            .bind(format!("{}0", Lane::ToMatrix(portal)))
+            .fetch_optional(conn)
+            .await?;
+    Ok(one.is_some())
 }
 
 /// The bytes that `table` holds of an entry's deed.
@@ -188,16 +257,21 @@ impl<D> Stored<D> {
     }
 }
 
-/// Takes the rows of a lane up to and with `last` out: they are done.
+/// Takes rows out: they are done.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn done(tx: &mut Tx, lane: &Lane, last: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM portal_outbox WHERE lane = $1 AND id <= $2")
-        .bind(lane.to_string())
-        .bind(last)
-        .execute(tx.conn())
-        .await?;
+pub async fn done(tx: &mut Tx, ids: &[i64]) -> Result<(), Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut delete = QueryBuilder::<Engine>::new("DELETE FROM portal_outbox WHERE id IN (");
+    let mut list = delete.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    delete.push(")");
+    delete.build().execute(tx.conn()).await?;
     Ok(())
 }
 

@@ -426,15 +426,16 @@ async fn nothing_more_goes_into_a_room_that_is_encrypted_while_its_lane_is_serve
     const SAID: usize = 250;
     let mut bridge = Bridge::start().await;
     let portal = bridge.portal(1).await;
+    bridge.drain().await;
     for number in 0..SAID {
         bridge.say(portal, "bob:b.example", &number.to_string()).await;
     }
-    let room_is_made = deliver::step(&bridge.spine);
+    let served = deliver::step(&bridge.spine);
     let encrypted = async {
         bridge.stub.wait(|rooms| (rooms.sends > 0).then_some(())).await;
         bridge.keep(portal, b"enc", encrypted()).await;
     };
-    let (step, ()) = tokio::join!(room_is_made, encrypted);
+    let (step, ()) = tokio::join!(served, encrypted);
     assert_eq!(step.unwrap(), Step::Did);
     let said = bodies(&bridge.stub).len();
     assert!(said < SAID, "all of it was said");

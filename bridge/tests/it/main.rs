@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod appservice;
+mod aside;
 mod circles;
 mod cli;
 mod deliver;

@@ -38,6 +38,7 @@ const BACK: &str = "
     ALTER TABLE dead_letters DROP COLUMN expires_at;
     DROP INDEX lanes_ready;
     ALTER TABLE lanes DROP COLUMN turn;
+    ALTER TABLE portal_outbox DROP COLUMN who;
     ALTER TABLE lanes ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
     CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;

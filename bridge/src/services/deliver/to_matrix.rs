@@ -53,13 +53,16 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         };
         spine.steps.reached(steps::Step::Claimed).await;
         let (facts, end) = carry_out(spine, &leased, portal, &rows).await?;
-        if end.done > 0 {
-            leased = leased.went_on();
+        if !end.done.is_empty() {
             spine.leases.waits().taken(spine.steady());
         }
-        let mut delivered = delivered_of(&rows, &facts, &end).collect();
+        let mut delivered = delivered_of(&rows, &end).collect();
         let mut tx = spine.db.begin().await?;
+        let went_on = end.went_on(&facts);
         let has_to_wait = record(spine, &mut tx, &leased, &rows, facts, end).await?;
+        if went_on {
+            leased = leased.went_on();
+        }
         rounds += 1;
         next = if has_to_wait || rounds == ROUNDS || began.elapsed() >= TURN {
             None
@@ -99,12 +102,9 @@ async fn first(
 /// When the messages were accepted that a round has delivered.
 fn delivered_of<'a>(
     rows: &'a [Stored<InRoom>],
-    facts: &'a Facts,
-    end: &End,
+    end: &'a End,
 ) -> impl Iterator<Item = Timestamp> + 'a {
-    let is_dead = |index: usize| facts.dead.iter().any(|dead| dead.index == index);
-    let done = rows.iter().take(end.done).enumerate();
-    done.filter(move |(index, _)| !is_dead(*index)).filter_map(|(_, row)| row.entry.accepted_at)
+    end.done.iter().filter_map(|index| rows.get(*index)?.entry.accepted_at)
 }
 
 /// Rows that are carried out in one go, and what was learnt.
@@ -135,12 +135,29 @@ struct Dead {
     tried_at: Option<Timestamp>,
 }
 
-/// How far a round came.
+/// How far a round came; rows by their index.
+#[derive(Default)]
 struct End {
-    /// Rows that are done with, from the first.
-    done: usize,
-    /// Why the next one is not: to be tried again.
-    stopped: Option<(Failure, Outcome)>,
+    /// Rows that are done.
+    done: Vec<usize>,
+    /// Rows that failed while others of the lane did not.
+    aside: Vec<Failed>,
+    /// Why the lane has to wait.
+    stopped: Option<Failed>,
+}
+
+/// A row that is to be tried again.
+struct Failed {
+    index: usize,
+    failure: Failure,
+    outcome: Outcome,
+}
+
+impl End {
+    /// Whether something is no longer in the lane.
+    fn went_on(&self, facts: &Facts) -> bool {
+        !self.done.is_empty() || !self.aside.is_empty() || !facts.dead.is_empty()
+    }
 }
 
 async fn carry_out(
@@ -151,26 +168,59 @@ async fn carry_out(
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
     let mut round = Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
+    let mut end = End::default();
+    // One that failed, and may be the only one to fail: the next one's will show it.
+    let mut suspect: Option<Failed> = None;
+    // Those whose rows are left out of this round.
+    let mut held: Vec<&str> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        if index > 0 && began.elapsed() >= SOON {
-            return Ok((round.facts, End { done: index, stopped: None }));
+        if index > 0 && suspect.is_none() && began.elapsed() >= SOON {
+            break;
         }
-        let Err(failure) = round.carry_out(row).await? else { continue };
-        let leased = if index > 0 { &leased.went_on() } else { leased };
+        let who = row.entry.deed.who();
+        match who {
+            Some(who) if held.contains(&who) => continue,
+            // What concerns the whole room waits for what stands before it.
+            None if !held.is_empty() => break,
+            Some(_) | None => {}
+        }
+        let asked = Instant::now();
+        let Err(failure) = round.carry_out(row).await? else {
+            end.done.push(index);
+            end.aside.extend(suspect.take());
+            continue;
+        };
+        let ready = if end.went_on(&round.facts) { &leased.went_on() } else { leased };
         let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
-        match judged(spine, leased, row, is_invite, &failure)? {
-            Outcome::Done => {}
+        match judged(spine, ready, row, is_invite, &failure)? {
+            Outcome::Done => end.done.push(index),
             Outcome::Dead(reason) => {
                 let tried_at = failure.is_unknown().then(|| spine.now());
                 round.facts.dead.push(Dead { index, reason, tried_at });
             }
             outcome @ (Outcome::Again(..) | Outcome::Halt) => {
-                let stopped = Some((failure, outcome));
-                return Ok((round.facts, End { done: index, stopped }));
+                let has_own = who.and_then(|who| leased.lane.aside(who)).is_some();
+                let (is_own, may_be) = if has_own {
+                    (failure.is_own(is_invite), failure.may_be_own(ready.failures, asked.elapsed()))
+                } else {
+                    (false, false)
+                };
+                let failed = Failed { index, failure, outcome };
+                held.extend(who);
+                if is_own {
+                    end.aside.push(failed);
+                } else if may_be && suspect.is_none() {
+                    suspect = Some(failed);
+                } else {
+                    // Two fail: it is the room, or the homeserver.
+                    end.stopped = suspect.take().or(Some(failed));
+                    break;
+                }
             }
         }
     }
-    Ok((round.facts, End { done: rows.len(), stopped: None }))
+    end.stopped = end.stopped.or(suspect);
+    Ok((round.facts, end))
 }
 
 /// Writes down what a round came to; `true` if the lane has been given back, since it has to wait.
@@ -211,11 +261,35 @@ async fn record(
             bury(spine, tx, &row, reason).await?;
         }
     }
-    if let Some(last) = end.done.checked_sub(1).and_then(|last| rows.get(last)) {
-        outbox::done(tx, lane, last.id).await?;
+    let mut over: Vec<usize> = end.done.clone();
+    over.extend(facts.dead.iter().map(|dead| dead.index));
+    let over: Vec<i64> = over.iter().filter_map(|index| Some(rows.get(*index)?.id)).collect();
+    outbox::done(tx, &over).await?;
+    metrics::counter!("causeway_delivered_total", "to" => "matrix")
+        .increment(end.done.len() as u64);
+    let ready = if end.went_on(&facts) { &leased.went_on() } else { leased };
+    for failed in end.aside {
+        let Some(row) = rows.get(failed.index) else { continue };
+        let Some(who) = row.entry.deed.who() else { continue };
+        let Some(aside) = lane.aside(who) else { continue };
+        tracing::debug!(%lane, row = row.id, "put aside");
+        outbox::set_aside(tx, lane, who, row.id, &aside).await?;
+        wait(spine, tx, &leased.of(aside), row, failed).await?;
     }
-    metrics::counter!("causeway_delivered_total", "to" => "matrix").increment(end.done as u64);
-    let Some((failure, outcome)) = end.stopped else { return Ok(false) };
+    let Some(failed) = end.stopped else { return Ok(false) };
+    let Some(row) = rows.get(failed.index) else { return Ok(false) };
+    wait(spine, tx, ready, row, failed).await?;
+    Ok(true)
+}
+
+/// The lane has to wait for its first row, which failed.
+async fn wait(
+    spine: &Spine,
+    tx: &mut Tx,
+    ready: &Ready,
+    row: &Stored<InRoom>,
+    Failed { failure, outcome, .. }: Failed,
+) -> Result<(), StepError> {
     let (wait, counts) = match outcome {
         Outcome::Again(wait, counts) => (wait, counts),
         Outcome::Halt => {
@@ -225,19 +299,12 @@ async fn record(
         }
         Outcome::Done | Outcome::Dead(_) => (0, false),
     };
-    let row = rows.get(end.done);
-    if let Some(row) = row
-        && (counts || failure.is_unknown())
-    {
-        outbox::tried(tx, now, row.id, counts).await?;
+    if counts || failure.is_unknown() {
+        outbox::tried(tx, spine.now(), row.id, counts).await?;
     }
-    let stop = Stop {
-        wait: Duration::from_millis(wait),
-        away: failure.is_away(),
-        row: row.map(|row| row.id),
-    };
-    spine.leases.postpone(spine, tx, leased, stop, &failure.to_string()).await?;
-    Ok(true)
+    let stop =
+        Stop { wait: Duration::from_millis(wait), away: failure.is_away(), row: Some(row.id) };
+    Ok(spine.leases.postpone(spine, tx, ready, stop, &failure.to_string()).await?)
 }
 
 /// What a refusal or failure at `place` comes to.

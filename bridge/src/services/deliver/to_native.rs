@@ -313,9 +313,8 @@ impl Way<'_> {
         let mut tx = self.spine.db.begin().await?;
         links::put(&mut tx, &links).await?;
         self.spine.native.settle(&mut tx, sending, &Answer::Taken).await?;
-        if let Some(last) = rows.last() {
-            outbox::done(&mut tx, lane, last.id).await?;
-        }
+        let done: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        outbox::done(&mut tx, &done).await?;
         let count = rows.len() as u64;
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
         self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;

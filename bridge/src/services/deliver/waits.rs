@@ -40,6 +40,12 @@ impl Ready {
         Self { failures: 0, failing: None, ..self.clone() }
     }
 
+    /// Another lane that has fared as this one.
+    #[must_use]
+    pub(super) fn of(&self, lane: Lane) -> Self {
+        Self { lane, hurried: None, stamp: 0, ..self.clone() }
+    }
+
     /// For how long this row has failed.
     pub(super) fn stood(&self, row: i64, now: Duration) -> Duration {
         match self.failing {

@@ -18,7 +18,7 @@ use crate::{
         to_matrix,
     },
     gateway::{matrix::Direction, provision::provision},
-    storage::ghosts,
+    storage::{ghosts, outbox},
 };
 
 /// Shown in an encrypted room, whose state is never encrypted.
@@ -26,6 +26,9 @@ const PAUSED: &str = "The bridge is paused: this room is encrypted, and the brid
                       yet. Nothing is sent in clear; what is said in the group waits.";
 const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
+
+/// Between looks whether all that was said before is done.
+const CLOSING_MS: u64 = 1_000;
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
 type Tried = Result<Result<(), Failure>, StepError>;
@@ -228,6 +231,13 @@ impl Round<'_> {
     }
 
     async fn close(&mut self, room: &RoomId, row: &Stored<InRoom>) -> Tried {
+        let mut read = self.spine.db.read().await?;
+        let others_wait = outbox::any_aside(read.conn(), self.portal.id).await?;
+        drop(read);
+        if others_wait && !self.portal.encrypted {
+            let why = "something that was said before is not there yet";
+            return Ok(Err(Failure::NotNow(why.to_owned(), Some(CLOSING_MS))));
+        }
         let told = if self.portal.encrypted {
             self.topic(room, CLOSED).await
         } else {

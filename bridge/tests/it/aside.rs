@@ -1,0 +1,162 @@
+//! Whose messages fail while those of others do not stops only himself.
+
+use causeway_bridge::{
+    domain::{
+        effect::{Effect, Here, InRoom},
+        portal::PortalId,
+    },
+    storage::dead_letters::{self, Replayed},
+};
+use serde_json::{Value, json};
+
+use crate::harness::Bridge;
+
+const BOB: &str = "@causeway_bob:b.example";
+
+/// A portal in which bob and eve have spoken.
+async fn spoken_in(bridge: &mut Bridge) -> PortalId {
+    let portal = bridge.portal(1).await;
+    both_say(bridge, portal, 0).await;
+    bridge.drain().await;
+    portal
+}
+
+async fn both_say(bridge: &mut Bridge, portal: PortalId, number: u32) {
+    bridge.say(portal, "bob:b.example", &format!("b{number}")).await;
+    bridge.say(portal, "eve:b.example", &format!("e{number}")).await;
+}
+
+/// What all of bob's messages are answered with from now on.
+fn bob_gets(bridge: &Bridge, answer: Option<(u16, Value)>) {
+    bridge.stub.look(|rooms| match answer {
+        Some(answer) => drop(rooms.refuses.insert(BOB.to_owned(), answer)),
+        None => drop(rooms.refuses.remove(BOB)),
+    });
+}
+
+fn said(bridge: &Bridge, by: char) -> Vec<String> {
+    let said = bridge.stub.said().into_iter().map(|(_, body)| body);
+    said.filter(|body| body.starts_with(by)).collect()
+}
+
+fn fault() -> (u16, Value) {
+    (500, json!({"errcode": "M_UNKNOWN", "error": "Internal server error"}))
+}
+
+#[tokio::test]
+async fn whose_messages_fail_alone_stops_only_himself_and_keeps_his_order() {
+    let limited = json!({"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 900});
+    for answer in [fault(), (502, json!("<html>")), (429, limited)] {
+        let mut bridge = Bridge::start().await;
+        let portal = spoken_in(&mut bridge).await;
+        bob_gets(&bridge, Some(answer.clone()));
+        both_say(&mut bridge, portal, 1).await;
+        // The first failure is an accident, the second is not.
+        bridge.drain().await;
+        bridge.pass(1_000);
+        bridge.drain().await;
+        assert_eq!(said(&bridge, 'e'), ["e0", "e1"], "{answer:?}");
+        both_say(&mut bridge, portal, 2).await;
+        bridge.drain().await;
+        assert_eq!((said(&bridge, 'b'), said(&bridge, 'e').len()), (vec!["b0".into()], 3));
+        bob_gets(&bridge, None);
+        both_say(&mut bridge, portal, 3).await;
+        bridge.pass(130_000);
+        bridge.drain().await;
+        assert_eq!(said(&bridge, 'b'), ["b0", "b1", "b2", "b3"], "{answer:?}");
+        // Alone no longer: all is in one lane again.
+        both_say(&mut bridge, portal, 4).await;
+        bridge.drain().await;
+        let bodies: Vec<String> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
+        assert_eq!(bodies.last_chunk(), Some(&["b4".to_owned(), "e4".to_owned()]));
+        assert_eq!((bridge.stats().await.dead_letters, bridge.stats().await.outbox), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_for_no_known_reason_holds_up_nobody_else() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some((400, json!({"errcode": "M_ODD"}))));
+    both_say(&mut bridge, portal, 1).await;
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e'), ["e0", "e1"]);
+}
+
+#[tokio::test]
+async fn a_room_that_takes_nothing_keeps_the_order_of_all() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some(fault()));
+    bridge.stub.look(|rooms| {
+        rooms.refuses.insert("@causeway_eve:b.example".to_owned(), fault());
+    });
+    both_say(&mut bridge, portal, 1).await;
+    both_say(&mut bridge, portal, 2).await;
+    for _ in 0..4 {
+        bridge.drain().await;
+        bridge.pass(130_000);
+    }
+    bridge.stub.look(|rooms| rooms.refuses.clear());
+    bridge.drain().await;
+    let bodies: Vec<String> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["b0", "e0", "b1", "e1", "b2", "e2"]);
+}
+
+#[tokio::test]
+async fn what_the_homeserver_cannot_do_for_one_is_given_up_after_five_minutes() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some(fault()));
+    bridge.say(portal, "bob:b.example", "b1").await;
+    for number in 1..20 {
+        bridge.say(portal, "eve:b.example", &format!("e{number}")).await;
+        bridge.drain().await;
+        let dead = bridge.stats().await.dead_letters;
+        assert!(dead == 0 || number > 9, "{number}: {dead}");
+        bridge.pass(30_000);
+    }
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let dead = dead_letters::list(&mut read, 0, 9).await.unwrap();
+    drop(read);
+    let letter = dead.iter().find(|letter| letter.author == "bob:b.example").unwrap();
+    assert!(letter.reason.contains("500") && letter.lane == "portal/1/to_matrix", "{letter:?}");
+    assert_eq!(said(&bridge, 'e').len(), 20);
+    // Tried again it is sent, where it was.
+    bob_gets(&bridge, None);
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let until = bridge.spine.now().plus_ms(1_000);
+    let sealer = &bridge.spine.sealer;
+    let replayed = dead_letters::replay(&mut tx, sealer, letter.id, until).await.unwrap();
+    tx.commit().await.unwrap();
+    bridge.drain().await;
+    assert_eq!((replayed, said(&bridge, 'b')), (Replayed::Yes, vec!["b0".into(), "b1".into()]));
+}
+
+#[tokio::test]
+async fn a_portal_is_closed_after_what_was_said_before() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some(fault()));
+    both_say(&mut bridge, portal, 1).await;
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"close", closed).await;
+    bridge.drain().await;
+    let bodies = |bridge: &Bridge| -> Vec<String> {
+        bridge.stub.said().into_iter().map(|(_, body)| body).collect()
+    };
+    assert_eq!(bodies(&bridge), ["b0", "e0", "e1"]);
+    bob_gets(&bridge, None);
+    for _ in 0..3 {
+        bridge.pass(130_000);
+        bridge.drain().await;
+    }
+    let bodies = bodies(&bridge);
+    assert!(
+        bodies.len() == 5 && bodies[3] == "b1" && bodies[4].contains("taken out"),
+        "{bodies:?}"
+    );
+}
