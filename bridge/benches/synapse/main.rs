@@ -137,7 +137,7 @@ impl Bare {
         for number in 0..MESSAGES {
             let txn = format!("bare-{round}-{number}");
             self.matrix
-                .send(&self.ghost, &self.room, "m.room.message", &txn, &content)
+                .send(&self.ghost, &self.room, "m.room.message", &txn, &content, None)
                 .await
                 .expect("sent");
         }

@@ -25,6 +25,7 @@ pub enum Effect {
 
 /// What the bot or a ghost does in the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub enum InRoom {
     /// The account's ghost says it.
     Say(Spoken),
@@ -79,6 +80,7 @@ pub enum InGroup {
 
 /// A fact about a portal. [`Portal::apply`](super::portal::Portal::apply) is what it comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are held at once")]
 pub enum Here {
     /// The bridge was let into the group, which has this name.
     Opened(String),

@@ -38,6 +38,7 @@ pub(crate) fn deeds() -> Vec<Deed> {
         },
         message_id: causeway_protocol::ids::EnvelopeId::new([3; 16]),
         expires_at: causeway_protocol::ids::Timestamp(9),
+        sent_at: None,
         late: false,
         said: Said::Text(text(), None),
     };

@@ -80,6 +80,9 @@ pub enum Failure {
     /// Answered, and refused for itself, nobody knows why.
     #[error("{0}")]
     Refused(String),
+    /// It was not tried: first it is to be looked for in the room, beside the others.
+    #[error("it may be there already, and is looked for")]
+    Aside,
     /// Final, whenever it would be asked.
     #[error("{0}")]
     Gone(String),
@@ -104,7 +107,7 @@ impl Failure {
     /// cannot be invited.
     pub fn is_own(&self, is_invite: bool) -> bool {
         match self {
-            Self::Refused(_) | Self::Gone(_) => true,
+            Self::Refused(_) | Self::Gone(_) | Self::Aside => true,
             Self::Unknown(_) | Self::Fault(_) => is_invite,
             Self::NotNow(..) | Self::Token => false,
         }
@@ -117,7 +120,11 @@ impl Failure {
             Self::Unknown(_) | Self::Fault(_) | Self::NotNow(_, Some(_)) => {
                 failures > 0 || took >= LONG
             }
-            Self::NotNow(_, None) | Self::Token | Self::Refused(_) | Self::Gone(_) => false,
+            Self::NotNow(_, None)
+            | Self::Token
+            | Self::Refused(_)
+            | Self::Aside
+            | Self::Gone(_) => false,
         }
     }
 
@@ -154,6 +161,7 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     let jittered = wait_ms(tries.failures, random);
     let is_own = match failure {
         Failure::Token => return Outcome::Halt,
+        Failure::Aside => return Outcome::Again(0, false),
         Failure::Gone(reason) => return Outcome::Dead(reason.clone()),
         Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
             return Outcome::Dead(failure.to_string());

@@ -75,6 +75,7 @@ fn only_answered_refusals_count() {
         (Failure::NotNow(String::new(), None), Outcome::Again(0, false)),
         (refused(), Outcome::Again(0, true)),
         (Failure::Token, Outcome::Halt),
+        (Failure::Aside, Outcome::Again(0, false)),
         (Failure::Gone("no".to_owned()), Outcome::Dead("no".to_owned())),
     ];
     for (failure, outcome) in table {
@@ -106,6 +107,7 @@ fn others_go_first_where_the_trouble_may_be_ones_own() {
     let table = [
         (refused(), [true, false, false, false]),
         (Failure::Gone(String::new()), [true, false, false, false]),
+        (Failure::Aside, [true, false, false, false]),
         (fault(), [false, false, true, true]),
         (away(), [false, false, true, true]),
         (limited(), [false, false, true, true]),

@@ -83,6 +83,7 @@ fn spoken(account: &str, late: bool) -> Spoken {
         reference: MessageRef { device: DeviceId::new([1; 32]), client_id: ClientId::new([2; 16]) },
         message_id: EnvelopeId::new([3; 16]),
         expires_at: Timestamp(9),
+        sent_at: None,
         late,
         said: Said::Text(hi(), None),
     }

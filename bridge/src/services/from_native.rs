@@ -276,6 +276,7 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
                 reference,
                 message_id: incoming.id,
                 expires_at,
+                sent_at: Some(incoming.sent_at),
                 late: incoming.late,
                 said: Said::Text(Text { kind, body, html }, reply_to),
             }))

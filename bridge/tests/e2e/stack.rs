@@ -42,7 +42,7 @@ async fn a_ghost_speaks_once_however_often_it_tries() {
     matrix.join(&ghost, (&*room).into()).await.unwrap();
 
     let text = to_raw_value(&json!({ "msgtype": "m.text", "body": "hello" })).unwrap();
-    let send = || matrix.send(&ghost, &room, "m.room.message", "txn-1", &text);
+    let send = || matrix.send(&ghost, &room, "m.room.message", "txn-1", &text, None);
     let first = send().await.unwrap();
     assert_eq!(send().await.unwrap(), first);
     synapse.kill().unwrap();

@@ -1,15 +1,19 @@
 //! Whose messages fail while those of others do not stops only himself.
 
+use std::sync::Arc;
+
 use causeway_bridge::{
     domain::{
         effect::{Effect, Here, InRoom},
         portal::PortalId,
     },
+    services::deliver,
     storage::dead_letters::{self, Replayed},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use crate::harness::Bridge;
+use crate::{harness::Bridge, stub::Fault};
 
 const BOB: &str = "@causeway_bob:b.example";
 
@@ -131,6 +135,49 @@ async fn what_the_homeserver_cannot_do_for_one_is_given_up_after_five_minutes() 
     tx.commit().await.unwrap();
     bridge.drain().await;
     assert_eq!((replayed, said(&bridge, 'b')), (Replayed::Yes, vec!["b0".into(), "b1".into()]));
+}
+
+#[tokio::test]
+async fn who_is_looked_for_in_the_room_holds_up_nobody_else() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bridge.stub.fail("/send/", Fault::Lost);
+    bridge.say(portal, "bob:b.example", "b1").await;
+    bridge.drain().await;
+    bridge.stub.forget_txns();
+    bridge.pass(13 * 60 * 60 * 1_000);
+    // The search hangs; what eve says does not wait for it.
+    let answer = Arc::new(Notify::new());
+    bridge.stub.fail("messages", Fault::Held(Arc::clone(&answer)));
+    bridge.say(portal, "eve:b.example", "e1").await;
+    let spine = bridge.spine.clone();
+    let heard = async {
+        let is_e1 = |event: &Value| event["content"]["body"] == "e1";
+        bridge.stub.wait(|rooms| rooms.events.iter().any(is_e1).then_some(())).await;
+    };
+    tokio::select! {
+        () = deliver::run(&spine, std::future::pending()) => panic!("it ended"),
+        () = heard => {}
+    }
+    answer.notify_one();
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(
+        (said(&bridge, 'b'), bridge.stats().await.outbox),
+        (vec!["b0".into(), "b1".into()], 0)
+    );
+}
+
+#[tokio::test]
+async fn what_was_said_a_while_ago_bears_its_own_time() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let said_at = bridge.spine.now().0;
+    bridge.say(portal, "bob:b.example", "b1").await;
+    bridge.pass(60_000);
+    bridge.drain().await;
+    let at = bridge.stub.look(|rooms| rooms.events.last().unwrap()["origin_server_ts"].clone());
+    assert_eq!(at, json!(said_at));
 }
 
 #[tokio::test]

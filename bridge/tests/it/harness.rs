@@ -150,6 +150,7 @@ impl Bridge {
             },
             message_id: EnvelopeId::new([self.spoken; 16]),
             expires_at: self.spine.now().plus_ms(TTL),
+            sent_at: None,
             late: false,
             said: Said::Text(
                 Text { kind: TextKind::Text, body: body.to_owned(), html: None },

@@ -264,7 +264,14 @@ impl Rooms {
                 self.membership(room, user, who, "invite")
             }
             ("PUT", ["rooms", room, "send", kind, txn]) => {
-                self.send(room, user, kind, &format!("{user}/{}/{txn}", query["device_id"]), body)
+                let txn = format!("{user}/{}/{txn}", query["device_id"]);
+                let sent = self.send(room, user, kind, &txn, body)?;
+                if let Some(ts) = query.get("ts") {
+                    let ts: u64 = ts.parse().unwrap();
+                    let place = self.place_of(room, sent["event_id"].as_str().unwrap()).unwrap();
+                    self.events[place]["origin_server_ts"] = json!(ts);
+                }
+                Ok(sent)
             }
             ("PUT", ["rooms", room, "state", kind, key]) => {
                 let id = self.event(room, user, kind, Some(key), body.clone());

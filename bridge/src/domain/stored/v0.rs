@@ -54,6 +54,7 @@ impl From<Effect> for Deed {
                 reference: spoken.reference,
                 message_id: spoken.message_id,
                 expires_at: spoken.expires_at,
+                sent_at: None,
                 late: spoken.late,
                 said: Said::Text(spoken.text, spoken.reply_to),
             })

@@ -1,5 +1,6 @@
 //! Rooms: making them, being in them, speaking and reading there.
 
+use causeway_protocol::ids::Timestamp;
 use reqwest::Method;
 use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,8 @@ impl Matrix {
     /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – as the user's device; the
     /// same `txn` within 24 h is the same event, also across a crash of the homeserver.
     ///
-    /// `txn` is unique over all ghosts: Synapse's memory cache does not look at the user.
+    /// `txn` is unique over all ghosts: Synapse's memory cache does not look at the user. `at` is
+    /// when it was said (spec v1.3, AS API, "Timestamp massaging"); `None`: now.
     pub async fn send(
         &self,
         user: &UserId,
@@ -118,15 +120,18 @@ impl Matrix {
         kind: &str,
         txn: &str,
         content: &RawValue,
+        at: Option<Timestamp>,
     ) -> Result<OwnedEventId, MatrixError> {
-        let sent: Sent = self
+        let mut call = self
             .v3("send", Method::PUT, &["rooms", room.as_str(), "send", kind, txn])
             .soon()
             .acting_as(user)
             .with_device()
-            .json(content)
-            .send()
-            .await?;
+            .json(content);
+        if let Some(at) = at {
+            call = call.query("ts", &at.0.to_string());
+        }
+        let sent: Sent = call.send().await?;
         Ok(sent.event_id)
     }
 

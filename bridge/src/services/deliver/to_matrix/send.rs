@@ -20,6 +20,8 @@ const FORGOTTEN_MS: u64 = 12 * 60 * 60 * 1_000;
 const SKEW_MS: u64 = 15 * 60 * 1_000;
 /// Events of one page when looking for one.
 const PAGE: u32 = 100;
+/// Pages that are read when looking for one.
+const PAGES: u32 = 200;
 
 impl Round<'_> {
     /// Sends, never into an encrypted room, and not again what is there already where the homeserver
@@ -38,17 +40,31 @@ impl Round<'_> {
         // What was never tried is not there.
         if let Some(since) = row.tried_at
             && (row.replayed || since.plus_ms(FORGOTTEN_MS) < self.spine.now())
-            && let Some(event) = self.find(room, txn, since).await?
         {
-            return Ok(event);
+            // Nobody else waits for that.
+            if row.entry.deed.who().and_then(|who| row.entry.lane.aside(who)).is_some() {
+                return Err(Failure::Aside);
+            }
+            if let Some(event) = self.find(room, txn, since).await? {
+                return Ok(event);
+            }
         }
+        let at_time = match &row.entry.deed {
+            InRoom::Say(spoken) => spoken.own_time(row.entry.accepted_at, self.spine.now()),
+            InRoom::Notice(_)
+            | InRoom::Make
+            | InRoom::Invite(_)
+            | InRoom::Leave(_)
+            | InRoom::Pause
+            | InRoom::Close => None,
+        };
         let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
         let matrix = &self.spine.matrix;
-        let mut sent = matrix.send(user, room, kind, txn, &content).await;
+        let mut sent = matrix.send(user, room, kind, txn, &content, at_time).await;
         if let Err(MatrixError::Refused(status, errcode, _)) = &sent {
             let meaning = meaning(Place::Message, *status, errcode);
             if self.is_mended(room, user, meaning).await? {
-                sent = matrix.send(user, room, kind, txn, &content).await;
+                sent = matrix.send(user, room, kind, txn, &content, at_time).await;
             }
         }
         let event_id = sent.map_err(at(Place::Message))?;
@@ -106,7 +122,8 @@ impl Round<'_> {
         }))
     }
 
-    /// The event that bears `txn`, if the room has one that is not older than `since`.
+    /// The event that bears `txn`, if the room has one that is not older than `since`, as far as
+    /// [`PAGES`] go.
     async fn find(
         &self,
         room: &RoomId,
@@ -115,7 +132,7 @@ impl Round<'_> {
     ) -> Result<Option<OwnedEventId>, Failure> {
         let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
         let mut from: Option<String> = None;
-        loop {
+        for _ in 0..PAGES {
             let page =
                 matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await;
             let page = page.map_err(at(Place::Room))?;
@@ -136,6 +153,8 @@ impl Round<'_> {
                 _ => return Ok(None),
             }
         }
+        let text = "whether the room has it already is too far back to be found out";
+        Err(Failure::Gone(text.to_owned()))
     }
 }
 
