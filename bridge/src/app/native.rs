@@ -42,7 +42,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     };
     let app = App::open(server, Clock::new(clock::now)).await.map_err(|error| match error {
         AppError::Open(error) => RunError::Database(error),
-        AppError::ServerName(_) => RunError::Native(error.to_string()),
+        AppError::ServerName(_) | AppError::Entropy(_) => RunError::Native(error.to_string()),
     })?;
     let address = config.native.listen;
     let listener =

@@ -18,7 +18,7 @@ pub use invites::{
 };
 pub use messages::{
     Accepted, AcceptedEnvelope, DeliveryState, MessageStatus, PostEnvelopes, RecipientStatus,
-    StreamAck, StreamRow,
+    StreamAck, StreamHello, StreamRow,
 };
 pub use sender_keys::{
     PutSenderKeys, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted,

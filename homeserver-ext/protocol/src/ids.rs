@@ -171,6 +171,8 @@ byte_names! {
     Nonce[32];
     /// Which one-time or fallback key of a device: be64, as bytes because JSON readers round at 2^53.
     KeyId[8];
+    /// One life of the server's database, protocol §2: new with every start, so new after every restore.
+    Generation[16];
     /// A join request that waits at the server, protocol §3.4: `H(request bytes)[..16]`.
     RequestId[16];
 }

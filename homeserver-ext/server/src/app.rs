@@ -11,6 +11,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use causeway_protocol::ids::Generation;
+
 use crate::{
     config::Config,
     figures::Figures,
@@ -35,6 +37,9 @@ pub enum AppError {
     /// Set it.
     #[error("`{0}` is not a server name of the form example.org or example.org:8448")]
     ServerName(String),
+    /// The operating system's; nothing works without.
+    #[error("no randomness: {0}")]
+    Entropy(#[from] getrandom::Error),
     /// What the database says.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -56,6 +61,9 @@ impl App {
         if !is_server_name(&config.server_name) {
             return Err(AppError::ServerName(config.server_name));
         }
+        let mut generation = [0; Generation::LEN];
+        getrandom::fill(&mut generation)?;
+        let generation = Generation::new(generation);
         let schemas = [storage::SCHEMA];
         let path = config.database.clone();
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
@@ -65,7 +73,7 @@ impl App {
             clock,
             buckets: Arc::new(Buckets::default()),
             guests: Arc::new(Guests::default()),
-            streams: Arc::new(Streams::default()),
+            streams: Arc::new(Streams::new(generation)),
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };

@@ -2,13 +2,15 @@
 //!
 //! It reads only while it is polled and starts no task. The server keeps every row until it is
 //! acknowledged, so a lost connection costs nothing: the rows come again, and those that were
-//! handed out already are skipped.
+//! handed out already are skipped. That holds as long as it is the same database: where the first
+//! frame names another generation, or a last row before one that has been here, the server was
+//! restored, and everything is read anew; what is known of it is known by its id.
 
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{StreamAck, StreamRow},
-    ids::Seq,
+    api::{StreamAck, StreamHello, StreamRow},
+    ids::{Generation, Seq},
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use reqwest::Upgraded;
@@ -17,7 +19,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
 
@@ -49,6 +51,8 @@ pub struct Stream {
     backoff: Backoff,
     heard: Instant,
     pinged: bool,
+    /// Whose numbers the next three are.
+    generation: Option<Generation>,
     /// Last row that came, and last that was handed out.
     seen: Seq,
     handed_out: Seq,
@@ -72,6 +76,7 @@ impl Stream {
             backoff: Backoff::default(),
             heard: Instant::now(),
             pinged: false,
+            generation: None,
             seen: Seq(0),
             handed_out: Seq(0),
             acked: Seq(0),
@@ -186,11 +191,7 @@ impl Stream {
                     causeway_protocol::json::from_slice::<StreamRow>(text.as_bytes())
                         .map_err(|e| CallError::Unknown(format!("a row that is not one: {e}")))
                 }
-                Ok(Message::Close(frame)) => {
-                    let why =
-                        frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
-                    Err(CallError::Unreachable(format!("the server ended the stream{why}")))
-                }
+                Ok(Message::Close(frame)) => Err(ended(frame)),
                 Ok(
                     Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_),
                 ) => {
@@ -246,7 +247,7 @@ impl Stream {
         if let Some(at) = self.connect_at {
             tokio::time::sleep_until(at).await;
         }
-        let connecting = timeout(CONNECT_TIMEOUT, connect(&self.http, self.acked));
+        let connecting = timeout(CONNECT_TIMEOUT, self.connect());
         let connected = connecting.await.unwrap_or_else(|_| {
             let why = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
             Err(CallError::Unreachable(why))
@@ -264,6 +265,23 @@ impl Stream {
         }
     }
 
+    async fn connect(&mut self) -> Result<Socket, CallError> {
+        let (mut socket, hello) = greeted(&self.http).await?;
+        let is_other = self.generation.is_some_and(|known| known != hello.generation);
+        if is_other || hello.last_seq < self.seen {
+            tracing::info!("the server's database was opened anew: the mailbox is read again");
+            self.seen = Seq(0);
+            self.handed_out = Seq(0);
+            self.acked = Seq(0);
+        }
+        self.generation = Some(hello.generation);
+        if self.acked > Seq(0) {
+            let sent = socket.send(ack_frame(self.acked)).await;
+            sent.map_err(|e| CallError::Unreachable(chain(&e)))?;
+        }
+        Ok(socket)
+    }
+
     /// Drops the connection, and remembers not to come back at once.
     fn lost(&mut self, error: CallError) -> CallError {
         self.drop_connection();
@@ -272,18 +290,31 @@ impl Stream {
     }
 }
 
-async fn connect(http: &Http, acked: Seq) -> Result<Socket, CallError> {
+/// Connects, and reads the first frame.
+async fn greeted(http: &Http) -> Result<(Socket, StreamHello), CallError> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES))
         .max_write_buffer_size(1 << 20);
     let stream = http.open_stream().await?;
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
-    if acked > Seq(0) {
-        let sent = socket.send(ack_frame(acked)).await;
-        sent.map_err(|e| CallError::Unreachable(chain(&e)))?;
+    match socket.next().await {
+        Some(Ok(Message::Text(text))) => {
+            let hello = causeway_protocol::json::from_slice(text.as_bytes());
+            let hello =
+                hello.map_err(|e| CallError::Unknown(format!("no stream begins so: {e}")))?;
+            Ok((socket, hello))
+        }
+        Some(Ok(Message::Close(frame))) => Err(ended(frame)),
+        Some(Ok(_)) => Err(CallError::Unknown("no stream begins so".to_owned())),
+        Some(Err(e)) => Err(CallError::Unreachable(chain(&e))),
+        None => Err(CallError::Unreachable("the stream ended".to_owned())),
     }
-    Ok(socket)
+}
+
+fn ended(frame: Option<CloseFrame>) -> CallError {
+    let why = frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
+    CallError::Unreachable(format!("the server ended the stream{why}"))
 }
 
 fn ack_frame(ack: Seq) -> Message {

@@ -2,9 +2,9 @@
 
 use causeway_groups::sdk::{AccessToken, CallError, Http, Stream};
 use causeway_protocol::{
-    api::StreamRow,
+    api::{StreamHello, StreamRow},
     envelope::{Envelope, Kind, Recipient},
-    ids::{EnvelopeId, Epoch, GroupId, Seq},
+    ids::{EnvelopeId, Epoch, Generation, GroupId, Seq},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
@@ -20,8 +20,21 @@ async fn listening() -> (TcpListener, Stream) {
 }
 
 async fn accepted(listener: &TcpListener) -> WebSocketStream<TcpStream> {
+    accepted_as(listener, 1, 1_000).await
+}
+
+async fn accepted_as(
+    listener: &TcpListener,
+    generation: u8,
+    last: u64,
+) -> WebSocketStream<TcpStream> {
     let (peer, _) = listener.accept().await.unwrap();
-    accept_async(peer).await.unwrap()
+    let mut socket = accept_async(peer).await.unwrap();
+    let generation = Generation::new([generation; 16]);
+    let hello = StreamHello { generation, last_seq: Seq(last) };
+    let frame = serde_json::to_string(&hello).unwrap();
+    socket.send(Message::Text(frame.into())).await.unwrap();
+    socket
 }
 
 fn row(seq: u64) -> StreamRow {
@@ -122,6 +135,48 @@ async fn rows_that_could_not_be_kept_come_again() {
     };
     let (_second, rows) = tokio::join!(server, read(&mut stream, 3));
     assert_eq!(rows, [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_database_that_was_put_back_is_read_anew_and_nothing_of_it_acknowledged_unseen() {
+    // Another generation, though it has given more numbers by now; or fewer than were seen.
+    for (generation, last) in [(2, 1_000), (1, 3)] {
+        let (listener, mut stream) = listening().await;
+        let server = async {
+            let mut socket = accepted(&listener).await;
+            send_rows(&mut socket, 1..=5).await;
+            socket
+        };
+        let (first, rows) = tokio::join!(server, read(&mut stream, 5));
+        assert_eq!(rows, [1, 2, 3, 4, 5]);
+        stream.ack(Some(Seq(5))).await;
+        drop(first);
+        let server = async {
+            let mut socket = accepted_as(&listener, generation, last).await;
+            send_rows(&mut socket, 2..=3).await;
+            socket
+        };
+        let (mut second, rows) = tokio::join!(server, read(&mut stream, 2));
+        assert_eq!(rows, [2, 3]);
+        stream.ack(Some(Seq(3))).await;
+        let said = second.next().await.unwrap().unwrap();
+        assert_eq!(said.into_text().unwrap().as_str(), r#"{"ack":3}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_begin_with_its_hello_is_tried_again() {
+    let (listener, mut stream) = listening().await;
+    let server = async {
+        let (peer, _) = listener.accept().await.unwrap();
+        let mut first = accept_async(peer).await.unwrap();
+        send_rows(&mut first, 7..=7).await;
+        let mut second = accepted(&listener).await;
+        send_rows(&mut second, 1..=1).await;
+        (first, second)
+    };
+    let (_sockets, read) = tokio::join!(server, read(&mut stream, 1));
+    assert_eq!(read, [1]);
 }
 
 #[tokio::test]

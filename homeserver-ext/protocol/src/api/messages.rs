@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     envelope::{Envelope, Submission},
-    ids::{DeviceId, EnvelopeId, Seq},
+    ids::{DeviceId, EnvelopeId, Generation, Seq},
 };
 
 /// Body of `POST groups/{id}/envelopes`: in order, all or nothing.
@@ -68,6 +68,16 @@ pub enum DeliveryState {
     Expired,
     /// It cannot arrive; see the reason.
     Failed,
+}
+
+/// The first frame of `GET stream`, by the server: whether a place of before still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamHello {
+    /// Where it is another one than before, the numbers of rows that the client remembers say
+    /// nothing any more.
+    pub generation: Generation,
+    /// The highest number that a row of this mailbox was given.
+    pub last_seq: Seq,
 }
 
 /// A frame of `GET stream` by the server: one row of the caller's mailbox.

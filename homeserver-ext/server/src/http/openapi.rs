@@ -3,7 +3,7 @@
 mod examples;
 mod refusals;
 
-use causeway_protocol::api::{PREFIX, StreamAck, StreamRow};
+use causeway_protocol::api::{PREFIX, StreamAck, StreamHello, StreamRow};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -30,7 +30,7 @@ use super::{accounts, groups, invites, keys, relay, sender_keys, stream};
         relay::post_envelopes, relay::status, stream::stream,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
-    components(schemas(StreamRow, StreamAck)),
+    components(schemas(StreamHello, StreamRow, StreamAck)),
     modifiers(&Token)
 )]
 struct Native;

@@ -2,6 +2,10 @@
 //!
 //! The rows are the truth and stay until they are acknowledged; the socket is a wake-up with the
 //! rows already in it. It can break at any byte and costs nothing.
+//!
+//! A restored database has given numbers to other rows than a client may remember. It is put back
+//! while no process has it open, so a generation drawn at each start is new after each restore; after
+//! an ordinary start the unacknowledged rows come again, and are known by their ids.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,8 +24,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use causeway_protocol::{
-    api::{StreamAck, StreamRow},
-    ids::Seq,
+    api::{StreamAck, StreamHello, StreamRow},
+    ids::{Generation, Seq},
     json,
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -52,8 +56,10 @@ const CLOSE_REPLACED: u16 = 4_000;
 const CLOSE_LOGGED_OUT: u16 = 4_001;
 
 /// The open streams, one for each device at most.
-#[derive(Default)]
-pub(crate) struct Streams(Mutex<HashMap<DeviceRow, Open>>);
+pub(crate) struct Streams {
+    generation: Generation,
+    open: Mutex<HashMap<DeviceRow, Open>>,
+}
 
 struct Open {
     /// Highest row that was written to the socket.
@@ -63,8 +69,13 @@ struct Open {
 }
 
 impl Streams {
+    /// None yet, of a database that lives on under this name.
+    pub(crate) fn new(generation: Generation) -> Self {
+        Self { generation, open: Mutex::default() }
+    }
+
     fn open(&self, device: DeviceRow) -> (Arc<AtomicU64>, CancellationToken, CancellationToken) {
-        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = streams.get(&device).map(|open| Arc::clone(&open.sent)).unwrap_or_default();
         let (replaced, logged_out) = (CancellationToken::new(), CancellationToken::new());
         let open = Open {
@@ -80,7 +91,7 @@ impl Streams {
 
     /// Forgets a stream that has ended, unless a newer one took its place.
     fn ended(&self, device: DeviceRow, replaced: &CancellationToken) {
-        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if !replaced.is_cancelled() {
             streams.remove(&device);
         }
@@ -88,27 +99,28 @@ impl Streams {
 
     /// Up to which row a device's open stream was written.
     pub(crate) fn sent(&self, device: DeviceRow) -> Seq {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         Seq(streams.get(&device).map_or(0, |open| open.sent.load(Ordering::Relaxed)))
     }
 
     /// Ends the stream of a device that was logged out.
     pub(crate) fn end(&self, device: DeviceRow) {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = streams.get(&device) {
             open.logged_out.cancel();
         }
     }
 }
 
-/// `GET stream` – a WebSocket: the server sends `StreamRow`s, the client `StreamAck`s (protocol §2).
+/// `GET stream` – a WebSocket: the server sends a `StreamHello` and then `StreamRow`s, the client
+/// `StreamAck`s (protocol §2).
 ///
 /// At most 256 unacknowledged rows or 1 MiB are in flight; after 10 s without an acknowledgement the
 /// server closes with 1013. A newer stream of the same device closes the older with 4000, logging
 /// out with 4001, the end of the server with 1001.
 #[utoipa::path(get, path = "/stream", tag = "messages",
     responses(
-        (status = 101, description = "text frames: `StreamRow` from the server, `StreamAck` from the client"),
+        (status = 101, description = "text frames: first `StreamHello`, then `StreamRow`s from the server, `StreamAck` from the client"),
         (status = 400, body = causeway_protocol::api::ErrorBody, description = "`M_INVALID_PARAM`: not the handshake of a WebSocket"),
     ), security(("token" = [])))]
 pub(super) async fn stream(
@@ -244,6 +256,9 @@ async fn serve(
 ) -> Result<std::convert::Infallible, End> {
     let mut news = api.db.listen(&mailbox::topic(device.row));
     let (mut last, known) = delivery::ends(&api.db, device).await?;
+    let hello = StreamHello { generation: api.streams.generation, last_seq: known };
+    let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
+    written(socket.send(Message::text(hello))).await?;
     let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, held_since: None, known };
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);

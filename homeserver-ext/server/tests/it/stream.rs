@@ -5,6 +5,21 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::harness::{Server, Stream};
 
 #[tokio::test]
+async fn a_stream_begins_with_the_databases_generation_which_is_new_with_every_start() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let before = bob.stream(&server).await.hello().await;
+    alice.say(&server, &group, &["one", "two"]).await;
+    let after = bob.stream(&server).await.hello().await;
+    assert_eq!(after.generation, before.generation);
+    assert_eq!(after.last_seq.0, before.last_seq.0 + 2);
+    let server = server.restart().await;
+    let anew = bob.stream(&server).await.hello().await;
+    assert_ne!(anew.generation, before.generation);
+    assert_eq!(anew.last_seq, after.last_seq);
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_where_the_acknowledgements_ended() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;

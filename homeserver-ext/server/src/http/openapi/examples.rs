@@ -10,7 +10,8 @@ use causeway_protocol::{
         JoinRequest, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
         OpPage, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys, RecipientStatus,
         RegisterRequest, Registration, RequestPage, SenderKeyInventory, SenderKeyInventoryEntry,
-        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck, StreamRow, UploadKeys,
+        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow,
+        UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -18,8 +19,8 @@ use causeway_protocol::{
         Submission, SubmittedTo,
     },
     ids::{
-        AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, KeyId,
-        MemberId, Nonce, RequestId, RosterHash, Seq, Signature, Timestamp, text_of,
+        AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, Generation, GroupId, InviteKey,
+        KeyId, MemberId, Nonce, RequestId, RosterHash, Seq, Signature, Timestamp, text_of,
     },
     keys::fingerprint,
 };
@@ -201,6 +202,8 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         payload: BYTES.to_vec(),
         piece: None,
     };
+    let generation = Generation::new([17; 16]);
+    put(to, "StreamHello", &StreamHello { generation, last_seq: Seq(42) })?;
     put(to, "StreamRow", &StreamRow { seq: Seq(42), envelope })?;
     put(to, "StreamAck", &StreamAck { ack: Seq(42) })
 }

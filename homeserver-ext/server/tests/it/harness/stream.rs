@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{PREFIX, StreamAck, StreamRow},
+    api::{PREFIX, StreamAck, StreamHello, StreamRow},
     envelope::{Envelope, Kind},
     ids::Seq,
 };
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Stream {
     socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
     patience: Duration,
+    /// Whether the first frame was read.
+    is_begun: bool,
 }
 
 impl Stream {
@@ -40,7 +42,7 @@ impl Stream {
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         let (socket, _) = tokio_tungstenite::connect_async(request).await?;
-        Ok(Self { socket, patience: PATIENCE })
+        Ok(Self { socket, patience: PATIENCE, is_begun: false })
     }
 
     /// From here on only timers move the clock. It runs on while the server's database works, so
@@ -48,6 +50,15 @@ impl Stream {
     pub(crate) fn pause_time(&mut self) {
         self.patience = Duration::from_hours(1);
         tokio::time::pause();
+    }
+
+    /// The first frame; the others read past it.
+    pub(crate) async fn hello(&mut self) -> StreamHello {
+        assert!(!std::mem::replace(&mut self.is_begun, true));
+        match self.frame().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not a hello: {other:?}"),
+        }
     }
 
     /// The next row; skips pings.
@@ -84,6 +95,7 @@ impl Stream {
             let frame = tokio::time::timeout(self.patience, self.socket.next()).await;
             match frame.expect("the stream is silent").expect("the stream ended").unwrap() {
                 Message::Ping(_) | Message::Pong(_) => {}
+                Message::Text(_) if !std::mem::replace(&mut self.is_begun, true) => {}
                 frame => return frame,
             }
         }
@@ -94,6 +106,7 @@ impl Stream {
         loop {
             let frame = tokio::time::timeout(self.patience, self.socket.next()).await;
             match frame.expect("the stream is silent")?.ok()? {
+                Message::Text(_) if !std::mem::replace(&mut self.is_begun, true) => {}
                 Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 Message::Close(_) => return None,
                 _ => {}
