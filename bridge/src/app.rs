@@ -8,7 +8,7 @@ mod tasks;
 
 pub use homeserver::StartError;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::Router;
 use causeway_store::OpenError;
@@ -24,6 +24,17 @@ use crate::{
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
 const END: Duration = Duration::from_secs(10);
+
+/// How to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Run {
+    /// Just one of the two.
+    pub only: Option<Part>,
+    /// Until standard input ends, too.
+    pub while_stdin: bool,
+    /// Also with a `bridge.db` that was put back.
+    pub after_restore: bool,
+}
 
 /// Which part of Causeway a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +66,14 @@ pub enum RunError {
     /// The storage key is missing, or another one; nothing was written.
     #[error("{0}")]
     Vault(String),
+    /// Say that it is meant: the database is older than what it has done.
+    #[error(
+        "{0} was put back from a copy, or copied: messages between the copy and now may be missing \
+         in rooms and groups, and what waits in it may have been sent. If that is meant, run once \
+         with --after-restore: it looks for everything that waits before it sends it, begins new \
+         keys, and tells the groups"
+    )]
+    PutBack(PathBuf),
     /// Somebody else listens there, or we may not.
     #[error("cannot listen at {0}: {1}")]
     Listen(SocketAddr, io::Error),
@@ -85,6 +104,7 @@ impl RunError {
             Self::Database(OpenError::Damaged(_)) => 18,
             Self::Database(_) | Self::Store(_) => 14,
             Self::Vault(_) => 19,
+            Self::PutBack(_) => 23,
             Self::Registration(RegistrationError::Unreadable(..)) => 20,
             Self::Registration(RegistrationError::Malformed(_)) => 21,
             Self::Registration(RegistrationError::NotCovered(_)) => 22,
@@ -103,18 +123,14 @@ impl RunError {
 ///
 /// # Errors
 /// [`RunError`]; after a signal there is none.
-pub fn run_until_signalled(
-    config: Config,
-    only: Option<Part>,
-    while_stdin: bool,
-) -> Result<(), RunError> {
+pub fn run_until_signalled(config: Config, how: Run) -> Result<(), RunError> {
     logging::start(&config.logging)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let closed = stdin_closed(while_stdin);
-        run(config, only, async move {
+        let closed = stdin_closed(how.while_stdin);
+        run(config, how, async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -146,7 +162,7 @@ async fn stdin_closed(watched: bool) {
 /// Runs until `stop` is done.
 async fn run(
     config: Config,
-    only: Option<Part>,
+    Run { only, after_restore, .. }: Run,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
@@ -154,12 +170,12 @@ async fn run(
         let metrics = figures::gather()?;
         match only {
             None => {
-                let opened = bridge::open(&config, &tasks).await?;
+                let opened = bridge::open(&config, after_restore, &tasks).await?;
                 let server = native::start(&config, &tasks).await?;
                 bridge::start(&config, opened, Some(server), metrics, &tasks).await?;
             }
             Some(Part::Bridge) => {
-                let opened = bridge::open(&config, &tasks).await?;
+                let opened = bridge::open(&config, after_restore, &tasks).await?;
                 bridge::start(&config, opened, None, metrics, &tasks).await?;
             }
             Some(Part::Server) => {

@@ -25,7 +25,7 @@ use self::failure::Failure;
 ///
 /// Exit codes: 0 ended when asked to; 1 an error that the text explains; 2 wrong usage; 10, 11
 /// configuration; 12 log; 13 the homeserver does not reach Causeway; 14, 15, 18, 19 database and
-/// storage key; 16, 17, 18 homeserver; 20 to 22 registration.
+/// storage key; 16, 17, 18 homeserver; 20 to 22 registration; 23 bridge.db was put back.
 #[derive(Parser)]
 #[command(name = "causeway", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -71,6 +71,11 @@ enum Command {
         /// Ends when standard input does: for whoever starts it as a part of something else.
         #[arg(long)]
         while_stdin: bool,
+        /// Goes on with a bridge.db that was put back from a backup: looks in the rooms for
+        /// everything that waits before it sends it, begins new keys, and tells the groups that
+        /// messages between the backup and now may be missing. Else a run on one ends with 23.
+        #[arg(long)]
+        after_restore: bool,
     },
     /// Writes the registration anew for the configuration as it is now, with the same tokens.
     Registration {
@@ -167,8 +172,9 @@ impl Cli {
         let output = self.output;
         match self.command {
             Command::Init(args) => args.run(output),
-            Command::Run { config, only, while_stdin } => {
-                Ok(app::run_until_signalled(config.load()?, only, while_stdin)?)
+            Command::Run { config, only, while_stdin, after_restore } => {
+                let how = app::Run { only, while_stdin, after_restore };
+                Ok(app::run_until_signalled(config.load()?, how)?)
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());

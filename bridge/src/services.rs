@@ -8,6 +8,7 @@ pub mod deliver;
 pub mod from_matrix;
 pub mod from_native;
 pub mod reconcile;
+pub mod restored;
 pub mod session;
 pub mod tidy;
 

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod portals;
 pub mod quarantine;
 pub mod reading;
+pub mod restored;
 pub mod rows;
 pub mod sealed;
 pub mod stats;
@@ -29,7 +30,8 @@ const TO_ROUTE: &str = "inbox";
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/bridge/sqlite");
 
 /// The bridge's tables, to be opened beside the client machine's.
-pub const SCHEMA: Schema<'static> = Schema { name: "bridge", migrator: &MIGRATOR };
+pub const SCHEMA: Schema<'static> =
+    Schema { name: "bridge", migrator: &MIGRATOR, is_counted: true };
 
 /// Why rows could not be read or changed.
 #[derive(Debug, thiserror::Error)]

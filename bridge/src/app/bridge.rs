@@ -22,7 +22,9 @@ use crate::{
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session, tidy},
+    services::{
+        Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, restored, session, tidy,
+    },
     steps::Steps,
     storage::{self, sealed::Sealer},
 };
@@ -45,10 +47,16 @@ pub(super) struct Opened {
     admin: Secret,
     db: Db,
     vault: Vault,
+    /// The count beside a database that was put back.
+    put_back: Option<u64>,
 }
 
 /// Looks at everything that is on this machine, before anything is begun.
-pub(super) async fn open(config: &Config, tasks: &Tasks) -> Result<Opened, RunError> {
+pub(super) async fn open(
+    config: &Config,
+    after_restore: bool,
+    tasks: &Tasks,
+) -> Result<Opened, RunError> {
     let registration = Registration::read(&config.appservice.registration)?;
     registration.check(&config.homeserver.server_name)?;
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
@@ -57,7 +65,7 @@ pub(super) async fn open(config: &Config, tasks: &Tasks) -> Result<Opened, RunEr
     // Before the database is opened, which may bring its tables up to date.
     Vault::check(&path, &key_file).await.map_err(shut)?;
     let db = Db::open(Options {
-        path,
+        path: path.clone(),
         lock: Lock::Exclusive,
         schemas: &[causeway_groups::SCHEMA, storage::SCHEMA],
     })
@@ -65,7 +73,15 @@ pub(super) async fn open(config: &Config, tasks: &Tasks) -> Result<Opened, RunEr
     let vault = Vault::open(&db, &key_file).await.map_err(shut)?;
     // Not before: to close is to write, and with a wrong key nothing is written.
     tasks.close_at_end(&db);
-    Ok(Opened { registration, admin, db, vault })
+    let put_back = causeway_groups::machine::put_back(&db)
+        .await
+        .map_err(|error| RunError::Bridge(error.to_string()))?;
+    match put_back {
+        Some(_) if !after_restore => return Err(RunError::PutBack(path)),
+        None if after_restore => tracing::info!("bridge.db was not put back; it goes on as it is"),
+        _ => {}
+    }
+    Ok(Opened { registration, admin, db, vault, put_back })
 }
 
 /// Listens, asks the homeserver, and starts the spine.
@@ -80,13 +96,18 @@ pub(super) async fn start(
     tasks: &Tasks,
 ) -> Result<(), RunError> {
     let server_name = &config.homeserver.server_name;
-    let Opened { registration, admin, db, vault } = opened;
+    let Opened { registration, admin, db, vault, put_back } = opened;
     let matrix = Matrix::new(&config.homeserver.address, registration.as_token.clone())
         .map_err(|error| RunError::Bridge(error.to_string()))?;
     let names = Names::new(server_name)
         .ok_or_else(|| RunError::Bridge(format!("`{server_name}` is no server name")))?;
     let sealer = Sealer(vault.clone());
     let clock: Clock = Arc::new(clock::now);
+    if let Some(known) = put_back {
+        restored::go_on(&db, &sealer, &names, clock(), known)
+            .await
+            .map_err(|error| RunError::Bridge(error.to_string()))?;
+    }
     let token_taken = watch::Sender::new(true);
     let locked_out = watch::Sender::new(None);
     let steps = Steps::default();

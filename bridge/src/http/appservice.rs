@@ -162,7 +162,7 @@ async fn accept(
     }
     let Parts { db, sealer, clock, steps, .. } = &http.parts;
     let now = clock();
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_growing().await?;
     for (reason, bytes) in &aside {
         quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
     }

@@ -50,6 +50,10 @@ impl IntoResponse for MatrixError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::Incomplete => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            // Said in the log when it began.
+            Self::Storage(storage::Error::Store(causeway_store::Error::Full)) => {
+                (StatusCode::INSUFFICIENT_STORAGE, "M_RESOURCE_LIMIT_EXCEEDED")
+            }
             Self::Storage(error) => {
                 let id = logged(error);
                 let text = format!("internal error {id}");

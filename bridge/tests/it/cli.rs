@@ -40,6 +40,16 @@ impl Causeway {
         self.command(arguments).output().unwrap()
     }
 
+    /// Whether a run comes so far that it listens; it is killed then.
+    fn listens(&self, arguments: &[&str]) -> bool {
+        let mut run = self.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let listens = lines.any(|line| line.contains("listening"));
+        run.kill().unwrap();
+        run.wait().unwrap();
+        listens
+    }
+
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.dir.path().join(file)).unwrap()
     }
@@ -87,6 +97,36 @@ fn a_dump_holds_what_is_in_force_and_no_secret() {
     for secret in tokens.iter().chain(&files) {
         assert!(!text.contains(secret));
     }
+}
+
+#[tokio::test]
+async fn a_bridge_db_that_was_put_back_is_run_on_only_if_that_is_meant() {
+    use causeway_groups::{Machine, Vault};
+    let causeway = Causeway::new();
+    let data = causeway.dir.path().join("data");
+    let path = data.join("bridge.db");
+    let schemas = &[causeway_groups::SCHEMA, causeway_bridge::storage::SCHEMA];
+    let options = causeway_store::Options {
+        path: path.clone(),
+        lock: causeway_store::Lock::Exclusive,
+        schemas,
+    };
+    let db = causeway_store::Db::open(options).await.unwrap();
+    let vault = Vault::open(&db, &data.join("storage.key")).await.unwrap();
+    let account = "bridge:example.org".parse().unwrap();
+    let mut tx = db.begin().await.unwrap();
+    Machine::create(&mut tx, vault, account, causeway_bridge::clock::now()).await.unwrap();
+    tx.commit().await.unwrap();
+    db.close().await;
+    let copy = fs::read(&path).unwrap();
+    assert!(causeway.listens(&["run", "--only", "bridge"]));
+    // Commits that the copy does not know.
+    fs::write(data.join("bridge.db.generation"), "committed 00000000000000000999\n").unwrap();
+    fs::write(&path, copy).unwrap();
+    let refused = causeway.run(&["run", "--only", "bridge"]);
+    assert_eq!(refused.status.code(), Some(23), "{}", said(&refused));
+    assert!(said(&refused).contains("--after-restore"), "{}", said(&refused));
+    assert!(causeway.listens(&["run", "--only", "bridge", "--after-restore"]));
 }
 
 #[test]

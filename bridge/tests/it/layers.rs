@@ -22,7 +22,12 @@ pub(crate) struct Crate {
 pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
-        layers: &[&["engine", "lock", "wake"], &["open_error"], &["migrate", "tx"], &["db"]],
+        layers: &[
+            &["engine", "lock", "wake", "count", "room"],
+            &["open_error", "keeper"],
+            &["migrate", "tx"],
+            &["db"],
+        ],
         apart: &[],
         roots: &["lib"],
     },

@@ -22,6 +22,7 @@ mod postgres;
 mod prometheus;
 mod reconcile;
 mod refusals;
+mod restored;
 mod session;
 mod start;
 mod statements;

@@ -20,7 +20,7 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 33] = [
+const WALKS: [(&str, &str); 34] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
@@ -30,6 +30,7 @@ const WALKS: [(&str, &str); 33] = [
     ),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
     ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
+    ("UPDATE portal_outbox SET replayed", "all are wanted, when the database was put back"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),
     ("DELETE FROM asked WHERE done_ms", "all are wanted, when the database was put back"),

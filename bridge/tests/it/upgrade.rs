@@ -43,6 +43,9 @@ const BACK: &str = "
     CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
     CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
+    ALTER TABLE own ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
+    UPDATE own SET generation = (SELECT n FROM commits);
+    DROP TABLE commits;
     DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;
     DELETE FROM schema_versions WHERE schema_name = 'bridge' AND version >= 7;";
 

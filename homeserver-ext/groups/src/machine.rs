@@ -14,7 +14,6 @@ mod batch;
 mod chores;
 mod direct;
 mod forks;
-mod generation;
 mod groups;
 mod inventory;
 mod invites;
@@ -47,7 +46,7 @@ pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
 pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
-pub use own::RecoveryKey;
+pub use own::{RecoveryKey, put_back};
 pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
 
 use crate::{
@@ -71,8 +70,8 @@ pub enum MachineError {
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
-    /// The count of ratchet moves beside the database cannot be written.
-    #[error("the generation file beside the database: {0}")]
+    /// The count beside the database cannot be written.
+    #[error("the count beside the database: {0}")]
     Generation(#[from] std::io::Error),
     /// What this device keeps of itself is damaged.
     #[error("this device's own {0} are damaged")]

@@ -202,7 +202,7 @@ impl Client {
     ///
     /// Says up to where they may be acknowledged, to be handed to [`Stream::ack`] as it is.
     pub async fn receive(&self, rows: &[StreamRow]) -> Result<Taken, SdkError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_growing().await?;
         let Receipts { received, through, no_room } =
             self.machine.receive(&mut tx, self.now(), rows).await?;
         self.keep(&mut tx, received).await?;

@@ -29,7 +29,8 @@ use crate::vault::VaultError;
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/client/sqlite");
 
 /// The machine's tables; a database may hold others beside them.
-pub const SCHEMA: Schema<'static> = Schema { name: "client", migrator: &MIGRATOR };
+pub const SCHEMA: Schema<'static> =
+    Schema { name: "client", migrator: &MIGRATOR, is_counted: false };
 
 /// How long ops' rosters, chains and names of what was seen are kept.
 pub(crate) const KEPT_MS: u64 = 31 * 24 * 3_600_000;

@@ -98,20 +98,15 @@ pub struct Vault(Arc<Open>);
 
 struct Open {
     keys: Vec<DataKey>,
-    database: PathBuf,
 }
 
 impl Vault {
-    /// The vault of `database`, whose keys the storage key in `key_file` has wrapped.
+    /// The vault whose keys the storage key in `key_file` has wrapped.
     ///
     /// # Errors
     /// [`VaultError::MissingKey`], [`VaultError::WrongKey`], [`VaultError::KeyLength`],
     /// [`VaultError::KeyFile`].
-    pub(crate) fn unlock(
-        wrapped: Vec<WrappedKey>,
-        key_file: &Path,
-        database: &Path,
-    ) -> Result<Self, VaultError> {
+    pub(crate) fn unlock(wrapped: Vec<WrappedKey>, key_file: &Path) -> Result<Self, VaultError> {
         let storage_key = read_key(key_file)?;
         let keys = wrapped.into_iter().map(|WrappedKey { id, class, wrapped }| {
             let key = open_record(&storage_key, &wrapped_aad(id, class), &wrapped)
@@ -120,18 +115,14 @@ impl Vault {
             Ok(DataKey { id, class, key: Zeroizing::new(key) })
         });
         let keys = keys.collect::<Result<_, VaultError>>()?;
-        Ok(Self(Arc::new(Open { keys, database: database.to_owned() })))
+        Ok(Self(Arc::new(Open { keys })))
     }
 
-    /// A new vault for `database`, and its keys as they are to be kept; makes the key file unless it
-    /// is there.
+    /// A new vault, and its keys as they are to be kept; makes the key file unless it is there.
     ///
     /// # Errors
     /// [`VaultError::KeyLength`], [`VaultError::KeyFile`], [`VaultError::Entropy`].
-    pub(crate) fn make(
-        key_file: &Path,
-        database: &Path,
-    ) -> Result<(Self, Vec<WrappedKey>), VaultError> {
+    pub(crate) fn make(key_file: &Path) -> Result<(Self, Vec<WrappedKey>), VaultError> {
         let storage_key = match read_key(key_file) {
             Err(VaultError::MissingKey(_)) => make_key(key_file)?,
             found => found?,
@@ -144,12 +135,7 @@ impl Vault {
             rows.push(WrappedKey { id, class, wrapped });
             keys.push(DataKey { id, class, key });
         }
-        Ok((Self(Arc::new(Open { keys, database: database.to_owned() })), rows))
-    }
-
-    /// The database that this is the vault of.
-    pub(crate) fn database(&self) -> &Path {
-        &self.0.database
+        Ok((Self(Arc::new(Open { keys })), rows))
     }
 
     /// Seals `bytes` for one place: 45 bytes more, of which the nonce is random.

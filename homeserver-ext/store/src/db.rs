@@ -15,10 +15,13 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    count::{self, Beside, Count},
     engine::{Conn, Engine},
+    keeper::Keeper,
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
     open_error::OpenError,
+    room::Room,
     tx::{self, Ask, Error, Tally, Tx},
     wake::{Listener, Topics},
 };
@@ -27,6 +30,9 @@ use crate::{
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
 const READERS: u32 = 4;
+/// Pages of the log at which it is brought home, where the disk is large: 16 MB.
+const LOG_PAGES: u64 = 4_000;
+const PAGE_BYTES: u64 = 4_096;
 
 /// How to open a database.
 #[derive(Debug, Clone)]
@@ -46,8 +52,12 @@ pub struct Db {
     readers: SqlitePool,
     topics: Arc<Topics>,
     tally: Arc<Tally>,
+    room: Option<Arc<Room>>,
     path: Arc<Path>,
 }
+
+/// What the writer keeps, and what every handle looks at.
+type Kept = (Keeper, Option<Arc<Room>>);
 
 /// Bytes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,17 +102,26 @@ impl Db {
         };
         let is_behind = look(&options).await?;
         create(&options.path)?;
-        let mut writer = connect_options(&options.path).connect().await?;
+        let exclusive = options.lock == Lock::Exclusive;
+        let room = exclusive.then(|| Arc::new(Room::beside(&options.path)));
+        let mut writer = writer_options(&options.path, room.as_deref()).connect().await?;
         if lock.after_crash() {
             check(&mut writer).await?;
         }
         if is_behind {
             migrate::run(&mut writer, options.schemas).await?;
         }
-        Ok(Self::start(&options.path, writer, lock))
+        let counted = if options.schemas.iter().any(|schema| schema.is_counted) {
+            let n: i64 = sqlx::query_scalar("SELECT n FROM commits").fetch_one(&mut writer).await?;
+            Some(u64::try_from(n).unwrap_or(0))
+        } else {
+            None
+        };
+        let keeper = Keeper::new(Count::beside(&options.path), counted, room.clone());
+        Ok(Self::start(&options.path, writer, lock, (keeper, room)))
     }
 
-    fn start(path: &Path, writer: Conn, lock: Held) -> Self {
+    fn start(path: &Path, writer: Conn, lock: Held, (keeper, room): Kept) -> Self {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
@@ -110,13 +129,13 @@ impl Db {
         let topics = Arc::new(Topics::default());
         let tally = Arc::new(Tally::default());
         let (asks, asked) = mpsc::unbounded_channel();
-        let task = tx::write(writer, asked, Arc::clone(&topics), Arc::clone(&tally), lock);
+        let task = tx::write(writer, asked, Arc::clone(&topics), Arc::clone(&tally), lock, keeper);
         #[expect(
             clippy::disallowed_methods,
             reason = "the writer's task ends with the last handle of its Db; `close` awaits it"
         )]
         drop(tokio::spawn(task));
-        Self { asks, readers, topics, tally, path: path.into() }
+        Self { asks, readers, topics, tally, room, path: path.into() }
     }
 
     /// Waits for its turn to write. Turns are given in the order in which they were asked for.
@@ -129,11 +148,39 @@ impl Db {
         turn.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// As [`Db::begin`], for what makes the file grow: refused while nearly nothing is left on the
+    /// disk, unless as much has become free in the file itself.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; as of [`Db::begin`].
+    pub async fn begin_growing(&self) -> Result<Tx, Error> {
+        let has_room = self.room.as_ref().is_none_or(|room| room.regain());
+        let mut tx = self.begin().await?;
+        if has_room {
+            return Ok(tx);
+        }
+        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(tx.conn()).await?;
+        let bytes = u64::try_from(free).unwrap_or(0).saturating_mul(PAGE_BYTES);
+        let is_enough = self.room.as_ref().is_none_or(|room| bytes >= room.bytes());
+        if is_enough { Ok(tx) } else { Err(Error::Full) }
+    }
+
+    /// What the count beside the file says; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn beside(&self) -> io::Result<Option<Beside>> {
+        count::read(&self.path)
+    }
+
     /// Writes a page that says what it said before: whether anything can be committed now.
     ///
     /// # Errors
-    /// As of [`Db::begin`] and [`Tx::commit`].
+    /// [`Error::Full`]: nothing that would grow; as of [`Db::begin`] and [`Tx::commit`].
     pub async fn probe(&self) -> Result<(), Error> {
+        if self.room.as_ref().is_some_and(|room| !room.regain()) {
+            return Err(Error::Full);
+        }
         let mut tx = self.begin().await?;
         let is: i32 = sqlx::query_scalar("PRAGMA user_version").fetch_one(tx.conn()).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {is}")))
@@ -199,9 +246,17 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(true)
         .pragma("journal_size_limit", "67108864")
-        .pragma("wal_autocheckpoint", "4000")
         .pragma("temp_store", "memory")
         .disable_statement_logging()
+}
+
+/// The log may not outgrow what is kept free for it, and nothing is written before the commit: then
+/// a disk that is full is met there, by the one who knows what to do.
+fn writer_options(path: &Path, room: Option<&Room>) -> SqliteConnectOptions {
+    let most = room.map_or(LOG_PAGES, |room| room.bytes() / 2 / PAGE_BYTES);
+    connect_options(path)
+        .pragma("wal_autocheckpoint", most.min(LOG_PAGES).to_string())
+        .pragma("cache_spill", "OFF")
 }
 
 /// Looks at an existing file without writing to it; returns whether migrations are to be applied.
@@ -250,7 +305,7 @@ fn is_sound(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_sound;
+    use super::*;
 
     #[test]
     fn versions_with_the_wal_reset_bug_are_refused() {
@@ -260,5 +315,55 @@ mod tests {
         for good in ["3.51.3", "3.51.10", "3.53.0", "4.0.0"] {
             assert!(is_sound(good), "{good}");
         }
+    }
+
+    /// A database beside which there is room that no disk has.
+    async fn on_a_full_disk(dir: &Path) -> Db {
+        let path = dir.join("t.db");
+        create(&path).unwrap();
+        let room = Arc::new(Room::of(&path, u64::MAX >> 2));
+        let mut writer = writer_options(&path, None).connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut writer).await.unwrap();
+        let Taken::Ours(lock) = lock::take(&path, Lock::Exclusive).unwrap() else { panic!("held") };
+        let keeper = Keeper::new(Count::beside(&path), None, Some(Arc::clone(&room)));
+        Db::start(&path, writer, lock, (keeper, Some(room)))
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_what_would_grow_is_refused_and_all_else_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = on_a_full_disk(dir.path()).await;
+        assert!(matches!(db.begin_growing().await, Err(Error::Full)));
+        assert!(matches!(db.probe().await, Err(Error::Full)));
+        let mut tx = db.begin().await.unwrap();
+        sqlx::query("DELETE FROM t").execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(!dir.path().join("t.db.reserve").exists());
+        db.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_reserve_goes_when_sqlite_finds_no_room_and_comes_back_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let schemas = [];
+        let options =
+            Options { path: dir.path().join("t.db"), lock: Lock::Exclusive, schemas: &schemas };
+        let db = Db::open(options).await.unwrap();
+        let reserve = dir.path().join("t.db.reserve");
+        assert!(reserve.metadata().unwrap().len() >= 1 << 20);
+        db.room.as_ref().unwrap().spend();
+        assert!(!reserve.exists());
+        // There is room on the disk of whoever runs this.
+        drop(db.begin_growing().await.unwrap());
+        assert!(reserve.exists());
+        let mut tx = db.begin().await.unwrap();
+        sqlx::raw_sql("PRAGMA max_page_count = 20; CREATE TABLE t (x)")
+            .execute(tx.conn())
+            .await
+            .unwrap();
+        let full = sqlx::query("INSERT INTO t VALUES (zeroblob(1000000))").execute(tx.conn()).await;
+        assert!(matches!(full.map_err(Error::from), Err(Error::Full)));
+        drop(tx);
+        db.close().await;
     }
 }

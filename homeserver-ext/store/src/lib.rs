@@ -6,15 +6,19 @@
 //! words, is the business of the crate that brings the [`Schema`].
 
 mod agreed;
+mod count;
 mod db;
 mod engine;
+mod keeper;
 mod lock;
 mod migrate;
 mod open_error;
+mod room;
 mod tx;
 mod wake;
 
 pub use agreed::Agreed;
+pub use count::Beside;
 pub use db::{Counts, Db, Options, Read, Sizes};
 pub use engine::{Conn, Engine, Row};
 pub use lock::{Holder, Lock};

@@ -18,6 +18,9 @@ pub struct Schema<'a> {
     /// `&sqlx::migrate!("../../migrations/<name>/sqlite")`: files `NNNN_what.sql`, never edited
     /// once released.
     pub migrator: &'a Migrator,
+    /// Whether every commit of this process is counted, in the one row of the table `commits`. One
+    /// process alone may have such a file open.
+    pub is_counted: bool,
 }
 
 impl Schema<'_> {

@@ -14,7 +14,7 @@ use std::sync::{
 use sqlx::Connection as _;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
-use crate::{engine::Conn, lock::Held, wake::Topics};
+use crate::{engine::Conn, keeper::Keeper, lock::Held, wake::Topics};
 
 /// Transactions that share one fsync at most; the last of them waits for the others' work.
 const MAX_BATCH: usize = 64;
@@ -28,6 +28,12 @@ pub enum Error {
     /// Nothing of this transaction is kept; try again.
     #[error("the change could not be committed")]
     Commit(#[source] Arc<sqlx::Error>),
+    /// There is no room on the disk for what would grow; nothing of it is kept. Deleting goes on.
+    #[error("the disk is full: nothing new can be kept until there is room")]
+    Full,
+    /// It is committed, and the count beside the file does not say so: do not act on it, read it.
+    #[error("the count beside the database cannot be written")]
+    Count(#[source] Arc<std::io::Error>),
     /// Another process has been writing for longer than the busy timeout of 5 s; try again.
     #[error("the database is busy: another process has been writing to it for 5 s")]
     Busy,
@@ -38,7 +44,13 @@ pub enum Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        if is_busy(&error) { Self::Busy } else { Self::Sqlite(Arc::new(error)) }
+        if is_busy(&error) {
+            Self::Busy
+        } else if is_full(&error) {
+            Self::Full
+        } else {
+            Self::Sqlite(Arc::new(error))
+        }
     }
 }
 
@@ -49,17 +61,24 @@ impl Error {
             Self::Sqlite(error) => error
                 .as_database_error()
                 .is_some_and(sqlx::error::DatabaseError::is_unique_violation),
-            Self::Commit(_) | Self::Busy | Self::Closed => false,
+            Self::Commit(_) | Self::Full | Self::Count(_) | Self::Busy | Self::Closed => false,
         }
     }
 }
 
 fn is_busy(error: &sqlx::Error) -> bool {
     // SQLITE_BUSY, and SQLITE_BUSY_SNAPSHOT.
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code == "5" || code == "517")
+    has_code(error, &["5", "517"])
+}
+
+fn is_full(error: &sqlx::Error) -> bool {
+    // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE: the log's index could not be made larger.
+    has_code(error, &["13", "4874"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&&*code))
 }
 
 /// One atomic change of the file. Dropping it takes everything back and wakes nobody.
@@ -69,6 +88,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
 pub struct Tx {
     conn: OwnedMutexGuard<Conn>,
     topics: Vec<String>,
+    counted: Option<u64>,
     end: oneshot::Sender<Member>,
 }
 
@@ -81,6 +101,12 @@ impl Tx {
     /// Wakes the listeners of `topic` once this is committed; never if it is not.
     pub fn wake(&mut self, topic: impl Into<String>) {
         self.topics.push(topic.into());
+    }
+
+    /// Notes in the file beside the database, once this is committed and before [`Tx::commit`]
+    /// returns, that the database has counted up to `count`.
+    pub fn counted(&mut self, count: u64) {
+        self.counted = self.counted.max(Some(count));
     }
 
     /// Does `work` in a transaction inside this one: what it changed is kept if it ends well, and
@@ -105,11 +131,11 @@ impl Tx {
     /// A caller cancelled here does not know what became of it; it may well be committed.
     ///
     /// # Errors
-    /// [`Error::Commit`]: nothing of it is kept.
+    /// [`Error::Commit`] and [`Error::Full`]: nothing of it is kept. [`Error::Count`]: it is.
     pub async fn commit(self) -> Result<(), Error> {
         let (reply, committed) = oneshot::channel();
-        let Self { conn, topics, end } = self;
-        if end.send(Member { topics, reply }).is_err() {
+        let Self { conn, topics, counted, end } = self;
+        if end.send(Member { topics, counted, reply }).is_err() {
             return Err(Error::Closed);
         }
         drop(conn);
@@ -120,6 +146,7 @@ impl Tx {
 /// A transaction that ended well and waits for the `COMMIT` that covers it.
 struct Member {
     topics: Vec<String>,
+    counted: Option<u64>,
     reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -148,6 +175,7 @@ pub(crate) async fn write(
     topics: Arc<Topics>,
     tally: Arc<Tally>,
     lock: Held,
+    mut keeper: Keeper,
 ) {
     let conn = Arc::new(Mutex::new(conn));
     let mut closed = None;
@@ -159,7 +187,10 @@ pub(crate) async fn write(
                 break;
             }
         };
-        closed = batch(&conn, first, &mut asks, &topics, &tally).await;
+        if keeper.look() {
+            shorten(&conn).await;
+        }
+        closed = batch(&conn, first, &mut asks, (&topics, &tally), &mut keeper).await;
         if closed.is_some() {
             break;
         }
@@ -182,14 +213,18 @@ async fn batch(
     conn: &Arc<Mutex<Conn>>,
     first: Asker,
     asks: &mut mpsc::UnboundedReceiver<Ask>,
-    topics: &Topics,
-    tally: &Tally,
+    (topics, tally): (&Topics, &Tally),
+    keeper: &mut Keeper,
 ) -> Option<oneshot::Sender<()>> {
     if first.is_closed() {
         return None;
     }
     if let Err(error) = run(conn, "BEGIN IMMEDIATE; SAVEPOINT tx").await {
         roll_back(conn).await;
+        if is_full(&error) {
+            keeper.spend();
+            shorten(conn).await;
+        }
         // Whoever waits behind gets a try of its own.
         let _ = first.send(Err(error.into()));
         return None;
@@ -210,10 +245,10 @@ async fn batch(
             conn,
             match (&member, &next) {
                 (Some(_), Some(_)) => "RELEASE tx; SAVEPOINT tx",
-                (Some(_), None) => "RELEASE tx; COMMIT",
+                (Some(_), None) => keeper.commit(true),
                 (None, Some(_)) => "ROLLBACK TO tx",
                 (None, None) if members.is_empty() => "ROLLBACK",
-                (None, None) => "ROLLBACK TO tx; RELEASE tx; COMMIT",
+                (None, None) => keeper.commit(false),
             },
         );
         failed = ended.await.err();
@@ -226,20 +261,30 @@ async fn batch(
     // Whoever had been given the next turn did not get it.
     let answer = match failed {
         None => Ok(()),
+        Some(error) if is_full(&error) => {
+            keeper.spend();
+            shorten(conn).await;
+            Err(Error::Full)
+        }
         Some(error) => Err(Error::Commit(Arc::new(error))),
     };
     if let (Some(asker), Err(error)) = (next, &answer) {
         let _ = asker.send(Err(error.clone()));
     }
+    let mut noted = Ok(());
     if answer.is_ok() && !members.is_empty() {
         tally.commits.fetch_add(1, Ordering::Relaxed);
         tally.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
+        let must = members.iter().filter_map(|member| member.counted).max();
+        noted = keeper.note(must).await.map_err(|error| Error::Count(Arc::new(error)));
     }
-    for Member { topics: touched, reply } in members {
+    for Member { topics: touched, counted, reply } in members {
         if answer.is_ok() {
             topics.wake(&touched);
         }
-        let _ = reply.send(answer.clone());
+        let told =
+            if counted.is_some() { answer.clone().and(noted.clone()) } else { answer.clone() };
+        let _ = reply.send(told);
     }
     closed
 }
@@ -261,10 +306,18 @@ fn waiting(
 /// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.
 async fn lend(conn: &Arc<Mutex<Conn>>, asker: Asker) -> Option<Member> {
     let (end, ended) = oneshot::channel();
-    let lent = Tx { conn: Arc::clone(conn).lock_owned().await, topics: Vec::new(), end };
+    let conn = Arc::clone(conn).lock_owned().await;
+    let lent = Tx { conn, topics: Vec::new(), counted: None, end };
     // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.
     drop(asker.send(Ok(lent)));
     ended.await.ok()
+}
+
+/// Brings the log home and cuts it off, as far as there is room for that.
+async fn shorten(conn: &Mutex<Conn>) {
+    if let Err(error) = run(conn, "PRAGMA wal_checkpoint(TRUNCATE)").await {
+        tracing::debug!(%error, "the log stays as long as it is");
+    }
 }
 
 async fn roll_back(conn: &Mutex<Conn>) {

@@ -12,7 +12,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use vodozemac::olm::Account;
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, Me, generation, schemes};
+use super::{Machine, MachineError, Me, schemes};
 use crate::{
     entropy,
     storage::{accounts, olm as sessions, own},
@@ -41,6 +41,26 @@ impl fmt::Debug for RecoveryKey {
 
 fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
     Signature::new(key.sign(bytes).to_bytes())
+}
+
+/// The count beside a database that is older than it, or 0 if it has none: the database was put back
+/// from a copy, or copied. `None` where all is well, or nothing was begun.
+///
+/// # Errors
+/// [`MachineError`].
+pub async fn put_back(db: &Db) -> Result<Option<u64>, MachineError> {
+    put_back_in(db, db.read().await?.conn()).await
+}
+
+async fn put_back_in(db: &Db, conn: &mut Conn) -> Result<Option<u64>, MachineError> {
+    // First: what another process commits meanwhile is in the database before it is in the file.
+    let beside = db.beside()?;
+    if !own::is_there(conn).await? {
+        return Ok(None);
+    }
+    let Some(beside) = beside else { return Ok(Some(0)) };
+    let here = own::commits(conn).await?;
+    Ok(beside.is_ahead_of(here).then_some(beside.committed))
 }
 
 impl Machine {
@@ -85,11 +105,10 @@ impl Machine {
             list: list.clone(),
             identity: Some(Zeroizing::new(identity.as_bytes().to_vec())),
             device: Zeroizing::new(signing.as_bytes().to_vec()),
-            generation: 1,
         };
         own::delete(tx.conn()).await?;
         own::insert(tx.conn(), &vault, &row, &olm).await?;
-        generation::write(vault.database(), row.generation)?;
+        own::count(tx).await?;
         accounts::insert_device(tx.conn(), &account, &record).await?;
         accounts::save_list(tx.conn(), &list, now).await?;
         let machine = Self::new(vault, Me { account, record }, signing);
@@ -113,23 +132,29 @@ impl Machine {
             return Err(MachineError::Own("keys"));
         }
         let machine = Self::new(vault, Me { account: own.account, record: own.record }, signing);
-        let mut tx = db.begin().await?;
-        let here = own::load(tx.conn(), machine.vault()).await?.map_or(0, |own| own.generation);
-        let beside = generation::read(machine.vault().database())?;
-        if beside.is_none_or(|beside| beside > here) {
+        if put_back(db).await?.is_some() {
             tracing::warn!(
-                "own ratchets may have gone on without this database (put back, copied, or cut \
-                 off while sealing): new ones begin"
+                "own ratchets may have gone on without this database (put back or copied): new \
+                 ones begin"
             );
-            let next = beside.unwrap_or(0).max(here) + 1;
-            schemes::drop_all_own(tx.conn()).await?;
-            sessions::retire_all(tx.conn()).await?;
-            accounts::forget_answers(tx.conn()).await?;
-            own::set_generation(tx.conn(), next).await?;
-            generation::write(machine.vault().database(), next)?;
-            tx.commit().await?;
+            let mut tx = db.begin().await?;
+            // Another process may have been quicker.
+            let known = put_back_in(db, tx.conn()).await?;
+            if let Some(known) = known {
+                machine.begin_anew(&mut tx, known).await?;
+                tx.commit().await?;
+            }
         }
         Ok(Some(machine))
+    }
+
+    /// Drops own chains, seals nothing more in the sessions that there are, and counts on from
+    /// `known`: what they may have sealed beyond what this database knows counted up to that.
+    async fn begin_anew(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {
+        schemes::drop_all_own(tx.conn()).await?;
+        sessions::retire_all(tx.conn()).await?;
+        accounts::forget_answers(tx.conn()).await?;
+        Ok(own::count_from(tx, known).await?)
     }
 
     /// Body of `POST register`; re-runnable until the server said yes.

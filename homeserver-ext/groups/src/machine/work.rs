@@ -14,7 +14,7 @@ use causeway_store::{Conn, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{Machine, MachineError, Received, What, generation};
+use super::{Machine, MachineError, Received, What};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
@@ -89,8 +89,7 @@ impl<'a> Work<'a> {
             own::save_olm(self.tx.conn(), vault, olm).await?;
         }
         if self.sealed {
-            let count = own::next_generation(self.tx.conn()).await?;
-            generation::write(vault.database(), count)?;
+            own::count(self.tx).await?;
         }
         for (group, (row, _)) in &self.groups {
             if row.active == self.now {

@@ -17,16 +17,16 @@ impl Vault {
     pub async fn open(db: &Db, key_file: &Path) -> Result<Self, VaultError> {
         let wrapped = all(db.read().await?.conn()).await?;
         if !wrapped.is_empty() {
-            return Self::unlock(wrapped, key_file, db.path());
+            return Self::unlock(wrapped, key_file);
         }
         let mut tx = db.begin().await?;
         let wrapped = all(tx.conn()).await?;
         if !wrapped.is_empty() {
             // Another process was quicker.
             drop(tx);
-            return Self::unlock(wrapped, key_file, db.path());
+            return Self::unlock(wrapped, key_file);
         }
-        let (vault, wrapped) = Self::make(key_file, db.path())?;
+        let (vault, wrapped) = Self::make(key_file)?;
         for key in &wrapped {
             insert(tx.conn(), key).await?;
         }
@@ -53,9 +53,7 @@ impl Vault {
             wrapped
         };
         match wrapped.await {
-            Ok(wrapped) if !wrapped.is_empty() => {
-                Self::unlock(wrapped, key_file, database).map(drop)
-            }
+            Ok(wrapped) if !wrapped.is_empty() => Self::unlock(wrapped, key_file).map(drop),
             // There is nothing to open yet; or what is wrong is said when the database is opened.
             Ok(_) | Err(_) => Ok(()),
         }

@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord, OneTimeKey},
     ids::AccountId,
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Tx};
 use sqlx::Row as _;
 use vodozemac::olm::{Account, AccountPickle};
 use zeroize::Zeroizing;
@@ -23,15 +23,12 @@ pub(crate) struct Own {
     pub(crate) list: DeviceList,
     pub(crate) identity: Option<Zeroizing<Vec<u8>>>,
     pub(crate) device: Zeroizing<Vec<u8>>,
-    pub(crate) generation: u64,
 }
 
 pub(crate) async fn load(conn: &mut Conn, vault: &Vault) -> Result<Option<Own>, Error> {
-    let row = sqlx::query(
-        "SELECT account, record, list, identity_sealed, device_sealed, generation FROM own",
-    )
-    .fetch_optional(conn)
-    .await?;
+    let row = sqlx::query("SELECT account, record, list, identity_sealed, device_sealed FROM own")
+        .fetch_optional(conn)
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let unseal =
         |column, sealed: Vec<u8>| vault.unseal(Class::Signing, TABLE, column, ROW, &sealed);
@@ -42,7 +39,6 @@ pub(crate) async fn load(conn: &mut Conn, vault: &Vault) -> Result<Option<Own>, 
         list: serde_json::from_str(row.try_get(2)?).whole(TABLE)?,
         identity: identity.map(|sealed| unseal("identity_sealed", sealed)).transpose()?,
         device: unseal("device_sealed", row.try_get(4)?)?,
-        generation: unsigned(row.try_get(5)?),
     }))
 }
 
@@ -56,8 +52,8 @@ pub(crate) async fn insert(
     let identity = own.identity.as_ref().map(|key| seal("identity_sealed", key)).transpose()?;
     sqlx::query(
         "INSERT INTO own (id, account, record, list, identity_sealed, device_sealed, olm_sealed,
-             next_key_id, generation)
-         VALUES (1, $1, $2, $3, $4, $5, $6, 1, $7)",
+             next_key_id)
+         VALUES (1, $1, $2, $3, $4, $5, $6, 1)",
     )
     .bind(own.account.as_str())
     .bind(json(&own.record))
@@ -65,7 +61,6 @@ pub(crate) async fn insert(
     .bind(identity)
     .bind(seal("device_sealed", &own.device)?)
     .bind(sealed_olm(vault, olm)?)
-    .bind(signed(own.generation))
     .execute(conn)
     .await?;
     Ok(())
@@ -143,16 +138,30 @@ pub(crate) async fn key_was_used(conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
-/// Counts one more move of own ratchets; returns the count.
-pub(crate) async fn next_generation(conn: &mut Conn) -> Result<u64, Error> {
-    let next: i64 =
-        sqlx::query_scalar("UPDATE own SET generation = generation + 1 RETURNING generation")
-            .fetch_one(conn)
-            .await?;
-    Ok(unsigned(next))
+/// Whether this device was made.
+pub(crate) async fn is_there(conn: &mut Conn) -> Result<bool, Error> {
+    let one: Option<i64> = sqlx::query_scalar("SELECT id FROM own").fetch_optional(conn).await?;
+    Ok(one.is_some())
 }
 
-pub(crate) async fn set_generation(conn: &mut Conn, to: u64) -> Result<(), Error> {
-    sqlx::query("UPDATE own SET generation = $1").bind(signed(to)).execute(conn).await?;
+/// Commits counted so far: those that moved own ratchets; of a bridge, all.
+pub(crate) async fn commits(conn: &mut Conn) -> Result<u64, Error> {
+    Ok(unsigned(sqlx::query_scalar("SELECT n FROM commits WHERE id = 1").fetch_one(conn).await?))
+}
+
+/// Counts this commit, to be known beside the database before anything of it leaves.
+pub(crate) async fn count(tx: &mut Tx) -> Result<(), Error> {
+    count_from(tx, 0).await
+}
+
+/// As [`count`], from `least` on.
+pub(crate) async fn count_from(tx: &mut Tx, least: u64) -> Result<(), Error> {
+    let n: i64 = sqlx::query_scalar(
+        "UPDATE commits SET n = CASE WHEN n < $1 THEN $1 ELSE n END + 1 WHERE id = 1 RETURNING n",
+    )
+    .bind(signed(least))
+    .fetch_one(tx.conn())
+    .await?;
+    tx.counted(unsigned(n));
     Ok(())
 }

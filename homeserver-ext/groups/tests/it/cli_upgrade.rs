@@ -13,6 +13,9 @@ use crate::{
 const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    ALTER TABLE own ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
+    UPDATE own SET generation = (SELECT n FROM commits);
+    DROP TABLE commits;
     DELETE FROM schema_versions WHERE schema_name = 'client' AND version >= 7;";
 
 /// The message that is on its way from this home, and the home of before with it.

@@ -150,7 +150,13 @@ pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
 
 impl From<storage::Error> for ApiError {
     fn from(error: storage::Error) -> Self {
-        Self::internal(&error)
+        match error {
+            // Said in the log when it began.
+            storage::Error::Store(error @ causeway_store::Error::Full) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "M_RESOURCE_LIMIT_EXCEEDED", error)
+            }
+            error => Self::internal(&error),
+        }
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) async fn register(
         key.verify(&device.device_id)?;
     }
 
-    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let mut tx = db.begin_growing().await.map_err(storage::Error::from)?;
     if !accounts::insert(tx.conn(), now, list).await? {
         return Err(RegisterError::Taken);
     }

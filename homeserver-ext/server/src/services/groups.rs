@@ -76,7 +76,7 @@ pub(crate) async fn create(
     if let Some(other) = roster.members().values().find(|m| m.account.server() != server) {
         return Err(PostOpError::OtherServer(other.account.server().to_owned()));
     }
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_growing().await?;
     if let Some(group) = groups::by_id(tx.conn(), op.group()).await? {
         if groups::op_hash(tx.conn(), group.row, Epoch(0)).await? == Some(op.hash()) {
             return Ok(group.head);

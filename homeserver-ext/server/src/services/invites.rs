@@ -80,7 +80,7 @@ pub(crate) async fn create(
     }
     check_ed25519(ik_pub)
         .map_err(|_| InviteError::Bad("ik_pub is not a usable Ed25519 public key"))?;
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_growing().await?;
     let (group, _) = where_may_add(tx.conn(), caller, id).await?;
     if group.head.closed {
         return Err(InviteError::Bad("the group is closed"));
@@ -175,7 +175,7 @@ pub(crate) async fn join(
     let request = Join::parse(bytes)?;
     let request_id = request.id().map_err(|_| JoinRefused::Malformed)?;
     let member = &request.device.member_id;
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_growing().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;
     let invite = invites::by_key(tx.conn(), group.row, &request.ik_pub).await?;
     let has_used = invites::is_used_by(tx.conn(), group.row, &request.ik_pub, member).await?;

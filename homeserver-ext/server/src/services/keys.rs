@@ -51,7 +51,7 @@ pub(crate) async fn upload(
         key.verify(&caller.device_id)?;
     }
 
-    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let mut tx = db.begin_growing().await.map_err(storage::Error::from)?;
     keys::insert(tx.conn(), caller.row, one_time_keys).await?;
     if let Some(key) = fallback_key {
         keys::set_fallback(tx.conn(), caller.row, key).await?;

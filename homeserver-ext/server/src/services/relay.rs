@@ -81,7 +81,7 @@ pub(crate) async fn post(
     submissions: &[Submission],
 ) -> Result<Accepted, PostError> {
     let ids = check(caller, group, submissions)?;
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_growing().await?;
     let mut known = mailbox::accepted(tx.conn(), caller.row, &ids).await?;
     let mut new: Vec<(EnvelopeId, &Submission)> = Vec::new();
     for (id, submission) in ids.iter().copied().zip(submissions) {

@@ -17,7 +17,7 @@ async fn what_waits_from_before_a_migration_is_kept_and_delivered() {
     std::fs::create_dir(&old).unwrap();
     std::fs::copy(all.join("0001_first.sql"), old.join("0001_first.sql")).unwrap();
     let migrator = Migrator::new(old.as_path()).await.unwrap();
-    let schemas = [Schema { name: "server", migrator: &migrator }];
+    let schemas = [Schema { name: "server", migrator: &migrator, is_counted: false }];
     let path = folder.path().join("server.db");
     let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
     let db = Db::open(options).await.unwrap();

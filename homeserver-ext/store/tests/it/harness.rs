@@ -21,7 +21,7 @@ pub(crate) fn notes() -> Migrator {
 
 pub(crate) async fn open(path: &Path, lock: Lock) -> Result<Db, OpenError> {
     let migrator = notes();
-    let schemas = [Schema { name: "notes", migrator: &migrator }];
+    let schemas = [Schema { name: "notes", migrator: &migrator, is_counted: false }];
     Db::open(Options { path: path.to_owned(), lock, schemas: &schemas }).await
 }
 

@@ -67,7 +67,7 @@ async fn a_newer_schema_is_refused_and_the_file_stays_as_it_was() {
         statements.push("CREATE TABLE more (id INTEGER PRIMARY KEY)".into());
         migrator(statements)
     };
-    let schemas = [Schema { name: "notes", migrator: &newer }];
+    let schemas = [Schema { name: "notes", migrator: &newer, is_counted: false }];
     let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
     Db::open(options).await.unwrap().close().await;
     let before = std::fs::read(&path).unwrap();
@@ -84,7 +84,7 @@ async fn a_migration_that_was_edited_is_refused() {
     open(&path, Lock::Exclusive).await.unwrap().close().await;
     let before = std::fs::read(&path).unwrap();
     let edited = migrator(vec!["CREATE TABLE notes (id INTEGER PRIMARY KEY)".into()]);
-    let schemas = [Schema { name: "notes", migrator: &edited }];
+    let schemas = [Schema { name: "notes", migrator: &edited, is_counted: false }];
     let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
     assert!(matches!(Db::open(options).await, Err(OpenError::Altered(_, 1))));
     assert!(std::fs::read(&path).unwrap() == before);
@@ -96,8 +96,10 @@ async fn two_schemas_live_in_one_file() {
     let path = dir.path().join("t.db");
     let (notes, other) =
         (notes(), migrator(vec!["CREATE TABLE other (id INTEGER PRIMARY KEY)".into()]));
-    let both =
-        [Schema { name: "notes", migrator: &notes }, Schema { name: "other", migrator: &other }];
+    let both = [
+        Schema { name: "notes", migrator: &notes, is_counted: false },
+        Schema { name: "other", migrator: &other, is_counted: false },
+    ];
     for schemas in [&both[..1], &both[..], &both[1..]] {
         let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas };
         Db::open(options).await.unwrap().close().await;
@@ -118,7 +120,7 @@ async fn a_migration_that_was_killed_half_way_is_completed() {
             })
             .collect(),
     );
-    let schemas = [Schema { name: "steps", migrator: &steps }];
+    let schemas = [Schema { name: "steps", migrator: &steps, is_counted: false }];
     let options =
         |path: &Path| Options { path: path.to_owned(), lock: Lock::Exclusive, schemas: &schemas };
     if let Some(path) = as_child() {

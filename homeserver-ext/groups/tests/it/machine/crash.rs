@@ -194,6 +194,22 @@ async fn a_database_that_was_put_back_begins_a_new_chain() {
     assert_eq!(world.devices[BOB].texts(), ["one", "two", "three"]);
 }
 
+#[tokio::test]
+async fn a_kill_between_a_commit_and_its_count_costs_nothing() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    let file = world.devices[ALICE].dir.path().join("client.db.generation");
+    let behind = fs::read(&file).unwrap();
+    let two = world.send(ALICE, group, "two").await;
+    assert_ne!(fs::read(&file).unwrap(), behind);
+    fs::write(&file, behind).unwrap();
+    world.devices[ALICE].restart().await;
+    let three = world.send(ALICE, group, "three").await;
+    assert_eq!(used(&three)[0].0.0, used(&two)[0].0.0);
+    let retired = "SELECT COUNT(*) FROM olm_sessions WHERE retired = 1";
+    assert_eq!(world.count(ALICE, retired).await, 0);
+}
+
 const SESSIONS: &str = "SELECT COUNT(*) FROM olm_sessions";
 
 #[tokio::test]

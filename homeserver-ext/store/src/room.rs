@@ -1,0 +1,134 @@
+//! Room that is kept free beside a database, so that a full disk stops only what would fill it.
+//!
+//! Deleting needs room as well: each change goes to the log before its pages are free. `<db>.reserve`
+//! holds some, and is deleted when nearly nothing else is left on the disk, whoever has filled it.
+//! From then on what makes the file grow is refused, and all else goes on, until there is room for
+//! the reserve again.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+/// Bytes of the reserve, where the disk is at least sixteen times as large.
+const MOST: u64 = 32 << 20;
+const LEAST: u64 = 1 << 20;
+
+/// The room beside one database.
+pub(crate) struct Room {
+    folder: PathBuf,
+    reserve: PathBuf,
+    bytes: u64,
+    is_spent: AtomicBool,
+}
+
+impl Room {
+    /// Keeps room beside `db`, as much as there is.
+    pub(crate) fn beside(db: &Path) -> Self {
+        let whole =
+            statvfs(folder_of(db)).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+        Self::of(db, (whole / 16).clamp(LEAST, MOST))
+    }
+
+    /// As many bytes of room, if there are.
+    pub(crate) fn of(db: &Path, bytes: u64) -> Self {
+        let mut name = db.as_os_str().to_owned();
+        name.push(".reserve");
+        let room = Self {
+            folder: folder_of(db).to_owned(),
+            reserve: name.into(),
+            bytes,
+            is_spent: AtomicBool::new(false),
+        };
+        if room.is_scarce() || room.fill().is_err() {
+            room.spend();
+        }
+        room
+    }
+
+    /// Bytes that are kept, and that the log may have.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether the reserve is in use.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.is_spent.load(Ordering::Relaxed)
+    }
+
+    /// Gives the reserve away if nearly nothing is left; says whether it did so now.
+    pub(crate) fn look(&self) -> bool {
+        !self.is_spent() && self.is_scarce() && self.spend()
+    }
+
+    /// Gives the reserve away; `false` if that had been done.
+    pub(crate) fn spend(&self) -> bool {
+        if self.is_spent.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        if let Err(error) = fs::remove_file(&self.reserve)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the reserve cannot be given away");
+        }
+        tracing::error!(
+            folder = %self.folder.display(),
+            "the disk is full: nothing new is taken in until there is room; what is acknowledged \
+             and deleted still goes"
+        );
+        true
+    }
+
+    /// Whether the reserve is there; makes it again if there is room for it and some more.
+    pub(crate) fn regain(&self) -> bool {
+        if !self.is_spent() {
+            return true;
+        }
+        if self.available().is_none_or(|bytes| bytes < self.bytes + self.scarce() * 2) {
+            return false;
+        }
+        if self.fill().is_err() {
+            return false;
+        }
+        if self.is_spent.swap(false, Ordering::Relaxed) {
+            tracing::info!(folder = %self.folder.display(), "there is room on the disk again");
+        }
+        true
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.available().is_some_and(|bytes| bytes < self.scarce())
+    }
+
+    const fn scarce(&self) -> u64 {
+        self.bytes / 4
+    }
+
+    /// Bytes that this user may still write; `None` where nobody says.
+    fn available(&self) -> Option<u64> {
+        let disk = statvfs(&self.folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Makes the reserve. A file system that keeps no room has none to give; there, only what the
+    /// disk says counts.
+    fn fill(&self) -> io::Result<()> {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(&self.reserve)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => {
+                let _ = fs::remove_file(&self.reserve);
+                Err(errno.into())
+            }
+        }
+    }
+}
+
+fn folder_of(db: &Path) -> &Path {
+    db.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
