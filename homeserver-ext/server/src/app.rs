@@ -3,11 +3,11 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, serve::ListenerExt as _};
-use causeway_protocol::ids::is_server_name;
-use causeway_store::{Db, Lock, OpenError, Options};
+use causeway_protocol::ids::{Timestamp, is_server_name};
+use causeway_store::{Agreed, Db, Lock, OpenError, Options};
 use tokio::{
     net::TcpListener,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,6 +71,7 @@ impl App {
             db,
             config: Arc::new(config),
             clock,
+            agreed: Arc::new(Agreed::default()),
             buckets: Arc::new(Buckets::default()),
             guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::new(generation)),
@@ -124,13 +125,27 @@ impl App {
         self.api.db.close().await;
     }
 
-    /// Does all upkeep that is due now.
+    /// Does all upkeep that is due by the clock, as it is now.
     ///
     /// # Errors
     /// The database's own.
     pub async fn upkeep(&self) -> Result<(), causeway_store::Error> {
+        self.upkeep_of(self.api.clock.now()).await
+    }
+
+    /// Does the upkeep that is due for certain: two looks at the clock, a minute apart, agree on it.
+    /// `steady` is how long this server has run.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn upkeep_for_certain(&self, steady: Duration) -> Result<(), causeway_store::Error> {
+        let agreed = self.api.agreed.now_ms(steady, self.api.clock.now().0);
+        self.upkeep_of(Timestamp(agreed)).await
+    }
+
+    async fn upkeep_of(&self, now: Timestamp) -> Result<(), causeway_store::Error> {
         loop {
-            match upkeep::purge(&self.api.db, self.api.clock.now()).await {
+            match upkeep::purge(&self.api.db, now).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(storage::Error::Store(error)) => return Err(error),
@@ -183,11 +198,12 @@ impl App {
         let upkeep = async {
             // An interval of nothing would be refused with a panic.
             let interval = self.api.config.cleanup_interval.max(Duration::from_millis(1));
+            let began = Instant::now();
             let mut due = tokio::time::interval(interval);
             due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 due.tick().await;
-                if let Err(error) = self.upkeep().await {
+                if let Err(error) = self.upkeep_for_certain(began.elapsed()).await {
                     tracing::warn!(%error, "upkeep failed; it is tried again");
                 }
                 if let Err(error) = self.measure().await {

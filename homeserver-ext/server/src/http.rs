@@ -29,7 +29,7 @@ use causeway_protocol::{
     envelope::MAX_BATCH_BYTES,
     ids::{DeviceId, Timestamp},
 };
-use causeway_store::Db;
+use causeway_store::{Agreed, Db};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -48,6 +48,8 @@ pub(crate) struct Api {
     pub(crate) db: Db,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
+    /// By which what waits has lived long enough.
+    pub(crate) agreed: Arc<Agreed>,
     pub(crate) buckets: Arc<Buckets<DeviceRow>>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,

@@ -71,6 +71,28 @@ async fn a_post_whose_answer_was_lost_is_sent_again_and_read_once() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_put_forth_for_a_moment_ends_nothing() {
+    let server = Server::start().await;
+    let (group, [alice, _bob]) = server.group(["alice", "bob"]).await;
+    let said = vec![alice.message(group.id(), 1, "kept")];
+    let _: Accepted = alice.submit(&server, said).await.ok();
+    let look = async |s| {
+        server.app.upkeep_for_certain(std::time::Duration::from_secs(s)).await.unwrap();
+    };
+    look(0).await;
+    look(60).await;
+    let rows = server.rows().await;
+    server.pass_ms(MONTH_MS + 1);
+    for s in [61, 119, 120] {
+        look(s).await;
+        assert_eq!(server.rows().await, rows, "after {s} s");
+    }
+    // Two looks agree.
+    look(180).await;
+    assert_ne!(server.rows().await, rows);
+}
+
+#[tokio::test]
 async fn an_epoch_behind_is_told_what_is_missing_and_then_delivered_once() {
     let server = Server::start().await;
     let (mut group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
