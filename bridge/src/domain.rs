@@ -11,6 +11,7 @@ pub mod lane;
 pub mod mirror;
 pub mod portal;
 pub mod retry;
+pub mod room;
 pub mod route;
 pub mod said;
 pub mod stored;
@@ -25,7 +26,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::said::Spoken;
+use self::{room::Found, said::Spoken};
 
 /// Type of the events that say words (client-server API v1.16, "m.room.message").
 const MESSAGE: &str = "m.room.message";
@@ -86,6 +87,27 @@ pub enum Input {
     Request(BridgeRequest),
     /// The group's roster changed.
     Roster(RosterChange),
+    /// Something is so of the room that no event of it says.
+    Room(News),
+}
+
+/// What becomes known of a portal's room by looking, and by what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The bot made it, found it or came back, and it is so; by which event it was told so.
+    Entered(Found, Option<OwnedEventId>),
+    /// The bot followed into it, and it is so.
+    Followed(Found),
+    /// The bot could not follow into it, and why.
+    NotFollowed(OwnedRoomId, String),
+    /// The bot is not in the room, if there is one.
+    Out,
+    /// The bot is in the room.
+    In,
+    /// There is no room, and nothing makes one any more.
+    Unmade,
+    /// The operator wants a new one.
+    Recreate,
 }
 
 /// Plaintext of type 18 (protocol §2.1).
@@ -129,6 +151,9 @@ pub enum Skip {
     /// It was said to a group that did not say that a bridge reads it.
     #[error("said while the bridge was not one")]
     Overheard,
+    /// It happened in a room that has replaced the portal's, and where the bridge is not.
+    #[error("in a room where the bridge is not")]
+    Elsewhere,
     /// Nothing changed by it.
     #[error("nothing new")]
     Nothing,

@@ -34,7 +34,8 @@ use tower_http::{
 use tracing::Level;
 
 use crate::{
-    health::Health, secret::Secret, services::Clock, steps::Steps, storage::sealed::Sealer,
+    domain::ghost::Names, health::Health, secret::Secret, services::Clock, steps::Steps,
+    storage::sealed::Sealer,
 };
 
 /// What the endpoints work with.
@@ -52,6 +53,8 @@ pub struct Parts {
     pub db: Db,
     /// Seals what waits in it.
     pub sealer: Sealer,
+    /// Who is who on our server.
+    pub names: Names,
     /// What time it is.
     pub clock: Clock,
     /// Whether the homeserver takes our token.
@@ -101,6 +104,7 @@ pub fn router(http: Arc<Http>) -> Router {
     let ours = Router::new()
         .route("/health", get(admin::health::health))
         .route("/portals", get(admin::portals::portals))
+        .route("/portals/{id}/recreate", post(admin::portals::recreate_portal))
         .route("/queues", get(admin::queues::queues))
         .route("/queues/rows", get(admin::queues::rows))
         .route("/quarantine", get(admin::quarantine::list))

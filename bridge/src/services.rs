@@ -9,6 +9,7 @@ pub mod from_matrix;
 pub mod from_native;
 pub mod reconcile;
 pub mod restored;
+pub mod rooms;
 pub mod session;
 pub mod tidy;
 
@@ -20,14 +21,11 @@ use causeway_groups::{
 };
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
+use ruma::OwnedRoomId;
 use tokio::sync::watch;
 
 use crate::{
-    domain::{ghost::Names, portal::PortalId},
-    gateway::matrix::Matrix,
-    health::Troubles,
-    steps::Steps,
-    storage,
+    domain::ghost::Names, gateway::matrix::Matrix, health::Troubles, steps::Steps, storage,
     storage::sealed::Sealer,
 };
 
@@ -61,9 +59,9 @@ pub struct Spine {
     pub delivery_limit: u32,
     /// Who serves which lane.
     pub leases: deliver::Leases,
-    /// Portals whose rooms turned encrypted while this process runs: known before it is committed,
-    /// so that what is on its way already stops.
-    pub encrypted: watch::Sender<BTreeSet<PortalId>>,
+    /// Rooms that turned encrypted while this process runs: known before it is committed, so that
+    /// what is on its way already stops.
+    pub encrypted: watch::Sender<BTreeSet<OwnedRoomId>>,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
     /// Why the native server does not know our session, while it does not; lanes into groups stand

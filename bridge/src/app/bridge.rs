@@ -23,7 +23,8 @@ use crate::{
     registration::Registration,
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, restored, session, tidy,
+        Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, restored, rooms,
+        session, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -116,6 +117,7 @@ pub(super) async fn start(
     let http = Http::new(Parts {
         db: db.clone(),
         sealer: sealer.clone(),
+        names: names.clone(),
         clock: Arc::clone(&clock),
         token_taken: token_taken.subscribe(),
         locked_out: locked_out.subscribe(),
@@ -208,6 +210,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "reconcile", spine, |spine| async move {
         reconcile::run(&spine, pending()).await;
     });
+    keep(tasks, "rooms", spine, |spine| async move { rooms::run(&spine, pending()).await });
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });

@@ -1,7 +1,7 @@
 //! Everything that the bridge does, by where it does it.
 
 use causeway_protocol::ids::AccountId;
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,7 +31,8 @@ pub enum InRoom {
     Say(Spoken),
     /// The bot says it.
     Notice(String),
-    /// The bot makes the group's room, or finds the one that it made.
+    /// The bot makes the group's room, finds the one that it made, or comes back to the one it had;
+    /// what is so there is read before anything is said.
     Make,
     /// The bot invites somebody.
     Invite(OwnedUserId),
@@ -41,6 +42,10 @@ pub enum InRoom {
     Pause,
     /// The bot says that the bridge is gone, and all ghosts leave.
     Close,
+    /// The bot makes another room, even where an older one has the alias.
+    MakeAnew,
+    /// The bot goes into the room that has replaced the group's.
+    Follow(OwnedRoomId),
 }
 
 impl InRoom {
@@ -52,7 +57,7 @@ impl InRoom {
             Self::Leave(account) => Some(account.as_str()),
             Self::Invite(user) => Some(user.as_str()),
             Self::Notice(_) => Some(BOT),
-            Self::Make | Self::Pause | Self::Close => None,
+            Self::Make | Self::MakeAnew | Self::Pause | Self::Close | Self::Follow(_) => None,
         }
     }
 }
@@ -86,6 +91,20 @@ pub enum Here {
     Opened(String),
     /// The bot made the room, or found it.
     Made(OwnedRoomId),
+    /// The room is this one from now on: it has replaced the one before.
+    Moved(OwnedRoomId),
+    /// The room is of no use any more, and why.
+    Lost(String),
+    /// The room was replaced by this one, and the bridge is not in it yet.
+    Replaced(OwnedRoomId),
+    /// The bot may be in the room again, or can be.
+    Back,
+    /// The room was told by this event that it is bridged again: what was said before is its own.
+    Told(OwnedEventId),
+    /// That event came by.
+    Heard,
+    /// The room is given up, with everybody in it: another is made.
+    GivenUp,
     /// The bridge is out of the group, or the group is over.
     Closed,
     /// The room is encrypted.
@@ -121,6 +140,8 @@ impl Deed {
             Self::InRoom(InRoom::Leave(_)) => "leave",
             Self::InRoom(InRoom::Pause) => "pause",
             Self::InRoom(InRoom::Close) => "close",
+            Self::InRoom(InRoom::MakeAnew) => "make_anew",
+            Self::InRoom(InRoom::Follow(_)) => "follow",
         }
     }
 }

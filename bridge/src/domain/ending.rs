@@ -20,12 +20,16 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
     let (notice, about): (Deed, _) = match deed {
         Deed::InRoom(InRoom::Say(_)) => (InGroup::Notice(text("room")).into(), reason),
         Deed::InGroup(InGroup::Say(_)) => (InRoom::Notice(text("group")).into(), reason),
-        Deed::InRoom(InRoom::Make) => {
+        Deed::InRoom(InRoom::Make | InRoom::MakeAnew) => {
             (InGroup::Notice(format!("The group has no room: {reason}.")).into(), reason)
         }
         Deed::InRoom(InRoom::Invite(user)) => {
             let text = format!("{user} is not invited to the room: {reason}.");
             return Some(Word { notice: InGroup::Notice(text.clone()).into(), about: text });
+        }
+        Deed::InRoom(InRoom::Follow(room)) => {
+            let text = format!("The bridge does not follow into {room}: {reason}.");
+            (InGroup::Notice(text).into(), reason)
         }
         // A word about a word would have no end; the rest is nobody's but ours.
         Deed::InRoom(InRoom::Notice(_) | InRoom::Leave(_) | InRoom::Pause | InRoom::Close)

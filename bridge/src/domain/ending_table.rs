@@ -28,6 +28,8 @@ fn the_other_side_is_told_what_it_will_not_see() {
             in_room("What bob said is not in the group: no."),
             None,
             None,
+            in_group("The bridge does not follow into !next:x: no.", "no"),
+            in_group("The group has no room: no.", "no"),
         ]
     );
 }

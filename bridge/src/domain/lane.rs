@@ -31,13 +31,21 @@ impl Lane {
             // invited may take its time.
             Deed::InRoom(InRoom::Pause | InRoom::Invite(_)) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
-            Deed::InRoom(InRoom::Leave(_) | InRoom::Close) if portal.encrypted => Self::Bot(id),
+            Deed::InRoom(
+                InRoom::Make
+                | InRoom::MakeAnew
+                | InRoom::Leave(_)
+                | InRoom::Close
+                | InRoom::Follow(_),
+            ) if portal.encrypted => Self::Bot(id),
             Deed::InRoom(
                 InRoom::Say(_)
                 | InRoom::Notice(_)
                 | InRoom::Make
+                | InRoom::MakeAnew
                 | InRoom::Leave(_)
-                | InRoom::Close,
+                | InRoom::Close
+                | InRoom::Follow(_),
             ) => Self::ToMatrix(id),
         }
     }

@@ -20,6 +20,9 @@ fn portal(encrypted: bool) -> Portal {
         name: String::new(),
         state: PortalState::Open,
         encrypted,
+        lost: None,
+        successor: None,
+        hears_from: None,
         mirrors: [].into(),
         removed: [].into(),
         names: Names::new("b.example").unwrap(),
@@ -58,6 +61,8 @@ pub(crate) fn deeds() -> Vec<Deed> {
         InGroup::Say(relayed).into(),
         InGroup::Announce(vec![], vec!["@al:x".try_into().unwrap()]).into(),
         InGroup::Notice("n".into()).into(),
+        InRoom::Follow("!next:x".try_into().unwrap()).into(),
+        InRoom::MakeAnew.into(),
     ]
 }
 
@@ -67,8 +72,10 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<String> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
-    assert_eq!(lanes(false), [room, room, room, bot, room, bot, room, group, group, group]);
-    assert_eq!(lanes(true), [room, room, room, bot, bot, bot, bot, group, group, group]);
+    let expected = [room, room, room, bot, room, bot, room, group, group, group, room, room];
+    assert_eq!(lanes(false), expected);
+    let expected = [room, room, bot, bot, bot, bot, bot, group, group, group, bot, bot];
+    assert_eq!(lanes(true), expected);
 }
 
 #[test]
@@ -77,7 +84,9 @@ fn what_is_somebodys_goes_aside_and_home_again() {
         deeds().iter().map(|deed| deed.who().map(str::to_owned)).collect();
     let (bob, al) = (Some("bob:b.example".to_owned()), Some("@al:x".to_owned()));
     let bot = Some("bot".to_owned());
-    assert_eq!(whose, [bob.clone(), bot, None, al, bob, None, None, None, None, None]);
+    let mut expected = vec![bob.clone(), bot, None, al, bob];
+    expected.resize(deeds().len(), None);
+    assert_eq!(whose, expected);
     for deed in deeds() {
         let lane = Lane::of(&portal(false), &deed);
         let Some(aside) = deed.who().and_then(|who| lane.aside(who)) else { continue };

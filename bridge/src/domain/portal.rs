@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::{AccountId, GroupId};
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::{Value, json};
 
 use super::{effect::Here, ghost::Names, mirror::Mirror};
@@ -39,6 +39,13 @@ pub struct Portal {
     pub state: PortalState,
     /// The room is encrypted: nothing goes into it.
     pub encrypted: bool,
+    /// Why nothing gets into the room any more: the bot is out of it, or it is not there.
+    pub lost: Option<String>,
+    /// The room that has replaced it, while the bridge is not there.
+    pub successor: Option<OwnedRoomId>,
+    /// The event that told the room that it is bridged again, until it comes by: what was said
+    /// before it goes nowhere.
+    pub hears_from: Option<OwnedEventId>,
     /// Matrix users whom the group knows, with the names it knows them by.
     pub mirrors: BTreeMap<OwnedUserId, String>,
     /// Ghosts that were put out of the room, and by whom.
@@ -58,6 +65,8 @@ pub struct Unsaved {
     pub mirrors: BTreeSet<OwnedUserId>,
     /// Those of these ghosts.
     pub ghosts: BTreeSet<AccountId>,
+    /// Those of all ghosts: they were in another room.
+    pub all_ghosts: bool,
 }
 
 impl Portal {
@@ -67,6 +76,9 @@ impl Portal {
         match fact {
             Here::Opened(name) => {
                 self.name.clone_from(name);
+                if self.lost.is_some() {
+                    self.give_up_room();
+                }
                 self.state = PortalState::Making;
                 self.unsaved.place = true;
             }
@@ -74,12 +86,38 @@ impl Portal {
             // before still goes there.
             Here::Made(room) => {
                 if self.room.is_none() || self.state == PortalState::Making {
-                    self.room = Some(room.clone());
+                    self.is_in(room);
                 }
                 if self.state == PortalState::Making {
                     self.state = PortalState::Open;
                 }
                 self.unsaved.place = true;
+            }
+            Here::Moved(room) => self.is_in(room),
+            Here::Lost(why) => {
+                self.lost = Some(why.clone());
+                self.unsaved.place = true;
+            }
+            Here::Replaced(room) => {
+                self.successor = Some(room.clone());
+                self.unsaved.place = true;
+            }
+            Here::Back => {
+                self.lost = None;
+                self.state = PortalState::Making;
+                self.unsaved.place = true;
+            }
+            Here::Told(event) => {
+                self.hears_from = Some(event.clone());
+                self.unsaved.place = true;
+            }
+            Here::Heard => {
+                self.hears_from = None;
+                self.unsaved.place = true;
+            }
+            Here::GivenUp => {
+                self.give_up_room();
+                self.state = PortalState::Making;
             }
             Here::Closed => {
                 self.state = PortalState::Closed;
@@ -108,6 +146,38 @@ impl Portal {
             }
             Here::Unsaid(..) => {}
         }
+    }
+
+    /// Whether its room is being made or entered, so that what comes from rooms that nobody knows
+    /// may be from there.
+    pub fn is_in_making(&self) -> bool {
+        self.state == PortalState::Making && self.lost.is_none()
+    }
+
+    /// Another room is another place: who is in it is not known, nor what it is like.
+    fn is_in(&mut self, room: &OwnedRoomId) {
+        if self.room.as_ref().is_some_and(|known| known != room) {
+            self.encrypted = false;
+            self.removed.clear();
+            self.unsaved.all_ghosts = true;
+        }
+        self.room = Some(room.clone());
+        self.lost = None;
+        self.successor = None;
+        self.hears_from = None;
+        self.unsaved.place = true;
+    }
+
+    fn give_up_room(&mut self) {
+        self.room = None;
+        self.lost = None;
+        self.successor = None;
+        self.hears_from = None;
+        self.encrypted = false;
+        self.removed.clear();
+        self.unsaved.mirrors.extend(std::mem::take(&mut self.mirrors).into_keys());
+        self.unsaved.all_ghosts = true;
+        self.unsaved.place = true;
     }
 }
 
@@ -194,6 +264,9 @@ mod tests {
             name: "Walkers".to_owned(),
             state,
             encrypted: false,
+            lost: None,
+            successor: None,
+            hears_from: None,
             mirrors: BTreeMap::new(),
             removed: BTreeMap::new(),
             names: Names::new("b.example").unwrap(),
@@ -219,6 +292,38 @@ mod tests {
     }
 
     #[test]
+    fn another_room_is_another_place() {
+        let full = || Portal {
+            room: Some("!old:x".try_into().unwrap()),
+            encrypted: true,
+            lost: Some("gone".to_owned()),
+            mirrors: [("@al:x".try_into().unwrap(), "Al".to_owned())].into(),
+            removed: [("eve:b.example".parse().unwrap(), "@al:x".try_into().unwrap())].into(),
+            ..portal(PortalState::Open)
+        };
+        let new = || OwnedRoomId::try_from("!new:x").unwrap();
+        let (opened, moved) = (Here::Opened("Walkers".to_owned()), Here::Moved(new()));
+        let table = [
+            (Here::GivenUp, PortalState::Making, None, 0),
+            (opened, PortalState::Making, None, 0),
+            (moved, PortalState::Open, Some(new()), 1),
+        ];
+        for (fact, state, room, mirrors) in table {
+            let mut portal = full();
+            portal.apply(&fact);
+            assert_eq!((portal.state, &portal.room), (state, &room), "{fact:?}");
+            assert!(!portal.encrypted && portal.removed.is_empty() && portal.lost.is_none());
+            assert_eq!(portal.mirrors.len(), mirrors, "{fact:?}");
+            assert!(portal.unsaved.all_ghosts && portal.unsaved.place);
+        }
+        let mut portal = full();
+        portal.apply(&Here::Back);
+        assert!(portal.is_in_making() && portal.encrypted && !portal.unsaved.all_ghosts);
+        portal.apply(&Here::Lost("again".to_owned()));
+        assert!(!portal.is_in_making());
+    }
+
+    #[test]
     fn what_changed_is_what_is_to_be_saved() {
         let user = |id: &str| OwnedUserId::try_from(id).unwrap();
         let al = Mirror { id: user("@al:x"), name: "Al".to_owned() };
@@ -229,6 +334,13 @@ mod tests {
         let table = [
             (Here::Opened("Hikers".to_owned()), &place),
             (Here::Made("!r:x".try_into().unwrap()), &place),
+            (Here::Closed, &place),
+            (Here::Lost("gone".to_owned()), &place),
+            (Here::Replaced("!next:x".try_into().unwrap()), &place),
+            (Here::Back, &place),
+            (Here::Told("$t".try_into().unwrap()), &place),
+            (Here::Heard, &place),
+            (Here::Moved("!r:x".try_into().unwrap()), &place),
             (Here::Closed, &place),
             (Here::Encrypted, &place),
             (Here::Met(vec![al.clone()]), &mirrors),

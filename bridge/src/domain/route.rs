@@ -1,5 +1,8 @@
 //! Every rule of the bridge: what is done about an input, given the portal that it concerns.
 
+mod room;
+
+use causeway_protocol::ids::AccountId;
 use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 
@@ -23,6 +26,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
     match input {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
+        Input::Room(news) => room::news(portal, news),
         Input::Event(..) | Input::Spoken(_) | Input::Request(_)
             if portal.state == PortalState::Closed =>
         {
@@ -39,26 +43,39 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
 /// our namespace. What it bears says nothing: anybody may write our marker, and would be heard by
 /// one side only.
 fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    if portal.room.as_ref() != Some(&event.room_id) {
+        return room::elsewhere(portal, event);
+    }
     if event.kind == "m.room.member" {
         return member(portal, event);
+    }
+    if portal.hears_from.as_ref() == Some(&event.event_id) {
+        return Ok(vec![Effect::Here(Here::Heard)]);
     }
     if portal.names.is_ours(&event.sender) {
         return Err(Skip::Own);
     }
     match (event.kind.as_str(), event.state_key.as_deref()) {
+        // Said where it was told that it goes nowhere.
+        (_, None) if portal.hears_from.is_some() => Err(Skip::Closed),
         (kind, None) if to_native::is_said(kind) => message(portal, event),
         ("m.room.encrypted", None) => Err(Skip::Encrypted),
         ("m.room.encryption", Some("")) if portal.encrypted => Err(Skip::Nothing),
-        ("m.room.encryption", Some("")) => Ok(vec![
-            Effect::Here(Here::Encrypted),
-            Effect::InRoom(InRoom::Pause),
-            notice(
-                "The room is encrypted now, and this bridge cannot encrypt yet: what is said here \
-                 waits, and nothing is sent in clear.",
-            ),
-        ]),
+        ("m.room.encryption", Some("")) => Ok(encrypted().into()),
+        ("m.room.tombstone", Some("")) => Ok(room::tombstone(portal, event)),
         _ => Err(Skip::Type),
     }
+}
+
+fn encrypted() -> [Effect; 3] {
+    [
+        Effect::Here(Here::Encrypted),
+        Effect::InRoom(InRoom::Pause),
+        notice(
+            "The room is encrypted now, and this bridge cannot encrypt yet: what is said here \
+             waits, and nothing is sent in clear.",
+        ),
+    ]
 }
 
 fn notice(text: impl Into<String>) -> Effect {
@@ -82,8 +99,10 @@ fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
 fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     let target = event.state_key.as_deref().and_then(|key| UserId::parse(key).ok());
     let target = target.ok_or(Skip::Malformed)?;
-    let membership = event.content.get("membership").and_then(Value::as_str);
-    let membership = membership.ok_or(Skip::Malformed)?;
+    let membership = room::membership(event)?;
+    if target == *portal.names.bot() {
+        return room::bot_standing(portal, event, membership);
+    }
     if portal.names.is_ours(&target) {
         if portal.names.is_ours(&event.sender) {
             return Err(Skip::Own);
@@ -119,11 +138,7 @@ fn ghost_standing(
     let by = &event.sender;
     match membership {
         "leave" | "ban" if !portal.removed.contains_key(&account) => {
-            let text = format!(
-                "{by} removed {account} from the room: what {account} says does not get there \
-                 until somebody in the room invites {target} again."
-            );
-            Ok(vec![Effect::Here(Here::Standing(account, Some(by.clone()))), notice(text)])
+            Ok(put_out(portal, &account, by).into())
         }
         "invite" if portal.removed.contains_key(&account) => {
             let text = format!("{by} invited {account} to the room again.");
@@ -131,6 +146,16 @@ fn ghost_standing(
         }
         _ => Err(Skip::Nothing),
     }
+}
+
+fn put_out(portal: &Portal, account: &AccountId, by: &UserId) -> [Effect; 2] {
+    let ghost = portal.names.ghost(account).map(|ghost| ghost.to_string());
+    let text = format!(
+        "{by} removed {account} from the room: what {account} says does not get there until \
+         somebody in the room invites {} again.",
+        ghost.unwrap_or_default()
+    );
+    [Effect::Here(Here::Standing(account.clone(), Some(by.to_owned()))), notice(text)]
 }
 
 fn met(portal: &Portal, user: &UserId, display_name: Option<&str>) -> [Effect; 2] {
@@ -145,6 +170,9 @@ fn met(portal: &Portal, user: &UserId, display_name: Option<&str>) -> [Effect; 2
 fn said(portal: &Portal, spoken: &Spoken) -> Vec<Effect> {
     let account = &spoken.account;
     let unsaid = |reason| vec![Effect::Here(Here::Unsaid(spoken.clone(), reason))];
+    if let Some(why) = &portal.lost {
+        return unsaid(why.clone());
+    }
     if let Some(by) = portal.removed.get(account) {
         return unsaid(format!("removed from the room by {by}"));
     }
@@ -161,6 +189,9 @@ fn said(portal: &Portal, spoken: &Spoken) -> Vec<Effect> {
 fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Skip> {
     if !request.from_admin {
         return Err(Skip::NotAdmin);
+    }
+    if portal.lost.is_some() {
+        return Ok(room::anew(portal, &request.invite));
     }
     let mut effects: Vec<Effect> = Vec::new();
     if let Some(room) = &request.room {
@@ -188,19 +219,23 @@ fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
     }
     let mut effects = Vec::new();
     if let Some(name) = &change.let_in {
+        let is_lost = portal.lost.is_some();
+        if is_lost {
+            effects.extend(room::parted_from_all(portal));
+        }
         effects.push(Effect::Here(Here::Opened(name.clone())));
-        effects.push(Effect::InRoom(InRoom::Make));
+        effects.push(Effect::InRoom(if is_lost { InRoom::MakeAnew } else { InRoom::Make }));
         effects.push(notice(format!(
-            "{} bridged this group into the Matrix room {}: from now on {} can read what is said.",
+            "{} let the bridge in: from now on {} can read what is said. Its Matrix room comes next.",
             change.by,
-            portal.names.alias(&portal.group),
             portal.names.server()
         )));
     } else if is_closed {
         return Err(Skip::Closed);
     }
     effects.extend(change.left.iter().cloned().map(|left| Effect::InRoom(InRoom::Leave(left))));
-    if change.let_in.is_some() || !change.joined.is_empty() {
+    // Where the room is entered first, all of them are announced then.
+    if change.let_in.is_none() && !change.joined.is_empty() && !portal.is_in_making() {
         effects.extend(introduce(portal));
     }
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }

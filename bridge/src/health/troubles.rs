@@ -37,12 +37,14 @@ pub enum Kind {
     Room,
     /// Rows of a lane are not taken.
     Lane,
+    /// A portal's room is of no use any more: the bot is out of it, or it is not there.
+    Portal,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 5] =
-        [Self::Homeserver, Self::Native, Self::Account, Self::Room, Self::Lane];
+    pub const ALL: [Self; 6] =
+        [Self::Homeserver, Self::Native, Self::Account, Self::Room, Self::Lane, Self::Portal];
 
     /// As it is shown.
     pub fn name(self) -> &'static str {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Account => "account",
             Self::Room => "room",
             Self::Lane => "lane",
+            Self::Portal => "portal",
         }
     }
 
@@ -66,7 +69,7 @@ impl Kind {
 pub struct Trouble {
     /// Of which kind.
     pub kind: Kind,
-    /// Which lane, by its name, or which room; empty where there is one of its kind.
+    /// Which lane, by its name, which room, or which portal, by its number; empty where there is one of its kind.
     pub name: String,
     /// Since when, Unix milliseconds.
     pub since: Timestamp,

@@ -26,6 +26,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         health::health,
         portals::portals,
+        portals::recreate_portal,
         queues::queues,
         queues::rows,
         dead_letters::dead_letters,

@@ -105,12 +105,19 @@ impl Round<'_> {
     ) -> Result<bool, storage::Error> {
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
-            let portal = portals::of_room(tx, names, &event.room_id).await?;
+            let portal = match portals::of_room(tx, names, &event.room_id).await? {
+                None => portals::replaced_by(tx, names, &event.room_id).await?,
+                portal => portal,
+            };
             self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
             return portals::any_in_making(tx).await;
         };
+        // How the room is now is read first.
+        if portal.is_in_making() {
+            return Ok(true);
+        }
         let is_ours = self.ours.contains(event.event_id.as_str());
         let input = Input::Event(event, is_ours);
         let decided = route(portal, &input);
@@ -124,9 +131,9 @@ impl Round<'_> {
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
                 self.decided.take(portal, cause, effects);
-                if portal.encrypted {
-                    let id = portal.id;
-                    self.spine.encrypted.send_if_modified(|encrypted| encrypted.insert(id));
+                if let (true, Some(room)) = (portal.encrypted, &portal.room) {
+                    let encrypted = &self.spine.encrypted;
+                    encrypted.send_if_modified(|encrypted| encrypted.insert(room.clone()));
                 }
             }
             Err(skip @ (Skip::Encrypted | Skip::Malformed)) => {

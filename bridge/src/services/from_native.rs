@@ -182,7 +182,7 @@ impl Router {
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
             Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
-            Input::Overheard => return,
+            Input::Overheard | Input::Room(_) => return,
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }

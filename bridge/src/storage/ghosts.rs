@@ -127,6 +127,18 @@ pub async fn has_left(tx: &mut Tx, portal: PortalId, account: &AccountId) -> Res
     Ok(())
 }
 
+/// The portal's room is another one: no ghost is there yet, and none was put out of it.
+///
+/// # Errors
+/// [`Error`]
+pub async fn are_elsewhere(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM ghost_rooms WHERE portal = $1")
+        .bind(portal.0)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
 /// Somebody put the ghost out of the room.
 ///
 /// # Errors

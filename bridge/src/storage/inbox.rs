@@ -330,7 +330,7 @@ pub async fn room_is_made(tx: &mut Tx, room: &RoomId) -> Result<(), Error> {
 pub async fn forget_early(tx: &mut Tx) -> Result<(), Error> {
     sqlx::query(
         "UPDATE inbox SET state = 1, sealed = NULL WHERE state = 2
-         AND NOT EXISTS (SELECT 1 FROM portals WHERE state = 'making')",
+         AND NOT EXISTS (SELECT 1 FROM portals WHERE state = 'making' AND lost IS NULL)",
     )
     .execute(tx.conn())
     .await?;

@@ -119,3 +119,19 @@ pub async fn pause(tx: &mut Tx, lane: &Lane, reason: &str) -> Result<(), Error> 
     .await?;
     Ok(())
 }
+
+/// A lane that stood still until somebody acted goes on.
+///
+/// # Errors
+/// [`Error`]
+pub async fn resume(tx: &mut Tx, lane: &Lane) -> Result<(), Error> {
+    let stood =
+        sqlx::query("UPDATE lanes SET paused = NULL WHERE lane = $1 AND paused IS NOT NULL")
+            .bind(lane.to_string())
+            .execute(tx.conn())
+            .await?;
+    if stood.rows_affected() > 0 {
+        tx.wake(TOPIC);
+    }
+    Ok(())
+}

@@ -1,8 +1,8 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
 use causeway_protocol::ids::{GroupId, Timestamp};
-use causeway_store::{Conn, Engine, Row, Tx};
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use causeway_store::{Conn, Engine, Read, Row, Tx};
+use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Error, at, ghosts, lanes};
@@ -11,6 +11,9 @@ use crate::domain::{
     lane::Lane,
     portal::{Portal, PortalId, PortalState, Unsaved},
 };
+
+/// Woken when a portal's room may not be what it was.
+pub const TOPIC: &str = "portals";
 
 /// The portal of a group, made if there is none: one that nobody has opened yet.
 ///
@@ -43,7 +46,8 @@ pub async fn of_group(
     group: &GroupId,
 ) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
          FROM portals WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
@@ -58,8 +62,29 @@ pub async fn of_group(
 /// [`Error`]
 pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
          FROM portals WHERE room_id = $1",
+    )
+    .bind(room.as_str())
+    .fetch_optional(tx.conn())
+    .await?;
+    whole(tx, names, row).await
+}
+
+/// The portal whose room was replaced by this one, where the bridge is not yet.
+///
+/// # Errors
+/// [`Error`]
+pub async fn replaced_by(
+    tx: &mut Tx,
+    names: &Names,
+    room: &RoomId,
+) -> Result<Option<Portal>, Error> {
+    let row = sqlx::query(
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
+         FROM portals WHERE successor = $1",
     )
     .bind(room.as_str())
     .fetch_optional(tx.conn())
@@ -72,14 +97,23 @@ pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option
 /// # Errors
 /// [`Error::Row`] if there is none.
 pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Error> {
+    find(tx, names, id).await?.ok_or(Error::Row("outbox.portal"))
+}
+
+/// The portal with this id, if there is one.
+///
+/// # Errors
+/// [`Error`]
+pub async fn find(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
     .fetch_optional(tx.conn())
     .await?;
-    whole(tx, names, row).await?.ok_or(Error::Row("outbox.portal"))
+    whole(tx, names, row).await
 }
 
 /// The portal with this id, without its people.
@@ -88,7 +122,8 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
 /// [`Error::Row`] if there is none.
 pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Portal, Error> {
     let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
@@ -103,7 +138,8 @@ pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Porta
 /// [`Error`]
 pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
     let rows = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
+                hears_from
          FROM portals ORDER BY portal",
     )
     .fetch_all(tx.conn())
@@ -143,7 +179,12 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
     let group: Vec<u8> = row.try_get(1)?;
     let room: Option<String> = row.try_get(2)?;
     let room = room.map(RoomId::parse).transpose().map_err(|_| Error::Row("portals.room_id"))?;
+    let next: Option<String> = row.try_get(7)?;
+    let next = next.map(RoomId::parse).transpose().map_err(|_| Error::Row("portals.successor"))?;
     let state: String = row.try_get(4)?;
+    let told: Option<String> = row.try_get(8)?;
+    let told =
+        told.map(EventId::parse).transpose().map_err(|_| Error::Row("portals.hears_from"))?;
     Ok(Portal {
         id: PortalId(row.try_get(0)?),
         group: GroupId::from_slice(&group).map_err(|_| Error::Row("portals.group_id"))?,
@@ -156,6 +197,9 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
             _ => return Err(Error::Row("portals.state")),
         },
         encrypted: row.try_get(5)?,
+        lost: row.try_get(6)?,
+        successor: next,
+        hears_from: told,
         mirrors: std::collections::BTreeMap::new(),
         removed: std::collections::BTreeMap::new(),
         names: names.clone(),
@@ -172,9 +216,12 @@ fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
 /// # Errors
 /// [`Error`]
 pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
-    let Unsaved { place, mirrors, ghosts } = std::mem::take(&mut portal.unsaved);
+    let Unsaved { place, mirrors, ghosts, all_ghosts } = std::mem::take(&mut portal.unsaved);
     if place {
         save_place(tx, portal).await?;
+    }
+    if all_ghosts {
+        ghosts::are_elsewhere(tx, portal.id).await?;
     }
     let (known, gone): (Vec<_>, Vec<_>) =
         mirrors.iter().map(|id| (id, portal.mirrors.get(id))).partition(|(_, name)| name.is_some());
@@ -197,7 +244,9 @@ pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
 
 async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE portals SET room_id = $2, name = $3, state = $4, encrypted = $5 WHERE portal = $1",
+        "UPDATE portals SET room_id = $2, name = $3, state = $4, encrypted = $5, lost = $6,
+             successor = $7, hears_from = $8
+         WHERE portal = $1",
     )
     .bind(portal.id.0)
     .bind(portal.room.as_ref().map(|room| room.as_str()))
@@ -208,12 +257,17 @@ async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
         PortalState::Closed => "closed",
     })
     .bind(portal.encrypted)
+    .bind(portal.lost.as_deref())
+    .bind(portal.successor.as_ref().map(|room| room.as_str()))
+    .bind(portal.hears_from.as_ref().map(|event| event.as_str()))
     .execute(tx.conn())
     .await?;
+    tx.wake(TOPIC);
     if portal.encrypted {
-        lanes::pause(tx, &Lane::ToMatrix(portal.id), "the room is encrypted").await?;
+        lanes::pause(tx, &Lane::ToMatrix(portal.id), "the room is encrypted").await
+    } else {
+        lanes::resume(tx, &Lane::ToMatrix(portal.id)).await
     }
-    Ok(())
 }
 
 async fn save_mirrors(
@@ -257,8 +311,74 @@ pub async fn rooms(tx: &mut Tx) -> Result<Vec<OwnedRoomId>, Error> {
 /// # Errors
 /// [`Error`]
 pub async fn any_in_making(tx: &mut Tx) -> Result<bool, Error> {
-    let one = sqlx::query("SELECT 1 FROM portals WHERE state = 'making' LIMIT 1")
+    let one = sqlx::query("SELECT 1 FROM portals WHERE state = 'making' AND lost IS NULL LIMIT 1")
         .fetch_optional(tx.conn())
         .await?;
     Ok(one.is_some())
+}
+
+/// Portals whose rooms are said to be in the making, and of which nothing waits that would make
+/// them.
+///
+/// # Errors
+/// [`Error`]
+pub async fn unmade(read: &mut Read) -> Result<Vec<PortalId>, Error> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT portal FROM portals WHERE state = 'making' AND lost IS NULL
+           AND NOT EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane =
+               CASE WHEN portals.encrypted = TRUE THEN 'bot/' || portals.portal
+               ELSE 'portal/' || portals.portal || '/to_matrix' END)
+         ORDER BY portal",
+    )
+    .fetch_all(read.conn())
+    .await?;
+    Ok(ids.into_iter().map(PortalId).collect())
+}
+
+/// Where a portal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Which.
+    pub id: PortalId,
+    /// Its room.
+    pub room: OwnedRoomId,
+    /// Why nothing gets there, if so.
+    pub lost: Option<String>,
+}
+
+/// Portals that are open, with their rooms.
+///
+/// # Errors
+/// [`Error`]
+pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
+    let rows = sqlx::query(
+        "SELECT portal, room_id, lost FROM portals
+         WHERE state = 'open' AND room_id IS NOT NULL ORDER BY portal",
+    )
+    .fetch_all(read.conn())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let room: String = row.try_get(1)?;
+            Ok(Placed {
+                id: PortalId(row.try_get(0)?),
+                room: RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?,
+                lost: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// Portals that nothing gets into, and why.
+///
+/// # Errors
+/// [`Error`]
+pub async fn lost(read: &mut Read) -> Result<Vec<(PortalId, String)>, Error> {
+    let rows = sqlx::query(
+        "SELECT portal, lost FROM portals WHERE lost IS NOT NULL AND state <> 'closed'
+         ORDER BY portal",
+    )
+    .fetch_all(read.conn())
+    .await?;
+    rows.into_iter().map(|row| Ok((PortalId(row.try_get(0)?), row.try_get(1)?))).collect()
 }

@@ -15,8 +15,8 @@ pub struct WaitingRow {
     pub id: i64,
     /// Who caused it.
     pub author: String,
-    /// What is to be done: `say`, `notice`, `announce`, `make`, `invite`, `leave`, `pause`, `close`;
-    /// `unreadable` where it does not open.
+    /// What is to be done: `say`, `notice`, `announce`, `make`, `invite`, `leave`, `pause`, `close`,
+    /// `make_anew`, `follow`; `unreadable` where it does not open.
     pub kind: &'static str,
     /// When what it says was accepted, Unix milliseconds; absent where nobody said anything.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -108,6 +108,9 @@ pub struct PortalState {
     pub state: String,
     /// Whether the room is encrypted, so that nothing goes into it.
     pub encrypted: bool,
+    /// Why nothing gets into the room any more, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
     /// Matrix users that the group knows.
     pub mirrors: i64,
     /// Ghosts in the room.
@@ -123,7 +126,8 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
         "SELECT portal, group_id, room_id, name, state, encrypted,
                 (SELECT count(*) FROM portal_mirrors m WHERE m.portal = p.portal),
                 (SELECT count(*) FROM ghost_rooms g
-                 WHERE g.portal = p.portal AND g.membership = 'joined')
+                 WHERE g.portal = p.portal AND g.membership = 'joined'),
+                lost
          FROM portals p WHERE portal > $1 ORDER BY portal LIMIT $2",
     )
     .bind(after)
@@ -142,6 +146,7 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
                 encrypted: row.try_get(5)?,
                 mirrors: row.try_get(6)?,
                 ghosts: row.try_get(7)?,
+                lost: row.try_get(8)?,
             })
         })
         .collect()

@@ -44,6 +44,7 @@ impl Listener {
         let http = Http::new(Parts {
             db: spine.db.clone(),
             sealer: spine.sealer.clone(),
+            names: spine.names.clone(),
             clock: spine.clock.clone(),
             token_taken: spine.token_taken.subscribe(),
             locked_out: spine.locked_out.subscribe(),

@@ -64,6 +64,23 @@ async fn a_room_is_made_and_ghosts_come_at_their_first_word() {
 }
 
 #[tokio::test]
+async fn a_refused_name_or_topic_stops_nothing() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    let refused = || Fault::Answer(403, json!({"errcode": "M_FORBIDDEN", "error": "stub"}));
+    bridge.stub.fail("/displayname", refused());
+    bridge.say(portal, "bob:b.example", "hi").await;
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["hi"]);
+    bridge.stub.fail("/state/m.room.topic", refused());
+    bridge.keep(portal, b"e", encrypted()).await;
+    bridge.drain().await;
+    let stats = bridge.stats().await;
+    assert_eq!((stats.outbox, stats.dead_letters), (0, 0));
+    assert!(bridge.stub.look(|rooms| rooms.faults.is_empty()));
+}
+
+#[tokio::test]
 async fn order_is_kept_and_nothing_doubled_through_every_fault() {
     let mut bridge = Bridge::start().await;
     let portal = bridge.portal(1).await;

@@ -1,8 +1,9 @@
 //! A spine on a stub homeserver, stepped by hand.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,6 +15,7 @@ use causeway_bridge::{
         MessageRef, TextKind,
         effect::{Effect, Here, InRoom},
         ghost::Names,
+        lane::Lane,
         portal::{Portal, PortalId},
         said::{Said, Spoken, Text},
         suspicion::Came,
@@ -24,7 +26,7 @@ use causeway_bridge::{
     services::{Clock, Spine, Step, deliver, from_matrix, from_native},
     steps::Steps,
     storage::{
-        SCHEMA,
+        SCHEMA, dead_letters,
         effects::{Cause, Decided},
         inbox, portals,
         sealed::Sealer,
@@ -64,6 +66,7 @@ pub(crate) struct Bridge {
     /// Milliseconds that have passed, whatever the clock says.
     pub(crate) steady: Arc<AtomicU64>,
     _folder: tempfile::TempDir,
+    opened: Mutex<BTreeSet<String>>,
     spoken: u8,
 }
 
@@ -104,7 +107,8 @@ impl Bridge {
             troubles: Troubles::default(),
             steps,
         };
-        Self { spine, stub, clock, steady, _folder: folder, spoken: 0 }
+        let opened = Mutex::default();
+        Self { spine, stub, clock, steady, _folder: folder, opened, spoken: 0 }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
@@ -185,6 +189,28 @@ impl Bridge {
     pub(crate) async fn drain(&self) {
         while from_matrix::step(&self.spine).await.unwrap() == Step::Did {}
         while deliver::step(&self.spine).await.unwrap() == Step::Did {}
+        self.drop_openings().await;
+    }
+
+    /// Every portal's first word says that it is open; nobody is there to hear it, which buries it.
+    async fn drop_openings(&self) {
+        let mut tx = self.spine.db.begin().await.unwrap();
+        for letter in
+            dead_letters::list(&mut self.spine.db.read().await.unwrap(), 0, 100).await.unwrap()
+        {
+            let is_open = letter.lane.ends_with("/to_native") && {
+                let lane: Lane = letter.lane.parse().unwrap();
+                portals::get(&mut tx, &self.spine.names, lane.portal())
+                    .await
+                    .unwrap()
+                    .room
+                    .is_some()
+            };
+            if is_open && self.opened.lock().unwrap().insert(letter.lane) {
+                dead_letters::drop(&mut tx, letter.id).await.unwrap();
+            }
+        }
+        tx.commit().await.unwrap();
     }
 
     pub(crate) async fn stats(&self) -> Stats {

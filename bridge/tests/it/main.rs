@@ -23,6 +23,7 @@ mod prometheus;
 mod reconcile;
 mod refusals;
 mod restored;
+mod rooms;
 mod session;
 mod start;
 mod statements;

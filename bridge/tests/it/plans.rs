@@ -20,14 +20,16 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 34] = [
+const WALKS: [(&str, &str); 36] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
     (
-        "SELECT portal, group_id, room_id, name, state, encrypted FROM portals ORDER",
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor, hears_from FROM portals ORDER",
         "all are wanted",
     ),
+    ("SELECT portal, room_id, lost FROM portals", "all, now and then"),
+    ("SELECT portal, lost FROM portals", "all, now and then"),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
     ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
     ("UPDATE portal_outbox SET replayed", "all are wanted, when the database was put back"),

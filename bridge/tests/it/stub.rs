@@ -42,6 +42,8 @@ pub(crate) struct Rooms {
     txns: BTreeMap<String, String>,
     /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
     synced: BTreeMap<String, Value>,
+    purged: BTreeSet<String>,
+    made: usize,
     /// What goes wrong next, each once.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// What every message of a user, and every invite of one, is answered with.
@@ -257,6 +259,16 @@ impl Rooms {
                 let room = self.aliases.get(*alias).ok_or((404, "M_NOT_FOUND"))?;
                 Ok(json!({"room_id": room, "servers": []}))
             }
+            ("DELETE", ["directory", "room", alias]) => {
+                self.aliases.remove(*alias).map(|_| json!({})).ok_or((404, "M_NOT_FOUND"))
+            }
+            ("GET", ["joined_rooms"]) => {
+                let inside =
+                    self.members.iter().filter(|((_, who), to)| who == user && *to == "join");
+                let rooms: Vec<&String> = inside.map(|((room, _), _)| room).collect();
+                Ok(json!({"joined_rooms": rooms}))
+            }
+            ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
             ("POST", ["rooms", room, "leave"]) => self.membership(room, user, user, "leave"),
             ("POST", ["rooms", room, "invite"]) => {
@@ -306,7 +318,8 @@ impl Rooms {
         if self.aliases.contains_key(&alias) {
             return Err((400, "M_ROOM_IN_USE"));
         }
-        let room = format!("!room{}:b.example", self.aliases.len());
+        self.made += 1;
+        let room = format!("!room{}:b.example", self.made - 1);
         self.aliases.insert(alias, room.clone());
         self.event(&room, user, "m.room.create", Some(""), json!({}));
         self.membership(&room, user, user, "join")?;
@@ -324,6 +337,9 @@ impl Rooms {
     }
 
     pub(crate) fn membership(&mut self, room: &str, by: &str, who: &str, to: &str) -> Done {
+        if self.purged.contains(room) {
+            return Err((404, "M_UNKNOWN"));
+        }
         let place = (room.to_owned(), who.to_owned());
         let now = self.members.get(&place).map_or("leave", String::as_str).to_owned();
         let is_creator = !self.members.keys().any(|(known, _)| known == room);
@@ -378,6 +394,28 @@ impl Rooms {
         }
         self.events.push(event);
         id
+    }
+
+    /// A room's state as one sees it who is in it, or was.
+    fn whole_state(&self, room: &str, user: &str) -> Done {
+        let place = (room.to_owned(), user.to_owned());
+        if !self.members.get(&place).is_some_and(|to| matches!(to.as_str(), "join" | "leave")) {
+            return Err((403, "M_FORBIDDEN"));
+        }
+        let mut state = BTreeMap::new();
+        for event in self.events.iter().filter(|e| e["room_id"] == *room) {
+            if let (Some(kind), Some(key)) = (event["type"].as_str(), event["state_key"].as_str()) {
+                state.insert((kind, key), event);
+            }
+        }
+        Ok(json!(state.values().collect::<Vec<_>>()))
+    }
+
+    /// The operator deletes a room: nobody is in it any more, and nobody hears of that.
+    pub(crate) fn purge(&mut self, room: &str) {
+        self.members.retain(|(known, _), _| known != room);
+        self.aliases.retain(|_, known| known != room);
+        self.purged.insert(room.to_owned());
     }
 
     fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {

@@ -24,6 +24,10 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP INDEX portals_successor;
+    ALTER TABLE portals DROP COLUMN successor;
+    ALTER TABLE portals DROP COLUMN hears_from;
+    ALTER TABLE portals DROP COLUMN lost;
     DROP TABLE reading;
     DROP TABLE gaps;
     DROP INDEX inbox_damaged;

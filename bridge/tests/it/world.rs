@@ -11,7 +11,9 @@ use causeway_bridge::{
     health::{Health, Troubles},
     http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
-    services::{Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, session},
+    services::{
+        Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, rooms, session,
+    },
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
 };
@@ -142,6 +144,8 @@ impl World {
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
         let own = spine.clone();
+        tasks.push(tokio::spawn(async move { rooms::run(&own, forever()).await }));
+        let own = spine.clone();
         tasks.push(tokio::spawn(async move { session::run(&own, forever()).await }));
         for _ in 0..2 {
             let own = spine.clone();
@@ -203,6 +207,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
     let http = Http::new(Parts {
         db: spine.db.clone(),
         sealer: spine.sealer.clone(),
+        names: spine.names.clone(),
         clock: spine.clock.clone(),
         token_taken: spine.token_taken.subscribe(),
         locked_out: spine.locked_out.subscribe(),

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Matrix, MatrixError};
+use crate::domain::room::StateEvent;
+
+/// Most of a room's state: a member is half a kilobyte.
+const MAX_STATE: usize = 64 * 1024 * 1024;
 
 /// A page of `GET /rooms/{room}/messages`.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +34,11 @@ pub enum Direction {
 #[derive(Deserialize)]
 struct Sent {
     event_id: OwnedEventId,
+}
+
+#[derive(Deserialize)]
+struct Joined {
+    joined_rooms: Vec<OwnedRoomId>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +74,21 @@ impl Matrix {
             .await
             .map(|found| Some(found.room_id))
             .or_else(absent)
+    }
+
+    /// `DELETE /_matrix/client/v3/directory/room/{alias}` – the alias leads nowhere then.
+    pub async fn drop_alias(&self, user: &UserId, alias: &RoomAliasId) -> Result<(), MatrixError> {
+        self.v3("drop_alias", Method::DELETE, &["directory", "room", alias.as_str()])
+            .acting_as(user)
+            .nothing()
+            .await
+    }
+
+    /// `GET /_matrix/client/v3/joined_rooms` – the rooms that `user` is in.
+    pub async fn joined_rooms(&self, user: &UserId) -> Result<Vec<OwnedRoomId>, MatrixError> {
+        let joined: Joined =
+            self.v3("joined_rooms", Method::GET, &["joined_rooms"]).acting_as(user).send().await?;
+        Ok(joined.joined_rooms)
     }
 
     /// `POST /_matrix/client/v3/join/{room}` – the same however often.
@@ -170,6 +194,20 @@ impl Matrix {
             .await
             .map(Some)
             .or_else(absent)
+    }
+
+    /// `GET /_matrix/client/v3/rooms/{room}/state` – all of it, members too; as it was when `user`
+    /// left, where it has left.
+    pub async fn whole_state(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+    ) -> Result<Vec<StateEvent>, MatrixError> {
+        self.v3("whole_state", Method::GET, &["rooms", room.as_str(), "state"])
+            .acting_as(user)
+            .up_to(MAX_STATE)
+            .send()
+            .await
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/messages` – at most `limit` events from `from`, or

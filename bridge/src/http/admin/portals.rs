@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
-use causeway_server::admin::{Admin, Problem, ProblemBody, Query, checked, next};
+use axum::{Json, extract::State, http::StatusCode};
+use causeway_server::admin::{Admin, Path, Problem, ProblemBody, Query, checked, next};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::page::Page;
 use crate::{
+    domain::portal::PortalId,
     http::Http,
+    services::rooms::{self, RecreateError},
     storage::stats::{self, PortalState},
 };
 
@@ -38,4 +40,28 @@ pub(in crate::http) async fn portals(
     let portals = stats::portals(&mut read, page.after, limit).await?;
     let next = next(portals.len(), limit, portals.last().map(|portal| portal.id));
     Ok(Json(Portals { portals, next }))
+}
+
+/// `POST /_causeway/admin/v1/portals/{id}/recreate` – has another room made, and everybody invited
+/// who was in the one before; 202, also while one is being made.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/portals/{id}/recreate", tag = "portals",
+    params(("id" = i64, Path, description = "Its id in the list")),
+    responses((status = 202), (status = "4XX", body = ProblemBody))
+)]
+pub(in crate::http) async fn recreate_portal(
+    _: Admin,
+    State(http): State<Arc<Http>>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, Problem> {
+    let parts = &http.parts;
+    let now = (parts.clock)();
+    match rooms::recreate(&parts.db, &parts.sealer, &parts.names, now, PortalId(id)).await {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(RecreateError::Unknown) => Err(Problem::NotFound("portal")),
+        Err(RecreateError::Closed) => Err(Problem::Conflict(
+            "the bridge is not in the group; an admin of it lets it in with `group bridge`",
+        )),
+        Err(RecreateError::Storage(error)) => Err(error.into()),
+    }
 }

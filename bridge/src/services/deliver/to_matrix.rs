@@ -1,13 +1,13 @@
 //! Into the room: as a ghost, or as the bot.
 
 mod act;
+mod enter;
 mod send;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Conn, Tx};
-use ruma::OwnedRoomId;
 use tokio::time::Instant;
 
 use super::{
@@ -15,13 +15,10 @@ use super::{
     TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps, took,
 };
 use crate::{
-    domain::{
-        effect::{Here, InRoom},
-        lane::Lane,
-        portal::Portal,
-    },
+    domain::{Input, News, effect::InRoom, lane::Lane, portal::Portal, route::route},
     gateway::matrix::MatrixError,
     storage::{
+        effects::{Cause, Decided},
         ghosts::{self, Standing},
         inbox, lanes,
         links::{self, Link},
@@ -31,6 +28,8 @@ use crate::{
 
 /// What metrics call this way.
 const DIRECTION: &str = "native_to_matrix";
+/// How long what became known of a room is worth saying.
+const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
@@ -121,7 +120,8 @@ struct Round<'a> {
 struct Facts {
     made: BTreeMap<AccountId, String>,
     standing: BTreeMap<AccountId, Standing>,
-    room: Option<OwnedRoomId>,
+    /// What became known of the room itself.
+    news: Vec<News>,
     links: Vec<Link>,
     dead: Vec<Dead>,
 }
@@ -245,14 +245,9 @@ async fn record(
             Standing::Removed(_) => {}
         }
     }
-    if let Some(room) = &facts.room {
-        let mut portal = portals::place(tx.conn(), &spine.names, lane.portal()).await?;
-        portal.apply(&Here::Made(room.clone()));
-        portals::save(tx, &mut portal).await?;
-        inbox::room_is_made(tx, room).await?;
-        inbox::forget_early(tx).await?;
-        // Who is to be invited waited for it.
-        lanes::hurry(tx);
+    for (part, news) in facts.news.iter().enumerate() {
+        let id = rows.first().map_or("", |row| &row.entry.txn);
+        learn(spine, tx, lane, &format!("room {id} {part}"), news.clone()).await?;
     }
     links::put(tx, &facts.links).await?;
     for Dead { index, reason, tried_at } in &facts.dead {
@@ -275,6 +270,12 @@ async fn record(
         tracing::debug!(%lane, row = row.id, "put aside");
         outbox::set_aside(tx, lane, who, row.id, &aside).await?;
         wait(spine, tx, &leased.of(aside), row, failed).await?;
+    }
+    let is_refused =
+        end.stopped.as_ref().is_some_and(|failed| matches!(failed.failure, Failure::Refused(_)));
+    if is_refused || !facts.dead.is_empty() {
+        // The room may not be what it was.
+        tx.wake(portals::TOPIC);
     }
     let Some(failed) = end.stopped else { return Ok(false) };
     let Some(row) = rows.get(failed.index) else { return Ok(false) };
@@ -310,4 +311,33 @@ async fn wait(
 /// What a refusal or failure at `place` comes to.
 fn at(place: Place) -> impl Fn(MatrixError) -> Failure {
     move |error| failed(place, &error)
+}
+
+/// Routes what became known of the portal's room.
+async fn learn(
+    spine: &Spine,
+    tx: &mut Tx,
+    lane: &Lane,
+    id: &str,
+    news: News,
+) -> Result<(), StepError> {
+    let now = spine.now();
+    let mut portal = portals::get(tx, &spine.names, lane.portal()).await?;
+    let Ok(effects) = route(&portal, &Input::Room(news)) else { return Ok(()) };
+    let author = spine.names.bot().as_str();
+    let expires_at = now.plus_ms(NEWS_MS);
+    let cause = Cause { id: id.as_bytes(), author, accepted_at: now, expires_at };
+    let mut decided = Decided::default();
+    decided.take(&mut portal, cause, effects);
+    decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
+    if let Some(room) = portal.room.as_ref().filter(|_| portal.lost.is_none()) {
+        if portal.encrypted {
+            spine.encrypted.send_if_modified(|encrypted| encrypted.insert(room.clone()));
+        }
+        inbox::room_is_made(tx, room).await?;
+        // Who is to be invited waited for it.
+        lanes::hurry(tx);
+    }
+    inbox::forget_early(tx).await?;
+    Ok(())
 }

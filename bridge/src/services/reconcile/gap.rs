@@ -166,6 +166,11 @@ pub async fn fill(spine: &Spine, room: &RoomId) -> Result<(), LookError> {
                 metrics::counter!("causeway_rooms_unreadable_total").increment(1);
                 let mut tx = spine.db.begin().await?;
                 reading::close_gap(&mut tx, &gap).await?;
+                let text = "What was said in the room while the bridge did not hear it cannot be \
+                            read from the homeserver any more: it may be missing here.";
+                tell(spine, &mut tx, room, &format!("unread {room} {}", spine.now().0), text)
+                    .await?;
+                tx.wake(portals::TOPIC);
                 tx.commit().await?;
             }
             Err(error) => return Err(error),
@@ -263,14 +268,25 @@ async fn lose(spine: &Spine, tx: &mut Tx, row: &Damaged) -> Result<(), LookError
     metrics::counter!("causeway_dead_letters_total").increment(1);
     inbox::routed(tx, &[row.seq]).await?;
     tx.wake(inbox::TOPIC);
-    let Some(mut portal) = portals::of_room(tx, &spine.names, &row.room).await? else {
-        return Ok(());
-    };
     let text = "Something that was said in the room cannot be shown: what was kept of it is damaged, \
                 and the homeserver does not have it any more.";
+    tell(spine, tx, &row.room, row.event.as_str(), text).await
+}
+
+/// Tells a room's group what it will not hear, because of `cause`.
+async fn tell(
+    spine: &Spine,
+    tx: &mut Tx,
+    room: &RoomId,
+    cause: &str,
+    text: &str,
+) -> Result<(), LookError> {
+    let Some(mut portal) = portals::of_room(tx, &spine.names, room).await? else {
+        return Ok(());
+    };
     let now = spine.now();
     let cause = Cause {
-        id: row.event.as_bytes(),
+        id: cause.as_bytes(),
         author: spine.names.bot().as_str(),
         accepted_at: now,
         expires_at: now.plus_ms(TOLD_MS),

@@ -1,30 +1,23 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
 use causeway_protocol::ids::AccountId;
-use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, UserId};
+use ruma::{OwnedEventId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
     Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, failed, relations,
-    send::{Marked, Membership},
-    steps,
+    send::Membership, steps,
 };
 use crate::{
-    domain::{
-        MessageRef,
-        effect::{Here, InRoom},
-        portal::room_request,
-        said::Spoken,
-        to_matrix,
-    },
-    gateway::{matrix::Direction, provision::provision},
+    domain::{MessageRef, effect::InRoom, portal::Portal, said::Spoken, to_matrix},
+    gateway::{matrix::MatrixError, provision::provision},
     storage::{ghosts, outbox},
 };
 
 /// Shown in an encrypted room, whose state is never encrypted.
-const PAUSED: &str = "The bridge is paused: this room is encrypted, and the bridge cannot encrypt \
+pub(super) const PAUSED: &str = "The bridge is paused: this room is encrypted, and the bridge cannot encrypt \
                       yet. Nothing is sent in clear; what is said in the group waits.";
-const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
+pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
 
 /// Between looks whether all that was said before is done.
@@ -35,18 +28,22 @@ type Tried = Result<Result<(), Failure>, StepError>;
 
 impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
-        if let InRoom::Make = row.entry.deed {
-            return Ok(self.make_room().await);
-        }
-        let Some(room) = self.portal.room.clone() else {
-            let none = "the portal has no room".to_owned();
+        let room = match (&row.entry.deed, &self.portal) {
+            (InRoom::Make, _) => return Ok(self.make_room(row, false).await),
+            (InRoom::MakeAnew, _) => return Ok(self.make_room(row, true).await),
+            (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
+            (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
+            // There is nothing to leave or to say it in.
+            (InRoom::Leave(_) | InRoom::Pause | InRoom::Close, _) => return Ok(Ok(())),
             // Who is invited does not wait in the lane of the room that is being made.
-            let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
-            return Ok(Err(if is_invite {
-                Failure::NotNow(none, None)
-            } else {
-                Failure::Refused(none)
-            }));
+            (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
+                return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
+            }
+            (InRoom::Say(_) | InRoom::Notice(_) | InRoom::Invite(_), portal) => {
+                let why = portal.lost.clone();
+                let why = why.unwrap_or_else(|| "the room that it was for is not there".to_owned());
+                return Ok(Err(Failure::Gone(why)));
+            }
         };
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
@@ -55,8 +52,8 @@ impl Round<'_> {
             InRoom::Leave(account) => self.leave(&room, account).await,
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
             InRoom::Close => self.close(&room, row).await,
-            // Above: it alone needs no room.
-            InRoom::Make => Ok(Ok(())),
+            // Above: they need no room.
+            InRoom::Make | InRoom::MakeAnew | InRoom::Follow(_) => Ok(Ok(())),
         }
     }
 
@@ -154,42 +151,6 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// A room that the bot made before and did not live to tell is adopted.
-    async fn make_room(&mut self) -> Result<(), Failure> {
-        let Spine { matrix, names, steps, .. } = self.spine;
-        if let Some(room) = &self.portal.room {
-            self.facts.room = Some(room.clone());
-            return Ok(());
-        }
-        let request = room_request(names, &self.portal.group, &self.portal.name);
-        let room = match matrix.create_room(names.bot(), &request).await {
-            Ok(room) => room,
-            Err(error) if error.is_code("M_ROOM_IN_USE") => self.adopt().await?,
-            Err(error) => return Err(failed(Place::Room, &error)),
-        };
-        steps.reached(steps::Step::MadeRoom).await;
-        self.portal.apply(&Here::Made(room.clone()));
-        self.facts.room = Some(room);
-        Ok(())
-    }
-
-    async fn adopt(&self) -> Result<OwnedRoomId, Failure> {
-        let Spine { matrix, names, .. } = self.spine;
-        let alias = names.alias(&self.portal.group);
-        let not_ours = || Failure::Refused(format!("{alias} is a room that the bot did not make"));
-        let parsed = RoomAliasId::parse(&alias).map_err(|_| not_ours())?;
-        let room = matrix.resolve_alias(&parsed).await.map_err(at(Place::Room))?;
-        let room = room.ok_or_else(not_ours)?;
-        let first = matrix.messages(names.bot(), &room, Direction::Forwards, None, 1).await;
-        let first = first.map_err(at(Place::Room))?;
-        let create = first.chunk.first().and_then(|raw| Marked::of(raw)).ok_or_else(not_ours)?;
-        if create.kind == "m.room.create" && create.sender == names.bot().as_str() {
-            Ok(room)
-        } else {
-            Err(not_ours())
-        }
-    }
-
     async fn invite(&self, room: &RoomId, user: &UserId) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
         let Err(error) = matrix.invite(names.bot(), room, user).await else { return Ok(()) };
@@ -223,11 +184,17 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
+    /// The topic is an ornament: where it may not be set, everything else goes on.
+    pub(super) async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
         let topic = json!({"topic": text});
-        let sent = matrix.send_state(names.bot(), room, "m.room.topic", "", &topic).await;
-        sent.map(|_| ()).map_err(at(Place::Room))
+        match matrix.send_state(names.bot(), room, "m.room.topic", "", &topic).await {
+            Err(error @ MatrixError::Refused(..)) => {
+                tracing::warn!(%room, %error, "a topic is not set");
+                Ok(())
+            }
+            sent => sent.map(drop).map_err(at(Place::Room)),
+        }
     }
 
     async fn close(&mut self, room: &RoomId, row: &Stored<InRoom>) -> Tried {
@@ -243,8 +210,11 @@ impl Round<'_> {
         } else {
             self.notice(room, row, CLOSED).await?
         };
-        if told.is_err() {
-            return Ok(told);
+        // That it may not be said there keeps nobody in the room.
+        if let Err(failure) = told
+            && !matches!(failure, Failure::Refused(_) | Failure::Gone(_))
+        {
+            return Ok(Err(failure));
         }
         let mut read = self.spine.db.read().await?;
         let mut inside = ghosts::joined(&mut read, self.portal.id).await?;

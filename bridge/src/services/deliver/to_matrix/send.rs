@@ -33,7 +33,7 @@ impl Round<'_> {
         row: &Stored<InRoom>,
         (kind, content): &(&'static str, serde_json::Value),
     ) -> Result<OwnedEventId, Failure> {
-        if self.portal.encrypted || self.spine.encrypted.borrow().contains(&self.portal.id) {
+        if self.portal.encrypted || self.spine.encrypted.borrow().contains(room) {
             return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
         }
         let txn = &row.entry.txn;
@@ -56,7 +56,9 @@ impl Round<'_> {
             | InRoom::Invite(_)
             | InRoom::Leave(_)
             | InRoom::Pause
-            | InRoom::Close => None,
+            | InRoom::Close
+            | InRoom::MakeAnew
+            | InRoom::Follow(_) => None,
         };
         let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
         let matrix = &self.spine.matrix;
@@ -169,12 +171,10 @@ pub(super) enum Membership {
 
 /// As much of an event of ours as is needed to know it again.
 #[derive(Deserialize)]
-pub(super) struct Marked {
+struct Marked {
     event_id: String,
-    #[serde(rename = "type", default)]
-    pub(super) kind: String,
     #[serde(default)]
-    pub(super) sender: String,
+    sender: String,
     #[serde(default)]
     origin_server_ts: Timestamp,
     #[serde(default)]
@@ -188,7 +188,7 @@ struct Marker {
 }
 
 impl Marked {
-    pub(super) fn of(raw: &RawValue) -> Option<Self> {
+    fn of(raw: &RawValue) -> Option<Self> {
         serde_json::from_str(raw.get()).ok()
     }
 }

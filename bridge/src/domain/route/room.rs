@@ -1,0 +1,219 @@
+//! Rules about the room itself: that it is there, that the bridge is in it, and how it is.
+
+use std::collections::BTreeSet;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use serde_json::Value;
+
+use super::{ANNOUNCED_AT_ONCE, encrypted, notice, put_out};
+use crate::domain::{
+    News, RoomEvent, Skip,
+    effect::{Effect, Here, InGroup, InRoom},
+    mirror::{Mirror, name_of},
+    portal::{Portal, PortalState},
+    room::{Found, successor},
+};
+
+/// Why nothing gets into a room that the bot is not in.
+const OUT: &str = "the bridge is not in the room any more, or the room is gone";
+
+pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
+    let is_open = portal.state == PortalState::Open;
+    match news {
+        // What was said before still goes there.
+        News::Entered(found, _) if portal.state == PortalState::Closed => {
+            Ok(vec![Effect::Here(Here::Made(found.room.clone()))])
+        }
+        _ if portal.state == PortalState::Closed => Err(Skip::Closed),
+        News::Entered(found, told) => Ok(entered(portal, found, told.as_ref())),
+        News::Followed(found) => Ok(followed(portal, found)),
+        News::NotFollowed(room, why) => {
+            let why =
+                format!("the room was replaced by {room}, and the bridge is not there: {why}");
+            Ok(lost(portal, why))
+        }
+        News::Out if is_open && portal.lost.is_none() => Ok(lost(portal, OUT.to_owned())),
+        News::In if is_open && portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        // Whoever gave up making it has said why.
+        News::Unmade if portal.is_in_making() => {
+            Ok(vec![Effect::Here(Here::Lost("its room could not be made".to_owned()))])
+        }
+        News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
+        News::Out | News::In | News::Unmade | News::Recreate => Err(Skip::Nothing),
+    }
+}
+
+/// Another room, to which everybody is invited who was in the one before.
+pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
+    let mut effects = parted_from_all(portal);
+    effects.extend([
+        Effect::Here(Here::GivenUp),
+        notice("A new Matrix room is being made for this group."),
+        Effect::InRoom(InRoom::MakeAnew),
+    ]);
+    let invited: BTreeSet<&OwnedUserId> = portal.mirrors.keys().chain(invite).collect();
+    let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));
+    effects.extend(invited.map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
+    effects
+}
+
+/// Nobody is in a room that is not there.
+pub(super) fn parted_from_all(portal: &Portal) -> Vec<Effect> {
+    let gone: Vec<OwnedUserId> = portal.mirrors.keys().cloned().collect();
+    announced(&[], &gone)
+}
+
+/// The bot was put out of the room, or is welcome again.
+pub(super) fn bot_standing(
+    portal: &Portal,
+    event: &RoomEvent,
+    membership: &str,
+) -> Result<Vec<Effect>, Skip> {
+    let by = &event.sender;
+    match membership {
+        "leave" | "ban" if portal.lost.is_none() => {
+            let is_own = portal.names.is_ours(by);
+            let who = if is_own { "the homeserver".to_owned() } else { by.to_string() };
+            Ok(lost(portal, format!("{who} removed the bridge from the room")))
+        }
+        "invite" if portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        _ => Err(Skip::Nothing),
+    }
+}
+
+/// In the room that has replaced the portal's nothing counts but that the bot is invited there.
+pub(super) fn elsewhere(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    let is_of_bot = event.state_key.as_deref() == Some(portal.names.bot().as_str());
+    let is_next = portal.successor.as_ref() == Some(&event.room_id);
+    if event.kind == "m.room.member" && is_of_bot && is_next && membership(event)? == "invite" {
+        return Ok(vec![Effect::InRoom(InRoom::Follow(event.room_id.clone()))]);
+    }
+    Err(Skip::Elsewhere)
+}
+
+/// Client-server API v1.16, "Room Upgrades": whoever could send a tombstone had the power for it.
+pub(super) fn tombstone(portal: &Portal, event: &RoomEvent) -> Vec<Effect> {
+    match successor(&event.content) {
+        Some(next) => replaced(next),
+        None => lost(portal, format!("{} closed the room", event.sender)),
+    }
+}
+
+fn replaced(next: OwnedRoomId) -> Vec<Effect> {
+    vec![Effect::Here(Here::Replaced(next.clone())), Effect::InRoom(InRoom::Follow(next))]
+}
+
+fn lost(portal: &Portal, why: String) -> Vec<Effect> {
+    let text = format!(
+        "What is said here does not get into the Matrix room, and nothing comes from there: {why}. \
+         An admin can have a new room made (`group bridge`), or somebody there can invite {}.",
+        portal.names.bot()
+    );
+    vec![Effect::Here(Here::Lost(why)), notice(text)]
+}
+
+fn back() -> Vec<Effect> {
+    vec![Effect::Here(Here::Back), Effect::InRoom(InRoom::Make)]
+}
+
+fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<Effect> {
+    let mut effects = vec![Effect::Here(Here::Made(found.room.clone()))];
+    effects.extend(told.map(|event| Effect::Here(Here::Told(event.clone()))));
+    effects.extend(read(portal, found));
+    let room = room_name(portal, &found.room);
+    effects.push(notice(format!("This group is bridged into the Matrix room {room}.")));
+    if let Some(next) = &found.successor {
+        effects.extend(replaced(next.clone()));
+    }
+    effects
+}
+
+fn followed(portal: &Portal, found: &Found) -> Vec<Effect> {
+    let mut effects = vec![Effect::Here(Here::Moved(found.room.clone()))];
+    effects.extend(read(portal, found));
+    effects.push(notice(format!(
+        "The Matrix room was replaced by another, and the bridge is there: {}.",
+        found.room
+    )));
+    if !found.encrypted {
+        let text = "The bridge came along: what is said here goes into the group.";
+        effects.push(Effect::InRoom(InRoom::Notice(text.to_owned())));
+    }
+    effects
+}
+
+/// The alias is the room's that the bot made; another one is called by its id.
+fn room_name(portal: &Portal, room: &RoomId) -> String {
+    match &portal.room {
+        Some(known) if known != room => room.to_string(),
+        _ => portal.names.alias(&portal.group),
+    }
+}
+
+/// How a room is, before the first word from there: who is in it, and whether one may speak.
+fn read(portal: &Portal, found: &Found) -> Vec<Effect> {
+    let mut known = portal.mirrors.clone();
+    known.retain(|user, _| found.people.contains_key(user));
+    for (user, shown) in &found.people {
+        let name = name_of(user, shown.as_deref(), &known);
+        known.insert(user.clone(), name);
+    }
+    let gone: Vec<OwnedUserId> =
+        portal.mirrors.keys().filter(|user| !known.contains_key(*user)).cloned().collect();
+    let present: Vec<Mirror> =
+        known.iter().map(|(id, name)| Mirror { id: id.clone(), name: name.clone() }).collect();
+    let is_news = |mirror: &&Mirror| portal.mirrors.get(&mirror.id) != Some(&mirror.name);
+    let news: Vec<Mirror> = present.iter().filter(is_news).cloned().collect();
+
+    let mut effects: Vec<Effect> =
+        gone.iter().map(|user| Effect::Here(Here::Parted(user.clone()))).collect();
+    if !news.is_empty() {
+        effects.push(Effect::Here(Here::Met(news)));
+    }
+    // All of them: some in the group may not have heard of anybody.
+    effects.extend(announced(&present, &gone));
+    effects.extend(standings(portal, found));
+    if found.encrypted {
+        effects.extend(encrypted());
+    } else if found.muted {
+        effects.push(notice(
+            "Only people with power may speak in the Matrix room: what is said here does not get \
+             there until its power levels are changed.",
+        ));
+    }
+    effects
+}
+
+fn standings(portal: &Portal, found: &Found) -> Vec<Effect> {
+    let is_same = portal.room.as_ref() == Some(&found.room);
+    let mut effects = Vec::new();
+    for (account, by) in &found.put_out {
+        if !is_same || !portal.removed.contains_key(account) {
+            effects.extend(put_out(portal, account, by));
+        }
+    }
+    let welcome = portal.removed.keys().filter(|account| !found.put_out.contains_key(*account));
+    effects.extend(
+        welcome
+            .filter(|_| is_same)
+            .map(|account| Effect::Here(Here::Standing(account.clone(), None))),
+    );
+    effects
+}
+
+fn announced(present: &[Mirror], gone: &[OwnedUserId]) -> Vec<Effect> {
+    let come = present.chunks(ANNOUNCED_AT_ONCE).map(|some| (some.to_vec(), Vec::new()));
+    let gone = gone.chunks(ANNOUNCED_AT_ONCE).map(|some| (Vec::new(), some.to_vec()));
+    gone.chain(come)
+        .map(|(present, gone)| Effect::InGroup(InGroup::Announce(present, gone)))
+        .collect()
+}
+
+/// `membership` of a member event's content.
+pub(super) fn membership(event: &RoomEvent) -> Result<&str, Skip> {
+    event.content.get("membership").and_then(Value::as_str).ok_or(Skip::Malformed)
+}
+
+#[cfg(test)]
+#[path = "room_table.rs"]
+mod table;

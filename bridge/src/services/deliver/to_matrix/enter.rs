@@ -1,0 +1,187 @@
+//! Into the room itself: it is made, found again, come back to, or followed into; and what is so
+//! there is read before anything is said.
+
+use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId};
+
+use super::{
+    Failure, Place, Round, Spine, Stored,
+    act::{CLOSED, PAUSED},
+    at, failed, steps,
+};
+use crate::{
+    domain::{
+        News,
+        effect::{Here, InRoom},
+        portal::room_request,
+        room::Found,
+        to_matrix,
+    },
+    gateway::matrix::MatrixError,
+};
+
+/// Said where the room was told before that nothing goes from there to the group.
+const AGAIN: &str =
+    "This room is bridged again: what is said here from now on goes into the group.";
+
+/// What an alias of ours leads to.
+enum Behind {
+    /// A room that the bot made and is in.
+    Ours(Found),
+    /// A room that the bot is not in any more, or that another has replaced.
+    Left,
+    /// A room that the bot has nothing to do with, or none.
+    Theirs,
+}
+
+impl Round<'_> {
+    /// The room that the group had, where the bot gets in; else one that is made, or was made by a
+    /// process that did not live to tell. `anew`: whatever its alias leads to now.
+    pub(super) async fn make_room(
+        &mut self,
+        row: &Stored<InRoom>,
+        anew: bool,
+    ) -> Result<(), Failure> {
+        let again = match self.portal.room.clone() {
+            Some(room) => self.enter(&room).await?,
+            None => None,
+        };
+        let (found, told) = match again {
+            Some(found) => {
+                let told = self.open_again(row, &found).await?;
+                (found, told)
+            }
+            None => (self.make(anew || self.portal.room.is_some()).await?, None),
+        };
+        self.spine.steps.reached(steps::Step::MadeRoom).await;
+        self.portal.apply(&Here::Made(found.room.clone()));
+        if found.encrypted {
+            self.portal.apply(&Here::Encrypted);
+        }
+        self.facts.news.push(News::Entered(found, told));
+        Ok(())
+    }
+
+    /// Takes back what the room was told when the portal was closed; the event that does so.
+    async fn open_again(
+        &mut self,
+        row: &Stored<InRoom>,
+        found: &Found,
+    ) -> Result<Option<OwnedEventId>, Failure> {
+        if found.encrypted {
+            return Ok(None);
+        }
+        if matches!(found.topic.as_deref(), Some(CLOSED | PAUSED)) {
+            self.topic(&found.room, "").await?;
+        }
+        let bot = self.spine.names.bot().to_owned();
+        let event = to_matrix::notice(AGAIN, &row.entry.txn);
+        self.send(&found.room, &bot, row, &event).await.map(Some)
+    }
+
+    async fn make(&self, anew: bool) -> Result<Found, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        let request = room_request(names, &self.portal.group, &self.portal.name);
+        let room = match matrix.create_room(names.bot(), &request).await {
+            Err(error) if error.is_code("M_ROOM_IN_USE") => {
+                let alias = names.alias(&self.portal.group);
+                let parsed = RoomAliasId::parse(&alias);
+                let parsed = parsed.map_err(|error| Failure::Refused(error.to_string()))?;
+                match self.behind(&parsed).await? {
+                    Behind::Ours(found) => return Ok(found),
+                    Behind::Theirs if !anew => {
+                        let text = format!("{alias} is a room that the bot did not make");
+                        return Err(Failure::Refused(text));
+                    }
+                    Behind::Left | Behind::Theirs => {}
+                }
+                match matrix.drop_alias(names.bot(), &parsed).await {
+                    Ok(()) | Err(MatrixError::Refused(404, ..)) => {}
+                    Err(error) => return Err(failed(Place::Room, &error)),
+                }
+                matrix.create_room(names.bot(), &request).await.map_err(at(Place::Room))?
+            }
+            made => made.map_err(at(Place::Room))?,
+        };
+        let found = self.enter(&room).await?;
+        found.ok_or_else(|| Failure::Refused("the room that was made is not there".to_owned()))
+    }
+
+    async fn behind(&self, alias: &RoomAliasId) -> Result<Behind, Failure> {
+        let room = self.spine.matrix.resolve_alias(alias).await.map_err(at(Place::Room))?;
+        let Some(room) = room else {
+            return Ok(Behind::Theirs);
+        };
+        Ok(match self.read(&room).await? {
+            Some(found) if found.is_in && found.is_made && found.successor.is_none() => {
+                Behind::Ours(found)
+            }
+            Some(found) if found.is_made => Behind::Left,
+            _ => Behind::Theirs,
+        })
+    }
+
+    /// Reads how a room is, as one who is in it; `None` where the bot does not get in.
+    async fn enter(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        if let Some(found) = self.read(room).await?
+            && found.is_in
+        {
+            return Ok(Some(found));
+        }
+        match matrix.join(names.bot(), room.into()).await {
+            Ok(_) => Ok(self.read(room).await?.filter(|found| found.is_in)),
+            Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
+            Err(error) => Err(failed(Place::Room, &error)),
+        }
+    }
+
+    /// How a room is, or was when the bot left it; `None` where it may not be seen.
+    async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        match matrix.whole_state(names.bot(), room).await {
+            Ok(state) => Ok(Some(Found::of(names, room, &state))),
+            Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
+            Err(error) => Err(failed(Place::Room, &error)),
+        }
+    }
+
+    /// Goes into the room that has replaced the group's, if it says so itself; else that is said.
+    pub(super) async fn follow(
+        &mut self,
+        row: &Stored<InRoom>,
+        next: &OwnedRoomId,
+    ) -> Result<(), Failure> {
+        let Some(room) = self.portal.room.clone().filter(|room| room != next) else {
+            return Ok(());
+        };
+        let why = match self.enter(next).await? {
+            Some(found) if found.predecessor.as_ref() == Some(&room) => {
+                self.portal.apply(&Here::Moved(next.clone()));
+                if found.encrypted {
+                    self.portal.apply(&Here::Encrypted);
+                }
+                self.facts.news.push(News::Followed(found));
+                return Ok(());
+            }
+            Some(_) => {
+                // It is somebody's who says so of a room that is not his.
+                let Spine { matrix, names, .. } = self.spine;
+                matrix.leave(names.bot(), next).await.map_err(at(Place::Room))?;
+                "it does not say that it comes after this room".to_owned()
+            }
+            None => {
+                format!("it is not invited; it needs an invitation of {}", self.spine.names.bot())
+            }
+        };
+        let text = format!("The bridge does not follow into the new room: {why}.");
+        let bot = self.spine.names.bot().to_owned();
+        let told = self.send(&room, &bot, row, &to_matrix::notice(&text, &row.entry.txn)).await;
+        if let Err(failure) = told
+            && failure.is_unknown()
+        {
+            return Err(failure);
+        }
+        self.facts.news.push(News::NotFollowed(next.clone(), why));
+        Ok(())
+    }
+}

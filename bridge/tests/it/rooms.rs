@@ -1,0 +1,350 @@
+//! Rooms come and go: that is noticed, said, and another one is made.
+
+use causeway_bridge::{
+    health::Kind,
+    services::{Step, deliver, rooms},
+    steps::Steps,
+    storage::stats::{self, PortalState},
+};
+use causeway_protocol::ids::GroupId;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::Bridge,
+    people::Person,
+    stub::{Fault, Rooms, Stub},
+    world::{Running, World},
+};
+
+const BOB: &str = "@causeway_bob:b.example";
+const BOT: &str = "@causewaybot:b.example";
+
+/// Bob in a group that is bridged, and Al in its room.
+struct Cast {
+    stub: Stub,
+    bob: Person,
+    group: GroupId,
+    room: String,
+}
+
+async fn begin() -> (World, Running, Cast) {
+    let mut world = World::new().await;
+    let bridge = world.begin(Steps::default()).await;
+    let bob = world.person("bob").await;
+    let group = bob.create_group("Walkers").await;
+    let stub = world.stub.clone();
+    let invited = async {
+        bob.bridge(group, &["@al:x"]).await;
+        stub.wait(|rooms| rooms.room_that_invites("@al:x")).await
+    };
+    let room = world.during(&bridge, invited).await;
+    let cast = Cast { stub, bob, group, room };
+    cast.joins(&cast.room, "@al:x");
+    (world, bridge, cast)
+}
+
+impl Cast {
+    fn joins(&self, room: &str, who: &str) {
+        self.stub.change(|rooms| rooms.membership(room, who, who, "join").unwrap());
+    }
+
+    fn al_says(&self, room: &str, body: &str) {
+        let text = json!({"msgtype": "m.text", "body": body});
+        self.stub.change(|rooms| rooms.event(room, "@al:x", "m.room.message", None, text));
+    }
+
+    async fn is_read(&self, part: &str) {
+        self.bob.wait(part, |read| read.iter().any(|read| read.body.contains(part))).await;
+    }
+
+    async fn bob_says(&self, body: &str) {
+        self.bob.say(self.group, &[body.to_owned()]).await;
+    }
+
+    async fn is_said(&self, room: &str, sender: &str, body: &str) {
+        let find = |event: &&Value| {
+            event["room_id"] == room
+                && event["sender"] == sender
+                && event["content"]["body"].as_str().is_some_and(|said| said.contains(body))
+        };
+        self.stub.wait(|rooms| rooms.events.iter().find(find).cloned()).await;
+    }
+
+    /// The room to which Al is invited now, and into which he goes.
+    async fn another_room(&self) -> String {
+        let room = self.stub.wait(|rooms| rooms.room_that_invites("@al:x")).await;
+        assert_ne!(room, self.room);
+        self.joins(&room, "@al:x");
+        room
+    }
+}
+
+async fn portal(bridge: &Running) -> PortalState {
+    let mut read = bridge.spine.db.read().await.unwrap();
+    stats::portals(&mut read, 0, 1).await.unwrap().remove(0)
+}
+
+async fn recreate(bridge: &Running, id: i64) -> StatusCode {
+    let url = format!("{}/_causeway/admin/v1/portals/{id}/recreate", bridge.url);
+    reqwest::Client::new().post(url).bearer_auth("admin").send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_purged_room_is_noticed_and_another_is_made_for_an_admin() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.is_read("This group is bridged into the Matrix room #").await;
+        cast.stub.change(|rooms| rooms.purge(&cast.room));
+        cast.bob_says("into the void").await;
+        cast.is_read("does not get into the Matrix room").await;
+        while bridge.stats().await.dead_letters == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(portal(&bridge).await.lost.is_some());
+        cast.bob.bridge(cast.group, &["@al:x"]).await;
+        let room = cast.another_room().await;
+        cast.bob_says("anybody there").await;
+        cast.is_said(&room, BOB, "anybody there").await;
+        cast.al_says(&room, "I am");
+        cast.is_read("I am").await;
+    };
+    world.during(&bridge, told).await;
+    let state = portal(&bridge).await;
+    assert_eq!((state.state.as_str(), state.lost, state.ghosts), ("open", None, 1));
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_bot_that_is_kicked_says_so_and_comes_back_when_it_is_invited() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        let kick = |rooms: &mut Rooms| rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap();
+        cast.stub.change(kick);
+        cast.is_read("does not get into the Matrix room").await;
+        cast.bob_says("unheard").await;
+        while bridge.stats().await.dead_letters == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Who comes meanwhile comes by no event.
+        cast.stub.change(|rooms| {
+            rooms.membership(&cast.room, "@al:x", "@bea:x", "invite").unwrap();
+            rooms.membership(&cast.room, "@bea:x", "@bea:x", "join").unwrap();
+            rooms.membership(&cast.room, "@al:x", BOT, "invite").unwrap();
+        });
+        cast.is_said(&cast.room, BOT, "bridged again").await;
+        cast.bob_says("after").await;
+        cast.is_said(&cast.room, BOB, "after").await;
+        cast.al_says(&cast.room, "welcome");
+        cast.is_read("welcome").await;
+    };
+    world.during(&bridge, told).await;
+    assert!(!cast.stub.said().iter().any(|(_, body)| body == "unheard"));
+    assert_eq!(portal(&bridge).await.mirrors, 2);
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn the_operator_has_another_room_made() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.al_says(&cast.room, "here");
+        cast.is_read("here").await;
+        assert_eq!(recreate(&bridge, 2).await, StatusCode::NOT_FOUND);
+        let kick = |rooms: &mut Rooms| rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap();
+        cast.stub.change(kick);
+        cast.is_read("does not get into the Matrix room").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let room = cast.another_room().await;
+        cast.al_says(&room, "moved over");
+        cast.is_read("moved over").await;
+        cast.bob.client.remove(cast.group, &"bridge:b.example".parse().unwrap()).await.unwrap();
+        cast.is_said(&room, BOT, "taken out of the group").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::CONFLICT);
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// Puts a room into the world that says it comes after `room`, or after none.
+fn upgraded(rooms: &mut Rooms, room: Option<&str>, invites: bool) -> String {
+    let next = "!next:b.example".to_owned();
+    rooms.membership(&next, "@al:x", "@al:x", "join").unwrap();
+    let create = room.map_or(json!({}), |room| json!({"predecessor": {"room_id": room}}));
+    rooms.event(&next, "@al:x", "m.room.create", Some(""), create);
+    if invites {
+        rooms.membership(&next, "@al:x", BOT, "invite").unwrap();
+    }
+    next
+}
+
+fn tombstone(rooms: &mut Rooms, room: &str, next: &str) {
+    let content = json!({"body": "moved", "replacement_room": next});
+    rooms.event(room, "@al:x", "m.room.tombstone", Some(""), content);
+}
+
+#[tokio::test]
+async fn an_upgraded_room_is_followed() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), true);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&next, BOT, "came along").await;
+        cast.al_says(&next, "new walls");
+        cast.is_read("new walls").await;
+        cast.bob_says("nice").await;
+        cast.is_said(&next, BOB, "nice").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_it_can_be() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), false);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_read("replaced by !next:b.example").await;
+        cast.is_said(&cast.room, BOT, "does not follow").await;
+        cast.al_says(&next, "nobody listens");
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
+        cast.is_said(&next, BOT, "came along").await;
+        cast.bob_says("there you are").await;
+        cast.is_said(&next, BOB, "there you are").await;
+        cast.al_says(&next, "all of us");
+        cast.is_read("all of us").await;
+        assert_eq!(cast.bob.mirrored(), ["all of us"]);
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_room_that_does_not_say_that_it_comes_after_ours_is_left() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some("!other:x"), true);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_read("it does not say that it comes after").await;
+        let place = (next, BOT.to_owned());
+        assert_eq!(cast.stub.look(|rooms| rooms.members.get(&place).cloned()).unwrap(), "leave");
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_room_that_was_told_it_is_over_is_told_before_a_word_goes_over_again() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.bob.client.remove(cast.group, &"bridge:b.example".parse().unwrap()).await.unwrap();
+        cast.is_said(&cast.room, BOT, "taken out of the group").await;
+        let place = (cast.room.clone(), BOB.to_owned());
+        let is_gone = |to: &String| (to == "leave").then_some(());
+        cast.stub.wait(|rooms| rooms.members.get(&place).and_then(is_gone)).await;
+    };
+    world.during(&bridge, told).await;
+    // One who joins while nobody listens.
+    cast.stub.change(|rooms| {
+        rooms.membership(&cast.room, "@al:x", "@bea:x", "invite").unwrap();
+        rooms.membership(&cast.room, "@bea:x", "@bea:x", "join").unwrap();
+    });
+    cast.al_says(&cast.room, "among ourselves");
+    assert!(world.push(&bridge).await);
+    let told = async {
+        cast.bob.bridge(cast.group, &[]).await;
+        cast.is_said(&cast.room, BOT, "This room is bridged again").await;
+        cast.is_read("This group is bridged into").await;
+        cast.al_says(&cast.room, "for all");
+        cast.is_read("for all").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(cast.bob.mirrored(), ["for all"]);
+    assert_eq!(portal(&bridge).await.mirrors, 2);
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_room_that_was_encrypted_while_nobody_listened_gets_nothing_in_clear() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob.client.remove(cast.group, &"bridge:b.example".parse().unwrap()).await.unwrap();
+        cast.is_said(&cast.room, BOT, "taken out of the group").await;
+    };
+    world.during(&bridge, told).await;
+    cast.stub.change(|rooms| {
+        let content = json!({"algorithm": "m.megolm.v1.aes-sha2"});
+        rooms.event(&cast.room, "@al:x", "m.room.encryption", Some(""), content)
+    });
+    assert!(world.push(&bridge).await);
+    let told = async {
+        cast.bob.bridge(cast.group, &[]).await;
+        cast.bob_says("in clear").await;
+        cast.is_read("The room is encrypted now").await;
+        while !bridge.is_waiting("portal/1/to_matrix").await {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, told).await;
+    assert!(!cast.stub.said().iter().any(|(_, body)| body == "in clear"));
+    bridge.drop_dead().await;
+}
+
+fn elsewhere(number: usize) -> Value {
+    json!({"event_id": format!("$m{number}"), "room_id": "!elsewhere:x", "sender": "@al:x",
+           "type": "m.room.message", "origin_server_ts": 5,
+           "content": {"msgtype": "m.text", "body": "hi"}})
+}
+
+/// Rows of the inbox that still hold an event.
+async fn kept(bridge: &Bridge) -> i64 {
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let kept = "SELECT count(*) FROM inbox WHERE sealed IS NOT NULL";
+    sqlx::query_scalar(kept).fetch_one(read.conn()).await.unwrap()
+}
+
+#[tokio::test]
+async fn events_of_nobodys_room_are_let_go_when_the_making_has_failed() {
+    let bridge = Bridge::start().await;
+    for _ in 0..3 {
+        let refusal = json!({"errcode": "M_FORBIDDEN", "error": "no"});
+        bridge.stub.fail("createRoom", Fault::Answer(403, refusal));
+    }
+    let portal = bridge.portal(1).await;
+    bridge.push(&[elsewhere(1)]).await;
+    bridge.drain().await;
+    assert_eq!(kept(&bridge).await, 1);
+    let mut seen = rooms::Seen::default();
+    rooms::look(&bridge.spine, &mut seen).await.unwrap();
+    assert_eq!(kept(&bridge).await, 1, "it is still tried");
+    for _ in 0..3 {
+        while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
+        bridge.pass(130_000);
+    }
+    rooms::look(&bridge.spine, &mut seen).await.unwrap();
+    assert_eq!(kept(&bridge).await, 0);
+    bridge.push(&[elsewhere(2)]).await;
+    bridge.drain().await;
+    assert_eq!(kept(&bridge).await, 0);
+    let failed = bridge.portal_now(portal).await;
+    assert_eq!(failed.lost.as_deref(), Some("its room could not be made"));
+    assert_eq!(bridge.spine.troubles.count(Kind::Portal), 1);
+}
