@@ -7,7 +7,7 @@
 //! Whatever comes to light on the way, a held message that an op lets open or a change of a roster,
 //! goes to the [`Keep`] that the client was made with, inside the transaction that brought it about.
 //!
-//! To send: what is [on its way](Client::sending) already, or else [`prepare`](Client::prepare) → one
+//! To send: once, [`compare`](Client::compare); what is [on its way](Client::sending) already, or else [`prepare`](Client::prepare) → one
 //! transaction { [`Machine::seal`], [`keep_sending`](Client::keep_sending) } → commit; then
 //! [`post_kept`](Client::post_kept) → one transaction { [`settle`](Client::settle), the sender's own
 //! rows }. After any transient error the kept batch goes again.
@@ -27,7 +27,10 @@ mod session;
 mod stream;
 mod sync;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use causeway_protocol::{
     api::StreamRow,
@@ -90,6 +93,8 @@ pub struct Client {
     clock: Clock,
     /// When old rows were let go of, in milliseconds.
     tidied_ms: Arc<AtomicU64>,
+    /// Whether the server was asked how far it knows this device.
+    compared: Arc<AtomicBool>,
 }
 
 /// Why a client's work did not get on.
@@ -160,7 +165,16 @@ impl Client {
         keeper: Arc<dyn Keep>,
         clock: Clock,
     ) -> Self {
-        Self { http, machine, db, vault, keeper, clock, tidied_ms: Arc::default() }
+        Self {
+            http,
+            machine,
+            db,
+            vault,
+            keeper,
+            clock,
+            tidied_ms: Arc::default(),
+            compared: Arc::default(),
+        }
     }
 
     /// Who this is.

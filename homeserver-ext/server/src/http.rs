@@ -106,6 +106,7 @@ pub(crate) fn router(api: Api) -> Router {
             get(sender_keys::inventory).put(sender_keys::report).delete(sender_keys::ask_rotation),
         )
         .route("/messages/{id}/status", get(relay::status))
+        .route("/device", get(relay::device))
         .route("/stream", any(stream::stream));
     Router::new()
         .nest(PREFIX, native)

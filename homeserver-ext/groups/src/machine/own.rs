@@ -148,6 +148,28 @@ impl Machine {
         Ok(Some(machine))
     }
 
+    /// Begins anew if somebody knows of more than this database does: `known`, by the same count.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn catch_up(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {
+        if known > own::commits(tx.conn()).await? {
+            tracing::warn!(
+                "the server has more of this device than is known here: the folder was put back; new keys begin"
+            );
+            self.begin_anew(tx, known).await?;
+        }
+        Ok(())
+    }
+
+    /// How many commits this database has counted.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn count(&self, db: &Db) -> Result<u64, MachineError> {
+        Ok(own::commits(db.read().await?.conn()).await?)
+    }
+
     /// Drops own chains, seals nothing more in the sessions that there are, and counts on from
     /// `known`: what they may have sealed beyond what this database knows counted up to that.
     async fn begin_anew(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {

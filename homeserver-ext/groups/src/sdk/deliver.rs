@@ -18,9 +18,33 @@ const ROUNDS: usize = 32;
 const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
 
 impl Client {
+    /// Asks the server, once in a process, how far it knows this device: to be done before anything
+    /// is sealed. Where it knows of more than this database does, the whole folder was put back, and
+    /// new chains and sessions begin; the old ones may have sealed what others have.
+    ///
+    /// # Errors
+    /// Nothing may be sealed before this succeeds.
+    pub async fn compare(&self) -> Result<(), SdkError> {
+        if self.compared.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let known = match self.http.device().await {
+            Ok(device) => device.count,
+            // A server of before.
+            Err(CallError::Refused { status: 404, .. }) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let mut tx = self.db.begin().await?;
+        self.machine.catch_up(&mut tx, known).await?;
+        tx.commit().await?;
+        self.compared.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Fetches what the next message in `group` needs: records of accounts, one-time keys of
     /// devices. Mostly nothing, and then nothing is sent.
     pub async fn prepare(&self, group: GroupId) -> Result<(), SdkError> {
+        self.compare().await?;
         let mut tx = self.db.begin().await?;
         let needs = self.machine.needs(&mut tx, self.now(), group).await?;
         drop(tx);
@@ -36,7 +60,7 @@ impl Client {
     /// messages again. [`CallError::Refused`]: it will never be taken. All others: later again.
     pub async fn post(&self, batch: &Batch) -> Result<Accepted, SdkError> {
         let accepted = match self.post_once(batch).await {
-            Err(error) if is_behind(batch, &error) => {
+            Err(SdkError::Call(error)) if is_behind(batch, &error) => {
                 self.give_back(batch.group).await?;
                 self.post_once(batch).await?
             }
@@ -67,6 +91,7 @@ impl Client {
     /// Says whether anything was done; answers to it may be on their way then. Every part can be
     /// done again without harm.
     pub async fn chores(&self) -> Result<bool, SdkError> {
+        self.compare().await?;
         self.tidy().await?;
         for round in 0..ROUNDS {
             let mut tx = self.db.begin().await?;
@@ -159,9 +184,10 @@ impl Client {
         Ok(())
     }
 
-    async fn post_once(&self, batch: &Batch) -> Result<Accepted, CallError> {
-        let envelopes = PostEnvelopes { envelopes: batch.submissions.clone() };
-        self.http.post_envelopes(batch.group, &envelopes).await
+    async fn post_once(&self, batch: &Batch) -> Result<Accepted, SdkError> {
+        let count = self.machine.count(&self.db).await?;
+        let envelopes = PostEnvelopes { envelopes: batch.submissions.clone(), count: Some(count) };
+        Ok(self.http.post_envelopes(batch.group, &envelopes).await?)
     }
 
     /// A batch without messages: what is not accepted comes with the next chores.

@@ -12,7 +12,7 @@ use causeway_protocol::{
     api::{
         Accepted, AccountDevices, ClaimRequest, ClaimedKeys, GroupHead, GroupPage, InvitePage,
         JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus, NewInvite,
-        OpBytes, OpPage, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
+        OpBytes, OpPage, OwnDevice, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
         RequestPage, SenderKeyInventory, SenderKeysNoted, ServerInfo, Session, UploadKeys,
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
@@ -230,6 +230,11 @@ impl Http {
         envelopes: &PostEnvelopes,
     ) -> Result<Accepted, CallError> {
         self.post(&["groups", &group.to_string(), "envelopes"], envelopes).await
+    }
+
+    /// `GET device`.
+    pub async fn device(&self) -> Result<OwnDevice, CallError> {
+        self.get(&["device"], &[]).await
     }
 
     /// `GET messages/{id}/status`.

@@ -51,6 +51,27 @@ fn a_session_that_the_server_ended_is_said_and_a_login_mends_it() {
 }
 
 #[test]
+fn what_is_said_from_a_folder_that_was_put_back_whole_is_read_by_all() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    bob.ok(&["send", "team", "one"]);
+    assert_eq!(alice.texts(), ["one"]);
+    let elsewhere = bob.home.with_extension("copy");
+    copy(&bob.home, &elsewhere);
+    bob.ok(&["send", "team", "two"]);
+    bob.ok(&["send", "team", "three"]);
+    assert_eq!(alice.texts(), ["two", "three"]);
+    fs::remove_dir_all(&bob.home).unwrap();
+    fs::rename(&elsewhere, &bob.home).unwrap();
+    for text in ["four", "five", "six"] {
+        bob.ok(&["send", "team", text]);
+    }
+    assert_eq!(alice.texts(), ["four", "five", "six"]);
+    alice.ok(&["send", "team", "seven"]);
+    assert_eq!(bob.texts(), ["seven"]);
+}
+
+#[test]
 fn a_mailbox_that_stands_still_says_so_and_goes_on_when_the_key_comes() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);

@@ -13,6 +13,17 @@ use crate::{
 pub struct PostEnvelopes {
     /// At most 4,096.
     pub envelopes: Vec<Submission>,
+    /// How often the device has sealed so far, by its own count; the server keeps the highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// Answer to `GET device`: what the server knows of the caller's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnDevice {
+    /// The highest count that it has posted with: a device that counts less itself was put back from
+    /// a copy.
+    pub count: u64,
 }
 
 /// Answer to `POST groups/{id}/envelopes`: the same for the same ids, however often.

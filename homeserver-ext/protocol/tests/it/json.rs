@@ -92,7 +92,7 @@ fn what_a_device_posts() {
         ttl_ms: 60_000,
         payload: vec![6],
     };
-    insta::assert_json_snapshot!(api::PostEnvelopes { envelopes: vec![submission] });
+    insta::assert_json_snapshot!(api::PostEnvelopes { envelopes: vec![submission], count: None });
 }
 
 #[test]

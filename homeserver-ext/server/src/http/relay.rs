@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use causeway_protocol::{
-    api::{Accepted, ErrorBody, MessageStatus, PostEnvelopes},
+    api::{Accepted, ErrorBody, MessageStatus, OwnDevice, PostEnvelopes},
     ids::{EnvelopeId, GroupId},
 };
 
@@ -37,8 +37,17 @@ pub(super) async fn post_envelopes(
 ) -> Result<Json<Accepted>, ApiError> {
     let limiter = Limiter { quotas: &api.config.quotas, buckets: &api.buckets };
     let now = api.clock.now();
-    let envelopes = &request.envelopes;
-    Ok(Json(relay::post(&api.db, now, limiter, &caller, group, envelopes).await?))
+    Ok(Json(relay::post(&api.db, now, limiter, &caller, group, &request).await?))
+}
+
+/// `GET device` – the highest count that the caller's device has posted with (protocol §2).
+#[utoipa::path(get, path = "/device", tag = "messages",
+    responses((status = 200, body = OwnDevice)), security(("token" = [])))]
+pub(super) async fn device(
+    State(api): State<Api>,
+    caller: Caller,
+) -> Result<Json<OwnDevice>, ApiError> {
+    Ok(Json(OwnDevice { count: delivery::count(&api.db, &caller).await? }))
 }
 
 /// `GET messages/{id}/status` – how far an envelope of the caller's device came, per recipient.

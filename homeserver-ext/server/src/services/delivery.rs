@@ -13,7 +13,7 @@ use crate::{
     figures::DELIVERY_SECONDS,
     storage::{
         self, DeviceRow,
-        devices::Device,
+        devices::{self, Device},
         events::{self, Event},
         mailbox::{self, Waiting},
     },
@@ -91,6 +91,11 @@ fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error
         piece,
     };
     Ok(StreamRow { seq: row.seq, envelope })
+}
+
+/// The highest count that a device has posted with.
+pub(crate) async fn count(db: &Db, device: &Device) -> Result<u64, storage::Error> {
+    devices::count(db.read().await?.conn(), device.row).await
 }
 
 /// Up to where a device has acknowledged, and the last row that waits for it.

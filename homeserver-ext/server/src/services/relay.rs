@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 
 use causeway_protocol::{
-    api::{Accepted, AcceptedEnvelope},
+    api::{Accepted, AcceptedEnvelope, PostEnvelopes},
     envelope::{BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Sender, Submission, SubmittedTo},
     ids::{EnvelopeId, Epoch, GroupId, Timestamp},
 };
@@ -14,7 +14,7 @@ use crate::{
     services::Behind,
     storage::{
         self, DeviceRow,
-        devices::Device,
+        devices::{self, Device},
         events::{self, Event},
         groups::{self, Group, Standing},
         mailbox::{self, Parcel, Places, To},
@@ -78,7 +78,7 @@ pub(crate) async fn post(
     limiter: Limiter<'_>,
     caller: &Device,
     group: GroupId,
-    submissions: &[Submission],
+    PostEnvelopes { envelopes: submissions, count: counted }: &PostEnvelopes,
 ) -> Result<Accepted, PostError> {
     let ids = check(caller, group, submissions)?;
     let mut tx = db.begin_growing().await?;
@@ -96,6 +96,9 @@ pub(crate) async fn post(
         let group = admit(tx.conn(), now, limiter, caller, group, &new, beyond).await?;
         let places = put(&mut tx, now, caller, &group, &new).await?;
         known.extend(new.iter().map(|(id, _)| *id).zip(places));
+        if let Some(counted) = counted {
+            devices::counted(tx.conn(), caller.row, *counted).await?;
+        }
         tx.commit().await?;
         count(&new);
     }

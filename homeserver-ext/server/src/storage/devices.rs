@@ -6,7 +6,7 @@ use causeway_protocol::{
 };
 use causeway_store::Conn;
 
-use super::{DeviceRow, Error, ms, name_of};
+use super::{DeviceRow, Error, ms, name_of, number};
 
 /// A device that this server knows.
 #[derive(Debug, Clone)]
@@ -188,6 +188,25 @@ pub(crate) async fn take_nonce(
 pub(crate) async fn prune_nonces(conn: &mut Conn, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM login_nonces WHERE expires_ms < $1")
         .bind(ms(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The highest count that a device has posted with.
+pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u64, Error> {
+    let count: i64 = sqlx::query_scalar("SELECT counted FROM devices WHERE device = $1")
+        .bind(device)
+        .fetch_one(conn)
+        .await?;
+    number(count, "counted")
+}
+
+/// A device has posted with this count.
+pub(crate) async fn counted(conn: &mut Conn, device: DeviceRow, count: u64) -> Result<(), Error> {
+    sqlx::query("UPDATE devices SET counted = $2 WHERE device = $1 AND counted < $2")
+        .bind(device)
+        .bind(i64::try_from(count).unwrap_or(i64::MAX))
         .execute(conn)
         .await?;
     Ok(())

@@ -146,7 +146,7 @@ async fn what_is_accepted_survives_any_kill_and_is_read_once_and_in_order() {
                     let envelopes =
                         texts.iter().map(|text| alice.message(group.id(), epoch, text)).collect();
                     sent.extend(texts);
-                    json(&causeway_protocol::api::PostEnvelopes { envelopes })
+                    json(&causeway_protocol::api::PostEnvelopes { envelopes, count: None })
                 });
                 let Some(answer) = post(&base, &path, &alice.token, &body).await else {
                     pending = Some(body);

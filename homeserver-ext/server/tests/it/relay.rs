@@ -269,7 +269,8 @@ async fn what_is_not_the_sender_s_or_not_in_form_is_refused() {
         submission
     };
     let post = async |submission: Submission| {
-        let body = causeway_protocol::api::PostEnvelopes { envelopes: vec![submission] };
+        let body =
+            causeway_protocol::api::PostEnvelopes { envelopes: vec![submission], count: None };
         alice.post(&server, &group.path("/envelopes"), &body).await
     };
     for not_ours in [

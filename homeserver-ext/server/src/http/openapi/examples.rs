@@ -8,7 +8,7 @@ use causeway_protocol::{
         Accepted, AcceptedEnvelope, AccountDevices, BridgeInfo, ClaimRequest, ClaimedKeys,
         DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
         JoinRequest, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
-        OpPage, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys, RecipientStatus,
+        OpPage, OwnDevice, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys, RecipientStatus,
         RegisterRequest, Registration, RequestPage, SenderKeyInventory, SenderKeyInventoryEntry,
         SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow,
         UploadKeys,
@@ -182,7 +182,7 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         ttl_ms: MAX_TTL_MS,
         payload: BYTES.to_vec(),
     };
-    put(to, "PostEnvelopes", &PostEnvelopes { envelopes: vec![message] })?;
+    put(to, "PostEnvelopes", &PostEnvelopes { envelopes: vec![message], count: Some(12) })?;
     let accepted = vec![AcceptedEnvelope { id: MESSAGE, recipients: 2 }];
     put(to, "Accepted", &Accepted { accepted })?;
     let recipient = |device, state| RecipientStatus { device, state, reason: None };
@@ -203,6 +203,7 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         piece: None,
     };
     let generation = Generation::new([17; 16]);
+    put(to, "OwnDevice", &OwnDevice { count: 12 })?;
     put(to, "StreamHello", &StreamHello { generation, last_seq: Seq(42) })?;
     put(to, "StreamRow", &StreamRow { seq: Seq(42), envelope })?;
     put(to, "StreamAck", &StreamAck { ack: Seq(42) })

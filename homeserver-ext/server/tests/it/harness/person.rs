@@ -203,7 +203,7 @@ impl Person {
     pub(crate) async fn submit(&self, server: &Server, envelopes: Vec<Submission>) -> Answer {
         let group = envelopes[0].group;
         let path = format!("/groups/{group}/envelopes");
-        self.post(server, &path, &PostEnvelopes { envelopes }).await
+        self.post(server, &path, &PostEnvelopes { envelopes, count: None }).await
     }
 
     /// Posts texts of one epoch, in one batch.
