@@ -17,7 +17,7 @@ pub use leases::Leases;
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::OptionFuture, stream::FuturesUnordered};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use self::{
@@ -63,14 +63,19 @@ const TOKEN_WAIT: Duration = Duration::from_secs(30);
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut serving = FuturesUnordered::new();
-    let mut next = Box::pin(serve_next(spine, None));
+    let mut next = None;
+    let mut wait = None;
     loop {
+        // Once begun it goes on, full or not: what it has of others' it must not keep asleep.
+        if next.is_none() && serving.len() < LANES_OF_ONE {
+            next = Some(Box::pin(serve_next(spine, wait.take())));
+        }
         tokio::select! {
-            (lent, wait) = &mut next, if serving.len() < LANES_OF_ONE => {
+            Some((lent, later)) = OptionFuture::from(next.as_mut()), if next.is_some() => {
                 if let Some((lease, place)) = lent {
                     serving.push(serve_in_place(spine, lease, place));
                 }
-                next = Box::pin(serve_next(spine, wait));
+                (next, wait) = (None, later);
             }
             Some(()) = serving.next() => {}
             () = &mut stop => return,

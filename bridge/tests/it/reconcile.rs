@@ -198,6 +198,28 @@ async fn rooms_that_hang_keep_no_other_waiting() {
     assert_eq!(gaps(&bridge).await.len(), 16);
 }
 
+/// Who looks for the next room waits for a reader, and those at work have them all.
+#[tokio::test]
+async fn many_rooms_are_filled_though_readers_are_few() {
+    let (bridge, ..) = room().await;
+    for n in 2..=40 {
+        bridge.portal(n).await;
+    }
+    bridge.drain().await;
+    bridge.stub.fail("sync", Fault::Answer(400, json!({"errcode": "M_UNKNOWN"})));
+    reconcile::look(&bridge.spine).await.unwrap();
+    assert_eq!(gaps(&bridge).await.len(), 40);
+    let read = async {
+        let mut woken = bridge.spine.db.listen(inbox::TOPIC);
+        while !gaps(&bridge).await.is_empty() {
+            woken.changed().await;
+        }
+    };
+    // Less than a reader is waited for.
+    let run = reconcile::run(&bridge.spine, read);
+    tokio::time::timeout(Duration::from_secs(25), run).await.unwrap();
+}
+
 /// Others than Synapse end with the page that they call the last: what came by itself meanwhile is
 /// behind it.
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use causeway_store::Tx;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use ruma::{OwnedRoomId, RoomId};
 use tokio::time::{Instant, sleep_until};
 
@@ -67,6 +67,9 @@ impl AtWork {
     }
 }
 
+/// How the work on a room ended.
+type Ended = (OwnedRoomId, Result<(), LookError>);
+
 /// Fills gaps for ever, rooms side by side.
 pub(super) async fn keep_filling(spine: &Spine) {
     let mut woken = spine.db.listen(reading::TOPIC);
@@ -76,7 +79,8 @@ pub(super) async fn keep_filling(spine: &Spine) {
     loop {
         let now = Instant::now();
         let mut next = now + LONGEST_WAIT;
-        match due(spine, &mut waits, &at_work, now).await {
+        let mut ended = Vec::new();
+        match beside(due(spine, &mut waits, &at_work, now), &mut tries, &mut ended).await {
             Ok(rooms) => {
                 for (before, room) in rooms {
                     if !at_work.has_place(before, now) {
@@ -97,29 +101,47 @@ pub(super) async fn keep_filling(spine: &Spine) {
         // Who is due and has no place waits for one to end or to hang.
         let rested = waits.values().map(|(_, until)| *until).filter(|until| *until > now).min();
         let next = [rested, at_work.next_hangs(now)].into_iter().flatten().fold(next, Instant::min);
-        tokio::select! {
-            Some((room, ended)) = tries.next() => {
-                at_work.0.remove(&room);
-                match ended {
-                    Ok(()) => {
-                        spine.troubles.goes(Kind::Room, room.as_str());
-                        waits.remove(&room);
-                    }
-                    Err(error) => {
-                        let tries = waits.get(&room).map_or(0, |(tries, _)| *tries);
-                        tracing::debug!(%room, %error, tries, "a room cannot be read yet; it waits");
-                        let wait = FIRST_WAIT * 2_u32.saturating_pow(tries.min(16));
-                        let wait = wait.min(LONGEST_WAIT);
-                        let why = error.to_string();
-                        spine.troubles.stands(Kind::Room, room.as_str(), &why, Some(wait));
-                        waits.insert(room, (tries + 1, Instant::now() + wait));
-                    }
-                }
+        if ended.is_empty() {
+            tokio::select! {
+                Some(room) = tries.next() => ended.push(room),
+                () = woken.changed() => {}
+                () = sleep_until(next) => {}
             }
-            () = woken.changed() => {}
-            () = sleep_until(next) => {}
+        }
+        for (room, outcome) in ended {
+            at_work.0.remove(&room);
+            note(spine, &mut waits, room, outcome);
         }
     }
+}
+
+/// Looks while the rooms at work go on: they hold what the look waits for.
+async fn beside<T>(
+    look: impl Future<Output = T>,
+    tries: &mut (impl Stream<Item = Ended> + Unpin),
+    ended: &mut Vec<Ended>,
+) -> T {
+    tokio::pin!(look);
+    loop {
+        tokio::select! {
+            looked = &mut look => return looked,
+            Some(room) = tries.next() => ended.push(room),
+        }
+    }
+}
+
+/// Notes how a room fared, and when it is tried again.
+fn note(spine: &Spine, waits: &mut Waits, room: OwnedRoomId, outcome: Result<(), LookError>) {
+    let Err(error) = outcome else {
+        spine.troubles.goes(Kind::Room, room.as_str());
+        waits.remove(&room);
+        return;
+    };
+    let tries = waits.get(&room).map_or(0, |(tries, _)| *tries);
+    tracing::debug!(%room, %error, tries, "a room cannot be read yet; it waits");
+    let wait = (FIRST_WAIT * 2_u32.saturating_pow(tries.min(16))).min(LONGEST_WAIT);
+    spine.troubles.stands(Kind::Room, room.as_str(), &error.to_string(), Some(wait));
+    waits.insert(room, (tries + 1, Instant::now() + wait));
 }
 
 /// Rooms to be read now and how often each was tried in vain, those first that were not.
