@@ -13,7 +13,7 @@ const FIRST_WAIT_MS: u64 = 250;
 const OWN_PATIENCE: Duration = Duration::from_mins(5);
 /// How long somebody is invited whose homeserver does not answer: who asked hears it in a minute,
 /// with the time that the last try takes.
-const INVITE_PATIENCE: Duration = Duration::from_secs(40);
+const INVITE_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Who is kept waiting for so long lets others go before him.
 const LONG: Duration = Duration::from_secs(5);
@@ -167,7 +167,10 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
             return Outcome::Dead(failure.to_string());
         }
         Failure::Refused(_) => return Outcome::Again(jittered, true),
-        Failure::Fault(_) | Failure::Unknown(_) if tries.is_invite => {
+        // Who is invited again and again is limited too.
+        Failure::Fault(_) | Failure::Unknown(_) | Failure::NotNow(_, Some(_))
+            if tries.is_invite =>
+        {
             tries.stood >= INVITE_PATIENCE
         }
         Failure::Fault(_) => tries.others_do_well && tries.stood >= OWN_PATIENCE,
@@ -181,6 +184,7 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     }
     let wait = if tries.is_invite { jittered.min(left_ms(tries.stood)) } else { jittered };
     let told = if let Failure::NotNow(_, Some(after)) = failure { *after } else { 0 };
+    let told = if tries.is_invite { told.min(left_ms(tries.stood)) } else { told };
     Outcome::Again(told.min(MAX_WAIT_MS).max(wait), false)
 }
 
