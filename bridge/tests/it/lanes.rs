@@ -52,7 +52,8 @@ async fn a_clock_that_is_put_forth_for_a_moment_ends_nothing() {
     let mut bridge = Bridge::start().await;
     let portal = spoken_in(&mut bridge, 1).await;
     bridge.say(portal, "bob:b.example", "1").await;
-    for moment in [0, DAYS, 0, 0] {
+    // No more: after seven failures a wait may be longer than the moment.
+    for moment in [0, DAYS, 0] {
         bridge.clock.fetch_add(moment, Ordering::Relaxed);
         fail_once(&bridge).await;
         bridge.pass(25_000);
