@@ -193,10 +193,10 @@ fn left_ms(stood: Duration) -> u64 {
     u64::try_from(INVITE_PATIENCE.saturating_sub(stood).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Full jitter: anything from nothing to twice as long as the last time.
+/// Full jitter: anything from a millisecond, which is not at once, to twice as long as the last time.
 fn wait_ms(failures: u32, random: u64) -> u64 {
     let ceiling = FIRST_WAIT_MS.saturating_mul(1 << failures.min(16)).min(MAX_WAIT_MS);
-    random % (ceiling + 1)
+    (random % (ceiling + 1)).max(1)
 }
 
 #[cfg(test)]
