@@ -83,12 +83,13 @@ impl Room {
         true
     }
 
-    /// Whether the reserve is there; makes it again if there is room for it and some more.
+    /// Whether the reserve is there; makes it again if there is room for it and much more: what
+    /// another database in the folder gave away is no room.
     pub(crate) fn regain(&self) -> bool {
         if !self.is_spent() {
             return true;
         }
-        if self.available().is_none_or(|bytes| bytes < self.bytes + self.scarce() * 2) {
+        if self.available().is_none_or(|bytes| bytes < self.bytes.saturating_mul(3)) {
             return false;
         }
         if self.fill().is_err() {
