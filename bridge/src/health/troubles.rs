@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_hours(1);
 pub enum Kind {
     /// The homeserver does not answer us, or does not reach us.
     Homeserver,
-    /// The native server does not answer.
+    /// The native server does not answer, or what it has for us (`mailbox`) cannot be kept.
     Native,
     /// The homeserver gives no account of what happened: nothing that is doubted goes on.
     Account,

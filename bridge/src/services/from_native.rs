@@ -25,6 +25,7 @@ use crate::{
         route::route,
         said::{Said, Spoken, Text},
     },
+    health::Kind,
     steps::{Step, Steps},
     storage::{
         effects::{Cause, Decided},
@@ -35,6 +36,9 @@ use crate::{
 
 /// How long what was said is of use where the group does not say so.
 const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// What of the native side stands where its rows cannot be kept.
+const MAILBOX: &str = "mailbox";
 
 /// Receives until `stop` is done.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
@@ -49,7 +53,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             }
         };
         match ended {
-            Ok(()) => {}
+            Ok(()) => spine.troubles.goes(Kind::Native, MAILBOX),
             Err(SdkError::Call(error)) if error.is_transient() => {
                 tracing::warn!(%error, "the native stream broke off; connecting again");
             }
@@ -60,7 +64,9 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "the mailbox could not be read; trying again");
+                tracing::debug!(%error, "the mailbox could not be read; trying again");
+                let why = error.to_string();
+                spine.troubles.stands(Kind::Native, MAILBOX, &why, Some(AFTER_FAULT));
                 // Rows that were handed out and not kept come again on a new stream.
                 stream = spine.native.stream();
                 tokio::select! {
