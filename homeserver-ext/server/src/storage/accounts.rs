@@ -69,7 +69,7 @@ pub(crate) async fn forget_lists(conn: &mut Conn, before: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Replaces the list of an account; the one before is known for a while.
+/// Replaces the list of an account; the ones before are known for a while, 16 of them at most.
 pub(crate) async fn set_list(
     conn: &mut Conn,
     now: Timestamp,
@@ -82,6 +82,14 @@ pub(crate) async fn set_list(
     )
     .bind(list.account.as_str())
     .bind(ms(now))
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "DELETE FROM former_lists WHERE account = $1 AND until_ms NOT IN (
+             SELECT until_ms FROM former_lists WHERE account = $1
+             ORDER BY until_ms DESC LIMIT 16)",
+    )
+    .bind(list.account.as_str())
     .execute(&mut *conn)
     .await?;
     sqlx::query("UPDATE accounts SET list = $2 WHERE account = $1")

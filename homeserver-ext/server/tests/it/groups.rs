@@ -107,6 +107,28 @@ async fn a_list_that_was_replaced_less_than_a_day_ago_will_do() {
     }
 }
 
+/// Whoever signs lists without end keeps nobody's ops waiting.
+#[tokio::test]
+async fn of_the_lists_of_a_day_the_last_sixteen_will_do() {
+    let server = Server::start().await;
+    let alice = server.person("alice").await;
+    let group = Group::create(&server, &alice).await;
+    let carol = server.person("carol").await;
+    let mut lists = vec![carol.clone()];
+    for _ in 0..17 {
+        server.pass_ms(1);
+        let newest = lists.last().unwrap().list.clone();
+        let next = Person { list: newest, ..carol.clone() }.second_device(&server).await;
+        lists.push(next);
+    }
+    let add = async |place: usize| {
+        let op = group.op(&alice, &Body::Add(vec![lists[place].entry(0)]));
+        alice.post(&server, &group.path("/roster"), &op_body(&op)).await
+    };
+    add(0).await.refused(400, "DEV_CAUSEWAY_UNREGISTERED");
+    add(1).await.ok::<GroupHead>();
+}
+
 #[tokio::test]
 async fn the_same_op_again_is_answered_again_whoever_posts_it() {
     let server = Server::start().await;
