@@ -5,6 +5,7 @@
 
 pub mod effect;
 pub mod ending;
+pub mod expired;
 pub mod ghost;
 pub mod html;
 pub mod lane;
@@ -26,7 +27,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::{room::Found, said::Spoken};
+use self::{expired::Expired, room::Found, said::Spoken};
 
 /// Type of the events that say words (client-server API v1.16, "m.room.message").
 const MESSAGE: &str = "m.room.message";
@@ -89,6 +90,8 @@ pub enum Input {
     Roster(RosterChange),
     /// Something is so of the room that no event of it says.
     Room(News),
+    /// What was said in the room was not read in time in the group.
+    Expired(Expired),
 }
 
 /// What becomes known of a portal's room by looking, and by what was done about it.

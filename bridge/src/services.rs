@@ -5,6 +5,7 @@
 
 pub mod chores;
 pub mod deliver;
+pub mod expired;
 pub mod from_matrix;
 pub mod from_native;
 pub mod reconcile;

@@ -8,6 +8,7 @@
 
 pub mod dead_letters;
 pub mod effects;
+pub mod expired;
 pub mod ghosts;
 pub mod inbox;
 pub mod lanes;

@@ -23,8 +23,8 @@ use crate::{
     registration::Registration,
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, from_matrix, from_native, reconcile, restored, rooms,
-        session, tidy,
+        Clock, Spine, chores, deliver, expired, from_matrix, from_native, reconcile, restored,
+        rooms, session, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -213,6 +213,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "rooms", spine, |spine| async move { rooms::run(&spine, pending()).await });
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
+    keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
     for _ in 0..WORKERS {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });

@@ -25,12 +25,13 @@ pub enum Effect {
 
 /// What the bot or a ghost does in the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub enum InRoom {
     /// The account's ghost says it.
     Say(Spoken),
     /// The bot says it.
     Notice(String),
+    /// The bot says it in answer to that event.
+    Answer(String, OwnedEventId),
     /// The bot makes the group's room, finds the one that it made, or comes back to the one it had;
     /// what is so there is read before anything is said.
     Make,
@@ -56,7 +57,7 @@ impl InRoom {
             Self::Say(spoken) => Some(spoken.account.as_str()),
             Self::Leave(account) => Some(account.as_str()),
             Self::Invite(user) => Some(user.as_str()),
-            Self::Notice(_) => Some(BOT),
+            Self::Notice(_) | Self::Answer(..) => Some(BOT),
             Self::Make | Self::MakeAnew | Self::Pause | Self::Close | Self::Follow(_) => None,
         }
     }
@@ -133,7 +134,8 @@ impl Deed {
     pub fn name(&self) -> &'static str {
         match self {
             Self::InRoom(InRoom::Say(_)) | Self::InGroup(InGroup::Say(_)) => "say",
-            Self::InRoom(InRoom::Notice(_)) | Self::InGroup(InGroup::Notice(_)) => "notice",
+            Self::InRoom(InRoom::Notice(_) | InRoom::Answer(..))
+            | Self::InGroup(InGroup::Notice(_)) => "notice",
             Self::InGroup(InGroup::Announce(..)) => "announce",
             Self::InRoom(InRoom::Make) => "make",
             Self::InRoom(InRoom::Invite(_)) => "invite",

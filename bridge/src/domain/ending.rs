@@ -32,7 +32,13 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
             (InGroup::Notice(text).into(), reason)
         }
         // A word about a word would have no end; the rest is nobody's but ours.
-        Deed::InRoom(InRoom::Notice(_) | InRoom::Leave(_) | InRoom::Pause | InRoom::Close)
+        Deed::InRoom(
+            InRoom::Notice(_)
+            | InRoom::Answer(..)
+            | InRoom::Leave(_)
+            | InRoom::Pause
+            | InRoom::Close,
+        )
         | Deed::InGroup(InGroup::Announce(..) | InGroup::Notice(_)) => return None,
     };
     Some(Word { notice, about: about.to_owned() })

@@ -30,6 +30,7 @@ fn the_other_side_is_told_what_it_will_not_see() {
             None,
             in_group("The bridge does not follow into !next:x: no.", "no"),
             in_group("The group has no room: no.", "no"),
+            None,
         ]
     );
 }

@@ -41,6 +41,7 @@ impl Lane {
             Deed::InRoom(
                 InRoom::Say(_)
                 | InRoom::Notice(_)
+                | InRoom::Answer(..)
                 | InRoom::Make
                 | InRoom::MakeAnew
                 | InRoom::Leave(_)

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     BridgeRequest, Input, RoomEvent, RosterChange, Skip,
     effect::{Effect, Here, InGroup, InRoom},
+    expired::Expired,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
     said::{Relayed, Spoken},
@@ -27,7 +28,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
         Input::Room(news) => room::news(portal, news),
-        Input::Event(..) | Input::Spoken(_) | Input::Request(_)
+        Input::Event(..) | Input::Spoken(_) | Input::Request(_) | Input::Expired(_)
             if portal.state == PortalState::Closed =>
         {
             Err(Skip::Closed)
@@ -36,6 +37,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Event(event, false) => room_event(portal, event),
         Input::Spoken(spoken) => Ok(said(portal, spoken)),
         Input::Request(request) => requested(portal, request),
+        Input::Expired(expired) => unread(portal, expired),
     }
 }
 
@@ -207,6 +209,14 @@ fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Sk
             .map(|user: &OwnedUserId| Effect::InRoom(InRoom::Invite(user.clone()))),
     );
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
+}
+
+/// Who said it reads it where he said it; a room that gets nothing is not told that either.
+fn unread(portal: &Portal, expired: &Expired) -> Result<Vec<Effect>, Skip> {
+    if portal.lost.is_some() || portal.encrypted {
+        return Err(Skip::Nothing);
+    }
+    Ok(vec![Effect::InRoom(InRoom::Answer(expired.to_string(), expired.first.clone()))])
 }
 
 fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {

@@ -120,6 +120,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
         .map(|effect| match effect {
             Effect::InRoom(InRoom::Say(_)) => "say in room",
             Effect::InRoom(InRoom::Notice(_)) => "notice in room",
+            Effect::InRoom(InRoom::Answer(..)) => "answer",
             Effect::InRoom(InRoom::Make) => "make",
             Effect::InRoom(InRoom::Invite(_)) => "invite",
             Effect::InRoom(InRoom::Leave(_)) => "leave",
@@ -329,4 +330,21 @@ fn what_was_said_to_a_group_without_a_bridge_stays_there() {
 fn an_event_with_a_link_is_ours() {
     let Input::Event(event, _) = text("@al:x") else { unreachable!() };
     assert_eq!(route(&portal(), &Input::Event(event, true)), Err(Skip::Own));
+}
+
+#[test]
+fn what_was_not_read_in_time_is_answered_where_it_was_said() {
+    let first: ruma::OwnedEventId = "$e".try_into().unwrap();
+    let expired = Expired { first: first.clone(), more: 0, and_above: false, unread: None };
+    let answer = InRoom::Answer(expired.to_string(), first);
+    let input = Input::Expired(expired);
+    assert_eq!(route(&portal(), &input), Ok(vec![Effect::InRoom(answer)]));
+    let table = [
+        (Portal { lost: Some("gone".to_owned()), ..portal() }, Skip::Nothing),
+        (Portal { encrypted: true, ..portal() }, Skip::Nothing),
+        (Portal { state: PortalState::Closed, ..portal() }, Skip::Closed),
+    ];
+    for (portal, skip) in table {
+        assert_eq!(route(&portal, &input), Err(skip));
+    }
 }

@@ -45,6 +45,7 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InGroup": {"Notice": "n"}}),
         json!({"InRoom": {"Follow": "!next:x"}}),
         json!({"InRoom": "MakeAnew"}),
+        json!({"InRoom": {"Answer": ["n", "$e"]}}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

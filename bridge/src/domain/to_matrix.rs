@@ -23,10 +23,10 @@ pub fn event(said: &Said<OwnedEventId>, txn: &str) -> (&'static str, Value) {
     }
 }
 
-/// Type and content of a notice by the bot.
-pub fn notice(body: &str, txn: &str) -> (&'static str, Value) {
+/// Type and content of a notice by the bot, to an event or to nobody in particular.
+pub fn notice(body: &str, about: Option<&EventId>, txn: &str) -> (&'static str, Value) {
     let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: None };
-    event(&Said::Text(text, None), txn)
+    event(&Said::Text(text, about.map(ToOwned::to_owned)), txn)
 }
 
 fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
@@ -106,12 +106,13 @@ mod tests {
 
     #[test]
     fn the_bot_speaks_in_notices() {
-        let (kind, content) = notice("hi", "t");
-        assert_eq!(kind, "m.room.message");
-        assert_eq!(
-            content,
-            json!({"msgtype": "m.notice", "body": "hi", "m.mentions": {}, "dev.causeway.txn": "t"})
-        );
+        let (kind, mut content) = notice("hi", Some(&EventId::parse("$e").unwrap()), "t");
+        let relates = content.as_object_mut().unwrap().remove("m.relates_to").unwrap();
+        assert_eq!(relates, json!({"m.in_reply_to": {"event_id": "$e"}}));
+        let expected =
+            json!({"msgtype": "m.notice", "body": "hi", "m.mentions": {}, "dev.causeway.txn": "t"});
+        assert_eq!((kind, &content), ("m.room.message", &expected));
+        assert_eq!(notice("hi", None, "t"), (kind, expected));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
     steps::{Step, Steps},
     storage::{
         effects::{Cause, Decided},
-        portals,
+        expired, portals,
         sealed::Sealer,
     },
 };
@@ -159,6 +159,9 @@ impl Router {
             }
             let Some(portal) = portal else { continue };
             let expires_at = (self.clock)().plus_ms(policy.ttl_ms);
+            if let What::Expired { id } = what {
+                expired::note(tx, id).await?;
+            }
             if let Some(input) = input(client, group, what, policy, expires_at) {
                 self.route_one(portal, &input, expires_at, &mut decided);
             }
@@ -188,7 +191,7 @@ impl Router {
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
             Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
-            Input::Overheard | Input::Room(_) => return,
+            Input::Overheard | Input::Room(_) | Input::Expired(_) => return,
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }
@@ -242,7 +245,7 @@ fn input(
             None
         }
         What::Expired { id } => {
-            tracing::warn!(%group, %id, "an envelope was not taken in time");
+            tracing::debug!(%group, %id, "an envelope was not taken in time");
             None
         }
         What::JoinAsked { .. } | What::Held { .. } | What::Duplicate | What::Keys => None,

@@ -8,6 +8,7 @@ mod cli;
 mod deliver;
 mod docs;
 mod drop;
+mod expired;
 mod figures;
 mod generated;
 mod harness;

@@ -20,7 +20,7 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 36] = [
+const WALKS: [(&str, &str); 37] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
@@ -31,6 +31,7 @@ const WALKS: [(&str, &str); 36] = [
     ("SELECT portal, room_id, lost FROM portals", "all, now and then"),
     ("SELECT portal, lost FROM portals", "all, now and then"),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
+    ("SELECT DISTINCT portal FROM expired", "a covering index; a hundred rows of each at most"),
     ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
     ("UPDATE portal_outbox SET replayed", "all are wanted, when the database was put back"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),

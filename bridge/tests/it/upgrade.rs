@@ -24,6 +24,8 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE expired;
+    DROP INDEX links_of_message;
     DROP INDEX portals_successor;
     ALTER TABLE portals DROP COLUMN successor;
     ALTER TABLE portals DROP COLUMN hears_from;

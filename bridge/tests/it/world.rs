@@ -1,7 +1,10 @@
 //! All of it in one process: the native server, people, a stub homeserver, and a bridge that can be
 //! dropped at any step and begun again on the same files.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use axum::http::StatusCode;
 use causeway_bridge::{
@@ -43,6 +46,10 @@ pub(crate) struct World {
     native_url: String,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
+    /// The native server, for what it does when its clock says so.
+    app: App,
+    /// By how much its clock is ahead, milliseconds.
+    ahead: Arc<AtomicU64>,
     pub(crate) folder: tempfile::TempDir,
     pushed: usize,
     transactions: usize,
@@ -69,17 +76,22 @@ impl World {
         let mut config = Config::new(SERVER, folder.path().join("server.db"));
         config.registration_token = Some(TokenHash::of(TOKEN));
         config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
-        let app = App::open(config, causeway_server::Clock::new(clock::now)).await.unwrap();
+        let ahead = Arc::new(AtomicU64::new(0));
+        let by = Arc::clone(&ahead);
+        let now = move || clock::now().plus_ms(by.load(Ordering::Relaxed));
+        let app = App::open(config, causeway_server::Clock::new(now)).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let native_url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let server = tokio::spawn(app.serve(listener, stop.clone()));
+        let server = tokio::spawn(app.clone().serve(listener, stop.clone()));
         Self {
             stub: Stub::start().await,
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             native_url,
             stop,
             server,
+            app,
+            ahead,
             folder,
             pushed: 0,
             transactions: 1,
@@ -90,6 +102,12 @@ impl World {
     pub(crate) async fn end_server(&mut self) {
         self.stop.cancel();
         (&mut self.server).await.unwrap().unwrap();
+    }
+
+    /// Lets so much time pass on the native server at once, and does what is due then.
+    pub(crate) async fn pass_on_server(&self, ms: u64) {
+        self.ahead.fetch_add(ms, Ordering::Relaxed);
+        self.app.upkeep().await.unwrap();
     }
 
     pub(crate) async fn person(&self, name: &str) -> Person {

@@ -1,7 +1,7 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
 use causeway_protocol::ids::AccountId;
-use ruma::{OwnedEventId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
@@ -39,7 +39,10 @@ impl Round<'_> {
             (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
             }
-            (InRoom::Say(_) | InRoom::Notice(_) | InRoom::Invite(_), portal) => {
+            (
+                InRoom::Say(_) | InRoom::Notice(_) | InRoom::Answer(..) | InRoom::Invite(_),
+                portal,
+            ) => {
                 let why = portal.lost.clone();
                 let why = why.unwrap_or_else(|| "the room that it was for is not there".to_owned());
                 return Ok(Err(Failure::Gone(why)));
@@ -47,7 +50,8 @@ impl Round<'_> {
         };
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
-            InRoom::Notice(text) => self.notice(&room, row, text).await,
+            InRoom::Notice(text) => self.notice(&room, row, text, None).await,
+            InRoom::Answer(text, event) => self.notice(&room, row, text, Some(event)).await,
             InRoom::Invite(user) => Ok(self.invite(&room, user).await),
             InRoom::Leave(account) => self.leave(&room, account).await,
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
@@ -91,8 +95,14 @@ impl Round<'_> {
         Ok(relations::event_of(read.conn(), self.portal.id, message).await?)
     }
 
-    async fn notice(&mut self, room: &RoomId, row: &Stored<InRoom>, text: &str) -> Tried {
-        let event = to_matrix::notice(text, &row.entry.txn);
+    async fn notice(
+        &mut self,
+        room: &RoomId,
+        row: &Stored<InRoom>,
+        text: &str,
+        about: Option<&EventId>,
+    ) -> Tried {
+        let event = to_matrix::notice(text, about, &row.entry.txn);
         let bot = self.spine.names.bot().to_owned();
         Ok(self.send(room, &bot, row, &event).await.map(|_| ()))
     }
@@ -208,7 +218,7 @@ impl Round<'_> {
         let told = if self.portal.encrypted {
             self.topic(room, CLOSED).await
         } else {
-            self.notice(room, row, CLOSED).await?
+            self.notice(room, row, CLOSED, None).await?
         };
         // That it may not be said there keeps nobody in the room.
         if let Err(failure) = told

@@ -74,7 +74,7 @@ impl Round<'_> {
             self.topic(&found.room, "").await?;
         }
         let bot = self.spine.names.bot().to_owned();
-        let event = to_matrix::notice(AGAIN, &row.entry.txn);
+        let event = to_matrix::notice(AGAIN, None, &row.entry.txn);
         self.send(&found.room, &bot, row, &event).await.map(Some)
     }
 
@@ -175,7 +175,8 @@ impl Round<'_> {
         };
         let text = format!("The bridge does not follow into the new room: {why}.");
         let bot = self.spine.names.bot().to_owned();
-        let told = self.send(&room, &bot, row, &to_matrix::notice(&text, &row.entry.txn)).await;
+        let told =
+            self.send(&room, &bot, row, &to_matrix::notice(&text, None, &row.entry.txn)).await;
         if let Err(failure) = told
             && failure.is_unknown()
         {

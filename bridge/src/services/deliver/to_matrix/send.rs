@@ -52,6 +52,7 @@ impl Round<'_> {
         let at_time = match &row.entry.deed {
             InRoom::Say(spoken) => spoken.own_time(row.entry.accepted_at, self.spine.now()),
             InRoom::Notice(_)
+            | InRoom::Answer(..)
             | InRoom::Make
             | InRoom::Invite(_)
             | InRoom::Leave(_)
