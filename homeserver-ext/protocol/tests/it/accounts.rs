@@ -3,7 +3,7 @@ use causeway_protocol::{
         DeviceList, DeviceOf, DeviceRecord, OneTimeKey, Untrusted, login_bytes, verify_account,
         verify_login,
     },
-    ids::{CurveKey, DeviceId, KeyId, MemberId, Nonce, Signature, Timestamp},
+    ids::{AccountId, CurveKey, DeviceId, KeyId, MemberId, Nonce, Signature, Timestamp},
     keys::safety_number,
 };
 use serde_json::Value;
@@ -147,4 +147,10 @@ fn people_of_the_vectors_are_certified() {
             causeway_protocol::device::verify_certificate(&of, &curve, &certificate).unwrap();
         }
     }
+}
+
+#[test]
+fn an_account_is_a_localpart_and_a_server_that_may_have_a_port() {
+    let account: AccountId = "ann/1:a.example:8448".parse().unwrap();
+    assert_eq!((account.localpart(), account.server()), ("ann/1", "a.example:8448"));
 }

@@ -122,3 +122,19 @@ fn an_index_has_one_spelling_and_stands_within_the_chain() {
         assert_eq!(wire.len(), if index < 128 { 94 } else { 95 });
     }
 }
+
+#[test]
+fn a_message_has_a_version_a_suite_and_a_length() {
+    let message = |first: u8, sealed: usize| {
+        let header = [&[first, 1, 2, 3, 4, 0], &[0; 8][..]].concat();
+        Message::parse(&[header, vec![0; sealed + 64]].concat()).is_ok()
+    };
+    let firsts = [(0x21, true), (0x22, true), (0x20, false), (0x25, false), (0x11, false)];
+    for (first, read) in firsts {
+        assert_eq!(message(first, 16), read, "{first:#x}");
+    }
+    let lengths = [(15, false), (16, true), (64 * 1024 + 16, true), (64 * 1024 + 17, false)];
+    for (sealed, read) in lengths {
+        assert_eq!(message(0x21, sealed), read, "{sealed}");
+    }
+}

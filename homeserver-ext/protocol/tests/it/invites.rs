@@ -62,6 +62,12 @@ fn join_requests_are_the_vectors() {
             assert_eq!(parsed.account, join.text("account"));
             assert_eq!(parsed.now.0, join.number("now"));
             assert_eq!(parsed.ik_signature.as_bytes(), &join.array("ik_signature"));
+            for (label, signed) in [
+                ("cg/join/ik/v2\0", parsed.signed_by_invite().unwrap()),
+                ("cg/join/v2\0", parsed.signed_by_device().unwrap()),
+            ] {
+                assert_eq!(signed, [label.as_bytes(), &join.bytes("request")].concat());
+            }
         }
     }
 }
@@ -128,7 +134,8 @@ fn a_device_list_that_differs_or_is_old_lets_nobody_in() {
         signature: Signature::new([0; 64]),
     };
     let log = log(NATIVE["invites"].list("history"));
-    let (held, now) = (Held { used: 0, revoked: false }, Timestamp(case.number("now")));
+    // The last moment at which the link is good.
+    let (held, now) = (Held { used: 0, revoked: false }, link.terms.expires);
     let admit = |listed| join.admit(&link, held, listed, &log, now);
     let newer = NowListed { list: &list, highest_seen: 0 };
     assert_eq!(admit(newer), Err(NotAdmitted::ListDiffers));

@@ -133,8 +133,6 @@ fn a_signature_has_one_spelling_one_label_one_key() {
 
 #[test]
 fn a_fingerprint_is_six_groups_of_four_digits() {
-    let text = fingerprint(&MemberId::new([7; 32]));
-    let groups: Vec<&str> = text.split(' ').collect();
-    assert_eq!(groups.len(), 6);
-    assert!(groups.iter().all(|group| group.len() == 4 && group.parse::<u16>().is_ok()));
+    let counting = std::array::from_fn(|place| u8::try_from(place).unwrap());
+    assert_eq!(fingerprint(&MemberId::new(counting)), "9435 0667 0368 5089 1450 0396");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use causeway_protocol::{
     ids::{AccountId, Epoch, MemberId, RosterHash},
-    roster::{BadRow, Body, Log, LogEntry, Offer, Policy, Roster},
+    roster::{BadRow, Body, Entry, Invalid, Log, LogEntry, Offer, Policy, Roster},
 };
 
 use crate::signers::{Person, policy};
@@ -20,7 +20,8 @@ fn history() -> (Log, [Person; 4]) {
         Body::Remove(vec![member.record.member_id]),
     ] {
         let op = admin.op(log.head(), &body);
-        assert!(matches!(log.offer(&op), Offer::Installed(_)));
+        let Offer::Installed(installed) = log.offer(&op) else { panic!("not taken") };
+        assert_eq!(installed.cut, matches!(body, Body::Remove(_)));
     }
     (log, people)
 }
@@ -118,4 +119,34 @@ fn a_row_of_a_roster_is_read_whole_or_not_at_all() {
     let mut twice = row;
     twice[at..at + 32].copy_from_slice(&id);
     assert_eq!(Roster::from_row(&twice), Err(BadRow));
+}
+
+#[test]
+fn a_closed_group_waits_for_no_op() {
+    let (mut log, [admin, ..]) = history();
+    let (mut other, _) = history();
+    let close = admin.op(log.head(), &Body::Close);
+    assert!(matches!(log.offer(&close), Offer::Installed(_)));
+    let next = admin.op(log.head(), &Body::Policy(policy()));
+    assert!(matches!(log.offer(&next), Offer::Invalid(Invalid::Closed)));
+
+    for add_by in [1, 0, 1] {
+        let op = admin.op(other.head(), &Body::Policy(Policy { add_by, ..policy() }));
+        assert!(matches!(other.offer(&op), Offer::Installed(_)));
+        if op.epoch() > log.head().epoch().next().unwrap() {
+            assert!(matches!(log.offer(&op), Offer::Invalid(_)), "nothing can stand between");
+        }
+    }
+    assert_eq!(other.head().epoch(), Epoch(6));
+}
+
+#[test]
+fn a_newcomers_list_has_a_version() {
+    let [admin, member] = [1, 2].map(Person::new);
+    let begun = Roster::create(&admin.create(policy())).unwrap();
+    for (version, wanted) in [(0, Some(Invalid::ListVersion)), (1, None)] {
+        let entry = Entry { devices: member.devices(version), ..member.entry(0) };
+        let taken = begun.apply(&admin.op(&begun, &Body::Add(vec![entry])));
+        assert_eq!(taken.err(), wanted);
+    }
 }

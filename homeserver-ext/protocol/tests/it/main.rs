@@ -16,5 +16,6 @@ mod plaintexts;
 mod properties;
 mod receive;
 mod second_histories;
+mod secrets;
 mod signers;
 mod vectors;

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use causeway_protocol::{
     envelope,
+    invite::JoinRefused,
     roster::{self, Invalid, Role, Scheme},
+    sender_key,
 };
 
 /// What of one byte is read as what; `read` answers what it is and the number that it is written as.
@@ -76,4 +78,29 @@ fn a_refusal_says_its_step_and_its_word() {
 #[test]
 fn a_post_takes_4_mib() {
     assert_eq!(envelope::MAX_BATCH_BYTES, 4_194_304);
+}
+
+#[test]
+fn a_plaintext_takes_64_kib() {
+    assert_eq!(sender_key::MAX_PLAINTEXT, 65_536);
+}
+
+#[test]
+fn who_holds_no_link_is_told_nothing() {
+    let refused = [
+        (JoinRefused::Malformed, false),
+        (JoinRefused::Stranger, false),
+        (JoinRefused::WrongGroup, true),
+        (JoinRefused::BadDeviceSignature, true),
+        (JoinRefused::BadCertificate, true),
+        (JoinRefused::DeviceNotListed, true),
+        (JoinRefused::BadAccount, true),
+        (JoinRefused::StaleNow, true),
+        (JoinRefused::Expired, true),
+        (JoinRefused::Revoked, true),
+        (JoinRefused::Used, true),
+    ];
+    for (reason, told) in refused {
+        assert_eq!(reason.may_be_told(), told, "{reason}");
+    }
 }
