@@ -4,7 +4,7 @@
 use causeway_protocol::{
     api::{BridgeInfo, OpBytes},
     ids::{AccountId, Epoch, GroupId, MemberId},
-    roster::{Policy, Role},
+    roster::{Invalid, Policy, Role},
 };
 
 use super::{CallError, Client, SdkError, backoff::insistently};
@@ -49,11 +49,16 @@ impl Client {
     /// Lets the server's bridge in: it can read everything from then on.
     ///
     /// # Errors
-    /// [`OpError::OtherIdentity`] if the account is not who was shown; then nothing was changed.
+    /// [`OpError::OtherIdentity`] if the account is not who was shown, [`OpError::Invalid`] if the
+    /// asker is no admin, also where the bridge is in already; then nothing was changed.
     pub async fn add_bridge(&self, group: GroupId, bridge: &BridgeInfo) -> Result<Epoch, SdkError> {
         self.sync_group(group).await?;
         let roster = self.roster(group).await?;
         if roster.bridge().is_some_and(|(id, _)| *id == bridge.member_id) {
+            let me = roster.member(&self.me().record.member_id);
+            if me.is_none_or(|me| me.role != Role::Admin) {
+                return Err(OpError::Invalid(Invalid::NotAdmin).into());
+            }
             return Ok(roster.epoch());
         }
         self.learn(&bridge.account).await?;

@@ -10,6 +10,7 @@ use causeway_groups::{
 use causeway_protocol::{
     api::BridgeInfo,
     ids::{MemberId, Timestamp},
+    roster::{Invalid, Role},
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::{BoxFuture, join_all};
@@ -121,4 +122,14 @@ async fn a_bridge_of_another_identity_than_was_shown_is_not_let_in() {
     assert!(alice.roster(group).await.unwrap().bridge().is_none());
     alice.add_bridge(group, &shown(bot.me().record.member_id)).await.unwrap();
     assert!(alice.roster(group).await.unwrap().bridge().is_some());
+
+    // It is asked once more by an admin, and by nobody else.
+    let shown = shown(bot.me().record.member_id);
+    alice.add_bridge(group, &shown).await.unwrap();
+    let bob = registered(&server, folder.path(), "bob").await;
+    alice.add(group, &bob.me().account, Role::Member).await.unwrap();
+    bob.sync_group(group).await.unwrap();
+    let refused = bob.add_bridge(group, &shown).await;
+    let not_admin = matches!(refused, Err(SdkError::Op(OpError::Invalid(Invalid::NotAdmin))));
+    assert!(not_admin, "{refused:?}");
 }

@@ -146,9 +146,12 @@ fn a_bridge_is_known_by_its_key_and_not_by_what_the_server_says_of_it() {
         fingerprint: fingerprint(&right),
     });
     let body = serde_json::to_string(&info).unwrap();
-    let lying = world.person_at("alice", &answering(&with_body("200 OK", "", &body)));
+    let lying = || world.person_at("alice", &answering(&with_body("200 OK", "", &body)));
     let shown = fingerprint(&right);
-    let said = lying.fails(&["group", "bridge", "team", "--fingerprint", &shown], 1);
+    let said = lying().fails(&["group", "bridge", "team", "--fingerprint", &shown], 1);
     assert!(said["error"]["what"].as_str().unwrap().contains(&fingerprint(&other)), "{said}");
+    // Where nobody can be asked, nobody has agreed.
+    let said = lying().fails(&["group", "bridge", "team"], 2);
+    assert!(said["error"]["next"].as_str().unwrap().contains(&fingerprint(&other)), "{said}");
     assert_eq!(alice.ok(&["group", "show", "team"])[0]["bridge"], serde_json::Value::Null);
 }

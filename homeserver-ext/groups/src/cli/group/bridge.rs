@@ -86,14 +86,21 @@ fn agree(
         return Err(Failure::failed(what)
             .next("Nothing was changed. Ask the server's operator which one is right."));
     }
-    if arguments.yes || !io::stdin().is_terminal() {
+    if arguments.yes {
         return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        let what = format!("{bridge} would read everything, and there is nobody to ask here");
+        return Err(Failure::usage(what).next(format!(
+            "Nothing was changed. Compare its fingerprint, {fingerprint}, with what the server's \
+             operator says; then give it with --fingerprint, or --yes.",
+        )));
     }
     printer.remark(&format!(
         "{bridge} and its server will read everything that is said in this group from now on.\n\
          Its fingerprint is {fingerprint}. Compare it with what the server's operator says.",
     ));
-    // Without a terminal to ask on there is no answer, which is a no.
+    // No answer is a no.
     let _ = write!(io::stderr().lock(), "Let it in? [y/N] ");
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
