@@ -131,8 +131,11 @@ pub(super) async fn start(
 
     homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
     tasks.keep("ping", {
-        let (matrix, health) = (matrix.clone(), health.clone());
-        move || homeserver::keep_pinging(matrix.clone(), registration.clone(), health.clone())
+        let (db, matrix, health) = (db.clone(), matrix.clone(), health.clone());
+        move || {
+            let (registration, health) = (registration.clone(), health.clone());
+            homeserver::keep_pinging(db.clone(), matrix.clone(), registration, health)
+        }
     });
     let rows = Arc::new(from_native::Router {
         sealer: sealer.clone(),

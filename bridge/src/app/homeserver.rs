@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use causeway_store::Db;
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     },
     health::Health,
     registration::Registration,
+    storage::lanes,
 };
 
 /// Between two looks at a homeserver that is away.
@@ -171,8 +173,13 @@ async fn patiently<T>(
 }
 
 /// Pings now and then and whenever a request met no homeserver, for ever: that says how well the
-/// homeserver and we reach one another, and ends its back-off when they do again.
-pub(super) async fn keep_pinging(matrix: Matrix, registration: Registration, health: Health) {
+/// homeserver and we reach one another, and ends its back-off when they do again, and ours.
+pub(super) async fn keep_pinging(
+    db: Db,
+    matrix: Matrix,
+    registration: Registration,
+    health: Health,
+) {
     let mut was_well = true;
     loop {
         if was_well {
@@ -184,13 +191,23 @@ pub(super) async fn keep_pinging(matrix: Matrix, registration: Registration, hea
         let outcome = pinged
             .map_err(|_| format!("the homeserver did not answer for {} s", PATIENCE.as_secs()))
             .and_then(|outcome| outcome.map_err(|error| error.to_string()));
+        let is_back = outcome.is_ok() && !was_well;
         was_well = outcome.is_ok();
         health.set_homeserver(outcome, UNREACHED);
+        if is_back && let Err(error) = tell_back(&db).await {
+            tracing::warn!(%error, "what waits for the homeserver was not told that it is back");
+        }
         if was_well {
             // One that answers some requests and not others is not pinged without a pause.
             sleep(UNREACHED).await;
         }
     }
+}
+
+async fn tell_back(db: &Db) -> Result<(), causeway_store::Error> {
+    let mut tx = db.begin().await?;
+    lanes::back(&mut tx);
+    tx.commit().await
 }
 
 /// `v1.12` as numbers; the old `r0.6.1` is none.

@@ -8,6 +8,7 @@
 mod account;
 mod gap;
 mod look;
+mod waits;
 
 pub use account::LookError;
 pub use gap::fill;

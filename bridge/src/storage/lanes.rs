@@ -15,6 +15,8 @@ use crate::domain::lane::Lane;
 pub const TOPIC: &str = "lanes";
 /// Woken when the other side shows that it is there.
 pub const HURRY: &str = "lanes hurry";
+/// Woken when the homeserver answers that did not before.
+pub const BACK: &str = "homeserver back";
 
 /// Lets go of the turns and waits of the process before this one.
 ///
@@ -102,6 +104,11 @@ pub async fn waits(tx: &mut Tx, lane: &Lane, failures: u32, until: Timestamp) ->
 /// The other side shows that it is there: who waits for that alone may go on.
 pub fn hurry(tx: &mut Tx) {
     tx.wake(HURRY);
+}
+
+/// The homeserver, which was away, is there again.
+pub fn back(tx: &mut Tx) {
+    tx.wake(BACK);
 }
 
 /// Stops a lane until somebody acts.

@@ -38,6 +38,20 @@ impl MatrixError {
         matches!(self, Self::Refused(_, errcode, _) if errcode == code)
     }
 
+    /// Whether nobody answered who knows: there may be no homeserver just now.
+    pub const fn is_away(&self) -> bool {
+        match self {
+            Self::NotReached(_) | Self::NoAnswer(_) => true,
+            // A gateway in front of it.
+            Self::Server(_, code, _) => code.is_empty(),
+            Self::RateLimited(_)
+            | Self::UnknownToken
+            | Self::Refused(..)
+            | Self::Misunderstood(_)
+            | Self::TooLong(_) => false,
+        }
+    }
+
     /// Whether the same request may work later, without anybody doing anything.
     pub fn is_passing(&self) -> bool {
         match self {

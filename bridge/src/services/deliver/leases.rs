@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::{
     Spine, StepError,
     slots::Slots,
-    waits::{Ready, Stop, Waits},
+    waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
     domain::lane::Lane,
@@ -45,6 +45,7 @@ struct Inner {
 struct Lookout {
     woken: Listener,
     hurried: Listener,
+    back: Listener,
     /// Lanes that may be served, those first that have waited longest.
     free: VecDeque<Ready>,
     /// When to look again, by the steady clock, if nobody wakes us before.
@@ -68,8 +69,13 @@ impl Drop for Lease {
 impl Leases {
     /// No lane is served yet.
     pub fn new(db: &Db) -> Self {
-        let (woken, hurried) = (db.listen(lanes::TOPIC), db.listen(lanes::HURRY));
-        let lookout = Lookout { woken, hurried, free: VecDeque::new(), due: Some(Duration::ZERO) };
+        let lookout = Lookout {
+            woken: db.listen(lanes::TOPIC),
+            hurried: db.listen(lanes::HURRY),
+            back: db.listen(lanes::BACK),
+            free: VecDeque::new(),
+            due: Some(Duration::ZERO),
+        };
         Self(Arc::new(Inner {
             taken: Mutex::default(),
             freed: Notify::new(),
@@ -97,10 +103,11 @@ impl Leases {
             if let Some(ready) = lookout.free.pop_front() {
                 return Ok(self.lend(ready));
             }
-            let Lookout { woken, hurried, due, .. } = &mut *lookout;
+            let Lookout { woken, hurried, back, due, .. } = &mut *lookout;
             tokio::select! {
                 () = woken.changed() => {}
-                () = hurried.changed() => self.0.waits.hurry(spine.steady()),
+                () = hurried.changed() => self.0.waits.hurry(spine.steady(), HURRIED_EVERY),
+                () = back.changed() => self.0.waits.hurry(spine.steady(), BACK_EVERY),
                 () = self.0.freed.notified() => {}
                 () = at(spine, *due) => {}
             }
@@ -115,7 +122,10 @@ impl Leases {
     ) -> Result<Result<Lease, Option<Duration>>, StepError> {
         let mut lookout = self.0.lookout.lock().await;
         if lookout.hurried.changed().now_or_never().is_some() {
-            self.0.waits.hurry(spine.steady());
+            self.0.waits.hurry(spine.steady(), HURRIED_EVERY);
+        }
+        if lookout.back.changed().now_or_never().is_some() {
+            self.0.waits.hurry(spine.steady(), BACK_EVERY);
         }
         self.look(spine, &mut lookout).await?;
         Ok(lookout.free.pop_front().map(|ready| self.lend(ready)).ok_or(lookout.due))

@@ -10,7 +10,9 @@ use std::{
 use crate::domain::lane::Lane;
 
 /// A lane is hurried once in so long: what goes well elsewhere must not take its wait from it.
-const HURRIED_EVERY: Duration = Duration::from_mins(1);
+pub(super) const HURRIED_EVERY: Duration = Duration::from_mins(1);
+/// The same where a homeserver is back that was away, and may come and go.
+pub(super) const BACK_EVERY: Duration = Duration::from_secs(5);
 /// For so long a success shows that the homeserver does what it is asked.
 const SHOWN_FOR: Duration = Duration::from_mins(5);
 
@@ -135,10 +137,10 @@ impl Waits {
         (ready, later.into_iter().map(|wait| wait.until).min())
     }
 
-    /// Ends the waits of those that wait for the other side to be there, of each once in a while.
-    pub(super) fn hurry(&self, now: Duration) {
+    /// Ends the waits of those that wait for the other side to be there, of each once in so long.
+    pub(super) fn hurry(&self, now: Duration, every: Duration) {
         for wait in self.all().lanes.values_mut().filter(|wait| wait.away && wait.until > now) {
-            let is_late = |at: Duration| now.saturating_sub(at) >= HURRIED_EVERY;
+            let is_late = |at: Duration| now.saturating_sub(at) >= every;
             if wait.ready.hurried.is_none_or(is_late) {
                 wait.ready.hurried = Some(now);
                 wait.until = now;
@@ -201,16 +203,16 @@ mod tests {
     fn who_waits_for_the_other_side_is_hurried_once_a_minute() {
         let waits = Waits::default();
         waits.put(s(0), &Ready::new(LANE), AWAY);
-        waits.hurry(s(1));
+        waits.hurry(s(1), s(60));
         let ready = over(&waits, s(1)).unwrap();
         waits.put(s(1), &ready, AWAY);
         for (now, is_over) in [(2, false), (60, false), (61, true)] {
-            waits.hurry(s(now));
+            waits.hurry(s(now), s(60));
             assert_eq!(over(&waits, s(now)).is_some(), is_over, "{now}");
         }
         let busy = Waits::default();
         busy.put(s(0), &Ready::new(LANE), Stop { away: false, ..AWAY });
-        busy.hurry(s(1));
+        busy.hurry(s(1), s(60));
         assert_eq!(over(&busy, s(1)), None);
     }
 }

@@ -11,7 +11,10 @@ use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use ruma::{OwnedRoomId, RoomId};
 use tokio::time::{Instant, sleep_until};
 
-use super::account::{LookError, count, event};
+use super::{
+    account::{LookError, count, event},
+    waits::{self, Waits},
+};
 use crate::{
     domain::{
         RoomEvent,
@@ -22,7 +25,7 @@ use crate::{
     services::Spine,
     storage::{
         effects::{Cause, Decided},
-        inbox, portals,
+        inbox, lanes, portals,
         reading::{self, Damaged, Gap},
     },
 };
@@ -39,15 +42,8 @@ const IN_ALL: usize = 128;
 const AGAIN: usize = 64;
 /// Wait after the rows could not be looked at.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
-/// Wait after the first try that failed; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Longest wait after a try that failed.
-const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// How long a word about what cannot be read is of use.
 const TOLD_MS: u64 = 24 * 60 * 60 * 1_000;
-
-/// Rooms that could not be read: how often in a row, and when to try again.
-type Waits = BTreeMap<OwnedRoomId, (u32, Instant)>;
 
 /// Rooms at work: how often each was tried in vain before, and since when.
 #[derive(Default)]
@@ -73,12 +69,13 @@ type Ended = (OwnedRoomId, Result<(), LookError>);
 /// Fills gaps for ever, rooms side by side.
 pub(super) async fn keep_filling(spine: &Spine) {
     let mut woken = spine.db.listen(reading::TOPIC);
-    let mut waits = Waits::new();
+    let mut back = spine.db.listen(lanes::BACK);
+    let mut waits = Waits::default();
     let mut at_work = AtWork::default();
     let mut tries = FuturesUnordered::new();
     loop {
         let now = Instant::now();
-        let mut next = now + LONGEST_WAIT;
+        let mut next = now + waits::LONGEST;
         let mut ended = Vec::new();
         match beside(due(spine, &mut waits, &at_work, now), &mut tries, &mut ended).await {
             Ok(rooms) => {
@@ -99,18 +96,21 @@ pub(super) async fn keep_filling(spine: &Spine) {
             }
         }
         // Who is due and has no place waits for one to end or to hang.
-        let rested = waits.values().map(|(_, until)| *until).filter(|until| *until > now).min();
-        let next = [rested, at_work.next_hangs(now)].into_iter().flatten().fold(next, Instant::min);
+        let next = [waits.next(now), at_work.next_hangs(now)]
+            .into_iter()
+            .flatten()
+            .fold(next, Instant::min);
         if ended.is_empty() {
             tokio::select! {
                 Some(room) = tries.next() => ended.push(room),
                 () = woken.changed() => {}
+                () = back.changed() => waits.hurry(Instant::now()),
                 () = sleep_until(next) => {}
             }
         }
         for (room, outcome) in ended {
             at_work.0.remove(&room);
-            note(spine, &mut waits, room, outcome);
+            note(spine, &mut waits, &room, outcome);
         }
     }
 }
@@ -131,17 +131,16 @@ async fn beside<T>(
 }
 
 /// Notes how a room fared, and when it is tried again.
-fn note(spine: &Spine, waits: &mut Waits, room: OwnedRoomId, outcome: Result<(), LookError>) {
+fn note(spine: &Spine, waits: &mut Waits, room: &OwnedRoomId, outcome: Result<(), LookError>) {
     let Err(error) = outcome else {
         spine.troubles.goes(Kind::Room, room.as_str());
-        waits.remove(&room);
+        waits.read(room);
         return;
     };
-    let tries = waits.get(&room).map_or(0, |(tries, _)| *tries);
-    tracing::debug!(%room, %error, tries, "a room cannot be read yet; it waits");
-    let wait = (FIRST_WAIT * 2_u32.saturating_pow(tries.min(16))).min(LONGEST_WAIT);
+    let away = matches!(&error, LookError::Matrix(error) if error.is_away());
+    let wait = waits.failed(room.clone(), Instant::now(), away);
+    tracing::debug!(%room, %error, ?wait, "a room cannot be read yet; it waits");
     spine.troubles.stands(Kind::Room, room.as_str(), &error.to_string(), Some(wait));
-    waits.insert(room, (tries + 1, Instant::now() + wait));
 }
 
 /// Rooms to be read now and how often each was tried in vain, those first that were not.
@@ -155,14 +154,9 @@ async fn due(
     let gaps = reading::gaps(&mut read).await?.into_iter().map(|gap| gap.room);
     let rooms: BTreeSet<OwnedRoomId> =
         gaps.chain(reading::damaged_rooms(&mut read).await?).collect();
-    waits.retain(|room, _| rooms.contains(room));
+    waits.keep(&rooms);
     let resting = rooms.into_iter().filter(|room| !at_work.0.contains_key(room));
-    Ok(resting
-        .filter_map(|room| match waits.get(&room) {
-            None => Some((0, room)),
-            Some((tries, until)) => (*until <= now).then_some((*tries, room)),
-        })
-        .collect())
+    Ok(resting.filter_map(|room| waits.tries(&room, now).map(|tries| (tries, room))).collect())
 }
 
 /// Fetches what is missing or damaged of one room, to the end.
