@@ -43,7 +43,7 @@ const WALKS: [(&str, &str); 37] = [
     ("DELETE FROM answers WHERE at_ms", "hourly"),
     ("DELETE FROM outgoing WHERE at_ms", "hourly"),
     ("DELETE FROM key_requests WHERE asked_ms", "hourly"),
-    ("UPDATE ops SET roster = NULL", "hourly"),
+    ("UPDATE groups SET rosters_from = (SELECT", "hourly: all groups"),
     ("DELETE FROM holds WHERE expires_ms", "hourly"),
     ("DELETE FROM invites WHERE expires_ms", "hourly"),
     ("DELETE FROM joins WHERE at_ms", "hourly"),

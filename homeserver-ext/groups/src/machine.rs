@@ -51,7 +51,7 @@ pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, W
 
 use crate::{
     entropy::NoEntropy,
-    storage::{self, groups as rows},
+    storage::{self, groups as rows, ops},
     vault::{Vault, VaultError},
 };
 
@@ -143,7 +143,7 @@ impl Machine {
         if let Some((_, log)) = cached.filter(|(revision, _)| *revision == row.revision) {
             return Ok(Some((row, Some(log))));
         }
-        let log = rows::log(conn, group).await?.map(Arc::new);
+        let log = ops::log(conn, group).await?.map(Arc::new);
         if let Some(log) = &log {
             self.remember(*group, row.revision, log);
         }

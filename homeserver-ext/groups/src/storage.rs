@@ -15,6 +15,7 @@ pub(crate) mod joins;
 #[cfg(feature = "cli")]
 pub(crate) mod mirrors;
 pub(crate) mod olm;
+pub(crate) mod ops;
 #[cfg(feature = "cli")]
 pub(crate) mod outbox;
 pub(crate) mod own;

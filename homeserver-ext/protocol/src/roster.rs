@@ -3,6 +3,7 @@
 //! Server and clients run the same rules: [`Op::parse`] is step 1, [`Roster::create`] and
 //! [`Roster::apply`] are the rest. [`Log`] is what one client has installed, and never unlearns.
 
+mod at_hand;
 mod body;
 mod invalid;
 mod kind;
@@ -10,6 +11,7 @@ mod log;
 mod member;
 mod op;
 mod receive;
+mod replay;
 mod sign;
 mod state;
 mod validity;

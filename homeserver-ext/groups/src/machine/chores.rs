@@ -17,7 +17,7 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chores, groups as rows, holds, invites, joins,
+        chores, groups as rows, holds, invites, joins, ops,
     },
 };
 
@@ -65,7 +65,7 @@ impl Machine {
         let received = work.finish().await?;
         let conn = tx.conn();
         holds::forget_seen(conn, kept).await?;
-        rows::forget_rosters(conn, kept).await?;
+        ops::forget_rosters(conn, kept).await?;
         invites::expire(conn, kept).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Fork, ForkedOp, Machine, MachineError, OpError, Received, What, schemes, work::Work};
 use crate::{
     entropy,
-    storage::{Error, groups as rows, json},
+    storage::{Error, groups as rows, json, ops},
 };
 
 /// What a person sees before deciding.
@@ -72,7 +72,7 @@ impl Machine {
         let epoch = view.fork.epoch;
         let conn = tx.conn();
         let storage = MachineError::from;
-        rows::drop_ops(conn, &group, epoch).await.map_err(storage)?;
+        ops::drop_from(conn, &group, epoch).await.map_err(storage)?;
         schemes::drop_own(conn, &group).await?;
         rows::set_fork(conn, &group, None).await.map_err(storage)?;
         let revision = entropy::bytes().map_err(MachineError::from)?;
@@ -111,7 +111,7 @@ impl Work<'_> {
             self.say(seq, group, What::Keys);
             return Ok(());
         }
-        let other = Some(forked(log, op));
+        let other = Some(self.forked(log, op).await?);
         let mut fork = Fork { epoch: two.epoch, mine: self.mine(log, two.epoch).await?, other };
         let mut other_ops = vec![OpBytes(op.as_bytes().to_vec())];
         if let Some(known) = known
@@ -160,21 +160,25 @@ impl Work<'_> {
 
     async fn mine(&mut self, log: &Log, epoch: Epoch) -> Result<ForkedOp, MachineError> {
         let group = log.head().group();
-        let bytes = rows::ops_from(self.conn(), &group, epoch).await?;
+        let bytes = ops::from(self.conn(), &group, epoch).await?;
         let op = bytes.first().and_then(|bytes| Op::parse(bytes).ok());
-        op.map(|op| forked(log, &op)).ok_or_else(|| Error::Broken("ops").into())
+        let op = op.ok_or(Error::Broken("ops"))?;
+        self.forked(log, &op).await
     }
-}
 
-fn forked(log: &Log, op: &Op) -> ForkedOp {
-    let by = op.signer().member_id;
-    let before = op.epoch().0.checked_sub(1).and_then(|epoch| log.roster(Epoch(epoch)));
-    let account = before.and_then(|roster| roster.member(&by));
-    ForkedOp {
-        op_hash: op.hash(),
-        kind: op.kind().name().to_owned(),
-        by,
-        account: account.map(|member| member.account.clone()),
-        by_creator: by == log.head().creator(),
+    async fn forked(&mut self, log: &Log, op: &Op) -> Result<ForkedOp, MachineError> {
+        let by = op.signer().member_id;
+        let before = match op.epoch().0.checked_sub(1) {
+            Some(before) => self.roster_at(log, Epoch(before)).await?,
+            None => None,
+        };
+        let account = before.as_ref().and_then(|roster| roster.member(&by));
+        Ok(ForkedOp {
+            op_hash: op.hash(),
+            kind: op.kind().name().to_owned(),
+            by,
+            account: account.map(|member| member.account.clone()),
+            by_creator: by == log.head().creator(),
+        })
     }
 }

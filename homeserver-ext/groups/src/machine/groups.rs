@@ -17,7 +17,7 @@ use super::{Machine, MachineError};
 use crate::{
     entropy,
     schemes::sender_keys::Suite,
-    storage::{accounts, groups as rows, own},
+    storage::{accounts, groups as rows, ops, own},
 };
 
 /// How a group begins.
@@ -105,7 +105,7 @@ impl Machine {
         group: GroupId,
         from: causeway_protocol::ids::Epoch,
     ) -> Result<Vec<OpBytes>, MachineError> {
-        Ok(rows::ops_from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
+        Ok(ops::from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
     }
 
     /// Signs the `create` of a Sender Keys group with this account as its admin.

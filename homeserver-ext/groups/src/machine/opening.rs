@@ -1,14 +1,16 @@
 //! What a scheme makes of a message, and of a key.
 
+use std::sync::Arc;
+
 use causeway_protocol::roster::Roster;
 use zeroize::Zeroizing;
 
 /// What came of trying to open a message.
-pub(super) enum Opening<'a> {
+pub(super) enum Opening {
     /// It opened, once: the keys that did it are gone, or have moved on.
     Opened {
         /// The roster that it names.
-        roster: &'a Roster,
+        roster: Arc<Roster>,
         /// Its plaintext.
         text: Zeroizing<Vec<u8>>,
         /// Sent before a removal was seen.

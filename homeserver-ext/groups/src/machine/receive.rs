@@ -165,7 +165,7 @@ impl Work<'_> {
         };
         match schemes::open(self, (row, sender), &device, &form, &log).await? {
             Opening::Opened { roster, text, late } => {
-                self.opened((row, sender), &device, (roster, &log), (text, late)).await?;
+                self.opened((row, sender), &device, (&roster, &log), (text, late)).await?;
             }
             Opening::NoKey => return self.hold_for_key(row, sender, true, missing).await,
             Opening::NoRoster => {

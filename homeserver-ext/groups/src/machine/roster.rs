@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entropy,
-    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins},
+    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops},
 };
 
 /// Place of ops of before this device joined: they count as before everything (protocol §4.2).
@@ -77,7 +77,7 @@ impl Work<'_> {
             Err(invalid) => return Ok(Err(invalid.reason())),
         };
         if let Some(place) = place {
-            rows::insert_place(self.conn(), &group, &op.hash(), place).await?;
+            ops::insert_place(self.conn(), &group, &op.hash(), place).await?;
         }
         let seq = place.unwrap_or_default();
         match self.log(&group).await? {
@@ -115,14 +115,21 @@ impl Work<'_> {
         place: Option<Seq>,
     ) -> Result<Result<(), &'static str>, MachineError> {
         let group = op.group();
-        let mut log = Arc::unwrap_or_clone(log);
+        let mut log = match log.entry(op.epoch()) {
+            // It may be a second one on the roster before.
+            Some(entry) if entry.op_hash != op.hash() => {
+                let before = Epoch(op.epoch().0.saturating_sub(1));
+                Arc::unwrap_or_clone(self.at_hand(log, before).await?)
+            }
+            Some(_) | None => Arc::unwrap_or_clone(log),
+        };
         match log.offer(op) {
             Offer::Installed(installed) => self.installed(seq, log, op, &installed).await?,
             Offer::Known(epoch) => {
                 let unplaced = log.entry(epoch).is_some_and(|entry| entry.place.is_none());
                 if let Some(place) = place.filter(|_| unplaced) {
                     log.put_place(epoch, place);
-                    rows::set_place(self.conn(), &group, epoch, place).await?;
+                    ops::set_place(self.conn(), &group, epoch, place).await?;
                     self.save_log(log).await?;
                 }
                 self.say(seq, group, What::Keys);
@@ -150,13 +157,13 @@ impl Work<'_> {
         let Installed { before, after, .. } = installed;
         let was_in = before.as_ref().is_some_and(|before| before.member(&me).is_some());
         let is_in = after.member(&me).is_some();
-        let known = rows::place(self.conn(), &group, &op.hash()).await?;
+        let known = ops::place(self.conn(), &group, &op.hash()).await?;
         let place = known.or((!was_in && !is_in).then_some(BEFORE_EVERYTHING));
         if let Some(place) = place {
             log.put_place(after.epoch(), place);
         }
         if let Some(entry) = log.entry(after.epoch()) {
-            rows::insert_op(self.conn(), op, entry, after, now).await?;
+            ops::insert(self.conn(), op, entry, after, now).await?;
         }
         if was_in && !is_in {
             schemes::drop_own(self.conn(), &group).await?;

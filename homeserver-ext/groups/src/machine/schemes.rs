@@ -6,6 +6,8 @@
 
 mod sender_keys;
 
+use std::sync::Arc;
+
 use causeway_protocol::{
     api::{SenderKeyReport, StreamRow},
     device::DeviceOf,
@@ -110,13 +112,13 @@ impl<'a> Form<'a> {
 }
 
 /// Steps 2 to 8 of the receive order, with every key that may be the one.
-pub(super) async fn open<'a>(
+pub(super) async fn open(
     work: &mut Work<'_>,
     (row, sender): (&StreamRow, &Sender),
     device: &KnownDevice,
     form: &Form<'_>,
-    log: &'a Log,
-) -> Result<Opening<'a>, MachineError> {
+    log: &Arc<Log>,
+) -> Result<Opening, MachineError> {
     match form {
         Form::SenderKeys(wire) => {
             sender_keys::receive::open(work, (row, sender), device, wire, log).await

@@ -7,8 +7,8 @@ use std::{
 
 use causeway_protocol::{
     api::StreamRow,
-    ids::{AccountId, DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
-    roster::Log,
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
+    roster::{Log, Roster},
 };
 use causeway_store::{Conn, Tx};
 use sha2::{Digest as _, Sha256};
@@ -18,8 +18,9 @@ use super::{Machine, MachineError, Received, What};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
+        Error,
         accounts::{self, Ask, KnownDevice},
-        chains, failures, groups as rows, holds, own,
+        chains, failures, groups as rows, holds, ops, own,
     },
     vault::Vault,
 };
@@ -164,6 +165,42 @@ impl<'a> Work<'a> {
 
     pub(super) async fn log(&mut self, group: &GroupId) -> Result<Option<Arc<Log>>, MachineError> {
         Ok(self.group(group).await?.and_then(|(_, log)| log.clone()))
+    }
+
+    /// The roster at an epoch of this history, made again from ops where it is not at hand; `None`
+    /// where it is forgotten, or there is none.
+    pub(super) async fn roster_at(
+        &mut self,
+        log: &Log,
+        epoch: Epoch,
+    ) -> Result<Option<Arc<Roster>>, MachineError> {
+        if !log.lacks(epoch) {
+            return Ok(log.roster(epoch).cloned());
+        }
+        let roster = ops::roster(self.conn(), &log.head().group(), epoch).await?;
+        Ok(Some(Arc::new(roster)))
+    }
+
+    /// A group's history with the roster of `epoch` at hand, unless that is forgotten.
+    pub(super) async fn at_hand(
+        &mut self,
+        log: Arc<Log>,
+        epoch: Epoch,
+    ) -> Result<Arc<Log>, MachineError> {
+        let Some(roster) = self.roster_at(&log, epoch).await?.filter(|_| log.lacks(epoch)) else {
+            return Ok(log);
+        };
+        let group = log.head().group();
+        let mut log = Arc::unwrap_or_clone(log);
+        if !log.keep(roster) {
+            return Err(Error::Broken("ops").into());
+        }
+        let log = Arc::new(log);
+        if let Some((row, known)) = self.groups.get_mut(&group) {
+            *known = Some(Arc::clone(&log));
+            self.machine.remember(group, row.revision, &log);
+        }
+        Ok(log)
     }
 
     /// Forgets what was loaded of a group: its row has changed.

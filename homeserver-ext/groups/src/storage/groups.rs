@@ -1,16 +1,11 @@
-//! Groups, their ops and rosters, and where ops stand in the mailbox.
+//! Groups: where their histories end, and what is due in them.
 
 use causeway_store::{Conn, Row};
-use std::sync::Arc;
 
-use causeway_protocol::{
-    device::DeviceOf,
-    ids::{AccountId, DeviceId, Epoch, GroupId, MemberId, OpHash, RosterHash, Seq, Timestamp},
-    roster::{Kind, Log, LogEntry, Op, Removed, Roster},
-};
+use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
 use sqlx::Row as _;
 
-use super::{Error, Whole as _, json, ms, signed, unsigned};
+use super::{Error, Whole as _, ms, unsigned};
 
 /// Row of a group.
 #[derive(Debug, Clone)]
@@ -208,169 +203,6 @@ pub(crate) async fn sync_due(conn: &mut Conn, hour_ago: Timestamp) -> Result<Vec
     .fetch_all(conn)
     .await?;
     ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
-}
-
-/// Notes in which row an op came; the first one said stays.
-pub(crate) async fn insert_place(
-    conn: &mut Conn,
-    group: &GroupId,
-    op: &OpHash,
-    place: Seq,
-) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO places (group_id, op_hash, seq) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(op.as_bytes().as_slice())
-    .bind(signed(place.0))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn place(
-    conn: &mut Conn,
-    group: &GroupId,
-    op: &OpHash,
-) -> Result<Option<Seq>, Error> {
-    let seq: Option<i64> =
-        sqlx::query_scalar("SELECT seq FROM places WHERE group_id = $1 AND op_hash = $2")
-            .bind(group.as_bytes().as_slice())
-            .bind(op.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    Ok(seq.map(|seq| Seq(unsigned(seq))))
-}
-
-pub(crate) async fn set_place(
-    conn: &mut Conn,
-    group: &GroupId,
-    epoch: Epoch,
-    place: Seq,
-) -> Result<(), Error> {
-    sqlx::query("UPDATE ops SET place = $3 WHERE group_id = $1 AND epoch = $2 AND place IS NULL")
-        .bind(group.as_bytes().as_slice())
-        .bind(i64::from(epoch.0))
-        .bind(signed(place.0))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Keeps an installed op, what is remembered of it, and the roster that it made.
-pub(crate) async fn insert_op(
-    conn: &mut Conn,
-    op: &Op,
-    entry: &LogEntry,
-    roster: &Roster,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let taken_out: Vec<u8> = entry
-        .taken_out
-        .iter()
-        .flat_map(|d| [*d.member_id.as_bytes(), *d.device_id.as_bytes()].concat())
-        .collect();
-    let removed: Vec<_> = entry.removed.iter().map(|r| (&r.member_id, &r.account)).collect();
-    sqlx::query(
-        "INSERT INTO ops (group_id, epoch, op, roster_hash, op_hash, kind, taken_out, removed,
-             roster, place, at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(op.group().as_bytes().as_slice())
-    .bind(i64::from(entry.epoch.0))
-    .bind(op.as_bytes())
-    .bind(entry.roster_hash.as_bytes().as_slice())
-    .bind(entry.op_hash.as_bytes().as_slice())
-    .bind(i64::from(entry.kind as u8))
-    .bind(taken_out)
-    .bind(json(&removed))
-    .bind(roster.to_row())
-    .bind(entry.place.map(|place| signed(place.0)))
-    .bind(ms(now))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// A group's history; `None` while none of it is known.
-pub(crate) async fn log(conn: &mut Conn, group: &GroupId) -> Result<Option<Log>, Error> {
-    const TABLE: &str = "ops";
-    let rows = sqlx::query(
-        "SELECT epoch, roster_hash, op_hash, kind, taken_out, removed, roster, place
-         FROM ops WHERE group_id = $1 ORDER BY epoch",
-    )
-    .bind(group.as_bytes().as_slice())
-    .fetch_all(conn)
-    .await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    let mut kept = Vec::new();
-    for row in rows {
-        let removed: Vec<(MemberId, AccountId)> =
-            serde_json::from_str(row.try_get(5)?).whole(TABLE)?;
-        let removed = removed.into_iter();
-        entries.push(LogEntry {
-            epoch: Epoch(row.try_get(0)?),
-            roster_hash: RosterHash::from_slice(row.try_get(1)?).whole(TABLE)?,
-            op_hash: OpHash::from_slice(row.try_get(2)?).whole(TABLE)?,
-            kind: Kind::from_number(row.try_get(3)?).whole(TABLE)?,
-            taken_out: devices_of(row.try_get(4)?).whole(TABLE)?,
-            removed: removed.map(|(member_id, account)| Removed { member_id, account }).collect(),
-            place: row.try_get::<Option<i64>, _>(7)?.map(|place| Seq(unsigned(place))),
-        });
-        if let Some(roster) = row.try_get::<Option<&[u8]>, _>(6)? {
-            kept.push(Arc::new(Roster::from_row(roster).ok().whole(TABLE)?));
-        }
-    }
-    let Some(head) = kept.last().cloned() else { return Ok(None) };
-    Log::from_rows(entries, head, kept).whole(TABLE).map(Some)
-}
-
-fn devices_of(bytes: &[u8]) -> Option<Vec<DeviceOf>> {
-    let (devices, rest) = bytes.as_chunks::<64>();
-    let device = |bytes: &[u8; 64]| {
-        let (member, device) = bytes.split_at(32);
-        Some(DeviceOf {
-            member_id: MemberId::from_slice(member).ok()?,
-            device_id: DeviceId::from_slice(device).ok()?,
-        })
-    };
-    rest.is_empty().then(|| devices.iter().map(device).collect::<Option<_>>())?
-}
-
-/// Ops as they travel, from `epoch` on.
-pub(crate) async fn ops_from(
-    conn: &mut Conn,
-    group: &GroupId,
-    epoch: Epoch,
-) -> Result<Vec<Vec<u8>>, Error> {
-    Ok(sqlx::query_scalar("SELECT op FROM ops WHERE group_id = $1 AND epoch >= $2 ORDER BY epoch")
-        .bind(group.as_bytes().as_slice())
-        .bind(i64::from(epoch.0))
-        .fetch_all(conn)
-        .await?)
-}
-
-/// Takes the ops from `epoch` on out of the log: the person has chosen the other branch.
-pub(crate) async fn drop_ops(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Result<(), Error> {
-    sqlx::query("DELETE FROM ops WHERE group_id = $1 AND epoch >= $2")
-        .bind(group.as_bytes().as_slice())
-        .bind(i64::from(epoch.0))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Lets go of rosters that were followed by another before `before`.
-pub(crate) async fn forget_rosters(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE ops SET roster = NULL WHERE roster IS NOT NULL AND EXISTS (
-             SELECT 1 FROM ops AS next WHERE next.group_id = ops.group_id
-             AND next.epoch = ops.epoch + 1 AND next.at_ms < $1)",
-    )
-    .bind(ms(before))
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Nothing of the log is known any more: it is to be fetched anew.

@@ -13,6 +13,9 @@ use crate::{
 const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP INDEX ops_whole;
+    ALTER TABLE groups DROP COLUMN since_whole;
+    ALTER TABLE groups DROP COLUMN rosters_from;
     ALTER TABLE own ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
     UPDATE own SET generation = (SELECT n FROM commits);
     DROP TABLE commits;

@@ -23,6 +23,8 @@ mod hostile;
 mod invites;
 mod keys;
 mod order;
+mod rosters;
+mod stranger;
 
 const ALICE: usize = 0;
 const BOB: usize = 1;

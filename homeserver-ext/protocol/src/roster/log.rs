@@ -3,9 +3,9 @@
 //! The group's server orders ops, so a second valid op on one `prev` proves that it lied or lost
 //! data. The branch installed first stays (protocol §3.3); a person decides, never this code.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{invalid::Invalid, kind::Kind, op::Op, state::Roster};
+use super::{at_hand::AtHand, invalid::Invalid, kind::Kind, op::Op, state::Roster};
 use crate::{
     device::DeviceOf,
     ids::{AccountId, Epoch, MemberId, OpHash, RosterHash, Seq},
@@ -40,12 +40,18 @@ pub struct Removed {
     pub account: AccountId,
 }
 
-/// A group's history: an entry for each epoch, and the rosters that are kept.
+/// A group's history: an entry for each epoch, the newest roster, and a few others at hand.
+///
+/// Any that is not forgotten may be asked for, and most of them have to be made again from ops that
+/// only the caller has: he looks whether one is lacking ([`Log::lacks`]), makes it
+/// ([`Roster::replay`]), and puts it at hand ([`Log::keep`]).
 #[derive(Debug, Clone)]
 pub struct Log {
-    entries: Vec<LogEntry>,
-    rosters: BTreeMap<Epoch, Arc<Roster>>,
+    entries: Arc<Vec<LogEntry>>,
     head: Arc<Roster>,
+    at_hand: AtHand,
+    /// Rosters of epochs before are forgotten.
+    kept_from: Epoch,
 }
 
 /// What became of an op that was offered.
@@ -60,7 +66,7 @@ pub enum Offer {
     Fork(Fork),
     /// It stands after epochs that are not here: fetch those from the one named.
     Ahead(Epoch),
-    /// The roster that it builds on is not kept any more, so it cannot be judged.
+    /// The roster that it builds on is not kept any more, or not at hand, so it cannot be judged.
     Forgotten,
     /// It is not valid.
     Invalid(Invalid),
@@ -106,25 +112,21 @@ impl Log {
             removed: Vec::new(),
             place: None,
         };
-        let rosters = BTreeMap::from([(Epoch(0), Arc::clone(&head))]);
-        Ok(Self { entries: vec![entry], rosters, head })
+        Ok(Self::at(vec![entry], head, Epoch(0)))
     }
 
-    /// A history from rows: entries of all epochs from 0 on, the head, and other rosters as kept.
-    /// `None` where the entries do not lead to the head.
-    pub fn from_rows(
-        entries: Vec<LogEntry>,
-        head: Arc<Roster>,
-        kept: impl IntoIterator<Item = Arc<Roster>>,
-    ) -> Option<Self> {
+    /// A history from rows: entries of all epochs from 0 on, the head, and from which epoch on
+    /// rosters are kept. `None` where the entries do not lead to the head.
+    pub fn from_rows(entries: Vec<LogEntry>, head: Arc<Roster>, kept_from: Epoch) -> Option<Self> {
         let numbered = (0_u32..).zip(&entries).all(|(n, entry)| entry.epoch == Epoch(n));
         let last = entries.last()?;
-        if !numbered || last.epoch != head.epoch() || last.roster_hash != head.hash() {
-            return None;
-        }
-        let mut rosters: BTreeMap<_, _> = kept.into_iter().map(|r| (r.epoch(), r)).collect();
-        rosters.insert(head.epoch(), Arc::clone(&head));
-        Some(Self { entries, rosters, head })
+        let whole = numbered && last.epoch == head.epoch() && last.roster_hash == head.hash();
+        whole.then(|| Self::at(entries, head, kept_from))
+    }
+
+    fn at(entries: Vec<LogEntry>, head: Arc<Roster>, kept_from: Epoch) -> Self {
+        let kept_from = kept_from.min(head.epoch());
+        Self { entries: Arc::new(entries), head, at_hand: AtHand::default(), kept_from }
     }
 
     /// The newest roster.
@@ -142,20 +144,44 @@ impl Log {
         self.entries.get(usize::try_from(epoch.0).ok()?)
     }
 
-    /// The roster at this epoch, if it is kept.
+    /// The roster at this epoch, if it is at hand ([`Log::lacks`]).
     pub fn roster(&self, epoch: Epoch) -> Option<&Arc<Roster>> {
-        self.rosters.get(&epoch)
+        if epoch == self.head.epoch() { Some(&self.head) } else { self.at_hand.at(epoch) }
     }
 
-    /// The roster with this hash, if it is kept.
+    /// The roster with this hash, if it is at hand ([`Log::lacks`]).
     pub fn by_hash(&self, hash: &RosterHash) -> Option<&Arc<Roster>> {
-        let entry = self.entries.iter().rev().find(|entry| entry.roster_hash == *hash)?;
-        self.roster(entry.epoch)
+        self.roster(self.epoch_of(hash)?)
     }
 
-    /// The roster that a message header means, if it is kept.
+    /// The roster that a message header means, if it is at hand ([`Log::lacks`]).
     pub fn by_hint(&self, epoch: Epoch, hint: [u8; 4]) -> Option<&Arc<Roster>> {
         self.roster(epoch).filter(|roster| roster.hint() == hint)
+    }
+
+    /// The epoch whose roster has this hash.
+    pub fn epoch_of(&self, hash: &RosterHash) -> Option<Epoch> {
+        let entry = self.entries.iter().rev().find(|entry| entry.roster_hash == *hash)?;
+        Some(entry.epoch)
+    }
+
+    /// Whether a message header with this epoch and hint means a roster of this history.
+    pub fn is_meant(&self, epoch: Epoch, hint: [u8; 4]) -> bool {
+        self.entry(epoch).is_some_and(|entry| entry.roster_hash.as_bytes().starts_with(&hint))
+    }
+
+    /// Whether the roster at this epoch is one of those that may be asked for, and not at hand.
+    pub fn lacks(&self, epoch: Epoch) -> bool {
+        epoch >= self.kept_from && epoch < self.head.epoch() && self.roster(epoch).is_none()
+    }
+
+    /// Takes a roster at hand, in the place of others; `false` where it is none of this history.
+    pub fn keep(&mut self, roster: Arc<Roster>) -> bool {
+        let ours = self.entry(roster.epoch()).is_some_and(|e| e.roster_hash == roster.hash());
+        if ours && self.lacks(roster.epoch()) {
+            self.at_hand.put(roster);
+        }
+        ours
     }
 
     /// Whether a device was taken out by an op in `(from, to]`.
@@ -176,16 +202,19 @@ impl Log {
 
     /// Notes the mailbox row in which an installed op came. The first one said stays.
     pub fn put_place(&mut self, epoch: Epoch, place: Seq) {
-        let entry = usize::try_from(epoch.0).ok().and_then(|at| self.entries.get_mut(at));
-        if let Some(entry) = entry {
-            entry.place.get_or_insert(place);
+        if self.entry(epoch).is_none_or(|entry| entry.place.is_some()) {
+            return;
+        }
+        let at = usize::try_from(epoch.0).ok();
+        if let Some(entry) = at.and_then(|at| Arc::make_mut(&mut self.entries).get_mut(at)) {
+            entry.place = Some(place);
         }
     }
 
     /// Drops rosters below `epoch`; their entries stay. The head is always kept.
     pub fn forget_before(&mut self, epoch: Epoch) {
-        let head = self.head.epoch();
-        self.rosters.retain(|at, _| *at >= epoch || *at == head);
+        self.kept_from = self.kept_from.max(epoch).min(self.head.epoch());
+        self.at_hand.forget_before(self.kept_from);
     }
 
     /// Installs `op` if it is the next one; says what it is otherwise, and changes nothing.
@@ -219,7 +248,7 @@ impl Log {
         let taken_out = before.taken_out(&after);
         let cut = !taken_out.is_empty();
         let removed = if op.kind() == Kind::Remove { removed(&before, &after) } else { Vec::new() };
-        self.entries.push(LogEntry {
+        Arc::make_mut(&mut self.entries).push(LogEntry {
             epoch: after.epoch(),
             roster_hash: after.hash(),
             op_hash: op.hash(),
@@ -228,7 +257,7 @@ impl Log {
             removed,
             place: None,
         });
-        self.rosters.insert(after.epoch(), Arc::clone(&after));
+        self.at_hand.put(Arc::clone(&before));
         self.head = Arc::clone(&after);
         Offer::Installed(Installed { before: Some(before), after, cut })
     }

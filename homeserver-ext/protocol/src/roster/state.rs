@@ -230,34 +230,40 @@ impl Roster {
 
     /// What a valid op makes of this roster.
     pub(super) fn after(&self, op: &Op, body: Body) -> Self {
-        let mut next = Self { epoch: op.epoch(), op_hash: op.hash(), ..self.clone() };
+        let mut next = self.clone();
+        next.change(op, body);
+        next.hashed()
+    }
+
+    /// Makes of it what a valid op does, but for the hash: that is to be made anew.
+    pub(super) fn change(&mut self, op: &Op, body: Body) {
+        (self.epoch, self.op_hash) = (op.epoch(), op.hash());
         let signer = op.core().signer_member;
         match body {
-            Body::Add(entries) => Arc::make_mut(&mut next.members).append(&mut members_of(entries)),
+            Body::Add(entries) => Arc::make_mut(&mut self.members).extend(members_of(entries)),
             Body::Remove(ids) => {
-                let members = Arc::make_mut(&mut next.members);
+                let members = Arc::make_mut(&mut self.members);
                 for id in ids {
                     members.remove(&id);
                 }
             }
             Body::Role(id, number) => {
-                let target = Arc::make_mut(&mut next.members).get_mut(&id);
+                let target = Arc::make_mut(&mut self.members).get_mut(&id);
                 if let (Some(member), Some(role)) = (target, Role::from_number(number)) {
                     member.role = role;
                 }
             }
-            Body::Policy(policy) => next.policy = Arc::new(policy),
-            Body::Leave => drop(Arc::make_mut(&mut next.members).remove(&signer)),
+            Body::Policy(policy) => self.policy = Arc::new(policy),
+            Body::Leave => drop(Arc::make_mut(&mut self.members).remove(&signer)),
             Body::Devices(devices) => {
-                if let Some(member) = Arc::make_mut(&mut next.members).get_mut(&signer) {
+                if let Some(member) = Arc::make_mut(&mut self.members).get_mut(&signer) {
                     member.list_version = devices.version;
                     member.devices = devices.ids.into();
                 }
             }
-            Body::Close => next.closed = true,
+            Body::Close => self.closed = true,
             Body::Create(_) => {}
         }
-        next.hashed()
     }
 
     /// What the hash is over.
@@ -273,7 +279,7 @@ impl Roster {
         )
     }
 
-    fn hashed(mut self) -> Self {
+    pub(super) fn hashed(mut self) -> Self {
         self.hash = RosterHash::new(hash([self.hash_bytes().as_slice()]));
         self
     }

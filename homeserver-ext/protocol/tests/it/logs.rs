@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use causeway_protocol::{
     ids::{AccountId, Epoch, MemberId, RosterHash},
-    roster::{BadRow, Body, Entry, Invalid, Log, LogEntry, Offer, Policy, Roster},
+    roster::{BadRow, Body, Entry, Invalid, Log, LogEntry, Offer, Op, Policy, Roster},
 };
 
 use crate::signers::{Person, policy};
@@ -63,13 +63,15 @@ fn a_history_is_read_from_its_rows_or_not_at_all() {
     let (log, _) = history();
     let (entries, head) = (log.entries().to_vec(), Arc::clone(log.head()));
     let before = Arc::clone(log.roster(Epoch(2)).unwrap());
-    let kept: Vec<_> = (0..3).map(|n| Arc::clone(log.roster(Epoch(n)).unwrap())).collect();
     let read = |entries: &[LogEntry], head: &Arc<Roster>| {
-        Log::from_rows(entries.to_vec(), Arc::clone(head), kept.clone())
+        Log::from_rows(entries.to_vec(), Arc::clone(head), Epoch(1))
     };
-    let again = read(&entries, &head).unwrap();
+    let mut again = read(&entries, &head).unwrap();
     assert_eq!((again.entries(), again.head()), (&entries[..], &head));
-    assert!((0..4).all(|n| again.roster(Epoch(n)) == log.roster(Epoch(n))));
+    assert_eq!([0, 1, 2, 3, 4].map(|n| again.lacks(Epoch(n))), [false, true, true, false, false]);
+    assert!(again.keep(Arc::clone(&before)));
+    assert_eq!([0, 1, 2, 3, 4].map(|n| again.lacks(Epoch(n))), [false, true, false, false, false]);
+    assert_eq!(again.roster(Epoch(2)), Some(&before));
 
     assert!(read(&[], &head).is_none(), "nothing");
     assert!(read(&entries[1..], &head).is_none(), "not from the beginning");
@@ -119,6 +121,85 @@ fn a_row_of_a_roster_is_read_whole_or_not_at_all() {
     let mut twice = row;
     twice[at..at + 32].copy_from_slice(&id);
     assert_eq!(Roster::from_row(&twice), Err(BadRow));
+}
+
+/// `count` renamings of a group of three.
+fn renamed(count: u8) -> (Log, Vec<Op>) {
+    let admin = Person::new(1);
+    let create = admin.create(policy());
+    let mut log = Log::begin(&create).unwrap();
+    let mut ops = vec![create];
+    let add = Body::Add([2, 3].map(|n| Person::new(n).entry(0)).to_vec());
+    let name = |n: u8| Body::Policy(Policy { name: n.to_string(), ..policy() });
+    for body in [add].into_iter().chain((0..count).map(name)) {
+        ops.push(admin.op(log.head(), &body));
+        assert!(matches!(log.offer(ops.last().unwrap()), Offer::Installed(_)));
+    }
+    (log, ops)
+}
+
+#[test]
+fn a_roster_is_made_again_from_any_before_it_and_the_ops_between() {
+    let (mut log, mut ops) = renamed(4);
+    let [admin, other] = [1, 2].map(Person::new);
+    for (signer, body) in [
+        (&admin, Body::Role(other.record.member_id, 1)),
+        (&other, Body::Devices(other.devices(2))),
+        (&other, Body::Leave),
+        (&admin, Body::Remove(vec![Person::new(3).record.member_id])),
+        (&admin, Body::Close),
+    ] {
+        ops.push(signer.op(log.head(), &body));
+        assert!(matches!(log.offer(ops.last().unwrap()), Offer::Installed(_)));
+    }
+    let rosters: Vec<Roster> =
+        (0..11).map(|n| Roster::clone(log.roster(Epoch(n)).unwrap())).collect();
+    for to in 0..ops.len() {
+        let from_nothing = Roster::replay(None, ops[..=to].iter().cloned());
+        assert_eq!(from_nothing.as_ref(), Some(&rosters[to]), "{to}");
+        for from in 0..=to {
+            let base = Some(rosters[from].clone());
+            let made = Roster::replay(base, ops[from + 1..=to].iter().cloned());
+            assert_eq!(made.as_ref(), Some(&rosters[to]), "{from} {to}");
+        }
+    }
+    let base = || Some(rosters[1].clone());
+    let elsewhere = Policy { name: "elsewhere".to_owned(), ..policy() };
+    let mut foreign = Log::begin(&admin.create(elsewhere)).unwrap();
+    let add = admin.op(foreign.head(), &Body::Add(vec![other.entry(0)]));
+    assert!(matches!(foreign.offer(&add), Offer::Installed(_)));
+    let foreign = admin.op(foreign.head(), &Body::Close);
+    for (what, ops) in [
+        ("an op is missing", ops[3..5].to_vec()),
+        ("an op comes twice", vec![ops[2].clone(), ops[2].clone()]),
+        ("it begins anew", vec![ops[0].clone()]),
+        ("of another group", vec![foreign]),
+    ] {
+        assert_eq!(Roster::replay(base(), ops), None, "{what}");
+    }
+    assert_eq!(Roster::replay(None, []), None);
+    assert_eq!(Roster::replay(None, [ops[1].clone()]), None);
+}
+
+#[test]
+fn a_history_has_few_rosters_at_hand_and_takes_none_but_its_own() {
+    let (mut log, ops) = renamed(200);
+    let last = u32::try_from(ops.len() - 1).unwrap();
+    let lacking = |log: &Log| (0..=last).filter(|n| log.lacks(Epoch(*n))).count();
+    let at_hand = ops.len() - lacking(&log);
+    assert!((2..=65).contains(&at_hand), "{at_hand}");
+    let early = Arc::new(Roster::replay(None, ops[..8].iter().cloned()).unwrap());
+    let hash = early.hash();
+    assert!(log.lacks(Epoch(7)) && log.by_hint(Epoch(7), early.hint()).is_none());
+    assert_eq!(log.epoch_of(&hash), Some(Epoch(7)));
+    assert!(log.is_meant(Epoch(7), early.hint()) && !log.is_meant(Epoch(8), early.hint()));
+    assert!(log.keep(Arc::clone(&early)) && log.keep(Arc::clone(&early)));
+    assert_eq!(log.by_hint(Epoch(7), early.hint()), Some(&early));
+    assert_eq!(log.by_hash(&hash), Some(&early));
+    assert_eq!(ops.len() - lacking(&log), at_hand, "it took the place of another");
+    assert!(!log.keep(Arc::new(Roster::create(&Person::new(4).create(policy())).unwrap())));
+    log.forget_before(Epoch(8));
+    assert!(!log.lacks(Epoch(7)) && log.by_hash(&hash).is_none());
 }
 
 #[test]

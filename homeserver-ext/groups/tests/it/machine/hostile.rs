@@ -2,16 +2,14 @@
 
 use causeway_groups::machine::{Received, SealError, What};
 use causeway_protocol::{
-    api::{AccountDevices, OpBytes, PutSenderKeys, StreamRow},
+    api::{PutSenderKeys, StreamRow},
     content::{Content, Mirrors, Text},
-    device::{DeviceList, DeviceOf, DeviceRecord, OneTimeKey},
     envelope::{Envelope, Kind},
-    ids::{CurveKey, DeviceId, EnvelopeId, GroupId, KeyId, MemberId, Seq, Signature, Timestamp},
-    roster::{Body, Create, Devices, Entry, Op, OpCore, Policy, Role, Roster, Scheme},
+    ids::{EnvelopeId, GroupId, Seq},
+    roster::{Role, Scheme},
 };
-use ed25519_dalek::{Signer as _, SigningKey};
 
-use super::{ALICE, BOB, garden};
+use super::{ALICE, BOB, garden, stranger::Stranger};
 use crate::world::{World, text};
 
 /// Everything that the machine keeps of chains, rosters and sessions.
@@ -307,99 +305,6 @@ async fn only_the_bridge_speaks_for_matrix_users_and_never_for_its_own_ghosts() 
     let bob = &world.devices[BOB];
     assert_eq!(bob.reasons(), ["not_the_bridge", "not_the_bridge", "mirror_is_a_ghost"]);
     assert_eq!(bob.texts(), ["@causeway_fan:elsewhere.example", "@u:a.example"]);
-}
-
-/// Somebody with keys of his own and an account, `mallory:a.example`, that a client has heard of.
-struct Stranger {
-    key: SigningKey,
-    record: DeviceRecord,
-}
-
-impl Stranger {
-    async fn known_to(world: &mut World, who: usize) -> Self {
-        let secret = |n: u8| SigningKey::from_bytes(&[n; 32]);
-        let (identity, key) = (secret(1), secret(2));
-        let curve25519 = CurveKey::new([9; 32]);
-        let sign = |key: &SigningKey, bytes: &[u8]| Signature::new(key.sign(bytes).to_bytes());
-        let device = DeviceOf {
-            member_id: MemberId::new(identity.verifying_key().to_bytes()),
-            device_id: DeviceId::new(key.verifying_key().to_bytes()),
-        };
-        let record = DeviceRecord {
-            member_id: device.member_id,
-            device_id: device.device_id,
-            curve25519,
-            signature: sign(&key, &DeviceRecord::record_bytes(&device, &curve25519)),
-            certificate: sign(&identity, &DeviceRecord::certificate_bytes(&device, &curve25519)),
-        };
-        let mut list = DeviceList {
-            account: "mallory:a.example".parse().unwrap(),
-            member_id: device.member_id,
-            version: 1,
-            created_ms: Timestamp(1),
-            devices: vec![device.device_id],
-            signature: Signature::new([0; 64]),
-        };
-        list.signature = sign(&identity, &list.signed_bytes());
-        let mut one_time = OneTimeKey {
-            key_id: KeyId::new([0; 8]),
-            fallback: true,
-            curve25519,
-            signature: Signature::new([0; 64]),
-        };
-        one_time.signature = sign(&key, &one_time.signed_bytes(&device.device_id));
-        let account = list.account.clone();
-        let devices = AccountDevices { list, devices: vec![record.clone()] };
-        world.put_account(devices, vec![one_time]);
-        world.learn(who, &account).await;
-        Self { key, record }
-    }
-
-    fn sign(&self, core: OpCore) -> OpBytes {
-        let signature = self.key.sign(&core.signed_bytes().unwrap());
-        let signature = Signature::new(signature.to_bytes());
-        OpBytes(core.sealed(self.record.certificate, signature).unwrap().as_bytes().to_vec())
-    }
-
-    /// A group that `account` seems to have made, with everybody of `whom` in it.
-    async fn group_as(&self, world: &mut World, account: &str, whom: usize) -> GroupId {
-        let create = Create {
-            scheme: 1,
-            suite: 1,
-            rand: [3; 16],
-            account: account.to_owned(),
-            legacy_id: String::new(),
-            devices: Devices { version: 1, ids: vec![self.record.device_id] },
-            policy: Policy {
-                min_version: 2,
-                add_by: 0,
-                post_by: 0,
-                max_members: 10,
-                ttl_s: 3_600,
-                name: "tea".to_owned(),
-                description: String::new(),
-            },
-        };
-        let create = self.sign(OpCore::create(&self.record, Timestamp(1), create).unwrap());
-        let roster = Roster::create(&Op::parse(&create.0).unwrap()).unwrap();
-        let device = &world.devices[whom];
-        let me = device.machine.me();
-        let entry = Entry {
-            member_id: me.record.member_id,
-            role: 0,
-            account: me.account.as_str().to_owned(),
-            legacy_id: String::new(),
-            devices: Devices { version: 1, ids: vec![me.record.device_id] },
-        };
-        let body = Body::Add(vec![entry]);
-        let add = self.sign(OpCore::next(&roster, &self.record, Timestamp(2), &body).unwrap());
-        for op in [&create, &add] {
-            world.take_op(&op.0).unwrap();
-        }
-        let group = roster.group();
-        world.install(whom, group, &[create, add]).await;
-        group
-    }
 }
 
 /// A client gives nothing to a device under another name than the one that signed for it, whatever a

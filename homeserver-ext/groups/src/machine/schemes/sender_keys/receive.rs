@@ -1,6 +1,6 @@
 //! Chains of others: taken, acknowledged, and tried on what comes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use causeway_protocol::{
     api::StreamRow,
@@ -36,16 +36,21 @@ pub(in crate::machine) const fn missing(wire: &Wire<'_>, epoch: Epoch) -> Missin
 }
 
 /// Steps 2 to 8 with every chain that has the message's tag.
-pub(in crate::machine) async fn open<'a>(
+pub(in crate::machine) async fn open(
     work: &mut Work<'_>,
     (row, sender): (&StreamRow, &Sender),
     device: &KnownDevice,
     wire: &Wire<'_>,
-    log: &'a Log,
-) -> Result<Opening<'a>, MachineError> {
+    log: &Arc<Log>,
+) -> Result<Opening, MachineError> {
     let envelope = &row.envelope;
     let header = *wire.header();
     let mut tried = Opening::NoKey;
+    let mut log = Arc::clone(log);
+    let held = work.chains(envelope.group, sender.device, header.tag).await?;
+    if !held.is_empty() && log.is_meant(envelope.epoch, header.hint) {
+        log = work.at_hand(log, envelope.epoch).await?;
+    }
     for slot in work.chains(envelope.group, sender.device, header.tag).await? {
         let chain = slot.chain.id();
         let verdict = log.judge(&Arrival {
@@ -75,7 +80,7 @@ pub(in crate::machine) async fn open<'a>(
         tried = match opened {
             Ok(text) => {
                 slot.moved = true;
-                return Ok(Opening::Opened { roster, text, late });
+                return Ok(Opening::Opened { roster: Arc::clone(roster), text, late });
             }
             Err(OpenError::Spent) => Opening::Spent,
             Err(OpenError::Malformed) => Opening::Refused("malformed"),
@@ -94,7 +99,12 @@ pub(in crate::machine) async fn take(
     distribution: &Distribution,
 ) -> Result<Taken, MachineError> {
     let (id, start) = (distribution.chain_id(), distribution.start_index);
-    let log = work.log(&group).await?;
+    let mut log = work.log(&group).await?;
+    if let Some(known) = &log
+        && let Some(epoch) = known.epoch_of(&distribution.roster_hash)
+    {
+        log = Some(work.at_hand(Arc::clone(known), epoch).await?);
+    }
     let held = work.chains(group, peer.device_id, tag_of(&id)).await?;
     let holds_it = held.iter().any(|slot| slot.chain.id() == id);
     let me = work.machine.me().device();
