@@ -1,5 +1,6 @@
 //! The commands as typed: what each prints, for people or for programs, and how it ends.
 
+mod backup;
 mod failure;
 mod healthcheck;
 
@@ -93,6 +94,9 @@ enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+    /// Copies the databases while Causeway runs, looks at copies, and puts them back.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Asks the running process whether it is ready: exit code 0 or 1.
     Healthcheck {
         #[command(flatten)]
@@ -184,6 +188,7 @@ impl Cli {
                 registration(&config.load()?, new_tokens, output)
             }
             Command::Config { what } => what.run(output),
+            Command::Backup(command) => command.run(output),
             Command::Healthcheck { config } => {
                 let said = healthcheck::ask(config.load()?.appservice.listen)?;
                 let json = serde_json::from_str(&said).unwrap_or(Value::Null);

@@ -105,7 +105,10 @@ fn count_mirrored(read: &[crate::people::Read]) -> usize {
 }
 
 /// Notes what ghosts say, by sender, once for each event.
-async fn keep_reading(carol: MatrixUser, tell: watch::Sender<BTreeMap<String, Vec<String>>>) {
+pub(crate) async fn keep_reading(
+    carol: MatrixUser,
+    tell: watch::Sender<BTreeMap<String, Vec<String>>>,
+) {
     loop {
         let Ok(news) = carol.sync().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod admin;
+mod backup;
 mod bridged;
 mod canary;
 mod js;

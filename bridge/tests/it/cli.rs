@@ -130,6 +130,53 @@ async fn a_bridge_db_that_was_put_back_is_run_on_only_if_that_is_meant() {
 }
 
 #[test]
+fn a_backup_is_put_back_into_the_right_place_or_nowhere() {
+    let causeway = Causeway::new();
+    let ends = |arguments: &[&str], code: i32| {
+        let output = causeway.run(&[&["backup"], arguments, &["--output", "json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        let text = if code == 0 { output.stdout } else { output.stderr };
+        serde_json::from_slice::<Value>(&text).unwrap()
+    };
+    assert!(ends(&["create", "copy"], 1).to_string().contains("no database"));
+    let listeners = Listeners::free().unwrap();
+    let (shown, native) = (listeners.appservice, listeners.native);
+    let set = [format!("appservice.listen={shown}"), format!("native.listen={native}")];
+    let run = ["run", "--only", "server", "--set", &set[0], "--set", &set[1]];
+    assert!(causeway.listens(&run) && causeway.listens(&["run", "--only", "bridge"]));
+    let made = ends(&["create", "copy"], 0);
+    assert_eq!(made["storage_key"], false);
+    let files = made["manifest"]["files"].as_array().unwrap();
+    let names: Vec<_> = files.iter().map(|file| &file["name"]).collect();
+    assert_eq!(names, ["bridge.db", "server.db"]);
+    assert!(files[0]["schemas"]["client"].is_u64() && files[0]["schemas"]["bridge"].is_u64());
+    assert_eq!(ends(&["verify", "copy"], 0)["manifest"], made["manifest"]);
+    assert_eq!(ends(&["create", "copy"], 1)["error"]["exit"], 1);
+    assert!(ends(&["restore", "copy"], 1).to_string().contains("--move-aside"));
+    assert!(ends(&["restore", "data"], 1).to_string().contains("manifest.json"));
+
+    let mut running = causeway.command(&run).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("listening")));
+    let held = ends(&["restore", "copy", "--move-aside"], 14);
+    assert!(held.to_string().contains("in use by causeway"), "{held}");
+    running.kill().unwrap();
+    running.wait().unwrap();
+
+    let one = ends(&["restore", "copy", "--only", "server", "--move-aside"], 0);
+    assert_eq!((&one["next"], &one["storage_key"]), (&"causeway run".into(), &true.into()));
+    let all = ends(&["restore", "copy", "--move-aside"], 0);
+    assert_eq!(all["next"], "causeway run --after-restore");
+    let aside = causeway.dir.path().join(all["moved_aside"].as_str().unwrap());
+    assert!(aside.join("bridge.db").exists() && causeway.listens(&run));
+    let copy = causeway.dir.path().join("copy/server.db");
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes[5_000] ^= 1;
+    fs::write(&copy, bytes).unwrap();
+    assert!(ends(&["verify", "copy"], 18).to_string().contains("server.db"));
+}
+
+#[test]
 fn each_fault_of_the_configuration_has_its_words_and_its_exit_code() {
     let rows = [
         ("naitve: {}\n", 10, "did you mean `native`?"),
@@ -197,7 +244,7 @@ fn every_command_speaks_to_programs() {
 #[test]
 fn every_command_explains_itself() {
     let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["init"],
         &["run"],
@@ -206,6 +253,10 @@ fn every_command_explains_itself() {
         &["config", "check"],
         &["config", "dump"],
         &["config", "schema"],
+        &["backup"],
+        &["backup", "create"],
+        &["backup", "verify"],
+        &["backup", "restore"],
         &["healthcheck"],
         &["demo"],
     ];

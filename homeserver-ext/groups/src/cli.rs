@@ -4,6 +4,7 @@
 //! came of it as text or JSON, and ends with an honest exit code (`exit.rs`). Several may run
 //! at once on one home; only `tail` reads the mailbox, and there is one of it.
 
+mod backup;
 mod exit;
 mod group;
 mod harmless;
@@ -96,6 +97,9 @@ enum Command {
         after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
     )]
     Tail(tail::Arguments),
+    /// Copy this home's database while it is used, look at copies, put them back
+    #[command(subcommand)]
+    Backup(backup::Command),
 }
 
 /// Runs the command that the process was started with.
@@ -146,6 +150,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Member(command) => member::run(command, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
+        Command::Backup(command) => backup::run(command, home, printer).await,
     }
 }
 

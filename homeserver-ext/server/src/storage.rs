@@ -20,7 +20,7 @@ use sqlx::migrate::Migrator;
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/server/sqlite");
 
 /// The server's tables.
-pub(crate) const SCHEMA: Schema<'static> =
+pub const SCHEMA: Schema<'static> =
     Schema { name: "server", migrator: &MIGRATOR, is_counted: false };
 
 /// Why rows could not be read or changed; always ours to log, never the caller's to read.

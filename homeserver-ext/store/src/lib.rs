@@ -6,6 +6,7 @@
 //! words, is the business of the crate that brings the [`Schema`].
 
 mod agreed;
+pub mod backup;
 mod count;
 mod db;
 mod engine;

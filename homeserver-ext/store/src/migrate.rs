@@ -45,6 +45,12 @@ async fn applied(conn: &mut Conn) -> Result<Applied, sqlx::Error> {
         .collect()
 }
 
+/// The newest version that the file has of each schema.
+pub(crate) async fn versions(conn: &mut Conn) -> Result<BTreeMap<String, i64>, sqlx::Error> {
+    // In the order of versions, so the last is the newest.
+    Ok(applied(conn).await?.into_keys().collect())
+}
+
 /// Whether migrations are to be applied.
 ///
 /// # Errors

@@ -34,6 +34,10 @@ const COMMANDS: &[&[&str]] = &[
     &["member", "role"],
     &["send"],
     &["tail"],
+    &["backup"],
+    &["backup", "create"],
+    &["backup", "verify"],
+    &["backup", "restore"],
 ];
 
 #[test]
@@ -85,6 +89,7 @@ fn without_a_login_everything_ends_with_3_and_makes_no_folder() {
         &["send", "g", "x"],
         &["tail", "--once"],
         &["invite", "accept", "causeway://join/x"],
+        &["backup", "create", "nowhere"],
     ] {
         let said = nobody.fails(command, 3);
         assert_eq!(said["error"]["code"], "not_logged_in");

@@ -1,6 +1,7 @@
 //! Tests of the half with keys, one binary.
 #![cfg(test)]
 
+mod cli_backup;
 mod cli_crowd;
 mod cli_http;
 mod cli_kill;
