@@ -73,7 +73,7 @@ pub fn init(config_file: &Path, config: &Config) -> Result<Vec<Written>, InitErr
     let mut key = zeroize::Zeroizing::new([0_u8; 32]);
     getrandom::fill(key.as_mut_slice())?;
     let mut written = vec![
-        write_new(config_file, 0o644, text.as_bytes())?,
+        write_new(config_file, 0o600, text.as_bytes())?,
         write_new(
             &folder.join(&config.appservice.registration),
             0o600,

@@ -7,5 +7,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    causeway_store::write_for_the_owner_alone();
     cli::Cli::parse().run()
 }

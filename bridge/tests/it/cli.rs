@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -62,6 +63,42 @@ impl Causeway {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
+}
+
+/// What stands in a folder and may be read by more than its owner.
+fn open_to_others(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let mode = entry.metadata().unwrap().permissions().mode();
+        if mode & 0o077 != 0 {
+            open.push(entry.path());
+        }
+        if entry.path().is_dir() {
+            open.extend(open_to_others(&entry.path()));
+        }
+    }
+    open
+}
+
+#[test]
+fn whatever_the_umask_what_is_written_is_its_owners() {
+    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
+    let openly = |arguments: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("umask 0; exec \"$0\" {arguments}");
+        shell
+            .args(["-c", &script, env!("CARGO_BIN_EXE_causeway")])
+            .current_dir(causeway.dir.path());
+        shell
+    };
+    assert!(openly("init --server-name example.org").output().unwrap().status.success());
+    let mut run = openly("run --only server").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("listening")));
+    assert_eq!(open_to_others(causeway.dir.path()), Vec::<std::path::PathBuf>::new());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(causeway.dir.path().join("data/server.db-wal").exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the command line says of itself, and how it ends.
 
-use std::process::Command;
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde_json::Value;
 
@@ -191,4 +191,22 @@ fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     std::fs::write(&file, before).unwrap();
     std::fs::write(&key, right).unwrap();
     alice.ok(&["whoami"]);
+}
+
+#[test]
+fn whatever_the_umask_a_home_is_its_owners() {
+    let world = World::new();
+    let alice = world.person("alice");
+    for arguments in [&["register", "alice"][..], &["group", "create", "team"], &["tail", "--once"]]
+    {
+        let command = alice.command(arguments);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(command.get_program());
+        assert!(shell.args(command.get_args()).output().unwrap().status.success(), "{arguments:?}");
+    }
+    let files = std::fs::read_dir(&alice.home).unwrap().map(Result::unwrap);
+    let modes = files.map(|file| (file.path(), file.metadata().unwrap().permissions().mode()));
+    let open: Vec<_> = modes.filter(|(_, mode)| mode & 0o077 != 0).collect();
+    assert!(open.is_empty(), "{open:?}");
+    assert!(alice.home.join("tail.lock").exists());
 }

@@ -153,4 +153,5 @@ fn people_of_the_vectors_are_certified() {
 fn an_account_is_a_localpart_and_a_server_that_may_have_a_port() {
     let account: AccountId = "ann/1:a.example:8448".parse().unwrap();
     assert_eq!((account.localpart(), account.server()), ("ann/1", "a.example:8448"));
+    assert_eq!(format!("{account:?}"), "AccountId(ann/1:a.example:8448)");
 }

@@ -176,3 +176,15 @@ fn a_structure_is_an_object_and_never_a_list_of_its_fields() {
     let deep = [&b"{\"ack\":1,\"x\":"[..], &b"[".repeat(10_000)].concat();
     assert!(json::from_slice::<StreamAck>(&deep).is_err());
 }
+
+/// Who writes a client has to learn from the error what is wanted.
+#[test]
+fn an_error_says_what_was_expected() {
+    for text in ["[5]", "{\"ack\":\"5\"}"] {
+        let ours = json::from_slice::<StreamAck>(text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            ours.contains("expected struct StreamAck") || ours.contains("expected u64"),
+            "{ours}"
+        );
+    }
+}
