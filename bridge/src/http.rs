@@ -34,7 +34,11 @@ use tower_http::{
 use tracing::Level;
 
 use crate::{
-    domain::ghost::Names, health::Health, secret::Secret, services::Clock, steps::Steps,
+    domain::ghost::Names,
+    health::Health,
+    secret::Secret,
+    services::{Clock, deliver::Leases},
+    steps::Steps,
     storage::sealed::Sealer,
 };
 
@@ -61,6 +65,8 @@ pub struct Parts {
     pub token_taken: watch::Receiver<bool>,
     /// Why the native server does not know our session, while it does not.
     pub locked_out: watch::Receiver<Option<String>>,
+    /// Who serves which lane.
+    pub leases: Leases,
     /// Where tests let the process die.
     pub steps: Steps,
     /// Who may call.
@@ -107,6 +113,8 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/portals/{id}/recreate", post(admin::portals::recreate_portal))
         .route("/queues", get(admin::queues::queues))
         .route("/queues/rows", get(admin::queues::rows))
+        .route("/queues/rows/{name}", delete(admin::queues::drop_row))
+        .route("/queues/rows/{name}/retry", post(admin::queues::retry_row))
         .route("/quarantine", get(admin::quarantine::list))
         .route("/quarantine/{id}", delete(admin::quarantine::drop_one))
         .route("/dead-letters", get(admin::dead_letters::dead_letters))

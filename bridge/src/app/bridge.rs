@@ -113,6 +113,7 @@ pub(super) async fn start(
     let locked_out = watch::Sender::new(None);
     let steps = Steps::default();
     let health = Health::default();
+    let leases = deliver::Leases::new(&db);
     let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
     let http = Http::new(Parts {
         db: db.clone(),
@@ -121,6 +122,7 @@ pub(super) async fn start(
         clock: Arc::clone(&clock),
         token_taken: token_taken.subscribe(),
         locked_out: locked_out.subscribe(),
+        leases: leases.clone(),
         steps: steps.clone(),
         tokens,
         health: health.clone(),
@@ -159,7 +161,7 @@ pub(super) async fn start(
         clock,
         steady: Arc::new(move || began.elapsed()),
         delivery_limit: DELIVERY_LIMIT,
-        leases: deliver::Leases::new(&db),
+        leases,
         encrypted: watch::Sender::default(),
         token_taken,
         locked_out,

@@ -29,6 +29,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         portals::recreate_portal,
         queues::queues,
         queues::rows,
+        queues::retry_row,
+        queues::drop_row,
         dead_letters::dead_letters,
         dead_letters::retry_dead_letter,
         dead_letters::drop_dead_letter,

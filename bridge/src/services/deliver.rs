@@ -3,6 +3,7 @@
 //! A row stays until its outcome is committed; trying it twice is safe. No transaction stays open
 //! across the network.
 
+mod by_hand;
 mod leases;
 mod relations;
 mod slots;
@@ -12,6 +13,7 @@ mod waits;
 
 use std::time::Duration;
 
+pub use by_hand::{Bench, ByHandError};
 pub use leases::Leases;
 
 use causeway_protocol::ids::Timestamp;
@@ -30,6 +32,7 @@ use crate::{
         Outcome,
         effect::Deed,
         ending::{Word, word_of, word_of_unreadable},
+        ghost::Names,
         lane::Lane,
         retry::{Failure, Meaning, Place, Tries, judge, meaning},
     },
@@ -37,10 +40,11 @@ use crate::{
     gateway::matrix::MatrixError,
     steps,
     storage::{
-        dead_letters,
+        self, dead_letters,
         effects::{Cause, Decided},
         outbox::{self, Entry, Head, Kept, Stored},
         portals,
+        sealed::Sealer,
     },
 };
 
@@ -217,31 +221,49 @@ fn judged<D>(
     Ok(outcome)
 }
 
+/// What it takes to bury a row.
+#[derive(Clone, Copy)]
+struct Rites<'a> {
+    sealer: &'a Sealer,
+    names: &'a Names,
+    now: Timestamp,
+}
+
+impl Spine {
+    fn rites(&self) -> Rites<'_> {
+        Rites { sealer: &self.sealer, names: &self.names, now: self.now() }
+    }
+}
+
 /// Buries a row; the lane goes on, and the other side is told what it will not see.
 async fn bury<D: Clone + Into<Deed>>(
-    spine: &Spine,
+    rites: Rites<'_>,
     tx: &mut Tx,
     row: &Stored<D>,
     reason: &str,
-) -> Result<(), StepError> {
+) -> Result<(), storage::Error> {
     let mut row = row.clone().with(row.entry.deed.clone().into());
     row.entry.lane = row.entry.lane.home(&row.entry.deed);
     let Stored { entry, refused, tried_at, .. } = &row;
     given_up(entry, reason);
-    let now = spine.now();
-    dead_letters::put(tx, &spine.sealer, now, entry, reason, refused + 1, *tried_at).await?;
+    let Rites { sealer, now, .. } = rites;
+    dead_letters::put(tx, sealer, now, entry, reason, refused + 1, *tried_at).await?;
     let word = word_of(&entry.deed, &entry.author, reason);
-    tell(spine, tx, entry, word).await
+    tell(rites, tx, entry, word).await
 }
 
 /// Buries a row that cannot be read, and takes it out.
-async fn bury_unreadable(spine: &Spine, tx: &mut Tx, row: &Stored<Kept>) -> Result<(), StepError> {
+async fn bury_unreadable(
+    rites: Rites<'_>,
+    tx: &mut Tx,
+    row: &Stored<Kept>,
+) -> Result<(), storage::Error> {
     let (entry, reason) = (&row.entry, row.entry.deed.why.to_string());
     given_up(entry, &reason);
-    dead_letters::put_unreadable(tx, &spine.sealer, spine.now(), row).await?;
+    dead_letters::put_unreadable(tx, rites.sealer, rites.now, row).await?;
     outbox::remove(tx, row.id).await?;
     let word = word_of_unreadable(&entry.lane, &entry.author, &reason);
-    tell(spine, tx, entry, word).await
+    tell(rites, tx, entry, word).await
 }
 
 fn given_up<D>(entry: &Entry<D>, reason: &str) {
@@ -251,24 +273,22 @@ fn given_up<D>(entry: &Entry<D>, reason: &str) {
 
 /// Tells the side that it came from, once an hour for the same author and reason.
 async fn tell<D>(
-    spine: &Spine,
+    Rites { sealer, names, now }: Rites<'_>,
     tx: &mut Tx,
     entry: &Entry<D>,
     word: Option<Word>,
-) -> Result<(), StepError> {
+) -> Result<(), storage::Error> {
     let Some(Word { notice, about }) = word else { return Ok(()) };
-    let now = spine.now();
     let hour = now.0 / NOTICE_MS;
     let id = format!("dead {hour} {} {about}", entry.author);
     let cause = Cause {
         id: id.as_bytes(),
-        author: spine.names.bot().as_str(),
+        author: names.bot().as_str(),
         accepted_at: now,
         expires_at: now.plus_ms(NOTICE_MS),
     };
-    let mut portal = portals::place(tx.conn(), &spine.names, entry.lane.portal()).await?;
+    let mut portal = portals::place(tx.conn(), names, entry.lane.portal()).await?;
     let mut decided = Decided::default();
     decided.take(&mut portal, cause, vec![notice.into()]);
-    decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
-    Ok(())
+    decided.keep(tx, sealer, now, std::iter::once(&mut portal)).await
 }

@@ -1,7 +1,7 @@
 //! What was given up, why, and what a person may do about it: try it again, or drop it.
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Read, Tx};
+use causeway_store::{Conn, Read, Tx};
 use serde::Serialize;
 use sqlx::Row as _;
 
@@ -107,6 +107,15 @@ async fn insert<D>(
 /// How long it was to live from when it was accepted.
 fn life_ms<D>(entry: &Entry<D>) -> u64 {
     entry.accepted_at.map_or(0, |accepted| entry.expires_at.0.saturating_sub(accepted.0))
+}
+
+/// Whether what is named so was given up, and is kept.
+///
+/// # Errors
+/// [`Error`]
+pub async fn is_kept(conn: &mut Conn, txn: &str) -> Result<bool, Error> {
+    let one = sqlx::query("SELECT 1 FROM dead_letters WHERE txn = $1").bind(txn);
+    Ok(one.fetch_optional(conn).await?.is_some())
 }
 
 /// Forgets letters that have been kept as long as they were to live; how many.

@@ -5,7 +5,7 @@
 //! which lanes have rows, and whose turn it is.
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Engine, Read, Tx};
+use causeway_store::{Conn, Engine, Read, Tx};
 use sqlx::QueryBuilder;
 
 use super::{Error, at};
@@ -109,6 +109,24 @@ pub fn hurry(tx: &mut Tx) {
 /// The homeserver, which was away, is there again.
 pub fn back(tx: &mut Tx) {
     tx.wake(BACK);
+}
+
+/// A lane may be served that could not be until now.
+pub fn look(tx: &mut Tx) {
+    tx.wake(TOPIC);
+}
+
+/// Why a lane stands still until somebody acts, if it does.
+///
+/// # Errors
+/// [`Error`]
+pub async fn why_paused(conn: &mut Conn, lane: &Lane) -> Result<Option<String>, Error> {
+    let paused: Option<Option<String>> =
+        sqlx::query_scalar("SELECT paused FROM lanes WHERE lane = $1")
+            .bind(lane.to_string())
+            .fetch_optional(conn)
+            .await?;
+    Ok(paused.flatten())
 }
 
 /// Stops a lane until somebody acts.

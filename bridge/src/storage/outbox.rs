@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Engine, Tx};
+use causeway_store::{Conn, Engine, Row, Tx};
 use sqlx::{QueryBuilder, Row as _};
 use zeroize::Zeroizing;
 
@@ -205,37 +205,74 @@ pub async fn first<D: TryFrom<Deed>>(
     .fetch_all(conn)
     .await?;
     let mut stored = Vec::with_capacity(rows.len());
-    for row in rows {
-        let txn: String = row.try_get(1)?;
-        let read = read(vault, &txn, row.try_get(3)?);
-        let (deed, kept) = match read {
-            Ok(deed) => (Some(deed), None),
-            Err(kept) => (None, Some(kept)),
-        };
-        let row = Stored {
-            id: row.try_get(0)?,
-            entry: Entry {
-                lane: lane.clone(),
-                txn,
-                author: row.try_get(2)?,
-                deed: (),
-                accepted_at: row.try_get::<Option<i64>, _>(8)?.map(time),
-                expires_at: time(row.try_get(6)?),
-            },
-            refused: row.try_get(4)?,
-            tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
-            replayed: row.try_get(7)?,
-        };
-        match (deed, kept) {
-            (Some(deed), _) => stored.push(row.with(deed)),
-            (None, Some(kept)) if stored.is_empty() => {
-                return Ok(Head::Unreadable(row.with(kept)));
-            }
+    for row in &rows {
+        match opened(vault, lane, row)? {
+            Ok(row) => stored.push(row),
+            Err(row) if stored.is_empty() => return Ok(Head::Unreadable(row)),
             // What stands before it goes first.
-            (None, _) => break,
+            Err(_) => break,
         }
     }
     Ok(Head::Rows(stored))
+}
+
+/// The lane of the row that is named so; `None` if it does not wait.
+///
+/// # Errors
+/// [`Error`]
+pub async fn lane_of(conn: &mut Conn, txn: &str) -> Result<Option<Lane>, Error> {
+    let lane: Option<String> = sqlx::query_scalar("SELECT lane FROM portal_outbox WHERE txn = $1")
+        .bind(txn)
+        .fetch_optional(conn)
+        .await?;
+    lane.map(|lane| lane.parse().map_err(|_| Error::Row("portal_outbox.lane"))).transpose()
+}
+
+/// The row of a lane that is named so, whether it can be read or not.
+///
+/// # Errors
+/// [`Error`]
+pub async fn named(
+    conn: &mut Conn,
+    vault: &Sealer,
+    lane: &Lane,
+    txn: &str,
+) -> Result<Option<Opened<Deed>>, Error> {
+    let row = sqlx::query(
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
+         FROM portal_outbox WHERE txn = $1 AND lane = $2",
+    )
+    .bind(txn)
+    .bind(lane.to_string())
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| opened(vault, lane, &row)).transpose()
+}
+
+/// A row, or what is left of it.
+pub type Opened<D> = Result<Stored<D>, Stored<Kept>>;
+
+fn opened<D: TryFrom<Deed>>(vault: &Sealer, lane: &Lane, row: &Row) -> Result<Opened<D>, Error> {
+    let txn: String = row.try_get(1)?;
+    let read = read(vault, &txn, row.try_get(3)?);
+    let row = Stored {
+        id: row.try_get(0)?,
+        entry: Entry {
+            lane: lane.clone(),
+            txn,
+            author: row.try_get(2)?,
+            deed: (),
+            accepted_at: row.try_get::<Option<i64>, _>(8)?.map(time),
+            expires_at: time(row.try_get(6)?),
+        },
+        refused: row.try_get(4)?,
+        tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
+        replayed: row.try_get(7)?,
+    };
+    Ok(match read {
+        Ok(deed) => Ok(row.with(deed)),
+        Err(kept) => Err(row.with(kept)),
+    })
 }
 
 fn read<D: TryFrom<Deed>>(vault: &Sealer, txn: &str, sealed: Vec<u8>) -> Result<D, Kept> {

@@ -11,8 +11,10 @@ use crate::domain::stored;
 /// One row that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct WaitingRow {
-    /// Names it; its place in the lane.
+    /// Its place in the lane; another row may have it later.
     pub id: i64,
+    /// Names it, and nothing else ever.
+    pub name: String,
     /// Who caused it.
     pub author: String,
     /// What is to be done: `say`, `notice`, `announce`, `make`, `invite`, `leave`, `pause`, `close`,
@@ -57,6 +59,7 @@ pub async fn list(
             let deed = opened.and_then(|bytes| stored::read(&bytes).ok());
             Ok(WaitingRow {
                 id: row.try_get(0)?,
+                name: txn,
                 author: row.try_get(2)?,
                 kind: deed.map_or("unreadable", |deed| deed.name()),
                 accepted_at: row.try_get::<Option<i64>, _>(7)?.map(time),

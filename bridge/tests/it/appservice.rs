@@ -25,17 +25,17 @@ use tower::ServiceExt as _;
 use crate::harness::Bridge;
 
 const HS_TOKEN: &str = "token of the homeserver";
-const ADMIN_TOKEN: &str = "token of the operator";
+pub(crate) const ADMIN_TOKEN: &str = "token of the operator";
 
 /// The endpoints, on the harness's spine.
-struct Listener {
+pub(crate) struct Listener {
     router: Router,
-    bridge: Bridge,
+    pub(crate) bridge: Bridge,
     health: Health,
 }
 
 impl Listener {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let bridge = Bridge::start().await;
         let tokens = Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new(ADMIN_TOKEN) };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
@@ -48,6 +48,7 @@ impl Listener {
             clock: spine.clock.clone(),
             token_taken: spine.token_taken.subscribe(),
             locked_out: spine.locked_out.subscribe(),
+            leases: spine.leases.clone(),
             steps: spine.steps.clone(),
             tokens,
             health: health.clone(),
@@ -57,7 +58,7 @@ impl Listener {
         Self { router: router(http), bridge, health }
     }
 
-    async fn call(
+    pub(crate) async fn call(
         &self,
         method: &str,
         path: &str,

@@ -3,6 +3,7 @@
 
 mod appservice;
 mod aside;
+mod by_hand;
 mod circles;
 mod cli;
 mod deliver;

@@ -229,6 +229,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
         clock: spine.clock.clone(),
         token_taken: spine.token_taken.subscribe(),
         locked_out: spine.locked_out.subscribe(),
+        leases: spine.leases.clone(),
         steps: spine.steps.clone(),
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
-use causeway_server::admin::{Admin, Problem, ProblemBody, Query, checked, next};
+use axum::{Json, extract::State, http::StatusCode};
+use causeway_server::admin::{Admin, Path, Problem, ProblemBody, Query, checked, next};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::lane::Lane,
     http::Http,
+    services::deliver::{Bench, ByHandError},
     storage::{
         rows::{self, WaitingRow},
         stats::{self, LaneState, Stats},
@@ -81,4 +82,60 @@ pub(in crate::http) async fn rows(
     let rows = rows::list(&mut read, &http.parts.sealer, &of.lane, of.after, limit).await?;
     let next = next(rows.len(), limit, rows.last().map(|row| row.id));
     Ok(Json(Rows { rows, next }))
+}
+
+/// `POST /_causeway/admin/v1/queues/rows/{name}/retry` – has its lane tried now, from the first row
+/// on; 202, or 409 while it is being tried, or is paused.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/queues/rows/{name}/retry", tag = "queues",
+    params(("name" = String, Path, description = "Its name in the list")),
+    responses((status = 202), (status = "4XX", body = ProblemBody))
+)]
+pub(in crate::http) async fn retry_row(
+    _: Admin,
+    State(http): State<Arc<Http>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    bench(&http).retry(&name).await.map_err(problem)?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `DELETE /_causeway/admin/v1/queues/rows/{name}` – gives it up: it becomes a dead letter, and who
+/// said it is told; 204, also the second time, or 409 while its lane is being tried.
+#[utoipa::path(
+    delete, path = "/_causeway/admin/v1/queues/rows/{name}", tag = "queues",
+    params(("name" = String, Path, description = "Its name in the list")),
+    responses((status = 204), (status = "4XX", body = ProblemBody))
+)]
+pub(in crate::http) async fn drop_row(
+    _: Admin,
+    State(http): State<Arc<Http>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    bench(&http).give_up(&name).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn bench(http: &Http) -> Bench<'_> {
+    let parts = &http.parts;
+    Bench {
+        db: &parts.db,
+        sealer: &parts.sealer,
+        names: &parts.names,
+        leases: &parts.leases,
+        now: (parts.clock)(),
+    }
+}
+
+fn problem(error: ByHandError) -> Problem {
+    match error {
+        ByHandError::Gone => Problem::NotFound("row that waits: it was carried out or given up"),
+        ByHandError::Busy => Problem::Conflict(
+            "its lane is being tried right now; look in a moment whether it still waits",
+        ),
+        ByHandError::Paused => {
+            Problem::Conflict("its lane stands still until somebody acts; `GET queues` says why")
+        }
+        ByHandError::Storage(error) => error.into(),
+    }
 }

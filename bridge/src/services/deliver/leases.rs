@@ -100,8 +100,8 @@ impl Leases {
     pub(super) async fn wait(&self, spine: &Spine) -> Result<Lease, StepError> {
         let mut lookout = self.0.lookout.lock().await;
         loop {
-            if let Some(ready) = lookout.free.pop_front() {
-                return Ok(self.lend(ready));
+            if let Some(lease) = self.lend_one(&mut lookout.free) {
+                return Ok(lease);
             }
             let Lookout { woken, hurried, back, due, .. } = &mut *lookout;
             tokio::select! {
@@ -128,12 +128,35 @@ impl Leases {
             self.0.waits.hurry(spine.steady(), BACK_EVERY);
         }
         self.look(spine, &mut lookout).await?;
-        Ok(lookout.free.pop_front().map(|ready| self.lend(ready)).ok_or(lookout.due))
+        Ok(self.lend_one(&mut lookout.free).ok_or(lookout.due))
     }
 
-    fn lend(&self, ready: Ready) -> Lease {
-        self.taken().insert(ready.lane.clone(), false);
-        Lease { ready, leases: self.clone() }
+    /// The first of these that nobody has.
+    fn lend_one(&self, free: &mut VecDeque<Ready>) -> Option<Lease> {
+        std::iter::from_fn(|| free.pop_front()).find_map(|ready| self.lend(ready))
+    }
+
+    /// A lane; `None` if somebody has it, who says then when it is free.
+    fn lend(&self, ready: Ready) -> Option<Lease> {
+        let mut taken = self.taken();
+        if let Some(is_wanted) = taken.get_mut(&ready.lane) {
+            *is_wanted = true;
+            return None;
+        }
+        taken.insert(ready.lane.clone(), false);
+        Some(Lease { ready, leases: self.clone() })
+    }
+
+    /// This lane for whoever does something with its rows by hand; `None` while they are being
+    /// tried.
+    pub(super) fn lend_by_hand(&self, lane: &Lane) -> Option<Lease> {
+        self.lend(Ready::new(lane.clone()))
+    }
+
+    /// Ends the wait of a lane, once `tx` is committed.
+    pub(super) fn goes_on(&self, tx: &mut Tx, lane: &Lane) {
+        self.0.waits.end_now(lane);
+        lanes::look(tx);
     }
 
     /// Gives a lane back that did well.

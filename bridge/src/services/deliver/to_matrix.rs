@@ -44,7 +44,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 let mut tx = spine.db.begin().await?;
-                bury_unreadable(spine, &mut tx, &row).await?;
+                bury_unreadable(spine.rites(), &mut tx, &row).await?;
                 next = first(spine, tx.conn(), lane).await?;
                 tx.commit().await?;
                 continue;
@@ -253,7 +253,7 @@ async fn record(
     for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
             let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };
-            bury(spine, tx, &row, reason).await?;
+            bury(spine.rites(), tx, &row, reason).await?;
         }
     }
     let mut over: Vec<usize> = end.done.clone();

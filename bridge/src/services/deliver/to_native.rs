@@ -64,8 +64,8 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             Head::Unreadable(row) => {
                 // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
                 let group = group_of(spine, &mut tx, &leased).await?;
-                spine.native.drop_sending(&mut tx, group).await?;
-                bury_unreadable(spine, &mut tx, &row).await?;
+                Sending::drop_of(&mut tx, group).await?;
+                bury_unreadable(spine.rites(), &mut tx, &row).await?;
                 continue;
             }
         };
@@ -400,7 +400,7 @@ impl Way<'_> {
             sending.give_up(tx).await?;
         }
         for row in rows {
-            bury(self.spine, tx, row, reason).await?;
+            bury(self.spine.rites(), tx, row, reason).await?;
             outbox::remove(tx, row.id).await?;
         }
         Ok(())

@@ -32,7 +32,7 @@ pub(super) struct Ready {
 
 impl Ready {
     /// A lane that nothing is known of.
-    fn new(lane: Lane) -> Self {
+    pub(super) fn new(lane: Lane) -> Self {
         Self { lane, failures: 0, failing: None, hurried: None, stamp: 0 }
     }
 
@@ -135,6 +135,13 @@ impl Waits {
             all.lanes.values().partition(|wait| wait.until <= now);
         ready.extend(over.into_iter().map(|wait| wait.ready.clone()));
         (ready, later.into_iter().map(|wait| wait.until).min())
+    }
+
+    /// Ends the wait of one lane.
+    pub(super) fn end_now(&self, lane: &Lane) {
+        if let Some(wait) = self.all().lanes.get_mut(lane) {
+            wait.until = Duration::ZERO;
+        }
     }
 
     /// Ends the waits of those that wait for the other side to be there, of each once in so long.

@@ -58,12 +58,6 @@ impl Client {
         Ok(Sending { id, batch, rows })
     }
 
-    /// Drops the batch of a group unseen: a row that it carries is given up. Only for whoever sends
-    /// alone, since it may be another's next batch.
-    pub async fn drop_sending(&self, tx: &mut Tx, group: GroupId) -> Result<(), Error> {
-        batches::delete_of(tx.conn(), &group).await
-    }
-
     /// Posts a batch; it stays kept.
     ///
     /// # Errors
@@ -93,6 +87,12 @@ impl Client {
 }
 
 impl Sending {
+    /// Drops the batch of a group unseen: a row that it carries is given up. Only for whoever sends
+    /// alone, since it may be another's next batch.
+    pub async fn drop_of(tx: &mut Tx, group: GroupId) -> Result<(), causeway_store::Error> {
+        batches::delete_of(tx.conn(), &group).await
+    }
+
     /// Drops a batch that was refused, or whose rows are given up; what is left of them is free.
     pub async fn give_up(&self, tx: &mut Tx) -> Result<(), Error> {
         batches::delete(tx.conn(), self.id).await

@@ -62,7 +62,10 @@ pub(crate) async fn delete(conn: &mut Conn, id: i64) -> Result<(), Error> {
 }
 
 /// Drops the batch of a group, whatever it is, also if it does not open.
-pub(crate) async fn delete_of(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
+pub(crate) async fn delete_of(
+    conn: &mut Conn,
+    group: &GroupId,
+) -> Result<(), causeway_store::Error> {
     sqlx::query("DELETE FROM batches WHERE group_id = $1")
         .bind(group.as_bytes().as_slice())
         .execute(conn)
