@@ -3,6 +3,8 @@
 //! Counters and histograms go up where things happen; what says how full something is now is
 //! measured when it is asked for. None of them names a person, a room or a group.
 
+use std::{fmt::Write as _, time::Duration};
+
 use causeway_server::{DELIVERY_BUCKETS, DELIVERY_SECONDS};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -10,6 +12,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub const MESSAGE_SECONDS: &str = "causeway_message_seconds";
 /// Histogram: seconds from a transaction's first byte to its answer.
 pub const TRANSACTION_SECONDS: &str = "causeway_transaction_seconds";
+
+/// Gauge: for how long each of what stands has stood, by kind and name.
+pub const STANDING_SECONDS: &str = "causeway_standing_seconds";
+const STANDING: &str = "For how long what stands has stood: that which has longest, by name.";
 
 /// Upper bounds of [`MESSAGE_SECONDS`]: from a message that meets nobody before it, to one that
 /// outlived a homeserver's bad day.
@@ -46,6 +52,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_ghosts", "Ghosts that were made."),
     ("causeway_ready", "1 if messages can pass."),
     ("causeway_troubles", "What stands still, by kind."),
+    (STANDING_SECONDS, STANDING),
     ("causeway_db_bytes", "Bytes of the database file."),
     ("causeway_wal_bytes", "Bytes of its write-ahead log."),
     ("causeway_db_transactions_total", "Transactions committed, each by itself or with others."),
@@ -92,4 +99,17 @@ pub fn describe() {
         // The meaning is kept by name alone; the kind is that of the first figure.
         metrics::describe_gauge!(*name, *meaning);
     }
+}
+
+/// [`STANDING_SECONDS`] in Prometheus's text format, of names in which nothing is to be escaped.
+/// Whatever gathers keeps each label for ever; here is what stands now and nothing else.
+pub fn standing<'a>(stood: impl Iterator<Item = (&'a str, &'a str, Duration)>) -> String {
+    let mut text =
+        format!("# HELP {STANDING_SECONDS} {STANDING}\n# TYPE {STANDING_SECONDS} gauge\n");
+    for (kind, name, stood) in stood {
+        let seconds = stood.as_secs();
+        // A string takes all that is written.
+        let _ = writeln!(text, "{STANDING_SECONDS}{{kind=\"{kind}\",name=\"{name}\"}} {seconds}");
+    }
+    text
 }

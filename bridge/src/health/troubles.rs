@@ -164,8 +164,37 @@ impl Troubles {
             .collect()
     }
 
+    /// For how long what stands has stood, by kind and name, at most `limit`, longest first. No name
+    /// of a person or a room is among them: somebody's own lane shows as `…/*`, as all of its portal
+    /// do, and a room by nothing.
+    pub fn stood(&self, limit: usize) -> Vec<(Kind, String, Duration)> {
+        let mut stood: BTreeMap<(Kind, String), Duration> = BTreeMap::new();
+        for ((kind, name), standing) in &*self.all() {
+            let longest = stood.entry((*kind, public(*kind, name))).or_default();
+            *longest = standing.since.elapsed().max(*longest);
+        }
+        let mut stood: Vec<_> =
+            stood.into_iter().map(|((kind, name), stood)| (kind, name, stood)).collect();
+        stood.sort_by_key(|(.., stood)| std::cmp::Reverse(*stood));
+        stood.truncate(limit);
+        stood
+    }
+
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Kind, String), Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name without that of a person or a room.
+fn public(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::Room => String::new(),
+        // Somebody's own: `portal/1/to_matrix/` and who.
+        Kind::Lane => match name.match_indices('/').nth(2) {
+            Some((end, _)) => format!("{}/*", name.get(..end).unwrap_or_default()),
+            None => name.to_owned(),
+        },
+        Kind::Homeserver | Kind::Native | Kind::Account | Kind::Portal => name.to_owned(),
     }
 }
 
@@ -206,6 +235,27 @@ mod tests {
         for (kind, said, stood, expected) in rows {
             assert_eq!(is_to_be_said(kind, said, stood), expected, "{kind:?} {said:?} {stood:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn figures_name_what_has_stood_longest_but_nobody() {
+        let troubles = Troubles::default();
+        let lanes = ["portal/1/to_matrix/bob:b.example", "portal/1/to_matrix/@al:x/y", "bot/1"];
+        for name in lanes {
+            troubles.stands(Kind::Lane, name, "no", None);
+            tokio::time::advance(s(10)).await;
+        }
+        troubles.stands(Kind::Room, "!a:x", "500", None);
+        troubles.stands(Kind::Room, "!b:x", "500", None);
+        troubles.stands(Kind::Portal, "7", "gone", None);
+        let expected = [
+            (Kind::Lane, "portal/1/to_matrix/*".to_owned(), s(30)),
+            (Kind::Lane, "bot/1".to_owned(), s(10)),
+            (Kind::Room, String::new(), s(0)),
+            (Kind::Portal, "7".to_owned(), s(0)),
+        ];
+        assert_eq!(troubles.stood(9), expected);
+        assert_eq!(troubles.stood(2), expected[..2]);
     }
 
     #[tokio::test(start_paused = true)]

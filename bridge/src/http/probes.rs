@@ -7,9 +7,13 @@ use metrics::{counter, gauge};
 
 use super::{Http, Parts};
 use crate::{
+    figures::standing,
     health::{Found, Kind, Report},
     storage,
 };
+
+/// Most that the metrics name of what stands.
+const NAMED: usize = 20;
 
 /// `GET /live` – the process answers; says nothing about anything else.
 pub(super) async fn live() -> StatusCode {
@@ -44,7 +48,9 @@ pub(super) async fn metrics(State(http): State<Arc<Http>>) -> String {
         tracing::warn!(%error, "the queues cannot be counted");
     }
     http.parts.metrics.run_upkeep();
-    http.parts.metrics.render()
+    let stood = http.parts.health.troubles.stood(NAMED);
+    let stood = stood.iter().map(|(kind, name, stood)| (kind.name(), name.as_str(), *stood));
+    http.parts.metrics.render() + &standing(stood)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]

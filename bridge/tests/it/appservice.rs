@@ -22,7 +22,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::harness::Bridge;
+use crate::{harness::Bridge, prometheus::Page};
 
 const HS_TOKEN: &str = "token of the homeserver";
 pub(crate) const ADMIN_TOKEN: &str = "token of the operator";
@@ -74,6 +74,14 @@ impl Listener {
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// A page that is not JSON.
+    async fn page(&self, path: &str) -> String {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     /// Pushes a transaction with the right token.
@@ -260,6 +268,12 @@ async fn a_database_that_takes_nothing_is_not_ready_and_what_stands_is_named_to_
     assert_eq!((&trouble["kind"], &trouble["name"]), (&json!("room"), &json!("!r:x")));
     let (_, body) = bridge.call("GET", "/ready", None, "").await;
     assert!(!body.to_string().contains("!r:x"), "{body}");
+    health.troubles.stands(Kind::Lane, "portal/1/to_matrix/bob:b.example", "500", None);
+    let page = bridge.page("/metrics").await;
+    assert!(!page.contains("!r:x") && !page.contains("bob"), "{page}");
+    for name in ["kind=\"room\",name=\"\"", "kind=\"lane\",name=\"portal/1/to_matrix/*\""] {
+        Page::read(&page).value(&format!("causeway_standing_seconds{{{name}}}"));
+    }
 
     let closed = Listener::new().await;
     closed.health.set_homeserver(Ok(()), Duration::ZERO);
