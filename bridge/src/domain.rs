@@ -109,6 +109,8 @@ pub enum News {
     In,
     /// There is no room, and nothing makes one any more.
     Unmade,
+    /// An account's ghost was put out of it, and by whom, though no event of that came.
+    PutOut(AccountId, OwnedUserId),
     /// The operator wants a new one.
     Recreate,
 }

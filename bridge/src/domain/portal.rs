@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::{AccountId, GroupId};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde_json::{Value, json};
 
 use super::{effect::Here, ghost::Names, mirror::Mirror};
@@ -211,14 +211,29 @@ pub fn room_request(names: &Names, group: &GroupId, name: &str) -> Value {
              "content": {"guest_access": "forbidden"}},
             {"type": kind, "state_key": state_key, "content": bridge},
             {"type": "uk.half-shot.bridge", "state_key": state_key, "content": bridge},
-            {"type": "io.element.functional_members", "state_key": "",
-             "content": {"service_members": [names.bot()]}},
+            {"type": FUNCTIONAL_MEMBERS, "state_key": "",
+             "content": with_service_member(None, names.bot())},
         ],
     })
 }
 
+/// Type of the state that names those in a room who are no people: clients leave them out of its
+/// name.
+pub const FUNCTIONAL_MEMBERS: &str = "io.element.functional_members";
+
+/// The content that names the bot beside those whom `known` names; `None` if it does.
+pub fn with_service_member(known: Option<&Value>, bot: &UserId) -> Option<Value> {
+    let known = known.and_then(|content| content.get("service_members")).and_then(Value::as_array);
+    let mut members = known.cloned().unwrap_or_default();
+    if members.iter().any(|member| member == bot.as_str()) {
+        return None;
+    }
+    members.push(json!(bot));
+    Some(json!({"service_members": members}))
+}
+
 /// Type, state key and content of MSC2346's bridge information.
-fn bridge_state(names: &Names, group: &GroupId, name: &str) -> (&'static str, String, Value) {
+pub fn bridge_state(names: &Names, group: &GroupId, name: &str) -> (&'static str, String, Value) {
     let content = json!({
         "bridgebot": names.bot(),
         "creator": names.bot(),
@@ -254,6 +269,21 @@ mod tests {
         assert_eq!(state.len(), 6);
         assert!(state.contains(&"m.bridge") && state.contains(&"uk.half-shot.bridge"));
         assert_eq!(request["room_alias_name"], "causeway_66687aadf862bd77");
+    }
+
+    #[test]
+    fn the_bot_is_named_once_beside_others() {
+        let bot = UserId::parse("@bot:x").unwrap();
+        let named = |members: &[&str]| json!({"service_members": members});
+        let table = [
+            (None, Some(named(&["@bot:x"]))),
+            (Some(json!({"service_members": 5})), Some(named(&["@bot:x"]))),
+            (Some(named(&["@other:x"])), Some(named(&["@other:x", "@bot:x"]))),
+            (Some(named(&["@bot:x", "@other:x"])), None),
+        ];
+        for (known, expected) in table {
+            assert_eq!(with_service_member(known.as_ref(), &bot), expected);
+        }
     }
 
     fn portal(state: PortalState) -> Portal {

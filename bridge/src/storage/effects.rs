@@ -12,12 +12,16 @@ use super::{
 };
 use crate::domain::{
     effect::{Deed, Effect, Here, InGroup, InRoom},
+    ending::{Word, word_of},
     ghost::txn_id,
     lane::Lane,
     mirror::client_id,
     portal::Portal,
     said::Spoken,
 };
+
+/// Time in which somebody is told once of what is never said for the same reason.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What an effect came from.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +52,7 @@ impl Decided {
                 Effect::Here(fact) => {
                     portal.apply(&fact);
                     if let Here::Unsaid(spoken, reason) = fact {
-                        self.unsaid.push((said(portal, cause, spoken), reason));
+                        self.unsaid(portal, cause, spoken, reason);
                     }
                     continue;
                 }
@@ -58,6 +62,19 @@ impl Decided {
             self.deeds.push(entry(portal, cause, part, deed));
             part += 1;
         }
+    }
+
+    /// What will never be said; who said it is told, of the same reason once a day.
+    fn unsaid(&mut self, portal: &Portal, cause: Cause<'_>, spoken: Spoken, reason: String) {
+        let entry = said(portal, cause, spoken);
+        if let Some(Word { notice, about }) = word_of(&entry.deed, &entry.author, &reason) {
+            let day = cause.accepted_at.0 / DAY_MS;
+            let id = format!("unsaid {day} {} {about}", entry.author);
+            let expires_at = cause.accepted_at.plus_ms(DAY_MS);
+            let cause = Cause { id: id.as_bytes(), expires_at, ..cause };
+            self.deeds.push(self::entry(portal, cause, 0, notice));
+        }
+        self.unsaid.push((entry, reason));
     }
 
     /// Keeps all of it: what changed of `portals`, what is to be done, and what never will be.

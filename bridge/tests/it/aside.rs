@@ -169,6 +169,31 @@ async fn who_is_looked_for_in_the_room_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_is_aside_does_not_get_into_a_room_that_turned_encrypted_either() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some(fault()));
+    both_say(&mut bridge, portal, 1).await;
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e'), ["e0", "e1"], "bob's is aside");
+    let encrypted = vec![Effect::Here(Here::Encrypted), Effect::InRoom(InRoom::Pause)];
+    bridge.keep(portal, b"e", encrypted).await;
+    bob_gets(&bridge, None);
+    let sends = bridge.stub.look(|rooms| rooms.sends);
+    bridge.say(portal, "bob:b.example", "b2").await;
+    let notice = InRoom::Notice("b3".to_owned());
+    bridge.keep(portal, b"n", vec![Effect::InRoom(notice)]).await;
+    for _ in 0..5 {
+        bridge.pass(130_000);
+        bridge.drain().await;
+    }
+    assert_eq!(bridge.stub.look(|rooms| rooms.sends), sends, "nobody even asked");
+    assert_eq!((said(&bridge, 'b'), bridge.stats().await.outbox), (vec!["b0".into()], 3));
+}
+
+#[tokio::test]
 async fn what_was_said_a_while_ago_bears_its_own_time() {
     let mut bridge = Bridge::start().await;
     let portal = spoken_in(&mut bridge).await;

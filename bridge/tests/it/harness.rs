@@ -145,8 +145,15 @@ impl Bridge {
 
     /// A native account says something.
     pub(crate) async fn say(&mut self, portal: PortalId, account: &str, body: &str) -> Spoken {
+        let spoken = self.spoken(account, body);
+        self.keep(portal, &[self.spoken], vec![Effect::InRoom(InRoom::Say(spoken.clone()))]).await;
+        spoken
+    }
+
+    /// Something that a native account says, and that nothing is done about yet.
+    pub(crate) fn spoken(&mut self, account: &str, body: &str) -> Spoken {
         self.spoken += 1;
-        let spoken = Spoken {
+        Spoken {
             account: account.parse().unwrap(),
             reference: MessageRef {
                 device: DeviceId::new([1; 32]),
@@ -160,9 +167,7 @@ impl Bridge {
                 Text { kind: TextKind::Text, body: body.to_owned(), html: None },
                 None,
             ),
-        };
-        self.keep(portal, &[self.spoken], vec![Effect::InRoom(InRoom::Say(spoken.clone()))]).await;
-        spoken
+        }
     }
 
     /// The homeserver's events of a kind, as it would push them.

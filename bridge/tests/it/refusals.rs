@@ -2,10 +2,13 @@
 
 use causeway_bridge::{
     domain::{
-        effect::{Effect, InRoom},
+        effect::{Effect, Here, InRoom},
         portal::PortalId,
     },
-    storage::dead_letters::{self, DeadLetter},
+    storage::{
+        dead_letters::{self, DeadLetter},
+        rows,
+    },
 };
 use ruma::UserId;
 use serde_json::json;
@@ -52,6 +55,55 @@ async fn what_a_room_does_not_let_somebody_say_holds_up_nobody() {
     let dead = given_up(&bridge).await;
     assert!(dead.len() == 5 && dead.iter().all(|letter| letter.author == "bob:b.example"));
     assert!(dead[0].reason.contains("send_level"), "{dead:?}");
+}
+
+#[tokio::test]
+async fn who_is_banned_by_no_event_is_known_by_the_first_refusal() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    bridge.stub.look(|rooms| {
+        rooms.membership(room.as_str(), "@al:x", BOB, "ban").unwrap();
+        let banned = json!({"errcode": "M_FORBIDDEN", "error": "not in room"});
+        rooms.refuses.insert(BOB.to_owned(), (403, banned));
+    });
+    for number in 0..3 {
+        bridge.say(portal, "bob:b.example", &format!("b{number}")).await;
+        bridge.say(portal, "eve:b.example", &format!("e{number}")).await;
+    }
+    let sends = bridge.stub.look(|rooms| rooms.sends);
+    bridge.drain().await;
+    let removed = bridge.portal_now(portal).await.removed;
+    assert_eq!(removed.get(&"bob:b.example".parse().unwrap()).unwrap(), "@al:x");
+    assert_eq!(bodies(&bridge), ["e0", "e1", "e2"]);
+    // Asked once.
+    assert_eq!(bridge.stub.look(|rooms| rooms.sends) - sends, 4);
+    let reasons: Vec<String> = given_up(&bridge).await.into_iter().map(|l| l.reason).collect();
+    assert_eq!(reasons[1..], ["removed from the room by @al:x"; 2], "{reasons:?}");
+}
+
+/// Notices that wait for the group.
+async fn notices(bridge: &Bridge, portal: PortalId) -> usize {
+    let lane = format!("portal/{}/to_native", portal.0);
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let waiting = rows::list(&mut read, &bridge.spine.sealer, &lane, 0, 100).await.unwrap();
+    waiting.iter().filter(|row| row.kind == "notice").count()
+}
+
+#[tokio::test]
+async fn who_speaks_in_vain_is_told_once_a_day() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let before = notices(&bridge, portal).await;
+    let in_vain = [("bob", 1, 1), ("bob", 0, 1), ("eve", 0, 2), ("bob", 25, 3), ("bob", 0, 3)];
+    for (number, (name, hours, told)) in (0_u8..).zip(in_vain) {
+        bridge.pass(hours * 60 * 60 * 1_000);
+        let spoken = bridge.spoken(&format!("{name}:b.example"), "hi");
+        let unsaid = Effect::Here(Here::Unsaid(spoken, "the room is gone".to_owned()));
+        bridge.keep(portal, &[100, number], vec![unsaid]).await;
+        assert_eq!(notices(&bridge, portal).await - before, told, "{number}");
+    }
+    assert_eq!(given_up(&bridge).await.len(), 5);
 }
 
 #[tokio::test]

@@ -127,6 +127,7 @@ async fn a_bot_that_is_kicked_says_so_and_comes_back_when_it_is_invited() {
         cast.stub.change(kick);
         cast.is_read("does not get into the Matrix room").await;
         cast.bob_says("unheard").await;
+        cast.is_read("What bob:b.example said is not in the room: @al:x removed the bridge").await;
         while bridge.stats().await.dead_letters == 0 {
             tokio::task::yield_now().await;
         }
@@ -176,6 +177,8 @@ fn upgraded(rooms: &mut Rooms, room: Option<&str>, invites: bool) -> String {
     rooms.membership(&next, "@al:x", "@al:x", "join").unwrap();
     let create = room.map_or(json!({}), |room| json!({"predecessor": {"room_id": room}}));
     rooms.event(&next, "@al:x", "m.room.create", Some(""), create);
+    let others = json!({"service_members": ["@other:x"]});
+    rooms.event(&next, "@al:x", "io.element.functional_members", Some(""), others);
     if invites {
         rooms.membership(&next, "@al:x", BOT, "invite").unwrap();
     }
@@ -199,6 +202,19 @@ async fn an_upgraded_room_is_followed() {
             next
         });
         cast.is_said(&next, BOT, "came along").await;
+        // What the bot's own rooms have from the start.
+        let set = |kind: &str| {
+            let is_it = |event: &&Value| {
+                event["room_id"] == *next && event["type"] == kind && event["sender"] == BOT
+            };
+            let content = |event: &Value| event["content"].clone();
+            cast.stub.look(|rooms| rooms.events.iter().find(is_it).map(content))
+        };
+        let bridge = set("m.bridge").unwrap();
+        assert_eq!(bridge["channel"]["displayname"], "Walkers");
+        assert_eq!(set("uk.half-shot.bridge"), Some(bridge));
+        let members = json!({"service_members": ["@other:x", BOT]});
+        assert_eq!(set("io.element.functional_members"), Some(members));
         cast.al_says(&next, "new walls");
         cast.is_read("new walls").await;
         cast.bob_says("nice").await;

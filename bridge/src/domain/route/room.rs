@@ -38,8 +38,13 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::Unmade if portal.is_in_making() => {
             Ok(vec![Effect::Here(Here::Lost("its room could not be made".to_owned()))])
         }
+        News::PutOut(account, by) if !portal.removed.contains_key(account) => {
+            Ok(put_out(portal, account, by).into())
+        }
         News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
-        News::Out | News::In | News::Unmade | News::Recreate => Err(Skip::Nothing),
+        News::Out | News::In | News::Unmade | News::PutOut(..) | News::Recreate => {
+            Err(Skip::Nothing)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use causeway_protocol::ids::AccountId;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, failed, relations,
@@ -155,7 +155,14 @@ impl Round<'_> {
             }
             Ok(()) | Err(_) => {}
         }
-        matrix.join(ghost, room.into()).await.map_err(at(Place::Ghost))?;
+        if let Err(error) = matrix.join(ghost, room.into()).await {
+            if error.is_code("M_FORBIDDEN")
+                && let Ok(Some(Membership::Ban)) = self.membership(room, ghost).await
+            {
+                self.note_who_put_out(room, account).await;
+            }
+            return Err(failed(Place::Ghost, &error));
+        }
         steps.reached(steps::Step::JoinedGhost).await;
         self.facts.standing.insert(account.clone(), Standing::Joined);
         Ok(())
@@ -194,13 +201,22 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The topic is an ornament: where it may not be set, everything else goes on.
     pub(super) async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
+        self.ornament(room, "m.room.topic", "", &json!({"topic": text})).await
+    }
+
+    /// State that nothing depends on: where it may not be set, everything else goes on.
+    pub(super) async fn ornament(
+        &self,
+        room: &RoomId,
+        kind: &str,
+        key: &str,
+        content: &Value,
+    ) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
-        let topic = json!({"topic": text});
-        match matrix.send_state(names.bot(), room, "m.room.topic", "", &topic).await {
+        match matrix.send_state(names.bot(), room, kind, key, content).await {
             Err(error @ MatrixError::Refused(..)) => {
-                tracing::warn!(%room, %error, "a topic is not set");
+                tracing::warn!(%room, kind, %error, "an ornament is not set");
                 Ok(())
             }
             sent => sent.map(drop).map_err(at(Place::Room)),

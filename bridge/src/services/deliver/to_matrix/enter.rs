@@ -12,7 +12,7 @@ use crate::{
     domain::{
         News,
         effect::{Here, InRoom},
-        portal::room_request,
+        portal::{FUNCTIONAL_MEMBERS, bridge_state, room_request, with_service_member},
         room::Found,
         to_matrix,
     },
@@ -136,12 +136,27 @@ impl Round<'_> {
     }
 
     /// How a room is, or was when the bot left it; `None` where it may not be seen.
-    async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
+    pub(super) async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
         let Spine { matrix, names, .. } = self.spine;
         match matrix.whole_state(names.bot(), room).await {
             Ok(state) => Ok(Some(Found::of(names, room, &state))),
             Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
             Err(error) => Err(failed(Place::Room, &error)),
+        }
+    }
+
+    /// Writes into a room that others made what those have from the start that the bot made.
+    async fn mark(&self, room: &RoomId) -> Result<(), Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        let (kind, key, bridge) = bridge_state(names, &self.portal.group, &self.portal.name);
+        for kind in [kind, "uk.half-shot.bridge"] {
+            self.ornament(room, kind, &key, &bridge).await?;
+        }
+        let known = matrix.state(names.bot(), room, FUNCTIONAL_MEMBERS, "").await;
+        let known = known.map_err(at(Place::Room))?;
+        match with_service_member(known.as_ref(), names.bot()) {
+            Some(members) => self.ornament(room, FUNCTIONAL_MEMBERS, "", &members).await,
+            None => Ok(()),
         }
     }
 
@@ -160,6 +175,7 @@ impl Round<'_> {
                 if found.encrypted {
                     self.portal.apply(&Here::Encrypted);
                 }
+                self.mark(next).await?;
                 self.facts.news.push(News::Followed(found));
                 return Ok(());
             }

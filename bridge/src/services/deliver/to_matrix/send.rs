@@ -1,6 +1,6 @@
 //! One event into a room: never into an encrypted one, and never a second time.
 
-use causeway_protocol::ids::Timestamp;
+use causeway_protocol::ids::{AccountId, Timestamp};
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{
@@ -8,9 +8,9 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::{Failure, Meaning, Place, Round, Spine, Stored, at, meaning, steps};
+use super::{Failure, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
 use crate::{
-    domain::effect::InRoom,
+    domain::{News, effect::InRoom},
     gateway::matrix::{Direction, MatrixError},
 };
 
@@ -92,10 +92,12 @@ impl Round<'_> {
                 // The bot is where it made the room, or nobody can bring it back.
                 let Some(account) = names.account(user) else { return Ok(false) };
                 match self.membership(room, user).await {
-                    // It is the room that does not let it speak, or nobody may look.
-                    Ok(Some(Membership::Join | Membership::Ban)) | Err(Failure::Gone(_)) => {
+                    Ok(Some(Membership::Ban)) => {
+                        self.note_who_put_out(room, &account).await;
                         Ok(false)
                     }
+                    // It is the room that does not let it speak, or nobody may look.
+                    Ok(Some(Membership::Join)) | Err(Failure::Gone(_)) => Ok(false),
                     // A homeserver that was put back may not even know the ghost.
                     Ok(Some(Membership::Invite | Membership::Other) | None) => {
                         self.bring_in(room, &account, user, false).await?;
@@ -105,6 +107,17 @@ impl Round<'_> {
                 }
             }
             Meaning::Final | Meaning::Passing | Meaning::Unclear => Ok(false),
+        }
+    }
+
+    /// Notes who put the account's ghost out of the room: no event of that came, or none yet.
+    pub(super) async fn note_who_put_out(&mut self, room: &RoomId, account: &AccountId) {
+        // Where it cannot be read now, the next message shows it again.
+        if let Ok(Some(found)) = self.read(room).await
+            && let Some(by) = found.put_out.get(account)
+        {
+            self.facts.standing.insert(account.clone(), Standing::Removed(by.clone()));
+            self.facts.news.push(News::PutOut(account.clone(), by.clone()));
         }
     }
 
