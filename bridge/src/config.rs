@@ -99,6 +99,14 @@ pub struct Native {
     pub registrations: Rate,
     /// How many logins one address may try; a login takes two.
     pub logins: Rate,
+    /// How many ops one account may post; what is there already does not count.
+    pub ops: Rate,
+    /// How many KiB they may have together, with those that begin groups.
+    pub op_kib: Rate,
+    /// How many groups one account may begin.
+    pub new_groups: Rate,
+    /// How many one-time keys one account may upload.
+    pub key_uploads: Rate,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
 }
@@ -122,6 +130,10 @@ impl Default for Native {
             trusted_proxies: Vec::new(),
             registrations: Rate { per_minute: 6, burst: 60 },
             logins: Rate { per_minute: 60, burst: 300 },
+            ops: Rate { per_minute: 120, burst: 1_000 },
+            op_kib: Rate { per_minute: 512, burst: 8_192 },
+            new_groups: Rate { per_minute: 1, burst: 300 },
+            key_uploads: Rate { per_minute: 120, burst: 4_000 },
             cleanup_interval_s: 10,
         }
     }
@@ -205,6 +217,10 @@ impl Config {
         for (key, rate) in [
             ("native.registrations", self.native.registrations),
             ("native.logins", self.native.logins),
+            ("native.ops", self.native.ops),
+            ("native.op_kib", self.native.op_kib),
+            ("native.new_groups", self.native.new_groups),
+            ("native.key_uploads", self.native.key_uploads),
         ] {
             if rate.per_minute == 0 || rate.burst == 0 {
                 return wrong(key, "per_minute and burst must be at least 1".to_owned());

@@ -66,6 +66,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_key_envelopes_relayed_total", "Key distributions taken in."),
     (DELIVERY_SECONDS, "From taking a message in to one recipient's acknowledgement."),
     ("causeway_refused_total", "Requests of the native API that were refused."),
+    ("causeway_limit_hits_total", "Requests of accounts that had used up a limit."),
     ("causeway_groups", "Groups that are not closed."),
     ("causeway_members", "Their members, each as often as groups it is in."),
     ("causeway_streams", "Streams of native clients that are open."),

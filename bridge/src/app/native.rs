@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_protocol::api::Registration;
 use causeway_server::{
-    App, AppError, Clock, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
+    AccountQuotas, App, AppError, Clock, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -27,6 +27,12 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     let quota = |rate: Rate| Some(Quota { per_minute: rate.per_minute, burst: rate.burst });
     server.guests =
         GuestQuotas { register: quota(native.registrations), login: quota(native.logins) };
+    server.accounts = AccountQuotas {
+        ops: quota(native.ops),
+        op_kib: quota(native.op_kib),
+        groups: quota(native.new_groups),
+        keys: quota(native.key_uploads),
+    };
     // What is none was refused when the configuration was read.
     let proxies = native.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
     server.trusted_proxies = proxies.collect();

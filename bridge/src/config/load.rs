@@ -204,7 +204,8 @@ mod tests {
             (
                 "native:\n  colour: red\n",
                 "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-                 trusted_proxies, registrations, logins, cleanup_interval_s",
+                 trusted_proxies, registrations, logins, ops, op_kib, new_groups, key_uploads, \
+                 cleanup_interval_s",
             ),
         ];
         for (text, says) in rows {
@@ -238,6 +239,7 @@ mod tests {
             ("native:\n  trusted_proxies: [proxy.example]\n", "native.trusted_proxies: "),
             ("native:\n  logins: {per_minute: 0, burst: 1}\n", "native.logins: "),
             ("native:\n  registrations: {per_minute: 1, burst: 0}\n", "native.registrations: "),
+            ("native:\n  op_kib: {per_minute: 0, burst: 1}\n", "native.op_kib: "),
             ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
         ] {
             let error = named(text).unwrap_err();

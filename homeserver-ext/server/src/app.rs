@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams},
-    quota::Buckets,
+    quota::{Buckets, Shares},
     services::upkeep,
     storage,
 };
@@ -69,6 +69,7 @@ impl App {
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
         let api = Api {
             db,
+            shares: Arc::new(Shares::new(config.accounts)),
             config: Arc::new(config),
             clock,
             agreed: Arc::new(Agreed::default()),

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::quota::{GuestQuotas, Quotas};
+use crate::quota::{AccountQuotas, GuestQuotas, Quotas};
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub bridge_registration_token: Option<TokenHash>,
     /// How much a device may post.
     pub quotas: Quotas,
+    /// How much an account may add to groups and keys.
+    pub accounts: AccountQuotas,
     /// How much an address may ask for without a token.
     pub guests: GuestQuotas,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -50,6 +52,7 @@ impl Config {
             registration_token: None,
             bridge_registration_token: None,
             quotas: Quotas::default(),
+            accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,

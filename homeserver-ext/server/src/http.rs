@@ -33,7 +33,11 @@ use causeway_store::{Agreed, Db};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{config::Config, quota::Buckets, storage::DeviceRow};
+use crate::{
+    config::Config,
+    quota::{Buckets, Shares},
+    storage::DeviceRow,
+};
 
 pub(crate) use guest::Guests;
 pub use openapi::document;
@@ -51,6 +55,7 @@ pub(crate) struct Api {
     /// By which what waits has lived long enough.
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) buckets: Arc<Buckets<DeviceRow>>,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
     /// Tracks sockets, which outlive their request.

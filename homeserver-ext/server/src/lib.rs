@@ -16,5 +16,5 @@ pub use app::{App, AppError};
 pub use config::{Config, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, admin, document as openapi};
-pub use quota::{GuestQuotas, Quota, Quotas};
+pub use quota::{AccountQuotas, GuestQuotas, Quota, Quotas};
 pub use storage::SCHEMA;

@@ -1,6 +1,8 @@
-//! How much one may ask for: a bucket per device, or per address, that fills with time.
+//! How much one may ask for: a bucket per device, account or address, that fills with time.
 //!
 //! In memory on purpose: a restart forgives.
+
+mod account;
 
 use std::{
     collections::HashMap,
@@ -10,6 +12,9 @@ use std::{
 };
 
 use causeway_protocol::{ids::Timestamp, roster::Role};
+
+pub use account::AccountQuotas;
+pub(crate) use account::{Shares, UsedUp};
 
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;

@@ -203,6 +203,7 @@ impl From<UploadError> for ApiError {
         match error {
             UploadError::Untrusted(_) | UploadError::Fallback => Self::invalid(error),
             UploadError::TooMany => Self::too_large(error),
+            UploadError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             UploadError::Storage(error) => error.into(),
         }
     }
@@ -224,6 +225,7 @@ impl From<PostOpError> for ApiError {
             PostOpError::Behind(ref what) => Self::behind(&error, what.clone()),
             PostOpError::Unknown => Self::not_found(error),
             PostOpError::OtherServer(_) => Self::forbidden(error),
+            PostOpError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostOpError::Unregistered(_) => Self::bad("DEV_CAUSEWAY_UNREGISTERED", error),
             PostOpError::Storage(error) => error.into(),
         }

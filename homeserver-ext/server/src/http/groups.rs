@@ -21,14 +21,16 @@ use crate::services::groups;
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the creator's account is of another server"),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: the id has another beginning, given in `ops`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's new groups, or bytes of ops"),
     ), security(("token" = [])))]
 pub(super) async fn create(
     State(api): State<Api>,
-    _caller: Caller,
+    caller: Caller,
     Body(request): Body<PostOp>,
 ) -> Result<Json<GroupHead>, ApiError> {
-    let server = &api.config.server_name;
-    Ok(Json(groups::create(&api.db, api.clock.now(), server, &request.op).await?))
+    let (now, server) = (api.clock.now(), &api.config.server_name);
+    let op = &request.op;
+    Ok(Json(groups::create(&api.db, now, &api.shares, &caller, server, op).await?))
 }
 
 /// `GET groups` – those in which the caller's device counts.
@@ -81,6 +83,7 @@ pub(super) async fn ops(
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: made on another roster than the newest. `ops` begin with the epoch of the refused op; where that is right after `epoch`, with `epoch` itself (the histories differ there); they are empty where the server is behind"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's ops, or bytes of ops"),
     ), security(("token" = [])))]
 pub(super) async fn post_op(
     State(api): State<Api>,
@@ -89,7 +92,7 @@ pub(super) async fn post_op(
     Body(request): Body<PostOp>,
 ) -> Result<Json<GroupHead>, ApiError> {
     let now = api.clock.now();
-    Ok(Json(groups::post_op(&api.db, now, &caller, group, &request.op).await?))
+    Ok(Json(groups::post_op(&api.db, now, &api.shares, &caller, group, &request.op).await?))
 }
 
 fn unknown() -> ApiError {

@@ -8,14 +8,19 @@ use crate::services::keys;
 
 /// `POST keys` – the caller's one-time keys, and its fallback key.
 #[utoipa::path(post, path = "/keys", tag = "keys", request_body = UploadKeys,
-    responses((status = 200, body = KeyCount), (status = 400, body = ErrorBody)),
+    responses(
+        (status = 200, body = KeyCount),
+        (status = 400, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's keys"),
+    ),
     security(("token" = [])))]
 pub(super) async fn upload(
     State(api): State<Api>,
     caller: Caller,
     Body(request): Body<UploadKeys>,
 ) -> Result<Json<KeyCount>, ApiError> {
-    Ok(Json(keys::upload(&api.db, &caller, &request).await?))
+    let now = api.clock.now();
+    Ok(Json(keys::upload(&api.db, now, &api.shares, &caller, &request).await?))
 }
 
 /// `POST keys/claim` – one key of each device, given once; the fallback key when there is none left

@@ -9,6 +9,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Tx};
 
 use crate::{
+    quota::{Shares, UsedUp},
     services::Behind,
     storage::{
         self, GroupRow, accounts,
@@ -44,6 +45,9 @@ pub(crate) enum PostOpError {
          account as its newest device list does"
     )]
     Unregistered(String),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -65,6 +69,8 @@ impl From<causeway_store::Error> for PostOpError {
 pub(crate) async fn create(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
+    caller: &Device,
     server: &str,
     bytes: &[u8],
 ) -> Result<GroupHead, PostOpError> {
@@ -85,6 +91,7 @@ pub(crate) async fn create(
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
         return Err(PostOpError::Behind(Behind { epoch: group.head.epoch, ops }));
     }
+    shares.group(now, &caller.account, bytes.len())?;
     must_be_registered(tx.conn(), now, &op, &roster).await?;
     let row = groups::insert(tx.conn(), &op, &roster).await?;
     announce(&mut tx, now, row, &op, None, &roster).await?;
@@ -96,6 +103,7 @@ pub(crate) async fn create(
 pub(crate) async fn post_op(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     bytes: &[u8],
@@ -109,6 +117,7 @@ pub(crate) async fn post_op(
     if groups::op_hash(tx.conn(), group.row, op.epoch()).await? == Some(op.hash()) {
         return Ok(group.head);
     }
+    shares.op(now, &caller.account, bytes.len())?;
     let before = groups::roster(tx.conn(), group.row).await?;
     let fits = Some(op.epoch()) == before.epoch().next() && op.prev() == before.hash();
     if op.kind() != Kind::Create && !fits {

@@ -9,7 +9,10 @@ use causeway_protocol::{
 };
 use causeway_store::Db;
 
-use crate::storage::{self, devices, devices::Device, keys};
+use crate::{
+    quota::{Shares, UsedUp},
+    storage::{self, devices, devices::Device, keys},
+};
 
 /// Unclaimed keys that are kept for one device.
 pub(crate) const MAX_KEPT: u32 = 500;
@@ -28,6 +31,9 @@ pub(crate) enum UploadError {
     /// Wait until some are claimed.
     #[error("at most {MAX_KEPT} one-time keys are kept for a device")]
     TooMany,
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -36,6 +42,8 @@ pub(crate) enum UploadError {
 /// Takes keys of the caller's device; answers how many of its one-time keys nobody has claimed.
 pub(crate) async fn upload(
     db: &Db,
+    now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     request: &UploadKeys,
 ) -> Result<KeyCount, UploadError> {
@@ -47,6 +55,8 @@ pub(crate) async fn upload(
     if !is_fallback || one_time_keys.iter().any(|key| key.fallback) {
         return Err(UploadError::Fallback);
     }
+    let count = one_time_keys.len() + usize::from(fallback_key.is_some());
+    shares.keys(now, &caller.account, count)?;
     for key in one_time_keys.iter().chain(fallback_key) {
         key.verify(&caller.device_id)?;
     }

@@ -18,4 +18,5 @@ mod negatives;
 mod openapi;
 mod relay;
 mod sender_keys;
+mod shares;
 mod stream;
