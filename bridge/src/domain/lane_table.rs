@@ -68,6 +68,14 @@ pub(crate) fn deeds() -> Vec<Deed> {
 }
 
 #[test]
+fn an_operator_reads_what_waits() {
+    let names: Vec<&str> = deeds().iter().map(Deed::name).collect();
+    let expected = "say notice make invite leave pause close say announce notice follow make_anew \
+                    notice";
+    assert_eq!(names.join(" "), expected);
+}
+
+#[test]
 fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let (room, group, bot) = ("portal/1/to_matrix", "portal/1/to_native", "bot/1");
     let lanes = |encrypted| -> Vec<String> {
