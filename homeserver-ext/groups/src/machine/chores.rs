@@ -35,7 +35,7 @@ impl Machine {
         let mut chores = Chores {
             fetch_ops: rows::to_fetch(work.conn()).await?,
             fetch_requests: rows::requests_to_fetch(work.conn()).await?,
-            keys: self.refill(work.conn(), now).await?,
+            keys: self.refill(work.tx, now).await?,
             ..Chores::default()
         };
         chores.ops = work.admissions().await?;

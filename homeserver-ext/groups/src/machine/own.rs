@@ -21,6 +21,8 @@ use crate::{
 
 /// One-time keys that are to be at the server.
 pub(super) const ONE_TIME_KEYS: u32 = 50;
+/// More than are made before the next commit that counts.
+const KEYS_IN_A_COMMIT: u64 = 1 << 20;
 
 /// An account's private identity key, shown once at registration: with it, and with nothing else,
 /// the account's device list can be changed when its first device is lost.
@@ -170,13 +172,35 @@ impl Machine {
         Ok(own::commits(db.read().await?.conn()).await?)
     }
 
-    /// Drops own chains, seals nothing more in the sessions that there are, and counts on from
-    /// `known`: what they may have sealed beyond what this database knows counted up to that.
+    /// Drops own chains, seals nothing more in the sessions that there are, makes new one-time keys in
+    /// place of all, and counts on from `known`: what they may have sealed beyond what this database
+    /// knows counted up to that.
     async fn begin_anew(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {
         schemes::drop_all_own(tx.conn()).await?;
         sessions::retire_all(tx.conn()).await?;
         accounts::forget_answers(tx.conn()).await?;
-        Ok(own::count_from(tx, known).await?)
+        own::count_from(tx, known).await?;
+        self.replace_keys(tx).await
+    }
+
+    /// Makes a whole set of keys, with numbers that were never given: of those that lie at the
+    /// server, the ones made since the copy cannot be opened here.
+    async fn replace_keys(&self, tx: &mut Tx) -> Result<(), MachineError> {
+        let counted = own::commits(tx.conn()).await?;
+        own::published(tx.conn(), None).await?;
+        own::skip_key_ids(tx.conn(), counted.saturating_mul(KEYS_IN_A_COMMIT)).await?;
+        let mut olm = own::olm(tx.conn(), self.vault()).await?;
+        self.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS, true).await
+    }
+
+    /// The whole set of keys that is to take the place of all that are at the server, where one was
+    /// made and the server has not said that it has it.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn replacement(&self, tx: &mut Tx) -> Result<Option<UploadKeys>, MachineError> {
+        let upload = upload(own::unpublished(tx.conn()).await?);
+        Ok(upload.replace.then_some(upload))
     }
 
     /// Body of `POST register`; re-runnable until the server said yes.
@@ -277,26 +301,35 @@ impl Machine {
     /// Keys to upload, if the server has few: tops up, or asks how many there are.
     pub(super) async fn refill(
         &self,
-        conn: &mut Conn,
+        tx: &mut Tx,
         now: Timestamp,
     ) -> Result<Option<UploadKeys>, MachineError> {
         const HOUR_MS: u64 = 3_600_000;
-        let left = own::keys_left(conn).await?;
-        let mut waiting = own::unpublished(conn).await?;
+        let left = own::keys_left(tx.conn()).await?;
+        let mut waiting = own::unpublished(tx.conn()).await?;
         if waiting.is_empty()
             && let Some(left) = left.filter(|left| *left < ONE_TIME_KEYS / 2)
         {
-            let mut olm = own::olm(conn, self.vault()).await?;
-            self.make_keys(conn, &mut olm, ONE_TIME_KEYS - left, false).await?;
-            waiting = own::unpublished(conn).await?;
+            let mut olm = own::olm(tx.conn(), self.vault()).await?;
+            self.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS - left, false).await?;
+            // A copy of before has lost what belongs to these.
+            own::count(tx).await?;
+            waiting = own::unpublished(tx.conn()).await?;
         }
         let counted =
-            accounts::was_asked(conn, accounts::Ask::Count, &[], now.minus_ms(HOUR_MS)).await?;
+            accounts::was_asked(tx.conn(), accounts::Ask::Count, &[], now.minus_ms(HOUR_MS))
+                .await?;
         if waiting.is_empty() && counted {
             return Ok(None);
         }
-        let (mut fallback, one_time_keys): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|key| key.fallback);
-        Ok(Some(UploadKeys { one_time_keys, fallback_key: fallback.pop() }))
+        Ok(Some(upload(waiting)))
     }
+}
+
+/// A fallback key is made with a whole set only: it takes the place of all.
+fn upload(keys: Vec<OneTimeKey>) -> UploadKeys {
+    let (mut fallback, one_time_keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| key.fallback);
+    let fallback_key = fallback.pop();
+    UploadKeys { one_time_keys, replace: fallback_key.is_some(), fallback_key }
 }

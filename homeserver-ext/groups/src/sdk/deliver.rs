@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use causeway_protocol::{
-    api::{Accepted, OpBytes, PostEnvelopes},
+    api::{Accepted, OpBytes, PostEnvelopes, UploadKeys},
     ids::GroupId,
 };
 use causeway_store::Tx;
@@ -20,7 +20,7 @@ const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
 impl Client {
     /// Asks the server, once in a process, how far it knows this device: to be done before anything
     /// is sealed. Where it knows of more than this database does, the whole folder was put back, and
-    /// new chains and sessions begin; the old ones may have sealed what others have.
+    /// new chains, sessions and one-time keys begin; the old ones may have sealed what others have.
     ///
     /// # Errors
     /// Nothing may be sealed before this succeeds.
@@ -36,7 +36,12 @@ impl Client {
         };
         let mut tx = self.db.begin().await?;
         self.machine.catch_up(&mut tx, known).await?;
+        let lost = self.machine.replacement(&mut tx).await?;
         tx.commit().await?;
+        // Before anybody is given a key that nothing opens any more.
+        if let Some(keys) = lost {
+            self.upload(&keys).await?;
+        }
         self.compared.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -108,10 +113,7 @@ impl Client {
             }
             self.provide(chores.needs).await?;
             if let Some(keys) = chores.keys {
-                let count = self.http.upload_keys(&keys).await?;
-                let mut tx = self.db.begin().await?;
-                self.machine.uploaded(&mut tx, self.now(), count).await?;
-                tx.commit().await?;
+                self.upload(&keys).await?;
             }
             for (group, op) in chores.ops {
                 self.post_chore_op(group, OpBytes(op)).await?;
@@ -121,6 +123,13 @@ impl Client {
             }
         }
         Ok(true)
+    }
+
+    async fn upload(&self, keys: &UploadKeys) -> Result<(), SdkError> {
+        let count = self.http.upload_keys(keys).await?;
+        let mut tx = self.db.begin().await?;
+        self.machine.uploaded(&mut tx, self.now(), count).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Lets go of what is too old, and says which chains this device holds, once an hour.

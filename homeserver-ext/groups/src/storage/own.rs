@@ -103,6 +103,15 @@ pub(crate) async fn take_key_ids(conn: &mut Conn, count: u64) -> Result<u64, Err
     Ok(unsigned(next) - count)
 }
 
+/// Gives no number for one-time keys that is less than this.
+pub(crate) async fn skip_key_ids(conn: &mut Conn, least: u64) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET next_key_id = $1 WHERE next_key_id < $1")
+        .bind(signed(least))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn insert_key(conn: &mut Conn, key: &OneTimeKey) -> Result<(), Error> {
     sqlx::query("INSERT INTO one_time_keys (key_id, key) VALUES ($1, $2)")
         .bind(key.key_id.as_bytes().as_slice())

@@ -301,6 +301,10 @@ impl World {
         if let Some(keys) = chores.keys {
             let device = &self.devices[who];
             let mine = self.keys.entry(device.id()).or_default();
+            if keys.replace {
+                mine.clear();
+                mine.extend(keys.fallback_key);
+            }
             mine.extend(keys.one_time_keys);
             let count = KeyCount { one_time_keys: u32::try_from(mine.len() - 1).unwrap() };
             let mut tx = device.db.begin().await.unwrap();

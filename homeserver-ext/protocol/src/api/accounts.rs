@@ -74,6 +74,10 @@ pub struct UploadKeys {
     /// Replaces the former one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_key: Option<OneTimeKey>,
+    /// Whether all one-time keys that nobody has claimed are withdrawn first: the device has lost
+    /// what belongs to them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// Answer to `POST keys`.

@@ -6,7 +6,8 @@ use causeway_protocol::api::{ClaimRequest, ClaimedKeys, ErrorBody, KeyCount, Upl
 use super::{Api, auth::Caller, body::Body, error::ApiError};
 use crate::services::keys;
 
-/// `POST keys` – the caller's one-time keys, and its fallback key.
+/// `POST keys` – the caller's one-time keys, and its fallback key; in place of those that there are,
+/// if it says so.
 #[utoipa::path(post, path = "/keys", tag = "keys", request_body = UploadKeys,
     responses(
         (status = 200, body = KeyCount),

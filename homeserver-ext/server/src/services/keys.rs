@@ -47,7 +47,7 @@ pub(crate) async fn upload(
     caller: &Device,
     request: &UploadKeys,
 ) -> Result<KeyCount, UploadError> {
-    let UploadKeys { one_time_keys, fallback_key } = request;
+    let UploadKeys { one_time_keys, fallback_key, replace } = request;
     if one_time_keys.len() > MAX_KEPT as usize {
         return Err(UploadError::TooMany);
     }
@@ -62,6 +62,9 @@ pub(crate) async fn upload(
     }
 
     let mut tx = db.begin_growing().await.map_err(storage::Error::from)?;
+    if *replace {
+        keys::withdraw(tx.conn(), caller.row).await?;
+    }
     keys::insert(tx.conn(), caller.row, one_time_keys).await?;
     if let Some(key) = fallback_key {
         keys::set_fallback(tx.conn(), caller.row, key).await?;

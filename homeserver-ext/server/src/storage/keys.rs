@@ -33,6 +33,15 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+/// Takes back the keys of a device that nobody has claimed; what was claimed is given to nobody else.
+pub(crate) async fn withdraw(conn: &mut Conn, device: DeviceRow) -> Result<(), Error> {
+    sqlx::query("DELETE FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL")
+        .bind(device)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// How many keys of a device nobody has claimed.
 pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u32, Error> {
     let count: i64 = sqlx::query_scalar(

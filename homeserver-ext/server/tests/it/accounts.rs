@@ -250,15 +250,38 @@ async fn one_time_keys_are_claimed_once_then_the_fallback() {
     // What was claimed does not come back with an upload repeated; a new one does.
     let upload = async |numbers: &[u64]| -> KeyCount {
         let one_time_keys = numbers.iter().map(|n| alice.one_time_key(*n, false)).collect();
-        let body = UploadKeys { one_time_keys, fallback_key: None };
+        let body = UploadKeys { one_time_keys, fallback_key: None, replace: false };
         alice.post(&server, "/keys", &body).await.ok()
     };
     assert_eq!(upload(&[1, 2, 3]).await.one_time_keys, 0);
     assert_eq!(upload(&[3, 6, 7]).await.one_time_keys, 2);
     assert_eq!(claim(&carol).await.keys[&alice.device()].key_id.as_bytes()[7], 6);
-    let foreign =
-        UploadKeys { one_time_keys: vec![bob.one_time_key(8, false)], fallback_key: None };
+    let one_time_keys = vec![bob.one_time_key(8, false)];
+    let foreign = UploadKeys { one_time_keys, fallback_key: None, replace: false };
     alice.post(&server, "/keys", &foreign).await.refused(400, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
+async fn keys_that_a_device_has_lost_are_given_to_nobody() {
+    let server = Server::start().await;
+    let [alice, bob] = [server.person("alice").await, server.person("bob").await];
+    let claim = async || -> (u8, bool) {
+        let body = json!({ "devices": [alice.device()] });
+        let claimed: ClaimedKeys = bob.post(&server, "/keys/claim", &body).await.ok();
+        let key = &claimed.keys[&alice.device()];
+        (key.key_id.as_bytes()[7], key.fallback)
+    };
+    assert_eq!(claim().await, (1, false));
+    // The first has been claimed, and stays so whoever names it again.
+    let one_time_keys = [1, 71, 72].map(|n| alice.one_time_key(n, false)).to_vec();
+    let fallback_key = Some(alice.one_time_key(73, true));
+    let body = UploadKeys { one_time_keys, fallback_key, replace: true };
+    for _ in 0..2 {
+        let count: KeyCount = alice.post(&server, "/keys", &body).await.ok();
+        assert_eq!(count.one_time_keys, 2);
+    }
+    assert_eq!([claim().await, claim().await], [(71, false), (72, false)]);
+    assert_eq!(claim().await, (73, true));
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ async fn keys_are_counted_one_by_one() {
     let upload = |who: &Person, from: u64, count: u64| UploadKeys {
         one_time_keys: (from..from + count).map(|n| who.one_time_key(n, false)).collect(),
         fallback_key: None,
+        replace: false,
     };
     mallory.post(&server, "/keys", &upload(&mallory, 100, 15)).await.ok::<KeyCount>();
     let before = server.rows().await;

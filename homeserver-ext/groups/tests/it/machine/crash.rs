@@ -233,6 +233,33 @@ async fn a_session_that_was_put_back_seals_nothing_more_and_still_opens() {
 }
 
 #[tokio::test]
+async fn keys_that_a_put_back_device_has_lost_are_given_to_nobody() {
+    let (mut world, group) = garden(&["alice", "bob", "carol", "dave"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let backup = back_up(&mut world, BOB).await;
+    // Keys that the copy does not have.
+    let mut tx = world.devices[BOB].db.begin().await.unwrap();
+    sqlx::query("UPDATE own SET keys_left = 0").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.sync_all().await;
+    let mut known = world.key_ids(BOB);
+    assert!(known.len() > 51, "{}", known.len());
+    // Twice from one copy: the second time no number of the first comes again.
+    for (who, text) in [(2, "two"), (3, "three")] {
+        put_back(&mut world, BOB, &backup).await;
+        world.sync_all().await;
+        let now = world.key_ids(BOB);
+        assert!(now.len() == 51 && now.is_disjoint(&known), "{text}");
+        known.extend(now);
+        // In a session that begins with one of these.
+        world.send(who, group, text).await;
+        world.sync_all().await;
+        assert_eq!(world.devices[BOB].texts().last().unwrap(), text);
+    }
+}
+
+#[tokio::test]
 async fn one_who_only_acknowledged_since_the_copy_notices_it() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     world.send(ALICE, group, "one").await;

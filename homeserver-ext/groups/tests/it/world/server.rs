@@ -1,12 +1,12 @@
 //! The server's part: it orders ops, fills mailboxes, refuses what is stale, hands out keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_groups::machine::Batch;
 use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys, OpBytes, PendingRequest, StreamRow},
     envelope::{Envelope, Kind, Recipient},
-    ids::{AccountId, DeviceId, Epoch, GroupId, MemberId, Seq},
+    ids::{AccountId, DeviceId, Epoch, GroupId, KeyId, MemberId, Seq},
     invite::Join,
     roster::{Op, Roster},
 };
@@ -134,6 +134,11 @@ impl World {
     /// Nobody can open a session with this device any more.
     pub(crate) fn take_keys(&mut self, device: DeviceId) {
         self.keys.remove(&device);
+    }
+
+    /// Numbers of the keys that the server has of a device, the fallback key's among them.
+    pub(crate) fn key_ids(&self, who: usize) -> BTreeSet<KeyId> {
+        self.keys[&self.devices[who].id()].iter().map(|key| key.key_id).collect()
     }
 
     pub(crate) fn keys_left(&self, who: usize) -> usize {

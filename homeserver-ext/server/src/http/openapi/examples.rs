@@ -128,7 +128,11 @@ fn accounts(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "LoginNonce", &LoginNonce { nonce })?;
     put(to, "LoginRequest", &LoginRequest { device_id: PHONE, nonce, signature: SIGNATURE })?;
     put(to, "AccountDevices", &AccountDevices { list, devices: vec![device] })?;
-    let upload = UploadKeys { one_time_keys: vec![key(3, false)], fallback_key: None };
+    let upload = UploadKeys {
+        one_time_keys: vec![key(3, false)],
+        fallback_key: Some(key(4, true)),
+        replace: true,
+    };
     put(to, "UploadKeys", &upload)?;
     put(to, "KeyCount", &KeyCount { one_time_keys: 50 })?;
     put(to, "ClaimRequest", &ClaimRequest { devices: vec![PHONE] })?;
