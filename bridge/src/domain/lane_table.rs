@@ -103,6 +103,8 @@ fn what_is_somebodys_goes_aside_and_home_again() {
         assert_eq!((aside.home(&deed), lane.home(&deed)), (lane.clone(), lane), "{deed:?}");
         assert_eq!((aside.aside("x"), aside.portal()), (None, ID));
     }
+    let aside = Some(Lane::Aside(ID, "x".to_owned()));
+    assert_eq!([Lane::ToMatrix(ID).aside("x"), Lane::Bot(ID).aside("x")], [aside.clone(), aside]);
     assert_eq!(Lane::ToNative(ID).aside("x"), None);
 }
 

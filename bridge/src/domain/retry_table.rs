@@ -170,6 +170,8 @@ fn nobody_is_invited_for_longer_than_a_minute() {
     // The last try is not late.
     let long = Tries { failures: 40, ..less };
     assert_eq!(judge(&away(), long, 100_000), Outcome::Again(1, false));
+    let early = Tries { stood: Duration::from_secs(20), ..long };
+    assert_eq!(judge(&away(), early, 100_000), Outcome::Again(5_000, false));
 }
 
 #[test]

@@ -101,6 +101,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_is_about_what_it_answers() {
+        let text = || Text { kind: TextKind::Text, body: "hi".to_owned(), html: None };
+        assert_eq!(Said::Text(text(), Some(5)).about(), Some(&5));
+        assert_eq!(Said::<u8>::Text(text(), None).about(), None);
+    }
+
+    #[test]
     fn what_is_old_bears_its_own_time_and_none_that_cannot_be() {
         let text = Text { kind: TextKind::Text, body: String::new(), html: None };
         let spoken = |sent_at: Option<u64>| Spoken {

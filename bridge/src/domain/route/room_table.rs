@@ -39,6 +39,9 @@ fn what_is_found_out_of_a_room() {
     let closed = Portal { state: PortalState::Closed, ..portal() };
     let (is_lost, is_back) = (vec!["lost", "notice in group"], vec!["back", "make"]);
     let anew = vec!["announce", "given up", "notice in group", "make anew", "invite"];
+    let put_out = |account: &str| News::PutOut(account.parse().unwrap(), user("@al:x"));
+    let open =
+        Portal { removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(), ..open };
     let not = || News::NotFollowed("!next:x".try_into().unwrap(), "no".to_owned());
     let table = [
         (&open, News::Out, Ok(is_lost.clone())),
@@ -50,6 +53,9 @@ fn what_is_found_out_of_a_room() {
         (&making, News::Unmade, Ok(vec!["lost"])),
         (&stuck, News::Unmade, Err(Skip::Nothing)),
         (&open, News::Unmade, Err(Skip::Nothing)),
+        (&open, put_out("bob:b.example"), Ok(vec!["standing", "notice in group"])),
+        // It is known, and was said.
+        (&open, put_out("eve:b.example"), Err(Skip::Nothing)),
         (&open, News::Recreate, Ok(anew.clone())),
         (&lost, News::Recreate, Ok(anew.clone())),
         (&stuck, News::Recreate, Ok(anew)),
@@ -77,6 +83,8 @@ fn the_bot_is_put_out_and_welcome_again() {
     there.room_id = "!next:x".try_into().unwrap();
     let Input::Event(mut said, _) = text("@al:x") else { unreachable!() };
     said.room_id = there.room_id.clone();
+    let Input::Event(mut other, _) = member("@al:x", "@new:x", "invite") else { unreachable!() };
+    other.room_id = there.room_id.clone();
     let table = [
         (&open, member("@al:x", BOT, "leave"), Ok(vec!["lost", "notice in group"])),
         (&open, member("@al:x", BOT, "ban"), Ok(vec!["lost", "notice in group"])),
@@ -90,6 +98,7 @@ fn the_bot_is_put_out_and_welcome_again() {
         (&replaced, Input::Event(there, false), Ok(vec!["follow"])),
         // Said where the bridge is not.
         (&replaced, Input::Event(said, false), Err(Skip::Elsewhere)),
+        (&replaced, Input::Event(other, false), Err(Skip::Elsewhere)),
     ];
     for (portal, input, expected) in table {
         let effects = route(portal, &input).map(|effects| shape(&effects));
@@ -180,6 +189,24 @@ fn a_room_is_read_before_the_first_word() {
     let replaced = Found { successor: Some("!next:x".try_into().unwrap()), ..found() };
     let goes_on = ["made", "announce", "notice in group", "replaced", "follow"];
     assert_eq!(of(&portal, News::Entered(replaced, None)), Ok(goes_on.to_vec()));
+}
+
+#[test]
+fn a_room_is_called_by_its_alias_where_the_bot_made_it() {
+    let next: OwnedRoomId = "!next:x".try_into().unwrap();
+    let names = |portal: &Portal, room: &RoomId| {
+        let found = Found { room: room.to_owned(), ..found() };
+        let effects = route(portal, &Input::Room(News::Entered(found, None))).unwrap();
+        let Some(Effect::InGroup(InGroup::Notice(text))) = effects.last() else { unreachable!() };
+        text.clone()
+    };
+    let making = Portal { state: PortalState::Making, room: None, ..portal() };
+    let made = Portal { state: PortalState::Making, ..portal() };
+    let alias = made.names.alias(&made.group);
+    let says = |room: &str| format!("This group is bridged into the Matrix room {room}.");
+    assert_eq!(names(&making, &next), says(&alias));
+    assert_eq!(names(&made, made.room.as_ref().unwrap()), says(&alias));
+    assert_eq!(names(&made, &next), says(next.as_str()));
 }
 
 #[test]
