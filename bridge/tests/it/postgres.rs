@@ -27,7 +27,7 @@ const FOLDERS: [(&str, &str); 3] = [
 ];
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
-/// PostgreSQL, where they neither are nor become numbers. `portals.suspect` counts.
+/// PostgreSQL, where they neither are nor become numbers.
 const FLAGS: [&str; 13] = [
     "acked",
     "closed",

@@ -133,6 +133,8 @@ pub async fn create(
     if sources.is_empty() {
         return Err(BackupError::Nothing(folder.to_owned()));
     }
+    // Without a slash at its end: what is beside the folder is not in it.
+    let to = &*to.components().collect::<PathBuf>();
     let part = place::beside(to, ".part");
     for taken in [to, &part] {
         if taken.exists() {
@@ -260,7 +262,7 @@ pub async fn restore(
             count::Count::beside(&path).raise(count, true).at(&path)?;
         }
     }
-    place::put(ready, folder)?;
+    place::put(&ready, folder)?;
     held.into_iter().for_each(Held::release);
     Ok(Restored { manifest, aside })
 }

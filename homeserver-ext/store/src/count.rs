@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 const WORD: &str = "committed ";
 
@@ -79,6 +79,7 @@ impl Count {
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(synced).truncate(false).mode(0o600);
+            options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
             match options.open(&self.path) {
                 Ok(file) => self.file = Some(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !synced => return Ok(()),

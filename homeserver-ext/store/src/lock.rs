@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// Who else may open the database while this process has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,9 @@ pub(crate) fn take(db: &Path, mode: Lock) -> io::Result<Taken> {
     let mut file = {
         use std::os::unix::fs::OpenOptionsExt as _;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        // Root may restore into a folder of somebody who laid a link there.
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?
     };
     let operation = match mode {
         Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,

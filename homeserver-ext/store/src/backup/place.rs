@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -67,7 +67,8 @@ pub(super) fn in_the_way(folder: &Path, files: &[Measured<'_>]) -> Vec<PathBuf> 
 /// A copy that is whole beside the place of what it is to be.
 pub(super) struct Ready(Vec<(PathBuf, PathBuf)>);
 
-/// Copies a backup's databases beside their places.
+/// Copies a backup's databases beside their places, for whom the folder belongs to: where they
+/// cannot be given to him, nothing has been moved yet.
 pub(super) fn bring(
     from: &Path,
     folder: &Path,
@@ -75,6 +76,7 @@ pub(super) fn bring(
     watch: Watch<'_>,
 ) -> Result<Ready, BackupError> {
     has_room(folder, files.iter().map(|(_, bytes)| bytes).sum())?;
+    let owner = fs::metadata(folder).at(folder)?;
     let pair = |(name, _): &Measured<'_>| {
         let path = folder.join(name);
         (beside(&path, ".restoring"), path)
@@ -85,7 +87,8 @@ pub(super) fn bring(
             // Of a restore that was cut off.
             fs::remove_file(part).at(part)?;
         }
-        copy(&from.join(file.0), part, *file, watch)
+        copy(&from.join(file.0), part, *file, watch)?;
+        give(part, &owner).at(part)
     });
     if let Err(error) = copied {
         for (part, _) in &ready.0 {
@@ -131,21 +134,24 @@ pub(super) fn move_aside(files: &[PathBuf], folder: &Path) -> Result<(), BackupE
 }
 
 /// Gives the copies their names, and all that is new to whom the folder belongs.
-pub(super) fn put(ready: Ready, folder: &Path) -> Result<(), BackupError> {
+pub(super) fn put(ready: &Ready, folder: &Path) -> Result<(), BackupError> {
     let owner = fs::metadata(folder).at(folder)?;
-    for (part, path) in ready.0 {
-        fs::rename(&part, &path).at(&path)?;
-        for file in [beside(&path, ".lock"), count::path_of(&path), path] {
+    for (part, path) in &ready.0 {
+        fs::rename(part, path).at(path)?;
+    }
+    for (_, path) in &ready.0 {
+        for file in [beside(path, ".lock"), count::path_of(path)] {
             give(&file, &owner).at(&file)?;
         }
     }
     sync(folder)
 }
 
+/// A link is not followed: whoever owns the folder may have laid it there.
 fn give(file: &Path, owner: &fs::Metadata) -> io::Result<()> {
-    match fs::metadata(file) {
+    match fs::symlink_metadata(file) {
         Ok(is) if (is.uid(), is.gid()) != (owner.uid(), owner.gid()) => {
-            chown(file, Some(owner.uid()), Some(owner.gid()))
+            lchown(file, Some(owner.uid()), Some(owner.gid()))
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

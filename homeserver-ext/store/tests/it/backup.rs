@@ -197,6 +197,11 @@ async fn a_backup_is_private_and_is_never_written_over() {
     assert_eq!(manifest.files[0].schemas["notes"], 2);
     assert_eq!(manifest.files[0].commits, Some(1));
 
+    // With a slash at its end it is the same folder.
+    let slash = pair.dir.path().join("slash/");
+    pair.create(&slash).await.unwrap();
+    pair.verify(&slash).await.unwrap();
+    fs::remove_dir_all(&slash).unwrap();
     let again = pair.create(&pair.backup()).await;
     assert!(matches!(again, Err(BackupError::There(_))), "{again:?}");
     // Of one that does not come about nothing is left.
