@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use causeway_protocol::{
-    ids::{AccountId, Epoch, MemberId, RosterHash},
-    roster::{BadRow, Body, Entry, Invalid, Log, LogEntry, Offer, Op, Policy, Roster},
+    ids::{AccountId, DeviceId, Epoch, MemberId, RosterHash},
+    roster::{BadRow, Body, Devices, Entry, Invalid, Log, LogEntry, Offer, Op, Policy, Roster},
 };
 
 use crate::signers::{Person, policy};
@@ -187,7 +187,8 @@ fn a_history_has_few_rosters_at_hand_and_takes_none_but_its_own() {
     let last = u32::try_from(ops.len() - 1).unwrap();
     let lacking = |log: &Log| (0..=last).filter(|n| log.lacks(Epoch(*n))).count();
     let at_hand = ops.len() - lacking(&log);
-    assert!((2..=65).contains(&at_hand), "{at_hand}");
+    // And the newest.
+    assert_eq!(at_hand, 65);
     let early = Arc::new(Roster::replay(None, ops[..8].iter().cloned()).unwrap());
     let hash = early.hash();
     assert!(log.lacks(Epoch(7)) && log.by_hint(Epoch(7), early.hint()).is_none());
@@ -230,4 +231,40 @@ fn a_newcomers_list_has_a_version() {
         let taken = begun.apply(&admin.op(&begun, &Body::Add(vec![entry])));
         assert_eq!(taken.err(), wanted);
     }
+}
+
+#[test]
+fn of_a_large_group_fewer_rosters_are_at_hand() {
+    let admin = Person::new(1);
+    let mut log = Log::begin(&admin.create(policy())).unwrap();
+    let somebody = |n: u32| {
+        let mut id = [9; 32];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        Entry {
+            member_id: MemberId::new(id),
+            account: format!("n{n}:a.example"),
+            devices: Devices { version: 1, ids: vec![DeviceId::new(id)] },
+            ..Person::new(2).entry(0)
+        }
+    };
+    // With the admin 512, of which 64 are as many members as may be in memory.
+    for from in [0, 256] {
+        let add = Body::Add((from..(from + 256).min(511)).map(somebody).collect());
+        assert!(matches!(log.offer(&admin.op(log.head(), &add)), Offer::Installed(_)));
+    }
+    let rename = |log: &mut Log, n: usize| {
+        let policy = Policy { name: n.to_string(), ..policy() };
+        let op = admin.op(log.head(), &Body::Policy(policy));
+        assert!(matches!(log.offer(&op), Offer::Installed(_)));
+    };
+    let at_hand = |log: &Log| {
+        let before = 0..log.head().epoch().0;
+        before.filter(|n| !log.lacks(Epoch(*n))).count()
+    };
+    (0..70).for_each(|n| rename(&mut log, n));
+    assert_eq!((log.head().members().len(), at_hand(&log)), (512, 64));
+    let add = Body::Add(vec![somebody(511)]);
+    assert!(matches!(log.offer(&admin.op(log.head(), &add)), Offer::Installed(_)));
+    (0..70).for_each(|n| rename(&mut log, n));
+    assert_eq!(at_hand(&log), 32_768 / 513);
 }
