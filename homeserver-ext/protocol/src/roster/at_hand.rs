@@ -7,7 +7,7 @@ use crate::ids::Epoch;
 
 /// Most rosters at hand.
 const MAX: usize = 64;
-/// Most members in them, some 10 MB; one roster is at hand however large it is.
+/// Most members in them, some 10 MB; no group has as many.
 const MAX_MEMBERS: usize = 32_768;
 
 /// What was the newest or asked for lately, the latest at the end.
@@ -23,7 +23,7 @@ impl AtHand {
     pub(super) fn put(&mut self, roster: Arc<Roster>) {
         self.0.push_back(roster);
         let mut members: usize = self.0.iter().map(|roster| roster.members().len()).sum();
-        while self.0.len() > MAX || (self.0.len() > 1 && members > MAX_MEMBERS) {
+        while self.0.len() > MAX || members > MAX_MEMBERS {
             let gone = self.0.pop_front();
             members -= gone.map_or(0, |gone| gone.members().len());
         }
