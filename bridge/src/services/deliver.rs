@@ -245,7 +245,7 @@ async fn bury<D: Clone + Into<Deed>>(
     let mut row = row.clone().with(row.entry.deed.clone().into());
     row.entry.lane = row.entry.lane.home(&row.entry.deed);
     let Stored { entry, refused, tried_at, .. } = &row;
-    given_up(entry, reason);
+    given_up(tx, entry, reason);
     let Rites { sealer, now, .. } = rites;
     dead_letters::put(tx, sealer, now, entry, reason, refused + 1, *tried_at).await?;
     let word = word_of(&entry.deed, &entry.author, reason);
@@ -259,16 +259,20 @@ async fn bury_unreadable(
     row: &Stored<Kept>,
 ) -> Result<(), storage::Error> {
     let (entry, reason) = (&row.entry, row.entry.deed.why.to_string());
-    given_up(entry, &reason);
+    given_up(tx, entry, &reason);
     dead_letters::put_unreadable(tx, rites.sealer, rites.now, row).await?;
     outbox::remove(tx, row.id).await?;
     let word = word_of_unreadable(&entry.lane, &entry.author, &reason);
     tell(rites, tx, entry, word).await
 }
 
-fn given_up<D>(entry: &Entry<D>, reason: &str) {
+fn given_up<D>(tx: &mut Tx, entry: &Entry<D>, reason: &str) {
     tracing::warn!(lane = %entry.lane, author = entry.author, reason, "given up");
     metrics::counter!("causeway_dead_letters_total").increment(1);
+    if !matches!(entry.lane, Lane::ToNative(_)) {
+        // The room may not be what it was.
+        tx.wake(portals::TOPIC);
+    }
 }
 
 /// Tells the side that it came from, once an hour for the same author and reason.

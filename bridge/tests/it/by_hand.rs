@@ -9,8 +9,9 @@ use causeway_bridge::{
         portal::PortalId,
     },
     services::deliver,
-    storage::dead_letters,
+    storage::{dead_letters, portals},
 };
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::{join, sync::Notify};
 
@@ -187,4 +188,14 @@ async fn what_a_dropped_row_is_sealed_in_goes_with_it() {
     let kept: i64 =
         sqlx::query_scalar("SELECT count(*) FROM batches").fetch_one(read.conn()).await.unwrap();
     assert_eq!(kept, 0);
+}
+
+#[tokio::test]
+async fn that_a_room_is_not_made_after_all_is_seen_at_once() {
+    let (listener, portal) = begin().await;
+    listener.bridge.keep(portal, b"m", vec![Effect::InRoom(InRoom::MakeAnew)]).await;
+    let name = listener.waiting(&format!("portal/{}/to_matrix", portal.0)).await.pop().unwrap();
+    let mut looks = listener.bridge.spine.db.listen(portals::TOPIC);
+    assert_eq!(listener.give_up(&name).await, 204);
+    assert_eq!(looks.changed().now_or_never(), Some(()));
 }

@@ -273,7 +273,7 @@ async fn record(
     }
     let is_refused =
         end.stopped.as_ref().is_some_and(|failed| matches!(failed.failure, Failure::Refused(_)));
-    if is_refused || !facts.dead.is_empty() {
+    if is_refused {
         // The room may not be what it was.
         tx.wake(portals::TOPIC);
     }
