@@ -21,6 +21,8 @@ use crate::{
 
 /// One-time keys that are to be at the server.
 pub(super) const ONE_TIME_KEYS: u32 = 50;
+/// A thousand in a second for 34 years. Who says more, a server, must leave no count that ends.
+const MOST_COMMITS: u64 = 1 << 40;
 /// More than are made before the next commit that counts.
 const KEYS_IN_A_COMMIT: u64 = 1 << 20;
 
@@ -150,11 +152,13 @@ impl Machine {
         Ok(Some(machine))
     }
 
-    /// Begins anew if somebody knows of more than this database does: `known`, by the same count.
+    /// Begins anew if somebody knows of more than this database does: `known`, by the same count, of
+    /// which no more is believed than can be.
     ///
     /// # Errors
     /// [`MachineError`].
     pub async fn catch_up(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {
+        let known = known.min(MOST_COMMITS);
         if known > own::commits(tx.conn()).await? {
             tracing::warn!(
                 "the server has more of this device than is known here: the folder was put back; new keys begin"

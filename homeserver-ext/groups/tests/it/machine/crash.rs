@@ -260,6 +260,23 @@ async fn keys_that_a_put_back_device_has_lost_are_given_to_nobody() {
 }
 
 #[tokio::test]
+async fn whatever_a_server_says_that_it_knows_the_count_goes_on() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    for text in ["one", "two"] {
+        let alice = &world.devices[ALICE];
+        let mut tx = alice.db.begin().await.unwrap();
+        alice.machine.catch_up(&mut tx, u64::MAX).await.unwrap();
+        tx.commit().await.unwrap();
+        world.sync_all().await;
+        world.send(ALICE, group, text).await;
+        world.sync_all().await;
+    }
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+    world.devices[ALICE].restart().await;
+    world.send(ALICE, group, "three").await;
+}
+
+#[tokio::test]
 async fn one_who_only_acknowledged_since_the_copy_notices_it() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     world.send(ALICE, group, "one").await;
