@@ -24,6 +24,8 @@ use super::{ConfigArgs, Failure, Output};
 
 const BRIDGE: &str = "bridge.db";
 const SERVER: &str = "server.db";
+/// What is put back is copied before anything is moved; all the same it may be half done.
+const AGAIN: &str = "mend that and say it again; what was moved aside is in `before-restore-…`";
 /// Between two words on how far something is.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -180,7 +182,7 @@ impl From<BackupError> for Failure {
                 (RunError::Database(error).exit_code(), next)
             }
             BackupError::Full(..) => (1, "make room, or name a folder on another disk"),
-            BackupError::Io(..) => (1, "nothing was changed"),
+            BackupError::Io(..) => (1, AGAIN),
         };
         Self { code, error: anyhow::anyhow!("{said}: {next}") }
     }

@@ -203,7 +203,11 @@ pub async fn verify(
         }
         watch(Step { doing: "checking", name: source.name, done: 0, whole: bytes });
         copy::check(&path).await?;
-        copy::look(&path, source.schemas).await?;
+        let found = copy::look(&path, source.schemas).await?;
+        if found.commits != stored.commits {
+            let what = "it has not counted the commits that the backup's manifest says";
+            return Err(BackupError::Damaged(path, what.to_owned()));
+        }
     }
     Ok(manifest)
 }

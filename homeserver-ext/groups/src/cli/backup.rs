@@ -149,7 +149,10 @@ impl std::convert::From<BackupError> for Failure {
             BackupError::Database(_, OpenError::Held(..)) => "End it first; nothing was changed.",
             BackupError::Database(_, OpenError::Newer(..)) => "Use the newer causeway-client.",
             BackupError::Full(..) => "Make room, or name a folder on another disk.",
-            BackupError::Database(..) | BackupError::Io(..) => "Nothing was changed.",
+            BackupError::Database(..) => "Nothing was changed.",
+            BackupError::Io(..) => {
+                "Mend that and say it again; what was moved aside is in `before-restore-…`."
+            }
         };
         Self::failed(said).next(next)
     }
