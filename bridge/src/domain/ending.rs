@@ -10,7 +10,7 @@ use super::{
 pub struct Word {
     /// What is said, and where.
     pub notice: Deed,
-    /// What it is about: of the same author, the same is told once an hour.
+    /// What it is about: of the same author, the same is told once in a while.
     pub about: String,
 }
 

@@ -1,7 +1,8 @@
 //! A deed as it is kept until it is done: JSON that says which version wrote it.
 //!
-//! `{"v": 1, "deed": …}`. What a version changes in [`Deed`] raises the number, and the form before
-//! it is read here for as long as rows of it may wait; a row that cannot be read becomes a dead
+//! `{"v": 1, "deed": …}`. What a version changes in a kind of [`Deed`] raises the number, and the
+//! form before it is read here for as long as rows of it may wait; a new kind does not, and a version
+//! that does not know it cannot read it, as it cannot read another number; a row that cannot be read becomes a dead
 //! letter, and those behind it go on.
 
 mod v0;

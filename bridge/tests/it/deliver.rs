@@ -14,6 +14,7 @@ use causeway_bridge::{
     steps,
     storage::{
         dead_letters::{self, DeadLetter, Replayed},
+        lanes,
         outbox::{self, Head},
         stats,
     },
@@ -436,6 +437,18 @@ async fn a_homeserver_that_comes_back_is_not_waited_for() {
     bridge.push(&[]).await;
     bridge.drain().await;
     assert_eq!(bodies(&bridge.stub), ["0", "1"]);
+
+    // A ping that goes well again says the same.
+    bridge.say(portal, "bob:b.example", "2").await;
+    bridge.stub.fail("/send/", Fault::Cut);
+    bridge.drain().await;
+    bridge.drain().await;
+    assert_eq!(bridge.stats().await.outbox, 1, "it waits");
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    lanes::back(&mut tx);
+    tx.commit().await.unwrap();
+    bridge.drain().await;
+    assert_eq!(bodies(&bridge.stub), ["0", "1", "2"]);
 }
 
 #[tokio::test]
