@@ -238,6 +238,14 @@ async fn what_is_not_as_it_was_made_is_noticed() {
         assert!(matches!(pair.verify(&pair.backup()).await, Err(BackupError::Damaged(..))));
         assert!(matches!(pair.restore(Some("aside")).await, Err(BackupError::Damaged(..))));
     }
+    // A count that the database has not: a restore would take it for its own.
+    fs::write(&path, &whole).unwrap();
+    let manifest = pair.backup().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    assert!(text.contains("\"commits\": 1"), "{text}");
+    fs::write(&manifest, text.replace("\"commits\": 1", "\"commits\": null")).unwrap();
+    assert!(matches!(pair.verify(&pair.backup()).await, Err(BackupError::Damaged(..))));
+    fs::write(&manifest, text).unwrap();
     // A page that was bad when it was copied: the manifest agrees, SQLite does not.
     let mut bytes = whole.clone();
     bytes[4_096..8_192].fill(0xff);
