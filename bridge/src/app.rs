@@ -4,6 +4,7 @@ mod bridge;
 mod homeserver;
 mod logging;
 mod native;
+mod native_side;
 mod tasks;
 
 pub use homeserver::StartError;

@@ -8,12 +8,10 @@ mod auth;
 mod error;
 mod probes;
 mod server_alone;
-mod write_probe;
 
 pub use admin::openapi;
 pub use appservice::Connection;
 pub use server_alone::ServerAlone;
-pub use write_probe::WriteProbe;
 
 use std::sync::Arc;
 
@@ -23,7 +21,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use causeway_server::{TokenHash, admin::behind_token};
-use causeway_store::Db;
+use causeway_store::{Db, WriteProbe};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 use tower_http::{
@@ -47,7 +45,6 @@ pub struct Http {
     parts: Parts,
     readers: Semaphore,
     probe: WriteProbe,
-    server_probe: WriteProbe,
 }
 
 /// What the endpoints work with, from outside. None of it needs the native side to be there: what
@@ -86,7 +83,6 @@ impl Http {
             parts,
             readers: Semaphore::new(appservice::MAX_READERS),
             probe: WriteProbe::default(),
-            server_probe: WriteProbe::default(),
         })
     }
 }

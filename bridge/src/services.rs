@@ -12,6 +12,7 @@ pub mod reconcile;
 pub mod restored;
 pub mod rooms;
 pub mod session;
+pub mod standing;
 pub mod tidy;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -1,30 +1,30 @@
 //! The Matrix side: checks, listener, and the tasks of the spine.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{fmt::Display, future::pending, sync::Arc};
 
-use causeway_groups::{
-    Vault,
-    sdk::{self, Client},
-    vault::VaultError,
-};
+use causeway_groups::{Vault, machine, vault::VaultError};
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::watch, time::Instant};
 
-use super::{RunError, homeserver, listen, tasks::Tasks};
+use super::{
+    RunError, homeserver, listen,
+    native_side::{self, Side},
+    tasks::Tasks,
+};
 use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::{matrix::Matrix, native},
+    gateway::matrix::Matrix,
     health::Health,
     http::{Http, Parts, Tokens, router},
-    init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, STORAGE_KEY},
+    init::{self, ADMIN_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
     services::{
         Clock, Spine, chores, deliver, expired, from_matrix, from_native, reconcile, restored,
-        rooms, session, tidy,
+        rooms, session, standing, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -34,13 +34,6 @@ use crate::{
 const DELIVERY_LIMIT: u32 = 5;
 /// Workers, each with as many lanes as there is need.
 const WORKERS: u32 = 8;
-/// Localpart of the bridge's native account; the server keeps it for the bridge.
-const BRIDGE: &str = "bridge";
-/// Between looks for a native side that is not there yet.
-const NATIVE_WAIT: Duration = Duration::from_millis(200);
-
-/// Between looks at a native side that was there.
-const NATIVE_LOOK: Duration = Duration::from_secs(5);
 
 /// What is on this machine, looked at and found good.
 pub(super) struct Opened {
@@ -50,6 +43,7 @@ pub(super) struct Opened {
     vault: Vault,
     /// The count beside a database that was put back.
     put_back: Option<u64>,
+    after_restore: bool,
 }
 
 /// Looks at everything that is on this machine, before anything is begun.
@@ -74,15 +68,15 @@ pub(super) async fn open(
     let vault = Vault::open(&db, &key_file).await.map_err(shut)?;
     // Not before: to close is to write, and with a wrong key nothing is written.
     tasks.close_at_end(&db);
-    let put_back = causeway_groups::machine::put_back(&db)
-        .await
-        .map_err(|error| RunError::Bridge(error.to_string()))?;
-    match put_back {
-        Some(_) if !after_restore => return Err(RunError::PutBack(path)),
-        None if after_restore => tracing::info!("bridge.db was not put back; it goes on as it is"),
-        _ => {}
+    let put_back = machine::put_back(&db).await.map_err(failed)?;
+    if put_back.is_some() && !after_restore {
+        return Err(RunError::PutBack(path));
     }
-    Ok(Opened { registration, admin, db, vault, put_back })
+    Ok(Opened { registration, admin, db, vault, put_back, after_restore })
+}
+
+fn failed(error: impl Display) -> RunError {
+    RunError::Bridge(error.to_string())
 }
 
 /// Listens, asks the homeserver, and starts the spine.
@@ -97,17 +91,18 @@ pub(super) async fn start(
     tasks: &Tasks,
 ) -> Result<(), RunError> {
     let server_name = &config.homeserver.server_name;
-    let Opened { registration, admin, db, vault, put_back } = opened;
-    let matrix = Matrix::new(&config.homeserver.address, registration.as_token.clone())
-        .map_err(|error| RunError::Bridge(error.to_string()))?;
+    let Opened { registration, admin, db, vault, put_back, after_restore } = opened;
+    let matrix =
+        Matrix::new(&config.homeserver.address, registration.as_token.clone()).map_err(failed)?;
     let names = Names::new(server_name)
         .ok_or_else(|| RunError::Bridge(format!("`{server_name}` is no server name")))?;
     let sealer = Sealer(vault.clone());
     let clock: Clock = Arc::new(clock::now);
+    let mut tx = db.begin().await?;
+    storage::restored::is_uncompared(tx.conn()).await.map_err(failed)?;
+    tx.commit().await?;
     if let Some(known) = put_back {
-        restored::go_on(&db, &sealer, &names, clock(), known)
-            .await
-            .map_err(|error| RunError::Bridge(error.to_string()))?;
+        restored::go_on(&db, &sealer, &names, clock(), known).await.map_err(failed)?;
     }
     let token_taken = watch::Sender::new(true);
     let locked_out = watch::Sender::new(None);
@@ -145,11 +140,21 @@ pub(super) async fn start(
         clock: Arc::clone(&clock),
         steps: steps.clone(),
     });
-    let native = native_side(config, &db, &vault, rows).await?;
-    health.set_native(Ok(()), NATIVE_LOOK);
+    let side = Side {
+        config,
+        db: &db,
+        vault: &vault,
+        rows,
+        matrix: &matrix,
+        names: &names,
+        sealer: &sealer,
+        after_restore,
+    };
+    let native = side.enter(put_back.is_some()).await?;
+    health.set_native(Ok(()), native_side::LOOK);
     tasks.keep("native health", {
         let (http, health) = (native.http().clone(), health.clone());
-        move || watch_native(http.clone(), health.clone())
+        move || native_side::watch(http.clone(), health.clone())
     });
     let began = Instant::now();
     let spine = Spine {
@@ -168,41 +173,9 @@ pub(super) async fn start(
         troubles: health.troubles,
         steps,
     };
-    spine.take_over().await.map_err(|error| RunError::Bridge(error.to_string()))?;
+    spine.take_over().await.map_err(failed)?;
     start_services(tasks, &spine);
     Ok(())
-}
-
-/// The bridge's device on the native side; waits until the native side can be reached.
-async fn native_side(
-    config: &Config,
-    db: &Db,
-    vault: &Vault,
-    rows: Arc<from_native::Router>,
-) -> Result<Client, RunError> {
-    let token = init::read_token(&config.data_file(BRIDGE_TOKEN))?;
-    let account = format!("{BRIDGE}:{}", config.homeserver.server_name);
-    let url = &config.native.address;
-    loop {
-        let rows = Arc::clone(&rows);
-        match native::open(db, vault, url, &account, &token, rows, clock::now).await {
-            Ok(client) => return Ok(client),
-            Err(error) if error.is_passing() => {
-                tracing::warn!(%error, "waiting for the native side");
-                tokio::time::sleep(NATIVE_WAIT).await;
-            }
-            Err(error) => return Err(RunError::Bridge(error.to_string())),
-        }
-    }
-}
-
-/// Asks the native side now and then whether it is there.
-async fn watch_native(http: sdk::Http, health: Health) {
-    loop {
-        tokio::time::sleep(NATIVE_LOOK).await;
-        let outcome = http.server().await;
-        health.set_native(outcome.map(drop).map_err(|error| error.to_string()), NATIVE_LOOK);
-    }
 }
 
 fn start_services(tasks: &Tasks, spine: &Spine) {
@@ -219,6 +192,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
+    keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
     for _ in 0..WORKERS {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });

@@ -13,7 +13,7 @@ use super::{RunError, listen, tasks::Tasks};
 use crate::{
     clock,
     config::{Config, Rate, RegistrationPolicy},
-    http::{ServerAlone, WriteProbe, server_router},
+    http::{ServerAlone, server_router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
 
@@ -71,7 +71,6 @@ pub(super) async fn show(
     tasks: &Tasks,
 ) -> Result<(), RunError> {
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
-    let router =
-        server_router(ServerAlone { server, admin, metrics, probe: WriteProbe::default() });
+    let router = server_router(ServerAlone { server, admin, metrics });
     listen(config.appservice.listen, router, tasks).await
 }

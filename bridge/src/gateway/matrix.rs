@@ -14,6 +14,7 @@ mod users;
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
 pub use sync::{Synced, SyncedRoom};
+pub use users::Standing;
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use causeway_groups::{
     Vault,
-    sdk::{Client, Clock, Keep, OpenClientError, RegisterError, SdkError},
+    sdk::{Client, Clock, Keep, OpenClientError, RegisterError},
 };
 use causeway_store::Db;
 
@@ -60,15 +60,7 @@ pub async fn open(
     let opened =
         Client::open(db.clone(), vault.clone(), Some(url), Arc::clone(&keeper), clock).await;
     match opened {
-        Ok(client) => {
-            match client.compare().await {
-                Err(SdkError::Call(error)) if error.is_transient() => return Err(error.into()),
-                // Whoever logs in again asks again, with the chores.
-                Err(error) => tracing::warn!(%error, "this device is not compared with the server"),
-                Ok(()) => {}
-            }
-            Ok(client)
-        }
+        Ok(client) => Ok(client),
         Err(OpenClientError::NotLoggedIn) => {
             tracing::info!("registering the bridge on the native side");
             let token = Some(token.expose().to_owned());

@@ -30,9 +30,9 @@ pub(super) async fn ready(State(http): State<Arc<Http>>) -> impl IntoResponse {
 /// What is known of our own state and of our neighbours'.
 pub(super) async fn report(http: &Http) -> Report {
     let Parts { health, token_taken, locked_out, server, .. } = &http.parts;
-    let ours = http.probe.is_well("bridge", http.parts.db.probe()).await;
+    let ours = http.probe.is_well(&http.parts.db, "bridge").await;
     let theirs = match server {
-        Some(server) => http.server_probe.is_well("server", server.probe()).await,
+        Some(server) => server.is_well().await,
         None => true,
     };
     health.report(Found {

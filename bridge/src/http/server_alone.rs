@@ -8,7 +8,6 @@ use causeway_server::{App, admin::Admin};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
-use super::WriteProbe;
 use crate::secret::Secret;
 
 /// What these endpoints work with.
@@ -19,8 +18,6 @@ pub struct ServerAlone {
     pub admin: Secret,
     /// What was counted.
     pub metrics: PrometheusHandle,
-    /// Whether the database takes what is written.
-    pub probe: WriteProbe,
 }
 
 /// How well the native server is: there is nobody else that it needs.
@@ -38,7 +35,7 @@ pub(super) async fn ready(State(alone): State<Arc<ServerAlone>>) -> impl IntoRes
 }
 
 async fn report(alone: &ServerAlone) -> Report {
-    let database = alone.probe.is_well("server", alone.server.probe()).await;
+    let database = alone.server.is_well().await;
     Report { ready: database, database }
 }
 

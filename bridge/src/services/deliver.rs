@@ -241,13 +241,14 @@ async fn bury<D: Clone + Into<Deed>>(
     tx: &mut Tx,
     row: &Stored<D>,
     reason: &str,
+    tries: u32,
 ) -> Result<(), storage::Error> {
     let mut row = row.clone().with(row.entry.deed.clone().into());
     row.entry.lane = row.entry.lane.home(&row.entry.deed);
-    let Stored { entry, refused, tried_at, .. } = &row;
+    let Stored { entry, tried_at, .. } = &row;
     given_up(tx, entry, reason);
     let Rites { sealer, now, .. } = rites;
-    dead_letters::put(tx, sealer, now, entry, reason, refused + 1, *tried_at).await?;
+    dead_letters::put(tx, sealer, now, entry, reason, tries, *tried_at).await?;
     let word = word_of(&entry.deed, &entry.author, reason);
     tell(rites, tx, entry, word).await
 }

@@ -29,7 +29,7 @@ const TEXT: &str = "The bridge was restored from a backup. Messages between that
                     it is sent.";
 
 /// Makes a database that was put back fit to go on; the same again does nothing more. `known` is the
-/// count beside it.
+/// count beside it, or what others know of it.
 ///
 /// # Errors
 /// [`storage::Error`]; nothing was changed.
@@ -55,6 +55,7 @@ pub async fn go_on(
         let notice = Effect::InGroup(InGroup::Notice(TEXT.to_owned()));
         decided.take(portal, cause, vec![notice]);
     }
+    restored::is_known(tx.conn(), known).await?;
     decided.keep(&mut tx, sealer, now, portals.iter_mut()).await?;
     tx.commit().await?;
     tracing::warn!(

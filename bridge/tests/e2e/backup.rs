@@ -4,12 +4,15 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
-use causeway_bridge::demo::matrix_user::MatrixUser;
+use causeway_bridge::{
+    demo::{causeway::Causeway, matrix_user::MatrixUser},
+    domain::ghost::Names,
+};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -22,6 +25,34 @@ fn causeway_run(folder: &Path, arguments: &[&str]) -> Output {
 fn done(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs what was restored, until its standard input is closed.
+async fn after_restore(causeway: &Causeway) -> Child {
+    let mut run = Command::new(binary())
+        .args(["run", "--while-stdin", "--after-restore"])
+        .current_dir(causeway.dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(fs::File::options().append(true).open(causeway.log_file()).unwrap())
+        .spawn()
+        .unwrap();
+    while causeway.status("/ready").await != Some(200) {
+        assert_eq!(run.try_wait().unwrap(), None, "{}", causeway.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run
+}
+
+fn copy(from: &Path, to: &Path, is_meant: impl Fn(&str) -> bool) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if is_meant(name) && path.is_file() {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
 }
 
 /// As often as `texts` has each of `prefix` 0, 1, …: at most once, in order, and the first `least`
@@ -92,18 +123,7 @@ async fn nothing_that_was_before_the_copy_is_lost_with_the_folder() {
     assert_eq!(restored["next"], "causeway run --after-restore");
     let refused = causeway_run(&folder, &["run"]);
     assert_eq!(refused.status.code(), Some(23));
-    let mut run = Command::new(binary())
-        .args(["run", "--while-stdin", "--after-restore"])
-        .current_dir(&folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(fs::File::options().append(true).open(causeway.log_file()).unwrap())
-        .spawn()
-        .unwrap();
-    while causeway.status("/ready").await != Some(200) {
-        assert_eq!(run.try_wait().unwrap(), None, "{}", causeway.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut run = after_restore(&causeway).await;
 
     alice.say(group, &["after from alice".to_owned()]).await;
     carol.say(&room, "after from carol").await.unwrap();
@@ -121,4 +141,57 @@ async fn nothing_that_was_before_the_copy_is_lost_with_the_folder() {
     reading.abort();
     drop(run.stdin.take());
     run.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_was_put_back_whole_is_not_run_on_without_a_word() {
+    let Bridged { mut causeway, alice, carol, group, synapse } = Bridged::start().await;
+    let reader = MatrixUser::login(&synapse.url(), "carol", "secret of carol").await.unwrap();
+    let room = loop {
+        if let Some(room) = reader.sync().await.unwrap().invites.pop() {
+            break room;
+        }
+    };
+    carol.join(&room).await.unwrap();
+    let data = causeway.dir().join("data");
+    let names = Names::new(synapse.server_name()).unwrap();
+    // The bridge's half, of which the native server knows; then both, and only the homeserver does.
+    let halves: [fn(&str) -> bool; 2] = [|name| name.starts_with("bridge.db"), |_| true];
+    for (number, is_meant) in halves.into_iter().enumerate() {
+        assert!(causeway.stop().await.unwrap());
+        let copied = causeway.dir().join(format!("copy{number}"));
+        copy(&data, &copied, is_meant);
+        let before = synapse.matrix().standing(names.bot()).await.unwrap();
+        causeway.start().await.unwrap();
+        carol.say(&room, &format!("lost {number}")).await.unwrap();
+        let text = format!("lost {number}");
+        alice.wait("what is said after the copy", |read| read.iter().any(|r| r.body == text)).await;
+        while synapse.matrix().standing(names.bot()).await.unwrap() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        causeway.kill().unwrap();
+        for file in fs::read_dir(&data).unwrap() {
+            let path = file.unwrap().path();
+            if is_meant(path.file_name().unwrap().to_str().unwrap()) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        copy(&copied, &data, |_| true);
+        let refused = causeway_run(causeway.dir(), &["run"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(23), "{number}: {said}");
+        // Nor does it forget what it was told.
+        assert_eq!(causeway_run(causeway.dir(), &["run"]).status.code(), Some(23));
+        let mut run = after_restore(&causeway).await;
+        let text = format!("after {number}");
+        carol.say(&room, &text).await.unwrap();
+        alice
+            .wait("what is said after the restore", |read| read.iter().any(|r| r.body == text))
+            .await;
+        alice.say(group, &[format!("native {number}")]).await;
+        drop(run.stdin.take());
+        run.wait().unwrap();
+        // Once was enough.
+        causeway.start().await.unwrap();
+    }
 }

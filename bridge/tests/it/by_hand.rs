@@ -54,7 +54,8 @@ impl Listener {
     async fn dropped(&self) -> Vec<String> {
         let mut read = self.bridge.spine.db.read().await.unwrap();
         let dead = dead_letters::list(&mut read, 0, 100).await.unwrap();
-        let by_hand = dead.into_iter().filter(|letter| letter.reason == "dropped by the operator");
+        let by_hand =
+            dead.into_iter().filter(|letter| letter.reason.starts_with("dropped by the operator"));
         by_hand.map(|letter| letter.author).collect()
     }
 

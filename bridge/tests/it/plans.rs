@@ -12,8 +12,16 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 7] =
-    ["own", "data_keys", "one_time_keys", "owed_invites", "acks_due", "reading", "gaps"];
+const SMALL: [&str; 8] = [
+    "own",
+    "data_keys",
+    "one_time_keys",
+    "owed_invites",
+    "acks_due",
+    "reading",
+    "gaps",
+    "uncompared",
+];
 
 /// Indexes that hold only what waits.
 const QUEUES: [&str; 5] =

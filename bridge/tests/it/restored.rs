@@ -2,8 +2,10 @@
 
 use causeway_bridge::{
     domain::effect::{Effect, InRoom},
-    services::restored,
+    services::{restored, standing},
+    storage,
 };
+use causeway_groups::machine::MOST_COMMITS;
 
 use crate::harness::Bridge;
 
@@ -39,4 +41,63 @@ async fn what_waits_in_a_copy_is_looked_for_and_the_groups_are_told_once() {
     bridge.drain().await;
     let said: Vec<_> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
     assert_eq!(said, ["one", "two"]);
+}
+
+async fn behind(bridge: &Bridge) -> Option<u64> {
+    let spine = &bridge.spine;
+    let (bot, device) = (spine.names.bot(), spine.native.me().record.device_id);
+    standing::behind(&spine.db, &spine.matrix, bot, device, 1).await.unwrap()
+}
+
+/// As a start does before anything else.
+async fn opened(bridge: &Bridge) -> u64 {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    storage::restored::is_uncompared(tx.conn()).await.unwrap();
+    let since = storage::restored::uncompared_since(tx.conn()).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    since
+}
+
+async fn is_compared(bridge: &Bridge) {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    storage::restored::is_compared(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_was_put_back_whole_is_known_by_what_the_homeserver_keeps() {
+    let bridge = Bridge::start().await;
+    bridge.portal(1).await;
+    bridge.drain().await;
+    opened(&bridge).await;
+    assert_eq!(behind(&bridge).await, None);
+    is_compared(&bridge).await;
+    let told = standing::tell(&bridge.spine, None).await.unwrap();
+    opened(&bridge).await;
+    assert_eq!(behind(&bridge).await, None);
+
+    // The copy was made, and what was told after it is lost with the folder.
+    let set = |count: u64| {
+        let spine = &bridge.spine;
+        let device = spine.native.me().record.device_id;
+        let standing = causeway_bridge::gateway::matrix::Standing { device, count };
+        async move { spine.matrix.put_standing(spine.names.bot(), &standing).await.unwrap() }
+    };
+    set(told + 1_000).await;
+    // Whatever is counted before anybody is asked changes nothing, over starts.
+    for _ in 0..3 {
+        let mut tx = bridge.spine.db.begin().await.unwrap();
+        sqlx::query("UPDATE commits SET n = n + 1000").execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(opened(&bridge).await <= told + 100);
+    }
+    assert_eq!(behind(&bridge).await, Some(told + 1_000));
+    let spine = &bridge.spine;
+    let go_on = restored::go_on(&spine.db, &spine.sealer, &spine.names, spine.now(), told + 1_000);
+    go_on.await.unwrap();
+    assert_eq!(behind(&bridge).await, None);
+
+    // A homeserver that says what cannot be is believed once, and leaves numbers to go on with.
+    set(u64::MAX >> 1).await;
+    assert_eq!(behind(&bridge).await, Some(MOST_COMMITS));
 }

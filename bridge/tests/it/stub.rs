@@ -42,6 +42,8 @@ pub(crate) struct Rooms {
     txns: BTreeMap<String, String>,
     /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
     synced: BTreeMap<String, Value>,
+    /// What the bot keeps there for itself.
+    account_data: BTreeMap<String, Value>,
     purged: BTreeSet<String>,
     made: usize,
     /// What goes wrong next, each once.
@@ -252,6 +254,13 @@ impl Rooms {
             ("PUT", ["profile", user, "displayname"]) => {
                 let name = body["displayname"].as_str().unwrap();
                 self.names.insert((*user).to_owned(), name.to_owned());
+                Ok(json!({}))
+            }
+            ("GET", ["user", _, "account_data", kind]) => {
+                self.account_data.get(*kind).cloned().ok_or((404, "M_NOT_FOUND"))
+            }
+            ("PUT", ["user", _, "account_data", kind]) => {
+                self.account_data.insert((*kind).to_owned(), body.clone());
                 Ok(json!({}))
             }
             ("POST", ["createRoom"]) => self.create(user, body),

@@ -24,6 +24,7 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE uncompared;
     DROP TABLE expired;
     DROP INDEX links_of_message;
     DROP INDEX portals_successor;

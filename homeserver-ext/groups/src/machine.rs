@@ -46,7 +46,7 @@ pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
 pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
-pub use own::{RecoveryKey, put_back};
+pub use own::{MOST_COMMITS, RecoveryKey, is_behind, put_back};
 pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
 
 use crate::{

@@ -69,6 +69,7 @@ impl App {
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
         let api = Api {
             db,
+            probe: Arc::default(),
             shares: Arc::new(Shares::new(config.accounts)),
             config: Arc::new(config),
             clock,
@@ -181,12 +182,9 @@ impl App {
         self.figures().await.map(|figures| figures.gauge())
     }
 
-    /// Writes something: whether the database takes it.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn probe(&self) -> Result<(), causeway_store::Error> {
-        self.api.db.probe().await
+    /// Whether the database takes what is written.
+    pub async fn is_well(&self) -> bool {
+        self.api.probe.is_well(&self.api.db, "server").await
     }
 
     /// What the operator may ask of this server, to be merged into the router of his API; only with

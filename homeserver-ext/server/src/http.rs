@@ -29,7 +29,7 @@ use causeway_protocol::{
     envelope::MAX_BATCH_BYTES,
     ids::{DeviceId, Timestamp},
 };
-use causeway_store::{Agreed, Db};
+use causeway_store::{Agreed, Db, WriteProbe};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -50,6 +50,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) db: Db,
+    pub(crate) probe: Arc<WriteProbe>,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     /// By which what waits has lived long enough.

@@ -271,6 +271,13 @@ pub async fn restore(
     Ok(Restored { manifest, aside })
 }
 
+/// Whether no copy stands beside the place of the database at `path`, on its way there: a restore ends
+/// with none.
+pub(crate) fn is_whole(path: &Path) -> Result<(), OpenError> {
+    let part = place::part(path);
+    if part.symlink_metadata().is_ok() { Err(OpenError::Restoring(part)) } else { Ok(()) }
+}
+
 fn hold(path: &Path) -> Result<Held, BackupError> {
     match lock::take(path, Lock::Exclusive).at(path)? {
         Taken::Ours(held) => Ok(held),

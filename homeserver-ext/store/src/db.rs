@@ -15,6 +15,7 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    backup,
     count::{self, Beside, Count},
     engine::{Conn, Engine},
     keeper::Keeper,
@@ -100,6 +101,7 @@ impl Db {
             Taken::Ours(held) => held,
             Taken::Theirs(holder) => return Err(OpenError::Held(options.path, holder)),
         };
+        backup::is_whole(&options.path)?;
         let is_behind = look(&options).await?;
         create(&options.path)?;
         let exclusive = options.lock == Lock::Exclusive;

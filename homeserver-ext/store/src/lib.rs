@@ -18,6 +18,7 @@ mod private;
 mod room;
 mod tx;
 mod wake;
+mod write_probe;
 
 pub use agreed::Agreed;
 pub use count::Beside;
@@ -29,3 +30,4 @@ pub use open_error::OpenError;
 pub use private::write_for_the_owner_alone;
 pub use tx::{Error, Tx};
 pub use wake::Listener;
+pub use write_probe::WriteProbe;

@@ -10,6 +10,12 @@ pub enum OpenError {
     /// Stop that process, or use its interface.
     #[error("{0} is in use by {1}")]
     Held(PathBuf, Holder),
+    /// Restore again; or, to go on with what is there, remove that file.
+    #[error(
+        "a backup was being put back, and that was cut off: {0} is there. Restore it again; or, to \
+         go on with what is there, remove that file"
+    )]
+    Restoring(PathBuf),
     /// Run the newer program, or restore the backup made before it ran: schema, version in the
     /// file, newest version known here.
     #[error(

@@ -1,10 +1,24 @@
 //! Bringing users of the namespace into being.
 
+use causeway_protocol::ids::DeviceId;
 use reqwest::Method;
 use ruma::UserId;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{DEVICE, Matrix, MatrixError};
+use super::{DEVICE, Matrix, MatrixError, rooms::absent};
+
+/// Type of the account data in which [`Standing`] is kept.
+const STANDING: &str = "dev.causeway.standing";
+
+/// What the homeserver keeps for the bridge's database, so that one that was put back is noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whose database: the bridge's native device.
+    pub device: DeviceId,
+    /// How many commits it had counted.
+    pub count: u64,
+}
 
 impl Matrix {
     /// `POST /_matrix/client/v3/register` – makes a user of the namespace, without a device.
@@ -43,6 +57,31 @@ impl Matrix {
             .soon()
             .acting_as(user)
             .json(json!({ "displayname": name }))
+            .nothing()
+            .await
+    }
+
+    /// `GET /_matrix/client/v3/user/{user}/account_data/dev.causeway.standing`, if it is there.
+    pub async fn standing(&self, user: &UserId) -> Result<Option<Standing>, MatrixError> {
+        self.v3("standing", Method::GET, &["user", user.as_str(), "account_data", STANDING])
+            .soon()
+            .acting_as(user)
+            .send()
+            .await
+            .map(Some)
+            .or_else(absent)
+    }
+
+    /// `PUT /_matrix/client/v3/user/{user}/account_data/dev.causeway.standing`
+    pub async fn put_standing(
+        &self,
+        user: &UserId,
+        standing: &Standing,
+    ) -> Result<(), MatrixError> {
+        self.v3("put_standing", Method::PUT, &["user", user.as_str(), "account_data", STANDING])
+            .soon()
+            .acting_as(user)
+            .json(json!(standing))
             .nothing()
             .await
     }

@@ -14,6 +14,8 @@ use crate::{
 
 /// Why a row was given up, where the operator has it so.
 const REASON: &str = "dropped by the operator";
+/// As [`REASON`], of what may have been carried out nevertheless.
+const TRIED: &str = "dropped by the operator; it may have arrived all the same";
 
 /// What the operator works with.
 pub struct Bench<'a> {
@@ -88,7 +90,10 @@ impl Bench<'_> {
         let rites = Rites { sealer: self.sealer, names: self.names, now: self.now };
         let id = match &row {
             Ok(row) => {
-                bury(rites, &mut tx, row, REASON).await?;
+                // Nobody knows of one that was on its way.
+                let may_be_out = row.tried_at.is_some() || matches!(lane, Lane::ToNative(_));
+                let reason = if may_be_out { TRIED } else { REASON };
+                bury(rites, &mut tx, row, reason, row.refused).await?;
                 row.id
             }
             Err(row) => {

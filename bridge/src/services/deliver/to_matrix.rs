@@ -253,7 +253,7 @@ async fn record(
     for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
             let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };
-            bury(spine.rites(), tx, &row, reason).await?;
+            bury(spine.rites(), tx, &row, reason, row.refused + 1).await?;
         }
     }
     let mut over: Vec<usize> = end.done.clone();

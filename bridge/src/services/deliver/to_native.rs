@@ -400,7 +400,7 @@ impl Way<'_> {
             sending.give_up(tx).await?;
         }
         for row in rows {
-            bury(self.spine.rites(), tx, row, reason).await?;
+            bury(self.spine.rites(), tx, row, reason, row.refused + 1).await?;
             outbox::remove(tx, row.id).await?;
         }
         Ok(())

@@ -121,6 +121,7 @@ fn not_opened(error: &OpenError) -> Failure {
         OpenError::Newer(..) => failure.next("Use the newer causeway-client that made it."),
         OpenError::Damaged(_) => failure.next("Restore the folder from a backup."),
         OpenError::Held(..)
+        | OpenError::Restoring(_)
         | OpenError::Altered(..)
         | OpenError::OldSqlite(_)
         | OpenError::Io(_)

@@ -21,8 +21,9 @@ use crate::{
 
 /// One-time keys that are to be at the server.
 pub(super) const ONE_TIME_KEYS: u32 = 50;
-/// A thousand in a second for 34 years. Who says more, a server, must leave no count that ends.
-const MOST_COMMITS: u64 = 1 << 40;
+/// The most commits that anybody is believed to know of: a thousand in a second for 34 years. Who
+/// says more must leave no count that ends.
+pub const MOST_COMMITS: u64 = 1 << 40;
 /// More than are made before the next commit that counts.
 const KEYS_IN_A_COMMIT: u64 = 1 << 20;
 
@@ -65,6 +66,18 @@ async fn put_back_in(db: &Db, conn: &mut Conn) -> Result<Option<u64>, MachineErr
     let Some(beside) = beside else { return Ok(Some(0)) };
     let here = own::commits(conn).await?;
     Ok(beside.is_ahead_of(here).then_some(beside.committed))
+}
+
+/// Somebody else knows of `known` commits of this database, more than it had: notes that beside it,
+/// so that [`put_back`] says so, in this process and the next, until [`Machine::load`] began new keys.
+///
+/// # Errors
+/// [`MachineError`]: it is not noted.
+pub async fn is_behind(db: &Db, known: u64) -> Result<(), MachineError> {
+    let mut tx = db.begin().await?;
+    let here = own::commits(tx.conn()).await?;
+    tx.counted(known.max(here).saturating_add(KEYS_IN_A_COMMIT));
+    Ok(tx.commit().await?)
 }
 
 impl Machine {

@@ -28,12 +28,7 @@ impl Client {
         if self.compared.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let known = match self.http.device().await {
-            Ok(device) => device.count,
-            // A server of before.
-            Err(CallError::Refused { status: 404, .. }) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let known = self.known().await?;
         let mut tx = self.db.begin().await?;
         self.machine.catch_up(&mut tx, known).await?;
         let lost = self.machine.replacement(&mut tx).await?;
@@ -44,6 +39,19 @@ impl Client {
         }
         self.compared.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The highest count of commits that the server has heard of from this device.
+    ///
+    /// # Errors
+    /// [`SdkError`]
+    pub async fn known(&self) -> Result<u64, SdkError> {
+        match self.http.device().await {
+            Ok(device) => Ok(device.count),
+            // A server of before.
+            Err(CallError::Refused { status: 404, .. }) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Fetches what the next message in `group` needs: records of accounts, one-time keys of

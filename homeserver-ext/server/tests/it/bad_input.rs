@@ -34,6 +34,9 @@ fn routes(group: &str) -> Vec<(Method, String)> {
     ]
 }
 
+/// Longest that a write waits for another process.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 #[tokio::test]
 async fn broken_bodies_are_refused_everywhere_and_change_nothing() {
     let server = Server::start().await;
@@ -510,4 +513,21 @@ async fn a_second_server_on_the_database_is_refused_and_told_who_holds_it() {
     let config = Config::new("Not A Name", server.database().join("other.db"));
     assert!(matches!(App::open(config, clock).await, Err(AppError::ServerName(_))));
     assert!(!server.database().join("other.db").exists());
+}
+
+#[tokio::test]
+async fn a_database_that_takes_nothing_makes_ready_say_no() {
+    let server = Server::start().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(server.database().join("server.db"))
+        .busy_timeout(WAIT);
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let ask = || server.http.get(format!("{}/ready", server.base)).send();
+    assert_eq!(ask().await.unwrap().status().as_u16(), 503);
+    // Whoever asks at once makes no further write: the answer holds for a while.
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    while ask().await.unwrap().status().as_u16() != 200 {
+        tokio::task::yield_now().await;
+    }
 }

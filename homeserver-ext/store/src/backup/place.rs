@@ -64,6 +64,11 @@ pub(super) fn in_the_way(folder: &Path, files: &[Measured<'_>]) -> Vec<PathBuf> 
     all.filter(|path| path.exists()).collect()
 }
 
+/// The copy that is to be the database at `path`, until it is.
+pub(super) fn part(path: &Path) -> PathBuf {
+    beside(path, ".restoring")
+}
+
 /// A copy that is whole beside the place of what it is to be.
 pub(super) struct Ready(Vec<(PathBuf, PathBuf)>);
 
@@ -79,7 +84,7 @@ pub(super) fn bring(
     let owner = fs::metadata(folder).at(folder)?;
     let pair = |(name, _): &Measured<'_>| {
         let path = folder.join(name);
-        (beside(&path, ".restoring"), path)
+        (part(&path), path)
     };
     let ready = Ready(files.iter().map(pair).collect());
     let copied = files.iter().zip(&ready.0).try_for_each(|(file, (part, _))| {

@@ -371,3 +371,25 @@ async fn a_part_is_copied_and_put_back_alone() {
     assert_eq!(notes(&back, "t.db").await.len(), 1);
     db.close().await;
 }
+
+#[tokio::test]
+async fn a_restore_that_was_cut_off_is_not_taken_for_an_empty_folder() {
+    let pair = Pair::backed_up().await;
+    // As it is between moving the old ones aside and giving the copies their names; and between the
+    // names.
+    for name in ["one.db", "two.db"] {
+        let path = pair.folder().join(name);
+        let part = pair.folder().join(format!("{name}.restoring"));
+        fs::rename(&path, &part).unwrap();
+        let schemas = pair.schemas(name);
+        let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
+        let refused = Db::open(options).await.err().unwrap();
+        assert!(matches!(&refused, OpenError::Restoring(found) if *found == part), "{refused}");
+        assert!(!path.exists());
+    }
+    pair.restore(Some("aside")).await.unwrap();
+    for name in ["one.db", "two.db"] {
+        pair.open(name).await.close().await;
+        assert_eq!(notes(&pair.folder(), name).await, ["before".to_owned()].into());
+    }
+}

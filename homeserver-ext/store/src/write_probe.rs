@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use causeway_store::Error;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
+
+use crate::Db;
 
 /// For how long an answer holds: whoever asks more often makes no more writes.
 const HOLDS: Duration = Duration::from_secs(5);
@@ -19,27 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct WriteProbe(Mutex<Option<(Instant, bool)>>);
 
 impl WriteProbe {
-    /// Whether something can be committed: `write` is done where that is not known. Those who ask
+    /// Whether something can be committed to `db`, which is called `name` in the log. Those who ask
     /// meanwhile wait for the same answer.
-    pub(super) async fn is_well(
-        &self,
-        db: &'static str,
-        write: impl Future<Output = Result<(), Error>>,
-    ) -> bool {
+    pub async fn is_well(&self, db: &Db, name: &'static str) -> bool {
         let mut last = self.0.lock().await;
         if let Some((at, is_well)) = *last
             && at.elapsed() < HOLDS
         {
             return is_well;
         }
-        let is_well = match timeout(PATIENCE, write).await {
+        let is_well = match timeout(PATIENCE, db.probe()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, db, "the database takes nothing");
+                tracing::warn!(%error, db = name, "the database takes nothing");
                 false
             }
             Err(_) => {
-                tracing::warn!(db, "the database does not answer");
+                tracing::warn!(db = name, "the database does not answer");
                 false
             }
         };

@@ -1,0 +1,147 @@
+//! The bridge's way to the native side, and whether its database is the newest of itself.
+
+use std::{sync::Arc, time::Duration};
+
+use causeway_groups::{
+    Vault, machine,
+    sdk::{self, Client, Keep},
+};
+use causeway_store::Db;
+
+use super::RunError;
+use crate::{
+    clock,
+    config::Config,
+    domain::ghost::Names,
+    gateway::{matrix::Matrix, native},
+    health::Health,
+    init::{self, BRIDGE_TOKEN},
+    services::{restored, standing},
+    storage::{self, sealed::Sealer},
+};
+
+/// Localpart of the bridge's native account; the server keeps it for the bridge.
+const BRIDGE: &str = "bridge";
+/// Between looks for a native side that is not there yet.
+const WAIT: Duration = Duration::from_millis(200);
+/// Between looks at a native side that was there.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+
+/// What the bridge needs to be on the native side.
+pub(super) struct Side<'a> {
+    pub(super) config: &'a Config,
+    pub(super) db: &'a Db,
+    pub(super) vault: &'a Vault,
+    pub(super) rows: Arc<dyn Keep>,
+    pub(super) matrix: &'a Matrix,
+    pub(super) names: &'a Names,
+    pub(super) sealer: &'a Sealer,
+    /// Whether somebody said that the database was put back.
+    pub(super) after_restore: bool,
+}
+
+impl Side<'_> {
+    /// The bridge's device, once it is sure that nothing newer of its database was ever there, or
+    /// that this is meant; waits until everybody who is to be asked can be reached. `is_told`:
+    /// whether it is known to have been put back, and the groups are told.
+    pub(super) async fn enter(&self, mut is_told: bool) -> Result<Client, RunError> {
+        let failed = |error: storage::Error| RunError::Bridge(error.to_string());
+        loop {
+            let native = self.connect().await?;
+            let at_native = match native.known().await {
+                Ok(known) => known,
+                Err(sdk::SdkError::Call(error)) if error.is_transient() => {
+                    tracing::warn!(%error, "waiting for the native side");
+                    tokio::time::sleep(WAIT).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the native side does not say what it knows of bridge.db");
+                    0
+                }
+            };
+            let (bot, device) = (self.names.bot(), native.me().record.device_id);
+            match standing::behind(self.db, self.matrix, bot, device, at_native).await {
+                Ok(Some(known)) => {
+                    let noted = machine::is_behind(self.db, known).await;
+                    noted.map_err(|error| RunError::Bridge(error.to_string()))?;
+                    if !self.after_restore {
+                        return Err(RunError::PutBack(self.config.data_file("bridge.db")));
+                    }
+                    if is_told {
+                        let mut tx = self.db.begin().await?;
+                        storage::restored::is_known(tx.conn(), known).await.map_err(failed)?;
+                        tx.commit().await?;
+                    } else {
+                        restored::go_on(self.db, self.sealer, self.names, clock::now(), known)
+                            .await
+                            .map_err(failed)?;
+                        is_told = true;
+                    }
+                    // Loaded again, it begins new keys.
+                    continue;
+                }
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, "waiting, to compare bridge.db with what others know");
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                // Not asked again: the next start would compare with what this one says.
+                Err(error) => {
+                    tracing::warn!(%error, "bridge.db is not compared with what others know");
+                    self.is_compared().await?;
+                }
+                Ok(None) => self.is_compared().await?,
+            }
+            match native.compare().await {
+                Err(sdk::SdkError::Call(error)) if error.is_transient() => {
+                    tracing::warn!(%error, "waiting for the native side");
+                    tokio::time::sleep(WAIT).await;
+                    continue;
+                }
+                // Whoever logs in again asks again, with the chores.
+                Err(error) => tracing::warn!(%error, "this device is not compared with the server"),
+                Ok(()) => {}
+            }
+            if self.after_restore && !is_told {
+                tracing::info!("bridge.db was not put back; it goes on as it is");
+            }
+            return Ok(native);
+        }
+    }
+
+    async fn is_compared(&self) -> Result<(), RunError> {
+        let mut tx = self.db.begin().await?;
+        let done = storage::restored::is_compared(tx.conn()).await;
+        done.map_err(|error| RunError::Bridge(error.to_string()))?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The bridge's device; waits until the native side can be reached.
+    async fn connect(&self) -> Result<Client, RunError> {
+        let token = init::read_token(&self.config.data_file(BRIDGE_TOKEN))?;
+        let account = format!("{BRIDGE}:{}", self.config.homeserver.server_name);
+        let url = &self.config.native.address;
+        loop {
+            let rows = Arc::clone(&self.rows);
+            let opened = native::open(self.db, self.vault, url, &account, &token, rows, clock::now);
+            match opened.await {
+                Ok(client) => return Ok(client),
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, "waiting for the native side");
+                    tokio::time::sleep(WAIT).await;
+                }
+                Err(error) => return Err(RunError::Bridge(error.to_string())),
+            }
+        }
+    }
+}
+
+/// Asks the native side now and then whether it is there.
+pub(super) async fn watch(http: sdk::Http, health: Health) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let outcome = http.server().await;
+        health.set_native(outcome.map(drop).map_err(|error| error.to_string()), LOOK);
+    }
+}
