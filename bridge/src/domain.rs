@@ -22,7 +22,7 @@ pub mod to_native;
 pub mod unread;
 
 pub use causeway_protocol::content::{MessageRef, TextKind};
-use causeway_protocol::ids::{AccountId, EnvelopeId, Epoch, Timestamp};
+use causeway_protocol::ids::{AccountId, EnvelopeId, Epoch, MemberId, Timestamp};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -84,6 +84,8 @@ pub enum Input {
     Spoken(Spoken),
     /// Somebody native said something while the bridge was no bridge of the group.
     Overheard,
+    /// This account is not who it was: another identity stands for it.
+    Changed(AccountId, MemberId),
     /// An admin's device asks for these people to be invited.
     Request(BridgeRequest),
     /// The group's roster changed.

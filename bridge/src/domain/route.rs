@@ -28,7 +28,11 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
         Input::Room(news) => room::news(portal, news),
-        Input::Event(..) | Input::Spoken(_) | Input::Request(_) | Input::Expired(_)
+        Input::Event(..)
+        | Input::Spoken(_)
+        | Input::Changed(..)
+        | Input::Request(_)
+        | Input::Expired(_)
             if portal.state == PortalState::Closed =>
         {
             Err(Skip::Closed)
@@ -36,6 +40,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Event(_, true) => Err(Skip::Own),
         Input::Event(event, false) => room_event(portal, event),
         Input::Spoken(spoken) => Ok(said(portal, spoken)),
+        Input::Changed(account, _) => Ok(vec![changed(account)]),
         Input::Request(request) => requested(portal, request),
         Input::Expired(expired) => unread(portal, expired),
     }
@@ -82,6 +87,16 @@ fn encrypted() -> [Effect; 3] {
 
 fn notice(text: impl Into<String>) -> Effect {
     Effect::InGroup(InGroup::Notice(text.into()))
+}
+
+/// Said once, in the group: who is in the room knows names only.
+fn changed(account: &AccountId) -> Effect {
+    notice(format!(
+        "{account} has another identity than the one that the bridge knew. What they say is carried, \
+         and they are given what is said in the room, only if {} has registered that identity for \
+         them. Ask them by another way whether it is theirs.",
+        account.server()
+    ))
 }
 
 /// A mirror must be announced before it speaks (protocol §2.1).

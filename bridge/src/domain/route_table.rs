@@ -151,6 +151,15 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
 }
 
 #[test]
+fn the_group_is_told_that_somebody_has_another_identity() {
+    let changed = Input::Changed(bob(), causeway_protocol::ids::MemberId::new([4; 32]));
+    let effects = route(&portal(), &changed).unwrap();
+    assert_eq!(shape(&effects), ["notice in group"], "the room knows names only");
+    let closed = Portal { state: PortalState::Closed, ..portal() };
+    assert_eq!(route(&closed, &changed), Err(Skip::Closed));
+}
+
+#[test]
 fn what_matrix_people_do() {
     let ghost = "@causeway_bob:b.example";
     let gone = vec![

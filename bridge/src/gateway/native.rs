@@ -60,7 +60,7 @@ pub async fn open(
     let opened =
         Client::open(db.clone(), vault.clone(), Some(url), Arc::clone(&keeper), clock).await;
     match opened {
-        Ok(client) => Ok(client),
+        Ok(client) => Ok(client.that_follows_its_server()),
         Err(OpenClientError::NotLoggedIn) => {
             tracing::info!("registering the bridge on the native side");
             let token = Some(token.expose().to_owned());
@@ -74,7 +74,7 @@ pub async fn open(
                 clock,
             )
             .await?;
-            Ok(made.client)
+            Ok(made.client.that_follows_its_server())
         }
         Err(error) => Err(error.into()),
     }

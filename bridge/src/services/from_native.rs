@@ -191,6 +191,7 @@ impl Router {
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
             Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
+            Input::Changed(_, member) => (member.as_bytes().to_vec(), "the bridge".to_owned()),
             Input::Overheard | Input::Room(_) | Input::Expired(_) => return,
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
@@ -229,12 +230,23 @@ fn input(
         What::Message(incoming) if incoming.sender == client.me().account => None,
         // It may come after the bridge was let in, when its key was late: it was not said to it.
         What::Message(incoming) if incoming.my_role != Role::Bridge => Some(Input::Overheard),
+        // In the room it would be the words of whoever had that name before.
+        What::Message(incoming) if incoming.trust.is_wrong() => {
+            let reason = incoming.trust.name();
+            metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
+            tracing::warn!(%group, by = %incoming.sender, reason, "not carried: not who it is called");
+            None
+        }
         What::Message(incoming) => said(incoming, expires_at),
         What::Roster(change) => Some(Input::Roster(changed(change, policy))),
         What::Failed { reason, .. } => {
             metrics::counter!("causeway_native_failed_total", "reason" => reason).increment(1);
             tracing::warn!(%group, reason, "a message of the group cannot be read");
             None
+        }
+        What::Identity(shown) => {
+            tracing::warn!(%group, account = %shown.account, "an account has another identity");
+            Some(Input::Changed(shown.account, shown.member_id))
         }
         What::Fork(fork) if fork.other.is_none() => {
             tracing::warn!(%group, "a member says that the group has another history");
@@ -262,6 +274,7 @@ fn may_owe(what: &What) -> bool {
         | What::Held { .. }
         | What::Failed { .. }
         | What::Keys
+        | What::Identity(_)
         | What::Fork(_) => true,
     }
 }

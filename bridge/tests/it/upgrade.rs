@@ -50,6 +50,8 @@ const BACK: &str = "
     CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
     CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
+    DROP TABLE identities;
+    ALTER TABLE own DROP COLUMN met;
     DROP INDEX ops_whole;
     ALTER TABLE groups DROP COLUMN since_whole;
     ALTER TABLE groups DROP COLUMN rosters_from;

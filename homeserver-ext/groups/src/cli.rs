@@ -6,6 +6,7 @@
 
 mod backup;
 mod exit;
+mod flush;
 mod group;
 mod harmless;
 mod history;
@@ -16,11 +17,13 @@ mod login;
 mod member;
 mod names;
 mod outbox;
+mod pins;
 mod print;
 mod register;
 mod roster;
 mod send;
 mod tail;
+mod verify;
 mod whoami;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -87,6 +90,16 @@ enum Command {
     /// See who is in a group, remove people, give them roles
     #[command(subcommand)]
     Member(member::Command),
+    /// Show the safety number with someone, and keep that you have compared it
+    #[command(
+        after_help = "Examples:\n  causeway-client verify bob                    # shows it, and asks\n  causeway-client verify bob --yes              # you have compared it\n  causeway-client --output json verify bob:b.example"
+    )]
+    Verify(verify::Arguments),
+    /// List whom you have met, and by which identity
+    #[command(
+        after_help = "Examples:\n  causeway-client pins\n  causeway-client pins --from m --limit 20"
+    )]
+    Pins(pins::Arguments),
     /// Send a message; prints its id once the server has accepted it
     #[command(
         after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
@@ -148,6 +161,8 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Group(command) => group::run(command, home, printer).await,
         Command::Invite(command) => invite::run(command, home, printer).await,
         Command::Member(command) => member::run(command, home, printer).await,
+        Command::Verify(arguments) => verify::run(arguments, home, printer).await,
+        Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
         Command::Backup(command) => backup::run(command, home, printer).await,

@@ -15,6 +15,7 @@ mod chores;
 mod direct;
 mod forks;
 mod groups;
+mod identity;
 mod inventory;
 mod invites;
 mod joins;
@@ -26,6 +27,7 @@ mod received;
 mod roster;
 mod schemes;
 mod seal;
+mod trust;
 mod work;
 
 use causeway_store::Conn;
@@ -44,10 +46,14 @@ use ed25519_dalek::SigningKey;
 pub use batch::{Batch, Chores, Envelopes, Needs, Outgoing, SealError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
+pub use identity::Pin;
 pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
 pub use own::{MOST_COMMITS, RecoveryKey, is_behind, put_back};
-pub use received::{Fork, ForkedOp, Incoming, Receipts, Received, RosterChange, What};
+pub use received::{
+    Fork, ForkedOp, IdentityShown, Incoming, Receipts, Received, RosterChange, What,
+};
+pub use trust::Trust;
 
 use crate::{
     entropy::NoEntropy,
@@ -110,6 +116,10 @@ struct Inner {
     signing: SigningKey,
     /// Histories by the revision of their group's row, which no two states share.
     logs: Mutex<Logs>,
+    /// Who is who, as it was read last.
+    identities: Mutex<identity::Cache>,
+    /// Nobody is there to decide: the server's word about an account is taken.
+    follows_server: bool,
 }
 
 /// By group: the revision, and the history that it names.
@@ -122,7 +132,29 @@ impl Machine {
     }
 
     fn new(vault: Vault, me: Me, signing: SigningKey) -> Self {
-        Self(Arc::new(Inner { vault, me, signing, logs: Mutex::default() }))
+        Self(Arc::new(Inner {
+            vault,
+            me,
+            signing,
+            logs: Mutex::default(),
+            identities: Mutex::default(),
+            follows_server: false,
+        }))
+    }
+
+    /// The same device where no person decides, a bridge's: an account's identity is what its server
+    /// says now, and one that the server does not confirm is given nothing and stops nothing.
+    #[must_use]
+    pub fn that_follows_its_server(&self) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            vault: inner.vault.clone(),
+            me: inner.me.clone(),
+            signing: inner.signing.clone(),
+            logs: Mutex::default(),
+            identities: Mutex::default(),
+            follows_server: true,
+        }))
     }
 
     fn vault(&self) -> &Vault {

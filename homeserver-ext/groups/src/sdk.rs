@@ -21,6 +21,7 @@ mod call;
 mod deliver;
 mod groups;
 mod http;
+mod identity;
 mod invites;
 mod sending;
 mod session;
@@ -175,6 +176,13 @@ impl Client {
             tidied_ms: Arc::default(),
             compared: Arc::default(),
         }
+    }
+
+    /// The same where no person decides about identities: see [`Machine::that_follows_its_server`].
+    #[must_use]
+    pub fn that_follows_its_server(mut self) -> Self {
+        self.machine = self.machine.that_follows_its_server();
+        self
     }
 
     /// Who this is.

@@ -10,6 +10,7 @@ pub(crate) mod groups;
 #[cfg(feature = "cli")]
 pub(crate) mod history;
 pub(crate) mod holds;
+pub(crate) mod identities;
 pub(crate) mod invites;
 pub(crate) mod joins;
 #[cfg(feature = "cli")]

@@ -272,7 +272,8 @@ impl Way<'_> {
                 self.give_up(&mut tx, None, rows, &error.to_string()).await?;
                 Ok(Round::Next(tx))
             }
-            SealError::Forked => {
+            // The bridge follows its server, and is not kept from sending by this.
+            SealError::Forked | SealError::Changed(_) => {
                 tracing::error!(group = %self.group, "{error}");
                 self.wait(tx, FORKED, &error.to_string()).await
             }

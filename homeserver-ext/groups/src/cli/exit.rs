@@ -160,12 +160,18 @@ impl From<SdkError> for Failure {
                 .next("255 bytes of UTF-8 fit in a name, 44,000 in a description."),
             SdkError::Op(OpError::OtherIdentity(_)) => Self::failed(said)
                 .next("Nothing was changed. Ask the server's operator which identity is right."),
+            SdkError::Op(OpError::ChangedIdentity(account)) => Self::failed(said).next(format!(
+                "Nothing was changed. Ask them by another way, then `causeway-client verify {account}`."
+            )),
             SdkError::Op(OpError::NotMember(_)) => {
                 Self::failed(said).next("`causeway-client member list` shows who is.")
             }
             SdkError::Invite(InviteRefused::Link(_)) => {
                 Self::failed(said).next("Ask for a new one.")
             }
+            SdkError::Invite(InviteRefused::Changed(account)) => Self::failed(said).next(format!(
+                "Nothing was sent. Ask them by another way, then `causeway-client verify {account}`."
+            )),
             SdkError::UnknownGroup(_) => {
                 Self::failed(said).next("`causeway-client group list` shows your groups.")
             }

@@ -74,6 +74,7 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
         | Said::Expired { .. }
         | Said::Failed { .. }
         | Said::Fork { .. }
+        | Said::Identity(_)
         | Said::Unknown { .. } => {}
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! One line of `tail`: what came in, as it is kept, as JSON, and as people read it.
 
+mod identity;
+
 use std::fmt::Write as _;
 
 use causeway_protocol::{
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{harmless::harmless, names};
 use crate::machine::{Incoming, RosterChange, What};
+
+use identity::IdentityLine;
 
 /// A line with its place. `row` rises by one with each line of a home, over all its groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +78,8 @@ pub(super) enum Said {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         only_said: bool,
     },
+    /// A member, or who wants to be one, is not who that account is known to be.
+    Identity(IdentityLine),
     /// A message of a kind that this version does not know.
     Unknown {
         /// Which.
@@ -109,6 +115,9 @@ pub(super) struct Message {
     /// The Matrix user that the bridge speaks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mirror: Option<Mirror>,
+    /// Where its sender is not who that account is known to be: `changed`, `borrowed`, `former`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<String>,
     /// Whether it is from the bridge itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) bridge: bool,
@@ -161,6 +170,7 @@ impl Said {
             What::Failed { id, sender, reason } => {
                 Self::Failed { id, device: sender, reason: reason.to_owned() }
             }
+            What::Identity(shown) => Self::Identity(shown.into()),
             What::Fork(fork) => Self::Fork { epoch: fork.epoch, only_said: fork.other.is_none() },
             What::Held { .. } | What::Duplicate | What::Keys => return None,
         })
@@ -168,6 +178,7 @@ impl Said {
 
     fn from_message(incoming: Incoming) -> Option<Self> {
         let bridge = incoming.role == Role::Bridge;
+        let identity = incoming.trust.is_wrong().then(|| incoming.trust.name().to_owned());
         let Incoming { id, sender, device, client_id, sent_at, content, late, .. } = incoming;
         Some(match content {
             Content::Text(text) => Self::Message(Message {
@@ -180,6 +191,7 @@ impl Said {
                 html: text.html,
                 reply_to: text.reply_to,
                 mirror: text.mirror.map(|id| Mirror { name: id.clone(), id }),
+                identity,
                 bridge,
                 sent_at_ms: sent_at,
                 late,
@@ -240,6 +252,7 @@ impl Line {
                  is sent here until you decide: causeway-client group fork show {}",
                 self.group
             ),
+            Said::Identity(line) => line.to_text(&self.group),
             Said::Unknown { sender, content_type, .. } => {
                 format!(
                     "-- {sender} sent something this version does not know (type {content_type})"
@@ -252,11 +265,14 @@ impl Line {
 
 impl Message {
     fn to_text(&self) -> String {
-        let who = match &self.mirror {
+        let mut who = match &self.mirror {
             Some(mirror) => format!("{} (Matrix, via {})", mirror.name, self.sender.server()),
             None if self.bridge => format!("{} (bridge)", self.sender),
             None => self.sender.to_string(),
         };
+        if let Some(identity) = &self.identity {
+            let _ = write!(who, " (!! identity {identity}: perhaps somebody else)");
+        }
         let mut text = match self.kind {
             TextKind::Emote => format!("* {who} {}", self.body),
             TextKind::Notice => format!("{who} notes: {}", self.body),
@@ -343,6 +359,7 @@ mod tests {
                 html: None,
                 reply_to: None,
                 mirror: Some(Mirror { id: "@u:m.example".to_owned(), name: "Ursula".to_owned() }),
+                identity: None,
                 bridge: true,
                 sent_at_ms: Timestamp(1),
                 late: false,

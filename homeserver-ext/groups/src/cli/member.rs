@@ -1,5 +1,6 @@
 //! `member …`: one file for each of its commands.
 
+mod accept;
 mod add;
 mod list;
 mod remove;
@@ -18,6 +19,11 @@ pub(super) enum Command {
     /// Let someone in without a link, one who was removed before for example
     #[command(after_help = "Examples:\n  causeway-client member add team bob")]
     Add(add::Arguments),
+    /// Take another identity for someone: from now on it is theirs, in all groups
+    #[command(
+        after_help = "Examples:\n  causeway-client member accept team bob\n  causeway-client member accept team bob --fingerprint '6230 3687 2135 8303 6478 2316'"
+    )]
+    Accept(accept::Arguments),
     /// Remove someone; nothing sent afterwards can be read by them
     #[command(
         after_help = "Examples:\n  causeway-client member remove team bob\n  causeway-client member remove team bob:b.example"
@@ -32,6 +38,7 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
     match command {
         Command::List(named) => list::run(&named, home, printer).await,
         Command::Add(arguments) => add::run(arguments, home, printer).await,
+        Command::Accept(arguments) => accept::run(arguments, home, printer).await,
         Command::Remove(arguments) => remove::run(arguments, home, printer).await,
         Command::Role(arguments) => role::run(arguments, home, printer).await,
     }

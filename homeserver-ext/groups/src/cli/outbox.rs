@@ -50,6 +50,16 @@ pub(super) enum OutboxError {
 }
 
 impl OutboxError {
+    /// Whether a person must decide about the group first; other groups go on.
+    pub(super) fn waits_for_a_person(&self) -> bool {
+        match self {
+            Self::Seal(error) | Self::Sdk(SdkError::Seal(error)) => {
+                matches!(error, SealError::Forked | SealError::Changed(_))
+            }
+            Self::Sdk(_) | Self::Rows(_) | Self::Content(_) => false,
+        }
+    }
+
     /// How long the server asks to be left alone, if it does.
     pub(super) fn asked_to_wait(&self) -> Option<Duration> {
         let Self::Sdk(SdkError::Call(CallError::RetryAfter(ms))) = self else { return None };
@@ -107,6 +117,21 @@ pub(super) async fn state(db: &Db, client_id: ClientId) -> Result<Option<State>,
 /// Groups in which something waits, the longest wait first.
 pub(super) async fn waiting(db: &Db) -> Result<Vec<GroupId>, OutboxError> {
     Ok(rows::groups(db.read().await?.conn()).await?)
+}
+
+/// Takes back messages that wait, but for those that are on their way already.
+pub(super) async fn take_back(
+    client: &Client,
+    group: GroupId,
+    client_ids: &[ClientId],
+) -> Result<(), OutboxError> {
+    let mut tx = client.db().begin().await?;
+    let sending = client.sending(tx.conn(), group).await?;
+    let sent = sending.map(|sending| sending.rows).unwrap_or_default();
+    for client_id in client_ids {
+        rows::take_back(tx.conn(), client_id, &sent).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Sends everything that waits in `group`, one batch after the other.
@@ -244,6 +269,7 @@ async fn give_up(client: &Client, rows: &[i64], error: SealError) -> Result<Seal
             Some(rows)
         }
         SealError::Forked
+        | SealError::Changed(_)
         | SealError::Unprepared(_)
         | SealError::TooMany(..)
         | SealError::Machine(_) => None,

@@ -11,20 +11,18 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines, Stdin, stdin},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{
     exit::Failure,
+    flush::{Trouble, changed, is_changed, outbox_of, waiting_for_a_person},
     home::Home,
     names,
     outbox::{self, OutboxError, State},
     print::Printer,
 };
-use crate::{
-    machine::SealError,
-    sdk::{Backoff, CallError, Client, SdkError},
-};
+use crate::sdk::Client;
 
 /// Lines taken together: one commit, one request. A lone line does not wait longer for company.
 const MAX_LINES: usize = 64;
@@ -33,9 +31,6 @@ const GATHER: Duration = Duration::from_millis(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A message must fit one envelope of 45,000 bytes with everything around it.
 const MAX_TEXT_BYTES: usize = 44_000;
-
-/// How long trouble with the server is sat out, unless something else is said.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
@@ -167,7 +162,14 @@ impl Sender<'_> {
         let client_ids: Vec<ClientId> = texts.iter().map(|(id, _)| *id).collect();
         self.store(texts).await?;
         self.look().await?;
-        let sent = flush(self.client, self.group, self.patience).await;
+        let sent = match outbox_of(self.client, self.group, self.patience).await {
+            // Refused: what was asked for just now does not go out by itself later.
+            Err(Trouble::Outbox(error)) if is_changed(&error) => {
+                outbox::take_back(self.client, self.group, &client_ids).await?;
+                return Err(changed(&error, self.group));
+            }
+            sent => sent.map_err(Failure::from),
+        };
         for (line, client_id) in (first_line.unwrap_or(0)..).zip(&client_ids) {
             let line = first_line.map(|_| line);
             match outbox::state(self.client.db(), *client_id).await? {
@@ -229,8 +231,19 @@ async fn send_waiting(
     printer: Printer,
 ) -> Result<(), Failure> {
     let groups = outbox::waiting(client.db()).await?;
+    let mut undecided = None;
     for group in &groups {
-        flush(client, *group, patience).await?;
+        match outbox_of(client, *group, patience).await {
+            Ok(()) => {}
+            // Other groups do not wait for a person's decision about this one.
+            Err(Trouble::Outbox(error)) if error.waits_for_a_person() => {
+                undecided = undecided.or(Some(waiting_for_a_person(error, *group)));
+            }
+            Err(trouble) => return Err(trouble.into()),
+        }
+    }
+    if let Some(failure) = undecided {
+        return Err(failure);
     }
     let text = match groups.len() {
         0 => "nothing was waiting".to_owned(),
@@ -238,35 +251,6 @@ async fn send_waiting(
         n => format!("sent what was waiting in {n} groups"),
     };
     printer.show(&text, &json!({"groups": groups}))
-}
-
-/// Sends what waits in `group`, through trouble that passes, for as long as `patience` lasts.
-pub(super) async fn flush(
-    client: &Client,
-    group: GroupId,
-    patience: Duration,
-) -> Result<(), Failure> {
-    let give_up = Instant::now() + patience;
-    let mut backoff = Backoff::default();
-    loop {
-        let mut wait = backoff.failed();
-        let trouble = match timeout_at(give_up, outbox::flush(client, group)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(trouble)) if trouble.is_transient() => {
-                wait = trouble.asked_to_wait().unwrap_or(wait);
-                trouble.to_string()
-            }
-            Ok(Err(trouble)) => return Err(trouble.into()),
-            Err(_) => "the server has not answered in time".to_owned(),
-        };
-        let again = Instant::now() + wait;
-        if again >= give_up {
-            return Err(Failure::pending(format!("kept, and not accepted yet: {trouble}")).next(
-                "It goes out with the next `send`, `send --flush` or `tail`, in order and once.",
-            ));
-        }
-        tokio::time::sleep_until(again).await;
-    }
 }
 
 /// The words of the command line, or all of stdin without its last line end.
@@ -322,23 +306,4 @@ fn id_of_line(name: &str, group: GroupId, line: u64) -> ClientId {
     let mut bytes = [0; ClientId::LEN];
     bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, of_hash)| *byte = of_hash);
     ClientId::new(bytes)
-}
-
-impl From<OutboxError> for Failure {
-    fn from(error: OutboxError) -> Self {
-        match error {
-            OutboxError::Sdk(SdkError::Call(error @ CallError::Refused { status: 401, .. })) => {
-                Self::from(error).next(
-                    "The message is kept: log in again with `causeway-client login`, then \
-                     `causeway-client send --flush`.",
-                )
-            }
-            OutboxError::Sdk(error) => error.into(),
-            OutboxError::Seal(SealError::Forked) => Self::pending(error).next(
-                "The message is kept, and goes out when you have decided: see `causeway-client \
-                 group fork show`.",
-            ),
-            error => Self::failed(error),
-        }
-    }
 }

@@ -5,7 +5,7 @@
 //! the last two, the next `tail` writes that line again, with the same `row`; a reader that keeps
 //! the last row it has read, and asks for what comes `--since` it, sees each line exactly once.
 
-use std::{fs, io::Write as _, time::Duration};
+use std::{collections::HashSet, fs, io::Write as _, time::Duration};
 
 use causeway_protocol::{
     envelope::{Kind, Sender},
@@ -59,7 +59,15 @@ pub(super) async fn run(
     let since = arguments.since;
     // Before anything is shown: who reads it may signal at once.
     let stop = stopped().map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")))?;
-    let mut tail = Tail { client: &client, printer, group, since, is_lost: false, stalled: None };
+    let mut tail = Tail {
+        client: &client,
+        printer,
+        group,
+        since,
+        is_lost: false,
+        undecided: HashSet::new(),
+        stalled: None,
+    };
     let mut tx = client.db().begin().await?;
     outbox::forget(&mut tx, client.now()).await?;
     tx.commit().await?;
@@ -77,6 +85,8 @@ struct Tail<'a> {
     /// The last row that the reader has, where it says so; else the marks say it.
     since: Option<i64>,
     is_lost: bool,
+    /// Groups of which was said that what waits there waits for a person.
+    undecided: HashSet<GroupId>,
     /// Whose messages hold the mailbox up.
     stalled: Option<Sender>,
 }
@@ -181,7 +191,15 @@ impl Tail<'_> {
         let done = async {
             let done = self.client.chores().await?;
             for group in outbox::waiting(self.client.db()).await? {
-                outbox::flush(self.client, group).await?;
+                match outbox::flush(self.client, group).await {
+                    // Said once; other groups do not wait for a person's decision about this one.
+                    Err(error) if error.waits_for_a_person() => {
+                        if self.undecided.insert(group) {
+                            self.printer.note(&Failure::from(error).to_text());
+                        }
+                    }
+                    flushed => flushed?,
+                }
             }
             Ok::<_, outbox::OutboxError>(done)
         };

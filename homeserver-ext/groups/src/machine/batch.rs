@@ -171,6 +171,9 @@ pub enum SealError {
     /// The server showed two histories: a person decides first.
     #[error("the group has two histories; decide with `group fork show`, `keep` or `adopt`")]
     Forked,
+    /// A member is not who it is called: a person decides first.
+    #[error("{} in this group over an identity that is not known as theirs", are(.0))]
+    Changed(Vec<AccountId>),
     /// Only admins may post here.
     #[error("only admins post in this group")]
     Channel,
@@ -189,6 +192,16 @@ pub enum SealError {
     /// Ours to log.
     #[error(transparent)]
     Machine(#[from] MachineError),
+}
+
+/// `ann:a.example is`, `ann:a.example and 2 others are`.
+fn are(accounts: &[AccountId]) -> String {
+    match accounts {
+        [] => "somebody is".to_owned(),
+        [one] => format!("{one} is"),
+        [one, other] => format!("{one} and {other} are"),
+        [one, others @ ..] => format!("{one} and {} others are", others.len()),
+    }
 }
 
 impl SealError {

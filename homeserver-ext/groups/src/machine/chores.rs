@@ -32,6 +32,7 @@ impl Machine {
     /// [`MachineError`].
     pub async fn chores(&self, tx: &mut Tx, now: Timestamp) -> Result<Chores, MachineError> {
         let mut work = Work::new(self, tx, now);
+        work.meet_all().await?;
         let mut chores = Chores {
             fetch_ops: rows::to_fetch(work.conn()).await?,
             fetch_requests: rows::requests_to_fetch(work.conn()).await?,

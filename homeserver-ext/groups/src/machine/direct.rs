@@ -2,6 +2,7 @@
 //! it. What others say to this one is read in `receive/direct.rs`.
 
 use causeway_protocol::{
+    device::DeviceOf,
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
     ids::GroupId,
     roster::Roster,
@@ -19,7 +20,7 @@ use crate::{
 
 impl Work<'_> {
     /// Seals `plaintext` for one device and keeps the finished envelope until the server has it;
-    /// `false` if there is no session to do it with.
+    /// `false` if there is no session to do it with, or nothing may be given to that device.
     pub(super) async fn send_direct(
         &mut self,
         group: GroupId,
@@ -30,6 +31,9 @@ impl Work<'_> {
         let (vault, now) = (self.vault(), self.now);
         let device = known.record.device_id;
         let Some(log) = self.log(&group).await? else { return Ok(false) };
+        if !self.may_give(&log, known).await? {
+            return Ok(false);
+        }
         let session = sessions::newest(self.conn(), vault, &device).await?;
         let Some(mut session) = session else { return Ok(false) };
         let Some(payload) = olm::seal(&mut session, plaintext) else { return Ok(false) };
@@ -50,16 +54,21 @@ impl Work<'_> {
     }
 
     /// Finished envelopes that the server does not have, stamped with this epoch; those to devices
-    /// that no longer count are let go of.
+    /// that no longer count, or whose members are no longer who they are called, are let go of.
     pub(super) async fn finished(
         &mut self,
         group: GroupId,
         head: &Roster,
     ) -> Result<Vec<Submission>, MachineError> {
         let mut submissions = Vec::new();
+        let members = match self.log(&group).await? {
+            Some(log) => self.members(&log).await?,
+            None => return Ok(submissions),
+        };
+        let may_have = |device: &DeviceOf| !members.untrusted.contains(&device.member_id);
         for finished in chores::finished(self.conn(), &group).await? {
             let Finished { id, device, kind, payload, ttl_ms, .. } = finished;
-            if head.devices().any(|counts| counts.device_id == device) {
+            if head.devices().any(|counts| counts.device_id == device && may_have(&counts)) {
                 let to = Recipient::Device(device);
                 submissions.push(self.submission(head, kind, to, ttl_ms, payload));
             } else {

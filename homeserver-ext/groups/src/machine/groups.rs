@@ -52,6 +52,9 @@ pub enum OpError {
     /// Its newest device list is by another identity than the one that a person was shown.
     #[error("{0} has another identity than the one that was shown")]
     OtherIdentity(AccountId),
+    /// Its newest device list is by another identity than the one that it is known by.
+    #[error("{0} has another identity than the one that is known here")]
+    ChangedIdentity(AccountId),
     /// The server would refuse it, and every client: the step that it fails.
     #[error("this is not allowed: {}", .0.reason())]
     Invalid(Invalid),
@@ -160,7 +163,8 @@ impl Machine {
     /// Signs the `add` of an account, as its newest device list has it.
     ///
     /// # Errors
-    /// [`OpError::UnknownAccount`] before [`Machine::learn`]; [`OpError::Invalid`].
+    /// [`OpError::UnknownAccount`] before [`Machine::learn`]; [`OpError::ChangedIdentity`];
+    /// [`OpError::Invalid`].
     pub async fn add(
         &self,
         tx: &mut Tx,
@@ -171,6 +175,10 @@ impl Machine {
     ) -> Result<OpBytes, OpError> {
         let list = accounts::newest_list(tx.conn(), account).await.map_err(MachineError::from)?;
         let list = list.ok_or_else(|| OpError::UnknownAccount(account.clone()))?;
+        let known = self.known(tx.conn()).await?;
+        if known.trust(self.me(), account, &list.member_id).is_wrong() {
+            return Err(OpError::ChangedIdentity(account.clone()));
+        }
         let entry = Entry {
             member_id: list.member_id,
             role: role as u8,

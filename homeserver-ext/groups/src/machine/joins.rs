@@ -39,7 +39,7 @@ impl Machine {
     /// `records` are the inviting account's devices, as its server gives them.
     ///
     /// # Errors
-    /// [`LinkRefused`] inside [`InviteRefused`].
+    /// [`LinkRefused`] inside [`InviteRefused`]; [`InviteRefused::Changed`].
     pub async fn join_request(
         &self,
         tx: &mut Tx,
@@ -48,6 +48,10 @@ impl Machine {
         records: &[DeviceRecord],
     ) -> Result<JoinRequest, InviteRefused> {
         link.judge(records, now)?;
+        let (inviter, known) = (&link.terms.account, self.known(tx.conn()).await?);
+        if known.trust(self.me(), inviter, &link.terms.inviter.member_id).is_wrong() {
+            return Err(InviteRefused::Changed(inviter.clone()));
+        }
         let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let record = &self.me().record;
@@ -111,6 +115,9 @@ pub enum InviteRefused {
     /// The link, or who made it.
     #[error("this link cannot be used: {0}")]
     Link(#[from] LinkRefused),
+    /// Who made it is not who that account is known to be.
+    #[error("this link is by another identity than the one that {0} is known by")]
+    Changed(AccountId),
     /// Ours to log.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -153,6 +160,9 @@ impl Work<'_> {
         }
         let (name, at) = (account.as_str().as_bytes(), self.now);
         accounts::ask(self.conn(), Ask::Account, name, at).await?;
+        if self.trust(&account, &row.member).await?.is_wrong() {
+            self.say_changed(group, &account, row.member).await?;
+        }
         let log = self.log(&group).await?;
         let was_removed = log.is_some_and(|log| log.was_removed(&row.member, &account));
         Ok(Ok(What::JoinAsked { id, account, was_removed }))
@@ -223,6 +233,9 @@ impl Work<'_> {
         let seen = accounts::list(self.conn(), &row.account, &row.member).await?;
         let newest = accounts::newest_list(self.conn(), &row.account).await?;
         let Some(list) = newest else { return Ok(Verdict::Settled(State::ListDiffers)) };
+        if self.trust(&row.account, &list.member_id).await?.is_wrong() {
+            return Ok(Verdict::Settled(State::Ask));
+        }
         let listed = NowListed { list: &list, highest_seen: seen.map_or(0, |seen| seen.version) };
         let uses = Held { used: held.used, revoked: held.revoked };
         Ok(match join.admit(&link, uses, listed, &log, now) {

@@ -13,7 +13,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Machine, MachineError, Needs, Received, SealError, schemes,
+    Machine, MachineError, Needs, Received, SealError, Trust, schemes,
     work::{ASK_AGAIN_MS, Again, Work},
 };
 use crate::{
@@ -52,6 +52,11 @@ impl Machine {
         let mut needs = Needs::default();
         for device in plan.lacking() {
             work.need(&log, device, &mut needs).await?;
+        }
+        for account in work.strangers(&log).await? {
+            if !needs.accounts.contains(&account) {
+                needs.accounts.push(account);
+            }
         }
         Ok(needs)
     }
@@ -123,6 +128,10 @@ impl Work<'_> {
         if row.fork.as_deref().is_some_and(is_undecided) {
             return Err(SealError::Forked);
         }
+        let undecided = &self.members(&log).await?.undecided;
+        if !undecided.is_empty() && !self.machine.0.follows_server {
+            return Err(SealError::Changed(undecided.clone()));
+        }
         Ok((row, log))
     }
 
@@ -134,28 +143,29 @@ impl Work<'_> {
     ) -> Result<Reach, MachineError> {
         let since = self.now.minus_ms(ASK_AGAIN_MS);
         let member = log.head().member(&device.member_id);
-        match self.device(device.device_id).await? {
-            // The account that signed for it, and not one that the roster puts in its place.
-            Some(known)
-                if known.record.member_id == device.member_id
-                    && member.is_some_and(|member| member.account == known.account) =>
-            {
-                if sessions::has_session(self.conn(), &device.device_id).await? {
-                    return Ok(Reach::Session(Box::new(known)));
-                }
-                let name = device.device_id.as_bytes();
-                let in_vain = accounts::was_asked(self.conn(), Ask::Claim, name, since).await?;
-                Ok(if in_vain { Reach::Never } else { Reach::NoSession(device.device_id) })
-            }
-            // A record of another identity or account: the device cannot be his.
-            Some(_) => Ok(Reach::Never),
-            None => {
-                let Some(member) = member else { return Ok(Reach::Never) };
+        let Some(member) = member else { return Ok(Reach::Never) };
+        let trust = self.trust(&member.account, &device.member_id).await?;
+        let known = match self.device(device.device_id).await? {
+            _ if trust != Trust::Unmet && !trust.is_trusted() => return Ok(Reach::Never),
+            Some(known) if trust.is_trusted() => known,
+            Some(_) | None => {
                 let name = member.account.as_str().as_bytes();
                 let in_vain = accounts::was_asked(self.conn(), Ask::Account, name, since).await?;
-                Ok(if in_vain { Reach::Never } else { Reach::Unknown(member.account.clone()) })
+                let account = member.account.clone();
+                return Ok(if in_vain { Reach::Never } else { Reach::Unknown(account) });
             }
+        };
+        // The account that signed for it, and not one that the roster puts in its place; a record of
+        // another identity or account: the device cannot be his.
+        if known.record.member_id != device.member_id || known.account != member.account {
+            return Ok(Reach::Never);
         }
+        if sessions::has_session(self.conn(), &device.device_id).await? {
+            return Ok(Reach::Session(Box::new(known)));
+        }
+        let name = device.device_id.as_bytes();
+        let in_vain = accounts::was_asked(self.conn(), Ask::Claim, name, since).await?;
+        Ok(if in_vain { Reach::Never } else { Reach::NoSession(device.device_id) })
     }
 
     pub(super) async fn need(
@@ -229,6 +239,7 @@ impl Work<'_> {
             return Ok(());
         }
         accounts::save_list(self.conn(), list, now).await?;
+        self.meet(list).await?;
         for record in &answer.devices {
             accounts::insert_device(self.conn(), &list.account, record).await?;
             let sender = Some(&record.device_id);

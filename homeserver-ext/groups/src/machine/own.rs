@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{Machine, MachineError, Me, schemes};
 use crate::{
     entropy,
-    storage::{accounts, olm as sessions, own},
+    storage::{accounts, identities, olm as sessions, own},
     vault::Vault,
 };
 
@@ -125,6 +125,7 @@ impl Machine {
         };
         own::delete(tx.conn()).await?;
         own::insert(tx.conn(), &vault, &row, &olm).await?;
+        identities::set_revision(tx.conn(), entropy::bytes()?).await?;
         own::count(tx).await?;
         accounts::insert_device(tx.conn(), &account, &record).await?;
         accounts::save_list(tx.conn(), &list, now).await?;

@@ -221,12 +221,14 @@ impl Work<'_> {
         } else if let Content::RosterSync(sync) = plaintext.content {
             self.compare(row, log, sync).await?;
         } else {
+            let trust = self.trust(&sender.account, &device.member_id).await?;
             let incoming = Incoming {
                 id: envelope.id,
                 sender: sender.account.clone(),
                 device: sender.device,
                 member: device.member_id,
                 role,
+                trust,
                 my_role,
                 client_id,
                 sent_at: plaintext.sent_at,

@@ -12,6 +12,7 @@ use causeway_protocol::{
     roster::{Kind, Role},
 };
 
+use super::Trust;
 use crate::storage::holds::WaitsFor;
 
 /// What came of a slice of rows.
@@ -86,6 +87,8 @@ pub enum What {
     /// The server shows a second history: nothing is sent in this group until a person decides. Or
     /// a member says that there is one ([`Fork::other`] is `None`), and it is asked for.
     Fork(Fork),
+    /// A member of the group is not who it is called, or is no longer. It is given nothing.
+    Identity(IdentityShown),
 }
 
 /// A message that opened. What it says is no part of its `Debug` form.
@@ -101,6 +104,8 @@ pub struct Incoming {
     pub member: MemberId,
     /// In which role, under the roster that the message names.
     pub role: Role,
+    /// Whether that identity is the account's, as far as is known here.
+    pub trust: Trust,
     /// The role that I have myself under that roster.
     pub my_role: Role,
     /// What the sender calls it.
@@ -124,6 +129,23 @@ impl fmt::Debug for Incoming {
             .field("late", &self.late)
             .finish_non_exhaustive()
     }
+}
+
+/// An account, and an identity that is not the one that it is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityShown {
+    /// How it is called.
+    pub account: AccountId,
+    /// The identity under that name.
+    pub member_id: MemberId,
+    /// The identity that the account was known by until now.
+    pub known: Option<MemberId>,
+    /// Whether a person had compared safety numbers with that one.
+    pub was_verified: bool,
+    /// Whose the identity is known to be, where that is another account.
+    pub owner: Option<AccountId>,
+    /// Whether the account's own list says so, and not the group's roster.
+    pub by_list: bool,
 }
 
 /// What an op changed.

@@ -168,8 +168,9 @@ impl Work<'_> {
         if was_in && !is_in {
             schemes::drop_own(self.conn(), &group).await?;
         }
+        let news = before.as_deref().filter(|_| was_in);
         if is_in {
-            self.ask_for_strangers(before.as_deref().filter(|_| was_in), after).await?;
+            self.ask_for_strangers(news, after).await?;
             self.owe_new_admins(before.as_deref(), after, op.signer()).await?;
         }
         let could_add = before.as_ref().is_none_or(|before| before.may_add(&me));
@@ -181,6 +182,9 @@ impl Work<'_> {
         let change = change(&log, op, installed, &me);
         self.save_log(log).await?;
         self.say(seq, group, What::Roster(change));
+        if is_in {
+            self.say_who_is_not(seq, news, after).await?;
+        }
         self.retake(&group).await
     }
 
@@ -206,7 +210,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Asks for the records of members that came, so that what they send can be judged.
+    /// Asks for the lists and records of members that came, so that it is known who they are, and
+    /// what they send can be judged.
     async fn ask_for_strangers(
         &mut self,
         before: Option<&Roster>,
@@ -218,7 +223,7 @@ impl Work<'_> {
             if *id == me || same.is_some_and(|same| same.devices == member.devices) {
                 continue;
             }
-            let mut unknown = false;
+            let mut unknown = !self.trust(&member.account, id).await?.is_trusted();
             for device in member.devices.iter() {
                 unknown |= accounts::device(self.conn(), device).await?.is_none();
             }

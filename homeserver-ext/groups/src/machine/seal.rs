@@ -98,6 +98,11 @@ impl Work<'_> {
                 Reach::Never => {}
             }
         }
+        for account in self.strangers(log).await? {
+            if !needs.accounts.contains(&account) {
+                needs.accounts.push(account);
+            }
+        }
         if needs.is_empty() { Ok(reached) } else { Err(SealError::Unprepared(needs)) }
     }
 }

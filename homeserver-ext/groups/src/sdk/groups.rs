@@ -170,7 +170,7 @@ impl Client {
     }
 
     /// Fetches an account's list and records, and teaches them to the machine.
-    async fn learn(&self, account: &AccountId) -> Result<(), SdkError> {
+    pub(super) async fn learn(&self, account: &AccountId) -> Result<(), SdkError> {
         let devices = self.http.account(account).await?;
         let mut tx = self.db.begin().await?;
         let freed = self.machine.learn(&mut tx, self.now(), account, Some(&devices)).await?;

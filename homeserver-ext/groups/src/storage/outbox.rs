@@ -118,6 +118,23 @@ pub(crate) async fn accepted(conn: &mut Conn, row: i64, id: &EnvelopeId) -> Resu
     Ok(())
 }
 
+/// Forgets a message that waits, unless its row is one of `sent`.
+pub(crate) async fn take_back(
+    conn: &mut Conn,
+    client_id: &ClientId,
+    sent: &[i64],
+) -> Result<(), Error> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT row FROM outbox WHERE client_id = $1 AND state = 'queued'")
+            .bind(client_id.as_bytes().as_slice())
+            .fetch_optional(&mut *conn)
+            .await?;
+    if let Some(row) = row.filter(|row| !sent.contains(row)) {
+        sqlx::query("DELETE FROM outbox WHERE row = $1").bind(row).execute(conn).await?;
+    }
+    Ok(())
+}
+
 /// Notes why a message will not be sent; nothing, if another process has settled it.
 pub(crate) async fn failed(conn: &mut Conn, row: i64, why: &str) -> Result<(), Error> {
     sqlx::query(

@@ -13,6 +13,8 @@ use crate::{
 const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE identities;
+    ALTER TABLE own DROP COLUMN met;
     DROP INDEX ops_whole;
     ALTER TABLE groups DROP COLUMN since_whole;
     ALTER TABLE groups DROP COLUMN rosters_from;

@@ -20,6 +20,7 @@ use crate::world::{World, text};
 mod crash;
 mod forks;
 mod hostile;
+mod identities;
 mod invites;
 mod keys;
 mod order;

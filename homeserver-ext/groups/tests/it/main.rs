@@ -4,6 +4,7 @@
 mod cli_backup;
 mod cli_crowd;
 mod cli_http;
+mod cli_identity;
 mod cli_kill;
 mod cli_proxy;
 mod cli_server;

@@ -186,7 +186,8 @@ impl World {
             let now = self.time();
             let device = &self.devices[who];
             let mut tx = device.db.begin().await.unwrap();
-            let needs = device.machine.needs(&mut tx, now, group).await.unwrap();
+            // Why it cannot be sealed is said where it is tried.
+            let needs = device.machine.needs(&mut tx, now, group).await.unwrap_or_default();
             drop(tx);
             if needs.is_empty() {
                 return;

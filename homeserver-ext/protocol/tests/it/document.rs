@@ -48,6 +48,14 @@ fn every_domain_tag_is_in_the_document_and_in_the_code_to_the_last_zero() {
     assert_eq!(code.len(), 21);
 }
 
+/// What two people compare is worked out in the text for identities that anybody can write down.
+#[test]
+fn the_safety_number_of_the_document_is_right() {
+    let [one, other] = [1, 2].map(|n| causeway_protocol::ids::MemberId::new([n; 32]));
+    let number = causeway_protocol::keys::safety_number(&other, &one);
+    assert!(DOCUMENT.contains(&format!("safety number   {number}\n")), "{number}");
+}
+
 #[test]
 fn every_reason_of_the_vectors_is_in_the_document() {
     let sections =

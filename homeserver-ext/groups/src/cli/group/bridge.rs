@@ -10,7 +10,7 @@ use causeway_protocol::{
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, home::Home, names, outbox, print::Printer, send};
+use super::super::{exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
 
 /// Arguments of `group bridge`.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(super) async fn run(
     let mut tx = client.db().begin().await?;
     outbox::add(&mut tx, client.vault(), now, group, id, 0, request).await?;
     tx.commit().await?;
-    send::flush(&client, group, send::PATIENCE).await?;
+    flush::flush(&client, group, flush::PATIENCE).await?;
     let text = format!(
         "{} is in the group and can read everything from now on [epoch {epoch}].\nFingerprint: {}\n\
          It was asked to bridge the group into a Matrix room; `tail` shows what it says.",

@@ -19,6 +19,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let group = roster.group();
     let policy = roster.policy();
     let fork = client.fork(group).await?;
+    let trusts = client.trusts(&roster).await?;
     let forked = fork.is_some_and(|view| view.fork.other.is_some());
     let by = |all: bool| if all { "every member" } else { "admins" };
     let mut text = format!(
@@ -44,8 +45,18 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     if forked {
         text.push_str("  !! two histories: see `causeway-client group fork show`\n");
     }
+    for (id, member) in roster.members() {
+        if trusts.get(id).is_some_and(|trust| trust.is_undecided()) {
+            let _ = writeln!(
+                text,
+                "  !! {} is not who that account is known to be: nothing is sent here until you \
+                 decide, `causeway-client verify {}`",
+                member.account, member.account
+            );
+        }
+    }
     text.push('\n');
-    text.push_str(&as_table(&client, &roster));
+    text.push_str(&as_table(&client, &roster, &trusts));
     printer.show(
         &text,
         &json!({
@@ -54,7 +65,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
             "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
-            "members": as_json(&roster),
+            "members": as_json(&roster, &trusts),
         }),
     )
 }

@@ -13,9 +13,10 @@ use super::super::{
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
     let roster = names::current(&client, &named.group).await?;
-    let members = as_json(&roster);
+    let trusts = client.trusts(&roster).await?;
+    let members = as_json(&roster, &trusts);
     printer.show(
-        &as_table(&client, &roster),
+        &as_table(&client, &roster, &trusts),
         &json!({"group": roster.group(), "epoch": roster.epoch(), "members": members}),
     )
 }

@@ -190,7 +190,7 @@ impl Work<'_> {
         let now = self.now;
         let Some(log) = self.log(&group).await? else { return Ok(()) };
         let Some(known) = self.device(device).await? else { return Ok(()) };
-        if log.head().counts(&known.record.device()).is_none() {
+        if !self.may_give(&log, &known).await? {
             return Ok(());
         }
         let kept = schemes::kept_key(self, log.head(), &device, missing).await?;

@@ -315,7 +315,11 @@ async fn nothing_goes_to_a_device_under_anothers_name() {
         let mut world = World::with(&["alice", "bob"]).await;
         let mallory = Stranger::known_to(&mut world, ALICE).await;
         let group = mallory.group_as(&mut world, name, ALICE).await;
-        world.send(ALICE, group, "a secret").await;
+        let secret = world.outgoing(text("a secret"));
+        match world.seal(ALICE, group, std::slice::from_ref(&secret)).await {
+            Ok(batch) => world.post(ALICE, &batch).await.unwrap(),
+            Err(refused) => assert!(matches!(refused, SealError::Changed(_)), "{refused}"),
+        }
         let handed = world.mailboxes.get(&mallory.record.device_id).cloned().unwrap_or_default();
         let has_key = handed.iter().any(|row| row.envelope.kind == Kind::KeyDistribution);
         assert_eq!(has_key, is_given, "{name}");

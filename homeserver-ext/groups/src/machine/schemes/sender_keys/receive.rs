@@ -135,6 +135,9 @@ pub(in crate::machine) async fn acknowledge(work: &mut Work<'_>) -> Result<(), M
     let me = work.machine.me().record.device_id;
     for ((group, device), acks) in due {
         if let Some(known) = work.device(device).await? {
+            if work.is_to_be_met(&group, &known).await? {
+                continue;
+            }
             let route = Route { group, from: me, to: device };
             let chains = acks.iter().map(|ack| (ack.chain, ack.start)).collect();
             if let Ok(bytes) = OlmPlaintext::Acknowledgement(route, chains).to_bytes() {

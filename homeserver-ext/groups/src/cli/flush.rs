@@ -1,0 +1,122 @@
+//! What waits goes out, through trouble that passes; and what is said of trouble that does not.
+
+use std::time::Duration;
+
+use causeway_protocol::ids::GroupId;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    exit::Failure,
+    outbox::{self, OutboxError},
+};
+use crate::{
+    machine::SealError,
+    sdk::{Backoff, CallError, Client, SdkError},
+};
+
+/// How long trouble with the server is sat out, unless something else is said.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends what waits in `group`, through trouble that passes, for as long as `patience` lasts.
+pub(super) async fn flush(
+    client: &Client,
+    group: GroupId,
+    patience: Duration,
+) -> Result<(), Failure> {
+    match outbox_of(client, group, patience).await {
+        Err(Trouble::Outbox(error)) if error.waits_for_a_person() => {
+            Err(waiting_for_a_person(error, group))
+        }
+        sent => Ok(sent?),
+    }
+}
+
+/// Why what waits does not go out.
+pub(super) enum Trouble {
+    /// The outbox's.
+    Outbox(OutboxError),
+    /// It did not pass in time.
+    Pending(String),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Outbox(error) => error.into(),
+            Trouble::Pending(why) => {
+                Self::pending(format!("kept, and not accepted yet: {why}")).next(
+                    "It goes out with the next `send`, `send --flush` or `tail`, in order and once.",
+                )
+            }
+        }
+    }
+}
+
+/// Whether a member is not who it is called.
+pub(super) fn is_changed(error: &OutboxError) -> bool {
+    matches!(
+        error,
+        OutboxError::Seal(SealError::Changed(_))
+            | OutboxError::Sdk(SdkError::Seal(SealError::Changed(_)))
+    )
+}
+
+/// What happened, why, and what a person can do about a member who is not who it is called.
+pub(super) fn changed(error: &OutboxError, group: GroupId) -> Failure {
+    Failure::failed(format!("nothing was sent: {error}")).next(format!(
+        "It may be a new key of theirs, or somebody else under their name. Ask them by another way; \
+         then `causeway-client verify ACCOUNT`, or `causeway-client member accept {group} ACCOUNT`, \
+         or `causeway-client group leave {group}`. `member list {group}` shows who it is.",
+    ))
+}
+
+/// What waits in a group about which a person has to decide.
+pub(super) fn waiting_for_a_person(error: OutboxError, group: GroupId) -> Failure {
+    if is_changed(&error) { changed(&error, group) } else { error.into() }
+}
+
+/// As [`flush`], with what went wrong as it is.
+pub(super) async fn outbox_of(
+    client: &Client,
+    group: GroupId,
+    patience: Duration,
+) -> Result<(), Trouble> {
+    let give_up = Instant::now() + patience;
+    let mut backoff = Backoff::default();
+    loop {
+        let mut wait = backoff.failed();
+        let trouble = match timeout_at(give_up, outbox::flush(client, group)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(trouble)) if trouble.is_transient() => {
+                wait = trouble.asked_to_wait().unwrap_or(wait);
+                trouble.to_string()
+            }
+            Ok(Err(trouble)) => return Err(Trouble::Outbox(trouble)),
+            Err(_) => "the server has not answered in time".to_owned(),
+        };
+        let again = Instant::now() + wait;
+        if again >= give_up {
+            return Err(Trouble::Pending(trouble));
+        }
+        tokio::time::sleep_until(again).await;
+    }
+}
+
+impl From<OutboxError> for Failure {
+    fn from(error: OutboxError) -> Self {
+        match error {
+            OutboxError::Sdk(SdkError::Call(error @ CallError::Refused { status: 401, .. })) => {
+                Self::from(error).next(
+                    "The message is kept: log in again with `causeway-client login`, then \
+                     `causeway-client send --flush`.",
+                )
+            }
+            OutboxError::Sdk(error) => error.into(),
+            OutboxError::Seal(SealError::Forked) => Self::pending(error).next(
+                "The message is kept, and goes out when you have decided: see `causeway-client \
+                 group fork show`.",
+            ),
+            error => Self::failed(error),
+        }
+    }
+}
