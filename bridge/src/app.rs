@@ -1,6 +1,7 @@
 //! The composition root: opens what is needed in the right order, starts it, and ends it.
 
 mod bridge;
+mod edges;
 mod homeserver;
 mod logging;
 mod native;
@@ -126,6 +127,7 @@ impl RunError {
 /// [`RunError`]; after a signal there is none.
 pub fn run_until_signalled(config: Config, how: Run) -> Result<(), RunError> {
     logging::start(&config.logging)?;
+    edges::raise_open_files();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -202,17 +204,20 @@ async fn run(
     ended
 }
 
-/// Serves `router` at `address` until the tasks end.
-async fn listen(address: SocketAddr, router: Router, tasks: &Tasks) -> Result<(), RunError> {
+/// The clock of what listens.
+fn server_clock() -> causeway_server::Clock {
+    causeway_server::Clock::new(crate::clock::now)
+}
+
+/// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end.
+async fn listen(config: &Config, router: Router, tasks: &Tasks) -> Result<(), RunError> {
+    let address = config.appservice.listen;
     let failed = |error| RunError::Listen(address, error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let stopping = tasks.stopping();
+    let edge = edges::edge(config, edges::Listener::Appservice);
+    let stop = tasks.token();
     tasks.run(async move {
-        let service = router.into_make_service_with_connect_info::<Connection>();
-        let served = axum::serve(listener, service).with_graceful_shutdown(stopping).await;
-        if let Err(error) = served {
-            tracing::error!(%address, %error, "no longer listening");
-        }
+        edge.serve(listener, router, |_| Connection::default(), stop).await;
     });
     tracing::info!(%address, "listening");
     Ok(())

@@ -4,8 +4,10 @@
 //! No secret is in here: tokens and keys have files of their own in `data_dir`, so that the
 //! configuration can be shown, copied and kept in a repository.
 
+mod limits;
 mod load;
 
+pub use limits::Limits;
 pub use load::{ConfigError, find, load};
 
 use std::{
@@ -29,6 +31,8 @@ pub struct Config {
     pub appservice: Appservice,
     /// What native clients talk to.
     pub native: Native,
+    /// What both listeners bear.
+    pub limits: Limits,
     /// What is written to standard error.
     pub logging: Logging,
 }
@@ -221,10 +225,14 @@ impl Config {
             ("native.op_kib", self.native.op_kib),
             ("native.new_groups", self.native.new_groups),
             ("native.key_uploads", self.native.key_uploads),
+            ("limits.requests", self.limits.requests),
         ] {
             if rate.per_minute == 0 || rate.burst == 0 {
                 return wrong(key, "per_minute and burst must be at least 1".to_owned());
             }
+        }
+        if self.limits.connections_per_address == 0 {
+            return wrong("limits.connections_per_address", "it must be at least 1".to_owned());
         }
         if self.native.cleanup_interval_s == 0 {
             return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());

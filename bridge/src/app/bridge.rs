@@ -124,7 +124,7 @@ pub(super) async fn start(
         server,
         metrics,
     });
-    listen(config.appservice.listen, router(http), tasks).await?;
+    listen(config, router(http), tasks).await?;
 
     homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
     tasks.keep("ping", {

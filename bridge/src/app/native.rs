@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use causeway_protocol::api::Registration;
 use causeway_server::{
-    AccountQuotas, App, AppError, Clock, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
+    AccountQuotas, App, AppError, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{RunError, listen, tasks::Tasks};
+use super::{RunError, edges, listen, server_clock, tasks::Tasks};
 use crate::{
-    clock,
     config::{Config, Rate, RegistrationPolicy},
     http::{ServerAlone, server_router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
@@ -33,9 +32,8 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         groups: quota(native.new_groups),
         keys: quota(native.key_uploads),
     };
-    // What is none was refused when the configuration was read.
-    let proxies = native.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
-    server.trusted_proxies = proxies.collect();
+    server.edge = edges::limits(config, edges::Listener::Native);
+    server.trusted_proxies = edges::proxies(config);
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
     server.registration = match config.native.registration {
@@ -46,7 +44,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         }
         RegistrationPolicy::Open => Registration::Open,
     };
-    let app = App::open(server, Clock::new(clock::now)).await.map_err(|error| match error {
+    let app = App::open(server, server_clock()).await.map_err(|error| match error {
         AppError::Open(error) => RunError::Database(error),
         AppError::ServerName(_) | AppError::Entropy(_) => RunError::Native(error.to_string()),
     })?;
@@ -54,11 +52,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     let listener =
         TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))?;
     let (serving, stop) = (app.clone(), tasks.token());
-    tasks.run(async move {
-        if let Err(error) = serving.serve(listener, stop).await {
-            tracing::error!(%address, %error, "no longer listening");
-        }
-    });
+    tasks.run(serving.serve(listener, stop));
     tracing::info!(%address, "listening for native clients");
     Ok(app)
 }
@@ -72,5 +66,5 @@ pub(super) async fn show(
 ) -> Result<(), RunError> {
     let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
     let router = server_router(ServerAlone { server, admin, metrics });
-    listen(config.appservice.listen, router, tasks).await
+    listen(config, router, tasks).await
 }

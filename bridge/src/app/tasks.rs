@@ -55,7 +55,7 @@ impl Tasks {
         });
     }
 
-    /// Runs a task that heeds [`Tasks::stopping`] itself.
+    /// Runs a task that heeds [`Tasks::token`] itself.
     pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
     }
@@ -63,11 +63,6 @@ impl Tasks {
     /// Cancelled when the process is to end.
     pub(super) fn token(&self) -> CancellationToken {
         self.stop.clone()
-    }
-
-    /// Done when the process is to end.
-    pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.stop.clone().cancelled_owned()
     }
 
     /// Closes a database when all have ended, however far the start has come.

@@ -17,16 +17,11 @@ use std::{
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{
-        Path, State,
-        connect_info::{ConnectInfo, Connected},
-    },
+    extract::{ConnectInfo, Path, State},
     http::Request,
-    serve::IncomingStream,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json, value::RawValue};
-use tokio::net::TcpListener;
 
 use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
@@ -130,12 +125,6 @@ impl Connection {
     /// Whether nothing has come on it yet; something has, from now on.
     fn is_new(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Connection {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::default()
     }
 }
 

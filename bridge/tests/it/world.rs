@@ -21,7 +21,7 @@ use causeway_bridge::{
     storage::{SCHEMA, sealed::Sealer, stats},
 };
 use causeway_groups::Vault;
-use causeway_server::{App, Config, TokenHash};
+use causeway_server::{App, Config, Edge, EdgeLimits, Proxies, TokenHash};
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) struct World {
     pub(crate) metrics: PrometheusHandle,
     native_url: String,
     stop: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     /// The native server, for what it does when its clock says so.
     app: App,
     /// By how much its clock is ahead, milliseconds.
@@ -101,7 +101,7 @@ impl World {
     /// Ends the native server; it does not come back.
     pub(crate) async fn end_server(&mut self) {
         self.stop.cancel();
-        (&mut self.server).await.unwrap().unwrap();
+        (&mut self.server).await.unwrap();
     }
 
     /// Lets so much time pass on the native server at once, and does what is due then.
@@ -238,8 +238,12 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = router(http).into_make_service_with_connect_info::<Connection>();
-    (url, tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }))
+    let limits = EdgeLimits { per_address: 10_000, ..EdgeLimits::default() };
+    let clock = causeway_server::Clock::new(causeway_bridge::clock::now);
+    let edge = Edge::new("appservice", limits, Proxies::default(), clock);
+    let stop = CancellationToken::new();
+    let serving = edge.serve(listener, router(http), |_| Connection::default(), stop);
+    (url, tokio::spawn(serving))
 }
 
 impl Running {

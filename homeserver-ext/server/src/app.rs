@@ -1,8 +1,8 @@
 //! The composition root: opens the database, serves the API, keeps the house.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::Router;
 use causeway_protocol::ids::{Timestamp, is_server_name};
 use causeway_store::{Agreed, Db, Lock, OpenError, Options};
 use tokio::{
@@ -16,7 +16,7 @@ use causeway_protocol::ids::Generation;
 use crate::{
     config::Config,
     figures::Figures,
-    http::{self, Api, Clock, Guests, Streams},
+    http::{self, Api, Clock, Guests, Streams, edge::Edge},
     quota::{Buckets, Shares},
     services::upkeep,
     storage,
@@ -43,12 +43,6 @@ pub enum AppError {
     /// What the database says.
     #[error(transparent)]
     Open(#[from] OpenError),
-}
-
-/// Returns some time after the server was told to stop.
-async fn late(stopping: &CancellationToken) {
-    stopping.cancelled().await;
-    sleep(LAST_WORDS).await;
 }
 
 impl App {
@@ -83,38 +77,27 @@ impl App {
         Ok(Self { api })
     }
 
-    /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests and streams in
-    /// order and closes the database.
-    ///
-    /// # Errors
-    /// The listener's.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let listener = listener.tap_io(|socket| {
-            if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!(%error, "a socket stays slow");
-            }
-        });
+    /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests
+    /// and streams in order and closes the database.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let config = &self.api.config;
+        let proxies = config.trusted_proxies.clone();
+        let edge = Edge::new("native", config.edge, proxies, self.api.clock.clone());
         let stopping = self.api.stopping.clone();
-        let until = async move {
-            stop.cancelled().await;
-            stopping.cancel();
-        };
-        let router = http::router(self.api.clone());
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        let served = axum::serve(listener, router).with_graceful_shutdown(until);
-        let stopping = self.api.stopping.clone();
+        let served =
+            edge.serve(listener, http::router(self.api.clone()), |peer| peer, stop.clone());
         let served = async {
             tokio::select! {
-                served = served.into_future() => served,
-                () = late(&stopping) => {
-                    tracing::warn!("some requests did not end in time");
-                    Ok(())
-                }
+                () = served => {}
+                () = async {
+                    stop.cancelled().await;
+                    stopping.cancel();
+                    sleep(LAST_WORDS).await;
+                } => tracing::warn!("some requests did not end in time"),
             }
         };
-        let served = self.beside_upkeep(served).await;
+        self.beside_upkeep(served).await;
         self.close().await;
-        served
     }
 
     /// Ends the streams and closes the database.

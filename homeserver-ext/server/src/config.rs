@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::quota::{AccountQuotas, GuestQuotas, Quotas};
+use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quotas};
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub accounts: AccountQuotas,
     /// How much an address may ask for without a token.
     pub guests: GuestQuotas,
+    /// What its listener bears.
+    pub edge: EdgeLimits,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Proxies,
     /// One-time keys of one device that another may claim in an hour; then it gets the fallback key.
@@ -54,6 +56,7 @@ impl Config {
             quotas: Quotas::default(),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
+            edge: EdgeLimits::default(),
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
             cleanup_interval: Duration::from_secs(10),

@@ -7,6 +7,7 @@ mod accounts;
 pub mod admin;
 mod auth;
 mod body;
+pub(crate) mod edge;
 mod error;
 mod groups;
 mod guest;

@@ -15,6 +15,6 @@ mod storage;
 pub use app::{App, AppError};
 pub use config::{Config, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
-pub use http::{Clock, admin, document as openapi};
-pub use quota::{AccountQuotas, GuestQuotas, Quota, Quotas};
+pub use http::{Clock, admin, document as openapi, edge::Edge};
+pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota, Quotas};
 pub use storage::SCHEMA;

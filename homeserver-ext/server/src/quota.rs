@@ -3,6 +3,7 @@
 //! In memory on purpose: a restart forgives.
 
 mod account;
+mod edge;
 
 use std::{
     collections::HashMap,
@@ -15,6 +16,7 @@ use causeway_protocol::{ids::Timestamp, roster::Role};
 
 pub use account::AccountQuotas;
 pub(crate) use account::{Shares, UsedUp};
+pub use edge::EdgeLimits;
 
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;

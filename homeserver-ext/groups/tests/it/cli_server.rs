@@ -64,7 +64,7 @@ impl Server {
                 let app = App::open(config, Clock::new(now)).await.unwrap();
                 let listener = listen(address).await;
                 tell.send(()).unwrap();
-                app.serve(listener, stopped).await.unwrap();
+                app.serve(listener, stopped).await;
             });
         });
         told.recv().expect("the server did not start");

@@ -59,13 +59,13 @@ async fn take(
 ) -> Result<(), ApiError> {
     let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
     let ConnectInfo(peer) = peer.map_err(|error| ApiError::internal(&error))?;
-    let household = Household::from(client(parts, api, peer.ip()));
+    let household = Household::from(known_client(parts, api, peer.ip()));
     buckets
         .take(api.clock.now(), household, quota, 1)
         .map_err(|ms| ApiError::later("too many requests from this address", ms))
 }
 
-fn client(parts: &Parts, api: &Api, peer: IpAddr) -> IpAddr {
+fn known_client(parts: &Parts, api: &Api, peer: IpAddr) -> IpAddr {
     let proxies: &Proxies = &api.config.trusted_proxies;
     let is_forwarded = parts.headers.contains_key(FORWARDED_FOR);
     if is_forwarded && !proxies.trusts(peer) && !api.guests.warned.swap(true, Ordering::Relaxed) {
@@ -75,7 +75,12 @@ fn client(parts: &Parts, api: &Api, peer: IpAddr) -> IpAddr {
              through it share one limit"
         );
     }
-    proxies.client(peer, forwarded(&parts.headers))
+    client(proxies, &parts.headers, peer)
+}
+
+/// Who asks: `peer`, or for whom it does, if it is one of these proxies.
+pub(super) fn client(proxies: &Proxies, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    proxies.client(peer, forwarded(headers))
 }
 
 /// Whom the proxies on the way say to have asked them, the nearest first; up to what is no address.

@@ -62,7 +62,7 @@ async fn serve(folder: &Path) {
     let app = App::open(config, clock).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("listening on {}", listener.local_addr().unwrap());
-    app.serve(listener, CancellationToken::new()).await.unwrap();
+    app.serve(listener, CancellationToken::new()).await;
 }
 
 /// Posts; `None` where the outcome is unknown.

@@ -7,6 +7,7 @@ mod bad_input;
 mod canary;
 mod crowd;
 mod document;
+mod edge;
 mod figures;
 mod groups;
 mod guests;

@@ -1,0 +1,183 @@
+//! The edge of a listener: how long a connection may take, how many there may be, and how often an
+//! address may ask, before anything of what it sends is looked at.
+//!
+//! HTTP/1.1 only: whoever wants HTTP/2 or TLS puts a proxy before it, which then speaks HTTP/1.1.
+
+mod door;
+mod patience;
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    response::{IntoResponse as _, Response},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{Clock, error::ApiError, guest::client};
+use crate::{
+    config::Proxies,
+    quota::{Buckets, EdgeLimits, Household},
+};
+use door::{Door, Place};
+use patience::{Busy, Patient};
+
+/// Longest that the head of a request takes: from when the connection is there, or from its first
+/// byte where another came before it.
+const HEAD: Duration = Duration::from_secs(10);
+/// Longest that a connection says nothing between two requests.
+const IDLE: Duration = Duration::from_secs(75);
+/// Longest that a request takes, its body included: 35 KiB/s for the largest.
+const REQUEST: Duration = Duration::from_mins(2);
+/// Most bytes of a head.
+const HEAD_BYTES: usize = 64 * 1_024;
+/// Before the next look at a listener that takes nobody, for want of descriptors as a rule.
+const NOBODY: Duration = Duration::from_millis(200);
+
+/// What stands before a router.
+#[derive(Debug)]
+pub struct Edge {
+    limits: EdgeLimits,
+    trusted_proxies: Proxies,
+    requests: Buckets<Household>,
+    clock: Clock,
+    door: Arc<Door>,
+}
+
+impl Edge {
+    /// The edge of the listener that is called `name` in metrics.
+    pub fn new(
+        name: &'static str,
+        limits: EdgeLimits,
+        trusted_proxies: Proxies,
+        clock: Clock,
+    ) -> Self {
+        let door = Arc::new(Door::new(name, limits.connections, limits.per_address));
+        Self { limits, trusted_proxies, requests: Buckets::default(), clock, door }
+    }
+
+    /// Serves `router` on `listener` until `stop`, then ends connections in order. What `connected`
+    /// makes of each connection is its [`ConnectInfo`].
+    ///
+    /// Whoever drops this cuts off what is still served.
+    pub async fn serve<C: Clone + Send + Sync + 'static>(
+        self,
+        listener: TcpListener,
+        router: Router,
+        connected: impl Fn(SocketAddr) -> C,
+        stop: CancellationToken,
+    ) {
+        let edge = Arc::new(self);
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, listener = edge.door.name(), "nobody can be let in");
+                    sleep(NOBODY).await;
+                    continue;
+                }
+            };
+            let is_proxy = edge.trusted_proxies.trusts(peer.ip());
+            let Some(place) = Door::enter(&edge.door, peer.ip(), is_proxy) else { continue };
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "a socket stays slow");
+            }
+            let info = ConnectInfo(connected(peer));
+            let (edge, router, stop) = (Arc::clone(&edge), router.clone(), stop.clone());
+            connections.spawn(edge.connection(socket, place, (peer, info), router, stop));
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn connection<C: Clone + Send + Sync + 'static>(
+        self: Arc<Self>,
+        socket: TcpStream,
+        place: Place,
+        (peer, info): (SocketAddr, ConnectInfo<C>),
+        router: Router,
+        stop: CancellationToken,
+    ) {
+        let busy = Busy::default();
+        let socket = Patient::new(socket, place, busy.clone(), HEAD);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let (edge, router, info, busy) =
+                (Arc::clone(&self), router.clone(), info.clone(), busy.begin());
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(info);
+                let answer = edge.answer(router, peer, request).await;
+                let is_other = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let busy = if is_other { busy.for_good() } else { busy };
+                Ok::<_, Infallible>(answer.map(|body| Body::new(busy.until_sent(body))))
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_header_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::trace!(%error, "a connection broke off");
+        }
+    }
+
+    async fn answer(&self, router: Router, peer: SocketAddr, request: Request) -> Response {
+        let asks = client(&self.trusted_proxies, request.headers(), peer.ip());
+        let household = Household::from(asks);
+        let taken = self.requests.take(self.clock.now(), household, self.limits.requests, 1);
+        if let Err(ms) = taken {
+            door::hit("limits.requests");
+            let text = "this address asks too often (`limits.requests`)";
+            return ApiError::later(text, ms).into_response();
+        }
+        match timeout(REQUEST, router.oneshot(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                let text = format!("the request took longer than {} s", REQUEST.as_secs());
+                let slow = ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", text);
+                let mut response = slow.into_response();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
+        }
+    }
+}
+
+/// Whether only the connection that was to be is lost.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,123 @@
+//! How many are inside, and from where.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::quota::Household;
+
+/// Lets connections in while there is a place.
+#[derive(Debug)]
+pub(super) struct Door {
+    name: &'static str,
+    most: usize,
+    of_one: usize,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    all: usize,
+    of: HashMap<Household, usize>,
+}
+
+/// A connection's place, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    door: Arc<Door>,
+    household: Option<Household>,
+}
+
+/// A limit was met.
+pub(super) fn hit(limit: &'static str) {
+    metrics::counter!("causeway_limit_hits_total", "limit" => limit).increment(1);
+}
+
+impl Door {
+    pub(super) fn new(name: &'static str, most: usize, of_one: usize) -> Self {
+        Self { name, most, of_one, inside: Mutex::default() }
+    }
+
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A place for a connection from `peer`, if there is one; `is_proxy`: for many people.
+    pub(super) fn enter(door: &Arc<Self>, peer: IpAddr, is_proxy: bool) -> Option<Place> {
+        let household = (!is_proxy).then(|| Household::from(peer));
+        let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = household.and_then(|household| inside.of.get(&household).copied());
+        let of_it = of_it.unwrap_or(0);
+        let limit = if of_it >= door.of_one {
+            Some("limits.connections_per_address")
+        } else if inside.all >= door.most {
+            Some("limits.connections")
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            drop(inside);
+            hit(limit);
+            tracing::debug!(listener = door.name, %peer, limit, "not let in");
+            return None;
+        }
+        inside.all += 1;
+        if let Some(household) = household {
+            inside.of.insert(household, of_it + 1);
+        }
+        door.gauge(inside.all);
+        drop(inside);
+        Some(Place { door: Arc::clone(door), household })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
+    fn gauge(&self, all: usize) {
+        metrics::gauge!("causeway_connections", "listener" => self.name).set(all as f64);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.all = inside.all.saturating_sub(1);
+        if let Some(household) = self.household {
+            match inside.of.get_mut(&household) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    inside.of.remove(&household);
+                }
+            }
+        }
+        self.door.gauge(inside.all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, sync::Arc};
+
+    use super::Door;
+
+    #[test]
+    fn nobody_takes_all_places_but_a_proxy_and_each_is_free_again() {
+        let door = Arc::new(Door::new("test", 5, 2));
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let enter = |text: &str, is_proxy| Door::enter(&door, ip(text), is_proxy);
+        let one = [enter("192.0.2.1", false), enter("::ffff:192.0.2.1", false)];
+        assert!(one.iter().all(Option::is_some));
+        assert!(enter("192.0.2.1", false).is_none());
+        // A network is one household.
+        let other = [enter("2001:db8::1", false), enter("2001:db8::ffff:2", false)];
+        assert!(other.iter().all(Option::is_some) && enter("2001:db8::3", false).is_none());
+        let proxy = enter("10.0.0.1", true);
+        assert!(proxy.is_some() && enter("10.0.0.1", true).is_none());
+        drop((one, other));
+        let many: Vec<_> = (0..9).map(|_| enter("10.0.0.1", true)).collect();
+        assert_eq!(many.iter().flatten().count(), 4);
+        drop((many, proxy));
+        assert!(door.inside.lock().unwrap().of.is_empty());
+        assert_eq!(door.inside.lock().unwrap().all, 0);
+    }
+}
