@@ -359,6 +359,36 @@ async fn dead_letters_are_listed_tried_again_and_dropped() {
 }
 
 #[tokio::test]
+async fn whoever_drops_the_same_twice_does_not_mean_what_came_later() {
+    let mut bridge = Listener::new().await;
+    let portal = bridge.bridge.portal(1).await;
+    let ids = async |bridge: &Listener, what: &str| {
+        let path = format!("/_causeway/admin/v1/{what}");
+        let (_, body) = bridge.call("GET", &path, Some(ADMIN_TOKEN), "").await;
+        let rows = body[what.replace('-', "_")].as_array().unwrap();
+        rows.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    let mut gone = None;
+    for n in 0..2 {
+        let spoken = bridge.bridge.say(portal, "bob:b.example", "unsaid").await;
+        let unsaid = Effect::Here(Here::Unsaid(spoken.clone(), "why".to_owned()));
+        bridge.bridge.keep(portal, spoken.message_id.as_bytes(), vec![unsaid]).await;
+        bridge.push(json!({"events": [{"junk": n}]}).to_string()).await;
+        let (letters, aside) =
+            (ids(&bridge, "dead-letters").await, ids(&bridge, "quarantine").await);
+        assert_eq!((letters.len(), aside.len()), (1, 1));
+        let (letter, row) = *gone.get_or_insert((letters[0], aside[0]));
+        for path in [format!("dead-letters/{letter}"), format!("quarantine/{row}")] {
+            let path = format!("/_causeway/admin/v1/{path}");
+            let (status, _) = bridge.call("DELETE", &path, Some(ADMIN_TOKEN), "").await;
+            assert_eq!(status, StatusCode::NO_CONTENT);
+        }
+    }
+    assert_eq!(ids(&bridge, "dead-letters").await.len(), 1);
+    assert_eq!(ids(&bridge, "quarantine").await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_was_put_aside_is_listed_and_ends() {
     let bridge = Listener::new().await;
     let junk: Vec<Value> = (0..3).map(|n| json!({"canary": n})).collect();
