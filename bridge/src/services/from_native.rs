@@ -260,7 +260,12 @@ fn input(
             tracing::debug!(%group, %id, "an envelope was not taken in time");
             None
         }
-        What::JoinAsked { .. } | What::Held { .. } | What::Duplicate | What::Keys => None,
+        // Nothing is offered to whoever takes part wherever it is let in.
+        What::Offered(_)
+        | What::JoinAsked { .. }
+        | What::Held { .. }
+        | What::Duplicate
+        | What::Keys => None,
     }
 }
 
@@ -275,6 +280,7 @@ fn may_owe(what: &What) -> bool {
         | What::Failed { .. }
         | What::Keys
         | What::Identity(_)
+        | What::Offered(_)
         | What::Fork(_) => true,
     }
 }

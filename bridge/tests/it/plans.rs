@@ -28,7 +28,7 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 38] = [
+const WALKS: [(&str, &str); 39] = [
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
@@ -62,6 +62,7 @@ const WALKS: [(&str, &str); 38] = [
         "when a roster or a chain came: 16 MiB at most",
     ),
     ("SELECT group_id, fetch_from FROM groups", "with the chores: groups of this device"),
+    ("SELECT COALESCE(SUM(bytes), 0) FROM offered_rows", "a covering index; 4 MiB at most"),
     ("SELECT account, member_id, standing", "all are wanted, after one of them changed"),
     ("SELECT group_id FROM groups", "with the chores: groups of this device"),
     ("SELECT COUNT(*) FROM invites WHERE group_id", "when an invite came"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use causeway_bridge::clock;
 use causeway_groups::{
     SCHEMA, Vault,
-    machine::{Batch, NewGroup, Outgoing, Received, SealError, What},
+    machine::{AddedBy, Batch, NewGroup, Outgoing, Received, SealError, What},
     sdk::{CallError, Client, Keep, KeepError, SdkError},
 };
 use causeway_protocol::{
@@ -85,7 +85,8 @@ impl Person {
         let (told, read) = watch::channel(Vec::new());
         let (diary, token) = (Arc::new(Diary(told)), Some(token.to_owned()));
         let made = Client::register(db, vault, Some(url), name, token, diary, clock::now).await;
-        let client = made.unwrap().client;
+        // Whoever adds somebody here has not met him before.
+        let client = made.unwrap().client.added_by_these(AddedBy::All);
         let reading = tokio::spawn(keep_reading(client.clone()));
         Self { client, read, reading, _folder: folder }
     }

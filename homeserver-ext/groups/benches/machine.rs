@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use causeway_groups::{
     Machine, SCHEMA, Vault,
-    machine::{Batch, NewGroup, Outgoing, What},
+    machine::{AddedBy, Batch, NewGroup, Outgoing, What},
 };
 use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys, KeyCount, OpBytes, StreamRow},
@@ -102,6 +102,7 @@ async fn device(name: &str) -> Device {
     let mut tx = db.begin().await.expect("begins");
     let (machine, _) =
         Machine::create(&mut tx, vault, account.clone(), NOW).await.expect("creates");
+    let machine = machine.added_by_these(AddedBy::All);
     let mut request = machine.register_request(&mut tx, None).await.expect("a request");
     machine.uploaded(&mut tx, NOW, KeyCount { one_time_keys: 50 }).await.expect("uploaded");
     tx.commit().await.expect("commits");

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use causeway_groups::{Machine, SCHEMA, Vault};
+use causeway_groups::{Machine, SCHEMA, Vault, machine::AddedBy};
 use causeway_protocol::{
     api::OpBytes,
     device::{DeviceOf, DeviceRecord},
@@ -103,6 +103,7 @@ impl Reader {
         let mut tx = db.begin().await.expect("begins");
         let (machine, _) = Machine::create(&mut tx, vault, account, NOW).await.expect("creates");
         tx.commit().await.expect("commits");
+        let machine = machine.added_by_these(AddedBy::All);
         Self { machine, db, dir }
     }
 

@@ -35,6 +35,8 @@ use exit::Failure;
 use home::Home;
 use print::Printer;
 
+use crate::machine::AddedBy;
+
 /// End-to-end encrypted groups of Causeway.
 ///
 /// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 not logged in; 4 server not
@@ -48,6 +50,11 @@ struct Arguments {
     /// URL of the server's native API; remembered by register and login
     #[arg(long, global = true, env = "CAUSEWAY_SERVER", value_name = "URL")]
     server: Option<String>,
+    /// Who may add you to groups without asking you: known, all, none; in place of what `group
+    /// added-by` has set
+    #[arg(long, global = true, env = "CAUSEWAY_ADDED_BY", value_name = "WHO",
+          value_parser = group::added_by::parse)]
+    added_by: Option<AddedBy>,
     /// How results are written to stdout
     #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     output: Output,
@@ -122,7 +129,7 @@ pub async fn run() -> ExitCode {
         Err(error) => return misread(&error),
     };
     let printer = Printer::new(arguments.output);
-    let home = Home::new(arguments.home, arguments.server);
+    let home = Home::new(arguments.home, arguments.server, arguments.added_by);
     let done = match home {
         Ok(home) => dispatch(arguments.command, &home, printer).await,
         Err(failure) => Err(failure),

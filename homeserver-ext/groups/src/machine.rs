@@ -10,6 +10,7 @@
 //! rows → receive → commit → ack       chores → commit → POST → accepted, install_ops, uploaded
 //! ```
 
+mod added_by;
 mod batch;
 mod chores;
 mod direct;
@@ -20,6 +21,7 @@ mod inventory;
 mod invites;
 mod joins;
 mod needs;
+mod offers;
 mod opening;
 mod own;
 mod receive;
@@ -43,15 +45,17 @@ use causeway_protocol::{
 };
 use ed25519_dalek::SigningKey;
 
+pub use added_by::AddedBy;
 pub use batch::{Batch, Chores, Envelopes, Needs, Outgoing, SealError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};
 pub use identity::Pin;
 pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
+pub use offers::OfferView;
 pub use own::{MOST_COMMITS, RecoveryKey, is_behind, put_back};
 pub use received::{
-    Fork, ForkedOp, IdentityShown, Incoming, Receipts, Received, RosterChange, What,
+    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Receipts, Received, RosterChange, What,
 };
 pub use trust::Trust;
 
@@ -120,6 +124,8 @@ struct Inner {
     identities: Mutex<identity::Cache>,
     /// Nobody is there to decide: the server's word about an account is taken.
     follows_server: bool,
+    /// Who may add this account, whatever is set in the database.
+    added_by: Option<AddedBy>,
 }
 
 /// By group: the revision, and the history that it names.
@@ -139,13 +145,25 @@ impl Machine {
             logs: Mutex::default(),
             identities: Mutex::default(),
             follows_server: false,
+            added_by: None,
         }))
     }
 
     /// The same device where no person decides, a bridge's: an account's identity is what its server
     /// says now, and one that the server does not confirm is given nothing and stops nothing.
+    /// Nor does it wait for a person to take part in a group.
     #[must_use]
     pub fn that_follows_its_server(&self) -> Self {
+        self.with(true, Some(AddedBy::All))
+    }
+
+    /// The same device, which these may add to groups, whatever is set in the database.
+    #[must_use]
+    pub fn added_by_these(&self, added_by: AddedBy) -> Self {
+        self.with(self.0.follows_server, Some(added_by))
+    }
+
+    fn with(&self, follows_server: bool, added_by: Option<AddedBy>) -> Self {
         let inner = &*self.0;
         Self(Arc::new(Inner {
             vault: inner.vault.clone(),
@@ -153,7 +171,8 @@ impl Machine {
             signing: inner.signing.clone(),
             logs: Mutex::default(),
             identities: Mutex::default(),
-            follows_server: true,
+            follows_server,
+            added_by,
         }))
     }
 

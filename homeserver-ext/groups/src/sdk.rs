@@ -23,6 +23,7 @@ mod groups;
 mod http;
 mod identity;
 mod invites;
+mod offers;
 mod sending;
 mod session;
 mod stream;
@@ -50,7 +51,9 @@ pub use sending::{Answer, Sending};
 pub use stream::Stream;
 
 use crate::{
-    machine::{InviteRefused, Machine, MachineError, Me, OpError, Receipts, Received, SealError},
+    machine::{
+        AddedBy, InviteRefused, Machine, MachineError, Me, OpError, Receipts, Received, SealError,
+    },
     storage,
     vault::Vault,
 };
@@ -182,6 +185,13 @@ impl Client {
     #[must_use]
     pub fn that_follows_its_server(mut self) -> Self {
         self.machine = self.machine.that_follows_its_server();
+        self
+    }
+
+    /// The same, which these may add to groups, whatever is set in the database.
+    #[must_use]
+    pub fn added_by_these(mut self, added_by: AddedBy) -> Self {
+        self.machine = self.machine.added_by_these(added_by);
         self
     }
 

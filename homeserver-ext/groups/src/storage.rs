@@ -15,12 +15,14 @@ pub(crate) mod invites;
 pub(crate) mod joins;
 #[cfg(feature = "cli")]
 pub(crate) mod mirrors;
+pub(crate) mod offers;
 pub(crate) mod olm;
 pub(crate) mod ops;
 #[cfg(feature = "cli")]
 pub(crate) mod outbox;
 pub(crate) mod own;
 pub(crate) mod sessions;
+pub(crate) mod settings;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Schema;

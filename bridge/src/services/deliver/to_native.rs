@@ -273,7 +273,7 @@ impl Way<'_> {
                 Ok(Round::Next(tx))
             }
             // The bridge follows its server, and is not kept from sending by this.
-            SealError::Forked | SealError::Changed(_) => {
+            SealError::Forked | SealError::Changed(_) | SealError::Offered => {
                 tracing::error!(group = %self.group, "{error}");
                 self.wait(tx, FORKED, &error.to_string()).await
             }

@@ -52,17 +52,31 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// Whether a member is not who it is called.
-pub(super) fn is_changed(error: &OutboxError) -> bool {
+/// Whether it is refused until a person decides, and so not kept: a member is not who it is called,
+/// or the group is only offered.
+pub(super) fn is_refused(error: &OutboxError) -> bool {
+    let (OutboxError::Seal(error) | OutboxError::Sdk(SdkError::Seal(error))) = error else {
+        return false;
+    };
+    matches!(error, SealError::Changed(_) | SealError::Offered)
+}
+
+fn is_offered(error: &OutboxError) -> bool {
     matches!(
         error,
-        OutboxError::Seal(SealError::Changed(_))
-            | OutboxError::Sdk(SdkError::Seal(SealError::Changed(_)))
+        OutboxError::Seal(SealError::Offered)
+            | OutboxError::Sdk(SdkError::Seal(SealError::Offered))
     )
 }
 
-/// What happened, why, and what a person can do about a member who is not who it is called.
-pub(super) fn changed(error: &OutboxError, group: GroupId) -> Failure {
+/// What happened, why, and what a person can do about it.
+pub(super) fn refused(error: &OutboxError, group: GroupId) -> Failure {
+    if is_offered(error) {
+        return Failure::failed(format!("nothing was sent: {error}")).next(format!(
+            "Take it with `causeway-client group accept {group}`, or go with `causeway-client \
+             group leave {group}`.",
+        ));
+    }
     Failure::failed(format!("nothing was sent: {error}")).next(format!(
         "It may be a new key of theirs, or somebody else under their name. Ask them by another way; \
          then `causeway-client verify ACCOUNT`, or `causeway-client member accept {group} ACCOUNT`, \
@@ -72,7 +86,7 @@ pub(super) fn changed(error: &OutboxError, group: GroupId) -> Failure {
 
 /// What waits in a group about which a person has to decide.
 pub(super) fn waiting_for_a_person(error: OutboxError, group: GroupId) -> Failure {
-    if is_changed(&error) { changed(&error, group) } else { error.into() }
+    if is_refused(&error) { refused(&error, group) } else { error.into() }
 }
 
 /// As [`flush`], with what went wrong as it is.

@@ -1,5 +1,7 @@
 //! `group …`: one file for each of its commands.
 
+mod accept;
+pub(super) mod added_by;
 mod bridge;
 mod close;
 mod create;
@@ -25,6 +27,14 @@ pub(super) enum Command {
     /// Show a group: who can read, its policy, its members
     #[command(after_help = "Examples:\n  causeway-client group show team")]
     Show(Named),
+    /// Take part in a group that somebody has added you to
+    #[command(after_help = "Examples:\n  causeway-client group accept team")]
+    Accept(Named),
+    /// Show or set who may add you to groups without asking you
+    #[command(
+        after_help = "Examples:\n  causeway-client group added-by\n  causeway-client group added-by none"
+    )]
+    AddedBy(added_by::Arguments),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]
     Leave(Named),
@@ -46,6 +56,8 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::Create(arguments) => create::run(arguments, home, printer).await,
         Command::List => list::run(home, printer).await,
         Command::Show(named) => show::run(&named, home, printer).await,
+        Command::Accept(named) => accept::run(&named, home, printer).await,
+        Command::AddedBy(arguments) => added_by::run(&arguments, home, printer).await,
         Command::Leave(named) => leave::run(&named, home, printer).await,
         Command::Close(named) => close::run(&named, home, printer).await,
         Command::Bridge(arguments) => bridge::run(arguments, home, printer).await,

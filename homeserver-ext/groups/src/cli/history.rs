@@ -75,6 +75,7 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
         | Said::Failed { .. }
         | Said::Fork { .. }
         | Said::Identity(_)
+        | Said::Offered { .. }
         | Said::Unknown { .. } => {}
     }
     Ok(())

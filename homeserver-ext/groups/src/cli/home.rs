@@ -14,6 +14,7 @@ use causeway_store::{Db, Lock, OpenError, Options};
 use super::{exit::Failure, history::History};
 use crate::{
     SCHEMA,
+    machine::AddedBy,
     sdk::{Client, OpenClientError},
     vault::{Vault, VaultError},
 };
@@ -23,6 +24,8 @@ use crate::{
 pub(super) struct Home {
     dir: PathBuf,
     server: Option<String>,
+    /// Who may add this account, whatever is set in the home.
+    added_by: Option<AddedBy>,
 }
 
 /// What a home holds, opened.
@@ -38,7 +41,11 @@ impl Home {
     ///
     /// # Errors
     /// There is no usual one, because `$HOME` is not set.
-    pub(super) fn new(dir: Option<PathBuf>, server: Option<String>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        dir: Option<PathBuf>,
+        server: Option<String>,
+        added_by: Option<AddedBy>,
+    ) -> Result<Self, Failure> {
         let usual = || {
             let data =
                 env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
@@ -49,7 +56,7 @@ impl Home {
             Failure::usage("there is no home folder: $HOME is not set")
                 .next("Name one with --home DIR.")
         })?;
-        Ok(Self { dir, server })
+        Ok(Self { dir, server, added_by })
     }
 
     /// The folder.
@@ -90,7 +97,10 @@ impl Home {
         }
         let Opened { db, vault } = self.open().await?;
         match Client::open(db, vault, self.server(), Arc::new(History), super::now).await {
-            Ok(client) => Ok(client),
+            Ok(client) => Ok(match self.added_by {
+                Some(added_by) => client.added_by_these(added_by),
+                None => client,
+            }),
             Err(OpenClientError::NotLoggedIn) => Err(self.nobody()),
             Err(error) => Err(error.into()),
         }

@@ -12,7 +12,7 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{harmless::harmless, names};
-use crate::machine::{Incoming, RosterChange, What};
+use crate::machine::{Incoming, OfferShown, RosterChange, What};
 
 use identity::IdentityLine;
 
@@ -80,6 +80,16 @@ pub(super) enum Said {
     },
     /// A member, or who wants to be one, is not who that account is known to be.
     Identity(IdentityLine),
+    /// Somebody has added this account to a group; nothing goes there before it is taken.
+    Offered {
+        /// Who.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<AccountId>,
+        /// Who that is: `unmet`, `pinned`, `verified`, or loudly `changed`, `borrowed`, `former`.
+        identity: String,
+        /// How many are in it.
+        members: usize,
+    },
     /// A message of a kind that this version does not know.
     Unknown {
         /// Which.
@@ -171,6 +181,9 @@ impl Said {
                 Self::Failed { id, device: sender, reason: reason.to_owned() }
             }
             What::Identity(shown) => Self::Identity(shown.into()),
+            What::Offered(OfferShown { by, trust, members }) => {
+                Self::Offered { by, identity: trust.name().to_owned(), members }
+            }
             What::Fork(fork) => Self::Fork { epoch: fork.epoch, only_said: fork.other.is_none() },
             What::Held { .. } | What::Duplicate | What::Keys => return None,
         })
@@ -252,6 +265,20 @@ impl Line {
                  is sent here until you decide: causeway-client group fork show {}",
                 self.group
             ),
+            Said::Offered { by, identity, members } => {
+                let by = by.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
+                let loud = match identity.as_str() {
+                    "changed" | "borrowed" | "former" => {
+                        format!(" (!! identity {identity}: perhaps somebody else)")
+                    }
+                    _ => String::new(),
+                };
+                format!(
+                    "-- {by}{loud} has put you into this group of {members}; nothing of yours goes \
+                     there until you take it: causeway-client group accept {}, or group leave {}",
+                    self.group, self.group
+                )
+            }
             Said::Identity(line) => line.to_text(&self.group),
             Said::Unknown { sender, content_type, .. } => {
                 format!(

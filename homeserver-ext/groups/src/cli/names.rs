@@ -68,12 +68,22 @@ async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failu
     if !by_id.is_empty() {
         return Ok(by_id);
     }
+    // What is only offered bears a name that a stranger chose: it comes behind one's own groups.
+    let by_name = by(&|r| is_called(r, text));
+    let mut taken = Vec::new();
+    for roster in &by_name {
+        if client.offer(roster.group()).await?.is_none() {
+            taken.push(Arc::clone(roster));
+        }
+    }
+    Ok(if taken.is_empty() { by_name } else { taken })
+}
+
+fn is_called(r: &Roster, text: &str) -> bool {
     // Anybody can make a group and bring this account into it: one that is called like the
     // beginning of another's id must not be taken for it.
-    Ok(by(&|r| {
-        let begins = text.len() >= MIN_PREFIX && r.group().to_string().starts_with(text);
-        r.policy().name == text || begins
-    }))
+    let begins = text.len() >= MIN_PREFIX && r.group().to_string().starts_with(text);
+    r.policy().name == text || begins
 }
 
 /// The account that `text` means: `name:server`, or a name alone of this account's server.

@@ -54,7 +54,7 @@ impl OutboxError {
     pub(super) fn waits_for_a_person(&self) -> bool {
         match self {
             Self::Seal(error) | Self::Sdk(SdkError::Seal(error)) => {
-                matches!(error, SealError::Forked | SealError::Changed(_))
+                matches!(error, SealError::Forked | SealError::Changed(_) | SealError::Offered)
             }
             Self::Sdk(_) | Self::Rows(_) | Self::Content(_) => false,
         }
@@ -270,6 +270,7 @@ async fn give_up(client: &Client, rows: &[i64], error: SealError) -> Result<Seal
         }
         SealError::Forked
         | SealError::Changed(_)
+        | SealError::Offered
         | SealError::Unprepared(_)
         | SealError::TooMany(..)
         | SealError::Machine(_) => None,

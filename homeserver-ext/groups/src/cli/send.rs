@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     exit::Failure,
-    flush::{Trouble, changed, is_changed, outbox_of, waiting_for_a_person},
+    flush::{Trouble, is_refused, outbox_of, refused, waiting_for_a_person},
     home::Home,
     names,
     outbox::{self, OutboxError, State},
@@ -164,9 +164,9 @@ impl Sender<'_> {
         self.look().await?;
         let sent = match outbox_of(self.client, self.group, self.patience).await {
             // Refused: what was asked for just now does not go out by itself later.
-            Err(Trouble::Outbox(error)) if is_changed(&error) => {
+            Err(Trouble::Outbox(error)) if is_refused(&error) => {
                 outbox::take_back(self.client, self.group, &client_ids).await?;
-                return Err(changed(&error, self.group));
+                return Err(refused(&error, self.group));
             }
             sent => sent.map_err(Failure::from),
         };

@@ -171,6 +171,9 @@ pub enum SealError {
     /// The server showed two histories: a person decides first.
     #[error("the group has two histories; decide with `group fork show`, `keep` or `adopt`")]
     Forked,
+    /// Somebody has added this account, and it takes no part yet: a person decides first.
+    #[error("this group is offered, and you take no part in it yet")]
+    Offered,
     /// A member is not who it is called: a person decides first.
     #[error("{} in this group over an identity that is not known as theirs", are(.0))]
     Changed(Vec<AccountId>),

@@ -17,7 +17,7 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chores, groups as rows, holds, invites, joins, ops,
+        chores, groups as rows, holds, invites, joins, offers, ops,
     },
 };
 
@@ -67,6 +67,7 @@ impl Machine {
         let conn = tx.conn();
         holds::forget_seen(conn, kept).await?;
         ops::forget_rosters(conn, kept).await?;
+        offers::expire(conn, now).await?;
         invites::expire(conn, kept).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;

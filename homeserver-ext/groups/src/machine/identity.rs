@@ -53,7 +53,7 @@ impl Work<'_> {
     ) -> Result<bool, MachineError> {
         let device = known.record.device();
         let Some(member) = log.head().counts(&device) else { return Ok(false) };
-        if member.account != known.account {
+        if member.account != known.account || self.is_offered(&log.head().group()).await? {
             return Ok(false);
         }
         let untrusted = self.members(log).await?;
@@ -94,7 +94,8 @@ impl Work<'_> {
         }
         for group in rows::all(self.conn()).await? {
             let Some(log) = self.log(&group).await? else { continue };
-            if log.head().counts(&self.machine.me().device()).is_none() {
+            let is_in = log.head().counts(&self.machine.me().device()).is_some();
+            if !is_in || self.is_offered(&group).await? {
                 continue;
             }
             for account in &self.members(&log).await?.unmet {

@@ -52,6 +52,7 @@ impl Machine {
         if known.trust(self.me(), inviter, &link.terms.inviter.member_id).is_wrong() {
             return Err(InviteRefused::Changed(inviter.clone()));
         }
+        self.asks_for(tx, &link.terms.group).await?;
         let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let record = &self.me().record;

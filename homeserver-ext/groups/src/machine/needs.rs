@@ -20,7 +20,8 @@ use crate::{
     olm,
     storage::{
         accounts::{self, Ask, KnownDevice},
-        groups as rows, holds,
+        groups::{self as rows, Offer},
+        holds,
         holds::WaitsFor,
         olm as sessions, own,
     },
@@ -127,6 +128,9 @@ impl Work<'_> {
         }
         if row.fork.as_deref().is_some_and(is_undecided) {
             return Err(SealError::Forked);
+        }
+        if row.offer == Some(Offer::Offered) {
+            return Err(SealError::Offered);
         }
         let undecided = &self.members(&log).await?.undecided;
         if !undecided.is_empty() && !self.machine.0.follows_server {

@@ -90,6 +90,9 @@ impl Work<'_> {
 
     async fn one(&mut self, row: &StreamRow, opened: bool) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
+        if !opened && self.keep_unopened(row).await? {
+            return Ok(Step::Done);
+        }
         match (envelope.kind, &envelope.sender) {
             (Kind::Message | Kind::Fanout, Some(sender)) => self.message(row, sender).await,
             (

@@ -89,6 +89,9 @@ pub enum What {
     Fork(Fork),
     /// A member of the group is not who it is called, or is no longer. It is given nothing.
     Identity(IdentityShown),
+    /// Somebody has added this account to a group. Nothing goes there, and nothing that comes is
+    /// opened, before [`super::Machine::take_offer`].
+    Offered(OfferShown),
 }
 
 /// A message that opened. What it says is no part of its `Debug` form.
@@ -129,6 +132,17 @@ impl fmt::Debug for Incoming {
             .field("late", &self.late)
             .finish_non_exhaustive()
     }
+}
+
+/// Who offers a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferShown {
+    /// Who has added this account.
+    pub by: Option<AccountId>,
+    /// Whether that is who the account is known to be.
+    pub trust: Trust,
+    /// How many are in it.
+    pub members: usize,
 }
 
 /// An account, and an identity that is not the one that it is known by.

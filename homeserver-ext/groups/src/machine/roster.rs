@@ -169,20 +169,27 @@ impl Work<'_> {
             schemes::drop_own(self.conn(), &group).await?;
         }
         let news = before.as_deref().filter(|_| was_in);
-        if is_in {
+        let took_part = self.takes_part(&group).await?;
+        let is_offer = self.weigh(op, (was_in, after), seq).await?;
+        if is_in && !is_offer {
             self.ask_for_strangers(news, after).await?;
             self.owe_new_admins(before.as_deref(), after, op.signer()).await?;
         }
         let could_add = before.as_ref().is_none_or(|before| before.may_add(&me));
-        if !could_add && after.may_add(&me) {
+        if !could_add && after.may_add(&me) && !is_offer {
             // Those who asked before could not be answered from here.
             rows::set_fetch_requests(self.conn(), &group, true).await?;
             joins::may_add_now(self.conn(), &group).await?;
         }
         let change = change(&log, op, installed, &me);
         self.save_log(log).await?;
-        self.say(seq, group, What::Roster(change));
-        if is_in {
+        // One line is said of an offer, and nothing of what a stranger does in his group.
+        if !is_offer && (took_part || self.takes_part(&group).await?) {
+            self.say(seq, group, What::Roster(change));
+        } else {
+            self.say(seq, group, What::Keys);
+        }
+        if is_in && !is_offer {
             self.say_who_is_not(seq, news, after).await?;
         }
         self.retake(&group).await
@@ -212,7 +219,7 @@ impl Work<'_> {
 
     /// Asks for the lists and records of members that came, so that it is known who they are, and
     /// what they send can be judged.
-    async fn ask_for_strangers(
+    pub(super) async fn ask_for_strangers(
         &mut self,
         before: Option<&Roster>,
         after: &Roster,

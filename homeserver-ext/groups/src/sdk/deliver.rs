@@ -163,6 +163,9 @@ impl Client {
             }
             let group = roster.group();
             let mut tx = self.db.begin().await?;
+            if self.machine.offer(&mut tx, group).await?.is_some() {
+                continue;
+            }
             let report = self.machine.key_report(&mut tx, group).await?;
             drop(tx);
             let asked = match self.http.report_sender_keys(group, &report).await {

@@ -95,6 +95,8 @@ impl Client {
     /// [`SdkError::Invite`]: the link is not good, or not by whom it says it is by.
     pub async fn ask_to_join(&self, link: &Link) -> Result<(), SdkError> {
         if self.is_in(link.terms.group).await? {
+            // It may have been offered.
+            self.take_offer(link.terms.group).await?;
             return Ok(());
         }
         let inviter = match self.http.account(&link.terms.account).await {

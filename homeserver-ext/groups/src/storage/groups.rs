@@ -2,7 +2,7 @@
 
 use causeway_store::{Conn, Row};
 
-use causeway_protocol::ids::{Epoch, GroupId, Timestamp};
+use causeway_protocol::ids::{AccountId, Epoch, GroupId, Timestamp};
 use sqlx::Row as _;
 
 use super::{Error, Whole as _, ms, unsigned};
@@ -18,22 +18,54 @@ pub(crate) struct Group {
     pub(crate) fork: Option<String>,
     pub(crate) rotate: bool,
     pub(crate) active: Timestamp,
+    pub(crate) offer: Option<Offer>,
+    /// Who offers it.
+    pub(crate) offered_by: Option<AccountId>,
+}
+
+/// How this account came to be in a group, or is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// It has asked to be let in.
+    Asked,
+    /// Somebody has added it, and it takes no part.
+    Offered,
+    /// It takes part.
+    Taken,
+}
+
+impl Offer {
+    const ALL: [Self; 3] = [Self::Asked, Self::Offered, Self::Taken];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Offered => "offered",
+            Self::Taken => "taken",
+        }
+    }
 }
 
 pub(crate) async fn group(conn: &mut Conn, group: &GroupId) -> Result<Option<Group>, Error> {
     let row = sqlx::query(
-        "SELECT revision, head_epoch, fork, rotate, active_ms FROM groups WHERE group_id = $1",
+        "SELECT revision, head_epoch, fork, rotate, active_ms, offer, offered_by FROM groups
+         WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_optional(conn)
     .await?;
     row.map(|row| {
+        let offer: Option<&str> = row.try_get(5)?;
+        let named = |name| Offer::ALL.into_iter().find(|offer| offer.name() == name);
+        let by: Option<String> = row.try_get(6)?;
         Ok(Group {
             revision: row.try_get::<&[u8], _>(0)?.try_into().ok().whole("groups")?,
             head: row.try_get::<Option<u32>, _>(1)?.map(Epoch),
             fork: row.try_get(2)?,
             rotate: row.try_get(3)?,
             active: Timestamp(unsigned(row.try_get(4)?)),
+            offer: offer.map(|name| named(name).whole("groups")).transpose()?,
+            offered_by: by.map(|by| by.parse().whole("groups")).transpose()?,
         })
     })
     .transpose()
@@ -44,6 +76,32 @@ pub(crate) async fn all(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
     let ids: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT group_id FROM groups ORDER BY group_id").fetch_all(conn).await?;
     ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
+}
+
+/// Groups that this account takes part in.
+pub(crate) async fn taken(conn: &mut Conn) -> Result<Vec<GroupId>, Error> {
+    let ids: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT group_id FROM groups WHERE joined = TRUE AND offer = 'taken' ORDER BY group_id",
+    )
+    .fetch_all(conn)
+    .await?;
+    ids.iter().map(|id| GroupId::from_slice(id).whole("groups")).collect()
+}
+
+/// How this account is in a group, or is to be.
+pub(crate) async fn set_offer(
+    conn: &mut Conn,
+    group: &GroupId,
+    offer: Option<Offer>,
+    by: Option<&AccountId>,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE groups SET offer = $2, offered_by = $3 WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .bind(offer.map(Offer::name))
+        .bind(by.map(AccountId::as_str))
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Notes a group that is heard of for the first time.

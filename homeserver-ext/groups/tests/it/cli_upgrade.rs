@@ -13,6 +13,10 @@ use crate::{
 const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE settings;
+    DROP TABLE offered_rows;
+    ALTER TABLE groups DROP COLUMN offer;
+    ALTER TABLE groups DROP COLUMN offered_by;
     DROP TABLE identities;
     ALTER TABLE own DROP COLUMN met;
     DROP INDEX ops_whole;

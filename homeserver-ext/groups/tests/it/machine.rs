@@ -23,6 +23,7 @@ mod hostile;
 mod identities;
 mod invites;
 mod keys;
+mod offers;
 mod order;
 mod rosters;
 mod stranger;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use causeway_groups::{
     Machine, Vault,
-    machine::{Batch, NewGroup, Outgoing, SealError},
+    machine::{AddedBy, Batch, NewGroup, Outgoing, SealError},
 };
 use causeway_protocol::{
     api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
@@ -69,6 +69,8 @@ impl World {
         let count = u32::try_from(request.one_time_keys.len()).unwrap();
         machine.uploaded(&mut tx, self.time(), KeyCount { one_time_keys: count }).await.unwrap();
         tx.commit().await.unwrap();
+        // Whoever is added here has met nobody before; what is offered has tests of its own.
+        let machine = machine.added_by_these(AddedBy::All);
         let device = machine.me().record.device_id;
         let mut keys = request.one_time_keys;
         keys.insert(0, request.fallback_key);

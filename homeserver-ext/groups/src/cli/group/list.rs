@@ -1,5 +1,7 @@
 //! `group list`: one's groups.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::super::{
@@ -15,12 +17,24 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
     client.sync().await?;
     let rosters = client.rosters().await?;
     let me = client.me().record.member_id;
+    let mut offers = BTreeMap::new();
+    for roster in &rosters {
+        if let Some(offer) = client.offer(roster.group()).await? {
+            offers.insert(roster.group(), offer);
+        }
+    }
     let rows = rosters.iter().map(|roster| {
+        let offered = offers.contains_key(&roster.group());
         let role = roster.member(&me).map_or("left", |me| names::role(me.role));
         [
             harmless(&roster.policy().name),
             roster.members().len().to_string(),
-            if roster.closed() { "closed" } else { role }.to_owned(),
+            match (roster.closed(), offered) {
+                (true, _) => "closed",
+                (false, true) => "offered",
+                (false, false) => role,
+            }
+            .to_owned(),
             names::confidentiality(roster),
             roster.group().to_string(),
         ]
@@ -36,6 +50,8 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
             "members": roster.members().len(), "closed": roster.closed(),
             "role": roster.member(&me).map(|me| names::role(me.role)),
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),
+            "state": if offers.contains_key(&roster.group()) { "offered" } else { "taken" },
+            "offered_by": offers.get(&roster.group()).and_then(|offer| offer.by.as_ref()),
         })
     });
     printer.show(&text, &json!({"groups": groups.collect::<Vec<_>>()}))

@@ -42,6 +42,16 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     if roster.member(&client.me().record.member_id).is_none() {
         text.push_str("  you are not in it any more\n");
     }
+    let offer = client.offer(group).await?;
+    if let Some(offer) = &offer {
+        let by = offer.by.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
+        let _ = writeln!(
+            text,
+            "  offered by    {by}: you take no part before `causeway-client group accept {group}`; {} \
+             rows wait unopened",
+            offer.waiting
+        );
+    }
     if forked {
         text.push_str("  !! two histories: see `causeway-client group fork show`\n");
     }
@@ -65,6 +75,8 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
             "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
+            "state": if offer.is_some() { "offered" } else { "taken" },
+            "offered_by": offer.as_ref().and_then(|offer| offer.by.as_ref()),
             "members": as_json(&roster, &trusts),
         }),
     )

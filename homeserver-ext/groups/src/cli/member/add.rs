@@ -30,7 +30,8 @@ pub(super) async fn run(
     let fingerprint = member.map(|(id, _)| fingerprint(id));
     printer.show(
         &format!(
-            "{account} is in the group [epoch {epoch}].\nFingerprint: {}",
+            "{account} is in the group [epoch {epoch}].\nFingerprint: {}\nWho does not know you has to \
+             accept it first (`causeway-client group accept`).",
             fingerprint.as_deref().unwrap_or("not known"),
         ),
         &json!({"group": group, "account": account, "epoch": epoch, "fingerprint": fingerprint}),

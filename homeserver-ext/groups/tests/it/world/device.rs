@@ -2,7 +2,7 @@
 
 use causeway_groups::{
     Machine, SCHEMA, Vault,
-    machine::{Incoming, Received, What},
+    machine::{AddedBy, Incoming, Received, What},
 };
 use causeway_protocol::{
     content::Content,
@@ -74,5 +74,5 @@ async fn open(dir: &TempDir) -> (Db, Machine) {
     let db = open_db(dir).await;
     let vault = Vault::open(&db, &dir.path().join("storage.key")).await.expect("a vault");
     let machine = Machine::load(&db, vault).await.expect("loads").expect("is there");
-    (db, machine)
+    (db, machine.added_by_these(AddedBy::All))
 }
