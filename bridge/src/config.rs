@@ -111,6 +111,10 @@ pub struct Native {
     pub new_groups: Rate,
     /// How many one-time keys one account may upload.
     pub key_uploads: Rate,
+    /// Of how many devices one account may claim a one-time key, which begins a conversation.
+    pub claims: Rate,
+    /// How often one account may change its device list.
+    pub device_lists: Rate,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
 }
@@ -138,6 +142,8 @@ impl Default for Native {
             op_kib: Rate { per_minute: 512, burst: 8_192 },
             new_groups: Rate { per_minute: 1, burst: 300 },
             key_uploads: Rate { per_minute: 120, burst: 4_000 },
+            claims: Rate { per_minute: 2_000, burst: 20_000 },
+            device_lists: Rate { per_minute: 1, burst: 60 },
             cleanup_interval_s: 10,
         }
     }
@@ -225,6 +231,8 @@ impl Config {
             ("native.op_kib", self.native.op_kib),
             ("native.new_groups", self.native.new_groups),
             ("native.key_uploads", self.native.key_uploads),
+            ("native.claims", self.native.claims),
+            ("native.device_lists", self.native.device_lists),
             ("limits.requests", self.limits.requests),
         ] {
             if rate.per_minute == 0 || rate.burst == 0 {

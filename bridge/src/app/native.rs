@@ -31,6 +31,8 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         op_kib: quota(native.op_kib),
         groups: quota(native.new_groups),
         keys: quota(native.key_uploads),
+        claims: quota(native.claims),
+        lists: quota(native.device_lists),
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

@@ -205,7 +205,7 @@ mod tests {
                 "native:\n  colour: red\n",
                 "f:2: there is no key `native.colour`; there are: listen, address, registration, \
                  trusted_proxies, registrations, logins, ops, op_kib, new_groups, key_uploads, \
-                 cleanup_interval_s",
+                 claims, device_lists, cleanup_interval_s",
             ),
         ];
         for (text, says) in rows {

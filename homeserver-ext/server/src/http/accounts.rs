@@ -136,13 +136,16 @@ pub(super) async fn account(
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: something does not verify; `M_USER_IN_USE`: a device of the list is another account's"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the list is of another account or identity"),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_OLD_VERSION`: versions never go back"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ), security(("token" = [])))]
 pub(super) async fn put_devices(
     State(api): State<Api>,
     caller: Caller,
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
-    for device in accounts::put_devices(&api.db, api.clock.now(), &caller, &request).await? {
+    for device in
+        accounts::put_devices(&api.db, api.clock.now(), &api.shares, &caller, &request).await?
+    {
         api.streams.end(device);
     }
     Ok(StatusCode::NO_CONTENT)

@@ -193,6 +193,7 @@ impl From<PutDevicesError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_OLD_VERSION", error)
             }
             PutDevicesError::Taken => Self::bad("M_USER_IN_USE", error),
+            PutDevicesError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PutDevicesError::Storage(error) => error.into(),
         }
     }
@@ -213,6 +214,7 @@ impl From<ClaimError> for ApiError {
     fn from(error: ClaimError) -> Self {
         match error {
             ClaimError::TooMany(_) => Self::too_large(error),
+            ClaimError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             ClaimError::Storage(error) => error.into(),
         }
     }

@@ -25,9 +25,10 @@ pub(super) async fn upload(
 }
 
 /// `POST keys/claim` – one key of each device, given once; the fallback key when there is none left
-/// or the caller has claimed too many of that device.
+/// or the caller's account has claimed too many of that device.
 #[utoipa::path(post, path = "/keys/claim", tag = "keys", request_body = ClaimRequest,
-    responses((status = 200, body = ClaimedKeys), (status = 413, body = ErrorBody)),
+    responses((status = 200, body = ClaimedKeys), (status = 413, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`")),
     security(("token" = [])))]
 pub(super) async fn claim(
     State(api): State<Api>,
@@ -35,5 +36,5 @@ pub(super) async fn claim(
     Body(request): Body<ClaimRequest>,
 ) -> Result<Json<ClaimedKeys>, ApiError> {
     let (now, per_hour) = (api.clock.now(), api.config.claims_per_hour);
-    Ok(Json(keys::claim(&api.db, now, &caller, per_hour, &request.devices).await?))
+    Ok(Json(keys::claim(&api.db, now, &api.shares, &caller, per_hour, &request.devices).await?))
 }

@@ -15,6 +15,10 @@ pub struct AccountQuotas {
     pub groups: Option<Quota>,
     /// One-time and fallback keys that are uploaded.
     pub keys: Option<Quota>,
+    /// Devices of whom a key is claimed.
+    pub claims: Option<Quota>,
+    /// New device lists.
+    pub lists: Option<Quota>,
 }
 
 impl Default for AccountQuotas {
@@ -24,6 +28,8 @@ impl Default for AccountQuotas {
             op_kib: Some(Quota { per_minute: 512, burst: 8_192 }),
             groups: Some(Quota { per_minute: 1, burst: 300 }),
             keys: Some(Quota { per_minute: 120, burst: 4_000 }),
+            claims: Some(Quota { per_minute: 2_000, burst: 20_000 }),
+            lists: Some(Quota { per_minute: 1, burst: 60 }),
         }
     }
 }
@@ -35,6 +41,8 @@ pub(crate) enum Limit {
     OpKib,
     Groups,
     Keys,
+    Claims,
+    Lists,
 }
 
 impl Limit {
@@ -45,6 +53,8 @@ impl Limit {
             Self::OpKib => "native.op_kib",
             Self::Groups => "native.new_groups",
             Self::Keys => "native.key_uploads",
+            Self::Claims => "native.claims",
+            Self::Lists => "native.device_lists",
         }
     }
 }
@@ -92,6 +102,21 @@ impl Shares {
         self.take(now, who, Limit::Keys, count)
     }
 
+    /// Takes claims of so many devices.
+    pub(crate) fn claims(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        count: usize,
+    ) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::Claims, count)
+    }
+
+    /// Takes a new device list.
+    pub(crate) fn list(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::Lists, 1)
+    }
+
     fn take(
         &self,
         now: Timestamp,
@@ -104,6 +129,8 @@ impl Shares {
             Limit::OpKib => self.quotas.op_kib,
             Limit::Groups => self.quotas.groups,
             Limit::Keys => self.quotas.keys,
+            Limit::Claims => self.quotas.claims,
+            Limit::Lists => self.quotas.lists,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.buckets.take(now, (limit, who.clone()), quota, count).map_err(|again_ms| {

@@ -10,6 +10,7 @@ use causeway_store::Db;
 
 use crate::{
     config::{Config, TokenHash},
+    quota::{Shares, UsedUp},
     storage::{self, DeviceRow, accounts, devices, devices::Device, keys},
 };
 
@@ -208,6 +209,9 @@ pub(crate) enum PutDevicesError {
     /// A device key can belong to one account only.
     #[error("a device of the list belongs to another account")]
     Taken,
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -218,6 +222,7 @@ pub(crate) enum PutDevicesError {
 pub(crate) async fn put_devices(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     request: &AccountDevices,
 ) -> Result<Vec<DeviceRow>, PutDevicesError> {
@@ -225,14 +230,19 @@ pub(crate) async fn put_devices(
     if list.account != caller.account || list.member_id != caller.member_id {
         return Err(PutDevicesError::NotYours);
     }
+    let mut read = db.read().await.map_err(storage::Error::from)?;
+    let known = accounts::list(read.conn(), &list.account).await?;
+    drop(read);
+    if known.is_some_and(|known| known == *list) {
+        return Ok(Vec::new());
+    }
+    // Before signatures are looked at, which costs the most.
+    shares.list(now, &caller.account)?;
     verify_account(list, records)?;
 
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
     let known = accounts::list(tx.conn(), &list.account).await?;
     let known = known.ok_or(PutDevicesError::NotYours)?;
-    if *list == known {
-        return Ok(Vec::new());
-    }
     if list.version <= known.version {
         return Err(PutDevicesError::Version(list.version, known.version));
     }

@@ -83,16 +83,20 @@ pub(crate) enum ClaimError {
     /// Ask for fewer at once.
     #[error("{0} devices, at most {MAX_CLAIM} in one claim")]
     TooMany(usize),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
 }
 
-/// Claims a key of each device. Who has claimed `per_hour` of one device gets its fallback key, so
-/// that nobody can use up what others need.
+/// Claims a key of each device. An account that has claimed `per_hour` of one device gets its fallback
+/// key, so that nobody can use up what others need.
 pub(crate) async fn claim(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     per_hour: u32,
     targets: &[DeviceId],
@@ -100,12 +104,14 @@ pub(crate) async fn claim(
     if targets.len() > MAX_CLAIM {
         return Err(ClaimError::TooMany(targets.len()));
     }
+    shares.claims(now, &caller.account, targets.len())?;
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let claimer = devices::first(tx.conn(), &caller.account).await?;
     let mut claimed = BTreeMap::new();
     for target in targets {
         let device = devices::by_id(tx.conn(), target).await?;
         let Some(device) = device.filter(|device| device.listed) else { continue };
-        let is_over = keys::count_claim(tx.conn(), now, caller.row, device.row).await? > per_hour;
+        let is_over = keys::count_claim(tx.conn(), now, claimer, device.row).await? > per_hour;
         let one_time = if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
         let key = match one_time {
             Some(key) => Some(key),

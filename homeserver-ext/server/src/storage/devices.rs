@@ -211,3 +211,11 @@ pub(crate) async fn counted(conn: &mut Conn, device: DeviceRow, count: u64) -> R
         .await?;
     Ok(())
 }
+
+/// The first device of an account that has one: it stands for all of them.
+pub(crate) async fn first(conn: &mut Conn, account: &AccountId) -> Result<DeviceRow, Error> {
+    Ok(sqlx::query_scalar("SELECT min(device) FROM devices WHERE account = $1")
+        .bind(account.as_str())
+        .fetch_one(conn)
+        .await?)
+}

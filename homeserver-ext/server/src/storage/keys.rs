@@ -109,7 +109,8 @@ pub(crate) async fn fallback(
     json.map(|json| serde_json::from_str(&json).map_err(|_| Error::Row("fallback_key"))).transpose()
 }
 
-/// Counts one more claim within this hour; how many there are with it.
+/// Counts one more claim within this hour; how many there are with it. `claimer`: the first device of
+/// the account.
 pub(crate) async fn count_claim(
     conn: &mut Conn,
     now: Timestamp,

@@ -1,7 +1,7 @@
 //! What one account may add, and that another is not hurt by it.
 
 use causeway_protocol::{
-    api::{GroupHead, KeyCount, Session, UploadKeys},
+    api::{AccountDevices, ClaimedKeys, GroupHead, KeyCount, Session, UploadKeys},
     ids::GroupId,
     roster::{Body, Op, Policy},
 };
@@ -15,7 +15,8 @@ const fn quota(per_minute: u32, burst: u32) -> Quota {
     Quota { per_minute, burst }
 }
 
-const NONE: AccountQuotas = AccountQuotas { ops: None, op_kib: None, groups: None, keys: None };
+const NONE: AccountQuotas =
+    AccountQuotas { ops: None, op_kib: None, groups: None, keys: None, claims: None, lists: None };
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {
     let policy = Policy { description: description.to_owned(), ..policy() };
@@ -120,4 +121,46 @@ async fn keys_are_counted_one_by_one() {
     alice.post(&server, "/keys", &upload(&alice, 100, 15)).await.ok::<KeyCount>();
     server.pass_ms(MINUTE_MS / 2);
     mallory.post(&server, "/keys", &more).await.ok::<KeyCount>();
+}
+
+#[tokio::test]
+async fn what_is_claimed_counts_by_account_whichever_device_asks() {
+    let server = Server::start_with(|config| config.claims_per_hour = 2).await;
+    let (alice, mallory) = (server.person("alice").await, server.person("mallory").await);
+    let second = mallory.second_device(&server).await;
+    let session: Session = second.login(&server).await.ok();
+    let second = second.with_token(session.access_token);
+    let body = serde_json::json!({ "devices": [alice.device()] });
+    let mut is_fallback = Vec::new();
+    for who in [&mallory, &second, &mallory, &second] {
+        let claimed: ClaimedKeys = who.post(&server, "/keys/claim", &body).await.ok();
+        is_fallback.push(claimed.keys[&alice.device()].fallback);
+    }
+    assert_eq!(is_fallback, [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn claims_and_device_lists_of_one_account_end_and_others_go_on() {
+    let accounts = AccountQuotas { claims: Some(quota(1, 3)), lists: Some(quota(1, 2)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (alice, mallory) = (server.person("alice").await, server.person("mallory").await);
+    let body = serde_json::json!({ "devices": [alice.device()] });
+    for _ in 0..3 {
+        mallory.post(&server, "/keys/claim", &body).await.ok::<ClaimedKeys>();
+    }
+    let refused = mallory.post(&server, "/keys/claim", &body).await;
+    let refused = refused.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refused.error.contains("native.claims"), "{}", refused.error);
+    let body = serde_json::json!({ "devices": [mallory.device()] });
+    alice.post(&server, "/keys/claim", &body).await.ok::<ClaimedKeys>();
+
+    mallory.second_device(&server).await;
+    let before = server.rows().await;
+    let body = AccountDevices { list: mallory.list.clone(), devices: vec![mallory.record.clone()] };
+    mallory.put(&server, "/account/devices", &body).await.refused(409, "DEV_CAUSEWAY_OLD_VERSION");
+    let refused = mallory.put(&server, "/account/devices", &body).await;
+    let refused = refused.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refused.error.contains("native.device_lists"), "{}", refused.error);
+    server.assert_unchanged(&before).await;
+    alice.second_device(&server).await;
 }
