@@ -22,7 +22,7 @@ pub(crate) fn statements(code: &str) -> Vec<String> {
         {
             if text.starts_with("ON CONFLICT ") {
                 *last = format!("{} {text}", closed(std::mem::take(last)));
-            } else if text.starts_with("AND ") {
+            } else if text.starts_with("AND ") || text.starts_with(") ") {
                 *last = format!("{} {text} IN (", closed(std::mem::take(last)));
             }
         }

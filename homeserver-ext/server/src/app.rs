@@ -129,15 +129,17 @@ impl App {
     }
 
     async fn upkeep_of(&self, now: Timestamp) -> Result<(), causeway_store::Error> {
-        loop {
-            match upkeep::purge(&self.api.db, now).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(storage::Error::Store(error)) => return Err(error),
-                Err(error @ storage::Error::Row(_)) => {
-                    tracing::error!(%error, "upkeep met a row that it cannot read");
-                    return Ok(());
-                }
+        let all = async {
+            upkeep::let_go(&self.api.db).await?;
+            while upkeep::purge(&self.api.db, now).await? {}
+            Ok(())
+        };
+        match all.await {
+            Ok(()) => Ok(()),
+            Err(storage::Error::Store(error)) => Err(error),
+            Err(error @ storage::Error::Row(_)) => {
+                tracing::error!(%error, "upkeep met a row that it cannot read");
+                Ok(())
             }
         }
     }

@@ -205,7 +205,12 @@ impl Db {
 
     /// Hears of commits of this `Db` that [woke](Tx::wake) `topic`, from now on.
     pub fn listen(&self, topic: &str) -> Listener {
-        self.topics.listen(topic)
+        self.listen_to([topic.to_owned()])
+    }
+
+    /// As [`Db::listen`], to several topics at once: which of them was touched is not told.
+    pub fn listen_to(&self, topics: impl IntoIterator<Item = String>) -> Listener {
+        self.topics.listen(topics.into_iter().collect())
     }
 
     /// The file.

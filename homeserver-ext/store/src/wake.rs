@@ -4,66 +4,70 @@
 //! [`Db::listen`](crate::Db::listen) and [`Listener::changed`] is not lost.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Topics that somebody listens to.
 #[derive(Default)]
-pub(crate) struct Topics(Mutex<HashMap<String, watch::Sender<()>>>);
+pub(crate) struct Topics(Mutex<Ears>);
+
+#[derive(Default)]
+struct Ears {
+    next: u64,
+    by_topic: HashMap<String, BTreeMap<u64, Arc<Notify>>>,
+}
 
 impl Topics {
-    pub(crate) fn listen(self: &Arc<Self>, topic: &str) -> Listener {
-        let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = if let Some(sender) = topics.get(topic) {
-            sender.subscribe()
-        } else {
-            let (sender, heard) = watch::channel(());
-            topics.insert(topic.to_owned(), sender);
-            heard
-        };
-        Listener { topic: topic.to_owned(), heard: Some(heard), topics: Arc::clone(self) }
+    pub(crate) fn listen(self: &Arc<Self>, topics: BTreeSet<String>) -> Listener {
+        let mut ears = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ears.next += 1;
+        let (number, heard) = (ears.next, Arc::new(Notify::new()));
+        for topic in &topics {
+            let listeners = ears.by_topic.entry(topic.clone()).or_default();
+            listeners.insert(number, Arc::clone(&heard));
+        }
+        drop(ears);
+        Listener { number, topics, heard, all: Arc::clone(self) }
     }
 
     pub(crate) fn wake(&self, touched: &[String]) {
-        let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for topic in touched {
-            if let Some(sender) = topics.get(topic) {
-                sender.send_replace(());
-            }
+        let ears = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = touched.iter().filter_map(|topic| ears.by_topic.get(topic));
+        for heard in listeners.flat_map(BTreeMap::values) {
+            heard.notify_one();
         }
     }
 }
 
-/// Hears when a transaction that touched its topic was committed.
+/// Hears when a transaction that touched one of its topics was committed.
 pub struct Listener {
-    topic: String,
-    heard: Option<watch::Receiver<()>>,
-    topics: Arc<Topics>,
+    number: u64,
+    topics: BTreeSet<String>,
+    heard: Arc<Notify>,
+    all: Arc<Topics>,
 }
 
 impl Listener {
     /// Returns at the first commit since the last call (or since it began to listen) that touched
-    /// the topic; several commits are one wake.
+    /// a topic; several commits are one wake.
     pub async fn changed(&mut self) {
-        let heard = match &mut self.heard {
-            Some(heard) => heard.changed().await.is_ok(),
-            None => false,
-        };
-        if !heard {
-            std::future::pending::<()>().await;
-        }
+        self.heard.notified().await;
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut topics = self.topics.0.lock().unwrap_or_else(PoisonError::into_inner);
-        self.heard = None;
-        if topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
-            topics.remove(&self.topic);
+        let mut ears = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for topic in &self.topics {
+            if let Some(listeners) = ears.by_topic.get_mut(topic) {
+                listeners.remove(&self.number);
+                if listeners.is_empty() {
+                    ears.by_topic.remove(topic);
+                }
+            }
         }
     }
 }

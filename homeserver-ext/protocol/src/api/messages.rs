@@ -87,14 +87,14 @@ pub struct StreamHello {
     /// Where it is another one than before, the numbers of rows that the client remembers say
     /// nothing any more.
     pub generation: Generation,
-    /// The highest number that a row of this mailbox was given.
+    /// No row of this mailbox that was accepted so far has a number above this.
     pub last_seq: Seq,
 }
 
 /// A frame of `GET stream` by the server: one row of the caller's mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamRow {
-    /// Its place.
+    /// Its place: rises from row to row, with gaps.
     pub seq: Seq,
     /// What waits there.
     pub envelope: Envelope,

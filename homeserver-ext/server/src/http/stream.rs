@@ -25,7 +25,7 @@ use axum::{
 };
 use causeway_protocol::{
     api::{StreamAck, StreamHello, StreamRow},
-    ids::{Generation, Seq},
+    ids::{Generation, Seq, Timestamp},
     json,
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -34,15 +34,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
-    services::{accounts, delivery},
-    storage::{self, DeviceRow, devices::Device, mailbox},
+    services::{
+        accounts,
+        delivery::{self, Ahead},
+    },
+    storage::{self, DeviceRow, devices::Device},
 };
 
 /// Unacknowledged rows, and their bytes, that are in flight at most.
 const MAX_ROWS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
-/// Rows of one read.
-const READ: u32 = 64;
 /// How long the server waits for an acknowledgement when nothing more may be in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a socket is asked whether anybody is there; who has not answered the next time is not.
@@ -210,9 +211,12 @@ async fn say(end: End, device: &Device, mut socket: WebSocket) {
     let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
 }
 
+/// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it.
+type Sent = (Seq, usize, Option<Timestamp>);
+
 /// Rows on their way: sent and not acknowledged.
 struct InFlight {
-    rows: VecDeque<(Seq, usize)>,
+    rows: VecDeque<Sent>,
     bytes: usize,
     /// Since when nothing more may be sent.
     held_since: Option<Instant>,
@@ -226,10 +230,10 @@ impl InFlight {
     }
 
     /// Puts a row of so many bytes on its way, unless it has to wait for an acknowledgement.
-    fn push(&mut self, seq: Seq, bytes: usize) -> bool {
+    fn push(&mut self, (seq, bytes, at): Sent) -> bool {
         let fits = self.bytes + bytes <= MAX_BYTES;
         if fits {
-            self.rows.push_back((seq, bytes));
+            self.rows.push_back((seq, bytes, at));
             self.known = self.known.max(seq);
             self.bytes += bytes;
         }
@@ -239,8 +243,14 @@ impl InFlight {
         fits
     }
 
+    /// How many rows `ack` is about, and when those of them were accepted that people sent.
+    fn about(&self, ack: Seq) -> (u64, Vec<Timestamp>) {
+        let of = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
+        (of().count() as u64, of().filter_map(|(_, _, at)| *at).collect())
+    }
+
     fn ack(&mut self, ack: Seq) {
-        while let Some((_, bytes)) = self.rows.pop_front_if(|(seq, _)| *seq <= ack) {
+        while let Some((_, bytes, _)) = self.rows.pop_front_if(|(seq, ..)| *seq <= ack) {
             self.bytes -= bytes;
             self.held_since = None;
         }
@@ -254,28 +264,27 @@ async fn serve(
     sent: &AtomicU64,
     socket: &mut WebSocket,
 ) -> Result<std::convert::Infallible, End> {
-    let mut news = api.db.listen(&mailbox::topic(device.row));
-    let (mut last, known) = delivery::ends(&api.db, device).await?;
+    let (acked, known) = delivery::ends(&api.db, device).await?;
+    let mut news = delivery::listen(&api.db, device, acked).await?;
     let hello = StreamHello { generation: api.streams.generation, last_seq: known };
     let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
     written(socket.send(Message::text(hello))).await?;
+    let mut ahead = Ahead::of(acked, news.count);
     let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, held_since: None, known };
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);
     loop {
         if !is_dry && !in_flight.is_held() {
-            let rows = delivery::rows(&api.db, device, last, READ).await?;
-            let newest = rows.last().map(|row| row.seq);
-            let is_all = rows.len() < READ as usize;
+            let rows = ahead.rows(&api.db, device).await?;
+            is_dry = rows.is_empty();
             if let Some(written) = send(socket, &mut in_flight, rows).await? {
-                last = written;
-                sent.fetch_max(last.0, Ordering::Relaxed);
+                ahead.done(written);
+                sent.fetch_max(written.0, Ordering::Relaxed);
             }
-            is_dry = is_all && newest.is_none_or(|newest| newest == last);
             // Acknowledgements are read between two reads of rows, too.
             if let Some(frame) = socket.next().now_or_never() {
                 was_heard = true;
-                take(api, device, socket, &mut in_flight, frame).await?;
+                ahead.done(take(api, device, socket, &mut in_flight, frame).await?);
             }
             continue;
         }
@@ -283,9 +292,13 @@ async fn serve(
         tokio::select! {
             frame = socket.next() => {
                 was_heard = true;
-                take(api, device, socket, &mut in_flight, frame).await?;
+                ahead.done(take(api, device, socket, &mut in_flight, frame).await?);
             }
-            () = news.changed() => is_dry = false,
+            () = news.rows.changed() => is_dry = false,
+            () = news.groups.changed() => {
+                news = delivery::listen(&api.db, device, acked).await?;
+                is_dry = false;
+            }
             () = at(patience) => {
                 return Err(End::Close(close_code::AGAIN, "no acknowledgement for 10 s"));
             }
@@ -311,15 +324,15 @@ async fn at(when: Option<Instant>) {
 async fn send(
     socket: &mut WebSocket,
     in_flight: &mut InFlight,
-    rows: Vec<StreamRow>,
+    rows: Vec<(StreamRow, Option<Timestamp>)>,
 ) -> Result<Option<Seq>, End> {
     let mut last = None;
-    for row in rows {
+    for (row, at) in rows {
         if in_flight.is_held() {
             break;
         }
         let text = serde_json::to_string(&row).map_err(|_| storage::Error::Row("envelope"))?;
-        if !in_flight.push(row.seq, text.len()) {
+        if !in_flight.push((row.seq, text.len(), at)) {
             break;
         }
         last = Some(row.seq);
@@ -340,13 +353,14 @@ async fn written(writing: impl Future<Output = Result<(), axum::Error>>) -> Resu
 }
 
 /// Takes one frame, and every acknowledgement behind it that is there already: the last one counts.
+/// Returns up to where it is acknowledged by that.
 async fn take(
     api: &Api,
     device: &Device,
     socket: &mut WebSocket,
     in_flight: &mut InFlight,
     frame: Option<Result<Message, axum::Error>>,
-) -> Result<(), End> {
+) -> Result<Seq, End> {
     let (mut acked, mut end) = (None, None);
     let mut next = Some(frame);
     while let Some(frame) = next.take() {
@@ -359,11 +373,12 @@ async fn take(
             Err(why) => end = Some(why),
         }
     }
-    if let Some(seq) = acked.map(|seq| seq.min(in_flight.known)) {
-        delivery::ack(&api.db, api.clock.now(), device, seq).await?;
+    let acked = acked.map(|seq| seq.min(in_flight.known));
+    if let Some(seq) = acked {
+        delivery::ack(&api.db, api.clock.now(), device, seq, in_flight.about(seq)).await?;
         in_flight.ack(seq);
     }
-    end.map_or(Ok(()), Err)
+    end.map_or(Ok(acked.unwrap_or(Seq(0))), Err)
 }
 
 fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<Seq>, End> {

@@ -1,13 +1,13 @@
 //! Delivery: rows out, acknowledgements in, and how far each envelope came.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use causeway_protocol::{
     api::{DeliveryState, MessageStatus, RecipientStatus, StreamRow},
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
-use causeway_store::Db;
+use causeway_store::{Db, Listener};
 
 use crate::{
     figures::DELIVERY_SECONDS,
@@ -15,9 +15,17 @@ use crate::{
         self, DeviceRow,
         devices::{self, Device},
         events::{self, Event},
-        mailbox::{self, Waiting},
+        mailbox::{self, Key, Places, Waiting},
     },
 };
+
+const DAY_MS: u64 = 86_400_000;
+/// Rows that are read whole at once.
+const READ: usize = 64;
+/// Rows that are looked for at once.
+const KEYS: u32 = 1_024;
+/// With more groups than these it is quicker to look through all that was broadcast than into each.
+const MANY_GROUPS: usize = 64;
 
 /// How far one of the caller's envelopes came to each recipient; `None` if it is none of its own.
 /// `sent` says up to which row a device's open stream was written.
@@ -30,11 +38,22 @@ pub(crate) async fn status(
     let mut read = db.read().await?;
     let mut known = mailbox::accepted(read.conn(), caller.row, &[id]).await?;
     let Some(places) = known.remove(&id) else { return Ok(None) };
+    let mut all = Vec::new();
+    match places {
+        Places::Devices(places) => {
+            for (device, seq) in places {
+                let progress = mailbox::progress(read.conn(), (device, seq)).await?;
+                all.extend(progress.map(|progress| (device, seq, progress)));
+            }
+        }
+        Places::Group(seq, _) => {
+            let of_all = mailbox::progress_of_broadcast(read.conn(), seq).await?;
+            all.extend(of_all.into_iter().map(|(device, progress)| (device, seq, progress)));
+        }
+    }
     let mut recipients = Vec::new();
-    for place in places {
-        let Some(progress) = mailbox::progress(read.conn(), place).await? else { continue };
-        let is_sent =
-            progress.sent || u64::try_from(place.1).is_ok_and(|seq| seq <= sent(place.0).0);
+    for (device, seq, progress) in all {
+        let is_sent = progress.sent || u64::try_from(seq).is_ok_and(|seq| seq <= sent(device).0);
         let state = if progress.expired {
             DeliveryState::Expired
         } else if progress.acked {
@@ -49,18 +68,59 @@ pub(crate) async fn status(
     Ok(Some(MessageStatus { id, recipients }))
 }
 
-/// The rows of a device's mailbox after `after`, in order.
-pub(crate) async fn rows(
-    db: &Db,
-    device: &Device,
-    after: Seq,
-    limit: u32,
-) -> Result<Vec<StreamRow>, storage::Error> {
-    let waiting = {
+/// What waits for a device, as far as it was looked for: a little of it at a time is read whole.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    keys: VecDeque<Key>,
+    /// Up to here it was looked for.
+    until: Seq,
+    /// The device is in many groups.
+    is_many: bool,
+}
+
+impl Ahead {
+    /// Nothing yet, of what comes after `acked`, to a device in so many groups.
+    pub(crate) fn of(acked: Seq, groups: usize) -> Self {
+        Self { keys: VecDeque::new(), until: acked, is_many: groups > MANY_GROUPS }
+    }
+
+    /// The next rows, at most [`READ`]; none: there is nothing more. They are next until they are
+    /// [done with](Self::done).
+    pub(crate) async fn rows(
+        &mut self,
+        db: &Db,
+        device: &Device,
+    ) -> Result<Vec<(StreamRow, Option<Timestamp>)>, storage::Error> {
         let mut read = db.read().await?;
-        mailbox::after(read.conn(), device.row, after, limit).await?
-    };
-    waiting.into_iter().map(|row| stream_row(device, row)).collect()
+        loop {
+            if self.keys.is_empty() {
+                let (keys, until) =
+                    mailbox::keys(read.conn(), device, self.until, KEYS, self.is_many).await?;
+                (self.keys, self.until) = (keys.into(), until);
+            }
+            let next: Vec<Key> = self.keys.iter().take(READ).copied().collect();
+            let Some(last) = next.last() else { return Ok(Vec::new()) };
+            let waiting = mailbox::waiting(read.conn(), device.row, &next).await?;
+            if waiting.is_empty() {
+                // All of them have ended meanwhile.
+                self.done(Seq(u64::try_from(last.seq).unwrap_or(0)));
+                continue;
+            }
+            let row = |row: Waiting| {
+                // Ops are read later or never, whoever made them; they say nothing about delivery.
+                let at = row.at.filter(|_| row.sender.is_some());
+                Ok((stream_row(device, row)?, at))
+            };
+            return waiting.into_iter().map(row).collect();
+        }
+    }
+
+    /// Everything up to and with `seq` was sent, or acknowledged.
+    pub(crate) fn done(&mut self, seq: Seq) {
+        let is_done = |key: &mut Key| u64::try_from(key.seq).is_ok_and(|key| key <= seq.0);
+        while self.keys.pop_front_if(is_done).is_some() {}
+        self.until = self.until.max(seq);
+    }
 }
 
 fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error> {
@@ -116,22 +176,43 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
     Ok(tx.commit().await?)
 }
 
-/// A device has everything up to and with `seq`: that is deleted.
+/// A device has everything up to and with `seq`: that is deleted. On its stream those are `count`
+/// rows, and those of them that people's devices sent were accepted `at`.
 pub(crate) async fn ack(
     db: &Db,
     now: Timestamp,
     device: &Device,
     seq: Seq,
+    (count, at): (u64, Vec<Timestamp>),
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
-    let accepted = mailbox::accepted_at(tx.conn(), device.row, seq).await?;
-    let count = mailbox::ack(tx.conn(), device.row, seq).await?;
+    mailbox::passed(tx.conn(), device, seq, now.plus_ms(DAY_MS)).await?;
+    mailbox::ack(tx.conn(), device.row, seq).await?;
     events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_delivered_total").increment(count);
     let seconds = metrics::histogram!(DELIVERY_SECONDS);
-    for at in accepted {
+    for at in at {
         seconds.record(Duration::from_millis(now.0.saturating_sub(at.0)));
     }
     Ok(())
+}
+
+/// What wakes a device's stream: something for it, or its groups' broadcasts; and that it is in
+/// other groups now.
+pub(crate) struct News {
+    pub(crate) rows: Listener,
+    pub(crate) groups: Listener,
+    /// In how many groups it is.
+    pub(crate) count: usize,
+}
+
+/// Listens for a device that has acknowledged up to `acked`.
+pub(crate) async fn listen(db: &Db, device: &Device, acked: Seq) -> Result<News, storage::Error> {
+    // A group that the device comes into after the look wakes it.
+    let groups = db.listen(&mailbox::groups_topic(&device.device_id));
+    let of = mailbox::groups_of(db.read().await?.conn(), &device.of(), acked).await?;
+    let own = mailbox::topic(&device.device_id);
+    let topics = of.iter().map(|group| mailbox::group_topic(*group)).chain([own]);
+    Ok(News { rows: db.listen_to(topics), groups, count: of.len() })
 }

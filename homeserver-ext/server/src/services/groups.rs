@@ -2,22 +2,21 @@
 
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
-    envelope::{Kind as EnvelopeKind, MAX_TTL_MS, Recipient, compute_id},
+    device::DeviceOf,
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
-use causeway_store::{Conn, Db, Tx};
+use causeway_store::{Conn, Db};
 
 use crate::{
     quota::{Shares, UsedUp},
     services::Behind,
     storage::{
-        self, GroupRow, accounts,
+        self, accounts,
         devices::Device,
         events::{self, Event},
         groups::{self, Group, Standing},
-        invites,
-        mailbox::{self, Parcel, To},
+        invites, mailbox,
     },
 };
 
@@ -93,8 +92,11 @@ pub(crate) async fn create(
     }
     shares.group(now, &caller.account, bytes.len())?;
     must_be_registered(tx.conn(), now, &op, &roster).await?;
-    let row = groups::insert(tx.conn(), &op, &roster).await?;
-    announce(&mut tx, now, row, &op, None, &roster).await?;
+    let seq = mailbox::take_numbers(tx.conn(), 1).await?;
+    let row = groups::insert(tx.conn(), &op, &roster, seq).await?;
+    let come: Vec<DeviceOf> = roster.devices().collect();
+    mailbox::put_op(&mut tx, seq, row, op.epoch(), &come).await?;
+    count(tx.conn(), now, None, &roster).await?;
     tx.commit().await?;
     Ok(head_of(&roster))
 }
@@ -130,13 +132,16 @@ pub(crate) async fn post_op(
     must_be_registered(tx.conn(), now, &op, &after).await?;
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };
-    groups::advance(tx.conn(), group.row, &op, &before, &after, stale_below).await?;
+    let seq = mailbox::take_numbers(tx.conn(), 1).await?;
+    let rosters = (&before, &after);
+    let changed = groups::advance(tx.conn(), group.row, &op, rosters, stale_below, seq).await?;
     if let Ok(Body::Add(entries)) = op.body() {
         for entry in &entries {
             invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
         }
     }
-    announce(&mut tx, now, group.row, &op, Some(&before), &after).await?;
+    mailbox::put_op(&mut tx, seq, group.row, op.epoch(), &changed).await?;
+    count(tx.conn(), now, Some(&before), &after).await?;
     tx.commit().await?;
     Ok(head_of(&after))
 }
@@ -210,37 +215,17 @@ async fn reads_until(
     })
 }
 
-/// Puts the op as a `roster` row into the mailbox of everyone whom it concerns: those who count
-/// now, those just added among them, and those just taken out.
-async fn announce(
-    tx: &mut Tx,
+async fn count(
+    conn: &mut Conn,
     now: Timestamp,
-    group: GroupRow,
-    op: &Op,
     before: Option<&Roster>,
     after: &Roster,
 ) -> Result<(), storage::Error> {
-    let mut boxes = mailbox::boxes_of_op(tx.conn(), group, op.epoch()).await?;
-    let to = Recipient::Broadcast;
-    let parcel = Parcel {
-        name: compute_id(EnvelopeKind::Roster, None, &to, op.as_bytes(), None),
-        kind: EnvelopeKind::Roster,
-        group,
-        epoch: op.epoch(),
-        sender: None,
-        to: To::Everyone,
-        at: now,
-        ttl_ms: MAX_TTL_MS,
-        // Its place among the messages says what a removed member could still send: never dropped.
-        expires: None,
-        payload: op.as_bytes(),
-    };
-    mailbox::put(tx, &mut boxes, &[parcel]).await?;
     let count = |roster: Option<&Roster>| roster.map_or(0, |roster| roster.members().len() as u64);
     let (was, is) = (count(before), count(Some(after)));
-    events::add(tx.conn(), now, Event::RosterChanged, 1).await?;
-    events::add(tx.conn(), now, Event::GroupJoined, is.saturating_sub(was)).await?;
-    events::add(tx.conn(), now, Event::GroupLeft, was.saturating_sub(is)).await
+    events::add(conn, now, Event::RosterChanged, 1).await?;
+    events::add(conn, now, Event::GroupJoined, is.saturating_sub(was)).await?;
+    events::add(conn, now, Event::GroupLeft, was.saturating_sub(is)).await
 }
 
 fn head_of(roster: &Roster) -> GroupHead {

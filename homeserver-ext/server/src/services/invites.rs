@@ -4,7 +4,7 @@
 use causeway_protocol::{
     api::{InvitePage, JoinPending, NewInvite, RequestPage},
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
-    ids::{GroupId, InviteKey, RequestId, Timestamp},
+    ids::{DeviceId, GroupId, InviteKey, RequestId, Timestamp},
     invite::{InviteFacts, Join, JoinRefused},
     keys::check_ed25519,
     roster::{Role, Roster},
@@ -218,26 +218,29 @@ async fn tell(
     roster: &Roster,
     request: &[u8],
 ) -> Result<(), storage::Error> {
-    let mut boxes = mailbox::boxes_of_group(tx.conn(), group).await?;
     let signers = roster.devices().filter(|device| roster.may_add(&device.member_id));
+    let signers: Vec<DeviceId> = signers.map(|device| device.device_id).collect();
+    let boxes = mailbox::boxes_among(tx.conn(), group, &signers).await?;
     let parcels: Vec<Parcel<'_>> = signers
+        .iter()
         .map(|device| {
-            let to = Recipient::Device(device.device_id);
+            let to = Recipient::Device(*device);
             Parcel {
                 name: compute_id(Kind::Join, None, &to, request, None),
                 kind: Kind::Join,
                 group,
                 epoch: roster.epoch(),
                 sender: None,
-                to: To::Device(device.device_id),
+                to: To::Device(*device),
                 at: now,
                 ttl_ms: MAX_TTL_MS,
                 expires: Some(now.plus_ms(MAX_TTL_MS)),
+                keep_until: now.plus_ms(MAX_TTL_MS),
                 payload: request,
             }
         })
         .collect();
-    mailbox::put(tx, &mut boxes, &parcels).await.map(drop)
+    mailbox::put(tx, &boxes, &parcels).await.map(drop)
 }
 
 /// A page of the requests that wait.

@@ -1,11 +1,11 @@
 //! The relay: envelopes in. It cannot open a single one.
 
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
     envelope::{BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Sender, Submission, SubmittedTo},
-    ids::{EnvelopeId, Epoch, GroupId, Timestamp},
+    ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
 };
 use causeway_store::{Conn, Db, Tx};
 
@@ -87,7 +87,7 @@ pub(crate) async fn post(
     for (id, submission) in ids.iter().copied().zip(submissions) {
         // Of the same twice in one batch, the first is put down and both are answered.
         if let Entry::Vacant(unknown) = known.entry(id) {
-            unknown.insert(Places::new());
+            unknown.insert(Places::Devices(Vec::new()));
             new.push((id, submission));
         }
     }
@@ -102,9 +102,9 @@ pub(crate) async fn post(
         tx.commit().await?;
         count(&new);
     }
-    let answer = |id: EnvelopeId| {
-        let places = known.get(&id).map_or(0, Vec::len);
-        AcceptedEnvelope { id, recipients: u32::try_from(places).unwrap_or(u32::MAX) }
+    let answer = |id: EnvelopeId| AcceptedEnvelope {
+        id,
+        recipients: known.get(&id).map_or(0, Places::recipients),
     };
     Ok(Accepted { accepted: ids.into_iter().map(answer).collect() })
 }
@@ -197,39 +197,69 @@ async fn put(
     group: &Group,
     new: &[(EnvelopeId, &Submission)],
 ) -> Result<Vec<Places>, storage::Error> {
-    let boxes = mailbox::boxes_of_group(tx.conn(), group.row).await?;
-    let mut boxes = boxes.without(&caller.device_id);
-    let parcels: Vec<Parcel<'_>> = new
-        .iter()
-        .map(|(name, submission)| {
-            let to = match &submission.to {
-                SubmittedTo::Broadcast => To::Everyone,
-                SubmittedTo::Device(device) => To::Device(*device),
-                SubmittedTo::Devices(pieces) => To::Pieces(pieces),
-            };
-            Parcel {
-                name: *name,
-                kind: submission.kind,
-                group: group.row,
-                epoch: submission.epoch,
-                sender: Some(caller.row),
-                to,
-                at: now,
-                ttl_ms: submission.ttl_ms,
-                expires: Some(now.plus_ms(ttl_ms(submission, group))),
-                payload: &submission.payload,
+    let named: Vec<DeviceId> = new.iter().flat_map(|(_, new)| named(new)).copied().collect();
+    let boxes = mailbox::boxes_among(tx.conn(), group.row, &named).await?;
+    let boxes = boxes.without(&caller.device_id);
+    let mut parcels = Vec::new();
+    let mut counted = BTreeMap::new();
+    for (name, submission) in new {
+        let to = match &submission.to {
+            SubmittedTo::Broadcast => {
+                To::Everyone(recipients(tx.conn(), group, submission.epoch, &mut counted).await?)
             }
-        })
+            SubmittedTo::Device(device) => To::Device(*device),
+            SubmittedTo::Devices(pieces) => To::Pieces(pieces),
+        };
+        let ttl_ms = ttl_ms(submission, group);
+        parcels.push(Parcel {
+            name: *name,
+            kind: submission.kind,
+            group: group.row,
+            epoch: submission.epoch,
+            sender: Some(caller.row),
+            to,
+            at: now,
+            ttl_ms: submission.ttl_ms,
+            expires: Some(now.plus_ms(ttl_ms)),
+            keep_until: now.plus_ms(ttl_ms + DAY_MS),
+            payload: &submission.payload,
+        });
+    }
+    let places = mailbox::put(tx, &boxes, &parcels).await?;
+    let rows: Vec<_> = parcels
+        .iter()
+        .zip(&places)
+        .map(|(parcel, places)| (parcel.name, parcel.keep_until, places.clone()))
         .collect();
-    let places = mailbox::put(tx, &mut boxes, &parcels).await?;
-    let keep_until = |new: &Submission| now.plus_ms(ttl_ms(new, group) + DAY_MS);
-    let accepted = new.iter().zip(&places);
-    let rows: Vec<_> =
-        accepted.map(|((id, new), places)| (*id, keep_until(new), places.clone())).collect();
     mailbox::put_accepted(tx.conn(), caller.row, &rows).await?;
     events::add(tx.conn(), now, Event::MessagePublished, messages(new)).await?;
     events::add(tx.conn(), now, Event::KeyDistributed, distributions(new)).await?;
     Ok(places)
+}
+
+/// The devices that an envelope names.
+fn named(submission: &Submission) -> impl Iterator<Item = &DeviceId> {
+    let (one, pieces) = match &submission.to {
+        SubmittedTo::Broadcast => (None, None),
+        SubmittedTo::Device(device) => (Some(device), None),
+        SubmittedTo::Devices(pieces) => (None, Some(pieces)),
+    };
+    one.into_iter().chain(pieces.into_iter().flat_map(BTreeMap::keys))
+}
+
+/// For how many a broadcast of this epoch is; `counted` remembers it for the next one.
+async fn recipients(
+    conn: &mut Conn,
+    group: &Group,
+    epoch: Epoch,
+    counted: &mut BTreeMap<Epoch, u32>,
+) -> Result<u32, storage::Error> {
+    Ok(match counted.entry(epoch) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(unknown) => {
+            *unknown.insert(mailbox::recipients(conn, group.row, group.devices, epoch).await?)
+        }
+    })
 }
 
 /// How long it is kept: what people read no longer than the group allows, whatever the header says.

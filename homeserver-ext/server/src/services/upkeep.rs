@@ -1,6 +1,6 @@
 //! What is done without being asked: overdue rows go, and their senders are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use causeway_protocol::{
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
@@ -11,29 +11,50 @@ use causeway_store::{Db, Tx};
 use crate::{
     figures::Figures,
     storage::{
-        self, DeviceRow, accounts, devices,
+        self, DeviceRow, GroupRow, accounts, devices,
         events::{self, Event},
         groups, invites, keys,
-        mailbox::{self, Overdue, Parcel, To},
+        mailbox::{self, Overdue, Parcel, Said, To},
     },
 };
 
 const DAY_MS: u64 = 86_400_000;
 /// Envelopes that one transaction drops at most, so that others need not wait long.
 const BATCH: u32 = 200;
+/// Rows of single devices that go with them at most.
+const ROWS: u32 = 2_000;
 /// How long a request to join waits.
 const REQUEST_MS: u64 = 30 * DAY_MS;
 
 /// Drops a batch of what is overdue, tells the senders, and forgets what nobody can ask for any
 /// more. Whether there is more to do.
 pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Error> {
+    let overdue = mailbox::overdue(db.read().await?.conn(), now, BATCH).await?;
+    let lacked = lacked(db, &overdue).await?;
     let mut tx = db.begin().await?;
-    let overdue = mailbox::overdue(tx.conn(), now, BATCH).await?;
     let mut by_sender: BTreeMap<DeviceRow, Vec<&Overdue>> = BTreeMap::new();
-    let mut rows = 0;
+    let (mut rows, mut cleaned, mut left) = (0, 0, ROWS);
+    let ending = usize::from(overdue.iter().any(|envelope| envelope.is_broadcast));
+    let at = mailbox::take_numbers(tx.conn(), ending).await?;
     for envelope in &overdue {
-        rows += mailbox::expire(tx.conn(), envelope.envelope, now.plus_ms(DAY_MS)).await?;
-        if let Some(sender) = envelope.sender {
+        if left == 0 {
+            break;
+        }
+        let is_told = if envelope.is_broadcast {
+            let is_new = mailbox::end(tx.conn(), envelope.envelope, at).await?;
+            let is_lacked = is_new && lacked.contains(&envelope.envelope);
+            rows += u64::from(is_lacked);
+            is_lacked
+        } else {
+            let keep_until = now.plus_ms(DAY_MS);
+            let (count, is_gone) =
+                mailbox::expire(tx.conn(), envelope.envelope, keep_until, left).await?;
+            rows += u64::from(count);
+            left -= count;
+            is_gone
+        };
+        cleaned += u64::from(is_told);
+        if let Some(sender) = envelope.sender.filter(|_| is_told) {
             by_sender.entry(sender).or_default().push(envelope);
         }
     }
@@ -46,12 +67,66 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     events::add(tx.conn(), now, Event::MessageExpired, rows).await?;
-    events::add(tx.conn(), now, Event::MessageCleaned, overdue.len() as u64).await?;
+    events::add(tx.conn(), now, Event::MessageCleaned, cleaned).await?;
     events::prune(tx.conn(), now).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_expired_total").increment(rows);
-    metrics::counter!("causeway_messages_cleaned_total").increment(overdue.len() as u64);
-    Ok(overdue.len() >= BATCH as usize || forgotten >= u64::from(BATCH))
+    metrics::counter!("causeway_messages_cleaned_total").increment(cleaned);
+    Ok(left == 0 || overdue.len() >= BATCH as usize || forgotten >= u64::from(BATCH))
+}
+
+/// Those of the broadcasts that somebody has not acknowledged for whom they were. Whoever does so a
+/// moment later is too late.
+async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::Error> {
+    let mut read = db.read().await?;
+    let mut groups = BTreeMap::new();
+    let mut lacked = BTreeSet::new();
+    for one in overdue.iter().filter(|one| one.is_broadcast) {
+        let readers = match groups.entry(one.group) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                unknown.insert(mailbox::readers(read.conn(), one.group, 0).await?)
+            }
+        };
+        let epoch = i64::from(one.epoch.0);
+        if readers.lack(&Said { seq: one.envelope, epoch, sender: one.sender }) {
+            lacked.insert(one.envelope);
+        }
+    }
+    Ok(lacked)
+}
+
+/// Lets go of what everybody has acknowledged for whom it was.
+pub(crate) async fn let_go(db: &Db) -> Result<(), storage::Error> {
+    let mut group = GroupRow(i64::MIN);
+    loop {
+        let mut read = db.read().await?;
+        let Some((next, first)) = mailbox::next_said(read.conn(), group).await? else {
+            return Ok(());
+        };
+        group = next;
+        // Who comes in from here on reads what comes from here on.
+        let last = mailbox::last_number(read.conn()).await?;
+        let readers = mailbox::readers(read.conn(), group, first).await?;
+        let mut after = first - 1;
+        loop {
+            let until = last.min(readers.bound());
+            let said = mailbox::said(read.conn(), group, after, until, BATCH).await?;
+            let Some(last) = said.last() else { break };
+            after = last.seq;
+            let done: Vec<i64> =
+                said.iter().filter(|said| !readers.lack(said)).map(|said| said.seq).collect();
+            if done.is_empty() {
+                continue;
+            }
+            let mut tx = db.begin().await?;
+            let at = mailbox::take_numbers(tx.conn(), 1).await?;
+            for seq in done {
+                mailbox::end(tx.conn(), seq, at).await?;
+            }
+            tx.commit().await?;
+        }
+    }
 }
 
 /// An `expired` row for each envelope, to its sender.
@@ -61,7 +136,7 @@ async fn tell(
     sender: DeviceRow,
     envelopes: &[&Overdue],
 ) -> Result<(), storage::Error> {
-    let mut boxes = mailbox::box_of(tx.conn(), sender).await?;
+    let boxes = mailbox::box_of(tx.conn(), sender).await?;
     let Some(device) = boxes.devices().next().copied() else { return Ok(()) };
     let to = Recipient::Device(device);
     let parcels: Vec<Parcel<'_>> = envelopes
@@ -78,11 +153,12 @@ async fn tell(
                 at: now,
                 ttl_ms: MAX_TTL_MS,
                 expires: Some(now.plus_ms(MAX_TTL_MS)),
+                keep_until: now.plus_ms(MAX_TTL_MS),
                 payload,
             })
         })
         .collect();
-    mailbox::put(tx, &mut boxes, &parcels).await.map(drop)
+    mailbox::put(tx, &boxes, &parcels).await.map(drop)
 }
 
 /// How full the server is, the size of its files aside.

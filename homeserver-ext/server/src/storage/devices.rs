@@ -71,7 +71,7 @@ pub(crate) async fn list(
     .await?;
     if let Some(row) = row {
         sqlx::query(
-            "INSERT INTO mailboxes (device, last_seq, acked_seq) VALUES ($1, 0, 0)
+            "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
              ON CONFLICT (device) DO NOTHING",
         )
         .bind(row)

@@ -18,6 +18,8 @@ pub(crate) struct Group {
     pub(crate) ttl_s: u64,
     /// Epoch of the last op after which envelopes must be sealed again.
     pub(crate) stale_below: Epoch,
+    /// How many devices count.
+    pub(crate) devices: u32,
 }
 
 #[derive(sqlx::FromRow)]
@@ -31,6 +33,7 @@ struct GroupColumns {
     closed: bool,
     ttl_s: i64,
     stale_below: i64,
+    devices: i64,
 }
 
 impl TryFrom<GroupColumns> for Group {
@@ -49,6 +52,7 @@ impl TryFrom<GroupColumns> for Group {
             },
             ttl_s: number(columns.ttl_s, "ttl_s")?,
             stale_below: Epoch(number(columns.stale_below, "stale_below")?),
+            devices: number(columns.devices, "devices")?,
         })
     }
 }
@@ -56,7 +60,8 @@ impl TryFrom<GroupColumns> for Group {
 /// A group by its id.
 pub(crate) async fn by_id(conn: &mut Conn, group: GroupId) -> Result<Option<Group>, Error> {
     let row: Option<GroupColumns> = sqlx::query_as(
-        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below
+        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below,
+            devices
          FROM groups WHERE group_id = $1",
     )
     .bind(group.as_ref())
@@ -74,7 +79,7 @@ pub(crate) async fn of_device(
 ) -> Result<Vec<Group>, Error> {
     let rows: Vec<GroupColumns> = sqlx::query_as(
         "SELECT g.grp, g.group_id, g.epoch, g.roster_hash, g.name, g.members, g.closed, g.ttl_s,
-                g.stale_below
+                g.stale_below, g.devices
          FROM group_devices d JOIN groups g ON g.grp = d.grp
          WHERE d.device_id = $1 AND d.member_id = $2 AND d.until_epoch IS NULL AND g.group_id >= $3
          ORDER BY g.group_id LIMIT $4",
@@ -95,7 +100,8 @@ pub(crate) async fn all(
     limit: u32,
 ) -> Result<Vec<Group>, Error> {
     let rows: Vec<GroupColumns> = sqlx::query_as(
-        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below
+        "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below,
+            devices
          FROM groups WHERE group_id > $1 ORDER BY group_id LIMIT $2",
     )
     .bind(after.as_ref().map_or(&[][..], |after| after.as_ref()))
@@ -157,12 +163,19 @@ pub(crate) async fn standing(
     })
 }
 
-/// Makes the group that a valid `create` began; the caller has seen that there is none.
-pub(crate) async fn insert(conn: &mut Conn, op: &Op, roster: &Roster) -> Result<GroupRow, Error> {
+/// Makes the group that a valid `create` began, at the number `seq`; the caller has seen that there
+/// is none.
+pub(crate) async fn insert(
+    conn: &mut Conn,
+    op: &Op,
+    roster: &Roster,
+    seq: i64,
+) -> Result<GroupRow, Error> {
     let row: GroupRow = sqlx::query_scalar(
         "INSERT INTO groups
-            (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below)
-         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0) RETURNING grp",
+            (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below,
+             devices)
+         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0, $7) RETURNING grp",
     )
     .bind(roster.group().as_ref())
     .bind(roster.to_row())
@@ -170,25 +183,32 @@ pub(crate) async fn insert(conn: &mut Conn, op: &Op, roster: &Roster) -> Result<
     .bind(&roster.policy().name)
     .bind(i64::try_from(roster.members().len()).unwrap_or(i64::MAX))
     .bind(i64::from(roster.policy().ttl_s))
+    .bind(devices(roster))
     .fetch_one(&mut *conn)
     .await?;
     insert_op(conn, row, op).await?;
-    follow(conn, row, None, roster).await?;
+    let come: Vec<DeviceOf> = roster.devices().collect();
+    follow(conn, row, None, roster, (&[], &come), seq).await?;
     Ok(row)
 }
 
-/// Moves a group on to `after`, which `op` made of `before`.
+fn devices(roster: &Roster) -> i64 {
+    roster.devices().count().try_into().unwrap_or(i64::MAX)
+}
+
+/// Moves a group on to `after`, which `op` made of `before` at the number `seq`; the devices that
+/// were taken out and brought in.
 pub(crate) async fn advance(
     conn: &mut Conn,
     group: GroupRow,
     op: &Op,
-    before: &Roster,
-    after: &Roster,
+    (before, after): (&Roster, &Roster),
     stale_below: Epoch,
-) -> Result<(), Error> {
+    seq: i64,
+) -> Result<Vec<DeviceOf>, Error> {
     sqlx::query(
         "UPDATE groups SET epoch = $2, roster = $3, roster_hash = $4, name = $5, members = $6,
-            closed = $7, ttl_s = $8, stale_below = $9 WHERE grp = $1",
+            closed = $7, ttl_s = $8, stale_below = $9, devices = $10 WHERE grp = $1",
     )
     .bind(group)
     .bind(i64::from(after.epoch().0))
@@ -199,10 +219,13 @@ pub(crate) async fn advance(
     .bind(after.closed())
     .bind(i64::from(after.policy().ttl_s))
     .bind(i64::from(stale_below.0))
+    .bind(devices(after))
     .execute(&mut *conn)
     .await?;
     insert_op(conn, group, op).await?;
-    follow(conn, group, Some(before), after).await
+    let (gone, come) = (before.taken_out(after), after.taken_out(before));
+    follow(conn, group, Some(before), after, (&gone, &come), seq).await?;
+    Ok(gone.into_iter().chain(come).collect())
 }
 
 async fn insert_op(conn: &mut Conn, group: GroupRow, op: &Op) -> Result<(), Error> {
@@ -216,42 +239,42 @@ async fn insert_op(conn: &mut Conn, group: GroupRow, op: &Op) -> Result<(), Erro
     Ok(())
 }
 
-/// Brings the rows of members and devices from one roster to the next.
+/// Brings the rows of members and devices from one roster to the next. Those who go still read the
+/// op that took them out, those who come read from the op that brought them in.
 async fn follow(
     conn: &mut Conn,
     group: GroupRow,
     before: Option<&Roster>,
     after: &Roster,
+    (gone, come): (&[DeviceOf], &[DeviceOf]),
+    seq: i64,
 ) -> Result<(), Error> {
     let epoch = i64::from(after.epoch().0);
-    let gone = before.map(|before| before.taken_out(after)).unwrap_or_default();
     for device in gone {
         sqlx::query(
-            "UPDATE group_devices SET until_epoch = $3
+            "UPDATE group_devices SET until_epoch = $3, until_seq = $5
              WHERE grp = $1 AND device_id = $2 AND member_id = $4 AND until_epoch IS NULL",
         )
         .bind(group)
         .bind(device.device_id.as_ref())
         .bind(epoch)
         .bind(device.member_id.as_ref())
+        .bind(seq)
         .execute(&mut *conn)
         .await?;
     }
-    let come: Vec<DeviceOf> = match before {
-        Some(before) => after.taken_out(before),
-        None => after.devices().collect(),
-    };
     many::insert(
         conn,
-        "INSERT INTO group_devices (grp, device_id, member_id, from_epoch) ",
-        &come,
+        "INSERT INTO group_devices (grp, device_id, member_id, from_epoch, after_seq) ",
+        come,
         "",
         |values, device| {
             values
                 .push_bind(group)
                 .push_bind(device.device_id.as_ref().to_vec())
                 .push_bind(device.member_id.as_ref().to_vec())
-                .push_bind(epoch);
+                .push_bind(epoch)
+                .push_bind(seq - 1);
         },
     )
     .await?;

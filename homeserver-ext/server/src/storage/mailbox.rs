@@ -1,15 +1,22 @@
 //! The mailbox: what waits for a device, in order, until it says it has it.
 //!
-//! Opaque by design: nothing here can open an envelope. Order is per device (`Seq`), not global.
-//! One envelope is kept once, however many wait for it, and goes with its last reader.
+//! Opaque by design: nothing here can open an envelope. Every envelope has one number of the whole
+//! server (`Seq`), which is its place in each mailbox, so that what a device acknowledges is one
+//! number too. What is for one device has a row of `mailbox`; what is for a group is a row of
+//! `broadcasts`, however many read it, and who does is said by the numbers between which a device
+//! counted. The two are put together when they are read.
 
 mod accepted;
+mod broadcasts;
+mod ended;
 mod fetch;
 mod overdue;
 mod put;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
-pub(crate) use fetch::{Waiting, accepted_at, ack, after, ends, set_sent};
+pub(crate) use broadcasts::{Said, groups_of, next_said, put_op, readers, recipients, said};
+pub(crate) use ended::{end, passed, progress_of_broadcast};
+pub(crate) use fetch::{Key, Waiting, ack, ends, keys, set_sent, waiting};
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use put::{Parcel, Places, To, put};
 
@@ -18,28 +25,51 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{DeviceId, Epoch, Timestamp};
 
-use super::{DeviceRow, Error, GroupRow, name_of, number, time};
+use super::{DeviceRow, Error, GroupRow, many, name_of, number, time};
 
-/// Topic on which a device's stream listens.
-pub(crate) fn topic(device: DeviceRow) -> String {
-    format!("mailbox/{}", device.0)
+/// Topic of what comes for one device alone.
+pub(crate) fn topic(device: &DeviceId) -> String {
+    format!("mailbox/{device}")
 }
 
-/// The mailboxes that a transaction may put something into, each with its last number.
+/// Topic of what is broadcast in a group.
+pub(crate) fn group_topic(group: GroupRow) -> String {
+    format!("group/{}", group.0)
+}
+
+/// Topic of the groups in which a device counts.
+pub(crate) fn groups_topic(device: &DeviceId) -> String {
+    format!("groups/{device}")
+}
+
+/// The next `count` numbers are the caller's: the first of them.
+pub(crate) async fn take_numbers(conn: &mut Conn, count: usize) -> Result<i64, Error> {
+    if count == 0 {
+        return Ok(0);
+    }
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let last: i64 = sqlx::query_scalar("UPDATE numbers SET last = last + $1 RETURNING last")
+        .bind(count)
+        .fetch_one(conn)
+        .await?;
+    Ok(last - count + 1)
+}
+
+/// The last number that was given.
+pub(crate) async fn last_number(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT last FROM numbers").fetch_one(conn).await?)
+}
+
+/// The mailboxes that a transaction may put something into that is for one device.
 #[derive(Debug, Default)]
-pub(crate) struct Boxes(BTreeMap<DeviceId, Place>);
-
-/// The end of one mailbox.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    device: DeviceRow,
-    last: i64,
-    /// Epoch since which it counts.
-    since: Epoch,
-    touched: bool,
-}
+pub(crate) struct Boxes(BTreeMap<DeviceId, (DeviceRow, Epoch)>);
 
 impl Boxes {
+    /// Whose it is, if the device has counted since that epoch or longer.
+    fn at(&self, device: &DeviceId, epoch: Epoch) -> Option<DeviceRow> {
+        self.0.get(device).filter(|(_, since)| *since <= epoch).map(|(row, _)| *row)
+    }
+
     /// Which devices have one.
     pub(crate) fn devices(&self) -> impl Iterator<Item = &DeviceId> {
         self.0.keys()
@@ -52,59 +82,53 @@ impl Boxes {
     }
 }
 
-type BoxColumns = (Vec<u8>, DeviceRow, i64, i64);
+type BoxColumns = (Vec<u8>, DeviceRow, i64);
 
 fn boxes(rows: Vec<BoxColumns>) -> Result<Boxes, Error> {
     rows.into_iter()
-        .map(|(id, device, last, since)| {
+        .map(|(id, device, since)| {
             let id = name_of!(DeviceId, &id, "device_id")?;
-            let since = Epoch(number(since, "from_epoch")?);
-            Ok((id, Place { device, last, since, touched: false }))
+            Ok((id, (device, Epoch(number(since, "from_epoch")?))))
         })
         .collect::<Result<_, _>>()
         .map(Boxes)
 }
 
-/// Mailboxes of the devices that count now.
-pub(crate) async fn boxes_of_group(conn: &mut Conn, group: GroupRow) -> Result<Boxes, Error> {
-    let rows = sqlx::query_as(
-        "SELECT d.device_id, d.device, b.last_seq, g.from_epoch
-         FROM group_devices g
-         JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
-         JOIN mailboxes b ON b.device = d.device
-         WHERE g.grp = $1 AND g.until_epoch IS NULL",
-    );
-    boxes(rows.bind(group).fetch_all(conn).await?)
-}
-
-/// Mailboxes of the devices that count now, and of those that `epoch`'s op took out.
-pub(crate) async fn boxes_of_op(
+/// Mailboxes of those of `devices` that count now.
+pub(crate) async fn boxes_among(
     conn: &mut Conn,
     group: GroupRow,
-    epoch: Epoch,
+    devices: &[DeviceId],
 ) -> Result<Boxes, Error> {
-    let rows = sqlx::query_as(
-        "SELECT d.device_id, d.device, b.last_seq, 0
+    let ids: Vec<Vec<u8>> = devices.iter().map(|id| id.as_ref().to_vec()).collect();
+    let rows = many::fetch_in(
+        conn,
+        "SELECT d.device_id, d.device, g.from_epoch
          FROM group_devices g
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
-         JOIN mailboxes b ON b.device = d.device
-         WHERE g.grp = $1 AND (g.until_epoch IS NULL OR g.until_epoch = $2)",
-    );
-    boxes(rows.bind(group).bind(i64::from(epoch.0)).fetch_all(conn).await?)
+         WHERE g.until_epoch IS NULL AND g.grp = ",
+        group,
+        " AND g.device_id",
+        &ids,
+    )
+    .await?;
+    boxes(rows)
 }
 
 /// The mailbox of one device.
 pub(crate) async fn box_of(conn: &mut Conn, device: DeviceRow) -> Result<Boxes, Error> {
-    let rows = sqlx::query_as(
-        "SELECT d.device_id, d.device, b.last_seq, 0 FROM devices d
-         JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
-    );
+    let rows = sqlx::query_as("SELECT device_id, device, 0 FROM devices WHERE device = $1");
     boxes(rows.bind(device).fetch_all(conn).await?)
 }
 
-/// Rows that wait, of all devices.
+/// Rows that wait, ops aside: a broadcast is one, whoever has not read it.
 pub(crate) async fn count(conn: &mut Conn) -> Result<u64, Error> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM mailbox").fetch_one(conn).await?;
+    let count: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM mailbox)
+            + (SELECT count(*) FROM broadcasts WHERE ended IS NULL AND sender IS NOT NULL)",
+    )
+    .fetch_one(conn)
+    .await?;
     number(count, "count")
 }
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod admin;
 mod bad_input;
+mod broadcasts;
 mod canary;
 mod crowd;
 mod document;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
 
 use super::Places;
-use crate::storage::{DeviceRow, Error, many, ms, name_of};
+use crate::storage::{DeviceRow, Error, many, ms, name_of, number};
+
+type AcceptedColumns = (Vec<u8>, Vec<u8>, Option<i64>, i64);
 
 /// What was accepted from `sender` under these ids, with where it was put.
 pub(crate) async fn accepted(
@@ -15,16 +17,22 @@ pub(crate) async fn accepted(
     ids: &[EnvelopeId],
 ) -> Result<BTreeMap<EnvelopeId, Places>, Error> {
     let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_ref().to_vec()).collect();
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = many::fetch_in(
+    let rows: Vec<AcceptedColumns> = many::fetch_in(
         conn,
-        "SELECT id, places FROM accepted WHERE sender = ",
+        "SELECT id, places, broadcast, recipients FROM accepted WHERE sender = ",
         sender,
         " AND id",
         &ids,
     )
     .await?;
     rows.into_iter()
-        .map(|(id, places)| Ok((name_of!(EnvelopeId, &id, "id")?, read_places(&places)?)))
+        .map(|(id, places, broadcast, recipients)| {
+            let places = match broadcast {
+                Some(seq) => Places::Group(seq, number(recipients, "recipients")?),
+                None => Places::Devices(read_places(&places)?),
+            };
+            Ok((name_of!(EnvelopeId, &id, "id")?, places))
+        })
         .collect()
 }
 
@@ -36,22 +44,28 @@ pub(crate) async fn put_accepted(
 ) -> Result<(), Error> {
     many::insert(
         conn,
-        "INSERT INTO accepted (sender, id, keep_until_ms, places) ",
+        "INSERT INTO accepted (sender, id, keep_until_ms, places, broadcast, recipients) ",
         rows,
         "",
         |values, (id, keep_until, places)| {
+            let (devices, broadcast) = match places {
+                Places::Devices(places) => (write_places(places), None),
+                Places::Group(seq, _) => (Vec::new(), Some(*seq)),
+            };
             values
                 .push_bind(sender)
                 .push_bind(id.as_ref().to_vec())
                 .push_bind(ms(*keep_until))
-                .push_bind(write_places(places));
+                .push_bind(devices)
+                .push_bind(broadcast)
+                .push_bind(i64::from(places.recipients()));
         },
     )
     .await?;
     Ok(())
 }
 
-fn write_places(places: &Places) -> Vec<u8> {
+fn write_places(places: &[(DeviceRow, i64)]) -> Vec<u8> {
     places
         .iter()
         .flat_map(|(device, seq)| [device.0.to_be_bytes(), seq.to_be_bytes()])
@@ -59,7 +73,7 @@ fn write_places(places: &Places) -> Vec<u8> {
         .collect()
 }
 
-fn read_places(bytes: &[u8]) -> Result<Places, Error> {
+fn read_places(bytes: &[u8]) -> Result<Vec<(DeviceRow, i64)>, Error> {
     let (numbers, rest) = bytes.as_chunks::<8>();
     let (pairs, odd) = numbers.as_chunks::<2>();
     if !rest.is_empty() || !odd.is_empty() {
@@ -71,7 +85,7 @@ fn read_places(bytes: &[u8]) -> Result<Places, Error> {
     Ok(pairs.iter().map(place).collect())
 }
 
-/// What is known of one mailbox row, gone or not.
+/// What is known of what waits for one device, or waited.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
@@ -101,7 +115,8 @@ pub(crate) async fn progress(
     .transpose()
 }
 
-/// Forgets what was accepted, or expired, long ago; how many rows, at most `limit` of each.
+/// Forgets what was accepted, or ended, long ago, at most `limit` rows of each kind; how many of the
+/// kind of which there were most.
 pub(crate) async fn forget(conn: &mut Conn, now: Timestamp, limit: u32) -> Result<u64, Error> {
     let accepted = sqlx::query(
         "DELETE FROM accepted WHERE (sender, id) IN
@@ -117,7 +132,28 @@ pub(crate) async fn forget(conn: &mut Conn, now: Timestamp, limit: u32) -> Resul
     )
     .bind(ms(now))
     .bind(i64::from(limit))
+    .execute(&mut *conn)
+    .await?;
+    let passed = sqlx::query(
+        "DELETE FROM passed WHERE (device, after_seq) IN
+            (SELECT device, after_seq FROM passed WHERE keep_until_ms <= $1 LIMIT $2)",
+    )
+    .bind(ms(now))
+    .bind(i64::from(limit))
+    .execute(&mut *conn)
+    .await?;
+    let broadcasts = sqlx::query(
+        "DELETE FROM broadcasts WHERE seq IN (SELECT seq FROM broadcasts
+            WHERE keep_until_ms <= $1 AND ended IS NOT NULL LIMIT $2)",
+    )
+    .bind(ms(now))
+    .bind(i64::from(limit))
     .execute(conn)
     .await?;
-    Ok(accepted.rows_affected() + expired.rows_affected())
+    let all = [accepted, expired, passed, broadcasts];
+    let mut most = 0;
+    for done in all {
+        most = done.rows_affected().max(most);
+    }
+    Ok(most)
 }

@@ -1,12 +1,14 @@
 //! Fetching: rows in order, and the acknowledgement that deletes them.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::{
-    envelope::Kind,
+    envelope::{Kind, MAX_TTL_MS},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
 };
 use causeway_store::Conn;
 
-use crate::storage::{DeviceRow, Error, name_of, number, time};
+use crate::storage::{DeviceRow, Error, devices::Device, many, name_of, number, time};
 
 /// A row as it waits: everything that its frame says.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Waiting {
     /// Account and device; none where the server made it.
     pub(crate) sender: Option<(String, DeviceId)>,
     pub(crate) recipient: Option<DeviceId>,
+    /// When it was accepted; none of an op, and of what is from before that was kept.
+    pub(crate) at: Option<Timestamp>,
     pub(crate) ttl_ms: u64,
     pub(crate) payload: Vec<u8>,
     pub(crate) piece: Option<Vec<u8>>,
@@ -26,7 +30,7 @@ pub(crate) struct Waiting {
 
 #[derive(sqlx::FromRow)]
 struct WaitingColumns {
-    seq: i64,
+    number: i64,
     id: Option<Vec<u8>>,
     kind: i64,
     group_id: Vec<u8>,
@@ -34,82 +38,172 @@ struct WaitingColumns {
     account: Option<String>,
     device_id: Option<Vec<u8>>,
     recipient: Option<Vec<u8>>,
+    at_ms: i64,
     ttl_ms: i64,
     payload: Vec<u8>,
     piece: Option<Vec<u8>>,
 }
 
-impl TryFrom<WaitingColumns> for Waiting {
-    type Error = Error;
-
-    fn try_from(columns: WaitingColumns) -> Result<Self, Error> {
+impl WaitingColumns {
+    fn at(self, seq: i64) -> Result<Waiting, Error> {
         let device = |bytes: &Vec<u8>| name_of!(DeviceId, bytes, "device_id");
-        let sender_id = columns.device_id.as_ref().map(device).transpose()?;
-        Ok(Self {
-            seq: Seq(number(columns.seq, "seq")?),
-            id: columns.id.map(|id| name_of!(EnvelopeId, &id, "id")).transpose()?,
-            kind: Kind::from_number(number(columns.kind, "kind")?).ok_or(Error::Row("kind"))?,
-            group: name_of!(GroupId, &columns.group_id, "group_id")?,
-            epoch: Epoch(number(columns.epoch, "epoch")?),
-            sender: columns.account.zip(sender_id),
-            recipient: columns.recipient.as_ref().map(device).transpose()?,
-            ttl_ms: number(columns.ttl_ms, "ttl_ms")?,
-            payload: columns.payload,
-            piece: columns.piece,
+        let sender_id = self.device_id.as_ref().map(device).transpose()?;
+        Ok(Waiting {
+            seq: Seq(number(seq, "seq")?),
+            id: self.id.map(|id| name_of!(EnvelopeId, &id, "id")).transpose()?,
+            kind: Kind::from_number(number(self.kind, "kind")?).ok_or(Error::Row("kind"))?,
+            group: name_of!(GroupId, &self.group_id, "group_id")?,
+            epoch: Epoch(number(self.epoch, "epoch")?),
+            sender: self.account.zip(sender_id),
+            recipient: self.recipient.as_ref().map(device).transpose()?,
+            at: (self.at_ms > 0).then(|| time(self.at_ms)),
+            ttl_ms: number(self.ttl_ms, "ttl_ms")?,
+            payload: self.payload,
+            piece: self.piece,
         })
     }
 }
 
-/// The next rows of a device after `after`, in order.
-pub(crate) async fn after(
+/// Something that waits for a device: its number there, and its envelope's; none of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) seq: i64,
+    envelope: Option<i64>,
+}
+
+/// What waits for a device after `after`, in order, at most `limit`; and up to where it was looked
+/// for. `is_many`: the device is in so many groups that most of what is broadcast is for it.
+pub(crate) async fn keys(
     conn: &mut Conn,
-    device: DeviceRow,
+    device: &Device,
     after: Seq,
     limit: u32,
-) -> Result<Vec<Waiting>, Error> {
-    let rows: Vec<WaitingColumns> = sqlx::query_as(
-        "SELECT m.seq, e.id, e.kind, g.group_id, e.epoch, d.account, d.device_id, e.recipient,
-                e.ttl_ms, e.payload, m.piece
-         FROM mailbox m
-         JOIN envelopes e ON e.envelope = m.envelope
-         JOIN groups g ON g.grp = e.grp
-         LEFT JOIN devices d ON d.device = e.sender
-         WHERE m.device = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3",
-    )
-    .bind(device)
-    .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
-    .bind(i64::from(limit))
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(Waiting::try_from).collect()
+    is_many: bool,
+) -> Result<(Vec<Key>, Seq), Error> {
+    // Group by group, or through all that was broadcast; the first table of a CROSS JOIN is SQLite's
+    // outer one.
+    let query = if is_many {
+        sqlx::query_as(
+            "SELECT n.last, k.seq, k.envelope FROM numbers n LEFT JOIN (
+            SELECT seq, envelope FROM (SELECT m.seq, m.envelope FROM mailbox m
+                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT $5) own
+            UNION ALL
+            SELECT seq, envelope FROM (
+                SELECT b.seq, CASE WHEN b.sender IS NULL THEN NULL ELSE b.seq END AS envelope
+                FROM broadcasts b CROSS JOIN group_devices g
+                WHERE b.seq > $4 AND b.ended IS NULL
+                AND g.device_id = $2 AND g.grp = b.grp AND g.member_id = $3
+                AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
+                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT $5) everyones
+         ) k ON TRUE ORDER BY k.seq LIMIT $5",
+        )
+    } else {
+        sqlx::query_as(
+            "SELECT n.last, k.seq, k.envelope FROM numbers n LEFT JOIN (
+            SELECT seq, envelope FROM (SELECT m.seq, m.envelope FROM mailbox m
+                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT $5) own
+            UNION ALL
+            SELECT seq, envelope FROM (
+                SELECT b.seq, CASE WHEN b.sender IS NULL THEN NULL ELSE b.seq END AS envelope
+                FROM group_devices g CROSS JOIN broadcasts b
+                WHERE g.device_id = $2 AND g.member_id = $3 AND g.until_seq > $4
+                AND b.grp = g.grp AND b.ended IS NULL
+                AND b.seq > CASE WHEN g.after_seq > $4 THEN g.after_seq ELSE $4 END
+                AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
+                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT $5) everyones
+         ) k ON TRUE ORDER BY k.seq LIMIT $5",
+        )
+    };
+    let rows: Vec<(i64, Option<i64>, Option<i64>)> = query
+        .bind(device.row)
+        .bind(device.device_id.as_ref())
+        .bind(device.member_id.as_ref())
+        .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    let last = rows.first().map_or(0, |(last, ..)| *last);
+    let key = |(_, seq, envelope): &(i64, Option<i64>, _)| {
+        Some(Key { seq: (*seq)?, envelope: *envelope })
+    };
+    let keys: Vec<Key> = rows.iter().filter_map(key).collect();
+    let is_all = keys.len() < limit as usize;
+    let until = if is_all { last } else { keys.last().map_or(last, |key| key.seq) };
+    Ok((keys, after.max(Seq(number(until, "last")?))))
 }
 
-/// Up to where a device has acknowledged, and the last row that it was given.
-pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<(Seq, Seq), Error> {
-    let ends: Option<(i64, i64)> =
-        sqlx::query_as("SELECT acked_seq, last_seq FROM mailboxes WHERE device = $1")
-            .bind(device)
-            .fetch_optional(conn)
-            .await?;
-    let (acked, last) = ends.unwrap_or_default();
-    Ok((Seq(number(acked, "acked_seq")?), Seq(number(last, "last_seq")?)))
-}
-
-/// When the envelopes were accepted that people's devices sent and `device` is about to acknowledge.
-pub(crate) async fn accepted_at(
+/// What these keys stand for, in their order; what has ended meanwhile is left out.
+pub(crate) async fn waiting(
     conn: &mut Conn,
     device: DeviceRow,
-    seq: Seq,
-) -> Result<Vec<Timestamp>, Error> {
-    let at: Vec<i64> = sqlx::query_scalar(
-        "SELECT e.at_ms FROM mailbox m JOIN envelopes e ON e.envelope = m.envelope
-         WHERE m.device = $1 AND m.seq <= $2 AND e.sender IS NOT NULL AND e.at_ms > 0",
+    keys: &[Key],
+) -> Result<Vec<Waiting>, Error> {
+    let numbers: Vec<i64> = keys.iter().filter_map(|key| key.envelope).collect();
+    let rows: Vec<WaitingColumns> = many::fetch_in(
+        conn,
+        "SELECT e.envelope AS number, e.id, e.kind, g.group_id, e.epoch, d.account, d.device_id,
+                e.recipient, e.at_ms, e.ttl_ms, e.payload, (SELECT m.piece FROM mailbox m
+                    WHERE m.envelope = e.envelope AND m.device = ",
+        device,
+        ") AS piece
+         FROM envelopes e
+         JOIN groups g ON g.grp = e.grp
+         LEFT JOIN devices d ON d.device = e.sender
+         WHERE e.envelope",
+        &numbers,
+    )
+    .await?;
+    let mut envelopes: BTreeMap<i64, WaitingColumns> =
+        rows.into_iter().map(|row| (row.number, row)).collect();
+    let mut found = Vec::new();
+    for key in keys {
+        let columns = match key.envelope {
+            Some(number) => envelopes.remove(&number),
+            None => op(conn, key.seq).await?,
+        };
+        if let Some(columns) = columns {
+            found.push(columns.at(key.seq)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The op at this place, as a row.
+async fn op(conn: &mut Conn, seq: i64) -> Result<Option<WaitingColumns>, Error> {
+    let row: Option<(Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT g.group_id, b.epoch, o.op FROM broadcasts b
+         JOIN ops o ON o.grp = b.grp AND o.epoch = b.epoch
+         JOIN groups g ON g.grp = b.grp WHERE b.seq = $1",
+    )
+    .bind(seq)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|(group_id, epoch, payload)| WaitingColumns {
+        number: seq,
+        id: None,
+        kind: i64::from(Kind::Roster.number()),
+        group_id,
+        epoch,
+        account: None,
+        device_id: None,
+        recipient: None,
+        at_ms: 0,
+        ttl_ms: i64::try_from(MAX_TTL_MS).unwrap_or(i64::MAX),
+        payload,
+        piece: None,
+    }))
+}
+
+/// Up to where a device has acknowledged, and the last number that was given.
+pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<(Seq, Seq), Error> {
+    let ends: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT m.acked_seq, n.last FROM numbers n CROSS JOIN mailboxes m WHERE m.device = $1",
     )
     .bind(device)
-    .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
-    .fetch_all(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(at.into_iter().map(time).collect())
+    let (acked, last) = ends.unwrap_or_default();
+    Ok((Seq(number(acked, "acked_seq")?), Seq(number(last, "last")?)))
 }
 
 /// Notes up to which row a device's streams were written.
@@ -122,8 +216,8 @@ pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Re
     Ok(())
 }
 
-/// Deletes a device's rows up to and with `seq`; how many there were.
-pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<u64, Error> {
+/// A device has everything up to and with `seq`, which it can have seen: its rows are deleted.
+pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<(), Error> {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
     // Envelopes first, while the rows still say which; those that others wait for stay.
     sqlx::query(
@@ -136,18 +230,15 @@ pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<
     .bind(seq)
     .execute(&mut *conn)
     .await?;
-    let done = sqlx::query("DELETE FROM mailbox WHERE device = $1 AND seq <= $2")
+    sqlx::query("DELETE FROM mailbox WHERE device = $1 AND seq <= $2")
         .bind(device)
         .bind(seq)
         .execute(&mut *conn)
         .await?;
-    sqlx::query(
-        "UPDATE mailboxes SET acked_seq = CASE WHEN last_seq < $2 THEN last_seq ELSE $2 END
-         WHERE device = $1 AND acked_seq < $2",
-    )
-    .bind(device)
-    .bind(seq)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    sqlx::query("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2")
+        .bind(device)
+        .bind(seq)
+        .execute(conn)
+        .await?;
+    Ok(())
 }

@@ -14,6 +14,8 @@ pub(crate) struct Overdue {
     pub(crate) group: GroupRow,
     pub(crate) epoch: Epoch,
     pub(crate) sender: Option<DeviceRow>,
+    /// It is one row for its group, and not one for each device.
+    pub(crate) is_broadcast: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -23,6 +25,7 @@ struct OverdueColumns {
     grp: GroupRow,
     epoch: i64,
     sender: Option<DeviceRow>,
+    is_broadcast: bool,
 }
 
 impl TryFrom<OverdueColumns> for Overdue {
@@ -35,6 +38,7 @@ impl TryFrom<OverdueColumns> for Overdue {
             group: columns.grp,
             epoch: Epoch(number(columns.epoch, "epoch")?),
             sender: columns.sender,
+            is_broadcast: columns.is_broadcast,
         })
     }
 }
@@ -46,8 +50,9 @@ pub(crate) async fn overdue(
     limit: u32,
 ) -> Result<Vec<Overdue>, Error> {
     let rows: Vec<OverdueColumns> = sqlx::query_as(
-        "SELECT envelope, COALESCE(id, whole_id) AS name, grp, epoch, sender FROM envelopes
-         WHERE expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
+        "SELECT envelope, COALESCE(id, whole_id) AS name, grp, epoch, sender,
+            EXISTS (SELECT 1 FROM broadcasts b WHERE b.seq = envelopes.envelope) AS is_broadcast
+         FROM envelopes WHERE expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
     )
     .bind(ms(now))
     .bind(i64::from(limit))
@@ -56,24 +61,38 @@ pub(crate) async fn overdue(
     rows.into_iter().map(Overdue::try_from).collect()
 }
 
-/// Drops an envelope with the rows that wait for it, and remembers that they expired; how many.
+/// Drops at most `limit` of the rows that wait for an envelope, and remembers that they expired; how
+/// many, and whether the envelope went with the last of them.
 pub(crate) async fn expire(
     conn: &mut Conn,
     envelope: i64,
     keep_until: Timestamp,
-) -> Result<u64, Error> {
-    let done = sqlx::query(
+    limit: u32,
+) -> Result<(u32, bool), Error> {
+    let rows = sqlx::query(
         "INSERT INTO expired (device, seq, keep_until_ms)
-         SELECT device, seq, $2 FROM mailbox WHERE envelope = $1",
+         SELECT device, seq, $2 FROM mailbox WHERE envelope = $1 ORDER BY device LIMIT $3",
     )
     .bind(envelope)
     .bind(ms(keep_until))
+    .bind(i64::from(limit))
     .execute(&mut *conn)
     .await?;
-    sqlx::query("DELETE FROM mailbox WHERE envelope = $1")
-        .bind(envelope)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query("DELETE FROM envelopes WHERE envelope = $1").bind(envelope).execute(conn).await?;
-    Ok(done.rows_affected())
+    sqlx::query(
+        "DELETE FROM mailbox WHERE (device, seq) IN
+            (SELECT device, seq FROM mailbox WHERE envelope = $1 ORDER BY device LIMIT $2)",
+    )
+    .bind(envelope)
+    .bind(i64::from(limit))
+    .execute(&mut *conn)
+    .await?;
+    let gone = sqlx::query(
+        "DELETE FROM envelopes WHERE envelope = $1
+         AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.envelope = envelopes.envelope)",
+    )
+    .bind(envelope)
+    .execute(conn)
+    .await?;
+    let count = u32::try_from(rows.rows_affected()).unwrap_or(u32::MAX);
+    Ok((count, gone.rows_affected() > 0))
 }

@@ -8,15 +8,16 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Tx};
 
-use super::{Boxes, Place, topic};
+use super::{Boxes, group_topic, take_numbers, topic};
 use crate::storage::{DeviceRow, Error, GroupRow, many, ms};
 
 /// For whom an envelope is put down.
 #[derive(Debug, Clone)]
 pub(crate) enum To<'a> {
-    /// Every box at hand whose device counted at the parcel's epoch.
-    Everyone,
-    /// One device, named in the envelope; it gets nothing if it is not among [`To::Everyone`].
+    /// The group as it is now, so many devices of it.
+    Everyone(u32),
+    /// One device, named in the envelope; nothing is put down if its box is not at hand, or it did
+    /// not count at the parcel's epoch.
     Device(DeviceId),
     /// A piece for each of these, likewise.
     Pieces(&'a BTreeMap<DeviceId, Piece>),
@@ -37,77 +38,81 @@ pub(crate) struct Parcel<'a> {
     pub(crate) ttl_ms: u64,
     /// None: kept until it is acknowledged.
     pub(crate) expires: Option<Timestamp>,
+    /// Until when its sender may ask what became of it.
+    pub(crate) keep_until: Timestamp,
     pub(crate) payload: &'a [u8],
 }
 
-/// Where an envelope was put: device and number.
-pub(crate) type Places = Vec<(DeviceRow, i64)>;
+/// Where an envelope was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Each device, and its number there.
+    Devices(Vec<(DeviceRow, i64)>),
+    /// One number, for so many devices.
+    Group(i64, u32),
+}
+
+impl Places {
+    /// How many devices it is for.
+    pub(crate) fn recipients(&self) -> u32 {
+        match self {
+            Self::Devices(places) => u32::try_from(places.len()).unwrap_or(u32::MAX),
+            Self::Group(_, recipients) => *recipients,
+        }
+    }
+}
 
 struct NewRow<'a> {
     device: DeviceRow,
-    seq: i64,
     envelope: i64,
     piece: Option<&'a [u8]>,
 }
 
-/// Puts parcels into the boxes, in order; wakes the streams on commit. Returns for each where it is.
+/// Puts parcels down, in order; wakes the streams on commit. Returns for each where it is.
 pub(crate) async fn put(
     tx: &mut Tx,
-    boxes: &mut Boxes,
+    boxes: &Boxes,
     parcels: &[Parcel<'_>],
 ) -> Result<Vec<Places>, Error> {
-    let mut next: i64 = sqlx::query_scalar("SELECT COALESCE(max(envelope), 0) FROM envelopes")
-        .fetch_one(tx.conn())
-        .await?;
-    let mut envelopes = Vec::new();
+    let mut next = take_numbers(tx.conn(), parcels.len()).await?;
+    let (mut envelopes, mut broadcasts) = (Vec::new(), Vec::new());
     let mut rows: Vec<NewRow<'_>> = Vec::new();
     let mut places = Vec::new();
     for parcel in parcels {
         let first = rows.len();
-        next += 1;
-        let mut drop_in = |place: &mut Place, piece| {
-            if place.since <= parcel.epoch {
-                place.last += 1;
-                place.touched = true;
-                rows.push(NewRow { device: place.device, seq: place.last, envelope: next, piece });
+        let mut drop_in = |device: &DeviceId, piece| {
+            if let Some(row) = boxes.at(device, parcel.epoch) {
+                rows.push(NewRow { device: row, envelope: next, piece });
+                tx.wake(topic(device));
             }
         };
         match &parcel.to {
-            To::Everyone => boxes.0.values_mut().for_each(|place| drop_in(place, None)),
-            To::Device(device) => {
-                if let Some(place) = boxes.0.get_mut(device) {
-                    drop_in(place, None);
-                }
-            }
+            To::Everyone(_) => {}
+            To::Device(device) => drop_in(device, None),
             To::Pieces(pieces) => {
-                for (device, piece) in *pieces {
-                    if let Some(place) = boxes.0.get_mut(device) {
-                        drop_in(place, Some(piece.0.as_slice()));
-                    }
-                }
+                pieces.iter().for_each(|(device, piece)| drop_in(device, Some(&*piece.0)));
             }
         }
-        let put: Places = rows.iter().skip(first).map(|row| (row.device, row.seq)).collect();
-        if !put.is_empty() {
+        let put = match parcel.to {
+            To::Everyone(recipients) if recipients > 0 => {
+                broadcasts.push((next, parcel));
+                Places::Group(next, recipients)
+            }
+            _ => Places::Devices(rows.iter().skip(first).map(|row| (row.device, next)).collect()),
+        };
+        if put.recipients() > 0 {
             envelopes.push((next, parcel));
         }
         places.push(put);
+        next += 1;
     }
     insert_envelopes(tx.conn(), &envelopes).await?;
     insert_rows(tx.conn(), &rows).await?;
-    let touched: Vec<Place> = boxes.0.values().filter(|place| place.touched).copied().collect();
-    many::insert(
-        tx.conn(),
-        "INSERT INTO mailboxes (device, last_seq, acked_seq) ",
-        &touched,
-        " ON CONFLICT (device) DO UPDATE SET last_seq = excluded.last_seq",
-        |values, place| {
-            values.push_bind(place.device).push_bind(place.last).push_bind(0_i64);
-        },
-    )
-    .await?;
-    for place in touched {
-        tx.wake(topic(place.device));
+    insert_broadcasts(tx.conn(), &broadcasts).await?;
+    let mut groups: Vec<GroupRow> = broadcasts.iter().map(|(_, parcel)| parcel.group).collect();
+    groups.dedup();
+    for group in groups {
+        tx.wake(group_topic(group));
     }
     Ok(places)
 }
@@ -122,7 +127,7 @@ async fn insert_envelopes(conn: &mut Conn, envelopes: &[(i64, &Parcel<'_>)]) -> 
         |values, (number, parcel)| {
             let name = parcel.name.as_ref().to_vec();
             let (id, whole_id, recipient) = match &parcel.to {
-                To::Everyone => (Some(name), None, None),
+                To::Everyone(_) => (Some(name), None, None),
                 To::Device(device) => (Some(name), None, Some(device.as_ref().to_vec())),
                 To::Pieces(_) => (None, Some(name), None),
             };
@@ -154,9 +159,28 @@ async fn insert_rows(conn: &mut Conn, rows: &[NewRow<'_>]) -> Result<(), Error> 
         |values, row| {
             values
                 .push_bind(row.device)
-                .push_bind(row.seq)
+                .push_bind(row.envelope)
                 .push_bind(row.envelope)
                 .push_bind(row.piece.map(<[u8]>::to_vec));
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+async fn insert_broadcasts(conn: &mut Conn, new: &[(i64, &Parcel<'_>)]) -> Result<(), Error> {
+    many::insert(
+        conn,
+        "INSERT INTO broadcasts (seq, grp, epoch, sender, keep_until_ms) ",
+        new,
+        "",
+        |values, (number, parcel)| {
+            values
+                .push_bind(*number)
+                .push_bind(parcel.group)
+                .push_bind(i64::from(parcel.epoch.0))
+                .push_bind(parcel.sender)
+                .push_bind(ms(parcel.keep_until));
         },
     )
     .await?;

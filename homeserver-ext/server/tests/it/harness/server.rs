@@ -46,7 +46,8 @@ impl Server {
         Self::start_in(dir, Arc::new(AtomicU64::new(1_800_000_000_000)), change).await
     }
 
-    async fn start_in(
+    /// On what is in this folder.
+    pub(crate) async fn start_in(
         dir: Arc<tempfile::TempDir>,
         clock: Arc<AtomicU64>,
         change: impl FnOnce(&mut Config),

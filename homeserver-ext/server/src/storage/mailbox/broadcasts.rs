@@ -1,0 +1,160 @@
+//! Broadcasts: one row each, and who reads it.
+
+use causeway_protocol::{
+    device::DeviceOf,
+    ids::{Epoch, Seq},
+};
+use causeway_store::{Conn, Tx};
+
+use super::{group_topic, groups_topic};
+use crate::storage::{DeviceRow, Error, GroupRow, number};
+
+/// Puts the op of this epoch down at its place, for all who count at it, those among them whom it
+/// brought in or took out (`changed`). The op itself is in `ops`.
+pub(crate) async fn put_op(
+    tx: &mut Tx,
+    seq: i64,
+    group: GroupRow,
+    epoch: Epoch,
+    changed: &[DeviceOf],
+) -> Result<(), Error> {
+    sqlx::query("INSERT INTO broadcasts (seq, grp, epoch) VALUES ($1, $2, $3)")
+        .bind(seq)
+        .bind(group)
+        .bind(i64::from(epoch.0))
+        .execute(tx.conn())
+        .await?;
+    tx.wake(group_topic(group));
+    for device in changed {
+        tx.wake(groups_topic(&device.device_id));
+    }
+    Ok(())
+}
+
+/// For how many devices a broadcast of `epoch` is: of the `devices` that count now, those that
+/// counted then, but for the sender's own.
+pub(crate) async fn recipients(
+    conn: &mut Conn,
+    group: GroupRow,
+    devices: u32,
+    epoch: Epoch,
+) -> Result<u32, Error> {
+    let newer: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM group_devices
+         WHERE grp = $1 AND from_epoch > $2 AND until_epoch IS NULL",
+    )
+    .bind(group)
+    .bind(i64::from(epoch.0))
+    .fetch_one(conn)
+    .await?;
+    Ok(devices.saturating_sub(1).saturating_sub(number(newer, "count")?))
+}
+
+/// The groups whose broadcasts a device may have to read.
+pub(crate) async fn groups_of(
+    conn: &mut Conn,
+    device: &DeviceOf,
+    after: Seq,
+) -> Result<Vec<GroupRow>, Error> {
+    let rows = sqlx::query_scalar(
+        "SELECT DISTINCT grp FROM group_devices
+         WHERE device_id = $1 AND member_id = $2 AND until_seq > $3",
+    )
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .bind(i64::try_from(after.0).unwrap_or(i64::MAX));
+    Ok(rows.fetch_all(conn).await?)
+}
+
+/// Who reads a group's broadcasts, and how far each is; who is furthest behind stands first.
+#[derive(Debug)]
+pub(crate) struct Readers(Vec<Reader>);
+
+#[derive(Debug, sqlx::FromRow)]
+struct Reader {
+    device: DeviceRow,
+    /// Between these two numbers it counts, or counted.
+    after_seq: i64,
+    until_seq: i64,
+    from_epoch: i64,
+    acked_seq: i64,
+}
+
+impl Reader {
+    /// Up to here it lacks nothing.
+    fn has(&self) -> i64 {
+        self.after_seq.max(self.acked_seq)
+    }
+}
+
+/// A broadcast that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Said {
+    pub(crate) seq: i64,
+    pub(crate) epoch: i64,
+    pub(crate) sender: Option<DeviceRow>,
+}
+
+impl Readers {
+    /// Whether somebody for whom it is has not acknowledged it.
+    pub(crate) fn lack(&self, said: &Said) -> bool {
+        let behind = self.0.iter().take_while(|reader| reader.has() < said.seq);
+        behind.into_iter().any(|reader| {
+            said.seq <= reader.until_seq
+                && reader.from_epoch <= said.epoch
+                && said.sender != Some(reader.device)
+        })
+    }
+
+    /// Above this somebody who counts now lacks every broadcast: of the two who are furthest behind,
+    /// one at most has sent it.
+    pub(crate) fn bound(&self) -> i64 {
+        let now = self.0.iter().filter(|reader| reader.until_seq == i64::MAX);
+        now.map(Reader::has).nth(1).unwrap_or(i64::MAX)
+    }
+}
+
+/// Who reads what was broadcast in a group from `from` on.
+pub(crate) async fn readers(conn: &mut Conn, group: GroupRow, from: i64) -> Result<Readers, Error> {
+    let mut readers: Vec<Reader> = sqlx::query_as(
+        "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq
+         FROM group_devices g
+         JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
+         JOIN mailboxes b ON b.device = d.device
+         WHERE g.grp = $1 AND g.until_seq >= $2",
+    )
+    .bind(group)
+    .bind(from)
+    .fetch_all(conn)
+    .await?;
+    readers.sort_by_key(Reader::has);
+    Ok(Readers(readers))
+}
+
+/// The first group after this one in which a broadcast waits, and the number of its first.
+pub(crate) async fn next_said(
+    conn: &mut Conn,
+    after: GroupRow,
+) -> Result<Option<(GroupRow, i64)>, Error> {
+    let next = sqlx::query_as(
+        "SELECT grp, seq FROM broadcasts
+         WHERE ended IS NULL AND sender IS NOT NULL AND grp > $1 ORDER BY grp, seq LIMIT 1",
+    );
+    Ok(next.bind(after).fetch_optional(conn).await?)
+}
+
+/// What waits in a group, after one number and up to another.
+pub(crate) async fn said(
+    conn: &mut Conn,
+    group: GroupRow,
+    after: i64,
+    until: i64,
+    limit: u32,
+) -> Result<Vec<Said>, Error> {
+    let said = sqlx::query_as(
+        "SELECT seq, epoch, sender FROM broadcasts
+         WHERE ended IS NULL AND sender IS NOT NULL AND grp = $1 AND seq > $2 AND seq <= $3
+         ORDER BY seq LIMIT $4",
+    );
+    Ok(said.bind(group).bind(after).bind(until).bind(i64::from(limit)).fetch_all(conn).await?)
+}

@@ -1,0 +1,90 @@
+//! Broadcasts that have ended: everybody has read them, or their time is over.
+//!
+//! An acknowledgement is one number, which goes past what had ended before. So a device has read an
+//! ended broadcast if it acknowledged it before that, and which acknowledgements came later and went
+//! past one is kept for a day, as what has ended is: then nobody asks any more.
+
+use causeway_protocol::ids::{DeviceId, Seq, Timestamp};
+use causeway_store::Conn;
+
+use super::accepted::Progress;
+use crate::storage::{DeviceRow, Error, devices::Device, ms, name_of};
+
+/// Ends a broadcast at the number `at`; whether it had not ended before.
+pub(crate) async fn end(conn: &mut Conn, seq: i64, at: i64) -> Result<bool, Error> {
+    let done = sqlx::query("UPDATE broadcasts SET ended = $2 WHERE seq = $1 AND ended IS NULL")
+        .bind(seq)
+        .bind(at)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM envelopes WHERE envelope = $1").bind(seq).execute(conn).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Remembers, until `keep_until`, that a device is about to acknowledge past what has ended.
+pub(crate) async fn passed(
+    conn: &mut Conn,
+    device: &Device,
+    seq: Seq,
+    keep_until: Timestamp,
+) -> Result<(), Error> {
+    let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    let acked: Option<i64> = sqlx::query_scalar(
+        "SELECT acked_seq FROM mailboxes m WHERE m.device = $1 AND m.acked_seq < $2
+         AND EXISTS (SELECT 1 FROM broadcasts b
+            WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= $2)",
+    )
+    .bind(device.row)
+    .bind(seq)
+    .fetch_optional(&mut *conn)
+    .await?;
+    // Something has ended on this server; it is looked for in each group of this device.
+    let Some(acked) = acked else { return Ok(()) };
+    sqlx::query(
+        "INSERT INTO passed (device, after_seq, until_seq, at_seq, keep_until_ms)
+         SELECT $1, $2, $3, n.last, $4 FROM numbers n
+         WHERE EXISTS (SELECT 1 FROM group_devices g CROSS JOIN broadcasts b
+            WHERE g.device_id = $5 AND g.member_id = $6 AND g.until_seq > $2
+            AND b.grp = g.grp AND b.ended IS NOT NULL AND b.seq <= $3
+            AND b.seq > CASE WHEN g.after_seq > $2 THEN g.after_seq ELSE $2 END
+            AND b.seq <= g.until_seq)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(device.row)
+    .bind(acked)
+    .bind(seq)
+    .bind(ms(keep_until))
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How far a broadcast came, by device.
+pub(crate) async fn progress_of_broadcast(
+    conn: &mut Conn,
+    seq: i64,
+) -> Result<Vec<(DeviceRow, Progress)>, Error> {
+    let rows: Vec<(DeviceRow, Vec<u8>, bool, bool, bool)> = sqlx::query_as(
+        "SELECT d.device, d.device_id, m.sent_seq >= b.seq, m.acked_seq >= b.seq,
+            b.ended IS NOT NULL AND (m.acked_seq < b.seq OR EXISTS (SELECT 1 FROM passed p
+                WHERE p.device = d.device AND p.after_seq < b.seq AND p.until_seq >= b.seq
+                AND p.at_seq >= b.ended))
+         FROM broadcasts b
+         JOIN group_devices g ON g.grp = b.grp AND g.from_epoch <= b.epoch
+            AND g.after_seq < b.seq AND g.until_seq >= b.seq
+         JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
+         JOIN mailboxes m ON m.device = d.device
+         WHERE b.seq = $1 AND (b.sender IS NULL OR b.sender <> d.device)",
+    )
+    .bind(seq)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(device, id, sent, acked, expired)| {
+            let device_id = name_of!(DeviceId, &id, "device_id")?;
+            Ok((device, Progress { device_id, sent, acked, expired }))
+        })
+        .collect()
+}
