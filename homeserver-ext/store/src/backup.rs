@@ -280,7 +280,10 @@ pub(crate) fn is_whole(path: &Path) -> Result<(), OpenError> {
 
 fn hold(path: &Path) -> Result<Held, BackupError> {
     match lock::take(path, Lock::Exclusive).at(path)? {
-        Taken::Ours(held) => Ok(held),
+        Taken::Ours(mut held) => {
+            held.name().at(path)?;
+            Ok(held)
+        }
         Taken::Theirs(holder) => {
             Err(BackupError::Database(path.to_owned(), OpenError::Held(path.to_owned(), holder)))
         }

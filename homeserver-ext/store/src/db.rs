@@ -22,7 +22,7 @@ use crate::{
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
     open_error::OpenError,
-    room::Room,
+    room::{self, Room},
     tx::{self, Ask, Error, Tally, Tx},
     wake::{Listener, Topics},
 };
@@ -97,14 +97,18 @@ impl Db {
     /// See [`OpenError`]. A held lock and a newer schema are noticed before any write.
     pub async fn open(options: Options<'_>) -> Result<Self, OpenError> {
         assert_version().await?;
-        let lock = match lock::take(&options.path, options.lock)? {
+        let mut lock = match lock::take(&options.path, options.lock)? {
             Taken::Ours(held) => held,
             Taken::Theirs(holder) => return Err(OpenError::Held(options.path, holder)),
         };
+        let exclusive = options.lock == Lock::Exclusive;
+        if exclusive {
+            room::make_way(&options.path);
+        }
+        lock.name()?;
         backup::is_whole(&options.path)?;
         let is_behind = look(&options).await?;
         create(&options.path)?;
-        let exclusive = options.lock == Lock::Exclusive;
         let room = exclusive.then(|| Arc::new(Room::beside(&options.path)));
         let mut writer = writer_options(&options.path, room.as_deref()).connect().await?;
         if lock.after_crash() {

@@ -69,7 +69,7 @@ pub(crate) enum Taken {
     Theirs(Holder),
 }
 
-/// Takes the lock beside `db`, without waiting.
+/// Takes the lock beside `db`, without waiting. [`Held::name`] then says whose it is.
 pub(crate) fn take(db: &Path, mode: Lock) -> io::Result<Taken> {
     let path = path_of(db);
     let mut file = {
@@ -89,10 +89,7 @@ pub(crate) fn take(db: &Path, mode: Lock) -> io::Result<Taken> {
     match locked {
         Ok(()) => {
             let after_crash = mode == Lock::Exclusive && !said.is_empty();
-            let mut held = Held { file, mode, after_crash };
-            let me = Holder::this_process();
-            held.say(&format!("{} {}\n", me.pid, me.program))?;
-            Ok(Taken::Ours(held))
+            Ok(Taken::Ours(Held { file, mode, after_crash }))
         }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(Taken::Theirs(
             Holder::parse(&said).unwrap_or(Holder { pid: 0, program: String::new() }),
@@ -111,6 +108,12 @@ impl Held {
     /// Whether the last exclusive holder did not stop in order.
     pub(crate) fn after_crash(&self) -> bool {
         self.after_crash
+    }
+
+    /// Notes that this process has it.
+    pub(crate) fn name(&mut self) -> io::Result<()> {
+        let me = Holder::this_process();
+        self.say(&format!("{} {}\n", me.pid, me.program))
     }
 
     /// Notes that this process stops in order, and lets go.

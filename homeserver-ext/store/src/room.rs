@@ -29,25 +29,23 @@ pub(crate) struct Room {
 impl Room {
     /// Keeps room beside `db`, as much as there is.
     pub(crate) fn beside(db: &Path) -> Self {
-        let whole =
-            statvfs(folder_of(db)).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
-        Self::of(db, (whole / 16).clamp(LEAST, MOST))
+        Self::of(db, bytes_beside(db))
     }
 
     /// As many bytes of room, if there are.
     pub(crate) fn of(db: &Path, bytes: u64) -> Self {
-        let mut name = db.as_os_str().to_owned();
-        name.push(".reserve");
-        let room = Self {
-            folder: folder_of(db).to_owned(),
-            reserve: name.into(),
-            bytes,
-            is_spent: AtomicBool::new(false),
-        };
+        let room = Self::unfilled(db, bytes);
         if room.is_scarce() || room.fill().is_err() {
             room.spend();
         }
         room
+    }
+
+    fn unfilled(db: &Path, bytes: u64) -> Self {
+        let mut name = db.as_os_str().to_owned();
+        name.push(".reserve");
+        let is_spent = AtomicBool::new(false);
+        Self { folder: folder_of(db).to_owned(), reserve: name.into(), bytes, is_spent }
     }
 
     /// Bytes that are kept, and that the log may have.
@@ -130,6 +128,43 @@ impl Room {
     }
 }
 
+/// Gives away what a process before kept beside `db`, if nearly nothing else is left: to open a
+/// database takes room as well. Only for whom nobody else has it open.
+pub(crate) fn make_way(db: &Path) {
+    make_way_in(db, bytes_beside(db));
+}
+
+fn make_way_in(db: &Path, bytes: u64) {
+    let room = Room::unfilled(db, bytes);
+    if room.reserve.exists() {
+        room.look();
+    }
+}
+
+fn bytes_beside(db: &Path) -> u64 {
+    let disk = statvfs(folder_of(db));
+    let whole = disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    (whole / 16).clamp(LEAST, MOST)
+}
+
 fn folder_of(db: &Path) -> &Path {
     db.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::make_way_in;
+
+    #[test]
+    fn what_was_kept_is_given_away_before_a_full_disk_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, kept) = (folder.path().join("t.db"), folder.path().join("t.db.reserve"));
+        fs::write(&kept, [0; 9]).unwrap();
+        make_way_in(&db, 0);
+        assert!(kept.exists(), "there is room");
+        make_way_in(&db, u64::MAX);
+        assert!(!kept.exists());
+    }
 }
