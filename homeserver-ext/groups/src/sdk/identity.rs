@@ -18,14 +18,19 @@ impl Client {
     /// [`SdkError::Call`]: there is no such account, or no way to the server.
     pub async fn meet(&self, account: &AccountId) -> Result<Option<Pin>, SdkError> {
         self.learn(account).await?;
-        let mut tx = self.db.begin().await?;
-        Ok(self.machine.pin(&mut tx, account).await?)
+        self.pin(account).await
     }
 
     /// The identity of an account's newest list, decided on or not.
     pub async fn identity(&self, account: &AccountId) -> Result<Option<MemberId>, SdkError> {
         let mut tx = self.db.begin().await?;
         Ok(self.machine.identity(&mut tx, account).await?)
+    }
+
+    /// The identity that stands for an account, as far as is known here.
+    pub async fn pin(&self, account: &AccountId) -> Result<Option<Pin>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        Ok(self.machine.pin(&mut tx, account).await?)
     }
 
     /// Identities that stand for accounts, at most `limit`, from one on.

@@ -59,7 +59,7 @@ fn who_may_add_is_set_and_kept() {
     assert_eq!(bob.ok(&["group", "added-by"])[0]["added_by"], "none", "kept");
     bob.fails(&["group", "added-by", "friends"], 2);
     bob.ok(&["group", "leave", "one"]);
-    assert_ne!(state(&bob, "one"), "offered");
+    assert_eq!(state(&bob, "one"), "left");
 }
 
 /// A stranger's group that bears the name of one's own is not taken for it.

@@ -153,5 +153,14 @@ fn a_bridge_is_known_by_its_key_and_not_by_what_the_server_says_of_it() {
     // Where nobody can be asked, nobody has agreed.
     let said = lying().fails(&["group", "bridge", "team"], 2);
     assert!(said["error"]["next"].as_str().unwrap().contains(&fingerprint(&other)), "{said}");
+    // One that was known by another key is not let in by a mere yes.
+    alice.meddle(&[
+        "INSERT INTO identities (account, member_id, standing, since_ms) VALUES ('bot:native.example',
+             x'0808080808080808080808080808080808080808080808080808080808080808', 'pinned', 0)",
+        "UPDATE own SET met = randomblob(8)",
+    ]);
+    let said = lying().fails(&["group", "bridge", "team", "--yes"], 1);
+    let what = said["error"]["what"].as_str().unwrap();
+    assert!(what.contains(&fingerprint(&other)) && what.contains(&shown), "{said}");
     assert_eq!(alice.ok(&["group", "show", "team"])[0]["bridge"], serde_json::Value::Null);
 }

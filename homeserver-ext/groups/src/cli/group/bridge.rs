@@ -44,7 +44,26 @@ pub(super) async fn run(
     })?;
     // Of the key itself: what the server says beside it proves nothing.
     let fingerprint = keys::fingerprint(&bridge.member_id);
+    let known = client.pin(&bridge.account).await?;
+    let changed = known.filter(|pin| pin.member_id != bridge.member_id);
+    if let Some(pin) = &changed
+        && arguments.fingerprint.is_none()
+    {
+        let what = format!(
+            "{} has another identity, {fingerprint}, than the one that is known here, {}",
+            bridge.account,
+            keys::fingerprint(&pin.member_id)
+        );
+        return Err(Failure::failed(what).next(
+            "Nothing was changed. Compare it with what the server's operator says; then give it \
+             with --fingerprint.",
+        ));
+    }
     agree(&arguments, &bridge.account, &fingerprint, printer)?;
+    if changed.is_some() {
+        client.meet(&bridge.account).await?;
+        client.decide(&bridge.account, bridge.member_id, true).await?;
+    }
     let epoch = client.add_bridge(group, &bridge).await?;
     let request = Content::BridgeRequest(BridgeRequest {
         // The bridge makes the room; it does not link rooms that exist yet.

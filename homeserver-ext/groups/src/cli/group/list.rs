@@ -50,7 +50,11 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
             "members": roster.members().len(), "closed": roster.closed(),
             "role": roster.member(&me).map(|me| names::role(me.role)),
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),
-            "state": if offers.contains_key(&roster.group()) { "offered" } else { "taken" },
+            "state": match (roster.member(&me), offers.contains_key(&roster.group())) {
+                (None, _) => "left",
+                (Some(_), true) => "offered",
+                (Some(_), false) => "taken",
+            },
             "offered_by": offers.get(&roster.group()).and_then(|offer| offer.by.as_ref()),
         })
     });

@@ -75,7 +75,11 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
             "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
-            "state": if offer.is_some() { "offered" } else { "taken" },
+            "state": match (roster.member(&client.me().record.member_id), &offer) {
+                (None, _) => "left",
+                (Some(_), Some(_)) => "offered",
+                (Some(_), None) => "taken",
+            },
             "offered_by": offer.as_ref().and_then(|offer| offer.by.as_ref()),
             "members": as_json(&roster, &trusts),
         }),
