@@ -60,11 +60,15 @@ impl Work<'_> {
         Ok(!untrusted.untrusted.contains(&device.member_id))
     }
 
-    /// Those who were not met and can be: the server was not asked in vain lately.
+    /// Those who were not met and can be, or on whom the server is to decide: it was not asked in
+    /// vain lately.
     pub(super) async fn strangers(&mut self, log: &Log) -> Result<Vec<AccountId>, MachineError> {
         let since = self.now.minus_ms(super::work::ASK_AGAIN_MS);
         let mut accounts = Vec::new();
-        for account in &self.members(log).await?.unmet {
+        let members = self.members(log).await?;
+        let follows = self.machine.0.follows_server;
+        let undecided = members.undecided.iter().filter(|_| follows);
+        for account in members.unmet.iter().chain(undecided) {
             let name = account.as_str().as_bytes();
             if !accounts::was_asked(self.conn(), Ask::Account, name, since).await? {
                 accounts.push(account.clone());

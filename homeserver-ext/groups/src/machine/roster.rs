@@ -230,11 +230,16 @@ impl Work<'_> {
             if *id == me || same.is_some_and(|same| same.devices == member.devices) {
                 continue;
             }
-            let mut unknown = !self.trust(&member.account, id).await?.is_trusted();
+            let trust = self.trust(&member.account, id).await?;
+            let mut unknown = !trust.is_trusted();
             for device in member.devices.iter() {
                 unknown |= accounts::device(self.conn(), device).await?.is_none();
             }
-            if unknown {
+            if trust.is_wrong() {
+                // What was answered before is what this op contradicts.
+                let (name, now) = (member.account.as_str().as_bytes(), self.now);
+                accounts::ask(self.conn(), accounts::Ask::Account, name, now).await?;
+            } else if unknown {
                 self.ask_account(&member.account.clone()).await?;
             }
         }

@@ -247,8 +247,6 @@ async fn where_nobody_decides_the_server_does_and_nothing_stands_still() {
     assert_eq!(refused(&mut world, CAROL, trap).await, None, "nothing waits for a person");
     assert_eq!(keys_for(&world, mallory.record.device_id), 0);
     let again = world.register("bob").await;
-    // It is long ago that anybody asked for him.
-    world.now += 3_600_000;
     let new = member(&world, again);
     decide(&mut world, ALICE, "bob", new, false).await.unwrap();
     world.remove(ALICE, group, BOB).await;
@@ -258,6 +256,17 @@ async fn where_nobody_decides_the_server_does_and_nothing_stands_still() {
     world.send(CAROL, group, "hello").await;
     world.sync_all().await;
     assert_eq!(world.devices[again].texts(), ["hello"]);
+    // Whom it knew wrongly, from a database that was put back for example, it asks for.
+    let mut tx = world.devices[CAROL].db.begin().await.unwrap();
+    let back = "DELETE FROM identities WHERE standing = 'former';
+        UPDATE identities SET member_id = randomblob(32) WHERE account = 'bob:a.example';
+        UPDATE own SET met = randomblob(8)";
+    sqlx::raw_sql(back).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.now += 3_600_000;
+    world.send(CAROL, group, "still there?").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[again].texts(), ["hello", "still there?"]);
 }
 
 /// From before identities were kept: everybody in the rosters is met, before anything is sent.
