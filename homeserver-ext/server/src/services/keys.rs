@@ -106,12 +106,12 @@ pub(crate) async fn claim(
     }
     shares.claims(now, &caller.account, targets.len())?;
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
-    let claimer = devices::first(tx.conn(), &caller.account).await?;
+    let asker = devices::first(tx.conn(), &caller.account).await?;
     let mut claimed = BTreeMap::new();
     for target in targets {
         let device = devices::by_id(tx.conn(), target).await?;
         let Some(device) = device.filter(|device| device.listed) else { continue };
-        let is_over = keys::count_claim(tx.conn(), now, claimer, device.row).await? > per_hour;
+        let is_over = keys::count_claim(tx.conn(), now, asker, device.row).await? > per_hour;
         let one_time = if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
         let key = match one_time {
             Some(key) => Some(key),
