@@ -1,6 +1,10 @@
 //! The composition root: opens the database, serves the API, keeps the house.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use causeway_protocol::ids::{Timestamp, is_server_name};
@@ -19,7 +23,7 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     quota::{Buckets, Shares},
     services::upkeep,
-    storage,
+    storage::{self, GroupRow, mailbox},
 };
 
 /// How long requests and streams may take to end.
@@ -29,6 +33,8 @@ const LAST_WORDS: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub struct App {
     api: Api,
+    /// Behind which group upkeep goes on to look for what all have read.
+    looked: Arc<Mutex<GroupRow>>,
 }
 
 /// Why a server was not opened.
@@ -74,7 +80,7 @@ impl App {
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        Ok(Self { api })
+        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)) })
     }
 
     /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests
@@ -130,7 +136,9 @@ impl App {
 
     async fn upkeep_of(&self, now: Timestamp) -> Result<(), causeway_store::Error> {
         let all = async {
-            upkeep::let_go(&self.api.db).await?;
+            let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            let looked = upkeep::let_go(&self.api.db, looked).await?;
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             while upkeep::purge(&self.api.db, now).await? {}
             Ok(())
         };

@@ -21,6 +21,8 @@ use crate::{
 const DAY_MS: u64 = 86_400_000;
 /// Envelopes that one transaction drops at most, so that others need not wait long.
 const BATCH: u32 = 200;
+/// Groups that are looked at together, for what all have read.
+const GROUPS: u32 = 256;
 /// Rows of single devices that go with them at most.
 const ROWS: u32 = 2_000;
 /// How long a request to join waits.
@@ -96,36 +98,46 @@ async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::
     Ok(lacked)
 }
 
-/// Lets go of what everybody has acknowledged for whom it was.
-pub(crate) async fn let_go(db: &Db) -> Result<(), storage::Error> {
-    let mut group = GroupRow(i64::MIN);
-    loop {
-        let mut read = db.read().await?;
-        let Some((next, first)) = mailbox::next_said(read.conn(), group).await? else {
-            return Ok(());
+/// Lets go of what everybody has acknowledged for whom it was, in so many groups after `after`;
+/// behind which group to go on the next time.
+pub(crate) async fn let_go(db: &Db, after: GroupRow) -> Result<GroupRow, storage::Error> {
+    let mut group = after;
+    for _ in 0..GROUPS {
+        let Some((next, done)) = read_by_all(db, group).await? else {
+            return Ok(mailbox::NO_GROUP);
         };
         group = next;
-        // Who comes in from here on reads what comes from here on.
-        let last = mailbox::last_number(read.conn()).await?;
-        let readers = mailbox::readers(read.conn(), group, first).await?;
-        let mut after = first - 1;
-        loop {
-            let until = last.min(readers.bound());
-            let said = mailbox::said(read.conn(), group, after, until, BATCH).await?;
-            let Some(last) = said.last() else { break };
-            after = last.seq;
-            let done: Vec<i64> =
-                said.iter().filter(|said| !readers.lack(said)).map(|said| said.seq).collect();
-            if done.is_empty() {
-                continue;
-            }
+        for some in done.chunks(BATCH as usize) {
             let mut tx = db.begin().await?;
             let at = mailbox::take_numbers(tx.conn(), 1).await?;
-            for seq in done {
-                mailbox::end(tx.conn(), seq, at).await?;
+            for seq in some {
+                mailbox::end(tx.conn(), *seq, at).await?;
             }
             tx.commit().await?;
         }
+    }
+    Ok(group)
+}
+
+/// The next group in which a broadcast waits, and which of them nobody lacks any more.
+async fn read_by_all(
+    db: &Db,
+    after: GroupRow,
+) -> Result<Option<(GroupRow, Vec<i64>)>, storage::Error> {
+    let mut read = db.read().await?;
+    let Some((group, first)) = mailbox::next_said(read.conn(), after).await? else {
+        return Ok(None);
+    };
+    // Who comes in from here on reads what comes from here on.
+    let last = mailbox::last_number(read.conn()).await?;
+    let readers = mailbox::readers(read.conn(), group, first).await?;
+    let (mut after, until) = (first - 1, last.min(readers.bound()));
+    let mut done = Vec::new();
+    loop {
+        let said = mailbox::said(read.conn(), group, after, until, BATCH).await?;
+        let Some(newest) = said.last() else { return Ok(Some((group, done))) };
+        after = newest.seq;
+        done.extend(said.iter().filter(|said| !readers.lack(said)).map(|said| said.seq));
     }
 }
 

@@ -27,6 +27,9 @@ use causeway_protocol::ids::{DeviceId, Epoch, Timestamp};
 
 use super::{DeviceRow, Error, GroupRow, many, name_of, number, time};
 
+/// Before all groups.
+pub(crate) const NO_GROUP: GroupRow = GroupRow(i64::MIN);
+
 /// Topic of what comes for one device alone.
 pub(crate) fn topic(device: &DeviceId) -> String {
     format!("mailbox/{device}")
