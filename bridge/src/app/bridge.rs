@@ -1,6 +1,6 @@
 //! The Matrix side: checks, listener, and the tasks of the spine.
 
-use std::{fmt::Display, future::pending, sync::Arc};
+use std::{fmt::Display, future::pending, sync::Arc, time::Duration};
 
 use causeway_groups::{Vault, machine, vault::VaultError};
 use causeway_store::{Db, Lock, Options};
@@ -32,6 +32,8 @@ use crate::{
 
 /// Answered refusals after which an effect becomes a dead letter.
 const DELIVERY_LIMIT: u32 = 5;
+/// How long the homeserver may take to hear how far `bridge.db` has counted.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Workers, each with as many lanes as there is need.
 const WORKERS: u32 = 8;
 
@@ -148,6 +150,7 @@ pub(super) async fn start(
         matrix: &matrix,
         names: &names,
         sealer: &sealer,
+        health: &health,
         after_restore,
     };
     let native = side.enter(put_back.is_some()).await?;
@@ -175,6 +178,13 @@ pub(super) async fn start(
     };
     spine.take_over().await.map_err(failed)?;
     start_services(tasks, &spine);
+    let (spine, stop) = (spine.clone(), tasks.token());
+    tasks.run(async move {
+        stop.cancelled().await;
+        // The last word, for whoever puts back a copy that is made now.
+        let told = tokio::time::timeout(LAST_WORD, standing::tell(&spine, None)).await;
+        tracing::debug!(?told, "told the homeserver how far bridge.db has counted");
+    });
     Ok(())
 }
 

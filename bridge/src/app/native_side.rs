@@ -6,6 +6,7 @@ use causeway_groups::{
     Vault, machine,
     sdk::{self, Client, Keep},
 };
+use causeway_protocol::ids::DeviceId;
 use causeway_store::Db;
 
 use super::RunError;
@@ -24,6 +25,8 @@ use crate::{
 const BRIDGE: &str = "bridge";
 /// Between looks for a native side that is not there yet.
 const WAIT: Duration = Duration::from_millis(200);
+/// Looks at a homeserver that answers and says nothing.
+const ODD: u32 = 12;
 /// Between looks at a native side that was there.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ pub(super) struct Side<'a> {
     pub(super) matrix: &'a Matrix,
     pub(super) names: &'a Names,
     pub(super) sealer: &'a Sealer,
+    pub(super) health: &'a Health,
     /// Whether somebody said that the database was put back.
     pub(super) after_restore: bool,
 }
@@ -51,8 +55,7 @@ impl Side<'_> {
             let at_native = match native.known().await {
                 Ok(known) => known,
                 Err(sdk::SdkError::Call(error)) if error.is_transient() => {
-                    tracing::warn!(%error, "waiting for the native side");
-                    tokio::time::sleep(WAIT).await;
+                    self.waits(WAIT, format!("the native server: {error}")).await;
                     continue;
                 }
                 Err(error) => {
@@ -60,43 +63,32 @@ impl Side<'_> {
                     0
                 }
             };
-            let (bot, device) = (self.names.bot(), native.me().record.device_id);
-            match standing::behind(self.db, self.matrix, bot, device, at_native).await {
-                Ok(Some(known)) => {
-                    let noted = machine::is_behind(self.db, known).await;
-                    noted.map_err(|error| RunError::Bridge(error.to_string()))?;
-                    if !self.after_restore {
-                        return Err(RunError::PutBack(self.config.data_file("bridge.db")));
-                    }
-                    if is_told {
-                        let mut tx = self.db.begin().await?;
-                        storage::restored::is_known(tx.conn(), known).await.map_err(failed)?;
-                        tx.commit().await?;
-                    } else {
-                        restored::go_on(self.db, self.sealer, self.names, clock::now(), known)
-                            .await
-                            .map_err(failed)?;
-                        is_told = true;
-                    }
-                    // Loaded again, it begins new keys.
-                    continue;
+            let at_homeserver = self.at_homeserver(native.me().record.device_id).await;
+            let behind = standing::behind(self.db, at_homeserver, at_native).await;
+            if let Some(known) = behind.map_err(failed)? {
+                let noted = machine::is_behind(self.db, known).await;
+                noted.map_err(|error| RunError::Bridge(error.to_string()))?;
+                if !self.after_restore {
+                    return Err(RunError::PutBack(self.config.data_file("bridge.db")));
                 }
-                Err(error) if error.is_passing() => {
-                    tracing::warn!(%error, "waiting, to compare bridge.db with what others know");
-                    tokio::time::sleep(LOOK).await;
-                    continue;
+                if is_told {
+                    let mut tx = self.db.begin().await?;
+                    storage::restored::is_known(tx.conn(), known).await.map_err(failed)?;
+                    tx.commit().await?;
+                } else {
+                    let (sealer, names) = (self.sealer, self.names);
+                    restored::go_on(self.db, sealer, names, clock::now(), known)
+                        .await
+                        .map_err(failed)?;
+                    is_told = true;
                 }
-                // Not asked again: the next start would compare with what this one says.
-                Err(error) => {
-                    tracing::warn!(%error, "bridge.db is not compared with what others know");
-                    self.is_compared().await?;
-                }
-                Ok(None) => self.is_compared().await?,
+                // Loaded again, it begins new keys.
+                continue;
             }
+            self.is_compared().await?;
             match native.compare().await {
                 Err(sdk::SdkError::Call(error)) if error.is_transient() => {
-                    tracing::warn!(%error, "waiting for the native side");
-                    tokio::time::sleep(WAIT).await;
+                    self.waits(WAIT, format!("the native server: {error}")).await;
                     continue;
                 }
                 // Whoever logs in again asks again, with the chores.
@@ -108,6 +100,34 @@ impl Side<'_> {
             }
             return Ok(native);
         }
+    }
+
+    /// What the homeserver knows of the database. One that is away is waited for; one whose answer
+    /// says nothing, as a gateway's does, for a minute.
+    async fn at_homeserver(&self, device: DeviceId) -> u64 {
+        let mut odd = 0;
+        loop {
+            match standing::at_homeserver(self.matrix, self.names.bot(), device).await {
+                Ok(known) => return known,
+                Err(error) if error.is_passing() || odd < ODD => {
+                    odd += u32::from(!error.is_passing());
+                    let why =
+                        format!("the homeserver does not say what it knows of bridge.db: {error}");
+                    self.waits(LOOK, why).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the homeserver does not say what it knows of bridge.db");
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Says what is waited for, and waits.
+    async fn waits(&self, pause: Duration, why: String) {
+        tracing::warn!(why, "not on the native side yet; trying again");
+        self.health.set_native(Err(why), pause);
+        tokio::time::sleep(pause).await;
     }
 
     async fn is_compared(&self) -> Result<(), RunError> {
@@ -128,8 +148,7 @@ impl Side<'_> {
             match opened.await {
                 Ok(client) => return Ok(client),
                 Err(error) if error.is_passing() => {
-                    tracing::warn!(%error, "waiting for the native side");
-                    tokio::time::sleep(WAIT).await;
+                    self.waits(WAIT, error.to_string()).await;
                 }
                 Err(error) => return Err(RunError::Bridge(error.to_string())),
             }

@@ -21,7 +21,7 @@ use crate::{
 /// Between two tellings.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Why nobody could be asked, or told.
+/// Why the homeserver was not told.
 #[derive(Debug, thiserror::Error)]
 pub enum StandingError {
     /// The homeserver.
@@ -30,47 +30,37 @@ pub enum StandingError {
     /// The client machine's rows.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The rows.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
 }
 
-impl StandingError {
-    /// Whether the same may work later, without anybody doing anything.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Matrix(error) => error.is_passing(),
-            Self::Machine(_) | Self::Storage(_) => false,
-        }
-    }
-}
-
-/// What others know of commits of the database of `device`, where it is more than it had counted when
-/// it was opened: then it was put back from a copy. `at_native`: what the native server knows.
+/// How far the homeserver knows the database of `device` to have counted; 0 if it does not.
 ///
 /// # Errors
-/// [`StandingError`]
-pub async fn behind(
-    db: &Db,
+/// [`MatrixError`]
+pub async fn at_homeserver(
     matrix: &Matrix,
     bot: &UserId,
     device: DeviceId,
+) -> Result<u64, MatrixError> {
+    let standing = matrix.standing(bot).await?.filter(|standing| standing.device == device);
+    Ok(standing.map_or(0, |standing| standing.count))
+}
+
+/// What others know of the database's commits, where it is more than it had counted when it was
+/// opened: then it was put back from a copy.
+///
+/// # Errors
+/// [`storage::Error`]
+pub async fn behind(
+    db: &Db,
+    at_homeserver: u64,
     at_native: u64,
-) -> Result<Option<u64>, StandingError> {
-    let mut read = db.read().await.map_err(storage::Error::from)?;
+) -> Result<Option<u64>, storage::Error> {
+    let mut read = db.read().await?;
     let since = restored::uncompared_since(read.conn()).await?;
     drop(read);
     let Some(since) = since else { return Ok(None) };
-    let at_homeserver = match matrix.standing(bot).await {
-        Ok(standing) => standing.filter(|standing| standing.device == device),
-        Err(error) if error.is_passing() => return Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, "the homeserver does not say what it knows of bridge.db");
-            None
-        }
-    };
     // No more is believed than can be.
-    let known = at_homeserver.map_or(0, |standing| standing.count).max(at_native).min(MOST_COMMITS);
+    let known = at_homeserver.max(at_native).min(MOST_COMMITS);
     Ok((known > since).then_some(known))
 }
 

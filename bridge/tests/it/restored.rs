@@ -7,7 +7,9 @@ use causeway_bridge::{
 };
 use causeway_groups::machine::MOST_COMMITS;
 
-use crate::harness::Bridge;
+use serde_json::json;
+
+use crate::{harness::Bridge, stub::Fault};
 
 async fn waiting(bridge: &Bridge) -> i64 {
     let mut read = bridge.spine.db.read().await.unwrap();
@@ -46,7 +48,8 @@ async fn what_waits_in_a_copy_is_looked_for_and_the_groups_are_told_once() {
 async fn behind(bridge: &Bridge) -> Option<u64> {
     let spine = &bridge.spine;
     let (bot, device) = (spine.names.bot(), spine.native.me().record.device_id);
-    standing::behind(&spine.db, &spine.matrix, bot, device, 1).await.unwrap()
+    let known = standing::at_homeserver(&spine.matrix, bot, device).await.unwrap();
+    standing::behind(&spine.db, known, 1).await.unwrap()
 }
 
 /// As a start does before anything else.
@@ -100,4 +103,16 @@ async fn a_folder_that_was_put_back_whole_is_known_by_what_the_homeserver_keeps(
     // A homeserver that says what cannot be is believed once, and leaves numbers to go on with.
     set(u64::MAX >> 1).await;
     assert_eq!(behind(&bridge).await, Some(MOST_COMMITS));
+}
+
+#[tokio::test]
+async fn a_gateway_that_knows_nothing_is_no_homeserver_that_knows_nothing() {
+    let bridge = Bridge::start().await;
+    let spine = &bridge.spine;
+    let (bot, device) = (spine.names.bot(), spine.native.me().record.device_id);
+    assert_eq!(standing::at_homeserver(&spine.matrix, bot, device).await.unwrap(), 0);
+    for fault in [Fault::Answer(404, json!("not here")), Fault::Answer(200, json!("welcome"))] {
+        bridge.stub.fail("/account_data/", fault);
+        standing::at_homeserver(&spine.matrix, bot, device).await.unwrap_err();
+    }
 }

@@ -237,7 +237,7 @@ impl Matrix {
 }
 
 /// 404 is an answer where one asks whether a thing is there.
-pub(super) fn absent<T>(error: MatrixError) -> Result<Option<T>, MatrixError> {
+fn absent<T>(error: MatrixError) -> Result<Option<T>, MatrixError> {
     match error {
         MatrixError::Refused(404, ..) => Ok(None),
         other => Err(other),

@@ -6,7 +6,7 @@ use ruma::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{DEVICE, Matrix, MatrixError, rooms::absent};
+use super::{DEVICE, Matrix, MatrixError};
 
 /// Type of the account data in which [`Standing`] is kept.
 const STANDING: &str = "dev.causeway.standing";
@@ -63,13 +63,18 @@ impl Matrix {
 
     /// `GET /_matrix/client/v3/user/{user}/account_data/dev.causeway.standing`, if it is there.
     pub async fn standing(&self, user: &UserId) -> Result<Option<Standing>, MatrixError> {
-        self.v3("standing", Method::GET, &["user", user.as_str(), "account_data", STANDING])
+        let asked = self
+            .v3("standing", Method::GET, &["user", user.as_str(), "account_data", STANDING])
             .soon()
             .acting_as(user)
             .send()
-            .await
-            .map(Some)
-            .or_else(absent)
+            .await;
+        match asked {
+            Ok(standing) => Ok(Some(standing)),
+            // Any other 404 is a gateway's, and says nothing.
+            Err(error) if error.is_code("M_NOT_FOUND") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// `PUT /_matrix/client/v3/user/{user}/account_data/dev.causeway.standing`

@@ -61,6 +61,7 @@ impl Server {
                 config.registration = Registration::Open;
                 config.claims_per_hour = 10_000;
                 config.guests = GuestQuotas { register: None, login: None };
+                config.edge.per_address = 10_000;
                 let app = App::open(config, Clock::new(now)).await.unwrap();
                 let listener = listen(address).await;
                 tell.send(()).unwrap();
