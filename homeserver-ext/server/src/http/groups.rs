@@ -20,6 +20,7 @@ use crate::services::groups;
         (status = 200, body = GroupHead, description = "also for the same op again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the creator's account is of another server"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: there already, and the caller is not in it"),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: the id has another beginning, given in `ops`"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's new groups, or bytes of ops"),
     ), security(("token" = [])))]

@@ -84,11 +84,14 @@ pub(crate) async fn create(
     let mut tx = db.begin_growing().await?;
     if let Some(group) = groups::by_id(tx.conn(), op.group()).await? {
         if groups::op_hash(tx.conn(), group.row, Epoch(0)).await? == Some(op.hash()) {
-            return Ok(group.head);
+            return there_already(tx.conn(), caller, group).await;
         }
         // Two creates of one id: a fork at the very beginning (protocol §3.3).
+        let Some(until) = reads_until(tx.conn(), caller, &group).await? else {
+            return Err(PostOpError::Behind(Behind { epoch: Epoch(0), ops: Vec::new() }));
+        };
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
-        return Err(PostOpError::Behind(Behind { epoch: group.head.epoch, ops }));
+        return Err(PostOpError::Behind(Behind { epoch: until, ops }));
     }
     shares.group(now, &caller.account, bytes.len())?;
     must_be_registered(tx.conn(), now, &op, &roster).await?;
@@ -117,7 +120,7 @@ pub(crate) async fn post_op(
     let mut tx = db.begin().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(PostOpError::Unknown)?;
     if groups::op_hash(tx.conn(), group.row, op.epoch()).await? == Some(op.hash()) {
-        return Ok(group.head);
+        return there_already(tx.conn(), caller, group).await;
     }
     shares.op(now, &caller.account, bytes.len())?;
     let before = groups::roster(tx.conn(), group.row).await?;
@@ -183,6 +186,29 @@ fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
         Kind::Devices => before.is_cut(after),
         Kind::Create | Kind::Add => false,
     }
+}
+
+/// Where a group stands, to who posts an op that is there already: an op says nothing about who may
+/// know what came after it. Who was taken out is told as far as he read the log, and no name.
+async fn there_already(
+    conn: &mut Conn,
+    caller: &Device,
+    group: Group,
+) -> Result<GroupHead, PostOpError> {
+    let until = reads_until(conn, caller, &group).await?.ok_or(PostOpError::Unknown)?;
+    let Some(next) = until.next().filter(|_| until < group.head.epoch) else {
+        return Ok(group.head);
+    };
+    let next = groups::ops(conn, group.row, next, next, 1).await?;
+    let next = next.first().ok_or(PostOpError::Unknown)?;
+    Ok(GroupHead {
+        epoch: until,
+        roster_hash: Op::parse(&next.0)?.prev(),
+        name: String::new(),
+        members: 0,
+        closed: false,
+        group: group.head.group,
+    })
 }
 
 /// What one lacks whose op does not fit; `None` for those who may not know.

@@ -43,6 +43,31 @@ async fn a_group_moves_on_op_by_op_and_everyone_concerned_is_told() {
     assert_eq!((head.epoch, head.members, head.name.as_str()), (Epoch(3), 1, "tea"));
 }
 
+/// An op says nothing about who may know what came after it.
+#[tokio::test]
+async fn who_posts_an_op_of_before_learns_no_more_of_the_group_than_he_may_read() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    group.post(&server, &bob, &Body::Leave).await;
+    let renamed = Policy { name: "secret".into(), ..policy() };
+    group.post(&server, &alice, &Body::Policy(renamed)).await;
+    let dave = server.person("dave").await;
+    let (begin, leave) = (op_body(&group.ops[0]), op_body(&group.ops[2]));
+    let before = server.rows().await;
+
+    for (path, op) in [("/groups", &begin), (&*group.path("/roster"), &leave)] {
+        dave.post(&server, path, op).await.refused(404, "M_NOT_FOUND");
+        // Who posts again what he is not sure of hears that it is there, and where that left the
+        // group.
+        let head: GroupHead = bob.post(&server, path, op).await.ok();
+        assert_eq!((head.epoch, head.members, &*head.name), (Epoch(2), 0, ""));
+        assert_eq!(head.roster_hash, group.ops[3].prev());
+        let head: GroupHead = alice.post(&server, path, op).await.ok();
+        assert_eq!((head.epoch, head.members, &*head.name), (Epoch(3), 1, "secret"));
+    }
+    server.assert_unchanged(&before).await;
+}
+
 /// Whoever is named over another's keys would be read in that name.
 #[tokio::test]
 async fn an_op_names_accounts_as_they_are_registered() {
