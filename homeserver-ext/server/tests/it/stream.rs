@@ -170,6 +170,7 @@ async fn a_socket_behind_which_nobody_is_left_is_given_up() {
     let (_, [_, bob]) = server.group(["alice", "bob"]).await;
     let mut silent = bob.stream(&server).await;
     silent.next().await;
+    silent.settle().await;
     // Nobody reads it, so that no ping is answered; only the clock moves.
     silent.pause_time();
     tokio::time::sleep(std::time::Duration::from_secs(100)).await;
@@ -178,6 +179,7 @@ async fn a_socket_behind_which_nobody_is_left_is_given_up() {
     // Who answers stays.
     let mut alive = bob.stream(&server).await;
     alive.next().await;
+    alive.settle().await;
     alive.pause_time();
     for _ in 0..4 {
         tokio::time::sleep(std::time::Duration::from_secs(30)).await;
