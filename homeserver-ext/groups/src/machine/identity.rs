@@ -35,13 +35,22 @@ impl Work<'_> {
         account: &AccountId,
         member: &MemberId,
     ) -> Result<Trust, MachineError> {
-        let known = self.machine.known(self.conn()).await?;
+        let known = match &self.known {
+            Some(known) => known,
+            None => self.known.insert(self.machine.known(self.tx.conn()).await?),
+        };
         Ok(known.trust(self.machine.me(), account, member))
     }
 
     /// Who of the newest roster may be given something.
     pub(super) async fn members(&mut self, log: &Log) -> Result<Arc<Members>, MachineError> {
-        self.machine.members(self.tx.conn(), log).await
+        let (group, hash) = (log.head().group(), log.head().hash());
+        if let Some((_, members)) = self.members.get(&group).filter(|(at, _)| *at == hash) {
+            return Ok(Arc::clone(members));
+        }
+        let members = self.machine.members(self.tx.conn(), log).await?;
+        self.members.insert(group, (hash, Arc::clone(&members)));
+        Ok(members)
     }
 
     /// Whether a device is what the newest roster says, and its member who it is called: account,
@@ -196,6 +205,8 @@ impl Work<'_> {
     }
 
     pub(super) async fn identities_changed(&mut self) -> Result<(), MachineError> {
+        self.known = None;
+        self.members.clear();
         // NULL until everybody of before was asked for.
         if identities::revision(self.conn()).await?.is_some() {
             identities::set_revision(self.conn(), entropy::bytes()?).await?;

@@ -7,14 +7,17 @@ use std::{
 
 use causeway_protocol::{
     api::StreamRow,
-    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, RosterHash, Seq, Timestamp},
     roster::{Log, Roster},
 };
 use causeway_store::{Conn, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{Machine, MachineError, Received, What};
+use super::{
+    Machine, MachineError, Received, What,
+    identity::{Known, Members},
+};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
@@ -51,6 +54,10 @@ pub(super) struct Work<'a> {
     chains: HashMap<(GroupId, DeviceId, [u8; 4]), Vec<Slot>>,
     devices: HashMap<DeviceId, KnownDevice>,
     olm: Option<Account>,
+    /// Who is who, until that changes in this transaction.
+    pub(super) known: Option<Arc<Known>>,
+    /// Who of a roster may be given something, likewise.
+    pub(super) members: HashMap<GroupId, (RosterHash, Arc<Members>)>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
 }
@@ -67,6 +74,8 @@ impl<'a> Work<'a> {
             chains: HashMap::new(),
             devices: HashMap::new(),
             olm: None,
+            known: None,
+            members: HashMap::new(),
             sealed: false,
         }
     }
