@@ -66,7 +66,10 @@ async fn answer(
             let sent = *own.sent.subscribe().wait_for(|sent| *sent >= goal).await.unwrap();
             json!({"sent": sent, "rooms": own.rooms.lock().unwrap().len()})
         }
-        _ if method == Method::GET => return StatusCode::NOT_FOUND.into_response(),
+        _ if method == Method::GET => {
+            return (StatusCode::NOT_FOUND, Json(json!({"errcode": "M_NOT_FOUND"})))
+                .into_response();
+        }
         _ => json!({"room_id": "!room0:b.example", "user_id": "@x:b.example", "event_id": "$x"}),
     };
     Json(value).into_response()

@@ -14,7 +14,10 @@ use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::{matrix::Matrix, native},
+    gateway::{
+        matrix::{Matrix, MatrixError},
+        native,
+    },
     health::Health,
     init::{self, BRIDGE_TOKEN},
     services::{restored, standing},
@@ -109,7 +112,7 @@ impl Side<'_> {
         loop {
             match standing::at_homeserver(self.matrix, self.names.bot(), device).await {
                 Ok(known) => return known,
-                Err(error) if error.is_passing() || odd < ODD => {
+                Err(error) if error.is_passing() || odd < ODD && says_nothing(&error) => {
                     odd += u32::from(!error.is_passing());
                     let why =
                         format!("the homeserver does not say what it knows of bridge.db: {error}");
@@ -153,6 +156,15 @@ impl Side<'_> {
                 Err(error) => return Err(RunError::Bridge(error.to_string())),
             }
         }
+    }
+}
+
+/// Whether it is no homeserver's answer, by all that can be seen: a gateway's.
+fn says_nothing(error: &MatrixError) -> bool {
+    match error {
+        MatrixError::Refused(_, code, _) => code.is_empty(),
+        MatrixError::Misunderstood(_) | MatrixError::TooLong(_) => true,
+        _ => false,
     }
 }
 
