@@ -59,6 +59,12 @@ async fn answer(
             rooms.push(room.clone());
             json!({"room_id": room})
         }
+        "state" => {
+            let bot = whoami(user);
+            let content = json!({"membership": "join"});
+            json!([{"type": "m.room.member", "state_key": bot, "sender": bot, "event_id": "$joined",
+                "origin_server_ts": 1, "content": content}])
+        }
         "messages" => json!({"chunk": []}),
         "sync" => json!({"next_batch": "s"}),
         "count" => {
