@@ -20,6 +20,7 @@ mod identity;
 mod inventory;
 mod invites;
 mod joins;
+mod known;
 mod needs;
 mod offers;
 mod opening;
@@ -121,7 +122,7 @@ struct Inner {
     /// Histories by the revision of their group's row, which no two states share.
     logs: Mutex<Logs>,
     /// Who is who, as it was read last.
-    identities: Mutex<identity::Cache>,
+    identities: Mutex<known::Cache>,
     /// Nobody is there to decide: the server's word about an account is taken.
     follows_server: bool,
     /// Who may add this account, whatever is set in the database.

@@ -5,7 +5,6 @@
 //! whether a member is who it is called, and nobody else is given anything.
 
 mod decide;
-mod known;
 
 use std::sync::Arc;
 
@@ -15,7 +14,11 @@ use causeway_protocol::{
     roster::{Log, Member, Roster},
 };
 
-use super::{MachineError, Trust, What, work::Work};
+use super::{
+    MachineError, Trust, What,
+    known::{Known, Members},
+    work::Work,
+};
 use crate::{
     entropy,
     storage::{
@@ -26,7 +29,6 @@ use crate::{
 };
 
 pub use decide::Pin;
-pub(super) use known::{Cache, Known, Members};
 
 impl Work<'_> {
     /// Who `account` over `member` is.

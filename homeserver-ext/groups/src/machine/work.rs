@@ -16,7 +16,7 @@ use vodozemac::olm::Account;
 
 use super::{
     Machine, MachineError, Received, What,
-    identity::{Known, Members},
+    known::{Known, Members},
 };
 use crate::{
     schemes::sender_keys::HeldChain,

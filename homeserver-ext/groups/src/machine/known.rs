@@ -21,7 +21,7 @@ use crate::{
 
 /// Who is who, as of one revision.
 #[derive(Debug, Default)]
-pub(in crate::machine) struct Known {
+pub(super) struct Known {
     /// Which identity stands for an account, and whether a person has verified that.
     pub(super) of: HashMap<AccountId, (MemberId, bool)>,
     owner: HashMap<MemberId, AccountId>,
@@ -46,12 +46,7 @@ impl Known {
     }
 
     /// Who `account` over `member` is.
-    pub(in crate::machine) fn trust(
-        &self,
-        me: &Me,
-        account: &AccountId,
-        member: &MemberId,
-    ) -> Trust {
+    pub(super) fn trust(&self, me: &Me, account: &AccountId, member: &MemberId) -> Trust {
         match (*account == me.account, *member == me.record.member_id) {
             (true, true) => return Trust::Me,
             (true, false) => return Trust::Changed,
@@ -92,13 +87,13 @@ impl Known {
 
 /// Who of one roster may be given something.
 #[derive(Debug, Default)]
-pub(in crate::machine) struct Members {
+pub(super) struct Members {
     /// Those who may not.
-    pub(in crate::machine) untrusted: HashSet<MemberId>,
+    pub(super) untrusted: HashSet<MemberId>,
     /// Those of them that a person has to decide on.
-    pub(in crate::machine) undecided: Vec<AccountId>,
+    pub(super) undecided: Vec<AccountId>,
     /// Those of them who were not met yet.
-    pub(in crate::machine) unmet: Vec<AccountId>,
+    pub(super) unmet: Vec<AccountId>,
 }
 
 impl Members {
@@ -124,16 +119,13 @@ type Judged = (Option<[u8; 8]>, [u8; 8]);
 
 /// What was judged before, and is true for as long as the revisions are.
 #[derive(Default)]
-pub(in crate::machine) struct Cache {
+pub(super) struct Cache {
     known: Option<(Option<[u8; 8]>, Arc<Known>)>,
     members: HashMap<GroupId, (Judged, Arc<Members>)>,
 }
 
 impl Machine {
-    pub(in crate::machine) async fn known(
-        &self,
-        conn: &mut Conn,
-    ) -> Result<Arc<Known>, MachineError> {
+    pub(super) async fn known(&self, conn: &mut Conn) -> Result<Arc<Known>, MachineError> {
         let revision = identities::revision(conn).await?;
         let cached = self.cache().known.clone().filter(|(at, _)| *at == revision);
         if let Some((_, known)) = cached {
@@ -153,7 +145,7 @@ impl Machine {
     }
 
     /// Who of the newest roster may be given something.
-    pub(in crate::machine) async fn members(
+    pub(super) async fn members(
         &self,
         conn: &mut Conn,
         log: &Log,
