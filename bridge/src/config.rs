@@ -6,9 +6,11 @@
 
 mod limits;
 mod load;
+mod share;
 
 pub use limits::Limits;
 pub use load::{ConfigError, find, load};
+pub use share::Bridge;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -31,6 +33,8 @@ pub struct Config {
     pub appservice: Appservice,
     /// What native clients talk to.
     pub native: Native,
+    /// Who may ask the bridge into a group, and for how much.
+    pub bridge: Bridge,
     /// What both listeners bear.
     pub limits: Limits,
     /// What is written to standard error.
@@ -239,6 +243,7 @@ impl Config {
                 return wrong(key, "per_minute and burst must be at least 1".to_owned());
             }
         }
+        self.terms()?;
         if self.limits.connections_per_address == 0 {
             return wrong("limits.connections_per_address", "it must be at least 1".to_owned());
         }

@@ -15,6 +15,7 @@ pub mod retry;
 pub mod room;
 pub mod route;
 pub mod said;
+pub mod share;
 pub mod stored;
 pub mod suspicion;
 pub mod to_matrix;
@@ -27,7 +28,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::{expired::Expired, room::Found, said::Spoken};
+use self::{expired::Expired, room::Found, said::Spoken, share::Share};
 
 /// Type of the events that say words (client-server API v1.16, "m.room.message").
 const MESSAGE: &str = "m.room.message";
@@ -60,8 +61,8 @@ pub struct RoomEvent {
 pub struct RosterChange {
     /// The epoch that it made.
     pub epoch: Epoch,
-    /// Whose device signed it, for people to read.
-    pub by: String,
+    /// Whose device signed it.
+    pub by: Option<AccountId>,
     /// Who is in since.
     pub joined: Vec<AccountId>,
     /// Who is out since.
@@ -69,6 +70,8 @@ pub struct RosterChange {
     /// The bridge was let in, as such, into the group of this name. In any other role it is a
     /// member that bridges nothing: the group does not say that a bridge reads it.
     pub let_in: Option<String>,
+    /// What whoever signed it may still have of the bridge.
+    pub share: Share,
     /// The bridge is out since, or no longer there as such.
     pub put_out: bool,
     /// The group is over.
@@ -122,6 +125,10 @@ pub enum News {
 pub struct BridgeRequest {
     /// Names the request: the envelope it came in.
     pub id: EnvelopeId,
+    /// Who asks.
+    pub by: AccountId,
+    /// What he may still have of the bridge.
+    pub share: Share,
     /// Whether an admin's device sent it; others are not heard.
     pub from_admin: bool,
     /// A room that exists and should be used; the bridge makes its own.

@@ -107,6 +107,7 @@ pub fn router(http: Arc<Http>) -> Router {
         .route("/health", get(admin::health::health))
         .route("/portals", get(admin::portals::portals))
         .route("/portals/{id}/recreate", post(admin::portals::recreate_portal))
+        .route("/shares", get(admin::shares::shares))
         .route("/queues", get(admin::queues::queues))
         .route("/queues/rows", get(admin::queues::rows))
         .route("/queues/rows/{name}", delete(admin::queues::drop_row))

@@ -20,6 +20,7 @@ pub mod reading;
 pub mod restored;
 pub mod rows;
 pub mod sealed;
+pub mod shares;
 pub mod stats;
 
 use causeway_store::Schema;

@@ -139,6 +139,7 @@ pub(super) async fn start(
     let rows = Arc::new(from_native::Router {
         sealer: sealer.clone(),
         names: names.clone(),
+        terms: config.terms().map_err(failed)?,
         clock: Arc::clone(&clock),
         steps: steps.clone(),
     });

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     mirror::Mirror,
     said::{Relayed, Spoken},
+    share::Given,
 };
 
 /// Whose the bot's own words are: the name of nobody's account.
@@ -90,6 +91,11 @@ pub enum InGroup {
 pub enum Here {
     /// The bridge was let into the group, which has this name.
     Opened(String),
+    /// The bridge was let into the group of this name by one who may not ask that, or not now: the
+    /// portal stays closed, and why.
+    Refused(String, String),
+    /// What somebody who asked for something was given.
+    Given(Given),
     /// The bot made the room, or found it.
     Made(OwnedRoomId),
     /// The room is this one from now on: it has replaced the one before.

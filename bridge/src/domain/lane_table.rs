@@ -23,6 +23,7 @@ fn portal(encrypted: bool) -> Portal {
         lost: None,
         successor: None,
         hears_from: None,
+        refused: None,
         mirrors: [].into(),
         removed: [].into(),
         names: Names::new("b.example").unwrap(),

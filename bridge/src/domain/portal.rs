@@ -46,6 +46,8 @@ pub struct Portal {
     /// The event that told the room that it is bridged again, until it comes by: what was said
     /// before it goes nowhere.
     pub hears_from: Option<OwnedEventId>,
+    /// Why it is closed though the bridge is in the group: whoever asked for it may not, or not now.
+    pub refused: Option<String>,
     /// Matrix users whom the group knows, with the names it knows them by.
     pub mirrors: BTreeMap<OwnedUserId, String>,
     /// Ghosts that were put out of the room, and by whom.
@@ -80,6 +82,12 @@ impl Portal {
                     self.give_up_room();
                 }
                 self.state = PortalState::Making;
+                self.refused = None;
+                self.unsaved.place = true;
+            }
+            Here::Refused(name, why) => {
+                self.name.clone_from(name);
+                self.refused = Some(why.clone());
                 self.unsaved.place = true;
             }
             // One that was closed meanwhile stays so, and has its room all the same: what was said
@@ -121,6 +129,7 @@ impl Portal {
             }
             Here::Closed => {
                 self.state = PortalState::Closed;
+                self.refused = None;
                 self.unsaved.place = true;
             }
             Here::Encrypted => {
@@ -144,7 +153,7 @@ impl Portal {
                 };
                 self.unsaved.ghosts.insert(account.clone());
             }
-            Here::Unsaid(..) => {}
+            Here::Unsaid(..) | Here::Given(_) => {}
         }
     }
 
@@ -173,6 +182,7 @@ impl Portal {
         self.lost = None;
         self.successor = None;
         self.hears_from = None;
+        self.refused = None;
         self.encrypted = false;
         self.removed.clear();
         self.unsaved.mirrors.extend(std::mem::take(&mut self.mirrors).into_keys());
@@ -297,6 +307,7 @@ mod tests {
             lost: None,
             successor: None,
             hears_from: None,
+            refused: None,
             mirrors: BTreeMap::new(),
             removed: BTreeMap::new(),
             names: Names::new("b.example").unwrap(),
@@ -364,6 +375,7 @@ mod tests {
         let table = [
             (Here::Opened("Hikers".to_owned()), &place),
             (Here::Made("!r:x".try_into().unwrap()), &place),
+            (Here::Refused("Hikers".to_owned(), "no".to_owned()), &place),
             (Here::Closed, &place),
             (Here::Lost("gone".to_owned()), &place),
             (Here::Replaced("!next:x".try_into().unwrap()), &place),

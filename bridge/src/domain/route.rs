@@ -1,13 +1,14 @@
 //! Every rule of the bridge: what is done about an input, given the portal that it concerns.
 
+mod asked;
 mod room;
 
 use causeway_protocol::ids::AccountId;
-use ruma::{OwnedUserId, UserId};
+use ruma::UserId;
 use serde_json::Value;
 
 use super::{
-    BridgeRequest, Input, RoomEvent, RosterChange, Skip,
+    Input, RoomEvent, RosterChange, Skip,
     effect::{Effect, Here, InGroup, InRoom},
     expired::Expired,
     mirror::{Mirror, name_of},
@@ -28,11 +29,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
         Input::Room(news) => room::news(portal, news),
-        Input::Event(..)
-        | Input::Spoken(_)
-        | Input::Changed(..)
-        | Input::Request(_)
-        | Input::Expired(_)
+        Input::Event(..) | Input::Spoken(_) | Input::Changed(..) | Input::Expired(_)
             if portal.state == PortalState::Closed =>
         {
             Err(Skip::Closed)
@@ -41,7 +38,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Event(event, false) => room_event(portal, event),
         Input::Spoken(spoken) => Ok(said(portal, spoken)),
         Input::Changed(account, _) => Ok(vec![changed(account)]),
-        Input::Request(request) => requested(portal, request),
+        Input::Request(request) => asked::requested(portal, request),
         Input::Expired(expired) => unread(portal, expired),
     }
 }
@@ -203,29 +200,6 @@ fn said(portal: &Portal, spoken: &Spoken) -> Vec<Effect> {
     effects
 }
 
-fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<Effect>, Skip> {
-    if !request.from_admin {
-        return Err(Skip::NotAdmin);
-    }
-    if portal.lost.is_some() {
-        return Ok(room::anew(portal, &request.invite));
-    }
-    let mut effects: Vec<Effect> = Vec::new();
-    if let Some(room) = &request.room {
-        effects.push(notice(format!(
-            "This bridge does not link rooms that exist, so {room} is not used; it made {}.",
-            portal.names.alias(&portal.group)
-        )));
-    }
-    let wanted = request.invite.iter();
-    effects.extend(
-        wanted
-            .filter(|user| !portal.names.is_ours(user) && !portal.mirrors.contains_key(*user))
-            .map(|user: &OwnedUserId| Effect::InRoom(InRoom::Invite(user.clone()))),
-    );
-    if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
-}
-
 /// Who said it reads it where he said it; a room that gets nothing is not told that either.
 fn unread(portal: &Portal, expired: &Expired) -> Result<Vec<Effect>, Skip> {
     if portal.lost.is_some() || portal.encrypted {
@@ -237,6 +211,9 @@ fn unread(portal: &Portal, expired: &Expired) -> Result<Vec<Effect>, Skip> {
 fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
     let is_closed = portal.state == PortalState::Closed;
     if change.put_out || change.closed {
+        if portal.refused.is_some() {
+            return Ok(vec![Effect::Here(Here::Closed)]);
+        }
         if is_closed {
             return Err(Skip::Closed);
         }
@@ -244,17 +221,7 @@ fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
     }
     let mut effects = Vec::new();
     if let Some(name) = &change.let_in {
-        let is_lost = portal.lost.is_some();
-        if is_lost {
-            effects.extend(room::parted_from_all(portal));
-        }
-        effects.push(Effect::Here(Here::Opened(name.clone())));
-        effects.push(Effect::InRoom(if is_lost { InRoom::MakeAnew } else { InRoom::Make }));
-        effects.push(notice(format!(
-            "{} let the bridge in: from now on {} can read what is said. Its Matrix room comes next.",
-            change.by,
-            portal.names.server()
-        )));
+        effects.extend(asked::let_in(portal, name, change));
     } else if is_closed {
         return Err(Skip::Closed);
     }

@@ -3,6 +3,7 @@
 use causeway_protocol::ids::{
     AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp,
 };
+use ruma::OwnedUserId;
 use serde_json::json;
 
 use super::*;
@@ -11,6 +12,7 @@ use crate::domain::{
     ghost::Names,
     portal::{PortalId, Unsaved},
     said::{Said, Text},
+    share::Share,
 };
 
 pub(super) fn user(id: &str) -> OwnedUserId {
@@ -32,6 +34,7 @@ pub(super) fn portal() -> Portal {
         lost: None,
         successor: None,
         hears_from: None,
+        refused: None,
         mirrors: [(user("@al:x"), "Al".to_owned())].into(),
         removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(),
         names: Names::new("b.example").unwrap(),
@@ -92,10 +95,13 @@ pub(super) fn spoken(account: &str, late: bool) -> Spoken {
     }
 }
 
+pub(super) const ENOUGH: Share = Share { may_ask: true, rooms: 9, invites: 9 };
+
 fn change() -> RosterChange {
     RosterChange {
         epoch: Epoch(2),
-        by: bob().to_string(),
+        by: Some(bob()),
+        share: ENOUGH,
         joined: vec![],
         left: vec![],
         let_in: None,
@@ -132,6 +138,8 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InGroup(InGroup::Announce(..)) => "announce",
             Effect::InGroup(InGroup::Notice(_)) => "notice in group",
             Effect::Here(Here::Opened(_)) => "opened",
+            Effect::Here(Here::Refused(..)) => "refused",
+            Effect::Here(Here::Given(_)) => "given",
             Effect::Here(Here::Made(_)) => "made",
             Effect::Here(Here::Moved(_)) => "moved",
             Effect::Here(Here::Lost(_)) => "lost",
@@ -280,13 +288,13 @@ fn rosters_open_and_close_the_portal() {
         (&open, change(), Err(Skip::Nothing)),
         (&open, newcomer.clone(), Ok(vec!["announce"])),
         (&open, leaver, Ok(vec!["leave"])),
-        (&open, entered.clone(), Ok(vec!["opened", "make", "notice in group"])),
+        (&open, entered.clone(), Ok(vec!["given", "opened", "make", "notice in group"])),
         (&open, out.clone(), Ok(vec!["closed", "close"])),
         (&open, over, Ok(vec!["closed", "close"])),
         (&closed, out, Err(Skip::Closed)),
         // One who comes as anything but the bridge is a member like another: nothing opens.
         (&closed, newcomer, Err(Skip::Closed)),
-        (&closed, entered, Ok(vec!["opened", "make", "notice in group"])),
+        (&closed, entered, Ok(vec!["given", "opened", "make", "notice in group"])),
     ];
     for (portal, change, expected) in table {
         let effects = route(portal, &Input::Roster(change.clone()));
@@ -295,36 +303,11 @@ fn rosters_open_and_close_the_portal() {
 }
 
 #[test]
-fn only_admins_invite_and_nobody_twice() {
-    let request = |from_admin, invite: &[&str], room: Option<&str>| {
-        Input::Request(BridgeRequest {
-            id: EnvelopeId::new([1; 16]),
-            from_admin,
-            room: room.map(str::to_owned),
-            invite: invite.iter().map(|id| user(id)).collect(),
-        })
-    };
-    let of = |input: Input| route(&portal(), &input);
-    assert_eq!(of(request(false, &["@new:x"], None)), Err(Skip::NotAdmin));
-    assert_eq!(
-        of(request(true, &["@new:x"], None)),
-        Ok(vec![Effect::InRoom(InRoom::Invite(user("@new:x")))])
-    );
-    assert_eq!(of(request(true, &["@al:x", "@causeway_x:b.example"], None)), Err(Skip::Nothing));
-    let room = of(request(true, &["@new:x"], Some("!other:x"))).unwrap();
-    assert_eq!(shape(&room), ["notice in group", "invite"]);
-}
-
-#[test]
 fn a_closed_portal_is_silent() {
     let closed = Portal { state: PortalState::Closed, ..portal() };
     assert_eq!(route(&closed, &text("@al:x")), Err(Skip::Closed));
     let said = Input::Spoken(spoken("bob:b.example", false));
     assert_eq!(route(&closed, &said), Err(Skip::Closed));
-    let (from_admin, room) = (true, None);
-    let invite = vec![user("@new:x")];
-    let request = BridgeRequest { id: EnvelopeId::new([1; 16]), from_admin, room, invite };
-    assert_eq!(route(&closed, &Input::Request(request)), Err(Skip::Closed));
 }
 
 #[test]

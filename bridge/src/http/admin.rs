@@ -9,6 +9,7 @@ mod page;
 pub(super) mod portals;
 pub(super) mod quarantine;
 pub(super) mod queues;
+pub(super) mod shares;
 
 use utoipa::{
     Modify, OpenApi,
@@ -27,6 +28,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         health::health,
         portals::portals,
         portals::recreate_portal,
+        shares::shares,
         queues::queues,
         queues::rows,
         queues::retry_row,

@@ -1,6 +1,8 @@
 //! Mailbox → rules → outbox: rows of the native stream, opened and routed in one transaction with
 //! the ratchets that they moved, and acknowledged once that is committed.
 
+mod shares;
+
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use causeway_groups::{
@@ -9,13 +11,14 @@ use causeway_groups::{
 };
 use causeway_protocol::{
     content::{self, Content},
-    ids::{GroupId, Timestamp},
+    ids::{AccountId, GroupId, Timestamp},
     roster::Role,
 };
 use causeway_store::Tx;
 use futures_util::future::BoxFuture;
 use ruma::UserId;
 
+use self::shares::{NOTHING, given};
 use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
@@ -24,6 +27,7 @@ use crate::{
         portal::Portal,
         route::route,
         said::{Said, Spoken, Text},
+        share::{Given, Terms},
     },
     health::Kind,
     steps::{Step, Steps},
@@ -101,6 +105,8 @@ pub struct Router {
     pub sealer: Sealer,
     /// Who is who on our server.
     pub names: Names,
+    /// What it does for one account.
+    pub terms: Terms,
     /// What time it is.
     pub clock: Clock,
     /// Where tests let the process die.
@@ -162,8 +168,10 @@ impl Router {
             if let What::Expired { id } = what {
                 expired::note(tx, id).await?;
             }
-            if let Some(input) = input(client, group, what, policy, expires_at) {
-                self.route_one(portal, &input, expires_at, &mut decided);
+            if let Some(mut input) = input(client, group, what, policy, expires_at) {
+                self.shares(tx, &mut input).await?;
+                let given = self.route_one(portal, &input, expires_at, &mut decided);
+                self.count(tx, &given).await?;
             }
         }
         let changed = known.values_mut().filter_map(|known| known.portal.as_mut());
@@ -177,22 +185,26 @@ impl Router {
         input: &Input,
         expires_at: Timestamp,
         decided: &mut Decided,
-    ) {
+    ) -> Vec<Given> {
         let effects = match route(portal, input) {
             Ok(effects) => effects,
             Err(skip) => {
                 tracing::debug!(group = %portal.group, %skip, "nothing to do");
-                return;
+                return Vec::new();
             }
         };
+        let given = given(&effects);
         let (id, author) = match input {
             Input::Spoken(spoken) => {
                 (spoken.message_id.as_bytes().to_vec(), spoken.account.to_string())
             }
-            Input::Request(request) => (request.id.as_bytes().to_vec(), "an admin".to_owned()),
-            Input::Roster(change) => (change.epoch.0.to_be_bytes().to_vec(), change.by.clone()),
+            Input::Request(request) => (request.id.as_bytes().to_vec(), request.by.to_string()),
+            Input::Roster(change) => {
+                let by = change.by.as_ref().map_or("a former member", AccountId::as_str);
+                (change.epoch.0.to_be_bytes().to_vec(), by.to_owned())
+            }
             Input::Changed(_, member) => (member.as_bytes().to_vec(), "the bridge".to_owned()),
-            Input::Overheard | Input::Room(_) | Input::Expired(_) => return,
+            Input::Overheard | Input::Room(_) | Input::Expired(_) => return given,
             Input::Event(event, _) => {
                 (event.event_id.as_bytes().to_vec(), event.sender.to_string())
             }
@@ -200,6 +212,7 @@ impl Router {
         let accepted_at = (self.clock)();
         let cause = Cause { id: &id, author: &author, accepted_at, expires_at };
         decided.take(portal, cause, effects);
+        given
     }
 
     async fn portal(
@@ -313,6 +326,8 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
             let invite = request.invite.unwrap_or_default();
             Some(Input::Request(BridgeRequest {
                 id: incoming.id,
+                by: incoming.sender,
+                share: NOTHING,
                 from_admin: incoming.role == Role::Admin,
                 room: request.room,
                 invite: invite.iter().filter_map(|user| UserId::parse(user).ok()).collect(),
@@ -327,7 +342,8 @@ fn changed(change: Change, policy: &Policy) -> RosterChange {
         let_in: is_let_in(&change).then(|| policy.name.clone()),
         put_out: is_put_out(&change),
         epoch: change.epoch,
-        by: change.by.map_or_else(|| "A former member".to_owned(), |by| by.to_string()),
+        by: change.by,
+        share: NOTHING,
         joined: change.joined.into_iter().map(|(account, _)| account).collect(),
         left: change.left,
         closed: change.closed,

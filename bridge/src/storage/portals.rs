@@ -47,7 +47,7 @@ pub async fn of_group(
 ) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
@@ -63,7 +63,7 @@ pub async fn of_group(
 pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals WHERE room_id = $1",
     )
     .bind(room.as_str())
@@ -83,7 +83,7 @@ pub async fn replaced_by(
 ) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals WHERE successor = $1",
     )
     .bind(room.as_str())
@@ -107,7 +107,7 @@ pub async fn get(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Portal, Err
 pub async fn find(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Option<Portal>, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
@@ -123,7 +123,7 @@ pub async fn find(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Option<Por
 pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Portal, Error> {
     let row = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals WHERE portal = $1",
     )
     .bind(id.0)
@@ -139,7 +139,7 @@ pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Porta
 pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
     let rows = sqlx::query(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from
+                hears_from, refused
          FROM portals ORDER BY portal",
     )
     .fetch_all(tx.conn())
@@ -200,6 +200,7 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
         lost: row.try_get(6)?,
         successor: next,
         hears_from: told,
+        refused: row.try_get(9)?,
         mirrors: std::collections::BTreeMap::new(),
         removed: std::collections::BTreeMap::new(),
         names: names.clone(),
@@ -245,7 +246,7 @@ pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
 async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
     sqlx::query(
         "UPDATE portals SET room_id = $2, name = $3, state = $4, encrypted = $5, lost = $6,
-             successor = $7, hears_from = $8
+             successor = $7, hears_from = $8, refused = $9
          WHERE portal = $1",
     )
     .bind(portal.id.0)
@@ -260,6 +261,7 @@ async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
     .bind(portal.lost.as_deref())
     .bind(portal.successor.as_ref().map(|room| room.as_str()))
     .bind(portal.hears_from.as_ref().map(|event| event.as_str()))
+    .bind(portal.refused.as_deref())
     .execute(tx.conn())
     .await?;
     tx.wake(TOPIC);

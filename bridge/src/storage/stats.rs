@@ -108,6 +108,9 @@ pub struct PortalState {
     pub state: String,
     /// Whether the room is encrypted, so that nothing goes into it.
     pub encrypted: bool,
+    /// Why it is closed though the bridge is in the group, if so: who asked for it may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Why nothing gets into the room any more, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -127,7 +130,7 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
                 (SELECT count(*) FROM portal_mirrors m WHERE m.portal = p.portal),
                 (SELECT count(*) FROM ghost_rooms g
                  WHERE g.portal = p.portal AND g.membership = 'joined'),
-                lost
+                lost, refused
          FROM portals p WHERE portal > $1 ORDER BY portal LIMIT $2",
     )
     .bind(after)
@@ -147,6 +150,7 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
                 mirrors: row.try_get(6)?,
                 ghosts: row.try_get(7)?,
                 lost: row.try_get(8)?,
+                refused: row.try_get(9)?,
             })
         })
         .collect()

@@ -286,7 +286,7 @@ async fn a_database_that_takes_nothing_is_not_ready_and_what_stands_is_named_to_
 #[tokio::test]
 async fn only_the_operator_sees_the_admin_api() {
     let bridge = Listener::new().await;
-    let paths = ["health", "portals", "queues", "quarantine", "dead-letters"];
+    let paths = ["health", "portals", "shares", "queues", "quarantine", "dead-letters"];
     for path in paths.map(|path| format!("/_causeway/admin/v1/{path}")) {
         let (status, body) = bridge.call("GET", &path, None, "").await;
         assert_eq!((status, &body["status"]), (StatusCode::UNAUTHORIZED, &json!(401)), "{path}");

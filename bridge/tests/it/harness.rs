@@ -18,6 +18,7 @@ use causeway_bridge::{
         lane::Lane,
         portal::{Portal, PortalId},
         said::{Said, Spoken, Text},
+        share::Terms,
         suspicion::Came,
     },
     gateway::matrix::Matrix,
@@ -87,6 +88,7 @@ impl Bridge {
         let router = Arc::new(from_native::Router {
             sealer: sealer.clone(),
             names: names.clone(),
+            terms: Terms { allow: vec![], rooms: None, invites: None },
             clock: Arc::clone(&clock_of_all),
             steps: steps.clone(),
         });

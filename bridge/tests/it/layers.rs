@@ -76,7 +76,8 @@ pub(crate) const CRATES: [Crate; 5] = [
         layers: &[
             &["secret", "clock", "figures", "health", "steps"],
             &["registration"],
-            &["config", "domain"],
+            &["domain"],
+            &["config"],
             &["storage", "gateway", "init"],
             &["services"],
             &["http"],

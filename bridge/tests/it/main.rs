@@ -27,6 +27,7 @@ mod refusals;
 mod restored;
 mod rooms;
 mod session;
+mod shares;
 mod start;
 mod statements;
 mod story;

@@ -33,7 +33,7 @@ const WALKS: [(&str, &str); 39] = [
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),
     (
-        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor, hears_from FROM portals ORDER",
+        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor, hears_from, refused FROM portals ORDER",
         "all are wanted",
     ),
     ("SELECT portal, room_id, lost FROM portals", "all, now and then"),

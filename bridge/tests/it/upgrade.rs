@@ -24,6 +24,8 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE shares;
+    ALTER TABLE portals DROP COLUMN refused;
     DROP TABLE uncompared;
     DROP TABLE expired;
     DROP INDEX links_of_message;

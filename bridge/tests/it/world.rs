@@ -9,7 +9,10 @@ use std::sync::{
 use axum::http::StatusCode;
 use causeway_bridge::{
     clock,
-    domain::ghost::Names,
+    domain::{
+        ghost::Names,
+        share::{Pattern, Terms},
+    },
     gateway::{matrix::Matrix, native},
     health::{Health, Troubles},
     http::{Connection, Http, Parts, Tokens, router},
@@ -48,6 +51,8 @@ pub(crate) struct World {
     server: JoinHandle<()>,
     /// The native server, for what it does when its clock says so.
     app: App,
+    /// What bridges that begin do for one account.
+    pub(crate) terms: Terms,
     /// By how much its clock is ahead, milliseconds.
     ahead: Arc<AtomicU64>,
     pub(crate) folder: tempfile::TempDir,
@@ -91,6 +96,11 @@ impl World {
             stop,
             server,
             app,
+            terms: Terms {
+                allow: vec![Pattern::parse("*", SERVER).unwrap()],
+                rooms: Some(10),
+                invites: Some(50),
+            },
             ahead,
             folder,
             pushed: 0,
@@ -125,6 +135,7 @@ impl World {
         let rows = Arc::new(from_native::Router {
             sealer: sealer.clone(),
             names: names.clone(),
+            terms: self.terms.clone(),
             clock: clock.clone(),
             steps: steps.clone(),
         });

@@ -1,6 +1,5 @@
 //! The rules about the room itself, as a table.
 
-use causeway_protocol::ids::{EnvelopeId, Epoch};
 use serde_json::json;
 
 use super::{
@@ -10,7 +9,7 @@ use super::{
     },
     *,
 };
-use crate::domain::{BridgeRequest, Input, RosterChange};
+use crate::domain::Input;
 
 const BOT: &str = "@causewaybot:b.example";
 
@@ -118,32 +117,11 @@ fn a_tombstone_is_followed_where_it_leads_somewhere() {
 }
 
 #[test]
-fn into_a_lost_room_nothing_is_said_and_an_admin_gets_another() {
+fn into_a_lost_room_nothing_is_said() {
     let lost = lost_portal();
     let said = route(&lost, &Input::Spoken(spoken("bob:b.example", false))).unwrap();
     let unsaid = Here::Unsaid(spoken("bob:b.example", false), "gone".to_owned());
     assert_eq!(said, [Effect::Here(unsaid)]);
-    let invite = vec![user("@new:x"), user("@al:x")];
-    let id = EnvelopeId::new([1; 16]);
-    let request = |from_admin| {
-        let invite = invite.clone();
-        Input::Request(BridgeRequest { id, from_admin, room: None, invite })
-    };
-    assert_eq!(route(&lost, &request(false)), Err(Skip::NotAdmin));
-    let effects = route(&lost, &request(true)).unwrap();
-    let expected = ["announce", "given up", "notice in group", "make anew", "invite", "invite"];
-    assert_eq!(shape(&effects), expected);
-    let let_in = RosterChange {
-        epoch: Epoch(2),
-        by: "bob:b.example".to_owned(),
-        joined: vec![],
-        left: vec![],
-        let_in: Some("Walkers".to_owned()),
-        put_out: false,
-        closed: false,
-    };
-    let effects = route(&lost, &Input::Roster(let_in)).unwrap();
-    assert_eq!(shape(&effects), ["announce", "opened", "make anew", "notice in group"]);
 }
 
 #[test]
