@@ -24,7 +24,7 @@ use crate::{
     storage::{
         accounts::{self, Ask, KnownDevice},
         groups as rows,
-        identities::{self, Standing},
+        identities::{self, Met, Standing},
     },
 };
 
@@ -37,22 +37,29 @@ impl Work<'_> {
         account: &AccountId,
         member: &MemberId,
     ) -> Result<Trust, MachineError> {
-        let known = match &self.known {
-            Some(known) => known,
-            None => self.known.insert(self.machine.known(self.tx.conn()).await?),
+        let machine = self.machine;
+        let (_, known) = self.who_is_who().await?;
+        Ok(known.trust(machine.me(), account, member))
+    }
+
+    /// Who is who and the revision of that, looked up once in a transaction.
+    async fn who_is_who(&mut self) -> Result<(Met, &Arc<Known>), MachineError> {
+        let met = match self.met {
+            Some(met) => met,
+            None => *self.met.insert(identities::revision(self.tx.conn()).await?),
         };
-        Ok(known.trust(self.machine.me(), account, member))
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => self.machine.known_at(self.tx.conn(), met).await?,
+        };
+        Ok((met, self.known.insert(known)))
     }
 
     /// Who of the newest roster may be given something.
     pub(super) async fn members(&mut self, log: &Log) -> Result<Arc<Members>, MachineError> {
-        let (group, hash) = (log.head().group(), log.head().hash());
-        if let Some((_, members)) = self.members.get(&group).filter(|(at, _)| *at == hash) {
-            return Ok(Arc::clone(members));
-        }
-        let members = self.machine.members(self.tx.conn(), log).await?;
-        self.members.insert(group, (hash, Arc::clone(&members)));
-        Ok(members)
+        let machine = self.machine;
+        let (met, known) = self.who_is_who().await?;
+        Ok(machine.members(met, known, log.head()))
     }
 
     /// Whether a device is what the newest roster says, and its member who it is called: account,
@@ -208,7 +215,7 @@ impl Work<'_> {
 
     pub(super) async fn identities_changed(&mut self) -> Result<(), MachineError> {
         self.known = None;
-        self.members.clear();
+        self.met = None;
         // NULL until everybody of before was asked for.
         if identities::revision(self.conn()).await?.is_some() {
             identities::set_revision(self.conn(), entropy::bytes()?).await?;

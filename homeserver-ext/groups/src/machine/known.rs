@@ -6,17 +6,14 @@ use std::{
 };
 
 use causeway_protocol::{
-    ids::{AccountId, GroupId, MemberId},
-    roster::{Log, Roster},
+    ids::{AccountId, GroupId, MemberId, RosterHash},
+    roster::Roster,
 };
 use causeway_store::Conn;
 
 use crate::{
     machine::{IdentityShown, MAX_LOGS, Machine, MachineError, Me, Trust},
-    storage::{
-        groups as rows,
-        identities::{self, Standing},
-    },
+    storage::identities::{self, Met, Standing},
 };
 
 /// Who is who, as of one revision.
@@ -114,27 +111,44 @@ impl Members {
     }
 }
 
-/// By what it was judged: the revisions of the identities and of the group's log.
-type Judged = (Option<[u8; 8]>, [u8; 8]);
-
-/// What was judged before, and is true for as long as the revisions are.
+/// What was judged before, and is true for as long as the revision of who is who is.
 #[derive(Default)]
 pub(super) struct Cache {
-    known: Option<(Option<[u8; 8]>, Arc<Known>)>,
-    members: HashMap<GroupId, (Judged, Arc<Members>)>,
+    met: Met,
+    known: Option<Arc<Known>>,
+    /// By the newest roster of each group.
+    members: HashMap<GroupId, (RosterHash, Arc<Members>)>,
+}
+
+impl Cache {
+    /// What is true at this revision.
+    fn at(&mut self, met: [u8; 8]) -> &mut Self {
+        if self.met != Some(met) {
+            *self = Self { met: Some(met), ..Self::default() };
+        }
+        self
+    }
 }
 
 impl Machine {
     pub(super) async fn known(&self, conn: &mut Conn) -> Result<Arc<Known>, MachineError> {
-        let revision = identities::revision(conn).await?;
-        let cached = self.cache().known.clone().filter(|(at, _)| *at == revision);
-        if let Some((_, known)) = cached {
+        let met = identities::revision(conn).await?;
+        self.known_at(conn, met).await
+    }
+
+    /// As [`Machine::known`], where the revision is known.
+    pub(super) async fn known_at(
+        &self,
+        conn: &mut Conn,
+        met: Met,
+    ) -> Result<Arc<Known>, MachineError> {
+        // Before anybody was met, other processes may have begun.
+        if let Some(known) = met.and_then(|met| self.cache().at(met).known.clone()) {
             return Ok(known);
         }
         let known = Arc::new(Known::from_rows(identities::all(conn).await?));
-        // Before anybody was met, other processes may have begun.
-        if revision.is_some() {
-            self.cache().known = Some((revision, Arc::clone(&known)));
+        if let Some(met) = met {
+            self.cache().at(met).known = Some(Arc::clone(&known));
         }
         Ok(known)
     }
@@ -144,29 +158,21 @@ impl Machine {
         self.0.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who of the newest roster may be given something.
-    pub(super) async fn members(
-        &self,
-        conn: &mut Conn,
-        log: &Log,
-    ) -> Result<Arc<Members>, MachineError> {
-        let group = log.head().group();
-        let revision = identities::revision(conn).await?;
-        let row = rows::group(conn, &group).await?;
-        let judged = row.filter(|_| revision.is_some()).map(|row| (revision, row.revision));
-        let cached = self.cache().members.get(&group).cloned();
-        if let Some((_, members)) = cached.filter(|(at, _)| Some(*at) == judged) {
-            return Ok(members);
+    /// Who of a roster may be given something, by who is who at this revision.
+    pub(super) fn members(&self, met: Met, known: &Known, roster: &Roster) -> Arc<Members> {
+        let judge = || Arc::new(Members::of(roster, known, self.me()));
+        let Some(met) = met else { return judge() };
+        let (group, hash) = (roster.group(), roster.hash());
+        let mut cache = self.cache();
+        let judged = &mut cache.at(met).members;
+        if let Some((_, members)) = judged.get(&group).filter(|(at, _)| *at == hash) {
+            return Arc::clone(members);
         }
-        let known = self.known(conn).await?;
-        let members = Arc::new(Members::of(log.head(), &known, self.me()));
-        if let Some(judged) = judged {
-            let mut cache = self.cache();
-            if cache.members.len() >= MAX_LOGS {
-                cache.members.clear();
-            }
-            cache.members.insert(group, (judged, Arc::clone(&members)));
+        let members = judge();
+        if judged.len() >= MAX_LOGS {
+            judged.clear();
         }
-        Ok(members)
+        judged.insert(group, (hash, Arc::clone(&members)));
+        members
     }
 }

@@ -75,7 +75,11 @@ impl Work<'_> {
         }
         let reached = self.reach_all(&log, plan.lacking()).await?;
         let sealed = schemes::seal(self, plan, head, &reached, items).await?;
-        let direct = self.finished(group, head).await?;
+        let direct = if row.has_finished || !reached.is_empty() {
+            self.finished(group, head).await?
+        } else {
+            Vec::new()
+        };
         self.sealed = true;
         self.touch(&group).await?;
         Ok(Batch::new(head, direct, items.iter().map(|item| item.client_id).zip(sealed)))

@@ -7,23 +7,22 @@ use std::{
 
 use causeway_protocol::{
     api::StreamRow,
-    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, RosterHash, Seq, Timestamp},
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
     roster::{Log, Roster},
 };
 use causeway_store::{Conn, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{
-    Machine, MachineError, Received, What,
-    known::{Known, Members},
-};
+use super::{Machine, MachineError, Received, What, known::Known};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
         Error,
         accounts::{self, Ask, KnownDevice},
-        chains, failures, groups as rows, holds, ops, own,
+        chains, failures, groups as rows, holds,
+        identities::Met,
+        ops, own,
     },
     vault::Vault,
 };
@@ -56,8 +55,8 @@ pub(super) struct Work<'a> {
     olm: Option<Account>,
     /// Who is who, until that changes in this transaction.
     pub(super) known: Option<Arc<Known>>,
-    /// Who of a roster may be given something, likewise.
-    pub(super) members: HashMap<GroupId, (RosterHash, Arc<Members>)>,
+    /// The revision of that, once it is known.
+    pub(super) met: Option<Met>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
 }
@@ -75,7 +74,7 @@ impl<'a> Work<'a> {
             devices: HashMap::new(),
             olm: None,
             known: None,
-            members: HashMap::new(),
+            met: None,
             sealed: false,
         }
     }
@@ -100,11 +99,6 @@ impl<'a> Work<'a> {
         }
         if self.sealed {
             own::count(self.tx).await?;
-        }
-        for (group, (row, _)) in &self.groups {
-            if row.active == self.now {
-                rows::set_active(self.tx.conn(), group, row.active).await?;
-            }
         }
         Ok(self.received)
     }
@@ -165,9 +159,10 @@ impl<'a> Work<'a> {
         group: &GroupId,
     ) -> Result<Option<&mut (rows::Group, Option<Arc<Log>>)>, MachineError> {
         if !self.groups.contains_key(group)
-            && let Some(known) = self.machine.log(self.tx.conn(), group).await?
+            && let Some((row, log)) = self.machine.log(self.tx.conn(), group).await?
         {
-            self.groups.insert(*group, known);
+            self.met.get_or_insert(row.met);
+            self.groups.insert(*group, (row, log));
         }
         Ok(self.groups.get_mut(group))
     }
@@ -225,6 +220,7 @@ impl<'a> Work<'a> {
             && row.active < now.minus_ms(COARSE_MS)
         {
             row.active = now;
+            rows::set_active(self.conn(), group, now).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Own chains, chains of others, and who was given which.
 
+use std::collections::HashSet;
+
 use causeway_protocol::ids::{ChainId, DeviceId, GroupId, Timestamp};
 use causeway_store::{Conn, Row};
 use sqlx::Row as _;
@@ -26,9 +28,7 @@ pub(crate) async fn own(
             .bind(group.as_bytes().as_slice())
             .fetch_optional(conn)
             .await?;
-    let Some(sealed) = sealed else { return Ok(None) };
-    let bytes = vault.unseal(Class::Ratchet, "own_chains", "sealed", group.as_bytes(), &sealed)?;
-    OwnChain::decode(&bytes).whole("own_chains").map(Some)
+    sealed.map(|sealed| opened(vault, group, &sealed)).transpose()
 }
 
 pub(crate) async fn save_own(
@@ -67,14 +67,31 @@ pub(crate) async fn drop_all_own(conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
-/// Devices that were given this chain.
-pub(crate) async fn given_to(conn: &mut Conn, chain: &ChainId) -> Result<Vec<DeviceId>, Error> {
-    let devices: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT device_id FROM given WHERE chain_id = $1")
-            .bind(chain.as_bytes().as_slice())
-            .fetch_all(conn)
-            .await?;
-    devices.iter().map(|device| DeviceId::from_slice(device).whole("given")).collect()
+/// The chain that this device sends with, and the devices that were given it, in one look.
+pub(crate) async fn own_and_given(
+    conn: &mut Conn,
+    vault: &Vault,
+    group: &GroupId,
+) -> Result<Option<(OwnChain, HashSet<DeviceId>)>, Error> {
+    let row = sqlx::query(
+        "SELECT sealed, (SELECT group_concat(hex(device_id), '') FROM given
+             WHERE given.chain_id = own_chains.chain_id)
+         FROM own_chains WHERE group_id = $1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let given = hex::decode(row.try_get::<Option<&str>, _>(1)?.unwrap_or_default());
+    let given = given.ok().whole("given")?;
+    let device = |bytes| DeviceId::from_slice(bytes).whole("given");
+    let given = given.chunks(size_of::<DeviceId>()).map(device).collect::<Result<_, _>>()?;
+    Ok(Some((opened(vault, group, row.try_get(0)?)?, given)))
+}
+
+fn opened(vault: &Vault, group: &GroupId, sealed: &[u8]) -> Result<OwnChain, Error> {
+    let bytes = vault.unseal(Class::Ratchet, "own_chains", "sealed", group.as_bytes(), sealed)?;
+    OwnChain::decode(&bytes).whole("own_chains")
 }
 
 /// Notes that `device` was given `chain`, and keeps what it was given until it says it has it.

@@ -5,7 +5,11 @@ use causeway_store::{Conn, Row};
 use causeway_protocol::ids::{AccountId, Epoch, GroupId, Timestamp};
 use sqlx::Row as _;
 
-use super::{Error, Whole as _, ms, unsigned};
+use super::{
+    Error, Whole as _,
+    identities::{self, Met},
+    ms, unsigned,
+};
 
 /// Row of a group.
 #[derive(Debug, Clone)]
@@ -21,6 +25,10 @@ pub(crate) struct Group {
     pub(crate) offer: Option<Offer>,
     /// Who offers it.
     pub(crate) offered_by: Option<AccountId>,
+    /// The revision of who is who, which is asked with nearly every group.
+    pub(crate) met: Met,
+    /// Whether something is finished that the server may not have.
+    pub(crate) has_finished: bool,
 }
 
 /// How this account came to be in a group, or is to.
@@ -48,8 +56,9 @@ impl Offer {
 
 pub(crate) async fn group(conn: &mut Conn, group: &GroupId) -> Result<Option<Group>, Error> {
     let row = sqlx::query(
-        "SELECT revision, head_epoch, fork, rotate, active_ms, offer, offered_by FROM groups
-         WHERE group_id = $1",
+        "SELECT revision, head_epoch, fork, rotate, active_ms, offer, offered_by,
+             (SELECT met FROM own), EXISTS (SELECT 1 FROM outgoing WHERE group_id = $1)
+         FROM groups WHERE group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_optional(conn)
@@ -66,6 +75,8 @@ pub(crate) async fn group(conn: &mut Conn, group: &GroupId) -> Result<Option<Gro
             active: Timestamp(unsigned(row.try_get(4)?)),
             offer: offer.map(|name| named(name).whole("groups")).transpose()?,
             offered_by: by.map(|by| by.parse().whole("groups")).transpose()?,
+            met: identities::revision_in(row.try_get(7)?)?,
+            has_finished: row.try_get(8)?,
         })
     })
     .transpose()

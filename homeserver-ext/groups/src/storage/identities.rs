@@ -96,10 +96,17 @@ pub(crate) async fn put(
 }
 
 /// The revision of all of them; `None` before anybody was met.
-pub(crate) async fn revision(conn: &mut Conn) -> Result<Option<[u8; 8]>, Error> {
+pub(crate) type Met = Option<[u8; 8]>;
+
+pub(crate) async fn revision(conn: &mut Conn) -> Result<Met, Error> {
     let met: Option<Option<Vec<u8>>> =
         sqlx::query_scalar("SELECT met FROM own").fetch_optional(conn).await?;
-    met.flatten().map(|met| met.as_slice().try_into().ok().whole("own")).transpose()
+    revision_in(met.flatten().as_deref())
+}
+
+/// The revision in its column.
+pub(crate) fn revision_in(met: Option<&[u8]>) -> Result<Met, Error> {
+    met.map(|met| met.try_into().ok().whole("own")).transpose()
 }
 
 /// They have changed, or are complete.

@@ -44,12 +44,10 @@ pub(super) async fn plan(
     const { assert!(MAX_AT_ONCE <= HARD_LIMIT as usize, "one chain carries all of a batch") }
     let (vault, now) = (work.vault(), work.now);
     let head = log.head();
-    let chain = chains::own(work.conn(), vault, &head.group()).await?;
-    let chain = chain.filter(|chain| !group.rotate && !is_due(chain, log, now, count));
-    let given: HashSet<DeviceId> = match &chain {
-        Some(chain) => chains::given_to(work.conn(), &chain.id()).await?.into_iter().collect(),
-        None => HashSet::new(),
-    };
+    let chain = chains::own_and_given(work.conn(), vault, &head.group()).await?;
+    let chain = chain.filter(|(chain, _)| !group.rotate && !is_due(chain, log, now, count));
+    let (chain, given) = chain.unzip();
+    let given: HashSet<DeviceId> = given.unwrap_or_default();
     // Who turned out not to be who he is called has the chain from before.
     let leaked = work.any_untrusted(log, |device| given.contains(&device.device_id)).await?;
     let (chain, given) = if leaked { (None, HashSet::new()) } else { (chain, given) };
