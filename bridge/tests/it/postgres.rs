@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 14] = [
     "acked",
     "closed",
     "encrypted",
@@ -37,6 +37,7 @@ const FLAGS: [&str; 13] = [
     "joined",
     "listed",
     "made_here",
+    "present",
     "ready",
     "replayed",
     "retired",

@@ -19,6 +19,7 @@ mod names;
 mod outbox;
 mod pins;
 mod print;
+mod readers;
 mod register;
 mod roster;
 mod send;

@@ -56,13 +56,21 @@ impl Keep for History {
     }
 }
 
-/// Remembers how the bridge calls Matrix users, and calls them so where it speaks for them.
+/// Remembers how the bridge calls Matrix users and who of them reads, and calls them so where it
+/// speaks for them.
 async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<(), storage::Error> {
     match what {
-        Said::Mirrors { present, .. } => {
+        Said::Mirrors { present, gone } => {
             for mirror in present {
                 mirrors::put(tx.conn(), &group, &mirror.id, &mirror.name).await?;
             }
+            for user in gone {
+                mirrors::gone(tx.conn(), &group, user).await?;
+            }
+        }
+        // One that was let in tells anew who reads.
+        Said::Roster(roster) if roster.lets_bridge_in() => {
+            mirrors::all_gone(tx.conn(), &group).await?;
         }
         Said::Message(Message { mirror: Some(mirror), .. }) => {
             let name = mirrors::name(tx.conn(), &group, &mirror.id).await?;

@@ -313,6 +313,11 @@ impl Message {
 }
 
 impl RosterLine {
+    /// Whether a bridge is in the group since.
+    pub(super) fn lets_bridge_in(&self) -> bool {
+        self.joined.iter().any(|joined| joined.role == "bridge")
+    }
+
     fn to_text(&self) -> String {
         let by = self.by.as_ref().map_or_else(|| "someone".to_owned(), ToString::to_string);
         let mut text = match self.change.as_str() {
@@ -329,7 +334,7 @@ impl RosterLine {
             "devices" => format!("-- {by} changed their devices"),
             other => format!("-- {by}: {other}"),
         };
-        if self.joined.iter().any(|joined| joined.role == "bridge") {
+        if self.lets_bridge_in() {
             text.push_str("; that server can read everything from now on");
         }
         if self.me_left {
@@ -356,7 +361,7 @@ fn mirrors_text(present: &[Mirror], gone: &[String]) -> String {
         parts.push(format!("{} can read here through Matrix", list(names)));
     }
     if !gone.is_empty() {
-        parts.push(format!("{} left on Matrix", list(gone.iter())));
+        parts.push(format!("{} cannot read here any more", list(gone.iter())));
     }
     format!("-- {}", parts.join("; "))
 }

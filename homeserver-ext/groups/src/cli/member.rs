@@ -8,14 +8,16 @@ mod role;
 
 use clap::Subcommand;
 
-use super::{exit::Failure, home::Home, names::Named, print::Printer};
+use super::{exit::Failure, home::Home, print::Printer};
 
 /// What can be done with members.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List who is in a group
-    #[command(after_help = "Examples:\n  causeway-client member list team")]
-    List(Named),
+    /// List who is in a group, and who reads it on Matrix
+    #[command(
+        after_help = "Examples:\n  causeway-client member list team\n  causeway-client member list team --limit 1000 --output json"
+    )]
+    List(list::Arguments),
     /// Let someone in without a link, one who was removed before for example
     #[command(after_help = "Examples:\n  causeway-client member add team bob")]
     Add(add::Arguments),
@@ -36,7 +38,7 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
     match command {
-        Command::List(named) => list::run(&named, home, printer).await,
+        Command::List(arguments) => list::run(arguments, home, printer).await,
         Command::Add(arguments) => add::run(arguments, home, printer).await,
         Command::Accept(arguments) => accept::run(arguments, home, printer).await,
         Command::Remove(arguments) => remove::run(arguments, home, printer).await,

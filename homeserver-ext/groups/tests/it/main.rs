@@ -8,6 +8,7 @@ mod cli_identity;
 mod cli_kill;
 mod cli_offers;
 mod cli_proxy;
+mod cli_readers;
 mod cli_server;
 mod cli_story;
 mod cli_stream;

@@ -10,8 +10,12 @@ use super::super::{
     home::Home,
     names::{self, Named},
     print::Printer,
+    readers::Readers,
     roster::{as_json, as_table},
 };
+
+/// How many of those who read on Matrix are named; `member list` names all.
+const NAMED: u32 = 10;
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
@@ -67,6 +71,8 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     }
     text.push('\n');
     text.push_str(&as_table(&client, &roster, &trusts));
+    let readers = Readers::of(&client, &roster, "", NAMED).await?;
+    text.push_str(&readers.to_text());
     printer.show(
         &text,
         &json!({
@@ -81,7 +87,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
                 (Some(_), None) => "taken",
             },
             "offered_by": offer.as_ref().and_then(|offer| offer.by.as_ref()),
-            "members": as_json(&roster, &trusts),
+            "members": as_json(&roster, &trusts), "matrix": readers.to_json(),
         }),
     )
 }

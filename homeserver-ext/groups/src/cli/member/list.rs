@@ -1,5 +1,6 @@
-//! `member list`: who is in a group.
+//! `member list`: who is in a group, and who reads it on Matrix.
 
+use clap::Args;
 use serde_json::json;
 
 use super::super::{
@@ -7,16 +8,41 @@ use super::super::{
     home::Home,
     names::{self, Named},
     print::Printer,
+    readers::Readers,
     roster::{as_json, as_table},
 };
 
-pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
+/// Arguments of `member list`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    named: Named,
+    /// Of those who read on Matrix, begin with this one: `next` of the page before
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "@USER:SERVER")]
+    from: String,
+    /// Show so many of those who read on Matrix
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000),
+          value_name = "N")]
+    limit: u32,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
     let client = home.client().await?;
-    let roster = names::current(&client, &named.group).await?;
+    let roster = names::current(&client, &arguments.named.group).await?;
     let trusts = client.trusts(&roster).await?;
     let members = as_json(&roster, &trusts);
+    let readers = Readers::of(&client, &roster, &arguments.from, arguments.limit).await?;
+    let mut text = as_table(&client, &roster, &trusts);
+    text.push_str(&readers.to_text());
     printer.show(
-        &as_table(&client, &roster, &trusts),
-        &json!({"group": roster.group(), "epoch": roster.epoch(), "members": members}),
+        &text,
+        &json!({
+            "group": roster.group(), "epoch": roster.epoch(), "members": members,
+            "matrix": readers.to_json(),
+        }),
     )
 }
