@@ -9,6 +9,7 @@ pub mod expired;
 pub mod ghost;
 pub mod html;
 pub mod lane;
+pub mod looks;
 pub mod mirror;
 pub mod portal;
 pub mod retry;

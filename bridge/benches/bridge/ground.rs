@@ -60,6 +60,7 @@ impl Ground {
         config.appservice.address.clone_from(&registration.url);
         config.native.listen = listeners.native;
         config.native.address = listeners.native_url();
+        config.bridge.rooms_per_day = 0;
         "error".clone_into(&mut config.logging.level);
         let yaml = registration.to_yaml().unwrap();
         init::replace_private(&dir.join(&config.appservice.registration), yaml.as_bytes()).unwrap();

@@ -26,6 +26,7 @@ fn portal(encrypted: bool) -> Portal {
         refused: None,
         mirrors: [].into(),
         removed: [].into(),
+        natives: None,
         names: Names::new("b.example").unwrap(),
         unsaved: Unsaved::default(),
     }

@@ -1,8 +1,14 @@
 //! A portal, the pair room ↔ group, as far as the rules look at it; and the room that it asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use causeway_protocol::ids::{AccountId, GroupId};
+use causeway_protocol::{
+    ids::{AccountId, GroupId},
+    roster::Roster,
+};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde_json::{Value, json};
 
@@ -52,6 +58,8 @@ pub struct Portal {
     pub mirrors: BTreeMap<OwnedUserId, String>,
     /// Ghosts that were put out of the room, and by whom.
     pub removed: BTreeMap<AccountId, OwnedUserId>,
+    /// Who is in the group, where that was looked up.
+    pub natives: Option<Arc<Roster>>,
     /// Who is who on our server.
     pub names: Names,
     /// What is not in its rows yet.
@@ -310,6 +318,7 @@ mod tests {
             refused: None,
             mirrors: BTreeMap::new(),
             removed: BTreeMap::new(),
+            natives: None,
             names: Names::new("b.example").unwrap(),
             unsaved: Unsaved::default(),
         }

@@ -1,5 +1,6 @@
 //! Every rule of the bridge: what is done about an input, given the portal that it concerns.
 
+mod announce;
 mod asked;
 mod room;
 
@@ -11,14 +12,12 @@ use super::{
     Input, RoomEvent, RosterChange, Skip,
     effect::{Effect, Here, InGroup, InRoom},
     expired::Expired,
+    looks::Taken,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
     said::{Relayed, Spoken},
     to_native,
 };
-
-/// Most mirrors named in one announcement: it must fit an envelope.
-const ANNOUNCED_AT_ONCE: usize = 100;
 
 /// What to do about `input`, in this order.
 ///
@@ -126,7 +125,7 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     match membership {
         "join" => {
             let shown = event.content.get("displayname").and_then(Value::as_str);
-            let name = name_of(&target, shown, &portal.mirrors);
+            let name = name_of(&target, shown, &taken(portal));
             if portal.mirrors.get(&target) == Some(&name) {
                 return Err(Skip::Nothing);
             }
@@ -172,8 +171,12 @@ fn put_out(portal: &Portal, account: &AccountId, by: &UserId) -> [Effect; 2] {
     [Effect::Here(Here::Standing(account.clone(), Some(by.to_owned()))), notice(text)]
 }
 
+fn taken(portal: &Portal) -> Taken {
+    Taken::of(&portal.mirrors, portal.natives.as_deref())
+}
+
 fn met(portal: &Portal, user: &UserId, display_name: Option<&str>) -> [Effect; 2] {
-    let name = name_of(user, display_name, &portal.mirrors);
+    let name = name_of(user, display_name, &taken(portal));
     let mirrors = vec![Mirror { id: user.to_owned(), name }];
     [
         Effect::Here(Here::Met(mirrors.clone())),
@@ -228,22 +231,9 @@ fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
     effects.extend(change.left.iter().cloned().map(|left| Effect::InRoom(InRoom::Leave(left))));
     // Where the room is entered first, all of them are announced then.
     if change.let_in.is_none() && !change.joined.is_empty() && !portal.is_in_making() {
-        effects.extend(introduce(portal));
+        effects.extend(announce::introduced(portal, &change.joined));
     }
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
-}
-
-/// Newcomers have not seen what was announced before them.
-fn introduce(portal: &Portal) -> Vec<Effect> {
-    let mirrors: Vec<Mirror> = portal
-        .mirrors
-        .iter()
-        .map(|(id, name)| Mirror { id: id.clone(), name: name.clone() })
-        .collect();
-    mirrors
-        .chunks(ANNOUNCED_AT_ONCE)
-        .map(|some| Effect::InGroup(InGroup::Announce(some.to_vec(), vec![])))
-        .collect()
 }
 
 #[cfg(test)]

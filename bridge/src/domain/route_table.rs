@@ -37,6 +37,7 @@ pub(super) fn portal() -> Portal {
         refused: None,
         mirrors: [(user("@al:x"), "Al".to_owned())].into(),
         removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(),
+        natives: None,
         names: Names::new("b.example").unwrap(),
         unsaved: Unsaved::default(),
     }

@@ -11,7 +11,6 @@ use crate::{
     domain::{Input, RoomEvent, Skip, portal::Portal, route::route},
     steps,
     storage::{
-        self,
         effects::{Cause, Decided},
         inbox, portals, quarantine,
     },
@@ -102,7 +101,7 @@ impl Round<'_> {
         tx: &mut Tx,
         event: RoomEvent,
         received_at: Timestamp,
-    ) -> Result<bool, storage::Error> {
+    ) -> Result<bool, StepError> {
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
             let portal = match portals::of_room(tx, names, &event.room_id).await? {
@@ -112,11 +111,17 @@ impl Round<'_> {
             self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
-            return portals::any_in_making(tx).await;
+            return Ok(portals::any_in_making(tx).await?);
         };
         // How the room is now is read first.
         if portal.is_in_making() {
             return Ok(true);
+        }
+        // Whom the group meets by it is called by a name that none of its members has.
+        let meets = event.kind == "m.room.member" || !portal.mirrors.contains_key(&event.sender);
+        if meets && portal.natives.is_none() {
+            let machine = self.spine.native.machine();
+            portal.natives = machine.roster(tx, portal.group).await?;
         }
         let is_ours = self.ours.contains(event.event_id.as_str());
         let input = Input::Event(event, is_ours);

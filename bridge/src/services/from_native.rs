@@ -3,7 +3,10 @@
 
 mod shares;
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use causeway_groups::{
     machine::{Incoming, Received, RosterChange as Change, What},
@@ -12,7 +15,7 @@ use causeway_groups::{
 use causeway_protocol::{
     content::{self, Content},
     ids::{AccountId, GroupId, Timestamp},
-    roster::Role,
+    roster::{Role, Roster},
 };
 use causeway_store::Tx;
 use futures_util::future::BoxFuture;
@@ -134,6 +137,7 @@ impl Keep for Router {
 /// What one transaction has come to know of a group.
 struct Known {
     portal: Option<Portal>,
+    natives: Option<Arc<Roster>>,
     policy: Policy,
 }
 
@@ -159,11 +163,12 @@ impl Router {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(self.portal(client, tx, group).await?),
             };
-            let Known { portal, policy } = entry;
+            let Known { portal, natives, policy } = entry;
             if portal.is_none() && lets_in {
                 *portal = Some(portals::found(tx, &self.names, (self.clock)(), &group).await?);
             }
             let Some(portal) = portal else { continue };
+            portal.natives.clone_from(natives);
             let expires_at = (self.clock)().plus_ms(policy.ttl_ms);
             if let What::Expired { id } = what {
                 expired::note(tx, id).await?;
@@ -223,12 +228,12 @@ impl Router {
     ) -> Result<Known, KeepError> {
         let portal = portals::of_group(tx, &self.names, &group).await?;
         let roster = client.machine().roster(tx, group).await?;
-        let policy = roster.map(|roster| Policy {
+        let policy = roster.as_ref().map(|roster| Policy {
             name: roster.policy().name.clone(),
             ttl_ms: u64::from(roster.policy().ttl_s) * 1_000,
         });
         let policy = policy.unwrap_or(Policy { name: String::new(), ttl_ms: TTL_MS });
-        Ok(Known { portal, policy })
+        Ok(Known { portal, natives: roster, policy })
     }
 }
 

@@ -203,6 +203,7 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
         refused: row.try_get(9)?,
         mirrors: std::collections::BTreeMap::new(),
         removed: std::collections::BTreeMap::new(),
+        natives: None,
         names: names.clone(),
         unsaved: Unsaved::default(),
     })

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::Value;
 
-use super::{ANNOUNCED_AT_ONCE, encrypted, notice, put_out};
+use super::{announce::announced, encrypted, notice, put_out};
 use crate::domain::{
     News, RoomEvent, Skip,
-    effect::{Effect, Here, InGroup, InRoom},
+    effect::{Effect, Here, InRoom},
+    looks::Taken,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
     room::{Found, successor},
@@ -159,8 +160,10 @@ fn room_name(portal: &Portal, room: &RoomId) -> String {
 fn read(portal: &Portal, found: &Found) -> Vec<Effect> {
     let mut known = portal.mirrors.clone();
     known.retain(|user, _| found.people.contains_key(user));
+    let mut taken = Taken::of(&known, portal.natives.as_deref());
     for (user, shown) in &found.people {
-        let name = name_of(user, shown.as_deref(), &known);
+        let name = name_of(user, shown.as_deref(), &taken);
+        taken.take(user, &name);
         known.insert(user.clone(), name);
     }
     let gone: Vec<OwnedUserId> =
@@ -204,14 +207,6 @@ fn standings(portal: &Portal, found: &Found) -> Vec<Effect> {
             .map(|account| Effect::Here(Here::Standing(account.clone(), None))),
     );
     effects
-}
-
-fn announced(present: &[Mirror], gone: &[OwnedUserId]) -> Vec<Effect> {
-    let come = present.chunks(ANNOUNCED_AT_ONCE).map(|some| (some.to_vec(), Vec::new()));
-    let gone = gone.chunks(ANNOUNCED_AT_ONCE).map(|some| (Vec::new(), some.to_vec()));
-    gone.chain(come)
-        .map(|(present, gone)| Effect::InGroup(InGroup::Announce(present, gone)))
-        .collect()
 }
 
 /// `membership` of a member event's content.

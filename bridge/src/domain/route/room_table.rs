@@ -9,7 +9,7 @@ use super::{
     },
     *,
 };
-use crate::domain::Input;
+use crate::domain::{Input, effect::InGroup};
 
 const BOT: &str = "@causewaybot:b.example";
 

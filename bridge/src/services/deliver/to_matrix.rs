@@ -323,6 +323,9 @@ async fn learn(
 ) -> Result<(), StepError> {
     let now = spine.now();
     let mut portal = portals::get(tx, &spine.names, lane.portal()).await?;
+    if matches!(news, News::Entered(..) | News::Followed(_)) {
+        portal.natives = spine.native.machine().roster(tx, portal.group).await?;
+    }
     let Ok(effects) = route(&portal, &Input::Room(news)) else { return Ok(()) };
     let author = spine.names.bot().as_str();
     let expires_at = now.plus_ms(NEWS_MS);

@@ -1,0 +1,234 @@
+//! How a name looks: what cannot be seen is taken out of it, and names that people would take for one
+//! another are known as such.
+//!
+//! UTS #39 is the measure: two names are alike if their skeletons are. What joins letters and
+//! emoji stays where spelling needs it; whether it is there makes no name another one.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use causeway_protocol::{ids::AccountId, roster::Roster};
+use ruma::{OwnedUserId, UserId};
+use unicode_properties::{EmojiStatus, UnicodeEmoji as _};
+use unicode_script::{Script, UnicodeScript as _};
+use unicode_security::skeleton;
+
+/// Most characters of a name; longer ones are cut.
+const MAX_CHARS: usize = 80;
+
+/// `name` in one line, without what nobody sees: control and format characters (bidirectional
+/// overrides among them), fillers, joiners that join nothing, runs of white space.
+pub fn clean(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    let mut kept = String::with_capacity(name.len());
+    for (place, c) in chars.iter().enumerate() {
+        let behind = chars.get(place + 1..).unwrap_or_default();
+        if is_joiner(*c) {
+            let next = behind.iter().find(|c| is_base(**c));
+            let before = kept.chars().rev().find(|c| !is_mark(*c));
+            if before.zip(next).is_some_and(|(before, next)| joins(*c, before, *next)) {
+                kept.push(*c);
+            }
+        } else if *c == EMOJI_STYLE {
+            if kept.chars().last().is_some_and(is_emoji) {
+                kept.push(*c);
+            }
+        } else if c.is_whitespace() || !is_invisible(*c) {
+            kept.push(*c);
+        }
+    }
+    let line = kept.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(MAX_CHARS).collect();
+    cut.trim_end_matches(is_joiner).to_owned()
+}
+
+const NON_JOINER: char = '\u{200c}';
+const JOINER: char = '\u{200d}';
+/// Asks for the emoji where a character is also a sign of text.
+const EMOJI_STYLE: char = '\u{fe0f}';
+
+fn is_joiner(c: char) -> bool {
+    matches!(c, JOINER | NON_JOINER)
+}
+
+/// What the skeleton leaves nothing of (default ignorables), and what is drawn as nothing: controls,
+/// annotations, the empty braille cell.
+fn is_invisible(c: char) -> bool {
+    let mut bytes = [0; 4];
+    c.is_control()
+        || matches!(c, '\u{2800}' | '\u{fff9}'..='\u{fffb}')
+        || skeleton(c.encode_utf8(&mut bytes)).next().is_none()
+}
+
+/// What takes part in the look of the letter before it.
+fn is_mark(c: char) -> bool {
+    c.script() == Script::Inherited || matches!(c, '\u{1f3fb}'..='\u{1f3ff}')
+}
+
+fn is_base(c: char) -> bool {
+    !is_mark(c) && !is_invisible(c)
+}
+
+/// Whether `joiner` between these two changes what is written: Persian and its kin, Indic, and emoji
+/// that are made of several.
+fn joins(joiner: char, before: char, next: char) -> bool {
+    (is_joined(before) && is_joined(next))
+        || (joiner == JOINER && is_emoji(before) && is_emoji(next))
+}
+
+/// Whether letters of its script take other forms beside one another.
+fn is_joined(c: char) -> bool {
+    matches!(
+        c.script(),
+        Script::Arabic
+            | Script::Syriac
+            | Script::Mongolian
+            | Script::Nko
+            | Script::Mandaic
+            | Script::Devanagari
+            | Script::Bengali
+            | Script::Gurmukhi
+            | Script::Gujarati
+            | Script::Oriya
+            | Script::Tamil
+            | Script::Telugu
+            | Script::Kannada
+            | Script::Malayalam
+            | Script::Sinhala
+            | Script::Khmer
+            | Script::Myanmar
+    )
+}
+
+/// Digits are emoji too, by what Unicode says, and join nothing.
+fn is_emoji(c: char) -> bool {
+    !c.is_ascii() && c.emoji_status() != EmojiStatus::NonEmoji
+}
+
+/// What `name` looks like: alike whether it is written small or large.
+fn looks(name: &str) -> [String; 2] {
+    let of = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+    [of(name), of(&name.to_lowercase())]
+}
+
+/// How the people of a group and its room look already.
+#[derive(Debug, Default)]
+pub struct Taken(BTreeMap<String, Option<OwnedUserId>>);
+
+impl Taken {
+    /// By Matrix users with their names, and by the members of a group.
+    pub fn of(mirrors: &BTreeMap<OwnedUserId, String>, natives: Option<&Roster>) -> Self {
+        let mut taken = Self::default();
+        for member in natives.iter().flat_map(|roster| roster.members().values()) {
+            taken.take_native(&member.account);
+        }
+        for (user, name) in mirrors {
+            taken.take(user, name);
+        }
+        taken
+    }
+
+    /// This account is in the group.
+    pub fn take_native(&mut self, account: &AccountId) {
+        for name in [account.localpart(), account.as_str()] {
+            self.put(name, None);
+        }
+    }
+
+    /// `user` goes by `name` from now on.
+    pub fn take(&mut self, user: &UserId, name: &str) {
+        self.put(name, Some(user));
+    }
+
+    /// Whether somebody else than `user` looks like that.
+    pub fn is_anothers(&self, user: &UserId, name: &str) -> bool {
+        let anothers = |look| self.0.get(look).is_some_and(|whose| whose.as_deref() != Some(user));
+        looks(name).iter().any(anothers)
+    }
+
+    fn put(&mut self, name: &str, whose: Option<&UserId>) {
+        for look in looks(name) {
+            if let Entry::Vacant(entry) = self.0.entry(look) {
+                entry.insert(whose.map(ToOwned::to_owned));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_taken_out() {
+        let table = [
+            ("Al\nBo", "Al Bo"),
+            (" \u{202e}\u{200b} ", ""),
+            ("\u{202e}gnp.exe", "gnp.exe"),
+            ("a\u{200b}b", "ab"),
+            ("Al\u{3164}", "Al"),
+            ("A\u{34f}l", "Al"),
+            ("Al\u{2800}\u{115f}\u{ffa0}\u{180e}\u{e0041}", "Al"),
+            ("A\u{200d}l\u{200c}", "Al"),
+            ("1\u{fe0f}\u{20e3}", "1\u{20e3}"),
+            ("👩\u{200d}Ada", "👩Ada"),
+            ("Al\u{fe0f}", "Al"),
+        ];
+        for (name, cleaned) in table {
+            assert_eq!(clean(name), cleaned, "{name:?}");
+        }
+        assert_eq!(clean(&"x".repeat(500)).len(), 80);
+        // Nothing is cut in the middle of what is joined.
+        let long = "👩\u{200d}".repeat(60);
+        assert!(!clean(&long).ends_with('\u{200d}'));
+    }
+
+    #[test]
+    fn what_joins_stays_where_spelling_needs_it() {
+        for name in [
+            "امیر\u{200c}حسین",
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "ශ්\u{200d}රී",
+            "👩\u{200d}🚀 Ada",
+            "👩🏽\u{200d}🚀",
+            "🏳\u{fe0f}\u{200d}🌈",
+            "❤\u{fe0f}",
+        ] {
+            assert_eq!(clean(name), name, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_alike_are_one() {
+        let user = |id: &str| UserId::parse(id).unwrap();
+        let alike = [
+            ("Alice", "alice"),
+            ("Alice", "Аlice"),
+            ("Alice", "Al\u{456}ce"),
+            ("Alice", "AIice"),
+            ("paypal", "paypa1"),
+            ("modern", "rnodern"),
+            ("امیر\u{200c}حسین", "امیرحسین"),
+            ("Al\u{34f}ice", "Alice"),
+        ];
+        for (name, other) in alike {
+            let mut taken = Taken::default();
+            taken.take(&user("@al:x"), name);
+            assert!(taken.is_anothers(&user("@eve:x"), other), "{name} {other}");
+            assert!(!taken.is_anothers(&user("@al:x"), other), "one's own");
+            assert!(!taken.is_anothers(&user("@eve:x"), "Bob"));
+        }
+    }
+
+    #[test]
+    fn members_of_the_group_are_somebody_else() {
+        let mut taken = Taken::default();
+        taken.take_native(&"ann:b.example".parse().unwrap());
+        let al = UserId::parse("@al:x").unwrap();
+        for (name, is_anothers) in
+            [("Ann", true), ("аnn", true), ("ann:b.example", true), ("Anna", false)]
+        {
+            assert_eq!(taken.is_anothers(&al, name), is_anothers, "{name}");
+        }
+    }
+}
