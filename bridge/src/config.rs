@@ -8,7 +8,7 @@ mod limits;
 mod load;
 mod share;
 
-pub use limits::Limits;
+pub use limits::{HourlyRate, Limits, Rate};
 pub use load::{ConfigError, find, load};
 pub use share::Bridge;
 
@@ -35,7 +35,7 @@ pub struct Config {
     pub native: Native,
     /// Who may ask the bridge into a group, and for how much.
     pub bridge: Bridge,
-    /// What both listeners bear.
+    /// How much one account, and one address, may ask for.
     pub limits: Limits,
     /// What is written to standard error.
     pub logging: Logging,
@@ -103,34 +103,8 @@ pub struct Native {
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Without
     /// it, all who come through a proxy share one limit.
     pub trusted_proxies: Vec<String>,
-    /// How many registrations one address may try.
-    pub registrations: Rate,
-    /// How many logins one address may try; a login takes two.
-    pub logins: Rate,
-    /// How many ops one account may post; what is there already does not count.
-    pub ops: Rate,
-    /// How many KiB they may have together, with those that begin groups.
-    pub op_kib: Rate,
-    /// How many groups one account may begin.
-    pub new_groups: Rate,
-    /// How many one-time keys one account may upload.
-    pub key_uploads: Rate,
-    /// Of how many devices one account may claim a one-time key, which begins a conversation.
-    pub claims: Rate,
-    /// How often one account may change its device list.
-    pub device_lists: Rate,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
-}
-
-/// A limit that fills again with time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// In the long run.
-    pub per_minute: u32,
-    /// At once.
-    pub burst: u32,
 }
 
 impl Default for Native {
@@ -140,14 +114,6 @@ impl Default for Native {
             address: "http://127.0.0.1:29361".to_owned(),
             registration: RegistrationPolicy::default(),
             trusted_proxies: Vec::new(),
-            registrations: Rate { per_minute: 6, burst: 60 },
-            logins: Rate { per_minute: 60, burst: 300 },
-            ops: Rate { per_minute: 120, burst: 1_000 },
-            op_kib: Rate { per_minute: 512, burst: 8_192 },
-            new_groups: Rate { per_minute: 1, burst: 300 },
-            key_uploads: Rate { per_minute: 120, burst: 4_000 },
-            claims: Rate { per_minute: 2_000, burst: 20_000 },
-            device_lists: Rate { per_minute: 1, burst: 60 },
             cleanup_interval_s: 10,
         }
     }
@@ -228,25 +194,8 @@ impl Config {
                 return wrong("native.trusted_proxies", why);
             }
         }
-        for (key, rate) in [
-            ("native.registrations", self.native.registrations),
-            ("native.logins", self.native.logins),
-            ("native.ops", self.native.ops),
-            ("native.op_kib", self.native.op_kib),
-            ("native.new_groups", self.native.new_groups),
-            ("native.key_uploads", self.native.key_uploads),
-            ("native.claims", self.native.claims),
-            ("native.device_lists", self.native.device_lists),
-            ("limits.requests", self.limits.requests),
-        ] {
-            if rate.per_minute == 0 || rate.burst == 0 {
-                return wrong(key, "per_minute and burst must be at least 1".to_owned());
-            }
-        }
+        self.limits.check()?;
         self.terms()?;
-        if self.limits.connections_per_address == 0 {
-            return wrong("limits.connections_per_address", "it must be at least 1".to_owned());
-        }
         if self.native.cleanup_interval_s == 0 {
             return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());
         }

@@ -1,6 +1,6 @@
 //! What each listener bears: the configuration, and how many files may be open.
 
-use causeway_server::{Edge, EdgeLimits, Proxies, Quota};
+use causeway_server::{Edge, EdgeLimits, Proxies};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::server_clock;
@@ -63,10 +63,7 @@ pub(super) fn limits(config: &Config, listener: Listener) -> EdgeLimits {
     EdgeLimits {
         connections: number(most),
         per_address: number(limits.connections_per_address.into()),
-        requests: Some(Quota {
-            per_minute: limits.requests.per_minute,
-            burst: limits.requests.burst,
-        }),
+        requests: Some(limits.requests.into()),
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use causeway_protocol::api::Registration;
 use causeway_server::{
-    AccountQuotas, App, AppError, Config as ServerConfig, GuestQuotas, Quota, TokenHash,
+    AccountQuotas, App, AppError, Config as ServerConfig, GuestQuotas, TokenHash,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use super::{RunError, edges, listen, server_clock, tasks::Tasks};
 use crate::{
-    config::{Config, Rate, RegistrationPolicy},
+    config::{Config, RegistrationPolicy},
     http::{ServerAlone, server_router},
     init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
@@ -23,16 +23,24 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     let name = config.homeserver.server_name.as_str();
     let mut server = ServerConfig::new(name, config.data_file("server.db"));
     let native = &config.native;
-    let quota = |rate: Rate| Some(Quota { per_minute: rate.per_minute, burst: rate.burst });
-    server.guests =
-        GuestQuotas { register: quota(native.registrations), login: quota(native.logins) };
+    let limits = &config.limits;
+    server.guests = GuestQuotas {
+        register: Some(limits.registrations.into()),
+        login: Some(limits.logins.into()),
+    };
     server.accounts = AccountQuotas {
-        ops: quota(native.ops),
-        op_kib: quota(native.op_kib),
-        groups: quota(native.new_groups),
-        keys: quota(native.key_uploads),
-        claims: quota(native.claims),
-        lists: quota(native.device_lists),
+        envelopes: Some(limits.envelopes.into()),
+        ops: Some(limits.ops.into()),
+        op_kib: Some(limits.op_kib.into()),
+        groups: Some(limits.new_groups.into()),
+        groups_in_all: limits.groups,
+        strangers: Some(limits.strangers.into()),
+        keys: Some(limits.key_uploads.into()),
+        claims: Some(limits.claims.into()),
+        lists: Some(limits.device_lists.into()),
+        devices: limits.devices,
+        invites: limits.invites,
+        joins: Some(limits.joins.into()),
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

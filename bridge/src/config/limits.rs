@@ -1,20 +1,72 @@
-//! What is refused before it is looked at.
+//! How much one may ask for.
 
+use causeway_server::Quota;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Rate;
+use super::ConfigError;
 
-/// What both listeners bear. A trusted proxy (`native.trusted_proxies`) has no limit of its own.
+/// How much one account, and one address, may ask for. What it has already is answered again, and
+/// costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections in all; 0: as many as the limit of open files (`ulimit -n`) leaves room for.
     pub connections: u32,
-    /// Connections of one address, with each listener.
+    /// Connections of one address, with each listener. A trusted proxy (`native.trusted_proxies`)
+    /// has no limit of its own.
     pub connections_per_address: u32,
     /// Requests of one address, with each listener, whatever they ask for.
     pub requests: Rate,
+    /// Registrations that one address may try.
+    pub registrations: Rate,
+    /// Logins that one address may try; a login takes two.
+    pub logins: Rate,
+    /// Envelopes that one account may post: messages, and the keys to them for each device.
+    pub envelopes: Rate,
+    /// Ops that one account may post; what is there already does not count.
+    pub ops: Rate,
+    /// KiB that they may have together, with those that begin groups.
+    pub op_kib: Rate,
+    /// Groups that one account may begin.
+    pub new_groups: HourlyRate,
+    /// Groups that one account began and did not close.
+    pub groups: u32,
+    /// Accounts that one account may add to groups without being in another group with them, or
+    /// having been asked by them.
+    pub strangers: HourlyRate,
+    /// Devices of one account.
+    pub devices: u32,
+    /// Device lists that one account may sign.
+    pub device_lists: Rate,
+    /// One-time keys that one account may upload.
+    pub key_uploads: Rate,
+    /// Devices of which one account may claim a one-time key, which begins a conversation.
+    pub claims: Rate,
+    /// Invites of one account that are open, in all groups.
+    pub invites: u32,
+    /// Requests to join by one link, whoever asks.
+    pub joins: Rate,
+}
+
+/// A limit that fills again with time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// In the long run.
+    pub per_minute: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+/// A limit that fills again slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HourlyRate {
+    /// In the long run.
+    pub per_hour: u32,
+    /// At once.
+    pub burst: u32,
 }
 
 impl Default for Limits {
@@ -23,6 +75,63 @@ impl Default for Limits {
             connections: 0,
             connections_per_address: 64,
             requests: Rate { per_minute: 60_000, burst: 10_000 },
+            registrations: Rate { per_minute: 6, burst: 60 },
+            logins: Rate { per_minute: 60, burst: 300 },
+            envelopes: Rate { per_minute: 6_000, burst: 8_192 },
+            ops: Rate { per_minute: 120, burst: 1_000 },
+            op_kib: Rate { per_minute: 512, burst: 8_192 },
+            new_groups: HourlyRate { per_hour: 20, burst: 20 },
+            groups: 1_000,
+            strangers: HourlyRate { per_hour: 200, burst: 1_000 },
+            devices: 16,
+            device_lists: Rate { per_minute: 1, burst: 60 },
+            key_uploads: Rate { per_minute: 120, burst: 4_000 },
+            claims: Rate { per_minute: 2_000, burst: 20_000 },
+            invites: 200,
+            joins: Rate { per_minute: 30, burst: 100 },
         }
+    }
+}
+
+impl Limits {
+    /// Nothing may be nothing: that would be a server that refuses everybody.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let rate = |rate: Rate| rate.per_minute.min(rate.burst);
+        let hourly = |rate: HourlyRate| rate.per_hour.min(rate.burst);
+        for (key, least) in [
+            ("limits.connections_per_address", self.connections_per_address),
+            ("limits.requests", rate(self.requests)),
+            ("limits.registrations", rate(self.registrations)),
+            ("limits.logins", rate(self.logins)),
+            ("limits.envelopes", rate(self.envelopes)),
+            ("limits.ops", rate(self.ops)),
+            ("limits.op_kib", rate(self.op_kib)),
+            ("limits.new_groups", hourly(self.new_groups)),
+            ("limits.groups", self.groups),
+            ("limits.strangers", hourly(self.strangers)),
+            ("limits.devices", self.devices),
+            ("limits.device_lists", rate(self.device_lists)),
+            ("limits.key_uploads", rate(self.key_uploads)),
+            ("limits.claims", rate(self.claims)),
+            ("limits.invites", self.invites),
+            ("limits.joins", rate(self.joins)),
+        ] {
+            if least == 0 {
+                return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Rate> for Quota {
+    fn from(Rate { per_minute, burst }: Rate) -> Self {
+        Self::per_minute(per_minute, burst)
+    }
+}
+
+impl From<HourlyRate> for Quota {
+    fn from(HourlyRate { per_hour, burst }: HourlyRate) -> Self {
+        Self::per_hour(per_hour, burst)
     }
 }

@@ -17,6 +17,17 @@ use super::Config;
 /// What every environment variable begins with.
 const ENV_PREFIX: &str = "CAUSEWAY__";
 /// Where the file is looked for when nobody says.
+/// Keys of `native` that are in `limits` now; where they were they are still read.
+const MOVED: [&str; 8] = [
+    "registrations",
+    "logins",
+    "ops",
+    "op_kib",
+    "new_groups",
+    "key_uploads",
+    "claims",
+    "device_lists",
+];
 const PLACES: [&str; 2] = ["causeway.yaml", "/etc/causeway/config.yaml"];
 
 /// Why there is no configuration.
@@ -84,7 +95,8 @@ fn read(text: &str, name: &str, overrides: &[(&str, String)]) -> Result<Config, 
     let mut sources = Figment::from(Serialized::defaults(Config::default()));
     match tree {
         None | Some(Value::Empty(..)) => {}
-        Some(Value::Dict(_, dict)) => {
+        Some(Value::Dict(_, mut dict)) => {
+            move_keys(&mut dict);
             sources = sources.merge(Named(name.to_owned(), dict));
         }
         Some(_) => {
@@ -92,11 +104,40 @@ fn read(text: &str, name: &str, overrides: &[(&str, String)]) -> Result<Config, 
             return Err(ConfigError::Malformed(name.to_owned(), why));
         }
     }
-    sources = sources.merge(Env::prefixed(ENV_PREFIX).split("__"));
+    let env = Env::prefixed(ENV_PREFIX).map(|key| moved(key.as_str(), "__").into());
+    sources = sources.merge(env.split("__"));
     for (key, value) in overrides {
-        sources = sources.merge(Serialized::default(key, value));
+        // As in the environment: a number is one.
+        let value: Value = value.parse().unwrap_or_else(|never| match never {});
+        sources = sources.merge(Serialized::default(&moved(key, "."), value));
     }
     sources.extract().map_err(|error| explain(&error, text, name))
+}
+
+/// Where a key is now, its parts divided by `dot`.
+fn moved(key: &str, dot: &str) -> String {
+    let lower = key.to_lowercase();
+    let inner = lower.strip_prefix("native").and_then(|key| key.strip_prefix(dot));
+    match inner.filter(|inner| inner.split(dot).next().is_some_and(|name| MOVED.contains(&name))) {
+        Some(inner) => format!("limits{dot}{inner}"),
+        None => key.to_owned(),
+    }
+}
+
+fn move_keys(file: &mut figment::value::Dict) {
+    let Some(Value::Dict(_, native)) = file.get_mut("native") else { return };
+    let found: Vec<_> =
+        MOVED.into_iter().filter_map(|key| native.remove(key).map(|value| (key, value))).collect();
+    if found.is_empty() {
+        return;
+    }
+    let limits =
+        file.entry("limits".to_owned()).or_insert_with(|| Value::from(figment::value::Dict::new()));
+    if let Value::Dict(_, limits) = limits {
+        for (key, value) in found {
+            limits.entry(key.to_owned()).or_insert(value);
+        }
+    }
 }
 
 /// The file as a source that knows its name.
@@ -170,7 +211,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, ConfigError, distance, read};
+    use super::{Config, ConfigError, distance, moved, read};
 
     #[test]
     fn an_empty_file_is_the_defaults() {
@@ -183,6 +224,21 @@ mod tests {
     fn what_is_dumped_is_read_again() {
         let text = serde_saphyr::to_string(&Config::default()).unwrap();
         assert_eq!(read(&text, "f", &[]).unwrap(), Config::default(), "{text}");
+    }
+
+    #[test]
+    fn limits_are_read_where_they_were() {
+        let text = "native:\n  ops: {per_minute: 7, burst: 8}\n  logins: {per_minute: 5, burst: 6}\n\
+                    limits:\n  logins: {per_minute: 1, burst: 2}\n";
+        let config = read(text, "f", &[("native.claims.burst", "9".to_owned())]).unwrap();
+        let limits = config.limits;
+        assert_eq!((limits.ops.per_minute, limits.ops.burst), (7, 8));
+        assert_eq!(limits.logins.per_minute, 1, "where it is now counts");
+        assert_eq!(limits.claims.burst, 9);
+        assert_eq!(moved("NATIVE__LOGINS__BURST", "__"), "limits__logins__burst");
+        for key in ["NATIVE__LISTEN", "native.trusted_proxies", "LIMITS__OPS", "native"] {
+            assert_eq!(moved(key, if key.contains('.') { "." } else { "__" }), key);
+        }
     }
 
     #[test]
@@ -204,8 +260,7 @@ mod tests {
             (
                 "native:\n  colour: red\n",
                 "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-                 trusted_proxies, registrations, logins, ops, op_kib, new_groups, key_uploads, \
-                 claims, device_lists, cleanup_interval_s",
+                 trusted_proxies, cleanup_interval_s",
             ),
         ];
         for (text, says) in rows {
@@ -237,9 +292,10 @@ mod tests {
         named(good).unwrap();
         for (text, key) in [
             ("native:\n  trusted_proxies: [proxy.example]\n", "native.trusted_proxies: "),
-            ("native:\n  logins: {per_minute: 0, burst: 1}\n", "native.logins: "),
-            ("native:\n  registrations: {per_minute: 1, burst: 0}\n", "native.registrations: "),
-            ("native:\n  op_kib: {per_minute: 0, burst: 1}\n", "native.op_kib: "),
+            ("limits:\n  logins: {per_minute: 0, burst: 1}\n", "limits.logins: "),
+            ("native:\n  registrations: {per_minute: 1, burst: 0}\n", "limits.registrations: "),
+            ("limits:\n  new_groups: {per_hour: 0, burst: 1}\n", "limits.new_groups: "),
+            ("limits: {devices: 0}\n", "limits.devices: "),
             ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
         ] {
             let error = named(text).unwrap_err();

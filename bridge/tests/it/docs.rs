@@ -118,3 +118,25 @@ fn alternatives(path: &str) -> Vec<String> {
     let (list, after) = rest.split_once('}').unwrap();
     list.split(',').map(|one| format!("{before}{one}{after}")).collect()
 }
+
+#[test]
+fn every_limit_is_in_the_book_with_its_default() {
+    let text = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let known = serde_json::to_value(causeway_bridge::config::Limits::default()).unwrap();
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    for (key, default) in known.as_object().unwrap() {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("`{key}` is not in docs/limits.md"));
+        let shown = digits(row.split('|').nth(2).unwrap());
+        let numbers = match default.as_object() {
+            Some(rate) => {
+                let each = ["per_minute", "per_hour", "burst"].map(|name| rate.get(name));
+                each.into_iter().flatten().map(ToString::to_string).collect()
+            }
+            None => default.to_string(),
+        };
+        assert_eq!(shown, numbers, "{key}");
+    }
+    let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, known.as_object().unwrap().len(), "and no other");
+}

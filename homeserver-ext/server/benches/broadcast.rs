@@ -17,7 +17,7 @@ use causeway_protocol::{
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
     ids::{DeviceId, Epoch, GroupId, Timestamp},
 };
-use causeway_server::{App, Clock, Config, Quotas};
+use causeway_server::{App, Clock, Config};
 use sha2::{Digest as _, Sha256};
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::Instant;
@@ -209,7 +209,7 @@ impl Drop for Served {
 
 async fn serve(folder: &Path) {
     let mut config = Config::new(SERVER, folder.join("server.db"));
-    config.quotas = Quotas { member: None, admin: None, bridge: None };
+    config.accounts.envelopes = None;
     let app = App::open(config, Clock::new(|| Timestamp(1_800_000_000_000))).await.expect("opens");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("listening on {}", listener.local_addr().expect("bound"));

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
-    quota::{Buckets, Shares},
+    quota::{Hits, Shares},
     services::upkeep,
     storage::{self, GroupRow, mailbox},
 };
@@ -67,14 +67,15 @@ impl App {
         let schemas = [storage::SCHEMA];
         let path = config.database.clone();
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
+        let hits = Hits::default();
         let api = Api {
             db,
             probe: Arc::default(),
-            shares: Arc::new(Shares::new(config.accounts)),
+            shares: Arc::new(Shares::new(config.accounts, hits.clone())),
+            hits,
             config: Arc::new(config),
             clock,
             agreed: Arc::new(Agreed::default()),
-            buckets: Arc::new(Buckets::default()),
             guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::new(generation)),
             sockets: TaskTracker::new(),
@@ -88,7 +89,8 @@ impl App {
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let config = &self.api.config;
         let proxies = config.trusted_proxies.clone();
-        let edge = Edge::new("native", config.edge, proxies, self.api.clock.clone());
+        let edge = Edge::new("native", config.edge, proxies, self.api.clock.clone())
+            .with_hits(self.api.hits.clone());
         let stopping = self.api.stopping.clone();
         let served =
             edge.serve(listener, http::router(self.api.clone()), |peer| peer, stop.clone());

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quotas};
+use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas};
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -27,9 +27,7 @@ pub struct Config {
     pub registration_token: Option<TokenHash>,
     /// What registers the account `bridge`, under every policy, and no other.
     pub bridge_registration_token: Option<TokenHash>,
-    /// How much a device may post.
-    pub quotas: Quotas,
-    /// How much an account may add to groups and keys.
+    /// How much an account may post, and add to groups and keys.
     pub accounts: AccountQuotas,
     /// How much an address may ask for without a token.
     pub guests: GuestQuotas,
@@ -53,7 +51,6 @@ impl Config {
             registration: Registration::Token,
             registration_token: None,
             bridge_registration_token: None,
-            quotas: Quotas::default(),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
             edge: EdgeLimits::default(),

@@ -36,8 +36,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
-    quota::{Buckets, Shares},
-    storage::DeviceRow,
+    quota::{Hits, Shares},
 };
 
 pub(crate) use guest::Guests;
@@ -56,8 +55,8 @@ pub(crate) struct Api {
     pub(crate) clock: Clock,
     /// By which what waits has lived long enough.
     pub(crate) agreed: Arc<Agreed>,
-    pub(crate) buckets: Arc<Buckets<DeviceRow>>,
     pub(crate) shares: Arc<Shares>,
+    pub(crate) hits: Hits,
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
     /// Tracks sockets, which outlive their request.

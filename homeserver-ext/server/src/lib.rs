@@ -16,5 +16,5 @@ pub use app::{App, AppError};
 pub use config::{Config, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, admin, document as openapi, edge::Edge};
-pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota, Quotas};
+pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};
 pub use storage::SCHEMA;

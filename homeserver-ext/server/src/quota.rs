@@ -4,6 +4,7 @@
 
 mod account;
 mod edge;
+mod hits;
 
 use std::{
     collections::HashMap,
@@ -12,32 +13,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use causeway_protocol::{ids::Timestamp, roster::Role};
+use causeway_protocol::ids::Timestamp;
 
 pub use account::AccountQuotas;
-pub(crate) use account::{Shares, UsedUp};
+pub(crate) use account::{Shares, TooMany, UsedUp};
 pub use edge::EdgeLimits;
+pub(crate) use hits::{Hit, Hits, place};
 
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;
-
-/// Envelopes that a device may post, by its member's role in the group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quotas {
-    /// Role 0.
-    pub member: Option<Quota>,
-    /// Role 1.
-    pub admin: Option<Quota>,
-    /// Role 2; no limit by default, because the bridge speaks for a whole room.
-    pub bridge: Option<Quota>,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        let people = Quota { per_minute: 6_000, burst: 8_192 };
-        Self { member: Some(people), admin: Some(people), bridge: None }
-    }
-}
+const HOUR_MS: u64 = 3_600_000;
 
 /// What one address may ask for without a token. Whether it is answered or refused, it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,29 +35,30 @@ pub struct GuestQuotas {
 
 impl Default for GuestQuotas {
     fn default() -> Self {
-        Self {
-            register: Some(Quota { per_minute: 6, burst: 60 }),
-            login: Some(Quota { per_minute: 60, burst: 300 }),
-        }
+        Self { register: Some(Quota::per_minute(6, 60)), login: Some(Quota::per_minute(60, 300)) }
     }
 }
 
 /// A rate, and how far above it one may go for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// How much a minute, in the long run; 0 counts as 1.
-    pub per_minute: u32,
-    /// How much at once; 0 counts as 1.
-    pub burst: u32,
+    /// How much an hour, in the long run.
+    per_hour: u32,
+    /// How much at once.
+    burst: u32,
 }
 
-impl Quotas {
-    pub(crate) const fn of(&self, role: Role) -> Option<Quota> {
-        match role {
-            Role::Member => self.member,
-            Role::Admin => self.admin,
-            Role::Bridge => self.bridge,
-        }
+impl Quota {
+    /// So much a minute in the long run, and so much at once; 0 counts as 1.
+    pub const fn per_minute(count: u32, burst: u32) -> Self {
+        Self::per_hour(count.saturating_mul(60), burst)
+    }
+
+    /// So much an hour in the long run, and so much at once; 0 counts as 1.
+    pub const fn per_hour(count: u32, burst: u32) -> Self {
+        let (per_hour, burst) =
+            (if count == 0 { 1 } else { count }, if burst == 0 { 1 } else { burst });
+        Self { per_hour, burst }
     }
 }
 
@@ -80,6 +66,15 @@ impl Quotas {
 /// because one household has all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Household(IpAddr);
+
+impl std::fmt::Display for Household {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            v4 @ IpAddr::V4(_) => v4.fmt(f),
+            v6 @ IpAddr::V6(_) => write!(f, "{v6}/64"),
+        }
+    }
+}
 
 impl From<IpAddr> for Household {
     fn from(address: IpAddr) -> Self {
@@ -96,7 +91,7 @@ pub(crate) struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// What was taken, times 60,000.
+    /// What was taken, times the milliseconds of an hour.
     debt: u64,
     at: Timestamp,
 }
@@ -120,8 +115,8 @@ impl<K: Hash + Eq> Buckets<K> {
         count: u32,
     ) -> Result<(), u64> {
         let Some(quota) = quota else { return Ok(()) };
-        let rate = u64::from(quota.per_minute.max(1));
-        let room = u64::from(quota.burst.max(1)) * 60_000;
+        let rate = u64::from(quota.per_hour);
+        let room = u64::from(quota.burst) * HOUR_MS;
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let paid = |bucket: &Bucket| {
             let past_ms = now.0.saturating_sub(bucket.at.0);
@@ -136,7 +131,7 @@ impl<K: Hash + Eq> Buckets<K> {
         }
         let debt = buckets.get(&who).map_or(0, paid);
         // More than a whole bucket passes when the bucket is full, and leaves a longer debt.
-        let asked = u64::from(count) * 60_000;
+        let asked = u64::from(count) * HOUR_MS;
         let over = (debt + asked.min(room)).saturating_sub(room);
         if over > 0 {
             return Err(over.div_ceil(rate));
@@ -157,7 +152,7 @@ mod tests {
     #[test]
     fn a_bucket_empties_and_fills_again() {
         let buckets = Buckets::default();
-        let quota = Some(Quota { per_minute: 60, burst: 10 });
+        let quota = Some(Quota::per_minute(60, 10));
         let at = |ms: u64| Timestamp(1_000_000 + ms);
         assert_eq!(buckets.take(at(0), 1, quota, 4), Ok(()));
         assert_eq!(buckets.take(at(0), 1, quota, 6), Ok(()));
@@ -182,7 +177,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_however_many_come() {
         let buckets = Buckets::default();
-        let quota = Some(Quota { per_minute: 1, burst: 1 });
+        let quota = Some(Quota::per_minute(1, 1));
         for who in 0..3 * MAX_BUCKETS {
             assert_eq!(buckets.take(Timestamp(1), who, quota, 1), Ok(()));
             assert!(buckets.0.lock().unwrap().len() <= MAX_BUCKETS);

@@ -73,20 +73,25 @@ pub(crate) async fn own_and_given(
     vault: &Vault,
     group: &GroupId,
 ) -> Result<Option<(OwnChain, HashSet<DeviceId>)>, Error> {
-    let row = sqlx::query(
-        "SELECT sealed, (SELECT group_concat(hex(device_id), '') FROM given
-             WHERE given.chain_id = own_chains.chain_id)
-         FROM own_chains WHERE group_id = $1",
+    let rows = sqlx::query(
+        "SELECT sealed, TRUE FROM own_chains WHERE group_id = $1
+         UNION ALL
+         SELECT given.device_id, FALSE FROM own_chains JOIN given ON given.chain_id = own_chains.chain_id
+         WHERE own_chains.group_id = $1",
     )
     .bind(group.as_bytes().as_slice())
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let given = hex::decode(row.try_get::<Option<&str>, _>(1)?.unwrap_or_default());
-    let given = given.ok().whole("given")?;
-    let device = |bytes| DeviceId::from_slice(bytes).whole("given");
-    let given = given.chunks(size_of::<DeviceId>()).map(device).collect::<Result<_, _>>()?;
-    Ok(Some((opened(vault, group, row.try_get(0)?)?, given)))
+    let (mut chain, mut given) = (None, HashSet::new());
+    for row in rows {
+        let bytes: &[u8] = row.try_get(0)?;
+        if row.try_get(1)? {
+            chain = Some(opened(vault, group, bytes)?);
+        } else {
+            given.insert(DeviceId::from_slice(bytes).whole("given")?);
+        }
+    }
+    Ok(chain.map(|chain| (chain, given)))
 }
 
 fn opened(vault: &Vault, group: &GroupId, sealed: &[u8]) -> Result<OwnChain, Error> {

@@ -5,6 +5,7 @@
 
 mod door;
 mod groups;
+mod limits;
 mod page;
 mod problem;
 
@@ -19,7 +20,10 @@ use super::Api;
 
 /// The native server's nouns.
 pub(crate) fn router<S>(api: Api) -> Router<S> {
-    Router::new().route("/groups", get(groups::groups)).with_state(api)
+    Router::new()
+        .route("/groups", get(groups::groups))
+        .route("/limits", get(limits::limits))
+        .with_state(api)
 }
 
 /// They as an `OpenAPI` 3.1 document, to be merged into that of the whole.
@@ -28,5 +32,5 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(groups::groups))]
+#[openapi(paths(groups::groups, limits::limits))]
 struct Doc;

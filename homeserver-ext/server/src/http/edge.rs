@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 use super::{Clock, error::ApiError, guest::client};
 use crate::{
     config::Proxies,
-    quota::{Buckets, EdgeLimits, Household},
+    quota::{Buckets, EdgeLimits, Hits, Household},
 };
 use door::{Door, Place};
 use patience::{Busy, Patient};
@@ -53,6 +53,7 @@ pub struct Edge {
     requests: Buckets<Household>,
     clock: Clock,
     door: Arc<Door>,
+    hits: Hits,
 }
 
 impl Edge {
@@ -64,7 +65,13 @@ impl Edge {
         clock: Clock,
     ) -> Self {
         let door = Arc::new(Door::new(name, limits.connections, limits.per_address));
-        Self { limits, trusted_proxies, requests: Buckets::default(), clock, door }
+        let (requests, hits) = (Buckets::default(), Hits::default());
+        Self { limits, trusted_proxies, requests, clock, door, hits }
+    }
+
+    /// Notes there who met a limit.
+    pub(crate) fn with_hits(self, hits: Hits) -> Self {
+        Self { hits, ..self }
     }
 
     /// Serves `router` on `listener` until `stop`, then ends connections in order. What `connected`
@@ -95,7 +102,14 @@ impl Edge {
                 }
             };
             let is_proxy = edge.trusted_proxies.trusts(peer.ip());
-            let Some(place) = Door::enter(&edge.door, peer.ip(), is_proxy) else { continue };
+            let place = match Door::enter(&edge.door, peer.ip(), is_proxy) {
+                Ok(place) => place,
+                Err(limit) => {
+                    edge.hits.note(edge.clock.now(), limit, &Household::from(peer.ip()));
+                    tracing::debug!(listener = edge.door.name(), %peer, limit, "not let in");
+                    continue;
+                }
+            };
             if let Err(error) = socket.set_nodelay(true) {
                 tracing::debug!(%error, "a socket stays slow");
             }
@@ -154,7 +168,7 @@ impl Edge {
         let household = Household::from(asks);
         let taken = self.requests.take(self.clock.now(), household, self.limits.requests, 1);
         if let Err(ms) = taken {
-            door::hit("limits.requests");
+            self.hits.note(self.clock.now(), "limits.requests", &household);
             let text = "this address asks too often (`limits.requests`)";
             return ApiError::later(text, ms).into_response();
         }

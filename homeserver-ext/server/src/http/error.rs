@@ -77,6 +77,11 @@ impl ApiError {
         refusal
     }
 
+    /// As many as one may have: waiting changes nothing.
+    fn limit(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_RESOURCE_LIMIT_EXCEEDED", error)
+    }
+
     fn behind(error: impl std::fmt::Display, behind: Behind) -> Self {
         let mut refusal = Self::new(StatusCode::CONFLICT, "M_STALE_EPOCH", error);
         refusal.body.epoch = Some(behind.epoch);
@@ -194,6 +199,7 @@ impl From<PutDevicesError> for ApiError {
             }
             PutDevicesError::Taken => Self::bad("M_USER_IN_USE", error),
             PutDevicesError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
+            PutDevicesError::TooMany(_) => Self::limit(error),
             PutDevicesError::Storage(error) => error.into(),
         }
     }
@@ -228,6 +234,8 @@ impl From<PostOpError> for ApiError {
             PostOpError::Unknown => Self::not_found(error),
             PostOpError::OtherServer(_) => Self::forbidden(error),
             PostOpError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
+            PostOpError::TooMany(_) => Self::limit(error),
+            PostOpError::Devices(_) => Self::invalid(error),
             PostOpError::Unregistered(_) => Self::bad("DEV_CAUSEWAY_UNREGISTERED", error),
             PostOpError::Storage(error) => error.into(),
         }
@@ -240,6 +248,7 @@ impl From<InviteError> for ApiError {
             InviteError::UnknownGroup | InviteError::UnknownInvite => Self::not_found(error),
             InviteError::MayNotAdd => Self::forbidden(error),
             InviteError::Bad(_) => Self::invalid(error),
+            InviteError::TooMany(_) => Self::limit(error),
             InviteError::Storage(error) => error.into(),
         }
     }
@@ -258,6 +267,7 @@ impl From<JoinError> for ApiError {
             JoinError::Closed => Self::gone("DEV_CAUSEWAY_CLOSED", error),
             JoinError::Refused(_) => Self::bad("DEV_CAUSEWAY_BAD_REQUEST", error),
             JoinError::NotYours => Self::forbidden(error),
+            JoinError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             JoinError::Member => {
                 Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_ALREADY_MEMBER", error)
             }
@@ -278,7 +288,7 @@ impl From<PostError> for ApiError {
             }
             PostError::Unknown => Self::not_found(error),
             PostError::Behind(ref what) => Self::behind(&error, what.clone()),
-            PostError::Quota(ms) => Self::later(error, ms),
+            PostError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostError::Storage(error) => error.into(),
         }
     }

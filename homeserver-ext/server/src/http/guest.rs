@@ -38,7 +38,9 @@ impl FromRequestParts<Api> for Registering {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let GuestQuotas { register, .. } = api.config.guests;
-        take(parts, api, &api.guests.register, register).await.map(|()| Self)
+        take(parts, api, &api.guests.register, (register, "limits.registrations"))
+            .await
+            .map(|()| Self)
     }
 }
 
@@ -47,7 +49,7 @@ impl FromRequestParts<Api> for LoggingIn {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let GuestQuotas { login, .. } = api.config.guests;
-        take(parts, api, &api.guests.login, login).await.map(|()| Self)
+        take(parts, api, &api.guests.login, (login, "limits.logins")).await.map(|()| Self)
     }
 }
 
@@ -55,14 +57,16 @@ async fn take(
     parts: &mut Parts,
     api: &Api,
     buckets: &Buckets<Household>,
-    quota: Option<Quota>,
+    (quota, limit): (Option<Quota>, &'static str),
 ) -> Result<(), ApiError> {
     let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
     let ConnectInfo(peer) = peer.map_err(|error| ApiError::internal(&error))?;
     let household = Household::from(known_client(parts, api, peer.ip()));
-    buckets
-        .take(api.clock.now(), household, quota, 1)
-        .map_err(|ms| ApiError::later("too many requests from this address", ms))
+    let now = api.clock.now();
+    buckets.take(now, household, quota, 1).map_err(|ms| {
+        api.hits.note(now, limit, &household);
+        ApiError::later(format!("this address asks too often (`{limit}`)"), ms)
+    })
 }
 
 fn known_client(parts: &Parts, api: &Api, peer: IpAddr) -> IpAddr {

@@ -30,7 +30,7 @@ pub(super) async fn create(
     One(group): One<GroupId>,
     Body(invite): Body<NewInvite>,
 ) -> Result<StatusCode, ApiError> {
-    invites::create(&api.db, api.clock.now(), &caller, group, &invite).await?;
+    invites::create(&api.db, api.clock.now(), &api.shares, &caller, group, &invite).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn join(
     Body(request): Body<JoinRequest>,
 ) -> Result<Json<JoinPending>, ApiError> {
     let now = api.clock.now();
-    Ok(Json(invites::join(&api.db, now, &caller, group, &request.request).await?))
+    Ok(Json(invites::join(&api.db, now, &api.shares, &caller, group, &request.request).await?))
 }
 
 /// `GET groups/{id}/requests` – those who asked to join and wait.

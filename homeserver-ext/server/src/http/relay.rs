@@ -12,10 +12,7 @@ use super::{
     body::{Body, One},
     error::ApiError,
 };
-use crate::services::{
-    delivery,
-    relay::{self, Limiter},
-};
+use crate::services::{delivery, relay};
 
 /// `POST groups/{id}/envelopes` – in order, all or nothing (protocol §2).
 #[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
@@ -35,9 +32,8 @@ pub(super) async fn post_envelopes(
     One(group): One<GroupId>,
     Body(request): Body<PostEnvelopes>,
 ) -> Result<Json<Accepted>, ApiError> {
-    let limiter = Limiter { quotas: &api.config.quotas, buckets: &api.buckets };
     let now = api.clock.now();
-    Ok(Json(relay::post(&api.db, now, limiter, &caller, group, &request).await?))
+    Ok(Json(relay::post(&api.db, now, &api.shares, &caller, group, &request).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with (protocol §2).

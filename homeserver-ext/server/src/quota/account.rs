@@ -1,71 +1,104 @@
-//! What one account may add to what is kept for good, whichever of its devices asks.
+//! What one account may add to what is kept, whichever of its devices asks.
 
-use causeway_protocol::ids::{AccountId, Timestamp};
+use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
 
-use super::{Buckets, Quota};
+use super::{Buckets, Quota, hits::Hits};
 
 /// What an account may add. What is there already is answered again, and costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountQuotas {
+    /// Envelopes that are posted. The bridge speaks for whole rooms and has no limit.
+    pub envelopes: Option<Quota>,
     /// Ops that are put to a group's newest roster, taken or not.
     pub ops: Option<Quota>,
     /// KiB of these ops and of the `create` of new groups, each begun one counted.
     pub op_kib: Option<Quota>,
     /// New groups.
     pub groups: Option<Quota>,
+    /// Groups that it began, in all.
+    pub groups_in_all: u32,
+    /// Accounts that it adds to a group without being in another one with them.
+    pub strangers: Option<Quota>,
     /// One-time and fallback keys that are uploaded.
     pub keys: Option<Quota>,
     /// Devices of whom a key is claimed.
     pub claims: Option<Quota>,
     /// New device lists.
     pub lists: Option<Quota>,
+    /// Devices that it has.
+    pub devices: u32,
+    /// Invites of it that are open, in all groups.
+    pub invites: u32,
+    /// Requests by one link, whoever asks.
+    pub joins: Option<Quota>,
 }
 
 impl Default for AccountQuotas {
     fn default() -> Self {
         Self {
-            ops: Some(Quota { per_minute: 120, burst: 1_000 }),
-            op_kib: Some(Quota { per_minute: 512, burst: 8_192 }),
-            groups: Some(Quota { per_minute: 1, burst: 300 }),
-            keys: Some(Quota { per_minute: 120, burst: 4_000 }),
-            claims: Some(Quota { per_minute: 2_000, burst: 20_000 }),
-            lists: Some(Quota { per_minute: 1, burst: 60 }),
+            envelopes: Some(Quota::per_minute(6_000, 8_192)),
+            ops: Some(Quota::per_minute(120, 1_000)),
+            op_kib: Some(Quota::per_minute(512, 8_192)),
+            groups: Some(Quota::per_hour(20, 20)),
+            groups_in_all: 1_000,
+            strangers: Some(Quota::per_hour(200, 1_000)),
+            keys: Some(Quota::per_minute(120, 4_000)),
+            claims: Some(Quota::per_minute(2_000, 20_000)),
+            lists: Some(Quota::per_minute(1, 60)),
+            devices: 16,
+            invites: 200,
+            joins: Some(Quota::per_minute(30, 100)),
         }
     }
 }
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Limit {
+enum Limit {
+    Envelopes,
     Ops,
     OpKib,
     Groups,
+    Strangers,
     Keys,
     Claims,
     Lists,
+    Joins,
 }
 
 impl Limit {
     /// Its name in the configuration of `causeway`.
     const fn name(self) -> &'static str {
         match self {
-            Self::Ops => "native.ops",
-            Self::OpKib => "native.op_kib",
-            Self::Groups => "native.new_groups",
-            Self::Keys => "native.key_uploads",
-            Self::Claims => "native.claims",
-            Self::Lists => "native.device_lists",
+            Self::Envelopes => "limits.envelopes",
+            Self::Ops => "limits.ops",
+            Self::OpKib => "limits.op_kib",
+            Self::Groups => "limits.new_groups",
+            Self::Strangers => "limits.strangers",
+            Self::Keys => "limits.key_uploads",
+            Self::Claims => "limits.claims",
+            Self::Lists => "limits.device_lists",
+            Self::Joins => "limits.joins",
         }
     }
 }
 
 /// An account has used up what it may do at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this account has used up what the server allows it (`{}`)", .limit.name())]
+#[error("this account has used up what the server allows it (`{limit}`)")]
 pub(crate) struct UsedUp {
-    limit: Limit,
+    limit: &'static str,
     /// Milliseconds after which there is enough.
     pub(crate) again_ms: u64,
+}
+
+/// An account has as many of something as it may have; time changes nothing about that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this account has {most} {what}, as many as the server lets it have (`{limit}`)")]
+pub(crate) struct TooMany {
+    limit: &'static str,
+    what: &'static str,
+    most: u32,
 }
 
 /// What each account has left.
@@ -73,11 +106,23 @@ pub(crate) struct UsedUp {
 pub(crate) struct Shares {
     quotas: AccountQuotas,
     buckets: Buckets<(Limit, AccountId)>,
+    links: Buckets<InviteKey>,
+    hits: Hits,
 }
 
 impl Shares {
-    pub(crate) fn new(quotas: AccountQuotas) -> Self {
-        Self { quotas, buckets: Buckets::default() }
+    pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
+        Self { quotas, buckets: Buckets::default(), links: Buckets::default(), hits }
+    }
+
+    /// Takes so many envelopes.
+    pub(crate) fn envelopes(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        count: usize,
+    ) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::Envelopes, count)
     }
 
     /// Takes an op of so many bytes.
@@ -95,6 +140,16 @@ impl Shares {
     ) -> Result<(), UsedUp> {
         self.take(now, who, Limit::Groups, 1)?;
         self.take(now, who, Limit::OpKib, bytes.div_ceil(1_024))
+    }
+
+    /// Takes so many strangers that are added.
+    pub(crate) fn strangers(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        count: usize,
+    ) -> Result<(), UsedUp> {
+        if count == 0 { Ok(()) } else { self.take(now, who, Limit::Strangers, count) }
     }
 
     /// Takes so many keys.
@@ -117,6 +172,64 @@ impl Shares {
         self.take(now, who, Limit::Lists, 1)
     }
 
+    /// Takes a request by a link.
+    pub(crate) fn join(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        link: InviteKey,
+    ) -> Result<(), UsedUp> {
+        let taken = self.links.take(now, link, self.quotas.joins, 1);
+        taken.map_err(|again_ms| self.used_up(now, who, Limit::Joins, again_ms))
+    }
+
+    /// Whether an account that began `has` groups may begin another.
+    pub(crate) fn another_group(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        has: u32,
+    ) -> Result<(), TooMany> {
+        self.another(now, who, "limits.groups", "groups", has, self.quotas.groups_in_all)
+    }
+
+    /// Whether an account that has so many open invites may make another.
+    pub(crate) fn another_invite(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        has: u32,
+    ) -> Result<(), TooMany> {
+        self.another(now, who, "limits.invites", "open invites", has, self.quotas.invites)
+    }
+
+    /// Whether an account may have another device beside so many.
+    pub(crate) fn another_device(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        has: usize,
+    ) -> Result<(), TooMany> {
+        let has = u32::try_from(has).unwrap_or(u32::MAX);
+        self.another(now, who, "limits.devices", "devices", has, self.quotas.devices)
+    }
+
+    fn another(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        limit: &'static str,
+        what: &'static str,
+        has: u32,
+        most: u32,
+    ) -> Result<(), TooMany> {
+        if has < most {
+            return Ok(());
+        }
+        self.hits.note(now, limit, who);
+        Err(TooMany { limit, what, most })
+    }
+
     fn take(
         &self,
         now: Timestamp,
@@ -125,17 +238,23 @@ impl Shares {
         count: usize,
     ) -> Result<(), UsedUp> {
         let quota = match limit {
+            Limit::Envelopes => self.quotas.envelopes,
             Limit::Ops => self.quotas.ops,
             Limit::OpKib => self.quotas.op_kib,
             Limit::Groups => self.quotas.groups,
+            Limit::Strangers => self.quotas.strangers,
             Limit::Keys => self.quotas.keys,
             Limit::Claims => self.quotas.claims,
             Limit::Lists => self.quotas.lists,
+            Limit::Joins => self.quotas.joins,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.buckets.take(now, (limit, who.clone()), quota, count).map_err(|again_ms| {
-            metrics::counter!("causeway_limit_hits_total", "limit" => limit.name()).increment(1);
-            UsedUp { limit, again_ms }
-        })
+        let taken = self.buckets.take(now, (limit, who.clone()), quota, count);
+        taken.map_err(|again_ms| self.used_up(now, who, limit, again_ms))
+    }
+
+    fn used_up(&self, now: Timestamp, who: &AccountId, limit: Limit, again_ms: u64) -> UsedUp {
+        self.hits.note(now, limit.name(), who);
+        UsedUp { limit: limit.name(), again_ms }
     }
 }

@@ -19,7 +19,7 @@ impl Default for EdgeLimits {
         Self {
             connections: 10_000,
             per_address: 64,
-            requests: Some(Quota { per_minute: 60_000, burst: 10_000 }),
+            requests: Some(Quota::per_minute(60_000, 10_000)),
         }
     }
 }

@@ -10,14 +10,13 @@ use causeway_store::Db;
 
 use crate::{
     config::{Config, TokenHash},
-    quota::{Shares, UsedUp},
+    quota::{Shares, TooMany, UsedUp},
+    services::BRIDGE,
     storage::{self, DeviceRow, accounts, devices, devices::Device, keys},
 };
 
 /// How long a nonce is good.
 const NONCE_MS: u64 = 60_000;
-/// Localpart of the account that bridges groups into Matrix rooms.
-const BRIDGE: &str = "bridge";
 /// One-time keys that a registration may bring.
 const MAX_ONE_TIME_KEYS: usize = 500;
 
@@ -212,6 +211,9 @@ pub(crate) enum PutDevicesError {
     /// Again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
+    /// Leave some out.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -233,8 +235,13 @@ pub(crate) async fn put_devices(
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let known = accounts::list(read.conn(), &list.account).await?;
     drop(read);
-    if known.is_some_and(|known| known == *list) {
+    if known.as_ref().is_some_and(|known| known == list) {
         return Ok(Vec::new());
+    }
+    // Whoever has more already may still have fewer.
+    if known.is_some_and(|known| list.devices.len() > known.devices.len()) {
+        let others = list.devices.len().saturating_sub(1);
+        shares.another_device(now, &caller.account, others)?;
     }
     // Before signatures are looked at, which costs the most.
     shares.list(now, &caller.account)?;

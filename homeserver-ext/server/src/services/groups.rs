@@ -9,7 +9,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db};
 
 use crate::{
-    quota::{Shares, UsedUp},
+    quota::{Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
         self, accounts,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Ops of one answer.
 pub(crate) const MAX_OPS: u32 = 1_000;
+/// Devices that an op names of one account.
+const MAX_DEVICES: usize = 64;
 
 /// Why an op was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +46,15 @@ pub(crate) enum PostOpError {
          account as its newest device list does"
     )]
     Unregistered(String),
+    /// Sign a list of fewer devices.
+    #[error("`{0}` is named with more than {MAX_DEVICES} devices")]
+    Devices(String),
     /// Again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
+    /// Close some.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -93,10 +101,12 @@ pub(crate) async fn create(
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
         return Err(PostOpError::Behind(Behind { epoch: until, ops }));
     }
+    let began = groups::begun_by(tx.conn(), &caller.account).await?;
+    shares.another_group(now, &caller.account, began)?;
     shares.group(now, &caller.account, bytes.len())?;
     must_be_registered(tx.conn(), now, &op, &roster).await?;
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
-    let row = groups::insert(tx.conn(), &op, &roster, seq).await?;
+    let row = groups::insert(tx.conn(), &op, &roster, seq, &caller.account).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
     mailbox::put_op(&mut tx, seq, row, op.epoch(), &come).await?;
     count(tx.conn(), now, None, &roster).await?;
@@ -133,6 +143,11 @@ pub(crate) async fn post_op(
     }
     let after = before.apply(&op)?;
     must_be_registered(tx.conn(), now, &op, &after).await?;
+    if let Ok(Body::Add(entries)) = op.body() {
+        let added = entries.iter().map(|entry| entry.member_id);
+        let strangers = groups::strangers(tx.conn(), group.row, &caller.account, added).await?;
+        shares.strangers(now, &caller.account, strangers)?;
+    }
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
@@ -166,6 +181,9 @@ async fn must_be_registered(
     let since = now.minus_ms(accounts::FORMER_MS);
     for id in named {
         let Some(member) = after.members().get(&id) else { continue };
+        if member.devices.len() > MAX_DEVICES {
+            return Err(PostOpError::Devices(member.account.to_string()));
+        }
         let lists = accounts::lists_since(conn, &member.account, since).await?;
         let is_registered = lists.iter().any(|list| {
             list.member_id == id

@@ -11,13 +11,19 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
-use crate::storage::{
-    self, GroupRow,
-    devices::Device,
-    groups::{self, Group, Standing},
-    invites,
-    mailbox::{self, Parcel, To},
+use crate::{
+    quota::{Shares, TooMany, UsedUp},
+    storage::{
+        self, GroupRow,
+        devices::Device,
+        groups::{self, Group, Standing},
+        invites,
+        mailbox::{self, Parcel, To},
+    },
 };
+
+/// For how long nobody is told again that the same one asks by the same link.
+const ONCE_MS: u64 = 24 * 3_600_000;
 
 /// Why something about invites was refused.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,9 @@ pub(crate) enum InviteError {
     /// A mistake of the client.
     #[error("{0}")]
     Bad(&'static str),
+    /// Take some back.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -65,6 +74,7 @@ async fn where_may_add(
 pub(crate) async fn create(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     invite: &NewInvite,
@@ -86,14 +96,14 @@ pub(crate) async fn create(
         return Err(InviteError::Bad("the group is closed"));
     }
     let by = &caller.account;
-    if invites::insert(tx.conn(), group.row, by, ik_pub, expires, *uses).await? {
-        return Ok(tx.commit().await?);
+    if let Some(known) = invites::by_key(tx.conn(), group.row, ik_pub).await? {
+        let is_same = known.by == *by && known.expires_ms == expires && known.uses == *uses;
+        let other = InviteError::Bad("there is an invite with this key and other terms");
+        return if is_same { Ok(()) } else { Err(other) };
     }
-    let known = invites::by_key(tx.conn(), group.row, ik_pub).await?;
-    let is_same = known
-        .is_some_and(|known| known.by == *by && known.expires_ms == expires && known.uses == *uses);
-    let other = InviteError::Bad("there is an invite with this key and other terms");
-    if is_same { Ok(()) } else { Err(other) }
+    shares.another_invite(now, by, invites::open(tx.conn(), by, now).await?)?;
+    invites::insert(tx.conn(), group.row, by, ik_pub, expires, *uses).await?;
+    Ok(tx.commit().await?)
 }
 
 /// A page of the group's invites.
@@ -145,6 +155,9 @@ pub(crate) enum JoinError {
     /// The link is good, and there is nothing to ask for.
     #[error("this identity is a member of the group already")]
     Member,
+    /// The link is good, and too many ask by it; again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -164,10 +177,12 @@ impl From<causeway_store::Error> for JoinError {
 
 /// Takes a request in, and one use of its invite; those who may sign the `add` are told.
 ///
-/// The same request again, and a newer one by the same identity, take no further use.
+/// The same request again, and a newer one by the same identity, take no further use; a newer one
+/// takes the place of the former, and is not told within a day.
 pub(crate) async fn join(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     bytes: &[u8],
@@ -201,11 +216,15 @@ pub(crate) async fn join(
     if roster.member(member).is_some() {
         return Err(JoinError::Member);
     }
+    shares.join(now, &caller.account, request.ik_pub)?;
     if !has_used {
         invites::take_use(tx.conn(), group.row, &request.ik_pub, member).await?;
     }
     invites::put_request(tx.conn(), now, group.row, &request_id, member, bytes).await?;
-    tell(&mut tx, now, group.row, &roster, bytes).await?;
+    let since = now.minus_ms(ONCE_MS);
+    if invites::tell(tx.conn(), now, group.row, &request.ik_pub, member, since).await? {
+        tell(&mut tx, now, group.row, &roster, bytes).await?;
+    }
     tx.commit().await?;
     Ok(JoinPending { id: request_id })
 }

@@ -6,14 +6,15 @@ use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
     envelope::{BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Sender, Submission, SubmittedTo},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
+    roster::Role,
 };
 use causeway_store::{Conn, Db, Tx};
 
 use crate::{
-    quota::{Buckets, Quotas},
-    services::Behind,
+    quota::{Shares, UsedUp},
+    services::{BRIDGE, Behind},
     storage::{
-        self, DeviceRow,
+        self,
         devices::{self, Device},
         events::{self, Event},
         groups::{self, Group, Standing},
@@ -49,9 +50,9 @@ pub(crate) enum PostError {
     /// Install the ops and seal again; or, where it is the server that is behind, send it the ops.
     #[error("the group is in another epoch")]
     Behind(Behind),
-    /// Again after this many milliseconds.
-    #[error("this device posts too much")]
-    Quota(u64),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -63,19 +64,12 @@ impl From<causeway_store::Error> for PostError {
     }
 }
 
-/// How much may be posted, and how much was.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limiter<'a> {
-    pub(crate) quotas: &'a Quotas,
-    pub(crate) buckets: &'a Buckets<DeviceRow>,
-}
-
 /// Takes envelopes in, in order, all or none. One that was accepted before is answered as it was
 /// then, whatever happened since.
 pub(crate) async fn post(
     db: &Db,
     now: Timestamp,
-    limiter: Limiter<'_>,
+    shares: &Shares,
     caller: &Device,
     group: GroupId,
     PostEnvelopes { envelopes: submissions, count: counted }: &PostEnvelopes,
@@ -93,7 +87,7 @@ pub(crate) async fn post(
     }
     if !new.is_empty() {
         let beyond = beyond_limits(submissions);
-        let group = admit(tx.conn(), now, limiter, caller, group, &new, beyond).await?;
+        let group = admit(tx.conn(), now, shares, caller, group, &new, beyond).await?;
         let places = put(&mut tx, now, caller, &group, &new).await?;
         known.extend(new.iter().map(|(id, _)| *id).zip(places));
         if let Some(counted) = counted {
@@ -141,7 +135,7 @@ fn beyond_limits(submissions: &[Submission]) -> Option<PostError> {
 async fn admit(
     conn: &mut Conn,
     now: Timestamp,
-    limiter: Limiter<'_>,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     new: &[(EnvelopeId, &Submission)],
@@ -173,9 +167,10 @@ async fn admit(
     if let Some(beyond) = beyond {
         return Err(beyond);
     }
-    let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
-    let quota = limiter.quotas.of(role);
-    limiter.buckets.take(now, caller.row, quota, count).map_err(PostError::Quota)?;
+    // By its name, too: whoever has a group can make anybody its bridge.
+    if role != Role::Bridge || caller.account.localpart() != BRIDGE {
+        shares.envelopes(now, &caller.account, new.len())?;
+    }
     Ok(group)
 }
 

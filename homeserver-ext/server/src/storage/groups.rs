@@ -3,7 +3,7 @@
 use causeway_protocol::{
     api::{GroupHead, OpBytes},
     device::DeviceOf,
-    ids::{Epoch, GroupId, MemberId, OpHash, RosterHash},
+    ids::{AccountId, Epoch, GroupId, MemberId, OpHash, RosterHash},
     roster::{Op, Role, Roster},
 };
 use causeway_store::Conn;
@@ -170,12 +170,13 @@ pub(crate) async fn insert(
     op: &Op,
     roster: &Roster,
     seq: i64,
+    creator: &AccountId,
 ) -> Result<GroupRow, Error> {
     let row: GroupRow = sqlx::query_scalar(
         "INSERT INTO groups
             (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below,
-             devices)
-         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0, $7) RETURNING grp",
+             devices, creator)
+         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0, $7, $8) RETURNING grp",
     )
     .bind(roster.group().as_ref())
     .bind(roster.to_row())
@@ -184,6 +185,7 @@ pub(crate) async fn insert(
     .bind(i64::try_from(roster.members().len()).unwrap_or(i64::MAX))
     .bind(i64::from(roster.policy().ttl_s))
     .bind(devices(roster))
+    .bind(creator.as_str())
     .fetch_one(&mut *conn)
     .await?;
     insert_op(conn, row, op).await?;
@@ -362,4 +364,47 @@ pub(crate) async fn count(conn: &mut Conn) -> Result<(u64, u64), Error> {
     .fetch_one(conn)
     .await?;
     Ok((number(groups, "count")?, number(members, "members")?))
+}
+
+/// How many groups that are not closed an account has begun.
+pub(crate) async fn begun_by(conn: &mut Conn, creator: &AccountId) -> Result<u32, Error> {
+    let begun: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM groups WHERE creator = $1 AND closed = FALSE")
+            .bind(creator.as_str())
+            .fetch_one(conn)
+            .await?;
+    number(begun, "groups")
+}
+
+/// Groups that are looked at for whether two know each other: those in which one came last.
+const COMMON: i64 = 100;
+
+/// How many of those who are to be added to a group have not asked to be, and are in none of the
+/// other groups of who adds them.
+pub(crate) async fn strangers(
+    conn: &mut Conn,
+    group: GroupRow,
+    by: &AccountId,
+    added: impl Iterator<Item = MemberId>,
+) -> Result<usize, Error> {
+    let mut strangers = 0;
+    for member in added {
+        let is_known: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM join_requests WHERE grp = $1 AND member_id = $2)
+                OR EXISTS (
+                    SELECT 1 FROM (
+                        SELECT grp FROM group_members WHERE account = $3 AND grp <> $1
+                        ORDER BY grp DESC LIMIT $4) AS mine
+                    JOIN group_members theirs
+                        ON theirs.grp = mine.grp AND theirs.member_id = $2)",
+        )
+        .bind(group)
+        .bind(member.as_ref())
+        .bind(by.as_str())
+        .bind(COMMON)
+        .fetch_one(&mut *conn)
+        .await?;
+        strangers += usize::from(!is_known);
+    }
+    Ok(strangers)
 }

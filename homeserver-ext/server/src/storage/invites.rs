@@ -33,7 +33,7 @@ impl TryFrom<InviteColumns> for InviteState {
     }
 }
 
-/// Puts an invite in; `false` if its key is known in this group.
+/// Puts an invite in whose key is not known in this group.
 pub(crate) async fn insert(
     conn: &mut Conn,
     group: GroupRow,
@@ -41,10 +41,10 @@ pub(crate) async fn insert(
     ik_pub: &InviteKey,
     expires: Timestamp,
     uses: u32,
-) -> Result<bool, Error> {
-    let done = sqlx::query(
+) -> Result<(), Error> {
+    sqlx::query(
         "INSERT INTO invites (grp, ik_pub, account, expires_ms, uses, revoked)
-         VALUES ($1, $2, $3, $4, $5, FALSE) ON CONFLICT DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, FALSE)",
     )
     .bind(group)
     .bind(ik_pub.as_ref())
@@ -53,7 +53,7 @@ pub(crate) async fn insert(
     .bind(i64::from(uses))
     .execute(conn)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }
 
 /// Invites of a group by key, from `from` on.
@@ -140,6 +140,42 @@ pub(crate) async fn take_use(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Notes that those who may admit are told that an identity asks by this link, unless they were since
+/// `since`; whether they are to be told.
+pub(crate) async fn tell(
+    conn: &mut Conn,
+    now: Timestamp,
+    group: GroupRow,
+    ik_pub: &InviteKey,
+    member: &MemberId,
+    since: Timestamp,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE invite_uses SET told_ms = $4
+         WHERE grp = $1 AND ik_pub = $2 AND member_id = $3 AND (told_ms IS NULL OR told_ms <= $5)",
+    )
+    .bind(group)
+    .bind(ik_pub.as_ref())
+    .bind(member.as_ref())
+    .bind(ms(now))
+    .bind(ms(since))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// How many invites an account has open, in all groups.
+pub(crate) async fn open(conn: &mut Conn, by: &AccountId, now: Timestamp) -> Result<u32, Error> {
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM invites WHERE account = $1 AND revoked = FALSE AND expires_ms > $2",
+    )
+    .bind(by.as_str())
+    .bind(ms(now))
+    .fetch_one(conn)
+    .await?;
+    number(open, "invites")
 }
 
 /// Whether a request was taken in; it may have been admitted or refused since.

@@ -4,7 +4,7 @@ use axum::Router;
 use causeway_server::{TokenHash, admin::behind_token};
 use serde_json::Value;
 
-use crate::harness::{Group, Server};
+use crate::harness::{Group, Server, op_body};
 
 /// Serves `admin` for as long as what is returned lives; its address.
 async fn served(admin: Router) -> (tokio::task::JoinSet<()>, String) {
@@ -66,6 +66,31 @@ async fn the_operator_sees_every_group_once_page_by_page() {
         after = format!("&after={next}");
     }
     assert_eq!(seen, made);
+    // Who met which limit, likewise.
+    for name in ["ben", "cy", "dan"] {
+        let who = server.person(name).await;
+        let missing = format!("{base}/limits?limit=1");
+        assert_eq!(get(&server, &missing, None).await.0, 401, "only with the token");
+        for _ in 0..21 {
+            who.post(&server, "/groups", &op_body(&Group::first_op(&who))).await;
+        }
+    }
+    let url = format!("{base}/limits?limit=2");
+    let (_, page) = get(&server, &url, Some("right")).await;
+    let met = |page: &Value| -> Vec<(String, u64)> {
+        let rows = page["limits"].as_array().unwrap().iter();
+        rows.map(|met| {
+            assert_eq!(met["limit"], "limits.new_groups");
+            (met["who"].as_str().unwrap().to_owned(), met["times"].as_u64().unwrap())
+        })
+        .collect()
+    };
+    let mut seen = met(&page);
+    let next = page["next"].as_str().unwrap().replace(' ', "%20");
+    let (_, page) = get(&server, &format!("{url}&after={next}"), Some("right")).await;
+    seen.extend(met(&page));
+    assert_eq!((page["next"].as_str(), seen.len()), (None, 3));
+    assert_eq!(seen[2], ("dan:a.example".to_owned(), 1));
     for wrong in ["limit=0", "limit=1001", "limit=x", "after=%21"] {
         let (status, body) = get(&server, &format!("{base}/groups?{wrong}"), Some("right")).await;
         assert_eq!((status, &body["title"]), (400, &Value::from("Bad Request")), "{wrong}");

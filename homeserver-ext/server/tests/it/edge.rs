@@ -95,7 +95,7 @@ async fn one_address_has_so_many_connections_and_leaves_the_rest_to_others() {
 
 #[tokio::test]
 async fn one_address_asks_so_often_and_is_told_when_again() {
-    let quota = Quota { per_minute: 60, burst: 5 };
+    let quota = Quota::per_minute(60, 5);
     let server = limited(|edge| edge.requests = Some(quota)).await;
     let mut socket = connect(&server).await;
     for _ in 0..5 {

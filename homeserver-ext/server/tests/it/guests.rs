@@ -6,10 +6,8 @@ use reqwest::Method;
 
 use crate::harness::{Answer, Person, Server, TOKEN, json};
 
-const FEW: GuestQuotas = GuestQuotas {
-    register: Some(Quota { per_minute: 1, burst: 2 }),
-    login: Some(Quota { per_minute: 2, burst: 3 }),
-};
+const FEW: GuestQuotas =
+    GuestQuotas { register: Some(Quota::per_minute(1, 2)), login: Some(Quota::per_minute(2, 3)) };
 
 async fn register(server: &Server, name: &str, token: &str) -> Answer {
     let request = Person::new(name).registration(token);
@@ -61,7 +59,7 @@ async fn status(server: &Server, forwarded: &[&str]) -> u16 {
 #[tokio::test]
 async fn behind_a_trusted_proxy_everyone_has_a_limit_of_their_own() {
     let server = Server::start_with(|config| {
-        config.guests = GuestQuotas { login: Some(Quota { per_minute: 1, burst: 1 }), ..FEW };
+        config.guests = GuestQuotas { login: Some(Quota::per_minute(1, 1)), ..FEW };
         config.trusted_proxies = [str::parse("127.0.0.0/8").unwrap()].into_iter().collect();
     })
     .await;
@@ -88,7 +86,7 @@ async fn behind_a_trusted_proxy_everyone_has_a_limit_of_their_own() {
 #[tokio::test]
 async fn who_is_no_trusted_proxy_cannot_name_another_address() {
     let server = Server::start_with(|config| {
-        config.guests = GuestQuotas { login: Some(Quota { per_minute: 1, burst: 1 }), ..FEW };
+        config.guests = GuestQuotas { login: Some(Quota::per_minute(1, 1)), ..FEW };
     })
     .await;
     assert_eq!(status(&server, &["198.51.100.1"]).await, 200);

@@ -6,7 +6,7 @@ use causeway_protocol::{
     ids::{DeviceId, EnvelopeId, Epoch},
     roster::{Body, Policy},
 };
-use causeway_server::{Quota, Quotas};
+use causeway_server::Quota;
 
 use crate::harness::{Group, MONTH_MS, Person, Server, policy};
 
@@ -314,9 +314,8 @@ async fn what_is_not_the_sender_s_or_not_in_form_is_refused() {
 
 #[tokio::test]
 async fn an_epoch_behind_is_told_before_sizes_and_these_before_quotas() {
-    let quota = Some(Quota { per_minute: 1, burst: 1 });
-    let quotas = Quotas { member: quota, admin: quota, bridge: None };
-    let server = Server::start_with(|config| config.quotas = quotas).await;
+    let quota = Some(Quota::per_minute(1, 1));
+    let server = Server::start_with(|config| config.accounts.envelopes = quota).await;
     let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
     bob.say(&server, &group, &["all that is left"]).await;
     let stale = group.roster.epoch().0;
@@ -338,19 +337,28 @@ async fn an_epoch_behind_is_told_before_sizes_and_these_before_quotas() {
 }
 
 #[tokio::test]
-async fn quotas_are_by_role_and_say_when_to_come_back() {
-    let quota = |per_minute, burst| Some(Quota { per_minute, burst });
-    let quotas = Quotas { member: quota(60, 3), admin: quota(60, 100), bridge: None };
-    let server = Server::start_with(|config| config.quotas = quotas).await;
-    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
-    alice.say(&server, &group, &["1", "2", "3", "4", "5"]).await;
+async fn an_account_posts_so_much_over_all_its_devices_whatever_its_role() {
+    let quota = Some(Quota::per_minute(60, 3));
+    let server = Server::start_with(|config| config.accounts.envelopes = quota).await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
     bob.say(&server, &group, &["1", "2", "3"]).await;
     let four = bob.message(group.id(), 1, "4");
     let refusal = bob.submit(&server, vec![four.clone()]).await.refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(refusal.retry_after_ms, Some(1_000));
+    assert!(refusal.error.contains("limits.envelopes"), "{}", refusal.error);
+    // What was accepted is answered again, and another has a share of his own.
     bob.say(&server, &group, &["1", "2", "3"]).await;
+    alice.say(&server, &group, &["1", "2", "3"]).await;
     server.pass_ms(1_000);
     bob.submit(&server, vec![four]).await.ok::<Accepted>();
+    // An admin cannot make somebody who is not the server's bridge one without a limit.
+    let eve = server.person("eve").await;
+    group.post(&server, &alice, &Body::Add(vec![eve.entry(2)])).await;
+    let epoch = group.roster.epoch().0;
+    let many = (0..3).map(|n| eve.message(group.id(), epoch, &n.to_string())).collect();
+    eve.submit(&server, many).await.ok::<Accepted>();
+    let four = eve.message(group.id(), epoch, "4");
+    eve.submit(&server, vec![four]).await.refused(429, "M_LIMIT_EXCEEDED");
 }
 
 async fn states(

@@ -1,22 +1,38 @@
 //! What one account may add, and that another is not hurt by it.
 
 use causeway_protocol::{
-    api::{AccountDevices, ClaimedKeys, GroupHead, KeyCount, Session, UploadKeys},
-    ids::GroupId,
+    api::{
+        AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, RequestPage,
+        Session, UploadKeys,
+    },
+    ids::{GroupId, InviteKey},
     roster::{Body, Op, Policy},
 };
 use causeway_server::{AccountQuotas, Quota};
 
-use crate::harness::{Answer, Group, Person, Server, op_body, policy};
+use crate::harness::{Answer, Group, Person, Server, list, op_body, policy, record, signing_key};
 
 const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 1_440 * MINUTE_MS;
 
 const fn quota(per_minute: u32, burst: u32) -> Quota {
-    Quota { per_minute, burst }
+    Quota::per_minute(per_minute, burst)
 }
 
-const NONE: AccountQuotas =
-    AccountQuotas { ops: None, op_kib: None, groups: None, keys: None, claims: None, lists: None };
+const NONE: AccountQuotas = AccountQuotas {
+    envelopes: None,
+    ops: None,
+    op_kib: None,
+    groups: None,
+    groups_in_all: u32::MAX,
+    strangers: None,
+    keys: None,
+    claims: None,
+    lists: None,
+    devices: u32::MAX,
+    invites: u32::MAX,
+    joins: None,
+};
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {
     let policy = Policy { description: description.to_owned(), ..policy() };
@@ -42,7 +58,7 @@ async fn ops_of_one_account_are_limited_over_all_its_devices_and_others_go_on() 
     let before = server.rows().await;
     let refusal = post(&server, &mallory, group.id(), &over).await.refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(refusal.retry_after_ms, Some(MINUTE_MS / 2));
-    assert!(refusal.error.contains("native.ops"), "{}", refusal.error);
+    assert!(refusal.error.contains("limits.ops"), "{}", refusal.error);
     server.assert_unchanged(&before).await;
     // Another device of hers has nothing left either.
     let second = mallory.second_device(&server).await;
@@ -70,13 +86,13 @@ async fn what_is_refused_counts_and_so_do_bytes() {
     let longer = described(&group, &mallory, &"y".repeat(40_000));
     let refusal =
         post(&server, &mallory, group.id(), &longer).await.refused(429, "M_LIMIT_EXCEEDED");
-    assert!(refusal.error.contains("native.op_kib"), "{}", refusal.error);
+    assert!(refusal.error.contains("limits.op_kib"), "{}", refusal.error);
     // On a roster of before: refused, and counted.
     let behind = described(&Group::begun(group.ops[0].clone()), &mallory, "z");
     post(&server, &mallory, group.id(), &behind).await.refused(409, "M_STALE_EPOCH");
     let refusal =
         post(&server, &mallory, group.id(), &behind).await.refused(429, "M_LIMIT_EXCEEDED");
-    assert!(refusal.error.contains("native.ops"), "{}", refusal.error);
+    assert!(refusal.error.contains("limits.ops"), "{}", refusal.error);
     let leave = group.op(&alice, &Body::Leave);
     post(&server, &alice, group.id(), &leave).await.ok::<GroupHead>();
 }
@@ -92,7 +108,7 @@ async fn an_account_begins_so_many_groups_and_another_as_many() {
     let third = op_body(&Group::first_op(&mallory));
     let refusal = mallory.post(&server, "/groups", &third).await.refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(refusal.retry_after_ms, Some(MINUTE_MS));
-    assert!(refusal.error.contains("native.new_groups"), "{}", refusal.error);
+    assert!(refusal.error.contains("limits.new_groups"), "{}", refusal.error);
     server.assert_unchanged(&before).await;
     // One that is there is answered again: so clients find out what a restored server has lost.
     mallory.post(&server, "/groups", &op_body(&first.ops[0])).await.ok::<GroupHead>();
@@ -116,7 +132,7 @@ async fn keys_are_counted_one_by_one() {
     let more = upload(&mallory, 200, 10);
     let refusal = mallory.post(&server, "/keys", &more).await.refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(refusal.retry_after_ms, Some(MINUTE_MS / 2));
-    assert!(refusal.error.contains("native.key_uploads"), "{}", refusal.error);
+    assert!(refusal.error.contains("limits.key_uploads"), "{}", refusal.error);
     server.assert_unchanged(&before).await;
     alice.post(&server, "/keys", &upload(&alice, 100, 15)).await.ok::<KeyCount>();
     server.pass_ms(MINUTE_MS / 2);
@@ -150,7 +166,7 @@ async fn claims_and_device_lists_of_one_account_end_and_others_go_on() {
     }
     let refused = mallory.post(&server, "/keys/claim", &body).await;
     let refused = refused.refused(429, "M_LIMIT_EXCEEDED");
-    assert!(refused.error.contains("native.claims"), "{}", refused.error);
+    assert!(refused.error.contains("limits.claims"), "{}", refused.error);
     let body = serde_json::json!({ "devices": [mallory.device()] });
     alice.post(&server, "/keys/claim", &body).await.ok::<ClaimedKeys>();
 
@@ -160,7 +176,120 @@ async fn claims_and_device_lists_of_one_account_end_and_others_go_on() {
     mallory.put(&server, "/account/devices", &body).await.refused(409, "DEV_CAUSEWAY_OLD_VERSION");
     let refused = mallory.put(&server, "/account/devices", &body).await;
     let refused = refused.refused(429, "M_LIMIT_EXCEEDED");
-    assert!(refused.error.contains("native.device_lists"), "{}", refused.error);
+    assert!(refused.error.contains("limits.device_lists"), "{}", refused.error);
     server.assert_unchanged(&before).await;
     alice.second_device(&server).await;
+}
+
+#[tokio::test]
+async fn an_account_has_so_many_groups_devices_and_open_invites_in_all() {
+    let accounts = AccountQuotas { groups_in_all: 2, devices: 2, invites: 2, ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mallory, alice) = (server.person("mallory").await, server.person("alice").await);
+    let mut first = Group::create(&server, &mallory).await;
+    let second = Group::create(&server, &mallory).await;
+    let refused = |answer: Answer, limit: &str| {
+        let refusal = answer.refused(403, "M_RESOURCE_LIMIT_EXCEEDED");
+        assert!(refusal.error.contains(limit), "{}", refusal.error);
+        assert_eq!(refusal.retry_after_ms, None, "time changes nothing");
+    };
+    let invite = async |who: &Person, group: &Group, ms: u64| {
+        let ik = InviteKey::new(signing_key().verifying_key().to_bytes());
+        let body = NewInvite { ik_pub: ik, expires_ms: server.now().plus_ms(ms), uses: 1 };
+        (who.post(&server, &group.path("/invites"), &body).await, body)
+    };
+    let (made, terms) = invite(&mallory, &first, MINUTE_MS).await;
+    made.done();
+    invite(&mallory, &second, 9 * MINUTE_MS).await.0.done();
+    let before = server.rows().await;
+    refused(
+        mallory.post(&server, "/groups", &op_body(&Group::first_op(&mallory))).await,
+        "limits.groups",
+    );
+    refused(invite(&mallory, &second, MINUTE_MS).await.0, "limits.invites");
+    // What is there is answered again.
+    mallory.post(&server, &first.path("/invites"), &terms).await.done();
+    server.assert_unchanged(&before).await;
+    // Another account has a share of its own; what has ended makes room.
+    Group::create(&server, &alice).await;
+    server.pass_ms(MINUTE_MS);
+    invite(&mallory, &second, MINUTE_MS).await.0.done();
+    first.post(&server, &mallory, &Body::Close).await;
+    Group::create(&server, &mallory).await;
+
+    let second = mallory.second_device(&server).await;
+    let third = record(&mallory.identity, &signing_key());
+    let mut records = vec![mallory.record.clone(), second.record.clone(), third];
+    records.sort_by_key(|record| record.device_id);
+    let ids = records.iter().map(|record| record.device_id).collect();
+    let list = list(&mallory.identity, &mallory.account, second.list.version + 1, ids);
+    let body = AccountDevices { list, devices: records };
+    refused(mallory.put(&server, "/account/devices", &body).await, "limits.devices");
+}
+
+#[tokio::test]
+async fn an_account_adds_so_many_strangers_and_friends_without_end() {
+    let accounts = AccountQuotas { strangers: Some(Quota::per_hour(60, 2)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mut group, [mallory, ann]) = server.group(["mallory", "ann"]).await;
+    let (ben, cy) = (server.person("ben").await, server.person("cy").await);
+    group.post(&server, &mallory, &Body::Add(vec![ben.entry(0)])).await;
+    let before = server.rows().await;
+    let add = group.op(&mallory, &Body::Add(vec![cy.entry(0)]));
+    let refusal = post(&server, &mallory, group.id(), &add).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.strangers"), "{}", refusal.error);
+    assert_eq!(refusal.retry_after_ms, Some(MINUTE_MS));
+    server.assert_unchanged(&before).await;
+    // Those with whom one is in a group already are no strangers, and neither is who has asked.
+    let mut other = Group::create(&server, &mallory).await;
+    other.post(&server, &mallory, &Body::Add(vec![ann.entry(0), ben.entry(0)])).await;
+    let ik = signing_key();
+    let ik_pub = InviteKey::new(ik.verifying_key().to_bytes());
+    let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(MINUTE_MS), uses: 1 };
+    mallory.post(&server, &group.path("/invites"), &terms).await.done();
+    let join = cy.join(&server, group.id(), &ik);
+    cy.post_join(&server, group.id(), &join).await.ok::<JoinPending>();
+    post(&server, &mallory, group.id(), &add).await.ok::<GroupHead>();
+}
+
+/// Found by an attack: a one-use link put 46 MB into an admin's mailbox in 5 s.
+#[tokio::test]
+async fn who_asks_again_by_the_same_link_is_not_told_again() {
+    let accounts = AccountQuotas { joins: Some(quota(1, 40)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let (mallory, carol) = (server.person("mallory").await, server.person("carol").await);
+    let ik = signing_key();
+    let ik_pub = InviteKey::new(ik.verifying_key().to_bytes());
+    let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(7 * DAY_MS), uses: 2 };
+    alice.post(&server, &group.path("/invites"), &terms).await.done();
+    let ask = async |who: &Person| {
+        server.pass_ms(1);
+        let join = who.join(&server, group.id(), &ik);
+        who.post_join(&server, group.id(), &join).await
+    };
+    let told = async || {
+        let rows = server.rows().await;
+        rows.iter().filter(|row| row.starts_with("mailbox")).count()
+    };
+    let nobody = told().await;
+    for _ in 0..30 {
+        ask(&mallory).await.ok::<JoinPending>();
+    }
+    assert_eq!(told().await, nobody + 1, "the admin is told once");
+    // The newest stands, and another is told of.
+    let page: RequestPage = alice.get(&server, &group.path("/requests")).await.ok();
+    assert_eq!(page.requests.len(), 1);
+    ask(&carol).await.ok::<JoinPending>();
+    assert_eq!(told().await, nobody + 2);
+    // A link bears so many.
+    for _ in 0..9 {
+        ask(&mallory).await.ok::<JoinPending>();
+    }
+    let refusal = ask(&mallory).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.joins"), "{}", refusal.error);
+    // Who still waits a day later may say so.
+    server.pass_ms(DAY_MS);
+    ask(&mallory).await.ok::<JoinPending>();
+    assert_eq!(told().await, nobody + 3);
 }

@@ -30,11 +30,6 @@ pub(super) struct Place {
     household: Option<Household>,
 }
 
-/// A limit was met.
-pub(super) fn hit(limit: &'static str) {
-    metrics::counter!("causeway_limit_hits_total", "limit" => limit).increment(1);
-}
-
 impl Door {
     pub(super) fn new(name: &'static str, most: usize, of_one: usize) -> Self {
         Self { name, most, of_one, inside: Mutex::default() }
@@ -44,8 +39,12 @@ impl Door {
         self.name
     }
 
-    /// A place for a connection from `peer`, if there is one; `is_proxy`: for many people.
-    pub(super) fn enter(door: &Arc<Self>, peer: IpAddr, is_proxy: bool) -> Option<Place> {
+    /// A place for a connection from `peer`, or the limit that it met; `is_proxy`: for many people.
+    pub(super) fn enter(
+        door: &Arc<Self>,
+        peer: IpAddr,
+        is_proxy: bool,
+    ) -> Result<Place, &'static str> {
         let household = (!is_proxy).then(|| Household::from(peer));
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = household.and_then(|household| inside.of.get(&household).copied());
@@ -58,10 +57,7 @@ impl Door {
             None
         };
         if let Some(limit) = limit {
-            drop(inside);
-            hit(limit);
-            tracing::debug!(listener = door.name, %peer, limit, "not let in");
-            return None;
+            return Err(limit);
         }
         inside.all += 1;
         if let Some(household) = household {
@@ -69,7 +65,7 @@ impl Door {
         }
         door.gauge(inside.all);
         drop(inside);
-        Some(Place { door: Arc::clone(door), household })
+        Ok(Place { door: Arc::clone(door), household })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
@@ -104,7 +100,7 @@ mod tests {
     fn nobody_takes_all_places_but_a_proxy_and_each_is_free_again() {
         let door = Arc::new(Door::new("test", 5, 2));
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let enter = |text: &str, is_proxy| Door::enter(&door, ip(text), is_proxy);
+        let enter = |text: &str, is_proxy| Door::enter(&door, ip(text), is_proxy).ok();
         let one = [enter("192.0.2.1", false), enter("::ffff:192.0.2.1", false)];
         assert!(one.iter().all(Option::is_some));
         assert!(enter("192.0.2.1", false).is_none());
