@@ -12,6 +12,7 @@ pub mod lane;
 pub mod looks;
 pub mod mirror;
 pub mod portal;
+pub mod readers;
 pub mod retry;
 pub mod room;
 pub mod route;
@@ -64,6 +65,8 @@ pub struct RosterChange {
     pub epoch: Epoch,
     /// Whose device signed it.
     pub by: Option<AccountId>,
+    /// Its policy is another, and its name perhaps.
+    pub policy: bool,
     /// Who is in since.
     pub joined: Vec<AccountId>,
     /// Who is out since.

@@ -40,6 +40,14 @@ pub enum InRoom {
     Invite(OwnedUserId),
     /// The account's ghost leaves.
     Leave(AccountId),
+    /// The bot puts the account's ghost out, and says why.
+    PutOut(AccountId, String),
+    /// The bot says in the topic who reads in the group, as it is then.
+    Topic,
+    /// The bot says so in the topic and in words: the room is bridged from now on.
+    Introduce,
+    /// The bot names those who read in the group, a page of them, in answer to that event.
+    Members(OwnedEventId, usize),
     /// The bot says, in the state, that nothing more goes into the room.
     Pause,
     /// The bot says that the bridge is gone, and all ghosts leave.
@@ -56,9 +64,13 @@ impl InRoom {
     pub fn who(&self) -> Option<&str> {
         match self {
             Self::Say(spoken) => Some(spoken.account.as_str()),
-            Self::Leave(account) => Some(account.as_str()),
+            Self::Leave(account) | Self::PutOut(account, _) => Some(account.as_str()),
             Self::Invite(user) => Some(user.as_str()),
-            Self::Notice(_) | Self::Answer(..) => Some(BOT),
+            Self::Notice(_)
+            | Self::Answer(..)
+            | Self::Topic
+            | Self::Introduce
+            | Self::Members(..) => Some(BOT),
             Self::Make | Self::MakeAnew | Self::Pause | Self::Close | Self::Follow(_) => None,
         }
     }
@@ -140,12 +152,15 @@ impl Deed {
     pub fn name(&self) -> &'static str {
         match self {
             Self::InRoom(InRoom::Say(_)) | Self::InGroup(InGroup::Say(_)) => "say",
-            Self::InRoom(InRoom::Notice(_) | InRoom::Answer(..))
+            Self::InRoom(
+                InRoom::Notice(_) | InRoom::Answer(..) | InRoom::Introduce | InRoom::Members(..),
+            )
             | Self::InGroup(InGroup::Notice(_)) => "notice",
             Self::InGroup(InGroup::Announce(..)) => "announce",
             Self::InRoom(InRoom::Make) => "make",
             Self::InRoom(InRoom::Invite(_)) => "invite",
-            Self::InRoom(InRoom::Leave(_)) => "leave",
+            Self::InRoom(InRoom::Leave(_) | InRoom::PutOut(..)) => "leave",
+            Self::InRoom(InRoom::Topic) => "topic",
             Self::InRoom(InRoom::Pause) => "pause",
             Self::InRoom(InRoom::Close) => "close",
             Self::InRoom(InRoom::MakeAnew) => "make_anew",

@@ -36,6 +36,10 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
             InRoom::Notice(_)
             | InRoom::Answer(..)
             | InRoom::Leave(_)
+            | InRoom::PutOut(..)
+            | InRoom::Topic
+            | InRoom::Introduce
+            | InRoom::Members(..)
             | InRoom::Pause
             | InRoom::Close,
         )

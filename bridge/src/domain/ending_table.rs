@@ -31,6 +31,10 @@ fn the_other_side_is_told_what_it_will_not_see() {
             in_group("The bridge does not follow into !next:x: no.", "no"),
             in_group("The group has no room: no.", "no"),
             None,
+            None,
+            None,
+            None,
+            None,
         ]
     );
 }

@@ -35,6 +35,7 @@ impl Lane {
                 InRoom::Make
                 | InRoom::MakeAnew
                 | InRoom::Leave(_)
+                | InRoom::PutOut(..)
                 | InRoom::Close
                 | InRoom::Follow(_),
             ) if portal.encrypted => Self::Bot(id),
@@ -42,9 +43,13 @@ impl Lane {
                 InRoom::Say(_)
                 | InRoom::Notice(_)
                 | InRoom::Answer(..)
+                | InRoom::Topic
+                | InRoom::Introduce
+                | InRoom::Members(..)
                 | InRoom::Make
                 | InRoom::MakeAnew
                 | InRoom::Leave(_)
+                | InRoom::PutOut(..)
                 | InRoom::Close
                 | InRoom::Follow(_),
             ) => Self::ToMatrix(id),

@@ -2,6 +2,7 @@
 
 mod announce;
 mod asked;
+mod readers;
 mod room;
 
 use causeway_protocol::ids::AccountId;
@@ -97,6 +98,9 @@ fn changed(account: &AccountId) -> Effect {
 
 /// A mirror must be announced before it speaks (protocol §2.1).
 fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    if let Some(effects) = readers::command(portal, event) {
+        return effects;
+    }
     let parts = to_native::said(&event.content)?;
     let mut effects = Vec::with_capacity(parts.len() + 2);
     if !portal.mirrors.contains_key(&event.sender) {
@@ -131,10 +135,15 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
             }
             Ok(met(portal, &target, shown).into())
         }
-        "leave" | "ban" if portal.mirrors.contains_key(&target) => Ok(vec![
-            Effect::Here(Here::Parted(target.clone())),
-            Effect::InGroup(InGroup::Announce(Vec::new(), vec![target])),
-        ]),
+        "leave" | "ban" if portal.mirrors.contains_key(&target) => {
+            let removed = (event.sender != target).then(|| {
+                notice(format!("{} removed {target} from the Matrix room.", event.sender))
+            });
+            let mut effects = vec![Effect::Here(Here::Parted(target.clone()))];
+            effects.extend(removed);
+            effects.push(Effect::InGroup(InGroup::Announce(Vec::new(), vec![target])));
+            Ok(effects)
+        }
         _ => Err(Skip::Nothing),
     }
 }
@@ -228,7 +237,7 @@ fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
     } else if is_closed {
         return Err(Skip::Closed);
     }
-    effects.extend(change.left.iter().cloned().map(|left| Effect::InRoom(InRoom::Leave(left))));
+    effects.extend(readers::told(portal, change));
     // Where the room is entered first, all of them are announced then.
     if change.let_in.is_none() && !change.joined.is_empty() && !portal.is_in_making() {
         effects.extend(announce::introduced(portal, &change.joined));

@@ -103,6 +103,7 @@ fn change() -> RosterChange {
         epoch: Epoch(2),
         by: Some(bob()),
         share: ENOUGH,
+        policy: false,
         joined: vec![],
         left: vec![],
         let_in: None,
@@ -131,6 +132,10 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InRoom(InRoom::Make) => "make",
             Effect::InRoom(InRoom::Invite(_)) => "invite",
             Effect::InRoom(InRoom::Leave(_)) => "leave",
+            Effect::InRoom(InRoom::PutOut(..)) => "put out",
+            Effect::InRoom(InRoom::Topic) => "topic",
+            Effect::InRoom(InRoom::Introduce) => "introduce",
+            Effect::InRoom(InRoom::Members(..)) => "members",
             Effect::InRoom(InRoom::Pause) => "pause",
             Effect::InRoom(InRoom::Close) => "close",
             Effect::InRoom(InRoom::MakeAnew) => "make anew",
@@ -171,10 +176,12 @@ fn the_group_is_told_that_somebody_has_another_identity() {
 #[test]
 fn what_matrix_people_do() {
     let ghost = "@causeway_bob:b.example";
-    let gone = vec![
-        Effect::Here(Here::Parted(user("@al:x"))),
-        Effect::InGroup(InGroup::Announce(vec![], vec![user("@al:x")])),
-    ];
+    let gone = |by: Option<&str>| {
+        let mut effects = vec![Effect::Here(Here::Parted(user("@al:x")))];
+        effects.extend(by.map(|by| notice(format!("{by} removed @al:x from the Matrix room."))));
+        effects.push(Effect::InGroup(InGroup::Announce(vec![], vec![user("@al:x")])));
+        effects
+    };
     let announced = |id, name| announced(id, name).to_vec();
     let named = |name: &str| {
         let content = json!({"membership": "join", "displayname": name});
@@ -202,8 +209,11 @@ fn what_matrix_people_do() {
         (member("@new:x", "@new:x", "join"), Ok(announced("@new:x", "new"))),
         (named("Albert"), Ok(announced("@al:x", "Albert"))),
         (named("Al"), Err(Skip::Nothing)),
-        (member("@al:x", "@al:x", "leave"), Ok(gone.clone())),
-        (member("@causewaybot:b.example", "@al:x", "ban"), Ok(gone)),
+        (member("@al:x", "@al:x", "leave"), Ok(gone(None))),
+        (
+            member("@causewaybot:b.example", "@al:x", "ban"),
+            Ok(gone(Some("@causewaybot:b.example"))),
+        ),
         (member("@new:x", "@new:x", "leave"), Err(Skip::Nothing)),
         (member("@al:x", "@new:x", "invite"), Err(Skip::Nothing)),
         (member("@causewaybot:b.example", ghost, "invite"), Err(Skip::Own)),
@@ -287,8 +297,8 @@ fn rosters_open_and_close_the_portal() {
     let over = RosterChange { closed: true, ..change() };
     let table = [
         (&open, change(), Err(Skip::Nothing)),
-        (&open, newcomer.clone(), Ok(vec!["announce"])),
-        (&open, leaver, Ok(vec!["leave"])),
+        (&open, newcomer.clone(), Ok(vec!["notice in room", "topic", "announce"])),
+        (&open, leaver, Ok(vec!["leave", "notice in room", "topic"])),
         (&open, entered.clone(), Ok(vec!["given", "opened", "make", "notice in group"])),
         (&open, out.clone(), Ok(vec!["closed", "close"])),
         (&open, over, Ok(vec!["closed", "close"])),

@@ -46,6 +46,10 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": {"Follow": "!next:x"}}),
         json!({"InRoom": "MakeAnew"}),
         json!({"InRoom": {"Answer": ["n", "$e"]}}),
+        json!({"InRoom": {"PutOut": ["bob:b.example", "r"]}}),
+        json!({"InRoom": "Topic"}),
+        json!({"InRoom": "Introduce"}),
+        json!({"InRoom": {"Members": ["$e", 2]}}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

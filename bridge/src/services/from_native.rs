@@ -15,7 +15,7 @@ use causeway_groups::{
 use causeway_protocol::{
     content::{self, Content},
     ids::{AccountId, GroupId, Timestamp},
-    roster::{Role, Roster},
+    roster::{self, Role, Roster},
 };
 use causeway_store::Tx;
 use futures_util::future::BoxFuture;
@@ -349,7 +349,12 @@ fn changed(change: Change, policy: &Policy) -> RosterChange {
         epoch: change.epoch,
         by: change.by,
         share: NOTHING,
-        joined: change.joined.into_iter().map(|(account, _)| account).collect(),
+        policy: change.kind == roster::Kind::Policy,
+        // Who has another role was there before.
+        joined: match change.kind {
+            roster::Kind::Role => Vec::new(),
+            _ => change.joined.into_iter().map(|(account, _)| account).collect(),
+        },
         left: change.left,
         closed: change.closed,
     }

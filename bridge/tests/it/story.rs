@@ -281,3 +281,84 @@ async fn what_is_sealed_together_is_given_up_together() {
 fn count(read: &[crate::people::Read]) -> usize {
     read.iter().filter(|read| read.mirror.is_some()).count()
 }
+
+/// As the room's state has it.
+async fn is_titled(cast: &Cast, part: &str) {
+    cast.stub
+        .wait(|rooms| {
+            let mut topics = rooms.events.iter().filter(|event| event["type"] == "m.room.topic");
+            let topic = topics.next_back()?["content"]["topic"].as_str()?;
+            topic.contains(part).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_room_knows_who_reads_it_in_the_group() {
+    let (mut world, bridge, cast) = begin().await;
+    let bot = "@causewaybot:b.example";
+    let cal = world.person("cal").await;
+    let told = async {
+        let both = "alice:b.example and bob:b.example";
+        cast.is_said(
+            bot,
+            &format!(
+                "This room is bridged to the native group “Walkers”. What is said here is read \
+                 there by {both}. `!causeway members` names all of them."
+            ),
+        )
+        .await;
+        let topic = "Bridged to the native group “Walkers”; read by";
+        is_titled(&cast, &format!("{topic} {both}: !causeway members")).await;
+
+        cast.alice.add(cast.group, "cal:b.example").await;
+        let came = "alice:b.example let cal:b.example into the group: what is said here from now on \
+                    reaches them.";
+        cast.is_said(bot, came).await;
+        is_titled(&cast, "alice:b.example, bob:b.example and cal:b.example:").await;
+
+        cast.bob.say(cast.group, &["here".to_owned()]).await;
+        cast.is_said(BOB, "here").await;
+        cast.alice.remove(cast.group, "bob:b.example").await;
+        let went = "alice:b.example removed bob:b.example from the group: what is said here from \
+                    now on does not reach them.";
+        cast.is_said(bot, went).await;
+        // It reads as what it is.
+        let put_out = |event: &&Value| {
+            event["type"] == "m.room.member"
+                && event["state_key"] == BOB
+                && event["content"]["membership"] == "leave"
+        };
+        let put_out = cast.stub.wait(|rooms| rooms.events.iter().find(put_out).cloned()).await;
+        assert_eq!(put_out["sender"], bot);
+        cal.client.sync_group(cast.group).await.unwrap();
+        cal.client.leave(cast.group).await.unwrap();
+        let left = "cal:b.example left the group: what is said here from now on does not reach \
+                    them.";
+        cast.is_said(bot, left).await;
+        is_titled(&cast, "read by alice:b.example: ").await;
+
+        let asked = cast.al_says("!causeway members");
+        let answer = cast
+            .is_said(
+                bot,
+                "What is said here is read in the native group “Walkers”, 1 to 1 of 1: \
+                 alice:b.example",
+            )
+            .await;
+        assert_eq!(answer["content"]["m.relates_to"]["m.in_reply_to"]["event_id"], asked.as_str());
+        // And who is put out of the room does not read there.
+        cast.member("@mod:x", "@al:x", "ban");
+        cast.is_read(&cast.alice, "@mod:x removed @al:x from the Matrix room.").await;
+        // What people wrote stays.
+        cast.al("m.room.topic", Some(""), json!({"topic": "Tea at five"}));
+        cast.alice.add(cast.group, "bob:b.example").await;
+        cast.is_said(bot, &came.replace("cal", "bob")).await;
+        cast.alice.say(cast.group, &["last".to_owned()]).await;
+        cast.is_said("@causeway_alice:b.example", "last").await;
+        is_titled(&cast, "Tea at five").await;
+    };
+    world.during(&bridge, told).await;
+    assert!(!cast.alice.mirrored().iter().any(|body| body.contains("!causeway")));
+    bridge.drop_dead().await;
+}

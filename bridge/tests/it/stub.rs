@@ -280,6 +280,10 @@ impl Rooms {
             ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
             ("POST", ["rooms", room, "leave"]) => self.membership(room, user, user, "leave"),
+            ("POST", ["rooms", room, "kick"]) => {
+                let who = body["user_id"].as_str().unwrap();
+                self.membership(room, user, who, "leave")
+            }
             ("POST", ["rooms", room, "invite"]) => {
                 let who = body["user_id"].as_str().unwrap();
                 self.membership(room, user, who, "invite")

@@ -9,12 +9,13 @@ use crate::domain::{
     BridgeRequest, RosterChange, Skip,
     effect::{Effect, Here, InRoom},
     portal::{Portal, PortalState},
+    readers::who,
     share::{Given, Refusal, Used},
 };
 
 /// Somebody has let the bridge into the group of this name.
 pub(super) fn let_in(portal: &Portal, name: &str, change: &RosterChange) -> Vec<Effect> {
-    let by = change.by.as_ref().map_or_else(|| "A former member".to_owned(), ToString::to_string);
+    let by = who(change.by.as_ref());
     let is_lost = portal.lost.is_some();
     let needs_room = is_lost || portal.room.is_none();
     let refusal = change.share.refuses(needs_room);

@@ -128,6 +128,9 @@ fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<E
     effects.extend(read(portal, found));
     let room = room_name(portal, &found.room);
     effects.push(notice(format!("This group is bridged into the Matrix room {room}.")));
+    if !found.encrypted {
+        effects.push(Effect::InRoom(InRoom::Introduce));
+    }
     if let Some(next) = &found.successor {
         effects.extend(replaced(next.clone()));
     }
@@ -144,6 +147,7 @@ fn followed(portal: &Portal, found: &Found) -> Vec<Effect> {
     if !found.encrypted {
         let text = "The bridge came along: what is said here goes into the group.";
         effects.push(Effect::InRoom(InRoom::Notice(text.to_owned())));
+        effects.push(Effect::InRoom(InRoom::Introduce));
     }
     effects
 }

@@ -127,7 +127,7 @@ fn into_a_lost_room_nothing_is_said() {
 #[test]
 fn a_room_is_read_before_the_first_word() {
     let portal = Portal { state: PortalState::Making, ..portal() };
-    let quiet = ["made", "announce", "notice in group"];
+    let quiet = ["made", "announce", "notice in group", "introduce"];
     assert_eq!(of(&portal, News::Entered(found(), None)), Ok(quiet.to_vec()));
     let changed = Found {
         people: [(user("@bea:x"), Some("Al".to_owned())), (user("@cal:x"), Some("Al".to_owned()))]
@@ -146,6 +146,7 @@ fn a_room_is_read_before_the_first_word() {
         "notice in group",
         "standing",
         "notice in group",
+        "introduce",
     ];
     assert_eq!(shape(&effects), expected);
     let mirror = |id, name: &str| Mirror { id: user(id), name: name.to_owned() };
@@ -156,16 +157,19 @@ fn a_room_is_read_before_the_first_word() {
     assert_eq!(effects[4], Effect::InGroup(InGroup::Announce(present, vec![])));
 
     let told = News::Entered(found(), Some("$t".try_into().unwrap()));
-    assert_eq!(of(&portal, told), Ok(vec!["made", "told", "announce", "notice in group"]));
+    assert_eq!(
+        of(&portal, told),
+        Ok(vec!["made", "told", "announce", "notice in group", "introduce"])
+    );
 
     let encrypted = Found { encrypted: true, muted: true, ..found() };
     let paused = ["made", "announce", "encrypted", "pause", "notice in group", "notice in group"];
     assert_eq!(of(&portal, News::Entered(encrypted, None)), Ok(paused.to_vec()));
     let muted = Found { muted: true, ..found() };
-    let warned = ["made", "announce", "notice in group", "notice in group"];
+    let warned = ["made", "announce", "notice in group", "notice in group", "introduce"];
     assert_eq!(of(&portal, News::Entered(muted, None)), Ok(warned.to_vec()));
     let replaced = Found { successor: Some("!next:x".try_into().unwrap()), ..found() };
-    let goes_on = ["made", "announce", "notice in group", "replaced", "follow"];
+    let goes_on = ["made", "announce", "notice in group", "introduce", "replaced", "follow"];
     assert_eq!(of(&portal, News::Entered(replaced, None)), Ok(goes_on.to_vec()));
 }
 
@@ -175,8 +179,11 @@ fn a_room_is_called_by_its_alias_where_the_bot_made_it() {
     let names = |portal: &Portal, room: &RoomId| {
         let found = Found { room: room.to_owned(), ..found() };
         let effects = route(portal, &Input::Room(News::Entered(found, None))).unwrap();
-        let Some(Effect::InGroup(InGroup::Notice(text))) = effects.last() else { unreachable!() };
-        text.clone()
+        let said = effects.into_iter().rev().find_map(|effect| match effect {
+            Effect::InGroup(InGroup::Notice(text)) => Some(text),
+            _ => None,
+        });
+        said.unwrap()
     };
     let making = Portal { state: PortalState::Making, room: None, ..portal() };
     let made = Portal { state: PortalState::Making, ..portal() };
@@ -190,8 +197,15 @@ fn a_room_is_called_by_its_alias_where_the_bot_made_it() {
 #[test]
 fn another_room_has_put_nobody_out() {
     let next = Found { room: "!next:x".try_into().unwrap(), ..found() };
-    let followed =
-        ["moved", "announce", "standing", "notice in group", "notice in group", "notice in room"];
+    let followed = [
+        "moved",
+        "announce",
+        "standing",
+        "notice in group",
+        "notice in group",
+        "notice in room",
+        "introduce",
+    ];
     assert_eq!(of(&portal(), News::Followed(next.clone())), Ok(followed.to_vec()));
     let welcome = Found { put_out: [].into(), encrypted: true, ..next };
     let expected =

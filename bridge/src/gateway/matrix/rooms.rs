@@ -117,6 +117,23 @@ impl Matrix {
             .await
     }
 
+    /// `POST /_matrix/client/v3/rooms/{room}/kick` – 403 where `by` may not, or there is nobody to
+    /// put out.
+    pub async fn kick(
+        &self,
+        by: &UserId,
+        room: &RoomId,
+        user: &UserId,
+        reason: &str,
+    ) -> Result<(), MatrixError> {
+        self.v3("kick", Method::POST, &["rooms", room.as_str(), "kick"])
+            .soon()
+            .acting_as(by)
+            .json(json!({"user_id": user, "reason": reason}))
+            .nothing()
+            .await
+    }
+
     /// `POST /_matrix/client/v3/rooms/{room}/invite` – 403 where the invitee is in already.
     pub async fn invite(
         &self,

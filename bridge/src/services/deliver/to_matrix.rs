@@ -2,6 +2,7 @@
 
 mod act;
 mod enter;
+mod readers;
 mod send;
 
 use std::{collections::BTreeMap, time::Duration};

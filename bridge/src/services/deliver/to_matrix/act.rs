@@ -2,7 +2,7 @@
 
 use causeway_protocol::ids::AccountId;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, failed, relations,
@@ -24,7 +24,7 @@ pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing 
 const CLOSING_MS: u64 = 1_000;
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
-type Tried = Result<Result<(), Failure>, StepError>;
+pub(super) type Tried = Result<Result<(), Failure>, StepError>;
 
 impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
@@ -34,13 +34,25 @@ impl Round<'_> {
             (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
             // There is nothing to leave or to say it in.
-            (InRoom::Leave(_) | InRoom::Pause | InRoom::Close, _) => return Ok(Ok(())),
+            (
+                InRoom::Leave(_)
+                | InRoom::PutOut(..)
+                | InRoom::Pause
+                | InRoom::Close
+                | InRoom::Topic
+                | InRoom::Introduce,
+                _,
+            ) => return Ok(Ok(())),
             // Who is invited does not wait in the lane of the room that is being made.
             (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
             }
             (
-                InRoom::Say(_) | InRoom::Notice(_) | InRoom::Answer(..) | InRoom::Invite(_),
+                InRoom::Say(_)
+                | InRoom::Notice(_)
+                | InRoom::Answer(..)
+                | InRoom::Members(..)
+                | InRoom::Invite(_),
                 portal,
             ) => {
                 let why = portal.lost.clone();
@@ -53,7 +65,11 @@ impl Round<'_> {
             InRoom::Notice(text) => self.notice(&room, row, text, None).await,
             InRoom::Answer(text, event) => self.notice(&room, row, text, Some(event)).await,
             InRoom::Invite(user) => Ok(self.invite(&room, user).await),
-            InRoom::Leave(account) => self.leave(&room, account).await,
+            InRoom::Leave(account) => self.leave(&room, account, None).await,
+            InRoom::PutOut(account, why) => self.leave(&room, account, Some(why)).await,
+            InRoom::Topic => self.retitle(&room).await,
+            InRoom::Introduce => self.introduce(&room, row).await,
+            InRoom::Members(event, page) => self.members(&room, row, event, *page).await,
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
             InRoom::Close => self.close(&room, row).await,
             // Above: they need no room.
@@ -95,7 +111,7 @@ impl Round<'_> {
         Ok(relations::event_of(read.conn(), self.portal.id, message).await?)
     }
 
-    async fn notice(
+    pub(super) async fn notice(
         &mut self,
         room: &RoomId,
         row: &Stored<InRoom>,
@@ -180,17 +196,34 @@ impl Round<'_> {
         Err(failed(Place::Invite, &error))
     }
 
-    async fn leave(&mut self, room: &RoomId, account: &AccountId) -> Tried {
+    async fn leave(&mut self, room: &RoomId, account: &AccountId, why: Option<&str>) -> Tried {
         let (standing, _) = self.standing(account).await?;
         match standing {
-            Standing::Joined => Ok(self.take_out(room, account).await),
+            Standing::Joined => Ok(self.take_out(room, account, why).await),
             Standing::Absent | Standing::Removed(_) => Ok(Ok(())),
         }
     }
 
-    async fn take_out(&mut self, room: &RoomId, account: &AccountId) -> Result<(), Failure> {
-        if let Some(ghost) = self.spine.names.ghost(account) {
-            match self.spine.matrix.leave(&ghost, room).await {
+    /// With a reason the bot puts it out, where it has the power; else the ghost goes.
+    async fn take_out(
+        &mut self,
+        room: &RoomId,
+        account: &AccountId,
+        why: Option<&str>,
+    ) -> Result<(), Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        if let Some(ghost) = names.ghost(account) {
+            let put_out = match why {
+                Some(why) => matrix.kick(names.bot(), room, &ghost, why).await.map(|()| true),
+                None => Ok(false),
+            };
+            let gone = match put_out {
+                Ok(true) => Ok(()),
+                Ok(false) => matrix.leave(&ghost, room).await,
+                Err(error) if error.is_code("M_FORBIDDEN") => matrix.leave(&ghost, room).await,
+                Err(error) => Err(error),
+            };
+            match gone {
                 // It is not in the room: somebody was quicker.
                 Ok(()) => {}
                 Err(error) if error.is_code("M_FORBIDDEN") || error.is_code("M_NOT_FOUND") => {}
@@ -199,10 +232,6 @@ impl Round<'_> {
         }
         self.facts.standing.insert(account.clone(), Standing::Absent);
         Ok(())
-    }
-
-    pub(super) async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
-        self.ornament(room, "m.room.topic", "", &json!({"topic": text})).await
     }
 
     /// State that nothing depends on: where it may not be set, everything else goes on.
@@ -231,10 +260,10 @@ impl Round<'_> {
             let why = "something that was said before is not there yet";
             return Ok(Err(Failure::NotNow(why.to_owned(), Some(CLOSING_MS))));
         }
-        let told = if self.portal.encrypted {
-            self.topic(room, CLOSED).await
-        } else {
-            self.notice(room, row, CLOSED, None).await?
+        let titled = self.topic(room, CLOSED).await;
+        let told = match titled {
+            Ok(()) if !self.portal.encrypted => self.notice(room, row, CLOSED, None).await?,
+            titled => titled,
         };
         // That it may not be said there keeps nobody in the room.
         if let Err(failure) = told
@@ -249,7 +278,7 @@ impl Round<'_> {
         inside.sort();
         inside.dedup();
         for account in inside {
-            if let Err(failure) = self.take_out(room, &account).await {
+            if let Err(failure) = self.take_out(room, &account, None).await {
                 return Ok(Err(failure));
             }
         }

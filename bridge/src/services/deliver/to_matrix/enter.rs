@@ -3,11 +3,7 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId};
 
-use super::{
-    Failure, Place, Round, Spine, Stored,
-    act::{CLOSED, PAUSED},
-    at, failed, steps,
-};
+use super::{Failure, Place, Round, Spine, Stored, at, failed, steps};
 use crate::{
     domain::{
         News,
@@ -69,9 +65,6 @@ impl Round<'_> {
     ) -> Result<Option<OwnedEventId>, Failure> {
         if found.encrypted {
             return Ok(None);
-        }
-        if matches!(found.topic.as_deref(), Some(CLOSED | PAUSED)) {
-            self.topic(&found.room, "").await?;
         }
         let bot = self.spine.names.bot().to_owned();
         let event = to_matrix::notice(AGAIN, None, &row.entry.txn);

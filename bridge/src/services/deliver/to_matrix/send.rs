@@ -56,6 +56,10 @@ impl Round<'_> {
             | InRoom::Make
             | InRoom::Invite(_)
             | InRoom::Leave(_)
+            | InRoom::PutOut(..)
+            | InRoom::Topic
+            | InRoom::Introduce
+            | InRoom::Members(..)
             | InRoom::Pause
             | InRoom::Close
             | InRoom::MakeAnew

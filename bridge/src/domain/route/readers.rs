@@ -1,0 +1,66 @@
+//! Rules about what the room is told of who reads it in the group.
+
+use serde_json::Value;
+
+use crate::domain::{
+    RoomEvent, RosterChange, Skip,
+    effect::{Effect, InRoom},
+    portal::{Portal, PortalState},
+    readers::{COMMAND, came, went, who},
+};
+
+/// Who came into the group and who went: said in the room, where one may be said there.
+pub(super) fn told(portal: &Portal, change: &RosterChange) -> Vec<Effect> {
+    let by = change.by.as_ref();
+    let mut effects = Vec::new();
+    for account in &change.left {
+        effects.push(Effect::InRoom(if by == Some(account) {
+            InRoom::Leave(account.clone())
+        } else {
+            InRoom::PutOut(account.clone(), format!("removed from the group by {}", who(by)))
+        }));
+    }
+    let is_told = portal.state == PortalState::Open && portal.lost.is_none() && !portal.encrypted;
+    if !is_told || change.let_in.is_some() {
+        return effects;
+    }
+    let say = |text| Effect::InRoom(InRoom::Notice(text));
+    if !change.joined.is_empty() {
+        effects.push(say(came(by, &change.joined)));
+    }
+    if !change.left.is_empty() {
+        effects.push(say(went(by, &change.left)));
+    }
+    if change.policy || !change.joined.is_empty() || !change.left.is_empty() {
+        effects.push(Effect::InRoom(InRoom::Topic));
+    }
+    effects
+}
+
+/// What somebody in the room says to the bot; `None` where it is said to all.
+pub(super) fn command(portal: &Portal, event: &RoomEvent) -> Option<Result<Vec<Effect>, Skip>> {
+    let mut words = event.content.get("body").and_then(Value::as_str)?.split_whitespace();
+    let is_text = event.content.get("msgtype").and_then(Value::as_str) == Some("m.text");
+    if !is_text || words.next() != Some("!causeway") {
+        return None;
+    }
+    // There is no answer in an encrypted room.
+    if portal.encrypted {
+        return Some(Err(Skip::Nothing));
+    }
+    let id = event.event_id.clone();
+    let page = match (words.next(), words.next(), words.next()) {
+        (Some("members"), None, None) => Some(1),
+        (Some("members"), Some(page), None) => page.parse().ok(),
+        _ => None,
+    };
+    let answer = match page {
+        Some(page) => InRoom::Members(id, page),
+        None => InRoom::Answer(format!("`{COMMAND}` names those who read here in the group."), id),
+    };
+    Some(Ok(vec![Effect::InRoom(answer)]))
+}
+
+#[cfg(test)]
+#[path = "readers_table.rs"]
+mod table;
