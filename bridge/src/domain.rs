@@ -35,6 +35,12 @@ use self::{expired::Expired, room::Found, said::Spoken, share::Share};
 /// Type of the events that say words (client-server API v1.16, "m.room.message").
 const MESSAGE: &str = "m.room.message";
 
+/// Type of the state that makes a room encrypted, for good, whoever sets it and whatever it says
+/// (client-server API v1.16, "m.room.encryption").
+pub const ENCRYPTION: &str = "m.room.encryption";
+/// Type of the events that nobody can read without keys ("m.room.encrypted").
+pub const UNREAD: &str = "m.room.encrypted";
+
 /// One event of a room, as much of it as the bridge looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomEvent {
@@ -116,6 +122,8 @@ pub enum News {
     Out,
     /// The bot is in the room.
     In,
+    /// It is encrypted, though no event of that came.
+    Encrypted(OwnedRoomId),
     /// There is no room, and nothing makes one any more.
     Unmade,
     /// An account's ghost was put out of it, and by whom, though no event of that came.

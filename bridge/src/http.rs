@@ -35,7 +35,7 @@ use crate::{
     domain::ghost::Names,
     health::Health,
     secret::Secret,
-    services::{Clock, deliver::Leases},
+    services::{Clock, deliver::Leases, encryption::Encryption},
     steps::Steps,
     storage::sealed::Sealer,
 };
@@ -64,6 +64,8 @@ pub struct Parts {
     pub locked_out: watch::Receiver<Option<String>>,
     /// Who serves which lane.
     pub leases: Leases,
+    /// Which rooms are encrypted.
+    pub encryption: Encryption,
     /// Where tests let the process die.
     pub steps: Steps,
     /// Who may call.

@@ -5,6 +5,7 @@
 
 pub mod chores;
 pub mod deliver;
+pub mod encryption;
 pub mod expired;
 pub mod from_matrix;
 pub mod from_native;
@@ -15,7 +16,7 @@ pub mod session;
 pub mod standing;
 pub mod tidy;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use causeway_groups::{
     machine::{MachineError, SealError},
@@ -23,7 +24,6 @@ use causeway_groups::{
 };
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
-use ruma::OwnedRoomId;
 use tokio::sync::watch;
 
 use crate::{
@@ -61,9 +61,8 @@ pub struct Spine {
     pub delivery_limit: u32,
     /// Who serves which lane.
     pub leases: deliver::Leases,
-    /// Rooms that turned encrypted while this process runs: known before it is committed, so that
-    /// what is on its way already stops.
-    pub encrypted: watch::Sender<BTreeSet<OwnedRoomId>>,
+    /// Which rooms are encrypted.
+    pub encryption: encryption::Encryption,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
     /// Why the native server does not know our session, while it does not; lanes into groups stand

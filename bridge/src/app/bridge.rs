@@ -23,8 +23,8 @@ use crate::{
     registration::Registration,
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, expired, from_matrix, from_native, reconcile, restored,
-        rooms, session, standing, tidy,
+        Clock, Spine, chores, deliver, encryption::Encryption, expired, from_matrix, from_native,
+        reconcile, restored, rooms, session, standing, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -111,6 +111,7 @@ pub(super) async fn start(
     let steps = Steps::default();
     let health = Health::default();
     let leases = deliver::Leases::new(&db);
+    let encryption = Encryption::default();
     let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
     let http = Http::new(Parts {
         db: db.clone(),
@@ -120,6 +121,7 @@ pub(super) async fn start(
         token_taken: token_taken.subscribe(),
         locked_out: locked_out.subscribe(),
         leases: leases.clone(),
+        encryption: encryption.clone(),
         steps: steps.clone(),
         tokens,
         health: health.clone(),
@@ -171,7 +173,7 @@ pub(super) async fn start(
         steady: Arc::new(move || began.elapsed()),
         delivery_limit: DELIVERY_LIMIT,
         leases,
-        encrypted: watch::Sender::default(),
+        encryption,
         token_taken,
         locked_out,
         troubles: health.troubles,
@@ -205,6 +207,9 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
     keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
+    keep(tasks, "paused", spine, |spine| async move {
+        deliver::run_paused(&spine, pending()).await;
+    });
     for _ in 0..WORKERS {
         keep(tasks, "deliver", spine, |spine| async move { deliver::run(&spine, pending()).await });
     }

@@ -33,6 +33,8 @@ pub enum InRoom {
     Notice(String),
     /// The bot says it in answer to that event.
     Answer(String, OwnedEventId),
+    /// The bot answers an event that is encrypted, and looks whether the room is.
+    Unread(OwnedEventId),
     /// The bot makes the group's room, finds the one that it made, or comes back to the one it had;
     /// what is so there is read before anything is said.
     Make,
@@ -70,7 +72,8 @@ impl InRoom {
             | Self::Answer(..)
             | Self::Topic
             | Self::Introduce
-            | Self::Members(..) => Some(BOT),
+            | Self::Members(..)
+            | Self::Unread(_) => Some(BOT),
             Self::Make | Self::MakeAnew | Self::Pause | Self::Close | Self::Follow(_) => None,
         }
     }
@@ -153,7 +156,11 @@ impl Deed {
         match self {
             Self::InRoom(InRoom::Say(_)) | Self::InGroup(InGroup::Say(_)) => "say",
             Self::InRoom(
-                InRoom::Notice(_) | InRoom::Answer(..) | InRoom::Introduce | InRoom::Members(..),
+                InRoom::Notice(_)
+                | InRoom::Answer(..)
+                | InRoom::Introduce
+                | InRoom::Members(..)
+                | InRoom::Unread(_),
             )
             | Self::InGroup(InGroup::Notice(_)) => "notice",
             Self::InGroup(InGroup::Announce(..)) => "announce",

@@ -40,6 +40,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
             | InRoom::Topic
             | InRoom::Introduce
             | InRoom::Members(..)
+            | InRoom::Unread(_)
             | InRoom::Pause
             | InRoom::Close,
         )

@@ -29,7 +29,7 @@ impl Lane {
             Deed::InGroup(_) => Self::ToNative(id),
             // It says that the other lane stands still; and the homeserver of somebody who is
             // invited may take its time.
-            Deed::InRoom(InRoom::Pause | InRoom::Invite(_)) => Self::Bot(id),
+            Deed::InRoom(InRoom::Pause | InRoom::Unread(_) | InRoom::Invite(_)) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(
                 InRoom::Make
@@ -70,7 +70,9 @@ impl Lane {
     #[must_use]
     pub fn home(&self, deed: &Deed) -> Self {
         match (self, deed) {
-            (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_))) => Self::Bot(*portal),
+            (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_))) => {
+                Self::Bot(*portal)
+            }
             (Self::Aside(portal, _), _) => Self::ToMatrix(*portal),
             _ => self.clone(),
         }

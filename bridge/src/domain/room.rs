@@ -10,7 +10,7 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ghost::Names;
+use super::{ENCRYPTION, ghost::Names};
 
 /// One event of a room's state.
 #[derive(Debug, Clone, Deserialize)]
@@ -83,7 +83,7 @@ impl Found {
                     let before = event.content.get("predecessor");
                     found.predecessor = before.and_then(|before| room_in(before.get("room_id")));
                 }
-                ("m.room.encryption", "") => found.encrypted = true,
+                (ENCRYPTION, "") => found.encrypted = true,
                 ("m.room.topic", "") => {
                     let topic = event.content.get("topic").and_then(Value::as_str);
                     found.topic = topic.map(str::to_owned);

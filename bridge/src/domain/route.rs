@@ -10,7 +10,7 @@ use ruma::UserId;
 use serde_json::Value;
 
 use super::{
-    Input, RoomEvent, RosterChange, Skip,
+    ENCRYPTION, Input, RoomEvent, RosterChange, Skip, UNREAD,
     effect::{Effect, Here, InGroup, InRoom},
     expired::Expired,
     looks::Taken,
@@ -56,6 +56,10 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     if portal.hears_from.as_ref() == Some(&event.event_id) {
         return Ok(vec![Effect::Here(Here::Heard)]);
     }
+    // Whoever has set it: a homeserver may have us set it.
+    if (event.kind.as_str(), event.state_key.as_deref()) == (ENCRYPTION, Some("")) {
+        return if portal.encrypted { Err(Skip::Nothing) } else { Ok(encrypted().into()) };
+    }
     if portal.names.is_ours(&event.sender) {
         return Err(Skip::Own);
     }
@@ -63,9 +67,8 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
         // Said where it was told that it goes nowhere.
         (_, None) if portal.hears_from.is_some() => Err(Skip::Closed),
         (kind, None) if to_native::is_said(kind) => message(portal, event),
-        ("m.room.encrypted", None) => Err(Skip::Encrypted),
-        ("m.room.encryption", Some("")) if portal.encrypted => Err(Skip::Nothing),
-        ("m.room.encryption", Some("")) => Ok(encrypted().into()),
+        (UNREAD, None) if portal.lost.is_some() => Err(Skip::Encrypted),
+        (UNREAD, None) => Ok(vec![Effect::InRoom(InRoom::Unread(event.event_id.clone()))]),
         ("m.room.tombstone", Some("")) => Ok(room::tombstone(portal, event)),
         _ => Err(Skip::Type),
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::{
-    MessageRef, TextKind,
+    MessageRef, News, TextKind,
     ghost::Names,
     portal::{PortalId, Unsaved},
     said::{Said, Text},
@@ -134,6 +134,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InRoom(InRoom::Leave(_)) => "leave",
             Effect::InRoom(InRoom::PutOut(..)) => "put out",
             Effect::InRoom(InRoom::Topic) => "topic",
+            Effect::InRoom(InRoom::Unread(_)) => "unread",
             Effect::InRoom(InRoom::Introduce) => "introduce",
             Effect::InRoom(InRoom::Members(..)) => "members",
             Effect::InRoom(InRoom::Pause) => "pause",
@@ -203,7 +204,10 @@ fn what_matrix_people_do() {
         ),
         (event("@al:x", "m.room.message", None, &json!({"body": 1})), Err(Skip::Malformed)),
         (event("@al:x", "m.room.message", None, &json!({})), Err(Skip::Nothing)),
-        (event("@al:x", "m.room.encrypted", None, &json!({})), Err(Skip::Encrypted)),
+        (
+            event("@al:x", "m.room.encrypted", None, &json!({})),
+            Ok(vec![Effect::InRoom(InRoom::Unread("$e".try_into().unwrap()))]),
+        ),
         (event("@al:x", "m.room.topic", Some(""), &json!({})), Err(Skip::Type)),
         (event("@al:x", "m.room.message", Some(""), &json!({})), Err(Skip::Type)),
         (member("@new:x", "@new:x", "join"), Ok(announced("@new:x", "new"))),
@@ -277,13 +281,22 @@ fn what_natives_say() {
 
 #[test]
 fn an_encrypted_room_is_paused_once() {
-    let mut portal = portal();
-    let encryption = event("@al:x", "m.room.encryption", Some(""), &json!({}));
-    let effects = route(&portal, &encryption).unwrap();
+    // A homeserver that encrypts every room has our bot do it.
+    for by in ["@al:x", "@causewaybot:b.example", "@causeway_bob:b.example"] {
+        let mut portal = portal();
+        let encryption = event(by, "m.room.encryption", Some(""), &json!({}));
+        let effects = route(&portal, &encryption).unwrap();
+        assert_eq!(shape(&effects), ["encrypted", "pause", "notice in group"], "{by}");
+        apply(&mut portal, &effects);
+        assert!(portal.encrypted);
+        assert_eq!(route(&portal, &encryption), Err(Skip::Nothing));
+        let room = portal.room.clone().unwrap();
+        assert_eq!(route(&portal, &Input::Room(News::Encrypted(room))), Err(Skip::Nothing));
+    }
+    let found = |room: &str| Input::Room(News::Encrypted(room.try_into().unwrap()));
+    let effects = route(&portal(), &found("!r:b.example")).unwrap();
     assert_eq!(shape(&effects), ["encrypted", "pause", "notice in group"]);
-    apply(&mut portal, &effects);
-    assert!(portal.encrypted);
-    assert_eq!(route(&portal, &encryption), Err(Skip::Nothing));
+    assert_eq!(route(&portal(), &found("!other:x")), Err(Skip::Nothing));
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": "Topic"}),
         json!({"InRoom": "Introduce"}),
         json!({"InRoom": {"Members": ["$e", 2]}}),
+        json!({"InRoom": {"Unread": "$e"}}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

@@ -149,7 +149,11 @@ async fn accept(
         // Whole, because where it stops making sense need not be where the fault is.
         aside.push(("a transaction that is not JSON, or was cut off", body));
     }
-    let Parts { db, sealer, clock, steps, .. } = &http.parts;
+    let Parts { db, sealer, clock, steps, encryption, .. } = &http.parts;
+    // From here on nothing more goes into a room that it makes encrypted.
+    for event in &events {
+        encryption.heard(event.get());
+    }
     let now = clock();
     let mut tx = db.begin_growing().await?;
     for (reason, bytes) in &aside {

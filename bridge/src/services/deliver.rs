@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod leases;
+mod paused;
 mod relations;
 mod slots;
 mod to_matrix;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use by_hand::{Bench, ByHandError};
 pub use leases::Leases;
+pub use paused::{end_in_paused, run as run_paused};
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
@@ -42,6 +44,7 @@ use crate::{
     storage::{
         self, dead_letters,
         effects::{Cause, Decided},
+        lanes,
         outbox::{self, Entry, Head, Kept, Stored},
         portals,
         sealed::Sealer,

@@ -8,9 +8,10 @@ use ruma::OwnedRoomId;
 
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
-    domain::{Input, RoomEvent, Skip, portal::Portal, route::route},
+    domain::{Input, RoomEvent, Skip, UNREAD, portal::Portal, route::route, share::day},
     steps,
     storage::{
+        self,
         effects::{Cause, Decided},
         inbox, portals, quarantine,
     },
@@ -129,26 +130,45 @@ impl Round<'_> {
         let Input::Event(event, _) = input else { return Ok(false) };
         match decided {
             Ok(effects) => {
+                // Who says many is answered once a day.
+                let of_day = format!("unread {} {}", day(self.now), event.sender);
+                let is_unread = event.kind == UNREAD;
+                if is_unread {
+                    self.spine.encryption.read(&event);
+                }
+                let id = if is_unread { of_day.as_str() } else { event.event_id.as_str() };
                 let cause = Cause {
-                    id: event.event_id.as_bytes(),
+                    id: id.as_bytes(),
                     author: event.sender.as_str(),
                     accepted_at: received_at,
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
                 self.decided.take(portal, cause, effects);
                 if let (true, Some(room)) = (portal.encrypted, &portal.room) {
-                    let encrypted = &self.spine.encrypted;
-                    encrypted.send_if_modified(|encrypted| encrypted.insert(room.clone()));
+                    self.spine.encryption.found(room, true);
+                }
+                if is_unread {
+                    self.put_aside(tx, &event, Skip::Encrypted).await?;
                 }
             }
             Err(skip @ (Skip::Encrypted | Skip::Malformed)) => {
-                let bytes = serde_json::to_vec(&event).unwrap_or_default();
-                let (sealer, id) = (&self.spine.sealer, Some(&*event.event_id));
-                quarantine::put(tx, sealer, self.now, id, &skip.to_string(), &bytes).await?;
+                self.put_aside(tx, &event, skip).await?;
             }
             Err(skip) => tracing::debug!(event = %event.event_id, %skip, "nothing to do"),
         }
         metrics::counter!("causeway_events_routed_total").increment(1);
         Ok(false)
+    }
+
+    /// Keeps what cannot be read.
+    async fn put_aside(
+        &self,
+        tx: &mut Tx,
+        event: &RoomEvent,
+        why: Skip,
+    ) -> Result<(), storage::Error> {
+        let bytes = serde_json::to_vec(event).unwrap_or_default();
+        let (sealer, id) = (&self.spine.sealer, Some(&*event.event_id));
+        quarantine::put(tx, sealer, self.now, id, &why.to_string(), &bytes).await
     }
 }

@@ -249,6 +249,28 @@ pub async fn named(
     row.map(|row| opened(vault, lane, &row)).transpose()
 }
 
+/// Lanes and names of rows that are over at `now` and whose lane stands still, at most 64.
+///
+/// # Errors
+/// [`Error`]
+pub async fn over_in_paused(tx: &mut Tx, now: Timestamp) -> Result<Vec<(Lane, String)>, Error> {
+    let rows = sqlx::query(
+        "SELECT lane, txn FROM portal_outbox
+         WHERE lane IN (SELECT lane FROM lanes WHERE paused IS NOT NULL) AND expires_at <= $1
+         ORDER BY lane, id LIMIT 64",
+    )
+    .bind(at(now))
+    .fetch_all(tx.conn())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let lane: String = row.try_get(0)?;
+            let lane = lane.parse().map_err(|_| Error::Row("portal_outbox.lane"))?;
+            Ok((lane, row.try_get(1)?))
+        })
+        .collect()
+}
+
 /// A row, or what is left of it.
 pub type Opened<D> = Result<Stored<D>, Stored<Kept>>;
 

@@ -111,6 +111,9 @@ pub struct PortalState {
     /// Why it is closed though the bridge is in the group, if so: who asked for it may not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why what is said in the group waits, if so: `encrypted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<&'static str>,
     /// Why nothing gets into the room any more, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -140,13 +143,16 @@ pub async fn portals(read: &mut Read, after: i64, limit: u32) -> Result<Vec<Port
     rows.into_iter()
         .map(|row| {
             let group: Vec<u8> = row.try_get(1)?;
+            let state: String = row.try_get(4)?;
+            let encrypted: bool = row.try_get(5)?;
             Ok(PortalState {
                 id: row.try_get(0)?,
                 group: causeway_protocol::ids::text_of(&group),
                 room: row.try_get(2)?,
                 name: row.try_get(3)?,
-                state: row.try_get(4)?,
-                encrypted: row.try_get(5)?,
+                paused: (encrypted && state != "closed").then_some("encrypted"),
+                state,
+                encrypted,
                 mirrors: row.try_get(6)?,
                 ghosts: row.try_get(7)?,
                 lost: row.try_get(8)?,

@@ -49,6 +49,7 @@ impl Listener {
             token_taken: spine.token_taken.subscribe(),
             locked_out: spine.locked_out.subscribe(),
             leases: spine.leases.clone(),
+            encryption: spine.encryption.clone(),
             steps: spine.steps.clone(),
             tokens,
             health: health.clone(),

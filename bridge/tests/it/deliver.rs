@@ -243,6 +243,32 @@ async fn an_outcome_long_unknown_is_looked_up_before_it_is_tried_again() {
     assert_eq!(bodies(&bridge.stub), ["0", "1"]);
 }
 
+/// Anybody in the room may write our marker, whose value is no secret.
+#[tokio::test]
+async fn a_marker_that_another_has_written_hides_nothing() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    // Its outcome is unknown, and the room does not have it.
+    bridge.stub.fail("/send/", Fault::Cut);
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.drain().await;
+    let lane = Lane::ToMatrix(portal);
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let head: Head<InRoom> = outbox::first(read.conn(), &bridge.spine.sealer, &lane).await.unwrap();
+    drop(read);
+    let Head::Rows(rows) = head else { panic!("it can be read") };
+    let marked = json!({"msgtype": "m.text", "body": "x", "dev.causeway.txn": rows[0].entry.txn});
+    bridge.stub.look(|rooms| rooms.event(room.as_str(), "@al:x", "m.room.message", None, marked));
+    bridge.stub.forget_txns();
+    bridge.pass(13 * 60 * 60 * 1_000);
+    bridge.drain().await;
+    assert_eq!(bridge.stats().await.outbox, 0);
+    assert_eq!(bodies(&bridge.stub), ["0", "x", "1"]);
+}
+
 #[tokio::test]
 async fn a_room_made_before_a_crash_is_adopted() {
     let bridge = Bridge::start().await;

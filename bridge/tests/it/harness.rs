@@ -24,7 +24,7 @@ use causeway_bridge::{
     gateway::matrix::Matrix,
     health::Troubles,
     secret::Secret,
-    services::{Clock, Spine, Step, deliver, from_matrix, from_native},
+    services::{Clock, Spine, Step, deliver, encryption::Encryption, from_matrix, from_native},
     steps::Steps,
     storage::{
         SCHEMA, dead_letters,
@@ -103,7 +103,7 @@ impl Bridge {
             clock: clock_of_all,
             steady: Arc::new(move || Duration::from_millis(passed.load(Ordering::Relaxed))),
             delivery_limit: 3,
-            encrypted: watch::Sender::default(),
+            encryption: Encryption::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             troubles: Troubles::default(),

@@ -9,6 +9,7 @@ mod cli;
 mod deliver;
 mod docs;
 mod drop;
+mod encrypted;
 mod expired;
 mod figures;
 mod generated;

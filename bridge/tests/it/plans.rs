@@ -28,7 +28,8 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 39] = [
+const WALKS: [(&str, &str); 40] = [
+    ("SELECT lane, txn FROM portal_outbox WHERE lane IN", "every ten minutes: all lanes"),
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
     ("DELETE FROM quarantine WHERE received_at", "every ten minutes: 10,000 rows"),

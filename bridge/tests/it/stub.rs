@@ -52,6 +52,8 @@ pub(crate) struct Rooms {
     pub(crate) refuses: BTreeMap<String, (u16, Value)>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
+    /// By whom every new room is made encrypted, if so.
+    pub(crate) encrypts_all: Option<String>,
 }
 
 /// A running stub.
@@ -339,6 +341,9 @@ impl Rooms {
         for state in body["initial_state"].as_array().unwrap() {
             let (kind, key) = (state["type"].as_str().unwrap(), state["state_key"].as_str());
             self.event(&room, user, kind, key, state["content"].clone());
+        }
+        if let Some(by) = self.encrypts_all.clone() {
+            self.event(&room, &by, "m.room.encryption", Some(""), json!({}));
         }
         Ok(json!({"room_id": room}))
     }

@@ -35,6 +35,9 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         }
         News::Out if is_open && portal.lost.is_none() => Ok(lost(portal, OUT.to_owned())),
         News::In if is_open && portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
+            Ok(encrypted().into())
+        }
         // Whoever gave up making it has said why.
         News::Unmade if portal.is_in_making() => {
             Ok(vec![Effect::Here(Here::Lost("its room could not be made".to_owned()))])
@@ -43,9 +46,12 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
             Ok(put_out(portal, account, by).into())
         }
         News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
-        News::Out | News::In | News::Unmade | News::PutOut(..) | News::Recreate => {
-            Err(Skip::Nothing)
-        }
+        News::Out
+        | News::In
+        | News::Encrypted(_)
+        | News::Unmade
+        | News::PutOut(..)
+        | News::Recreate => Err(Skip::Nothing),
     }
 }
 

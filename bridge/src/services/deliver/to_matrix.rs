@@ -1,6 +1,7 @@
 //! Into the room: as a ghost, or as the bot.
 
 mod act;
+mod encrypted;
 mod enter;
 mod readers;
 mod send;
@@ -336,7 +337,7 @@ async fn learn(
     decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
     if let Some(room) = portal.room.as_ref().filter(|_| portal.lost.is_none()) {
         if portal.encrypted {
-            spine.encrypted.send_if_modified(|encrypted| encrypted.insert(room.clone()));
+            spine.encryption.found(room, true);
         }
         inbox::room_is_made(tx, room).await?;
         // Who is to be invited waited for it.

@@ -218,6 +218,9 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
     }
     let MessagesPage { chunk, end } = page?;
     let events: Vec<RoomEvent> = chunk.iter().filter_map(|raw| event(room, raw)).collect();
+    for event in &events {
+        spine.encryption.read(event);
+    }
     let mut tx = spine.db.begin().await?;
     let top = inbox::newest(tx.conn()).await?;
     let missed = inbox::put_page(&mut tx, &spine.sealer, spine.now(), room, &events).await?;

@@ -194,6 +194,9 @@ async fn take_over(
         }
         let events: Vec<RoomEvent> =
             room.events.iter().filter_map(|raw| event(&room.room, raw)).collect();
+        for event in &events {
+            spine.encryption.read(event);
+        }
         if !events.is_empty() {
             missed += inbox::put_page(&mut tx, &spine.sealer, now, &room.room, &events).await?;
         }

@@ -52,6 +52,7 @@ impl Round<'_> {
                 | InRoom::Notice(_)
                 | InRoom::Answer(..)
                 | InRoom::Members(..)
+                | InRoom::Unread(_)
                 | InRoom::Invite(_),
                 portal,
             ) => {
@@ -67,6 +68,7 @@ impl Round<'_> {
             InRoom::Invite(user) => Ok(self.invite(&room, user).await),
             InRoom::Leave(account) => self.leave(&room, account, None).await,
             InRoom::PutOut(account, why) => self.leave(&room, account, Some(why)).await,
+            InRoom::Unread(event) => Ok(self.unread(&room, row, event).await),
             InRoom::Topic => self.retitle(&room).await,
             InRoom::Introduce => self.introduce(&room, row).await,
             InRoom::Members(event, page) => self.members(&room, row, event, *page).await,

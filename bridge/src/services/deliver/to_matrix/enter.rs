@@ -132,7 +132,11 @@ impl Round<'_> {
     pub(super) async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
         let Spine { matrix, names, .. } = self.spine;
         match matrix.whole_state(names.bot(), room).await {
-            Ok(state) => Ok(Some(Found::of(names, room, &state))),
+            Ok(state) => {
+                let found = Found::of(names, room, &state);
+                self.spine.encryption.found(room, found.encrypted);
+                Ok(Some(found))
+            }
             Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
             Err(error) => Err(failed(Place::Room, &error)),
         }

@@ -1,0 +1,119 @@
+//! Which rooms are encrypted, as far as this process knows: before it is committed, so that what is on
+//! its way already stops, and before the first word into a room, because what happened while nobody
+//! listened comes later.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ruma::{OwnedRoomId, RoomId};
+use serde::Deserialize;
+
+use crate::domain::{ENCRYPTION, RoomEvent, UNREAD};
+
+/// What is known of each room.
+#[derive(Debug, Clone, Default)]
+pub struct Encryption(Arc<Mutex<BTreeMap<OwnedRoomId, bool>>>);
+
+impl Encryption {
+    /// Whether it is encrypted; `None` if this process has not looked yet.
+    pub fn of(&self, room: &RoomId) -> Option<bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(room).copied()
+    }
+
+    /// What was found; once encrypted, it stays so.
+    pub fn found(&self, room: &RoomId, encrypted: bool) {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rooms.entry(room.to_owned()).or_default();
+        *known |= encrypted;
+    }
+
+    /// Something shows that it may have turned: it is looked at again before the next word.
+    fn doubt(&self, room: &RoomId) {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooms.get(room) == Some(&false) {
+            rooms.remove(room);
+        }
+    }
+
+    /// Takes notice of an event that is not judged yet.
+    pub fn heard(&self, raw: &str) {
+        #[derive(Deserialize)]
+        struct Sign {
+            #[serde(rename = "type")]
+            kind: String,
+            state_key: Option<String>,
+            room_id: OwnedRoomId,
+        }
+        // Few events are worth a second reading.
+        if !raw.contains(ENCRYPTION) && !raw.contains(UNREAD) {
+            return;
+        }
+        if let Ok(Sign { kind, state_key, room_id }) = serde_json::from_str(raw) {
+            self.sign(&room_id, &kind, state_key.as_deref());
+        }
+    }
+
+    /// As [`heard`](Self::heard), of one that was read back.
+    pub fn read(&self, event: &RoomEvent) {
+        self.sign(&event.room_id, &event.kind, event.state_key.as_deref());
+    }
+
+    fn sign(&self, room: &RoomId, kind: &str, state_key: Option<&str>) {
+        match (kind, state_key) {
+            (ENCRYPTION, Some("")) => self.found(room, true),
+            (UNREAD, None) => self.doubt(room),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encrypted_room_stays_so() {
+        let (encryption, room) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
+        assert_eq!(encryption.of(&room), None);
+        for (found, is) in [(false, false), (true, true), (false, true)] {
+            encryption.found(&room, found);
+            assert_eq!(encryption.of(&room), Some(is));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_sign_to_look_again() {
+        let (encryption, room) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
+        let heard = || encryption.heard(r#"{"type":"m.room.encrypted","room_id":"!r:x"}"#);
+        for (found, after) in [(false, None), (true, Some(true))] {
+            encryption.found(&room, found);
+            heard();
+            assert_eq!(encryption.of(&room), after);
+        }
+    }
+
+    #[test]
+    fn the_turn_is_heard_and_nothing_else() {
+        let room = OwnedRoomId::try_from("!r:x").unwrap();
+        for (raw, is) in [
+            (
+                r#"{"type":"m.room.encryption","state_key":"","room_id":"!r:x","sender":"@a:x"}"#,
+                true,
+            ),
+            (r#"{"type":"m.room.encryption","room_id":"!r:x"}"#, false),
+            (r#"{"type":"m.room.encryption","state_key":"x","room_id":"!r:x"}"#, false),
+            (
+                r#"{"type":"m.room.message","state_key":"","room_id":"!r:x","body":"m.room.encryption"}"#,
+                false,
+            ),
+            (r#"{"type":"m.room.encryption","state_key":"","room_id":"!other:x"}"#, false),
+            ("m.room.encryption", false),
+        ] {
+            let encryption = Encryption::default();
+            encryption.heard(raw);
+            assert_eq!(encryption.of(&room), is.then_some(true), "{raw}");
+        }
+    }
+}
