@@ -27,6 +27,7 @@ fn portal(encrypted: bool) -> Portal {
         mirrors: [].into(),
         removed: [].into(),
         natives: None,
+        taken: std::sync::OnceLock::new(),
         names: Names::new("b.example").unwrap(),
         unsaved: Unsaved::default(),
     }

@@ -4,7 +4,10 @@
 //! UTS #39 is the measure: two names are alike if their skeletons are. What joins letters and
 //! emoji stays where spelling needs it; whether it is there makes no name another one.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use causeway_protocol::{ids::AccountId, roster::Roster};
 use ruma::{OwnedUserId, UserId};
@@ -104,53 +107,78 @@ fn is_emoji(c: char) -> bool {
     !c.is_ascii() && c.emoji_status() != EmojiStatus::NonEmoji
 }
 
+/// What each ASCII character looks like, small.
+static ASCII: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let one = |byte: u8| char::from(byte).to_string();
+    (0..128).map(|byte| skeleton(&one(byte)).collect::<String>().to_lowercase()).collect()
+});
+
 /// What `name` looks like: alike whether it is written small or large.
 fn looks(name: &str) -> [String; 2] {
-    let of = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+    let of = |name: &str| match name.bytes().map(ascii).collect() {
+        Some(look) => look,
+        None => skeleton(name).collect::<String>().to_lowercase(),
+    };
     [of(name), of(&name.to_lowercase())]
 }
 
+/// As in [`looks`], for names of which there are many; `None` beyond ASCII.
+fn ascii(byte: u8) -> Option<&'static str> {
+    ASCII.get(usize::from(byte)).map(String::as_str)
+}
+
+/// Whether a name that is written small looks like that.
+fn is_look_of(look: &str, name: &str) -> bool {
+    let rest = name.bytes().try_fold(look, |rest, byte| rest.strip_prefix(ascii(byte)?));
+    rest == Some("")
+}
+
 /// How the people of a group and its room look already.
-#[derive(Debug, Default)]
-pub struct Taken(BTreeMap<String, Option<OwnedUserId>>);
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    mirrors: BTreeMap<String, OwnedUserId>,
+    roster: Option<Arc<Roster>>,
+    natives: Vec<AccountId>,
+}
 
 impl Taken {
     /// By Matrix users with their names, and by the members of a group.
-    pub fn of(mirrors: &BTreeMap<OwnedUserId, String>, natives: Option<&Roster>) -> Self {
-        let mut taken = Self::default();
-        for member in natives.iter().flat_map(|roster| roster.members().values()) {
-            taken.take_native(&member.account);
-        }
+    pub fn of(mirrors: &BTreeMap<OwnedUserId, String>, roster: Option<Arc<Roster>>) -> Self {
+        let mut taken = Self { roster, ..Self::default() };
         for (user, name) in mirrors {
             taken.take(user, name);
         }
         taken
     }
 
-    /// This account is in the group.
-    pub fn take_native(&mut self, account: &AccountId) {
-        for name in [account.localpart(), account.as_str()] {
-            self.put(name, None);
-        }
+    /// By these members of a group alone.
+    pub fn by_natives(natives: &[AccountId]) -> Self {
+        Self { natives: natives.to_vec(), ..Self::default() }
     }
 
     /// `user` goes by `name` from now on.
     pub fn take(&mut self, user: &UserId, name: &str) {
-        self.put(name, Some(user));
+        for look in looks(name) {
+            self.mirrors.entry(look).or_insert_with(|| user.to_owned());
+        }
+    }
+
+    /// `user` goes by no name any more.
+    pub fn let_go(&mut self, user: &UserId) {
+        self.mirrors.retain(|_, whose| whose != user);
     }
 
     /// Whether somebody else than `user` looks like that.
     pub fn is_anothers(&self, user: &UserId, name: &str) -> bool {
-        let anothers = |look| self.0.get(look).is_some_and(|whose| whose.as_deref() != Some(user));
-        looks(name).iter().any(anothers)
-    }
-
-    fn put(&mut self, name: &str, whose: Option<&UserId>) {
-        for look in looks(name) {
-            if let Entry::Vacant(entry) = self.0.entry(look) {
-                entry.insert(whose.map(ToOwned::to_owned));
-            }
-        }
+        let members = self.roster.iter().flat_map(|roster| roster.members().values());
+        let accounts = || members.clone().map(|member| &member.account).chain(&self.natives);
+        looks(name).iter().any(|look| {
+            self.mirrors.get(look).is_some_and(|whose| whose != user)
+                || accounts().any(|account| {
+                    is_look_of(look, account.localpart())
+                        || look.contains(':') && is_look_of(look, account.as_str())
+                })
+        })
     }
 }
 
@@ -222,13 +250,38 @@ mod tests {
 
     #[test]
     fn members_of_the_group_are_somebody_else() {
-        let mut taken = Taken::default();
-        taken.take_native(&"ann:b.example".parse().unwrap());
+        let natives = ["ann:b.example", "mo0:b.example"].map(|name| name.parse().unwrap());
+        let taken = Taken::by_natives(&natives);
         let al = UserId::parse("@al:x").unwrap();
-        for (name, is_anothers) in
-            [("Ann", true), ("аnn", true), ("ann:b.example", true), ("Anna", false)]
-        {
+        for (name, is_anothers) in [
+            ("Ann", true),
+            ("аnn", true),
+            ("ann:b.example", true),
+            ("Ann:B.Example", true),
+            ("Moo", true),
+            ("rnoO", true),
+            ("Anna", false),
+            ("An", false),
+        ] {
             assert_eq!(taken.is_anothers(&al, name), is_anothers, "{name}");
         }
+    }
+
+    #[test]
+    fn ascii_looks_as_the_skeleton_has_it() {
+        for name in ["paypa1", "rnodern", "AIice", "|0O1lI", "a.b_c=d/e+f-g:b.example", " ~!\"'`"] {
+            let of = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+            assert_eq!(looks(name), [of(name), of(&name.to_lowercase())], "{name}");
+        }
+    }
+
+    #[test]
+    fn who_goes_leaves_his_name_to_others() {
+        let user = |id: &str| UserId::parse(id).unwrap();
+        let mut taken = Taken::default();
+        taken.take(&user("@al:x"), "Al");
+        assert!(taken.is_anothers(&user("@eve:x"), "AI"));
+        taken.let_go(&user("@al:x"));
+        assert!(!taken.is_anothers(&user("@eve:x"), "AI"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use causeway_protocol::{
@@ -12,7 +12,7 @@ use causeway_protocol::{
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde_json::{Value, json};
 
-use super::{effect::Here, ghost::Names, mirror::Mirror};
+use super::{effect::Here, ghost::Names, looks::Taken, mirror::Mirror};
 
 /// Names a portal in our rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,8 @@ pub struct Portal {
     pub removed: BTreeMap<AccountId, OwnedUserId>,
     /// Who is in the group, where that was looked up.
     pub natives: Option<Arc<Roster>>,
+    /// How all of these look, once somebody is named.
+    pub taken: OnceLock<Taken>,
     /// Who is who on our server.
     pub names: Names,
     /// What is not in its rows yet.
@@ -146,12 +148,21 @@ impl Portal {
             }
             Here::Met(mirrors) => {
                 for Mirror { id, name } in mirrors {
-                    self.mirrors.insert(id.clone(), name.clone());
+                    let before = self.mirrors.insert(id.clone(), name.clone());
+                    if let Some(taken) = self.taken.get_mut() {
+                        if before.is_some() {
+                            taken.let_go(id);
+                        }
+                        taken.take(id, name);
+                    }
                     self.unsaved.mirrors.insert(id.clone());
                 }
             }
             Here::Parted(user) => {
                 self.mirrors.remove(user);
+                if let Some(taken) = self.taken.get_mut() {
+                    taken.let_go(user);
+                }
                 self.unsaved.mirrors.insert(user.clone());
             }
             Here::Standing(account, by) => {
@@ -163,6 +174,11 @@ impl Portal {
             }
             Here::Unsaid(..) | Here::Given(_) => {}
         }
+    }
+
+    /// How the people of the group and the room look.
+    pub fn taken(&self) -> &Taken {
+        self.taken.get_or_init(|| Taken::of(&self.mirrors, self.natives.clone()))
     }
 
     /// Whether its room is being made or entered, so that what comes from rooms that nobody knows
@@ -193,6 +209,7 @@ impl Portal {
         self.refused = None;
         self.encrypted = false;
         self.removed.clear();
+        self.taken = OnceLock::new();
         self.unsaved.mirrors.extend(std::mem::take(&mut self.mirrors).into_keys());
         self.unsaved.all_ghosts = true;
         self.unsaved.place = true;
@@ -319,6 +336,7 @@ mod tests {
             mirrors: BTreeMap::new(),
             removed: BTreeMap::new(),
             natives: None,
+            taken: OnceLock::new(),
             names: Names::new("b.example").unwrap(),
             unsaved: Unsaved::default(),
         }

@@ -13,7 +13,6 @@ use super::{
     ENCRYPTION, Input, RoomEvent, RosterChange, Skip, UNREAD,
     effect::{Effect, Here, InGroup, InRoom},
     expired::Expired,
-    looks::Taken,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
     said::{Relayed, Spoken},
@@ -132,7 +131,7 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     match membership {
         "join" => {
             let shown = event.content.get("displayname").and_then(Value::as_str);
-            let name = name_of(&target, shown, &taken(portal));
+            let name = name_of(&target, shown, portal.taken());
             if portal.mirrors.get(&target) == Some(&name) {
                 return Err(Skip::Nothing);
             }
@@ -183,12 +182,8 @@ fn put_out(portal: &Portal, account: &AccountId, by: &UserId) -> [Effect; 2] {
     [Effect::Here(Here::Standing(account.clone(), Some(by.to_owned()))), notice(text)]
 }
 
-fn taken(portal: &Portal) -> Taken {
-    Taken::of(&portal.mirrors, portal.natives.as_deref())
-}
-
 fn met(portal: &Portal, user: &UserId, display_name: Option<&str>) -> [Effect; 2] {
-    let name = name_of(user, display_name, &taken(portal));
+    let name = name_of(user, display_name, portal.taken());
     let mirrors = vec![Mirror { id: user.to_owned(), name }];
     [
         Effect::Here(Here::Met(mirrors.clone())),

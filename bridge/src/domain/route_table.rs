@@ -38,6 +38,7 @@ pub(super) fn portal() -> Portal {
         mirrors: [(user("@al:x"), "Al".to_owned())].into(),
         removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(),
         natives: None,
+        taken: std::sync::OnceLock::new(),
         names: Names::new("b.example").unwrap(),
         unsaved: Unsaved::default(),
     }

@@ -204,6 +204,7 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
         mirrors: std::collections::BTreeMap::new(),
         removed: std::collections::BTreeMap::new(),
         natives: None,
+        taken: std::sync::OnceLock::new(),
         names: names.clone(),
         unsaved: Unsaved::default(),
     })

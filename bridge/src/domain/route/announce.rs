@@ -32,10 +32,7 @@ pub(super) fn announced(present: &[Mirror], gone: &[OwnedUserId]) -> Vec<Effect>
 /// Newcomers have not seen what was announced before them; and whoever looks like one of them is
 /// called by his id as well from now on.
 pub(super) fn introduced(portal: &Portal, joined: &[AccountId]) -> Vec<Effect> {
-    let mut natives = Taken::default();
-    for account in joined {
-        natives.take_native(account);
-    }
+    let natives = Taken::by_natives(joined);
     let mut renamed = Vec::new();
     let mirrors: Vec<Mirror> = portal
         .mirrors

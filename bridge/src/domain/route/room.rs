@@ -170,7 +170,7 @@ fn room_name(portal: &Portal, room: &RoomId) -> String {
 fn read(portal: &Portal, found: &Found) -> Vec<Effect> {
     let mut known = portal.mirrors.clone();
     known.retain(|user, _| found.people.contains_key(user));
-    let mut taken = Taken::of(&known, portal.natives.as_deref());
+    let mut taken = Taken::of(&known, portal.natives.clone());
     for (user, shown) in &found.people {
         let name = name_of(user, shown.as_deref(), &taken);
         taken.take(user, &name);
