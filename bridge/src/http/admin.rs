@@ -17,8 +17,12 @@ use utoipa::{
 };
 
 /// The API as an `OpenAPI` 3.1 document, made from its endpoints and the native server's.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Doc::openapi().merge_from(causeway_server::admin::openapi())
+pub fn openapi() -> serde_json::Value {
+    let document = Doc::openapi().merge_from(causeway_server::admin::openapi());
+    // It has nothing that JSON has not.
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    causeway_server::admin::say_ranges(&mut document);
+    document
 }
 
 #[derive(OpenApi)]

@@ -78,11 +78,11 @@ pub struct Envelope {
     pub ttl_ms: u64,
     /// What the kind says.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::ids::Bytes)]
     pub payload: Vec<u8>,
     /// The recipient's own part of a `fanout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::ids::Bytes>)]
     pub piece: Option<Piece>,
 }
 
@@ -100,7 +100,7 @@ pub enum SubmittedTo {
     /// One.
     Device(DeviceId),
     /// A piece for each, `fanout` only.
-    #[schema(value_type = BTreeMap<String, String>)]
+    #[schema(value_type = BTreeMap<DeviceId, crate::ids::Bytes>)]
     Devices(BTreeMap<DeviceId, Piece>),
 }
 
@@ -124,7 +124,7 @@ pub struct Submission {
     pub ttl_ms: u64,
     /// What the kind says.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::ids::Bytes)]
     pub payload: Vec<u8>,
 }
 

@@ -63,6 +63,33 @@ pub mod base64url {
     }
 }
 
+/// What the text of `len` bytes looks like, for `OpenAPI`.
+fn pattern_of(len: usize) -> String {
+    // The bits of the last character that no byte needs are zero.
+    let (whole, last) = match len % 3 {
+        0 => (len / 3 * 4, ""),
+        1 => (len / 3 * 4 + 1, "[AQgw]"),
+        _ => (len / 3 * 4 + 2, "[AEIMQUYcgkosw048]"),
+    };
+    format!("^[A-Za-z0-9_-]{{{whole}}}{last}$")
+}
+
+/// The schema of bytes of any length, for `OpenAPI`.
+pub struct Bytes;
+
+impl utoipa::PartialSchema for Bytes {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let end = "([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?";
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("Bytes, unpadded base64url"))
+            .pattern(Some(format!("^([A-Za-z0-9_-]{{4}})*{end}$")))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Bytes {}
+
 macro_rules! byte_names {
     ($($(#[$doc:meta])* $name:ident[$len:literal];)+) => {$(
         $(#[$doc])*
@@ -136,6 +163,7 @@ macro_rules! byte_names {
                 utoipa::openapi::ObjectBuilder::new()
                     .schema_type(utoipa::openapi::schema::Type::String)
                     .description(Some(concat!($len, " bytes, unpadded base64url")))
+                    .pattern(Some(pattern_of($len)))
                     .into()
             }
         }
@@ -231,6 +259,7 @@ impl Timestamp {
 /// A native account, `localpart:server`, protocol §1.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(pattern = "^[a-z0-9._=/+-]{1,64}:[a-z0-9.-]{1,230}(:[0-9]{1,5})?$", max_length = 255)]
 pub struct AccountId(String);
 
 impl AccountId {

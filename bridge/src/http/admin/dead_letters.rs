@@ -29,7 +29,7 @@ pub(in crate::http) struct DeadLetters {
 /// `GET /_causeway/admin/v1/dead-letters` – what was given up and why, oldest first.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/dead-letters", tag = "queues", params(Page),
-    responses((status = 200, body = DeadLetters), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = DeadLetters), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn dead_letters(
     _: Admin,
@@ -49,7 +49,7 @@ pub(in crate::http) async fn dead_letters(
 #[utoipa::path(
     post, path = "/_causeway/admin/v1/dead-letters/{id}/retry", tag = "queues",
     params(("id" = i64, Path, description = "Its id in the list")),
-    responses((status = 202), (status = "4XX", body = ProblemBody))
+    responses((status = 202), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn retry_dead_letter(
     _: Admin,
@@ -76,7 +76,7 @@ pub(in crate::http) async fn retry_dead_letter(
 #[utoipa::path(
     delete, path = "/_causeway/admin/v1/dead-letters/{id}", tag = "queues",
     params(("id" = i64, Path, description = "Its id in the list")),
-    responses((status = 204), (status = "4XX", body = ProblemBody))
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn drop_dead_letter(
     _: Admin,

@@ -29,7 +29,7 @@ pub(in crate::http) struct Health {
 /// `GET /_causeway/admin/v1/health` – what is well and what is not.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/health", tag = "operations",
-    responses((status = 200, body = Health), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Health), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn health(_: Admin, State(http): State<Arc<Http>>) -> Json<Health> {
     let now = (http.parts.clock)();

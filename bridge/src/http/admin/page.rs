@@ -11,5 +11,6 @@ pub(in crate::http) struct Page {
     #[serde(default)]
     pub(super) after: i64,
     /// At most this many, 1 to 1,000; 100 if not given.
+    #[param(minimum = 1, maximum = 1_000)]
     pub(super) limit: Option<u32>,
 }

@@ -28,7 +28,7 @@ pub(in crate::http) struct Portals {
 /// `GET /_causeway/admin/v1/portals` – the pairs of group and room, oldest first.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/portals", tag = "portals", params(Page),
-    responses((status = 200, body = Portals), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Portals), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn portals(
     _: Admin,
@@ -47,7 +47,7 @@ pub(in crate::http) async fn portals(
 #[utoipa::path(
     post, path = "/_causeway/admin/v1/portals/{id}/recreate", tag = "portals",
     params(("id" = i64, Path, description = "Its id in the list")),
-    responses((status = 202), (status = "4XX", body = ProblemBody))
+    responses((status = 202), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn recreate_portal(
     _: Admin,

@@ -27,7 +27,7 @@ pub(in crate::http) struct Quarantine {
 /// at most 10,000 rows, 256 MiB and 30 days of it are kept.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/quarantine", tag = "queues", params(Page),
-    responses((status = 200, body = Quarantine), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Quarantine), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn list(
     _: Admin,
@@ -46,7 +46,7 @@ pub(in crate::http) async fn list(
 #[utoipa::path(
     delete, path = "/_causeway/admin/v1/quarantine/{id}", tag = "queues",
     params(("id" = i64, Path, description = "Its id in the list")),
-    responses((status = 204), (status = "4XX", body = ProblemBody))
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn drop_one(
     _: Admin,

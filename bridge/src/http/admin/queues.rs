@@ -29,7 +29,7 @@ pub(in crate::http) struct Queues {
 /// `GET /_causeway/admin/v1/queues` – what waits, and where something stands still.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/queues", tag = "queues",
-    responses((status = 200, body = Queues), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Queues), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn queues(
     _: Admin,
@@ -51,6 +51,7 @@ pub(in crate::http) struct OfLane {
     #[serde(default)]
     after: i64,
     /// At most this many, 1 to 1,000; 100 if not given.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
 }
 
@@ -67,7 +68,7 @@ pub(in crate::http) struct Rows {
 /// `GET /_causeway/admin/v1/queues/rows` – what waits in one lane, in its order; never the text.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/queues/rows", tag = "queues", params(OfLane),
-    responses((status = 200, body = Rows), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Rows), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn rows(
     _: Admin,
@@ -89,7 +90,7 @@ pub(in crate::http) async fn rows(
 #[utoipa::path(
     post, path = "/_causeway/admin/v1/queues/rows/{name}/retry", tag = "queues",
     params(("name" = String, Path, description = "Its name in the list")),
-    responses((status = 202), (status = "4XX", body = ProblemBody))
+    responses((status = 202), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn retry_row(
     _: Admin,
@@ -105,7 +106,7 @@ pub(in crate::http) async fn retry_row(
 #[utoipa::path(
     delete, path = "/_causeway/admin/v1/queues/rows/{name}", tag = "queues",
     params(("name" = String, Path, description = "Its name in the list")),
-    responses((status = 204), (status = "4XX", body = ProblemBody))
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn drop_row(
     _: Admin,

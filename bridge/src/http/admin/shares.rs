@@ -28,7 +28,7 @@ pub(in crate::http) struct Shares {
 /// today (UTC), and how often it did not get all that it asked for.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/shares", tag = "portals", params(Page),
-    responses((status = 200, body = Shares), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Shares), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in crate::http) async fn shares(
     _: Admin,

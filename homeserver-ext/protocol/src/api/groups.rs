@@ -10,7 +10,7 @@ use crate::ids::{Epoch, GroupId, RosterHash, base64url};
 pub struct PostOp {
     /// `core ‖ certificate ‖ signature`, protocol §3.2.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::ids::Bytes)]
     pub op: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ pub struct OpBytes(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OpPage {
     /// From `from` on, in order, at most `limit` (default 100, at most 1,000; at most 4 MiB).
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<crate::ids::Bytes>)]
     pub ops: Vec<OpBytes>,
     /// Epoch of the group's last op.
     pub epoch: Epoch,

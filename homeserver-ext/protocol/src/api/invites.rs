@@ -13,6 +13,7 @@ pub struct NewInvite {
     /// Until when it is good.
     pub expires_ms: Timestamp,
     /// How often, at least once.
+    #[schema(minimum = 1)]
     pub uses: u32,
 }
 
@@ -48,7 +49,7 @@ pub struct InvitePage {
 pub struct JoinRequest {
     /// Request and two signatures, protocol §3.4.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::ids::Bytes)]
     pub request: Vec<u8>,
 }
 
@@ -66,7 +67,7 @@ pub struct PendingRequest {
     pub id: RequestId,
     /// Request and two signatures, protocol §3.4.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::ids::Bytes)]
     pub request: Vec<u8>,
     /// When it came.
     pub at_ms: Timestamp,

@@ -12,7 +12,7 @@ use crate::ids::{DeviceId, Epoch, Timestamp, base64url};
 pub struct SenderKeyReport {
     /// First four bytes of the chain id.
     #[serde(with = "base64url")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{5}[AQgw]$")]
     pub tag: Vec<u8>,
     /// Whose chain.
     pub sender: DeviceId,
@@ -30,6 +30,7 @@ pub struct SenderKeyReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PutSenderKeys {
     /// At most 1,000.
+    #[schema(max_items = 1_000)]
     pub keys: Vec<SenderKeyReport>,
     /// Messages that could not be opened, by reason, since the last report.
     #[serde(default)]

@@ -73,6 +73,6 @@ pub struct ErrorBody {
     pub epoch: Option<Epoch>,
     /// With `M_STALE_EPOCH`: what the caller lacks, from the epoch after the one it stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<crate::ids::Bytes>>)]
     pub ops: Option<Vec<OpBytes>>,
 }

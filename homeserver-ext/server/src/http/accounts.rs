@@ -117,7 +117,7 @@ pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<Sta
 
 /// `GET accounts/{account}` – the newest device list, and the records of its devices.
 #[utoipa::path(get, path = "/accounts/{account}", tag = "accounts",
-    params(("account" = String, Path, description = "`localpart:server`, percent-encoded")),
+    params(("account" = AccountId, Path, description = "`localpart:server`, percent-encoded")),
     responses((status = 200, body = AccountDevices), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn account(

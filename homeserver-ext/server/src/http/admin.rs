@@ -17,6 +17,7 @@ use axum::{Router, routing::get};
 use utoipa::OpenApi;
 
 use super::Api;
+pub use super::openapi::say_ranges;
 
 /// The native server's nouns.
 pub(crate) fn router<S>(api: Api) -> Router<S> {

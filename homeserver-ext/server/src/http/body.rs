@@ -89,7 +89,7 @@ where
     T::Err: std::fmt::Display,
 {
     let (name, text) = param.unwrap_or_default();
-    text.parse().map_err(|error| ApiError::invalid(format_args!("{name} in the path: {error}")))
+    text.parse().map_err(|error| ApiError::invalid(format_args!("{name}: {error}")))
 }
 
 /// `?from=…&limit=…`: at most `limit` (default 100, at most 1,000) from `from` on.
@@ -113,12 +113,18 @@ where
         for (name, text) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match name {
                 "from" => page.from = Some(parse(Some((name, text)))?),
-                "limit" => page.limit = parse::<u32>(Some((name, text)))?.clamp(1, MAX_LIMIT),
+                "limit" => page.limit = limit(parse(Some((name, text)))?)?,
                 _ => {}
             }
         }
         Ok(page)
     }
+}
+
+fn limit(limit: u32) -> Result<u32, ApiError> {
+    let is_fit = (1..=MAX_LIMIT).contains(&limit);
+    let wrong = || ApiError::invalid(format_args!("limit in the query: 1 to {MAX_LIMIT}"));
+    is_fit.then_some(limit).ok_or_else(wrong)
 }
 
 /// An epoch in a query.

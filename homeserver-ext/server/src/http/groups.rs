@@ -36,7 +36,7 @@ pub(super) async fn create(
 
 /// `GET groups` – those in which the caller's device counts.
 #[utoipa::path(get, path = "/groups", tag = "groups",
-    params(("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    params(("from" = Option<GroupId>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses((status = 200, body = GroupPage)), security(("token" = [])))]
 pub(super) async fn mine(
     State(api): State<Api>,
@@ -47,7 +47,7 @@ pub(super) async fn mine(
 }
 
 /// `GET groups/{id}` – where it stands.
-#[utoipa::path(get, path = "/groups/{group}", tag = "groups", params(("group" = String, Path)),
+#[utoipa::path(get, path = "/groups/{group}", tag = "groups", params(("group" = GroupId, Path)),
     responses((status = 200, body = GroupHead), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn head(
@@ -62,7 +62,7 @@ pub(super) async fn head(
 /// `GET groups/{id}/roster` – its ops from epoch `from` on; those taken out see up to the op that
 /// took them out.
 #[utoipa::path(get, path = "/groups/{group}/roster", tag = "groups",
-    params(("group" = String, Path), ("from" = Option<u32>, Query), ("limit" = Option<u32>, Query)),
+    params(("group" = GroupId, Path), ("from" = Option<Epoch>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses((status = 200, body = OpPage), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn ops(
@@ -78,7 +78,7 @@ pub(super) async fn ops(
 
 /// `POST groups/{id}/roster` – the next op, the caller's own or not.
 #[utoipa::path(post, path = "/groups/{group}/roster", tag = "groups",
-    params(("group" = String, Path)), request_body = PostOp,
+    params(("group" = GroupId, Path)), request_body = PostOp,
     responses(
         (status = 200, body = GroupHead, description = "also for an op that is in the log already"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),

@@ -16,7 +16,7 @@ use crate::services::invites;
 
 /// `POST groups/{id}/invites` – the public half of an invite; who may add members may do this.
 #[utoipa::path(post, path = "/groups/{group}/invites", tag = "invites",
-    params(("group" = String, Path)), request_body = NewInvite,
+    params(("group" = GroupId, Path)), request_body = NewInvite,
     responses(
         (status = 204, description = "also for the same again"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: no use, expired already, a key that is none or that has other terms; the group is closed"),
@@ -36,7 +36,7 @@ pub(super) async fn create(
 
 /// `GET groups/{id}/invites` – all of the group, by key.
 #[utoipa::path(get, path = "/groups/{group}/invites", tag = "invites",
-    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    params(("group" = GroupId, Path), ("from" = Option<InviteKey>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses(
         (status = 200, body = InvitePage),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
@@ -54,7 +54,7 @@ pub(super) async fn page(
 
 /// `DELETE groups/{id}/invites/{ik_pub}` – takes an invite back; 204, also the second time.
 #[utoipa::path(delete, path = "/groups/{group}/invites/{ik_pub}", tag = "invites",
-    params(("group" = String, Path), ("ik_pub" = String, Path)),
+    params(("group" = GroupId, Path), ("ik_pub" = InviteKey, Path)),
     responses(
         (status = 204, description = "also the second time"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: it is another's, and the caller no admin"),
@@ -72,7 +72,7 @@ pub(super) async fn revoke(
 
 /// `POST groups/{id}/join` – a request by one who holds a link (protocol §3.4).
 #[utoipa::path(post, path = "/groups/{group}/join", tag = "invites",
-    params(("group" = String, Path)), request_body = JoinRequest,
+    params(("group" = GroupId, Path)), request_body = JoinRequest,
     responses(
         (status = 200, body = JoinPending, description = "also for the same request again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_REQUEST`, with the reason, to the holder of the link"),
@@ -93,7 +93,7 @@ pub(super) async fn join(
 
 /// `GET groups/{id}/requests` – those who asked to join and wait.
 #[utoipa::path(get, path = "/groups/{group}/requests", tag = "invites",
-    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    params(("group" = GroupId, Path), ("from" = Option<RequestId>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses(
         (status = 200, body = RequestPage),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
@@ -111,7 +111,7 @@ pub(super) async fn requests(
 
 /// `DELETE groups/{id}/requests/{id}` – drops a request; 204, also the second time.
 #[utoipa::path(delete, path = "/groups/{group}/requests/{request}", tag = "invites",
-    params(("group" = String, Path), ("request" = String, Path)),
+    params(("group" = GroupId, Path), ("request" = RequestId, Path)),
     responses(
         (status = 204, description = "also the second time"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),

@@ -48,6 +48,27 @@ impl Modify for Token {
     }
 }
 
+/// Numbers without a sign are as large as they may be, not half as large: `format` knows only signs.
+pub fn say_ranges(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(object) => {
+            let is_unsigned = object.get("minimum").is_some_and(|least| least == 0);
+            let most = match object.get("format").and_then(serde_json::Value::as_str) {
+                Some("int32") => u64::from(u32::MAX),
+                Some("int64") => u64::MAX,
+                _ => 0,
+            };
+            if is_unsigned && most > 0 {
+                object.remove("format");
+                object.entry("maximum").or_insert_with(|| most.into());
+            }
+            object.values_mut().for_each(say_ranges);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(say_ranges),
+        _ => {}
+    }
+}
+
 /// The OpenAPI document of the native API, as JSON text with a line feed at its end.
 ///
 /// # Errors
@@ -63,5 +84,7 @@ pub fn document() -> Result<String, Box<dyn std::error::Error>> {
             object.examples.push(example);
         }
     }
+    let mut document = serde_json::to_value(&document)?;
+    say_ranges(&mut document);
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

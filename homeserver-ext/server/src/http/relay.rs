@@ -16,7 +16,7 @@ use crate::services::{delivery, relay};
 
 /// `POST groups/{id}/envelopes` – in order, all or nothing (protocol §2).
 #[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
-    params(("group" = String, Path)), request_body = PostEnvelopes,
+    params(("group" = GroupId, Path)), request_body = PostEnvelopes,
     responses(
         (status = 200, body = Accepted, description = "an id that was accepted before is answered as it was then"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: an envelope's form, id or time to live"),
@@ -47,7 +47,7 @@ pub(super) async fn device(
 }
 
 /// `GET messages/{id}/status` – how far an envelope of the caller's device came, per recipient.
-#[utoipa::path(get, path = "/messages/{id}/status", tag = "messages", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/messages/{id}/status", tag = "messages", params(("id" = EnvelopeId, Path)),
     responses((status = 200, body = MessageStatus), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn status(

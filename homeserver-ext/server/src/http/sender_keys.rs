@@ -16,7 +16,7 @@ use crate::services::sender_keys;
 
 /// `GET groups/{id}/sender-keys` – what the group's devices said last.
 #[utoipa::path(get, path = "/groups/{group}/sender-keys", tag = "sender keys",
-    params(("group" = String, Path), ("from" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    params(("group" = GroupId, Path), ("from" = Option<DeviceId>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses((status = 200, body = SenderKeyInventory), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn inventory(
@@ -30,7 +30,7 @@ pub(super) async fn inventory(
 
 /// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.
 #[utoipa::path(put, path = "/groups/{group}/sender-keys", tag = "sender keys",
-    params(("group" = String, Path)), request_body = PutSenderKeys,
+    params(("group" = GroupId, Path)), request_body = PutSenderKeys,
     responses((status = 200, body = SenderKeysNoted), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn report(
@@ -46,7 +46,7 @@ pub(super) async fn report(
 
 /// `DELETE groups/{id}/sender-keys` – asks the owners to rotate; honoured once an hour.
 #[utoipa::path(delete, path = "/groups/{group}/sender-keys", tag = "sender keys",
-    params(("group" = String, Path)),
+    params(("group" = GroupId, Path)),
     responses(
         (status = 204, description = "the owners are told with the answer to their next report"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins may"),

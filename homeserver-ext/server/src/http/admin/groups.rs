@@ -10,11 +10,12 @@ use crate::{http::Api, services::operator};
 
 /// Which page of groups.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct GroupsPage {
     /// Begin after this id: `next` of the page before.
-    #[param(value_type = Option<String>)]
     after: Option<GroupId>,
     /// At most this many, 1 to 1,000; 100 if not given.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Groups {
 /// Where the native server runs in another process this one has no list: 404.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/groups", tag = "groups", params(GroupsPage),
-    responses((status = 200, body = Groups), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Groups), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn groups(
     _: Admin,

@@ -13,10 +13,12 @@ use crate::{
 
 /// Which page of limits that were met.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LimitsPage {
     /// Begin after this place: `next` of the page before.
     after: Option<String>,
     /// At most this many, 1 to 1,000; 100 if not given.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
 }
 
@@ -51,7 +53,7 @@ pub(super) struct Limits {
 /// Where the native server runs in another process this one has no list: 404.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/limits", tag = "limits", params(LimitsPage),
-    responses((status = 200, body = Limits), (status = "4XX", body = ProblemBody))
+    responses((status = 200, body = Limits), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn limits(
     _: Admin,
