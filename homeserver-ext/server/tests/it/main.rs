@@ -22,3 +22,4 @@ mod relay;
 mod sender_keys;
 mod shares;
 mod stream;
+mod who_may;
