@@ -103,8 +103,27 @@ pub struct Native {
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Without
     /// it, all who come through a proxy share one limit.
     pub trusted_proxies: Vec<String>,
+    /// What is kept of what the bridge has read, so that a `bridge.db` that is put back from a backup
+    /// loses nothing.
+    pub keep_read: KeepRead,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
+}
+
+/// How much is kept, whichever is less; 0 of either keeps nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepRead {
+    /// From the time on at which the bridge had it.
+    pub hours: u32,
+    /// Of what was said, sealed as it is.
+    pub mib: u32,
+}
+
+impl Default for KeepRead {
+    fn default() -> Self {
+        Self { hours: 48, mib: 256 }
+    }
 }
 
 impl Default for Native {
@@ -114,6 +133,7 @@ impl Default for Native {
             address: "http://127.0.0.1:29361".to_owned(),
             registration: RegistrationPolicy::default(),
             trusted_proxies: Vec::new(),
+            keep_read: KeepRead::default(),
             cleanup_interval_s: 10,
         }
     }

@@ -104,7 +104,7 @@ pub(super) async fn start(
     storage::restored::is_uncompared(tx.conn()).await.map_err(failed)?;
     tx.commit().await?;
     if let Some(known) = put_back {
-        restored::go_on(&db, &sealer, &names, clock(), known).await.map_err(failed)?;
+        restored::go_on(&db, clock(), known).await.map_err(failed)?;
     }
     let token_taken = watch::Sender::new(true);
     let locked_out = watch::Sender::new(None);

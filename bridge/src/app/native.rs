@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_protocol::api::Registration;
 use causeway_server::{
-    AccountQuotas, App, AppError, Config as ServerConfig, GuestQuotas, TokenHash,
+    AccountQuotas, App, AppError, Config as ServerConfig, GuestQuotas, KeepRead, TokenHash,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -44,6 +44,10 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);
+    server.keep_read = KeepRead {
+        time: Duration::from_secs(u64::from(native.keep_read.hours) * 3_600),
+        max_bytes: u64::from(native.keep_read.mib) << 20,
+    };
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
     server.registration = match config.native.registration {
@@ -56,7 +60,9 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
     };
     let app = App::open(server, server_clock()).await.map_err(|error| match error {
         AppError::Open(error) => RunError::Database(error),
-        AppError::ServerName(_) | AppError::Entropy(_) => RunError::Native(error.to_string()),
+        AppError::ServerName(_) | AppError::Entropy(_) | AppError::Begin(_) => {
+            RunError::Native(error.to_string())
+        }
     })?;
     let address = config.native.listen;
     let listener =

@@ -20,7 +20,10 @@ use crate::{
     },
     health::Health,
     init::{self, BRIDGE_TOKEN},
-    services::{restored, standing},
+    services::{
+        restored::{self, AgainError},
+        standing,
+    },
     storage::{self, sealed::Sealer},
 };
 
@@ -79,10 +82,7 @@ impl Side<'_> {
                     storage::restored::is_known(tx.conn(), known).await.map_err(failed)?;
                     tx.commit().await?;
                 } else {
-                    let (sealer, names) = (self.sealer, self.names);
-                    restored::go_on(self.db, sealer, names, clock::now(), known)
-                        .await
-                        .map_err(failed)?;
+                    restored::go_on(self.db, clock::now(), known).await.map_err(failed)?;
                     is_told = true;
                 }
                 // Loaded again, it begins new keys.
@@ -97,6 +97,14 @@ impl Side<'_> {
                 // Whoever logs in again asks again, with the chores.
                 Err(error) => tracing::warn!(%error, "this device is not compared with the server"),
                 Ok(()) => {}
+            }
+            let now = clock::now();
+            match restored::ask(self.db, self.sealer, self.names, now, &native).await {
+                Err(AgainError::Native(sdk::SdkError::Call(error))) if error.is_transient() => {
+                    self.waits(WAIT, format!("the native server: {error}")).await;
+                    continue;
+                }
+                done => done.map_err(|error| RunError::Bridge(error.to_string()))?,
             }
             if self.after_restore && !is_told {
                 tracing::info!("bridge.db was not put back; it goes on as it is");

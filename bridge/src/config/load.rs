@@ -260,7 +260,7 @@ mod tests {
             (
                 "native:\n  colour: red\n",
                 "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-                 trusted_proxies, cleanup_interval_s",
+                 trusted_proxies, keep_read, cleanup_interval_s",
             ),
         ];
         for (text, says) in rows {

@@ -9,11 +9,13 @@ use std::{
 };
 
 use causeway_groups::{
+    WaitsFor,
     machine::{Incoming, Received, RosterChange as Change, What},
     sdk::{Client, Keep, KeepError, SdkError, Stream, Taken},
 };
 use causeway_protocol::{
     content::{self, Content},
+    envelope::MAX_TTL_MS,
     ids::{AccountId, GroupId, Timestamp},
     roster::{self, Role, Roster},
 };
@@ -36,7 +38,7 @@ use crate::{
     steps::{Step, Steps},
     storage::{
         effects::{Cause, Decided},
-        expired, portals,
+        expired, portals, restored,
         sealed::Sealer,
     },
 };
@@ -51,9 +53,13 @@ const MAILBOX: &str = "mailbox";
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut stream = spine.native.stream();
+    let mut is_kept = false;
     loop {
         let ended = tokio::select! {
-            ended = step(spine, &mut stream) => ended,
+            ended = async {
+                keep_read(spine, &mut is_kept).await;
+                step(spine, &mut stream).await
+            } => ended,
             () = &mut stop => {
                 stream.close().await;
                 return;
@@ -63,6 +69,8 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             Ok(()) => spine.troubles.goes(Kind::Native, MAILBOX),
             Err(SdkError::Call(error)) if error.is_transient() => {
                 tracing::warn!(%error, "the native stream broke off; connecting again");
+                // What comes then may be an older database of the server's.
+                is_kept = false;
             }
             Err(error) if spine.is_locked_out_by(&error) => {
                 tokio::select! {
@@ -82,6 +90,24 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
                 }
             }
         }
+    }
+}
+
+/// Asks the server, once for each connection, to keep what is acknowledged for the case that the database is put back.
+async fn keep_read(spine: &Spine, is_asked: &mut bool) {
+    if *is_asked {
+        return;
+    }
+    match spine.native.keep_read().await {
+        Ok(true) => *is_asked = true,
+        Ok(false) => {
+            *is_asked = true;
+            tracing::info!(
+                "the native server keeps nothing that was acknowledged: what comes after a backup \
+                 of bridge.db is lost when it is put back"
+            );
+        }
+        Err(error) => tracing::debug!(%error, "not asked to keep what is acknowledged; next time"),
     }
 }
 
@@ -157,7 +183,12 @@ impl Router {
     ) -> Result<(), KeepError> {
         let mut known = BTreeMap::<GroupId, Known>::new();
         let mut decided = Decided::default();
-        for Received { group, what, .. } in received {
+        let again = restored::again(tx.conn()).await?;
+        if let Some(again) = again.filter(|_| received.iter().any(|row| row.seq.0 > 0)) {
+            self.goes_on(tx, again, &received).await?;
+        }
+        for Received { seq, group, what } in received {
+            let again = again.filter(|again| again.is_about(seq));
             let lets_in = matches!(&what, What::Roster(change) if is_let_in(change));
             let entry = match known.entry(group) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -170,12 +201,16 @@ impl Router {
             let Some(portal) = portal else { continue };
             portal.natives.clone_from(natives);
             let expires_at = (self.clock)().plus_ms(policy.ttl_ms);
-            if let What::Expired { id } = what {
-                expired::note(tx, id).await?;
+            if let What::Expired { id } = &what {
+                expired::note(tx, *id).await?;
+            }
+            if let Some(again) = again.filter(|_| is_unread(&what)) {
+                restored::tell(portal, again.known, (self.clock)(), &mut decided);
             }
             if let Some(mut input) = input(client, group, what, policy, expires_at) {
                 self.shares(tx, &mut input).await?;
-                let given = self.route_one(portal, &input, expires_at, &mut decided);
+                let since = again.map(|again| again.since);
+                let given = self.route_one(portal, &input, (expires_at, since), &mut decided);
                 self.count(tx, &given).await?;
             }
         }
@@ -184,11 +219,27 @@ impl Router {
         Ok(())
     }
 
+    /// Notes what has come of what comes again; what waits for a key does so as long as anything.
+    async fn goes_on(
+        &self,
+        tx: &mut Tx,
+        again: restored::Again,
+        received: &[Received],
+    ) -> Result<(), KeepError> {
+        let is_past = received.iter().any(|row| row.seq > again.until);
+        if is_past && again.since.plus_ms(MAX_TTL_MS) < (self.clock)() {
+            restored::is_over(tx.conn()).await?;
+        } else if is_past && !again.is_level {
+            restored::is_level(tx.conn()).await?;
+        }
+        Ok(())
+    }
+
     fn route_one(
         &self,
         portal: &mut Portal,
         input: &Input,
-        expires_at: Timestamp,
+        (expires_at, again_since): (Timestamp, Option<Timestamp>),
         decided: &mut Decided,
     ) -> Vec<Given> {
         let effects = match route(portal, input) {
@@ -216,7 +267,10 @@ impl Router {
         };
         let accepted_at = (self.clock)();
         let cause = Cause { id: &id, author: &author, accepted_at, expires_at };
-        decided.take(portal, cause, effects);
+        match again_since {
+            Some(since) => decided.take_again(portal, cause, effects, since),
+            None => decided.take(portal, cause, effects),
+        }
         given
     }
 
@@ -285,6 +339,11 @@ fn input(
         | What::Duplicate
         | What::Keys => None,
     }
+}
+
+/// Whether it cannot be read, or not yet: the key came over Olm after the copy was made.
+fn is_unread(what: &What) -> bool {
+    matches!(what, What::Held { waits_for: WaitsFor::Chain, .. })
 }
 
 /// Whether something may be to be done for others now: a message that opened asks for nothing.

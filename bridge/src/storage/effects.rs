@@ -41,6 +41,8 @@ pub struct Cause<'a> {
 pub struct Decided {
     deeds: Vec<Entry>,
     unsaid: Vec<(Entry, String)>,
+    /// What may have been carried out before, and since when.
+    again: Vec<(Vec<String>, Timestamp)>,
 }
 
 impl Decided {
@@ -62,6 +64,21 @@ impl Decided {
             self.deeds.push(entry(portal, cause, part, deed));
             part += 1;
         }
+    }
+
+    /// The same for an input that may have been taken in before, not earlier than `since`: its deeds
+    /// are looked for before they are done.
+    pub fn take_again(
+        &mut self,
+        portal: &mut Portal,
+        cause: Cause<'_>,
+        effects: Vec<Effect>,
+        since: Timestamp,
+    ) {
+        let known = self.deeds.len();
+        self.take(portal, cause, effects);
+        let txns = self.deeds.iter().skip(known).map(|entry| entry.txn.clone()).collect();
+        self.again.push((txns, since));
     }
 
     /// What will never be said; who said it is told, of the same reason once a day.
@@ -94,7 +111,11 @@ impl Decided {
         for (entry, reason) in &self.unsaid {
             dead_letters::put(tx, vault, now, entry, reason, 0, None).await?;
         }
-        outbox::put(tx, vault, &self.deeds).await
+        outbox::put(tx, vault, &self.deeds).await?;
+        for (txns, since) in &self.again {
+            outbox::may_be_out(tx, txns, *since).await?;
+        }
+        Ok(())
     }
 }
 

@@ -334,6 +334,24 @@ pub async fn done(tx: &mut Tx, ids: &[i64]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Says of rows that they may have been carried out, not before `since`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn may_be_out(tx: &mut Tx, txns: &[String], since: Timestamp) -> Result<(), Error> {
+    for txn in txns {
+        sqlx::query(
+            "UPDATE portal_outbox SET replayed = TRUE, tried_at = COALESCE(tried_at, $2)
+             WHERE txn = $1",
+        )
+        .bind(txn)
+        .bind(at(since))
+        .execute(tx.conn())
+        .await?;
+    }
+    Ok(())
+}
+
 /// Takes one row out, wherever it stands.
 ///
 /// # Errors

@@ -116,6 +116,7 @@ impl Bridge {
     pub(crate) fn pass(&self, ms: u64) {
         self.clock.fetch_add(ms, Ordering::Relaxed);
         self.steady.fetch_add(ms, Ordering::Relaxed);
+        self.stub.look(|rooms| rooms.ahead += ms);
     }
 
     /// A portal whose room is being made.

@@ -12,7 +12,7 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 9] = [
     "own",
     "data_keys",
     "one_time_keys",
@@ -21,6 +21,7 @@ const SMALL: [&str; 8] = [
     "reading",
     "gaps",
     "uncompared",
+    "restored",
 ];
 
 /// Indexes that hold only what waits.

@@ -28,12 +28,13 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 15] = [
     "acked",
     "closed",
     "encrypted",
     "fallback",
     "fetch_requests",
+    "is_level",
     "joined",
     "listed",
     "made_here",

@@ -6,10 +6,14 @@ use causeway_bridge::{
     storage,
 };
 use causeway_groups::machine::MOST_COMMITS;
+use causeway_protocol::ids::Timestamp;
 
 use serde_json::json;
 
-use crate::{harness::Bridge, stub::Fault};
+use crate::{
+    harness::{Bridge, START},
+    stub::Fault,
+};
 
 async fn waiting(bridge: &Bridge) -> i64 {
     let mut read = bridge.spine.db.read().await.unwrap();
@@ -21,7 +25,10 @@ async fn waiting(bridge: &Bridge) -> i64 {
 
 async fn go_on(bridge: &Bridge) {
     let spine = &bridge.spine;
-    restored::go_on(&spine.db, &spine.sealer, &spine.names, spine.now(), 7).await.unwrap();
+    restored::go_on(&spine.db, spine.now(), 7).await.unwrap();
+    // Nobody keeps anything for it: it never knew its place.
+    let names = &spine.names;
+    restored::ask(&spine.db, &spine.sealer, names, spine.now(), &spine.native).await.unwrap();
 }
 
 #[tokio::test]
@@ -43,6 +50,27 @@ async fn what_waits_in_a_copy_is_looked_for_and_the_groups_are_told_once() {
     bridge.drain().await;
     let said: Vec<_> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
     assert_eq!(said, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn what_was_said_late_by_others_does_not_end_the_search() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    bridge.pass(3 * 3_600_000);
+    let gone = bridge.say(portal, "alice:b.example", "one").await;
+    let mut late = bridge.spoken("bob:b.example", "said three hours ago");
+    late.sent_at = Some(Timestamp(START));
+    bridge.keep(portal, &[77], vec![Effect::InRoom(InRoom::Say(late))]).await;
+    bridge.drain().await;
+    let times = bridge.stub.look(|rooms| rooms.events.clone());
+    assert_eq!(times.last().unwrap()["origin_server_ts"], START);
+    bridge.stub.forget_txns();
+    bridge.keep(portal, &[1], vec![Effect::InRoom(InRoom::Say(gone))]).await;
+    go_on(&bridge).await;
+    bridge.drain().await;
+    let said: Vec<_> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(said, ["one", "said three hours ago"]);
 }
 
 async fn behind(bridge: &Bridge) -> Option<u64> {
@@ -96,8 +124,7 @@ async fn a_folder_that_was_put_back_whole_is_known_by_what_the_homeserver_keeps(
     }
     assert_eq!(behind(&bridge).await, Some(told + 1_000));
     let spine = &bridge.spine;
-    let go_on = restored::go_on(&spine.db, &spine.sealer, &spine.names, spine.now(), told + 1_000);
-    go_on.await.unwrap();
+    restored::go_on(&spine.db, spine.now(), told + 1_000).await.unwrap();
     assert_eq!(behind(&bridge).await, None);
 
     // A homeserver that says what cannot be is believed once, and leaves numbers to go on with.

@@ -42,6 +42,8 @@ pub(crate) struct Rooms {
     txns: BTreeMap<String, String>,
     /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
     synced: BTreeMap<String, Value>,
+    /// Milliseconds since tests began, by its clock.
+    pub(crate) ahead: u64,
     /// What the bot keeps there for itself.
     account_data: BTreeMap<String, Value>,
     purged: BTreeSet<String>,
@@ -405,7 +407,7 @@ impl Rooms {
         let id = format!("$event{}", self.events.len());
         let mut event = json!({
             "event_id": id, "room_id": room, "sender": sender, "type": kind,
-            "origin_server_ts": crate::harness::START, "content": content.into(),
+            "origin_server_ts": crate::harness::START + self.ahead, "content": content.into(),
         });
         if let Some(key) = key {
             event["state_key"] = json!(key);

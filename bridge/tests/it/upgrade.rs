@@ -26,6 +26,8 @@ const BACK: &str = "
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     DROP TABLE shares;
     ALTER TABLE portals DROP COLUMN refused;
+    DROP TABLE restored;
+    DROP TABLE place;
     DROP TABLE uncompared;
     DROP TABLE expired;
     DROP INDEX links_of_message;

@@ -19,12 +19,12 @@ use causeway_bridge::{
     secret::Secret,
     services::{
         Clock, Spine, chores, deliver, encryption::Encryption, from_matrix, from_native, reconcile,
-        rooms, session,
+        restored, rooms, session,
     },
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
 };
-use causeway_groups::Vault;
+use causeway_groups::{Vault, machine};
 use causeway_server::{App, Config, Edge, EdgeLimits, Proxies, TokenHash};
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -33,6 +33,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    harness::START,
     people::{PATIENCE, Person},
     stub::Stub,
 };
@@ -90,8 +91,10 @@ impl World {
         let native_url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let server = tokio::spawn(app.clone().serve(listener, stop.clone()));
+        let stub = Stub::start().await;
+        stub.look(|rooms| rooms.ahead = clock::now().0 - START);
         Self {
-            stub: Stub::start().await,
+            stub,
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             native_url,
             stop,
@@ -121,6 +124,26 @@ impl World {
         self.app.upkeep().await.unwrap();
     }
 
+    /// Copies a database of a bridge that does not run.
+    pub(crate) fn copy_bridge(&self, from: &str, to: &str) {
+        let at = |name: &str| self.folder.path().join(name);
+        for beside in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(at(&format!("{to}{beside}")));
+        }
+        std::fs::copy(at(from), at(to)).unwrap();
+    }
+
+    /// Done when everybody has acknowledged everything.
+    pub(crate) async fn all_is_read(&self) {
+        loop {
+            self.app.upkeep().await.unwrap();
+            if self.app.figures().await.unwrap().mailbox_rows == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) async fn person(&self, name: &str) -> Person {
         Person::register(&self.native_url, &format!("{name}:{SERVER}"), TOKEN).await
     }
@@ -132,6 +155,9 @@ impl World {
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
         let vault = Vault::open(&db, &self.folder.path().join("storage.key")).await.unwrap();
         let (names, sealer) = (Names::new(SERVER).unwrap(), Sealer(vault.clone()));
+        if let Some(known) = machine::put_back(&db).await.unwrap() {
+            restored::go_on(&db, clock::now(), known).await.unwrap();
+        }
         let clock: Clock = Arc::new(clock::now);
         let rows = Arc::new(from_native::Router {
             sealer: sealer.clone(),
@@ -144,6 +170,8 @@ impl World {
         let url = &self.native_url;
         let native =
             native::open(&db, &vault, url, &account, &token, rows, clock::now).await.unwrap();
+        native.compare().await.unwrap();
+        restored::ask(&db, &sealer, &names, clock::now(), &native).await.unwrap();
         let began = tokio::time::Instant::now();
         let spine = Spine {
             leases: deliver::Leases::new(&db),

@@ -23,6 +23,7 @@ mod groups;
 mod http;
 mod identity;
 mod invites;
+mod kept;
 mod offers;
 mod sending;
 mod session;
@@ -30,14 +31,14 @@ mod stream;
 mod sync;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU64},
 };
 
 use causeway_protocol::{
     api::StreamRow,
     envelope::Sender,
-    ids::{GroupId, Seq, Timestamp},
+    ids::{Generation, GroupId, Seq, Timestamp},
     roster::Roster,
 };
 use causeway_store::{Db, Tx};
@@ -47,6 +48,7 @@ pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
 pub use http::{AccessToken, BaseUrlError, Http, discover};
+pub use kept::ReadingAgain;
 pub use sending::{Answer, Sending};
 pub use stream::Stream;
 
@@ -99,6 +101,8 @@ pub struct Client {
     tidied_ms: Arc<AtomicU64>,
     /// Whether the server was asked how far it knows this device.
     compared: Arc<AtomicBool>,
+    /// Under which generation the server numbers rows, where it keeps what is acknowledged.
+    numbered: Arc<Mutex<Option<Generation>>>,
 }
 
 /// Why a client's work did not get on.
@@ -178,6 +182,7 @@ impl Client {
             clock,
             tidied_ms: Arc::default(),
             compared: Arc::default(),
+            numbered: Arc::default(),
         }
     }
 
@@ -238,6 +243,7 @@ impl Client {
         let Receipts { received, through, no_room } =
             self.machine.receive(&mut tx, self.now(), rows).await?;
         self.keep(&mut tx, received).await?;
+        self.is_at(&mut tx, through).await?;
         tx.commit().await?;
         Ok(Taken { through, no_room })
     }

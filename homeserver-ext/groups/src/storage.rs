@@ -21,6 +21,7 @@ pub(crate) mod ops;
 #[cfg(feature = "cli")]
 pub(crate) mod outbox;
 pub(crate) mod own;
+pub(crate) mod place;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 

@@ -17,8 +17,8 @@ pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,
 };
 pub use messages::{
-    Accepted, AcceptedEnvelope, DeliveryState, MessageStatus, OwnDevice, PostEnvelopes,
-    RecipientStatus, StreamAck, StreamHello, StreamRow,
+    Accepted, AcceptedEnvelope, Again, DeliveryState, Kept, MessageStatus, OwnDevice,
+    PostEnvelopes, ReadAgain, RecipientStatus, StreamAck, StreamHello, StreamRow,
 };
 pub use sender_keys::{
     PutSenderKeys, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted,

@@ -22,7 +22,7 @@ use crate::{
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     quota::{Hits, Shares},
-    services::upkeep,
+    services::{kept, upkeep},
     storage::{self, GroupRow, mailbox},
 };
 
@@ -49,6 +49,9 @@ pub enum AppError {
     /// What the database says.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database is there, and takes nothing.
+    #[error("server.db cannot be written: {0}")]
+    Begin(#[from] causeway_store::Error),
 }
 
 impl App {
@@ -67,6 +70,7 @@ impl App {
         let schemas = [storage::SCHEMA];
         let path = config.database.clone();
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
+        kept::begin(&db, &generation).await?;
         let hits = Hits::default();
         let api = Api {
             db,
@@ -142,6 +146,7 @@ impl App {
             let looked = upkeep::let_go(&self.api.db, looked).await?;
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             while upkeep::purge(&self.api.db, now).await? {}
+            kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             Ok(())
         };
         match all.await {

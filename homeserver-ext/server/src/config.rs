@@ -37,8 +37,37 @@ pub struct Config {
     pub trusted_proxies: Proxies,
     /// One-time keys of one device that another may claim in an hour; then it gets the fallback key.
     pub claims_per_hour: u32,
+    /// What is kept for the bridge that it has acknowledged.
+    pub keep_read: KeepRead,
     /// How often overdue rows are looked for and dropped.
     pub cleanup_interval: Duration,
+}
+
+/// For how long, and how much, is kept of what the bridge's device has acknowledged, so that it can
+/// be read again after its database was put back. Whichever is less; nothing where either is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepRead {
+    /// From its acknowledgement on.
+    pub time: Duration,
+    /// Bytes of payload; what comes between two looks at it comes on top.
+    pub max_bytes: u64,
+}
+
+impl Default for KeepRead {
+    fn default() -> Self {
+        Self { time: Duration::from_hours(48), max_bytes: 256 << 20 }
+    }
+}
+
+impl KeepRead {
+    pub(crate) const fn is_nothing(self) -> bool {
+        self.time.is_zero() || self.max_bytes == 0
+    }
+
+    /// In milliseconds; 0 where nothing is kept.
+    pub(crate) fn time_ms(self) -> u64 {
+        if self.is_nothing() { 0 } else { u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX) }
+    }
 }
 
 impl Config {
@@ -56,6 +85,7 @@ impl Config {
             edge: EdgeLimits::default(),
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
+            keep_read: KeepRead::default(),
             cleanup_interval: Duration::from_secs(10),
         }
     }

@@ -23,6 +23,8 @@ pub struct Figures {
     /// Milliseconds that the oldest message has waited; ops, which wait for ever, aside. 0 if
     /// nothing waits.
     pub oldest_waiting_ms: u64,
+    /// Bytes of payload that are kept although they were acknowledged.
+    pub kept_bytes: u64,
     /// Groups that are not closed.
     pub groups: u64,
     /// Their members, each as often as groups it is in.
@@ -36,6 +38,7 @@ impl Figures {
         metrics::gauge!("causeway_mailbox_rows").set(self.mailbox_rows as f64);
         let oldest = self.oldest_waiting_ms as f64 / 1_000.0;
         metrics::gauge!("causeway_mailbox_oldest_seconds").set(oldest);
+        metrics::gauge!("causeway_kept_bytes").set(self.kept_bytes as f64);
         metrics::gauge!("causeway_groups").set(self.groups as f64);
         metrics::gauge!("causeway_members").set(self.members as f64);
         metrics::gauge!("causeway_db_bytes", "db" => "server").set(self.db_bytes as f64);

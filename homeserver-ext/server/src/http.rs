@@ -12,6 +12,7 @@ mod error;
 mod groups;
 mod guest;
 mod invites;
+mod kept;
 mod keys;
 mod openapi;
 mod relay;
@@ -113,6 +114,7 @@ pub(crate) fn router(api: Api) -> Router {
         )
         .route("/messages/{id}/status", get(relay::status))
         .route("/device", get(relay::device))
+        .route("/device/kept", put(kept::keep).post(kept::read_again))
         .route("/stream", any(stream::stream));
     Router::new()
         .nest(PREFIX, native)

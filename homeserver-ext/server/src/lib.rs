@@ -13,7 +13,7 @@ mod services;
 mod storage;
 
 pub use app::{App, AppError};
-pub use config::{Config, Proxies, Proxy, TokenHash};
+pub use config::{Config, KeepRead, Proxies, Proxy, TokenHash};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, admin, document as openapi, edge::Edge};
 pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};

@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 pub(crate) mod delivery;
 pub(crate) mod groups;
 pub(crate) mod invites;
+pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod operator;
 pub(crate) mod relay;

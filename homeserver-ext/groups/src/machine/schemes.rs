@@ -165,10 +165,11 @@ pub(super) async fn kept_key(
 /// A device says which keys it has.
 pub(super) async fn acknowledged(
     work: &mut Work<'_>,
-    device: &DeviceId,
+    group: &GroupId,
+    device: &DeviceOf,
     chains: &[(ChainId, u32)],
 ) -> Result<(), MachineError> {
-    sender_keys::send::acknowledged(work, device, chains).await
+    sender_keys::send::acknowledged(work, group, device, chains).await
 }
 
 /// Says to others which of their keys are here, where that is due.

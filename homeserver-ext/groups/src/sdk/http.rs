@@ -10,10 +10,11 @@ use std::{
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, ClaimRequest, ClaimedKeys, GroupHead, GroupPage, InvitePage,
-        JoinPending, JoinRequest, KeyCount, LoginNonce, LoginRequest, MessageStatus, NewInvite,
-        OpBytes, OpPage, OwnDevice, PREFIX, PostEnvelopes, PostOp, PutSenderKeys, RegisterRequest,
-        RequestPage, SenderKeyInventory, SenderKeysNoted, ServerInfo, Session, UploadKeys,
+        Accepted, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead, GroupPage,
+        InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
+        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, PostEnvelopes, PostOp,
+        PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
+        SenderKeysNoted, ServerInfo, Session, UploadKeys,
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
 };
@@ -235,6 +236,16 @@ impl Http {
     /// `GET device`.
     pub async fn device(&self) -> Result<OwnDevice, CallError> {
         self.get(&["device"], &[]).await
+    }
+
+    /// `PUT device/kept`.
+    pub async fn keep_read(&self) -> Result<Kept, CallError> {
+        answer(sent(self.request(Method::PUT, &["device", "kept"])?).await?).await
+    }
+
+    /// `POST device/kept`.
+    pub async fn read_again(&self, request: &ReadAgain) -> Result<Again, CallError> {
+        self.post(&["device", "kept"], request).await
     }
 
     /// `GET messages/{id}/status`.

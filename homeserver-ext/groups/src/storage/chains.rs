@@ -152,17 +152,20 @@ pub(crate) async fn stored_distribution(
     Ok(Some(vault.unseal(Class::Ratchet, "given", "sealed", &place, &sealed)?))
 }
 
-/// `device` has this chain: what it was given need not be kept.
+/// `device` has this chain; what it was given is kept for its time if `keep`, or let go of.
 pub(crate) async fn acknowledged(
     conn: &mut Conn,
     chain: &ChainId,
     device: &DeviceId,
+    keep: bool,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE given SET acked = TRUE, sealed = NULL WHERE chain_id = $1 AND device_id = $2",
+        "UPDATE given SET acked = TRUE, sealed = CASE WHEN $3 = TRUE THEN sealed END
+         WHERE chain_id = $1 AND device_id = $2",
     )
     .bind(chain.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
+    .bind(keep)
     .execute(conn)
     .await?;
     Ok(())
@@ -247,7 +250,7 @@ pub(crate) async fn expire(conn: &mut Conn, before: Timestamp) -> Result<(), Err
     Ok(())
 }
 
-/// Lets go of what was given before `before` and never acknowledged, and of whom chains that are gone
+/// Lets go of what was given before `before` and is kept still, and of whom chains that are gone
 /// were given to.
 pub(crate) async fn forget_given(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("UPDATE given SET sealed = NULL WHERE sealed IS NOT NULL AND at_ms < $1")

@@ -14,6 +14,7 @@ const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     ALTER TABLE mirrors DROP COLUMN present;
+    DROP TABLE place;
     DROP TABLE settings;
     DROP TABLE offered_rows;
     ALTER TABLE groups DROP COLUMN offer;

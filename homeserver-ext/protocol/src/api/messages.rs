@@ -26,6 +26,34 @@ pub struct OwnDevice {
     pub count: u64,
 }
 
+/// Answer to `PUT device/kept`: what the caller's device acknowledges from now on is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Kept {
+    /// Whose numbers the device is going to remember: to be named when it reads again.
+    pub generation: Generation,
+    /// For how long; 0 where this server keeps nothing.
+    pub keep_ms: u64,
+}
+
+/// Body of `POST device/kept`: the device was put back from a copy, and reads again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReadAgain {
+    /// Under which it took the row of this number.
+    pub generation: Generation,
+    /// The last row that it has.
+    pub after: Seq,
+}
+
+/// Answer to `POST device/kept`: the next stream begins with what comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Again {
+    /// Rows with numbers up to this one were acknowledged before.
+    pub until: Seq,
+    /// Whether all of them come that the device does not have, but for those whose time to live is
+    /// over.
+    pub whole: bool,
+}
+
 /// Answer to `POST groups/{id}/envelopes`: the same for the same ids, however often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {

@@ -21,6 +21,7 @@ use crate::{
         accounts::{LoginError, PutDevicesError, RegisterError},
         groups::PostOpError,
         invites::{InviteError, JoinError},
+        kept::KeptError,
         keys::{ClaimError, UploadError},
         relay::PostError,
         sender_keys::SenderKeysError,
@@ -222,6 +223,15 @@ impl From<ClaimError> for ApiError {
             ClaimError::TooMany(_) => Self::too_large(error),
             ClaimError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             ClaimError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeptError> for ApiError {
+    fn from(error: KeptError) -> Self {
+        match error {
+            KeptError::NotTheBridge => Self::forbidden(error),
+            KeptError::Storage(error) => error.into(),
         }
     }
 }

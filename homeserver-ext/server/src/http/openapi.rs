@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{accounts, groups, invites, keys, relay, sender_keys, stream};
+use super::{accounts, groups, invites, kept, keys, relay, sender_keys, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,8 @@ use super::{accounts, groups, invites, keys, relay, sender_keys, stream};
         groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
         invites::drop_request,
-        relay::post_envelopes, relay::status, relay::device, stream::stream,
+        relay::post_envelopes, relay::status, relay::device, kept::keep,
+        kept::read_again, stream::stream,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
     components(schemas(StreamHello, StreamRow, StreamAck)),

@@ -75,6 +75,11 @@ impl Streams {
         Self { generation, open: Mutex::default() }
     }
 
+    /// Under which rows are numbered since this start.
+    pub(crate) const fn generation(&self) -> Generation {
+        self.generation
+    }
+
     fn open(&self, device: DeviceRow) -> (Arc<AtomicU64>, CancellationToken, CancellationToken) {
         let mut streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = streams.get(&device).map(|open| Arc::clone(&open.sent)).unwrap_or_default();

@@ -158,7 +158,7 @@ pub(crate) async fn count(db: &Db, device: &Device) -> Result<u64, storage::Erro
     devices::count(db.read().await?.conn(), device.row).await
 }
 
-/// Up to where a device has acknowledged, and the last row that waits for it.
+/// From where on a device reads, and the last number that was given.
 pub(crate) async fn ends(db: &Db, device: &Device) -> Result<(Seq, Seq), storage::Error> {
     let mut read = db.read().await?;
     mailbox::ends(read.conn(), device.row).await
@@ -176,7 +176,7 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
     Ok(tx.commit().await?)
 }
 
-/// A device has everything up to and with `seq`: that is deleted. On its stream those are `count`
+/// A device has everything up to and with `seq`: that is deleted, unless it is kept for it. On its stream those are `count`
 /// rows, and those of them that people's devices sent were accepted `at`.
 pub(crate) async fn ack(
     db: &Db,
@@ -186,8 +186,17 @@ pub(crate) async fn ack(
     (count, at): (u64, Vec<Timestamp>),
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
+    let place = mailbox::place(tx.conn(), device.row).await?;
     mailbox::passed(tx.conn(), device, seq, now.plus_ms(DAY_MS)).await?;
-    mailbox::ack(tx.conn(), device.row, seq).await?;
+    if place.kept.is_some() {
+        mailbox::read(tx.conn(), device, place, seq, now).await?;
+    } else {
+        mailbox::ack(tx.conn(), device.row, seq).await?;
+    }
+    let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
+    if is_again {
+        return Ok(tx.commit().await?);
+    }
     events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_delivered_total").increment(count);

@@ -98,8 +98,8 @@ async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::
     Ok(lacked)
 }
 
-/// Lets go of what everybody has acknowledged for whom it was, in so many groups after `after`;
-/// behind which group to go on the next time.
+/// Lets go of what everybody has acknowledged for whom it was, in so many groups after `after`, unless
+/// it is kept for somebody; behind which group to go on the next time.
 pub(crate) async fn let_go(db: &Db, after: GroupRow) -> Result<GroupRow, storage::Error> {
     let mut group = after;
     for _ in 0..GROUPS {
@@ -110,8 +110,12 @@ pub(crate) async fn let_go(db: &Db, after: GroupRow) -> Result<GroupRow, storage
         for some in done.chunks(BATCH as usize) {
             let mut tx = db.begin().await?;
             let at = mailbox::take_numbers(tx.conn(), 1).await?;
-            for seq in some {
-                mailbox::end(tx.conn(), *seq, at).await?;
+            for (seq, is_kept) in some {
+                if *is_kept {
+                    mailbox::set_kept(tx.conn(), *seq, at).await?;
+                } else {
+                    mailbox::end(tx.conn(), *seq, at).await?;
+                }
             }
             tx.commit().await?;
         }
@@ -119,11 +123,12 @@ pub(crate) async fn let_go(db: &Db, after: GroupRow) -> Result<GroupRow, storage
     Ok(group)
 }
 
-/// The next group in which a broadcast waits, and which of them nobody lacks any more.
+/// The next group in which a broadcast waits, and which of them nobody lacks any more; and whether
+/// somebody may have to read it again.
 async fn read_by_all(
     db: &Db,
     after: GroupRow,
-) -> Result<Option<(GroupRow, Vec<i64>)>, storage::Error> {
+) -> Result<Option<(GroupRow, Vec<(i64, bool)>)>, storage::Error> {
     let mut read = db.read().await?;
     let Some((group, first)) = mailbox::next_said(read.conn(), after).await? else {
         return Ok(None);
@@ -137,7 +142,8 @@ async fn read_by_all(
         let said = mailbox::said(read.conn(), group, after, until, BATCH).await?;
         let Some(newest) = said.last() else { return Ok(Some((group, done))) };
         after = newest.seq;
-        done.extend(said.iter().filter(|said| !readers.lack(said)).map(|said| said.seq));
+        let read = said.iter().filter(|said| !readers.lack(said));
+        done.extend(read.map(|said| (said.seq, readers.may_read_again(said))));
     }
 }
 
@@ -180,5 +186,13 @@ pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::
     let oldest = mailbox::oldest(read.conn()).await?;
     let oldest_waiting_ms = oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
     let (groups, members) = groups::count(read.conn()).await?;
-    Ok(Figures { mailbox_rows, oldest_waiting_ms, groups, members, ..Figures::default() })
+    let kept_bytes = mailbox::kept_bytes(read.conn()).await?;
+    Ok(Figures {
+        mailbox_rows,
+        oldest_waiting_ms,
+        kept_bytes,
+        groups,
+        members,
+        ..Figures::default()
+    })
 }

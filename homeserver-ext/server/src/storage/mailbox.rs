@@ -10,6 +10,7 @@ mod accepted;
 mod broadcasts;
 mod ended;
 mod fetch;
+mod kept;
 mod overdue;
 mod put;
 
@@ -17,6 +18,9 @@ pub(crate) use accepted::{accepted, forget, progress, put_accepted};
 pub(crate) use broadcasts::{Said, groups_of, next_said, put_op, readers, recipients, said};
 pub(crate) use ended::{end, passed, progress_of_broadcast};
 pub(crate) use fetch::{Key, Waiting, ack, ends, keys, set_sent, waiting};
+pub(crate) use kept::{
+    begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again, set_kept,
+};
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use put::{Parcel, Places, To, put};
 
@@ -124,11 +128,14 @@ pub(crate) async fn box_of(conn: &mut Conn, device: DeviceRow) -> Result<Boxes, 
     boxes(rows.bind(device).fetch_all(conn).await?)
 }
 
-/// Rows that wait, ops aside: a broadcast is one, whoever has not read it.
+/// Rows that wait, ops aside: a broadcast is one, whoever has not read it. What is kept for those who
+/// may read it again waits for nobody.
 pub(crate) async fn count(conn: &mut Conn) -> Result<u64, Error> {
     let count: i64 = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM mailbox)
-            + (SELECT count(*) FROM broadcasts WHERE ended IS NULL AND sender IS NOT NULL)",
+        "SELECT (SELECT count(*) FROM mailbox m JOIN mailboxes p ON p.device = m.device
+                WHERE m.seq > p.acked_seq)
+            + (SELECT count(*) FROM broadcasts
+                WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL)",
     )
     .fetch_one(conn)
     .await?;
@@ -137,12 +144,18 @@ pub(crate) async fn count(conn: &mut Conn) -> Result<u64, Error> {
 
 /// When the oldest envelope was accepted that waits and can expire.
 pub(crate) async fn oldest(conn: &mut Conn) -> Result<Option<Timestamp>, Error> {
-    // Envelopes are numbered in the order in which they came.
+    // Envelopes are numbered in the order in which they came: of each group and mailbox the first.
     let at: Option<i64> = sqlx::query_scalar(
-        "SELECT at_ms FROM envelopes WHERE expires_ms IS NOT NULL AND at_ms > 0
-         ORDER BY envelope LIMIT 1",
+        "SELECT MIN(at_ms) FROM envelopes WHERE expires_ms IS NOT NULL AND at_ms > 0
+         AND envelope IN (
+            SELECT MIN(seq) FROM broadcasts
+            WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL GROUP BY grp
+            UNION ALL
+            SELECT MIN(m.envelope) FROM mailbox m JOIN mailboxes p ON p.device = m.device
+            JOIN envelopes o ON o.envelope = m.envelope AND o.at_ms > 0
+            WHERE m.seq > p.acked_seq GROUP BY m.device)",
     )
-    .fetch_optional(conn)
+    .fetch_one(conn)
     .await?;
     Ok(at.map(time))
 }

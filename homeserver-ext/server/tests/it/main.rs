@@ -14,6 +14,7 @@ mod groups;
 mod guests;
 mod harness;
 mod invites;
+mod kept;
 mod kill;
 mod migrations;
 mod negatives;

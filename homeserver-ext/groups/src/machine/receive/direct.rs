@@ -67,7 +67,8 @@ impl Work<'_> {
             | OlmPlaintext::SharedKey(..)
             | OlmPlaintext::Piece(_)) => return self.key(row, sender, &device, &key).await,
             OlmPlaintext::Acknowledgement(_, chains) => {
-                schemes::acknowledged(self, &sender.device, &chains).await?;
+                let peer = device.record.device();
+                schemes::acknowledged(self, &envelope.group, &peer, &chains).await?;
             }
             OlmPlaintext::KeyRequest(route, missing) => {
                 self.answer(route.group, sender.device, missing).await?;

@@ -62,6 +62,39 @@ async fn an_acknowledged_distribution_is_not_given_again() {
     assert_eq!(count(&given), count(&first));
 }
 
+/// The bridge's database is put back from copies; there a key that came over Olm since does not open.
+#[tokio::test]
+async fn an_acknowledged_distribution_is_given_again_to_the_bridge_for_a_week() {
+    for (role, heard) in [(Role::Bridge, true), (Role::Member, false)] {
+        let (mut world, group) = garden(&["alice"]).await;
+        let bridge = world.register("bot").await;
+        world.add(ALICE, group, bridge, role).await;
+        world.sync_all().await;
+        world.send(ALICE, group, "one").await;
+        world.sync_all().await;
+        let forget = async |world: &crate::world::World| {
+            let mut tx = world.devices[bridge].db.begin().await.unwrap();
+            for sql in ["DELETE FROM held_chains", "DELETE FROM key_requests"] {
+                sqlx::query(sql).execute(tx.conn()).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+        };
+        forget(&world).await;
+        world.send(ALICE, group, "two").await;
+        world.sync_all().await;
+        world.sync_all().await;
+        let has_heard = world.devices[bridge].texts().contains(&"two".to_owned());
+        assert_eq!(has_heard, heard, "{role:?}");
+        world.now += 7 * 86_400_000 + 1;
+        let (device, now) = (&world.devices[ALICE], world.time());
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.expire(&mut tx, now).await.unwrap();
+        tx.commit().await.unwrap();
+        let kept = "SELECT COUNT(*) FROM given WHERE sealed IS NOT NULL";
+        assert_eq!(world.count(ALICE, kept).await, 0);
+    }
+}
+
 #[tokio::test]
 async fn a_chain_is_given_to_each_device_once_and_rotates_after_a_hundred() {
     let (mut world, group) = garden(&["alice", "bob"]).await;

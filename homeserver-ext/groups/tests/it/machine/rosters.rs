@@ -242,6 +242,7 @@ async fn a_second_op_on_an_old_roster_is_seen_and_can_be_gone_over_to() {
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
     ALTER TABLE mirrors DROP COLUMN present;
+    DROP TABLE place;
     DROP TABLE settings;
     DROP TABLE offered_rows;
     ALTER TABLE groups DROP COLUMN offer;

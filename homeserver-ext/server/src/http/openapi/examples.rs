@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        Accepted, AcceptedEnvelope, AccountDevices, BridgeInfo, ClaimRequest, ClaimedKeys,
+        Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
         DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
-        JoinRequest, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
-        OpPage, OwnDevice, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys, RecipientStatus,
-        RegisterRequest, Registration, RequestPage, SenderKeyInventory, SenderKeyInventoryEntry,
-        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow,
-        UploadKeys,
+        JoinRequest, Kept, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite,
+        OpBytes, OpPage, OwnDevice, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys,
+        ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage, SenderKeyInventory,
+        SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck,
+        StreamHello, StreamRow, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -208,6 +208,9 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     };
     let generation = Generation::new([17; 16]);
     put(to, "OwnDevice", &OwnDevice { count: 12 })?;
+    put(to, "Kept", &Kept { generation, keep_ms: 172_800_000 })?;
+    put(to, "ReadAgain", &ReadAgain { generation, after: Seq(30) })?;
+    put(to, "Again", &Again { until: Seq(42), whole: true })?;
     put(to, "StreamHello", &StreamHello { generation, last_seq: Seq(42) })?;
     put(to, "StreamRow", &StreamRow { seq: Seq(42), envelope })?;
     put(to, "StreamAck", &StreamAck { ack: Seq(42) })

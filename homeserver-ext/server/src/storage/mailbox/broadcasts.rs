@@ -78,12 +78,21 @@ struct Reader {
     until_seq: i64,
     from_epoch: i64,
     acked_seq: i64,
+    /// Up to here what it acknowledged need not be kept for it; none: all of that need not.
+    kept_seq: Option<i64>,
 }
 
 impl Reader {
     /// Up to here it lacks nothing.
     fn has(&self) -> i64 {
         self.after_seq.max(self.acked_seq)
+    }
+
+    fn is_for(&self, said: &Said) -> bool {
+        said.seq > self.after_seq
+            && said.seq <= self.until_seq
+            && self.from_epoch <= said.epoch
+            && said.sender != Some(self.device)
     }
 }
 
@@ -99,11 +108,13 @@ impl Readers {
     /// Whether somebody for whom it is has not acknowledged it.
     pub(crate) fn lack(&self, said: &Said) -> bool {
         let behind = self.0.iter().take_while(|reader| reader.has() < said.seq);
-        behind.into_iter().any(|reader| {
-            said.seq <= reader.until_seq
-                && reader.from_epoch <= said.epoch
-                && said.sender != Some(reader.device)
-        })
+        behind.into_iter().any(|reader| reader.is_for(said))
+    }
+
+    /// Whether somebody has acknowledged it, and may have to read it again.
+    pub(crate) fn may_read_again(&self, said: &Said) -> bool {
+        let of = |reader: &&Reader| reader.kept_seq.is_some_and(|kept| kept < said.seq);
+        self.0.iter().filter(of).any(|reader| reader.is_for(said))
     }
 
     /// Above this somebody who counts now lacks every broadcast: of the two who are furthest behind,
@@ -117,7 +128,7 @@ impl Readers {
 /// Who reads what was broadcast in a group from `from` on.
 pub(crate) async fn readers(conn: &mut Conn, group: GroupRow, from: i64) -> Result<Readers, Error> {
     let mut readers: Vec<Reader> = sqlx::query_as(
-        "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq
+        "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq, b.kept_seq
          FROM group_devices g
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
          JOIN mailboxes b ON b.device = d.device
@@ -138,7 +149,8 @@ pub(crate) async fn next_said(
 ) -> Result<Option<(GroupRow, i64)>, Error> {
     let next = sqlx::query_as(
         "SELECT grp, seq FROM broadcasts
-         WHERE ended IS NULL AND sender IS NOT NULL AND grp > $1 ORDER BY grp, seq LIMIT 1",
+         WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL AND grp > $1
+         ORDER BY grp, seq LIMIT 1",
     );
     Ok(next.bind(after).fetch_optional(conn).await?)
 }
@@ -153,8 +165,8 @@ pub(crate) async fn said(
 ) -> Result<Vec<Said>, Error> {
     let said = sqlx::query_as(
         "SELECT seq, epoch, sender FROM broadcasts
-         WHERE ended IS NULL AND sender IS NOT NULL AND grp = $1 AND seq > $2 AND seq <= $3
-         ORDER BY seq LIMIT $4",
+         WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL
+         AND grp = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
     );
     Ok(said.bind(group).bind(after).bind(until).bind(i64::from(limit)).fetch_all(conn).await?)
 }

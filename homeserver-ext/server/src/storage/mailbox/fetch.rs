@@ -194,10 +194,11 @@ async fn op(conn: &mut Conn, seq: i64) -> Result<Option<WaitingColumns>, Error> 
     }))
 }
 
-/// Up to where a device has acknowledged, and the last number that was given.
+/// From where on a device reads, and the last number that was given.
 pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<(Seq, Seq), Error> {
     let ends: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT m.acked_seq, n.last FROM numbers n CROSS JOIN mailboxes m WHERE m.device = $1",
+        "SELECT COALESCE(m.again_seq, m.acked_seq), n.last
+         FROM numbers n CROSS JOIN mailboxes m WHERE m.device = $1",
     )
     .bind(device)
     .fetch_optional(conn)
@@ -219,6 +220,17 @@ pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Re
 /// A device has everything up to and with `seq`, which it can have seen: its rows are deleted.
 pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<(), Error> {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    delete(conn, device, seq).await?;
+    sqlx::query("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2")
+        .bind(device)
+        .bind(seq)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Deletes what is for one device alone, up to and with `seq`.
+pub(super) async fn delete(conn: &mut Conn, device: DeviceRow, seq: i64) -> Result<(), Error> {
     // Envelopes first, while the rows still say which; those that others wait for stay.
     sqlx::query(
         "DELETE FROM envelopes WHERE envelope IN
@@ -231,11 +243,6 @@ pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<
     .execute(&mut *conn)
     .await?;
     sqlx::query("DELETE FROM mailbox WHERE device = $1 AND seq <= $2")
-        .bind(device)
-        .bind(seq)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2")
         .bind(device)
         .bind(seq)
         .execute(conn)

@@ -61,14 +61,22 @@ pub(crate) async fn overdue(
     rows.into_iter().map(Overdue::try_from).collect()
 }
 
-/// Drops at most `limit` of the rows that wait for an envelope, and remembers that they expired; how
-/// many, and whether the envelope went with the last of them.
+/// Drops at most about `limit` of the rows that wait for an envelope, and remembers that they expired;
+/// how many, and whether the envelope went with the last of them. What was acknowledged and is kept
+/// goes first, and has not expired.
 pub(crate) async fn expire(
     conn: &mut Conn,
     envelope: i64,
     keep_until: Timestamp,
     limit: u32,
 ) -> Result<(u32, bool), Error> {
+    sqlx::query(
+        "DELETE FROM mailbox WHERE envelope = $1 AND EXISTS (SELECT 1 FROM mailboxes p
+            WHERE p.device = mailbox.device AND p.acked_seq >= mailbox.seq)",
+    )
+    .bind(envelope)
+    .execute(&mut *conn)
+    .await?;
     let rows = sqlx::query(
         "INSERT INTO expired (device, seq, keep_until_ms)
          SELECT device, seq, $2 FROM mailbox WHERE envelope = $1 ORDER BY device LIMIT $3",
@@ -94,5 +102,5 @@ pub(crate) async fn expire(
     .execute(conn)
     .await?;
     let count = u32::try_from(rows.rows_affected()).unwrap_or(u32::MAX);
-    Ok((count, gone.rows_affected() > 0))
+    Ok((count, count > 0 && gone.rows_affected() > 0))
 }

@@ -84,6 +84,15 @@ impl Server {
         self.task.join_next().await.unwrap().unwrap();
     }
 
+    /// What it is on, to be started again on.
+    pub(crate) fn folder(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.clock)
+    }
+
     pub(crate) fn database(&self) -> &Path {
         self.dir.path()
     }

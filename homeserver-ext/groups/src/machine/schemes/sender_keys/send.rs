@@ -1,10 +1,11 @@
 //! The own chain: begun, given to whoever lacks it, moved on with every message.
 
 use causeway_protocol::{
+    device::DeviceOf,
     envelope::{Kind, Recipient, Submission},
     ids::{ChainId, DeviceId, Epoch, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
-    roster::Roster,
+    roster::{Role, Roster},
 };
 use zeroize::Zeroizing;
 
@@ -55,14 +56,19 @@ pub(in crate::machine) async fn kept(
     Ok(stored)
 }
 
-/// `device` has these chains: what it was given need not be kept.
+/// `device` has these chains: what it was given need not be kept. The bridge's is: its database is one
+/// that is put back from copies, in which what came over Olm since does not open.
 pub(in crate::machine) async fn acknowledged(
     work: &mut Work<'_>,
-    device: &DeviceId,
+    group: &GroupId,
+    device: &DeviceOf,
     chains: &[(ChainId, u32)],
 ) -> Result<(), MachineError> {
+    let log = work.log(group).await?;
+    let member = log.as_ref().and_then(|log| log.head().counts(device));
+    let is_bridge = member.is_some_and(|member| member.role == Role::Bridge);
     for (chain, _) in chains {
-        chains::acknowledged(work.conn(), chain, device).await?;
+        chains::acknowledged(work.conn(), chain, &device.device_id, is_bridge).await?;
     }
     Ok(())
 }

@@ -1,0 +1,105 @@
+//! What is kept for the bridge's device after it was acknowledged, so that a database of it that is
+//! put back from a copy loses nothing.
+//!
+//! For nobody else: to people it was said that what they acknowledge is gone.
+
+use causeway_protocol::{
+    api::{Again, ReadAgain},
+    ids::{Generation, Seq, Timestamp},
+};
+use causeway_store::Db;
+
+use crate::{
+    config::KeepRead,
+    services::BRIDGE,
+    storage::{self, devices::Device, mailbox},
+};
+
+/// Rows that one transaction lets go of at most, so that others need not wait long.
+const BATCH: u32 = 200;
+
+/// Why nothing is kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptError {
+    /// It is not the bridge.
+    #[error("what this device acknowledges is gone: it is kept for the server's bridge alone")]
+    NotTheBridge,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for KeptError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Nobody else has that name on this server.
+fn is_bridge(caller: &Device) -> bool {
+    caller.account.localpart() == BRIDGE
+}
+
+/// Keeps what the caller's device acknowledges from now on.
+pub(crate) async fn keep(db: &Db, keep: KeepRead, caller: &Device) -> Result<(), KeptError> {
+    if !is_bridge(caller) {
+        return Err(KeptError::NotTheBridge);
+    }
+    if keep.is_nothing() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    mailbox::keep(tx.conn(), caller.row).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The caller's device was put back: what it has acknowledged behind its place comes again, as far as
+/// it is there. A place of a database that this one does not know is none: then everything does.
+pub(crate) async fn read_again(
+    db: &Db,
+    caller: &Device,
+    ReadAgain { generation, after }: ReadAgain,
+) -> Result<Again, KeptError> {
+    if !is_bridge(caller) {
+        return Err(KeptError::NotTheBridge);
+    }
+    let mut tx = db.begin().await?;
+    let place = mailbox::place(tx.conn(), caller.row).await?;
+    // Numbers of after the next start may have been given twice.
+    let known = mailbox::last_of(tx.conn(), &generation).await?;
+    let asked = known.map(|last| last.min(i64::try_from(after.0).unwrap_or(i64::MAX)));
+    let gone = place.kept.unwrap_or(place.acked);
+    let from = asked.unwrap_or(gone).max(gone);
+    mailbox::read_again(tx.conn(), caller.row, from).await?;
+    tx.commit().await?;
+    let whole = asked.is_some_and(|asked| asked >= gone);
+    Ok(Again { until: Seq(u64::try_from(place.acked).unwrap_or(0)), whole })
+}
+
+/// Lets go of what was kept long enough, and of the oldest where there is too much.
+pub(crate) async fn let_go(db: &Db, now: Timestamp, keep: KeepRead) -> Result<(), storage::Error> {
+    let since = if keep.is_nothing() {
+        now.plus_ms(u64::from(u32::MAX))
+    } else {
+        now.minus_ms(keep.time_ms())
+    };
+    let due = mailbox::due(db.read().await?.conn(), since, keep.max_bytes).await?;
+    for (device, until) in due {
+        loop {
+            let mut tx = db.begin().await?;
+            let is_all = mailbox::let_go(tx.conn(), device, until, BATCH).await?;
+            tx.commit().await?;
+            if is_all {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// This database is opened once more.
+pub(crate) async fn begin(db: &Db, generation: &Generation) -> Result<(), causeway_store::Error> {
+    let mut tx = db.begin().await?;
+    mailbox::begin(tx.conn(), generation).await?;
+    tx.commit().await
+}
