@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 26] = [
+const TABLE: [(&str, [u16; 7]); 28] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -42,6 +42,9 @@ const TABLE: [(&str, [u16; 7]); 26] = [
     ("GET /groups", [401, 200, 200, 200, 200, 200, 200]),
     ("POST /groups", [401, 404, 404, 200, 404, 200, 200]),
     ("GET /device", [401, 200, 200, 200, 200, 200, 200]),
+    // For the bridge's device alone.
+    ("PUT /device/kept", [401, 403, 403, 403, 403, 403, 403]),
+    ("POST /device/kept", [401, 403, 403, 403, 403, 403, 403]),
     ("GET /stream", [401, 400, 400, 400, 400, 400, 400]),
     ("GET /groups/{g}", [401, 404, 404, 404, 404, 200, 200]),
     ("GET /groups/{g}/roster", [401, 404, 404, 200, 404, 200, 200]),
@@ -142,6 +145,7 @@ impl Stage {
                 fallback_key: None,
                 replace: false,
             }),
+            "POST /device/kept" => json!({ "generation": id, "after": 0 }),
             "POST /keys/claim" => json!(ClaimRequest { devices: vec![self.alice.device()] }),
             "POST /groups" => op_body(&self.group.ops[0]),
             "POST /groups/{g}/roster" => op_body(&self.group.ops[1]),
