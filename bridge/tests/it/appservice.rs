@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 
 use crate::{harness::Bridge, prometheus::Page};
 
-const HS_TOKEN: &str = "token of the homeserver";
+pub(crate) const HS_TOKEN: &str = "token of the homeserver";
 pub(crate) const ADMIN_TOKEN: &str = "token of the operator";
 
 /// The endpoints, on the harness's spine.
@@ -66,9 +66,21 @@ impl Listener {
         token: Option<&str>,
         body: impl Into<Body>,
     ) -> (StatusCode, Value) {
+        let header = token.map(|token| format!("Bearer {token}"));
+        self.called(method, path, header.as_deref(), body).await
+    }
+
+    /// As [`Listener::call`], with this `Authorization`.
+    pub(crate) async fn called(
+        &self,
+        method: &str,
+        path: &str,
+        header: Option<&str>,
+        body: impl Into<Body>,
+    ) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(header) = header {
+            request = request.header(AUTHORIZATION, header);
         }
         let response =
             self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();

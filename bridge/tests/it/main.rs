@@ -34,5 +34,6 @@ mod statements;
 mod story;
 mod stub;
 mod upgrade;
+mod who_may;
 mod workspace;
 mod world;
