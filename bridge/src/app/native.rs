@@ -41,6 +41,8 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         devices: limits.devices,
         invites: limits.invites,
         joins: Some(limits.joins.into()),
+        link_joins: Some(limits.link_joins.into()),
+        envelope_kib: Some(limits.envelope_kib.into()),
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

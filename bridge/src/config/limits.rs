@@ -22,8 +22,11 @@ pub struct Limits {
     pub registrations: Rate,
     /// Logins that one address may try; a login takes two.
     pub logins: Rate,
-    /// Envelopes that one account may post: messages, and the keys to them for each device.
+    /// Envelopes that one account may post: a message is one, and so is each device that something is
+    /// for alone.
     pub envelopes: Rate,
+    /// KiB that they may have together.
+    pub envelope_kib: Rate,
     /// Ops that one account may post; what is there already does not count.
     pub ops: Rate,
     /// KiB that they may have together, with those that begin groups.
@@ -45,8 +48,10 @@ pub struct Limits {
     pub claims: Rate,
     /// Invites of one account that are open, in all groups.
     pub invites: u32,
-    /// Requests to join by one link, whoever asks.
+    /// Requests to join that one account may post.
     pub joins: Rate,
+    /// People who may ask by one link.
+    pub link_joins: Rate,
 }
 
 /// A limit that fills again with time.
@@ -61,12 +66,31 @@ pub struct Rate {
 
 /// A limit that fills again slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct HourlyRate {
     /// In the long run.
     pub per_hour: u32,
     /// At once.
     pub burst: u32,
+}
+
+/// As it stands in a file; one of before said it by the minute.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// In the long run.
+    per_hour: u32,
+    /// At once.
+    burst: u32,
+    #[serde(default)]
+    #[schemars(skip)]
+    per_minute: Option<u32>,
+}
+
+impl From<Written> for HourlyRate {
+    fn from(Written { per_hour, burst, per_minute }: Written) -> Self {
+        Self { per_hour: per_minute.map_or(per_hour, |rate| rate.saturating_mul(60)), burst }
+    }
 }
 
 impl Default for Limits {
@@ -78,6 +102,7 @@ impl Default for Limits {
             registrations: Rate { per_minute: 6, burst: 60 },
             logins: Rate { per_minute: 60, burst: 300 },
             envelopes: Rate { per_minute: 6_000, burst: 8_192 },
+            envelope_kib: Rate { per_minute: 16_384, burst: 131_072 },
             ops: Rate { per_minute: 120, burst: 1_000 },
             op_kib: Rate { per_minute: 512, burst: 8_192 },
             new_groups: HourlyRate { per_hour: 20, burst: 20 },
@@ -88,7 +113,8 @@ impl Default for Limits {
             key_uploads: Rate { per_minute: 120, burst: 4_000 },
             claims: Rate { per_minute: 2_000, burst: 20_000 },
             invites: 200,
-            joins: Rate { per_minute: 30, burst: 100 },
+            joins: Rate { per_minute: 6, burst: 60 },
+            link_joins: Rate { per_minute: 60, burst: 1_000 },
         }
     }
 }
@@ -115,6 +141,8 @@ impl Limits {
             ("limits.claims", rate(self.claims)),
             ("limits.invites", self.invites),
             ("limits.joins", rate(self.joins)),
+            ("limits.link_joins", rate(self.link_joins)),
+            ("limits.envelope_kib", rate(self.envelope_kib)),
         ] {
             if least == 0 {
                 return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));

@@ -16,7 +16,6 @@ use super::Config;
 
 /// What every environment variable begins with.
 const ENV_PREFIX: &str = "CAUSEWAY__";
-/// Where the file is looked for when nobody says.
 /// Keys of `native` that are in `limits` now; where they were they are still read.
 const MOVED: [&str; 8] = [
     "registrations",
@@ -28,6 +27,7 @@ const MOVED: [&str; 8] = [
     "claims",
     "device_lists",
 ];
+/// Where the file is looked for when nobody says.
 const PLACES: [&str; 2] = ["causeway.yaml", "/etc/causeway/config.yaml"];
 
 /// Why there is no configuration.
@@ -235,6 +235,10 @@ mod tests {
         assert_eq!((limits.ops.per_minute, limits.ops.burst), (7, 8));
         assert_eq!(limits.logins.per_minute, 1, "where it is now counts");
         assert_eq!(limits.claims.burst, 9);
+        // As `init` of before wrote it.
+        let text = "native:\n  new_groups: {per_minute: 1, burst: 300}\n";
+        let groups = read(text, "f", &[]).unwrap().limits.new_groups;
+        assert_eq!((groups.per_hour, groups.burst), (60, 300));
         assert_eq!(moved("NATIVE__LOGINS__BURST", "__"), "limits__logins__burst");
         for key in ["NATIVE__LISTEN", "native.trusted_proxies", "LIMITS__OPS", "native"] {
             assert_eq!(moved(key, if key.contains('.') { "." } else { "__" }), key);

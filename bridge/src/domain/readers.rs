@@ -36,7 +36,9 @@ impl Natives {
 
     fn new(name: &str, mut accounts: Vec<AccountId>) -> Self {
         accounts.sort();
-        Self { name: clean(name), accounts }
+        // What stands between quotes here may not end them.
+        let name = clean(name).replace(['“', '”', '„', '‟', '"'], "'");
+        Self { name, accounts }
     }
 
     /// The room's topic.

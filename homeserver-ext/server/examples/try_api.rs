@@ -55,6 +55,8 @@ async fn main() -> io::Result<()> {
             claims: None,
             lists: None,
             joins: None,
+            link_joins: None,
+            envelope_kib: None,
             ..AccountQuotas::default()
         };
     })

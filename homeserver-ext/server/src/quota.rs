@@ -93,6 +93,8 @@ pub(crate) struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
 struct Bucket {
     /// What was taken, times the milliseconds of an hour.
     debt: u64,
+    /// How much of it is paid in a millisecond.
+    rate: u64,
     at: Timestamp,
 }
 
@@ -120,7 +122,7 @@ impl<K: Hash + Eq> Buckets<K> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let paid = |bucket: &Bucket| {
             let past_ms = now.0.saturating_sub(bucket.at.0);
-            bucket.debt.saturating_sub(past_ms.saturating_mul(rate))
+            bucket.debt.saturating_sub(past_ms.saturating_mul(bucket.rate))
         };
         if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&who) {
             buckets.retain(|_, bucket| paid(bucket) > 0);
@@ -136,7 +138,7 @@ impl<K: Hash + Eq> Buckets<K> {
         if over > 0 {
             return Err(over.div_ceil(rate));
         }
-        buckets.insert(who, Bucket { debt: debt + asked, at: now });
+        buckets.insert(who, Bucket { debt: debt + asked, rate, at: now });
         Ok(())
     }
 }

@@ -337,7 +337,7 @@ impl Way<'_> {
                 Failure::NotNow(error.to_string(), None)
             }
             SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
-            SdkError::Call(CallError::RetryAfter(ms)) => {
+            SdkError::Call(CallError::RetryAfter { ms, .. }) => {
                 Failure::NotNow(error.to_string(), Some(*ms))
             }
             SdkError::Call(CallError::Unknown(_) | CallError::Stale { .. }) => {

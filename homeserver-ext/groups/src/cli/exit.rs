@@ -129,7 +129,10 @@ impl From<CallError> for Failure {
             CallError::Stale { .. } => {
                 Self::failed(said).next("Run the same command again: it starts from there.")
             }
-            CallError::RetryAfter(_) | CallError::Refused { .. } => Self::failed(said),
+            CallError::RetryAfter { .. } => {
+                Self::failed(said).next("Run the same command again then.")
+            }
+            CallError::Refused { .. } => Self::failed(said),
         }
     }
 }

@@ -62,7 +62,7 @@ impl OutboxError {
 
     /// How long the server asks to be left alone, if it does.
     pub(super) fn asked_to_wait(&self) -> Option<Duration> {
-        let Self::Sdk(SdkError::Call(CallError::RetryAfter(ms))) = self else { return None };
+        let Self::Sdk(SdkError::Call(CallError::RetryAfter { ms, .. })) = self else { return None };
         Some(Duration::from_millis(*ms))
     }
 

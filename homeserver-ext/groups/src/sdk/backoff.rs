@@ -44,7 +44,7 @@ pub(super) async fn insistently<A>(
     for _ in 1..TRIES {
         let wait = match call().await {
             Err(CallError::Unknown(_)) => backoff.failed(),
-            Err(CallError::RetryAfter(ms)) if ms <= PATIENCE_MS => Duration::from_millis(ms),
+            Err(CallError::RetryAfter { ms, .. }) if ms <= PATIENCE_MS => Duration::from_millis(ms),
             ended => return ended,
         };
         tokio::time::sleep(wait).await;

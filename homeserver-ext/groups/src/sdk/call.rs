@@ -34,9 +34,14 @@ pub enum CallError {
         /// What happened, why, and what to do, as the server says it.
         error: String,
     },
-    /// Too much at once, and nothing changed: again after this many milliseconds.
-    #[error("the server asks to wait for {0} ms")]
-    RetryAfter(u64),
+    /// Too much at once, and nothing changed.
+    #[error("the server asks to wait for {}: {error}", in_words(*.ms))]
+    RetryAfter {
+        /// Milliseconds after which the same call may succeed.
+        ms: u64,
+        /// Which limit it was, as the server says it.
+        error: String,
+    },
     /// Never sent: there was no connection. Again later.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
@@ -50,7 +55,7 @@ impl CallError {
     /// Whether the same call may succeed later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::RetryAfter(_) | Self::Unreachable(_) | Self::Unknown(_) => true,
+            Self::RetryAfter { .. } | Self::Unreachable(_) | Self::Unknown(_) => true,
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
     }
@@ -58,6 +63,16 @@ impl CallError {
     /// Whether it is a refusal with this Matrix code.
     pub fn is_refusal(&self, code: &str) -> bool {
         matches!(self, Self::Refused { errcode, .. } if errcode == code)
+    }
+}
+
+/// A time that a person waits.
+fn in_words(ms: u64) -> String {
+    let seconds = ms.div_ceil(1_000);
+    match seconds {
+        0..=120 => format!("{seconds} s"),
+        121..=7_200 => format!("{} minutes", seconds.div_ceil(60)),
+        _ => format!("{} hours", seconds.div_ceil(3_600)),
     }
 }
 
@@ -100,9 +115,11 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
     let body = body(answer, MAX_ANSWER_BYTES).await.ok();
     let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
     match (status, error) {
-        (StatusCode::TOO_MANY_REQUESTS, error) => {
-            let wait = error.and_then(|e| e.retry_after_ms).or(wait);
-            CallError::RetryAfter(wait.unwrap_or(1_000))
+        (StatusCode::TOO_MANY_REQUESTS, said) => {
+            let (said, text) = said.map(|said| (said.retry_after_ms, said.error)).unzip();
+            let ms = said.flatten().or(wait).unwrap_or(1_000);
+            let error = text.unwrap_or_else(|| "too much at once".to_owned());
+            CallError::RetryAfter { ms, error }
         }
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
         (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),

@@ -102,7 +102,7 @@ impl Client {
     /// requests for them, catches up with rosters, uploads one-time keys.
     ///
     /// Says whether anything was done; answers to it may be on their way then. Every part can be
-    /// done again without harm.
+    /// done again without harm. One that the server refuses for now stops none of the others.
     pub async fn chores(&self) -> Result<bool, SdkError> {
         self.compare().await?;
         self.tidy().await?;
@@ -119,15 +119,19 @@ impl Client {
             for group in chores.fetch_requests {
                 self.fetch_requests(group).await?;
             }
-            self.provide(chores.needs).await?;
+            let mut refused = None;
+            waits_alone(self.provide(chores.needs).await, &mut refused)?;
             if let Some(keys) = chores.keys {
-                self.upload(&keys).await?;
+                waits_alone(self.upload(&keys).await, &mut refused)?;
             }
             for (group, op) in chores.ops {
-                self.post_chore_op(group, OpBytes(op)).await?;
+                waits_alone(self.post_chore_op(group, OpBytes(op)).await, &mut refused)?;
             }
             for batch in &chores.batches {
-                self.post_chore(batch).await?;
+                waits_alone(self.post_chore(batch).await, &mut refused)?;
+            }
+            if let Some(error) = refused {
+                return Err(error);
             }
         }
         Ok(true)
@@ -251,6 +255,21 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
     match error {
         CallError::Stale { epoch, .. } => *epoch < batch.epoch,
         CallError::Refused { status, .. } => *status == 404,
-        CallError::RetryAfter(_) | CallError::Unreachable(_) | CallError::Unknown(_) => false,
+        CallError::RetryAfter { .. } | CallError::Unreachable(_) | CallError::Unknown(_) => false,
+    }
+}
+
+/// What a part came to: that it was refused for now is kept, and the others go on.
+fn waits_alone<T>(
+    part: Result<T, SdkError>,
+    refused: &mut Option<SdkError>,
+) -> Result<(), SdkError> {
+    match part {
+        Ok(_) => Ok(()),
+        Err(error @ SdkError::Call(CallError::RetryAfter { .. })) => {
+            refused.get_or_insert(error);
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }

@@ -55,9 +55,10 @@ async fn a_stale_epoch_brings_what_is_missing() {
 #[tokio::test]
 async fn too_much_at_once_says_when_to_come_back() {
     let body = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"x","retry_after_ms":250}"#;
-    assert_eq!(end_of(&with_body("429 Too Many", "", body)).await, CallError::RetryAfter(250));
+    let wait = |ms: u64, error: &str| CallError::RetryAfter { ms, error: error.to_owned() };
+    assert_eq!(end_of(&with_body("429 Too Many", "", body)).await, wait(250, "x"));
     let by_header = with_body("429 Too Many", "retry-after: 3\r\n", "");
-    assert_eq!(end_of(&by_header).await, CallError::RetryAfter(3_000));
+    assert_eq!(end_of(&by_header).await, wait(3_000, "too much at once"));
 }
 
 #[tokio::test]

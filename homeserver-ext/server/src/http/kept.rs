@@ -29,5 +29,5 @@ pub(super) async fn read_again(
     caller: Caller,
     Body(request): Body<ReadAgain>,
 ) -> Result<Json<Again>, ApiError> {
-    Ok(Json(kept::read_again(&api.db, &caller, request).await?))
+    Ok(Json(kept::read_again(&api.db, &api.streams.generation(), &caller, request).await?))
 }

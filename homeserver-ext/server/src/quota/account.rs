@@ -29,8 +29,12 @@ pub struct AccountQuotas {
     pub devices: u32,
     /// Invites of it that are open, in all groups.
     pub invites: u32,
-    /// Requests by one link, whoever asks.
+    /// Requests to join.
     pub joins: Option<Quota>,
+    /// People who ask by one link, which takes the first request of each.
+    pub link_joins: Option<Quota>,
+    /// KiB of envelopes that are posted, each begun one counted.
+    pub envelope_kib: Option<Quota>,
 }
 
 impl Default for AccountQuotas {
@@ -47,7 +51,9 @@ impl Default for AccountQuotas {
             lists: Some(Quota::per_minute(1, 60)),
             devices: 16,
             invites: 200,
-            joins: Some(Quota::per_minute(30, 100)),
+            joins: Some(Quota::per_minute(6, 60)),
+            link_joins: Some(Quota::per_minute(60, 1_000)),
+            envelope_kib: Some(Quota::per_minute(16_384, 131_072)),
         }
     }
 }
@@ -64,6 +70,8 @@ enum Limit {
     Claims,
     Lists,
     Joins,
+    LinkJoins,
+    EnvelopeKib,
 }
 
 impl Limit {
@@ -79,13 +87,15 @@ impl Limit {
             Self::Claims => "limits.claims",
             Self::Lists => "limits.device_lists",
             Self::Joins => "limits.joins",
+            Self::LinkJoins => "limits.link_joins",
+            Self::EnvelopeKib => "limits.envelope_kib",
         }
     }
 }
 
 /// An account has used up what it may do at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this account has used up what the server allows it (`{limit}`)")]
+#[error("more than the server allows at once (`{limit}`)")]
 pub(crate) struct UsedUp {
     limit: &'static str,
     /// Milliseconds after which there is enough.
@@ -115,14 +125,16 @@ impl Shares {
         Self { quotas, buckets: Buckets::default(), links: Buckets::default(), hits }
     }
 
-    /// Takes so many envelopes.
+    /// Takes envelopes that make so many rows of so many bytes.
     pub(crate) fn envelopes(
         &self,
         now: Timestamp,
         who: &AccountId,
-        count: usize,
+        rows: usize,
+        bytes: usize,
     ) -> Result<(), UsedUp> {
-        self.take(now, who, Limit::Envelopes, count)
+        self.take(now, who, Limit::Envelopes, rows)?;
+        self.take(now, who, Limit::EnvelopeKib, bytes.div_ceil(1_024))
     }
 
     /// Takes an op of so many bytes.
@@ -172,15 +184,18 @@ impl Shares {
         self.take(now, who, Limit::Lists, 1)
     }
 
-    /// Takes a request by a link.
+    /// Takes a request to join: the first of somebody by a link from that link, every one from who asks,
+    /// so that nobody closes a link for others.
     pub(crate) fn join(
         &self,
         now: Timestamp,
         who: &AccountId,
-        link: InviteKey,
+        first_by: Option<InviteKey>,
     ) -> Result<(), UsedUp> {
-        let taken = self.links.take(now, link, self.quotas.joins, 1);
-        taken.map_err(|again_ms| self.used_up(now, who, Limit::Joins, again_ms))
+        self.take(now, who, Limit::Joins, 1)?;
+        let Some(link) = first_by else { return Ok(()) };
+        let taken = self.links.take(now, link, self.quotas.link_joins, 1);
+        taken.map_err(|again_ms| self.used_up(now, who, Limit::LinkJoins, again_ms))
     }
 
     /// Whether an account that began `has` groups may begin another.
@@ -247,6 +262,8 @@ impl Shares {
             Limit::Claims => self.quotas.claims,
             Limit::Lists => self.quotas.lists,
             Limit::Joins => self.quotas.joins,
+            Limit::LinkJoins => self.quotas.link_joins,
+            Limit::EnvelopeKib => self.quotas.envelope_kib,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let taken = self.buckets.take(now, (limit, who.clone()), quota, count);

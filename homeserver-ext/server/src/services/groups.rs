@@ -101,12 +101,13 @@ pub(crate) async fn create(
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
         return Err(PostOpError::Behind(Behind { epoch: until, ops }));
     }
-    let began = groups::begun_by(tx.conn(), &caller.account).await?;
-    shares.another_group(now, &caller.account, began)?;
-    shares.group(now, &caller.account, bytes.len())?;
     must_be_registered(tx.conn(), now, &op, &roster).await?;
+    let creator = roster.member(&op.signer().member_id).map(|member| member.account.clone());
+    let creator = creator.unwrap_or_else(|| caller.account.clone());
+    shares.another_group(now, &creator, groups::begun_by(tx.conn(), &creator).await?)?;
+    shares.group(now, &caller.account, bytes.len())?;
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
-    let row = groups::insert(tx.conn(), &op, &roster, seq, &caller.account).await?;
+    let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
     mailbox::put_op(&mut tx, seq, row, op.epoch(), &come).await?;
     count(tx.conn(), now, None, &roster).await?;
@@ -145,8 +146,11 @@ pub(crate) async fn post_op(
     must_be_registered(tx.conn(), now, &op, &after).await?;
     if let Ok(Body::Add(entries)) = op.body() {
         let added = entries.iter().map(|entry| entry.member_id);
-        let strangers = groups::strangers(tx.conn(), group.row, &caller.account, added).await?;
-        shares.strangers(now, &caller.account, strangers)?;
+        // Of who signed it: others may post it again, to a server that has lost it.
+        let signer = before.member(&op.signer().member_id);
+        let signer = signer.map_or(&caller.account, |signer| &signer.account);
+        let strangers = groups::strangers(tx.conn(), group.row, signer, added).await?;
+        shares.strangers(now, signer, strangers)?;
     }
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };

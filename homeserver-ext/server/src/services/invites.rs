@@ -216,7 +216,7 @@ pub(crate) async fn join(
     if roster.member(member).is_some() {
         return Err(JoinError::Member);
     }
-    shares.join(now, &caller.account, request.ik_pub)?;
+    shares.join(now, &caller.account, (!has_used).then_some(request.ik_pub))?;
     if !has_used {
         invites::take_use(tx.conn(), group.row, &request.ik_pub, member).await?;
     }

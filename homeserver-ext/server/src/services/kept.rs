@@ -57,6 +57,7 @@ pub(crate) async fn keep(db: &Db, keep: KeepRead, caller: &Device) -> Result<(),
 /// it is there. A place of a database that this one does not know is none: then everything does.
 pub(crate) async fn read_again(
     db: &Db,
+    current: &Generation,
     caller: &Device,
     ReadAgain { generation, after }: ReadAgain,
 ) -> Result<Again, KeptError> {
@@ -72,7 +73,8 @@ pub(crate) async fn read_again(
     let from = asked.unwrap_or(gone).max(gone);
     mailbox::read_again(tx.conn(), caller.row, from).await?;
     tx.commit().await?;
-    let whole = asked.is_some_and(|asked| asked >= gone);
+    // One that was started since may have been put back, and lacks what was given after its copy.
+    let whole = generation == *current && asked.is_some_and(|asked| asked >= gone);
     Ok(Again { until: Seq(u64::try_from(place.acked).unwrap_or(0)), whole })
 }
 

@@ -169,7 +169,9 @@ async fn admit(
     }
     // By its name, too: whoever has a group can make anybody its bridge.
     if role != Role::Bridge || caller.account.localpart() != BRIDGE {
-        shares.envelopes(now, &caller.account, new.len())?;
+        let rows = new.iter().map(|(_, new)| named(new).count().max(1)).sum();
+        let bytes = new.iter().map(|(_, new)| bytes(new)).sum();
+        shares.envelopes(now, &caller.account, rows, bytes)?;
     }
     Ok(group)
 }
@@ -240,6 +242,15 @@ fn named(submission: &Submission) -> impl Iterator<Item = &DeviceId> {
         SubmittedTo::Devices(pieces) => (None, Some(pieces)),
     };
     one.into_iter().chain(pieces.into_iter().flat_map(BTreeMap::keys))
+}
+
+/// Of what a submission says, its pieces included.
+fn bytes(submission: &Submission) -> usize {
+    let pieces = match &submission.to {
+        SubmittedTo::Devices(pieces) => pieces.values().map(|piece| piece.0.len()).sum(),
+        SubmittedTo::Broadcast | SubmittedTo::Device(_) => 0,
+    };
+    submission.payload.len().saturating_add(pieces)
 }
 
 /// For how many a broadcast of this epoch is; `counted` remembers it for the next one.

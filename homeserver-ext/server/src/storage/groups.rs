@@ -366,13 +366,16 @@ pub(crate) async fn count(conn: &mut Conn) -> Result<(u64, u64), Error> {
     Ok((number(groups, "count")?, number(members, "members")?))
 }
 
-/// How many groups that are not closed an account has begun.
+/// How many groups an account has begun that are not closed and that it is in.
 pub(crate) async fn begun_by(conn: &mut Conn, creator: &AccountId) -> Result<u32, Error> {
-    let begun: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM groups WHERE creator = $1 AND closed = FALSE")
-            .bind(creator.as_str())
-            .fetch_one(conn)
-            .await?;
+    let begun: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM groups g WHERE g.creator = $1 AND g.closed = FALSE
+                AND EXISTS (SELECT 1 FROM group_members m
+                    WHERE m.grp = g.grp AND m.account = g.creator)",
+    )
+    .bind(creator.as_str())
+    .fetch_one(conn)
+    .await?;
     number(begun, "groups")
 }
 

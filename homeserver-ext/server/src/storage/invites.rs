@@ -166,10 +166,15 @@ pub(crate) async fn tell(
     Ok(done.rows_affected() == 1)
 }
 
-/// How many invites an account has open, in all groups.
+/// How many invites an account has open, in all groups that it is in.
 pub(crate) async fn open(conn: &mut Conn, by: &AccountId, now: Timestamp) -> Result<u32, Error> {
     let open: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM invites WHERE account = $1 AND revoked = FALSE AND expires_ms > $2",
+        "SELECT count(*) FROM invites i
+         WHERE i.account = $1 AND i.revoked = FALSE AND i.expires_ms > $2
+            AND i.uses > (SELECT count(*) FROM invite_uses u
+                WHERE u.grp = i.grp AND u.ik_pub = i.ik_pub)
+            AND EXISTS (SELECT 1 FROM group_members m
+                WHERE m.grp = i.grp AND m.account = i.account)",
     )
     .bind(by.as_str())
     .bind(ms(now))

@@ -2,9 +2,10 @@
 
 use causeway_protocol::{
     api::{
-        AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, RequestPage,
-        Session, UploadKeys,
+        Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite,
+        RequestPage, Session, UploadKeys,
     },
+    envelope::{Kind, Piece, SubmittedTo},
     ids::{GroupId, InviteKey},
     roster::{Body, Op, Policy},
 };
@@ -32,6 +33,8 @@ const NONE: AccountQuotas = AccountQuotas {
     devices: u32::MAX,
     invites: u32::MAX,
     joins: None,
+    link_joins: None,
+    envelope_kib: None,
 };
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {
@@ -282,8 +285,7 @@ async fn who_asks_again_by_the_same_link_is_not_told_again() {
     assert_eq!(page.requests.len(), 1);
     ask(&carol).await.ok::<JoinPending>();
     assert_eq!(told().await, nobody + 2);
-    // A link bears so many.
-    for _ in 0..9 {
+    for _ in 0..10 {
         ask(&mallory).await.ok::<JoinPending>();
     }
     let refusal = ask(&mallory).await.refused(429, "M_LIMIT_EXCEEDED");
@@ -292,4 +294,57 @@ async fn who_asks_again_by_the_same_link_is_not_told_again() {
     server.pass_ms(DAY_MS);
     ask(&mallory).await.ok::<JoinPending>();
     assert_eq!(told().await, nobody + 3);
+}
+
+/// Found by an attack: one person with a link closed it for everybody.
+#[tokio::test]
+async fn a_link_bears_so_many_people_and_who_asks_often_closes_it_for_nobody() {
+    let accounts = AccountQuotas { link_joins: Some(quota(1, 2)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let ik = signing_key();
+    let ik_pub = InviteKey::new(ik.verifying_key().to_bytes());
+    let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(DAY_MS), uses: 9 };
+    alice.post(&server, &group.path("/invites"), &terms).await.done();
+    let ask = async |who: &Person| {
+        server.pass_ms(1);
+        let join = who.join(&server, group.id(), &ik);
+        who.post_join(&server, group.id(), &join).await
+    };
+    let [mallory, carol, dave] = ["mallory", "carol", "dave"];
+    let mallory = server.person(mallory).await;
+    for _ in 0..30 {
+        ask(&mallory).await.ok::<JoinPending>();
+    }
+    ask(&server.person(carol).await).await.ok::<JoinPending>();
+    let dave = server.person(dave).await;
+    let before = server.rows().await;
+    let refusal = ask(&dave).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.link_joins"), "{}", refusal.error);
+    server.assert_unchanged(&before).await;
+    server.pass_ms(MINUTE_MS);
+    ask(&dave).await.ok::<JoinPending>();
+}
+
+/// Found by an attack: envelopes were counted, but not the rows that one makes, nor its bytes.
+#[tokio::test]
+async fn envelopes_count_by_their_rows_and_by_their_bytes() {
+    let accounts =
+        AccountQuotas { envelopes: Some(quota(1, 4)), envelope_kib: Some(quota(1, 50)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    let fanout = |what: &str| {
+        let pieces = [&bob, &carol].map(|who| (who.device(), Piece(what.as_bytes().to_vec())));
+        let to = SubmittedTo::Devices(pieces.into_iter().collect());
+        alice.submission(group.id(), 1, Kind::Fanout, to, what.as_bytes().to_vec())
+    };
+    alice.submit(&server, vec![fanout("one")]).await.ok::<Accepted>();
+    alice.submit(&server, vec![fanout("two")]).await.ok::<Accepted>();
+    let refusal = alice.submit(&server, vec![fanout("three")]).await;
+    let refusal = refusal.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.envelopes"), "{}", refusal.error);
+    bob.say(&server, &group, &[&"x".repeat(40_000)]).await;
+    let much = bob.message(group.id(), 1, &"y".repeat(40_000));
+    let refusal = bob.submit(&server, vec![much]).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.envelope_kib"), "{}", refusal.error);
 }
