@@ -259,6 +259,7 @@ impl From<InviteError> for ApiError {
             InviteError::MayNotAdd => Self::forbidden(error),
             InviteError::Bad(_) => Self::invalid(error),
             InviteError::TooMany(_) => Self::limit(error),
+            InviteError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             InviteError::Storage(error) => error.into(),
         }
     }

@@ -20,8 +20,9 @@ use crate::services::invites;
     responses(
         (status = 204, description = "also for the same again"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: no use, expired already, a key that is none or that has other terms; the group is closed"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members; `M_RESOURCE_LIMIT_EXCEEDED`: as many invites as it may have are open"),
         (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ),
     security(("token" = [])))]
 pub(super) async fn create(
@@ -80,6 +81,7 @@ pub(super) async fn revoke(
         (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: the same for everything until the invite's signature verifies"),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_ALREADY_MEMBER`"),
         (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `DEV_CAUSEWAY_REVOKED`, `DEV_CAUSEWAY_USED`, `DEV_CAUSEWAY_CLOSED`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ), security(("token" = [])))]
 pub(super) async fn join(
     State(api): State<Api>,

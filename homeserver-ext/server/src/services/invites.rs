@@ -43,6 +43,9 @@ pub(crate) enum InviteError {
     /// Take some back.
     #[error(transparent)]
     TooMany(#[from] TooMany),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -102,6 +105,7 @@ pub(crate) async fn create(
         return if is_same { Ok(()) } else { Err(other) };
     }
     shares.another_invite(now, by, invites::open(tx.conn(), by, now).await?)?;
+    shares.op(now, by, 0)?;
     invites::insert(tx.conn(), group.row, by, ik_pub, expires, *uses).await?;
     Ok(tx.commit().await?)
 }

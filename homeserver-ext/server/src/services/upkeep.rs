@@ -68,6 +68,7 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     keys::prune_claims(tx.conn(), now).await?;
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
+    invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
     events::add(tx.conn(), now, Event::MessageExpired, rows).await?;
     events::add(tx.conn(), now, Event::MessageCleaned, cleaned).await?;
     events::prune(tx.conn(), now).await?;

@@ -274,6 +274,34 @@ pub(crate) async fn drop_requests_of(
     Ok(())
 }
 
+/// Forgets at most `limit` invites that ended before `before`.
+pub(crate) async fn forget_ended(
+    conn: &mut Conn,
+    before: Timestamp,
+    limit: u32,
+) -> Result<(), Error> {
+    let ended: Vec<(GroupRow, Vec<u8>)> = sqlx::query_as(
+        "SELECT grp, ik_pub FROM invites WHERE expires_ms < $1 ORDER BY expires_ms LIMIT $2",
+    )
+    .bind(ms(before))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *conn)
+    .await?;
+    for (group, ik_pub) in ended {
+        sqlx::query("DELETE FROM invite_uses WHERE grp = $1 AND ik_pub = $2")
+            .bind(group)
+            .bind(&ik_pub)
+            .execute(&mut *conn)
+            .await?;
+        sqlx::query("DELETE FROM invites WHERE grp = $1 AND ik_pub = $2")
+            .bind(group)
+            .bind(&ik_pub)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Drops requests from before `before`.
 pub(crate) async fn prune_requests(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM join_requests WHERE at_ms < $1")

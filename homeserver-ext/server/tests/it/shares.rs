@@ -348,3 +348,29 @@ async fn envelopes_count_by_their_rows_and_by_their_bytes() {
     let refusal = bob.submit(&server, vec![much]).await.refused(429, "M_LIMIT_EXCEEDED");
     assert!(refusal.error.contains("limits.envelope_kib"), "{}", refusal.error);
 }
+
+#[tokio::test]
+async fn invites_count_as_changes_of_a_group_and_are_forgotten_a_month_after_their_end() {
+    let accounts = AccountQuotas { ops: Some(quota(1, 4)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let make = async |ms: u64| {
+        let ik_pub = InviteKey::new(signing_key().verifying_key().to_bytes());
+        let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(ms), uses: 1 };
+        alice.post(&server, &group.path("/invites"), &terms).await
+    };
+    for _ in 0..4 {
+        make(1).await.done();
+    }
+    let refusal = make(1).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.ops"), "{}", refusal.error);
+    let invites = async || {
+        server.app.upkeep().await.unwrap();
+        let rows = server.rows().await;
+        rows.iter().filter(|row| row.starts_with("invites:")).count()
+    };
+    assert_eq!(invites().await, 4);
+    server.pass_ms(31 * DAY_MS);
+    make(40 * DAY_MS).await.done();
+    assert_eq!(invites().await, 1);
+}
