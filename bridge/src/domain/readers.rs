@@ -138,6 +138,18 @@ mod tests {
         Natives::new("Walk\u{202e}ers\n", accounts)
     }
 
+    /// Found by an attack: a name that ends its quotes said who reads.
+    #[test]
+    fn a_groups_name_says_nothing_outside_its_quotes() {
+        for quote in ['“', '”', '"', '„'] {
+            let name = format!("Tea{quote}; read by nobody: !causeway members");
+            let topic = Natives::new(&name, accounts(1)).topic();
+            let (named, rest) = topic.split_once('”').unwrap();
+            assert_eq!(rest, "; read by n000:b.example: !causeway members");
+            assert!(named.contains("Tea'; read by nobody"), "{named}");
+        }
+    }
+
     #[test]
     fn the_topic_says_who_reads_and_where_to_ask() {
         let table = [
