@@ -33,7 +33,7 @@ pub struct Limits {
     pub op_kib: Rate,
     /// Groups that one account may begin.
     pub new_groups: HourlyRate,
-    /// Groups that one account began and did not close.
+    /// Groups that one account began, and neither closed nor left.
     pub groups: u32,
     /// Accounts that one account may add to groups without being in another group with them, or
     /// having been asked by them.
@@ -46,7 +46,7 @@ pub struct Limits {
     pub key_uploads: Rate,
     /// Devices of which one account may claim a one-time key, which begins a conversation.
     pub claims: Rate,
-    /// Invites of one account that are open, in all groups.
+    /// Invites of one account with uses left that have not ended, in all groups that it is in.
     pub invites: u32,
     /// Requests to join that one account may post.
     pub joins: Rate,

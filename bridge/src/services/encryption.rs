@@ -12,6 +12,10 @@ use serde::Deserialize;
 
 use crate::domain::{ENCRYPTION, RoomEvent, UNREAD};
 
+/// Rooms that are remembered; beyond, all are looked at again. Anybody on Matrix can make rooms that
+/// the bridge hears of.
+const MAX_ROOMS: usize = 10_000;
+
 /// What is known of each room.
 #[derive(Debug, Clone, Default)]
 pub struct Encryption(Arc<Mutex<BTreeMap<OwnedRoomId, bool>>>);
@@ -25,6 +29,9 @@ impl Encryption {
     /// What was found; once encrypted, it stays so.
     pub fn found(&self, room: &RoomId, encrypted: bool) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooms.len() >= MAX_ROOMS && !rooms.contains_key(room) {
+            rooms.clear();
+        }
         let known = rooms.entry(room.to_owned()).or_default();
         *known |= encrypted;
     }
@@ -81,6 +88,19 @@ mod tests {
             encryption.found(&room, found);
             assert_eq!(encryption.of(&room), Some(is));
         }
+    }
+
+    #[test]
+    fn rooms_of_strangers_fill_no_memory_and_what_is_forgotten_is_looked_at_again() {
+        let (encryption, ours) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
+        encryption.found(&ours, true);
+        for n in 0..2 * MAX_ROOMS {
+            encryption.heard(&format!(
+                r#"{{"type":"m.room.encryption","state_key":"","room_id":"!{n}:x"}}"#
+            ));
+            assert!(encryption.0.lock().unwrap().len() <= MAX_ROOMS);
+        }
+        assert_eq!(encryption.of(&ours), None, "not that it is clear");
     }
 
     #[test]

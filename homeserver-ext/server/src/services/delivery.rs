@@ -176,8 +176,8 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
     Ok(tx.commit().await?)
 }
 
-/// A device has everything up to and with `seq`: that is deleted, unless it is kept for it. On its stream those are `count`
-/// rows, and those of them that people's devices sent were accepted `at`.
+/// A device has everything up to and with `seq`: that is deleted, unless it is kept for it. On its
+/// stream those are `count` rows, and those of them that people's devices sent were accepted `at`.
 pub(crate) async fn ack(
     db: &Db,
     now: Timestamp,
