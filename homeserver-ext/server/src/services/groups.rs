@@ -102,10 +102,11 @@ pub(crate) async fn create(
         return Err(PostOpError::Behind(Behind { epoch: until, ops }));
     }
     must_be_registered(tx.conn(), now, &op, &roster).await?;
+    // Of who signed it, too: others may post it again, to a server that has lost it.
     let creator = roster.member(&op.signer().member_id).map(|member| member.account.clone());
     let creator = creator.unwrap_or_else(|| caller.account.clone());
     shares.another_group(now, &creator, groups::begun_by(tx.conn(), &creator).await?)?;
-    shares.group(now, &caller.account, bytes.len())?;
+    shares.group(now, &creator, bytes.len())?;
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
     let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();

@@ -115,7 +115,13 @@ async fn an_account_begins_so_many_groups_and_another_as_many() {
     server.assert_unchanged(&before).await;
     // One that is there is answered again: so clients find out what a restored server has lost.
     mallory.post(&server, "/groups", &op_body(&first.ops[0])).await.ok::<GroupHead>();
-    Group::create(&server, &alice).await;
+    // Whoever posts it: the share is the signer's, so that those who give back to a restored server
+    // what it has lost do not pay for others.
+    let refusal = alice.post(&server, "/groups", &third).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.new_groups"), "{}", refusal.error);
+    for _ in 0..2 {
+        Group::create(&server, &alice).await;
+    }
     server.pass_ms(MINUTE_MS);
     mallory.post(&server, "/groups", &third).await.ok::<GroupHead>();
 }
