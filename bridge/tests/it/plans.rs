@@ -12,11 +12,13 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 11] = [
     "own",
+    "fallback_key",
     "data_keys",
     "one_time_keys",
     "owed_invites",
+    "owed_words",
     "acks_due",
     "reading",
     "gaps",
@@ -29,7 +31,7 @@ const QUEUES: [&str; 5] =
     ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 40] = [
+const WALKS: [(&str, &str); 42] = [
     ("SELECT lane, txn FROM portal_outbox WHERE lane IN", "every ten minutes: all lanes"),
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
@@ -57,6 +59,8 @@ const WALKS: [(&str, &str); 40] = [
     ("DELETE FROM holds WHERE expires_ms", "hourly"),
     ("DELETE FROM invites WHERE expires_ms", "hourly"),
     ("DELETE FROM joins WHERE at_ms", "hourly"),
+    ("DELETE FROM link_uses WHERE ik_pub NOT IN", "hourly"),
+    ("DELETE FROM revoked_links WHERE at_ms", "hourly"),
     ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
     ("SELECT group_id, device, tag, idx, epoch FROM (", "requests of the last days"),
     (

@@ -28,22 +28,25 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 15] = [
+const FLAGS: [&str; 18] = [
     "acked",
     "closed",
     "encrypted",
     "fallback",
     "fetch_requests",
     "is_level",
+    "is_used",
     "joined",
     "listed",
     "made_here",
     "present",
     "ready",
+    "replaces",
     "replayed",
     "retired",
     "revoked",
     "rotate",
+    "told_again",
 ];
 
 /// Functions that both engines have, with at least and at most so many arguments.

@@ -61,6 +61,12 @@ const BACK: &str = "
     ALTER TABLE groups DROP COLUMN offered_by;
     DROP TABLE identities;
     ALTER TABLE own DROP COLUMN met;
+    DROP TABLE fallback_key;
+    ALTER TABLE own DROP COLUMN replaces;
+    DROP TABLE owed_words;
+    DROP TABLE link_uses;
+    DROP TABLE revoked_links;
+    ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
     DROP INDEX ops_whole;
     ALTER TABLE groups DROP COLUMN since_whole;
     ALTER TABLE groups DROP COLUMN rosters_from;

@@ -47,6 +47,16 @@ impl Payload {
         if tried { Err(Unreadable) } else { Ok(None) }
     }
 
+    /// The one-time or fallback key with which it begins a session; `None` if it begins none.
+    pub(crate) fn one_time_key(&self) -> Option<CurveKey> {
+        match &self.0 {
+            OlmMessage::PreKey(message) => {
+                Some(CurveKey::new(message.session_keys().one_time_key.to_bytes()))
+            }
+            OlmMessage::Normal(_) => None,
+        }
+    }
+
     /// Opens it as the beginning of a session with the device that has this Olm identity key. The
     /// account loses the one-time key that was used.
     pub(crate) fn begin(

@@ -6,6 +6,7 @@ pub(crate) mod chains;
 pub(crate) mod chores;
 pub(crate) mod data_keys;
 pub(crate) mod failures;
+pub(crate) mod fallback;
 pub(crate) mod groups;
 #[cfg(feature = "cli")]
 pub(crate) mod history;
@@ -13,6 +14,7 @@ pub(crate) mod holds;
 pub(crate) mod identities;
 pub(crate) mod invites;
 pub(crate) mod joins;
+pub(crate) mod link_words;
 #[cfg(feature = "cli")]
 pub(crate) mod mirrors;
 pub(crate) mod offers;

@@ -6,7 +6,9 @@
 mod admission;
 mod join;
 mod link;
+mod word;
 
 pub use admission::{Admission, Held, NotAdmitted, NowListed};
 pub use join::{InviteFacts, Join, JoinRefused, MAX_CLOCK_SKEW_MS};
 pub use link::{Link, LinkRefused, LinkSecret, Terms, invite_name};
+pub use word::LinkWord;

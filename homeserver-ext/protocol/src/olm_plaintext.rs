@@ -42,7 +42,8 @@ pub enum OlmPlaintext {
     KeyRequest(Route, Missing),
     /// `K`: a shared key.
     SharedKey(Route, SharedKey),
-    /// `I`: an invite link, so that another admin can admit too.
+    /// `I`: an invite link, so that another admin can admit too, or what became of one; the text is
+    /// a [`LinkWord`](crate::invite::LinkWord)'s.
     Invite(Route, String),
     /// `W`: nothing, after a wedged session was healed.
     Dummy(Route),

@@ -17,7 +17,7 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chores, groups as rows, holds, invites, joins, offers, ops,
+        chores, groups as rows, holds, invites, joins, link_words, offers, ops,
     },
 };
 
@@ -43,6 +43,7 @@ impl Machine {
         schemes::acknowledge(&mut work).await?;
         work.request_keys(&mut chores).await?;
         work.give_invites(&mut chores.needs).await?;
+        work.tell_words(&mut chores.needs).await?;
         work.asked(&mut chores).await?;
         work.roster_syncs(&mut chores).await?;
         work.direct_batches(&mut chores).await?;
@@ -64,11 +65,13 @@ impl Machine {
             }
         }
         let received = work.finish().await?;
+        self.forget_former_fallback(tx, now).await?;
         let conn = tx.conn();
         holds::forget_seen(conn, kept).await?;
         ops::forget_rosters(conn, kept).await?;
         offers::expire(conn, now).await?;
         invites::expire(conn, kept).await?;
+        link_words::expire(conn, now).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;
         chores::expire(conn, now.minus_ms(HOUR_MS), kept).await?;

@@ -17,7 +17,7 @@ use crate::{
     entropy,
     storage::{
         invites::{self, HeldInvite},
-        joins,
+        joins, link_words,
     },
 };
 
@@ -78,14 +78,6 @@ impl Machine {
         Ok((link, NewInvite { ik_pub, expires_ms: expires, uses }))
     }
 
-    /// Nobody is let in by this link any more, whatever the server says.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn revoke_invite(&self, tx: &mut Tx, ik_pub: &InviteKey) -> Result<(), MachineError> {
-        Ok(invites::revoke(tx.conn(), ik_pub).await?)
-    }
-
     /// Links for `group` that this device holds.
     ///
     /// # Errors
@@ -109,7 +101,7 @@ impl Machine {
     }
 }
 
-fn is_admin(roster: &Roster, device: &DeviceOf) -> bool {
+pub(super) fn is_admin(roster: &Roster, device: &DeviceOf) -> bool {
     roster.counts(device).is_some_and(|member| member.role == Role::Admin)
 }
 
@@ -194,6 +186,7 @@ impl Work<'_> {
                 && self.send_direct(held.group, &known, Kind::Direct, &bytes).await?
             {
                 invites::given(self.conn(), &ik_pub, &device).await?;
+                link_words::owe_uses(self.conn(), &ik_pub, &device).await?;
             }
         }
         Ok(())
@@ -203,16 +196,11 @@ impl Work<'_> {
     pub(super) async fn keep_invite(
         &mut self,
         group: GroupId,
-        from: &DeviceOf,
-        text: &str,
+        link: &Link,
     ) -> Result<(), MachineError> {
         let vault = self.vault();
-        let Some(log) = self.log(&group).await? else { return Ok(()) };
-        let link = Link::parse(text).ok();
-        let link = link.filter(|l| is_admin(log.head(), from) && l.terms.group == group);
-        let Some(link) = link else { return Ok(()) };
-        if invites::given_in(self.conn(), &group).await? < MAX_GIVEN {
-            let held = held(&link, false);
+        if link.terms.group == group && invites::given_in(self.conn(), &group).await? < MAX_GIVEN {
+            let held = held(link, false);
             invites::insert(self.conn(), vault, &held).await?;
             joins::link_came(self.conn(), &held.ik_pub).await?;
         }

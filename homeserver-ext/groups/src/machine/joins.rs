@@ -17,7 +17,7 @@ use crate::storage::{
     accounts::{self, Ask},
     groups as rows, invites,
     joins::{self, JoinRow, State},
-    own,
+    link_words, own,
 };
 
 /// A request that waits for a person.
@@ -177,7 +177,7 @@ impl Work<'_> {
             for join in joins::in_state(self.conn(), state).await? {
                 let log = self.log(&join.group).await?;
                 if log.is_some_and(|log| log.head().member(&join.member).is_some()) {
-                    invites::count_use(self.conn(), &join.ik_pub).await?;
+                    link_words::count_use(self.conn(), &join.ik_pub, &join.member).await?;
                     joins::set_state(self.conn(), &join.id, State::Admitted).await?;
                 }
             }
@@ -194,6 +194,8 @@ impl Work<'_> {
                     let (machine, now) = (self.machine, self.now);
                     match machine.sign_op(self.tx, now, join.group, &body).await {
                         Ok(OpBytes(op)) => {
+                            // Told with it, and not after it: who is in has used his link.
+                            self.take_use(&join.group, &join.ik_pub, &join.member).await?;
                             ops.push((join.group, op));
                             continue;
                         }
@@ -238,8 +240,11 @@ impl Work<'_> {
             return Ok(Verdict::Settled(State::Ask));
         }
         let listed = NowListed { list: &list, highest_seen: seen.map_or(0, |seen| seen.version) };
-        let uses = Held { used: held.used, revoked: held.revoked };
-        Ok(match join.admit(&link, uses, listed, &log, now) {
+        // The use that this identity takes stays its own.
+        let own = link_words::is_used_by(self.conn(), &row.ik_pub, &row.member).await?;
+        let others = held.used.saturating_sub(u32::from(own));
+        let record = Held { used: others, revoked: held.revoked };
+        Ok(match join.admit(&link, record, listed, &log, now) {
             Ok(Admission::Add(entry)) => Verdict::Add(Body::Add(vec![entry])),
             Ok(Admission::Ask(_)) => Verdict::Settled(State::Ask),
             Err(NotAdmitted::AlreadyMember) => Verdict::Settled(State::Admitted),

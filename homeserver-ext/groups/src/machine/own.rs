@@ -3,29 +3,29 @@
 use std::fmt;
 
 use causeway_protocol::{
-    api::{KeyCount, LoginRequest, RegisterRequest, UploadKeys},
-    device::{DeviceList, DeviceOf, DeviceRecord, OneTimeKey, login_bytes},
-    ids::{AccountId, CurveKey, DeviceId, KeyId, MemberId, Nonce, Signature, Timestamp, text_of},
+    api::{LoginRequest, RegisterRequest},
+    device::{DeviceList, DeviceOf, DeviceRecord, login_bytes},
+    ids::{AccountId, CurveKey, DeviceId, MemberId, Nonce, Signature, Timestamp, text_of},
 };
 use causeway_store::{Conn, Db, Tx};
 use ed25519_dalek::{Signer as _, SigningKey};
 use vodozemac::olm::Account;
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, Me, schemes};
+use super::{
+    Machine, MachineError, Me,
+    keys::{KEYS_IN_A_COMMIT, ONE_TIME_KEYS},
+    schemes,
+};
 use crate::{
     entropy,
     storage::{accounts, identities, olm as sessions, own},
     vault::Vault,
 };
 
-/// One-time keys that are to be at the server.
-pub(super) const ONE_TIME_KEYS: u32 = 50;
 /// The most commits that anybody is believed to know of: a thousand in a second for 34 years. Who
 /// says more must leave no count that ends.
 pub const MOST_COMMITS: u64 = 1 << 40;
-/// More than are made before the next commit that counts.
-const KEYS_IN_A_COMMIT: u64 = 1 << 20;
 
 /// An account's private identity key, shown once at registration: with it, and with nothing else,
 /// the account's device list can be changed when its first device is lost.
@@ -130,7 +130,7 @@ impl Machine {
         accounts::insert_device(tx.conn(), &account, &record).await?;
         accounts::save_list(tx.conn(), &list, now).await?;
         let machine = Self::new(vault, Me { account, record }, signing);
-        machine.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS, true).await?;
+        machine.make_keys(tx.conn(), &mut olm, now, ONE_TIME_KEYS, true).await?;
         Ok((machine, RecoveryKey(Zeroizing::new(identity.as_bytes().to_vec()))))
     }
 
@@ -201,26 +201,6 @@ impl Machine {
         self.replace_keys(tx).await
     }
 
-    /// Makes a whole set of keys, with numbers that were never given: of those that lie at the
-    /// server, the ones made since the copy cannot be opened here.
-    async fn replace_keys(&self, tx: &mut Tx) -> Result<(), MachineError> {
-        let counted = own::commits(tx.conn()).await?;
-        own::published(tx.conn(), None).await?;
-        own::skip_key_ids(tx.conn(), counted.saturating_mul(KEYS_IN_A_COMMIT)).await?;
-        let mut olm = own::olm(tx.conn(), self.vault()).await?;
-        self.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS, true).await
-    }
-
-    /// The whole set of keys that is to take the place of all that are at the server, where one was
-    /// made and the server has not said that it has it.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn replacement(&self, tx: &mut Tx) -> Result<Option<UploadKeys>, MachineError> {
-        let upload = upload(own::unpublished(tx.conn()).await?);
-        Ok(upload.replace.then_some(upload))
-    }
-
     /// Body of `POST register`; re-runnable until the server said yes.
     ///
     /// # Errors
@@ -245,24 +225,6 @@ impl Machine {
         })
     }
 
-    /// The server has every key that [`Self::register_request`] or [`super::Chores::keys`] named.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn uploaded(
-        &self,
-        tx: &mut Tx,
-        now: Timestamp,
-        count: KeyCount,
-    ) -> Result<(), MachineError> {
-        let mut olm = own::olm(tx.conn(), self.vault()).await?;
-        olm.mark_keys_as_published();
-        own::save_olm(tx.conn(), self.vault(), &olm).await?;
-        own::published(tx.conn(), Some(count.one_time_keys)).await?;
-        accounts::answered(tx.conn(), accounts::Ask::Count, &[], now).await?;
-        Ok(())
-    }
-
     /// The account's private identity key, where this is its first device.
     ///
     /// # Errors
@@ -283,71 +245,4 @@ impl Machine {
     pub(super) fn sign(&self, bytes: &[u8]) -> Signature {
         sign(&self.0.signing, bytes)
     }
-
-    /// Makes `count` one-time keys, and a fallback key if asked, and keeps them for upload.
-    pub(super) async fn make_keys(
-        &self,
-        conn: &mut Conn,
-        olm: &mut Account,
-        count: u32,
-        with_fallback: bool,
-    ) -> Result<(), MachineError> {
-        let made = olm.generate_one_time_keys(usize::try_from(count).unwrap_or(0)).created;
-        let fallback = if with_fallback {
-            olm.generate_fallback_key();
-            olm.fallback_key().into_values().next()
-        } else {
-            None
-        };
-        let keys = made.iter().map(|key| (*key, false)).chain(fallback.map(|key| (key, true)));
-        let keys: Vec<_> = keys.collect();
-        let first = own::take_key_ids(conn, u64::try_from(keys.len()).unwrap_or(0)).await?;
-        for (number, (key, fallback)) in (first..).zip(keys) {
-            let mut key = OneTimeKey {
-                key_id: KeyId::new(number.to_be_bytes()),
-                fallback,
-                curve25519: CurveKey::new(key.to_bytes()),
-                signature: Signature::new([0; 64]),
-            };
-            key.signature = self.sign(&key.signed_bytes(&self.me().record.device_id));
-            own::insert_key(conn, &key).await?;
-        }
-        own::save_olm(conn, self.vault(), olm).await?;
-        Ok(())
-    }
-
-    /// Keys to upload, if the server has few: tops up, or asks how many there are.
-    pub(super) async fn refill(
-        &self,
-        tx: &mut Tx,
-        now: Timestamp,
-    ) -> Result<Option<UploadKeys>, MachineError> {
-        const HOUR_MS: u64 = 3_600_000;
-        let left = own::keys_left(tx.conn()).await?;
-        let mut waiting = own::unpublished(tx.conn()).await?;
-        if waiting.is_empty()
-            && let Some(left) = left.filter(|left| *left < ONE_TIME_KEYS / 2)
-        {
-            let mut olm = own::olm(tx.conn(), self.vault()).await?;
-            self.make_keys(tx.conn(), &mut olm, ONE_TIME_KEYS - left, false).await?;
-            // A copy of before has lost what belongs to these.
-            own::count(tx).await?;
-            waiting = own::unpublished(tx.conn()).await?;
-        }
-        let counted =
-            accounts::was_asked(tx.conn(), accounts::Ask::Count, &[], now.minus_ms(HOUR_MS))
-                .await?;
-        if waiting.is_empty() && counted {
-            return Ok(None);
-        }
-        Ok(Some(upload(waiting)))
-    }
-}
-
-/// A fallback key is made with a whole set only: it takes the place of all.
-fn upload(keys: Vec<OneTimeKey>) -> UploadKeys {
-    let (mut fallback, one_time_keys): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|key| key.fallback);
-    let fallback_key = fallback.pop();
-    UploadKeys { one_time_keys, replace: fallback_key.is_some(), fallback_key }
 }

@@ -183,6 +183,9 @@ impl Work<'_> {
         }
         let change = change(&log, op, installed, &me);
         self.save_log(log).await?;
+        if is_in && !is_offer {
+            self.tell_again(&group).await?;
+        }
         // One line is said of an offer, and nothing of what a stranger does in his group.
         if !is_offer && (took_part || self.takes_part(&group).await?) {
             self.say(seq, group, What::Roster(change));

@@ -124,11 +124,12 @@ impl Client {
             if let Some(keys) = chores.keys {
                 waits_alone(self.upload(&keys).await, &mut refused)?;
             }
-            for (group, op) in chores.ops {
-                waits_alone(self.post_chore_op(group, OpBytes(op)).await, &mut refused)?;
-            }
+            // Before the ops: a use of a link is told before it is one.
             for batch in &chores.batches {
                 waits_alone(self.post_chore(batch).await, &mut refused)?;
+            }
+            for (group, op) in chores.ops {
+                waits_alone(self.post_chore_op(group, OpBytes(op)).await, &mut refused)?;
             }
             if let Some(error) = refused {
                 return Err(error);

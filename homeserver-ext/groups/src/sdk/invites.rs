@@ -35,7 +35,7 @@ impl Client {
         if let Err(error) = told {
             // A link that nobody was given is of no use to anybody.
             let mut tx = self.db.begin().await?;
-            self.machine.revoke_invite(&mut tx, &invite.ik_pub).await?;
+            self.machine.revoke_invite(&mut tx, self.now(), group, &invite.ik_pub).await?;
             tx.commit().await?;
             return Err(error.into());
         }
@@ -81,10 +81,10 @@ impl Client {
     }
 
     /// Takes an invite back: here first, so that this device lets nobody in by it whatever the
-    /// server says. The same again changes nothing.
+    /// server says; [`Self::chores`] tells other holders. The same again changes nothing.
     pub async fn revoke_invite(&self, group: GroupId, key: InviteKey) -> Result<(), SdkError> {
         let mut tx = self.db.begin().await?;
-        self.machine.revoke_invite(&mut tx, &key).await?;
+        self.machine.revoke_invite(&mut tx, self.now(), group, &key).await?;
         tx.commit().await?;
         Ok(insistently(async || self.http.revoke_invite(group, key).await).await?)
     }

@@ -49,8 +49,9 @@ pub(crate) async fn held(
     ik_pub: &InviteKey,
 ) -> Result<Option<HeldInvite>, Error> {
     let row = sqlx::query(
-        "SELECT group_id, sealed, made_here, expires_ms, uses, used, revoked FROM invites
-         WHERE ik_pub = $1",
+        "SELECT group_id, sealed, made_here, expires_ms, uses, used,
+                EXISTS (SELECT 1 FROM revoked_links r WHERE r.ik_pub = invites.ik_pub)
+         FROM invites WHERE ik_pub = $1",
     )
     .bind(ik_pub.as_bytes().as_slice())
     .fetch_optional(conn)
@@ -72,6 +73,19 @@ pub(crate) async fn held(
     .transpose()
 }
 
+/// The group of a link that this device holds.
+pub(crate) async fn group_of(
+    conn: &mut Conn,
+    ik_pub: &InviteKey,
+) -> Result<Option<GroupId>, Error> {
+    let group: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT group_id FROM invites WHERE ik_pub = $1")
+            .bind(ik_pub.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    group.map(|group| GroupId::from_slice(&group).whole("invites")).transpose()
+}
+
 /// Keys of the links for `group` that this device holds.
 pub(crate) async fn of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<InviteKey>, Error> {
     let keys: Vec<Vec<u8>> =
@@ -90,8 +104,9 @@ pub(crate) async fn good(
     all: bool,
 ) -> Result<Vec<InviteKey>, Error> {
     let keys: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2 AND revoked = FALSE
-         AND used < uses AND (made_here = TRUE OR $3) ORDER BY ik_pub",
+        "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2
+         AND used < uses AND (made_here = TRUE OR $3)
+         AND ik_pub NOT IN (SELECT ik_pub FROM revoked_links) ORDER BY ik_pub",
     )
     .bind(group.as_bytes().as_slice())
     .bind(ms(now))
@@ -151,22 +166,6 @@ pub(crate) async fn given(
     sqlx::query("DELETE FROM owed_invites WHERE ik_pub = $1 AND device = $2")
         .bind(ik_pub.as_bytes().as_slice())
         .bind(device.as_bytes().as_slice())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn count_use(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
-    sqlx::query("UPDATE invites SET used = used + 1 WHERE ik_pub = $1")
-        .bind(ik_pub.as_bytes().as_slice())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn revoke(conn: &mut Conn, ik_pub: &InviteKey) -> Result<(), Error> {
-    sqlx::query("UPDATE invites SET revoked = TRUE WHERE ik_pub = $1")
-        .bind(ik_pub.as_bytes().as_slice())
         .execute(conn)
         .await?;
     Ok(())

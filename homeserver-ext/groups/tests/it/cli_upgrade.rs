@@ -11,6 +11,12 @@ use crate::{
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP TABLE fallback_key;
+    ALTER TABLE own DROP COLUMN replaces;
+    DROP TABLE owed_words;
+    DROP TABLE link_uses;
+    DROP TABLE revoked_links;
+    ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     ALTER TABLE mirrors DROP COLUMN present;

@@ -18,11 +18,13 @@ use proptest::prelude::*;
 use crate::world::{World, text};
 
 mod crash;
+mod fallback;
 mod forks;
 mod hostile;
 mod identities;
 mod invites;
 mod keys;
+mod link_words;
 mod offers;
 mod order;
 mod rosters;

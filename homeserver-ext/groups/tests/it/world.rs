@@ -30,7 +30,7 @@ pub(crate) struct World {
     accounts: BTreeMap<AccountId, AccountDevices>,
     keys: BTreeMap<DeviceId, Vec<OneTimeKey>>,
     pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
-    requests: BTreeMap<GroupId, Vec<PendingRequest>>,
+    pub(crate) requests: BTreeMap<GroupId, Vec<PendingRequest>>,
     names: u128,
 }
 
@@ -305,8 +305,11 @@ impl World {
             let device = &self.devices[who];
             let mine = self.keys.entry(device.id()).or_default();
             if keys.replace {
-                mine.clear();
-                mine.extend(keys.fallback_key);
+                mine.truncate(1);
+            }
+            if let Some(fallback) = keys.fallback_key {
+                mine.drain(..mine.len().min(1));
+                mine.insert(0, fallback);
             }
             mine.extend(keys.one_time_keys);
             let count = KeyCount { one_time_keys: u32::try_from(mine.len() - 1).unwrap() };
@@ -314,13 +317,13 @@ impl World {
             device.machine.uploaded(&mut tx, now, count).await.unwrap();
             tx.commit().await.unwrap();
         }
-        for (_, op) in chores.ops {
-            self.post_op(who, OpBytes(op)).await;
-        }
         for batch in chores.batches {
             if let Err(ops) = self.post(who, &batch).await {
                 self.install(who, batch.group, &ops).await;
             }
+        }
+        for (_, op) in chores.ops {
+            self.post_op(who, OpBytes(op)).await;
         }
         quiet
     }

@@ -1,7 +1,10 @@
 use causeway_protocol::{
     content::{Content, ContentType, Malformed, Plaintext, Text, TextKind},
     envelope::Kind,
-    ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    ids::{
+        ChainId, ClientId, DeviceId, Epoch, GroupId, InviteKey, MemberId, RosterHash, Timestamp,
+    },
+    invite::LinkWord,
     olm_plaintext::{Missing, OlmPayload, OlmPlaintext, Route},
 };
 use serde_json::Value;
@@ -91,6 +94,36 @@ fn olm_plaintexts_are_the_vectors() {
         }
         assert!(OlmPlaintext::parse(&[&bytes[..], &[0]].concat()).is_err());
         fields_are(&plaintext, item);
+    }
+}
+
+/// Bytes from the text of protocol §2.2 and §3.4.
+#[test]
+fn what_became_of_a_link_is_said_in_a_plaintext_of_type_i() {
+    let (ik_pub, member) = ("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE", "_".repeat(42) + "8");
+    let words = [
+        (format!("causeway://revoked/{ik_pub}"), LinkWord::Revoked(InviteKey::new([1; 32]))),
+        (
+            format!("causeway://used/{ik_pub}/{member}"),
+            LinkWord::Used(InviteKey::new([1; 32]), MemberId::new([0xff; 32])),
+        ),
+    ];
+    for (text, word) in words {
+        let route = Route {
+            group: GroupId::new([2; 32]),
+            from: DeviceId::new([3; 32]),
+            to: DeviceId::new([4; 32]),
+        };
+        let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+        let bytes =
+            [&[2, b'I'], &[2; 32][..], &[3; 32], &[4; 32], &length, text.as_bytes()].concat();
+        let said = OlmPlaintext::Invite(route, word.to_text().to_string());
+        assert_eq!(*said.to_bytes().unwrap(), bytes);
+        assert_eq!(OlmPlaintext::parse(&bytes), Ok(said));
+        assert_eq!(LinkWord::parse(&text), Some(word));
+        for wrong in [format!("{text}A"), text[..text.len() - 1].to_owned(), format!("{text}/")] {
+            assert_eq!(LinkWord::parse(&wrong), None, "{wrong}");
+        }
     }
 }
 

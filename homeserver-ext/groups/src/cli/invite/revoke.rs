@@ -30,6 +30,11 @@ pub(super) async fn run(
                 .next("`causeway-client invite list` shows the keys.")
         })?,
     };
-    client.revoke_invite(group, key).await?;
+    let told = client.revoke_invite(group, key).await;
+    // Whatever the server says, who else holds the link hears of it; what fails is tried again.
+    if let Err(error) = client.chores().await {
+        tracing::debug!(%error, "other admins were not told yet");
+    }
+    told?;
     printer.show("Taken back.", &json!({"group": group, "key": key, "revoked": true}))
 }

@@ -17,7 +17,7 @@ use crate::{
     olm::Payload,
     storage::{
         accounts::{self, Ask, KnownDevice},
-        chores, groups as rows, holds,
+        chores, fallback, groups as rows, holds,
         holds::WaitsFor,
         olm as sessions, own,
     },
@@ -73,8 +73,8 @@ impl Work<'_> {
             OlmPlaintext::KeyRequest(route, missing) => {
                 self.answer(route.group, sender.device, missing).await?;
             }
-            OlmPlaintext::Invite(route, link) => {
-                self.keep_invite(route.group, &device.record.device(), &link).await?;
+            OlmPlaintext::Invite(route, text) => {
+                self.hear_of_link(route.group, &device.record.device(), &text).await?;
             }
             OlmPlaintext::Dummy(_) => {}
         }
@@ -107,7 +107,13 @@ impl Work<'_> {
                 let Ok((bytes, session)) = begun else { return self.wedged(&peer).await };
                 sessions::save(self.conn(), vault, &peer, &session, now).await?;
                 sessions::trim(self.conn(), &peer).await?;
-                own::key_was_used(self.conn()).await?;
+                let is_fallback = match payload.one_time_key() {
+                    Some(key) => fallback::was_used(self.conn(), &key).await?,
+                    None => false,
+                };
+                if !is_fallback {
+                    own::key_was_used(self.conn()).await?;
+                }
                 bytes
             }
             Err(_) => return self.wedged(&peer).await,

@@ -10,7 +10,7 @@ use causeway_protocol::{
 use super::{ALICE, BOB, CAROL, garden};
 use crate::world::World;
 
-async fn invite(world: &mut World, who: usize, group: GroupId, uses: u32) -> Link {
+pub(super) async fn invite(world: &mut World, who: usize, group: GroupId, uses: u32) -> Link {
     let now = world.time();
     let device = &world.devices[who];
     let mut tx = device.db.begin().await.unwrap();
@@ -20,7 +20,11 @@ async fn invite(world: &mut World, who: usize, group: GroupId, uses: u32) -> Lin
     made.unwrap().0
 }
 
-async fn request(world: &World, who: usize, link: &Link) -> Result<Vec<u8>, InviteRefused> {
+pub(super) async fn request(
+    world: &World,
+    who: usize,
+    link: &Link,
+) -> Result<Vec<u8>, InviteRefused> {
     let records = world.account_devices(&link.terms.account).unwrap().devices.clone();
     let device = &world.devices[who];
     let mut tx = device.db.begin().await.unwrap();
@@ -34,7 +38,15 @@ async fn join(world: &mut World, who: usize, link: &Link) {
     world.sync_all().await;
 }
 
-fn is_in(world: &World, group: GroupId, who: usize) -> bool {
+pub(super) async fn revoke(world: &World, who: usize, group: GroupId, link: &Link) {
+    let device = &world.devices[who];
+    let mut tx = device.db.begin().await.unwrap();
+    let key = link.terms.secret.key();
+    device.machine.revoke_invite(&mut tx, world.time(), group, &key).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+pub(super) fn is_in(world: &World, group: GroupId, who: usize) -> bool {
     world.head(group).member(&world.devices[who].machine.me().record.member_id).is_some()
 }
 
@@ -92,10 +104,7 @@ async fn a_revoked_or_expired_link_lets_nobody_in() {
     let (mut world, group) = garden(&["alice"]).await;
     world.register("bob").await;
     let link = invite(&mut world, ALICE, group, 1).await;
-    let device = &world.devices[ALICE];
-    let mut tx = device.db.begin().await.unwrap();
-    device.machine.revoke_invite(&mut tx, &link.terms.secret.key()).await.unwrap();
-    tx.commit().await.unwrap();
+    revoke(&world, ALICE, group, &link).await;
     join(&mut world, BOB, &link).await;
     assert!(!is_in(&world, group, BOB));
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use causeway_groups::machine::Batch;
 use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys, OpBytes, PendingRequest, StreamRow},
+    device::OneTimeKey,
     envelope::{Envelope, Kind, Recipient},
     ids::{AccountId, DeviceId, Epoch, GroupId, KeyId, MemberId, Seq},
     invite::Join,
@@ -139,6 +140,22 @@ impl World {
     /// Numbers of the keys that the server has of a device, the fallback key's among them.
     pub(crate) fn key_ids(&self, who: usize) -> BTreeSet<KeyId> {
         self.keys[&self.devices[who].id()].iter().map(|key| key.key_id).collect()
+    }
+
+    /// The fallback key that is given out.
+    pub(crate) fn fallback(&self, who: usize) -> OneTimeKey {
+        self.keys[&self.devices[who].id()][0].clone()
+    }
+
+    /// All one-time keys of a device were claimed.
+    pub(crate) fn keep_fallback_only(&mut self, who: usize) {
+        let fallback = self.fallback(who);
+        self.give_only(who, fallback);
+    }
+
+    /// Everybody who asks for a key of a device gets this one.
+    pub(crate) fn give_only(&mut self, who: usize, key: OneTimeKey) {
+        self.keys.insert(self.devices[who].id(), vec![key]);
     }
 
     pub(crate) fn keys_left(&self, who: usize) -> usize {

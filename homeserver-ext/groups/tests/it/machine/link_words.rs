@@ -1,0 +1,177 @@
+//! What became of a link is known to every holder, from the others and not from the server.
+
+use causeway_protocol::{envelope::Kind, ids::GroupId, invite::Link, roster::Role};
+
+use super::{
+    ALICE, BOB, CAROL, garden,
+    invites::{invite, is_in, request, revoke},
+};
+use crate::world::World;
+
+/// Alice and Bob are admins of a group, and hold a link that Alice made.
+async fn two_holders(uses: u32) -> (World, GroupId, Link) {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.promote(ALICE, group, BOB).await;
+    world.sync_all().await;
+    let link = invite(&mut world, ALICE, group, uses).await;
+    world.sync_all().await;
+    (world, group, link)
+}
+
+/// The server shows a request to this holder alone, and says nothing of revocation or uses.
+async fn ask_only(world: &mut World, holder: usize, asker: usize, link: &Link) {
+    let request = request(world, asker, link).await.unwrap();
+    let before = world.mailboxes.clone();
+    world.ask_to_join(link.terms.group, &request);
+    world.requests.clear();
+    let mine = world.devices[holder].id();
+    for (device, mailbox) in &mut world.mailboxes {
+        if *device != mine {
+            mailbox.clone_from(&before[device]);
+        }
+    }
+    world.sync(holder).await;
+}
+
+#[tokio::test]
+async fn a_link_that_was_taken_back_is_dead_at_every_holder() {
+    let (mut world, group, link) = two_holders(1).await;
+    let carol = world.register("carol").await;
+    revoke(&world, ALICE, group, &link).await;
+    world.sync_all().await;
+    ask_only(&mut world, BOB, carol, &link).await;
+    assert!(!is_in(&world, group, carol));
+}
+
+#[tokio::test]
+async fn an_admin_takes_back_anothers_link() {
+    let (mut world, group, link) = two_holders(1).await;
+    let carol = world.register("carol").await;
+    revoke(&world, BOB, group, &link).await;
+    world.sync_all().await;
+    ask_only(&mut world, ALICE, carol, &link).await;
+    assert!(!is_in(&world, group, carol));
+}
+
+#[tokio::test]
+async fn a_word_that_was_lost_comes_again_with_the_next_op() {
+    let (mut world, group, link) = two_holders(1).await;
+    let carol = world.register("carol").await;
+    let dave = world.register("dave").await;
+    revoke(&world, ALICE, group, &link).await;
+    world.sync(ALICE).await;
+    let id = world.devices[BOB].id();
+    let mailbox = world.mailboxes.get_mut(&id).unwrap();
+    let lost = mailbox.pop().unwrap();
+    assert_eq!(lost.envelope.kind, Kind::Direct);
+    world.add(ALICE, group, dave, Role::Member).await;
+    world.sync_all().await;
+    ask_only(&mut world, BOB, carol, &link).await;
+    assert!(!is_in(&world, group, carol));
+}
+
+#[tokio::test]
+async fn a_link_that_comes_after_its_revocation_is_dead_too() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.promote(ALICE, group, BOB).await;
+    world.sync_all().await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    world.sync_all().await;
+    // Carol is told by Alice that it is taken back before Bob, who makes her an admin, gives it.
+    world.promote(BOB, group, CAROL).await;
+    world.sync(ALICE).await;
+    revoke(&world, ALICE, group, &link).await;
+    for _ in 0..3 {
+        world.sync(ALICE).await;
+        world.sync(CAROL).await;
+    }
+    for _ in 0..3 {
+        world.chores(BOB).await;
+    }
+    let dave = world.register("dave").await;
+    world.sync(CAROL).await;
+    ask_only(&mut world, CAROL, dave, &link).await;
+    assert!(!is_in(&world, group, dave));
+}
+
+#[tokio::test]
+async fn who_is_no_admin_takes_back_nothing_of_others() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    world.promote(ALICE, group, BOB).await;
+    world.sync_all().await;
+    revoke(&world, BOB, group, &link).await;
+    let account = world.devices[BOB].account();
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    let now = world.time();
+    let op = device.machine.set_role(&mut tx, now, group, &account, Role::Member).await.unwrap();
+    drop(tx);
+    world.post_op(ALICE, op).await;
+    world.sync_all().await;
+    let carol = world.register("carol").await;
+    ask_only(&mut world, ALICE, carol, &link).await;
+    assert!(is_in(&world, group, carol));
+}
+
+#[tokio::test]
+async fn a_use_counts_at_every_holder_whoever_was_asked() {
+    let (mut world, group, link) = two_holders(1).await;
+    let carol = world.register("carol").await;
+    let dave = world.register("dave").await;
+    ask_only(&mut world, ALICE, carol, &link).await;
+    assert!(is_in(&world, group, carol));
+    ask_only(&mut world, BOB, dave, &link).await;
+    assert!(!is_in(&world, group, dave));
+}
+
+#[tokio::test]
+async fn a_use_that_all_have_seen_counts_once() {
+    let (mut world, group, link) = two_holders(2).await;
+    for name in ["carol", "dave", "eve"] {
+        let who = world.register(name).await;
+        let asked = request(&world, who, &link).await.unwrap();
+        world.ask_to_join(group, &asked);
+        world.sync_all().await;
+    }
+    assert_eq!((2..=4).filter(|who| is_in(&world, group, *who)).count(), 2);
+    for holder in [ALICE, BOB] {
+        assert_eq!(world.count(holder, "SELECT used FROM invites").await, 2);
+        assert_eq!(world.count(holder, "SELECT COUNT(*) FROM owed_words").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_given_a_link_later_hears_who_has_used_it() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    let carol = world.register("carol").await;
+    ask_only(&mut world, ALICE, carol, &link).await;
+    assert!(is_in(&world, group, carol));
+    // A link that is used up is given to nobody; this one is not, by what it says.
+    let link = invite(&mut world, ALICE, group, 2).await;
+    let dave = world.register("dave").await;
+    ask_only(&mut world, ALICE, dave, &link).await;
+    world.promote(ALICE, group, BOB).await;
+    world.sync_all().await;
+    assert_eq!(world.count(BOB, "SELECT used FROM invites").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_link_ends_with_it() {
+    let (mut world, group, link) = two_holders(2).await;
+    let carol = world.register("carol").await;
+    ask_only(&mut world, ALICE, carol, &link).await;
+    revoke(&world, ALICE, group, &link).await;
+    world.sync_all().await;
+    let rows = "SELECT (SELECT COUNT(*) FROM link_uses) + (SELECT COUNT(*) FROM revoked_links)";
+    assert_eq!(world.count(BOB, rows).await, 2);
+    world.now += 400 * 24 * 3_600_000;
+    for who in [ALICE, BOB] {
+        let device = &world.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.expire(&mut tx, world.time()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(world.count(who, rows).await, 0);
+    }
+}
