@@ -63,6 +63,7 @@ const BACK: &str = "
     ALTER TABLE own DROP COLUMN met;
     DROP TABLE fallback_key;
     ALTER TABLE own DROP COLUMN replaces;
+    ALTER TABLE own DROP COLUMN listed;
     DROP TABLE owed_words;
     DROP TABLE link_uses;
     DROP TABLE revoked_links;

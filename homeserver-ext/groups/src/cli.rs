@@ -20,6 +20,7 @@ mod outbox;
 mod pins;
 mod print;
 mod readers;
+mod recover;
 mod register;
 mod roster;
 mod send;
@@ -79,6 +80,11 @@ enum Command {
         after_help = "Examples:\n  causeway-client register alice --server https://b.example --token-file token.txt\n  causeway-client register alice:b.example     # finds the server by itself"
     )]
     Register(register::Arguments),
+    /// Come back to an account whose devices are lost, by its recovery key
+    #[command(
+        after_help = "The key is read from --key-file, or from stdin; never from the command line, which others may see.\nWithout --old-devices keep the account's other devices are logged out and taken out of all groups.\n\nExamples:\n  causeway-client recover alice:b.example        # asks for the key\n  causeway-client recover alice --server https://b.example --key-file key.txt\n  causeway-client recover alice:b.example --old-devices keep --accept-groups < key.txt"
+    )]
+    Recover(recover::Arguments),
     /// Log in again with this home's device
     #[command(
         after_help = "Examples:\n  causeway-client login                        # after the server has ended the session\n  causeway-client login --server https://new.b.example"
@@ -164,6 +170,7 @@ fn misread(error: &clap::Error) -> ExitCode {
 async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
     match command {
         Command::Register(arguments) => register::run(arguments, home, printer).await,
+        Command::Recover(arguments) => recover::run(arguments, home, printer).await,
         Command::Login => login::run(home, printer).await,
         Command::Whoami => whoami::run(home, printer).await,
         Command::Group(command) => group::run(command, home, printer).await,

@@ -29,6 +29,8 @@ mod opening;
 mod own;
 mod receive;
 mod received;
+mod recovery;
+mod recovery_key;
 mod roster;
 mod schemes;
 mod seal;
@@ -56,10 +58,12 @@ pub use identity::Pin;
 pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
 pub use offers::OfferView;
-pub use own::{MOST_COMMITS, RecoveryKey, is_behind, put_back};
+pub use own::{MOST_COMMITS, is_behind, put_back};
 pub use received::{
     Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Receipts, Received, RosterChange, What,
 };
+pub use recovery::OldDevices;
+pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use trust::Trust;
 
 use crate::{

@@ -25,6 +25,7 @@ mod identity;
 mod invites;
 mod kept;
 mod offers;
+mod recovery;
 mod sending;
 mod session;
 mod stream;
@@ -49,6 +50,7 @@ pub use backoff::Backoff;
 pub use call::CallError;
 pub use http::{AccessToken, BaseUrlError, Http, discover};
 pub use kept::ReadingAgain;
+pub use recovery::{RecoverError, Recovered};
 pub use sending::{Answer, Sending};
 pub use stream::Stream;
 

@@ -15,6 +15,7 @@ mod invites;
 mod kept;
 mod keys;
 mod openapi;
+mod recovery;
 mod relay;
 mod sender_keys;
 mod stream;
@@ -95,6 +96,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/login/nonce", post(accounts::login_nonce))
         .route("/login", post(accounts::login))
         .route("/logout", post(accounts::logout))
+        .route("/recover", post(recovery::prove))
+        .route("/recover/devices", put(recovery::put_devices))
         .route("/accounts/{account}", get(accounts::account))
         .route("/account/devices", put(accounts::put_devices))
         .route("/keys", post(keys::upload))

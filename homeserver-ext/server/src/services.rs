@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod delivery;
+pub(crate) mod device_lists;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod kept;

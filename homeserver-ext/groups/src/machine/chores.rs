@@ -39,7 +39,10 @@ impl Machine {
             keys: self.refill(work.tx, now).await?,
             ..Chores::default()
         };
-        chores.ops = work.admissions().await?;
+        chores.ops = work.relist().await?;
+        if chores.ops.is_empty() {
+            chores.ops = work.admissions().await?;
+        }
         schemes::acknowledge(&mut work).await?;
         work.request_keys(&mut chores).await?;
         work.give_invites(&mut chores.needs).await?;

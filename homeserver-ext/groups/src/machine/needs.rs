@@ -243,6 +243,11 @@ impl Work<'_> {
             return Ok(());
         }
         accounts::save_list(self.conn(), list, now).await?;
+        let me = self.machine.me();
+        if list.account == me.account && list.member_id == me.record.member_id {
+            // Another device of this account has signed it.
+            own::renew_list(self.conn(), list).await?;
+        }
         self.meet(list).await?;
         for record in &answer.devices {
             accounts::insert_device(self.conn(), &list.account, record).await?;

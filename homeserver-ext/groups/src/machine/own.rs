@@ -1,11 +1,9 @@
 //! How a device comes to be, and what it says of itself.
 
-use std::fmt;
-
 use causeway_protocol::{
     api::{LoginRequest, RegisterRequest},
     device::{DeviceList, DeviceOf, DeviceRecord, login_bytes},
-    ids::{AccountId, CurveKey, DeviceId, MemberId, Nonce, Signature, Timestamp, text_of},
+    ids::{AccountId, CurveKey, DeviceId, Nonce, Signature, Timestamp},
 };
 use causeway_store::{Conn, Db, Tx};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -15,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     Machine, MachineError, Me,
     keys::{KEYS_IN_A_COMMIT, ONE_TIME_KEYS},
+    recovery_key::RecoveryKey,
     schemes,
 };
 use crate::{
@@ -27,25 +26,28 @@ use crate::{
 /// says more must leave no count that ends.
 pub const MOST_COMMITS: u64 = 1 << 40;
 
-/// An account's private identity key, shown once at registration: with it, and with nothing else,
-/// the account's device list can be changed when its first device is lost.
-pub struct RecoveryKey(Zeroizing<Vec<u8>>);
-
-impl RecoveryKey {
-    /// What a person writes down: 32 bytes in base64url.
-    pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(text_of(&self.0))
-    }
-}
-
-impl fmt::Debug for RecoveryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RecoveryKey(..)")
-    }
-}
-
-fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
+pub(super) fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
     Signature::new(key.sign(bytes).to_bytes())
+}
+
+/// A list of these devices, which are sorted, signed by the identity.
+pub(super) fn signed_list(
+    account: &AccountId,
+    key: &RecoveryKey,
+    version: u32,
+    devices: Vec<DeviceId>,
+    now: Timestamp,
+) -> DeviceList {
+    let mut list = DeviceList {
+        account: account.clone(),
+        member_id: key.member_id(),
+        version,
+        created_ms: now,
+        devices,
+        signature: Signature::new([0; 64]),
+    };
+    list.signature = sign(&key.signing(), &list.signed_bytes());
+    list
 }
 
 /// The count beside a database that is older than it, or 0 if it has none: the database was put back
@@ -92,12 +94,25 @@ impl Machine {
         account: AccountId,
         now: Timestamp,
     ) -> Result<(Self, RecoveryKey), MachineError> {
-        let identity = SigningKey::from_bytes(&*entropy::secret()?);
+        let key = RecoveryKey::new(entropy::secret()?);
+        Ok((Self::make_device(tx, vault, account, &key, 1, now).await?, key))
+    }
+
+    /// Makes a device of the identity that `key` is the key of, alone on a list of this version.
+    pub(super) async fn make_device(
+        tx: &mut Tx,
+        vault: Vault,
+        account: AccountId,
+        key: &RecoveryKey,
+        version: u32,
+        now: Timestamp,
+    ) -> Result<Self, MachineError> {
+        let identity = key.signing();
         let signing = SigningKey::from_bytes(&*entropy::secret()?);
         let mut olm = Account::new();
         let curve25519 = CurveKey::new(olm.curve25519_key().to_bytes());
         let device = DeviceOf {
-            member_id: MemberId::new(identity.verifying_key().to_bytes()),
+            member_id: key.member_id(),
             device_id: DeviceId::new(signing.verifying_key().to_bytes()),
         };
         let record = DeviceRecord {
@@ -107,20 +122,12 @@ impl Machine {
             signature: sign(&signing, &DeviceRecord::record_bytes(&device, &curve25519)),
             certificate: sign(&identity, &DeviceRecord::certificate_bytes(&device, &curve25519)),
         };
-        let mut list = DeviceList {
-            account: account.clone(),
-            member_id: device.member_id,
-            version: 1,
-            created_ms: now,
-            devices: vec![device.device_id],
-            signature: Signature::new([0; 64]),
-        };
-        list.signature = sign(&identity, &list.signed_bytes());
+        let list = signed_list(&account, key, version, vec![device.device_id], now);
         let row = own::Own {
             account: account.clone(),
             record: record.clone(),
             list: list.clone(),
-            identity: Some(Zeroizing::new(identity.as_bytes().to_vec())),
+            identity: Some(Zeroizing::new(key.as_bytes().to_vec())),
             device: Zeroizing::new(signing.as_bytes().to_vec()),
         };
         own::delete(tx.conn()).await?;
@@ -131,7 +138,7 @@ impl Machine {
         accounts::save_list(tx.conn(), &list, now).await?;
         let machine = Self::new(vault, Me { account, record }, signing);
         machine.make_keys(tx.conn(), &mut olm, now, ONE_TIME_KEYS, true).await?;
-        Ok((machine, RecoveryKey(Zeroizing::new(identity.as_bytes().to_vec()))))
+        Ok(machine)
     }
 
     /// The machine of this database; `None` before [`Self::create`].
@@ -225,13 +232,16 @@ impl Machine {
         })
     }
 
-    /// The account's private identity key, where this is its first device.
+    /// The account's private identity key, where this is its first device, or one that was made
+    /// with that key.
     ///
     /// # Errors
     /// [`MachineError`].
     pub async fn recovery_key(&self, tx: &mut Tx) -> Result<Option<RecoveryKey>, MachineError> {
         let own = own::load(tx.conn(), self.vault()).await?;
-        Ok(own.and_then(|own| own.identity).map(RecoveryKey))
+        let Some(key) = own.and_then(|own| own.identity) else { return Ok(None) };
+        let key = key.as_slice().try_into().map_err(|_| MachineError::Own("keys"))?;
+        Ok(Some(RecoveryKey::new(Zeroizing::new(key))))
     }
 
     /// Body of `POST login`: signs the server's nonce.

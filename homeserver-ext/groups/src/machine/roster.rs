@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entropy,
-    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops},
+    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops, own},
 };
 
 /// Place of ops of before this device joined: they count as before everything (protocol §4.2).
@@ -230,7 +230,14 @@ impl Work<'_> {
         let me = self.machine.me().record.member_id;
         for (id, member) in after.members() {
             let same = before.and_then(|before| before.member(id));
-            if *id == me || same.is_some_and(|same| same.devices == member.devices) {
+            if same.is_some_and(|same| same.devices == member.devices) {
+                continue;
+            }
+            if *id == me {
+                // Another device of this account has signed a newer list.
+                if own::list_version(self.conn()).await? < member.list_version {
+                    self.ask_account(&member.account.clone()).await?;
+                }
                 continue;
             }
             let trust = self.trust(&member.account, id).await?;
@@ -238,8 +245,10 @@ impl Work<'_> {
             for device in member.devices.iter() {
                 unknown |= accounts::device(self.conn(), device).await?.is_none();
             }
-            if trust.is_wrong() {
-                // What was answered before is what this op contradicts.
+            let listed = accounts::list(self.conn(), &member.account, id).await?;
+            let is_newer = listed.is_none_or(|list| list.version < member.list_version);
+            if trust.is_wrong() || (unknown && is_newer) {
+                // What was answered before is what this op contradicts, or goes beyond.
                 let (name, now) = (member.account.as_str().as_bytes(), self.now);
                 accounts::ask(self.conn(), accounts::Ask::Account, name, now).await?;
             } else if unknown {

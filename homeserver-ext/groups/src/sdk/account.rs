@@ -217,7 +217,7 @@ impl Client {
     }
 
     /// Signs the server's nonce, and keeps the new token.
-    async fn log_in(&self) -> Result<(), LogInError> {
+    pub(super) async fn log_in(&self) -> Result<(), LogInError> {
         let server = self.http.server().await?.server;
         let nonce = self.http.login_nonce().await?.nonce;
         let session = self.http.login(&self.machine.login(&server, nonce)).await?;
@@ -234,7 +234,7 @@ impl Client {
 }
 
 /// Why there is no new session.
-enum LogInError {
+pub(super) enum LogInError {
     Call(CallError),
     Vault(VaultError),
 }

@@ -144,6 +144,16 @@ impl Http {
         self.post_for_nothing(&["logout"], &serde_json::json!({})).await
     }
 
+    /// `POST recover`: by the identity key, which signed a nonce.
+    pub async fn recover(&self, proof: &LoginRequest) -> Result<AccountDevices, CallError> {
+        self.post(&["recover"], proof).await
+    }
+
+    /// `PUT recover/devices`: by the identity's signature alone.
+    pub async fn put_recovered(&self, devices: &AccountDevices) -> Result<(), CallError> {
+        self.put_for_nothing(&["recover", "devices"], devices).await
+    }
+
     /// `GET accounts/{account}`.
     pub async fn account(&self, account: &AccountId) -> Result<AccountDevices, CallError> {
         self.get(&["accounts", account.as_str()], &[]).await
@@ -329,6 +339,14 @@ impl Http {
         body: &B,
     ) -> Result<(), CallError> {
         sent(self.request(Method::POST, path)?.json(body)).await.map(drop)
+    }
+
+    async fn put_for_nothing<B: Serialize + ?Sized>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<(), CallError> {
+        sent(self.request(Method::PUT, path)?.json(body)).await.map(drop)
     }
 
     async fn delete(&self, path: &[&str]) -> Result<(), CallError> {

@@ -73,6 +73,40 @@ pub(crate) async fn delete(conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
+/// The account's own list is this one.
+pub(crate) async fn set_list(conn: &mut Conn, list: &DeviceList) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET list = $1").bind(json(list)).execute(conn).await?;
+    Ok(())
+}
+
+/// As [`set_list`], if it is newer than the one that is known.
+pub(crate) async fn renew_list(conn: &mut Conn, list: &DeviceList) -> Result<(), Error> {
+    if list_version(conn).await? < list.version {
+        set_list(conn, list).await?;
+    }
+    Ok(())
+}
+
+/// Version of the account's own list, as far as it is known; 0 if there is none.
+pub(crate) async fn list_version(conn: &mut Conn) -> Result<u32, Error> {
+    let list: Option<String> =
+        sqlx::query_scalar("SELECT list FROM own").fetch_optional(conn).await?;
+    let Some(list) = list else { return Ok(0) };
+    let list: DeviceList = serde_json::from_str(&list).whole(TABLE)?;
+    Ok(list.version)
+}
+
+/// Whether all groups name this device.
+pub(crate) async fn is_listed(conn: &mut Conn) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar("SELECT listed FROM own").fetch_one(conn).await?)
+}
+
+/// Says whether they do.
+pub(crate) async fn set_listed(conn: &mut Conn, listed: bool) -> Result<(), Error> {
+    sqlx::query("UPDATE own SET listed = $1").bind(listed).execute(conn).await?;
+    Ok(())
+}
+
 fn sealed_olm(vault: &Vault, olm: &Account) -> Result<Vec<u8>, Error> {
     let pickle = Zeroizing::new(serde_json::to_vec(&olm.pickle()).whole(TABLE)?);
     Ok(vault.seal(Class::Ratchet, TABLE, "olm_sealed", ROW, &pickle)?)

@@ -13,6 +13,7 @@ use crate::{
 const BACK: &str = "
     DROP TABLE fallback_key;
     ALTER TABLE own DROP COLUMN replaces;
+    ALTER TABLE own DROP COLUMN listed;
     DROP TABLE owed_words;
     DROP TABLE link_uses;
     DROP TABLE revoked_links;

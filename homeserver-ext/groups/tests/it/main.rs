@@ -9,6 +9,7 @@ mod cli_kill;
 mod cli_offers;
 mod cli_proxy;
 mod cli_readers;
+mod cli_recovery;
 mod cli_server;
 mod cli_story;
 mod cli_stream;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::TokenHash,
-    services::{accounts, keys::MAX_KEPT},
+    services::{accounts, device_lists, keys::MAX_KEPT},
 };
 
 /// `GET /ready` – 200 while the database takes what is written, else 503; for whoever watches over
@@ -144,7 +144,7 @@ pub(super) async fn put_devices(
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
     for device in
-        accounts::put_devices(&api.db, api.clock.now(), &api.shares, &caller, &request).await?
+        device_lists::put(&api.db, api.clock.now(), &api.shares, &caller, &request).await?
     {
         api.streams.end(device);
     }

@@ -18,7 +18,8 @@ use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefus
 use crate::{
     services::{
         Behind,
-        accounts::{LoginError, PutDevicesError, RegisterError},
+        accounts::{LoginError, RegisterError},
+        device_lists::PutDevicesError,
         groups::PostOpError,
         invites::{InviteError, JoinError},
         kept::KeptError,
@@ -184,7 +185,7 @@ impl From<RegisterError> for ApiError {
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
-            LoginError::Nonce | LoginError::Device => Self::forbidden(error),
+            LoginError::Nonce | LoginError::Device | LoginError::Identity => Self::forbidden(error),
             LoginError::Storage(error) => error.into(),
         }
     }

@@ -34,7 +34,7 @@ pub(super) async fn create(
     Ok(Json(groups::create(&api.db, now, &api.shares, &caller, server, op).await?))
 }
 
-/// `GET groups` – those in which the caller's device counts.
+/// `GET groups` – those that the caller's account is in.
 #[utoipa::path(get, path = "/groups", tag = "groups",
     params(("from" = Option<GroupId>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
     responses((status = 200, body = GroupPage)), security(("token" = [])))]

@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{accounts, groups, invites, kept, keys, relay, sender_keys, stream};
+use super::{accounts, groups, invites, kept, keys, recovery, relay, sender_keys, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use super::{accounts, groups, invites, kept, keys, relay, sender_keys, stream};
     paths(
         accounts::server, accounts::register, accounts::login_nonce, accounts::login,
         accounts::logout, accounts::account, accounts::put_devices,
+        recovery::prove, recovery::put_devices,
         keys::upload, keys::claim,
         groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,

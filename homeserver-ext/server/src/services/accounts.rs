@@ -3,16 +3,15 @@
 use causeway_protocol::{
     api::{AccountDevices, BridgeInfo, LoginRequest, RegisterRequest, Registration},
     device::{Untrusted, verify_account, verify_login},
-    ids::{AccountId, Nonce, Timestamp},
+    ids::{AccountId, MemberId, Nonce, Timestamp},
     keys::fingerprint,
 };
 use causeway_store::Db;
 
 use crate::{
     config::{Config, TokenHash},
-    quota::{Shares, TooMany, UsedUp},
     services::BRIDGE,
-    storage::{self, DeviceRow, accounts, devices, devices::Device, keys},
+    storage::{self, accounts, devices, devices::Device, keys},
 };
 
 /// How long a nonce is good.
@@ -136,6 +135,9 @@ pub(crate) enum LoginError {
     /// The device is unknown, not on its account's list, or the signature is not its own.
     #[error("not a device of an account of this server, or not signed by it")]
     Device,
+    /// No account has this identity, or the signature is not its own.
+    #[error("not the identity of an account of this server, or not signed by it")]
+    Identity,
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -162,6 +164,33 @@ pub(crate) async fn login(
     }
     tx.commit().await.map_err(storage::Error::from)?;
     admitted.ok_or(LoginError::Device)
+}
+
+/// The newest list and records of the account whose identity key signed a nonce, as a device signs
+/// to log in, in the place of its device; the nonce is used up either way. The identity key is the
+/// recovery key, and this the first step back to an account whose devices are lost.
+pub(crate) async fn prove_identity(
+    db: &Db,
+    now: Timestamp,
+    server: &str,
+    request: &LoginRequest,
+) -> Result<AccountDevices, LoginError> {
+    let LoginRequest { device_id: identity, nonce, signature } = request;
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    if !devices::take_nonce(tx.conn(), nonce, now).await? {
+        return Err(LoginError::Nonce);
+    }
+    let list = accounts::list_of(tx.conn(), &MemberId::new(*identity.as_bytes())).await?;
+    let has_signed = verify_login(server, identity, nonce, signature).is_ok();
+    let found = match list.filter(|_| has_signed) {
+        Some(list) => {
+            let devices = devices::records(tx.conn(), &list.account).await?;
+            Some(AccountDevices { list, devices })
+        }
+        None => None,
+    };
+    tx.commit().await.map_err(storage::Error::from)?;
+    found.ok_or(LoginError::Identity)
 }
 
 /// Ends a device's session.
@@ -191,77 +220,6 @@ pub(crate) async fn devices_of(
             return Ok(Some(AccountDevices { list, devices }));
         }
     }
-}
-
-/// Why a device list was not taken.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PutDevicesError {
-    /// It is of another account or identity than the caller's.
-    #[error("the list is of another account or identity than the caller's")]
-    NotYours,
-    /// A mistake of the client.
-    #[error(transparent)]
-    Untrusted(#[from] Untrusted),
-    /// Fetch the newest, and sign a newer one: given, known.
-    #[error("the list has version {0}, the newest is {1}")]
-    Version(u32, u32),
-    /// A device key can belong to one account only.
-    #[error("a device of the list belongs to another account")]
-    Taken,
-    /// Again when it says.
-    #[error(transparent)]
-    UsedUp(#[from] UsedUp),
-    /// Leave some out.
-    #[error(transparent)]
-    TooMany(#[from] TooMany),
-    /// Ours.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-}
-
-/// Replaces the caller's device list; returns the devices that were logged out because it lacks
-/// them. The same list again changes nothing.
-pub(crate) async fn put_devices(
-    db: &Db,
-    now: Timestamp,
-    shares: &Shares,
-    caller: &Device,
-    request: &AccountDevices,
-) -> Result<Vec<DeviceRow>, PutDevicesError> {
-    let AccountDevices { list, devices: records } = request;
-    if list.account != caller.account || list.member_id != caller.member_id {
-        return Err(PutDevicesError::NotYours);
-    }
-    let mut read = db.read().await.map_err(storage::Error::from)?;
-    let known = accounts::list(read.conn(), &list.account).await?;
-    drop(read);
-    if known.as_ref().is_some_and(|known| known == list) {
-        return Ok(Vec::new());
-    }
-    // Whoever has more already may still have fewer.
-    if known.is_some_and(|known| list.devices.len() > known.devices.len()) {
-        let others = list.devices.len().saturating_sub(1);
-        shares.another_device(now, &caller.account, others)?;
-    }
-    // Before signatures are looked at, which costs the most.
-    shares.list(now, &caller.account)?;
-    verify_account(list, records)?;
-
-    let mut tx = db.begin().await.map_err(storage::Error::from)?;
-    let known = accounts::list(tx.conn(), &list.account).await?;
-    let known = known.ok_or(PutDevicesError::NotYours)?;
-    if list.version <= known.version {
-        return Err(PutDevicesError::Version(list.version, known.version));
-    }
-    accounts::set_list(tx.conn(), now, list).await?;
-    devices::unlist_all(tx.conn(), &list.account).await?;
-    for record in records {
-        let row = devices::list(tx.conn(), &list.account, record).await?;
-        row.ok_or(PutDevicesError::Taken)?;
-    }
-    let logged_out = devices::log_out_unlisted(tx.conn(), &list.account).await?;
-    tx.commit().await.map_err(storage::Error::from)?;
-    Ok(logged_out)
 }
 
 /// The bridge's account, if it is registered.

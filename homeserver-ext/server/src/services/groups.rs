@@ -249,7 +249,7 @@ async fn behind(
     Ok(Some(Behind { epoch: until, ops }))
 }
 
-/// Up to which op a device may read the log: members all of it, those taken out up to the op that
+/// Up to which op a device may read the log: members' devices all of it, those taken out up to the op that
 /// did so, strangers nothing.
 async fn reads_until(
     conn: &mut Conn,
@@ -258,7 +258,7 @@ async fn reads_until(
 ) -> Result<Option<Epoch>, storage::Error> {
     let account = caller.account.as_str();
     Ok(match groups::standing(conn, group.row, &caller.of(), account).await? {
-        Standing::Counts(..) => Some(group.head.epoch),
+        Standing::Counts(..) | Standing::Listed => Some(group.head.epoch),
         Standing::Until(until) => Some(until),
         Standing::None => None,
     })
@@ -288,7 +288,7 @@ fn head_of(roster: &Roster) -> GroupHead {
     }
 }
 
-/// A page of the groups in which the caller counts.
+/// A page of the groups that the caller's account is in.
 pub(crate) async fn mine(
     db: &Db,
     caller: &Device,
@@ -296,14 +296,15 @@ pub(crate) async fn mine(
     limit: u32,
 ) -> Result<GroupPage, storage::Error> {
     let mut read = db.read().await?;
-    let found = groups::of_device(read.conn(), &caller.of(), from, limit + 1).await?;
+    let found =
+        groups::of_member(read.conn(), &caller.member_id, &caller.account, from, limit + 1).await?;
     let mut heads: Vec<GroupHead> = found.into_iter().map(|group| group.head).collect();
     let next = heads.get(limit as usize).map(|head| head.group);
     heads.truncate(limit as usize);
     Ok(GroupPage { groups: heads, next })
 }
 
-/// Where a group stands; `None` for those who do not count in it.
+/// Where a group stands; `None` for those who are not in it.
 pub(crate) async fn head(
     db: &Db,
     caller: &Device,
@@ -314,7 +315,7 @@ pub(crate) async fn head(
     let account = caller.account.as_str();
     let standing = groups::standing(read.conn(), group.row, &caller.of(), account).await?;
     Ok(match standing {
-        Standing::Counts(..) => Some(group.head),
+        Standing::Counts(..) | Standing::Listed => Some(group.head),
         Standing::Until(_) | Standing::None => None,
     })
 }

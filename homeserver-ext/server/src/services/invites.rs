@@ -67,7 +67,9 @@ async fn where_may_add(
     let account = caller.account.as_str();
     let role = match groups::standing(conn, group.row, &caller.of(), account).await? {
         Standing::Counts(_, role) => role,
-        Standing::Until(_) | Standing::None => return Err(InviteError::UnknownGroup),
+        Standing::Listed | Standing::Until(_) | Standing::None => {
+            return Err(InviteError::UnknownGroup);
+        }
     };
     let roster = groups::roster(conn, group.row).await?;
     if roster.may_add(&caller.member_id) { Ok((group, role)) } else { Err(InviteError::MayNotAdd) }

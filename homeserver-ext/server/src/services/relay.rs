@@ -153,7 +153,7 @@ async fn admit(
         Standing::Until(until) if oldest < until => {
             return Err(behind(conn, &group, oldest, until).await?);
         }
-        Standing::Until(_) | Standing::None => return Err(PostError::Unknown),
+        Standing::Listed | Standing::Until(_) | Standing::None => return Err(PostError::Unknown),
     };
     if oldest < group.stale_below || newest > group.head.epoch {
         return Err(behind(conn, &group, oldest, group.head.epoch).await?);

@@ -55,7 +55,7 @@ async fn group_of(
     let account = caller.account.as_str();
     match groups::standing(conn, group.row, &caller.of(), account).await? {
         Standing::Counts(_, role) => Ok((group, role)),
-        Standing::Until(_) | Standing::None => Err(SenderKeysError::Unknown),
+        Standing::Listed | Standing::Until(_) | Standing::None => Err(SenderKeysError::Unknown),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     device::DeviceList,
-    ids::{AccountId, Timestamp},
+    ids::{AccountId, MemberId, Timestamp},
 };
 use causeway_store::Conn;
 
@@ -37,6 +37,18 @@ pub(crate) async fn list(
 ) -> Result<Option<DeviceList>, Error> {
     let list: Option<String> = sqlx::query_scalar("SELECT list FROM accounts WHERE account = $1")
         .bind(account.as_str())
+        .fetch_optional(conn)
+        .await?;
+    list.map(|list| serde_json::from_str(&list).map_err(|_| Error::Row("list"))).transpose()
+}
+
+/// The newest list of the account that has this identity.
+pub(crate) async fn list_of(
+    conn: &mut Conn,
+    member: &MemberId,
+) -> Result<Option<DeviceList>, Error> {
+    let list: Option<String> = sqlx::query_scalar("SELECT list FROM accounts WHERE member_id = $1")
+        .bind(member.as_ref())
         .fetch_optional(conn)
         .await?;
     list.map(|list| serde_json::from_str(&list).map_err(|_| Error::Row("list"))).transpose()

@@ -70,22 +70,23 @@ pub(crate) async fn by_id(conn: &mut Conn, group: GroupId) -> Result<Option<Grou
     row.map(Group::try_from).transpose()
 }
 
-/// The groups in which a device counts, by id, from `from` on.
-pub(crate) async fn of_device(
+/// The groups that an account is in by this identity, by id, from `from` on.
+pub(crate) async fn of_member(
     conn: &mut Conn,
-    device: &DeviceOf,
+    member: &MemberId,
+    account: &AccountId,
     from: Option<GroupId>,
     limit: u32,
 ) -> Result<Vec<Group>, Error> {
     let rows: Vec<GroupColumns> = sqlx::query_as(
         "SELECT g.grp, g.group_id, g.epoch, g.roster_hash, g.name, g.members, g.closed, g.ttl_s,
                 g.stale_below, g.devices
-         FROM group_devices d JOIN groups g ON g.grp = d.grp
-         WHERE d.device_id = $1 AND d.member_id = $2 AND d.until_epoch IS NULL AND g.group_id >= $3
+         FROM group_members m JOIN groups g ON g.grp = m.grp
+         WHERE m.account = $1 AND m.member_id = $2 AND g.group_id >= $3
          ORDER BY g.group_id LIMIT $4",
     )
-    .bind(device.device_id.as_ref())
-    .bind(device.member_id.as_ref())
+    .bind(account.as_str())
+    .bind(member.as_ref())
     .bind(from.as_ref().map_or(&[][..], |from| from.as_ref()))
     .bind(i64::from(limit))
     .fetch_all(conn)
@@ -125,13 +126,15 @@ pub(crate) async fn roster(conn: &mut Conn, group: GroupRow) -> Result<Roster, E
 pub(crate) enum Standing {
     /// It counts since this epoch; its member's role.
     Counts(Epoch, Role),
+    /// Its account is in the group, and the ops do not name it: it may bring itself in.
+    Listed,
     /// It counted until the op that made this epoch.
     Until(Epoch),
     /// It never counted.
     None,
 }
 
-/// How a device stands to a group.
+/// How a device stands to a group; the caller has seen that its account's newest list names it.
 pub(crate) async fn standing(
     conn: &mut Conn,
     group: GroupRow,
@@ -150,17 +153,41 @@ pub(crate) async fn standing(
     .bind(device.device_id.as_ref())
     .bind(device.member_id.as_ref())
     .bind(account)
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    Ok(match row {
-        Some((_, Some(until), _)) => Standing::Until(Epoch(number(until, "until_epoch")?)),
+    let until = match row {
         Some((from, None, Some(role))) => {
             let role = number(role, "role")?;
             let role = Role::from_number(role).ok_or(Error::Row("role"))?;
-            Standing::Counts(Epoch(number(from, "from_epoch")?), role)
+            return Ok(Standing::Counts(Epoch(number(from, "from_epoch")?), role));
         }
-        Some((_, None, None)) | None => Standing::None,
+        Some((_, until, _)) => until,
+        None => None,
+    };
+    if is_member(conn, group, device, account).await? {
+        return Ok(Standing::Listed);
+    }
+    Ok(match until {
+        Some(until) => Standing::Until(Epoch(number(until, "until_epoch")?)),
+        None => Standing::None,
     })
+}
+
+async fn is_member(
+    conn: &mut Conn,
+    group: GroupRow,
+    device: &DeviceOf,
+    account: &str,
+) -> Result<bool, Error> {
+    let members: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM group_members WHERE grp = $1 AND member_id = $2 AND account = $3",
+    )
+    .bind(group)
+    .bind(device.member_id.as_ref())
+    .bind(account)
+    .fetch_one(conn)
+    .await?;
+    Ok(members > 0)
 }
 
 /// Makes the group that a valid `create` began, at the number `seq`; the caller has seen that there

@@ -32,23 +32,26 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 28] = [
+const TABLE: [(&str, [u16; 7]); 30] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
+    ("POST /recover", [403, 403, 403, 403, 403, 403, 403]),
+    // By the identity's signature alone, whoever posts it; this list is the one that is known.
+    ("PUT /recover/devices", [204, 204, 204, 204, 204, 204, 204]),
     ("GET /accounts/{alice}", [401, 200, 200, 200, 200, 200, 200]),
     ("POST /keys", [401, 400, 400, 400, 400, 400, 200]),
     ("POST /keys/claim", [401, 200, 200, 200, 200, 200, 200]),
     ("GET /groups", [401, 200, 200, 200, 200, 200, 200]),
-    ("POST /groups", [401, 404, 404, 200, 404, 200, 200]),
+    ("POST /groups", [401, 404, 404, 200, 200, 200, 200]),
     ("GET /device", [401, 200, 200, 200, 200, 200, 200]),
     // For the bridge's device alone.
     ("PUT /device/kept", [401, 403, 403, 403, 403, 403, 403]),
     ("POST /device/kept", [401, 403, 403, 403, 403, 403, 403]),
     ("GET /stream", [401, 400, 400, 400, 400, 400, 400]),
-    ("GET /groups/{g}", [401, 404, 404, 404, 404, 200, 200]),
-    ("GET /groups/{g}/roster", [401, 404, 404, 200, 404, 200, 200]),
-    ("POST /groups/{g}/roster", [401, 404, 404, 200, 404, 200, 200]),
+    ("GET /groups/{g}", [401, 404, 404, 404, 200, 200, 200]),
+    ("GET /groups/{g}/roster", [401, 404, 404, 200, 200, 200, 200]),
+    ("POST /groups/{g}/roster", [401, 404, 404, 200, 200, 200, 200]),
     ("GET /groups/{g}/invites", [401, 404, 404, 404, 404, 403, 200]),
     ("POST /groups/{g}/invites", [401, 404, 404, 404, 404, 403, 204]),
     ("DELETE /groups/{g}/invites/{none}", [401, 404, 404, 404, 404, 403, 404]),
@@ -139,6 +142,16 @@ impl Stage {
                     vec![self.alice.device()],
                 );
                 json!(AccountDevices { list, devices: records })
+            }
+            "POST /recover" => {
+                let (identity, signature) = (person.member(), text_of(&[1; 64]));
+                json!({ "device_id": identity, "nonce": none, "signature": signature })
+            }
+            "PUT /recover/devices" => {
+                let other = self.callers[9].1.as_ref().unwrap();
+                let mut devices = vec![self.alice.record.clone(), other.record.clone()];
+                devices.sort_by_key(|record| record.device_id);
+                json!(AccountDevices { list: other.list.clone(), devices })
             }
             "POST /keys" => json!(UploadKeys {
                 one_time_keys: vec![self.alice.one_time_key(77, false)],

@@ -1,0 +1,162 @@
+//! `recover`: a new device of an account, by its recovery key.
+
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{
+    exit::Failure,
+    harmless::harmless,
+    history::History,
+    home::{Home, Opened},
+    print::Printer,
+};
+use crate::{
+    machine::{OldDevices, RecoveryKey},
+    sdk::{CallError, Client, RecoverError, Recovered},
+};
+
+/// Longest text in which a recovery key is looked for, bytes.
+const MAX_TEXT: u64 = 4_096;
+
+/// Arguments of `recover`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Name of the account: `bob`, or `bob:b.example`
+    account: String,
+    /// A file that holds the recovery key; without it the key is read from stdin
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// What becomes of the devices that the account has: out of everything, or as before
+    #[arg(long, value_enum, default_value_t = Old::Remove, value_name = "WHAT")]
+    old_devices: Old,
+    /// Take part in all groups that the account is in, also where others have put it
+    #[arg(long)]
+    accept_groups: bool,
+}
+
+/// What becomes of the old devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Old {
+    /// They are logged out, and read nothing more in any group
+    Remove,
+    /// They go on beside this one
+    Keep,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    home: &Home,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let text = key_text(arguments.key_file.as_ref(), printer)?;
+    let key = RecoveryKey::parse(&text).map_err(|error| {
+        Failure::usage(error).next("It is what `register` showed as the recovery key, once.")
+    })?;
+    let old = match arguments.old_devices {
+        Old::Keep => OldDevices::Keep,
+        Old::Remove => OldDevices::Remove,
+    };
+    let Opened { db, vault } = home.open().await?;
+    let (name, server) = (&arguments.account, home.server());
+    let Recovered { client, others } =
+        Client::recover(db, vault, server, name, &key, old, Arc::new(History), super::now).await?;
+    client.bring_in().await?;
+    let mut groups = Vec::new();
+    for roster in client.rosters().await? {
+        if roster.closed() || roster.member(&client.me().record.member_id).is_none() {
+            continue;
+        }
+        if arguments.accept_groups {
+            client.take_offer(roster.group()).await?;
+        }
+        let is_offered = client.offer(roster.group()).await?.is_some();
+        groups.push((roster.group(), roster.policy().name.clone(), is_offered));
+    }
+    // So that the others can be written to at once; what fails is tried again.
+    if let Err(error) = client.chores().await {
+        tracing::debug!(%error, "the new device has not done its part yet");
+    }
+    let offered = groups.iter().filter(|(.., is_offered)| *is_offered).count();
+    let me = client.me();
+    let mut said = format!(
+        "This is {} again, with a new device.\nDevice: {}\nOld devices: {}\nGroups: {}",
+        me.account,
+        me.record.device_id,
+        match (others.len(), old) {
+            (0, _) => "none".to_owned(),
+            (n, OldDevices::Keep) => format!("{n}, which go on as before"),
+            (n, OldDevices::Remove) => format!("{n}, logged out and taken out of all groups"),
+        },
+        groups.len(),
+    );
+    for (_, name, is_offered) in &groups {
+        said.extend(["\n  ", harmless(name).as_str()]);
+        if *is_offered {
+            said.push_str(" (others have put you there: `group accept`)");
+        }
+    }
+    said.push_str("\nWhat was said before is not here.");
+    let shown = groups.iter().map(
+        |(group, name, is_offered)| json!({"group": group, "name": name, "offered": is_offered}),
+    );
+    let shown: Vec<_> = shown.collect();
+    let (kept, removed) = match old {
+        OldDevices::Keep => (others, Vec::new()),
+        OldDevices::Remove => (Vec::new(), others),
+    };
+    printer.show(
+        &said,
+        &json!({
+            "account": me.account, "member_id": me.record.member_id, "device_id": me.record.device_id,
+            "server_url": client.http().base(), "kept_devices": kept, "removed_devices": removed,
+            "groups": shown, "offered": offered,
+        }),
+    )
+}
+
+fn key_text(file: Option<&PathBuf>, printer: Printer) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = match file {
+        Some(path) => std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_TEXT).read_to_string(&mut text))
+            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display()))),
+        None if std::io::stdin().is_terminal() => {
+            printer.remark("Recovery key:");
+            std::io::stdin().read_line(&mut text).map_err(Failure::usage)
+        }
+        None => std::io::stdin().take(MAX_TEXT).read_to_string(&mut text).map_err(Failure::usage),
+    };
+    read.map(|_| text)
+}
+
+impl From<RecoverError> for Failure {
+    fn from(error: RecoverError) -> Self {
+        let said = error.to_string();
+        match error {
+            RecoverError::Open(error) => error.into(),
+            RecoverError::Call(error) => CallError::into(error),
+            RecoverError::NoServer => {
+                Self::usage(said).next("Name it: --server https://host, or recover `name:server`.")
+            }
+            RecoverError::BaseUrl(_) | RecoverError::Name(..) => Self::usage(said),
+            RecoverError::Already(_) => Self::failed(said)
+                .next("Name another folder with --home: one folder is one device."),
+            RecoverError::NobodysKey(_) => Self::failed(said)
+                .next("Compare it with what you wrote down, character by character."),
+            RecoverError::AnothersKey(whose, _) => {
+                Self::failed(said).next(format!("`recover {whose}` is what this key is for."))
+            }
+            RecoverError::Contended => Self::failed(said).next("Try again."),
+            RecoverError::Machine(_) | RecoverError::Vault(_) | RecoverError::Store(_) => {
+                Self::failed(said)
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Device lists: replaced by a device of the account, or by the account's identity key alone.
+
+use causeway_protocol::{
+    api::AccountDevices,
+    device::{Untrusted, verify_account},
+    ids::Timestamp,
+};
+use causeway_store::Db;
+
+use crate::{
+    quota::{Shares, TooMany, UsedUp},
+    storage::{self, DeviceRow, accounts, devices, devices::Device},
+};
+
+/// Why a device list was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutDevicesError {
+    /// It is of another account or identity than the caller's.
+    #[error("the list is of another account or identity than the caller's")]
+    NotYours,
+    /// A mistake of the client.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// Fetch the newest, and sign a newer one: given, known.
+    #[error("the list has version {0}, the newest is {1}")]
+    Version(u32, u32),
+    /// A device key can belong to one account only.
+    #[error("a device of the list belongs to another account")]
+    Taken,
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
+    /// Leave some out.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Replaces the caller's device list; returns the devices that were logged out because it lacks
+/// them. The same list again changes nothing.
+pub(crate) async fn put(
+    db: &Db,
+    now: Timestamp,
+    shares: &Shares,
+    caller: &Device,
+    request: &AccountDevices,
+) -> Result<Vec<DeviceRow>, PutDevicesError> {
+    let list = &request.list;
+    if list.account != caller.account || list.member_id != caller.member_id {
+        return Err(PutDevicesError::NotYours);
+    }
+    replace(db, now, shares, request).await
+}
+
+/// As [`put`], by nothing but the signature of the account's identity.
+pub(crate) async fn recover(
+    db: &Db,
+    now: Timestamp,
+    shares: &Shares,
+    request: &AccountDevices,
+) -> Result<Vec<DeviceRow>, PutDevicesError> {
+    let list = &request.list;
+    let mut read = db.read().await.map_err(storage::Error::from)?;
+    let known = accounts::list(read.conn(), &list.account).await?;
+    drop(read);
+    let known = known.filter(|known| known.member_id == list.member_id);
+    let known = known.ok_or(PutDevicesError::NotYours)?;
+    // Anybody may show a list that he has seen: that is counted to nobody.
+    if known != *list && list.version <= known.version {
+        return Err(PutDevicesError::Version(list.version, known.version));
+    }
+    list.verify()?;
+    replace(db, now, shares, request).await
+}
+
+async fn replace(
+    db: &Db,
+    now: Timestamp,
+    shares: &Shares,
+    request: &AccountDevices,
+) -> Result<Vec<DeviceRow>, PutDevicesError> {
+    let AccountDevices { list, devices: records } = request;
+    let mut read = db.read().await.map_err(storage::Error::from)?;
+    let known = accounts::list(read.conn(), &list.account).await?;
+    drop(read);
+    if known.as_ref().is_some_and(|known| known == list) {
+        return Ok(Vec::new());
+    }
+    // Whoever has more already may still have fewer.
+    if known.is_some_and(|known| list.devices.len() > known.devices.len()) {
+        let others = list.devices.len().saturating_sub(1);
+        shares.another_device(now, &list.account, others)?;
+    }
+    // Before signatures are looked at, which costs the most.
+    shares.list(now, &list.account)?;
+    verify_account(list, records)?;
+
+    let mut tx = db.begin().await.map_err(storage::Error::from)?;
+    let known = accounts::list(tx.conn(), &list.account).await?;
+    let known = known.ok_or(PutDevicesError::NotYours)?;
+    if list.version <= known.version {
+        return Err(PutDevicesError::Version(list.version, known.version));
+    }
+    accounts::set_list(tx.conn(), now, list).await?;
+    devices::unlist_all(tx.conn(), &list.account).await?;
+    for record in records {
+        let row = devices::list(tx.conn(), &list.account, record).await?;
+        row.ok_or(PutDevicesError::Taken)?;
+    }
+    let logged_out = devices::log_out_unlisted(tx.conn(), &list.account).await?;
+    tx.commit().await.map_err(storage::Error::from)?;
+    Ok(logged_out)
+}
