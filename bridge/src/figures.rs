@@ -59,6 +59,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_db_commits_total", "Commits, each with one fsync."),
     ("causeway_mailbox_rows", "Rows that wait in mailboxes, a broadcast once."),
     ("causeway_mailbox_oldest_seconds", "How long the oldest message has waited in a mailbox."),
+    ("causeway_parked_rows", "Rows that devices could not hold, set aside for each."),
+    ("causeway_parked_bytes", "Bytes of what was set aside for devices that could not hold it."),
     ("causeway_kept_bytes", "Bytes of what the bridge has acknowledged and may read again."),
     ("causeway_messages_published_total", "Native messages taken in."),
     ("causeway_messages_delivered_total", "Mailbox rows acknowledged."),

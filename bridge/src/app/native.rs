@@ -43,6 +43,8 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         joins: Some(limits.joins.into()),
         link_joins: Some(limits.link_joins.into()),
         envelope_kib: Some(limits.envelope_kib.into()),
+        parked: limits.parked,
+        parked_kib: limits.parked_kib,
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

@@ -52,6 +52,10 @@ pub struct Limits {
     pub joins: Rate,
     /// People who may ask by one link.
     pub link_joins: Rate,
+    /// Rows of one account that one device could not hold and has parked.
+    pub parked: u32,
+    /// KiB of what they carry.
+    pub parked_kib: u32,
 }
 
 /// A limit that fills again with time.
@@ -115,6 +119,8 @@ impl Default for Limits {
             invites: 200,
             joins: Rate { per_minute: 6, burst: 60 },
             link_joins: Rate { per_minute: 60, burst: 1_000 },
+            parked: 4_096,
+            parked_kib: 16_384,
         }
     }
 }
@@ -143,6 +149,8 @@ impl Limits {
             ("limits.joins", rate(self.joins)),
             ("limits.link_joins", rate(self.link_joins)),
             ("limits.envelope_kib", rate(self.envelope_kib)),
+            ("limits.parked", self.parked),
+            ("limits.parked_kib", self.parked_kib),
         ] {
             if least == 0 {
                 return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));

@@ -296,7 +296,7 @@ async fn listen(client: Client, kept: Arc<Mutex<Vec<StreamRow>>>) {
             rows = stream.next_rows() => match rows {
                 Ok(rows) => {
                     match client.receive(&rows).await {
-                        Ok(taken) => stream.ack(taken.through).await,
+                        Ok(taken) => stream.took(&taken).await,
                         Err(error) => {
                             tracing::warn!(%error, "rows could not be received");
                             stream = client.stream();

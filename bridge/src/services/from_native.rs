@@ -11,7 +11,7 @@ use std::{
 use causeway_groups::{
     WaitsFor,
     machine::{Incoming, Received, RosterChange as Change, What},
-    sdk::{Client, Keep, KeepError, SdkError, Stream, Taken},
+    sdk::{Client, Keep, KeepError, SdkError, Stream},
 };
 use causeway_protocol::{
     content::{self, Content},
@@ -117,13 +117,13 @@ async fn keep_read(spine: &Spine, is_asked: &mut bool) {
 /// [`SdkError`]: after a transient one the same stream goes on, after others take a new one.
 pub async fn step(spine: &Spine, stream: &mut Stream) -> Result<(), SdkError> {
     let rows = stream.next_rows().await?;
-    let Taken { through, no_room } = spine.native.receive(&rows).await?;
-    if let Some(by) = no_room {
-        tracing::warn!(by = %by.account, device = %by.device, "the mailbox stands still: no more \
-            messages of this device can be held that wait for a key");
+    let taken = spine.native.receive(&rows).await?;
+    if let Some(by) = &taken.no_room {
+        tracing::warn!(by = %by.account, device = %by.device, "no more messages of this device can \
+            be held that wait for a key: they stay at the server");
     }
     spine.steps.reached(Step::RoutedRows).await;
-    stream.ack(through).await;
+    stream.took(&taken).await;
     spine.steps.reached(Step::AcknowledgedRows).await;
     Ok(())
 }

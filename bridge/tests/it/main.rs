@@ -17,6 +17,7 @@ mod harness;
 mod intake;
 mod lanes;
 mod layers;
+mod parked;
 #[path = "../shared/people.rs"]
 mod people;
 mod plans;

@@ -27,8 +27,14 @@ const SMALL: [&str; 11] = [
 ];
 
 /// Indexes that hold only what waits.
-const QUEUES: [&str; 5] =
-    ["inbox_waiting", "inbox_early", "lanes_ready", "inbox_damaged", "portals_making"];
+const QUEUES: [&str; 6] = [
+    "inbox_waiting",
+    "inbox_early",
+    "lanes_ready",
+    "inbox_damaged",
+    "portals_making",
+    "parked_due",
+];
 
 /// Statements that walk through a table, by how they begin, and why they may.
 const WALKS: [(&str, &str); 42] = [

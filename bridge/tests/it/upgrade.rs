@@ -54,6 +54,7 @@ const BACK: &str = "
     CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
     CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
+    DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE settings;
     DROP TABLE offered_rows;

@@ -154,7 +154,7 @@ impl Person {
         }
     }
 
-    async fn seal(&self, group: GroupId, items: &[Outgoing]) -> Batch {
+    pub(crate) async fn seal(&self, group: GroupId, items: &[Outgoing]) -> Batch {
         loop {
             while let Err(error) = self.client.prepare(group).await {
                 assert!(error.is_transient(), "{error}");
@@ -209,7 +209,7 @@ async fn keep_reading(client: Client) {
         match stream.next_rows().await {
             Ok(rows) => {
                 let taken = client.receive(&rows).await.unwrap();
-                stream.ack(taken.through).await;
+                stream.took(&taken).await;
                 if let Err(error) = client.chores().await {
                     assert!(error.is_transient(), "{error}");
                 }

@@ -27,6 +27,7 @@ mod needs;
 mod offers;
 mod opening;
 mod own;
+mod parked;
 mod receive;
 mod received;
 mod recovery;
@@ -59,6 +60,7 @@ pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
 pub use offers::OfferView;
 pub use own::{MOST_COMMITS, is_behind, put_back};
+pub use parked::ToUnpark;
 pub use received::{
     Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Receipts, Received, RosterChange, What,
 };

@@ -13,7 +13,7 @@
 //! rows }. After any transient error the kept batch goes again.
 //!
 //! To receive: [`Stream::next_rows`] → [`receive`](Client::receive), one transaction { [`Machine::receive`],
-//! [`Keep::keep`] } → [`Stream::ack`] with what it says; and [`chores`](Client::chores) now and then.
+//! [`Keep::keep`] } → [`Stream::took`] with what it says; and [`chores`](Client::chores) now and then.
 
 mod account;
 mod backoff;
@@ -25,6 +25,7 @@ mod identity;
 mod invites;
 mod kept;
 mod offers;
+mod parked;
 mod recovery;
 mod sending;
 mod session;
@@ -83,10 +84,12 @@ pub trait Keep: Send + Sync {
 /// What became of rows of the mailbox; both are in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The last of them that may be acknowledged; `None` if not even the first may be.
+    /// The last of them that may be acknowledged.
     pub through: Option<Seq>,
-    /// Whose row stays in the mailbox because there is no room to hold it: too much of this device's
-    /// waits for a key that has not come.
+    /// These are to be parked with that.
+    pub parked: Vec<Seq>,
+    /// Whose rows are parked from now on because there is no room to hold them: too much of this
+    /// device's waits for a key that has not come.
     pub no_room: Option<Sender>,
 }
 
@@ -105,6 +108,8 @@ pub struct Client {
     compared: Arc<AtomicBool>,
     /// Under which generation the server numbers rows, where it keeps what is acknowledged.
     numbered: Arc<Mutex<Option<Generation>>>,
+    /// Whether the server has said that something is parked, and was not asked what.
+    has_parked: Arc<AtomicBool>,
 }
 
 /// Why a client's work did not get on.
@@ -185,6 +190,7 @@ impl Client {
             tidied_ms: Arc::default(),
             compared: Arc::default(),
             numbered: Arc::default(),
+            has_parked: Arc::default(),
         }
     }
 
@@ -234,20 +240,20 @@ impl Client {
 
     /// The mailbox; it connects when it is first asked for rows.
     pub fn stream(&self) -> Stream {
-        Stream::new(self.http.clone())
+        Stream::new(self.http.clone()).that_tells(Arc::clone(&self.has_parked))
     }
 
     /// Opens rows of the mailbox and keeps what was in them, in one commit.
     ///
-    /// Says up to where they may be acknowledged, to be handed to [`Stream::ack`] as it is.
+    /// Says up to where they may be acknowledged, to be handed to [`Stream::took`] as it is.
     pub async fn receive(&self, rows: &[StreamRow]) -> Result<Taken, SdkError> {
         let mut tx = self.db.begin_growing().await?;
-        let Receipts { received, through, no_room } =
+        let Receipts { received, through, parked, no_room } =
             self.machine.receive(&mut tx, self.now(), rows).await?;
         self.keep(&mut tx, received).await?;
         self.is_at(&mut tx, through).await?;
         tx.commit().await?;
-        Ok(Taken { through, no_room })
+        Ok(Taken { through, parked, no_room })
     }
 
     /// Hands on what came in, in the transaction that brought it about.

@@ -23,6 +23,7 @@ pub(crate) mod ops;
 #[cfg(feature = "cli")]
 pub(crate) mod outbox;
 pub(crate) mod own;
+pub(crate) mod parked;
 pub(crate) mod place;
 pub(crate) mod sessions;
 pub(crate) mod settings;

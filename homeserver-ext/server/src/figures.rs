@@ -25,6 +25,10 @@ pub struct Figures {
     pub oldest_waiting_ms: u64,
     /// Bytes of payload that are kept although they were acknowledged.
     pub kept_bytes: u64,
+    /// Rows that devices could not hold, each device's for itself.
+    pub parked_rows: u64,
+    /// Bytes of what they carry.
+    pub parked_bytes: u64,
     /// Groups that are not closed.
     pub groups: u64,
     /// Their members, each as often as groups it is in.
@@ -39,6 +43,8 @@ impl Figures {
         let oldest = self.oldest_waiting_ms as f64 / 1_000.0;
         metrics::gauge!("causeway_mailbox_oldest_seconds").set(oldest);
         metrics::gauge!("causeway_kept_bytes").set(self.kept_bytes as f64);
+        metrics::gauge!("causeway_parked_rows").set(self.parked_rows as f64);
+        metrics::gauge!("causeway_parked_bytes").set(self.parked_bytes as f64);
         metrics::gauge!("causeway_groups").set(self.groups as f64);
         metrics::gauge!("causeway_members").set(self.members as f64);
         metrics::gauge!("causeway_db_bytes", "db" => "server").set(self.db_bytes as f64);

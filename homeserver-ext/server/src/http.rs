@@ -15,6 +15,7 @@ mod invites;
 mod kept;
 mod keys;
 mod openapi;
+mod parked;
 mod recovery;
 mod relay;
 mod sender_keys;
@@ -118,6 +119,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/messages/{id}/status", get(relay::status))
         .route("/device", get(relay::device))
         .route("/device/kept", put(kept::keep).post(kept::read_again))
+        .route("/device/parked", get(parked::page))
+        .route("/device/unpark", post(parked::unpark))
         .route("/stream", any(stream::stream));
     Router::new()
         .nest(PREFIX, native)

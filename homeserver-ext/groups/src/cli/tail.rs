@@ -15,7 +15,7 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use super::{exit::Failure, history, home::Home, names, outbox, print::Printer};
-use crate::sdk::{CallError, Client, Stream, Taken};
+use crate::sdk::{CallError, Client, Stream};
 
 /// How often the key work is looked at when nothing calls for it.
 const CHORES_EVERY: Duration = Duration::from_secs(5);
@@ -115,10 +115,10 @@ impl Tail<'_> {
                 rows = stream.next_rows() => match rows {
                     Ok(rows) => {
                         self.is_lost = false;
-                        let Taken { through, no_room } = self.client.receive(&rows).await?;
-                        stream.ack(through).await;
+                        let taken = self.client.receive(&rows).await?;
+                        stream.took(&taken).await;
                         let shown = self.show_kept().await?;
-                        self.note_stall(stream, no_room);
+                        self.note_stall(stream, taken.no_room);
                         if shown || !stream.is_stuck() {
                             quiet = 0;
                             idle_at = idle.map(|idle| Instant::now() + idle);
@@ -233,6 +233,12 @@ impl Tail<'_> {
     fn note_stall(&mut self, stream: &Stream, no_room: Option<Sender>) {
         if !stream.is_stuck() {
             self.stalled = None;
+            if let Some(by) = no_room {
+                self.printer.note(&format!(
+                    "messages of {} that wait for a key stay at the server (device {})",
+                    by.account, by.device
+                ));
+            }
         } else if let (None, Some(by)) = (&self.stalled, no_room) {
             self.printer.note(&stalled(&by).to_text());
             self.stalled = Some(by);

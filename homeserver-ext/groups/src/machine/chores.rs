@@ -17,7 +17,7 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chores, groups as rows, holds, invites, joins, link_words, offers, ops,
+        chores, groups as rows, holds, invites, joins, link_words, offers, ops, parked,
     },
 };
 
@@ -73,6 +73,7 @@ impl Machine {
         holds::forget_seen(conn, kept).await?;
         ops::forget_rosters(conn, kept).await?;
         offers::expire(conn, now).await?;
+        parked::expire(conn, kept).await?;
         invites::expire(conn, kept).await?;
         link_words::expire(conn, now).await?;
         joins::expire(conn, kept).await?;

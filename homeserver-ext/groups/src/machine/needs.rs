@@ -24,6 +24,7 @@ use crate::{
         holds,
         holds::WaitsFor,
         olm as sessions, own,
+        parked::For,
     },
 };
 
@@ -251,8 +252,10 @@ impl Work<'_> {
         self.meet(list).await?;
         for record in &answer.devices {
             accounts::insert_device(self.conn(), &list.account, record).await?;
-            let sender = Some(&record.device_id);
-            let waited = holds::take(self.conn(), vault, None, sender, WaitsFor::Device).await?;
+            let sender = &record.device_id;
+            let waited =
+                holds::take(self.conn(), vault, None, Some(sender), WaitsFor::Device).await?;
+            self.ask_for_parked(For::Sender(sender)).await?;
             self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
         }
         Ok(())

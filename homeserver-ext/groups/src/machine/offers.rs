@@ -15,7 +15,7 @@ use super::{
 };
 use crate::storage::{
     groups::{self as rows, Offer},
-    joins, offers, settings,
+    joins, offers, parked, settings,
 };
 
 /// The name of the setting.
@@ -127,6 +127,7 @@ impl Work<'_> {
             let left = op.kind() == Kind::Leave || known == Some(Offer::Offered);
             // Whoever was put out and is taken back did not go.
             if left {
+                parked::drop_of(self.conn(), &group).await?;
                 self.set_offer(&group, None, None).await?;
             }
             return Ok(known == Some(Offer::Offered));

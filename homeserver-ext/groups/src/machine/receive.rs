@@ -1,7 +1,7 @@
 //! Rows of the mailbox, in the order of protocol §4.2.
 //!
 //! Bad content is a result, never an error: what cannot be opened changes nothing, what cannot be
-//! judged yet is held, and a row for which there is no room stays in the mailbox.
+//! judged yet is held, and a row for which there is no room is parked at the server.
 
 mod direct;
 
@@ -33,7 +33,7 @@ use crate::storage::{
 #[must_use]
 enum Step {
     Done,
-    /// There is no room to hold it: it stays in the mailbox.
+    /// There is no room to hold it: it stays at the server.
     NoRoom,
 }
 
@@ -49,18 +49,39 @@ impl Machine {
         now: Timestamp,
         rows: &[StreamRow],
     ) -> Result<Receipts, MachineError> {
+        self.receive_as(tx, now, rows, false).await
+    }
+
+    /// Takes a slice of rows that were parked, likewise: of these, [`Receipts::parked`] stay so.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn receive_parked(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        rows: &[StreamRow],
+    ) -> Result<Receipts, MachineError> {
+        self.receive_as(tx, now, rows, true).await
+    }
+
+    async fn receive_as(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        rows: &[StreamRow],
+        is_parked: bool,
+    ) -> Result<Receipts, MachineError> {
         let mut work = Work::new(self, tx, now);
-        let (mut through, mut no_room) = (None, None);
+        work.is_parked = is_parked;
         for row in rows {
-            match work.row(row).await? {
-                Step::Done if no_room.is_none() => through = Some(row.seq),
-                // The keys that would make room may be among what follows. It comes again, and is
-                // known then.
-                Step::Done => {}
-                Step::NoRoom => no_room = no_room.or(row.envelope.sender.clone()),
+            if let (Step::NoRoom, Some(sender)) = (work.row(row).await?, &row.envelope.sender) {
+                work.park(row, sender).await?;
             }
         }
-        Ok(Receipts { received: work.finish().await?, through, no_room })
+        let through = rows.last().map(|row| row.seq);
+        let (parked, no_room) = (std::mem::take(&mut work.parked), work.no_room.take());
+        Ok(Receipts { received: work.finish().await?, through, parked, no_room })
     }
 }
 
@@ -70,14 +91,26 @@ impl Work<'_> {
             self.fail(row, "bad_envelope");
             return Ok(Step::Done);
         }
-        let step = self.one(row, false).await?;
+        let step = self.one_of_stream(row).await?;
         self.judge_again().await?;
         Ok(step)
+    }
+
+    async fn one_of_stream(&mut self, row: &StreamRow) -> Result<Step, MachineError> {
+        let envelope = &row.envelope;
+        if let Some(sender) = &envelope.sender
+            && envelope.kind.is_read()
+            && self.is_behind_parked(envelope.group, sender.device).await?
+        {
+            return Ok(Step::NoRoom);
+        }
+        self.one(row, false).await
     }
 
     /// Judges what was taken out of the holds, and what that in turn takes out.
     pub(super) async fn judge_again(&mut self) -> Result<(), MachineError> {
         while let Some(Again { mut row, opened }) = self.again.pop_front() {
+            self.was_held = true;
             if let Step::NoRoom = self.one(&row, opened).await? {
                 self.fail(&row, "no_room");
             }
@@ -85,6 +118,7 @@ impl Work<'_> {
                 row.envelope.payload.zeroize();
             }
         }
+        self.was_held = false;
         Ok(())
     }
 
@@ -286,12 +320,28 @@ impl Work<'_> {
         sender: &Sender,
         waits_for: WaitsFor,
     ) -> Result<Step, MachineError> {
-        let (vault, now) = (self.vault(), self.now);
-        if !holds::hold(self.conn(), vault, row, &sender.device, waits_for, now).await? {
+        // Behind one that is parked nothing of its sender is held: it would be heard before it.
+        if self.is_any_parked(&row.envelope.group, &sender.device).await?
+            || !self.is_held(row, sender, waits_for).await?
+        {
             return Ok(Step::NoRoom);
         }
-        self.held(row, sender.device, waits_for);
         Ok(Step::Done)
+    }
+
+    /// Holds a row if there is room; whether there was.
+    async fn is_held(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        waits_for: WaitsFor,
+    ) -> Result<bool, MachineError> {
+        let (vault, now) = (self.vault(), self.now);
+        let is_held = holds::hold(self.conn(), vault, row, &sender.device, waits_for, now).await?;
+        if is_held {
+            self.held(row, sender.device, waits_for);
+        }
+        Ok(is_held)
     }
 
     async fn hold_for_key(
@@ -308,7 +358,13 @@ impl Work<'_> {
             return Ok(Step::Done);
         }
         let step = self.hold(row, sender, WaitsFor::Chain).await?;
-        if let Step::Done = step {
+        // Of what is parked there is too much to ask for each; but where nothing of it is held,
+        // nobody has asked.
+        let is_asked = match step {
+            Step::Done => false,
+            Step::NoRoom => chores::is_requested(self.conn(), &group, &sender.device).await?,
+        };
+        if !is_asked {
             let request = KeyRequest { group, device: sender.device, missing };
             chores::request_key(self.conn(), &request).await?;
             if !is_known {

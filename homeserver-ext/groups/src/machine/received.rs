@@ -21,11 +21,12 @@ pub struct Receipts {
     /// In the order of the rows; a row that opens others that waited for it has theirs after its
     /// own.
     pub received: Vec<Received>,
-    /// Rows up to and with this one may be acknowledged, once the transaction is committed. `None`
-    /// if not even the first may be: there is no room to hold it.
+    /// Rows up to and with this one may be acknowledged, once the transaction is committed, but for
+    /// those that are to be parked.
     pub through: Option<Seq>,
-    /// Whose row stays in the mailbox because there is no room to hold it, where there is such a
-    /// row. What follows it was taken in all the same, and will come again.
+    /// There is no room to hold these, or they go behind others of their sender that are parked.
+    pub parked: Vec<Seq>,
+    /// Whose row is the first of his in its group that is parked, where there is such a row.
     pub no_room: Option<Sender>,
 }
 

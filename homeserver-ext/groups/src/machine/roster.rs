@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entropy,
-    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops, own},
+    storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops, own, parked::For},
 };
 
 /// Place of ops of before this device joined: they count as before everything (protocol §4.2).
@@ -213,6 +213,7 @@ impl Work<'_> {
     async fn retake(&mut self, group: &GroupId) -> Result<(), MachineError> {
         let vault = self.vault();
         let waited = holds::take(self.conn(), vault, Some(group), None, WaitsFor::Roster).await?;
+        self.ask_for_parked(For::Group(group)).await?;
         self.again.extend(waited.into_iter().map(|row| {
             let opened = !row.envelope.kind.is_read();
             Again { row, opened }

@@ -1,12 +1,13 @@
 //! One call's working state: what was loaded is used for the whole slice, and saved once.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use causeway_protocol::{
     api::StreamRow,
+    envelope::Sender,
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
     roster::{Log, Roster},
 };
@@ -57,6 +58,16 @@ pub(super) struct Work<'a> {
     pub(super) known: Option<Arc<Known>>,
     /// The revision of that, once it is known.
     pub(super) met: Option<Met>,
+    /// Whether the row was held and is judged again.
+    pub(super) was_held: bool,
+    /// Whether the rows are such as were parked.
+    pub(super) is_parked: bool,
+    /// Rows that stay at the server.
+    pub(super) parked: Vec<Seq>,
+    /// Whose row is the first of his there.
+    pub(super) no_room: Option<Sender>,
+    /// Whose parked rows are being asked for, once that is known.
+    pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
 }
@@ -75,6 +86,11 @@ impl<'a> Work<'a> {
             olm: None,
             known: None,
             met: None,
+            was_held: false,
+            is_parked: false,
+            parked: Vec::new(),
+            no_room: None,
+            due: None,
             sealed: false,
         }
     }

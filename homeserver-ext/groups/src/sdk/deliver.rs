@@ -106,12 +106,13 @@ impl Client {
     pub async fn chores(&self) -> Result<bool, SdkError> {
         self.compare().await?;
         self.tidy().await?;
+        let unparked = self.unpark().await?;
         for round in 0..ROUNDS {
             let mut tx = self.db.begin().await?;
             let chores = self.machine.chores(&mut tx, self.now()).await?;
             tx.commit().await?;
             if chores.is_empty() {
-                return Ok(round > 0);
+                return Ok(unparked || round > 0);
             }
             for (group, from) in chores.fetch_ops {
                 self.fetch_ops(group, from).await?;

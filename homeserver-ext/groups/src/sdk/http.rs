@@ -12,11 +12,11 @@ use causeway_protocol::{
     api::{
         Accepted, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead, GroupPage,
         InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
-        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, PostEnvelopes, PostOp,
-        PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
-        SenderKeysNoted, ServerInfo, Session, UploadKeys,
+        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, ParkedPage, PostEnvelopes,
+        PostOp, PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
+        SenderKeysNoted, ServerInfo, Session, Unpark, Unparked, UploadKeys,
     },
-    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId},
+    ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId, Seq},
 };
 use reqwest::{ClientBuilder, Method, RequestBuilder, StatusCode, Upgraded, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
@@ -256,6 +256,17 @@ impl Http {
     /// `POST device/kept`.
     pub async fn read_again(&self, request: &ReadAgain) -> Result<Again, CallError> {
         self.post(&["device", "kept"], request).await
+    }
+
+    /// `GET device/parked`: one page.
+    pub async fn parked(&self, from: Option<Seq>) -> Result<ParkedPage, CallError> {
+        let query = from.map(|from| ("from", from.0.to_string()));
+        self.get(&["device", "parked"], query.as_slice()).await
+    }
+
+    /// `POST device/unpark`.
+    pub async fn unpark(&self, request: &Unpark) -> Result<Unparked, CallError> {
+        self.post(&["device", "unpark"], request).await
     }
 
     /// `GET messages/{id}/status`.

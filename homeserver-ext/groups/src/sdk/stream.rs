@@ -6,7 +6,13 @@
 //! frame names another generation, or a last row before one that has been here, the server was
 //! restored, and everything is read anew; what is known of it is known by its id.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use causeway_protocol::{
     api::{StreamAck, StreamHello, StreamRow},
@@ -24,6 +30,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    Taken,
     backoff::Backoff,
     call::{CallError, chain},
     http::Http,
@@ -41,6 +48,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_ON: Duration = Duration::from_millis(500);
 
 type Socket = WebSocketStream<Upgraded>;
+
+/// Whether rows can be parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parking {
+    /// The server is one of before: what cannot be held stays in the way.
+    Never,
+    Possible,
+    /// Some were: nothing says that the server has heard of it.
+    Done,
+}
 
 /// The mailbox of the device that `http` is logged in as.
 pub struct Stream {
@@ -60,6 +77,10 @@ pub struct Stream {
     /// Whether a row that was handed out could not be kept. Then nothing more is acknowledged, and
     /// rows are read on only because what is missing may be among them.
     stuck: bool,
+    /// What can be parked, or was, on this connection.
+    parking: Parking,
+    /// Set where the server says that something is parked.
+    told: Arc<AtomicBool>,
     /// How long to wait before rows that could not be kept are asked for again.
     stalls: Backoff,
 }
@@ -81,8 +102,17 @@ impl Stream {
             handed_out: Seq(0),
             acked: Seq(0),
             stuck: false,
+            parking: Parking::Never,
+            told: Arc::default(),
             stalls: Backoff::default(),
         }
+    }
+
+    /// The same, which sets this where the server says that something is parked.
+    #[must_use]
+    pub(super) fn that_tells(mut self, told: Arc<AtomicBool>) -> Self {
+        self.told = told;
+        self
     }
 
     /// Since when there is a connection; `None` while there is none.
@@ -138,14 +168,37 @@ impl Stream {
     ///
     /// Does not fail: what a broken connection swallowed is said again by the next one.
     pub async fn ack(&mut self, through: Option<Seq>) {
+        self.ack_but(through, Vec::new()).await;
+    }
+
+    /// [`ack`](Self::ack)s what was taken in, and parks what could not be.
+    ///
+    /// What was parked on a connection that broke may come again: it is not known whether the server
+    /// has heard of it. Where the server does not park, those rows could not be kept.
+    pub async fn took(&mut self, taken: &Taken) {
+        let Taken { through, parked, no_room: _ } = taken;
+        match parked.first() {
+            Some(first) if self.parking == Parking::Never => {
+                let before = first.0.checked_sub(1).map(Seq);
+                self.ack_but(before.filter(|seq| seq.0 > 0), Vec::new()).await;
+            }
+            _ => self.ack_but(*through, parked.clone()).await,
+        }
+    }
+
+    async fn ack_but(&mut self, through: Option<Seq>, park: Vec<Seq>) {
         if self.stuck {
             return;
         }
         if let Some(through) = through.filter(|through| *through > self.acked) {
             self.acked = through;
             self.stalls.reset();
+            if !park.is_empty() {
+                self.parking = Parking::Done;
+            }
+            let frame = frame(&StreamAck { ack: self.acked, park });
             if let Some(socket) = &mut self.socket
-                && socket.send(ack_frame(self.acked)).await.is_err()
+                && socket.send(frame).await.is_err()
             {
                 self.socket = None;
             }
@@ -267,6 +320,16 @@ impl Stream {
 
     async fn connect(&mut self) -> Result<Socket, CallError> {
         let (mut socket, hello) = greeted(&self.http).await?;
+        if self.parking == Parking::Done {
+            // The server knows its place: what it has not heard of comes again.
+            self.seen = Seq(0);
+            self.handed_out = Seq(0);
+            self.acked = Seq(0);
+        }
+        self.parking = hello.parked.map_or(Parking::Never, |_| Parking::Possible);
+        if hello.parked == Some(true) {
+            self.told.store(true, Ordering::Relaxed);
+        }
         let is_other = self.generation.is_some_and(|known| known != hello.generation);
         if is_other || hello.last_seq < self.seen {
             tracing::info!("the server's database was opened anew: the mailbox is read again");
@@ -276,7 +339,7 @@ impl Stream {
         }
         self.generation = Some(hello.generation);
         if self.acked > Seq(0) {
-            let sent = socket.send(ack_frame(self.acked)).await;
+            let sent = socket.send(frame(&self.acked.into())).await;
             sent.map_err(|e| CallError::Unreachable(chain(&e)))?;
         }
         Ok(socket)
@@ -317,8 +380,8 @@ fn ended(frame: Option<CloseFrame>) -> CallError {
     CallError::Unreachable(format!("the server ended the stream{why}"))
 }
 
-fn ack_frame(ack: Seq) -> Message {
-    Message::Text(serde_json::json!(StreamAck { ack }).to_string().into())
+fn frame(ack: &StreamAck) -> Message {
+    Message::Text(serde_json::json!(ack).to_string().into())
 }
 
 #[cfg(test)]
@@ -327,7 +390,10 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_the_frame_that_the_server_reads() {
-        let frame = ack_frame(Seq(7)).into_text().unwrap();
-        assert_eq!(serde_json::from_str::<StreamAck>(&frame).unwrap(), StreamAck { ack: Seq(7) });
+        for park in [vec![], vec![Seq(3), Seq(5)]] {
+            let ack = StreamAck { ack: Seq(7), park };
+            let text = frame(&ack).into_text().unwrap();
+            assert_eq!(serde_json::from_str::<StreamAck>(&text).unwrap(), ack);
+        }
     }
 }

@@ -88,6 +88,22 @@ pub(crate) async fn request_key(conn: &mut Conn, request: &KeyRequest) -> Result
     Ok(())
 }
 
+/// Whether a chain of this device is asked for.
+pub(crate) async fn is_requested(
+    conn: &mut Conn,
+    group: &GroupId,
+    device: &DeviceId,
+) -> Result<bool, Error> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM key_requests WHERE group_id = $1 AND device = $2 LIMIT 1",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// The chain has come.
 pub(crate) async fn key_came(
     conn: &mut Conn,

@@ -82,7 +82,7 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
     while alice.roster(group).await.unwrap().members().len() < 1 + USES {
         let rows = stream.next_rows().await.unwrap();
         let taken = alice.receive(&rows).await.unwrap();
-        stream.ack(taken.through).await;
+        stream.took(&taken).await;
         alice.chores().await.unwrap();
     }
     alice.chores().await.unwrap();

@@ -1,6 +1,6 @@
 //! The mailbox over a connection that breaks.
 
-use causeway_groups::sdk::{AccessToken, CallError, Http, Stream};
+use causeway_groups::sdk::{AccessToken, CallError, Http, Stream, Taken};
 use causeway_protocol::{
     api::{StreamHello, StreamRow},
     envelope::{Envelope, Kind, Recipient},
@@ -28,10 +28,13 @@ async fn accepted_as(
     generation: u8,
     last: u64,
 ) -> WebSocketStream<TcpStream> {
+    let generation = Generation::new([generation; 16]);
+    greeted(listener, StreamHello { generation, last_seq: Seq(last), parked: Some(false) }).await
+}
+
+async fn greeted(listener: &TcpListener, hello: StreamHello) -> WebSocketStream<TcpStream> {
     let (peer, _) = listener.accept().await.unwrap();
     let mut socket = accept_async(peer).await.unwrap();
-    let generation = Generation::new([generation; 16]);
-    let hello = StreamHello { generation, last_seq: Seq(last) };
     let frame = serde_json::to_string(&hello).unwrap();
     socket.send(Message::Text(frame.into())).await.unwrap();
     socket
@@ -263,4 +266,56 @@ async fn behind_a_row_that_could_not_be_kept_rows_are_read_and_not_acknowledged(
     assert!(!stream.is_stuck());
     let said = second.next().await.unwrap().unwrap();
     assert_eq!(said.into_text().unwrap().as_str(), r#"{"ack":5}"#);
+}
+
+fn taken(through: u64, parked: &[u64]) -> Taken {
+    let parked = parked.iter().map(|seq| Seq(*seq)).collect();
+    Taken { through: Some(Seq(through)), parked, no_room: None }
+}
+
+/// The next frame of the client.
+async fn said(socket: &mut WebSocketStream<TcpStream>) -> String {
+    socket.next().await.unwrap().unwrap().into_text().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn what_was_parked_on_a_connection_that_broke_comes_again_if_the_server_had_not_heard() {
+    let (listener, mut stream) = listening().await;
+    let server = async {
+        let mut socket = accepted(&listener).await;
+        send_rows(&mut socket, 1..=4).await;
+        socket
+    };
+    let (mut first, rows) = tokio::join!(server, read(&mut stream, 4));
+    assert_eq!(rows, [1, 2, 3, 4]);
+    stream.took(&taken(4, &[2, 3])).await;
+    assert!(!stream.is_stuck());
+    assert_eq!(said(&mut first).await, r#"{"ack":4,"park":[2,3]}"#);
+    drop(first);
+    // Acknowledged again without them, they would be lost.
+    let server = async {
+        let mut socket = accepted(&listener).await;
+        send_rows(&mut socket, 1..=5).await;
+        socket
+    };
+    let (mut second, rows) = tokio::join!(server, read(&mut stream, 5));
+    assert_eq!(rows, [1, 2, 3, 4, 5]);
+    stream.took(&taken(5, &[2, 3])).await;
+    assert_eq!(said(&mut second).await, r#"{"ack":5,"park":[2,3]}"#);
+}
+
+#[tokio::test]
+async fn a_server_that_parks_nothing_is_asked_to_park_nothing() {
+    let (listener, mut stream) = listening().await;
+    let generation = Generation::new([1; 16]);
+    let server = async {
+        let hello = StreamHello { generation, last_seq: Seq(9), parked: None };
+        let mut socket = greeted(&listener, hello).await;
+        send_rows(&mut socket, 1..=4).await;
+        socket
+    };
+    let (mut socket, _) = tokio::join!(server, read(&mut stream, 4));
+    stream.took(&taken(4, &[3, 4])).await;
+    assert_eq!(said(&mut socket).await, r#"{"ack":2}"#);
+    assert!(stream.is_stuck());
 }

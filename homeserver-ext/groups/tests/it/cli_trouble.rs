@@ -72,7 +72,7 @@ fn what_is_said_from_a_folder_that_was_put_back_whole_is_read_by_all() {
 }
 
 #[test]
-fn a_mailbox_that_stands_still_says_so_and_goes_on_when_the_key_comes() {
+fn what_cannot_be_held_stays_at_the_server_and_comes_in_order_with_the_key() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);
     alice.ok(&["send", "team", "one"]);
@@ -81,14 +81,15 @@ fn a_mailbox_that_stands_still_says_so_and_goes_on_when_the_key_comes() {
     tail.until(|line| line["body"] == "one");
     tail.kill();
     bob.meddle(&["DELETE FROM held_chains", "DELETE FROM acks_due"]);
-    // More than the 1 MiB that is held for one sender.
-    let lines: Vec<String> = (0..30).map(|n| format!("{n} {}", "x".repeat(40_000))).collect();
+    // More than the 1 MiB that is held for one sender; where a long one has no room, a short one might.
+    let long = |n: usize| if n.is_multiple_of(2) { 40_000 } else { 30_000 };
+    let lines: Vec<String> = (0..40).map(|n| format!("{n} {}", "x".repeat(long(n)))).collect();
     let sent = alice.run_with(&["send", "team", "--lines"], &lines.join("\n"));
     assert!(sent.status.success(), "{}", sent.stderr);
     let ended = bob.run(&["tail", "--once"]);
-    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert!(!texts(&ended.lines).iter().any(|text| lines.contains(text)));
-    assert!(ended.stderr.contains("stands still") && ended.stderr.contains("alice"));
+    assert!(ended.stderr.contains("stay at the server") && ended.stderr.contains("alice"));
     // Alice's client answers Bob's; the key lies behind all that waits for it.
     alice.read();
     let read = bob.texts();

@@ -20,6 +20,7 @@ const BACK: &str = "
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE place;
     DROP TABLE settings;

@@ -20,6 +20,7 @@ mod cli_usage;
 mod cli_world;
 mod machine;
 mod sdk_keys;
+mod sdk_parked;
 mod sender_keys;
 mod vault;
 mod vectors;

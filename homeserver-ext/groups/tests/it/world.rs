@@ -77,7 +77,14 @@ impl World {
         self.keys.insert(device, keys);
         let devices = AccountDevices { list: request.list, devices: vec![request.device] };
         self.accounts.insert(account, devices);
-        self.devices.push(Device { machine, db, dir, acked: 0, received: Vec::new() });
+        self.devices.push(Device {
+            machine,
+            db,
+            dir,
+            acked: 0,
+            received: Vec::new(),
+            parked: Vec::new(),
+        });
         self.devices.len() - 1
     }
 
@@ -252,9 +259,43 @@ impl World {
         let receipts = device.machine.receive(&mut tx, now, rows).await.unwrap();
         tx.commit().await.unwrap();
         device.received.extend(receipts.received);
+        let is_parked = |row: &&StreamRow| receipts.parked.contains(&row.seq);
+        let parked: Vec<_> = rows.iter().filter(is_parked).cloned().collect();
+        device.parked.retain(|row| !receipts.parked.contains(&row.seq));
+        device.parked.extend(parked);
         if let Some(through) = receipts.through {
             device.acked = device.acked.max(through.0);
         }
+    }
+
+    /// Asks for what is parked and may be dealt with, as the SDK does; whether there was any.
+    pub(crate) async fn unpark(&mut self, who: usize) -> bool {
+        let now = self.time();
+        let device = &mut self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let due = device.machine.to_unpark(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        for of in &due {
+            let is_his = |row: &StreamRow| {
+                let sender = row.envelope.sender.as_ref().unwrap().device;
+                row.envelope.group == of.group && sender == of.sender
+            };
+            let his: Vec<_> = device.parked.extract_if(.., |row| is_his(row)).collect();
+            let mut left = Vec::new();
+            for rows in his.chunks(64) {
+                let mut tx = device.db.begin().await.unwrap();
+                let receipts = device.machine.receive_parked(&mut tx, now, rows).await.unwrap();
+                tx.commit().await.unwrap();
+                device.received.extend(receipts.received);
+                left.extend(rows.iter().filter(|row| receipts.parked.contains(&row.seq)).cloned());
+            }
+            let mut tx = device.db.begin().await.unwrap();
+            let acked = causeway_protocol::ids::Seq(device.acked);
+            device.machine.unparked(&mut tx, of, acked, !left.is_empty()).await.unwrap();
+            tx.commit().await.unwrap();
+            device.parked.extend(left);
+        }
+        !due.is_empty()
     }
 
     /// Takes what waits, and does the chores, until there is nothing left of either.
@@ -262,7 +303,7 @@ impl World {
         for _ in 0..20 {
             let waiting = self.waiting(who);
             self.receive(who, &waiting).await;
-            let quiet = self.chores(who).await;
+            let quiet = !self.unpark(who).await && self.chores(who).await;
             if waiting.is_empty() && quiet {
                 return;
             }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    envelope::{Envelope, Submission},
-    ids::{DeviceId, EnvelopeId, Generation, Seq},
+    envelope::{Envelope, Sender, Submission},
+    ids::{DeviceId, EnvelopeId, Generation, GroupId, Seq},
 };
 
 /// Body of `POST groups/{id}/envelopes`: in order, all or nothing.
@@ -117,6 +117,9 @@ pub struct StreamHello {
     pub generation: Generation,
     /// No row of this mailbox that was accepted so far has a number above this.
     pub last_seq: Seq,
+    /// Whether rows of this mailbox are parked; `None` where the server parks none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<bool>,
 }
 
 /// A frame of `GET stream` by the server: one row of the caller's mailbox.
@@ -129,8 +132,66 @@ pub struct StreamRow {
 }
 
 /// A frame of `GET stream` by the client: it has everything up to and with `ack`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamAck {
     /// Cumulative.
     pub ack: Seq,
+    /// But for these, which it cannot hold: they are set aside for it, and nothing waits behind them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub park: Vec<Seq>,
+}
+
+impl From<Seq> for StreamAck {
+    fn from(ack: Seq) -> Self {
+        Self { ack, park: Vec::new() }
+    }
+}
+
+/// Answer to `GET device/parked`: of whom rows are parked for the caller's device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ParkedPage {
+    /// By the first row of each.
+    pub parked: Vec<Parked>,
+    /// `from` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Seq>,
+}
+
+/// What is parked of one device in one group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Parked {
+    /// The group.
+    pub group: GroupId,
+    /// Whose rows.
+    pub sender: Sender,
+    /// The number of the first of them.
+    pub first: Seq,
+    /// How many.
+    pub rows: u64,
+    /// Bytes of what they carry.
+    pub bytes: u64,
+}
+
+/// Body of `POST device/unpark`: hands out what is parked of one device in one group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unpark {
+    /// The group.
+    pub group: GroupId,
+    /// Whose rows.
+    pub sender: DeviceId,
+    /// Rows behind this one; from the first on if 0.
+    #[serde(default)]
+    pub after: Seq,
+    /// These, at most 256, are not lacked any more: they are let go of first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Seq>,
+}
+
+/// Answer to `POST device/unpark`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unparked {
+    /// The next rows in order, with their numbers; none: there is nothing more.
+    pub rows: Vec<StreamRow>,
+    /// How far this device has acknowledged: what it parked with that is counted here.
+    pub acked: Seq,
 }

@@ -19,6 +19,7 @@ use crate::{
     services::{
         Behind,
         accounts::{LoginError, RegisterError},
+        delivery::parked::UnparkError,
         device_lists::PutDevicesError,
         groups::PostOpError,
         invites::{InviteError, JoinError},
@@ -233,6 +234,15 @@ impl From<KeptError> for ApiError {
         match error {
             KeptError::NotTheBridge => Self::forbidden(error),
             KeptError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<UnparkError> for ApiError {
+    fn from(error: UnparkError) -> Self {
+        match error {
+            UnparkError::TooMany(_) => Self::too_large(error),
+            UnparkError::Storage(error) => error.into(),
         }
     }
 }

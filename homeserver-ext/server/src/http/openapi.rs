@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{accounts, groups, invites, kept, keys, recovery, relay, sender_keys, stream};
+use super::{accounts, groups, invites, kept, keys, parked, recovery, relay, sender_keys, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,7 +29,7 @@ use super::{accounts, groups, invites, kept, keys, recovery, relay, sender_keys,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
         invites::drop_request,
         relay::post_envelopes, relay::status, relay::device, kept::keep,
-        kept::read_again, stream::stream,
+        kept::read_again, parked::page, parked::unpark, stream::stream,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
     components(schemas(StreamHello, StreamRow, StreamAck)),

@@ -8,7 +8,7 @@
 //! an ordinary start the unacknowledged rows come again, and are known by their ids.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,7 +38,7 @@ use crate::{
         accounts,
         delivery::{self, Ahead},
     },
-    storage::{self, DeviceRow, devices::Device},
+    storage::{self, DeviceRow, devices::Device, mailbox::Ends},
 };
 
 /// Unacknowledged rows, and their bytes, that are in flight at most.
@@ -216,6 +216,15 @@ async fn say(end: End, device: &Device, mut socket: WebSocket) {
     let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
 }
 
+/// What a device has acknowledged.
+#[derive(Default)]
+struct Acked {
+    /// Up to and with this row it has everything,
+    seq: Option<Seq>,
+    /// but for these.
+    park: BTreeSet<Seq>,
+}
+
 /// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it.
 type Sent = (Seq, usize, Option<Timestamp>);
 
@@ -248,10 +257,17 @@ impl InFlight {
         fits
     }
 
-    /// How many rows `ack` is about, and when those of them were accepted that people sent.
-    fn about(&self, ack: Seq) -> (u64, Vec<Timestamp>) {
-        let of = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
+    /// How many rows `ack` is about, but for those that are parked, and when those of them were
+    /// accepted that people sent.
+    fn about(&self, ack: Seq, park: &BTreeSet<Seq>) -> (u64, Vec<Timestamp>) {
+        let all = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
+        let of = || all().filter(|(seq, ..)| !park.contains(seq));
         (of().count() as u64, of().filter_map(|(_, _, at)| *at).collect())
+    }
+
+    /// Whether a row is on its way.
+    fn has(&self, seq: Seq) -> bool {
+        self.rows.binary_search_by_key(&seq, |(seq, ..)| *seq).is_ok()
     }
 
     fn ack(&mut self, ack: Seq) {
@@ -269,9 +285,10 @@ async fn serve(
     sent: &AtomicU64,
     socket: &mut WebSocket,
 ) -> Result<std::convert::Infallible, End> {
-    let (acked, known) = delivery::ends(&api.db, device).await?;
+    let Ends { acked, last: known, is_parked } = delivery::ends(&api.db, device).await?;
     let mut news = delivery::listen(&api.db, device, acked).await?;
-    let hello = StreamHello { generation: api.streams.generation, last_seq: known };
+    let generation = api.streams.generation;
+    let hello = StreamHello { generation, last_seq: known, parked: Some(is_parked) };
     let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
     written(socket.send(Message::text(hello))).await?;
     let mut ahead = Ahead::of(acked, news.count);
@@ -366,32 +383,39 @@ async fn take(
     in_flight: &mut InFlight,
     frame: Option<Result<Message, axum::Error>>,
 ) -> Result<Seq, End> {
-    let (mut acked, mut end) = (None, None);
+    let (mut acked, mut end) = (Acked::default(), None);
     let mut next = Some(frame);
     while let Some(frame) = next.take() {
         match ack_of(frame) {
             Ok(ack) => {
-                acked = acked.max(ack);
+                if let Some(StreamAck { ack, park }) = ack {
+                    acked.seq = acked.seq.max(Some(ack));
+                    // Of others it says nothing: only what was sent can be lacked.
+                    acked.park.extend(park.into_iter().filter(|seq| in_flight.has(*seq)));
+                }
                 next = socket.next().now_or_never();
             }
             // What was acknowledged before the end counts.
             Err(why) => end = Some(why),
         }
     }
-    let acked = acked.map(|seq| seq.min(in_flight.known));
+    let Acked { seq, park } = acked;
+    let acked = seq.map(|seq| seq.min(in_flight.known));
     if let Some(seq) = acked {
-        delivery::ack(&api.db, api.clock.now(), device, seq, in_flight.about(seq)).await?;
+        let about = in_flight.about(seq, &park);
+        let now = api.clock.now();
+        delivery::ack(&api.db, now, &api.shares, device, (seq, &park), about).await?;
         in_flight.ack(seq);
     }
     end.map_or(Ok(acked.unwrap_or(Seq(0))), Err)
 }
 
-fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<Seq>, End> {
+fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<StreamAck>, End> {
     match frame {
         None | Some(Err(_) | Ok(Message::Close(_))) => Err(End::Gone),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
         Some(Ok(Message::Text(text))) => match json::from_slice::<StreamAck>(text.as_bytes()) {
-            Ok(ack) => Ok(Some(ack.ack)),
+            Ok(ack) => Ok(Some(ack)),
             Err(_) => Err(End::Close(close_code::INVALID, "not an acknowledgement")),
         },
         Some(Ok(Message::Binary(_))) => {

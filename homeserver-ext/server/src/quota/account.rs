@@ -35,6 +35,10 @@ pub struct AccountQuotas {
     pub link_joins: Option<Quota>,
     /// KiB of envelopes that are posted, each begun one counted.
     pub envelope_kib: Option<Quota>,
+    /// Rows of it that one device has parked.
+    pub parked: u32,
+    /// KiB of what they carry.
+    pub parked_kib: u32,
 }
 
 impl Default for AccountQuotas {
@@ -54,6 +58,8 @@ impl Default for AccountQuotas {
             joins: Some(Quota::per_minute(6, 60)),
             link_joins: Some(Quota::per_minute(60, 1_000)),
             envelope_kib: Some(Quota::per_minute(16_384, 131_072)),
+            parked: 4_096,
+            parked_kib: 16_384,
         }
     }
 }
@@ -227,6 +233,25 @@ impl Shares {
     ) -> Result<(), TooMany> {
         let has = u32::try_from(has).unwrap_or(u32::MAX);
         self.another(now, who, "limits.devices", "devices", has, self.quotas.devices)
+    }
+
+    /// Whether so many rows of an account, of so many bytes, may be parked for one device.
+    pub(crate) fn may_be_parked(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        rows: u64,
+        bytes: u64,
+    ) -> bool {
+        let limit = if rows > u64::from(self.quotas.parked) {
+            "limits.parked"
+        } else if bytes > u64::from(self.quotas.parked_kib) << 10 {
+            "limits.parked_kib"
+        } else {
+            return true;
+        };
+        self.hits.note(now, limit, who);
+        false
     }
 
     fn another(

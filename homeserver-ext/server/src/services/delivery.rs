@@ -1,6 +1,11 @@
 //! Delivery: rows out, acknowledgements in, and how far each envelope came.
 
-use std::{collections::VecDeque, time::Duration};
+pub(crate) mod parked;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use causeway_protocol::{
     api::{DeliveryState, MessageStatus, RecipientStatus, StreamRow},
@@ -11,15 +16,18 @@ use causeway_store::{Db, Listener};
 
 use crate::{
     figures::DELIVERY_SECONDS,
+    quota::Shares,
     storage::{
         self, DeviceRow,
         devices::{self, Device},
         events::{self, Event},
-        mailbox::{self, Key, Places, Waiting},
+        mailbox::{self, Ends, Key, Places, Waiting},
     },
 };
 
 const DAY_MS: u64 = 86_400_000;
+/// Why something failed at a device that cannot hold it, with too much of the sender parked there.
+const MAILBOX_FULL: &str = "mailbox_full";
 /// Rows that are read whole at once.
 const READ: usize = 64;
 /// Rows that are looked for at once.
@@ -54,7 +62,9 @@ pub(crate) async fn status(
     let mut recipients = Vec::new();
     for (device, seq, progress) in all {
         let is_sent = progress.sent || u64::try_from(seq).is_ok_and(|seq| seq <= sent(device).0);
-        let state = if progress.expired {
+        let state = if progress.refused {
+            DeliveryState::Failed
+        } else if progress.expired {
             DeliveryState::Expired
         } else if progress.acked {
             DeliveryState::Acked
@@ -63,7 +73,8 @@ pub(crate) async fn status(
         } else {
             DeliveryState::Queued
         };
-        recipients.push(RecipientStatus { device: progress.device_id, state, reason: None });
+        let reason = progress.refused.then(|| MAILBOX_FULL.to_owned());
+        recipients.push(RecipientStatus { device: progress.device_id, state, reason });
     }
     Ok(Some(MessageStatus { id, recipients }))
 }
@@ -159,7 +170,7 @@ pub(crate) async fn count(db: &Db, device: &Device) -> Result<u64, storage::Erro
 }
 
 /// From where on a device reads, and the last number that was given.
-pub(crate) async fn ends(db: &Db, device: &Device) -> Result<(Seq, Seq), storage::Error> {
+pub(crate) async fn ends(db: &Db, device: &Device) -> Result<Ends, storage::Error> {
     let mut read = db.read().await?;
     mailbox::ends(read.conn(), device.row).await
 }
@@ -167,8 +178,8 @@ pub(crate) async fn ends(db: &Db, device: &Device) -> Result<(Seq, Seq), storage
 /// A device's stream has ended, after it was written up to `sent`: what of that is not
 /// acknowledged is known to have been delivered.
 pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), storage::Error> {
-    let (known, _) = mailbox::ends(db.read().await?.conn(), device.row).await?;
-    if sent <= known {
+    let known = mailbox::ends(db.read().await?.conn(), device.row).await?;
+    if sent <= known.acked {
         return Ok(());
     }
     let mut tx = db.begin().await?;
@@ -176,17 +187,23 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
     Ok(tx.commit().await?)
 }
 
-/// A device has everything up to and with `seq`: that is deleted, unless it is kept for it. On its
-/// stream those are `count` rows, and those of them that people's devices sent were accepted `at`.
+/// A device has everything up to and with `seq`, but for what it parks: that is deleted, unless it is
+/// kept for it. On its stream those are `count` rows, and those of them that people's devices sent
+/// were accepted `at`.
 pub(crate) async fn ack(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     device: &Device,
-    seq: Seq,
+    (seq, park): (Seq, &BTreeSet<Seq>),
     (count, at): (u64, Vec<Timestamp>),
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
     let place = mailbox::place(tx.conn(), device.row).await?;
+    if !park.is_empty() {
+        let reads = mailbox::ends(tx.conn(), device.row).await?;
+        parked::park(tx.conn(), now, shares, device, (reads.acked, seq), park).await?;
+    }
     mailbox::passed(tx.conn(), device, seq, now.plus_ms(DAY_MS)).await?;
     if place.kept.is_some() {
         mailbox::read(tx.conn(), device, place, seq, now).await?;

@@ -164,6 +164,11 @@ pub(crate) async fn post_op(
         }
     }
     mailbox::put_op(&mut tx, seq, group.row, op.epoch(), &changed).await?;
+    if op.kind() == Kind::Leave
+        && let Some(gone) = before.member(&op.signer().member_id)
+    {
+        mailbox::drop_parked_of(tx.conn(), group.row, &gone.account).await?;
+    }
     count(tx.conn(), now, Some(&before), &after).await?;
     tx.commit().await?;
     Ok(head_of(&after))

@@ -96,7 +96,15 @@ pub(crate) async fn let_go(db: &Db, now: Timestamp, keep: KeepRead) -> Result<()
             }
         }
     }
-    Ok(())
+    // What was parked before it was read.
+    loop {
+        let mut tx = db.begin().await?;
+        let is_all = mailbox::let_go_taken(tx.conn(), since, BATCH).await?;
+        tx.commit().await?;
+        if is_all {
+            return Ok(());
+        }
+    }
 }
 
 /// This database is opened once more.

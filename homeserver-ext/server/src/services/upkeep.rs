@@ -42,18 +42,25 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
         if left == 0 {
             break;
         }
+        let keep_until = now.plus_ms(DAY_MS);
+        let (parked, is_all) =
+            mailbox::expire_parked(tx.conn(), envelope.envelope, keep_until, left).await?;
+        left -= parked;
+        if !is_all {
+            left = 0;
+            break;
+        }
         let is_told = if envelope.is_broadcast {
             let is_new = mailbox::end(tx.conn(), envelope.envelope, at).await?;
             let is_lacked = is_new && lacked.contains(&envelope.envelope);
             rows += u64::from(is_lacked);
             is_lacked
         } else {
-            let keep_until = now.plus_ms(DAY_MS);
             let (count, is_gone) =
                 mailbox::expire(tx.conn(), envelope.envelope, keep_until, left).await?;
-            rows += u64::from(count);
+            rows += u64::from(count + parked);
             left -= count;
-            is_gone
+            is_gone && count + parked > 0
         };
         cleaned += u64::from(is_told);
         if let Some(sender) = envelope.sender.filter(|_| is_told) {
@@ -92,7 +99,9 @@ async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::
             }
         };
         let epoch = i64::from(one.epoch.0);
-        if readers.lack(&Said { seq: one.envelope, epoch, sender: one.sender }) {
+        let is_parked = mailbox::is_parked(read.conn(), one.envelope).await?;
+        let (seq, sender) = (one.envelope, one.sender);
+        if readers.lack(&Said { seq, epoch, sender, is_parked, is_taken: false }) {
             lacked.insert(one.envelope);
         }
     }
@@ -188,10 +197,13 @@ pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::
     let oldest_waiting_ms = oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
     let (groups, members) = groups::count(read.conn()).await?;
     let kept_bytes = mailbox::kept_bytes(read.conn()).await?;
+    let (parked_rows, parked_bytes) = mailbox::parked_in_all(read.conn()).await?;
     Ok(Figures {
         mailbox_rows,
         oldest_waiting_ms,
         kept_bytes,
+        parked_rows,
+        parked_bytes,
         groups,
         members,
         ..Figures::default()

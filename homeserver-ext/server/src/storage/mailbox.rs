@@ -12,16 +12,23 @@ mod ended;
 mod fetch;
 mod kept;
 mod overdue;
+mod parked;
 mod put;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
-pub(crate) use broadcasts::{Said, groups_of, next_said, put_op, readers, recipients, said};
+pub(crate) use broadcasts::{
+    Said, groups_of, is_parked, next_said, put_op, readers, recipients, said,
+};
 pub(crate) use ended::{end, passed, progress_of_broadcast};
-pub(crate) use fetch::{Key, Waiting, ack, ends, keys, set_sent, waiting};
+pub(crate) use fetch::{Ends, Key, Waiting, ack, ends, keys, set_sent, waiting, waiting_parked};
 pub(crate) use kept::{
     begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};
+pub(crate) use parked::{
+    Parkable, drop_parked_of, expire_parked, let_go_taken, park, parkable, parked, parked_in_all,
+    parked_of, refuse, shares_parked, take_parked,
+};
 pub(crate) use put::{Parcel, Places, To, put};
 
 use causeway_store::Conn;

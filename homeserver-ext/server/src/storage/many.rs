@@ -49,3 +49,28 @@ where
     }
     Ok(found)
 }
+
+/// `head owner column IN (…)` for each chunk of `values`, which returns nothing.
+pub(super) async fn run_in<'v, O, V>(
+    conn: &mut Conn,
+    head: &'static str,
+    owner: O,
+    column: &'static str,
+    values: &'v [V],
+) -> Result<(), sqlx::Error>
+where
+    O: for<'o> sqlx::Encode<'o, Engine> + sqlx::Type<Engine> + Copy,
+    &'v V: sqlx::Encode<'v, Engine> + sqlx::Type<Engine>,
+{
+    for chunk in values.chunks(CHUNK) {
+        let mut query = QueryBuilder::<Engine>::new(head);
+        query.push_bind(owner).push(column).push(" IN (");
+        let mut list = query.separated(", ");
+        for value in chunk {
+            list.push_bind(value);
+        }
+        query.push(")");
+        query.build().persistent(chunk.len() == CHUNK).execute(&mut *conn).await?;
+    }
+    Ok(())
+}

@@ -19,6 +19,7 @@ mod kill;
 mod migrations;
 mod negatives;
 mod openapi;
+mod parked;
 mod recovery;
 mod relay;
 mod sender_keys;

@@ -35,6 +35,8 @@ const NONE: AccountQuotas = AccountQuotas {
     joins: None,
     link_joins: None,
     envelope_kib: None,
+    parked: u32::MAX,
+    parked_kib: u32::MAX,
 };
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {

@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 30] = [
+const TABLE: [(&str, [u16; 7]); 32] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -48,6 +48,8 @@ const TABLE: [(&str, [u16; 7]); 30] = [
     // For the bridge's device alone.
     ("PUT /device/kept", [401, 403, 403, 403, 403, 403, 403]),
     ("POST /device/kept", [401, 403, 403, 403, 403, 403, 403]),
+    ("GET /device/parked", [401, 200, 200, 200, 200, 200, 200]),
+    ("POST /device/unpark", [401, 200, 200, 200, 200, 200, 200]),
     ("GET /stream", [401, 400, 400, 400, 400, 400, 400]),
     ("GET /groups/{g}", [401, 404, 404, 404, 200, 200, 200]),
     ("GET /groups/{g}/roster", [401, 404, 404, 200, 200, 200, 200]),
@@ -159,6 +161,10 @@ impl Stage {
                 replace: false,
             }),
             "POST /device/kept" => json!({ "generation": id, "after": 0 }),
+            // What is parked of hers: for nobody but who asks.
+            "POST /device/unpark" => {
+                json!({ "group": self.group.id(), "sender": self.alice.device() })
+            }
             "POST /keys/claim" => json!(ClaimRequest { devices: vec![self.alice.device()] }),
             "POST /groups" => op_body(&self.group.ops[0]),
             "POST /groups/{g}/roster" => op_body(&self.group.ops[1]),

@@ -20,6 +20,7 @@ use crate::{
         chores, fallback, groups as rows, holds,
         holds::WaitsFor,
         olm as sessions, own,
+        parked::For,
     },
 };
 
@@ -160,6 +161,7 @@ impl Work<'_> {
         let vault = self.vault();
         let waited =
             holds::take(self.conn(), vault, Some(&group), Some(&sender), WaitsFor::Chain).await?;
+        self.ask_for_parked(For::Both(&group, &sender)).await?;
         self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
         Ok(())
     }
@@ -177,14 +179,17 @@ impl Work<'_> {
         };
         let mut opened = row.clone();
         opened.envelope.payload = bytes.to_vec();
-        let step = self.hold(&opened, sender, WaitsFor::Roster).await?;
+        if !self.is_held(&opened, sender, WaitsFor::Roster).await? {
+            // It opens once: who lacks the key asks for it again.
+            self.fail(row, "no_room");
+        }
         zeroize::Zeroize::zeroize(&mut opened.envelope.payload);
         if let Some((_, Some(log))) = self.group(&group).await? {
             // The sender may know ops that have not come yet.
             let next = log.head().epoch().next();
             rows::fetch_from(self.conn(), &group, next).await?;
         }
-        Ok(step)
+        Ok(Step::Done)
     }
 
     /// Answers a key request with what was made for that device, and with nothing else.

@@ -132,7 +132,7 @@ async fn a_row_whose_envelope_was_changed_is_refused() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_to_hold_the_row_stays_in_the_mailbox() {
+async fn where_there_is_no_room_to_hold_the_row_is_parked_and_nothing_waits_for_it() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     for n in 0..300 {
         world.send(ALICE, group, &n.to_string()).await;
@@ -144,11 +144,15 @@ async fn where_there_is_no_room_to_hold_the_row_stays_in_the_mailbox() {
     let mut tx = device.db.begin().await.unwrap();
     let receipts = device.machine.receive(&mut tx, now, &rows).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(receipts.through, Some(rows[255].seq));
+    let parked: Vec<_> = rows[256..].iter().map(|row| row.seq).collect();
+    assert_eq!((receipts.through, receipts.parked), (rows.last().map(|row| row.seq), parked));
     assert_eq!(receipts.no_room.unwrap().device, world.devices[ALICE].id());
-    // Those held open when their keys come, and then there is room for the rest.
+    // Those held open when their keys come, and those that are parked behind them.
     world.sync_all().await;
-    assert_eq!(world.devices[BOB].texts().len(), 300);
+    let texts: Vec<_> = (0..300).map(|n| n.to_string()).collect();
+    assert_eq!(world.devices[BOB].texts(), texts);
+    assert!(world.devices[BOB].parked.is_empty());
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM parked").await, 0);
 }
 
 #[tokio::test]
@@ -183,20 +187,11 @@ async fn the_key_that_makes_room_is_found_behind_the_row_that_has_none() {
         row.seq = Seq(seq);
     }
     let rows = [messages, keys].concat();
-    let now = world.time();
-    let device = &mut world.devices[BOB];
-    let mut through = None;
-    for _ in 0..2 {
-        let mut tx = device.db.begin().await.unwrap();
-        let receipts = device.machine.receive(&mut tx, now, &rows).await.unwrap();
-        tx.commit().await.unwrap();
-        device.received.extend(receipts.received);
-        through = receipts.through;
-    }
-    assert_eq!(through, rows.last().map(|row| row.seq));
-    let mut shown = device.texts();
-    shown.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
-    assert_eq!(shown, (0..260).map(|n| n.to_string()).collect::<Vec<_>>());
+    world.receive(BOB, &rows).await;
+    assert_eq!(world.devices[BOB].parked.len(), 4);
+    world.unpark(BOB).await;
+    let device = &world.devices[BOB];
+    assert_eq!(device.texts(), (0..260).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(device.reasons().is_empty());
 }
 

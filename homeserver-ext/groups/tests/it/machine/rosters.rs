@@ -248,6 +248,7 @@ const BACK: &str = "
     DROP TABLE link_uses;
     DROP TABLE revoked_links;
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
+    DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE place;
     DROP TABLE settings;

@@ -5,6 +5,7 @@ use causeway_groups::{
     machine::{AddedBy, Incoming, Received, What},
 };
 use causeway_protocol::{
+    api::StreamRow,
     content::Content,
     ids::{AccountId, DeviceId},
 };
@@ -17,6 +18,8 @@ pub(crate) struct Device {
     pub(crate) dir: TempDir,
     pub(crate) acked: u64,
     pub(crate) received: Vec<Received>,
+    /// What the server has set aside for it.
+    pub(crate) parked: Vec<StreamRow>,
 }
 
 impl Device {

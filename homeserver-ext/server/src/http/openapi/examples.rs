@@ -8,10 +8,10 @@ use causeway_protocol::{
         Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
         DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
         JoinRequest, Kept, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite,
-        OpBytes, OpPage, OwnDevice, PendingRequest, PostEnvelopes, PostOp, PutSenderKeys,
-        ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage, SenderKeyInventory,
-        SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck,
-        StreamHello, StreamRow, UploadKeys,
+        OpBytes, OpPage, OwnDevice, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp,
+        PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage,
+        SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo,
+        Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -200,7 +200,7 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         kind: Kind::Direct,
         group: GROUP,
         epoch: Epoch(7),
-        sender: Some(sender),
+        sender: Some(sender.clone()),
         to: Recipient::Device(LAPTOP),
         ttl_ms: MAX_TTL_MS,
         payload: BYTES.to_vec(),
@@ -211,9 +211,16 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "Kept", &Kept { generation, keep_ms: 172_800_000 })?;
     put(to, "ReadAgain", &ReadAgain { generation, after: Seq(30) })?;
     put(to, "Again", &Again { until: Seq(42), whole: true })?;
-    put(to, "StreamHello", &StreamHello { generation, last_seq: Seq(42) })?;
-    put(to, "StreamRow", &StreamRow { seq: Seq(42), envelope })?;
-    put(to, "StreamAck", &StreamAck { ack: Seq(42) })
+    let parked = Parked { group: GROUP, sender, first: Seq(17), rows: 2, bytes: 512 };
+    put(to, "ParkedPage", &ParkedPage { parked: vec![parked], next: None })?;
+    let taken = vec![Seq(17)];
+    put(to, "Unpark", &Unpark { group: GROUP, sender: PHONE, after: Seq(17), taken })?;
+    let row = StreamRow { seq: Seq(42), envelope };
+    put(to, "Unparked", &Unparked { rows: vec![row.clone()], acked: Seq(42) })?;
+    let last_seq = Seq(42);
+    put(to, "StreamHello", &StreamHello { generation, last_seq, parked: Some(false) })?;
+    put(to, "StreamRow", &row)?;
+    put(to, "StreamAck", &StreamAck { ack: Seq(42), park: vec![Seq(17)] })
 }
 
 fn sender_keys(to: &mut Examples) -> serde_json::Result<()> {

@@ -87,12 +87,15 @@ fn read_places(bytes: &[u8]) -> Result<Vec<(DeviceRow, i64)>, Error> {
 
 /// What is known of what waits for one device, or waited.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that are asked for one by one")]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
     /// Written to a stream that has ended.
     pub(crate) sent: bool,
     pub(crate) acked: bool,
     pub(crate) expired: bool,
+    /// It could not hold it, and too much of the sender was parked for it already.
+    pub(crate) refused: bool,
 }
 
 /// How far the row came that was put at this place.
@@ -100,17 +103,21 @@ pub(crate) async fn progress(
     conn: &mut Conn,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
-    let row: Option<(Vec<u8>, bool, bool, bool)> = sqlx::query_as(
-        "SELECT d.device_id, b.sent_seq >= $2, b.acked_seq >= $2,
-            EXISTS (SELECT 1 FROM expired e WHERE e.device = $1 AND e.seq = $2)
+    let row: Option<(Vec<u8>, bool, bool, bool, bool)> = sqlx::query_as(
+        "SELECT d.device_id, b.sent_seq >= $2 OR b.acked_seq >= $2,
+            b.acked_seq >= $2 AND NOT EXISTS (SELECT 1 FROM parked p
+                WHERE p.device = $1 AND p.seq = $2 AND p.taken_ms IS NULL),
+            EXISTS (SELECT 1 FROM expired e WHERE e.device = $1 AND e.seq = $2),
+            EXISTS (SELECT 1 FROM refused r WHERE r.device = $1 AND r.seq = $2)
          FROM devices d JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
     )
     .bind(device)
     .bind(seq)
     .fetch_optional(conn)
     .await?;
-    row.map(|(id, sent, acked, expired)| {
-        Ok(Progress { device_id: name_of!(DeviceId, &id, "device_id")?, sent, acked, expired })
+    row.map(|(id, sent, acked, expired, refused)| {
+        let device_id = name_of!(DeviceId, &id, "device_id")?;
+        Ok(Progress { device_id, sent, acked, expired, refused })
     })
     .transpose()
 }
@@ -142,6 +149,14 @@ pub(crate) async fn forget(conn: &mut Conn, now: Timestamp, limit: u32) -> Resul
     .bind(i64::from(limit))
     .execute(&mut *conn)
     .await?;
+    let refused = sqlx::query(
+        "DELETE FROM refused WHERE (device, seq) IN
+            (SELECT device, seq FROM refused WHERE keep_until_ms <= $1 LIMIT $2)",
+    )
+    .bind(ms(now))
+    .bind(i64::from(limit))
+    .execute(&mut *conn)
+    .await?;
     let broadcasts = sqlx::query(
         "DELETE FROM broadcasts WHERE seq IN (SELECT seq FROM broadcasts
             WHERE keep_until_ms <= $1 AND ended IS NOT NULL LIMIT $2)",
@@ -150,7 +165,7 @@ pub(crate) async fn forget(conn: &mut Conn, now: Timestamp, limit: u32) -> Resul
     .bind(i64::from(limit))
     .execute(conn)
     .await?;
-    let all = [accepted, expired, passed, broadcasts];
+    let all = [accepted, expired, passed, refused, broadcasts];
     let mut most = 0;
     for done in all {
         most = done.rows_affected().max(most);

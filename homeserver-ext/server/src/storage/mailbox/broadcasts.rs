@@ -102,11 +102,18 @@ pub(crate) struct Said {
     pub(crate) seq: i64,
     pub(crate) epoch: i64,
     pub(crate) sender: Option<DeviceRow>,
+    /// Whether somebody has parked it and not taken it.
+    pub(crate) is_parked: bool,
+    /// Whether somebody has parked it, taken it, and may have to read it again.
+    pub(crate) is_taken: bool,
 }
 
 impl Readers {
-    /// Whether somebody for whom it is has not acknowledged it.
+    /// Whether somebody for whom it is has not acknowledged it, or has parked it.
     pub(crate) fn lack(&self, said: &Said) -> bool {
+        if said.is_parked {
+            return true;
+        }
         let behind = self.0.iter().take_while(|reader| reader.has() < said.seq);
         behind.into_iter().any(|reader| reader.is_for(said))
     }
@@ -114,7 +121,7 @@ impl Readers {
     /// Whether somebody has acknowledged it, and may have to read it again.
     pub(crate) fn may_read_again(&self, said: &Said) -> bool {
         let of = |reader: &&Reader| reader.kept_seq.is_some_and(|kept| kept < said.seq);
-        self.0.iter().filter(of).any(|reader| reader.is_for(said))
+        said.is_taken || self.0.iter().filter(of).any(|reader| reader.is_for(said))
     }
 
     /// Above this somebody who counts now lacks every broadcast: of the two who are furthest behind,
@@ -164,9 +171,21 @@ pub(crate) async fn said(
     limit: u32,
 ) -> Result<Vec<Said>, Error> {
     let said = sqlx::query_as(
-        "SELECT seq, epoch, sender FROM broadcasts
-         WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL
+        "SELECT seq, epoch, sender,
+            EXISTS (SELECT 1 FROM parked p WHERE p.envelope = broadcasts.seq
+                AND p.taken_ms IS NULL) AS is_parked,
+            EXISTS (SELECT 1 FROM parked p WHERE p.envelope = broadcasts.seq
+                AND p.taken_ms IS NOT NULL) AS is_taken
+         FROM broadcasts WHERE ended IS NULL AND sender IS NOT NULL AND read_seq IS NULL
          AND grp = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
     );
     Ok(said.bind(group).bind(after).bind(until).bind(i64::from(limit)).fetch_all(conn).await?)
+}
+
+/// Whether somebody has parked a broadcast and not taken it.
+pub(crate) async fn is_parked(conn: &mut Conn, seq: i64) -> Result<bool, Error> {
+    let is_parked = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = $1 AND p.taken_ms IS NULL)",
+    );
+    Ok(is_parked.bind(seq).fetch_one(conn).await?)
 }

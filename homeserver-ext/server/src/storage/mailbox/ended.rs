@@ -66,11 +66,16 @@ pub(crate) async fn progress_of_broadcast(
     conn: &mut Conn,
     seq: i64,
 ) -> Result<Vec<(DeviceRow, Progress)>, Error> {
-    let rows: Vec<(DeviceRow, Vec<u8>, bool, bool, bool)> = sqlx::query_as(
-        "SELECT d.device, d.device_id, m.sent_seq >= b.seq, m.acked_seq >= b.seq,
-            b.ended IS NOT NULL AND (m.acked_seq < b.seq OR EXISTS (SELECT 1 FROM passed p
-                WHERE p.device = d.device AND p.after_seq < b.seq AND p.until_seq >= b.seq
-                AND p.at_seq >= b.ended))
+    let rows: Vec<(DeviceRow, Vec<u8>, bool, bool, bool, bool)> = sqlx::query_as(
+        "SELECT d.device, d.device_id, m.sent_seq >= b.seq OR m.acked_seq >= b.seq,
+            m.acked_seq >= b.seq AND NOT EXISTS (SELECT 1 FROM parked p
+                WHERE p.device = d.device AND p.seq = b.seq AND p.taken_ms IS NULL),
+            b.ended IS NOT NULL AND (m.acked_seq < b.seq
+                OR EXISTS (SELECT 1 FROM expired e WHERE e.device = d.device AND e.seq = b.seq)
+                OR EXISTS (SELECT 1 FROM passed p
+                    WHERE p.device = d.device AND p.after_seq < b.seq AND p.until_seq >= b.seq
+                    AND p.at_seq >= b.ended)),
+            EXISTS (SELECT 1 FROM refused r WHERE r.device = d.device AND r.seq = b.seq)
          FROM broadcasts b
          JOIN group_devices g ON g.grp = b.grp AND g.from_epoch <= b.epoch
             AND g.after_seq < b.seq AND g.until_seq >= b.seq
@@ -82,9 +87,9 @@ pub(crate) async fn progress_of_broadcast(
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(device, id, sent, acked, expired)| {
+        .map(|(device, id, sent, acked, expired, refused)| {
             let device_id = name_of!(DeviceId, &id, "device_id")?;
-            Ok((device, Progress { device_id, sent, acked, expired }))
+            Ok((device, Progress { device_id, sent, acked, expired, refused }))
         })
         .collect()
 }

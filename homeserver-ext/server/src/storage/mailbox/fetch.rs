@@ -71,6 +71,12 @@ pub(crate) struct Key {
     envelope: Option<i64>,
 }
 
+impl Key {
+    pub(super) const fn of_envelope(seq: i64, envelope: i64) -> Self {
+        Self { seq, envelope: Some(envelope) }
+    }
+}
+
 /// What waits for a device after `after`, in order, at most `limit`; and up to where it was looked
 /// for. `is_many`: the device is in so many groups that most of what is broadcast is for it.
 pub(crate) async fn keys(
@@ -153,6 +159,38 @@ pub(crate) async fn waiting(
         &numbers,
     )
     .await?;
+    in_order(conn, keys, rows).await
+}
+
+/// What parked keys stand for, likewise.
+pub(crate) async fn waiting_parked(
+    conn: &mut Conn,
+    device: DeviceRow,
+    keys: &[Key],
+) -> Result<Vec<Waiting>, Error> {
+    let numbers: Vec<i64> = keys.iter().filter_map(|key| key.envelope).collect();
+    let rows: Vec<WaitingColumns> = many::fetch_in(
+        conn,
+        "SELECT e.envelope AS number, e.id, e.kind, g.group_id, e.epoch, d.account, d.device_id,
+                e.recipient, e.at_ms, e.ttl_ms, e.payload, (SELECT p.piece FROM parked p
+                    WHERE p.envelope = e.envelope AND p.device = ",
+        device,
+        ") AS piece
+         FROM envelopes e
+         JOIN groups g ON g.grp = e.grp
+         LEFT JOIN devices d ON d.device = e.sender
+         WHERE e.envelope",
+        &numbers,
+    )
+    .await?;
+    in_order(conn, keys, rows).await
+}
+
+async fn in_order(
+    conn: &mut Conn,
+    keys: &[Key],
+    rows: Vec<WaitingColumns>,
+) -> Result<Vec<Waiting>, Error> {
     let mut envelopes: BTreeMap<i64, WaitingColumns> =
         rows.into_iter().map(|row| (row.number, row)).collect();
     let mut found = Vec::new();
@@ -194,17 +232,30 @@ async fn op(conn: &mut Conn, seq: i64) -> Result<Option<WaitingColumns>, Error> 
     }))
 }
 
+/// Where a device's mailbox begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// From behind this on it reads.
+    pub(crate) acked: Seq,
+    /// The last number that was given.
+    pub(crate) last: Seq,
+    /// Whether anything is parked for it.
+    pub(crate) is_parked: bool,
+}
+
 /// From where on a device reads, and the last number that was given.
-pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<(Seq, Seq), Error> {
-    let ends: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT COALESCE(m.again_seq, m.acked_seq), n.last
+pub(crate) async fn ends(conn: &mut Conn, device: DeviceRow) -> Result<Ends, Error> {
+    let ends: Option<(i64, i64, bool)> = sqlx::query_as(
+        "SELECT COALESCE(m.again_seq, m.acked_seq), n.last, EXISTS (SELECT 1 FROM parked p
+            WHERE p.device = m.device AND p.taken_ms IS NULL)
          FROM numbers n CROSS JOIN mailboxes m WHERE m.device = $1",
     )
     .bind(device)
     .fetch_optional(conn)
     .await?;
-    let (acked, last) = ends.unwrap_or_default();
-    Ok((Seq(number(acked, "acked_seq")?), Seq(number(last, "last")?)))
+    let (acked, last, is_parked) = ends.unwrap_or_default();
+    let (acked, last) = (Seq(number(acked, "acked_seq")?), Seq(number(last, "last")?));
+    Ok(Ends { acked, last, is_parked })
 }
 
 /// Notes up to which row a device's streams were written.
@@ -236,7 +287,8 @@ pub(super) async fn delete(conn: &mut Conn, device: DeviceRow, seq: i64) -> Resu
         "DELETE FROM envelopes WHERE envelope IN
             (SELECT envelope FROM mailbox WHERE device = $1 AND seq <= $2)
          AND NOT EXISTS (SELECT 1 FROM mailbox o
-            WHERE o.envelope = envelopes.envelope AND o.device <> $1)",
+            WHERE o.envelope = envelopes.envelope AND o.device <> $1)
+         AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
     )
     .bind(device)
     .bind(seq)

@@ -91,7 +91,8 @@ async fn bytes(conn: &mut Conn, device: &Device, after: i64, until: i64) -> Resu
                 WHERE b.seq > $4 AND b.seq <= $5 AND b.ended IS NULL
                 AND g.device_id = $2 AND g.grp = b.grp AND g.member_id = $3
                 AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
-                AND b.sender <> $1)",
+                AND b.sender <> $1 AND NOT EXISTS (SELECT 1 FROM parked p
+                    WHERE p.device = $1 AND p.seq = b.seq))",
     );
     Ok(bytes
         .bind(device.row)
@@ -112,8 +113,16 @@ pub(crate) async fn read_again(
     sqlx::query("UPDATE mailboxes SET again_seq = $2 WHERE device = $1 AND acked_seq > $2")
         .bind(device)
         .bind(after)
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
+    // What was parked and taken since is parked once more: where it was taken says only when.
+    sqlx::query(
+        "UPDATE parked SET taken_seq = NULL, taken_ms = NULL WHERE device = $1 AND taken_seq >= $2",
+    )
+    .bind(device)
+    .bind(after)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -181,10 +190,23 @@ pub(crate) async fn let_go(
     Ok(is_all)
 }
 
+/// Ends a broadcast that was kept for somebody, unless another may read it again.
+pub(super) async fn end_if_read(conn: &mut Conn, seq: i64) -> Result<(), Error> {
+    let is_read = sqlx::query_scalar::<_, bool>(
+        "SELECT EXISTS (SELECT 1 FROM broadcasts b
+            WHERE b.seq = $1 AND b.ended IS NULL AND b.read_seq IS NOT NULL)",
+    );
+    if is_read.bind(seq).fetch_one(&mut *conn).await? {
+        end_unless_kept(conn, seq).await?;
+    }
+    Ok(())
+}
+
 /// Ends a broadcast that all have read, unless somebody may read it again.
 async fn end_unless_kept(conn: &mut Conn, seq: i64) -> Result<(), Error> {
     let is_kept: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM broadcasts b CROSS JOIN mailboxes p
+        "SELECT EXISTS (SELECT 1 FROM parked k WHERE k.envelope = $1)
+         OR EXISTS (SELECT 1 FROM broadcasts b CROSS JOIN mailboxes p
             JOIN devices d ON d.device = p.device
             JOIN group_devices g ON g.device_id = d.device_id AND g.member_id = d.member_id
                 AND g.grp = b.grp

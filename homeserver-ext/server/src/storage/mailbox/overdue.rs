@@ -102,5 +102,5 @@ pub(crate) async fn expire(
     .execute(conn)
     .await?;
     let count = u32::try_from(rows.rows_affected()).unwrap_or(u32::MAX);
-    Ok((count, count > 0 && gone.rows_affected() > 0))
+    Ok((count, gone.rows_affected() > 0))
 }

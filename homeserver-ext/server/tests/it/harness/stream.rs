@@ -126,7 +126,7 @@ impl Stream {
 
     /// Acknowledges, as long as there is a connection.
     pub(crate) async fn try_ack(&mut self, seq: u64) {
-        let ack = String::from_utf8(json(&StreamAck { ack: Seq(seq) })).unwrap();
+        let ack = String::from_utf8(json(&StreamAck::from(Seq(seq)))).unwrap();
         let _ = self.socket.send(Message::text(ack)).await;
     }
 
@@ -152,7 +152,7 @@ impl Stream {
     }
 
     pub(crate) async fn ack(&mut self, seq: u64) {
-        self.send(Message::text(String::from_utf8(json(&StreamAck { ack: Seq(seq) })).unwrap()))
+        self.send(Message::text(String::from_utf8(json(&StreamAck::from(Seq(seq)))).unwrap()))
             .await;
     }
 
