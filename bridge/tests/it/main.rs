@@ -34,6 +34,7 @@ mod start;
 mod statements;
 mod story;
 mod stub;
+mod swarm;
 mod upgrade;
 mod who_may;
 mod workspace;

@@ -83,6 +83,8 @@ impl World {
         let mut config = Config::new(SERVER, folder.path().join("server.db"));
         config.registration_token = Some(TokenHash::of(TOKEN));
         config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
+        // Everybody here comes from one address.
+        config.edge = EdgeLimits { per_address: 10_000, requests: None, ..EdgeLimits::default() };
         let ahead = Arc::new(AtomicU64::new(0));
         let by = Arc::clone(&ahead);
         let now = move || clock::now().plus_ms(by.load(Ordering::Relaxed));
