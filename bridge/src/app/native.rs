@@ -45,6 +45,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         envelope_kib: Some(limits.envelope_kib.into()),
         parked: limits.parked,
         parked_kib: limits.parked_kib,
+        reports: Some(limits.key_reports.into()),
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

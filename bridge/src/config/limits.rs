@@ -56,6 +56,8 @@ pub struct Limits {
     pub parked: u32,
     /// KiB of what they carry.
     pub parked_kib: u32,
+    /// Reports of the chains that one account's devices hold, one for each group and device.
+    pub key_reports: Rate,
 }
 
 /// A limit that fills again with time.
@@ -121,6 +123,7 @@ impl Default for Limits {
             link_joins: Rate { per_minute: 60, burst: 1_000 },
             parked: 4_096,
             parked_kib: 16_384,
+            key_reports: Rate { per_minute: 120, burst: 4_000 },
         }
     }
 }
@@ -148,6 +151,7 @@ impl Limits {
             ("limits.invites", self.invites),
             ("limits.joins", rate(self.joins)),
             ("limits.link_joins", rate(self.link_joins)),
+            ("limits.key_reports", rate(self.key_reports)),
             ("limits.envelope_kib", rate(self.envelope_kib)),
             ("limits.parked", self.parked),
             ("limits.parked_kib", self.parked_kib),

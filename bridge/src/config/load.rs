@@ -109,7 +109,7 @@ fn read(text: &str, name: &str, overrides: &[(&str, String)]) -> Result<Config, 
     for (key, value) in overrides {
         // As in the environment: a number is one.
         let value: Value = value.parse().unwrap_or_else(|never| match never {});
-        sources = sources.merge(Serialized::default(&moved(key, "."), value));
+        sources = sources.merge(Override(format!("--set {key}"), moved(key, "."), value));
     }
     sources.extract().map_err(|error| explain(&error, text, name))
 }
@@ -152,6 +152,21 @@ impl figment::Provider for Named {
         &self,
     ) -> figment::error::Result<figment::value::Map<figment::Profile, figment::value::Dict>> {
         Ok(figment::Profile::Default.collect(self.1.clone()))
+    }
+}
+
+/// One key of the command line, which says where it is from.
+struct Override(String, String, Value);
+
+impl figment::Provider for Override {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named(self.0.clone())
+    }
+
+    fn data(
+        &self,
+    ) -> figment::error::Result<figment::value::Map<figment::Profile, figment::value::Dict>> {
+        Serialized::default(&self.1, &self.2).data()
     }
 }
 
@@ -242,6 +257,18 @@ mod tests {
         assert_eq!(moved("NATIVE__LOGINS__BURST", "__"), "limits__logins__burst");
         for key in ["NATIVE__LISTEN", "native.trusted_proxies", "LIMITS__OPS", "native"] {
             assert_eq!(moved(key, if key.contains('.') { "." } else { "__" }), key);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_on_the_command_line_is_said_to_be_there() {
+        for (key, value, said) in [
+            ("native.listen", "nowhere", "--set native.listen: native.listen: "),
+            ("limits.devices", "many", "--set limits.devices: limits.devices: "),
+            ("native.lissen", "127.0.0.1:1", "--set native.lissen: there is no key"),
+        ] {
+            let error = read("", "f", &[(key, value.to_owned())]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
         }
     }
 

@@ -7,7 +7,7 @@ use causeway_protocol::{
     roster::{Role, Roster},
 };
 
-use super::looks::clean;
+use super::{RoomEvent, looks::clean};
 
 /// How many are named where there is not room for all.
 const NAMED: usize = 2;
@@ -19,6 +19,12 @@ const PAGE: usize = 50;
 const TOPIC: &str = "Bridged to the native group ";
 /// What people in the room may say to the bot.
 pub const COMMAND: &str = "!causeway members";
+
+/// Whether an event is said to the bot, which answers it.
+pub fn is_command(event: &RoomEvent) -> bool {
+    let body = event.content.get("body").and_then(serde_json::Value::as_str).unwrap_or_default();
+    event.kind == "m.room.message" && body.split_whitespace().next() == Some("!causeway")
+}
 
 /// What is known of a group in its room: its name, and who is in it without the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,10 @@ use ruma::OwnedRoomId;
 
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
-    domain::{Input, RoomEvent, Skip, UNREAD, portal::Portal, route::route, share::day},
+    domain::{
+        Input, RoomEvent, Skip, UNREAD, portal::Portal, readers::is_command, route::route,
+        share::day,
+    },
     steps,
     storage::{
         self,
@@ -19,6 +22,8 @@ use crate::{
 
 /// How long what was said in a room is of use to the group: the longest that a group keeps.
 const TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// Shortest between two answers of the bot to one person in a room, but where it divides them.
+const ANSWERS_MS: u64 = 10_000;
 
 /// Routes until `stop` is done.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
@@ -136,7 +141,13 @@ impl Round<'_> {
                 if is_unread {
                     self.spine.encryption.read(&event);
                 }
-                let id = if is_unread { of_day.as_str() } else { event.event_id.as_str() };
+                // Who asks the bot again and again is answered once in ten seconds.
+                let of_slot = format!("asked {} {}", self.now.0 / ANSWERS_MS, event.sender);
+                let id = match event.kind.as_str() {
+                    UNREAD => of_day.as_str(),
+                    _ if is_command(&event) => of_slot.as_str(),
+                    _ => event.event_id.as_str(),
+                };
                 let cause = Cause {
                     id: id.as_bytes(),
                     author: event.sender.as_str(),

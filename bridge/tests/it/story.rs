@@ -483,3 +483,24 @@ async fn the_room_knows_who_reads_it_in_the_group() {
     assert!(!cast.alice.mirrored().iter().any(|body| body.contains("!causeway")));
     bridge.drop_dead().await;
 }
+
+#[tokio::test]
+async fn whoever_asks_the_bot_again_and_again_is_answered_once() {
+    let (mut world, bridge, cast) = begin().await;
+    let answers = async {
+        for _ in 0..5 {
+            cast.al_says("!causeway members");
+        }
+        let answer = "What is said here is read in the native group “Walkers”, 1 to 2 of 2: \
+                      alice:b.example, bob:b.example";
+        cast.is_said("@causewaybot:b.example", answer).await;
+        cast.al_says("!causeway members");
+        cast.al_says("that is all");
+        cast.is_read(&cast.bob, "that is all").await;
+        cast.bob_says("thanks").await;
+        let said = cast.stub.said();
+        said.into_iter().filter(|(_, body)| body == answer).count()
+    };
+    let answers = world.during(&bridge, answers).await;
+    assert!((1..=2).contains(&answers), "{answers} answers to six");
+}

@@ -36,7 +36,7 @@ const EACH: usize = 4;
 /// How often each of the hostile account's eight hands does its kind of junk: envelopes, new groups
 /// (more than an account may begin), and everything else, eight requests each time.
 const JUNK: [usize; 8] = [100, 100, 30, 16, 16, 16, 16, 16];
-/// Junk messages that a reader may hold until their keys come, and stops at more.
+/// Junk messages that go to everybody, and whose keys never come.
 const HELD: usize = 200;
 
 struct Cast {

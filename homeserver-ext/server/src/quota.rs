@@ -3,6 +3,7 @@
 //! In memory on purpose: a restart forgives.
 
 mod account;
+mod checks;
 mod edge;
 mod hits;
 
@@ -60,28 +61,50 @@ impl Quota {
             (if count == 0 { 1 } else { count }, if burst == 0 { 1 } else { burst });
         Self { per_hour, burst }
     }
+
+    const fn times(self, by: u32) -> Self {
+        Self { per_hour: self.per_hour.saturating_mul(by), burst: self.burst.saturating_mul(by) }
+    }
 }
 
 /// Who shares a bucket: an IPv4 address, or the 64 bits of an IPv6 address that name a network,
-/// because one household has all the rest.
+/// because one household has all the rest; or the 48 bits that one site has at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Household(IpAddr);
+pub(crate) enum Household {
+    V4(std::net::Ipv4Addr),
+    V6(u128),
+    Site(u128),
+}
+
+/// How much more a site may ask for than one household.
+pub(crate) const OF_A_SITE: u32 = 16;
+
+impl Household {
+    /// The site that an IPv6 address is in, which has 65,536 households of its own.
+    pub(crate) fn site(address: IpAddr) -> Option<Self> {
+        match address.to_canonical() {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(Self::Site(v6.to_bits() >> 80 << 80)),
+        }
+    }
+}
 
 impl std::fmt::Display for Household {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            v4 @ IpAddr::V4(_) => v4.fmt(f),
-            v6 @ IpAddr::V6(_) => write!(f, "{v6}/64"),
+        match self {
+            Self::V4(v4) => v4.fmt(f),
+            Self::V6(bits) => write!(f, "{}/64", std::net::Ipv6Addr::from_bits(*bits)),
+            Self::Site(bits) => write!(f, "{}/48", std::net::Ipv6Addr::from_bits(*bits)),
         }
     }
 }
 
 impl From<IpAddr> for Household {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            v4 @ IpAddr::V4(_) => v4,
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        })
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4),
+            IpAddr::V6(v6) => Self::V6(v6.to_bits() >> 64 << 64),
+        }
     }
 }
 
@@ -141,6 +164,35 @@ impl<K: Hash + Eq> Buckets<K> {
         buckets.insert(who, Bucket { debt: debt + asked, rate, at: now });
         Ok(())
     }
+
+    /// Gives back what was taken for something that was refused after all.
+    pub(crate) fn give_back(&self, who: &K, count: usize) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(who) {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            bucket.debt = bucket.debt.saturating_sub(count.saturating_mul(HOUR_MS));
+        }
+    }
+}
+
+impl Buckets<Household> {
+    /// Takes `count` for an address: from its household, and from the site that it is in.
+    ///
+    /// # Errors
+    /// Whose bucket has not that much, and after how many milliseconds it would have.
+    pub(crate) fn take_from(
+        &self,
+        now: Timestamp,
+        address: IpAddr,
+        quota: Option<Quota>,
+        count: u32,
+    ) -> Result<(), (Household, u64)> {
+        let household = Household::from(address);
+        self.take(now, household, quota, count).map_err(|ms| (household, ms))?;
+        let Some(site) = Household::site(address) else { return Ok(()) };
+        let quota = quota.map(|quota| quota.times(OF_A_SITE));
+        self.take(now, site, quota, count).map_err(|ms| (site, ms))
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +201,7 @@ mod tests {
 
     use causeway_protocol::ids::Timestamp;
 
-    use super::{Buckets, Household, MAX_BUCKETS, Quota};
+    use super::{Buckets, Household, MAX_BUCKETS, OF_A_SITE, Quota};
 
     #[test]
     fn a_bucket_empties_and_fills_again() {
@@ -174,6 +226,19 @@ mod tests {
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn a_site_with_many_networks_has_so_much_more_and_no_end_of_it() {
+        let (buckets, quota) = (Buckets::default(), Some(Quota::per_minute(1, 2)));
+        let take = |text: String| buckets.take_from(Timestamp(1), text.parse().unwrap(), quota, 1);
+        let passed = (0..100).filter(|n| take(format!("2001:db8:1:{n:x}::1")).is_ok()).count();
+        assert_eq!(passed, 2 * usize::try_from(OF_A_SITE).unwrap());
+        let (met, _) = take("2001:db8:1:ffff::1".to_owned()).unwrap_err();
+        assert_eq!(met.to_string(), "2001:db8:1::/48");
+        assert!(take("2001:db8:2::1".to_owned()).is_ok(), "another site");
+        assert!((0..100).all(|n| take(format!("192.0.2.{n}")).is_ok()), "IPv4 has none");
     }
 
     #[test]

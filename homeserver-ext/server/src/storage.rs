@@ -6,6 +6,7 @@
 pub(crate) mod accounts;
 pub(crate) mod devices;
 pub(crate) mod events;
+pub(crate) mod former;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;

@@ -16,6 +16,11 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
+/// A name, which is one line whatever its owner made of it.
+pub(super) fn one_line(name: &str) -> String {
+    harmless(&name.replace(['\n', '\u{2028}', '\u{2029}'], " "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +30,6 @@ mod tests {
         assert_eq!(harmless("a\x1b[2Jb"), "a\u{fffd}[2Jb");
         assert_eq!(harmless("hi\n[group] bob: yes"), "hi\n    [group] bob: yes");
         assert_eq!(harmless("\u{202e}evil\r"), "\u{fffd}evil\u{fffd}");
+        assert_eq!(one_line("tea\n[team] bob: yes\u{2028}no"), "tea [team] bob: yes no");
     }
 }

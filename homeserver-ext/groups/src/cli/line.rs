@@ -11,7 +11,10 @@ use causeway_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{harmless::harmless, names};
+use super::{
+    harmless::{harmless, one_line},
+    names,
+};
 use crate::machine::{Incoming, OfferShown, RosterChange, What};
 
 use identity::IdentityLine;
@@ -286,7 +289,7 @@ impl Line {
                 )
             }
         };
-        format!("[{}] {}", harmless(&self.group_name), harmless(&said))
+        format!("[{}] {}", one_line(&self.group_name), harmless(&said))
     }
 }
 

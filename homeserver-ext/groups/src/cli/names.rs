@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 use clap::{Args, ValueEnum};
 
-use super::{exit::Failure, harmless::harmless};
+use super::{exit::Failure, harmless::one_line};
 use crate::sdk::Client;
 
 /// Fewer characters of an id name nothing.
@@ -43,7 +43,7 @@ pub(super) async fn roster(client: &Client, text: &str) -> Result<Arc<Roster>, F
             .next("`causeway-client group list` shows your groups.")),
         several => {
             let each = several.iter().map(|r| {
-                let name = harmless(&r.policy().name);
+                let name = one_line(&r.policy().name);
                 format!("{} (`{name}`, {} members)", r.group(), r.members().len())
             });
             Err(Failure::usage(format!("`{text}` means {} groups", several.len()))

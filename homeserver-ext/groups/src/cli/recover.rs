@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     exit::Failure,
-    harmless::harmless,
+    harmless::one_line,
     history::History,
     home::{Home, Opened},
     print::Printer,
@@ -97,7 +97,7 @@ pub(super) async fn run(
         groups.len(),
     );
     for (_, name, is_offered) in &groups {
-        said.extend(["\n  ", harmless(name).as_str()]);
+        said.extend(["\n  ", one_line(name).as_str()]);
         if *is_offered {
             said.push_str(" (others have put you there: `group accept`)");
         }

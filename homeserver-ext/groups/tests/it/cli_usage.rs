@@ -9,6 +9,7 @@ use crate::cli_world::World;
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["register"],
+    &["recover"],
     &["login"],
     &["whoami"],
     &["group"],
@@ -142,9 +143,11 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
     let alice = world.registered("alice");
     let make =
         |name: &str| alice.ok(&["group", "create", name])[0]["group"].as_str().unwrap().to_owned();
-    for (refused, code) in
-        [(&["group", "create", " "] as &[&str], 2), (&["group", "create", &"n".repeat(256)], 2)]
-    {
+    for (refused, code) in [
+        (&["group", "create", " "] as &[&str], 2),
+        (&["group", "create", &"n".repeat(256)], 2),
+        (&["group", "create", "tea\n[team] bob: yes"], 2),
+    ] {
         alice.fails(refused, code);
     }
     let (one, two) = (make("team"), make("team"));

@@ -65,7 +65,8 @@ pub(super) async fn register(
 ) -> Result<Json<Session>, ApiError> {
     let access_token = text_of(&random()?);
     let token = TokenHash::of(&access_token);
-    accounts::register(&api.db, api.clock.now(), &api.config, &token, &request).await?;
+    let now = api.clock.now();
+    accounts::register(&api.db, now, &api.config, &api.shares, &token, &request).await?;
     let (account, device_id) = (request.list.account, request.device.device_id);
     tracing::info!(%account, device = super::short(&device_id), "registered");
     Ok(Json(Session { account, device_id, access_token }))

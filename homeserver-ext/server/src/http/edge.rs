@@ -165,9 +165,8 @@ impl Edge {
 
     async fn answer(&self, router: Router, peer: SocketAddr, request: Request) -> Response {
         let asks = client(&self.trusted_proxies, request.headers(), peer.ip());
-        let household = Household::from(asks);
-        let taken = self.requests.take(self.clock.now(), household, self.limits.requests, 1);
-        if let Err(ms) = taken {
+        let taken = self.requests.take_from(self.clock.now(), asks, self.limits.requests, 1);
+        if let Err((household, ms)) = taken {
             self.hits.note(self.clock.now(), "limits.requests", &household);
             let text = "this address asks too often (`limits.requests`)";
             return ApiError::later(text, ms).into_response();

@@ -61,9 +61,9 @@ async fn take(
 ) -> Result<(), ApiError> {
     let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
     let ConnectInfo(peer) = peer.map_err(|error| ApiError::internal(&error))?;
-    let household = Household::from(known_client(parts, api, peer.ip()));
+    let address = known_client(parts, api, peer.ip());
     let now = api.clock.now();
-    buckets.take(now, household, quota, 1).map_err(|ms| {
+    buckets.take_from(now, address, quota, 1).map_err(|(household, ms)| {
         api.hits.note(now, limit, &household);
         ApiError::later(format!("this address asks too often (`{limit}`)"), ms)
     })

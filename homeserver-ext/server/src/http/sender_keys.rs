@@ -31,7 +31,8 @@ pub(super) async fn inventory(
 /// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.
 #[utoipa::path(put, path = "/groups/{group}/sender-keys", tag = "sender keys",
     params(("group" = GroupId, Path)), request_body = PutSenderKeys,
-    responses((status = 200, body = SenderKeysNoted), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = SenderKeysNoted), (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's reports")),
     security(("token" = [])))]
 pub(super) async fn report(
     State(api): State<Api>,
@@ -40,7 +41,8 @@ pub(super) async fn report(
     Body(report): Body<PutSenderKeys>,
 ) -> Result<Json<SenderKeysNoted>, ApiError> {
     let now = api.clock.now();
-    let rotate_asked_ms = sender_keys::report(&api.db, now, &caller, group, &report).await?;
+    let rotate_asked_ms =
+        sender_keys::report(&api.db, now, &api.shares, &caller, group, &report).await?;
     Ok(Json(SenderKeysNoted { rotate_asked_ms }))
 }
 

@@ -2,7 +2,7 @@
 
 use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
 
-use super::{Buckets, Quota, hits::Hits};
+use super::{Buckets, Quota, checks::Checks, hits::Hits};
 
 /// What an account may add. What is there already is answered again, and costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct AccountQuotas {
     pub parked: u32,
     /// KiB of what they carry.
     pub parked_kib: u32,
+    /// Reports of the chains that a device holds in a group.
+    pub reports: Option<Quota>,
 }
 
 impl Default for AccountQuotas {
@@ -60,6 +62,7 @@ impl Default for AccountQuotas {
             envelope_kib: Some(Quota::per_minute(16_384, 131_072)),
             parked: 4_096,
             parked_kib: 16_384,
+            reports: Some(Quota::per_minute(120, 4_000)),
         }
     }
 }
@@ -78,6 +81,7 @@ enum Limit {
     Joins,
     LinkJoins,
     EnvelopeKib,
+    Reports,
 }
 
 impl Limit {
@@ -95,6 +99,7 @@ impl Limit {
             Self::Joins => "limits.joins",
             Self::LinkJoins => "limits.link_joins",
             Self::EnvelopeKib => "limits.envelope_kib",
+            Self::Reports => "limits.key_reports",
         }
     }
 }
@@ -123,15 +128,17 @@ pub(crate) struct Shares {
     quotas: AccountQuotas,
     buckets: Buckets<(Limit, AccountId)>,
     links: Buckets<InviteKey>,
+    checks: Checks,
     hits: Hits,
 }
 
 impl Shares {
     pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
-        Self { quotas, buckets: Buckets::default(), links: Buckets::default(), hits }
+        let (buckets, links) = (Buckets::default(), Buckets::default());
+        Self { quotas, buckets, links, checks: Checks::default(), hits }
     }
 
-    /// Takes envelopes that make so many rows of so many bytes.
+    /// Takes envelopes that make so many rows of so many bytes; of those that are refused nothing.
     pub(crate) fn envelopes(
         &self,
         now: Timestamp,
@@ -140,7 +147,26 @@ impl Shares {
         bytes: usize,
     ) -> Result<(), UsedUp> {
         self.take(now, who, Limit::Envelopes, rows)?;
-        self.take(now, who, Limit::EnvelopeKib, bytes.div_ceil(1_024))
+        let taken = self.take(now, who, Limit::EnvelopeKib, bytes.div_ceil(1_024));
+        if taken.is_err() {
+            self.buckets.give_back(&(Limit::Envelopes, who.clone()), rows);
+        }
+        taken
+    }
+
+    /// Takes a report of chains.
+    pub(crate) fn report(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::Reports, 1)
+    }
+
+    /// Looks at many signatures of an account's request off the threads that serve everybody, two
+    /// requests of one account at a time.
+    pub(crate) async fn check<T: Send + 'static>(
+        &self,
+        who: &AccountId,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.checks.run(who, look).await
     }
 
     /// Takes an op of so many bytes.
@@ -289,6 +315,7 @@ impl Shares {
             Limit::Joins => self.quotas.joins,
             Limit::LinkJoins => self.quotas.link_joins,
             Limit::EnvelopeKib => self.quotas.envelope_kib,
+            Limit::Reports => self.quotas.reports,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let taken = self.buckets.take(now, (limit, who.clone()), quota, count);

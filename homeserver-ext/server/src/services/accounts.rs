@@ -10,6 +10,7 @@ use causeway_store::Db;
 
 use crate::{
     config::{Config, TokenHash},
+    quota::Shares,
     services::BRIDGE,
     storage::{self, accounts, devices, devices::Device, keys},
 };
@@ -56,6 +57,7 @@ pub(crate) async fn register(
     db: &Db,
     now: Timestamp,
     config: &Config,
+    shares: &Shares,
     token: &TokenHash,
     request: &RegisterRequest,
 ) -> Result<(), RegisterError> {
@@ -64,16 +66,19 @@ pub(crate) async fn register(
     if list.version != 1 || list.devices != [device.device_id] {
         return Err(RegisterError::FirstList);
     }
-    verify_account(list, std::slice::from_ref(device))?;
     if one_time_keys.len() > MAX_ONE_TIME_KEYS {
         return Err(RegisterError::Keys("too many one-time keys"));
     }
     if !fallback_key.fallback || one_time_keys.iter().any(|key| key.fallback) {
         return Err(RegisterError::Keys("the fallback key, and no other, must say that it is one"));
     }
-    for key in one_time_keys.iter().chain([fallback_key]) {
-        key.verify(&device.device_id)?;
-    }
+    let (shown, record) = (list.clone(), device.clone());
+    let keys: Vec<_> = one_time_keys.iter().chain([fallback_key]).cloned().collect();
+    let look = move || {
+        verify_account(&shown, std::slice::from_ref(&record))?;
+        keys.iter().try_for_each(|key| key.verify(&record.device_id))
+    };
+    shares.check(&list.account, look).await?;
 
     let mut tx = db.begin_growing().await.map_err(storage::Error::from)?;
     if !accounts::insert(tx.conn(), now, list).await? {

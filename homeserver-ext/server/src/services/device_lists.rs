@@ -95,7 +95,8 @@ async fn replace(
     }
     // Before signatures are looked at, which costs the most.
     shares.list(now, &list.account)?;
-    verify_account(list, records)?;
+    let shown = request.clone();
+    shares.check(&list.account, move || verify_account(&shown.list, &shown.devices)).await?;
 
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
     let known = accounts::list(tx.conn(), &list.account).await?;

@@ -128,7 +128,8 @@ pub(crate) async fn page(
     Ok(InvitePage { invites: found, next })
 }
 
-/// Takes an invite back: its maker may, and admins; also the second time.
+/// Takes an invite back: its maker may, also who is out of the group, and admins; also the second
+/// time.
 pub(crate) async fn revoke(
     db: &Db,
     caller: &Device,
@@ -136,11 +137,16 @@ pub(crate) async fn revoke(
     ik_pub: InviteKey,
 ) -> Result<(), InviteError> {
     let mut tx = db.begin().await?;
-    let (group, role) = where_may_add(tx.conn(), caller, id).await?;
+    let group = groups::by_id(tx.conn(), id).await?.ok_or(InviteError::UnknownGroup)?;
     let invite = invites::by_key(tx.conn(), group.row, &ik_pub).await?;
-    let invite = invite.ok_or(InviteError::UnknownInvite)?;
-    if role != Role::Admin && invite.by != caller.account {
-        return Err(InviteError::MayNotAdd);
+    if invite.as_ref().is_none_or(|invite| invite.by != caller.account) {
+        let (_, role) = where_may_add(tx.conn(), caller, id).await?;
+        if invite.is_none() {
+            return Err(InviteError::UnknownInvite);
+        }
+        if role != Role::Admin {
+            return Err(InviteError::MayNotAdd);
+        }
     }
     invites::revoke(tx.conn(), group.row, &ik_pub).await?;
     Ok(tx.commit().await?)

@@ -57,9 +57,10 @@ pub(crate) async fn upload(
     }
     let count = one_time_keys.len() + usize::from(fallback_key.is_some());
     shares.keys(now, &caller.account, count)?;
-    for key in one_time_keys.iter().chain(fallback_key) {
-        key.verify(&caller.device_id)?;
-    }
+    let keys: Vec<_> = one_time_keys.iter().chain(fallback_key).cloned().collect();
+    let device = caller.device_id;
+    let look = move || keys.iter().try_for_each(|key| key.verify(&device));
+    shares.check(&caller.account, look).await?;
 
     let mut tx = db.begin_growing().await.map_err(storage::Error::from)?;
     if *replace {

@@ -7,11 +7,14 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db};
 
-use crate::storage::{
-    self,
-    devices::Device,
-    groups::{self, Group, Standing},
-    sender_keys,
+use crate::{
+    quota::{Shares, UsedUp},
+    storage::{
+        self,
+        devices::Device,
+        groups::{self, Group, Standing},
+        sender_keys,
+    },
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -32,6 +35,9 @@ pub(crate) enum SenderKeysError {
     /// Again after this many milliseconds.
     #[error("everybody was asked to rotate within the last hour")]
     TooSoon(u64),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// A mistake of the client.
     #[error("a report has at most {MAX_KEYS} chains, with 4-byte tags, and {MAX_REASONS} reasons")]
     Bad,
@@ -77,6 +83,7 @@ pub(crate) async fn inventory(
 pub(crate) async fn report(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     report: &PutSenderKeys,
@@ -88,6 +95,7 @@ pub(crate) async fn report(
     if !is_well_formed {
         return Err(SenderKeysError::Bad);
     }
+    shares.report(now, &caller.account)?;
     let mut tx = db.begin().await?;
     let (group, _) = group_of(tx.conn(), caller, id).await?;
     sender_keys::put(tx.conn(), now, group.row, caller.row, report).await?;

@@ -6,14 +6,14 @@ use causeway_protocol::{
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
     ids::Timestamp,
 };
-use causeway_store::{Db, Tx};
+use causeway_store::{Conn, Db, Tx};
 
 use crate::{
     figures::Figures,
     storage::{
         self, DeviceRow, GroupRow, accounts, devices,
         events::{self, Event},
-        groups, invites, keys,
+        former, groups, invites, keys,
         mailbox::{self, Overdue, Parcel, Said, To},
     },
 };
@@ -27,6 +27,11 @@ const GROUPS: u32 = 256;
 const ROWS: u32 = 2_000;
 /// How long a request to join waits.
 const REQUEST_MS: u64 = 30 * DAY_MS;
+/// Devices that are gone whose rest goes together.
+const FORMER: u32 = 16;
+/// How long devices that are gone, and keys that were claimed, are remembered: longer than anything
+/// waits for them.
+const FORMER_MS: u64 = 31 * DAY_MS;
 
 /// Drops a batch of what is overdue, tells the senders, and forgets what nobody can ask for any
 /// more. Whether there is more to do.
@@ -76,13 +81,33 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
+    let left_over = forget_former(tx.conn(), now).await?;
     events::add(tx.conn(), now, Event::MessageExpired, rows).await?;
     events::add(tx.conn(), now, Event::MessageCleaned, cleaned).await?;
     events::prune(tx.conn(), now).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_expired_total").increment(rows);
     metrics::counter!("causeway_messages_cleaned_total").increment(cleaned);
-    Ok(left == 0 || overdue.len() >= BATCH as usize || forgotten >= u64::from(BATCH))
+    Ok(left == 0 || left_over || overdue.len() >= BATCH as usize || forgotten >= u64::from(BATCH))
+}
+
+/// Forgets a batch of what is left of devices that are gone and of keys that were claimed. Whether
+/// there is more to do.
+async fn forget_former(conn: &mut Conn, now: Timestamp) -> Result<bool, storage::Error> {
+    let before = now.minus_ms(FORMER_MS);
+    let noticed = former::notice(conn, now, BATCH).await?;
+    let out = former::forget_in_groups(conn, before, BATCH).await?;
+    let claimed = former::forget_claimed(conn, before, BATCH).await?;
+    let mut left = u64::from(BATCH);
+    for device in former::devices(conn, before, FORMER).await? {
+        let most = u32::try_from(left).unwrap_or(BATCH);
+        left = left.saturating_sub(former::forget(conn, device, most).await? + 1);
+        if left == 0 {
+            break;
+        }
+    }
+    let batch = u64::from(BATCH);
+    Ok(left == 0 || noticed >= batch || out >= batch || claimed >= BATCH as usize)
 }
 
 /// Those of the broadcasts that somebody has not acknowledged for whom they were. Whoever does so a

@@ -59,7 +59,8 @@ pub(crate) async fn list(
     let row: Option<DeviceRow> = sqlx::query_scalar(
         "INSERT INTO devices (device_id, member_id, account, record, listed)
          VALUES ($1, $2, $3, $4, TRUE)
-         ON CONFLICT (device_id) DO UPDATE SET record = excluded.record, listed = TRUE
+         ON CONFLICT (device_id) DO UPDATE
+            SET record = excluded.record, listed = TRUE, former_ms = NULL
          WHERE devices.account = excluded.account AND devices.member_id = excluded.member_id
          RETURNING device",
     )

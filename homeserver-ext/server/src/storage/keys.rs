@@ -10,16 +10,26 @@ use super::{DeviceRow, Error, many, ms, name_of, number};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Puts one-time keys in; those whose number is known, claimed or not, stay as they are.
+/// Puts one-time keys in; those whose number is known, claimed or not, stay as they are, and those whose
+/// number was claimed and is forgotten are not taken.
 pub(crate) async fn insert(
     conn: &mut Conn,
     device: DeviceRow,
     keys: &[OneTimeKey],
 ) -> Result<(), Error> {
+    let spent: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT spent_key FROM devices WHERE device = $1")
+            .bind(device)
+            .fetch_one(&mut *conn)
+            .await?;
+    let is_new = |key: &&OneTimeKey| {
+        spent.as_ref().is_none_or(|spent| key.key_id.as_ref() > spent.as_slice())
+    };
+    let keys: Vec<&OneTimeKey> = keys.iter().filter(is_new).collect();
     many::insert(
         conn,
         "INSERT INTO one_time_keys (device, key_id, curve25519, signature) ",
-        keys,
+        &keys,
         " ON CONFLICT DO NOTHING",
         |values, key| {
             values

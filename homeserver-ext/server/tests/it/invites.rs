@@ -255,3 +255,20 @@ async fn invites_are_made_by_those_who_may_add_and_once() {
     let page: InvitePage = alice.get(&server, &path).await.ok();
     assert_eq!((page.invites.len(), page.invites[0].used), (2, 0));
 }
+
+#[tokio::test]
+async fn whoever_made_an_invite_takes_it_back_also_when_he_is_out() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
+    let policy = Policy { add_by: 1, ..policy() };
+    group.post(&server, &alice, &Body::Policy(policy)).await;
+    let ik = invite(&server, &bob, &group, 1, 60_000).await;
+    group.post(&server, &alice, &Body::Remove(vec![bob.member(), carol.member()])).await;
+    // Carol, who is out too, does not, and learns nothing of it.
+    carol.delete(&server, &invite_path(&group, &ik)).await.refused(404, "M_NOT_FOUND");
+    for _ in 0..2 {
+        bob.delete(&server, &invite_path(&group, &ik)).await.done();
+    }
+    let page: InvitePage = alice.get(&server, &group.path("/invites")).await.ok();
+    assert!(page.invites[0].revoked);
+}

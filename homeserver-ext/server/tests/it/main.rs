@@ -10,6 +10,7 @@ mod crowd;
 mod document;
 mod edge;
 mod figures;
+mod former;
 mod groups;
 mod guests;
 mod harness;

@@ -37,6 +37,7 @@ const NONE: AccountQuotas = AccountQuotas {
     envelope_kib: None,
     parked: u32::MAX,
     parked_kib: u32::MAX,
+    reports: None,
 };
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {
@@ -381,4 +382,40 @@ async fn invites_count_as_changes_of_a_group_and_are_forgotten_a_month_after_the
     server.pass_ms(31 * DAY_MS);
     make(40 * DAY_MS).await.done();
     assert_eq!(invites().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_bytes_takes_nothing_of_the_rows() {
+    let accounts =
+        AccountQuotas { envelopes: Some(quota(1, 8)), envelope_kib: Some(quota(1, 1)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let of = |bytes: usize| {
+        let (id, to) = (group.id(), SubmittedTo::Device(bob.device()));
+        alice.submission(id, 1, Kind::Direct, to, vec![1; bytes])
+    };
+    alice.submit(&server, vec![of(1_000)]).await.ok::<Accepted>();
+    // Over the bytes, again and again.
+    for _ in 0..20 {
+        let many = (0..6).map(|n| of(2_000 + n)).collect();
+        alice.submit(&server, many).await.refused(429, "M_LIMIT_EXCEEDED");
+    }
+    server.pass_ms(2 * MINUTE_MS);
+    alice.submit(&server, vec![of(900)]).await.ok::<Accepted>();
+}
+
+#[tokio::test]
+async fn reports_of_chains_are_limited_by_account() {
+    let accounts = AccountQuotas { reports: Some(quota(1, 2)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let report = serde_json::json!({ "keys": [], "failures": {} });
+    let path = group.path("/sender-keys");
+    for _ in 0..2 {
+        alice.put(&server, &path, &report).await.ok::<serde_json::Value>();
+    }
+    alice.put(&server, &path, &report).await.refused(429, "M_LIMIT_EXCEEDED");
+    bob.put(&server, &path, &report).await.ok::<serde_json::Value>();
+    server.pass_ms(MINUTE_MS);
+    alice.put(&server, &path, &report).await.ok::<serde_json::Value>();
 }

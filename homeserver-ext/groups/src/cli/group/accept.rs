@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
-    harmless::harmless,
+    harmless::one_line,
     home::Home,
     names::{self, Named},
     print::Printer,
@@ -27,7 +27,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
         &format!(
             "You take part in `{}` ({readers}; {members} members). `causeway-client tail` shows \
              what was said.",
-            harmless(name)
+            one_line(name)
         ),
         &json!({
             "group": group, "name": name, "state": "taken", "members": members,

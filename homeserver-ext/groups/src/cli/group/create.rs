@@ -38,6 +38,9 @@ pub(super) async fn run(
     if arguments.name.trim().is_empty() {
         return Err(Failure::usage("a group needs a name"));
     }
+    if arguments.name.chars().any(char::is_control) {
+        return Err(Failure::usage("a group's name is one line, without control characters"));
+    }
     let client = home.client().await?;
     let group = client
         .create_group(NewGroup {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
-    harmless::harmless,
+    harmless::one_line,
     home::Home,
     names,
     print::{Printer, table},
@@ -27,7 +27,7 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
         let offered = offers.contains_key(&roster.group());
         let role = roster.member(&me).map_or("left", |me| names::role(me.role));
         [
-            harmless(&roster.policy().name),
+            one_line(&roster.policy().name),
             roster.members().len().to_string(),
             match (roster.closed(), offered) {
                 (true, _) => "closed",

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
-    harmless::harmless,
+    harmless::{harmless, one_line},
     home::Home,
     names::{self, Named},
     print::Printer,
@@ -29,7 +29,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let mut text = format!(
         "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \
          let in by     {}\n  written by    {}\n  kept for      {} days\n",
-        harmless(&policy.name),
+        one_line(&policy.name),
         roster.epoch(),
         roster.hash(),
         names::confidentiality(&roster),

@@ -6,7 +6,7 @@ use causeway_protocol::invite::Link;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, harmless::harmless, home::Home, names, print::Printer};
+use super::super::{exit::Failure, harmless::one_line, home::Home, names, print::Printer};
 
 const WHOLE: &str = "Copy it whole: it begins with causeway://join/.";
 
@@ -29,7 +29,7 @@ pub(super) async fn run(
     let link = Link::parse(arguments.link.trim())
         .map_err(|e| Failure::usage(format!("this link cannot be used: {e}")).next(WHOLE))?;
     let terms = &link.terms;
-    printer.remark(&format!("{} invites you to `{}`.", terms.account, harmless(&terms.name)));
+    printer.remark(&format!("{} invites you to `{}`.", terms.account, one_line(&terms.name)));
     client.ask_to_join(&link).await?;
     if !client.wait_to_join(terms.group, Duration::from_secs(arguments.wait)).await? {
         let what = "you asked to be let in, and nobody's client has done it yet";
@@ -42,7 +42,7 @@ pub(super) async fn run(
     let name = &roster.policy().name;
     let readers = names::confidentiality(&roster);
     printer.show(
-        &format!("You are in `{}` ({readers}; {members} members).", harmless(name)),
+        &format!("You are in `{}` ({readers}; {members} members).", one_line(name)),
         &json!({
             "group": terms.group, "name": name, "epoch": roster.epoch(), "members": members,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),

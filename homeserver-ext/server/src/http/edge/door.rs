@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::quota::Household;
+use crate::quota::{Household, OF_A_SITE};
 
 /// Lets connections in while there is a place.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ struct Inside {
 #[derive(Debug)]
 pub(super) struct Place {
     door: Arc<Door>,
-    household: Option<Household>,
+    /// Whose places it takes: its household's, and its site's.
+    of: [Option<Household>; 2],
 }
 
 impl Door {
@@ -45,11 +46,17 @@ impl Door {
         peer: IpAddr,
         is_proxy: bool,
     ) -> Result<Place, &'static str> {
-        let household = (!is_proxy).then(|| Household::from(peer));
+        let of = if is_proxy {
+            [None, None]
+        } else {
+            [Some(Household::from(peer)), Household::site(peer)]
+        };
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_it = household.and_then(|household| inside.of.get(&household).copied());
-        let of_it = of_it.unwrap_or(0);
-        let limit = if of_it >= door.of_one {
+        let is_full = |(household, most): (&Option<Household>, usize)| {
+            household.is_some_and(|it| inside.of.get(&it).is_some_and(|count| *count >= most))
+        };
+        let site = door.of_one.saturating_mul(usize::try_from(OF_A_SITE).unwrap_or(1));
+        let limit = if of.iter().zip([door.of_one, site]).any(is_full) {
             Some("limits.connections_per_address")
         } else if inside.all >= door.most {
             Some("limits.connections")
@@ -60,12 +67,12 @@ impl Door {
             return Err(limit);
         }
         inside.all += 1;
-        if let Some(household) = household {
-            inside.of.insert(household, of_it + 1);
+        for household in of.into_iter().flatten() {
+            *inside.of.entry(household).or_default() += 1;
         }
         door.gauge(inside.all);
         drop(inside);
-        Ok(Place { door: Arc::clone(door), household })
+        Ok(Place { door: Arc::clone(door), of })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
@@ -78,7 +85,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
         inside.all = inside.all.saturating_sub(1);
-        if let Some(household) = self.household {
+        for household in self.of.into_iter().flatten() {
             match inside.of.get_mut(&household) {
                 Some(count) if *count > 1 => *count -= 1,
                 _ => {
@@ -110,6 +117,13 @@ mod tests {
         let proxy = enter("10.0.0.1", true);
         assert!(proxy.is_some() && enter("10.0.0.1", true).is_none());
         drop((one, other));
+        let site = Arc::new(Door::new("test", 1_000, 2));
+        let places: Vec<_> = (0..100)
+            .filter_map(|n| Door::enter(&site, ip(&format!("2001:db8:1:{n:x}::1")), false).ok())
+            .collect();
+        assert_eq!(places.len(), 32);
+        drop(places);
+        assert!(site.inside.lock().unwrap().of.is_empty());
         let many: Vec<_> = (0..9).map(|_| enter("10.0.0.1", true)).collect();
         assert_eq!(many.iter().flatten().count(), 4);
         drop((many, proxy));
