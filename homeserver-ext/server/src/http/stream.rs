@@ -7,8 +7,10 @@
 //! while no process has it open, so a generation drawn at each start is new after each restore; after
 //! an ordinary start the unacknowledged rows come again, and are known by their ids.
 
+mod in_flight;
+
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -32,6 +34,7 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::in_flight::{Acked, InFlight};
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
     services::{
@@ -41,9 +44,6 @@ use crate::{
     storage::{self, DeviceRow, devices::Device, mailbox::Ends},
 };
 
-/// Unacknowledged rows, and their bytes, that are in flight at most.
-const MAX_ROWS: usize = 256;
-const MAX_BYTES: usize = 1 << 20;
 /// How long the server waits for an acknowledgement when nothing more may be in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a socket is asked whether anybody is there; who has not answered the next time is not.
@@ -216,68 +216,6 @@ async fn say(end: End, device: &Device, mut socket: WebSocket) {
     let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
 }
 
-/// What a device has acknowledged.
-#[derive(Default)]
-struct Acked {
-    /// Up to and with this row it has everything,
-    seq: Option<Seq>,
-    /// but for these.
-    park: BTreeSet<Seq>,
-}
-
-/// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it.
-type Sent = (Seq, usize, Option<Timestamp>);
-
-/// Rows on their way: sent and not acknowledged.
-struct InFlight {
-    rows: VecDeque<Sent>,
-    bytes: usize,
-    /// Since when nothing more may be sent.
-    held_since: Option<Instant>,
-    /// The last row that the client can have seen, here or on an earlier connection.
-    known: Seq,
-}
-
-impl InFlight {
-    const fn is_held(&self) -> bool {
-        self.held_since.is_some()
-    }
-
-    /// Puts a row of so many bytes on its way, unless it has to wait for an acknowledgement.
-    fn push(&mut self, (seq, bytes, at): Sent) -> bool {
-        let fits = self.bytes + bytes <= MAX_BYTES;
-        if fits {
-            self.rows.push_back((seq, bytes, at));
-            self.known = self.known.max(seq);
-            self.bytes += bytes;
-        }
-        if !fits || self.rows.len() >= MAX_ROWS {
-            self.held_since = Some(Instant::now());
-        }
-        fits
-    }
-
-    /// How many rows `ack` is about, but for those that are parked, and when those of them were
-    /// accepted that people sent.
-    fn about(&self, ack: Seq, park: &BTreeSet<Seq>) -> (u64, Vec<Timestamp>) {
-        let all = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
-        let of = || all().filter(|(seq, ..)| !park.contains(seq));
-        (of().count() as u64, of().filter_map(|(_, _, at)| *at).collect())
-    }
-
-    /// Whether a row is on its way.
-    fn has(&self, seq: Seq) -> bool {
-        self.rows.binary_search_by_key(&seq, |(seq, ..)| *seq).is_ok()
-    }
-
-    fn ack(&mut self, ack: Seq) {
-        while let Some((_, bytes, _)) = self.rows.pop_front_if(|(seq, ..)| *seq <= ack) {
-            self.bytes -= bytes;
-            self.held_since = None;
-        }
-    }
-}
-
 /// Sends what waits and deletes what is acknowledged, until something ends it.
 async fn serve(
     api: &Api,
@@ -292,7 +230,7 @@ async fn serve(
     let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
     written(socket.send(Message::text(hello))).await?;
     let mut ahead = Ahead::of(acked, news.count);
-    let mut in_flight = InFlight { rows: VecDeque::new(), bytes: 0, held_since: None, known };
+    let mut in_flight = InFlight::after(known);
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);
     loop {

@@ -1,0 +1,77 @@
+//! What a stream has sent and its device has not acknowledged: no more than so much.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use causeway_protocol::ids::{Seq, Timestamp};
+use tokio::time::Instant;
+
+/// Unacknowledged rows, and their bytes, that are in flight at most.
+const MAX_ROWS: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
+
+/// What a device has acknowledged.
+#[derive(Default)]
+pub(super) struct Acked {
+    /// Up to and with this row it has everything,
+    pub(super) seq: Option<Seq>,
+    /// but for these.
+    pub(super) park: BTreeSet<Seq>,
+}
+
+/// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it.
+type Sent = (Seq, usize, Option<Timestamp>);
+
+/// Rows on their way: sent and not acknowledged.
+pub(super) struct InFlight {
+    rows: VecDeque<Sent>,
+    bytes: usize,
+    /// Since when nothing more may be sent.
+    pub(super) held_since: Option<Instant>,
+    /// The last row that the client can have seen, here or on an earlier connection.
+    pub(super) known: Seq,
+}
+
+impl InFlight {
+    /// Nothing yet, where the client can have seen up to `known`.
+    pub(super) const fn after(known: Seq) -> Self {
+        Self { rows: VecDeque::new(), bytes: 0, held_since: None, known }
+    }
+
+    pub(super) const fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
+    /// Puts a row of so many bytes on its way, unless it has to wait for an acknowledgement.
+    pub(super) fn push(&mut self, (seq, bytes, at): Sent) -> bool {
+        let fits = self.bytes + bytes <= MAX_BYTES;
+        if fits {
+            self.rows.push_back((seq, bytes, at));
+            self.known = self.known.max(seq);
+            self.bytes += bytes;
+        }
+        if !fits || self.rows.len() >= MAX_ROWS {
+            self.held_since = Some(Instant::now());
+        }
+        fits
+    }
+
+    /// How many rows `ack` is about, but for those that are parked, and when those of them were
+    /// accepted that people sent.
+    pub(super) fn about(&self, ack: Seq, park: &BTreeSet<Seq>) -> (u64, Vec<Timestamp>) {
+        let all = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
+        let of = || all().filter(|(seq, ..)| !park.contains(seq));
+        (of().count() as u64, of().filter_map(|(_, _, at)| *at).collect())
+    }
+
+    /// Whether a row is on its way.
+    pub(super) fn has(&self, seq: Seq) -> bool {
+        self.rows.binary_search_by_key(&seq, |(seq, ..)| *seq).is_ok()
+    }
+
+    pub(super) fn ack(&mut self, ack: Seq) {
+        while let Some((_, bytes, _)) = self.rows.pop_front_if(|(seq, ..)| *seq <= ack) {
+            self.bytes -= bytes;
+            self.held_since = None;
+        }
+    }
+}
