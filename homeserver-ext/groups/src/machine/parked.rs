@@ -28,7 +28,7 @@ impl Machine {
     }
 
     /// All that was parked of one was handed out, after the server had seen acknowledgements up to
-    /// `acked`; `is_left`: some of it cannot be dealt with yet. `false`: there is more to ask for.
+    /// `acked` and given numbers up to `given`; `is_left`: some of it cannot be dealt with yet. `false`: there is more to ask for.
     ///
     /// # Errors
     /// [`MachineError`].
@@ -36,10 +36,10 @@ impl Machine {
         &self,
         tx: &mut Tx,
         of: &ToUnpark,
-        acked: Seq,
+        (acked, given): (Seq, Seq),
         is_left: bool,
     ) -> Result<bool, MachineError> {
-        Ok(parked::looked_at(tx.conn(), of, acked, is_left).await?)
+        Ok(parked::looked_at(tx.conn(), of, (acked, given), is_left).await?)
     }
 }
 

@@ -57,16 +57,17 @@ impl Client {
         let mut waits = 0;
         loop {
             let request = Unpark { group, sender, after, taken: std::mem::take(&mut taken) };
-            let Unparked { rows, acked } = match self.http.unpark(&request).await {
+            let Unparked { rows, acked, last_seq } = match self.http.unpark(&request).await {
                 // A server of before: nothing is parked there.
                 Err(CallError::Refused { status: 404 | 405, .. }) => {
-                    Unparked { rows: Vec::new(), acked: of.last }
+                    Unparked { rows: Vec::new(), acked: of.last, last_seq: of.last }
                 }
                 answer => answer?,
             };
             let mut tx = self.db.begin_growing().await?;
             let Some(last) = rows.last() else {
-                let is_done = self.machine.unparked(&mut tx, of, acked, is_left).await?;
+                let looked = (acked, last_seq);
+                let is_done = self.machine.unparked(&mut tx, of, looked, is_left).await?;
                 tx.commit().await?;
                 waits += 1;
                 if is_done || waits > WAITS {

@@ -12,7 +12,7 @@ pub struct Due {
     pub group: GroupId,
     /// Whose rows.
     pub sender: DeviceId,
-    /// The highest of them that is known here.
+    /// The last of them that is known here.
     pub(crate) last: Seq,
     /// How often there was a reason to ask since they were looked at.
     pub(crate) times: i64,
@@ -25,9 +25,9 @@ pub(crate) async fn park(
     seq: Seq,
     now: Timestamp,
 ) -> Result<bool, Error> {
+    // They come in order; a lower number is one of a server that was put back.
     let known = sqlx::query(
-        "UPDATE parked SET last_seq = CASE WHEN last_seq < $3 THEN $3 ELSE last_seq END, at_ms = $4
-         WHERE group_id = $1 AND sender = $2",
+        "UPDATE parked SET last_seq = $3, at_ms = $4 WHERE group_id = $1 AND sender = $2",
     )
     .bind(group.as_bytes().as_slice())
     .bind(sender.as_bytes().as_slice())
@@ -128,23 +128,25 @@ pub(crate) async fn due(conn: &mut Conn) -> Result<Vec<Due>, Error> {
     rows.into_iter().map(due).collect()
 }
 
-/// All that was parked up to `acked` was looked at; `is_left`: some of it is parked still. `false`:
+/// All that was parked up to `acked` was looked at, of numbers up to `given`; `is_left`: some of it is parked still. `false`:
 /// there is more, or a new reason to ask.
 pub(crate) async fn looked_at(
     conn: &mut Conn,
     due: &Due,
-    acked: Seq,
+    (acked, given): (Seq, Seq),
     is_left: bool,
 ) -> Result<bool, Error> {
     let query = if is_left {
         sqlx::query(
             "UPDATE parked SET due = 0
-             WHERE group_id = $1 AND sender = $2 AND due = $3 AND last_seq <= $4",
+             WHERE group_id = $1 AND sender = $2 AND due = $3
+             AND (last_seq <= $4 OR last_seq > $5)",
         )
     } else {
         sqlx::query(
             "DELETE FROM parked
-             WHERE group_id = $1 AND sender = $2 AND due = $3 AND last_seq <= $4",
+             WHERE group_id = $1 AND sender = $2 AND due = $3
+             AND (last_seq <= $4 OR last_seq > $5)",
         )
     };
     let done = query
@@ -152,6 +154,7 @@ pub(crate) async fn looked_at(
         .bind(due.sender.as_bytes().as_slice())
         .bind(due.times)
         .bind(signed(acked.0))
+        .bind(signed(given.0))
         .execute(conn)
         .await?;
     Ok(done.rows_affected() > 0)

@@ -144,7 +144,9 @@ impl Device {
     /// Seals texts; posts the messages, and returns the keys that open them.
     async fn say_without_keys(&self, group: GroupId, texts: &[String]) -> Vec<Submission> {
         let items: Vec<_> = texts.iter().map(|text| outgoing(text)).collect();
-        self.client.prepare(group).await.unwrap();
+        while let Err(error) = self.client.prepare(group).await {
+            assert!(error.is_transient(), "{error}");
+        }
         let mut tx = self.client.db().begin().await.unwrap();
         let batch = self.client.machine().seal(&mut tx, now(), group, &items).await.unwrap();
         tx.commit().await.unwrap();
@@ -157,26 +159,36 @@ impl Device {
 
     async fn post(&self, group: GroupId, envelopes: Vec<Submission>) {
         let envelopes = PostEnvelopes { envelopes, count: None };
-        self.client.http().post_envelopes(group, &envelopes).await.unwrap();
+        // A connection from before a restart may break, and the outcome is not known then.
+        while let Err(error) = self.client.http().post_envelopes(group, &envelopes).await {
+            assert!(error.is_transient(), "{error}");
+        }
     }
 
     async fn say(&self, group: GroupId, text: &str) {
-        self.client.prepare(group).await.unwrap();
+        while let Err(error) = self.client.prepare(group).await {
+            assert!(error.is_transient(), "{error}");
+        }
         let mut tx = self.client.db().begin().await.unwrap();
         let sealed = self.client.machine().seal(&mut tx, now(), group, &[outgoing(text)]).await;
         tx.commit().await.unwrap();
-        self.client.post(&sealed.unwrap()).await.unwrap();
+        let batch = sealed.unwrap();
+        while let Err(error) = self.client.post(&batch).await {
+            assert!(error.is_transient(), "{error}");
+        }
     }
 
     /// Waits until so many rows are parked: the server hears of it a moment later.
     async fn has_parked(&self, rows: u64) {
         let waiting = async {
             loop {
-                let page = self.client.http().parked(None).await.unwrap();
+                let Ok(page) = self.client.http().parked(None).await else { continue };
                 if page.parked.iter().map(|of| of.rows).sum::<u64>() == rows {
                     return;
                 }
-                self.client.chores().await.unwrap();
+                if let Err(error) = self.client.chores().await {
+                    assert!(error.is_transient(), "{error}");
+                }
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
@@ -291,4 +303,33 @@ async fn who_leaves_a_group_leaves_what_is_parked_of_it() {
     ben.has_parked(0).await;
     alice.say(honest, "the end").await;
     assert_eq!(ben.hear(2).await, ["hello", "the end"]);
+}
+
+#[tokio::test]
+async fn a_server_that_was_put_back_gives_lower_numbers_and_nothing_waits_for_the_old_ones() {
+    let (mut server, folder) = (Server::start(), TempDir::new().unwrap());
+    let mallory = Device::register(&server, &folder, "mallory").await;
+    let alice = Device::register(&server, &folder, "alice").await;
+    let mut ben = Device::register(&server, &folder, "ben").await;
+    let group = mallory.group_with(&ben, "one").await;
+    let honest = alice.group_with(&ben, "honest").await;
+    server.stop();
+    let copy = server.backup();
+    server.start_again();
+    let keys = mallory.say_without_keys(group, &texts(0, MANY)).await;
+    alice.say(honest, "hello").await;
+    ben.hear(1).await;
+    ben.has_parked(u64::from(MANY - 256)).await;
+    server.stop();
+    server.restore(&copy);
+    server.start_again();
+    // What was parked is lost with that database; what is held is not, nor what comes.
+    mallory.post(group, keys).await;
+    mallory.say(group, "later").await;
+    let heard = ben.hear(1 + 256 + 1).await;
+    assert_eq!(heard[1..257], texts(0, 256));
+    assert_eq!(heard[257], "later");
+    ben.client.chores().await.unwrap();
+    let mut tx = ben.client.db().begin().await.unwrap();
+    assert_eq!(ben.client.machine().to_unpark(&mut tx).await.unwrap(), []);
 }

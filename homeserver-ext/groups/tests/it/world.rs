@@ -15,7 +15,7 @@ use causeway_protocol::{
     api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
     content::{Content, Text, TextKind},
     device::OneTimeKey,
-    ids::{AccountId, ClientId, DeviceId, GroupId, Timestamp},
+    ids::{AccountId, ClientId, DeviceId, GroupId, Seq, Timestamp},
     roster::{Op, Role},
 };
 
@@ -290,8 +290,9 @@ impl World {
                 left.extend(rows.iter().filter(|row| receipts.parked.contains(&row.seq)).cloned());
             }
             let mut tx = device.db.begin().await.unwrap();
-            let acked = causeway_protocol::ids::Seq(device.acked);
-            device.machine.unparked(&mut tx, of, acked, !left.is_empty()).await.unwrap();
+            let acked = Seq(device.acked);
+            let looked = (acked, Seq(u64::MAX));
+            device.machine.unparked(&mut tx, of, looked, !left.is_empty()).await.unwrap();
             tx.commit().await.unwrap();
             device.parked.extend(left);
         }

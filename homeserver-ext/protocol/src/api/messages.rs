@@ -194,4 +194,7 @@ pub struct Unparked {
     pub rows: Vec<StreamRow>,
     /// How far this device has acknowledged: what it parked with that is counted here.
     pub acked: Seq,
+    /// No row that was accepted so far has a number above this: one that has is of a database that
+    /// was put back since.
+    pub last_seq: Seq,
 }

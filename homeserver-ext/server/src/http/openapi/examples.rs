@@ -216,7 +216,7 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     let taken = vec![Seq(17)];
     put(to, "Unpark", &Unpark { group: GROUP, sender: PHONE, after: Seq(17), taken })?;
     let row = StreamRow { seq: Seq(42), envelope };
-    put(to, "Unparked", &Unparked { rows: vec![row.clone()], acked: Seq(42) })?;
+    put(to, "Unparked", &Unparked { rows: vec![row.clone()], acked: Seq(42), last_seq: Seq(42) })?;
     let last_seq = Seq(42);
     put(to, "StreamHello", &StreamHello { generation, last_seq, parked: Some(false) })?;
     put(to, "StreamRow", &row)?;

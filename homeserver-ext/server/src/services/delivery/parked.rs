@@ -130,6 +130,7 @@ pub(crate) async fn unpark(
     }
     let mut read = db.read().await?;
     let acked = mailbox::place(read.conn(), caller.row).await?.acked;
+    let last_seq = mailbox::ends(read.conn(), caller.row).await?.last;
     let of = (group.as_ref(), sender.as_ref());
     let keys = mailbox::parked(read.conn(), caller.row, of, *after, ROWS).await?;
     let mut rows = Vec::new();
@@ -141,5 +142,5 @@ pub(crate) async fn unpark(
         }
         rows.push(stream_row(caller, row)?);
     }
-    Ok(Unparked { rows, acked: Seq(u64::try_from(acked).unwrap_or(0)) })
+    Ok(Unparked { rows, acked: Seq(u64::try_from(acked).unwrap_or(0)), last_seq })
 }
