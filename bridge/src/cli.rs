@@ -47,7 +47,7 @@ enum Output {
 }
 
 impl Output {
-    /// Writes the one result of a command.
+    /// Script the one result of a command.
     fn show(self, text: &str, json: &Value) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = match self {
@@ -60,7 +60,7 @@ impl Output {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes configuration, registration, keys and tokens; what is there stays.
+    /// Script configuration, registration, keys and tokens; what is there stays.
     Init(Init),
     /// Runs the native server and the bridge.
     Run {
@@ -78,7 +78,7 @@ enum Command {
         #[arg(long)]
         after_restore: bool,
     },
-    /// Writes the registration anew for the configuration as it is now, with the same tokens.
+    /// Script the registration anew for the configuration as it is now, with the same tokens.
     Registration {
         #[command(flatten)]
         config: ConfigArgs,

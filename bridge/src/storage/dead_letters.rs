@@ -1,7 +1,7 @@
 //! What was given up, why, and what a person may do about it: try it again, or drop it.
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Read, Tx};
+use causeway_store::{Conn, Read, Script, Tx};
 use serde::Serialize;
 use sqlx::Row as _;
 
@@ -219,7 +219,9 @@ pub async fn replay(
     .execute(tx.conn())
     .await?;
     drop(tx, id).await?;
-    lanes::ready(tx, std::iter::once(lane)).await?;
+    let mut script = Script::default();
+    lanes::ready(tx, &mut script, std::iter::once(lane));
+    script.run(tx.conn()).await?;
     Ok(Replayed::Yes)
 }
 

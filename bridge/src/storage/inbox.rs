@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Engine, Read, Tx};
+use causeway_store::{Conn, Engine, Read, Script, Tx};
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::{QueryBuilder, Row as _};
@@ -93,20 +93,15 @@ pub async fn accept(
 
 /// The homeserver's number of the last transaction; it is `txn` from now on.
 async fn last_before(tx: &mut Tx, txn: &str) -> Result<Option<String>, Error> {
-    let last: Option<String> =
-        sqlx::query_scalar("SELECT value FROM cursors WHERE name = 'transaction'")
-            .fetch_optional(tx.conn())
-            .await?;
-    if last.as_deref() != Some(txn) {
-        sqlx::query(
-            "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        )
-        .bind(txn)
-        .execute(tx.conn())
-        .await?;
-    }
-    Ok(last)
+    let mut script = Script::default();
+    script.add("SELECT value FROM cursors WHERE name = 'transaction'");
+    let query = script.add(
+        "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    );
+    query.bind(txn);
+    let last = script.run(tx.conn()).await?;
+    Ok(last.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 /// The place of the newest row; 0 if there is none.

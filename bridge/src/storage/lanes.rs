@@ -5,8 +5,7 @@
 //! which lanes have rows, and whose turn it is.
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Engine, Read, Tx};
-use sqlx::QueryBuilder;
+use causeway_store::{Conn, Read, Script, Tx};
 
 use super::{Error, at};
 use crate::domain::lane::Lane;
@@ -30,18 +29,15 @@ pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
 }
 
 /// Says that these lanes have rows.
-///
-/// # Errors
-/// [`Error`]
-pub async fn ready(tx: &mut Tx, lanes: impl Iterator<Item = Lane>) -> Result<(), Error> {
-    let mut upsert = QueryBuilder::<Engine>::new("INSERT INTO lanes (lane, ready) ");
-    upsert.push_values(lanes, |mut row, lane| {
-        row.push_bind(lane.to_string()).push_bind(true);
-    });
-    upsert.push(" ON CONFLICT (lane) DO UPDATE SET ready = TRUE");
-    upsert.build().execute(tx.conn()).await?;
+pub fn ready(tx: &mut Tx, script: &mut Script, lanes: impl Iterator<Item = Lane>) {
+    let lanes: Vec<String> = lanes.map(|lane| lane.to_string()).collect();
+    script.add_rows(
+        "INSERT INTO lanes (lane, ready) ",
+        &lanes,
+        " ON CONFLICT (lane) DO UPDATE SET ready = TRUE",
+        |row, lane| _ = row.bind(lane).bind(true),
+    );
     tx.wake(TOPIC);
-    Ok(())
 }
 
 /// Lanes that have rows and do not wait, in turn, at most 1,024: more than are served at once, so that

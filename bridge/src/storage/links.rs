@@ -1,9 +1,9 @@
 //! Which event is which message: how replies find what they answer, and echoes are known.
 
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId};
-use causeway_store::{Conn, Engine, Tx};
+use causeway_store::{Conn, Script};
 use ruma::{EventId, OwnedEventId};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
 use super::Error;
 use crate::domain::{MessageRef, portal::PortalId};
@@ -22,26 +22,19 @@ pub struct Link {
 }
 
 /// Keeps links; one that is there stays.
-///
-/// # Errors
-/// [`Error`]
-pub async fn put(tx: &mut Tx, links: &[Link]) -> Result<(), Error> {
-    if links.is_empty() {
-        return Ok(());
-    }
-    let mut insert = QueryBuilder::<Engine>::new(
+pub fn put(script: &mut Script, links: &[Link]) {
+    script.add_rows(
         "INSERT INTO links (event_id, portal, device, client_id, message_id) ",
+        links,
+        " ON CONFLICT DO NOTHING",
+        |row, link| {
+            row.bind(link.event_id.as_str())
+                .bind(link.portal.0)
+                .bind(link.message.device.as_bytes().as_slice())
+                .bind(link.message.client_id.as_bytes().as_slice())
+                .bind(link.message_id.as_bytes().as_slice());
+        },
     );
-    insert.push_values(links, |mut row, link| {
-        row.push_bind(link.event_id.as_str())
-            .push_bind(link.portal.0)
-            .push_bind(link.message.device.as_bytes().as_slice())
-            .push_bind(link.message.client_id.as_bytes().as_slice())
-            .push_bind(link.message_id.as_bytes().as_slice());
-    });
-    insert.push(" ON CONFLICT DO NOTHING");
-    insert.build().execute(tx.conn()).await?;
-    Ok(())
 }
 
 /// The event that says what this message says.

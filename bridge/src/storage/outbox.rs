@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Engine, Row, Tx};
-use sqlx::{QueryBuilder, Row as _};
+use causeway_store::{Conn, Row, Script, Tx};
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -86,26 +86,29 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         let lane = lane.unwrap_or_else(|| entry.lane.clone());
         rows.push((lane, entry, seal(vault, "portal_outbox", entry)?));
     }
+    let touched: BTreeSet<Lane> = rows.iter().map(|(lane, ..)| lane.clone()).collect();
+    let mut script = Script::default();
     for rows in rows.chunks(500) {
-        let mut insert = QueryBuilder::<Engine>::new(
+        script.add_rows(
             "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, \
              expires_at) ",
+            rows,
+            " ON CONFLICT (txn) DO NOTHING",
+            |row, (lane, entry, sealed)| {
+                row.bind(lane.to_string())
+                    .bind(entry.txn.as_str())
+                    .bind(entry.lane.portal().0)
+                    .bind(entry.author.as_str())
+                    .bind(entry.deed.who())
+                    .bind(sealed.as_slice())
+                    .bind(entry.accepted_at.map(at))
+                    .bind(at(entry.expires_at));
+            },
         );
-        insert.push_values(rows, |mut row, (lane, entry, sealed)| {
-            row.push_bind(lane.to_string())
-                .push_bind(entry.txn.as_str())
-                .push_bind(entry.lane.portal().0)
-                .push_bind(entry.author.as_str())
-                .push_bind(entry.deed.who())
-                .push_bind(sealed.as_slice())
-                .push_bind(entry.accepted_at.map(at))
-                .push_bind(at(entry.expires_at));
-        });
-        insert.push(" ON CONFLICT (txn) DO NOTHING");
-        insert.build().execute(tx.conn()).await?;
     }
-    let touched: BTreeSet<Lane> = rows.into_iter().map(|(lane, ..)| lane).collect();
-    lanes::ready(tx, touched.into_iter()).await
+    lanes::ready(tx, &mut script, touched.into_iter());
+    script.run(tx.conn()).await?;
+    Ok(())
 }
 
 /// Where what is in `entry` goes if its owner has something aside.
@@ -154,7 +157,10 @@ pub async fn set_aside(
         .bind(aside.to_string())
         .execute(tx.conn())
         .await?;
-    lanes::ready(tx, std::iter::once(aside.clone())).await
+    let mut script = Script::default();
+    lanes::ready(tx, &mut script, std::iter::once(aside.clone()));
+    script.run(tx.conn()).await?;
+    Ok(())
 }
 
 /// Whether something of what was put aside in a portal waits.
@@ -317,21 +323,10 @@ impl<D> Stored<D> {
 }
 
 /// Takes rows out: they are done.
-///
-/// # Errors
-/// [`Error`]
-pub async fn done(tx: &mut Tx, ids: &[i64]) -> Result<(), Error> {
-    if ids.is_empty() {
-        return Ok(());
+pub fn done(script: &mut Script, ids: &[i64]) {
+    if !ids.is_empty() {
+        script.add_list("DELETE FROM portal_outbox WHERE id IN (", ids.to_vec());
     }
-    let mut delete = QueryBuilder::<Engine>::new("DELETE FROM portal_outbox WHERE id IN (");
-    let mut list = delete.separated(", ");
-    for id in ids {
-        list.push_bind(*id);
-    }
-    delete.push(")");
-    delete.build().execute(tx.conn()).await?;
-    Ok(())
 }
 
 /// Says of rows that they may have been carried out, not before `since`.

@@ -214,7 +214,7 @@ fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
 }
 
-/// Writes down what was [applied](Portal::apply) since it was loaded.
+/// Script down what was [applied](Portal::apply) since it was loaded.
 ///
 /// # Errors
 /// [`Error`]

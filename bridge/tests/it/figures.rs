@@ -43,7 +43,14 @@ async fn messages_are_counted_once_each_way_with_how_long_they_took() {
     };
     world.during(&bridge, told).await;
 
-    let shown = page(&bridge.url).await;
+    // A look that follows an event may still have put something there.
+    let shown = loop {
+        let shown = page(&bridge.url).await;
+        if shown.value("causeway_outbox_effects") == 0.0 {
+            break shown;
+        }
+        tokio::task::yield_now().await;
+    };
     let count = |way: &str| format!("causeway_message_seconds_count{{direction=\"{way}\"}}");
     // Notices and announcements are no messages.
     assert_eq!(shown.value(&count("native_to_matrix")), 7.0);
@@ -53,7 +60,6 @@ async fn messages_are_counted_once_each_way_with_how_long_they_took() {
         assert!(sum > 0.0 && sum < 12.0 * 120.0, "{way}: {sum} s");
     }
     assert_eq!(shown.value("causeway_inbox_events"), 0.0);
-    assert_eq!(shown.value("causeway_outbox_effects"), 0.0);
     assert_eq!(shown.value("causeway_portals"), 1.0);
     assert_eq!(shown.value("causeway_events_total{outcome=\"quarantined\"}"), 0.0);
     // Read from the homeserver's own account before, some of them are no news.

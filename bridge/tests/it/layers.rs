@@ -26,7 +26,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["engine", "lock", "wake", "count", "room"],
             &["open_error", "keeper"],
             &["migrate", "tx"],
-            &["backup"],
+            &["backup", "readers", "script"],
             &["db"],
         ],
         apart: &[],

@@ -85,7 +85,7 @@ fn literals(code: &str) -> Vec<String> {
     literals.0
 }
 
-/// What is given to sqlx as a statement and is no literal that [`statements`] takes for one.
+/// What is given to sqlx, or to a script, as a statement and is no literal that [`statements`] takes for one.
 pub(crate) fn unseen(code: &str) -> Vec<String> {
     struct Calls(Vec<String>);
     impl Visit<'_> for Calls {
@@ -100,10 +100,29 @@ pub(crate) fn unseen(code: &str) -> Vec<String> {
             }
             visit::visit_expr_call(self, call);
         }
+
+        fn visit_expr_method_call(&mut self, call: &syn::ExprMethodCall) {
+            let method = call.method.to_string();
+            if is_script(&call.receiver)
+                && let Some(at) = SCRIPT.iter().find(|(name, _)| *name == method).map(|(_, at)| *at)
+                && !call.args.iter().nth(at).is_some_and(is_statement)
+            {
+                self.0.push(format!("script.{method}"));
+            }
+            visit::visit_expr_method_call(self, call);
+        }
     }
     let mut calls = Calls(Vec::new());
     calls.visit_file(&syn::parse_file(code).unwrap());
     calls.0
+}
+
+/// Where a script's methods take a statement.
+const SCRIPT: [(&str, usize); 5] =
+    [("add", 0), ("add_list", 0), ("add_list_of", 0), ("add_rows", 0), ("insert", 1)];
+
+fn is_script(receiver: &Expr) -> bool {
+    matches!(receiver, Expr::Path(path) if path.path.is_ident("script"))
 }
 
 fn takes_sql(path: &syn::Path) -> bool {
@@ -130,7 +149,8 @@ fn statements_are_read_as_they_are_run() {
         sqlx::query("DELETE FROM t"); g("ON CONFLICT is no more of it");
         many("SELECT a FROM t WHERE b =", " AND c");
         QueryBuilder::new(head);
-        sqlx::raw_sql("VACUUM");
+        sqlx::raw_sql("VACUUM"); script.add("SELECT a FROM u").bind(b); script.add(head);
+        script.insert(conn, head); other.add(head);
     }"#;
     assert_eq!(
         statements(code),
@@ -139,7 +159,8 @@ fn statements_are_read_as_they_are_run() {
             "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             "DELETE FROM t",
             "SELECT a FROM t WHERE b = $1 AND c IN ($1)",
+            "SELECT a FROM u",
         ]
     );
-    assert_eq!(unseen(code), ["QueryBuilder::new", "sqlx::raw_sql"]);
+    assert_eq!(unseen(code), ["QueryBuilder::new", "sqlx::raw_sql", "script.add", "script.insert"]);
 }

@@ -8,20 +8,20 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqlitePool,
-    pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, Connection as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     backup,
     count::{self, Beside, Count},
-    engine::{Conn, Engine},
+    engine::Conn,
     keeper::Keeper,
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
     open_error::OpenError,
+    readers::{Read, Readers},
     room::{self, Room},
     tx::{self, Ask, Error, Tally, Tx},
     wake::{Listener, Topics},
@@ -30,7 +30,6 @@ use crate::{
 /// Before this one, several connections on one WAL file could corrupt it (`SQLite` 3.51.3 notes).
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
-const READERS: u32 = 4;
 /// Pages of the log at which it is brought home, where the disk is large: 16 MB.
 const LOG_PAGES: u64 = 4_000;
 const PAGE_BYTES: u64 = 4_096;
@@ -50,7 +49,7 @@ pub struct Options<'a> {
 #[derive(Clone)]
 pub struct Db {
     asks: mpsc::UnboundedSender<Ask>,
-    readers: SqlitePool,
+    readers: Readers,
     topics: Arc<Topics>,
     tally: Arc<Tally>,
     room: Option<Arc<Room>>,
@@ -76,18 +75,6 @@ pub struct Counts {
     pub transactions: u64,
     /// Commits (fsyncs) that covered them.
     pub commits: u64,
-}
-
-/// A read-only connection; each statement sees the newest commit before it.
-///
-/// Give it back before waiting for the network: an old snapshot keeps the log from being shortened.
-pub struct Read(PoolConnection<Engine>);
-
-impl Read {
-    /// The connection.
-    pub fn conn(&mut self) -> &mut Conn {
-        &mut self.0
-    }
 }
 
 impl Db {
@@ -128,10 +115,7 @@ impl Db {
     }
 
     fn start(path: &Path, writer: Conn, lock: Held, (keeper, room): Kept) -> Self {
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect_options(path).read_only(true));
+        let readers = Readers::new(connect_options(path).read_only(true));
         let topics = Arc::new(Topics::default());
         let tally = Arc::new(Tally::default());
         let (asks, asked) = mpsc::unbounded_channel();
@@ -179,7 +163,7 @@ impl Db {
         count::read(&self.path)
     }
 
-    /// Writes a page that says what it said before: whether anything can be committed now.
+    /// Script a page that says what it said before: whether anything can be committed now.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing that would grow; as of [`Db::begin`] and [`Tx::commit`].
@@ -198,13 +182,9 @@ impl Db {
     /// A connection that can only read.
     ///
     /// # Errors
-    /// [`Error::Closed`], or the engine's.
+    /// [`Error::Closed`], [`Error::Readers`], or the engine's.
     pub async fn read(&self) -> Result<Read, Error> {
-        match self.readers.acquire().await {
-            Ok(conn) => Ok(Read(conn)),
-            Err(sqlx::Error::PoolClosed) => Err(Error::Closed),
-            Err(error) => Err(error.into()),
-        }
+        self.readers.read().await
     }
 
     /// Hears of commits of this `Db` that [woke](Tx::wake) `topic`, from now on.

@@ -37,6 +37,9 @@ pub enum Error {
     /// Another process has been writing for longer than the busy timeout of 5 s; try again.
     #[error("the database is busy: another process has been writing to it for 5 s")]
     Busy,
+    /// Others have been reading for so long that no connection became free; try again.
+    #[error("every reading connection of the database has been in use for 30 s")]
+    Readers,
     /// [`Db::close`](crate::Db::close) was called.
     #[error("the database is closed")]
     Closed,
@@ -61,7 +64,12 @@ impl Error {
             Self::Sqlite(error) => error
                 .as_database_error()
                 .is_some_and(sqlx::error::DatabaseError::is_unique_violation),
-            Self::Commit(_) | Self::Full | Self::Count(_) | Self::Busy | Self::Closed => false,
+            Self::Commit(_)
+            | Self::Full
+            | Self::Count(_)
+            | Self::Busy
+            | Self::Readers
+            | Self::Closed => false,
         }
     }
 }
@@ -118,11 +126,11 @@ impl Tx {
         &mut self,
         work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
-        sqlx::raw_sql("SAVEPOINT nested").execute(self.conn()).await?;
+        sqlx::query("SAVEPOINT nested").execute(self.conn()).await?;
         let result = work(self).await;
         let end =
             if result.is_ok() { "RELEASE nested" } else { "ROLLBACK TO nested; RELEASE nested" };
-        sqlx::raw_sql(end).execute(self.conn()).await?;
+        sqlx::query(end).execute(self.conn()).await?;
         Ok(result)
     }
 
@@ -328,5 +336,6 @@ async fn roll_back(conn: &Mutex<Conn>) {
 }
 
 async fn run(conn: &Mutex<Conn>, sql: &'static str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(sql).execute(&mut *conn.lock().await).await.map(|_| ())
+    // Prepared once, unlike what `raw_sql` takes.
+    sqlx::query(sql).execute(&mut *conn.lock().await).await.map(|_| ())
 }

@@ -9,7 +9,7 @@ mod send;
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::{AccountId, Timestamp};
-use causeway_store::{Conn, Tx};
+use causeway_store::{Conn, Script, Tx};
 use tokio::time::Instant;
 
 use super::{
@@ -225,7 +225,7 @@ async fn carry_out(
     Ok((round.facts, end))
 }
 
-/// Writes down what a round came to; `true` if the lane has been given back, since it has to wait.
+/// Script down what a round came to; `true` if the lane has been given back, since it has to wait.
 async fn record(
     spine: &Spine,
     tx: &mut Tx,
@@ -251,7 +251,6 @@ async fn record(
         let id = rows.first().map_or("", |row| &row.entry.txn);
         learn(spine, tx, lane, &format!("room {id} {part}"), news.clone()).await?;
     }
-    links::put(tx, &facts.links).await?;
     for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
             let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };
@@ -261,7 +260,10 @@ async fn record(
     let mut over: Vec<usize> = end.done.clone();
     over.extend(facts.dead.iter().map(|dead| dead.index));
     let over: Vec<i64> = over.iter().filter_map(|index| Some(rows.get(*index)?.id)).collect();
-    outbox::done(tx, &over).await?;
+    let mut script = Script::default();
+    links::put(&mut script, &facts.links);
+    outbox::done(&mut script, &over);
+    script.run(tx.conn()).await?;
     metrics::counter!("causeway_delivered_total", "to" => "matrix")
         .increment(end.done.len() as u64);
     let ready = if end.went_on(&facts) { &leased.went_on() } else { leased };

@@ -9,7 +9,7 @@ use causeway_groups::{
     sdk::{Answer, CallError, SdkError, Sending},
 };
 use causeway_protocol::ids::{GroupId, Timestamp};
-use causeway_store::Tx;
+use causeway_store::{Script, Tx};
 use ruma::EventId;
 use tokio::time::Instant;
 
@@ -312,10 +312,12 @@ impl Way<'_> {
             })
             .collect();
         let mut tx = self.spine.db.begin().await?;
-        links::put(&mut tx, &links).await?;
-        self.spine.native.settle(&mut tx, sending, &Answer::Taken).await?;
         let done: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        outbox::done(&mut tx, &done).await?;
+        let mut script = Script::default();
+        links::put(&mut script, &links);
+        sending.taken(&mut script);
+        outbox::done(&mut script, &done);
+        script.run(tx.conn()).await?;
         let count = rows.len() as u64;
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
         self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;

@@ -69,8 +69,8 @@ impl OutboxError {
     /// Whether the same may succeed later without anyone changing anything.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Sdk(SdkError::Store(StoreError::Busy))
-            | Self::Rows(storage::Error::Store(StoreError::Busy)) => true,
+            Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
+            | Self::Rows(storage::Error::Store(StoreError::Busy | StoreError::Readers)) => true,
             Self::Sdk(error) => error.is_transient(),
             Self::Seal(_) | Self::Rows(_) | Self::Content(_) => false,
         }

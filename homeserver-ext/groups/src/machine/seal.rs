@@ -31,7 +31,7 @@ impl Machine {
         items: &[Outgoing],
     ) -> Result<Batch, SealError> {
         let mut work = Work::new(self, tx, now);
-        let batch = work.seal(group, items).await?;
+        let batch = work.seal_last(group, items).await?;
         work.finish().await?;
         Ok(batch)
     }
@@ -62,6 +62,13 @@ impl Work<'_> {
         group: GroupId,
         items: &[Outgoing],
     ) -> Result<Batch, SealError> {
+        let batch = self.seal_last(group, items).await?;
+        self.save().await?;
+        Ok(batch)
+    }
+
+    /// As [`Self::seal`], where nothing but [`Self::finish`] comes after it, which saves the chain.
+    async fn seal_last(&mut self, group: GroupId, items: &[Outgoing]) -> Result<Batch, SealError> {
         if items.len() > MAX_AT_ONCE {
             return Err(SealError::TooMany(items.len(), MAX_AT_ONCE));
         }

@@ -11,7 +11,7 @@ use causeway_protocol::{
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
     roster::{Log, Roster},
 };
-use causeway_store::{Conn, Tx};
+use causeway_store::{Conn, Script, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
@@ -70,6 +70,8 @@ pub(super) struct Work<'a> {
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
+    /// What is written last, and read by nobody before.
+    pub(super) script: Script,
 }
 
 impl<'a> Work<'a> {
@@ -92,6 +94,7 @@ impl<'a> Work<'a> {
             no_room: None,
             due: None,
             sealed: false,
+            script: Script::default(),
         }
     }
 
@@ -103,18 +106,26 @@ impl<'a> Work<'a> {
         self.machine.vault()
     }
 
+    /// Script what is to be written last now: something is read after it.
+    pub(super) async fn save(&mut self) -> Result<(), MachineError> {
+        std::mem::take(&mut self.script).run(self.tx.conn()).await?;
+        Ok(())
+    }
+
     /// Saves what has moved.
     pub(super) async fn finish(mut self) -> Result<Vec<Received>, MachineError> {
         self.count_failures().await?;
         let vault = self.machine.vault();
         for slot in self.chains.values().flatten().filter(|slot| slot.moved) {
-            chains::save_held(self.tx.conn(), vault, &slot.chain).await?;
+            chains::save_held(&mut self.script, vault, &slot.chain)?;
         }
         if let Some(olm) = &self.olm {
             own::save_olm(self.tx.conn(), vault, olm).await?;
         }
         if self.sealed {
-            own::count(self.tx).await?;
+            own::count_with(self.tx, self.script).await?;
+        } else {
+            self.save().await?;
         }
         Ok(self.received)
     }

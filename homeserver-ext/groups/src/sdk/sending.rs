@@ -1,5 +1,5 @@
 //! A batch's life: kept by the commit that moved the ratchet, posted as it is until the server
-//! answers, and gone with the commit that writes the answer down.
+//! answers, and gone with the commit that script the answer down.
 //!
 //! ```text
 //! queue ──seal──▶ kept ──POST──▶ taken: its rows are done
@@ -11,7 +11,7 @@
 //! affair; one database has one sender.
 
 use causeway_protocol::{api::OpBytes, ids::GroupId};
-use causeway_store::{Conn, Tx};
+use causeway_store::{Conn, Script, Tx};
 
 use super::{CallError, Client, SdkError};
 use crate::{
@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// Writes the answer down: the batch is gone, and its rows are done if it was taken. If not,
+    /// Script the answer down: the batch is gone, and its rows are done if it was taken. If not,
     /// what the group lacked is installed, and they are to be sealed again with the same client ids.
     pub async fn settle(
         &self,
@@ -91,6 +91,12 @@ impl Sending {
     /// alone, since it may be another's next batch.
     pub async fn drop_of(tx: &mut Tx, group: GroupId) -> Result<(), causeway_store::Error> {
         batches::delete_of(tx.conn(), &group).await
+    }
+
+    /// The server has it: as [`Client::settle`] with [`Answer::Taken`], together with what else is
+    /// written down.
+    pub fn taken(&self, script: &mut Script) {
+        batches::end(script, self.id);
     }
 
     /// Drops a batch that was refused, or whose rows are given up; what is left of them is free.

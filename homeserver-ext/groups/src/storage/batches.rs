@@ -2,7 +2,7 @@
 //! one batch for each group.
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -54,6 +54,10 @@ pub(crate) async fn insert(
     .fetch_one(conn)
     .await?;
     Ok(id)
+}
+
+pub(crate) fn end(script: &mut Script, id: i64) {
+    script.add("DELETE FROM batches WHERE id = $1").bind(id);
 }
 
 pub(crate) async fn delete(conn: &mut Conn, id: i64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use causeway_protocol::ids::{ChainId, DeviceId, GroupId, Timestamp};
-use causeway_store::{Conn, Row};
+use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
@@ -31,24 +31,20 @@ pub(crate) async fn own(
     sealed.map(|sealed| opened(vault, group, &sealed)).transpose()
 }
 
-pub(crate) async fn save_own(
-    conn: &mut Conn,
+pub(crate) fn save_own(
+    script: &mut Script,
     vault: &Vault,
     group: &GroupId,
     chain: &OwnChain,
 ) -> Result<(), Error> {
     let sealed =
         vault.seal(Class::Ratchet, "own_chains", "sealed", group.as_bytes(), &chain.encode())?;
-    sqlx::query(
+    let query = script.add(
         "INSERT INTO own_chains (group_id, chain_id, sealed) VALUES ($1, $2, $3)
          ON CONFLICT (group_id)
          DO UPDATE SET chain_id = excluded.chain_id, sealed = excluded.sealed",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(chain.id().as_bytes().as_slice())
-    .bind(sealed)
-    .execute(conn)
-    .await?;
+    );
+    query.bind(group.as_bytes().as_slice()).bind(chain.id().as_bytes().as_slice()).bind(sealed);
     Ok(())
 }
 
@@ -266,23 +262,23 @@ pub(crate) async fn forget_given(conn: &mut Conn, before: Timestamp) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn save_held(
-    conn: &mut Conn,
+pub(crate) fn save_held(
+    script: &mut Script,
     vault: &Vault,
     chain: &HeldChain,
 ) -> Result<(), Error> {
     let (group, sender, id) = (chain.group(), chain.sender(), chain.id());
     let place = held_place(&group, &sender, id.as_bytes());
-    sqlx::query(
+    let sealed = vault.seal(Class::Ratchet, "held_chains", "sealed", &place, &chain.encode())?;
+    let query = script.add(
         "UPDATE held_chains SET sealed = $4
          WHERE group_id = $1 AND sender = $2 AND chain_id = $3",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(sender.as_bytes().as_slice())
-    .bind(id.as_bytes().as_slice())
-    .bind(vault.seal(Class::Ratchet, "held_chains", "sealed", &place, &chain.encode())?)
-    .execute(conn)
-    .await?;
+    );
+    query
+        .bind(group.as_bytes().as_slice())
+        .bind(sender.as_bytes().as_slice())
+        .bind(id.as_bytes().as_slice())
+        .bind(sealed);
     Ok(())
 }
 

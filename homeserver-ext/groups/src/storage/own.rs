@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord, OneTimeKey},
     ids::AccountId,
 };
-use causeway_store::{Conn, Tx};
+use causeway_store::{Conn, Script, Tx};
 use sqlx::Row as _;
 use vodozemac::olm::{Account, AccountPickle};
 use zeroize::Zeroizing;
@@ -205,6 +205,15 @@ pub(crate) async fn count_from(tx: &mut Tx, least: u64) -> Result<(), Error> {
     .bind(signed(least))
     .fetch_one(tx.conn())
     .await?;
+    tx.counted(unsigned(n));
+    Ok(())
+}
+
+/// As [`count`], after a script that returns no row.
+pub(crate) async fn count_with(tx: &mut Tx, mut script: Script) -> Result<(), Error> {
+    script.add("UPDATE commits SET n = n + 1 WHERE id = 1 RETURNING n");
+    let rows = script.run(tx.conn()).await?;
+    let n: i64 = rows.last().ok_or(Error::Broken("commits"))?.try_get(0)?;
     tx.counted(unsigned(n));
     Ok(())
 }

@@ -254,9 +254,13 @@ async fn serve(
                 was_heard = true;
                 ahead.done(take(api, device, socket, &mut in_flight, frame).await?);
             }
-            () = news.rows.changed() => is_dry = false,
+            () = news.rows.changed() => {
+                ahead.look_again();
+                is_dry = false;
+            }
             () = news.groups.changed() => {
                 news = delivery::listen(&api.db, device, acked).await?;
+                ahead.look_again();
                 is_dry = false;
             }
             () = at(patience) => {
@@ -280,7 +284,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Writes as many rows as may be in flight; returns the last of them.
+/// Script as many rows as may be in flight; returns the last of them.
 async fn send(
     socket: &mut WebSocket,
     in_flight: &mut InFlight,

@@ -20,7 +20,6 @@ use crate::{
     storage::{
         self, DeviceRow,
         devices::{self, Device},
-        events::{self, Event},
         mailbox::{self, Ends, Key, Places, Waiting},
     },
 };
@@ -85,6 +84,8 @@ pub(crate) struct Ahead {
     keys: VecDeque<Key>,
     /// Up to here it was looked for.
     until: Seq,
+    /// Behind that there was nothing when it was looked for.
+    is_all: bool,
     /// The device is in many groups.
     is_many: bool,
 }
@@ -92,7 +93,12 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// Nothing yet, of what comes after `acked`, to a device in so many groups.
     pub(crate) fn of(acked: Seq, groups: usize) -> Self {
-        Self { keys: VecDeque::new(), until: acked, is_many: groups > MANY_GROUPS }
+        Self { keys: VecDeque::new(), until: acked, is_all: false, is_many: groups > MANY_GROUPS }
+    }
+
+    /// There may be more than was found.
+    pub(crate) fn look_again(&mut self) {
+        self.is_all = false;
     }
 
     /// The next rows, at most [`READ`]; none: there is nothing more. They are next until they are
@@ -102,11 +108,15 @@ impl Ahead {
         db: &Db,
         device: &Device,
     ) -> Result<Vec<(StreamRow, Option<Timestamp>)>, storage::Error> {
+        if self.keys.is_empty() && self.is_all {
+            return Ok(Vec::new());
+        }
         let mut read = db.read().await?;
         loop {
-            if self.keys.is_empty() {
+            if self.keys.is_empty() && !self.is_all {
                 let (keys, until) =
                     mailbox::keys(read.conn(), device, self.until, KEYS, self.is_many).await?;
+                self.is_all = keys.len() < KEYS as usize;
                 (self.keys, self.until) = (keys.into(), until);
             }
             let next: Vec<Key> = self.keys.iter().take(READ).copied().collect();
@@ -199,23 +209,25 @@ pub(crate) async fn ack(
     (count, at): (u64, Vec<Timestamp>),
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
-    let place = mailbox::place(tx.conn(), device.row).await?;
+    let (place, may_pass) = mailbox::place_before(tx.conn(), device.row, seq).await?;
     if !park.is_empty() {
         let reads = mailbox::ends(tx.conn(), device.row).await?;
         parked::park(tx.conn(), now, shares, device, (reads.acked, seq), park).await?;
     }
-    mailbox::passed(tx.conn(), device, seq, now.plus_ms(DAY_MS)).await?;
-    if place.kept.is_some() {
-        mailbox::read(tx.conn(), device, place, seq, now).await?;
-    } else {
-        mailbox::ack(tx.conn(), device.row, seq).await?;
+    if may_pass {
+        mailbox::passed(tx.conn(), device, (place.acked, seq), now.plus_ms(DAY_MS)).await?;
     }
     let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
-    if is_again {
-        return Ok(tx.commit().await?);
+    let count = if is_again { 0 } else { count };
+    if place.kept.is_some() {
+        mailbox::read(tx.conn(), device, place, (seq, count), now).await?;
+    } else {
+        mailbox::ack(tx.conn(), device.row, (seq, count), now).await?;
     }
-    events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
     tx.commit().await?;
+    if is_again {
+        return Ok(());
+    }
     metrics::counter!("causeway_messages_delivered_total").increment(count);
     let seconds = metrics::histogram!(DELIVERY_SECONDS);
     for at in at {

@@ -6,7 +6,7 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
-use causeway_store::{Conn, Db};
+use causeway_store::{Conn, Db, Script};
 
 use crate::{
     quota::{Shares, TooMany, UsedUp},
@@ -277,9 +277,12 @@ async fn count(
 ) -> Result<(), storage::Error> {
     let count = |roster: Option<&Roster>| roster.map_or(0, |roster| roster.members().len() as u64);
     let (was, is) = (count(before), count(Some(after)));
-    events::add(conn, now, Event::RosterChanged, 1).await?;
-    events::add(conn, now, Event::GroupJoined, is.saturating_sub(was)).await?;
-    events::add(conn, now, Event::GroupLeft, was.saturating_sub(is)).await
+    let mut script = Script::default();
+    events::add(&mut script, now, Event::RosterChanged, 1);
+    events::add(&mut script, now, Event::GroupJoined, is.saturating_sub(was));
+    events::add(&mut script, now, Event::GroupLeft, was.saturating_sub(is));
+    script.run(conn).await?;
+    Ok(())
 }
 
 fn head_of(roster: &Roster) -> GroupHead {

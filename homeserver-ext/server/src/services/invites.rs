@@ -271,7 +271,7 @@ async fn tell(
             }
         })
         .collect();
-    mailbox::put(tx, &boxes, &parcels).await.map(drop)
+    mailbox::put(tx, &boxes, &parcels).await
 }
 
 /// A page of the requests that wait.

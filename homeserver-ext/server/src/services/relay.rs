@@ -8,7 +8,7 @@ use causeway_protocol::{
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Role,
 };
-use causeway_store::{Conn, Db, Tx};
+use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
     quota::{Shares, UsedUp},
@@ -18,7 +18,7 @@ use crate::{
         devices::{self, Device},
         events::{self, Event},
         groups::{self, Group, Standing},
-        mailbox::{self, Parcel, Places, To},
+        mailbox::{self, Before, Parcel, Places, To},
     },
 };
 
@@ -79,8 +79,12 @@ pub(crate) async fn post(
     PostEnvelopes { envelopes: submissions, count: counted }: &PostEnvelopes,
 ) -> Result<Accepted, PostError> {
     let ids = check(caller, group, submissions)?;
+    if ids.is_empty() {
+        return Ok(Accepted { accepted: Vec::new() });
+    }
     let mut tx = db.begin_growing().await?;
-    let mut known = mailbox::accepted(tx.conn(), caller.row, &ids).await?;
+    let Before { mut known, group: found, first } =
+        mailbox::before(tx.conn(), caller, group, &ids).await?;
     let mut new: Vec<(EnvelopeId, &Submission)> = Vec::new();
     for (id, submission) in ids.iter().copied().zip(submissions) {
         // Of the same twice in one batch, the first is put down and both are answered.
@@ -92,19 +96,20 @@ pub(crate) async fn post(
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
     if let Some(turn) = turns.next() {
         let beyond = beyond_limits(submissions);
-        let admitted = admit(tx.conn(), now, Some(shares), caller, group, &new, beyond).await?;
-        known.extend(take(tx, now, caller, &admitted, turn, *counted).await?);
+        let group = admit(tx.conn(), now, Some(shares), caller, found, &new, beyond).await?;
+        known.extend(take(tx, now, caller, &group, (first, turn), *counted).await?);
     }
     for turn in turns {
         let mut tx = db.begin_growing().await?;
         // The same may have been posted again meanwhile, and the group have moved on.
         let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
-        let there = mailbox::accepted(tx.conn(), caller.row, &names).await?;
+        let Before { known: there, group: found, first } =
+            mailbox::before(tx.conn(), caller, group, &names).await?;
         let left: Vec<_> = turn.iter().filter(|(id, _)| !there.contains_key(id)).copied().collect();
         known.extend(there);
         if !left.is_empty() {
-            let admitted = admit(tx.conn(), now, None, caller, group, &left, None).await?;
-            known.extend(take(tx, now, caller, &admitted, &left, *counted).await?);
+            let group = admit(tx.conn(), now, None, caller, found, &left, None).await?;
+            known.extend(take(tx, now, caller, &group, (first, &left), *counted).await?);
         }
     }
     let answer = |id: EnvelopeId| AcceptedEnvelope {
@@ -120,13 +125,15 @@ async fn take(
     now: Timestamp,
     caller: &Device,
     group: &Group,
-    turn: &[(EnvelopeId, &Submission)],
+    (first, turn): (i64, &[(EnvelopeId, &Submission)]),
     counted: Option<u64>,
 ) -> Result<Vec<(EnvelopeId, Places)>, PostError> {
-    let places = put(&mut tx, now, caller, group, turn).await?;
+    let mut script = Script::default();
+    let places = put(&mut tx, &mut script, now, caller, group, (first, turn)).await?;
     if let Some(counted) = counted {
-        devices::counted(tx.conn(), caller.row, counted).await?;
+        devices::counted(&mut script, caller.row, counted);
     }
+    script.run(tx.conn()).await?;
     tx.commit().await?;
     count(turn);
     Ok(turn.iter().map(|(id, _)| *id).zip(places).collect())
@@ -187,13 +194,15 @@ async fn admit(
     now: Timestamp,
     shares: Option<&Shares>,
     caller: &Device,
-    id: GroupId,
+    found: Option<(Group, Standing)>,
     new: &[(EnvelopeId, &Submission)],
     beyond: Option<PostError>,
 ) -> Result<Group, PostError> {
-    let group = groups::by_id(conn, id).await?.ok_or(PostError::Unknown)?;
-    let account = caller.account.as_str();
-    let standing = groups::standing(conn, group.row, &caller.of(), account).await?;
+    let (group, mut standing) = found.ok_or(PostError::Unknown)?;
+    if standing == Standing::None {
+        let account = caller.account.as_str();
+        standing = groups::standing(conn, group.row, &caller.of(), account).await?;
+    }
     let epochs = new.iter().map(|(_, submission)| submission.epoch);
     let oldest = epochs.clone().min().unwrap_or(group.head.epoch);
     let newest = epochs.max().unwrap_or(group.head.epoch);
@@ -238,12 +247,14 @@ async fn behind(
     Ok(PostError::Behind(Behind { epoch: until, ops }))
 }
 
+/// Puts new envelopes down, the first at the number `first`.
 async fn put(
     tx: &mut Tx,
+    script: &mut Script,
     now: Timestamp,
     caller: &Device,
     group: &Group,
-    new: &[(EnvelopeId, &Submission)],
+    (first, new): (i64, &[(EnvelopeId, &Submission)]),
 ) -> Result<Vec<Places>, storage::Error> {
     let named: Vec<DeviceId> = new.iter().flat_map(|(_, new)| named(new)).copied().collect();
     let boxes = mailbox::boxes_among(tx.conn(), group.row, &named).await?;
@@ -273,15 +284,15 @@ async fn put(
             payload: &submission.payload,
         });
     }
-    let places = mailbox::put(tx, &boxes, &parcels).await?;
+    let places = mailbox::put_at(tx, script, first, &boxes, &parcels).await?;
     let rows: Vec<_> = parcels
         .iter()
         .zip(&places)
         .map(|(parcel, places)| (parcel.name, parcel.keep_until, places.clone()))
         .collect();
-    mailbox::put_accepted(tx.conn(), caller.row, &rows).await?;
-    events::add(tx.conn(), now, Event::MessagePublished, messages(new)).await?;
-    events::add(tx.conn(), now, Event::KeyDistributed, distributions(new)).await?;
+    mailbox::put_accepted(tx.conn(), script, caller.row, &rows).await?;
+    events::add(script, now, Event::MessagePublished, messages(new));
+    events::add(script, now, Event::KeyDistributed, distributions(new));
     Ok(places)
 }
 
@@ -313,9 +324,7 @@ async fn recipients(
 ) -> Result<u32, storage::Error> {
     Ok(match counted.entry(epoch) {
         Entry::Occupied(known) => *known.get(),
-        Entry::Vacant(unknown) => {
-            *unknown.insert(mailbox::recipients(conn, group.row, group.devices, epoch).await?)
-        }
+        Entry::Vacant(unknown) => *unknown.insert(mailbox::recipients(conn, group, epoch).await?),
     })
 }
 

@@ -6,7 +6,7 @@ use causeway_protocol::{
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
     ids::Timestamp,
 };
-use causeway_store::{Conn, Db, Tx};
+use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
     figures::Figures,
@@ -82,8 +82,10 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
     let left_over = forget_former(tx.conn(), now).await?;
-    events::add(tx.conn(), now, Event::MessageExpired, rows).await?;
-    events::add(tx.conn(), now, Event::MessageCleaned, cleaned).await?;
+    let mut script = Script::default();
+    events::add(&mut script, now, Event::MessageExpired, rows);
+    events::add(&mut script, now, Event::MessageCleaned, cleaned);
+    script.run(tx.conn()).await?;
     events::prune(tx.conn(), now).await?;
     tx.commit().await?;
     metrics::counter!("causeway_messages_expired_total").increment(rows);
@@ -211,7 +213,7 @@ async fn tell(
             })
         })
         .collect();
-    mailbox::put(tx, &boxes, &parcels).await.map(drop)
+    mailbox::put(tx, &boxes, &parcels).await
 }
 
 /// How full the server is, the size of its files aside.

@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceOf, DeviceRecord},
     ids::{AccountId, DeviceId, MemberId, Nonce, Timestamp},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 
 use super::{DeviceRow, Error, ms, name_of, number};
 
@@ -204,13 +204,10 @@ pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u64, Err
 }
 
 /// A device has posted with this count.
-pub(crate) async fn counted(conn: &mut Conn, device: DeviceRow, count: u64) -> Result<(), Error> {
-    sqlx::query("UPDATE devices SET counted = $2 WHERE device = $1 AND counted < $2")
-        .bind(device)
-        .bind(i64::try_from(count).unwrap_or(i64::MAX))
-        .execute(conn)
-        .await?;
-    Ok(())
+pub(crate) fn counted(script: &mut Script, device: DeviceRow, count: u64) {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let query = script.add("UPDATE devices SET counted = $2 WHERE device = $1 AND counted < $2");
+    query.bind(device).bind(count);
 }
 
 /// The first device of an account that has one: it stands for all of them.

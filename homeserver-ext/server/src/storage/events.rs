@@ -1,7 +1,7 @@
 //! How much happened, by hour and kind: counters that outlive the process, for seven days.
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 
 use super::{Error, ms};
 
@@ -46,25 +46,16 @@ impl Event {
 }
 
 /// Counts `count` more.
-pub(crate) async fn add(
-    conn: &mut Conn,
-    now: Timestamp,
-    event: Event,
-    count: u64,
-) -> Result<(), Error> {
+pub(crate) fn add(script: &mut Script, now: Timestamp, event: Event, count: u64) {
     if count == 0 {
-        return Ok(());
+        return;
     }
-    sqlx::query(
+    let hour = ms(now) / HOUR_MS * HOUR_MS;
+    let query = script.add(
         "INSERT INTO events (hour_ms, kind, count) VALUES ($1, $2, $3)
          ON CONFLICT (hour_ms, kind) DO UPDATE SET count = events.count + excluded.count",
-    )
-    .bind(ms(now) / HOUR_MS * HOUR_MS)
-    .bind(event.name())
-    .bind(i64::try_from(count).unwrap_or(i64::MAX))
-    .execute(conn)
-    .await?;
-    Ok(())
+    );
+    query.bind(hour).bind(event.name()).bind(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 /// Drops what is older than seven days.

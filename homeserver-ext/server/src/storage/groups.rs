@@ -6,9 +6,10 @@ use causeway_protocol::{
     ids::{AccountId, Epoch, GroupId, MemberId, OpHash, RosterHash},
     roster::{Op, Role, Roster},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
+use sqlx::{FromRow as _, Row as _};
 
-use super::{Error, GroupRow, many, name_of, number};
+use super::{Error, GroupRow, devices::Device, many, name_of, number};
 
 /// Where a group stands, as far as most requests need to know.
 #[derive(Debug, Clone)]
@@ -68,6 +69,37 @@ pub(crate) async fn by_id(conn: &mut Conn, group: GroupId) -> Result<Option<Grou
     .fetch_optional(conn)
     .await?;
     row.map(Group::try_from).transpose()
+}
+
+/// Selects one row: the last number that was given, a group by its id if there is one, and whether a
+/// device counts in it; read with [`standing_of`].
+pub(super) fn select_standing(script: &mut Script, group: GroupId, device: &Device) {
+    let query = script.add(
+        "SELECT n.last, g.grp, g.group_id, g.epoch, g.roster_hash, g.name, g.members, g.closed,
+            g.ttl_s, g.stale_below, g.devices, d.from_epoch, d.until_epoch, m.role
+         FROM numbers n
+         LEFT JOIN groups g ON g.group_id = $1
+         LEFT JOIN group_devices d
+           ON d.grp = g.grp AND d.device_id = $2 AND d.member_id = $3
+         LEFT JOIN group_members m
+           ON m.grp = d.grp AND m.member_id = d.member_id AND m.account = $4
+         ORDER BY d.from_epoch DESC LIMIT 1",
+    );
+    query
+        .bind(group.as_ref())
+        .bind(device.device_id.as_ref())
+        .bind(device.member_id.as_ref())
+        .bind(device.account.as_str());
+}
+
+/// What [`select_standing`] selected: that the device counts, or [`Standing::None`].
+pub(super) fn standing_of(row: &Row) -> Result<Option<(Group, Standing)>, Error> {
+    let grp: Option<i64> = row.try_get("grp")?;
+    if grp.is_none() {
+        return Ok(None);
+    }
+    let group = GroupColumns::from_row(row)?.try_into()?;
+    Ok(Some((group, InGroup::from_row(row)?.try_into()?)))
 }
 
 /// The groups that an account is in by this identity, by id, from `from` on.
@@ -132,6 +164,28 @@ pub(crate) enum Standing {
     Until(Epoch),
     /// It never counted.
     None,
+}
+
+/// A device's place in a group, if it ever had one, and its member's role.
+#[derive(sqlx::FromRow)]
+struct InGroup {
+    from_epoch: Option<i64>,
+    until_epoch: Option<i64>,
+    role: Option<i64>,
+}
+
+impl TryFrom<InGroup> for Standing {
+    type Error = Error;
+
+    fn try_from(columns: InGroup) -> Result<Self, Error> {
+        Ok(match columns {
+            InGroup { from_epoch: Some(from), until_epoch: None, role: Some(role) } => {
+                let role = Role::from_number(number(role, "role")?).ok_or(Error::Row("role"))?;
+                Self::Counts(Epoch(number(from, "from_epoch")?), role)
+            }
+            InGroup { .. } => Self::None,
+        })
+    }
 }
 
 /// How a device stands to a group; the caller has seen that its account's newest list names it.
@@ -299,11 +353,11 @@ async fn follow(
         "",
         |values, device| {
             values
-                .push_bind(group)
-                .push_bind(device.device_id.as_ref().to_vec())
-                .push_bind(device.member_id.as_ref().to_vec())
-                .push_bind(epoch)
-                .push_bind(seq - 1);
+                .bind(group)
+                .bind(device.device_id.as_ref().to_vec())
+                .bind(device.member_id.as_ref().to_vec())
+                .bind(epoch)
+                .bind(seq - 1);
         },
     )
     .await?;
@@ -326,10 +380,10 @@ async fn follow(
           SET account = excluded.account, role = excluded.role",
         |values, (id, member)| {
             values
-                .push_bind(group)
-                .push_bind(id.as_ref().to_vec())
-                .push_bind(member.account.as_str().to_owned())
-                .push_bind(member.role as i16);
+                .bind(group)
+                .bind(id.as_ref().to_vec())
+                .bind(member.account.as_str().to_owned())
+                .bind(member.role as i16);
         },
     )
     .await?;

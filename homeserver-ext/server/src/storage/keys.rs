@@ -33,10 +33,10 @@ pub(crate) async fn insert(
         " ON CONFLICT DO NOTHING",
         |values, key| {
             values
-                .push_bind(device)
-                .push_bind(key.key_id.as_ref().to_vec())
-                .push_bind(key.curve25519.as_ref().to_vec())
-                .push_bind(key.signature.as_ref().to_vec());
+                .bind(device)
+                .bind(key.key_id.as_ref().to_vec())
+                .bind(key.curve25519.as_ref().to_vec())
+                .bind(key.signature.as_ref().to_vec());
         },
     )
     .await?;

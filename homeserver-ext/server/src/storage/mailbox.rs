@@ -7,6 +7,7 @@
 //! counted. The two are put together when they are read.
 
 mod accepted;
+mod before;
 mod broadcasts;
 mod ended;
 mod fetch;
@@ -16,20 +17,21 @@ mod parked;
 mod put;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
+pub(crate) use before::{Before, before};
 pub(crate) use broadcasts::{
     Said, groups_of, is_parked, next_said, put_op, readers, recipients, said,
 };
 pub(crate) use ended::{end, passed, progress_of_broadcast};
 pub(crate) use fetch::{Ends, Key, Waiting, ack, ends, keys, set_sent, waiting, waiting_parked};
 pub(crate) use kept::{
-    begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again, set_kept,
+    begin, due, keep, kept_bytes, last_of, let_go, place, place_before, read, read_again, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use parked::{
     Parkable, drop_parked_of, expire_parked, let_go_taken, park, parkable, parked, parked_in_all,
     parked_of, refuse, shares_parked, take_parked,
 };
-pub(crate) use put::{Parcel, Places, To, put};
+pub(crate) use put::{Parcel, Places, To, put, put_at};
 
 use causeway_store::Conn;
 use std::collections::BTreeMap;
@@ -120,9 +122,8 @@ pub(crate) async fn boxes_among(
         "SELECT d.device_id, d.device, g.from_epoch
          FROM group_devices g
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
-         WHERE g.until_epoch IS NULL AND g.grp = ",
+         WHERE g.until_epoch IS NULL AND g.grp = $1 AND g.device_id IN (",
         group,
-        " AND g.device_id",
         &ids,
     )
     .await?;

@@ -1,7 +1,9 @@
-//! Statements over many rows, a chunk at a time: one statement for 64 rows, prepared once.
+//! Statements over many rows, a chunk at a time: of few forms, each prepared once.
 
-use causeway_store::{Conn, Engine, Row};
-use sqlx::{QueryBuilder, query_builder::Separated};
+use causeway_store::{Columns, Conn, Engine, Row, Script};
+use sqlx::{Encode, FromRow, Type};
+
+use super::Error;
 
 const CHUNK: usize = 64;
 
@@ -11,66 +13,46 @@ pub(super) async fn insert<T>(
     insert: &'static str,
     rows: &[T],
     tail: &'static str,
-    push: impl Fn(&mut Separated<'_, Engine, &'static str>, &T),
-) -> Result<(), sqlx::Error> {
-    for chunk in rows.chunks(CHUNK) {
-        let mut query = QueryBuilder::new(insert);
-        query.push_values(chunk, |mut values, row| push(&mut values, row));
-        query.push(tail);
-        query.build().persistent(chunk.len() == CHUNK).execute(&mut *conn).await?;
-    }
-    Ok(())
+    push: impl Fn(&mut Columns<'_>, &T),
+) -> Result<(), causeway_store::Error> {
+    let mut script = Script::default();
+    script.insert(conn, insert, rows, tail, push).await?;
+    script.run(conn).await.map(drop)
 }
 
-/// `head owner column IN (…)` for each chunk of `values`; all rows that it returns.
-pub(super) async fn fetch_in<'v, O, V, R>(
+/// `head …)`, which begins a list, for each chunk of `values`; all rows that it returns. `$1` is the
+/// `owner`.
+pub(super) async fn fetch_in<R>(
     conn: &mut Conn,
     head: &'static str,
-    owner: O,
-    column: &'static str,
-    values: &'v [V],
-) -> Result<Vec<R>, sqlx::Error>
+    owner: impl for<'o> Encode<'o, Engine> + Type<Engine> + Copy,
+    values: &[impl for<'v> Encode<'v, Engine> + Type<Engine> + Clone],
+) -> Result<Vec<R>, Error>
 where
-    O: for<'o> sqlx::Encode<'o, Engine> + sqlx::Type<Engine> + Copy,
-    &'v V: sqlx::Encode<'v, Engine> + sqlx::Type<Engine>,
-    R: for<'r> sqlx::FromRow<'r, Row> + Send + Unpin,
+    R: for<'r> FromRow<'r, Row>,
 {
     let mut found = Vec::new();
     for chunk in values.chunks(CHUNK) {
-        let mut query = QueryBuilder::<Engine>::new(head);
-        query.push_bind(owner).push(column).push(" IN (");
-        let mut list = query.separated(", ");
-        for value in chunk {
-            list.push_bind(value);
+        let mut script = Script::default();
+        script.add_list_of(head, owner, chunk.to_vec());
+        for row in script.run(&mut *conn).await? {
+            found.push(R::from_row(&row)?);
         }
-        query.push(")");
-        let rows = query.build_query_as::<R>().persistent(chunk.len() == CHUNK);
-        found.extend(rows.fetch_all(&mut *conn).await?);
     }
     Ok(found)
 }
 
-/// `head owner column IN (…)` for each chunk of `values`, which returns nothing.
-pub(super) async fn run_in<'v, O, V>(
+/// As [`fetch_in`], of a statement that returns nothing.
+pub(super) async fn run_in(
     conn: &mut Conn,
     head: &'static str,
-    owner: O,
-    column: &'static str,
-    values: &'v [V],
-) -> Result<(), sqlx::Error>
-where
-    O: for<'o> sqlx::Encode<'o, Engine> + sqlx::Type<Engine> + Copy,
-    &'v V: sqlx::Encode<'v, Engine> + sqlx::Type<Engine>,
-{
+    owner: impl for<'o> Encode<'o, Engine> + Type<Engine> + Copy,
+    values: &[impl for<'v> Encode<'v, Engine> + Type<Engine> + Clone],
+) -> Result<(), Error> {
     for chunk in values.chunks(CHUNK) {
-        let mut query = QueryBuilder::<Engine>::new(head);
-        query.push_bind(owner).push(column).push(" IN (");
-        let mut list = query.separated(", ");
-        for value in chunk {
-            list.push_bind(value);
-        }
-        query.push(")");
-        query.build().persistent(chunk.len() == CHUNK).execute(&mut *conn).await?;
+        let mut script = Script::default();
+        script.add_list_of(head, owner, chunk.to_vec());
+        script.run(&mut *conn).await?;
     }
     Ok(())
 }

@@ -5,3 +5,4 @@ mod backup;
 mod commit;
 mod harness;
 mod open;
+mod script;

@@ -11,7 +11,7 @@ use causeway_protocol::{
     envelope::Sender,
     ids::{AccountId, DeviceId, GroupId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Db};
+use causeway_store::{Conn, Db, Script};
 
 use super::stream_row;
 use crate::{
@@ -124,7 +124,9 @@ pub(crate) async fn unpark(
         let rows: Vec<i64> = taken.iter().filter_map(|seq| i64::try_from(seq.0).ok()).collect();
         let keep = place.kept.map(|_| now);
         let count = mailbox::take_parked(tx.conn(), caller.row, &rows, keep).await?;
-        events::add(tx.conn(), now, Event::MessageDelivered, count).await?;
+        let mut script = Script::default();
+        events::add(&mut script, now, Event::MessageDelivered, count);
+        script.run(tx.conn()).await?;
         tx.commit().await?;
         metrics::counter!("causeway_messages_delivered_total").increment(count);
     }

@@ -1,6 +1,6 @@
 //! What was accepted from a device, so that it is accepted once, and how far it came.
 
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
@@ -8,7 +8,7 @@ use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
 use super::Places;
 use crate::storage::{DeviceRow, Error, many, ms, name_of, number};
 
-type AcceptedColumns = (Vec<u8>, Vec<u8>, Option<i64>, i64);
+pub(super) type AcceptedColumns = (Vec<u8>, Vec<u8>, Option<i64>, i64);
 
 /// What was accepted from `sender` under these ids, with where it was put.
 pub(crate) async fn accepted(
@@ -19,49 +19,53 @@ pub(crate) async fn accepted(
     let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_ref().to_vec()).collect();
     let rows: Vec<AcceptedColumns> = many::fetch_in(
         conn,
-        "SELECT id, places, broadcast, recipients FROM accepted WHERE sender = ",
+        "SELECT id, places, broadcast, recipients FROM accepted
+         WHERE sender = $1 AND id IN (",
         sender,
-        " AND id",
         &ids,
     )
     .await?;
-    rows.into_iter()
-        .map(|(id, places, broadcast, recipients)| {
-            let places = match broadcast {
-                Some(seq) => Places::Group(seq, number(recipients, "recipients")?),
-                None => Places::Devices(read_places(&places)?),
-            };
-            Ok((name_of!(EnvelopeId, &id, "id")?, places))
-        })
-        .collect()
+    rows.into_iter().map(place_of).collect()
+}
+
+pub(super) fn place_of(
+    (id, places, broadcast, recipients): AcceptedColumns,
+) -> Result<(EnvelopeId, Places), Error> {
+    let places = match broadcast {
+        Some(seq) => Places::Group(seq, number(recipients, "recipients")?),
+        None => Places::Devices(read_places(&places)?),
+    };
+    Ok((name_of!(EnvelopeId, &id, "id")?, places))
 }
 
 /// Remembers what was accepted.
 pub(crate) async fn put_accepted(
     conn: &mut Conn,
+    script: &mut Script,
     sender: DeviceRow,
     rows: &[(EnvelopeId, Timestamp, Places)],
 ) -> Result<(), Error> {
-    many::insert(
-        conn,
-        "INSERT INTO accepted (sender, id, keep_until_ms, places, broadcast, recipients) ",
-        rows,
-        "",
-        |values, (id, keep_until, places)| {
-            let (devices, broadcast) = match places {
-                Places::Devices(places) => (write_places(places), None),
-                Places::Group(seq, _) => (Vec::new(), Some(*seq)),
-            };
-            values
-                .push_bind(sender)
-                .push_bind(id.as_ref().to_vec())
-                .push_bind(ms(*keep_until))
-                .push_bind(devices)
-                .push_bind(broadcast)
-                .push_bind(i64::from(places.recipients()));
-        },
-    )
-    .await?;
+    script
+        .insert(
+            conn,
+            "INSERT INTO accepted (sender, id, keep_until_ms, places, broadcast, recipients) ",
+            rows,
+            "",
+            |values, (id, keep_until, places)| {
+                let (devices, broadcast) = match places {
+                    Places::Devices(places) => (write_places(places), None),
+                    Places::Group(seq, _) => (Vec::new(), Some(*seq)),
+                };
+                values
+                    .bind(sender)
+                    .bind(id.as_ref().to_vec())
+                    .bind(ms(*keep_until))
+                    .bind(devices)
+                    .bind(broadcast)
+                    .bind(i64::from(places.recipients()));
+            },
+        )
+        .await?;
     Ok(())
 }
 

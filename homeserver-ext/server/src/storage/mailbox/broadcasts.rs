@@ -7,7 +7,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Tx};
 
 use super::{group_topic, groups_topic};
-use crate::storage::{DeviceRow, Error, GroupRow, number};
+use crate::storage::{DeviceRow, Error, GroupRow, groups::Group, number};
 
 /// Puts the op of this epoch down at its place, for all who count at it, those among them whom it
 /// brought in or took out (`changed`). The op itself is in `ops`.
@@ -31,23 +31,22 @@ pub(crate) async fn put_op(
     Ok(())
 }
 
-/// For how many devices a broadcast of `epoch` is: of the `devices` that count now, those that
+/// For how many devices a broadcast of `epoch` is: of those that count now, those that
 /// counted then, but for the sender's own.
-pub(crate) async fn recipients(
-    conn: &mut Conn,
-    group: GroupRow,
-    devices: u32,
-    epoch: Epoch,
-) -> Result<u32, Error> {
+pub(crate) async fn recipients(conn: &mut Conn, group: &Group, epoch: Epoch) -> Result<u32, Error> {
+    let others = group.devices.saturating_sub(1);
+    if epoch == group.head.epoch {
+        return Ok(others);
+    }
     let newer: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM group_devices
          WHERE grp = $1 AND from_epoch > $2 AND until_epoch IS NULL",
     )
-    .bind(group)
+    .bind(group.row)
     .bind(i64::from(epoch.0))
     .fetch_one(conn)
     .await?;
-    Ok(devices.saturating_sub(1).saturating_sub(number(newer, "count")?))
+    Ok(others.saturating_sub(number(newer, "count")?))
 }
 
 /// The groups whose broadcasts a device may have to read.

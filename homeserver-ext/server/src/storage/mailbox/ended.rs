@@ -21,25 +21,15 @@ pub(crate) async fn end(conn: &mut Conn, seq: i64, at: i64) -> Result<bool, Erro
     Ok(done.rows_affected() > 0)
 }
 
-/// Remembers, until `keep_until`, that a device is about to acknowledge past what has ended.
+/// Remembers, until `keep_until`, that a device, which has acknowledged up to `acked`, is about to
+/// acknowledge up to `seq`, past what has ended on this server; if any of its groups is concerned.
 pub(crate) async fn passed(
     conn: &mut Conn,
     device: &Device,
-    seq: Seq,
+    (acked, seq): (i64, Seq),
     keep_until: Timestamp,
 ) -> Result<(), Error> {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
-    let acked: Option<i64> = sqlx::query_scalar(
-        "SELECT acked_seq FROM mailboxes m WHERE m.device = $1 AND m.acked_seq < $2
-         AND EXISTS (SELECT 1 FROM broadcasts b
-            WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= $2)",
-    )
-    .bind(device.row)
-    .bind(seq)
-    .fetch_optional(&mut *conn)
-    .await?;
-    // Something has ended on this server; it is looked for in each group of this device.
-    let Some(acked) = acked else { return Ok(()) };
     sqlx::query(
         "INSERT INTO passed (device, after_seq, until_seq, at_seq, keep_until_ms)
          SELECT $1, $2, $3, n.last, $4 FROM numbers n

@@ -6,9 +6,14 @@ use causeway_protocol::{
     envelope::{Kind, MAX_TTL_MS},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 
-use crate::storage::{DeviceRow, Error, devices::Device, many, name_of, number, time};
+use crate::storage::{
+    DeviceRow, Error,
+    devices::Device,
+    events::{self, Event},
+    many, name_of, number, time,
+};
 
 /// A row as it waits: everything that its frame says.
 #[derive(Debug)]
@@ -149,13 +154,12 @@ pub(crate) async fn waiting(
         conn,
         "SELECT e.envelope AS number, e.id, e.kind, g.group_id, e.epoch, d.account, d.device_id,
                 e.recipient, e.at_ms, e.ttl_ms, e.payload, (SELECT m.piece FROM mailbox m
-                    WHERE m.envelope = e.envelope AND m.device = ",
-        device,
-        ") AS piece
+                    WHERE m.envelope = e.envelope AND m.device = $1) AS piece
          FROM envelopes e
          JOIN groups g ON g.grp = e.grp
          LEFT JOIN devices d ON d.device = e.sender
-         WHERE e.envelope",
+         WHERE e.envelope IN (",
+        device,
         &numbers,
     )
     .await?;
@@ -173,13 +177,12 @@ pub(crate) async fn waiting_parked(
         conn,
         "SELECT e.envelope AS number, e.id, e.kind, g.group_id, e.epoch, d.account, d.device_id,
                 e.recipient, e.at_ms, e.ttl_ms, e.payload, (SELECT p.piece FROM parked p
-                    WHERE p.envelope = e.envelope AND p.device = ",
-        device,
-        ") AS piece
+                    WHERE p.envelope = e.envelope AND p.device = $1) AS piece
          FROM envelopes e
          JOIN groups g ON g.grp = e.grp
          LEFT JOIN devices d ON d.device = e.sender
-         WHERE e.envelope",
+         WHERE e.envelope IN (",
+        device,
         &numbers,
     )
     .await?;
@@ -268,36 +271,42 @@ pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Re
     Ok(())
 }
 
-/// A device has everything up to and with `seq`, which it can have seen: its rows are deleted.
-pub(crate) async fn ack(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Result<(), Error> {
+/// A device has everything up to and with `seq`, which it can have seen, so many rows more than
+/// before: they are deleted.
+pub(crate) async fn ack(
+    conn: &mut Conn,
+    device: DeviceRow,
+    (seq, count): (Seq, u64),
+    now: Timestamp,
+) -> Result<(), Error> {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
-    delete(conn, device, seq).await?;
-    sqlx::query("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2")
-        .bind(device)
-        .bind(seq)
-        .execute(conn)
-        .await?;
+    let mut script = Script::default();
+    add_delete(&mut script, device, seq);
+    let query =
+        script.add("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2");
+    query.bind(device).bind(seq);
+    events::add(&mut script, now, Event::MessageDelivered, count);
+    script.run(conn).await?;
     Ok(())
 }
 
 /// Deletes what is for one device alone, up to and with `seq`.
 pub(super) async fn delete(conn: &mut Conn, device: DeviceRow, seq: i64) -> Result<(), Error> {
+    let mut script = Script::default();
+    add_delete(&mut script, device, seq);
+    script.run(conn).await?;
+    Ok(())
+}
+
+fn add_delete(script: &mut Script, device: DeviceRow, seq: i64) {
     // Envelopes first, while the rows still say which; those that others wait for stay.
-    sqlx::query(
+    let query = script.add(
         "DELETE FROM envelopes WHERE envelope IN
             (SELECT envelope FROM mailbox WHERE device = $1 AND seq <= $2)
          AND NOT EXISTS (SELECT 1 FROM mailbox o
             WHERE o.envelope = envelopes.envelope AND o.device <> $1)
          AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
-    )
-    .bind(device)
-    .bind(seq)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query("DELETE FROM mailbox WHERE device = $1 AND seq <= $2")
-        .bind(device)
-        .bind(seq)
-        .execute(conn)
-        .await?;
-    Ok(())
+    );
+    query.bind(device).bind(seq);
+    script.add("DELETE FROM mailbox WHERE device = $1 AND seq <= $2").bind(device).bind(seq);
 }

@@ -5,10 +5,15 @@
 //! handed out once more. How far it has acknowledged, which is what senders are told, never goes back.
 
 use causeway_protocol::ids::{Generation, Seq, Timestamp};
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 
 use super::fetch;
-use crate::storage::{DeviceRow, Error, devices::Device, number};
+use crate::storage::{
+    DeviceRow, Error,
+    devices::Device,
+    events::{self, Event},
+    number,
+};
 
 const MINUTE_MS: u64 = 60_000;
 /// Starts that are remembered.
@@ -21,6 +26,25 @@ pub(crate) struct Place {
     pub(crate) acked: i64,
     /// Up to here that is gone; none: all of it is.
     pub(crate) kept: Option<i64>,
+}
+
+/// Where a device is that is about to acknowledge up to `seq`; and whether it goes past something
+/// that has ended on this server.
+pub(crate) async fn place_before(
+    conn: &mut Conn,
+    device: DeviceRow,
+    seq: Seq,
+) -> Result<(Place, bool), Error> {
+    let (acked, kept, may_pass) = sqlx::query_as(
+        "SELECT m.acked_seq, m.kept_seq, EXISTS (SELECT 1 FROM broadcasts b
+            WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= $2)
+         FROM mailboxes m WHERE m.device = $1",
+    )
+    .bind(device)
+    .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
+    .fetch_one(conn)
+    .await?;
+    Ok((Place { acked, kept }, may_pass))
 }
 
 /// Where a device is.
@@ -40,68 +64,55 @@ pub(crate) async fn keep(conn: &mut Conn, device: DeviceRow) -> Result<(), Error
     Ok(())
 }
 
-/// A device for which it is kept has everything up to and with `seq`, which it can have seen.
+/// A device for which it is kept has everything up to and with `seq`, which it can have seen: so
+/// many rows more than before.
 pub(crate) async fn read(
     conn: &mut Conn,
     device: &Device,
     place: Place,
-    seq: Seq,
+    (seq, count): (Seq, u64),
     now: Timestamp,
 ) -> Result<(), Error> {
     let until = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    let mut script = Script::default();
     if until > place.acked {
-        let bytes = bytes(conn, device, place.acked, until).await?;
-        sqlx::query(
-            "INSERT INTO kept (device, minute, seq, bytes) VALUES ($1, $2, $3, $4)
+        let query = script.add(
+            "INSERT INTO kept (device, minute, seq, bytes)
+             SELECT $1, $6, $5, CAST(COALESCE(SUM(length(e.payload)), 0) AS BIGINT) FROM envelopes e
+             WHERE e.envelope IN (
+                SELECT m.envelope FROM mailbox m WHERE m.device = $1 AND m.seq > $4 AND m.seq <= $5
+                UNION ALL
+                SELECT b.seq FROM broadcasts b CROSS JOIN group_devices g
+                    WHERE b.seq > $4 AND b.seq <= $5 AND b.ended IS NULL
+                    AND g.device_id = $2 AND g.grp = b.grp AND g.member_id = $3
+                    AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
+                    AND b.sender <> $1 AND NOT EXISTS (SELECT 1 FROM parked p
+                        WHERE p.device = $1 AND p.seq = b.seq))
              ON CONFLICT (device, minute) DO UPDATE
              SET seq = excluded.seq, bytes = kept.bytes + excluded.bytes",
-        )
-        .bind(device.row)
-        .bind(minute(now))
-        .bind(until)
-        .bind(bytes)
-        .execute(&mut *conn)
-        .await?;
+        );
+        query
+            .bind(device.row)
+            .bind(device.device_id.as_ref())
+            .bind(device.member_id.as_ref())
+            .bind(place.acked)
+            .bind(until)
+            .bind(minute(now));
     }
-    sqlx::query(
+    let query = script.add(
         "UPDATE mailboxes SET acked_seq = CASE WHEN acked_seq < $2 THEN $2 ELSE acked_seq END,
             again_seq = CASE WHEN $2 >= acked_seq THEN NULL
                 WHEN again_seq < $2 THEN $2 ELSE again_seq END
          WHERE device = $1",
-    )
-    .bind(device.row)
-    .bind(until)
-    .execute(conn)
-    .await?;
+    );
+    query.bind(device.row).bind(until);
+    events::add(&mut script, now, Event::MessageDelivered, count);
+    script.run(conn).await?;
     Ok(())
 }
 
 fn minute(time: Timestamp) -> i64 {
     i64::try_from(time.0 / MINUTE_MS).unwrap_or(i64::MAX)
-}
-
-/// How many bytes of payload wait for a device after one number and up to another.
-async fn bytes(conn: &mut Conn, device: &Device, after: i64, until: i64) -> Result<i64, Error> {
-    let bytes = sqlx::query_scalar(
-        "SELECT CAST(COALESCE(SUM(length(e.payload)), 0) AS BIGINT) FROM envelopes e
-         WHERE e.envelope IN (
-            SELECT m.envelope FROM mailbox m WHERE m.device = $1 AND m.seq > $4 AND m.seq <= $5
-            UNION ALL
-            SELECT b.seq FROM broadcasts b CROSS JOIN group_devices g
-                WHERE b.seq > $4 AND b.seq <= $5 AND b.ended IS NULL
-                AND g.device_id = $2 AND g.grp = b.grp AND g.member_id = $3
-                AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
-                AND b.sender <> $1 AND NOT EXISTS (SELECT 1 FROM parked p
-                    WHERE p.device = $1 AND p.seq = b.seq))",
-    );
-    Ok(bytes
-        .bind(device.row)
-        .bind(device.device_id.as_ref())
-        .bind(device.member_id.as_ref())
-        .bind(after)
-        .bind(until)
-        .fetch_one(conn)
-        .await?)
 }
 
 /// A device reads again from behind `after`, as far as that is there: it was acknowledged.

@@ -35,9 +35,9 @@ pub(crate) async fn parkable(
         "SELECT m.seq, m.envelope, e.grp, e.sender, m.piece, d.account,
             length(e.payload) + COALESCE(length(m.piece), 0) AS bytes
          FROM mailbox m JOIN envelopes e ON e.envelope = m.envelope
-         JOIN devices d ON d.device = e.sender WHERE m.device = ",
+         JOIN devices d ON d.device = e.sender
+         WHERE m.device = $1 AND m.seq IN (",
         device.row,
-        " AND m.seq",
         rows,
     )
     .await?;
@@ -50,9 +50,8 @@ pub(crate) async fn parkable(
          WHERE EXISTS (SELECT 1 FROM group_devices g
             WHERE g.device_id = me.device_id AND g.member_id = me.member_id AND g.grp = b.grp
             AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch)
-         AND b.ended IS NULL AND me.device = ",
+         AND b.ended IS NULL AND me.device = $1 AND b.seq IN (",
         device.row,
-        " AND b.seq",
         rows,
     )
     .await?;
@@ -91,18 +90,18 @@ pub(crate) async fn park(
         " ON CONFLICT DO NOTHING",
         |values, row| {
             values
-                .push_bind(device)
-                .push_bind(row.seq)
-                .push_bind(row.envelope)
-                .push_bind(row.grp)
-                .push_bind(row.sender)
-                .push_bind(row.bytes)
-                .push_bind(row.piece.clone());
+                .bind(device)
+                .bind(row.seq)
+                .bind(row.envelope)
+                .bind(row.grp)
+                .bind(row.sender)
+                .bind(row.bytes)
+                .bind(row.piece.clone());
         },
     )
     .await?;
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-    many::run_in(conn, "DELETE FROM mailbox WHERE device = ", device, " AND seq", &seqs).await?;
+    many::run_in(conn, "DELETE FROM mailbox WHERE device = $1 AND seq IN (", device, &seqs).await?;
     Ok(())
 }
 
@@ -119,7 +118,7 @@ pub(crate) async fn refuse(
         rows,
         " ON CONFLICT DO NOTHING",
         |values, row| {
-            values.push_bind(device).push_bind(row.seq).push_bind(ms(keep_until));
+            values.bind(device).bind(row.seq).bind(ms(keep_until));
         },
     )
     .await?;
@@ -200,9 +199,8 @@ pub(crate) async fn take_parked(
 ) -> Result<u64, Error> {
     let envelopes: Vec<(i64,)> = many::fetch_in(
         conn,
-        "SELECT envelope FROM parked WHERE taken_ms IS NULL AND device = ",
+        "SELECT envelope FROM parked WHERE taken_ms IS NULL AND device = $1 AND seq IN (",
         device,
-        " AND seq",
         rows,
     )
     .await?;
@@ -219,7 +217,8 @@ pub(crate) async fn take_parked(
             .await?;
         }
     } else {
-        many::run_in(conn, "DELETE FROM parked WHERE device = ", device, " AND seq", rows).await?;
+        many::run_in(conn, "DELETE FROM parked WHERE device = $1 AND seq IN (", device, rows)
+            .await?;
         for (envelope,) in &envelopes {
             delete_unless_lacked(conn, *envelope).await?;
         }

@@ -6,10 +6,10 @@ use causeway_protocol::{
     envelope::{Kind, Piece},
     ids::{DeviceId, EnvelopeId, Epoch, Timestamp},
 };
-use causeway_store::{Conn, Tx};
+use causeway_store::{Conn, Script, Tx};
 
 use super::{Boxes, group_topic, take_numbers, topic};
-use crate::storage::{DeviceRow, Error, GroupRow, many, ms};
+use crate::storage::{DeviceRow, Error, GroupRow, ms};
 
 /// For whom an envelope is put down.
 #[derive(Debug, Clone)]
@@ -68,13 +68,24 @@ struct NewRow<'a> {
     piece: Option<&'a [u8]>,
 }
 
-/// Puts parcels down, in order; wakes the streams on commit. Returns for each where it is.
-pub(crate) async fn put(
+/// Puts parcels down, in order; wakes the streams on commit.
+pub(crate) async fn put(tx: &mut Tx, boxes: &Boxes, parcels: &[Parcel<'_>]) -> Result<(), Error> {
+    let first = take_numbers(tx.conn(), parcels.len()).await?;
+    let mut script = Script::default();
+    put_at(tx, &mut script, first, boxes, parcels).await?;
+    script.run(tx.conn()).await?;
+    Ok(())
+}
+
+/// Puts parcels down at the numbers from `next` on, which are the caller's; wakes the streams on
+/// commit. Returns for each where it is.
+pub(crate) async fn put_at(
     tx: &mut Tx,
+    script: &mut Script,
+    mut next: i64,
     boxes: &Boxes,
     parcels: &[Parcel<'_>],
 ) -> Result<Vec<Places>, Error> {
-    let mut next = take_numbers(tx.conn(), parcels.len()).await?;
     let (mut envelopes, mut broadcasts) = (Vec::new(), Vec::new());
     let mut rows: Vec<NewRow<'_>> = Vec::new();
     let mut places = Vec::new();
@@ -106,9 +117,9 @@ pub(crate) async fn put(
         places.push(put);
         next += 1;
     }
-    insert_envelopes(tx.conn(), &envelopes).await?;
-    insert_rows(tx.conn(), &rows).await?;
-    insert_broadcasts(tx.conn(), &broadcasts).await?;
+    insert_envelopes(tx.conn(), script, &envelopes).await?;
+    insert_rows(tx.conn(), script, &rows).await?;
+    insert_broadcasts(tx.conn(), script, &broadcasts).await?;
     let mut groups: Vec<GroupRow> = broadcasts.iter().map(|(_, parcel)| parcel.group).collect();
     groups.dedup();
     for group in groups {
@@ -117,8 +128,12 @@ pub(crate) async fn put(
     Ok(places)
 }
 
-async fn insert_envelopes(conn: &mut Conn, envelopes: &[(i64, &Parcel<'_>)]) -> Result<(), Error> {
-    many::insert(
+async fn insert_envelopes(
+    conn: &mut Conn,
+    script: &mut Script,
+    envelopes: &[(i64, &Parcel<'_>)],
+) -> Result<(), causeway_store::Error> {
+    script.insert(
         conn,
         "INSERT INTO envelopes (envelope, id, whole_id, kind, grp, epoch, sender, recipient, at_ms,
             ttl_ms, expires_ms, payload) ",
@@ -132,57 +147,64 @@ async fn insert_envelopes(conn: &mut Conn, envelopes: &[(i64, &Parcel<'_>)]) -> 
                 To::Pieces(_) => (None, Some(name), None),
             };
             values
-                .push_bind(*number)
-                .push_bind(id)
-                .push_bind(whole_id)
-                .push_bind(i16::from(parcel.kind.number()))
-                .push_bind(parcel.group)
-                .push_bind(i64::from(parcel.epoch.0))
-                .push_bind(parcel.sender)
-                .push_bind(recipient)
-                .push_bind(ms(parcel.at))
-                .push_bind(i64::try_from(parcel.ttl_ms).unwrap_or(i64::MAX))
-                .push_bind(parcel.expires.map(ms))
-                .push_bind(parcel.payload.to_vec());
+                .bind(*number)
+                .bind(id)
+                .bind(whole_id)
+                .bind(i16::from(parcel.kind.number()))
+                .bind(parcel.group)
+                .bind(i64::from(parcel.epoch.0))
+                .bind(parcel.sender)
+                .bind(recipient)
+                .bind(ms(parcel.at))
+                .bind(i64::try_from(parcel.ttl_ms).unwrap_or(i64::MAX))
+                .bind(parcel.expires.map(ms))
+                .bind(parcel.payload.to_vec());
         },
     )
-    .await?;
-    Ok(())
+    .await
 }
 
-async fn insert_rows(conn: &mut Conn, rows: &[NewRow<'_>]) -> Result<(), Error> {
-    many::insert(
-        conn,
-        "INSERT INTO mailbox (device, seq, envelope, piece) ",
-        rows,
-        "",
-        |values, row| {
-            values
-                .push_bind(row.device)
-                .push_bind(row.envelope)
-                .push_bind(row.envelope)
-                .push_bind(row.piece.map(<[u8]>::to_vec));
-        },
-    )
-    .await?;
-    Ok(())
+async fn insert_rows(
+    conn: &mut Conn,
+    script: &mut Script,
+    rows: &[NewRow<'_>],
+) -> Result<(), causeway_store::Error> {
+    script
+        .insert(
+            conn,
+            "INSERT INTO mailbox (device, seq, envelope, piece) ",
+            rows,
+            "",
+            |values, row| {
+                values
+                    .bind(row.device)
+                    .bind(row.envelope)
+                    .bind(row.envelope)
+                    .bind(row.piece.map(<[u8]>::to_vec));
+            },
+        )
+        .await
 }
 
-async fn insert_broadcasts(conn: &mut Conn, new: &[(i64, &Parcel<'_>)]) -> Result<(), Error> {
-    many::insert(
-        conn,
-        "INSERT INTO broadcasts (seq, grp, epoch, sender, keep_until_ms) ",
-        new,
-        "",
-        |values, (number, parcel)| {
-            values
-                .push_bind(*number)
-                .push_bind(parcel.group)
-                .push_bind(i64::from(parcel.epoch.0))
-                .push_bind(parcel.sender)
-                .push_bind(ms(parcel.keep_until));
-        },
-    )
-    .await?;
-    Ok(())
+async fn insert_broadcasts(
+    conn: &mut Conn,
+    script: &mut Script,
+    new: &[(i64, &Parcel<'_>)],
+) -> Result<(), causeway_store::Error> {
+    script
+        .insert(
+            conn,
+            "INSERT INTO broadcasts (seq, grp, epoch, sender, keep_until_ms) ",
+            new,
+            "",
+            |values, (number, parcel)| {
+                values
+                    .bind(*number)
+                    .bind(parcel.group)
+                    .bind(i64::from(parcel.epoch.0))
+                    .bind(parcel.sender)
+                    .bind(ms(parcel.keep_until));
+            },
+        )
+        .await
 }

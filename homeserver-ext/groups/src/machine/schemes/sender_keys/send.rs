@@ -38,7 +38,7 @@ pub(in crate::machine) async fn seal(
     for (position, item) in items.iter().enumerate() {
         sealed.push(vec![seal_one(work, position, item, head, &mut chain)?]);
     }
-    chains::save_own(work.conn(), vault, &group, &chain).await.map_err(MachineError::from)?;
+    chains::save_own(&mut work.script, vault, &group, &chain).map_err(MachineError::from)?;
     Ok(sealed)
 }
 

@@ -1,0 +1,54 @@
+//! What has to be known before envelopes are taken in, in one errand.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::ids::{EnvelopeId, GroupId};
+use causeway_store::{Conn, Script};
+use sqlx::{FromRow as _, Row as _};
+
+use super::{
+    Places,
+    accepted::{AcceptedColumns, place_of},
+};
+use crate::storage::{
+    Error,
+    devices::Device,
+    groups::{self, Group, Standing},
+};
+
+/// What is known before envelopes are taken in.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// Which of them were accepted before, and where they were put.
+    pub(crate) known: BTreeMap<EnvelopeId, Places>,
+    /// The group, and how the sender stands to it; none: there is no such group.
+    pub(crate) group: Option<(Group, Standing)>,
+    /// The first of as many numbers as there are envelopes: they are the caller's.
+    pub(crate) first: i64,
+}
+
+/// Looks, and takes a number for each of `ids`, which must not be none.
+pub(crate) async fn before(
+    conn: &mut Conn,
+    sender: &Device,
+    group: GroupId,
+    ids: &[EnvelopeId],
+) -> Result<Before, Error> {
+    let count = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+    let mut script = Script::default();
+    script.add("UPDATE numbers SET last = last + $1").bind(count);
+    groups::select_standing(&mut script, group, sender);
+    let names: Vec<Vec<u8>> = ids.iter().map(|id| id.as_ref().to_vec()).collect();
+    script.add_list_of(
+        "SELECT id, places, broadcast, recipients FROM accepted WHERE sender = $1 AND id IN (",
+        sender.row,
+        names,
+    );
+    let mut rows = script.run(conn).await?.into_iter();
+    // The first is of the second statement, which always has one.
+    let one = rows.next().ok_or(Error::Row("numbers"))?;
+    let last: i64 = one.try_get("last")?;
+    let known =
+        rows.map(|row| place_of(AcceptedColumns::from_row(&row)?)).collect::<Result<_, _>>();
+    Ok(Before { known: known?, group: groups::standing_of(&one)?, first: last - count + 1 })
+}
