@@ -1,10 +1,11 @@
--- Links that were taken back, by whom this device believes, whether it holds them or not. Those that
+-- Links that were taken back, by whom this device believes in that group, whether it holds them or not. Those that
 -- this device took back are told again with the group's next op, as told_again says.
 CREATE TABLE revoked_links (
-    ik_pub     BLOB    NOT NULL PRIMARY KEY,
     group_id   BLOB    NOT NULL,
+    ik_pub     BLOB    NOT NULL,
     at_ms      BIGINT  NOT NULL,
-    told_again BOOLEAN NOT NULL
+    told_again BOOLEAN NOT NULL,
+    PRIMARY KEY (group_id, ik_pub)
 );
 CREATE INDEX revoked_links_of_group ON revoked_links (group_id, told_again);
 INSERT INTO revoked_links (ik_pub, group_id, at_ms, told_again)
@@ -21,8 +22,9 @@ CREATE TABLE link_uses (
 
 -- What devices of other admins are to be told of a link: that it was taken back, or whom it let in.
 CREATE TABLE owed_words (
+    group_id  BLOB NOT NULL,
     ik_pub    BLOB NOT NULL,
     device    BLOB NOT NULL,
     member_id BLOB NOT NULL,          -- empty: taken back
-    PRIMARY KEY (ik_pub, device, member_id)
+    PRIMARY KEY (group_id, ik_pub, device, member_id)
 );

@@ -23,6 +23,8 @@ use crate::{
 
 /// Links of one group that other admins may give to this device.
 const MAX_GIVEN: i64 = 1_000;
+/// As long as a client lets a link live.
+const MAX_LIFE_MS: u64 = 366 * 24 * 3_600_000;
 
 /// A link that this device can admit by.
 #[derive(Debug, Clone)]
@@ -198,8 +200,17 @@ impl Work<'_> {
         group: GroupId,
         link: &Link,
     ) -> Result<(), MachineError> {
-        let vault = self.vault();
-        if link.terms.group == group && invites::given_in(self.conn(), &group).await? < MAX_GIVEN {
+        let (vault, me) = (self.vault(), self.machine.me().device());
+        let terms = &link.terms;
+        // In whose name it is, that one's device must have made it: he is asked about when somebody
+        // comes by it. Nobody else gives this device a link of its own.
+        let is_makers = terms.inviter != me && link.is_signed();
+        let may_live = terms.expires <= self.now.plus_ms(MAX_LIFE_MS);
+        if terms.group == group
+            && is_makers
+            && may_live
+            && invites::given_in(self.conn(), &group).await? < MAX_GIVEN
+        {
             let held = held(link, false);
             invites::insert(self.conn(), vault, &held).await?;
             joins::link_came(self.conn(), &held.ik_pub).await?;

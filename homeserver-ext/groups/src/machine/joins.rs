@@ -177,7 +177,8 @@ impl Work<'_> {
             for join in joins::in_state(self.conn(), state).await? {
                 let log = self.log(&join.group).await?;
                 if log.is_some_and(|log| log.head().member(&join.member).is_some()) {
-                    link_words::count_use(self.conn(), &join.ik_pub, &join.member).await?;
+                    link_words::count_use(self.conn(), &join.group, &join.ik_pub, &join.member)
+                        .await?;
                     joins::set_state(self.conn(), &join.id, State::Admitted).await?;
                 }
             }

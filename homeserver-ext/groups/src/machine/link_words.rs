@@ -45,7 +45,7 @@ impl Work<'_> {
         ik_pub: &InviteKey,
         member: &MemberId,
     ) -> Result<(), MachineError> {
-        if words::count_use(self.conn(), ik_pub, member).await? {
+        if words::count_use(self.conn(), group, ik_pub, member).await? {
             self.owe_word(group, ik_pub, Some(*member)).await?;
         }
         Ok(())
@@ -70,7 +70,8 @@ impl Work<'_> {
         let me = self.machine.me().device();
         for device in log.head().devices().filter(|device| *device != me) {
             if is_admin(log.head(), &device) {
-                let owed = Owed { ik_pub: *ik_pub, device: device.device_id, used_by };
+                let owed =
+                    Owed { group: *group, ik_pub: *ik_pub, device: device.device_id, used_by };
                 words::owe(self.conn(), &owed).await?;
             }
         }
@@ -81,20 +82,13 @@ impl Work<'_> {
     pub(super) async fn tell_words(&mut self, needs: &mut Needs) -> Result<(), MachineError> {
         let me = self.machine.me().record.device_id;
         for owed in words::owed(self.conn()).await? {
-            let Owed { ik_pub, device, used_by } = owed;
-            let group = match used_by {
-                Some(_) => invites::group_of(self.conn(), &ik_pub).await?,
-                None => words::revoked(self.conn(), &ik_pub).await?,
-            };
-            let log = match &group {
-                Some(group) => self.log(group).await?,
-                None => None,
-            };
+            let Owed { group, ik_pub, device, used_by } = owed;
+            let log = self.log(&group).await?;
             let admin = log.as_ref().and_then(|log| {
                 let mut devices = log.head().devices();
                 devices.find(|d| d.device_id == device && is_admin(log.head(), d))
             });
-            let (Some(group), Some(log), Some(admin)) = (group, log, admin) else {
+            let (Some(log), Some(admin)) = (log, admin) else {
                 words::told(self.conn(), &owed).await?;
                 continue;
             };
@@ -140,7 +134,7 @@ impl Work<'_> {
             Some(LinkWord::Used(ik_pub, member)) if is_admin => {
                 let held = invites::held(self.conn(), vault, &ik_pub).await?;
                 if held.is_some_and(|held| held.group == group && held.used < held.uses) {
-                    words::count_use(self.conn(), &ik_pub, &member).await?;
+                    words::count_use(self.conn(), &group, &ik_pub, &member).await?;
                 }
             }
             Some(LinkWord::Link(_) | LinkWord::Used(..)) | None => {}

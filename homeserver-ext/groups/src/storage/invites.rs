@@ -50,7 +50,8 @@ pub(crate) async fn held(
 ) -> Result<Option<HeldInvite>, Error> {
     let row = sqlx::query(
         "SELECT group_id, sealed, made_here, expires_ms, uses, used,
-                EXISTS (SELECT 1 FROM revoked_links r WHERE r.ik_pub = invites.ik_pub)
+                EXISTS (SELECT 1 FROM revoked_links r
+                    WHERE r.ik_pub = invites.ik_pub AND r.group_id = invites.group_id)
          FROM invites WHERE ik_pub = $1",
     )
     .bind(ik_pub.as_bytes().as_slice())
@@ -73,19 +74,6 @@ pub(crate) async fn held(
     .transpose()
 }
 
-/// The group of a link that this device holds.
-pub(crate) async fn group_of(
-    conn: &mut Conn,
-    ik_pub: &InviteKey,
-) -> Result<Option<GroupId>, Error> {
-    let group: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT group_id FROM invites WHERE ik_pub = $1")
-            .bind(ik_pub.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    group.map(|group| GroupId::from_slice(&group).whole("invites")).transpose()
-}
-
 /// Keys of the links for `group` that this device holds.
 pub(crate) async fn of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<InviteKey>, Error> {
     let keys: Vec<Vec<u8>> =
@@ -106,7 +94,8 @@ pub(crate) async fn good(
     let keys: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT ik_pub FROM invites WHERE group_id = $1 AND expires_ms >= $2
          AND used < uses AND (made_here = TRUE OR $3)
-         AND ik_pub NOT IN (SELECT ik_pub FROM revoked_links) ORDER BY ik_pub",
+         AND ik_pub NOT IN (SELECT ik_pub FROM revoked_links WHERE group_id = $1)
+         ORDER BY ik_pub",
     )
     .bind(group.as_bytes().as_slice())
     .bind(ms(now))

@@ -13,6 +13,7 @@ const UNHELD_MS: u64 = 366 * 24 * 3_600_000;
 /// What is to be told of a link to one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owed {
+    pub(crate) group: GroupId,
     pub(crate) ik_pub: InviteKey,
     pub(crate) device: DeviceId,
     /// Who took a use; `None`: the link was taken back.
@@ -49,16 +50,6 @@ pub(crate) async fn has_room(conn: &mut Conn, group: &GroupId) -> Result<bool, E
     Ok(noted < MAX_UNHELD)
 }
 
-/// The group of a link that was taken back; `None` where it was not.
-pub(crate) async fn revoked(conn: &mut Conn, ik_pub: &InviteKey) -> Result<Option<GroupId>, Error> {
-    let group: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT group_id FROM revoked_links WHERE ik_pub = $1")
-            .bind(ik_pub.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    group.map(|group| GroupId::from_slice(&group).whole("revoked_links")).transpose()
-}
-
 /// Links of `group` that were taken back here and not told again with an op since; they are now.
 pub(crate) async fn to_tell_again(
     conn: &mut Conn,
@@ -74,19 +65,23 @@ pub(crate) async fn to_tell_again(
     keys.iter().map(|key| InviteKey::from_slice(key).whole("revoked_links")).collect()
 }
 
-/// Notes that this identity takes a use of a link that is held here; `false` if that was known.
+/// Notes that this identity takes a use of a link of `group` that is held here; `false` if that was
+/// known.
 pub(crate) async fn count_use(
     conn: &mut Conn,
+    group: &GroupId,
     ik_pub: &InviteKey,
     member: &MemberId,
 ) -> Result<bool, Error> {
     let (key, member) = (ik_pub.as_bytes().as_slice(), member.as_bytes().as_slice());
     let noted = sqlx::query(
         "INSERT INTO link_uses (ik_pub, member_id)
-         SELECT ik_pub, $2 FROM invites WHERE ik_pub = $1 ON CONFLICT DO NOTHING",
+         SELECT ik_pub, $2 FROM invites WHERE ik_pub = $1 AND group_id = $3
+         ON CONFLICT DO NOTHING",
     )
     .bind(key)
     .bind(member)
+    .bind(group.as_bytes().as_slice())
     .execute(&mut *conn)
     .await?;
     if noted.rows_affected() == 0 {
@@ -117,9 +112,10 @@ pub(crate) async fn is_used_by(
 /// Notes that `device` is to be told.
 pub(crate) async fn owe(conn: &mut Conn, owed: &Owed) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO owed_words (ik_pub, device, member_id) VALUES ($1, $2, $3)
+        "INSERT INTO owed_words (group_id, ik_pub, device, member_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT DO NOTHING",
     )
+    .bind(owed.group.as_bytes().as_slice())
     .bind(owed.ik_pub.as_bytes().as_slice())
     .bind(owed.device.as_bytes().as_slice())
     .bind(member_of(owed))
@@ -135,8 +131,10 @@ pub(crate) async fn owe_uses(
     device: &DeviceId,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO owed_words (ik_pub, device, member_id)
-         SELECT ik_pub, $2, member_id FROM link_uses WHERE ik_pub = $1 ON CONFLICT DO NOTHING",
+        "INSERT INTO owed_words (group_id, ik_pub, device, member_id)
+         SELECT i.group_id, u.ik_pub, $2, u.member_id
+         FROM link_uses u JOIN invites i ON i.ik_pub = u.ik_pub WHERE u.ik_pub = $1
+         ON CONFLICT DO NOTHING",
     )
     .bind(ik_pub.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
@@ -145,20 +143,23 @@ pub(crate) async fn owe_uses(
     Ok(())
 }
 
+type OwedColumns = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// A page of what is still to be told, taken back first.
 pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<Owed>, Error> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-        "SELECT ik_pub, device, member_id FROM owed_words
-         ORDER BY length(member_id), ik_pub, device, member_id LIMIT 256",
+    let rows: Vec<OwedColumns> = sqlx::query_as(
+        "SELECT group_id, ik_pub, device, member_id FROM owed_words
+         ORDER BY length(member_id), ik_pub, group_id, device, member_id LIMIT 256",
     )
     .fetch_all(conn)
     .await?;
-    let owed = |(key, device, member): (Vec<u8>, Vec<u8>, Vec<u8>)| {
+    let owed = |(group, key, device, member): OwedColumns| {
         let used_by = match member.as_slice() {
             [] => None,
             member => Some(MemberId::from_slice(member).whole("owed_words")?),
         };
         Ok(Owed {
+            group: GroupId::from_slice(&group).whole("owed_words")?,
             ik_pub: InviteKey::from_slice(&key).whole("owed_words")?,
             device: DeviceId::from_slice(&device).whole("owed_words")?,
             used_by,
@@ -169,10 +170,15 @@ pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<Owed>, Error> {
 
 /// It was told, or is not owed any more.
 pub(crate) async fn told(conn: &mut Conn, owed: &Owed) -> Result<(), Error> {
-    sqlx::query("DELETE FROM owed_words WHERE ik_pub = $1 AND device = $2 AND member_id = $3")
+    let query = sqlx::query(
+        "DELETE FROM owed_words
+         WHERE ik_pub = $1 AND device = $2 AND member_id = $3 AND group_id = $4",
+    );
+    query
         .bind(owed.ik_pub.as_bytes().as_slice())
         .bind(owed.device.as_bytes().as_slice())
         .bind(member_of(owed))
+        .bind(owed.group.as_bytes().as_slice())
         .execute(conn)
         .await?;
     Ok(())

@@ -176,6 +176,12 @@ impl Link {
         well_formed.then_some(Self { terms, signature: json.s })
     }
 
+    /// Whether the inviting device signed it.
+    pub fn is_signed(&self) -> bool {
+        let terms = &self.terms;
+        verify_bytes(terms.inviter.device_id, &terms.signed_bytes(), self.signature).is_ok()
+    }
+
     /// Whether the link may be followed at `now`; `records` are the inviting account's devices.
     ///
     /// # Errors
@@ -187,8 +193,9 @@ impl Link {
             .find(|record| record.device_id == inviter.device_id)
             .and_then(|r| verify_certificate(&inviter, &r.curve25519, &r.certificate).ok())
             .ok_or(LinkRefused::BadCertificate)?;
-        verify_bytes(inviter.device_id, &self.terms.signed_bytes(), self.signature)
-            .map_err(|_| LinkRefused::BadSignature)?;
+        if !self.is_signed() {
+            return Err(LinkRefused::BadSignature);
+        }
         if now <= self.terms.expires { Ok(()) } else { Err(LinkRefused::Expired) }
     }
 }

@@ -65,13 +65,9 @@ pub(crate) async fn recover(
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let known = accounts::list(read.conn(), &list.account).await?;
     drop(read);
-    let known = known.filter(|known| known.member_id == list.member_id);
-    let known = known.ok_or(PutDevicesError::NotYours)?;
-    // Anybody may show a list that he has seen: that is counted to nobody.
-    if known != *list && list.version <= known.version {
-        return Err(PutDevicesError::Version(list.version, known.version));
+    if known.is_none_or(|known| known.member_id != list.member_id) {
+        return Err(PutDevicesError::NotYours);
     }
-    list.verify()?;
     replace(db, now, shares, request).await
 }
 
@@ -88,12 +84,18 @@ async fn replace(
     if known.as_ref().is_some_and(|known| known == list) {
         return Ok(Vec::new());
     }
+    // Neither counts: whoever has a session, and not the identity key, must not use up what its
+    // owner needs to come back.
+    if let Some(known) = known.as_ref().filter(|known| list.version <= known.version) {
+        return Err(PutDevicesError::Version(list.version, known.version));
+    }
+    list.verify()?;
     // Whoever has more already may still have fewer.
     if known.is_some_and(|known| list.devices.len() > known.devices.len()) {
         let others = list.devices.len().saturating_sub(1);
         shares.another_device(now, &list.account, others)?;
     }
-    // Before signatures are looked at, which costs the most.
+    // Before the records' signatures are looked at, which cost the most.
     shares.list(now, &list.account)?;
     let shown = request.clone();
     shares.check(&list.account, move || verify_account(&shown.list, &shown.devices)).await?;

@@ -112,3 +112,17 @@ async fn the_new_device_brings_itself_in_and_posts_nothing_before() {
     let third = third.with_token(session.access_token);
     third.get(&server, &format!("/groups/{}", group.id())).await.refused(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_session_without_the_identity_does_not_keep_the_owner_from_coming_back() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let (_, mut forged) = alone(&alice, &alice.identity, 2);
+    forged.list.signature = bob.list.signature;
+    for _ in 0..80 {
+        alice.put(&server, "/account/devices", &forged).await.refused(400, "M_INVALID_PARAM");
+    }
+    let (_, devices) = alone(&alice, &alice.identity, 2);
+    put(&server, &devices).await.done();
+    alice.get(&server, "/groups").await.refused(401, "M_UNKNOWN_TOKEN");
+}

@@ -183,10 +183,18 @@ async fn claims_and_device_lists_of_one_account_end_and_others_go_on() {
     alice.post(&server, "/keys/claim", &body).await.ok::<ClaimedKeys>();
 
     mallory.second_device(&server).await;
+    let alone = |version| AccountDevices {
+        list: list(&mallory.identity, &mallory.account, version, vec![mallory.record.device_id]),
+        devices: vec![mallory.record.clone()],
+    };
+    mallory.put(&server, "/account/devices", &alone(3)).await.done();
     let before = server.rows().await;
-    let body = AccountDevices { list: mallory.list.clone(), devices: vec![mallory.record.clone()] };
-    mallory.put(&server, "/account/devices", &body).await.refused(409, "DEV_CAUSEWAY_OLD_VERSION");
-    let refused = mallory.put(&server, "/account/devices", &body).await;
+    // What her identity did not sign, and what is old, counts for nothing.
+    mallory
+        .put(&server, "/account/devices", &alone(2))
+        .await
+        .refused(409, "DEV_CAUSEWAY_OLD_VERSION");
+    let refused = mallory.put(&server, "/account/devices", &alone(4)).await;
     let refused = refused.refused(429, "M_LIMIT_EXCEEDED");
     assert!(refused.error.contains("limits.device_lists"), "{}", refused.error);
     server.assert_unchanged(&before).await;

@@ -175,3 +175,37 @@ async fn what_is_said_of_a_link_ends_with_it() {
         assert_eq!(world.count(who, rows).await, 0);
     }
 }
+
+/// Carol, a mere member of the group of the link, has a group of her own in which Alice is an admin.
+async fn a_group_of_carols() -> (World, GroupId, GroupId, Link) {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.promote(ALICE, group, BOB).await;
+    world.sync_all().await;
+    let link = invite(&mut world, ALICE, group, 1).await;
+    let hers = world.create_group(CAROL).await;
+    world.add(CAROL, hers, ALICE, Role::Admin).await;
+    world.sync_all().await;
+    (world, group, hers, link)
+}
+
+#[tokio::test]
+async fn a_word_in_one_group_is_none_about_a_link_of_another() {
+    let (mut world, group, hers, link) = a_group_of_carols().await;
+    revoke(&world, CAROL, hers, &link).await;
+    world.sync_all().await;
+    let dave = world.register("dave").await;
+    ask_only(&mut world, ALICE, dave, &link).await;
+    assert!(is_in(&world, group, dave));
+}
+
+#[tokio::test]
+async fn a_word_in_another_group_keeps_no_link_from_being_taken_back() {
+    let (mut world, group, hers, link) = a_group_of_carols().await;
+    revoke(&world, CAROL, hers, &link).await;
+    world.sync_all().await;
+    revoke(&world, ALICE, group, &link).await;
+    world.sync_all().await;
+    let dave = world.register("dave").await;
+    ask_only(&mut world, BOB, dave, &link).await;
+    assert!(!is_in(&world, group, dave));
+}
