@@ -107,6 +107,18 @@ pub(super) fn is_admin(roster: &Roster, device: &DeviceOf) -> bool {
     roster.counts(device).is_some_and(|member| member.role == Role::Admin)
 }
 
+/// Whether this device keeps a link that it is given in `group`.
+///
+/// In whose name it is, that one's device must have made it: he is asked about when somebody comes by
+/// it. Nobody else gives this device a link of its own.
+fn may_be_given(link: &Link, group: GroupId, me: &DeviceOf, now: Timestamp) -> bool {
+    let terms = &link.terms;
+    terms.group == group
+        && terms.inviter != *me
+        && terms.expires <= now.plus_ms(MAX_LIFE_MS)
+        && link.is_signed()
+}
+
 fn held(link: &Link, made_here: bool) -> HeldInvite {
     let terms = &link.terms;
     HeldInvite {
@@ -201,14 +213,7 @@ impl Work<'_> {
         link: &Link,
     ) -> Result<(), MachineError> {
         let (vault, me) = (self.vault(), self.machine.me().device());
-        let terms = &link.terms;
-        // In whose name it is, that one's device must have made it: he is asked about when somebody
-        // comes by it. Nobody else gives this device a link of its own.
-        let is_makers = terms.inviter != me && link.is_signed();
-        let may_live = terms.expires <= self.now.plus_ms(MAX_LIFE_MS);
-        if terms.group == group
-            && is_makers
-            && may_live
+        if may_be_given(link, group, &me, self.now)
             && invites::given_in(self.conn(), &group).await? < MAX_GIVEN
         {
             let held = held(link, false);
@@ -216,5 +221,55 @@ impl Work<'_> {
             joins::link_came(self.conn(), &held.ik_pub).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::ids::{DeviceId, MemberId, Signature};
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn device(n: u8) -> (SigningKey, DeviceOf) {
+        let key = SigningKey::from_bytes(&[n; 32]);
+        let device_id = DeviceId::new(key.verifying_key().to_bytes());
+        (key, DeviceOf { member_id: MemberId::new([n; 32]), device_id })
+    }
+
+    /// A link in the name of `inviter`, signed by whoever.
+    fn link(inviter: DeviceOf, by: &SigningKey, expires: Timestamp) -> Link {
+        let terms = Terms {
+            server: "a.example".to_owned(),
+            group: GroupId::new([1; 32]),
+            name: "Walkers".to_owned(),
+            account: "alice:a.example".parse().unwrap(),
+            inviter,
+            expires,
+            secret: LinkSecret::new(Zeroizing::new([2; 16])),
+            uses: 1,
+        };
+        let signature = Signature::new(by.sign(&terms.signed_bytes()).to_bytes());
+        Link { terms, signature }
+    }
+
+    #[test]
+    fn a_link_is_kept_only_as_its_maker_made_it() {
+        let ((alice_key, alice), (bob_key, bob), (_, me)) = (device(1), device(2), device(3));
+        let (group, last) = (GroupId::new([1; 32]), NOW.plus_ms(MAX_LIFE_MS));
+        let may = |link: &Link, group, me| may_be_given(link, group, me, NOW);
+        let good = link(alice, &alice_key, last);
+        assert!(may(&good, group, &me));
+        assert!(!may(&link(alice, &bob_key, last), group, &me), "in another's name");
+        assert!(!may(&link(alice, &bob_key, last), group, &alice), "in one's own");
+        assert!(!may(&good, group, &alice), "nobody gives one's own");
+        assert!(!may(&good, GroupId::new([9; 32]), &me), "of another group");
+        assert!(!may(&link(alice, &alice_key, last.plus_ms(1)), group, &me), "for ever");
+        let mut more = good;
+        more.terms.uses = 2;
+        assert!(!may(&more, group, &me), "with more uses than were signed");
+        assert!(may(&link(bob, &bob_key, last), group, &me));
     }
 }

@@ -202,3 +202,42 @@ pub(crate) async fn expire(conn: &mut Conn, now: Timestamp) -> Result<(), Error>
 fn member_of(owed: &Owed) -> Vec<u8> {
     owed.used_by.map(|member| member.as_bytes().to_vec()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use causeway_store::{Db, Lock, Options};
+
+    use super::*;
+    use crate::storage::SCHEMA;
+
+    #[tokio::test]
+    async fn a_use_counts_in_the_links_own_group_alone_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, lock) = (dir.path().join("client.db"), Lock::Exclusive);
+        let db = Db::open(Options { path, lock, schemas: &[SCHEMA] }).await.unwrap();
+        let (own, other) = (GroupId::new([1; 32]), GroupId::new([2; 32]));
+        let (key, member) = (InviteKey::new([3; 32]), MemberId::new([4; 32]));
+        let mut tx = db.begin().await.unwrap();
+        sqlx::query(
+            "INSERT INTO invites (ik_pub, group_id, sealed, made_here, expires_ms, uses)
+             VALUES ($1, $2, $3, TRUE, 1, 2)",
+        )
+        .bind(key.as_bytes().as_slice())
+        .bind(own.as_bytes().as_slice())
+        .bind([0].as_slice())
+        .execute(tx.conn())
+        .await
+        .unwrap();
+        for (group, is_new) in [(other, false), (own, true), (own, false)] {
+            assert_eq!(count_use(tx.conn(), &group, &key, &member).await.unwrap(), is_new);
+        }
+        let used: i64 = sqlx::query_scalar("SELECT used FROM invites WHERE ik_pub = $1")
+            .bind(key.as_bytes().as_slice())
+            .fetch_one(tx.conn())
+            .await
+            .unwrap();
+        assert_eq!(used, 1);
+        drop(tx);
+        db.close().await;
+    }
+}

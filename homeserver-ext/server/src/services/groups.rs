@@ -15,8 +15,9 @@ use crate::{
         self, accounts,
         devices::Device,
         events::{self, Event},
-        groups::{self, Group, Standing},
+        groups::{self, Group},
         invites, mailbox,
+        standing::{self, Standing},
     },
 };
 
@@ -262,7 +263,7 @@ async fn reads_until(
     group: &Group,
 ) -> Result<Option<Epoch>, storage::Error> {
     let account = caller.account.as_str();
-    Ok(match groups::standing(conn, group.row, &caller.of(), account).await? {
+    Ok(match standing::of_device(conn, group.row, &caller.of(), account).await? {
         Standing::Counts(..) | Standing::Listed => Some(group.head.epoch),
         Standing::Until(until) => Some(until),
         Standing::None => None,
@@ -321,7 +322,7 @@ pub(crate) async fn head(
     let mut read = db.read().await?;
     let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(None) };
     let account = caller.account.as_str();
-    let standing = groups::standing(read.conn(), group.row, &caller.of(), account).await?;
+    let standing = standing::of_device(read.conn(), group.row, &caller.of(), account).await?;
     Ok(match standing {
         Standing::Counts(..) | Standing::Listed => Some(group.head),
         Standing::Until(_) | Standing::None => None,

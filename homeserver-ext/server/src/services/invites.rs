@@ -16,9 +16,10 @@ use crate::{
     storage::{
         self, GroupRow,
         devices::Device,
-        groups::{self, Group, Standing},
+        groups::{self, Group},
         invites,
         mailbox::{self, Parcel, To},
+        standing::{self, Standing},
     },
 };
 
@@ -65,7 +66,7 @@ async fn where_may_add(
 ) -> Result<(Group, Role), InviteError> {
     let group = groups::by_id(conn, id).await?.ok_or(InviteError::UnknownGroup)?;
     let account = caller.account.as_str();
-    let role = match groups::standing(conn, group.row, &caller.of(), account).await? {
+    let role = match standing::of_device(conn, group.row, &caller.of(), account).await? {
         Standing::Counts(_, role) => role,
         Standing::Listed | Standing::Until(_) | Standing::None => {
             return Err(InviteError::UnknownGroup);

@@ -17,8 +17,9 @@ use crate::{
         self,
         devices::{self, Device},
         events::{self, Event},
-        groups::{self, Group, Standing},
+        groups::{self, Group},
         mailbox::{self, Before, Parcel, Places, To},
+        standing::{self, Standing},
     },
 };
 
@@ -201,7 +202,7 @@ async fn admit(
     let (group, mut standing) = found.ok_or(PostError::Unknown)?;
     if standing == Standing::None {
         let account = caller.account.as_str();
-        standing = groups::standing(conn, group.row, &caller.of(), account).await?;
+        standing = standing::of_device(conn, group.row, &caller.of(), account).await?;
     }
     let epochs = new.iter().map(|(_, submission)| submission.epoch);
     let oldest = epochs.clone().min().unwrap_or(group.head.epoch);

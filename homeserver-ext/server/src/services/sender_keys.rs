@@ -12,8 +12,9 @@ use crate::{
     storage::{
         self,
         devices::Device,
-        groups::{self, Group, Standing},
+        groups::{self, Group},
         sender_keys,
+        standing::{self, Standing},
     },
 };
 
@@ -59,7 +60,7 @@ async fn group_of(
 ) -> Result<(Group, Role), SenderKeysError> {
     let group = groups::by_id(conn, id).await?.ok_or(SenderKeysError::Unknown)?;
     let account = caller.account.as_str();
-    match groups::standing(conn, group.row, &caller.of(), account).await? {
+    match standing::of_device(conn, group.row, &caller.of(), account).await? {
         Standing::Counts(_, role) => Ok((group, role)),
         Standing::Listed | Standing::Until(_) | Standing::None => Err(SenderKeysError::Unknown),
     }

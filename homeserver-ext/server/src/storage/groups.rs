@@ -4,12 +4,11 @@ use causeway_protocol::{
     api::{GroupHead, OpBytes},
     device::DeviceOf,
     ids::{AccountId, Epoch, GroupId, MemberId, OpHash, RosterHash},
-    roster::{Op, Role, Roster},
+    roster::{Op, Roster},
 };
-use causeway_store::{Conn, Row, Script};
-use sqlx::{FromRow as _, Row as _};
+use causeway_store::Conn;
 
-use super::{Error, GroupRow, devices::Device, many, name_of, number};
+use super::{Error, GroupRow, many, name_of, number};
 
 /// Where a group stands, as far as most requests need to know.
 #[derive(Debug, Clone)]
@@ -24,7 +23,7 @@ pub(crate) struct Group {
 }
 
 #[derive(sqlx::FromRow)]
-struct GroupColumns {
+pub(super) struct GroupColumns {
     grp: GroupRow,
     group_id: Vec<u8>,
     epoch: i64,
@@ -69,37 +68,6 @@ pub(crate) async fn by_id(conn: &mut Conn, group: GroupId) -> Result<Option<Grou
     .fetch_optional(conn)
     .await?;
     row.map(Group::try_from).transpose()
-}
-
-/// Selects one row: the last number that was given, a group by its id if there is one, and whether a
-/// device counts in it; read with [`standing_of`].
-pub(super) fn select_standing(script: &mut Script, group: GroupId, device: &Device) {
-    let query = script.add(
-        "SELECT n.last, g.grp, g.group_id, g.epoch, g.roster_hash, g.name, g.members, g.closed,
-            g.ttl_s, g.stale_below, g.devices, d.from_epoch, d.until_epoch, m.role
-         FROM numbers n
-         LEFT JOIN groups g ON g.group_id = $1
-         LEFT JOIN group_devices d
-           ON d.grp = g.grp AND d.device_id = $2 AND d.member_id = $3
-         LEFT JOIN group_members m
-           ON m.grp = d.grp AND m.member_id = d.member_id AND m.account = $4
-         ORDER BY d.from_epoch DESC LIMIT 1",
-    );
-    query
-        .bind(group.as_ref())
-        .bind(device.device_id.as_ref())
-        .bind(device.member_id.as_ref())
-        .bind(device.account.as_str());
-}
-
-/// What [`select_standing`] selected: that the device counts, or [`Standing::None`].
-pub(super) fn standing_of(row: &Row) -> Result<Option<(Group, Standing)>, Error> {
-    let grp: Option<i64> = row.try_get("grp")?;
-    if grp.is_none() {
-        return Ok(None);
-    }
-    let group = GroupColumns::from_row(row)?.try_into()?;
-    Ok(Some((group, InGroup::from_row(row)?.try_into()?)))
 }
 
 /// The groups that an account is in by this identity, by id, from `from` on.
@@ -151,97 +119,6 @@ pub(crate) async fn roster(conn: &mut Conn, group: GroupRow) -> Result<Roster, E
         .fetch_one(conn)
         .await?;
     Roster::from_row(&row).map_err(|_| Error::Row("roster"))
-}
-
-/// How a device stands to a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It counts since this epoch; its member's role.
-    Counts(Epoch, Role),
-    /// Its account is in the group, and the ops do not name it: it may bring itself in.
-    Listed,
-    /// It counted until the op that made this epoch.
-    Until(Epoch),
-    /// It never counted.
-    None,
-}
-
-/// A device's place in a group, if it ever had one, and its member's role.
-#[derive(sqlx::FromRow)]
-struct InGroup {
-    from_epoch: Option<i64>,
-    until_epoch: Option<i64>,
-    role: Option<i64>,
-}
-
-impl TryFrom<InGroup> for Standing {
-    type Error = Error;
-
-    fn try_from(columns: InGroup) -> Result<Self, Error> {
-        Ok(match columns {
-            InGroup { from_epoch: Some(from), until_epoch: None, role: Some(role) } => {
-                let role = Role::from_number(number(role, "role")?).ok_or(Error::Row("role"))?;
-                Self::Counts(Epoch(number(from, "from_epoch")?), role)
-            }
-            InGroup { .. } => Self::None,
-        })
-    }
-}
-
-/// How a device stands to a group; the caller has seen that its account's newest list names it.
-pub(crate) async fn standing(
-    conn: &mut Conn,
-    group: GroupRow,
-    device: &DeviceOf,
-    account: &str,
-) -> Result<Standing, Error> {
-    let row: Option<(i64, Option<i64>, Option<i64>)> = sqlx::query_as(
-        "SELECT d.from_epoch, d.until_epoch, m.role
-         FROM group_devices d
-         LEFT JOIN group_members m
-           ON m.grp = d.grp AND m.member_id = d.member_id AND m.account = $4
-         WHERE d.grp = $1 AND d.device_id = $2 AND d.member_id = $3
-         ORDER BY d.from_epoch DESC LIMIT 1",
-    )
-    .bind(group)
-    .bind(device.device_id.as_ref())
-    .bind(device.member_id.as_ref())
-    .bind(account)
-    .fetch_optional(&mut *conn)
-    .await?;
-    let until = match row {
-        Some((from, None, Some(role))) => {
-            let role = number(role, "role")?;
-            let role = Role::from_number(role).ok_or(Error::Row("role"))?;
-            return Ok(Standing::Counts(Epoch(number(from, "from_epoch")?), role));
-        }
-        Some((_, until, _)) => until,
-        None => None,
-    };
-    if is_member(conn, group, device, account).await? {
-        return Ok(Standing::Listed);
-    }
-    Ok(match until {
-        Some(until) => Standing::Until(Epoch(number(until, "until_epoch")?)),
-        None => Standing::None,
-    })
-}
-
-async fn is_member(
-    conn: &mut Conn,
-    group: GroupRow,
-    device: &DeviceOf,
-    account: &str,
-) -> Result<bool, Error> {
-    let members: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM group_members WHERE grp = $1 AND member_id = $2 AND account = $3",
-    )
-    .bind(group)
-    .bind(device.member_id.as_ref())
-    .bind(account)
-    .fetch_one(conn)
-    .await?;
-    Ok(members > 0)
 }
 
 /// Makes the group that a valid `create` began, at the number `seq`; the caller has seen that there

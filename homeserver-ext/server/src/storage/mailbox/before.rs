@@ -13,7 +13,8 @@ use super::{
 use crate::storage::{
     Error,
     devices::Device,
-    groups::{self, Group, Standing},
+    groups::Group,
+    standing::{self, Standing},
 };
 
 /// What is known before envelopes are taken in.
@@ -37,7 +38,7 @@ pub(crate) async fn before(
     let count = i64::try_from(ids.len()).unwrap_or(i64::MAX);
     let mut script = Script::default();
     script.add("UPDATE numbers SET last = last + $1").bind(count);
-    groups::select_standing(&mut script, group, sender);
+    standing::select(&mut script, group, sender);
     let names: Vec<Vec<u8>> = ids.iter().map(|id| id.as_ref().to_vec()).collect();
     script.add_list_of(
         "SELECT id, places, broadcast, recipients FROM accepted WHERE sender = $1 AND id IN (",
@@ -50,5 +51,5 @@ pub(crate) async fn before(
     let last: i64 = one.try_get("last")?;
     let known =
         rows.map(|row| place_of(AcceptedColumns::from_row(&row)?)).collect::<Result<_, _>>();
-    Ok(Before { known: known?, group: groups::standing_of(&one)?, first: last - count + 1 })
+    Ok(Before { known: known?, group: standing::read(&one)?, first: last - count + 1 })
 }
