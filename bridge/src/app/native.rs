@@ -46,6 +46,8 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         parked: limits.parked,
         parked_kib: limits.parked_kib,
         reports: Some(limits.key_reports.into()),
+        waiting_kib: limits.waiting_kib,
+        mailbox_kib: limits.mailbox_kib,
     };
     server.edge = edges::limits(config, edges::Listener::Native);
     server.trusted_proxies = edges::proxies(config);

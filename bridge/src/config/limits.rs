@@ -58,6 +58,11 @@ pub struct Limits {
     pub parked_kib: u32,
     /// Reports of the chains that one account's devices hold, one for each group and device.
     pub key_reports: Rate,
+    /// KiB of what one account posted that wait to be read by somebody.
+    pub waiting_kib: u32,
+    /// KiB of that in one device's mailbox, and of what it broadcast in one group; beyond, the oldest
+    /// of it there ends early.
+    pub mailbox_kib: u32,
 }
 
 /// A limit that fills again with time.
@@ -124,6 +129,8 @@ impl Default for Limits {
             parked: 4_096,
             parked_kib: 16_384,
             key_reports: Rate { per_minute: 120, burst: 4_000 },
+            waiting_kib: 1_048_576,
+            mailbox_kib: 65_536,
         }
     }
 }
@@ -155,6 +162,8 @@ impl Limits {
             ("limits.envelope_kib", rate(self.envelope_kib)),
             ("limits.parked", self.parked),
             ("limits.parked_kib", self.parked_kib),
+            ("limits.waiting_kib", self.waiting_kib),
+            ("limits.mailbox_kib", self.mailbox_kib),
         ] {
             if least == 0 {
                 return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));

@@ -145,6 +145,7 @@ impl App {
             let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
             let looked = upkeep::let_go(&self.api.db, looked).await?;
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
+            upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
             while upkeep::purge(&self.api.db, now).await? {}
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             Ok(())

@@ -6,6 +6,7 @@ mod account;
 mod checks;
 mod edge;
 mod hits;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use std::{
 use causeway_protocol::ids::Timestamp;
 
 pub use account::AccountQuotas;
-pub(crate) use account::{Shares, TooMany, UsedUp};
+pub(crate) use account::{ROW_BYTES, Shares, TooMany, UsedUp};
 pub use edge::EdgeLimits;
 pub(crate) use hits::{Hit, Hits, place};
 

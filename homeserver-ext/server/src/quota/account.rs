@@ -2,7 +2,18 @@
 
 use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
 
-use super::{Buckets, Quota, checks::Checks, hits::Hits};
+use super::{
+    Buckets, Quota,
+    checks::Checks,
+    hits::Hits,
+    waiting::{PART, Waiting},
+};
+
+/// Counted for each row that waits, beside what it carries, so that rows are bounded by bytes, too.
+pub(crate) const ROW_BYTES: u64 = 512;
+const MINUTE_MS: u64 = 60_000;
+const WAITING: &str = "limits.waiting_kib";
+const MAILBOX: &str = "limits.mailbox_kib";
 
 /// What an account may add. What is there already is answered again, and costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +52,11 @@ pub struct AccountQuotas {
     pub parked_kib: u32,
     /// Reports of the chains that a device holds in a group.
     pub reports: Option<Quota>,
+    /// KiB of what it posted that waits to be read by somebody. The bridge has no limit.
+    pub waiting_kib: u32,
+    /// KiB of that in one mailbox, and of what it broadcast in one group: beyond, the oldest of it
+    /// there ends early. Likewise.
+    pub mailbox_kib: u32,
 }
 
 impl Default for AccountQuotas {
@@ -63,6 +79,8 @@ impl Default for AccountQuotas {
             parked: 4_096,
             parked_kib: 16_384,
             reports: Some(Quota::per_minute(120, 4_000)),
+            waiting_kib: 1 << 20,
+            mailbox_kib: 65_536,
         }
     }
 }
@@ -129,13 +147,15 @@ pub(crate) struct Shares {
     buckets: Buckets<(Limit, AccountId)>,
     links: Buckets<InviteKey>,
     checks: Checks,
+    waiting: Waiting,
     hits: Hits,
 }
 
 impl Shares {
     pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
         let (buckets, links) = (Buckets::default(), Buckets::default());
-        Self { quotas, buckets, links, checks: Checks::default(), hits }
+        let (checks, waiting) = (Checks::default(), Waiting::default());
+        Self { quotas, buckets, links, checks, waiting, hits }
     }
 
     /// Takes envelopes that make so many rows of so many bytes; of those that are refused nothing.
@@ -146,12 +166,40 @@ impl Shares {
         rows: usize,
         bytes: usize,
     ) -> Result<(), UsedUp> {
+        if self.waiting.is_over(who) {
+            self.hits.note(now, WAITING, who);
+            return Err(UsedUp { limit: WAITING, again_ms: MINUTE_MS });
+        }
         self.take(now, who, Limit::Envelopes, rows)?;
         let taken = self.take(now, who, Limit::EnvelopeKib, bytes.div_ceil(1_024));
         if taken.is_err() {
             self.buckets.give_back(&(Limit::Envelopes, who.clone()), rows);
+        } else {
+            self.waiting.add(who, bytes as u64 + ROW_BYTES * rows as u64);
         }
         taken
+    }
+
+    /// Of whom it is to be counted what waits, and how much each had posted since the last time.
+    pub(crate) fn to_count(&self, now: Timestamp) -> Vec<(AccountId, u64)> {
+        let kib = self.quotas.waiting_kib.min(self.quotas.mailbox_kib);
+        self.waiting.due(now, (u64::from(kib) << 10) / PART)
+    }
+
+    /// Bytes of one account that may wait in one mailbox, and as broadcasts in one group.
+    pub(crate) fn of_a_mailbox(&self) -> u64 {
+        u64::from(self.quotas.mailbox_kib) << 10
+    }
+
+    /// Some of what an account has in a mailbox, or in a group, ends early.
+    pub(crate) fn ends_early(&self, now: Timestamp, who: &AccountId) {
+        self.hits.note(now, MAILBOX, who);
+    }
+
+    /// It was counted of an account, which had `posted` so much then, that so many bytes wait.
+    pub(crate) fn counted(&self, now: Timestamp, who: &AccountId, posted: u64, bytes: u64) {
+        let is_over = bytes > u64::from(self.quotas.waiting_kib) << 10;
+        self.waiting.counted(now, who, posted, is_over);
     }
 
     /// Takes a report of chains.

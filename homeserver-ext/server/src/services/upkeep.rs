@@ -1,5 +1,7 @@
 //! What is done without being asked: overdue rows go, and their senders are told.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use causeway_protocol::{
@@ -17,6 +19,8 @@ use crate::{
         mailbox::{self, Overdue, Parcel, Said, To},
     },
 };
+
+pub(crate) use waiting::count;
 
 const DAY_MS: u64 = 86_400_000;
 /// Envelopes that one transaction drops at most, so that others need not wait long.
@@ -140,24 +144,30 @@ async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::
 pub(crate) async fn let_go(db: &Db, after: GroupRow) -> Result<GroupRow, storage::Error> {
     let mut group = after;
     for _ in 0..GROUPS {
-        let Some((next, done)) = read_by_all(db, group).await? else {
+        let Some(next) = let_go_in_next(db, group).await? else {
             return Ok(mailbox::NO_GROUP);
         };
         group = next;
-        for some in done.chunks(BATCH as usize) {
-            let mut tx = db.begin().await?;
-            let at = mailbox::take_numbers(tx.conn(), 1).await?;
-            for (seq, is_kept) in some {
-                if *is_kept {
-                    mailbox::set_kept(tx.conn(), *seq, at).await?;
-                } else {
-                    mailbox::end(tx.conn(), *seq, at).await?;
-                }
-            }
-            tx.commit().await?;
-        }
     }
     Ok(group)
+}
+
+/// Likewise in the first group after this one in which a broadcast waits; which that is.
+async fn let_go_in_next(db: &Db, after: GroupRow) -> Result<Option<GroupRow>, storage::Error> {
+    let Some((group, done)) = read_by_all(db, after).await? else { return Ok(None) };
+    for some in done.chunks(BATCH as usize) {
+        let mut tx = db.begin().await?;
+        let at = mailbox::take_numbers(tx.conn(), 1).await?;
+        for (seq, is_kept) in some {
+            if *is_kept {
+                mailbox::set_kept(tx.conn(), *seq, at).await?;
+            } else {
+                mailbox::end(tx.conn(), *seq, at).await?;
+            }
+        }
+        tx.commit().await?;
+    }
+    Ok(Some(group))
 }
 
 /// The next group in which a broadcast waits, and which of them nobody lacks any more; and whether

@@ -15,6 +15,7 @@ mod kept;
 mod overdue;
 mod parked;
 mod put;
+mod shares;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
 pub(crate) use before::{Before, before};
@@ -32,6 +33,7 @@ pub(crate) use parked::{
     parked_of, refuse, shares_parked, take_parked,
 };
 pub(crate) use put::{Parcel, Places, To, put, put_at};
+pub(crate) use shares::{Place, beyond, end_early, places_beyond, waits};
 
 use causeway_store::Conn;
 use std::collections::BTreeMap;

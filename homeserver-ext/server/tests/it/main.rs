@@ -26,4 +26,5 @@ mod relay;
 mod sender_keys;
 mod shares;
 mod stream;
+mod waiting;
 mod who_may;

@@ -38,6 +38,8 @@ const NONE: AccountQuotas = AccountQuotas {
     parked: u32::MAX,
     parked_kib: u32::MAX,
     reports: None,
+    waiting_kib: u32::MAX,
+    mailbox_kib: u32::MAX,
 };
 
 fn described(group: &Group, signer: &Person, description: &str) -> Op {
