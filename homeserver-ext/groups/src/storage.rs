@@ -22,6 +22,7 @@ pub(crate) mod olm;
 pub(crate) mod ops;
 #[cfg(feature = "cli")]
 pub(crate) mod outbox;
+pub(crate) mod owed;
 pub(crate) mod own;
 pub(crate) mod parked;
 pub(crate) mod place;

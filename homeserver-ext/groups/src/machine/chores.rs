@@ -17,7 +17,7 @@ use crate::{
     storage::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
-        chores, groups as rows, holds, invites, joins, link_words, offers, ops, parked,
+        chores, groups as rows, holds, invites, joins, link_words, offers, ops, owed, parked,
     },
 };
 
@@ -76,6 +76,7 @@ impl Machine {
         parked::expire(conn, kept).await?;
         invites::expire(conn, kept).await?;
         link_words::expire(conn, now).await?;
+        owed::expire(conn, kept).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;
         chores::expire(conn, now.minus_ms(HOUR_MS), kept).await?;

@@ -18,6 +18,7 @@ use crate::{
     storage::{
         invites::{self, HeldInvite},
         joins, link_words,
+        owed::WAIT_MS,
     },
 };
 
@@ -154,7 +155,7 @@ impl Work<'_> {
         }
         for ik_pub in invites::good(self.conn(), &after.group(), now, signer == me).await? {
             for device in &new {
-                invites::owe(self.conn(), &ik_pub, &device.device_id).await?;
+                invites::owe(self.conn(), &ik_pub, &device.device_id, now).await?;
             }
         }
         Ok(())
@@ -163,10 +164,10 @@ impl Work<'_> {
     /// Notes that the devices of other admins are to be given a link; the bridge's never are.
     async fn owe_invite(&mut self, group: GroupId, ik_pub: InviteKey) -> Result<(), MachineError> {
         let Some(log) = self.log(&group).await? else { return Ok(()) };
-        let me = self.machine.me().device();
+        let (me, now) = (self.machine.me().device(), self.now);
         for device in log.head().devices().filter(|device| *device != me) {
             if is_admin(log.head(), &device) {
-                invites::owe(self.conn(), &ik_pub, &device.device_id).await?;
+                invites::owe(self.conn(), &ik_pub, &device.device_id, now).await?;
             }
         }
         Ok(())
@@ -176,7 +177,7 @@ impl Work<'_> {
     pub(super) async fn give_invites(&mut self, needs: &mut Needs) -> Result<(), MachineError> {
         let (vault, now) = (self.vault(), self.now);
         let me = self.machine.me().record.device_id;
-        for (ik_pub, device) in invites::owed(self.conn()).await? {
+        for (ik_pub, device) in invites::owed(self.conn(), now).await? {
             let held = invites::held(self.conn(), vault, &ik_pub).await?;
             let held = held.filter(|held| !held.revoked && held.expires >= now);
             let log = match &held {
@@ -191,16 +192,22 @@ impl Work<'_> {
                 invites::given(self.conn(), &ik_pub, &device).await?;
                 continue;
             };
-            let Reach::Session(known) = self.reach(&log, &admin).await? else {
-                self.need(&log, &admin, needs).await?;
-                continue;
+            let known = match self.reach(&log, &admin).await? {
+                Reach::Session(known) => known,
+                other => {
+                    let next = self.wait_for(other, needs);
+                    invites::put_off(self.conn(), &ik_pub, &device, next).await?;
+                    continue;
+                }
             };
             let route = Route { group: held.group, from: me, to: device };
             if let Ok(bytes) = OlmPlaintext::Invite(route, held.link.as_str().to_owned()).to_bytes()
                 && self.send_direct(held.group, &known, Kind::Direct, &bytes).await?
             {
                 invites::given(self.conn(), &ik_pub, &device).await?;
-                link_words::owe_uses(self.conn(), &ik_pub, &device).await?;
+                link_words::owe_uses(self.conn(), &ik_pub, &device, now).await?;
+            } else {
+                invites::put_off(self.conn(), &ik_pub, &device, now.plus_ms(WAIT_MS)).await?;
             }
         }
         Ok(())

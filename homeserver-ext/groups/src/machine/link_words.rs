@@ -14,6 +14,7 @@ use super::{Machine, MachineError, Needs, invites::is_admin, needs::Reach, work:
 use crate::storage::{
     invites,
     link_words::{self as words, Owed},
+    owed::WAIT_MS,
 };
 
 impl Machine {
@@ -67,12 +68,12 @@ impl Work<'_> {
         used_by: Option<MemberId>,
     ) -> Result<(), MachineError> {
         let Some(log) = self.log(group).await? else { return Ok(()) };
-        let me = self.machine.me().device();
+        let (me, now) = (self.machine.me().device(), self.now);
         for device in log.head().devices().filter(|device| *device != me) {
             if is_admin(log.head(), &device) {
                 let owed =
                     Owed { group: *group, ik_pub: *ik_pub, device: device.device_id, used_by };
-                words::owe(self.conn(), &owed).await?;
+                words::owe(self.conn(), &owed, now).await?;
             }
         }
         Ok(())
@@ -80,8 +81,8 @@ impl Work<'_> {
 
     /// Tells what is owed, as far as there are sessions.
     pub(super) async fn tell_words(&mut self, needs: &mut Needs) -> Result<(), MachineError> {
-        let me = self.machine.me().record.device_id;
-        for owed in words::owed(self.conn()).await? {
+        let (me, now) = (self.machine.me().record.device_id, self.now);
+        for owed in words::owed(self.conn(), now).await? {
             let Owed { group, ik_pub, device, used_by } = owed;
             let log = self.log(&group).await?;
             let admin = log.as_ref().and_then(|log| {
@@ -92,9 +93,13 @@ impl Work<'_> {
                 words::told(self.conn(), &owed).await?;
                 continue;
             };
-            let Reach::Session(known) = self.reach(&log, &admin).await? else {
-                self.need(&log, &admin, needs).await?;
-                continue;
+            let known = match self.reach(&log, &admin).await? {
+                Reach::Session(known) => known,
+                other => {
+                    let next = self.wait_for(other, needs);
+                    words::put_off(self.conn(), &owed, next).await?;
+                    continue;
+                }
             };
             let word = used_by.map_or(LinkWord::Revoked(ik_pub), |m| LinkWord::Used(ik_pub, m));
             let route = Route { group, from: me, to: device };
@@ -103,6 +108,8 @@ impl Work<'_> {
                 && self.send_direct(group, &known, Kind::Direct, &bytes).await?
             {
                 words::told(self.conn(), &owed).await?;
+            } else {
+                words::put_off(self.conn(), &owed, now.plus_ms(WAIT_MS)).await?;
             }
         }
         Ok(())

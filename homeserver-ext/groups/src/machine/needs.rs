@@ -23,7 +23,9 @@ use crate::{
         groups::{self as rows, Offer},
         holds,
         holds::WaitsFor,
-        olm as sessions, own,
+        olm as sessions,
+        owed::{self, WAIT_MS},
+        own,
         parked::For,
     },
 };
@@ -179,7 +181,15 @@ impl Work<'_> {
         device: &DeviceOf,
         needs: &mut Needs,
     ) -> Result<(), MachineError> {
-        match self.reach(log, device).await? {
+        let reach = self.reach(log, device).await?;
+        self.wait_for(reach, needs);
+        Ok(())
+    }
+
+    /// Notes what is to be asked to reach a device; from when on it is of use to try again.
+    pub(super) fn wait_for(&self, reach: Reach, needs: &mut Needs) -> Timestamp {
+        let is_never = matches!(reach, Reach::Never);
+        match reach {
             Reach::Unknown(account) if !needs.accounts.contains(&account) => {
                 needs.accounts.push(account);
             }
@@ -188,7 +198,7 @@ impl Work<'_> {
             }
             Reach::NoSession(_) | Reach::Unknown(_) | Reach::Session(_) | Reach::Never => {}
         }
-        Ok(())
+        if is_never { self.now.plus_ms(WAIT_MS) } else { self.now }
     }
 
     /// Makes a session with the key that was claimed; where an old one was wedged, says so in it.
@@ -207,6 +217,7 @@ impl Work<'_> {
         let Some(session) = session else { return Ok(()) };
         sessions::save(self.conn(), vault, &peer, &session, now).await?;
         sessions::trim(self.conn(), &peer).await?;
+        owed::session_came(self.conn(), &peer).await?;
         let wedged = accounts::to_ask(self.conn(), Ask::Heal).await?;
         if wedged.iter().any(|name| name.as_slice() == peer.as_bytes())
             && let Some(group) = self.common_group(known).await?

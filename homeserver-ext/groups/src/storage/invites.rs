@@ -5,7 +5,7 @@ use causeway_store::Conn;
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
-use super::{Error, Whole as _, ms, unsigned};
+use super::{Error, Whole as _, ms, owed::WAIT_MS, unsigned};
 use crate::vault::{Class, Vault};
 
 /// A link and what this device knows of its use. The link is a secret: no `Debug`.
@@ -124,21 +124,49 @@ pub(crate) async fn owe(
     conn: &mut Conn,
     ik_pub: &InviteKey,
     device: &DeviceId,
+    now: Timestamp,
 ) -> Result<(), Error> {
-    sqlx::query("INSERT INTO owed_invites (ik_pub, device) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    sqlx::query(
+        "INSERT INTO owed_invites (ik_pub, device, since_ms) VALUES ($1, $2, $3)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(ik_pub.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// It cannot be given now: others go before it, and it is tried from `next` on.
+pub(crate) async fn put_off(
+    conn: &mut Conn,
+    ik_pub: &InviteKey,
+    device: &DeviceId,
+    next: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE owed_invites SET next_ms = $3 WHERE ik_pub = $1 AND device = $2")
         .bind(ik_pub.as_bytes().as_slice())
         .bind(device.as_bytes().as_slice())
+        .bind(ms(next))
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// Which devices are to be given which links.
-pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<(InviteKey, DeviceId)>, Error> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT ik_pub, device FROM owed_invites ORDER BY ik_pub LIMIT 256")
-            .fetch_all(conn)
-            .await?;
+/// Which devices are to be given which links and may be now: what was not tried yet first.
+pub(crate) async fn owed(
+    conn: &mut Conn,
+    now: Timestamp,
+) -> Result<Vec<(InviteKey, DeviceId)>, Error> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT ik_pub, device FROM owed_invites WHERE next_ms <= $1 OR next_ms > $2
+         ORDER BY next_ms, ik_pub, device LIMIT 256",
+    )
+    .bind(ms(now))
+    .bind(ms(now.plus_ms(WAIT_MS)))
+    .fetch_all(conn)
+    .await?;
     let owed = |(key, device): (Vec<u8>, Vec<u8>)| {
         let key = InviteKey::from_slice(&key).whole("owed_invites")?;
         Ok((key, DeviceId::from_slice(&device).whole("owed_invites")?))

@@ -3,7 +3,7 @@
 use causeway_protocol::ids::{DeviceId, GroupId, InviteKey, MemberId, Timestamp};
 use causeway_store::Conn;
 
-use super::{Error, Whole as _, ms};
+use super::{Error, Whole as _, ms, owed::WAIT_MS};
 
 /// Links that this device does not hold, and is told are taken back, in one group.
 const MAX_UNHELD: i64 = 1_000;
@@ -110,15 +110,16 @@ pub(crate) async fn is_used_by(
 }
 
 /// Notes that `device` is to be told.
-pub(crate) async fn owe(conn: &mut Conn, owed: &Owed) -> Result<(), Error> {
+pub(crate) async fn owe(conn: &mut Conn, owed: &Owed, now: Timestamp) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO owed_words (group_id, ik_pub, device, member_id) VALUES ($1, $2, $3, $4)
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO owed_words (group_id, ik_pub, device, member_id, since_ms)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
     .bind(owed.group.as_bytes().as_slice())
     .bind(owed.ik_pub.as_bytes().as_slice())
     .bind(owed.device.as_bytes().as_slice())
     .bind(member_of(owed))
+    .bind(ms(now))
     .execute(conn)
     .await?;
     Ok(())
@@ -129,15 +130,17 @@ pub(crate) async fn owe_uses(
     conn: &mut Conn,
     ik_pub: &InviteKey,
     device: &DeviceId,
+    now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO owed_words (group_id, ik_pub, device, member_id)
-         SELECT i.group_id, u.ik_pub, $2, u.member_id
+        "INSERT INTO owed_words (group_id, ik_pub, device, member_id, since_ms)
+         SELECT i.group_id, u.ik_pub, $2, u.member_id, $3
          FROM link_uses u JOIN invites i ON i.ik_pub = u.ik_pub WHERE u.ik_pub = $1
          ON CONFLICT DO NOTHING",
     )
     .bind(ik_pub.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
+    .bind(ms(now))
     .execute(conn)
     .await?;
     Ok(())
@@ -145,12 +148,16 @@ pub(crate) async fn owe_uses(
 
 type OwedColumns = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// A page of what is still to be told, taken back first.
-pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<Owed>, Error> {
+/// A page of what is still to be told and may go now: what was not tried yet first, of that taken
+/// back first.
+pub(crate) async fn owed(conn: &mut Conn, now: Timestamp) -> Result<Vec<Owed>, Error> {
     let rows: Vec<OwedColumns> = sqlx::query_as(
         "SELECT group_id, ik_pub, device, member_id FROM owed_words
-         ORDER BY length(member_id), ik_pub, group_id, device, member_id LIMIT 256",
+         WHERE next_ms <= $1 OR next_ms > $2
+         ORDER BY next_ms, length(member_id), ik_pub, group_id, device, member_id LIMIT 256",
     )
+    .bind(ms(now))
+    .bind(ms(now.plus_ms(WAIT_MS)))
     .fetch_all(conn)
     .await?;
     let owed = |(group, key, device, member): OwedColumns| {
@@ -166,6 +173,22 @@ pub(crate) async fn owed(conn: &mut Conn) -> Result<Vec<Owed>, Error> {
         })
     };
     rows.into_iter().map(owed).collect()
+}
+
+/// It cannot be told now: others go before it, and it is tried from `next` on.
+pub(crate) async fn put_off(conn: &mut Conn, owed: &Owed, next: Timestamp) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE owed_words SET next_ms = $5
+         WHERE ik_pub = $1 AND device = $2 AND member_id = $3 AND group_id = $4",
+    )
+    .bind(owed.ik_pub.as_bytes().as_slice())
+    .bind(owed.device.as_bytes().as_slice())
+    .bind(member_of(owed))
+    .bind(owed.group.as_bytes().as_slice())
+    .bind(ms(next))
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// It was told, or is not owed any more.

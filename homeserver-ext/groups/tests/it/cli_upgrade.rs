@@ -15,6 +15,8 @@ const BACK: &str = "
     ALTER TABLE own DROP COLUMN replaces;
     ALTER TABLE own DROP COLUMN listed;
     DROP TABLE owed_words;
+    ALTER TABLE owed_invites DROP COLUMN since_ms;
+    ALTER TABLE owed_invites DROP COLUMN next_ms;
     DROP TABLE link_uses;
     DROP TABLE revoked_links;
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;

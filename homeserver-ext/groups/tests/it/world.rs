@@ -135,6 +135,11 @@ impl World {
         self.accounts.insert(devices.list.account.clone(), devices);
     }
 
+    /// Leaves a device without keys at the server: nobody can begin to speak with it.
+    pub(crate) fn without_keys(&mut self, who: usize) {
+        self.keys.remove(&self.devices[who].id());
+    }
+
     pub(crate) async fn learn(&mut self, who: usize, account: &AccountId) {
         let now = self.time();
         let answer = self.accounts.get(account).cloned();

@@ -19,7 +19,7 @@ use crate::{
         accounts::{self, Ask, KnownDevice},
         chores, fallback, groups as rows, holds,
         holds::WaitsFor,
-        olm as sessions, own,
+        olm as sessions, owed, own,
         parked::For,
     },
 };
@@ -108,6 +108,7 @@ impl Work<'_> {
                 let Ok((bytes, session)) = begun else { return self.wedged(&peer).await };
                 sessions::save(self.conn(), vault, &peer, &session, now).await?;
                 sessions::trim(self.conn(), &peer).await?;
+                owed::session_came(self.conn(), &peer).await?;
                 let is_fallback = match payload.one_time_key() {
                     Some(key) => fallback::was_used(self.conn(), &key).await?,
                     None => false,

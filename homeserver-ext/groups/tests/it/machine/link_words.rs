@@ -1,6 +1,11 @@
 //! What became of a link is known to every holder, from the others and not from the server.
 
-use causeway_protocol::{envelope::Kind, ids::GroupId, invite::Link, roster::Role};
+use causeway_protocol::{
+    envelope::Kind,
+    ids::{GroupId, InviteKey},
+    invite::Link,
+    roster::Role,
+};
 
 use super::{
     ALICE, BOB, CAROL, garden,
@@ -173,6 +178,74 @@ async fn what_is_said_of_a_link_ends_with_it() {
         device.machine.expire(&mut tx, world.time()).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(world.count(who, rows).await, 0);
+    }
+}
+
+/// Owes words of so many links to a device that has no keys, and to Bob.
+async fn much_is_owed(links: u8) -> (World, GroupId) {
+    let (mut world, group, _) = two_holders(1).await;
+    let absent = world.register("absent").await;
+    world.without_keys(absent);
+    world.add(ALICE, group, absent, Role::Admin).await;
+    world.sync(ALICE).await;
+    world.now += 1;
+    for n in 0..links {
+        for m in 0..2 {
+            let device = &world.devices[ALICE];
+            let mut tx = device.db.begin().await.unwrap();
+            let key = InviteKey::new([n, m].repeat(16).try_into().unwrap());
+            device.machine.revoke_invite(&mut tx, world.time(), group, &key).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+    (world, group)
+}
+
+/// Found by an attack: words for devices without keys held back everybody's.
+#[tokio::test]
+async fn words_that_cannot_go_hold_nothing_back() {
+    let (mut world, group) = much_is_owed(180).await;
+    for _ in 0..4 {
+        world.sync(ALICE).await;
+    }
+    let owed = "SELECT COUNT(*) FROM owed_words";
+    assert_eq!(world.count(ALICE, owed).await, 360, "Bob was told of all");
+    assert_eq!(world.count(ALICE, "SELECT COUNT(DISTINCT device) FROM owed_words").await, 1);
+    world.sync(BOB).await;
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM revoked_links").await, 360);
+    // Links that are owed hold nothing back either.
+    for _ in 0..300 {
+        invite(&mut world, ALICE, group, 1).await;
+    }
+    for _ in 0..4 {
+        world.sync(ALICE).await;
+    }
+    assert_eq!(world.count(ALICE, "SELECT COUNT(*) FROM owed_invites").await, 301);
+    world.sync(BOB).await;
+    assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM invites").await, 301);
+    // They go when the device can be reached, and at once.
+    let absent = world.devices.len() - 1;
+    world.sync(absent).await;
+    world.send(absent, group, "I am here").await;
+    for _ in 0..4 {
+        world.sync(ALICE).await;
+    }
+    assert_eq!(world.count(ALICE, owed).await, 0);
+    assert_eq!(world.count(ALICE, "SELECT COUNT(*) FROM owed_invites").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_owed_ends_when_it_could_not_be_told_for_a_month() {
+    let (mut world, _) = much_is_owed(2).await;
+    world.sync(ALICE).await;
+    let owed = "SELECT (SELECT COUNT(*) FROM owed_words) + (SELECT COUNT(*) FROM owed_invites)";
+    for (days, left) in [(30, 5), (2, 0)] {
+        world.now += days * 24 * 3_600_000;
+        let device = &world.devices[ALICE];
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.expire(&mut tx, world.time()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(world.count(ALICE, owed).await, left, "{days}");
     }
 }
 

@@ -245,6 +245,8 @@ const BACK: &str = "
     DROP TABLE fallback_key;
     ALTER TABLE own DROP COLUMN replaces;
     DROP TABLE owed_words;
+    ALTER TABLE owed_invites DROP COLUMN since_ms;
+    ALTER TABLE owed_invites DROP COLUMN next_ms;
     DROP TABLE link_uses;
     DROP TABLE revoked_links;
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
