@@ -47,7 +47,7 @@ enum Output {
 }
 
 impl Output {
-    /// Script the one result of a command.
+    /// Writes the one result of a command.
     fn show(self, text: &str, json: &Value) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = match self {
@@ -60,7 +60,7 @@ impl Output {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Script configuration, registration, keys and tokens; what is there stays.
+    /// Writes configuration, registration, keys and tokens; what is there stays.
     Init(Init),
     /// Runs the native server and the bridge.
     Run {
@@ -78,7 +78,7 @@ enum Command {
         #[arg(long)]
         after_restore: bool,
     },
-    /// Script the registration anew for the configuration as it is now, with the same tokens.
+    /// Writes the registration anew for the configuration as it is now, with the same tokens.
     Registration {
         #[command(flatten)]
         config: ConfigArgs,

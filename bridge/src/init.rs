@@ -52,7 +52,7 @@ pub struct Written {
     pub made: bool,
 }
 
-/// Script what is missing. Paths in `config` are as the file at `config_file` has them.
+/// Writes what is missing. Paths in `config` are as the file at `config_file` has them.
 ///
 /// # Errors
 /// [`InitError`]; what was written before stays, and running it again goes on.
@@ -111,7 +111,7 @@ fn make_private_folder(path: &Path) -> Result<(), InitError> {
         .map_err(|error| InitError::File(path.to_path_buf(), error))
 }
 
-/// Script a file that was not there; whole or not at all, also when the machine stops meanwhile.
+/// Writes a file that was not there; whole or not at all, also when the machine stops meanwhile.
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<Written, InitError> {
     if path.exists() {
         return Ok(Written { path: path.to_path_buf(), made: false });
@@ -120,7 +120,7 @@ fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<Written, InitError>
     Ok(Written { path: path.to_path_buf(), made: true })
 }
 
-/// Script a file that only its owner may read, in place of the one that was there.
+/// Writes a file that only its owner may read, in place of the one that was there.
 ///
 /// # Errors
 /// [`InitError::File`]; the former one is still there.

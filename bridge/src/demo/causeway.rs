@@ -89,7 +89,7 @@ impl Listeners {
 }
 
 impl Causeway {
-    /// Script the files of a Causeway in `dir` that works with this homeserver; not started yet.
+    /// Write the files of a Causeway in `dir` that works with this homeserver; not started yet.
     ///
     /// `registration` must be what the homeserver has, made for `listeners`.
     ///
@@ -279,7 +279,7 @@ impl Causeway {
         init::read_token(&self.dir.join(self.config.data_file(ADMIN_TOKEN)))
     }
 
-    /// Where it script its log lines.
+    /// Where it writes its log lines.
     pub fn log_file(&self) -> PathBuf {
         self.dir.join("causeway.log")
     }

@@ -20,13 +20,13 @@ pub enum Unreadable {
     /// Its bytes are not those that were sealed, or were sealed under another key.
     #[error("what was kept of it is damaged")]
     Damaged,
-    /// It is not what this version, or one before it, script.
+    /// It is not what this version, or one before it, writes.
     #[error("it was kept by another version of the bridge")]
     Version,
 }
 
 #[derive(Serialize)]
-struct Script<'a> {
+struct Writes<'a> {
     v: u32,
     deed: &'a Deed,
 }
@@ -47,7 +47,7 @@ struct Version {
 /// # Errors
 /// [`serde_json::Error`], which no deed comes to.
 pub fn write(deed: &Deed) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Script { v: VERSION, deed })
+    serde_json::to_vec(&Writes { v: VERSION, deed })
 }
 
 /// The deed that `bytes` are kept of.

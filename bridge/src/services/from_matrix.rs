@@ -16,7 +16,8 @@ use crate::{
     storage::{
         self,
         effects::{Cause, Decided},
-        inbox, portals, quarantine,
+        inbox::{self, Looked},
+        portals, quarantine,
     },
 };
 
@@ -63,7 +64,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
     let mut round =
         Round { spine, now, ours, portals: BTreeMap::new(), decided: Decided::default() };
-    let (mut routed, mut early, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+    let mut looked = Looked::default();
     // What comes behind a damaged row of its room stays behind it.
     let mut stopped = BTreeSet::new();
     for row in waiting {
@@ -72,18 +73,16 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         }
         let Some(event) = row.event else {
             tracing::error!(row = row.seq, "an event in the inbox does not open; it is fetched");
-            damaged.push(row.seq);
+            looked.damaged.push(row.seq);
             stopped.insert(row.room);
             continue;
         };
         let stays = round.event(&mut tx, event, row.received_at).await?;
-        if stays { early.push(row.seq) } else { routed.push(row.seq) }
+        if stays { looked.early.push(row.seq) } else { looked.routed.push(row.seq) }
     }
     let changed = round.portals.values_mut().flatten();
     round.decided.keep(&mut tx, &spine.sealer, now, changed).await?;
-    inbox::routed(&mut tx, &routed).await?;
-    inbox::early(&mut tx, &early).await?;
-    inbox::damaged(&mut tx, &damaged).await?;
+    inbox::looked(&mut tx, looked).await?;
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
     spine.steps.reached(steps::Step::RoutedEvents).await;

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Engine, Read, Script, Tx};
+use causeway_store::{Conn, Read, Script, Tx};
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde_json::value::RawValue;
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
 use super::{Error, at, lanes, quarantine, reading, sealed::Sealer, time};
 use crate::domain::{
@@ -22,8 +22,6 @@ pub const TOPIC: &str = super::TO_ROUTE;
 
 /// Events that are routed in one transaction.
 pub const AT_ONCE: usize = 100;
-/// Rows in one statement.
-const ROWS: usize = 500;
 
 /// What became of a transaction's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,21 +67,20 @@ pub async fn accept(
             }
         }
     }
-    for rows in rows.chunks(ROWS) {
-        let mut insert = QueryBuilder::<Engine>::new(
-            "INSERT INTO inbox (event_id, room_id, sealed, received_at) ",
-        );
-        insert.push_values(rows, |mut row, (event_id, room_id, sealed)| {
-            row.push_bind(event_id.as_str())
-                .push_bind(room_id.as_str())
-                .push_bind(sealed.as_slice())
-                .push_bind(at(now));
-        });
-        insert.push(" ON CONFLICT (event_id) DO NOTHING");
-        let new = insert.build().execute(tx.conn()).await?.rows_affected();
-        accepted.new += new;
-        accepted.repeated += rows.len() as u64 - new;
-    }
+    let mut script = Script::default();
+    script.insert(
+        "INSERT INTO inbox (event_id, room_id, sealed, received_at) ",
+        &rows,
+        " ON CONFLICT (event_id) DO NOTHING RETURNING seq",
+        |row, (event_id, room_id, sealed)| {
+            row.bind(event_id.as_str())
+                .bind(room_id.as_str())
+                .bind(sealed.as_slice())
+                .bind(at(now));
+        },
+    );
+    accepted.new = script.run(tx.conn()).await?.len() as u64;
+    accepted.repeated = rows.len() as u64 - accepted.new;
     if accepted.new > 0 {
         tx.wake(TOPIC);
     }
@@ -234,31 +231,35 @@ pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error>
         .collect()
 }
 
-/// Marks rows as routed, and empties them.
-///
-/// # Errors
-/// [`Error`]
-pub async fn routed(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
-    set(tx, "UPDATE inbox SET state = 1, sealed = NULL WHERE seq IN (", rows).await
+/// What becomes of rows that were looked at, at most [`AT_ONCE`], by their places.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// They were routed, and are emptied.
+    pub routed: Vec<i64>,
+    /// Their room may be one that is being made just now: put aside.
+    pub early: Vec<i64>,
+    /// They do not open: put aside, and their room waits until they were fetched again.
+    pub damaged: Vec<i64>,
 }
 
-/// Puts rows aside whose room may be one that is being made just now.
+/// Writes down what became of rows.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn early(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
-    set(tx, "UPDATE inbox SET state = 2 WHERE seq IN (", rows).await
-}
-
-/// Puts rows aside that do not open: their room waits until they were fetched again.
-///
-/// # Errors
-/// [`Error`]
-pub async fn damaged(tx: &mut Tx, rows: &[i64]) -> Result<(), Error> {
-    if !rows.is_empty() {
-        tx.wake(reading::TOPIC);
+pub async fn looked(tx: &mut Tx, Looked { routed, early, damaged }: Looked) -> Result<(), Error> {
+    let mut script = Script::default();
+    if !routed.is_empty() {
+        script.add_list("UPDATE inbox SET state = 1, sealed = NULL WHERE seq IN (", routed);
     }
-    set(tx, "UPDATE inbox SET state = 3 WHERE seq IN (", rows).await
+    if !early.is_empty() {
+        script.add_list("UPDATE inbox SET state = 2 WHERE seq IN (", early);
+    }
+    if !damaged.is_empty() {
+        tx.wake(reading::TOPIC);
+        script.add_list("UPDATE inbox SET state = 3 WHERE seq IN (", damaged);
+    }
+    script.run(tx.conn()).await?;
+    Ok(())
 }
 
 /// A row that did not open holds its event again.
@@ -288,19 +289,6 @@ pub async fn last_routed(read: &mut Read, room: &RoomId) -> Result<Option<OwnedE
     .fetch_optional(read.conn())
     .await?;
     event.map(EventId::parse).transpose().map_err(|_| Error::Row("inbox.event_id"))
-}
-
-async fn set(tx: &mut Tx, statement: &str, rows: &[i64]) -> Result<(), Error> {
-    for rows in rows.chunks(ROWS) {
-        let mut update = QueryBuilder::<Engine>::new(statement);
-        let mut list = update.separated(", ");
-        for seq in rows {
-            list.push_bind(*seq);
-        }
-        update.push(")");
-        update.build().execute(tx.conn()).await?;
-    }
-    Ok(())
 }
 
 /// The room stands now: what came from it before is routed before what comes next.
@@ -340,12 +328,11 @@ pub async fn linked(
     tx: &mut Tx,
     events: impl Iterator<Item = &OwnedEventId>,
 ) -> Result<BTreeSet<String>, Error> {
-    let mut query = QueryBuilder::<Engine>::new("SELECT event_id FROM links WHERE event_id IN (");
-    let mut list = query.separated(", ");
-    for event in events {
-        list.push_bind(event.as_str());
+    let events: Vec<String> = events.map(ToString::to_string).collect();
+    let mut script = Script::default();
+    if !events.is_empty() {
+        script.add_list("SELECT event_id FROM links WHERE event_id IN (", events);
     }
-    query.push(")");
-    let found = query.build_query_scalar::<String>().fetch_all(tx.conn()).await?;
-    Ok(found.into_iter().collect())
+    let found = script.run(tx.conn()).await?;
+    Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

@@ -31,7 +31,7 @@ pub async fn void_waits(tx: &mut Tx) -> Result<(), Error> {
 /// Says that these lanes have rows.
 pub fn ready(tx: &mut Tx, script: &mut Script, lanes: impl Iterator<Item = Lane>) {
     let lanes: Vec<String> = lanes.map(|lane| lane.to_string()).collect();
-    script.add_rows(
+    script.insert(
         "INSERT INTO lanes (lane, ready) ",
         &lanes,
         " ON CONFLICT (lane) DO UPDATE SET ready = TRUE",
@@ -57,28 +57,16 @@ pub async fn in_turn(read: &mut Read) -> Result<Vec<Lane>, Error> {
 
 /// Gives a lane back that did well; it stays ready if it has rows. `turn` is higher than that of
 /// lanes that were given back before.
-///
-/// # Errors
-/// [`Error`]
-pub async fn release(tx: &mut Tx, turn: u64, lane: &Lane) -> Result<(), Error> {
-    let has_rows: Option<bool> = sqlx::query_scalar(
+pub fn release(script: &mut Script, turn: u64, lane: &Lane) {
+    let query = script.add(
         "UPDATE lanes SET failures = 0, not_before = 0, turn = $2,
              ready = EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane = lanes.lane)
-         WHERE lane = $1 RETURNING ready",
-    )
-    .bind(lane.to_string())
-    .bind(i64::try_from(turn).unwrap_or(i64::MAX))
-    .fetch_optional(tx.conn())
-    .await?;
-    if has_rows == Some(true) {
-        tx.wake(TOPIC);
-    } else if let Lane::Aside(..) = lane {
-        sqlx::query("DELETE FROM lanes WHERE lane = $1")
-            .bind(lane.to_string())
-            .execute(tx.conn())
-            .await?;
+         WHERE lane = $1",
+    );
+    query.bind(lane.to_string()).bind(i64::try_from(turn).unwrap_or(i64::MAX));
+    if let Lane::Aside(..) = lane {
+        script.add("DELETE FROM lanes WHERE lane = $1 AND ready = FALSE").bind(lane.to_string());
     }
-    Ok(())
 }
 
 /// Gives a lane back whose first row has to wait; how often it has failed and until when it waits is

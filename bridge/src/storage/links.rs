@@ -23,7 +23,7 @@ pub struct Link {
 
 /// Keeps links; one that is there stays.
 pub fn put(script: &mut Script, links: &[Link]) {
-    script.add_rows(
+    script.insert(
         "INSERT INTO links (event_id, portal, device, client_id, message_id) ",
         links,
         " ON CONFLICT DO NOTHING",

@@ -8,16 +8,20 @@ use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Error, at, lanes,
+    Error, at, lanes, portals,
     sealed::{SealError, Sealer},
     time,
 };
 use crate::domain::{
     effect::Deed,
+    ghost::Names,
     lane::Lane,
-    portal::PortalId,
+    portal::{Portal, PortalId},
     stored::{self, Unreadable},
 };
+
+/// Lanes that one statement asks of.
+const LANES: usize = 64;
 
 /// A deed on its way into the outbox, or out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,24 +92,21 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
     }
     let touched: BTreeSet<Lane> = rows.iter().map(|(lane, ..)| lane.clone()).collect();
     let mut script = Script::default();
-    for rows in rows.chunks(500) {
-        script.add_rows(
-            "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, \
-             expires_at) ",
-            rows,
-            " ON CONFLICT (txn) DO NOTHING",
-            |row, (lane, entry, sealed)| {
-                row.bind(lane.to_string())
-                    .bind(entry.txn.as_str())
-                    .bind(entry.lane.portal().0)
-                    .bind(entry.author.as_str())
-                    .bind(entry.deed.who())
-                    .bind(sealed.as_slice())
-                    .bind(entry.accepted_at.map(at))
-                    .bind(at(entry.expires_at));
-            },
-        );
-    }
+    script.insert(
+        "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, expires_at) ",
+        &rows,
+        " ON CONFLICT (txn) DO NOTHING",
+        |row, (lane, entry, sealed)| {
+            row.bind(lane.to_string())
+                .bind(entry.txn.as_str())
+                .bind(entry.lane.portal().0)
+                .bind(entry.author.as_str())
+                .bind(entry.deed.who())
+                .bind(sealed.as_slice())
+                .bind(entry.accepted_at.map(at))
+                .bind(at(entry.expires_at));
+        },
+    );
     lanes::ready(tx, &mut script, touched.into_iter());
     script.run(tx.conn()).await?;
     Ok(())
@@ -124,15 +125,15 @@ pub(super) async fn aside(
     tx: &mut Tx,
     lanes: impl Iterator<Item = Lane>,
 ) -> Result<BTreeSet<Lane>, Error> {
-    let lanes: BTreeSet<Lane> = lanes.collect();
+    let lanes: BTreeSet<String> = lanes.map(|lane| lane.to_string()).collect();
+    let lanes: Vec<String> = lanes.into_iter().collect();
     let mut found = BTreeSet::new();
-    for lane in lanes {
-        let one = sqlx::query("SELECT 1 FROM lanes WHERE lane = $1 AND ready = TRUE")
-            .bind(lane.to_string())
-            .fetch_optional(tx.conn())
-            .await?;
-        if one.is_some() {
-            found.insert(lane);
+    for lanes in lanes.chunks(LANES) {
+        let mut script = Script::default();
+        script.add_list("SELECT lane FROM lanes WHERE ready = TRUE AND lane IN (", lanes.to_vec());
+        for row in script.run(tx.conn()).await? {
+            let lane: String = row.try_get(0)?;
+            found.insert(lane.parse().map_err(|_| Error::Row("lanes.lane"))?);
         }
     }
     Ok(found)
@@ -191,35 +192,39 @@ pub(super) fn seal(
     vault.seal(table, entry.txn.as_bytes(), &bytes)
 }
 
-/// The first rows of a lane, at most 64.
+/// The first rows of a lane, at most 64, and its portal without its people, after what `script` does,
+/// which returns nothing: what was done and what comes next are one errand.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn first<D: TryFrom<Deed>>(
     conn: &mut Conn,
     vault: &Sealer,
+    names: &Names,
     lane: &Lane,
-) -> Result<Head<D>, Error> {
-    let rows = sqlx::query(
+    mut script: Script,
+) -> Result<(Portal, Head<D>), Error> {
+    portals::select_place(&mut script, lane.portal());
+    let query = script.add(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
          FROM portal_outbox
          WHERE lane = $1
            AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND paused IS NOT NULL)
          ORDER BY id LIMIT 64",
-    )
-    .bind(lane.to_string())
-    .fetch_all(conn)
-    .await?;
+    );
+    query.bind(lane.to_string());
+    let rows = script.run(conn).await?;
+    let portal = portals::read_place(names, rows.first())?;
     let mut stored = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows.iter().skip(1) {
         match opened(vault, lane, row)? {
             Ok(row) => stored.push(row),
-            Err(row) if stored.is_empty() => return Ok(Head::Unreadable(row)),
+            Err(row) if stored.is_empty() => return Ok((portal, Head::Unreadable(row))),
             // What stands before it goes first.
             Err(_) => break,
         }
     }
-    Ok(Head::Rows(stored))
+    Ok((portal, Head::Rows(stored)))
 }
 
 /// The lane of the row that is named so; `None` if it does not wait.

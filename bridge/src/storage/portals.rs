@@ -1,7 +1,7 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
 use causeway_protocol::ids::{GroupId, Timestamp};
-use causeway_store::{Conn, Engine, Read, Row, Tx};
+use causeway_store::{Conn, Engine, Read, Row, Script, Tx};
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -121,15 +121,24 @@ pub async fn find(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Option<Por
 /// # Errors
 /// [`Error::Row`] if there is none.
 pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Portal, Error> {
-    let row = sqlx::query(
+    let mut script = Script::default();
+    select_place(&mut script, id);
+    read_place(names, script.run(conn).await?.first())
+}
+
+/// Asks for the portal with this id, without its people: one row, for [`read_place`].
+pub(super) fn select_place(script: &mut Script, id: PortalId) {
+    let query = script.add(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
                 hears_from, refused
          FROM portals WHERE portal = $1",
-    )
-    .bind(id.0)
-    .fetch_optional(conn)
-    .await?;
-    bare(names, &row.ok_or(Error::Row("outbox.portal"))?)
+    );
+    query.bind(id.0);
+}
+
+/// Reads what [`select_place`] asked for.
+pub(super) fn read_place(names: &Names, row: Option<&Row>) -> Result<Portal, Error> {
+    bare(names, row.ok_or(Error::Row("outbox.portal"))?)
 }
 
 /// All portals, oldest first.
@@ -154,23 +163,24 @@ pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
 async fn whole(tx: &mut Tx, names: &Names, row: Option<Row>) -> Result<Option<Portal>, Error> {
     let Some(row) = row else { return Ok(None) };
     let mut portal = bare(names, &row)?;
-    let mirrors = sqlx::query("SELECT user_id, name FROM portal_mirrors WHERE portal = $1")
-        .bind(portal.id.0)
-        .fetch_all(tx.conn())
-        .await?;
-    for mirror in mirrors {
-        portal.mirrors.insert(user(&mirror, "mirrors.user_id")?, mirror.try_get(1)?);
-    }
-    let removed = sqlx::query(
-        "SELECT removed_by, account FROM ghost_rooms WHERE portal = $1 AND membership = 'removed'",
+    let people = sqlx::query(
+        "SELECT user_id, name, NULL AS account FROM portal_mirrors WHERE portal = $1
+         UNION ALL SELECT removed_by, NULL, account FROM ghost_rooms
+         WHERE portal = $1 AND membership = 'removed'",
     )
     .bind(portal.id.0)
     .fetch_all(tx.conn())
     .await?;
-    for ghost in removed {
-        let account: String = ghost.try_get(1)?;
-        let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
-        portal.removed.insert(account, user(&ghost, "ghost_rooms.removed_by")?);
+    for row in people {
+        match row.try_get::<Option<String>, _>(2)? {
+            None => {
+                portal.mirrors.insert(user(&row, "mirrors.user_id")?, row.try_get(1)?);
+            }
+            Some(account) => {
+                let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
+                portal.removed.insert(account, user(&row, "ghost_rooms.removed_by")?);
+            }
+        }
     }
     Ok(Some(portal))
 }
@@ -214,7 +224,7 @@ fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
 }
 
-/// Script down what was [applied](Portal::apply) since it was loaded.
+/// Writes down what was [applied](Portal::apply) since it was loaded.
 ///
 /// # Errors
 /// [`Error`]

@@ -15,7 +15,7 @@ use causeway_bridge::{
     storage::{
         dead_letters::{self, DeadLetter, Replayed},
         lanes,
-        outbox::{self, Head},
+        outbox::Head,
         stats,
     },
 };
@@ -257,7 +257,7 @@ async fn a_marker_that_another_has_written_hides_nothing() {
     bridge.drain().await;
     let lane = Lane::ToMatrix(portal);
     let mut read = bridge.spine.db.read().await.unwrap();
-    let head: Head<InRoom> = outbox::first(read.conn(), &bridge.spine.sealer, &lane).await.unwrap();
+    let head: Head<InRoom> = bridge.first(read.conn(), &lane).await;
     drop(read);
     let Head::Rows(rows) = head else { panic!("it can be read") };
     let marked = json!({"msgtype": "m.text", "body": "x", "dev.causeway.txn": rows[0].entry.txn});
@@ -321,7 +321,7 @@ async fn given_up(bridge: &Bridge, portal: PortalId) -> Vec<String> {
         while deliver::step(&bridge.spine).await.unwrap() == Step::Did {
             let mut tx = bridge.spine.db.begin().await.unwrap();
             let lane = Lane::ToNative(portal);
-            let head = outbox::first(tx.conn(), &bridge.spine.sealer, &lane).await.unwrap();
+            let head = bridge.first(tx.conn(), &lane).await;
             let Head::Rows(rows) = head else { panic!("{head:?}") };
             told.extend(rows.into_iter().filter_map(|row| match row.entry.deed {
                 InGroup::Notice(text) => Some(text.chars().take(24).collect::<String>()),
@@ -605,7 +605,7 @@ async fn what_another_version_kept_waits_as_a_dead_letter_for_the_one_that_can_r
     assert_eq!(replay(&bridge, dead[0].id).await, Replayed::Yes);
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let lane = Lane::ToMatrix(portal);
-    let head = outbox::first::<InRoom>(tx.conn(), &bridge.spine.sealer, &lane).await.unwrap();
+    let head = bridge.first::<InRoom>(tx.conn(), &lane).await;
     let Head::Unreadable(row) = head else { panic!("{head:?}") };
     assert_eq!(row.entry.deed.bytes.unwrap().as_slice(), newer);
 }

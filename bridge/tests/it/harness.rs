@@ -13,7 +13,7 @@ use causeway_bridge::{
     clock,
     domain::{
         MessageRef, TextKind,
-        effect::{Effect, Here, InRoom},
+        effect::{Deed, Effect, Here, InRoom},
         ghost::Names,
         lane::Lane,
         portal::{Portal, PortalId},
@@ -29,7 +29,9 @@ use causeway_bridge::{
     storage::{
         SCHEMA, dead_letters,
         effects::{Cause, Decided},
-        inbox, portals,
+        inbox,
+        outbox::{self, Head},
+        portals,
         sealed::Sealer,
         stats::{self, Stats},
     },
@@ -39,7 +41,7 @@ use causeway_groups::{
     sdk::{Client, Http},
 };
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, GroupId, Timestamp};
-use causeway_store::{Db, Lock, Options};
+use causeway_store::{Conn, Db, Lock, Options, Script};
 use serde_json::{Value, value::to_raw_value};
 use tokio::sync::watch;
 
@@ -72,6 +74,12 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
+    /// What stands first in a lane.
+    pub(crate) async fn first<D: TryFrom<Deed>>(&self, conn: &mut Conn, lane: &Lane) -> Head<D> {
+        let Spine { sealer, names, .. } = &self.spine;
+        outbox::first(conn, sealer, names, lane, Script::default()).await.unwrap().1
+    }
+
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bridge.db");

@@ -14,7 +14,7 @@ use causeway_bridge::{
     services::{Step, from_matrix, reconcile},
     storage::{
         inbox,
-        outbox::{self, Head},
+        outbox::Head,
         reading::{self, Gap},
     },
 };
@@ -50,7 +50,7 @@ async fn rows(bridge: &Bridge, portal: PortalId) -> Vec<InGroup> {
     while from_matrix::step(&bridge.spine).await.unwrap() == Step::Did {}
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let lane = Lane::ToNative(portal);
-    let head = outbox::first(tx.conn(), &bridge.spine.sealer, &lane).await.unwrap();
+    let head = bridge.first(tx.conn(), &lane).await;
     let Head::Rows(rows) = head else { panic!("{head:?}") };
     rows.into_iter().map(|row| row.entry.deed).collect()
 }

@@ -118,8 +118,7 @@ pub(crate) fn unseen(code: &str) -> Vec<String> {
 }
 
 /// Where a script's methods take a statement.
-const SCRIPT: [(&str, usize); 5] =
-    [("add", 0), ("add_list", 0), ("add_list_of", 0), ("add_rows", 0), ("insert", 1)];
+const SCRIPT: [(&str, usize); 4] = [("add", 0), ("add_list", 0), ("add_list_of", 0), ("insert", 0)];
 
 fn is_script(receiver: &Expr) -> bool {
     matches!(receiver, Expr::Path(path) if path.path.is_ident("script"))

@@ -35,6 +35,7 @@ mod recovery_key;
 mod roster;
 mod schemes;
 mod seal;
+mod seen;
 mod trust;
 mod work;
 

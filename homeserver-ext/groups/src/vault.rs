@@ -245,7 +245,7 @@ fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, VaultError> {
         .map_err(|_| VaultError::KeyLength(path.to_owned(), bytes.len()))
 }
 
-/// Script a new key, on disk before it is used: under another name first, so that a kill never
+/// Writes a new key, on disk before it is used: under another name first, so that a kill never
 /// leaves a half-written one.
 fn make_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, VaultError> {
     let key = entropy::secret()?;

@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
 #[error("longer than its length field can say")]
 pub struct TooLong;
 
-/// Script fields at the end.
+/// Writes fields at the end.
 ///
 /// A count that does not fit its field is remembered, and [`Writer::finish`] refuses then.
 #[derive(Default)]

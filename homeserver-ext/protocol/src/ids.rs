@@ -52,7 +52,7 @@ pub mod base64url {
     use super::{Deserialize, Deserializer, Serializer, bytes_of, de, text_of};
     use std::borrow::Cow;
 
-    /// Script `bytes` as text.
+    /// Writes `bytes` as text.
     pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&text_of(bytes))
     }

@@ -163,7 +163,7 @@ impl Db {
         count::read(&self.path)
     }
 
-    /// Script a page that says what it said before: whether anything can be committed now.
+    /// Writes a page that says what it said before: whether anything can be committed now.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing that would grow; as of [`Db::begin`] and [`Tx::commit`].

@@ -16,17 +16,20 @@ use crate::{
 };
 
 /// Rows that one statement puts down at most.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
+/// Rows go down in so many, twice as many, and so on, the rest by itself: of few forms, each prepared
+/// once.
+const STEP: usize = 16;
 
-/// Statements that are run in this order, in one errand where they are few. Nothing is done before
-/// [`run`](Self::run).
+/// Statements that are run in this order, in one errand, but for rows that are put down. Nothing is
+/// done before [`run`](Self::run).
 #[derive(Default)]
 pub struct Script {
     sql: String,
     values: SqliteArguments,
     count: usize,
-    /// Of a form that seldom comes again, and is not worth keeping prepared.
-    is_rare: bool,
+    /// What goes before it in errands of its own: of many rows, most.
+    before: Vec<Self>,
     failed: Option<sqlx::error::BoxDynError>,
 }
 
@@ -115,13 +118,12 @@ impl Script {
         self.sql.push(')');
     }
 
-    /// `insert … VALUES (…), (…) tail`, in one statement.
-    pub fn add_rows<T>(
+    fn rows<T>(
         &mut self,
         insert: &'static str,
         rows: &[T],
         tail: &'static str,
-        push: impl Fn(&mut Columns<'_>, &T),
+        push: &impl Fn(&mut Columns<'_>, &T),
     ) {
         if rows.is_empty() {
             return;
@@ -137,38 +139,43 @@ impl Script {
         self.sql.push_str(tail);
     }
 
-    /// As [`Self::add_rows`], a chunk at a time: of many rows, most are put down at once.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn insert<T>(
+    /// `insert … VALUES (…), (…) tail`, for any number of rows: most of many go in errands of their own,
+    /// before all that is not put down in this way.
+    pub fn insert<T>(
         &mut self,
-        conn: &mut Conn,
         insert: &'static str,
         rows: &[T],
         tail: &'static str,
         push: impl Fn(&mut Columns<'_>, &T),
-    ) -> Result<(), Error> {
-        for chunk in rows.chunks(CHUNK) {
-            let is_whole = chunk.len() == CHUNK;
-            if is_whole {
-                std::mem::take(self).run(&mut *conn).await?;
+    ) {
+        for (n, chunk) in rows.chunks(CHUNK).enumerate() {
+            let (most, rest) = chunk.split_at(chunk.len() - chunk.len() % STEP);
+            if !most.is_empty() {
+                if self.before.len() == n {
+                    self.before.push(Self::default());
+                }
+                if let Some(before) = self.before.get_mut(n) {
+                    before.rows(insert, most, tail, &push);
+                }
             }
-            self.add_rows(insert, chunk, tail, &push);
-            if is_whole {
-                std::mem::take(self).run(&mut *conn).await?;
-            } else {
-                self.is_rare |= chunk.len() > 1;
-            }
+            self.rows(insert, rest, tail, &push);
         }
-        Ok(())
     }
 
     /// Runs them; the rows that they return, one statement's after the other's.
     ///
     /// # Errors
     /// The engine's; what stands before the one that failed is done, as far as the transaction goes.
-    pub async fn run(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
+    pub async fn run(mut self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::new();
+        for script in std::mem::take(&mut self.before) {
+            rows.extend(script.errand(conn).await?);
+        }
+        rows.extend(self.errand(conn).await?);
+        Ok(rows)
+    }
+
+    async fn errand(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
         if self.sql.is_empty() {
             return Ok(Vec::new());
         }
@@ -177,7 +184,7 @@ impl Script {
         }
         // Of literals of ours and numbers.
         let query = sqlx::query_with(AssertSqlSafe(self.sql), self.values);
-        Ok(query.persistent(!self.is_rare).fetch_all(conn).await?)
+        Ok(query.fetch_all(conn).await?)
     }
 
     fn begin(&mut self) {

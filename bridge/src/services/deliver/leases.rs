@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_store::{Agreed, Db, Listener, Tx};
+use causeway_store::{Agreed, Db, Listener, Script, Tx};
 use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
@@ -160,14 +160,9 @@ impl Leases {
     }
 
     /// Gives a lane back that did well.
-    pub(super) async fn release(
-        &self,
-        spine: &Spine,
-        tx: &mut Tx,
-        lane: &Lane,
-    ) -> Result<(), storage::Error> {
+    pub(super) fn release(&self, spine: &Spine, script: &mut Script, lane: &Lane) {
         let turn = u64::try_from(spine.steady().as_micros()).unwrap_or(u64::MAX);
-        lanes::release(tx, turn, lane).await
+        lanes::release(script, turn, lane);
     }
 
     /// Gives a lane back that has to wait, for this reason.

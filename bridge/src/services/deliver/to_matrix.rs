@@ -38,16 +38,23 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
     let (lane, mut leased, began) = (&leased.lane, leased.clone(), Instant::now());
     // To look costs no commit; what was done and what comes next share one.
     let mut read = spine.db.read().await?;
-    let mut next = first(spine, read.conn(), lane).await?;
+    let mut next = first(spine, read.conn(), lane, Script::default()).await?;
     drop(read);
+    if next.is_none() {
+        let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
+        spine.leases.release(spine, &mut script, lane);
+        script.run(tx.conn()).await?;
+        return Ok(tx.commit().await?);
+    }
     let mut rounds = 0;
     while let Some((portal, head)) = next {
         let rows = match head {
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
-                let mut tx = spine.db.begin().await?;
+                let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
                 bury_unreadable(spine.rites(), &mut tx, &row).await?;
-                next = first(spine, tx.conn(), lane).await?;
+                spine.leases.release(spine, &mut script, lane);
+                next = first(spine, tx.conn(), lane, script).await?;
                 tx.commit().await?;
                 continue;
             }
@@ -60,44 +67,34 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         let mut delivered = delivered_of(&rows, &end).collect();
         let mut tx = spine.db.begin().await?;
         let went_on = end.went_on(&facts);
-        let has_to_wait = record(spine, &mut tx, &leased, &rows, facts, end).await?;
+        next = record(spine, &mut tx, &leased, &rows, facts, end).await?;
         if went_on {
             leased = leased.went_on();
         }
         rounds += 1;
-        next = if has_to_wait || rounds == ROUNDS || began.elapsed() >= TURN {
-            None
-        } else {
-            first(spine, tx.conn(), lane).await?
-        };
-        if next.is_none() && !has_to_wait {
-            spine.leases.release(spine, &mut tx, lane).await?;
+        if next.is_some() && (rounds == ROUNDS || began.elapsed() >= TURN) {
+            lanes::look(&mut tx);
+            next = None;
         }
         spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
         took(spine, DIRECTION, &mut delivered);
         spine.steps.reached(steps::Step::RecordedEvents).await;
-        if next.is_none() {
-            return Ok(());
-        }
     }
-    let mut tx = spine.db.begin().await?;
-    spine.leases.release(spine, &mut tx, lane).await?;
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
-/// What stands first in a lane, and its portal; `None` if there are none, or the lane is paused.
+/// What stands first in a lane, and its portal, after what `script` does; `None` if there are none, or
+/// the lane is paused.
 async fn first(
     spine: &Spine,
     conn: &mut Conn,
     lane: &Lane,
+    script: Script,
 ) -> Result<Option<(Portal, Head<InRoom>)>, StepError> {
-    let head = outbox::first(conn, &spine.sealer, lane).await?;
-    if matches!(&head, Head::Rows(rows) if rows.is_empty()) {
-        return Ok(None);
-    }
-    let portal = portals::place(conn, &spine.names, lane.portal()).await?;
-    Ok(Some((portal, head)))
+    let (portal, head) = outbox::first(conn, &spine.sealer, &spine.names, lane, script).await?;
+    let is_empty = matches!(&head, Head::Rows(rows) if rows.is_empty());
+    Ok((!is_empty).then_some((portal, head)))
 }
 
 /// When the messages were accepted that a round has delivered.
@@ -225,7 +222,7 @@ async fn carry_out(
     Ok((round.facts, end))
 }
 
-/// Script down what a round came to; `true` if the lane has been given back, since it has to wait.
+/// Writes down what a round came to, and looks what comes next; `None` if the lane has been given back.
 async fn record(
     spine: &Spine,
     tx: &mut Tx,
@@ -233,7 +230,7 @@ async fn record(
     rows: &[Stored<InRoom>],
     facts: Facts,
     end: End,
-) -> Result<bool, StepError> {
+) -> Result<Option<(Portal, Head<InRoom>)>, StepError> {
     let (now, lane) = (spine.now(), &leased.lane);
     for (account, name) in &facts.made {
         if let Some(ghost) = spine.names.ghost(account) {
@@ -263,7 +260,6 @@ async fn record(
     let mut script = Script::default();
     links::put(&mut script, &facts.links);
     outbox::done(&mut script, &over);
-    script.run(tx.conn()).await?;
     metrics::counter!("causeway_delivered_total", "to" => "matrix")
         .increment(end.done.len() as u64);
     let ready = if end.went_on(&facts) { &leased.went_on() } else { leased };
@@ -281,10 +277,14 @@ async fn record(
         // The room may not be what it was.
         tx.wake(portals::TOPIC);
     }
-    let Some(failed) = end.stopped else { return Ok(false) };
-    let Some(row) = rows.get(failed.index) else { return Ok(false) };
-    wait(spine, tx, ready, row, failed).await?;
-    Ok(true)
+    let stopped = end.stopped.and_then(|failed| Some((rows.get(failed.index)?, failed)));
+    if let Some((row, failed)) = stopped {
+        script.run(tx.conn()).await?;
+        wait(spine, tx, ready, row, failed).await?;
+        return Ok(None);
+    }
+    spine.leases.release(spine, &mut script, lane);
+    first(spine, tx.conn(), lane, script).await
 }
 
 /// The lane has to wait for its first row, which failed.

@@ -15,14 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     Failure, Head, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
-    bury_unreadable, judged, outbox, relations, steps, took,
+    bury_unreadable, judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
     domain::{MessageRef, effect::InGroup, to_native},
-    storage::{
-        links::{self, Link},
-        portals,
-    },
+    storage::links::{self, Link},
 };
 
 /// Wait while the group has two histories: a person decides.
@@ -39,8 +36,8 @@ const UNPREPARED: Duration = Duration::from_millis(50);
 
 /// What a round came to.
 enum Round {
-    /// There may be more; the transaction goes on.
-    Next(Tx),
+    /// There may be more; the transaction goes on, and has this to do.
+    Next(Tx, Script),
     /// The lane was given back.
     Released,
 }
@@ -55,27 +52,38 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         return Ok(tx.commit().await?);
     }
     let mut delivered = Vec::new();
-    for round in 0..ROUNDS {
-        if round > 0 && began.elapsed() >= TURN {
+    let mut script = Script::default();
+    for round in 0..=ROUNDS {
+        if round > 0 {
+            spine.leases.release(spine, &mut script, &leased.lane);
+        }
+        let done = std::mem::take(&mut script);
+        let (Spine { sealer, names, .. }, lane) = (spine, &leased.lane);
+        let (portal, head) = outbox::first(tx.conn(), sealer, names, lane, done).await?;
+        if round == ROUNDS || (round > 0 && began.elapsed() >= TURN) {
+            lanes::look(&mut tx);
             break;
         }
-        let first = match outbox::first(tx.conn(), &spine.sealer, &leased.lane).await? {
+        let first = match head {
+            Head::Rows(rows) if rows.is_empty() => {
+                if round == 0 {
+                    spine.leases.release(spine, &mut script, lane);
+                    script.run(tx.conn()).await?;
+                }
+                break;
+            }
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
-                let group = group_of(spine, &mut tx, &leased).await?;
-                Sending::drop_of(&mut tx, group).await?;
+                Sending::drop_of(&mut tx, portal.group).await?;
                 bury_unreadable(spine.rites(), &mut tx, &row).await?;
                 continue;
             }
         };
-        if first.is_empty() {
-            break;
-        }
-        let way = Way { spine, leased: &leased, group: group_of(spine, &mut tx, &leased).await? };
+        let way = Way { spine, leased: &leased, group: portal.group };
         match way.round(tx, first, &mut delivered).await? {
-            Round::Next(next) => {
-                tx = next;
+            Round::Next(next, done) => {
+                (tx, script) = (next, done);
                 leased = leased.went_on();
             }
             Round::Released => {
@@ -84,15 +92,10 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             }
         }
     }
-    spine.leases.release(spine, &mut tx, &leased.lane).await?;
     tx.commit().await?;
     took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEnvelopes).await;
     Ok(())
-}
-
-async fn group_of(spine: &Spine, tx: &mut Tx, leased: &Ready) -> Result<GroupId, StepError> {
-    Ok(portals::place(tx.conn(), &spine.names, leased.lane.portal()).await?.group)
 }
 
 /// A lane, and the group that it leads into.
@@ -137,7 +140,7 @@ impl Way<'_> {
             Ok(behind @ Answer::Behind(_)) => {
                 let mut tx = self.spine.db.begin().await?;
                 self.spine.native.settle(&mut tx, &sending, &behind).await?;
-                Ok(Round::Next(tx))
+                Ok(Round::Next(tx, Script::default()))
             }
             Err(error) => self.failed(&rows, Some(&sending), error).await,
         }
@@ -263,14 +266,14 @@ impl Way<'_> {
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
-                Ok(Round::Next(tx))
+                Ok(Round::Next(tx, Script::default()))
             }
             SealError::NotMember(_)
             | SealError::Closed
             | SealError::Channel
             | SealError::Scheme => {
                 self.give_up(&mut tx, None, rows, &error.to_string()).await?;
-                Ok(Round::Next(tx))
+                Ok(Round::Next(tx, Script::default()))
             }
             // The bridge follows its server, and is not kept from sending by this.
             SealError::Forked | SealError::Changed(_) | SealError::Offered => {
@@ -311,17 +314,16 @@ impl Way<'_> {
                 })
             })
             .collect();
-        let mut tx = self.spine.db.begin().await?;
+        let tx = self.spine.db.begin().await?;
         let done: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let mut script = Script::default();
         links::put(&mut script, &links);
         sending.taken(&mut script);
         outbox::done(&mut script, &done);
-        script.run(tx.conn()).await?;
         let count = rows.len() as u64;
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
         self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;
-        Ok(Round::Next(tx))
+        Ok(Round::Next(tx, script))
     }
 
     /// Neither posted nor refused for its epoch; rows that are being sent share their fate.
@@ -369,7 +371,7 @@ impl Way<'_> {
                     rows.iter().take_while(|row| sending.is_some() || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
                 self.give_up(&mut tx, sending, dead, &reason).await?;
-                return Ok(Round::Next(tx));
+                return Ok(Round::Next(tx, Script::default()));
             }
             Outcome::Again(wait, counts) => (wait, counts),
             Outcome::Done | Outcome::Halt => (0, false),

@@ -25,7 +25,8 @@ use crate::{
     services::Spine,
     storage::{
         effects::{Cause, Decided},
-        inbox, lanes, portals,
+        inbox::{self, Looked},
+        lanes, portals,
         reading::{self, Damaged, Gap},
     },
 };
@@ -285,7 +286,7 @@ async fn mend(spine: &Spine, row: &Damaged) -> Result<(), LookError> {
 async fn lose(spine: &Spine, tx: &mut Tx, row: &Damaged) -> Result<(), LookError> {
     tracing::error!(room = %row.room, event = %row.event, "an event is damaged and cannot be had again");
     metrics::counter!("causeway_dead_letters_total").increment(1);
-    inbox::routed(tx, &[row.seq]).await?;
+    inbox::looked(tx, Looked { routed: vec![row.seq], ..Looked::default() }).await?;
     tx.wake(inbox::TOPIC);
     let text = "Something that was said in the room cannot be shown: what was kept of it is damaged, \
                 and the homeserver does not have it any more.";

@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use super::{Output, exit::Failure};
 
-/// Script results the way that was asked for.
+/// Writes results the way that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Printer {
     output: Output,
 }
 
 impl Printer {
-    /// Script in this form.
+    /// Writes in this form.
     pub(super) fn new(output: Output) -> Self {
         Self { output }
     }
 
-    /// Script one result, `text` for people or `json` for programs, and has it out before it
+    /// Writes one result, `text` for people or `json` for programs, and has it out before it
     /// returns.
     ///
     /// # Errors

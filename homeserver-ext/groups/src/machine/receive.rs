@@ -26,7 +26,7 @@ use crate::storage::{
     accounts::KnownDevice,
     chores::{self, KeyRequest},
     groups as rows, holds,
-    holds::WaitsFor,
+    holds::{Sighting, WaitsFor},
 };
 
 /// Whether the row is dealt with.
@@ -210,7 +210,7 @@ impl Work<'_> {
                 return self.hold(row, sender, WaitsFor::Roster).await;
             }
             Opening::Spent => {
-                if holds::was_seen(self.conn(), &sender.device, envelope.id).await? {
+                if self.was_seen(sender, envelope.id).await? {
                     self.say(row.seq, envelope.group, What::Duplicate);
                 } else {
                     self.fail(row, "spent");
@@ -219,6 +219,10 @@ impl Work<'_> {
             Opening::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
+    }
+
+    async fn was_seen(&mut self, sender: &Sender, id: EnvelopeId) -> Result<bool, MachineError> {
+        self.seen.has(self.tx.conn(), &sender.device, id).await
     }
 
     /// What a message that opened says, once.
@@ -234,11 +238,17 @@ impl Work<'_> {
             self.fail(row, "bad_plaintext");
             return Ok(());
         };
-        let now = self.now;
-        let client_id = plaintext.client_id;
-        let is_new =
-            holds::see(self.conn(), &sender.device, *client_id.as_bytes(), envelope.id, now)
-                .await?;
+        let (now, client_id) = (self.now, plaintext.client_id);
+        let name = *client_id.as_bytes();
+        let sighting = Sighting { sender: sender.device, name, envelope: envelope.id };
+        // What is acted on at once has to be known as new at once.
+        let is_new = match &plaintext.content {
+            Content::RosterSync(_) => self.seen.sees(self.tx.conn(), now, sighting).await?,
+            Content::Text(_)
+            | Content::Mirrors(_)
+            | Content::BridgeRequest(_)
+            | Content::Unknown(..) => self.seen.meets(self.received.len(), sighting),
+        };
         if !is_new {
             self.say(row.seq, envelope.group, What::Duplicate);
             return Ok(());
@@ -352,7 +362,7 @@ impl Work<'_> {
         missing: Missing,
     ) -> Result<Step, MachineError> {
         let group = row.envelope.group;
-        if holds::was_seen(self.conn(), &sender.device, row.envelope.id).await? {
+        if self.was_seen(sender, row.envelope.id).await? {
             // Its chain was let go of after it had been shown.
             self.say(row.seq, group, What::Duplicate);
             return Ok(Step::Done);

@@ -15,7 +15,7 @@ use causeway_store::{Conn, Script, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{Machine, MachineError, Received, What, known::Known};
+use super::{Machine, MachineError, Received, What, known::Known, seen::Seen};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
@@ -70,6 +70,8 @@ pub(super) struct Work<'a> {
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
+    /// What opened, to be noted.
+    pub(super) seen: Seen,
     /// What is written last, and read by nobody before.
     pub(super) script: Script,
 }
@@ -94,6 +96,7 @@ impl<'a> Work<'a> {
             no_room: None,
             due: None,
             sealed: false,
+            seen: Seen::default(),
             script: Script::default(),
         }
     }
@@ -106,7 +109,7 @@ impl<'a> Work<'a> {
         self.machine.vault()
     }
 
-    /// Script what is to be written last now: something is read after it.
+    /// Writes what is to be written last now: something is read after it.
     pub(super) async fn save(&mut self) -> Result<(), MachineError> {
         std::mem::take(&mut self.script).run(self.tx.conn()).await?;
         Ok(())
@@ -114,6 +117,8 @@ impl<'a> Work<'a> {
 
     /// Saves what has moved.
     pub(super) async fn finish(mut self) -> Result<Vec<Received>, MachineError> {
+        let seen = std::mem::take(&mut self.seen);
+        seen.note(self.tx.conn(), self.now, &mut self.received).await?;
         self.count_failures().await?;
         let vault = self.machine.vault();
         for slot in self.chains.values().flatten().filter(|slot| slot.moved) {

@@ -1,5 +1,5 @@
 //! A batch's life: kept by the commit that moved the ratchet, posted as it is until the server
-//! answers, and gone with the commit that script the answer down.
+//! answers, and gone with the commit that writes the answer down.
 //!
 //! ```text
 //! queue ──seal──▶ kept ──POST──▶ taken: its rows are done
@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// Script the answer down: the batch is gone, and its rows are done if it was taken. If not,
+    /// Writes the answer down: the batch is gone, and its rows are done if it was taken. If not,
     /// what the group lacked is installed, and they are to be sealed again with the same client ids.
     pub async fn settle(
         &self,

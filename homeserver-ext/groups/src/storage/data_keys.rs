@@ -35,7 +35,7 @@ impl Vault {
     }
 
     /// Whether `key_file` opens the vault of this database, if it has one yet: to be asked before
-    /// the database is opened, which may bring its tables up to date. Script nothing.
+    /// the database is opened, which may bring its tables up to date. Writes nothing.
     ///
     /// # Errors
     /// [`VaultError::MissingKey`], [`VaultError::WrongKey`], [`VaultError::KeyLength`],

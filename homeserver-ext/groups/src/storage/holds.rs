@@ -1,11 +1,13 @@
 //! Rows that cannot be judged yet, sealed; and the names of what was seen.
 
+use std::collections::HashSet;
+
 use causeway_protocol::{
     api::StreamRow,
     envelope::Envelope,
     ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Row};
+use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
@@ -183,6 +185,42 @@ pub(crate) async fn see(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Something that is received once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    pub(crate) sender: DeviceId,
+    /// What its sender calls it.
+    pub(crate) name: [u8; 16],
+    pub(crate) envelope: EnvelopeId,
+}
+
+/// Notes that these were received, no two of one name; those that were not before, by sender and name.
+pub(crate) async fn see_all(
+    conn: &mut Conn,
+    sightings: &[Sighting],
+    now: Timestamp,
+) -> Result<HashSet<(DeviceId, [u8; 16])>, Error> {
+    let mut script = Script::default();
+    script.insert(
+        "INSERT INTO seen (sender, name, envelope, at_ms) ",
+        sightings,
+        " ON CONFLICT DO NOTHING RETURNING sender, name",
+        |row, Sighting { sender, name, envelope }| {
+            row.bind(sender.as_bytes().as_slice())
+                .bind(name.as_slice())
+                .bind(envelope.as_bytes().as_slice())
+                .bind(ms(now));
+        },
+    );
+    let new = script.run(conn).await?;
+    let names = new.iter().map(|row| {
+        let (sender, name): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        let sender = DeviceId::from_slice(&sender).whole("seen.sender")?;
+        Ok((sender, <[u8; 16]>::try_from(name).map_err(|_| Error::Broken("seen.name"))?))
+    });
+    names.collect()
 }
 
 /// Whether an envelope with this id was received.

@@ -284,7 +284,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Script as many rows as may be in flight; returns the last of them.
+/// Writes as many rows as may be in flight; returns the last of them.
 async fn send(
     socket: &mut WebSocket,
     in_flight: &mut InFlight,

@@ -285,13 +285,13 @@ async fn put(
             payload: &submission.payload,
         });
     }
-    let places = mailbox::put_at(tx, script, first, &boxes, &parcels).await?;
+    let places = mailbox::put_at(tx, script, first, &boxes, &parcels);
     let rows: Vec<_> = parcels
         .iter()
         .zip(&places)
         .map(|(parcel, places)| (parcel.name, parcel.keep_until, places.clone()))
         .collect();
-    mailbox::put_accepted(tx.conn(), script, caller.row, &rows).await?;
+    mailbox::put_accepted(script, caller.row, &rows);
     events::add(script, now, Event::MessagePublished, messages(new));
     events::add(script, now, Event::KeyDistributed, distributions(new));
     Ok(places)

@@ -16,7 +16,7 @@ pub(super) async fn insert<T>(
     push: impl Fn(&mut Columns<'_>, &T),
 ) -> Result<(), causeway_store::Error> {
     let mut script = Script::default();
-    script.insert(conn, insert, rows, tail, push).await?;
+    script.insert(insert, rows, tail, push);
     script.run(conn).await.map(drop)
 }
 

@@ -28,9 +28,11 @@ async fn statements_are_run_in_order_each_with_its_own_values() {
         let mut tx = db.begin().await.unwrap();
         let mut script = Script::default();
         script.add("DELETE FROM pairs");
+        script.run(tx.conn()).await.unwrap();
+        let mut script = Script::default();
         let query = script.add("INSERT INTO pairs (b, a) VALUES ($2, $1)");
         query.bind(1).bind(format!("one {round}"));
-        script.add_rows(
+        script.insert(
             "INSERT INTO pairs (a, b) ",
             &[(2, "two"), (3, "three"), (4, "four")],
             " ON CONFLICT DO NOTHING",
@@ -56,16 +58,15 @@ async fn statements_are_run_in_order_each_with_its_own_values() {
 #[tokio::test]
 async fn many_rows_are_put_down_and_none_is_lost() {
     let (_dir, db) = fresh().await;
-    for count in [0, 1, 2, 63, 64, 65, 200] {
+    for count in [0, 1, 2, 15, 16, 17, 127, 128, 129, 300] {
         let mut tx = db.begin().await.unwrap();
         let mut script = Script::default();
         script.add("DELETE FROM pairs");
+        script.run(tx.conn()).await.unwrap();
+        let mut script = Script::default();
         let rows: Vec<i64> = (0..count).collect();
         let insert = "INSERT INTO pairs (a, b) ";
-        script
-            .insert(tx.conn(), insert, &rows, "", |row, n| _ = row.bind(n).bind(""))
-            .await
-            .unwrap();
+        script.insert(insert, &rows, "", |row, n| _ = row.bind(n).bind(""));
         script.add("INSERT INTO pairs (a, b) VALUES ($1, $2)").bind(-1).bind("last");
         script.run(tx.conn()).await.unwrap();
         tx.commit().await.unwrap();

@@ -142,7 +142,7 @@ impl Round<'_> {
         }
     }
 
-    /// Script into a room that others made what those have from the start that the bot made.
+    /// Writes into a room that others made what those have from the start that the bot made.
     async fn mark(&self, room: &RoomId) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
         let (kind, key, bridge) = bridge_state(names, &self.portal.group, &self.portal.name);

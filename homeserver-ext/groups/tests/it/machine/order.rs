@@ -52,6 +52,27 @@ async fn one_client_id_sealed_twice_is_shown_once() {
 }
 
 #[tokio::test]
+async fn of_what_came_before_and_what_is_new_in_one_slice_the_new_is_shown() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let item = world.outgoing(text("one"));
+    let first = world.seal(ALICE, group, std::slice::from_ref(&item)).await.unwrap();
+    world.post(ALICE, &first).await.unwrap();
+    let rows = world.waiting(BOB);
+    // Every row twice in one slice, and what was said under that name once more behind a new one.
+    let twice: Vec<_> = rows.iter().flat_map(|row| [row.clone(), row.clone()]).collect();
+    world.receive(BOB, &twice).await;
+    world.send(ALICE, group, "two").await;
+    let again = world.seal(ALICE, group, &[item]).await.unwrap();
+    world.post(ALICE, &again).await.unwrap();
+    let rows = world.waiting(BOB);
+    world.receive(BOB, &rows).await;
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+    assert!(world.devices[BOB].reasons().is_empty());
+    let last = &world.devices[BOB].received.last().unwrap().what;
+    assert!(matches!(last, What::Duplicate), "{last:?}");
+}
+
+#[tokio::test]
 async fn a_stale_epoch_is_sealed_again_and_arrives_once() {
     let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
     world.send(BOB, group, "one").await;

@@ -39,34 +39,29 @@ pub(super) fn place_of(
 }
 
 /// Remembers what was accepted.
-pub(crate) async fn put_accepted(
-    conn: &mut Conn,
+pub(crate) fn put_accepted(
     script: &mut Script,
     sender: DeviceRow,
     rows: &[(EnvelopeId, Timestamp, Places)],
-) -> Result<(), Error> {
-    script
-        .insert(
-            conn,
-            "INSERT INTO accepted (sender, id, keep_until_ms, places, broadcast, recipients) ",
-            rows,
-            "",
-            |values, (id, keep_until, places)| {
-                let (devices, broadcast) = match places {
-                    Places::Devices(places) => (write_places(places), None),
-                    Places::Group(seq, _) => (Vec::new(), Some(*seq)),
-                };
-                values
-                    .bind(sender)
-                    .bind(id.as_ref().to_vec())
-                    .bind(ms(*keep_until))
-                    .bind(devices)
-                    .bind(broadcast)
-                    .bind(i64::from(places.recipients()));
-            },
-        )
-        .await?;
-    Ok(())
+) {
+    script.insert(
+        "INSERT INTO accepted (sender, id, keep_until_ms, places, broadcast, recipients) ",
+        rows,
+        "",
+        |values, (id, keep_until, places)| {
+            let (devices, broadcast) = match places {
+                Places::Devices(places) => (write_places(places), None),
+                Places::Group(seq, _) => (Vec::new(), Some(*seq)),
+            };
+            values
+                .bind(sender)
+                .bind(id.as_ref().to_vec())
+                .bind(ms(*keep_until))
+                .bind(devices)
+                .bind(broadcast)
+                .bind(i64::from(places.recipients()));
+        },
+    );
 }
 
 fn write_places(places: &[(DeviceRow, i64)]) -> Vec<u8> {

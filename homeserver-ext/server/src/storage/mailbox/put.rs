@@ -6,7 +6,7 @@ use causeway_protocol::{
     envelope::{Kind, Piece},
     ids::{DeviceId, EnvelopeId, Epoch, Timestamp},
 };
-use causeway_store::{Conn, Script, Tx};
+use causeway_store::{Script, Tx};
 
 use super::{Boxes, group_topic, take_numbers, topic};
 use crate::storage::{DeviceRow, Error, GroupRow, ms};
@@ -72,20 +72,20 @@ struct NewRow<'a> {
 pub(crate) async fn put(tx: &mut Tx, boxes: &Boxes, parcels: &[Parcel<'_>]) -> Result<(), Error> {
     let first = take_numbers(tx.conn(), parcels.len()).await?;
     let mut script = Script::default();
-    put_at(tx, &mut script, first, boxes, parcels).await?;
+    put_at(tx, &mut script, first, boxes, parcels);
     script.run(tx.conn()).await?;
     Ok(())
 }
 
 /// Puts parcels down at the numbers from `next` on, which are the caller's; wakes the streams on
 /// commit. Returns for each where it is.
-pub(crate) async fn put_at(
+pub(crate) fn put_at(
     tx: &mut Tx,
     script: &mut Script,
     mut next: i64,
     boxes: &Boxes,
     parcels: &[Parcel<'_>],
-) -> Result<Vec<Places>, Error> {
+) -> Vec<Places> {
     let (mut envelopes, mut broadcasts) = (Vec::new(), Vec::new());
     let mut rows: Vec<NewRow<'_>> = Vec::new();
     let mut places = Vec::new();
@@ -117,24 +117,19 @@ pub(crate) async fn put_at(
         places.push(put);
         next += 1;
     }
-    insert_envelopes(tx.conn(), script, &envelopes).await?;
-    insert_rows(tx.conn(), script, &rows).await?;
-    insert_broadcasts(tx.conn(), script, &broadcasts).await?;
+    insert_envelopes(script, &envelopes);
+    insert_rows(script, &rows);
+    insert_broadcasts(script, &broadcasts);
     let mut groups: Vec<GroupRow> = broadcasts.iter().map(|(_, parcel)| parcel.group).collect();
     groups.dedup();
     for group in groups {
         tx.wake(group_topic(group));
     }
-    Ok(places)
+    places
 }
 
-async fn insert_envelopes(
-    conn: &mut Conn,
-    script: &mut Script,
-    envelopes: &[(i64, &Parcel<'_>)],
-) -> Result<(), causeway_store::Error> {
+fn insert_envelopes(script: &mut Script, envelopes: &[(i64, &Parcel<'_>)]) {
     script.insert(
-        conn,
         "INSERT INTO envelopes (envelope, id, whole_id, kind, grp, epoch, sender, recipient, at_ms,
             ttl_ms, expires_ms, payload) ",
         envelopes,
@@ -160,51 +155,36 @@ async fn insert_envelopes(
                 .bind(parcel.expires.map(ms))
                 .bind(parcel.payload.to_vec());
         },
-    )
-    .await
+    );
 }
 
-async fn insert_rows(
-    conn: &mut Conn,
-    script: &mut Script,
-    rows: &[NewRow<'_>],
-) -> Result<(), causeway_store::Error> {
-    script
-        .insert(
-            conn,
-            "INSERT INTO mailbox (device, seq, envelope, piece) ",
-            rows,
-            "",
-            |values, row| {
-                values
-                    .bind(row.device)
-                    .bind(row.envelope)
-                    .bind(row.envelope)
-                    .bind(row.piece.map(<[u8]>::to_vec));
-            },
-        )
-        .await
+fn insert_rows(script: &mut Script, rows: &[NewRow<'_>]) {
+    script.insert(
+        "INSERT INTO mailbox (device, seq, envelope, piece) ",
+        rows,
+        "",
+        |values, row| {
+            values
+                .bind(row.device)
+                .bind(row.envelope)
+                .bind(row.envelope)
+                .bind(row.piece.map(<[u8]>::to_vec));
+        },
+    );
 }
 
-async fn insert_broadcasts(
-    conn: &mut Conn,
-    script: &mut Script,
-    new: &[(i64, &Parcel<'_>)],
-) -> Result<(), causeway_store::Error> {
-    script
-        .insert(
-            conn,
-            "INSERT INTO broadcasts (seq, grp, epoch, sender, keep_until_ms) ",
-            new,
-            "",
-            |values, (number, parcel)| {
-                values
-                    .bind(*number)
-                    .bind(parcel.group)
-                    .bind(i64::from(parcel.epoch.0))
-                    .bind(parcel.sender)
-                    .bind(ms(parcel.keep_until));
-            },
-        )
-        .await
+fn insert_broadcasts(script: &mut Script, new: &[(i64, &Parcel<'_>)]) {
+    script.insert(
+        "INSERT INTO broadcasts (seq, grp, epoch, sender, keep_until_ms) ",
+        new,
+        "",
+        |values, (number, parcel)| {
+            values
+                .bind(*number)
+                .bind(parcel.group)
+                .bind(i64::from(parcel.epoch.0))
+                .bind(parcel.sender)
+                .bind(ms(parcel.keep_until));
+        },
+    );
 }
