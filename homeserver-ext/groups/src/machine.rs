@@ -61,7 +61,7 @@ pub use invites::InviteView;
 pub use joins::{InviteRefused, JoinView};
 pub use offers::OfferView;
 pub use own::{MOST_COMMITS, is_behind, put_back};
-pub use parked::ToUnpark;
+pub use parked::{Looked, ToUnpark};
 pub use received::{
     Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Receipts, Received, RosterChange, What,
 };

@@ -7,12 +7,14 @@ use std::collections::HashSet;
 use causeway_protocol::{
     api::StreamRow,
     envelope::Sender,
-    ids::{DeviceId, GroupId, Seq},
+    ids::{DeviceId, GroupId, Timestamp},
 };
 use causeway_store::Tx;
 
 use super::{Machine, MachineError, work::Work};
 use crate::storage::parked::{self, Due, For};
+
+pub use crate::storage::parked::Looked;
 
 /// What stands apart at the server and may be dealt with now.
 pub type ToUnpark = Due;
@@ -23,23 +25,26 @@ impl Machine {
     ///
     /// # Errors
     /// [`MachineError`].
-    pub async fn to_unpark(&self, tx: &mut Tx) -> Result<Vec<ToUnpark>, MachineError> {
-        Ok(parked::due(tx.conn()).await?)
+    pub async fn to_unpark(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+    ) -> Result<Vec<ToUnpark>, MachineError> {
+        Ok(parked::due_now(tx.conn(), now).await?)
     }
 
-    /// All that was parked of one was handed out, after the server had seen acknowledgements up to
-    /// `acked` and given numbers up to `given`; `is_left`: some of it cannot be dealt with yet. `false`: there is more to ask for.
+    /// All that was parked of one was handed out. `false`: more of it is on its way to the server.
     ///
     /// # Errors
     /// [`MachineError`].
     pub async fn unparked(
         &self,
         tx: &mut Tx,
+        now: Timestamp,
         of: &ToUnpark,
-        (acked, given): (Seq, Seq),
-        is_left: bool,
+        looked: Looked,
     ) -> Result<bool, MachineError> {
-        Ok(parked::looked_at(tx.conn(), of, (acked, given), is_left).await?)
+        Ok(parked::looked_at(tx.conn(), of, looked, now).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use causeway_protocol::{
 
 use super::{CallError, Client, SdkError};
 use crate::{
-    machine::{Receipts, ToUnpark},
+    machine::{Looked, Receipts, ToUnpark},
     storage::parked,
 };
 
@@ -26,7 +26,7 @@ impl Client {
             self.has_parked.store(true, Ordering::Relaxed);
             return Err(error);
         }
-        let due = parked::due(self.db.read().await?.conn()).await?;
+        let due = parked::due_now(self.db.read().await?.conn(), self.now()).await?;
         for of in &due {
             self.unpark_all_of(of).await?;
         }
@@ -53,8 +53,8 @@ impl Client {
 
     async fn unpark_all_of(&self, of: &ToUnpark) -> Result<(), SdkError> {
         let (group, sender) = (of.group, of.sender);
-        let (mut after, mut taken, mut is_left) = (Seq(0), Vec::new(), false);
-        let mut waits = 0;
+        let (mut after, mut taken) = (Seq(0), Vec::new());
+        let (mut handed, mut left, mut waits) = (0, 0, 0);
         loop {
             let request = Unpark { group, sender, after, taken: std::mem::take(&mut taken) };
             let Unparked { rows, acked, last_seq } = match self.http.unpark(&request).await {
@@ -66,13 +66,14 @@ impl Client {
             };
             let mut tx = self.db.begin_growing().await?;
             let Some(last) = rows.last() else {
-                let looked = (acked, last_seq);
-                let is_done = self.machine.unparked(&mut tx, of, looked, is_left).await?;
+                let is_enough = waits >= WAITS;
+                let looked = Looked { acked, given: last_seq, handed, left, is_enough };
+                let is_done = self.machine.unparked(&mut tx, self.now(), of, looked).await?;
                 tx.commit().await?;
-                waits += 1;
-                if is_done || waits > WAITS {
+                if is_done {
                     return Ok(());
                 }
+                waits += 1;
                 // What was parked last may be on its way to the server.
                 tokio::time::sleep(WAIT).await;
                 continue;
@@ -82,7 +83,7 @@ impl Client {
                 self.machine.receive_parked(&mut tx, self.now(), &rows).await?;
             self.keep(&mut tx, received).await?;
             tx.commit().await?;
-            is_left |= !parked.is_empty();
+            (handed, left) = (handed + rows.len(), left + parked.len());
             taken = rows.iter().map(|row| row.seq).filter(|seq| !parked.contains(seq)).collect();
         }
     }

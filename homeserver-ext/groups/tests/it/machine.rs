@@ -27,6 +27,7 @@ mod keys;
 mod link_words;
 mod offers;
 mod order;
+mod parked;
 mod rosters;
 mod stranger;
 

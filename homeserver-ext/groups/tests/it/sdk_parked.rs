@@ -331,5 +331,5 @@ async fn a_server_that_was_put_back_gives_lower_numbers_and_nothing_waits_for_th
     assert_eq!(heard[257], "later");
     ben.client.chores().await.unwrap();
     let mut tx = ben.client.db().begin().await.unwrap();
-    assert_eq!(ben.client.machine().to_unpark(&mut tx).await.unwrap(), []);
+    assert_eq!(ben.client.machine().to_unpark(&mut tx, now()).await.unwrap(), []);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use causeway_groups::{
     Machine, Vault,
-    machine::{AddedBy, Batch, NewGroup, Outgoing, SealError},
+    machine::{AddedBy, Batch, Looked, NewGroup, Outgoing, SealError},
 };
 use causeway_protocol::{
     api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
@@ -84,6 +84,7 @@ impl World {
             acked: 0,
             received: Vec::new(),
             parked: Vec::new(),
+            asked: 0,
         });
         self.devices.len() - 1
     }
@@ -278,7 +279,7 @@ impl World {
         let now = self.time();
         let device = &mut self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
-        let due = device.machine.to_unpark(&mut tx).await.unwrap();
+        let due = device.machine.to_unpark(&mut tx, now).await.unwrap();
         tx.commit().await.unwrap();
         for of in &due {
             let is_his = |row: &StreamRow| {
@@ -286,6 +287,7 @@ impl World {
                 row.envelope.group == of.group && sender == of.sender
             };
             let his: Vec<_> = device.parked.extract_if(.., |row| is_his(row)).collect();
+            device.asked += his.len();
             let mut left = Vec::new();
             for rows in his.chunks(64) {
                 let mut tx = device.db.begin().await.unwrap();
@@ -295,9 +297,14 @@ impl World {
                 left.extend(rows.iter().filter(|row| receipts.parked.contains(&row.seq)).cloned());
             }
             let mut tx = device.db.begin().await.unwrap();
-            let acked = Seq(device.acked);
-            let looked = (acked, Seq(u64::MAX));
-            device.machine.unparked(&mut tx, of, looked, !left.is_empty()).await.unwrap();
+            let looked = Looked {
+                acked: Seq(device.acked),
+                given: Seq(u64::MAX),
+                handed: his.len(),
+                left: left.len(),
+                is_enough: false,
+            };
+            device.machine.unparked(&mut tx, now, of, looked).await.unwrap();
             tx.commit().await.unwrap();
             device.parked.extend(left);
         }

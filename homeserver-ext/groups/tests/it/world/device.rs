@@ -20,6 +20,8 @@ pub(crate) struct Device {
     pub(crate) received: Vec<Received>,
     /// What the server has set aside for it.
     pub(crate) parked: Vec<StreamRow>,
+    /// How many of those rows it has asked for, each time counted.
+    pub(crate) asked: usize,
 }
 
 impl Device {
