@@ -180,10 +180,14 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
             tx.commit().await?;
             Ok(step)
         }
-        Err(SdkError::Call(CallError::Refused { status, error, .. })) if status != 401 => {
+        Err(SdkError::Call(CallError::Refused { status, error, taken, .. })) if status != 401 => {
             let mut tx = client.db().begin().await?;
-            for row in &sending.rows {
-                rows::failed(tx.conn(), *row, &error).await?;
+            for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
+                if message.ids().all(|id| taken.contains(&id)) {
+                    rows::accepted(tx.conn(), *row, &message.first).await?;
+                } else {
+                    rows::failed(tx.conn(), *row, &error).await?;
+                }
             }
             sending.give_up(&mut tx).await?;
             tx.commit().await?;

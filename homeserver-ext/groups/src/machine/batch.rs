@@ -118,6 +118,11 @@ impl Envelopes {
         let first = names.next().unwrap_or_else(|| EnvelopeId::new(*client_id.as_bytes()));
         Self { first, more: names.collect() }
     }
+
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = EnvelopeId> + '_ {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use causeway_protocol::{
     api::{ErrorBody, OpBytes},
-    ids::Epoch,
+    ids::{EnvelopeId, Epoch},
 };
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ pub enum CallError {
         /// What the caller lacks, in order.
         ops: Vec<OpBytes>,
     },
-    /// Refused, and nothing changed; the same again would be refused again.
+    /// Refused, and nothing changed but what is `taken`; the same again would be refused again.
     #[error("the server refused: {error} ({errcode}, HTTP {status})")]
     Refused {
         /// HTTP status.
@@ -33,6 +33,8 @@ pub enum CallError {
         errcode: String,
         /// What happened, why, and what to do, as the server says it.
         error: String,
+        /// Of many envelopes, of which a later part is refused: those that are taken.
+        taken: Vec<EnvelopeId>,
     },
     /// Too much at once, and nothing changed.
     #[error("the server asks to wait for {}: {error}", in_words(*.ms))]
@@ -132,11 +134,13 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             status: status.as_u16(),
             errcode: error.errcode,
             error: error.error,
+            taken: error.accepted.into_iter().map(|one| one.id).collect(),
         },
         (status, None) => CallError::Refused {
             status: status.as_u16(),
             errcode: "M_UNKNOWN".to_owned(),
             error: format!("HTTP {status}, and not in the words of this API; is the URL right?"),
+            taken: Vec::new(),
         },
     }
 }

@@ -396,6 +396,7 @@ pub async fn discover(server: &str) -> Result<String, CallError> {
         status,
         errcode: "M_NOT_FOUND".to_owned(),
         error: format!("{url} {how} `{BASE_URL_KEY}`; give the server's address with --server"),
+        taken: Vec::new(),
     };
     let answer = match sent(client.get(&url)).await {
         Ok(answer) => answer,

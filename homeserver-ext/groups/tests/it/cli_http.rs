@@ -46,6 +46,16 @@ async fn a_refusal_says_what_the_server_says() {
 }
 
 #[tokio::test]
+async fn a_refusal_says_what_is_taken_all_the_same() {
+    let id = "AQEBAQEBAQEBAQEBAQEBAQ";
+    let body = format!(
+        r#"{{"errcode":"M_FORBIDDEN","error":"closed","accepted":[{{"id":"{id}","recipients":2}}]}}"#
+    );
+    let end = end_of(&with_body("403 Forbidden", "", &body)).await;
+    assert!(matches!(end, CallError::Refused { taken, .. } if taken == [id.parse().unwrap()]));
+}
+
+#[tokio::test]
 async fn a_stale_epoch_brings_what_is_missing() {
     let body = r#"{"errcode":"M_STALE_EPOCH","error":"x","epoch":9,"ops":["AQI"]}"#;
     let end = end_of(&with_body("409 Conflict", "", body)).await;

@@ -1,4 +1,5 @@
-//! A TCP proxy that loses answers: the request arrives, and nobody hears what became of it.
+//! A TCP proxy that loses answers: the request arrives, and nobody hears what became of it. Or it
+//! refuses envelopes as a server does that has taken some of them.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,6 +10,8 @@ use std::{
     },
     thread,
 };
+
+use causeway_protocol::api::{AcceptedEnvelope, ErrorBody, PostEnvelopes};
 
 /// Stands before a server on its own port.
 pub(crate) struct Proxy {
@@ -22,6 +25,8 @@ struct Plan {
     path: Mutex<&'static str>,
     to_lose: AtomicUsize,
     lost: AtomicUsize,
+    /// Refuses posts of envelopes, as if so many of each were taken before; 0: carries them.
+    taken: AtomicUsize,
 }
 
 impl Proxy {
@@ -55,6 +60,12 @@ impl Proxy {
         self.plan.to_lose.store(n, Ordering::SeqCst);
     }
 
+    /// Refuses the next post of envelopes as a server whose group was closed when it had taken `n` of
+    /// them.
+    pub(crate) fn refuse_after(&self, n: usize) {
+        self.plan.taken.store(n, Ordering::SeqCst);
+    }
+
     /// How many were lost.
     pub(crate) fn lost(&self) -> usize {
         self.plan.lost.load(Ordering::SeqCst)
@@ -75,6 +86,41 @@ impl Plan {
     }
 }
 
+/// The refusal of a post of envelopes that begins with these bytes, if it is to be refused.
+fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> {
+    let line = begun.split(|byte| *byte == b'\r').next()?;
+    if !line.starts_with(b"POST ") || !line.ends_with(b"/envelopes HTTP/1.1") {
+        return None;
+    }
+    let taken = plan.taken.swap(0, Ordering::SeqCst);
+    if taken == 0 {
+        return None;
+    }
+    let mut request = begun.to_vec();
+    let posted: PostEnvelopes = loop {
+        let body = request.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+        if let Some(Ok(posted)) = body.map(|at| serde_json::from_slice(&request[at..])) {
+            break posted;
+        }
+        let mut more = [0; 4_096];
+        let n = client.read(&mut more).ok()?;
+        request.extend_from_slice(&more[..n]);
+    };
+    let accepted = posted.envelopes.iter().take(taken);
+    let accepted = accepted.map(|one| AcceptedEnvelope { id: one.name(), recipients: 1 }).collect();
+    let body = ErrorBody {
+        errcode: "M_FORBIDDEN".to_owned(),
+        error: "the group is closed".to_owned(),
+        retry_after_ms: None,
+        epoch: None,
+        ops: None,
+        accepted,
+    };
+    let body = serde_json::to_string(&body).unwrap();
+    let length = body.len();
+    Some(format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {length}\r\n\r\n{body}"))
+}
+
 fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
     let Ok(mut server) = TcpStream::connect(upstream) else { return };
     let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
@@ -84,6 +130,10 @@ fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
         scope.spawn(|| {
             let mut bytes = [0; 16 << 10];
             while let Ok(n @ 1..) = client.read(&mut bytes) {
+                if let Some(answer) = refusal(&bytes[..n], &mut client, plan) {
+                    let _ = client.write_all(answer.as_bytes());
+                    break;
+                }
                 if plan.takes(&bytes[..n]) {
                     is_lost.store(true, Ordering::SeqCst);
                 }

@@ -7,6 +7,7 @@ use causeway_protocol::{api::BridgeInfo, ids::MemberId, keys::fingerprint};
 
 use crate::{
     cli_http::{answering, with_body},
+    cli_proxy::Proxy,
     cli_world::{Person, World, texts},
 };
 
@@ -164,4 +165,24 @@ fn a_bridge_is_known_by_its_key_and_not_by_what_the_server_says_of_it() {
     let what = said["error"]["what"].as_str().unwrap();
     assert!(what.contains(&fingerprint(&other)) && what.contains(&shown), "{said}");
     assert_eq!(alice.ok(&["group", "show", "team"])[0]["bridge"], serde_json::Value::Null);
+}
+
+/// A server that takes a large batch in turns refuses what comes after a change of the group: what was
+/// taken before that has been sent.
+#[test]
+fn what_was_taken_before_a_refusal_is_sent_and_only_the_rest_failed() {
+    let world = World::new();
+    let proxy = Proxy::before(world.server.address());
+    let alice = world.person_at("alice", &proxy.url());
+    alice.ok(&["register", "alice"]);
+    let bob = world.registered("bob");
+    alice.ok(&["group", "create", "team"]);
+    alice.ok(&["member", "add", "team", &bob.account()]);
+    alice.ok(&["send", "team", "zero"]);
+    proxy.refuse_after(1);
+    let sent = alice.run_with(&["send", "team", "--lines"], "one\ntwo\n");
+    assert_eq!(sent.status.code(), Some(1), "{}", sent.stderr);
+    assert_eq!(sent.lines.len(), 1, "{}", sent.stderr);
+    assert_eq!(sent.lines[0]["line"], 1);
+    assert!(sent.stderr.contains("of line 2 was not sent"), "{}", sent.stderr);
 }

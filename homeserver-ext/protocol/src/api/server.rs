@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{AccountId, Epoch, MemberId};
 
-use super::OpBytes;
+use super::{AcceptedEnvelope, OpBytes};
 
 /// Answer to `GET server`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -75,4 +75,7 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<crate::ids::Bytes>>)]
     pub ops: Option<Vec<OpBytes>>,
+    /// Of many envelopes, of which a later part is refused: those that are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedEnvelope>,
 }

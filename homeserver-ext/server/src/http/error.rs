@@ -25,7 +25,7 @@ use crate::{
         invites::{InviteError, JoinError},
         kept::KeptError,
         keys::{ClaimError, UploadError},
-        relay::PostError,
+        relay::{PostError, Refused},
         sender_keys::SenderKeysError,
     },
     storage,
@@ -50,6 +50,7 @@ impl ApiError {
             retry_after_ms: None,
             epoch: None,
             ops: None,
+            accepted: Vec::new(),
         };
         Self { status, body: Box::new(body) }
     }
@@ -313,6 +314,14 @@ impl From<PostError> for ApiError {
             PostError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostError::Storage(error) => error.into(),
         }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(Refused { why, taken }: Refused) -> Self {
+        let mut refusal = Self::from(why);
+        refusal.body.accepted = taken;
+        refusal
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::services::{delivery, relay};
 
-/// `POST groups/{id}/envelopes` – in order, all or nothing (protocol §2).
+/// `POST groups/{id}/envelopes` – in order, all or nothing up to 512 rows (protocol §2).
 #[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
     params(("group" = GroupId, Path)), request_body = PostEnvelopes,
     responses(
@@ -22,7 +22,7 @@ use crate::services::{delivery, relay};
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: an envelope's form, id or time to live"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: another's envelope; the device did not count then; the group is closed"),
         (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: install `ops` (from the epoch after the one stated) and seal again; where `epoch` is below the one stated it is the server that lacks ops"),
+        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: install `ops` (from the epoch after the one stated) and seal again what is not in `accepted`; where `epoch` is below the one stated it is the server that lacks ops"),
         (status = 413, body = ErrorBody, description = "`M_TOO_LARGE`: a payload with its pieces, or too many envelopes"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ), security(("token" = [])))]

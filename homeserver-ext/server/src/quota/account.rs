@@ -180,6 +180,12 @@ impl Shares {
         taken
     }
 
+    /// Gives back what was taken for envelopes of so many rows and bytes that were refused after all.
+    pub(crate) fn give_back(&self, who: &AccountId, rows: usize, bytes: usize) {
+        self.buckets.give_back(&(Limit::Envelopes, who.clone()), rows);
+        self.buckets.give_back(&(Limit::EnvelopeKib, who.clone()), bytes.div_ceil(1_024));
+    }
+
     /// Of whom it is to be counted what waits, and how much each had posted since the last time.
     pub(crate) fn to_count(&self, now: Timestamp) -> Vec<(AccountId, u64)> {
         let kib = self.quotas.waiting_kib.min(self.quotas.mailbox_kib);

@@ -1,6 +1,6 @@
 //! The relay: envelopes in. It cannot open a single one.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
@@ -69,8 +69,23 @@ impl From<causeway_store::Error> for PostError {
     }
 }
 
+/// Envelopes were refused, and with them all that stand behind them.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: PostError,
+    /// Those of the request that are taken, in turns before.
+    pub(crate) taken: Vec<AcceptedEnvelope>,
+}
+
+impl<E: Into<PostError>> From<E> for Refused {
+    fn from(why: E) -> Self {
+        Self { why: why.into(), taken: Vec::new() }
+    }
+}
+
 /// Takes envelopes in, in order; all or none of those that are taken in one turn. One that was
-/// accepted before is answered as it was then, whatever happened since.
+/// accepted before is answered as it was then, whatever happened since; what is refused in a later
+/// turn costs nothing.
 pub(crate) async fn post(
     db: &Db,
     now: Timestamp,
@@ -78,7 +93,7 @@ pub(crate) async fn post(
     caller: &Device,
     group: GroupId,
     PostEnvelopes { envelopes: submissions, count: counted }: &PostEnvelopes,
-) -> Result<Accepted, PostError> {
+) -> Result<Accepted, Refused> {
     let ids = check(caller, group, submissions)?;
     if ids.is_empty() {
         return Ok(Accepted { accepted: Vec::new() });
@@ -95,29 +110,78 @@ pub(crate) async fn post(
         }
     }
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
+    let mut refused = None;
     if let Some(turn) = turns.next() {
         let beyond = beyond_limits(submissions);
-        let group = admit(tx.conn(), now, Some(shares), caller, found, &new, beyond).await?;
-        known.extend(take(tx, now, caller, &group, (first, turn), *counted).await?);
-    }
-    for turn in turns {
-        let mut tx = db.begin_growing().await?;
-        // The same may have been posted again meanwhile, and the group have moved on.
-        let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
-        let Before { known: there, group: found, first } =
-            mailbox::before(tx.conn(), caller, group, &names).await?;
-        let left: Vec<_> = turn.iter().filter(|(id, _)| !there.contains_key(id)).copied().collect();
-        known.extend(there);
-        if !left.is_empty() {
-            let group = admit(tx.conn(), now, None, caller, found, &left, None).await?;
-            known.extend(take(tx, now, caller, &group, (first, &left), *counted).await?);
-        }
+        let admitted = admit(tx.conn(), now, Some(shares), caller, found, &new, beyond).await;
+        let (why, is_charged) = match admitted {
+            Ok(Admitted { group: at, is_charged }) => {
+                known.extend(take(tx, now, caller, &at, (first, turn), *counted).await?);
+                (laters(db, now, caller, group, &mut turns, *counted, &mut known).await, is_charged)
+            }
+            Err(why) => (Some((turn, why)), false),
+        };
+        refused = why.map(|(turn, why)| (turn, why, is_charged));
     }
     let answer = |id: EnvelopeId| AcceptedEnvelope {
         id,
         recipients: known.get(&id).map_or(0, Places::recipients),
     };
-    Ok(Accepted { accepted: ids.into_iter().map(answer).collect() })
+    let Some((turn, why, is_charged)) = refused else {
+        return Ok(Accepted { accepted: ids.into_iter().map(answer).collect() });
+    };
+    let left: Vec<_> = std::iter::once(turn).chain(turns).flatten().collect();
+    if is_charged {
+        let (rows, bytes) = size(left.iter().map(|(_, submission)| *submission));
+        shares.give_back(&caller.account, rows, bytes);
+    }
+    let left: BTreeSet<EnvelopeId> = left.into_iter().map(|(id, _)| *id).collect();
+    let taken = ids.into_iter().filter(|id| !left.contains(id)).map(answer).collect();
+    Err(Refused { why, taken })
+}
+
+type Turn<'a> = &'a [(EnvelopeId, &'a Submission)];
+
+/// Takes the turns after the first; which was refused, and why.
+async fn laters<'a>(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    group: GroupId,
+    turns: &mut impl Iterator<Item = Turn<'a>>,
+    counted: Option<u64>,
+    known: &mut BTreeMap<EnvelopeId, Places>,
+) -> Option<(Turn<'a>, PostError)> {
+    for turn in turns {
+        match later(db, now, caller, group, turn, counted).await {
+            Ok(taken) => known.extend(taken),
+            Err(why) => return Some((turn, why)),
+        }
+    }
+    None
+}
+
+/// Takes a turn that is not the first: the same may have been posted again meanwhile, and the group
+/// have moved on.
+async fn later(
+    db: &Db,
+    now: Timestamp,
+    caller: &Device,
+    group: GroupId,
+    turn: Turn<'_>,
+    counted: Option<u64>,
+) -> Result<Vec<(EnvelopeId, Places)>, PostError> {
+    let mut tx = db.begin_growing().await?;
+    let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
+    let Before { known, group: found, first } =
+        mailbox::before(tx.conn(), caller, group, &names).await?;
+    let left: Vec<_> = turn.iter().filter(|(id, _)| !known.contains_key(id)).copied().collect();
+    let mut taken: Vec<_> = known.into_iter().collect();
+    if !left.is_empty() {
+        let group = admit(tx.conn(), now, None, caller, found, &left, None).await?.group;
+        taken.extend(take(tx, now, caller, &group, (first, &left), counted).await?);
+    }
+    Ok(taken)
 }
 
 /// Puts down what is taken in one turn, in a transaction of its own, and says where.
@@ -188,6 +252,13 @@ fn beyond_limits(submissions: &[Submission]) -> Option<PostError> {
     submissions.iter().enumerate().find_map(beyond)
 }
 
+/// Envelopes may come in.
+struct Admitted {
+    group: Group,
+    /// They were taken from the account's share.
+    is_charged: bool,
+}
+
 /// Whether new envelopes may come in: membership, epoch, sizes (`beyond`), quota (where it was not
 /// taken yet), in this order.
 async fn admit(
@@ -198,7 +269,7 @@ async fn admit(
     found: Option<(Group, Standing)>,
     new: &[(EnvelopeId, &Submission)],
     beyond: Option<PostError>,
-) -> Result<Group, PostError> {
+) -> Result<Admitted, PostError> {
     let (group, mut standing) = found.ok_or(PostError::Unknown)?;
     if standing == Standing::None {
         let account = caller.account.as_str();
@@ -229,12 +300,17 @@ async fn admit(
     }
     // By its name, too: whoever has a group can make anybody its bridge.
     let is_bridge = role == Role::Bridge && caller.account.localpart() == BRIDGE;
-    if let Some(shares) = shares.filter(|_| !is_bridge) {
-        let rows = new.iter().map(|(_, new)| named(new).count().max(1)).sum();
-        let bytes = new.iter().map(|(_, new)| bytes(new)).sum();
+    let charged = shares.filter(|_| !is_bridge);
+    if let Some(shares) = charged {
+        let (rows, bytes) = size(new.iter().map(|(_, new)| *new));
         shares.envelopes(now, &caller.account, rows, bytes)?;
     }
-    Ok(group)
+    Ok(Admitted { group, is_charged: charged.is_some() })
+}
+
+/// Rows that envelopes make, and their bytes.
+fn size<'a>(new: impl Iterator<Item = &'a Submission>) -> (usize, usize) {
+    new.fold((0, 0), |(rows, sum), new| (rows + named(new).count().max(1), sum + bytes(new)))
 }
 
 async fn behind(

@@ -26,5 +26,6 @@ mod relay;
 mod sender_keys;
 mod shares;
 mod stream;
+mod turns;
 mod waiting;
 mod who_may;

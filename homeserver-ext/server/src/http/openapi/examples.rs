@@ -88,6 +88,7 @@ fn server(to: &mut Examples) -> Result<(), Box<dyn std::error::Error>> {
         retry_after_ms: None,
         epoch: Some(Epoch(8)),
         ops: Some(vec![OpBytes(BYTES.to_vec())]),
+        accepted: Vec::new(),
     };
     Ok(put(to, "ErrorBody", &refusal)?)
 }

@@ -1,0 +1,71 @@
+//! Many envelopes are taken in turns, and what is refused in a later one takes nothing of those before.
+
+use std::collections::BTreeSet;
+
+use causeway_protocol::{
+    api::{Accepted, ErrorBody, PostEnvelopes},
+    envelope::Submission,
+    ids::EnvelopeId,
+    roster::Body,
+};
+use causeway_server::{AccountQuotas, Quota};
+use reqwest::StatusCode;
+
+use crate::harness::{Group, Person, Server};
+
+/// Eight turns.
+const MANY: usize = 4_096;
+
+fn said(group: &Group, from: &Person) -> Vec<Submission> {
+    let epoch = group.roster.epoch().0;
+    (0..MANY).map(|n| from.message(group.id(), epoch, &n.to_string())).collect()
+}
+
+/// Ids of a device's envelopes that the server has.
+async fn kept(server: &Server) -> usize {
+    server.rows().await.iter().filter(|row| row.starts_with("accepted:")).count()
+}
+
+#[tokio::test]
+async fn what_was_taken_before_a_refusal_is_told_and_the_rest_costs_nothing() {
+    let accounts =
+        AccountQuotas { envelopes: Some(Quota::per_minute(1, 4_096)), ..AccountQuotas::default() };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let other = {
+        let mut other = Group::create(&server, &alice).await;
+        other.post(&server, &alice, &Body::Add(vec![bob.entry(0)])).await;
+        other
+    };
+    let envelopes = said(&group, &bob);
+    let names: Vec<EnvelopeId> = envelopes.iter().map(Submission::name).collect();
+    let posting = bob.submit(&server, envelopes.clone());
+    // The group is closed when the first turn is taken; who waits for the writer comes in his turn.
+    let closing = async {
+        while kept(&server).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        group.post(&server, &alice, &Body::Close).await;
+    };
+    let (answer, ()) = tokio::join!(posting, closing);
+    assert!(answer.status == StatusCode::CONFLICT || answer.status == StatusCode::FORBIDDEN);
+    let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap();
+    let taken: Vec<EnvelopeId> = body.accepted.iter().map(|one| one.id).collect();
+    assert!(!taken.is_empty() && taken.len() < MANY, "{} are taken", taken.len());
+    assert_eq!(taken, names[..taken.len()], "the first ones, in their order");
+    assert!(body.accepted.iter().all(|one| one.recipients == 1));
+    assert_eq!(kept(&server).await, taken.len());
+    // The same again is refused in the first turn, and answered alike.
+    let again = bob.submit(&server, envelopes.clone()).await;
+    let told: ErrorBody = serde_json::from_slice(&again.body).unwrap();
+    assert_eq!((again.status, &told.accepted), (answer.status, &body.accepted));
+    let known = envelopes[..taken.len()].to_vec();
+    bob.submit(&server, known).await.ok::<Accepted>();
+    // What was refused has cost nothing.
+    let rest = said(&other, &bob)[taken.len()..].to_vec();
+    let path = other.path("/envelopes");
+    let rest = PostEnvelopes { envelopes: rest, count: None };
+    let accepted: Accepted = bob.post(&server, &path, &rest).await.ok();
+    let ids: BTreeSet<_> = accepted.accepted.iter().map(|one| one.id).collect();
+    assert_eq!(ids.len(), MANY - taken.len());
+}
