@@ -45,15 +45,22 @@ pub async fn of_group(
     names: &Names,
     group: &GroupId,
 ) -> Result<Option<Portal>, Error> {
-    let row = sqlx::query(
+    let (group, mut script) = (group.as_bytes().as_slice(), Script::default());
+    let query = script.add(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
                 hears_from, refused
          FROM portals WHERE group_id = $1",
-    )
-    .bind(group.as_bytes().as_slice())
-    .fetch_optional(tx.conn())
-    .await?;
-    whole(tx, names, row).await
+    );
+    query.bind(group);
+    let query = script.add(
+        "SELECT m.user_id, m.name, NULL AS account FROM portal_mirrors m
+         JOIN portals p ON p.portal = m.portal WHERE p.group_id = $1
+         UNION ALL SELECT g.removed_by, NULL, g.account FROM ghost_rooms g
+         JOIN portals p ON p.portal = g.portal
+         WHERE p.group_id = $2 AND g.membership = 'removed'",
+    );
+    query.bind(group).bind(group);
+    whole(names, &script.run(tx.conn()).await?)
 }
 
 /// The portal of a room.
@@ -61,15 +68,22 @@ pub async fn of_group(
 /// # Errors
 /// [`Error`]
 pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option<Portal>, Error> {
-    let row = sqlx::query(
+    let (room, mut script) = (room.as_str(), Script::default());
+    let query = script.add(
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
                 hears_from, refused
          FROM portals WHERE room_id = $1",
-    )
-    .bind(room.as_str())
-    .fetch_optional(tx.conn())
-    .await?;
-    whole(tx, names, row).await
+    );
+    query.bind(room);
+    let query = script.add(
+        "SELECT m.user_id, m.name, NULL AS account FROM portal_mirrors m
+         JOIN portals p ON p.portal = m.portal WHERE p.room_id = $1
+         UNION ALL SELECT g.removed_by, NULL, g.account FROM ghost_rooms g
+         JOIN portals p ON p.portal = g.portal
+         WHERE p.room_id = $2 AND g.membership = 'removed'",
+    );
+    query.bind(room).bind(room);
+    whole(names, &script.run(tx.conn()).await?)
 }
 
 /// The portal whose room was replaced by this one, where the bridge is not yet.
@@ -89,7 +103,7 @@ pub async fn replaced_by(
     .bind(room.as_str())
     .fetch_optional(tx.conn())
     .await?;
-    whole(tx, names, row).await
+    with_people(tx, names, row).await
 }
 
 /// The portal with this id.
@@ -113,7 +127,7 @@ pub async fn find(tx: &mut Tx, names: &Names, id: PortalId) -> Result<Option<Por
     .bind(id.0)
     .fetch_optional(tx.conn())
     .await?;
-    whole(tx, names, row).await
+    with_people(tx, names, row).await
 }
 
 /// The portal with this id, without its people.
@@ -155,30 +169,40 @@ pub async fn all(tx: &mut Tx, names: &Names) -> Result<Vec<Portal>, Error> {
     .await?;
     let mut portals = Vec::with_capacity(rows.len());
     for row in rows {
-        portals.extend(whole(tx, names, Some(row)).await?);
+        portals.extend(with_people(tx, names, Some(row)).await?);
     }
     Ok(portals)
 }
 
-async fn whole(tx: &mut Tx, names: &Names, row: Option<Row>) -> Result<Option<Portal>, Error> {
+async fn with_people(
+    tx: &mut Tx,
+    names: &Names,
+    row: Option<Row>,
+) -> Result<Option<Portal>, Error> {
     let Some(row) = row else { return Ok(None) };
-    let mut portal = bare(names, &row)?;
+    let portal: i64 = row.try_get(0)?;
     let people = sqlx::query(
         "SELECT user_id, name, NULL AS account FROM portal_mirrors WHERE portal = $1
          UNION ALL SELECT removed_by, NULL, account FROM ghost_rooms
          WHERE portal = $1 AND membership = 'removed'",
-    )
-    .bind(portal.id.0)
-    .fetch_all(tx.conn())
-    .await?;
+    );
+    let people = people.bind(portal).fetch_all(tx.conn()).await?;
+    let rows: Vec<Row> = std::iter::once(row).chain(people).collect();
+    whole(names, &rows)
+}
+
+/// The portal that the first row is of, the others of its people, if there is one.
+fn whole(names: &Names, rows: &[Row]) -> Result<Option<Portal>, Error> {
+    let Some((row, people)) = rows.split_first() else { return Ok(None) };
+    let mut portal = bare(names, row)?;
     for row in people {
         match row.try_get::<Option<String>, _>(2)? {
             None => {
-                portal.mirrors.insert(user(&row, "mirrors.user_id")?, row.try_get(1)?);
+                portal.mirrors.insert(user(row, "mirrors.user_id")?, row.try_get(1)?);
             }
             Some(account) => {
                 let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
-                portal.removed.insert(account, user(&row, "ghost_rooms.removed_by")?);
+                portal.removed.insert(account, user(row, "ghost_rooms.removed_by")?);
             }
         }
     }

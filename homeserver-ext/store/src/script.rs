@@ -19,7 +19,7 @@ use crate::{
 const CHUNK: usize = 128;
 /// Rows go down in so many, twice as many, and so on, the rest by itself: of few forms, each prepared
 /// once.
-const STEP: usize = 16;
+const STEP: usize = 8;
 
 /// Statements that are run in this order, in one errand, but for rows that are put down. Nothing is
 /// done before [`run`](Self::run).
@@ -30,6 +30,9 @@ pub struct Script {
     count: usize,
     /// What goes before it in errands of its own: of many rows, most.
     before: Vec<Self>,
+    /// Has rows alone: their places have no numbers, since the driver looks each number up among all
+    /// of its statement's.
+    is_bulk: bool,
     failed: Option<sqlx::error::BoxDynError>,
 }
 
@@ -152,7 +155,7 @@ impl Script {
             let (most, rest) = chunk.split_at(chunk.len() - chunk.len() % STEP);
             if !most.is_empty() {
                 if self.before.len() == n {
-                    self.before.push(Self::default());
+                    self.before.push(Self { is_bulk: true, ..Self::default() });
                 }
                 if let Some(before) = self.before.get_mut(n) {
                     before.rows(insert, most, tail, &push);
@@ -196,7 +199,11 @@ impl Script {
 
     fn place<'v, T: Encode<'v, Engine> + Type<Engine>>(&mut self, value: T) {
         self.value(value);
-        _ = write!(self.sql, "${}", self.values.len());
+        if self.is_bulk {
+            self.sql.push('?');
+        } else {
+            _ = write!(self.sql, "${}", self.values.len());
+        }
     }
 
     fn value<'v, T: Encode<'v, Engine> + Type<Engine>>(&mut self, value: T) {
