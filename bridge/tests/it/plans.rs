@@ -77,7 +77,7 @@ const WALKS: [(&str, &str); 42] = [
     ("SELECT COALESCE(SUM(bytes), 0) FROM offered_rows", "a covering index; 4 MiB at most"),
     ("SELECT account, member_id, standing", "all are wanted, after one of them changed"),
     ("SELECT group_id FROM groups", "with the chores: groups of this device"),
-    ("SELECT COUNT(*) FROM invites WHERE group_id", "when an invite came"),
+    ("SELECT COUNT(*), COUNT(CASE WHEN maker", "when an invite came"),
     ("UPDATE joins SET state", "when an invite ended"),
     ("SELECT request_id, group_id, ik_pub", "with the chores: requests of a month"),
     ("SELECT DISTINCT group_id FROM outgoing", "with the chores: a covering index"),

@@ -28,12 +28,13 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 18] = [
+const FLAGS: [&str; 19] = [
     "acked",
     "closed",
     "encrypted",
     "fallback",
     "fetch_requests",
+    "has_left",
     "is_level",
     "is_used",
     "joined",

@@ -85,8 +85,9 @@ async fn a_device_that_is_refused_waits_and_says_why() {
     world.stub.change(|rooms| rooms.event(&group.room, "@al:x", "m.room.message", None, text));
     let mut why = bridge.spine.locked_out.subscribe();
     let told = async {
-        let refused =
-            |why: &Option<String>| why.as_ref().is_some_and(|w| w.contains("M_FORBIDDEN"));
+        let refused = |why: &Option<String>| {
+            why.as_ref().is_some_and(|w| w.contains("DEV_CAUSEWAY_UNLISTED"))
+        };
         why.wait_for(refused).await.unwrap().clone().unwrap()
     };
     let told = world.during(&bridge, told).await;

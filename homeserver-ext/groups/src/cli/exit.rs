@@ -132,6 +132,14 @@ impl From<CallError> for Failure {
             CallError::RetryAfter { .. } => {
                 Self::failed(said).next("Run the same command again then.")
             }
+            CallError::Refused { errcode, .. } if errcode == "DEV_CAUSEWAY_UNLISTED" => {
+                Self::failed(said).next(
+                    "This home reads and sends nothing more. If you did that, go on with the other \
+                     device. If not, somebody has your recovery key or another device of yours: \
+                     `causeway-client --home NEW recover ACCOUNT` with the recovery key takes all \
+                     others out.",
+                )
+            }
             CallError::Refused { .. } => Self::failed(said),
         }
     }

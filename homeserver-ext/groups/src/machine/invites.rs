@@ -24,6 +24,8 @@ use crate::{
 
 /// Links of one group that other admins may give to this device.
 const MAX_GIVEN: i64 = 1_000;
+/// Of them, those that one of its members made.
+const MAX_OF_ONE: i64 = 250;
 /// As long as a client lets a link live.
 const MAX_LIFE_MS: u64 = 366 * 24 * 3_600_000;
 
@@ -74,7 +76,9 @@ impl Machine {
         let link = Link { terms, signature };
         let ik_pub = link.terms.secret.key();
         let mine = held(&link, true);
-        invites::insert(tx.conn(), self.vault(), &mine).await.map_err(MachineError::from)?;
+        let maker = &link.terms.inviter.member_id;
+        let kept = invites::insert(tx.conn(), self.vault(), &mine, maker).await;
+        kept.map_err(MachineError::from)?;
         let mut work = Work::new(self, tx, now);
         work.owe_invite(group, ik_pub).await?;
         work.finish().await?;
@@ -220,11 +224,14 @@ impl Work<'_> {
         link: &Link,
     ) -> Result<(), MachineError> {
         let (vault, me) = (self.vault(), self.machine.me().device());
-        if may_be_given(link, group, &me, self.now)
-            && invites::given_in(self.conn(), &group).await? < MAX_GIVEN
-        {
+        if !may_be_given(link, group, &me, self.now) {
+            return Ok(());
+        }
+        let maker = &link.terms.inviter.member_id;
+        let (given, of_one) = invites::given_in(self.conn(), &group, maker).await?;
+        if given < MAX_GIVEN && of_one < MAX_OF_ONE {
             let held = held(link, false);
-            invites::insert(self.conn(), vault, &held).await?;
+            invites::insert(self.conn(), vault, &held, maker).await?;
             joins::link_came(self.conn(), &held.ik_pub).await?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Links that this device can admit by.
 
-use causeway_protocol::ids::{DeviceId, GroupId, InviteKey, Timestamp};
+use causeway_protocol::ids::{DeviceId, GroupId, InviteKey, MemberId, Timestamp};
 use causeway_store::Conn;
 use sqlx::Row as _;
 use zeroize::Zeroizing;
@@ -21,16 +21,18 @@ pub(crate) struct HeldInvite {
     pub(crate) revoked: bool,
 }
 
+/// Keeps a link that `maker` made.
 pub(crate) async fn insert(
     conn: &mut Conn,
     vault: &Vault,
     invite: &HeldInvite,
+    maker: &MemberId,
 ) -> Result<(), Error> {
     let key = invite.ik_pub.as_bytes();
     let sealed = vault.seal(Class::Signing, "invites", "sealed", key, invite.link.as_bytes())?;
     sqlx::query(
-        "INSERT INTO invites (ik_pub, group_id, sealed, made_here, expires_ms, uses)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        "INSERT INTO invites (ik_pub, group_id, sealed, made_here, expires_ms, uses, maker)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
     )
     .bind(key.as_slice())
     .bind(invite.group.as_bytes().as_slice())
@@ -38,6 +40,7 @@ pub(crate) async fn insert(
     .bind(invite.made_here)
     .bind(ms(invite.expires))
     .bind(i64::from(invite.uses))
+    .bind(maker.as_bytes().as_slice())
     .execute(conn)
     .await?;
     Ok(())
@@ -105,12 +108,20 @@ pub(crate) async fn good(
     keys.iter().map(|key| InviteKey::from_slice(key).whole("invites")).collect()
 }
 
-/// How many links for `group` were given by other admins.
-pub(crate) async fn given_in(conn: &mut Conn, group: &GroupId) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM invites WHERE group_id = $1 AND made_here = FALSE")
-        .bind(group.as_bytes().as_slice())
-        .fetch_one(conn)
-        .await?)
+/// How many links for `group` were given by other admins, and how many of them `maker` made.
+pub(crate) async fn given_in(
+    conn: &mut Conn,
+    group: &GroupId,
+    maker: &MemberId,
+) -> Result<(i64, i64), Error> {
+    Ok(sqlx::query_as(
+        "SELECT COUNT(*), COUNT(CASE WHEN maker = $2 THEN 1 END)
+         FROM invites WHERE group_id = $1 AND made_here = FALSE",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(maker.as_bytes().as_slice())
+    .fetch_one(conn)
+    .await?)
 }
 
 /// Lets go of links that ended before `before`.

@@ -80,7 +80,8 @@ fn a_new_device_takes_the_place_of_the_lost_one_in_all_groups() {
 
     // The old one is out, of the server and of the group.
     old.fails(&["send", "team", "a thief's words"], 3);
-    old.fails(&["login"], 1);
+    let said = old.fails(&["login"], 1).to_string();
+    assert!(said.contains("recovered elsewhere") && said.contains("recover ACCOUNT"), "{said}");
     old.fails(&["tail", "--once"], 3);
 }
 

@@ -16,6 +16,7 @@ const BACK: &str = "
     ALTER TABLE own DROP COLUMN listed;
     DROP TABLE owed_words;
     ALTER TABLE owed_invites DROP COLUMN since_ms;
+    ALTER TABLE invites DROP COLUMN maker;
     ALTER TABLE owed_invites DROP COLUMN next_ms;
     DROP TABLE link_uses;
     DROP TABLE revoked_links;

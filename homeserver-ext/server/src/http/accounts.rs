@@ -91,7 +91,7 @@ pub(super) async fn login_nonce(
 #[utoipa::path(post, path = "/login", tag = "accounts", request_body = LoginRequest,
     responses(
         (status = 200, body = Session),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: nonce, device or signature"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: nonce, device or signature; `DEV_CAUSEWAY_UNLISTED`: the device is no more on its account's list"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: too many from this address, with `retry_after_ms`"),
     ))]
 pub(super) async fn login(

@@ -188,6 +188,9 @@ impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Nonce | LoginError::Device | LoginError::Identity => Self::forbidden(error),
+            LoginError::Unlisted => {
+                Self::new(StatusCode::FORBIDDEN, "DEV_CAUSEWAY_UNLISTED", error)
+            }
             LoginError::Storage(error) => error.into(),
         }
     }

@@ -39,10 +39,12 @@ pub(super) async fn put_devices(
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
     let now = api.clock.now();
-    for device in device_lists::recover(&api.db, now, &api.shares, &request).await? {
-        api.streams.end(device);
+    if let Some(out) = device_lists::recover(&api.db, now, &api.shares, &request).await? {
+        for device in out {
+            api.streams.end(device);
+        }
+        let account = &request.list.account;
+        tracing::info!(%account, version = request.list.version, "recovered");
     }
-    let account = &request.list.account;
-    tracing::info!(%account, version = request.list.version, "recovered");
     Ok(StatusCode::NO_CONTENT)
 }

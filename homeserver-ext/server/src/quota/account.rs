@@ -133,7 +133,7 @@ pub(crate) struct UsedUp {
 
 /// An account has as many of something as it may have; time changes nothing about that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this account has {most} {what}, as many as the server lets it have (`{limit}`)")]
+#[error("an account has {most} {what} at most on this server (`{limit}`)")]
 pub(crate) struct TooMany {
     limit: &'static str,
     what: &'static str,

@@ -137,9 +137,15 @@ pub(crate) enum LoginError {
     /// Ask for a new one.
     #[error("the nonce is unknown, used or older than 60 s")]
     Nonce,
-    /// The device is unknown, not on its account's list, or the signature is not its own.
+    /// The device is unknown, or the signature is not its own.
     #[error("not a device of an account of this server, or not signed by it")]
     Device,
+    /// It is not on its account's list any more: another device took it off, or the account was
+    /// recovered.
+    #[error(
+        "this device is no more on its account's list: it was taken off, or the account was recovered elsewhere"
+    )]
+    Unlisted,
     /// No account has this identity, or the signature is not its own.
     #[error("not the identity of an account of this server, or not signed by it")]
     Identity,
@@ -161,14 +167,19 @@ pub(crate) async fn login(
     if !devices::take_nonce(tx.conn(), nonce, now).await? {
         return Err(LoginError::Nonce);
     }
-    let device = devices::by_id(tx.conn(), device_id).await?.filter(|device| device.listed);
+    let device = devices::by_id(tx.conn(), device_id).await?;
     let has_signed = verify_login(server, device_id, nonce, signature).is_ok();
-    let admitted = device.filter(|_| has_signed);
-    if let Some(device) = &admitted {
-        devices::set_token(tx.conn(), device.row, Some(token.as_bytes())).await?;
-    }
+    // Whoever has not signed learns nothing of the device.
+    let admitted = match device.filter(|_| has_signed) {
+        Some(device) if device.listed => {
+            devices::set_token(tx.conn(), device.row, Some(token.as_bytes())).await?;
+            Ok(device)
+        }
+        Some(_) => Err(LoginError::Unlisted),
+        None => Err(LoginError::Device),
+    };
     tx.commit().await.map_err(storage::Error::from)?;
-    admitted.ok_or(LoginError::Device)
+    admitted
 }
 
 /// The newest list and records of the account whose identity key signed a nonce, as a device signs

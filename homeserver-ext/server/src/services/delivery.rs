@@ -27,6 +27,8 @@ use crate::{
 const DAY_MS: u64 = 86_400_000;
 /// Why something failed at a device that cannot hold it, with too much of the sender parked there.
 const MAILBOX_FULL: &str = "mailbox_full";
+/// Why a message is `failed` for a device whose account left the group before it could open it.
+const LEFT: &str = "left";
 /// Rows that are read whole at once.
 const READ: usize = 64;
 /// Rows that are looked for at once.
@@ -61,7 +63,7 @@ pub(crate) async fn status(
     let mut recipients = Vec::new();
     for (device, seq, progress) in all {
         let is_sent = progress.sent || u64::try_from(seq).is_ok_and(|seq| seq <= sent(device).0);
-        let state = if progress.refused {
+        let state = if progress.refused || progress.has_left {
             DeliveryState::Failed
         } else if progress.expired {
             DeliveryState::Expired
@@ -72,7 +74,8 @@ pub(crate) async fn status(
         } else {
             DeliveryState::Queued
         };
-        let reason = progress.refused.then(|| MAILBOX_FULL.to_owned());
+        let left = progress.has_left.then_some(LEFT);
+        let reason = progress.refused.then_some(MAILBOX_FULL).or(left).map(str::to_owned);
         recipients.push(RecipientStatus { device: progress.device_id, state, reason });
     }
     Ok(Some(MessageStatus { id, recipients }))

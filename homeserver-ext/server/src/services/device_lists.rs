@@ -51,16 +51,16 @@ pub(crate) async fn put(
     if list.account != caller.account || list.member_id != caller.member_id {
         return Err(PutDevicesError::NotYours);
     }
-    replace(db, now, shares, request).await
+    Ok(replace(db, now, shares, request).await?.unwrap_or_default())
 }
 
-/// As [`put`], by nothing but the signature of the account's identity.
+/// As [`put`], by nothing but the signature of the account's identity; none where the list was there.
 pub(crate) async fn recover(
     db: &Db,
     now: Timestamp,
     shares: &Shares,
     request: &AccountDevices,
-) -> Result<Vec<DeviceRow>, PutDevicesError> {
+) -> Result<Option<Vec<DeviceRow>>, PutDevicesError> {
     let list = &request.list;
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let known = accounts::list(read.conn(), &list.account).await?;
@@ -76,13 +76,13 @@ async fn replace(
     now: Timestamp,
     shares: &Shares,
     request: &AccountDevices,
-) -> Result<Vec<DeviceRow>, PutDevicesError> {
+) -> Result<Option<Vec<DeviceRow>>, PutDevicesError> {
     let AccountDevices { list, devices: records } = request;
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let known = accounts::list(read.conn(), &list.account).await?;
     drop(read);
     if known.as_ref().is_some_and(|known| known == list) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     // Neither counts: whoever has a session, and not the identity key, must not use up what its
     // owner needs to come back.
@@ -114,5 +114,5 @@ async fn replace(
     }
     let logged_out = devices::log_out_unlisted(tx.conn(), &list.account).await?;
     tx.commit().await.map_err(storage::Error::from)?;
-    Ok(logged_out)
+    Ok(Some(logged_out))
 }

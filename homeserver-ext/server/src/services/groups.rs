@@ -3,6 +3,7 @@
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
     device::DeviceOf,
+    envelope::MAX_TTL_MS,
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
@@ -168,7 +169,8 @@ pub(crate) async fn post_op(
     if op.kind() == Kind::Leave
         && let Some(gone) = before.member(&op.signer().member_id)
     {
-        mailbox::drop_parked_of(tx.conn(), group.row, &gone.account).await?;
+        let keep_until = now.plus_ms(MAX_TTL_MS);
+        mailbox::drop_parked_of(tx.conn(), group.row, &gone.account, keep_until).await?;
     }
     count(tx.conn(), now, Some(&before), &after).await?;
     tx.commit().await?;

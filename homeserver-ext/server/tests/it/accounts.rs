@@ -206,7 +206,7 @@ async fn a_device_list_only_goes_forward() {
     alice.put(&server, "/account/devices", &alone).await.done();
     assert_eq!(stream.close_code().await, 4_001);
     phone.get(&server, "/groups").await.refused(401, "M_UNKNOWN_TOKEN");
-    phone.login(&server).await.refused(403, "M_FORBIDDEN");
+    phone.login(&server).await.refused(403, "DEV_CAUSEWAY_UNLISTED");
 
     // A device of somebody else's, and a list with a record too few.
     let key = signing_key();

@@ -181,6 +181,31 @@ async fn what_is_parked_of_two_groups_is_handed_out_by_group() {
 }
 
 #[tokio::test]
+async fn who_leaves_has_not_read_what_was_parked_and_its_sender_sees_that() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let epoch = group.roster.epoch().0;
+    let to = SubmittedTo::Device(bob.device());
+    let direct = alice.submission(group.id(), epoch, Kind::KeyAck, to, b"direct".to_vec());
+    let direct: Accepted = alice.submit(&server, vec![direct]).await.ok();
+    let said = alice.say(&server, &group, &["read", "parked"]).await;
+    let is_parked = |row: &StreamRow| is_of(&alice)(row) && row.envelope.payload != b"read";
+    read(&server, &bob, "parked", is_parked).await;
+    group.post(&server, &bob, &Body::Leave).await;
+    server.app.upkeep().await.unwrap();
+    for (id, state, reason) in [
+        (said.accepted[0].id, DeliveryState::Acked, None),
+        (said.accepted[1].id, DeliveryState::Failed, Some("left")),
+        (direct.accepted[0].id, DeliveryState::Failed, Some("left")),
+    ] {
+        let path = format!("/messages/{id}/status");
+        let status: MessageStatus = alice.get(&server, &path).await.ok();
+        let of_bob = &status.recipients[0];
+        assert_eq!((of_bob.state, of_bob.reason.as_deref()), (state, reason));
+    }
+}
+
+#[tokio::test]
 async fn what_is_parked_expires_and_its_sender_is_told() {
     let server = Server::start().await;
     let (group, [mallory, alice, bob]) = server.group(["mallory", "alice", "bob"]).await;

@@ -78,7 +78,7 @@ async fn a_list_by_the_identity_replaces_all_devices_and_ends_their_sessions() {
         put(&server, &devices).await.done();
     }
     alice.get(&server, "/groups").await.refused(401, "M_UNKNOWN_TOKEN");
-    alice.login(&server).await.refused(403, "M_FORBIDDEN");
+    alice.login(&server).await.refused(403, "DEV_CAUSEWAY_UNLISTED");
     new.login(&server).await.ok::<serde_json::Value>();
     // Whoever saw it cannot bring the former list back.
     let former = AccountDevices { list: alice.list.clone(), devices: vec![alice.record.clone()] };

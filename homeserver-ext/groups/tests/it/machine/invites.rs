@@ -215,3 +215,24 @@ async fn a_request_for_another_group_is_refused() {
     assert_eq!(world.devices[ALICE].reasons(), ["wrong_group"]);
     assert!(!is_in(&world, group, BOB) && !is_in(&world, other, BOB));
 }
+
+/// Found by an attack: links of one admin filled the room that there is for those of all.
+#[tokio::test]
+async fn links_of_one_admin_leave_room_for_those_of_others() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    for who in [BOB, CAROL] {
+        world.promote(ALICE, group, who).await;
+    }
+    world.sync_all().await;
+    for _ in 0..260 {
+        invite(&mut world, CAROL, group, 1).await;
+    }
+    for _ in 0..2 {
+        world.sync_all().await;
+    }
+    invite(&mut world, ALICE, group, 1).await;
+    world.sync_all().await;
+    let held = "SELECT COUNT(*) FROM invites";
+    assert_eq!(world.count(BOB, held).await, 250 + 1);
+    assert_eq!(world.count(CAROL, held).await, 260 + 1, "who made them has all");
+}

@@ -86,7 +86,7 @@ fn read_places(bytes: &[u8]) -> Result<Vec<(DeviceRow, i64)>, Error> {
 
 /// What is known of what waits for one device, or waited.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts that are asked for one by one")]
+#[expect(clippy::struct_excessive_bools, reason = "five facts that are asked for one by one")]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
     /// Written to a stream that has ended.
@@ -95,6 +95,8 @@ pub(crate) struct Progress {
     pub(crate) expired: bool,
     /// It could not hold it, and too much of the sender was parked for it already.
     pub(crate) refused: bool,
+    /// It could not hold it, and its account has left the group since.
+    pub(crate) has_left: bool,
 }
 
 /// How far the row came that was put at this place.
@@ -102,21 +104,24 @@ pub(crate) async fn progress(
     conn: &mut Conn,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
-    let row: Option<(Vec<u8>, bool, bool, bool, bool)> = sqlx::query_as(
+    let row: Option<(Vec<u8>, bool, bool, bool, bool, bool)> = sqlx::query_as(
         "SELECT d.device_id, b.sent_seq >= $2 OR b.acked_seq >= $2,
             b.acked_seq >= $2 AND NOT EXISTS (SELECT 1 FROM parked p
                 WHERE p.device = $1 AND p.seq = $2 AND p.taken_ms IS NULL),
             EXISTS (SELECT 1 FROM expired e WHERE e.device = $1 AND e.seq = $2),
-            EXISTS (SELECT 1 FROM refused r WHERE r.device = $1 AND r.seq = $2)
+            EXISTS (SELECT 1 FROM refused r
+                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = FALSE),
+            EXISTS (SELECT 1 FROM refused r
+                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = TRUE)
          FROM devices d JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
     )
     .bind(device)
     .bind(seq)
     .fetch_optional(conn)
     .await?;
-    row.map(|(id, sent, acked, expired, refused)| {
+    row.map(|(id, sent, acked, expired, refused, has_left)| {
         let device_id = name_of!(DeviceId, &id, "device_id")?;
-        Ok(Progress { device_id, sent, acked, expired, refused })
+        Ok(Progress { device_id, sent, acked, expired, refused, has_left })
     })
     .transpose()
 }

@@ -51,12 +51,14 @@ pub(crate) async fn passed(
     Ok(())
 }
 
+type ProgressColumns = (DeviceRow, Vec<u8>, bool, bool, bool, bool, bool);
+
 /// How far a broadcast came, by device.
 pub(crate) async fn progress_of_broadcast(
     conn: &mut Conn,
     seq: i64,
 ) -> Result<Vec<(DeviceRow, Progress)>, Error> {
-    let rows: Vec<(DeviceRow, Vec<u8>, bool, bool, bool, bool)> = sqlx::query_as(
+    let rows: Vec<ProgressColumns> = sqlx::query_as(
         "SELECT d.device, d.device_id, m.sent_seq >= b.seq OR m.acked_seq >= b.seq,
             m.acked_seq >= b.seq AND NOT EXISTS (SELECT 1 FROM parked p
                 WHERE p.device = d.device AND p.seq = b.seq AND p.taken_ms IS NULL),
@@ -65,7 +67,10 @@ pub(crate) async fn progress_of_broadcast(
                 OR EXISTS (SELECT 1 FROM passed p
                     WHERE p.device = d.device AND p.after_seq < b.seq AND p.until_seq >= b.seq
                     AND p.at_seq >= b.ended)),
-            EXISTS (SELECT 1 FROM refused r WHERE r.device = d.device AND r.seq = b.seq)
+            EXISTS (SELECT 1 FROM refused r
+                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = FALSE),
+            EXISTS (SELECT 1 FROM refused r
+                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = TRUE)
          FROM broadcasts b
          JOIN group_devices g ON g.grp = b.grp AND g.from_epoch <= b.epoch
             AND g.after_seq < b.seq AND g.until_seq >= b.seq
@@ -77,9 +82,9 @@ pub(crate) async fn progress_of_broadcast(
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(device, id, sent, acked, expired, refused)| {
+        .map(|(device, id, sent, acked, expired, refused, has_left)| {
             let device_id = name_of!(DeviceId, &id, "device_id")?;
-            Ok((device, Progress { device_id, sent, acked, expired, refused }))
+            Ok((device, Progress { device_id, sent, acked, expired, refused, has_left }))
         })
         .collect()
 }

@@ -240,12 +240,24 @@ async fn delete_unless_lacked(conn: &mut Conn, envelope: i64) -> Result<(), Erro
     Ok(())
 }
 
-/// An account has left a group: what is parked there for its devices goes.
+/// An account has left a group: what is parked there for its devices goes, and until `keep_until` it
+/// is remembered that it was not taken.
 pub(crate) async fn drop_parked_of(
     conn: &mut Conn,
     group: GroupRow,
     account: &AccountId,
+    keep_until: Timestamp,
 ) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO refused (device, seq, keep_until_ms, has_left)
+         SELECT device, seq, $3, TRUE FROM parked WHERE grp = $1 AND taken_ms IS NULL
+         AND device IN (SELECT device FROM devices WHERE account = $2) ON CONFLICT DO NOTHING",
+    )
+    .bind(group)
+    .bind(account.as_str())
+    .bind(ms(keep_until))
+    .execute(&mut *conn)
+    .await?;
     let envelopes: Vec<i64> = sqlx::query_scalar(
         "DELETE FROM parked WHERE grp = $1
          AND device IN (SELECT device FROM devices WHERE account = $2) RETURNING envelope",
