@@ -101,6 +101,39 @@ impl Machine {
         Ok(own.ok_or(MachineError::Own("rows"))?.list)
     }
 
+    /// What a server is to be told that was put back to before this device was listed: the list, as the
+    /// identity signed it, with its devices. None where this device is not on it, or not all are known.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn listed_again(&self, tx: &mut Tx) -> Result<Option<AccountDevices>, MachineError> {
+        let list = self.own_list(tx).await?;
+        let mine = &self.me().record;
+        if !list.devices.contains(&mine.device_id) {
+            return Ok(None);
+        }
+        let mut devices = Vec::new();
+        for id in &list.devices {
+            let record = match accounts::device(tx.conn(), id).await? {
+                _ if *id == mine.device_id => mine.clone(),
+                Some(known) => known.record,
+                None => return Ok(None),
+            };
+            devices.push(record);
+        }
+        Ok(Some(AccountDevices { list, devices }))
+    }
+
+    /// The server has taken that, and has no keys of this device: a whole set is made.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn begin_again(&self, tx: &mut Tx) -> Result<(), MachineError> {
+        self.replace_keys(tx).await?;
+        // A copy of before has lost what belongs to these.
+        Ok(own::count(tx).await?)
+    }
+
     /// Whether there may be groups whose ops do not name this device yet.
     ///
     /// # Errors

@@ -218,6 +218,39 @@ impl Client {
 
     /// Signs the server's nonce, and keeps the new token.
     pub(super) async fn log_in(&self) -> Result<(), LogInError> {
+        match self.log_in_once().await {
+            Err(LogInError::Call(error)) if error.is_refusal("M_FORBIDDEN") => {
+                if self.is_listed_again().await {
+                    self.log_in_once().await
+                } else {
+                    Err(error.into())
+                }
+            }
+            ended => ended,
+        }
+    }
+
+    /// Whether a server that does not know this device takes the list that names it: it was put back
+    /// to before that. One that knows a newer list takes none.
+    async fn is_listed_again(&self) -> bool {
+        let listing = async {
+            let mut tx = self.db.begin().await?;
+            let listed = self.machine.listed_again(&mut tx).await?;
+            drop(tx);
+            let Some(listed) = listed else { return Ok(false) };
+            self.http.put_recovered(&listed).await?;
+            let mut tx = self.db.begin().await?;
+            self.machine.begin_again(&mut tx).await?;
+            tx.commit().await?;
+            Ok::<_, OpenClientError>(true)
+        };
+        listing.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the server does not take this device's list");
+            false
+        })
+    }
+
+    async fn log_in_once(&self) -> Result<(), LogInError> {
         let server = self.http.server().await?.server;
         let nonce = self.http.login_nonce().await?.nonce;
         let session = self.http.login(&self.machine.login(&server, nonce)).await?;

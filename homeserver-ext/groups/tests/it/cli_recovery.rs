@@ -193,3 +193,33 @@ fn what_was_cut_off_goes_on_with_the_same_device() {
     assert_eq!(recover(&new, &[], &key)["groups"][0]["name"], "team");
     new.ok(&["send", "team", "I am back"]);
 }
+
+/// The server forgets the recovery, and would know the lost device only.
+#[test]
+fn a_server_that_was_put_back_to_before_takes_the_new_device_again() {
+    let mut world = World::new();
+    let ((old, key), bob) = (registered(&world, "alice"), world.registered("bob"));
+    old.ok(&["group", "create", "team"]);
+    let_in(&old, &bob);
+    old.ok(&["send", "team", "before"]);
+    assert_eq!(bob.texts(), ["before"]);
+    world.server.stop();
+    let copy = world.server.backup();
+    world.server.start_again();
+    let new = elsewhere(&world, &old, "alice-new");
+    recover(&new, &[], &key);
+    new.ok(&["send", "team", "I am back"]);
+    assert_eq!(bob.texts(), ["I am back"]);
+    world.server.stop();
+    world.server.restore(&copy);
+    world.server.start_again();
+    new.fails(&["send", "team", "kept"], 3);
+    new.ok(&["login"]);
+    new.ok(&["send", "team", "and again"]);
+    assert_eq!(bob.texts(), ["kept", "and again"]);
+    bob.ok(&["send", "team", "welcome"]);
+    assert_eq!(new.texts(), ["welcome"]);
+    // The lost device is out again.
+    old.fails(&["send", "team", "a thief's words"], 3);
+    old.fails(&["login"], 1);
+}
