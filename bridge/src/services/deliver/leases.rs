@@ -160,7 +160,7 @@ impl Leases {
     }
 
     /// Gives a lane back that did well.
-    pub(super) fn release(&self, spine: &Spine, script: &mut Script, lane: &Lane) {
+    pub(super) fn release(spine: &Spine, script: &mut Script, lane: &Lane) {
         let turn = u64::try_from(spine.steady().as_micros()).unwrap_or(u64::MAX);
         lanes::release(script, turn, lane);
     }

@@ -13,8 +13,8 @@ use causeway_store::{Conn, Script, Tx};
 use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stop, Stored,
-    TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps, took,
+    Failure, Head, Leases, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stop,
+    Stored, TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps, took,
 };
 use crate::{
     domain::{Input, News, effect::InRoom, lane::Lane, portal::Portal, route::route},
@@ -42,7 +42,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
     drop(read);
     if next.is_none() {
         let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
-        spine.leases.release(spine, &mut script, lane);
+        Leases::release(spine, &mut script, lane);
         script.run(tx.conn()).await?;
         return Ok(tx.commit().await?);
     }
@@ -53,7 +53,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             Head::Unreadable(row) => {
                 let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
                 bury_unreadable(spine.rites(), &mut tx, &row).await?;
-                spine.leases.release(spine, &mut script, lane);
+                Leases::release(spine, &mut script, lane);
                 next = first(spine, tx.conn(), lane, script).await?;
                 tx.commit().await?;
                 continue;
@@ -283,7 +283,7 @@ async fn record(
         wait(spine, tx, ready, row, failed).await?;
         return Ok(None);
     }
-    spine.leases.release(spine, &mut script, lane);
+    Leases::release(spine, &mut script, lane);
     first(spine, tx.conn(), lane, script).await
 }
 

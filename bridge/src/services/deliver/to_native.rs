@@ -14,7 +14,7 @@ use ruma::EventId;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
+    Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
     bury_unreadable, judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
     let mut script = Script::default();
     for round in 0..=ROUNDS {
         if round > 0 {
-            spine.leases.release(spine, &mut script, &leased.lane);
+            Leases::release(spine, &mut script, &leased.lane);
         }
         let done = std::mem::take(&mut script);
         let (Spine { sealer, names, .. }, lane) = (spine, &leased.lane);
@@ -67,7 +67,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         let first = match head {
             Head::Rows(rows) if rows.is_empty() => {
                 if round == 0 {
-                    spine.leases.release(spine, &mut script, lane);
+                    Leases::release(spine, &mut script, lane);
                     script.run(tx.conn()).await?;
                 }
                 break;
