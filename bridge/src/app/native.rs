@@ -46,6 +46,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         parked: limits.parked,
         parked_kib: limits.parked_kib,
         reports: Some(limits.key_reports.into()),
+        traffic_kib: Some(limits.traffic_kib.into()),
         waiting_kib: limits.waiting_kib,
         mailbox_kib: limits.mailbox_kib,
     };

@@ -58,12 +58,17 @@ pub struct Limits {
     pub parked_kib: u32,
     /// Reports of the chains that one account's devices hold, one for each group and device.
     pub key_reports: Rate,
+    /// KiB of the bodies of one account's requests, and of the large pages that it reads.
+    pub traffic_kib: Rate,
     /// KiB of what one account posted that wait to be read by somebody.
     pub waiting_kib: u32,
     /// KiB of that in one device's mailbox, and of what it broadcast in one group; beyond, the oldest
     /// of it there ends early.
     pub mailbox_kib: u32,
 }
+
+/// Nothing larger is read or taken at once by the native server, in KiB.
+const LARGEST_KIB: u32 = 4_096;
 
 /// A limit that fills again with time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,6 +134,7 @@ impl Default for Limits {
             parked: 4_096,
             parked_kib: 16_384,
             key_reports: Rate { per_minute: 120, burst: 4_000 },
+            traffic_kib: Rate { per_minute: 65_536, burst: 262_144 },
             waiting_kib: 1_048_576,
             mailbox_kib: 65_536,
         }
@@ -162,12 +168,17 @@ impl Limits {
             ("limits.envelope_kib", rate(self.envelope_kib)),
             ("limits.parked", self.parked),
             ("limits.parked_kib", self.parked_kib),
+            ("limits.traffic_kib", rate(self.traffic_kib)),
             ("limits.waiting_kib", self.waiting_kib),
             ("limits.mailbox_kib", self.mailbox_kib),
         ] {
             if least == 0 {
                 return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));
             }
+        }
+        if self.traffic_kib.burst < LARGEST_KIB {
+            let why = format!("`burst` must be at least {LARGEST_KIB}: the largest page and body");
+            return Err(ConfigError::Value("limits.traffic_kib", why));
         }
         Ok(())
     }

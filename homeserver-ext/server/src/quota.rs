@@ -18,9 +18,12 @@ use std::{
 use causeway_protocol::ids::Timestamp;
 
 pub use account::AccountQuotas;
-pub(crate) use account::{ROW_BYTES, Shares, TooMany, UsedUp};
+pub(crate) use account::{PAGE_BYTES, ROW_BYTES, Shares, TooMany, UsedUp};
 pub use edge::EdgeLimits;
 pub(crate) use hits::{Hit, Hits, place};
+
+/// Localpart of the account that bridges groups into Matrix rooms: for whole rooms, so without limits.
+pub(crate) const BRIDGE: &str = "bridge";
 
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;

@@ -14,9 +14,6 @@ pub(crate) mod upkeep;
 
 use causeway_protocol::{api::OpBytes, ids::Epoch};
 
-/// Localpart of the account that bridges groups into Matrix rooms.
-const BRIDGE: &str = "bridge";
-
 /// The caller's view of a group is not the server's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Behind {

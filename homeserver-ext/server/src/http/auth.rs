@@ -8,6 +8,8 @@ use axum::{
 };
 
 use super::{Api, error::ApiError};
+use causeway_protocol::ids::AccountId;
+
 use crate::{config::TokenHash, services::accounts, storage::devices::Device};
 
 /// The device that calls; holding one is being let in.
@@ -16,6 +18,10 @@ pub(super) struct Caller {
     /// By which it was known.
     pub(super) token: TokenHash,
 }
+
+/// Whose request it is, for those who have not seen the [`Caller`].
+#[derive(Clone)]
+pub(super) struct Who(pub(super) AccountId);
 
 impl Deref for Caller {
     type Target = Device;
@@ -37,6 +43,9 @@ impl FromRequestParts<Api> for Caller {
         })?;
         let token = TokenHash::of(token);
         let device = accounts::by_token(&api.db, &token).await?;
+        if let Some(device) = &device {
+            parts.extensions.insert(Who(device.account.clone()));
+        }
         device.map(|device| Self { device, token }).ok_or_else(|| {
             unauthorized("M_UNKNOWN_TOKEN", "this access token is not good any more; log in")
         })

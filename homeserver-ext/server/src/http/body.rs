@@ -5,13 +5,13 @@ use std::{str::FromStr, time::Duration};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header::CONTENT_LENGTH, request::Parts},
 };
 use causeway_protocol::json;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{Api, error::ApiError};
+use super::{Api, auth::Who, error::ApiError};
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,11 +23,23 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        // Whoever has used up his share is not even read.
+        let who = request.extensions().get::<Who>().cloned();
+        let length = request.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let take = |bytes| match &who {
+            Some(Who(account)) => api.shares.body(api.clock.now(), account, bytes),
+            None => Ok(()),
+        };
+        length.map_or(Ok(()), take)?;
         let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
         let bytes = bytes.map_err(|_| {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
         })?;
         let bytes = bytes.map_err(|error| refusal(&error))?;
+        if length.is_none() {
+            take(bytes.len())?;
+        }
         // All of it, because serde_json does not look into strings that nobody asks for.
         let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
         // Deeper than 128 levels is refused by serde_json before it is built.

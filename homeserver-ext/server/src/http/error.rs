@@ -16,6 +16,7 @@ use axum::{
 use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused};
 
 use crate::{
+    quota::UsedUp,
     services::{
         Behind,
         accounts::{LoginError, RegisterError},
@@ -155,6 +156,12 @@ pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     let number = next_number();
     tracing::error!(number, panic = text, "a request panicked");
     ApiError::unknown(number).into_response()
+}
+
+impl From<UsedUp> for ApiError {
+    fn from(used_up: UsedUp) -> Self {
+        Self::later(used_up, used_up.again_ms)
+    }
 }
 
 impl From<storage::Error> for ApiError {

@@ -63,7 +63,8 @@ pub(super) async fn head(
 /// took them out.
 #[utoipa::path(get, path = "/groups/{group}/roster", tag = "groups",
     params(("group" = GroupId, Path), ("from" = Option<Epoch>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
-    responses((status = 200, body = OpPage), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = OpPage), (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's traffic")),
     security(("token" = [])))]
 pub(super) async fn ops(
     State(api): State<Api>,
@@ -72,8 +73,11 @@ pub(super) async fn ops(
     page: Page<EpochText>,
 ) -> Result<Json<OpPage>, ApiError> {
     let from = page.from.map_or(Epoch(0), |from| from.0);
-    let ops = groups::ops(&api.db, &caller, group, from, page.limit).await?;
-    ops.map(Json).ok_or_else(unknown)
+    api.shares.page(api.clock.now(), &caller.account)?;
+    let page = groups::ops(&api.db, &caller, group, from, page.limit).await?;
+    let bytes = page.iter().flat_map(|page| &page.ops).map(|op| op.0.len()).sum();
+    api.shares.was_read(&caller.account, bytes);
+    page.map(Json).ok_or_else(unknown)
 }
 
 /// `POST groups/{id}/roster` – the next op, the caller's own or not.

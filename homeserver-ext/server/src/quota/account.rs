@@ -3,7 +3,7 @@
 use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
 
 use super::{
-    Buckets, Quota,
+    BRIDGE, Buckets, Quota,
     checks::Checks,
     hits::Hits,
     waiting::{PART, Waiting},
@@ -11,6 +11,8 @@ use super::{
 
 /// Counted for each row that waits, beside what it carries, so that rows are bounded by bytes, too.
 pub(crate) const ROW_BYTES: u64 = 512;
+/// Of what a page is at most, or little more.
+pub(crate) const PAGE_BYTES: usize = 4 << 20;
 const MINUTE_MS: u64 = 60_000;
 const WAITING: &str = "limits.waiting_kib";
 const MAILBOX: &str = "limits.mailbox_kib";
@@ -52,6 +54,9 @@ pub struct AccountQuotas {
     pub parked_kib: u32,
     /// Reports of the chains that a device holds in a group.
     pub reports: Option<Quota>,
+    /// KiB of the bodies of its requests, taken or not, and of the large pages that it reads. The bridge
+    /// has no limit.
+    pub traffic_kib: Option<Quota>,
     /// KiB of what it posted that waits to be read by somebody. The bridge has no limit.
     pub waiting_kib: u32,
     /// KiB of that in one mailbox, and of what it broadcast in one group: beyond, the oldest of it
@@ -79,6 +84,7 @@ impl Default for AccountQuotas {
             parked: 4_096,
             parked_kib: 16_384,
             reports: Some(Quota::per_minute(120, 4_000)),
+            traffic_kib: Some(Quota::per_minute(65_536, 262_144)),
             waiting_kib: 1 << 20,
             mailbox_kib: 65_536,
         }
@@ -100,6 +106,7 @@ enum Limit {
     LinkJoins,
     EnvelopeKib,
     Reports,
+    TrafficKib,
 }
 
 impl Limit {
@@ -118,6 +125,7 @@ impl Limit {
             Self::LinkJoins => "limits.link_joins",
             Self::EnvelopeKib => "limits.envelope_kib",
             Self::Reports => "limits.key_reports",
+            Self::TrafficKib => "limits.traffic_kib",
         }
     }
 }
@@ -206,6 +214,25 @@ impl Shares {
     pub(crate) fn counted(&self, now: Timestamp, who: &AccountId, posted: u64, bytes: u64) {
         let is_over = bytes > u64::from(self.quotas.waiting_kib) << 10;
         self.waiting.counted(now, who, posted, is_over);
+    }
+
+    /// Takes the body of a request, before it is looked at.
+    pub(crate) fn body(&self, now: Timestamp, who: &AccountId, bytes: usize) -> Result<(), UsedUp> {
+        if who.localpart() == BRIDGE {
+            return Ok(());
+        }
+        self.take(now, who, Limit::TrafficKib, bytes.div_ceil(1_024))
+    }
+
+    /// Takes a page of at most [`PAGE_BYTES`], before it is read.
+    pub(crate) fn page(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
+        self.body(now, who, PAGE_BYTES)
+    }
+
+    /// Gives back what a page of so many bytes did not need.
+    pub(crate) fn was_read(&self, who: &AccountId, bytes: usize) {
+        let left = PAGE_BYTES.saturating_sub(bytes) / 1_024;
+        self.buckets.give_back(&(Limit::TrafficKib, who.clone()), left);
     }
 
     /// Takes a report of chains.
@@ -370,6 +397,7 @@ impl Shares {
             Limit::LinkJoins => self.quotas.link_joins,
             Limit::EnvelopeKib => self.quotas.envelope_kib,
             Limit::Reports => self.quotas.reports,
+            Limit::TrafficKib => self.quotas.traffic_kib,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let taken = self.buckets.take(now, (limit, who.clone()), quota, count);

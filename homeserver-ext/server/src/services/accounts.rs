@@ -10,8 +10,7 @@ use causeway_store::Db;
 
 use crate::{
     config::{Config, TokenHash},
-    quota::Shares,
-    services::BRIDGE,
+    quota::{BRIDGE, Shares},
     storage::{self, accounts, devices, devices::Device, keys},
 };
 

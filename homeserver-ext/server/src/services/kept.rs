@@ -11,7 +11,7 @@ use causeway_store::Db;
 
 use crate::{
     config::KeepRead,
-    services::BRIDGE,
+    quota::BRIDGE,
     storage::{self, devices::Device, mailbox},
 };
 

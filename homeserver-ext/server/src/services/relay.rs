@@ -11,8 +11,8 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
-    quota::{Shares, UsedUp},
-    services::{BRIDGE, Behind},
+    quota::{BRIDGE, Shares, UsedUp},
+    services::Behind,
     storage::{
         self,
         devices::{self, Device},

@@ -7,8 +7,10 @@ use causeway_protocol::{
     roster::{Op, Roster},
 };
 use causeway_store::Conn;
+use futures_util::TryStreamExt as _;
 
 use super::{Error, GroupRow, many, name_of, number};
+use crate::quota::PAGE_BYTES;
 
 /// Where a group stands, as far as most requests need to know.
 #[derive(Debug, Clone)]
@@ -282,9 +284,6 @@ pub(crate) async fn op_hash(
     hash.map(|hash| name_of!(OpHash, &hash, "op_hash")).transpose()
 }
 
-/// Most bytes of one page of ops.
-const PAGE_BYTES: usize = 4 << 20;
-
 /// Ops of the epochs `from ..= until` in order, at most `limit` and 4 MiB.
 pub(crate) async fn ops(
     conn: &mut Conn,
@@ -293,7 +292,7 @@ pub(crate) async fn ops(
     until: Epoch,
     limit: u32,
 ) -> Result<Vec<OpBytes>, Error> {
-    let ops: Vec<Vec<u8>> = sqlx::query_scalar(
+    let mut rows = sqlx::query_scalar::<_, Vec<u8>>(
         "SELECT op FROM ops WHERE grp = $1 AND epoch >= $2 AND epoch <= $3
          ORDER BY epoch LIMIT $4",
     )
@@ -301,17 +300,15 @@ pub(crate) async fn ops(
     .bind(i64::from(from.0))
     .bind(i64::from(until.0))
     .bind(i64::from(limit))
-    .fetch_all(conn)
-    .await?;
-    let mut room = PAGE_BYTES;
-    let fits = |op: &Vec<u8>| match room.checked_sub(op.len()) {
-        Some(rest) => {
-            room = rest;
-            true
-        }
-        None => false,
-    };
-    Ok(ops.into_iter().take_while(fits).map(OpBytes).collect())
+    .fetch(conn);
+    // What would not fit is not even read.
+    let (mut ops, mut room) = (Vec::new(), PAGE_BYTES);
+    while let Some(op) = rows.try_next().await? {
+        let Some(rest) = room.checked_sub(op.len()) else { break };
+        room = rest;
+        ops.push(OpBytes(op));
+    }
+    Ok(ops)
 }
 
 /// Groups that are not closed, and their members.

@@ -8,6 +8,7 @@ use causeway_store::Conn;
 use futures_util::TryStreamExt as _;
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, time};
+use crate::quota::PAGE_BYTES;
 
 /// Replaces what a device said.
 pub(crate) async fn put(
@@ -30,9 +31,6 @@ pub(crate) async fn put(
     .await?;
     Ok(())
 }
-
-/// Most bytes of one page.
-const PAGE_BYTES: usize = 4 << 20;
 
 /// What the devices that count now said last, by device, from `from` on; at most `limit` and 4 MiB,
 /// and the device with which the next page begins.

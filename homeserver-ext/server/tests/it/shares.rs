@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite,
+        Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, OpPage,
         RequestPage, Session, UploadKeys,
     },
     envelope::{Kind, Piece, SubmittedTo},
@@ -38,6 +38,7 @@ const NONE: AccountQuotas = AccountQuotas {
     parked: u32::MAX,
     parked_kib: u32::MAX,
     reports: None,
+    traffic_kib: None,
     waiting_kib: u32::MAX,
     mailbox_kib: u32::MAX,
 };
@@ -81,6 +82,32 @@ async fn ops_of_one_account_are_limited_over_all_its_devices_and_others_go_on() 
     server.pass_ms(MINUTE_MS / 2);
     let next = described(&group, &mallory, "four");
     post(&server, &mallory, group.id(), &next).await.ok::<GroupHead>();
+}
+
+#[tokio::test]
+async fn what_an_account_sends_and_reads_is_limited_whatever_becomes_of_it() {
+    let accounts = AccountQuotas { traffic_kib: Some(quota(4_096, 8_192)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [mallory, alice]) = server.group(["mallory", "alice"]).await;
+    let (roster, envelopes) =
+        (format!("/groups/{}/roster", group.id()), format!("/groups/{}/envelopes", group.id()));
+    // A page takes what it has, not what it might have.
+    for _ in 0..20 {
+        mallory.get(&server, &roster).await.ok::<OpPage>();
+    }
+    let junk = serde_json::json!({ "envelopes": "x".repeat(3 << 20) });
+    for _ in 0..2 {
+        mallory.post(&server, &envelopes, &junk).await.refused(400, "M_BAD_JSON");
+    }
+    let refusal = mallory.post(&server, &envelopes, &junk).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.traffic_kib"), "{}", refusal.error);
+    mallory.get(&server, &roster).await.refused(429, "M_LIMIT_EXCEEDED");
+    // Small things go on, and everybody else has a share of his own.
+    let none = serde_json::json!({ "envelopes": [] });
+    mallory.post(&server, &envelopes, &none).await.ok::<Accepted>();
+    alice.get(&server, &roster).await.ok::<OpPage>();
+    server.pass_ms(MINUTE_MS);
+    mallory.get(&server, &roster).await.ok::<OpPage>();
 }
 
 #[tokio::test]

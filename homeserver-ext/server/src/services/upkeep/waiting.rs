@@ -8,8 +8,7 @@ use causeway_store::Db;
 
 use super::{BATCH, let_go_in_next};
 use crate::{
-    quota::{ROW_BYTES, Shares},
-    services::BRIDGE,
+    quota::{BRIDGE, ROW_BYTES, Shares},
     storage::{
         self, GroupRow,
         mailbox::{self, Place},
