@@ -243,6 +243,29 @@ async fn an_outcome_long_unknown_is_looked_up_before_it_is_tried_again() {
     assert_eq!(bodies(&bridge.stub), ["0", "1"]);
 }
 
+/// When an event was sent is what its sender's server says.
+#[tokio::test]
+async fn an_event_that_says_it_is_old_hides_nothing() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    bridge.stub.fail("/send/", Fault::Lost);
+    bridge.say(portal, "bob:b.example", "1").await;
+    bridge.drain().await;
+    bridge.stub.look(|rooms| {
+        rooms.event(room.as_str(), "@eve:far", "m.room.message", None, json!({"body": "old"}));
+        rooms.events.last_mut().unwrap()["origin_server_ts"] = json!(1);
+    });
+    bridge.stub.forget_txns();
+    bridge.pass(13 * 60 * 60 * 1_000);
+    bridge.drain().await;
+    assert_eq!(bridge.stats().await.outbox, 0);
+    let said = bodies(&bridge.stub);
+    assert_eq!(said.iter().filter(|body| *body == "1").count(), 1, "{said:?}");
+}
+
 /// Anybody in the room may write our marker, whose value is no secret.
 #[tokio::test]
 async fn a_marker_that_another_has_written_hides_nothing() {

@@ -216,12 +216,12 @@ impl Shares {
         self.waiting.counted(now, who, posted, is_over);
     }
 
-    /// Takes the body of a request, before it is looked at.
+    /// Takes the body of a request, before it is looked at. No path takes more than [`PAGE_BYTES`].
     pub(crate) fn body(&self, now: Timestamp, who: &AccountId, bytes: usize) -> Result<(), UsedUp> {
         if who.localpart() == BRIDGE {
             return Ok(());
         }
-        self.take(now, who, Limit::TrafficKib, bytes.div_ceil(1_024))
+        self.take(now, who, Limit::TrafficKib, bytes.min(PAGE_BYTES).div_ceil(1_024))
     }
 
     /// Takes a page of at most [`PAGE_BYTES`], before it is read.

@@ -169,6 +169,7 @@ impl Round<'_> {
             let page =
                 matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await;
             let page = page.map_err(at(Place::Room))?;
+            let mut is_older = true;
             for raw in &page.chunk {
                 let Some(event) = Marked::of(raw) else { continue };
                 // Anybody in the room may write our marker.
@@ -179,12 +180,11 @@ impl Round<'_> {
                 }
                 // What ghosts say late bears the time at which it was said.
                 let late = if is_ours { MAX_TTL_MS } else { 0 };
-                if event.origin_server_ts.plus_ms(SKEW_MS + late) < since {
-                    return Ok(None);
-                }
+                is_older &= event.origin_server_ts.plus_ms(SKEW_MS + late) < since;
             }
             match page.end {
-                Some(end) if !page.chunk.is_empty() => from = Some(end),
+                // The time is what the event's server says it is: no single one ends the search.
+                Some(end) if !page.chunk.is_empty() && !is_older => from = Some(end),
                 _ => return Ok(None),
             }
         }
