@@ -198,6 +198,10 @@ pub async fn replay(
     // One of another version has its place among all.
     let deed = stored::read(&bytes).ok();
     let who = deed.as_ref().and_then(Deed::who);
+    // What could not be read was left in the lane where it was; that one may have ended since.
+    if let Some(deed) = &deed {
+        lane = lane.home(deed);
+    }
     if let Some(aside) = who.and_then(|who| lane.aside(who))
         && !outbox::aside(tx, std::iter::once(aside.clone())).await?.is_empty()
     {

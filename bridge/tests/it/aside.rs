@@ -168,6 +168,56 @@ async fn who_is_looked_for_in_the_room_holds_up_nobody_else() {
     );
 }
 
+/// In the lane aside, which has ended, it would be in front of what he said meanwhile.
+#[tokio::test]
+async fn what_was_damaged_aside_and_is_tried_again_stands_behind_what_waits() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some(fault()));
+    both_say(&mut bridge, portal, 1).await;
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let sealed: Vec<u8> =
+        sqlx::query_scalar("SELECT sealed FROM portal_outbox WHERE lane LIKE '%/to_matrix/%'")
+            .fetch_one(tx.conn())
+            .await
+            .unwrap();
+    sqlx::query("UPDATE portal_outbox SET sealed = $1 WHERE lane LIKE '%/to_matrix/%'")
+        .bind(vec![0_u8; 64])
+        .execute(tx.conn())
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    bob_gets(&bridge, None);
+    bridge.pass(130_000);
+    bridge.drain().await;
+    bridge.say(portal, "bob:b.example", "b2").await;
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let mended = sqlx::query("UPDATE dead_letters SET sealed = $1 WHERE lane LIKE '%/to_matrix/%'")
+        .bind(sealed);
+    assert_eq!(mended.execute(tx.conn()).await.unwrap().rows_affected(), 1);
+    let id = sqlx::query_scalar("SELECT id FROM dead_letters WHERE lane LIKE '%/to_matrix/%'")
+        .fetch_one(tx.conn())
+        .await
+        .unwrap();
+    let until = bridge.spine.now().plus_ms(1_000);
+    let again = dead_letters::replay(&mut tx, &bridge.spine.sealer, id, until).await.unwrap();
+    assert_eq!(again, Replayed::Yes);
+    tx.commit().await.unwrap();
+    bridge.say(portal, "bob:b.example", "b3").await;
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let lanes: Vec<String> = sqlx::query_scalar("SELECT DISTINCT lane FROM portal_outbox")
+        .fetch_all(read.conn())
+        .await
+        .unwrap();
+    drop(read);
+    assert_eq!(lanes, [format!("portal/{}/to_matrix", portal.0)]);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'b'), ["b0", "b2", "b1", "b3"]);
+}
+
 #[tokio::test]
 async fn what_is_aside_does_not_get_into_a_room_that_turned_encrypted_either() {
     let mut bridge = Bridge::start().await;
