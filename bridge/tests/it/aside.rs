@@ -25,6 +25,17 @@ async fn spoken_in(bridge: &mut Bridge) -> PortalId {
     portal
 }
 
+/// A portal in which both have spoken again, and bob's word waits alone.
+async fn bob_is_aside(bridge: &mut Bridge) -> PortalId {
+    let portal = spoken_in(bridge).await;
+    bob_gets(bridge, Some(fault()));
+    both_say(bridge, portal, 1).await;
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    portal
+}
+
 async fn both_say(bridge: &mut Bridge, portal: PortalId, number: u32) {
     bridge.say(portal, "bob:b.example", &format!("b{number}")).await;
     bridge.say(portal, "eve:b.example", &format!("e{number}")).await;
@@ -85,6 +96,38 @@ async fn what_is_refused_for_no_known_reason_holds_up_nobody_else() {
     both_say(&mut bridge, portal, 1).await;
     bridge.drain().await;
     assert_eq!(said(&bridge, 'e'), ["e0", "e1"]);
+}
+
+/// Two, or a few, whom the homeserver fails are no reason to let a third wait.
+#[tokio::test]
+async fn those_whose_messages_fail_together_stop_nobody_else() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let failing = ["bob", "ann", "cid", "dora", "finn", "gus"];
+    let ghost = |name: &str| format!("@causeway_{name}:b.example");
+    bridge.stub.look(|rooms| {
+        rooms.refuses.extend(failing.map(|name| (ghost(name), fault())));
+    });
+    for number in 1..=2 {
+        for name in failing.into_iter().chain(["eve"]) {
+            let begins = name.chars().next().unwrap();
+            let body = format!("{begins}{number}");
+            bridge.say(portal, &format!("{name}:b.example"), &body).await;
+        }
+    }
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e'), ["e0", "e1", "e2"]);
+    both_say(&mut bridge, portal, 3).await;
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e').last().unwrap(), "e3", "what fails is out of the way");
+    bridge.stub.look(|rooms| rooms.refuses.clear());
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'b'), ["b0", "b1", "b2", "b3"]);
+    assert_eq!((said(&bridge, 'a'), said(&bridge, 'g').len()), (vec!["a1".into(), "a2".into()], 2));
+    assert_eq!(bridge.stats().await.outbox, 0);
 }
 
 #[tokio::test]
@@ -172,12 +215,7 @@ async fn who_is_looked_for_in_the_room_holds_up_nobody_else() {
 #[tokio::test]
 async fn what_was_damaged_aside_and_is_tried_again_stands_behind_what_waits() {
     let mut bridge = Bridge::start().await;
-    let portal = spoken_in(&mut bridge).await;
-    bob_gets(&bridge, Some(fault()));
-    both_say(&mut bridge, portal, 1).await;
-    bridge.drain().await;
-    bridge.pass(1_000);
-    bridge.drain().await;
+    let portal = bob_is_aside(&mut bridge).await;
     let mut tx = bridge.spine.db.begin().await.unwrap();
     let sealed: Vec<u8> =
         sqlx::query_scalar("SELECT sealed FROM portal_outbox WHERE lane LIKE '%/to_matrix/%'")
@@ -221,12 +259,7 @@ async fn what_was_damaged_aside_and_is_tried_again_stands_behind_what_waits() {
 #[tokio::test]
 async fn what_is_aside_does_not_get_into_a_room_that_turned_encrypted_either() {
     let mut bridge = Bridge::start().await;
-    let portal = spoken_in(&mut bridge).await;
-    bob_gets(&bridge, Some(fault()));
-    both_say(&mut bridge, portal, 1).await;
-    bridge.drain().await;
-    bridge.pass(1_000);
-    bridge.drain().await;
+    let portal = bob_is_aside(&mut bridge).await;
     assert_eq!(said(&bridge, 'e'), ["e0", "e1"], "bob's is aside");
     let encrypted = vec![Effect::Here(Here::Encrypted), Effect::InRoom(InRoom::Pause)];
     bridge.keep(portal, b"e", encrypted).await;
@@ -258,12 +291,7 @@ async fn what_was_said_a_while_ago_bears_its_own_time() {
 #[tokio::test]
 async fn a_portal_is_closed_after_what_was_said_before() {
     let mut bridge = Bridge::start().await;
-    let portal = spoken_in(&mut bridge).await;
-    bob_gets(&bridge, Some(fault()));
-    both_say(&mut bridge, portal, 1).await;
-    bridge.drain().await;
-    bridge.pass(1_000);
-    bridge.drain().await;
+    let portal = bob_is_aside(&mut bridge).await;
     let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
     bridge.keep(portal, b"close", closed).await;
     bridge.drain().await;

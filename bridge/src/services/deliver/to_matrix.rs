@@ -30,6 +30,10 @@ use crate::{
 
 /// What metrics call this way.
 const DIRECTION: &str = "native_to_matrix";
+/// People of a room whose rows fail, one after the other, before it is the room that fails.
+const SUSPECTS: usize = 8;
+/// After so long with nothing but failures it is the room, too.
+const SUSPICION: Duration = Duration::from_secs(30);
 /// How long what became known of a room is worth saying.
 const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
@@ -141,8 +145,8 @@ struct End {
     done: Vec<usize>,
     /// Rows that failed while others of the lane did not.
     aside: Vec<Failed>,
-    /// Why the lane has to wait.
-    stopped: Option<Failed>,
+    /// Why the lane has to wait, for the first of them; in company none of them was done.
+    stopped: Vec<Failed>,
 }
 
 /// A row that is to be tried again.
@@ -168,12 +172,12 @@ async fn carry_out(
     let began = Instant::now();
     let mut round = Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
     let mut end = End::default();
-    // One that failed, and may be the only one to fail: the next one's will show it.
-    let mut suspect: Option<Failed> = None;
+    // They failed, and may be the only ones to fail: another's row will show it.
+    let mut suspects: Vec<Failed> = Vec::new();
     // Those whose rows are left out of this round.
     let mut held: Vec<&str> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        if index > 0 && suspect.is_none() && began.elapsed() >= SOON {
+        if index > 0 && suspects.is_empty() && began.elapsed() >= SOON {
             break;
         }
         let who = row.entry.deed.who();
@@ -186,7 +190,7 @@ async fn carry_out(
         let asked = Instant::now();
         let Err(failure) = round.carry_out(row).await? else {
             end.done.push(index);
-            end.aside.extend(suspect.take());
+            end.aside.append(&mut suspects);
             continue;
         };
         let ready = if end.went_on(&round.facts) { &leased.went_on() } else { leased };
@@ -208,17 +212,17 @@ async fn carry_out(
                 held.extend(who);
                 if is_own {
                     end.aside.push(failed);
-                } else if may_be && suspect.is_none() {
-                    suspect = Some(failed);
-                } else {
-                    // Two fail: it is the room, or the homeserver.
-                    end.stopped = suspect.take().or(Some(failed));
+                    continue;
+                }
+                suspects.push(failed);
+                // So many fail, or for so long: it is the room, or the homeserver.
+                if !may_be || suspects.len() >= SUSPECTS || began.elapsed() >= SUSPICION {
                     break;
                 }
             }
         }
     }
-    end.stopped = end.stopped.or(suspect);
+    end.stopped = suspects;
     Ok((round.facts, end))
 }
 
@@ -271,15 +275,19 @@ async fn record(
         outbox::set_aside(tx, lane, who, row.id, &aside).await?;
         wait(spine, tx, &leased.of(aside), row, failed).await?;
     }
-    let is_refused =
-        end.stopped.as_ref().is_some_and(|failed| matches!(failed.failure, Failure::Refused(_)));
-    if is_refused {
+    if end.stopped.iter().any(|failed| matches!(failed.failure, Failure::Refused(_))) {
         // The room may not be what it was.
         tx.wake(portals::TOPIC);
     }
-    let stopped = end.stopped.and_then(|failed| Some((rows.get(failed.index)?, failed)));
-    if let Some((row, failed)) = stopped {
+    let mut stopped = end.stopped.into_iter();
+    let first_of = stopped.next().and_then(|failed| Some((rows.get(failed.index)?, failed)));
+    if let Some((row, failed)) = first_of {
         script.run(tx.conn()).await?;
+        for Failed { index, failure, .. } in stopped {
+            if let Some(row) = rows.get(index).filter(|_| failure.is_unknown()) {
+                outbox::tried(tx, now, row.id, false).await?;
+            }
+        }
         wait(spine, tx, ready, row, failed).await?;
         return Ok(None);
     }

@@ -219,8 +219,13 @@ impl Client {
     /// Signs the server's nonce, and keeps the new token.
     pub(super) async fn log_in(&self) -> Result<(), LogInError> {
         match self.log_in_once().await {
+            Err(LogInError::Call(error)) if error.is_refusal("M_FORBIDDEN") => {}
+            ended => return ended,
+        }
+        // The nonce may have been too old.
+        match self.log_in_once().await {
             Err(LogInError::Call(error)) if error.is_refusal("M_FORBIDDEN") => {
-                if self.is_listed_again().await {
+                if self.is_listed_again().await? {
                     self.log_in_once().await
                 } else {
                     Err(error.into())
@@ -232,7 +237,7 @@ impl Client {
 
     /// Whether a server that does not know this device takes the list that names it: it was put back
     /// to before that. One that knows a newer list takes none.
-    async fn is_listed_again(&self) -> bool {
+    async fn is_listed_again(&self) -> Result<bool, LogInError> {
         let listing = async {
             let mut tx = self.db.begin().await?;
             let listed = self.machine.listed_again(&mut tx).await?;
@@ -244,10 +249,14 @@ impl Client {
             tx.commit().await?;
             Ok::<_, OpenClientError>(true)
         };
-        listing.await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the server does not take this device's list");
-            false
-        })
+        match listing.await {
+            // Later again: that is not what it says of the device.
+            Err(OpenClientError::Call(error)) if error.is_transient() => Err(error.into()),
+            ended => Ok(ended.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the server does not take this device's list");
+                false
+            })),
+        }
     }
 
     async fn log_in_once(&self) -> Result<(), LogInError> {

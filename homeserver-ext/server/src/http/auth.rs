@@ -7,9 +7,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
 };
 
-use super::{Api, error::ApiError};
 use causeway_protocol::ids::AccountId;
 
+use super::{Api, error::ApiError};
 use crate::{config::TokenHash, services::accounts, storage::devices::Device};
 
 /// The device that calls; holding one is being let in.

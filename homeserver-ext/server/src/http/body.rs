@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{Api, auth::Who, error::ApiError};
+use crate::quota::PAGE_BYTES;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,22 +24,20 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        // Whoever has used up his share is not even read.
+        // Whoever has used up his share is not even read; what does not say its length may be long.
         let who = request.extensions().get::<Who>().cloned();
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let take = |bytes| match &who {
-            Some(Who(account)) => api.shares.body(api.clock.now(), account, bytes),
-            None => Ok(()),
-        };
-        length.map_or(Ok(()), take)?;
+        if let Some(Who(account)) = &who {
+            api.shares.traffic(api.clock.now(), account, length.unwrap_or(PAGE_BYTES))?;
+        }
         let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
         let bytes = bytes.map_err(|_| {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
         })?;
         let bytes = bytes.map_err(|error| refusal(&error))?;
-        if length.is_none() {
-            take(bytes.len())?;
+        if let (None, Some(Who(account))) = (length, &who) {
+            api.shares.was_less(account, bytes.len());
         }
         // All of it, because serde_json does not look into strings that nobody asks for.
         let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;

@@ -12,7 +12,7 @@ use super::{
     body::{Body, EpochText, One, Page},
     error::ApiError,
 };
-use crate::services::groups;
+use crate::{quota::PAGE_BYTES, services::groups};
 
 /// `POST groups` – a group's `create`.
 #[utoipa::path(post, path = "/groups", tag = "groups", request_body = PostOp,
@@ -73,10 +73,10 @@ pub(super) async fn ops(
     page: Page<EpochText>,
 ) -> Result<Json<OpPage>, ApiError> {
     let from = page.from.map_or(Epoch(0), |from| from.0);
-    api.shares.page(api.clock.now(), &caller.account)?;
+    api.shares.traffic(api.clock.now(), &caller.account, PAGE_BYTES)?;
     let page = groups::ops(&api.db, &caller, group, from, page.limit).await?;
     let bytes = page.iter().flat_map(|page| &page.ops).map(|op| op.0.len()).sum();
-    api.shares.was_read(&caller.account, bytes);
+    api.shares.was_less(&caller.account, bytes);
     page.map(Json).ok_or_else(unknown)
 }
 

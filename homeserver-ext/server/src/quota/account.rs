@@ -11,7 +11,7 @@ use super::{
 
 /// Counted for each row that waits, beside what it carries, so that rows are bounded by bytes, too.
 pub(crate) const ROW_BYTES: u64 = 512;
-/// Of what a page is at most, or little more.
+/// Most bytes of a page, and of a body but for its braces.
 pub(crate) const PAGE_BYTES: usize = 4 << 20;
 const MINUTE_MS: u64 = 60_000;
 const WAITING: &str = "limits.waiting_kib";
@@ -216,21 +216,22 @@ impl Shares {
         self.waiting.counted(now, who, posted, is_over);
     }
 
-    /// Takes the body of a request, before it is looked at. No path takes more than [`PAGE_BYTES`].
-    pub(crate) fn body(&self, now: Timestamp, who: &AccountId, bytes: usize) -> Result<(), UsedUp> {
+    /// Takes what is to be read of a request or for one, before it is; of more than [`PAGE_BYTES`]
+    /// nothing is read.
+    pub(crate) fn traffic(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        bytes: usize,
+    ) -> Result<(), UsedUp> {
         if who.localpart() == BRIDGE {
             return Ok(());
         }
         self.take(now, who, Limit::TrafficKib, bytes.min(PAGE_BYTES).div_ceil(1_024))
     }
 
-    /// Takes a page of at most [`PAGE_BYTES`], before it is read.
-    pub(crate) fn page(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
-        self.body(now, who, PAGE_BYTES)
-    }
-
-    /// Gives back what a page of so many bytes did not need.
-    pub(crate) fn was_read(&self, who: &AccountId, bytes: usize) {
+    /// Gives back what was not needed of [`PAGE_BYTES`], taken for what turned out to have so many.
+    pub(crate) fn was_less(&self, who: &AccountId, bytes: usize) {
         let left = PAGE_BYTES.saturating_sub(bytes) / 1_024;
         self.buckets.give_back(&(Limit::TrafficKib, who.clone()), left);
     }

@@ -38,6 +38,15 @@ pub(crate) enum PutDevicesError {
     Storage(#[from] storage::Error),
 }
 
+/// When a list counts for its account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// Before its records are looked at, which costs the most: its owner shows it.
+    Shown,
+    /// When all of it verifies: anybody may show what he has seen of it with records that are none.
+    Verified,
+}
+
 /// Replaces the caller's device list; returns the devices that were logged out because it lacks
 /// them. The same list again changes nothing.
 pub(crate) async fn put(
@@ -51,7 +60,7 @@ pub(crate) async fn put(
     if list.account != caller.account || list.member_id != caller.member_id {
         return Err(PutDevicesError::NotYours);
     }
-    Ok(replace(db, now, shares, request).await?.unwrap_or_default())
+    Ok(replace(db, now, shares, request, Counts::Shown).await?.unwrap_or_default())
 }
 
 /// As [`put`], by nothing but the signature of the account's identity; none where the list was there.
@@ -68,7 +77,7 @@ pub(crate) async fn recover(
     if known.is_none_or(|known| known.member_id != list.member_id) {
         return Err(PutDevicesError::NotYours);
     }
-    replace(db, now, shares, request).await
+    replace(db, now, shares, request, Counts::Verified).await
 }
 
 async fn replace(
@@ -76,6 +85,7 @@ async fn replace(
     now: Timestamp,
     shares: &Shares,
     request: &AccountDevices,
+    counts: Counts,
 ) -> Result<Option<Vec<DeviceRow>>, PutDevicesError> {
     let AccountDevices { list, devices: records } = request;
     let mut read = db.read().await.map_err(storage::Error::from)?;
@@ -95,10 +105,14 @@ async fn replace(
         let others = list.devices.len().saturating_sub(1);
         shares.another_device(now, &list.account, others)?;
     }
-    // Before the records' signatures are looked at, which cost the most.
-    shares.list(now, &list.account)?;
+    if counts == Counts::Shown {
+        shares.list(now, &list.account)?;
+    }
     let shown = request.clone();
     shares.check(&list.account, move || verify_account(&shown.list, &shown.devices)).await?;
+    if counts == Counts::Verified {
+        shares.list(now, &list.account)?;
+    }
 
     let mut tx = db.begin().await.map_err(storage::Error::from)?;
     let known = accounts::list(tx.conn(), &list.account).await?;

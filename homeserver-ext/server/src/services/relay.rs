@@ -11,10 +11,10 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
-    quota::{BRIDGE, Shares, UsedUp},
+    quota::{BRIDGE, PAGE_BYTES, Shares, UsedUp},
     services::Behind,
     storage::{
-        self,
+        self, GroupRow,
         devices::{self, Device},
         events::{self, Event},
         groups::{self, Group},
@@ -69,6 +69,38 @@ impl From<causeway_store::Error> for PostError {
     }
 }
 
+/// Why a turn was not taken.
+enum Denied {
+    /// The sender is behind: of this group it is told the ops from one epoch up to another.
+    Behind(GroupRow, Epoch, Epoch),
+    /// Whatever else.
+    Post(PostError),
+}
+
+impl<E: Into<PostError>> From<E> for Denied {
+    fn from(why: E) -> Self {
+        Self::Post(why.into())
+    }
+}
+
+impl Denied {
+    /// With the ops that it brings, which are read after the writer was given back, and count.
+    async fn told(self, db: &Db, now: Timestamp, shares: &Shares, caller: &Device) -> PostError {
+        let (group, from, until) = match self {
+            Self::Behind(group, from, until) => (group, from, until),
+            Self::Post(why) => return why,
+        };
+        let read = async {
+            shares.traffic(now, &caller.account, PAGE_BYTES)?;
+            let mut read = db.read().await?;
+            let ops = groups::ops(read.conn(), group, from, until, MAX_OPS).await?;
+            shares.was_less(&caller.account, ops.iter().map(|op| op.0.len()).sum());
+            Ok::<_, PostError>(PostError::Behind(Behind { epoch: until, ops }))
+        };
+        read.await.unwrap_or_else(|why| why)
+    }
+}
+
 /// Envelopes were refused, and with them all that stand behind them.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -119,7 +151,10 @@ pub(crate) async fn post(
                 known.extend(take(tx, now, caller, &at, (first, turn), *counted).await?);
                 (laters(db, now, caller, group, &mut turns, *counted, &mut known).await, is_charged)
             }
-            Err(why) => (Some((turn, why)), false),
+            Err(why) => {
+                drop(tx);
+                (Some((turn, why)), false)
+            }
         };
         refused = why.map(|(turn, why)| (turn, why, is_charged));
     }
@@ -130,6 +165,7 @@ pub(crate) async fn post(
     let Some((turn, why, is_charged)) = refused else {
         return Ok(Accepted { accepted: ids.into_iter().map(answer).collect() });
     };
+    let why = why.told(db, now, shares, caller).await;
     let left: Vec<_> = std::iter::once(turn).chain(turns).flatten().collect();
     if is_charged {
         let (rows, bytes) = size(left.iter().map(|(_, submission)| *submission));
@@ -151,7 +187,7 @@ async fn laters<'a>(
     turns: &mut impl Iterator<Item = Turn<'a>>,
     counted: Option<u64>,
     known: &mut BTreeMap<EnvelopeId, Places>,
-) -> Option<(Turn<'a>, PostError)> {
+) -> Option<(Turn<'a>, Denied)> {
     for turn in turns {
         match later(db, now, caller, group, turn, counted).await {
             Ok(taken) => known.extend(taken),
@@ -170,7 +206,7 @@ async fn later(
     group: GroupId,
     turn: Turn<'_>,
     counted: Option<u64>,
-) -> Result<Vec<(EnvelopeId, Places)>, PostError> {
+) -> Result<Vec<(EnvelopeId, Places)>, Denied> {
     let mut tx = db.begin_growing().await?;
     let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
     let Before { known, group: found, first } =
@@ -269,7 +305,7 @@ async fn admit(
     found: Option<(Group, Standing)>,
     new: &[(EnvelopeId, &Submission)],
     beyond: Option<PostError>,
-) -> Result<Admitted, PostError> {
+) -> Result<Admitted, Denied> {
     let (group, mut standing) = found.ok_or(PostError::Unknown)?;
     if standing == Standing::None {
         let account = caller.account.as_str();
@@ -278,25 +314,28 @@ async fn admit(
     let epochs = new.iter().map(|(_, submission)| submission.epoch);
     let oldest = epochs.clone().min().unwrap_or(group.head.epoch);
     let newest = epochs.max().unwrap_or(group.head.epoch);
+    let behind = |until| Denied::Behind(group.row, Epoch(oldest.0.saturating_add(1)), until);
     let (since, role) = match standing {
         Standing::Counts(since, role) => (since, role),
         // Told up to the op that took the device out, and no further.
         Standing::Until(until) if oldest < until => {
-            return Err(behind(conn, &group, oldest, until).await?);
+            return Err(behind(until));
         }
-        Standing::Listed | Standing::Until(_) | Standing::None => return Err(PostError::Unknown),
+        Standing::Listed | Standing::Until(_) | Standing::None => {
+            return Err(PostError::Unknown.into());
+        }
     };
     if oldest < group.stale_below || newest > group.head.epoch {
-        return Err(behind(conn, &group, oldest, group.head.epoch).await?);
+        return Err(behind(group.head.epoch));
     }
     if oldest < since {
-        return Err(PostError::NotCounting(oldest));
+        return Err(PostError::NotCounting(oldest).into());
     }
     if group.head.closed {
-        return Err(PostError::Closed);
+        return Err(PostError::Closed.into());
     }
     if let Some(beyond) = beyond {
-        return Err(beyond);
+        return Err(beyond.into());
     }
     // By its name, too: whoever has a group can make anybody its bridge.
     let is_bridge = role == Role::Bridge && caller.account.localpart() == BRIDGE;
@@ -311,17 +350,6 @@ async fn admit(
 /// Rows that envelopes make, and their bytes.
 fn size<'a>(new: impl Iterator<Item = &'a Submission>) -> (usize, usize) {
     new.fold((0, 0), |(rows, sum), new| (rows + named(new).count().max(1), sum + bytes(new)))
-}
-
-async fn behind(
-    conn: &mut Conn,
-    group: &Group,
-    stated: Epoch,
-    until: Epoch,
-) -> Result<PostError, storage::Error> {
-    let from = Epoch(stated.0.saturating_add(1));
-    let ops = groups::ops(conn, group.row, from, until, MAX_OPS).await?;
-    Ok(PostError::Behind(Behind { epoch: until, ops }))
 }
 
 /// Puts new envelopes down, the first at the number `first`.

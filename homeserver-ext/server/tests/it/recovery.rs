@@ -122,7 +122,16 @@ async fn a_session_without_the_identity_does_not_keep_the_owner_from_coming_back
     for _ in 0..80 {
         alice.put(&server, "/account/devices", &forged).await.refused(400, "M_INVALID_PARAM");
     }
+    // Nor does anybody who has seen the list that she signed, and has no records for it, or false ones.
     let (_, devices) = alone(&alice, &alice.identity, 2);
+    let mut others = devices.clone();
+    others.devices[0].signature = bob.list.signature;
+    for n in 0..80 {
+        if n == 40 {
+            others.devices.clear();
+        }
+        put(&server, &others).await.refused(400, "M_INVALID_PARAM");
+    }
     put(&server, &devices).await.done();
     alice.get(&server, "/groups").await.refused(401, "M_UNKNOWN_TOKEN");
 }

@@ -3,7 +3,7 @@
 use causeway_protocol::{
     api::{
         Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, OpPage,
-        RequestPage, Session, UploadKeys,
+        PREFIX, RequestPage, Session, UploadKeys,
     },
     envelope::{Kind, Piece, SubmittedTo},
     ids::{GroupId, InviteKey},
@@ -84,11 +84,21 @@ async fn ops_of_one_account_are_limited_over_all_its_devices_and_others_go_on() 
     post(&server, &mallory, group.id(), &next).await.ok::<GroupHead>();
 }
 
+/// A body of unknown length, which nobody has to read to refuse it.
+async fn chunked(server: &Server, who: &Person, path: &str) -> u16 {
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(b"{}".to_vec())]);
+    let url = format!("{}{PREFIX}{path}", server.base);
+    let request = reqwest::Client::new().post(url).bearer_auth(&who.token);
+    let request = request.body(reqwest::Body::wrap_stream(body));
+    request.send().await.unwrap().status().as_u16()
+}
+
 #[tokio::test]
 async fn what_an_account_sends_and_reads_is_limited_whatever_becomes_of_it() {
     let accounts = AccountQuotas { traffic_kib: Some(quota(4_096, 8_192)), ..NONE };
     let server = Server::start_with(|config| config.accounts = accounts).await;
-    let (group, [mallory, alice]) = server.group(["mallory", "alice"]).await;
+    let (mut group, [mallory, alice, carol]) = server.group(["mallory", "alice", "carol"]).await;
+    group.post(&server, &mallory, &Body::Remove(vec![carol.member()])).await;
     let (roster, envelopes) =
         (format!("/groups/{}/roster", group.id()), format!("/groups/{}/envelopes", group.id()));
     // A page takes what it has, not what it might have.
@@ -102,6 +112,16 @@ async fn what_an_account_sends_and_reads_is_limited_whatever_becomes_of_it() {
     let refusal = mallory.post(&server, &envelopes, &junk).await.refused(429, "M_LIMIT_EXCEEDED");
     assert!(refusal.error.contains("limits.traffic_kib"), "{}", refusal.error);
     mallory.get(&server, &roster).await.refused(429, "M_LIMIT_EXCEEDED");
+    // Nor does a refusal bring ops, and what does not say how long it is is not read.
+    let stale = mallory.message(group.id(), 1, "stale");
+    let refusal = mallory.submit(&server, vec![stale.clone()]).await;
+    refusal.refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(chunked(&server, &mallory, &envelopes).await, 429);
+    alice
+        .submit(&server, vec![alice.message(group.id(), 1, "stale")])
+        .await
+        .refused(409, "M_STALE_EPOCH");
+    assert_eq!(chunked(&server, &alice, &envelopes).await, 400);
     // Small things go on, and everybody else has a share of his own.
     let none = serde_json::json!({ "envelopes": [] });
     mallory.post(&server, &envelopes, &none).await.ok::<Accepted>();
