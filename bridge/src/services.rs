@@ -63,6 +63,8 @@ pub struct Spine {
     pub leases: deliver::Leases,
     /// Which rooms are encrypted.
     pub encryption: encryption::Encryption,
+    /// Which of our events the rooms have.
+    pub markers: deliver::Markers,
     /// Whether the homeserver takes our token; while it does not, all lanes stand still.
     pub token_taken: watch::Sender<bool>,
     /// Why the native server does not know our session, while it does not; lanes into groups stand

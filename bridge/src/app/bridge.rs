@@ -174,6 +174,7 @@ pub(super) async fn start(
         delivery_limit: DELIVERY_LIMIT,
         leases,
         encryption,
+        markers: deliver::Markers::default(),
         token_taken,
         locked_out,
         troubles: health.troubles,

@@ -55,7 +55,7 @@ pub fn word_of_unreadable(lane: &Lane, author: &str, reason: &str) -> Option<Wor
     let notice: Deed = match lane {
         Lane::ToMatrix(_) | Lane::Aside(..) => InGroup::Notice(text("room")).into(),
         Lane::ToNative(_) => InRoom::Notice(text("group")).into(),
-        Lane::Bot(_) => return None,
+        Lane::Bot(_) | Lane::BotAside(..) => return None,
     };
     Some(Word { notice, about: reason.to_owned() })
 }

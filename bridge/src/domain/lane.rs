@@ -19,6 +19,8 @@ pub enum Lane {
     /// What is somebody's, after something of it failed that did not fail for others; until it is
     /// empty, whatever else is his comes here too.
     Aside(PortalId, String),
+    /// The same of what the bot does beside: it does not wait for what is said either.
+    BotAside(PortalId, String),
 }
 
 impl Lane {
@@ -59,10 +61,9 @@ impl Lane {
     /// Where what is of `who` goes once it has failed alone; `None` where that is here, or never.
     pub fn aside(&self, who: &str) -> Option<Self> {
         match self {
-            Self::ToMatrix(portal) | Self::Bot(portal) => {
-                Some(Self::Aside(*portal, who.to_owned()))
-            }
-            Self::ToNative(_) | Self::Aside(..) => None,
+            Self::ToMatrix(portal) => Some(Self::Aside(*portal, who.to_owned())),
+            Self::Bot(portal) => Some(Self::BotAside(*portal, who.to_owned())),
+            Self::ToNative(_) | Self::Aside(..) | Self::BotAside(..) => None,
         }
     }
 
@@ -70,7 +71,8 @@ impl Lane {
     #[must_use]
     pub fn home(&self, deed: &Deed) -> Self {
         match (self, deed) {
-            (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_))) => {
+            (Self::BotAside(portal, _), _)
+            | (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_))) => {
                 Self::Bot(*portal)
             }
             (Self::Aside(portal, _), _) => Self::ToMatrix(*portal),
@@ -84,7 +86,8 @@ impl Lane {
             Self::ToMatrix(portal)
             | Self::ToNative(portal)
             | Self::Bot(portal)
-            | Self::Aside(portal, _) => *portal,
+            | Self::Aside(portal, _)
+            | Self::BotAside(portal, _) => *portal,
         }
     }
 }
@@ -96,6 +99,7 @@ impl fmt::Display for Lane {
             Self::ToNative(PortalId(id)) => write!(f, "portal/{id}/to_native"),
             Self::Bot(PortalId(id)) => write!(f, "bot/{id}"),
             Self::Aside(PortalId(id), who) => write!(f, "portal/{id}/to_matrix/{who}"),
+            Self::BotAside(PortalId(id), who) => write!(f, "bot/{id}/{who}"),
         }
     }
 }
@@ -109,19 +113,21 @@ impl FromStr for Lane {
     type Err = NotALane;
 
     fn from_str(text: &str) -> Result<Self, NotALane> {
-        // The name of an account may have strokes in it.
-        let parts: Vec<&str> = text.splitn(4, '/').collect();
-        if let ["portal", id, "to_matrix", who] = parts.as_slice() {
-            let id = id.parse().map_err(|_| NotALane)?;
-            return Ok(Self::Aside(PortalId(id), (*who).to_owned()));
+        let portal = |id: &str| id.parse().map(PortalId).map_err(|_| NotALane);
+        if let Some(rest) = text.strip_prefix("bot/") {
+            // The name of an account may have strokes in it.
+            return match rest.split_once('/') {
+                Some((id, who)) => Ok(Self::BotAside(portal(id)?, who.to_owned())),
+                None => portal(rest).map(Self::Bot),
+            };
         }
-        let (lane, id): (fn(PortalId) -> Self, &str) = match parts.as_slice() {
-            ["portal", id, "to_matrix"] => (Self::ToMatrix, id),
-            ["portal", id, "to_native"] => (Self::ToNative, id),
-            ["bot", id] => (Self::Bot, id),
-            _ => return Err(NotALane),
-        };
-        id.parse().map(|id| lane(PortalId(id))).map_err(|_| NotALane)
+        let parts: Vec<&str> = text.splitn(4, '/').collect();
+        match parts.as_slice() {
+            ["portal", id, "to_matrix", who] => Ok(Self::Aside(portal(id)?, (*who).to_owned())),
+            ["portal", id, "to_matrix"] => portal(id).map(Self::ToMatrix),
+            ["portal", id, "to_native"] => portal(id).map(Self::ToNative),
+            _ => Err(NotALane),
+        }
     }
 }
 

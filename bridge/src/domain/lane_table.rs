@@ -113,8 +113,11 @@ fn what_is_somebodys_goes_aside_and_home_again() {
         assert_eq!((aside.home(&deed), lane.home(&deed)), (lane.clone(), lane), "{deed:?}");
         assert_eq!((aside.aside("x"), aside.portal()), (None, ID));
     }
-    let aside = Some(Lane::Aside(ID, "x".to_owned()));
-    assert_eq!([Lane::ToMatrix(ID).aside("x"), Lane::Bot(ID).aside("x")], [aside.clone(), aside]);
+    let aside = [Lane::Aside(ID, "x".to_owned()), Lane::BotAside(ID, "x".to_owned())];
+    assert_eq!([Lane::ToMatrix(ID).aside("x"), Lane::Bot(ID).aside("x")], aside.map(Some));
+    // Of the version before.
+    let invite = InRoom::Invite("@al:x".try_into().unwrap()).into();
+    assert_eq!(Lane::Aside(ID, "@al:x".to_owned()).home(&invite), Lane::Bot(ID));
     assert_eq!(Lane::ToNative(ID).aside("x"), None);
 }
 
@@ -125,10 +128,11 @@ fn lanes_are_named_both_ways() {
         (Lane::ToNative(PortalId(3)), "portal/3/to_native"),
         (Lane::Bot(PortalId(1)), "bot/1"),
         (Lane::Aside(PortalId(7), "a/b:x".to_owned()), "portal/7/to_matrix/a/b:x"),
+        (Lane::BotAside(PortalId(7), "@a/b:x".to_owned()), "bot/7/@a/b:x"),
     ] {
         assert_eq!((lane.to_string().as_str(), name.parse()), (name, Ok(lane)));
     }
-    for name in ["portal/x/to_matrix", "portal/1/to", "bot", "bot/", "bot/1/2", ""] {
+    for name in ["portal/x/to_matrix", "portal/1/to", "bot", "bot/", "bot/x/2", ""] {
         assert_eq!(name.parse::<Lane>(), Err(NotALane), "{name}");
     }
 }

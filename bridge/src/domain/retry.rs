@@ -83,6 +83,9 @@ pub enum Failure {
     /// It was not tried: first it is to be looked for in the room, beside the others.
     #[error("it may be there already, and is looked for")]
     Aside,
+    /// It was not tried: the room's last so many events do not have it, and older ones are looked at.
+    #[error("it may be there already: {0} events of the room were read, and older ones are next")]
+    Searching(usize),
     /// Final, whenever it would be asked.
     #[error("{0}")]
     Gone(String),
@@ -109,7 +112,7 @@ impl Failure {
         match self {
             Self::Refused(_) | Self::Gone(_) | Self::Aside => true,
             Self::Unknown(_) | Self::Fault(_) => is_invite,
-            Self::NotNow(..) | Self::Token => false,
+            Self::NotNow(..) | Self::Token | Self::Searching(_) => false,
         }
     }
 
@@ -124,6 +127,7 @@ impl Failure {
             | Self::Token
             | Self::Refused(_)
             | Self::Aside
+            | Self::Searching(_)
             | Self::Gone(_) => false,
         }
     }
@@ -161,7 +165,7 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     let jittered = wait_ms(tries.failures, random);
     let is_own = match failure {
         Failure::Token => return Outcome::Halt,
-        Failure::Aside => return Outcome::Again(0, false),
+        Failure::Aside | Failure::Searching(_) => return Outcome::Again(0, false),
         Failure::Gone(reason) => return Outcome::Dead(reason.clone()),
         Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
             return Outcome::Dead(failure.to_string());

@@ -76,6 +76,7 @@ fn only_answered_refusals_count() {
         (refused(), Outcome::Again(1, true)),
         (Failure::Token, Outcome::Halt),
         (Failure::Aside, Outcome::Again(0, false)),
+        (Failure::Searching(100), Outcome::Again(0, false)),
         (Failure::Gone("no".to_owned()), Outcome::Dead("no".to_owned())),
     ];
     for (failure, outcome) in table {
@@ -108,6 +109,7 @@ fn others_go_first_where_the_trouble_may_be_ones_own() {
         (refused(), [true, false, false, false]),
         (Failure::Gone(String::new()), [true, false, false, false]),
         (Failure::Aside, [true, false, false, false]),
+        (Failure::Searching(100), [false; 4]),
         (fault(), [false, false, true, true]),
         (away(), [false, false, true, true]),
         (limited(), [false, false, true, true]),

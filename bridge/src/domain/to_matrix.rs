@@ -13,6 +13,9 @@ use super::{
 /// Field of every content of ours that holds its transaction id (design §3).
 pub const MARKER: &str = "dev.causeway.txn";
 
+/// Field of what bears the time at which it was said: when it was sent, milliseconds since 1970.
+pub const SENT_AT: &str = "dev.causeway.sent_at";
+
 /// Most bytes of a content; an event may have 65,536 with everything around it.
 const MAX_CONTENT: usize = 60_000;
 

@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod leases;
+mod markers;
 mod paused;
 mod relations;
 mod slots;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use by_hand::{Bench, ByHandError};
 pub use leases::Leases;
+pub use markers::Markers;
 pub use paused::{end_in_paused, run as run_paused};
 
 use causeway_protocol::ids::Timestamp;
@@ -26,6 +28,7 @@ use tokio::{sync::SemaphorePermit, time::Instant};
 
 use self::{
     leases::Lease,
+    markers::Found,
     waits::{Ready, Stop},
 };
 use super::{AFTER_FAULT, Spine, Step, StepError};
@@ -144,7 +147,9 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
 async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
     let leased = &lease.ready;
     let served = match leased.lane {
-        Lane::ToMatrix(_) | Lane::Bot(_) | Lane::Aside(..) => to_matrix::serve(spine, leased).await,
+        Lane::ToMatrix(_) | Lane::Bot(_) | Lane::Aside(..) | Lane::BotAside(..) => {
+            to_matrix::serve(spine, leased).await
+        }
         Lane::ToNative(_) => to_native::serve(spine, leased).await,
     };
     match &served {

@@ -14,6 +14,7 @@ const EVERY: Duration = Duration::from_mins(10);
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
+        spine.markers.tidy(spine.steady());
         // A clock that is wrong for a moment ends nothing.
         match step(spine, spine.leases.agreed(spine)).await {
             Ok((0, 0)) => {}

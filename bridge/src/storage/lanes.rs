@@ -64,7 +64,7 @@ pub fn release(script: &mut Script, turn: u64, lane: &Lane) {
          WHERE lane = $1",
     );
     query.bind(lane.to_string()).bind(i64::try_from(turn).unwrap_or(i64::MAX));
-    if let Lane::Aside(..) = lane {
+    if let Lane::Aside(..) | Lane::BotAside(..) = lane {
         script.add("DELETE FROM lanes WHERE lane = $1 AND ready = FALSE").bind(lane.to_string());
     }
 }

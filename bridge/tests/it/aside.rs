@@ -276,6 +276,36 @@ async fn what_is_aside_does_not_get_into_a_room_that_turned_encrypted_either() {
     assert_eq!((said(&bridge, 'b'), bridge.stats().await.outbox), (vec!["b0".into()], 3));
 }
 
+/// Before the room turned, and after: nobody's going waits for words that may not be said.
+#[tokio::test]
+async fn who_has_to_go_from_an_encrypted_room_goes_though_his_words_are_aside() {
+    for is_before in [true, false] {
+        let mut bridge = Bridge::start().await;
+        let portal = bob_is_aside(&mut bridge).await;
+        let leave = || vec![Effect::InRoom(InRoom::Leave("bob:b.example".parse().unwrap()))];
+        if is_before {
+            bridge.keep(portal, b"l", leave()).await;
+        }
+        let encrypted = vec![Effect::Here(Here::Encrypted), Effect::InRoom(InRoom::Pause)];
+        bridge.keep(portal, b"e", encrypted).await;
+        bob_gets(&bridge, None);
+        if !is_before {
+            bridge.keep(portal, b"l", leave()).await;
+        }
+        bridge.pass(130_000);
+        bridge.drain().await;
+        let room = bridge.portal_now(portal).await.room.unwrap();
+        let is_in = bridge.stub.look(|rooms| {
+            rooms.members.get(&(room.to_string(), BOB.to_owned())).map(String::to_owned)
+        });
+        assert_eq!(is_in.as_deref(), Some("leave"), "{is_before}");
+        assert_eq!(said(&bridge, 'b'), ["b0"]);
+        // In another room his words come first, and he goes again.
+        let waits = 1 + i64::from(is_before);
+        assert_eq!(bridge.stats().await.outbox, waits, "{is_before}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_said_a_while_ago_bears_its_own_time() {
     let mut bridge = Bridge::start().await;

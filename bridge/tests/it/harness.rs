@@ -112,6 +112,7 @@ impl Bridge {
             steady: Arc::new(move || Duration::from_millis(passed.load(Ordering::Relaxed))),
             delivery_limit: 3,
             encryption: Encryption::default(),
+            markers: deliver::Markers::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             troubles: Troubles::default(),

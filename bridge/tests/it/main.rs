@@ -28,6 +28,7 @@ mod reconcile;
 mod refusals;
 mod restored;
 mod rooms;
+mod searches;
 mod session;
 mod shares;
 mod start;

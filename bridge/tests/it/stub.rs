@@ -54,6 +54,8 @@ pub(crate) struct Rooms {
     pub(crate) refuses: BTreeMap<String, (u16, Value)>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
+    /// Pages of rooms that were read.
+    pub(crate) pages: usize,
     /// By whom every new room is made encrypted, if so.
     pub(crate) encrypts_all: Option<String>,
 }
@@ -313,7 +315,10 @@ impl Rooms {
                 .find(|e| e["room_id"] == *room && e["type"] == *kind && e["state_key"] == *key)
                 .map(|e| e["content"].clone())
                 .ok_or((404, "M_NOT_FOUND")),
-            ("GET", ["rooms", room, "messages"]) => Ok(self.messages(room, query)),
+            ("GET", ["rooms", room, "messages"]) => {
+                self.pages += 1;
+                Ok(self.messages(room, query))
+            }
             ("GET", ["sync"]) => {
                 let answer = self.sync(user, query);
                 Ok(self.synced.entry(format!("{query:?}")).or_insert(answer).clone())
@@ -439,18 +444,23 @@ impl Rooms {
     }
 
     fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {
-        let of_room = self.events.iter().filter(|event| event["room_id"] == *room);
         let limit: usize = query["limit"].parse().unwrap();
         if query["dir"] == "f" {
             let from = query.get("from").map_or("s0", String::as_str);
             let found: Vec<_> = self.onwards(room, from).into_iter().take(limit).collect();
             let end = found.last().map_or_else(|| from.to_owned(), |(n, _)| format!("s{}", n + 1));
             let chunk: Vec<&Value> = found.into_iter().map(|(_, event)| event).collect();
-            return json!({"chunk": chunk, "end": end});
+            return json!({"chunk": chunk, "start": from, "end": end});
         }
-        let from: usize = query.get("from").map_or(0, |from| from.parse().unwrap());
-        let chunk: Vec<&Value> = of_room.rev().skip(from).take(limit).collect();
-        json!({"end": (from + chunk.len()).to_string(), "chunk": chunk})
+        let now = format!("s{}", self.events.len());
+        let from = query.get("from").unwrap_or(&now);
+        let before: usize = from.strip_prefix('s').unwrap().parse().unwrap();
+        let earlier = self.events.iter().enumerate().take(before).rev();
+        let of_room = earlier.filter(|(_, event)| event["room_id"] == *room);
+        let found: Vec<_> = of_room.take(limit).collect();
+        let end = found.last().map_or("s0".to_owned(), |(n, _)| format!("s{n}"));
+        let chunk: Vec<&Value> = found.into_iter().map(|(_, event)| event).collect();
+        json!({"start": from, "end": end, "chunk": chunk})
     }
 
     fn place_of(&self, room: &str, event: &str) -> Option<usize> {

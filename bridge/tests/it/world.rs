@@ -186,6 +186,7 @@ impl World {
             steady: Arc::new(move || began.elapsed()),
             delivery_limit: 5,
             encryption: Encryption::default(),
+            markers: deliver::Markers::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             troubles: Troubles::default(),

@@ -18,6 +18,8 @@ pub struct MessagesPage {
     /// Events in the asked direction.
     #[serde(default)]
     pub chunk: Vec<Box<RawValue>>,
+    /// Where it begins: the other way from there comes what is on the other side.
+    pub start: Option<String>,
     /// `from` of the next page; absent at the end of the room.
     pub end: Option<String>,
 }

@@ -39,7 +39,11 @@ pub async fn end_in_paused(spine: &Spine, now: Timestamp) -> Result<u64, storage
     loop {
         let mut tx = spine.db.begin().await?;
         let over = outbox::over_in_paused(&mut tx, now).await?;
+        let mut looked_at = 0;
         for (lane, txn) in &over {
+            // What is just being tried is over at the next look.
+            let Some(_lease) = spine.leases.lend_by_hand(lane) else { continue };
+            looked_at += 1;
             let why = lanes::why_paused(tx.conn(), lane).await?.unwrap_or_default();
             match outbox::named(tx.conn(), &spine.sealer, lane, txn).await? {
                 Some(Ok(row)) => {
@@ -52,8 +56,8 @@ pub async fn end_in_paused(spine: &Spine, now: Timestamp) -> Result<u64, storage
             }
         }
         tx.commit().await?;
-        ended += over.len() as u64;
-        if over.len() < AT_ONCE {
+        ended += looked_at;
+        if over.len() < AT_ONCE || looked_at == 0 {
             return Ok(ended);
         }
     }

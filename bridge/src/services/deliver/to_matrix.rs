@@ -13,8 +13,9 @@ use causeway_store::{Conn, Script, Tx};
 use tokio::time::Instant;
 
 use super::{
-    Failure, Head, Leases, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError, Stop,
-    Stored, TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps, took,
+    Failure, Found, Head, Leases, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError,
+    Stop, Stored, TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps,
+    took,
 };
 use crate::{
     domain::{Input, News, effect::InRoom, lane::Lane, portal::Portal, route::route},
@@ -59,6 +60,8 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
                 bury_unreadable(spine.rites(), &mut tx, &row).await?;
                 Leases::release(spine, &mut script, lane);
                 next = first(spine, tx.conn(), lane, script).await?;
+                rounds += 1;
+                next = next.filter(|_| goes_on(&mut tx, rounds, began));
                 tx.commit().await?;
                 continue;
             }
@@ -76,16 +79,22 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             leased = leased.went_on();
         }
         rounds += 1;
-        if next.is_some() && (rounds == ROUNDS || began.elapsed() >= TURN) {
-            lanes::look(&mut tx);
-            next = None;
-        }
+        next = next.filter(|_| goes_on(&mut tx, rounds, began));
         spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
         took(spine, DIRECTION, &mut delivered);
         spine.steps.reached(steps::Step::RecordedEvents).await;
     }
     Ok(())
+}
+
+/// Whether the lane that has more goes on at once; else it does when others had their turn.
+fn goes_on(tx: &mut Tx, rounds: u32, began: Instant) -> bool {
+    let goes_on = rounds < ROUNDS && began.elapsed() < TURN;
+    if !goes_on {
+        lanes::look(tx);
+    }
+    goes_on
 }
 
 /// What stands first in a lane, and its portal, after what `script` does; `None` if there are none, or
@@ -176,7 +185,8 @@ async fn carry_out(
     let mut suspects: Vec<Failed> = Vec::new();
     // Those whose rows are left out of this round.
     let mut held: Vec<&str> = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
+    let in_order = in_order(&round.portal, &leased.lane, rows);
+    for (index, row, is_early) in in_order {
         if index > 0 && suspects.is_empty() && began.elapsed() >= SOON {
             break;
         }
@@ -189,7 +199,9 @@ async fn carry_out(
         }
         let asked = Instant::now();
         let Err(failure) = round.carry_out(row).await? else {
-            end.done.push(index);
+            if !is_early {
+                end.done.push(index);
+            }
             end.aside.append(&mut suspects);
             continue;
         };
@@ -224,6 +236,23 @@ async fn carry_out(
     }
     end.stopped = suspects;
     Ok((round.facts, end))
+}
+
+/// Rows with their index, and whether one goes before its turn, and again in its turn, which may be in
+/// another room: who has to go from an encrypted room does not wait for what he may not say there.
+fn in_order<'a>(
+    portal: &Portal,
+    lane: &Lane,
+    rows: &'a [Stored<InRoom>],
+) -> impl Iterator<Item = (usize, &'a Stored<InRoom>, bool)> + use<'a> {
+    let may_be_early = portal.encrypted && matches!(lane, Lane::Aside(..));
+    let goes = move |row: &Stored<InRoom>| {
+        may_be_early && matches!(row.entry.deed, InRoom::Leave(_) | InRoom::PutOut(..))
+    };
+    let first = rows.iter().enumerate().filter(move |(_, row)| goes(row)).enumerate();
+    let first = first.map(|(nth, (index, row))| (index, row, nth < index));
+    let others = rows.iter().enumerate().filter(move |(_, row)| !goes(row));
+    first.chain(others.map(|(index, row)| (index, row, false)))
 }
 
 /// Writes down what a round came to, and looks what comes next; `None` if the lane has been given back.
@@ -315,6 +344,8 @@ async fn wait(
     if counts || failure.is_unknown() {
         outbox::tried(tx, spine.now(), row.id, counts).await?;
     }
+    // It was not tried, and that is no failure.
+    let ready = if matches!(failure, Failure::Searching(_)) { &ready.went_on() } else { ready };
     let stop =
         Stop { wait: Duration::from_millis(wait), away: failure.is_away(), row: Some(row.id) };
     Ok(spine.leases.postpone(spine, tx, ready, stop, &failure.to_string()).await?)

@@ -217,7 +217,7 @@ async fn next_page(spine: &Spine, gap: &Gap) -> Result<(), LookError> {
         reading::filled_to(&mut tx, room, None).await?;
         tx.commit().await?;
     }
-    let MessagesPage { chunk, end } = page?;
+    let MessagesPage { chunk, end, .. } = page?;
     let events: Vec<RoomEvent> = chunk.iter().filter_map(|raw| event(room, raw)).collect();
     for event in &events {
         spine.encryption.read(event);

@@ -83,6 +83,10 @@ impl Round<'_> {
         let Some(ghost) = self.spine.names.ghost(&spoken.account) else {
             return Ok(Err(Failure::Refused(format!("{} has no ghost", spoken.account))));
         };
+        // Nobody comes in who may say nothing.
+        if let Err(failure) = self.is_clear(room).await {
+            return Ok(Err(failure));
+        }
         if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost).await? {
             return Ok(Err(failure));
         }

@@ -1,30 +1,17 @@
 //! One event into a room: never into an encrypted one, and never a second time.
 
-use causeway_protocol::{
-    envelope::MAX_TTL_MS,
-    ids::{AccountId, Timestamp},
-};
-use ruma::{EventId, OwnedEventId, RoomId, UserId};
-use serde::Deserialize;
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use causeway_protocol::ids::{AccountId, Timestamp};
+use ruma::{OwnedEventId, RoomId, UserId};
+use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Failure, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
+use super::{Failure, Found, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
 use crate::{
-    domain::{News, effect::InRoom},
-    gateway::matrix::{Direction, MatrixError},
+    domain::{News, effect::InRoom, to_matrix::SENT_AT},
+    gateway::matrix::MatrixError,
 };
 
 /// After so long with an unknown outcome a homeserver may have forgotten the transaction id.
 const FORGOTTEN_MS: u64 = 12 * 60 * 60 * 1_000;
-/// How far homeservers' clocks may be apart from ours.
-const SKEW_MS: u64 = 15 * 60 * 1_000;
-/// Events of one page when looking for one.
-const PAGE: u32 = 100;
-/// Pages that are read when looking for one.
-const PAGES: u32 = 200;
 
 impl Round<'_> {
     /// Sends, never into an encrypted room, and not again what is there already where the homeserver
@@ -78,7 +65,13 @@ impl Round<'_> {
             | InRoom::MakeAnew
             | InRoom::Follow(_) => None,
         };
-        let content = to_raw_value(content).map_err(|error| Failure::Refused(error.to_string()))?;
+        let mut content = content.clone();
+        if let (Some(_), Some(fields)) = (at_time, content.as_object_mut()) {
+            // By its time it would seem to have been here for long.
+            fields.insert(SENT_AT.to_owned(), json!(self.spine.now()));
+        }
+        let content =
+            to_raw_value(&content).map_err(|error| Failure::Refused(error.to_string()))?;
         let matrix = &self.spine.matrix;
         let mut sent = matrix.send(user, room, kind, txn, &content, at_time).await;
         if let Err(MatrixError::Refused(status, errcode, _)) = &sent {
@@ -87,7 +80,12 @@ impl Round<'_> {
                 sent = matrix.send(user, room, kind, txn, &content, at_time).await;
             }
         }
-        let event_id = sent.map_err(at(Place::Message))?;
+        let event_id = sent.map_err(at(Place::Message)).inspect_err(|failure| {
+            if failure.is_unknown() {
+                self.spine.markers.doubt(room);
+            }
+        })?;
+        self.spine.markers.sent(room, txn, &event_id);
         self.spine.steps.reached(steps::Step::SentEvent).await;
         Ok(event_id)
     }
@@ -155,41 +153,24 @@ impl Round<'_> {
         }))
     }
 
-    /// The event that bears `txn`, if the room has one that is not older than `since`, as far as
-    /// [`PAGES`] go.
+    /// The event that bears `txn`, if the room has one that was not sent before `since`.
     async fn find(
         &self,
         room: &RoomId,
         txn: &str,
         since: Timestamp,
     ) -> Result<Option<OwnedEventId>, Failure> {
-        let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
-        let mut from: Option<String> = None;
-        for _ in 0..PAGES {
-            let page =
-                matrix.messages(bot, room, Direction::Backwards, from.as_deref(), PAGE).await;
-            let page = page.map_err(at(Place::Room))?;
-            let mut is_older = true;
-            for raw in &page.chunk {
-                let Some(event) = Marked::of(raw) else { continue };
-                // Anybody in the room may write our marker.
-                let is_ours = UserId::parse(&*event.sender)
-                    .is_ok_and(|sender| self.spine.names.is_ours(&sender));
-                if is_ours && event.content.txn.as_deref() == Some(txn) {
-                    return Ok(EventId::parse(event.event_id).ok());
-                }
-                // What ghosts say late bears the time at which it was said.
-                let late = if is_ours { MAX_TTL_MS } else { 0 };
-                is_older &= event.origin_server_ts.plus_ms(SKEW_MS + late) < since;
-            }
-            match page.end {
-                // The time is what the event's server says it is: no single one ends the search.
-                Some(end) if !page.chunk.is_empty() && !is_older => from = Some(end),
-                _ => return Ok(None),
+        let Spine { matrix, names, markers, .. } = self.spine;
+        let found = markers.find((matrix, names), self.spine.steady(), (room, txn, since)).await;
+        match found.map_err(at(Place::Room))? {
+            Found::Event(event) => Ok(Some(event)),
+            Found::Nothing => Ok(None),
+            Found::NotYet(read) => Err(Failure::Searching(read)),
+            Found::TooFar => {
+                let text = "whether the room has it already is too far back to be found out";
+                Err(Failure::Gone(text.to_owned()))
             }
         }
-        let text = "whether the room has it already is too far back to be found out";
-        Err(Failure::Gone(text.to_owned()))
     }
 }
 
@@ -200,28 +181,4 @@ pub(super) enum Membership {
     Ban,
     /// Out, by whatever way.
     Other,
-}
-
-/// As much of an event of ours as is needed to know it again.
-#[derive(Deserialize)]
-struct Marked {
-    event_id: String,
-    #[serde(default)]
-    sender: String,
-    #[serde(default)]
-    origin_server_ts: Timestamp,
-    #[serde(default)]
-    content: Marker,
-}
-
-#[derive(Default, Deserialize)]
-struct Marker {
-    #[serde(rename = "dev.causeway.txn", default)]
-    txn: Option<String>,
-}
-
-impl Marked {
-    fn of(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
 }

@@ -1,0 +1,357 @@
+//! Which of our events a room has: read back once for all that may be out, instead of once for each.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use causeway_protocol::ids::Timestamp;
+use ruma::{OwnedEventId, OwnedRoomId, RoomId, UserId};
+use serde::Deserialize;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::{
+    domain::ghost::Names,
+    gateway::matrix::{Direction, Matrix, MatrixError, MessagesPage},
+};
+
+/// How far homeservers' clocks may be apart from ours.
+const SKEW_MS: u64 = 15 * 60 * 1_000;
+/// Events of one page.
+const PAGE: u32 = 100;
+/// Pages that are read of one room, as far back as they go.
+const PAGES: usize = 1_000;
+/// Pages that are read before something else may be done.
+const AT_ONCE: usize = 20;
+/// Pages in a row without one of ours that say how old they are: when an event was sent is what its
+/// sender's server says, and a page is soon filled.
+const STRANGERS: usize = 10;
+/// Events that are remembered, of all rooms; beyond, rooms that were not asked for longest are
+/// forgotten.
+const MAX_EVENTS: usize = 200_000;
+/// A room that nobody asks for is forgotten.
+const UNUSED: Duration = Duration::from_mins(10);
+
+/// What is known of each room.
+#[derive(Debug, Clone, Default)]
+pub struct Markers(Arc<Mutex<BTreeMap<OwnedRoomId, Known>>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    marks: Arc<AsyncMutex<Marks>>,
+    events: usize,
+    used: Duration,
+    /// Something may be there that was not when it was read.
+    is_behind: bool,
+    /// What the homeserver has taken since.
+    sent: Vec<(String, OwnedEventId)>,
+}
+
+/// How a look ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// This event bears the marker.
+    Event(OwnedEventId),
+    /// None does.
+    Nothing,
+    /// So many events were read, and none does; older ones are to be read yet.
+    NotYet(usize),
+    /// It may be further back than is read.
+    TooFar,
+}
+
+impl Markers {
+    /// The event that bears `txn`, if the room has one that was not sent before `since`; as much of the
+    /// room as is read at once.
+    ///
+    /// # Errors
+    /// [`MatrixError`] of a page; what was read before is kept.
+    pub(super) async fn find(
+        &self,
+        (matrix, names): (&Matrix, &Names),
+        steady: Duration,
+        (room, txn, since): (&RoomId, &str, Timestamp),
+    ) -> Result<Found, MatrixError> {
+        let marks = self.lend(room, steady);
+        let mut marks = marks.lock().await;
+        self.bring_up(room, &mut marks);
+        let ended = marks.find(matrix, names, (room, txn, since)).await;
+        if matches!(ended, Err(MatrixError::Refused(..))) {
+            // A homeserver that was put back does not know its own tokens.
+            *marks = Marks::default();
+        }
+        self.keep(room, marks.events.len());
+        ended
+    }
+
+    /// An event of ours that the homeserver has taken.
+    pub(super) fn sent(&self, room: &RoomId, txn: &str, event: &OwnedEventId) {
+        if let Some(known) = self.all().get_mut(room) {
+            known.sent.push((txn.to_owned(), event.clone()));
+        }
+    }
+
+    /// What was sent into the room may be there, or not.
+    pub(super) fn doubt(&self, room: &RoomId) {
+        if let Some(known) = self.all().get_mut(room) {
+            known.is_behind = true;
+        }
+    }
+
+    /// Forgets rooms that nobody asks for any more.
+    pub(in crate::services) fn tidy(&self, steady: Duration) {
+        self.all().retain(|_, known| steady.saturating_sub(known.used) < UNUSED);
+    }
+
+    fn lend(&self, room: &RoomId, steady: Duration) -> Arc<AsyncMutex<Marks>> {
+        let mut all = self.all();
+        let known = all.entry(room.to_owned()).or_default();
+        known.used = steady;
+        Arc::clone(&known.marks)
+    }
+
+    /// Whoever sends does not wait for who reads: what he said meanwhile is noted here.
+    fn bring_up(&self, room: &RoomId, marks: &mut Marks) {
+        if let Some(known) = self.all().get_mut(room) {
+            marks.is_behind |= std::mem::take(&mut known.is_behind);
+            marks.events.extend(known.sent.drain(..));
+        }
+    }
+
+    fn keep(&self, room: &RoomId, events: usize) {
+        let mut all = self.all();
+        if let Some(known) = all.get_mut(room) {
+            known.events = events;
+        }
+        while all.values().map(|known| known.events).sum::<usize>() > MAX_EVENTS {
+            let others = all.iter().filter(|(other, _)| *other != room);
+            let unused = others.min_by_key(|(_, known)| known.used).map(|(room, _)| room.clone());
+            let Some(unused) = unused else { return };
+            all.remove(&unused);
+        }
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<OwnedRoomId, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of one room.
+#[derive(Debug)]
+struct Marks {
+    /// Ours, by the marker.
+    events: HashMap<String, OwnedEventId>,
+    /// Where what came since is read from, once anything was read.
+    newer: Option<String>,
+    is_behind: bool,
+    older: Older,
+    /// All of ours that was sent after this is read.
+    down_to: Timestamp,
+    /// The newest of each of the last pages, if there was none of ours among them.
+    strangers: VecDeque<Timestamp>,
+    pages: usize,
+}
+
+#[derive(Debug)]
+enum Older {
+    Newest,
+    From(String),
+    /// The room has none.
+    End,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            events: HashMap::new(),
+            newer: None,
+            is_behind: false,
+            older: Older::Newest,
+            down_to: Timestamp(u64::MAX),
+            strangers: VecDeque::new(),
+            pages: 0,
+        }
+    }
+}
+
+impl Marks {
+    async fn find(
+        &mut self,
+        matrix: &Matrix,
+        names: &Names,
+        (room, txn, since): (&RoomId, &str, Timestamp),
+    ) -> Result<Found, MatrixError> {
+        let bot = names.bot();
+        for _ in 0..AT_ONCE {
+            if let Some(event) = self.events.get(txn) {
+                return Ok(Found::Event(event.clone()));
+            }
+            if self.is_behind && self.newer.is_some() {
+                let from = self.newer.as_deref();
+                let page = matrix.messages(bot, room, Direction::Forwards, from, PAGE).await?;
+                self.take_newer(names, page);
+                continue;
+            }
+            let from = match &self.older {
+                _ if self.down_to.plus_ms(SKEW_MS) < since => return Ok(Found::Nothing),
+                Older::End => return Ok(Found::Nothing),
+                Older::Newest => None,
+                Older::From(_) if self.pages >= PAGES => return Ok(Found::TooFar),
+                Older::From(from) => Some(from.as_str()),
+            };
+            let page = matrix.messages(bot, room, Direction::Backwards, from, PAGE).await?;
+            self.take_older(names, page);
+        }
+        Ok(self.events.get(txn).cloned().map_or_else(|| Found::NotYet(self.read()), Found::Event))
+    }
+
+    /// Events that were read, or nearly so many.
+    fn read(&self) -> usize {
+        self.pages * PAGE as usize
+    }
+
+    fn take_newer(&mut self, names: &Names, page: MessagesPage) {
+        self.is_behind = !page.chunk.is_empty() && page.end.is_some();
+        self.note(names, &page);
+        if page.end.is_some() {
+            self.newer = page.end;
+        }
+    }
+
+    fn take_older(&mut self, names: &Names, page: MessagesPage) {
+        let (ours, others) = self.note(names, &page);
+        if self.newer.is_none() {
+            (self.newer, self.is_behind) = (page.start, false);
+        }
+        self.pages += 1;
+        if let Some(newest) = ours {
+            self.down_to = self.down_to.min(newest);
+            self.strangers.clear();
+        } else if let Some(newest) = others {
+            self.strangers.push_back(newest);
+            if self.strangers.len() >= STRANGERS {
+                self.down_to =
+                    self.strangers.iter().copied().max().unwrap_or(newest).min(self.down_to);
+                self.strangers.pop_front();
+            }
+        }
+        self.older = match page.end {
+            Some(end) if !page.chunk.is_empty() => Older::From(end),
+            Some(_) | None => Older::End,
+        };
+    }
+
+    /// Notes ours; when the newest of them was sent, and the newest of others' says that it was.
+    fn note(
+        &mut self,
+        names: &Names,
+        page: &MessagesPage,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (mut ours, mut others) = (None, None);
+        for raw in &page.chunk {
+            let Ok(event) = serde_json::from_str::<Marked>(raw.get()) else { continue };
+            // Anybody in the room may write our marker.
+            if !UserId::parse(&*event.sender).is_ok_and(|sender| names.is_ours(&sender)) {
+                others = others.max(Some(event.origin_server_ts));
+                continue;
+            }
+            ours = ours.max(Some(event.content.sent_at.unwrap_or(event.origin_server_ts)));
+            if let (Some(txn), Ok(id)) = (event.content.txn, OwnedEventId::try_from(event.event_id))
+            {
+                self.events.insert(txn, id);
+            }
+        }
+        (ours, others)
+    }
+}
+
+/// As much of an event as is needed to know one of ours again.
+#[derive(Deserialize)]
+struct Marked {
+    event_id: String,
+    #[serde(default)]
+    sender: String,
+    #[serde(default)]
+    origin_server_ts: Timestamp,
+    #[serde(default)]
+    content: Content,
+}
+
+#[derive(Default, Deserialize)]
+struct Content {
+    #[serde(rename = "dev.causeway.txn", default)]
+    txn: Option<String>,
+    #[serde(rename = "dev.causeway.sent_at", default)]
+    sent_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::new("b.example").unwrap()
+    }
+
+    /// Who sent it, when it says, and when it was really sent.
+    type Event<'a> = (&'a str, u64, Option<u64>);
+
+    fn page(events: &[Event<'_>], end: Option<&str>) -> MessagesPage {
+        let chunk = events.iter().enumerate().map(|(n, (sender, at, sent_at))| {
+            let mut content = serde_json::json!({"dev.causeway.txn": format!("t{at}-{n}")});
+            if let Some(sent_at) = sent_at {
+                content["dev.causeway.sent_at"] = (*sent_at).into();
+            }
+            let event = serde_json::json!({
+                "event_id": format!("$e{at}-{n}"), "sender": sender, "origin_server_ts": at,
+                "content": content,
+            });
+            serde_json::value::to_raw_value(&event).unwrap()
+        });
+        let end = end.map(ToOwned::to_owned);
+        MessagesPage { chunk: chunk.collect(), start: Some("start".to_owned()), end }
+    }
+
+    #[test]
+    fn how_far_back_all_of_ours_is_known() {
+        let (bob, al) = ("@causeway_bob:b.example", "@al:x");
+        // Pages from the newest on; down to when all of ours is known after each.
+        let none = u64::MAX;
+        let table: &[(&[Event<'_>], u64)] = &[
+            (&[(al, 900, None)], none),
+            (&[(bob, 800, None), (bob, 790, None), (al, 1, None)], 800),
+            // One that was said long ago, and sent just now.
+            (&[(bob, 5, Some(780))], 780),
+            // One whose clock was wrong hides none of the others.
+            (&[(bob, 6, None), (bob, 770, None)], 770),
+        ];
+        let mut marks = Marks::default();
+        for (events, expected) in table {
+            marks.take_older(&names(), page(events, Some("more")));
+            assert_eq!(marks.down_to, Timestamp(*expected), "{events:?}");
+        }
+        assert_eq!(marks.events.len(), 5, "others' count for nothing: {:?}", marks.events);
+        for n in 1..=STRANGERS {
+            marks.take_older(&names(), page(&[(al, 300 + n as u64, None)], Some("more")));
+            let expected = if n == STRANGERS { 310 } else { 770 };
+            assert_eq!(marks.down_to, Timestamp(expected), "{n}");
+        }
+        assert!(matches!(marks.older, Older::From(_)));
+        marks.take_older(&names(), page(&[], Some("more")));
+        assert!(matches!(marks.older, Older::End));
+    }
+
+    #[test]
+    fn rooms_that_nobody_asks_for_are_forgotten_and_events_are_bounded() {
+        let markers = Markers::default();
+        let room = |n: u64| OwnedRoomId::try_from(format!("!r{n}:x")).unwrap();
+        for n in 0..3 {
+            markers.lend(&room(n), Duration::from_secs(n));
+            markers.keep(&room(n), MAX_EVENTS / 2);
+        }
+        assert_eq!(markers.all().keys().cloned().collect::<Vec<_>>(), [room(1), room(2)]);
+        markers.tidy(UNUSED + Duration::from_secs(1));
+        assert_eq!(markers.all().keys().cloned().collect::<Vec<_>>(), [room(2)]);
+    }
+}
