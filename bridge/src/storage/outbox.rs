@@ -192,7 +192,10 @@ pub(super) fn seal(
     vault.seal(table, entry.txn.as_bytes(), &bytes)
 }
 
-/// The first rows of a lane, at most 64, and its portal without its people, after what `script` does,
+/// Most rows that are read of a lane at once.
+pub const HEAD: usize = 64;
+
+/// The first rows of a lane, at most [`HEAD`], and its portal without its people, after what `script` does,
 /// which returns nothing: what was done and what comes next are one errand.
 ///
 /// # Errors
@@ -225,6 +228,44 @@ pub async fn first<D: TryFrom<Deed>>(
         }
     }
     Ok((portal, Head::Rows(stored)))
+}
+
+/// The first rows of a lane behind `after` that are of none of `those`, at most [`HEAD`], up to one that
+/// cannot be read.
+///
+/// # Errors
+/// [`Error`]
+pub async fn of_others<D: TryFrom<Deed>>(
+    conn: &mut Conn,
+    vault: &Sealer,
+    lane: &Lane,
+    after: i64,
+    those: &[String],
+) -> Result<Vec<Stored<D>>, Error> {
+    let mut query = sqlx::query(
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
+         FROM portal_outbox
+         WHERE lane = $1 AND id > $2
+           AND (who IS NULL OR who NOT IN ($3, $4, $5, $6, $7, $8, $9, $10))
+         ORDER BY id LIMIT 64",
+    )
+    .bind(lane.to_string())
+    .bind(after);
+    let mut those = those.iter();
+    let mut last = "";
+    for _ in 0..8 {
+        last = those.next().map_or(last, String::as_str);
+        query = query.bind(last);
+    }
+    let rows = query.fetch_all(conn).await?;
+    let mut others = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match opened(vault, lane, row)? {
+            Ok(row) => others.push(row),
+            Err(_) => break,
+        }
+    }
+    Ok(others)
 }
 
 /// The lane of the row that is named so; `None` if it does not wait.

@@ -130,6 +130,29 @@ async fn those_whose_messages_fail_together_stop_nobody_else() {
     assert_eq!(bridge.stats().await.outbox, 0);
 }
 
+/// However much of theirs stands before it.
+#[tokio::test]
+async fn who_stands_behind_all_that_fails_is_found() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let ghosts = [BOB, "@causeway_ann:b.example"].map(ToOwned::to_owned);
+    bridge.stub.look(|rooms| rooms.refuses.extend(ghosts.map(|ghost| (ghost, fault()))));
+    for number in 0..200 {
+        let name = if number < 130 { "bob" } else { "ann" };
+        bridge.say(portal, &format!("{name}:b.example"), &format!("x{number}")).await;
+    }
+    bridge.say(portal, "eve:b.example", "e1").await;
+    bridge.drain().await;
+    bridge.pass(1_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e'), ["e0", "e1"]);
+    bridge.stub.look(|rooms| rooms.refuses.clear());
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'x').len(), 200);
+    assert_eq!(bridge.stats().await.outbox, 0);
+}
+
 #[tokio::test]
 async fn a_room_that_takes_nothing_keeps_the_order_of_all() {
     let mut bridge = Bridge::start().await;

@@ -6,7 +6,10 @@ mod enter;
 mod readers;
 mod send;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Conn, Script, Tx};
@@ -33,8 +36,6 @@ use crate::{
 const DIRECTION: &str = "native_to_matrix";
 /// People of a room whose rows fail, one after the other, before it is the room that fails.
 const SUSPECTS: usize = 8;
-/// After so long with nothing but failures it is the room, too.
-const SUSPICION: Duration = Duration::from_secs(30);
 /// How long what became known of a room is worth saying.
 const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
@@ -53,7 +54,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
     }
     let mut rounds = 0;
     while let Some((portal, head)) = next {
-        let rows = match head {
+        let mut rows = match head {
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
@@ -67,7 +68,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             }
         };
         spine.steps.reached(steps::Step::Claimed).await;
-        let (facts, end) = carry_out(spine, &leased, portal, &rows).await?;
+        let (facts, end) = carry_out(spine, &leased, portal, &mut rows).await?;
         if !end.done.is_empty() {
             spine.leases.waits().taken(spine.steady());
         }
@@ -176,7 +177,7 @@ async fn carry_out(
     spine: &Spine,
     leased: &Ready,
     portal: Portal,
-    rows: &[Stored<InRoom>],
+    rows: &mut Vec<Stored<InRoom>>,
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
     let mut round = Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
@@ -184,15 +185,29 @@ async fn carry_out(
     // They failed, and may be the only ones to fail: another's row will show it.
     let mut suspects: Vec<Failed> = Vec::new();
     // Those whose rows are left out of this round.
-    let mut held: Vec<&str> = Vec::new();
-    let in_order = in_order(&round.portal, &leased.lane, rows);
-    for (index, row, is_early) in in_order {
+    let mut held: Vec<String> = Vec::new();
+    let mut next = in_order(&round.portal, &leased.lane, rows);
+    loop {
+        let Some((index, is_early)) = next.pop_front() else {
+            if suspects.is_empty() || rows.len() % outbox::HEAD != 0 {
+                break;
+            }
+            // All of these are theirs who fail: somebody else may stand behind them.
+            let others = behind(spine, &leased.lane, rows, &held).await?;
+            next.extend((rows.len()..).take(others.len()).map(|index| (index, false)));
+            rows.extend(others);
+            if next.is_empty() {
+                break;
+            }
+            continue;
+        };
+        let Some(row) = rows.get(index) else { break };
         if index > 0 && suspects.is_empty() && began.elapsed() >= SOON {
             break;
         }
         let who = row.entry.deed.who();
         match who {
-            Some(who) if held.contains(&who) => continue,
+            Some(who) if held.iter().any(|held| held == who) => continue,
             // What concerns the whole room waits for what stands before it.
             None if !held.is_empty() => break,
             Some(_) | None => {}
@@ -221,14 +236,14 @@ async fn carry_out(
                     (false, false)
                 };
                 let failed = Failed { index, failure, outcome };
-                held.extend(who);
+                held.extend(who.map(ToOwned::to_owned));
                 if is_own {
                     end.aside.push(failed);
                     continue;
                 }
                 suspects.push(failed);
-                // So many fail, or for so long: it is the room, or the homeserver.
-                if !may_be || suspects.len() >= SUSPECTS || began.elapsed() >= SUSPICION {
+                // So many fail: it is the room, or the homeserver.
+                if !may_be || suspects.len() >= SUSPECTS {
                     break;
                 }
             }
@@ -238,21 +253,29 @@ async fn carry_out(
     Ok((round.facts, end))
 }
 
-/// Rows with their index, and whether one goes before its turn, and again in its turn, which may be in
-/// another room: who has to go from an encrypted room does not wait for what he may not say there.
-fn in_order<'a>(
-    portal: &Portal,
+/// What stands behind rows that are all of `held`, and is of none of them.
+async fn behind(
+    spine: &Spine,
     lane: &Lane,
-    rows: &'a [Stored<InRoom>],
-) -> impl Iterator<Item = (usize, &'a Stored<InRoom>, bool)> + use<'a> {
+    rows: &[Stored<InRoom>],
+    held: &[String],
+) -> Result<Vec<Stored<InRoom>>, StepError> {
+    let Some(last) = rows.last() else { return Ok(Vec::new()) };
+    let mut read = spine.db.read().await?;
+    Ok(outbox::of_others(read.conn(), &spine.sealer, lane, last.id, held).await?)
+}
+
+/// The order in which rows are carried out, by their index, and whether one goes before its turn, and
+/// again in its turn, which may be in another room: who has to go from an encrypted room does not wait
+/// for what he may not say there.
+fn in_order(portal: &Portal, lane: &Lane, rows: &[Stored<InRoom>]) -> VecDeque<(usize, bool)> {
     let may_be_early = portal.encrypted && matches!(lane, Lane::Aside(..));
-    let goes = move |row: &Stored<InRoom>| {
+    let goes = |row: &Stored<InRoom>| {
         may_be_early && matches!(row.entry.deed, InRoom::Leave(_) | InRoom::PutOut(..))
     };
-    let first = rows.iter().enumerate().filter(move |(_, row)| goes(row)).enumerate();
-    let first = first.map(|(nth, (index, row))| (index, row, nth < index));
-    let others = rows.iter().enumerate().filter(move |(_, row)| !goes(row));
-    first.chain(others.map(|(index, row)| (index, row, false)))
+    let indices = |early| rows.iter().enumerate().filter(move |(_, row)| goes(row) == early);
+    let first = indices(true).enumerate().map(|(nth, (index, _))| (index, nth < index));
+    first.chain(indices(false).map(|(index, _)| (index, false))).collect()
 }
 
 /// Writes down what a round came to, and looks what comes next; `None` if the lane has been given back.
