@@ -29,13 +29,14 @@ impl Lane {
         let id = portal.id;
         match deed {
             Deed::InGroup(_) => Self::ToNative(id),
-            // It says that the other lane stands still; and the homeserver of somebody who is
-            // invited may take its time.
-            Deed::InRoom(InRoom::Pause | InRoom::Unread(_) | InRoom::Invite(_)) => Self::Bot(id),
+            // It says that the other lane stands still; the homeserver of somebody who is invited
+            // may take its time; and what waits for another room is said there.
+            Deed::InRoom(
+                InRoom::Pause | InRoom::Unread(_) | InRoom::Invite(_) | InRoom::MakeAnew,
+            ) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(
                 InRoom::Make
-                | InRoom::MakeAnew
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close
@@ -49,7 +50,6 @@ impl Lane {
                 | InRoom::Introduce
                 | InRoom::Members(..)
                 | InRoom::Make
-                | InRoom::MakeAnew
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close

@@ -151,6 +151,8 @@ pub struct Tries {
     pub stood: Duration,
     /// The homeserver does what others ask meanwhile.
     pub others_do_well: bool,
+    /// It is of somebody whose rows have failed while those of others in the room did not.
+    pub is_alone: bool,
     /// Somebody is to be invited.
     pub is_invite: bool,
     /// It has ended being of use.
@@ -177,8 +179,11 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
         {
             tries.stood >= INVITE_PATIENCE
         }
-        Failure::Fault(_) => tries.others_do_well && tries.stood >= OWN_PATIENCE,
-        Failure::Unknown(_) | Failure::NotNow(..) => false,
+        Failure::Unknown(_) if !tries.is_alone => false,
+        Failure::Fault(_) | Failure::Unknown(_) => {
+            tries.others_do_well && tries.stood >= OWN_PATIENCE
+        }
+        Failure::NotNow(..) => false,
     };
     if is_own {
         return Outcome::Dead(failure.to_string());

@@ -8,6 +8,7 @@ const TRIES: Tries = Tries {
     failures: 0,
     stood: Duration::ZERO,
     others_do_well: true,
+    is_alone: false,
     is_invite: false,
     is_over: false,
 };
@@ -149,6 +150,11 @@ fn what_the_homeserver_cannot_do_while_it_does_others_ends_after_five_minutes() 
         (fault(), alone, false),
         (away(), five, false),
         (Failure::NotNow(String::new(), None), five, false),
+        // A gateway that fails one person only speaks of him.
+        (away(), Tries { is_alone: true, ..five }, true),
+        (away(), Tries { is_alone: true, ..less }, false),
+        (away(), Tries { is_alone: true, ..alone }, false),
+        (Failure::NotNow(String::new(), None), Tries { is_alone: true, ..five }, false),
     ] {
         assert_eq!(is_dead(&failure, tries), expected, "{failure} {tries:?}");
     }

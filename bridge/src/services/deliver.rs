@@ -215,14 +215,24 @@ fn judged<D>(
     is_invite: bool,
     failure: &Failure,
 ) -> Result<Outcome, StepError> {
+    let (now, agreed) = (spine.steady(), spine.leases.agreed(spine));
+    // Whose words fail alone, in which room, is known; none of them has five minutes for itself.
+    let (room, stood) = match (&leased.lane, row.entry.accepted_at) {
+        (Lane::Aside(portal, _), Some(accepted)) => {
+            let age = Duration::from_millis(agreed.0.saturating_sub(accepted.0));
+            (Some(*portal), leased.failed_for(now).min(age))
+        }
+        _ => (None, leased.stood(row.id, now)),
+    };
     let tries = Tries {
         refused: row.refused,
         limit: spine.delivery_limit,
         failures: leased.failures,
-        stood: leased.stood(row.id, spine.steady()),
-        others_do_well: spine.leases.waits().rooms_take(spine.steady()),
+        stood,
+        others_do_well: spine.leases.waits().rooms_take(now, room),
+        is_alone: room.is_some(),
         is_invite,
-        is_over: spine.leases.agreed(spine) >= row.entry.expires_at,
+        is_over: agreed >= row.entry.expires_at,
     };
     let outcome = judge(failure, tries, super::random()?);
     tracing::debug!(lane = %leased.lane, row = row.id, %failure, ?outcome, "not delivered");

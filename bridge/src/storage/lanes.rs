@@ -55,6 +55,18 @@ pub async fn in_turn(read: &mut Read) -> Result<Vec<Lane>, Error> {
     lanes.iter().map(|lane| lane.parse().map_err(|_| Error::Row("lanes.lane"))).collect()
 }
 
+/// Whether a lane has rows.
+///
+/// # Errors
+/// [`Error`]
+pub async fn has_more(conn: &mut Conn, lane: &Lane) -> Result<bool, Error> {
+    let ready = sqlx::query("SELECT 1 FROM lanes WHERE lane = $1 AND ready = TRUE")
+        .bind(lane.to_string())
+        .fetch_optional(conn)
+        .await?;
+    Ok(ready.is_some())
+}
+
 /// Gives a lane back that did well; it stays ready if it has rows. `turn` is higher than that of
 /// lanes that were given back before.
 pub fn release(script: &mut Script, turn: u64, lane: &Lane) {

@@ -329,6 +329,41 @@ async fn who_has_to_go_from_an_encrypted_room_goes_though_his_words_are_aside() 
     }
 }
 
+/// What a gateway answers for one person alone is his own trouble, and has an end.
+#[tokio::test]
+async fn who_goes_from_the_group_is_out_of_the_room_in_minutes_whatever_fails() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    bob_gets(&bridge, Some((502, json!({}))));
+    for number in 1..=3 {
+        both_say(&mut bridge, portal, number).await;
+        bridge.drain().await;
+        bridge.pass(1_000);
+    }
+    let bob = "bob:b.example".parse().unwrap();
+    bridge.keep(portal, b"l", vec![Effect::InRoom(InRoom::Leave(bob))]).await;
+    for minute in 0..8 {
+        let mut read = bridge.spine.db.read().await.unwrap();
+        let letters = dead_letters::list(&mut read, 0, 9).await.unwrap();
+        let dead = letters.iter().filter(|letter| !letter.lane.ends_with("native")).count();
+        drop(read);
+        assert!(if minute < 5 { dead == 0 } else { minute < 7 || dead == 3 }, "{minute}: {dead}");
+        bridge.say(portal, "eve:b.example", &format!("e1{minute}")).await;
+        bridge.pass(60_000);
+        bridge.drain().await;
+    }
+    bridge.keep(portal, b"c", vec![Effect::InRoom(InRoom::Close)]).await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    let inside = bridge.stub.look(|rooms| {
+        let of_room = rooms.members.iter().filter(|((of, _), _)| *of == *room);
+        let inside =
+            of_room.filter(|((_, who), to)| who.starts_with("@causeway_") && *to == "join");
+        inside.map(|((_, who), _)| who.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!((inside, bridge.stats().await.outbox), (vec![], 0));
+}
+
 #[tokio::test]
 async fn what_was_said_a_while_ago_bears_its_own_time() {
     let mut bridge = Bridge::start().await;

@@ -195,7 +195,7 @@ async fn what_a_dropped_row_is_sealed_in_goes_with_it() {
 async fn that_a_room_is_not_made_after_all_is_seen_at_once() {
     let (listener, portal) = begin().await;
     listener.bridge.keep(portal, b"m", vec![Effect::InRoom(InRoom::MakeAnew)]).await;
-    let name = listener.waiting(&format!("portal/{}/to_matrix", portal.0)).await.pop().unwrap();
+    let name = listener.waiting(&format!("bot/{}", portal.0)).await.pop().unwrap();
     let mut looks = listener.bridge.spine.db.listen(portals::TOPIC);
     assert_eq!(listener.give_up(&name).await, 204);
     assert_eq!(looks.changed().now_or_never(), Some(()));

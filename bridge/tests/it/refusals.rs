@@ -5,6 +5,7 @@ use causeway_bridge::{
         effect::{Effect, Here, InRoom},
         portal::PortalId,
     },
+    services::deliver,
     storage::{
         dead_letters::{self, DeadLetter},
         rows,
@@ -13,7 +14,10 @@ use causeway_bridge::{
 use ruma::UserId;
 use serde_json::json;
 
-use crate::{harness::Bridge, stub::Fault};
+use crate::{
+    harness::Bridge,
+    stub::{Fault, Rooms},
+};
 
 const BOB: &str = "@causeway_bob:b.example";
 
@@ -177,4 +181,38 @@ async fn an_invite_that_cannot_be_delivered_holds_up_nothing_and_is_given_up_in_
     let dead = given_up(&bridge).await;
     assert!(dead.len() == 1 && dead[0].reason.contains("502"), "{dead:?}");
     assert_eq!(bridge.stats().await.outbox, 0);
+}
+
+/// Each may take a request's whole time, and who asked is to hear of all of them within a minute.
+#[tokio::test]
+async fn invites_do_not_wait_for_each_other_once_one_is_not_answered() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let invited = |name: &str| UserId::parse(format!("@{name}:far")).unwrap();
+    bridge.stub.look(|rooms| {
+        for name in ["a", "b", "c"] {
+            rooms.refuses.insert(invited(name).to_string(), (502, json!({})));
+        }
+    });
+    let invites = ["a", "b", "c", "d"].map(|name| Effect::InRoom(InRoom::Invite(invited(name))));
+    bridge.keep(portal, b"ask", invites.into()).await;
+    deliver::step(&bridge.spine).await.unwrap();
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let lanes: Vec<String> = sqlx::query_scalar("SELECT lane FROM portal_outbox ORDER BY lane")
+        .fetch_all(read.conn())
+        .await
+        .unwrap();
+    drop(read);
+    let lane = |name: &str| format!("bot/{}/{}", portal.0, invited(name));
+    assert_eq!(lanes, ["a", "b", "c", "d"].map(lane));
+    bridge.drain().await;
+    let is_invited = |rooms: &mut Rooms| {
+        rooms.members.iter().any(|((_, who), to)| *who == invited("d") && to == "invite")
+    };
+    assert!(bridge.stub.look(is_invited));
+    for _ in 0..60 {
+        bridge.pass(1_000);
+        bridge.drain().await;
+    }
+    assert_eq!((given_up(&bridge).await.len(), bridge.stats().await.outbox), (3, 0));
 }

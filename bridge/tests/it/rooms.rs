@@ -1,10 +1,14 @@
 //! Rooms come and go: that is noticed, said, and another one is made.
 
 use causeway_bridge::{
+    domain::portal::PortalId,
     health::Kind,
     services::{Step, deliver, rooms},
     steps::Steps,
-    storage::stats::{self, PortalState},
+    storage::{
+        ghosts,
+        stats::{self, PortalState},
+    },
 };
 use causeway_protocol::ids::GroupId;
 use reqwest::StatusCode;
@@ -168,6 +172,64 @@ async fn the_operator_has_another_room_made() {
         assert_eq!(recreate(&bridge, 1).await, StatusCode::CONFLICT);
     };
     world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn who_went_from_the_group_while_the_bot_was_out_goes_from_the_room_when_it_is_back() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        let ghost = "@causeway_dora:b.example";
+        cast.stub.change(|rooms| {
+            rooms.membership(&cast.room, BOT, ghost, "invite").unwrap();
+            rooms.membership(&cast.room, ghost, ghost, "join").unwrap();
+            rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap();
+        });
+        // She spoke there, and is no member any more.
+        let mut tx = bridge.spine.db.begin().await.unwrap();
+        let dora = "dora:b.example".parse().unwrap();
+        ghosts::has_joined(&mut tx, PortalId(1), &dora).await.unwrap();
+        tx.commit().await.unwrap();
+        cast.is_read("does not get into the Matrix room").await;
+        cast.stub.change(|rooms| rooms.membership(&cast.room, "@al:x", BOT, "invite").unwrap());
+        let place = (cast.room.clone(), ghost.to_owned());
+        let is_out = |rooms: &Rooms| (rooms.members[&place] == "leave").then_some(());
+        cast.stub.wait(is_out).await;
+        assert_eq!(
+            cast.stub.look(|rooms| rooms.members[&(cast.room.clone(), BOB.into())].clone()),
+            "join"
+        );
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// The one that is there is none that anything may be said in; what waits is said in the other.
+#[tokio::test]
+async fn another_room_is_made_instead_of_an_encrypted_one() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        let content = json!({"algorithm": "m.megolm.v1.aes-sha2"});
+        cast.stub.change(|rooms| {
+            rooms.event(&cast.room, "@al:x", "m.room.encryption", Some(""), content);
+        });
+        cast.is_read("encrypted").await;
+        cast.bob_says("waits").await;
+        while bridge.stats().await.outbox == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let room = cast.another_room().await;
+        cast.is_said(&room, BOB, "waits").await;
+        cast.al_says(&room, "moved over");
+        cast.is_read("moved over").await;
+    };
+    world.during(&bridge, told).await;
+    assert!(!portal(&bridge).await.encrypted);
     bridge.drop_dead().await;
 }
 

@@ -210,6 +210,14 @@ fn standings(portal: &Portal, found: &Found) -> Vec<Effect> {
             effects.extend(put_out(portal, account, by));
         }
     }
+    // Whoever went from the group while the bridge was not there is still in the room.
+    if let Some(natives) = &portal.natives {
+        let gone = found
+            .ghosts
+            .iter()
+            .filter(|ghost| !natives.members().values().any(|member| member.account == **ghost));
+        effects.extend(gone.map(|ghost| Effect::InRoom(InRoom::Leave(ghost.clone()))));
+    }
     let welcome = portal.removed.keys().filter(|account| !found.put_out.contains_key(*account));
     effects.extend(
         welcome

@@ -212,7 +212,8 @@ impl Marks {
     }
 
     fn take_newer(&mut self, names: &Names, page: MessagesPage) {
-        self.is_behind = !page.chunk.is_empty() && page.end.is_some();
+        // At its newest event a room may name a next page, which is where this one began.
+        self.is_behind = page.end.is_some() && page.end != self.newer;
         self.note(names, &page);
         if page.end.is_some() {
             self.newer = page.end;
@@ -222,7 +223,7 @@ impl Marks {
     fn take_older(&mut self, names: &Names, page: MessagesPage) {
         let (ours, others) = self.note(names, &page);
         if self.newer.is_none() {
-            (self.newer, self.is_behind) = (page.start, false);
+            (self.newer, self.is_behind) = (page.start.clone(), false);
         }
         self.pages += 1;
         if let Some(newest) = ours {
@@ -236,8 +237,9 @@ impl Marks {
                 self.strangers.pop_front();
             }
         }
+        // A page may be empty, and not the last: what is on it is not for us.
         self.older = match page.end {
-            Some(end) if !page.chunk.is_empty() => Older::From(end),
+            Some(end) if Some(&end) != page.start.as_ref() => Older::From(end),
             Some(_) | None => Older::End,
         };
     }
@@ -337,9 +339,12 @@ mod tests {
             let expected = if n == STRANGERS { 310 } else { 770 };
             assert_eq!(marks.down_to, Timestamp(expected), "{n}");
         }
-        assert!(matches!(marks.older, Older::From(_)));
         marks.take_older(&names(), page(&[], Some("more")));
-        assert!(matches!(marks.older, Older::End));
+        assert!(matches!(marks.older, Older::From(_)), "an empty page is not the last");
+        for end in [Some("start"), None] {
+            marks.take_older(&names(), page(&[], end));
+            assert!(matches!(marks.older, Older::End));
+        }
     }
 
     #[test]

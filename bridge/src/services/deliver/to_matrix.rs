@@ -70,15 +70,13 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         spine.steps.reached(steps::Step::Claimed).await;
         let (facts, end) = carry_out(spine, &leased, portal, &mut rows).await?;
         if !end.done.is_empty() {
-            spine.leases.waits().taken(spine.steady());
+            spine.leases.waits().taken(spine.steady(), lane.portal());
         }
         let mut delivered = delivered_of(&rows, &end).collect();
         let mut tx = spine.db.begin().await?;
-        let went_on = end.went_on(&facts);
+        let after = end.after(&leased, &facts);
         next = record(spine, &mut tx, &leased, &rows, facts, end).await?;
-        if went_on {
-            leased = leased.went_on();
-        }
+        leased = after;
         rounds += 1;
         next = next.filter(|_| goes_on(&mut tx, rounds, began));
         spine.steps.reached(steps::Step::RecordingEvents).await;
@@ -155,6 +153,8 @@ struct End {
     done: Vec<usize>,
     /// Rows that failed while others of the lane did not.
     aside: Vec<Failed>,
+    /// Invites that are tried beside each other, since one is not answered.
+    apart: Vec<usize>,
     /// Why the lane has to wait, for the first of them; in company none of them was done.
     stopped: Vec<Failed>,
 }
@@ -167,9 +167,15 @@ struct Failed {
 }
 
 impl End {
-    /// Whether something is no longer in the lane.
-    fn went_on(&self, facts: &Facts) -> bool {
-        !self.done.is_empty() || !self.aside.is_empty() || !facts.dead.is_empty()
+    /// The lane as it stands after that.
+    fn after(&self, leased: &Ready, facts: &Facts) -> Ready {
+        if !self.done.is_empty() || !self.aside.is_empty() {
+            leased.went_on()
+        } else if facts.dead.is_empty() {
+            leased.clone()
+        } else {
+            leased.is_rid()
+        }
     }
 }
 
@@ -220,7 +226,7 @@ async fn carry_out(
             end.aside.append(&mut suspects);
             continue;
         };
-        let ready = if end.went_on(&round.facts) { &leased.went_on() } else { leased };
+        let ready = &end.after(leased, &round.facts);
         let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
         match judged(spine, ready, row, is_invite, &failure)? {
             Outcome::Done => end.done.push(index),
@@ -238,6 +244,14 @@ async fn carry_out(
                 let failed = Failed { index, failure, outcome };
                 held.extend(who.map(ToOwned::to_owned));
                 if is_own {
+                    if is_invite && failed.failure.is_unknown() {
+                        let is_invite = |index: &usize| {
+                            let row = rows.get(*index);
+                            row.is_some_and(|row| matches!(row.entry.deed, InRoom::Invite(_)))
+                        };
+                        end.apart.extend(next.iter().map(|(index, _)| *index).filter(is_invite));
+                        next.retain(|(index, _)| !end.apart.contains(index));
+                    }
                     end.aside.push(failed);
                     continue;
                 }
@@ -318,7 +332,7 @@ async fn record(
     outbox::done(&mut script, &over);
     metrics::counter!("causeway_delivered_total", "to" => "matrix")
         .increment(end.done.len() as u64);
-    let ready = if end.went_on(&facts) { &leased.went_on() } else { leased };
+    let ready = &end.after(leased, &facts);
     for failed in end.aside {
         let Some(row) = rows.get(failed.index) else { continue };
         let Some(who) = row.entry.deed.who() else { continue };
@@ -326,6 +340,13 @@ async fn record(
         tracing::debug!(%lane, row = row.id, "put aside");
         outbox::set_aside(tx, lane, who, row.id, &aside).await?;
         wait(spine, tx, &leased.of(aside), row, failed).await?;
+    }
+    for row in end.apart.iter().filter_map(|index| rows.get(*index)) {
+        if let Some(who) = row.entry.deed.who()
+            && let Some(aside) = lane.aside(who)
+        {
+            outbox::set_aside(tx, lane, who, row.id, &aside).await?;
+        }
     }
     if end.stopped.iter().any(|failed| matches!(failed.failure, Failure::Refused(_))) {
         // The room may not be what it was.

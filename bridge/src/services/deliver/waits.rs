@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::lane::Lane;
+use crate::domain::{lane::Lane, portal::PortalId};
 
 /// A lane is hurried once in so long: what goes well elsewhere must not take its wait from it.
 pub(super) const HURRIED_EVERY: Duration = Duration::from_mins(1);
@@ -25,6 +25,8 @@ pub(super) struct Ready {
     pub(super) failures: u32,
     /// Its first row, if that has failed, and since when.
     failing: Option<(i64, Duration)>,
+    /// Since when nothing of it went well.
+    since: Option<Duration>,
     hurried: Option<Duration>,
     /// Which of its waits this was, if it waited.
     stamp: u64,
@@ -33,19 +35,25 @@ pub(super) struct Ready {
 impl Ready {
     /// A lane that nothing is known of.
     pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, failures: 0, failing: None, hurried: None, stamp: 0 }
+        Self { lane, failures: 0, failing: None, since: None, hurried: None, stamp: 0 }
     }
 
     /// The same after one of its rows was done with: waits begin anew.
     #[must_use]
     pub(super) fn went_on(&self) -> Self {
+        Self { since: None, ..self.is_rid() }
+    }
+
+    /// The same after nothing but rows that are given up.
+    #[must_use]
+    pub(super) fn is_rid(&self) -> Self {
         Self { failures: 0, failing: None, ..self.clone() }
     }
 
-    /// Another lane that has fared as this one.
+    /// Another lane, whose first row has fared as this one's.
     #[must_use]
     pub(super) fn of(&self, lane: Lane) -> Self {
-        Self { lane, hurried: None, stamp: 0, ..self.clone() }
+        Self { lane, since: None, hurried: None, stamp: 0, ..self.clone() }
     }
 
     /// For how long this row has failed.
@@ -54,6 +62,11 @@ impl Ready {
             Some((failing, since)) if failing == row => now.saturating_sub(since),
             Some(_) | None => Duration::ZERO,
         }
+    }
+
+    /// For how long nothing of it has gone well.
+    pub(super) fn failed_for(&self, now: Duration) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 }
 
@@ -83,8 +96,8 @@ pub(super) struct Waits(Mutex<All>);
 struct All {
     lanes: BTreeMap<Lane, Wait>,
     stamps: u64,
-    /// When a room last took something.
-    taken: Option<Duration>,
+    /// When rooms last took something, of those of the last minutes.
+    taken: BTreeMap<PortalId, Duration>,
 }
 
 impl Waits {
@@ -96,6 +109,7 @@ impl Waits {
         let ready = Ready {
             failures: ready.failures.saturating_add(1),
             failing: since,
+            since: ready.since.or(Some(now)),
             stamp: all.stamps,
             ..ready.clone()
         };
@@ -115,14 +129,21 @@ impl Waits {
         is_same
     }
 
-    /// A room took something.
-    pub(super) fn taken(&self, now: Duration) {
-        self.all().taken = Some(now);
+    /// A portal's room took something.
+    pub(super) fn taken(&self, now: Duration, portal: PortalId) {
+        let mut all = self.all();
+        all.taken.retain(|_, at| now.saturating_sub(*at) <= SHOWN_FOR);
+        all.taken.insert(portal, now);
     }
 
-    /// Whether some room took something lately.
-    pub(super) fn rooms_take(&self, now: Duration) -> bool {
-        self.all().taken.is_some_and(|at| now.saturating_sub(at) <= SHOWN_FOR)
+    /// Whether some room took something lately; or this one, if one is named.
+    pub(super) fn rooms_take(&self, now: Duration, portal: Option<PortalId>) -> bool {
+        let all = self.all();
+        let is_shown = |at: &Duration| now.saturating_sub(*at) <= SHOWN_FOR;
+        match portal {
+            Some(portal) => all.taken.get(&portal).is_some_and(is_shown),
+            None => all.taken.values().any(is_shown),
+        }
     }
 
     /// Those of `lanes` that do not wait, then those whose time has come; and when the next one's
@@ -163,7 +184,6 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::portal::PortalId;
 
     const LANE: Lane = Lane::ToMatrix(PortalId(1));
     const AWAY: Stop = Stop { wait: s(100), away: true, row: Some(7) };
@@ -200,10 +220,23 @@ mod tests {
 
     #[test]
     fn a_success_shows_for_five_minutes_that_rooms_take_something() {
+        let (waits, [one, two]) = (Waits::default(), [Some(PortalId(1)), Some(PortalId(2))]);
+        assert!(!waits.rooms_take(s(0), None));
+        waits.taken(s(10), PortalId(1));
+        assert!(waits.rooms_take(s(310), None) && !waits.rooms_take(s(311), None));
+        assert!(waits.rooms_take(s(310), one) && !waits.rooms_take(s(310), two));
+    }
+
+    #[test]
+    fn what_is_given_up_is_nothing_that_went_well() {
         let waits = Waits::default();
-        assert!(!waits.rooms_take(s(0)));
-        waits.taken(s(10));
-        assert!(waits.rooms_take(s(310)) && !waits.rooms_take(s(311)));
+        waits.put(s(10), &Ready::new(LANE), AWAY);
+        let ready = over(&waits, s(110)).unwrap();
+        waits.put(s(110), &ready.is_rid(), Stop { row: Some(8), ..AWAY });
+        let ready = over(&waits, s(210)).unwrap();
+        assert_eq!((ready.failed_for(s(210)), ready.stood(8, s(210))), (s(200), s(100)));
+        assert_eq!(ready.went_on().failed_for(s(210)), s(0));
+        assert_eq!(ready.of(Lane::Bot(PortalId(1))).failed_for(s(210)), s(0));
     }
 
     #[test]

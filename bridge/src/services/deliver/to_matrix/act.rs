@@ -9,9 +9,9 @@ use super::{
     send::Membership, steps,
 };
 use crate::{
-    domain::{MessageRef, effect::InRoom, portal::Portal, said::Spoken, to_matrix},
+    domain::{MessageRef, effect::InRoom, lane::Lane, portal::Portal, said::Spoken, to_matrix},
     gateway::{matrix::MatrixError, provision::provision},
-    storage::{ghosts, outbox},
+    storage::{ghosts, lanes, outbox},
 };
 
 /// Shown in an encrypted room, whose state is never encrypted.
@@ -33,6 +33,13 @@ impl Round<'_> {
             (InRoom::MakeAnew, _) => return Ok(self.make_room(row, true).await),
             (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
+            // The room that is being made is still to be closed.
+            (InRoom::Close, Portal { room: None, lost: None, .. })
+                if self.bot_has_more().await? =>
+            {
+                let why = "the portal's room is being made";
+                return Ok(Err(Failure::NotNow(why.to_owned(), Some(CLOSING_MS))));
+            }
             // There is nothing to leave or to say it in.
             (
                 InRoom::Leave(_)
@@ -43,9 +50,21 @@ impl Round<'_> {
                 | InRoom::Introduce,
                 _,
             ) => return Ok(Ok(())),
-            // Who is invited does not wait in the lane of the room that is being made.
+            // What makes it may stand behind who is invited.
+            (InRoom::Invite(_), Portal { room: None, lost: None, .. })
+                if matches!(row.entry.lane, Lane::Bot(_)) =>
+            {
+                return Ok(Err(Failure::Aside));
+            }
             (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
+            }
+            // What was said before another room was asked for is said there.
+            (_, portal @ Portal { room: None, .. }) if portal.is_in_making() => {
+                return Ok(Err(Failure::NotNow(
+                    "the portal's room is being made".to_owned(),
+                    None,
+                )));
             }
             (
                 InRoom::Say(_)
@@ -256,6 +275,12 @@ impl Round<'_> {
             }
             sent => sent.map(drop).map_err(at(Place::Room)),
         }
+    }
+
+    /// Whether the bot has something to do, which may be to make the room.
+    async fn bot_has_more(&self) -> Result<bool, StepError> {
+        let mut read = self.spine.db.read().await?;
+        Ok(lanes::has_more(read.conn(), &Lane::Bot(self.portal.id)).await?)
     }
 
     async fn close(&mut self, room: &RoomId, row: &Stored<InRoom>) -> Tried {

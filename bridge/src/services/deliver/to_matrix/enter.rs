@@ -80,12 +80,13 @@ impl Round<'_> {
                 let parsed = RoomAliasId::parse(&alias);
                 let parsed = parsed.map_err(|error| Failure::Refused(error.to_string()))?;
                 match self.behind(&parsed).await? {
-                    Behind::Ours(found) => return Ok(found),
+                    // One that nothing may be said in is no other room.
+                    Behind::Ours(found) if !(anew && found.encrypted) => return Ok(found),
                     Behind::Theirs if !anew => {
                         let text = format!("{alias} is a room that the bot did not make");
                         return Err(Failure::Refused(text));
                     }
-                    Behind::Left | Behind::Theirs => {}
+                    Behind::Ours(_) | Behind::Left | Behind::Theirs => {}
                 }
                 match matrix.drop_alias(names.bot(), &parsed).await {
                     Ok(()) | Err(MatrixError::Refused(404, ..)) => {}
