@@ -68,15 +68,21 @@ async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failu
     if !by_id.is_empty() {
         return Ok(by_id);
     }
-    // What is only offered bears a name that a stranger chose: it comes behind one's own groups.
-    let by_name = by(&|r| is_called(r, text));
-    let mut taken = Vec::new();
-    for roster in &by_name {
-        if client.offer(roster.group()).await?.is_none() {
-            taken.push(Arc::clone(roster));
+    let me = client.me().record.member_id;
+    let is_over = |roster: &Roster| roster.closed() || roster.member(&me).is_none();
+    // A group that is over keeps its name, and what is only offered bears one that a stranger chose:
+    // neither takes it from a group that one is in.
+    let (mut open, mut over, mut offered) = (Vec::new(), Vec::new(), Vec::new());
+    for roster in by(&|r| is_called(r, text)) {
+        if client.offer(roster.group()).await?.is_some() {
+            offered.push(roster);
+        } else if is_over(&roster) {
+            over.push(roster);
+        } else {
+            open.push(roster);
         }
     }
-    Ok(if taken.is_empty() { by_name } else { taken })
+    Ok([open, over, offered].into_iter().find(|found| !found.is_empty()).unwrap_or_default())
 }
 
 fn is_called(r: &Roster, text: &str) -> bool {

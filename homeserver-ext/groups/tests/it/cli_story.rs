@@ -221,6 +221,37 @@ fn roles_leaving_and_closing_are_seen_by_everyone() {
     assert_eq!(bob.ok(&["group", "list"])[0]["groups"][0]["closed"], true);
 }
 
+/// One that was left, that somebody was removed from, or that was closed; its name still finds it.
+#[test]
+fn a_group_that_is_over_takes_no_name_away() {
+    let world = World::new();
+    let [alice, bob, carol] = world.group(["alice", "bob", "carol"]);
+    let shown = |person: &Person| person.ok(&["group", "show", "team"])[0]["group"].clone();
+    let first = shown(&bob);
+    bob.ok(&["group", "leave", "team"]);
+    alice.ok(&["member", "remove", "team", "carol"]);
+    carol.read();
+    for gone in [&bob, &carol] {
+        assert_eq!(shown(gone), first);
+        let second = gone.ok(&["group", "create", "team"])[0]["group"].clone();
+        gone.ok(&["send", "team", "hello"]);
+        assert_eq!(shown(gone), second);
+        gone.ok(&["group", "close", "team"]);
+        let said = gone.fails(&["group", "show", "team"], 2).to_string();
+        assert!([&first, &second].iter().all(|id| said.contains(id.as_str().unwrap())), "{said}");
+        let third = gone.ok(&["group", "create", "team"])[0]["group"].clone();
+        assert_eq!(shown(gone), third);
+        gone.ok(&["group", "close", "team"]);
+    }
+    // A stranger's offer of that name is behind them.
+    let mallory = world.registered("mallory");
+    mallory.ok(&["group", "create", "team"]);
+    mallory.ok(&["member", "add", "team", "bob"]);
+    bob.read();
+    let said = bob.fails(&["group", "show", "team"], 2).to_string();
+    assert!(said.contains("means 3 groups"), "{said}");
+}
+
 #[test]
 fn a_registration_whose_answer_was_lost_is_found_again() {
     let world = World::new();
