@@ -166,7 +166,8 @@ impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let said = error.to_string();
         let (code, next) = match error {
-            BackupError::There(_) => {
+            BackupError::There(_) => (1, "name another folder"),
+            BackupError::InTheWay(_) => {
                 (1, "name another folder; to put a backup in its place, add --move-aside")
             }
             BackupError::Nothing(_) => (1, "is it the right configuration (--config)?"),

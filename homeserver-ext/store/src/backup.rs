@@ -72,6 +72,9 @@ pub enum BackupError {
     /// Name another place; what is there was not touched.
     #[error("{0} is there already")]
     There(PathBuf),
+    /// As [`Self::There`], of a database whose place a backup was to take: or have it moved aside.
+    #[error("{0} is there already")]
+    InTheWay(PathBuf),
     /// Name the folder that the databases are in.
     #[error("there is no database in {0}")]
     Nothing(PathBuf),
@@ -251,7 +254,7 @@ pub async fn restore(
     let in_the_way = place::in_the_way(folder, &files);
     let aside = match (&in_the_way[..], aside) {
         ([], _) => None,
-        ([first, ..], None) => return Err(BackupError::There(first.clone())),
+        ([first, ..], None) => return Err(BackupError::InTheWay(first.clone())),
         (_, Some(name)) => Some(folder.join(name)),
     };
     let ready = place::bring(from, folder, &files, watch)?;

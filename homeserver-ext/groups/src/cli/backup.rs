@@ -140,7 +140,8 @@ impl std::convert::From<BackupError> for Failure {
                 return Self::usage(said)
                     .next("Name a folder that `causeway-client backup create` made.");
             }
-            BackupError::There(_) => {
+            BackupError::There(_) => "Name another folder.",
+            BackupError::InTheWay(_) => {
                 "Name another folder; to put a backup in its place, add --move-aside."
             }
             BackupError::Nothing(_) => "Name another folder with --home.",

@@ -67,7 +67,9 @@ fn a_backup_is_put_back_into_the_right_place_or_nowhere() {
     let bob = world.registered("bob");
     let copy = backup(&bob, "copy");
     bob.ok(&["backup", "create", &copy]);
-    assert!(what(&bob.fails(&["backup", "create", &copy], 1)).contains("already"));
+    let said = bob.fails(&["backup", "create", &copy], 1);
+    assert!(what(&said).contains("already"), "{said}");
+    assert_eq!(said["error"]["next"], "Name another folder.", "create moves nothing aside");
     let said = bob.fails(&["backup", "restore", &copy], 1);
     assert!(said["error"]["next"].as_str().unwrap().contains("--move-aside"), "{said}");
     let home = bob.home.to_str().unwrap();

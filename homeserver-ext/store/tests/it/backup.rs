@@ -307,7 +307,7 @@ async fn what_is_in_use_or_in_the_way_is_not_touched() {
     assert!(held.as_ref().is_err_and(is_held), "{held:?}");
     two.close().await;
     let there = pair.restore(None).await;
-    assert!(matches!(there, Err(BackupError::There(_))), "{there:?}");
+    assert!(matches!(there, Err(BackupError::InTheWay(_))), "{there:?}");
     assert!(notes(&pair.folder(), "two.db").await.contains("after"));
 
     let restored = pair.restore(Some("aside")).await.unwrap();
