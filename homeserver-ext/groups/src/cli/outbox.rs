@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use causeway_protocol::{
     content::{Content, Malformed, Plaintext},
+    envelope::MAX_PAYLOAD,
     ids::{ClientId, GroupId, Timestamp},
 };
 use causeway_store::{Db, Error as StoreError, Tx};
@@ -27,6 +28,8 @@ use crate::{
 /// Messages of one batch, and bytes of text in it: the server takes 4 MiB in one request.
 const MAX_MESSAGES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
+/// A plaintext is sealed with 95 bytes around it at most, and then must fit an envelope.
+const MAX_PLAINTEXT: usize = MAX_PAYLOAD - 95;
 /// Batches in a row that the group's changes may make useless.
 const TRIES: usize = 16;
 /// How long an accepted row remembers its client id: as long as receivers do.
@@ -44,6 +47,9 @@ pub(super) enum OutboxError {
     /// The rows.
     #[error(transparent)]
     Rows(#[from] storage::Error),
+    /// Split it; it was not stored. Bytes of its plaintext, most.
+    #[error("the message is too long: it takes {0} bytes, and at most {1} fit")]
+    TooLarge(usize, usize),
     /// A stored message is not what this program writes.
     #[error("a row of the outbox is damaged: {0}")]
     Content(#[from] Malformed),
@@ -56,7 +62,7 @@ impl OutboxError {
             Self::Seal(error) | Self::Sdk(SdkError::Seal(error)) => {
                 matches!(error, SealError::Forked | SealError::Changed(_) | SealError::Offered)
             }
-            Self::Sdk(_) | Self::Rows(_) | Self::Content(_) => false,
+            Self::Sdk(_) | Self::Rows(_) | Self::TooLarge(..) | Self::Content(_) => false,
         }
     }
 
@@ -72,7 +78,7 @@ impl OutboxError {
             Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
             | Self::Rows(storage::Error::Store(StoreError::Busy | StoreError::Readers)) => true,
             Self::Sdk(error) => error.is_transient(),
-            Self::Seal(_) | Self::Rows(_) | Self::Content(_) => false,
+            Self::Seal(_) | Self::Rows(_) | Self::TooLarge(..) | Self::Content(_) => false,
         }
     }
 }
@@ -106,6 +112,9 @@ pub(super) async fn add(
     content: Content,
 ) -> Result<(), OutboxError> {
     let plaintext = Plaintext { sent_at: now, ttl_s, client_id, content }.to_bytes();
+    if plaintext.len() > MAX_PLAINTEXT {
+        return Err(OutboxError::TooLarge(plaintext.len(), MAX_PLAINTEXT));
+    }
     Ok(rows::add(tx.conn(), vault, now, &group, &client_id, &plaintext).await?)
 }
 

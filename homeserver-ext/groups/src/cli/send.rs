@@ -31,6 +31,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A message must fit one envelope of 45,000 bytes with everything around it.
 const MAX_TEXT_BYTES: usize = 44_000;
+/// How much of a text that is too long is counted.
+const COUNTED: u64 = 1 << 30;
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
@@ -160,7 +162,7 @@ impl Sender<'_> {
         first_line: Option<u64>,
     ) -> Result<(), Failure> {
         let client_ids: Vec<ClientId> = texts.iter().map(|(id, _)| *id).collect();
-        self.store(texts).await?;
+        self.store(texts, first_line).await?;
         self.look().await?;
         let sent = match outbox_of(self.client, self.group, self.patience).await {
             // Refused: what was asked for just now does not go out by itself later.
@@ -198,20 +200,33 @@ impl Sender<'_> {
         Ok(())
     }
 
-    async fn store(&self, texts: Vec<(ClientId, String)>) -> Result<(), Failure> {
+    async fn store(
+        &self,
+        texts: Vec<(ClientId, String)>,
+        first_line: Option<u64>,
+    ) -> Result<(), Failure> {
         let Arguments { kind, ttl, reply_to, .. } = self.arguments;
         let (vault, now) = (self.client.vault(), self.client.now());
         let mut tx = self.client.db().begin().await?;
-        for (client_id, body) in texts {
-            if body.len() > MAX_TEXT_BYTES {
-                return Err(Failure::usage(format!(
-                    "the message is too long: at most {MAX_TEXT_BYTES} bytes fit"
-                ))
-                .next("Split it, `--lines` for example makes each line a message."));
+        for (line, (client_id, body)) in (first_line.unwrap_or(0)..).zip(texts) {
+            let (line, bytes) = (first_line.map(|_| line), body.len());
+            if bytes > MAX_TEXT_BYTES {
+                return Err(too_long(line, &format!("it has {bytes} bytes")));
             }
             let (kind, reply_to) = ((*kind).into(), *reply_to);
             let text = Content::Text(Text { kind, body, html: None, reply_to, mirror: None });
-            outbox::add(&mut tx, vault, now, self.group, client_id, *ttl, text).await?;
+            match outbox::add(&mut tx, vault, now, self.group, client_id, *ttl, text).await {
+                Err(OutboxError::TooLarge(sent, most)) => {
+                    return Err(Failure::usage(format!(
+                        "{} is too long: its {bytes} bytes are {sent} as they travel, and at most \
+                         {most} fit; a quotation mark, a backslash or a line break takes 2, most \
+                         other control characters 6",
+                        called(line)
+                    ))
+                    .next(split(line)));
+                }
+                stored => stored?,
+            }
         }
         Ok(tx.commit().await?)
     }
@@ -253,22 +268,59 @@ async fn send_waiting(
     printer.show(&text, &json!({"groups": groups}))
 }
 
+fn called(line: Option<u64>) -> String {
+    line.map_or_else(|| "the message".to_owned(), |line| format!("line {line}"))
+}
+
+fn too_long(line: Option<u64>, has: &str) -> Failure {
+    Failure::usage(format!("{} is too long: {has}, and at most {MAX_TEXT_BYTES} fit", called(line)))
+        .next(split(line))
+}
+
+/// What to do about a text that is too long.
+fn split(line: Option<u64>) -> &'static str {
+    match line {
+        None => "Send it in parts; `--lines` makes each line of stdin a message.",
+        Some(_) => {
+            "Split that line. Of the lines before it, those were sent whose ids are printed."
+        }
+    }
+}
+
 /// The words of the command line, or all of stdin without its last line end.
 async fn text_of(words: &[String]) -> Result<String, Failure> {
     let mut text = words.join(" ");
     if words.is_empty() || words == ["-"] {
-        text.clear();
-        let read = stdin().take(MAX_TEXT_BYTES as u64 + 2).read_to_string(&mut text).await;
-        read.map_err(|e| Failure::usage(format!("stdin is not UTF-8 text: {e}")))?;
-        if text.ends_with('\n') {
-            text.pop();
-        }
+        text = from_stdin().await?;
     }
     if text.is_empty() {
         return Err(Failure::usage("there is nothing to send")
             .next("Give the text as an argument, or on stdin."));
     }
     Ok(text)
+}
+
+async fn from_stdin() -> Result<String, Failure> {
+    let unreadable = |e| Failure::failed(format!("stdin cannot be read: {e}"));
+    let mut bytes = Vec::new();
+    let mut input = stdin().take(COUNTED);
+    // One more for the line end, and one that is too many.
+    let mut most = (&mut input).take(MAX_TEXT_BYTES as u64 + 2);
+    most.read_to_end(&mut bytes).await.map_err(unreadable)?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+    }
+    // What is cut off may be cut in the middle of a character.
+    if bytes.len() > MAX_TEXT_BYTES {
+        tokio::io::copy(&mut input, &mut tokio::io::sink()).await.map_err(unreadable)?;
+        let counted = COUNTED - input.limit();
+        let at_least = if input.limit() == 0 { "at least " } else { "" };
+        return Err(too_long(None, &format!("it has {at_least}{counted} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        Failure::usage(format!("stdin is not UTF-8 text: {}", e.utf8_error()))
+            .next("Convert it to UTF-8 first; `iconv` does.")
+    })
 }
 
 /// The next lines, the first and what comes right behind it, and whether there may be more.
