@@ -17,9 +17,9 @@ pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,
 };
 pub use messages::{
-    Accepted, AcceptedEnvelope, Again, DeliveryState, Kept, MessageStatus, OwnDevice, Parked,
-    ParkedPage, PostEnvelopes, ReadAgain, RecipientStatus, StreamAck, StreamHello, StreamRow,
-    Unpark, Unparked,
+    Accepted, AcceptedEnvelope, Again, DeliveryState, Kept, MessageStatus, OwnDevice, OwnKeys,
+    Parked, ParkedPage, PostEnvelopes, ReadAgain, RecipientStatus, StreamAck, StreamHello,
+    StreamRow, Unpark, Unparked,
 };
 pub use sender_keys::{
     PutSenderKeys, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted,

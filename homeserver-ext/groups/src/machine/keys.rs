@@ -37,6 +37,30 @@ impl Machine {
         self.make_keys(tx.conn(), &mut olm, Timestamp(0), ONE_TIME_KEYS, true).await
     }
 
+    /// Makes a whole set of keys where this is not the fallback key that the server was given last: it
+    /// was put back, so it has no keys of this device, or those that were spent since.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn compare_keys(
+        &self,
+        tx: &mut Tx,
+        at_server: Option<&CurveKey>,
+    ) -> Result<(), MachineError> {
+        if !fallback::is_other(tx.conn(), at_server).await? {
+            return Ok(());
+        }
+        // One that is to be uploaded, or was and the answer got lost.
+        let waiting = waiting(tx.conn()).await?;
+        if waiting.is_some_and(|waiting| waiting.fallback_key.is_some()) {
+            return Ok(());
+        }
+        tracing::warn!("the server does not have this device's newest keys: new ones are made");
+        self.replace_keys(tx).await?;
+        // A copy of before has lost what belongs to these.
+        Ok(own::count(tx).await?)
+    }
+
     /// The whole set of keys that is to take the place of all that are at the server, where one was
     /// made and the server has not said that it has it.
     ///

@@ -124,16 +124,6 @@ impl Machine {
         Ok(Some(AccountDevices { list, devices }))
     }
 
-    /// The server has taken that, and has no keys of this device: a whole set is made.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn begin_again(&self, tx: &mut Tx) -> Result<(), MachineError> {
-        self.replace_keys(tx).await?;
-        // A copy of before has lost what belongs to these.
-        Ok(own::count(tx).await?)
-    }
-
     /// Whether there may be groups whose ops do not name this device yet.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Becoming somebody: registration, login, and finding oneself again.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use causeway_protocol::{
     api::KeyCount,
@@ -244,9 +244,6 @@ impl Client {
             drop(tx);
             let Some(listed) = listed else { return Ok(false) };
             self.http.put_recovered(&listed).await?;
-            let mut tx = self.db.begin().await?;
-            self.machine.begin_again(&mut tx).await?;
-            tx.commit().await?;
             Ok::<_, OpenClientError>(true)
         };
         match listing.await {
@@ -263,7 +260,10 @@ impl Client {
         let server = self.http.server().await?.server;
         let nonce = self.http.login_nonce().await?.nonce;
         let session = self.http.login(&self.machine.login(&server, nonce)).await?;
-        Ok(self.keep_token(AccessToken::new(session.access_token)).await?)
+        self.keep_token(AccessToken::new(session.access_token)).await?;
+        // It may have forgotten this device's keys with the session.
+        self.compared.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn keep_token(&self, token: AccessToken) -> Result<(), VaultError> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use causeway_protocol::{
-    api::{Accepted, OpBytes, PostEnvelopes, UploadKeys},
+    api::{Accepted, OpBytes, OwnDevice, PostEnvelopes, UploadKeys},
     ids::GroupId,
 };
 use causeway_store::Tx;
@@ -21,6 +21,7 @@ impl Client {
     /// Asks the server, once in a process, how far it knows this device: to be done before anything
     /// is sealed. Where it knows of more than this database does, the whole folder was put back, and
     /// new chains, sessions and one-time keys begin; the old ones may have sealed what others have.
+    /// Where it has other keys than it was given last, the server was put back, and gets new ones.
     ///
     /// # Errors
     /// Nothing may be sealed before this succeeds.
@@ -28,9 +29,12 @@ impl Client {
         if self.compared.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let known = self.known().await?;
+        let known = self.own_device().await?;
         let mut tx = self.db.begin().await?;
-        self.machine.catch_up(&mut tx, known).await?;
+        self.machine.catch_up(&mut tx, known.count).await?;
+        if let Some(keys) = known.keys {
+            self.machine.compare_keys(&mut tx, keys.fallback_key.as_ref()).await?;
+        }
         let lost = self.machine.replacement(&mut tx).await?;
         tx.commit().await?;
         // Before anybody is given a key that nothing opens any more.
@@ -46,11 +50,14 @@ impl Client {
     /// # Errors
     /// [`SdkError`]
     pub async fn known(&self) -> Result<u64, SdkError> {
+        Ok(self.own_device().await?.count)
+    }
+
+    async fn own_device(&self) -> Result<OwnDevice, SdkError> {
         match self.http.device().await {
-            Ok(device) => Ok(device.count),
             // A server of before.
-            Err(CallError::Refused { status: 404, .. }) => Ok(0),
-            Err(error) => Err(error.into()),
+            Err(CallError::Refused { status: 404, .. }) => Ok(OwnDevice { count: 0, keys: None }),
+            known => Ok(known?),
         }
     }
 

@@ -19,6 +19,14 @@ pub(crate) async fn made(conn: &mut Conn, key: &CurveKey, now: Timestamp) -> Res
     Ok(())
 }
 
+/// Whether this, or none, is another than the newest. A device of before does not know its own.
+pub(crate) async fn is_other(conn: &mut Conn, key: Option<&CurveKey>) -> Result<bool, Error> {
+    let newest: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT curve25519 FROM fallback_key").fetch_optional(conn).await?;
+    let key = key.map(|key| key.as_bytes().as_slice());
+    Ok(newest.is_some_and(|newest| Some(&*newest) != key))
+}
+
 /// The server has it: the one before is kept until then.
 pub(crate) async fn published(conn: &mut Conn, until: Timestamp) -> Result<(), Error> {
     sqlx::query("UPDATE fallback_key SET former_until_ms = $1")

@@ -21,7 +21,7 @@ pub(crate) struct Proxy {
 
 #[derive(Default)]
 struct Plan {
-    /// End of the path of posts whose answers are lost, and how many of them.
+    /// End of the path of posts and puts whose answers are lost, and how many of them.
     path: Mutex<&'static str>,
     to_lose: AtomicUsize,
     lost: AtomicUsize,
@@ -54,7 +54,7 @@ impl Proxy {
         self.lose_answers_to("/envelopes", n);
     }
 
-    /// Loses the answers to the next `n` posts to a path with this end.
+    /// Loses the answers to the next `n` posts or puts to a path with this end.
     pub(crate) fn lose_answers_to(&self, path: &'static str, n: usize) {
         *self.plan.path.lock().unwrap() = path;
         self.plan.to_lose.store(n, Ordering::SeqCst);
@@ -77,7 +77,7 @@ impl Plan {
     fn takes(&self, bytes: &[u8]) -> bool {
         let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let path = format!("{} HTTP/1.1", self.path.lock().unwrap());
-        line.starts_with(b"POST ")
+        (line.starts_with(b"POST ") || line.starts_with(b"PUT "))
             && line.ends_with(path.as_bytes())
             && self
                 .to_lose

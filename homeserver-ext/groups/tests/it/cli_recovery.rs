@@ -223,3 +223,66 @@ fn a_server_that_was_put_back_to_before_takes_the_new_device_again() {
     old.fails(&["send", "team", "a thief's words"], 3);
     old.fails(&["login"], 1);
 }
+
+/// Somebody who never spoke to these devices reaches them: the server has keys of them.
+fn is_reached(world: &World, host: &Person, devices: &[&Person]) {
+    let carol = world.registered("carol");
+    let_in(host, &carol);
+    for device in devices {
+        device.read();
+    }
+    carol.ok(&["send", "team", "hello"]);
+    for device in devices {
+        assert_eq!(device.texts(), ["hello"]);
+    }
+}
+
+/// Another device of the account gives the server the list that names this one too.
+#[test]
+fn a_device_that_another_has_listed_again_gives_a_server_that_was_put_back_new_keys() {
+    let mut world = World::new();
+    let (first, key) = registered(&world, "alice");
+    world.server.stop();
+    let copy = world.server.backup();
+    world.server.start_again();
+    let [second, third] = ["second", "third"].map(|folder| {
+        let device = elsewhere(&world, &first, folder);
+        recover(&device, &["--old-devices", "keep"], &key);
+        device
+    });
+    third.ok(&["group", "create", "team"]);
+    third.ok(&["send", "team", "from the third"]);
+    assert_eq!(second.texts(), ["from the third"]);
+    world.server.stop();
+    world.server.restore(&copy);
+    world.server.start_again();
+    for device in [&third, &second] {
+        device.ok(&["login"]);
+        device.ok(&["send", "team", "and again"]);
+    }
+    is_reached(&world, &third, &[&second, &third]);
+}
+
+/// The list arrives, and the device never hears of it.
+#[test]
+fn a_device_whose_list_was_taken_unheard_gives_a_server_that_was_put_back_new_keys() {
+    let mut world = World::new();
+    let (first, key) = registered(&world, "alice");
+    first.ok(&["group", "create", "team"]);
+    world.server.stop();
+    let copy = world.server.backup();
+    world.server.start_again();
+    let new = elsewhere(&world, &first, "new");
+    recover(&new, &[], &key);
+    new.ok(&["send", "team", "I am back"]);
+    world.server.stop();
+    world.server.restore(&copy);
+    world.server.start_again();
+    let proxy = Proxy::before(world.server.address());
+    proxy.lose_answers_to("/recover/devices", 1);
+    Person { url: proxy.url(), ..new.clone() }.fails(&["login"], 4);
+    assert_eq!(proxy.lost(), 1);
+    new.ok(&["login"]);
+    new.ok(&["send", "team", "and again"]);
+    is_reached(&world, &new, &[&new]);
+}

@@ -117,3 +117,48 @@ async fn chains_are_reported_hourly_and_begun_anew_when_asked() {
     let again = client.http().ask_rotation(group).await.unwrap_err();
     assert!(again.is_refusal("M_LIMIT_EXCEEDED") || again.is_transient(), "{again}");
 }
+
+fn in_a_fortnight() -> Timestamp {
+    now().plus_ms(14 * 12 * TWO_HOURS)
+}
+
+/// What the server has of the keys of before was spent since, or nothing opens it any more.
+#[tokio::test]
+async fn a_server_that_was_put_back_to_before_a_fallback_key_gets_new_keys_once() {
+    let mut server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.db");
+    let db = Db::open(Options { path, lock: Lock::Shared, schemas: &[SCHEMA] }).await.unwrap();
+    let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
+    let (url, of) = (server.url(), || (db.clone(), vault.clone(), Arc::new(Nobody)));
+    let (mine, sealed, keeper) = of();
+    Client::register(mine, sealed, Some(&url), "ann", None, keeper, now).await.unwrap();
+    // As another process.
+    let opened = async || {
+        let (mine, sealed, keeper) = of();
+        Client::open(mine, sealed, None, keeper, in_a_fortnight).await.unwrap()
+    };
+    let at_server = async |client: &Client| {
+        let keys = client.http().device().await.unwrap().keys.unwrap();
+        keys.fallback_key.unwrap()
+    };
+    server.stop();
+    let copy = server.backup();
+    server.start_again();
+    let client = opened().await;
+    let first = at_server(&client).await;
+    client.chores().await.unwrap();
+    let second = at_server(&client).await;
+    assert_ne!(first, second, "it is a fortnight old");
+
+    server.stop();
+    server.restore(&copy);
+    server.start_again();
+    let client = opened().await;
+    assert_eq!(at_server(&client).await, first);
+    client.compare().await.unwrap();
+    let third = at_server(&client).await;
+    assert!(third != first && third != second);
+    opened().await.compare().await.unwrap();
+    assert_eq!(at_server(&client).await, third, "nothing was put back since");
+}

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     envelope::{Envelope, Sender, Submission},
-    ids::{DeviceId, EnvelopeId, Generation, GroupId, Seq},
+    ids::{CurveKey, DeviceId, EnvelopeId, Generation, GroupId, Seq},
 };
 
 /// Body of `POST groups/{id}/envelopes`: in order, all or nothing.
@@ -24,6 +24,17 @@ pub struct OwnDevice {
     /// The highest count that it has posted with: a device that counts less itself was put back from
     /// a copy.
     pub count: u64,
+    /// What it gives to those who begin sessions with the device; a server of before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<OwnKeys>,
+}
+
+/// Of the keys of the caller's device, what tells whether they are its newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnKeys {
+    /// The fallback key. Another than the device uploaded last, or none: the server was put back, and
+    /// the device uploads a whole set.
+    pub fallback_key: Option<CurveKey>,
 }
 
 /// Answer to `PUT device/kept`: what the caller's device acknowledges from now on is kept.

@@ -36,14 +36,15 @@ pub(super) async fn post_envelopes(
     Ok(Json(relay::post(&api.db, now, &api.shares, &caller, group, &request).await?))
 }
 
-/// `GET device` – the highest count that the caller's device has posted with (protocol §2).
+/// `GET device` – the highest count that the caller's device has posted with, and its fallback key
+/// (protocol §2).
 #[utoipa::path(get, path = "/device", tag = "messages",
     responses((status = 200, body = OwnDevice)), security(("token" = [])))]
 pub(super) async fn device(
     State(api): State<Api>,
     caller: Caller,
 ) -> Result<Json<OwnDevice>, ApiError> {
-    Ok(Json(OwnDevice { count: delivery::count(&api.db, &caller).await? }))
+    Ok(Json(delivery::own(&api.db, &caller).await?))
 }
 
 /// `GET messages/{id}/status` – how far an envelope of the caller's device came, per recipient.

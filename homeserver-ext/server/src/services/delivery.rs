@@ -8,7 +8,7 @@ use std::{
 };
 
 use causeway_protocol::{
-    api::{DeliveryState, MessageStatus, RecipientStatus, StreamRow},
+    api::{DeliveryState, MessageStatus, OwnDevice, OwnKeys, RecipientStatus, StreamRow},
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
@@ -20,6 +20,7 @@ use crate::{
     storage::{
         self, DeviceRow,
         devices::{self, Device},
+        keys,
         mailbox::{self, Ends, Key, Places, Waiting},
     },
 };
@@ -177,9 +178,12 @@ fn stream_row(device: &Device, row: Waiting) -> Result<StreamRow, storage::Error
     Ok(StreamRow { seq: row.seq, envelope })
 }
 
-/// The highest count that a device has posted with.
-pub(crate) async fn count(db: &Db, device: &Device) -> Result<u64, storage::Error> {
-    devices::count(db.read().await?.conn(), device.row).await
+/// The highest count that a device has posted with, and which of its keys are there.
+pub(crate) async fn own(db: &Db, device: &Device) -> Result<OwnDevice, storage::Error> {
+    let mut read = db.read().await?;
+    let count = devices::count(read.conn(), device.row).await?;
+    let fallback_key = keys::fallback(read.conn(), device.row).await?.map(|key| key.curve25519);
+    Ok(OwnDevice { count, keys: Some(OwnKeys { fallback_key }) })
 }
 
 /// From where on a device reads, and the last number that was given.

@@ -1,7 +1,7 @@
 use causeway_protocol::{
     api::{
-        AccountDevices, ClaimedKeys, KeyCount, LoginNonce, LoginRequest, Registration, ServerInfo,
-        Session, UploadKeys,
+        AccountDevices, ClaimedKeys, KeyCount, LoginNonce, LoginRequest, OwnDevice, OwnKeys,
+        Registration, ServerInfo, Session, UploadKeys,
     },
     device::login_bytes,
 };
@@ -282,6 +282,12 @@ async fn keys_that_a_device_has_lost_are_given_to_nobody() {
     }
     assert_eq!([claim().await, claim().await], [(71, false), (72, false)]);
     assert_eq!(claim().await, (73, true));
+    // Whoever owns them is told which they are.
+    let own: OwnDevice = alice.get(&server, "/device").await.ok();
+    assert_eq!(
+        own.keys,
+        Some(OwnKeys { fallback_key: body.fallback_key.map(|key| key.curve25519) })
+    );
 }
 
 #[tokio::test]

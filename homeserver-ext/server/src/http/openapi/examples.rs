@@ -8,10 +8,10 @@ use causeway_protocol::{
         Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
         DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
         JoinRequest, Kept, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite,
-        OpBytes, OpPage, OwnDevice, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp,
-        PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage,
-        SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo,
-        Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
+        OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes,
+        PostOp, PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration,
+        RequestPage, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted,
+        ServerInfo, Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -208,7 +208,9 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         piece: None,
     };
     let generation = Generation::new([17; 16]);
-    put(to, "OwnDevice", &OwnDevice { count: 12 })?;
+    let keys = OwnKeys { fallback_key: Some(CURVE) };
+    put(to, "OwnKeys", &keys)?;
+    put(to, "OwnDevice", &OwnDevice { count: 12, keys: Some(keys) })?;
     put(to, "Kept", &Kept { generation, keep_ms: 172_800_000 })?;
     put(to, "ReadAgain", &ReadAgain { generation, after: Seq(30) })?;
     put(to, "Again", &Again { until: Seq(42), whole: true })?;
