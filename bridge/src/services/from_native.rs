@@ -69,6 +69,10 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             Ok(()) => spine.troubles.goes(Kind::Native, MAILBOX),
             Err(SdkError::Call(error)) if error.is_transient() => {
                 tracing::warn!(%error, "the native stream broke off; connecting again");
+                // There are rows that do not come here, or not to their end.
+                if error.is_stuck() {
+                    spine.troubles.stands(Kind::Native, MAILBOX, &error.to_string(), None);
+                }
                 // What comes then may be an older database of the server's.
                 is_kept = false;
             }

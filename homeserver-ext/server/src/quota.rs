@@ -3,9 +3,9 @@
 //! In memory on purpose: a restart forgives.
 
 mod account;
-mod checks;
 mod edge;
 mod hits;
+mod turns;
 mod waiting;
 
 use std::{
@@ -24,6 +24,9 @@ pub(crate) use hits::{Hit, Hits, place};
 
 /// Localpart of the account that bridges groups into Matrix rooms: for whole rooms, so without limits.
 pub(crate) const BRIDGE: &str = "bridge";
+
+/// Devices that may be named of one account, in an op or by one who asks to join.
+pub(crate) const MAX_NAMED: usize = 64;
 
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;

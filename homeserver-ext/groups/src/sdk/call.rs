@@ -62,11 +62,19 @@ impl CallError {
         }
     }
 
+    /// Whether rows of a mailbox wait, and the stream ends before they are through.
+    pub fn is_stuck(&self) -> bool {
+        matches!(self, Self::Unreachable(why) if why.starts_with(STUCK))
+    }
+
     /// Whether it is a refusal with this Matrix code.
     pub fn is_refusal(&self, code: &str) -> bool {
         matches!(self, Self::Refused { errcode, .. } if errcode == code)
     }
 }
+
+/// How [`CallError::is_stuck`] begins.
+pub(super) const STUCK: &str = "the mailbox does not get on";
 
 /// A time that a person waits.
 fn in_words(ms: u64) -> String {

@@ -24,22 +24,23 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
-        protocol::{CloseFrame, Role, WebSocketConfig},
+        Error, Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
 use super::{
     Taken,
     backoff::Backoff,
-    call::{CallError, chain},
+    call::{CallError, STUCK, chain},
     http::Http,
 };
 
 /// Rows of one batch.
 const MAX_ROWS: usize = 64;
-/// A frame carries at most 45,000 bytes of payload; in base64, with its header, 61 kB.
-const MAX_FRAME_BYTES: usize = 256 << 10;
+/// Far more than a frame has that is honest, 61 kB for an envelope: what is refused here stops all that
+/// is behind it.
+const MAX_FRAME_BYTES: usize = 2 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a ping asks whether anybody is there, and as long again for the answer.
 const QUIET: Duration = Duration::from_secs(30);
@@ -278,6 +279,9 @@ impl Stream {
                     }
                     return Ok(message);
                 }
+                Ok(Some(Err(e @ Error::Capacity(_)))) => {
+                    return Err(CallError::Unreachable(format!("{STUCK}: {}", chain(&e))));
+                }
                 Ok(Some(Err(e))) => return Err(CallError::Unreachable(chain(&e))),
                 Ok(None) => return Err(CallError::Unreachable("the stream ended".to_owned())),
                 Err(_) if self.pinged => {
@@ -376,8 +380,10 @@ async fn greeted(http: &Http) -> Result<(Socket, StreamHello), CallError> {
 }
 
 fn ended(frame: Option<CloseFrame>) -> CallError {
+    let is_stuck = frame.as_ref().is_some_and(|frame| frame.code == CloseCode::Again);
     let why = frame.map_or_else(String::new, |f| format!(" ({} {})", f.code, f.reason));
-    CallError::Unreachable(format!("the server ended the stream{why}"))
+    let stuck = if is_stuck { format!("{STUCK}: ") } else { String::new() };
+    CallError::Unreachable(format!("{stuck}the server ended the stream{why}"))
 }
 
 fn frame(ack: &StreamAck) -> Message {

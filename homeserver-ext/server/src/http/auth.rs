@@ -8,6 +8,7 @@ use axum::{
 };
 
 use causeway_protocol::ids::AccountId;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Api, error::ApiError};
 use crate::{config::TokenHash, services::accounts, storage::devices::Device};
@@ -17,6 +18,8 @@ pub(super) struct Caller {
     device: Device,
     /// By which it was known.
     pub(super) token: TokenHash,
+    /// Of its account no more than a few requests are answered at once.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Whose request it is, for those who have not seen the [`Caller`].
@@ -43,12 +46,12 @@ impl FromRequestParts<Api> for Caller {
         })?;
         let token = TokenHash::of(token);
         let device = accounts::by_token(&api.db, &token).await?;
-        if let Some(device) = &device {
-            parts.extensions.insert(Who(device.account.clone()));
-        }
-        device.map(|device| Self { device, token }).ok_or_else(|| {
+        let device = device.ok_or_else(|| {
             unauthorized("M_UNKNOWN_TOKEN", "this access token is not good any more; log in")
-        })
+        })?;
+        parts.extensions.insert(Who(device.account.clone()));
+        let turn = api.shares.turn(&device.account).await;
+        Ok(Self { device, token, turn })
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) async fn page(
         (status = 204, description = "also the second time"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: it is another's, and the caller no admin"),
         (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ),
     security(("token" = [])))]
 pub(super) async fn revoke(
@@ -67,7 +68,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Two(group, ik_pub): Two<GroupId, InviteKey>,
 ) -> Result<StatusCode, ApiError> {
-    invites::revoke(&api.db, &caller, group, ik_pub).await?;
+    invites::revoke(&api.db, api.clock.now(), &api.shares, &caller, group, ik_pub).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -118,12 +119,14 @@ pub(super) async fn requests(
         (status = 204, description = "also the second time"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
         (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ), security(("token" = [])))]
 pub(super) async fn drop_request(
     State(api): State<Api>,
     caller: Caller,
     Two(group, request): Two<GroupId, RequestId>,
 ) -> Result<StatusCode, ApiError> {
-    invites::drop_request(&api.db, &caller, group, request).await?;
+    let now = api.clock.now();
+    invites::drop_request(&api.db, now, &api.shares, &caller, group, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

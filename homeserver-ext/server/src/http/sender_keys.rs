@@ -17,7 +17,8 @@ use crate::services::sender_keys;
 /// `GET groups/{id}/sender-keys` – what the group's devices said last.
 #[utoipa::path(get, path = "/groups/{group}/sender-keys", tag = "sender keys",
     params(("group" = GroupId, Path), ("from" = Option<DeviceId>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
-    responses((status = 200, body = SenderKeyInventory), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = SenderKeyInventory), (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`")),
     security(("token" = [])))]
 pub(super) async fn inventory(
     State(api): State<Api>,
@@ -25,7 +26,9 @@ pub(super) async fn inventory(
     One(group): One<GroupId>,
     page: Page<DeviceId>,
 ) -> Result<Json<SenderKeyInventory>, ApiError> {
-    Ok(Json(sender_keys::inventory(&api.db, &caller, group, page.from, page.limit).await?))
+    let (now, shares) = (api.clock.now(), &api.shares);
+    let page = sender_keys::inventory(&api.db, now, shares, &caller, group, page.from, page.limit);
+    Ok(Json(page.await?))
 }
 
 /// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.

@@ -131,7 +131,7 @@ impl Streams {
     ), security(("token" = [])))]
 pub(super) async fn stream(
     State(api): State<Api>,
-    caller: Caller,
+    mut caller: Caller,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
@@ -139,6 +139,8 @@ pub(super) async fn stream(
         Err(error) => return ApiError::invalid(error).into_response(),
     };
     let token = api.sockets.token();
+    // A stream is no request that is being answered.
+    caller.turn = None;
     upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)

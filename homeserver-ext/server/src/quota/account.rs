@@ -1,11 +1,12 @@
 //! What one account may add to what is kept, whichever of its devices asks.
 
 use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     BRIDGE, Buckets, Quota,
-    checks::Checks,
     hits::Hits,
+    turns::Turns,
     waiting::{PART, Waiting},
 };
 
@@ -154,7 +155,8 @@ pub(crate) struct Shares {
     quotas: AccountQuotas,
     buckets: Buckets<(Limit, AccountId)>,
     links: Buckets<InviteKey>,
-    checks: Checks,
+    checks: Turns,
+    requests: Turns,
     waiting: Waiting,
     hits: Hits,
 }
@@ -162,8 +164,9 @@ pub(crate) struct Shares {
 impl Shares {
     pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
         let (buckets, links) = (Buckets::default(), Buckets::default());
-        let (checks, waiting) = (Checks::default(), Waiting::default());
-        Self { quotas, buckets, links, checks, waiting, hits }
+        let (checks, requests) = (Turns::of_checks(), Turns::of_requests());
+        let waiting = Waiting::default();
+        Self { quotas, buckets, links, checks, requests, waiting, hits }
     }
 
     /// Takes envelopes that make so many rows of so many bytes; of those that are refused nothing.
@@ -241,6 +244,12 @@ impl Shares {
         self.take(now, who, Limit::Reports, 1)
     }
 
+    /// Waits until fewer than so many requests of an account are being answered; it is one of them until
+    /// that is dropped. The bridge asks for everybody.
+    pub(crate) async fn turn(&self, who: &AccountId) -> Option<OwnedSemaphorePermit> {
+        if who.localpart() == BRIDGE { None } else { self.requests.next(who).await }
+    }
+
     /// Looks at many signatures of an account's request off the threads that serve everybody, two
     /// requests of one account at a time.
     pub(crate) async fn check<T: Send + 'static>(
@@ -298,16 +307,19 @@ impl Shares {
         self.take(now, who, Limit::Lists, 1)
     }
 
-    /// Takes a request to join: the first of somebody by a link from that link, every one from who asks,
-    /// so that nobody closes a link for others.
-    pub(crate) fn join(
+    /// Takes a request to join, whatever becomes of it.
+    pub(crate) fn join(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::Joins, 1)
+    }
+
+    /// Takes the first request of somebody by a link from that link; from who asks every one is taken, so
+    /// that nobody closes a link for others.
+    pub(crate) fn first_by(
         &self,
         now: Timestamp,
         who: &AccountId,
-        first_by: Option<InviteKey>,
+        link: InviteKey,
     ) -> Result<(), UsedUp> {
-        self.take(now, who, Limit::Joins, 1)?;
-        let Some(link) = first_by else { return Ok(()) };
         let taken = self.links.take(now, link, self.quotas.link_joins, 1);
         taken.map_err(|again_ms| self.used_up(now, who, Limit::LinkJoins, again_ms))
     }

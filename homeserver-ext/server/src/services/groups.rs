@@ -10,7 +10,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Script};
 
 use crate::{
-    quota::{Shares, TooMany, UsedUp},
+    quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
         self, accounts,
@@ -24,8 +24,6 @@ use crate::{
 
 /// Ops of one answer.
 pub(crate) const MAX_OPS: u32 = 1_000;
-/// Devices that an op names of one account.
-const MAX_DEVICES: usize = 64;
 
 /// Why an op was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +47,7 @@ pub(crate) enum PostOpError {
     )]
     Unregistered(String),
     /// Sign a list of fewer devices.
-    #[error("`{0}` is named with more than {MAX_DEVICES} devices")]
+    #[error("`{0}` is named with more than {MAX_NAMED} devices")]
     Devices(String),
     /// Again when it says.
     #[error(transparent)]
@@ -194,7 +192,7 @@ async fn must_be_registered(
     let since = now.minus_ms(accounts::FORMER_MS);
     for id in named {
         let Some(member) = after.members().get(&id) else { continue };
-        if member.devices.len() > MAX_DEVICES {
+        if member.devices.len() > MAX_NAMED {
             return Err(PostOpError::Devices(member.account.to_string()));
         }
         let lists = accounts::lists_since(conn, &member.account, since).await?;

@@ -12,7 +12,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Tx};
 
 use crate::{
-    quota::{Shares, TooMany, UsedUp},
+    quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     storage::{
         self, GroupRow,
         devices::Device,
@@ -96,19 +96,20 @@ pub(crate) async fn create(
     }
     check_ed25519(ik_pub)
         .map_err(|_| InviteError::Bad("ik_pub is not a usable Ed25519 public key"))?;
+    // It counts before the writer has to do with it, also where it changes nothing.
+    let by = &caller.account;
+    shares.op(now, by, 0)?;
     let mut tx = db.begin_growing().await?;
     let (group, _) = where_may_add(tx.conn(), caller, id).await?;
     if group.head.closed {
         return Err(InviteError::Bad("the group is closed"));
     }
-    let by = &caller.account;
     if let Some(known) = invites::by_key(tx.conn(), group.row, ik_pub).await? {
         let is_same = known.by == *by && known.expires_ms == expires && known.uses == *uses;
         let other = InviteError::Bad("there is an invite with this key and other terms");
         return if is_same { Ok(()) } else { Err(other) };
     }
     shares.another_invite(now, by, invites::open(tx.conn(), by, now).await?)?;
-    shares.op(now, by, 0)?;
     invites::insert(tx.conn(), group.row, by, ik_pub, expires, *uses).await?;
     Ok(tx.commit().await?)
 }
@@ -133,10 +134,13 @@ pub(crate) async fn page(
 /// time.
 pub(crate) async fn revoke(
     db: &Db,
+    now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     ik_pub: InviteKey,
 ) -> Result<(), InviteError> {
+    shares.op(now, &caller.account, 0)?;
     let mut tx = db.begin().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(InviteError::UnknownGroup)?;
     let invite = invites::by_key(tx.conn(), group.row, &ik_pub).await?;
@@ -202,6 +206,11 @@ pub(crate) async fn join(
 ) -> Result<JoinPending, JoinError> {
     let request = Join::parse(bytes)?;
     let request_id = request.id().map_err(|_| JoinRefused::Malformed)?;
+    // It goes to many mailboxes as it is, and into an op.
+    if request.devices.ids.len() > MAX_NAMED {
+        return Err(JoinRefused::Malformed.into());
+    }
+    shares.join(now, &caller.account)?;
     let member = &request.device.member_id;
     let mut tx = db.begin_growing().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;
@@ -229,29 +238,31 @@ pub(crate) async fn join(
     if roster.member(member).is_some() {
         return Err(JoinError::Member);
     }
-    shares.join(now, &caller.account, (!has_used).then_some(request.ik_pub))?;
     if !has_used {
+        shares.first_by(now, &caller.account, request.ik_pub)?;
         invites::take_use(tx.conn(), group.row, &request.ik_pub, member).await?;
     }
     invites::put_request(tx.conn(), now, group.row, &request_id, member, bytes).await?;
     let since = now.minus_ms(ONCE_MS);
     if invites::tell(tx.conn(), now, group.row, &request.ik_pub, member, since).await? {
-        tell(&mut tx, now, group.row, &roster, bytes).await?;
+        tell(&mut tx, now, shares, caller, (group.row, &roster), bytes).await?;
     }
     tx.commit().await?;
     Ok(JoinPending { id: request_id })
 }
 
-/// A `join` row for each device that may sign the `add`.
+/// A `join` row for each device that may sign the `add`, which the one who asks has caused.
 async fn tell(
     tx: &mut Tx,
     now: Timestamp,
-    group: GroupRow,
-    roster: &Roster,
+    shares: &Shares,
+    caller: &Device,
+    (group, roster): (GroupRow, &Roster),
     request: &[u8],
-) -> Result<(), storage::Error> {
+) -> Result<(), JoinError> {
     let signers = roster.devices().filter(|device| roster.may_add(&device.member_id));
     let signers: Vec<DeviceId> = signers.map(|device| device.device_id).collect();
+    shares.envelopes(now, &caller.account, signers.len(), signers.len() * request.len())?;
     let boxes = mailbox::boxes_among(tx.conn(), group, &signers).await?;
     let parcels: Vec<Parcel<'_>> = signers
         .iter()
@@ -272,7 +283,7 @@ async fn tell(
             }
         })
         .collect();
-    mailbox::put(tx, &boxes, &parcels).await
+    Ok(mailbox::put(tx, &boxes, &parcels).await?)
 }
 
 /// A page of the requests that wait.
@@ -294,10 +305,13 @@ pub(crate) async fn requests(
 /// Drops a request; also the second time.
 pub(crate) async fn drop_request(
     db: &Db,
+    now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     request: RequestId,
 ) -> Result<(), InviteError> {
+    shares.op(now, &caller.account, 0)?;
     let mut tx = db.begin().await?;
     let (group, _) = where_may_add(tx.conn(), caller, id).await?;
     invites::drop_request(tx.conn(), group.row, &request).await?;

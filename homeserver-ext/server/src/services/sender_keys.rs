@@ -69,11 +69,14 @@ async fn group_of(
 /// A page of what the group's devices said last.
 pub(crate) async fn inventory(
     db: &Db,
+    now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     id: GroupId,
     from: Option<DeviceId>,
     limit: u32,
 ) -> Result<SenderKeyInventory, SenderKeysError> {
+    shares.traffic(now, &caller.account, sender_keys::PAGE_BYTES)?;
     let mut read = db.read().await?;
     let (group, _) = group_of(read.conn(), caller, id).await?;
     let (reports, next) = sender_keys::page(read.conn(), group.row, from, limit).await?;

@@ -8,7 +8,9 @@ use causeway_store::Conn;
 use futures_util::TryStreamExt as _;
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, time};
-use crate::quota::PAGE_BYTES;
+
+/// Bytes of one page, or one report.
+pub(crate) const PAGE_BYTES: usize = 256 << 10;
 
 /// Replaces what a device said.
 pub(crate) async fn put(
@@ -32,7 +34,7 @@ pub(crate) async fn put(
     Ok(())
 }
 
-/// What the devices that count now said last, by device, from `from` on; at most `limit` and 4 MiB,
+/// What the devices that count now said last, by device, from `from` on; at most `limit` and 256 KiB,
 /// and the device with which the next page begins.
 pub(crate) async fn page(
     conn: &mut Conn,

@@ -160,6 +160,9 @@ async fn strangers_learn_nothing_and_holders_the_reason() {
     stranger(post(&unsigned(&|join| join.account = "x".into())).await);
     stranger(post(&unsigned(&|join| join.ik_signature = join.device_signature)).await);
     stranger(post(&carol.join(&server, group.id(), &unknown)).await);
+    // It would go as it is to all who may admit, and what is too long for a mailbox stops it.
+    let many = (0..64_u8).map(|n| causeway_protocol::ids::DeviceId::new([n; 32]));
+    stranger(post(&signed(&|join| join.devices.ids.extend(many.clone()))).await);
     let nowhere = causeway_protocol::ids::GroupId::new([9; 32]);
     stranger(carol.post_join(&server, nowhere, &good).await);
     stranger(carol.post_join(&server, other.id(), &good).await);

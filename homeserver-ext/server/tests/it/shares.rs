@@ -3,10 +3,10 @@
 use causeway_protocol::{
     api::{
         Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, OpPage,
-        PREFIX, RequestPage, Session, UploadKeys,
+        PREFIX, RequestPage, SenderKeyInventory, Session, UploadKeys,
     },
     envelope::{Kind, Piece, SubmittedTo},
-    ids::{GroupId, InviteKey},
+    ids::{GroupId, InviteKey, RequestId},
     roster::{Body, Op, Policy},
 };
 use causeway_server::{AccountQuotas, Quota};
@@ -475,4 +475,66 @@ async fn reports_of_chains_are_limited_by_account() {
     bob.put(&server, &path, &report).await.ok::<serde_json::Value>();
     server.pass_ms(MINUTE_MS);
     alice.put(&server, &path, &report).await.ok::<serde_json::Value>();
+}
+
+/// For each of them the writer reads a whole roster.
+#[tokio::test]
+async fn what_changes_nothing_about_invites_counts_too() {
+    let accounts = AccountQuotas { ops: Some(quota(1, 12)), joins: Some(quota(1, 6)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [mallory, alice]) = server.group(["mallory", "alice"]).await;
+    let ik = signing_key();
+    let ik_pub = InviteKey::new(ik.verifying_key().to_bytes());
+    let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(MINUTE_MS), uses: 1 };
+    let invites = group.path("/invites");
+    for _ in 0..4 {
+        mallory.post(&server, &invites, &terms).await.done();
+    }
+    let none = format!("{}/{}", group.path("/requests"), RequestId::new([1; 16]));
+    let mut last = mallory.delete(&server, &none).await;
+    for _ in 0..12 {
+        last = mallory.delete(&server, &none).await;
+    }
+    let refusal = last.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.ops"), "{}", refusal.error);
+    mallory.post(&server, &invites, &terms).await.refused(429, "M_LIMIT_EXCEEDED");
+    mallory.delete(&server, &format!("{invites}/{ik_pub}")).await.refused(429, "M_LIMIT_EXCEEDED");
+    // Nor does who is a member already ask for nothing.
+    let join = alice.join(&server, group.id(), &ik);
+    for n in 0..7 {
+        let answer = alice.post_join(&server, group.id(), &join).await;
+        if n < 6 {
+            answer.refused(409, "DEV_CAUSEWAY_ALREADY_MEMBER");
+        } else {
+            answer.refused(429, "M_LIMIT_EXCEEDED");
+        }
+    }
+}
+
+/// A request to join makes a row for each who may admit, which falls on who asks; and a page of
+/// reports counts as much as it may have.
+#[tokio::test]
+async fn rows_of_a_request_and_pages_of_reports_fall_on_who_asks() {
+    let accounts =
+        AccountQuotas { envelopes: Some(quota(1, 3)), traffic_kib: Some(quota(1, 600)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mut group, [alice, ann]) = server.group(["alice", "ann"]).await;
+    let open = Policy { add_by: 1, ..policy() };
+    group.post(&server, &alice, &Body::Policy(open)).await;
+    let carol = server.person("carol").await;
+    let ask = async || {
+        let ik = signing_key();
+        let ik_pub = InviteKey::new(ik.verifying_key().to_bytes());
+        let terms = NewInvite { ik_pub, expires_ms: server.now().plus_ms(MINUTE_MS), uses: 1 };
+        alice.post(&server, &group.path("/invites"), &terms).await.done();
+        carol.post_join(&server, group.id(), &carol.join(&server, group.id(), &ik)).await
+    };
+    ask().await.ok::<JoinPending>();
+    let refusal = ask().await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.envelopes"), "{}", refusal.error);
+    let reports = group.path("/sender-keys");
+    ann.get(&server, &reports).await.ok::<SenderKeyInventory>();
+    ann.get(&server, &reports).await.ok::<SenderKeyInventory>();
+    let refusal = ann.get(&server, &reports).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.traffic_kib"), "{}", refusal.error);
 }

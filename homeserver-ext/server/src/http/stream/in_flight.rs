@@ -43,7 +43,8 @@ impl InFlight {
 
     /// Puts a row of so many bytes on its way, unless it has to wait for an acknowledgement.
     pub(super) fn push(&mut self, (seq, bytes, at): Sent) -> bool {
-        let fits = self.bytes + bytes <= MAX_BYTES;
+        // One that is too large by itself goes alone, or all that is behind it would wait for ever.
+        let fits = self.rows.is_empty() || self.bytes + bytes <= MAX_BYTES;
         if fits {
             self.rows.push_back((seq, bytes, at));
             self.known = self.known.max(seq);
@@ -73,5 +74,22 @@ impl InFlight {
             self.bytes -= bytes;
             self.held_since = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_goes_alone_and_stops_nothing_for_ever() {
+        let mut rows = InFlight::after(Seq(0));
+        assert!(rows.push((Seq(1), 10, None)));
+        assert!(!rows.push((Seq(2), MAX_BYTES + 1, None)), "not beside another");
+        rows.ack(Seq(1));
+        assert!(rows.push((Seq(2), MAX_BYTES + 1, None)) && !rows.is_held());
+        assert!(!rows.push((Seq(3), 1, None)));
+        rows.ack(Seq(2));
+        assert!(rows.push((Seq(3), 1, None)));
     }
 }

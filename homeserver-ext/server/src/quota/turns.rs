@@ -1,4 +1,4 @@
-//! Looking at many signatures: off the threads that serve everybody, and for each account in turn.
+//! What one account has done at once: no more than so much, the rest in turn.
 
 use std::{
     collections::HashMap,
@@ -6,24 +6,47 @@ use std::{
 };
 
 use causeway_protocol::ids::AccountId;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 /// Requests of one account whose signatures are looked at together.
-const AT_A_TIME: usize = 2;
+const CHECKS: usize = 2;
+/// Requests of one account that are answered together.
+const REQUESTS: usize = 4;
 
-/// Whose signatures are being looked at.
-#[derive(Debug, Default)]
-pub(super) struct Checks(Mutex<HashMap<AccountId, Arc<Semaphore>>>);
+/// Whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turns {
+    at_a_time: usize,
+    taken: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
+}
 
-impl Checks {
-    /// Does `look` on a thread of its own, when fewer than two of this account's are being done.
+impl Turns {
+    /// For looking at signatures.
+    pub(super) fn of_checks() -> Self {
+        Self { at_a_time: CHECKS, taken: Mutex::default() }
+    }
+
+    /// For answering requests.
+    pub(super) fn of_requests() -> Self {
+        Self { at_a_time: REQUESTS, taken: Mutex::default() }
+    }
+
+    /// Waits for this account's turn, which lasts until it is dropped.
+    pub(super) async fn next(&self, who: &AccountId) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        self.turn(who).acquire_owned().await.ok()
+    }
+
+    /// Does `look` on a thread of its own, off those that serve everybody, in this account's turn.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         who: &AccountId,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        // Nobody closes it.
-        let _held = self.turn(who).acquire_owned().await.ok();
+        let _held = self.next(who).await;
         match spawn_blocking(look).await {
             Ok(done) => done,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -34,9 +57,10 @@ impl Checks {
 
     /// Those that nobody waits for or holds are forgotten.
     fn turn(&self, who: &AccountId) -> Arc<Semaphore> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        let turn = turns.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_A_TIME)));
+        let new = || Arc::new(Semaphore::new(self.at_a_time));
+        let turn = turns.entry(who.clone()).or_insert_with(new);
         Arc::clone(turn)
     }
 }
@@ -49,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_of_one_account_are_looked_at_together_and_no_third() {
-        let checks = Checks::default();
+        let checks = Turns::of_checks();
         let (alice, bob): (AccountId, AccountId) =
             ("alice:a.example".parse().unwrap(), "bob:a.example".parse().unwrap());
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -62,7 +86,7 @@ mod tests {
             })
         });
         futures_util::future::join_all(looks).await;
-        assert!((1..=AT_A_TIME).contains(&most.load(Ordering::SeqCst)));
+        assert!((1..=CHECKS).contains(&most.load(Ordering::SeqCst)));
         // While both of Alice's turns are taken, Bob's come, and hers do not.
         let _first = checks.turn(&alice).acquire_owned().await.unwrap();
         let second = checks.turn(&alice).acquire_owned().await.unwrap();
@@ -71,6 +95,6 @@ mod tests {
         assert!(futures_util::poll!(&mut third).is_pending());
         drop(second);
         assert_eq!(third.await, 2);
-        assert_eq!(checks.0.lock().unwrap().len(), 1, "Bob's was forgotten");
+        assert_eq!(checks.taken.lock().unwrap().len(), 1, "Bob's was forgotten");
     }
 }
