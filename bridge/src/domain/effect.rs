@@ -56,6 +56,8 @@ pub enum InRoom {
     Close,
     /// The bot makes another room, even where an older one has the alias.
     MakeAnew,
+    /// The same in place of this room, whatever it is like; none of ours stays there.
+    MakeInstead(OwnedRoomId),
     /// The bot goes into the room that has replaced the group's.
     Follow(OwnedRoomId),
 }
@@ -74,7 +76,12 @@ impl InRoom {
             | Self::Introduce
             | Self::Members(..)
             | Self::Unread(_) => Some(BOT),
-            Self::Make | Self::MakeAnew | Self::Pause | Self::Close | Self::Follow(_) => None,
+            Self::Make
+            | Self::MakeAnew
+            | Self::MakeInstead(_)
+            | Self::Pause
+            | Self::Close
+            | Self::Follow(_) => None,
         }
     }
 }
@@ -170,7 +177,7 @@ impl Deed {
             Self::InRoom(InRoom::Topic) => "topic",
             Self::InRoom(InRoom::Pause) => "pause",
             Self::InRoom(InRoom::Close) => "close",
-            Self::InRoom(InRoom::MakeAnew) => "make_anew",
+            Self::InRoom(InRoom::MakeAnew | InRoom::MakeInstead(_)) => "make_anew",
             Self::InRoom(InRoom::Follow(_)) => "follow",
         }
     }

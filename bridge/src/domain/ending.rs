@@ -20,7 +20,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
     let (notice, about): (Deed, _) = match deed {
         Deed::InRoom(InRoom::Say(_)) => (InGroup::Notice(text("room")).into(), reason),
         Deed::InGroup(InGroup::Say(_)) => (InRoom::Notice(text("group")).into(), reason),
-        Deed::InRoom(InRoom::Make | InRoom::MakeAnew) => {
+        Deed::InRoom(InRoom::Make | InRoom::MakeAnew | InRoom::MakeInstead(_)) => {
             (InGroup::Notice(format!("The group has no room: {reason}.")).into(), reason)
         }
         Deed::InRoom(InRoom::Invite(user)) => {

@@ -36,6 +36,7 @@ fn the_other_side_is_told_what_it_will_not_see() {
             None,
             None,
             None,
+            in_group("The group has no room: no.", "no"),
         ]
     );
 }

@@ -32,7 +32,11 @@ impl Lane {
             // It says that the other lane stands still; the homeserver of somebody who is invited
             // may take its time; and what waits for another room is said there.
             Deed::InRoom(
-                InRoom::Pause | InRoom::Unread(_) | InRoom::Invite(_) | InRoom::MakeAnew,
+                InRoom::Pause
+                | InRoom::Unread(_)
+                | InRoom::Invite(_)
+                | InRoom::MakeAnew
+                | InRoom::MakeInstead(_),
             ) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(

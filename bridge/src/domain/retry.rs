@@ -139,6 +139,7 @@ impl Failure {
 }
 
 /// Where a row stands when a try has failed.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tries {
     /// Answered refusals before this one.

@@ -141,6 +141,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InRoom(InRoom::Pause) => "pause",
             Effect::InRoom(InRoom::Close) => "close",
             Effect::InRoom(InRoom::MakeAnew) => "make anew",
+            Effect::InRoom(InRoom::MakeInstead(_)) => "make instead",
             Effect::InRoom(InRoom::Follow(_)) => "follow",
             Effect::InGroup(InGroup::Say(_)) => "say in group",
             Effect::InGroup(InGroup::Announce(..)) => "announce",

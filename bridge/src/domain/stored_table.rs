@@ -51,6 +51,7 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": "Introduce"}),
         json!({"InRoom": {"Members": ["$e", 2]}}),
         json!({"InRoom": {"Unread": "$e"}}),
+        json!({"InRoom": {"MakeInstead": "!old:x"}}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

@@ -188,13 +188,13 @@ async fn an_invite_that_cannot_be_delivered_holds_up_nothing_and_is_given_up_in_
 async fn invites_do_not_wait_for_each_other_once_one_is_not_answered() {
     let mut bridge = Bridge::start().await;
     let portal = spoken_in(&mut bridge).await;
-    let invited = |name: &str| UserId::parse(format!("@{name}:far")).unwrap();
+    let user = |name: &str| UserId::parse(format!("@{name}:far")).unwrap();
     bridge.stub.look(|rooms| {
         for name in ["a", "b", "c"] {
-            rooms.refuses.insert(invited(name).to_string(), (502, json!({})));
+            rooms.refuses.insert(user(name).to_string(), (502, json!({})));
         }
     });
-    let invites = ["a", "b", "c", "d"].map(|name| Effect::InRoom(InRoom::Invite(invited(name))));
+    let invites = ["a", "b", "c", "d"].map(|name| Effect::InRoom(InRoom::Invite(user(name))));
     bridge.keep(portal, b"ask", invites.into()).await;
     deliver::step(&bridge.spine).await.unwrap();
     let mut read = bridge.spine.db.read().await.unwrap();
@@ -203,11 +203,11 @@ async fn invites_do_not_wait_for_each_other_once_one_is_not_answered() {
         .await
         .unwrap();
     drop(read);
-    let lane = |name: &str| format!("bot/{}/{}", portal.0, invited(name));
+    let lane = |name: &str| format!("bot/{}/{}", portal.0, user(name));
     assert_eq!(lanes, ["a", "b", "c", "d"].map(lane));
     bridge.drain().await;
     let is_invited = |rooms: &mut Rooms| {
-        rooms.members.iter().any(|((_, who), to)| *who == invited("d") && to == "invite")
+        rooms.members.iter().any(|((_, who), to)| *who == user("d") && to == "invite")
     };
     assert!(bridge.stub.look(is_invited));
     for _ in 0..60 {

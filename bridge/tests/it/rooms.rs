@@ -62,6 +62,14 @@ impl Cast {
         self.bob.wait(part, |read| read.iter().any(|read| read.body.contains(part))).await;
     }
 
+    /// None of these is in the first room any more.
+    fn is_left_by(&self, users: &[&str]) {
+        for user in users {
+            let place = (self.room.clone(), (*user).to_owned());
+            assert_eq!(self.stub.look(|rooms| rooms.members[&place].clone()), "leave", "{user}");
+        }
+    }
+
     async fn bob_says(&self, body: &str) {
         self.bob.say(self.group, &[body.to_owned()]).await;
     }
@@ -178,31 +186,29 @@ async fn the_operator_has_another_room_made() {
 #[tokio::test]
 async fn who_went_from_the_group_while_the_bot_was_out_goes_from_the_room_when_it_is_back() {
     let (mut world, bridge, cast) = begin().await;
+    let ghost = "@causeway_dora:b.example";
+    // She spoke there, and is no member any more.
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let dora = "dora:b.example".parse().unwrap();
+    ghosts::has_joined(&mut tx, PortalId(1), &dora).await.unwrap();
+    tx.commit().await.unwrap();
     let told = async {
         cast.bob_says("before").await;
         cast.is_said(&cast.room, BOB, "before").await;
-        let ghost = "@causeway_dora:b.example";
         cast.stub.change(|rooms| {
             rooms.membership(&cast.room, BOT, ghost, "invite").unwrap();
             rooms.membership(&cast.room, ghost, ghost, "join").unwrap();
             rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap();
         });
-        // She spoke there, and is no member any more.
-        let mut tx = bridge.spine.db.begin().await.unwrap();
-        let dora = "dora:b.example".parse().unwrap();
-        ghosts::has_joined(&mut tx, PortalId(1), &dora).await.unwrap();
-        tx.commit().await.unwrap();
         cast.is_read("does not get into the Matrix room").await;
         cast.stub.change(|rooms| rooms.membership(&cast.room, "@al:x", BOT, "invite").unwrap());
         let place = (cast.room.clone(), ghost.to_owned());
         let is_out = |rooms: &Rooms| (rooms.members[&place] == "leave").then_some(());
         cast.stub.wait(is_out).await;
-        assert_eq!(
-            cast.stub.look(|rooms| rooms.members[&(cast.room.clone(), BOB.into())].clone()),
-            "join"
-        );
     };
     world.during(&bridge, told).await;
+    let bob = (cast.room.clone(), BOB.to_owned());
+    assert_eq!(cast.stub.look(|rooms| rooms.members[&bob].clone()), "join");
     bridge.drop_dead().await;
 }
 
@@ -230,6 +236,25 @@ async fn another_room_is_made_instead_of_an_encrypted_one() {
     };
     world.during(&bridge, told).await;
     assert!(!portal(&bridge).await.encrypted);
+    cast.is_left_by(&[BOB, BOT]);
+    bridge.drop_dead().await;
+}
+
+/// Also where nothing is wrong with the one that is there, which nobody of ours stays in.
+#[tokio::test]
+async fn another_room_is_another_room() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let room = cast.another_room().await;
+        cast.bob_says("after").await;
+        cast.is_said(&room, BOB, "after").await;
+        cast.is_said(&cast.room, BOT, "bridged into another room").await;
+    };
+    world.during(&bridge, told).await;
+    cast.is_left_by(&[BOB, BOT]);
     bridge.drop_dead().await;
 }
 

@@ -165,7 +165,7 @@ fn nobody_has_more_people_invited_than_he_may() {
         "announce",
         "given up",
         "notice in group",
-        "make anew",
+        "make instead",
         "invite",
     ];
     assert_eq!(

@@ -61,7 +61,10 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
     effects.extend([
         Effect::Here(Here::GivenUp),
         notice("A new Matrix room is being made for this group."),
-        Effect::InRoom(InRoom::MakeAnew),
+        Effect::InRoom(match &portal.room {
+            Some(room) => InRoom::MakeInstead(room.clone()),
+            None => InRoom::MakeAnew,
+        }),
     ]);
     let invited: BTreeSet<&OwnedUserId> = portal.mirrors.keys().chain(invite).collect();
     let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));

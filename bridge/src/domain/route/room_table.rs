@@ -38,6 +38,8 @@ fn what_is_found_out_of_a_room() {
     let closed = Portal { state: PortalState::Closed, ..portal() };
     let (is_lost, is_back) = (vec!["lost", "notice in group"], vec!["back", "make"]);
     let anew = vec!["announce", "given up", "notice in group", "make anew", "invite"];
+    let instead = vec!["announce", "given up", "notice in group", "make instead", "invite"];
+    let nowhere = Portal { room: None, ..lost_portal() };
     let put_out = |account: &str| News::PutOut(account.parse().unwrap(), user("@al:x"));
     let open =
         Portal { removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(), ..open };
@@ -55,9 +57,10 @@ fn what_is_found_out_of_a_room() {
         (&open, put_out("bob:b.example"), Ok(vec!["standing", "notice in group"])),
         // It is known, and was said.
         (&open, put_out("eve:b.example"), Err(Skip::Nothing)),
-        (&open, News::Recreate, Ok(anew.clone())),
-        (&lost, News::Recreate, Ok(anew.clone())),
-        (&stuck, News::Recreate, Ok(anew)),
+        (&open, News::Recreate, Ok(instead.clone())),
+        (&lost, News::Recreate, Ok(instead.clone())),
+        (&stuck, News::Recreate, Ok(instead)),
+        (&nowhere, News::Recreate, Ok(anew)),
         (&making, News::Recreate, Err(Skip::Nothing)),
         (&open, not(), Ok(is_lost)),
         (&closed, News::Entered(found(), None), Ok(vec!["made"])),

@@ -28,8 +28,10 @@ const AT_ONCE: usize = 20;
 /// sender's server says, and a page is soon filled.
 const STRANGERS: usize = 10;
 /// Events that are remembered, of all rooms; beyond, rooms that were not asked for longest are
-/// forgotten.
+/// forgotten, but none that is just being searched.
 const MAX_EVENTS: usize = 200_000;
+/// Between two looks at a room that is being searched.
+const SEARCHED: Duration = Duration::from_secs(30);
 /// A room that nobody asks for is forgotten.
 const UNUSED: Duration = Duration::from_mins(10);
 
@@ -121,11 +123,12 @@ impl Markers {
 
     fn keep(&self, room: &RoomId, events: usize) {
         let mut all = self.all();
-        if let Some(known) = all.get_mut(room) {
-            known.events = events;
-        }
+        let Some(known) = all.get_mut(room) else { return };
+        known.events = events;
+        let now = known.used;
         while all.values().map(|known| known.events).sum::<usize>() > MAX_EVENTS {
-            let others = all.iter().filter(|(other, _)| *other != room);
+            let is_over = |known: &Known| now.saturating_sub(known.used) >= SEARCHED;
+            let others = all.iter().filter(|(_, known)| is_over(known));
             let unused = others.min_by_key(|(_, known)| known.used).map(|(room, _)| room.clone());
             let Some(unused) = unused else { return };
             all.remove(&unused);
@@ -351,12 +354,19 @@ mod tests {
     fn rooms_that_nobody_asks_for_are_forgotten_and_events_are_bounded() {
         let markers = Markers::default();
         let room = |n: u64| OwnedRoomId::try_from(format!("!r{n}:x")).unwrap();
-        for n in 0..3 {
-            markers.lend(&room(n), Duration::from_secs(n));
-            markers.keep(&room(n), MAX_EVENTS / 2);
+        for (n, at) in [(0, 0), (1, 1), (2, 2), (3, 30)] {
+            markers.lend(&room(n), Duration::from_secs(at));
+            markers.keep(&room(n), MAX_EVENTS / 3);
         }
-        assert_eq!(markers.all().keys().cloned().collect::<Vec<_>>(), [room(1), room(2)]);
+        // Room 0 was searched too long ago, the others are being searched still.
+        let known = || markers.all().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(known(), [room(1), room(2), room(3)]);
+        markers.lend(&room(4), SEARCHED);
+        markers.keep(&room(4), MAX_EVENTS);
+        assert_eq!(known(), [room(1), room(2), room(3), room(4)]);
         markers.tidy(UNUSED + Duration::from_secs(1));
-        assert_eq!(markers.all().keys().cloned().collect::<Vec<_>>(), [room(2)]);
+        assert_eq!(known(), [room(2), room(3), room(4)]);
+        markers.tidy(UNUSED + Duration::from_secs(2));
+        assert_eq!(known(), [room(3), room(4)]);
     }
 }

@@ -195,7 +195,7 @@ async fn carry_out(
     let mut next = in_order(&round.portal, &leased.lane, rows);
     loop {
         let Some((index, is_early)) = next.pop_front() else {
-            if suspects.is_empty() || rows.len() % outbox::HEAD != 0 {
+            if suspects.is_empty() || !rows.len().is_multiple_of(outbox::HEAD) {
                 break;
             }
             // All of these are theirs who fail: somebody else may stand behind them.

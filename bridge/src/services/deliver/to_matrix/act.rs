@@ -5,8 +5,8 @@ use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::Value;
 
 use super::{
-    Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, failed, relations,
-    send::Membership, steps,
+    Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, enter::Anew, failed,
+    relations, send::Membership, steps,
 };
 use crate::{
     domain::{MessageRef, effect::InRoom, lane::Lane, portal::Portal, said::Spoken, to_matrix},
@@ -29,8 +29,11 @@ pub(super) type Tried = Result<Result<(), Failure>, StepError>;
 impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
         let room = match (&row.entry.deed, &self.portal) {
-            (InRoom::Make, _) => return Ok(self.make_room(row, false).await),
-            (InRoom::MakeAnew, _) => return Ok(self.make_room(row, true).await),
+            (InRoom::Make, _) => return Ok(self.make_room(row, Anew::No).await),
+            (InRoom::MakeAnew, _) => return Ok(self.make_room(row, Anew::Yes).await),
+            (InRoom::MakeInstead(old), _) => {
+                return Ok(self.make_room(row, Anew::Instead(old)).await);
+            }
             (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
             // The room that is being made is still to be closed.
@@ -94,7 +97,9 @@ impl Round<'_> {
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
             InRoom::Close => self.close(&room, row).await,
             // Above: they need no room.
-            InRoom::Make | InRoom::MakeAnew | InRoom::Follow(_) => Ok(Ok(())),
+            InRoom::Make | InRoom::MakeAnew | InRoom::MakeInstead(_) | InRoom::Follow(_) => {
+                Ok(Ok(()))
+            }
         }
     }
 

@@ -19,6 +19,21 @@ use crate::{
 const AGAIN: &str =
     "This room is bridged again: what is said here from now on goes into the group.";
 
+/// Which room is to be made.
+#[derive(Clone, Copy)]
+pub(super) enum Anew<'a> {
+    /// The group's first.
+    No,
+    /// One in place of one that is gone.
+    Yes,
+    /// One in place of this, which may be there.
+    Instead(&'a RoomId),
+}
+
+/// Said where the group was bridged into until now.
+const ELSEWHERE: &str = "The group is bridged into another room now: nothing goes from here to there \
+                         any more, nor back.";
+
 /// What an alias of ours leads to.
 enum Behind {
     /// A room that the bot made and is in.
@@ -35,7 +50,7 @@ impl Round<'_> {
     pub(super) async fn make_room(
         &mut self,
         row: &Stored<InRoom>,
-        anew: bool,
+        anew: Anew<'_>,
     ) -> Result<(), Failure> {
         let again = match self.portal.room.clone() {
             Some(room) => self.enter(&room).await?,
@@ -46,8 +61,11 @@ impl Round<'_> {
                 let told = self.open_again(row, &found).await?;
                 (found, told)
             }
-            None => (self.make(anew || self.portal.room.is_some()).await?, None),
+            None => (self.make(anew).await?, None),
         };
+        if let Anew::Instead(old) = anew {
+            self.leave_behind(row, old).await?;
+        }
         self.spine.steps.reached(steps::Step::MadeRoom).await;
         self.portal.apply(&Here::Made(found.room.clone()));
         if found.encrypted {
@@ -71,7 +89,34 @@ impl Round<'_> {
         self.send(&found.room, &bot, row, &event).await.map(Some)
     }
 
-    async fn make(&self, anew: bool) -> Result<Found, Failure> {
+    /// Nobody of ours stays in a room that is the group's no more.
+    async fn leave_behind(&mut self, row: &Stored<InRoom>, old: &RoomId) -> Result<(), Failure> {
+        let Some(found) = self.read(old).await? else { return Ok(()) };
+        let Spine { matrix, names, .. } = self.spine;
+        if found.is_in && !found.encrypted {
+            let event = to_matrix::notice(ELSEWHERE, None, &row.entry.txn);
+            let told = self.send_anyway(old, names.bot(), row, &event).await;
+            // That it may not be said there keeps nobody in the room.
+            if let Err(failure) = told
+                && !matches!(failure, Failure::Refused(_) | Failure::Gone(_))
+            {
+                return Err(failure);
+            }
+        }
+        let ghosts = found.ghosts.iter().filter_map(|account| names.ghost(account));
+        let bot = found.is_in.then(|| names.bot().to_owned());
+        for user in ghosts.chain(bot) {
+            match matrix.leave(&user, old).await {
+                Ok(()) | Err(MatrixError::Refused(..)) => {}
+                Err(error) => return Err(failed(Place::Room, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, anew: Anew<'_>) -> Result<Found, Failure> {
+        let is_other = |room: &RoomId| !matches!(anew, Anew::Instead(old) if old == room);
+        let may_take = self.portal.room.is_some() || !matches!(anew, Anew::No);
         let Spine { matrix, names, .. } = self.spine;
         let request = room_request(names, &self.portal.group, &self.portal.name);
         let room = match matrix.create_room(names.bot(), &request).await {
@@ -80,9 +125,8 @@ impl Round<'_> {
                 let parsed = RoomAliasId::parse(&alias);
                 let parsed = parsed.map_err(|error| Failure::Refused(error.to_string()))?;
                 match self.behind(&parsed).await? {
-                    // One that nothing may be said in is no other room.
-                    Behind::Ours(found) if !(anew && found.encrypted) => return Ok(found),
-                    Behind::Theirs if !anew => {
+                    Behind::Ours(found) if is_other(&found.room) => return Ok(found),
+                    Behind::Theirs if !may_take => {
                         let text = format!("{alias} is a room that the bot did not make");
                         return Err(Failure::Refused(text));
                     }

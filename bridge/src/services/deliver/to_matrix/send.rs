@@ -63,6 +63,7 @@ impl Round<'_> {
             | InRoom::Pause
             | InRoom::Close
             | InRoom::MakeAnew
+            | InRoom::MakeInstead(_)
             | InRoom::Follow(_) => None,
         };
         let mut content = content.clone();
