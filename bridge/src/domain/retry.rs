@@ -9,6 +9,9 @@ const MAX_WAIT_MS: u64 = 120_000;
 /// Longest wait before the first repeat, milliseconds.
 const FIRST_WAIT_MS: u64 = 250;
 
+/// Between looks whether what stands before is done, milliseconds.
+const LATER_MS: u64 = 1_000;
+
 /// How long a row that the homeserver cannot do is tried while it does others.
 const OWN_PATIENCE: Duration = Duration::from_mins(5);
 /// How long somebody is invited whose homeserver does not answer: who asked hears it in a minute,
@@ -86,6 +89,9 @@ pub enum Failure {
     /// It was not tried: the room's last so many events do not have it, and older ones are looked at.
     #[error("it may be there already: {0} events of the room were read, and older ones are next")]
     Searching(usize),
+    /// It was not tried: what stands before it is not done, and will be.
+    #[error("not yet: {0}")]
+    Later(String),
     /// Final, whenever it would be asked.
     #[error("{0}")]
     Gone(String),
@@ -101,6 +107,11 @@ impl Failure {
         }
     }
 
+    /// Whether it was not even tried.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Searching(_) | Self::Later(_))
+    }
+
     /// Whether the other side may have done it all the same.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Fault(_))
@@ -112,7 +123,7 @@ impl Failure {
         match self {
             Self::Refused(_) | Self::Gone(_) | Self::Aside => true,
             Self::Unknown(_) | Self::Fault(_) => is_invite,
-            Self::NotNow(..) | Self::Token | Self::Searching(_) => false,
+            Self::NotNow(..) | Self::Token | Self::Searching(_) | Self::Later(_) => false,
         }
     }
 
@@ -128,6 +139,7 @@ impl Failure {
             | Self::Refused(_)
             | Self::Aside
             | Self::Searching(_)
+            | Self::Later(_)
             | Self::Gone(_) => false,
         }
     }
@@ -169,6 +181,7 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     let is_own = match failure {
         Failure::Token => return Outcome::Halt,
         Failure::Aside | Failure::Searching(_) => return Outcome::Again(0, false),
+        Failure::Later(_) => return Outcome::Again(LATER_MS, false),
         Failure::Gone(reason) => return Outcome::Dead(reason.clone()),
         Failure::Refused(_) if tries.refused + 1 >= tries.limit => {
             return Outcome::Dead(failure.to_string());

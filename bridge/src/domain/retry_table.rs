@@ -78,6 +78,7 @@ fn only_answered_refusals_count() {
         (Failure::Token, Outcome::Halt),
         (Failure::Aside, Outcome::Again(0, false)),
         (Failure::Searching(100), Outcome::Again(0, false)),
+        (Failure::Later(String::new()), Outcome::Again(LATER_MS, false)),
         (Failure::Gone("no".to_owned()), Outcome::Dead("no".to_owned())),
     ];
     for (failure, outcome) in table {
@@ -111,6 +112,7 @@ fn others_go_first_where_the_trouble_may_be_ones_own() {
         (Failure::Gone(String::new()), [true, false, false, false]),
         (Failure::Aside, [true, false, false, false]),
         (Failure::Searching(100), [false; 4]),
+        (Failure::Later(String::new()), [false; 4]),
         (fault(), [false, false, true, true]),
         (away(), [false, false, true, true]),
         (limited(), [false, false, true, true]),

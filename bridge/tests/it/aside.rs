@@ -329,6 +329,26 @@ async fn who_has_to_go_from_an_encrypted_room_goes_though_his_words_are_aside() 
     }
 }
 
+/// Nobody waits for a closing that is none any more.
+#[tokio::test]
+async fn a_portal_that_is_opened_again_does_not_wait_for_its_closing() {
+    let mut bridge = Bridge::start().await;
+    let portal = bob_is_aside(&mut bridge).await;
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"close", closed).await;
+    for _ in 0..20 {
+        bridge.pass(1_000);
+        bridge.drain().await;
+    }
+    let opened = Here::Opened("G".to_owned());
+    bridge.keep(portal, b"open", vec![Effect::Here(opened), Effect::InRoom(InRoom::Make)]).await;
+    bridge.say(portal, "eve:b.example", "e2").await;
+    // However often it was looked at whether it may be closed, the next look is a second away.
+    bridge.pass(1_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'e'), ["e0", "e1", "e2"]);
+}
+
 /// What a gateway answers for one person alone is his own trouble, and has an end.
 #[tokio::test]
 async fn who_goes_from_the_group_is_out_of_the_room_in_minutes_whatever_fails() {
@@ -352,7 +372,8 @@ async fn who_goes_from_the_group_is_out_of_the_room_in_minutes_whatever_fails() 
         bridge.pass(60_000);
         bridge.drain().await;
     }
-    bridge.keep(portal, b"c", vec![Effect::InRoom(InRoom::Close)]).await;
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"c", closed).await;
     bridge.drain().await;
     let room = bridge.portal_now(portal).await.room.unwrap();
     let inside = bridge.stub.look(|rooms| {

@@ -389,7 +389,7 @@ async fn wait(
         outbox::tried(tx, spine.now(), row.id, counts).await?;
     }
     // It was not tried, and that is no failure.
-    let ready = if matches!(failure, Failure::Searching(_)) { &ready.went_on() } else { ready };
+    let ready = if failure.is_none() { &ready.went_on() } else { ready };
     let stop =
         Stop { wait: Duration::from_millis(wait), away: failure.is_away(), row: Some(row.id) };
     Ok(spine.leases.postpone(spine, tx, ready, stop, &failure.to_string()).await?)

@@ -9,7 +9,14 @@ use super::{
     relations, send::Membership, steps,
 };
 use crate::{
-    domain::{MessageRef, effect::InRoom, lane::Lane, portal::Portal, said::Spoken, to_matrix},
+    domain::{
+        MessageRef,
+        effect::InRoom,
+        lane::Lane,
+        portal::{Portal, PortalState},
+        said::Spoken,
+        to_matrix,
+    },
     gateway::{matrix::MatrixError, provision::provision},
     storage::{ghosts, lanes, outbox},
 };
@@ -19,9 +26,6 @@ pub(super) const PAUSED: &str = "The bridge is paused: this room is encrypted, a
                       yet. Nothing is sent in clear; what is said in the group waits.";
 pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
-
-/// Between looks whether all that was said before is done.
-const CLOSING_MS: u64 = 1_000;
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
 pub(super) type Tried = Result<Result<(), Failure>, StepError>;
@@ -35,13 +39,15 @@ impl Round<'_> {
                 return Ok(self.make_room(row, Anew::Instead(old)).await);
             }
             (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
+            // It was let in again before this came to its turn.
+            (InRoom::Close, portal) if portal.state != PortalState::Closed => return Ok(Ok(())),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
             // The room that is being made is still to be closed.
             (InRoom::Close, Portal { room: None, lost: None, .. })
                 if self.bot_has_more().await? =>
             {
                 let why = "the portal's room is being made";
-                return Ok(Err(Failure::NotNow(why.to_owned(), Some(CLOSING_MS))));
+                return Ok(Err(Failure::Later(why.to_owned())));
             }
             // There is nothing to leave or to say it in.
             (
@@ -294,7 +300,7 @@ impl Round<'_> {
         drop(read);
         if others_wait && !self.portal.encrypted {
             let why = "something that was said before is not there yet";
-            return Ok(Err(Failure::NotNow(why.to_owned(), Some(CLOSING_MS))));
+            return Ok(Err(Failure::Later(why.to_owned())));
         }
         let titled = self.topic(room, CLOSED).await;
         let told = match titled {
