@@ -22,7 +22,7 @@ use crate::{
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     quota::{Hits, Shares},
-    services::{kept, upkeep},
+    services::{delivery::parked, kept, upkeep},
     storage::{self, GroupRow, mailbox},
 };
 
@@ -146,6 +146,7 @@ impl App {
             let looked = upkeep::let_go(&self.api.db, looked).await?;
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
+            while parked::drop_left(&self.api.db).await? {}
             while upkeep::purge(&self.api.db, now).await? {}
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             Ok(())

@@ -12,7 +12,10 @@ use super::{
     body::{Body, EpochText, One, Page},
     error::ApiError,
 };
-use crate::{quota::PAGE_BYTES, services::groups};
+use crate::{
+    quota::PAGE_BYTES,
+    services::{delivery::parked, groups},
+};
 
 /// `POST groups` – a group's `create`.
 #[utoipa::path(post, path = "/groups", tag = "groups", request_body = PostOp,
@@ -97,7 +100,12 @@ pub(super) async fn post_op(
     Body(request): Body<PostOp>,
 ) -> Result<Json<GroupHead>, ApiError> {
     let now = api.clock.now();
-    Ok(Json(groups::post_op(&api.db, now, &api.shares, &caller, group, &request.op).await?))
+    let head = groups::post_op(&api.db, now, &api.shares, &caller, group, &request.op).await?;
+    // The op is taken. A little that was parked for who left goes at once, the rest with the upkeep.
+    if let Err(error) = parked::drop_left(&api.db).await {
+        tracing::warn!(%error, "what is parked for those who left goes later");
+    }
+    Ok(Json(head))
 }
 
 fn unknown() -> ApiError {

@@ -167,8 +167,8 @@ pub(crate) async fn post_op(
     if op.kind() == Kind::Leave
         && let Some(gone) = before.member(&op.signer().member_id)
     {
-        let keep_until = now.plus_ms(MAX_TTL_MS);
-        mailbox::drop_parked_of(tx.conn(), group.row, &gone.account, keep_until).await?;
+        let about = (seq, now.plus_ms(MAX_TTL_MS));
+        mailbox::leave_parked(tx.conn(), group.row, &gone.account, about).await?;
     }
     count(tx.conn(), now, Some(&before), &after).await?;
     tx.commit().await?;

@@ -29,8 +29,8 @@ pub(crate) use kept::{
 };
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use parked::{
-    Parkable, drop_parked_of, expire_parked, let_go_taken, park, parkable, parked, parked_in_all,
-    parked_of, refuse, shares_parked, take_parked,
+    Parkable, drop_left, expire_parked, is_left, leave_parked, let_go_taken, park, parkable,
+    parked, parked_in_all, parked_of, refuse, shares_parked, take_parked,
 };
 pub(crate) use put::{Parcel, Places, To, put, put_at};
 pub(crate) use shares::{Place, beyond, end_early, places_beyond, waits};

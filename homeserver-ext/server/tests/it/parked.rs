@@ -205,6 +205,77 @@ async fn who_leaves_has_not_read_what_was_parked_and_its_sender_sees_that() {
     }
 }
 
+/// Reads so many messages, of which more are there than may be on their way, and parks all of them.
+async fn park_all(server: &Server, reader: &Person, count: usize) {
+    let mut stream = reader.stream(server).await;
+    let (mut parked, mut park) = (0, Vec::new());
+    while parked < count {
+        let row = stream.next().await;
+        if row.envelope.kind != Kind::Roster {
+            park.push(row.seq);
+            parked += 1;
+        }
+        if park.len() == 100 || parked == count {
+            let ack = StreamAck { ack: row.seq, park: std::mem::take(&mut park) };
+            stream.send(Message::text(String::from_utf8(bytes(&ack)).unwrap())).await;
+        }
+    }
+    stream.send(Message::Close(None)).await;
+    stream.broken().await;
+}
+
+async fn how(
+    server: &Server,
+    who: &Person,
+    id: EnvelopeId,
+    of: &Person,
+) -> (DeliveryState, Option<String>) {
+    let status: MessageStatus = who.get(server, &format!("/messages/{id}/status")).await.ok();
+    let of = status.recipients.into_iter().find(|row| row.device == of.device()).unwrap();
+    (of.state, of.reason)
+}
+
+#[tokio::test]
+async fn much_that_is_parked_for_who_leaves_goes_a_little_at_a_time_whatever_ends_the_server() {
+    let server = Server::start().await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let texts: Vec<String> = (0..1_190).map(|n| n.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let said = alice.say(&server, &group, &texts).await;
+    let epoch = group.roster.epoch().0;
+    let direct = (0..10).map(|n| {
+        let to = SubmittedTo::Device(bob.device());
+        alice.submission(group.id(), epoch, Kind::KeyAck, to, format!("direct {n}").into_bytes())
+    });
+    let direct: Accepted = alice.submit(&server, direct.collect()).await.ok();
+    park_all(&server, &bob, 1_200).await;
+    assert_eq!(count(&server, "parked").await, 1_200);
+    group.post(&server, &bob, &Body::Leave).await;
+    // One turn, and the others may write.
+    assert_eq!(count(&server, "parked").await, 1_200 - 512);
+    let left = (DeliveryState::Failed, Some("left".to_owned()));
+    assert_eq!(how(&server, &alice, said.accepted[0].id, &bob).await, left);
+    let last = direct.accepted[9].id;
+    assert_eq!(how(&server, &alice, last, &bob).await, (DeliveryState::Delivered, None));
+    // Whoever posts an op gives it one more. What comes when he is back is another matter.
+    group.post(&server, &alice, &Body::Add(vec![bob.entry(0)])).await;
+    assert_eq!(count(&server, "parked").await, 1_200 - 2 * 512);
+    let back = alice.say(&server, &group, &["back"]).await.accepted[0].id;
+    park_all(&server, &bob, 1).await;
+    let server = server.restart().await;
+    assert_eq!(count(&server, "parked").await, 1_200 - 2 * 512 + 1);
+    server.app.upkeep().await.unwrap();
+    for id in said.accepted.iter().chain(&direct.accepted).map(|one| one.id) {
+        assert_eq!(how(&server, &alice, id, &bob).await, left);
+    }
+    assert_eq!(how(&server, &alice, back, &bob).await, (DeliveryState::Delivered, None));
+    assert_eq!(count(&server, "parked").await, 1);
+    assert_eq!(count(&server, "leaving").await, 0);
+    let direct = hex::encode_upper("direct");
+    let rows = server.rows().await;
+    assert!(!rows.iter().any(|row| row.starts_with("envelopes:") && row.contains(&direct)));
+}
+
 #[tokio::test]
 async fn what_is_parked_expires_and_its_sender_is_told() {
     let server = Server::start().await;

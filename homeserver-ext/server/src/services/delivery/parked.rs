@@ -28,6 +28,8 @@ const DAY_MS: u64 = 86_400_000;
 /// Rows of one answer, and bytes of what they carry.
 const ROWS: u32 = 64;
 const BYTES: usize = 1 << 20;
+/// Rows that one transaction lets go of at most, so that others need not wait long.
+const BATCH: u32 = 512;
 /// Rows that may be let go of at once.
 const MAX_TAKEN: usize = 256;
 
@@ -145,4 +147,15 @@ pub(crate) async fn unpark(
         rows.push(stream_row(caller, row)?);
     }
     Ok(Unparked { rows, acked: Seq(u64::try_from(acked).unwrap_or(0)), last_seq })
+}
+
+/// Lets go of some of what is parked for accounts that have left the group. Whether there may be more.
+pub(crate) async fn drop_left(db: &Db) -> Result<bool, storage::Error> {
+    if !mailbox::is_left(db.read().await?.conn()).await? {
+        return Ok(false);
+    }
+    let mut tx = db.begin().await?;
+    let is_more = mailbox::drop_left(tx.conn(), BATCH).await?;
+    tx.commit().await?;
+    Ok(is_more)
 }

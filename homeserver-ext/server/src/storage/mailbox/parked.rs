@@ -9,6 +9,9 @@ use causeway_store::Conn;
 use super::{fetch::Key, kept};
 use crate::storage::{DeviceRow, Error, GroupRow, devices::Device, many, ms, number};
 
+/// Devices and accounts that one step looks at, however little is parked for each.
+const LOOKS: u32 = 64;
+
 /// A row that a device may park.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Parkable {
@@ -240,36 +243,119 @@ async fn delete_unless_lacked(conn: &mut Conn, envelope: i64) -> Result<(), Erro
     Ok(())
 }
 
-/// An account has left a group: what is parked there for its devices goes, and until `keep_until` it
-/// is remembered that it was not taken.
-pub(crate) async fn drop_parked_of(
+/// An account leaves a group by the op of this number. What is parked there for its devices is let go
+/// of [later](drop_left), and until `keep_until` it is remembered that it was not taken.
+pub(crate) async fn leave_parked(
     conn: &mut Conn,
     group: GroupRow,
     account: &AccountId,
-    keep_until: Timestamp,
+    (op, keep_until): (i64, Timestamp),
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO refused (device, seq, keep_until_ms, has_left)
-         SELECT device, seq, $3, TRUE FROM parked WHERE grp = $1 AND taken_ms IS NULL
-         AND device IN (SELECT device FROM devices WHERE account = $2) ON CONFLICT DO NOTHING",
+        "INSERT INTO leaving (grp, account, until_seq, keep_until_ms) SELECT $1, $2, $3, $4
+         WHERE EXISTS (SELECT 1 FROM devices d JOIN parked p ON p.grp = $1 AND p.device = d.device
+            WHERE d.account = $2)
+         ON CONFLICT (grp, account) DO UPDATE
+         SET until_seq = excluded.until_seq, keep_until_ms = excluded.keep_until_ms",
     )
     .bind(group)
     .bind(account.as_str())
+    .bind(op)
     .bind(ms(keep_until))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether something is parked for an account that has left the group.
+pub(crate) async fn is_left(conn: &mut Conn) -> Result<bool, Error> {
+    let is_any = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM leaving)");
+    Ok(is_any.fetch_one(conn).await?)
+}
+
+/// Lets go of at most `limit` rows that are parked for accounts which have left the group; whether
+/// there may be more.
+pub(crate) async fn drop_left(conn: &mut Conn, limit: u32) -> Result<bool, Error> {
+    let mut left = u64::from(limit);
+    for _ in 0..LOOKS {
+        let next = sqlx::query_as(
+            "SELECT grp, account, until_seq, keep_until_ms FROM leaving
+             ORDER BY grp, account LIMIT 1",
+        );
+        let next: Option<Leaving> = next.fetch_optional(&mut *conn).await?;
+        let Some(one) = next else { return Ok(false) };
+        let gone = drop_some(conn, &one, left).await?;
+        if gone == 0 {
+            sqlx::query("DELETE FROM leaving WHERE grp = $1 AND account = $2")
+                .bind(one.grp)
+                .bind(&one.account)
+                .execute(&mut *conn)
+                .await?;
+        }
+        left = left.saturating_sub(gone);
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+#[derive(sqlx::FromRow)]
+struct Leaving {
+    grp: GroupRow,
+    account: String,
+    until_seq: i64,
+    keep_until_ms: i64,
+}
+
+/// Lets go of at most `limit` rows that are parked for one device of an account which has left; how
+/// many. None: there are none.
+async fn drop_some(conn: &mut Conn, one: &Leaving, limit: u64) -> Result<u64, Error> {
+    let first: Option<(DeviceRow, i64)> = sqlx::query_as(
+        "SELECT p.device, (SELECT MAX(k.seq) FROM (SELECT q.seq FROM parked q
+            WHERE q.grp = $1 AND q.device = p.device AND q.seq <= $3 ORDER BY q.seq LIMIT $4) k)
+         FROM devices d JOIN parked p ON p.grp = $1 AND p.device = d.device AND p.seq <= $3
+         WHERE d.account = $2 LIMIT 1",
+    )
+    .bind(one.grp)
+    .bind(&one.account)
+    .bind(one.until_seq)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some((device, last)) = first else { return Ok(0) };
+    sqlx::query(
+        "INSERT INTO refused (device, seq, keep_until_ms, has_left)
+         SELECT device, seq, $4, TRUE FROM parked
+         WHERE grp = $1 AND device = $2 AND seq <= $3 AND taken_ms IS NULL ON CONFLICT DO NOTHING",
+    )
+    .bind(one.grp)
+    .bind(device)
+    .bind(last)
+    .bind(one.keep_until_ms)
     .execute(&mut *conn)
     .await?;
-    let envelopes: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM parked WHERE grp = $1
-         AND device IN (SELECT device FROM devices WHERE account = $2) RETURNING envelope",
+    // Envelopes first, while the rows still say which.
+    sqlx::query(
+        "DELETE FROM envelopes WHERE envelope IN
+            (SELECT envelope FROM parked WHERE grp = $1 AND device = $2 AND seq <= $3)
+         AND NOT EXISTS (SELECT 1 FROM broadcasts b WHERE b.seq = envelopes.envelope)
+         AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.envelope = envelopes.envelope)
+         AND NOT EXISTS (SELECT 1 FROM parked o
+            WHERE o.envelope = envelopes.envelope AND o.device <> $2)",
     )
-    .bind(group)
-    .bind(account.as_str())
-    .fetch_all(&mut *conn)
+    .bind(one.grp)
+    .bind(device)
+    .bind(last)
+    .execute(&mut *conn)
     .await?;
-    for envelope in envelopes {
-        delete_unless_lacked(conn, envelope).await?;
-    }
-    Ok(())
+    let gone = sqlx::query("DELETE FROM parked WHERE grp = $1 AND device = $2 AND seq <= $3")
+        .bind(one.grp)
+        .bind(device)
+        .bind(last)
+        .execute(conn)
+        .await?;
+    Ok(gone.rows_affected())
 }
 
 /// The time of an envelope is over: drops at most `limit` of those who have parked it, and remembers
