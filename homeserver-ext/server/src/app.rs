@@ -147,7 +147,7 @@ impl App {
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
             while parked::drop_left(&self.api.db).await? {}
-            while upkeep::purge(&self.api.db, now).await? {}
+            while upkeep::purge(&self.api.db, self.api.clock.now(), now).await? {}
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             Ok(())
         };

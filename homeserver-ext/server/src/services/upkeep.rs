@@ -38,8 +38,13 @@ const FORMER: u32 = 16;
 const FORMER_MS: u64 = 31 * DAY_MS;
 
 /// Drops a batch of what is overdue, tells the senders, and forgets what nobody can ask for any
-/// more. Whether there is more to do.
-pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Error> {
+/// more. Whether there is more to do. `now` is by what things end, and can be long ago where no
+/// two looks at the clock agree yet; what begins, begins at `seen`.
+pub(crate) async fn purge(
+    db: &Db,
+    seen: Timestamp,
+    now: Timestamp,
+) -> Result<bool, storage::Error> {
     let overdue = mailbox::overdue(db.read().await?.conn(), now, BATCH).await?;
     let lacked = lacked(db, &overdue).await?;
     let mut tx = db.begin().await?;
@@ -85,7 +90,7 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
-    let left_over = forget_former(tx.conn(), now).await?;
+    let left_over = forget_former(tx.conn(), seen, now).await?;
     let mut script = Script::default();
     events::add(&mut script, now, Event::MessageExpired, rows);
     events::add(&mut script, now, Event::MessageCleaned, cleaned);
@@ -99,9 +104,13 @@ pub(crate) async fn purge(db: &Db, now: Timestamp) -> Result<bool, storage::Erro
 
 /// Forgets a batch of what is left of devices that are gone and of keys that were claimed. Whether
 /// there is more to do.
-async fn forget_former(conn: &mut Conn, now: Timestamp) -> Result<bool, storage::Error> {
+async fn forget_former(
+    conn: &mut Conn,
+    seen: Timestamp,
+    now: Timestamp,
+) -> Result<bool, storage::Error> {
     let before = now.minus_ms(FORMER_MS);
-    let noticed = former::notice(conn, now, BATCH).await?;
+    let noticed = former::notice(conn, seen, BATCH).await?;
     let out = former::forget_in_groups(conn, before, BATCH).await?;
     let claimed = former::forget_claimed(conn, before, BATCH).await?;
     let mut left = u64::from(BATCH);

@@ -1,5 +1,7 @@
 //! What is left of devices that are gone, and of keys that were claimed, ends after a month.
 
+use std::time::Duration;
+
 use causeway_protocol::{
     api::{Accepted, AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, OpPage, UploadKeys},
     envelope::{Kind, SubmittedTo},
@@ -25,6 +27,19 @@ async fn a_month_later(server: &Server) {
     server.app.upkeep().await.unwrap();
     server.pass_ms(MONTH_MS + 1);
     server.app.upkeep().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_former_at_a_start_is_not_former_since_ever() {
+    let server = Server::start().await;
+    let (mut group, [_alice, bob]) = server.group(["alice", "bob"]).await;
+    group.post(&server, &bob, &Body::Leave).await;
+    // No two looks at the clock agree yet.
+    server.app.upkeep_for_certain(Duration::ZERO).await.unwrap();
+    server.app.upkeep().await.unwrap();
+    assert_eq!(count(&server, "group_devices WHERE until_epoch IS NOT NULL").await, 1);
+    a_month_later(&server).await;
+    assert_eq!(count(&server, "group_devices WHERE until_epoch IS NOT NULL").await, 0);
 }
 
 #[tokio::test]
