@@ -12,7 +12,7 @@ use causeway_protocol::{
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
-use causeway_store::{Db, Listener};
+use causeway_store::{Conn, Db, Listener};
 
 use crate::{
     figures::DELIVERY_SECONDS,
@@ -21,7 +21,7 @@ use crate::{
         self, DeviceRow,
         devices::{self, Device},
         keys,
-        mailbox::{self, Ends, Key, Places, Waiting},
+        mailbox::{self, Ends, Key, PlaceBefore, Places, Waiting},
     },
 };
 
@@ -34,6 +34,8 @@ const LEFT: &str = "left";
 const READ: usize = 64;
 /// Rows that are looked for at once.
 const KEYS: u32 = 1_024;
+/// Rows of its own that a device acknowledges at most in one transaction.
+const STEP: u32 = 512;
 /// With more groups than these it is quicker to look through all that was broadcast than into each.
 const MANY_GROUPS: usize = 64;
 
@@ -207,6 +209,9 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
 /// A device has everything up to and with `seq`, but for what it parks: that is deleted, unless it is
 /// kept for it. On its stream those are `count` rows, and those of them that people's devices sent
 /// were accepted `at`.
+///
+/// It is done in steps, so that others need not wait long: what ends it in between leaves the first
+/// of it acknowledged.
 pub(crate) async fn ack(
     db: &Db,
     now: Timestamp,
@@ -215,23 +220,17 @@ pub(crate) async fn ack(
     (seq, park): (Seq, &BTreeSet<Seq>),
     (count, at): (u64, Vec<Timestamp>),
 ) -> Result<(), storage::Error> {
-    let mut tx = db.begin().await?;
-    let (place, may_pass) = mailbox::place_before(tx.conn(), device.row, seq).await?;
-    if !park.is_empty() {
-        let reads = mailbox::ends(tx.conn(), device.row).await?;
-        parked::park(tx.conn(), now, shares, device, (reads.acked, seq), park).await?;
-    }
-    if may_pass {
-        mailbox::passed(tx.conn(), device, (place.acked, seq), now.plus_ms(DAY_MS)).await?;
-    }
-    let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
-    let count = if is_again { 0 } else { count };
-    if place.kept.is_some() {
-        mailbox::read(tx.conn(), device, place, (seq, count), now).await?;
-    } else {
-        mailbox::ack(tx.conn(), device.row, (seq, count), now).await?;
-    }
-    tx.commit().await?;
+    let is_again = loop {
+        let mut tx = db.begin().await?;
+        let before = mailbox::place_before(tx.conn(), device.row, seq, STEP).await?;
+        let is_all = before.is_all;
+        let count = if is_all { count } else { 0 };
+        let is_again = ack_step(tx.conn(), now, shares, device, (before, count, park)).await?;
+        tx.commit().await?;
+        if is_all {
+            break is_again;
+        }
+    };
     if is_again {
         return Ok(());
     }
@@ -241,6 +240,32 @@ pub(crate) async fn ack(
         seconds.record(Duration::from_millis(now.0.saturating_sub(at.0)));
     }
     Ok(())
+}
+
+/// Likewise, up to so far in one transaction, and whether it had all of that before.
+async fn ack_step(
+    conn: &mut Conn,
+    now: Timestamp,
+    shares: &Shares,
+    device: &Device,
+    (before, count, park): (PlaceBefore, u64, &BTreeSet<Seq>),
+) -> Result<bool, storage::Error> {
+    let PlaceBefore { place, step: seq, may_pass, .. } = before;
+    if !park.is_empty() {
+        let reads = mailbox::ends(conn, device.row).await?;
+        parked::park(conn, now, shares, device, (reads.acked, seq), park).await?;
+    }
+    if may_pass {
+        mailbox::passed(conn, device, (place.acked, seq), now.plus_ms(DAY_MS)).await?;
+    }
+    let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
+    let count = if is_again { 0 } else { count };
+    if place.kept.is_some() {
+        mailbox::read(conn, device, place, (seq, count), now).await?;
+    } else {
+        mailbox::ack(conn, device.row, (seq, count), now).await?;
+    }
+    Ok(is_again)
 }
 
 /// What wakes a device's stream: something for it, or its groups' broadcasts; and that it is in

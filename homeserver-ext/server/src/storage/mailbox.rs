@@ -25,7 +25,8 @@ pub(crate) use broadcasts::{
 pub(crate) use ended::{end, passed, progress_of_broadcast};
 pub(crate) use fetch::{Ends, Key, Waiting, ack, ends, keys, set_sent, waiting, waiting_parked};
 pub(crate) use kept::{
-    begin, due, keep, kept_bytes, last_of, let_go, place, place_before, read, read_again, set_kept,
+    PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, place_before, read,
+    read_again, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use parked::{

@@ -68,6 +68,40 @@ fn numbers(rows: &[StreamRow]) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn much_that_the_bridge_acknowledged_at_once_comes_again_whole() {
+    let server = Server::start().await;
+    let (group, alice, bridge, kept) = bridged(&server).await;
+    let epoch = group.roster.epoch().0;
+    let keys = (0..600).map(|n| {
+        let to = SubmittedTo::Device(bridge.device());
+        let what = format!("{n:03}").into_bytes();
+        alice.submission(group.id(), epoch, Kind::KeyDistribution, to, what)
+    });
+    alice.submit(&server, keys.collect()).await.ok::<Accepted>();
+    alice.say(&server, &group, &["the end"]).await;
+    let mut stream = bridge.stream(&server).await;
+    let last = stream.hello().await.last_seq;
+    stream.ack(last.0).await;
+    stream.send(tokio_tungstenite::tungstenite::Message::Close(None)).await;
+    stream.broken().await;
+    assert_eq!(server.app.figures().await.unwrap().kept_bytes, 600 * 3 + 7);
+    let answer = again(&server, &bridge, kept.generation, 0).await;
+    assert_eq!(answer.until, last);
+    let mut stream = bridge.stream(&server).await;
+    let mut keys = Vec::new();
+    while keys.len() < 600 {
+        let row = stream.next().await;
+        if row.envelope.kind == Kind::KeyDistribution {
+            keys.push(text(&row.envelope));
+        }
+        if keys.len().is_multiple_of(100) {
+            stream.ack(row.seq.0).await;
+        }
+    }
+    assert_eq!(keys, (0..600).map(|n| format!("{n:03}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn what_the_bridge_acknowledged_comes_again_in_its_order_under_its_numbers() {
     let server = Server::start().await;
     let (group, alice, bridge, kept) = bridged(&server).await;

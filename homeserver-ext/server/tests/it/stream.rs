@@ -1,4 +1,7 @@
-use causeway_protocol::api::Session;
+use causeway_protocol::{
+    api::{Accepted, DeliveryState, MessageStatus, Session},
+    envelope::{Kind, SubmittedTo},
+};
 use reqwest::Method;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -52,6 +55,45 @@ async fn a_stream_goes_on_where_the_acknowledgements_ended() {
     alice.say(&server, &group, &["four"]).await;
     assert_eq!(stream.next().await.seq.0, 6);
     assert_eq!(bob.stream(&server).await.next().await.seq.0, 6);
+}
+
+#[tokio::test]
+async fn much_is_acknowledged_a_little_at_a_time_and_what_ends_it_leaves_the_first_of_it() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let epoch = group.roster.epoch().0;
+    let direct = (0..1_100).map(|n| {
+        let to = SubmittedTo::Device(bob.device());
+        alice.submission(group.id(), epoch, Kind::KeyAck, to, n.to_string().into_bytes())
+    });
+    let sent: Accepted = alice.submit(&server, direct.collect()).await.ok();
+    let own =
+        async || server.rows().await.iter().filter(|row| row.starts_with("mailbox: ")).count();
+    let state = async |n: usize| {
+        let path = format!("/messages/{}/status", sent.accepted[n].id);
+        alice.get(&server, &path).await.ok::<MessageStatus>().recipients[0].state
+    };
+    let mut stream = bob.stream(&server).await;
+    let last = stream.hello().await.last_seq.0;
+    // The last step fails, as a kill would end it.
+    let trigger = format!(
+        "CREATE TRIGGER last BEFORE UPDATE ON mailboxes WHEN NEW.acked_seq = {last}
+         BEGIN SELECT RAISE(ABORT, 'no more'); END"
+    );
+    server.change(&trigger).await;
+    stream.ack(last).await;
+    stream.broken().await;
+    server.change("DROP TRIGGER last").await;
+    assert_eq!(own().await, 1_100 - 2 * 512);
+    for (n, is) in [(0, true), (1_023, true), (1_024, false), (1_099, false)] {
+        assert_eq!(state(n).await == DeliveryState::Acked, is, "{n}");
+    }
+    let mut stream = bob.stream(&server).await;
+    assert_eq!(text(&stream.next().await.envelope), "1024");
+    stream.ack(last).await;
+    bob_has_acked(&server, last).await;
+    assert_eq!(own().await, 0);
+    assert_eq!(state(1_099).await, DeliveryState::Acked);
 }
 
 #[tokio::test]

@@ -28,23 +28,42 @@ pub(crate) struct Place {
     pub(crate) kept: Option<i64>,
 }
 
-/// Where a device is that is about to acknowledge up to `seq`; and whether it goes past something
-/// that has ended on this server.
+/// Where a device is that is about to acknowledge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlaceBefore {
+    pub(crate) place: Place,
+    /// Up to here at once: so many rows of its own, or all.
+    pub(crate) step: Seq,
+    /// That is all.
+    pub(crate) is_all: bool,
+    /// Whether that goes past something that has ended on this server.
+    pub(crate) may_pass: bool,
+}
+
+/// Where a device is that is about to acknowledge up to `seq`, at most `limit` rows of its own at
+/// once.
 pub(crate) async fn place_before(
     conn: &mut Conn,
     device: DeviceRow,
     seq: Seq,
-) -> Result<(Place, bool), Error> {
-    let (acked, kept, may_pass) = sqlx::query_as(
-        "SELECT m.acked_seq, m.kept_seq, EXISTS (SELECT 1 FROM broadcasts b
-            WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= $2)
-         FROM mailboxes m WHERE m.device = $1",
+    limit: u32,
+) -> Result<PlaceBefore, Error> {
+    let until = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    let (acked, kept, step, may_pass): (i64, Option<i64>, i64, bool) = sqlx::query_as(
+        "SELECT m.acked_seq, m.kept_seq, m.step, EXISTS (SELECT 1 FROM broadcasts b
+            WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= m.step)
+         FROM (SELECT p.acked_seq, p.kept_seq, COALESCE((SELECT o.seq FROM mailbox o
+                WHERE o.device = $1 AND o.seq > p.acked_seq AND o.seq <= $2
+                ORDER BY o.seq LIMIT 1 OFFSET $3), $2) AS step
+            FROM mailboxes p WHERE p.device = $1) m",
     )
     .bind(device)
-    .bind(i64::try_from(seq.0).unwrap_or(i64::MAX))
+    .bind(until)
+    .bind(i64::from(limit) - 1)
     .fetch_one(conn)
     .await?;
-    Ok((Place { acked, kept }, may_pass))
+    let (place, is_all) = (Place { acked, kept }, step >= until);
+    Ok(PlaceBefore { place, step: Seq(number(step, "step")?), is_all, may_pass })
 }
 
 /// Where a device is.

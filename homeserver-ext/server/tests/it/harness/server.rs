@@ -120,6 +120,15 @@ impl Server {
         rows
     }
 
+    /// Changes the database behind the server's back.
+    pub(crate) async fn change(&self, statement: &str) {
+        use sqlx::ConnectOptions as _;
+        let path = self.dir.path().join("server.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut conn = options.connect().await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut conn).await.unwrap();
+    }
+
     /// Has everybody whom an op names registered as it names them: the people of the vectors never
     /// asked this server.
     pub(crate) async fn know(&self, op: &Op) {
