@@ -28,7 +28,7 @@ const BATCH: u32 = 200;
 /// Groups that are looked at together, for what all have read.
 const GROUPS: u32 = 256;
 /// Rows of single devices that go with them at most.
-const ROWS: u32 = 2_000;
+const ROWS: u32 = 512;
 /// How long a request to join waits.
 const REQUEST_MS: u64 = 30 * DAY_MS;
 /// Devices that are gone whose rest goes together.
@@ -57,13 +57,14 @@ pub(crate) async fn purge(
             break;
         }
         let keep_until = now.plus_ms(DAY_MS);
-        let (parked, is_all) =
+        let of_parked =
             mailbox::expire_parked(tx.conn(), envelope.envelope, keep_until, left).await?;
-        left -= parked;
-        if !is_all {
+        left -= of_parked.gone;
+        if !of_parked.is_all {
             left = 0;
             break;
         }
+        let parked = of_parked.lacked;
         let is_told = if envelope.is_broadcast {
             let is_new = mailbox::end(tx.conn(), envelope.envelope, at).await?;
             let is_lacked = is_new && lacked.contains(&envelope.envelope);

@@ -1,6 +1,6 @@
 //! What a device cannot hold stands apart until it is asked for, and nothing else waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     api::{
@@ -308,6 +308,50 @@ async fn what_is_parked_expires_and_its_sender_is_told() {
     server.pass_ms(86_400_000);
     server.app.upkeep().await.unwrap();
     assert_eq!(count(&server, "expired").await, 0);
+}
+
+#[tokio::test]
+async fn much_that_is_parked_expires_a_little_at_a_time_and_its_sender_is_told_of_all() {
+    let server = Server::start().await;
+    let (group, [mallory, alice, bob, carol]) =
+        server.group(["mallory", "alice", "bob", "carol"]).await;
+    let readers = [&alice, &bob, &carol];
+    let texts: Vec<String> = (0..180).map(|n| n.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    mallory.say(&server, &group, &texts).await;
+    let epoch = group.roster.epoch().0;
+    let pieces = readers.map(|who| (who.device(), Piece(b"a piece".to_vec())));
+    let pieces = SubmittedTo::Devices(BTreeMap::from(pieces));
+    let fanned = (0..10).map(|n| {
+        let what = format!("fanned {n}").into_bytes();
+        mallory.submission(group.id(), epoch, Kind::Fanout, pieces.clone(), what)
+    });
+    mallory.submit(&server, fanned.collect()).await.ok::<Accepted>();
+    for reader in readers {
+        park_all(&server, reader, 190).await;
+    }
+    assert_eq!(count(&server, "parked").await, 3 * 190);
+    server.pass_ms(MONTH_MS);
+    // One more than a step: what one step does beyond that comes to nothing.
+    let trigger = "CREATE TRIGGER much BEFORE INSERT ON expired
+         WHEN (SELECT count(*) FROM expired) >= 512 BEGIN SELECT RAISE(ABORT, 'no more'); END";
+    server.change(trigger).await;
+    server.app.upkeep().await.unwrap_err();
+    assert_eq!(count(&server, "expired").await, 512);
+    assert_eq!(count(&server, "parked").await, 3 * 190 - 512);
+    server.change("DROP TRIGGER much").await;
+    let server = server.restart().await;
+    server.app.upkeep().await.unwrap();
+    assert_eq!(count(&server, "parked").await, 0);
+    assert_eq!(count(&server, "expired").await, 3 * 190);
+    let mut stream = mallory.stream(&server).await;
+    let mut told = BTreeSet::new();
+    while told.len() < 190 {
+        let row = stream.next().await;
+        if row.envelope.kind == Kind::Expired {
+            told.insert(EnvelopeId::from_slice(&row.envelope.payload).unwrap());
+        }
+    }
 }
 
 #[tokio::test]

@@ -358,41 +358,61 @@ async fn drop_some(conn: &mut Conn, one: &Leaving, limit: u64) -> Result<u64, Er
     Ok(gone.rows_affected())
 }
 
+/// What came of an envelope whose time is over, where it was parked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExpiredParked {
+    /// So many rows went.
+    pub(crate) gone: u32,
+    /// So many of them nobody had taken.
+    pub(crate) lacked: u32,
+    /// Those were all.
+    pub(crate) is_all: bool,
+}
+
 /// The time of an envelope is over: drops at most `limit` of those who have parked it, and remembers
-/// that it expired for them; how many, and whether those were all.
+/// that it expired for them. Who lacks it comes last, so that the last step still says that it is so.
 pub(crate) async fn expire_parked(
     conn: &mut Conn,
     envelope: i64,
     keep_until: Timestamp,
     limit: u32,
-) -> Result<(u32, bool), Error> {
-    let rows: Vec<(DeviceRow, i64, bool)> = sqlx::query_as(
-        "SELECT device, seq, taken_ms IS NULL FROM parked WHERE envelope = $1 LIMIT $2",
+) -> Result<ExpiredParked, Error> {
+    let there: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT p.seq FROM parked p WHERE p.envelope = $1 LIMIT $2) k",
+    )
+    .bind(envelope)
+    .bind(i64::from(limit) + 1)
+    .fetch_one(&mut *conn)
+    .await?;
+    if there == 0 {
+        return Ok(ExpiredParked { gone: 0, lacked: 0, is_all: true });
+    }
+    let lacked = sqlx::query(
+        "INSERT INTO expired (device, seq, keep_until_ms)
+         SELECT p.device, p.seq, $2 FROM (SELECT device, seq, taken_ms FROM parked
+            WHERE envelope = $1 ORDER BY taken_ms IS NULL, device, seq LIMIT $3) p
+         WHERE p.taken_ms IS NULL ON CONFLICT DO NOTHING",
+    )
+    .bind(envelope)
+    .bind(ms(keep_until))
+    .bind(i64::from(limit))
+    .execute(&mut *conn)
+    .await?;
+    let gone = sqlx::query(
+        "DELETE FROM parked WHERE (device, seq) IN
+            (SELECT device, seq FROM parked WHERE envelope = $1
+             ORDER BY taken_ms IS NULL, device, seq LIMIT $2)",
     )
     .bind(envelope)
     .bind(i64::from(limit))
-    .fetch_all(&mut *conn)
+    .execute(conn)
     .await?;
-    for (device, seq, is_lacked) in &rows {
-        if *is_lacked {
-            sqlx::query(
-                "INSERT INTO expired (device, seq, keep_until_ms) VALUES ($1, $2, $3)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(device)
-            .bind(seq)
-            .bind(ms(keep_until))
-            .execute(&mut *conn)
-            .await?;
-        }
-        sqlx::query("DELETE FROM parked WHERE device = $1 AND seq = $2")
-            .bind(device)
-            .bind(seq)
-            .execute(&mut *conn)
-            .await?;
-    }
-    let lacked = rows.iter().filter(|(.., is_lacked)| *is_lacked).count();
-    Ok((u32::try_from(lacked).unwrap_or(u32::MAX), rows.len() < limit as usize))
+    let count = |rows: u64| u32::try_from(rows).unwrap_or(u32::MAX);
+    Ok(ExpiredParked {
+        gone: count(gone.rows_affected()),
+        lacked: count(lacked.rows_affected()),
+        is_all: there <= i64::from(limit),
+    })
 }
 
 /// Lets go of parked rows that were taken before `before` and kept since, at most `limit`; whether
