@@ -31,7 +31,7 @@ use crate::{
     quota::{Buckets, EdgeLimits, Hits, Household},
 };
 use door::{Door, Place};
-use patience::{Busy, Patient};
+use patience::{Busy, Patience, Patient};
 
 /// Longest that the head of a request takes: from when the connection is there, or from its first
 /// byte where another came before it.
@@ -40,6 +40,9 @@ const HEAD: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(75);
 /// Longest that a request takes, its body included: 35 KiB/s for the largest.
 const REQUEST: Duration = Duration::from_mins(2);
+/// Longest that nothing of an answer is read, where more of it waits to be written. Streams have a
+/// shorter patience of their own.
+const READER: Duration = Duration::from_secs(30);
 /// Most bytes of a head.
 const HEAD_BYTES: usize = 64 * 1_024;
 /// Before the next look at a listener that takes nobody, for want of descriptors as a rule.
@@ -131,7 +134,8 @@ impl Edge {
         stop: CancellationToken,
     ) {
         let busy = Busy::default();
-        let socket = Patient::new(socket, place, busy.clone(), HEAD);
+        let patience = Patience { head: HEAD, reader: READER };
+        let socket = Patient::new(socket, place, busy.clone(), patience);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let (edge, router, info, busy) =
                 (Arc::clone(&self), router.clone(), info.clone(), busy.begin());
@@ -193,4 +197,78 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// More than fits between the two ends of a connection.
+    const MUCH: usize = 32 << 20;
+
+    /// A listener that lets in one of an address, and its door. Its clock stands while anything is
+    /// done.
+    async fn served() -> (SocketAddr, Arc<Door>, JoinSet<()>) {
+        let clock = Clock::new(|| causeway_protocol::ids::Timestamp(1));
+        let limits = EdgeLimits { per_address: 1, ..EdgeLimits::default() };
+        let edge = Edge::new("test", limits, Proxies::default(), clock);
+        let door = Arc::clone(&edge.door);
+        let router = Router::new().route("/", get(|| async { vec![b'a'; MUCH] }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(edge.serve(listener, router, |peer| peer, CancellationToken::new()));
+        (address, door, tasks)
+    }
+
+    const ASKED: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// Everything until the connection ends, a little of it at a time.
+    async fn drain(mut socket: TcpStream) -> usize {
+        let (mut all, mut some) = (0, vec![0; 64 << 10]);
+        while let Ok(length @ 1..) = socket.read(&mut some).await {
+            all += length;
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_of_what_it_asked_for_is_let_go() {
+        let (address, door, _tasks) = served().await;
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(&ASKED.repeat(100)).await.unwrap();
+        let is_free = || Door::enter(&door, address.ip(), false).is_ok();
+        while is_free() {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        while !is_free() {
+            sleep(Duration::from_secs(1)).await;
+            assert!(began.elapsed() < READER + HEAD, "it is held for ever");
+        }
+        assert!(began.elapsed() >= READER, "{:?}", began.elapsed());
+        drop(socket);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_is_waited_for() {
+        let (address, _door, _tasks) = served().await;
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let began = Instant::now();
+        let mut some = vec![0; 8 << 20];
+        let mut first = 0;
+        for _ in 0..3 {
+            sleep(READER - Duration::from_secs(1)).await;
+            first += socket.read_exact(&mut some).await.unwrap();
+        }
+        assert!(began.elapsed() > READER);
+        assert!(first + drain(socket).await >= MUCH);
+    }
 }

@@ -1,4 +1,4 @@
-//! A socket that waits for the head of a request for so long and no longer.
+//! A socket that waits for the head of a request, and for who reads, for so long and no longer.
 
 use std::{
     io::{self, IoSlice},
@@ -91,22 +91,51 @@ impl HttpBody for Answer {
     }
 }
 
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For the head of a request.
+    pub(super) head: Duration,
+    /// To read something of what is written, where nothing more fits into it.
+    pub(super) reader: Duration,
+}
+
 /// The socket, and its place among the connections for as long as it is there.
 pub(super) struct Patient {
     socket: TcpStream,
     busy: Busy,
-    head: Duration,
+    patience: Patience,
     /// When the head must be there. Not set between two requests.
     until: Option<Pin<Box<Sleep>>>,
     /// Heads that were read when that was set.
     heads: u64,
+    /// Until when something must have been read. Set while a write is held up.
+    read_until: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
 impl Patient {
-    /// `head`: how long the head of a request may take.
-    pub(super) fn new(socket: TcpStream, place: Place, busy: Busy, head: Duration) -> Self {
-        Self { socket, busy, head, until: Some(Box::pin(sleep(head))), heads: 0, _place: place }
+    pub(super) fn new(socket: TcpStream, place: Place, busy: Busy, patience: Patience) -> Self {
+        let until = Some(Box::pin(sleep(patience.head)));
+        Self { socket, busy, patience, until, heads: 0, read_until: None, _place: place }
+    }
+
+    /// What came of a write; that it failed, where it was held up for too long.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.read_until = None;
+            return written;
+        }
+        let reader = self.patience.reader;
+        let until = self.read_until.get_or_insert_with(|| Box::pin(sleep(reader)));
+        if until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 }
 
@@ -126,7 +155,7 @@ impl AsyncRead for Patient {
         }
         let Some(until) = &mut self.until else {
             if read.is_ready() {
-                self.until = Some(Box::pin(sleep(self.head)));
+                self.until = Some(Box::pin(sleep(self.patience.head)));
             }
             return read;
         };
@@ -143,7 +172,8 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.written(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,7 +189,8 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
