@@ -71,12 +71,14 @@ impl Lane {
         }
     }
 
-    /// The lane that `deed` was in before it was put aside, if it was.
+    /// The lane that `deed` is in when it is not put aside.
     #[must_use]
     pub fn home(&self, deed: &Deed) -> Self {
         match (self, deed) {
+            // Versions before let what waits for another room stand in front of it.
             (Self::BotAside(portal, _), _)
-            | (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_))) => {
+            | (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_)))
+            | (Self::ToMatrix(portal), Deed::InRoom(InRoom::MakeAnew | InRoom::MakeInstead(_))) => {
                 Self::Bot(*portal)
             }
             (Self::Aside(portal, _), _) => Self::ToMatrix(*portal),

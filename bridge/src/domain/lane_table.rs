@@ -119,6 +119,9 @@ fn what_is_somebodys_goes_aside_and_home_again() {
     // Of the version before.
     let invite = InRoom::Invite("@al:x".try_into().unwrap()).into();
     assert_eq!(Lane::Aside(ID, "@al:x".to_owned()).home(&invite), Lane::Bot(ID));
+    for anew in [InRoom::MakeAnew, InRoom::MakeInstead("!old:x".try_into().unwrap())] {
+        assert_eq!(Lane::ToMatrix(ID).home(&anew.into()), Lane::Bot(ID));
+    }
     assert_eq!(Lane::ToNative(ID).aside("x"), None);
 }
 

@@ -230,6 +230,9 @@ pub async fn first<D: TryFrom<Deed>>(
     Ok((portal, Head::Rows(stored)))
 }
 
+/// Those whom [`of_others`] leaves out at most.
+pub const LEFT_OUT: usize = 8;
+
 /// The first rows of a lane behind `after` that are of none of `those`, at most [`HEAD`], up to one that
 /// cannot be read.
 ///
@@ -253,7 +256,7 @@ pub async fn of_others<D: TryFrom<Deed>>(
     .bind(after);
     let mut those = those.iter();
     let mut last = "";
-    for _ in 0..8 {
+    for _ in 0..LEFT_OUT {
         last = those.next().map_or(last, String::as_str);
         query = query.bind(last);
     }

@@ -36,7 +36,7 @@ pub(super) fn let_in(portal: &Portal, name: &str, change: &RosterChange) -> Vec<
         effects.extend(room::parted_from_all(portal));
     }
     effects.push(Effect::Here(Here::Opened(name.to_owned())));
-    effects.push(Effect::InRoom(if is_lost { InRoom::MakeAnew } else { InRoom::Make }));
+    effects.push(Effect::InRoom(if is_lost { room::make_other(portal) } else { InRoom::Make }));
     effects.push(notice(format!(
         "{by} let the bridge in: from now on {} can read what is said. Its Matrix room comes next.",
         portal.names.server()

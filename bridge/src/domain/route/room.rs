@@ -61,15 +61,20 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
     effects.extend([
         Effect::Here(Here::GivenUp),
         notice("A new Matrix room is being made for this group."),
-        Effect::InRoom(match &portal.room {
-            Some(room) => InRoom::MakeInstead(room.clone()),
-            None => InRoom::MakeAnew,
-        }),
+        Effect::InRoom(make_other(portal)),
     ]);
     let invited: BTreeSet<&OwnedUserId> = portal.mirrors.keys().chain(invite).collect();
     let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));
     effects.extend(invited.map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
     effects
+}
+
+/// Another room; nobody of ours stays in the one before.
+pub(super) fn make_other(portal: &Portal) -> InRoom {
+    match &portal.room {
+        Some(room) => InRoom::MakeInstead(room.clone()),
+        None => InRoom::MakeAnew,
+    }
 }
 
 /// Nobody is in a room that is not there.

@@ -30,6 +30,8 @@ const STRANGERS: usize = 10;
 /// Events that are remembered, of all rooms; beyond, rooms that were not asked for longest are
 /// forgotten, but none that is just being searched.
 const MAX_EVENTS: usize = 200_000;
+/// Events that were sent since a room was asked for last.
+const MAX_SENT: usize = 4_096;
 /// Between two looks at a room that is being searched.
 const SEARCHED: Duration = Duration::from_secs(30);
 /// A room that nobody asks for is forgotten.
@@ -90,7 +92,12 @@ impl Markers {
     /// An event of ours that the homeserver has taken.
     pub(super) fn sent(&self, room: &RoomId, txn: &str, event: &OwnedEventId) {
         if let Some(known) = self.all().get_mut(room) {
-            known.sent.push((txn.to_owned(), event.clone()));
+            if known.sent.len() < MAX_SENT {
+                known.sent.push((txn.to_owned(), event.clone()));
+            } else {
+                // Whoever asks next reads it in the room.
+                (known.sent, known.is_behind) = (Vec::new(), true);
+            }
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
 /// What metrics call this way.
 const DIRECTION: &str = "native_to_matrix";
 /// People of a room whose rows fail, one after the other, before it is the room that fails.
-const SUSPECTS: usize = 8;
+const SUSPECTS: usize = outbox::LEFT_OUT;
 /// How long what became known of a room is worth saying.
 const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 

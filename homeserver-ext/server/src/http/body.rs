@@ -17,10 +17,13 @@ use crate::quota::PAGE_BYTES;
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// A longer body is parsed off the threads that serve everybody.
+const LARGE: usize = 32 * 1_024;
+
 /// A JSON body; unknown fields are ignored, wrong types and lengths refused.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
@@ -39,14 +42,24 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
         if let (None, Some(Who(account))) = (length, &who) {
             api.shares.was_less(account, bytes.len());
         }
-        // All of it, because serde_json does not look into strings that nobody asks for.
-        let text = std::str::from_utf8(&bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
-        // Deeper than 128 levels is refused by serde_json before it is built.
-        json::from_slice(text.as_bytes()).map(Self).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => ApiError::bad("M_BAD_JSON", error),
-            _ => ApiError::bad("M_NOT_JSON", error),
-        })
+        match who {
+            Some(Who(account)) if bytes.len() > LARGE => {
+                api.shares.check(&account, move || parsed(&bytes)).await
+            }
+            _ => parsed(&bytes),
+        }
+        .map(Self)
     }
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // All of it, because serde_json does not look into strings that nobody asks for.
+    let text = std::str::from_utf8(bytes).map_err(|e| ApiError::bad("M_NOT_JSON", e))?;
+    // Deeper than 128 levels is refused by serde_json before it is built.
+    json::from_slice(text.as_bytes()).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => ApiError::bad("M_BAD_JSON", error),
+        _ => ApiError::bad("M_NOT_JSON", error),
+    })
 }
 
 fn refusal(rejection: &BytesRejection) -> ApiError {

@@ -250,8 +250,8 @@ impl Shares {
         if who.localpart() == BRIDGE { None } else { self.requests.next(who).await }
     }
 
-    /// Looks at many signatures of an account's request off the threads that serve everybody, two
-    /// requests of one account at a time.
+    /// Looks at much of an account's request, as many signatures are, off the threads that serve
+    /// everybody, few requests of one account at a time.
     pub(crate) async fn check<T: Send + 'static>(
         &self,
         who: &AccountId,

@@ -31,6 +31,9 @@ const MAX_OPS: u32 = 1_000;
 /// each, as measured with 8,192. One envelope may be for more, as many as fit into 45,000 bytes.
 const ROWS_IN_A_TURN: usize = 512;
 
+/// More envelopes than these are looked for before the writer is asked for.
+const FEW: usize = 8;
+
 /// Why envelopes were refused: all that one turn takes, and those after it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostError {
@@ -130,9 +133,7 @@ pub(crate) async fn post(
     if ids.is_empty() {
         return Ok(Accepted { accepted: Vec::new() });
     }
-    let mut tx = db.begin_growing().await?;
-    let Before { mut known, group: found, first } =
-        mailbox::before(tx.conn(), caller, group, &ids).await?;
+    let mut known = known(db, caller, &ids, submissions).await?;
     let mut new: Vec<(EnvelopeId, &Submission)> = Vec::new();
     for (id, submission) in ids.iter().copied().zip(submissions) {
         // Of the same twice in one batch, the first is put down and both are answered.
@@ -142,32 +143,27 @@ pub(crate) async fn post(
         }
     }
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
+    let mut asked = Asked { shares, new: &new, submissions, admitted: None };
     let mut refused = None;
-    if let Some(turn) = turns.next() {
-        let beyond = beyond_limits(submissions);
-        let admitted = admit(tx.conn(), now, Some(shares), caller, found, &new, beyond).await;
-        let (why, is_charged) = match admitted {
-            Ok(Admitted { group: at, is_charged }) => {
-                known.extend(take(tx, now, caller, &at, (first, turn), *counted).await?);
-                (laters(db, now, caller, group, &mut turns, *counted, &mut known).await, is_charged)
-            }
+    for turn in turns.by_ref() {
+        match take_turn(db, now, caller, group, turn, &mut asked, *counted).await {
+            Ok(taken) => known.extend(taken),
             Err(why) => {
-                drop(tx);
-                (Some((turn, why)), false)
+                refused = Some((turn, why));
+                break;
             }
-        };
-        refused = why.map(|(turn, why)| (turn, why, is_charged));
+        }
     }
     let answer = |id: EnvelopeId| AcceptedEnvelope {
         id,
         recipients: known.get(&id).map_or(0, Places::recipients),
     };
-    let Some((turn, why, is_charged)) = refused else {
+    let Some((turn, why)) = refused else {
         return Ok(Accepted { accepted: ids.into_iter().map(answer).collect() });
     };
     let why = why.told(db, now, shares, caller).await;
     let left: Vec<_> = std::iter::once(turn).chain(turns).flatten().collect();
-    if is_charged {
+    if asked.admitted == Some(Charged(true)) {
         let (rows, bytes) = size(left.iter().map(|(_, submission)| *submission));
         shares.give_back(&caller.account, rows, bytes);
     }
@@ -178,46 +174,70 @@ pub(crate) async fn post(
 
 type Turn<'a> = &'a [(EnvelopeId, &'a Submission)];
 
-/// Takes the turns after the first; which was refused, and why.
-async fn laters<'a>(
+/// What of many was accepted before, without holding the writer up: who posts much again would. Of a few
+/// the writer is asked in the same errand.
+async fn known(
     db: &Db,
-    now: Timestamp,
     caller: &Device,
-    group: GroupId,
-    turns: &mut impl Iterator<Item = Turn<'a>>,
-    counted: Option<u64>,
-    known: &mut BTreeMap<EnvelopeId, Places>,
-) -> Option<(Turn<'a>, Denied)> {
-    for turn in turns {
-        match later(db, now, caller, group, turn, counted).await {
-            Ok(taken) => known.extend(taken),
-            Err(why) => return Some((turn, why)),
-        }
+    ids: &[EnvelopeId],
+    submissions: &[Submission],
+) -> Result<BTreeMap<EnvelopeId, Places>, storage::Error> {
+    if ids.len() <= FEW && size(submissions.iter()).0 <= ROWS_IN_A_TURN {
+        return Ok(BTreeMap::new());
     }
-    None
+    mailbox::accepted(db.read().await?.conn(), caller.row, ids).await
 }
 
-/// Takes a turn that is not the first: the same may have been posted again meanwhile, and the group
-/// have moved on.
-async fn later(
+/// What a request asks for as a whole, which is looked at with the first turn that has something new.
+struct Asked<'a> {
+    shares: &'a Shares,
+    new: &'a [(EnvelopeId, &'a Submission)],
+    submissions: &'a [Submission],
+    admitted: Option<Charged>,
+}
+
+/// Whether it was taken from the account's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Charged(bool);
+
+/// Takes a turn: the same may have been posted again meanwhile, and the group have moved on.
+async fn take_turn(
     db: &Db,
     now: Timestamp,
     caller: &Device,
     group: GroupId,
     turn: Turn<'_>,
+    asked: &mut Asked<'_>,
     counted: Option<u64>,
 ) -> Result<Vec<(EnvelopeId, Places)>, Denied> {
     let mut tx = db.begin_growing().await?;
     let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
     let Before { known, group: found, first } =
         mailbox::before(tx.conn(), caller, group, &names).await?;
-    let left: Vec<_> = turn.iter().filter(|(id, _)| !known.contains_key(id)).copied().collect();
-    let mut taken: Vec<_> = known.into_iter().collect();
-    if !left.is_empty() {
-        let group = admit(tx.conn(), now, None, caller, found, &left, None).await?.group;
-        taken.extend(take(tx, now, caller, &group, (first, &left), counted).await?);
+    let is_left = |(id, _): &&(EnvelopeId, &Submission)| !known.contains_key(id);
+    let left: Vec<_> = turn.iter().filter(is_left).copied().collect();
+    if left.is_empty() {
+        return Ok(known.into_iter().collect());
     }
-    Ok(taken)
+    let group = if asked.admitted.is_some() {
+        admit(tx.conn(), caller, found, &left).await?
+    } else {
+        let new: Vec<_> = asked.new.iter().filter(is_left).copied().collect();
+        let group = admit(tx.conn(), caller, found, &new).await?;
+        if let Some(beyond) = beyond_limits(asked.submissions) {
+            return Err(beyond.into());
+        }
+        // By its name, too: whoever has a group can make anybody its bridge.
+        let is_bridge = group.role == Role::Bridge && caller.account.localpart() == BRIDGE;
+        if !is_bridge {
+            let (rows, bytes) = size(new.iter().map(|(_, new)| *new));
+            asked.shares.envelopes(now, &caller.account, rows, bytes)?;
+        }
+        asked.admitted = Some(Charged(!is_bridge));
+        group
+    };
+    let taken = take(tx, now, caller, &group.group, (first, &left), counted).await?;
+    Ok(known.into_iter().chain(taken).collect())
 }
 
 /// Puts down what is taken in one turn, in a transaction of its own, and says where.
@@ -288,23 +308,18 @@ fn beyond_limits(submissions: &[Submission]) -> Option<PostError> {
     submissions.iter().enumerate().find_map(beyond)
 }
 
-/// Envelopes may come in.
+/// Envelopes may come in, from one who has this role.
 struct Admitted {
     group: Group,
-    /// They were taken from the account's share.
-    is_charged: bool,
+    role: Role,
 }
 
-/// Whether new envelopes may come in: membership, epoch, sizes (`beyond`), quota (where it was not
-/// taken yet), in this order.
+/// Whether new envelopes may come in: membership, then epoch.
 async fn admit(
     conn: &mut Conn,
-    now: Timestamp,
-    shares: Option<&Shares>,
     caller: &Device,
     found: Option<(Group, Standing)>,
     new: &[(EnvelopeId, &Submission)],
-    beyond: Option<PostError>,
 ) -> Result<Admitted, Denied> {
     let (group, mut standing) = found.ok_or(PostError::Unknown)?;
     if standing == Standing::None {
@@ -334,17 +349,7 @@ async fn admit(
     if group.head.closed {
         return Err(PostError::Closed.into());
     }
-    if let Some(beyond) = beyond {
-        return Err(beyond.into());
-    }
-    // By its name, too: whoever has a group can make anybody its bridge.
-    let is_bridge = role == Role::Bridge && caller.account.localpart() == BRIDGE;
-    let charged = shares.filter(|_| !is_bridge);
-    if let Some(shares) = charged {
-        let (rows, bytes) = size(new.iter().map(|(_, new)| *new));
-        shares.envelopes(now, &caller.account, rows, bytes)?;
-    }
-    Ok(Admitted { group, is_charged: charged.is_some() })
+    Ok(Admitted { group, role })
 }
 
 /// Rows that envelopes make, and their bytes.

@@ -10,6 +10,7 @@ use causeway_protocol::{
 };
 use causeway_server::{AccountQuotas, Quota};
 use reqwest::StatusCode;
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 
 use crate::harness::{Group, Person, Server};
 
@@ -66,4 +67,18 @@ async fn what_was_taken_before_a_refusal_is_told_and_the_rest_costs_nothing() {
     let accepted: Accepted = bob.post(&server, &path, &rest).await.ok();
     let ids: BTreeSet<_> = accepted.accepted.iter().map(|one| one.id).collect();
     assert_eq!(ids.len(), MANY - taken.len());
+}
+
+#[tokio::test]
+async fn who_posts_much_again_does_not_ask_for_the_writer() {
+    let server = Server::start().await;
+    let (group, [_, bob]) = server.group(["alice", "bob"]).await;
+    let envelopes = said(&group, &bob);
+    let first: Accepted = bob.submit(&server, envelopes.clone()).await.ok();
+    // Somebody else writes, for as long as it takes.
+    let file = server.database().join("server.db");
+    let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let again: Accepted = bob.submit(&server, envelopes).await.ok();
+    assert_eq!(again.accepted, first.accepted);
 }

@@ -8,7 +8,7 @@ use sqlx::{FromRow as _, Row as _};
 
 use super::{
     Places,
-    accepted::{AcceptedColumns, place_of},
+    accepted::{AcceptedColumns, accepted, place_of},
 };
 use crate::storage::{
     Error,
@@ -28,6 +28,9 @@ pub(crate) struct Before {
     pub(crate) first: i64,
 }
 
+/// Names that are looked for in the same errand.
+const FEW: usize = 64;
+
 /// Looks, and takes a number for each of `ids`, which must not be none.
 pub(crate) async fn before(
     conn: &mut Conn,
@@ -39,7 +42,9 @@ pub(crate) async fn before(
     let mut script = Script::default();
     script.add("UPDATE numbers SET last = last + $1").bind(count);
     standing::select(&mut script, group, sender);
-    let names: Vec<Vec<u8>> = ids.iter().map(|id| id.as_ref().to_vec()).collect();
+    // The engine looks each place of a long list up among all before it.
+    let (some, rest) = ids.split_at(ids.len().min(FEW));
+    let names: Vec<Vec<u8>> = some.iter().map(|id| id.as_ref().to_vec()).collect();
     script.add_list_of(
         "SELECT id, places, broadcast, recipients FROM accepted WHERE sender = $1 AND id IN (",
         sender.row,
@@ -49,7 +54,8 @@ pub(crate) async fn before(
     // The first is of the second statement, which always has one.
     let one = rows.next().ok_or(Error::Row("numbers"))?;
     let last: i64 = one.try_get("last")?;
-    let known =
-        rows.map(|row| place_of(AcceptedColumns::from_row(&row)?)).collect::<Result<_, _>>();
-    Ok(Before { known: known?, group: standing::read(&one)?, first: last - count + 1 })
+    let known = rows.map(|row| place_of(AcceptedColumns::from_row(&row)?));
+    let mut known = known.collect::<Result<BTreeMap<_, _>, _>>()?;
+    known.extend(accepted(conn, sender.row, rest).await?);
+    Ok(Before { known, group: standing::read(&one)?, first: last - count + 1 })
 }
