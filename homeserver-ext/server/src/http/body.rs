@@ -40,7 +40,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         })?;
         let bytes = bytes.map_err(|error| refusal(&error))?;
         if let (None, Some(Who(account))) = (length, &who) {
-            api.shares.was_less(account, bytes.len());
+            api.shares.was_less(account, PAGE_BYTES, bytes.len());
         }
         match who {
             Some(Who(account)) if bytes.len() > LARGE => {

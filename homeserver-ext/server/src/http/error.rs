@@ -253,6 +253,7 @@ impl From<UnparkError> for ApiError {
     fn from(error: UnparkError) -> Self {
         match error {
             UnparkError::TooMany(_) => Self::too_large(error),
+            UnparkError::UsedUp(used_up) => used_up.into(),
             UnparkError::Storage(error) => error.into(),
         }
     }

@@ -79,7 +79,7 @@ pub(super) async fn ops(
     api.shares.traffic(api.clock.now(), &caller.account, PAGE_BYTES)?;
     let page = groups::ops(&api.db, &caller, group, from, page.limit).await?;
     let bytes = page.iter().flat_map(|page| &page.ops).map(|op| op.0.len()).sum();
-    api.shares.was_less(&caller.account, bytes);
+    api.shares.was_less(&caller.account, PAGE_BYTES, bytes);
     page.map(Json).ok_or_else(unknown)
 }
 

@@ -33,11 +33,12 @@ pub(super) async fn page(
     responses(
         (status = 200, body = Unparked, description = "at most 64 rows and about 1 MiB; they stay parked until they are `taken`"),
         (status = 413, body = ErrorBody, description = "`M_TOO_LARGE`: more than 256 rows are taken"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's traffic"),
     ), security(("token" = [])))]
 pub(super) async fn unpark(
     State(api): State<Api>,
     caller: Caller,
     Body(request): Body<Unpark>,
 ) -> Result<Json<Unparked>, ApiError> {
-    Ok(Json(parked::unpark(&api.db, api.clock.now(), &caller, &request).await?))
+    Ok(Json(parked::unpark(&api.db, api.clock.now(), &api.shares, &caller, &request).await?))
 }

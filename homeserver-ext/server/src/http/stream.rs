@@ -34,7 +34,7 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::in_flight::{Acked, InFlight};
+use self::in_flight::{Acked, InFlight, MAX_BYTES};
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
     services::{
@@ -128,6 +128,7 @@ impl Streams {
     responses(
         (status = 101, description = "text frames: first `StreamHello`, then `StreamRow`s from the server, `StreamAck` from the client"),
         (status = 400, body = causeway_protocol::api::ErrorBody, description = "`M_INVALID_PARAM`: not the handshake of a WebSocket"),
+        (status = 429, body = causeway_protocol::api::ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's traffic; what a stream has sent counts once more where it ends before that is acknowledged"),
     ), security(("token" = [])))]
 pub(super) async fn stream(
     State(api): State<Api>,
@@ -138,6 +139,9 @@ pub(super) async fn stream(
         Ok(upgrade) => upgrade,
         Err(error) => return ApiError::invalid(error).into_response(),
     };
+    if let Err(error) = api.shares.traffic(api.clock.now(), &caller.account, MAX_BYTES) {
+        return ApiError::from(error).into_response();
+    }
     let token = api.sockets.token();
     // A stream is no request that is being answered.
     caller.turn = None;
@@ -184,16 +188,19 @@ async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
         Ok(None) => logged_out.cancel(),
         Err(error) => tracing::warn!(%error, "a stream's token could not be looked at again"),
     }
+    let mut in_flight = InFlight::default();
     let end = tokio::select! {
         biased;
         () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
         () = replaced.cancelled() => End::Close(CLOSE_REPLACED, "this device opened a newer stream"),
-        end = serve(api, device, &sent, &mut socket) => match end {
+        end = serve(api, device, &sent, &mut in_flight, &mut socket) => match end {
             Ok(never) => match never {},
             Err(end) => end,
         },
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
+    // What was not acknowledged is sent again, and counts.
+    api.shares.was_less(&caller.account, MAX_BYTES, in_flight.bytes());
     let sent = Seq(sent.load(Ordering::Relaxed));
     let (noted, ()) =
         tokio::join!(delivery::ended(&api.db, device, sent), say(end, device, socket));
@@ -223,6 +230,7 @@ async fn serve(
     api: &Api,
     device: &Device,
     sent: &AtomicU64,
+    in_flight: &mut InFlight,
     socket: &mut WebSocket,
 ) -> Result<std::convert::Infallible, End> {
     let Ends { acked, last: known, is_parked } = delivery::ends(&api.db, device).await?;
@@ -232,21 +240,21 @@ async fn serve(
     let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
     written(socket.send(Message::text(hello))).await?;
     let mut ahead = Ahead::of(acked, news.count);
-    let mut in_flight = InFlight::after(known);
+    in_flight.known = known;
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);
     loop {
         if !is_dry && !in_flight.is_held() {
             let rows = ahead.rows(&api.db, device).await?;
             is_dry = rows.is_empty();
-            if let Some(written) = send(socket, &mut in_flight, rows).await? {
+            if let Some(written) = send(socket, in_flight, rows).await? {
                 ahead.done(written);
                 sent.fetch_max(written.0, Ordering::Relaxed);
             }
             // Acknowledgements are read between two reads of rows, too.
             if let Some(frame) = socket.next().now_or_never() {
                 was_heard = true;
-                ahead.done(take(api, device, socket, &mut in_flight, frame).await?);
+                ahead.done(take(api, device, socket, in_flight, frame).await?);
             }
             continue;
         }
@@ -254,7 +262,7 @@ async fn serve(
         tokio::select! {
             frame = socket.next() => {
                 was_heard = true;
-                ahead.done(take(api, device, socket, &mut in_flight, frame).await?);
+                ahead.done(take(api, device, socket, in_flight, frame).await?);
             }
             () = news.rows.changed() => {
                 ahead.look_again();

@@ -233,9 +233,9 @@ impl Shares {
         self.take(now, who, Limit::TrafficKib, bytes.min(PAGE_BYTES).div_ceil(1_024))
     }
 
-    /// Gives back what was not needed of [`PAGE_BYTES`], taken for what turned out to have so many.
-    pub(crate) fn was_less(&self, who: &AccountId, bytes: usize) {
-        let left = PAGE_BYTES.saturating_sub(bytes) / 1_024;
+    /// Gives back what was not needed of so many bytes, `taken` for what turned out to have so many.
+    pub(crate) fn was_less(&self, who: &AccountId, taken: usize, bytes: usize) {
+        let left = taken.saturating_sub(bytes) / 1_024;
         self.buckets.give_back(&(Limit::TrafficKib, who.clone()), left);
     }
 

@@ -97,7 +97,7 @@ impl Denied {
             shares.traffic(now, &caller.account, PAGE_BYTES)?;
             let mut read = db.read().await?;
             let ops = groups::ops(read.conn(), group, from, until, MAX_OPS).await?;
-            shares.was_less(&caller.account, ops.iter().map(|op| op.0.len()).sum());
+            shares.was_less(&caller.account, PAGE_BYTES, ops.iter().map(|op| op.0.len()).sum());
             Ok::<_, PostError>(PostError::Behind(Behind { epoch: until, ops }))
         };
         read.await.unwrap_or_else(|why| why)

@@ -3,15 +3,18 @@
 use causeway_protocol::{
     api::{
         Accepted, AccountDevices, ClaimedKeys, GroupHead, JoinPending, KeyCount, NewInvite, OpPage,
-        PREFIX, RequestPage, SenderKeyInventory, Session, UploadKeys,
+        PREFIX, RequestPage, SenderKeyInventory, Session, StreamAck, Unpark, Unparked, UploadKeys,
     },
     envelope::{Kind, Piece, SubmittedTo},
-    ids::{GroupId, InviteKey, RequestId},
+    ids::{GroupId, InviteKey, RequestId, Seq},
     roster::{Body, Op, Policy},
 };
 use causeway_server::{AccountQuotas, Quota};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use crate::harness::{Answer, Group, Person, Server, list, op_body, policy, record, signing_key};
+use crate::harness::{
+    Answer, Group, Person, Server, Stream, list, op_body, policy, record, signing_key,
+};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 1_440 * MINUTE_MS;
@@ -536,5 +539,64 @@ async fn rows_of_a_request_and_pages_of_reports_fall_on_who_asks() {
     ann.get(&server, &reports).await.ok::<SenderKeyInventory>();
     ann.get(&server, &reports).await.ok::<SenderKeyInventory>();
     let refusal = ann.get(&server, &reports).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.traffic_kib"), "{}", refusal.error);
+}
+
+#[tokio::test]
+async fn what_is_sent_over_and_over_falls_on_who_does_not_say_that_it_came() {
+    const MESSAGES: usize = 30;
+    let accounts = AccountQuotas { traffic_kib: Some(quota(100, 2_900)), ..NONE };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    for n in 0..MESSAGES {
+        alice.say(&server, &group, &[&format!("{n:30000}")]).await;
+    }
+    // `count` rows are read, and none is acknowledged.
+    let open = async |who: &Person, count| {
+        let mut stream = match Stream::open(&server, &who.token).await {
+            Ok(stream) => stream,
+            Err(error) => match *error {
+                WsError::Http(answer) => return Err(answer.status().as_u16()),
+                other => panic!("{other}"),
+            },
+        };
+        stream.take(count).await;
+        stream.send(Message::Close(None)).await;
+        stream.broken().await;
+        Ok(())
+    };
+    // To come again costs nothing; what is sent again does.
+    server.pass_ms(30 * MINUTE_MS);
+    for _ in 0..20 {
+        assert_eq!(open(&alice, 0).await, Ok(()));
+    }
+    let opened = [open(&bob, 20).await, open(&bob, 20).await, open(&bob, 1).await];
+    assert_eq!(opened, [Ok(()), Ok(()), Err(429)]);
+    assert_eq!(open(&alice, 0).await, Ok(()));
+    // Likewise for what is parked, once there is any.
+    server.pass_ms(30 * MINUTE_MS);
+    let parked =
+        Unpark { group: group.id(), sender: alice.device(), after: Seq(0), taken: Vec::new() };
+    for _ in 0..20 {
+        bob.post(&server, "/device/unpark", &parked).await.ok::<Unparked>();
+    }
+    let mut stream = bob.stream(&server).await;
+    let mut messages = 0;
+    while messages < MESSAGES {
+        let row = stream.next().await;
+        let is_message = row.envelope.kind == Kind::Message;
+        let park = is_message.then_some(row.seq).into_iter().collect();
+        messages += usize::from(is_message);
+        let ack = serde_json::to_string(&StreamAck { ack: row.seq, park }).unwrap();
+        stream.send(Message::text(ack)).await;
+    }
+    stream.send(Message::Close(None)).await;
+    stream.broken().await;
+    for _ in 0..3 {
+        let page: Unparked = bob.post(&server, "/device/unpark", &parked).await.ok();
+        assert_eq!(page.rows.len(), MESSAGES);
+    }
+    let refusal = bob.post(&server, "/device/unpark", &parked).await;
+    let refusal = refusal.refused(429, "M_LIMIT_EXCEEDED");
     assert!(refusal.error.contains("limits.traffic_kib"), "{}", refusal.error);
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Unacknowledged rows, and their bytes, that are in flight at most.
 const MAX_ROWS: usize = 256;
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// What a device has acknowledged.
 #[derive(Default)]
@@ -22,6 +22,7 @@ pub(super) struct Acked {
 type Sent = (Seq, usize, Option<Timestamp>);
 
 /// Rows on their way: sent and not acknowledged.
+#[derive(Default)]
 pub(super) struct InFlight {
     rows: VecDeque<Sent>,
     bytes: usize,
@@ -32,9 +33,9 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Nothing yet, where the client can have seen up to `known`.
-    pub(super) const fn after(known: Seq) -> Self {
-        Self { rows: VecDeque::new(), bytes: 0, held_since: None, known }
+    /// How many bytes are on their way.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) const fn is_held(&self) -> bool {
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_goes_alone_and_stops_nothing_for_ever() {
-        let mut rows = InFlight::after(Seq(0));
+        let mut rows = InFlight::default();
         assert!(rows.push((Seq(1), 10, None)));
         assert!(!rows.push((Seq(2), MAX_BYTES + 1, None)), "not beside another");
         rows.ack(Seq(1));

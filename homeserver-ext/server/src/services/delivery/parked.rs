@@ -15,7 +15,7 @@ use causeway_store::{Conn, Db, Script};
 
 use super::stream_row;
 use crate::{
-    quota::Shares,
+    quota::{Shares, UsedUp},
     storage::{
         self,
         devices::Device,
@@ -39,6 +39,9 @@ pub(crate) enum UnparkError {
     /// A mistake of the client.
     #[error("{0} rows, at most {MAX_TAKEN} can be taken at once")]
     TooMany(usize),
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -114,12 +117,14 @@ pub(crate) async fn page(
 pub(crate) async fn unpark(
     db: &Db,
     now: Timestamp,
+    shares: &Shares,
     caller: &Device,
     Unpark { group, sender, after, taken }: &Unpark,
 ) -> Result<Unparked, UnparkError> {
     if taken.len() > MAX_TAKEN {
         return Err(UnparkError::TooMany(taken.len()));
     }
+    shares.traffic(now, &caller.account, BYTES)?;
     if !taken.is_empty() {
         let mut tx = db.begin().await?;
         let place = mailbox::place(tx.conn(), caller.row).await?;
@@ -146,6 +151,7 @@ pub(crate) async fn unpark(
         }
         rows.push(stream_row(caller, row)?);
     }
+    shares.was_less(&caller.account, BYTES, bytes);
     Ok(Unparked { rows, acked: Seq(u64::try_from(acked).unwrap_or(0)), last_seq })
 }
 
