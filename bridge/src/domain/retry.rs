@@ -6,6 +6,8 @@ use super::Outcome;
 
 /// Longest wait before another try, milliseconds; full jitter makes it half of that on average.
 const MAX_WAIT_MS: u64 = 120_000;
+/// The same where the room took something in the last minute: what fails there may as well be luck.
+const MAX_WAIT_WHERE_TAKEN_MS: u64 = 15_000;
 /// Longest wait before the first repeat, milliseconds.
 const FIRST_WAIT_MS: u64 = 250;
 
@@ -164,6 +166,8 @@ pub struct Tries {
     pub stood: Duration,
     /// The homeserver does what others ask meanwhile.
     pub others_do_well: bool,
+    /// Its own room took something in the last minute.
+    pub room_takes: bool,
     /// It is of somebody whose rows have failed while those of others in the room did not.
     pub is_alone: bool,
     /// Somebody is to be invited.
@@ -177,7 +181,8 @@ pub struct Tries {
 /// Only answered refusals count; whatever may pass by itself is tried until the message's end,
 /// unless the trouble is the row's own.
 pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
-    let jittered = wait_ms(tries.failures, random);
+    let most = if tries.room_takes { MAX_WAIT_WHERE_TAKEN_MS } else { MAX_WAIT_MS };
+    let jittered = wait_ms(tries.failures, most, random);
     let is_own = match failure {
         Failure::Token => return Outcome::Halt,
         Failure::Aside | Failure::Searching(_) => return Outcome::Again(0, false),
@@ -216,9 +221,10 @@ fn left_ms(stood: Duration) -> u64 {
     u64::try_from(INVITE_PATIENCE.saturating_sub(stood).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Full jitter: anything from a millisecond, which is not at once, to twice as long as the last time.
-fn wait_ms(failures: u32, random: u64) -> u64 {
-    let ceiling = FIRST_WAIT_MS.saturating_mul(1 << failures.min(16)).min(MAX_WAIT_MS);
+/// Full jitter: anything from a millisecond, which is not at once, to twice as long as the last time,
+/// and never longer than `most`.
+fn wait_ms(failures: u32, most: u64, random: u64) -> u64 {
+    let ceiling = FIRST_WAIT_MS.saturating_mul(1 << failures.min(16)).min(most);
     (random % (ceiling + 1)).max(1)
 }
 

@@ -8,6 +8,7 @@ const TRIES: Tries = Tries {
     failures: 0,
     stood: Duration::ZERO,
     others_do_well: true,
+    room_takes: false,
     is_alone: false,
     is_invite: false,
     is_over: false,
@@ -186,12 +187,18 @@ fn nobody_is_invited_for_longer_than_a_minute() {
 
 #[test]
 fn waits_grow_to_two_minutes_and_obey_the_homeserver() {
-    let ceiling = |failures| (0..50).map(|n| wait_ms(failures, u64::MAX - n)).max().unwrap();
+    let wait = |failures, random| wait_ms(failures, MAX_WAIT_MS, random);
+    let ceiling = |failures| (0..50).map(|n| wait(failures, u64::MAX - n)).max().unwrap();
     assert!(ceiling(0) <= FIRST_WAIT_MS);
     assert!(ceiling(40) <= MAX_WAIT_MS);
     for (failures, longest) in [(0, 250), (1, 500), (8, 64_000), (9, 120_000), (40, 120_000)] {
-        assert_eq!(wait_ms(failures, longest), longest, "{failures}");
-        assert_eq!(wait_ms(failures, longest + 1), 1, "{failures}");
+        assert_eq!(wait(failures, longest), longest, "{failures}");
+        assert_eq!(wait(failures, longest + 1), 1, "{failures}");
+    }
+    // Bad luck in a room that takes what others say costs no minutes.
+    for (room_takes, wait) in [(false, 15_001), (true, 1)] {
+        let tries = Tries { failures: 40, room_takes, ..TRIES };
+        assert_eq!(judge(&away(), tries, 15_001), Outcome::Again(wait, false));
     }
     let told = Failure::NotNow(String::new(), Some(5_000));
     assert_eq!(judge(&told, TRIES, 0), Outcome::Again(5_000, false));

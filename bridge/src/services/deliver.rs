@@ -230,6 +230,7 @@ fn judged<D>(
         failures: leased.failures,
         stood,
         others_do_well: spine.leases.waits().rooms_take(now, room),
+        room_takes: spine.leases.waits().just_took(now, leased.lane.portal()),
         is_alone: room.is_some(),
         is_invite,
         is_over: agreed >= row.entry.expires_at,

@@ -15,6 +15,8 @@ pub(super) const HURRIED_EVERY: Duration = Duration::from_mins(1);
 pub(super) const BACK_EVERY: Duration = Duration::from_secs(5);
 /// For so long a success shows that the homeserver does what it is asked.
 const SHOWN_FOR: Duration = Duration::from_mins(5);
+/// For so long that what fails there is no reason to let the room alone.
+const JUST_TOOK: Duration = Duration::from_mins(1);
 
 /// A lane to be served, and how it has fared. Times are of the steady clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +148,12 @@ impl Waits {
         }
     }
 
+    /// Whether this portal's room took something just now.
+    pub(super) fn just_took(&self, now: Duration, portal: PortalId) -> bool {
+        let all = self.all();
+        all.taken.get(&portal).is_some_and(|at| now.saturating_sub(*at) <= JUST_TOOK)
+    }
+
     /// Those of `lanes` that do not wait, then those whose time has come; and when the next one's
     /// comes.
     pub(super) fn over(&self, now: Duration, lanes: Vec<Lane>) -> (Vec<Ready>, Option<Duration>) {
@@ -225,6 +233,8 @@ mod tests {
         waits.taken(s(10), PortalId(1));
         assert!(waits.rooms_take(s(310), None) && !waits.rooms_take(s(311), None));
         assert!(waits.rooms_take(s(310), one) && !waits.rooms_take(s(310), two));
+        assert!(waits.just_took(s(70), PortalId(1)) && !waits.just_took(s(71), PortalId(1)));
+        assert!(!waits.just_took(s(70), PortalId(2)));
     }
 
     #[test]
