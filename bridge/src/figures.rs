@@ -57,6 +57,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_wal_bytes", "Bytes of its write-ahead log."),
     ("causeway_db_transactions_total", "Transactions committed, each by itself or with others."),
     ("causeway_db_commits_total", "Commits, each with one fsync."),
+    (
+        "causeway_db_long_transactions_total",
+        "Transactions that had the writer for longer than 100 ms.",
+    ),
     ("causeway_mailbox_rows", "Rows that wait in mailboxes, a broadcast once."),
     ("causeway_mailbox_oldest_seconds", "How long the oldest message has waited in a mailbox."),
     ("causeway_parked_rows", "Rows that devices could not hold, set aside for each."),

@@ -79,6 +79,7 @@ async fn gauges(http: &Http) -> Result<(), storage::Error> {
     gauge!("causeway_wal_bytes", "db" => "bridge").set(sizes.wal_bytes as f64);
     counter!("causeway_db_transactions_total", "db" => "bridge").absolute(counts.transactions);
     counter!("causeway_db_commits_total", "db" => "bridge").absolute(counts.commits);
+    counter!("causeway_db_long_transactions_total", "db" => "bridge").absolute(counts.long);
     gauge!("causeway_ready").set(f64::from(u8::from(report(http).await.ready)));
     for kind in Kind::ALL {
         let count = http.parts.health.troubles.count(kind);

@@ -166,13 +166,20 @@ impl App {
     /// # Errors
     /// The database's own.
     pub async fn figures(&self) -> Result<Figures, causeway_store::Error> {
-        let sizes = self.api.db.sizes();
+        let (sizes, counts) = (self.api.db.sizes(), self.api.db.counts());
         let figures = match upkeep::totals(&self.api.db, self.api.clock.now()).await {
             Ok(figures) => figures,
             Err(storage::Error::Store(error)) => return Err(error),
             Err(storage::Error::Row(_)) => Figures::default(),
         };
-        Ok(Figures { db_bytes: sizes.db_bytes, wal_bytes: sizes.wal_bytes, ..figures })
+        Ok(Figures {
+            db_bytes: sizes.db_bytes,
+            wal_bytes: sizes.wal_bytes,
+            transactions: counts.transactions,
+            commits: counts.commits,
+            long_transactions: counts.long,
+            ..figures
+        })
     }
 
     /// Sets the gauges of this process's metrics to how full the server is now; before they are

@@ -18,6 +18,12 @@ pub struct Figures {
     pub db_bytes: u64,
     /// Bytes of its write-ahead log.
     pub wal_bytes: u64,
+    /// Transactions committed since the start.
+    pub transactions: u64,
+    /// Commits that covered them.
+    pub commits: u64,
+    /// Transactions that had the writer for longer than 100 ms.
+    pub long_transactions: u64,
     /// Mailbox rows that wait, of all devices.
     pub mailbox_rows: u64,
     /// Milliseconds that the oldest message has waited; ops, which wait for ever, aside. 0 if
@@ -49,5 +55,12 @@ impl Figures {
         metrics::gauge!("causeway_members").set(self.members as f64);
         metrics::gauge!("causeway_db_bytes", "db" => "server").set(self.db_bytes as f64);
         metrics::gauge!("causeway_wal_bytes", "db" => "server").set(self.wal_bytes as f64);
+        for (name, count) in [
+            ("causeway_db_transactions_total", self.transactions),
+            ("causeway_db_commits_total", self.commits),
+            ("causeway_db_long_transactions_total", self.long_transactions),
+        ] {
+            metrics::counter!(name, "db" => "server").absolute(count);
+        }
     }
 }

@@ -75,6 +75,8 @@ pub struct Counts {
     pub transactions: u64,
     /// Commits (fsyncs) that covered them.
     pub commits: u64,
+    /// Transactions that had the writer for longer than 100 ms, committed or not.
+    pub long: u64,
 }
 
 impl Db {
@@ -215,6 +217,7 @@ impl Db {
         Counts {
             transactions: self.tally.transactions.load(Ordering::Relaxed),
             commits: self.tally.commits.load(Ordering::Relaxed),
+            long: self.tally.long.load(Ordering::Relaxed),
         }
     }
 

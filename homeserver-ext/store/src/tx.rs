@@ -6,16 +6,24 @@
 //! [`Tx::commit`] returns before the `COMMIT` that covers it. Because the task alone opens and ends
 //! transactions, a caller that is cancelled at any await leaves nothing half done.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use sqlx::Connection as _;
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{engine::Conn, keeper::Keeper, lock::Held, wake::Topics};
 
+/// A transaction that has the writer for longer keeps others waiting.
+const LONG: Duration = Duration::from_millis(100);
 /// Transactions that share one fsync at most; the last of them waits for the others' work.
 const MAX_BATCH: usize = 64;
 
@@ -174,6 +182,8 @@ pub(crate) enum Ask {
 pub(crate) struct Tally {
     pub(crate) transactions: AtomicU64,
     pub(crate) commits: AtomicU64,
+    /// Those that had the writer for longer than [`LONG`], committed or not.
+    pub(crate) long: AtomicU64,
 }
 
 /// Lends the writing connection until everybody who could ask is gone, or one asks it to close.
@@ -243,7 +253,11 @@ async fn batch(
     let mut lent = 0;
     let mut failed = None;
     while let Some(asker) = next.take() {
+        let began = Instant::now();
         let member = lend(conn, asker).await;
+        if began.elapsed() > LONG {
+            tally.long.fetch_add(1, Ordering::Relaxed);
+        }
         lent += 1;
         if lent < MAX_BATCH && closed.is_none() {
             (next, closed) = waiting(asks);

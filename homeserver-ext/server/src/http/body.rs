@@ -44,7 +44,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         }
         match who {
             Some(Who(account)) if bytes.len() > LARGE => {
-                api.shares.check(&account, move || parsed(&bytes)).await
+                api.shares.read(&account, move || parsed(&bytes)).await
             }
             _ => parsed(&bytes),
         }

@@ -156,6 +156,7 @@ pub(crate) struct Shares {
     buckets: Buckets<(Limit, AccountId)>,
     links: Buckets<InviteKey>,
     checks: Turns,
+    bodies: Turns,
     requests: Turns,
     waiting: Waiting,
     hits: Hits,
@@ -164,9 +165,10 @@ pub(crate) struct Shares {
 impl Shares {
     pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
         let (buckets, links) = (Buckets::default(), Buckets::default());
-        let (checks, requests) = (Turns::of_checks(), Turns::of_requests());
+        let (checks, bodies) = (Turns::of_checks(), Turns::of_bodies());
+        let requests = Turns::of_requests();
         let waiting = Waiting::default();
-        Self { quotas, buckets, links, checks, requests, waiting, hits }
+        Self { quotas, buckets, links, checks, bodies, requests, waiting, hits }
     }
 
     /// Takes envelopes that make so many rows of so many bytes; of those that are refused nothing.
@@ -250,14 +252,23 @@ impl Shares {
         if who.localpart() == BRIDGE { None } else { self.requests.next(who).await }
     }
 
-    /// Looks at much of an account's request, as many signatures are, off the threads that serve
-    /// everybody, few requests of one account at a time.
+    /// Looks at many signatures of an account's request off the threads that serve everybody, two
+    /// requests of one account at a time.
     pub(crate) async fn check<T: Send + 'static>(
         &self,
         who: &AccountId,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         self.checks.run(who, look).await
+    }
+
+    /// Reads a long body likewise, one of an account at a time.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        who: &AccountId,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.bodies.run(who, read).await
     }
 
     /// Takes an op of so many bytes.

@@ -2,9 +2,7 @@
 
 use std::{
     collections::HashMap,
-    num::NonZero,
     sync::{Arc, Mutex, PoisonError},
-    thread::available_parallelism,
 };
 
 use causeway_protocol::ids::AccountId;
@@ -13,6 +11,8 @@ use tokio::{
     task::spawn_blocking,
 };
 
+/// Requests of one account whose signatures are looked at together.
+const CHECKS: usize = 2;
 /// Requests of one account that are answered together.
 const REQUESTS: usize = 4;
 
@@ -24,11 +24,14 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// For looking at much, as many signatures are: on half of the processors, so that the others are
-    /// everybody's.
+    /// For looking at signatures.
     pub(super) fn of_checks() -> Self {
-        let processors = available_parallelism().map_or(1, NonZero::get);
-        Self { at_a_time: (processors / 2).max(1), taken: Mutex::default() }
+        Self { at_a_time: CHECKS, taken: Mutex::default() }
+    }
+
+    /// For reading long bodies.
+    pub(super) fn of_bodies() -> Self {
+        Self { at_a_time: 1, taken: Mutex::default() }
     }
 
     /// For answering requests.
@@ -75,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_of_one_account_are_looked_at_together_and_no_third() {
-        let checks = Turns { at_a_time: 2, taken: Mutex::default() };
+        let checks = Turns::of_checks();
         let (alice, bob): (AccountId, AccountId) =
             ("alice:a.example".parse().unwrap(), "bob:a.example".parse().unwrap());
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -88,7 +91,7 @@ mod tests {
             })
         });
         futures_util::future::join_all(looks).await;
-        assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
+        assert!((1..=CHECKS).contains(&most.load(Ordering::SeqCst)));
         // While both of Alice's turns are taken, Bob's come, and hers do not.
         let _first = checks.turn(&alice).acquire_owned().await.unwrap();
         let second = checks.turn(&alice).acquire_owned().await.unwrap();

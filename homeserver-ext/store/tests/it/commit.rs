@@ -59,6 +59,19 @@ async fn what_waits_shares_one_commit_and_a_rollback_stays_alone() {
 }
 
 #[tokio::test]
+async fn who_has_the_writer_for_long_is_counted() {
+    let (_dir, db) = fresh().await;
+    let mut short = db.begin().await.unwrap();
+    add(&mut short, "short").await.unwrap();
+    short.commit().await.unwrap();
+    let kept = db.begin().await.unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(101));
+    drop(kept);
+    drop(db.begin().await.unwrap());
+    assert_eq!(db.counts().long, 1, "also what is taken back");
+}
+
+#[tokio::test]
 async fn nobody_returns_before_the_commit_that_covers_it() {
     let (_dir, db) = fresh().await;
     let mut one = db.begin().await.unwrap();
