@@ -3,8 +3,9 @@
 
 use causeway_protocol::{
     api::{InvitePage, JoinPending, NewInvite, RequestPage},
+    device::DeviceOf,
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
-    ids::{DeviceId, GroupId, InviteKey, RequestId, Timestamp},
+    ids::{AccountId, DeviceId, GroupId, InviteKey, RequestId, Timestamp},
     invite::{InviteFacts, Join, JoinRefused},
     keys::check_ed25519,
     roster::{Role, Roster},
@@ -25,6 +26,8 @@ use crate::{
 
 /// For how long nobody is told again that the same one asks by the same link.
 const ONCE_MS: u64 = 24 * 3_600_000;
+/// Devices that are told of one request at most, which is one transaction's work.
+const TOLD: usize = 512;
 
 /// Why something about invites was refused.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +219,7 @@ pub(crate) async fn join(
     let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;
     let invite = invites::by_key(tx.conn(), group.row, &request.ik_pub).await?;
     let has_used = invites::is_used_by(tx.conn(), group.row, &request.ik_pub, member).await?;
-    let facts = invite.map(|invite| InviteFacts {
+    let facts = invite.as_ref().map(|invite| InviteFacts {
         group: id,
         ik_pub: invite.ik_pub,
         expires: invite.expires_ms,
@@ -245,25 +248,40 @@ pub(crate) async fn join(
     invites::put_request(tx.conn(), now, group.row, &request_id, member, bytes).await?;
     let since = now.minus_ms(ONCE_MS);
     if invites::tell(tx.conn(), now, group.row, &request.ik_pub, member, since).await? {
-        tell(&mut tx, now, shares, caller, (group.row, &roster), bytes).await?;
+        let told = told(&roster, invite.as_ref().map(|invite| &invite.by), &request_id);
+        tell(&mut tx, now, shares, caller, (group.row, &roster), (&told, bytes)).await?;
     }
     tx.commit().await?;
     Ok(JoinPending { id: request_id })
 }
 
-/// A `join` row for each device that may sign the `add`, which the one who asks has caused.
+/// Who is told of a request: devices that may sign the `add`, those of the link's maker first, then
+/// admins', who are given each other's links; of many others some, and for another request others.
+fn told(roster: &Roster, by: Option<&AccountId>, request: &RequestId) -> Vec<DeviceId> {
+    let place = |device: &DeviceOf| {
+        let member = roster.member(&device.member_id)?;
+        let is_maker = by.is_some_and(|by| *by == member.account);
+        let ids = device.device_id.as_ref().iter().zip(request.as_ref());
+        let turn: Vec<u8> = ids.map(|(device, request)| device ^ request).collect();
+        Some((!is_maker, member.role != Role::Admin, turn))
+    };
+    let mut signers: Vec<DeviceOf> =
+        roster.devices().filter(|device| roster.may_add(&device.member_id)).collect();
+    signers.sort_by_cached_key(place);
+    signers.into_iter().take(TOLD).map(|device| device.device_id).collect()
+}
+
+/// A `join` row for each of `signers`, which the one who asks has caused.
 async fn tell(
     tx: &mut Tx,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
     (group, roster): (GroupRow, &Roster),
-    request: &[u8],
+    (signers, request): (&[DeviceId], &[u8]),
 ) -> Result<(), JoinError> {
-    let signers = roster.devices().filter(|device| roster.may_add(&device.member_id));
-    let signers: Vec<DeviceId> = signers.map(|device| device.device_id).collect();
     shares.envelopes(now, &caller.account, signers.len(), signers.len() * request.len())?;
-    let boxes = mailbox::boxes_among(tx.conn(), group, &signers).await?;
+    let boxes = mailbox::boxes_among(tx.conn(), group, signers).await?;
     let parcels: Vec<Parcel<'_>> = signers
         .iter()
         .map(|device| {

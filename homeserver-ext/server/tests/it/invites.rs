@@ -1,13 +1,17 @@
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
-    api::{InvitePage, JoinPending, NewInvite, RequestPage},
+    api::{AccountDevices, InvitePage, JoinPending, NewInvite, RequestPage},
+    device::DeviceRecord,
     envelope::Kind,
     ids::{InviteKey, Timestamp},
     invite::Join,
     roster::{Body, Policy},
 };
+use causeway_server::AccountQuotas;
 use ed25519_dalek::SigningKey;
 
-use crate::harness::{Group, Person, Server, policy, signing_key};
+use crate::harness::{Group, Person, Server, list, policy, record, signing_key};
 
 async fn invite(server: &Server, by: &Person, group: &Group, uses: u32, ms: u64) -> SigningKey {
     let ik = signing_key();
@@ -274,4 +278,53 @@ async fn whoever_made_an_invite_takes_it_back_also_when_he_is_out() {
     }
     let page: InvitePage = alice.get(&server, &group.path("/invites")).await.ok();
     assert!(page.invites[0].revoked);
+}
+
+/// The account with 64 devices.
+async fn with_many_devices(server: &Server, person: &Person) -> Person {
+    let new = (0..63).map(|_| record(&person.identity, &signing_key()));
+    let mut devices: Vec<DeviceRecord> = new.chain([person.record.clone()]).collect();
+    devices.sort_by_key(|record| record.device_id);
+    let ids = devices.iter().map(|record| record.device_id).collect();
+    let list = list(&person.identity, &person.account, person.list.version + 1, ids);
+    let body = AccountDevices { list: list.clone(), devices };
+    person.put(server, "/account/devices", &body).await.done();
+    Person { list, ..person.clone() }
+}
+
+/// To whom requests to join were put down, as they stand in the rows.
+async fn told(server: &Server) -> BTreeSet<String> {
+    let rows = server.rows().await.into_iter().filter(|row| row.starts_with("envelopes:"));
+    let fields = |row: String| row.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let joins = rows.map(fields).filter(|fields| fields[2] == "17");
+    joins.map(|fields| fields[6].clone()).collect()
+}
+
+#[tokio::test]
+async fn where_very_many_may_admit_some_are_told_of_a_request_and_of_another_others() {
+    let accounts = AccountQuotas { devices: 64, ..AccountQuotas::default() };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mut group, [alice]) = server.group(["alice"]).await;
+    let open = Policy { add_by: 1, ..policy() };
+    group.post(&server, &alice, &Body::Policy(open)).await;
+    let mut members = Vec::new();
+    for n in 0..9 {
+        let person = server.person(&format!("member{n}")).await;
+        members.push(with_many_devices(&server, &person).await);
+    }
+    let entries = members.iter().map(|member| member.entry(0)).collect();
+    group.post(&server, &alice, &Body::Add(entries)).await;
+    let ik = invite(&server, &members[0], &group, 2, 60_000).await;
+    for (name, expected) in [("carol", 512..=512), ("dave", 513..=577)] {
+        let person = server.person(name).await;
+        let join = person.join(&server, group.id(), &ik);
+        person.post_join(&server, group.id(), &join).await.ok::<JoinPending>();
+        let told = told(&server).await;
+        assert!(expected.contains(&told.len()), "{name}: {}", told.len());
+        let ids = members[0].list.devices.iter().copied().chain([alice.device()]);
+        for device in ids {
+            let hex: String = device.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+            assert!(told.contains(&format!("X'{hex}'")), "the link's maker, and admins, always");
+        }
+    }
 }
