@@ -22,6 +22,7 @@ pub mod stored;
 pub mod suspicion;
 pub mod to_matrix;
 pub mod to_native;
+pub mod unbridged;
 pub mod unread;
 
 pub use causeway_protocol::content::{MessageRef, TextKind};

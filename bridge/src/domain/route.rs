@@ -6,7 +6,7 @@ mod readers;
 mod room;
 
 use causeway_protocol::ids::AccountId;
-use ruma::UserId;
+use ruma::{OwnedEventId, UserId};
 use serde_json::Value;
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
     expired::Expired,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
-    said::{Relayed, Spoken},
-    to_native,
+    said::{Relayed, Said, Spoken},
+    to_native, unbridged,
 };
 
 /// What to do about `input`, in this order.
@@ -65,6 +65,7 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     match (event.kind.as_str(), event.state_key.as_deref()) {
         // Said where it was told that it goes nowhere.
         (_, None) if portal.hears_from.is_some() => Err(Skip::Closed),
+        _ if let Some(kind) = unbridged::Kind::of(event) => Ok(unbridged(portal, event, kind)),
         (kind, None) if to_native::is_said(kind) => message(portal, event),
         (UNREAD, None) if portal.lost.is_some() => Err(Skip::Encrypted),
         (UNREAD, None) => Ok(vec![Effect::InRoom(InRoom::Unread(event.event_id.clone()))]),
@@ -98,12 +99,15 @@ fn changed(account: &AccountId) -> Effect {
     ))
 }
 
-/// A mirror must be announced before it speaks (protocol §2.1).
 fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     if let Some(effects) = readers::command(portal, event) {
         return effects;
     }
-    let parts = to_native::said(&event.content)?;
+    Ok(says(portal, event, to_native::said(&event.content)?))
+}
+
+/// A mirror must be announced before it speaks (protocol §2.1).
+fn says(portal: &Portal, event: &RoomEvent, parts: Vec<Said<OwnedEventId>>) -> Vec<Effect> {
     let mut effects = Vec::with_capacity(parts.len() + 2);
     if !portal.mirrors.contains_key(&event.sender) {
         effects.extend(met(portal, &event.sender, None));
@@ -112,7 +116,17 @@ fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
         let (mirror, event_id) = (event.sender.clone(), event.event_id.clone());
         Effect::InGroup(InGroup::Say(Relayed { mirror, event_id, said }))
     }));
-    Ok(effects)
+    effects
+}
+
+/// The group reads a line, and who did it is told.
+fn unbridged(portal: &Portal, event: &RoomEvent, kind: unbridged::Kind) -> Vec<Effect> {
+    let (line, about) = unbridged::line(kind, event);
+    let mut effects = says(portal, event, to_native::notice(line, about));
+    if !portal.encrypted {
+        effects.push(Effect::InRoom(InRoom::Answer(kind.answer(), event.event_id.clone())));
+    }
+    effects
 }
 
 fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {

@@ -23,15 +23,22 @@ pub fn is_said(kind: &str) -> bool {
 
 /// What an event says that [is said](is_said); more than one part where it is longer than an envelope.
 ///
-/// An edit arrives as its fallback text, what is not text as a notice that it was sent.
+/// An edit arrives as its fallback text.
 ///
 /// # Errors
-/// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body.
+/// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body,
+/// [`Skip::Type`] for what is no text.
 pub fn said(content: &Map<String, Value>) -> Result<Vec<Said<OwnedEventId>>, Skip> {
     let mut reply_to = reply_to(content);
     // Only the first part answers.
     let parts = texts(content)?.into_iter();
     Ok(parts.map(|text| Said::Text(text, reply_to.take())).collect())
+}
+
+/// A line in the name of who did something that is not carried, about the message of `about`.
+pub fn notice(line: String, mut about: Option<OwnedEventId>) -> Vec<Said<OwnedEventId>> {
+    let parts = parts(TextKind::Notice, line, None).into_iter();
+    parts.map(|text| Said::Text(text, about.take())).collect()
 }
 
 /// What `deed` says in the group, where `found` is the message that it is about.
@@ -75,10 +82,8 @@ fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
         "m.text" => (TextKind::Text, without_fallback(content, body), html),
         "m.notice" => (TextKind::Notice, without_fallback(content, body), html),
         "m.emote" => (TextKind::Emote, without_fallback(content, body), html),
-        other => {
-            let what = other.strip_prefix("m.").unwrap_or(other);
-            (TextKind::Notice, format!("sent {what}, which is not bridged yet: {body}"), None)
-        }
+        // [`super::unbridged`] has a line for it.
+        _ => return Err(Skip::Type),
     };
     Ok(parts(kind, body, html))
 }
@@ -152,10 +157,6 @@ mod tests {
             (
                 json!({"msgtype": "m.text", "body": "hi", "format": "other", "formatted_body": "x"}),
                 text(TextKind::Text, "hi", None),
-            ),
-            (
-                json!({"msgtype": "m.image", "body": "cat.png", "url": "mxc://x/y"}),
-                text(TextKind::Notice, "sent image, which is not bridged yet: cat.png", None),
             ),
         ];
         for (content, expected) in table {

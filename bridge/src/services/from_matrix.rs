@@ -9,15 +9,20 @@ use ruma::OwnedRoomId;
 use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
-        Input, RoomEvent, Skip, UNREAD, portal::Portal, readers::is_command, route::route,
+        Input, RoomEvent, Skip, UNREAD,
+        effect::{Effect, InRoom},
+        portal::Portal,
+        readers::is_command,
+        route::route,
         share::day,
+        unbridged,
     },
     steps,
     storage::{
         self,
         effects::{Cause, Decided},
         inbox::{self, Looked},
-        portals, quarantine,
+        links, portals, quarantine,
     },
 };
 
@@ -99,6 +104,15 @@ struct Round<'a> {
     decided: Decided,
 }
 
+/// Whether the message that a redaction takes back has a counterpart in the group.
+async fn is_known(tx: &mut Tx, redaction: &RoomEvent) -> Result<bool, storage::Error> {
+    let (_, about) = unbridged::line(unbridged::Kind::Redaction, redaction);
+    match about {
+        Some(event) => Ok(links::message_of(tx.conn(), &event).await?.is_some()),
+        None => Ok(false),
+    }
+}
+
 impl Round<'_> {
     /// Decides about one event; `true`: its room may be one that is just being made, so it stays.
     async fn event(
@@ -128,9 +142,12 @@ impl Round<'_> {
             let machine = self.spine.native.machine();
             portal.natives = machine.roster(tx, portal.group).await?;
         }
+        let kind = unbridged::Kind::of(&event);
+        // A reaction that is taken back, or what never came.
+        let is_nothing = kind == Some(unbridged::Kind::Redaction) && !is_known(tx, &event).await?;
         let is_ours = self.ours.contains(event.event_id.as_str());
         let input = Input::Event(event, is_ours);
-        let decided = route(portal, &input);
+        let decided = if is_nothing { Err(Skip::Nothing) } else { route(portal, &input) };
         let Input::Event(event, _) = input else { return Ok(false) };
         match decided {
             Ok(effects) => {
@@ -153,7 +170,14 @@ impl Round<'_> {
                     accepted_at: received_at,
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
+                // Who did something that is not carried is told once a day.
+                let is_answer = |effect: &Effect| {
+                    kind.is_some() && matches!(effect, Effect::InRoom(InRoom::Answer(..)))
+                };
+                let (answers, effects) = effects.into_iter().partition(is_answer);
                 self.decided.take(portal, cause, effects);
+                let id = format!("unbridged {kind:?} {} {}", day(self.now), event.sender);
+                self.decided.take(portal, Cause { id: id.as_bytes(), ..cause }, answers);
                 if let (true, Some(room)) = (portal.encrypted, &portal.room) {
                     self.spine.encryption.found(room, true);
                 }

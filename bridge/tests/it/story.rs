@@ -195,6 +195,47 @@ async fn an_encrypted_room_gets_nothing_in_clear() {
 }
 
 #[tokio::test]
+async fn what_is_not_carried_has_a_line_and_an_answer() {
+    let (mut world, bridge, cast) = begin().await;
+    let sticker = || json!({"body": "A cat", "url": "mxc://x/y", "info": {}});
+    let told = async {
+        let hello = cast.al_says("hello");
+        cast.is_read(&cast.alice, "hello").await;
+        cast.al("m.sticker", None, sticker());
+        cast.al("m.sticker", None, sticker());
+        let relates = json!({"rel_type": "m.annotation", "event_id": hello, "key": "👍"});
+        let reaction = cast.al("m.reaction", None, json!({"m.relates_to": relates}));
+        // A reaction that is taken back was nothing of the group's.
+        cast.al("m.room.redaction", None, json!({"redacts": reaction}));
+        cast.al("m.room.redaction", None, json!({"redacts": hello}));
+        cast.al_says("end");
+        cast.is_read(&cast.alice, "end").await;
+        while bridge.stats().await.outbox != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, told).await;
+    let read = cast.alice.read();
+    let lines = read.iter().skip_while(|read| read.body != "hello");
+    let lines: Vec<_> = lines.map(|read| (read.body.as_str(), read.replies)).collect();
+    let sticker = ("sent a sticker, which is not bridged yet: A cat", false);
+    let expected = [
+        ("hello", false),
+        sticker,
+        sticker,
+        ("reacted with 👍", true),
+        ("took back this message", true),
+        ("end", false),
+    ];
+    assert_eq!(lines, expected);
+    let said = cast.stub.said();
+    let answers = said.iter().filter(|(_, body)| body.contains("do not get into the native group"));
+    let whats: Vec<&str> = answers.map(|(_, body)| body.split(" do not").next().unwrap()).collect();
+    assert_eq!(whats, ["Stickers", "Reactions", "Removals of messages"], "each once");
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
 async fn a_bridge_that_is_removed_says_so_and_its_ghosts_leave() {
     let (mut world, bridge, cast) = begin().await;
     let told = async {

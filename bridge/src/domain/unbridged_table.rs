@@ -1,0 +1,164 @@
+use causeway_protocol::ids::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn event(kind: &str, state_key: Option<&str>, content: &Value) -> RoomEvent {
+    RoomEvent {
+        event_id: "$e:x".try_into().unwrap(),
+        room_id: "!r:x".try_into().unwrap(),
+        sender: "@al:x".try_into().unwrap(),
+        kind: kind.to_owned(),
+        state_key: state_key.map(str::to_owned),
+        at: Timestamp(1),
+        content: content.as_object().unwrap().clone(),
+    }
+}
+
+/// Type, content, what it is, and what the group reads.
+type Row = (&'static str, Value, Kind, &'static str);
+
+fn shown() -> Vec<Row> {
+    let question = json!({
+        "question": {"org.matrix.msc1767.text": "Where?"},
+        "answers": [{"id": "1", "org.matrix.msc1767.text": "Here"},
+                    {"id": "2", "org.matrix.msc1767.text": "There"}],
+    });
+    let stable = json!({
+        "m.text": [{"body": "Where? 1. Here"}],
+        "m.poll": {
+            "question": {"m.text": [{"body": "Where?"}]},
+            "answers": [{"m.id": "1", "m.text": [{"body": "Here"}]}],
+        },
+    });
+    let relates = json!({"rel_type": "m.annotation", "event_id": "$a:x", "key": "👍"});
+    let image = json!({"rel_type": "m.annotation", "event_id": "$a:x", "key": "mxc://x/y"});
+    vec![
+        (
+            MESSAGE,
+            json!({"msgtype": "m.image", "body": "cat.png", "url": "mxc://x/y"}),
+            Kind::File,
+            "sent image, which is not bridged yet: cat.png",
+        ),
+        (
+            MESSAGE,
+            json!({"msgtype": "m.file", "body": "a.pdf"}),
+            Kind::File,
+            "sent file, which is not bridged yet: a.pdf",
+        ),
+        (
+            MESSAGE,
+            json!({"msgtype": "m.location", "body": "The pier", "geo_uri": "geo:1,2"}),
+            Kind::Location,
+            "shared a location, which is not bridged yet: The pier",
+        ),
+        (
+            MESSAGE,
+            json!({"msgtype": "org.example.card", "body": "a card"}),
+            Kind::Other,
+            "sent something that is not bridged yet: a card",
+        ),
+        (
+            "m.sticker",
+            json!({"body": "A cat", "url": "mxc://x/y", "info": {}}),
+            Kind::Sticker,
+            "sent a sticker, which is not bridged yet: A cat",
+        ),
+        (
+            "m.sticker",
+            json!({"url": "mxc://x/y"}),
+            Kind::Sticker,
+            "sent a sticker, which is not bridged yet",
+        ),
+        (
+            "org.matrix.msc3381.poll.start",
+            json!({"org.matrix.msc3381.poll.start": question}),
+            Kind::Poll,
+            "started a poll, which is not bridged yet: Where? (Here / There)",
+        ),
+        (
+            "m.poll.start",
+            stable,
+            Kind::Poll,
+            "started a poll, which is not bridged yet: Where? (Here)",
+        ),
+        (
+            "m.poll.end",
+            json!({"m.relates_to": {"rel_type": "m.reference", "event_id": "$a:x"}}),
+            Kind::Poll,
+            "ended a poll",
+        ),
+        ("m.reaction", json!({"m.relates_to": relates}), Kind::Reaction, "reacted with 👍"),
+        ("m.reaction", json!({"m.relates_to": image}), Kind::Reaction, "reacted with an image"),
+        ("m.room.redaction", json!({"redacts": "$a:x"}), Kind::Redaction, "took back this message"),
+        (
+            "m.call.invite",
+            json!({"call_id": "c", "offer": {}}),
+            Kind::Call,
+            "started a call, which is not bridged yet",
+        ),
+        (
+            "org.matrix.msc4075.rtc.notification",
+            json!({"notification_type": "ring"}),
+            Kind::Call,
+            "started a call, which is not bridged yet",
+        ),
+        (
+            "org.example.unknown",
+            json!({"body": "words"}),
+            Kind::Other,
+            "sent something that is not bridged yet: words",
+        ),
+        (
+            "org.example.extensible",
+            json!({"m.text": [{"body": "words"}]}),
+            Kind::Other,
+            "sent something that is not bridged yet: words",
+        ),
+    ]
+}
+
+#[test]
+fn what_clients_show_has_a_line() {
+    for (kind, content, expected, words) in shown() {
+        let event = event(kind, None, &content);
+        let found = Kind::of(&event);
+        assert_eq!(found, Some(expected), "{kind}");
+        let (line, about) = line(expected, &event);
+        assert_eq!(line, words);
+        let is_about = matches!(expected, Kind::Reaction | Kind::Redaction);
+        assert_eq!(about.is_some(), is_about, "{kind}");
+        assert!(expected.answer().ends_with('.') && expected.answer().contains("yet"));
+    }
+    let live = json!({"live": true, "description": "On my way"});
+    let beacon = event("org.matrix.msc3672.beacon_info", Some("@al:x"), &live);
+    assert_eq!(Kind::of(&beacon), Some(Kind::Location));
+    assert_eq!(
+        line(Kind::Location, &beacon).0,
+        "shared a location, which is not bridged yet: On my way"
+    );
+}
+
+#[test]
+fn what_is_carried_or_shown_by_nobody_has_none() {
+    let table = [
+        (MESSAGE, None, json!({"msgtype": "m.text", "body": "hi"})),
+        (MESSAGE, None, json!({"msgtype": "m.emote", "body": "waves"})),
+        (MESSAGE, None, json!({"msgtype": "m.notice", "body": "hm"})),
+        // Redacted.
+        (MESSAGE, None, json!({})),
+        ("m.sticker", None, json!({})),
+        ("m.reaction", None, json!({})),
+        ("m.poll.response", None, json!({"m.text": "1"})),
+        ("org.matrix.msc3381.poll.response", None, json!({"body": "1"})),
+        ("m.beacon", None, json!({"body": "here"})),
+        ("m.beacon_info", Some("@al:x"), json!({"live": false})),
+        ("m.call.candidates", None, json!({"body": "x"})),
+        ("m.key.verification.start", None, json!({"body": "x"})),
+        ("org.example.silent", None, json!({"x": 1})),
+        ("m.room.topic", Some(""), json!({"topic": "x", "body": "x"})),
+    ];
+    for (kind, state_key, content) in table {
+        assert_eq!(Kind::of(&event(kind, state_key, &content)), None, "{kind} {content}");
+    }
+}
