@@ -23,16 +23,30 @@ pub fn is_said(kind: &str) -> bool {
 
 /// What an event says that [is said](is_said); more than one part where it is longer than an envelope.
 ///
-/// An edit arrives as its fallback text.
+/// An edit is said again in its new words, about the message that it corrects.
 ///
 /// # Errors
 /// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body,
 /// [`Skip::Type`] for what is no text.
 pub fn said(content: &Map<String, Value>) -> Result<Vec<Said<OwnedEventId>>, Skip> {
-    let mut reply_to = reply_to(content);
+    let (content, mut about) = match corrected(content) {
+        Some((new, about)) => (new, Some(about)),
+        None => (content, reply_to(content)),
+    };
     // Only the first part answers.
     let parts = texts(content)?.into_iter();
-    Ok(parts.map(|text| Said::Text(text, reply_to.take())).collect())
+    Ok(parts.map(|text| Said::Text(text, about.take())).collect())
+}
+
+/// The new words of an edit, and which event they replace (client-server API v1.16, "Event
+/// replacements").
+fn corrected(content: &Map<String, Value>) -> Option<(&Map<String, Value>, OwnedEventId)> {
+    let relation = content.get("m.relates_to")?;
+    if relation.get("rel_type").and_then(Value::as_str) != Some("m.replace") {
+        return None;
+    }
+    let replaced = EventId::parse(relation.get("event_id")?.as_str()?).ok()?;
+    Some((content.get("m.new_content")?.as_object()?, replaced))
 }
 
 /// A line in the name of who did something that is not carried, about the message of `about`.
@@ -95,14 +109,22 @@ fn reply_to(content: &Map<String, Value>) -> Option<OwnedEventId> {
 }
 
 /// Older clients quote what they answer in the body (client-server API v1.12, "Fallbacks for rich
-/// replies"); the group shows it by the reference.
+/// replies"); the group shows it by the reference. What somebody quotes himself is his own.
 fn without_fallback(content: &Map<String, Value>, body: &str) -> String {
-    if reply_to(content).is_none() || !body.starts_with("> <") {
+    let lines = body.split_inclusive('\n').take_while(|line| line.starts_with("> "));
+    let quoted: usize = lines.map(str::len).sum();
+    let rest = body.get(quoted..).unwrap_or_default();
+    let html = content.get("formatted_body").and_then(Value::as_str);
+    let is_proven = match html {
+        _ if ["> <@", "> * <@"].iter().any(|by| body.starts_with(by)) => true,
+        Some(html) => html.trim_start().starts_with("<mx-reply>"),
+        // By another name; clients put a line between.
+        None => body.starts_with("> <") && rest.starts_with('\n'),
+    };
+    if quoted == 0 || !is_proven || reply_to(content).is_none() {
         return body.to_owned();
     }
-    let quoted: usize =
-        body.split_inclusive('\n').take_while(|line| line.starts_with("> ")).map(str::len).sum();
-    body.get(quoted..).unwrap_or_default().trim_start_matches('\n').to_owned()
+    rest.trim_start_matches('\n').to_owned()
 }
 
 fn parts(kind: TextKind, body: String, html: Option<String>) -> Vec<Text> {
@@ -181,6 +203,56 @@ mod tests {
         assert_eq!(reply_to(reply.as_object().unwrap()).unwrap(), "$e");
         let plain = json!({"msgtype": "m.text", "body": body});
         assert_eq!(of(&plain), Ok(text(TextKind::Text, body, None)));
+        // Body, formatted body, and what is left of it.
+        let own = "> <lamp> switched off\nwho did that?";
+        let table = [
+            ("> <@al:x> one\ntwo\n> three", None, "two\n> three"),
+            ("> * <@al:x> waves\n\ntwo", None, "two"),
+            ("> <Old Tom> one\n\ntwo", None, "two"),
+            (
+                "> <Tom> one\ntwo",
+                Some("<mx-reply><blockquote>one</blockquote></mx-reply>two"),
+                "two",
+            ),
+            ("> <Tom> one\n\ntwo", Some("<blockquote>one</blockquote>two"), "> <Tom> one\n\ntwo"),
+            (own, None, own),
+            ("> one\n\ntwo", None, "> one\n\ntwo"),
+            ("one", None, "one"),
+        ];
+        for (body, html, expected) in table {
+            let mut reply = json!({"msgtype": "m.text", "body": body, "m.relates_to": relates});
+            if let Some(html) = html {
+                reply["format"] = json!("org.matrix.custom.html");
+                reply["formatted_body"] = json!(html);
+            }
+            assert_eq!(of(&reply).unwrap()[0].body, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_edit_is_said_in_its_new_words() {
+        let new = json!({"msgtype": "m.text", "body": "seven"});
+        let relates = json!({"rel_type": "m.replace", "event_id": "$e"});
+        let edit = |relates: &Value, new: &Value| {
+            let content = json!({"msgtype": "m.text", "body": "* seven",
+                "m.new_content": new, "m.relates_to": relates});
+            match &said(content.as_object().unwrap()).unwrap()[..] {
+                [Said::Text(text, about)] => {
+                    (text.body.clone(), about.as_ref().map(ToString::to_string))
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(edit(&relates, &new), ("seven".to_owned(), Some("$e".to_owned())));
+        // Where nothing says what it corrects, or how, there is the fallback.
+        let table = [
+            (json!({"rel_type": "m.replace"}), new.clone()),
+            (json!({"rel_type": "m.reference", "event_id": "$e"}), new),
+            (relates, json!("seven")),
+        ];
+        for (relates, new) in table {
+            assert_eq!(edit(&relates, &new), ("* seven".to_owned(), None));
+        }
     }
 
     #[test]
