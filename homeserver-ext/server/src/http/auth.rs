@@ -1,10 +1,13 @@
 //! Who calls: a device, known by its bearer token.
 
-use std::ops::Deref;
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION, request::Parts},
 };
 
 use causeway_protocol::ids::AccountId;
@@ -19,12 +22,44 @@ pub(super) struct Caller {
     /// By which it was known.
     pub(super) token: TokenHash,
     /// Of its account no more than a few requests are answered at once.
-    pub(super) turn: Option<OwnedSemaphorePermit>,
+    pub(super) turn: Turn,
+}
+
+/// A request's turn among those of its account, until the last of these is dropped. It begins when all
+/// of the request is there: who sends slowly keeps nobody else of his account waiting.
+#[derive(Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    fn begin(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    /// It is no request that is being answered any more.
+    pub(super) fn end(&self) {
+        self.begin(None);
+    }
 }
 
 /// Whose request it is, for those who have not seen the [`Caller`].
 #[derive(Clone)]
-pub(super) struct Who(pub(super) AccountId);
+pub(super) struct Who {
+    pub(super) account: AccountId,
+    token: TokenHash,
+    turn: Turn,
+}
+
+impl Who {
+    /// Waits for the request's turn. Who was logged out meanwhile gets none.
+    pub(super) async fn take_turn(&self, api: &Api) -> Result<(), ApiError> {
+        let (permit, has_waited) = api.shares.turn(&self.account).await;
+        if has_waited && accounts::by_token(&api.db, &self.token).await?.is_none() {
+            return Err(logged_out());
+        }
+        self.turn.begin(permit);
+        Ok(())
+    }
+}
 
 impl Deref for Caller {
     type Target = Device;
@@ -38,21 +73,27 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let unauthorized =
-            |errcode, error: &str| ApiError::new(StatusCode::UNAUTHORIZED, errcode, error);
         // In the header only: an address ends up in logs.
         let token = bearer(&parts.headers).ok_or_else(|| {
-            unauthorized("M_MISSING_TOKEN", "give the access token: Authorization: Bearer …")
+            let error = "give the access token: Authorization: Bearer …";
+            ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", error)
         })?;
         let token = TokenHash::of(token);
-        let device = accounts::by_token(&api.db, &token).await?;
-        let device = device.ok_or_else(|| {
-            unauthorized("M_UNKNOWN_TOKEN", "this access token is not good any more; log in")
-        })?;
-        parts.extensions.insert(Who(device.account.clone()));
-        let turn = api.shares.turn(&device.account).await;
+        let device = accounts::by_token(&api.db, &token).await?.ok_or_else(logged_out)?;
+        let turn = Turn::default();
+        let who = Who { account: device.account.clone(), token: token.clone(), turn: turn.clone() };
+        // Of these the body is read, and then it is their turn; what logs out waits for none.
+        if !matches!(parts.method, Method::POST | Method::PUT) {
+            who.take_turn(api).await?;
+        }
+        parts.extensions.insert(who);
         Ok(Self { device, token, turn })
     }
+}
+
+fn logged_out() -> ApiError {
+    let error = "this access token is not good any more; log in";
+    ApiError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", error)
 }
 
 /// The token of the `Authorization` header.

@@ -31,7 +31,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         let who = request.extensions().get::<Who>().cloned();
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if let Some(Who(account)) = &who {
+        if let Some(Who { account, .. }) = &who {
             api.shares.traffic(api.clock.now(), account, length.unwrap_or(PAGE_BYTES))?;
         }
         let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
@@ -39,11 +39,14 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
         })?;
         let bytes = bytes.map_err(|error| refusal(&error))?;
-        if let (None, Some(Who(account))) = (length, &who) {
+        if let (None, Some(Who { account, .. })) = (length, &who) {
             api.shares.was_less(account, PAGE_BYTES, bytes.len());
         }
+        if let Some(who) = &who {
+            who.take_turn(api).await?;
+        }
         match who {
-            Some(Who(account)) if bytes.len() > LARGE => {
+            Some(Who { account, .. }) if bytes.len() > LARGE => {
                 api.shares.read(&account, move || parsed(&bytes)).await
             }
             _ => parsed(&bytes),

@@ -269,6 +269,7 @@ impl From<PostOpError> for ApiError {
             PostOpError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostOpError::TooMany(_) => Self::limit(error),
             PostOpError::Devices(_) => Self::invalid(error),
+            PostOpError::Moves(_) => Self::too_large(error),
             PostOpError::Unregistered(_) => Self::bad("DEV_CAUSEWAY_UNREGISTERED", error),
             PostOpError::Storage(error) => error.into(),
         }

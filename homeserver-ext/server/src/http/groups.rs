@@ -91,6 +91,7 @@ pub(super) async fn ops(
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_INVALID_OP`, with the reason; `DEV_CAUSEWAY_UNREGISTERED`: an account that is not registered as the op names it"),
         (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: made on another roster than the newest. `ops` begin with the epoch of the refused op; where that is right after `epoch`, with `epoch` itself (the histories differ there); they are empty where the server is behind"),
+        (status = 413, body = ErrorBody, description = "`M_TOO_LARGE`: an op that takes more than 512 devices in or out"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's ops, or bytes of ops"),
     ), security(("token" = [])))]
 pub(super) async fn post_op(

@@ -132,7 +132,7 @@ impl Streams {
     ), security(("token" = [])))]
 pub(super) async fn stream(
     State(api): State<Api>,
-    mut caller: Caller,
+    caller: Caller,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
@@ -144,7 +144,7 @@ pub(super) async fn stream(
     }
     let token = api.sockets.token();
     // A stream is no request that is being answered.
-    caller.turn = None;
+    caller.turn.end();
     upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)

@@ -247,9 +247,9 @@ impl Shares {
     }
 
     /// Waits until fewer than so many requests of an account are being answered; it is one of them until
-    /// that is dropped. The bridge asks for everybody.
-    pub(crate) async fn turn(&self, who: &AccountId) -> Option<OwnedSemaphorePermit> {
-        if who.localpart() == BRIDGE { None } else { self.requests.next(who).await }
+    /// that is dropped; and whether it had to wait. The bridge asks for everybody.
+    pub(crate) async fn turn(&self, who: &AccountId) -> (Option<OwnedSemaphorePermit>, bool) {
+        if who.localpart() == BRIDGE { (None, false) } else { self.requests.next(who).await }
     }
 
     /// Looks at many signatures of an account's request off the threads that serve everybody, two
@@ -275,6 +275,16 @@ impl Shares {
     pub(crate) fn op(&self, now: Timestamp, who: &AccountId, bytes: usize) -> Result<(), UsedUp> {
         self.take(now, who, Limit::Ops, 1)?;
         self.take(now, who, Limit::OpKib, bytes.div_ceil(1_024))
+    }
+
+    /// Takes so many devices that an op moves, each like a KiB of it.
+    pub(crate) fn moves(
+        &self,
+        now: Timestamp,
+        who: &AccountId,
+        devices: usize,
+    ) -> Result<(), UsedUp> {
+        self.take(now, who, Limit::OpKib, devices)
     }
 
     /// Takes a new group, whose `create` has so many bytes.

@@ -39,10 +39,14 @@ impl Turns {
         Self { at_a_time: REQUESTS, taken: Mutex::default() }
     }
 
-    /// Waits for this account's turn, which lasts until it is dropped.
-    pub(super) async fn next(&self, who: &AccountId) -> Option<OwnedSemaphorePermit> {
-        // Nobody closes it.
-        self.turn(who).acquire_owned().await.ok()
+    /// Waits for this account's turn, which lasts until it is dropped; and whether it had to.
+    pub(super) async fn next(&self, who: &AccountId) -> (Option<OwnedSemaphorePermit>, bool) {
+        let turn = self.turn(who);
+        match Arc::clone(&turn).try_acquire_owned() {
+            Ok(permit) => (Some(permit), false),
+            // Nobody closes it.
+            Err(_) => (turn.acquire_owned().await.ok(), true),
+        }
     }
 
     /// Does `look` on a thread of its own, off those that serve everybody, in this account's turn.

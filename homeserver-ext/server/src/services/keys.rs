@@ -18,6 +18,9 @@ use crate::{
 pub(crate) const MAX_KEPT: u32 = 500;
 /// Devices of one claim.
 const MAX_CLAIM: usize = 1_000;
+/// Devices of which keys are claimed in one transaction, so that others need not wait long: 0.3 ms each,
+/// as measured with 1,000.
+const CLAIMED: usize = 64;
 
 /// Why keys were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -106,20 +109,23 @@ pub(crate) async fn claim(
         return Err(ClaimError::TooMany(targets.len()));
     }
     shares.claims(now, &caller.account, targets.len())?;
-    let mut tx = db.begin().await.map_err(storage::Error::from)?;
-    let asker = devices::first(tx.conn(), &caller.account).await?;
     let mut claimed = BTreeMap::new();
-    for target in targets {
-        let device = devices::by_id(tx.conn(), target).await?;
-        let Some(device) = device.filter(|device| device.listed) else { continue };
-        let is_over = keys::count_claim(tx.conn(), now, asker, device.row).await? > per_hour;
-        let one_time = if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
-        let key = match one_time {
-            Some(key) => Some(key),
-            None => keys::fallback(tx.conn(), device.row).await?,
-        };
-        claimed.extend(key.map(|key| (*target, key)));
+    for targets in targets.chunks(CLAIMED) {
+        let mut tx = db.begin().await.map_err(storage::Error::from)?;
+        let asker = devices::first(tx.conn(), &caller.account).await?;
+        for target in targets {
+            let device = devices::by_id(tx.conn(), target).await?;
+            let Some(device) = device.filter(|device| device.listed) else { continue };
+            let is_over = keys::count_claim(tx.conn(), now, asker, device.row).await? > per_hour;
+            let one_time =
+                if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
+            let key = match one_time {
+                Some(key) => Some(key),
+                None => keys::fallback(tx.conn(), device.row).await?,
+            };
+            claimed.extend(key.map(|key| (*target, key)));
+        }
+        tx.commit().await.map_err(storage::Error::from)?;
     }
-    tx.commit().await.map_err(storage::Error::from)?;
     Ok(ClaimedKeys { keys: claimed })
 }

@@ -8,10 +8,10 @@ use causeway_protocol::{
     invite::Join,
     roster::{Body, Policy},
 };
-use causeway_server::AccountQuotas;
+use causeway_server::{AccountQuotas, Quota};
 use ed25519_dalek::SigningKey;
 
-use crate::harness::{Group, Person, Server, list, policy, record, signing_key};
+use crate::harness::{Group, Person, Server, list, op_body, policy, record, signing_key};
 
 async fn invite(server: &Server, by: &Person, group: &Group, uses: u32, ms: u64) -> SigningKey {
     let ik = signing_key();
@@ -312,8 +312,10 @@ async fn where_very_many_may_admit_some_are_told_of_a_request_and_of_another_oth
         let person = server.person(&format!("member{n}")).await;
         members.push(with_many_devices(&server, &person).await);
     }
-    let entries = members.iter().map(|member| member.entry(0)).collect();
-    group.post(&server, &alice, &Body::Add(entries)).await;
+    for some in members.chunks(8) {
+        let entries = some.iter().map(|member| member.entry(0)).collect();
+        group.post(&server, &alice, &Body::Add(entries)).await;
+    }
     let ik = invite(&server, &members[0], &group, 2, 60_000).await;
     for (name, expected) in [("carol", 512..=512), ("dave", 513..=577)] {
         let person = server.person(name).await;
@@ -327,4 +329,36 @@ async fn where_very_many_may_admit_some_are_told_of_a_request_and_of_another_oth
             assert!(told.contains(&device), "the link's maker, and admins, always");
         }
     }
+}
+
+#[tokio::test]
+async fn an_op_moves_as_many_devices_as_one_transaction_takes_and_each_counts() {
+    let accounts = AccountQuotas {
+        devices: 64,
+        op_kib: Some(Quota::per_minute(1, 600)),
+        ..AccountQuotas::default()
+    };
+    let server = Server::start_with(|config| config.accounts = accounts).await;
+    let (mut group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    group.post(&server, &alice, &Body::Role(bob.member(), 1)).await;
+    let mut members = Vec::new();
+    for n in 0..9 {
+        let person = server.person(&format!("member{n}")).await;
+        members.push(with_many_devices(&server, &person).await);
+    }
+    let add = |members: &[Person]| Body::Add(members.iter().map(|one| one.entry(0)).collect());
+    let path = group.path("/roster");
+    let refused = group.op(&alice, &add(&members));
+    let refusal = alice.post(&server, &path, &op_body(&refused)).await;
+    assert!(refusal.refused(413, "M_TOO_LARGE").error.contains("576 devices"));
+    group.post(&server, &alice, &add(&members[..8])).await;
+    let last = group.op(&alice, &add(&members[8..]));
+    let refusal = alice.post(&server, &path, &op_body(&last)).await;
+    assert!(refusal.refused(429, "M_LIMIT_EXCEEDED").error.contains("limits.op_kib"));
+    // Another has a share of his own.
+    group.post(&server, &bob, &add(&members[8..])).await;
+    let all = members.iter().map(Person::member).collect();
+    let refused = group.op(&bob, &Body::Remove(all));
+    bob.post(&server, &path, &op_body(&refused)).await.refused(413, "M_TOO_LARGE");
+    group.post(&server, &bob, &Body::Remove(vec![members[0].member()])).await;
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::{
-    api::{Accepted, ErrorBody, PostEnvelopes},
+    api::{Accepted, ErrorBody, OwnDevice, PREFIX, PostEnvelopes},
     envelope::Submission,
     ids::EnvelopeId,
     roster::Body,
 };
 use causeway_server::{AccountQuotas, Quota};
-use reqwest::StatusCode;
+use futures_util::StreamExt as _;
+use reqwest::{Method, StatusCode};
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 
 use crate::harness::{Group, Person, Server};
@@ -81,4 +82,48 @@ async fn who_posts_much_again_does_not_ask_for_the_writer() {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let again: Accepted = bob.submit(&server, envelopes).await.ok();
     assert_eq!(again.accepted, first.accepted);
+}
+
+#[tokio::test]
+async fn who_sends_slowly_keeps_nobody_of_his_account_waiting() {
+    let server = Server::start().await;
+    let alice = server.person("alice").await;
+    let url = format!("{}{PREFIX}/device/unpark", server.base);
+    let begun: Vec<_> = (0..8)
+        .map(|_| {
+            let first = futures_util::stream::iter([Ok::<_, std::io::Error>(b"{".to_vec())]);
+            let body = first.chain(futures_util::stream::pending());
+            let request = reqwest::Client::new().post(&url).bearer_auth(&alice.token);
+            tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send())
+        })
+        .collect();
+    for _ in 0..50 {
+        alice.get(&server, "/device").await.ok::<OwnDevice>();
+    }
+    assert!(begun.iter().all(|request| !request.is_finished()));
+    begun.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn what_waited_for_its_turn_is_refused_to_who_is_logged_out_by_then() {
+    let server = Server::start().await;
+    let (group, [_, bob]) = server.group(["alice", "bob"]).await;
+    let epoch = group.roster.epoch().0;
+    let file = server.database().join("server.db");
+    let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    sqlx::query("UPDATE devices SET token_hash = NULL").execute(&mut other).await.unwrap();
+    // Four wait for the writer, and the others for them.
+    let posts =
+        (0..12).map(|n| bob.submit(&server, vec![bob.message(group.id(), epoch, &n.to_string())]));
+    let logged_out = async {
+        for _ in 0..50 {
+            server.send(Method::GET, "/server", None, Vec::new()).await;
+        }
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(posts), logged_out);
+    let taken = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
+    let refused = answers.iter().filter(|answer| answer.status == StatusCode::UNAUTHORIZED).count();
+    assert!(taken <= 4 && taken + refused == 12, "{taken} are taken, {refused} refused");
 }
