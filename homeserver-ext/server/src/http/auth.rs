@@ -50,10 +50,11 @@ pub(super) struct Who {
 }
 
 impl Who {
-    /// Waits for the request's turn. Who was logged out meanwhile gets none.
-    pub(super) async fn take_turn(&self, api: &Api) -> Result<(), ApiError> {
+    /// Waits for the request's turn. Who was logged out meanwhile, or while a body came slowly, gets
+    /// none.
+    pub(super) async fn take_turn(&self, api: &Api, was_slow: bool) -> Result<(), ApiError> {
         let (permit, has_waited) = api.shares.turn(&self.account).await;
-        if has_waited && accounts::by_token(&api.db, &self.token).await?.is_none() {
+        if (has_waited || was_slow) && accounts::by_token(&api.db, &self.token).await?.is_none() {
             return Err(logged_out());
         }
         self.turn.begin(permit);
@@ -81,10 +82,10 @@ impl FromRequestParts<Api> for Caller {
         let token = TokenHash::of(token);
         let device = accounts::by_token(&api.db, &token).await?.ok_or_else(logged_out)?;
         let turn = Turn::default();
-        let who = Who { account: device.account.clone(), token: token.clone(), turn: turn.clone() };
+        let who = Who { account: device.account.clone(), token, turn: turn.clone() };
         // Of these the body is read, and then it is their turn; what logs out waits for none.
         if !matches!(parts.method, Method::POST | Method::PUT) {
-            who.take_turn(api).await?;
+            who.take_turn(api, false).await?;
         }
         parts.extensions.insert(who);
         Ok(Self { device, token, turn })

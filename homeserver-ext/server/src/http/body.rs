@@ -9,7 +9,7 @@ use axum::{
 };
 use causeway_protocol::json;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Api, auth::Who, error::ApiError};
 use crate::quota::PAGE_BYTES;
@@ -17,6 +17,8 @@ use crate::quota::PAGE_BYTES;
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// After so long who sends it may have been logged out.
+const SLOW: Duration = Duration::from_secs(1);
 /// A longer body is parsed off the threads that serve everybody.
 const LARGE: usize = 32 * 1_024;
 
@@ -34,6 +36,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         if let Some(Who { account, .. }) = &who {
             api.shares.traffic(api.clock.now(), account, length.unwrap_or(PAGE_BYTES))?;
         }
+        let began = Instant::now();
         let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
         let bytes = bytes.map_err(|_| {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
@@ -43,7 +46,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
             api.shares.was_less(account, PAGE_BYTES, bytes.len());
         }
         if let Some(who) = &who {
-            who.take_turn(api).await?;
+            who.take_turn(api, began.elapsed() >= SLOW).await?;
         }
         match who {
             Some(Who { account, .. }) if bytes.len() > LARGE => {

@@ -46,6 +46,9 @@ use crate::{
 
 /// How long the server waits for an acknowledgement when nothing more may be in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What opening a stream counts for at least, bytes of traffic: it may look past very much that is the
+/// account's own.
+const OPENING: usize = 256 << 10;
 /// How often a socket is asked whether anybody is there; who has not answered the next time is not.
 const PING: Duration = Duration::from_secs(45);
 /// Largest message that a client may send.
@@ -199,8 +202,9 @@ async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
         },
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
-    // What was not acknowledged is sent again, and counts.
-    api.shares.was_less(&caller.account, MAX_BYTES, in_flight.bytes());
+    // What was not acknowledged is sent again, and counts; so does to look where to begin.
+    let cost = in_flight.bytes().max(OPENING);
+    api.shares.was_less(&caller.account, MAX_BYTES, cost);
     let sent = Seq(sent.load(Ordering::Relaxed));
     let (noted, ()) =
         tokio::join!(delivery::ended(&api.db, device, sent), say(end, device, socket));
