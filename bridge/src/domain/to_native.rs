@@ -46,7 +46,9 @@ fn corrected(content: &Map<String, Value>) -> Option<(&Map<String, Value>, Owned
         return None;
     }
     let replaced = EventId::parse(relation.get("event_id")?.as_str()?).ok()?;
-    Some((content.get("m.new_content")?.as_object()?, replaced))
+    let new = content.get("m.new_content")?.as_object()?;
+    // Else the fallback says as much as there is.
+    texts(new).is_ok().then_some((new, replaced))
 }
 
 /// A line in the name of who did something that is not carried, about the message of `about`.
@@ -248,7 +250,10 @@ mod tests {
         let table = [
             (json!({"rel_type": "m.replace"}), new.clone()),
             (json!({"rel_type": "m.reference", "event_id": "$e"}), new),
-            (relates, json!("seven")),
+            (relates.clone(), json!("seven")),
+            (relates.clone(), json!({})),
+            (relates.clone(), json!({"msgtype": "m.text"})),
+            (relates, json!({"msgtype": "m.image", "body": "seven"})),
         ];
         for (relates, new) in table {
             assert_eq!(edit(&relates, &new), ("* seven".to_owned(), None));
