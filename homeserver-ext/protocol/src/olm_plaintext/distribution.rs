@@ -9,6 +9,7 @@ use crate::{
     device::DeviceOf,
     fields::{Reader, Short, Writer},
     ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    keys::check_ed25519,
     roster::Log,
     sender_key::{ChainParts, LEAVES, cover},
 };
@@ -56,7 +57,7 @@ pub struct Distribution {
 /// Why a distribution is not taken: the first thing that is wrong, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
-    /// Not exactly the cover of what follows its start.
+    /// Not exactly the cover of what follows its start, or signed by a key that is none.
     #[error("bad_nodes")]
     BadNodes,
     /// Of another suite than the group's.
@@ -122,7 +123,8 @@ impl Distribution {
         holds: impl FnOnce(&ChainId) -> bool,
     ) -> Result<(), Refused> {
         let shape = self.nodes.iter().map(|node| (node.depth, node.prefix));
-        if self.start_index >= LEAVES || !shape.eq(cover(self.start_index)) {
+        let is_cover = self.start_index < LEAVES && shape.eq(cover(self.start_index));
+        if !is_cover || check_ed25519(self.sign_pk).is_err() {
             return Err(Refused::BadNodes);
         }
         let log = log.filter(|log| log.head().group() == self.route.group);

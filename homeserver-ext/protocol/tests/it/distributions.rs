@@ -1,7 +1,7 @@
 use causeway_protocol::{
     device::DeviceOf,
     ids::{ChainId, DeviceId, MemberId},
-    olm_plaintext::OlmPlaintext,
+    olm_plaintext::{Distribution, OlmPlaintext, Refused},
     sender_key::{ChainParts, Context, Header, LEAVES, Message, cover, signed_bytes},
 };
 use serde_json::Value;
@@ -39,6 +39,28 @@ fn distributions_are_taken_or_refused_as_the_vectors_say() {
             _ => "malformed".to_owned(),
         };
         assert_eq!(got, case.text("result"), "{}", case.text("name"));
+    }
+}
+
+/// A key of small order, a misspelt one, and one that is on no point: none of them signs anything.
+#[test]
+fn a_chain_that_no_key_signs_is_not_taken() {
+    let section = &NATIVE["distribution_cases"];
+    let log = log(section.list("history"));
+    let good = section.list("items").iter().find(|case| case.text("result") == "ok").unwrap();
+    let peer = device_of(DeviceId::new(good.array("olm_peer")));
+    let me = DeviceOf {
+        member_id: MemberId::new(section["recipient"].array("member_id")),
+        device_id: DeviceId::new(section["recipient"].array("device_id")),
+    };
+    let plaintext = OlmPlaintext::parse(&good.bytes("plaintext")).unwrap();
+    let OlmPlaintext::Distribution(good) = plaintext else { panic!("a distribution") };
+    assert_eq!(good.judge(Some(&log), &me, &peer, |_| false), Ok(()));
+    let (mut identity, mut no_point) = ([0; 32], [0; 32]);
+    (identity[0], no_point[0]) = (1, 2);
+    for sign_pk in [[0; 32], identity, no_point, [0xff; 32]] {
+        let bad = Distribution { sign_pk, ..good.clone() };
+        assert_eq!(bad.judge(Some(&log), &me, &peer, |_| false), Err(Refused::BadNodes));
     }
 }
 
