@@ -20,6 +20,16 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Res
     Ok(value)
 }
 
+/// Reads an optional field that has a value where it is absent: `null` is as if it were not there.
+///
+/// # Errors
+/// As the value's own.
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 /// Whatever is inside, with structs read as maps all the way down.
 struct Objects<T>(T);
 

@@ -69,14 +69,20 @@ pub struct AccountDevices {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UploadKeys {
     /// New ones; a key that the server has is taken as the same.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
     pub one_time_keys: Vec<OneTimeKey>,
     /// Replaces the former one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_key: Option<OneTimeKey>,
     /// Whether all one-time keys that nobody has claimed are withdrawn first: the device has lost
     /// what belongs to them.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "crate::json::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    #[schema(nullable)]
     pub replace: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     ids::{CurveKey, DeviceId, EnvelopeId, Generation, GroupId, Seq},
 };
 
-/// Body of `POST groups/{id}/envelopes`: in order, all or nothing.
+/// Body of `POST groups/{id}/envelopes`: taken in order, all or nothing up to 512 rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PostEnvelopes {
     /// At most 4,096.
@@ -77,7 +77,7 @@ pub struct Accepted {
 pub struct AcceptedEnvelope {
     /// Its id, as the server computed it.
     pub id: EnvelopeId,
-    /// Devices in whose mailboxes it was put.
+    /// Devices in whose mailboxes it was put; 0 where nobody for whom it is counts.
     pub recipients: u32,
 }
 
@@ -148,7 +148,12 @@ pub struct StreamAck {
     /// Cumulative.
     pub ack: Seq,
     /// But for these, which it cannot hold: they are set aside for it, and nothing waits behind them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::json::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schema(nullable)]
     pub park: Vec<Seq>,
 }
 
@@ -191,10 +196,16 @@ pub struct Unpark {
     /// Whose rows.
     pub sender: DeviceId,
     /// Rows behind this one; from the first on if 0.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
     pub after: Seq,
     /// These, at most 256, are not lacked any more: they are let go of first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::json::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schema(nullable)]
     pub taken: Vec<Seq>,
 }
 

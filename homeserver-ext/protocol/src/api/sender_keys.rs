@@ -22,7 +22,8 @@ pub struct SenderKeyReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_index: Option<u32>,
     /// Devices that have not acknowledged it, where it is the reporter's own.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
     pub unacknowledged: u32,
 }
 
@@ -32,8 +33,10 @@ pub struct PutSenderKeys {
     /// At most 1,000.
     #[schema(max_items = 1_000)]
     pub keys: Vec<SenderKeyReport>,
-    /// Messages that could not be opened, by reason, since the last report.
-    #[serde(default)]
+    /// Messages that could not be opened, by reason, since the last report: at most 64 reasons of at
+    /// most 64 bytes.
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
     pub failures: BTreeMap<String, u32>,
 }
 

@@ -76,6 +76,11 @@ pub struct ErrorBody {
     #[schema(value_type = Option<Vec<crate::ids::Bytes>>)]
     pub ops: Option<Vec<OpBytes>>,
     /// Of many envelopes, of which a later part is refused: those that are taken.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::json::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schema(nullable)]
     pub accepted: Vec<AcceptedEnvelope>,
 }

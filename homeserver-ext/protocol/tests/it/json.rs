@@ -171,10 +171,71 @@ fn a_structure_is_an_object_and_never_a_list_of_its_fields() {
         value["sender"] = json!([submission.sender.account, submission.sender.device]);
         refused::<PostEnvelopes>(&json!({ "envelopes": [value] }));
     }
-    // Nothing stands behind it, and nothing is nested without end.
+    // Nothing stands behind it.
     assert!(json::from_slice::<StreamAck>(b"{\"ack\":1} x").is_err());
-    let deep = [&b"{\"ack\":1,\"x\":"[..], &b"[".repeat(10_000)].concat();
-    assert!(json::from_slice::<StreamAck>(&deep).is_err());
+}
+
+/// Protocol §0: whatever stands in it, as deep as the body is long.
+#[test]
+fn a_field_that_is_not_known_is_ignored_however_deep_it_is() {
+    let deep = |open: &str, close: &str, count| {
+        format!("{{\"x\":{}7{},\"ack\":1}}", open.repeat(count), close.repeat(count))
+    };
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let ack: StreamAck = json::from_slice(deep(open, close, 400_000).as_bytes()).unwrap();
+        assert_eq!(ack, Seq(1).into());
+        let open_end = deep(open, "", 400_000);
+        assert!(json::from_slice::<StreamAck>(open_end.as_bytes()).is_err());
+        // In one that is known it is of the wrong type, at the first level.
+        let known = deep(open, close, 400_000).replace("\"x\"", "\"park\"");
+        let error = json::from_slice::<StreamAck>(known.as_bytes()).unwrap_err();
+        assert_eq!(error.classify(), serde_json::error::Category::Data);
+    }
+}
+
+#[test]
+fn a_known_field_stands_once_and_of_a_map_the_last_counts() {
+    let twice = |text: &str| json::from_slice::<StreamAck>(text.as_bytes());
+    assert!(twice("{\"ack\":1,\"ack\":1}").is_err());
+    assert!(twice("{\"ack\":1,\"x\":1,\"x\":2}").is_ok());
+    let text = format!("{{\"devices\":{{\"{0}\":\"BQ\",\"{0}\":\"Bg\"}}}}", device(4));
+    let to: SubmittedTo = json::from_slice(text.as_bytes()).unwrap();
+    assert_eq!(to, SubmittedTo::Devices([(device(4), Piece(vec![6]))].into()));
+}
+
+#[test]
+fn an_optional_field_may_be_null() {
+    fn same<T: DeserializeOwned + PartialEq + std::fmt::Debug>(base: &Value, optional: &[&str]) {
+        let read = |value: &Value| json::from_slice::<T>(value.to_string().as_bytes());
+        let absent = read(base).unwrap();
+        for name in optional {
+            let mut null = base.clone();
+            null[name] = Value::Null;
+            assert_eq!(read(&null).unwrap(), absent, "{name}");
+        }
+    }
+    let group = GroupId::new([2; 32]);
+    same::<StreamAck>(&json!({ "ack": 1 }), &["park"]);
+    same::<api::Unpark>(&json!({ "group": group, "sender": device(1) }), &["after", "taken"]);
+    same::<api::UploadKeys>(&json!({}), &["one_time_keys", "fallback_key", "replace"]);
+    same::<api::PutSenderKeys>(&json!({ "keys": [] }), &["failures"]);
+    let key = json!({ "tag": "AAAAAA", "sender": device(1), "epoch": 1 });
+    same::<api::SenderKeyReport>(&key, &["next_index", "unacknowledged"]);
+    same::<PostEnvelopes>(&json!({ "envelopes": [] }), &["count"]);
+    let refusal = json!({ "errcode": "M_UNKNOWN", "error": "" });
+    same::<api::ErrorBody>(&refusal, &["retry_after_ms", "epoch", "ops", "accepted"]);
+    same::<Text>(&json!({ "kind": "text", "body": "" }), &["html", "reply_to", "mirror"]);
+    // One that must be there must say something.
+    assert!(json::from_slice::<StreamAck>(b"{\"ack\":null}").is_err());
+}
+
+#[test]
+fn an_integer_is_written_as_one() {
+    for wrong in ["1.0", "1e0", "-1", "-0", "01", "18446744073709551616", "true"] {
+        let text = format!("{{\"ack\":{wrong}}}");
+        assert!(json::from_slice::<StreamAck>(text.as_bytes()).is_err(), "{wrong}");
+    }
+    assert!(json::from_slice::<StreamAck>(b"{\"ack\":18446744073709551615}").is_ok());
 }
 
 /// Who writes a client has to learn from the error what is wanted.
