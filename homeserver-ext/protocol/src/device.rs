@@ -44,7 +44,7 @@ pub struct DeviceList {
 /// A key that opens one Olm session, signed by its device (label `cg/otk/v2`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OneTimeKey {
-    /// Its number, unique per device.
+    /// Its number: those of a device's one-time keys rise, its fallback keys are counted apart.
     pub key_id: KeyId,
     /// Whether it is the fallback key, handed out when the others are gone.
     pub fallback: bool,

@@ -20,8 +20,8 @@ use crate::services::{delivery, relay};
     responses(
         (status = 200, body = Accepted, description = "an id that was accepted before is answered as it was then"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: an envelope's form, id or time to live"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: another's envelope; the device did not count then; the group is closed"),
-        (status = 404, body = ErrorBody),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: another's envelope; an epoch from before the device counted; the group is closed"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: there is no such group, or the device does not count in it, and knows of the op that took it out"),
         (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: install `ops` (from the epoch after the one stated) and seal again what is not in `accepted`; where `epoch` is below the one stated it is the server that lacks ops"),
         (status = 413, body = ErrorBody, description = "`M_TOO_LARGE`: a payload with its pieces, or too many envelopes"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),

@@ -124,9 +124,9 @@ impl Streams {
 /// `GET stream` – a WebSocket: the server sends a `StreamHello` and then `StreamRow`s, the client
 /// `StreamAck`s (protocol §2).
 ///
-/// At most 256 unacknowledged rows or 1 MiB are in flight; after 10 s without an acknowledgement the
-/// server closes with 1013. A newer stream of the same device closes the older with 4000, logging
-/// out with 4001, the end of the server with 1001.
+/// At most 256 unacknowledged rows or 1 MiB are in flight; where that stops the server and nothing of
+/// it is acknowledged for 10 s, it closes with 1013. A newer stream of the same device closes the
+/// older with 4000, logging out with 4001, the end of the server with 1001.
 #[utoipa::path(get, path = "/stream", tag = "messages",
     responses(
         (status = 101, description = "text frames: first `StreamHello`, then `StreamRow`s from the server, `StreamAck` from the client"),

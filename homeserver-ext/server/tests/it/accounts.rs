@@ -261,6 +261,23 @@ async fn one_time_keys_are_claimed_once_then_the_fallback() {
     alice.post(&server, "/keys", &foreign).await.refused(400, "M_INVALID_PARAM");
 }
 
+/// Protocol §1: a one-time key and the fallback key may have one number, which nobody takes for one key.
+#[tokio::test]
+async fn one_time_keys_and_fallback_keys_are_counted_apart() {
+    let server = Server::start().await;
+    let [alice, bob] = [server.person("alice").await, server.person("bob").await];
+    let one_time_keys = vec![alice.one_time_key(0, false)];
+    let fallback_key = Some(alice.one_time_key(0, true));
+    let body = UploadKeys { one_time_keys, fallback_key, replace: true };
+    let count: KeyCount = alice.post(&server, "/keys", &body).await.ok();
+    assert_eq!(count.one_time_keys, 1);
+    for expected in [&body.one_time_keys[0], body.fallback_key.as_ref().unwrap()] {
+        let asked = json!({ "devices": [alice.device()] });
+        let claimed: ClaimedKeys = bob.post(&server, "/keys/claim", &asked).await.ok();
+        assert_eq!(&claimed.keys[&alice.device()], expected);
+    }
+}
+
 #[tokio::test]
 async fn keys_that_a_device_has_lost_are_given_to_nobody() {
     let server = Server::start().await;

@@ -502,6 +502,19 @@ async fn unknown_fields_and_odd_but_right_json_are_taken() {
     assert_eq!(bob.stream(&server).await.texts(1).await, ["x"]);
 }
 
+/// Protocol §0: nothing is built of what nobody asks for.
+#[tokio::test]
+async fn a_field_that_is_not_known_may_be_as_deep_as_it_is_long() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let envelope = serde_json::to_string(&alice.message(group.id(), 1, "x")).unwrap();
+    let deep = format!("{}{}", "[".repeat(400_000), "]".repeat(400_000));
+    let body = format!("{{\"later\":{deep},\"envelopes\":[{envelope}]}}").into_bytes();
+    let path = group.path("/envelopes");
+    server.send(Method::POST, &path, Some(&alice.token), body).await.ok::<Value>();
+    assert_eq!(bob.stream(&server).await.texts(1).await, ["x"]);
+}
+
 #[tokio::test]
 async fn a_second_server_on_the_database_is_refused_and_told_who_holds_it() {
     let server = Server::start().await;

@@ -171,6 +171,19 @@ fn to(device: DeviceId) -> SubmittedTo {
 }
 
 #[tokio::test]
+async fn what_is_for_nobody_who_counts_is_taken_and_reaches_nobody() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let dave = server.person("dave").await;
+    let for_one =
+        |device| alice.submission(group.id(), 1, Kind::Direct, to(device), b"for one".to_vec());
+    let envelopes = [&dave, &alice, &bob].map(|person| for_one(person.device())).to_vec();
+    let accepted: Accepted = alice.submit(&server, envelopes).await.ok();
+    let recipients: Vec<u32> = accepted.accepted.iter().map(|one| one.recipients).collect();
+    assert_eq!(recipients, [0, 0, 1]);
+}
+
+#[tokio::test]
 async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     let server = Server::start().await;
     let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
