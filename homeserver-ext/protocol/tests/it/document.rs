@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use causeway_protocol::{
+    envelope::{Kind, Piece, Recipient, Sender, Submission, SubmittedTo, compute_id},
+    ids::{DeviceId, Epoch, GroupId, MemberId},
+};
+
 use crate::vectors::NATIVE;
 
 const DOCUMENT: &str = include_str!("../../../../docs/protocol.md");
@@ -54,6 +59,46 @@ fn the_safety_number_of_the_document_is_right() {
     let [one, other] = [1, 2].map(|n| causeway_protocol::ids::MemberId::new([n; 32]));
     let number = causeway_protocol::keys::safety_number(&other, &one);
     assert!(DOCUMENT.contains(&format!("safety number   {number}\n")), "{number}");
+}
+
+#[test]
+fn the_fingerprint_of_the_document_is_right() {
+    let fingerprint = causeway_protocol::keys::fingerprint(&MemberId::new([1; 32]));
+    assert!(DOCUMENT.contains(&format!("fingerprint     {fingerprint} ")), "{fingerprint}");
+}
+
+/// Ids, too: of bytes that are easily made, so that whoever writes a client can compare.
+#[test]
+fn the_ids_of_the_document_are_right() {
+    let [sender, one, other] = [1, 2, 3].map(|n| DeviceId::new([n; 32]));
+    let (payload, to) = (b"ABC", Recipient::Device(one));
+    let pieces = [(one, Piece(vec![5])), (other, Piece(vec![6, 7]))];
+    let whole = Submission {
+        id: None,
+        kind: Kind::Fanout,
+        group: GroupId::new([4; 32]),
+        epoch: Epoch(7),
+        sender: Sender { account: "bob:b.example".parse().unwrap(), device: sender },
+        to: SubmittedTo::Devices(pieces.clone().into()),
+        ttl_ms: 60_000,
+        payload: payload.to_vec(),
+    };
+    let [(_, piece), _] = &pieces;
+    let of = |kind, piece| compute_id(kind, Some(&sender), &to, payload, piece);
+    let about = whole.name();
+    let back = Recipient::Device(sender);
+    let ids = [
+        compute_id(Kind::Message, Some(&sender), &Recipient::Broadcast, payload, None),
+        of(Kind::KeyDistribution, None),
+        of(Kind::Fanout, Some(piece)),
+        about,
+        compute_id(Kind::Expired, None, &back, about.as_bytes(), None),
+    ];
+    let start = DOCUMENT.find("\npayload  ").expect("the block of ids");
+    let block = DOCUMENT[start..].split("```").next().unwrap();
+    let said: Vec<&str> =
+        block.trim().lines().skip(1).filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!(said, ids.map(|id| hex::encode(id.as_bytes())));
 }
 
 #[test]
