@@ -49,6 +49,12 @@ if [ "${1:-}" = --booted ]; then
         --data-dir /var/lib/causeway
     python3 /root/test_deb_homeserver.py homeserver /etc/causeway/registration.yaml >/dev/null 2>&1 &
     is "systemd starts it" timeout 60 systemctl enable --now causeway
+    if [ "$wrong" != 0 ]; then
+        echo "what comes after that was not looked at"
+        journalctl -u causeway --no-pager -n 15
+        echo "$wrong" >/root/wrong
+        exit
+    fi
     is "it is ready" within 30 causeway healthcheck
     pid=$(of_unit MainPID)
     for line in "CapBnd: 0000000000000000" "NoNewPrivs: 1" "Seccomp: 2"; do
