@@ -1,6 +1,7 @@
 //! The commands as typed: what each prints, for people or for programs, and how it ends.
 
 mod backup;
+mod client;
 mod failure;
 mod healthcheck;
 
@@ -102,6 +103,9 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Native groups from a terminal: all that `causeway-client` does, in this binary.
+    #[command(disable_help_flag = true)]
+    Client(client::Words),
     /// Plays a story on a real homeserver: native people and a Matrix user talk to each other.
     Demo(demo::Options),
 }
@@ -161,46 +165,49 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let output = self.output;
         match self.done() {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(failure) => {
-                match output {
-                    Output::Text => eprintln!("causeway: {:#}", failure.error),
-                    Output::Json => eprintln!("{}", failure.to_json()),
-                }
+                // Nobody is left to be told where this cannot be written.
+                let _ = match output {
+                    Output::Text => writeln!(io::stderr(), "causeway: {:#}", failure.error),
+                    Output::Json => writeln!(io::stderr(), "{}", failure.to_json()),
+                };
                 ExitCode::from(failure.code)
             }
         }
     }
 
-    fn done(self) -> Result<(), Failure> {
+    fn done(self) -> Result<ExitCode, Failure> {
         let output = self.output;
         match self.command {
-            Command::Init(args) => args.run(output),
+            Command::Client(words) => return words.run(output),
+            Command::Init(args) => args.run(output)?,
             Command::Run { config, only, while_stdin, after_restore } => {
                 let how = app::Run { only, while_stdin, after_restore };
-                Ok(app::run_until_signalled(config.load()?, how)?)
+                app::run_until_signalled(config.load()?, how)?;
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());
-                output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)
+                output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)?;
             }
             Command::Registration { config, new_tokens, example: false } => {
-                registration(&config.load()?, new_tokens, output)
+                registration(&config.load()?, new_tokens, output)?;
             }
-            Command::Config { what } => what.run(output),
-            Command::Backup(command) => command.run(output),
+            Command::Config { what } => what.run(output)?,
+            Command::Backup(command) => command.run(output)?,
             Command::Healthcheck { config } => {
                 let said = healthcheck::ask(config.load()?.appservice.listen)?;
                 let json = serde_json::from_str(&said).unwrap_or(Value::Null);
-                output.show(&said, &json)
+                output.show(&said, &json)?;
             }
             Command::Demo(mut options) => {
                 if output == Output::Json {
                     options.print_json();
                 }
-                Ok(demo::run_until_signalled(&options).map_err(anyhow::Error::from)?)
+                demo::run_until_signalled(&options).map_err(anyhow::Error::from)?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

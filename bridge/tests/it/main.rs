@@ -6,6 +6,7 @@ mod aside;
 mod by_hand;
 mod circles;
 mod cli;
+mod client;
 mod deliver;
 mod docs;
 mod drop;
