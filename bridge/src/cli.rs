@@ -18,6 +18,7 @@ use causeway_bridge::{
     demo, init,
     registration::Registration,
 };
+use causeway_groups::cli::harmless;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -27,7 +28,8 @@ use self::failure::Failure;
 ///
 /// Exit codes: 0 ended when asked to; 1 an error that the text explains; 2 wrong usage; 10, 11
 /// configuration; 12 log; 13 the homeserver does not reach Causeway; 14, 15, 18, 19 database and
-/// storage key; 16, 17, 18 homeserver; 20 to 22 registration; 23 bridge.db was put back.
+/// storage key; 16, 17, 18 homeserver; 20 to 22 registration; 23 bridge.db was put back; 129, 130,
+/// 143 a demo that SIGHUP, SIGINT or SIGTERM ended before its story was over.
 #[derive(Parser)]
 #[command(name = "causeway", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -107,6 +109,9 @@ enum Command {
     #[command(disable_help_flag = true)]
     Client(client::Words),
     /// Plays a story on a real homeserver: native people and a Matrix user talk to each other.
+    ///
+    /// The first time it fetches Synapse into `.causeway/`, and says before how much that is. It
+    /// goes on until Ctrl-C, so that you can join in; then nothing of it runs any more.
     Demo(demo::Options),
 }
 
@@ -167,9 +172,11 @@ impl Cli {
         match self.done() {
             Ok(code) => code,
             Err(failure) => {
-                // Nobody is left to be told where this cannot be written.
+                // Others' words may stand in it. Nobody is left to be told where this cannot be
+                // written.
+                let text = || harmless(&format!("{:#}", failure.error));
                 let _ = match output {
-                    Output::Text => writeln!(io::stderr(), "causeway: {:#}", failure.error),
+                    Output::Text => writeln!(io::stderr(), "causeway: {}", text()),
                     Output::Json => writeln!(io::stderr(), "{}", failure.to_json()),
                 };
                 ExitCode::from(failure.code)
@@ -204,7 +211,7 @@ impl Cli {
                 if output == Output::Json {
                     options.print_json();
                 }
-                demo::run_until_signalled(&options).map_err(anyhow::Error::from)?;
+                demo::run_until_signalled(&options)?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -44,6 +44,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use called::PROGRAM;
 use exit::Failure;
+pub use harmless::{harmless, one_line};
 use home::Home;
 use print::Printer;
 
