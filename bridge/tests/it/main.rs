@@ -8,6 +8,9 @@ mod circles;
 mod cli;
 mod client;
 mod deliver;
+mod demo;
+#[path = "../shared/demo.rs"]
+mod demo_process;
 mod docs;
 mod drop;
 mod encrypted;
