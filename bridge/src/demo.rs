@@ -184,11 +184,17 @@ pub fn run_until_signalled(options: &Options) -> Result<(), DemoError> {
     // A thread that waits for another process's lock would be waited for.
     runtime.shutdown_background();
     progress.done();
-    outcome
+    let ended = outcome?;
+    if ended.is_some() {
+        // On a terminal, after its `^C`. Nobody is left to be told where this cannot be written.
+        let _ =
+            writeln!(io::stderr(), "\ncauseway: the demo has ended; nothing of it runs any more");
+    }
+    Ok(())
 }
 
-/// What it has started has ended when this has.
-async fn run(options: &Options, progress: &Progress) -> Result<(), DemoError> {
+/// What ended it after its story, if anything did; what it had started has ended, too.
+async fn run(options: &Options, progress: &Progress) -> Result<Option<Ending>, DemoError> {
     // Before anything is said: who reads it may signal at once.
     let mut endings = Endings::new()?;
     let (place, cast) = tokio::select! {
@@ -196,20 +202,21 @@ async fn run(options: &Options, progress: &Progress) -> Result<(), DemoError> {
         played = play(options, progress) => played?,
     };
     if options.once {
-        return Ok(());
+        return Ok(None);
     }
-    let said = match options.json {
-        true => String::new(),
-        false => screen::how_to_join(&place, &cast)?,
-    };
-    screen::print(&said).map_err(DemoError::Output)?;
+    if !options.json {
+        let lines = screen::how_to_join(&place, &cast)?;
+        screen::print(&lines).map_err(DemoError::Output)?;
+    }
     tokio::select! {
         ending = endings.next() => match ending {
-            // As it was told to end.
-            Ending::Signal(..) => Ok(()),
+            // As people are told to end it.
+            Ending::Signal(..) => Ok(Some(ending)),
             Ending::NobodyReads => Err(DemoError::Ended(ending)),
         },
-        shown = screen::follow(&cast, options.json) => shown.map_err(DemoError::Output),
+        shown = screen::follow(&cast, options.json) => {
+            shown.map(|()| None).map_err(DemoError::Output)
+        }
     }
 }
 
@@ -224,9 +231,10 @@ async fn play(options: &Options, progress: &Progress) -> Result<(Place, Cast), D
         // Nobody is left to be told where this cannot be written.
         let _ = writeln!(io::stderr(), "The end of Causeway's log:\n    {log}");
     })?;
-    let said = match options.json {
-        true => serde_json::to_string(&outcome).map_err(io::Error::from)? + "\n",
-        false => screen::report(&cast, &outcome),
+    let said = if options.json {
+        serde_json::to_string(&outcome).map_err(io::Error::from)? + "\n"
+    } else {
+        screen::report(&cast, &outcome)
     };
     screen::print(&said).map_err(DemoError::Output)?;
     match outcome.fault() {

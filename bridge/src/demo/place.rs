@@ -106,12 +106,11 @@ impl Place {
             appservice: listen_at(&registration.url)?,
             native: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
         };
-        let (dir, folder) = match kept {
-            Some(kept) => (kept, None),
-            None => {
-                let made = folder()?.join(format!("demo-{}", random_name(4)?));
-                (made.clone(), Some(Folder(made)))
-            }
+        let (dir, folder) = if let Some(kept) = kept {
+            (kept, None)
+        } else {
+            let made = folder()?.join(format!("demo-{}", random_name(4)?));
+            (made.clone(), Some(Folder(made)))
         };
         let homeserver = theirs.homeserver.clone();
         let causeway =

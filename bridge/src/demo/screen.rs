@@ -87,7 +87,7 @@ fn join_lines(binary: &Path, home: &Path, url: &str, token: &Path, link: &str) -
 
 /// `text` as one word of a shell.
 fn quoted(text: &str) -> String {
-    shlex::try_quote(text).map_or_else(|_| text.to_owned(), |word| word.into_owned())
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
 
 /// Shows what is said from now on, for ever.

@@ -68,7 +68,7 @@ pub enum VenvError {
          (Debian, Ubuntu: `apt install python3-venv python3-pip`)"
     )]
     NoVenv(&'static str),
-    /// The package index is not reached; the end of what `pip` said.
+    /// The package index is not reached; what `pip` says of it.
     #[error(
         "Synapse was not fetched, because the package index does not answer, or does not have it. \
          Look at the connection (pip goes through HTTPS_PROXY, and asks PIP_INDEX_URL instead of \
@@ -193,7 +193,8 @@ impl Venv {
         if all.contains("No space left on device") {
             VenvError::Full(self.root.clone(), ON_DISK_MB)
         } else if NO_INDEX.iter().any(|words| all.contains(words)) {
-            VenvError::NoIndex(last)
+            let errors = all.lines().filter(|line| line.starts_with("ERROR"));
+            VenvError::NoIndex(errors.collect::<Vec<_>>().join("\n"))
         } else {
             VenvError::Failed(command, last)
         }
