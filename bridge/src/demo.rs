@@ -198,6 +198,8 @@ async fn run(options: &Options, progress: &Progress) -> Result<Option<Ending>, D
     // Before anything is said: who reads it may signal at once.
     let mut endings = Endings::new()?;
     let (place, cast) = tokio::select! {
+        // On a terminal Ctrl-C ends the servers, too: that is not what went wrong.
+        biased;
         ending = endings.next() => return Err(DemoError::Ended(ending)),
         played = play(options, progress) => played?,
     };

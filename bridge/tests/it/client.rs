@@ -1,7 +1,14 @@
 //! `causeway client` is `causeway-client`: the same commands, codes and JSON, under its own name.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
 
+use causeway_bridge::{
+    demo::causeway::{Causeway, Listeners},
+    registration::{Registration, Tokens},
+};
 use serde_json::Value;
 
 /// Runs it with a home that nobody has made yet.
@@ -85,4 +92,55 @@ fn codes_and_json_are_the_clients() {
     let misread = client(&["client", "dance", "--output", "json"]);
     let error: Value = serde_json::from_slice(&misread.stderr).unwrap();
     assert_eq!((misread.status.code(), &error["error"]["code"]), (Some(2), &"usage".into()));
+}
+
+/// Two people on a native server, each with the folder of their name.
+struct People<'a> {
+    dir: &'a Path,
+    url: String,
+}
+
+impl People<'_> {
+    fn command(&self, who: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["client", "--server", &self.url, "--home"]).arg(self.dir.join(who));
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, who: &str, arguments: &[&str]) -> String {
+        let output = self.command(who, arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn advice_names_it_and_what_people_say_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let listeners = Listeners::free().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_causeway"));
+    let (nobody, name) = ("http://127.0.0.1:9", "example.org");
+    let tokens = Tokens::random().unwrap();
+    let registration = Registration::new(name, &listeners.appservice_url(), tokens);
+    let prepared = Causeway::prepare(binary, dir.path(), nobody, name, listeners, &registration);
+    let mut server = prepared.unwrap();
+    server.set_only("server");
+    server.start().await.unwrap();
+    let people = People { dir: dir.path(), url: server.native_url().to_owned() };
+    let token = dir.path().join("data/registration.token");
+    for who in ["ann", "ben"] {
+        people.run(who, &["register", who, "--token-file", token.to_str().unwrap()]);
+    }
+    let made = people.run("ann", &["group", "create", "team"]);
+    assert!(made.contains("`causeway client invite create team`"), "{made}");
+    let link = people.run("ann", &["invite", "create", "team"]);
+    let mut lets_in = people.command("ann", &["tail"]).stdout(Stdio::null()).spawn().unwrap();
+    people.run("ben", &["invite", "accept", link.trim()]);
+    lets_in.kill().unwrap();
+    lets_in.wait().unwrap();
+    let words = "try `causeway-client tail`, ben";
+    people.run("ann", &["send", "team", words]);
+    let shown = people.run("ben", &["tail", "--once"]);
+    assert!(shown.contains(words), "{shown}");
 }
