@@ -1,6 +1,7 @@
 //! The commands as typed: what each prints, for people or for programs, and how it ends.
 
 mod backup;
+mod client;
 mod failure;
 mod healthcheck;
 
@@ -17,6 +18,7 @@ use causeway_bridge::{
     demo, init,
     registration::Registration,
 };
+use causeway_groups::cli::harmless;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -26,7 +28,8 @@ use self::failure::Failure;
 ///
 /// Exit codes: 0 ended when asked to; 1 an error that the text explains; 2 wrong usage; 10, 11
 /// configuration; 12 log; 13 the homeserver does not reach Causeway; 14, 15, 18, 19 database and
-/// storage key; 16, 17, 18 homeserver; 20 to 22 registration; 23 bridge.db was put back.
+/// storage key; 16, 17, 18 homeserver; 20 to 22 registration; 23 bridge.db was put back; 129, 130,
+/// 143 a demo that SIGHUP, SIGINT or SIGTERM ended before its story was over.
 #[derive(Parser)]
 #[command(name = "causeway", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -102,7 +105,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Native groups from a terminal: all that `causeway-client` does, in this binary.
+    #[command(disable_help_flag = true)]
+    Client(client::Words),
     /// Plays a story on a real homeserver: native people and a Matrix user talk to each other.
+    ///
+    /// The first time it fetches Synapse into `.causeway/`, and says before how much that is. It
+    /// goes on until Ctrl-C, so that you can join in; then nothing of it runs any more.
     Demo(demo::Options),
 }
 
@@ -161,46 +170,51 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let output = self.output;
         match self.done() {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(failure) => {
-                match output {
-                    Output::Text => eprintln!("causeway: {:#}", failure.error),
-                    Output::Json => eprintln!("{}", failure.to_json()),
-                }
+                // Others' words may stand in it. Nobody is left to be told where this cannot be
+                // written.
+                let text = || harmless(&format!("{:#}", failure.error));
+                let _ = match output {
+                    Output::Text => writeln!(io::stderr(), "causeway: {}", text()),
+                    Output::Json => writeln!(io::stderr(), "{}", failure.to_json()),
+                };
                 ExitCode::from(failure.code)
             }
         }
     }
 
-    fn done(self) -> Result<(), Failure> {
+    fn done(self) -> Result<ExitCode, Failure> {
         let output = self.output;
         match self.command {
-            Command::Init(args) => args.run(output),
+            Command::Client(words) => return words.run(output),
+            Command::Init(args) => args.run(output)?,
             Command::Run { config, only, while_stdin, after_restore } => {
                 let how = app::Run { only, while_stdin, after_restore };
-                Ok(app::run_until_signalled(config.load()?, how)?)
+                app::run_until_signalled(config.load()?, how)?;
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());
-                output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)
+                output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)?;
             }
             Command::Registration { config, new_tokens, example: false } => {
-                registration(&config.load()?, new_tokens, output)
+                registration(&config.load()?, new_tokens, output)?;
             }
-            Command::Config { what } => what.run(output),
-            Command::Backup(command) => command.run(output),
+            Command::Config { what } => what.run(output)?,
+            Command::Backup(command) => command.run(output)?,
             Command::Healthcheck { config } => {
                 let said = healthcheck::ask(config.load()?.appservice.listen)?;
                 let json = serde_json::from_str(&said).unwrap_or(Value::Null);
-                output.show(&said, &json)
+                output.show(&said, &json)?;
             }
             Command::Demo(mut options) => {
                 if output == Output::Json {
                     options.print_json();
                 }
-                Ok(demo::run_until_signalled(&options).map_err(anyhow::Error::from)?)
+                demo::run_until_signalled(&options)?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

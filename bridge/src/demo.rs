@@ -4,10 +4,13 @@
 //! used by `causeway run`.
 
 pub mod causeway;
+mod child;
+mod ending;
 pub mod files;
 mod matrix_person;
 pub mod matrix_user;
 mod native_person;
+mod outcome;
 mod place;
 mod ports;
 pub mod progress;
@@ -18,17 +21,29 @@ mod transcript;
 pub mod venv;
 
 pub use native_person::PersonError;
-pub use story::Outcome;
+pub use outcome::Outcome;
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
-use causeway_groups::sdk::{CallError, SdkError};
+use causeway_groups::{
+    cli::harmless,
+    sdk::{CallError, SdkError},
+};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    causeway::CausewayError, matrix_person::MatrixPerson, matrix_user::UserError, place::Place,
-    progress::Progress, synapse::SynapseError,
+    causeway::CausewayError,
+    ending::{Ending, Endings},
+    files::FolderError,
+    matrix_person::MatrixPerson,
+    matrix_user::UserError,
+    place::Place,
+    progress::Progress,
+    story::Cast,
+    synapse::SynapseError,
 };
 use crate::{
     gateway::matrix::{BuildError, MatrixError},
@@ -83,6 +98,15 @@ struct Theirs {
 /// Why the demo did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// It was ended from outside, before the story was over.
+    #[error("{0}; what it had started is stopped")]
+    Ended(Ending),
+    /// What it says cannot be written.
+    #[error("standard output cannot be written to: {0}; what it had started is stopped")]
+    Output(io::Error),
+    /// Nowhere to keep anything.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The homeserver.
     #[error(transparent)]
     Synapse(#[from] SynapseError),
@@ -139,46 +163,84 @@ impl From<transcript::InVain> for DemoError {
     }
 }
 
+impl DemoError {
+    /// With which code the process ends: what a shell gives for the signal, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Ended(ending) => ending.exit_code(),
+            _ => 1,
+        }
+    }
+}
+
 /// Plays the story, and goes on until Ctrl-C unless it is played once.
 ///
 /// # Errors
 /// [`DemoError`]
 pub fn run_until_signalled(options: &Options) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(async {
-        // Both before anything is said: who reads it may signal at once.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            ended = run(options) => ended,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-        }
-    });
+    let progress = Progress::new();
+    let outcome = runtime.block_on(run(options, &progress));
     // A thread that waits for another process's lock would be waited for.
     runtime.shutdown_background();
-    outcome
-}
-
-async fn run(options: &Options) -> Result<(), DemoError> {
-    let progress = Progress::new();
-    let (place, user) = Place::make(options, &progress).await?;
-    let carol = MatrixPerson::open(user).await?;
-    let played = story::play(&place, carol, options.messages, &progress).await;
     progress.done();
-    let (cast, outcome) = played.inspect_err(|_| {
-        eprintln!("{}", place.causeway.log());
-    })?;
-    if options.json {
-        println!("{}", serde_json::to_string(&outcome).map_err(io::Error::from)?);
-    } else {
-        screen::show(&place, &cast, &outcome);
-    }
-    if let Some(fault) = outcome.fault() {
-        return Err(DemoError::Fault(fault));
-    }
-    if !options.once {
-        screen::follow(&cast, options.json).await;
+    let ended = outcome?;
+    if ended.is_some() {
+        // On a terminal, after its `^C`. Nobody is left to be told where this cannot be written.
+        let _ =
+            writeln!(io::stderr(), "\ncauseway: the demo has ended; nothing of it runs any more");
     }
     Ok(())
+}
+
+/// What ended it after its story, if anything did; what it had started has ended, too.
+async fn run(options: &Options, progress: &Progress) -> Result<Option<Ending>, DemoError> {
+    // Before anything is said: who reads it may signal at once.
+    let mut endings = Endings::new()?;
+    let (place, cast) = tokio::select! {
+        // On a terminal Ctrl-C ends the servers, too: that is not what went wrong.
+        biased;
+        ending = endings.next() => return Err(DemoError::Ended(ending)),
+        played = play(options, progress) => played?,
+    };
+    if options.once {
+        return Ok(None);
+    }
+    if !options.json {
+        let lines = screen::how_to_join(&place, &cast)?;
+        screen::print(&lines).map_err(DemoError::Output)?;
+    }
+    tokio::select! {
+        ending = endings.next() => match ending {
+            // As people are told to end it.
+            Ending::Signal(..) => Ok(Some(ending)),
+            Ending::NobodyReads => Err(DemoError::Ended(ending)),
+        },
+        shown = screen::follow(&cast, options.json) => {
+            shown.map(|()| None).map_err(DemoError::Output)
+        }
+    }
+}
+
+/// Plays the story to its end, and shows what came of it.
+async fn play(options: &Options, progress: &Progress) -> Result<(Place, Cast), DemoError> {
+    let (place, user) = Place::make(options, progress).await?;
+    let carol = MatrixPerson::open(user).await?;
+    let played = story::play(&place, carol, options.messages, progress).await;
+    progress.done();
+    let (cast, outcome) = played.inspect_err(|_| {
+        let log = harmless(&place.causeway.log());
+        // Nobody is left to be told where this cannot be written.
+        let _ = writeln!(io::stderr(), "The end of Causeway's log:\n    {log}");
+    })?;
+    let said = if options.json {
+        serde_json::to_string(&outcome).map_err(io::Error::from)? + "\n"
+    } else {
+        screen::report(&cast, &outcome)
+    };
+    screen::print(&said).map_err(DemoError::Output)?;
+    match outcome.fault() {
+        Some(fault) => Err(DemoError::Fault(fault)),
+        None => Ok((place, cast)),
+    }
 }

@@ -1,7 +1,8 @@
 //! Exit codes, those of the mautrix bridges where they have one (`docs/install.md`).
 
 use causeway_bridge::{
-    app::RunError, config::ConfigError, init::InitError, registration::RegistrationError,
+    app::RunError, config::ConfigError, demo::DemoError, init::InitError,
+    registration::RegistrationError,
 };
 
 /// What went wrong, and the exit code that says so.
@@ -49,6 +50,12 @@ impl From<InitError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
+        Self { code: error.exit_code(), error: error.into() }
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
         Self { code: error.exit_code(), error: error.into() }
     }
 }

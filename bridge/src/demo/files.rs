@@ -5,21 +5,59 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 
 use super::progress::Progress;
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is no working directory, so no place to look from.
+    #[error("the working directory is not there any more: {0}. Go to another one")]
+    Nowhere(io::Error),
+    /// Not ours to write, a full disk, or a file of that name.
+    #[error(
+        "the folder {0} cannot be made or written to: {1}. The demo keeps in there what it makes: \
+         run it in a folder that you may write to"
+    )]
+    Unwritable(PathBuf, io::Error),
+    /// The native clients of another demo are in there.
+    #[error(
+        "{0} holds what an earlier demo made, which cannot be gone on with: name another folder \
+         with --dir, or delete that one"
+    )]
+    Used(PathBuf),
+}
 
 /// The ignored folder `.causeway`: beside the nearest `Cargo.lock` upwards of the working
 /// directory, so that tests and demo share one; else in the working directory.
 ///
 /// # Errors
-/// There is no working directory, or the folder cannot be made.
-pub fn folder() -> io::Result<PathBuf> {
-    let here = std::env::current_dir()?;
+/// [`FolderError`]: there is no working directory, or the folder cannot be made.
+pub fn folder() -> Result<PathBuf, FolderError> {
+    let here = std::env::current_dir().map_err(FolderError::Nowhere)?;
     let root = here.ancestors().find(|dir| dir.join("Cargo.lock").is_file()).unwrap_or(&here);
     let folder = root.join(".causeway");
-    fs::create_dir_all(&folder)?;
+    make(&folder)?;
     Ok(folder)
+}
+
+/// The folder that a person named, made and empty of other demos; its path from the root.
+///
+/// # Errors
+/// [`FolderError`]
+pub(super) fn kept_folder(named: &Path) -> Result<PathBuf, FolderError> {
+    let folder = std::path::absolute(named).map_err(FolderError::Nowhere)?;
+    make(&folder)?;
+    // They belong to a homeserver of another name, or have an Ann already.
+    let used = ["causeway.yaml", "ann.db"].iter().any(|file| folder.join(file).exists());
+    if used { Err(FolderError::Used(folder)) } else { Ok(folder) }
+}
+
+fn make(folder: &Path) -> Result<(), FolderError> {
+    fs::create_dir_all(folder)
+        .and_then(|()| Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?))
+        .map_err(|error| FolderError::Unwritable(folder.to_path_buf(), error))
 }
 
 /// A lock between processes, free again when dropped or when the process ends.
@@ -38,6 +76,17 @@ impl FileLock {
             flock(&file, FlockOperation::LockExclusive)?;
         }
         Ok(Self(file))
+    }
+
+    /// The same on a thread that may be blocked.
+    pub(super) async fn wait(
+        path: PathBuf,
+        progress: &Progress,
+        what: &'static str,
+    ) -> io::Result<Self> {
+        let progress = progress.clone();
+        let take = move || Self::take(&path, &progress, what);
+        tokio::task::spawn_blocking(take).await.map_err(io::Error::other)?
     }
 }
 

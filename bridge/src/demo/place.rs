@@ -11,7 +11,7 @@ use reqwest::Url;
 use super::{
     DemoError, Options,
     causeway::{Causeway, Listeners},
-    files::{folder, random_name},
+    files::{folder, kept_folder, random_name},
     matrix_user::MatrixUser,
     ports::free_port,
     progress::Progress,
@@ -52,22 +52,24 @@ impl Place {
         options: &Options,
         progress: &Progress,
     ) -> Result<(Self, MatrixUser), DemoError> {
+        // Before anything is fetched or started for it.
+        let kept = options.dir.as_deref().map(kept_folder).transpose()?;
         match &options.theirs {
-            Some(theirs) => Self::beside(theirs, options.dir.as_deref(), progress).await,
-            None => Self::whole(options.dir.as_deref(), progress).await,
+            Some(theirs) => Self::beside(theirs, kept, progress).await,
+            None => Self::whole(kept, progress).await,
         }
     }
 
     /// With a homeserver made for it.
     async fn whole(
-        kept: Option<&Path>,
+        kept: Option<PathBuf>,
         progress: &Progress,
     ) -> Result<(Self, MatrixUser), DemoError> {
         let listeners = Listeners::free()?;
         let synapse = Synapse::start(&listeners.appservice_url(), progress).await?;
         let password = random_name(8)?;
         let carol = synapse.register(CAROL, &password).await?;
-        let dir = kept.map_or_else(|| synapse.dir().join("causeway"), Path::to_path_buf);
+        let dir = kept.unwrap_or_else(|| synapse.dir().join("causeway"));
         let causeway = started(
             &dir,
             &synapse.url(),
@@ -91,7 +93,7 @@ impl Place {
     /// Beside a homeserver that runs.
     async fn beside(
         theirs: &super::Theirs,
-        kept: Option<&Path>,
+        kept: Option<PathBuf>,
         progress: &Progress,
     ) -> Result<(Self, MatrixUser), DemoError> {
         let registration = Registration::read(&theirs.registration)?;
@@ -104,9 +106,12 @@ impl Place {
             appservice: listen_at(&registration.url)?,
             native: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
         };
-        let made = folder()?.join(format!("demo-{}", random_name(4)?));
-        let dir = kept.unwrap_or(&made).to_path_buf();
-        let folder = kept.is_none().then(|| Folder(made.clone()));
+        let (dir, folder) = if let Some(kept) = kept {
+            (kept, None)
+        } else {
+            let made = folder()?.join(format!("demo-{}", random_name(4)?));
+            (made.clone(), Some(Folder(made)))
+        };
         let homeserver = theirs.homeserver.clone();
         let causeway =
             started(&dir, &homeserver, &server_name, listeners, &registration, progress).await?;

@@ -7,7 +7,6 @@ use causeway_protocol::{
     envelope::Kind,
     ids::{GroupId, Timestamp},
 };
-use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -15,11 +14,14 @@ use super::{
     DemoError,
     matrix_person::MatrixPerson,
     native_person::{NativePerson, envelopes},
+    outcome::{Outcome, Way},
     place::Place,
     progress::Progress,
     transcript::until,
 };
 
+/// What the group is called.
+pub(super) const GROUP: &str = "Harbour";
 /// How long an invite of the demo is good.
 const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How many may still come in by the link that is shown at the end.
@@ -44,37 +46,6 @@ pub(super) struct Cast {
     pub(super) link: Zeroizing<String>,
 }
 
-/// What came of it, each counted at the receiving client.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Outcome {
-    native_to_matrix: Way,
-    matrix_to_native: Way,
-    removed_member_could_read: u64,
-    duplicates: u64,
-    seconds: f64,
-}
-
-/// One direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-struct Way {
-    sent: u64,
-    received: u64,
-}
-
-impl Outcome {
-    /// Why this is no good outcome; `None` if it is.
-    pub(super) fn fault(&self) -> Option<String> {
-        let lost = |way: Way| way.sent - way.received.min(way.sent);
-        let rows = [
-            (lost(self.native_to_matrix), "messages from native to Matrix were lost"),
-            (lost(self.matrix_to_native), "messages from Matrix to native were lost"),
-            (self.removed_member_could_read, "messages could be read by the removed member"),
-            (self.duplicates, "messages came more than once"),
-        ];
-        rows.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
-    }
-}
-
 /// Plays it with `messages` in each direction.
 pub(super) async fn play(
     place: &Place,
@@ -88,7 +59,7 @@ pub(super) async fn play(
     let later = (messages / 4).max(1);
     let mut talk = Talk::default();
 
-    progress.say("they talk");
+    progress.say("They talk, natively and on Matrix");
     talk.go_on(&cast, messages - later, true).await?;
     talk.settle(&cast).await?;
     let readable = talk.matrix.len() + talk.by_ann.len();
@@ -97,14 +68,15 @@ pub(super) async fn play(
         .hear_all(&[talk.matrix.clone(), talk.by_ann.clone()].concat(), "what Ben may read")
         .await?;
 
-    progress.say("Ann removes Ben, and they talk on");
+    progress.say("Ann removes Ben");
     let seen_before = cast.ann.rows().len();
     let ben = cast.ben.client().me().account.clone();
     cast.ann.client().remove(cast.group, &ben).await?;
+    progress.say("They talk on without him");
     let later_batches = talk.go_on(&cast, later, false).await?;
     talk.settle(&cast).await?;
 
-    progress.say("Ben's client is handed everything that he should not read");
+    progress.say("Ben's client is handed everything that came since, and tries to read it");
     // What came to Ann, ops included, and what Ann posted: there is nobody else but the bridge, so
     // this is every later ciphertext and every later distribution.
     let rows = cast.ann.rows();
@@ -125,6 +97,7 @@ pub(super) async fn play(
         matrix_to_native: Way { sent: talk.matrix.len() as u64, received: heard_natively },
         removed_member_could_read,
         duplicates: doubled_on_matrix + doubled_natively,
+        handed: messages_handed as u64,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
     };
     Ok((cast, outcome))
@@ -138,13 +111,13 @@ async fn set_up(
 ) -> Result<Cast, DemoError> {
     let url = place.causeway.native_url();
     let token = place.causeway.registration_token()?;
-    progress.say("Ann and Ben register on the native side");
+    progress.say("Ann and Ben register on the native server");
     let ann = NativePerson::register("ann", &place.dir, url, &token).await?;
     let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
 
-    progress.say("Ann makes a Sender Keys group, Ben joins it by an invite");
+    progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
     let new = NewGroup {
-        name: "Harbour".to_owned(),
+        name: GROUP.to_owned(),
         description: "Two native people and one on Matrix".to_owned(),
         members_may_add: false,
         is_channel: false,
@@ -160,13 +133,14 @@ async fn set_up(
         return Err(DemoError::NotLetIn);
     }
 
-    progress.say("Ann lets the bridge in, and asks it to invite Carol");
+    progress.say(&format!("Ann lets the bridge in, and asks it to invite {}", carol.user_id()));
     let bridge = ann.client().http().server().await.map_err(DemoError::from)?.bridge;
     let bridge = bridge.ok_or(DemoError::NoBridge)?;
     ann.client().add_bridge(group, &bridge).await?;
     let request = BridgeRequest { room: None, invite: Some(vec![carol.user_id().to_string()]) };
     ann.send(group, Content::BridgeRequest(request)).await?;
     until("Carol's invite", async || carol.room().is_some()).await?;
+    progress.say("Carol has joined the Matrix room that the bridge made");
     let link = ann.client().create_invite(group, until_when, VISITORS).await?.to_text();
     Ok(Cast { ann, ben, carol, group, link })
 }

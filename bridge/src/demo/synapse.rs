@@ -14,7 +14,7 @@ use ruma::OwnedUserId;
 use serde_json::json;
 
 use super::{
-    files::{FileLock, folder, random_name, tail},
+    files::{FileLock, FolderError, folder, random_name, tail},
     matrix_user::{MatrixUser, UserError},
     ports::free_port,
     progress::Progress,
@@ -58,6 +58,9 @@ struct Running {
 /// Why there is no homeserver.
 #[derive(Debug, thiserror::Error)]
 pub enum SynapseError {
+    /// Nowhere to keep anything.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// No Python, or no Synapse for it.
     #[error(transparent)]
     Venv(#[from] VenvError),
@@ -82,9 +85,6 @@ pub enum SynapseError {
     /// No HTTP client.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// A blocking step was cancelled.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 impl Synapse {
@@ -94,20 +94,10 @@ impl Synapse {
     /// # Errors
     /// [`SynapseError`], whose text says what to do where something can be done.
     pub async fn start(appservice_url: &str, progress: &Progress) -> Result<Self, SynapseError> {
-        let (venv, lock, folder) = {
-            let progress = progress.clone();
-            let prepare = move || {
-                let folder = folder()?;
-                let venv = Venv::ensure(&folder, &progress)?;
-                let lock = FileLock::take(
-                    &folder.join("synapse.lock"),
-                    &progress,
-                    "one Synapse runs at a time",
-                )?;
-                Ok::<_, SynapseError>((venv, lock, folder))
-            };
-            tokio::task::spawn_blocking(prepare).await.map_err(|_| SynapseError::Cancelled)??
-        };
+        let folder = folder()?;
+        let venv = Venv::ensure(&folder, progress).await?;
+        let lock = folder.join("synapse.lock");
+        let lock = FileLock::wait(lock, progress, "one Synapse runs at a time").await?;
         let runs = folder.join("run");
         // We hold the lock, so whatever is there was left by a process that was killed.
         if runs.exists() {

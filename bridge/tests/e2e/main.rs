@@ -5,6 +5,9 @@ mod admin;
 mod backup;
 mod bridged;
 mod canary;
+mod demo;
+#[path = "../shared/demo.rs"]
+mod demo_process;
 mod js;
 mod js_client;
 mod kill;

@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_bridge::demo::{causeway::Listeners, files::FileLock, progress::Progress};
-use rustix::process::{Pid, Signal, kill_process};
+use causeway_bridge::demo::causeway::Listeners;
 use serde_json::Value;
 
 use crate::prometheus::Page;
@@ -408,53 +407,4 @@ async fn the_native_server_alone_is_watched_where_nobody_else_gets_in() {
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
     assert_eq!(healthcheck().status.code(), Some(1));
-}
-
-#[test]
-fn a_demo_that_waits_for_another_ends_when_it_is_told() {
-    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
-    let folder = causeway.dir.path().join(".causeway");
-    fs::create_dir(&folder).unwrap();
-    let lock = folder.join("venv.lock");
-    let _other = FileLock::take(&lock, &Progress::new(), "a test").unwrap();
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut demo = causeway.command(&["demo"]).stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(demo.stderr.take().unwrap()).lines().next().unwrap().unwrap();
-        assert!(said.contains("waiting for another process"), "{said}");
-        let id = Pid::from_raw(demo.id().cast_signed()).unwrap();
-        kill_process(id, signal).unwrap();
-        assert!(demo.wait().unwrap().success());
-    }
-}
-
-/// Runs the demo where the only Python is one that answers the probe with `word`, or none.
-fn demo_with_python(word: Option<&str>) -> Output {
-    let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
-    let bin = causeway.dir.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    if let Some(word) = word {
-        script(&bin.join("python3"), word);
-    }
-    causeway.command(&["demo", "--once"]).env("PATH", &bin).output().unwrap()
-}
-
-/// Written by another process: a child that a test forks while this one has the file open for
-/// writing has it open, too, and what is open for writing cannot be run.
-fn script(path: &Path, word: &str) {
-    let write = format!("printf '#!/bin/sh\\necho {word}\\n' > \"$0\" && chmod 755 \"$0\"");
-    assert!(Command::new("sh").args(["-c", &write]).arg(path).status().unwrap().success());
-}
-
-#[test]
-fn the_demo_says_what_to_install() {
-    let rows = [
-        (None, "Python 3.10 or newer is needed"),
-        (Some("old"), "Python 3.10 or newer is needed"),
-        (Some("bare"), "apt install python3-venv"),
-    ];
-    for (python, words) in rows {
-        let output = demo_with_python(python);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains(words), "{}", said(&output));
-    }
 }

@@ -6,7 +6,11 @@ mod aside;
 mod by_hand;
 mod circles;
 mod cli;
+mod client;
 mod deliver;
+mod demo;
+#[path = "../shared/demo.rs"]
+mod demo_process;
 mod docs;
 mod drop;
 mod encrypted;

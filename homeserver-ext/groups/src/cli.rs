@@ -3,8 +3,11 @@
 //! Every command opens the home folder, does one thing through the [`sdk`](crate::sdk), says what
 //! came of it as text or JSON, and ends with an honest exit code (`exit.rs`). Several may run
 //! at once on one home; only `tail` reads the mailbox, and there is one of it.
+//!
+//! A program may carry it under another name, as `causeway client` does; help and advice say that one.
 
 mod backup;
+mod called;
 mod exit;
 mod flush;
 mod group;
@@ -28,12 +31,20 @@ mod tail;
 mod verify;
 mod whoami;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, stderr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use causeway_protocol::ids::Timestamp;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
+pub use called::PROGRAM;
 use exit::Failure;
+pub use harmless::{harmless, one_line};
 use home::Home;
 use print::Printer;
 
@@ -44,7 +55,7 @@ use crate::machine::AddedBy;
 /// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 not logged in; 4 server not
 /// reachable; 5 kept, and not accepted by the server yet: it goes out with the next run.
 #[derive(Debug, Parser)]
-#[command(name = "causeway-client", version, max_term_width = 100)]
+#[command(name = PROGRAM, version, max_term_width = 100)]
 struct Arguments {
     /// Folder with keys and messages [default: ~/.local/share/causeway]
     #[arg(long, global = true, env = "CAUSEWAY_HOME", value_name = "DIR")]
@@ -129,13 +140,18 @@ enum Command {
     Backup(backup::Command),
 }
 
-/// Runs the command that the process was started with.
-pub async fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+/// Runs the command that `words` are, and says how the process is to end.
+///
+/// `called` is how a person calls this program: [`PROGRAM`], or the program and the command that
+/// carry it.
+pub async fn run(called: &'static str, words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    log_if_asked();
+    let words: Vec<_> = words.into_iter().collect();
+    let arguments = match parse(called, &words) {
         Ok(arguments) => arguments,
-        Err(error) => return misread(&error),
+        Err(error) => return misread(&error, called, &words),
     };
-    let printer = Printer::new(arguments.output);
+    let printer = Printer::new(arguments.output, called);
     let home = Home::new(arguments.home, arguments.server, arguments.added_by);
     let done = match home {
         Ok(home) => dispatch(arguments.command, &home, printer).await,
@@ -150,11 +166,28 @@ pub async fn run() -> ExitCode {
     }
 }
 
+/// What goes wrong is said by the command, once; the log is for those who ask for it.
+fn log_if_asked() {
+    let filter = EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
+}
+
+fn parse(called: &'static str, words: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = called::in_help(Arguments::command(), called);
+    let words = std::iter::once(OsString::from(called)).chain(words.iter().cloned());
+    let matches = command.try_get_matches_from_mut(words)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// Shows help where that was asked for; else says in the form that was asked for what is wrong.
-fn misread(error: &clap::Error) -> ExitCode {
-    let mut words = std::env::args_os().skip_while(|word| word != "--output").skip(1);
-    let wants_json = words.next().is_some_and(|form| form == "json")
-        || std::env::args_os().any(|word| word == "--output=json");
+fn misread(error: &clap::Error, called: &'static str, words: &[OsString]) -> ExitCode {
+    let mut form = words.iter().skip_while(|word| *word != "--output").skip(1);
+    let wants_json = form.next().is_some_and(|form| form == "json")
+        || words.iter().any(|word| word == "--output=json");
     if !error.use_stderr() || !wants_json {
         error.exit();
     }
@@ -163,7 +196,7 @@ fn misread(error: &clap::Error) -> ExitCode {
     let (what, next) = said.split_once("\n\n").unwrap_or((&said, ""));
     let what = what.strip_prefix("error: ").unwrap_or(what);
     let failure = Failure::usage(what.trim()).next(next.trim());
-    Printer::new(Output::Json).failure(&failure);
+    Printer::new(Output::Json, called).failure(&failure);
     failure.exit().into()
 }
 
@@ -198,7 +231,6 @@ mod tests {
 
     #[test]
     fn the_arguments_fit_together() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 }

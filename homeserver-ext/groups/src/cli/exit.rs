@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use causeway_protocol::roster::Invalid;
 
-use super::harmless::harmless;
+use super::{called::in_words, harmless::harmless};
 use crate::{
     machine::{InviteRefused, OpError},
     sdk::{CallError, OpenClientError, SdkError},
@@ -83,6 +83,12 @@ impl Failure {
     pub(super) fn next(mut self, next: impl fmt::Display) -> Self {
         self.next = Some(next.to_string());
         self
+    }
+
+    /// The advice as it is for somebody who calls the program like this.
+    pub(super) fn as_called(&self, called: &str) -> Self {
+        let next = self.next.as_ref().map(|next| in_words(next, called));
+        Self { next, ..self.clone() }
     }
 
     /// With which code the process ends.

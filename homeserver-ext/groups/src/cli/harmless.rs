@@ -2,7 +2,7 @@
 
 /// Text that does nothing to a terminal: no control characters but line ends, which are indented so
 /// that nobody can write a line that looks like another's, and no marks that reverse the order.
-pub(super) fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -17,7 +17,7 @@ pub(super) fn harmless(text: &str) -> String {
 }
 
 /// A name, which is one line whatever its owner made of it.
-pub(super) fn one_line(name: &str) -> String {
+pub fn one_line(name: &str) -> String {
     harmless(&name.replace(['\n', '\u{2028}', '\u{2029}'], " "))
 }
 

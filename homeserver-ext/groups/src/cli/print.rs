@@ -5,18 +5,19 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{Output, exit::Failure};
+use super::{Output, called::in_words, exit::Failure};
 
 /// Writes results the way that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Printer {
     output: Output,
+    called: &'static str,
 }
 
 impl Printer {
-    /// Writes in this form.
-    pub(super) fn new(output: Output) -> Self {
-        Self { output }
+    /// Writes in this form, for somebody who calls the program like this.
+    pub(super) fn new(output: Output, called: &'static str) -> Self {
+        Self { output, called }
     }
 
     /// Writes one result, `text` for people or `json` for programs, and has it out before it
@@ -25,6 +26,14 @@ impl Printer {
     /// # Errors
     /// The reader of stdout is gone, or its disk is full: the result was not shown.
     pub(super) fn show(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
+        self.quote(&in_words(text, self.called), json)
+    }
+
+    /// The same where `text` is what somebody said: theirs, and shown as it is.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn quote(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = match self.output {
             Output::Text => out.write_all(text.as_bytes()),
@@ -39,12 +48,13 @@ impl Printer {
     /// A remark for people beside the results; on stderr, so that it is never taken for one.
     pub(super) fn remark(self, text: &str) {
         if self.output == Output::Text {
-            to_stderr(text);
+            to_stderr(&in_words(text, self.called));
         }
     }
 
     /// Trouble that may pass by itself, while the command goes on.
     pub(super) fn note(self, text: &str) {
+        let text = in_words(text, self.called);
         match self.output {
             Output::Text => to_stderr(&format!("note: {text}")),
             Output::Json => to_stderr(&serde_json::json!({"note": text}).to_string()),
@@ -53,6 +63,7 @@ impl Printer {
 
     /// What went wrong.
     pub(super) fn failure(self, failure: &Failure) {
+        let failure = failure.as_called(self.called);
         match self.output {
             Output::Text => to_stderr(&failure.to_string()),
             Output::Json => to_stderr(&failure.to_json().to_string()),

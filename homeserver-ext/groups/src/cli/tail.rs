@@ -14,7 +14,7 @@ use causeway_protocol::{
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
-use super::{exit::Failure, history, home::Home, names, outbox, print::Printer};
+use super::{exit::Failure, history, home::Home, line::Said, names, outbox, print::Printer};
 use crate::sdk::{CallError, Client, Stream};
 
 /// How often the key work is looked at when nothing calls for it.
@@ -176,7 +176,10 @@ impl Tail<'_> {
             let Some(last) = lines.last() else { return Ok(shown) };
             shown = true;
             for line in &lines {
-                self.printer.show(&line.to_text(), line)?;
+                match line.what {
+                    Said::Message(_) => self.printer.quote(&line.to_text(), line)?,
+                    _ => self.printer.show(&line.to_text(), line)?,
+                }
             }
             if let Some(row) = &mut self.since {
                 *row = last.row;

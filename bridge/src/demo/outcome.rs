@@ -1,0 +1,114 @@
+//! What came of the story: numbers for programs, words and a table for people.
+
+use serde::Serialize;
+
+/// What came of it, each counted at the receiving client.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Outcome {
+    pub(super) native_to_matrix: Way,
+    pub(super) matrix_to_native: Way,
+    pub(super) removed_member_could_read: u64,
+    pub(super) duplicates: u64,
+    pub(super) seconds: f64,
+    /// Messages that the removed member's client was handed.
+    #[serde(skip)]
+    pub(super) handed: u64,
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Way {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl Outcome {
+    /// Why this is no good outcome; `None` if it is.
+    pub(super) fn fault(&self) -> Option<String> {
+        let lost = |way: Way| way.sent - way.received.min(way.sent);
+        let rows = [
+            (lost(self.native_to_matrix), "messages from native to Matrix were lost"),
+            (lost(self.matrix_to_native), "messages from Matrix to native were lost"),
+            (self.removed_member_could_read, "messages could be read by the removed member"),
+            (self.duplicates, "messages came more than once"),
+        ];
+        rows.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+    }
+
+    /// For people.
+    pub(super) fn to_text(self) -> String {
+        let Self { native_to_matrix: out, matrix_to_native: back, handed, .. } = self;
+        let doubled = or_none(self.duplicates);
+        let read = self.removed_member_could_read;
+        let head = format!(
+            "What came of it\n\
+             \x20 {} of {} messages from native to Matrix arrived, and {} of {} from Matrix to \
+             native; {doubled} came twice.\n\
+             \x20 Ben's client was handed {handed} messages that were sent after Ann had removed \
+             him, and could read {} of them.\n\
+             \x20 The story took {:.1} seconds.\n\n",
+            out.received,
+            out.sent,
+            back.received,
+            back.sent,
+            or_none(read),
+            self.seconds,
+        );
+        let rows = [
+            ("native to Matrix", out.sent, out.received),
+            ("Matrix to native", back.sent, back.received),
+            ("to Ben, who was removed", handed, read),
+        ];
+        let header = format!("  {:<24} {:>8} {:>8}\n", "", "sent", "read");
+        let row = |(name, sent, read)| format!("  {name:<24} {sent:>8} {read:>8}\n");
+        head + &header + &rows.map(row).concat()
+    }
+}
+
+fn or_none(count: u64) -> String {
+    if count == 0 { "none".to_owned() } else { count.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: Outcome = Outcome {
+        native_to_matrix: Way { sent: 20, received: 20 },
+        matrix_to_native: Way { sent: 20, received: 20 },
+        removed_member_could_read: 0,
+        duplicates: 0,
+        seconds: 6.25,
+        handed: 10,
+    };
+
+    #[test]
+    fn a_good_outcome_is_words_and_a_table() {
+        let text = WHOLE.to_text();
+        for words in [
+            "20 of 20 messages from native to Matrix arrived, and 20 of 20 from Matrix to native; \
+             none came twice.",
+            "handed 10 messages that were sent after Ann had removed him, and could read none",
+            "  native to Matrix               20       20\n",
+            "  to Ben, who was removed        10        0\n",
+        ] {
+            assert!(text.contains(words), "{words} is not in\n{text}");
+        }
+        assert!(!text.contains('{') && WHOLE.fault().is_none(), "{text}");
+    }
+
+    #[test]
+    fn each_fault_is_in_the_words() {
+        let lost = Way { sent: 20, received: 17 };
+        let rows = [
+            (Outcome { native_to_matrix: lost, ..WHOLE }, "17 of 20 messages from native"),
+            (Outcome { matrix_to_native: lost, ..WHOLE }, "17 of 20 from Matrix"),
+            (Outcome { removed_member_could_read: 4, ..WHOLE }, "could read 4 of them"),
+            (Outcome { duplicates: 2, ..WHOLE }, "2 came twice"),
+        ];
+        for (outcome, words) in rows {
+            assert!(outcome.to_text().contains(words), "{}", outcome.to_text());
+            assert!(outcome.fault().is_some(), "{words}");
+        }
+    }
+}
