@@ -6,9 +6,10 @@ mod homeserver;
 mod logging;
 mod native;
 mod native_side;
+mod supervisor;
 mod tasks;
 
-pub use homeserver::StartError;
+pub use homeserver::{StartError, is_new_enough};
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,7 +22,11 @@ use tokio::{
 
 use self::tasks::Tasks;
 use crate::{
-    config::Config, figures, http::Connection, init::InitError, registration::RegistrationError,
+    config::{Config, ConfigError},
+    figures,
+    http::Connection,
+    init::InitError,
+    registration::RegistrationError,
 };
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
@@ -77,7 +82,11 @@ pub enum RunError {
     )]
     PutBack(PathBuf),
     /// Somebody else listens there, or we may not.
-    #[error("cannot listen at {0}: {1}")]
+    #[error(
+        "cannot listen at {0}: {1}. Set appservice.listen, or native.listen, to an address of this \
+         machine and a port that nobody else has; where others find it is appservice.address, or \
+         native.address"
+    )]
     Listen(SocketAddr, io::Error),
     /// The homeserver does not know us or does not reach us.
     #[error(transparent)]
@@ -121,30 +130,61 @@ impl RunError {
 }
 
 /// Runs both parts, or `only` one, until SIGTERM or SIGINT; with `while_stdin` also no longer than
-/// standard input is open, which ends it with whoever started it.
+/// standard input is open, which ends it with whoever started it. SIGHUP has the configuration read
+/// `again`, of which the log's level counts at once, and the rest at the next start.
 ///
 /// # Errors
 /// [`RunError`]; after a signal there is none.
-pub fn run_until_signalled(config: Config, how: Run) -> Result<(), RunError> {
-    logging::start(&config.logging)?;
+pub fn run_until_signalled(
+    config: Config,
+    how: Run,
+    again: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), RunError> {
+    let level = logging::start(&config.logging)?;
     edges::raise_open_files();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let closed = stdin_closed(how.while_stdin);
         run(config, how, async move {
+            let reloaded = async {
+                while hang_up.recv().await.is_some() {
+                    reload(&level, again());
+                }
+                std::future::pending().await
+            };
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 () = closed => {}
+                () = reloaded => {}
+                () = supervisor::keep_alive() => {}
             }
+            supervisor::stopping();
         })
         .await
     });
     // Not for longer than the orderly end took already.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+fn reload(level: &logging::Level, config: Result<Config, ConfigError>) {
+    supervisor::reloading();
+    match config {
+        Ok(config) => match level.set(&config.logging) {
+            Ok(()) => tracing::info!(
+                level = config.logging.level,
+                "the configuration was read again: the log's level counts from now on, all else \
+                 from the next start"
+            ),
+            Err(error) => tracing::error!(%error, "the log goes on as before"),
+        },
+        Err(error) => tracing::error!(%error, "the configuration goes on as it was"),
+    }
+    supervisor::ready();
 }
 
 /// Done when standard input is at its end; never if it is not `watched`.
@@ -174,7 +214,7 @@ async fn run(
         match only {
             None => {
                 let opened = bridge::open(&config, after_restore, &tasks).await?;
-                let server = native::start(&config, &tasks).await?;
+                let server = native::start(&config, after_restore, &tasks).await?;
                 bridge::start(&config, opened, Some(server), metrics, &tasks).await?;
             }
             Some(Part::Bridge) => {
@@ -182,8 +222,9 @@ async fn run(
                 bridge::start(&config, opened, None, metrics, &tasks).await?;
             }
             Some(Part::Server) => {
-                let server = native::start(&config, &tasks).await?;
+                let server = native::start(&config, after_restore, &tasks).await?;
                 native::show(&config, server, metrics, &tasks).await?;
+                supervisor::ready();
             }
         }
         tracing::info!("running");

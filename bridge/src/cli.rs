@@ -2,6 +2,7 @@
 
 mod backup;
 mod client;
+mod doctor;
 mod failure;
 mod healthcheck;
 
@@ -11,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use causeway_bridge::{
     app::{self, Part},
     config::{self, Config, ConfigError},
@@ -108,6 +109,10 @@ enum Command {
     /// Native groups from a terminal: all that `causeway-client` does, in this binary.
     #[command(disable_help_flag = true)]
     Client(client::Words),
+    /// Looks at everything that has to be right for Causeway to run, and says what to do about what is not.
+    ///
+    /// Beside a running Causeway, or where none runs. Exit code 1 where something has failed.
+    Doctor(doctor::Args),
     /// Plays a story on a real homeserver: native people and a Matrix user talk to each other.
     ///
     /// The first time it fetches Synapse into `.causeway/`, and says before how much that is. It
@@ -191,7 +196,7 @@ impl Cli {
             Command::Init(args) => args.run(output)?,
             Command::Run { config, only, while_stdin, after_restore } => {
                 let how = app::Run { only, while_stdin, after_restore };
-                app::run_until_signalled(config.load()?, how)?;
+                app::run_until_signalled(config.load()?, how, || config.load())?;
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());
@@ -207,6 +212,7 @@ impl Cli {
                 let json = serde_json::from_str(&said).unwrap_or(Value::Null);
                 output.show(&said, &json)?;
             }
+            Command::Doctor(args) => args.run(output)?,
             Command::Demo(mut options) => {
                 if output == Output::Json {
                     options.print_json();
@@ -221,11 +227,13 @@ impl Cli {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, ConfigError> {
         let file = config::find(self.config.as_deref())?;
-        let overrides: Vec<_> =
-            self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-        let config = config::load(&file, &overrides)?;
+        let config = config::load(&file, &self.overrides())?;
         config.check()?;
         Ok(config)
+    }
+
+    fn overrides(&self) -> Vec<(&str, String)> {
+        self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect()
     }
 }
 
@@ -236,6 +244,7 @@ impl ConfigCommand {
                 let config = config.load()?;
                 let registration = Registration::read(&config.appservice.registration)?;
                 registration.check(&config.homeserver.server_name)?;
+                init::check_files(&config)?;
                 let text = "the configuration is right, and so is the registration";
                 output.show(text, &json!({"configuration": "right", "registration": "right"}))
             }
@@ -261,6 +270,7 @@ impl Init {
         wanted.appservice.address = self.address;
         wanted.data_dir.0 = self.data_dir;
         wanted.check()?;
+        self::agrees(&self.config, &wanted)?;
         let files = init::init(&self.config, &wanted)?;
         let registration =
             self.config.parent().unwrap_or(Path::new("")).join(&wanted.appservice.registration);
@@ -270,8 +280,9 @@ impl Init {
             format!("{state} {}\n", file.path.display())
         });
         let text = format!(
-            "{2}\nNext: tell the homeserver of {0} and restart it. For Synapse, in \
-             homeserver.yaml:\n\x20 app_service_config_files:\n\x20   - {0}\n\
+            "{2}\nNext: copy {0} to where the homeserver can read it, name the copy there, and restart it. \
+             For Synapse, in homeserver.yaml:\n\x20 app_service_config_files:\n\x20   - \
+             /etc/matrix-synapse/causeway-registration.yaml\n\
              Then: causeway run --config {1}",
             registration.display(),
             self.config.display(),
@@ -281,6 +292,46 @@ impl Init {
             files.iter().map(|file| json!({"path": file.path, "made": file.made})).collect();
         output.show(&text, &json!({"files": files, "registration": registration}))
     }
+}
+
+/// What is there already is what is asked for: `init` changes nothing.
+fn agrees(file: &Path, wanted: &Config) -> Result<(), Failure> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let (known, defaults) = (config::load(file, &[])?, Config::default());
+    let pairs = [
+        (
+            "homeserver.server_name",
+            &known.homeserver.server_name,
+            &wanted.homeserver.server_name,
+            "",
+        ),
+        (
+            "homeserver.address",
+            &known.homeserver.address,
+            &wanted.homeserver.address,
+            &defaults.homeserver.address,
+        ),
+        (
+            "appservice.address",
+            &known.appservice.address,
+            &wanted.appservice.address,
+            &defaults.appservice.address,
+        ),
+    ];
+    for (key, known, wanted, default) in pairs {
+        if known != wanted && wanted != default {
+            let error = anyhow!(
+                "{} is there, and says `{key}: {known}`, not `{wanted}`; `init` leaves it as it is. \
+                 Change it there (and then say `causeway registration`), or name another file with \
+                 --config",
+                file.display()
+            );
+            return Err(Failure { code: 11, error });
+        }
+    }
+    Ok(())
 }
 
 fn registration(config: &Config, new_tokens: bool, output: Output) -> Result<(), Failure> {

@@ -219,9 +219,7 @@ impl Config {
         if self.native.cleanup_interval_s == 0 {
             return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());
         }
-        if let Err(error) = self.logging.level.parse::<tracing_subscriber::EnvFilter>() {
-            return wrong("logging.level", error.to_string());
-        }
+        check_level(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())
     }
 
@@ -243,8 +241,24 @@ impl Config {
     }
 }
 
+/// A bare word that is no level is taken for the name of a module, and silences all others.
+fn check_level(level: &str) -> Result<(), String> {
+    let known = "`error`, `warn`, `info`, `debug`, `trace`, or `info,causeway_bridge=debug`";
+    let wrong = |what: &str| format!("`{what}` is no level: write {known}");
+    if level.parse::<tracing_subscriber::EnvFilter>().is_err() || level.trim().is_empty() {
+        return Err(wrong(level));
+    }
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    match level.split(',').map(str::trim).find(|part| !part.contains(['=', '[']) && !is_level(part))
+    {
+        Some(part) => Err(wrong(part)),
+        None => Ok(()),
+    }
+}
+
 fn check_address(address: &str) -> Result<(), String> {
-    let url = Url::parse(address).map_err(|error| format!("`{address}`: {error}"))?;
+    let url = Url::parse(address)
+        .map_err(|_| format!("`{address}` is no address: write http:// or https://, and a host"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("`{address}` begins neither with http:// nor with https://"));
     }

@@ -3,6 +3,7 @@
 //! Pure: no clock, no network, no database, no randomness. What is done about an input is
 //! [`route::route`]'s to say; which lane does it and how it ends, the files beside it.
 
+pub mod command;
 pub mod effect;
 pub mod ending;
 pub mod expired;
@@ -10,6 +11,7 @@ pub mod ghost;
 pub mod html;
 pub mod lane;
 pub mod looks;
+pub mod mentions;
 pub mod mirror;
 pub mod portal;
 pub mod readers;
@@ -72,8 +74,8 @@ pub struct RosterChange {
     pub epoch: Epoch,
     /// Whose device signed it.
     pub by: Option<AccountId>,
-    /// Its policy is another, and its name perhaps.
-    pub policy: bool,
+    /// Its policy is another, and its name by it this one.
+    pub policy: Option<String>,
     /// Who is in since.
     pub joined: Vec<AccountId>,
     /// Who is out since.
@@ -96,6 +98,9 @@ pub enum Input {
     Event(RoomEvent, bool),
     /// Somebody native said this.
     Spoken(Spoken),
+    /// Somebody native said something of this type, which is not carried, and of which this is a
+    /// line.
+    Unbridged(Spoken, u8),
     /// Somebody native said something while the bridge was no bridge of the group.
     Overheard,
     /// This account is not who it was: another identity stands for it.
@@ -123,6 +128,8 @@ pub enum News {
     Out,
     /// The bot is in the room.
     In,
+    /// The bot is not in the room, and in another that it made for the group.
+    Elsewhere,
     /// It is encrypted, though no event of that came.
     Encrypted(OwnedRoomId),
     /// There is no room, and nothing makes one any more.
@@ -131,6 +138,8 @@ pub enum News {
     PutOut(AccountId, OwnedUserId),
     /// The operator wants a new one.
     Recreate,
+    /// The bot has left it, as this user wanted.
+    Unbridged(OwnedUserId),
 }
 
 /// Plaintext of type 18 (protocol §2.1).

@@ -38,6 +38,9 @@ pub enum InitError {
     /// A value that YAML cannot hold.
     #[error("the configuration cannot be written: {0}")]
     Config(String),
+    /// The storage key is not one; its bytes.
+    #[error("{0} has {1} bytes; a storage key has 32. Put the right one back")]
+    NoKey(PathBuf, u64),
     /// The token file is empty or not text.
     #[error("{0} holds no token; remove it and run `causeway init` again")]
     NoToken(PathBuf),
@@ -100,6 +103,23 @@ pub fn read_token(path: &Path) -> Result<Secret, InitError> {
         "" => Err(InitError::NoToken(path.to_path_buf())),
         token => Ok(Secret::new(token)),
     }
+}
+
+/// Looks whether the key and the tokens that [`init`] wrote are there, and can be read.
+///
+/// # Errors
+/// [`InitError`], for the first that is not.
+pub fn check_files(config: &Config) -> Result<(), InitError> {
+    let key = config.data_file(STORAGE_KEY);
+    let opened = File::open(&key).and_then(|file| file.metadata());
+    let length = opened.map_err(|error| InitError::File(key.clone(), error))?.len();
+    if length != 32 {
+        return Err(InitError::NoKey(key, length));
+    }
+    for name in [ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
+        read_token(&config.data_file(name))?;
+    }
+    Ok(())
 }
 
 /// A folder that only its owner may enter.

@@ -124,7 +124,11 @@ pub enum RegistrationError {
     #[error("the registration is not what it should be: {0}")]
     Malformed(String),
     /// Our ghosts or our bot would be strangers to the homeserver.
-    #[error("the registration does not cover {0}; make it anew with `causeway registration`")]
+    #[error(
+        "the registration does not cover {0}: is homeserver.server_name in the configuration the name \
+         that the homeserver's users have after the colon? If so, make it anew with `causeway \
+         registration`, copy it to the homeserver, and restart that"
+    )]
     NotCovered(String),
 }
 

@@ -6,6 +6,7 @@
 pub mod chores;
 pub mod deliver;
 pub mod encryption;
+pub mod errands;
 pub mod expired;
 pub mod from_matrix;
 pub mod from_native;
@@ -16,7 +17,10 @@ pub mod session;
 pub mod standing;
 pub mod tidy;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use causeway_groups::{
     machine::{MachineError, SealError},
@@ -70,6 +74,9 @@ pub struct Spine {
     /// Why the native server does not know our session, while it does not; lanes into groups stand
     /// still until it is renewed.
     pub locked_out: watch::Sender<Option<String>>,
+    /// Whether the portals' rooms were looked at in this process: before that, a room that nobody knows
+    /// may be one of them, made after the copy that this database was put back from.
+    pub rooms_known: Arc<AtomicBool>,
     /// What does not go on, for people to see.
     pub troubles: Troubles,
     /// Where tests let the process die.
@@ -85,8 +92,9 @@ impl Spine {
     pub async fn take_over(&self) -> Result<(), storage::Error> {
         let mut tx = self.db.begin().await?;
         storage::lanes::void_waits(&mut tx).await?;
-        storage::inbox::forget_early(&mut tx).await?;
+        storage::inbox::route_early(&mut tx).await?;
         storage::reading::doubt(&mut tx).await?;
+        storage::portals::heard(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 

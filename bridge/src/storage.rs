@@ -6,8 +6,10 @@
 //! Statements of the hot path have their LIMIT written out: one that is bound has SQLite plan the
 //! statement anew whenever it runs.
 
+pub mod answered;
 pub mod dead_letters;
 pub mod effects;
+pub mod errands;
 pub mod expired;
 pub mod ghosts;
 pub mod inbox;

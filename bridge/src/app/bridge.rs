@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     RunError, homeserver, listen,
     native_side::{self, Side},
+    supervisor,
     tasks::Tasks,
 };
 use crate::{
@@ -23,8 +24,8 @@ use crate::{
     registration::Registration,
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, encryption::Encryption, expired, from_matrix, from_native,
-        reconcile, restored, rooms, session, standing, tidy,
+        Clock, Spine, chores, deliver, encryption::Encryption, errands, expired, from_matrix,
+        from_native, reconcile, restored, rooms, session, standing, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -129,6 +130,7 @@ pub(super) async fn start(
         metrics,
     });
     listen(config, router(http), tasks).await?;
+    supervisor::ready();
 
     homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
     tasks.keep("ping", {
@@ -177,6 +179,7 @@ pub(super) async fn start(
         markers: deliver::Markers::default(),
         token_taken,
         locked_out,
+        rooms_known: Arc::default(),
         troubles: health.troubles,
         steps,
     };
@@ -206,6 +209,7 @@ fn start_services(tasks: &Tasks, spine: &Spine) {
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
+    keep(tasks, "errands", spine, |spine| async move { errands::run(&spine, pending()).await });
     keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });
     keep(tasks, "paused", spine, |spine| async move {

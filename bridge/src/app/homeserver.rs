@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     domain::ghost::Names,
     gateway::{
+        hint::hint,
         matrix::{Matrix, MatrixError},
         provision,
     },
@@ -48,8 +49,9 @@ pub enum StartError {
     UnknownToken,
     /// Whom it takes us for, and who we are by our registration.
     #[error(
-        "the homeserver takes our as_token for that of {0}; by our registration it is {1}. \
-         Is the installed registration this one, and homeserver.server_name right?"
+        "the homeserver takes our as_token for that of {0}; by our registration it is {1}. Where what \
+         comes after the colon differs, that is the homeserver's name: set homeserver.server_name to it, \
+         and make the registration anew; else the homeserver has another registration than this one"
     )]
     SomebodyElse(String, String),
     /// `M_EXCLUSIVE` or alike for our own bot.
@@ -96,16 +98,15 @@ pub(super) async fn check(
     registration: &Registration,
     health: &Health,
 ) -> Result<(), StartError> {
-    let known = patiently(health, || matrix.versions())
+    let known = patiently((health, address), || matrix.versions())
         .await
         .map_err(|error| StartError::NoHomeserver(address.to_owned(), error))?;
-    if !known.versions.iter().filter_map(|version| number(version)).any(|version| version >= OLDEST)
-    {
+    if !known.versions.iter().any(|version| is_new_enough(version)) {
         return Err(StartError::TooOld(known.versions.join(", ")));
     }
 
     let sender = format!("@{}:{}", registration.sender_localpart, names.server());
-    match patiently(health, || matrix.whoami(None)).await {
+    match patiently((health, address), || matrix.whoami(None)).await {
         Ok(me) if me.user_id == sender => {}
         Ok(me) => return Err(StartError::SomebodyElse(me.user_id.to_string(), sender)),
         Err(MatrixError::UnknownToken) => return Err(StartError::UnknownToken),
@@ -115,8 +116,10 @@ pub(super) async fn check(
     let bot = names.bot();
     let refused = |error| StartError::NotOurBot(bot.to_string(), error);
     // Registering is the question whether the namespace is ours; that it is done already is well.
-    patiently(health, || provision::provision(matrix, bot, "Causeway")).await.map_err(refused)?;
-    let me = patiently(health, || matrix.whoami(Some(bot))).await.map_err(refused)?;
+    patiently((health, address), || provision::provision(matrix, bot, "Causeway"))
+        .await
+        .map_err(refused)?;
+    let me = patiently((health, address), || matrix.whoami(Some(bot))).await.map_err(refused)?;
     if me.user_id != *bot {
         return Err(StartError::SomebodyElse(me.user_id.to_string(), bot.to_string()));
     }
@@ -157,13 +160,20 @@ fn is_refused(error: &MatrixError) -> bool {
 
 /// Asks until the homeserver answers, whatever it answers.
 async fn patiently<T>(
-    health: &Health,
+    (health, address): (&Health, &str),
     ask: impl AsyncFn() -> Result<T, MatrixError>,
 ) -> Result<T, MatrixError> {
+    let (mut tries, mut last) = (0_u32, None);
     loop {
         match ask().await {
             Err(error) if error.is_passing() => {
-                tracing::warn!(%error, "waiting for the homeserver");
+                // Once a minute, and whenever it is something else.
+                if tries.is_multiple_of(12) || last.as_ref() != Some(&error) {
+                    let hint = hint(address, &error.to_string()).unwrap_or_default();
+                    tracing::warn!(%error, address, hint, "waiting for the homeserver (homeserver.address)");
+                }
+                tries = tries.wrapping_add(1);
+                last = Some(error.clone());
                 health.set_homeserver(Err(error.to_string()), AWAY);
                 sleep(AWAY).await;
             }
@@ -208,6 +218,11 @@ async fn tell_back(db: &Db) -> Result<(), causeway_store::Error> {
     let mut tx = db.begin().await?;
     lanes::back(&mut tx);
     tx.commit().await
+}
+
+/// Whether a version of the specification is one that will do.
+pub fn is_new_enough(version: &str) -> bool {
+    number(version).is_some_and(|version| version >= OLDEST)
 }
 
 /// `v1.12` as numbers; the old `r0.6.1` is none.

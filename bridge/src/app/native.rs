@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// Opens the database and starts to listen.
-pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunError> {
+pub(super) async fn start(
+    config: &Config,
+    after_restore: bool,
+    tasks: &Tasks,
+) -> Result<App, RunError> {
     let token =
         |name| init::read_token(&config.data_file(name)).map(|token| TokenHash::of(token.expose()));
     let name = config.homeserver.server_name.as_str();
@@ -56,6 +60,7 @@ pub(super) async fn start(config: &Config, tasks: &Tasks) -> Result<App, RunErro
         time: Duration::from_secs(u64::from(native.keep_read.hours) * 3_600),
         max_bytes: u64::from(native.keep_read.mib) << 20,
     };
+    server.put_back = after_restore;
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
     server.registration = match config.native.registration {

@@ -25,7 +25,8 @@ use super::{ConfigArgs, Failure, Output};
 const BRIDGE: &str = "bridge.db";
 const SERVER: &str = "server.db";
 /// What is put back is copied before anything is moved; all the same it may be half done.
-const AGAIN: &str = "mend that and say it again; what was moved aside is in `before-restore-…`";
+const AGAIN: &str =
+    "mend that and say it again; where something was moved aside, it is in `before-restore-…`";
 /// Between two words on how far something is.
 const QUIET: Duration = Duration::from_secs(5);
 

@@ -19,8 +19,9 @@ pub(super) fn ask(listen: SocketAddr) -> anyhow::Result<String> {
         });
     }
     let timeout = Duration::from_secs(5);
-    let mut stream =
-        TcpStream::connect_timeout(&address, timeout).context("nobody listens there")?;
+    let mut stream = TcpStream::connect_timeout(&address, timeout).with_context(|| {
+        format!("nobody listens at {address} (appservice.listen): is Causeway running?")
+    })?;
     stream.set_read_timeout(Some(timeout))?;
     stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();

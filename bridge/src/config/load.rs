@@ -39,7 +39,7 @@ pub enum ConfigError {
     )]
     NoFile,
     /// The named file cannot be read.
-    #[error("{0} cannot be read: {1}")]
+    #[error("{0} cannot be read: {1}; run this as the user that Causeway runs as")]
     Unreadable(PathBuf, io::Error),
     /// Not YAML, or a value of the wrong kind.
     #[error("{0}: {1}")]
@@ -70,10 +70,20 @@ impl std::fmt::Display for Hint {
 /// # Errors
 /// [`ConfigError::NoFile`]
 pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    given
-        .map(Path::to_path_buf)
-        .or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.is_file()))
-        .ok_or(ConfigError::NoFile)
+    if let Some(given) = given {
+        return Ok(given.to_path_buf());
+    }
+    for place in PLACES.map(PathBuf::from) {
+        match fs::metadata(&place) {
+            Ok(meta) if meta.is_file() => return Ok(place),
+            // It may be there, for somebody else.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ConfigError::Unreadable(place, error));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(ConfigError::NoFile)
 }
 
 /// Reads the configuration; `overrides` are the command line's, as `(key, value)` with dots.

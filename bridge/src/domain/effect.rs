@@ -5,6 +5,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    command::Asked,
     mirror::Mirror,
     said::{Relayed, Spoken},
     share::Given,
@@ -50,6 +51,10 @@ pub enum InRoom {
     Introduce,
     /// The bot names those who read in the group, a page of them, in answer to that event.
     Members(OwnedEventId, usize),
+    /// The bot looks something up or does it for whoever said so by that event.
+    Asked(OwnedEventId, OwnedUserId, Asked),
+    /// The room bears the group's name.
+    Rename,
     /// The bot says, in the state, that nothing more goes into the room.
     Pause,
     /// The bot says that the bridge is gone, and all ghosts leave.
@@ -69,10 +74,11 @@ impl InRoom {
         match self {
             Self::Say(spoken) => Some(spoken.account.as_str()),
             Self::Leave(account) | Self::PutOut(account, _) => Some(account.as_str()),
-            Self::Invite(user) => Some(user.as_str()),
+            Self::Invite(user) | Self::Asked(_, user, _) => Some(user.as_str()),
             Self::Notice(_)
             | Self::Answer(..)
             | Self::Topic
+            | Self::Rename
             | Self::Introduce
             | Self::Members(..)
             | Self::Unread(_) => Some(BOT),
@@ -116,6 +122,8 @@ pub enum Here {
     /// The bridge was let into the group of this name by one who may not ask that, or not now: the
     /// portal stays closed, and why.
     Refused(String, String),
+    /// The group has this name.
+    Named(String),
     /// What somebody who asked for something was given.
     Given(Given),
     /// The bot made the room, or found it.
@@ -167,6 +175,7 @@ impl Deed {
                 | InRoom::Answer(..)
                 | InRoom::Introduce
                 | InRoom::Members(..)
+                | InRoom::Asked(..)
                 | InRoom::Unread(_),
             )
             | Self::InGroup(InGroup::Notice(_)) => "notice",
@@ -175,6 +184,7 @@ impl Deed {
             Self::InRoom(InRoom::Invite(_)) => "invite",
             Self::InRoom(InRoom::Leave(_) | InRoom::PutOut(..)) => "leave",
             Self::InRoom(InRoom::Topic) => "topic",
+            Self::InRoom(InRoom::Rename) => "rename",
             Self::InRoom(InRoom::Pause) => "pause",
             Self::InRoom(InRoom::Close) => "close",
             Self::InRoom(InRoom::MakeAnew | InRoom::MakeInstead(_)) => "make_anew",

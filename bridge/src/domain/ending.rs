@@ -27,6 +27,13 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
             let text = format!("{user} is not invited to the room: {reason}.");
             return Some(Word { notice: InGroup::Notice(text.clone()).into(), about: text });
         }
+        Deed::InRoom(InRoom::Asked(event, ..)) => {
+            let text = format!("What you asked for is not done: {reason}.");
+            return Some(Word {
+                notice: InRoom::Answer(text, event.clone()).into(),
+                about: event.to_string(),
+            });
+        }
         Deed::InRoom(InRoom::Follow(room)) => {
             let text = format!("The bridge does not follow into {room}: {reason}.");
             (InGroup::Notice(text).into(), reason)
@@ -38,6 +45,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
             | InRoom::Leave(_)
             | InRoom::PutOut(..)
             | InRoom::Topic
+            | InRoom::Rename
             | InRoom::Introduce
             | InRoom::Members(..)
             | InRoom::Unread(_)

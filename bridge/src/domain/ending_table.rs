@@ -37,6 +37,15 @@ fn the_other_side_is_told_what_it_will_not_see() {
             None,
             None,
             in_group("The group has no room: no.", "no"),
+            Some((
+                InRoom::Answer(
+                    "What you asked for is not done: no.".into(),
+                    "$e".try_into().unwrap()
+                )
+                .into(),
+                "$e".into()
+            )),
+            None,
         ]
     );
 }

@@ -70,6 +70,11 @@ impl Names {
     }
 }
 
+/// How an account's ghost is shown: Matrix users of the same name are somebody else.
+pub fn shown(account: &AccountId) -> String {
+    format!("{} (native)", account.localpart())
+}
+
 /// Transaction id of one part of one message, the same whenever it is tried again:
 /// base64url(SHA-256(ghost, group, message, part)), each with its be32 length before it.
 ///

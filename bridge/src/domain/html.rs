@@ -82,10 +82,14 @@ fn is_colour(value: &str) -> bool {
         .is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Mentions are left plain: a link that a client would draw as a person, and ring.
+/// Mentions are left plain: a link that a client would draw as a person, and ring. Links to rooms
+/// are what they say.
 fn is_mention(href: &str) -> bool {
     let href = href.trim_start().to_ascii_lowercase();
-    href.starts_with("matrix:") || href.contains("://matrix.to/")
+    let is_of_room = ["#/#", "#/!", "#/%23", "#/%21"]
+        .iter()
+        .any(|room| href.starts_with(&format!("https://matrix.to/{room}")));
+    href.starts_with("matrix:") || href.contains("://matrix.to/") && !is_of_room
 }
 
 /// `html` made harmless; `None` where nothing is left to be seen, and where it was not made for
@@ -198,6 +202,16 @@ mod tests {
             ("<a href=\"https://matrix.to/#/@bob:x\">bob</a>", "<a>bob</a>"),
             ("<a href=\" HTTPS://Matrix.To/#/@bob:x\">bob</a>", "<a>bob</a>"),
             ("<a href=\"matrix:u/bob:x\">bob</a>", "<a>bob</a>"),
+            (
+                "<a href=\"https://matrix.to/#/%23tea:x?via=x\">tea</a>",
+                "<a href=\"https://matrix.to/#/%23tea:x?via=x\">tea</a>",
+            ),
+            (
+                "<a href=\"https://matrix.to/#/!r:x/$e\">tea</a>",
+                "<a href=\"https://matrix.to/#/!r:x/$e\">tea</a>",
+            ),
+            ("<a href=\"https://matrix.to/#/%40bob:x\">bob</a>", "<a>bob</a>"),
+            ("<a href=\"http://matrix.to/#/#r:x\">r</a>", "<a>r</a>"),
             ("<code class=\"language-rust\">x</code>", "<code class=\"language-rust\">x</code>"),
             ("<code class=\"mx_EventTile\">x</code>", "<code>x</code>"),
             ("<code class=\"language-a mx_EventTile\">x</code>", "<code>x</code>"),

@@ -35,6 +35,7 @@ impl Lane {
                 InRoom::Pause
                 | InRoom::Unread(_)
                 | InRoom::Invite(_)
+                | InRoom::Asked(..)
                 | InRoom::MakeAnew
                 | InRoom::MakeInstead(_),
             ) => Self::Bot(id),
@@ -51,6 +52,7 @@ impl Lane {
                 | InRoom::Notice(_)
                 | InRoom::Answer(..)
                 | InRoom::Topic
+                | InRoom::Rename
                 | InRoom::Introduce
                 | InRoom::Members(..)
                 | InRoom::Make

@@ -4,6 +4,7 @@ use causeway_protocol::ids::GroupId;
 
 use super::*;
 use crate::domain::{
+    command::Asked,
     effect::InGroup,
     ghost::Names,
     portal::{PortalState, Unsaved},
@@ -73,6 +74,13 @@ pub(crate) fn deeds() -> Vec<Deed> {
         InRoom::Members("$e".try_into().unwrap(), 2).into(),
         InRoom::Unread("$e".try_into().unwrap()).into(),
         InRoom::MakeInstead("!old:x".try_into().unwrap()).into(),
+        InRoom::Asked(
+            "$e".try_into().unwrap(),
+            "@al:x".try_into().unwrap(),
+            Asked::Invite("@bo:x".try_into().unwrap()),
+        )
+        .into(),
+        InRoom::Rename.into(),
     ]
 }
 
@@ -80,7 +88,7 @@ pub(crate) fn deeds() -> Vec<Deed> {
 fn an_operator_reads_what_waits() {
     let names: Vec<&str> = deeds().iter().map(Deed::name).collect();
     let expected = "say notice make invite leave pause close say announce notice follow make_anew \
-                    notice leave topic notice notice notice make_anew";
+                    notice leave topic notice notice notice make_anew notice rename";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -90,10 +98,10 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<String> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
-    let last = [room, room, room, room, room, bot, bot];
+    let last = [room, room, room, room, room, bot, bot, bot, room];
     let first = [room, room, room, bot, room, bot, room, group, group, group, room, bot];
     assert_eq!(lanes(false), [&first[..], &last].concat());
-    let last = [room, bot, room, room, room, bot, bot];
+    let last = [room, bot, room, room, room, bot, bot, bot, room];
     let first = [room, room, bot, bot, bot, bot, bot, group, group, group, bot, bot];
     assert_eq!(lanes(true), [&first[..], &last].concat());
 }
@@ -104,9 +112,10 @@ fn what_is_somebodys_goes_aside_and_home_again() {
         deeds().iter().map(|deed| deed.who().map(str::to_owned)).collect();
     let (bob, al) = (Some("bob:b.example".to_owned()), Some("@al:x".to_owned()));
     let bot = Some("bot".to_owned());
-    let mut expected = vec![bob.clone(), bot.clone(), None, al, bob.clone()];
+    let mut expected = vec![bob.clone(), bot.clone(), None, al.clone(), bob.clone()];
     expected.resize(12, None);
-    expected.extend([bot.clone(), bob, bot.clone(), bot.clone(), bot.clone(), bot, None]);
+    expected.extend([bot.clone(), bob, bot.clone(), bot.clone(), bot.clone(), bot.clone(), None]);
+    expected.extend([al, bot]);
     assert_eq!(whose, expected);
     for deed in deeds() {
         let lane = Lane::of(&portal(false), &deed);

@@ -95,6 +95,10 @@ impl Portal {
                 self.refused = None;
                 self.unsaved.place = true;
             }
+            Here::Named(name) => {
+                self.name.clone_from(name);
+                self.unsaved.place = true;
+            }
             Here::Refused(name, why) => {
                 self.name.clone_from(name);
                 self.refused = Some(why.clone());

@@ -7,7 +7,7 @@ use causeway_protocol::{
     roster::{Role, Roster},
 };
 
-use super::{RoomEvent, looks::clean};
+use super::looks::clean;
 
 /// How many are named where there is not room for all.
 const NAMED: usize = 2;
@@ -17,14 +17,8 @@ const NAMED_OF_CHANGE: usize = 10;
 const PAGE: usize = 50;
 /// How every topic of ours begins.
 const TOPIC: &str = "Bridged to the native group ";
-/// What people in the room may say to the bot.
-pub const COMMAND: &str = "!causeway members";
-
-/// Whether an event is said to the bot, which answers it.
-pub fn is_command(event: &RoomEvent) -> bool {
-    let body = event.content.get("body").and_then(serde_json::Value::as_str).unwrap_or_default();
-    event.kind == "m.room.message" && body.split_whitespace().next() == Some("!causeway")
-}
+/// What people in the room may say to the bot to see all of them.
+const COMMAND: &str = "!causeway members";
 
 /// What is known of a group in its room: its name, and who is in it without the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]

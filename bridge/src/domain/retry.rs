@@ -133,6 +133,7 @@ impl Failure {
     /// Once is an accident, and no reason to let others go first, unless it took long.
     pub fn may_be_own(&self, failures: u32, took: Duration) -> bool {
         match self {
+            Self::NotNow(_, Some(after)) if Duration::from_millis(*after) >= LONG => true,
             Self::Unknown(_) | Self::Fault(_) | Self::NotNow(_, Some(_)) => {
                 failures > 0 || took >= LONG
             }
@@ -210,9 +211,11 @@ pub fn judge(failure: &Failure, tries: Tries, random: u64) -> Outcome {
     if tries.is_over {
         return Outcome::Dead(format!("its time has passed; last: {failure}"));
     }
-    let wait = if tries.is_invite { jittered.min(left_ms(tries.stood)) } else { jittered };
+    // Only what ends by that patience is tried when it ends.
+    let ends = tries.is_invite && !matches!(failure, Failure::NotNow(_, None));
+    let wait = if ends { jittered.min(left_ms(tries.stood)) } else { jittered };
     let told = if let Failure::NotNow(_, Some(after)) = failure { *after } else { 0 };
-    let told = if tries.is_invite { told.min(left_ms(tries.stood)) } else { told };
+    let told = if ends { told.min(left_ms(tries.stood)) } else { told };
     Outcome::Again(told.min(MAX_WAIT_MS).max(wait), false)
 }
 

@@ -117,6 +117,7 @@ fn others_go_first_where_the_trouble_may_be_ones_own() {
         (fault(), [false, false, true, true]),
         (away(), [false, false, true, true]),
         (limited(), [false, false, true, true]),
+        (Failure::NotNow(String::new(), Some(5_000)), [false, true, true, true]),
         (absent(), [false; 4]),
         (Failure::Token, [false; 4]),
     ];
@@ -129,6 +130,20 @@ fn others_go_first_where_the_trouble_may_be_ones_own() {
     let invites = [refused(), fault(), away(), limited(), absent(), Failure::Token];
     let own = invites.map(|failure| failure.is_own(true));
     assert_eq!(own, [true, true, true, false, false, false]);
+}
+
+/// Found by an attack: an invitation to a room that was not made was tried without a pause.
+#[test]
+fn what_is_not_ended_by_patience_is_waited_for() {
+    let asked = Tries { stood: 4 * INVITE_PATIENCE, is_invite: true, failures: 9, ..TRIES };
+    for (failure, least) in [(None, 60_000), (Some(30_000), 0)] {
+        let failure = Failure::NotNow(String::new(), failure);
+        match judge(&failure, asked, MAX_WAIT_MS) {
+            Outcome::Again(wait, false) => assert!(wait >= least && least > 0, "{wait}"),
+            Outcome::Dead(_) => assert_eq!(least, 0),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

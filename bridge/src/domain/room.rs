@@ -49,6 +49,8 @@ pub struct Found {
     pub topic: Option<String>,
     /// Those without power may not speak, ghosts among them.
     pub muted: bool,
+    /// The bot may invite there, without which no ghost gets in.
+    pub may_invite: bool,
     /// The room that it says it follows.
     pub predecessor: Option<OwnedRoomId>,
     /// The room that follows it.
@@ -68,9 +70,12 @@ impl Found {
             encrypted: false,
             topic: None,
             muted: false,
+            may_invite: true,
             predecessor: None,
             successor: None,
         };
+        let powers = Powers::of_room(state);
+        found.may_invite = powers.of(names.bot()) >= powers.to_invite();
         for event in state {
             match (event.kind.as_str(), event.state_key.as_str()) {
                 ("m.room.member", target) => {
@@ -112,6 +117,68 @@ impl Found {
             let name = event.content.get("displayname").and_then(Value::as_str);
             self.people.insert(target, name.map(str::to_owned));
         }
+    }
+}
+
+/// Who may do what in a room (client-server API v1.16, "m.room.power_levels"; MSC4289 for those who
+/// made it).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Powers {
+    levels: Map<String, Value>,
+    creators: Vec<OwnedUserId>,
+    are_creators_above: bool,
+}
+
+impl Powers {
+    /// As the whole state of a room has them.
+    pub fn of_room(state: &[StateEvent]) -> Self {
+        let mut powers = Self::default();
+        for event in state {
+            match (event.kind.as_str(), event.state_key.as_str()) {
+                ("m.room.power_levels", "") => powers.levels = event.content.clone(),
+                ("m.room.create", "") => {
+                    powers.creators.push(event.sender.clone());
+                    let version = event.content.get("room_version").and_then(Value::as_str);
+                    let number: Option<u32> = version.unwrap_or("1").parse().ok();
+                    powers.are_creators_above = number.is_some_and(|number| number >= 12);
+                    let more = event.content.get("additional_creators").and_then(Value::as_array);
+                    let more = more.into_iter().flatten().filter_map(Value::as_str);
+                    powers.creators.extend(more.filter_map(|user| UserId::parse(user).ok()));
+                }
+                _ => {}
+            }
+        }
+        powers
+    }
+
+    /// Somebody's power.
+    pub fn of(&self, user: &UserId) -> i64 {
+        let is_creator = self.creators.iter().any(|creator| *creator == *user);
+        if is_creator && (self.are_creators_above || self.levels.is_empty()) {
+            return i64::MAX;
+        }
+        let own = self.levels.get("users").and_then(|users| users.get(user.as_str()));
+        self.level(own.or_else(|| self.levels.get("users_default")), 0)
+    }
+
+    /// What it takes to invite.
+    pub fn to_invite(&self) -> i64 {
+        self.level(self.levels.get("invite"), 0)
+    }
+
+    /// What it takes to close the room for good, by a tombstone.
+    pub fn to_close(&self) -> i64 {
+        let events = self.levels.get("events");
+        let tombstone = events.and_then(|events| events.get("m.room.tombstone"));
+        self.level(tombstone.or_else(|| self.levels.get("state_default")), 50)
+    }
+
+    /// Older rooms may say numbers in strings.
+    fn level(&self, value: Option<&Value>, default: i64) -> i64 {
+        let number = |value: &Value| {
+            value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
+        };
+        value.and_then(number).unwrap_or(default)
     }
 }
 

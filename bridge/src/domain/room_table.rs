@@ -52,6 +52,36 @@ fn who_is_in_it_and_who_was_put_out() {
 }
 
 #[test]
+fn who_may_do_what() {
+    let user = |id: &str| OwnedUserId::try_from(id).unwrap();
+    let of = |version: &str, levels: &Value| {
+        let state = json!([
+            event(
+                "m.room.create",
+                "",
+                "@al:x",
+                &json!({"room_version": version,
+                "additional_creators": ["@bea:x"]})
+            ),
+            event("m.room.power_levels", "", "@al:x", levels),
+        ]);
+        Powers::of_room(&serde_json::from_value::<Vec<StateEvent>>(state).unwrap())
+    };
+    let levels = json!({"users": {"@mod:x": 50, "@old:x": "60"}, "users_default": 1, "invite": 40,
+        "state_default": 30, "events": {"m.room.tombstone": 90}});
+    let powers = of("11", &levels);
+    assert_eq!((powers.to_invite(), powers.to_close()), (40, 90));
+    let powers_of: Vec<i64> =
+        ["@mod:x", "@old:x", "@al:x", "@bea:x"].iter().map(|id| powers.of(&user(id))).collect();
+    assert_eq!(powers_of, [50, 60, 1, 1], "who made a room of this version is one like others");
+    let powers = of("12", &levels);
+    assert_eq!((powers.of(&user("@al:x")), powers.of(&user("@bea:x"))), (i64::MAX, i64::MAX));
+    let none = of("11", &json!({}));
+    assert_eq!((none.to_invite(), none.to_close(), none.of(&user("@mod:x"))), (0, 50, 0));
+    assert_eq!(of("11", &json!({"state_default": 30})).to_close(), 30);
+}
+
+#[test]
 fn what_it_is_like() {
     let plain = read(&json!([]));
     assert!(!plain.is_in && !plain.is_made && !plain.encrypted && !plain.muted);

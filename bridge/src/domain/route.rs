@@ -28,7 +28,11 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
         Input::Room(news) => room::news(portal, news),
-        Input::Event(..) | Input::Spoken(_) | Input::Changed(..) | Input::Expired(_)
+        Input::Event(..)
+        | Input::Spoken(_)
+        | Input::Unbridged(..)
+        | Input::Changed(..)
+        | Input::Expired(_)
             if portal.state == PortalState::Closed =>
         {
             Err(Skip::Closed)
@@ -36,6 +40,11 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Event(_, true) => Err(Skip::Own),
         Input::Event(event, false) => room_event(portal, event),
         Input::Spoken(spoken) => Ok(said(portal, spoken)),
+        Input::Unbridged(spoken, number) => {
+            let mut effects = said(portal, spoken);
+            effects.push(notice(unbridged::answer_native(&spoken.account, *number)));
+            Ok(effects)
+        }
         Input::Changed(account, _) => Ok(vec![changed(account)]),
         Input::Request(request) => asked::requested(portal, request),
         Input::Expired(expired) => unread(portal, expired),
@@ -65,13 +74,19 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     match (event.kind.as_str(), event.state_key.as_deref()) {
         // Said where it was told that it goes nowhere.
         (_, None) if portal.hears_from.is_some() => Err(Skip::Closed),
+        // The bridge has just given it that.
+        ("m.room.name", Some("")) if is_named(event, &portal.name) => Err(Skip::Nothing),
         _ if let Some(kind) = unbridged::Kind::of(event) => Ok(unbridged(portal, event, kind)),
         (kind, None) if to_native::is_said(kind) => message(portal, event),
         (UNREAD, None) if portal.lost.is_some() => Err(Skip::Encrypted),
         (UNREAD, None) => Ok(vec![Effect::InRoom(InRoom::Unread(event.event_id.clone()))]),
-        ("m.room.tombstone", Some("")) => Ok(room::tombstone(portal, event)),
+        ("m.room.tombstone", Some("")) => Ok(room::tombstone(event)),
         _ => Err(Skip::Type),
     }
+}
+
+fn is_named(event: &RoomEvent, name: &str) -> bool {
+    event.content.get("name").and_then(Value::as_str) == Some(name)
 }
 
 fn encrypted() -> [Effect; 3] {
@@ -103,7 +118,7 @@ fn message(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     if let Some(effects) = readers::command(portal, event) {
         return effects;
     }
-    Ok(says(portal, event, to_native::said(&event.content)?))
+    Ok(says(portal, event, to_native::said(&portal.names, &event.content)?))
 }
 
 /// A mirror must be announced before it speaks (protocol §2.1).
@@ -248,6 +263,12 @@ fn roster(portal: &Portal, change: &RosterChange) -> Result<Vec<Effect>, Skip> {
         effects.extend(asked::let_in(portal, name, change));
     } else if is_closed {
         return Err(Skip::Closed);
+    }
+    if let Some(name) = change.policy.as_ref().filter(|name| **name != portal.name) {
+        effects.push(Effect::Here(Here::Named(name.clone())));
+        if portal.state == PortalState::Open && portal.lost.is_none() && !portal.encrypted {
+            effects.push(Effect::InRoom(InRoom::Rename));
+        }
     }
     effects.extend(readers::told(portal, change));
     // Where the room is entered first, all of them are announced then.

@@ -26,6 +26,13 @@ impl<R> Said<R> {
         }
     }
 
+    /// Whether somebody may be named in it.
+    pub fn may_name_people(&self) -> bool {
+        match self {
+            Self::Text(text, _) => text.body.contains('@'),
+        }
+    }
+
     /// The same for the other side, where the message that it is about is `found`; a text whose
     /// question is not known there stands alone.
     pub fn across<S>(&self, found: Option<S>) -> Said<S> {

@@ -52,6 +52,8 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": {"Members": ["$e", 2]}}),
         json!({"InRoom": {"Unread": "$e"}}),
         json!({"InRoom": {"MakeInstead": "!old:x"}}),
+        json!({"InRoom": {"Asked": ["$e", "@al:x", {"Invite": "@bo:x"}]}}),
+        json!({"InRoom": "Rename"}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

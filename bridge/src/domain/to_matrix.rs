@@ -1,12 +1,15 @@
 //! From what is said in a group to the content of an event.
 
-use ruma::{EventId, OwnedEventId};
+use std::collections::BTreeMap;
+
+use ruma::{EventId, OwnedEventId, OwnedUserId};
 use serde_json::{Map, Value, json};
 
 use super::{
     MESSAGE, TextKind,
     html::sanitise,
     json_bytes,
+    mentions::named,
     said::{Said, Text},
 };
 
@@ -19,17 +22,22 @@ pub const SENT_AT: &str = "dev.causeway.sent_at";
 /// Most bytes of a content; an event may have 65,536 with everything around it.
 const MAX_CONTENT: usize = 60_000;
 
-/// Type and content of the event that says `said`, marked with `txn`.
-pub fn event(said: &Said<OwnedEventId>, txn: &str) -> (&'static str, Value) {
+/// Type and content of the event that says `said`, marked with `txn`; those of `people` whom it
+/// names are mentioned.
+pub fn event(
+    said: &Said<OwnedEventId>,
+    people: &BTreeMap<OwnedUserId, String>,
+    txn: &str,
+) -> (&'static str, Value) {
     match said {
-        Said::Text(text, reply_to) => (MESSAGE, content(text, reply_to.as_deref(), txn)),
+        Said::Text(text, reply_to) => (MESSAGE, content(text, reply_to.as_deref(), people, txn)),
     }
 }
 
 /// Type and content of a notice by the bot, to an event or to nobody in particular.
 pub fn notice(body: &str, about: Option<&EventId>, txn: &str) -> (&'static str, Value) {
     let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: None };
-    event(&Said::Text(text, about.map(ToOwned::to_owned)), txn)
+    event(&Said::Text(text, about.map(ToOwned::to_owned)), &BTreeMap::new(), txn)
 }
 
 /// The bot's mark on an event: one of the few that encrypted rooms have in clear.
@@ -38,7 +46,12 @@ pub fn reaction(about: &EventId, key: &str, txn: &str) -> (&'static str, Value) 
     ("m.reaction", json!({"m.relates_to": relates, MARKER: txn}))
 }
 
-fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
+fn content(
+    text: &Text,
+    reply_to: Option<&EventId>,
+    people: &BTreeMap<OwnedUserId, String>,
+    txn: &str,
+) -> Value {
     let mut content = Map::new();
     let msgtype = match text.kind {
         TextKind::Text => "m.text",
@@ -47,12 +60,20 @@ fn content(text: &Text, reply_to: Option<&EventId>, txn: &str) -> Value {
     };
     content.insert("msgtype".to_owned(), json!(msgtype));
     content.insert("body".to_owned(), json!(text.body));
-    content.insert("m.mentions".to_owned(), json!({}));
+    let named = named(&text.body, people);
+    let users = named.as_ref().map(|named| &named.users);
+    let mentions = users.map_or_else(|| json!({}), |users| json!({"user_ids": users}));
+    content.insert("m.mentions".to_owned(), mentions);
     content.insert(MARKER.to_owned(), json!(txn));
     if let Some(event) = reply_to {
         content.insert("m.relates_to".to_owned(), json!({"m.in_reply_to": {"event_id": event}}));
     }
-    if let Some(html) = text.html.as_deref().and_then(sanitise)
+    let html = match (&text.html, named) {
+        (Some(html), _) => sanitise(html),
+        // Made of the text, and nothing of its own in it.
+        (None, named) => named.map(|named| named.html),
+    };
+    if let Some(html) = html
         && json_bytes(&text.body) + json_bytes(&html) < MAX_CONTENT
     {
         content.insert("format".to_owned(), json!("org.matrix.custom.html"));
@@ -73,7 +94,7 @@ mod tests {
             (TextKind::Emote, "m.emote"),
         ] {
             let text = Text { kind, body: "hi".to_owned(), html: Some("<b>hi".to_owned()) };
-            let (kind, content) = event(&Said::Text(text, None), "t");
+            let (kind, content) = event(&Said::Text(text, None), &BTreeMap::new(), "t");
             assert_eq!(kind, "m.room.message");
             assert_eq!(
                 content,
@@ -86,7 +107,7 @@ mod tests {
     #[test]
     fn a_reply_names_its_event_and_nobody_is_rung() {
         let text = Text { kind: TextKind::Text, body: "@room yes".to_owned(), html: None };
-        let content = content(&text, Some(&EventId::parse("$e").unwrap()), "t");
+        let content = content(&text, Some(&EventId::parse("$e").unwrap()), &BTreeMap::new(), "t");
         assert_eq!(content["m.relates_to"]["m.in_reply_to"]["event_id"], "$e");
         assert_eq!(content["m.mentions"], json!({}));
     }
@@ -98,7 +119,7 @@ mod tests {
         for html in [body.clone(), "\"".repeat(11_000), "&lt;".repeat(1_999) + &"\\".repeat(9_000)]
         {
             let text = Text { kind: TextKind::Text, body: body.clone(), html: Some(html) };
-            let content = content(&text, None, "t");
+            let content = content(&text, None, &BTreeMap::new(), "t");
             assert_eq!(content["body"], json!(body));
             assert_eq!(content.get("formatted_body"), None);
         }
@@ -109,7 +130,11 @@ mod tests {
         for (html, kept) in [(999, true), (1_000, false)] {
             let (body, html) = ("x".repeat(59_000), Some("y".repeat(html)));
             let text = Text { kind: TextKind::Text, body, html };
-            assert_eq!(content(&text, None, "t").get("formatted_body").is_some(), kept, "{kept}");
+            assert_eq!(
+                content(&text, None, &BTreeMap::new(), "t").get("formatted_body").is_some(),
+                kept,
+                "{kept}"
+            );
         }
     }
 
@@ -125,11 +150,37 @@ mod tests {
     }
 
     #[test]
+    fn who_is_named_is_mentioned() {
+        let al: OwnedUserId = "@al:x".try_into().unwrap();
+        let people = [(al, "Al".to_owned())].into();
+        let of = |body: &str, html: Option<&str>| {
+            let (body, html) = (body.to_owned(), html.map(str::to_owned));
+            content(&Text { kind: TextKind::Text, body, html }, None, &people, "t")
+        };
+        let pill = "hi <a href=\"https://matrix.to/#/@al:x\">Al</a>";
+        let table = [
+            (of("hi @Al", None), json!({"user_ids": ["@al:x"]}), Some(pill)),
+            // Its own formatting stays.
+            (
+                of("hi @Al", Some("<b>hi</b> @Al")),
+                json!({"user_ids": ["@al:x"]}),
+                Some("<b>hi</b> @Al"),
+            ),
+            (of("hi Al", None), json!({}), None),
+            (of("hi @Al", Some(pill)), json!({"user_ids": ["@al:x"]}), Some("hi <a>Al</a>")),
+        ];
+        for (content, mentions, html) in table {
+            assert_eq!(content["m.mentions"], mentions);
+            assert_eq!(content.get("formatted_body").and_then(Value::as_str), html);
+        }
+    }
+
+    #[test]
     fn nothing_to_see_is_no_formatting() {
         for html in ["", " ", "<script>x</script>", "<img src=x>", "<b></b>"] {
             let text =
                 Text { kind: TextKind::Text, body: "hi".to_owned(), html: Some(html.to_owned()) };
-            assert_eq!(content(&text, None, "t").get("format"), None, "{html}");
+            assert_eq!(content(&text, None, &BTreeMap::new(), "t").get("format"), None, "{html}");
         }
     }
 }

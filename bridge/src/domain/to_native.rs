@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 use super::{
     MESSAGE, MessageRef, Skip, TextKind,
     effect::InGroup,
+    ghost::Names,
     html::sanitise,
     json_bytes, json_bytes_of,
+    mentions::as_natives_know,
     mirror::Mirror,
     said::{Said, Text},
 };
@@ -28,19 +30,22 @@ pub fn is_said(kind: &str) -> bool {
 /// # Errors
 /// [`Skip::Nothing`] for a redacted message, [`Skip::Malformed`] for one without type or body,
 /// [`Skip::Type`] for what is no text.
-pub fn said(content: &Map<String, Value>) -> Result<Vec<Said<OwnedEventId>>, Skip> {
-    let (content, mut about) = match corrected(content) {
+pub fn said(names: &Names, content: &Map<String, Value>) -> Result<Vec<Said<OwnedEventId>>, Skip> {
+    let (content, mut about) = match corrected(names, content) {
         Some((new, about)) => (new, Some(about)),
         None => (content, reply_to(content)),
     };
     // Only the first part answers.
-    let parts = texts(content)?.into_iter();
+    let parts = texts(names, content)?.into_iter();
     Ok(parts.map(|text| Said::Text(text, about.take())).collect())
 }
 
 /// The new words of an edit, and which event they replace (client-server API v1.16, "Event
 /// replacements").
-fn corrected(content: &Map<String, Value>) -> Option<(&Map<String, Value>, OwnedEventId)> {
+fn corrected<'a>(
+    names: &Names,
+    content: &'a Map<String, Value>,
+) -> Option<(&'a Map<String, Value>, OwnedEventId)> {
     let relation = content.get("m.relates_to")?;
     if relation.get("rel_type").and_then(Value::as_str) != Some("m.replace") {
         return None;
@@ -48,7 +53,7 @@ fn corrected(content: &Map<String, Value>) -> Option<(&Map<String, Value>, Owned
     let replaced = EventId::parse(relation.get("event_id")?.as_str()?).ok()?;
     let new = content.get("m.new_content")?.as_object()?;
     // Else the fallback says as much as there is.
-    texts(new).is_ok().then_some((new, replaced))
+    texts(names, new).is_ok().then_some((new, replaced))
 }
 
 /// A line in the name of who did something that is not carried, about the message of `about`.
@@ -85,7 +90,7 @@ fn named(mirror: &Mirror) -> content::Mirror {
     content::Mirror { id: mirror.id.to_string(), name: mirror.name.clone() }
 }
 
-fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
+fn texts(names: &Names, content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
     if content.is_empty() {
         return Err(Skip::Nothing);
     }
@@ -101,6 +106,8 @@ fn texts(content: &Map<String, Value>) -> Result<Vec<Text>, Skip> {
         // [`super::unbridged`] has a line for it.
         _ => return Err(Skip::Type),
     };
+    let body = as_natives_know(names, content, &body);
+    let html = html.map(|html| as_natives_know(names, content, &html));
     Ok(parts(kind, body, html))
 }
 
@@ -154,8 +161,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn names() -> Names {
+        Names::new("b.example").unwrap()
+    }
+
     fn of(content: &Value) -> Result<Vec<Text>, Skip> {
-        texts(content.as_object().unwrap())
+        texts(&names(), content.as_object().unwrap())
     }
 
     fn text(kind: TextKind, body: &str, html: Option<&str>) -> Vec<Text> {
@@ -238,7 +249,7 @@ mod tests {
         let edit = |relates: &Value, new: &Value| {
             let content = json!({"msgtype": "m.text", "body": "* seven",
                 "m.new_content": new, "m.relates_to": relates});
-            match &said(content.as_object().unwrap()).unwrap()[..] {
+            match &said(&names(), content.as_object().unwrap()).unwrap()[..] {
                 [Said::Text(text, about)] => {
                     (text.body.clone(), about.as_ref().map(ToString::to_string))
                 }

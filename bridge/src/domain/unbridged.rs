@@ -1,6 +1,7 @@
 //! What Matrix clients show and the bridge does not carry yet: the group reads a line in its place, and
 //! who did it is told.
 
+use causeway_protocol::{content::ContentType, ids::AccountId};
 use ruma::{EventId, OwnedEventId};
 use serde_json::{Map, Value};
 
@@ -23,6 +24,12 @@ pub enum Kind {
     Redaction,
     /// A call, or its ringing (MSC4075).
     Call,
+    /// The room's own name.
+    Name,
+    /// The room's own topic.
+    Topic,
+    /// The room's own picture.
+    Avatar,
     /// Anything else that has words for clients that do not know it.
     Other,
 }
@@ -36,6 +43,7 @@ impl Kind {
         if is_gone {
             return None;
         }
+        let is_rooms = event.state_key.as_deref() == Some("");
         Some(match (event.kind.as_str(), event.state_key.is_some()) {
             (MESSAGE, false) => match text(content, "msgtype")? {
                 "m.text" | "m.notice" | "m.emote" => return None,
@@ -61,6 +69,9 @@ impl Kind {
                 | "org.matrix.msc4075.rtc.notification",
                 false,
             ) => Self::Call,
+            ("m.room.name", true) if is_rooms => Self::Name,
+            ("m.room.topic", true) if is_rooms => Self::Topic,
+            ("m.room.avatar", true) if is_rooms => Self::Avatar,
             ("m.beacon_info" | "org.matrix.msc3672.beacon_info", true)
                 if content.get("live") == Some(&Value::Bool(true)) =>
             {
@@ -76,10 +87,32 @@ impl Kind {
     pub fn answer(self) -> String {
         let what = self.plural();
         let instead = match self {
+            Self::Name => {
+                return "The native group keeps its name, and gives it to the room again when one of \
+                        its admins changes it. Its people are told how the room is called."
+                    .to_owned();
+            }
             Self::Redaction => "its people are told of it, and can still read what you took back",
             _ => "its people read a line in place of yours",
         };
         format!("{what} do not get into the native group yet: {instead}.")
+    }
+
+    /// Names it in rows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Location => "location",
+            Self::Sticker => "sticker",
+            Self::Poll => "poll",
+            Self::Reaction => "reaction",
+            Self::Redaction => "redaction",
+            Self::Call => "call",
+            Self::Name => "name",
+            Self::Topic => "topic",
+            Self::Avatar => "avatar",
+            Self::Other => "other",
+        }
     }
 
     const fn plural(self) -> &'static str {
@@ -91,6 +124,9 @@ impl Kind {
             Self::Reaction => "Reactions",
             Self::Redaction => "Removals of messages",
             Self::Call => "Calls",
+            Self::Name => "Names of rooms",
+            Self::Topic => "Topics",
+            Self::Avatar => "Pictures of rooms",
             Self::Other => "Messages of this kind",
         }
     }
@@ -127,12 +163,58 @@ pub fn line(kind: Kind, event: &RoomEvent) -> (String, Option<OwnedEventId>) {
         }
         Kind::Redaction => "took back this message".to_owned(),
         Kind::Call => "started a call, which is not bridged yet".to_owned(),
+        Kind::Name => renamed("name", text(content, "name")),
+        Kind::Topic => renamed("topic", text(content, "topic")),
+        Kind::Avatar => "gave the Matrix room another picture".to_owned(),
         Kind::Other => {
             let words = fallback(content).unwrap_or_default();
             format!("sent something that is not bridged yet: {words}")
         }
     };
     (line.trim_end_matches([' ', ':']).to_owned(), about)
+}
+
+fn renamed(what: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("gave the Matrix room another {what}: {value}"),
+        None => format!("took the {what} off the Matrix room"),
+    }
+}
+
+/// What the room reads in place of what somebody native sent that is not carried; `None` for what
+/// nobody sees. Numbers as in protocol §2.1.
+pub fn native_line(number: u8) -> Option<String> {
+    Some(match ContentType::from_number(number) {
+        Some(ContentType::Edit) => "changed a message, which is not bridged yet".to_owned(),
+        Some(ContentType::Reaction) => "reacted to a message, which is not bridged yet".to_owned(),
+        Some(ContentType::Redaction) => "took a message back, which is not bridged yet".to_owned(),
+        Some(ContentType::Media) => "sent a file, which is not bridged yet".to_owned(),
+        Some(ContentType::Call) => "started a call, which is not bridged yet".to_owned(),
+        Some(
+            ContentType::Receipt
+            | ContentType::Typing
+            | ContentType::Text
+            | ContentType::Mirrors
+            | ContentType::RosterSync
+            | ContentType::BridgeRequest,
+        ) => return None,
+        None => format!("sent something that this bridge does not know (type {number})"),
+    })
+}
+
+/// What whoever sent it is told, in the group.
+pub fn answer_native(account: &AccountId, number: u8) -> String {
+    let what = match ContentType::from_number(number) {
+        Some(ContentType::Edit) => "Changed messages".to_owned(),
+        Some(ContentType::Reaction) => "Reactions".to_owned(),
+        Some(ContentType::Redaction) => "Removals of messages".to_owned(),
+        Some(ContentType::Media) => "Files".to_owned(),
+        Some(ContentType::Call) => "Calls".to_owned(),
+        _ => format!("Messages of type {number}"),
+    };
+    format!(
+        "{what} do not get into the Matrix room yet, {account}: it reads a line in their place."
+    )
 }
 
 fn poll(content: &Map<String, Value>) -> String {

@@ -140,6 +140,37 @@ fn what_clients_show_has_a_line() {
 }
 
 #[test]
+fn what_the_room_is_called_has_a_line() {
+    let table = [
+        ("m.room.name", json!({"name": "Tea"}), "gave the Matrix room another name: Tea"),
+        ("m.room.name", json!({"name": ""}), "took the name off the Matrix room"),
+        ("m.room.topic", json!({"topic": "Tea"}), "gave the Matrix room another topic: Tea"),
+        ("m.room.avatar", json!({"url": "mxc://x/y"}), "gave the Matrix room another picture"),
+    ];
+    for (kind, content, words) in table {
+        let event = event(kind, Some(""), &content);
+        let kind = Kind::of(&event).unwrap();
+        assert_eq!(line(kind, &event), (words.to_owned(), None));
+        assert!(kind.answer().ends_with('.'));
+    }
+}
+
+#[test]
+fn what_natives_send_and_is_not_carried_has_a_line() {
+    let account = "bob:b.example".parse().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..=u8::MAX {
+        let is_silent = [1, 6, 7, 16, 17, 18].contains(&number);
+        assert_eq!(native_line(number).is_none(), is_silent, "{number}");
+        if let Some(line) = native_line(number) {
+            assert!(seen.insert(line), "each has its own");
+            assert!(answer_native(&account, number).contains("bob:b.example"));
+        }
+    }
+    assert_eq!(native_line(99).unwrap(), "sent something that this bridge does not know (type 99)");
+}
+
+#[test]
 fn what_is_carried_or_shown_by_nobody_has_none() {
     let table = [
         (MESSAGE, None, json!({"msgtype": "m.text", "body": "hi"})),
@@ -156,7 +187,9 @@ fn what_is_carried_or_shown_by_nobody_has_none() {
         ("m.call.candidates", None, json!({"body": "x"})),
         ("m.key.verification.start", None, json!({"body": "x"})),
         ("org.example.silent", None, json!({"x": 1})),
-        ("m.room.topic", Some(""), json!({"topic": "x", "body": "x"})),
+        ("m.room.topic", Some("x"), json!({"topic": "x", "body": "x"})),
+        ("m.room.topic", None, json!({"topic": "x"})),
+        ("m.room.join_rules", Some(""), json!({"join_rule": "public", "body": "x"})),
     ];
     for (kind, state_key, content) in table {
         assert_eq!(Kind::of(&event(kind, state_key, &content)), None, "{kind} {content}");

@@ -1,6 +1,9 @@
 //! Inbox → rules → outbox: events of the homeserver, some at a time, in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Tx;
@@ -10,19 +13,21 @@ use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
         Input, RoomEvent, Skip, UNREAD,
+        command::{Command, What, errand},
         effect::{Effect, InRoom},
+        mirror::client_id,
         portal::Portal,
-        readers::is_command,
         route::route,
         share::day,
         unbridged,
     },
     steps,
     storage::{
-        self,
+        self, answered,
         effects::{Cause, Decided},
+        errands,
         inbox::{self, Looked},
-        links, portals, quarantine,
+        links, outbox, portals, quarantine,
     },
 };
 
@@ -104,13 +109,19 @@ struct Round<'a> {
     decided: Decided,
 }
 
-/// Whether the message that a redaction takes back has a counterpart in the group.
-async fn is_known(tx: &mut Tx, redaction: &RoomEvent) -> Result<bool, storage::Error> {
+/// Whether the message that a redaction takes back has a counterpart in the group, or will have one.
+async fn is_known(
+    tx: &mut Tx,
+    portal: &Portal,
+    decided: &Decided,
+    redaction: &RoomEvent,
+) -> Result<bool, storage::Error> {
     let (_, about) = unbridged::line(unbridged::Kind::Redaction, redaction);
-    match about {
-        Some(event) => Ok(links::message_of(tx.conn(), &event).await?.is_some()),
-        None => Ok(false),
-    }
+    let Some(event) = about else { return Ok(false) };
+    let txn = client_id(&portal.group, event.as_bytes(), 0).to_string();
+    Ok(decided.has(&txn)
+        || links::message_of(tx.conn(), &event).await?.is_some()
+        || outbox::lane_of(tx.conn(), &txn).await?.is_some())
 }
 
 impl Round<'_> {
@@ -130,7 +141,12 @@ impl Round<'_> {
             self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
-            return Ok(portals::any_in_making(tx).await?);
+            let are_known = self.spine.rooms_known.load(Ordering::Relaxed);
+            if !are_known || portals::any_in_making(tx).await? {
+                return Ok(true);
+            }
+            self.elsewhere(tx, &event).await?;
+            return Ok(false);
         };
         // How the room is now is read first.
         if portal.is_in_making() {
@@ -143,8 +159,9 @@ impl Round<'_> {
             portal.natives = machine.roster(tx, portal.group).await?;
         }
         let kind = unbridged::Kind::of(&event);
-        // A reaction that is taken back, or what never came.
-        let is_nothing = kind == Some(unbridged::Kind::Redaction) && !is_known(tx, &event).await?;
+        // What never came.
+        let is_nothing = kind == Some(unbridged::Kind::Redaction)
+            && !is_known(tx, portal, &self.decided, &event).await?;
         let is_ours = self.ours.contains(event.event_id.as_str());
         let input = Input::Event(event, is_ours);
         let decided = if is_nothing { Err(Skip::Nothing) } else { route(portal, &input) };
@@ -158,10 +175,12 @@ impl Round<'_> {
                     self.spine.encryption.read(&event);
                 }
                 // Who asks the bot again and again is answered once in ten seconds.
-                let of_slot = format!("asked {} {}", self.now.0 / ANSWERS_MS, event.sender);
+                let command = Command::of(&event);
+                let slot = self.now.0 / ANSWERS_MS;
+                let of_slot = format!("asked {slot} {} {command:?}", event.sender);
                 let id = match event.kind.as_str() {
                     UNREAD => of_day.as_str(),
-                    _ if is_command(&event) => of_slot.as_str(),
+                    _ if command.is_some() => of_slot.as_str(),
                     _ => event.event_id.as_str(),
                 };
                 let cause = Cause {
@@ -170,14 +189,18 @@ impl Round<'_> {
                     accepted_at: received_at,
                     expires_at: self.now.plus_ms(TTL_MS),
                 };
-                // Who did something that is not carried is told once a day.
+                // Who did something that is not carried is told once.
                 let is_answer = |effect: &Effect| {
                     kind.is_some() && matches!(effect, Effect::InRoom(InRoom::Answer(..)))
                 };
                 let (answers, effects) = effects.into_iter().partition(is_answer);
                 self.decided.take(portal, cause, effects);
-                let id = format!("unbridged {kind:?} {} {}", day(self.now), event.sender);
-                self.decided.take(portal, Cause { id: id.as_bytes(), ..cause }, answers);
+                if let Some(kind) = kind.filter(|_| !answers.is_empty())
+                    && answered::is_first(tx, portal.id, event.sender.as_str(), kind.name()).await?
+                {
+                    let id = format!("unbridged {}", event.event_id);
+                    self.decided.take(portal, Cause { id: id.as_bytes(), ..cause }, answers);
+                }
                 if let (true, Some(room)) = (portal.encrypted, &portal.room) {
                     self.spine.encryption.found(room, true);
                 }
@@ -192,6 +215,19 @@ impl Round<'_> {
         }
         metrics::counter!("causeway_events_routed_total").increment(1);
         Ok(false)
+    }
+
+    /// Whoever asks the bot or a ghost for something where there is no portal is answered.
+    async fn elsewhere(&self, tx: &mut Tx, event: &RoomEvent) -> Result<(), StepError> {
+        let Some(errand) = errand(&self.spine.names, event) else { return Ok(()) };
+        let is_of_chat = matches!(errand.what, What::Left | What::Do(_, false));
+        if is_of_chat && !errands::is_chat(tx.conn(), &errand.room).await? {
+            return Ok(());
+        }
+        if !errands::put(tx, self.now, &event.event_id, &errand).await? {
+            tracing::warn!(by = %errand.by, "asks for too much at once, and is not answered");
+        }
+        Ok(())
     }
 
     /// Keeps what cannot be read.

@@ -27,16 +27,19 @@ use self::shares::{NOTHING, given};
 use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
-        BridgeRequest, Input, MessageRef, RosterChange,
+        BridgeRequest, Input, MessageRef, RosterChange, TextKind,
+        effect::Effect,
         ghost::Names,
         portal::Portal,
         route::route,
         said::{Said, Spoken, Text},
         share::{Given, Terms},
+        unbridged,
     },
     health::Kind,
     steps::{Step, Steps},
     storage::{
+        answered,
         effects::{Cause, Decided},
         expired, portals, restored,
         sealed::Sealer,
@@ -213,8 +216,16 @@ impl Router {
             }
             if let Some(mut input) = input(client, group, what, policy, expires_at) {
                 self.shares(tx, &mut input).await?;
+                let is_told = match &input {
+                    Input::Unbridged(spoken, number) => {
+                        let (who, kind) = (spoken.account.as_str(), format!("native {number}"));
+                        answered::is_first(tx, portal.id, who, &kind).await?
+                    }
+                    _ => true,
+                };
                 let since = again.map(|again| again.since);
-                let given = self.route_one(portal, &input, (expires_at, since), &mut decided);
+                let given =
+                    self.route_one(portal, &input, is_told, (expires_at, since), &mut decided);
                 self.count(tx, &given).await?;
             }
         }
@@ -243,10 +254,16 @@ impl Router {
         &self,
         portal: &mut Portal,
         input: &Input,
+        is_told: bool,
         (expires_at, again_since): (Timestamp, Option<Timestamp>),
         decided: &mut Decided,
     ) -> Vec<Given> {
         let effects = match route(portal, input) {
+            // Who sent what is not carried was told of that before.
+            Ok(mut effects) if !is_told => {
+                effects.retain(|effect| !matches!(effect, Effect::InGroup(_)));
+                effects
+            }
             Ok(effects) => effects,
             Err(skip) => {
                 tracing::debug!(group = %portal.group, %skip, "nothing to do");
@@ -255,7 +272,7 @@ impl Router {
         };
         let given = given(&effects);
         let (id, author) = match input {
-            Input::Spoken(spoken) => {
+            Input::Spoken(spoken) | Input::Unbridged(spoken, _) => {
                 (spoken.message_id.as_bytes().to_vec(), spoken.account.to_string())
             }
             Input::Request(request) => (request.id.as_bytes().to_vec(), request.by.to_string()),
@@ -401,7 +418,21 @@ fn said(incoming: Incoming, expires_at: Timestamp) -> Option<Input> {
                 invite: invite.iter().filter_map(|user| UserId::parse(user).ok()).collect(),
             }))
         }
-        Content::Mirrors(_) | Content::RosterSync(_) | Content::Unknown(..) => None,
+        Content::Unknown(number, _) => {
+            let body = unbridged::native_line(number)?;
+            let text = Text { kind: TextKind::Notice, body, html: None };
+            let spoken = Spoken {
+                account: incoming.sender,
+                reference,
+                message_id: incoming.id,
+                expires_at,
+                sent_at: Some(incoming.sent_at),
+                late: incoming.late,
+                said: Said::Text(text, None),
+            };
+            Some(Input::Unbridged(spoken, number))
+        }
+        Content::Mirrors(_) | Content::RosterSync(_) => None,
     }
 }
 
@@ -412,7 +443,7 @@ fn changed(change: Change, policy: &Policy) -> RosterChange {
         epoch: change.epoch,
         by: change.by,
         share: NOTHING,
-        policy: change.kind == roster::Kind::Policy,
+        policy: (change.kind == roster::Kind::Policy).then(|| policy.name.clone()),
         // Who has another role was there before.
         joined: match change.kind {
             roster::Kind::Role => Vec::new(),

@@ -5,12 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 
 use super::{Spine, StepError};
 use crate::{
@@ -111,24 +112,48 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
         let joined = spine.matrix.joined_rooms(spine.names.bot()).await?;
         let joined: BTreeSet<OwnedRoomId> = joined.into_iter().collect();
         let mut out = BTreeSet::new();
-        for Placed { id, room, lost } in open {
+        for Placed { id, group, room, lost } in open {
+            let alias = spine.names.alias(&group);
             match (joined.contains(&room), lost) {
+                (true, Some(_)) => news.push((id, Some(room), News::In)),
+                (true, None) => {}
+                // A database that was put back does not know the room that was made since.
+                (false, _) if is_elsewhere(spine, &alias, &room, &joined).await? => {
+                    news.push((id, Some(room), News::Elsewhere));
+                }
+                (false, Some(_)) => {}
                 (false, None) if seen.out.contains(&id) => news.push((id, Some(room), News::Out)),
                 (false, None) => {
                     out.insert(id);
                 }
-                (true, Some(_)) => news.push((id, Some(room), News::In)),
-                (true, None) | (false, Some(_)) => {}
             }
         }
         seen.out = out;
     }
+    // With what is found out stands that a room is entered, for which events of unknown rooms wait.
     if !news.is_empty() {
         learn(spine, news).await?;
+    }
+    if !spine.rooms_known.swap(true, Ordering::Relaxed) {
+        let mut tx = spine.db.begin().await?;
+        inbox::route_early(&mut tx).await?;
+        tx.commit().await?;
     }
     let lost = portals::lost(&mut spine.db.read().await?).await?;
     show(spine, &mut seen.shown, lost.into_iter().collect());
     Ok(())
+}
+
+/// Whether the group's alias leads to another room, where the bot is.
+async fn is_elsewhere(
+    spine: &Spine,
+    alias: &str,
+    room: &RoomId,
+    joined: &BTreeSet<OwnedRoomId>,
+) -> Result<bool, LookError> {
+    let Ok(alias) = RoomAliasId::parse(alias) else { return Ok(false) };
+    let behind = spine.matrix.resolve_alias(&alias).await?;
+    Ok(behind.is_some_and(|behind| behind != *room && joined.contains(&behind)))
 }
 
 async fn learn(
@@ -149,7 +174,7 @@ async fn learn(
         decided.take(&mut portal, because(names, now, &cause), effects);
         decided.keep(&mut tx, sealer, now, std::iter::once(&mut portal)).await?;
     }
-    inbox::forget_early(&mut tx).await?;
+    inbox::route_early(&mut tx).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -66,6 +66,11 @@ impl Decided {
         }
     }
 
+    /// Whether a deed of this name is among them.
+    pub fn has(&self, txn: &str) -> bool {
+        self.deeds.iter().any(|entry| entry.txn == txn)
+    }
+
     /// The same for an input that may have been taken in before, not earlier than `since`: its deeds
     /// are looked for before they are done.
     pub fn take_again(

@@ -8,13 +8,14 @@ use sqlx::Row as _;
 use super::{Error, at};
 use crate::domain::portal::PortalId;
 
-/// Whether the homeserver has the ghost, with its device and its name.
+/// Whether the homeserver has the ghost, with its device and by this name.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn is_made(read: &mut Read, account: &AccountId) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM ghosts WHERE account = $1")
+pub async fn is_made(read: &mut Read, account: &AccountId, name: &str) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM ghosts WHERE account = $1 AND display_name = $2")
         .bind(account.as_str())
+        .bind(name)
         .fetch_optional(read.conn())
         .await?;
     Ok(row.is_some())
@@ -96,6 +97,20 @@ pub async fn joined(read: &mut Read, portal: PortalId) -> Result<Vec<AccountId>,
         .into_iter()
         .map(|account| account.parse().map_err(|_| Error::Row("ghost_rooms.account")))
         .collect()
+}
+
+/// How many accounts' ghosts were put out of the portal's room.
+///
+/// # Errors
+/// [`Error`]
+pub async fn count_removed(read: &mut Read, portal: PortalId) -> Result<usize, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM ghost_rooms WHERE portal = $1 AND membership = 'removed'",
+    )
+    .bind(portal.0)
+    .fetch_one(read.conn())
+    .await?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// The ghost is in the room, unless somebody put it out meanwhile.

@@ -306,17 +306,21 @@ pub async fn room_is_made(tx: &mut Tx, room: &RoomId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Empties what was put aside for rooms that turned out to be nobody's, once no room is being made.
+/// Has what was put aside for rooms that might have become portals routed after all, once no room is
+/// being made.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn forget_early(tx: &mut Tx) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE inbox SET state = 1, sealed = NULL WHERE state = 2
+pub async fn route_early(tx: &mut Tx) -> Result<(), Error> {
+    let done = sqlx::query(
+        "UPDATE inbox SET state = 0 WHERE state = 2
          AND NOT EXISTS (SELECT 1 FROM portals WHERE state = 'making' AND lost IS NULL)",
     )
     .execute(tx.conn())
     .await?;
+    if done.rows_affected() > 0 {
+        tx.wake(TOPIC);
+    }
     Ok(())
 }
 

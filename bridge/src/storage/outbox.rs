@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Row, Script, Tx};
+use causeway_store::{Conn, Read, Row, Script, Tx};
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
@@ -177,6 +177,21 @@ pub async fn any_aside(conn: &mut Conn, portal: PortalId) -> Result<bool, Error>
             .fetch_optional(conn)
             .await?;
     Ok(one.is_some())
+}
+
+/// How much of what people said waits in a lane, counted as far as 10,000.
+///
+/// # Errors
+/// [`Error`]
+pub async fn said_in(read: &mut Read, lane: &Lane) -> Result<u64, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM portal_outbox
+             WHERE lane = $1 AND accepted_at IS NOT NULL LIMIT 10000) AS said",
+    )
+    .bind(lane.to_string())
+    .fetch_one(read.conn())
+    .await?;
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 /// The bytes that `table` holds of an entry's deed.

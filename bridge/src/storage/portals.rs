@@ -1,11 +1,13 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::{Conn, Engine, Read, Row, Script, Tx};
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Error, at, ghosts, lanes};
+use super::{Error, answered, at, ghosts, lanes};
 use crate::domain::{
     ghost::Names,
     lane::Lane,
@@ -14,6 +16,9 @@ use crate::domain::{
 
 /// Woken when a portal's room may not be what it was.
 pub const TOPIC: &str = "portals";
+
+/// Rooms of one user that are named at once.
+const ROOMS_NAMED: usize = 20;
 
 /// The portal of a group, made if there is none: one that nobody has opened yet.
 ///
@@ -138,6 +143,26 @@ pub async fn place(conn: &mut Conn, names: &Names, id: PortalId) -> Result<Porta
     let mut script = Script::default();
     select_place(&mut script, id);
     read_place(names, script.run(conn).await?.first())
+}
+
+/// The Matrix users of a portal, by the names that its group knows them by.
+///
+/// # Errors
+/// [`Error`]
+pub async fn mirrors(
+    read: &mut Read,
+    id: PortalId,
+) -> Result<BTreeMap<OwnedUserId, String>, Error> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT user_id, name FROM portal_mirrors WHERE portal = $1")
+            .bind(id.0)
+            .fetch_all(read.conn())
+            .await?;
+    let mirrors = rows.into_iter().map(|(user, name)| {
+        let user = UserId::parse(user).map_err(|_| Error::Row("portal_mirrors.user_id"))?;
+        Ok((user, name))
+    });
+    mirrors.collect()
 }
 
 /// Asks for the portal with this id, without its people: one row, for [`read_place`].
@@ -269,6 +294,7 @@ pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
             .bind(user.as_str())
             .execute(tx.conn())
             .await?;
+        answered::forget(tx, portal.id, user.as_str()).await?;
     }
     for account in &ghosts {
         match portal.removed.get(account) {
@@ -344,6 +370,47 @@ pub async fn rooms(tx: &mut Tx) -> Result<Vec<OwnedRoomId>, Error> {
         .collect()
 }
 
+/// Bridged rooms in which somebody is, by the names of their groups: so many of them, and how many there
+/// are.
+///
+/// # Errors
+/// [`Error`]
+pub async fn rooms_of(
+    read: &mut Read,
+    user: &UserId,
+) -> Result<(Vec<(OwnedRoomId, String)>, usize), Error> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT portals.room_id, portals.name FROM portal_mirrors
+         JOIN portals ON portals.portal = portal_mirrors.portal
+         WHERE portal_mirrors.user_id = $1 AND portals.state = 'open' AND portals.lost IS NULL
+           AND portals.room_id IS NOT NULL
+         ORDER BY portals.portal",
+    )
+    .bind(user.as_str())
+    .fetch_all(read.conn())
+    .await?;
+    let count = rows.len();
+    let rooms = rows.into_iter().take(ROOMS_NAMED).map(|(room, name)| {
+        let room = RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?;
+        Ok((room, name))
+    });
+    Ok((rooms.collect::<Result<_, Error>>()?, count))
+}
+
+/// Portals that wait for an event that has come: a version before let them.
+///
+/// # Errors
+/// [`Error`]
+pub async fn heard(tx: &mut Tx) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE portals SET hears_from = NULL WHERE hears_from IS NOT NULL
+           AND EXISTS (SELECT 1 FROM inbox WHERE inbox.event_id = portals.hears_from AND inbox.state = 1)",
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Whether some room is being made, so that events of unknown rooms may be its.
 ///
 /// # Errors
@@ -378,6 +445,8 @@ pub async fn unmade(read: &mut Read) -> Result<Vec<PortalId>, Error> {
 pub struct Placed {
     /// Which.
     pub id: PortalId,
+    /// The native end.
+    pub group: GroupId,
     /// Its room.
     pub room: OwnedRoomId,
     /// Why nothing gets there, if so.
@@ -390,18 +459,19 @@ pub struct Placed {
 /// [`Error`]
 pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
     let rows = sqlx::query(
-        "SELECT portal, room_id, lost FROM portals
+        "SELECT portal, group_id, room_id, lost FROM portals
          WHERE state = 'open' AND room_id IS NOT NULL ORDER BY portal",
     )
     .fetch_all(read.conn())
     .await?;
     rows.into_iter()
         .map(|row| {
-            let room: String = row.try_get(1)?;
+            let (group, room): (Vec<u8>, String) = (row.try_get(1)?, row.try_get(2)?);
             Ok(Placed {
                 id: PortalId(row.try_get(0)?),
+                group: GroupId::from_slice(&group).map_err(|_| Error::Row("portals.group_id"))?,
                 room: RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?,
-                lost: row.try_get(2)?,
+                lost: row.try_get(3)?,
             })
         })
         .collect()

@@ -128,8 +128,12 @@ pub async fn may_have_gone(conn: &mut Conn, now: Timestamp) -> Result<u64, Error
             (SELECT MIN(accepted_at) FROM portal_outbox), $1)",
     )
     .bind(at(now))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    // One that somebody had tried again since is there too.
+    sqlx::query("UPDATE dead_letters SET tried_at = died_at WHERE tried_at IS NULL")
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected())
 }
 

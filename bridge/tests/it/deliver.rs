@@ -57,7 +57,7 @@ async fn a_room_is_made_and_ghosts_come_at_their_first_word() {
     assert_eq!(bridge.stub.said(), [(ghost.clone(), "hi".to_owned())]);
     bridge.stub.look(|rooms| {
         assert!(rooms.devices.contains(&format!("{ghost}/CAUSEWAY")));
-        assert_eq!(rooms.names.get(&ghost).unwrap(), "bob");
+        assert_eq!(rooms.names.get(&ghost).unwrap(), "bob (native)");
         let al = rooms.members.iter().find(|((_, user), _)| user == "@al:x").unwrap();
         assert_eq!(al.1, "invite");
     });

@@ -115,6 +115,7 @@ impl Bridge {
             markers: deliver::Markers::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
+            rooms_known: Arc::new(true.into()),
             troubles: Troubles::default(),
             steps,
         };

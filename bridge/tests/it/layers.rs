@@ -82,7 +82,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["services"],
             &["http"],
             &["app"],
-            &["demo"],
+            &["demo", "doctor"],
         ],
         apart: &["services"],
         roots: &["lib", "main", "cli"],

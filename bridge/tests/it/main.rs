@@ -14,6 +14,7 @@ mod demo_process;
 mod docs;
 mod drop;
 mod encrypted;
+mod errands;
 mod expired;
 mod figures;
 mod generated;

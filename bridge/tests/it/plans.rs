@@ -12,7 +12,8 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 12] = [
+    "errands",
     "own",
     "fallback_key",
     "data_keys",
@@ -37,7 +38,10 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 42] = [
+const WALKS: [(&str, &str); 46] = [
+    ("SELECT count(*) FROM chats", "a covering index; 10,000 rows at most"),
+    ("UPDATE dead_letters SET tried_at", "all are wanted, when the database was put back"),
+    ("UPDATE portals SET hears_from = NULL", "all are wanted, at the start"),
     ("SELECT lane, txn FROM portal_outbox WHERE lane IN", "every ten minutes: all lanes"),
     ("SELECT (SELECT count(*) FROM inbox", "for metrics: covering indexes"),
     ("SELECT lane, (SELECT count(*)", "for the admin API"),
@@ -46,7 +50,8 @@ const WALKS: [(&str, &str); 42] = [
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor, hears_from, refused FROM portals ORDER",
         "all are wanted",
     ),
-    ("SELECT portal, room_id, lost FROM portals", "all, now and then"),
+    ("SELECT portal, group_id, room_id, lost FROM portals", "all, now and then"),
+    ("SELECT count(*) FROM (SELECT 1 FROM portal_outbox", "a lane's index; 10,000 rows at most"),
     ("SELECT portal, lost FROM portals", "all, now and then"),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
     ("SELECT DISTINCT portal FROM expired", "a covering index; a hundred rows of each at most"),

@@ -352,6 +352,111 @@ async fn a_room_that_does_not_say_that_it_comes_after_ours_is_left() {
     bridge.drop_dead().await;
 }
 
+/// Found by an attack: whoever had the power in one room put the bot out of another group's.
+#[tokio::test]
+async fn a_room_of_another_group_is_not_left_because_somebody_names_it() {
+    let (mut world, bridge, cast) = begin().await;
+    let other = cast.bob.create_group("Runners").await;
+    let told = async {
+        cast.bob.bridge(other, &["@bo:x"]).await;
+        let room = cast.stub.wait(|rooms| rooms.room_that_invites("@bo:x")).await;
+        cast.stub.change(|rooms| tombstone(rooms, &cast.room, &room));
+        cast.is_read("it does not say that it comes after").await;
+        cast.joins(&room, "@bo:x");
+        let text = json!({"msgtype": "m.text", "body": "still here"});
+        cast.stub.change(|rooms| rooms.event(&room, "@bo:x", "m.room.message", None, text));
+        cast.is_read("still here").await;
+        let place = (room, BOT.to_owned());
+        assert_eq!(cast.stub.look(|rooms| rooms.members[&place].clone()), "join");
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: what was said in the room went nowhere from then on, without a word.
+#[tokio::test]
+async fn a_bridge_that_is_let_in_twice_before_the_room_hears_of_it_hears_the_room() {
+    let (mut world, bridge, cast) = begin().await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.fail("state/m.room.topic", Fault::Held(std::sync::Arc::clone(&gate)));
+        for _ in 0..2 {
+            let bridge = "bridge:b.example".parse().unwrap();
+            cast.bob.client.remove(cast.group, &bridge).await.unwrap();
+            cast.bob.bridge(cast.group, &[]).await;
+        }
+        // All four are decided: the bridge knows that it is in, twice.
+        let is_in = "let the bridge in: from now on";
+        cast.bob
+            .wait(is_in, |read| read.iter().filter(|read| read.body.contains(is_in)).count() == 3)
+            .await;
+        gate.notify_one();
+        while bridge.stats().await.outbox != 0 {
+            tokio::task::yield_now().await;
+        }
+        cast.al_says(&cast.room, "do you hear me?");
+        cast.is_read("do you hear me?").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: a homeserver that is killed while it makes a room has its alias, and no room.
+#[tokio::test]
+async fn a_room_that_is_half_made_is_made_anew() {
+    let mut world = World::new().await;
+    let bridge = world.begin(Steps::default()).await;
+    let bob = world.person("bob").await;
+    let group = bob.create_group("Walkers").await;
+    let stub = world.stub.clone();
+    let alias = bridge.spine.names.alias(&group);
+    stub.change(|rooms| rooms.half_made(&alias));
+    let told = async {
+        bob.bridge(group, &["@al:x"]).await;
+        stub.wait(|rooms| rooms.room_that_invites("@al:x")).await
+    };
+    assert_ne!(world.during(&bridge, told).await, "!half:b.example");
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: after a restore to before the room was made, that room was nobody's.
+#[tokio::test]
+async fn a_room_that_was_made_since_the_backup_is_found_again() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.al_says(&cast.room, "before");
+        cast.is_read("before").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    world.copy_bridge("bridge.db", "copy.db");
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let room = cast.another_room().await;
+        cast.al_says(&room, "in the new room");
+        cast.is_read("in the new room").await;
+        room
+    };
+    let room = world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    world.copy_bridge("copy.db", "bridge.db");
+    cast.al_says(&room, "while it was down");
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        cast.al_says(&room, "after the restore");
+        cast.is_read("after the restore").await;
+        cast.bob_says("and back").await;
+        cast.is_said(&room, BOB, "and back").await;
+    };
+    world.during(&bridge, told).await;
+    let read = cast.bob.mirrored();
+    assert_eq!(read, ["before", "in the new room", "while it was down", "after the restore"]);
+    bridge.drop_dead().await;
+}
+
 #[tokio::test]
 async fn a_room_that_was_told_it_is_over_is_told_before_a_word_goes_over_again() {
     let (mut world, bridge, cast) = begin().await;
@@ -443,6 +548,7 @@ async fn events_of_nobodys_room_are_let_go_when_the_making_has_failed() {
         bridge.pass(130_000);
     }
     rooms::look(&bridge.spine, &mut seen).await.unwrap();
+    bridge.drain().await;
     assert_eq!(kept(&bridge).await, 0);
     bridge.push(&[elsewhere(2)]).await;
     bridge.drain().await;

@@ -120,6 +120,10 @@ async fn they_talk_answer_and_see_who_is_who() {
         let read = cast.bob.read().into_iter().find(|read| read.body == "how are you").unwrap();
         assert!(read.replies);
 
+        cast.bob.say(cast.group, &["over here, @al".to_owned()]).await;
+        let event = cast.is_said(BOB, "over here, @al").await;
+        assert_eq!(event["content"]["m.mentions"], json!({"user_ids": ["@al:x"]}));
+
         let device = cast.alice.client.me().record.device_id;
         let linked = cast.al_says("who comes along?");
         cast.is_read(&cast.alice, "who comes along?").await;
@@ -205,9 +209,11 @@ async fn what_is_not_carried_has_a_line_and_an_answer() {
         cast.al("m.sticker", None, sticker());
         let relates = json!({"rel_type": "m.annotation", "event_id": hello, "key": "👍"});
         let reaction = cast.al("m.reaction", None, json!({"m.relates_to": relates}));
-        // A reaction that is taken back was nothing of the group's.
         cast.al("m.room.redaction", None, json!({"redacts": reaction}));
         cast.al("m.room.redaction", None, json!({"redacts": hello}));
+        // What is on its way will be there.
+        let hasty = cast.al_says("hasty");
+        cast.al("m.room.redaction", None, json!({"redacts": hasty}));
         cast.al_says("end");
         cast.is_read(&cast.alice, "end").await;
         while bridge.stats().await.outbox != 0 {
@@ -224,6 +230,9 @@ async fn what_is_not_carried_has_a_line_and_an_answer() {
         sticker,
         sticker,
         ("reacted with 👍", true),
+        ("took back this message", true),
+        ("took back this message", true),
+        ("hasty", false),
         ("took back this message", true),
         ("end", false),
     ];

@@ -38,6 +38,8 @@ pub(crate) struct Rooms {
     pub(crate) names: BTreeMap<String, String>,
     aliases: BTreeMap<String, String>,
     pub(crate) members: BTreeMap<(String, String), String>,
+    /// Why somebody left a room.
+    pub(crate) reasons: BTreeMap<(String, String), String>,
     pub(crate) events: Vec<Value>,
     txns: BTreeMap<String, String>,
     /// Answers of `/sync`: the same request gets the same one, as Synapse has it for two minutes.
@@ -275,6 +277,15 @@ impl Rooms {
                 Ok(json!({"room_id": room, "servers": []}))
             }
             ("DELETE", ["directory", "room", alias]) => {
+                // Whoever has given an alias takes it back.
+                let room = self.aliases.get(*alias);
+                let is_made = |event: &&Value| {
+                    room.is_some_and(|room| event["room_id"] == **room)
+                        && event["type"] == "m.room.create"
+                };
+                if self.events.iter().find(is_made).is_some_and(|made| made["sender"] != *user) {
+                    return Err((403, "M_FORBIDDEN"));
+                }
                 self.aliases.remove(*alias).map(|_| json!({})).ok_or((404, "M_NOT_FOUND"))
             }
             ("GET", ["joined_rooms"]) => {
@@ -285,7 +296,12 @@ impl Rooms {
             }
             ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
-            ("POST", ["rooms", room, "leave"]) => self.membership(room, user, user, "leave"),
+            ("POST", ["rooms", room, "leave"]) => {
+                if let Some(reason) = body["reason"].as_str() {
+                    self.reasons.insert(((*room).to_owned(), user.to_owned()), reason.to_owned());
+                }
+                self.membership(room, user, user, "leave")
+            }
             ("POST", ["rooms", room, "kick"]) => {
                 let who = body["user_id"].as_str().unwrap();
                 self.membership(room, user, who, "leave")
@@ -434,6 +450,11 @@ impl Rooms {
             }
         }
         Ok(json!(state.values().collect::<Vec<_>>()))
+    }
+
+    /// The homeserver died over making a room: there is its alias, and nobody is in it.
+    pub(crate) fn half_made(&mut self, alias: &str) {
+        self.aliases.insert(alias.to_owned(), "!half:b.example".to_owned());
     }
 
     /// The operator deletes a room: nobody is in it any more, and nobody hears of that.

@@ -24,6 +24,10 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE errands;
+    DROP TABLE chats;
+    DROP TABLE answered;
+    DROP INDEX portal_mirrors_user;
     DROP TABLE shares;
     ALTER TABLE portals DROP COLUMN refused;
     DROP TABLE restored;

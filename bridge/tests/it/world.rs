@@ -18,8 +18,8 @@ use causeway_bridge::{
     http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, encryption::Encryption, from_matrix, from_native, reconcile,
-        restored, rooms, session,
+        Clock, Spine, chores, deliver, encryption::Encryption, errands, from_matrix, from_native,
+        reconcile, restored, rooms, session,
     },
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
@@ -189,6 +189,7 @@ impl World {
             markers: deliver::Markers::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
+            rooms_known: std::sync::Arc::default(),
             troubles: Troubles::default(),
             steps,
         };
@@ -204,6 +205,8 @@ impl World {
         tasks.push(tokio::spawn(async move { reconcile::run(&own, forever()).await }));
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { chores::run(&own, forever()).await }));
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { errands::run(&own, forever()).await }));
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { rooms::run(&own, forever()).await }));
         let own = spine.clone();

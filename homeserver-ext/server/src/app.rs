@@ -71,6 +71,10 @@ impl App {
         let path = config.database.clone();
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
         kept::begin(&db, &generation).await?;
+        if config.put_back {
+            kept::was_put_back(&db, clock.now()).await?;
+            tracing::warn!("server.db was put back: groups may name accounts that it lost");
+        }
         let hits = Hits::default();
         let api = Api {
             db,

@@ -41,6 +41,9 @@ pub struct Config {
     pub keep_read: KeepRead,
     /// How often overdue rows are looked for and dropped.
     pub cleanup_interval: Duration,
+    /// The database was put back from a copy: for 30 days from now groups may name accounts of this
+    /// server that it does not know, because it lost them.
+    pub put_back: bool,
 }
 
 /// For how long, and how much, is kept of what the bridge's device has acknowledged, so that it can
@@ -87,6 +90,7 @@ impl Config {
             claims_per_hour: 20,
             keep_read: KeepRead::default(),
             cleanup_interval: Duration::from_secs(10),
+            put_back: false,
         }
     }
 }

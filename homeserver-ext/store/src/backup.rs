@@ -215,6 +215,14 @@ pub async fn verify(
     Ok(manifest)
 }
 
+/// Reads a whole database, every row and every index, as another process may have it open.
+///
+/// # Errors
+/// [`BackupError`]: it cannot be read, or is damaged.
+pub async fn check(path: &Path) -> Result<(), BackupError> {
+    copy::check(path).await
+}
+
 /// What was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {

@@ -46,8 +46,9 @@ pub(crate) fn path_of(db: &Path) -> PathBuf {
 /// # Errors
 /// It is there and cannot be read.
 pub(crate) fn read(db: &Path) -> io::Result<Option<Beside>> {
-    match fs::read_to_string(path_of(db)) {
-        Ok(text) => Ok(parse(&text)),
+    match fs::read(path_of(db)) {
+        // What a disk has made of it says nothing.
+        Ok(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -96,6 +96,10 @@ impl Db {
         }
         lock.name()?;
         backup::is_whole(&options.path)?;
+        let is_new = !options.path.exists();
+        if is_new && count::read(&options.path)?.is_some_and(|beside| beside.committed > 0) {
+            return Err(OpenError::Missing(options.path));
+        }
         let is_behind = look(&options).await?;
         create(&options.path)?;
         let room = exclusive.then(|| Arc::new(Room::beside(&options.path)));

@@ -10,12 +10,19 @@ pub enum OpenError {
     /// Stop that process, or use its interface.
     #[error("{0} is in use by {1}")]
     Held(PathBuf, Holder),
-    /// Restore again; or, to go on with what is there, remove that file.
+    /// Restore again; or, to go on with the database that is there, remove that file.
     #[error(
-        "a backup was being put back, and that was cut off: {0} is there. Restore it again; or, to \
-         go on with what is there, remove that file"
+        "a backup was being put back, and that was cut off: {0} is there. Restore it again. What was \
+         there before may be in the folder before-restore-… beside it: only where the database itself \
+         is in its place, remove that file to go on with it"
     )]
     Restoring(PathBuf),
+    /// Put a backup back; or, to begin with an empty one, remove the count beside it.
+    #[error(
+        "{0} is not there, and {0}.generation says that there was one. Put a backup back, or move \
+         the database there from where it is; to begin with an empty one, remove {0}.generation"
+    )]
+    Missing(PathBuf),
     /// Run the newer program, or restore the backup made before it ran: schema, version in the
     /// file, newest version known here.
     #[error(

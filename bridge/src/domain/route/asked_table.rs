@@ -34,7 +34,7 @@ fn lets_in(share: Share) -> Input {
         epoch: Epoch(2),
         by: Some(bob()),
         share,
-        policy: false,
+        policy: None,
         joined: vec![],
         left: vec![],
         let_in: Some("Walkers".to_owned()),

@@ -1,12 +1,11 @@
 //! Rules about what the room is told of who reads it in the group.
 
-use serde_json::Value;
-
 use crate::domain::{
     RoomEvent, RosterChange, Skip,
+    command::Command,
     effect::{Effect, InRoom},
     portal::{Portal, PortalState},
-    readers::{COMMAND, came, went, who},
+    readers::{came, went, who},
 };
 
 /// Who came into the group and who went: said in the room, where one may be said there.
@@ -31,7 +30,7 @@ pub(super) fn told(portal: &Portal, change: &RosterChange) -> Vec<Effect> {
     if !change.left.is_empty() {
         effects.push(say(went(by, &change.left)));
     }
-    if change.policy || !change.joined.is_empty() || !change.left.is_empty() {
+    if change.policy.is_some() || !change.joined.is_empty() || !change.left.is_empty() {
         effects.push(Effect::InRoom(InRoom::Topic));
     }
     effects
@@ -39,24 +38,16 @@ pub(super) fn told(portal: &Portal, change: &RosterChange) -> Vec<Effect> {
 
 /// What somebody in the room says to the bot; `None` where it is said to all.
 pub(super) fn command(portal: &Portal, event: &RoomEvent) -> Option<Result<Vec<Effect>, Skip>> {
-    let mut words = event.content.get("body").and_then(Value::as_str)?.split_whitespace();
-    let is_text = event.content.get("msgtype").and_then(Value::as_str) == Some("m.text");
-    if !is_text || words.next() != Some("!causeway") {
-        return None;
-    }
+    let command = Command::of(event)?;
     // There is no answer in an encrypted room.
     if portal.encrypted {
         return Some(Err(Skip::Nothing));
     }
     let id = event.event_id.clone();
-    let page = match (words.next(), words.next(), words.next()) {
-        (Some("members"), None, None) => Some(1),
-        (Some("members"), Some(page), None) => page.parse().ok(),
-        _ => None,
-    };
-    let answer = match page {
-        Some(page) => InRoom::Members(id, page),
-        None => InRoom::Answer(format!("`{COMMAND}` names those who read here in the group."), id),
+    let answer = match command {
+        Command::Members(page) => InRoom::Members(id, page),
+        Command::Asked(asked) => InRoom::Asked(id, event.sender.clone(), asked),
+        Command::Words(words) => InRoom::Answer(words.here(), id),
     };
     Some(Ok(vec![Effect::InRoom(answer)]))
 }

@@ -21,7 +21,7 @@ fn change() -> RosterChange {
         epoch: Epoch(2),
         by: Some(account("ann")),
         share: ENOUGH,
-        policy: false,
+        policy: None,
         joined: vec![],
         left: vec![],
         let_in: None,
@@ -41,13 +41,13 @@ fn the_room_is_told_who_comes_and_who_goes() {
     let joined = RosterChange { joined: vec![account("ben")], ..change() };
     let removed = RosterChange { left: vec![account("ben")], ..change() };
     let left = RosterChange { left: vec![account("ann")], ..change() };
-    let renamed = RosterChange { policy: true, ..change() };
+    let same = RosterChange { policy: Some(portal().name), ..change() };
     let words = ["notice in room", "topic"];
     let table = [
         (joined, vec![], [&words[..], &["announce"]].concat()),
         (removed, vec!["put out"], words.to_vec()),
         (left, vec!["leave"], words.to_vec()),
-        (renamed, vec![], vec!["topic"]),
+        (same, vec![], vec!["topic"]),
     ];
     for (change, always, then) in table {
         let effects = route(&open, &Input::Roster(change.clone())).unwrap();
@@ -56,6 +56,30 @@ fn the_room_is_told_who_comes_and_who_goes() {
             assert_eq!(shape(&told(portal, &change)), always, "{change:?}");
         }
     }
+}
+
+#[test]
+fn the_room_bears_the_groups_name() {
+    let renamed = RosterChange { policy: Some("Runners".to_owned()), ..change() };
+    let of = |portal: &Portal| {
+        route(portal, &Input::Roster(renamed.clone())).map(|effects| shape(&effects))
+    };
+    assert_eq!(of(&portal()), Ok(vec!["named", "rename", "topic"]));
+    let encrypted = Portal { encrypted: true, ..portal() };
+    let lost = Portal { lost: Some("gone".to_owned()), ..portal() };
+    let making = Portal { state: PortalState::Making, ..portal() };
+    for portal in [encrypted, lost, making] {
+        assert_eq!(of(&portal), Ok(vec!["named"]));
+    }
+    let closed = Portal { state: PortalState::Closed, ..portal() };
+    assert_eq!(of(&closed), Err(Skip::Closed));
+    // What the room is called by others is told, and what we called it is not.
+    let named = |name: &str| {
+        let event = event("@al:x", "m.room.name", Some(""), &json!({"name": name}));
+        route(&portal(), &event).map(|effects| shape(&effects))
+    };
+    assert_eq!(named(&portal().name), Err(Skip::Nothing));
+    assert_eq!(named("Runners"), Ok(vec!["say in group", "answer"]));
 }
 
 #[test]
@@ -78,6 +102,9 @@ fn people_in_the_room_ask_who_reads() {
         ("!causeway members", "members"),
         ("  !causeway  members 2 ", "members"),
         ("!causeway", "answer"),
+        ("!causeway status", "asked"),
+        ("!causeway invite @bo:x", "asked"),
+        ("!causeway unbridge", "asked"),
         ("!causeway members two", "answer"),
         ("!causeway members 1 2", "answer"),
         // Not to the bot.

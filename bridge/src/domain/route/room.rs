@@ -35,6 +35,7 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         }
         News::Out if is_open && portal.lost.is_none() => Ok(lost(portal, OUT.to_owned())),
         News::In if is_open && portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        News::Elsewhere if is_open => Ok(back()),
         News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
             Ok(encrypted().into())
         }
@@ -46,12 +47,19 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
             Ok(put_out(portal, account, by).into())
         }
         News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
+        News::Unbridged(by) if is_open && portal.lost.is_none() => {
+            let mut effects = parted_from_all(portal);
+            effects.extend(lost(portal, format!("{by} took the bridge out of it")));
+            Ok(effects)
+        }
         News::Out
         | News::In
+        | News::Elsewhere
         | News::Encrypted(_)
         | News::Unmade
         | News::PutOut(..)
-        | News::Recreate => Err(Skip::Nothing),
+        | News::Recreate
+        | News::Unbridged(_) => Err(Skip::Nothing),
     }
 }
 
@@ -112,10 +120,14 @@ pub(super) fn elsewhere(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect
 }
 
 /// Client-server API v1.16, "Room Upgrades": whoever could send a tombstone had the power for it.
-pub(super) fn tombstone(portal: &Portal, event: &RoomEvent) -> Vec<Effect> {
+pub(super) fn tombstone(event: &RoomEvent) -> Vec<Effect> {
     match successor(&event.content) {
         Some(next) => replaced(next),
-        None => lost(portal, format!("{} closed the room", event.sender)),
+        None => vec![notice(format!(
+            "{} closed the Matrix room, and named none that comes after it: whether anybody can still \
+             speak there is for its power levels to say.",
+            event.sender
+        ))],
     }
 }
 
@@ -125,8 +137,8 @@ fn replaced(next: OwnedRoomId) -> Vec<Effect> {
 
 fn lost(portal: &Portal, why: String) -> Vec<Effect> {
     let text = format!(
-        "What is said here does not get into the Matrix room, and nothing comes from there: {why}. \
-         An admin can have a new room made (`group bridge`), or somebody there can invite {}.",
+        "What is said here does not get into the Matrix room: {why}. What comes from there may be \
+         missing. An admin can have a new room made (`group bridge`), or somebody there can invite {}.",
         portal.names.bot()
     );
     vec![Effect::Here(Here::Lost(why)), notice(text)]
@@ -206,6 +218,18 @@ fn read(portal: &Portal, found: &Found) -> Vec<Effect> {
             "Only people with power may speak in the Matrix room: what is said here does not get \
              there until its power levels are changed.",
         ));
+    }
+    if !found.may_invite {
+        let text = format!(
+            "{} may not invite anybody into the Matrix room, so native people who are not there yet do \
+             not get in, nor does what they say. Somebody with the power there has to give it the \
+             power to invite.",
+            portal.names.bot()
+        );
+        effects.push(notice(text.clone()));
+        if !found.encrypted {
+            effects.push(Effect::InRoom(InRoom::Notice(text)));
+        }
     }
     effects
 }

@@ -49,6 +49,9 @@ fn what_is_found_out_of_a_room() {
         (&lost, News::Out, Err(Skip::Nothing)),
         (&making, News::Out, Err(Skip::Nothing)),
         (&open, News::In, Err(Skip::Nothing)),
+        (&open, News::Elsewhere, Ok(is_back.clone())),
+        (&lost, News::Elsewhere, Ok(is_back.clone())),
+        (&making, News::Elsewhere, Err(Skip::Nothing)),
         (&lost, News::In, Ok(is_back)),
         (&replaced, News::In, Err(Skip::Nothing)),
         (&making, News::Unmade, Ok(vec!["lost"])),
@@ -62,6 +65,9 @@ fn what_is_found_out_of_a_room() {
         (&stuck, News::Recreate, Ok(instead)),
         (&nowhere, News::Recreate, Ok(anew)),
         (&making, News::Recreate, Err(Skip::Nothing)),
+        (&open, News::Unbridged(user("@al:x")), Ok([&["announce"], &is_lost[..]].concat())),
+        (&lost, News::Unbridged(user("@al:x")), Err(Skip::Nothing)),
+        (&closed, News::Unbridged(user("@al:x")), Err(Skip::Closed)),
         (&open, not(), Ok(is_lost)),
         (&closed, News::Entered(found(), None), Ok(vec!["made"])),
         (&closed, News::Followed(found()), Err(Skip::Closed)),
@@ -114,8 +120,9 @@ fn a_tombstone_is_followed_where_it_leads_somewhere() {
     let effects = route(&portal(), &stone(json!({"replacement_room": "!next:x"}))).unwrap();
     assert_eq!(shape(&effects), ["replaced", "follow"]);
     for content in [json!({}), json!({"replacement_room": "nowhere"})] {
+        // The bot is in there all the same.
         let effects = route(&portal(), &stone(content)).unwrap();
-        assert_eq!(shape(&effects), ["lost", "notice in group"]);
+        assert_eq!(shape(&effects), ["notice in group"]);
     }
 }
 

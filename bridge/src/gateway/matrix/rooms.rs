@@ -119,6 +119,21 @@ impl Matrix {
             .await
     }
 
+    /// The same with a reason, which everybody there can read.
+    pub async fn leave_saying(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        reason: &str,
+    ) -> Result<(), MatrixError> {
+        self.v3("leave", Method::POST, &["rooms", room.as_str(), "leave"])
+            .soon()
+            .acting_as(user)
+            .json(json!({ "reason": reason }))
+            .nothing()
+            .await
+    }
+
     /// `POST /_matrix/client/v3/rooms/{room}/kick` – 403 where `by` may not, or there is nobody to
     /// put out.
     pub async fn kick(

@@ -61,6 +61,18 @@ impl Matrix {
             .await
     }
 
+    /// `PUT /_matrix/client/v3/sendToDevice/dev.causeway.doctor/{txn}` – a word of `user` to its own
+    /// device, which heeds it not.
+    pub async fn send_to_self(&self, user: &UserId, txn: &str) -> Result<(), MatrixError> {
+        self.v3("send_to_device", Method::PUT, &["sendToDevice", "dev.causeway.doctor", txn])
+            .soon()
+            .acting_as(user)
+            .with_device()
+            .json(json!({"messages": {user.as_str(): {DEVICE: {}}}}))
+            .nothing()
+            .await
+    }
+
     /// `GET /_matrix/client/v3/user/{user}/account_data/dev.causeway.standing`, if it is there.
     pub async fn standing(&self, user: &UserId) -> Result<Option<Standing>, MatrixError> {
         let asked = self

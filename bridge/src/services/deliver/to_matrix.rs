@@ -1,6 +1,7 @@
 //! Into the room: as a ghost, or as the bot.
 
 mod act;
+mod asked;
 mod encrypted;
 mod enter;
 mod readers;
@@ -13,6 +14,7 @@ use std::{
 
 use causeway_protocol::ids::{AccountId, Timestamp};
 use causeway_store::{Conn, Script, Tx};
+use ruma::OwnedUserId;
 use tokio::time::Instant;
 
 use super::{
@@ -124,6 +126,8 @@ struct Round<'a> {
     facts: Facts,
     /// What the rows say of accounts that this round has met.
     met: BTreeMap<AccountId, (Standing, bool)>,
+    /// The room's people, once a message may name some of them.
+    people: Option<BTreeMap<OwnedUserId, String>>,
 }
 
 /// What was learnt while rows were carried out; committed with them.
@@ -186,7 +190,8 @@ async fn carry_out(
     rows: &mut Vec<Stored<InRoom>>,
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
-    let mut round = Round { spine, portal, facts: Facts::default(), met: BTreeMap::new() };
+    let mut round =
+        Round { spine, portal, facts: Facts::default(), met: BTreeMap::new(), people: None };
     let mut end = End::default();
     // They failed, and may be the only ones to fail: another's row will show it.
     let mut suspects: Vec<Failed> = Vec::new();
@@ -428,6 +433,6 @@ async fn learn(
         // Who is to be invited waited for it.
         lanes::hurry(tx);
     }
-    inbox::forget_early(tx).await?;
+    inbox::route_early(tx).await?;
     Ok(())
 }

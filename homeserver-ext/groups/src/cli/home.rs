@@ -132,6 +132,7 @@ fn not_opened(error: &OpenError) -> Failure {
         OpenError::Damaged(_) => failure.next("Restore the folder from a backup."),
         OpenError::Held(..)
         | OpenError::Restoring(_)
+        | OpenError::Missing(_)
         | OpenError::Altered(..)
         | OpenError::OldSqlite(_)
         | OpenError::Io(_)

@@ -144,12 +144,18 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             error: error.error,
             taken: error.accepted.into_iter().map(|one| one.id).collect(),
         },
-        (status, None) => CallError::Refused {
+        // Whoever says it has looked at the size and at nothing else.
+        (StatusCode::PAYLOAD_TOO_LARGE, None) => CallError::Refused {
             status: status.as_u16(),
-            errcode: "M_UNKNOWN".to_owned(),
-            error: format!("HTTP {status}, and not in the words of this API; is the URL right?"),
+            errcode: "M_TOO_LARGE".to_owned(),
+            error: format!("HTTP {status}, by whoever stands before the server"),
             taken: Vec::new(),
         },
+        // A gateway speaks, which says nothing of the server behind it.
+        (status, None) => CallError::Unknown(format!(
+            "HTTP {status}, and not in the words of this API: is the URL right, and is the server \
+             behind it running?"
+        )),
     }
 }
 

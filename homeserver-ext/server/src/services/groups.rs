@@ -46,7 +46,8 @@ pub(crate) enum PostOpError {
     /// Fetch the account's newest device list, and name its identity and its devices.
     #[error(
         "`{0}` is not registered here with this identity and these devices; an op names each \
-         account as its newest device list does"
+         account as its newest device list does. Where the server was put back from a backup and lost \
+         that account, its operator has to start it once with --after-restore"
     )]
     Unregistered(String),
     /// Sign a list of fewer devices.
@@ -231,7 +232,9 @@ async fn must_be_registered(
                 && list.version == member.list_version
                 && *list.devices == *member.devices
         });
-        if !is_registered {
+        // One that this database lost, and nobody has taken since: it can say nothing here, and the
+        // group goes on.
+        if !is_registered && !accounts::may_be_lost(conn, now, &member.account).await? {
             return Err(PostOpError::Unregistered(member.account.to_string()));
         }
     }

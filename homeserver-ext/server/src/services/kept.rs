@@ -12,7 +12,7 @@ use causeway_store::Db;
 use crate::{
     config::KeepRead,
     quota::BRIDGE,
-    storage::{self, devices::Device, mailbox},
+    storage::{self, accounts, devices::Device, mailbox},
 };
 
 /// Rows that one transaction lets go of at most, so that others need not wait long.
@@ -105,6 +105,13 @@ pub(crate) async fn let_go(db: &Db, now: Timestamp, keep: KeepRead) -> Result<()
             return Ok(());
         }
     }
+}
+
+/// Somebody says that this database was put back from a copy.
+pub(crate) async fn was_put_back(db: &Db, now: Timestamp) -> Result<(), causeway_store::Error> {
+    let mut tx = db.begin().await?;
+    accounts::put_back(tx.conn(), now).await?;
+    tx.commit().await
 }
 
 /// This database is opened once more.

@@ -72,6 +72,40 @@ pub(crate) async fn lists_since(
     lists.iter().map(|list| serde_json::from_str(list).map_err(|_| Error::Row("list"))).collect()
 }
 
+/// How long after this database was put back groups may name accounts that it lost, milliseconds: as long
+/// as anything is kept of what they said.
+const PUT_BACK_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Notes that this database was put back.
+pub(crate) async fn put_back(conn: &mut Conn, now: Timestamp) -> Result<(), causeway_store::Error> {
+    sqlx::query(
+        "INSERT INTO put_back (id, at_ms) VALUES (1, $1)
+         ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms",
+    )
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether this database was put back not long ago, and knows nothing of `account`, which may be one
+/// that it lost.
+pub(crate) async fn may_be_lost(
+    conn: &mut Conn,
+    now: Timestamp,
+    account: &AccountId,
+) -> Result<bool, Error> {
+    let row = sqlx::query(
+        "SELECT 1 FROM put_back
+         WHERE at_ms > $1 AND NOT EXISTS (SELECT 1 FROM accounts WHERE account = $2)",
+    )
+    .bind(ms(now.minus_ms(PUT_BACK_MS)))
+    .bind(account.as_str())
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Forgets lists that were replaced before `before`.
 pub(crate) async fn forget_lists(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM former_lists WHERE until_ms < $1")

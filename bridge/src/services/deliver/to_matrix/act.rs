@@ -1,7 +1,9 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::ids::AccountId;
-use ruma::{EventId, OwnedEventId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
 use serde_json::Value;
 
 use super::{
@@ -12,13 +14,14 @@ use crate::{
     domain::{
         MessageRef,
         effect::InRoom,
+        ghost::shown,
         lane::Lane,
         portal::{Portal, PortalState},
         said::Spoken,
         to_matrix,
     },
     gateway::{matrix::MatrixError, provision::provision},
-    storage::{ghosts, lanes, outbox},
+    storage::{ghosts, lanes, outbox, portals},
 };
 
 /// Shown in an encrypted room, whose state is never encrypted.
@@ -56,6 +59,7 @@ impl Round<'_> {
                 | InRoom::Pause
                 | InRoom::Close
                 | InRoom::Topic
+                | InRoom::Rename
                 | InRoom::Introduce,
                 _,
             ) => return Ok(Ok(())),
@@ -81,6 +85,7 @@ impl Round<'_> {
                 | InRoom::Answer(..)
                 | InRoom::Members(..)
                 | InRoom::Unread(_)
+                | InRoom::Asked(..)
                 | InRoom::Invite(_),
                 portal,
             ) => {
@@ -98,6 +103,8 @@ impl Round<'_> {
             InRoom::PutOut(account, why) => self.leave(&room, account, Some(why)).await,
             InRoom::Unread(event) => Ok(self.unread(&room, row, event).await),
             InRoom::Topic => self.retitle(&room).await,
+            InRoom::Rename => Ok(self.rename(&room).await),
+            InRoom::Asked(event, by, asked) => self.asked(&room, row, (event, by), asked).await,
             InRoom::Introduce => self.introduce(&room, row).await,
             InRoom::Members(event, page) => self.members(&room, row, event, *page).await,
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
@@ -124,7 +131,10 @@ impl Round<'_> {
             None => None,
             Some(message) => self.event_of(*message).await?,
         };
-        let event = to_matrix::event(&spoken.said.across(found), &row.entry.txn);
+        let said = spoken.said.across(found);
+        let nobody = BTreeMap::new();
+        let people = if said.may_name_people() { self.people().await? } else { &nobody };
+        let event = to_matrix::event(&said, people, &row.entry.txn);
         let sent = self.send(room, &ghost, row, &event).await;
         Ok(sent.map(|event_id| {
             self.facts.links.push(Link {
@@ -134,6 +144,15 @@ impl Round<'_> {
                 message_id: spoken.message_id,
             });
         }))
+    }
+
+    /// Whom a message may name, looked up once in a round.
+    async fn people(&mut self) -> Result<&BTreeMap<OwnedUserId, String>, StepError> {
+        if self.people.is_none() {
+            let mut read = self.spine.db.read().await?;
+            self.people = Some(portals::mirrors(&mut read, self.portal.id).await?);
+        }
+        Ok(self.people.get_or_insert_default())
     }
 
     /// The event that says what `message` says, also if it is of this round.
@@ -163,7 +182,8 @@ impl Round<'_> {
     async fn ensure_joined(&mut self, room: &RoomId, account: &AccountId, ghost: &UserId) -> Tried {
         let (standing, is_made) = self.standing(account).await?;
         match standing {
-            Standing::Joined => Ok(Ok(())),
+            Standing::Joined if is_made => Ok(Ok(())),
+            Standing::Joined => Ok(self.provide(account, ghost).await),
             Standing::Removed(by) => {
                 Ok(Err(Failure::Gone(format!("removed from the room by {by}"))))
             }
@@ -181,7 +201,7 @@ impl Round<'_> {
         }
         let mut read = self.spine.db.read().await?;
         let standing = ghosts::standing(&mut read, self.portal.id, account).await?;
-        let is_made = ghosts::is_made(&mut read, account).await?;
+        let is_made = ghosts::is_made(&mut read, account, &shown(account)).await?;
         self.met.insert(account.clone(), (standing.clone(), is_made));
         Ok((standing, is_made))
     }
@@ -193,13 +213,10 @@ impl Round<'_> {
         ghost: &UserId,
         is_made: bool,
     ) -> Result<(), Failure> {
-        let Spine { matrix, names, steps, .. } = self.spine;
         if !is_made {
-            let made = provision(matrix, ghost, account.localpart()).await;
-            made.map_err(at(Place::Ghost))?;
-            steps.reached(steps::Step::MadeGhost).await;
-            self.facts.made.insert(account.clone(), account.localpart().to_owned());
+            self.provide(account, ghost).await?;
         }
+        let Spine { matrix, names, steps, .. } = self.spine;
         match matrix.invite(names.bot(), room, ghost).await {
             // It is in already, or invited.
             Err(error) if !error.is_code("M_FORBIDDEN") => {
@@ -220,7 +237,17 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn invite(&self, room: &RoomId, user: &UserId) -> Result<(), Failure> {
+    /// The homeserver has the ghost, under the name that it is shown by.
+    async fn provide(&mut self, account: &AccountId, ghost: &UserId) -> Result<(), Failure> {
+        let name = shown(account);
+        let made = provision(&self.spine.matrix, ghost, &name).await;
+        made.map_err(at(Place::Ghost))?;
+        self.spine.steps.reached(steps::Step::MadeGhost).await;
+        self.facts.made.insert(account.clone(), name);
+        Ok(())
+    }
+
+    pub(super) async fn invite(&self, room: &RoomId, user: &UserId) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
         let Err(error) = matrix.invite(names.bot(), room, user).await else { return Ok(()) };
         if error.is_code("M_FORBIDDEN")
@@ -313,6 +340,11 @@ impl Round<'_> {
         {
             return Ok(Err(failure));
         }
+        self.all_out(room).await
+    }
+
+    /// No ghost stays in the room.
+    pub(super) async fn all_out(&mut self, room: &RoomId) -> Tried {
         let mut read = self.spine.db.read().await?;
         let mut inside = ghosts::joined(&mut read, self.portal.id).await?;
         drop(read);

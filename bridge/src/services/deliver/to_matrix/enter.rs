@@ -8,7 +8,9 @@ use crate::{
     domain::{
         News,
         effect::{Here, InRoom},
-        portal::{FUNCTIONAL_MEMBERS, bridge_state, room_request, with_service_member},
+        portal::{
+            FUNCTIONAL_MEMBERS, PortalState, bridge_state, room_request, with_service_member,
+        },
         room::Found,
         to_matrix,
     },
@@ -38,7 +40,7 @@ const ELSEWHERE: &str = "The group is bridged into another room now: nothing goe
 enum Behind {
     /// A room that the bot made and is in.
     Ours(Found),
-    /// A room that the bot is not in any more, or that another has replaced.
+    /// A room that the bot is not in any more, that another has replaced, or that is half made.
     Left,
     /// A room that the bot has nothing to do with, or none.
     Theirs,
@@ -52,6 +54,14 @@ impl Round<'_> {
         row: &Stored<InRoom>,
         anew: Anew<'_>,
     ) -> Result<(), Failure> {
+        // It was let in more often than the room heard of: the first time has opened it.
+        if matches!(anew, Anew::No)
+            && self.portal.state == PortalState::Open
+            && self.portal.lost.is_none()
+            && self.portal.room.is_some()
+        {
+            return Ok(());
+        }
         let again = match self.portal.room.clone() {
             Some(room) => self.enter(&room).await?,
             None => None,
@@ -154,7 +164,9 @@ impl Round<'_> {
                 Behind::Ours(found)
             }
             Some(found) if found.is_made => Behind::Left,
-            _ => Behind::Theirs,
+            Some(_) => Behind::Theirs,
+            // Nobody else may take such an alias: the homeserver died over making the room.
+            None => Behind::Left,
         })
     }
 
@@ -188,7 +200,7 @@ impl Round<'_> {
     }
 
     /// Writes into a room that others made what those have from the start that the bot made.
-    async fn mark(&self, room: &RoomId) -> Result<(), Failure> {
+    pub(super) async fn mark(&self, room: &RoomId) -> Result<(), Failure> {
         let Spine { matrix, names, .. } = self.spine;
         let (kind, key, bridge) = bridge_state(names, &self.portal.group, &self.portal.name);
         for kind in [kind, "uk.half-shot.bridge"] {
@@ -211,6 +223,7 @@ impl Round<'_> {
         let Some(room) = self.portal.room.clone().filter(|room| room != next) else {
             return Ok(());
         };
+        let was_in = self.read(next).await?.is_some_and(|found| found.is_in);
         let why = match self.enter(next).await? {
             Some(found) if found.predecessor.as_ref() == Some(&room) => {
                 self.portal.apply(&Here::Moved(next.clone()));
@@ -222,9 +235,12 @@ impl Round<'_> {
                 return Ok(());
             }
             Some(_) => {
-                // It is somebody's who says so of a room that is not his.
-                let Spine { matrix, names, .. } = self.spine;
-                matrix.leave(names.bot(), next).await.map_err(at(Place::Room))?;
+                // It is somebody's who says so of a room that is not his. Where the bot was before, it
+                // is for another group.
+                if !was_in {
+                    let Spine { matrix, names, .. } = self.spine;
+                    matrix.leave(names.bot(), next).await.map_err(at(Place::Room))?;
+                }
                 "it does not say that it comes after this room".to_owned()
             }
             None => {

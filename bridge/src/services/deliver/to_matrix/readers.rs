@@ -44,7 +44,14 @@ impl Round<'_> {
         self.notice(room, row, &natives.page(page), Some(about)).await
     }
 
-    async fn natives(&self) -> Result<Option<Natives>, StepError> {
+    /// The room and what is said of its bridge bear the group's name.
+    pub(super) async fn rename(&mut self, room: &RoomId) -> Result<(), Failure> {
+        let name = json!({"name": self.portal.name});
+        self.ornament(room, "m.room.name", "", &name).await?;
+        self.mark(room).await
+    }
+
+    pub(super) async fn natives(&self) -> Result<Option<Natives>, StepError> {
         let spine = self.spine;
         let mut tx = spine.db.begin().await?;
         let roster = spine.native.machine().roster(&mut tx, self.portal.group).await?;

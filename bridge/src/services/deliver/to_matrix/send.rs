@@ -57,6 +57,8 @@ impl Round<'_> {
             | InRoom::Leave(_)
             | InRoom::PutOut(..)
             | InRoom::Topic
+            | InRoom::Rename
+            | InRoom::Asked(..)
             | InRoom::Introduce
             | InRoom::Members(..)
             | InRoom::Unread(_)

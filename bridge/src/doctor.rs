@@ -1,0 +1,134 @@
+//! `causeway doctor`: everything that has to be right for Causeway to run, looked at one after the other,
+//! and what to do about what is not.
+//!
+//! It may run beside a running Causeway, and where none runs. It changes nothing on this machine; on
+//! the homeserver it makes a room only where that is asked for.
+
+mod here;
+mod homeserver;
+mod native;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::{
+    config::{self, Config, ConfigError},
+    registration::Registration,
+};
+
+/// What was found of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is as it should be.
+    Ok,
+    /// Causeway runs with it, and somebody may miss something.
+    Warning,
+    /// Causeway does not run with it.
+    Failed,
+    /// It could not be looked at, because something before it is not right.
+    Skipped,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which, in a word or two; the same in every run.
+    pub name: &'static str,
+    /// What came of it.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), fix: None }
+    }
+
+    fn failed(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, state: State::Failed, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, state: State::Warning, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    fn skipped(name: &'static str, why: impl Into<String>) -> Self {
+        Self { name, state: State::Skipped, found: why.into(), fix: None }
+    }
+}
+
+/// How to look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Makes a private room as the bot, looks at it, and leaves it.
+    pub try_room: bool,
+}
+
+/// Looks at everything; `show` sees each as it is found.
+///
+/// # Errors
+/// [`std::io::Error`]: nothing can be looked at, because the system gives no threads.
+pub fn examine(
+    file: Option<&Path>,
+    overrides: &[(&str, String)],
+    options: Options,
+    show: &mut dyn FnMut(Check),
+) -> std::io::Result<()> {
+    let loaded = config::find(file).and_then(|file| {
+        let config = config::load(&file, overrides)?;
+        config.check()?;
+        Ok((file, config))
+    });
+    let (file, config) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            show(no_config(&error));
+            return Ok(());
+        }
+    };
+    show(Check::ok("configuration", file.display().to_string()));
+    let registration = here::registration(&file, &config, show);
+    here::files(&config, show);
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(look(&file, &config, registration, options, show));
+    Ok(())
+}
+
+fn no_config(error: &ConfigError) -> Check {
+    let fix = match error {
+        ConfigError::NoFile => {
+            "make one with `causeway init --server-name YOUR.SERVER`, or name yours: `--config FILE`"
+        }
+        ConfigError::Unreadable(..) => {
+            "run this as the user that Causeway runs as, or name another file: `--config FILE`"
+        }
+        ConfigError::Malformed(..) | ConfigError::UnknownKey(..) | ConfigError::Value(..) => {
+            "change that; `causeway config schema` describes every key"
+        }
+    };
+    Check::failed("configuration", error.to_string(), fix)
+}
+
+async fn look(
+    file: &Path,
+    config: &Config,
+    registration: Option<Registration>,
+    options: Options,
+    show: &mut dyn FnMut(Check),
+) {
+    here::databases(config, show).await;
+    homeserver::look(file, config, registration.as_ref(), options, show).await;
+    native::look(file, config, show).await;
+}
+
+/// What is said of a key of the configuration file, with the line that is to be changed.
+fn key(file: &Path, name: &str, value: &str) -> String {
+    let (section, key) = name.split_once('.').unwrap_or(("", name));
+    format!("in {} write, under `{section}:`, `{key}: {value}`", file.display())
+}

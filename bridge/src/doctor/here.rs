@@ -1,0 +1,206 @@
+//! What is on this machine: files, their modes, databases, disk.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use causeway_store::backup;
+
+use super::Check;
+use crate::{
+    config::Config,
+    init::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN, STORAGE_KEY, read_token},
+    registration::{Registration, RegistrationError},
+};
+
+/// Below this much free disk, bytes, somebody should look after it.
+const LITTLE: u64 = 1 << 30;
+/// Below this much, nothing new is taken in soon.
+const TOO_LITTLE: u64 = 64 << 20;
+
+/// The registration, where it can be used.
+pub(super) fn registration(
+    file: &Path,
+    config: &Config,
+    show: &mut dyn FnMut(Check),
+) -> Option<Registration> {
+    let name = "registration";
+    let path = &config.appservice.registration;
+    let again = format!(
+        "`causeway registration --config {}` writes it anew with the same tokens; copy it to the \
+         homeserver then, and restart that",
+        file.display()
+    );
+    let read = Registration::read(path).and_then(|registration| {
+        registration.check(&config.homeserver.server_name)?;
+        Ok(registration)
+    });
+    let registration = match read {
+        Ok(registration) => registration,
+        Err(error @ RegistrationError::Unreadable(..)) => {
+            let fix = "run this as the user that Causeway runs as; where there is none, `causeway \
+                       init` makes one";
+            show(Check::failed(name, error.to_string(), fix));
+            return None;
+        }
+        Err(error @ (RegistrationError::Malformed(_) | RegistrationError::NotCovered(_))) => {
+            show(Check::failed(name, format!("{}: {error}", path.display()), again));
+            return None;
+        }
+    };
+    if registration.url != config.appservice.address {
+        let found = format!(
+            "{} says `url: {}`, and appservice.address is {}",
+            path.display(),
+            registration.url,
+            config.appservice.address
+        );
+        show(Check::failed(name, found, again));
+    } else if registration.rate_limited {
+        let found = format!("{} has the homeserver limit our rate", path.display());
+        let fix = "write `rate_limited: false` there and in the homeserver's copy, and restart it";
+        show(Check::warning(name, found, fix));
+    } else {
+        show(Check::ok(name, path.display().to_string()));
+    }
+    Some(registration)
+}
+
+/// The folder, the keys and tokens in it, and the disk that it is on.
+pub(super) fn files(config: &Config, show: &mut dyn FnMut(Check)) {
+    let folder = &config.data_dir.0;
+    show(data_dir(folder));
+    for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
+        show(secret(config, name));
+    }
+    show(disk(folder));
+}
+
+fn data_dir(folder: &Path) -> Check {
+    let name = "data folder";
+    let at = folder.display();
+    match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let fix = "`causeway init` makes it, or change `data_dir` in the configuration";
+            return Check::failed(name, format!("{at} is not there"), fix);
+        }
+        Err(error) => {
+            let fix = "run this as the user that Causeway runs as";
+            return Check::failed(name, format!("{at}: {error}"), fix);
+        }
+        Ok(is) if !is.is_dir() => {
+            return Check::failed(
+                name,
+                format!("{at} is no folder"),
+                "name a folder in `data_dir`",
+            );
+        }
+        Ok(is) if is.permissions().mode() & 0o077 != 0 => {
+            let found = format!("others may enter {at} (mode {:o})", is.mode() & 0o777);
+            return Check::warning(name, found, format!("chmod 700 {at}"));
+        }
+        Ok(_) => {}
+    }
+    // Rights, quotas and mounts all show in whether it works.
+    match tempfile_in(folder) {
+        Ok(()) => Check::ok(name, at.to_string()),
+        Err(error) => {
+            let fix = format!("chown -R the user that Causeway runs as: {at}; or free the disk");
+            Check::failed(name, format!("nothing can be written in {at}: {error}"), fix)
+        }
+    }
+}
+
+fn tempfile_in(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".doctor-{}", std::process::id()));
+    let made = fs::File::options().write(true).create_new(true).open(&path);
+    made.and_then(|mut file| io::Write::write_all(&mut file, b"x").and_then(|()| file.sync_all()))
+        .and_then(|()| fs::remove_file(&path))
+        .inspect_err(|_| drop(fs::remove_file(&path)))
+}
+
+fn secret(config: &Config, file: &'static str) -> Check {
+    let path = config.data_file(file);
+    let at = path.display();
+    let is_key = file == STORAGE_KEY;
+    let meta = match fs::metadata(&path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_key => {
+            let fix = "put it back from where you keep it; without it bridge.db cannot be read. \
+                       Only where nothing was ever kept: `causeway init` makes a new one";
+            return Check::failed(file, format!("{at} is not there"), fix);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let fix = "`causeway init` makes it, and leaves everything else";
+            return Check::failed(file, format!("{at} is not there"), fix);
+        }
+        Err(error) => {
+            let fix = "run this as the user that Causeway runs as, which owns that file";
+            return Check::failed(file, format!("{at}: {error}"), fix);
+        }
+    };
+    let usable = match file {
+        STORAGE_KEY if meta.len() != 32 => {
+            Err(format!("{at} has {} bytes; a key has 32", meta.len()))
+        }
+        STORAGE_KEY => fs::File::open(&path).map(drop).map_err(|error| format!("{at}: {error}")),
+        _ => read_token(&path).map(drop).map_err(|error| error.to_string()),
+    };
+    if let Err(found) = usable {
+        let fix = "put the right file back, or give it to the user that Causeway runs as";
+        return Check::failed(file, found, fix);
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        let found = format!("others may read {at} (mode {:o})", meta.mode() & 0o777);
+        return Check::warning(file, found, format!("chmod 600 {at}"));
+    }
+    Check::ok(file, at.to_string())
+}
+
+fn disk(folder: &Path) -> Check {
+    let name = "disk";
+    let at = folder.display();
+    match rustix::fs::statvfs(folder) {
+        Err(error) => Check::skipped(name, format!("{at}: {error}")),
+        Ok(is) => {
+            let free = is.f_bavail.saturating_mul(is.f_frsize);
+            let found = format!("{} MiB free where {at} is", free >> 20);
+            let fix = "free some, or move `data_dir`: without room no message is taken in";
+            if free < TOO_LITTLE {
+                Check::failed(name, found, fix)
+            } else if free < LITTLE {
+                Check::warning(name, found, fix)
+            } else {
+                Check::ok(name, found)
+            }
+        }
+    }
+}
+
+/// Each database that is there: its size, and whether it is whole.
+pub(super) async fn databases(config: &Config, show: &mut dyn FnMut(Check)) {
+    for name in ["bridge.db", "server.db"] {
+        let path = config.data_file(name);
+        let at = path.display();
+        let check = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Check::skipped(name, format!("{at} is not there yet; the first run makes it"))
+            }
+            Err(error) => {
+                let fix = "run this as the user that Causeway runs as";
+                Check::failed(name, format!("{at}: {error}"), fix)
+            }
+            Ok(meta) => match backup::check(&path).await {
+                Ok(()) => Check::ok(name, format!("{at} is whole, {} KiB", meta.len() >> 10)),
+                Err(error) => {
+                    let fix = "stop Causeway, keep that file, and put a backup back: `causeway \
+                               backup restore FOLDER --move-aside`";
+                    Check::failed(name, error.to_string(), fix)
+                }
+            },
+        };
+        show(check);
+    }
+}

@@ -1,0 +1,130 @@
+//! What somebody in the room asks of the bot, where it has to look something up or to do it: who may is
+//! for the room's own power levels to say.
+
+use causeway_protocol::roster::Role;
+use ruma::{EventId, OwnedUserId, RoomId, UserId};
+
+use super::{Failure, Place, Round, Spine, StepError, Stored, act::Tried, at, failed, outbox};
+use crate::{
+    domain::{
+        News,
+        command::{Asked, Status},
+        effect::InRoom,
+        lane::Lane,
+        room::Powers,
+    },
+    gateway::matrix::MatrixError,
+    storage::{ghosts, portals},
+};
+
+impl Round<'_> {
+    pub(super) async fn asked(
+        &mut self,
+        room: &RoomId,
+        row: &Stored<InRoom>,
+        (event, by): (&EventId, &OwnedUserId),
+        asked: &Asked,
+    ) -> Tried {
+        let text = match asked {
+            Asked::Status => self.status().await?,
+            Asked::Invite(user) => match self.invite_for(room, by, user).await {
+                Ok(text) => text,
+                Err(failure) => return Ok(Err(failure)),
+            },
+            Asked::Unbridge => match self.powers(room).await {
+                Ok(powers) if powers.of(by) >= powers.to_close() => {
+                    return self.unbridge(room, row, by).await;
+                }
+                Ok(powers) => format!(
+                    "Only who may close this room (power {}) takes the bridge out of it. An admin \
+                     of the native group can: `causeway-client member remove`.",
+                    powers.to_close()
+                ),
+                Err(failure) => return Ok(Err(failure)),
+            },
+        };
+        self.notice(room, row, &text, Some(event)).await
+    }
+
+    async fn status(&mut self) -> Result<String, StepError> {
+        let spine = self.spine;
+        let mut tx = spine.db.begin().await?;
+        let roster = spine.native.machine().roster(&mut tx, self.portal.group).await?;
+        drop(tx);
+        let natives = roster.map_or(0, |roster| {
+            let members = roster.members().values();
+            members.filter(|member| member.role != Role::Bridge).count()
+        });
+        let mut read = spine.db.read().await?;
+        let id = self.portal.id;
+        let to_native = outbox::said_in(&mut read, &Lane::ToNative(id)).await?;
+        let to_matrix = outbox::said_in(&mut read, &Lane::ToMatrix(id)).await?;
+        let status = Status {
+            group: &self.portal.name,
+            natives,
+            mirrors: portals::mirrors(&mut read, id).await?.len(),
+            to_native,
+            to_matrix,
+            removed: ghosts::count_removed(&mut read, id).await?,
+        };
+        Ok(status.text())
+    }
+
+    async fn invite_for(
+        &mut self,
+        room: &RoomId,
+        by: &UserId,
+        user: &UserId,
+    ) -> Result<String, Failure> {
+        let powers = self.powers(room).await?;
+        if self.spine.names.is_ours(user) {
+            return Ok(
+                "Native people come by themselves, when they first say something. An admin \
+                       of the native group lets people into it: `causeway-client member add`."
+                    .to_owned(),
+            );
+        }
+        if powers.of(by) < powers.to_invite() {
+            return Ok(format!(
+                "Only who may invite (power {}) has the bot invite somebody. An admin of the native \
+                 group can: `causeway-client group bridge GROUP --invite {user}`.",
+                powers.to_invite()
+            ));
+        }
+        match self.invite(room, user).await {
+            Ok(()) => Ok(format!("{user} is invited.")),
+            Err(Failure::Refused(why)) => Ok(format!("{user} is not invited: {why}.")),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn powers(&self, room: &RoomId) -> Result<Powers, Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        let state = matrix.whole_state(names.bot(), room).await.map_err(at(Place::Room))?;
+        Ok(Powers::of_room(&state))
+    }
+
+    /// The bot goes, and all ghosts before it.
+    async fn unbridge(&mut self, room: &RoomId, row: &Stored<InRoom>, by: &OwnedUserId) -> Tried {
+        let text = format!(
+            "{by} takes the bridge out of this room: nothing goes from here to the native group any \
+             more, nor back."
+        );
+        // That it may not be said there keeps nobody in the room.
+        if let Err(failure) = self.notice(room, row, &text, None).await?
+            && !matches!(failure, Failure::Refused(_) | Failure::Gone(_))
+        {
+            return Ok(Err(failure));
+        }
+        if let Err(failure) = self.all_out(room).await? {
+            return Ok(Err(failure));
+        }
+        let Spine { matrix, names, .. } = self.spine;
+        match matrix.leave(names.bot(), room).await {
+            Ok(()) | Err(MatrixError::Refused(..)) => {}
+            Err(error) => return Ok(Err(failed(Place::Room, &error))),
+        }
+        self.facts.news.push(News::Unbridged(by.clone()));
+        Ok(Ok(()))
+    }
+}

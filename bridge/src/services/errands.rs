@@ -1,0 +1,260 @@
+//! What is asked of the bot or a ghost where there is no portal: who invites them, and who is alone with
+//! the bot, is answered.
+//!
+//! Everybody's errands go in their order and wait for nobody else's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use ruma::{OwnedUserId, RoomId, UserId};
+use serde_json::value::to_raw_value;
+
+use super::{AFTER_FAULT, Spine, StepError};
+use crate::{
+    domain::{
+        command::{Command, ENCRYPTED, Errand, What, Words, declines},
+        ghost::{digest, shown},
+        room::{Found, StateEvent},
+        to_matrix,
+    },
+    gateway::matrix::MatrixError,
+    storage::{
+        errands::{self, Waiting},
+        portals,
+    },
+};
+
+/// Errands that are done at once.
+const AT_ONCE: usize = 8;
+/// Longest wait after a failure.
+const LONGEST: Duration = Duration::from_mins(5);
+/// How long an invitation waits that is no direct chat's: the room may be one that comes after a portal's.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long an answer is of use.
+const LIFE_MS: u64 = 60 * 60 * 1_000;
+
+/// How often each has failed, and when it may be tried again by the steady clock. A restart
+/// forgets it, which costs a try.
+pub type Waits = BTreeMap<i64, (u32, Duration)>;
+
+/// Does errands until `stop` is done.
+pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut woken = spine.db.listen(errands::TOPIC);
+    let mut waits = Waits::new();
+    loop {
+        let again = match step(spine, &mut waits).await {
+            Ok(again) => again,
+            Err(error) => {
+                tracing::warn!(%error, "who asks the bot for something is not answered yet");
+                Some(AFTER_FAULT)
+            }
+        };
+        tokio::select! {
+            () = async {
+                tokio::select! {
+                    () = woken.changed() => {}
+                    () = after(again) => {}
+                }
+            } => {}
+            () = &mut stop => return,
+        }
+    }
+}
+
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Does what is due, each user's oldest; how long until there is more, `None` if nothing waits.
+///
+/// # Errors
+/// [`StepError`]: what was not done still waits.
+pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, StepError> {
+    let waiting = errands::waiting(&mut spine.db.read().await?).await?;
+    waits.retain(|id, _| waiting.iter().any(|known| known.id == *id));
+    let now = spine.steady();
+    for known in &waiting {
+        let Errand { of, what, .. } = &known.errand;
+        if *what == What::Come(false) && *of == *spine.names.bot() {
+            waits.entry(known.id).or_insert((0, now + GRACE));
+        }
+    }
+    let wait_of = |known: &Waiting| {
+        waits.get(&known.id).map_or(Duration::ZERO, |(_, due)| due.saturating_sub(now))
+    };
+    let mut met = BTreeSet::new();
+    let due: Vec<&Waiting> = waiting
+        .iter()
+        .filter(|known| wait_of(known).is_zero() && met.insert(known.errand.by.clone()))
+        .take(AT_ONCE)
+        .collect();
+    if due.is_empty() {
+        return Ok(waiting.iter().map(wait_of).min());
+    }
+    let ends = join_all(due.iter().map(|known| carry_out(spine, known))).await;
+    for (known, end) in due.into_iter().zip(ends) {
+        let is_over = known.asked_at.plus_ms(LIFE_MS) < spine.now();
+        match end {
+            Ok(()) => {}
+            Err(Failed::Step(error)) => return Err(error),
+            Err(Failed::Matrix(error @ MatrixError::Refused(..))) => {
+                tracing::info!(by = %known.errand.by, %error, "could not answer who asks the bot");
+            }
+            Err(Failed::Matrix(error)) if is_over => {
+                tracing::warn!(by = %known.errand.by, %error, "who asked the bot is not answered");
+            }
+            Err(Failed::Matrix(_)) => {
+                let (failures, due) = waits.entry(known.id).or_default();
+                *failures = failures.saturating_add(1);
+                let wait = Duration::from_secs(1 << (*failures).min(9));
+                *due = spine.steady() + wait.min(LONGEST);
+                continue;
+            }
+        }
+        let mut tx = spine.db.begin().await?;
+        errands::done(&mut tx, known.id).await?;
+        tx.commit().await?;
+    }
+    Ok(Some(Duration::ZERO))
+}
+
+/// Why an errand is not done yet.
+enum Failed {
+    Matrix(MatrixError),
+    Step(StepError),
+}
+
+impl From<MatrixError> for Failed {
+    fn from(error: MatrixError) -> Self {
+        Self::Matrix(error)
+    }
+}
+
+impl<E: Into<StepError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Step(error.into())
+    }
+}
+
+async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
+    let Errand { room, by, of, what } = &known.errand;
+    let mut tx = spine.db.begin().await?;
+    let is_portal = portals::of_room(&mut tx, &spine.names, room).await?.is_some()
+        || portals::replaced_by(&mut tx, &spine.names, room).await?.is_some();
+    drop(tx);
+    // It has become one.
+    if is_portal {
+        return Ok(());
+    }
+    match what {
+        What::Come(_) if *of != *spine.names.bot() => {
+            let account = spine.names.account(of);
+            let account = account.as_ref().map(shown);
+            leave(spine, of, room, &declines(account.as_deref())).await
+        }
+        What::Come(is_direct) => {
+            let mut read = spine.db.read().await?;
+            let has_place = *is_direct && errands::has_place(&mut read).await?;
+            // Rooms of strangers' servers may be of any size.
+            let is_known = by.server_name().as_str() == spine.names.server()
+                || portals::rooms_of(&mut read, by).await?.1 > 0;
+            drop(read);
+            if !has_place || !is_known {
+                return leave(spine, of, room, &declines(None)).await;
+            }
+            spine.matrix.join(of, (&**room).into()).await?;
+            answer(spine, known, &Command::Words(Words::Help), false).await
+        }
+        What::Do(command, is_named) => answer(spine, known, command, *is_named).await,
+        What::Left => {
+            spine.matrix.leave(spine.names.bot(), room).await.or_else(is_out)?;
+            forget(spine, room).await
+        }
+    }
+}
+
+/// Says it where only the two are, and to whom it was asked for where others are too.
+async fn answer(
+    spine: &Spine,
+    known: &Waiting,
+    command: &Command,
+    is_named: bool,
+) -> Result<(), Failed> {
+    let (Errand { room, by, .. }, bot) = (&known.errand, spine.names.bot());
+    let state = match spine.matrix.whole_state(bot, room).await {
+        Err(MatrixError::Refused(403 | 404, ..)) => return forget(spine, room).await,
+        state => state?,
+    };
+    let found = Found::of(&spine.names, room, &state);
+    spine.encryption.found(room, found.encrypted);
+    if !found.is_in {
+        return forget(spine, room).await;
+    }
+    if found.encrypted {
+        leave(spine, bot, room, ENCRYPTED).await?;
+        return forget(spine, room).await;
+    }
+    let is_alone = others(&state, bot, by).is_empty();
+    if !is_alone && !is_named {
+        leave(spine, bot, room, &declines(None)).await?;
+        return forget(spine, room).await;
+    }
+    let mut oldest = None;
+    if is_alone {
+        // First: what is said next is said in a chat.
+        let mut tx = spine.db.begin().await?;
+        oldest = errands::chat(&mut tx, spine.now(), room, by).await?;
+        tx.commit().await?;
+    }
+    let (rooms, count) = portals::rooms_of(&mut spine.db.read().await?, by).await?;
+    let text = command.answer_alone(&rooms, count);
+    let txn = hex::encode(digest(&[b"errand", known.event_id.as_bytes()]));
+    let (kind, content) = to_matrix::notice(&text, None, &txn);
+    let content = to_raw_value(&content).map_err(|_| StepError::row("errands"))?;
+    if spine.encryption.of(room) != Some(true) {
+        spine.matrix.send(bot, room, kind, &txn, &content, None).await?;
+    }
+    if let Some(oldest) = oldest {
+        let why = "You talk to this bot in other rooms.";
+        leave(spine, bot, &oldest, why).await?;
+        forget(spine, &oldest).await?;
+    }
+    Ok(())
+}
+
+/// Who is in a room, or invited, beside these two.
+fn others(state: &[StateEvent], bot: &UserId, by: &UserId) -> Vec<OwnedUserId> {
+    let is_there = |event: &&StateEvent| {
+        let membership = event.content.get("membership").and_then(serde_json::Value::as_str);
+        event.kind == "m.room.member" && matches!(membership, Some("join" | "invite"))
+    };
+    let there = state.iter().filter(is_there);
+    let there = there.filter_map(|event| UserId::parse(event.state_key.as_str()).ok());
+    there.filter(|user| *user != *bot && *user != *by).collect()
+}
+
+async fn leave(spine: &Spine, who: &UserId, room: &RoomId, why: &str) -> Result<(), Failed> {
+    Ok(spine.matrix.leave_saying(who, room, why).await.or_else(is_out)?)
+}
+
+/// Whoever is refused to leave is not there.
+fn is_out(error: MatrixError) -> Result<(), MatrixError> {
+    match error {
+        MatrixError::Refused(403 | 404, ..) => Ok(()),
+        error => Err(error),
+    }
+}
+
+async fn forget(spine: &Spine, room: &RoomId) -> Result<(), Failed> {
+    let mut tx = spine.db.begin().await?;
+    errands::chat_ended(&mut tx, room).await?;
+    tx.commit().await?;
+    Ok(())
+}
