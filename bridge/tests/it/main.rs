@@ -12,6 +12,7 @@ mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;
 mod docs;
+mod doctor;
 mod drop;
 mod encrypted;
 mod errands;

@@ -144,6 +144,11 @@ impl Round<'_> {
                 }
                 match matrix.drop_alias(names.bot(), &parsed).await {
                     Ok(()) | Err(MatrixError::Refused(404, ..)) => {}
+                    // It is of somebody who had it before we were there.
+                    Err(MatrixError::Refused(403, ..)) => {
+                        let text = format!("{alias} is a room that the bot did not make");
+                        return Err(Failure::Refused(text));
+                    }
                     Err(error) => return Err(failed(Place::Room, &error)),
                 }
                 matrix.create_room(names.bot(), &request).await.map_err(at(Place::Room))?
