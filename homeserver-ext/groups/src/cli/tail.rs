@@ -14,7 +14,9 @@ use causeway_protocol::{
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
-use super::{exit::Failure, history, home::Home, names, outbox, print::Printer};
+use super::{
+    exit::Failure, history, home::Home, local_time::LocalTime, names, outbox, print::Printer,
+};
 use crate::sdk::{CallError, Client, Stream};
 
 /// How often the key work is looked at when nothing calls for it.
@@ -30,6 +32,9 @@ pub(super) struct Arguments {
     /// Show this group only; everything is kept all the same
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
+    /// Leave out what was said with this home itself
+    #[arg(long)]
+    others: bool,
     /// Show what came after this row again, then go on; else after what was shown last
     #[arg(long, value_name = "ROW")]
     since: Option<i64>,
@@ -63,6 +68,7 @@ pub(super) async fn run(
         client: &client,
         printer,
         group,
+        others: arguments.others,
         since,
         is_lost: false,
         undecided: HashSet::new(),
@@ -82,6 +88,8 @@ struct Tail<'a> {
     client: &'a Client,
     printer: Printer,
     group: Option<GroupId>,
+    /// Whether own messages are left out.
+    others: bool,
     /// The last row that the reader has, where it says so; else the marks say it.
     since: Option<i64>,
     is_lost: bool,
@@ -174,9 +182,10 @@ impl Tail<'_> {
                 None => history::unshown(db, vault, self.group).await?,
             };
             let Some(last) = lines.last() else { return Ok(shown) };
-            shown = true;
-            for line in &lines {
-                self.printer.show(&line.to_text(), line)?;
+            let time = LocalTime::new(self.client.now());
+            for line in lines.iter().filter(|line| !self.others || !line.is_own()) {
+                shown = true;
+                self.printer.show(&line.to_text(&time), line)?;
             }
             if let Some(row) = &mut self.since {
                 *row = last.row;
