@@ -7,6 +7,7 @@
 mod backup;
 mod exit;
 mod flush;
+mod follow;
 mod group;
 mod harmless;
 mod history;
