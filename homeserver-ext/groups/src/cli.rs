@@ -5,6 +5,7 @@
 //! at once on one home; only `tail` reads the mailbox, and there is one of it.
 
 mod backup;
+mod chat;
 mod exit;
 mod flush;
 mod follow;
@@ -127,6 +128,11 @@ enum Command {
         after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
     )]
     Tail(tail::Arguments),
+    /// Read and write in all groups on one screen; does what `tail` does beside it
+    #[command(
+        after_help = "F1 shows the keys.\n\nExamples:\n  causeway-client chat\n  causeway-client chat --announce osc9"
+    )]
+    Chat(chat::Arguments),
     /// Show what was said in a group before; needs no server
     #[command(
         after_help = "Examples:\n  causeway-client history team\n  causeway-client history team --before 120 --limit 20\n  causeway-client --output json history team --after 42"
@@ -193,6 +199,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
+        Command::Chat(arguments) => chat::run(arguments, home, printer).await,
         Command::History(arguments) => read::history(arguments, home, printer).await,
         Command::Search(arguments) => read::search(arguments, home, printer).await,
         Command::Backup(command) => backup::run(command, home, printer).await,

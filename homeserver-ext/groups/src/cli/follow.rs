@@ -86,6 +86,11 @@ impl<'a, A: Audience> Follower<'a, A> {
                     Err(error) => self.lost(error)?,
                 },
                 () = sleep_until(chores_at) => {
+                    // It may have come back, and there was nothing to fetch.
+                    if self.is_lost && stream.connected_since().is_some() {
+                        self.is_lost = false;
+                        self.audience.connection(None);
+                    }
                     self.do_chores().await?;
                     chores_at = Instant::now() + CHORES_EVERY;
                 }

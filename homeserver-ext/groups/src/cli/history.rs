@@ -164,6 +164,11 @@ pub(super) async fn after_in(
     read(&lines)
 }
 
+/// How many messages of others in a group were not shown yet.
+pub(super) async fn unread(db: &Db, group: GroupId) -> Result<usize, Failure> {
+    Ok(history::unread(db.read().await?.conn(), &group).await?)
+}
+
 /// The last lines before `row` with these words in what was said, in order.
 pub(super) async fn search(
     client: &Client,

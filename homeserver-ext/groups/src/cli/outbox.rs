@@ -132,6 +132,20 @@ pub(super) async fn waiting(db: &Db) -> Result<Vec<GroupId>, OutboxError> {
     Ok(rows::groups(db.read().await?.conn()).await?)
 }
 
+/// What the first messages say that wait in a group, in order.
+pub(super) async fn texts(client: &Client, group: GroupId) -> Result<Vec<String>, OutboxError> {
+    let mut read = client.db().read().await?;
+    let (conn, vault) = (read.conn(), client.vault());
+    let first = rows::first(conn, vault, &group, MAX_MESSAGES, MAX_BATCH_BYTES).await?;
+    let mut texts = Vec::with_capacity(first.len());
+    for (_, plaintext) in first {
+        if let Content::Text(text) = Plaintext::parse(&plaintext)?.content {
+            texts.push(text.body);
+        }
+    }
+    Ok(texts)
+}
+
 /// Takes back messages that wait, but for those that are on their way already.
 pub(super) async fn take_back(
     client: &Client,

@@ -182,6 +182,19 @@ pub(crate) async fn before(
     opened(vault, rows)
 }
 
+/// How many messages of others in a group were not shown yet.
+pub(crate) async fn unread(conn: &mut Conn, group: &GroupId) -> Result<usize, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM history
+         WHERE group_id = $1 AND client_id IS NOT NULL AND own = FALSE
+             AND row > COALESCE((SELECT row FROM shown WHERE group_id = $1), 0)",
+    )
+    .bind(group.as_bytes().as_slice())
+    .fetch_one(conn)
+    .await?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 /// The lines of a group were shown up to `row`.
 pub(crate) async fn mark_shown(conn: &mut Conn, group: &GroupId, row: i64) -> Result<(), Error> {
     sqlx::query(

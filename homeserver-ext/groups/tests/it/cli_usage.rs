@@ -35,6 +35,7 @@ const COMMANDS: &[&[&str]] = &[
     &["member", "role"],
     &["send"],
     &["tail"],
+    &["chat"],
     &["history"],
     &["search"],
     &["backup"],

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cli_backup;
+mod cli_chat;
 mod cli_crowd;
 mod cli_history;
 mod cli_http;
