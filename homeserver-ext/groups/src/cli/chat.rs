@@ -68,8 +68,8 @@ pub(super) async fn run(
     let done = tokio::select! {
         done = chat.run(told) => done,
         done = follower.follow(&mut stream, None, stop) => done,
-        done = run::send(&client, &wake, Teller(tell.clone())) => done,
-        done = run::decide(&client, decided, Teller(tell)) => done,
+        never = run::send(&client, &wake, Teller(tell.clone())) => never,
+        never = run::decide(&client, decided, Teller(tell)) => never,
     };
     stream.close().await;
     done

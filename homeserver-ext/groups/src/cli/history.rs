@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::{Db, Tx};
+use causeway_store::{Conn, Db, Tx};
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
@@ -165,8 +165,8 @@ pub(super) async fn after_in(
 }
 
 /// How many messages of others in a group were not shown yet.
-pub(super) async fn unread(db: &Db, group: GroupId) -> Result<usize, Failure> {
-    Ok(history::unread(db.read().await?.conn(), &group).await?)
+pub(super) async fn unread(conn: &mut Conn, group: GroupId) -> Result<usize, Failure> {
+    Ok(history::unread(conn, &group).await?)
 }
 
 /// The last lines before `row` with these words in what was said, in order.

@@ -212,7 +212,10 @@ fn draw_panel(panel: &Panel, frame: &mut Frame<'_>, area: Rect) {
             let row = |(key, what): &(&str, &str)| format!("{key:<16} {what}");
             (" Keys: any key goes back ", HELP.iter().map(row).collect())
         }
-        Panel::Readers(rows) => (" Who reads: any key goes back ", rows.clone()),
+        Panel::Readers(rows, first) => {
+            let rows = rows.iter().skip(*first).cloned().collect();
+            (" Who reads: Up and Down, any other key goes back ", rows)
+        }
         Panel::Leave => (
             " Leave the group? ",
             vec![
@@ -329,7 +332,7 @@ mod tests {
             None,
             Some(Panel::Help),
             Some(Panel::Leave),
-            Some(Panel::Readers(vec!["\u{1b}c".to_owned()])),
+            Some(Panel::Readers(vec!["\u{1b}c".to_owned()], 0)),
         ] {
             state.panel = panel;
             for (width, height) in [(80, 24), (59, 10), (20, 6), (3, 3), (1, 1), (300, 90)] {

@@ -17,34 +17,35 @@ const NAMED: u32 = 500;
 
 /// All groups, those that are over behind the others.
 pub(crate) async fn groups(client: &Client) -> Result<Vec<Group>, Failure> {
-    let mut asks: BTreeMap<GroupId, Vec<AccountId>> = BTreeMap::new();
+    let (machine, me) = (client.machine(), client.me().record.member_id);
+    // As of one moment, and nothing is written.
     let mut tx = client.db().begin().await?;
-    let requests = client.machine().join_requests(&mut tx).await;
-    drop(tx);
-    for request in requests.map_err(Failure::failed)? {
+    let mut asks: BTreeMap<GroupId, Vec<AccountId>> = BTreeMap::new();
+    for request in machine.join_requests(&mut tx).await? {
         asks.entry(request.group).or_default().push(request.account);
     }
-    let me = client.me().record.member_id;
     let mut groups = Vec::new();
-    for roster in client.rosters().await? {
+    for roster in machine.rosters(&mut tx).await? {
         let id = roster.group();
         let is_in = roster.member(&me).is_some() && !roster.closed();
-        let standing = match client.offer(id).await? {
+        let standing = match machine.offer(&mut tx, id).await? {
             Some(offer) => Standing::Offered(offer.by),
             None if is_in => Standing::In,
             None => Standing::Over,
         };
-        let trusts = client.trusts(&roster).await?;
+        let trusts = machine.trusts(&mut tx, &roster).await?;
         let mut members = roster.members().iter();
         let changed = members.find(|(id, _)| trusts.get(id).is_some_and(|t| t.is_undecided()));
+        let mut asks = if is_in { asks.remove(&id).unwrap_or_default() } else { Vec::new() };
+        asks.retain(|who| roster.members().iter().all(|(_, member)| member.account != *who));
         groups.push(Group {
             id,
             name: roster.policy().name.clone(),
             standing,
-            unread: history::unread(client.db(), id).await?,
+            unread: history::unread(tx.conn(), id).await?,
             members: roster.members().len(),
             readers: names::confidentiality(&roster),
-            asks: if is_in { asks.remove(&id).unwrap_or_default() } else { Vec::new() },
+            asks,
             changed: changed.map(|(_, member)| member.account.clone()),
         });
     }
@@ -94,7 +95,6 @@ pub(crate) async fn readers(client: &Client, group: GroupId) -> Result<Vec<Strin
         let loud = if trusts.get(id).is_some_and(|t| t.is_undecided()) { "!! " } else { "" };
         rows.push(format!("{loud}{}, {}, {trust}", member.account, names::role(member.role)));
     }
-    let matrix = Readers::of(client, &roster, "", NAMED).await?;
-    rows.extend(matrix.to_text().lines().map(ToOwned::to_owned));
+    rows.extend(Readers::of(client, &roster, "", NAMED).await?.to_rows());
     Ok(rows)
 }

@@ -80,11 +80,18 @@ impl Audience for Teller {
 }
 
 /// Sends what is entered, as soon as it is stored.
-pub(crate) async fn send(client: &Client, wake: &Notify, teller: Teller) -> Result<(), Failure> {
+pub(crate) async fn send(client: &Client, wake: &Notify, teller: Teller) -> ! {
     let mut looked_at: Option<(GroupId, Instant)> = None;
     loop {
         wake.notified().await;
-        for group in outbox::waiting(client.db()).await? {
+        let groups = match outbox::waiting(client.db()).await {
+            Ok(groups) => groups,
+            Err(error) => {
+                teller.tell(Told::Note(error.to_string()));
+                continue;
+            }
+        };
+        for group in groups {
             let is_fresh = |(of, at): (GroupId, Instant)| of == group && at.elapsed() < LOOK_AGAIN;
             if !looked_at.is_some_and(is_fresh) {
                 // Whoever came since would miss the message. A server that cannot be asked cannot take
@@ -110,7 +117,7 @@ pub(crate) async fn decide(
     client: &Client,
     mut decisions: mpsc::UnboundedReceiver<Decision>,
     teller: Teller,
-) -> Result<(), Failure> {
+) -> ! {
     while let Some(decision) = decisions.recv().await {
         let done = match &decision {
             Decision::Accept(group) => client.take_offer(*group).await,
@@ -167,13 +174,12 @@ impl Chat<'_> {
                     if effect == Some(Effect::Quit) {
                         return Ok(());
                     }
-                    if let Some(effect) = effect {
-                        self.carry_out(effect, &mut state).await?;
-                    }
-                    // What was looked at up there may be read now.
-                    if state.marked.is_none() {
-                        self.read(&mut state).await?;
-                    }
+                    let done = match effect {
+                        Some(effect) => self.carry_out(effect, &mut state).await,
+                        // Who comes down again has read what came meanwhile.
+                        None => self.read(&mut state).await,
+                    };
+                    say(done, &mut state);
                 }
                 Some(event) = told.recv() => {
                     let mut next = Some(event);
@@ -181,7 +187,8 @@ impl Chat<'_> {
                         hear(event, &mut state);
                         next = told.try_recv().ok();
                     }
-                    self.refresh(&mut state).await?;
+                    let done = self.refresh(&mut state).await;
+                    say(done, &mut state);
                 }
             }
         }
@@ -205,7 +212,7 @@ impl Chat<'_> {
                 return Ok(());
             }
             Effect::Readers(group) => {
-                state.panel = Some(Panel::Readers(load::readers(self.client, group).await?));
+                state.panel = Some(Panel::Readers(load::readers(self.client, group).await?, 0));
                 return Ok(());
             }
             Effect::Accept(group) => Decision::Accept(group),
@@ -279,6 +286,13 @@ impl Chat<'_> {
             state.groups.iter_mut().filter(|g| Some(g.id) == selected).for_each(|g| g.unread = 0);
         }
         Ok(())
+    }
+}
+
+/// What went wrong is said in place: what was written stays, and the next try may go well.
+fn say(done: Result<(), Failure>, state: &mut State) {
+    if let Err(failure) = done {
+        state.notice = Some(failure.to_text());
     }
 }
 

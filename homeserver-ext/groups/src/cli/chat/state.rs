@@ -42,8 +42,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Panel {
     Help,
-    /// Who reads, a line each.
-    Readers(Vec<String>),
+    /// Who reads, a line each, and which line is the first on the screen.
+    Readers(Vec<String>, usize),
     /// Whether to leave the group.
     Leave,
 }
@@ -151,7 +151,18 @@ impl State {
     /// What a key means here.
     pub(crate) fn apply(&mut self, command: Command) -> Option<Effect> {
         self.notice = None;
-        let panel = self.panel.take();
+        let panel = match (self.panel.take(), &command) {
+            (Some(Panel::Readers(rows, first)), Command::Up(lines)) => {
+                self.panel = Some(Panel::Readers(rows, first.saturating_sub(*lines)));
+                return None;
+            }
+            (Some(Panel::Readers(rows, first)), Command::Down(lines)) => {
+                let last = rows.len().saturating_sub(1);
+                self.panel = Some(Panel::Readers(rows, (first + lines).min(last)));
+                return None;
+            }
+            (panel, _) => panel,
+        };
         match command {
             Command::Quit => return Some(Effect::Quit),
             Command::Agree => {
@@ -332,6 +343,22 @@ mod tests {
         assert_eq!(state.apply(Command::Up(9)), None);
         assert_eq!(state.apply(Command::Answer), None);
         assert!(state.answers.is_none() && state.notice.is_some(), "that is no message");
+    }
+
+    #[test]
+    fn who_reads_is_looked_through_and_any_other_key_goes_back() {
+        let mut state = state();
+        let team = state.selected.unwrap();
+        assert_eq!(state.apply(Command::Readers), Some(Effect::Readers(team)));
+        let rows: Vec<String> = (0..9).map(|n| n.to_string()).collect();
+        state.panel = Some(Panel::Readers(rows.clone(), 0));
+        for (command, first) in [(Command::Down(5), 5), (Command::Down(5), 8), (Command::Up(1), 7)]
+        {
+            assert_eq!(state.apply(command), None);
+            assert_eq!(state.panel, Some(Panel::Readers(rows.clone(), first)));
+        }
+        write(&mut state, "x");
+        assert!(state.panel.is_none() && state.draft().is_blank());
     }
 
     #[test]
