@@ -229,6 +229,26 @@ fn groups_are_changed_read_and_left_by_keys() {
 }
 
 #[test]
+fn somebody_who_was_removed_asks_and_is_let_in_by_a_key() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    alice.ok(&["member", "remove", "team", "bob"]);
+    let link = alice.ok(&["invite", "create", "team"])[0]["link"].as_str().unwrap().to_owned();
+    let mut chat = Chat::start(&alice);
+    chat.shows("alice:native.example removed bob");
+    bob.fails(&["invite", "accept", &link, "--wait", "0"], 5);
+    chat.shows("?? bob:native.example, who was removed before, asks to be let in");
+    chat.press("\u{1}");
+    chat.until("that he is in", |screen| {
+        screen.contains("[epoch 3]") && !screen.contains("?? bob")
+    });
+    chat.press("welcome back\r");
+    chat.shows("alice:native.example: welcome back");
+    chat.kill();
+    assert_eq!(bob.texts(), ["welcome back"]);
+}
+
+#[test]
 fn a_chat_is_for_a_terminal() {
     let world = World::new();
     let alice = world.registered("alice");

@@ -238,8 +238,9 @@ fn wrapped(text: &str, width: u16, indent: &str) -> Vec<String> {
     }
     let options = textwrap::Options::new(usize::from(width.max(1))).subsequent_indent(indent);
     let rows = text.lines().enumerate().flat_map(|(nth, line)| {
-        // `harmless` indents what follows a line end, for one screen's width.
-        let (line, first) = if nth == 0 { (line, "") } else { (line.trim_start(), indent) };
+        // `harmless` indents what follows a line end; here that is done for every row.
+        let rest = line.strip_prefix("    ").unwrap_or(line);
+        let (line, first) = if nth == 0 { (line, "") } else { (rest, indent) };
         textwrap::wrap(line, options.clone().initial_indent(first))
     });
     rows.map(std::borrow::Cow::into_owned).collect()
