@@ -191,6 +191,25 @@ fn what_was_entered_without_a_server_goes_out_after_a_kill_once() {
 }
 
 #[test]
+fn whatever_was_taken_off_the_draft_arrives_once_however_often_it_is_killed() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let said: Vec<String> = (0..12).map(|n| format!("word{n}.")).collect();
+    for text in &said {
+        let mut chat = Chat::start(&alice);
+        chat.shows("team: end-to-end");
+        chat.press(&format!("{text}\r"));
+        // It is a line, whichever: then it was stored.
+        let (waits, is_sent) = (format!("…   {text}"), format!(": {text}"));
+        chat.until(text, |screen| screen.contains(&waits) || screen.contains(&is_sent));
+        chat.kill();
+    }
+    alice.ok(&["send", "--flush"]);
+    assert_eq!(bob.texts(), said);
+    assert_eq!(own_texts(&alice.ok(&["history", "team"])), said);
+}
+
+#[test]
 fn groups_are_changed_read_and_left_by_keys() {
     let world = World::new();
     let [alice, bob] = world.group(["alice", "bob"]);
