@@ -40,6 +40,10 @@ struct Chat {
 
 impl Chat {
     fn start(person: &Person) -> Self {
+        Self::start_with(person, &[])
+    }
+
+    fn start_with(person: &Person, arguments: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -55,6 +59,7 @@ impl Chat {
             .arg("--home")
             .arg(&person.home)
             .args(["--server", &person.url, "chat"])
+            .args(arguments)
             .stdin(slave.try_clone().unwrap())
             .stdout(slave.try_clone().unwrap())
             .stderr(slave);
@@ -245,6 +250,20 @@ fn groups_are_changed_read_and_left_by_keys() {
     chat.press("\u{3}");
     chat.ends();
     assert!(alice.read().iter().all(|line| line["body"] != "over here"), "it was shown");
+}
+
+#[test]
+fn the_desktop_is_told_of_a_group_and_not_of_what_was_said_there() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    alice.ok(&["group", "create", "a group before the other"]);
+    let chat = Chat::start_with(&alice, &["--announce", "osc9"]);
+    chat.shows("a group before the other: end-to-end");
+    bob.ok(&["send", "team", "heliotrope"]);
+    chat.until("an unread message", |s| s.lines().any(|l| l.contains("team") && l.contains("1│")));
+    let bytes = String::from_utf8(chat.bytes()).unwrap();
+    assert_eq!(bytes.matches("\x1b]9;team: new message\x07").count(), 1);
+    assert!(!bytes.contains("heliotrope"));
 }
 
 #[test]

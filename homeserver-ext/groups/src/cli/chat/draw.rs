@@ -101,7 +101,14 @@ fn groups(state: &State, width: u16) -> Vec<Row<'static>> {
 fn draw_history(state: &State, time: &LocalTime, frame: &mut Frame<'_>, area: Rect) {
     let title = state.group().map_or_else(String::new, |group| {
         let name = one_line(&group.name);
-        format!(" {name}: {}, {} members ", group.readers, group.members)
+        let others = state.groups.iter().filter(|other| other.id != group.id);
+        let unread: usize = others.map(|other| other.unread).sum();
+        // Where there is no list that shows it.
+        let elsewhere = match (frame.area().width < WITH_LIST, unread) {
+            (false, _) | (_, 0) => String::new(),
+            (true, unread) => format!(" ({unread} unread in others)"),
+        };
+        format!(" {name}: {}, {} members{elsewhere} ", group.readers, group.members)
     });
     let (inner, block) = (Block::bordered().inner(area), Block::bordered().title(title));
     frame.render_widget(block, area);
@@ -354,6 +361,7 @@ mod tests {
         assert!(shown(&state, 80, 18).contains("Kept, and not accepted yet: the server is away"));
         state.groups[0].asks = vec!["mallory:b.example".parse().unwrap()];
         assert!(shown(&state, 80, 18).contains("?? mallory:b.example, who was removed before"));
+        assert!(shown(&state, 59, 18).contains("members (2 unread in others)"));
         // A small screen shows the end, and what is looked at.
         let small = shown(&state, 70, 8);
         assert!(small.contains("Ctrl-A") && !small.contains("made the group"), "{small}");
