@@ -58,6 +58,11 @@ const BACK: &str = "
     CREATE INDEX lanes_ready ON lanes (not_before) WHERE ready = TRUE AND paused IS NULL;
     CREATE INDEX lanes_unreachable ON lanes (lane) WHERE unreachable = TRUE;
     CREATE INDEX portals_suspect ON portals (portal) WHERE suspect > 0;
+    DROP INDEX history_said;
+    DROP INDEX history_of;
+    ALTER TABLE history DROP COLUMN device;
+    ALTER TABLE history DROP COLUMN client_id;
+    ALTER TABLE history DROP COLUMN own;
     DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE settings;

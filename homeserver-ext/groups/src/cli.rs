@@ -8,20 +8,24 @@
 
 mod backup;
 mod called;
+mod chat;
 mod exit;
 mod flush;
+mod follow;
 mod group;
 mod harmless;
 mod history;
 mod home;
 mod invite;
 mod line;
+mod local_time;
 mod login;
 mod member;
 mod names;
 mod outbox;
 mod pins;
 mod print;
+mod read;
 mod readers;
 mod recover;
 mod register;
@@ -135,6 +139,21 @@ enum Command {
         after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
     )]
     Tail(tail::Arguments),
+    /// Read and write in all groups on one screen; does what `tail` does beside it
+    #[command(
+        after_help = "F1 shows the keys.\n\nExamples:\n  causeway-client chat\n  causeway-client chat --announce osc9"
+    )]
+    Chat(chat::Arguments),
+    /// Show what was said in a group before; needs no server
+    #[command(
+        after_help = "Examples:\n  causeway-client history team\n  causeway-client history team --before 120 --limit 20\n  causeway-client --output json history team --after 42"
+    )]
+    History(read::HistoryArguments),
+    /// Find what was said; needs no server
+    #[command(
+        after_help = "Examples:\n  causeway-client search tomorrow at nine\n  causeway-client search --group team coffee"
+    )]
+    Search(read::SearchArguments),
     /// Copy this home's database while it is used, look at copies, put them back
     #[command(subcommand)]
     Backup(backup::Command),
@@ -213,6 +232,9 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
+        Command::Chat(arguments) => chat::run(arguments, home, printer).await,
+        Command::History(arguments) => read::history(arguments, home, printer).await,
+        Command::Search(arguments) => read::search(arguments, home, printer).await,
         Command::Backup(command) => backup::run(command, home, printer).await,
     }
 }

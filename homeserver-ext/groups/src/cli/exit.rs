@@ -6,7 +6,7 @@ use causeway_protocol::roster::Invalid;
 
 use super::{called::in_words, harmless::harmless};
 use crate::{
-    machine::{InviteRefused, OpError},
+    machine::{InviteRefused, MachineError, OpError},
     sdk::{CallError, OpenClientError, SdkError},
     storage,
 };
@@ -163,6 +163,12 @@ impl From<storage::Error> for Failure {
             storage::Error::Store(error) => error.into(),
             storage::Error::Vault(_) | storage::Error::Broken(_) => Self::failed(error),
         }
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        SdkError::from(error).into()
     }
 }
 

@@ -1,12 +1,13 @@
-//! What came in, in its order, and how far it was shown.
+//! What came in and what went out, in its order, and how far it was shown.
 //!
-//! A line is stored by the commit that opened its message, and shown afterwards. `row` rises with
-//! each line, so a reader that was killed says how far it came (`tail --since`) and misses nothing.
+//! A line is stored by the commit that opened its message, or that took an own one out of the outbox,
+//! and shown afterwards. `row` rises with each line, so a reader that was killed says how far it came
+//! (`tail --since`) and misses nothing.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::{Db, Tx};
+use causeway_store::{Conn, Db, Tx};
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
@@ -32,28 +33,55 @@ impl Keep for History {
         received: Vec<Received>,
     ) -> BoxFuture<'a, Result<(), KeepError>> {
         Box::pin(async move {
-            let mut row = history::last(tx.conn()).await?;
-            let mut names = BTreeMap::new();
+            let mut shown = Vec::with_capacity(received.len());
             for Received { group, what, .. } in received {
                 let Some(mut what) = Said::from_what(what) else { continue };
                 name_mirrors(tx, group, &mut what).await?;
-                let group_name = match names.entry(group) {
-                    Entry::Occupied(name) => name.into_mut(),
-                    Entry::Vacant(name) => {
-                        let roster = client.machine().roster(tx, group).await?;
-                        name.insert(roster.map_or_else(String::new, |r| r.policy().name.clone()))
-                    }
-                };
-                row += 1;
-                let group_name = group_name.clone();
-                let line = Line { row, group, group_name, at_ms: client.now(), what };
-                let json = Zeroizing::new(serde_json::to_vec(&line)?);
-                let (vault, at) = (client.vault(), line.at_ms);
-                history::insert(tx.conn(), vault, row, &group, at, &json).await?;
+                shown.push((group, what));
             }
+            add(client, tx, shown).await?;
             Ok(())
         })
     }
+}
+
+/// Keeps what became of messages of ours in `group`, in the transaction that settles them.
+pub(super) async fn keep_own(
+    client: &Client,
+    tx: &mut Tx,
+    group: GroupId,
+    settled: Vec<Said>,
+) -> Result<(), KeepError> {
+    add(client, tx, settled.into_iter().map(|what| (group, what))).await
+}
+
+/// Adds lines behind all others.
+async fn add(
+    client: &Client,
+    tx: &mut Tx,
+    shown: impl IntoIterator<Item = (GroupId, Said)>,
+) -> Result<(), KeepError> {
+    let mut row = history::last(tx.conn()).await?;
+    let mut names = BTreeMap::new();
+    for (group, mut what) in shown {
+        if let Said::Message(Message { reply_to: Some(said), reply_row, .. }) = &mut what {
+            *reply_row = history::row_of(tx.conn(), &group, said).await?;
+        }
+        let group_name = match names.entry(group) {
+            Entry::Occupied(name) => name.into_mut(),
+            Entry::Vacant(name) => {
+                let roster = client.machine().roster(tx, group).await?;
+                name.insert(roster.map_or_else(String::new, |r| r.policy().name.clone()))
+            }
+        };
+        row += 1;
+        let group_name = group_name.clone();
+        let line = Line { row, group, group_name, at_ms: client.now(), what };
+        let json = Zeroizing::new(serde_json::to_vec(&line)?);
+        let (vault, at, name) = (client.vault(), line.at_ms, line.name());
+        history::insert(tx.conn(), vault, row, &group, at, name.as_ref(), &json).await?;
+    }
+    Ok(())
 }
 
 /// Remembers how the bridge calls Matrix users and who of them reads, and calls them so where it
@@ -80,6 +108,7 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
         | Said::Roster(_)
         | Said::JoinAsked { .. }
         | Said::Expired { .. }
+        | Said::Unsent { .. }
         | Said::Failed { .. }
         | Said::Fork { .. }
         | Said::Identity(_)
@@ -96,7 +125,7 @@ pub(super) async fn unshown(
     group: Option<GroupId>,
 ) -> Result<Vec<Line>, Failure> {
     let lines = history::unshown(db.read().await?.conn(), vault, group.as_ref()).await?;
-    lines.iter().map(|json| serde_json::from_slice(json).map_err(Failure::failed)).collect()
+    read(&lines)
 }
 
 /// The next lines after `row`, shown or not, in order; none at the end.
@@ -107,7 +136,83 @@ pub(super) async fn after(
     row: i64,
 ) -> Result<Vec<Line>, Failure> {
     let lines = history::after(db.read().await?.conn(), vault, group.as_ref(), row).await?;
+    read(&lines)
+}
+
+/// The last lines of a group before `row`, in order.
+pub(super) async fn before(
+    client: &Client,
+    group: GroupId,
+    row: i64,
+    limit: u32,
+) -> Result<Vec<Line>, Failure> {
+    let (db, vault) = (client.db(), client.vault());
+    let lines =
+        history::of_group_before(db.read().await?.conn(), vault, &group, row, limit).await?;
+    read(&lines)
+}
+
+/// The first lines of a group after `row`, in order.
+pub(super) async fn after_in(
+    client: &Client,
+    group: GroupId,
+    row: i64,
+    limit: u32,
+) -> Result<Vec<Line>, Failure> {
+    let (db, vault) = (client.db(), client.vault());
+    let lines = history::of_group_after(db.read().await?.conn(), vault, &group, row, limit).await?;
+    read(&lines)
+}
+
+/// How many messages of others in a group were not shown yet.
+pub(super) async fn unread(conn: &mut Conn, group: GroupId) -> Result<usize, Failure> {
+    Ok(history::unread(conn, &group).await?)
+}
+
+/// The last lines before `row` with these words in what was said, in order.
+pub(super) async fn search(
+    client: &Client,
+    group: Option<GroupId>,
+    words: &str,
+    row: i64,
+    limit: usize,
+) -> Result<Vec<Line>, Failure> {
+    let (db, vault, words) = (client.db(), client.vault(), words.to_lowercase());
+    let mut found = VecDeque::new();
+    let mut row = row;
+    while found.len() < limit {
+        let mut connection = db.read().await?;
+        let conn = connection.conn();
+        let lines = match &group {
+            Some(group) => history::of_group_before(conn, vault, group, row, history::PAGE).await?,
+            None => history::before(conn, vault, row).await?,
+        };
+        let lines = read(&lines)?;
+        let Some(first) = lines.first() else { break };
+        row = first.row;
+        let says = |line: &Line| line.body().is_some_and(|b| b.to_lowercase().contains(&words));
+        for line in lines.into_iter().rev().filter(says).take(limit - found.len()) {
+            found.push_front(line);
+        }
+    }
+    Ok(found.into())
+}
+
+fn read(lines: &[Zeroizing<Vec<u8>>]) -> Result<Vec<Line>, Failure> {
     lines.iter().map(|json| serde_json::from_slice(json).map_err(Failure::failed)).collect()
+}
+
+/// The message with this number in a group.
+pub(super) async fn message(client: &Client, group: GroupId, row: i64) -> Result<Message, Failure> {
+    let (db, vault) = (client.db(), client.vault());
+    let line = history::line(db.read().await?.conn(), vault, &group, row).await?;
+    let line: Option<Line> =
+        line.map(|json| serde_json::from_slice(&json)).transpose().map_err(Failure::failed)?;
+    match line.map(|line| line.what) {
+        Some(Said::Message(message)) => Ok(message),
+        _ => Err(Failure::usage(format!("there is no message #{row} in this group"))
+            .next("`causeway-client history` shows messages with their numbers.")),
+    }
 }
 
 /// These lines were shown; one commit.

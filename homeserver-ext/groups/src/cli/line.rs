@@ -1,11 +1,11 @@
 //! One line of `tail`: what came in, as it is kept, as JSON, and as people read it.
 
 mod identity;
-
-use std::fmt::Write as _;
+mod message;
+mod roster;
 
 use causeway_protocol::{
-    content::{Content, MessageRef, Mirror, TextKind},
+    content::{Content, ContentType, Mirror},
     ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Role,
 };
@@ -13,11 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     harmless::{harmless, one_line},
-    names,
+    local_time::LocalTime,
 };
-use crate::machine::{Incoming, OfferShown, RosterChange, What};
+use crate::{
+    machine::{Incoming, OfferShown, What},
+    storage::history::Name,
+};
 
 use identity::IdentityLine;
+pub(super) use message::Message;
+use roster::RosterLine;
 
 /// A line with its place. `row` rises by one with each line of a home, over all its groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +68,15 @@ pub(super) enum Said {
         /// Which.
         id: EnvelopeId,
     },
+    /// A message of ours that was given up; nobody has it.
+    Unsent {
+        /// What this device calls it.
+        client_id: ClientId,
+        /// What it says.
+        body: String,
+        /// Why.
+        reason: String,
+    },
     /// A message that cannot be read.
     Failed {
         /// Which.
@@ -104,72 +118,6 @@ pub(super) enum Said {
     },
 }
 
-/// A message as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Message {
-    /// Its envelope.
-    pub(super) id: EnvelopeId,
-    /// Who sent it.
-    pub(super) sender: AccountId,
-    /// From which device.
-    pub(super) device: DeviceId,
-    /// What that device calls it.
-    pub(super) client_id: ClientId,
-    /// How it is meant.
-    pub(super) kind: TextKind,
-    /// What it says.
-    pub(super) body: String,
-    /// The same with formatting.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) html: Option<String>,
-    /// The message it answers, `<device>/<client_id>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) reply_to: Option<MessageRef>,
-    /// The Matrix user that the bridge speaks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) mirror: Option<Mirror>,
-    /// Where its sender is not who that account is known to be: `changed`, `borrowed`, `former`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) identity: Option<String>,
-    /// Whether it is from the bridge itself.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) bridge: bool,
-    /// When its sender says it was sent.
-    pub(super) sent_at_ms: Timestamp,
-    /// Whether it was sent before a removal was seen by its sender.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) late: bool,
-}
-
-/// A change of the roster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RosterLine {
-    /// The epoch that it made.
-    pub(super) epoch: Epoch,
-    /// Which op: `create`, `add`, `remove`, `role`, `policy`, `leave`, `devices`, `close`.
-    pub(super) change: String,
-    /// Who signed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) by: Option<AccountId>,
-    /// Who came, with their roles.
-    pub(super) joined: Vec<Joined>,
-    /// Who went.
-    pub(super) left: Vec<AccountId>,
-    /// Whether this account came in with it.
-    pub(super) me_joined: bool,
-    /// Whether this account went out with it.
-    pub(super) me_left: bool,
-}
-
-/// Who came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Joined {
-    /// The account.
-    pub(super) account: AccountId,
-    /// `member`, `admin` or `bridge`.
-    pub(super) role: String,
-}
-
 impl Said {
     /// What is shown of what came in; nothing of keys, holds and duplicates.
     pub(super) fn from_what(what: What) -> Option<Self> {
@@ -206,8 +154,10 @@ impl Said {
                 body: text.body,
                 html: text.html,
                 reply_to: text.reply_to,
+                reply_row: None,
                 mirror: text.mirror.map(|id| Mirror { name: id.clone(), id }),
                 identity,
+                own: false,
                 bridge,
                 sent_at_ms: sent_at,
                 late,
@@ -222,25 +172,51 @@ impl Said {
     }
 }
 
-impl From<RosterChange> for RosterLine {
-    fn from(change: RosterChange) -> Self {
-        let joined = |(account, role)| Joined { account, role: names::role(role).to_owned() };
-        Self {
-            epoch: change.epoch,
-            change: change.kind.name().to_owned(),
-            by: change.by,
-            joined: change.joined.into_iter().map(joined).collect(),
-            left: change.left,
-            me_joined: change.me_joined,
-            me_left: change.me_left,
+impl Line {
+    /// What it is called, where it is a message.
+    pub(super) fn name(&self) -> Option<Name> {
+        let Said::Message(Message { device, client_id, own, .. }) = &self.what else { return None };
+        Some(Name { device: *device, client_id: *client_id, own: *own })
+    }
+
+    /// Whether it was said with this home.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(&self.what, Said::Message(Message { own: true, .. }))
+    }
+
+    /// What was said, where something was.
+    pub(super) fn body(&self) -> Option<&str> {
+        match &self.what {
+            Said::Message(Message { body, .. }) | Said::Unsent { body, .. } => Some(body),
+            _ => None,
         }
     }
-}
 
-impl Line {
+    /// When it was said, or came.
+    pub(super) fn at(&self) -> Timestamp {
+        match &self.what {
+            Said::Message(message) => message.sent_at_ms,
+            _ => self.at_ms,
+        }
+    }
+
     /// For people; what others wrote cannot move their cursor or turn their text around.
-    pub(super) fn to_text(&self) -> String {
-        let said = match &self.what {
+    pub(super) fn to_text(&self, time: &LocalTime) -> String {
+        format!("{} [{}] {}", time.of(self.at()), one_line(&self.group_name), self.to_short_text())
+    }
+
+    /// As [`Self::to_text`], where it is clear which group it is of, and when.
+    pub(super) fn to_short_text(&self) -> String {
+        let number = match &self.what {
+            Said::Message(_) => format!("#{} ", self.row),
+            _ => String::new(),
+        };
+        number + &harmless(&self.words())
+    }
+
+    /// What it says, as it came.
+    fn words(&self) -> String {
+        match &self.what {
             Said::Message(message) => message.to_text(),
             Said::Roster(roster) => roster.to_text(),
             Said::Mirrors { present, gone } => mirrors_text(present, gone),
@@ -253,6 +229,7 @@ impl Line {
                 self.group
             ),
             Said::Expired { id } => format!("-- message {id} was not taken in time by a device"),
+            Said::Unsent { body, reason, .. } => format!("!! not sent, {reason}: {body}"),
             Said::Failed { id, device, reason } => {
                 let device =
                     device.map_or_else(|| "the server".to_owned(), |d| format!("device {d}"));
@@ -284,75 +261,17 @@ impl Line {
             }
             Said::Identity(line) => line.to_text(&self.group),
             Said::Unknown { sender, content_type, .. } => {
+                let kind = match ContentType::from_number(*content_type) {
+                    Some(ContentType::Edit) => "an edit",
+                    Some(ContentType::Reaction) => "a reaction",
+                    Some(ContentType::Redaction) => "that something is taken back",
+                    Some(ContentType::Media) => "a file",
+                    _ => "something",
+                };
                 format!(
-                    "-- {sender} sent something this version does not know (type {content_type})"
+                    "-- {sender} sent {kind}: this version does not show it (type {content_type})"
                 )
             }
-        };
-        format!("[{}] {}", one_line(&self.group_name), harmless(&said))
-    }
-}
-
-impl Message {
-    fn to_text(&self) -> String {
-        let mut who = match &self.mirror {
-            Some(mirror) => format!("{} (Matrix, via {})", mirror.name, self.sender.server()),
-            None if self.bridge => format!("{} (bridge)", self.sender),
-            None => self.sender.to_string(),
-        };
-        if let Some(identity) = &self.identity {
-            let _ = write!(who, " (!! identity {identity}: perhaps somebody else)");
-        }
-        let mut text = match self.kind {
-            TextKind::Emote => format!("* {who} {}", self.body),
-            TextKind::Notice => format!("{who} notes: {}", self.body),
-            TextKind::Text => format!("{who}: {}", self.body),
-        };
-        if self.late {
-            text.push_str("  (sent before a removal was seen)");
-        }
-        text
-    }
-}
-
-impl RosterLine {
-    /// Whether a bridge is in the group since.
-    pub(super) fn lets_bridge_in(&self) -> bool {
-        self.joined.iter().any(|joined| joined.role == "bridge")
-    }
-
-    fn to_text(&self) -> String {
-        let by = self.by.as_ref().map_or_else(|| "someone".to_owned(), ToString::to_string);
-        let mut text = match self.change.as_str() {
-            "create" => format!("-- {by} made the group"),
-            "add" => {
-                let joined = self.joined.iter().map(Joined::to_text);
-                format!("-- {by} let in {}", list(joined))
-            }
-            "remove" => format!("-- {by} removed {}", list(self.left.iter())),
-            "leave" => format!("-- {by} left"),
-            "close" => format!("-- {by} closed the group; nothing follows"),
-            "role" => format!("-- {by} changed a role"),
-            "policy" => format!("-- {by} changed the group's policy"),
-            "devices" => format!("-- {by} changed their devices"),
-            other => format!("-- {by}: {other}"),
-        };
-        if self.lets_bridge_in() {
-            text.push_str("; that server can read everything from now on");
-        }
-        if self.me_left {
-            text.push_str(" (you are not in it any more)");
-        }
-        let _ = write!(text, " [epoch {}]", self.epoch);
-        text
-    }
-}
-
-impl Joined {
-    fn to_text(&self) -> String {
-        match self.role.as_str() {
-            "member" => self.account.to_string(),
-            role => format!("{} as {role}", self.account),
         }
     }
 }
@@ -375,6 +294,8 @@ fn list(items: impl Iterator<Item = impl ToString>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use causeway_protocol::content::TextKind;
+
     use super::*;
 
     #[test]
@@ -393,14 +314,19 @@ mod tests {
                 body: "hello".to_owned(),
                 html: None,
                 reply_to: None,
+                reply_row: None,
                 mirror: Some(Mirror { id: "@u:m.example".to_owned(), name: "Ursula".to_owned() }),
                 identity: None,
+                own: false,
                 bridge: true,
                 sent_at_ms: Timestamp(1),
                 late: false,
             }),
         };
-        assert_eq!(line.to_text(), "[team] Ursula (Matrix, via b.example): hello");
+        assert_eq!(
+            line.to_text(&LocalTime::utc(Timestamp(2))),
+            "00:00 [team] #1 Ursula (Matrix, via b.example): hello"
+        );
         let json = serde_json::to_value(&line).unwrap();
         assert_eq!(json["type"], "message");
         assert_eq!(json["row"], 1);

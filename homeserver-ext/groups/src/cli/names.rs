@@ -1,18 +1,21 @@
 //! What people call things: a group by its name, roles by words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use causeway_protocol::{
     ids::{AccountId, GroupId},
     roster::{Role, Roster},
 };
 use clap::{Args, ValueEnum};
+use tokio::time::timeout;
 
-use super::{exit::Failure, harmless::one_line};
-use crate::sdk::Client;
+use super::{exit::Failure, harmless::one_line, print::Printer};
+use crate::sdk::{Client, SdkError};
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
+/// How long a server is waited for where what is kept can be shown without it.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// A group on the command line.
 #[derive(Debug, Args)]
@@ -57,6 +60,31 @@ pub(super) async fn current(client: &Client, text: &str) -> Result<Arc<Roster>, 
     let group = group(client, text).await?;
     client.sync_group(group).await?;
     roster(client, &group.to_string()).await
+}
+
+/// As [`current`], or as this device has heard it where the server cannot be asked; that is said then.
+pub(super) async fn current_or_kept(
+    client: &Client,
+    text: &str,
+    printer: Printer,
+) -> Result<Arc<Roster>, Failure> {
+    let group = group(client, text).await?;
+    or_kept(client.sync_group(group), printer).await?;
+    roster(client, &group.to_string()).await
+}
+
+/// Asks the server, and says where it does not answer that what is shown may be old.
+pub(super) async fn or_kept(
+    asked: impl Future<Output = Result<(), SdkError>>,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let why = match timeout(LOOK_FOR, asked).await {
+        Ok(Err(error)) if error.is_transient() => error.to_string(),
+        Ok(asked) => return Ok(asked?),
+        Err(_) => "the server has not answered in time".to_owned(),
+    };
+    printer.note(&format!("shown as this device has heard it, which may be old: {why}"));
+    Ok(())
 }
 
 async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failure> {

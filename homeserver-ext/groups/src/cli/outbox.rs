@@ -13,10 +13,14 @@ use std::time::Duration;
 use causeway_protocol::{
     content::{Content, Malformed, Plaintext},
     envelope::MAX_PAYLOAD,
-    ids::{ClientId, GroupId, Timestamp},
+    ids::{ClientId, EnvelopeId, GroupId, Timestamp},
 };
 use causeway_store::{Db, Error as StoreError, Tx};
 
+use super::{
+    history,
+    line::{Message, Said},
+};
 pub(super) use crate::storage::outbox::State;
 use crate::{
     machine::{Outgoing, SealError},
@@ -128,6 +132,20 @@ pub(super) async fn waiting(db: &Db) -> Result<Vec<GroupId>, OutboxError> {
     Ok(rows::groups(db.read().await?.conn()).await?)
 }
 
+/// What the first messages say that wait in a group, in order.
+pub(super) async fn texts(client: &Client, group: GroupId) -> Result<Vec<String>, OutboxError> {
+    let mut read = client.db().read().await?;
+    let (conn, vault) = (read.conn(), client.vault());
+    let first = rows::first(conn, vault, &group, MAX_MESSAGES, MAX_BATCH_BYTES).await?;
+    let mut texts = Vec::with_capacity(first.len());
+    for (_, plaintext) in first {
+        if let Content::Text(text) = Plaintext::parse(&plaintext)?.content {
+            texts.push(text.body);
+        }
+    }
+    Ok(texts)
+}
+
 /// Takes back messages that wait, but for those that are on their way already.
 pub(super) async fn take_back(
     client: &Client,
@@ -179,9 +197,11 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
             client.settle(&mut tx, &sending, &answer).await?;
             let step = match answer {
                 Answer::Taken => {
+                    let mut settled = Vec::with_capacity(sending.rows.len());
                     for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
-                        rows::accepted(tx.conn(), *row, &message.first).await?;
+                        settled.extend(accepted(client, &mut tx, *row, message.first).await?);
                     }
+                    keep(client, &mut tx, group, settled).await?;
                     Step::Sent
                 }
                 Answer::Behind(_) => Step::Again,
@@ -191,13 +211,15 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
         }
         Err(SdkError::Call(CallError::Refused { status, error, taken, .. })) if status != 401 => {
             let mut tx = client.db().begin().await?;
+            let mut settled = Vec::with_capacity(sending.rows.len());
             for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
-                if message.ids().all(|id| taken.contains(&id)) {
-                    rows::accepted(tx.conn(), *row, &message.first).await?;
+                settled.extend(if message.ids().all(|id| taken.contains(&id)) {
+                    accepted(client, &mut tx, *row, message.first).await?
                 } else {
-                    rows::failed(tx.conn(), *row, &error).await?;
-                }
+                    failed(client, &mut tx, *row, &error).await?
+                });
             }
+            keep(client, &mut tx, group, settled).await?;
             sending.give_up(&mut tx).await?;
             tx.commit().await?;
             Ok(Step::Again)
@@ -247,10 +269,12 @@ async fn seal(client: &Client, group: GroupId) -> Result<Sealed, OutboxError> {
         Err(error) => return Err(SdkError::from(error).into()),
     };
     if !late.is_empty() {
+        let mut settled = Vec::with_capacity(late.len());
         for (row, _) in late {
             let why = "it was too old when the server could be reached";
-            rows::failed(tx.conn(), row, why).await?;
+            settled.extend(failed(client, &mut tx, row, why).await?);
         }
+        keep(client, &mut tx, group, settled).await?;
         tx.commit().await?;
         return Ok(Sealed::Changed);
     }
@@ -269,14 +293,19 @@ async fn seal(client: &Client, group: GroupId) -> Result<Sealed, OutboxError> {
         Err(error) => {
             // What was sealed before the error is taken back with this transaction.
             drop(tx);
-            give_up(client, &rows, error).await
+            give_up(client, group, &rows, error).await
         }
     }
 }
 
 /// Fails those messages that can never be sent; others wait, and the error says for what.
-async fn give_up(client: &Client, rows: &[i64], error: SealError) -> Result<Sealed, OutboxError> {
-    let failed = match &error {
+async fn give_up(
+    client: &Client,
+    group: GroupId,
+    rows: &[i64],
+    error: SealError,
+) -> Result<Sealed, OutboxError> {
+    let hopeless = match &error {
         SealError::TooLarge(position, _, _) => rows.get(*position..=*position),
         SealError::NotMember(_) | SealError::Closed | SealError::Channel | SealError::Scheme => {
             Some(rows)
@@ -288,11 +317,52 @@ async fn give_up(client: &Client, rows: &[i64], error: SealError) -> Result<Seal
         | SealError::TooMany(..)
         | SealError::Machine(_) => None,
     };
-    let Some(failed) = failed else { return Err(OutboxError::Seal(error)) };
+    let Some(hopeless) = hopeless else { return Err(OutboxError::Seal(error)) };
     let mut tx = client.db().begin().await?;
-    for row in failed {
-        rows::failed(tx.conn(), *row, &error.to_string()).await?;
+    let mut settled = Vec::with_capacity(hopeless.len());
+    for row in hopeless {
+        settled.extend(failed(client, &mut tx, *row, &error.to_string()).await?);
     }
+    keep(client, &mut tx, group, settled).await?;
     tx.commit().await?;
     Ok(Sealed::Changed)
+}
+
+/// The server has the message of this row, under this id: the line that it is from now on.
+async fn accepted(
+    client: &Client,
+    tx: &mut Tx,
+    row: i64,
+    id: EnvelopeId,
+) -> Result<Option<Said>, OutboxError> {
+    let plaintext = rows::accepted(tx.conn(), client.vault(), row, &id).await?;
+    let Some(plaintext) = plaintext else { return Ok(None) };
+    let Plaintext { client_id, sent_at, content, .. } = Plaintext::parse(&plaintext)?;
+    // What is for the bridge alone is nothing to show.
+    let Content::Text(text) = content else { return Ok(None) };
+    Ok(Some(Said::Message(Message::own(client.me(), id, client_id, sent_at, text))))
+}
+
+/// The message of this row will not be sent: its line, with which its words are not lost.
+async fn failed(
+    client: &Client,
+    tx: &mut Tx,
+    row: i64,
+    why: &str,
+) -> Result<Option<Said>, OutboxError> {
+    let plaintext = rows::failed(tx.conn(), client.vault(), row, why).await?;
+    let Some(plaintext) = plaintext else { return Ok(None) };
+    let Plaintext { client_id, content, .. } = Plaintext::parse(&plaintext)?;
+    let Content::Text(text) = content else { return Ok(None) };
+    Ok(Some(Said::Unsent { client_id, body: text.body, reason: why.to_owned() }))
+}
+
+async fn keep(
+    client: &Client,
+    tx: &mut Tx,
+    group: GroupId,
+    settled: Vec<Said>,
+) -> Result<(), OutboxError> {
+    let kept = history::keep_own(client, tx, group, settled).await;
+    kept.map_err(|error| SdkError::Keep(error).into())
 }

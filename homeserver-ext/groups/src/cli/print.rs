@@ -20,6 +20,11 @@ impl Printer {
         Self { output, called }
     }
 
+    /// Whether people read it.
+    pub(super) fn is_for_people(self) -> bool {
+        self.output == Output::Text
+    }
+
     /// Writes one result, `text` for people or `json` for programs, and has it out before it
     /// returns.
     ///

@@ -66,6 +66,19 @@ impl Readers {
         text
     }
 
+    /// For people, each on a line.
+    pub(super) fn to_rows(&self) -> Vec<String> {
+        let Some(bridge) = &self.bridge else { return Vec::new() };
+        let mut rows =
+            vec![format!("On Matrix, through {bridge}, as far as it has told: {}", self.all)];
+        rows.extend(self.named.iter().map(|Reader { id, name }| format!("  {name} ({id})")));
+        let more = self.all - self.named.len().min(self.all);
+        if more > 0 {
+            rows.push(format!("  and {more} more, whom `causeway-client member list` names"));
+        }
+        rows
+    }
+
     /// For programs; null where there is no bridge.
     pub(super) fn to_json(&self) -> Value {
         let named = self.named.iter().map(|Reader { id, name }| json!({"id": id, "name": name}));

@@ -1,10 +1,10 @@
 //! `send`: stores a message, then sends it, then prints its id.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use causeway_protocol::{
     content::{Content, MessageRef, Text, TextKind},
-    ids::{ClientId, EnvelopeId, GroupId},
+    ids::{ClientId, EnvelopeId, GroupId, ParseError},
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -17,7 +17,9 @@ use tokio::{
 use super::{
     exit::Failure,
     flush::{Trouble, is_refused, outbox_of, refused, waiting_for_a_person},
+    history,
     home::Home,
+    line::Message,
     names,
     outbox::{self, OutboxError, State},
     print::Printer,
@@ -54,15 +56,34 @@ pub(super) struct Arguments {
     /// How it is meant
     #[arg(long = "as", value_enum, default_value_t = Kind::Text, value_name = "KIND")]
     kind: Kind,
-    /// Answer this message: `<device>/<client_id>`, as `tail --output json` gives them
+    /// Answer this message: its number (12 for #12), or `<device>/<client_id>`, both as `tail` gives
+    /// them
     #[arg(long, value_name = "MESSAGE")]
-    reply_to: Option<MessageRef>,
+    reply_to: Option<Answered>,
     /// Seconds after which the message is gone for whoever has not read it; 0: as the group says
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     ttl: u32,
     /// Seconds to keep trying before the message is left for the next run
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     timeout: u64,
+}
+
+/// A message that is answered.
+#[derive(Debug, Clone, Copy)]
+enum Answered {
+    /// By its row in this home.
+    Row(i64),
+    /// By what it is called everywhere.
+    Message(MessageRef),
+}
+
+impl FromStr for Answered {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let number = text.strip_prefix('#').unwrap_or(text);
+        number.parse().map(Self::Row).or_else(|_| text.parse().map(Self::Message))
+    }
 }
 
 /// How a message is meant.
@@ -97,10 +118,19 @@ pub(super) async fn run(
         return send_waiting(&client, patience, printer).await;
     };
     let group = names::group(&client, name).await?;
+    let reply_to = match arguments.reply_to {
+        Some(Answered::Row(row)) => {
+            let Message { device, client_id, .. } = history::message(&client, group, row).await?;
+            Some(MessageRef { device, client_id })
+        }
+        Some(Answered::Message(message)) => Some(message),
+        None => None,
+    };
     let mut sender = Sender {
         client: &client,
         group,
         arguments: &arguments,
+        reply_to,
         patience,
         printer,
         looked_at: None,
@@ -125,6 +155,7 @@ struct Sender<'a> {
     client: &'a Client,
     group: GroupId,
     arguments: &'a Arguments,
+    reply_to: Option<MessageRef>,
     patience: Duration,
     printer: Printer,
     looked_at: Option<Instant>,
@@ -205,7 +236,7 @@ impl Sender<'_> {
         texts: Vec<(ClientId, String)>,
         first_line: Option<u64>,
     ) -> Result<(), Failure> {
-        let Arguments { kind, ttl, reply_to, .. } = self.arguments;
+        let Arguments { kind, ttl, .. } = self.arguments;
         let (vault, now) = (self.client.vault(), self.client.now());
         let mut tx = self.client.db().begin().await?;
         for (line, (client_id, body)) in (first_line.unwrap_or(0)..).zip(texts) {
@@ -213,7 +244,7 @@ impl Sender<'_> {
             if bytes > MAX_TEXT_BYTES {
                 return Err(too_long(line, &format!("it has {bytes} bytes")));
             }
-            let (kind, reply_to) = ((*kind).into(), *reply_to);
+            let (kind, reply_to) = ((*kind).into(), self.reply_to);
             let text = Content::Text(Text { kind, body, html: None, reply_to, mirror: None });
             match outbox::add(&mut tx, vault, now, self.group, client_id, *ttl, text).await {
                 Err(OutboxError::TooLarge(sent, most)) => {

@@ -104,18 +104,55 @@ pub(crate) async fn first(
     Ok(waiting)
 }
 
-/// Notes that the server has a message; nothing, if another process has settled it.
-pub(crate) async fn accepted(conn: &mut Conn, row: i64, id: &EnvelopeId) -> Result<(), Error> {
+/// Takes a message out of those that wait, for the server has it: its plaintext; nothing, if another
+/// process has settled it.
+pub(crate) async fn accepted(
+    conn: &mut Conn,
+    vault: &Vault,
+    row: i64,
+    id: &EnvelopeId,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let Some(plaintext) = queued(conn, vault, row).await? else { return Ok(None) };
     sqlx::query(
-        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = $3
-         WHERE row = $1 AND state = 'queued'",
+        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = $3 WHERE row = $1",
     )
     .bind(row)
     .bind(id.as_bytes().as_slice())
     .bind(EMPTY)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(Some(plaintext))
+}
+
+/// As [`accepted`], of a message that will not be sent, and why.
+pub(crate) async fn failed(
+    conn: &mut Conn,
+    vault: &Vault,
+    row: i64,
+    why: &str,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let Some(plaintext) = queued(conn, vault, row).await? else { return Ok(None) };
+    sqlx::query("UPDATE outbox SET state = 'failed', failure = $2, content = $3 WHERE row = $1")
+        .bind(row)
+        .bind(why)
+        .bind(EMPTY)
+        .execute(conn)
+        .await?;
+    Ok(Some(plaintext))
+}
+
+async fn queued(
+    conn: &mut Conn,
+    vault: &Vault,
+    row: i64,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let waits: Option<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT client_id, content FROM outbox WHERE row = $1 AND state = 'queued'")
+            .bind(row)
+            .fetch_optional(conn)
+            .await?;
+    let Some((place, sealed)) = waits else { return Ok(None) };
+    Ok(Some(vault.unseal(Class::Content, "outbox", "content", &place, &sealed)?))
 }
 
 /// Forgets a message that waits, unless its row is one of `sent`.
@@ -132,20 +169,6 @@ pub(crate) async fn take_back(
     if let Some(row) = row.filter(|row| !sent.contains(row)) {
         sqlx::query("DELETE FROM outbox WHERE row = $1").bind(row).execute(conn).await?;
     }
-    Ok(())
-}
-
-/// Notes why a message will not be sent; nothing, if another process has settled it.
-pub(crate) async fn failed(conn: &mut Conn, row: i64, why: &str) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE outbox SET state = 'failed', failure = $2, content = $3
-         WHERE row = $1 AND state = 'queued'",
-    )
-    .bind(row)
-    .bind(why)
-    .bind(EMPTY)
-    .execute(conn)
-    .await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::cli_world::{Person, Running, World};
+use crate::cli_world::{Person, Running, World, own_texts, texts};
 
 const MESSAGES: usize = 600;
 const KILLS: usize = 25;
@@ -68,6 +68,7 @@ fn a_sender_killed_at_random_sends_each_line_once_and_in_order() {
     }
     reader.finish();
     assert_eq!(reader.texts(), lines);
+    assert_eq!(own_texts(&alice.read()), lines);
 }
 
 #[test]
@@ -136,6 +137,7 @@ fn both_sides_killed_at_random_lose_and_double_nothing_either_way() {
         }
         reader.finish();
         assert_eq!(reader.texts(), lines);
+        assert_eq!(own_texts(&reader.read), lines);
     }
 }
 
@@ -208,8 +210,7 @@ impl Reader {
         }
     }
 
-    fn texts(&self) -> Vec<&str> {
-        let messages = self.read.iter().filter(|line| line["type"] == "message");
-        messages.map(|line| line["body"].as_str().unwrap()).collect()
+    fn texts(&self) -> Vec<String> {
+        texts(&self.read)
     }
 }

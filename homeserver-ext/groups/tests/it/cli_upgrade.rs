@@ -23,6 +23,11 @@ const BACK: &str = "
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP INDEX history_said;
+    DROP INDEX history_of;
+    ALTER TABLE history DROP COLUMN device;
+    ALTER TABLE history DROP COLUMN client_id;
+    ALTER TABLE history DROP COLUMN own;
     DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE place;

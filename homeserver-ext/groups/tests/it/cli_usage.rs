@@ -35,6 +35,9 @@ const COMMANDS: &[&[&str]] = &[
     &["member", "role"],
     &["send"],
     &["tail"],
+    &["chat"],
+    &["history"],
+    &["search"],
     &["backup"],
     &["backup", "create"],
     &["backup", "verify"],
@@ -69,6 +72,9 @@ fn wrong_usage_ends_with_2_and_changes_nothing() {
         &["send"],
         &["send", "g", "--resume", "x"],
         &["tail", "--since", "one"],
+        &["history", "g", "--before", "1", "--after", "2"],
+        &["history", "g", "--limit", "0"],
+        &["search"],
         &["register", "Not A Name"],
     ] {
         let said = nobody.fails(wrong, 2);
@@ -106,7 +112,9 @@ fn without_a_server_a_command_ends_with_4_and_says_what_was_changed() {
     let said = away.fails(&["register", "away"], 4);
     assert_eq!(said["error"]["code"], "unreachable");
     world.registered("away");
-    for command in [&["group", "list"] as &[&str], &["group", "create", "x"], &["tail", "--once"]] {
+    for command in
+        [&["invite", "list", "x"] as &[&str], &["group", "create", "x"], &["tail", "--once"]]
+    {
         away.fails(command, 4);
     }
 }

@@ -115,6 +115,15 @@ impl Person {
         ended(self.command(arguments).output().unwrap())
     }
 
+    /// What a person reads of it on stdout; it must end well.
+    pub(crate) fn as_text(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-client"));
+        command.env_clear().arg("--home").arg(&self.home).args(["--server", &self.url]);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs it with this on stdin.
     pub(crate) fn run_with(&self, arguments: &[&str], stdin: &str) -> Ended {
         let mut child = self
@@ -238,9 +247,19 @@ impl Drop for Running {
     }
 }
 
-/// Bodies of the messages among these lines.
+/// Bodies of the messages of others among these lines.
 pub(crate) fn texts(lines: &[Value]) -> Vec<String> {
-    let messages = lines.iter().filter(|line| line["type"] == "message");
+    bodies(lines, false)
+}
+
+/// Bodies of the messages among these lines that were said with the home that shows them.
+pub(crate) fn own_texts(lines: &[Value]) -> Vec<String> {
+    bodies(lines, true)
+}
+
+fn bodies(lines: &[Value], own: bool) -> Vec<String> {
+    let is_own = |line: &Value| line["own"] == true;
+    let messages = lines.iter().filter(|l| l["type"] == "message" && is_own(l) == own);
     messages.map(|line| line["body"].as_str().unwrap().to_owned()).collect()
 }
 

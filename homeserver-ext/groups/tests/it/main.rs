@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod cli_backup;
+mod cli_chat;
 mod cli_crowd;
+mod cli_history;
 mod cli_http;
 mod cli_identity;
 mod cli_kill;

@@ -14,7 +14,7 @@ use super::super::{
 
 pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
-    client.sync().await?;
+    names::or_kept(client.sync(), printer).await?;
     let rosters = client.rosters().await?;
     let me = client.me().record.member_id;
     let mut offers = BTreeMap::new();

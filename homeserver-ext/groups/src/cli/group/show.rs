@@ -19,7 +19,7 @@ const NAMED: u32 = 10;
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
-    let roster = names::current(&client, &named.group).await?;
+    let roster = names::current_or_kept(&client, &named.group, printer).await?;
     let group = roster.group();
     let policy = roster.policy();
     let fork = client.fork(group).await?;

@@ -32,7 +32,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let roster = names::current(&client, &arguments.named.group).await?;
+    let roster = names::current_or_kept(&client, &arguments.named.group, printer).await?;
     let trusts = client.trusts(&roster).await?;
     let members = as_json(&roster, &trusts);
     let readers = Readers::of(&client, &roster, &arguments.from, arguments.limit).await?;

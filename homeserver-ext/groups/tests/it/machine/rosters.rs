@@ -251,6 +251,11 @@ const BACK: &str = "
     DROP TABLE link_uses;
     DROP TABLE revoked_links;
     ALTER TABLE invites ADD COLUMN revoked BIGINT NOT NULL DEFAULT 0;
+    DROP INDEX history_said;
+    DROP INDEX history_of;
+    ALTER TABLE history DROP COLUMN device;
+    ALTER TABLE history DROP COLUMN client_id;
+    ALTER TABLE history DROP COLUMN own;
     DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE place;
