@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use causeway_protocol::{
     ids::{AccountId, GroupId},
-    roster::{Role, Roster},
+    roster::{Invalid, Role, Roster},
 };
 use clap::{Args, ValueEnum};
 
@@ -57,6 +57,21 @@ pub(super) async fn current(client: &Client, text: &str) -> Result<Arc<Roster>, 
     let group = group(client, text).await?;
     client.sync_group(group).await?;
     roster(client, &group.to_string()).await
+}
+
+/// As [`current`], for what changes the group: one that is open, and that this account is in.
+///
+/// # Errors
+/// As [`group`]; the group is closed, or this account is out of it by now.
+pub(super) async fn to_change(client: &Client, text: &str) -> Result<GroupId, Failure> {
+    let roster = current(client, text).await?;
+    if roster.closed() {
+        return Err(Invalid::Closed.into());
+    }
+    if roster.member(&client.me().record.member_id).is_none() {
+        return Err(Invalid::SignerNotMember.into());
+    }
+    Ok(roster.group())
 }
 
 async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failure> {

@@ -11,6 +11,7 @@ mod cli_proxy;
 mod cli_readers;
 mod cli_recovery;
 mod cli_server;
+mod cli_stale;
 mod cli_story;
 mod cli_stream;
 mod cli_tls;

@@ -38,7 +38,7 @@ pub(super) async fn run(
         return Err(Failure::usage(what));
     }
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?;
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")
     })?;

@@ -11,7 +11,7 @@ use super::super::{
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &named.group).await?;
+    let group = names::to_change(&client, &named.group).await?;
     let epoch = client.close_group(group).await?;
     printer.show(
         &format!("Closed for everyone [epoch {epoch}]."),

@@ -11,7 +11,7 @@ use super::super::{
 
 pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &named.group).await?;
+    let group = names::to_change(&client, &named.group).await?;
     let epoch = client.leave(group).await?;
     printer.show(&format!("Left [epoch {epoch}]."), &json!({"group": group, "epoch": epoch}))
 }

@@ -30,6 +30,10 @@ pub(super) async fn run(
                 .next("`causeway-client invite list` shows the keys.")
         })?,
     };
+    // Who else is told goes by the newest roster; it is taken back here whether or not that came.
+    if let Err(error) = client.sync_group(group).await {
+        tracing::debug!(%error, "the group is not known as the server has it");
+    }
     let told = client.revoke_invite(group, key).await;
     // Whatever the server says, who else holds the link hears of it; what fails is tried again.
     if let Err(error) = client.chores().await {

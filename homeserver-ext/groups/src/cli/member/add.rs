@@ -21,9 +21,8 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?;
     let account = names::account(&client, &arguments.account)?;
-    client.sync_group(group).await?;
     let epoch = client.add(group, &account, Role::Member).await?;
     let roster = client.roster(group).await?;
     let member = roster.members().iter().find(|(_, member)| member.account == account);

@@ -20,7 +20,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?;
     let account = names::account(&client, &arguments.account)?;
     let epoch = client.remove(group, &account).await?;
     printer.show(
