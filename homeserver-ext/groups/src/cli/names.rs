@@ -18,6 +18,8 @@ const MIN_PREFIX: usize = 4;
 #[derive(Debug, Args)]
 pub(super) struct Named {
     /// Its name, its id, or the first characters of its id
+    // An id is base64url: one in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     pub(super) group: String,
 }
 

@@ -38,7 +38,7 @@ const COUNTED: u64 = 1 << 30;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
-    #[arg(required_unless_present = "flush")]
+    #[arg(required_unless_present = "flush", allow_hyphen_values = true)]
     group: Option<String>,
     /// What to say; `-`, or nothing, reads it from stdin
     text: Vec<String>,
@@ -55,7 +55,7 @@ pub(super) struct Arguments {
     #[arg(long = "as", value_enum, default_value_t = Kind::Text, value_name = "KIND")]
     kind: Kind,
     /// Answer this message: `<device>/<client_id>`, as `tail --output json` gives them
-    #[arg(long, value_name = "MESSAGE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "MESSAGE")]
     reply_to: Option<MessageRef>,
     /// Seconds after which the message is gone for whoever has not read it; 0: as the group says
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]

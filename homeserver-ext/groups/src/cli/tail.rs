@@ -28,7 +28,7 @@ const ONCE_IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Show this group only; everything is kept all the same
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, allow_hyphen_values = true, value_name = "GROUP")]
     group: Option<String>,
     /// Show what came after this row again, then go on; else after what was shown last
     #[arg(long, value_name = "ROW")]

@@ -12,6 +12,7 @@ use super::{exit::Failure, home::Home, names, print::Printer};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Who: `bob:b.example`, or `bob` of your own server
+    #[arg(allow_hyphen_values = true)]
     account: String,
     /// Keep it as verified if the number is this one
     #[arg(long, value_name = "DIGITS")]

@@ -242,3 +242,57 @@ fn whatever_the_umask_a_home_is_its_owners() {
     assert!(open.is_empty(), "{open:?}");
     assert!(alice.home.join("tail.lock").exists());
 }
+
+/// One in 64 of all ids begins so.
+const ID: &str = "-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+#[test]
+fn an_id_that_begins_like_a_flag_is_an_id_and_flags_are_flags() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    alice.ok(&["group", "create", "team"]);
+    for command in [
+        &["group", "show"] as &[&str],
+        &["group", "accept"],
+        &["group", "leave"],
+        &["group", "close"],
+        &["group", "bridge", "--yes"],
+        &["group", "fork", "show"],
+        &["group", "fork", "keep"],
+        &["group", "fork", "adopt"],
+        &["invite", "create", "--uses", "2"],
+        &["invite", "list"],
+        &["member", "list", "--limit", "5"],
+        &["send", "--timeout", "5"],
+        &["tail", "--once", "--group"],
+    ] {
+        for rest in [&[][..], &["--output", "json"]] {
+            let said = alice.fails(&[command, &[ID], rest].concat(), 2);
+            let what = said["error"]["what"].as_str().unwrap();
+            assert!(what.contains(&format!("no group `{ID}`")), "{command:?}: {said}");
+        }
+        let wrong = [command, &["team", "--no-such-flag"]].concat();
+        let said = alice.fails(&wrong, 2);
+        let what = said["error"]["what"].as_str().unwrap();
+        assert!(what.contains("unexpected argument '--no-such-flag'"), "{command:?}: {said}");
+    }
+    for (command, code) in [
+        (&["member", "add", "team", "-bob"] as &[&str], 1),
+        (&["member", "remove", "team", "-bob"], 1),
+        (&["member", "accept", "team", "-bob", "--fingerprint", "1"], 1),
+        (&["member", "role", "team", "-bob", "admin"], 1),
+        (&["verify", "-bob", "--yes"], 1),
+        (&["invite", "revoke", "team", ID], 1),
+        (&["member", "role", ID, "bob", "admin"], 2),
+        (&["member", "add", ID, "bob"], 2),
+        (&["member", "remove", ID, "bob"], 2),
+        (&["member", "accept", ID, "bob"], 2),
+        (&["invite", "revoke", ID, "-x"], 2),
+    ] {
+        let said = alice.fails(command, code);
+        assert!(!said.to_string().contains("unexpected argument"), "{command:?}: {said}");
+    }
+    assert!(alice.ok(&["pins", "--from", "-bob"])[0]["pins"].is_array());
+    let answer = format!("{ID}/-AAAAAAAAAAAAAAAAAAAAA");
+    alice.ok(&["send", "team", "--reply-to", &answer, "a text"]);
+}

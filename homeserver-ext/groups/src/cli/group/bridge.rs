@@ -16,6 +16,7 @@ use super::super::{exit::Failure, flush, home::Home, names, outbox, print::Print
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// A Matrix user to be invited to the room; may be given several times
     #[arg(long, value_name = "@USER:SERVER")]

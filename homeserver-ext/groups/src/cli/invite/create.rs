@@ -11,6 +11,7 @@ const MS_OF_HOUR: u64 = 60 * 60 * 1_000;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// How many may use it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
