@@ -23,6 +23,7 @@ use super::{
     work::{Again, Work},
 };
 use crate::storage::{
+    KEPT_MS,
     accounts::KnownDevice,
     chores::{self, KeyRequest},
     groups as rows, holds,
@@ -376,7 +377,8 @@ impl Work<'_> {
         };
         if !is_asked {
             let request = KeyRequest { group, device: sender.device, missing };
-            chores::request_key(self.conn(), &request).await?;
+            let until = self.now.plus_ms(row.envelope.ttl_ms.min(KEPT_MS));
+            chores::request_key(self.conn(), &request, until).await?;
             if !is_known {
                 self.ask_account(&sender.account).await?;
             }
