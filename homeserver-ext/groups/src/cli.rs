@@ -4,6 +4,7 @@
 //! came of it as text or JSON, and ends with an honest exit code (`exit.rs`). Several may run
 //! at once on one home; only `tail` reads the mailbox, and there is one of it.
 
+mod ask;
 mod backup;
 mod exit;
 mod flush;

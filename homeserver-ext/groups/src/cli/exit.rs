@@ -174,6 +174,10 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::ChangedIdentity(account)) => Self::failed(said).next(format!(
                 "Nothing was changed. Ask them by another way, then `causeway-client verify {account}`."
             )),
+            SdkError::Op(OpError::Open) => Self::failed(said).next(
+                "Nothing was changed. Leave it first (`causeway-client group leave`), or end it for \
+                 everyone (`causeway-client group close`).",
+            ),
             SdkError::Op(OpError::NotMember(_)) => {
                 Self::failed(said).next("`causeway-client member list` shows who is.")
             }

@@ -1,12 +1,12 @@
 //! `verify`: two people compare a safety number, and it is kept that they did.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use causeway_protocol::{ids::AccountId, keys};
 use clap::Args;
 use serde_json::json;
 
-use super::{exit::Failure, home::Home, names, print::Printer};
+use super::{ask, exit::Failure, home::Home, names, print::Printer};
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -97,14 +97,11 @@ fn agrees(
         "Safety number with {account}:\n\n    {number}\n\nThey see it with `causeway-client verify` \
          and your name. Compare by another way than this.",
     ));
-    // No answer is a no.
-    let _ = write!(io::stderr().lock(), "Is it the same? [y/N] ");
-    let mut answer = String::new();
-    match io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(true),
-        _ => Err(Failure::failed(format!("{account} was not verified")).next(
-            "Nothing was changed. Where the numbers differ, write nothing to them that others may \
-             not read.",
-        )),
+    if ask::says_yes("Is it the same?") {
+        return Ok(true);
     }
+    Err(Failure::failed(format!("{account} was not verified")).next(
+        "Nothing was changed. Where the numbers differ, write nothing to them that others may not \
+         read.",
+    ))
 }

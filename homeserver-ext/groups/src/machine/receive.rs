@@ -125,6 +125,10 @@ impl Work<'_> {
 
     async fn one(&mut self, row: &StreamRow, opened: bool) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
+        if self.is_of_forgotten(row).await? {
+            self.say(row.seq, envelope.group, What::Keys);
+            return Ok(Step::Done);
+        }
         if !opened && self.keep_unopened(row).await? {
             return Ok(Step::Done);
         }

@@ -52,7 +52,14 @@ impl Client {
         let group = theirs.group;
         let mine = match self.roster(group).await {
             Ok(mine) => mine,
-            Err(SdkError::UnknownGroup(_)) => return self.fetch_ops(group, Epoch(0)).await,
+            Err(SdkError::UnknownGroup(_)) => {
+                let mut tx = self.db.begin().await?;
+                if self.machine.is_forgotten(&mut tx, group, theirs.epoch).await? {
+                    return Ok(());
+                }
+                drop(tx);
+                return self.fetch_ops(group, Epoch(0)).await;
+            }
             Err(error) => return Err(error),
         };
         match mine.epoch().cmp(&theirs.epoch) {

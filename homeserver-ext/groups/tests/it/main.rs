@@ -3,6 +3,7 @@
 
 mod cli_backup;
 mod cli_crowd;
+mod cli_forget;
 mod cli_http;
 mod cli_identity;
 mod cli_kill;

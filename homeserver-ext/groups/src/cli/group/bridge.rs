@@ -1,6 +1,6 @@
 //! `group bridge`: lets the server's bridge in, by this admin's signature and in no other way.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use causeway_protocol::{
     content::{BridgeRequest, Content},
@@ -10,7 +10,7 @@ use causeway_protocol::{
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
+use super::super::{ask, exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
 
 /// Arguments of `group bridge`.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(super) async fn run(
         return Err(Failure::usage(what));
     }
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")
     })?;
@@ -120,13 +120,10 @@ fn agree(
         "{bridge} and its server will read everything that is said in this group from now on.\n\
          Its fingerprint is {fingerprint}. Compare it with what the server's operator says.",
     ));
-    // No answer is a no.
-    let _ = write!(io::stderr().lock(), "Let it in? [y/N] ");
-    let mut answer = String::new();
-    match io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::failed("the bridge was not let in").next("Nothing was changed.")),
+    if ask::says_yes("Let it in?") {
+        return Ok(());
     }
+    Err(Failure::failed("the bridge was not let in").next("Nothing was changed."))
 }
 
 fn is_matrix_user(text: &str) -> bool {

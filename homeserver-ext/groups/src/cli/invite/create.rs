@@ -29,7 +29,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let expires = client.now().plus_ms(arguments.hours * MS_OF_HOUR);
     let link = client.create_invite(group, expires, arguments.uses).await?;
     // Other admins get the link too, so that they can let people in; what fails is tried again.

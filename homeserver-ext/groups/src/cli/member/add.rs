@@ -23,7 +23,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let account = names::account(&client, &arguments.account)?;
     let epoch = client.add(group, &account, Role::Member).await?;
     let roster = client.roster(group).await?;

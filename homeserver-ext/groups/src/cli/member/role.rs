@@ -31,7 +31,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let account = names::account(&client, &arguments.account)?;
     let role = Role::from(arguments.role);
     let epoch = client.set_role(group, &account, role).await?;
