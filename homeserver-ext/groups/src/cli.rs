@@ -12,9 +12,11 @@ mod group;
 mod harmless;
 mod history;
 mod home;
+mod input;
 mod invite;
 mod line;
 mod login;
+mod markdown;
 mod member;
 mod names;
 mod outbox;
@@ -117,7 +119,7 @@ enum Command {
     Pins(pins::Arguments),
     /// Send a message; prints its id once the server has accepted it
     #[command(
-        after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
+        after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --markdown '**Today** at *eight*'\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
     )]
     Send(send::Arguments),
     /// Follow all groups, show what comes in, and do this device's part of the key work

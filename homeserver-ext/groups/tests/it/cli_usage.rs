@@ -163,35 +163,6 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
 }
 
 #[test]
-fn a_text_that_is_too_long_is_refused_with_what_fits_and_what_to_do() {
-    let world = World::new();
-    let alice = world.registered("alice");
-    alice.ok(&["group", "create", "team"]);
-    let send = ["send", "team"];
-    let refused = |arguments: &[&str], stdin: &str, words: &[&str]| {
-        let ended = alice.run_with(arguments, stdin);
-        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
-        let said = &ended.stderr;
-        assert!(
-            said.contains("too long") && words.iter().all(|word| said.contains(word)),
-            "{said}"
-        );
-    };
-    // The most that is read ends inside a character.
-    let long = format!("x{}", "\u{e4}".repeat(22_100));
-    refused(&send, &long, &["44201 bytes", "at most 44000", "--lines"]);
-    let long = "x".repeat(44_001);
-    refused(&[&send[..], &[&long]].concat(), "", &["44001 bytes", "at most 44000", "--lines"]);
-    let lines = format!("short\n{long}\n");
-    refused(&[&send[..], &["--lines"]].concat(), &lines, &["line 2", "44001 bytes", "Split"]);
-    // Short enough, but not as it travels.
-    refused(&send, &"\"".repeat(40_000), &["40000 bytes", "quotation mark", "--lines"]);
-    refused(&[&send[..], &["--lines"]].concat(), &"\u{1}".repeat(8_000), &["line 1", "48"]);
-    assert!(alice.ok(&["send", "--flush"])[0]["groups"].as_array().unwrap().is_empty());
-    assert!(alice.run_with(&send, &format!("{}\n", &long[1..])).status.success());
-}
-
-#[test]
 fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let world = World::new();
     let alice = world.registered("alice");

@@ -6,6 +6,7 @@ mod cli_crowd;
 mod cli_forget;
 mod cli_http;
 mod cli_identity;
+mod cli_input;
 mod cli_kill;
 mod cli_offers;
 mod cli_proxy;
