@@ -137,7 +137,12 @@ impl From<OutboxError> for Failure {
                 "The message is kept, and goes out when you have decided: see `causeway-client \
                  group fork show`.",
             ),
-            error => Self::failed(error),
+            OutboxError::Seal(error) => error.into(),
+            OutboxError::Rows(error) => error.into(),
+            OutboxError::TooLarge(..) => Self::usage(error).next("Send it in parts."),
+            OutboxError::Content(_) => Self::failed(error).next(
+                "The home is damaged: `causeway-client backup restore` puts a backup in its place.",
+            ),
         }
     }
 }

@@ -83,7 +83,7 @@ impl Lines {
 }
 
 fn unreadable(error: &std::io::Error) -> Failure {
-    Failure::failed(format!("stdin cannot be read: {error}"))
+    Failure::failed(format!("stdin cannot be read: {error}")).next("Give the text as an argument.")
 }
 
 fn utf8(bytes: Vec<u8>, line: Option<u64>) -> Result<String, Failure> {

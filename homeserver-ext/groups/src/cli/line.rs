@@ -296,7 +296,9 @@ impl Line {
 impl Message {
     fn to_text(&self) -> String {
         let mut who = match &self.mirror {
-            Some(mirror) => format!("{} (Matrix, via {})", mirror.name, self.sender.server()),
+            Some(mirror) => {
+                format!("{} (Matrix, via {})", one_line(&mirror.name), self.sender.server())
+            }
             None if self.bridge => format!("{} (bridge)", self.sender),
             None => self.sender.to_string(),
         };
@@ -360,11 +362,12 @@ impl Joined {
 fn mirrors_text(present: &[Mirror], gone: &[String]) -> String {
     let mut parts = Vec::new();
     if !present.is_empty() {
-        let names = present.iter().map(|m| format!("{} ({})", m.name, m.id));
+        let names = present.iter().map(|m| one_line(&format!("{} ({})", m.name, m.id)));
         parts.push(format!("{} can read here through Matrix", list(names)));
     }
     if !gone.is_empty() {
-        parts.push(format!("{} cannot read here any more", list(gone.iter())));
+        let gone = gone.iter().map(|id| one_line(id));
+        parts.push(format!("{} cannot read here any more", list(gone)));
     }
     format!("-- {}", parts.join("; "))
 }

@@ -11,11 +11,10 @@ pub(super) fn to_html(text: &str) -> Option<String> {
     let mut links = Vec::new();
     let events = parser.filter_map(|event| {
         let event = match event {
-            // Blocks of HTML have no mark of their own.
-            Event::Start(Tag::HtmlBlock) | Event::End(TagEnd::HtmlBlock) => return None,
             Event::Html(html) | Event::InlineHtml(html) => Event::Text(html),
-            // What describes it stands inside.
-            Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => return None,
+            // What describes an image stands inside, and so does a block of HTML.
+            Event::Start(Tag::HtmlBlock | Tag::Image { .. })
+            | Event::End(TagEnd::HtmlBlock | TagEnd::Image) => return None,
             Event::Start(Tag::Link { link_type, dest_url, id, .. }) => {
                 let leads = leads_somewhere(&dest_url);
                 links.push(leads);

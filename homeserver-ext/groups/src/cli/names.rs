@@ -9,7 +9,7 @@ use causeway_protocol::{
 use clap::{Args, ValueEnum};
 
 use super::{exit::Failure, harmless::one_line};
-use crate::sdk::Client;
+use crate::sdk::{CallError, Client, SdkError};
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
@@ -142,7 +142,21 @@ pub(super) fn account(client: &Client, text: &str) -> Result<AccountId, Failure>
     } else {
         format!("{text}:{}", client.me().account.server())
     };
-    full.parse().map_err(|e| Failure::usage(format!("`{text}` is {e}")))
+    full.parse().map_err(|e| {
+        Failure::usage(format!("`{text}` is {e}"))
+            .next("It is `bob`, or `bob:b.example` of another server.")
+    })
+}
+
+/// What came of asking for an account: there may be none.
+pub(super) fn of_account(account: &AccountId, error: SdkError) -> Failure {
+    match error {
+        SdkError::Call(CallError::Refused { status: 404, .. }) => {
+            Failure::failed(format!("this server knows no account {account}"))
+                .next("Nothing was changed. Look at the spelling; `causeway-client pins` shows whom you have met.")
+        }
+        error => error.into(),
+    }
 }
 
 /// Roles that can be given by a `role` op.

@@ -177,7 +177,11 @@ impl Sender<'_> {
                 Some(State::Accepted(id)) => self.show(id, *client_id, line)?,
                 Some(State::Failed(why)) => {
                     let which = line.map_or_else(String::new, |line| format!(" of line {line}"));
-                    return Err(Failure::failed(format!("the message{which} was not sent: {why}")));
+                    let what = format!("the message{which} was not sent: {why}");
+                    return Err(Failure::failed(what).next(
+                        "It is given up, and goes out at no later time. `causeway-client group \
+                         show` shows how the group stands.",
+                    ));
                 }
                 Some(State::Queued) | None => break,
             }
@@ -264,8 +268,9 @@ async fn send_waiting(
 
 pub(super) fn random_id() -> Result<ClientId, Failure> {
     let mut bytes = [0; ClientId::LEN];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::failed(format!("this machine has no randomness: {e}")))?;
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Failure::failed(format!("this machine has no randomness: {e}")).next("Try again later.")
+    })?;
     Ok(ClientId::new(bytes))
 }
 

@@ -53,12 +53,16 @@ pub(super) async fn run(
         None => None,
     };
     let idle = match arguments.idle {
-        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(Failure::usage)?),
+        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
+            Failure::usage(format!("`{seconds}` is no time to wait"))
+                .next("--idle takes seconds, as in --idle 2.5.")
+        })?),
         None => arguments.once.then_some(ONCE_IDLE),
     };
     let since = arguments.since;
     // Before anything is shown: who reads it may signal at once.
-    let stop = stopped().map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")))?;
+    let stop = stopped()
+        .map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")).next("Try again."))?;
     let mut tail = Tail {
         client: &client,
         printer,
@@ -279,7 +283,10 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
 /// One mailbox has one reader. The lock goes with the process, however it ends.
 fn only_one(home: &Home) -> Result<fs::File, Failure> {
     let path = home.dir().join("tail.lock");
-    let unusable = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+    let unusable = |e: std::io::Error| {
+        Failure::failed(format!("{}: {e}", path.display()))
+            .next("Is the folder yours to write to, and is there room on its disk?")
+    };
     let mut file = fs::OpenOptions::new()
         .read(true)
         .write(true)

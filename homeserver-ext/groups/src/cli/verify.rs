@@ -34,10 +34,11 @@ pub(super) async fn run(
         return Err(Failure::usage("that is this account itself")
             .next("Name the person whose screen you compare with."));
     }
-    let known = client.meet(&account).await?;
+    let known = client.meet(&account).await.map_err(|e| names::of_account(&account, e))?;
     let member = client.identity(&account).await?;
     let Some(member) = member else {
-        return Err(Failure::failed(format!("nothing that {account} has signed is known")));
+        return Err(Failure::failed(format!("nothing that {account} has signed is known"))
+            .next("Nothing was changed. Ask them whether they are registered at that server."));
     };
     let changed = known.as_ref().filter(|pin| pin.member_id != member);
     let number = keys::safety_number(&me, &member);

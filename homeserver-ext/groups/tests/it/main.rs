@@ -20,6 +20,7 @@ mod cli_tls;
 mod cli_trouble;
 mod cli_upgrade;
 mod cli_usage;
+mod cli_words;
 mod cli_world;
 mod machine;
 mod sdk_keys;

@@ -36,7 +36,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     if let Some(bad) = arguments.invite.iter().find(|user| !is_matrix_user(user)) {
         let what = format!("`{bad}` is not a Matrix user of the form @user:server");
-        return Err(Failure::usage(what));
+        return Err(Failure::usage(what).next("Nothing was changed."));
     }
     let client = home.client().await?;
     let group = names::to_change(&client, &arguments.group).await?.group();

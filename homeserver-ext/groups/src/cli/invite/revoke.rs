@@ -5,6 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{exit::Failure, home::Home, names, print::Printer};
+use crate::sdk::{CallError, SdkError};
 
 /// Arguments of `invite revoke`.
 #[derive(Debug, Args)]
@@ -41,6 +42,12 @@ pub(super) async fn run(
     if let Err(error) = client.chores().await {
         tracing::debug!(%error, "other admins were not told yet");
     }
-    told?;
+    told.map_err(|error| match error {
+        SdkError::Call(CallError::Refused { status: 404, .. }) => {
+            Failure::failed("this group has no such invite")
+                .next("`causeway-client invite list` shows the keys.")
+        }
+        error => error.into(),
+    })?;
     printer.show("Taken back.", &json!({"group": group, "key": key, "revoked": true}))
 }

@@ -25,7 +25,8 @@ pub(super) async fn run(
     let client = home.client().await?;
     let group = names::to_change(&client, &arguments.group).await?.group();
     let account = names::account(&client, &arguments.account)?;
-    let epoch = client.add(group, &account, Role::Member).await?;
+    let added = client.add(group, &account, Role::Member).await;
+    let epoch = added.map_err(|error| names::of_account(&account, error))?;
     let roster = client.roster(group).await?;
     let member = roster.members().iter().find(|(_, member)| member.account == account);
     let fingerprint = member.map(|(id, _)| fingerprint(id));
