@@ -12,6 +12,7 @@ use crate::{
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
     DROP TABLE fallback_key;
+    DROP TABLE forgotten;
     ALTER TABLE key_requests DROP COLUMN tries;
     ALTER TABLE key_requests DROP COLUMN next_ms;
     ALTER TABLE key_requests DROP COLUMN until_ms;

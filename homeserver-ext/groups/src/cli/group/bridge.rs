@@ -39,7 +39,7 @@ pub(super) async fn run(
         return Err(Failure::usage(what).next("Nothing was changed."));
     }
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?.group();
+    let group = names::group(&client, &arguments.group).await?;
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")
     })?;
@@ -61,6 +61,7 @@ pub(super) async fn run(
         ));
     }
     agree(&arguments, &bridge.account, &fingerprint, printer)?;
+    names::to_change(&client, &group.to_string()).await?;
     if changed.is_some() {
         client.meet(&bridge.account).await?;
         client.decide(&bridge.account, bridge.member_id, true).await?;

@@ -243,6 +243,7 @@ async fn a_second_op_on_an_old_roster_is_seen_and_can_be_gone_over_to() {
 const BACK: &str = "
     ALTER TABLE own DROP COLUMN listed;
     DROP TABLE fallback_key;
+    DROP TABLE forgotten;
     ALTER TABLE key_requests DROP COLUMN tries;
     ALTER TABLE key_requests DROP COLUMN next_ms;
     ALTER TABLE key_requests DROP COLUMN until_ms;
