@@ -8,13 +8,13 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    envelope::MAX_PAYLOAD,
     fields::{Reader, Short, Writer},
     ids::{ClientId, DeviceId, Epoch, ParseError, RosterHash, Timestamp},
 };
 
-/// Most bytes of a plaintext: with the 95 that a sealed message has around it, they make a payload.
-pub const MAX_PLAINTEXT: usize = MAX_PAYLOAD - 95;
+/// Most bytes of a plaintext: with the 95 that a sealed message has around it, they make a payload of
+/// 45,000.
+pub const MAX_PLAINTEXT: usize = 44_905;
 
 /// A message as its sender meant it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use causeway_protocol::{
     content::{Content, MAX_PLAINTEXT, Malformed, Plaintext},
+    envelope::MAX_PAYLOAD,
     ids::{ClientId, GroupId, Timestamp},
 };
 use causeway_store::{Db, Error as StoreError, Tx};
@@ -27,6 +28,7 @@ use crate::{
 /// Messages of one batch, and bytes of text in it: the server takes 4 MiB in one request.
 const MAX_MESSAGES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
+const _: () = assert!(MAX_PLAINTEXT + 95 == MAX_PAYLOAD, "what is sealed is one payload");
 /// Batches in a row that the group's changes may make useless.
 const TRIES: usize = 16;
 /// How long an accepted row remembers its client id: as long as receivers do.

@@ -5,34 +5,6 @@ use causeway_store::Conn;
 
 use super::Error;
 
-/// All that is of one group, first what is found through other rows.
-const ROWS: [&str; 24] = [
-    "DELETE FROM owed_invites WHERE ik_pub IN (SELECT ik_pub FROM invites WHERE group_id = $1)",
-    "DELETE FROM link_uses WHERE ik_pub IN (SELECT ik_pub FROM invites WHERE group_id = $1)",
-    "DELETE FROM invites WHERE group_id = $1",
-    "DELETE FROM revoked_links WHERE group_id = $1",
-    "DELETE FROM owed_words WHERE group_id = $1",
-    "DELETE FROM joins WHERE group_id = $1",
-    "DELETE FROM history WHERE group_id = $1",
-    "DELETE FROM shown WHERE group_id = $1",
-    "DELETE FROM mirrors WHERE group_id = $1",
-    "DELETE FROM batches WHERE group_id = $1",
-    "DELETE FROM outbox WHERE group_id = $1",
-    "DELETE FROM outgoing WHERE group_id = $1",
-    "DELETE FROM own_chains WHERE group_id = $1",
-    "DELETE FROM given WHERE group_id = $1",
-    "DELETE FROM held_chains WHERE group_id = $1",
-    "DELETE FROM holds WHERE group_id = $1",
-    "DELETE FROM acks_due WHERE group_id = $1",
-    "DELETE FROM key_requests WHERE group_id = $1",
-    "DELETE FROM parked WHERE group_id = $1",
-    "DELETE FROM offered_rows WHERE group_id = $1",
-    "DELETE FROM failures WHERE group_id = $1",
-    "DELETE FROM places WHERE group_id = $1",
-    "DELETE FROM ops WHERE group_id = $1",
-    "DELETE FROM groups WHERE group_id = $1",
-];
-
 /// Lets go of the oldest `most` lines of a group; whether there may be more.
 pub(crate) async fn drop_lines(conn: &mut Conn, group: &GroupId, most: u32) -> Result<bool, Error> {
     let done = sqlx::query(
@@ -58,9 +30,51 @@ pub(crate) async fn forget(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Re
     .bind(i64::from(epoch.0))
     .execute(&mut *conn)
     .await?;
-    for rows in ROWS {
-        sqlx::query(rows).bind(group.as_bytes().as_slice()).execute(&mut *conn).await?;
-    }
+    let id = group.as_bytes().as_slice();
+    // What is found through other rows goes first.
+    sqlx::query(
+        "DELETE FROM owed_invites WHERE ik_pub IN (SELECT ik_pub FROM invites WHERE group_id = $1)",
+    )
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "DELETE FROM link_uses WHERE ik_pub IN (SELECT ik_pub FROM invites WHERE group_id = $1)",
+    )
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query("DELETE FROM invites WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM revoked_links WHERE group_id = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM owed_words WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM joins WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM history WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM shown WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM mirrors WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM batches WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM outbox WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM outgoing WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM own_chains WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM given WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM held_chains WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM holds WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM acks_due WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM key_requests WHERE group_id = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM parked WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM offered_rows WHERE group_id = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM failures WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM places WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM ops WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM groups WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     Ok(())
 }
 
