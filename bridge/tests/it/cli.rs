@@ -106,8 +106,24 @@ fn what_init_writes_is_right_and_stays() {
     let checked = causeway.run(&["config", "check"]);
     assert!(checked.status.success(), "{}", said(&checked));
     let token = causeway.read("data/admin.token");
-    let again = causeway.run(&["init", "--server-name", "example.com"]);
+    let again = causeway.run(&["init", "--server-name", "example.org"]);
     assert!(again.status.success() && said(&again).contains("kept  causeway.yaml"));
+    for other in [
+        &["--server-name", "example.com"][..],
+        &["--server-name", "example.org", "--homeserver", "http://elsewhere:8008"],
+    ] {
+        let other = causeway.run(&[&["init"], other].concat());
+        assert_eq!(other.status.code(), Some(11));
+        assert!(
+            said(&other).contains("causeway.yaml is there, and says `homeserver."),
+            "{other:?}"
+        );
+    }
+    std::fs::rename(causeway.dir.path().join("data/storage.key"), causeway.dir.path().join("key"))
+        .unwrap();
+    let checked = causeway.run(&["config", "check"]);
+    assert_eq!(checked.status.code(), Some(11), "{}", said(&checked));
+    assert!(said(&checked).contains("storage.key"));
     assert_eq!(causeway.read("data/admin.token"), token);
 }
 

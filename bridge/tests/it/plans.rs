@@ -38,7 +38,7 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 46] = [
+const WALKS: [(&str, &str); 54] = [
     ("SELECT count(*) FROM chats", "a covering index; 10,000 rows at most"),
     ("UPDATE dead_letters SET tried_at", "all are wanted, when the database was put back"),
     ("UPDATE portals SET hears_from = NULL", "all are wanted, at the start"),
@@ -65,7 +65,7 @@ const WALKS: [(&str, &str); 46] = [
     ("DELETE FROM given WHERE sealed IS NULL", "hourly"),
     ("DELETE FROM answers WHERE at_ms", "hourly"),
     ("DELETE FROM outgoing WHERE at_ms", "hourly"),
-    ("DELETE FROM key_requests WHERE asked_ms", "hourly"),
+    ("DELETE FROM key_requests WHERE until_ms", "hourly"),
     ("UPDATE groups SET rosters_from = (SELECT", "hourly: all groups"),
     ("DELETE FROM holds WHERE expires_ms", "hourly"),
     ("DELETE FROM invites WHERE expires_ms", "hourly"),
@@ -73,7 +73,8 @@ const WALKS: [(&str, &str); 46] = [
     ("DELETE FROM link_uses WHERE ik_pub NOT IN", "hourly"),
     ("DELETE FROM revoked_links WHERE at_ms", "hourly"),
     ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
-    ("SELECT group_id, device, tag, idx, epoch FROM (", "requests of the last days"),
+    ("SELECT group_id, device, tag, idx, epoch, tries FROM (", "requests of the last month"),
+    ("UPDATE key_requests SET next_ms = 0", "when a session began: requests of the last month"),
     (
         "DELETE FROM holds WHERE group_id = COALESCE(",
         "when a roster or a chain came: 16 MiB at most",
@@ -91,6 +92,13 @@ const WALKS: [(&str, &str); 46] = [
     ("SELECT history.row, history.line FROM history", "in its order, a page at a time"),
     ("SELECT group_id FROM outbox WHERE state = 'queued'", "what waits: an index of that alone"),
     ("DELETE FROM outbox WHERE state <> 'queued'", "once for each `tail`"),
+    ("DELETE FROM link_uses WHERE ik_pub IN (SELECT", "when a group is forgotten"),
+    ("DELETE FROM owed_invites WHERE ik_pub IN", "when a group is forgotten"),
+    ("DELETE FROM invites WHERE group_id", "when a group is forgotten"),
+    ("DELETE FROM joins WHERE group_id", "when a group is forgotten"),
+    ("DELETE FROM history WHERE group_id", "when a group is forgotten"),
+    ("DELETE FROM outbox WHERE group_id", "when a group is forgotten"),
+    ("DELETE FROM given WHERE group_id", "when a group is forgotten"),
 ];
 
 #[tokio::test]

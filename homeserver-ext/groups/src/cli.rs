@@ -6,6 +6,7 @@
 //!
 //! A program may carry it under another name, as `causeway client` does; help and advice say that one.
 
+mod ask;
 mod backup;
 mod called;
 mod chat;
@@ -16,10 +17,12 @@ mod group;
 mod harmless;
 mod history;
 mod home;
+mod input;
 mod invite;
 mod line;
 mod local_time;
 mod login;
+mod markdown;
 mod member;
 mod names;
 mod outbox;
@@ -131,7 +134,7 @@ enum Command {
     Pins(pins::Arguments),
     /// Send a message; prints its id once the server has accepted it
     #[command(
-        after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
+        after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --markdown '**Today** at *eight*'\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
     )]
     Send(send::Arguments),
     /// Follow all groups, show what comes in, and do this device's part of the key work

@@ -14,6 +14,7 @@ mod added_by;
 mod batch;
 mod chores;
 mod direct;
+mod forgotten;
 mod forks;
 mod groups;
 mod identity;

@@ -12,6 +12,10 @@ use crate::{
     ids::{ClientId, DeviceId, Epoch, ParseError, RosterHash, Timestamp},
 };
 
+/// Most bytes of a plaintext: with the 95 that a sealed message has around it, they make a payload of
+/// 45,000.
+pub const MAX_PLAINTEXT: usize = 44_905;
+
 /// A message as its sender meant it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plaintext {

@@ -2,16 +2,21 @@
 
 use std::{fmt, process::ExitCode};
 
-use causeway_protocol::roster::Invalid;
+use causeway_protocol::{invite::LinkRefused, roster::Invalid};
 
 use super::{called::in_words, harmless::harmless};
 use crate::{
-    machine::{InviteRefused, MachineError, OpError},
+    machine::{InviteRefused, MachineError, OpError, SealError},
     sdk::{CallError, OpenClientError, SdkError},
     storage,
 };
 
 const SHOWS_ADMINS: &str = "`causeway-client member list` shows who is.";
+const SHOWS_GROUPS: &str = "`causeway-client group list` shows your groups.";
+const AGAIN: &str = "Run the same command again: it starts from the newest roster.";
+/// Of what should not be.
+const BROKEN: &str = "CAUSEWAY_LOG=debug says more. A home that is damaged comes back with \
+                      `causeway-client backup restore`, or as a new device with `recover`.";
 
 /// The codes that scripts may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +122,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A server's words may stand in it.
         write!(f, "error: {}", harmless(&self.what))?;
-        self.next.iter().try_for_each(|next| write!(f, "\n  {next}"))
+        self.next.iter().try_for_each(|next| write!(f, "\n  {}", harmless(next)))
     }
 }
 
@@ -138,22 +143,49 @@ impl From<CallError> for Failure {
             CallError::RetryAfter { .. } => {
                 Self::failed(said).next("Run the same command again then.")
             }
-            CallError::Refused { errcode, .. } if errcode == "DEV_CAUSEWAY_UNLISTED" => {
-                Self::failed(said).next(
-                    "This home reads and sends nothing more. If you did that, go on with the other \
-                     device. If not, somebody has your recovery key or another device of yours: \
-                     `causeway-client --home NEW recover ACCOUNT` with the recovery key takes all \
-                     others out.",
-                )
+            CallError::Refused { errcode, .. } => {
+                let (what, next) = refusal(&errcode);
+                Self::failed(what.unwrap_or(&said)).next(next)
             }
-            CallError::Refused { .. } => Self::failed(said),
         }
+    }
+}
+
+/// What a refusal is called, where the server's words do not say it better, and what to do next.
+fn refusal(errcode: &str) -> (Option<&'static str>, &'static str) {
+    match errcode {
+        "DEV_CAUSEWAY_UNLISTED" => (
+            None,
+            "This home reads and sends nothing more. If you did that, go on with the other device. \
+             If not, somebody has your recovery key or another device of yours: `causeway-client \
+             --home NEW recover ACCOUNT` with the recovery key takes all others out.",
+        ),
+        "DEV_CAUSEWAY_USED" => (Some("this link is used up"), "Ask for another."),
+        "DEV_CAUSEWAY_EXPIRED" => (Some("this link has expired"), "Ask for another."),
+        "DEV_CAUSEWAY_REVOKED" => (Some("this link was taken back"), "Ask for another."),
+        "DEV_CAUSEWAY_CLOSED" => {
+            (Some("the group is closed: nobody comes in any more"), "Ask for a link to another.")
+        }
+        "DEV_CAUSEWAY_BAD_REQUEST" => (None, "Ask for another link."),
+        "DEV_CAUSEWAY_UNREGISTERED" => {
+            (None, "Run the same command again: it asks for their newest devices first.")
+        }
+        "M_RESOURCE_LIMIT_EXCEEDED" => {
+            (None, "The server's operator sets that limit; what you do not need can be given back.")
+        }
+        "M_TOO_LARGE" => (None, "Do it in smaller parts."),
+        "M_NOT_FOUND" => (None, SHOWS_GROUPS),
+        "M_FORBIDDEN" => (None, "Ask the group's admins, or the server's operator."),
+        "M_UNKNOWN" | "M_UNRECOGNIZED" => {
+            (None, "Is --server the URL of the native API, and the server as new as this client?")
+        }
+        _ => (None, "The server's operator can say more."),
     }
 }
 
 impl From<causeway_store::Error> for Failure {
     fn from(error: causeway_store::Error) -> Self {
-        Self::failed(format!("this home's database: {error}"))
+        Self::failed(format!("this home's database: {error}")).next(BROKEN)
     }
 }
 
@@ -161,7 +193,9 @@ impl From<storage::Error> for Failure {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::Store(error) => error.into(),
-            storage::Error::Vault(_) | storage::Error::Broken(_) => Self::failed(error),
+            storage::Error::Vault(_) | storage::Error::Broken(_) => {
+                Self::failed(error).next(BROKEN)
+            }
         }
     }
 }
@@ -180,31 +214,79 @@ impl From<SdkError> for Failure {
             SdkError::Contended => Self::failed(said).next("Run the same command again."),
             SdkError::Op(OpError::Invalid(invalid)) => Self::from(invalid),
             SdkError::Op(OpError::TooLong(_)) => Self::usage("a name or a description is too long")
-                .next("255 bytes of UTF-8 fit in a name, 44,000 in a description."),
+                .next("255 bytes of UTF-8 fit in a name, about 44,000 in a description."),
             SdkError::Op(OpError::OtherIdentity(_)) => Self::failed(said)
                 .next("Nothing was changed. Ask the server's operator which identity is right."),
             SdkError::Op(OpError::ChangedIdentity(account)) => Self::failed(said).next(format!(
                 "Nothing was changed. Ask them by another way, then `causeway-client verify {account}`."
             )),
+            SdkError::Op(OpError::Open) => Self::failed(said).next(
+                "Nothing was changed. Leave it first (`causeway-client group leave`), or end it for \
+                 everyone (`causeway-client group close`).",
+            ),
             SdkError::Op(OpError::NotMember(_)) => {
                 Self::failed(said).next("`causeway-client member list` shows who is.")
             }
-            SdkError::Invite(InviteRefused::Link(_)) => {
-                Self::failed(said).next("Ask for a new one.")
-            }
+            SdkError::Invite(InviteRefused::Link(refused)) => refused.into(),
             SdkError::Invite(InviteRefused::Changed(account)) => Self::failed(said).next(format!(
                 "Nothing was sent. Ask them by another way, then `causeway-client verify {account}`."
             )),
-            SdkError::UnknownGroup(_) => {
-                Self::failed(said).next("`causeway-client group list` shows your groups.")
+            SdkError::UnknownGroup(_) | SdkError::Op(OpError::UnknownGroup(_)) => {
+                Self::failed(said).next(SHOWS_GROUPS)
             }
-            SdkError::Seal(_)
-            | SdkError::Op(_)
+            SdkError::Op(OpError::UnknownAccount(_)) => {
+                Self::failed(said).next("Run the same command again: it asks for them first.")
+            }
+            SdkError::Op(OpError::NoFork) => {
+                Self::failed(said).next("Nothing was changed: there is nothing to decide.")
+            }
+            SdkError::Op(OpError::OtherUnknown) => {
+                Self::failed(said).next("Run the same command again when the server has shown it.")
+            }
+            SdkError::Seal(error) => error.into(),
+            SdkError::Op(OpError::Machine(_))
             | SdkError::Invite(InviteRefused::Machine(_))
             | SdkError::Machine(_)
             | SdkError::Store(_)
-            | SdkError::Keep(_) => Self::failed(said),
+            | SdkError::Keep(_) => Self::failed(said).next(BROKEN),
         }
+    }
+}
+
+/// Why a link is not followed.
+impl From<LinkRefused> for Failure {
+    fn from(refused: LinkRefused) -> Self {
+        match refused {
+            LinkRefused::Malformed => Self::usage("this link cannot be used: it is not whole")
+                .next("Copy it whole: it begins with causeway://join/."),
+            LinkRefused::BadCertificate => {
+                Self::failed("this link cannot be used: its maker is nobody that this server knows")
+                    .next("It is of another server, or of a device that is gone. Ask for another.")
+            }
+            LinkRefused::BadSignature => {
+                Self::failed("this link cannot be used: it is not as its maker made it")
+                    .next("Ask for another, by another way.")
+            }
+            LinkRefused::Expired => Self::failed("this link has expired").next("Ask for another."),
+        }
+    }
+}
+
+/// Why nothing is said in a group.
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::failed(&error).next(match error {
+            SealError::NotMember(_) => SHOWS_GROUPS,
+            SealError::Closed => "Nothing follows. `causeway-client group forget` lets go of it.",
+            SealError::Forked => "`causeway-client group fork show` shows both.",
+            SealError::Offered => "Take it with `causeway-client group accept`, or leave it.",
+            SealError::Changed(_) => "`causeway-client group show` shows who; ask them.",
+            SealError::Channel => "An admin can say it, or make you one.",
+            SealError::TooLarge(..) | SealError::TooMany(..) => "Send it in parts.",
+            SealError::Scheme => "A newer causeway-client may know it.",
+            SealError::Unprepared(_) => "Run the same command again.",
+            SealError::Machine(_) => BROKEN,
+        })
     }
 }
 
@@ -216,15 +298,26 @@ impl From<Invalid> for Failure {
                 Self::failed("only admins of the group may do this").next(SHOWS_ADMINS)
             }
             Invalid::SignerNotMember | Invalid::DeviceNotCounting => {
-                Self::failed("you are not in this group any more")
-                    .next("`causeway-client group list` shows your groups.")
+                Self::failed("you are not in this group any more").next(SHOWS_GROUPS)
             }
+            Invalid::AlreadyMember => {
+                Self::failed("they are in this group already").next(SHOWS_ADMINS)
+            }
+            Invalid::TargetAbsent => Self::failed("they are not in this group").next(SHOWS_ADMINS),
+            Invalid::OverMaxMembers => Self::failed("the group is full")
+                .next("Somebody has to go first (`causeway-client member remove`)."),
+            Invalid::SecondBridge => Self::failed("the group has a bridge already")
+                .next("`causeway-client group show` shows it."),
+            Invalid::BridgeRole => Self::failed("a bridge has no other role")
+                .next("`causeway-client member remove` takes it out."),
             Invalid::NoAdminLeft => Self::failed("the group would have no admin left").next(
                 "Make somebody else an admin first (`causeway-client member role`), or end the \
                  group (`causeway-client group close`).",
             ),
-            Invalid::Closed => Self::failed("the group is closed; nothing follows"),
-            invalid => Self::failed(format!("the group's rules refuse this: {}", invalid.reason())),
+            Invalid::Closed => Self::failed("the group is closed; nothing follows")
+                .next("`causeway-client group forget` lets go of it."),
+            invalid => Self::failed(format!("the group's rules refuse this: {}", invalid.reason()))
+                .next(AGAIN),
         }
     }
 }
@@ -233,8 +326,10 @@ impl From<OpenClientError> for Failure {
     fn from(error: OpenClientError) -> Self {
         match error {
             OpenClientError::Call(error) => error.into(),
-            OpenClientError::BaseUrl(error) => Self::usage(error),
-            error => Self::failed(error),
+            OpenClientError::BaseUrl(error) => {
+                Self::usage(error).next("Name it as --server https://host.")
+            }
+            error => Self::failed(error).next(BROKEN),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 /// How long trouble with the server is sat out, unless something else is said.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A server that comes back while somebody waits is found so soon.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
 /// Sends what waits in `group`, through trouble that passes, for as long as `patience` lasts.
 pub(super) async fn flush(
     client: &Client,
@@ -98,21 +101,25 @@ pub(super) async fn outbox_of(
     let give_up = Instant::now() + patience;
     let mut backoff = Backoff::default();
     loop {
-        let mut wait = backoff.failed();
+        let mut again = Instant::now() + backoff.failed().min(LONGEST_WAIT);
         let trouble = match timeout_at(give_up, outbox::flush(client, group)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(trouble)) if trouble.is_transient() => {
-                wait = trouble.asked_to_wait().unwrap_or(wait);
+                if let Some(wait) = trouble.asked_to_wait() {
+                    again = Instant::now() + wait;
+                    if again >= give_up {
+                        return Err(Trouble::Pending(trouble.to_string()));
+                    }
+                }
                 trouble.to_string()
             }
             Ok(Err(trouble)) => return Err(Trouble::Outbox(trouble)),
             Err(_) => "the server has not answered in time".to_owned(),
         };
-        let again = Instant::now() + wait;
-        if again >= give_up {
+        tokio::time::sleep_until(again.min(give_up)).await;
+        if Instant::now() >= give_up {
             return Err(Trouble::Pending(trouble));
         }
-        tokio::time::sleep_until(again).await;
     }
 }
 
@@ -130,7 +137,12 @@ impl From<OutboxError> for Failure {
                 "The message is kept, and goes out when you have decided: see `causeway-client \
                  group fork show`.",
             ),
-            error => Self::failed(error),
+            OutboxError::Seal(error) => error.into(),
+            OutboxError::Rows(error) => error.into(),
+            OutboxError::TooLarge(..) => Self::usage(error).next("Send it in parts."),
+            OutboxError::Content(_) => Self::failed(error).next(
+                "The home is damaged: `causeway-client backup restore` puts a backup in its place.",
+            ),
         }
     }
 }

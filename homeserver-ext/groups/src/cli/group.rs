@@ -5,6 +5,7 @@ pub(super) mod added_by;
 mod bridge;
 mod close;
 mod create;
+mod forget;
 mod fork;
 mod leave;
 mod list;
@@ -37,10 +38,13 @@ pub(super) enum Command {
     AddedBy(added_by::Arguments),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]
-    Leave(Named),
+    Leave(leave::Arguments),
     /// End a group for everyone
     #[command(after_help = "Examples:\n  causeway-client group close team")]
-    Close(Named),
+    Close(close::Arguments),
+    /// Forget a group that is closed, or that you have left: its messages and keys go
+    #[command(after_help = "Examples:\n  causeway-client group forget team")]
+    Forget(forget::Arguments),
     /// Let the server's bridge in: it can read everything from then on
     #[command(
         after_help = "Examples:\n  causeway-client group bridge team --invite @ursula:example.org\n  causeway-client group bridge team --fingerprint '6230 3687 2135 8303 6478 2316' --yes"
@@ -58,8 +62,9 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::Show(named) => show::run(&named, home, printer).await,
         Command::Accept(named) => accept::run(&named, home, printer).await,
         Command::AddedBy(arguments) => added_by::run(&arguments, home, printer).await,
-        Command::Leave(named) => leave::run(&named, home, printer).await,
-        Command::Close(named) => close::run(&named, home, printer).await,
+        Command::Leave(arguments) => leave::run(&arguments, home, printer).await,
+        Command::Close(arguments) => close::run(&arguments, home, printer).await,
+        Command::Forget(arguments) => forget::run(&arguments, home, printer).await,
         Command::Bridge(arguments) => bridge::run(arguments, home, printer).await,
         Command::Fork(command) => fork::run(command, home, printer).await,
     }

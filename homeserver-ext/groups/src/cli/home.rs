@@ -76,6 +76,7 @@ impl Home {
     pub(super) async fn open(&self) -> Result<Opened, Failure> {
         make_folder(&self.dir).map_err(|e| {
             Failure::failed(format!("cannot make the folder {}: {e}", self.dir.display()))
+                .next("Name another with --home DIR.")
         })?;
         let (path, key_file) = (self.dir.join("client.db"), self.dir.join("storage.key"));
         Vault::check(&path, &key_file).await.map_err(|e| shut(&e))?;
@@ -130,13 +131,17 @@ fn not_opened(error: &OpenError) -> Failure {
     match error {
         OpenError::Newer(..) => failure.next("Use the newer causeway-client that made it."),
         OpenError::Damaged(_) => failure.next("Restore the folder from a backup."),
-        OpenError::Held(..)
-        | OpenError::Restoring(_)
-        | OpenError::Missing(_)
-        | OpenError::Altered(..)
-        | OpenError::OldSqlite(_)
-        | OpenError::Io(_)
-        | OpenError::Sqlite(_) => failure,
+        OpenError::Held(..) => failure.next("End it first; nothing was changed."),
+        OpenError::Restoring(_) => {
+            failure.next("Run `backup restore` again: it goes on from there.")
+        }
+        // Its own words say what to do.
+        OpenError::Missing(_) => failure,
+        OpenError::Altered(..) => failure.next("Use the causeway-client that made it."),
+        OpenError::OldSqlite(_) => failure.next("Use a build with a newer one."),
+        OpenError::Io(_) | OpenError::Sqlite(_) => {
+            failure.next("Is the folder yours to write to, and is there room on its disk?")
+        }
     }
 }
 
@@ -146,9 +151,9 @@ fn shut(error: &VaultError) -> Failure {
         VaultError::MissingKey(_) | VaultError::WrongKey(_) | VaultError::KeyLength(..) => {
             failure.next("Put back the storage.key that belongs to this home; nothing was changed.")
         }
-        VaultError::KeyFile(..)
-        | VaultError::Altered(..)
-        | VaultError::Entropy(_)
-        | VaultError::Store(_) => failure,
+        VaultError::KeyFile(..) | VaultError::Entropy(_) | VaultError::Store(_) => {
+            failure.next("Is the folder yours to read, and is there room on its disk?")
+        }
+        VaultError::Altered(..) => failure.next("Restore the folder from a backup."),
     }
 }

@@ -279,11 +279,12 @@ impl Line {
 fn mirrors_text(present: &[Mirror], gone: &[String]) -> String {
     let mut parts = Vec::new();
     if !present.is_empty() {
-        let names = present.iter().map(|m| format!("{} ({})", m.name, m.id));
+        let names = present.iter().map(|m| one_line(&format!("{} ({})", m.name, m.id)));
         parts.push(format!("{} can read here through Matrix", list(names)));
     }
     if !gone.is_empty() {
-        parts.push(format!("{} cannot read here any more", list(gone.iter())));
+        let gone = gone.iter().map(|id| one_line(id));
+        parts.push(format!("{} cannot read here any more", list(gone)));
     }
     format!("-- {}", parts.join("; "))
 }

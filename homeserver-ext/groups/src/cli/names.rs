@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use causeway_protocol::{
     ids::{AccountId, GroupId},
-    roster::{Role, Roster},
+    roster::{Invalid, Role, Roster},
 };
 use clap::{Args, ValueEnum};
 use tokio::time::timeout;
 
 use super::{exit::Failure, harmless::one_line, print::Printer};
-use crate::sdk::{Client, SdkError};
+use crate::sdk::{CallError, Client, SdkError};
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
@@ -21,6 +21,8 @@ const LOOK_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(super) struct Named {
     /// Its name, its id, or the first characters of its id
+    // An id is base64url: one in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     pub(super) group: String,
 }
 
@@ -34,11 +36,27 @@ pub(super) async fn group(client: &Client, text: &str) -> Result<GroupId, Failur
 
 /// As [`group`], with its roster.
 pub(super) async fn roster(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
-    let mut found = matching(client, text).await?;
+    one_of(client, text, Meant::Open).await
+}
+
+/// As [`roster`], where a group is meant that is over, if there is one.
+pub(super) async fn over(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
+    one_of(client, text, Meant::Over).await
+}
+
+/// Which of several groups of one name is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meant {
+    Open,
+    Over,
+}
+
+async fn one_of(client: &Client, text: &str, meant: Meant) -> Result<Arc<Roster>, Failure> {
+    let mut found = matching(client, text, meant).await?;
     if found.is_empty() {
         // It may have been joined or made by another of this account's commands just now.
         client.sync().await?;
-        found = matching(client, text).await?;
+        found = matching(client, text, meant).await?;
     }
     match found.as_slice() {
         [one] => Ok(Arc::clone(one)),
@@ -87,7 +105,27 @@ pub(super) async fn or_kept(
     Ok(())
 }
 
-async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failure> {
+/// As [`current`], for what changes the group: one that is open, and that this account is in.
+///
+/// # Errors
+/// As [`group`]; the group is closed, or this account is out of it by now.
+pub(super) async fn to_change(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
+    let roster = current(client, text).await?;
+    if roster.closed() {
+        return Err(Invalid::Closed.into());
+    }
+    if roster.member(&client.me().record.member_id).is_none() {
+        return Err(Invalid::SignerNotMember.into());
+    }
+    Ok(roster)
+}
+
+/// Whether nothing follows in a group for this account.
+pub(super) fn is_over(client: &Client, roster: &Roster) -> bool {
+    roster.closed() || roster.member(&client.me().record.member_id).is_none()
+}
+
+async fn matching(client: &Client, text: &str, meant: Meant) -> Result<Vec<Arc<Roster>>, Failure> {
     let rosters = client.rosters().await?;
     let by = |is: &dyn Fn(&Roster) -> bool| -> Vec<Arc<Roster>> {
         rosters.iter().filter(|r| is(r)).map(Arc::clone).collect()
@@ -96,21 +134,23 @@ async fn matching(client: &Client, text: &str) -> Result<Vec<Arc<Roster>>, Failu
     if !by_id.is_empty() {
         return Ok(by_id);
     }
-    let me = client.me().record.member_id;
-    let is_over = |roster: &Roster| roster.closed() || roster.member(&me).is_none();
     // A group that is over keeps its name, and what is only offered bears one that a stranger chose:
     // neither takes it from a group that one is in.
     let (mut open, mut over, mut offered) = (Vec::new(), Vec::new(), Vec::new());
     for roster in by(&|r| is_called(r, text)) {
         if client.offer(roster.group()).await?.is_some() {
             offered.push(roster);
-        } else if is_over(&roster) {
+        } else if is_over(client, &roster) {
             over.push(roster);
         } else {
             open.push(roster);
         }
     }
-    Ok([open, over, offered].into_iter().find(|found| !found.is_empty()).unwrap_or_default())
+    let order = match meant {
+        Meant::Open => [open, over, offered],
+        Meant::Over => [over, open, offered],
+    };
+    Ok(order.into_iter().find(|found| !found.is_empty()).unwrap_or_default())
 }
 
 fn is_called(r: &Roster, text: &str) -> bool {
@@ -130,7 +170,21 @@ pub(super) fn account(client: &Client, text: &str) -> Result<AccountId, Failure>
     } else {
         format!("{text}:{}", client.me().account.server())
     };
-    full.parse().map_err(|e| Failure::usage(format!("`{text}` is {e}")))
+    full.parse().map_err(|e| {
+        Failure::usage(format!("`{text}` is {e}"))
+            .next("It is `bob`, or `bob:b.example` of another server.")
+    })
+}
+
+/// What came of asking for an account: there may be none.
+pub(super) fn of_account(account: &AccountId, error: SdkError) -> Failure {
+    match error {
+        SdkError::Call(CallError::Refused { status: 404, .. }) => {
+            Failure::failed(format!("this server knows no account {account}"))
+                .next("Nothing was changed. Look at the spelling; `causeway-client pins` shows whom you have met.")
+        }
+        error => error.into(),
+    }
 }
 
 /// Roles that can be given by a `role` op.

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    content::{Content, Malformed, Plaintext},
+    content::{Content, MAX_PLAINTEXT, Malformed, Plaintext},
     envelope::MAX_PAYLOAD,
     ids::{ClientId, EnvelopeId, GroupId, Timestamp},
 };
@@ -32,8 +32,7 @@ use crate::{
 /// Messages of one batch, and bytes of text in it: the server takes 4 MiB in one request.
 const MAX_MESSAGES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
-/// A plaintext is sealed with 95 bytes around it at most, and then must fit an envelope.
-const MAX_PLAINTEXT: usize = MAX_PAYLOAD - 95;
+const _: () = assert!(MAX_PLAINTEXT + 95 == MAX_PAYLOAD, "what is sealed is one payload");
 /// Batches in a row that the group's changes may make useless.
 const TRIES: usize = 16;
 /// How long an accepted row remembers its client id: as long as receivers do.
@@ -52,7 +51,7 @@ pub(super) enum OutboxError {
     #[error(transparent)]
     Rows(#[from] storage::Error),
     /// Split it; it was not stored. Bytes of its plaintext, most.
-    #[error("the message is too long: it takes {0} bytes, and at most {1} fit")]
+    #[error("the message is too long: as it is sealed it takes {0} bytes, and at most {1} fit")]
     TooLarge(usize, usize),
     /// A stored message is not what this program writes.
     #[error("a row of the outbox is damaged: {0}")]

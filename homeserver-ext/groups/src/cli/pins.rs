@@ -17,7 +17,13 @@ use crate::machine::{Pin, Trust};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Begin with this account: `next` of the page before
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ACCOUNT")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_name = "ACCOUNT"
+    )]
     from: String,
     /// Show so many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000),

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{Output, called::in_words, exit::Failure};
+use super::{Output, called::in_words, exit::Failure, harmless::one_line};
 
 /// Writes results the way that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +44,10 @@ impl Printer {
             Output::Text => out.write_all(text.as_bytes()),
             Output::Json => serde_json::to_writer(&mut out, json).map_err(io::Error::from),
         };
-        written
-            .and_then(|()| out.write_all(b"\n"))
-            .and_then(|()| out.flush())
-            .map_err(|e| Failure::failed(format!("cannot write to stdout: {e}")))
+        written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(|e| {
+            Failure::failed(format!("cannot write to stdout: {e}"))
+                .next("What was done is done; it was not shown.")
+        })
     }
 
     /// A remark for people beside the results; on stderr, so that it is never taken for one.
@@ -76,7 +76,7 @@ impl Printer {
     }
 }
 
-/// Rows under a header, without lines.
+/// Rows under a header, without lines; whatever others have put into a cell, a row is one line.
 pub(super) fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -84,7 +84,7 @@ pub(super) fn table<const N: usize>(
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.map(|cell| one_line(&cell)));
     }
     // Columns are padded on both sides; the first needs none.
     let lines = table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned());

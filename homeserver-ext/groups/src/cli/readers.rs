@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use causeway_protocol::{ids::AccountId, roster::Roster};
 use serde_json::{Value, json};
 
-use super::{exit::Failure, harmless::harmless};
+use super::{exit::Failure, harmless::one_line};
 use crate::{
     sdk::Client,
     storage::mirrors::{self, Reader},
@@ -50,7 +50,7 @@ impl Readers {
             return text;
         }
         let each = self.named.iter().map(|Reader { id, name }| format!("{name} ({id})"));
-        text.push_str(&harmless(&each.collect::<Vec<_>>().join(", ")));
+        text.push_str(&one_line(&each.collect::<Vec<_>>().join(", ")));
         let more = self.all - self.named.len().min(self.all);
         if more > 0 {
             let and = if self.named.is_empty() { "" } else { " and " };
@@ -60,7 +60,7 @@ impl Readers {
             let _ = write!(
                 text,
                 "; `causeway-client member list` names them, --from {}",
-                harmless(next)
+                one_line(next)
             );
         }
         text

@@ -126,14 +126,23 @@ fn key_text(file: Option<&PathBuf>, printer: Printer) -> Result<Zeroizing<String
     let read = match file {
         Some(path) => std::fs::File::open(path)
             .and_then(|file| file.take(MAX_TEXT).read_to_string(&mut text))
-            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display()))),
+            .map_err(|e| {
+                Failure::usage(format!("cannot read {}: {e}", path.display()))
+                    .next("Name a file that holds the recovery key.")
+            }),
         None if std::io::stdin().is_terminal() => {
             printer.remark("Recovery key:");
-            std::io::stdin().read_line(&mut text).map_err(Failure::usage)
+            std::io::stdin().read_line(&mut text).map_err(no_key)
         }
-        None => std::io::stdin().take(MAX_TEXT).read_to_string(&mut text).map_err(Failure::usage),
+        None => std::io::stdin().take(MAX_TEXT).read_to_string(&mut text).map_err(no_key),
     };
     read.map(|_| text)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` calls")]
+fn no_key(error: std::io::Error) -> Failure {
+    Failure::usage(format!("no recovery key can be read from stdin: {error}"))
+        .next("Give it on stdin, or name a file that holds it with --key-file.")
 }
 
 impl From<RecoverError> for Failure {
@@ -145,7 +154,10 @@ impl From<RecoverError> for Failure {
             RecoverError::NoServer => {
                 Self::usage(said).next("Name it: --server https://host, or recover `name:server`.")
             }
-            RecoverError::BaseUrl(_) | RecoverError::Name(..) => Self::usage(said),
+            RecoverError::BaseUrl(_) => Self::usage(said).next("Name it as --server https://host."),
+            RecoverError::Name(..) => {
+                Self::usage(said).next("It is `bob`, or `bob:b.example` of another server.")
+            }
             RecoverError::Already(_) => Self::failed(said)
                 .next("Name another folder with --home: one folder is one device."),
             RecoverError::NobodysKey(_) => Self::failed(said)
@@ -156,6 +168,7 @@ impl From<RecoverError> for Failure {
             RecoverError::Contended => Self::failed(said).next("Try again."),
             RecoverError::Machine(_) | RecoverError::Vault(_) | RecoverError::Store(_) => {
                 Self::failed(said)
+                    .next("Run the same command again, or name another folder with --home.")
             }
         }
     }

@@ -34,8 +34,10 @@ pub(super) async fn run(
     let token = match (arguments.token, arguments.token_file) {
         (Some(token), _) => Some(token),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(&path).map_err(|e| {
+                Failure::usage(format!("cannot read {}: {e}", path.display()))
+                    .next("Name a file that holds the token.")
+            })?;
             Some(text.trim().to_owned())
         }
         (None, None) => None,
@@ -82,7 +84,12 @@ impl From<RegisterError> for Failure {
             RegisterError::NoServer => {
                 Self::usage(said).next("Name it: --server https://host, or register `name:server`.")
             }
-            RegisterError::BaseUrl(_) | RegisterError::Name(..) => Self::usage(said),
+            RegisterError::BaseUrl(_) => {
+                Self::usage(said).next("Name it as --server https://host.")
+            }
+            RegisterError::Name(..) => Self::usage(said).next(
+                "It is lower-case letters, digits and . _ = / + -, as in `bob` or `bob:b.example`.",
+            ),
             RegisterError::Already(_) => Self::failed(said)
                 .next("Use it, or name another folder with --home to make another account."),
             RegisterError::Unfinished(_) => {
@@ -90,7 +97,9 @@ impl From<RegisterError> for Failure {
             }
             RegisterError::Taken(_) => Self::failed(said).next("Choose another name."),
             RegisterError::Machine(_) | RegisterError::Vault(_) | RegisterError::Store(_) => {
-                Self::failed(said)
+                Self::failed(said).next(
+                    "Nothing was registered. Name another folder with --home, or mend this one.",
+                )
             }
         }
     }

@@ -9,38 +9,29 @@ use causeway_protocol::{
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines, Stdin, stdin},
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 use super::{
     exit::Failure,
     flush::{Trouble, is_refused, outbox_of, refused, waiting_for_a_person},
     history,
     home::Home,
+    input::{self, Lines},
     line::Message,
-    names,
+    markdown, names,
     outbox::{self, OutboxError, State},
     print::Printer,
 };
 use crate::sdk::Client;
 
-/// Lines taken together: one commit, one request. A lone line does not wait longer for company.
-const MAX_LINES: usize = 64;
-const GATHER: Duration = Duration::from_millis(10);
 /// How old a look at the group may be.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// A message must fit one envelope of 45,000 bytes with everything around it.
-const MAX_TEXT_BYTES: usize = 44_000;
-/// How much of a text that is too long is counted.
-const COUNTED: u64 = 1 << 30;
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
-    #[arg(required_unless_present = "flush")]
+    #[arg(required_unless_present = "flush", allow_hyphen_values = true)]
     group: Option<String>,
     /// What to say; `-`, or nothing, reads it from stdin
     text: Vec<String>,
@@ -58,9 +49,13 @@ pub(super) struct Arguments {
     kind: Kind,
     /// Answer this message: its number (12 for #12), or `<device>/<client_id>`, both as `tail` gives
     /// them
-    #[arg(long, value_name = "MESSAGE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "MESSAGE")]
     reply_to: Option<Answered>,
-    /// Seconds after which the message is gone for whoever has not read it; 0: as the group says
+    /// Send it with markup too: the text is read as Markdown, and stays as it is beside that
+    #[arg(long)]
+    markdown: bool,
+    /// Seconds after which the message is gone for whoever has not read it; 0: as the group says.
+    /// What a bridge has put into a Matrix room stays there
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     ttl: u32,
     /// Seconds to keep trying before the message is left for the next run
@@ -117,7 +112,11 @@ pub(super) async fn run(
     let Some(name) = &arguments.group else {
         return send_waiting(&client, patience, printer).await;
     };
-    let group = names::group(&client, name).await?;
+    let roster = names::roster(&client, name).await?;
+    if arguments.ttl > 0 && roster.bridge().is_some() {
+        printer.remark("--ttl does not reach the Matrix side: what the bridge puts there stays.");
+    }
+    let group = roster.group();
     let reply_to = match arguments.reply_to {
         Some(Answered::Row(row)) => {
             let Message { device, client_id, .. } = history::message(&client, group, row).await?;
@@ -138,7 +137,7 @@ pub(super) async fn run(
     if arguments.lines {
         sender.send_lines().await?;
     } else {
-        let text = text_of(&arguments.text).await?;
+        let text = input::text_of(&arguments.text).await?;
         sender.send(vec![(random_id()?, text)], None).await?;
     }
     // The server is there: what waits in other groups goes out too, or goes on waiting.
@@ -163,12 +162,12 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     async fn send_lines(&mut self) -> Result<(), Failure> {
-        let mut input = BufReader::new(stdin()).lines();
+        let mut input = Lines::of_stdin();
         let mut line_number = 0_u64;
         let mut is_open = true;
         while is_open {
             let lines;
-            (lines, is_open) = gather(&mut input).await?;
+            (lines, is_open) = input.gather().await?;
             let first = line_number + 1;
             let mut texts = Vec::with_capacity(lines.len());
             for line in lines {
@@ -209,7 +208,11 @@ impl Sender<'_> {
                 Some(State::Accepted(id)) => self.show(id, *client_id, line)?,
                 Some(State::Failed(why)) => {
                     let which = line.map_or_else(String::new, |line| format!(" of line {line}"));
-                    return Err(Failure::failed(format!("the message{which} was not sent: {why}")));
+                    let what = format!("the message{which} was not sent: {why}");
+                    return Err(Failure::failed(what).next(
+                        "It is given up, and goes out at no later time. `causeway-client group \
+                         show` shows how the group stands.",
+                    ));
                 }
                 Some(State::Queued) | None => break,
             }
@@ -236,25 +239,20 @@ impl Sender<'_> {
         texts: Vec<(ClientId, String)>,
         first_line: Option<u64>,
     ) -> Result<(), Failure> {
-        let Arguments { kind, ttl, .. } = self.arguments;
+        let Arguments { kind, ttl, markdown, .. } = self.arguments;
         let (vault, now) = (self.client.vault(), self.client.now());
         let mut tx = self.client.db().begin().await?;
         for (line, (client_id, body)) in (first_line.unwrap_or(0)..).zip(texts) {
-            let (line, bytes) = (first_line.map(|_| line), body.len());
-            if bytes > MAX_TEXT_BYTES {
-                return Err(too_long(line, &format!("it has {bytes} bytes")));
+            let line = first_line.map(|_| line);
+            if body.is_empty() {
+                return Err(input::empty(line));
             }
             let (kind, reply_to) = ((*kind).into(), self.reply_to);
-            let text = Content::Text(Text { kind, body, html: None, reply_to, mirror: None });
+            let html = if *markdown { markdown::to_html(&body) } else { None };
+            let text = Content::Text(Text { kind, body, html, reply_to, mirror: None });
             match outbox::add(&mut tx, vault, now, self.group, client_id, *ttl, text).await {
-                Err(OutboxError::TooLarge(sent, most)) => {
-                    return Err(Failure::usage(format!(
-                        "{} is too long: its {bytes} bytes are {sent} as they travel, and at most \
-                         {most} fit; a quotation mark, a backslash or a line break takes 2, most \
-                         other control characters 6",
-                        called(line)
-                    ))
-                    .next(split(line)));
+                Err(OutboxError::TooLarge(takes, _)) => {
+                    return Err(input::too_long(line, &takes.to_string()));
                 }
                 stored => stored?,
             }
@@ -299,83 +297,11 @@ async fn send_waiting(
     printer.show(&text, &json!({"groups": groups}))
 }
 
-fn called(line: Option<u64>) -> String {
-    line.map_or_else(|| "the message".to_owned(), |line| format!("line {line}"))
-}
-
-fn too_long(line: Option<u64>, has: &str) -> Failure {
-    Failure::usage(format!("{} is too long: {has}, and at most {MAX_TEXT_BYTES} fit", called(line)))
-        .next(split(line))
-}
-
-/// What to do about a text that is too long.
-fn split(line: Option<u64>) -> &'static str {
-    match line {
-        None => "Send it in parts; `--lines` makes each line of stdin a message.",
-        Some(_) => {
-            "Split that line. Of the lines before it, those were sent whose ids are printed."
-        }
-    }
-}
-
-/// The words of the command line, or all of stdin without its last line end.
-async fn text_of(words: &[String]) -> Result<String, Failure> {
-    let mut text = words.join(" ");
-    if words.is_empty() || words == ["-"] {
-        text = from_stdin().await?;
-    }
-    if text.is_empty() {
-        return Err(Failure::usage("there is nothing to send")
-            .next("Give the text as an argument, or on stdin."));
-    }
-    Ok(text)
-}
-
-async fn from_stdin() -> Result<String, Failure> {
-    let unreadable = |e| Failure::failed(format!("stdin cannot be read: {e}"));
-    let mut bytes = Vec::new();
-    let mut input = stdin().take(COUNTED);
-    // One more for the line end, and one that is too many.
-    let mut most = (&mut input).take(MAX_TEXT_BYTES as u64 + 2);
-    most.read_to_end(&mut bytes).await.map_err(unreadable)?;
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-    }
-    // What is cut off may be cut in the middle of a character.
-    if bytes.len() > MAX_TEXT_BYTES {
-        tokio::io::copy(&mut input, &mut tokio::io::sink()).await.map_err(unreadable)?;
-        let counted = COUNTED - input.limit();
-        let at_least = if input.limit() == 0 { "at least " } else { "" };
-        return Err(too_long(None, &format!("it has {at_least}{counted} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        Failure::usage(format!("stdin is not UTF-8 text: {}", e.utf8_error()))
-            .next("Convert it to UTF-8 first; `iconv` does.")
-    })
-}
-
-/// The next lines, the first and what comes right behind it, and whether there may be more.
-async fn gather(input: &mut Lines<BufReader<Stdin>>) -> Result<(Vec<String>, bool), Failure> {
-    let unreadable = |e| Failure::usage(format!("stdin is not lines of UTF-8 text: {e}"));
-    let Some(first) = input.next_line().await.map_err(unreadable)? else {
-        return Ok((Vec::new(), false));
-    };
-    let mut lines = vec![first];
-    while lines.len() < MAX_LINES {
-        match timeout(GATHER, input.next_line()).await {
-            Ok(Ok(Some(line))) => lines.push(line),
-            Ok(Ok(None)) => return Ok((lines, false)),
-            Ok(Err(e)) => return Err(unreadable(e)),
-            Err(_) => break,
-        }
-    }
-    Ok((lines, true))
-}
-
 pub(super) fn random_id() -> Result<ClientId, Failure> {
     let mut bytes = [0; ClientId::LEN];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::failed(format!("this machine has no randomness: {e}")))?;
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Failure::failed(format!("this machine has no randomness: {e}")).next("Try again later.")
+    })?;
     Ok(ClientId::new(bytes))
 }
 

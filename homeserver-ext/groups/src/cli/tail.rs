@@ -29,7 +29,7 @@ const ONCE_IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Show this group only; everything is kept all the same
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, allow_hyphen_values = true, value_name = "GROUP")]
     group: Option<String>,
     /// Leave out what was said with this home itself
     #[arg(long)]
@@ -57,12 +57,16 @@ pub(super) async fn run(
         None => None,
     };
     let idle = match arguments.idle {
-        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(Failure::usage)?),
+        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
+            Failure::usage(format!("`{seconds}` is no time to wait"))
+                .next("--idle takes seconds, as in --idle 2.5.")
+        })?),
         None => arguments.once.then_some(ONCE_IDLE),
     };
     let since = arguments.since;
     // Before anything is shown: who reads it may signal at once.
-    let stop = stopped().map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")))?;
+    let stop = stopped()
+        .map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")).next("Try again."))?;
     let mut tail = Tail { client: &client, printer, group, others: arguments.others, since };
     let mut tx = client.db().begin().await?;
     outbox::forget(&mut tx, client.now()).await?;

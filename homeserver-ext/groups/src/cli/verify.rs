@@ -1,17 +1,18 @@
 //! `verify`: two people compare a safety number, and it is kept that they did.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use causeway_protocol::{ids::AccountId, keys};
 use clap::Args;
 use serde_json::json;
 
-use super::{exit::Failure, home::Home, names, print::Printer};
+use super::{ask, exit::Failure, home::Home, names, print::Printer};
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Who: `bob:b.example`, or `bob` of your own server
+    #[arg(allow_hyphen_values = true)]
     account: String,
     /// Keep it as verified if the number is this one
     #[arg(long, value_name = "DIGITS")]
@@ -33,10 +34,11 @@ pub(super) async fn run(
         return Err(Failure::usage("that is this account itself")
             .next("Name the person whose screen you compare with."));
     }
-    let known = client.meet(&account).await?;
+    let known = client.meet(&account).await.map_err(|e| names::of_account(&account, e))?;
     let member = client.identity(&account).await?;
     let Some(member) = member else {
-        return Err(Failure::failed(format!("nothing that {account} has signed is known")));
+        return Err(Failure::failed(format!("nothing that {account} has signed is known"))
+            .next("Nothing was changed. Ask them whether they are registered at that server."));
     };
     let changed = known.as_ref().filter(|pin| pin.member_id != member);
     let number = keys::safety_number(&me, &member);
@@ -96,14 +98,11 @@ fn agrees(
         "Safety number with {account}:\n\n    {number}\n\nThey see it with `causeway-client verify` \
          and your name. Compare by another way than this.",
     ));
-    // No answer is a no.
-    let _ = write!(io::stderr().lock(), "Is it the same? [y/N] ");
-    let mut answer = String::new();
-    match io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(true),
-        _ => Err(Failure::failed(format!("{account} was not verified")).next(
-            "Nothing was changed. Where the numbers differ, write nothing to them that others may \
-             not read.",
-        )),
+    if ask::says_yes("Is it the same?") {
+        return Ok(true);
     }
+    Err(Failure::failed(format!("{account} was not verified")).next(
+        "Nothing was changed. Where the numbers differ, write nothing to them that others may not \
+         read.",
+    ))
 }

@@ -79,7 +79,7 @@ impl Machine {
         owed::expire(conn, kept).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;
-        chores::expire(conn, now.minus_ms(HOUR_MS), kept).await?;
+        chores::expire(conn, now.minus_ms(HOUR_MS), kept, now).await?;
         self.logs().clear();
         Ok(received)
     }
@@ -88,13 +88,13 @@ impl Machine {
 impl Work<'_> {
     async fn request_keys(&mut self, chores: &mut Chores) -> Result<(), MachineError> {
         let me = self.machine.me().record.device_id;
-        for request in chores::requests_due(self.conn()).await? {
+        let now = self.now;
+        for (request, tries) in chores::requests_due(self.conn(), now).await? {
             let (group, device) = (request.group, request.device);
-            let now = self.now;
             let Some(log) = self.log(&group).await? else { continue };
             let head = log.head();
             let Some(counts) = head.devices().find(|counts| counts.device_id == device) else {
-                chores::requested(self.conn(), &request, now).await?;
+                chores::requested(self.conn(), &request, tries, now).await?;
                 continue;
             };
             match self.reach(&log, &counts).await? {
@@ -105,7 +105,7 @@ impl Work<'_> {
                         let kind = Kind::KeyRequest;
                         let _sent = self.send_direct(group, &known, kind, &bytes).await?;
                     }
-                    chores::requested(self.conn(), &request, now).await?;
+                    chores::requested(self.conn(), &request, tries, now).await?;
                 }
                 Reach::Unknown(account) => push_once(&mut chores.needs.accounts, account),
                 Reach::NoSession(device) => push_once(&mut chores.needs.claims, device),

@@ -46,6 +46,9 @@ pub enum OpError {
     /// No such member.
     #[error("{0} is not in this group")]
     NotMember(AccountId),
+    /// It can be left, or closed; what goes on is not forgotten.
+    #[error("the group is open, and you are in it")]
+    Open,
     /// Its device list is to be fetched first ([`Machine::learn`]).
     #[error("nothing is known of {0} yet")]
     UnknownAccount(AccountId),

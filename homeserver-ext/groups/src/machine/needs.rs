@@ -14,12 +14,13 @@ use causeway_store::Tx;
 
 use super::{
     Machine, MachineError, Needs, Received, SealError, Trust, schemes,
-    work::{ASK_AGAIN_MS, Again, Work},
+    work::{ASK_AGAIN_MS, ASK_SOON_MS, Again, Work},
 };
 use crate::{
     olm,
     storage::{
         accounts::{self, Ask, KnownDevice},
+        chores,
         groups::{self as rows, Offer},
         holds,
         holds::WaitsFor,
@@ -83,7 +84,8 @@ impl Machine {
             }
             let name = device.as_bytes();
             accounts::answered(work.conn(), Ask::Claim, name, now).await?;
-            accounts::answered(work.conn(), Ask::Heal, name, now).await?;
+            // A first session is no healed one: it may be wedged within the hour, too.
+            accounts::answered_if_due(work.conn(), Ask::Heal, name, now).await?;
         }
         Ok(())
     }
@@ -157,6 +159,15 @@ impl Work<'_> {
             Some(known) if trust.is_trusted() => known,
             Some(_) | None => {
                 let name = member.account.as_str().as_bytes();
+                let listed =
+                    accounts::list(self.conn(), &member.account, &device.member_id).await?;
+                // A list that is older than the roster's was asked for too early.
+                let since = match listed {
+                    Some(list) if list.version < member.list_version => {
+                        self.now.minus_ms(ASK_SOON_MS)
+                    }
+                    Some(_) | None => since,
+                };
                 let in_vain = accounts::was_asked(self.conn(), Ask::Account, name, since).await?;
                 let account = member.account.clone();
                 return Ok(if in_vain { Reach::Never } else { Reach::Unknown(account) });
@@ -218,6 +229,7 @@ impl Work<'_> {
         sessions::save(self.conn(), vault, &peer, &session, now).await?;
         sessions::trim(self.conn(), &peer).await?;
         owed::session_came(self.conn(), &peer).await?;
+        chores::session_came(self.conn(), &peer).await?;
         let wedged = accounts::to_ask(self.conn(), Ask::Heal).await?;
         if wedged.iter().any(|name| name.as_slice() == peer.as_bytes())
             && let Some(group) = self.common_group(known).await?

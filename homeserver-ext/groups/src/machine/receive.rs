@@ -23,6 +23,7 @@ use super::{
     work::{Again, Work},
 };
 use crate::storage::{
+    KEPT_MS,
     accounts::KnownDevice,
     chores::{self, KeyRequest},
     groups as rows, holds,
@@ -124,6 +125,10 @@ impl Work<'_> {
 
     async fn one(&mut self, row: &StreamRow, opened: bool) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
+        if self.is_of_forgotten(row).await? {
+            self.say(row.seq, envelope.group, What::Keys);
+            return Ok(Step::Done);
+        }
         if !opened && self.keep_unopened(row).await? {
             return Ok(Step::Done);
         }
@@ -376,7 +381,8 @@ impl Work<'_> {
         };
         if !is_asked {
             let request = KeyRequest { group, device: sender.device, missing };
-            chores::request_key(self.conn(), &request).await?;
+            let until = self.now.plus_ms(row.envelope.ttl_ms.min(KEPT_MS));
+            chores::request_key(self.conn(), &request, until).await?;
             if !is_known {
                 self.ask_account(&sender.account).await?;
             }

@@ -237,7 +237,7 @@ impl Work<'_> {
             if *id == me {
                 // Another device of this account has signed a newer list.
                 if own::list_version(self.conn()).await? < member.list_version {
-                    self.ask_account(&member.account.clone()).await?;
+                    self.ask_account_anew(&member.account).await?;
                 }
                 continue;
             }
@@ -249,9 +249,7 @@ impl Work<'_> {
             let listed = accounts::list(self.conn(), &member.account, id).await?;
             let is_newer = listed.is_none_or(|list| list.version < member.list_version);
             if trust.is_wrong() || (unknown && is_newer) {
-                // What was answered before is what this op contradicts, or goes beyond.
-                let (name, now) = (member.account.as_str().as_bytes(), self.now);
-                accounts::ask(self.conn(), accounts::Ask::Account, name, now).await?;
+                self.ask_account_anew(&member.account).await?;
             } else if unknown {
                 self.ask_account(&member.account.clone()).await?;
             }

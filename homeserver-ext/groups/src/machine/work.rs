@@ -31,6 +31,9 @@ use crate::{
 /// What the server could not answer is not asked again before this.
 pub(super) const ASK_AGAIN_MS: u64 = 10 * 60_000;
 
+/// What the server will know soon is not asked again before this.
+pub(super) const ASK_SOON_MS: u64 = 5_000;
+
 /// A chain of another device, and whether it has moved.
 pub(super) struct Slot {
     pub(super) chain: HeldChain,
@@ -299,6 +302,16 @@ impl<'a> Work<'a> {
 
     pub(super) async fn ask_account(&mut self, account: &AccountId) -> Result<(), MachineError> {
         let since = self.now.minus_ms(ASK_AGAIN_MS);
+        accounts::ask(self.conn(), Ask::Account, account.as_str().as_bytes(), since).await?;
+        Ok(())
+    }
+
+    /// As [`Self::ask_account`], where what was answered before is contradicted, or gone beyond.
+    pub(super) async fn ask_account_anew(
+        &mut self,
+        account: &AccountId,
+    ) -> Result<(), MachineError> {
+        let since = self.now.plus_ms(1);
         accounts::ask(self.conn(), Ask::Account, account.as_str().as_bytes(), since).await?;
         Ok(())
     }

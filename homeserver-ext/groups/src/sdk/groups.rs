@@ -8,10 +8,15 @@ use causeway_protocol::{
 };
 
 use super::{CallError, Client, SdkError, backoff::insistently};
-use crate::machine::{Fork, ForkView, NewGroup, OpError};
+use crate::{
+    machine::{Fork, ForkView, NewGroup, OpError},
+    storage::forgotten,
+};
 
 /// How often an op is signed anew before others are thought to be too busy.
 const TRIES: usize = 16;
+/// Lines that are let go of in one commit: nobody else's waits long for it.
+const LINES_AT_ONCE: u32 = 10_000;
 
 /// An op that is not signed yet.
 enum Change<'a> {
@@ -94,6 +99,29 @@ impl Client {
     /// Ends the group for everyone.
     pub async fn close_group(&self, group: GroupId) -> Result<Epoch, SdkError> {
         self.change(group, Change::Close).await
+    }
+
+    /// Forgets all that is kept of a group that is closed, or that this account is out of. Killed on
+    /// the way, the group is there still, with fewer lines.
+    ///
+    /// # Errors
+    /// [`OpError::Open`]: nothing was changed.
+    pub async fn forget(&self, group: GroupId) -> Result<(), SdkError> {
+        let roster = self.roster(group).await?;
+        if !roster.closed() && roster.member(&self.me().record.member_id).is_some() {
+            return Err(OpError::Open.into());
+        }
+        loop {
+            let mut tx = self.db.begin().await?;
+            let more = forgotten::drop_lines(tx.conn(), &group, LINES_AT_ONCE).await?;
+            if !more {
+                self.machine.forget(&mut tx, group).await?;
+            }
+            tx.commit().await?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     /// The second history that the server has shown, if it has.

@@ -52,7 +52,14 @@ impl Client {
         let group = theirs.group;
         let mine = match self.roster(group).await {
             Ok(mine) => mine,
-            Err(SdkError::UnknownGroup(_)) => return self.fetch_ops(group, Epoch(0)).await,
+            Err(SdkError::UnknownGroup(_)) => {
+                let mut tx = self.db.begin().await?;
+                if self.machine.is_forgotten(&mut tx, group, theirs.epoch).await? {
+                    return Ok(());
+                }
+                drop(tx);
+                return self.fetch_ops(group, Epoch(0)).await;
+            }
             Err(error) => return Err(error),
         };
         match mine.epoch().cmp(&theirs.epoch) {
@@ -85,7 +92,8 @@ impl Client {
         Ok(())
     }
 
-    /// Gives a server that was restored from a backup the ops that it has lost, in order.
+    /// Gives a server that was restored from a backup the ops that it has lost, in order; fetches
+    /// those that took this account out, up to which it may read.
     ///
     /// If it has gone on without them, its own come back with the 409 and make the fork visible.
     pub(super) async fn give_back(&self, group: GroupId) -> Result<(), SdkError> {
@@ -96,6 +104,10 @@ impl Client {
         // Known to the server or not, the same `create` is answered with where the group stands.
         let theirs = self.http.create_group(first).await?;
         let lost = usize::try_from(theirs.epoch.0).map_or(usize::MAX, |epoch| epoch + 1);
+        if lost > mine.len() {
+            let next = u32::try_from(mine.len()).unwrap_or(u32::MAX);
+            return self.fetch_ops(group, Epoch(next)).await;
+        }
         for op in mine.iter().skip(lost) {
             match self.http.post_op(group, op).await {
                 Ok(_) => {}

@@ -186,6 +186,22 @@ pub(crate) async fn answered(
     Ok(())
 }
 
+/// As [`answered`], where it was to be asked.
+pub(crate) async fn answered_if_due(
+    conn: &mut Conn,
+    what: Ask,
+    name: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE asked SET done_ms = $3 WHERE what = $1 AND name = $2 AND done_ms IS NULL")
+        .bind(what.name())
+        .bind(name)
+        .bind(ms(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Lets everything be asked again that was asked before.
 pub(crate) async fn forget_answers(conn: &mut Conn) -> Result<(), Error> {
     sqlx::query("DELETE FROM asked WHERE done_ms IS NOT NULL").execute(conn).await?;

@@ -10,6 +10,10 @@ use sqlx::Row as _;
 
 use super::{Error, Whole as _, ms, signed, unsigned};
 
+/// A key request is answered at most three times in an hour (protocol §4.3): sooner is of no use.
+const FIRST_WAIT_MS: u64 = 5 * 60_000;
+const LONGEST_WAIT_MS: u64 = 24 * 3_600_000;
+
 /// An acknowledgement that is due: chain, and the first index that it opened here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AckDue {
@@ -72,17 +76,24 @@ pub(crate) struct KeyRequest {
     pub(crate) missing: Missing,
 }
 
-/// Notes that a chain is to be asked for; it is asked for once.
-pub(crate) async fn request_key(conn: &mut Conn, request: &KeyRequest) -> Result<(), Error> {
+/// Notes that a chain is to be asked for, while what needs it lives.
+pub(crate) async fn request_key(
+    conn: &mut Conn,
+    request: &KeyRequest,
+    until: Timestamp,
+) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO key_requests (group_id, device, tag, idx, epoch) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO key_requests (group_id, device, tag, idx, epoch, until_ms)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (group_id, device, tag) DO UPDATE SET until_ms = excluded.until_ms
+         WHERE excluded.until_ms > key_requests.until_ms",
     )
     .bind(request.group.as_bytes().as_slice())
     .bind(request.device.as_bytes().as_slice())
     .bind(request.missing.tag.as_slice())
     .bind(i64::from(request.missing.index))
     .bind(i64::from(request.missing.epoch.0))
+    .bind(ms(until))
     .execute(conn)
     .await?;
     Ok(())
@@ -120,19 +131,23 @@ pub(crate) async fn key_came(
     Ok(())
 }
 
-/// Requests not sent yet; few for each device, so that one that cannot be asked stands in nobody's
-/// way.
-pub(crate) async fn requests_due(conn: &mut Conn) -> Result<Vec<KeyRequest>, Error> {
+/// Requests to be sent, and how often each was before; few for each device, so that one that cannot
+/// be asked stands in nobody's way.
+pub(crate) async fn requests_due(
+    conn: &mut Conn,
+    now: Timestamp,
+) -> Result<Vec<(KeyRequest, i64)>, Error> {
     let rows = sqlx::query(
-        "SELECT group_id, device, tag, idx, epoch FROM (
+        "SELECT group_id, device, tag, idx, epoch, tries FROM (
              SELECT *, ROW_NUMBER() OVER (PARTITION BY device ORDER BY group_id, tag) AS place
-             FROM key_requests WHERE asked_ms IS NULL) AS waiting
+             FROM key_requests WHERE next_ms <= $1 AND until_ms > $1) AS waiting
          WHERE place <= 16 LIMIT 1024",
     )
+    .bind(ms(now))
     .fetch_all(conn)
     .await?;
     let request = |row: Row| {
-        Ok(KeyRequest {
+        let request = KeyRequest {
             group: GroupId::from_slice(row.try_get(0)?).whole("key_requests")?,
             device: DeviceId::from_slice(row.try_get(1)?).whole("key_requests")?,
             missing: Missing {
@@ -140,25 +155,45 @@ pub(crate) async fn requests_due(conn: &mut Conn) -> Result<Vec<KeyRequest>, Err
                 index: row.try_get(3)?,
                 epoch: Epoch(row.try_get(4)?),
             },
-        })
+        };
+        Ok((request, row.try_get(5)?))
     };
     rows.into_iter().map(request).collect()
 }
 
+/// It was asked for once more than `tries` times: the request or its answer may be lost.
 pub(crate) async fn requested(
     conn: &mut Conn,
     request: &KeyRequest,
+    tries: i64,
     now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE key_requests SET asked_ms = $4 WHERE group_id = $1 AND device = $2 AND tag = $3",
+        "UPDATE key_requests SET tries = $4, next_ms = $5
+         WHERE group_id = $1 AND device = $2 AND tag = $3",
     )
     .bind(request.group.as_bytes().as_slice())
     .bind(request.device.as_bytes().as_slice())
     .bind(request.missing.tag.as_slice())
-    .bind(ms(now))
+    .bind(tries.saturating_add(1))
+    .bind(ms(now.plus_ms(wait_ms(tries))))
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// How long is waited for an answer after so many requests without one.
+fn wait_ms(tries: i64) -> u64 {
+    let doublings = u32::try_from(tries.clamp(0, 20)).unwrap_or(0);
+    (FIRST_WAIT_MS << doublings).min(LONGEST_WAIT_MS)
+}
+
+/// There is a new session with this device: what was asked in a former one may never be read.
+pub(crate) async fn session_came(conn: &mut Conn, device: &DeviceId) -> Result<(), Error> {
+    sqlx::query("UPDATE key_requests SET next_ms = 0 WHERE device = $1 AND next_ms > 0")
+        .bind(device.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -273,11 +308,13 @@ pub(crate) async fn drop_finished(conn: &mut Conn, group: &GroupId) -> Result<()
     Ok(())
 }
 
-/// Lets go of the counts of an hour ago, and of what is too old to be sent or asked for.
+/// Lets go of the counts of an hour ago, of what is too old to be sent, and of what nothing needs any
+/// more.
 pub(crate) async fn expire(
     conn: &mut Conn,
     answers: Timestamp,
     envelopes: Timestamp,
+    now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query("DELETE FROM answers WHERE at_ms < $1")
         .bind(ms(answers))
@@ -287,8 +324,8 @@ pub(crate) async fn expire(
         .bind(ms(envelopes))
         .execute(&mut *conn)
         .await?;
-    sqlx::query("DELETE FROM key_requests WHERE asked_ms < $1")
-        .bind(ms(envelopes))
+    sqlx::query("DELETE FROM key_requests WHERE until_ms <= $1")
+        .bind(ms(now))
         .execute(conn)
         .await?;
     Ok(())

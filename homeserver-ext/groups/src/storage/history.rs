@@ -13,9 +13,13 @@ use crate::vault::{Class, Vault};
 /// Lines read at once; a long history does not fill the memory.
 pub(crate) const PAGE: u32 = 256;
 
-/// The last row, or 0 if nothing came in yet.
+/// The last row, also where its group was forgotten, or 0 if nothing came in yet.
 pub(crate) async fn last(conn: &mut Conn) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT COALESCE(MAX(row), 0) FROM history").fetch_one(conn).await?)
+    let last = sqlx::query_scalar(
+        "SELECT COALESCE(MAX(row), 0) FROM (
+             SELECT MAX(row) AS row FROM history UNION ALL SELECT MAX(row) FROM forgotten) AS ends",
+    );
+    Ok(last.fetch_one(conn).await?)
 }
 
 /// What a message is called, which is known of its line unopened.

@@ -111,6 +111,30 @@ fn the_old_device_goes_on_if_that_was_said() {
 }
 
 #[test]
+fn each_device_that_came_hears_what_is_said_next() {
+    let world = World::new();
+    let ((first, key), bob) = (registered(&world, "alice"), world.registered("bob"));
+    first.ok(&["group", "create", "team"]);
+    let_in(&first, &bob);
+    let mut hers = vec![first.clone()];
+    for name in ["second", "third", "fourth"] {
+        let new = elsewhere(&world, &first, name);
+        recover(&new, &["--old-devices", "keep"], &key);
+        hers.push(new);
+        // Nobody has read anything since: they look at the group before they send.
+        let speakers: Vec<_> = hers.iter().chain([&bob]).collect();
+        for speaker in &speakers {
+            let text = format!("{} of {}", speaker.home.display(), hers.len());
+            speaker.ok(&["send", "team", &text]);
+        }
+        for listener in &hers {
+            let heard = listener.texts().len();
+            assert_eq!(heard, speakers.len() - 1, "{} of {}", listener.home.display(), hers.len());
+        }
+    }
+}
+
+#[test]
 fn coming_back_twice_leaves_the_last_one() {
     let world = World::new();
     let (first, key) = registered(&world, "alice");

@@ -12,6 +12,11 @@ use crate::{
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
     DROP TABLE fallback_key;
+    DROP TABLE forgotten;
+    ALTER TABLE key_requests DROP COLUMN tries;
+    ALTER TABLE key_requests DROP COLUMN next_ms;
+    ALTER TABLE key_requests DROP COLUMN until_ms;
+    ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     ALTER TABLE own DROP COLUMN replaces;
     ALTER TABLE own DROP COLUMN listed;
     DROP TABLE owed_words;

@@ -18,6 +18,7 @@ const COMMANDS: &[&[&str]] = &[
     &["group", "show"],
     &["group", "leave"],
     &["group", "close"],
+    &["group", "forget"],
     &["group", "bridge"],
     &["group", "fork"],
     &["group", "fork", "show"],
@@ -170,35 +171,6 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
 }
 
 #[test]
-fn a_text_that_is_too_long_is_refused_with_what_fits_and_what_to_do() {
-    let world = World::new();
-    let alice = world.registered("alice");
-    alice.ok(&["group", "create", "team"]);
-    let send = ["send", "team"];
-    let refused = |arguments: &[&str], stdin: &str, words: &[&str]| {
-        let ended = alice.run_with(arguments, stdin);
-        assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
-        let said = &ended.stderr;
-        assert!(
-            said.contains("too long") && words.iter().all(|word| said.contains(word)),
-            "{said}"
-        );
-    };
-    // The most that is read ends inside a character.
-    let long = format!("x{}", "\u{e4}".repeat(22_100));
-    refused(&send, &long, &["44201 bytes", "at most 44000", "--lines"]);
-    let long = "x".repeat(44_001);
-    refused(&[&send[..], &[&long]].concat(), "", &["44001 bytes", "at most 44000", "--lines"]);
-    let lines = format!("short\n{long}\n");
-    refused(&[&send[..], &["--lines"]].concat(), &lines, &["line 2", "44001 bytes", "Split"]);
-    // Short enough, but not as it travels.
-    refused(&send, &"\"".repeat(40_000), &["40000 bytes", "quotation mark", "--lines"]);
-    refused(&[&send[..], &["--lines"]].concat(), &"\u{1}".repeat(8_000), &["line 1", "48"]);
-    assert!(alice.ok(&["send", "--flush"])[0]["groups"].as_array().unwrap().is_empty());
-    assert!(alice.run_with(&send, &format!("{}\n", &long[1..])).status.success());
-}
-
-#[test]
 fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let world = World::new();
     let alice = world.registered("alice");
@@ -249,4 +221,59 @@ fn whatever_the_umask_a_home_is_its_owners() {
     let open: Vec<_> = modes.filter(|(_, mode)| mode & 0o077 != 0).collect();
     assert!(open.is_empty(), "{open:?}");
     assert!(alice.home.join("tail.lock").exists());
+}
+
+/// One in 64 of all ids begins so.
+const ID: &str = "-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+#[test]
+fn an_id_that_begins_like_a_flag_is_an_id_and_flags_are_flags() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    alice.ok(&["group", "create", "team"]);
+    for command in [
+        &["group", "show"] as &[&str],
+        &["group", "accept"],
+        &["group", "leave"],
+        &["group", "close"],
+        &["group", "forget"],
+        &["group", "bridge", "--yes"],
+        &["group", "fork", "show"],
+        &["group", "fork", "keep"],
+        &["group", "fork", "adopt"],
+        &["invite", "create", "--uses", "2"],
+        &["invite", "list"],
+        &["member", "list", "--limit", "5"],
+        &["send", "--timeout", "5"],
+        &["tail", "--once", "--group"],
+    ] {
+        for rest in [&[][..], &["--output", "json"]] {
+            let said = alice.fails(&[command, &[ID], rest].concat(), 2);
+            let what = said["error"]["what"].as_str().unwrap();
+            assert!(what.contains(&format!("no group `{ID}`")), "{command:?}: {said}");
+        }
+        let wrong = [command, &["team", "--no-such-flag"]].concat();
+        let said = alice.fails(&wrong, 2);
+        let what = said["error"]["what"].as_str().unwrap();
+        assert!(what.contains("unexpected argument '--no-such-flag'"), "{command:?}: {said}");
+    }
+    for (command, code) in [
+        (&["member", "add", "team", "-bob"] as &[&str], 1),
+        (&["member", "remove", "team", "-bob"], 1),
+        (&["member", "accept", "team", "-bob", "--fingerprint", "1"], 1),
+        (&["member", "role", "team", "-bob", "admin"], 1),
+        (&["verify", "-bob", "--yes"], 1),
+        (&["invite", "revoke", "team", ID], 1),
+        (&["member", "role", ID, "bob", "admin"], 2),
+        (&["member", "add", ID, "bob"], 2),
+        (&["member", "remove", ID, "bob"], 2),
+        (&["member", "accept", ID, "bob"], 2),
+        (&["invite", "revoke", ID, "-x"], 2),
+    ] {
+        let said = alice.fails(command, code);
+        assert!(!said.to_string().contains("unexpected argument"), "{command:?}: {said}");
+    }
+    assert!(alice.ok(&["pins", "--from", "-bob"])[0]["pins"].is_array());
+    let answer = format!("{ID}/-AAAAAAAAAAAAAAAAAAAAA");
+    alice.ok(&["send", "team", "--reply-to", &answer, "a text"]);
 }

@@ -28,6 +28,7 @@ mod link_words;
 mod offers;
 mod order;
 mod parked;
+mod requests;
 mod rosters;
 mod stranger;
 

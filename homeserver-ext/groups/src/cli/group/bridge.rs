@@ -1,6 +1,6 @@
 //! `group bridge`: lets the server's bridge in, by this admin's signature and in no other way.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use causeway_protocol::{
     content::{BridgeRequest, Content},
@@ -10,12 +10,13 @@ use causeway_protocol::{
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
+use super::super::{ask, exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
 
 /// Arguments of `group bridge`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// A Matrix user to be invited to the room; may be given several times
     #[arg(long, value_name = "@USER:SERVER")]
@@ -35,7 +36,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     if let Some(bad) = arguments.invite.iter().find(|user| !is_matrix_user(user)) {
         let what = format!("`{bad}` is not a Matrix user of the form @user:server");
-        return Err(Failure::usage(what));
+        return Err(Failure::usage(what).next("Nothing was changed."));
     }
     let client = home.client().await?;
     let group = names::group(&client, &arguments.group).await?;
@@ -60,6 +61,7 @@ pub(super) async fn run(
         ));
     }
     agree(&arguments, &bridge.account, &fingerprint, printer)?;
+    names::to_change(&client, &group.to_string()).await?;
     if changed.is_some() {
         client.meet(&bridge.account).await?;
         client.decide(&bridge.account, bridge.member_id, true).await?;
@@ -119,13 +121,10 @@ fn agree(
         "{bridge} and its server will read everything that is said in this group from now on.\n\
          Its fingerprint is {fingerprint}. Compare it with what the server's operator says.",
     ));
-    // No answer is a no.
-    let _ = write!(io::stderr().lock(), "Let it in? [y/N] ");
-    let mut answer = String::new();
-    match io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::failed("the bridge was not let in").next("Nothing was changed.")),
+    if ask::says_yes("Let it in?") {
+        return Ok(());
     }
+    Err(Failure::failed("the bridge was not let in").next("Nothing was changed."))
 }
 
 fn is_matrix_user(text: &str) -> bool {

@@ -36,10 +36,11 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     if arguments.name.trim().is_empty() {
-        return Err(Failure::usage("a group needs a name"));
+        return Err(Failure::usage("a group needs a name").next("Give it one line."));
     }
     if arguments.name.chars().any(char::is_control) {
-        return Err(Failure::usage("a group's name is one line, without control characters"));
+        return Err(Failure::usage("a group's name is one line, without control characters")
+            .next("Say more with --description."));
     }
     let client = home.client().await?;
     let group = client

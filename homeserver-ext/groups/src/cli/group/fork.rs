@@ -32,7 +32,7 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
     let Some(fork) = client.fork(group).await? else {
         if !matches!(command, Command::Show(_)) {
             let what = "this group has one history: there is nothing to decide";
-            return Err(Failure::failed(what));
+            return Err(Failure::failed(what).next("Nothing was changed."));
         }
         let json = json!({"group": group, "forked": false});
         return printer.show("This group has one history.", &json);

@@ -7,8 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{exit::Failure, harmless::one_line, home::Home, names, print::Printer};
-
-const WHOLE: &str = "Copy it whole: it begins with causeway://join/.";
+use crate::sdk::{CallError, SdkError};
 
 /// Arguments of `invite accept`.
 #[derive(Debug, Args)]
@@ -26,11 +25,16 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let link = Link::parse(arguments.link.trim())
-        .map_err(|e| Failure::usage(format!("this link cannot be used: {e}")).next(WHOLE))?;
+    let link = Link::parse(arguments.link.trim())?;
     let terms = &link.terms;
     printer.remark(&format!("{} invites you to `{}`.", terms.account, one_line(&terms.name)));
-    client.ask_to_join(&link).await?;
+    client.ask_to_join(&link).await.map_err(|error| match error {
+        SdkError::Call(CallError::Refused { status: 404, .. }) => {
+            Failure::failed("this server knows no such link")
+                .next("It is of another server, or too old: ask for another.")
+        }
+        error => error.into(),
+    })?;
     if !client.wait_to_join(terms.group, Duration::from_secs(arguments.wait)).await? {
         let what = "you asked to be let in, and nobody's client has done it yet";
         return Err(Failure::pending(what).next(

@@ -11,6 +11,7 @@ const MS_OF_HOUR: u64 = 60 * 60 * 1_000;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// How many may use it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
@@ -28,7 +29,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let expires = client.now().plus_ms(arguments.hours * MS_OF_HOUR);
     let link = client.create_invite(group, expires, arguments.uses).await?;
     // Other admins get the link too, so that they can let people in; what fails is tried again.

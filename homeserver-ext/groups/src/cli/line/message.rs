@@ -8,6 +8,7 @@ use causeway_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::super::harmless::one_line;
 use crate::machine::Me;
 
 /// A message as it is shown.
@@ -84,7 +85,9 @@ impl Message {
     /// For people.
     pub(crate) fn to_text(&self) -> String {
         let mut who = match &self.mirror {
-            Some(mirror) => format!("{} (Matrix, via {})", mirror.name, self.sender.server()),
+            Some(mirror) => {
+                format!("{} (Matrix, via {})", one_line(&mirror.name), self.sender.server())
+            }
             None if self.bridge => format!("{} (bridge)", self.sender),
             None => self.sender.to_string(),
         };

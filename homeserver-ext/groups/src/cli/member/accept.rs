@@ -11,8 +11,10 @@ use crate::machine::{OpError, Trust};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// Who: `bob:b.example`, or `bob` of your own server
+    #[arg(allow_hyphen_values = true)]
     account: String,
     /// Go on only if the fingerprint of the identity in the group is this one
     #[arg(long, value_name = "DIGITS")]

@@ -10,8 +10,10 @@ use super::super::{exit::Failure, home::Home, names, print::Printer};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// Who: `bob:b.example`, or `bob` of your own server
+    #[arg(allow_hyphen_values = true)]
     account: String,
 }
 
@@ -21,10 +23,10 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let account = names::account(&client, &arguments.account)?;
-    client.sync_group(group).await?;
-    let epoch = client.add(group, &account, Role::Member).await?;
+    let added = client.add(group, &account, Role::Member).await;
+    let epoch = added.map_err(|error| names::of_account(&account, error))?;
     let roster = client.roster(group).await?;
     let member = roster.members().iter().find(|(_, member)| member.account == account);
     let fingerprint = member.map(|(id, _)| fingerprint(id));

@@ -15,8 +15,10 @@ use super::super::{
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The group: its name, its id, or the first characters of its id
+    #[arg(allow_hyphen_values = true)]
     group: String,
     /// Who: `bob:b.example`, or `bob` of your own server
+    #[arg(allow_hyphen_values = true)]
     account: String,
     /// What they may do from now on
     #[arg(value_enum)]
@@ -29,7 +31,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::to_change(&client, &arguments.group).await?.group();
     let account = names::account(&client, &arguments.account)?;
     let role = Role::from(arguments.role);
     let epoch = client.set_role(group, &account, role).await?;

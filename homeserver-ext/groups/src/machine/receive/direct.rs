@@ -109,6 +109,7 @@ impl Work<'_> {
                 sessions::save(self.conn(), vault, &peer, &session, now).await?;
                 sessions::trim(self.conn(), &peer).await?;
                 owed::session_came(self.conn(), &peer).await?;
+                chores::session_came(self.conn(), &peer).await?;
                 let is_fallback = match payload.one_time_key() {
                     Some(key) => fallback::was_used(self.conn(), &key).await?,
                     None => false,

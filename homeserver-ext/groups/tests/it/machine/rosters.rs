@@ -4,7 +4,7 @@ use causeway_groups::{WaitsFor, machine::What};
 use causeway_protocol::{
     api::{OpBytes, StreamRow},
     envelope::Kind,
-    ids::{DeviceId, Epoch, GroupId, MemberId, Seq, Timestamp},
+    ids::{AccountId, DeviceId, Epoch, GroupId, MemberId, Seq, Timestamp},
     roster::{Body, Devices, Entry, Op, OpCore, Policy, Roster},
 };
 use sqlx::AssertSqlSafe;
@@ -243,6 +243,11 @@ async fn a_second_op_on_an_old_roster_is_seen_and_can_be_gone_over_to() {
 const BACK: &str = "
     ALTER TABLE own DROP COLUMN listed;
     DROP TABLE fallback_key;
+    DROP TABLE forgotten;
+    ALTER TABLE key_requests DROP COLUMN tries;
+    ALTER TABLE key_requests DROP COLUMN next_ms;
+    ALTER TABLE key_requests DROP COLUMN until_ms;
+    ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     ALTER TABLE own DROP COLUMN replaces;
     DROP TABLE owed_words;
     ALTER TABLE owed_invites DROP COLUMN since_ms;
@@ -333,4 +338,25 @@ async fn an_op_that_is_not_the_one_that_was_judged_makes_no_roster() {
     let mut tx = device.db.begin().await.unwrap();
     let damaged = device.machine.roster(&mut tx, group).await.unwrap_err();
     assert_eq!(damaged.to_string(), "a row of ops is broken");
+}
+
+/// Whose accounts are to be asked for before Alice says something.
+async fn asked_for(world: &World, group: GroupId) -> Vec<AccountId> {
+    let (device, now) = (&world.devices[ALICE], world.time());
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.needs(&mut tx, now, group).await.unwrap().accounts
+}
+
+#[tokio::test]
+async fn a_list_that_was_older_than_the_roster_is_asked_for_again_soon() {
+    let (mut world, mallory, group) = mallorys().await;
+    let account: AccountId = "mallory:a.example".parse().unwrap();
+    assert!(asked_for(&world, group).await.is_empty());
+    install(&mut world, &mallory, group, &devices(&mallory, 2, 1)).await;
+    assert_eq!(asked_for(&world, group).await, std::slice::from_ref(&account));
+    // The server does not show it yet.
+    world.learn(ALICE, &account).await;
+    assert!(asked_for(&world, group).await.is_empty());
+    world.now += 5_001;
+    assert_eq!(asked_for(&world, group).await, [account]);
 }

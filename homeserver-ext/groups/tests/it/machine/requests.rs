@@ -1,0 +1,86 @@
+//! Keys that are asked for: again where a request is lost, and no longer than something needs them.
+
+use causeway_protocol::{api::StreamRow, envelope::Kind, ids::GroupId};
+
+use super::{ALICE, BOB, garden};
+use crate::world::World;
+
+const REQUESTS: &str = "SELECT COUNT(*) FROM key_requests";
+
+/// The kinds of these rows.
+fn kinds(rows: &[StreamRow]) -> Vec<Kind> {
+    rows.iter().map(|row| row.envelope.kind).collect()
+}
+
+/// How often Alice was asked for a key.
+fn requests(world: &World) -> usize {
+    let rows = &world.mailboxes[&world.devices[ALICE].id()];
+    kinds(rows).iter().filter(|kind| **kind == Kind::KeyRequest).count()
+}
+
+/// Bob has a message of Alice's without its key, and a session with her.
+async fn without_its_key() -> (World, GroupId) {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.rotate(&mut tx, group).await.unwrap();
+    tx.commit().await.unwrap();
+    world.send(ALICE, group, "two").await;
+    let rows = world.waiting(BOB);
+    assert_eq!(kinds(&rows), [Kind::KeyDistribution, Kind::Message]);
+    world.receive(BOB, &rows[1..]).await;
+    (world, group)
+}
+
+#[tokio::test]
+async fn a_lost_request_goes_again_ever_more_rarely_while_what_waits_lives() {
+    let (mut world, _) = without_its_key().await;
+    world.sync(BOB).await;
+    assert_eq!(requests(&world), 1);
+    for (minutes, so_far) in [(4, 1), (2, 2), (8, 2), (3, 3)] {
+        world.now += minutes * 60_000;
+        world.sync(BOB).await;
+        assert_eq!(requests(&world), so_far);
+    }
+    // The server loses them all, and the next one comes.
+    let alice = world.devices[ALICE].id();
+    world.mailboxes.get_mut(&alice).unwrap().retain(|row| row.envelope.kind != Kind::KeyRequest);
+    world.now += 20 * 60_000;
+    world.sync_all().await;
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+    assert_eq!(world.count(BOB, REQUESTS).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_is_not_asked_for_when_nothing_needs_it_any_more() {
+    let (mut world, _) = without_its_key().await;
+    // The group keeps what is said for a day.
+    for _ in 0..3 * 24 {
+        world.now += 3_600_000;
+        world.sync(BOB).await;
+    }
+    let asked = requests(&world);
+    assert!((5..=9).contains(&asked), "{asked}");
+    let (device, now) = (&world.devices[BOB], world.time());
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.expire(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.count(BOB, REQUESTS).await, 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_in_a_session_that_was_wedged_is_asked_again_in_the_new_one() {
+    let (mut world, _) = without_its_key().await;
+    // Alice's sessions are gone: she was restored from before they were made.
+    let device = &world.devices[ALICE];
+    let mut tx = device.db.begin().await.unwrap();
+    sqlx::query("DELETE FROM olm_sessions").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.sync(BOB).await;
+    // Alice cannot read the request, and begins a new session; Bob asks again in it.
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].reasons(), ["olm"]);
+    assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+}
