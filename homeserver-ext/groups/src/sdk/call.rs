@@ -86,15 +86,20 @@ fn in_words(ms: u64) -> String {
     }
 }
 
-/// Sends it, and sorts the ends that are not a success.
-pub(super) async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
-    let answer = request.send().await.map_err(|e| {
+/// Sends it; whatever was answered.
+pub(super) async fn asked(request: RequestBuilder) -> Result<Response, CallError> {
+    request.send().await.map_err(|e| {
         if e.is_connect() || e.is_builder() {
             CallError::Unreachable(not_sent(&e))
         } else {
             CallError::Unknown(chain(&e.without_url()))
         }
-    })?;
+    })
+}
+
+/// Sends it, and sorts the ends that are not a success.
+pub(super) async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
+    let answer = asked(request).await?;
     let status = answer.status();
     if status.is_success() { Ok(answer) } else { Err(refusal(status, answer).await) }
 }

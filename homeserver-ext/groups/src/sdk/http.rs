@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use zeroize::Zeroizing;
 
-use super::call::{CallError, answer, body, broken_off, chain, not_sent, refusal, sent};
+use super::call::{CallError, answer, asked, body, broken_off, chain, not_sent, refusal, sent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole call, its answer included: 4 MiB in a minute.
@@ -398,13 +398,14 @@ pub async fn discover(server: &str) -> Result<String, CallError> {
         error: format!("{url} {how} `{BASE_URL_KEY}`; give the server's address with --server"),
         taken: Vec::new(),
     };
-    let answer = match sent(client.get(&url)).await {
-        Ok(answer) => answer,
-        Err(CallError::Refused { status, .. }) => {
-            return Err(nameless(status, "is not there to name"));
-        }
-        Err(error) => return Err(error),
-    };
+    let answer = asked(client.get(&url)).await?;
+    let status = answer.status();
+    if status.is_client_error() || status.is_redirection() {
+        return Err(nameless(status.as_u16(), "is not there to name"));
+    }
+    if !status.is_success() {
+        return Err(refusal(status, answer).await);
+    }
     let bytes = body(answer, MAX_WELL_KNOWN_BYTES).await?;
     serde_json::from_slice::<serde_json::Value>(&bytes)
         .ok()

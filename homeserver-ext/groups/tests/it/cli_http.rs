@@ -92,7 +92,20 @@ async fn an_endless_answer_is_given_up() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let end = end_of(&with_body("302 Found", "location: http://127.0.0.1:1/\r\n", "")).await;
-    assert!(matches!(end, CallError::Refused { status: 302, .. }), "{end:?}");
+    // Whoever redirects is no server of ours, and says nothing of it.
+    assert!(matches!(end, CallError::Unknown(_)), "{end:?}");
+}
+
+/// Found by an attack: 20 s of a gateway's 404 made dead letters of everything.
+#[tokio::test]
+async fn a_gateways_answer_says_nothing_of_the_server() {
+    for (status, is_refused) in
+        [("404 Not Found", false), ("403 Forbidden", false), ("413 Payload Too Large", true)]
+    {
+        let end = end_of(&with_body(status, "", "<html>no</html>")).await;
+        assert_eq!(matches!(end, CallError::Refused { .. }), is_refused, "{end:?}");
+        assert_eq!(end.is_transient(), !is_refused, "{end:?}");
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,10 @@ impl Round<'_> {
                 | InRoom::Introduce,
                 _,
             ) => return Ok(Ok(())),
+            (InRoom::Invite(_), Portal { room: None, state: PortalState::Closed, .. }) => {
+                let why = "the bridge was taken out of the group before it had a room";
+                return Ok(Err(Failure::Gone(why.to_owned())));
+            }
             // What makes it may stand behind who is invited.
             (InRoom::Invite(_), Portal { room: None, lost: None, .. })
                 if matches!(row.entry.lane, Lane::Bot(_)) =>
