@@ -153,7 +153,7 @@ pub fn run_until_signalled(
                 while hang_up.recv().await.is_some() {
                     reload(&level, again());
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 _ = terminate.recv() => {}

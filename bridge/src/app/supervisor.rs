@@ -1,4 +1,4 @@
-//! What systemd is told (sd_notify(3)); without it, nothing is told to anybody.
+//! What systemd is told (`sd_notify(3)`); without it, nothing is told to anybody.
 
 use std::time::Duration;
 

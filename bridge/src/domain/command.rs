@@ -185,14 +185,16 @@ impl Status<'_> {
             plural(*natives, "member", "members"),
             plural(*mirrors, "user", "users"),
         );
-        text.push_str(&match (to_native, to_matrix) {
-            (0, 0) => " Nothing waits.".to_owned(),
-            _ => format!(
+        if (*to_native, *to_matrix) == (0, 0) {
+            text.push_str(" Nothing waits.");
+        } else {
+            let _ = write!(
+                text,
                 " {to_native} of what was said here {} for the group, {to_matrix} of what was said \
                  there for this room.",
                 if *to_native == 1 { "waits" } else { "wait" },
-            ),
-        });
+            );
+        }
         if *removed > 0 {
             let _ = write!(
                 text,

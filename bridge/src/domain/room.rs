@@ -120,7 +120,7 @@ impl Found {
     }
 }
 
-/// Who may do what in a room (client-server API v1.16, "m.room.power_levels"; MSC4289 for those who
+/// Who may do what in a room (client-server API v1.16, `m.room.power_levels`; MSC4289 for those who
 /// made it).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Powers {
@@ -135,7 +135,7 @@ impl Powers {
         let mut powers = Self::default();
         for event in state {
             match (event.kind.as_str(), event.state_key.as_str()) {
-                ("m.room.power_levels", "") => powers.levels = event.content.clone(),
+                ("m.room.power_levels", "") => powers.levels.clone_from(&event.content),
                 ("m.room.create", "") => {
                     powers.creators.push(event.sender.clone());
                     let version = event.content.get("room_version").and_then(Value::as_str);
@@ -158,28 +158,28 @@ impl Powers {
             return i64::MAX;
         }
         let own = self.levels.get("users").and_then(|users| users.get(user.as_str()));
-        self.level(own.or_else(|| self.levels.get("users_default")), 0)
+        level(own.or_else(|| self.levels.get("users_default")), 0)
     }
 
     /// What it takes to invite.
     pub fn to_invite(&self) -> i64 {
-        self.level(self.levels.get("invite"), 0)
+        level(self.levels.get("invite"), 0)
     }
 
     /// What it takes to close the room for good, by a tombstone.
     pub fn to_close(&self) -> i64 {
         let events = self.levels.get("events");
         let tombstone = events.and_then(|events| events.get("m.room.tombstone"));
-        self.level(tombstone.or_else(|| self.levels.get("state_default")), 50)
+        level(tombstone.or_else(|| self.levels.get("state_default")), 50)
     }
+}
 
-    /// Older rooms may say numbers in strings.
-    fn level(&self, value: Option<&Value>, default: i64) -> i64 {
-        let number = |value: &Value| {
-            value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
-        };
-        value.and_then(number).unwrap_or(default)
-    }
+/// Older rooms may say numbers in strings.
+fn level(value: Option<&Value>, default: i64) -> i64 {
+    let number = |value: &Value| {
+        value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
+    };
+    value.and_then(number).unwrap_or(default)
 }
 
 /// The room that a tombstone points to.

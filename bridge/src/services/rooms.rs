@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_protocol::ids::Timestamp;
+use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::Db;
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 
@@ -113,17 +113,24 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
         let joined: BTreeSet<OwnedRoomId> = joined.into_iter().collect();
         let mut out = BTreeSet::new();
         for Placed { id, group, room, lost } in open {
-            let alias = spine.names.alias(&group);
-            match (joined.contains(&room), lost) {
-                (true, Some(_)) => news.push((id, Some(room), News::In)),
-                (true, None) => {}
-                // A database that was put back does not know the room that was made since.
-                (false, _) if is_elsewhere(spine, &alias, &room, &joined).await? => {
-                    news.push((id, Some(room), News::Elsewhere));
+            if joined.contains(&room) {
+                if lost.is_some() {
+                    news.push((id, Some(room), News::In));
                 }
-                (false, Some(_)) => {}
-                (false, None) if seen.out.contains(&id) => news.push((id, Some(room), News::Out)),
-                (false, None) => {
+                continue;
+            }
+            // A database that was put back does not know the room that was made since.
+            match (is_elsewhere(spine, &group, &room, &joined).await, lost) {
+                (Ok(true), _) => news.push((id, Some(room), News::Elsewhere)),
+                (Ok(false) | Err(_), Some(_)) => {}
+                (Err(error), None) => {
+                    tracing::debug!(%room, %error, "where its alias leads cannot be seen");
+                    out.insert(id);
+                }
+                (Ok(false), None) if seen.out.contains(&id) => {
+                    news.push((id, Some(room), News::Out));
+                }
+                (Ok(false), None) => {
                     out.insert(id);
                 }
             }
@@ -147,11 +154,11 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
 /// Whether the group's alias leads to another room, where the bot is.
 async fn is_elsewhere(
     spine: &Spine,
-    alias: &str,
+    group: &GroupId,
     room: &RoomId,
     joined: &BTreeSet<OwnedRoomId>,
-) -> Result<bool, LookError> {
-    let Ok(alias) = RoomAliasId::parse(alias) else { return Ok(false) };
+) -> Result<bool, MatrixError> {
+    let Ok(alias) = RoomAliasId::parse(spine.names.alias(group)) else { return Ok(false) };
     let behind = spine.matrix.resolve_alias(&alias).await?;
     Ok(behind.is_some_and(|behind| behind != *room && joined.contains(&behind)))
 }

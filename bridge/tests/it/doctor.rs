@@ -148,7 +148,8 @@ async fn versions(State(known): State<Known>) -> Response {
     }
     let version = if known.is(Fault::Old) { "r0.6.1" } else { "v1.12" };
     let ahead = std::time::Duration::from_secs(if known.is(Fault::Clock) { 300 } else { 0 });
-    let now = httpdate::fmt_http_date(std::time::SystemTime::now() + ahead);
+    let now = std::time::Duration::from_millis(causeway_bridge::clock::now().0);
+    let now = httpdate::fmt_http_date(std::time::UNIX_EPOCH + now + ahead);
     ([(DATE, now)], Json(json!({ "versions": [version] }))).into_response()
 }
 

@@ -38,7 +38,7 @@ const QUEUES: [&str; 6] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 54] = [
+const WALKS: [(&str, &str); 53] = [
     ("SELECT count(*) FROM chats", "a covering index; 10,000 rows at most"),
     ("UPDATE dead_letters SET tried_at", "all are wanted, when the database was put back"),
     ("UPDATE portals SET hears_from = NULL", "all are wanted, at the start"),
@@ -96,7 +96,6 @@ const WALKS: [(&str, &str); 54] = [
     ("DELETE FROM owed_invites WHERE ik_pub IN", "when a group is forgotten"),
     ("DELETE FROM invites WHERE group_id", "when a group is forgotten"),
     ("DELETE FROM joins WHERE group_id", "when a group is forgotten"),
-    ("DELETE FROM history WHERE group_id", "when a group is forgotten"),
     ("DELETE FROM outbox WHERE group_id", "when a group is forgotten"),
     ("DELETE FROM given WHERE group_id", "when a group is forgotten"),
 ];

@@ -276,18 +276,7 @@ impl Rooms {
                 let room = self.aliases.get(*alias).ok_or((404, "M_NOT_FOUND"))?;
                 Ok(json!({"room_id": room, "servers": []}))
             }
-            ("DELETE", ["directory", "room", alias]) => {
-                // Whoever has given an alias takes it back.
-                let room = self.aliases.get(*alias);
-                let is_made = |event: &&Value| {
-                    room.is_some_and(|room| event["room_id"] == **room)
-                        && event["type"] == "m.room.create"
-                };
-                if self.events.iter().find(is_made).is_some_and(|made| made["sender"] != *user) {
-                    return Err((403, "M_FORBIDDEN"));
-                }
-                self.aliases.remove(*alias).map(|_| json!({})).ok_or((404, "M_NOT_FOUND"))
-            }
+            ("DELETE", ["directory", "room", alias]) => self.drop_alias(alias, user),
             ("GET", ["joined_rooms"]) => {
                 let inside =
                     self.members.iter().filter(|((_, who), to)| who == user && *to == "join");
@@ -297,9 +286,8 @@ impl Rooms {
             ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
             ("POST", ["rooms", room, "leave"]) => {
-                if let Some(reason) = body["reason"].as_str() {
-                    self.reasons.insert(((*room).to_owned(), user.to_owned()), reason.to_owned());
-                }
+                let reason = body["reason"].as_str().unwrap_or_default().to_owned();
+                self.reasons.insert(((*room).to_owned(), user.to_owned()), reason);
                 self.membership(room, user, user, "leave")
             }
             ("POST", ["rooms", room, "kick"]) => {
@@ -349,6 +337,18 @@ impl Rooms {
             }
             _ => Err((404, "M_UNRECOGNIZED")),
         }
+    }
+
+    /// Whoever has given an alias takes it back.
+    fn drop_alias(&mut self, alias: &str, user: &str) -> Done {
+        let room = self.aliases.get(alias);
+        let is_made = |event: &&Value| {
+            room.is_some_and(|room| event["room_id"] == **room) && event["type"] == "m.room.create"
+        };
+        if self.events.iter().find(is_made).is_some_and(|made| made["sender"] != *user) {
+            return Err((403, "M_FORBIDDEN"));
+        }
+        self.aliases.remove(alias).map(|_| json!({})).ok_or((404, "M_NOT_FOUND"))
     }
 
     pub(crate) fn create(&mut self, user: &str, body: &Value) -> Done {

@@ -24,6 +24,11 @@ const BACK: &str = "
     DELETE FROM batches;
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
+    DROP TABLE forgotten;
+    ALTER TABLE key_requests DROP COLUMN tries;
+    ALTER TABLE key_requests DROP COLUMN next_ms;
+    ALTER TABLE key_requests DROP COLUMN until_ms;
+    ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     DROP TABLE errands;
     DROP TABLE chats;
     DROP TABLE answered;
