@@ -28,6 +28,7 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Roster(change) => roster(portal, change),
         Input::Overheard => Err(Skip::Overheard),
         Input::Room(news) => room::news(portal, news),
+        Input::Event(event, false) if is_unheard(portal, event) => unheard(portal, event),
         Input::Event(..)
         | Input::Spoken(_)
         | Input::Unbridged(..)
@@ -49,6 +50,29 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         Input::Request(request) => asked::requested(portal, request),
         Input::Expired(expired) => unread(portal, expired),
     }
+}
+
+/// Whether somebody says something in the room from where nothing gets into the group: the bridge is not in
+/// it, or was not when that was said.
+pub fn is_unheard(portal: &Portal, event: &RoomEvent) -> bool {
+    let is_deaf = portal.state == PortalState::Closed || portal.hears_from.is_some();
+    is_deaf
+        && portal.room.as_ref() == Some(&event.room_id)
+        && event.state_key.is_none()
+        && to_native::is_said(&event.kind)
+        && !event.content.is_empty()
+        && !portal.names.is_ours(&event.sender)
+        && portal.hears_from.as_ref() != Some(&event.event_id)
+}
+
+/// Whoever says it is told, where that may be said there.
+fn unheard(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
+    if portal.encrypted || portal.lost.is_some() {
+        return Err(Skip::Closed);
+    }
+    let text = "This did not get into the native group: the bridge was not in it when this was said, or \
+                read.";
+    Ok(vec![Effect::InRoom(InRoom::Answer(text.to_owned(), event.event_id.clone()))])
 }
 
 /// Loops are prevented twice over: a link shows that the event is ours (above), or its sender is in

@@ -332,9 +332,20 @@ fn rosters_open_and_close_the_portal() {
 }
 
 #[test]
-fn a_closed_portal_is_silent() {
+fn from_a_closed_portal_nothing_gets_into_the_group_and_who_says_it_is_told() {
     let closed = Portal { state: PortalState::Closed, ..portal() };
-    assert_eq!(route(&closed, &text("@al:x")), Err(Skip::Closed));
+    let deaf = Portal { hears_from: Some("$again".try_into().unwrap()), ..portal() };
+    for portal in [&closed, &deaf] {
+        let effects = route(portal, &text("@al:x"));
+        assert_eq!(effects.map(|effects| shape(&effects)), Ok(vec!["answer"]));
+        let unsayable = [
+            Portal { encrypted: true, ..portal.clone() },
+            Portal { lost: Some("gone".to_owned()), ..portal.clone() },
+        ];
+        for portal in unsayable {
+            assert_eq!(route(&portal, &text("@al:x")), Err(Skip::Closed));
+        }
+    }
     let said = Input::Spoken(spoken("bob:b.example", false));
     assert_eq!(route(&closed, &said), Err(Skip::Closed));
 }

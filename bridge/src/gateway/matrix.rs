@@ -16,7 +16,13 @@ pub use rooms::{Direction, MessagesPage};
 pub use sync::{Synced, SyncedRoom};
 pub use users::Standing;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::{Client, Method, Url, redirect};
 use ruma::{OwnedUserId, UserId};
@@ -41,6 +47,8 @@ pub struct Matrix {
     base: Url,
     token: Arc<Secret>,
     trouble: Arc<Notify>,
+    /// Requests of all clones that were not answered by the homeserver.
+    unanswered: Arc<AtomicU64>,
 }
 
 /// Why there is no client.
@@ -91,7 +99,19 @@ impl Matrix {
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("Causeway/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, base, token: Arc::new(token), trouble: Arc::default() })
+        Ok(Self {
+            client,
+            base,
+            token: Arc::new(token),
+            trouble: Arc::default(),
+            unanswered: Arc::default(),
+        })
+    }
+
+    /// How many requests were not answered by the homeserver until now: what was known of it before the
+    /// last of them may have changed unheard.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Done when a request was not answered, by whichever clone; one call hears of it.

@@ -18,28 +18,43 @@ const MAX_ROOMS: usize = 10_000;
 
 /// What is known of each room.
 #[derive(Debug, Clone, Default)]
-pub struct Encryption(Arc<Mutex<BTreeMap<OwnedRoomId, bool>>>);
+pub struct Encryption(Arc<Mutex<BTreeMap<OwnedRoomId, Known>>>);
+
+/// What is known of a room.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    is_encrypted: bool,
+    /// How many requests had not been answered when that was looked up
+    /// ([`Matrix::unanswered`](crate::gateway::matrix::Matrix::unanswered)): a homeserver that was away
+    /// may have died over telling that the room turned.
+    unanswered: u64,
+}
 
 impl Encryption {
-    /// Whether it is encrypted; `None` if this process has not looked yet.
-    pub fn of(&self, room: &RoomId) -> Option<bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(room).copied()
+    /// Whether it is encrypted; `None` if this process has not looked yet, or not since a request was not
+    /// answered, of which there are so many now.
+    pub fn of(&self, room: &RoomId, unanswered: u64) -> Option<bool> {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rooms.get(room)?;
+        (known.is_encrypted || known.unanswered == unanswered).then_some(known.is_encrypted)
     }
 
-    /// What was found; once encrypted, it stays so.
-    pub fn found(&self, room: &RoomId, encrypted: bool) {
+    /// What was found by a look that began when so many requests had not been answered; once encrypted,
+    /// it stays so.
+    pub fn found(&self, room: &RoomId, encrypted: bool, unanswered: u64) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rooms.len() >= MAX_ROOMS && !rooms.contains_key(room) {
             rooms.clear();
         }
         let known = rooms.entry(room.to_owned()).or_default();
-        *known |= encrypted;
+        known.is_encrypted |= encrypted;
+        known.unanswered = unanswered;
     }
 
     /// Something shows that it may have turned: it is looked at again before the next word.
     fn doubt(&self, room: &RoomId) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.get(room) == Some(&false) {
+        if rooms.get(room).is_some_and(|known| !known.is_encrypted) {
             rooms.remove(room);
         }
     }
@@ -69,7 +84,7 @@ impl Encryption {
 
     fn sign(&self, room: &RoomId, kind: &str, state_key: Option<&str>) {
         match (kind, state_key) {
-            (ENCRYPTION, Some("")) => self.found(room, true),
+            (ENCRYPTION, Some("")) => self.found(room, true, 0),
             (UNREAD, None) => self.doubt(room),
             _ => {}
         }
@@ -83,24 +98,36 @@ mod tests {
     #[test]
     fn an_encrypted_room_stays_so() {
         let (encryption, room) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
-        assert_eq!(encryption.of(&room), None);
+        assert_eq!(encryption.of(&room, 0), None);
         for (found, is) in [(false, false), (true, true), (false, true)] {
-            encryption.found(&room, found);
-            assert_eq!(encryption.of(&room), Some(is));
+            encryption.found(&room, found, 0);
+            assert_eq!(encryption.of(&room, 0), Some(is));
         }
+    }
+
+    /// Found by an attack: a homeserver that died right after a room had turned told nobody.
+    #[test]
+    fn what_was_clear_before_the_homeserver_was_away_is_looked_at_again() {
+        let (encryption, room) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
+        encryption.found(&room, false, 3);
+        assert_eq!((encryption.of(&room, 3), encryption.of(&room, 4)), (Some(false), None));
+        encryption.found(&room, false, 4);
+        assert_eq!(encryption.of(&room, 4), Some(false));
+        encryption.found(&room, true, 4);
+        assert_eq!(encryption.of(&room, 5), Some(true));
     }
 
     #[test]
     fn rooms_of_strangers_fill_no_memory_and_what_is_forgotten_is_looked_at_again() {
         let (encryption, ours) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
-        encryption.found(&ours, true);
+        encryption.found(&ours, true, 0);
         for n in 0..2 * MAX_ROOMS {
             encryption.heard(&format!(
                 r#"{{"type":"m.room.encryption","state_key":"","room_id":"!{n}:x"}}"#
             ));
             assert!(encryption.0.lock().unwrap().len() <= MAX_ROOMS);
         }
-        assert_eq!(encryption.of(&ours), None, "not that it is clear");
+        assert_eq!(encryption.of(&ours, 0), None, "not that it is clear");
     }
 
     #[test]
@@ -108,9 +135,9 @@ mod tests {
         let (encryption, room) = (Encryption::default(), OwnedRoomId::try_from("!r:x").unwrap());
         let heard = || encryption.heard(r#"{"type":"m.room.encrypted","room_id":"!r:x"}"#);
         for (found, after) in [(false, None), (true, Some(true))] {
-            encryption.found(&room, found);
+            encryption.found(&room, found, 0);
             heard();
-            assert_eq!(encryption.of(&room), after);
+            assert_eq!(encryption.of(&room, 0), after);
         }
     }
 
@@ -133,7 +160,7 @@ mod tests {
         ] {
             let encryption = Encryption::default();
             encryption.heard(raw);
-            assert_eq!(encryption.of(&room), is.then_some(true), "{raw}");
+            assert_eq!(encryption.of(&room, 0), is.then_some(true), "{raw}");
         }
     }
 }

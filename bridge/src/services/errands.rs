@@ -188,12 +188,13 @@ async fn answer(
     is_named: bool,
 ) -> Result<(), Failed> {
     let (Errand { room, by, .. }, bot) = (&known.errand, spine.names.bot());
+    let unanswered = spine.matrix.unanswered();
     let state = match spine.matrix.whole_state(bot, room).await {
         Err(MatrixError::Refused(403 | 404, ..)) => return forget(spine, room).await,
         state => state?,
     };
     let found = Found::of(&spine.names, room, &state);
-    spine.encryption.found(room, found.encrypted);
+    spine.encryption.found(room, found.encrypted, unanswered);
     if !found.is_in {
         return forget(spine, room).await;
     }
@@ -218,7 +219,7 @@ async fn answer(
     let txn = hex::encode(digest(&[b"errand", known.event_id.as_bytes()]));
     let (kind, content) = to_matrix::notice(&text, None, &txn);
     let content = to_raw_value(&content).map_err(|_| StepError::row("errands"))?;
-    if spine.encryption.of(room) != Some(true) {
+    if spine.encryption.of(room, unanswered) != Some(true) {
         spine.matrix.send(bot, room, kind, &txn, &content, None).await?;
     }
     if let Some(oldest) = oldest {

@@ -17,7 +17,7 @@ use crate::{
         effect::{Effect, InRoom},
         mirror::client_id,
         portal::Portal,
-        route::route,
+        route::{is_unheard, route},
         share::day,
         unbridged,
     },
@@ -163,6 +163,10 @@ impl Round<'_> {
         let is_nothing = kind == Some(unbridged::Kind::Redaction)
             && !is_known(tx, portal, &self.decided, &event).await?;
         let is_ours = self.ours.contains(event.event_id.as_str());
+        let once = match kind {
+            Some(kind) => Some(kind.name()),
+            None => is_unheard(portal, &event).then_some("unheard"),
+        };
         let input = Input::Event(event, is_ours);
         let decided = if is_nothing { Err(Skip::Nothing) } else { route(portal, &input) };
         let Input::Event(event, _) = input else { return Ok(false) };
@@ -191,18 +195,18 @@ impl Round<'_> {
                 };
                 // Who did something that is not carried is told once.
                 let is_answer = |effect: &Effect| {
-                    kind.is_some() && matches!(effect, Effect::InRoom(InRoom::Answer(..)))
+                    once.is_some() && matches!(effect, Effect::InRoom(InRoom::Answer(..)))
                 };
                 let (answers, effects) = effects.into_iter().partition(is_answer);
                 self.decided.take(portal, cause, effects);
-                if let Some(kind) = kind.filter(|_| !answers.is_empty())
-                    && answered::is_first(tx, portal.id, event.sender.as_str(), kind.name()).await?
+                if let Some(kind) = once.filter(|_| !answers.is_empty())
+                    && answered::is_first(tx, portal.id, event.sender.as_str(), kind).await?
                 {
                     let id = format!("unbridged {}", event.event_id);
                     self.decided.take(portal, Cause { id: id.as_bytes(), ..cause }, answers);
                 }
                 if let (true, Some(room)) = (portal.encrypted, &portal.room) {
-                    self.spine.encryption.found(room, true);
+                    self.spine.encryption.found(room, true, 0);
                 }
                 if is_unread {
                     self.put_aside(tx, &event, Skip::Encrypted).await?;

@@ -33,3 +33,15 @@ pub async fn forget(tx: &mut Tx, portal: PortalId, who: &str) -> Result<(), Erro
         .await?;
     Ok(())
 }
+
+/// People of the room are heard again: whoever is not, later, is told anew.
+///
+/// # Errors
+/// [`Error`]
+pub async fn are_heard(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM answered WHERE portal = $1 AND kind = 'unheard'")
+        .bind(portal.0)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}

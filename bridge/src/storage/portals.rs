@@ -281,6 +281,9 @@ pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
     let Unsaved { place, mirrors, ghosts, all_ghosts } = std::mem::take(&mut portal.unsaved);
     if place {
         save_place(tx, portal).await?;
+        if portal.state == PortalState::Making {
+            answered::are_heard(tx, portal.id).await?;
+        }
     }
     if all_ghosts {
         ghosts::are_elsewhere(tx, portal.id).await?;

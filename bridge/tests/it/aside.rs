@@ -419,3 +419,28 @@ async fn a_portal_is_closed_after_what_was_said_before() {
         "{bodies:?}"
     );
 }
+
+/// Found by an attack: while one person's words failed, nobody was told that the bridge was gone.
+#[tokio::test]
+async fn a_portal_is_closed_though_somebodys_words_fail() {
+    let mut bridge = Bridge::start().await;
+    let portal = bob_is_aside(&mut bridge).await;
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"close", closed).await;
+    for _ in 0..10 {
+        bridge.pass(30_000);
+        bridge.drain().await;
+    }
+    let last = bridge.stub.said().pop().unwrap().1;
+    assert!(last.contains("taken out"), "{last}");
+    bob_gets(&bridge, None);
+    for _ in 0..3 {
+        bridge.pass(130_000);
+        bridge.drain().await;
+    }
+    // He does not come back into a room that was told that the bridge is gone.
+    assert_eq!(said(&bridge, 'b'), ["b0"]);
+    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+    let bob = bridge.stub.look(|rooms| rooms.members[&(room, BOB.to_owned())].clone());
+    assert_eq!((bob.as_str(), bridge.stats().await.outbox), ("leave", 0));
+}

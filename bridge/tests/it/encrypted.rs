@@ -186,3 +186,23 @@ async fn what_waits_for_an_encrypted_room_lives_its_time() {
     // The group is told once.
     assert_eq!(bridge.stats().await.outbox, 1);
 }
+
+/// Found by an attack: a homeserver that died right after it had taken the event told nobody of it.
+#[tokio::test]
+async fn a_room_that_turned_before_the_homeserver_was_away_gets_nothing_in_clear() {
+    for fault in [Fault::Cut, Fault::Answer(502, json!("<html>"))] {
+        let mut bridge = Bridge::start().await;
+        let (portal, room) = spoken_in(&mut bridge).await;
+        turn(&bridge.stub, &room, "@al:x");
+        bridge.stub.fail("/send/", fault);
+        for body in ["1", "2"] {
+            bridge.say(portal, "bob:b.example", body).await;
+        }
+        for _ in 0..3 {
+            bridge.drain().await;
+            bridge.pass(130_000);
+        }
+        assert_eq!(bodies(&bridge), ["0"]);
+        assert!(bridge.portal_now(portal).await.encrypted);
+    }
+}

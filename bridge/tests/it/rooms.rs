@@ -403,6 +403,34 @@ async fn a_bridge_that_is_let_in_twice_before_the_room_hears_of_it_hears_the_roo
     bridge.drop_dead().await;
 }
 
+/// Found by an attack: what was said before the bridge was taken out, and not read yet, went nowhere
+/// without a word.
+#[tokio::test]
+async fn who_says_what_the_bridge_reads_too_late_is_told() {
+    let (mut world, bridge, cast) = begin().await;
+    bridge.drop_dead().await;
+    for body in ["one", "two"] {
+        cast.al_says(&cast.room, body);
+    }
+    cast.bob.client.remove(cast.group, &"bridge:b.example".parse().unwrap()).await.unwrap();
+    let bridge = world.begin(Steps::default()).await;
+    while portal(&bridge).await.state != "closed" {
+        tokio::task::yield_now().await;
+    }
+    // What is read before the group's news is on its way then, and ends there.
+    let words = ["did not get into the native group", "is not in the group"];
+    let is_told = |event: &Value| {
+        let body = event["content"]["body"].as_str().unwrap_or_default();
+        event["sender"] == BOT && words.iter().any(|part| body.contains(part))
+    };
+    let told = cast.stub.wait(|rooms| rooms.events.iter().any(is_told).then_some(()));
+    world.during(&bridge, told).await;
+    let said = cast.stub.said();
+    let answers = said.iter().filter(|(_, body)| body.contains(words[0])).count();
+    assert!(answers <= 1, "{said:?}");
+    bridge.drop_dead().await;
+}
+
 /// Found by an attack: a homeserver that is killed while it makes a room has its alias, and no room.
 #[tokio::test]
 async fn a_room_that_is_half_made_is_made_anew() {

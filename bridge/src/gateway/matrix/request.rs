@@ -1,6 +1,6 @@
 //! One request to the homeserver, from its parts to its judged answer.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use reqwest::{Client, Method, Response, Url, header::RETRY_AFTER};
 use ruma::UserId;
@@ -121,6 +121,9 @@ impl Call<'_> {
     pub(super) async fn send<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
         let (name, matrix) = (self.name, self.matrix);
         let answer = self.exchange().await;
+        if matches!(&answer, Err(error) if error.is_away()) {
+            matrix.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
         if matches!(answer, Err(MatrixError::NotReached(_) | MatrixError::NoAnswer(_))) {
             matrix.trouble.notify_one();
         }

@@ -427,7 +427,7 @@ async fn learn(
     decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
     if let Some(room) = portal.room.as_ref().filter(|_| portal.lost.is_none()) {
         if portal.encrypted {
-            spine.encryption.found(room, true);
+            spine.encryption.found(room, true, 0);
         }
         inbox::room_is_made(tx, room).await?;
         // Who is to be invited waited for it.

@@ -128,7 +128,8 @@ impl Round<'_> {
         if let Err(failure) = self.is_clear(room).await {
             return Ok(Err(failure));
         }
-        if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost).await? {
+        let is_aside = matches!(row.entry.lane, Lane::Aside(..));
+        if let Err(failure) = self.ensure_joined(room, &spoken.account, &ghost, is_aside).await? {
             return Ok(Err(failure));
         }
         let found = match spoken.said.about() {
@@ -183,13 +184,24 @@ impl Round<'_> {
     }
 
     /// Makes and brings in the ghost, lazily: at its first word.
-    async fn ensure_joined(&mut self, room: &RoomId, account: &AccountId, ghost: &UserId) -> Tried {
+    async fn ensure_joined(
+        &mut self,
+        room: &RoomId,
+        account: &AccountId,
+        ghost: &UserId,
+        is_aside: bool,
+    ) -> Tried {
         let (standing, is_made) = self.standing(account).await?;
         match standing {
             Standing::Joined if is_made => Ok(Ok(())),
             Standing::Joined => Ok(self.provide(account, ghost).await),
             Standing::Removed(by) => {
                 Ok(Err(Failure::Gone(format!("removed from the room by {by}"))))
+            }
+            // It left when the room was told that the bridge is gone.
+            Standing::Absent if is_aside && self.portal.state == PortalState::Closed => {
+                let why = "the bridge was taken out of the group before it could be said";
+                Ok(Err(Failure::Gone(why.to_owned())))
             }
             Standing::Absent => Ok(self.bring_in(room, account, ghost, is_made).await),
         }

@@ -15,7 +15,7 @@ const ANSWER: &str =
 impl Round<'_> {
     /// Makes sure that the room is not encrypted: looked at once in a process, before the first word.
     pub(super) async fn is_clear(&mut self, room: &RoomId) -> Result<(), Failure> {
-        let is_encrypted = match self.spine.encryption.of(room) {
+        let is_encrypted = match self.spine.encryption.of(room, self.spine.matrix.unanswered()) {
             _ if self.portal.encrypted => true,
             Some(known) => known,
             None => self.look(room).await?,
@@ -48,9 +48,10 @@ impl Round<'_> {
     /// Whether the room's state says that it is encrypted; what it says is known from then on.
     async fn look(&mut self, room: &RoomId) -> Result<bool, Failure> {
         let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
+        let unanswered = matrix.unanswered();
         let turn = matrix.state(bot, room, ENCRYPTION, "").await.map_err(at(Place::Room))?;
         let is_encrypted = turn.is_some();
-        self.spine.encryption.found(room, is_encrypted);
+        self.spine.encryption.found(room, is_encrypted, unanswered);
         if is_encrypted && !self.portal.encrypted {
             self.facts.news.push(News::Encrypted(room.to_owned()));
         }

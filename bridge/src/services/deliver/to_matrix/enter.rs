@@ -193,10 +193,11 @@ impl Round<'_> {
     /// How a room is, or was when the bot left it; `None` where it may not be seen.
     pub(super) async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
         let Spine { matrix, names, .. } = self.spine;
+        let unanswered = matrix.unanswered();
         match matrix.whole_state(names.bot(), room).await {
             Ok(state) => {
                 let found = Found::of(names, room, &state);
-                self.spine.encryption.found(room, found.encrypted);
+                self.spine.encryption.found(room, found.encrypted, unanswered);
                 Ok(Some(found))
             }
             Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
