@@ -22,6 +22,8 @@ pub(crate) struct Server {
     folder: TempDir,
     /// Bound to the address and not listening: nobody else gets it while the server is stopped.
     _kept: TcpSocket,
+    /// Whether its operator says that the database was put back.
+    pub(crate) put_back: bool,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -33,8 +35,14 @@ impl Server {
     pub(crate) fn named(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let (kept, address) = free_address();
-        let mut server =
-            Self { name: name.to_owned(), address, folder, _kept: kept, running: None };
+        let mut server = Self {
+            name: name.to_owned(),
+            address,
+            folder,
+            _kept: kept,
+            put_back: false,
+            running: None,
+        };
         server.start_again();
         server
     }
@@ -52,13 +60,14 @@ impl Server {
         assert!(self.running.is_none());
         let stop = CancellationToken::new();
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
-        let name = self.name.clone();
+        let (name, put_back) = (self.name.clone(), self.put_back);
         let (tell, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let mut config = Config::new(name, database);
                 config.registration = Registration::Open;
+                config.put_back = put_back;
                 config.claims_per_hour = 10_000;
                 config.guests = GuestQuotas { register: None, login: None };
                 config.edge.per_address = 10_000;

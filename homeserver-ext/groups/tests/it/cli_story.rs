@@ -393,3 +393,37 @@ fn a_server_that_lost_its_last_ops_gets_them_back_from_a_client() {
     let members = bob.ok(&["member", "list", "team"]);
     assert_eq!(members[0]["members"].as_array().unwrap().len(), 2);
 }
+
+/// Found by an attack: nobody could say anything any more in a group with an account that was made after
+/// the backup.
+#[test]
+fn a_group_with_an_account_that_the_server_lost_goes_on_when_that_is_said() {
+    let mut world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    for person in [&alice, &bob] {
+        person.read();
+    }
+    world.server.stop();
+    let backup = world.server.backup();
+    world.server.start_again();
+    let carol = world.registered("carol");
+    carol.ok(&["group", "added-by", "all"]);
+    alice.ok(&["member", "add", "team", "carol"]);
+    for person in [&bob, &carol] {
+        person.read();
+    }
+    world.server.stop();
+    world.server.restore(&backup);
+    world.server.start_again();
+    let said = alice.fails(&["send", "team", "does it go?"], 1);
+    assert!(said.to_string().contains("--after-restore"), "{said}");
+    world.server.stop();
+    world.server.put_back = true;
+    world.server.start_again();
+    alice.ok(&["send", "team", "it goes"]);
+    // What was refused was kept.
+    assert_eq!(bob.texts(), ["does it go?", "it goes"]);
+    alice.ok(&["member", "remove", "team", "carol"]);
+    alice.ok(&["send", "team", "and without her"]);
+    assert_eq!(bob.texts(), ["and without her"]);
+}
