@@ -202,6 +202,14 @@ pub fn native_line(number: u8) -> Option<String> {
     })
 }
 
+/// Names it in rows: all that have no number in the protocol are one, so that nobody is told 200 times.
+pub fn native_kind(number: u8) -> String {
+    match ContentType::from_number(number) {
+        Some(_) => format!("native {number}"),
+        None => "native".to_owned(),
+    }
+}
+
 /// What whoever sent it is told, in the group.
 pub fn answer_native(account: &AccountId, number: u8) -> String {
     let what = match ContentType::from_number(number) {
@@ -210,7 +218,7 @@ pub fn answer_native(account: &AccountId, number: u8) -> String {
         Some(ContentType::Redaction) => "Removals of messages".to_owned(),
         Some(ContentType::Media) => "Files".to_owned(),
         Some(ContentType::Call) => "Calls".to_owned(),
-        _ => format!("Messages of type {number}"),
+        _ => "Messages of types that this bridge does not know".to_owned(),
     };
     format!(
         "{what} do not get into the Matrix room yet, {account}: it reads a line in their place."

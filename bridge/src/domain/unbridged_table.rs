@@ -167,6 +167,8 @@ fn what_natives_send_and_is_not_carried_has_a_line() {
             assert!(answer_native(&account, number).contains("bob:b.example"));
         }
     }
+    let kinds: std::collections::BTreeSet<String> = (0..=u8::MAX).map(native_kind).collect();
+    assert_eq!(kinds.len(), 12, "eleven that have numbers, and the rest");
     assert_eq!(native_line(99).unwrap(), "sent something that this bridge does not know (type 99)");
 }
 

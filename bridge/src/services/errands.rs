@@ -1,7 +1,8 @@
 //! What is asked of the bot or a ghost where there is no portal: who invites them, and who is alone with
 //! the bot, is answered.
 //!
-//! Everybody's errands go in their order and wait for nobody else's.
+//! Everybody's errands go in their order; eight people's are done at once, and the slowest of them keeps
+//! the next ones waiting for as long as one request takes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

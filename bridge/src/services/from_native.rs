@@ -218,7 +218,8 @@ impl Router {
                 self.shares(tx, &mut input).await?;
                 let is_told = match &input {
                     Input::Unbridged(spoken, number) => {
-                        let (who, kind) = (spoken.account.as_str(), format!("native {number}"));
+                        let kind = unbridged::native_kind(*number);
+                        let who = spoken.account.as_str();
                         answered::is_first(tx, portal.id, who, &kind).await?
                     }
                     _ => true,

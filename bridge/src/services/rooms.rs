@@ -15,7 +15,7 @@ use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 
 use super::{Spine, StepError};
 use crate::{
-    domain::{Input, News, Skip, ghost::Names, portal::PortalId, route::route},
+    domain::{Input, News, Skip, ghost::Names, portal::PortalId, room::Found, route::route},
     gateway::matrix::MatrixError,
     health::Kind,
     storage::{
@@ -151,16 +151,23 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
     Ok(())
 }
 
-/// Whether the group's alias leads to another room, where the bot is.
+/// Whether the group's alias leads to another room that the bot made and is in, and that none has
+/// replaced: a room that was upgraded keeps its alias, perhaps, and is the group's no more.
 async fn is_elsewhere(
     spine: &Spine,
     group: &GroupId,
     room: &RoomId,
     joined: &BTreeSet<OwnedRoomId>,
 ) -> Result<bool, MatrixError> {
-    let Ok(alias) = RoomAliasId::parse(spine.names.alias(group)) else { return Ok(false) };
-    let behind = spine.matrix.resolve_alias(&alias).await?;
-    Ok(behind.is_some_and(|behind| behind != *room && joined.contains(&behind)))
+    let Spine { matrix, names, .. } = spine;
+    let Ok(alias) = RoomAliasId::parse(names.alias(group)) else { return Ok(false) };
+    let behind = matrix.resolve_alias(&alias).await?;
+    let Some(behind) = behind.filter(|behind| behind != room && joined.contains(behind)) else {
+        return Ok(false);
+    };
+    let state = matrix.whole_state(names.bot(), &behind).await?;
+    let found = Found::of(names, &behind, &state);
+    Ok(found.is_in && found.is_made && found.successor.is_none())
 }
 
 async fn learn(

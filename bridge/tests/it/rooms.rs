@@ -449,6 +449,31 @@ async fn a_room_that_is_half_made_is_made_anew() {
     bridge.drop_dead().await;
 }
 
+/// A room that was upgraded still has the alias, and the bot in it: that is not where the group is.
+#[tokio::test]
+async fn a_bot_that_is_kicked_from_an_upgraded_room_makes_none_by_itself() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), true);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&next, BOT, "came along").await;
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "leave").unwrap());
+        cast.is_read("does not get into the Matrix room").await;
+        // However often it is looked at.
+        let mut seen = rooms::Seen::default();
+        for _ in 0..3 {
+            rooms::look(&bridge.spine, &mut seen).await.unwrap();
+        }
+    };
+    world.during(&bridge, told).await;
+    let state = portal(&bridge).await;
+    assert!(state.lost.is_some(), "{state:?}");
+    bridge.drop_dead().await;
+}
+
 /// Found by an attack: after a restore to before the room was made, that room was nobody's.
 #[tokio::test]
 async fn a_room_that_was_made_since_the_backup_is_found_again() {
