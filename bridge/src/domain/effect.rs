@@ -57,6 +57,8 @@ pub enum InRoom {
     Rename,
     /// The bot says, in the state, that nothing more goes into the room.
     Pause,
+    /// The bot goes back into the group's room, and makes none where it does not get in.
+    Return,
     /// The bot says that the bridge is gone, and all ghosts leave.
     Close,
     /// The bot makes another room, even where an older one has the alias.
@@ -83,6 +85,7 @@ impl InRoom {
             | Self::Members(..)
             | Self::Unread(_) => Some(BOT),
             Self::Make
+            | Self::Return
             | Self::MakeAnew
             | Self::MakeInstead(_)
             | Self::Pause
@@ -181,6 +184,7 @@ impl Deed {
             | Self::InGroup(InGroup::Notice(_)) => "notice",
             Self::InGroup(InGroup::Announce(..)) => "announce",
             Self::InRoom(InRoom::Make) => "make",
+            Self::InRoom(InRoom::Return) => "return",
             Self::InRoom(InRoom::Invite(_)) => "invite",
             Self::InRoom(InRoom::Leave(_) | InRoom::PutOut(..)) => "leave",
             Self::InRoom(InRoom::Topic) => "topic",

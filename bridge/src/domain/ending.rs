@@ -34,6 +34,10 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
                 about: event.to_string(),
             });
         }
+        Deed::InRoom(InRoom::Return) => {
+            let text = format!("The bridge does not get back into the Matrix room: {reason}.");
+            (InGroup::Notice(text).into(), reason)
+        }
         Deed::InRoom(InRoom::Follow(room)) => {
             let text = format!("The bridge does not follow into {room}: {reason}.");
             (InGroup::Notice(text).into(), reason)

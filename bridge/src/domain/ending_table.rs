@@ -46,6 +46,7 @@ fn the_other_side_is_told_what_it_will_not_see() {
                 "$e".into()
             )),
             None,
+            in_group("The bridge does not get back into the Matrix room: no.", "no"),
         ]
     );
 }

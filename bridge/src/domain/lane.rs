@@ -42,6 +42,7 @@ impl Lane {
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(
                 InRoom::Make
+                | InRoom::Return
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close
@@ -56,6 +57,7 @@ impl Lane {
                 | InRoom::Introduce
                 | InRoom::Members(..)
                 | InRoom::Make
+                | InRoom::Return
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close

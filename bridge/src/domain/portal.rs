@@ -117,6 +117,10 @@ impl Portal {
             }
             Here::Moved(room) => self.is_in(room),
             Here::Lost(why) => {
+                // It was to come back into one that it had.
+                if self.state == PortalState::Making && self.room.is_some() {
+                    self.state = PortalState::Open;
+                }
                 self.lost = Some(why.clone());
                 self.unsaved.place = true;
             }

@@ -38,8 +38,10 @@ pub fn route(portal: &Portal, input: &Input) -> Result<Vec<Effect>, Skip> {
         {
             Err(Skip::Closed)
         }
-        Input::Event(_, true) => Err(Skip::Own),
-        Input::Event(event, false) => room_event(portal, event),
+        Input::Event(event, true) if portal.hears_from.as_ref() != Some(&event.event_id) => {
+            Err(Skip::Own)
+        }
+        Input::Event(event, _) => room_event(portal, event),
         Input::Spoken(spoken) => Ok(said(portal, spoken)),
         Input::Unbridged(spoken, number) => {
             let mut effects = said(portal, spoken);

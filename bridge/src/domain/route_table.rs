@@ -142,6 +142,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InRoom(InRoom::Rename) => "rename",
             Effect::InRoom(InRoom::Pause) => "pause",
             Effect::InRoom(InRoom::Close) => "close",
+            Effect::InRoom(InRoom::Return) => "return",
             Effect::InRoom(InRoom::MakeAnew) => "make anew",
             Effect::InRoom(InRoom::MakeInstead(_)) => "make instead",
             Effect::InRoom(InRoom::Follow(_)) => "follow",

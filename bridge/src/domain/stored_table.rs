@@ -54,6 +54,7 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": {"MakeInstead": "!old:x"}}),
         json!({"InRoom": {"Asked": ["$e", "@al:x", {"Invite": "@bo:x"}]}}),
         json!({"InRoom": "Rename"}),
+        json!({"InRoom": "Return"}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

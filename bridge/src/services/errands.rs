@@ -148,7 +148,7 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
     let Errand { room, by, of, what } = &known.errand;
     let mut tx = spine.db.begin().await?;
     let is_portal = portals::of_room(&mut tx, &spine.names, room).await?.is_some()
-        || portals::replaced_by(&mut tx, &spine.names, room).await?.is_some();
+        || !portals::replaced_by(&mut tx, room).await?.is_empty();
     drop(tx);
     // It has become one.
     if is_portal {

@@ -134,13 +134,13 @@ impl Round<'_> {
     ) -> Result<bool, StepError> {
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
-            let portal = match portals::of_room(tx, names, &event.room_id).await? {
-                None => portals::replaced_by(tx, names, &event.room_id).await?,
-                portal => portal,
-            };
+            let portal = portals::of_room(tx, names, &event.room_id).await?;
             self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
+            if self.is_next(tx, &event, received_at).await? {
+                return Ok(false);
+            }
             let are_known = self.spine.rooms_known.load(Ordering::Relaxed);
             if !are_known || portals::any_in_making(tx).await? {
                 return Ok(true);
@@ -219,6 +219,31 @@ impl Round<'_> {
         }
         metrics::counter!("causeway_events_routed_total").increment(1);
         Ok(false)
+    }
+
+    /// Whether the event's room is said to have replaced that of a portal, where the bridge is not
+    /// yet: nothing counts there but that the bot is invited. Whose it is, it says itself.
+    async fn is_next(
+        &mut self,
+        tx: &mut Tx,
+        event: &RoomEvent,
+        received_at: Timestamp,
+    ) -> Result<bool, StepError> {
+        let waiting = portals::replaced_by(tx, &event.room_id).await?;
+        let is_next = !waiting.is_empty();
+        for id in waiting {
+            let mut portal = portals::get(tx, &self.spine.names, id).await?;
+            let Ok(effects) = route(&portal, &Input::Event(event.clone(), false)) else { continue };
+            let id = format!("{} {}", event.event_id, id.0);
+            let cause = Cause {
+                id: id.as_bytes(),
+                author: event.sender.as_str(),
+                accepted_at: received_at,
+                expires_at: self.now.plus_ms(TTL_MS),
+            };
+            self.decided.take(&mut portal, cause, effects);
+        }
+        Ok(is_next)
     }
 
     /// Whoever asks the bot or a ghost for something where there is no portal is answered.

@@ -91,24 +91,39 @@ pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option
     whole(names, &script.run(tx.conn()).await?)
 }
 
-/// The portal whose room was replaced by this one, where the bridge is not yet.
+/// Portals of whose rooms it is said that this one has replaced them, and where the bridge is not
+/// yet. It has replaced one at most; whoever has power in another may say so of that too.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn replaced_by(
-    tx: &mut Tx,
-    names: &Names,
-    room: &RoomId,
-) -> Result<Option<Portal>, Error> {
-    let row = sqlx::query(
-        "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor,
-                hears_from, refused
-         FROM portals WHERE successor = $1",
+pub async fn replaced_by(tx: &mut Tx, room: &RoomId) -> Result<Vec<PortalId>, Error> {
+    let ids: Vec<i64> =
+        sqlx::query_scalar("SELECT portal FROM portals WHERE successor = $1 ORDER BY portal")
+            .bind(room.as_str())
+            .fetch_all(tx.conn())
+            .await?;
+    Ok(ids.into_iter().map(PortalId).collect())
+}
+
+/// Rooms of other portals that this one may have replaced, too.
+///
+/// # Errors
+/// [`Error`]
+pub async fn others_before(
+    read: &mut Read,
+    portal: PortalId,
+    next: &RoomId,
+) -> Result<Vec<OwnedRoomId>, Error> {
+    let rooms: Vec<String> = sqlx::query_scalar(
+        "SELECT room_id FROM portals
+         WHERE successor = $1 AND portal <> $2 AND room_id IS NOT NULL",
     )
-    .bind(room.as_str())
-    .fetch_optional(tx.conn())
+    .bind(next.as_str())
+    .bind(portal.0)
+    .fetch_all(read.conn())
     .await?;
-    with_people(tx, names, row).await
+    let parsed = rooms.into_iter().map(RoomId::parse);
+    parsed.collect::<Result<_, _>>().map_err(|_| Error::Row("portals.room_id"))
 }
 
 /// The portal with this id.
@@ -414,6 +429,21 @@ pub async fn heard(tx: &mut Tx) -> Result<(), Error> {
     Ok(())
 }
 
+/// As [`heard`], of one portal: its event may have come before it was known to be waited for.
+///
+/// # Errors
+/// [`Error`]
+pub async fn has_heard(tx: &mut Tx, portal: PortalId) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE portals SET hears_from = NULL WHERE portal = $1 AND hears_from IS NOT NULL
+           AND EXISTS (SELECT 1 FROM inbox WHERE inbox.event_id = portals.hears_from AND inbox.state = 1)",
+    )
+    .bind(portal.0)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Whether some room is being made, so that events of unknown rooms may be its.
 ///
 /// # Errors
@@ -433,9 +463,8 @@ pub async fn any_in_making(tx: &mut Tx) -> Result<bool, Error> {
 pub async fn unmade(read: &mut Read) -> Result<Vec<PortalId>, Error> {
     let ids: Vec<i64> = sqlx::query_scalar(
         "SELECT portal FROM portals WHERE state = 'making' AND lost IS NULL
-           AND NOT EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane =
-               CASE WHEN portals.encrypted = TRUE THEN 'bot/' || portals.portal
-               ELSE 'portal/' || portals.portal || '/to_matrix' END)
+           AND NOT EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane IN
+               ('bot/' || portals.portal, 'portal/' || portals.portal || '/to_matrix'))
          ORDER BY portal",
     )
     .fetch_all(read.conn())

@@ -49,7 +49,8 @@ pub(crate) struct Rooms {
     /// What the bot keeps there for itself.
     account_data: BTreeMap<String, Value>,
     purged: BTreeSet<String>,
-    made: usize,
+    /// How many rooms were made.
+    pub(crate) made: usize,
     /// What goes wrong next, each once.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// What every message of a user, and every invite of one, is answered with.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::Value;
 
 use super::{announce::announced, encrypted, notice, put_out};
@@ -26,6 +26,8 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
             Ok(vec![Effect::Here(Here::Made(found.room.clone()))])
         }
         _ if portal.state == PortalState::Closed => Err(Skip::Closed),
+        // It has gone on to another meanwhile.
+        News::Entered(found, _) if is_open && is_other(portal, found) => Err(Skip::Nothing),
         News::Entered(found, told) => Ok(entered(portal, found, told.as_ref())),
         News::Followed(found) => Ok(followed(portal, found)),
         News::NotFollowed(room, why) => {
@@ -33,7 +35,10 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
                 format!("the room was replaced by {room}, and the bridge is not there: {why}");
             Ok(lost(portal, why))
         }
-        News::Out if is_open && portal.lost.is_none() => Ok(lost(portal, OUT.to_owned())),
+        // Whoever is gone by the time that the bot comes back has not let it in.
+        News::Out if portal.room.is_some() && portal.lost.is_none() => {
+            Ok(lost(portal, OUT.to_owned()))
+        }
         News::In if is_open && portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
         News::Elsewhere if is_open => Ok(back()),
         News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
@@ -41,7 +46,11 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         }
         // Whoever gave up making it has said why.
         News::Unmade if portal.is_in_making() => {
-            Ok(vec![Effect::Here(Here::Lost("its room could not be made".to_owned()))])
+            let why = match portal.room {
+                Some(_) => "the bridge does not get back into it",
+                None => "its room could not be made",
+            };
+            Ok(vec![Effect::Here(Here::Lost(why.to_owned()))])
         }
         News::PutOut(account, by) if !portal.removed.contains_key(account) => {
             Ok(put_out(portal, account, by).into())
@@ -145,22 +154,29 @@ fn lost(portal: &Portal, why: String) -> Vec<Effect> {
 }
 
 fn back() -> Vec<Effect> {
-    vec![Effect::Here(Here::Back), Effect::InRoom(InRoom::Make)]
+    vec![Effect::Here(Here::Back), Effect::InRoom(InRoom::Return)]
 }
 
 fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<Effect> {
     let mut effects = vec![Effect::Here(Here::Made(found.room.clone()))];
     effects.extend(told.map(|event| Effect::Here(Here::Told(event.clone()))));
     effects.extend(read(portal, found));
-    let room = room_name(portal, &found.room);
+    let room = room_name(portal, found);
     effects.push(notice(format!("This group is bridged into the Matrix room {room}.")));
     if !found.encrypted {
         effects.push(Effect::InRoom(InRoom::Introduce));
     }
-    if let Some(next) = &found.successor {
-        effects.extend(replaced(next.clone()));
+    if is_other(portal, found) && found.successor.is_none() {
+        // Whoever was in the one before.
+        let gone = portal.mirrors.keys().filter(|user| !found.people.contains_key(*user));
+        effects.extend(gone.map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
     }
+    effects.extend(found.successor.iter().flat_map(|next| replaced(next.clone())));
     effects
+}
+
+fn is_other(portal: &Portal, found: &Found) -> bool {
+    portal.room.as_ref().is_some_and(|known| *known != found.room)
 }
 
 fn followed(portal: &Portal, found: &Found) -> Vec<Effect> {
@@ -175,14 +191,17 @@ fn followed(portal: &Portal, found: &Found) -> Vec<Effect> {
         effects.push(Effect::InRoom(InRoom::Notice(text.to_owned())));
         effects.push(Effect::InRoom(InRoom::Introduce));
     }
+    // Replaced itself by now.
+    effects.extend(found.successor.iter().flat_map(|next| replaced(next.clone())));
     effects
 }
 
 /// The alias is the room's that the bot made; another one is called by its id.
-fn room_name(portal: &Portal, room: &RoomId) -> String {
-    match &portal.room {
-        Some(known) if known != room => room.to_string(),
-        _ => portal.names.alias(&portal.group),
+fn room_name(portal: &Portal, found: &Found) -> String {
+    if is_other(portal, found) && !found.is_made {
+        found.room.to_string()
+    } else {
+        portal.names.alias(&portal.group)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules about the room itself, as a table.
 
+use ruma::RoomId;
 use serde_json::json;
 
 use super::{
@@ -36,7 +37,9 @@ fn what_is_found_out_of_a_room() {
     let making = Portal { state: PortalState::Making, ..portal() };
     let stuck = Portal { state: PortalState::Making, ..lost_portal() };
     let closed = Portal { state: PortalState::Closed, ..portal() };
-    let (is_lost, is_back) = (vec!["lost", "notice in group"], vec!["back", "make"]);
+    let roomless = Portal { room: None, ..making.clone() };
+    let elsewhere = Found { room: "!other:x".try_into().unwrap(), ..found() };
+    let (is_lost, is_back) = (vec!["lost", "notice in group"], vec!["back", "return"]);
     let anew = vec!["announce", "given up", "notice in group", "make anew", "invite"];
     let instead = vec!["announce", "given up", "notice in group", "make instead", "invite"];
     let nowhere = Portal { room: None, ..lost_portal() };
@@ -47,7 +50,9 @@ fn what_is_found_out_of_a_room() {
     let table = [
         (&open, News::Out, Ok(is_lost.clone())),
         (&lost, News::Out, Err(Skip::Nothing)),
-        (&making, News::Out, Err(Skip::Nothing)),
+        // It was to come back.
+        (&making, News::Out, Ok(is_lost.clone())),
+        (&roomless, News::Out, Err(Skip::Nothing)),
         (&open, News::In, Err(Skip::Nothing)),
         (&open, News::Elsewhere, Ok(is_back.clone())),
         (&lost, News::Elsewhere, Ok(is_back.clone())),
@@ -70,6 +75,8 @@ fn what_is_found_out_of_a_room() {
         (&closed, News::Unbridged(user("@al:x")), Err(Skip::Closed)),
         (&open, not(), Ok(is_lost)),
         (&closed, News::Entered(found(), None), Ok(vec!["made"])),
+        // The portal has another room by now.
+        (&open, News::Entered(elsewhere, None), Err(Skip::Nothing)),
         (&closed, News::Followed(found()), Err(Skip::Closed)),
         (&closed, News::Out, Err(Skip::Closed)),
         (&closed, News::In, Err(Skip::Closed)),
@@ -100,7 +107,7 @@ fn the_bot_is_put_out_and_welcome_again() {
         (&lost, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
         (&open, member(BOT, BOT, "join"), Err(Skip::Nothing)),
         (&open, invite.clone(), Err(Skip::Nothing)),
-        (&lost, invite.clone(), Ok(vec!["back", "make"])),
+        (&lost, invite.clone(), Ok(vec!["back", "return"])),
         // It is welcome in the room that nobody uses any more.
         (&replaced, invite, Err(Skip::Nothing)),
         (&replaced, Input::Event(there, false), Ok(vec!["follow"])),
@@ -186,8 +193,8 @@ fn a_room_is_read_before_the_first_word() {
 #[test]
 fn a_room_is_called_by_its_alias_where_the_bot_made_it() {
     let next: OwnedRoomId = "!next:x".try_into().unwrap();
-    let names = |portal: &Portal, room: &RoomId| {
-        let found = Found { room: room.to_owned(), ..found() };
+    let names = |portal: &Portal, room: &RoomId, is_made: bool| {
+        let found = Found { room: room.to_owned(), is_made, ..found() };
         let effects = route(portal, &Input::Room(News::Entered(found, None))).unwrap();
         let said = effects.into_iter().rev().find_map(|effect| match effect {
             Effect::InGroup(InGroup::Notice(text)) => Some(text),
@@ -199,9 +206,10 @@ fn a_room_is_called_by_its_alias_where_the_bot_made_it() {
     let made = Portal { state: PortalState::Making, ..portal() };
     let alias = made.names.alias(&made.group);
     let says = |room: &str| format!("This group is bridged into the Matrix room {room}.");
-    assert_eq!(names(&making, &next), says(&alias));
-    assert_eq!(names(&made, made.room.as_ref().unwrap()), says(&alias));
-    assert_eq!(names(&made, &next), says(next.as_str()));
+    assert_eq!(names(&making, &next, true), says(&alias));
+    assert_eq!(names(&made, made.room.as_ref().unwrap(), true), says(&alias));
+    assert_eq!(names(&made, &next, true), says(&alias));
+    assert_eq!(names(&made, &next, false), says(next.as_str()));
 }
 
 #[test]
@@ -220,7 +228,24 @@ fn another_room_has_put_nobody_out() {
     let welcome = Found { put_out: [].into(), encrypted: true, ..next };
     let expected =
         ["moved", "announce", "encrypted", "pause", "notice in group", "notice in group"];
-    assert_eq!(of(&portal(), News::Followed(welcome)), Ok(expected.to_vec()));
+    assert_eq!(of(&portal(), News::Followed(welcome.clone())), Ok(expected.to_vec()));
+    // It was replaced too, meanwhile.
+    let passed = Found { successor: Some("!last:x".try_into().unwrap()), ..welcome };
+    let expected = [&expected[..], &["replaced", "follow"]].concat();
+    assert_eq!(of(&portal(), News::Followed(passed)), Ok(expected));
+}
+
+#[test]
+fn into_another_room_come_those_of_the_one_before() {
+    let before = Portal { state: PortalState::Making, ..portal() };
+    let next = Found {
+        room: "!next:x".try_into().unwrap(),
+        people: [].into(),
+        put_out: [].into(),
+        ..found()
+    };
+    let effects = route(&before, &Input::Room(News::Entered(next, None))).unwrap();
+    assert_eq!(effects.last(), Some(&Effect::InRoom(InRoom::Invite(user("@al:x")))));
 }
 
 #[test]

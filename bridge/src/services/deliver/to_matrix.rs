@@ -425,6 +425,7 @@ async fn learn(
     let mut decided = Decided::default();
     decided.take(&mut portal, cause, effects);
     decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
+    portals::has_heard(tx, portal.id).await?;
     if let Some(room) = portal.room.as_ref().filter(|_| portal.lost.is_none()) {
         if portal.encrypted {
             spine.encryption.found(room, true, 0);

@@ -37,11 +37,17 @@ impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
         let room = match (&row.entry.deed, &self.portal) {
             (InRoom::Make, _) => return Ok(self.make_room(row, Anew::No).await),
+            (InRoom::Return, _) => return Ok(self.return_to_room(row).await),
             (InRoom::MakeAnew, _) => return Ok(self.make_room(row, Anew::Yes).await),
             (InRoom::MakeInstead(old), _) => {
                 return Ok(self.make_room(row, Anew::Instead(old)).await);
             }
-            (InRoom::Follow(next), _) => return Ok(self.follow(row, next).await),
+            (InRoom::Follow(next), portal) => {
+                let mut read = self.spine.db.read().await?;
+                let others = portals::others_before(&mut read, portal.id, next).await?;
+                drop(read);
+                return Ok(self.follow(row, next, &others).await);
+            }
             // It was let in again before this came to its turn.
             (InRoom::Close, portal) if portal.state != PortalState::Closed => return Ok(Ok(())),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
@@ -114,9 +120,11 @@ impl Round<'_> {
             InRoom::Pause => Ok(self.topic(&room, PAUSED).await),
             InRoom::Close => self.close(&room, row).await,
             // Above: they need no room.
-            InRoom::Make | InRoom::MakeAnew | InRoom::MakeInstead(_) | InRoom::Follow(_) => {
-                Ok(Ok(()))
-            }
+            InRoom::Make
+            | InRoom::Return
+            | InRoom::MakeAnew
+            | InRoom::MakeInstead(_)
+            | InRoom::Follow(_) => Ok(Ok(())),
         }
     }
 

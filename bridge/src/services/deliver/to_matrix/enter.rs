@@ -34,7 +34,7 @@ pub(super) enum Anew<'a> {
 
 /// Said where the group was bridged into until now.
 const ELSEWHERE: &str = "The group is bridged into another room now: nothing goes from here to there \
-                         any more, nor back.";
+                         any more, nor back. What was said here last may not have got there.";
 
 /// What an alias of ours leads to.
 enum Behind {
@@ -77,11 +77,33 @@ impl Round<'_> {
             self.leave_behind(row, old).await?;
         }
         self.spine.steps.reached(steps::Step::MadeRoom).await;
+        self.is_in(found, told);
+        Ok(())
+    }
+
+    fn is_in(&mut self, found: Found, told: Option<OwnedEventId>) {
         self.portal.apply(&Here::Made(found.room.clone()));
         if found.encrypted {
             self.portal.apply(&Here::Encrypted);
         }
         self.facts.news.push(News::Entered(found, told));
+    }
+
+    /// Back into the group's room, or the one that its alias leads to; makes none, since people are
+    /// in the one that there is.
+    pub(super) async fn return_to_room(&mut self, row: &Stored<InRoom>) -> Result<(), Failure> {
+        let Some(room) = self.portal.room.clone() else { return Ok(()) };
+        if let Some(found) = self.enter(&room).await? {
+            let told = self.open_again(row, &found).await?;
+            self.is_in(found, told);
+            return Ok(());
+        }
+        let alias = RoomAliasId::parse(self.spine.names.alias(&self.portal.group));
+        let alias = alias.map_err(|error| Failure::Refused(error.to_string()))?;
+        match self.behind(&alias).await? {
+            Behind::Ours(found) => self.is_in(found, None),
+            Behind::Left | Behind::Theirs => self.facts.news.push(News::Out),
+        }
         Ok(())
     }
 
@@ -221,10 +243,12 @@ impl Round<'_> {
     }
 
     /// Goes into the room that has replaced the group's, if it says so itself; else that is said.
+    /// `others`: rooms of other groups that it may have replaced.
     pub(super) async fn follow(
         &mut self,
         row: &Stored<InRoom>,
         next: &OwnedRoomId,
+        others: &[OwnedRoomId],
     ) -> Result<(), Failure> {
         let Some(room) = self.portal.room.clone().filter(|room| room != next) else {
             return Ok(());
@@ -240,10 +264,10 @@ impl Round<'_> {
                 self.facts.news.push(News::Followed(found));
                 return Ok(());
             }
-            Some(_) => {
+            Some(found) => {
                 // It is somebody's who says so of a room that is not his. Where the bot was before, it
                 // is for another group.
-                if !was_in {
+                if !was_in && !found.predecessor.is_some_and(|room| others.contains(&room)) {
                     let Spine { matrix, names, .. } = self.spine;
                     matrix.leave(names.bot(), next).await.map_err(at(Place::Room))?;
                 }

@@ -53,6 +53,7 @@ impl Round<'_> {
             InRoom::Notice(_)
             | InRoom::Answer(..)
             | InRoom::Make
+            | InRoom::Return
             | InRoom::Invite(_)
             | InRoom::Leave(_)
             | InRoom::PutOut(..)
