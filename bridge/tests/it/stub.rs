@@ -54,6 +54,8 @@ pub(crate) struct Rooms {
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// What every message of a user, and every invite of one, is answered with.
     pub(crate) refuses: BTreeMap<String, (u16, Value)>,
+    /// Every message of these users is done, and answered when this is notified.
+    pub(crate) holds: BTreeMap<String, Arc<Notify>>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
     /// Pages of rooms that were read.
@@ -184,6 +186,7 @@ fn judge(
         _ => "",
     };
     let refusal = rooms.refuses.get(subject).cloned();
+    *held = rooms.holds.get(subject).cloned();
     match fault.or(refusal.map(|(status, value)| Fault::Answer(status, value))) {
         Some(Fault::Answer(status, value)) => {
             return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::{
     Spine, StepError,
     slots::Slots,
+    slow::Slow,
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
@@ -35,6 +36,7 @@ struct Inner {
     freed: Notify,
     waits: Waits,
     slots: Slots,
+    slow: Slow,
     /// By which what waits has lived long enough.
     agreed: Agreed,
     /// One worker's at a time: a wake is his who has it, not everybody's.
@@ -81,6 +83,7 @@ impl Leases {
             freed: Notify::new(),
             waits: Waits::default(),
             slots: Slots::default(),
+            slow: Slow::default(),
             agreed: Agreed::default(),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
@@ -89,6 +92,11 @@ impl Leases {
     /// Places for those that are served.
     pub(super) fn slots(&self) -> &Slots {
         &self.0.slots
+    }
+
+    /// Who is slow in which room.
+    pub(super) fn slow(&self) -> &Slow {
+        &self.0.slow
     }
 
     /// Which lanes wait.
