@@ -72,8 +72,14 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let now = spine.now();
     let events = waiting.iter().filter_map(|row| row.event.as_ref());
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
-    let mut round =
-        Round { spine, now, ours, portals: BTreeMap::new(), decided: Decided::default() };
+    let mut round = Round {
+        spine,
+        now,
+        ours,
+        portals: BTreeMap::new(),
+        next: BTreeSet::new(),
+        decided: Decided::default(),
+    };
     let mut looked = Looked::default();
     // What comes behind a damaged row of its room stays behind it.
     let mut stopped = BTreeSet::new();
@@ -106,6 +112,8 @@ struct Round<'a> {
     now: Timestamp,
     ours: BTreeSet<String>,
     portals: BTreeMap<OwnedRoomId, Option<Portal>>,
+    /// Rooms that have replaced others, as this transaction has it.
+    next: BTreeSet<OwnedRoomId>,
     decided: Decided,
 }
 
@@ -132,6 +140,9 @@ impl Round<'_> {
         event: RoomEvent,
         received_at: Timestamp,
     ) -> Result<bool, StepError> {
+        if self.next.contains(&event.room_id) {
+            return Ok(true);
+        }
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
             let portal = match portals::of_room(tx, names, &event.room_id).await? {
@@ -150,6 +161,10 @@ impl Round<'_> {
         };
         // How the room is now is read first.
         if portal.is_in_making() {
+            return Ok(true);
+        }
+        // What is said there is the group's once the bot has gone into it.
+        if portal.is_about_to_follow() && portal.successor.as_ref() == Some(&event.room_id) {
             return Ok(true);
         }
         // Whom the group meets by it is called by a name that none of its members has.
@@ -199,6 +214,9 @@ impl Round<'_> {
                 };
                 let (answers, effects) = effects.into_iter().partition(is_answer);
                 self.decided.take(portal, cause, effects);
+                if portal.is_about_to_follow() {
+                    self.next.extend(portal.successor.clone());
+                }
                 if let Some(kind) = once.filter(|_| !answers.is_empty())
                     && answered::is_first(tx, portal.id, event.sender.as_str(), kind).await?
                 {

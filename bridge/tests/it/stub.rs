@@ -50,6 +50,8 @@ pub(crate) struct Rooms {
     account_data: BTreeMap<String, Value>,
     purged: BTreeSet<String>,
     made: usize,
+    /// Events that there were, those that somebody took away since included.
+    happened: usize,
     /// What goes wrong next, each once.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// What every message of a user, and every invite of one, is answered with.
@@ -428,7 +430,8 @@ impl Rooms {
         key: Option<&str>,
         content: impl Into<Value>,
     ) -> String {
-        let id = format!("$event{}", self.events.len());
+        let id = format!("$event{}", self.happened);
+        self.happened += 1;
         let mut event = json!({
             "event_id": id, "room_id": room, "sender": sender, "type": kind,
             "origin_server_ts": crate::harness::START + self.ahead, "content": content.into(),
@@ -438,6 +441,13 @@ impl Rooms {
         }
         self.events.push(event);
         id
+    }
+
+    /// Somebody takes out of the room what was said there so.
+    pub(crate) fn redact(&mut self, body: &str) {
+        let event = self.events.iter_mut().find(|event| event["content"]["body"] == body).unwrap();
+        event["content"] = json!({});
+        event["unsigned"] = json!({"redacted_because": {"type": "m.room.redaction"}});
     }
 
     /// A room's state as one sees it who is in it, or was.

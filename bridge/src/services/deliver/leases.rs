@@ -4,13 +4,14 @@
 //! panicked, or a process that died, is free again at once, and taking a lane costs no commit.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use causeway_store::{Agreed, Db, Listener, Script, Tx};
 use futures_util::FutureExt as _;
+use ruma::{OwnedRoomId, RoomId};
 use tokio::sync::Notify;
 
 use super::{
@@ -37,6 +38,8 @@ struct Inner {
     waits: Waits,
     slots: Slots,
     slow: Slow,
+    /// Rooms that were seen to be replaced before an event said so.
+    replaced: Mutex<BTreeSet<OwnedRoomId>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
     /// One worker's at a time: a wake is his who has it, not everybody's.
@@ -84,6 +87,7 @@ impl Leases {
             waits: Waits::default(),
             slots: Slots::default(),
             slow: Slow::default(),
+            replaced: Mutex::default(),
             agreed: Agreed::default(),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
@@ -97,6 +101,12 @@ impl Leases {
     /// Who is slow in which room.
     pub(super) fn slow(&self) -> &Slow {
         &self.0.slow
+    }
+
+    /// Whether a room was seen to be replaced before, as it is now.
+    pub(super) fn is_replaced(&self, room: &RoomId) -> bool {
+        let mut replaced = self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        !replaced.insert(room.to_owned())
     }
 
     /// Which lanes wait.

@@ -4,8 +4,10 @@ mod act;
 mod asked;
 mod encrypted;
 mod enter;
+mod find;
 mod readers;
 mod record;
+mod replaced;
 mod send;
 
 use std::{

@@ -98,6 +98,19 @@ impl Round<'_> {
                 return Ok(Err(Failure::Gone(why)));
             }
         };
+        let says = matches!(
+            row.entry.deed,
+            InRoom::Say(_)
+                | InRoom::Notice(_)
+                | InRoom::Answer(..)
+                | InRoom::Introduce
+                | InRoom::Members(..)
+        );
+        let placed = if says { self.place(room, row).await? } else { Ok(room) };
+        let room = match placed {
+            Ok(room) => room,
+            Err(failure) => return Ok(Err(failure)),
+        };
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
             InRoom::Notice(text) => self.notice(&room, row, text, None).await,

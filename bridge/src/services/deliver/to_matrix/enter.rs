@@ -11,7 +11,7 @@ use crate::{
         portal::{
             FUNCTIONAL_MEMBERS, PortalState, bridge_state, room_request, with_service_member,
         },
-        room::Found,
+        room::{Found, not_followed},
         to_matrix,
     },
     gateway::matrix::MatrixError,
@@ -262,6 +262,7 @@ impl Round<'_> {
         {
             return Err(failure);
         }
+        self.portal.apply(&Here::Lost(not_followed(next, &why)));
         self.facts.news.push(News::NotFollowed(next.clone(), why));
         Ok(())
     }
