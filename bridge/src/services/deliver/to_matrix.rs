@@ -60,7 +60,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
                 Leases::release(spine, &mut script, lane);
                 next = first(spine, tx.conn(), lane, script).await?;
                 rounds += 1;
-                next = next.filter(|_| goes_on(&mut tx, rounds, began));
+                next = next.filter(|_| goes_on(spine, &mut tx, &leased, (rounds, began)));
                 tx.commit().await?;
                 continue;
             }
@@ -76,7 +76,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         next = record(spine, &mut tx, &leased, &rows, facts, end).await?;
         leased = after;
         rounds += 1;
-        next = next.filter(|_| goes_on(&mut tx, rounds, began));
+        next = next.filter(|_| goes_on(spine, &mut tx, &leased, (rounds, began)));
         spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
         took(spine, DIRECTION, &mut delivered);
@@ -86,9 +86,10 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
 }
 
 /// Whether the lane that has more goes on at once; else it does when others had their turn.
-fn goes_on(tx: &mut Tx, rounds: u32, began: Instant) -> bool {
+fn goes_on(spine: &Spine, tx: &mut Tx, leased: &Ready, (rounds, began): (u32, Instant)) -> bool {
     let goes_on = rounds < ROUNDS && began.elapsed() < TURN;
     if !goes_on {
+        spine.leases.waits().gives_way(spine.steady(), leased);
         lanes::look(tx);
     }
     goes_on
