@@ -132,6 +132,8 @@ pub enum News {
     Elsewhere,
     /// It is encrypted, though no event of that came.
     Encrypted(OwnedRoomId),
+    /// It was replaced by this room, though no event of that came.
+    Replaced(OwnedRoomId),
     /// There is no room, and nothing makes one any more.
     Unmade,
     /// An account's ghost was put out of it, and by whom, though no event of that came.

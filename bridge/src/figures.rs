@@ -39,6 +39,7 @@ pub const ALL: &[(&str, &str)] = &[
         "Events that were read from the homeserver before any transaction brought them.",
     ),
     ("causeway_rooms_unreadable_total", "Rooms that the homeserver refused to show."),
+    ("causeway_rooms_put_back_total", "Rooms of which the homeserver no longer has the newest."),
     ("causeway_native_failed_total", "Native messages that could not be read, by reason."),
     ("causeway_matrix_requests_total", "Requests to the homeserver, by call and outcome."),
     ("causeway_task_restarts_total", "Tasks that ended when they should not, and began again."),

@@ -153,6 +153,10 @@ pub enum Here {
     Met(Vec<Mirror>),
     /// The group no longer has to do with somebody.
     Parted(OwnedUserId),
+    /// Somebody is invited into the room, or is to be.
+    Invited(OwnedUserId),
+    /// Somebody is invited no more, and has not come.
+    Uninvited(OwnedUserId),
     /// A ghost was put out of the room (by whom), or is welcome again.
     Standing(AccountId, Option<OwnedUserId>),
     /// It will never be said in the room, for this reason: a dead letter at once.

@@ -26,6 +26,7 @@ fn portal(encrypted: bool) -> Portal {
         hears_from: None,
         refused: None,
         mirrors: [].into(),
+        invited: [].into(),
         removed: [].into(),
         natives: None,
         taken: std::sync::OnceLock::new(),

@@ -18,6 +18,9 @@ use super::{effect::Here, ghost::Names, looks::Taken, mirror::Mirror};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortalId(pub i64);
 
+/// Those of a room who are remembered as invited: anybody with the power may invite there.
+const MOST_INVITED: usize = 1_000;
+
 /// How far a portal has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortalState {
@@ -56,6 +59,8 @@ pub struct Portal {
     pub refused: Option<String>,
     /// Matrix users whom the group knows, with the names it knows them by.
     pub mirrors: BTreeMap<OwnedUserId, String>,
+    /// Matrix users who are invited into the room, and have not come.
+    pub invited: BTreeSet<OwnedUserId>,
     /// Ghosts that were put out of the room, and by whom.
     pub removed: BTreeMap<AccountId, OwnedUserId>,
     /// Who is in the group, where that was looked up.
@@ -75,6 +80,8 @@ pub struct Unsaved {
     pub place: bool,
     /// Those of these mirrors.
     pub mirrors: BTreeSet<OwnedUserId>,
+    /// Those of these who are invited.
+    pub invited: BTreeSet<OwnedUserId>,
     /// Those of these ghosts.
     pub ghosts: BTreeSet<AccountId>,
     /// Those of all ghosts: they were in another room.
@@ -164,6 +171,7 @@ impl Portal {
                         taken.take(id, name);
                     }
                     self.unsaved.mirrors.insert(id.clone());
+                    self.is_invited_no_more(id);
                 }
             }
             Here::Parted(user) => {
@@ -173,6 +181,12 @@ impl Portal {
                 }
                 self.unsaved.mirrors.insert(user.clone());
             }
+            Here::Invited(user) => {
+                if self.invited.len() < MOST_INVITED && self.invited.insert(user.clone()) {
+                    self.unsaved.invited.insert(user.clone());
+                }
+            }
+            Here::Uninvited(user) => self.is_invited_no_more(user),
             Here::Standing(account, by) => {
                 match by {
                     Some(by) => self.removed.insert(account.clone(), by.clone()),
@@ -195,6 +209,11 @@ impl Portal {
         self.state == PortalState::Making && self.lost.is_none()
     }
 
+    /// Whether its room was replaced, and the bot goes into the one that did.
+    pub fn is_about_to_follow(&self) -> bool {
+        self.state == PortalState::Open && self.lost.is_none() && self.successor.is_some()
+    }
+
     /// Another room is another place: who is in it is not known, nor what it is like.
     fn is_in(&mut self, room: &OwnedRoomId) {
         if self.room.as_ref().is_some_and(|known| known != room) {
@@ -209,6 +228,12 @@ impl Portal {
         self.unsaved.place = true;
     }
 
+    fn is_invited_no_more(&mut self, user: &OwnedUserId) {
+        if self.invited.remove(user) {
+            self.unsaved.invited.insert(user.clone());
+        }
+    }
+
     fn give_up_room(&mut self) {
         self.room = None;
         self.lost = None;
@@ -219,6 +244,7 @@ impl Portal {
         self.removed.clear();
         self.taken = OnceLock::new();
         self.unsaved.mirrors.extend(std::mem::take(&mut self.mirrors).into_keys());
+        self.unsaved.invited.extend(std::mem::take(&mut self.invited));
         self.unsaved.all_ghosts = true;
         self.unsaved.place = true;
     }
@@ -342,6 +368,7 @@ mod tests {
             hears_from: None,
             refused: None,
             mirrors: BTreeMap::new(),
+            invited: BTreeSet::new(),
             removed: BTreeMap::new(),
             natives: None,
             taken: OnceLock::new(),
@@ -397,6 +424,30 @@ mod tests {
         assert!(portal.is_in_making() && portal.encrypted && !portal.unsaved.all_ghosts);
         portal.apply(&Here::Lost("again".to_owned()));
         assert!(!portal.is_in_making());
+    }
+
+    #[test]
+    fn who_is_invited_is_known_until_he_comes_or_goes_or_the_room_is_given_up() {
+        let user = |id: &str| OwnedUserId::try_from(id).unwrap();
+        let mut portal = portal(PortalState::Open);
+        let invited = |portal: &Portal| -> Vec<String> {
+            portal.invited.iter().map(ToString::to_string).collect()
+        };
+        for id in ["@al:x", "@bea:x", "@cy:x"] {
+            portal.apply(&Here::Invited(user(id)));
+        }
+        portal.apply(&Here::Uninvited(user("@bea:x")));
+        portal.apply(&Here::Met(vec![Mirror { id: user("@al:x"), name: "Al".to_owned() }]));
+        assert_eq!(invited(&portal), ["@cy:x"]);
+        portal.unsaved = Unsaved::default();
+        portal.apply(&Here::Invited(user("@cy:x")));
+        assert_eq!(portal.unsaved, Unsaved::default(), "nothing new");
+        portal.apply(&Here::GivenUp);
+        assert!(portal.invited.is_empty() && portal.unsaved.invited.contains(&user("@cy:x")));
+        for n in 0..2 * MOST_INVITED {
+            portal.apply(&Here::Invited(user(&format!("@u{n}:x"))));
+        }
+        assert_eq!(portal.invited.len(), MOST_INVITED);
     }
 
     #[test]

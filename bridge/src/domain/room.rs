@@ -39,6 +39,8 @@ pub struct Found {
     pub is_made: bool,
     /// Matrix users in it, with the names that they go by there.
     pub people: BTreeMap<OwnedUserId, Option<String>>,
+    /// Matrix users who are invited there.
+    pub invited: BTreeSet<OwnedUserId>,
     /// Ghosts in it.
     pub ghosts: BTreeSet<AccountId>,
     /// Ghosts that somebody put out of it, and who.
@@ -65,6 +67,7 @@ impl Found {
             is_in: false,
             is_made: false,
             people: BTreeMap::new(),
+            invited: BTreeSet::new(),
             ghosts: BTreeSet::new(),
             put_out: BTreeMap::new(),
             encrypted: false,
@@ -85,8 +88,7 @@ impl Found {
                 }
                 ("m.room.create", "") => {
                     found.is_made = event.sender == *names.bot();
-                    let before = event.content.get("predecessor");
-                    found.predecessor = before.and_then(|before| room_in(before.get("room_id")));
+                    found.predecessor = predecessor(&event.content);
                 }
                 (ENCRYPTION, "") => found.encrypted = true,
                 ("m.room.topic", "") => {
@@ -116,6 +118,8 @@ impl Found {
         } else if is_in {
             let name = event.content.get("displayname").and_then(Value::as_str);
             self.people.insert(target, name.map(str::to_owned));
+        } else if membership == Some("invite") {
+            self.invited.insert(target);
         }
     }
 }
@@ -182,9 +186,19 @@ fn level(value: Option<&Value>, default: i64) -> i64 {
     value.and_then(number).unwrap_or(default)
 }
 
+/// Why nothing gets into a room that was replaced by `next`, into which the bridge did not get.
+pub fn not_followed(next: &RoomId, why: &str) -> String {
+    format!("the room was replaced by {next}, and the bridge is not there: {why}")
+}
+
 /// The room that a tombstone points to.
 pub fn successor(tombstone: &Map<String, Value>) -> Option<OwnedRoomId> {
     room_in(tombstone.get("replacement_room"))
+}
+
+/// The room that a room's `m.room.create` says it follows.
+pub fn predecessor(create: &Map<String, Value>) -> Option<OwnedRoomId> {
+    create.get("predecessor").and_then(|before| room_in(before.get("room_id")))
 }
 
 fn room_in(value: Option<&Value>) -> Option<OwnedRoomId> {

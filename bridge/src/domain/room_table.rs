@@ -46,6 +46,7 @@ fn who_is_in_it_and_who_was_put_out() {
     let people: Vec<_> =
         found.people.iter().map(|(user, name)| (user.as_str(), name.as_deref())).collect();
     assert_eq!(people, [("@al:x", Some("Al")), ("@bea:x", None)]);
+    assert_eq!(found.invited.iter().map(|user| user.as_str()).collect::<Vec<_>>(), ["@cleo:x"]);
     let out: Vec<_> =
         found.put_out.iter().map(|(who, by)| (who.localpart(), by.as_str())).collect();
     assert_eq!(out, [("eve", "@al:x"), ("fay", "@al:x")]);

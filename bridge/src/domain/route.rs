@@ -201,6 +201,12 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
             effects.push(Effect::InGroup(InGroup::Announce(Vec::new(), vec![target])));
             Ok(effects)
         }
+        "leave" | "ban" if portal.invited.contains(&target) => {
+            Ok(vec![Effect::Here(Here::Uninvited(target))])
+        }
+        "invite" if !portal.invited.contains(&target) && !portal.mirrors.contains_key(&target) => {
+            Ok(vec![Effect::Here(Here::Invited(target))])
+        }
         _ => Err(Skip::Nothing),
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn portal() -> Portal {
         hears_from: None,
         refused: None,
         mirrors: [(user("@al:x"), "Al".to_owned())].into(),
+        invited: [].into(),
         removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(),
         natives: None,
         taken: std::sync::OnceLock::new(),
@@ -165,6 +166,8 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Here(Here::Encrypted) => "encrypted",
             Effect::Here(Here::Met(_)) => "met",
             Effect::Here(Here::Parted(_)) => "parted",
+            Effect::Here(Here::Invited(_)) => "invited",
+            Effect::Here(Here::Uninvited(_)) => "uninvited",
             Effect::Here(Here::Standing(..)) => "standing",
             Effect::Here(Here::Unsaid(..)) => "unsaid",
         })
@@ -225,7 +228,11 @@ fn what_matrix_people_do() {
             Ok(gone(Some("@causewaybot:b.example"))),
         ),
         (member("@new:x", "@new:x", "leave"), Err(Skip::Nothing)),
-        (member("@al:x", "@new:x", "invite"), Err(Skip::Nothing)),
+        (member("@al:x", "@al:x", "invite"), Err(Skip::Nothing)),
+        (
+            member("@al:x", "@new:x", "invite"),
+            Ok(vec![Effect::Here(Here::Invited(user("@new:x")))]),
+        ),
         (member("@causewaybot:b.example", ghost, "invite"), Err(Skip::Own)),
         (member(ghost, ghost, "join"), Err(Skip::Own)),
         // Nobody put it out, so nothing is said of its coming.

@@ -75,7 +75,7 @@ pub struct Spoken {
 }
 
 /// From so long on what was said shows its own time instead of the homeserver's, milliseconds.
-const OLD_MS: u64 = 5_000;
+pub const OLD_MS: u64 = 5_000;
 
 impl Spoken {
     /// The time that it bears in the room; `None` for the homeserver's own. It is what the sender's

@@ -13,7 +13,7 @@ mod users;
 
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
-pub use sync::{Synced, SyncedRoom};
+pub use sync::{Behind, Synced, SyncedRoom};
 pub use users::Standing;
 
 use std::{

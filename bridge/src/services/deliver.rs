@@ -9,6 +9,7 @@ mod markers;
 mod paused;
 mod relations;
 mod slots;
+mod slow;
 mod to_matrix;
 mod to_native;
 mod waits;

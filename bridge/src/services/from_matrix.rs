@@ -72,8 +72,14 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let now = spine.now();
     let events = waiting.iter().filter_map(|row| row.event.as_ref());
     let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
-    let mut round =
-        Round { spine, now, ours, portals: BTreeMap::new(), decided: Decided::default() };
+    let mut round = Round {
+        spine,
+        now,
+        ours,
+        portals: BTreeMap::new(),
+        followed: BTreeSet::new(),
+        decided: Decided::default(),
+    };
     let mut looked = Looked::default();
     // What comes behind a damaged row of its room stays behind it.
     let mut stopped = BTreeSet::new();
@@ -106,6 +112,8 @@ struct Round<'a> {
     now: Timestamp,
     ours: BTreeSet<String>,
     portals: BTreeMap<OwnedRoomId, Option<Portal>>,
+    /// Rooms that have replaced others, as this transaction has it.
+    followed: BTreeSet<OwnedRoomId>,
     decided: Decided,
 }
 
@@ -132,14 +140,17 @@ impl Round<'_> {
         event: RoomEvent,
         received_at: Timestamp,
     ) -> Result<bool, StepError> {
+        if self.followed.contains(&event.room_id) {
+            return Ok(true);
+        }
         let names = &self.spine.names;
         if !self.portals.contains_key(&event.room_id) {
             let portal = portals::of_room(tx, names, &event.room_id).await?;
             self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
-            if self.is_next(tx, &event, received_at).await? {
-                return Ok(false);
+            if let Some(stays) = self.next(tx, &event, received_at).await? {
+                return Ok(stays);
             }
             let are_known = self.spine.rooms_known.load(Ordering::Relaxed);
             if !are_known || portals::any_in_making(tx).await? {
@@ -199,6 +210,9 @@ impl Round<'_> {
                 };
                 let (answers, effects) = effects.into_iter().partition(is_answer);
                 self.decided.take(portal, cause, effects);
+                if portal.is_about_to_follow() {
+                    self.followed.extend(portal.successor.clone());
+                }
                 if let Some(kind) = once.filter(|_| !answers.is_empty())
                     && answered::is_first(tx, portal.id, event.sender.as_str(), kind).await?
                 {
@@ -221,20 +235,26 @@ impl Round<'_> {
         Ok(false)
     }
 
-    /// Whether the event's room is said to have replaced that of a portal, where the bridge is not
-    /// yet: nothing counts there but that the bot is invited. Whose it is, it says itself.
-    async fn is_next(
+    /// Whether an event stays whose room is said to have replaced that of a portal, where the bridge
+    /// is not yet; `None` where nobody says so. Whose room it is, it says itself.
+    async fn next(
         &mut self,
         tx: &mut Tx,
         event: &RoomEvent,
         received_at: Timestamp,
-    ) -> Result<bool, StepError> {
-        let waiting = portals::replaced_by(tx, &event.room_id).await?;
+    ) -> Result<Option<bool>, StepError> {
+        let mut waiting = Vec::new();
+        for id in portals::replaced_by(tx, &event.room_id).await? {
+            waiting.push(portals::get(tx, &self.spine.names, id).await?);
+        }
+        // What is said there is the group's once the bot has gone into it.
+        if waiting.iter().any(Portal::is_about_to_follow) {
+            return Ok(Some(true));
+        }
         let is_next = !waiting.is_empty();
-        for id in waiting {
-            let mut portal = portals::get(tx, &self.spine.names, id).await?;
+        for mut portal in waiting {
             let Ok(effects) = route(&portal, &Input::Event(event.clone(), false)) else { continue };
-            let id = format!("{} {}", event.event_id, id.0);
+            let id = format!("{} {}", event.event_id, portal.id.0);
             let cause = Cause {
                 id: id.as_bytes(),
                 author: event.sender.as_str(),
@@ -243,7 +263,7 @@ impl Round<'_> {
             };
             self.decided.take(&mut portal, cause, effects);
         }
-        Ok(is_next)
+        Ok(is_next.then_some(false))
     }
 
     /// Whoever asks the bot or a ghost for something where there is no portal is answered.

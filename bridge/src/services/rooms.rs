@@ -12,16 +12,23 @@ use std::{
 use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::Db;
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
+use serde_json::Value;
 
 use super::{Spine, StepError};
 use crate::{
-    domain::{Input, News, Skip, ghost::Names, portal::PortalId, room::Found, route::route},
+    domain::{
+        Input, News, Skip,
+        ghost::Names,
+        portal::PortalId,
+        room::{Found, predecessor, successor},
+        route::route,
+    },
     gateway::matrix::MatrixError,
     health::Kind,
     storage::{
         self,
         effects::{Cause, Decided},
-        inbox,
+        errands, inbox,
         portals::{self, Placed},
         sealed::Sealer,
     },
@@ -106,13 +113,15 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
     // Before the homeserver is asked: what is made meanwhile is not in its answer.
     let open = portals::open(&mut read).await?;
     drop(read);
+    let mut is_known = spine.rooms_known.load(Ordering::Relaxed) || open.is_empty();
     let mut news: Vec<(PortalId, Option<OwnedRoomId>, News)> =
         unmade.into_iter().map(|portal| (portal, None, News::Unmade)).collect();
     if !open.is_empty() {
         let joined = spine.matrix.joined_rooms(spine.names.bot()).await?;
         let joined: BTreeSet<OwnedRoomId> = joined.into_iter().collect();
+        is_known = is_known || !any_unheard(spine, &open, &joined).await?;
         let mut out = BTreeSet::new();
-        for Placed { id, group, room, lost } in open {
+        for Placed { id, group, room, lost, .. } in open {
             if joined.contains(&room) {
                 if lost.is_some() {
                     news.push((id, Some(room), News::In));
@@ -141,7 +150,7 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
     if !news.is_empty() {
         learn(spine, news).await?;
     }
-    if !spine.rooms_known.swap(true, Ordering::Relaxed) {
+    if is_known && !spine.rooms_known.swap(true, Ordering::Relaxed) {
         let mut tx = spine.db.begin().await?;
         inbox::route_early(&mut tx).await?;
         tx.commit().await?;
@@ -149,6 +158,41 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
     let lost = portals::lost(&mut spine.db.read().await?).await?;
     show(spine, &mut seen.shown, lost.into_iter().collect());
     Ok(())
+}
+
+/// Whether the bot is in a room that has replaced a portal's, of which the portal has not heard: the
+/// database was put back. What is said there waits until what was said before is read.
+async fn any_unheard(
+    spine: &Spine,
+    open: &[Placed],
+    joined: &BTreeSet<OwnedRoomId>,
+) -> Result<bool, LookError> {
+    let Spine { db, matrix, names, .. } = spine;
+    let ours: BTreeSet<&OwnedRoomId> = open.iter().map(|placed| &placed.room).collect();
+    for room in joined.iter().filter(|room| !ours.contains(room)) {
+        if errands::is_chat(db.read().await?.conn(), room).await? {
+            continue;
+        }
+        let content = |kind, of| async move {
+            match matrix.state(names.bot(), of, kind, "").await {
+                Err(MatrixError::Refused(..)) => Ok(None),
+                content => content,
+            }
+        };
+        let create = content("m.room.create", room).await?;
+        let before = create.as_ref().and_then(Value::as_object).and_then(predecessor);
+        let is_unheard = |placed: &&Placed| {
+            Some(&placed.room) == before.as_ref()
+                && placed.lost.is_none()
+                && placed.successor.is_none()
+        };
+        let Some(placed) = open.iter().find(is_unheard) else { continue };
+        let stone = content("m.room.tombstone", &placed.room).await?;
+        if stone.as_ref().and_then(Value::as_object).and_then(successor).as_ref() == Some(room) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the group's alias leads to another room that the bot made and is in, and that none has

@@ -1,16 +1,19 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
-use std::collections::BTreeMap;
+mod save;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use save::save;
 
 use causeway_protocol::ids::{GroupId, Timestamp};
-use causeway_store::{Conn, Engine, Read, Row, Script, Tx};
+use causeway_store::{Conn, Read, Row, Script, Tx};
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
-use super::{Error, answered, at, ghosts, lanes};
+use super::{Error, at};
 use crate::domain::{
     ghost::Names,
-    lane::Lane,
     portal::{Portal, PortalId, PortalState, Unsaved},
 };
 
@@ -62,9 +65,11 @@ pub async fn of_group(
          JOIN portals p ON p.portal = m.portal WHERE p.group_id = $1
          UNION ALL SELECT g.removed_by, NULL, g.account FROM ghost_rooms g
          JOIN portals p ON p.portal = g.portal
-         WHERE p.group_id = $2 AND g.membership = 'removed'",
+         WHERE p.group_id = $2 AND g.membership = 'removed'
+         UNION ALL SELECT i.user_id, NULL, NULL FROM portal_invited i
+         JOIN portals p ON p.portal = i.portal WHERE p.group_id = $3",
     );
-    query.bind(group).bind(group);
+    query.bind(group).bind(group).bind(group);
     whole(names, &script.run(tx.conn()).await?)
 }
 
@@ -85,9 +90,11 @@ pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option
          JOIN portals p ON p.portal = m.portal WHERE p.room_id = $1
          UNION ALL SELECT g.removed_by, NULL, g.account FROM ghost_rooms g
          JOIN portals p ON p.portal = g.portal
-         WHERE p.room_id = $2 AND g.membership = 'removed'",
+         WHERE p.room_id = $2 AND g.membership = 'removed'
+         UNION ALL SELECT i.user_id, NULL, NULL FROM portal_invited i
+         JOIN portals p ON p.portal = i.portal WHERE p.room_id = $3",
     );
-    query.bind(room).bind(room);
+    query.bind(room).bind(room).bind(room);
     whole(names, &script.run(tx.conn()).await?)
 }
 
@@ -224,7 +231,8 @@ async fn with_people(
     let people = sqlx::query(
         "SELECT user_id, name, NULL AS account FROM portal_mirrors WHERE portal = $1
          UNION ALL SELECT removed_by, NULL, account FROM ghost_rooms
-         WHERE portal = $1 AND membership = 'removed'",
+         WHERE portal = $1 AND membership = 'removed'
+         UNION ALL SELECT user_id, NULL, NULL FROM portal_invited WHERE portal = $1",
     );
     let people = people.bind(portal).fetch_all(tx.conn()).await?;
     let rows: Vec<Row> = std::iter::once(row).chain(people).collect();
@@ -237,9 +245,14 @@ fn whole(names: &Names, rows: &[Row]) -> Result<Option<Portal>, Error> {
     let mut portal = bare(names, row)?;
     for row in people {
         match row.try_get::<Option<String>, _>(2)? {
-            None => {
-                portal.mirrors.insert(user(row, "mirrors.user_id")?, row.try_get(1)?);
-            }
+            None => match row.try_get::<Option<String>, _>(1)? {
+                Some(name) => {
+                    portal.mirrors.insert(user(row, "portal_mirrors.user_id")?, name);
+                }
+                None => {
+                    portal.invited.insert(user(row, "portal_invited.user_id")?);
+                }
+            },
             Some(account) => {
                 let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
                 portal.removed.insert(account, user(row, "ghost_rooms.removed_by")?);
@@ -275,8 +288,9 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
         successor: next,
         hears_from: told,
         refused: row.try_get(9)?,
-        mirrors: std::collections::BTreeMap::new(),
-        removed: std::collections::BTreeMap::new(),
+        mirrors: BTreeMap::new(),
+        invited: BTreeSet::new(),
+        removed: BTreeMap::new(),
         natives: None,
         taken: std::sync::OnceLock::new(),
         names: names.clone(),
@@ -286,89 +300,6 @@ fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {
 
 fn user(row: &Row, column: &'static str) -> Result<OwnedUserId, Error> {
     UserId::parse(row.try_get::<String, _>(0)?).map_err(|_| Error::Row(column))
-}
-
-/// Writes down what was [applied](Portal::apply) since it was loaded.
-///
-/// # Errors
-/// [`Error`]
-pub async fn save(tx: &mut Tx, portal: &mut Portal) -> Result<(), Error> {
-    let Unsaved { place, mirrors, ghosts, all_ghosts } = std::mem::take(&mut portal.unsaved);
-    if place {
-        save_place(tx, portal).await?;
-        if portal.state == PortalState::Making {
-            answered::are_heard(tx, portal.id).await?;
-        }
-    }
-    if all_ghosts {
-        ghosts::are_elsewhere(tx, portal.id).await?;
-    }
-    let (known, gone): (Vec<_>, Vec<_>) =
-        mirrors.iter().map(|id| (id, portal.mirrors.get(id))).partition(|(_, name)| name.is_some());
-    save_mirrors(tx, portal.id, known.into_iter()).await?;
-    for (user, _) in gone {
-        sqlx::query("DELETE FROM portal_mirrors WHERE portal = $1 AND user_id = $2")
-            .bind(portal.id.0)
-            .bind(user.as_str())
-            .execute(tx.conn())
-            .await?;
-        answered::forget(tx, portal.id, user.as_str()).await?;
-    }
-    for account in &ghosts {
-        match portal.removed.get(account) {
-            Some(by) => ghosts::removed(tx, portal.id, account, by).await?,
-            None => ghosts::has_left(tx, portal.id, account).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn save_place(tx: &mut Tx, portal: &Portal) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE portals SET room_id = $2, name = $3, state = $4, encrypted = $5, lost = $6,
-             successor = $7, hears_from = $8, refused = $9
-         WHERE portal = $1",
-    )
-    .bind(portal.id.0)
-    .bind(portal.room.as_ref().map(|room| room.as_str()))
-    .bind(portal.name.as_str())
-    .bind(match portal.state {
-        PortalState::Making => "making",
-        PortalState::Open => "open",
-        PortalState::Closed => "closed",
-    })
-    .bind(portal.encrypted)
-    .bind(portal.lost.as_deref())
-    .bind(portal.successor.as_ref().map(|room| room.as_str()))
-    .bind(portal.hears_from.as_ref().map(|event| event.as_str()))
-    .bind(portal.refused.as_deref())
-    .execute(tx.conn())
-    .await?;
-    tx.wake(TOPIC);
-    if portal.encrypted {
-        lanes::pause(tx, &Lane::ToMatrix(portal.id), "the room is encrypted").await
-    } else {
-        lanes::resume(tx, &Lane::ToMatrix(portal.id)).await
-    }
-}
-
-async fn save_mirrors(
-    tx: &mut Tx,
-    portal: PortalId,
-    known: impl Iterator<Item = (&OwnedUserId, Option<&String>)>,
-) -> Result<(), Error> {
-    let mut known = known.peekable();
-    if known.peek().is_none() {
-        return Ok(());
-    }
-    let mut upsert =
-        QueryBuilder::<Engine>::new("INSERT INTO portal_mirrors (portal, user_id, name) ");
-    upsert.push_values(known, |mut row, (id, name)| {
-        row.push_bind(portal.0).push_bind(id.as_str()).push_bind(name);
-    });
-    upsert.push(" ON CONFLICT (portal, user_id) DO UPDATE SET name = excluded.name");
-    upsert.build().execute(tx.conn()).await?;
-    Ok(())
 }
 
 /// Rooms of portals that are not closed.
@@ -483,6 +414,8 @@ pub struct Placed {
     pub room: OwnedRoomId,
     /// Why nothing gets there, if so.
     pub lost: Option<String>,
+    /// The room that has replaced it, while the bridge is not there.
+    pub successor: Option<OwnedRoomId>,
 }
 
 /// Portals that are open, with their rooms.
@@ -491,7 +424,7 @@ pub struct Placed {
 /// [`Error`]
 pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
     let rows = sqlx::query(
-        "SELECT portal, group_id, room_id, lost FROM portals
+        "SELECT portal, group_id, room_id, lost, successor FROM portals
          WHERE state = 'open' AND room_id IS NOT NULL ORDER BY portal",
     )
     .fetch_all(read.conn())
@@ -499,11 +432,14 @@ pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
     rows.into_iter()
         .map(|row| {
             let (group, room): (Vec<u8>, String) = (row.try_get(1)?, row.try_get(2)?);
+            let next: Option<String> = row.try_get(4)?;
+            let next = next.map(RoomId::parse).transpose();
             Ok(Placed {
                 id: PortalId(row.try_get(0)?),
                 group: GroupId::from_slice(&group).map_err(|_| Error::Row("portals.group_id"))?,
                 room: RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?,
                 lost: row.try_get(3)?,
+                successor: next.map_err(|_| Error::Row("portals.successor"))?,
             })
         })
         .collect()

@@ -83,6 +83,22 @@ pub async fn read_to(
     Ok(())
 }
 
+/// Whether all that was to be read of a room is read, and routed.
+///
+/// # Errors
+/// [`Error`]
+pub async fn is_level(read: &mut Read, room: &RoomId) -> Result<bool, Error> {
+    let level = sqlx::query(
+        "SELECT 1 FROM reading WHERE doubts = 0
+           AND NOT EXISTS (SELECT 1 FROM gaps WHERE room_id = $1)
+           AND NOT EXISTS (SELECT 1 FROM inbox WHERE room_id = $1 AND state = 0)",
+    )
+    .bind(room.as_str())
+    .fetch_optional(read.conn())
+    .await?;
+    Ok(level.is_some())
+}
+
 /// Something of the room is missing behind a place; a gap that is open is read to its end, and from
 /// this place once more.
 ///

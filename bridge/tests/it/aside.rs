@@ -1,6 +1,6 @@
 //! Whose messages fail while those of others do not stops only himself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use causeway_bridge::{
     domain::{
@@ -443,4 +443,45 @@ async fn a_portal_is_closed_though_somebodys_words_fail() {
     let room = bridge.portal_now(portal).await.room.unwrap().to_string();
     let bob = bridge.stub.look(|rooms| rooms.members[&(room, BOB.to_owned())].clone());
     assert_eq!((bob.as_str(), bridge.stats().await.outbox), ("leave", 0));
+}
+
+/// What somebody says and the homeserver takes, each time late, delays nobody else more than once.
+#[tokio::test]
+async fn who_is_slow_and_does_not_fail_stops_only_himself_and_keeps_his_order() {
+    let mut bridge = Bridge::start().await;
+    let portal = spoken_in(&mut bridge).await;
+    let answer = Arc::new(Notify::new());
+    bridge.stub.look(|rooms| rooms.holds.insert(BOB.to_owned(), Arc::clone(&answer)));
+    for number in 1..=3 {
+        both_say(&mut bridge, portal, number).await;
+    }
+    let spine = bridge.spine.clone();
+    let there = |body: &'static str| {
+        let is_it = move |event: &Value| event["content"]["body"] == body;
+        bridge.stub.wait(move |rooms| rooms.events.iter().any(is_it).then_some(()))
+    };
+    let heard = async {
+        there("b1").await;
+        bridge.pass(4_000);
+        answer.notify_one();
+        // His second is not answered while the others' go on, nor his third asked for.
+        there("b2").await;
+        there("e3").await;
+    };
+    tokio::select! {
+        () = deliver::run(&spine, std::future::pending()) => panic!("it ended"),
+        in_time = tokio::time::timeout(Duration::from_secs(10), heard) => in_time.unwrap(),
+    }
+    assert_eq!((said(&bridge, 'b').len(), said(&bridge, 'e').len()), (3, 4));
+    bridge.stub.look(|rooms| rooms.holds.clear());
+    both_say(&mut bridge, portal, 4).await;
+    bridge.pass(130_000);
+    bridge.drain().await;
+    assert_eq!(said(&bridge, 'b'), ["b0", "b1", "b2", "b3", "b4"]);
+    // Quick again, he is in one lane with all.
+    both_say(&mut bridge, portal, 5).await;
+    bridge.drain().await;
+    let bodies: Vec<String> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies.last_chunk(), Some(&["b5".to_owned(), "e5".to_owned()]));
+    assert_eq!((bridge.stats().await.dead_letters, bridge.stats().await.outbox), (0, 0));
 }

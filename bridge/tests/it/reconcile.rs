@@ -359,6 +359,10 @@ async fn what_a_homeserver_says_that_was_put_back_is_looked_for_anew() {
     }
     assert_eq!(reconcile(&bridge).await, 0);
     assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    // What natives said there since is gone too, and nobody else would tell them.
+    let is_told =
+        |deed: &InGroup| matches!(deed, InGroup::Notice(text) if text.contains("put back"));
+    assert_eq!(rows(&bridge, portal).await.iter().filter(|deed| is_told(deed)).count(), 1);
 }
 
 /// Events that the bot may not see leave their page empty: there is more where an `end` is.

@@ -2,7 +2,7 @@
 
 use causeway_bridge::{
     domain::effect::{Effect, InRoom},
-    services::{restored, standing},
+    services::{reconcile, restored, standing},
     storage,
 };
 use causeway_groups::machine::MOST_COMMITS;
@@ -142,4 +142,44 @@ async fn a_gateway_that_knows_nothing_is_no_homeserver_that_knows_nothing() {
         bridge.stub.fail("/account_data/", fault);
         standing::at_homeserver(&spine.matrix, bot, device).await.unwrap_err();
     }
+}
+
+/// Its event was read and came to nothing, by a version before perhaps.
+#[tokio::test]
+async fn a_room_of_which_the_state_alone_says_that_it_was_replaced_is_followed() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    let next = "!next:b.example";
+    bridge.stub.look(|rooms| {
+        let create = json!({"predecessor": {"room_id": room}});
+        rooms.event(next, "@al:x", "m.room.create", Some(""), create);
+        rooms.membership(next, "@al:x", "@al:x", "join").unwrap();
+        rooms.membership(next, "@al:x", bridge.spine.names.bot().as_str(), "invite").unwrap();
+        let stone = json!({"replacement_room": next});
+        rooms.event(room.as_str(), "@al:x", "m.room.tombstone", Some(""), stone);
+    });
+    // The homeserver was away, so the room is looked at again.
+    bridge.stub.fail("/send/", Fault::Cut);
+    bridge.say(portal, "alice:b.example", "one").await;
+    bridge.drain().await;
+    bridge.pass(130_000);
+    bridge.drain().await;
+    let words = |bridge: &Bridge| bridge.stub.said().len();
+    assert_eq!((words(&bridge), bridge.stats().await.outbox), (0, 1), "it is not known yet");
+    reconcile::look(&bridge.spine).await.unwrap();
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    sqlx::query("UPDATE inbox SET state = 1, sealed = NULL").execute(tx.conn()).await.unwrap();
+    sqlx::query("DELETE FROM gaps").execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    for _ in 0..2 {
+        bridge.pass(1_000);
+        bridge.drain().await;
+    }
+    let said = bridge.stub.look(|rooms| {
+        let said = rooms.events.iter().filter(|event| event["content"]["body"] == "one");
+        said.map(|event| event["room_id"].clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(said, [json!(next)]);
 }

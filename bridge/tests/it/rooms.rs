@@ -183,6 +183,33 @@ async fn the_operator_has_another_room_made() {
     bridge.drop_dead().await;
 }
 
+/// Found by an attack: an operator who asked twice had everybody left behind.
+#[tokio::test]
+async fn who_has_not_come_into_another_room_yet_is_invited_into_the_next() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.al_says(&cast.room, "before");
+        cast.is_read("before").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let second = cast.stub.wait(|rooms| rooms.room_that_invites("@al:x")).await;
+        while portal(&bridge).await.state != "open" {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+        let invited = |rooms: &Rooms| {
+            let all = rooms.members.iter();
+            let mut all = all.filter(|((_, who), to)| who == "@al:x" && *to == "invite");
+            all.find(|((room, _), _)| *room != second).map(|((room, _), _)| room.clone())
+        };
+        let third = cast.stub.wait(invited).await;
+        cast.joins(&third, "@al:x");
+        cast.al_says(&third, "here at last");
+        cast.is_read("here at last").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
 #[tokio::test]
 async fn who_went_from_the_group_while_the_bot_was_out_goes_from_the_room_when_it_is_back() {
     let (mut world, bridge, cast) = begin().await;
@@ -656,6 +683,59 @@ async fn a_room_that_was_made_since_the_backup_is_found_again() {
     world.during(&bridge, told).await;
     let read = cast.bob.mirrored();
     assert_eq!(read, ["before", "in the new room", "while it was down", "after the restore"]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: what natives said was said again, in the room that everybody had left.
+#[tokio::test]
+async fn a_room_that_was_replaced_since_the_backup_is_left_before_a_word_goes_there() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    world.copy_bridge("bridge.db", "copy.db");
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        cast.bob_says("here").await;
+        cast.is_said(&cast.room, BOB, "here").await;
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), true);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&next, BOT, "came along").await;
+        cast.bob_says("there").await;
+        cast.is_said(&next, BOB, "there").await;
+        next
+    };
+    let next = world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    world.copy_bridge("copy.db", "bridge.db");
+    cast.stub.forget_txns();
+    cast.al_says(&next, "meanwhile");
+    // What happened is not known for a while.
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    cast.stub.fail("sync", Fault::Held(std::sync::Arc::clone(&gate)));
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        cast.bob_says("after").await;
+        while bridge.failures("portal/1/to_matrix").await == 0 {
+            assert!(!cast.stub.said().iter().any(|(_, body)| body == "after"));
+            tokio::task::yield_now().await;
+        }
+        gate.notify_one();
+        cast.is_said(&next, BOB, "after").await;
+        cast.al_says(&next, "and now");
+        cast.is_read("and now").await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said().into_iter().filter(|(sender, _)| sender == BOB);
+    let said: Vec<String> = said.map(|(_, body)| body).collect();
+    assert_eq!(said, ["before", "here", "there", "after"]);
+    assert_eq!(cast.bob.mirrored(), ["meanwhile", "and now"]);
     bridge.drop_dead().await;
 }
 

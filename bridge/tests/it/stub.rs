@@ -51,10 +51,14 @@ pub(crate) struct Rooms {
     purged: BTreeSet<String>,
     /// How many rooms were made.
     pub(crate) made: usize,
+    /// Events that there were, those that somebody took away since included.
+    happened: usize,
     /// What goes wrong next, each once.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
     /// What every message of a user, and every invite of one, is answered with.
     pub(crate) refuses: BTreeMap<String, (u16, Value)>,
+    /// Every message of these users is done, and answered when this is notified.
+    pub(crate) holds: BTreeMap<String, Arc<Notify>>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
     /// Pages of rooms that were read.
@@ -185,6 +189,7 @@ fn judge(
         _ => "",
     };
     let refusal = rooms.refuses.get(subject).cloned();
+    *held = rooms.holds.get(subject).cloned();
     match fault.or(refusal.map(|(status, value)| Fault::Answer(status, value))) {
         Some(Fault::Answer(status, value)) => {
             return (StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response();
@@ -426,7 +431,8 @@ impl Rooms {
         key: Option<&str>,
         content: impl Into<Value>,
     ) -> String {
-        let id = format!("$event{}", self.events.len());
+        let id = format!("$event{}", self.happened);
+        self.happened += 1;
         let mut event = json!({
             "event_id": id, "room_id": room, "sender": sender, "type": kind,
             "origin_server_ts": crate::harness::START + self.ahead, "content": content.into(),
@@ -436,6 +442,13 @@ impl Rooms {
         }
         self.events.push(event);
         id
+    }
+
+    /// Somebody takes out of the room what was said there so.
+    pub(crate) fn redact(&mut self, body: &str) {
+        let event = self.events.iter_mut().find(|event| event["content"]["body"] == body).unwrap();
+        event["content"] = json!({});
+        event["unsigned"] = json!({"redacted_because": {"type": "m.room.redaction"}});
     }
 
     /// A room's state as one sees it who is in it, or was.

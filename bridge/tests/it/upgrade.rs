@@ -29,6 +29,7 @@ const BACK: &str = "
     ALTER TABLE key_requests DROP COLUMN next_ms;
     ALTER TABLE key_requests DROP COLUMN until_ms;
     ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
+    DROP TABLE portal_invited;
     DROP TABLE errands;
     DROP TABLE chats;
     DROP TABLE answered;

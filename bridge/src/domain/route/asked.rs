@@ -88,7 +88,7 @@ pub(super) fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<
             portal.names.alias(&portal.group)
         )));
     }
-    effects.extend(invited.iter().map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
+    effects.extend(invited.iter().flat_map(room::invitation));
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
 }
 

@@ -105,8 +105,17 @@ fn who_was_refused_asks_again_and_gets_it_when_he_may() {
     let by_member = BridgeRequest { from_admin: false, ..request(&[]) };
     assert_eq!(asks(&portal, by_member), Err(Skip::NotAdmin));
     let effects = route(&portal, &Input::Request(request(&["@new:x"]))).unwrap();
-    let comes =
-        ["given", "announce", "given up", "notice in group", "make anew", "invite", "invite"];
+    let comes = [
+        "given",
+        "announce",
+        "given up",
+        "notice in group",
+        "make anew",
+        "invited",
+        "invite",
+        "invited",
+        "invite",
+    ];
     assert_eq!((shape(&effects), gave(&effects)), (comes.to_vec(), (1, 1, None)));
     for effect in effects {
         if let Effect::Here(fact) = effect {
@@ -137,11 +146,11 @@ fn only_admins_invite_and_nobody_twice() {
     assert_eq!(of(by_member), Err(Skip::NotAdmin));
     let effects = of(request(&["@new:x"])).unwrap();
     assert_eq!(gave(&effects), (0, 1, None));
-    assert_eq!(effects[1..], [Effect::InRoom(InRoom::Invite(user("@new:x")))]);
+    assert_eq!(effects[1..], room::invitation(&user("@new:x")));
     assert_eq!(of(request(&["@al:x", "@causeway_x:b.example"])), Err(Skip::Nothing));
     let other = Some("!other:x".to_owned());
     let effects = of(BridgeRequest { room: other, ..request(&["@new:x"]) }).unwrap();
-    assert_eq!(shape(&effects), ["given", "notice in group", "invite"]);
+    assert_eq!(shape(&effects), ["given", "notice in group", "invited", "invite"]);
 }
 
 #[test]
@@ -149,7 +158,7 @@ fn nobody_has_more_people_invited_than_he_may() {
     let few = Share { invites: 1, ..ENOUGH };
     let over = BridgeRequest { share: few, ..request(&["@al:x", "@b:x", "@c:x", "@d:x"]) };
     let effects = route(&portal(), &Input::Request(over.clone())).unwrap();
-    assert_eq!(shape(&effects), ["given", "notice in group", "invite"]);
+    assert_eq!(shape(&effects), ["given", "notice in group", "invited", "invite"]);
     assert_eq!(gave(&effects), (0, 1, Some(Refusal::Invites)));
     assert!(text(&effects[1]).starts_with("2 of those whom bob:b.example asked for"));
     let stranger = BridgeRequest { share: STRANGER, ..over.clone() };
@@ -166,6 +175,7 @@ fn nobody_has_more_people_invited_than_he_may() {
         "given up",
         "notice in group",
         "make instead",
+        "invited",
         "invite",
     ];
     assert_eq!(

@@ -12,7 +12,7 @@ use crate::domain::{
     looks::Taken,
     mirror::{Mirror, name_of},
     portal::{Portal, PortalState},
-    room::{Found, successor},
+    room::{Found, not_followed, successor},
 };
 
 /// Why nothing gets into a room that the bot is not in.
@@ -30,11 +30,7 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::Entered(found, _) if is_open && is_other(portal, found) => Err(Skip::Nothing),
         News::Entered(found, told) => Ok(entered(portal, found, told.as_ref())),
         News::Followed(found) => Ok(followed(portal, found)),
-        News::NotFollowed(room, why) => {
-            let why =
-                format!("the room was replaced by {room}, and the bridge is not there: {why}");
-            Ok(lost(portal, why))
-        }
+        News::NotFollowed(room, why) => Ok(lost(portal, not_followed(room, why))),
         // Whoever is gone by the time that the bot comes back has not let it in.
         News::Out if portal.room.is_some() && portal.lost.is_none() => {
             Ok(lost(portal, OUT.to_owned()))
@@ -43,6 +39,9 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::Elsewhere if is_open => Ok(back()),
         News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
             Ok(encrypted().into())
+        }
+        News::Replaced(next) if is_open && portal.lost.is_none() && portal.successor.is_none() => {
+            Ok(replaced(next.clone()))
         }
         // Whoever gave up making it has said why.
         News::Unmade if portal.is_in_making() => {
@@ -65,6 +64,7 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         | News::In
         | News::Elsewhere
         | News::Encrypted(_)
+        | News::Replaced(_)
         | News::Unmade
         | News::PutOut(..)
         | News::Recreate
@@ -72,7 +72,7 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
     }
 }
 
-/// Another room, to which everybody is invited who was in the one before.
+/// Another room, to which everybody is invited who was in the one before, or invited there.
 pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
     let mut effects = parted_from_all(portal);
     effects.extend([
@@ -80,10 +80,16 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
         notice("A new Matrix room is being made for this group."),
         Effect::InRoom(make_other(portal)),
     ]);
-    let invited: BTreeSet<&OwnedUserId> = portal.mirrors.keys().chain(invite).collect();
+    let known = portal.mirrors.keys().chain(&portal.invited);
+    let invited: BTreeSet<&OwnedUserId> = known.chain(invite).collect();
     let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));
-    effects.extend(invited.map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
+    effects.extend(invited.flat_map(invitation));
     effects
+}
+
+/// Somebody is invited; until he comes it is known that he is.
+pub(super) fn invitation(user: &OwnedUserId) -> [Effect; 2] {
+    [Effect::Here(Here::Invited(user.clone())), Effect::InRoom(InRoom::Invite(user.clone()))]
 }
 
 /// Another room; nobody of ours stays in the one before.
@@ -227,6 +233,8 @@ fn read(portal: &Portal, found: &Found) -> Vec<Effect> {
     if !news.is_empty() {
         effects.push(Effect::Here(Here::Met(news)));
     }
+    let invited = found.invited.difference(&portal.invited);
+    effects.extend(invited.map(|user| Effect::Here(Here::Invited(user.clone()))));
     // All of them: some in the group may not have heard of anybody.
     effects.extend(announced(&present, &gone));
     effects.extend(standings(portal, found));

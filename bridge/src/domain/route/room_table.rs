@@ -40,12 +40,14 @@ fn what_is_found_out_of_a_room() {
     let roomless = Portal { room: None, ..making.clone() };
     let elsewhere = Found { room: "!other:x".try_into().unwrap(), ..found() };
     let (is_lost, is_back) = (vec!["lost", "notice in group"], vec!["back", "return"]);
-    let anew = vec!["announce", "given up", "notice in group", "make anew", "invite"];
-    let instead = vec!["announce", "given up", "notice in group", "make instead", "invite"];
+    let anew = vec!["announce", "given up", "notice in group", "make anew", "invited", "invite"];
+    let instead =
+        vec!["announce", "given up", "notice in group", "make instead", "invited", "invite"];
     let nowhere = Portal { room: None, ..lost_portal() };
     let put_out = |account: &str| News::PutOut(account.parse().unwrap(), user("@al:x"));
     let open =
         Portal { removed: [("eve:b.example".parse().unwrap(), user("@al:x"))].into(), ..open };
+    let next = || News::Replaced("!next:x".try_into().unwrap());
     let not = || News::NotFollowed("!next:x".try_into().unwrap(), "no".to_owned());
     let table = [
         (&open, News::Out, Ok(is_lost.clone())),
@@ -74,6 +76,10 @@ fn what_is_found_out_of_a_room() {
         (&lost, News::Unbridged(user("@al:x")), Err(Skip::Nothing)),
         (&closed, News::Unbridged(user("@al:x")), Err(Skip::Closed)),
         (&open, not(), Ok(is_lost)),
+        (&open, next(), Ok(vec!["replaced", "follow"])),
+        (&replaced, next(), Err(Skip::Nothing)),
+        (&making, next(), Err(Skip::Nothing)),
+        (&closed, next(), Err(Skip::Closed)),
         (&closed, News::Entered(found(), None), Ok(vec!["made"])),
         // The portal has another room by now.
         (&open, News::Entered(elsewhere, None), Err(Skip::Nothing)),
@@ -263,4 +269,34 @@ fn what_was_said_before_the_room_was_told_is_its_own() {
     assert_eq!(route(&portal, &Input::Event(told, false)), Ok(vec![Effect::Here(Here::Heard)]));
     portal.apply(&Here::Heard);
     assert_eq!(shape(&route(&portal, &text()).unwrap()), ["say in group"]);
+}
+
+/// Found by an attack: nobody had come yet, and nobody was invited into the next room.
+#[test]
+fn who_is_invited_and_has_not_come_is_invited_into_another_room() {
+    let invited = Portal { invited: [user("@bea:x"), user("@cy:x")].into(), ..portal() };
+    let gone = route(&invited, &member("@bea:x", "@bea:x", "leave")).unwrap();
+    assert_eq!(gone, [Effect::Here(Here::Uninvited(user("@bea:x")))]);
+    assert_eq!(route(&invited, &member("@al:x", "@cy:x", "invite")), Err(Skip::Nothing));
+    let effects = route(&invited, &Input::Room(News::Recreate)).unwrap();
+    let mut after = invited.clone();
+    for effect in &effects {
+        if let Effect::Here(fact) = effect {
+            after.apply(fact);
+        }
+    }
+    let all = ["@al:x", "@bea:x", "@cy:x"].map(user);
+    let asked: Vec<_> = effects
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::InRoom(InRoom::Invite(user)) => Some(user),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((asked.as_slice(), after.invited), (&all[..], all.clone().into()));
+    // Also whom only the room's state names.
+    let there = Found { invited: [user("@dan:x")].into(), ..found() };
+    let entered =
+        of(&Portal { state: PortalState::Making, ..portal() }, News::Entered(there, None));
+    assert!(entered.unwrap().contains(&"invited"));
 }

@@ -64,6 +64,17 @@ struct Context {
     end: String,
 }
 
+/// What is right behind an event in its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// This place.
+    Place(String),
+    /// None that is named: what is known is known by its id, from the room's beginning on.
+    Unnamed,
+    /// The room does not have the event any more.
+    Gone,
+}
+
 impl Matrix {
     /// `GET /_matrix/client/v3/sync` – what happened since `since` in the rooms that `user` is in,
     /// without waiting; without `since`, where each room is now.
@@ -109,13 +120,13 @@ impl Matrix {
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,
-    /// for [`Matrix::messages`]; `None` if the room does not have it any more, or none is named.
+    /// for [`Matrix::messages`].
     pub async fn place_behind(
         &self,
         user: &UserId,
         room: &RoomId,
         event: &EventId,
-    ) -> Result<Option<String>, MatrixError> {
+    ) -> Result<Behind, MatrixError> {
         let found = self
             .v3("context", Method::GET, &["rooms", room.as_str(), "context", event.as_str()])
             .acting_as(user)
@@ -123,11 +134,11 @@ impl Matrix {
             .send::<Context>()
             .await;
         match found {
-            Ok(context) => Ok(Some(context.end)),
+            Ok(context) => Ok(Behind::Place(context.end)),
+            Err(error) if error.is_code("M_NOT_FOUND") => Ok(Behind::Gone),
             // Synapse says 403 of what the room's history settings hide.
-            Err(error) if error.is_code("M_NOT_FOUND") || error.is_code("M_FORBIDDEN") => Ok(None),
-            // Then from the room's beginning: what is known is known by its id.
-            Err(MatrixError::Misunderstood(_)) => Ok(None),
+            Err(error) if error.is_code("M_FORBIDDEN") => Ok(Behind::Unnamed),
+            Err(MatrixError::Misunderstood(_)) => Ok(Behind::Unnamed),
             Err(error) => Err(error),
         }
     }

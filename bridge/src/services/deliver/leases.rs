@@ -4,18 +4,20 @@
 //! panicked, or a process that died, is free again at once, and taking a lane costs no commit.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use causeway_store::{Agreed, Db, Listener, Script, Tx};
 use futures_util::FutureExt as _;
+use ruma::{OwnedRoomId, RoomId};
 use tokio::sync::Notify;
 
 use super::{
     Spine, StepError,
     slots::Slots,
+    slow::Slow,
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
@@ -35,6 +37,9 @@ struct Inner {
     freed: Notify,
     waits: Waits,
     slots: Slots,
+    slow: Slow,
+    /// Rooms that were seen to be replaced before an event said so.
+    replaced: Mutex<BTreeSet<OwnedRoomId>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
     /// One worker's at a time: a wake is his who has it, not everybody's.
@@ -81,6 +86,8 @@ impl Leases {
             freed: Notify::new(),
             waits: Waits::default(),
             slots: Slots::default(),
+            slow: Slow::default(),
+            replaced: Mutex::default(),
             agreed: Agreed::default(),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
@@ -89,6 +96,17 @@ impl Leases {
     /// Places for those that are served.
     pub(super) fn slots(&self) -> &Slots {
         &self.0.slots
+    }
+
+    /// Who is slow in which room.
+    pub(super) fn slow(&self) -> &Slow {
+        &self.0.slow
+    }
+
+    /// Whether a room was seen to be replaced before, as it is now.
+    pub(super) fn is_replaced(&self, room: &RoomId) -> bool {
+        let mut replaced = self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        !replaced.insert(room.to_owned())
     }
 
     /// Which lanes wait.

@@ -7,17 +7,22 @@ use std::{
 };
 
 use causeway_protocol::ids::Timestamp;
-use ruma::{OwnedEventId, OwnedRoomId, RoomId, UserId};
-use serde::Deserialize;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    domain::ghost::Names,
+    domain::{
+        ghost::Names,
+        room::predecessor,
+        to_matrix::{MARKER, SENT_AT},
+    },
     gateway::matrix::{Direction, Matrix, MatrixError, MessagesPage},
 };
 
 /// How far homeservers' clocks may be apart from ours.
-const SKEW_MS: u64 = 15 * 60 * 1_000;
+pub(super) const SKEW_MS: u64 = 15 * 60 * 1_000;
 /// Events of one page.
 const PAGE: u32 = 100;
 /// Pages that are read of one room, as far back as they go.
@@ -58,11 +63,29 @@ pub(super) enum Found {
     /// This event bears the marker.
     Event(OwnedEventId),
     /// None does.
-    Nothing,
+    Nothing(Rest),
     /// So many events were read, and none does; older ones are to be read yet.
     NotYet(usize),
     /// It may be further back than is read.
     TooFar,
+}
+
+/// What is in a room in which nothing was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// The room that was before it, if that may have it.
+    pub(super) before: Option<OwnedRoomId>,
+    /// What somebody has taken out of it, whose ever of ours it was: what it bore went with it.
+    pub(super) removed: Vec<Removed>,
+}
+
+/// An event of ours that was taken out of the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) event: OwnedEventId,
+    pub(super) sender: OwnedUserId,
+    /// When it was sent, or the time that it bore.
+    pub(super) at: Timestamp,
 }
 
 impl Markers {
@@ -85,7 +108,7 @@ impl Markers {
             // A homeserver that was put back does not know its own tokens.
             *marks = Marks::default();
         }
-        self.keep(room, marks.events.len());
+        self.keep(room, marks.events.len() + marks.removed.len());
         ended
     }
 
@@ -152,6 +175,10 @@ impl Markers {
 struct Marks {
     /// Ours, by the marker.
     events: HashMap<String, OwnedEventId>,
+    /// Ours that were taken out.
+    removed: Vec<Removed>,
+    /// The room that it says it follows.
+    before: Option<OwnedRoomId>,
     /// Where what came since is read from, once anything was read.
     newer: Option<String>,
     is_behind: bool,
@@ -175,6 +202,8 @@ impl Default for Marks {
     fn default() -> Self {
         Self {
             events: HashMap::new(),
+            removed: Vec::new(),
+            before: None,
             newer: None,
             is_behind: false,
             older: Older::Newest,
@@ -204,8 +233,10 @@ impl Marks {
                 continue;
             }
             let from = match &self.older {
-                _ if self.down_to.plus_ms(SKEW_MS) < since => return Ok(Found::Nothing),
-                Older::End => return Ok(Found::Nothing),
+                _ if self.down_to.plus_ms(SKEW_MS) < since => {
+                    return Ok(Found::Nothing(self.rest(None)));
+                }
+                Older::End => return Ok(Found::Nothing(self.rest(self.before.clone()))),
                 Older::Newest => None,
                 Older::From(_) if self.pages >= PAGES => return Ok(Found::TooFar),
                 Older::From(from) => Some(from.as_str()),
@@ -214,6 +245,10 @@ impl Marks {
             self.take_older(names, page);
         }
         Ok(self.events.get(txn).cloned().map_or_else(|| Found::NotYet(self.read()), Found::Event))
+    }
+
+    fn rest(&self, before: Option<OwnedRoomId>) -> Rest {
+        Rest { before, removed: self.removed.clone() }
     }
 
     /// Events that were read, or nearly so many.
@@ -263,15 +298,26 @@ impl Marks {
         let (mut ours, mut others) = (None, None);
         for raw in &page.chunk {
             let Ok(event) = serde_json::from_str::<Marked>(raw.get()) else { continue };
+            let Marked { event_id, sender, kind, state_key, at, content } = event;
+            if kind == "m.room.create" && state_key.is_some() {
+                self.before = predecessor(&content);
+            }
             // Anybody in the room may write our marker.
-            if !UserId::parse(&*event.sender).is_ok_and(|sender| names.is_ours(&sender)) {
-                others = others.max(Some(event.origin_server_ts));
+            let sender = UserId::parse(sender).ok().filter(|sender| names.is_ours(sender));
+            let Some(sender) = sender else {
+                others = others.max(Some(at));
+                continue;
+            };
+            let Ok(id) = OwnedEventId::try_from(event_id) else { continue };
+            // When it was sent is not there either.
+            if state_key.is_none() && content.is_empty() {
+                self.removed.push(Removed { event: id, sender, at });
                 continue;
             }
-            ours = ours.max(Some(event.content.sent_at.unwrap_or(event.origin_server_ts)));
-            if let (Some(txn), Ok(id)) = (event.content.txn, OwnedEventId::try_from(event.event_id))
-            {
-                self.events.insert(txn, id);
+            let sent_at = content.get(SENT_AT).and_then(Value::as_u64).map(Timestamp);
+            ours = ours.max(Some(sent_at.unwrap_or(at)));
+            if let Some(txn) = content.get(MARKER).and_then(Value::as_str) {
+                self.events.insert(txn.to_owned(), id);
             }
         }
         (ours, others)
@@ -284,18 +330,13 @@ struct Marked {
     event_id: String,
     #[serde(default)]
     sender: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    state_key: Option<IgnoredAny>,
+    #[serde(rename = "origin_server_ts", default)]
+    at: Timestamp,
     #[serde(default)]
-    origin_server_ts: Timestamp,
-    #[serde(default)]
-    content: Content,
-}
-
-#[derive(Default, Deserialize)]
-struct Content {
-    #[serde(rename = "dev.causeway.txn", default)]
-    txn: Option<String>,
-    #[serde(rename = "dev.causeway.sent_at", default)]
-    sent_at: Option<Timestamp>,
+    content: Map<String, Value>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ mod act;
 mod asked;
 mod encrypted;
 mod enter;
+mod find;
 mod readers;
+mod record;
+mod replaced;
 mod send;
 
 use std::{
@@ -17,29 +20,22 @@ use causeway_store::{Conn, Script, Tx};
 use ruma::OwnedUserId;
 use tokio::time::Instant;
 
+use self::record::record;
 use super::{
     Failure, Found, Head, Leases, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError,
     Stop, Stored, TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps,
     took,
 };
 use crate::{
-    domain::{Input, News, effect::InRoom, lane::Lane, portal::Portal, route::route},
+    domain::{News, effect::InRoom, lane::Lane, portal::Portal},
     gateway::matrix::MatrixError,
-    storage::{
-        effects::{Cause, Decided},
-        ghosts::{self, Standing},
-        inbox, lanes,
-        links::{self, Link},
-        portals,
-    },
+    storage::{ghosts::Standing, lanes, links::Link},
 };
 
 /// What metrics call this way.
 const DIRECTION: &str = "native_to_matrix";
 /// People of a room whose rows fail, one after the other, before it is the room that fails.
 const SUSPECTS: usize = outbox::LEFT_OUT;
-/// How long what became known of a room is worth saying.
-const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
@@ -64,7 +60,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
                 Leases::release(spine, &mut script, lane);
                 next = first(spine, tx.conn(), lane, script).await?;
                 rounds += 1;
-                next = next.filter(|_| goes_on(&mut tx, rounds, began));
+                next = next.filter(|_| goes_on(spine, &mut tx, &leased, (rounds, began)));
                 tx.commit().await?;
                 continue;
             }
@@ -80,7 +76,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         next = record(spine, &mut tx, &leased, &rows, facts, end).await?;
         leased = after;
         rounds += 1;
-        next = next.filter(|_| goes_on(&mut tx, rounds, began));
+        next = next.filter(|_| goes_on(spine, &mut tx, &leased, (rounds, began)));
         spine.steps.reached(steps::Step::RecordingEvents).await;
         tx.commit().await?;
         took(spine, DIRECTION, &mut delivered);
@@ -90,9 +86,10 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
 }
 
 /// Whether the lane that has more goes on at once; else it does when others had their turn.
-fn goes_on(tx: &mut Tx, rounds: u32, began: Instant) -> bool {
+fn goes_on(spine: &Spine, tx: &mut Tx, leased: &Ready, (rounds, began): (u32, Instant)) -> bool {
     let goes_on = rounds < ROUNDS && began.elapsed() < TURN;
     if !goes_on {
+        spine.leases.waits().gives_way(spine.steady(), leased);
         lanes::look(tx);
     }
     goes_on
@@ -157,7 +154,8 @@ struct End {
     done: Vec<usize>,
     /// Rows that failed while others of the lane did not.
     aside: Vec<Failed>,
-    /// Invites that are tried beside each other, since one is not answered.
+    /// Rows that go beside the others untried: invites, since one is not answered, and what is theirs
+    /// who are slow.
     apart: Vec<usize>,
     /// Why the lane has to wait, for the first of them; in company none of them was done.
     stopped: Vec<Failed>,
@@ -168,6 +166,8 @@ struct Failed {
     index: usize,
     failure: Failure,
     outcome: Outcome,
+    /// How long it was tried.
+    took: Duration,
 }
 
 impl End {
@@ -223,8 +223,26 @@ async fn carry_out(
             None if !held.is_empty() => break,
             Some(_) | None => {}
         }
-        let asked = Instant::now();
-        let Err(failure) = round.carry_out(row).await? else {
+        let own = who.filter(|who| leased.lane.aside(who).is_some());
+        let (slow, portal, asked) = (spine.leases.slow(), leased.lane.portal(), spine.steady());
+        if let Some(who) = own.filter(|who| slow.is_slow(asked, portal, who)) {
+            held.push(who.to_owned());
+            end.apart.push(index);
+            continue;
+        }
+        let tried = round.carry_out(row).await?;
+        let now = spine.steady();
+        let took = now.saturating_sub(asked);
+        let Err(failure) = tried else {
+            // What was asked before may have been done since.
+            if let Some(who) = who.filter(|_| row.tried_at.is_none()) {
+                slow.took(now, portal, who, took);
+            }
+            for Failed { index, took, .. } in &suspects {
+                if let Some(who) = rows.get(*index).and_then(|row| row.entry.deed.who()) {
+                    slow.took(now, portal, who, *took);
+                }
+            }
             if !is_early {
                 end.done.push(index);
             }
@@ -240,13 +258,12 @@ async fn carry_out(
                 round.facts.dead.push(Dead { index, reason, tried_at });
             }
             outcome @ (Outcome::Again(..) | Outcome::Halt) => {
-                let has_own = who.and_then(|who| leased.lane.aside(who)).is_some();
-                let (is_own, may_be) = if has_own {
-                    (failure.is_own(is_invite), failure.may_be_own(ready.failures, asked.elapsed()))
+                let (is_own, may_be) = if own.is_some() {
+                    (failure.is_own(is_invite), failure.may_be_own(ready.failures, took))
                 } else {
                     (false, false)
                 };
-                let failed = Failed { index, failure, outcome };
+                let failed = Failed { index, failure, outcome, took };
                 held.extend(who.map(ToOwned::to_owned));
                 if is_own {
                     if is_invite && failed.failure.is_unknown() {
@@ -297,143 +314,7 @@ fn in_order(portal: &Portal, lane: &Lane, rows: &[Stored<InRoom>]) -> VecDeque<(
     first.chain(indices(false).map(|(index, _)| (index, false))).collect()
 }
 
-/// Writes down what a round came to, and looks what comes next; `None` if the lane has been given back.
-async fn record(
-    spine: &Spine,
-    tx: &mut Tx,
-    leased: &Ready,
-    rows: &[Stored<InRoom>],
-    facts: Facts,
-    end: End,
-) -> Result<Option<(Portal, Head<InRoom>)>, StepError> {
-    let (now, lane) = (spine.now(), &leased.lane);
-    for (account, name) in &facts.made {
-        if let Some(ghost) = spine.names.ghost(account) {
-            ghosts::made(tx, now, account, &ghost, name).await?;
-        }
-    }
-    for (account, standing) in &facts.standing {
-        match standing {
-            Standing::Joined => ghosts::has_joined(tx, lane.portal(), account).await?,
-            Standing::Absent => ghosts::has_left(tx, lane.portal(), account).await?,
-            Standing::Removed(_) => {}
-        }
-    }
-    for (part, news) in facts.news.iter().enumerate() {
-        let id = rows.first().map_or("", |row| &row.entry.txn);
-        learn(spine, tx, lane, &format!("room {id} {part}"), news.clone()).await?;
-    }
-    for Dead { index, reason, tried_at } in &facts.dead {
-        if let Some(row) = rows.get(*index) {
-            let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };
-            bury(spine.rites(), tx, &row, reason, row.refused + 1).await?;
-        }
-    }
-    let mut over: Vec<usize> = end.done.clone();
-    over.extend(facts.dead.iter().map(|dead| dead.index));
-    let over: Vec<i64> = over.iter().filter_map(|index| Some(rows.get(*index)?.id)).collect();
-    let mut script = Script::default();
-    links::put(&mut script, &facts.links);
-    outbox::done(&mut script, &over);
-    metrics::counter!("causeway_delivered_total", "to" => "matrix")
-        .increment(end.done.len() as u64);
-    let ready = &end.after(leased, &facts);
-    for failed in end.aside {
-        let Some(row) = rows.get(failed.index) else { continue };
-        let Some(who) = row.entry.deed.who() else { continue };
-        let Some(aside) = lane.aside(who) else { continue };
-        tracing::debug!(%lane, row = row.id, "put aside");
-        outbox::set_aside(tx, lane, who, row.id, &aside).await?;
-        wait(spine, tx, &leased.of(aside), row, failed).await?;
-    }
-    for row in end.apart.iter().filter_map(|index| rows.get(*index)) {
-        if let Some(who) = row.entry.deed.who()
-            && let Some(aside) = lane.aside(who)
-        {
-            outbox::set_aside(tx, lane, who, row.id, &aside).await?;
-        }
-    }
-    if end.stopped.iter().any(|failed| matches!(failed.failure, Failure::Refused(_))) {
-        // The room may not be what it was.
-        tx.wake(portals::TOPIC);
-    }
-    let mut stopped = end.stopped.into_iter();
-    let first_of = stopped.next().and_then(|failed| Some((rows.get(failed.index)?, failed)));
-    if let Some((row, failed)) = first_of {
-        script.run(tx.conn()).await?;
-        for Failed { index, failure, .. } in stopped {
-            if let Some(row) = rows.get(index).filter(|_| failure.is_unknown()) {
-                outbox::tried(tx, now, row.id, false).await?;
-            }
-        }
-        wait(spine, tx, ready, row, failed).await?;
-        return Ok(None);
-    }
-    Leases::release(spine, &mut script, lane);
-    first(spine, tx.conn(), lane, script).await
-}
-
-/// The lane has to wait for its first row, which failed.
-async fn wait(
-    spine: &Spine,
-    tx: &mut Tx,
-    ready: &Ready,
-    row: &Stored<InRoom>,
-    Failed { failure, outcome, .. }: Failed,
-) -> Result<(), StepError> {
-    let (wait, counts) = match outcome {
-        Outcome::Again(wait, counts) => (wait, counts),
-        Outcome::Halt => {
-            spine.token_taken.send_replace(false);
-            tracing::error!("{failure}; nothing is delivered until it does");
-            (0, false)
-        }
-        Outcome::Done | Outcome::Dead(_) => (0, false),
-    };
-    if counts || failure.is_unknown() {
-        outbox::tried(tx, spine.now(), row.id, counts).await?;
-    }
-    // It was not tried, and that is no failure.
-    let ready = if failure.is_none() { &ready.went_on() } else { ready };
-    let stop =
-        Stop { wait: Duration::from_millis(wait), away: failure.is_away(), row: Some(row.id) };
-    Ok(spine.leases.postpone(spine, tx, ready, stop, &failure.to_string()).await?)
-}
-
 /// What a refusal or failure at `place` comes to.
 fn at(place: Place) -> impl Fn(MatrixError) -> Failure {
     move |error| failed(place, &error)
-}
-
-/// Routes what became known of the portal's room.
-async fn learn(
-    spine: &Spine,
-    tx: &mut Tx,
-    lane: &Lane,
-    id: &str,
-    news: News,
-) -> Result<(), StepError> {
-    let now = spine.now();
-    let mut portal = portals::get(tx, &spine.names, lane.portal()).await?;
-    if matches!(news, News::Entered(..) | News::Followed(_)) {
-        portal.natives = spine.native.machine().roster(tx, portal.group).await?;
-    }
-    let Ok(effects) = route(&portal, &Input::Room(news)) else { return Ok(()) };
-    let author = spine.names.bot().as_str();
-    let expires_at = now.plus_ms(NEWS_MS);
-    let cause = Cause { id: id.as_bytes(), author, accepted_at: now, expires_at };
-    let mut decided = Decided::default();
-    decided.take(&mut portal, cause, effects);
-    decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?;
-    portals::has_heard(tx, portal.id).await?;
-    if let Some(room) = portal.room.as_ref().filter(|_| portal.lost.is_none()) {
-        if portal.encrypted {
-            spine.encryption.found(room, true, 0);
-        }
-        inbox::room_is_made(tx, room).await?;
-        // Who is to be invited waited for it.
-        lanes::hurry(tx);
-    }
-    inbox::route_early(tx).await?;
-    Ok(())
 }

@@ -119,6 +119,18 @@ impl Waits {
         all.lanes.insert(wait.ready.lane.clone(), wait);
     }
 
+    /// A lane gives way in which nothing has gone well: that is known when its turn comes again.
+    pub(super) fn gives_way(&self, now: Duration, ready: &Ready) {
+        if ready.since.is_none() {
+            return;
+        }
+        let mut all = self.all();
+        all.stamps += 1;
+        let ready = Ready { stamp: all.stamps, ..ready.clone() };
+        let wait = Wait { until: now, away: false, ready };
+        all.lanes.insert(wait.ready.lane.clone(), wait);
+    }
+
     /// A lane did well: it has nothing to wait for, unless it has failed again since it was lent.
     /// Whether it had waited.
     pub(super) fn end(&self, ready: &Ready) -> bool {
@@ -247,6 +259,21 @@ mod tests {
         assert_eq!((ready.failed_for(s(210)), ready.stood(8, s(210))), (s(200), s(100)));
         assert_eq!(ready.went_on().failed_for(s(210)), s(0));
         assert_eq!(ready.of(Lane::Bot(PortalId(1))).failed_for(s(210)), s(0));
+    }
+
+    #[test]
+    fn a_lane_that_gives_way_after_what_is_given_up_has_failed_as_long_as_before() {
+        let waits = Waits::default();
+        waits.put(s(10), &Ready::new(LANE), AWAY);
+        let ready = over(&waits, s(110)).unwrap();
+        waits.gives_way(s(110), &ready.is_rid());
+        assert!(!waits.end(&ready));
+        let again = over(&waits, s(110)).unwrap();
+        assert_eq!((again.failures, again.failed_for(s(120))), (0, s(110)));
+        assert!(waits.end(&again));
+        // Where something went well there is nothing to know.
+        waits.gives_way(s(130), &again.went_on());
+        assert_eq!(over(&waits, s(130)), Some(Ready::new(LANE)));
     }
 
     #[test]

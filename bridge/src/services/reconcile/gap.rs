@@ -8,7 +8,7 @@ use std::{
 
 use causeway_store::Tx;
 use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{EventId, OwnedRoomId, RoomId};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
         RoomEvent,
         effect::{Effect, InGroup},
     },
-    gateway::matrix::{Direction, MatrixError, MessagesPage},
+    gateway::matrix::{Behind, Direction, MatrixError, MessagesPage},
     health::Kind,
     services::Spine,
     storage::{
@@ -263,9 +263,28 @@ async fn read_page(
 async fn known_place(spine: &Spine, room: &RoomId) -> Result<Option<String>, LookError> {
     let last = inbox::last_routed(&mut spine.db.read().await?, room).await?;
     match last {
-        Some(event) => Ok(spine.matrix.place_behind(spine.names.bot(), room, &event).await?),
+        Some(event) => match spine.matrix.place_behind(spine.names.bot(), room, &event).await? {
+            Behind::Place(place) => Ok(Some(place)),
+            Behind::Unnamed => Ok(None),
+            Behind::Gone => {
+                forgot(spine, room, &event).await?;
+                Ok(None)
+            }
+        },
         None => Ok(None),
     }
+}
+
+/// The homeserver was put back: what natives said since is not in the room, and nobody there knows.
+async fn forgot(spine: &Spine, room: &RoomId, last: &EventId) -> Result<(), LookError> {
+    tracing::error!(%room, %last, "the homeserver does not have what it said last in a room");
+    metrics::counter!("causeway_rooms_put_back_total").increment(1);
+    let text = "The homeserver no longer has what was last said in the Matrix room: it was put back to \
+                an earlier state, as it seems. What was said between that state and now is missing in \
+                the room, also what went there from here: say again what matters.";
+    let mut tx = spine.db.begin().await?;
+    tell(spine, &mut tx, room, &format!("forgot {room} {last}"), text).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Fetches an event again whose row does not open; the group is told where that fails for good.

@@ -42,12 +42,7 @@ impl Round<'_> {
             (InRoom::MakeInstead(old), _) => {
                 return Ok(self.make_room(row, Anew::Instead(old)).await);
             }
-            (InRoom::Follow(next), portal) => {
-                let mut read = self.spine.db.read().await?;
-                let others = portals::others_before(&mut read, portal.id, next).await?;
-                drop(read);
-                return Ok(self.follow(row, next, &others).await);
-            }
+            (InRoom::Follow(next), _) => return self.follow(row, next).await,
             // It was let in again before this came to its turn.
             (InRoom::Close, portal) if portal.state != PortalState::Closed => return Ok(Ok(())),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
@@ -103,6 +98,19 @@ impl Round<'_> {
                 let why = why.unwrap_or_else(|| "the room that it was for is not there".to_owned());
                 return Ok(Err(Failure::Gone(why)));
             }
+        };
+        let says = matches!(
+            row.entry.deed,
+            InRoom::Say(_)
+                | InRoom::Notice(_)
+                | InRoom::Answer(..)
+                | InRoom::Introduce
+                | InRoom::Members(..)
+        );
+        let placed = if says { self.place(room, row).await? } else { Ok(room) };
+        let room = match placed {
+            Ok(room) => room,
+            Err(failure) => return Ok(Err(failure)),
         };
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,

@@ -18,7 +18,10 @@ impl Round<'_> {
         let is_encrypted = match self.spine.encryption.of(room, self.spine.matrix.unanswered()) {
             _ if self.portal.encrypted => true,
             Some(known) => known,
-            None => self.look(room).await?,
+            None => {
+                self.is_the_last(room).await?;
+                self.look(room).await?
+            }
         };
         if is_encrypted {
             return Err(Failure::NotNow("the room is encrypted".to_owned(), None));

@@ -3,7 +3,7 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId};
 
-use super::{Failure, Place, Round, Spine, Stored, at, failed, steps};
+use super::{Failure, Place, Round, Spine, Stored, act::Tried, at, failed, steps};
 use crate::{
     domain::{
         News,
@@ -11,10 +11,11 @@ use crate::{
         portal::{
             FUNCTIONAL_MEMBERS, PortalState, bridge_state, room_request, with_service_member,
         },
-        room::Found,
+        room::{Found, not_followed},
         to_matrix,
     },
     gateway::matrix::MatrixError,
+    storage::portals,
 };
 
 /// Said where the room was told before that nothing goes from there to the group.
@@ -243,8 +244,15 @@ impl Round<'_> {
     }
 
     /// Goes into the room that has replaced the group's, if it says so itself; else that is said.
+    pub(super) async fn follow(&mut self, row: &Stored<InRoom>, next: &OwnedRoomId) -> Tried {
+        let mut read = self.spine.db.read().await?;
+        let others = portals::others_before(&mut read, self.portal.id, next).await?;
+        drop(read);
+        Ok(self.follow_beside(row, next, &others).await)
+    }
+
     /// `others`: rooms of other groups that it may have replaced.
-    pub(super) async fn follow(
+    async fn follow_beside(
         &mut self,
         row: &Stored<InRoom>,
         next: &OwnedRoomId,
@@ -286,6 +294,7 @@ impl Round<'_> {
         {
             return Err(failure);
         }
+        self.portal.apply(&Here::Lost(not_followed(next, &why)));
         self.facts.news.push(News::NotFollowed(next.clone(), why));
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! One event into a room: never into an encrypted one, and never a second time.
 
-use causeway_protocol::ids::{AccountId, Timestamp};
+use causeway_protocol::ids::AccountId;
 use ruma::{OwnedEventId, RoomId, UserId};
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Failure, Found, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
+use super::{Failure, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
 use crate::{
     domain::{News, effect::InRoom, to_matrix::SENT_AT},
     gateway::matrix::MatrixError,
@@ -44,7 +44,7 @@ impl Round<'_> {
             if row.entry.deed.who().and_then(|who| row.entry.lane.aside(who)).is_some() {
                 return Err(Failure::Aside);
             }
-            if let Some(event) = self.find(room, txn, since).await? {
+            if let Some(event) = self.find(room, user, row, since).await? {
                 return Ok(event);
             }
         }
@@ -155,26 +155,6 @@ impl Round<'_> {
             Some("ban") => Membership::Ban,
             _ => Membership::Other,
         }))
-    }
-
-    /// The event that bears `txn`, if the room has one that was not sent before `since`.
-    async fn find(
-        &self,
-        room: &RoomId,
-        txn: &str,
-        since: Timestamp,
-    ) -> Result<Option<OwnedEventId>, Failure> {
-        let Spine { matrix, names, markers, .. } = self.spine;
-        let found = markers.find((matrix, names), self.spine.steady(), (room, txn, since)).await;
-        match found.map_err(at(Place::Room))? {
-            Found::Event(event) => Ok(Some(event)),
-            Found::Nothing => Ok(None),
-            Found::NotYet(read) => Err(Failure::Searching(read)),
-            Found::TooFar => {
-                let text = "whether the room has it already is too far back to be found out";
-                Err(Failure::Gone(text.to_owned()))
-            }
-        }
     }
 }
 
