@@ -155,7 +155,9 @@ fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<E
     let room = room_name(portal, &found.room);
     effects.push(notice(format!("This group is bridged into the Matrix room {room}.")));
     if !found.encrypted {
-        effects.push(Effect::InRoom(InRoom::Introduce));
+        // Who comes later sees nothing of what was said before: `joined` in the room's request.
+        let is_read = !found.people.is_empty();
+        effects.push(Effect::InRoom(if is_read { InRoom::Introduce } else { InRoom::Topic }));
     }
     if let Some(next) = &found.successor {
         effects.extend(replaced(next.clone()));
