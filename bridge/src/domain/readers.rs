@@ -127,8 +127,8 @@ fn called<'a>(account: &'a AccountId, server: &str) -> &'a str {
 fn short(accounts: &[AccountId], server: &str, most: usize, what: &str) -> String {
     // One more takes no more room than to say that there is one.
     let named = if accounts.len() <= most + 1 { accounts.len() } else { most };
-    let names = accounts.iter().map(|account| called(account, server).to_owned());
-    let mut parts: Vec<String> = names.take(named).collect();
+    let called = accounts.iter().map(|account| called(account, server).to_owned());
+    let mut parts: Vec<String> = called.take(named).collect();
     let more = accounts.len() - named;
     if more > 0 {
         parts.push(format!("{more} more {what}").trim_end().to_owned());

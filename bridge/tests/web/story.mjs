@@ -31,7 +31,7 @@ export async function story(stack, sign_in, shot) {
   await notices(stack, { nora, pia, carol, link }, shot);
   await comes_and_goes(stack, nora, carol);
   await members(carol, shot);
-  await bot(carol, shot);
+  await bot(carol);
   await encrypted(stack, nora, carol, shot);
 }
 
@@ -150,16 +150,13 @@ async function members(carol, shot) {
   await carol.page.locator('.mx_RightPanel [data-testid="base-card-close-button"]').click();
 }
 
-async function bot(carol, shot) {
+async function bot(carol) {
   const notice = `${TIMELINE} .mx_MNoticeBody`;
   await carol.names("/query", "causewaybot");
   await carol.sees(".mx_RoomHeader", "Causeway");
   await carol.says("status");
   await carol.sees(`${notice} code`, "!causeway help");
   await carol.sees(notice, "You are in 2 bridged rooms:");
-  await carol.says("what is the weather like?");
-  await carol.sees(TIMELINE, "what is the weather like?");
-  await carol.shot_of(shot("bot"), "This is the bot of a bridge", "You are in 2 bridged rooms:");
 }
 
 /** What is not bridged while the room is encrypted says so. */
@@ -169,8 +166,8 @@ async function encrypted(stack, nora, carol, shot) {
   await nora.reads("The room is encrypted now");
   await carol.sees(TIMELINE, "Encryption enabled");
   await carol.says("Can you read this?");
-  await carol.sees(`${TIMELINE} .mx_ReactionsRowButton`, "not bridged: this room is encrypted");
+  await carol.sees(`${TIMELINE} .mx_ReactionsRowButton`, "not bridged");
   await carol.shot_of(shot("encrypted"), "Good to be here", "Can you read this?");
-  const shields = await carol.page.$$(`${TIMELINE} .mx_EventTile_e2eIcon_warning`);
-  if (shields.length > 0) throw new Error(`${shields.length} messages have a warning of encryption beside them`);
+  const shield = await (await carol.tile("Can you read this?")).$(".mx_EventTile_e2eIcon_warning");
+  if (shield) throw new Error("Element warns of her own encrypted message");
 }
