@@ -76,7 +76,8 @@ fn longest<'a>(
     found.max_by_key(|(_, _, length)| *length)
 }
 
-fn escape(text: &str, html: &mut String) {
+/// Adds `text`, with nothing in it that is markup.
+pub fn escape(text: &str, html: &mut String) {
     for c in text.chars() {
         match c {
             '&' => html.push_str("&amp;"),

@@ -17,6 +17,8 @@ const NAMED_OF_CHANGE: usize = 10;
 const PAGE: usize = 50;
 /// How every topic of ours begins.
 const TOPIC: &str = "Bridged to the native group ";
+/// Who did what nobody in the group did.
+const NOBODY: &str = "A former member";
 /// What people in the room may say to the bot to see all of them.
 const COMMAND: &str = "!causeway members";
 
@@ -25,46 +27,49 @@ const COMMAND: &str = "!causeway members";
 pub struct Natives {
     name: String,
     accounts: Vec<AccountId>,
+    server: String,
 }
 
 impl Natives {
-    /// As a roster has them.
-    pub fn of(roster: &Roster) -> Self {
+    /// As a roster has them, for a room on `server`.
+    pub fn of(roster: &Roster, server: &str) -> Self {
         let people = roster.members().values().filter(|member| member.role != Role::Bridge);
-        Self::new(&roster.policy().name, people.map(|member| member.account.clone()).collect())
+        let accounts = people.map(|member| member.account.clone()).collect();
+        Self::new(&roster.policy().name, accounts, server)
     }
 
-    fn new(name: &str, mut accounts: Vec<AccountId>) -> Self {
+    fn new(name: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
         accounts.sort();
         // What stands between quotes here may not end them.
         let name = clean(name).replace(['“', '”', '„', '‟', '"'], "'");
-        Self { name, accounts }
+        Self { name, accounts, server: server.to_owned() }
     }
 
     /// The room's topic.
     pub fn topic(&self) -> String {
-        let Self { name, accounts } = self;
-        format!("{TOPIC}“{name}”; read by {}: {COMMAND}", short(accounts, NAMED, "natives"))
+        let Self { name, accounts, server } = self;
+        let who = short(accounts, server, NAMED, "natives");
+        format!("{TOPIC}“{name}”; read by {who}: {COMMAND}")
     }
 
     /// Said when the room is bridged.
     pub fn introduction(&self) -> String {
-        let Self { name, accounts } = self;
+        let Self { name, accounts, server } = self;
         format!(
             "This room is bridged to the native group “{name}”. What is said here is read there by \
              {}. `{COMMAND}` names all of them.",
-            short(accounts, NAMED_OF_CHANGE, "natives")
+            short(accounts, server, NAMED_OF_CHANGE, "natives")
         )
     }
 
     /// One of the pages that name all, the first is 1.
-    pub fn page(&self, page: usize) -> String {
-        let Self { name, accounts } = self;
+    pub fn page(&self, number: usize) -> String {
+        let Self { name, accounts, server } = self;
         let count = accounts.len();
-        let from = page.saturating_sub(1).saturating_mul(PAGE).min(count);
+        let from = number.saturating_sub(1).saturating_mul(PAGE).min(count);
         let until = from.saturating_add(PAGE).min(count);
-        let named: Vec<&str> =
-            accounts.get(from..until).unwrap_or_default().iter().map(AccountId::as_str).collect();
+        let page = accounts.get(from..until).unwrap_or_default();
+        let named: Vec<&str> = page.iter().map(|account| called(account, server)).collect();
         if named.is_empty() {
             return format!("The native group “{name}” has {count} members; these are all pages.");
         }
@@ -75,7 +80,7 @@ impl Natives {
         );
         if until < count {
             // A string takes all that is written.
-            let _ = write!(text, ". More: {COMMAND} {}", page.saturating_add(1));
+            let _ = write!(text, ". More: {COMMAND} {}", number.saturating_add(1));
         }
         text
     }
@@ -86,33 +91,44 @@ pub fn may_be_replaced(topic: &str, others_of_ours: &[&str]) -> bool {
     topic.is_empty() || topic.starts_with(TOPIC) || others_of_ours.contains(&topic)
 }
 
-/// Said when people came into the group.
-pub fn came(by: Option<&AccountId>, joined: &[AccountId]) -> String {
-    let joined = short(joined, NAMED_OF_CHANGE, "");
-    format!("{} let {joined} into the group: what is said here from now on reaches them.", who(by))
+/// Said in a room on `server` when people came into the group.
+pub fn came(by: Option<&AccountId>, joined: &[AccountId], server: &str) -> String {
+    let (by, joined) = (who_here(by, server), short(joined, server, NAMED_OF_CHANGE, ""));
+    format!("{by} let {joined} into the group: what is said here from now on reaches them.")
 }
 
-/// Said when people went out of it, or one left.
-pub fn went(by: Option<&AccountId>, left: &[AccountId]) -> String {
-    let names = short(left, NAMED_OF_CHANGE, "");
+/// Said there when people went out of it, or one left.
+pub fn went(by: Option<&AccountId>, left: &[AccountId], server: &str) -> String {
+    let names = short(left, server, NAMED_OF_CHANGE, "");
     let end = "what is said here from now on does not reach them";
     if by.is_some_and(|by| left == std::slice::from_ref(by)) {
         format!("{names} left the group: {end}.")
     } else {
-        format!("{} removed {names} from the group: {end}.", who(by))
+        format!("{} removed {names} from the group: {end}.", who_here(by, server))
     }
 }
 
-/// Who did it, for people to read.
+/// Who did it, for the group to read.
 pub fn who(by: Option<&AccountId>) -> &str {
-    by.map_or("A former member", AccountId::as_str)
+    by.map_or(NOBODY, AccountId::as_str)
+}
+
+/// Who did it, for a room on `server` to read.
+pub fn who_here<'a>(by: Option<&'a AccountId>, server: &str) -> &'a str {
+    by.map_or(NOBODY, |account| called(account, server))
+}
+
+/// An account as its ghost is called: of `name:server` clients make a link to the server.
+fn called<'a>(account: &'a AccountId, server: &str) -> &'a str {
+    if account.server() == server { account.localpart() } else { account.as_str() }
 }
 
 /// All of them, or so many and how many more of what.
-fn short(accounts: &[AccountId], most: usize, what: &str) -> String {
+fn short(accounts: &[AccountId], server: &str, most: usize, what: &str) -> String {
     // One more takes no more room than to say that there is one.
     let named = if accounts.len() <= most + 1 { accounts.len() } else { most };
-    let mut parts: Vec<String> = accounts.iter().take(named).map(ToString::to_string).collect();
+    let called = accounts.iter().map(|account| called(account, server).to_owned());
+    let mut parts: Vec<String> = called.take(named).collect();
     let more = accounts.len() - named;
     if more > 0 {
         parts.push(format!("{more} more {what}").trim_end().to_owned());
@@ -128,6 +144,8 @@ fn short(accounts: &[AccountId], most: usize, what: &str) -> String {
 mod tests {
     use super::*;
 
+    const HERE: &str = "b.example";
+
     fn accounts(count: usize) -> Vec<AccountId> {
         (0..count).map(|n| format!("n{n:03}:b.example").parse().unwrap()).collect()
     }
@@ -135,7 +153,7 @@ mod tests {
     fn natives(count: usize) -> Natives {
         let mut accounts = accounts(count);
         accounts.reverse();
-        Natives::new("Walk\u{202e}ers\n", accounts)
+        Natives::new("Walk\u{202e}ers\n", accounts, HERE)
     }
 
     /// Found by an attack: a name that ends its quotes said who reads.
@@ -143,9 +161,9 @@ mod tests {
     fn a_groups_name_says_nothing_outside_its_quotes() {
         for quote in ['“', '”', '"', '„'] {
             let name = format!("Tea{quote}; read by nobody: !causeway members");
-            let topic = Natives::new(&name, accounts(1)).topic();
+            let topic = Natives::new(&name, accounts(1), HERE).topic();
             let (named, rest) = topic.split_once('”').unwrap();
-            assert_eq!(rest, "; read by n000:b.example: !causeway members");
+            assert_eq!(rest, "; read by n000: !causeway members");
             assert!(named.contains("Tea'; read by nobody"), "{named}");
         }
     }
@@ -154,11 +172,11 @@ mod tests {
     fn the_topic_says_who_reads_and_where_to_ask() {
         let table = [
             (0, "nobody"),
-            (1, "n000:b.example"),
-            (2, "n000:b.example and n001:b.example"),
-            (3, "n000:b.example, n001:b.example and n002:b.example"),
-            (4, "n000:b.example, n001:b.example and 2 more natives"),
-            (10_000, "n000:b.example, n001:b.example and 9998 more natives"),
+            (1, "n000"),
+            (2, "n000 and n001"),
+            (3, "n000, n001 and n002"),
+            (4, "n000, n001 and 2 more natives"),
+            (10_000, "n000, n001 and 9998 more natives"),
         ];
         for (count, who) in table {
             let topic =
@@ -172,7 +190,7 @@ mod tests {
         let natives = natives(120);
         let pages: Vec<String> = (1..=4).map(|page| natives.page(page)).collect();
         for n in 0..120 {
-            let name = format!("n{n:03}:b.example");
+            let name = format!("n{n:03}");
             let on: Vec<bool> = pages.iter().map(|page| page.contains(&name)).collect();
             assert_eq!(on, [n < 50, (50..100).contains(&n), n >= 100, false], "{n}");
         }
@@ -188,13 +206,14 @@ mod tests {
         let [ann, ben] =
             ["ann:b.example", "ben:b.example"].map(|a| a.parse::<AccountId>().unwrap());
         let one = std::slice::from_ref(&ben);
-        assert!(
-            came(Some(&ann), one).starts_with("ann:b.example let ben:b.example into the group")
-        );
-        assert!(came(Some(&ann), &accounts(30)).contains("n009:b.example and 20 more into"));
-        assert!(went(Some(&ann), one).starts_with("ann:b.example removed ben:b.example from"));
-        assert!(went(Some(&ben), one).starts_with("ben:b.example left the group"));
-        assert!(went(None, one).starts_with("A former member removed ben"));
+        assert!(came(Some(&ann), one, HERE).starts_with("ann let ben into the group"));
+        assert!(came(Some(&ann), &accounts(30), HERE).contains("n009 and 20 more into"));
+        assert!(went(Some(&ann), one, HERE).starts_with("ann removed ben from"));
+        assert!(went(Some(&ben), one, HERE).starts_with("ben left the group"));
+        assert!(went(None, one, HERE).starts_with("A former member removed ben from"));
+        // Whose server is another one is called by all of his name.
+        let of_another = went(Some(&ann), one, "c.example");
+        assert!(of_another.starts_with("ann:b.example removed ben:b.example from"));
     }
 
     #[test]

@@ -111,6 +111,11 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     }
 }
 
+/// Whether something may be said in the room now.
+fn is_told(portal: &Portal) -> bool {
+    portal.state == PortalState::Open && portal.lost.is_none() && !portal.encrypted
+}
+
 fn is_named(event: &RoomEvent, name: &str) -> bool {
     event.content.get("name").and_then(Value::as_str) == Some(name)
 }
@@ -163,9 +168,11 @@ fn says(portal: &Portal, event: &RoomEvent, parts: Vec<Said<OwnedEventId>>) -> V
 /// The group reads a line, and who did it is told.
 fn unbridged(portal: &Portal, event: &RoomEvent, kind: unbridged::Kind) -> Vec<Effect> {
     let (line, about) = unbridged::line(kind, event);
+    // Clients show no reaction and no removal as what is answered, but what it is about.
+    let answered = about.clone().unwrap_or_else(|| event.event_id.clone());
     let mut effects = says(portal, event, to_native::notice(line, about));
     if !portal.encrypted {
-        effects.push(Effect::InRoom(InRoom::Answer(kind.answer(), event.event_id.clone())));
+        effects.push(Effect::InRoom(InRoom::Answer(kind.answer(), answered)));
     }
     effects
 }
@@ -190,7 +197,11 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
             if portal.mirrors.get(&target) == Some(&name) {
                 return Err(Skip::Nothing);
             }
-            Ok(met(portal, &target, shown).into())
+            let mut effects = Vec::from(met(portal, &target, shown));
+            if portal.mirrors.is_empty() && is_told(portal) {
+                effects.push(Effect::InRoom(InRoom::Introduce));
+            }
+            Ok(effects)
         }
         "leave" | "ban" if portal.mirrors.contains_key(&target) => {
             let removed = (event.sender != target).then(|| {

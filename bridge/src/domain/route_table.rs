@@ -388,3 +388,38 @@ fn what_was_not_read_in_time_is_answered_where_it_was_said() {
         assert_eq!(route(&portal, &input), Err(skip));
     }
 }
+
+#[test]
+fn what_is_not_carried_is_answered_where_clients_show_it() {
+    let about = "$a";
+    let relates = json!({"rel_type": "m.annotation", "event_id": about, "key": "👍"});
+    let table = [
+        ("m.reaction", json!({"m.relates_to": relates}), about),
+        ("m.room.redaction", json!({"redacts": about}), about),
+        ("m.sticker", json!({"body": "a cat"}), "$e"),
+    ];
+    for (kind, content, answered) in table {
+        let effects = route(&portal(), &event("@al:x", kind, None, &content)).unwrap();
+        let Some(Effect::InRoom(InRoom::Answer(_, event))) = effects.last() else {
+            unreachable!("{effects:?}")
+        };
+        assert_eq!(event.as_str(), answered, "{kind}");
+    }
+}
+
+#[test]
+fn the_first_who_comes_is_told_where_he_is() {
+    let alone = Portal { mirrors: std::collections::BTreeMap::new(), ..portal() };
+    let encrypted = Portal { encrypted: true, ..alone.clone() };
+    let making = Portal { state: PortalState::Making, ..alone.clone() };
+    let table = [
+        (&alone, vec!["met", "announce", "introduce"]),
+        (&portal(), vec!["met", "announce"]),
+        (&encrypted, vec!["met", "announce"]),
+        (&making, vec!["met", "announce"]),
+    ];
+    for (portal, expected) in table {
+        let effects = route(portal, &member("@new:x", "@new:x", "join"));
+        assert_eq!(effects.map(|effects| shape(&effects)), Ok(expected));
+    }
+}

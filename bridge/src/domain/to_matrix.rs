@@ -9,7 +9,7 @@ use super::{
     MESSAGE, TextKind,
     html::sanitise,
     json_bytes,
-    mentions::named,
+    mentions::{escape, named},
     said::{Said, Text},
 };
 
@@ -36,8 +36,26 @@ pub fn event(
 
 /// Type and content of a notice by the bot, to an event or to nobody in particular.
 pub fn notice(body: &str, about: Option<&EventId>, txn: &str) -> (&'static str, Value) {
-    let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: None };
+    let text = Text { kind: TextKind::Notice, body: body.to_owned(), html: with_code(body) };
     event(&Said::Text(text, about.map(ToOwned::to_owned)), &BTreeMap::new(), txn)
+}
+
+/// What stands between backticks as code; `None` where nothing does.
+fn with_code(body: &str) -> Option<String> {
+    let parts: Vec<&str> = body.split('`').collect();
+    // The last one may stand alone.
+    let pairs = (parts.len() - 1) / 2;
+    let mut html = String::new();
+    for (n, part) in parts.iter().enumerate() {
+        html.push_str(match n {
+            0 => "",
+            _ if n > 2 * pairs => "`",
+            _ if n % 2 == 1 => "<code>",
+            _ => "</code>",
+        });
+        escape(part, &mut html);
+    }
+    (pairs > 0).then_some(html)
 }
 
 /// The bot's mark on an event: one of the few that encrypted rooms have in clear.
@@ -147,6 +165,22 @@ mod tests {
             json!({"msgtype": "m.notice", "body": "hi", "m.mentions": {}, "dev.causeway.txn": "t"});
         assert_eq!((kind, &content), ("m.room.message", &expected));
         assert_eq!(notice("hi", None, "t"), (kind, expected));
+    }
+
+    #[test]
+    fn commands_stand_out_in_what_the_bot_says() {
+        let html = |body: &str| notice(body, None, "t").1.get("formatted_body").cloned();
+        let table = [
+            ("no command", None),
+            ("one ` alone", None),
+            ("", None),
+            ("say `a`", Some("say <code>a</code>")),
+            ("`a` and\n`b <c>`: `", Some("<code>a</code> and<br><code>b &lt;c&gt;</code>: `")),
+        ];
+        for (body, expected) in table {
+            assert_eq!(html(body), expected.map(Value::from), "{body}");
+            assert_eq!(notice(body, None, "t").1["body"], body);
+        }
     }
 
     #[test]

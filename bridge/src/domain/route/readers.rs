@@ -1,34 +1,35 @@
 //! Rules about what the room is told of who reads it in the group.
 
+use super::is_told;
 use crate::domain::{
     RoomEvent, RosterChange, Skip,
     command::Command,
     effect::{Effect, InRoom},
-    portal::{Portal, PortalState},
-    readers::{came, went, who},
+    portal::Portal,
+    readers::{came, went, who_here},
 };
 
 /// Who came into the group and who went: said in the room, where one may be said there.
 pub(super) fn told(portal: &Portal, change: &RosterChange) -> Vec<Effect> {
-    let by = change.by.as_ref();
+    let (by, server) = (change.by.as_ref(), portal.names.server());
     let mut effects = Vec::new();
     for account in &change.left {
         effects.push(Effect::InRoom(if by == Some(account) {
             InRoom::Leave(account.clone())
         } else {
-            InRoom::PutOut(account.clone(), format!("removed from the group by {}", who(by)))
+            let by = who_here(by, server);
+            InRoom::PutOut(account.clone(), format!("removed from the group by {by}"))
         }));
     }
-    let is_told = portal.state == PortalState::Open && portal.lost.is_none() && !portal.encrypted;
-    if !is_told || change.let_in.is_some() {
+    if !is_told(portal) || change.let_in.is_some() {
         return effects;
     }
     let say = |text| Effect::InRoom(InRoom::Notice(text));
     if !change.joined.is_empty() {
-        effects.push(say(came(by, &change.joined)));
+        effects.push(say(came(by, &change.joined, server)));
     }
     if !change.left.is_empty() {
-        effects.push(say(went(by, &change.left)));
+        effects.push(say(went(by, &change.left, server)));
     }
     if change.policy.is_some() || !change.joined.is_empty() || !change.left.is_empty() {
         effects.push(Effect::InRoom(InRoom::Topic));

@@ -10,7 +10,7 @@ use super::{
     },
     *,
 };
-use crate::domain::Input;
+use crate::domain::{Input, portal::PortalState};
 
 fn account(name: &str) -> AccountId {
     format!("{name}:b.example").parse().unwrap()
@@ -85,7 +85,7 @@ fn the_room_bears_the_groups_name() {
 #[test]
 fn one_who_is_removed_is_put_out_and_one_who_leaves_goes() {
     let of = |left: &str| told(&portal(), &RosterChange { left: vec![account(left)], ..change() });
-    let why = "removed from the group by ann:b.example".to_owned();
+    let why = "removed from the group by ann".to_owned();
     let first = |effects: Vec<Effect>| effects.into_iter().next().unwrap();
     assert_eq!(first(of("ben")), Effect::InRoom(InRoom::PutOut(account("ben"), why)));
     assert_eq!(first(of("ann")), Effect::InRoom(InRoom::Leave(account("ann"))));

@@ -170,7 +170,9 @@ fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<E
     let room = room_name(portal, found);
     effects.push(notice(format!("This group is bridged into the Matrix room {room}.")));
     if !found.encrypted {
-        effects.push(Effect::InRoom(InRoom::Introduce));
+        // Who comes later sees nothing of what was said before: `joined` in the room's request.
+        let is_read = !found.people.is_empty();
+        effects.push(Effect::InRoom(if is_read { InRoom::Introduce } else { InRoom::Topic }));
     }
     if is_other(portal, found) && found.successor.is_none() {
         // Whoever was in the one before.

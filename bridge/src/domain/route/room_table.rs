@@ -152,6 +152,11 @@ fn a_room_is_read_before_the_first_word() {
     let portal = Portal { state: PortalState::Making, ..portal() };
     let quiet = ["made", "announce", "notice in group", "introduce"];
     assert_eq!(of(&portal, News::Entered(found(), None)), Ok(quiet.to_vec()));
+    // Nobody is there to read the words.
+    let empty = || Found { people: std::collections::BTreeMap::new(), ..found() };
+    let alone = Portal { mirrors: std::collections::BTreeMap::new(), ..portal.clone() };
+    let entered = of(&alone, News::Entered(empty(), None));
+    assert_eq!(entered, Ok(vec!["made", "notice in group", "topic"]));
     let changed = Found {
         people: [(user("@bea:x"), Some("Al".to_owned())), (user("@cal:x"), Some("Al".to_owned()))]
             .into(),

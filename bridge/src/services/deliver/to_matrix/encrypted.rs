@@ -6,8 +6,9 @@ use ruma::{EventId, RoomId};
 use super::{Failure, Place, Round, Stored, at};
 use crate::domain::{ENCRYPTION, News, effect::InRoom, to_matrix};
 
-/// Beside what cannot be read in an encrypted room: a mark, for words would stand there in clear.
-const MARK: &str = "not bridged: this room is encrypted";
+/// Beside what cannot be read in an encrypted room: a mark, for words would stand there in clear. The
+/// topic says why; Element cuts off what is longer.
+const MARK: &str = "not bridged";
 /// The same in words, where only the event is.
 const ANSWER: &str =
     "This is encrypted and the bridge cannot read it, so it does not go into the group.";

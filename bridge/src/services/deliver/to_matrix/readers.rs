@@ -55,7 +55,7 @@ impl Round<'_> {
         let spine = self.spine;
         let mut tx = spine.db.begin().await?;
         let roster = spine.native.machine().roster(&mut tx, self.portal.group).await?;
-        Ok(roster.map(|roster| Natives::of(&roster)))
+        Ok(roster.map(|roster| Natives::of(&roster, spine.names.server())))
     }
 
     /// Sets the topic, where it is not one that people wrote, and not that already.
