@@ -227,9 +227,7 @@ impl Cli {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, ConfigError> {
         let file = config::find(self.config.as_deref())?;
-        let config = config::load(&file, &self.overrides())?;
-        config.check()?;
-        Ok(config)
+        config::load(&file, &self.overrides())
     }
 
     fn overrides(&self) -> Vec<(&str, String)> {

@@ -4,12 +4,16 @@
 //! No secret is in here: tokens and keys have files of their own in `data_dir`, so that the
 //! configuration can be shown, copied and kept in a repository.
 
+mod error;
 mod limits;
+mod lines;
 mod load;
 mod share;
+mod words;
 
+pub use error::{ConfigError, WrongValue};
 pub use limits::{HourlyRate, Limits, Rate};
-pub use load::{ConfigError, find, load};
+pub use load::{find, load};
 pub use share::Bridge;
 
 use std::{
@@ -188,12 +192,14 @@ impl Config {
     /// Checks what types cannot say.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] names the key and says what it should be.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &'static str, why: String| Err(ConfigError::Value(key, why));
+    /// [`WrongValue`] names the key and says what it should be.
+    pub fn check(&self) -> Result<(), WrongValue> {
+        let wrong = |key: &str, why: String| Err(WrongValue::new(key, why));
         let name = &self.homeserver.server_name;
         if name.is_empty() {
-            return wrong("homeserver.server_name", "it is not set".to_owned());
+            let why = "it is not set; write what your users' names have after the colon, as in \
+                       example.org";
+            return wrong("homeserver.server_name", why.to_owned());
         }
         if !causeway_protocol::ids::is_server_name(name) {
             return wrong("homeserver.server_name", format!("`{name}` is not a server name"));

@@ -1,7 +1,10 @@
 //! Exit codes, those of the mautrix bridges where they have one (`docs/install.md`).
 
 use causeway_bridge::{
-    app::RunError, config::ConfigError, demo::DemoError, init::InitError,
+    app::RunError,
+    config::{ConfigError, WrongValue},
+    demo::DemoError,
+    init::InitError,
     registration::RegistrationError,
 };
 
@@ -28,6 +31,12 @@ impl From<ConfigError> for Failure {
             | ConfigError::UnknownKey(..) => 10,
         };
         Self { code, error: error.into() }
+    }
+}
+
+impl From<WrongValue> for Failure {
+    fn from(error: WrongValue) -> Self {
+        Self { code: 11, error: error.into() }
     }
 }
 

@@ -1,0 +1,16 @@
+//! What is wrong with the YAML of a file, for whoever has to mend it: where, and in which words.
+
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
+
+/// `place:line:column`, as far as it is known, and what is wrong there. The text itself is not
+/// quoted: there are files that hold tokens.
+pub(crate) fn fault(place: &str, error: &serde_saphyr::Error) -> (String, String) {
+    let error = error.without_snippet();
+    let place = match error.location() {
+        Some(at) if at.line() > 0 => format!("{place}:{}:{}", at.line(), at.column()),
+        _ => place.to_owned(),
+    };
+    // What is quoted of the file may hold anything.
+    let what = UserMessageFormatter.format_message(error).escape_debug().to_string();
+    (place, what.replace("\\'", "'").replace("\\\"", "\""))
+}
