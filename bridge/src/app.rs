@@ -14,7 +14,8 @@ pub use homeserver::{StartError, is_new_enough};
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::Router;
-use causeway_store::OpenError;
+use causeway_groups::vault::VaultError;
+use causeway_store::{OpenCause, OpenError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -25,8 +26,9 @@ use crate::{
     config::{Config, ConfigError},
     figures,
     http::Connection,
-    init::InitError,
+    init::{self, InitError},
     registration::RegistrationError,
+    secret::Secret,
 };
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
@@ -61,18 +63,18 @@ pub enum RunError {
     /// The registration is missing or wrong.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
-    /// A token file is missing; `causeway init` makes it.
-    #[error("{0} (`causeway init` makes it)")]
-    Token(#[from] InitError),
+    /// A token cannot be read: why, and where the folder was set.
+    #[error("{0}. The folder is {1}")]
+    Token(InitError, String),
     /// The database is somebody else's, damaged, or newer than this program.
-    #[error(transparent)]
+    #[error("{}; {}", .0, remedy(&.0.cause))]
     Database(#[from] OpenError),
     /// The database was open, and then it was not.
     #[error(transparent)]
     Store(#[from] causeway_store::Error),
-    /// The storage key is missing, or another one; nothing was written.
-    #[error("{0}")]
-    Vault(String),
+    /// The storage key is missing, or another one, and nothing was written: the database, and why.
+    #[error("{}: {}. {}", .0.display(), .1, key_remedy(.1))]
+    Vault(PathBuf, VaultError),
     /// Say that it is meant: the database is older than what it has done.
     #[error(
         "{0} was put back from a copy, or copied: messages between the copy and now may be missing \
@@ -81,13 +83,13 @@ pub enum RunError {
          keys, and tells the groups"
     )]
     PutBack(PathBuf),
-    /// Somebody else listens there, or we may not.
+    /// Somebody else listens there, or we may not: where, why, the key that says so, and the key that
+    /// says where others find it.
     #[error(
-        "cannot listen at {0}: {1}. Set appservice.listen, or native.listen, to an address of this \
-         machine and a port that nobody else has; where others find it is appservice.address, or \
-         native.address"
+        "cannot listen at {0}: {1}. Set {2} to an address of this machine and a port that nobody else \
+         has, and {3} to where others find it then"
     )]
-    Listen(SocketAddr, io::Error),
+    Listen(SocketAddr, io::Error, String, &'static str),
     /// The homeserver does not know us or does not reach us.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -109,16 +111,24 @@ impl RunError {
     /// The exit code, as the mautrix bridges have it where they have one.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Token(_) => 11,
+            Self::Token(..) => 11,
             Self::Logging(_) => 12,
-            Self::Database(OpenError::Newer(..) | OpenError::Altered(..)) => 15,
-            Self::Database(OpenError::Damaged(_)) => 18,
-            Self::Database(_) | Self::Store(_) => 14,
-            Self::Vault(_) => 19,
+            Self::Database(OpenError { cause, .. }) => match cause {
+                OpenCause::Newer(..) | OpenCause::Altered(..) => 15,
+                OpenCause::Damaged(_) => 18,
+                OpenCause::Held(_)
+                | OpenCause::Restoring(_)
+                | OpenCause::Missing(_)
+                | OpenCause::OldSqlite(_)
+                | OpenCause::Io(_)
+                | OpenCause::Sqlite(_) => 14,
+            },
+            Self::Store(_) => 14,
+            Self::Vault(..) => 19,
             Self::PutBack(_) => 23,
             Self::Registration(RegistrationError::Unreadable(..)) => 20,
-            Self::Registration(RegistrationError::Malformed(_)) => 21,
-            Self::Registration(RegistrationError::NotCovered(_)) => 22,
+            Self::Registration(RegistrationError::Malformed(..)) => 21,
+            Self::Registration(RegistrationError::NotCovered(..)) => 22,
             Self::Start(error) => error.exit_code(),
             Self::Listen(..)
             | Self::Native(_)
@@ -126,6 +136,42 @@ impl RunError {
             | Self::Metrics(_)
             | Self::Io(_) => 1,
         }
+    }
+}
+
+/// What to do about a database that was not opened, where its own words do not say it.
+fn remedy(cause: &OpenCause) -> &'static str {
+    match cause {
+        OpenCause::Held(_) => "stop that one first, or set another `data_dir`",
+        OpenCause::Restoring(_) | OpenCause::Missing(_) => "nothing was changed",
+        OpenCause::Newer(..) => {
+            "run the newer program, or put back the backup that was made before it ran"
+        }
+        OpenCause::Altered(..) => "run the program that made it",
+        OpenCause::OldSqlite(_) => "use a build with a newer one",
+        OpenCause::Damaged(_) => {
+            "keep that file, and put a backup back: `causeway backup restore FOLDER --move-aside`"
+        }
+        OpenCause::Io(error) => match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some room on the disk that its folder is on"
+            }
+            io::ErrorKind::NotFound => "its folder is not there: `causeway init` makes it",
+            _ => "the user that Causeway runs as must own its folder, and be able to write there",
+        },
+        OpenCause::Sqlite(_) => "is its folder one that Causeway can write to, on a disk with room?",
+    }
+}
+
+/// What to do about a storage key that does not open the database.
+fn key_remedy(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::MissingKey(_) | VaultError::WrongKey(_) | VaultError::KeyLength(..) => {
+            "Put back the one that belongs to it, from where you keep it; nothing was changed"
+        }
+        VaultError::KeyFile(..) => "The user that Causeway runs as must own that file",
+        VaultError::Altered(..) => "Put a backup back",
+        VaultError::Entropy(_) | VaultError::Store(_) => "Nothing was changed",
     }
 }
 
@@ -250,11 +296,18 @@ fn server_clock() -> causeway_server::Clock {
     causeway_server::Clock::new(crate::clock::now)
 }
 
+/// A token from its file in `data_dir`.
+fn token(config: &Config, name: &str) -> Result<Secret, RunError> {
+    init::read_token(&config.data_file(name))
+        .map_err(|error| RunError::Token(error, config.key("data_dir")))
+}
+
 /// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end.
 async fn listen(config: &Config, router: Router, tasks: &Tasks) -> Result<(), RunError> {
     let address = config.appservice.listen;
-    let failed = |error| RunError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        RunError::Listen(address, error, config.key("appservice.listen"), "appservice.address")
+    })?;
     let edge = edges::edge(config, edges::Listener::Appservice);
     let stop = tasks.token();
     tasks.run(async move {

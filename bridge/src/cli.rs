@@ -240,8 +240,7 @@ impl ConfigCommand {
         match self {
             Self::Check { config } => {
                 let config = config.load()?;
-                let registration = Registration::read(&config.appservice.registration)?;
-                registration.check(&config.homeserver.server_name)?;
+                config.registration()?;
                 init::check_files(&config)?;
                 let text = "the configuration is right, and so is the registration";
                 output.show(text, &json!({"configuration": "right", "registration": "right"}))

@@ -1,6 +1,11 @@
 //! The Matrix side: checks, listener, and the tasks of the spine.
 
-use std::{fmt::Display, future::pending, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use causeway_groups::{Vault, machine, vault::VaultError};
 use causeway_store::{Db, Lock, Options};
@@ -12,6 +17,7 @@ use super::{
     native_side::{self, Side},
     supervisor,
     tasks::Tasks,
+    token,
 };
 use crate::{
     clock,
@@ -20,7 +26,7 @@ use crate::{
     gateway::matrix::Matrix,
     health::Health,
     http::{Http, Parts, Tokens, router},
-    init::{self, ADMIN_TOKEN, STORAGE_KEY},
+    init::{ADMIN_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
     services::{
@@ -55,11 +61,10 @@ pub(super) async fn open(
     after_restore: bool,
     tasks: &Tasks,
 ) -> Result<Opened, RunError> {
-    let registration = Registration::read(&config.appservice.registration)?;
-    registration.check(&config.homeserver.server_name)?;
-    let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
+    let registration = config.registration()?;
+    let admin = token(config, ADMIN_TOKEN)?;
     let (path, key_file) = (config.data_file("bridge.db"), config.data_file(STORAGE_KEY));
-    let shut = |error: VaultError| RunError::Vault(error.to_string());
+    let shut = |error: VaultError| RunError::Vault(path.clone(), error);
     // Before the database is opened, which may bring its tables up to date.
     Vault::check(&path, &key_file).await.map_err(shut)?;
     let db = Db::open(Options {
@@ -132,7 +137,7 @@ pub(super) async fn start(
     listen(config, router(http), tasks).await?;
     supervisor::ready();
 
-    homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
+    homeserver::check(config, &matrix, &names, &registration, &health).await?;
     tasks.keep("ping", {
         let (db, matrix, health) = (db.clone(), matrix.clone(), health.clone());
         move || {
@@ -157,6 +162,7 @@ pub(super) async fn start(
         sealer: &sealer,
         health: &health,
         after_restore,
+        said: Mutex::default(),
     };
     let native = side.enter(put_back.is_some()).await?;
     health.set_native(Ok(()), native_side::LOOK);

@@ -9,11 +9,11 @@ use causeway_server::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{RunError, edges, listen, server_clock, tasks::Tasks};
+use super::{RunError, edges, listen, server_clock, tasks::Tasks, token};
 use crate::{
     config::{Config, RegistrationPolicy},
     http::{ServerAlone, server_router},
-    init::{self, ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
+    init::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
 
 /// Opens the database and starts to listen.
@@ -22,8 +22,7 @@ pub(super) async fn start(
     after_restore: bool,
     tasks: &Tasks,
 ) -> Result<App, RunError> {
-    let token =
-        |name| init::read_token(&config.data_file(name)).map(|token| TokenHash::of(token.expose()));
+    let token = |name| token(config, name).map(|token| TokenHash::of(token.expose()));
     let name = config.homeserver.server_name.as_str();
     let mut server = ServerConfig::new(name, config.data_file("server.db"));
     let native = &config.native;
@@ -79,7 +78,9 @@ pub(super) async fn start(
     })?;
     let address = config.native.listen;
     let listener =
-        TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))?;
+        TcpListener::bind(address).await.map_err(|error| {
+            RunError::Listen(address, error, config.key("native.listen"), "native.address")
+        })?;
     let (serving, stop) = (app.clone(), tasks.token());
     tasks.run(serving.serve(listener, stop));
     tracing::info!(%address, "listening for native clients");
@@ -93,7 +94,7 @@ pub(super) async fn show(
     metrics: PrometheusHandle,
     tasks: &Tasks,
 ) -> Result<(), RunError> {
-    let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
+    let admin = token(config, ADMIN_TOKEN)?;
     let router = server_router(ServerAlone { server, admin, metrics });
     listen(config, router, tasks).await
 }

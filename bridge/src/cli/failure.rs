@@ -44,8 +44,8 @@ impl From<RegistrationError> for Failure {
     fn from(error: RegistrationError) -> Self {
         let code = match error {
             RegistrationError::Unreadable(..) => 20,
-            RegistrationError::Malformed(_) => 21,
-            RegistrationError::NotCovered(_) => 22,
+            RegistrationError::Malformed(..) => 21,
+            RegistrationError::NotCovered(..) => 22,
         };
         Self { code, error: error.into() }
     }

@@ -10,7 +10,9 @@ use figment::{Figment, error::Kind, providers::Serialized, value::Value};
 use super::{
     Config,
     error::{ConfigError, Hint, WrongValue},
+    leaves,
     lines::Lines,
+    origin::Origin,
     words::words,
 };
 use crate::yaml::fault;
@@ -67,6 +69,7 @@ pub fn load(file: &Path, overrides: &[(&str, String)]) -> Result<Config, ConfigE
     config.check().map_err(|WrongValue(key, why)| {
         ConfigError::Value(sources.place(&key, sources.whence(&key)), why)
     })?;
+    config.origin = sources.origin();
     config.relative_to(file.parent().unwrap_or(Path::new("")));
     Ok(config)
 }
@@ -149,16 +152,32 @@ impl Sources {
         }
     }
 
+    /// Where each key was set.
+    fn origin(&self) -> Origin {
+        let all = serde_json::to_value(Config::default()).map(|tree| leaves(&tree));
+        let place = |key: String| {
+            let place = match self.whence(&key) {
+                Some(name) => name.to_owned(),
+                None if self.written(&key).is_some() => self.in_file(&key),
+                None => format!("as {} does not set it", self.file),
+            };
+            (key, place)
+        };
+        all.unwrap_or_default().into_keys().map(place).collect()
+    }
+
     fn in_file(&self, key: &str) -> String {
-        let former = key.strip_prefix("limits.").map(|key| format!("native.{key}"));
-        let is_former = former.as_ref().filter(|former| moved(former) == key);
-        let line = is_former
-            .filter(|former| self.lines.holds(former) && !self.lines.holds(key))
-            .map_or_else(|| self.lines.line(key), |former| self.lines.line(former));
-        match line {
+        match self.lines.line(&self.written(key).unwrap_or_else(|| key.to_owned())) {
             Some(line) => format!("{}:{line}", self.file),
             None => self.file.clone(),
         }
+    }
+
+    /// As `key` is called in the file, if it is there.
+    fn written(&self, key: &str) -> Option<String> {
+        let former = key.strip_prefix("limits.").map(|key| format!("native.{key}"));
+        let former = former.filter(|former| moved(former) == key);
+        [Some(key.to_owned()), former].into_iter().flatten().find(|key| self.lines.holds(key))
     }
 }
 
