@@ -3,6 +3,7 @@
 mod bridge;
 mod edges;
 mod homeserver;
+mod in_force;
 mod logging;
 mod native;
 mod native_side;
@@ -21,9 +22,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use self::tasks::Tasks;
+use self::{in_force::InForce, tasks::Tasks};
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, WrongValue},
     figures,
     http::Connection,
     init::{self, InitError},
@@ -57,6 +58,9 @@ pub enum Part {
 /// Why the process does not run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The configuration was not checked.
+    #[error(transparent)]
+    Config(#[from] WrongValue),
     /// `logging.level` is no filter, or logging was begun before.
     #[error("logging cannot be started: {0}")]
     Logging(String),
@@ -111,7 +115,7 @@ impl RunError {
     /// The exit code, as the mautrix bridges have it where they have one.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Token(..) => 11,
+            Self::Config(_) | Self::Token(..) => 11,
             Self::Logging(_) => 12,
             Self::Database(OpenError { cause, .. }) => match cause {
                 OpenCause::Newer(..) | OpenCause::Altered(..) => 15,
@@ -159,7 +163,9 @@ fn remedy(cause: &OpenCause) -> &'static str {
             io::ErrorKind::NotFound => "its folder is not there: `causeway init` makes it",
             _ => "the user that Causeway runs as must own its folder, and be able to write there",
         },
-        OpenCause::Sqlite(_) => "is its folder one that Causeway can write to, on a disk with room?",
+        OpenCause::Sqlite(_) => {
+            "is its folder one that Causeway can write to, on a disk with room?"
+        }
     }
 }
 
@@ -177,7 +183,7 @@ fn key_remedy(error: &VaultError) -> &'static str {
 
 /// Runs both parts, or `only` one, until SIGTERM or SIGINT; with `while_stdin` also no longer than
 /// standard input is open, which ends it with whoever started it. SIGHUP has the configuration read
-/// `again`, of which the log's level counts at once, and the rest at the next start.
+/// `again`, of which the limits and the log's level count at once, and the rest at the next start.
 ///
 /// # Errors
 /// [`RunError`]; after a signal there is none.
@@ -187,6 +193,7 @@ pub fn run_until_signalled(
     again: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), RunError> {
     let level = logging::start(&config.logging)?;
+    let in_force = InForce::new(level, &config)?;
     edges::raise_open_files();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
@@ -194,10 +201,12 @@ pub fn run_until_signalled(
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let closed = stdin_closed(how.while_stdin);
-        run(config, how, async move {
+        run(&config, how, &in_force, async {
             let reloaded = async {
                 while hang_up.recv().await.is_some() {
-                    reload(&level, again());
+                    supervisor::reloading();
+                    in_force.reload(again());
+                    supervisor::reloaded();
                 }
                 std::future::pending::<()>().await;
             };
@@ -217,22 +226,6 @@ pub fn run_until_signalled(
     outcome
 }
 
-fn reload(level: &logging::Level, config: Result<Config, ConfigError>) {
-    supervisor::reloading();
-    match config {
-        Ok(config) => match level.set(&config.logging) {
-            Ok(()) => tracing::info!(
-                level = config.logging.level,
-                "the configuration was read again: the log's level counts from now on, all else \
-                 from the next start"
-            ),
-            Err(error) => tracing::error!(%error, "the log goes on as before"),
-        },
-        Err(error) => tracing::error!(%error, "the configuration goes on as it was"),
-    }
-    supervisor::ready();
-}
-
 /// Done when standard input is at its end; never if it is not `watched`.
 async fn stdin_closed(watched: bool) {
     let (tell, told) = tokio::sync::oneshot::channel();
@@ -250,8 +243,9 @@ async fn stdin_closed(watched: bool) {
 
 /// Runs until `stop` is done.
 async fn run(
-    config: Config,
+    config: &Config,
     Run { only, after_restore, .. }: Run,
+    in_force: &InForce,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
@@ -259,17 +253,17 @@ async fn run(
         let metrics = figures::gather()?;
         match only {
             None => {
-                let opened = bridge::open(&config, after_restore, &tasks).await?;
-                let server = native::start(&config, after_restore, &tasks).await?;
-                bridge::start(&config, opened, Some(server), metrics, &tasks).await?;
+                let opened = bridge::open(config, after_restore, &tasks).await?;
+                let server = native::start(config, in_force, after_restore, &tasks).await?;
+                bridge::start(config, in_force, opened, Some(server), metrics, &tasks).await?;
             }
             Some(Part::Bridge) => {
-                let opened = bridge::open(&config, after_restore, &tasks).await?;
-                bridge::start(&config, opened, None, metrics, &tasks).await?;
+                let opened = bridge::open(config, after_restore, &tasks).await?;
+                bridge::start(config, in_force, opened, None, metrics, &tasks).await?;
             }
             Some(Part::Server) => {
-                let server = native::start(&config, after_restore, &tasks).await?;
-                native::show(&config, server, metrics, &tasks).await?;
+                let server = native::start(config, in_force, after_restore, &tasks).await?;
+                native::show(config, in_force, server, metrics, &tasks).await?;
                 supervisor::ready();
             }
         }
@@ -303,12 +297,17 @@ fn token(config: &Config, name: &str) -> Result<Secret, RunError> {
 }
 
 /// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end.
-async fn listen(config: &Config, router: Router, tasks: &Tasks) -> Result<(), RunError> {
+async fn listen(
+    config: &Config,
+    in_force: &InForce,
+    router: Router,
+    tasks: &Tasks,
+) -> Result<(), RunError> {
     let address = config.appservice.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         RunError::Listen(address, error, config.key("appservice.listen"), "appservice.address")
     })?;
-    let edge = edges::edge(config, edges::Listener::Appservice);
+    let edge = edges::appservice(config, in_force.appservice());
     let stop = tasks.token();
     tasks.run(async move {
         edge.serve(listener, router, |_| Connection::default(), stop).await;

@@ -118,9 +118,7 @@ impl Tokens {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// The file, and what the system says.
-    #[error(
-        "{0} cannot be read: {1}. That is appservice.registration; `causeway init` makes one"
-    )]
+    #[error("{0} cannot be read: {1}. That is appservice.registration; `causeway init` makes one")]
     Unreadable(PathBuf, io::Error),
     /// Not YAML, or a field is missing: where, and what.
     #[error(
@@ -335,8 +333,7 @@ mod tests {
         let check = |server| Registration::example().check(path, server, "the key");
         check("example.org").unwrap();
         let error = check("example.com").unwrap_err().to_string();
-        let said =
-            "/c/registration.yaml is the registration for example.org, and the key is example.com: ";
+        let said = "/c/registration.yaml is the registration for example.org, and the key is example.com: ";
         assert!(error.starts_with(said), "{error}");
     }
 

@@ -13,7 +13,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    RunError, homeserver, listen,
+    RunError, homeserver,
+    in_force::InForce,
+    listen,
     native_side::{self, Side},
     supervisor,
     tasks::Tasks,
@@ -93,6 +95,7 @@ fn failed(error: impl Display) -> RunError {
 /// from the first moment, whatever else is not ready yet.
 pub(super) async fn start(
     config: &Config,
+    in_force: &InForce,
     opened: Opened,
     server: Option<causeway_server::App>,
     metrics: PrometheusHandle,
@@ -134,7 +137,7 @@ pub(super) async fn start(
         server,
         metrics,
     });
-    listen(config, router(http), tasks).await?;
+    listen(config, in_force, router(http), tasks).await?;
     supervisor::ready();
 
     homeserver::check(config, &matrix, &names, &registration, &health).await?;
@@ -148,7 +151,7 @@ pub(super) async fn start(
     let rows = Arc::new(from_native::Router {
         sealer: sealer.clone(),
         names: names.clone(),
-        terms: config.terms().map_err(failed)?,
+        terms: in_force.terms(),
         clock: Arc::clone(&clock),
         steps: steps.clone(),
     });

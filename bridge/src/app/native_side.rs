@@ -146,16 +146,21 @@ impl Side<'_> {
     /// Waits for the native server, which `error` says that it does not answer.
     async fn waits_for_native(&self, error: &impl Display) {
         let (url, key) = (&self.config.native.address, self.config.key("native.address"));
-        let hint = hint(url, &error.to_string()).map(|hint| format!("; {hint}")).unwrap_or_default();
-        self.waits(WAIT, format!("the native server at {url}: {error}{hint}. Its address is {key}"))
-            .await;
+        let hint =
+            hint(url, &error.to_string()).map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.waits(
+            WAIT,
+            format!("the native server at {url}: {error}{hint}. Its address is {key}"),
+        )
+        .await;
     }
 
     /// Says what is waited for, when that is something else and once a minute, and waits.
     async fn waits(&self, pause: Duration, why: String) {
         let is_news = {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let a_minute = u32::try_from(MINUTE.as_millis() / pause.as_millis().max(1)).unwrap_or(1);
+            let a_minute =
+                u32::try_from(MINUTE.as_millis() / pause.as_millis().max(1)).unwrap_or(1);
             let is_news = said.0 != why || said.1 >= a_minute;
             *said = if is_news { (why.clone(), 1) } else { (why.clone(), said.1 + 1) };
             is_news

@@ -123,11 +123,7 @@ pub(crate) async fn run(
 }
 
 /// What was done to a database, in a line: `made /d/server.db: server 26`.
-fn done(
-    database: &Path,
-    before: &BTreeMap<String, i64>,
-    after: &BTreeMap<String, i64>,
-) -> String {
+fn done(database: &Path, before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> String {
     let moved = after.iter().filter_map(|(schema, to)| match before.get(schema) {
         None => Some(format!("{schema} {to}")),
         Some(from) if from != to => Some(format!("{schema} from {from} to {to}")),

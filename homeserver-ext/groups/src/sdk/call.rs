@@ -44,6 +44,9 @@ pub enum CallError {
         /// Which limit it was, as the server says it.
         error: String,
     },
+    /// There was no room for it on the server's disk, and nothing changed. Again later.
+    #[error("the server has no room for it, and took nothing: {0}")]
+    Full(String),
     /// Never sent: there was no connection. Again later.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
@@ -57,7 +60,9 @@ impl CallError {
     /// Whether the same call may succeed later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::RetryAfter { .. } | Self::Unreachable(_) | Self::Unknown(_) => true,
+            Self::RetryAfter { .. } | Self::Full(_) | Self::Unreachable(_) | Self::Unknown(_) => {
+                true
+            }
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
     }
@@ -136,6 +141,8 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             let error = text.unwrap_or_else(|| "too much at once".to_owned());
             CallError::RetryAfter { ms, error }
         }
+        // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
+        (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
         (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
         (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))

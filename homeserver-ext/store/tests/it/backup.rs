@@ -384,7 +384,10 @@ async fn a_restore_that_was_cut_off_is_not_taken_for_an_empty_folder() {
         let schemas = pair.schemas(name);
         let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
         let refused = Db::open(options).await.err().unwrap();
-        assert!(matches!(&refused.cause, OpenCause::Restoring(found) if *found == part), "{refused}");
+        assert!(
+            matches!(&refused.cause, OpenCause::Restoring(found) if *found == part),
+            "{refused}"
+        );
         assert!(!path.exists());
     }
     pair.restore(Some("aside")).await.unwrap();
