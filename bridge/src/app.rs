@@ -72,7 +72,7 @@ pub enum RunError {
     Token(InitError, String),
     /// The database is somebody else's, damaged, or newer than this program.
     #[error("{}; {}", .0, remedy(&.0.cause))]
-    Database(#[from] OpenError),
+    Database(OpenError),
     /// The database was open, and then it was not.
     #[error(transparent)]
     Store(#[from] causeway_store::Error),
@@ -109,6 +109,12 @@ pub enum RunError {
     /// No signals, no runtime.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<OpenError> for RunError {
+    fn from(error: OpenError) -> Self {
+        Self::Database(error)
+    }
 }
 
 impl RunError {

@@ -267,7 +267,7 @@ impl Init {
         wanted.appservice.address = self.address;
         wanted.data_dir.0 = self.data_dir;
         wanted.check()?;
-        self::agrees(&self.config, &wanted)?;
+        self::agrees(&self.config, &mut wanted)?;
         let files = init::init(&self.config, &wanted)?;
         let registration =
             self.config.parent().unwrap_or(Path::new("")).join(&wanted.appservice.registration);
@@ -291,43 +291,53 @@ impl Init {
     }
 }
 
-/// What is there already is what is asked for: `init` changes nothing.
-fn agrees(file: &Path, wanted: &Config) -> Result<(), Failure> {
+/// What is there already is what is asked for: `init` changes nothing, and fills in what is missing
+/// where that says.
+fn agrees(file: &Path, wanted: &mut Config) -> Result<(), Failure> {
     if !file.exists() {
         return Ok(());
     }
     let (known, defaults) = (config::load(file, &[])?, Config::default());
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let as_written = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
+    let data_dir = as_written(&known.data_dir.0);
+    let shown = |path: &Path| path.display().to_string();
+    let none = String::new();
     let pairs = [
         (
             "homeserver.server_name",
-            &known.homeserver.server_name,
+            known.homeserver.server_name.clone(),
             &wanted.homeserver.server_name,
-            "",
+            &none,
         ),
         (
             "homeserver.address",
-            &known.homeserver.address,
+            known.homeserver.address.clone(),
             &wanted.homeserver.address,
             &defaults.homeserver.address,
         ),
         (
             "appservice.address",
-            &known.appservice.address,
+            known.appservice.address.clone(),
             &wanted.appservice.address,
             &defaults.appservice.address,
         ),
+        ("data_dir", shown(&data_dir), &shown(&wanted.data_dir.0), &shown(&defaults.data_dir.0)),
     ];
-    for (key, known, wanted, default) in pairs {
-        if known != wanted && wanted != default {
+    for (key, known_value, wanted, default) in pairs {
+        if known_value != *wanted && wanted != default {
             let error = anyhow!(
-                "{} is there, and says `{key}: {known}`, not `{wanted}`; `init` leaves it as it is. \
-                 Change it there (and then say `causeway registration`), or name another file with \
-                 --config",
-                file.display()
+                "{} is there, and says `{known_value}` in {}, not `{wanted}`; `init` leaves it as it \
+                 is. Change it there (and then say `causeway registration`), or name another file \
+                 with --config",
+                file.display(),
+                known.key(key),
             );
             return Err(Failure { code: 11, error });
         }
     }
+    wanted.data_dir.0 = data_dir;
+    wanted.appservice.registration = as_written(&known.appservice.registration);
     Ok(())
 }
 

@@ -8,6 +8,8 @@ mod error;
 mod limits;
 mod lines;
 mod load;
+#[cfg(test)]
+mod load_table;
 mod origin;
 mod share;
 mod words;

@@ -12,5 +12,24 @@ pub(crate) fn fault(place: &str, error: &serde_saphyr::Error) -> (String, String
     };
     // What is quoted of the file may hold anything.
     let what = UserMessageFormatter.format_message(error).escape_debug().to_string();
-    (place, what.replace("\\'", "'").replace("\\\"", "\""))
+    let what = what.replace("\\'", "'").replace("\\\"", "\"");
+    let advice = advice(&what);
+    (place, format!("{what}{advice}"))
+}
+
+/// What most probably is to be done about it.
+fn advice(what: &str) -> &'static str {
+    let table = [
+        ("tab", "; write spaces in place of the tab"),
+        ("duplicate mapping key", "; it stands there twice: keep one of them"),
+        ("alias", "; write the star in quotes: \"*\""),
+        (
+            "mapping values",
+            "; is a space missing after the colon in the line before, and is it indented like its \
+             neighbours?",
+        ),
+        ("expected key", "; is it indented like its neighbours?"),
+        ("unclosed", "; close it"),
+    ];
+    table.into_iter().find(|(part, _)| what.contains(part)).map_or("", |(_, advice)| advice)
 }

@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use causeway_server::{App, EdgeLimits};
+use causeway_server::{AccountQuotas, App, EdgeLimits, GuestQuotas};
 use tokio::sync::watch;
 
-use super::{edges, edges::Listener, logging::Level, native};
+use super::{edges, edges::Listener, logging::Level};
 use crate::{
-    config::{Config, ConfigError, WrongValue},
+    config::{Config, ConfigError, Limits, WrongValue},
     domain::share::Terms,
 };
 
@@ -52,11 +52,13 @@ impl InForce {
         self.terms.subscribe()
     }
 
-    /// The native server runs here, and goes by this from now on.
+    /// The native server runs here, and goes by this from now on: it has no limits of its own yet.
     pub(super) fn serves(&self, server: &App) {
-        // It was told what is in force when the process began, which may have changed since.
-        native::limit(server, &self.present.lock().unwrap_or_else(PoisonError::into_inner));
+        // Held until it is known here: what is read meanwhile is for it, too.
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        limit(server, &present);
         let _ = self.server.set(server.clone());
+        drop(present);
     }
 
     /// Takes over what may change, and says what waits for a restart. A configuration that is not
@@ -75,7 +77,7 @@ impl InForce {
         self.appservice.send_replace(edges::limits(&config, Listener::Appservice));
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = self.server.get() {
-            native::limit(server, &config);
+            limit(server, &config);
         }
         let changed = config.changed(&present).into_iter().filter(|key| is_live(key));
         let changed = changed.collect::<Vec<_>>().join(", ");
@@ -95,4 +97,40 @@ impl InForce {
         }
         Ok(())
     }
+}
+
+fn limit(server: &App, config: &Config) {
+    let (accounts, guests) = quotas(&config.limits);
+    server.set_limits(accounts, guests, edges::limits(config, Listener::Native));
+}
+
+/// Of an account, and of an address without one.
+fn quotas(limits: &Limits) -> (AccountQuotas, GuestQuotas) {
+    let accounts = AccountQuotas {
+        envelopes: Some(limits.envelopes.into()),
+        ops: Some(limits.ops.into()),
+        op_kib: Some(limits.op_kib.into()),
+        groups: Some(limits.new_groups.into()),
+        groups_in_all: limits.groups,
+        strangers: Some(limits.strangers.into()),
+        keys: Some(limits.key_uploads.into()),
+        claims: Some(limits.claims.into()),
+        lists: Some(limits.device_lists.into()),
+        devices: limits.devices,
+        invites: limits.invites,
+        joins: Some(limits.joins.into()),
+        link_joins: Some(limits.link_joins.into()),
+        envelope_kib: Some(limits.envelope_kib.into()),
+        parked: limits.parked,
+        parked_kib: limits.parked_kib,
+        reports: Some(limits.key_reports.into()),
+        traffic_kib: Some(limits.traffic_kib.into()),
+        waiting_kib: limits.waiting_kib,
+        mailbox_kib: limits.mailbox_kib,
+    };
+    let guests = GuestQuotas {
+        register: Some(limits.registrations.into()),
+        login: Some(limits.logins.into()),
+    };
+    (accounts, guests)
 }

@@ -56,7 +56,7 @@ pub(super) struct Side<'a> {
     /// Whether somebody said that the database was put back.
     pub(super) after_restore: bool,
     /// What was said last of what is waited for, and how often it was so since.
-    pub(super) said: Mutex<(String, u32)>,
+    pub(super) said: Mutex<Said>,
 }
 
 impl Side<'_> {
@@ -157,15 +157,7 @@ impl Side<'_> {
 
     /// Says what is waited for, when that is something else and once a minute, and waits.
     async fn waits(&self, pause: Duration, why: String) {
-        let is_news = {
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let a_minute =
-                u32::try_from(MINUTE.as_millis() / pause.as_millis().max(1)).unwrap_or(1);
-            let is_news = said.0 != why || said.1 >= a_minute;
-            *said = if is_news { (why.clone(), 1) } else { (why.clone(), said.1 + 1) };
-            is_news
-        };
-        if is_news {
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).is_news(&why, pause) {
             tracing::warn!(why, "not on the native side yet; trying again");
         }
         self.health.set_native(Err(why), pause);
@@ -204,6 +196,25 @@ impl Side<'_> {
     }
 }
 
+/// What was said last of what is waited for, and for how long it was so since.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    why: String,
+    since: Duration,
+}
+
+impl Said {
+    /// Whether `why` is to be said now, before `pause`: when it is something else, and once a minute.
+    fn is_news(&mut self, why: &str, pause: Duration) -> bool {
+        let is_news = self.why != why || self.since >= MINUTE;
+        if is_news {
+            *self = Self { why: why.to_owned(), since: Duration::ZERO };
+        }
+        self.since += pause;
+        is_news
+    }
+}
+
 /// Whether it is no homeserver's answer, by all that can be seen: a gateway's.
 fn says_nothing(error: &MatrixError) -> bool {
     match error {
@@ -219,5 +230,24 @@ pub(super) async fn watch(http: sdk::Http, health: Health) {
         tokio::time::sleep(LOOK).await;
         let outcome = http.server().await;
         health.set_native(outcome.map(drop).map_err(|error| error.to_string()), LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Said;
+
+    #[test]
+    fn what_is_waited_for_is_said_once_a_minute_and_when_it_is_something_else() {
+        let mut said = Said::default();
+        let mut times = |why, pauses: u32| {
+            (0..pauses).filter(|_| said.is_news(why, Duration::from_millis(200))).count()
+        };
+        assert_eq!(times("nobody there", 300), 1);
+        assert_eq!(times("nobody there", 300), 1);
+        assert_eq!(times("no key", 1), 1);
+        assert_eq!(times("nobody there", 1), 1);
     }
 }

@@ -35,7 +35,7 @@ pub enum MatrixError {
 /// An answer that is no success, as far as it says anything.
 fn in_words(status: u16, code: &str, text: &str) -> String {
     match (status, code, text) {
-        (507, code, text) => format!("507 {code}: its disk is full; nothing was taken {text}"),
+        (507, code, text) => format!("507 {code}: its disk is full. {text}"),
         (status, "", "") => format!("{status}, and not in the words of Matrix: a gateway, perhaps"),
         (status, code, text) => format!("{status} {code}: {text}"),
     }

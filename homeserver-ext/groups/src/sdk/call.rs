@@ -132,6 +132,7 @@ pub(super) fn broken_off(error: reqwest::Error) -> CallError {
 
 pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
     let wait = retry_after_ms(&answer);
+    let from = answer.url().origin().ascii_serialization();
     let body = body(answer, MAX_ANSWER_BYTES).await.ok();
     let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
     match (status, error) {
@@ -144,7 +145,9 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
         (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
-        (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
+        (status, Some(said)) if status.is_server_error() => {
+            CallError::Unknown(format!("HTTP {status} from {from}: {}", said.error))
+        }
         (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))
             if errcode == "M_STALE_EPOCH" =>
         {
@@ -165,8 +168,8 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         },
         // A gateway speaks, which says nothing of the server behind it.
         (status, None) => CallError::Unknown(format!(
-            "HTTP {status}, and not in the words of this API: is the URL right, and is the server \
-             behind it running?"
+            "HTTP {status} from {from}, and not in the words of this API: is the URL right, and is \
+             the server behind it running?"
         )),
     }
 }
