@@ -96,7 +96,7 @@ pub enum RunError {
     Listen(SocketAddr, io::Error, String, &'static str),
     /// The homeserver does not know us or does not reach us.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(Box<StartError>),
     /// The native side cannot be started.
     #[error("the native server: {0}")]
     Native(String),
@@ -109,6 +109,12 @@ pub enum RunError {
     /// No signals, no runtime.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        Self::Start(Box::new(error))
+    }
 }
 
 impl From<OpenError> for RunError {
@@ -194,12 +200,12 @@ fn key_remedy(error: &VaultError) -> &'static str {
 /// # Errors
 /// [`RunError`]; after a signal there is none.
 pub fn run_until_signalled(
-    config: Config,
+    config: &Config,
     how: Run,
     again: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), RunError> {
     let level = logging::start(&config.logging)?;
-    let in_force = InForce::new(level, &config)?;
+    let in_force = InForce::new(level, config)?;
     edges::raise_open_files();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
@@ -207,7 +213,7 @@ pub fn run_until_signalled(
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let closed = stdin_closed(how.while_stdin);
-        run(&config, how, &in_force, async {
+        run(config, how, &in_force, async {
             let reloaded = async {
                 while hang_up.recv().await.is_some() {
                     supervisor::reloading();

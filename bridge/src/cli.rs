@@ -196,7 +196,7 @@ impl Cli {
             Command::Init(args) => args.run(output)?,
             Command::Run { config, only, while_stdin, after_restore } => {
                 let how = app::Run { only, while_stdin, after_restore };
-                app::run_until_signalled(config.load()?, how, || config.load())?;
+                app::run_until_signalled(&config.load()?, how, || config.load())?;
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());

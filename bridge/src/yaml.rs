@@ -29,6 +29,7 @@ fn advice(what: &str) -> &'static str {
              neighbours?",
         ),
         ("expected key", "; is it indented like its neighbours?"),
+        ("document start", "; is it indented like its neighbours?"),
         ("unclosed", "; close it"),
     ];
     table.into_iter().find(|(part, _)| what.contains(part)).map_or("", |(_, advice)| advice)

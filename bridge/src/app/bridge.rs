@@ -194,14 +194,18 @@ pub(super) async fn start(
     };
     spine.take_over().await.map_err(failed)?;
     start_services(tasks, &spine);
+    say_last_word(tasks, &spine);
+    Ok(())
+}
+
+/// At the end, for whoever puts back a copy that is made then.
+fn say_last_word(tasks: &Tasks, spine: &Spine) {
     let (spine, stop) = (spine.clone(), tasks.token());
     tasks.run(async move {
         stop.cancelled().await;
-        // The last word, for whoever puts back a copy that is made now.
         let told = tokio::time::timeout(LAST_WORD, standing::tell(&spine, None)).await;
         tracing::debug!(?told, "told the homeserver how far bridge.db has counted");
     });
-    Ok(())
 }
 
 fn start_services(tasks: &Tasks, spine: &Spine) {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use causeway_bridge::demo::causeway::Listeners;
+use serde_json::json;
 
 use crate::start::{Misfit, homeserver, prepared};
 
@@ -93,23 +94,23 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
-/// Breaks a set-up, and says what is to be named.
-type Break = fn(&SetUp) -> Vec<String>;
+/// What is run, its exit code, and what breaks the set-up before and says what is to be named.
+type Row = (&'static [&'static str], i32, fn(&SetUp) -> Vec<String>);
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
 #[test]
-fn each_broken_set_up_is_told_with_its_file_its_key_and_what_belongs_there() {
-    let rows: [(&[&str], i32, Break); 17] = [
+fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_there() {
+    let rows: [Row; 10] = [
         (&["run"], 10, |of| {
             of.edit("logging:", "limits:\n  devices: 5\nlogging:");
             words(["causeway.yaml:", "duplicate mapping key: limits", "keep one of them"])
         }),
         (&["run"], 10, |of| {
-            of.edit("data_dir: data", "\tdata_dir: data");
-            words(["causeway.yaml:2:", "spaces in place of the tab"])
+            of.edit("  server_name: example.org", "\tserver_name: example.org");
+            words(["causeway.yaml:4:", "spaces in place of the tab"])
         }),
         (&["config", "check"], 10, |of| {
             of.edit("devices: 16", "devices: many");
@@ -145,6 +146,13 @@ fn each_broken_set_up_is_told_with_its_file_its_key_and_what_belongs_there() {
             fs::write(of.path("registration.yaml"), "as_token: canary\nurl: [\n").unwrap();
             words(["registration.yaml:", "the registration is not what it should be"])
         }),
+    ];
+    try_all(&rows);
+}
+
+#[test]
+fn each_file_that_is_missing_or_no_file_is_told_with_its_path_and_its_key() {
+    let rows: [Row; 7] = [
         (&["run", "--set", "data_dir=nowhere"], 11, |_| {
             words(["nowhere/admin.token cannot be read: No such file", "data_dir (--set)"])
         }),
@@ -179,12 +187,16 @@ fn each_broken_set_up_is_told_with_its_file_its_key_and_what_belongs_there() {
             ])
         }),
     ];
+    try_all(&rows);
+}
+
+fn try_all(rows: &[Row]) {
     for (arguments, code, make) in rows {
         let set_up = SetUp::new();
         let named = make(&set_up);
         let output = set_up.run(arguments);
         let text = said(&output);
-        assert_eq!(output.status.code(), Some(code), "{named:?}: {text}");
+        assert_eq!(output.status.code(), Some(*code), "{named:?}: {text}");
         for words in named {
             assert!(text.contains(&words), "{words} is not in {text}");
         }
@@ -283,11 +295,12 @@ async fn a_clock_that_is_off_is_said_once() {
     let mut causeway = prepared(dir.path(), "http://127.0.0.1:9");
     let mut fast = Misfit::none(dir.path());
     fast.ahead = 300;
+    fast.ping = (502, json!({"errcode": "M_CONNECTION_FAILED", "error": "nobody there"}));
     let url = homeserver(fast).await;
     causeway.set_env("CAUSEWAY__HOMESERVER__ADDRESS", &url);
     causeway.spawn().unwrap();
-    // Several requests later.
-    wait_for(|| log_line(&causeway.log(), "running")).await;
+    // The fifth answer at least.
+    wait_for(|| log_line(&causeway.log(), "does not reach us")).await;
     let log = causeway.log();
     let said: Vec<&str> =
         log.lines().filter(|line| line.contains("behind the homeserver")).collect();

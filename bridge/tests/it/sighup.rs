@@ -58,15 +58,15 @@ impl Supervised {
         fs::read_to_string(self.set_up.path("log")).unwrap().split_off(before)
     }
 
-    async fn get(&self, address: SocketAddr, path: &str) -> u16 {
-        Client::new().get(format!("http://{address}{path}")).send().await.unwrap().status().as_u16()
-    }
-
     /// Tries to register, with a body that is none.
     async fn register(&self) -> u16 {
         let url = format!("http://{}/_causeway/native/v1/register", self.set_up.native);
         Client::new().post(url).json(&json!({})).send().await.unwrap().status().as_u16()
     }
+}
+
+async fn status(address: SocketAddr, path: &str) -> u16 {
+    Client::new().get(format!("http://{address}{path}")).send().await.unwrap().status().as_u16()
 }
 
 #[tokio::test]
@@ -110,8 +110,8 @@ async fn sighup_has_limits_count_at_once_and_says_what_needs_a_restart() {
     let log = running.reload();
     assert!(!log.contains("needs a restart"), "{log}");
     for (address, path) in [(native, "/_causeway/native/v1/server"), (appservice, "/live")] {
-        running.get(address, path).await;
-        assert_eq!(running.get(address, path).await, 429, "{path}");
+        status(address, path).await;
+        assert_eq!(status(address, path).await, 429, "{path}");
     }
     assert_eq!(running.reload(), "", "nothing has changed, and that is no warning");
 }

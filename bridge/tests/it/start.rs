@@ -65,7 +65,7 @@ pub(crate) struct Misfit {
     whoami: (u16, Value),
     register: (u16, Value),
     bot: Value,
-    ping: (u16, Value),
+    pub(crate) ping: (u16, Value),
     /// How far its clock is ahead, seconds.
     pub(crate) ahead: u64,
 }

@@ -83,7 +83,7 @@ impl Matrix {
         match news {
             Some(News::Wrong(off)) => tracing::error!("{off} at {}: {REMEDY}", self.base.as_str()),
             Some(News::Right) => {
-                tracing::info!("this machine's clock and the homeserver's agree again")
+                tracing::info!("this machine's clock and the homeserver's agree again");
             }
             None => {}
         }
