@@ -3,6 +3,7 @@
 mod bridge;
 mod edges;
 mod homeserver;
+mod in_force;
 mod logging;
 mod native;
 mod native_side;
@@ -14,19 +15,21 @@ pub use homeserver::{StartError, is_new_enough};
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::Router;
-use causeway_store::OpenError;
+use causeway_groups::vault::VaultError;
+use causeway_store::{OpenCause, OpenError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 
-use self::tasks::Tasks;
+use self::{in_force::InForce, tasks::Tasks};
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, WrongValue},
     figures,
     http::Connection,
-    init::InitError,
+    init::{self, InitError},
     registration::RegistrationError,
+    secret::Secret,
 };
 
 /// Longest that an orderly end takes; what is not done then is done after the next start.
@@ -55,24 +58,27 @@ pub enum Part {
 /// Why the process does not run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The configuration was not checked.
+    #[error(transparent)]
+    Config(#[from] WrongValue),
     /// `logging.level` is no filter, or logging was begun before.
     #[error("logging cannot be started: {0}")]
     Logging(String),
     /// The registration is missing or wrong.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
-    /// A token file is missing; `causeway init` makes it.
-    #[error("{0} (`causeway init` makes it)")]
-    Token(#[from] InitError),
+    /// A token cannot be read: why, and where the folder was set.
+    #[error("{0}. The folder is {1}")]
+    Token(InitError, String),
     /// The database is somebody else's, damaged, or newer than this program.
-    #[error(transparent)]
-    Database(#[from] OpenError),
+    #[error("{}; {}", .0, remedy(&.0.cause))]
+    Database(OpenError),
     /// The database was open, and then it was not.
     #[error(transparent)]
     Store(#[from] causeway_store::Error),
-    /// The storage key is missing, or another one; nothing was written.
-    #[error("{0}")]
-    Vault(String),
+    /// The storage key is missing, or another one, and nothing was written: the database, and why.
+    #[error("{}: {}. {}", .0.display(), .1, key_remedy(.1))]
+    Vault(PathBuf, VaultError),
     /// Say that it is meant: the database is older than what it has done.
     #[error(
         "{0} was put back from a copy, or copied: messages between the copy and now may be missing \
@@ -81,16 +87,16 @@ pub enum RunError {
          keys, and tells the groups"
     )]
     PutBack(PathBuf),
-    /// Somebody else listens there, or we may not.
+    /// Somebody else listens there, or we may not: where, why, the key that says so, and the key that
+    /// says where others find it.
     #[error(
-        "cannot listen at {0}: {1}. Set appservice.listen, or native.listen, to an address of this \
-         machine and a port that nobody else has; where others find it is appservice.address, or \
-         native.address"
+        "cannot listen at {0}: {1}. Set {2} to an address of this machine and a port that nobody else \
+         has, and {3} to where others find it then"
     )]
-    Listen(SocketAddr, io::Error),
+    Listen(SocketAddr, io::Error, String, &'static str),
     /// The homeserver does not know us or does not reach us.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(Box<StartError>),
     /// The native side cannot be started.
     #[error("the native server: {0}")]
     Native(String),
@@ -105,20 +111,40 @@ pub enum RunError {
     Io(#[from] io::Error),
 }
 
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        Self::Start(Box::new(error))
+    }
+}
+
+impl From<OpenError> for RunError {
+    fn from(error: OpenError) -> Self {
+        Self::Database(error)
+    }
+}
+
 impl RunError {
     /// The exit code, as the mautrix bridges have it where they have one.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Token(_) => 11,
+            Self::Config(_) | Self::Token(..) => 11,
             Self::Logging(_) => 12,
-            Self::Database(OpenError::Newer(..) | OpenError::Altered(..)) => 15,
-            Self::Database(OpenError::Damaged(_)) => 18,
-            Self::Database(_) | Self::Store(_) => 14,
-            Self::Vault(_) => 19,
+            Self::Database(OpenError { cause, .. }) => match cause {
+                OpenCause::Newer(..) | OpenCause::Altered(..) => 15,
+                OpenCause::Damaged(_) => 18,
+                OpenCause::Held(_)
+                | OpenCause::Restoring(_)
+                | OpenCause::Missing(_)
+                | OpenCause::OldSqlite(_)
+                | OpenCause::Io(_)
+                | OpenCause::Sqlite(_) => 14,
+            },
+            Self::Store(_) => 14,
+            Self::Vault(..) => 19,
             Self::PutBack(_) => 23,
             Self::Registration(RegistrationError::Unreadable(..)) => 20,
-            Self::Registration(RegistrationError::Malformed(_)) => 21,
-            Self::Registration(RegistrationError::NotCovered(_)) => 22,
+            Self::Registration(RegistrationError::Malformed(..)) => 21,
+            Self::Registration(RegistrationError::NotCovered(..)) => 22,
             Self::Start(error) => error.exit_code(),
             Self::Listen(..)
             | Self::Native(_)
@@ -129,18 +155,57 @@ impl RunError {
     }
 }
 
+/// What to do about a database that was not opened, where its own words do not say it.
+fn remedy(cause: &OpenCause) -> &'static str {
+    match cause {
+        OpenCause::Held(_) => "stop that one first, or set another `data_dir`",
+        OpenCause::Restoring(_) | OpenCause::Missing(_) => "nothing was changed",
+        OpenCause::Newer(..) => {
+            "run the newer program, or put back the backup that was made before it ran"
+        }
+        OpenCause::Altered(..) => "run the program that made it",
+        OpenCause::OldSqlite(_) => "use a build with a newer one",
+        OpenCause::Damaged(_) => {
+            "keep that file, and put a backup back: `causeway backup restore FOLDER --move-aside`"
+        }
+        OpenCause::Io(error) => match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some room on the disk that its folder is on"
+            }
+            io::ErrorKind::NotFound => "its folder is not there: `causeway init` makes it",
+            _ => "the user that Causeway runs as must own its folder, and be able to write there",
+        },
+        OpenCause::Sqlite(_) => {
+            "is its folder one that Causeway can write to, on a disk with room?"
+        }
+    }
+}
+
+/// What to do about a storage key that does not open the database.
+fn key_remedy(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::MissingKey(_) | VaultError::WrongKey(_) | VaultError::KeyLength(..) => {
+            "Put back the one that belongs to it, from where you keep it; nothing was changed"
+        }
+        VaultError::KeyFile(..) => "The user that Causeway runs as must own that file",
+        VaultError::Altered(..) => "Put a backup back",
+        VaultError::Entropy(_) | VaultError::Store(_) => "Nothing was changed",
+    }
+}
+
 /// Runs both parts, or `only` one, until SIGTERM or SIGINT; with `while_stdin` also no longer than
 /// standard input is open, which ends it with whoever started it. SIGHUP has the configuration read
-/// `again`, of which the log's level counts at once, and the rest at the next start.
+/// `again`, of which the limits and the log's level count at once, and the rest at the next start.
 ///
 /// # Errors
 /// [`RunError`]; after a signal there is none.
 pub fn run_until_signalled(
-    config: Config,
+    config: &Config,
     how: Run,
     again: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), RunError> {
     let level = logging::start(&config.logging)?;
+    let in_force = InForce::new(level, config)?;
     edges::raise_open_files();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
@@ -148,10 +213,12 @@ pub fn run_until_signalled(
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let closed = stdin_closed(how.while_stdin);
-        run(config, how, async move {
+        run(config, how, &in_force, async {
             let reloaded = async {
                 while hang_up.recv().await.is_some() {
-                    reload(&level, again());
+                    supervisor::reloading();
+                    in_force.reload(again());
+                    supervisor::reloaded();
                 }
                 std::future::pending::<()>().await;
             };
@@ -171,22 +238,6 @@ pub fn run_until_signalled(
     outcome
 }
 
-fn reload(level: &logging::Level, config: Result<Config, ConfigError>) {
-    supervisor::reloading();
-    match config {
-        Ok(config) => match level.set(&config.logging) {
-            Ok(()) => tracing::info!(
-                level = config.logging.level,
-                "the configuration was read again: the log's level counts from now on, all else \
-                 from the next start"
-            ),
-            Err(error) => tracing::error!(%error, "the log goes on as before"),
-        },
-        Err(error) => tracing::error!(%error, "the configuration goes on as it was"),
-    }
-    supervisor::ready();
-}
-
 /// Done when standard input is at its end; never if it is not `watched`.
 async fn stdin_closed(watched: bool) {
     let (tell, told) = tokio::sync::oneshot::channel();
@@ -204,8 +255,9 @@ async fn stdin_closed(watched: bool) {
 
 /// Runs until `stop` is done.
 async fn run(
-    config: Config,
+    config: &Config,
     Run { only, after_restore, .. }: Run,
+    in_force: &InForce,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let tasks = Tasks::default();
@@ -213,17 +265,17 @@ async fn run(
         let metrics = figures::gather()?;
         match only {
             None => {
-                let opened = bridge::open(&config, after_restore, &tasks).await?;
-                let server = native::start(&config, after_restore, &tasks).await?;
-                bridge::start(&config, opened, Some(server), metrics, &tasks).await?;
+                let opened = bridge::open(config, after_restore, &tasks).await?;
+                let server = native::start(config, in_force, after_restore, &tasks).await?;
+                bridge::start(config, in_force, opened, Some(server), metrics, &tasks).await?;
             }
             Some(Part::Bridge) => {
-                let opened = bridge::open(&config, after_restore, &tasks).await?;
-                bridge::start(&config, opened, None, metrics, &tasks).await?;
+                let opened = bridge::open(config, after_restore, &tasks).await?;
+                bridge::start(config, in_force, opened, None, metrics, &tasks).await?;
             }
             Some(Part::Server) => {
-                let server = native::start(&config, after_restore, &tasks).await?;
-                native::show(&config, server, metrics, &tasks).await?;
+                let server = native::start(config, in_force, after_restore, &tasks).await?;
+                native::show(config, in_force, server, metrics, &tasks).await?;
                 supervisor::ready();
             }
         }
@@ -250,12 +302,24 @@ fn server_clock() -> causeway_server::Clock {
     causeway_server::Clock::new(crate::clock::now)
 }
 
+/// A token from its file in `data_dir`.
+fn token(config: &Config, name: &str) -> Result<Secret, RunError> {
+    init::read_token(&config.data_file(name))
+        .map_err(|error| RunError::Token(error, config.key("data_dir")))
+}
+
 /// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end.
-async fn listen(config: &Config, router: Router, tasks: &Tasks) -> Result<(), RunError> {
+async fn listen(
+    config: &Config,
+    in_force: &InForce,
+    router: Router,
+    tasks: &Tasks,
+) -> Result<(), RunError> {
     let address = config.appservice.listen;
-    let failed = |error| RunError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let edge = edges::edge(config, edges::Listener::Appservice);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        RunError::Listen(address, error, config.key("appservice.listen"), "appservice.address")
+    })?;
+    let edge = edges::appservice(config, in_force.appservice());
     let stop = tasks.token();
     tasks.run(async move {
         edge.serve(listener, router, |_| Connection::default(), stop).await;

@@ -196,7 +196,7 @@ impl Cli {
             Command::Init(args) => args.run(output)?,
             Command::Run { config, only, while_stdin, after_restore } => {
                 let how = app::Run { only, while_stdin, after_restore };
-                app::run_until_signalled(config.load()?, how, || config.load())?;
+                app::run_until_signalled(&config.load()?, how, || config.load())?;
             }
             Command::Registration { example: true, .. } => {
                 let json = serde_json::to_value(Registration::example());
@@ -227,9 +227,7 @@ impl Cli {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, ConfigError> {
         let file = config::find(self.config.as_deref())?;
-        let config = config::load(&file, &self.overrides())?;
-        config.check()?;
-        Ok(config)
+        config::load(&file, &self.overrides())
     }
 
     fn overrides(&self) -> Vec<(&str, String)> {
@@ -242,8 +240,7 @@ impl ConfigCommand {
         match self {
             Self::Check { config } => {
                 let config = config.load()?;
-                let registration = Registration::read(&config.appservice.registration)?;
-                registration.check(&config.homeserver.server_name)?;
+                config.registration()?;
                 init::check_files(&config)?;
                 let text = "the configuration is right, and so is the registration";
                 output.show(text, &json!({"configuration": "right", "registration": "right"}))
@@ -270,7 +267,7 @@ impl Init {
         wanted.appservice.address = self.address;
         wanted.data_dir.0 = self.data_dir;
         wanted.check()?;
-        self::agrees(&self.config, &wanted)?;
+        self::agrees(&self.config, &mut wanted)?;
         let files = init::init(&self.config, &wanted)?;
         let registration =
             self.config.parent().unwrap_or(Path::new("")).join(&wanted.appservice.registration);
@@ -294,43 +291,53 @@ impl Init {
     }
 }
 
-/// What is there already is what is asked for: `init` changes nothing.
-fn agrees(file: &Path, wanted: &Config) -> Result<(), Failure> {
+/// What is there already is what is asked for: `init` changes nothing, and fills in what is missing
+/// where that says.
+fn agrees(file: &Path, wanted: &mut Config) -> Result<(), Failure> {
     if !file.exists() {
         return Ok(());
     }
     let (known, defaults) = (config::load(file, &[])?, Config::default());
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let as_written = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
+    let data_dir = as_written(&known.data_dir.0);
+    let shown = |path: &Path| path.display().to_string();
+    let none = String::new();
     let pairs = [
         (
             "homeserver.server_name",
-            &known.homeserver.server_name,
+            known.homeserver.server_name.clone(),
             &wanted.homeserver.server_name,
-            "",
+            &none,
         ),
         (
             "homeserver.address",
-            &known.homeserver.address,
+            known.homeserver.address.clone(),
             &wanted.homeserver.address,
             &defaults.homeserver.address,
         ),
         (
             "appservice.address",
-            &known.appservice.address,
+            known.appservice.address.clone(),
             &wanted.appservice.address,
             &defaults.appservice.address,
         ),
+        ("data_dir", shown(&data_dir), &shown(&wanted.data_dir.0), &shown(&defaults.data_dir.0)),
     ];
-    for (key, known, wanted, default) in pairs {
-        if known != wanted && wanted != default {
+    for (key, known_value, wanted, default) in pairs {
+        if known_value != *wanted && wanted != default {
             let error = anyhow!(
-                "{} is there, and says `{key}: {known}`, not `{wanted}`; `init` leaves it as it is. \
-                 Change it there (and then say `causeway registration`), or name another file with \
-                 --config",
-                file.display()
+                "{} is there, and says `{known_value}` in {}, not `{wanted}`; `init` leaves it as it \
+                 is. Change it there (and then say `causeway registration`), or name another file \
+                 with --config",
+                file.display(),
+                known.key(key),
             );
             return Err(Failure { code: 11, error });
         }
     }
+    wanted.data_dir.0 = data_dir;
+    wanted.appservice.registration = as_written(&known.appservice.registration);
     Ok(())
 }
 

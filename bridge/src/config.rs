@@ -4,15 +4,24 @@
 //! No secret is in here: tokens and keys have files of their own in `data_dir`, so that the
 //! configuration can be shown, copied and kept in a repository.
 
+mod error;
 mod limits;
+mod lines;
 mod load;
+#[cfg(test)]
+mod load_table;
+mod origin;
 mod share;
+mod words;
 
+pub use error::{ConfigError, WrongValue};
 pub use limits::{HourlyRate, Limits, Rate};
-pub use load::{ConfigError, find, load};
+pub use load::{find, load};
+pub use origin::Origin;
 pub use share::Bridge;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -20,6 +29,9 @@ use std::{
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::registration::{Registration, RegistrationError};
 
 /// Everything, as `causeway config schema` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +51,9 @@ pub struct Config {
     pub limits: Limits,
     /// What is written to standard error.
     pub logging: Logging,
+    /// Where all that was set; not a key.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// Where keys, tokens and databases are kept.
@@ -188,12 +203,14 @@ impl Config {
     /// Checks what types cannot say.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] names the key and says what it should be.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &'static str, why: String| Err(ConfigError::Value(key, why));
+    /// [`WrongValue`] names the key and says what it should be.
+    pub fn check(&self) -> Result<(), WrongValue> {
+        let wrong = |key: &str, why: String| Err(WrongValue::new(key, why));
         let name = &self.homeserver.server_name;
         if name.is_empty() {
-            return wrong("homeserver.server_name", "it is not set".to_owned());
+            let why = "it is not set; write what your users' names have after the colon, as in \
+                       example.org";
+            return wrong("homeserver.server_name", why.to_owned());
         }
         if !causeway_protocol::ids::is_server_name(name) {
             return wrong("homeserver.server_name", format!("`{name}` is not a server name"));
@@ -223,6 +240,30 @@ impl Config {
         Ok(())
     }
 
+    /// `key`, with the file and line, the variable or the option that set it: for messages.
+    pub fn key(&self, key: &str) -> String {
+        self.origin.of(key)
+    }
+
+    /// Keys of which `other` says something else, in their order.
+    pub fn changed(&self, other: &Self) -> Vec<String> {
+        let all = |config: &Self| {
+            serde_json::to_value(config).map(|tree| leaves(&tree)).unwrap_or_default()
+        };
+        let others = all(other);
+        let differs = |(key, value): &(String, Json)| others.get(key) != Some(value);
+        all(self).into_iter().filter(differs).map(|(key, _)| key).collect()
+    }
+
+    /// The registration, which is to be one for this server.
+    ///
+    /// # Errors
+    /// [`RegistrationError`]
+    pub fn registration(&self) -> Result<Registration, RegistrationError> {
+        let (path, server_name) = (&self.appservice.registration, &self.homeserver.server_name);
+        Registration::read_for(path, server_name, &self.key("homeserver.server_name"))
+    }
+
     /// A file in `data_dir`.
     pub fn data_file(&self, name: &str) -> PathBuf {
         self.data_dir.0.join(name)
@@ -239,6 +280,18 @@ impl Config {
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }
+}
+
+/// The values of a tree that are no sections, by their keys with dots.
+fn leaves(tree: &Json) -> BTreeMap<String, Json> {
+    let Json::Object(section) = tree else { return BTreeMap::new() };
+    let below = |(key, value): (&String, &Json)| match value {
+        Json::Object(_) => {
+            leaves(value).into_iter().map(|(rest, leaf)| (format!("{key}.{rest}"), leaf)).collect()
+        }
+        leaf => vec![(key.clone(), leaf.clone())],
+    };
+    section.iter().flat_map(below).collect()
 }
 
 /// A bare word that is no level is taken for the name of a module, and silences all others.

@@ -82,7 +82,6 @@ pub fn examine(
 ) -> std::io::Result<()> {
     let loaded = config::find(file).and_then(|file| {
         let config = config::load(&file, overrides)?;
-        config.check()?;
         Ok((file, config))
     });
     let (file, config) = match loaded {

@@ -26,9 +26,12 @@ pub const BRIDGE_TOKEN: &str = "bridge-registration.token";
 /// Why something was not made, or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The file, and what the system says.
-    #[error("{0}: {1}")]
+    /// It cannot be made: the file, and what the system says.
+    #[error("{0} cannot be made: {1}")]
     File(PathBuf, io::Error),
+    /// It cannot be read: likewise.
+    #[error("{} cannot be read: {}; {}", .0.display(), .1, remedy(.1))]
+    Unread(PathBuf, io::Error),
     /// Nothing to make keys from.
     #[error("no randomness: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -44,6 +47,17 @@ pub enum InitError {
     /// The token file is empty or not text.
     #[error("{0} holds no token; remove it and run `causeway init` again")]
     NoToken(PathBuf),
+}
+
+/// What to do about a key or a token that cannot be read.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "put it back from where you keep it; where there never was one, `causeway init` makes it"
+        }
+        io::ErrorKind::PermissionDenied => "run this as the user that owns it",
+        _ => "put the right file there",
+    }
 }
 
 /// A file, and whether it was made now.
@@ -94,10 +108,10 @@ pub fn init(config_file: &Path, config: &Config) -> Result<Vec<Written>, InitErr
 /// Reads a token that [`init`] wrote.
 ///
 /// # Errors
-/// [`InitError::File`], [`InitError::NoToken`].
+/// [`InitError::Unread`], [`InitError::NoToken`].
 pub fn read_token(path: &Path) -> Result<Secret, InitError> {
     let text = zeroize::Zeroizing::new(
-        fs::read_to_string(path).map_err(|error| InitError::File(path.to_path_buf(), error))?,
+        fs::read_to_string(path).map_err(|error| InitError::Unread(path.to_path_buf(), error))?,
     );
     match text.trim() {
         "" => Err(InitError::NoToken(path.to_path_buf())),
@@ -112,7 +126,7 @@ pub fn read_token(path: &Path) -> Result<Secret, InitError> {
 pub fn check_files(config: &Config) -> Result<(), InitError> {
     let key = config.data_file(STORAGE_KEY);
     let opened = File::open(&key).and_then(|file| file.metadata());
-    let length = opened.map_err(|error| InitError::File(key.clone(), error))?.len();
+    let length = opened.map_err(|error| InitError::Unread(key.clone(), error))?.len();
     if length != 32 {
         return Err(InitError::NoKey(key, length));
     }
@@ -188,7 +202,6 @@ mod tests {
         assert_eq!(contents(), before);
 
         let loaded = config::load(&file, &[]).unwrap();
-        loaded.check().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
             assert_eq!(mode(&loaded.data_file(name)), 0o600, "{name}");
@@ -197,6 +210,7 @@ mod tests {
         assert_eq!(mode(&loaded.data_dir.0), 0o700);
         assert_eq!(read_token(&loaded.data_file(ADMIN_TOKEN)).unwrap().expose().len(), 64);
         let registration = fs::read_to_string(&loaded.appservice.registration).unwrap();
-        Registration::from_yaml(&registration).unwrap().check("example.org").unwrap();
+        Registration::from_yaml(&registration).unwrap();
+        loaded.registration().unwrap();
     }
 }

@@ -19,3 +19,4 @@ pub mod secret;
 pub mod services;
 pub mod steps;
 pub mod storage;
+mod yaml;

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::{secret::Secret, yaml::fault};
 
 /// What every ghost's localpart begins with.
 pub const GHOST_PREFIX: &str = "causeway_";
@@ -118,18 +118,35 @@ impl Tokens {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// The file, and what the system says.
-    #[error("{0}: {1}; `causeway init` makes one")]
+    #[error("{0} cannot be read: {1}. That is appservice.registration; `causeway init` makes one")]
     Unreadable(PathBuf, io::Error),
-    /// Not YAML, or a field is missing.
-    #[error("the registration is not what it should be: {0}")]
-    Malformed(String),
-    /// Our ghosts or our bot would be strangers to the homeserver.
+    /// Not YAML, or a field is missing: where, and what.
     #[error(
-        "the registration does not cover {0}: is homeserver.server_name in the configuration the name \
-         that the homeserver's users have after the colon? If so, make it anew with `causeway \
-         registration`, copy it to the homeserver, and restart that"
+        "{0}: the registration is not what it should be: {1}. Put back the one that the homeserver \
+         has; or move it away, make another with `causeway init`, copy that to the homeserver, and \
+         restart it"
     )]
-    NotCovered(String),
+    Malformed(String, String),
+    /// Our ghosts or our bot would be strangers to the homeserver.
+    #[error(transparent)]
+    NotCovered(#[from] Box<NotCovered>),
+}
+
+/// A registration that is for another server, or for other names.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is the registration for {server}, and {key} is {wanted}: it does not claim {missing}. Right is \
+     what the homeserver's users have after the colon. Write that in homeserver.server_name; if it is \
+     there already, write the registration anew with `causeway registration`, copy it to the \
+     homeserver, and restart that",
+    path.display()
+)]
+pub struct NotCovered {
+    path: PathBuf,
+    server: String,
+    key: String,
+    wanted: String,
+    missing: String,
 }
 
 impl Registration {
@@ -203,7 +220,17 @@ impl Registration {
     pub fn read(path: &Path) -> Result<Self, RegistrationError> {
         let text = fs::read_to_string(path)
             .map_err(|error| RegistrationError::Unreadable(path.to_path_buf(), error))?;
-        Self::from_yaml(&text)
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads a registration file, which is to be one for `server_name`; `key` is where that was set.
+    ///
+    /// # Errors
+    /// [`RegistrationError`]; the message never quotes a token.
+    pub fn read_for(path: &Path, server_name: &str, key: &str) -> Result<Self, RegistrationError> {
+        let read = Self::read(path)?;
+        read.check(path, server_name, key)?;
+        Ok(read)
     }
 
     /// Reads a registration file's text.
@@ -211,9 +238,15 @@ impl Registration {
     /// # Errors
     /// [`RegistrationError::Malformed`]; the message never quotes a token.
     pub fn from_yaml(text: &str) -> Result<Self, RegistrationError> {
+        Self::parse(text, "its text")
+    }
+
+    fn parse(text: &str, place: &str) -> Result<Self, RegistrationError> {
         let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| RegistrationError::Malformed(error.to_string()))
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let (place, why) = fault(place, &error);
+            RegistrationError::Malformed(place, why)
+        })
     }
 
     /// The text of the registration file.
@@ -222,15 +255,20 @@ impl Registration {
     /// [`RegistrationError::Malformed`]: an extra field that YAML cannot hold.
     pub fn to_yaml(&self) -> Result<String, RegistrationError> {
         serde_saphyr::to_string(self)
-            .map_err(|error| RegistrationError::Malformed(error.to_string()))
+            .map_err(|error| RegistrationError::Malformed("its text".to_owned(), error.to_string()))
     }
 
     /// Checks that the namespaces are those that Causeway makes for `server_name`: an exclusive
-    /// claim on ghosts, bot and aliases.
+    /// claim on ghosts, bot and aliases. `path` is where it was read, `key` where the name was set.
     ///
     /// # Errors
     /// [`RegistrationError::NotCovered`] names what is missing.
-    pub fn check(&self, server_name: &str) -> Result<(), RegistrationError> {
+    pub fn check(
+        &self,
+        path: &Path,
+        server_name: &str,
+        key: &str,
+    ) -> Result<(), RegistrationError> {
         let wanted = Self::new(server_name, "", Tokens::placeholders()).namespaces;
         let pairs =
             [(&wanted.users, &self.namespaces.users), (&wanted.aliases, &self.namespaces.aliases)];
@@ -240,11 +278,24 @@ impl Registration {
                     other.exclusive && bare(&other.regex) == bare(&namespace.regex)
                 };
                 if !has.iter().any(same) {
-                    return Err(RegistrationError::NotCovered(namespace.regex.clone()));
+                    return Err(RegistrationError::NotCovered(Box::new(NotCovered {
+                        path: path.to_path_buf(),
+                        server: self.server().unwrap_or_else(|| "no server".to_owned()),
+                        key: key.to_owned(),
+                        wanted: server_name.to_owned(),
+                        missing: namespace.regex.clone(),
+                    })));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The server that its users are of, as far as that can be told.
+    fn server(&self) -> Option<String> {
+        let regex = &self.namespaces.users.first()?.regex;
+        let (_, server) = bare(regex).split_once(':')?;
+        Some(server.replace('\\', ""))
     }
 }
 
@@ -261,6 +312,8 @@ fn escaped(server_name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::Registration;
 
     #[test]
@@ -276,8 +329,12 @@ mod tests {
 
     #[test]
     fn a_registration_for_another_server_is_refused() {
-        Registration::example().check("example.org").unwrap();
-        Registration::example().check("example.com").unwrap_err();
+        let path = Path::new("/c/registration.yaml");
+        let check = |server| Registration::example().check(path, server, "the key");
+        check("example.org").unwrap();
+        let error = check("example.com").unwrap_err().to_string();
+        let said = "/c/registration.yaml is the registration for example.org, and the key is example.com: ";
+        assert!(error.starts_with(said), "{error}");
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The Matrix side: checks, listener, and the tasks of the spine.
 
-use std::{fmt::Display, future::pending, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use causeway_groups::{Vault, machine, vault::VaultError};
 use causeway_store::{Db, Lock, Options};
@@ -8,10 +13,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    RunError, homeserver, listen,
+    RunError, homeserver,
+    in_force::InForce,
+    listen,
     native_side::{self, Side},
     supervisor,
     tasks::Tasks,
+    token,
 };
 use crate::{
     clock,
@@ -20,7 +28,7 @@ use crate::{
     gateway::matrix::Matrix,
     health::Health,
     http::{Http, Parts, Tokens, router},
-    init::{self, ADMIN_TOKEN, STORAGE_KEY},
+    init::{ADMIN_TOKEN, STORAGE_KEY},
     registration::Registration,
     secret::Secret,
     services::{
@@ -55,11 +63,10 @@ pub(super) async fn open(
     after_restore: bool,
     tasks: &Tasks,
 ) -> Result<Opened, RunError> {
-    let registration = Registration::read(&config.appservice.registration)?;
-    registration.check(&config.homeserver.server_name)?;
-    let admin = init::read_token(&config.data_file(ADMIN_TOKEN))?;
+    let registration = config.registration()?;
+    let admin = token(config, ADMIN_TOKEN)?;
     let (path, key_file) = (config.data_file("bridge.db"), config.data_file(STORAGE_KEY));
-    let shut = |error: VaultError| RunError::Vault(error.to_string());
+    let shut = |error: VaultError| RunError::Vault(path.clone(), error);
     // Before the database is opened, which may bring its tables up to date.
     Vault::check(&path, &key_file).await.map_err(shut)?;
     let db = Db::open(Options {
@@ -88,6 +95,7 @@ fn failed(error: impl Display) -> RunError {
 /// from the first moment, whatever else is not ready yet.
 pub(super) async fn start(
     config: &Config,
+    in_force: &InForce,
     opened: Opened,
     server: Option<causeway_server::App>,
     metrics: PrometheusHandle,
@@ -129,10 +137,10 @@ pub(super) async fn start(
         server,
         metrics,
     });
-    listen(config, router(http), tasks).await?;
+    listen(config, in_force, router(http), tasks).await?;
     supervisor::ready();
 
-    homeserver::check(&matrix, &config.homeserver.address, &names, &registration, &health).await?;
+    homeserver::check(config, &matrix, &names, &registration, &health).await?;
     tasks.keep("ping", {
         let (db, matrix, health) = (db.clone(), matrix.clone(), health.clone());
         move || {
@@ -143,7 +151,7 @@ pub(super) async fn start(
     let rows = Arc::new(from_native::Router {
         sealer: sealer.clone(),
         names: names.clone(),
-        terms: config.terms().map_err(failed)?,
+        terms: in_force.terms(),
         clock: Arc::clone(&clock),
         steps: steps.clone(),
     });
@@ -157,6 +165,7 @@ pub(super) async fn start(
         sealer: &sealer,
         health: &health,
         after_restore,
+        said: Mutex::default(),
     };
     let native = side.enter(put_back.is_some()).await?;
     health.set_native(Ok(()), native_side::LOOK);
@@ -185,14 +194,18 @@ pub(super) async fn start(
     };
     spine.take_over().await.map_err(failed)?;
     start_services(tasks, &spine);
+    say_last_word(tasks, &spine);
+    Ok(())
+}
+
+/// At the end, for whoever puts back a copy that is made then.
+fn say_last_word(tasks: &Tasks, spine: &Spine) {
     let (spine, stop) = (spine.clone(), tasks.token());
     tasks.run(async move {
         stop.cancelled().await;
-        // The last word, for whoever puts back a copy that is made now.
         let told = tokio::time::timeout(LAST_WORD, standing::tell(&spine, None)).await;
         tracing::debug!(?told, "told the homeserver how far bridge.db has counted");
     });
-    Ok(())
 }
 
 fn start_services(tasks: &Tasks, spine: &Spine) {

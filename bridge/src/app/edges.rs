@@ -2,6 +2,7 @@
 
 use causeway_server::{Edge, EdgeLimits, Proxies};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
 
 use super::server_clock;
 use crate::config::Config;
@@ -43,13 +44,9 @@ fn connections(listener: Listener, files: u64) -> u64 {
     .max(8)
 }
 
-/// What stands before `listener`'s router.
-pub(super) fn edge(config: &Config, listener: Listener) -> Edge {
-    let name = match listener {
-        Listener::Native => "native",
-        Listener::Appservice => "appservice",
-    };
-    Edge::new(name, limits(config, listener), proxies(config), server_clock())
+/// What stands before the router of the homeserver, probes and the operator.
+pub(super) fn appservice(config: &Config, limits: watch::Receiver<EdgeLimits>) -> Edge {
+    Edge::new("appservice", limits, proxies(config), server_clock())
 }
 
 /// What `listener` bears.

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use causeway_store::Db;
+use ruma::OwnedUserId;
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    config::Config,
     domain::ghost::Names,
     gateway::{
         hint::hint,
@@ -35,43 +37,57 @@ const OLDEST: (u32, u32) = (1, 7);
 /// Why we must not run with this homeserver, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The homeserver answers, and not as one does.
-    #[error("{0} does not answer as a Matrix homeserver: {1}; is homeserver.address right?")]
-    NoHomeserver(String, MatrixError),
-    /// It is too old: what it says it speaks.
-    #[error("the homeserver speaks {0}; v1.7 of the Matrix specification or newer is needed")]
-    TooOld(String),
-    /// `M_UNKNOWN_TOKEN`.
+    /// Somebody answers, and not as a homeserver does: what was asked, the answer, and the key that
+    /// says whom to ask.
     #[error(
-        "the homeserver does not accept our as_token. Is the registration installed \
-         (Synapse: app_service_config_files), is it this one, and was the homeserver restarted?"
+        "{0} is not answered as a Matrix homeserver does: {1}. Is {2} where the client-server API of \
+         the homeserver is?"
     )]
-    UnknownToken,
-    /// Whom it takes us for, and who we are by our registration.
+    NoHomeserver(String, MatrixError, String),
+    /// It is too old: what was asked, and what it says it speaks.
     #[error(
-        "the homeserver takes our as_token for that of {0}; by our registration it is {1}. Where what \
-         comes after the colon differs, that is the homeserver's name: set homeserver.server_name to it, \
-         and make the registration anew; else the homeserver has another registration than this one"
+        "{0}: the homeserver speaks {1}; v1.7 of the Matrix specification or newer is needed: update it"
     )]
-    SomebodyElse(String, String),
-    /// `M_EXCLUSIVE` or alike for our own bot.
+    TooOld(String, String),
+    /// `M_UNKNOWN_TOKEN`: what was asked, and the registration.
     #[error(
-        "the homeserver accepts our token and refuses our bot {0}: {1}. Do server_name and the \
-         registration's namespaces match?"
+        "{0}: the homeserver does not know the as_token of {1}. Is the registration installed there \
+         (Synapse: app_service_config_files), is it this one, and was the homeserver restarted since?"
     )]
-    NotOurBot(String, MatrixError),
-    /// Where it should reach us, and what it says.
+    UnknownToken(String, String),
+    /// What was asked, the server that answers, whom it takes us for, and the key that names another.
     #[error(
-        "the homeserver does not reach us at {0}: {1}. Is appservice.address right as seen from \
-         the homeserver, and does the registration it has say the same?"
+        "{0}: the homeserver there is {1} (it takes us for {2}), and by {3} it is another. If that is \
+         the right one, write `{1}` there, write the registration anew with `causeway registration`, \
+         copy it to the homeserver, and restart that; else mend homeserver.address"
     )]
-    NotReached(String, MatrixError),
-    /// It reaches somebody who does not know its `hs_token`.
+    OtherServer(String, String, String, String),
+    /// What was asked, the registration, whom the homeserver takes us for, and who we are by it.
     #[error(
-        "who answers the homeserver at {0} refuses its hs_token: {1}. Is the installed \
-         registration this one, and is it our Causeway that listens there?"
+        "{0}: the homeserver takes the as_token of {1} for that of {2}; by that file it is {3}: it has \
+         another registration of ours. Copy that file to the homeserver, and restart that"
     )]
-    WrongListener(String, MatrixError),
+    SomebodyElse(String, String, String, String),
+    /// `M_EXCLUSIVE` or alike for our own bot: the bot, the answer, and the registration.
+    #[error(
+        "the homeserver takes our as_token, and not our bot {0}: {1}. Do the namespaces of the \
+         registration that it has cover it? Copy {2} to the homeserver, and restart that"
+    )]
+    NotOurBot(String, MatrixError, String),
+    /// Where it should reach us, what it says, and who says where.
+    #[error(
+        "the homeserver does not reach us at {0}: {1}. {2}. In a container or on another host that is \
+         not 127.0.0.1: where it is wrong, change it, write the registration anew with `causeway \
+         registration`, copy it to the homeserver, and restart that"
+    )]
+    NotReached(String, MatrixError, String),
+    /// It reaches somebody who does not know its `hs_token`: where, what that one says, the
+    /// registration, and the key that says where we listen.
+    #[error(
+        "who answers the homeserver at {0} refuses its hs_token: {1}. Is {2} the registration that is \
+         installed there, and is it our Causeway, with {3}, that is reached there?"
+    )]
+    WrongListener(String, MatrixError, String, String),
 }
 
 impl StartError {
@@ -79,9 +95,9 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotReached(..) | Self::WrongListener(..) => 13,
-            Self::NoHomeserver(..) | Self::UnknownToken => 16,
-            Self::SomebodyElse(..) | Self::NotOurBot(..) => 17,
-            Self::TooOld(_) => 18,
+            Self::NoHomeserver(..) | Self::UnknownToken(..) => 16,
+            Self::OtherServer(..) | Self::SomebodyElse(..) | Self::NotOurBot(..) => 17,
+            Self::TooOld(..) => 18,
         }
     }
 }
@@ -92,42 +108,61 @@ impl StartError {
 /// # Errors
 /// [`StartError`]
 pub(super) async fn check(
+    config: &Config,
     matrix: &Matrix,
-    address: &str,
     names: &Names,
     registration: &Registration,
     health: &Health,
 ) -> Result<(), StartError> {
-    let known = patiently((health, address), || matrix.versions())
+    let base = config.homeserver.address.trim_end_matches('/');
+    let file = || config.appservice.registration.display().to_string();
+    let asked = |path: &str| format!("GET {base}/_matrix/client/{path}");
+    let odd = |path: &str, error| {
+        StartError::NoHomeserver(asked(path), error, config.key("homeserver.address"))
+    };
+    let known = patiently((config, health), || matrix.versions())
         .await
-        .map_err(|error| StartError::NoHomeserver(address.to_owned(), error))?;
+        .map_err(|error| odd("versions", error))?;
     if !known.versions.iter().any(|version| is_new_enough(version)) {
-        return Err(StartError::TooOld(known.versions.join(", ")));
+        return Err(StartError::TooOld(asked("versions"), known.versions.join(", ")));
     }
 
+    let whoami = "v3/account/whoami";
+    let is_not = |me: OwnedUserId, wanted: String| {
+        let (url, theirs) = (asked(whoami), me.server_name().to_string());
+        if me.server_name() == names.server() {
+            StartError::SomebodyElse(url, file(), me.to_string(), wanted)
+        } else {
+            let key = config.key("homeserver.server_name");
+            StartError::OtherServer(url, theirs, me.to_string(), key)
+        }
+    };
     let sender = format!("@{}:{}", registration.sender_localpart, names.server());
-    match patiently((health, address), || matrix.whoami(None)).await {
+    match patiently((config, health), || matrix.whoami(None)).await {
         Ok(me) if me.user_id == sender => {}
-        Ok(me) => return Err(StartError::SomebodyElse(me.user_id.to_string(), sender)),
-        Err(MatrixError::UnknownToken) => return Err(StartError::UnknownToken),
-        Err(error) => return Err(StartError::NoHomeserver(address.to_owned(), error)),
+        Ok(me) => return Err(is_not(me.user_id, sender)),
+        Err(MatrixError::UnknownToken) => {
+            return Err(StartError::UnknownToken(asked(whoami), file()));
+        }
+        Err(error) => return Err(odd(whoami, error)),
     }
 
     let bot = names.bot();
-    let refused = |error| StartError::NotOurBot(bot.to_string(), error);
+    let refused = |error| StartError::NotOurBot(bot.to_string(), error, file());
     // Registering is the question whether the namespace is ours; that it is done already is well.
-    patiently((health, address), || provision::provision(matrix, bot, "Causeway"))
+    patiently((config, health), || provision::provision(matrix, bot, "Causeway"))
         .await
         .map_err(refused)?;
-    let me = patiently((health, address), || matrix.whoami(Some(bot))).await.map_err(refused)?;
+    let me = patiently((config, health), || matrix.whoami(Some(bot))).await.map_err(refused)?;
     if me.user_id != *bot {
-        return Err(StartError::SomebodyElse(me.user_id.to_string(), bot.to_string()));
+        return Err(is_not(me.user_id, bot.to_string()));
     }
 
-    first_ping(matrix, registration, health).await
+    first_ping(config, matrix, registration, health).await
 }
 
 async fn first_ping(
+    config: &Config,
     matrix: &Matrix,
     registration: &Registration,
     health: &Health,
@@ -139,13 +174,23 @@ async fn first_ping(
             return Ok(());
         };
         health.set_homeserver(Err(error.to_string()), UNREACHED);
-        tracing::warn!(%error, tries, "the homeserver does not reach us");
-        let url = || registration.url.clone();
+        let url = registration.url.clone();
+        if tries == 1 {
+            tracing::warn!(%error, url, "the homeserver does not reach us; it is asked to try again");
+        }
+        let file = config.appservice.registration.display();
         if is_refused(&error) {
-            return Err(StartError::WrongListener(url(), error));
+            let listen = config.key("appservice.listen");
+            return Err(StartError::WrongListener(url, error, file.to_string(), listen));
         }
         if tries == PINGS {
-            return Err(StartError::NotReached(url(), error));
+            let (key, wanted) = (config.key("appservice.address"), &config.appservice.address);
+            let whence = if *wanted == url {
+                format!("That is {key}, and the `url` of {file}")
+            } else {
+                format!("That is the `url` of {file}, and by {key} it should be {wanted}")
+            };
+            return Err(StartError::NotReached(url, error, whence));
         }
         tries += 1;
         sleep(UNREACHED).await;
@@ -160,24 +205,30 @@ fn is_refused(error: &MatrixError) -> bool {
 
 /// Asks until the homeserver answers, whatever it answers.
 async fn patiently<T>(
-    (health, address): (&Health, &str),
+    (config, health): (&Config, &Health),
     ask: impl AsyncFn() -> Result<T, MatrixError>,
 ) -> Result<T, MatrixError> {
     let (mut tries, mut last) = (0_u32, None);
+    let (address, key) = (&config.homeserver.address, config.key("homeserver.address"));
     loop {
         match ask().await {
             Err(error) if error.is_passing() => {
                 // Once a minute, and whenever it is something else.
                 if tries.is_multiple_of(12) || last.as_ref() != Some(&error) {
                     let hint = hint(address, &error.to_string()).unwrap_or_default();
-                    tracing::warn!(%error, address, hint, "waiting for the homeserver (homeserver.address)");
+                    tracing::warn!(%error, address, hint, "waiting for the homeserver: {key}");
                 }
                 tries = tries.wrapping_add(1);
                 last = Some(error.clone());
                 health.set_homeserver(Err(error.to_string()), AWAY);
                 sleep(AWAY).await;
             }
-            other => return other,
+            answered => {
+                if last.is_some() {
+                    tracing::info!(address, "the homeserver answers");
+                }
+                return answered;
+            }
         }
     }
 }

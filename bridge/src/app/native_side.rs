@@ -1,6 +1,10 @@
 //! The bridge's way to the native side, and whether its database is the newest of itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use causeway_groups::{
     Vault, machine,
@@ -9,17 +13,18 @@ use causeway_groups::{
 use causeway_protocol::ids::DeviceId;
 use causeway_store::Db;
 
-use super::RunError;
+use super::{RunError, token};
 use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
     gateway::{
+        hint::hint,
         matrix::{Matrix, MatrixError},
         native,
     },
     health::Health,
-    init::{self, BRIDGE_TOKEN},
+    init::BRIDGE_TOKEN,
     services::{
         restored::{self, AgainError},
         standing,
@@ -31,6 +36,8 @@ use crate::{
 const BRIDGE: &str = "bridge";
 /// Between looks for a native side that is not there yet.
 const WAIT: Duration = Duration::from_millis(200);
+/// Between two words on the same.
+const MINUTE: Duration = Duration::from_mins(1);
 /// Looks at a homeserver that answers and says nothing.
 const ODD: u32 = 12;
 /// Between looks at a native side that was there.
@@ -48,6 +55,8 @@ pub(super) struct Side<'a> {
     pub(super) health: &'a Health,
     /// Whether somebody said that the database was put back.
     pub(super) after_restore: bool,
+    /// What was said last of what is waited for, and how often it was so since.
+    pub(super) said: Mutex<Said>,
 }
 
 impl Side<'_> {
@@ -61,7 +70,7 @@ impl Side<'_> {
             let at_native = match native.known().await {
                 Ok(known) => known,
                 Err(sdk::SdkError::Call(error)) if error.is_transient() => {
-                    self.waits(WAIT, format!("the native server: {error}")).await;
+                    self.waits_for_native(&error).await;
                     continue;
                 }
                 Err(error) => {
@@ -91,7 +100,7 @@ impl Side<'_> {
             self.is_compared().await?;
             match native.compare().await {
                 Err(sdk::SdkError::Call(error)) if error.is_transient() => {
-                    self.waits(WAIT, format!("the native server: {error}")).await;
+                    self.waits_for_native(&error).await;
                     continue;
                 }
                 // Whoever logs in again asks again, with the chores.
@@ -101,7 +110,7 @@ impl Side<'_> {
             let now = clock::now();
             match restored::ask(self.db, self.sealer, self.names, now, &native).await {
                 Err(AgainError::Native(sdk::SdkError::Call(error))) if error.is_transient() => {
-                    self.waits(WAIT, format!("the native server: {error}")).await;
+                    self.waits_for_native(&error).await;
                     continue;
                 }
                 done => done.map_err(|error| RunError::Bridge(error.to_string()))?,
@@ -134,9 +143,23 @@ impl Side<'_> {
         }
     }
 
-    /// Says what is waited for, and waits.
+    /// Waits for the native server, which `error` says that it does not answer.
+    async fn waits_for_native(&self, error: &impl Display) {
+        let (url, key) = (&self.config.native.address, self.config.key("native.address"));
+        let hint =
+            hint(url, &error.to_string()).map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.waits(
+            WAIT,
+            format!("the native server at {url}: {error}{hint}. Its address is {key}"),
+        )
+        .await;
+    }
+
+    /// Says what is waited for, when that is something else and once a minute, and waits.
     async fn waits(&self, pause: Duration, why: String) {
-        tracing::warn!(why, "not on the native side yet; trying again");
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).is_news(&why, pause) {
+            tracing::warn!(why, "not on the native side yet; trying again");
+        }
         self.health.set_native(Err(why), pause);
         tokio::time::sleep(pause).await;
     }
@@ -150,7 +173,7 @@ impl Side<'_> {
 
     /// The bridge's device; waits until the native side can be reached.
     async fn connect(&self) -> Result<Client, RunError> {
-        let token = init::read_token(&self.config.data_file(BRIDGE_TOKEN))?;
+        let token = token(self.config, BRIDGE_TOKEN)?;
         let account = format!("{BRIDGE}:{}", self.config.homeserver.server_name);
         let url = &self.config.native.address;
         loop {
@@ -159,11 +182,36 @@ impl Side<'_> {
             match opened.await {
                 Ok(client) => return Ok(client),
                 Err(error) if error.is_passing() => {
-                    self.waits(WAIT, error.to_string()).await;
+                    self.waits_for_native(&error).await;
                 }
-                Err(error) => return Err(RunError::Bridge(error.to_string())),
+                Err(error) => {
+                    let key = self.config.key("native.address");
+                    return Err(RunError::Bridge(format!(
+                        "{url} does not take it: {error}. Its address is {key}, and its token in {}",
+                        self.config.data_file(BRIDGE_TOKEN).display()
+                    )));
+                }
             }
         }
+    }
+}
+
+/// What was said last of what is waited for, and for how long it was so since.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    why: String,
+    since: Duration,
+}
+
+impl Said {
+    /// Whether `why` is to be said now, before `pause`: when it is something else, and once a minute.
+    fn is_news(&mut self, why: &str, pause: Duration) -> bool {
+        let is_news = self.why != why || self.since >= MINUTE;
+        if is_news {
+            *self = Self { why: why.to_owned(), since: Duration::ZERO };
+        }
+        self.since += pause;
+        is_news
     }
 }
 
@@ -182,5 +230,24 @@ pub(super) async fn watch(http: sdk::Http, health: Health) {
         tokio::time::sleep(LOOK).await;
         let outcome = http.server().await;
         health.set_native(outcome.map(drop).map_err(|error| error.to_string()), LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Said;
+
+    #[test]
+    fn what_is_waited_for_is_said_once_a_minute_and_when_it_is_something_else() {
+        let mut said = Said::default();
+        let mut times = |why, pauses: u32| {
+            (0..pauses).filter(|_| said.is_news(why, Duration::from_millis(200))).count()
+        };
+        assert_eq!(times("nobody there", 300), 1);
+        assert_eq!(times("nobody there", 300), 1);
+        assert_eq!(times("no key", 1), 1);
+        assert_eq!(times("nobody there", 1), 1);
     }
 }

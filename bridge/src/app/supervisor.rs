@@ -1,6 +1,9 @@
 //! What systemd is told (`sd_notify(3)`); without it, nothing is told to anybody.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
@@ -10,13 +13,27 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Whether [`ready`] was said: before that a reload is a part of the start.
+static IS_READY: AtomicBool = AtomicBool::new(false);
+
 /// Both listeners serve. That the homeserver is away keeps no start waiting.
 pub(super) fn ready() {
+    IS_READY.store(true, Ordering::Relaxed);
     tell(&[NotifyState::Ready]);
 }
 
-/// The configuration is being read again; [`ready`] when it was.
+/// The configuration was read again.
+pub(super) fn reloaded() {
+    if IS_READY.load(Ordering::Relaxed) {
+        tell(&[NotifyState::Ready]);
+    }
+}
+
+/// The configuration is being read again; [`reloaded`] when it was.
 pub(super) fn reloading() {
+    if !IS_READY.load(Ordering::Relaxed) {
+        return;
+    }
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),

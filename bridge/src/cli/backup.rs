@@ -13,7 +13,7 @@ use causeway_bridge::{
     storage,
 };
 use causeway_store::{
-    Schema,
+    OpenCause, OpenError, Schema,
     backup::{self, BackupError, Maker, Manifest, Source, Step},
 };
 use clap::Subcommand;
@@ -175,13 +175,13 @@ impl From<BackupError> for Failure {
             BackupError::NotOne(..) => (1, "name a folder that `causeway backup create` made"),
             BackupError::Others(..) => (1, "use the program that made it"),
             BackupError::Damaged(..) => (18, "use another backup"),
-            BackupError::Database(_, error) => {
-                let next = match error {
-                    causeway_store::OpenError::Held(..) => "stop it first",
-                    causeway_store::OpenError::Newer(..) => "use the newer causeway",
+            BackupError::Database(path, cause) => {
+                let next = match cause {
+                    OpenCause::Held(..) => "stop it first",
+                    OpenCause::Newer(..) => "use the newer causeway",
                     _ => "nothing was changed",
                 };
-                (RunError::Database(error).exit_code(), next)
+                (RunError::Database(OpenError { path, cause }).exit_code(), next)
             }
             BackupError::Full(..) => (1, "make room, or name a folder on another disk"),
             BackupError::Io(..) => (1, AGAIN),

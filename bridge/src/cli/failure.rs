@@ -1,7 +1,10 @@
 //! Exit codes, those of the mautrix bridges where they have one (`docs/install.md`).
 
 use causeway_bridge::{
-    app::RunError, config::ConfigError, demo::DemoError, init::InitError,
+    app::RunError,
+    config::{ConfigError, WrongValue},
+    demo::DemoError,
+    init::InitError,
     registration::RegistrationError,
 };
 
@@ -31,12 +34,18 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<WrongValue> for Failure {
+    fn from(error: WrongValue) -> Self {
+        Self { code: 11, error: error.into() }
+    }
+}
+
 impl From<RegistrationError> for Failure {
     fn from(error: RegistrationError) -> Self {
         let code = match error {
             RegistrationError::Unreadable(..) => 20,
-            RegistrationError::Malformed(_) => 21,
-            RegistrationError::NotCovered(_) => 22,
+            RegistrationError::Malformed(..) => 21,
+            RegistrationError::NotCovered(..) => 22,
         };
         Self { code, error: error.into() }
     }

@@ -4,7 +4,7 @@ use causeway_server::Quota;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::error::WrongValue;
 
 /// How much one account, and one address, may ask for. What it has already is answered again, and
 /// costs nothing.
@@ -143,42 +143,79 @@ impl Default for Limits {
 
 impl Limits {
     /// Nothing may be nothing: that would be a server that refuses everybody.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let rate = |rate: Rate| rate.per_minute.min(rate.burst);
-        let hourly = |rate: HourlyRate| rate.per_hour.min(rate.burst);
-        for (key, least) in [
+    pub(super) fn check(&self) -> Result<(), WrongValue> {
+        let single = [
             ("limits.connections_per_address", self.connections_per_address),
-            ("limits.requests", rate(self.requests)),
-            ("limits.registrations", rate(self.registrations)),
-            ("limits.logins", rate(self.logins)),
-            ("limits.envelopes", rate(self.envelopes)),
-            ("limits.ops", rate(self.ops)),
-            ("limits.op_kib", rate(self.op_kib)),
-            ("limits.new_groups", hourly(self.new_groups)),
             ("limits.groups", self.groups),
-            ("limits.strangers", hourly(self.strangers)),
             ("limits.devices", self.devices),
-            ("limits.device_lists", rate(self.device_lists)),
-            ("limits.key_uploads", rate(self.key_uploads)),
-            ("limits.claims", rate(self.claims)),
             ("limits.invites", self.invites),
-            ("limits.joins", rate(self.joins)),
-            ("limits.link_joins", rate(self.link_joins)),
-            ("limits.key_reports", rate(self.key_reports)),
-            ("limits.envelope_kib", rate(self.envelope_kib)),
             ("limits.parked", self.parked),
             ("limits.parked_kib", self.parked_kib),
-            ("limits.traffic_kib", rate(self.traffic_kib)),
             ("limits.waiting_kib", self.waiting_kib),
             ("limits.mailbox_kib", self.mailbox_kib),
-        ] {
-            if least == 0 {
-                return Err(ConfigError::Value(key, "it must be at least 1".to_owned()));
+        ];
+        let rates = [
+            ("limits.requests", "per_minute", self.requests.per_minute, self.requests.burst),
+            (
+                "limits.registrations",
+                "per_minute",
+                self.registrations.per_minute,
+                self.registrations.burst,
+            ),
+            ("limits.logins", "per_minute", self.logins.per_minute, self.logins.burst),
+            ("limits.envelopes", "per_minute", self.envelopes.per_minute, self.envelopes.burst),
+            ("limits.ops", "per_minute", self.ops.per_minute, self.ops.burst),
+            ("limits.op_kib", "per_minute", self.op_kib.per_minute, self.op_kib.burst),
+            (
+                "limits.device_lists",
+                "per_minute",
+                self.device_lists.per_minute,
+                self.device_lists.burst,
+            ),
+            (
+                "limits.key_uploads",
+                "per_minute",
+                self.key_uploads.per_minute,
+                self.key_uploads.burst,
+            ),
+            ("limits.claims", "per_minute", self.claims.per_minute, self.claims.burst),
+            ("limits.joins", "per_minute", self.joins.per_minute, self.joins.burst),
+            ("limits.link_joins", "per_minute", self.link_joins.per_minute, self.link_joins.burst),
+            (
+                "limits.key_reports",
+                "per_minute",
+                self.key_reports.per_minute,
+                self.key_reports.burst,
+            ),
+            (
+                "limits.envelope_kib",
+                "per_minute",
+                self.envelope_kib.per_minute,
+                self.envelope_kib.burst,
+            ),
+            (
+                "limits.traffic_kib",
+                "per_minute",
+                self.traffic_kib.per_minute,
+                self.traffic_kib.burst,
+            ),
+            ("limits.new_groups", "per_hour", self.new_groups.per_hour, self.new_groups.burst),
+            ("limits.strangers", "per_hour", self.strangers.per_hour, self.strangers.burst),
+        ];
+        let rates = rates.into_iter().flat_map(|(key, per, rate, burst)| {
+            [(format!("{key}.{per}"), rate), (format!("{key}.burst"), burst)]
+        });
+        let all = single.into_iter().map(|(key, most)| (key.to_owned(), most)).chain(rates);
+        for (key, most) in all {
+            if most == 0 {
+                return Err(WrongValue::new(&key, "it is 0; write at least 1"));
             }
         }
-        if self.traffic_kib.burst < LARGEST_KIB {
-            let why = format!("`burst` must be at least {LARGEST_KIB}: the largest page and body");
-            return Err(ConfigError::Value("limits.traffic_kib", why));
+        let burst = self.traffic_kib.burst;
+        if burst < LARGEST_KIB {
+            let why =
+                format!("it is {burst}; write at least {LARGEST_KIB}: the largest page and body");
+            return Err(WrongValue::new("limits.traffic_kib.burst", why));
         }
         Ok(())
     }

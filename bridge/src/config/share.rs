@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError};
+use super::{Config, error::WrongValue};
 use crate::domain::share::{Pattern, Terms};
 
 /// Who may ask the bridge into a group, and for how much.
@@ -29,14 +29,14 @@ impl Config {
     /// What the bridge does for one account.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] of a pattern that no account fits.
-    pub fn terms(&self) -> Result<Terms, ConfigError> {
+    /// [`WrongValue`]: a pattern that no account fits.
+    pub fn terms(&self) -> Result<Terms, WrongValue> {
         let Bridge { allow, rooms_per_day, invites_per_day } = &self.bridge;
         let server = &self.homeserver.server_name;
         let parsed = allow.iter().map(|text| {
             Pattern::parse(text, server).ok_or_else(|| {
                 let why = format!("`{text}` is no account, like `ann` or `staff-*:b.example`");
-                ConfigError::Value("bridge.allow", why)
+                WrongValue::new("bridge.allow", why)
             })
         });
         let most = |number: u32| (number > 0).then_some(number);

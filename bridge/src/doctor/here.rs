@@ -8,7 +8,7 @@ use std::{
 
 use causeway_store::backup;
 
-use super::Check;
+use super::{Check, key};
 use crate::{
     config::Config,
     init::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN, STORAGE_KEY, read_token},
@@ -33,10 +33,7 @@ pub(super) fn registration(
          homeserver then, and restart that",
         file.display()
     );
-    let read = Registration::read(path).and_then(|registration| {
-        registration.check(&config.homeserver.server_name)?;
-        Ok(registration)
-    });
+    let read = config.registration();
     let registration = match read {
         Ok(registration) => registration,
         Err(error @ RegistrationError::Unreadable(..)) => {
@@ -45,8 +42,14 @@ pub(super) fn registration(
             show(Check::failed(name, error.to_string(), fix));
             return None;
         }
-        Err(error @ (RegistrationError::Malformed(_) | RegistrationError::NotCovered(_))) => {
-            show(Check::failed(name, format!("{}: {error}", path.display()), again));
+        Err(error @ RegistrationError::Malformed(..)) => {
+            show(Check::failed(name, error.to_string(), again));
+            return None;
+        }
+        Err(error @ RegistrationError::NotCovered(..)) => {
+            let right = key(file, "homeserver.server_name", "WHAT.FOLLOWS.THE.COLON");
+            let fix = format!("where the name is wrong, {right}; where it is right, {again}");
+            show(Check::failed(name, error.to_string(), fix));
             return None;
         }
     };

@@ -30,6 +30,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Notify;
 
+use super::clocks::Clocks;
 use crate::secret::Secret;
 
 /// The device that every ghost and the bot have, without keys: for deduplication.
@@ -47,6 +48,7 @@ pub struct Matrix {
     base: Url,
     token: Arc<Secret>,
     trouble: Arc<Notify>,
+    clocks: Arc<Clocks>,
     /// Requests of all clones that were not answered by the homeserver.
     unanswered: Arc<AtomicU64>,
 }
@@ -104,6 +106,7 @@ impl Matrix {
             base,
             token: Arc::new(token),
             trouble: Arc::default(),
+            clocks: Arc::default(),
             unanswered: Arc::default(),
         })
     }

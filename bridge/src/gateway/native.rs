@@ -19,7 +19,7 @@ pub enum NativeError {
     #[error("the native server at {0} has no account for a bridge")]
     NoAccount(String),
     /// The server, or the way to it.
-    #[error("the native server: {0}")]
+    #[error(transparent)]
     Call(#[from] causeway_groups::sdk::CallError),
     /// Not a URL.
     #[error(transparent)]

@@ -26,6 +26,12 @@ pub(super) enum MatrixError {
     /// No such endpoint, or not with this method.
     #[error("no such endpoint")]
     Unrecognized(StatusCode),
+    /// A native client at the wrong listener.
+    #[error(
+        "this is where the homeserver and the operator come in (appservice.listen); native clients go \
+         to native.listen, or to where a proxy leads to it"
+    )]
+    NotNative,
     /// Bytes that fit.
     #[error("more than {0} bytes")]
     TooLarge(usize),
@@ -47,6 +53,7 @@ impl IntoResponse for MatrixError {
             Self::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::NotFound => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::Unrecognized(status) => (*status, "M_UNRECOGNIZED"),
+            Self::NotNative => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::Incomplete => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
@@ -76,6 +83,8 @@ impl From<storage::Error> for Problem {
 pub(super) fn unrecognized(path: &str, status: StatusCode) -> Response {
     if path.starts_with("/_causeway/admin/") {
         Problem::Unrecognized(status).into_response()
+    } else if path.starts_with("/_causeway/native/") {
+        MatrixError::NotNative.into_response()
     } else {
         MatrixError::Unrecognized(status).into_response()
     }

@@ -22,6 +22,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 use futures_util::future::BoxFuture;
 use ruma::UserId;
+use tokio::sync::watch;
 
 use self::shares::{NOTHING, given};
 use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
@@ -141,8 +142,8 @@ pub struct Router {
     pub sealer: Sealer,
     /// Who is who on our server.
     pub names: Names,
-    /// What it does for one account.
-    pub terms: Terms,
+    /// What it does for one account, as it is when something is asked for.
+    pub terms: watch::Receiver<Terms>,
     /// What time it is.
     pub clock: Clock,
     /// Where tests let the process die.

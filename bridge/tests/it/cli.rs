@@ -111,14 +111,22 @@ fn what_init_writes_is_right_and_stays() {
     for other in [
         &["--server-name", "example.com"][..],
         &["--server-name", "example.org", "--homeserver", "http://elsewhere:8008"],
+        &["--server-name", "example.org", "--address", "http://elsewhere:29360"],
+        &["--server-name", "example.org", "--data-dir", "elsewhere"],
     ] {
         let other = causeway.run(&[&["init"], other].concat());
         assert_eq!(other.status.code(), Some(11));
-        assert!(
-            said(&other).contains("causeway.yaml is there, and says `homeserver."),
-            "{other:?}"
-        );
+        // With the line to change.
+        assert!(said(&other).contains("causeway.yaml is there, and says `"), "{other:?}");
+        assert!(said(&other).contains(" (causeway.yaml:"), "{other:?}");
     }
+    // What is missing is made where the file that is there says.
+    let moved = causeway.read("causeway.yaml").replace("data_dir: data", "data_dir: kept");
+    fs::write(causeway.dir.path().join("causeway.yaml"), moved).unwrap();
+    assert!(causeway.run(&["init", "--server-name", "example.org"]).status.success());
+    assert_eq!(causeway.read("kept/admin.token").trim().len(), 64);
+    let back = causeway.read("causeway.yaml").replace("data_dir: kept", "data_dir: data");
+    fs::write(causeway.dir.path().join("causeway.yaml"), back).unwrap();
     std::fs::rename(causeway.dir.path().join("data/storage.key"), causeway.dir.path().join("key"))
         .unwrap();
     let checked = causeway.run(&["config", "check"]);

@@ -96,7 +96,8 @@ impl Bridge {
         let router = Arc::new(from_native::Router {
             sealer: sealer.clone(),
             names: names.clone(),
-            terms: Terms { allow: vec![], rooms: None, invites: None },
+            terms: watch::Sender::new(Terms { allow: vec![], rooms: None, invites: None })
+                .subscribe(),
             clock: Arc::clone(&clock_of_all),
             steps: steps.clone(),
         });

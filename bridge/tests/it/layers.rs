@@ -74,7 +74,7 @@ pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "bridge/src",
         layers: &[
-            &["secret", "clock", "figures", "health", "steps"],
+            &["secret", "clock", "figures", "health", "steps", "yaml"],
             &["registration"],
             &["domain"],
             &["config"],

@@ -23,6 +23,7 @@ mod harness;
 mod intake;
 mod lanes;
 mod layers;
+mod ops;
 mod parked;
 #[path = "../shared/people.rs"]
 mod people;
@@ -37,6 +38,7 @@ mod rooms;
 mod searches;
 mod session;
 mod shares;
+mod sighup;
 mod start;
 mod statements;
 mod story;

@@ -1,12 +1,18 @@
 //! What keeps `causeway run` from running: each cause has its words and its exit code, and is found
 //! before anything is written. The homeserver's own doing is looked at with the real one (`e2e`).
 
-use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header::DATE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -21,7 +27,7 @@ use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 /// Nobody is at home there.
 const NOBODY: &str = "http://127.0.0.1:9";
 
-fn prepared(dir: &Path, homeserver: &str) -> Causeway {
+pub(crate) fn prepared(dir: &Path, homeserver: &str) -> Causeway {
     let listeners = Listeners::free().unwrap();
     let url = listeners.appservice_url();
     let registration = Registration::new("example.org", &url, Tokens::random().unwrap());
@@ -54,12 +60,29 @@ fn hashes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// A homeserver's answers that do not fit.
 #[derive(Debug, Clone)]
-struct Misfit {
+pub(crate) struct Misfit {
     versions: (u16, Value),
     whoami: (u16, Value),
     register: (u16, Value),
     bot: Value,
-    ping: (u16, Value),
+    pub(crate) ping: (u16, Value),
+    /// How far its clock is ahead, seconds.
+    pub(crate) ahead: u64,
+}
+
+impl Misfit {
+    /// One that fits, for the registration in `dir`.
+    pub(crate) fn none(dir: &Path) -> Self {
+        let read = Registration::read(&dir.join("registration.yaml")).unwrap();
+        Self {
+            versions: (200, json!({"versions": ["v1.12"]})),
+            whoami: (200, json!({"user_id": format!("@{}:example.org", read.sender_localpart)})),
+            register: (400, json!({"errcode": "M_USER_IN_USE", "error": "x"})),
+            bot: json!("@causewaybot:example.org"),
+            ping: (200, json!({})),
+            ahead: 0,
+        }
+    }
 }
 
 /// Makes one answer of a good homeserver a wrong one.
@@ -71,7 +94,15 @@ fn answer((status, body): (u16, Value)) -> Response {
 
 /// The homeserver's address.
 #[expect(clippy::disallowed_methods, reason = "a server beside the test")]
-async fn homeserver(misfit: Misfit) -> String {
+pub(crate) async fn homeserver(misfit: Misfit) -> String {
+    let ahead = misfit.ahead;
+    let dated = move |mut response: Response| async move {
+        let now = Duration::from_millis(causeway_bridge::clock::now().0);
+        let then = UNIX_EPOCH + now + Duration::from_secs(ahead);
+        let then = httpdate::fmt_http_date(then).parse().unwrap();
+        response.headers_mut().insert(DATE, then);
+        response
+    };
     let whoami = async |query: Query<BTreeMap<String, String>>, State(misfit): State<Misfit>| {
         let as_bot = query.contains_key("user_id");
         answer(if as_bot { (200, json!({"user_id": misfit.bot})) } else { misfit.whoami })
@@ -87,27 +118,55 @@ async fn homeserver(misfit: Misfit) -> String {
         .fallback(async || Json(json!({})));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().nest("/_matrix/client", client).with_state(misfit);
+    let router = Router::new()
+        .nest("/_matrix/client", client)
+        .layer(axum::middleware::map_response(dated))
+        .with_state(misfit);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     url
 }
 
 #[tokio::test]
 async fn each_homeserver_that_does_not_fit_is_told_apart() {
-    let refusal = |code: &str, text: &str| json!({"errcode": code, "error": text});
-    let rows: [(Change, i32, &str); 7] = [
-        (|m| m.versions = (200, json!("<html>")), 16, "does not answer as a Matrix homeserver"),
-        (|m| m.versions.1 = json!({"versions": ["r0.6.1", "v1.6"]}), 18, "v1.7 of the Matrix"),
+    let rows: [(Change, i32, &str); 9] = [
+        (
+            |m| m.versions = (200, json!("<html>")),
+            16,
+            "GET URL/_matrix/client/versions is not answered as a Matrix homeserver does: … \
+             homeserver.address (CAUSEWAY__HOMESERVER__ADDRESS in the environment)",
+        ),
+        (
+            |m| m.versions = (404, json!("<html>")),
+            16,
+            "GET URL/_matrix/client/versions … 404, and not in the words of Matrix … \
+             homeserver.address (CAUSEWAY__HOMESERVER__ADDRESS in the environment)",
+        ),
+        (
+            |m| m.versions.1 = json!({"versions": ["r0.6.1", "v1.6"]}),
+            18,
+            "GET URL/_matrix/client/versions … v1.7 of the Matrix",
+        ),
         (
             |m| m.whoami = (401, json!({"errcode": "M_UNKNOWN_TOKEN", "error": "x"})),
             16,
-            "Is the registration installed",
+            "GET URL/_matrix/client/v3/account/whoami … the as_token of DIR/registration.yaml … \
+             Is the registration installed",
         ),
-        (|m| m.whoami.1 = json!({"user_id": "@other:example.org"}), 17, "for that of @other:"),
+        (
+            |m| m.whoami.1 = json!({"user_id": "@other:example.org"}),
+            17,
+            "GET URL/_matrix/client/v3/account/whoami … of DIR/registration.yaml for that of @other:",
+        ),
+        (
+            |m| m.whoami.1 = json!({"user_id": "@other:other.org"}),
+            17,
+            "GET URL/_matrix/client/v3/account/whoami … is other.org … \
+             homeserver.server_name (DIR/causeway.yaml: … write `other.org` there",
+        ),
         (
             |m| m.register = (400, json!({"errcode": "M_EXCLUSIVE", "error": "x"})),
             17,
-            "refuses our bot @causewaybot:example.org",
+            "our bot @causewaybot:example.org … Copy DIR/registration.yaml",
         ),
         (|m| m.bot = json!("@other:example.org"), 17, "@causewaybot:example.org"),
         (
@@ -116,25 +175,22 @@ async fn each_homeserver_that_does_not_fit_is_told_apart() {
                     (502, json!({"errcode": "M_BAD_STATUS", "error": "Got 403", "status": 403}));
             },
             13,
-            "refuses its hs_token",
+            "refuses its hs_token … Is DIR/registration.yaml … appservice.listen (",
         ),
     ];
     for (change, code, words) in rows {
         let dir = tempfile::tempdir().unwrap();
         let mut causeway = prepared(dir.path(), NOBODY);
-        let read = Registration::read(&dir.path().join("registration.yaml")).unwrap();
-        let mut misfit = Misfit {
-            versions: (200, json!({"versions": ["v1.12"]})),
-            whoami: (200, json!({"user_id": format!("@{}:example.org", read.sender_localpart)})),
-            register: (400, refusal("M_USER_IN_USE", "x")),
-            bot: json!("@causewaybot:example.org"),
-            ping: (200, json!({})),
-        };
+        let mut misfit = Misfit::none(dir.path());
         change(&mut misfit);
-        causeway.set_env("CAUSEWAY__HOMESERVER__ADDRESS", &homeserver(misfit.clone()).await);
+        let url = homeserver(misfit.clone()).await;
+        causeway.set_env("CAUSEWAY__HOMESERVER__ADDRESS", &url);
         let (exit, said) = refused(&mut causeway).await;
         assert_eq!(exit, code, "{misfit:?}: {said}");
-        assert!(said.contains(words), "{misfit:?}: {said}");
+        let named = words.replace("URL", &url).replace("DIR", &dir.path().display().to_string());
+        for words in named.split(" … ") {
+            assert!(said.contains(words), "{misfit:?}: {words} is not in {said}");
+        }
     }
 }
 
@@ -144,9 +200,9 @@ async fn each_file_that_does_not_fit_is_told_apart_and_left_as_it_is() {
         ("data/admin.token", None, 11, "admin.token"),
         ("data/admin.token", Some("\n"), 11, "holds no token"),
         ("data/bridge-registration.token", None, 11, "bridge-registration.token"),
-        ("data/bridge.db", Some("no database"), 18, "damaged"),
-        ("data/server.db", Some("no database"), 18, "damaged"),
-        ("registration.yaml", Some("id: [canary\n"), 21, "registration"),
+        ("data/bridge.db", Some("no database"), 18, "data/bridge.db: it is damaged"),
+        ("data/server.db", Some("no database"), 18, "data/server.db: it is damaged"),
+        ("registration.yaml", Some("id: [canary\n"), 21, "registration.yaml:1:"),
         ("registration.yaml", None, 20, "registration.yaml"),
     ];
     for (file, content, code, words) in rows {
@@ -192,6 +248,7 @@ async fn a_newer_database_is_refused_before_any_write() {
         let before = hashes(dir.path());
         let (exit, said) = refused(&mut causeway).await;
         assert_eq!(exit, 15, "{said}");
+        assert!(said.contains(&format!("data/{file}: it has version 9999")), "{said}");
         assert_eq!(hashes(dir.path()), before, "something was written");
     }
 }
@@ -227,7 +284,7 @@ async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
         let before = hashes(dir.path());
         let (exit, said) = refused(&mut causeway).await;
         assert_eq!(exit, 19, "{said}");
-        assert!(said.contains("storage.key"), "{said}");
+        assert!(said.contains("data/bridge.db: ") && said.contains("storage.key"), "{said}");
         assert_eq!(hashes(dir.path()), before, "something was written");
     }
     fs::write(&key, right).unwrap();

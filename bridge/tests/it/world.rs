@@ -53,8 +53,8 @@ pub(crate) struct World {
     server: JoinHandle<()>,
     /// The native server, for what it does when its clock says so.
     app: App,
-    /// What bridges that begin do for one account.
-    pub(crate) terms: Terms,
+    /// What bridges do for one account.
+    pub(crate) terms: watch::Sender<Terms>,
     /// By how much its clock is ahead, milliseconds.
     ahead: Arc<AtomicU64>,
     pub(crate) folder: tempfile::TempDir,
@@ -102,11 +102,11 @@ impl World {
             stop,
             server,
             app,
-            terms: Terms {
+            terms: watch::Sender::new(Terms {
                 allow: vec![Pattern::parse("*", SERVER).unwrap()],
                 rooms: Some(10),
                 invites: Some(50),
-            },
+            }),
             ahead,
             folder,
             pushed: 0,
@@ -164,7 +164,7 @@ impl World {
         let rows = Arc::new(from_native::Router {
             sealer: sealer.clone(),
             names: names.clone(),
-            terms: self.terms.clone(),
+            terms: self.terms.subscribe(),
             clock: clock.clone(),
             steps: steps.clone(),
         });
@@ -286,6 +286,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let limits = EdgeLimits { per_address: 10_000, ..EdgeLimits::default() };
+    let limits = watch::Sender::new(limits).subscribe();
     let clock = causeway_server::Clock::new(causeway_bridge::clock::now);
     let edge = Edge::new("appservice", limits, Proxies::default(), clock);
     let stop = CancellationToken::new();

@@ -19,6 +19,7 @@ mod account;
 mod backoff;
 mod call;
 mod deliver;
+mod elsewhere;
 mod groups;
 mod http;
 mod identity;

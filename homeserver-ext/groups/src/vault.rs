@@ -66,8 +66,8 @@ pub enum VaultError {
     #[error("the storage key {0} must be 32 bytes, it has {1}")]
     KeyLength(PathBuf, usize),
     /// The key file cannot be read or made.
-    #[error("the storage key {0}")]
-    KeyFile(PathBuf, #[source] io::Error),
+    #[error("the storage key {0} cannot be read or made: {1}")]
+    KeyFile(PathBuf, io::Error),
     /// Table and column of a record that is damaged, or not from this place.
     #[error("a sealed record of {0}.{1} does not open")]
     Altered(&'static str, &'static str),

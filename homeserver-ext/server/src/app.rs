@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
-    quota::{Hits, Shares},
+    quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
     services::{delivery::parked, kept, upkeep},
     storage::{self, GroupRow, mailbox},
 };
@@ -76,11 +76,13 @@ impl App {
             tracing::warn!("server.db was put back: groups may name accounts that it lost");
         }
         let hits = Hits::default();
+        let limits = Present::new(config.accounts, config.guests, config.edge);
         let api = Api {
             db,
             probe: Arc::default(),
-            shares: Arc::new(Shares::new(config.accounts, hits.clone())),
+            shares: Arc::new(Shares::new(limits.accounts.subscribe(), hits.clone())),
             hits,
+            limits: Arc::new(limits),
             config: Arc::new(config),
             clock,
             agreed: Arc::new(Agreed::default()),
@@ -97,7 +99,8 @@ impl App {
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let config = &self.api.config;
         let proxies = config.trusted_proxies.clone();
-        let edge = Edge::new("native", config.edge, proxies, self.api.clock.clone())
+        let limits = self.api.limits.edge.subscribe();
+        let edge = Edge::new("native", limits, proxies, self.api.clock.clone())
             .with_hits(self.api.hits.clone());
         let stopping = self.api.stopping.clone();
         let served =
@@ -114,6 +117,12 @@ impl App {
         };
         self.beside_upkeep(served).await;
         self.close().await;
+    }
+
+    /// Has these limits count from now on, instead of those of its [`Config`]. What was taken before is
+    /// taken, and whoever is connected stays.
+    pub fn set_limits(&self, accounts: AccountQuotas, guests: GuestQuotas, edge: EdgeLimits) {
+        self.api.limits.set(accounts, guests, edge);
     }
 
     /// Ends the streams and closes the database.

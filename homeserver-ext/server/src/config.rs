@@ -27,7 +27,8 @@ pub struct Config {
     pub registration_token: Option<TokenHash>,
     /// What registers the account `bridge`, under every policy, and no other.
     pub bridge_registration_token: Option<TokenHash>,
-    /// How much an account may post, and add to groups and keys.
+    /// How much an account may post, and add to groups and keys; this and the next two may be
+    /// [changed](crate::App::set_limits) later.
     pub accounts: AccountQuotas,
     /// How much an address may ask for without a token.
     pub guests: GuestQuotas,

@@ -39,7 +39,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
-    quota::{Hits, Shares},
+    quota::{Hits, Present, Shares},
 };
 
 pub(crate) use guest::Guests;
@@ -60,6 +60,7 @@ pub(crate) struct Api {
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) shares: Arc<Shares>,
     pub(crate) hits: Hits,
+    pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
     /// Tracks sockets, which outlive their request.

@@ -5,6 +5,7 @@
 mod account;
 mod edge;
 mod hits;
+mod present;
 mod turns;
 mod waiting;
 
@@ -21,6 +22,7 @@ pub use account::AccountQuotas;
 pub(crate) use account::{PAGE_BYTES, ROW_BYTES, Shares, TooMany, UsedUp};
 pub use edge::EdgeLimits;
 pub(crate) use hits::{Hit, Hits, place};
+pub(crate) use present::Present;
 
 /// Localpart of the account that bridges groups into Matrix rooms: for whole rooms, so without limits.
 pub(crate) const BRIDGE: &str = "bridge";

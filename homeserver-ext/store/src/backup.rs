@@ -27,7 +27,7 @@ use crate::{
     count,
     lock::{self, Held, Lock, Taken},
     migrate::Schema,
-    open_error::OpenError,
+    open_error::OpenCause,
 };
 
 /// A database, by its file's name in its folder, and what this program knows of it.
@@ -89,7 +89,7 @@ pub enum BackupError {
     Damaged(PathBuf, String),
     /// Use the newer program, or wait for whoever has it open: the file, why.
     #[error("{0}: {1}")]
-    Database(PathBuf, #[source] OpenError),
+    Database(PathBuf, #[source] OpenCause),
     /// Make room in this folder, for as many bytes.
     #[error("there is no room in {0}: {1} bytes are needed")]
     Full(PathBuf, u64),
@@ -109,11 +109,11 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-impl<T> At<T> for Result<T, OpenError> {
+impl<T> At<T> for Result<T, OpenCause> {
     fn at(self, path: &Path) -> Result<T, BackupError> {
         self.map_err(|error| match error {
-            OpenError::Damaged(what) => BackupError::Damaged(path.to_owned(), what),
-            OpenError::Io(error) => BackupError::Io(path.to_owned(), error),
+            OpenCause::Damaged(what) => BackupError::Damaged(path.to_owned(), what),
+            OpenCause::Io(error) => BackupError::Io(path.to_owned(), error),
             error => BackupError::Database(path.to_owned(), error),
         })
     }
@@ -284,9 +284,9 @@ pub async fn restore(
 
 /// Whether no copy stands beside the place of the database at `path`, on its way there: a restore ends
 /// with none.
-pub(crate) fn is_whole(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn is_whole(path: &Path) -> Result<(), OpenCause> {
     let part = place::part(path);
-    if part.symlink_metadata().is_ok() { Err(OpenError::Restoring(part)) } else { Ok(()) }
+    if part.symlink_metadata().is_ok() { Err(OpenCause::Restoring(part)) } else { Ok(()) }
 }
 
 fn hold(path: &Path) -> Result<Held, BackupError> {
@@ -296,7 +296,7 @@ fn hold(path: &Path) -> Result<Held, BackupError> {
             Ok(held)
         }
         Taken::Theirs(holder) => {
-            Err(BackupError::Database(path.to_owned(), OpenError::Held(path.to_owned(), holder)))
+            Err(BackupError::Database(path.to_owned(), OpenCause::Held(holder)))
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     keeper::Keeper,
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
-    open_error::OpenError,
+    open_error::{OpenCause, OpenError},
     readers::{Read, Readers},
     room::{self, Room},
     tx::{self, Ask, Error, Tally, Tx},
@@ -83,12 +83,17 @@ impl Db {
     /// Opens the file, takes its lock, and brings its tables up to date.
     ///
     /// # Errors
-    /// See [`OpenError`]. A held lock and a newer schema are noticed before any write.
+    /// See [`OpenCause`]. A held lock and a newer schema are noticed before any write.
     pub async fn open(options: Options<'_>) -> Result<Self, OpenError> {
+        let path = options.path.clone();
+        Self::opened(options).await.map_err(|cause| OpenError { path, cause })
+    }
+
+    async fn opened(options: Options<'_>) -> Result<Self, OpenCause> {
         assert_version().await?;
         let mut lock = match lock::take(&options.path, options.lock)? {
             Taken::Ours(held) => held,
-            Taken::Theirs(holder) => return Err(OpenError::Held(options.path, holder)),
+            Taken::Theirs(holder) => return Err(OpenCause::Held(holder)),
         };
         let exclusive = options.lock == Lock::Exclusive;
         if exclusive {
@@ -98,7 +103,7 @@ impl Db {
         backup::is_whole(&options.path)?;
         let is_new = !options.path.exists();
         if is_new && count::read(&options.path)?.is_some_and(|beside| beside.committed > 0) {
-            return Err(OpenError::Missing(options.path));
+            return Err(OpenCause::Missing(count::path_of(&options.path)));
         }
         let is_behind = look(&options).await?;
         create(&options.path)?;
@@ -108,7 +113,7 @@ impl Db {
             check(&mut writer).await?;
         }
         if is_behind {
-            migrate::run(&mut writer, options.schemas).await?;
+            migrate::run(&mut writer, options.schemas, &options.path).await?;
         }
         let counted = if options.schemas.iter().any(|schema| schema.is_counted) {
             let n: i64 = sqlx::query_scalar("SELECT n FROM commits").fetch_one(&mut writer).await?;
@@ -258,7 +263,7 @@ fn writer_options(path: &Path, room: Option<&Room>) -> SqliteConnectOptions {
 }
 
 /// Looks at an existing file without writing to it; returns whether migrations are to be applied.
-async fn look(options: &Options<'_>) -> Result<bool, OpenError> {
+async fn look(options: &Options<'_>) -> Result<bool, OpenCause> {
     let is_new = std::fs::metadata(&options.path).map_or(true, |file| file.len() == 0);
     if is_new {
         return Ok(true);
@@ -280,18 +285,18 @@ fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn check(conn: &mut Conn) -> Result<(), OpenError> {
+async fn check(conn: &mut Conn) -> Result<(), OpenCause> {
     tracing::info!("the last process did not stop in order; checking the database");
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(conn).await?;
-    if found == "ok" { Ok(()) } else { Err(OpenError::Damaged(found)) }
+    if found == "ok" { Ok(()) } else { Err(OpenCause::Damaged(found)) }
 }
 
-async fn assert_version() -> Result<(), OpenError> {
+async fn assert_version() -> Result<(), OpenCause> {
     let mut conn = SqliteConnectOptions::new().in_memory(true).connect().await?;
     let version: String =
         sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut conn).await?;
     conn.close().await?;
-    if is_sound(&version) { Ok(()) } else { Err(OpenError::OldSqlite(version)) }
+    if is_sound(&version) { Ok(()) } else { Err(OpenCause::OldSqlite(version)) }
 }
 
 fn is_sound(version: &str) -> bool {

@@ -28,7 +28,7 @@ pub use db::{Counts, Db, Options, Sizes};
 pub use engine::{Conn, Engine, Row};
 pub use lock::{Holder, Lock};
 pub use migrate::Schema;
-pub use open_error::OpenError;
+pub use open_error::{OpenCause, OpenError};
 pub use private::write_for_the_owner_alone;
 pub use readers::Read;
 pub use script::{Columns, Script};

@@ -4,11 +4,11 @@
 //! version table says which schema a row belongs to. A file that a newer binary has migrated is
 //! refused on a read-only connection, before anything is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use sqlx::{Connection as _, Row as _, migrate::Migrator};
 
-use crate::{engine::Conn, open_error::OpenError};
+use crate::{engine::Conn, open_error::OpenCause};
 
 /// Tables that one crate owns in a file, and how they came to be.
 #[derive(Debug, Clone, Copy)]
@@ -54,18 +54,18 @@ pub(crate) async fn versions(conn: &mut Conn) -> Result<BTreeMap<String, i64>, s
 /// Whether migrations are to be applied.
 ///
 /// # Errors
-/// [`OpenError::Newer`] and [`OpenError::Altered`]: this binary must not touch the file.
-pub(crate) async fn pending(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<bool, OpenError> {
+/// [`OpenCause::Newer`] and [`OpenCause::Altered`]: this binary must not touch the file.
+pub(crate) async fn pending(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<bool, OpenCause> {
     let applied = applied(conn).await?;
     for schema in schemas {
         let newest = applied.keys().filter(|(name, _)| name == schema.name).map(|key| key.1).max();
         if let Some(newest) = newest.filter(|newest| *newest > schema.newest()) {
-            return Err(OpenError::Newer(schema.name.to_owned(), newest, schema.newest()));
+            return Err(OpenCause::Newer(schema.name.to_owned(), newest, schema.newest()));
         }
         for migration in schema.migrator.iter() {
             let had = applied.get(&(schema.name.to_owned(), migration.version));
             if had.is_some_and(|checksum| **checksum != *migration.checksum) {
-                return Err(OpenError::Altered(schema.name.to_owned(), migration.version));
+                return Err(OpenCause::Altered(schema.name.to_owned(), migration.version));
             }
         }
     }
@@ -75,8 +75,12 @@ pub(crate) async fn pending(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<b
 }
 
 /// Applies what is pending, each migration with its version row in one commit: a process killed
-/// between two of them goes on where it stopped.
-pub(crate) async fn run(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<(), OpenError> {
+/// between two of them goes on where it stopped. Says once what became of `database`.
+pub(crate) async fn run(
+    conn: &mut Conn,
+    schemas: &[Schema<'_>],
+    database: &Path,
+) -> Result<(), OpenCause> {
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS schema_versions (
             schema_name TEXT NOT NULL,
@@ -87,6 +91,7 @@ pub(crate) async fn run(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<(), O
     )
     .execute(&mut *conn)
     .await?;
+    let before = versions(conn).await?;
     for schema in schemas {
         for migration in schema.migrator.iter() {
             let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
@@ -106,11 +111,54 @@ pub(crate) async fn run(conn: &mut Conn, schemas: &[Schema<'_>]) -> Result<(), O
             if is_new {
                 sqlx::raw_sql(migration.sql.clone()).execute(&mut *tx).await?;
                 tx.commit().await?;
-                tracing::info!(schema = schema.name, version = migration.version, "migrated");
+                let version = migration.version;
+                tracing::debug!(schema = schema.name, version, "migrated");
             } else {
                 tx.rollback().await?;
             }
         }
     }
+    tracing::info!("{}", done(database, &before, &versions(conn).await?));
     Ok(())
+}
+
+/// What was done to a database, in a line: `made /d/server.db: server 26`.
+fn done(database: &Path, before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> String {
+    let moved = after.iter().filter_map(|(schema, to)| match before.get(schema) {
+        None => Some(format!("{schema} {to}")),
+        Some(from) if from != to => Some(format!("{schema} from {from} to {to}")),
+        Some(_) => None,
+    });
+    let moved = moved.collect::<Vec<_>>().join(", ");
+    let verb = if before.is_empty() { "made" } else { "brought up to date" };
+    format!("{verb} {}: tables of version {moved}", database.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use super::done;
+
+    #[test]
+    fn what_was_done_to_a_database_is_one_line() {
+        let of = |versions: &[(&str, i64)]| -> BTreeMap<String, i64> {
+            versions.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect()
+        };
+        for (before, after, said) in [
+            (vec![], vec![("a", 3), ("b", 4)], "made /d/t.db: tables of version a 3, b 4"),
+            (
+                vec![("a", 3), ("b", 4)],
+                vec![("a", 3), ("b", 6)],
+                "brought up to date /d/t.db: tables of version b from 4 to 6",
+            ),
+            (
+                vec![("a", 3)],
+                vec![("a", 3), ("b", 1)],
+                "brought up to date /d/t.db: tables of version b 1",
+            ),
+        ] {
+            assert_eq!(done(Path::new("/d/t.db"), &of(&before), &of(&after)), said);
+        }
+    }
 }

@@ -16,13 +16,13 @@ pub enum MatrixError {
     RateLimited(Option<Duration>),
     /// 408 or 5xx, with `errcode` (empty where a gateway speaks) and `error`; the outcome is
     /// unknown: try again, with the same transaction id.
-    #[error("the homeserver answered {0}: {1} {2}")]
+    #[error("the homeserver answered {}", in_words(*.0, .1, .2))]
     Server(u16, String, String),
     /// The homeserver does not know our token: no request can work until a person acts.
     #[error("as_token not accepted; is the registration installed?")]
     UnknownToken,
     /// Status, `errcode` and `error` of any other refusal: asking again will not help.
-    #[error("the homeserver refused with {0} {1}: {2}")]
+    #[error("the homeserver refused with {}", in_words(*.0, .1, .2))]
     Refused(u16, String, String),
     /// A good status with an answer that is not what the specification says; done, presumably.
     #[error("the homeserver's answer is not understood: {0}")]
@@ -30,6 +30,15 @@ pub enum MatrixError {
     /// A good status with an answer longer than so many bytes: less may be asked for.
     #[error("the homeserver's answer is longer than {0} bytes")]
     TooLong(usize),
+}
+
+/// An answer that is no success, as far as it says anything.
+fn in_words(status: u16, code: &str, text: &str) -> String {
+    match (status, code, text) {
+        (507, code, text) => format!("507 {code}: its disk is full. {text}"),
+        (status, "", "") => format!("{status}, and not in the words of Matrix: a gateway, perhaps"),
+        (status, code, text) => format!("{status} {code}: {text}"),
+    }
 }
 
 impl MatrixError {

@@ -2,12 +2,19 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use reqwest::{Client, Method, Response, Url, header::RETRY_AFTER};
+use reqwest::{
+    Client, Method, Response, Url,
+    header::{HeaderMap, RETRY_AFTER},
+};
 use ruma::UserId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{DEVICE, Matrix, MatrixError, Nothing};
-use crate::domain::unread::unread;
+use crate::{
+    clock,
+    domain::unread::unread,
+    gateway::clocks::{News, REMEDY, date},
+};
 
 /// Most of an answer that is read: 100 events of 64 KiB and their `prev_content`.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -68,6 +75,18 @@ impl Matrix {
 
     fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Says so when the homeserver's clock and ours begin to disagree, and when they agree again.
+    fn look_at_clock(&self, headers: &HeaderMap) {
+        let news = date(headers).and_then(|date| self.clocks.note(clock::now().0 / 1_000, date));
+        match news {
+            Some(News::Wrong(off)) => tracing::error!("{off} at {}: {REMEDY}", self.base.as_str()),
+            Some(News::Right) => {
+                tracing::info!("this machine's clock and the homeserver's agree again");
+            }
+            None => {}
+        }
     }
 }
 
@@ -160,6 +179,7 @@ impl Call<'_> {
             let text = chain(&error.without_url());
             if connecting { MatrixError::NotReached(text) } else { MatrixError::NoAnswer(text) }
         })?;
+        self.matrix.look_at_clock(response.headers());
         if response.status().is_success() {
             let bytes = read(response, self.max_answer).await?;
             serde_json::from_slice(&bytes)

@@ -337,9 +337,8 @@ impl Way<'_> {
             error @ SdkError::Call(_) if self.spine.is_locked_out_by(error) => {
                 Failure::NotNow(error.to_string(), None)
             }
-            SdkError::Call(CallError::Unreachable(_)) | SdkError::Contended => {
-                Failure::NotNow(error.to_string(), None)
-            }
+            SdkError::Call(CallError::Unreachable(_) | CallError::Full(_))
+            | SdkError::Contended => Failure::NotNow(error.to_string(), None),
             SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
             SdkError::Call(CallError::RetryAfter { ms, .. }) => {
                 Failure::NotNow(error.to_string(), Some(*ms))

@@ -33,7 +33,7 @@ impl Router {
             Some(by) => shares::used(tx, day((self.clock)()), by).await?,
             None => Used::default(),
         };
-        *share = self.terms.share(by, used);
+        *share = self.terms.borrow().share(by, used);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use causeway_store::{
-    OpenError,
+    OpenCause,
     backup::{self, BackupError, Maker, Manifest, Source, Step},
 };
 use clap::{Args, Subcommand};
@@ -147,8 +147,8 @@ impl std::convert::From<BackupError> for Failure {
             BackupError::Nothing(_) => "Name another folder with --home.",
             BackupError::Others(..) => "Use the program that made it.",
             BackupError::Damaged(..) => "Use another backup; nothing was changed.",
-            BackupError::Database(_, OpenError::Held(..)) => "End it first; nothing was changed.",
-            BackupError::Database(_, OpenError::Newer(..)) => "Use the newer causeway-client.",
+            BackupError::Database(_, OpenCause::Held(..)) => "End it first; nothing was changed.",
+            BackupError::Database(_, OpenCause::Newer(..)) => "Use the newer causeway-client.",
             BackupError::Full(..) => "Make room, or name a folder on another disk.",
             BackupError::Database(..) => "Nothing was changed.",
             BackupError::Io(..) => {

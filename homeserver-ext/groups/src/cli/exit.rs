@@ -137,6 +137,9 @@ impl From<CallError> for Failure {
                 .next("Nothing was changed. Is the server running, and --server right, http or https included?"),
             CallError::Unknown(_) => Self::new(Exit::Unreachable, said)
                 .next("Run the same command again: what was done already is not done twice."),
+            CallError::Full(_) => Self::new(Exit::Unreachable, said).next(
+                "Run the same command again later: the server's operator has to free room on its disk.",
+            ),
             CallError::Stale { .. } => {
                 Self::failed(said).next("Run the same command again: it starts from there.")
             }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use causeway_store::{Db, Lock, OpenError, Options};
+use causeway_store::{Db, Lock, OpenCause, OpenError, Options};
 
 use super::{exit::Failure, history::History};
 use crate::{
@@ -128,18 +128,18 @@ fn make_folder(dir: &Path) -> io::Result<()> {
 
 fn not_opened(error: &OpenError) -> Failure {
     let failure = Failure::failed(error);
-    match error {
-        OpenError::Newer(..) => failure.next("Use the newer causeway-client that made it."),
-        OpenError::Damaged(_) => failure.next("Restore the folder from a backup."),
-        OpenError::Held(..) => failure.next("End it first; nothing was changed."),
-        OpenError::Restoring(_) => {
+    match &error.cause {
+        OpenCause::Newer(..) => failure.next("Use the newer causeway-client that made it."),
+        OpenCause::Damaged(_) => failure.next("Restore the folder from a backup."),
+        OpenCause::Held(..) => failure.next("End it first; nothing was changed."),
+        OpenCause::Restoring(_) => {
             failure.next("Run `backup restore` again: it goes on from there.")
         }
         // Its own words say what to do.
-        OpenError::Missing(_) => failure,
-        OpenError::Altered(..) => failure.next("Use the causeway-client that made it."),
-        OpenError::OldSqlite(_) => failure.next("Use a build with a newer one."),
-        OpenError::Io(_) | OpenError::Sqlite(_) => {
+        OpenCause::Missing(_) => failure,
+        OpenCause::Altered(..) => failure.next("Use the causeway-client that made it."),
+        OpenCause::OldSqlite(_) => failure.next("Use a build with a newer one."),
+        OpenCause::Io(_) | OpenCause::Sqlite(_) => {
             failure.next("Is the folder yours to write to, and is there room on its disk?")
         }
     }

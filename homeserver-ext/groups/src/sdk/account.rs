@@ -10,6 +10,7 @@ use causeway_store::Db;
 
 use super::{
     AccessToken, BaseUrlError, CallError, Client, Clock, Http, Keep, discover,
+    elsewhere::told_apart,
     session::{self, Login},
 };
 use crate::{
@@ -124,8 +125,11 @@ impl Client {
         };
         let http = Http::new(server_url.unwrap_or(&login.server_url))?;
         let client = Self::new(http, machine, db, vault, keeper, clock);
-        client.log_in().await?;
-        Ok(client)
+        match client.log_in().await {
+            Ok(()) => Ok(client),
+            Err(LogInError::Call(error)) => Err(told_apart(&client.http, error).await.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Logs in again where the server no longer knows this session, which then goes on as it was:
@@ -160,6 +164,21 @@ impl Client {
             (None, None) => return Err(RegisterError::NoServer),
         };
         let http = Http::new(&base)?;
+        match Self::registered(http.clone(), db, vault, name, token, keeper, clock).await {
+            Err(RegisterError::Call(error)) => Err(told_apart(&http, error).await.into()),
+            ended => ended,
+        }
+    }
+
+    async fn registered(
+        http: Http,
+        db: Db,
+        vault: Vault,
+        name: &str,
+        token: Option<String>,
+        keeper: Arc<dyn Keep>,
+        clock: Clock,
+    ) -> Result<Registered, RegisterError> {
         let full = if name.contains(':') {
             name.to_owned()
         } else {

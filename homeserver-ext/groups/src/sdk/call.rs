@@ -44,6 +44,9 @@ pub enum CallError {
         /// Which limit it was, as the server says it.
         error: String,
     },
+    /// There was no room for it on the server's disk, and nothing changed. Again later.
+    #[error("the server has no room for it, and took nothing: {0}")]
+    Full(String),
     /// Never sent: there was no connection. Again later.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
@@ -57,7 +60,9 @@ impl CallError {
     /// Whether the same call may succeed later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::RetryAfter { .. } | Self::Unreachable(_) | Self::Unknown(_) => true,
+            Self::RetryAfter { .. } | Self::Full(_) | Self::Unreachable(_) | Self::Unknown(_) => {
+                true
+            }
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
     }
@@ -127,6 +132,7 @@ pub(super) fn broken_off(error: reqwest::Error) -> CallError {
 
 pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
     let wait = retry_after_ms(&answer);
+    let from = answer.url().origin().ascii_serialization();
     let body = body(answer, MAX_ANSWER_BYTES).await.ok();
     let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
     match (status, error) {
@@ -136,8 +142,12 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             let error = text.unwrap_or_else(|| "too much at once".to_owned());
             CallError::RetryAfter { ms, error }
         }
+        // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
+        (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
-        (status, _) if status.is_server_error() => CallError::Unknown(format!("HTTP {status}")),
+        (status, Some(said)) if status.is_server_error() => {
+            CallError::Unknown(format!("HTTP {status} from {from}: {}", said.error))
+        }
         (_, Some(ErrorBody { epoch: Some(epoch), ops, errcode, .. }))
             if errcode == "M_STALE_EPOCH" =>
         {
@@ -158,8 +168,8 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         },
         // A gateway speaks, which says nothing of the server behind it.
         (status, None) => CallError::Unknown(format!(
-            "HTTP {status}, and not in the words of this API: is the URL right, and is the server \
-             behind it running?"
+            "HTTP {status} from {from}, and not in the words of this API: is the URL right, and is \
+             the server behind it running?"
         )),
     }
 }

@@ -264,7 +264,10 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
     match error {
         CallError::Stale { epoch, .. } => *epoch < batch.epoch,
         CallError::Refused { status, .. } => *status == 404,
-        CallError::RetryAfter { .. } | CallError::Unreachable(_) | CallError::Unknown(_) => false,
+        CallError::RetryAfter { .. }
+        | CallError::Full(_)
+        | CallError::Unreachable(_)
+        | CallError::Unknown(_) => false,
     }
 }
 

@@ -414,7 +414,7 @@ pub async fn discover(server: &str) -> Result<String, CallError> {
 }
 
 /// What all connections have in common; one provider of cryptography for TLS among it.
-fn client_builder() -> ClientBuilder {
+pub(super) fn client_builder() -> ClientBuilder {
     // Answers with an error when another part of the process was first; then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

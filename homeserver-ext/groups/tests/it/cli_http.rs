@@ -72,6 +72,17 @@ async fn too_much_at_once_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_server_whose_disk_is_full_took_nothing() {
+    let body = r#"{"errcode":"M_RESOURCE_LIMIT_EXCEEDED","error":"the disk is full"}"#;
+    let end = end_of(&with_body("507 Insufficient Storage", "", body)).await;
+    assert_eq!(end, CallError::Full("the disk is full".to_owned()));
+    assert!(end.is_transient());
+    assert!(end.to_string().contains("took nothing") && !end.to_string().contains("unknown"));
+    let of_a_proxy = end_of(&with_body("507 Insufficient Storage", "", "<html>")).await;
+    assert!(matches!(of_a_proxy, CallError::Unknown(_)), "{of_a_proxy:?}");
+}
+
+#[tokio::test]
 async fn what_may_have_been_done_is_unknown() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
     let not_json = with_body("200 OK", "", "<html>please log in</html>");

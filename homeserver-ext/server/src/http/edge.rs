@@ -19,6 +19,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -51,7 +52,7 @@ const NOBODY: Duration = Duration::from_millis(200);
 /// What stands before a router.
 #[derive(Debug)]
 pub struct Edge {
-    limits: EdgeLimits,
+    limits: watch::Receiver<EdgeLimits>,
     trusted_proxies: Proxies,
     requests: Buckets<Household>,
     clock: Clock,
@@ -60,14 +61,15 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The edge of the listener that is called `name` in metrics.
+    /// The edge of the listener that is called `name` in metrics; what it bears is what `limits` has
+    /// at each connection and request.
     pub fn new(
         name: &'static str,
-        limits: EdgeLimits,
+        limits: watch::Receiver<EdgeLimits>,
         trusted_proxies: Proxies,
         clock: Clock,
     ) -> Self {
-        let door = Arc::new(Door::new(name, limits.connections, limits.per_address));
+        let door = Arc::new(Door::new(name, limits.clone()));
         let (requests, hits) = (Buckets::default(), Hits::default());
         Self { limits, trusted_proxies, requests, clock, door, hits }
     }
@@ -169,7 +171,8 @@ impl Edge {
 
     async fn answer(&self, router: Router, peer: SocketAddr, request: Request) -> Response {
         let asks = client(&self.trusted_proxies, request.headers(), peer.ip());
-        let taken = self.requests.take_from(self.clock.now(), asks, self.limits.requests, 1);
+        let quota = self.limits.borrow().requests;
+        let taken = self.requests.take_from(self.clock.now(), asks, quota, 1);
         if let Err((household, ms)) = taken {
             self.hits.note(self.clock.now(), "limits.requests", &household);
             let text = "this address asks too often (`limits.requests`)";
@@ -217,6 +220,7 @@ mod tests {
     async fn served() -> (SocketAddr, Arc<Door>, JoinSet<()>) {
         let clock = Clock::new(|| causeway_protocol::ids::Timestamp(1));
         let limits = EdgeLimits { per_address: 1, ..EdgeLimits::default() };
+        let limits = watch::Sender::new(limits).subscribe();
         let edge = Edge::new("test", limits, Proxies::default(), clock);
         let door = Arc::clone(&edge.door);
         let router = Router::new().route("/", get(|| async { vec![b'a'; MUCH] }));

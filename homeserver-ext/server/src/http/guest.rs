@@ -37,7 +37,7 @@ impl FromRequestParts<Api> for Registering {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let GuestQuotas { register, .. } = api.config.guests;
+        let GuestQuotas { register, .. } = *api.limits.guests.borrow();
         take(parts, api, &api.guests.register, (register, "limits.registrations"))
             .await
             .map(|()| Self)
@@ -48,7 +48,7 @@ impl FromRequestParts<Api> for LoggingIn {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let GuestQuotas { login, .. } = api.config.guests;
+        let GuestQuotas { login, .. } = *api.limits.guests.borrow();
         take(parts, api, &api.guests.login, (login, "limits.logins")).await.map(|()| Self)
     }
 }

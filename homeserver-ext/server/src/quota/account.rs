@@ -1,7 +1,7 @@
 //! What one account may add to what is kept, whichever of its devices asks.
 
 use causeway_protocol::ids::{AccountId, InviteKey, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     BRIDGE, Buckets, Quota,
@@ -152,7 +152,7 @@ pub(crate) struct TooMany {
 /// What each account has left.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    quotas: AccountQuotas,
+    quotas: watch::Receiver<AccountQuotas>,
     buckets: Buckets<(Limit, AccountId)>,
     links: Buckets<InviteKey>,
     checks: Turns,
@@ -163,12 +163,17 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    pub(crate) fn new(quotas: AccountQuotas, hits: Hits) -> Self {
+    pub(crate) fn new(quotas: watch::Receiver<AccountQuotas>, hits: Hits) -> Self {
         let (buckets, links) = (Buckets::default(), Buckets::default());
         let (checks, bodies) = (Turns::of_checks(), Turns::of_bodies());
         let requests = Turns::of_requests();
         let waiting = Waiting::default();
         Self { quotas, buckets, links, checks, bodies, requests, waiting, hits }
+    }
+
+    /// What is in force now.
+    fn quotas(&self) -> AccountQuotas {
+        *self.quotas.borrow()
     }
 
     /// Takes envelopes that make so many rows of so many bytes; of those that are refused nothing.
@@ -201,13 +206,14 @@ impl Shares {
 
     /// Of whom it is to be counted what waits, and how much each had posted since the last time.
     pub(crate) fn to_count(&self, now: Timestamp) -> Vec<(AccountId, u64)> {
-        let kib = self.quotas.waiting_kib.min(self.quotas.mailbox_kib);
+        let AccountQuotas { waiting_kib, mailbox_kib, .. } = self.quotas();
+        let kib = waiting_kib.min(mailbox_kib);
         self.waiting.due(now, (u64::from(kib) << 10) / PART)
     }
 
     /// Bytes of one account that may wait in one mailbox, and as broadcasts in one group.
     pub(crate) fn of_a_mailbox(&self) -> u64 {
-        u64::from(self.quotas.mailbox_kib) << 10
+        u64::from(self.quotas().mailbox_kib) << 10
     }
 
     /// Some of what an account has in a mailbox, or in a group, ends early.
@@ -217,7 +223,7 @@ impl Shares {
 
     /// It was counted of an account, which had `posted` so much then, that so many bytes wait.
     pub(crate) fn counted(&self, now: Timestamp, who: &AccountId, posted: u64, bytes: u64) {
-        let is_over = bytes > u64::from(self.quotas.waiting_kib) << 10;
+        let is_over = bytes > u64::from(self.quotas().waiting_kib) << 10;
         self.waiting.counted(now, who, posted, is_over);
     }
 
@@ -341,7 +347,7 @@ impl Shares {
         who: &AccountId,
         link: InviteKey,
     ) -> Result<(), UsedUp> {
-        let taken = self.links.take(now, link, self.quotas.link_joins, 1);
+        let taken = self.links.take(now, link, self.quotas().link_joins, 1);
         taken.map_err(|again_ms| self.used_up(now, who, Limit::LinkJoins, again_ms))
     }
 
@@ -352,7 +358,7 @@ impl Shares {
         who: &AccountId,
         has: u32,
     ) -> Result<(), TooMany> {
-        self.another(now, who, "limits.groups", "groups", has, self.quotas.groups_in_all)
+        self.another(now, who, "limits.groups", "groups", has, self.quotas().groups_in_all)
     }
 
     /// Whether an account that has so many open invites may make another.
@@ -362,7 +368,7 @@ impl Shares {
         who: &AccountId,
         has: u32,
     ) -> Result<(), TooMany> {
-        self.another(now, who, "limits.invites", "open invites", has, self.quotas.invites)
+        self.another(now, who, "limits.invites", "open invites", has, self.quotas().invites)
     }
 
     /// Whether an account may have another device beside so many.
@@ -373,7 +379,7 @@ impl Shares {
         has: usize,
     ) -> Result<(), TooMany> {
         let has = u32::try_from(has).unwrap_or(u32::MAX);
-        self.another(now, who, "limits.devices", "devices", has, self.quotas.devices)
+        self.another(now, who, "limits.devices", "devices", has, self.quotas().devices)
     }
 
     /// Whether so many rows of an account, of so many bytes, may be parked for one device.
@@ -384,9 +390,9 @@ impl Shares {
         rows: u64,
         bytes: u64,
     ) -> bool {
-        let limit = if rows > u64::from(self.quotas.parked) {
+        let limit = if rows > u64::from(self.quotas().parked) {
             "limits.parked"
-        } else if bytes > u64::from(self.quotas.parked_kib) << 10 {
+        } else if bytes > u64::from(self.quotas().parked_kib) << 10 {
             "limits.parked_kib"
         } else {
             return true;
@@ -418,20 +424,21 @@ impl Shares {
         limit: Limit,
         count: usize,
     ) -> Result<(), UsedUp> {
+        let quotas = self.quotas();
         let quota = match limit {
-            Limit::Envelopes => self.quotas.envelopes,
-            Limit::Ops => self.quotas.ops,
-            Limit::OpKib => self.quotas.op_kib,
-            Limit::Groups => self.quotas.groups,
-            Limit::Strangers => self.quotas.strangers,
-            Limit::Keys => self.quotas.keys,
-            Limit::Claims => self.quotas.claims,
-            Limit::Lists => self.quotas.lists,
-            Limit::Joins => self.quotas.joins,
-            Limit::LinkJoins => self.quotas.link_joins,
-            Limit::EnvelopeKib => self.quotas.envelope_kib,
-            Limit::Reports => self.quotas.reports,
-            Limit::TrafficKib => self.quotas.traffic_kib,
+            Limit::Envelopes => quotas.envelopes,
+            Limit::Ops => quotas.ops,
+            Limit::OpKib => quotas.op_kib,
+            Limit::Groups => quotas.groups,
+            Limit::Strangers => quotas.strangers,
+            Limit::Keys => quotas.keys,
+            Limit::Claims => quotas.claims,
+            Limit::Lists => quotas.lists,
+            Limit::Joins => quotas.joins,
+            Limit::LinkJoins => quotas.link_joins,
+            Limit::EnvelopeKib => quotas.envelope_kib,
+            Limit::Reports => quotas.reports,
+            Limit::TrafficKib => quotas.traffic_kib,
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let taken = self.buckets.take(now, (limit, who.clone()), quota, count);

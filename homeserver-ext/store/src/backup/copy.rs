@@ -14,7 +14,7 @@ use super::{At, BackupError, Step, Watch, place};
 use crate::{
     engine::Conn,
     migrate::{self, Schema},
-    open_error::OpenError,
+    open_error::OpenCause,
 };
 
 /// Between looks at how far the copies are.
@@ -29,7 +29,7 @@ const FULL: &str = "13";
 
 impl<T> At<T> for Result<T, sqlx::Error> {
     fn at(self, path: &Path) -> Result<T, BackupError> {
-        self.map_err(OpenError::from).at(path)
+        self.map_err(OpenCause::from).at(path)
     }
 }
 
@@ -166,7 +166,7 @@ async fn size(path: &Path) -> Result<u64, BackupError> {
     Ok(u64::try_from(pages.saturating_mul(bytes)).unwrap_or(0))
 }
 
-async fn read_only(path: &Path) -> Result<Conn, OpenError> {
+async fn read_only(path: &Path) -> Result<Conn, OpenCause> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)

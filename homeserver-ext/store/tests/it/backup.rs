@@ -10,7 +10,7 @@ use std::{
 };
 
 use causeway_store::{
-    Beside, Db, Lock, OpenError, Options, Schema,
+    Beside, Db, Lock, OpenCause, Options, Schema,
     backup::{self, BackupError, Maker, Manifest, Source},
 };
 use sha2::{Digest as _, Sha256};
@@ -291,7 +291,7 @@ async fn a_backup_of_a_newer_program_is_not_put_back() {
     let pair = Pair::backed_up().await;
     let older = Pair { dir: pair.dir, migrator: crate::harness::notes() };
     let refused = older.restore(Some("aside")).await;
-    let is_newer = |error: &BackupError| matches!(error, BackupError::Database(_, OpenError::Newer(name, 2, 1)) if name == "notes");
+    let is_newer = |error: &BackupError| matches!(error, BackupError::Database(_, OpenCause::Newer(name, 2, 1)) if name == "notes");
     assert!(refused.as_ref().is_err_and(is_newer), "{refused:?}");
     assert!(!older.folder().join("aside").exists());
 }
@@ -303,7 +303,7 @@ async fn what_is_in_use_or_in_the_way_is_not_touched() {
     add(&two, "after").await;
     let held = pair.restore(Some("aside")).await;
     let is_held =
-        |error: &BackupError| matches!(error, BackupError::Database(_, OpenError::Held(..)));
+        |error: &BackupError| matches!(error, BackupError::Database(_, OpenCause::Held(..)));
     assert!(held.as_ref().is_err_and(is_held), "{held:?}");
     two.close().await;
     let there = pair.restore(None).await;
@@ -384,7 +384,10 @@ async fn a_restore_that_was_cut_off_is_not_taken_for_an_empty_folder() {
         let schemas = pair.schemas(name);
         let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
         let refused = Db::open(options).await.err().unwrap();
-        assert!(matches!(&refused, OpenError::Restoring(found) if *found == part), "{refused}");
+        assert!(
+            matches!(&refused.cause, OpenCause::Restoring(found) if *found == part),
+            "{refused}"
+        );
         assert!(!path.exists());
     }
     pair.restore(Some("aside")).await.unwrap();

@@ -3,7 +3,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use causeway_store::{Db, Lock, OpenError, Options, Schema};
+use causeway_store::{Db, Lock, OpenCause, OpenError, Options, Schema};
 use sqlx::Row as _;
 
 use crate::harness::{add, all, migrator, notes, open};
@@ -29,11 +29,14 @@ fn as_child() -> Option<std::path::PathBuf> {
 async fn a_second_process_is_refused_and_told_who_holds_it() {
     if let Some(path) = as_child() {
         let refused = open(&path, Lock::Exclusive).await.err().unwrap();
-        let OpenError::Held(_, holder) = &refused else { panic!("{refused}") };
+        let OpenCause::Held(holder) = &refused.cause else { panic!("{refused}") };
         assert_ne!(holder.pid, std::process::id());
         assert!(refused.to_string().contains(&holder.pid.to_string()), "{refused}");
         assert!(!holder.program.is_empty());
-        assert!(matches!(open(&path, Lock::Shared).await, Err(OpenError::Held(..))));
+        assert!(matches!(
+            open(&path, Lock::Shared).await,
+            Err(OpenError { cause: OpenCause::Held(_), .. })
+        ));
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -51,7 +54,10 @@ async fn clients_share_a_file_but_not_with_a_server() {
     let path = dir.path().join("t.db");
     let one = open(&path, Lock::Shared).await.unwrap();
     let two = open(&path, Lock::Shared).await.unwrap();
-    assert!(matches!(open(&path, Lock::Exclusive).await, Err(OpenError::Held(..))));
+    assert!(matches!(
+        open(&path, Lock::Exclusive).await,
+        Err(OpenError { cause: OpenCause::Held(_), .. })
+    ));
     one.close().await;
     two.close().await;
     open(&path, Lock::Exclusive).await.unwrap();
@@ -73,7 +79,7 @@ async fn a_newer_schema_is_refused_and_the_file_stays_as_it_was() {
     let before = std::fs::read(&path).unwrap();
 
     let refused = open(&path, Lock::Exclusive).await.err().unwrap();
-    assert!(matches!(&refused, OpenError::Newer(name, 2, 1) if name == "notes"), "{refused}");
+    assert!(matches!(&refused.cause, OpenCause::Newer(name, 2, 1) if name == "notes"), "{refused}");
     assert!(std::fs::read(&path).unwrap() == before);
 }
 
@@ -86,7 +92,10 @@ async fn a_migration_that_was_edited_is_refused() {
     let edited = migrator(vec!["CREATE TABLE notes (id INTEGER PRIMARY KEY)".into()]);
     let schemas = [Schema { name: "notes", migrator: &edited, is_counted: false }];
     let options = Options { path: path.clone(), lock: Lock::Exclusive, schemas: &schemas };
-    assert!(matches!(Db::open(options).await, Err(OpenError::Altered(_, 1))));
+    assert!(matches!(
+        Db::open(options).await,
+        Err(OpenError { cause: OpenCause::Altered(_, 1), .. })
+    ));
     assert!(std::fs::read(&path).unwrap() == before);
 }
 

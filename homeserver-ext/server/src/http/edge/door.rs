@@ -6,14 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::quota::{Household, OF_A_SITE};
+use tokio::sync::watch;
+
+use crate::quota::{EdgeLimits, Household, OF_A_SITE};
 
 /// Lets connections in while there is a place.
 #[derive(Debug)]
 pub(super) struct Door {
     name: &'static str,
-    most: usize,
-    of_one: usize,
+    limits: watch::Receiver<EdgeLimits>,
     inside: Mutex<Inside>,
 }
 
@@ -32,8 +33,8 @@ pub(super) struct Place {
 }
 
 impl Door {
-    pub(super) fn new(name: &'static str, most: usize, of_one: usize) -> Self {
-        Self { name, most, of_one, inside: Mutex::default() }
+    pub(super) fn new(name: &'static str, limits: watch::Receiver<EdgeLimits>) -> Self {
+        Self { name, limits, inside: Mutex::default() }
     }
 
     pub(super) const fn name(&self) -> &'static str {
@@ -51,14 +52,15 @@ impl Door {
         } else {
             [Some(Household::from(peer)), Household::site(peer)]
         };
+        let EdgeLimits { connections, per_address, .. } = *door.limits.borrow();
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |(household, most): (&Option<Household>, usize)| {
             household.is_some_and(|it| inside.of.get(&it).is_some_and(|count| *count >= most))
         };
-        let site = door.of_one.saturating_mul(usize::try_from(OF_A_SITE).unwrap_or(1));
-        let limit = if of.iter().zip([door.of_one, site]).any(is_full) {
+        let site = per_address.saturating_mul(usize::try_from(OF_A_SITE).unwrap_or(1));
+        let limit = if of.iter().zip([per_address, site]).any(is_full) {
             Some("limits.connections_per_address")
-        } else if inside.all >= door.most {
+        } else if inside.all >= connections {
             Some("limits.connections")
         } else {
             None
@@ -101,11 +103,18 @@ impl Drop for Place {
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
+    use tokio::sync::watch;
+
     use super::Door;
+    use crate::quota::EdgeLimits;
+
+    fn limits(connections: usize, per_address: usize) -> watch::Sender<EdgeLimits> {
+        watch::Sender::new(EdgeLimits { connections, per_address, requests: None })
+    }
 
     #[test]
     fn nobody_takes_all_places_but_a_proxy_and_each_is_free_again() {
-        let door = Arc::new(Door::new("test", 5, 2));
+        let door = Arc::new(Door::new("test", limits(5, 2).subscribe()));
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let enter = |text: &str, is_proxy| Door::enter(&door, ip(text), is_proxy).ok();
         let one = [enter("192.0.2.1", false), enter("::ffff:192.0.2.1", false)];
@@ -117,7 +126,7 @@ mod tests {
         let proxy = enter("10.0.0.1", true);
         assert!(proxy.is_some() && enter("10.0.0.1", true).is_none());
         drop((one, other));
-        let site = Arc::new(Door::new("test", 1_000, 2));
+        let site = Arc::new(Door::new("test", limits(1_000, 2).subscribe()));
         let places: Vec<_> = (0..100)
             .filter_map(|n| Door::enter(&site, ip(&format!("2001:db8:1:{n:x}::1")), false).ok())
             .collect();
@@ -129,5 +138,19 @@ mod tests {
         drop((many, proxy));
         assert!(door.inside.lock().unwrap().of.is_empty());
         assert_eq!(door.inside.lock().unwrap().all, 0);
+    }
+
+    #[test]
+    fn who_is_inside_stays_and_the_next_meets_what_is_in_force_now() {
+        let limits = limits(10, 3);
+        let door = Arc::new(Door::new("test", limits.subscribe()));
+        let enter = || Door::enter(&door, "192.0.2.1".parse().unwrap(), false);
+        let two = [enter().unwrap(), enter().unwrap()];
+        limits.send_modify(|limits| limits.per_address = 1);
+        assert_eq!(enter().err(), Some("limits.connections_per_address"));
+        limits.send_replace(EdgeLimits { connections: 2, per_address: 9, requests: None });
+        assert_eq!(enter().err(), Some("limits.connections"));
+        limits.send_modify(|limits| limits.connections = 3);
+        drop((enter().unwrap(), two));
     }
 }
