@@ -8,6 +8,7 @@ mod canary;
 mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;
+mod doctor;
 mod js;
 mod js_client;
 mod kill;

@@ -60,6 +60,25 @@ struct Timeline {
 }
 
 #[derive(Deserialize)]
+struct OfDevice {
+    next_batch: String,
+    #[serde(default)]
+    to_device: ToDevice,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ToDevice {
+    events: Vec<Typed>,
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
 struct Context {
     end: String,
 }
@@ -106,6 +125,30 @@ impl Matrix {
             SyncedRoom { room, events: timeline.events, limited: timeline.limited }
         });
         Ok(Synced { next: next_batch, rooms: rooms.collect() })
+    }
+
+    /// `GET /_matrix/client/v3/sync` of one device – the types of what was sent to it since `since`, for
+    /// the first of which a moment is waited, and the token of the next time.
+    pub async fn to_device(
+        &self,
+        user: &UserId,
+        device: &str,
+        since: Option<&str>,
+    ) -> Result<(String, Vec<String>), MatrixError> {
+        let nothing = json!({"not_types": ["*"]});
+        let filter = json!({"presence": nothing, "account_data": nothing, "room": {"rooms": []}});
+        let mut call = self
+            .v3("to_device", Method::GET, &["sync"])
+            .soon()
+            .acting_as(user)
+            .query("device_id", device)
+            .query("set_presence", "offline")
+            .query("filter", &filter.to_string());
+        if let Some(since) = since {
+            call = call.query("since", since).query("timeout", "5000");
+        }
+        let OfDevice { next_batch, to_device } = call.send().await?;
+        Ok((next_batch, to_device.events.into_iter().map(|event| event.kind).collect()))
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,
