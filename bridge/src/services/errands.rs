@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use ruma::{OwnedUserId, RoomId, UserId};
 use serde_json::value::to_raw_value;
 
-use super::{AFTER_FAULT, Spine, StepError};
+use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
         command::{Command, ENCRYPTED, Errand, What, Words, declines},
@@ -24,7 +24,7 @@ use crate::{
     gateway::matrix::MatrixError,
     storage::{
         errands::{self, Waiting},
-        portals,
+        lanes, portals,
     },
 };
 
@@ -34,8 +34,10 @@ const AT_ONCE: usize = 8;
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long an invitation waits that is no direct chat's: the room may be one that comes after a portal's.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long an answer is of use.
+/// How long an answer to a word is of use.
 const LIFE_MS: u64 = 60 * 60 * 1_000;
+/// How long one to an invitation is: until then the homeserver, or another's, has come back.
+const INVITED_MS: u64 = 24 * LIFE_MS;
 
 /// How often each has failed, and when it may be tried again by the steady clock. A restart
 /// forgets it, which costs a try.
@@ -45,6 +47,7 @@ pub type Waits = BTreeMap<i64, (u32, Duration)>;
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut woken = spine.db.listen(errands::TOPIC);
+    let mut back = spine.db.listen(lanes::BACK);
     let mut waits = Waits::new();
     loop {
         let again = match step(spine, &mut waits).await {
@@ -55,21 +58,18 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             }
         };
         tokio::select! {
-            () = async {
-                tokio::select! {
-                    () = woken.changed() => {}
-                    () = after(again) => {}
-                }
-            } => {}
+            () = woken.changed() => {}
+            () = back.changed() => hurry(&mut waits, spine.steady()),
+            () = after(again) => {}
             () = &mut stop => return,
         }
     }
 }
 
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
+/// The homeserver is back: what failed is tried now.
+fn hurry(waits: &mut Waits, now: Duration) {
+    for (_, due) in waits.values_mut().filter(|(failures, _)| *failures > 0) {
+        *due = (*due).min(now);
     }
 }
 
@@ -101,7 +101,8 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
     }
     let ends = join_all(due.iter().map(|known| carry_out(spine, known))).await;
     for (known, end) in due.into_iter().zip(ends) {
-        let is_over = known.asked_at.plus_ms(LIFE_MS) < spine.now();
+        let life = if matches!(known.errand.what, What::Do(..)) { LIFE_MS } else { INVITED_MS };
+        let is_over = known.asked_at.plus_ms(life) < spine.now();
         match end {
             Ok(()) => {}
             Err(Failed::Step(error)) => return Err(error),
@@ -170,14 +171,17 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
             if !has_place || !is_known {
                 return leave(spine, of, room, &declines(None)).await;
             }
-            spine.matrix.join(of, (&**room).into()).await?;
-            answer(spine, known, &Command::Words(Words::Help), false).await
+            match spine.matrix.join(of, (&**room).into()).await {
+                // Taken back, or of a room that nobody is in any more.
+                Err(MatrixError::Refused(..)) => leave(spine, of, room, &declines(None)).await,
+                joined => {
+                    joined?;
+                    answer(spine, known, &Command::Words(Words::Help), false).await
+                }
+            }
         }
         What::Do(command, is_named) => answer(spine, known, command, *is_named).await,
-        What::Left => {
-            spine.matrix.leave(spine.names.bot(), room).await.or_else(is_out)?;
-            forget(spine, room).await
-        }
+        What::Left => left(spine, room).await,
     }
 }
 
@@ -190,23 +194,26 @@ async fn answer(
 ) -> Result<(), Failed> {
     let (Errand { room, by, .. }, bot) = (&known.errand, spine.names.bot());
     let unanswered = spine.matrix.unanswered();
-    let state = match spine.matrix.whole_state(bot, room).await {
-        Err(MatrixError::Refused(403 | 404, ..)) => return forget(spine, room).await,
-        state => state?,
-    };
-    let found = Found::of(&spine.names, room, &state);
+    let Some((state, found)) = look(spine, room).await? else { return forget(spine, room).await };
     spine.encryption.found(room, found.encrypted, unanswered);
-    if !found.is_in {
-        return forget(spine, room).await;
+    // What the bot made is a group's room, which a database that was put back may not know yet.
+    if found.is_made && (found.encrypted || !is_named) {
+        return Ok(());
+    }
+    let is_alone = !found.is_made && others(&state, bot, by).is_empty();
+    // Whoever asked and went before we came.
+    if is_alone && !found.people.contains_key(by) {
+        return go(spine, room, &declines(None)).await;
+    }
+    if !is_alone && !is_named {
+        let mut tx = spine.db.begin().await?;
+        let is_asked =
+            matches!(known.errand.what, What::Come(_)) || errands::is_chat(tx.conn(), room).await?;
+        drop(tx);
+        return if is_asked { go(spine, room, &declines(None)).await } else { Ok(()) };
     }
     if found.encrypted {
-        leave(spine, bot, room, ENCRYPTED).await?;
-        return forget(spine, room).await;
-    }
-    let is_alone = others(&state, bot, by).is_empty();
-    if !is_alone && !is_named {
-        leave(spine, bot, room, &declines(None)).await?;
-        return forget(spine, room).await;
+        return go(spine, room, ENCRYPTED).await;
     }
     let mut oldest = None;
     if is_alone {
@@ -224,11 +231,36 @@ async fn answer(
         spine.matrix.send(bot, room, kind, &txn, &content, None).await?;
     }
     if let Some(oldest) = oldest {
-        let why = "You talk to this bot in other rooms.";
-        leave(spine, bot, &oldest, why).await?;
-        forget(spine, &oldest).await?;
+        go(spine, &oldest, "You talk to this bot in other rooms.").await?;
     }
     Ok(())
+}
+
+/// Goes where nobody is any more.
+async fn left(spine: &Spine, room: &RoomId) -> Result<(), Failed> {
+    let bot = spine.names.bot();
+    let Some((state, found)) = look(spine, room).await? else { return forget(spine, room).await };
+    if found.is_made || !others(&state, bot, bot).is_empty() {
+        return Ok(());
+    }
+    spine.matrix.leave(bot, room).await.or_else(is_out)?;
+    forget(spine, room).await
+}
+
+/// How a room is; `None` if the bot is not in it.
+async fn look(spine: &Spine, room: &RoomId) -> Result<Option<(Vec<StateEvent>, Found)>, Failed> {
+    let state = match spine.matrix.whole_state(spine.names.bot(), room).await {
+        Err(MatrixError::Refused(403 | 404, ..)) => return Ok(None),
+        state => state?,
+    };
+    let found = Found::of(&spine.names, room, &state);
+    Ok(found.is_in.then_some((state, found)))
+}
+
+/// The bot goes, and says why.
+async fn go(spine: &Spine, room: &RoomId, why: &str) -> Result<(), Failed> {
+    leave(spine, spine.names.bot(), room, why).await?;
+    forget(spine, room).await
 }
 
 /// Who is in a room, or invited, beside these two.

@@ -11,8 +11,9 @@ use crate::domain::command::{Command, Errand, What, Words};
 /// Woken when there is one more.
 pub const TOPIC: &str = "errands";
 
-/// Most that wait of one user; what is more is not answered.
-const MOST_OF_ONE: i64 = 8;
+/// Most that wait of one user; what is more is not answered. Who invites all of a group into a room of
+/// theirs is answered by each.
+const MOST_OF_ONE: i64 = 50;
 /// Most that wait.
 const MOST: i64 = 1_000;
 /// Rooms in which one user is alone with the bot; it leaves the oldest where there are more.
@@ -33,7 +34,8 @@ pub struct Waiting {
     pub errand: Errand,
 }
 
-/// Keeps what is asked, unless too much waits already; `false`: it is not answered.
+/// Keeps what is asked, unless too much waits already; `false`: it is not answered. What waits already
+/// is answered once, however often it is asked.
 ///
 /// # Errors
 /// [`Error`]
@@ -49,20 +51,34 @@ pub async fn put(
          SELECT $1, $2, $3, $4, $5, $6
          WHERE (SELECT count(*) FROM errands WHERE by_user = $3) < $7
            AND (SELECT count(*) FROM errands) < $8
+           AND NOT EXISTS (SELECT 1 FROM errands
+                           WHERE by_user = $3 AND room_id = $2 AND of_user = $4 AND what = $5)
          ON CONFLICT (event_id) DO NOTHING",
     )
     .bind(event.as_str())
     .bind(errand.room.as_str())
     .bind(errand.by.as_str())
     .bind(errand.of.as_str())
-    .bind(what)
+    .bind(&what)
     .bind(at(now))
     .bind(MOST_OF_ONE)
     .bind(MOST)
     .execute(tx.conn())
     .await?;
-    tx.wake(TOPIC);
-    Ok(kept.rows_affected() > 0)
+    if kept.rows_affected() > 0 {
+        tx.wake(TOPIC);
+        return Ok(true);
+    }
+    let waits = sqlx::query(
+        "SELECT 1 FROM errands WHERE by_user = $1 AND room_id = $2 AND of_user = $3 AND what = $4",
+    )
+    .bind(errand.by.as_str())
+    .bind(errand.room.as_str())
+    .bind(errand.of.as_str())
+    .bind(what)
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(waits.is_some())
 }
 
 /// All that wait, the oldest first.

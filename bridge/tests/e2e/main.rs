@@ -5,6 +5,7 @@ mod admin;
 mod backup;
 mod bridged;
 mod canary;
+mod chats;
 mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;

@@ -19,6 +19,8 @@ pub struct Synced {
     pub next: String,
     /// Rooms in which something happened.
     pub rooms: Vec<SyncedRoom>,
+    /// What is shown of rooms to which the user is invited: among it the invitation.
+    pub invites: Vec<(OwnedRoomId, Vec<Box<RawValue>>)>,
 }
 
 /// What happened in one room.
@@ -44,6 +46,19 @@ struct Answer {
 struct Rooms {
     join: BTreeMap<OwnedRoomId, Room>,
     leave: BTreeMap<OwnedRoomId, Room>,
+    invite: BTreeMap<OwnedRoomId, Invited>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Invited {
+    invite_state: Shown,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    events: Vec<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,10 +136,12 @@ impl Matrix {
             call = call.query("since", since);
         }
         let Answer { next_batch, rooms } = call.send().await?;
+        let invites = rooms.invite.into_iter().map(|(room, of)| (room, of.invite_state.events));
+        let invites = invites.collect();
         let rooms = rooms.join.into_iter().chain(rooms.leave).map(|(room, Room { timeline })| {
             SyncedRoom { room, events: timeline.events, limited: timeline.limited }
         });
-        Ok(Synced { next: next_batch, rooms: rooms.collect() })
+        Ok(Synced { next: next_batch, rooms: rooms.collect(), invites })
     }
 
     /// `GET /_matrix/client/v3/sync` of one device – the types of what was sent to it since `since`, for
