@@ -121,7 +121,7 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
             }
         }
         let mut tx = spine.db.begin().await?;
-        errands::done(&mut tx, known.id).await?;
+        errands::done(&mut tx, known).await?;
         tx.commit().await?;
     }
     Ok(Some(Duration::ZERO))
@@ -156,11 +156,7 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
         return Ok(());
     }
     match what {
-        What::Come(_) if *of != *spine.names.bot() => {
-            let account = spine.names.account(of);
-            let account = account.as_ref().map(shown);
-            leave(spine, of, room, &declines(account.as_deref())).await
-        }
+        What::Come(_) if *of != *spine.names.bot() => decline(spine, of, room).await,
         What::Come(is_direct) => {
             let mut read = spine.db.read().await?;
             let has_place = *is_direct && errands::has_place(&mut read).await?;
@@ -183,6 +179,26 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
         What::Do(command, is_named) => answer(spine, known, command, *is_named).await,
         What::Left => left(spine, room).await,
     }
+}
+
+/// A ghost says why it does not come. Who has not spoken yet has none: it is made for that, for those
+/// who are in a group, since anybody may think of names.
+async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Failed> {
+    let account = spine.names.account(ghost);
+    let why = declines(account.as_ref().map(shown).as_deref());
+    let refused = match spine.matrix.leave_saying(ghost, room, &why).await {
+        Err(error @ MatrixError::Refused(403, ..)) => error,
+        left => return Ok(left.or_else(is_out)?),
+    };
+    let mut tx = spine.db.begin().await?;
+    let rosters = spine.native.machine().rosters(&mut tx).await?;
+    drop(tx);
+    let mut members = rosters.iter().flat_map(|roster| roster.members().values());
+    if !members.any(|member| Some(&member.account) == account.as_ref()) {
+        return Ok(is_out(refused)?);
+    }
+    spine.matrix.register(ghost.localpart()).await?;
+    leave(spine, ghost, room, &why).await
 }
 
 /// Says it where only the two are, and to whom it was asked for where others are too.

@@ -46,39 +46,40 @@ pub async fn put(
     errand: &Errand,
 ) -> Result<bool, Error> {
     let what = serde_json::to_string(&errand.what).map_err(|_| Error::Row("errands.what"))?;
+    // Who is being answered just now is answered once more then.
+    let waits = sqlx::query(
+        "UPDATE errands SET event_id = $1
+         WHERE by_user = $2 AND room_id = $3 AND of_user = $4 AND what = $5",
+    )
+    .bind(event.as_str())
+    .bind(errand.by.as_str())
+    .bind(errand.room.as_str())
+    .bind(errand.of.as_str())
+    .bind(&what)
+    .execute(tx.conn())
+    .await?;
+    tx.wake(TOPIC);
+    if waits.rows_affected() > 0 {
+        return Ok(true);
+    }
     let kept = sqlx::query(
         "INSERT INTO errands (event_id, room_id, by_user, of_user, what, asked_at)
          SELECT $1, $2, $3, $4, $5, $6
          WHERE (SELECT count(*) FROM errands WHERE by_user = $3) < $7
            AND (SELECT count(*) FROM errands) < $8
-           AND NOT EXISTS (SELECT 1 FROM errands
-                           WHERE by_user = $3 AND room_id = $2 AND of_user = $4 AND what = $5)
          ON CONFLICT (event_id) DO NOTHING",
     )
     .bind(event.as_str())
     .bind(errand.room.as_str())
     .bind(errand.by.as_str())
     .bind(errand.of.as_str())
-    .bind(&what)
+    .bind(what)
     .bind(at(now))
     .bind(MOST_OF_ONE)
     .bind(MOST)
     .execute(tx.conn())
     .await?;
-    if kept.rows_affected() > 0 {
-        tx.wake(TOPIC);
-        return Ok(true);
-    }
-    let waits = sqlx::query(
-        "SELECT 1 FROM errands WHERE by_user = $1 AND room_id = $2 AND of_user = $3 AND what = $4",
-    )
-    .bind(errand.by.as_str())
-    .bind(errand.room.as_str())
-    .bind(errand.of.as_str())
-    .bind(what)
-    .fetch_optional(tx.conn())
-    .await?;
-    Ok(waits.is_some())
+    Ok(kept.rows_affected() > 0)
 }
 
 /// All that wait, the oldest first.
@@ -120,12 +121,16 @@ pub async fn waiting(read: &mut Read) -> Result<Vec<Waiting>, Error> {
         .collect()
 }
 
-/// It is answered, or never will be.
+/// It is answered, or never will be; it stays where the same was asked again meanwhile.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn done(tx: &mut Tx, id: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM errands WHERE id = $1").bind(id).execute(tx.conn()).await?;
+pub async fn done(tx: &mut Tx, known: &Waiting) -> Result<(), Error> {
+    sqlx::query("DELETE FROM errands WHERE id = $1 AND event_id = $2")
+        .bind(known.id)
+        .bind(known.event_id.as_str())
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 

@@ -285,6 +285,11 @@ impl Rooms {
             }
             ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
+            ("POST", ["rooms", _, "leave"])
+                if user.starts_with("@causeway_") && !self.users.contains(user) =>
+            {
+                Err((403, "M_FORBIDDEN"))
+            }
             ("POST", ["rooms", room, "leave"]) => {
                 let reason = body["reason"].as_str().unwrap_or_default().to_owned();
                 self.reasons.insert(((*room).to_owned(), user.to_owned()), reason);
