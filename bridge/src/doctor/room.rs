@@ -115,7 +115,7 @@ impl Trial<'_> {
                 }
                 make().await
             }
-            made => made,
+            other => other,
         }
     }
 
