@@ -532,11 +532,11 @@ impl Rooms {
     fn invites(&self, user: &str, since: &str) -> Value {
         let invited = self.members.iter().filter(|((_, who), to)| who == user && *to == "invite");
         let shown = invited.filter_map(|((room, _), _)| {
-            let events = self.onwards(room, since).into_iter().map(|(_, event)| event);
+            let mut events = self.onwards(room, since).into_iter().map(|(_, event)| event);
             let is_it = |event: &&Value| {
                 event["state_key"] == *user && event["content"]["membership"] == "invite"
             };
-            let mut invitation = events.filter(is_it).next_back()?.clone();
+            let mut invitation = events.rfind(is_it)?.clone();
             invitation.as_object_mut().unwrap().remove("room_id");
             Some((room.clone(), json!({"invite_state": {"events": [invitation]}})))
         });
