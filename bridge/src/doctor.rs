@@ -7,6 +7,7 @@
 mod here;
 mod homeserver;
 mod native;
+mod room;
 
 use std::path::Path;
 
@@ -66,7 +67,8 @@ impl Check {
 /// How to look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Makes a private room as the bot, looks at it, and leaves it.
+    /// Makes a private room as for a group, has a ghost speak in it, and leaves nothing of it but the
+    /// ghost's account.
     pub try_room: bool,
 }
 

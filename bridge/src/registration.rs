@@ -35,8 +35,8 @@ pub struct Registration {
     pub hs_token: Secret,
     /// Random and unused: this user cannot `/sync` on Synapse, so the bot is another one.
     pub sender_localpart: String,
-    /// Whether the homeserver limits our rate; it should not.
-    #[serde(default)]
+    /// Whether the homeserver limits our rate; it should not. Synapse does where nothing is said.
+    #[serde(default = "limited")]
     pub rate_limited: bool,
     /// Whether typing and receipts are pushed.
     #[serde(default)]
@@ -52,6 +52,10 @@ pub struct Registration {
     /// What other versions or other tools wrote.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+const fn limited() -> bool {
+    true
 }
 
 /// Names that are ours.

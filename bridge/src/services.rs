@@ -160,6 +160,14 @@ impl From<causeway_store::Error> for StepError {
 /// How long to wait after a step that failed.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 
+/// Done after this long; never, where nothing waits.
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A uniform number, for jitter.
 pub(crate) fn random() -> Result<u64, StepError> {
     let mut bytes = [0; 8];

@@ -13,7 +13,8 @@ use super::{ConfigArgs, Failure, Output};
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Also makes a private room as the bot, looks whether it is encrypted, and leaves it.
+    /// Also makes a private room as for a group, has a ghost speak in it, and leaves nothing of it but
+    /// the ghost's account.
     #[arg(long)]
     try_room: bool,
     /// The same as `--output json`
@@ -42,8 +43,9 @@ impl Args {
         let text = format!("{} looked at: {failed} failed, {warnings} to look after", checks.len());
         output.show(&text, &json!({"checks": checks, "failed": failed, "warnings": warnings}))?;
         if failed > 0 {
-            let them = if failed == 1 { "one thing is" } else { "some things are" };
-            return Err(anyhow!("{them} not as they should be").into());
+            let them =
+                if failed == 1 { "one thing is not as it" } else { "some things are not as they" };
+            return Err(anyhow!("{them} should be").into());
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ruma::OwnedUserId;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     files::{FileLock, FolderError, folder, random_name, tail},
@@ -43,6 +43,7 @@ pub struct Synapse {
     port: u16,
     registration: Registration,
     matrix: Matrix,
+    settings: Map<String, Value>,
     running: Option<Running>,
     // Dropped last: the next Synapse starts when this one is gone.
     _lock: FileLock,
@@ -112,8 +113,17 @@ impl Synapse {
         fs::write(dir.join("registration.yaml"), registration.to_yaml()?)?;
         let port = free_port()?;
         let matrix = at(port, &registration)?;
-        let mut synapse =
-            Self { venv, dir, server_name, port, registration, matrix, running: None, _lock: lock };
+        let mut synapse = Self {
+            venv,
+            dir,
+            server_name,
+            port,
+            registration,
+            matrix,
+            settings: Map::new(),
+            running: None,
+            _lock: lock,
+        };
         progress.say("starting Synapse");
         for _ in 1..TRIES {
             match synapse.spawn().await {
@@ -175,6 +185,11 @@ impl Synapse {
     /// [`UserError`]
     pub async fn register(&self, name: &str, password: &str) -> Result<MatrixUser, UserError> {
         MatrixUser::register(&self.url(), name, password).await
+    }
+
+    /// Says something else in its `homeserver.yaml`, from the next start on.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.settings.insert(key.to_owned(), value);
     }
 
     /// Ends it as a power cut would: SIGKILL. Nothing happens if it does not run.
@@ -253,7 +268,7 @@ impl Synapse {
             fs::write(self.dir.join("log.yaml"), log_config(&file("synapse.log")).to_string())?;
         }
         let unlimited = json!({ "per_second": 1e6, "burst_count": 1_000_000 });
-        let config = json!({
+        let mut config = json!({
             "server_name": self.server_name,
             "pid_file": file("synapse.pid"),
             "public_baseurl": self.url(),
@@ -289,6 +304,9 @@ impl Synapse {
             "rc_room_creation": unlimited,
             "rc_invites": { "per_room": unlimited, "per_user": unlimited, "per_issuer": unlimited },
         });
+        if let Some(config) = config.as_object_mut() {
+            config.extend(self.settings.clone());
+        }
         Ok(config.to_string())
     }
 }

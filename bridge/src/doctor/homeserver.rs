@@ -3,23 +3,23 @@
 use std::{path::Path, time::Duration};
 
 use axum::{
-    Router,
-    extract::State,
+    Router, extract,
     http::{HeaderMap, Method, StatusCode, Uri, header::AUTHORIZATION},
     routing::any,
 };
-use serde_json::{Value, json};
+use ruma::UserId;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Check, Options, key};
+use super::{Check, Options, State, key, room};
 use crate::{
     app::is_new_enough,
     config::Config,
-    domain::{ENCRYPTION, ghost::Names},
+    domain::ghost::Names,
     gateway::{
         clocks,
         hint::hint,
-        matrix::{Matrix, MatrixError},
+        matrix::{Matrix, MatrixError, TRIED},
     },
     registration::Registration,
     secret::Secret,
@@ -38,7 +38,7 @@ pub(super) async fn look(
     show: &mut dyn FnMut(Check),
 ) {
     let address = &config.homeserver.address;
-    let rest = ["clock", "as_token", "bot", "hs_token", "bot's /sync", "bot's to-device"];
+    let rest = ["clock", "as_token", "bot", "ghosts", "hs_token", "bot's /sync", "bot's to-device"];
     let is_there = there(file, address, show).await;
     let known = registration.filter(|_| is_there);
     let (Some(registration), Some(names)) = (known, Names::new(&config.homeserver.server_name))
@@ -55,21 +55,33 @@ pub(super) async fn look(
         }
     };
     if !token(&matrix, registration, &names, show).await {
-        let why = "the homeserver does not take our as_token";
+        let why = "what is wrong with our as_token comes first";
         rest.iter().skip(2).for_each(|name| show(Check::skipped(name, why)));
         return;
     }
-    let is_bot = bot(&matrix, &names, show).await;
+    let bot = may_act("bot", &matrix, names.bot()).await;
+    let (is_there, is_ours) = (bot.state == State::Ok, bot.state != State::Failed);
+    show(bot);
+    let ghosts = match room::ghost(&names) {
+        Some(ghost) => may_act("ghosts", &matrix, &ghost).await,
+        None => Check::skipped("ghosts", "the server's name is too long for the one that is tried"),
+    };
+    let has_ghosts = ghosts.state == State::Ok;
+    show(ghosts);
     show(reached(&matrix, config, registration).await);
-    if is_bot {
+    if is_there {
         show(sync(&matrix, &names).await);
         show(to_device(&matrix, &names).await);
         if options.try_room {
-            show(room(&matrix, &names).await);
+            room::look(&matrix, &names, has_ghosts, show).await;
         }
     } else {
-        let why = "the bot is not there yet; the first run makes it";
-        rest.iter().skip(4).for_each(|name| show(Check::skipped(name, why)));
+        let why = if is_ours {
+            "the bot is not there yet; the first run makes it"
+        } else {
+            "we may not act as the bot"
+        };
+        rest.iter().skip(5).for_each(|name| show(Check::skipped(name, why)));
     }
 }
 
@@ -165,35 +177,30 @@ async fn token(
         }
         Err(error) => Check::failed(name, error.to_string(), install),
     };
-    let is_known = check.state == super::State::Ok;
+    let is_known = check.state == State::Ok;
     show(check);
     is_known
 }
 
-/// Whether we may act as our bot, and it is there.
-async fn bot(matrix: &Matrix, names: &Names, show: &mut dyn FnMut(Check)) -> bool {
-    let name = "bot";
-    let bot = names.bot();
-    let check = match matrix.whoami(Some(bot)).await {
-        Ok(me) if me.user_id == *bot => Check::ok(name, format!("we may act as {bot}")),
-        Ok(me) => Check::failed(
-            name,
-            format!("acting as {bot} we are {}", me.user_id),
-            "is the installed registration this one?",
-        ),
-        Err(MatrixError::Refused(403, _, text)) if text.contains("not registered") => {
-            Check::skipped(name, format!("{bot} is not there yet; the first run makes it"))
+/// Whether we may act as the bot, which is there then, or as a ghost, who need not be.
+async fn may_act(name: &'static str, matrix: &Matrix, user: &UserId) -> Check {
+    let fix = "the homeserver's registration has other namespaces: make it anew with `causeway \
+               registration`, copy it to the homeserver, and restart that";
+    match matrix.whoami(Some(user)).await {
+        Ok(me) if me.user_id == *user && name == "bot" => {
+            Check::ok(name, format!("we may act as {user}"))
         }
-        Err(error) => Check::failed(
-            name,
-            format!("we may not act as {bot}: {error}"),
-            "the registration's namespaces do not match: make it anew with `causeway \
-             registration`, copy it to the homeserver, and restart that",
-        ),
-    };
-    let is_there = check.state == super::State::Ok;
-    show(check);
-    is_there
+        Ok(me) if me.user_id == *user => Check::ok(name, "their names are ours"),
+        Ok(me) => Check::failed(name, format!("acting as {user} we are {}", me.user_id), fix),
+        Err(MatrixError::Refused(403, _, text)) if text.contains("not registered") => {
+            if name == "bot" {
+                Check::skipped(name, format!("{user} is not there yet; the first run makes it"))
+            } else {
+                Check::ok(name, "their names are ours")
+            }
+        }
+        Err(error) => Check::failed(name, format!("we may not act as {user}: {error}"), fix),
+    }
 }
 
 /// Whether the homeserver reaches us with its token: a running Causeway, or us in its place.
@@ -225,7 +232,7 @@ async fn reached(matrix: &Matrix, config: &Config, registration: &Registration) 
 }
 
 async fn stand_in(
-    State(token): State<Secret>,
+    extract::State(token): extract::State<Secret>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -268,7 +275,7 @@ async fn sync(matrix: &Matrix, names: &Names) -> Check {
     let name = "bot's /sync";
     let nonce = u64::from(std::process::id());
     match matrix.sync(names.bot(), None, 1, nonce).await {
-        Ok(synced) => Check::ok(name, format!("works; the bot is in {} rooms", synced.rooms.len())),
+        Ok(synced) => Check::ok(name, format!("works; rooms of the bot: {}", synced.rooms.len())),
         Err(error) => Check::failed(
             name,
             format!("{} cannot read its own account: {error}", names.bot()),
@@ -277,45 +284,26 @@ async fn sync(matrix: &Matrix, names: &Names) -> Check {
     }
 }
 
+/// A device of the bot's is made, written to, read as, and taken away.
 async fn to_device(matrix: &Matrix, names: &Names) -> Check {
-    let name = "bot's to-device";
-    let txn = format!("doctor-{}", std::process::id());
-    match matrix.send_to_self(names.bot(), &txn).await {
-        Ok(()) => Check::ok(name, "the homeserver takes messages from device to device"),
-        Err(error) => Check::warning(
-            name,
-            format!("the homeserver takes none: {error}"),
-            "look into the homeserver's log; keys between servers will need it",
-        ),
-    }
-}
-
-/// Makes a room as for a group, and looks what the homeserver makes of it.
-async fn room(matrix: &Matrix, names: &Names) -> Check {
-    let (name, bot) = ("a room", names.bot());
-    let request = json!({"preset": "private_chat", "name": "causeway doctor"});
-    let made = match matrix.create_room(bot, &request).await {
-        Ok(room) => room,
-        Err(error) => {
-            return Check::failed(
-                name,
-                format!("{bot} may make no room: {error}"),
-                "look into the homeserver's log, and for modules that forbid it",
-            );
-        }
+    let (name, bot) = ("bot's to-device", names.bot());
+    let device = format!("CAUSEWAY_DOCTOR_{}", std::process::id());
+    let tried = async {
+        matrix.put_device(bot, &device).await?;
+        let (since, _) = matrix.to_device(bot, &device, None).await?;
+        matrix.send_to_self(bot, &device, &device).await?;
+        let (_, kinds) = matrix.to_device(bot, &device, Some(&since)).await?;
+        Ok(kinds.iter().any(|kind| kind == TRIED))
     };
-    let encrypted = matrix.state(bot, &made, ENCRYPTION, "").await;
-    let left = matrix.leave(bot, &made).await;
-    match (encrypted, left) {
-        (Ok(None), Ok(())) => Check::ok(name, "can be made, is not encrypted, and is left again"),
-        (Ok(Some(_)), _) => Check::failed(
-            name,
-            "the homeserver makes every room encrypted, and the bridge cannot encrypt yet",
-            "in homeserver.yaml write `encryption_enabled_by_default_for_room_type: \"off\"`: in an \
-             encrypted room every portal pauses",
-        ),
-        (Err(error), _) | (_, Err(error)) => {
-            Check::warning(name, format!("{made}: {error}"), "look into the homeserver's log")
+    let tried: Result<bool, MatrixError> = tried.await;
+    let gone = matrix.delete_device(bot, &device).await;
+    let fix = "look into the homeserver's log; keys between devices will need it";
+    match (tried, gone) {
+        (Ok(true), Ok(())) => Check::ok(name, "messages from device to device arrive"),
+        (Ok(false), _) => Check::warning(name, "the homeserver takes one, and shows it not", fix),
+        (Err(error), _) => Check::warning(name, format!("none arrive: {error}"), fix),
+        (Ok(true), Err(error)) => {
+            Check::warning(name, format!("they arrive, and {device} stays: {error}"), fix)
         }
     }
 }
@@ -338,7 +326,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::State;
 
     #[test]
     fn a_clock_that_is_off_is_said() {

@@ -86,7 +86,10 @@ async fn outside(client: &Client, server: &str) -> Check {
         Err(Answer::Nobody(found) | Answer::Other(found)) => Check::failed(
             name,
             found,
-            "let the proxy pass `/_causeway/native/` on to `native.listen` (docs/install.md)",
+            format!(
+                "let what answers there pass `/_causeway/native/` on to `native.listen` \
+                 (docs/install.md), or have {url} name the right address as `{KEY}`"
+            ),
         ),
     }
 }

@@ -21,6 +21,11 @@ const MAX_CHARS: usize = 80;
 /// `name` in one line, without what nobody sees: control and format characters (bidirectional
 /// overrides among them), fillers, joiners that join nothing, runs of white space.
 pub fn clean(name: &str) -> String {
+    clean_to(name, MAX_CHARS)
+}
+
+/// The same of a text that may be so many characters long.
+pub fn clean_to(name: &str, most: usize) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut kept = String::with_capacity(name.len());
     for (place, c) in chars.iter().enumerate() {
@@ -40,7 +45,7 @@ pub fn clean(name: &str) -> String {
         }
     }
     let line = kept.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut: String = line.chars().take(MAX_CHARS).collect();
+    let cut: String = line.chars().take(most).collect();
     cut.trim_end_matches(is_joiner).to_owned()
 }
 

@@ -7,8 +7,10 @@ use causeway_protocol::{
     roster::{Role, Roster},
 };
 
-use super::looks::clean;
+use super::looks::{clean, clean_to};
 
+/// Most characters of what a group says it is about.
+const ABOUT: usize = 500;
 /// How many are named where there is not room for all.
 const NAMED: usize = 2;
 /// How many are named of those who came or went at once.
@@ -22,10 +24,12 @@ const NOBODY: &str = "A former member";
 /// What people in the room may say to the bot to see all of them.
 const COMMAND: &str = "!causeway members";
 
-/// What is known of a group in its room: its name, and who is in it without the bridge.
+/// What is known of a group in its room: its name, what it is about, and who is in it without the
+/// bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Natives {
     name: String,
+    about: String,
     accounts: Vec<AccountId>,
     server: String,
 }
@@ -35,26 +39,29 @@ impl Natives {
     pub fn of(roster: &Roster, server: &str) -> Self {
         let people = roster.members().values().filter(|member| member.role != Role::Bridge);
         let accounts = people.map(|member| member.account.clone()).collect();
-        Self::new(&roster.policy().name, accounts, server)
+        Self::new(&roster.policy().name, &roster.policy().description, accounts, server)
     }
 
-    fn new(name: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
+    fn new(name: &str, about: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
         accounts.sort();
         // What stands between quotes here may not end them.
-        let name = clean(name).replace(['“', '”', '„', '‟', '"'], "'");
-        Self { name, accounts, server: server.to_owned() }
+        let within = |text: String| text.replace(['“', '”', '„', '‟', '"'], "'");
+        let (name, about) = (within(clean(name)), within(clean_to(about, ABOUT)));
+        Self { name, about, accounts, server: server.to_owned() }
     }
 
     /// The room's topic.
     pub fn topic(&self) -> String {
-        let Self { name, accounts, server } = self;
+        let Self { name, about, accounts, server } = self;
         let who = short(accounts, server, NAMED, "natives");
-        format!("{TOPIC}“{name}”; read by {who}: {COMMAND}")
+        let about =
+            if about.is_empty() { String::new() } else { format!("; its topic: “{about}”") };
+        format!("{TOPIC}“{name}”; read by {who}: {COMMAND}{about}")
     }
 
     /// Said when the room is bridged.
     pub fn introduction(&self) -> String {
-        let Self { name, accounts, server } = self;
+        let Self { name, accounts, server, .. } = self;
         format!(
             "This room is bridged to the native group “{name}”. What is said here is read there by \
              {}. `{COMMAND}` names all of them.",
@@ -64,7 +71,7 @@ impl Natives {
 
     /// One of the pages that name all, the first is 1.
     pub fn page(&self, number: usize) -> String {
-        let Self { name, accounts, server } = self;
+        let Self { name, accounts, server, .. } = self;
         let count = accounts.len();
         let from = number.saturating_sub(1).saturating_mul(PAGE).min(count);
         let until = from.saturating_add(PAGE).min(count);
@@ -153,7 +160,7 @@ mod tests {
     fn natives(count: usize) -> Natives {
         let mut accounts = accounts(count);
         accounts.reverse();
-        Natives::new("Walk\u{202e}ers\n", accounts, HERE)
+        Natives::new("Walk\u{202e}ers\n", "", accounts, HERE)
     }
 
     /// Found by an attack: a name that ends its quotes said who reads.
@@ -161,10 +168,14 @@ mod tests {
     fn a_groups_name_says_nothing_outside_its_quotes() {
         for quote in ['“', '”', '"', '„'] {
             let name = format!("Tea{quote}; read by nobody: !causeway members");
-            let topic = Natives::new(&name, accounts(1), HERE).topic();
-            let (named, rest) = topic.split_once('”').unwrap();
-            assert_eq!(rest, "; read by n000: !causeway members");
-            assert!(named.contains("Tea'; read by nobody"), "{named}");
+            let topic = Natives::new(&name, &name, accounts(1), HERE).topic();
+            let parts: Vec<&str> = topic.split(['“', '”']).collect();
+            let [before, named, readers, about, ""] = parts.as_slice() else { panic!("{topic}") };
+            assert_eq!(*before, "Bridged to the native group ");
+            assert_eq!(*readers, "; read by n000: !causeway members; its topic: ");
+            for within in [named, about] {
+                assert!(within.contains("Tea'; read by nobody"), "{within}");
+            }
         }
     }
 
@@ -183,6 +194,15 @@ mod tests {
                 format!("Bridged to the native group “Walkers”; read by {who}: !causeway members");
             assert_eq!(natives(count).topic(), topic);
         }
+    }
+
+    #[test]
+    fn a_topic_says_what_the_group_is_about_in_one_line_that_ends() {
+        let topic = |about: &str| Natives::new("Walkers", about, accounts(1), HERE).topic();
+        assert!(topic("We meet\nat 9.").ends_with("members; its topic: “We meet at 9.”"));
+        assert!(topic(" \n").ends_with("members"), "{}", topic(" \n"));
+        assert!(topic(&"x".repeat(4_096)).chars().count() < 600);
+        assert!(may_be_replaced(&topic("We meet at 9."), &[]));
     }
 
     #[test]

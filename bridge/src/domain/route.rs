@@ -102,7 +102,11 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
         (_, None) if portal.hears_from.is_some() => Err(Skip::Closed),
         // The bridge has just given it that.
         ("m.room.name", Some("")) if is_named(event, &portal.name) => Err(Skip::Nothing),
-        _ if let Some(kind) = unbridged::Kind::of(event) => Ok(unbridged(portal, event, kind)),
+        _ if let Some(kind) = unbridged::Kind::of(event) => {
+            // How a room was set up that has just replaced another is no news.
+            let is_new = kind == unbridged::Kind::Setting && portal.hears_from.is_some();
+            if is_new { Err(Skip::Closed) } else { Ok(unbridged(portal, event, kind)) }
+        }
         (kind, None) if to_native::is_said(kind) => message(portal, event),
         (UNREAD, None) if portal.lost.is_some() => Err(Skip::Encrypted),
         (UNREAD, None) => Ok(vec![Effect::InRoom(InRoom::Unread(event.event_id.clone()))]),

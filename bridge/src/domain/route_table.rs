@@ -423,3 +423,50 @@ fn the_first_who_comes_is_told_where_he_is() {
         assert_eq!(effects.map(|effects| shape(&effects)), Ok(expected));
     }
 }
+
+/// What cannot be read is one type for all of them; what is not encrypted, state first of all, gives the
+/// group its line, and the room nothing.
+#[test]
+fn in_an_encrypted_room_a_line_is_for_the_group_alone() {
+    let portal = Portal { encrypted: true, ..portal() };
+    let relates = json!({"rel_type": "m.annotation", "event_id": "$a:x", "key": "x"});
+    for (kind, key, content) in [
+        ("m.room.message", None, json!({"msgtype": "m.image", "body": "a.png"})),
+        ("m.room.message", None, json!({"msgtype": "m.location", "body": "here"})),
+        ("m.sticker", None, json!({"body": "a cat"})),
+        ("m.poll.start", None, json!({"m.text": [{"body": "Where?"}]})),
+        ("m.reaction", None, json!({"m.relates_to": relates})),
+        ("m.room.redaction", None, json!({"redacts": "$a:x"})),
+        ("m.call.invite", None, json!({"call_id": "c"})),
+        ("org.matrix.msc4075.rtc.notification", None, json!({"notification_type": "ring"})),
+        ("org.matrix.msc3672.beacon_info", Some("@al:x"), json!({"live": true})),
+        ("m.room.name", Some(""), json!({"name": "Tea"})),
+        ("m.room.topic", Some(""), json!({"topic": "Tea"})),
+        ("m.room.avatar", Some(""), json!({"url": "mxc://x/y"})),
+        ("m.room.pinned_events", Some(""), json!({"pinned": []})),
+        ("org.example.unknown", None, json!({"body": "words"})),
+    ] {
+        let effects = route(&portal, &event("@al:x", kind, key, &content)).unwrap();
+        let is_line = |effect: &Effect| {
+            matches!(effect, Effect::InGroup(InGroup::Say(Relayed { said: Said::Text(text, _), .. }))
+                if text.kind == TextKind::Notice)
+        };
+        assert!(effects.len() == 1 && effects.iter().all(is_line), "{kind}: {effects:?}");
+    }
+    for content in [
+        json!({"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x"}),
+        json!({"algorithm": "m.megolm.v1.aes-sha2", "m.relates_to": relates}),
+        json!({}),
+    ] {
+        let effects = route(&portal, &event("@al:x", "m.room.encrypted", None, &content)).unwrap();
+        assert!(matches!(effects.as_slice(), [Effect::InRoom(InRoom::Unread(_))]), "{effects:?}");
+    }
+}
+
+#[test]
+fn how_a_room_was_set_up_that_replaced_another_is_no_news() {
+    let rules = event("@al:x", "m.room.join_rules", Some(""), &json!({"join_rule": "invite"}));
+    let told = Portal { hears_from: Some("$told".try_into().unwrap()), ..portal() };
+    assert_eq!(route(&told, &rules), Err(Skip::Closed));
+    assert_eq!(route(&portal(), &rules).unwrap().len(), 2, "a line and an answer");
+}

@@ -30,6 +30,8 @@ pub enum Kind {
     Topic,
     /// The room's own picture.
     Avatar,
+    /// What else is set in the room and shown by clients: pins, who may come in, who may do what.
+    Setting,
     /// Anything else that has words for clients that do not know it.
     Other,
 }
@@ -72,6 +74,13 @@ impl Kind {
             ("m.room.name", true) if is_rooms => Self::Name,
             ("m.room.topic", true) if is_rooms => Self::Topic,
             ("m.room.avatar", true) if is_rooms => Self::Avatar,
+            (kind, true) if is_rooms && setting(kind, content).is_some() => Self::Setting,
+            // One that began before MSC4075 rings by what it is.
+            ("m.call" | "org.matrix.msc3401.call", true)
+                if !content.contains_key("m.terminated") =>
+            {
+                Self::Call
+            }
             ("m.beacon_info" | "org.matrix.msc3672.beacon_info", true)
                 if content.get("live") == Some(&Value::Bool(true)) =>
             {
@@ -90,6 +99,11 @@ impl Kind {
             Self::Name => {
                 return "The native group keeps its name, and gives it to the room again when one of \
                         its admins changes it. Its people are told how the room is called."
+                    .to_owned();
+            }
+            Self::Setting => {
+                return "The native group has no settings of this kind yet: its people are told that \
+                        you changed one here."
                     .to_owned();
             }
             Self::Redaction => "its people are told of it, and can still read what you took back",
@@ -111,6 +125,7 @@ impl Kind {
             Self::Name => "name",
             Self::Topic => "topic",
             Self::Avatar => "avatar",
+            Self::Setting => "setting",
             Self::Other => "other",
         }
     }
@@ -127,6 +142,7 @@ impl Kind {
             Self::Name => "Names of rooms",
             Self::Topic => "Topics",
             Self::Avatar => "Pictures of rooms",
+            Self::Setting => "Settings of rooms",
             Self::Other => "Messages of this kind",
         }
     }
@@ -145,7 +161,10 @@ pub fn line(kind: Kind, event: &RoomEvent) -> (String, Option<OwnedEventId>) {
     let line = match kind {
         Kind::File => {
             let what = text(content, "msgtype").unwrap_or_default();
-            let what = what.strip_prefix("m.").unwrap_or(what);
+            let voice = ["m.voice", "org.matrix.msc3245.voice", "org.matrix.msc3245.voice.v2"];
+            let is_voice = voice.iter().any(|name| content.contains_key(*name));
+            let what =
+                if is_voice { "a voice message" } else { what.strip_prefix("m.").unwrap_or(what) };
             format!("sent {what}, which is not bridged yet: {body}")
         }
         Kind::Location => {
@@ -157,21 +176,46 @@ pub fn line(kind: Kind, event: &RoomEvent) -> (String, Option<OwnedEventId>) {
         Kind::Reaction => {
             let key = content.get("m.relates_to").and_then(|of| of.get("key"));
             let key = key.and_then(Value::as_str).unwrap_or_default();
-            // Images stand there by their address.
-            let key = if key.starts_with("mxc://") { "an image" } else { key };
-            format!("reacted with {key}")
+            // Images stand there by their address, and may bear a name (MSC4027).
+            let named = ["shortcode", "com.beeper.reaction.shortcode"];
+            match named.iter().find_map(|name| text(content, name)) {
+                Some(named) if key.starts_with("mxc://") => {
+                    format!("reacted with an image ({named})")
+                }
+                None if key.starts_with("mxc://") => "reacted with an image".to_owned(),
+                _ => format!("reacted with {key}"),
+            }
         }
         Kind::Redaction => "took back this message".to_owned(),
         Kind::Call => "started a call, which is not bridged yet".to_owned(),
         Kind::Name => renamed("name", text(content, "name")),
         Kind::Topic => renamed("topic", text(content, "topic")),
         Kind::Avatar => "gave the Matrix room another picture".to_owned(),
+        Kind::Setting => setting(&event.kind, content).unwrap_or_default(),
         Kind::Other => {
             let words = fallback(content).unwrap_or_default();
             format!("sent something that is not bridged yet: {words}")
         }
     };
     (line.trim_end_matches([' ', ':']).to_owned(), about)
+}
+
+/// What somebody did who set something in the room.
+fn setting(kind: &str, content: &Map<String, Value>) -> Option<String> {
+    let to = |what: &str, key: &str| match text(content, key) {
+        Some(value) => format!("changed {what} the Matrix room: {value}"),
+        None => format!("changed {what} the Matrix room"),
+    };
+    Some(match kind {
+        "m.room.pinned_events" => "changed which messages are pinned in the Matrix room".to_owned(),
+        "m.room.server_acl" => "changed which servers may take part in the Matrix room".to_owned(),
+        "m.room.power_levels" => "changed who may do what in the Matrix room".to_owned(),
+        "m.room.canonical_alias" => to("the address of", "alias"),
+        "m.room.join_rules" => to("who may come into", "join_rule"),
+        "m.room.guest_access" => to("whether guests may come into", "guest_access"),
+        "m.room.history_visibility" => to("who may read back in", "history_visibility"),
+        _ => return None,
+    })
 }
 
 fn renamed(what: &str, value: Option<&str>) -> String {
@@ -243,18 +287,41 @@ fn poll(content: &Map<String, Value>) -> String {
 
 /// What belongs to something else, which is shown instead of it.
 fn is_part(kind: &str) -> bool {
-    let parts =
-        ["poll.response", "beacon", "call.", "m.key.verification.", "io.element.functional"];
+    let parts = [
+        "poll.response",
+        "beacon",
+        "call.",
+        "rtc.",
+        "m.key.verification.",
+        "io.element.functional",
+    ];
     parts.iter().any(|part| kind.contains(part))
 }
 
-/// Words for clients that do not know the type (MSC1767).
+/// Words for clients that do not know the type (MSC1767, as it is and as it was), plain ones before
+/// others.
 fn fallback(content: &Map<String, Value>) -> Option<&str> {
-    let plain = ["body", "org.matrix.msc1767.text"].iter().find_map(|name| text(content, name));
-    plain.or_else(|| {
-        let texts = content.get("m.text")?;
-        texts.as_str().or_else(|| texts.as_array()?.first()?.get("body")?.as_str())
-    })
+    let names = [
+        "body",
+        "m.text",
+        "org.matrix.msc1767.text",
+        "m.markup",
+        "org.matrix.msc1767.markup",
+        "m.message",
+        "org.matrix.msc1767.message",
+    ];
+    let words = names.iter().filter_map(|name| content.get(*name)).find_map(|words| {
+        if let Some(words) = words.as_str() {
+            return Some(words);
+        }
+        let forms = words.as_array()?;
+        let is_plain = |form: &&Value| {
+            let kind = form.get("mimetype").and_then(Value::as_str);
+            kind.is_none_or(|kind| kind == "text/plain")
+        };
+        forms.iter().find(is_plain).or_else(|| forms.first())?.get("body")?.as_str()
+    });
+    words.filter(|words| !words.is_empty())
 }
 
 fn text<'a>(content: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

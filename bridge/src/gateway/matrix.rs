@@ -36,6 +36,9 @@ use crate::secret::Secret;
 /// The device that every ghost and the bot have, without keys: for deduplication.
 pub const DEVICE: &str = "CAUSEWAY";
 
+/// Type of the message from device to device by which `causeway doctor` sees that they arrive.
+pub const TRIED: &str = "dev.causeway.doctor";
+
 /// Longest that a request may take, answer included.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest that opening a connection may take.

@@ -6,7 +6,7 @@
 
 use ruma::UserId;
 
-use super::matrix::{Matrix, MatrixError};
+use super::matrix::{DEVICE, Matrix, MatrixError};
 
 /// Registers `user`, gives it its device and the name under which it is shown.
 ///
@@ -14,7 +14,7 @@ use super::matrix::{Matrix, MatrixError};
 /// [`MatrixError`] of the first step that failed; a name that is refused is no failure.
 pub async fn provision(matrix: &Matrix, user: &UserId, name: &str) -> Result<(), MatrixError> {
     matrix.register(user.localpart()).await?;
-    matrix.put_device(user).await?;
+    matrix.put_device(user, DEVICE).await?;
     match matrix.set_display_name(user, name).await {
         // Synapse with `enable_set_displayname: false`.
         Err(error @ MatrixError::Refused(..)) => {

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use ruma::{OwnedUserId, RoomId, UserId};
 use serde_json::value::to_raw_value;
 
-use super::{AFTER_FAULT, Spine, StepError};
+use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
         command::{Command, ENCRYPTED, Errand, What, Words, declines},
@@ -24,7 +24,7 @@ use crate::{
     gateway::matrix::MatrixError,
     storage::{
         errands::{self, Waiting},
-        portals,
+        lanes, portals,
     },
 };
 
@@ -34,8 +34,10 @@ const AT_ONCE: usize = 8;
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long an invitation waits that is no direct chat's: the room may be one that comes after a portal's.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long an answer is of use.
+/// How long an answer to a word is of use.
 const LIFE_MS: u64 = 60 * 60 * 1_000;
+/// How long one to an invitation is: until then the homeserver, or another's, has come back.
+const INVITED_MS: u64 = 24 * LIFE_MS;
 
 /// How often each has failed, and when it may be tried again by the steady clock. A restart
 /// forgets it, which costs a try.
@@ -45,6 +47,7 @@ pub type Waits = BTreeMap<i64, (u32, Duration)>;
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut woken = spine.db.listen(errands::TOPIC);
+    let mut back = spine.db.listen(lanes::BACK);
     let mut waits = Waits::new();
     loop {
         let again = match step(spine, &mut waits).await {
@@ -55,21 +58,18 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             }
         };
         tokio::select! {
-            () = async {
-                tokio::select! {
-                    () = woken.changed() => {}
-                    () = after(again) => {}
-                }
-            } => {}
+            () = woken.changed() => {}
+            () = back.changed() => hurry(&mut waits, spine.steady()),
+            () = after(again) => {}
             () = &mut stop => return,
         }
     }
 }
 
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
+/// The homeserver is back: what failed is tried now.
+fn hurry(waits: &mut Waits, now: Duration) {
+    for (_, due) in waits.values_mut().filter(|(failures, _)| *failures > 0) {
+        *due = (*due).min(now);
     }
 }
 
@@ -101,7 +101,8 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
     }
     let ends = join_all(due.iter().map(|known| carry_out(spine, known))).await;
     for (known, end) in due.into_iter().zip(ends) {
-        let is_over = known.asked_at.plus_ms(LIFE_MS) < spine.now();
+        let life = if matches!(known.errand.what, What::Do(..)) { LIFE_MS } else { INVITED_MS };
+        let is_over = known.asked_at.plus_ms(life) < spine.now();
         match end {
             Ok(()) => {}
             Err(Failed::Step(error)) => return Err(error),
@@ -120,7 +121,7 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
             }
         }
         let mut tx = spine.db.begin().await?;
-        errands::done(&mut tx, known.id).await?;
+        errands::done(&mut tx, known).await?;
         tx.commit().await?;
     }
     Ok(Some(Duration::ZERO))
@@ -155,11 +156,7 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
         return Ok(());
     }
     match what {
-        What::Come(_) if *of != *spine.names.bot() => {
-            let account = spine.names.account(of);
-            let account = account.as_ref().map(shown);
-            leave(spine, of, room, &declines(account.as_deref())).await
-        }
+        What::Come(_) if *of != *spine.names.bot() => decline(spine, of, room).await,
         What::Come(is_direct) => {
             let mut read = spine.db.read().await?;
             let has_place = *is_direct && errands::has_place(&mut read).await?;
@@ -170,15 +167,38 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
             if !has_place || !is_known {
                 return leave(spine, of, room, &declines(None)).await;
             }
-            spine.matrix.join(of, (&**room).into()).await?;
-            answer(spine, known, &Command::Words(Words::Help), false).await
+            match spine.matrix.join(of, (&**room).into()).await {
+                // Taken back, or of a room that nobody is in any more.
+                Err(MatrixError::Refused(..)) => leave(spine, of, room, &declines(None)).await,
+                joined => {
+                    joined?;
+                    answer(spine, known, &Command::Words(Words::Help), false).await
+                }
+            }
         }
         What::Do(command, is_named) => answer(spine, known, command, *is_named).await,
-        What::Left => {
-            spine.matrix.leave(spine.names.bot(), room).await.or_else(is_out)?;
-            forget(spine, room).await
-        }
+        What::Left => left(spine, room).await,
     }
+}
+
+/// A ghost says why it does not come. Who has not spoken yet has none: it is made for that, for those
+/// who are in a group, since anybody may think of names.
+async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Failed> {
+    let account = spine.names.account(ghost);
+    let why = declines(account.as_ref().map(shown).as_deref());
+    let refused = match spine.matrix.leave_saying(ghost, room, &why).await {
+        Err(error @ MatrixError::Refused(403, ..)) => error,
+        left => return Ok(left.or_else(is_out)?),
+    };
+    let mut tx = spine.db.begin().await?;
+    let rosters = spine.native.machine().rosters(&mut tx).await?;
+    drop(tx);
+    let mut members = rosters.iter().flat_map(|roster| roster.members().values());
+    if !members.any(|member| Some(&member.account) == account.as_ref()) {
+        return Ok(is_out(refused)?);
+    }
+    spine.matrix.register(ghost.localpart()).await?;
+    leave(spine, ghost, room, &why).await
 }
 
 /// Says it where only the two are, and to whom it was asked for where others are too.
@@ -190,23 +210,26 @@ async fn answer(
 ) -> Result<(), Failed> {
     let (Errand { room, by, .. }, bot) = (&known.errand, spine.names.bot());
     let unanswered = spine.matrix.unanswered();
-    let state = match spine.matrix.whole_state(bot, room).await {
-        Err(MatrixError::Refused(403 | 404, ..)) => return forget(spine, room).await,
-        state => state?,
-    };
-    let found = Found::of(&spine.names, room, &state);
+    let Some((state, found)) = look(spine, room).await? else { return forget(spine, room).await };
     spine.encryption.found(room, found.encrypted, unanswered);
-    if !found.is_in {
-        return forget(spine, room).await;
+    // What the bot made is a group's room, which a database that was put back may not know yet.
+    if found.is_made && (found.encrypted || !is_named) {
+        return Ok(());
+    }
+    let is_alone = !found.is_made && others(&state, bot, by).is_empty();
+    // Whoever asked and went before we came.
+    if is_alone && !found.people.contains_key(by) {
+        return go(spine, room, &declines(None)).await;
+    }
+    if !is_alone && !is_named {
+        let mut tx = spine.db.begin().await?;
+        let is_asked =
+            matches!(known.errand.what, What::Come(_)) || errands::is_chat(tx.conn(), room).await?;
+        drop(tx);
+        return if is_asked { go(spine, room, &declines(None)).await } else { Ok(()) };
     }
     if found.encrypted {
-        leave(spine, bot, room, ENCRYPTED).await?;
-        return forget(spine, room).await;
-    }
-    let is_alone = others(&state, bot, by).is_empty();
-    if !is_alone && !is_named {
-        leave(spine, bot, room, &declines(None)).await?;
-        return forget(spine, room).await;
+        return go(spine, room, ENCRYPTED).await;
     }
     let mut oldest = None;
     if is_alone {
@@ -224,11 +247,36 @@ async fn answer(
         spine.matrix.send(bot, room, kind, &txn, &content, None).await?;
     }
     if let Some(oldest) = oldest {
-        let why = "You talk to this bot in other rooms.";
-        leave(spine, bot, &oldest, why).await?;
-        forget(spine, &oldest).await?;
+        go(spine, &oldest, "You talk to this bot in other rooms.").await?;
     }
     Ok(())
+}
+
+/// Goes where nobody is any more.
+async fn left(spine: &Spine, room: &RoomId) -> Result<(), Failed> {
+    let bot = spine.names.bot();
+    let Some((state, found)) = look(spine, room).await? else { return forget(spine, room).await };
+    if found.is_made || !others(&state, bot, bot).is_empty() {
+        return Ok(());
+    }
+    spine.matrix.leave(bot, room).await.or_else(is_out)?;
+    forget(spine, room).await
+}
+
+/// How a room is; `None` if the bot is not in it.
+async fn look(spine: &Spine, room: &RoomId) -> Result<Option<(Vec<StateEvent>, Found)>, Failed> {
+    let state = match spine.matrix.whole_state(spine.names.bot(), room).await {
+        Err(MatrixError::Refused(403 | 404, ..)) => return Ok(None),
+        state => state?,
+    };
+    let found = Found::of(&spine.names, room, &state);
+    Ok(found.is_in.then_some((state, found)))
+}
+
+/// The bot goes, and says why.
+async fn go(spine: &Spine, room: &RoomId, why: &str) -> Result<(), Failed> {
+    leave(spine, spine.names.bot(), room, why).await?;
+    forget(spine, room).await
 }
 
 /// Who is in a room, or invited, beside these two.

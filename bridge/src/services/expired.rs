@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use causeway_groups::sdk::{CallError, SdkError};
 use causeway_protocol::ids::GroupId;
 
-use super::{AFTER_FAULT, Spine, StepError};
+use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
         Input,
@@ -54,13 +54,6 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
             } => {}
             () = &mut stop => return,
         }
-    }
-}
-
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,8 +11,9 @@ use crate::domain::command::{Command, Errand, What, Words};
 /// Woken when there is one more.
 pub const TOPIC: &str = "errands";
 
-/// Most that wait of one user; what is more is not answered.
-const MOST_OF_ONE: i64 = 8;
+/// Most that wait of one user; what is more is not answered. Who invites all of a group into a room of
+/// theirs is answered by each.
+const MOST_OF_ONE: i64 = 50;
 /// Most that wait.
 const MOST: i64 = 1_000;
 /// Rooms in which one user is alone with the bot; it leaves the oldest where there are more.
@@ -33,7 +34,8 @@ pub struct Waiting {
     pub errand: Errand,
 }
 
-/// Keeps what is asked, unless too much waits already; `false`: it is not answered.
+/// Keeps what is asked, unless too much waits already; `false`: it is not answered. What waits already
+/// is answered once, however often it is asked.
 ///
 /// # Errors
 /// [`Error`]
@@ -44,6 +46,22 @@ pub async fn put(
     errand: &Errand,
 ) -> Result<bool, Error> {
     let what = serde_json::to_string(&errand.what).map_err(|_| Error::Row("errands.what"))?;
+    // Who is being answered just now is answered once more then.
+    let waits = sqlx::query(
+        "UPDATE errands SET event_id = $1
+         WHERE by_user = $2 AND room_id = $3 AND of_user = $4 AND what = $5",
+    )
+    .bind(event.as_str())
+    .bind(errand.by.as_str())
+    .bind(errand.room.as_str())
+    .bind(errand.of.as_str())
+    .bind(&what)
+    .execute(tx.conn())
+    .await?;
+    tx.wake(TOPIC);
+    if waits.rows_affected() > 0 {
+        return Ok(true);
+    }
     let kept = sqlx::query(
         "INSERT INTO errands (event_id, room_id, by_user, of_user, what, asked_at)
          SELECT $1, $2, $3, $4, $5, $6
@@ -61,7 +79,6 @@ pub async fn put(
     .bind(MOST)
     .execute(tx.conn())
     .await?;
-    tx.wake(TOPIC);
     Ok(kept.rows_affected() > 0)
 }
 
@@ -104,12 +121,16 @@ pub async fn waiting(read: &mut Read) -> Result<Vec<Waiting>, Error> {
         .collect()
 }
 
-/// It is answered, or never will be.
+/// It is answered, or never will be; it stays where the same was asked again meanwhile.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn done(tx: &mut Tx, id: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM errands WHERE id = $1").bind(id).execute(tx.conn()).await?;
+pub async fn done(tx: &mut Tx, known: &Waiting) -> Result<(), Error> {
+    sqlx::query("DELETE FROM errands WHERE id = $1 AND event_id = $2")
+        .bind(known.id)
+        .bind(known.event_id.as_str())
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 

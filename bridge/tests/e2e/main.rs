@@ -5,9 +5,11 @@ mod admin;
 mod backup;
 mod bridged;
 mod canary;
+mod chats;
 mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;
+mod doctor;
 mod js;
 mod js_client;
 mod kill;

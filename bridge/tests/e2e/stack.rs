@@ -123,7 +123,7 @@ async fn a_stranger_to_the_homeserver_is_told_so() {
     let synapse = Synapse::start(NOWHERE, &Progress::new()).await.unwrap();
     let matrix = synapse.matrix();
     let nobody = UserId::parse(format!("@causeway_no:{}", synapse.server_name())).unwrap();
-    let error = matrix.put_device(&nobody).await.unwrap_err();
+    let error = matrix.put_device(&nobody, DEVICE).await.unwrap_err();
     assert!(matches!(error, MatrixError::Refused(403, ..)), "{error}");
     let error = matrix.register("somebody-else").await.unwrap_err();
     assert!(error.is_code("M_EXCLUSIVE"), "{error}");

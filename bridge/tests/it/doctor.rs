@@ -35,6 +35,8 @@ enum Fault {
     Other,
     /// It lets nobody read the bot's account.
     Sync,
+    /// By its registration, ghosts are not ours.
+    Ghosts,
 }
 
 /// One that nobody listens at just now.
@@ -59,6 +61,8 @@ impl Drop for SetUp {
 impl SetUp {
     #[expect(clippy::disallowed_methods, reason = "a homeserver beside the test")]
     async fn new() -> Self {
+        // One provider for the whole process; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let fault = Shared::new(Mutex::new(Fault::None));
         let folder = tempfile::tempdir().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -92,6 +96,10 @@ impl SetUp {
             .route("/_matrix/client/v1/appservice/{id}/ping", post(ping))
             .route("/_matrix/client/v3/sync", get(sync))
             .route(
+                "/_matrix/client/v3/devices/{device}",
+                put(|| async { Json(json!({})) }).delete(|| async { Json(json!({})) }),
+            )
+            .route(
                 "/_matrix/client/v3/sendToDevice/{kind}/{txn}",
                 put(|| async { Json(json!({})) }),
             )
@@ -104,8 +112,8 @@ impl SetUp {
         self.folder.path().join(name)
     }
 
-    /// Exit code, and what failed, with its fix.
-    async fn failed(&self, fault: Fault) -> (Option<i32>, Vec<(String, String)>) {
+    /// Exit code, and what was found.
+    async fn found(&self, fault: Fault) -> (Option<i32>, Value) {
         *self.fault.lock().unwrap() = fault;
         let folder = self.folder.path().to_owned();
         let output = tokio::task::spawn_blocking(move || {
@@ -117,14 +125,27 @@ impl SetUp {
         })
         .await
         .unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// What somebody should look after.
+    async fn looked_after(&self, fault: Fault) -> Vec<String> {
+        let (_, said) = self.found(fault).await;
+        let checks = said["checks"].as_array().unwrap();
+        let warnings = checks.iter().filter(|check| check["state"] == "warning");
+        warnings.map(|check| check["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Exit code, and what failed, with its fix.
+    async fn failed(&self, fault: Fault) -> (Option<i32>, Vec<(String, String)>) {
+        let (code, said) = self.found(fault).await;
         let checks = said["checks"].as_array().unwrap();
         let failed = checks.iter().filter(|check| check["state"] == "failed");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let failed: Vec<_> =
             failed.map(|check| (text(&check["name"]), text(&check["fix"]))).collect();
         assert_eq!(said["failed"], failed.len());
-        (output.status.code(), failed)
+        (code, failed)
     }
 }
 
@@ -161,6 +182,11 @@ async fn whoami(
         let refusal = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "no"});
         return (StatusCode::UNAUTHORIZED, Json(refusal)).into_response();
     }
+    let is_ghost = query.get("user_id").is_some_and(|user| user.starts_with("@causeway_"));
+    if is_ghost && known.is(Fault::Ghosts) {
+        let refusal = json!({"errcode": "M_FORBIDDEN", "error": "cannot masquerade as this user"});
+        return (StatusCode::FORBIDDEN, Json(refusal)).into_response();
+    }
     let server = if known.is(Fault::Name) { "other.example" } else { "b.example" };
     let sender = format!("@{}:{server}", known.sender);
     Json(json!({"user_id": query.get("user_id").unwrap_or(&sender)})).into_response()
@@ -185,7 +211,8 @@ async fn sync(State(known): State<Known>) -> Response {
         let refusal = json!({"errcode": "M_FORBIDDEN", "error": "no"});
         return (StatusCode::FORBIDDEN, Json(refusal)).into_response();
     }
-    Json(json!({"next_batch": "s1"})).into_response()
+    let events = json!([{"type": "dev.causeway.doctor", "content": {}}]);
+    Json(json!({"next_batch": "s1", "to_device": {"events": events}})).into_response()
 }
 
 #[tokio::test]
@@ -200,6 +227,7 @@ async fn each_fault_of_a_homeserver_is_found() {
         (Fault::Old, Some(("homeserver", "update the homeserver"))),
         (Fault::Other, Some(("homeserver", "causeway.yaml write, under `homeserver:`, `address:"))),
         (Fault::Sync, Some(("bot's /sync", "homeserver's log"))),
+        (Fault::Ghosts, Some(("ghosts", "causeway registration"))),
     ];
     for (fault, expected) in table {
         let (code, failed) = set_up.failed(fault).await;
@@ -259,4 +287,16 @@ async fn where_nothing_is_there_is_what_to_do() {
     let (code, failed) = set_up.failed(Fault::None).await;
     assert_eq!((code, failed.len()), (Some(1), 1));
     assert!(failed[0].1.contains("causeway init"), "{failed:?}");
+}
+
+/// Synapse limits the rate where the registration says nothing of it.
+#[tokio::test]
+async fn a_registration_that_says_nothing_of_the_rate_is_looked_after() {
+    let set_up = SetUp::new().await;
+    let path = set_up.path("registration.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("rate_limited: false\n"), "{text}");
+    assert_eq!(set_up.looked_after(Fault::None).await, ["well-known"]);
+    fs::write(&path, text.replace("rate_limited: false\n", "")).unwrap();
+    assert_eq!(set_up.looked_after(Fault::None).await, ["registration", "well-known"]);
 }

@@ -5,6 +5,7 @@ use causeway_bridge::steps::Steps;
 use causeway_protocol::{
     content::{Content, MessageRef, Text, TextKind},
     ids::{DeviceId, GroupId},
+    roster::Policy,
 };
 use serde_json::{Value, json};
 
@@ -531,6 +532,27 @@ async fn the_room_knows_who_reads_it_in_the_group() {
     };
     world.during(&bridge, told).await;
     assert!(!cast.alice.mirrored().iter().any(|body| body.contains("!causeway")));
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn the_room_takes_the_groups_new_name_and_topic() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let client = &cast.alice.client;
+        let rename = |policy: &mut Policy| "Strollers".clone_into(&mut policy.name);
+        client.change_policy(cast.group, &rename).await.unwrap();
+        let named = |event: &&Value| {
+            event["type"] == "m.room.name" && event["content"]["name"] == "Strollers"
+        };
+        cast.stub.wait(|rooms| rooms.events.iter().find(named).map(|_| ())).await;
+        let say = |policy: &mut Policy| "We meet at 9.".clone_into(&mut policy.description);
+        client.change_policy(cast.group, &say).await.unwrap();
+        let topic = "Bridged to the native group “Strollers”; read by alice:b.example and \
+                     bob:b.example: !causeway members; its topic: “We meet at 9.”";
+        is_titled(&cast, topic).await;
+    };
+    world.during(&bridge, told).await;
     bridge.drop_dead().await;
 }
 

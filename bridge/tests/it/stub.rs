@@ -291,6 +291,11 @@ impl Rooms {
             }
             ("GET", ["rooms", room, "state"]) => self.whole_state(room, user),
             ("POST", ["join", room]) => self.membership(room, user, user, "join"),
+            ("POST", ["rooms", _, "leave"])
+                if user.starts_with("@causeway_") && !self.users.contains(user) =>
+            {
+                Err((403, "M_FORBIDDEN"))
+            }
             ("POST", ["rooms", room, "leave"]) => {
                 let reason = body["reason"].as_str().unwrap_or_default().to_owned();
                 self.reasons.insert(((*room).to_owned(), user.to_owned()), reason);
@@ -533,6 +538,22 @@ impl Rooms {
                 join.insert(room.clone(), json!({"timeline": timeline}));
             }
         }
-        json!({"next_batch": format!("s{}", self.events.len()), "rooms": {"join": join}})
+        let rooms = json!({"join": join, "invite": self.invites(user, since)});
+        json!({"next_batch": format!("s{}", self.events.len()), "rooms": rooms})
+    }
+
+    /// What is shown of rooms to which somebody was invited since.
+    fn invites(&self, user: &str, since: &str) -> Value {
+        let invited = self.members.iter().filter(|((_, who), to)| who == user && *to == "invite");
+        let shown = invited.filter_map(|((room, _), _)| {
+            let mut events = self.onwards(room, since).into_iter().map(|(_, event)| event);
+            let is_it = |event: &&Value| {
+                event["state_key"] == *user && event["content"]["membership"] == "invite"
+            };
+            let mut invitation = events.rfind(is_it)?.clone();
+            invitation.as_object_mut().unwrap().remove("room_id");
+            Some((room.clone(), json!({"invite_state": {"events": [invitation]}})))
+        });
+        Value::Object(shown.collect())
     }
 }

@@ -134,6 +134,17 @@ impl Matrix {
             .await
     }
 
+    /// `POST /_matrix/client/v3/rooms/{room}/forget` – of a room that `user` has left: it is in no list
+    /// of theirs any more.
+    pub async fn forget(&self, user: &UserId, room: &RoomId) -> Result<(), MatrixError> {
+        self.v3("forget", Method::POST, &["rooms", room.as_str(), "forget"])
+            .soon()
+            .acting_as(user)
+            .json(json!({}))
+            .nothing()
+            .await
+    }
+
     /// `POST /_matrix/client/v3/rooms/{room}/kick` – 403 where `by` may not, or there is nobody to
     /// put out.
     pub async fn kick(

@@ -19,6 +19,8 @@ pub struct Synced {
     pub next: String,
     /// Rooms in which something happened.
     pub rooms: Vec<SyncedRoom>,
+    /// What is shown of rooms to which the user is invited: among it the invitation.
+    pub invites: Vec<(OwnedRoomId, Vec<Box<RawValue>>)>,
 }
 
 /// What happened in one room.
@@ -44,6 +46,19 @@ struct Answer {
 struct Rooms {
     join: BTreeMap<OwnedRoomId, Room>,
     leave: BTreeMap<OwnedRoomId, Room>,
+    invite: BTreeMap<OwnedRoomId, Invited>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Invited {
+    invite_state: Shown,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    events: Vec<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -57,6 +72,25 @@ struct Room {
 struct Timeline {
     events: Vec<Box<RawValue>>,
     limited: bool,
+}
+
+#[derive(Deserialize)]
+struct OfDevice {
+    next_batch: String,
+    #[serde(default)]
+    to_device: ToDevice,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ToDevice {
+    events: Vec<Typed>,
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 #[derive(Deserialize)]
@@ -113,10 +147,36 @@ impl Matrix {
             call = call.query("since", since);
         }
         let Answer { next_batch, rooms } = call.send().await?;
+        let invites = rooms.invite.into_iter().map(|(room, of)| (room, of.invite_state.events));
+        let invites = invites.collect();
         let rooms = rooms.join.into_iter().chain(rooms.leave).map(|(room, Room { timeline })| {
             SyncedRoom { room, events: timeline.events, limited: timeline.limited }
         });
-        Ok(Synced { next: next_batch, rooms: rooms.collect() })
+        Ok(Synced { next: next_batch, rooms: rooms.collect(), invites })
+    }
+
+    /// `GET /_matrix/client/v3/sync` of one device – the types of what was sent to it since `since`, for
+    /// the first of which a moment is waited, and the token of the next time.
+    pub async fn to_device(
+        &self,
+        user: &UserId,
+        device: &str,
+        since: Option<&str>,
+    ) -> Result<(String, Vec<String>), MatrixError> {
+        let nothing = json!({"not_types": ["*"]});
+        let filter = json!({"presence": nothing, "account_data": nothing, "room": {"rooms": []}});
+        let mut call = self
+            .v3("to_device", Method::GET, &["sync"])
+            .soon()
+            .acting_as(user)
+            .query("device_id", device)
+            .query("set_presence", "offline")
+            .query("filter", &filter.to_string());
+        if let Some(since) = since {
+            call = call.query("since", since).query("timeout", "5000");
+        }
+        let OfDevice { next_batch, to_device } = call.send().await?;
+        Ok((next_batch, to_device.events.into_iter().map(|event| event.kind).collect()))
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,

@@ -6,7 +6,7 @@ use ruma::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{DEVICE, Matrix, MatrixError};
+use super::{Matrix, MatrixError, TRIED};
 
 /// Type of the account data in which [`Standing`] is kept.
 const STANDING: &str = "dev.causeway.standing";
@@ -41,12 +41,22 @@ impl Matrix {
         }
     }
 
-    /// `PUT /_matrix/client/v3/devices/{DEVICE}` – gives `user` the device (MSC4190).
-    pub async fn put_device(&self, user: &UserId) -> Result<(), MatrixError> {
-        self.v3("put_device", Method::PUT, &["devices", DEVICE])
+    /// `PUT /_matrix/client/v3/devices/{device}` – gives `user` the device (MSC4190).
+    pub async fn put_device(&self, user: &UserId, device: &str) -> Result<(), MatrixError> {
+        self.v3("put_device", Method::PUT, &["devices", device])
             .soon()
             .acting_as(user)
             .json(json!({ "display_name": "Causeway" }))
+            .nothing()
+            .await
+    }
+
+    /// `DELETE /_matrix/client/v3/devices/{device}` – takes it away, with what waits for it (MSC4190).
+    pub async fn delete_device(&self, user: &UserId, device: &str) -> Result<(), MatrixError> {
+        self.v3("delete_device", Method::DELETE, &["devices", device])
+            .soon()
+            .acting_as(user)
+            .json(json!({}))
             .nothing()
             .await
     }
@@ -61,14 +71,19 @@ impl Matrix {
             .await
     }
 
-    /// `PUT /_matrix/client/v3/sendToDevice/dev.causeway.doctor/{txn}` – a word of `user` to its own
-    /// device, which heeds it not.
-    pub async fn send_to_self(&self, user: &UserId, txn: &str) -> Result<(), MatrixError> {
-        self.v3("send_to_device", Method::PUT, &["sendToDevice", "dev.causeway.doctor", txn])
+    /// `PUT /_matrix/client/v3/sendToDevice/dev.causeway.doctor/{txn}` – a word of `user` to a device of
+    /// its own.
+    pub async fn send_to_self(
+        &self,
+        user: &UserId,
+        device: &str,
+        txn: &str,
+    ) -> Result<(), MatrixError> {
+        self.v3("send_to_device", Method::PUT, &["sendToDevice", TRIED, txn])
             .soon()
             .acting_as(user)
-            .with_device()
-            .json(json!({"messages": {user.as_str(): {DEVICE: {}}}}))
+            .query("device_id", device)
+            .json(json!({"messages": {user.as_str(): {device: {}}}}))
             .nothing()
             .await
     }

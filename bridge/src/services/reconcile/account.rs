@@ -1,9 +1,15 @@
 //! The homeserver's account in parts: an event of it, what was missed, and why it could not be had.
 
-use ruma::RoomId;
+use causeway_protocol::ids::{Timestamp, text_of};
+use ruma::{RoomId, UserId};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{domain::RoomEvent, gateway::matrix::MatrixError, services::StepError, storage};
+use crate::{
+    domain::{RoomEvent, ghost::digest},
+    gateway::matrix::MatrixError,
+    services::StepError,
+    storage,
+};
 
 /// Why the homeserver's account could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,30 @@ pub(super) fn count(missed: u64) {
 /// An event as a transaction has it; what cannot be parsed could not be routed either.
 pub(super) fn event(room: &RoomId, raw: &RawValue) -> Option<RoomEvent> {
     let mut event: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
+    event.insert("room_id".to_owned(), Value::String(room.to_string()));
+    serde_json::from_value(Value::Object(event)).ok()
+}
+
+/// The invitation of `user` among what is shown of a room; where it is shown without an id, by one that
+/// is the same each time.
+pub(super) fn invitation(
+    room: &RoomId,
+    user: &UserId,
+    shown: &[Box<RawValue>],
+    now: Timestamp,
+) -> Option<RoomEvent> {
+    let mut found = shown.iter().filter_map(|raw| {
+        let event: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
+        let is_invite = event.get("type").is_some_and(|kind| kind == "m.room.member")
+            && event.get("state_key").is_some_and(|key| key == user.as_str());
+        is_invite.then_some(event)
+    });
+    let mut event = found.next_back()?;
+    event.entry("event_id").or_insert_with(|| {
+        let id = digest(&[b"invitation", room.as_bytes(), user.as_bytes()]);
+        Value::String(format!("${}", text_of(&id)))
+    });
+    event.entry("origin_server_ts").or_insert_with(|| now.0.into());
     event.insert("room_id".to_owned(), Value::String(room.to_string()));
     serde_json::from_value(Value::Object(event)).ok()
 }

@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use ruma::OwnedRoomId;
 use tokio::time::{Instant, sleep_until};
 
-use super::account::{LookError, count, event};
+use super::account::{LookError, count, event, invitation};
 use crate::{
     domain::{RoomEvent, suspicion::went_back},
-    gateway::matrix::{MatrixError, Synced, SyncedRoom},
+    gateway::matrix::{MatrixError, Synced},
     health::Kind,
     services::{Spine, random},
     steps::Step,
@@ -114,11 +114,11 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         answer = ask(spine, None).await;
     }
     match answer {
-        Ok(Synced { next, rooms }) => take_over(spine, &before, since, rooms, Some(next)).await,
+        Ok(synced) => take_over(spine, &before, since, Some(synced)).await,
         Err(LookError::Matrix(error)) if is_no_account(&error) => {
             tracing::error!(%error, "the homeserver gives no account of its rooms by /sync; each is \
                 read back by itself");
-            take_over(spine, &before, None, Vec::new(), None).await
+            take_over(spine, &before, None, None).await
         }
         Err(error) => Err(error),
     }
@@ -166,10 +166,13 @@ async fn take_over(
     spine: &Spine,
     before: &Before,
     since: Option<&str>,
-    rooms: Vec<SyncedRoom>,
-    next: Option<String>,
+    synced: Option<Synced>,
 ) -> Result<(), LookError> {
     let now = spine.now();
+    let (next, rooms, invites) = match synced {
+        Some(Synced { next, rooms, invites }) => (Some(next), rooms, invites),
+        None => (None, Vec::new(), Vec::new()),
+    };
     let mut tx = spine.db.begin().await?;
     let mut missed = 0;
     let is_older = |since: &&str| next.as_deref().is_some_and(|next| went_back(since, next));
@@ -200,6 +203,10 @@ async fn take_over(
         if !events.is_empty() {
             missed += inbox::put_page(&mut tx, &spine.sealer, now, &room.room, &events).await?;
         }
+    }
+    for (room, shown) in &invites {
+        let Some(event) = invitation(room, spine.names.bot(), shown, now) else { continue };
+        missed += inbox::put_page(&mut tx, &spine.sealer, now, room, &[event]).await?;
     }
     // What came while the homeserver was asked is behind what it said, and not settled yet: where
     // doubt comes with every transaction, the rest goes on all the same.

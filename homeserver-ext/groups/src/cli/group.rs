@@ -3,13 +3,13 @@
 mod accept;
 pub(super) mod added_by;
 mod bridge;
-mod close;
 mod create;
-mod forget;
 mod fork;
-mod leave;
 mod list;
+mod over;
+mod rename;
 mod show;
+mod topic;
 
 use clap::Subcommand;
 
@@ -36,15 +36,23 @@ pub(super) enum Command {
         after_help = "Examples:\n  causeway-client group added-by\n  causeway-client group added-by none"
     )]
     AddedBy(added_by::Arguments),
+    /// Give a group another name
+    #[command(after_help = "Examples:\n  causeway-client group rename team 'The walkers'")]
+    Rename(rename::Arguments),
+    /// Say what a group is about
+    #[command(
+        after_help = "Examples:\n  causeway-client group topic team 'We meet at 9.'\n  causeway-client group topic team ''"
+    )]
+    Topic(topic::Arguments),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]
-    Leave(leave::Arguments),
+    Leave(over::Arguments),
     /// End a group for everyone
     #[command(after_help = "Examples:\n  causeway-client group close team")]
-    Close(close::Arguments),
+    Close(over::Arguments),
     /// Forget a group that is closed, or that you have left: its messages and keys go
     #[command(after_help = "Examples:\n  causeway-client group forget team")]
-    Forget(forget::Arguments),
+    Forget(over::Arguments),
     /// Let the server's bridge in: it can read everything from then on
     #[command(
         after_help = "Examples:\n  causeway-client group bridge team --invite @ursula:example.org\n  causeway-client group bridge team --fingerprint '6230 3687 2135 8303 6478 2316' --yes"
@@ -62,9 +70,11 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::Show(named) => show::run(&named, home, printer).await,
         Command::Accept(named) => accept::run(&named, home, printer).await,
         Command::AddedBy(arguments) => added_by::run(&arguments, home, printer).await,
-        Command::Leave(arguments) => leave::run(&arguments, home, printer).await,
-        Command::Close(arguments) => close::run(&arguments, home, printer).await,
-        Command::Forget(arguments) => forget::run(&arguments, home, printer).await,
+        Command::Rename(arguments) => rename::run(arguments, home, printer).await,
+        Command::Topic(arguments) => topic::run(arguments, home, printer).await,
+        Command::Leave(arguments) => over::leave(&arguments, home, printer).await,
+        Command::Close(arguments) => over::close(&arguments, home, printer).await,
+        Command::Forget(arguments) => over::forget(&arguments, home, printer).await,
         Command::Bridge(arguments) => bridge::run(arguments, home, printer).await,
         Command::Fork(command) => fork::run(command, home, printer).await,
     }

@@ -24,7 +24,8 @@ enum Change<'a> {
     Add(&'a AccountId, Role, Option<MemberId>),
     Remove(&'a AccountId),
     Role(&'a AccountId, Role),
-    Policy(&'a Policy),
+    // On what the policy is by then: two admins who change different things undo nothing.
+    Policy(&'a (dyn Fn(&mut Policy) + Sync)),
     Leave,
     Close,
 }
@@ -86,9 +87,13 @@ impl Client {
         self.change(group, Change::Role(account, role)).await
     }
 
-    /// Gives the group another policy: its name, who may add, who may post, how long is kept.
-    pub async fn set_policy(&self, group: GroupId, policy: &Policy) -> Result<Epoch, SdkError> {
-        self.change(group, Change::Policy(policy)).await
+    /// Changes the group's policy: its name, who may add, who may post, how long is kept.
+    pub async fn change_policy(
+        &self,
+        group: GroupId,
+        change: &(dyn Fn(&mut Policy) + Sync),
+    ) -> Result<Epoch, SdkError> {
+        self.change(group, Change::Policy(change)).await
     }
 
     /// Leaves.
@@ -191,7 +196,13 @@ impl Client {
             Change::Role(account, role) => {
                 machine.set_role(&mut tx, now, group, account, role).await
             }
-            Change::Policy(policy) => machine.set_policy(&mut tx, now, group, policy.clone()).await,
+            Change::Policy(change) => {
+                let roster = machine.roster(&mut tx, group).await?;
+                let roster = roster.ok_or(OpError::UnknownGroup(group))?;
+                let mut policy = roster.policy().clone();
+                change(&mut policy);
+                machine.set_policy(&mut tx, now, group, policy).await
+            }
             Change::Leave => machine.leave(&mut tx, now, group).await,
             Change::Close => machine.close(&mut tx, now, group).await,
         }

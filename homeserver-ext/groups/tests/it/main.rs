@@ -14,6 +14,7 @@ mod cli_offers;
 mod cli_proxy;
 mod cli_readers;
 mod cli_recovery;
+mod cli_rename;
 mod cli_server;
 mod cli_stale;
 mod cli_story;

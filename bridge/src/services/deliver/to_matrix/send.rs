@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::{Failure, Meaning, Place, Round, Spine, Standing, Stored, at, meaning, steps};
 use crate::{
     domain::{News, effect::InRoom, to_matrix::SENT_AT},
-    gateway::matrix::MatrixError,
+    gateway::matrix::{DEVICE, MatrixError},
 };
 
 /// After so long with an unknown outcome a homeserver may have forgotten the transaction id.
@@ -104,7 +104,7 @@ impl Round<'_> {
         let Spine { matrix, names, .. } = self.spine;
         match meaning {
             Meaning::Device => {
-                matrix.put_device(user).await.map_err(at(Place::Ghost))?;
+                matrix.put_device(user, DEVICE).await.map_err(at(Place::Ghost))?;
                 Ok(true)
             }
             Meaning::Standing => {

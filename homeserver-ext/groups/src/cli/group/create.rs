@@ -6,6 +6,11 @@ use serde_json::json;
 use super::super::{exit::Failure, home::Home, print::Printer};
 use crate::machine::NewGroup;
 
+/// Most bytes of a name: what the roster has place for (protocol §3.2).
+const MAX_NAME: usize = 255;
+/// Most bytes of a topic: every client of the group keeps it, and its room shows it.
+const MAX_TOPIC: usize = 4_096;
+
 /// Arguments of `group create`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -35,13 +40,8 @@ pub(super) async fn run(
     home: &Home,
     printer: Printer,
 ) -> Result<(), Failure> {
-    if arguments.name.trim().is_empty() {
-        return Err(Failure::usage("a group needs a name").next("Give it one line."));
-    }
-    if arguments.name.chars().any(char::is_control) {
-        return Err(Failure::usage("a group's name is one line, without control characters")
-            .next("Say more with --description."));
-    }
+    check_name(&arguments.name)?;
+    check_topic(&arguments.description)?;
     let client = home.client().await?;
     let group = client
         .create_group(NewGroup {
@@ -59,6 +59,37 @@ pub(super) async fn run(
         quoted(&arguments.name),
     );
     printer.show(&text, &json!({"group": group, "name": arguments.name}))
+}
+
+/// What a group may be called.
+///
+/// # Errors
+/// It is empty, more than a line, or longer than the roster has place for.
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+    if name.trim().is_empty() {
+        return Err(Failure::usage("a group needs a name").next("Give it one line."));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Failure::usage("a group's name is one line, without control characters")
+            .next("Say more in its topic: `causeway-client group topic`."));
+    }
+    fits(name, MAX_NAME, "a group's name")
+}
+
+/// What may be said of what a group is about.
+///
+/// # Errors
+/// It is longer than a roster's entry should be.
+pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
+    fits(topic, MAX_TOPIC, "a group's topic")
+}
+
+fn fits(text: &str, most: usize, what: &str) -> Result<(), Failure> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    let found = format!("{what} has at most {most} bytes; this one has {}", text.len());
+    Err(Failure::usage(found).next("Say it shorter."))
 }
 
 /// As a shell takes it for one word.
