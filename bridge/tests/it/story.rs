@@ -548,8 +548,8 @@ async fn the_room_takes_the_groups_new_name_and_topic() {
         cast.stub.wait(|rooms| rooms.events.iter().find(named).map(|_| ())).await;
         let say = |policy: &mut Policy| "We meet at 9.".clone_into(&mut policy.description);
         client.change_policy(cast.group, &say).await.unwrap();
-        let topic = "Bridged to the native group “Strollers”; read by alice:b.example and \
-                     bob:b.example: !causeway members; its topic: “We meet at 9.”";
+        let topic = "Bridged to the native group “Strollers”; read by alice and bob: \
+                     !causeway members; its topic: “We meet at 9.”";
         is_titled(&cast, topic).await;
     };
     world.during(&bridge, told).await;

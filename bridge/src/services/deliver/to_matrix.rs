@@ -37,6 +37,9 @@ const DIRECTION: &str = "native_to_matrix";
 /// People of a room whose rows fail, one after the other, before it is the room that fails.
 const SUSPECTS: usize = outbox::LEFT_OUT;
 
+/// `Ok(Err(_))`: it failed, and what follows is to be judged.
+type Tried = Result<Result<(), Failure>, StepError>;
+
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
     let (lane, mut leased, began) = (&leased.lane, leased.clone(), Instant::now());

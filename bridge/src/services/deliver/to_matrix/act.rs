@@ -7,8 +7,8 @@ use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
 use serde_json::Value;
 
 use super::{
-    Failure, Link, Place, Round, Spine, Standing, StepError, Stored, at, enter::Anew, failed,
-    relations, send::Membership, steps,
+    Failure, Link, Place, Round, Spine, Standing, StepError, Stored, Tried, at, enter::Anew,
+    failed, relations, send::Membership, steps,
 };
 use crate::{
     domain::{
@@ -29,9 +29,6 @@ pub(super) const PAUSED: &str = "The bridge is paused: this room is encrypted, a
                       yet. Nothing is sent in clear; what is said in the group waits.";
 pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
-
-/// `Ok(Err(_))`: it failed, and what follows is to be judged.
-pub(super) type Tried = Result<Result<(), Failure>, StepError>;
 
 impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {

@@ -4,7 +4,7 @@
 use causeway_protocol::roster::Role;
 use ruma::{EventId, OwnedUserId, RoomId, UserId};
 
-use super::{Failure, Place, Round, Spine, StepError, Stored, act::Tried, at, failed, outbox};
+use super::{Failure, Place, Round, Spine, StepError, Stored, Tried, at, failed, outbox};
 use crate::{
     domain::{
         News,

@@ -3,7 +3,7 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId};
 
-use super::{Failure, Place, Round, Spine, Stored, act::Tried, at, failed, steps};
+use super::{Failure, Place, Round, Spine, Stored, Tried, at, failed, steps};
 use crate::{
     domain::{
         News,

@@ -4,8 +4,8 @@ use ruma::{EventId, RoomId};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Place, Round, StepError, Stored,
-    act::{CLOSED, PAUSED, Tried},
+    Failure, Place, Round, StepError, Stored, Tried,
+    act::{CLOSED, PAUSED},
     at,
 };
 use crate::{
