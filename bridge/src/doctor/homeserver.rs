@@ -15,7 +15,7 @@ use reqwest::header::DATE;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Check, Options, key};
+use super::{Check, Options, json_of, key};
 use crate::{
     app::is_new_enough,
     config::Config,
@@ -59,8 +59,7 @@ pub(super) async fn look(
             return;
         }
     };
-    if !token(&matrix, registration, &names, show).await {
-        let why = "the homeserver does not take our as_token";
+    if let Err(why) = token(&matrix, registration, &names, show).await {
         rest.iter().skip(2).for_each(|name| show(Check::skipped(name, why)));
         return;
     }
@@ -103,7 +102,7 @@ async fn there(file: &Path, address: &str, show: &mut dyn FnMut(Check)) -> bool 
         }
     };
     let (status, date) = (answer.status(), answer.headers().get(DATE).cloned());
-    let versions = answer.json::<Value>().await.ok();
+    let versions = json_of(answer).await;
     let versions = versions.as_ref().and_then(|answer| answer["versions"].as_array());
     let versions: Vec<&str> = versions.into_iter().flatten().filter_map(Value::as_str).collect();
     if versions.is_empty() {
@@ -149,14 +148,21 @@ fn seconds_of(date: &str) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// Whether the homeserver knows our token for ours.
+/// Whether the homeserver knows our token for ours; why nothing more can be asked of it where it does not,
+/// or does not say.
 async fn token(
     matrix: &Matrix,
     registration: &Registration,
     names: &Names,
     show: &mut dyn FnMut(Check),
-) -> bool {
+) -> Result<(), &'static str> {
     let name = "as_token";
+    let refused = "the homeserver does not take our as_token";
+    let unknown = "the homeserver does not say whether it takes our as_token";
+    let between = "look into the homeserver's log, and at what stands between it and here (a proxy, \
+                   another program at this address): `homeserver.address` is to lead to the homeserver \
+                   itself";
+    let mut why = refused;
     let install = "copy the registration to the homeserver, name it there (Synapse: \
                    `app_service_config_files` in homeserver.yaml), and restart it";
     let sender = format!("@{}:{}", registration.sender_localpart, names.server());
@@ -178,11 +184,18 @@ async fn token(
         Err(MatrixError::UnknownToken) => {
             Check::failed(name, "the homeserver does not know our token", install)
         }
-        Err(error) => Check::failed(name, error.to_string(), install),
+        Err(error @ MatrixError::Refused(401 | 403, ..)) => {
+            Check::failed(name, error.to_string(), install)
+        }
+        // Whoever answered has not looked at the token.
+        Err(error) => {
+            why = unknown;
+            Check::failed(name, error.to_string(), between)
+        }
     };
     let is_known = check.state == super::State::Ok;
     show(check);
-    is_known
+    if is_known { Ok(()) } else { Err(why) }
 }
 
 /// Whether we may act as our bot, and it is there.
