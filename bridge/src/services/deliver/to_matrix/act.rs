@@ -244,7 +244,7 @@ impl Round<'_> {
             if error.is_code("M_FORBIDDEN")
                 && let Ok(Some(Membership::Ban)) = self.membership(room, ghost).await
             {
-                self.note_who_put_out(room, account).await;
+                let _noted = self.note_who_put_out(room, account).await;
             }
             return Err(failed(Place::Ghost, &error));
         }
