@@ -164,14 +164,14 @@ pub async fn set_aside(
     Ok(())
 }
 
-/// Whether something of what was put aside in a portal waits, and has not failed again and again.
+/// Whether something of what was put aside in a portal waits.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn any_aside(conn: &mut Conn, portal: PortalId) -> Result<bool, Error> {
     // Whatever begins with the first comes before the second.
     let one =
-        sqlx::query("SELECT 1 FROM lanes WHERE lane > $1 AND lane < $2 AND ready = TRUE AND failures < 5 LIMIT 1")
+        sqlx::query("SELECT 1 FROM lanes WHERE lane > $1 AND lane < $2 AND ready = TRUE LIMIT 1")
             .bind(format!("{}/", Lane::ToMatrix(portal)))
             .bind(format!("{}0", Lane::ToMatrix(portal)))
             .fetch_optional(conn)

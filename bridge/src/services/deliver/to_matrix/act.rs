@@ -1,6 +1,6 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::AccountId;
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
@@ -29,6 +29,9 @@ pub(super) const PAUSED: &str = "The bridge is paused: this room is encrypted, a
                       yet. Nothing is sent in clear; what is said in the group waits.";
 pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
+
+/// For how long a portal that is closed waits for words that fail alone, while the homeserver answers.
+const CLOSING_PATIENCE: Duration = Duration::from_mins(5);
 
 /// `Ok(Err(_))`: it failed, and what follows is to be judged.
 pub(super) type Tried = Result<Result<(), Failure>, StepError>;
@@ -342,8 +345,19 @@ impl Round<'_> {
         let others_wait = outbox::any_aside(read.conn(), self.portal.id).await?;
         drop(read);
         if others_wait && !self.portal.encrypted {
-            let why = "something that was said before is not there yet";
-            return Ok(Err(Failure::Later(why.to_owned())));
+            let waits = self.spine.leases.waits();
+            // While the homeserver is away it is nobody's own trouble that his words are not there.
+            match self.membership(room, self.spine.names.bot()).await {
+                Err(failure) if !matches!(failure, Failure::Refused(_) | Failure::Gone(_)) => {
+                    waits.closes_later(self.portal.id);
+                    return Ok(Err(failure));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            if waits.closes(self.spine.steady(), self.portal.id, row.id) < CLOSING_PATIENCE {
+                let why = "something that was said before is not there yet";
+                return Ok(Err(Failure::Later(why.to_owned())));
+            }
         }
         let titled = self.topic(room, CLOSED).await;
         let told = match titled {
