@@ -113,7 +113,6 @@ pub(super) async fn start(
     let health = Health::default();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
-    let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
     let http = Http::new(Parts {
         db: db.clone(),
         sealer: sealer.clone(),
@@ -124,7 +123,7 @@ pub(super) async fn start(
         leases: leases.clone(),
         encryption: encryption.clone(),
         steps: steps.clone(),
-        tokens,
+        tokens: Tokens { hs_token: registration.hs_token.clone(), admin },
         health: health.clone(),
         server,
         metrics,
@@ -180,6 +179,7 @@ pub(super) async fn start(
         token_taken,
         locked_out,
         rooms_known: Arc::default(),
+        asks: Arc::default(),
         troubles: health.troubles,
         steps,
     };

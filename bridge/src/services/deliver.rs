@@ -306,6 +306,7 @@ async fn tell<D>(
     let Some(Word { notice, about }) = word else { return Ok(()) };
     let mut portal = portals::place(tx.conn(), names, entry.lane.portal()).await?;
     if portal.state == PortalState::Closed
+        && portal.refused.is_none()
         && entry.accepted_at.is_some()
         && matches!(notice, Deed::InGroup(_))
     {

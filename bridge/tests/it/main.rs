@@ -7,6 +7,7 @@ mod by_hand;
 mod circles;
 mod cli;
 mod client;
+mod commands;
 mod deliver;
 mod demo;
 #[path = "../shared/demo.rs"]

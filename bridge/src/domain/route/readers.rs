@@ -2,7 +2,7 @@
 
 use crate::domain::{
     RoomEvent, RosterChange, Skip,
-    command::Command,
+    command::{Asked, Command},
     effect::{Effect, InRoom},
     portal::{Portal, PortalState},
     readers::{came, went, who},
@@ -47,7 +47,7 @@ pub(super) fn command(portal: &Portal, event: &RoomEvent) -> Option<Result<Vec<E
     let answer = match command {
         Command::Members(page) => InRoom::Members(id, page),
         Command::Asked(asked) => InRoom::Asked(id, event.sender.clone(), asked),
-        Command::Words(words) => InRoom::Answer(words.here(), id),
+        Command::Words(words) => InRoom::Asked(id, event.sender.clone(), Asked::Words(words)),
     };
     Some(Ok(vec![Effect::InRoom(answer)]))
 }

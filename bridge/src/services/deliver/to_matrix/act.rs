@@ -79,6 +79,12 @@ impl Round<'_> {
             (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
             }
+            // Nobody waits for its answer in a room that is given up, and another may be made behind it.
+            (InRoom::Members(..) | InRoom::Asked(..), portal @ Portal { room: None, .. })
+                if portal.is_in_making() =>
+            {
+                return Ok(Ok(()));
+            }
             // What was said before another room was asked for is said there.
             (_, portal @ Portal { room: None, .. }) if portal.is_in_making() => {
                 return Ok(Err(Failure::NotNow(
@@ -101,6 +107,14 @@ impl Round<'_> {
                 return Ok(Err(Failure::Gone(why)));
             }
         };
+        // Nor is there an answer in one that has turned encrypted.
+        if let InRoom::Members(..) | InRoom::Asked(..) = &row.entry.deed {
+            match self.is_encrypted(&room).await {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {}
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
             InRoom::Notice(text) => self.notice(&room, row, text, None).await,
