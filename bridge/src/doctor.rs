@@ -48,20 +48,51 @@ pub struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, found: found.into(), fix: None }
+        Self { name, state: State::Ok, found: harmless(found), fix: None }
     }
 
     fn failed(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, state: State::Failed, found: found.into(), fix: Some(fix.into()) }
+        Self { name, state: State::Failed, found: harmless(found), fix: Some(harmless(fix)) }
     }
 
     fn warning(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, state: State::Warning, found: found.into(), fix: Some(fix.into()) }
+        Self { name, state: State::Warning, found: harmless(found), fix: Some(harmless(fix)) }
     }
 
     fn skipped(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, state: State::Skipped, found: why.into(), fix: None }
+        Self { name, state: State::Skipped, found: harmless(why), fix: None }
     }
+}
+
+/// Most characters of what is said of one thing: a path and an error with its causes fit.
+const MAX_CHARS: usize = 2_000;
+
+/// What others may have written, in one line that does nothing to a terminal.
+fn harmless(text: impl Into<String>) -> String {
+    let text: String = text.into();
+    // They have no control character, and turn the line around all the same.
+    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() || turns(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().take(MAX_CHARS).map(shown).collect()
+}
+
+/// Longest answer that is read: what is asked for has a few hundred bytes.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The JSON of an answer, if it is that and not endless.
+async fn json_of(mut answer: reqwest::Response) -> Option<serde_json::Value> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.ok()? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// How to look.

@@ -3,6 +3,7 @@
 //! Pure: no clock, no network, no database, no randomness. What is done about an input is
 //! [`route::route`]'s to say; which lane does it and how it ends, the files beside it.
 
+pub mod asks;
 pub mod command;
 pub mod effect;
 pub mod ending;

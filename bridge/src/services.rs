@@ -18,7 +18,7 @@ pub mod standing;
 pub mod tidy;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -31,7 +31,11 @@ use causeway_store::Db;
 use tokio::sync::watch;
 
 use crate::{
-    domain::ghost::Names, gateway::matrix::Matrix, health::Troubles, steps::Steps, storage,
+    domain::{asks::Asks, ghost::Names},
+    gateway::matrix::Matrix,
+    health::Troubles,
+    steps::Steps,
+    storage,
     storage::sealed::Sealer,
 };
 
@@ -77,6 +81,8 @@ pub struct Spine {
     /// Whether the portals' rooms were looked at in this process: before that, a room that nobody knows
     /// may be one of them, made after the copy that this database was put back from.
     pub rooms_known: Arc<AtomicBool>,
+    /// Who has asked the bot how much lately.
+    pub asks: Arc<Mutex<Asks>>,
     /// What does not go on, for people to see.
     pub troubles: Troubles,
     /// Where tests let the process die.

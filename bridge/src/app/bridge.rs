@@ -121,7 +121,6 @@ pub(super) async fn start(
     let health = Health::default();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
-    let tokens = Tokens { hs_token: registration.hs_token.clone(), admin };
     let http = Http::new(Parts {
         db: db.clone(),
         sealer: sealer.clone(),
@@ -132,7 +131,7 @@ pub(super) async fn start(
         leases: leases.clone(),
         encryption: encryption.clone(),
         steps: steps.clone(),
-        tokens,
+        tokens: Tokens { hs_token: registration.hs_token.clone(), admin },
         health: health.clone(),
         server,
         metrics,
@@ -189,6 +188,7 @@ pub(super) async fn start(
         token_taken,
         locked_out,
         rooms_known: Arc::default(),
+        asks: Arc::default(),
         troubles: health.troubles,
         steps,
     };

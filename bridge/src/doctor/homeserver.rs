@@ -11,7 +11,7 @@ use ruma::UserId;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Check, Options, State, key, room};
+use super::{Check, Options, State, json_of, key, room};
 use crate::{
     app::is_new_enough,
     config::Config,
@@ -54,8 +54,7 @@ pub(super) async fn look(
             return;
         }
     };
-    if !token(&matrix, registration, &names, show).await {
-        let why = "what is wrong with our as_token comes first";
+    if let Err(why) = token(&matrix, registration, &names, show).await {
         rest.iter().skip(2).for_each(|name| show(Check::skipped(name, why)));
         return;
     }
@@ -110,7 +109,7 @@ async fn there(file: &Path, address: &str, show: &mut dyn FnMut(Check)) -> bool 
         }
     };
     let (status, date) = (answer.status(), clocks::date(answer.headers()));
-    let versions = answer.json::<Value>().await.ok();
+    let versions = json_of(answer).await;
     let versions = versions.as_ref().and_then(|answer| answer["versions"].as_array());
     let versions: Vec<&str> = versions.into_iter().flatten().filter_map(Value::as_str).collect();
     if versions.is_empty() {
@@ -146,14 +145,21 @@ fn clock(theirs: Option<u64>) -> Check {
     }
 }
 
-/// Whether the homeserver knows our token for ours.
+/// Whether the homeserver knows our token for ours; why nothing more can be asked of it where it does not,
+/// or does not say.
 async fn token(
     matrix: &Matrix,
     registration: &Registration,
     names: &Names,
     show: &mut dyn FnMut(Check),
-) -> bool {
+) -> Result<(), &'static str> {
     let name = "as_token";
+    let refused = "the homeserver does not take our as_token";
+    let unknown = "the homeserver does not say whether it takes our as_token";
+    let between = "look into the homeserver's log, and at what stands between it and here (a proxy, \
+                   another program at this address): `homeserver.address` is to lead to the homeserver \
+                   itself";
+    let mut why = refused;
     let install = "copy the registration to the homeserver, name it there (Synapse: \
                    `app_service_config_files` in homeserver.yaml), and restart it";
     let sender = format!("@{}:{}", registration.sender_localpart, names.server());
@@ -175,11 +181,18 @@ async fn token(
         Err(MatrixError::UnknownToken) => {
             Check::failed(name, "the homeserver does not know our token", install)
         }
-        Err(error) => Check::failed(name, error.to_string(), install),
+        Err(error @ MatrixError::Refused(401 | 403, ..)) => {
+            Check::failed(name, error.to_string(), install)
+        }
+        // Whoever answered has not looked at the token.
+        Err(error) => {
+            why = unknown;
+            Check::failed(name, error.to_string(), between)
+        }
     };
     let is_known = check.state == State::Ok;
     show(check);
-    is_known
+    if is_known { Ok(()) } else { Err(why) }
 }
 
 /// Whether we may act as the bot, which is there then, or as a ghost, who need not be.

@@ -3,9 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use reqwest::{Client, Url};
-use serde_json::Value;
 
-use super::{Check, homeserver::chain, key};
+use super::{Check, homeserver::chain, json_of, key};
 use crate::{config::Config, gateway::hint::hint};
 
 /// Longest that one answer is waited for.
@@ -47,7 +46,7 @@ async fn ask(client: &Client, base: &str, server: &str) -> Result<(), Answer> {
     let answer = client.get(&url).send().await;
     let answer = answer.map_err(|error| Answer::Nobody(format!("GET {url}: {}", chain(&error))))?;
     let status = answer.status();
-    let said = answer.json::<Value>().await.ok();
+    let said = json_of(answer).await;
     match said.as_ref().and_then(|said| said["server"].as_str()) {
         Some(name) if name == server => Ok(()),
         Some(name) => {
@@ -74,7 +73,7 @@ async fn outside(client: &Client, server: &str) -> Check {
         }
     };
     let status = answer.status();
-    let said = answer.json::<Value>().await.ok();
+    let said = json_of(answer).await;
     let Some(base) = said.as_ref().and_then(|said| said[KEY].as_str()) else {
         return Check::warning(name, format!("GET {url} answers {status}, without `{KEY}`"), serve);
     };

@@ -28,6 +28,11 @@ const HOW: &str = "A room is made for a native group when an admin of that group
 const ALONE: &str = "`status` names the bridged rooms that you are in, `bridge` says how a room is \
     bridged, `version` which version this is. In a bridged room say `!causeway help`.";
 
+/// Said once, and then nothing until he has asked nothing for a while.
+const TOO_MUCH: &str = "Too many commands: this one is not answered. Wait a minute and ask again.";
+const TOO_MUCH_HERE: &str = "Too many commands in this room: this one is not answered. Wait a minute and ask \
+    again.";
+
 /// A word to the bot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -50,6 +55,10 @@ pub enum Words {
     Bridge,
     /// That there is no such command.
     Unknown,
+    /// That he asks too much.
+    TooMuch,
+    /// That all in the room together ask too much.
+    TooMuchHere,
 }
 
 impl Words {
@@ -60,6 +69,8 @@ impl Words {
             Self::Version => version(),
             Self::Bridge => format!("This room is bridged. {HOW}"),
             Self::Unknown => format!("This is no command.\n{HELP}"),
+            Self::TooMuch => TOO_MUCH.to_owned(),
+            Self::TooMuchHere => TOO_MUCH_HERE.to_owned(),
         }
     }
 
@@ -69,6 +80,7 @@ impl Words {
             Self::Version => version(),
             Self::Bridge => HOW.to_owned(),
             Self::Unknown => format!("This is no command. {ALONE}"),
+            Self::TooMuch | Self::TooMuchHere => TOO_MUCH.to_owned(),
         }
     }
 }
@@ -82,6 +94,8 @@ pub enum Asked {
     Invite(OwnedUserId),
     /// The bridge is to leave the room.
     Unbridge,
+    /// Nothing but these words.
+    Words(Words),
 }
 
 impl Command {
@@ -119,7 +133,7 @@ impl Command {
     /// which there are so many.
     pub fn answer_alone(&self, rooms: &[(OwnedRoomId, String)], count: usize) -> String {
         match self {
-            Self::Words(words) => words.alone(),
+            Self::Words(words) | Self::Asked(Asked::Words(words)) => words.alone(),
             Self::Members(_) | Self::Asked(Asked::Invite(_) | Asked::Unbridge) => {
                 "That is about one room: say it there, with `!causeway` before it.".to_owned()
             }

@@ -30,12 +30,14 @@ impl Lane {
         match deed {
             Deed::InGroup(_) => Self::ToNative(id),
             // It says that the other lane stands still; the homeserver of somebody who is invited
-            // may take its time; and what waits for another room is said there.
+            // may take its time; nobody's words wait for what others ask the bot; and what waits for
+            // another room is said there.
             Deed::InRoom(
                 InRoom::Pause
                 | InRoom::Unread(_)
                 | InRoom::Invite(_)
                 | InRoom::Asked(..)
+                | InRoom::Members(..)
                 | InRoom::MakeAnew
                 | InRoom::MakeInstead(_),
             ) => Self::Bot(id),
@@ -55,7 +57,6 @@ impl Lane {
                 | InRoom::Topic
                 | InRoom::Rename
                 | InRoom::Introduce
-                | InRoom::Members(..)
                 | InRoom::Make
                 | InRoom::Return
                 | InRoom::Leave(_)

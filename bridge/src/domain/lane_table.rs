@@ -100,10 +100,10 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<String> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
-    let last = [room, room, room, room, room, bot, bot, bot, room, room];
+    let last = [room, room, room, room, bot, bot, bot, bot, room, room];
     let first = [room, room, room, bot, room, bot, room, group, group, group, room, bot];
     assert_eq!(lanes(false), [&first[..], &last].concat());
-    let last = [room, bot, room, room, room, bot, bot, bot, room, bot];
+    let last = [room, bot, room, room, bot, bot, bot, bot, room, bot];
     let first = [room, room, bot, bot, bot, bot, bot, group, group, group, bot, bot];
     assert_eq!(lanes(true), [&first[..], &last].concat());
 }

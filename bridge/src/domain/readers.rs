@@ -24,6 +24,16 @@ const NOBODY: &str = "A former member";
 /// What people in the room may say to the bot to see all of them.
 const COMMAND: &str = "!causeway members";
 
+/// Said in the group when the bridge is let in again: what these had said before it was taken out is not in
+/// the room.
+pub fn unsaid(accounts: &[AccountId]) -> String {
+    format!(
+        "Not all that was said here before the bridge was taken out got into the room: something of {} \
+         is not there. Say it again if it matters.",
+        short(accounts, "", NAMED_OF_CHANGE, "members")
+    )
+}
+
 /// What is known of a group in its room: its name, what it is about, and who is in it without the
 /// bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,13 +40,14 @@ use crate::{
         ending::{Word, word_of, word_of_unreadable},
         ghost::Names,
         lane::Lane,
+        portal::PortalState,
         retry::{Failure, Meaning, Place, Tries, judge, meaning},
     },
     figures::MESSAGE_SECONDS,
     gateway::matrix::MatrixError,
     steps,
     storage::{
-        self, dead_letters,
+        self, answered, dead_letters,
         effects::{Cause, Decided},
         lanes,
         outbox::{self, Entry, Head, Kept, Stored},
@@ -304,6 +305,15 @@ async fn tell<D>(
     word: Option<Word>,
 ) -> Result<(), storage::Error> {
     let Some(Word { notice, about }) = word else { return Ok(()) };
+    let mut portal = portals::place(tx.conn(), names, entry.lane.portal()).await?;
+    if portal.state == PortalState::Closed
+        && portal.refused.is_none()
+        && entry.accepted_at.is_some()
+        && matches!(notice, Deed::InGroup(_))
+    {
+        // It can say nothing there now.
+        return answered::owes(tx, portal.id, &entry.author).await;
+    }
     let hour = now.0 / NOTICE_MS;
     let id = format!("dead {hour} {} {about}", entry.author);
     let cause = Cause {
@@ -312,7 +322,6 @@ async fn tell<D>(
         accepted_at: now,
         expires_at: now.plus_ms(NOTICE_MS),
     };
-    let mut portal = portals::place(tx.conn(), names, entry.lane.portal()).await?;
     let mut decided = Decided::default();
     decided.take(&mut portal, cause, vec![notice.into()]);
     decided.keep(tx, sealer, now, std::iter::once(&mut portal)).await

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{PoisonError, atomic::Ordering},
 };
 
 use causeway_protocol::ids::Timestamp;
@@ -13,10 +13,11 @@ use super::{AFTER_FAULT, Spine, Step, StepError};
 use crate::{
     domain::{
         Input, RoomEvent, Skip, UNREAD,
-        command::{Command, errand},
+        asks::{Answered, MOST_WAITING},
+        command::{Asked, Command, errand},
         effect::{Effect, InRoom},
         mirror::client_id,
-        portal::Portal,
+        portal::{Portal, PortalId},
         route::{is_unheard, route},
         share::day,
         unbridged,
@@ -132,6 +133,39 @@ async fn is_known(
         || outbox::lane_of(tx.conn(), &txn).await?.is_some())
 }
 
+/// Those of `effects` that are carried out of what somebody asks the bot; `true`: he is told that it is
+/// too much.
+async fn in_budget(
+    spine: &Spine,
+    tx: &mut Tx,
+    portal: PortalId,
+    event: &RoomEvent,
+    effects: Vec<Effect>,
+) -> Result<(Vec<Effect>, bool), storage::Error> {
+    let is_asked =
+        |effect: &Effect| matches!(effect, Effect::InRoom(InRoom::Members(..) | InRoom::Asked(..)));
+    if !effects.iter().any(is_asked) {
+        return Ok((effects, false));
+    }
+    let answered = {
+        let mut asks = spine.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        asks.take(spine.steady(), portal, &event.sender)
+    };
+    let waits = outbox::in_bots(tx.conn(), portal, MOST_WAITING).await?;
+    let is_full = waits >= MOST_WAITING;
+    Ok(match answered {
+        Answered::Yes if !is_full => (effects, false),
+        Answered::Told(words) if !is_full => {
+            let (id, by) = (event.event_id.clone(), event.sender.clone());
+            (vec![Effect::InRoom(InRoom::Asked(id, by, Asked::Words(words)))], true)
+        }
+        Answered::Yes | Answered::Told(_) | Answered::No => {
+            tracing::warn!(by = %event.sender, "asks for too much at once, and is not answered");
+            (Vec::new(), false)
+        }
+    })
+}
+
 impl Round<'_> {
     /// Decides about one event; `true`: its room may be one that is just being made, so it stays.
     async fn event(
@@ -209,7 +243,12 @@ impl Round<'_> {
                     once.is_some() && matches!(effect, Effect::InRoom(InRoom::Answer(..)))
                 };
                 let (answers, effects) = effects.into_iter().partition(is_answer);
-                self.decided.take(portal, cause, effects);
+                let (effects, is_told) =
+                    in_budget(self.spine, tx, portal.id, &event, effects).await?;
+                // The answer that he has had may bear the slot's name.
+                let of_told = format!("asked too much {}", event.event_id);
+                let id = if is_told { of_told.as_bytes() } else { cause.id };
+                self.decided.take(portal, Cause { id, ..cause }, effects);
                 if portal.is_about_to_follow() {
                     self.followed.extend(portal.successor.clone());
                 }

@@ -29,9 +29,10 @@ use super::{AFTER_FAULT, Clock, NATIVE_TOPIC, Spine};
 use crate::{
     domain::{
         BridgeRequest, Input, MessageRef, RosterChange, TextKind,
-        effect::Effect,
+        effect::{Effect, InGroup},
         ghost::Names,
         portal::Portal,
+        readers::unsaid,
         route::route,
         said::{Said, Spoken, Text},
         share::{Given, Terms},
@@ -230,9 +231,32 @@ impl Router {
                     self.route_one(portal, &input, is_told, (expires_at, since), &mut decided);
                 self.count(tx, &given).await?;
             }
+            if lets_in {
+                self.tell_unsaid(tx, portal, expires_at, &mut decided).await?;
+            }
         }
         let changed = known.values_mut().filter_map(|known| known.portal.as_mut());
         decided.keep(tx, &self.sealer, (self.clock)(), changed).await?;
+        Ok(())
+    }
+
+    /// Tells those of whom something did not get into the room when the bridge was out of the group.
+    async fn tell_unsaid(
+        &self,
+        tx: &mut Tx,
+        portal: &mut Portal,
+        expires_at: Timestamp,
+        decided: &mut Decided,
+    ) -> Result<(), KeepError> {
+        let owed = answered::owed(tx, portal.id).await?;
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let accepted_at = (self.clock)();
+        let id = format!("unsaid {}", accepted_at.0);
+        let author = self.names.bot().as_str();
+        let cause = Cause { id: id.as_bytes(), author, accepted_at, expires_at };
+        decided.take(portal, cause, vec![Effect::InGroup(InGroup::Notice(unsaid(&owed)))]);
         Ok(())
     }
 

@@ -164,19 +164,37 @@ pub async fn set_aside(
     Ok(())
 }
 
-/// Whether something of what was put aside in a portal waits, and has not failed again and again.
+/// Whether something of what was put aside in a portal waits.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn any_aside(conn: &mut Conn, portal: PortalId) -> Result<bool, Error> {
     // Whatever begins with the first comes before the second.
     let one =
-        sqlx::query("SELECT 1 FROM lanes WHERE lane > $1 AND lane < $2 AND ready = TRUE AND failures < 5 LIMIT 1")
+        sqlx::query("SELECT 1 FROM lanes WHERE lane > $1 AND lane < $2 AND ready = TRUE LIMIT 1")
             .bind(format!("{}/", Lane::ToMatrix(portal)))
             .bind(format!("{}0", Lane::ToMatrix(portal)))
             .fetch_optional(conn)
             .await?;
     Ok(one.is_some())
+}
+
+/// How much the bot has to do in a portal beside what is said, counted as far as `most`.
+///
+/// # Errors
+/// [`Error`]
+pub async fn in_bots(conn: &mut Conn, portal: PortalId, most: u64) -> Result<u64, Error> {
+    // Whatever begins with the first comes before the second.
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM portal_outbox
+             WHERE lane >= $1 AND lane < $2 LIMIT $3) AS waits",
+    )
+    .bind(Lane::Bot(portal).to_string())
+    .bind(format!("{}0", Lane::Bot(portal)))
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_one(conn)
+    .await?;
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 /// How much of what people said waits in a lane, counted as far as 10,000.

@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use causeway_bridge::{
     domain::{
-        effect::{Effect, Here, InRoom},
+        effect::{Effect, Here, InGroup, InRoom},
+        lane::Lane,
         portal::PortalId,
     },
     services::deliver,
-    storage::dead_letters::{self, Replayed},
+    storage::{
+        dead_letters::{self, Replayed},
+        outbox::Head,
+    },
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -427,7 +431,7 @@ async fn a_portal_is_closed_though_somebodys_words_fail() {
     let portal = bob_is_aside(&mut bridge).await;
     let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
     bridge.keep(portal, b"close", closed).await;
-    for _ in 0..10 {
+    for _ in 0..11 {
         bridge.pass(30_000);
         bridge.drain().await;
     }
@@ -484,4 +488,68 @@ async fn who_is_slow_and_does_not_fail_stops_only_himself_and_keeps_his_order() 
     let bodies: Vec<String> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies.last_chunk(), Some(&["b5".to_owned(), "e5".to_owned()]));
     assert_eq!((bridge.stats().await.dead_letters, bridge.stats().await.outbox), (0, 0));
+}
+
+/// Found by an attack: an outage, and a few failures in seconds, were taken for words that fail for good.
+#[tokio::test]
+async fn a_portal_that_is_closed_waits_minutes_for_words_that_fail_and_no_outage_counts() {
+    let mut bridge = Bridge::start().await;
+    let portal = bob_is_aside(&mut bridge).await;
+    // His alone, eight times.
+    for _ in 0..8 {
+        bridge.pass(20_000);
+        bridge.drain().await;
+    }
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"close", closed).await;
+    bridge.drain().await;
+    // And then nobody's.
+    for _ in 0..20 {
+        for _ in 0..4 {
+            bridge.stub.fail("", Fault::Cut);
+        }
+        bridge.pass(125_000);
+        bridge.drain().await;
+    }
+    bridge.stub.look(|rooms| rooms.faults.clear());
+    bob_gets(&bridge, None);
+    for _ in 0..4 {
+        bridge.pass(130_000);
+        bridge.drain().await;
+    }
+    let bodies: Vec<String> = bridge.stub.said().into_iter().map(|(_, body)| body).collect();
+    assert!(bodies.len() == 5 && bodies[3] == "b1", "{bodies:?}");
+    assert!(bodies[4].contains("taken out"), "{bodies:?}");
+    assert_eq!(bridge.stats().await.outbox, 0);
+}
+
+/// Found by an attack: whose words were not said any more when the portal was closed was told nothing.
+#[tokio::test]
+async fn who_was_not_heard_when_a_portal_was_closed_is_told_when_the_bridge_is_let_in_again() {
+    let mut bridge = Bridge::start().await;
+    let portal = bob_is_aside(&mut bridge).await;
+    let closed = vec![Effect::Here(Here::Closed), Effect::InRoom(InRoom::Close)];
+    bridge.keep(portal, b"close", closed).await;
+    for _ in 0..11 {
+        bridge.pass(30_000);
+        bridge.drain().await;
+    }
+    bob_gets(&bridge, None);
+    for _ in 0..3 {
+        bridge.pass(130_000);
+        bridge.drain().await;
+    }
+    assert_eq!((said(&bridge, 'b'), bridge.stats().await.outbox), (vec!["b0".into()], 0));
+    for (epoch, told) in [(7, 1), (8, 0)] {
+        bridge.let_in(portal, epoch).await;
+        let mut read = bridge.spine.db.read().await.unwrap();
+        let head = bridge.first::<InGroup>(read.conn(), &Lane::ToNative(portal)).await;
+        drop(read);
+        let Head::Rows(rows) = head else { panic!("{head:?}") };
+        let is_about = |deed: &InGroup| matches!(deed, InGroup::Notice(text) if text.contains("something of bob:b.example"));
+        let about = rows.iter().filter(|row| is_about(&row.entry.deed)).count();
+        assert_eq!(about, told, "{rows:?}");
+        bridge.keep(portal, &[epoch], vec![Effect::Here(Here::Closed)]).await;
+        bridge.drain().await;
+    }
 }

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 /// What a homeserver does otherwise than it should.
@@ -37,6 +38,12 @@ enum Fault {
     Sync,
     /// By its registration, ghosts are not ours.
     Ghosts,
+    /// It says things to the terminal.
+    Loud,
+    /// What it says has no end.
+    Endless,
+    /// It sends whoever asks who he is elsewhere.
+    Elsewhere,
 }
 
 /// One that nobody listens at just now.
@@ -112,19 +119,24 @@ impl SetUp {
         self.folder.path().join(name)
     }
 
-    /// Exit code, and what was found.
-    async fn found(&self, fault: Fault) -> (Option<i32>, Value) {
+    async fn run(&self, fault: Fault, more: &'static [&'static str]) -> std::process::Output {
         *self.fault.lock().unwrap() = fault;
         let folder = self.folder.path().to_owned();
-        let output = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             Command::new(env!("CARGO_BIN_EXE_causeway"))
-                .args(["doctor", "--json"])
+                .arg("doctor")
+                .args(more)
                 .current_dir(folder)
                 .output()
                 .unwrap()
         })
         .await
-        .unwrap();
+        .unwrap()
+    }
+
+    /// Exit code, and what was found.
+    async fn found(&self, fault: Fault) -> (Option<i32>, Value) {
+        let output = self.run(fault, &["--json"]).await;
         (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
     }
 
@@ -167,7 +179,16 @@ async fn versions(State(known): State<Known>) -> Response {
     if known.is(Fault::Other) {
         return "welcome".into_response();
     }
-    let version = if known.is(Fault::Old) { "r0.6.1" } else { "v1.12" };
+    if known.is(Fault::Endless) {
+        let blank = futures_util::stream::repeat(());
+        let blank = blank.map(|()| Ok::<_, std::io::Error>(vec![b' '; 1 << 16]));
+        return axum::body::Body::from_stream(blank).into_response();
+    }
+    let version = match *known.fault.lock().unwrap() {
+        Fault::Old => "r0.6.1",
+        Fault::Loud => "r0\u{1b}[2J\u{9b}31m\u{202e}\nok  everything  is right",
+        _ => "v1.12",
+    };
     let ahead = std::time::Duration::from_secs(if known.is(Fault::Clock) { 300 } else { 0 });
     let now = std::time::Duration::from_millis(causeway_bridge::clock::now().0);
     let now = httpdate::fmt_http_date(std::time::UNIX_EPOCH + now + ahead);
@@ -186,6 +207,9 @@ async fn whoami(
     if is_ghost && known.is(Fault::Ghosts) {
         let refusal = json!({"errcode": "M_FORBIDDEN", "error": "cannot masquerade as this user"});
         return (StatusCode::FORBIDDEN, Json(refusal)).into_response();
+    }
+    if known.is(Fault::Elsewhere) {
+        return axum::response::Redirect::temporary("http://127.0.0.1:9/").into_response();
     }
     let server = if known.is(Fault::Name) { "other.example" } else { "b.example" };
     let sender = format!("@{}:{server}", known.sender);
@@ -228,6 +252,9 @@ async fn each_fault_of_a_homeserver_is_found() {
         (Fault::Other, Some(("homeserver", "causeway.yaml write, under `homeserver:`, `address:"))),
         (Fault::Sync, Some(("bot's /sync", "homeserver's log"))),
         (Fault::Ghosts, Some(("ghosts", "causeway registration"))),
+        (Fault::Loud, Some(("homeserver", "update the homeserver"))),
+        (Fault::Endless, Some(("homeserver", "homeserver's client API"))),
+        (Fault::Elsewhere, Some(("as_token", "what stands between"))),
     ];
     for (fault, expected) in table {
         let (code, failed) = set_up.failed(fault).await;
@@ -299,4 +326,28 @@ async fn a_registration_that_says_nothing_of_the_rate_is_looked_after() {
     assert_eq!(set_up.looked_after(Fault::None).await, ["well-known"]);
     fs::write(&path, text.replace("rate_limited: false\n", "")).unwrap();
     assert_eq!(set_up.looked_after(Fault::None).await, ["registration", "well-known"]);
+}
+
+/// Found by an attack: a homeserver cleared the operator's terminal, and said that all was well.
+#[tokio::test]
+async fn what_a_homeserver_says_does_nothing_to_a_terminal() {
+    let set_up = SetUp::new().await;
+    let output = set_up.run(Fault::Loud, &[]).await;
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("everything  is right"), "{shown:?}");
+    let is_harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!shown.contains(is_harmful), "{shown:?}");
+    assert!(!shown.lines().any(|line| line.starts_with("ok  everything")), "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_does_not_answer_who_we_are_has_refused_nothing() {
+    let set_up = SetUp::new().await;
+    let output = set_up.run(Fault::Elsewhere, &["--json"]).await;
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let rest = checks.iter().filter(|check| check["state"] == "skipped");
+    let why: Vec<&str> = rest.filter_map(|check| check["found"].as_str()).collect();
+    assert!(why.iter().filter(|why| why.contains("does not say whether")).count() > 2, "{why:?}");
+    assert!(!why.iter().any(|why| why.contains("does not take our as_token")), "{why:?}");
 }

@@ -38,9 +38,13 @@ use causeway_bridge::{
 };
 use causeway_groups::{
     Machine, Vault,
-    sdk::{Client, Http},
+    machine::{Received, RosterChange, What},
+    sdk::{Client, Http, Keep as _},
 };
-use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, GroupId, Timestamp};
+use causeway_protocol::{
+    ids::{ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
+    roster,
+};
 use causeway_store::{Conn, Db, Lock, Options, Script};
 use serde_json::{Value, value::to_raw_value};
 use tokio::sync::watch;
@@ -68,6 +72,7 @@ pub(crate) struct Bridge {
     pub(crate) clock: Arc<AtomicU64>,
     /// Milliseconds that have passed, whatever the clock says.
     pub(crate) steady: Arc<AtomicU64>,
+    router: Arc<from_native::Router>,
     _folder: tempfile::TempDir,
     opened: Mutex<BTreeSet<String>>,
     spoken: u8,
@@ -101,7 +106,7 @@ impl Bridge {
             clock: Arc::clone(&clock_of_all),
             steps: steps.clone(),
         });
-        let native = nobody(&db, vault, router).await;
+        let native = nobody(&db, vault, Arc::clone(&router)).await;
         let spine = Spine {
             leases: deliver::Leases::new(&db),
             db,
@@ -117,11 +122,12 @@ impl Bridge {
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             rooms_known: Arc::new(true.into()),
+            asks: Arc::default(),
             troubles: Troubles::default(),
             steps,
         };
         let opened = Mutex::default();
-        Self { spine, stub, clock, steady, _folder: folder, opened, spoken: 0 }
+        Self { spine, stub, clock, steady, router, _folder: folder, opened, spoken: 0 }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
@@ -154,6 +160,28 @@ impl Bridge {
         let mut decided = Decided::default();
         decided.take(&mut portal, cause, effects);
         decided.keep(&mut tx, sealer, now, std::iter::once(&mut portal)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// An admin lets the bridge into the portal's group.
+    pub(crate) async fn let_in(&self, portal: PortalId, epoch: u8) {
+        let change = RosterChange {
+            epoch: Epoch(epoch.into()),
+            kind: roster::Kind::Add,
+            by: Some("ann:b.example".parse().unwrap()),
+            joined: vec![],
+            left: vec![],
+            my_role_before: None,
+            my_role: Some(roster::Role::Bridge),
+            me_joined: true,
+            me_left: false,
+            cut: false,
+            closed: false,
+        };
+        let group = self.portal_now(portal).await.group;
+        let received = vec![Received { seq: Seq(0), group, what: What::Roster(change) }];
+        let mut tx = self.spine.db.begin().await.unwrap();
+        self.router.keep(&self.spine.native, &mut tx, received).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -8,6 +8,7 @@ mod chats;
 mod circles;
 mod cli;
 mod client;
+mod commands;
 mod deliver;
 mod demo;
 #[path = "../shared/demo.rs"]

@@ -216,3 +216,27 @@ async fn invites_do_not_wait_for_each_other_once_one_is_not_answered() {
     }
     assert_eq!((given_up(&bridge).await.len(), bridge.stats().await.outbox), (3, 0));
 }
+
+/// Found by an attack: the bot invited it again, and it spoke after the kick.
+#[tokio::test]
+async fn a_ghost_that_somebody_put_out_is_not_brought_back_before_that_was_heard() {
+    for is_kicked in [true, false] {
+        let mut bridge = Bridge::start().await;
+        let portal = spoken_in(&mut bridge).await;
+        let room = bridge.portal_now(portal).await.room.unwrap();
+        let by = if is_kicked { "@al:x" } else { BOB };
+        bridge.stub.look(|rooms| rooms.membership(room.as_str(), by, BOB, "leave").unwrap());
+        for body in ["b1", "b2"] {
+            bridge.say(portal, "bob:b.example", body).await;
+        }
+        bridge.say(portal, "eve:b.example", "e1").await;
+        bridge.drain().await;
+        let said = if is_kicked { vec!["e1"] } else { vec!["b1", "b2", "e1"] };
+        assert_eq!(bodies(&bridge), said);
+        let place = (room.to_string(), BOB.to_owned());
+        let is_in = bridge.stub.look(|rooms| rooms.members[&place] == "join");
+        let removed = bridge.portal_now(portal).await.removed;
+        assert_eq!((is_in, removed.len()), (!is_kicked, usize::from(is_kicked)));
+        assert_eq!(given_up(&bridge).await.len(), if is_kicked { 2 } else { 0 });
+    }
+}

@@ -190,6 +190,7 @@ impl World {
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             rooms_known: std::sync::Arc::default(),
+            asks: std::sync::Arc::default(),
             troubles: Troubles::default(),
             steps,
         };

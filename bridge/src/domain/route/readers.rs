@@ -3,7 +3,7 @@
 use super::is_told;
 use crate::domain::{
     RoomEvent, RosterChange, Skip,
-    command::Command,
+    command::{Asked, Command},
     effect::{Effect, InRoom},
     portal::Portal,
     readers::{came, went, who_here},
@@ -48,7 +48,7 @@ pub(super) fn command(portal: &Portal, event: &RoomEvent) -> Option<Result<Vec<E
     let answer = match command {
         Command::Members(page) => InRoom::Members(id, page),
         Command::Asked(asked) => InRoom::Asked(id, event.sender.clone(), asked),
-        Command::Words(words) => InRoom::Answer(words.here(), id),
+        Command::Words(words) => InRoom::Asked(id, event.sender.clone(), Asked::Words(words)),
     };
     Some(Ok(vec![Effect::InRoom(answer)]))
 }

@@ -101,12 +101,12 @@ fn people_in_the_room_ask_who_reads() {
     for (body, expected) in [
         ("!causeway members", "members"),
         ("  !causeway  members 2 ", "members"),
-        ("!causeway", "answer"),
+        ("!causeway", "asked"),
         ("!causeway status", "asked"),
         ("!causeway invite @bo:x", "asked"),
         ("!causeway unbridge", "asked"),
-        ("!causeway members two", "answer"),
-        ("!causeway members 1 2", "answer"),
+        ("!causeway members two", "asked"),
+        ("!causeway members 1 2", "asked"),
         // Not to the bot.
         ("!causewayed", "say in group"),
         ("try !causeway members", "say in group"),

@@ -100,6 +100,9 @@ struct All {
     stamps: u64,
     /// When rooms last took something, of those of the last minutes.
     taken: BTreeMap<PortalId, Duration>,
+    /// Portals that are to be closed after what waits aside: by which row, and since when the
+    /// homeserver answers.
+    closing: BTreeMap<PortalId, (i64, Duration)>,
 }
 
 impl Waits {
@@ -158,6 +161,21 @@ impl Waits {
             Some(portal) => all.taken.get(&portal).is_some_and(is_shown),
             None => all.taken.values().any(is_shown),
         }
+    }
+
+    /// This row is to close the portal, and the homeserver answers: for how long now.
+    pub(super) fn closes(&self, now: Duration, portal: PortalId, row: i64) -> Duration {
+        let mut all = self.all();
+        let place = all.closing.entry(portal).or_insert((row, now));
+        if place.0 != row {
+            *place = (row, now);
+        }
+        now.saturating_sub(place.1)
+    }
+
+    /// The homeserver does not answer: the time begins anew when it does.
+    pub(super) fn closes_later(&self, portal: PortalId) {
+        self.all().closing.remove(&portal);
     }
 
     /// Whether this portal's room took something just now.
@@ -247,6 +265,17 @@ mod tests {
         assert!(waits.rooms_take(s(310), one) && !waits.rooms_take(s(310), two));
         assert!(waits.just_took(s(70), PortalId(1)) && !waits.just_took(s(71), PortalId(1)));
         assert!(!waits.just_took(s(70), PortalId(2)));
+    }
+
+    #[test]
+    fn what_is_closed_waits_while_the_homeserver_answers() {
+        let (waits, [one, two]) = (Waits::default(), [PortalId(1), PortalId(2)]);
+        assert_eq!((waits.closes(s(10), one, 7), waits.closes(s(70), one, 7)), (s(0), s(60)));
+        assert_eq!((waits.closes(s(80), two, 9), waits.closes(s(90), one, 7)), (s(0), s(80)));
+        waits.closes_later(one);
+        assert_eq!((waits.closes(s(95), one, 7), waits.closes(s(99), two, 9)), (s(0), s(19)));
+        // Let in and taken out again meanwhile.
+        assert_eq!((waits.closes(s(99), one, 8), waits.closes(s(100), one, 8)), (s(0), s(1)));
     }
 
     #[test]

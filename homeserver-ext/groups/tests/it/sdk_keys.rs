@@ -162,3 +162,36 @@ async fn a_server_that_was_put_back_to_before_a_fallback_key_gets_new_keys_once(
     opened().await.compare().await.unwrap();
     assert_eq!(at_server(&client).await, third, "nothing was put back since");
 }
+
+/// Found by an attack: after two restores what was said could not be opened, since a key was given again.
+#[tokio::test]
+async fn a_server_that_was_put_back_gives_no_key_that_may_be_spent() {
+    let mut server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.db");
+    let db = Db::open(Options { path, lock: Lock::Shared, schemas: &[SCHEMA] }).await.unwrap();
+    let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
+    let (url, of) = (server.url(), || (db.clone(), vault.clone(), Arc::new(Nobody)));
+    let (mine, sealed, keeper) = of();
+    Client::register(mine, sealed, Some(&url), "ann", None, keeper, now).await.unwrap();
+    // As another process.
+    let claimed = async || {
+        let (mine, sealed, keeper) = of();
+        let client = Client::open(mine, sealed, None, keeper, now).await.unwrap();
+        let device = client.me().record.device_id;
+        let keys = client.http().claim_keys(vec![device]).await.unwrap().keys;
+        let key = keys.get(&device).unwrap();
+        (key.curve25519, key.fallback)
+    };
+    server.stop();
+    let copy = server.backup();
+    server.start_again();
+    let (spent, is_fallback) = claimed().await;
+    assert!(!is_fallback);
+    server.stop();
+    server.restore(&copy);
+    server.put_back = true;
+    server.start_again();
+    let (given, is_fallback) = claimed().await;
+    assert!(given != spent && is_fallback);
+}

@@ -12,7 +12,7 @@ use causeway_store::Db;
 use crate::{
     config::KeepRead,
     quota::BRIDGE,
-    storage::{self, accounts, devices::Device, mailbox},
+    storage::{self, accounts, devices::Device, keys, mailbox},
 };
 
 /// Rows that one transaction lets go of at most, so that others need not wait long.
@@ -111,6 +111,8 @@ pub(crate) async fn let_go(db: &Db, now: Timestamp, keep: KeepRead) -> Result<()
 pub(crate) async fn was_put_back(db: &Db, now: Timestamp) -> Result<(), causeway_store::Error> {
     let mut tx = db.begin().await?;
     accounts::put_back(tx.conn(), now).await?;
+    // What was claimed since the copy is spent. Until its device brings others its fallback key is given.
+    keys::withdraw_all(tx.conn()).await?;
     tx.commit().await
 }
 

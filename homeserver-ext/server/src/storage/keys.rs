@@ -52,6 +52,12 @@ pub(crate) async fn withdraw(conn: &mut Conn, device: DeviceRow) -> Result<(), E
     Ok(())
 }
 
+/// Takes back the keys of all devices that nobody has claimed.
+pub(crate) async fn withdraw_all(conn: &mut Conn) -> Result<(), causeway_store::Error> {
+    sqlx::query("DELETE FROM one_time_keys WHERE claimed_ms IS NULL").execute(conn).await?;
+    Ok(())
+}
+
 /// How many keys of a device nobody has claimed.
 pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u32, Error> {
     let count: i64 = sqlx::query_scalar(

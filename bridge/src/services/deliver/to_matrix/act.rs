@@ -1,6 +1,6 @@
 //! One effect after the other, as requests to the homeserver; each is safe to make twice.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::AccountId;
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
@@ -29,6 +29,9 @@ pub(super) const PAUSED: &str = "The bridge is paused: this room is encrypted, a
                       yet. Nothing is sent in clear; what is said in the group waits.";
 pub(super) const CLOSED: &str = "The bridge was taken out of the group: nothing goes from here to there any \
                       more, nor back.";
+
+/// For how long a portal that is closed waits for words that fail alone, while the homeserver answers.
+const CLOSING_PATIENCE: Duration = Duration::from_mins(5);
 
 impl Round<'_> {
     pub(super) async fn carry_out(&mut self, row: &Stored<InRoom>) -> Tried {
@@ -74,6 +77,12 @@ impl Round<'_> {
             (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
             }
+            // Nobody waits for its answer in a room that is given up, and another may be made behind it.
+            (InRoom::Members(..) | InRoom::Asked(..), portal @ Portal { room: None, .. })
+                if portal.is_in_making() =>
+            {
+                return Ok(Ok(()));
+            }
             // What was said before another room was asked for is said there.
             (_, portal @ Portal { room: None, .. }) if portal.is_in_making() => {
                 return Ok(Err(Failure::NotNow(
@@ -109,6 +118,14 @@ impl Round<'_> {
             Ok(room) => room,
             Err(failure) => return Ok(Err(failure)),
         };
+        // Nor is there an answer in one that has turned encrypted.
+        if let InRoom::Members(..) | InRoom::Asked(..) = &row.entry.deed {
+            match self.is_encrypted(&room).await {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {}
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
         match &row.entry.deed {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
             InRoom::Notice(text) => self.notice(&room, row, text, None).await,
@@ -257,7 +274,7 @@ impl Round<'_> {
             if error.is_code("M_FORBIDDEN")
                 && let Ok(Some(Membership::Ban)) = self.membership(room, ghost).await
             {
-                self.note_who_put_out(room, account).await;
+                let _noted = self.note_who_put_out(room, account).await;
             }
             return Err(failed(Place::Ghost, &error));
         }
@@ -355,8 +372,19 @@ impl Round<'_> {
         let others_wait = outbox::any_aside(read.conn(), self.portal.id).await?;
         drop(read);
         if others_wait && !self.portal.encrypted {
-            let why = "something that was said before is not there yet";
-            return Ok(Err(Failure::Later(why.to_owned())));
+            let waits = self.spine.leases.waits();
+            // While the homeserver is away it is nobody's own trouble that his words are not there.
+            match self.membership(room, self.spine.names.bot()).await {
+                Err(failure) if !matches!(failure, Failure::Refused(_) | Failure::Gone(_)) => {
+                    waits.closes_later(self.portal.id);
+                    return Ok(Err(failure));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            if waits.closes(self.spine.steady(), self.portal.id, row.id) < CLOSING_PATIENCE {
+                let why = "something that was said before is not there yet";
+                return Ok(Err(Failure::Later(why.to_owned())));
+            }
         }
         let titled = self.topic(room, CLOSED).await;
         let told = match titled {

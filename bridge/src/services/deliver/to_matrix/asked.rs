@@ -27,6 +27,7 @@ impl Round<'_> {
     ) -> Tried {
         let text = match asked {
             Asked::Status => self.status().await?,
+            Asked::Words(words) => words.here(),
             Asked::Invite(user) => match self.invite_for(room, by, user).await {
                 Ok(text) => text,
                 Err(failure) => return Ok(Err(failure)),

@@ -16,18 +16,23 @@ const ANSWER: &str =
 impl Round<'_> {
     /// Makes sure that the room is not encrypted: looked at once in a process, before the first word.
     pub(super) async fn is_clear(&mut self, room: &RoomId) -> Result<(), Failure> {
-        let is_encrypted = match self.spine.encryption.of(room, self.spine.matrix.unanswered()) {
-            _ if self.portal.encrypted => true,
-            Some(known) => known,
-            None => {
-                self.is_the_last(room).await?;
-                self.look(room).await?
-            }
-        };
-        if is_encrypted {
+        let known = self.spine.encryption.of(room, self.spine.matrix.unanswered());
+        if known.is_none() && !self.portal.encrypted {
+            self.is_the_last(room).await?;
+        }
+        if self.is_encrypted(room).await? {
             return Err(Failure::NotNow("the room is encrypted".to_owned(), None));
         }
         Ok(())
+    }
+
+    /// Whether it is, looked at once in a process.
+    pub(super) async fn is_encrypted(&mut self, room: &RoomId) -> Result<bool, Failure> {
+        match self.spine.encryption.of(room, self.spine.matrix.unanswered()) {
+            _ if self.portal.encrypted => Ok(true),
+            Some(known) => Ok(known),
+            None => self.look(room).await,
+        }
     }
 
     /// Answers an event that cannot be read; that the room is encrypted may have been missed.

@@ -112,7 +112,14 @@ impl Round<'_> {
                 let Some(account) = names.account(user) else { return Ok(false) };
                 match self.membership(room, user).await {
                     Ok(Some(Membership::Ban)) => {
-                        self.note_who_put_out(room, &account).await;
+                        // Where it cannot be read now, the next message shows it again.
+                        let _noted = self.note_who_put_out(room, &account).await;
+                        Ok(false)
+                    }
+                    // Whoever put it out does not want it back; it may have gone by itself.
+                    Ok(Some(Membership::Other))
+                        if self.note_who_put_out(room, &account).await? =>
+                    {
                         Ok(false)
                     }
                     // It is the room that does not let it speak, or nobody may look.
@@ -129,15 +136,20 @@ impl Round<'_> {
         }
     }
 
-    /// Notes who put the account's ghost out of the room: no event of that came, or none yet.
-    pub(super) async fn note_who_put_out(&mut self, room: &RoomId, account: &AccountId) {
-        // Where it cannot be read now, the next message shows it again.
-        if let Ok(Some(found)) = self.read(room).await
-            && let Some(by) = found.put_out.get(account)
-        {
-            self.facts.standing.insert(account.clone(), Standing::Removed(by.clone()));
-            self.facts.news.push(News::PutOut(account.clone(), by.clone()));
-        }
+    /// Notes who put the account's ghost out of the room, if somebody did: no event of that came, or
+    /// none yet.
+    pub(super) async fn note_who_put_out(
+        &mut self,
+        room: &RoomId,
+        account: &AccountId,
+    ) -> Result<bool, Failure> {
+        let found = self.read(room).await?;
+        let Some(by) = found.as_ref().and_then(|found| found.put_out.get(account)) else {
+            return Ok(false);
+        };
+        self.facts.standing.insert(account.clone(), Standing::Removed(by.clone()));
+        self.facts.news.push(News::PutOut(account.clone(), by.clone()));
+        Ok(true)
     }
 
     /// What the room's state says of somebody.
