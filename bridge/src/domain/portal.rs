@@ -162,16 +162,8 @@ impl Portal {
                 self.unsaved.place = true;
             }
             Here::Met(mirrors) => {
-                for Mirror { id, name } in mirrors {
-                    let before = self.mirrors.insert(id.clone(), name.clone());
-                    if let Some(taken) = self.taken.get_mut() {
-                        if before.is_some() {
-                            taken.let_go(id);
-                        }
-                        taken.take(id, name);
-                    }
-                    self.unsaved.mirrors.insert(id.clone());
-                    self.is_invited_no_more(id);
+                for mirror in mirrors {
+                    self.meets(mirror);
                 }
             }
             Here::Parted(user) => {
@@ -196,6 +188,18 @@ impl Portal {
             }
             Here::Unsaid(..) | Here::Given(_) => {}
         }
+    }
+
+    fn meets(&mut self, Mirror { id, name }: &Mirror) {
+        let before = self.mirrors.insert(id.clone(), name.clone());
+        if let Some(taken) = self.taken.get_mut() {
+            if before.is_some() {
+                taken.let_go(id);
+            }
+            taken.take(id, name);
+        }
+        self.unsaved.mirrors.insert(id.clone());
+        self.is_invited_no_more(id);
     }
 
     /// How the people of the group and the room look.

@@ -223,6 +223,7 @@ async fn who_went_from_the_group_while_the_bot_was_out_goes_from_the_room_when_i
         cast.bob_says("before").await;
         cast.is_said(&cast.room, BOB, "before").await;
         cast.stub.change(|rooms| {
+            rooms.users.insert(ghost.to_owned());
             rooms.membership(&cast.room, BOT, ghost, "invite").unwrap();
             rooms.membership(&cast.room, ghost, ghost, "join").unwrap();
             rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap();
@@ -354,6 +355,10 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
         cast.is_read("replaced by !next:b.example").await;
         cast.is_said(&cast.room, BOT, "does not follow").await;
         cast.al_says(&next, "nobody listens");
+        let said = cast.stub.look(|rooms| rooms.events.last().unwrap()["event_id"].clone());
+        while !is_looked_at(&bridge, said.as_str().unwrap()).await {
+            tokio::task::yield_now().await;
+        }
         cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
         cast.is_said(&next, BOT, "came along").await;
         cast.bob_says("there you are").await;

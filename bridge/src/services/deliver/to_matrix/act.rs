@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::ids::AccountId;
-use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::Value;
 
 use super::{
@@ -118,7 +118,11 @@ impl Round<'_> {
             Ok(room) => room,
             Err(failure) => return Ok(Err(failure)),
         };
-        // Nor is there an answer in one that has turned encrypted.
+        self.carry_out_in(room, row).await
+    }
+
+    async fn carry_out_in(&mut self, room: OwnedRoomId, row: &Stored<InRoom>) -> Tried {
+        // Nobody is answered in a room that has turned encrypted.
         if let InRoom::Members(..) | InRoom::Asked(..) = &row.entry.deed {
             match self.is_encrypted(&room).await {
                 Ok(true) => return Ok(Ok(())),
