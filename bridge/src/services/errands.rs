@@ -1,8 +1,8 @@
 //! What is asked of the bot or a ghost where there is no portal: who invites them, and who is alone with
 //! the bot, is answered.
 //!
-//! Everybody's errands go in their order; eight people's are done at once, and the slowest of them keeps
-//! the next ones waiting for as long as one request takes.
+//! Everybody's errands go in their order; those of many people are done at once, whose have not failed
+//! first, and the slowest of them keeps the next ones waiting for no more than [`PATIENCE`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,9 @@ use crate::{
 };
 
 /// Errands that are done at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
+/// How long one is waited for: an inviter's homeserver may never answer ours.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait after a failure.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long an invitation waits that is no direct chat's: the room may be one that comes after a portal's.
@@ -90,16 +92,15 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
     let wait_of = |known: &Waiting| {
         waits.get(&known.id).map_or(Duration::ZERO, |(_, due)| due.saturating_sub(now))
     };
-    let mut met = BTreeSet::new();
-    let due: Vec<&Waiting> = waiting
-        .iter()
-        .filter(|known| wait_of(known).is_zero() && met.insert(known.errand.by.clone()))
-        .take(AT_ONCE)
-        .collect();
+    let due = first(&waiting, waits, now);
     if due.is_empty() {
         return Ok(waiting.iter().map(wait_of).min());
     }
-    let ends = join_all(due.iter().map(|known| carry_out(spine, known))).await;
+    let ends = due.iter().map(|known| async {
+        let end = tokio::time::timeout(PATIENCE, carry_out(spine, known)).await;
+        end.unwrap_or(Err(Failed::Late))
+    });
+    let ends = join_all(ends).await;
     for (known, end) in due.into_iter().zip(ends) {
         let life = if matches!(known.errand.what, What::Do(..)) { LIFE_MS } else { INVITED_MS };
         let is_over = known.asked_at.plus_ms(life) < spine.now();
@@ -109,10 +110,10 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
             Err(Failed::Matrix(error @ MatrixError::Refused(..))) => {
                 tracing::info!(by = %known.errand.by, %error, "could not answer who asks the bot");
             }
-            Err(Failed::Matrix(error)) if is_over => {
+            Err(error) if is_over => {
                 tracing::warn!(by = %known.errand.by, %error, "who asked the bot is not answered");
             }
-            Err(Failed::Matrix(_)) => {
+            Err(Failed::Matrix(_) | Failed::Late) => {
                 let (failures, due) = waits.entry(known.id).or_default();
                 *failures = failures.saturating_add(1);
                 let wait = Duration::from_secs(1 << (*failures).min(9));
@@ -127,9 +128,27 @@ pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, 
     Ok(Some(Duration::ZERO))
 }
 
+/// What is due now, the oldest of each user; those first that have failed least, so that nobody's that
+/// fail again and again stand in front of another's.
+fn first<'a>(waiting: &'a [Waiting], waits: &Waits, now: Duration) -> Vec<&'a Waiting> {
+    let failures = |known: &Waiting| waits.get(&known.id).map_or(0, |(failures, _)| *failures);
+    let is_due = |known: &&Waiting| waits.get(&known.id).is_none_or(|(_, due)| *due <= now);
+    let mut met = BTreeSet::new();
+    let mut due: Vec<&Waiting> =
+        waiting.iter().filter(is_due).filter(|known| met.insert(&known.errand.by)).collect();
+    due.sort_by_key(|known| failures(known));
+    due.truncate(AT_ONCE);
+    due
+}
+
 /// Why an errand is not done yet.
+#[derive(Debug, thiserror::Error)]
 enum Failed {
+    #[error(transparent)]
     Matrix(MatrixError),
+    #[error("no answer in time")]
+    Late,
+    #[error(transparent)]
     Step(StepError),
 }
 
@@ -307,4 +326,32 @@ async fn forget(spine: &Spine, room: &RoomId) -> Result<(), Failed> {
     errands::chat_ended(&mut tx, room).await?;
     tx.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::ids::Timestamp;
+
+    use super::*;
+
+    fn waiting(id: i64, by: &str) -> Waiting {
+        let (room, of) = ("!r:x".try_into().unwrap(), "@causewaybot:b.example".try_into().unwrap());
+        let errand = Errand { room, by: by.try_into().unwrap(), of, what: What::Come(true) };
+        let event_id = format!("$e{id}").try_into().unwrap();
+        Waiting { id, event_id, asked_at: Timestamp(0), errand }
+    }
+
+    #[test]
+    fn whose_errands_fail_stand_behind_the_others() {
+        let all = [waiting(1, "@a:x"), waiting(2, "@a:x"), waiting(3, "@b:x"), waiting(4, "@c:x")];
+        let second = Duration::from_secs(1);
+        let waits = Waits::from([(1, (3, second)), (3, (1, second * 9))]);
+        let ids = |now| first(&all, &waits, now).iter().map(|known| known.id).collect::<Vec<_>>();
+        // His second goes where his first may not yet.
+        assert_eq!(ids(Duration::ZERO), [2, 4]);
+        assert_eq!(ids(second), [4, 1]);
+        assert_eq!(ids(second * 9), [4, 3, 1]);
+        let many: Vec<Waiting> = (0..99).map(|id| waiting(id, &format!("@u{id}:x"))).collect();
+        assert_eq!(first(&many, &Waits::new(), second).len(), AT_ONCE);
+    }
 }

@@ -269,3 +269,30 @@ async fn who_asks_too_much_waits_alone() {
 fn world_fails(stub: &Stub) {
     stub.fail("!loud:b.example/state", Fault::Answer(502, json!({})));
 }
+
+/// Found by an attack: a dozen accounts whose homeservers did not answer kept everybody waiting for
+/// minutes.
+#[tokio::test]
+async fn whose_homeservers_do_not_answer_keep_nobody_else_waiting() {
+    let (mut world, bridge) = begin().await;
+    let stub = world.stub.clone();
+    let never = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        let others: Vec<Room> = (0..16)
+            .map(|number| {
+                stub.fail("/leave", Fault::Late(std::sync::Arc::clone(&never), json!({})));
+                let by = format!("@m{number}:far.example");
+                let room = Room::made_by(&stub, &format!("!m{number}:far.example"), &by);
+                room.invites(&by, BOT, true);
+                room
+            })
+            .collect();
+        stub.wait(|rooms| rooms.faults.is_empty().then_some(())).await;
+        let own = Room::made_by(&stub, "!own:b.example", AL);
+        own.invites(AL, BOT, true);
+        own.has_answers(1).await;
+        assert!(others.iter().all(|room| room.place(BOT).as_deref() == Some("invite")));
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
