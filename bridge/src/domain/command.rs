@@ -6,7 +6,7 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{MESSAGE, RoomEvent, ghost::Names, looks::clean};
+use super::{ENCRYPTION, MESSAGE, RoomEvent, UNREAD, ghost::Names, looks::clean};
 
 /// How everything begins that is said to the bot where others are.
 const PREFIX: &str = "!causeway";
@@ -268,6 +268,10 @@ pub fn errand(names: &Names, event: &RoomEvent) -> Option<Errand> {
             }
             _ => None,
         };
+    }
+    // The room is looked at, and why nobody is answered there is said.
+    if event.kind == UNREAD || event.kind == ENCRYPTION {
+        return Some(of_bot(What::Do(Command::Words(Words::Help), false)));
     }
     let is_named = Command::of(event).is_some();
     Command::alone(event).map(|command| of_bot(What::Do(command, is_named)))

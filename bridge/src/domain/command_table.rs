@@ -80,6 +80,7 @@ fn what_is_asked_where_there_is_no_portal() {
         event("m.room.member", Some(who), by, &content)
     };
     let help = || Command::Words(Words::Help);
+    let looks = || What::Do(help(), false);
     let table = [
         (member(bot, "@al:x", "invite", true), Some((bot, What::Come(true)))),
         (member(bot, "@al:x", "invite", false), Some((bot, What::Come(false)))),
@@ -94,6 +95,8 @@ fn what_is_asked_where_there_is_no_portal() {
         (member(bot, bot, "leave", false), None),
         (text("help"), Some((bot, What::Do(help(), false)))),
         (text("!causeway help"), Some((bot, What::Do(help(), true)))),
+        (event("m.room.encryption", Some(""), "@al:x", &json!({})), Some((bot, looks()))),
+        (event("m.room.encrypted", None, "@al:x", &json!({})), Some((bot, looks()))),
         (event("m.reaction", None, "@al:x", &json!({"body": "help"})), None),
         (event("m.room.member", Some("no user"), "@al:x", &json!({})), None),
     ];

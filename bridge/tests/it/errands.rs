@@ -270,6 +270,23 @@ fn world_fails(stub: &Stub) {
     stub.fail("!loud:b.example/state", Fault::Answer(502, json!({})));
 }
 
+/// Found by an attack: the bot stayed, and said nothing.
+#[tokio::test]
+async fn a_chat_that_turns_encrypted_is_left_with_the_reason() {
+    let (mut world, bridge) = begin().await;
+    let own = Room::made_by(&world.stub, "!own:b.example", AL);
+    let told = async {
+        own.invites(AL, BOT, true);
+        own.has_answers(1).await;
+        let turn = json!({"algorithm": "m.megolm.v1.aes-sha2"});
+        own.stub.change(|rooms| rooms.event(&own.id, AL, "m.room.encryption", Some(""), turn));
+        assert!(own.is_left_by(BOT).await.contains("encrypted"));
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(own.answers().len(), 1);
+    bridge.drop_dead().await;
+}
+
 /// Found by an attack: a dozen accounts whose homeservers did not answer kept everybody waiting for
 /// minutes.
 #[tokio::test]

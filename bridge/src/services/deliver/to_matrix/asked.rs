@@ -78,6 +78,9 @@ impl Round<'_> {
         user: &UserId,
     ) -> Result<String, Failure> {
         let powers = self.powers(room).await?;
+        if user == self.spine.names.bot() {
+            return Ok("It is here.".to_owned());
+        }
         if self.spine.names.is_ours(user) {
             return Ok(
                 "Native people come by themselves, when they first say something. An admin \
