@@ -300,7 +300,7 @@ fn agrees(file: &Path, wanted: &mut Config) -> Result<(), Failure> {
     let (known, defaults) = (config::load(file, &[])?, Config::default());
     let folder = file.parent().unwrap_or(Path::new(""));
     let as_written = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
-    let data_dir = as_written(&known.data_dir.0);
+    let (data_dir, asked) = (as_written(&known.data_dir.0), as_written(&wanted.data_dir.0));
     let shown = |path: &Path| path.display().to_string();
     let none = String::new();
     let pairs = [
@@ -322,7 +322,7 @@ fn agrees(file: &Path, wanted: &mut Config) -> Result<(), Failure> {
             &wanted.appservice.address,
             &defaults.appservice.address,
         ),
-        ("data_dir", shown(&data_dir), &shown(&wanted.data_dir.0), &shown(&defaults.data_dir.0)),
+        ("data_dir", shown(&data_dir), &shown(&asked), &shown(&defaults.data_dir.0)),
     ];
     for (key, known_value, wanted, default) in pairs {
         if known_value != *wanted && wanted != default {

@@ -59,7 +59,7 @@ async fn each_misfit_has_its_words_and_its_exit_code() {
     other.namespaces.users.clear();
     let (code, log) = refused(causeway(&synapse, "names", listeners, &other)).await;
     assert_eq!(code, 22, "{log}");
-    assert!(log.contains("does not cover @causeway_"), "{log}");
+    assert!(log.contains("does not claim @causeway_"), "{log}");
 
     let mut other = installed.clone();
     other.hs_token = Secret::new("another");

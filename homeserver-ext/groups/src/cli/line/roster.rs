@@ -71,7 +71,7 @@ impl RosterLine {
             "leave" => format!("-- {by} left"),
             "close" => format!("-- {by} closed the group; nothing follows"),
             "role" => format!("-- {by} changed a role"),
-            "policy" => format!("-- {by} changed the group's policy"),
+            "policy" => format!("-- {by} changed the group's name, topic or settings"),
             "devices" => format!("-- {by} changed their devices"),
             other => format!("-- {by}: {other}"),
         };
