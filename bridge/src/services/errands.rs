@@ -2,7 +2,7 @@
 //! the bot, is answered.
 //!
 //! Everybody's errands go in their order; those of many people are done at once, whose have not failed
-//! first, and the slowest of them keeps the next ones waiting for no more than [`PATIENCE`].
+//! first, and the slowest of them keeps the next ones waiting for no more than ten seconds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
