@@ -87,6 +87,14 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
     effects
 }
 
+/// Whoever was in the room before this one, or invited there, is invited, unless he is here already.
+fn invited_too<'a>(portal: &'a Portal, found: &'a Found) -> impl Iterator<Item = Effect> + 'a {
+    let before: BTreeSet<&OwnedUserId> = portal.mirrors.keys().chain(&portal.invited).collect();
+    let is_here =
+        |user: &&OwnedUserId| found.people.contains_key(*user) || found.invited.contains(*user);
+    before.into_iter().filter(move |user| !is_here(user)).flat_map(invitation)
+}
+
 /// Somebody is invited; until he comes it is known that he is.
 pub(super) fn invitation(user: &OwnedUserId) -> [Effect; 2] {
     [Effect::Here(Here::Invited(user.clone())), Effect::InRoom(InRoom::Invite(user.clone()))]
@@ -175,9 +183,7 @@ fn entered(portal: &Portal, found: &Found, told: Option<&OwnedEventId>) -> Vec<E
         effects.push(Effect::InRoom(if is_read { InRoom::Introduce } else { InRoom::Topic }));
     }
     if is_other(portal, found) && found.successor.is_none() {
-        // Whoever was in the one before.
-        let gone = portal.mirrors.keys().filter(|user| !found.people.contains_key(*user));
-        effects.extend(gone.map(|user| Effect::InRoom(InRoom::Invite(user.clone()))));
+        effects.extend(invited_too(portal, found));
     }
     effects.extend(found.successor.iter().flat_map(|next| replaced(next.clone())));
     effects

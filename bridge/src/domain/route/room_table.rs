@@ -248,15 +248,19 @@ fn another_room_has_put_nobody_out() {
 
 #[test]
 fn into_another_room_come_those_of_the_one_before() {
-    let before = Portal { state: PortalState::Making, ..portal() };
+    let invited = [user("@bo:x"), user("@cy:x")].into();
+    let before = Portal { state: PortalState::Making, invited, ..portal() };
     let next = Found {
         room: "!next:x".try_into().unwrap(),
         people: [].into(),
+        // He is invited there already.
+        invited: [user("@cy:x")].into(),
         put_out: [].into(),
         ..found()
     };
     let effects = route(&before, &Input::Room(News::Entered(next, None))).unwrap();
-    assert_eq!(effects.last(), Some(&Effect::InRoom(InRoom::Invite(user("@al:x")))));
+    let come = [invitation(&user("@al:x")), invitation(&user("@bo:x"))].concat();
+    assert_eq!(effects.last_chunk::<4>().map(|last| &last[..]), Some(&come[..]));
 }
 
 #[test]
