@@ -116,6 +116,15 @@ pub enum Input {
     Expired(Expired),
 }
 
+/// What a room has of its group, and goes on without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ornament {
+    /// `m.room.name`.
+    Name,
+    /// `m.room.topic`.
+    Topic,
+}
+
 /// What becomes known of a portal's room by looking, and by what was done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -141,6 +150,8 @@ pub enum News {
     PutOut(AccountId, OwnedUserId),
     /// The operator wants a new one.
     Recreate,
+    /// It has another name or topic than the group, since the bot may not set that there.
+    NotSet(Ornament),
     /// The bot has left it, as this user wanted.
     Unbridged(OwnedUserId),
 }

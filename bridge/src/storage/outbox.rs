@@ -197,16 +197,19 @@ pub async fn in_bots(conn: &mut Conn, portal: PortalId, most: u64) -> Result<u64
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// How much of what people said waits in a lane, counted as far as 10,000.
+/// How much of what people said waits in a lane and in those that went aside from it, counted as far
+/// as 10,000.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn said_in(read: &mut Read, lane: &Lane) -> Result<u64, Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM (SELECT 1 FROM portal_outbox
-             WHERE lane = $1 AND accepted_at IS NOT NULL LIMIT 10000) AS said",
+             WHERE lane >= $1 AND lane < $2 AND accepted_at IS NOT NULL LIMIT 10000) AS said",
     )
     .bind(lane.to_string())
+    // Whatever begins with the first comes before the second.
+    .bind(format!("{lane}0"))
     .fetch_one(read.conn())
     .await?;
     Ok(u64::try_from(count).unwrap_or_default())

@@ -11,7 +11,7 @@ use causeway_bridge::{
     services::deliver,
     storage::{
         dead_letters::{self, Replayed},
-        outbox::Head,
+        outbox::{self, Head},
     },
 };
 use serde_json::{Value, json};
@@ -552,4 +552,18 @@ async fn who_was_not_heard_when_a_portal_was_closed_is_told_when_the_bridge_is_l
         bridge.keep(portal, &[epoch], vec![Effect::Here(Here::Closed)]).await;
         bridge.drain().await;
     }
+}
+
+/// Found by an attack: `!causeway status` said that nothing waits.
+#[tokio::test]
+async fn what_is_aside_is_counted_as_waiting() {
+    let mut bridge = Bridge::start().await;
+    let portal = bob_is_aside(&mut bridge).await;
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let lanes = [Lane::ToMatrix(portal), Lane::ToMatrix(PortalId(2)), Lane::ToNative(portal)];
+    let mut waits = Vec::new();
+    for lane in &lanes {
+        waits.push(outbox::said_in(&mut read, lane).await.unwrap());
+    }
+    assert_eq!(waits, [1, 0, 0]);
 }

@@ -10,7 +10,7 @@ use causeway_protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    people::Person,
+    people::{Person, Read},
     stub::{Fault, Stub},
     world::{Running, World},
 };
@@ -551,6 +551,32 @@ async fn the_room_takes_the_groups_new_name_and_topic() {
         let topic = "Bridged to the native group “Strollers”; read by alice and bob: \
                      !causeway members; its topic: “We meet at 9.”";
         is_titled(&cast, topic).await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+#[tokio::test]
+async fn a_name_and_a_topic_that_the_bot_may_not_set_are_told_the_group() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let refusal = || Fault::Answer(403, json!({"errcode": "M_FORBIDDEN", "error": "no"}));
+        let client = &cast.alice.client;
+        for name in ["Strollers", "Ramblers"] {
+            cast.stub.fail("state/m.room.name", refusal());
+            cast.stub.fail("state/m.room.topic", Fault::Answer(200, json!({"topic": ""})));
+            cast.stub.fail("state/m.room.topic", refusal());
+            let rename = |policy: &mut Policy| name.clone_into(&mut policy.name);
+            client.change_policy(cast.group, &rename).await.unwrap();
+            cast.stub.wait(|rooms| rooms.faults.is_empty().then_some(())).await;
+        }
+        let count =
+            |read: &[Read], part: &str| read.iter().filter(|read| read.body.contains(part)).count();
+        let is_told = |read: &[Read]| {
+            // Each name; the topic, which names people too, once.
+            count(read, "keeps the name") == 2 && count(read, "keeps the topic") == 1
+        };
+        cast.alice.wait("keeps the name", is_told).await;
     };
     world.during(&bridge, told).await;
     bridge.drop_dead().await;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{announce::announced, encrypted, notice, put_out};
 use crate::domain::{
-    News, RoomEvent, Skip,
+    News, Ornament, RoomEvent, Skip,
     effect::{Effect, Here, InRoom},
     looks::Taken,
     mirror::{Mirror, name_of},
@@ -54,6 +54,9 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::PutOut(account, by) if !portal.removed.contains_key(account) => {
             Ok(put_out(portal, account, by).into())
         }
+        News::NotSet(ornament) if is_open && portal.lost.is_none() => {
+            Ok(vec![not_set(portal, *ornament)])
+        }
         News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
         News::Unbridged(by) if is_open && portal.lost.is_none() => {
             let mut effects = parted_from_all(portal);
@@ -67,9 +70,22 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         | News::Replaced(_)
         | News::Unmade
         | News::PutOut(..)
+        | News::NotSet(_)
         | News::Recreate
         | News::Unbridged(_) => Err(Skip::Nothing),
     }
+}
+
+fn not_set(portal: &Portal, ornament: Ornament) -> Effect {
+    let what = match ornament {
+        Ornament::Name => "name",
+        Ornament::Topic => "topic",
+    };
+    notice(format!(
+        "The Matrix room keeps the {what} that it has: {} may not set it there. Somebody with the power \
+         has to set it, or give the bot the power to.",
+        portal.names.bot()
+    ))
 }
 
 /// Another room, to which everybody is invited who was in the one before, or invited there.

@@ -80,6 +80,10 @@ fn what_is_found_out_of_a_room() {
         (&replaced, next(), Err(Skip::Nothing)),
         (&making, next(), Err(Skip::Nothing)),
         (&closed, next(), Err(Skip::Closed)),
+        (&open, News::NotSet(Ornament::Name), Ok(vec!["notice in group"])),
+        (&lost, News::NotSet(Ornament::Name), Err(Skip::Nothing)),
+        (&making, News::NotSet(Ornament::Topic), Err(Skip::Nothing)),
+        (&closed, News::NotSet(Ornament::Topic), Err(Skip::Closed)),
         (&closed, News::Entered(found(), None), Ok(vec!["made"])),
         // The portal has another room by now.
         (&open, News::Entered(elsewhere, None), Err(Skip::Nothing)),

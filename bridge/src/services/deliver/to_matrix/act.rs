@@ -347,21 +347,21 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// State that nothing depends on: where it may not be set, everything else goes on.
+    /// State that nothing depends on: where it may not be set, everything else goes on; whether it was.
     pub(super) async fn ornament(
         &self,
         room: &RoomId,
         kind: &str,
         key: &str,
         content: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let Spine { matrix, names, .. } = self.spine;
         match matrix.send_state(names.bot(), room, kind, key, content).await {
             Err(error @ MatrixError::Refused(..)) => {
                 tracing::warn!(%room, kind, %error, "an ornament is not set");
-                Ok(())
+                Ok(false)
             }
-            sent => sent.map(drop).map_err(at(Place::Room)),
+            sent => sent.map(|_| true).map_err(at(Place::Room)),
         }
     }
 

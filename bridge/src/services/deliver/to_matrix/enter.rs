@@ -238,7 +238,7 @@ impl Round<'_> {
         let known = matrix.state(names.bot(), room, FUNCTIONAL_MEMBERS, "").await;
         let known = known.map_err(at(Place::Room))?;
         match with_service_member(known.as_ref(), names.bot()) {
-            Some(members) => self.ornament(room, FUNCTIONAL_MEMBERS, "", &members).await,
+            Some(members) => self.ornament(room, FUNCTIONAL_MEMBERS, "", &members).await.map(drop),
             None => Ok(()),
         }
     }

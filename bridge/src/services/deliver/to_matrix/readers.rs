@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
+        News, Ornament,
         effect::InRoom,
         readers::{Natives, may_be_replaced},
     },
@@ -47,7 +48,9 @@ impl Round<'_> {
     /// The room and what is said of its bridge bear the group's name.
     pub(super) async fn rename(&mut self, room: &RoomId) -> Result<(), Failure> {
         let name = json!({"name": self.portal.name});
-        self.ornament(room, "m.room.name", "", &name).await?;
+        if !self.ornament(room, "m.room.name", "", &name).await? {
+            self.facts.news.push(News::NotSet(Ornament::Name));
+        }
         self.mark(room).await
     }
 
@@ -59,7 +62,7 @@ impl Round<'_> {
     }
 
     /// Sets the topic, where it is not one that people wrote, and not that already.
-    pub(super) async fn topic(&self, room: &RoomId, text: &str) -> Result<(), Failure> {
+    pub(super) async fn topic(&mut self, room: &RoomId, text: &str) -> Result<(), Failure> {
         let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
         let known = match matrix.state(bot, room, "m.room.topic", "").await {
             Err(error @ MatrixError::Refused(..)) => {
@@ -73,6 +76,9 @@ impl Round<'_> {
         if known == text || !may_be_replaced(known, &[CLOSED, PAUSED]) {
             return Ok(());
         }
-        self.ornament(room, "m.room.topic", "", &json!({"topic": text})).await
+        if !self.ornament(room, "m.room.topic", "", &json!({"topic": text})).await? {
+            self.facts.news.push(News::NotSet(Ornament::Topic));
+        }
+        Ok(())
     }
 }

@@ -9,8 +9,9 @@ use super::{
     Stop, Stored, bury, first,
 };
 use crate::{
-    domain::{Input, News, effect::InRoom, lane::Lane, route::route},
+    domain::{Input, News, Ornament, effect::InRoom, lane::Lane, route::route},
     storage::{
+        answered,
         effects::{Cause, Decided},
         ghosts::{self, Standing},
         inbox, lanes, links, outbox, portals,
@@ -135,6 +136,12 @@ async fn learn(
     let mut portal = portals::get(tx, &spine.names, lane.portal()).await?;
     if matches!(news, News::Entered(..) | News::Followed(_)) {
         portal.natives = spine.native.machine().roster(tx, portal.group).await?;
+    }
+    // The topic is set whenever somebody comes or goes.
+    let is_known = news == News::NotSet(Ornament::Topic)
+        && !answered::is_first(tx, portal.id, spine.names.bot().as_str(), "topic").await?;
+    if is_known {
+        return Ok(());
     }
     let Ok(effects) = route(&portal, &Input::Room(news)) else { return Ok(()) };
     let author = spine.names.bot().as_str();
