@@ -201,7 +201,7 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
 }
 
 /// A ghost says why it does not come. Who has not spoken yet has none: it is made for that, for those
-/// who are in a group, since anybody may think of names.
+/// whom a group has shown us, since anybody may think of names.
 async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Failed> {
     let account = spine.names.account(ghost);
     let why = declines(account.as_ref().map(shown).as_deref());
@@ -209,11 +209,11 @@ async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Fai
         Err(error @ MatrixError::Refused(403, ..)) => error,
         left => return Ok(left.or_else(is_out)?),
     };
+    let Some(account) = account else { return Ok(is_out(refused)?) };
     let mut tx = spine.db.begin().await?;
-    let rosters = spine.native.machine().rosters(&mut tx).await?;
+    let is_known = spine.native.machine().pin(&mut tx, &account).await?.is_some();
     drop(tx);
-    let mut members = rosters.iter().flat_map(|roster| roster.members().values());
-    if !members.any(|member| Some(&member.account) == account.as_ref()) {
+    if !is_known {
         return Ok(is_out(refused)?);
     }
     spine.matrix.register(ghost.localpart()).await?;
