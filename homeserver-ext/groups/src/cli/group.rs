@@ -7,9 +7,8 @@ mod create;
 mod fork;
 mod list;
 mod over;
-mod rename;
+mod policy;
 mod show;
-mod topic;
 
 use clap::Subcommand;
 
@@ -38,12 +37,12 @@ pub(super) enum Command {
     AddedBy(added_by::Arguments),
     /// Give a group another name
     #[command(after_help = "Examples:\n  causeway-client group rename team 'The walkers'")]
-    Rename(rename::Arguments),
+    Rename(policy::Rename),
     /// Say what a group is about
     #[command(
         after_help = "Examples:\n  causeway-client group topic team 'We meet at 9.'\n  causeway-client group topic team ''"
     )]
-    Topic(topic::Arguments),
+    Topic(policy::Topic),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]
     Leave(over::Arguments),
@@ -70,8 +69,8 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::Show(named) => show::run(&named, home, printer).await,
         Command::Accept(named) => accept::run(&named, home, printer).await,
         Command::AddedBy(arguments) => added_by::run(&arguments, home, printer).await,
-        Command::Rename(arguments) => rename::run(arguments, home, printer).await,
-        Command::Topic(arguments) => topic::run(arguments, home, printer).await,
+        Command::Rename(arguments) => policy::rename(arguments, home, printer).await,
+        Command::Topic(arguments) => policy::topic(arguments, home, printer).await,
         Command::Leave(arguments) => over::leave(&arguments, home, printer).await,
         Command::Close(arguments) => over::close(&arguments, home, printer).await,
         Command::Forget(arguments) => over::forget(&arguments, home, printer).await,
