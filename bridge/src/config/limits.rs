@@ -154,57 +154,31 @@ impl Limits {
             ("limits.waiting_kib", self.waiting_kib),
             ("limits.mailbox_kib", self.mailbox_kib),
         ];
-        let rates = [
-            ("limits.requests", "per_minute", self.requests.per_minute, self.requests.burst),
-            (
-                "limits.registrations",
-                "per_minute",
-                self.registrations.per_minute,
-                self.registrations.burst,
-            ),
-            ("limits.logins", "per_minute", self.logins.per_minute, self.logins.burst),
-            ("limits.envelopes", "per_minute", self.envelopes.per_minute, self.envelopes.burst),
-            ("limits.ops", "per_minute", self.ops.per_minute, self.ops.burst),
-            ("limits.op_kib", "per_minute", self.op_kib.per_minute, self.op_kib.burst),
-            (
-                "limits.device_lists",
-                "per_minute",
-                self.device_lists.per_minute,
-                self.device_lists.burst,
-            ),
-            (
-                "limits.key_uploads",
-                "per_minute",
-                self.key_uploads.per_minute,
-                self.key_uploads.burst,
-            ),
-            ("limits.claims", "per_minute", self.claims.per_minute, self.claims.burst),
-            ("limits.joins", "per_minute", self.joins.per_minute, self.joins.burst),
-            ("limits.link_joins", "per_minute", self.link_joins.per_minute, self.link_joins.burst),
-            (
-                "limits.key_reports",
-                "per_minute",
-                self.key_reports.per_minute,
-                self.key_reports.burst,
-            ),
-            (
-                "limits.envelope_kib",
-                "per_minute",
-                self.envelope_kib.per_minute,
-                self.envelope_kib.burst,
-            ),
-            (
-                "limits.traffic_kib",
-                "per_minute",
-                self.traffic_kib.per_minute,
-                self.traffic_kib.burst,
-            ),
-            ("limits.new_groups", "per_hour", self.new_groups.per_hour, self.new_groups.burst),
-            ("limits.strangers", "per_hour", self.strangers.per_hour, self.strangers.burst),
+        let by_minute = [
+            ("limits.requests", self.requests),
+            ("limits.registrations", self.registrations),
+            ("limits.logins", self.logins),
+            ("limits.envelopes", self.envelopes),
+            ("limits.ops", self.ops),
+            ("limits.op_kib", self.op_kib),
+            ("limits.device_lists", self.device_lists),
+            ("limits.key_uploads", self.key_uploads),
+            ("limits.claims", self.claims),
+            ("limits.joins", self.joins),
+            ("limits.link_joins", self.link_joins),
+            ("limits.key_reports", self.key_reports),
+            ("limits.envelope_kib", self.envelope_kib),
+            ("limits.traffic_kib", self.traffic_kib),
         ];
-        let rates = rates.into_iter().flat_map(|(key, per, rate, burst)| {
-            [(format!("{key}.{per}"), rate), (format!("{key}.burst"), burst)]
+        let by_hour =
+            [("limits.new_groups", self.new_groups), ("limits.strangers", self.strangers)];
+        let by_minute = by_minute.into_iter().flat_map(|(key, Rate { per_minute, burst })| {
+            [(format!("{key}.per_minute"), per_minute), (format!("{key}.burst"), burst)]
         });
+        let by_hour = by_hour.into_iter().flat_map(|(key, HourlyRate { per_hour, burst })| {
+            [(format!("{key}.per_hour"), per_hour), (format!("{key}.burst"), burst)]
+        });
+        let rates = by_minute.chain(by_hour);
         let all = single.into_iter().map(|(key, most)| (key.to_owned(), most)).chain(rates);
         for (key, most) in all {
             if most == 0 {

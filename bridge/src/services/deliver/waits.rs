@@ -173,8 +173,8 @@ impl Waits {
         now.saturating_sub(place.1)
     }
 
-    /// The homeserver does not answer: the time begins anew when it does.
-    pub(super) fn closes_later(&self, portal: PortalId) {
+    /// It is closed, or the homeserver does not answer: the time begins anew when it does.
+    pub(super) fn closes_no_more(&self, portal: PortalId) {
         self.all().closing.remove(&portal);
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let (waits, [one, two]) = (Waits::default(), [PortalId(1), PortalId(2)]);
         assert_eq!((waits.closes(s(10), one, 7), waits.closes(s(70), one, 7)), (s(0), s(60)));
         assert_eq!((waits.closes(s(80), two, 9), waits.closes(s(90), one, 7)), (s(0), s(80)));
-        waits.closes_later(one);
+        waits.closes_no_more(one);
         assert_eq!((waits.closes(s(95), one, 7), waits.closes(s(99), two, 9)), (s(0), s(19)));
         // Let in and taken out again meanwhile.
         assert_eq!((waits.closes(s(99), one, 8), waits.closes(s(100), one, 8)), (s(0), s(1)));

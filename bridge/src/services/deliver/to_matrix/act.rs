@@ -380,7 +380,7 @@ impl Round<'_> {
             // While the homeserver is away it is nobody's own trouble that his words are not there.
             match self.membership(room, self.spine.names.bot()).await {
                 Err(failure) if !matches!(failure, Failure::Refused(_) | Failure::Gone(_)) => {
-                    waits.closes_later(self.portal.id);
+                    waits.closes_no_more(self.portal.id);
                     return Ok(Err(failure));
                 }
                 Ok(_) | Err(_) => {}
@@ -401,7 +401,11 @@ impl Round<'_> {
         {
             return Ok(Err(failure));
         }
-        self.all_out(room).await
+        let out = self.all_out(room).await;
+        if matches!(out, Ok(Ok(()))) {
+            self.spine.leases.waits().closes_no_more(self.portal.id);
+        }
+        out
     }
 
     /// No ghost stays in the room.
