@@ -308,11 +308,13 @@ fn token(config: &Config, name: &str) -> Result<Secret, RunError> {
         .map_err(|error| RunError::Token(error, config.key("data_dir")))
 }
 
-/// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end.
+/// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end; `ended`
+/// is called when a connection of the homeserver has.
 async fn listen(
     config: &Config,
     in_force: &InForce,
     router: Router,
+    ended: impl Fn() + Clone + Send + Sync + 'static,
     tasks: &Tasks,
 ) -> Result<(), RunError> {
     let address = config.appservice.listen;
@@ -322,7 +324,7 @@ async fn listen(
     let edge = edges::appservice(config, in_force.appservice());
     let stop = tasks.token();
     tasks.run(async move {
-        edge.serve(listener, router, |_| Connection::default(), stop).await;
+        edge.serve(listener, router, |_| Connection::new(ended.clone()), stop).await;
     });
     tracing::info!(%address, "listening");
     Ok(())

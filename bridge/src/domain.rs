@@ -144,7 +144,7 @@ pub enum News {
     Encrypted(OwnedRoomId),
     /// It was replaced by this room, though no event of that came.
     Replaced(OwnedRoomId),
-    /// There is no room, and nothing makes one any more.
+    /// There is no room, or the bridge is not in it yet, and nothing makes or enters it any more.
     Unmade,
     /// An account's ghost was put out of it, and by whom, though no event of that came.
     PutOut(AccountId, OwnedUserId),

@@ -136,7 +136,11 @@ pub(super) async fn start(
         server,
         metrics,
     });
-    listen(config, in_force, router(http), tasks).await?;
+    let ended = {
+        let matrix = matrix.clone();
+        move || matrix.broke_off()
+    };
+    listen(config, in_force, router(http), ended, tasks).await?;
     supervisor::ready();
 
     homeserver::check(config, &matrix, &names, &registration, &health).await?;

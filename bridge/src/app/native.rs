@@ -69,5 +69,5 @@ pub(super) async fn show(
 ) -> Result<(), RunError> {
     let admin = token(config, ADMIN_TOKEN)?;
     let router = server_router(ServerAlone { server, admin, metrics });
-    listen(config, in_force, router, tasks).await
+    listen(config, in_force, router, || (), tasks).await
 }

@@ -53,7 +53,7 @@ pub struct Matrix {
     trouble: Arc<Notify>,
     clocks: Arc<Clocks>,
     /// Requests of all clones that were not answered by the homeserver.
-    unanswered: Arc<AtomicU64>,
+    breaks: Arc<AtomicU64>,
 }
 
 /// Why there is no client.
@@ -110,14 +110,19 @@ impl Matrix {
             token: Arc::new(token),
             trouble: Arc::default(),
             clocks: Arc::default(),
-            unanswered: Arc::default(),
+            breaks: Arc::default(),
         })
     }
 
-    /// How many requests were not answered by the homeserver until now: what was known of it before the
-    /// last of them may have changed unheard.
-    pub fn unanswered(&self) -> u64 {
-        self.unanswered.load(Ordering::Relaxed)
+    /// How often the homeserver may have been away until now, a request not answered or a connection of
+    /// its own at its end: what was known of it before the last time may have changed unheard.
+    pub fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Relaxed)
+    }
+
+    /// A request was not answered, or a connection of its own has ended.
+    pub fn broke_off(&self) {
+        self.breaks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Done when a request was not answered, by whichever clone; one call hears of it.

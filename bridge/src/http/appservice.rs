@@ -117,14 +117,32 @@ async fn doubt(http: &Http) -> Result<(), storage::Error> {
     Ok(tx.commit().await?)
 }
 
-/// A connection of the homeserver.
-#[derive(Debug, Clone, Default)]
-pub struct Connection(Arc<AtomicBool>);
+/// A connection, which is the homeserver's once something of it has come there.
+#[derive(Clone)]
+pub struct Connection(Arc<Line>);
+
+struct Line {
+    is_used: AtomicBool,
+    ended: Box<dyn Fn() + Send + Sync>,
+}
 
 impl Connection {
+    /// `ended` is called at the end of it, if it was the homeserver's.
+    pub fn new(ended: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Line { is_used: AtomicBool::new(false), ended: Box::new(ended) }))
+    }
+
     /// Whether nothing has come on it yet; something has, from now on.
     fn is_new(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+        !self.0.is_used.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if *self.is_used.get_mut() {
+            (self.ended)();
+        }
     }
 }
 

@@ -24,31 +24,31 @@ pub struct Encryption(Arc<Mutex<BTreeMap<OwnedRoomId, Known>>>);
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     is_encrypted: bool,
-    /// How many requests had not been answered when that was looked up
-    /// ([`Matrix::unanswered`](crate::gateway::matrix::Matrix::unanswered)): a homeserver that was away
-    /// may have died over telling that the room turned.
-    unanswered: u64,
+    /// How often the homeserver may have been away when that was looked up
+    /// ([`Matrix::breaks`](crate::gateway::matrix::Matrix::breaks)): it may have died over telling that
+    /// the room turned.
+    breaks: u64,
 }
 
 impl Encryption {
-    /// Whether it is encrypted; `None` if this process has not looked yet, or not since a request was not
-    /// answered, of which there are so many now.
-    pub fn of(&self, room: &RoomId, unanswered: u64) -> Option<bool> {
+    /// Whether it is encrypted; `None` if this process has not looked yet, or not since the homeserver may
+    /// have been away, which it may have been so often by now.
+    pub fn of(&self, room: &RoomId, breaks: u64) -> Option<bool> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = rooms.get(room)?;
-        (known.is_encrypted || known.unanswered == unanswered).then_some(known.is_encrypted)
+        (known.is_encrypted || known.breaks == breaks).then_some(known.is_encrypted)
     }
 
-    /// What was found by a look that began when so many requests had not been answered; once encrypted,
-    /// it stays so.
-    pub fn found(&self, room: &RoomId, encrypted: bool, unanswered: u64) {
+    /// What was found by a look that began when the homeserver may have been away so often; once
+    /// encrypted, it stays so.
+    pub fn found(&self, room: &RoomId, encrypted: bool, breaks: u64) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rooms.len() >= MAX_ROOMS && !rooms.contains_key(room) {
             rooms.clear();
         }
         let known = rooms.entry(room.to_owned()).or_default();
         known.is_encrypted |= encrypted;
-        known.unanswered = unanswered;
+        known.breaks = breaks;
     }
 
     /// Something shows that it may have turned: it is looked at again before the next word.

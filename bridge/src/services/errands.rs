@@ -228,9 +228,9 @@ async fn answer(
     is_named: bool,
 ) -> Result<(), Failed> {
     let (Errand { room, by, .. }, bot) = (&known.errand, spine.names.bot());
-    let unanswered = spine.matrix.unanswered();
+    let breaks = spine.matrix.breaks();
     let Some((state, found)) = look(spine, room).await? else { return forget(spine, room).await };
-    spine.encryption.found(room, found.encrypted, unanswered);
+    spine.encryption.found(room, found.encrypted, breaks);
     // What the bot made is a group's room, which a database that was put back may not know yet.
     if found.is_made && (found.encrypted || !is_named) {
         return Ok(());
@@ -262,7 +262,7 @@ async fn answer(
     let txn = hex::encode(digest(&[b"errand", known.event_id.as_bytes()]));
     let (kind, content) = to_matrix::notice(&text, None, &txn);
     let content = to_raw_value(&content).map_err(|_| StepError::row("errands"))?;
-    if spine.encryption.of(room, unanswered) != Some(true) {
+    if spine.encryption.of(room, breaks) != Some(true) {
         spine.matrix.send(bot, room, kind, &txn, &content, None).await?;
     }
     if let Some(oldest) = oldest {

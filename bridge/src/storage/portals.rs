@@ -386,17 +386,19 @@ pub async fn any_in_making(tx: &mut Tx) -> Result<bool, Error> {
     Ok(one.is_some())
 }
 
-/// Portals whose rooms are said to be in the making, and of which nothing waits that would make
-/// them.
+/// Portals whose rooms are said to be in the making, or to be followed into, and of which nothing
+/// waits that would.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn unmade(read: &mut Read) -> Result<Vec<PortalId>, Error> {
     let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT portal FROM portals WHERE state = 'making' AND lost IS NULL
-           AND NOT EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane IN
-               ('bot/' || portals.portal, 'portal/' || portals.portal || '/to_matrix'))
-         ORDER BY portal",
+        "SELECT portal FROM
+             (SELECT portal FROM portals WHERE state = 'making' AND lost IS NULL
+              UNION ALL SELECT portal FROM portals
+              WHERE successor IS NOT NULL AND state = 'open' AND lost IS NULL) AS entered
+         WHERE NOT EXISTS (SELECT 1 FROM portal_outbox WHERE portal_outbox.lane IN
+               ('bot/' || entered.portal, 'portal/' || entered.portal || '/to_matrix'))",
     )
     .fetch_all(read.conn())
     .await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{
     Router,
     body::Body,
+    extract::ConnectInfo,
     http::{Request, StatusCode, header::AUTHORIZATION},
 };
 use causeway_bridge::{
@@ -13,7 +14,7 @@ use causeway_bridge::{
         said::{Said, Spoken, Text},
     },
     health::{Health, Kind},
-    http::{Http, Parts, Tokens, router},
+    http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
     services::tidy,
     storage::quarantine::{self, Limits},
@@ -95,6 +96,15 @@ impl Listener {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// Pushes an empty transaction with `token` on a connection.
+    pub(crate) async fn push_on(&self, connection: &Connection, token: &str) -> StatusCode {
+        let request = Request::put("/_matrix/app/v1/transactions/1")
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .extension(ConnectInfo(connection.clone()))
+            .body(Body::from(r#"{"events": []}"#));
+        self.router.clone().oneshot(request.unwrap()).await.unwrap().status()
     }
 
     /// Pushes a transaction with the right token.

@@ -1,7 +1,9 @@
 //! Rooms that are encrypted get not one word in clear: whoever made them so, and whenever.
 
+use axum::http::StatusCode;
 use causeway_bridge::{
     domain::portal::PortalId,
+    http::Connection,
     services::{Step, deliver, encryption::Encryption},
     storage::{dead_letters, stats},
 };
@@ -205,4 +207,28 @@ async fn a_room_that_turned_before_the_homeserver_was_away_gets_nothing_in_clear
         assert_eq!(bodies(&bridge), ["0"]);
         assert!(bridge.portal_now(portal).await.encrypted);
     }
+}
+
+/// Found by an attack: it died over telling that the room had turned, while nothing was asked of it.
+#[tokio::test]
+async fn a_room_that_turned_before_the_homeservers_connection_ended_gets_nothing_in_clear() {
+    let mut listener = Listener::new().await;
+    let (portal, room) = spoken_in(&mut listener.bridge).await;
+    let matrix = listener.bridge.spine.matrix.clone();
+    for (token, status, breaks) in [
+        ("of a stranger", StatusCode::FORBIDDEN, 0),
+        ("token of the homeserver", StatusCode::OK, 1),
+    ] {
+        let before = matrix.breaks();
+        let told = matrix.clone();
+        let connection = Connection::new(move || told.broke_off());
+        assert_eq!(listener.push_on(&connection, token).await, status);
+        assert_eq!(matrix.breaks(), before, "it is still there");
+        drop(connection);
+        assert_eq!(matrix.breaks(), before + breaks, "{token}");
+    }
+    turn(&listener.bridge.stub, &room, "@al:x");
+    listener.bridge.say(portal, "bob:b.example", "in clear").await;
+    while deliver::step(&listener.bridge.spine).await.unwrap() == Step::Did {}
+    assert_eq!(bodies(&listener.bridge), ["0"]);
 }

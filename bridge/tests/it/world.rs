@@ -297,7 +297,12 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
     let clock = causeway_server::Clock::new(causeway_bridge::clock::now);
     let edge = Edge::new("appservice", limits, Proxies::default(), clock);
     let stop = CancellationToken::new();
-    let serving = edge.serve(listener, router(http), |_| Connection::default(), stop);
+    let matrix = spine.matrix.clone();
+    let connection = move |_| {
+        let matrix = matrix.clone();
+        Connection::new(move || matrix.broke_off())
+    };
+    let serving = edge.serve(listener, router(http), connection, stop);
     (url, tokio::spawn(serving))
 }
 

@@ -36,7 +36,12 @@ pub(super) fn let_in(portal: &Portal, name: &str, change: &RosterChange) -> Vec<
         effects.extend(room::parted_from_all(portal));
     }
     effects.push(Effect::Here(Here::Opened(name.to_owned())));
-    effects.push(Effect::InRoom(if is_lost { room::make_other(portal) } else { InRoom::Make }));
+    if is_lost {
+        effects.push(Effect::InRoom(room::make_other(portal)));
+        effects.extend(room::all_invited(portal, &[]));
+    } else {
+        effects.push(Effect::InRoom(InRoom::Make));
+    }
     effects.push(notice(format!(
         "{by} let the bridge in: from now on {} can read what is said. Its Matrix room comes next.",
         portal.names.server()

@@ -83,7 +83,8 @@ fn the_bridge_comes_where_whoever_asks_may_and_has_rooms_left() {
         assert_eq!((shape(&effects), gave(&effects)), (expected, given), "{share:?}");
     }
     let effects = route(&lost, &lets_in(ENOUGH)).unwrap();
-    let anew = ["given", "announce", "opened", "make instead", "notice in group"];
+    let anew =
+        ["given", "announce", "opened", "make instead", "invited", "invite", "notice in group"];
     assert_eq!((shape(&effects), gave(&effects)), (anew.to_vec(), (1, 0, None)));
     let effects = route(&new, &lets_in(NO_ROOM)).unwrap();
     for part in ["bob:b.example", "bridge.rooms_per_day", "group bridge", "member remove"] {

@@ -44,8 +44,9 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
             Ok(replaced(next.clone()))
         }
         // Whoever gave up making it has said why.
-        News::Unmade if portal.is_in_making() => {
+        News::Unmade if portal.is_in_making() || portal.is_about_to_follow() => {
             let why = match portal.room {
+                Some(_) if is_open => "the bridge does not get into the one that replaced it",
                 Some(_) => "the bridge does not get back into it",
                 None => "its room could not be made",
             };
@@ -96,11 +97,18 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
         notice("A new Matrix room is being made for this group."),
         Effect::InRoom(make_other(portal)),
     ]);
+    effects.extend(all_invited(portal, invite));
+    effects
+}
+
+/// Whoever was in the room before, or invited there, is invited, and `invite` besides.
+pub(super) fn all_invited<'a>(
+    portal: &'a Portal,
+    invite: &'a [OwnedUserId],
+) -> impl Iterator<Item = Effect> + 'a {
     let known = portal.mirrors.keys().chain(&portal.invited);
     let invited: BTreeSet<&OwnedUserId> = known.chain(invite).collect();
-    let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));
-    effects.extend(invited.flat_map(invitation));
-    effects
+    invited.into_iter().filter(|user| !portal.names.is_ours(user)).flat_map(invitation)
 }
 
 /// Whoever was in the room before this one, or invited there, is invited, unless he is here already.

@@ -34,6 +34,7 @@ fn of(portal: &Portal, news: News) -> Result<Vec<&'static str>, Skip> {
 fn what_is_found_out_of_a_room() {
     let (open, lost) = (portal(), lost_portal());
     let replaced = Portal { successor: Some("!next:x".try_into().unwrap()), ..lost_portal() };
+    let following = Portal { lost: None, ..replaced.clone() };
     let making = Portal { state: PortalState::Making, ..portal() };
     let stuck = Portal { state: PortalState::Making, ..lost_portal() };
     let closed = Portal { state: PortalState::Closed, ..portal() };
@@ -64,6 +65,9 @@ fn what_is_found_out_of_a_room() {
         (&making, News::Unmade, Ok(vec!["lost"])),
         (&stuck, News::Unmade, Err(Skip::Nothing)),
         (&open, News::Unmade, Err(Skip::Nothing)),
+        // Following was given up.
+        (&following, News::Unmade, Ok(vec!["lost"])),
+        (&replaced, News::Unmade, Err(Skip::Nothing)),
         (&open, put_out("bob:b.example"), Ok(vec!["standing", "notice in group"])),
         // It is known, and was said.
         (&open, put_out("eve:b.example"), Err(Skip::Nothing)),

@@ -1,6 +1,6 @@
 //! One request to the homeserver, from its parts to its judged answer.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use reqwest::{
     Client, Method, Response, Url,
@@ -141,7 +141,7 @@ impl Call<'_> {
         let (name, matrix) = (self.name, self.matrix);
         let answer = self.exchange().await;
         if matches!(&answer, Err(error) if error.is_away()) {
-            matrix.unanswered.fetch_add(1, Ordering::Relaxed);
+            matrix.broke_off();
         }
         if matches!(answer, Err(MatrixError::NotReached(_) | MatrixError::NoAnswer(_))) {
             matrix.trouble.notify_one();

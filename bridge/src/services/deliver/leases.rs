@@ -109,6 +109,11 @@ impl Leases {
         !replaced.insert(room.to_owned())
     }
 
+    /// The bridge has gone on from a room.
+    pub(super) fn has_left(&self, room: &RoomId) {
+        self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner).remove(room);
+    }
+
     /// Which lanes wait.
     pub(super) fn waits(&self) -> &Waits {
         &self.0.waits

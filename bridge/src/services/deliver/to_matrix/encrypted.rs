@@ -16,7 +16,7 @@ const ANSWER: &str =
 impl Round<'_> {
     /// Makes sure that the room is not encrypted: looked at once in a process, before the first word.
     pub(super) async fn is_clear(&mut self, room: &RoomId) -> Result<(), Failure> {
-        let known = self.spine.encryption.of(room, self.spine.matrix.unanswered());
+        let known = self.spine.encryption.of(room, self.spine.matrix.breaks());
         if known.is_none() && !self.portal.encrypted {
             self.is_the_last(room).await?;
         }
@@ -28,7 +28,7 @@ impl Round<'_> {
 
     /// Whether it is, looked at once in a process.
     pub(super) async fn is_encrypted(&mut self, room: &RoomId) -> Result<bool, Failure> {
-        match self.spine.encryption.of(room, self.spine.matrix.unanswered()) {
+        match self.spine.encryption.of(room, self.spine.matrix.breaks()) {
             _ if self.portal.encrypted => Ok(true),
             Some(known) => Ok(known),
             None => self.look(room).await,
@@ -57,10 +57,10 @@ impl Round<'_> {
     /// Whether the room's state says that it is encrypted; what it says is known from then on.
     async fn look(&mut self, room: &RoomId) -> Result<bool, Failure> {
         let (matrix, bot) = (&self.spine.matrix, self.spine.names.bot());
-        let unanswered = matrix.unanswered();
+        let breaks = matrix.breaks();
         let turn = matrix.state(bot, room, ENCRYPTION, "").await.map_err(at(Place::Room))?;
         let is_encrypted = turn.is_some();
-        self.spine.encryption.found(room, is_encrypted, unanswered);
+        self.spine.encryption.found(room, is_encrypted, breaks);
         if is_encrypted && !self.portal.encrypted {
             self.facts.news.push(News::Encrypted(room.to_owned()));
         }

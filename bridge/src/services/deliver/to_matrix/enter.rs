@@ -216,11 +216,11 @@ impl Round<'_> {
     /// How a room is, or was when the bot left it; `None` where it may not be seen.
     pub(super) async fn read(&self, room: &RoomId) -> Result<Option<Found>, Failure> {
         let Spine { matrix, names, .. } = self.spine;
-        let unanswered = matrix.unanswered();
+        let breaks = matrix.breaks();
         match matrix.whole_state(names.bot(), room).await {
             Ok(state) => {
                 let found = Found::of(names, room, &state);
-                self.spine.encryption.found(room, found.encrypted, unanswered);
+                self.spine.encryption.found(room, found.encrypted, breaks);
                 Ok(Some(found))
             }
             Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
@@ -258,13 +258,18 @@ impl Round<'_> {
         next: &OwnedRoomId,
         others: &[OwnedRoomId],
     ) -> Result<(), Failure> {
+        // It has gone there, and perhaps on from there, meanwhile.
         let Some(room) = self.portal.room.clone().filter(|room| room != next) else {
             return Ok(());
         };
+        if self.portal.successor.as_ref() != Some(next) {
+            return Ok(());
+        }
         let was_in = self.read(next).await?.is_some_and(|found| found.is_in);
         let why = match self.enter(next).await? {
             Some(found) if found.predecessor.as_ref() == Some(&room) => {
                 self.portal.apply(&Here::Moved(next.clone()));
+                self.spine.leases.has_left(&room);
                 if found.encrypted {
                     self.portal.apply(&Here::Encrypted);
                 }
