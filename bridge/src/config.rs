@@ -14,7 +14,7 @@ mod origin;
 mod share;
 mod words;
 
-pub use error::{ConfigError, WrongValue};
+pub use error::{ConfigError, WrongValue, unread_remedy};
 pub use limits::{HourlyRate, Limits, Rate};
 pub use load::{find, load};
 pub use origin::Origin;

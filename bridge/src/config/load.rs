@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use causeway_store::small_file;
 use figment::{Figment, error::Kind, providers::Serialized, value::Value};
 
 use super::{
@@ -48,7 +49,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
             Ok(meta) if meta.is_file() => return Ok(place),
             // It may be there, for somebody else.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(ConfigError::Unreadable(place, error));
+                return Err(ConfigError::Unreadable(place, error.into()));
             }
             Ok(_) | Err(_) => {}
         }
@@ -62,7 +63,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// # Errors
 /// [`ConfigError`], by its variant where the fault is.
 pub fn load(file: &Path, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
-    let text = fs::read_to_string(file)
+    let text = small_file::read_text(file)
         .map_err(|error| ConfigError::Unreadable(file.to_path_buf(), error))?;
     let sources = Sources::read(&text, &file.display().to_string(), overrides)?;
     let mut config = sources.merged()?;
