@@ -46,8 +46,8 @@ pub enum InitError {
     /// The storage key is not one; its bytes.
     #[error("{0} has {1} bytes; a storage key has 32. Put the right one back")]
     NoKey(PathBuf, usize),
-    /// The token file is empty or not text.
-    #[error("{0} holds no token; remove it and run `causeway init` again")]
+    /// The token file is empty, or what is in it is not one line.
+    #[error("{0} holds no token, on one line; remove it and run `causeway init` again")]
     NoToken(PathBuf),
 }
 
@@ -112,6 +112,10 @@ pub fn read_token(path: &Path) -> Result<Secret, InitError> {
         .map_err(|error| InitError::Unread(path.to_path_buf(), error))?;
     match text.trim() {
         "" => Err(InitError::NoToken(path.to_path_buf())),
+        // Nobody types the second line, nor what some editors write before the first.
+        token if token.contains(|c: char| c.is_control() || c == '\u{feff}') => {
+            Err(InitError::NoToken(path.to_path_buf()))
+        }
         token => Ok(Secret::new(token)),
     }
 }

@@ -103,7 +103,7 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 
 #[test]
 fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_there() {
-    let rows: [Row; 10] = [
+    let rows: [Row; 13] = [
         (&["run"], 10, |of| {
             of.edit("logging:", "limits:\n  devices: 5\nlogging:");
             words(["causeway.yaml:", "duplicate mapping key: limits", "keep one of them"])
@@ -123,6 +123,15 @@ fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_
         }),
         (&["config", "check", "--set", "homeserver.server_name=5"], 10, |_| {
             words(["--set homeserver.server_name: it is the number 5", "with quotes: \"5\""])
+        }),
+        (&["config", "check", "--set", "=3"], 10, |_| {
+            words(["--set: a key is missing before `=`"])
+        }),
+        (&["config", "check", "--set", "limits=[]"], 10, |_| {
+            words(["--set limits: it is a list; write keys and values below it"])
+        }),
+        (&["run", "--set", "logging.level=nonsense=5"], 11, |_| {
+            words(["--set logging.level: with `nonsense=5` Causeway logs nothing", "write `error`"])
         }),
         (&["config", "check"], 11, |of| {
             of.edit("level: info", "level: loud");
@@ -318,6 +327,8 @@ fn a_variable_of_the_environment_is_called_by_its_name() {
         ("CAUSEWAY__LIMITS__LOGINS__BURST", "0", 11, "limits.logins.burst: it is 0"),
         ("CAUSEWAY__LIMITS__DEVISES", "5", 10, "did you mean `devices`?"),
         ("CAUSEWAY__HOMESERVER__ADDRESS", "ftp://x", 11, "homeserver.address: `ftp://x` begins"),
+        ("CAUSEWAY__", "3", 10, "a key, or a part of it, is missing in its name"),
+        ("CAUSEWAY__LIMITS", "[]", 10, "limits: it is a list; write keys"),
     ] {
         let output = set_up.command(&["config", "check"]).env(name, value).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));
