@@ -10,6 +10,7 @@ mod native_side;
 mod supervisor;
 mod tasks;
 
+pub use bridge::check_key;
 pub use homeserver::{StartError, is_new_enough};
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};

@@ -6,10 +6,12 @@ use std::{
     path::Path,
 };
 
+use causeway_groups::vault::VaultError;
 use causeway_store::{backup, small_file::ReadError};
 
 use super::{Check, key};
 use crate::{
+    app::{self, RunError},
     config::Config,
     init::{
         ADMIN_TOKEN, BRIDGE_TOKEN, InitError, REGISTRATION_TOKEN, STORAGE_KEY, check_key,
@@ -198,7 +200,19 @@ pub(super) async fn databases(config: &Config, show: &mut dyn FnMut(Check)) {
             }
             Err(error) => unread(name, &path, &error.into()),
             Ok(meta) => match backup::check(&path).await {
-                Ok(()) => Check::ok(name, format!("{at} is whole, {} KiB", meta.len() >> 10)),
+                Ok(()) => {
+                    let found = format!("{at} is whole, {} KiB", meta.len() >> 10);
+                    match app::check_key(config).await {
+                        Err(RunError::Vault(of, error @ VaultError::WrongKey(_))) if of == path => {
+                            let fix = "put back the storage.key that it was made with, from where \
+                                       you keep it; or the database that belongs to that key: \
+                                       `causeway backup restore FOLDER --move-aside`";
+                            Check::failed(name, format!("{at} is whole, but {error}"), fix)
+                        }
+                        // Of any other fault of the key its own file has been told.
+                        _ => Check::ok(name, found),
+                    }
+                }
                 Err(error) => {
                     let fix = "stop Causeway, keep that file, and put a backup back: `causeway \
                                backup restore FOLDER --move-aside`";
