@@ -295,9 +295,9 @@ fn a_registration_without_a_token_lets_nobody_in() {
 fn without_token(of: &SetUp, key: &str) {
     let text = fs::read_to_string(of.path("registration.yaml")).unwrap();
     let begin = format!("{key}:");
-    let with = |line: &str| match line.starts_with(&begin) {
-        true => format!("{begin} ''\n"),
-        false => format!("{line}\n"),
+    let with = |line: &str| {
+        let line = if line.starts_with(&begin) { format!("{begin} ''") } else { line.to_owned() };
+        line + "\n"
     };
     fs::write(of.path("registration.yaml"), text.lines().map(with).collect::<String>()).unwrap();
 }
