@@ -10,13 +10,14 @@ mod native_side;
 mod supervisor;
 mod tasks;
 
+pub use bridge::check_key;
 pub use homeserver::{StartError, is_new_enough};
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::Router;
 use causeway_groups::vault::VaultError;
-use causeway_store::{OpenCause, OpenError};
+use causeway_store::{OpenCause, OpenError, small_file::ReadError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -186,6 +187,9 @@ fn key_remedy(error: &VaultError) -> &'static str {
     match error {
         VaultError::MissingKey(_) | VaultError::WrongKey(_) | VaultError::KeyLength(..) => {
             "Put back the one that belongs to it, from where you keep it; nothing was changed"
+        }
+        VaultError::KeyFile(_, ReadError::Folder | ReadError::Special(_) | ReadError::TooLong) => {
+            "Put the right file there"
         }
         VaultError::KeyFile(..) => "The user that Causeway runs as must own that file",
         VaultError::Altered(..) => "Put a backup back",

@@ -242,6 +242,8 @@ impl ConfigCommand {
                 let config = config.load()?;
                 config.registration()?;
                 init::check_files(&config)?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.map_err(anyhow::Error::from)?.block_on(app::check_key(&config))?;
                 let text = "the configuration is right, and so is the registration";
                 output.show(text, &json!({"configuration": "right", "registration": "right"}))
             }
@@ -300,7 +302,11 @@ fn agrees(file: &Path, wanted: &mut Config) -> Result<(), Failure> {
     let (known, defaults) = (config::load(file, &[])?, Config::default());
     let folder = file.parent().unwrap_or(Path::new(""));
     let as_written = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
-    let (data_dir, asked) = (as_written(&known.data_dir.0), as_written(&wanted.data_dir.0));
+    let (data_dir, mut asked) = (as_written(&known.data_dir.0), as_written(&wanted.data_dir.0));
+    let absolute = |path: &Path| std::path::absolute(folder.join(path)).ok();
+    if absolute(&asked) == absolute(&data_dir) {
+        asked.clone_from(&data_dir);
+    }
     let shown = |path: &Path| path.display().to_string();
     let none = String::new();
     let pairs = [

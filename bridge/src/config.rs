@@ -5,6 +5,7 @@
 //! configuration can be shown, copied and kept in a repository.
 
 mod error;
+mod level;
 mod limits;
 mod lines;
 mod load;
@@ -14,7 +15,7 @@ mod origin;
 mod share;
 mod words;
 
-pub use error::{ConfigError, WrongValue};
+pub use error::{ConfigError, WrongValue, unread_remedy};
 pub use limits::{HourlyRate, Limits, Rate};
 pub use load::{find, load};
 pub use origin::Origin;
@@ -215,6 +216,14 @@ impl Config {
         if !causeway_protocol::ids::is_server_name(name) {
             return wrong("homeserver.server_name", format!("`{name}` is not a server name"));
         }
+        for (key, path) in [
+            ("data_dir", &self.data_dir.0),
+            ("appservice.registration", &self.appservice.registration),
+        ] {
+            if path.as_os_str().is_empty() {
+                return wrong(key, "it is empty; write a path".to_owned());
+            }
+        }
         for (key, address) in [
             ("homeserver.address", &self.homeserver.address),
             ("appservice.address", &self.appservice.address),
@@ -236,7 +245,7 @@ impl Config {
         if self.native.cleanup_interval_s == 0 {
             return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());
         }
-        check_level(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
+        level::check(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())
     }
 
@@ -294,22 +303,10 @@ fn leaves(tree: &Json) -> BTreeMap<String, Json> {
     section.iter().flat_map(below).collect()
 }
 
-/// A bare word that is no level is taken for the name of a module, and silences all others.
-fn check_level(level: &str) -> Result<(), String> {
-    let known = "`error`, `warn`, `info`, `debug`, `trace`, or `info,causeway_bridge=debug`";
-    let wrong = |what: &str| format!("`{what}` is no level: write {known}");
-    if level.parse::<tracing_subscriber::EnvFilter>().is_err() || level.trim().is_empty() {
-        return Err(wrong(level));
-    }
-    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-    match level.split(',').map(str::trim).find(|part| !part.contains(['=', '[']) && !is_level(part))
-    {
-        Some(part) => Err(wrong(part)),
-        None => Ok(()),
-    }
-}
-
 fn check_address(address: &str) -> Result<(), String> {
+    if address.trim().is_empty() {
+        return Err("it is empty; write http:// or https://, and a host".to_owned());
+    }
     let url = Url::parse(address)
         .map_err(|_| format!("`{address}` is no address: write http:// or https://, and a host"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -318,6 +315,10 @@ fn check_address(address: &str) -> Result<(), String> {
     if !url.username().is_empty() || url.password().is_some() {
         // Not shown: a password has no place in here, nor in an error.
         return Err("it holds a user name or a password".to_owned());
+    }
+    // Paths are put behind it.
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("`{address}` has `?` or `#` in it; write nothing behind the host"));
     }
     Ok(())
 }

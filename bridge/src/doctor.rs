@@ -137,9 +137,7 @@ fn no_config(error: &ConfigError) -> Check {
         ConfigError::NoFile => {
             "make one with `causeway init --server-name YOUR.SERVER`, or name yours: `--config FILE`"
         }
-        ConfigError::Unreadable(..) => {
-            "run this as the user that Causeway runs as, or name another file: `--config FILE`"
-        }
+        ConfigError::Unreadable(_, error) => config::unread_remedy(error),
         ConfigError::Malformed(..) | ConfigError::UnknownKey(..) | ConfigError::Value(..) => {
             "change that; `causeway config schema` describes every key"
         }

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use causeway_store::small_file::{self, ReadError};
+
 use crate::{
     config::Config,
     registration::{Registration, RegistrationError, Tokens},
@@ -31,7 +33,7 @@ pub enum InitError {
     File(PathBuf, io::Error),
     /// It cannot be read: likewise.
     #[error("{} cannot be read: {}; {}", .0.display(), .1, remedy(.1))]
-    Unread(PathBuf, io::Error),
+    Unread(PathBuf, ReadError),
     /// Nothing to make keys from.
     #[error("no randomness: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -43,21 +45,17 @@ pub enum InitError {
     Config(String),
     /// The storage key is not one; its bytes.
     #[error("{0} has {1} bytes; a storage key has 32. Put the right one back")]
-    NoKey(PathBuf, u64),
-    /// The token file is empty or not text.
-    #[error("{0} holds no token; remove it and run `causeway init` again")]
+    NoKey(PathBuf, usize),
+    /// The token file is empty, or what is in it is not one line.
+    #[error("{0} holds no token, on one line; remove it and run `causeway init` again")]
     NoToken(PathBuf),
 }
 
 /// What to do about a key or a token that cannot be read.
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "put it back from where you keep it; where there never was one, `causeway init` makes it"
-        }
-        io::ErrorKind::PermissionDenied => "run this as the user that owns it",
-        _ => "put the right file there",
-    }
+fn remedy(error: &ReadError) -> &'static str {
+    error.remedy().unwrap_or(
+        "put it back from where you keep it; where there never was one, `causeway init` makes it",
+    )
 }
 
 /// A file, and whether it was made now.
@@ -110,11 +108,14 @@ pub fn init(config_file: &Path, config: &Config) -> Result<Vec<Written>, InitErr
 /// # Errors
 /// [`InitError::Unread`], [`InitError::NoToken`].
 pub fn read_token(path: &Path) -> Result<Secret, InitError> {
-    let text = zeroize::Zeroizing::new(
-        fs::read_to_string(path).map_err(|error| InitError::Unread(path.to_path_buf(), error))?,
-    );
+    let text = small_file::read_text(path)
+        .map_err(|error| InitError::Unread(path.to_path_buf(), error))?;
     match text.trim() {
         "" => Err(InitError::NoToken(path.to_path_buf())),
+        // Nobody types the second line, nor what some editors write before the first.
+        token if token.contains(|c: char| c.is_control() || c == '\u{feff}') => {
+            Err(InitError::NoToken(path.to_path_buf()))
+        }
         token => Ok(Secret::new(token)),
     }
 }
@@ -124,16 +125,24 @@ pub fn read_token(path: &Path) -> Result<Secret, InitError> {
 /// # Errors
 /// [`InitError`], for the first that is not.
 pub fn check_files(config: &Config) -> Result<(), InitError> {
-    let key = config.data_file(STORAGE_KEY);
-    let opened = File::open(&key).and_then(|file| file.metadata());
-    let length = opened.map_err(|error| InitError::Unread(key.clone(), error))?.len();
-    if length != 32 {
-        return Err(InitError::NoKey(key, length));
-    }
+    check_key(&config.data_file(STORAGE_KEY))?;
     for name in [ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
         read_token(&config.data_file(name))?;
     }
     Ok(())
+}
+
+/// Looks whether a storage key can be read, and is one.
+///
+/// # Errors
+/// [`InitError::Unread`], [`InitError::NoKey`].
+pub fn check_key(path: &Path) -> Result<(), InitError> {
+    let key =
+        small_file::read(path).map_err(|error| InitError::Unread(path.to_path_buf(), error))?;
+    match key.len() {
+        32 => Ok(()),
+        other => Err(InitError::NoKey(path.to_path_buf(), other)),
+    }
 }
 
 /// A folder that only its owner may enter.

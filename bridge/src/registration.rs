@@ -5,10 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
 };
 
+use causeway_store::small_file::{self, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::{secret::Secret, yaml::fault};
@@ -121,14 +121,19 @@ impl Tokens {
 /// Why a registration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
-    /// The file, and what the system says.
-    #[error("{0} cannot be read: {1}. That is appservice.registration; `causeway init` makes one")]
-    Unreadable(PathBuf, io::Error),
-    /// Not YAML, or a field is missing: where, and what.
+    /// The file, and why.
+    #[error(
+        "{} cannot be read: {}. That is appservice.registration; {}",
+        .0.display(),
+        .1,
+        .1.remedy().unwrap_or("`causeway init` makes one")
+    )]
+    Unreadable(PathBuf, ReadError),
+    /// Not YAML, or a field is missing or empty: where, and what.
     #[error(
         "{0}: the registration is not what it should be: {1}. Put back the one that the homeserver \
-         has; or move it away, make another with `causeway init`, copy that to the homeserver, and \
-         restart it"
+         has; or make it anew with `causeway registration --new-tokens`, copy that to the \
+         homeserver, and restart it"
     )]
     Malformed(String, String),
     /// Our ghosts or our bot would be strangers to the homeserver.
@@ -222,7 +227,7 @@ impl Registration {
     /// # Errors
     /// [`RegistrationError`]; the message never quotes a token.
     pub fn read(path: &Path) -> Result<Self, RegistrationError> {
-        let text = fs::read_to_string(path)
+        let text = small_file::read_text(path)
             .map_err(|error| RegistrationError::Unreadable(path.to_path_buf(), error))?;
         Self::parse(&text, &path.display().to_string())
     }
@@ -247,10 +252,32 @@ impl Registration {
 
     fn parse(text: &str, place: &str) -> Result<Self, RegistrationError> {
         let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let read: Self = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let (place, why) = fault(place, &error);
             RegistrationError::Malformed(place, why)
-        })
+        })?;
+        match read.wanting() {
+            Some(why) => Err(RegistrationError::Malformed(place.to_owned(), why)),
+            None => Ok(read),
+        }
+    }
+
+    /// What a field has not that it must have. Whoever sends no token has an empty one.
+    fn wanting(&self) -> Option<String> {
+        let (as_token, hs_token) = (self.as_token.expose(), self.hs_token.expose());
+        let tokens = [("as_token", as_token), ("hs_token", hs_token)];
+        let names = [("id", &*self.id), ("sender_localpart", &*self.sender_localpart)];
+        let is_blank = |(_, text): &&(&str, &str)| text.trim().is_empty();
+        if let Some((key, _)) = tokens.iter().find(is_blank) {
+            return Some(format!("{key} is empty, and a random text belongs there"));
+        }
+        if let Some((key, _)) = names.iter().find(is_blank) {
+            return Some(format!("{key} is empty, and a name belongs there"));
+        }
+        // RFC 9110, 5.5: a header holds no other.
+        let is_sent = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let (key, _) = tokens.iter().find(|(_, text)| !is_sent(text))?;
+        Some(format!("{key} has a blank in it, or a letter outside ASCII; a token has neither"))
     }
 
     /// The text of the registration file.
@@ -346,6 +373,28 @@ mod tests {
         for text in ["", "as_token: canary\n", "as_token: [canary]\n", "as_token: canary\n\t-"] {
             let error = Registration::from_yaml(text).unwrap_err().to_string();
             assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_something_is_not_empty() {
+        let text = Registration::example().to_yaml().unwrap();
+        for (key, value, said) in [
+            ("as_token", "''", "as_token is empty, and a random text belongs there"),
+            ("hs_token", "' '", "hs_token is empty, and a random text belongs there"),
+            ("hs_token", "'a canary'", "hs_token has a blank in it"),
+            ("as_token", "canäry", "as_token has a blank in it, or a letter outside ASCII"),
+            ("id", "''", "id is empty, and a name belongs there"),
+            ("sender_localpart", "''", "sender_localpart is empty"),
+        ] {
+            let with = |line: &str| match line.strip_prefix(key) {
+                Some(rest) if rest.starts_with(':') => format!("{key}: {value}\n"),
+                _ => format!("{line}\n"),
+            };
+            let error = Registration::from_yaml(&text.lines().map(with).collect::<String>());
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("can"), "{error}");
+            assert!(error.contains("`causeway registration --new-tokens`"), "{error}");
         }
     }
 }

@@ -43,6 +43,8 @@ use crate::{
 const DELIVERY_LIMIT: u32 = 5;
 /// How long the homeserver may take to hear how far `bridge.db` has counted.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// The bridge's database.
+const DATABASE: &str = "bridge.db";
 /// Workers, each with as many lanes as there is need.
 const WORKERS: u32 = 8;
 
@@ -57,6 +59,17 @@ pub(super) struct Opened {
     after_restore: bool,
 }
 
+/// Looks whether the storage key opens the bridge's database, if there is one yet; writes nothing.
+/// The native server's holds nothing that is sealed with it.
+///
+/// # Errors
+/// [`RunError::Vault`]
+pub async fn check_key(config: &Config) -> Result<(), RunError> {
+    let path = config.data_file(DATABASE);
+    let checked = Vault::check(&path, &config.data_file(STORAGE_KEY)).await;
+    checked.map_err(|error: VaultError| RunError::Vault(path, error))
+}
+
 /// Looks at everything that is on this machine, before anything is begun.
 pub(super) async fn open(
     config: &Config,
@@ -65,17 +78,17 @@ pub(super) async fn open(
 ) -> Result<Opened, RunError> {
     let registration = config.registration()?;
     let admin = token(config, ADMIN_TOKEN)?;
-    let (path, key_file) = (config.data_file("bridge.db"), config.data_file(STORAGE_KEY));
-    let shut = |error: VaultError| RunError::Vault(path.clone(), error);
     // Before the database is opened, which may bring its tables up to date.
-    Vault::check(&path, &key_file).await.map_err(shut)?;
+    check_key(config).await?;
+    let (path, key_file) = (config.data_file(DATABASE), config.data_file(STORAGE_KEY));
     let db = Db::open(Options {
         path: path.clone(),
         lock: Lock::Exclusive,
         schemas: &[causeway_groups::SCHEMA, storage::SCHEMA],
     })
     .await?;
-    let vault = Vault::open(&db, &key_file).await.map_err(shut)?;
+    let vault = Vault::open(&db, &key_file);
+    let vault = vault.await.map_err(|error| RunError::Vault(path.clone(), error))?;
     // Not before: to close is to write, and with a wrong key nothing is written.
     tasks.close_at_end(&db);
     let put_back = machine::put_back(&db).await.map_err(failed)?;

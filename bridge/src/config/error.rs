@@ -1,6 +1,8 @@
 //! Why there is no configuration, in words that name the place, the key and what belongs there.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
+
+use causeway_store::small_file::ReadError;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -11,8 +13,8 @@ pub enum ConfigError {
     )]
     NoFile,
     /// The named file cannot be read.
-    #[error("{0} cannot be read: {1}; run this as the user that Causeway runs as")]
-    Unreadable(PathBuf, io::Error),
+    #[error("{} cannot be read: {}; {}", .0.display(), .1, unread_remedy(.1))]
+    Unreadable(PathBuf, ReadError),
     /// Not YAML, or a value of the wrong kind: where, and what belongs there.
     #[error("{0}: {1}")]
     Malformed(String, String),
@@ -22,6 +24,18 @@ pub enum ConfigError {
     /// A value that will not do: where it stands, its key included.
     #[error("{0}: {1}")]
     Value(String, String),
+}
+
+/// What to do about a configuration that cannot be read.
+pub fn unread_remedy(error: &ReadError) -> &'static str {
+    match error {
+        ReadError::Folder => "name the file in it with `--config FILE`",
+        // It is read again on SIGHUP.
+        ReadError::Special(_) | ReadError::TooLong => "name the right file with `--config FILE`",
+        ReadError::Missing | ReadError::Denied | ReadError::NotText(_) | ReadError::Io(_) => error
+            .remedy()
+            .unwrap_or("name yours with `--config FILE`, or make one with `causeway init`"),
+    }
 }
 
 /// A value of the right kind that will not do: its key, and why.

@@ -1,11 +1,19 @@
 //! From the four sources to one [`Config`], or to an error that says where and what to write.
 
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use figment::{Figment, error::Kind, providers::Serialized, value::Value};
+use causeway_store::small_file;
+use figment::{
+    Figment,
+    error::{Actual, Kind},
+    providers::Serialized,
+    value::Value,
+};
+use serde_json::Value as Json;
 
 use super::{
     Config,
@@ -13,7 +21,7 @@ use super::{
     leaves,
     lines::Lines,
     origin::Origin,
-    words::words,
+    words::{default, words},
 };
 use crate::yaml::fault;
 
@@ -48,7 +56,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
             Ok(meta) if meta.is_file() => return Ok(place),
             // It may be there, for somebody else.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(ConfigError::Unreadable(place, error));
+                return Err(ConfigError::Unreadable(place, error.into()));
             }
             Ok(_) | Err(_) => {}
         }
@@ -62,7 +70,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// # Errors
 /// [`ConfigError`], by its variant where the fault is.
 pub fn load(file: &Path, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
-    let text = fs::read_to_string(file)
+    let text = small_file::read_text(file)
         .map_err(|error| ConfigError::Unreadable(file.to_path_buf(), error))?;
     let sources = Sources::read(&text, &file.display().to_string(), overrides)?;
     let mut config = sources.merged()?;
@@ -91,12 +99,15 @@ impl Sources {
             let (place, why) = fault(file, &error);
             ConfigError::Malformed(place, why)
         })?;
-        let mut all = Figment::from(Serialized::defaults(Config::default()));
+        let all = Figment::from(Serialized::defaults(Config::default()));
+        let mut sources = Self { all, file: file.to_owned(), lines: Lines::of(text) };
         match tree {
             None | Some(Value::Empty(..)) => {}
-            Some(Value::Dict(_, mut dict)) => {
+            Some(Value::Dict(tag, mut dict)) => {
                 move_keys(&mut dict);
-                all = all.merge(Named(file.to_owned(), dict));
+                let tree = Value::Dict(tag, dict.clone());
+                sources.has_sections("", &tree, None)?;
+                sources.merge(Named(file.to_owned(), dict));
             }
             Some(_) => {
                 let why = "write sections with keys in them, as `causeway init` does".to_owned();
@@ -104,12 +115,59 @@ impl Sources {
             }
         }
         for (name, key, value) in environment() {
-            all = all.merge(Override::new(&format!("{name} in the environment"), &key, &value));
+            let whence = format!("{name} in the environment");
+            let Ok(value) = value.into_string() else {
+                let why = "its value is not UTF-8 text".to_owned();
+                return Err(ConfigError::Malformed(whence, why));
+            };
+            sources.set(&whence, &key, &value)?;
         }
         for (key, value) in overrides {
-            all = all.merge(Override::new(SET, key, value));
+            sources.set(SET, key, value)?;
         }
-        Ok(Self { all, file: file.to_owned(), lines: Lines::of(text) })
+        Ok(sources)
+    }
+
+    fn merge(&mut self, source: impl figment::Provider) {
+        self.all = std::mem::take(&mut self.all).merge(source);
+    }
+
+    /// Takes in what the command line or the environment says of one key.
+    fn set(&mut self, whence: &str, key: &str, value: &str) -> Result<(), ConfigError> {
+        if key.split('.').any(|part| part.trim().is_empty()) {
+            let why = match (whence, key) {
+                (SET, "") => "a key is missing before `=`; write KEY=VALUE, as in \
+                              native.listen=127.0.0.1:29361"
+                    .to_owned(),
+                (SET, key) => format!("`{key}` is no key: a part of it is missing beside a dot"),
+                _ => "a key, or a part of it, is missing in its name; write it as in \
+                      CAUSEWAY__NATIVE__LISTEN"
+                    .to_owned(),
+            };
+            return Err(ConfigError::Malformed(whence.to_owned(), why));
+        }
+        let source = Override::new(whence, key, value);
+        self.has_sections(&source.1, &source.2, Some(whence))?;
+        self.merge(source);
+        Ok(())
+    }
+
+    /// That what stands at `key`, and below it, is a map where one belongs: a list would be taken for
+    /// the values of its keys, in their order.
+    fn has_sections(
+        &self,
+        key: &str,
+        value: &Value,
+        whence: Option<&str>,
+    ) -> Result<(), ConfigError> {
+        let usual = default(key);
+        match usual.as_ref().and_then(|usual| no_section(key, value, usual)) {
+            None => Ok(()),
+            Some((key, found)) => {
+                let why = words(&key, &Kind::InvalidType(found, "a map".to_owned()), None);
+                Err(ConfigError::Malformed(self.place(&key, whence), why))
+            }
+        }
     }
 
     /// The later source wins, key by key.
@@ -186,17 +244,27 @@ impl Sources {
 }
 
 /// Variables that begin as ours do: name, key, value.
-fn environment() -> Vec<(String, String, String)> {
+fn environment() -> Vec<(String, String, OsString)> {
     let mut found: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             let begins = name.get(..ENV_PREFIX.len())?.eq_ignore_ascii_case(ENV_PREFIX);
             let key = name.get(ENV_PREFIX.len()..)?.replace("__", ".").to_lowercase();
-            begins.then(|| (name.clone(), key, value.to_string_lossy().into_owned()))
+            begins.then(|| (name.clone(), key, value))
         })
         .collect();
     found.sort();
     found
+}
+
+/// The first that is no map where one belongs: its key, and what it is.
+fn no_section(key: &str, value: &Value, usual: &Json) -> Option<(String, Actual)> {
+    let Json::Object(usual) = usual else { return None };
+    let Value::Dict(_, found) = value else { return Some((key.to_owned(), value.to_actual())) };
+    found.iter().find_map(|(name, below)| {
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        no_section(&key, below, usual.get(name)?)
+    })
 }
 
 /// Where a key is now.

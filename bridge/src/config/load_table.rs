@@ -107,6 +107,65 @@ fn what_is_wrong_on_the_command_line_is_said_to_be_there() {
 }
 
 #[test]
+fn what_is_no_key_or_no_list_on_the_command_line_is_said_so() {
+    for (key, value, said) in [
+        ("", "3", "--set: a key is missing before `=`; write KEY=VALUE, as in native.listen="),
+        (".", "3", "--set: `.` is no key: a part of it is missing beside a dot"),
+        ("native.", "3", "--set: `native.` is no key: a part of it is missing"),
+        ("native..listen", "3", "--set: `native..listen` is no key: a part of it is missing"),
+        (
+            "bridge.allow",
+            "[a'",
+            "--set bridge.allow: in `[a'` the bracket is not closed; write a list of texts, as in \
+             [one, two]",
+        ),
+        ("bridge.allow", "[a, [b]", "--set bridge.allow: in `[a, [b]` the bracket is not closed;"),
+        ("bridge.allow", "[\"a]", "--set bridge.allow: in `[\"a]` a quotation mark is not closed;"),
+        ("bridge.allow", "['ann']", "--set bridge.allow: in `['ann']` a text is in single quot"),
+        ("bridge.allow", "[a] b", "--set bridge.allow: in `[a] b` something stands beside the"),
+        (
+            "limits.logins",
+            "{burst: 5}",
+            "--set limits.logins: in `{burst: 5}` a key has `:` behind it, and `=` belongs there; \
+             write keys and values below it: burst, per_minute",
+        ),
+    ] {
+        let error = read("", "f", &[(key, value.to_owned())]).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
+    let brackets = read("", "f", &[("native.listen", "[::1]:5".to_owned())]).unwrap();
+    assert_eq!(brackets.native.listen.to_string(), "[::1]:5");
+}
+
+/// Serde takes a list for the values of a section's keys, in their order.
+#[test]
+fn a_section_is_keys_and_values_and_nothing_else() {
+    for (text, said) in [
+        ("limits: []\n", "f:1: limits: it is a list; write keys and values below it: claims, "),
+        ("# x\nhomeserver: [example.org]\n", "f:2: homeserver: it is a list; write keys"),
+        ("native: []\n", "f:1: native: it is a list; write keys and values below it: address"),
+        ("native:\n  keep_read: [1, 2]\n", "f:2: native.keep_read: it is a list; write keys"),
+        ("native:\n  ops: [1, 2]\n", "f:2: limits.ops: it is a list; write keys"),
+        ("limits:\n  new_groups: [1, 2]\n", "f:2: limits.new_groups: it is a list; write keys"),
+        ("appservice: 5\n", "f:1: appservice: it is the number 5; write keys and values"),
+        ("bridge: true\n", "f:1: bridge: it is `true`; write keys and values below it: allow"),
+        ("logging: debug\n", "f:1: logging: it is the text `debug`; write keys and values"),
+        ("limits:\n", "f:1: limits: it is empty; write keys and values below it"),
+    ] {
+        // Whatever the command line adds.
+        for set in [&[][..], &[("limits.devices", "5".to_owned())]] {
+            let error = read(text, "f", set).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+    for (key, value) in [("limits", "[]"), ("limits.logins", "[5, 6]"), ("homeserver", "[a.org]")] {
+        let error = read("", "f", &[(key, value.to_owned())]).unwrap_err().to_string();
+        let said = format!("--set {key}: it is a list; write keys and values below it: ");
+        assert!(error.starts_with(&said), "{error}");
+    }
+}
+
+#[test]
 fn the_command_line_wins() {
     let text = "native: {listen: '127.0.0.1:1'}\nlogging: {level: debug}\n";
     let config = read(text, "f", &[("native.listen", "127.0.0.1:2".to_owned())]).unwrap();
@@ -139,6 +198,11 @@ fn a_wrong_value_is_named_with_its_place() {
         ("native:\n  listen: nowhere\n", "f:2: native.listen: it is `nowhere`; write an IP"),
         ("native:\n  registration: all\n", "f:2: native.registration: it is `all`; write"),
         ("native:\n  ops:\n    burst: x\n", "f:3: limits.ops.burst: it is the text `x`;"),
+        (
+            "bridge: {allow: '*'}\n",
+            "f:1: bridge.allow: it is the text `*`; write a list of texts, in brackets: [\"*\"]",
+        ),
+        ("limits: {devices: 16.0}\n", "f:1: limits.devices: it is the number 16.0; write a whole"),
         ("limits: {devices: '16'}\n", "f:1: limits.devices: it is the text `16`; write a"),
         ("bridge:\n  allow:\n  - 5\n", "f:2: bridge.allow, item 1: it is the number 5;"),
         ("homeserver:\n  server_name:\n", "f:2: homeserver.server_name: it is empty; write"),
@@ -178,6 +242,30 @@ fn limits_and_proxies_must_be_some() {
     ] {
         let error = named(text).unwrap_err();
         assert!(error.starts_with(key), "{error}");
+    }
+}
+
+#[test]
+fn what_must_be_something_is_not_empty() {
+    for (key, value, said) in [
+        ("data_dir", "''", "data_dir: it is empty; write a path"),
+        ("registration", "''", "appservice.registration: it is empty; write a path"),
+        (
+            "address",
+            "' '",
+            "appservice.address: it is empty; write http:// or https://, and a host",
+        ),
+        ("address", "http://a/?b", "appservice.address: `http://a/?b` has `?` or `#` in it; write"),
+        ("address", "'http://a/#b'", "appservice.address: `http://a/#b` has `?` or `#` in it;"),
+    ] {
+        let text = match key {
+            "data_dir" => format!("{key}: {value}\n"),
+            key => format!("appservice:\n  {key}: {value}\n"),
+        };
+        let mut config = read(&text, "f", &[]).unwrap();
+        config.homeserver.server_name = "example.org".to_owned();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
     }
 }
 

@@ -12,6 +12,11 @@ use super::Config;
 /// What is wrong with the value of `key`; `value` is what stands there.
 pub(super) fn words(key: &str, kind: &Kind, value: Option<&Value>) -> String {
     match kind {
+        Kind::InvalidType(Actual::Str(text), expected)
+            if expected != "a string" && text.trim_start().starts_with(['[', '{']) =>
+        {
+            format!("in `{text}` {}; write {}", broken(text), wanted(key, expected, ""))
+        }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             format!("it is {}; write {}", is(found), wanted(key, expected, &bare(found)))
         }
@@ -24,6 +29,23 @@ pub(super) fn words(key: &str, kind: &Kind, value: Option<&Value>) -> String {
             format!("it is {}; write {}", quoted(found), wanted(key, "socket address", found))
         }
         other => other.to_string(),
+    }
+}
+
+/// Why what begins as a list or as a map is neither.
+fn broken(text: &str) -> &'static str {
+    let (open, close) = if text.trim_start().starts_with('{') { ('{', '}') } else { ('[', ']') };
+    let count = |c: char| text.matches(c).count();
+    if count(open) > count(close) {
+        "the bracket is not closed"
+    } else if count('"') % 2 == 1 {
+        "a quotation mark is not closed"
+    } else if text.contains('\'') {
+        "a text is in single quotation marks, and belongs in double ones or in none"
+    } else if open == '{' && text.contains(':') {
+        "a key has `:` behind it, and `=` belongs there"
+    } else {
+        "something stands beside the bracket that does not belong there"
     }
 }
 
@@ -53,7 +75,7 @@ fn bare(found: &Actual) -> String {
         Actual::Str(text) => text.clone(),
         Actual::Unsigned(number) => number.to_string(),
         Actual::Signed(number) => number.to_string(),
-        Actual::Float(number) => number.to_string(),
+        Actual::Float(number) => format!("{number:?}"),
         Actual::Bool(is) => is.to_string(),
         _ => String::new(),
     }
@@ -67,6 +89,10 @@ fn wanted(key: &str, expected: &str, found: &str) -> String {
         "a string" | "path string" if found.is_empty() => "a text".to_owned(),
         "a string" | "path string" => format!("a text, with quotes: \"{found}\""),
         "a sequence" if found.is_empty() => "a list of texts, as in [one, two]".to_owned(),
+        // A star or an `@` means something in YAML.
+        "a sequence" if found.starts_with(|c: char| !c.is_alphanumeric()) => {
+            format!("a list of texts, in brackets: [\"{found}\"]")
+        }
         "a sequence" => format!("a list of texts, in brackets: [{found}]"),
         "socket address" => match default(key).as_ref().and_then(Json::as_str) {
             Some(usual) => format!("an IP address and a port, as in {usual}"),
@@ -91,7 +117,8 @@ fn one_of(known: &[&str]) -> String {
 }
 
 /// What is in force where nobody writes anything, in the order in which it is described.
-fn default(key: &str) -> Option<Json> {
+pub(super) fn default(key: &str) -> Option<Json> {
     let all = serde_json::to_value(Config::default()).ok()?;
-    all.pointer(&format!("/{}", key.replace('.', "/"))).cloned()
+    let below = |tree: Json, name: &str| tree.get(name).cloned();
+    key.split('.').filter(|name| !name.is_empty()).try_fold(all, below)
 }

@@ -6,12 +6,17 @@ use std::{
     path::Path,
 };
 
-use causeway_store::backup;
+use causeway_groups::vault::VaultError;
+use causeway_store::{backup, small_file::ReadError};
 
 use super::{Check, key};
 use crate::{
+    app::{self, RunError},
     config::Config,
-    init::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN, STORAGE_KEY, read_token},
+    init::{
+        ADMIN_TOKEN, BRIDGE_TOKEN, InitError, REGISTRATION_TOKEN, STORAGE_KEY, check_key,
+        read_token,
+    },
     registration::{Registration, RegistrationError},
 };
 
@@ -28,22 +33,28 @@ pub(super) fn registration(
 ) -> Option<Registration> {
     let name = "registration";
     let path = &config.appservice.registration;
-    let again = format!(
-        "`causeway registration --config {}` writes it anew with the same tokens; copy it to the \
-         homeserver then, and restart that",
-        file.display()
-    );
+    let made = |how: &str| {
+        format!(
+            "`causeway registration{how} --config {}` writes it anew{}; copy it to the homeserver \
+             then, and restart that",
+            file.display(),
+            if how.is_empty() { " with the same tokens" } else { "" }
+        )
+    };
+    let again = made("");
     let read = config.registration();
     let registration = match read {
         Ok(registration) => registration,
-        Err(error @ RegistrationError::Unreadable(..)) => {
-            let fix = "run this as the user that Causeway runs as; where there is none, `causeway \
-                       init` makes one";
-            show(Check::failed(name, error.to_string(), fix));
+        Err(RegistrationError::Unreadable(path, error)) => {
+            let fix = error.remedy().unwrap_or("`causeway init` makes one");
+            let found = RegistrationError::Unreadable(path, error).to_string();
+            show(Check::failed(name, found, fix));
             return None;
         }
         Err(error @ RegistrationError::Malformed(..)) => {
-            show(Check::failed(name, error.to_string(), again));
+            let fix =
+                format!("put back the one that the homeserver has; or {}", made(" --new-tokens"));
+            show(Check::failed(name, error.to_string(), fix));
             return None;
         }
         Err(error @ RegistrationError::NotCovered(..)) => {
@@ -90,8 +101,7 @@ fn data_dir(folder: &Path) -> Check {
             return Check::failed(name, format!("{at} is not there"), fix);
         }
         Err(error) => {
-            let fix = "run this as the user that Causeway runs as";
-            return Check::failed(name, format!("{at}: {error}"), fix);
+            return unread(name, folder, &error.into());
         }
         Ok(is) if !is.is_dir() => {
             return Check::failed(
@@ -139,27 +149,24 @@ fn secret(config: &Config, file: &'static str) -> Check {
             let fix = "`causeway init` makes it, and leaves everything else";
             return Check::failed(file, format!("{at} is not there"), fix);
         }
-        Err(error) => {
-            let fix = "run this as the user that Causeway runs as, which owns that file";
-            return Check::failed(file, format!("{at}: {error}"), fix);
-        }
+        Err(error) => return unread(file, &path, &error.into()),
     };
-    let usable = match file {
-        STORAGE_KEY if meta.len() != 32 => {
-            Err(format!("{at} has {} bytes; a key has 32", meta.len()))
-        }
-        STORAGE_KEY => fs::File::open(&path).map(drop).map_err(|error| format!("{at}: {error}")),
-        _ => read_token(&path).map(drop).map_err(|error| error.to_string()),
-    };
-    if let Err(found) = usable {
-        let fix = "put the right file back, or give it to the user that Causeway runs as";
-        return Check::failed(file, found, fix);
+    let usable = if is_key { check_key(&path) } else { read_token(&path).map(drop) };
+    match usable {
+        Ok(()) => {}
+        Err(InitError::Unread(path, error)) => return unread(file, &path, &error),
+        Err(error) => return Check::failed(file, error.to_string(), "put the right file back"),
     }
     if meta.permissions().mode() & 0o077 != 0 {
         let found = format!("others may read {at} (mode {:o})", meta.mode() & 0o777);
         return Check::warning(file, found, format!("chmod 600 {at}"));
     }
     Check::ok(file, at.to_string())
+}
+
+fn unread(name: &'static str, path: &Path, error: &ReadError) -> Check {
+    let fix = error.remedy().unwrap_or("put it back");
+    Check::failed(name, format!("{}: {error}", path.display()), fix)
 }
 
 fn disk(folder: &Path) -> Check {
@@ -191,12 +198,21 @@ pub(super) async fn databases(config: &Config, show: &mut dyn FnMut(Check)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Check::skipped(name, format!("{at} is not there yet; the first run makes it"))
             }
-            Err(error) => {
-                let fix = "run this as the user that Causeway runs as";
-                Check::failed(name, format!("{at}: {error}"), fix)
-            }
+            Err(error) => unread(name, &path, &error.into()),
             Ok(meta) => match backup::check(&path).await {
-                Ok(()) => Check::ok(name, format!("{at} is whole, {} KiB", meta.len() >> 10)),
+                Ok(()) => {
+                    let found = format!("{at} is whole, {} KiB", meta.len() >> 10);
+                    match app::check_key(config).await {
+                        Err(RunError::Vault(of, error @ VaultError::WrongKey(_))) if of == path => {
+                            let fix = "put back the storage.key that it was made with, from where \
+                                       you keep it; or the database that belongs to that key: \
+                                       `causeway backup restore FOLDER --move-aside`";
+                            Check::failed(name, format!("{at} is whole, but {error}"), fix)
+                        }
+                        // Of any other fault of the key its own file has been told.
+                        _ => Check::ok(name, found),
+                    }
+                }
                 Err(error) => {
                     let fix = "stop Causeway, keep that file, and put a backup back: `causeway \
                                backup restore FOLDER --move-aside`";

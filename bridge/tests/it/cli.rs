@@ -120,6 +120,26 @@ fn what_init_writes_is_right_and_stays() {
         assert!(said(&other).contains("causeway.yaml is there, and says `"), "{other:?}");
         assert!(said(&other).contains(" (causeway.yaml:"), "{other:?}");
     }
+    // The same folder in other words is the same.
+    let absolute = causeway.dir.path().join("data").display().to_string();
+    for written in ["data", &absolute] {
+        let text = causeway.read("causeway.yaml");
+        let (_, rest) = text.split_once("homeserver:").unwrap();
+        let text = format!("data_dir: {written}\nhomeserver:{rest}");
+        fs::write(causeway.dir.path().join("causeway.yaml"), text).unwrap();
+        for config in
+            ["causeway.yaml", &causeway.dir.path().join("causeway.yaml").display().to_string()]
+        {
+            for asked in ["data", &absolute] {
+                let more = ["--server-name", "example.org", "--data-dir", asked, "-c", config];
+                let again = causeway.run(&[&["init"], &more[..]].concat());
+                assert!(again.status.success(), "{written}, {asked}: {}", said(&again));
+                assert!(!said(&again).contains("made "), "{}", said(&again));
+            }
+        }
+    }
+    let back = causeway.read("causeway.yaml").replace(&absolute, "data");
+    fs::write(causeway.dir.path().join("causeway.yaml"), back).unwrap();
     // What is missing is made where the file that is there says.
     let moved = causeway.read("causeway.yaml").replace("data_dir: data", "data_dir: kept");
     fs::write(causeway.dir.path().join("causeway.yaml"), moved).unwrap();

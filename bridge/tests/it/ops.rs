@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -103,7 +103,7 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 
 #[test]
 fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_there() {
-    let rows: [Row; 10] = [
+    let rows: [Row; 13] = [
         (&["run"], 10, |of| {
             of.edit("logging:", "limits:\n  devices: 5\nlogging:");
             words(["causeway.yaml:", "duplicate mapping key: limits", "keep one of them"])
@@ -123,6 +123,15 @@ fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_
         }),
         (&["config", "check", "--set", "homeserver.server_name=5"], 10, |_| {
             words(["--set homeserver.server_name: it is the number 5", "with quotes: \"5\""])
+        }),
+        (&["config", "check", "--set", "=3"], 10, |_| {
+            words(["--set: a key is missing before `=`"])
+        }),
+        (&["config", "check", "--set", "limits=[]"], 10, |_| {
+            words(["--set limits: it is a list; write keys and values below it"])
+        }),
+        (&["run", "--set", "logging.level=nonsense=5"], 11, |_| {
+            words(["--set logging.level: with `nonsense=5` Causeway logs nothing", "write `error`"])
         }),
         (&["config", "check"], 11, |of| {
             of.edit("level: info", "level: loud");
@@ -154,23 +163,26 @@ fn what_is_wrong_in_a_file_or_an_option_is_told_with_its_place_and_what_belongs_
 fn each_file_that_is_missing_or_no_file_is_told_with_its_path_and_its_key() {
     let rows: [Row; 7] = [
         (&["run", "--set", "data_dir=nowhere"], 11, |_| {
-            words(["nowhere/admin.token cannot be read: No such file", "data_dir (--set)"])
+            words(["nowhere/admin.token cannot be read: there is no such file", "data_dir (--set)"])
         }),
         (&["run"], 11, |of| {
             fs::remove_file(of.path("data/admin.token")).unwrap();
             fs::create_dir(of.path("data/admin.token")).unwrap();
-            words(["data/admin.token cannot be read: Is a directory", "data_dir (causeway.yaml:2)"])
+            words(["data/admin.token cannot be read: it is a folder", "data_dir (causeway.yaml:2)"])
         }),
         (&["config", "check"], 11, |of| {
             fs::remove_file(of.path("data/storage.key")).unwrap();
-            words(["data/storage.key cannot be read: No such file", "`causeway init` makes it"])
+            words([
+                "data/storage.key cannot be read: there is no such file",
+                "`causeway init` makes it",
+            ])
         }),
         (&["run"], 19, |of| {
             fs::remove_file(of.path("data/storage.key")).unwrap();
             fs::create_dir(of.path("data/storage.key")).unwrap();
             words([
                 "data/bridge.db: the storage key data/storage.key cannot be read",
-                "Is a directory",
+                "it is a folder. Put the right file there",
             ])
         }),
         (&["run"], 14, |of| {
@@ -188,6 +200,106 @@ fn each_file_that_is_missing_or_no_file_is_told_with_its_path_and_its_key() {
         }),
     ];
     try_all(&rows);
+}
+
+#[test]
+fn what_is_no_file_to_read_is_not_waited_for_and_not_called_somebody_elses() {
+    let rows: [Row; 12] = [
+        (&["config", "check", "-c", "data"], 10, |_| {
+            words(["data cannot be read: it is a folder; name the file in it"])
+        }),
+        (&["run", "-c", "nowhere.yaml"], 10, |_| {
+            words(["nowhere.yaml cannot be read: there is no such file; name yours", "init"])
+        }),
+        (&["config", "check", "-c", "/dev/zero"], 10, |_| {
+            words(["/dev/zero cannot be read: it is a device, and no regular file; name the right"])
+        }),
+        (&["config", "check", "-c", "pipe"], 10, |of| {
+            pipe(&of.path("pipe"));
+            words(["pipe cannot be read: it is a pipe, and no regular file; name the right file"])
+        }),
+        (&["config", "check"], 10, |of| {
+            fs::write(of.path("causeway.yaml"), b"homeserver:\n  server_name: \xff\n").unwrap();
+            words(["causeway.yaml cannot be read: line 2 is not UTF-8 text; save it as UTF-8"])
+        }),
+        (&["config", "check"], 10, |of| {
+            fs::write(of.path("causeway.yaml"), "#".repeat(1025 * 1024)).unwrap();
+            words(["causeway.yaml cannot be read: it is longer than 1024 KiB; name the right file"])
+        }),
+        (&["run"], 20, |of| {
+            fs::remove_file(of.path("registration.yaml")).unwrap();
+            pipe(&of.path("registration.yaml"));
+            words(["registration.yaml cannot be read: it is a pipe", "put the right file there"])
+        }),
+        (&["config", "check"], 20, |of| {
+            fs::remove_file(of.path("registration.yaml")).unwrap();
+            words(["registration.yaml cannot be read: there is no such file", "`causeway init`"])
+        }),
+        (&["run"], 19, |of| {
+            fs::remove_file(of.path("data/storage.key")).unwrap();
+            pipe(&of.path("data/storage.key"));
+            words(["data/storage.key cannot be read or made: it is a pipe", "Put the right file"])
+        }),
+        (&["config", "check"], 11, |of| {
+            fs::remove_file(of.path("data/storage.key")).unwrap();
+            pipe(&of.path("data/storage.key"));
+            words(["data/storage.key cannot be read: it is a pipe", "put the right file there"])
+        }),
+        (&["run"], 11, |of| {
+            fs::remove_file(of.path("data/admin.token")).unwrap();
+            pipe(&of.path("data/admin.token"));
+            words(["data/admin.token cannot be read: it is a pipe", "data_dir (causeway.yaml:2)"])
+        }),
+        (&["doctor"], 1, |of| {
+            fs::remove_file(of.path("data/storage.key")).unwrap();
+            pipe(&of.path("data/storage.key"));
+            words(["data/storage.key: it is a pipe", "fix: put the right file there"])
+        }),
+    ];
+    try_all(&rows);
+    let as_them = SetUp::new().run(&["config", "check", "-c", "nowhere"]);
+    assert!(!said(&as_them).contains("run this as the user"), "{}", said(&as_them));
+}
+
+/// One that nobody writes to.
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn a_registration_without_a_token_lets_nobody_in() {
+    let rows: [Row; 3] = [
+        (&["config", "check"], 21, |of| {
+            without_token(of, "as_token");
+            words(["registration.yaml: ", "as_token is empty", "registration --new-tokens"])
+        }),
+        (&["run"], 21, |of| {
+            without_token(of, "hs_token");
+            words(["registration.yaml: ", "hs_token is empty", "registration --new-tokens"])
+        }),
+        (&["doctor"], 1, |of| {
+            without_token(of, "hs_token");
+            words(["hs_token is empty", "`causeway registration --new-tokens --config causeway"])
+        }),
+    ];
+    try_all(&rows);
+    let set_up = SetUp::new();
+    without_token(&set_up, "as_token");
+    for command in [&["registration", "--new-tokens"][..], &["config", "check"]] {
+        let output = set_up.run(command);
+        assert!(output.status.success(), "as it was told: {}", said(&output));
+    }
+}
+
+fn without_token(of: &SetUp, key: &str) {
+    let text = fs::read_to_string(of.path("registration.yaml")).unwrap();
+    let begin = format!("{key}:");
+    let with = |line: &str| {
+        let line = if line.starts_with(&begin) { format!("{begin} ''") } else { line.to_owned() };
+        line + "\n"
+    };
+    fs::write(of.path("registration.yaml"), text.lines().map(with).collect::<String>()).unwrap();
 }
 
 fn try_all(rows: &[Row]) {
@@ -215,6 +327,8 @@ fn a_variable_of_the_environment_is_called_by_its_name() {
         ("CAUSEWAY__LIMITS__LOGINS__BURST", "0", 11, "limits.logins.burst: it is 0"),
         ("CAUSEWAY__LIMITS__DEVISES", "5", 10, "did you mean `devices`?"),
         ("CAUSEWAY__HOMESERVER__ADDRESS", "ftp://x", 11, "homeserver.address: `ftp://x` begins"),
+        ("CAUSEWAY__", "3", 10, "a key, or a part of it, is missing in its name"),
+        ("CAUSEWAY__LIMITS", "[]", 10, "limits: it is a list; write keys"),
     ] {
         let output = set_up.command(&["config", "check"]).env(name, value).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));

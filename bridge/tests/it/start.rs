@@ -196,9 +196,11 @@ async fn each_homeserver_that_does_not_fit_is_told_apart() {
 
 #[tokio::test]
 async fn each_file_that_does_not_fit_is_told_apart_and_left_as_it_is() {
-    let rows: [(&str, Option<&str>, i32, &str); 7] = [
+    let rows: [(&str, Option<&str>, i32, &str); 9] = [
         ("data/admin.token", None, 11, "admin.token"),
         ("data/admin.token", Some("\n"), 11, "holds no token"),
+        ("data/admin.token", Some("one\ntwo\n"), 11, "holds no token, on one line"),
+        ("data/admin.token", Some("\u{feff}one\n"), 11, "holds no token, on one line"),
         ("data/bridge-registration.token", None, 11, "bridge-registration.token"),
         ("data/bridge.db", Some("no database"), 18, "data/bridge.db: it is damaged"),
         ("data/server.db", Some("no database"), 18, "data/server.db: it is damaged"),
@@ -270,6 +272,17 @@ async fn a_second_process_is_told_who_has_the_database() {
     assert!(first.stop().await.unwrap(), "{}", first.log());
 }
 
+/// What a command says of the set-up in `dir`: exit code and words.
+fn asked(dir: &Path, command: &[&str]) -> (i32, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_causeway"))
+        .args(command)
+        .arg("--config")
+        .arg(dir.join("causeway.yaml"))
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), crate::ops::said(&output))
+}
+
 #[tokio::test]
 async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
     let dir = tempfile::tempdir().unwrap();
@@ -285,9 +298,28 @@ async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
         let (exit, said) = refused(&mut causeway).await;
         assert_eq!(exit, 19, "{said}");
         assert!(said.contains("data/bridge.db: ") && said.contains("storage.key"), "{said}");
+        let is_one = wrong.is_some_and(|bytes| bytes.len() == 32);
+        let (exit, said) = asked(dir.path(), &["config", "check"]);
+        assert_eq!(exit, if is_one { 19 } else { 11 }, "{said}");
+        let both = "data/storage.key is not the storage key of this database";
+        assert_eq!(said.contains(both) && said.contains("data/bridge.db: "), is_one, "{said}");
+        let (exit, said) = asked(dir.path(), &["doctor"]);
+        assert_eq!(exit, 1, "{said}");
+        assert_eq!(said.contains(both) && said.contains("fix: put back the"), is_one, "{said}");
         assert_eq!(hashes(dir.path()), before, "something was written");
     }
     fs::write(&key, right).unwrap();
+    let (exit, said) = asked(dir.path(), &["config", "check"]);
+    assert_eq!(exit, 0, "{said}");
+    // Where there is no database yet, none is made.
+    let (database, aside) = (dir.path().join("data/bridge.db"), dir.path().join("bridge.db"));
+    fs::rename(&database, &aside).unwrap();
+    for command in [&["config", "check"][..], &["doctor"]] {
+        let (_, said) = asked(dir.path(), command);
+        assert!(!said.contains("storage key of this database"), "{said}");
+        assert!(!database.exists(), "{command:?}");
+    }
+    fs::rename(&aside, &database).unwrap();
     causeway.spawn().unwrap();
     causeway.live().await.unwrap();
 }

@@ -9,13 +9,14 @@
 //! Metadata (who is in which group, sizes, times) stays readable: `docs/security.md`.
 
 use std::{
-    fs, io,
-    io::{Read as _, Write as _},
+    fs,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use causeway_store::small_file::{self, ReadError};
 use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{AeadInPlace, KeyInit},
@@ -67,7 +68,7 @@ pub enum VaultError {
     KeyLength(PathBuf, usize),
     /// The key file cannot be read or made.
     #[error("the storage key {0} cannot be read or made: {1}")]
-    KeyFile(PathBuf, io::Error),
+    KeyFile(PathBuf, ReadError),
     /// Table and column of a record that is damaged, or not from this place.
     #[error("a sealed record of {0}.{1} does not open")]
     Altered(&'static str, &'static str),
@@ -232,14 +233,10 @@ fn open_record(key: &[u8; 32], aad: &[u8], record: &[u8]) -> Option<Zeroizing<Ve
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, VaultError> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-    match fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut bytes)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(VaultError::MissingKey(path.to_owned()));
-        }
-        Err(error) => return Err(VaultError::KeyFile(path.to_owned(), error)),
-    }
+    let bytes = small_file::read(path).map_err(|error| match error {
+        ReadError::Missing => VaultError::MissingKey(path.to_owned()),
+        error => VaultError::KeyFile(path.to_owned(), error),
+    })?;
     <[u8; 32]>::try_from(bytes.as_slice())
         .map(Zeroizing::new)
         .map_err(|_| VaultError::KeyLength(path.to_owned(), bytes.len()))
@@ -259,7 +256,7 @@ fn make_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, VaultError> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().map_err(|error| VaultError::KeyFile(path.to_owned(), error))?;
+    write().map_err(|error: io::Error| VaultError::KeyFile(path.to_owned(), error.into()))?;
     tracing::warn!(path = %path.display(), "made a new storage key; keep a copy, apart from the database");
     Ok(key)
 }

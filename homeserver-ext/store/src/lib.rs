@@ -18,6 +18,7 @@ mod private;
 mod readers;
 mod room;
 mod script;
+pub mod small_file;
 mod tx;
 mod wake;
 mod write_probe;
