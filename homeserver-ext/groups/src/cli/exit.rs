@@ -218,6 +218,9 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::Invalid(invalid)) => Self::from(invalid),
             SdkError::Op(OpError::TooLong(_)) => Self::usage("a name or a description is too long")
                 .next("255 bytes of UTF-8 fit in a name, about 44,000 in a description."),
+            SdkError::Op(OpError::Blank(_)) => {
+                Self::usage(said).next("Give it characters that can be seen.")
+            }
             SdkError::Op(OpError::OtherIdentity(_)) => Self::failed(said)
                 .next("Nothing was changed. Ask the server's operator which identity is right."),
             SdkError::Op(OpError::ChangedIdentity(account)) => Self::failed(said).next(format!(
