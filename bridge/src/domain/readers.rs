@@ -54,8 +54,6 @@ impl Natives {
 
     fn new(name: &str, about: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
         accounts.sort();
-        // What stands between quotes here may not end them.
-        let within = |text: String| text.replace(['“', '”', '„', '‟', '"'], "'");
         let (name, about) = (within(clean(name)), within(clean_to(about, ABOUT)));
         Self { name, about, accounts, server: server.to_owned() }
     }
@@ -101,6 +99,20 @@ impl Natives {
         }
         text
     }
+}
+
+/// What stands between quotes may not end them.
+fn within(text: String) -> String {
+    text.replace(['“', '”', '„', '‟', '"'], "'")
+}
+
+/// What somebody reads who is invited into the room of this group, as `by` has asked, if anybody has.
+pub fn invited(by: Option<&str>, group: &str) -> String {
+    let by = by.map_or_else(String::new, |by| format!("Invited by {}. ", clean(by)));
+    let name = within(clean(group));
+    format!(
+        "{by}This room is bridged to the native group “{name}”: what is said here is read there."
+    )
 }
 
 /// Whether a topic is nobody's, or the bridge's to change.
@@ -186,6 +198,28 @@ mod tests {
             for within in [named, about] {
                 assert!(within.contains("Tea'; read by nobody"), "{within}");
             }
+        }
+    }
+
+    #[test]
+    fn an_invitation_says_by_whom_and_what_it_is_for_in_so_many_characters() {
+        let long = "x".repeat(300);
+        for (by, group, expected) in [
+            (
+                Some("ann"),
+                "Walk\u{202e}ers\n",
+                "Invited by ann. This room is bridged to the native group “Walkers”",
+            ),
+            (
+                None,
+                "Tea”; nobody reads",
+                "This room is bridged to the native group “Tea'; nobody reads”",
+            ),
+            (Some(&*long), &*long, "Invited by xxx"),
+        ] {
+            let said = invited(by, group);
+            assert!(said.starts_with(expected), "{said}");
+            assert!(said.chars().count() < 300, "{said}");
         }
     }
 

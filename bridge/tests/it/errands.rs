@@ -171,6 +171,12 @@ async fn who_has_the_power_invites_and_takes_the_bridge_out() {
             stub.wait(|rooms| rooms.members.get(&(room.clone(), user.to_owned())).cloned()).await;
             stub.change(|rooms| rooms.membership(&room, user, user, "join").unwrap());
         }
+        let reason = |who: &str| {
+            let place = (room.clone(), who.to_owned());
+            stub.look(|rooms| rooms.reasons.get(&place).cloned().unwrap_or_default())
+        };
+        let by = "Invited by alice. This room is bridged to the native group “Walkers”";
+        assert!(reason("@al:x").starts_with(by), "{}", reason("@al:x"));
         let levels = json!({"users": {"@boss:x": 100}, "invite": 50,
             "events": {"m.room.tombstone": 100}});
         stub.change(|rooms| rooms.event(&room, BOT, "m.room.power_levels", Some(""), levels));
@@ -184,6 +190,11 @@ async fn who_has_the_power_invites_and_takes_the_bridge_out() {
         is_answered(&stub, &room, "Only who may close this room (power 100)").await;
         say("@boss:x", "!causeway invite @bo:x");
         is_answered(&stub, &room, "@bo:x is invited.").await;
+        assert!(
+            reason("@bo:x").starts_with("Invited by @boss:x. This room"),
+            "{}",
+            reason("@bo:x")
+        );
         say("@boss:x", "!causeway invite @causeway_eve:b.example");
         is_answered(&stub, &room, "Native people come by themselves").await;
         alice.say(group, &["hello".to_owned()]).await;

@@ -79,7 +79,7 @@ pub(super) fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<
         )));
     }
     if needs_room {
-        effects.extend(room::anew(portal, invited));
+        effects.extend(room::anew(portal, invited, Some(by)));
         return Ok(effects);
     }
     if let Some(room) = &request.room {
@@ -88,7 +88,7 @@ pub(super) fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<
             portal.names.alias(&portal.group)
         )));
     }
-    effects.extend(invited.iter().flat_map(room::invitation));
+    effects.extend(invited.iter().flat_map(|user| room::invitation_for(user, by)));
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
 }
 

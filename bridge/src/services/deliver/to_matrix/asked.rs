@@ -32,10 +32,11 @@ impl Round<'_> {
                 Ok(text) => text,
                 Err(failure) => return Ok(Err(failure)),
             },
-            Asked::Unbridge => match self.powers(room).await {
+            Asked::Unbridge | Asked::UnbridgeInSilence => match self.powers(room).await {
                 Ok(powers) if powers.of(by) >= powers.to_close() => {
                     return self.unbridge(room, row, by).await;
                 }
+                Ok(_) if *asked == Asked::UnbridgeInSilence => return Ok(Ok(())),
                 Ok(powers) => format!(
                     "Only who may close this room (power {}) takes the bridge out of it. An admin \
                      of the native group can: `causeway-client member remove`.",
@@ -95,7 +96,7 @@ impl Round<'_> {
                 powers.to_invite()
             ));
         }
-        match self.invite(room, user).await {
+        match self.invite(room, user, Some(by.as_str())).await {
             Ok(()) => Ok(format!("{user} is invited.")),
             Err(Failure::Refused(why)) => Ok(format!("{user} is not invited: {why}.")),
             Err(failure) => Err(failure),
