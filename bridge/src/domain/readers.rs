@@ -11,8 +11,8 @@ use super::looks::{clean, clean_to};
 
 /// Most characters of what a group says it is about.
 const ABOUT: usize = 500;
-/// How many are named where there is not room for all.
-const NAMED: usize = 2;
+/// How many a topic names at most.
+const NAMED: usize = 3;
 /// How many are named of those who came or went at once.
 const NAMED_OF_CHANGE: usize = 10;
 /// How many one answer names.
@@ -54,14 +54,21 @@ impl Natives {
 
     fn new(name: &str, about: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
         accounts.sort();
-        let (name, about) = (within(clean(name)), within(clean_to(about, ABOUT)));
+        let (name, about) = (within(&clean(name)), within(&clean_to(about, ABOUT)));
         Self { name, about, accounts, server: server.to_owned() }
     }
 
     /// The room's topic.
     pub fn topic(&self) -> String {
         let Self { name, about, accounts, server } = self;
-        let who = short(accounts, server, NAMED, "natives");
+        // Not how many: a topic that changes each time that somebody comes says nothing which the notice
+        // beside it does not.
+        let who = match accounts.as_slice() {
+            [first, second, _, _, ..] => {
+                format!("{}, {} and others", called(first, server), called(second, server))
+            }
+            few => short(few, server, NAMED, ""),
+        };
         let about =
             if about.is_empty() { String::new() } else { format!("; its topic: “{about}”") };
         format!("{TOPIC}“{name}”; read by {who}: {COMMAND}{about}")
@@ -102,14 +109,14 @@ impl Natives {
 }
 
 /// What stands between quotes may not end them.
-fn within(text: String) -> String {
+fn within(text: &str) -> String {
     text.replace(['“', '”', '„', '‟', '"'], "'")
 }
 
 /// What somebody reads who is invited into the room of this group, as `by` has asked, if anybody has.
 pub fn invited(by: Option<&str>, group: &str) -> String {
     let by = by.map_or_else(String::new, |by| format!("Invited by {}. ", clean(by)));
-    let name = within(clean(group));
+    let name = within(&clean(group));
     format!(
         "{by}This room is bridged to the native group “{name}”: what is said here is read there."
     )
@@ -230,8 +237,8 @@ mod tests {
             (1, "n000"),
             (2, "n000 and n001"),
             (3, "n000, n001 and n002"),
-            (4, "n000, n001 and 2 more natives"),
-            (10_000, "n000, n001 and 9998 more natives"),
+            (4, "n000, n001 and others"),
+            (10_000, "n000, n001 and others"),
         ];
         for (count, who) in table {
             let topic =
