@@ -10,6 +10,10 @@ use super::{command::Words, portal::PortalId};
 const OF_ONE: Rate = Rate { burst: 5, every: Duration::from_secs(10) };
 /// Answers in one room.
 const OF_ROOM: Rate = Rate { burst: 20, every: Duration::from_secs(2) };
+/// Ghosts of names that nobody has, made to decline what one person invites them to.
+const NAMES_OF_ONE: Rate = Rate { burst: 3, every: Duration::from_hours(8) };
+/// Of all.
+const NAMES: Rate = Rate { burst: 20, every: Duration::from_mins(72) };
 /// Answers that wait for the homeserver in one room; beyond, no command is answered.
 pub const MOST_WAITING: u64 = 100;
 
@@ -56,6 +60,8 @@ pub enum Answered {
 pub struct Asks {
     rooms: BTreeMap<PortalId, Used>,
     people: BTreeMap<(PortalId, OwnedUserId), Used>,
+    names_of: BTreeMap<OwnedUserId, Used>,
+    names: Used,
 }
 
 impl Asks {
@@ -90,6 +96,23 @@ impl Asks {
         self.people.insert(key, drawn);
         self.rooms.insert(portal, Used { whole_at: room.whole_at + OF_ROOM.every, ..room });
         Answered::Yes
+    }
+}
+
+impl Asks {
+    /// Whether one more ghost is made to decline for a name that nobody has, because `who` invites it:
+    /// anybody may think of names, and what is made stays.
+    pub fn take_name(&mut self, now: Duration, who: &UserId) -> bool {
+        self.names_of.retain(|_, used| used.whole_at > now);
+        let one = self.names_of.get(who).copied().unwrap_or_default().at(now);
+        let all = self.names.at(now);
+        if !one.has_some(NAMES_OF_ONE, now) || !all.has_some(NAMES, now) {
+            return false;
+        }
+        let drawn = Used { whole_at: one.whole_at + NAMES_OF_ONE.every, ..one };
+        self.names_of.insert(who.to_owned(), drawn);
+        self.names = Used { whole_at: all.whole_at + NAMES.every, ..all };
+        true
     }
 }
 
@@ -163,6 +186,21 @@ mod tests {
         assert_eq!(owns[..5], [Answered::InSilence; 5]);
         assert_eq!(owns[5..], [Answered::Told(Words::TooMuch), Answered::No]);
         assert_eq!(own("al"), Answered::Told(Words::TooMuch), "what he has is used up by himself");
+    }
+
+    #[test]
+    fn names_that_nobody_has_are_answered_for_a_few_times_a_day() {
+        const HOUR: u64 = 60 * 60;
+        let mut asks = Asks::default();
+        let mut made = |who: &str, at: u64, times: usize| {
+            (0..times).filter(|_| asks.take_name(s(at), &user(who))).count()
+        };
+        assert_eq!(made("al", 0, 10), 3);
+        assert_eq!((made("al", 7 * HOUR, 5), made("al", 8 * HOUR, 5)), (0, 1));
+        let of_all: usize = (0..100).map(|n| made(&format!("u{n}"), 8 * HOUR, 3)).sum();
+        assert!((16..=20).contains(&of_all), "{of_all}");
+        let a_day: usize = (9..33).map(|hour| made(&format!("v{hour}"), hour * HOUR, 3)).sum();
+        assert!(a_day <= 20, "{a_day}");
     }
 
     #[test]

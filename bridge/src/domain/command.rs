@@ -291,6 +291,13 @@ pub fn declines(account: Option<&str>) -> String {
     }
 }
 
+/// Why one does not come of whom no group has told us.
+pub fn nobody(name: &str) -> String {
+    format!(
+        "This name would stand for {name}, and nobody of that name is in a bridged group. {HOW}"
+    )
+}
+
 /// Why the bot does not stay where it could not answer.
 pub const ENCRYPTED: &str = "This bot cannot read encrypted rooms yet. Start a chat that is not \
     encrypted, or say `!causeway help` in a bridged room.";
