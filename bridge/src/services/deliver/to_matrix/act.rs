@@ -17,7 +17,7 @@ use crate::{
         ghost::shown,
         lane::Lane,
         portal::{Portal, PortalState},
-        readers::{invited, who_here},
+        readers::who_here,
         said::Spoken,
         to_matrix,
     },
@@ -304,27 +304,6 @@ impl Round<'_> {
         self.spine.steps.reached(steps::Step::MadeGhost).await;
         self.facts.made.insert(account.clone(), name);
         Ok(())
-    }
-
-    /// Somebody is invited, and reads by whom, and what the room is.
-    pub(super) async fn invite(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        by: Option<&str>,
-    ) -> Result<(), Failure> {
-        let Spine { matrix, names, .. } = self.spine;
-        let why = invited(by, &self.portal.name);
-        let Err(error) = matrix.invite(names.bot(), room, user, Some(&why)).await else {
-            return Ok(());
-        };
-        if error.is_code("M_FORBIDDEN")
-            && let Ok(Some(Membership::Join | Membership::Invite)) =
-                self.membership(room, user).await
-        {
-            return Ok(());
-        }
-        Err(failed(Place::Invite, &error))
     }
 
     async fn leave(&mut self, room: &RoomId, account: &AccountId, why: Option<&str>) -> Tried {
