@@ -126,7 +126,7 @@ impl Trial<'_> {
         let spoken = async {
             matrix.register(ghost.localpart()).await?;
             matrix.put_device(ghost, DEVICE).await?;
-            matrix.invite(self.bot, room, ghost).await?;
+            matrix.invite(self.bot, room, ghost, None).await?;
             matrix.join(ghost, room.into()).await?;
             let text = text.map_err(|error| MatrixError::Misunderstood(error.to_string()))?;
             for number in 0..MESSAGES {

@@ -94,6 +94,8 @@ pub enum Asked {
     Invite(OwnedUserId),
     /// The bridge is to leave the room.
     Unbridge,
+    /// The same where the room has had its answers: who may not is not told so.
+    UnbridgeInSilence,
     /// Nothing but these words.
     Words(Words),
 }
@@ -134,7 +136,8 @@ impl Command {
     pub fn answer_alone(&self, rooms: &[(OwnedRoomId, String)], count: usize) -> String {
         match self {
             Self::Words(words) | Self::Asked(Asked::Words(words)) => words.alone(),
-            Self::Members(_) | Self::Asked(Asked::Invite(_) | Asked::Unbridge) => {
+            Self::Members(_)
+            | Self::Asked(Asked::Invite(_) | Asked::Unbridge | Asked::UnbridgeInSilence) => {
                 "That is about one room: say it there, with `!causeway` before it.".to_owned()
             }
             Self::Asked(Asked::Status) => status_alone(rooms, count),
@@ -286,6 +289,13 @@ pub fn declines(account: Option<&str>) -> String {
         ),
         None => format!("This bot is in bridged rooms and in direct chats only. {HOW}"),
     }
+}
+
+/// Why one does not come of whom no group has told us.
+pub fn nobody(name: &str) -> String {
+    format!(
+        "This name would stand for {name}, and nobody of that name is in a bridged group. {HOW}"
+    )
 }
 
 /// Why the bot does not stay where it could not answer.

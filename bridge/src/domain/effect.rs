@@ -41,6 +41,8 @@ pub enum InRoom {
     Make,
     /// The bot invites somebody.
     Invite(OwnedUserId),
+    /// The same, as this account has asked.
+    InviteFor(OwnedUserId, AccountId),
     /// The account's ghost leaves.
     Leave(AccountId),
     /// The bot puts the account's ghost out, and says why.
@@ -76,7 +78,9 @@ impl InRoom {
         match self {
             Self::Say(spoken) => Some(spoken.account.as_str()),
             Self::Leave(account) | Self::PutOut(account, _) => Some(account.as_str()),
-            Self::Invite(user) | Self::Asked(_, user, _) => Some(user.as_str()),
+            Self::Invite(user) | Self::InviteFor(user, _) | Self::Asked(_, user, _) => {
+                Some(user.as_str())
+            }
             Self::Notice(_)
             | Self::Answer(..)
             | Self::Topic
@@ -92,6 +96,11 @@ impl InRoom {
             | Self::Close
             | Self::Follow(_) => None,
         }
+    }
+
+    /// Whether somebody is invited by it.
+    pub fn is_invitation(&self) -> bool {
+        matches!(self, Self::Invite(_) | Self::InviteFor(..))
     }
 }
 
@@ -189,7 +198,7 @@ impl Deed {
             Self::InGroup(InGroup::Announce(..)) => "announce",
             Self::InRoom(InRoom::Make) => "make",
             Self::InRoom(InRoom::Return) => "return",
-            Self::InRoom(InRoom::Invite(_)) => "invite",
+            Self::InRoom(InRoom::Invite(_) | InRoom::InviteFor(..)) => "invite",
             Self::InRoom(InRoom::Leave(_) | InRoom::PutOut(..)) => "leave",
             Self::InRoom(InRoom::Topic) => "topic",
             Self::InRoom(InRoom::Rename) => "rename",

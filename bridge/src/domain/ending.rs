@@ -23,7 +23,7 @@ pub fn word_of(deed: &Deed, author: &str, reason: &str) -> Option<Word> {
         Deed::InRoom(InRoom::Make | InRoom::MakeAnew | InRoom::MakeInstead(_)) => {
             (InGroup::Notice(format!("The group has no room: {reason}.")).into(), reason)
         }
-        Deed::InRoom(InRoom::Invite(user)) => {
+        Deed::InRoom(InRoom::Invite(user) | InRoom::InviteFor(user, _)) => {
             let text = format!("{user} is not invited to the room: {reason}.");
             return Some(Word { notice: InGroup::Notice(text.clone()).into(), about: text });
         }

@@ -14,6 +14,10 @@ fn the_other_side_is_told_what_it_will_not_see() {
         Some((Deed::InGroup(InGroup::Notice(text.into())), about.to_owned()))
     };
     let in_room = |text: &str| Some((Deed::InRoom(InRoom::Notice(text.into())), "no".to_owned()));
+    let asked = || {
+        let text = "What you asked for is not done: no.".into();
+        Some((InRoom::Answer(text, "$e".try_into().unwrap()).into(), "$e".into()))
+    };
     let invite = "@al:x is not invited to the room: no.";
     assert_eq!(
         told,
@@ -37,16 +41,11 @@ fn the_other_side_is_told_what_it_will_not_see() {
             None,
             None,
             in_group("The group has no room: no.", "no"),
-            Some((
-                InRoom::Answer(
-                    "What you asked for is not done: no.".into(),
-                    "$e".try_into().unwrap()
-                )
-                .into(),
-                "$e".into()
-            )),
+            asked(),
             None,
             in_group("The bridge does not get back into the Matrix room: no.", "no"),
+            in_group(invite, invite),
+            asked(),
         ]
     );
 }

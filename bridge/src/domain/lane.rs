@@ -36,6 +36,7 @@ impl Lane {
                 InRoom::Pause
                 | InRoom::Unread(_)
                 | InRoom::Invite(_)
+                | InRoom::InviteFor(..)
                 | InRoom::Asked(..)
                 | InRoom::Members(..)
                 | InRoom::MakeAnew

@@ -83,6 +83,13 @@ pub(crate) fn deeds() -> Vec<Deed> {
         .into(),
         InRoom::Rename.into(),
         InRoom::Return.into(),
+        InRoom::InviteFor("@al:x".try_into().unwrap(), "bob:b.example".parse().unwrap()).into(),
+        InRoom::Asked(
+            "$e".try_into().unwrap(),
+            "@al:x".try_into().unwrap(),
+            Asked::UnbridgeInSilence,
+        )
+        .into(),
     ]
 }
 
@@ -90,7 +97,7 @@ pub(crate) fn deeds() -> Vec<Deed> {
 fn an_operator_reads_what_waits() {
     let names: Vec<&str> = deeds().iter().map(Deed::name).collect();
     let expected = "say notice make invite leave pause close say announce notice follow make_anew \
-                    notice leave topic notice notice notice make_anew notice rename return";
+                    notice leave topic notice notice notice make_anew notice rename return invite notice";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -100,10 +107,10 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<String> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
-    let last = [room, room, room, room, bot, bot, bot, bot, room, room];
+    let last = [room, room, room, room, bot, bot, bot, bot, room, room, bot, bot];
     let first = [room, room, room, bot, room, bot, room, group, group, group, room, bot];
     assert_eq!(lanes(false), [&first[..], &last].concat());
-    let last = [room, bot, room, room, bot, bot, bot, bot, room, bot];
+    let last = [room, bot, room, room, bot, bot, bot, bot, room, bot, bot, bot];
     let first = [room, room, bot, bot, bot, bot, bot, group, group, group, bot, bot];
     assert_eq!(lanes(true), [&first[..], &last].concat());
 }
@@ -117,7 +124,7 @@ fn what_is_somebodys_goes_aside_and_home_again() {
     let mut expected = vec![bob.clone(), bot.clone(), None, al.clone(), bob.clone()];
     expected.resize(12, None);
     expected.extend([bot.clone(), bob, bot.clone(), bot.clone(), bot.clone(), bot.clone(), None]);
-    expected.extend([al, bot, None]);
+    expected.extend([al.clone(), bot, None, al.clone(), al]);
     assert_eq!(whose, expected);
     for deed in deeds() {
         let lane = Lane::of(&portal(false), &deed);

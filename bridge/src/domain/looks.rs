@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use causeway_protocol::{ids::AccountId, roster::Roster};
+use causeway_protocol::{ids::AccountId, roster::Roster, visible::is_invisible};
 use ruma::{OwnedUserId, UserId};
 use unicode_properties::{EmojiStatus, UnicodeEmoji as _};
 use unicode_script::{Script, UnicodeScript as _};
@@ -56,15 +56,6 @@ const EMOJI_STYLE: char = '\u{fe0f}';
 
 fn is_joiner(c: char) -> bool {
     matches!(c, JOINER | NON_JOINER)
-}
-
-/// What the skeleton leaves nothing of (default ignorables), and what is drawn as nothing: controls,
-/// annotations, the empty braille cell.
-fn is_invisible(c: char) -> bool {
-    let mut bytes = [0; 4];
-    c.is_control()
-        || matches!(c, '\u{2800}' | '\u{fff9}'..='\u{fffb}')
-        || skeleton(c.encode_utf8(&mut bytes)).next().is_none()
 }
 
 /// What takes part in the look of the letter before it.

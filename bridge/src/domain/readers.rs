@@ -11,8 +11,8 @@ use super::looks::{clean, clean_to};
 
 /// Most characters of what a group says it is about.
 const ABOUT: usize = 500;
-/// How many are named where there is not room for all.
-const NAMED: usize = 2;
+/// How many a topic names at most.
+const NAMED: usize = 3;
 /// How many are named of those who came or went at once.
 const NAMED_OF_CHANGE: usize = 10;
 /// How many one answer names.
@@ -54,16 +54,21 @@ impl Natives {
 
     fn new(name: &str, about: &str, mut accounts: Vec<AccountId>, server: &str) -> Self {
         accounts.sort();
-        // What stands between quotes here may not end them.
-        let within = |text: String| text.replace(['“', '”', '„', '‟', '"'], "'");
-        let (name, about) = (within(clean(name)), within(clean_to(about, ABOUT)));
+        let (name, about) = (within(&clean(name)), within(&clean_to(about, ABOUT)));
         Self { name, about, accounts, server: server.to_owned() }
     }
 
     /// The room's topic.
     pub fn topic(&self) -> String {
         let Self { name, about, accounts, server } = self;
-        let who = short(accounts, server, NAMED, "natives");
+        // Not how many: a topic that changes each time that somebody comes says nothing which the notice
+        // beside it does not.
+        let who = match accounts.as_slice() {
+            [first, second, _, _, ..] => {
+                format!("{}, {} and others", called(first, server), called(second, server))
+            }
+            few => short(few, server, NAMED, ""),
+        };
         let about =
             if about.is_empty() { String::new() } else { format!("; its topic: “{about}”") };
         format!("{TOPIC}“{name}”; read by {who}: {COMMAND}{about}")
@@ -101,6 +106,20 @@ impl Natives {
         }
         text
     }
+}
+
+/// What stands between quotes may not end them.
+fn within(text: &str) -> String {
+    text.replace(['“', '”', '„', '‟', '"'], "'")
+}
+
+/// What somebody reads who is invited into the room of this group, as `by` has asked, if anybody has.
+pub fn invited(by: Option<&str>, group: &str) -> String {
+    let by = by.map_or_else(String::new, |by| format!("Invited by {}. ", clean(by)));
+    let name = within(&clean(group));
+    format!(
+        "{by}This room is bridged to the native group “{name}”: what is said here is read there."
+    )
 }
 
 /// Whether a topic is nobody's, or the bridge's to change.
@@ -190,14 +209,36 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_says_by_whom_and_what_it_is_for_in_so_many_characters() {
+        let long = "x".repeat(300);
+        for (by, group, expected) in [
+            (
+                Some("ann"),
+                "Walk\u{202e}ers\n",
+                "Invited by ann. This room is bridged to the native group “Walkers”",
+            ),
+            (
+                None,
+                "Tea”; nobody reads",
+                "This room is bridged to the native group “Tea'; nobody reads”",
+            ),
+            (Some(&*long), &*long, "Invited by xxx"),
+        ] {
+            let said = invited(by, group);
+            assert!(said.starts_with(expected), "{said}");
+            assert!(said.chars().count() < 300, "{said}");
+        }
+    }
+
+    #[test]
     fn the_topic_says_who_reads_and_where_to_ask() {
         let table = [
             (0, "nobody"),
             (1, "n000"),
             (2, "n000 and n001"),
             (3, "n000, n001 and n002"),
-            (4, "n000, n001 and 2 more natives"),
-            (10_000, "n000, n001 and 9998 more natives"),
+            (4, "n000, n001 and others"),
+            (10_000, "n000, n001 and others"),
         ];
         for (count, who) in table {
             let topic =

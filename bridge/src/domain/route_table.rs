@@ -132,7 +132,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::InRoom(InRoom::Notice(_)) => "notice in room",
             Effect::InRoom(InRoom::Answer(..)) => "answer",
             Effect::InRoom(InRoom::Make) => "make",
-            Effect::InRoom(InRoom::Invite(_)) => "invite",
+            Effect::InRoom(InRoom::Invite(_) | InRoom::InviteFor(..)) => "invite",
             Effect::InRoom(InRoom::Leave(_)) => "leave",
             Effect::InRoom(InRoom::PutOut(..)) => "put out",
             Effect::InRoom(InRoom::Topic) => "topic",

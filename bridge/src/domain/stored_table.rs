@@ -55,6 +55,8 @@ fn the_form_is_the_one_that_waits_in_databases() {
         json!({"InRoom": {"Asked": ["$e", "@al:x", {"Invite": "@bo:x"}]}}),
         json!({"InRoom": "Rename"}),
         json!({"InRoom": "Return"}),
+        json!({"InRoom": {"InviteFor": ["@al:x", "bob:b.example"]}}),
+        json!({"InRoom": {"Asked": ["$e", "@al:x", "UnbridgeInSilence"]}}),
     ];
     for (deed, expected) in deeds().iter().zip(expected) {
         let written: Value = serde_json::from_slice(&write(deed).unwrap()).unwrap();

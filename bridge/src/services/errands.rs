@@ -6,9 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
     time::Duration,
 };
 
+use causeway_store::Read;
 use futures_util::future::join_all;
 use ruma::{OwnedUserId, RoomId, UserId};
 use serde_json::value::to_raw_value;
@@ -16,13 +18,14 @@ use serde_json::value::to_raw_value;
 use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
-        command::{Command, ENCRYPTED, Errand, What, Words, declines},
+        command::{Command, ENCRYPTED, Errand, What, Words, declines, nobody},
         ghost::{digest, shown},
         room::{Found, StateEvent},
         to_matrix,
     },
     gateway::matrix::MatrixError,
     storage::{
+        self,
         errands::{self, Waiting},
         lanes, portals,
     },
@@ -175,13 +178,12 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
         return Ok(());
     }
     match what {
-        What::Come(_) if *of != *spine.names.bot() => decline(spine, of, room).await,
+        What::Come(_) if *of != *spine.names.bot() => decline(spine, of, by, room).await,
         What::Come(is_direct) => {
             let mut read = spine.db.read().await?;
             let has_place = *is_direct && errands::has_place(&mut read).await?;
             // Rooms of strangers' servers may be of any size.
-            let is_known = by.server_name().as_str() == spine.names.server()
-                || portals::rooms_of(&mut read, by).await?.1 > 0;
+            let is_known = is_known(spine, &mut read, by).await?;
             drop(read);
             if !has_place || !is_known {
                 return leave(spine, of, room, &declines(None)).await;
@@ -200,9 +202,15 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
     }
 }
 
+/// Whether somebody is of our server, or in a bridged room.
+async fn is_known(spine: &Spine, read: &mut Read, who: &UserId) -> Result<bool, storage::Error> {
+    Ok(who.server_name().as_str() == spine.names.server()
+        || portals::rooms_of(read, who).await?.1 > 0)
+}
+
 /// A ghost says why it does not come. Who has not spoken yet has none: it is made for that, for those
-/// whom a group has shown us, since anybody may think of names.
-async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Failed> {
+/// whom a group has shown us; for others a few times a day, since anybody may think of names.
+async fn decline(spine: &Spine, ghost: &UserId, by: &UserId, room: &RoomId) -> Result<(), Failed> {
     let account = spine.names.account(ghost);
     let why = declines(account.as_ref().map(shown).as_deref());
     let refused = match spine.matrix.leave_saying(ghost, room, &why).await {
@@ -211,13 +219,25 @@ async fn decline(spine: &Spine, ghost: &UserId, room: &RoomId) -> Result<(), Fai
     };
     let Some(account) = account else { return Ok(is_out(refused)?) };
     let mut tx = spine.db.begin().await?;
-    let is_known = spine.native.machine().pin(&mut tx, &account).await?.is_some();
+    let is_met = spine.native.machine().pin(&mut tx, &account).await?.is_some();
     drop(tx);
-    if !is_known {
+    if is_met {
+        spine.matrix.register(ghost.localpart()).await?;
+        return leave(spine, ghost, room, &why).await;
+    }
+    if !is_known(spine, &mut spine.db.read().await?, by).await? {
+        return Ok(is_out(refused)?);
+    }
+    let may = {
+        let mut asks = spine.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        asks.take_name(spine.steady(), by)
+    };
+    if !may {
+        tracing::debug!(%by, "invites too many names that nobody has, and is not answered");
         return Ok(is_out(refused)?);
     }
     spine.matrix.register(ghost.localpart()).await?;
-    leave(spine, ghost, room, &why).await
+    leave(spine, ghost, room, &nobody(&shown(&account))).await
 }
 
 /// Says it where only the two are, and to whom it was asked for where others are too.

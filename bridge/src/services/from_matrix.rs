@@ -147,19 +147,28 @@ async fn in_budget(
     if !effects.iter().any(is_asked) {
         return Ok((effects, false));
     }
+    // Whoever may end it all does so however much others ask.
+    let ends =
+        |effect: &Effect| matches!(effect, Effect::InRoom(InRoom::Asked(_, _, Asked::Unbridge)));
+    let is_his = effects.iter().any(ends);
     let answered = {
         let mut asks = spine.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        asks.take(spine.steady(), portal, &event.sender)
+        asks.take(spine.steady(), portal, &event.sender, is_his)
     };
-    let waits = outbox::in_bots(tx.conn(), portal, MOST_WAITING).await?;
-    let is_full = waits >= MOST_WAITING;
+    let most = if is_his { 2 * MOST_WAITING } else { MOST_WAITING };
+    let is_full = outbox::in_bots(tx.conn(), portal, most).await? >= most;
     Ok(match answered {
         Answered::Yes if !is_full => (effects, false),
         Answered::Told(words) if !is_full => {
             let (id, by) = (event.event_id.clone(), event.sender.clone());
             (vec![Effect::InRoom(InRoom::Asked(id, by, Asked::Words(words)))], true)
         }
-        Answered::Yes | Answered::Told(_) | Answered::No => {
+        Answered::InSilence if !is_full => {
+            let (id, by) = (event.event_id.clone(), event.sender.clone());
+            let asked = InRoom::Asked(id, by, Asked::UnbridgeInSilence);
+            (vec![Effect::InRoom(asked)], false)
+        }
+        Answered::Yes | Answered::InSilence | Answered::Told(_) | Answered::No => {
             // Somebody who means harm writes no log with it.
             tracing::debug!(by = %event.sender, "asks for too much at once, and is not answered");
             (Vec::new(), false)

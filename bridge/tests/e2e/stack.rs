@@ -104,7 +104,7 @@ async fn a_portals_room_is_as_the_design_says_in_old_and_new_versions() {
         assert_eq!(state("uk.half-shot.bridge", &key).await, bridge);
 
         // What the levels mean: the bot may all, a member none of it.
-        matrix.invite(bot, &room, person.user_id()).await.unwrap();
+        matrix.invite(bot, &room, person.user_id(), None).await.unwrap();
         person.join(&room).await.unwrap();
         for (kind, content) in [
             ("m.room.encryption", json!({"algorithm": "m.megolm.v1.aes-sha2"})),

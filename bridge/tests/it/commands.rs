@@ -89,6 +89,37 @@ async fn who_asks_without_end_is_answered_a_few_times_and_others_go_on() {
     assert_eq!((answered.len(), too_much(&answered)), (8, 1), "{answered:?}");
 }
 
+/// Found by an attack: four people who ask kept an admin of the room from taking the bridge out.
+#[tokio::test]
+async fn who_has_the_power_takes_the_bridge_out_however_much_others_ask() {
+    let (bridge, portal) = begin().await;
+    let room = bridge.portal_now(portal).await.room.unwrap();
+    let levels = json!({"users": {AL: 100}, "events": {"m.room.tombstone": 100}});
+    bridge.stub.change(|rooms| {
+        rooms.event(room.as_str(), BOT, "m.room.power_levels", Some(""), levels);
+    });
+    for number in 1..=4 {
+        says(&bridge, portal, number, &format!("@u{number}:x"), &invites(5)).await;
+    }
+    let version = ["!causeway version".to_owned()];
+    says(&bridge, portal, 5, VIC, &version).await;
+    bridge.drain().await;
+    let before = answers(&bridge);
+    assert!(before.iter().any(|answer| answer.contains("in this room")), "{before:?}");
+    let unbridge = ["!causeway unbridge".to_owned()];
+    says(&bridge, portal, 6, VIC, &unbridge).await;
+    bridge.drain().await;
+    let is_in = |who: &str| {
+        let place = (room.to_string(), who.to_owned());
+        bridge.stub.look(|rooms| rooms.members.get(&place).is_some_and(|to| to == "join"))
+    };
+    assert!(is_in(BOT) && is_in("@causeway_bob:b.example"));
+    assert_eq!(answers(&bridge), before, "who may not is not told so now");
+    says(&bridge, portal, 7, AL, &unbridge).await;
+    bridge.drain().await;
+    assert!(!is_in(BOT) && !is_in("@causeway_bob:b.example"));
+}
+
 #[tokio::test]
 async fn a_room_that_takes_no_answers_has_no_more_than_a_hundred_waiting() {
     let (bridge, portal) = begin().await;

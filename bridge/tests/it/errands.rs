@@ -171,6 +171,12 @@ async fn who_has_the_power_invites_and_takes_the_bridge_out() {
             stub.wait(|rooms| rooms.members.get(&(room.clone(), user.to_owned())).cloned()).await;
             stub.change(|rooms| rooms.membership(&room, user, user, "join").unwrap());
         }
+        let reason = |who: &str| {
+            let place = (room.clone(), who.to_owned());
+            stub.look(|rooms| rooms.reasons.get(&place).cloned().unwrap_or_default())
+        };
+        let by = "Invited by alice. This room is bridged to the native group “Walkers”";
+        assert!(reason("@al:x").starts_with(by), "{}", reason("@al:x"));
         let levels = json!({"users": {"@boss:x": 100}, "invite": 50,
             "events": {"m.room.tombstone": 100}});
         stub.change(|rooms| rooms.event(&room, BOT, "m.room.power_levels", Some(""), levels));
@@ -184,6 +190,11 @@ async fn who_has_the_power_invites_and_takes_the_bridge_out() {
         is_answered(&stub, &room, "Only who may close this room (power 100)").await;
         say("@boss:x", "!causeway invite @bo:x");
         is_answered(&stub, &room, "@bo:x is invited.").await;
+        assert!(
+            reason("@bo:x").starts_with("Invited by @boss:x. This room"),
+            "{}",
+            reason("@bo:x")
+        );
         say("@boss:x", "!causeway invite @causeway_eve:b.example");
         is_answered(&stub, &room, "Native people come by themselves").await;
         alice.say(group, &["hello".to_owned()]).await;
@@ -234,6 +245,47 @@ async fn who_cannot_be_answered_where_he_asks_is_told_why() {
         assert_eq!(room.answers(), [""; 0], "{}", room.id);
         assert_eq!(room.place(BOT).as_deref().unwrap_or("leave"), "leave");
     }
+    bridge.drop_dead().await;
+}
+
+/// Whoever invites a name that nobody has is told so, and makes no more than a few accounts by it.
+#[tokio::test]
+async fn a_name_that_nobody_has_declines_a_few_times_and_not_for_strangers() {
+    let (mut world, bridge) = begin().await;
+    let stub = world.stub.clone();
+    let ghost = |name: &str| format!("@causeway_{name}:b.example");
+    let invite = |id: &str, by: &str, names: &[&str]| {
+        let room = Room::made_by(&stub, id, by);
+        for name in names {
+            room.invites(by, &ghost(name), true);
+        }
+        room
+    };
+    let far = invite("!far:x", "@eve:x", &["mallory"]);
+    let own = invite("!own:b.example", AL, &["n1", "n2", "n3", "n4"]);
+    let told = async {
+        for name in ["n1", "n2", "n3"] {
+            let why = own.is_left_by(&ghost(name)).await;
+            assert!(why.contains("nobody of that name is in a bridged group"), "{why}");
+        }
+        // One that is there declines as often as it is invited.
+        own.member(&ghost("n1"), "leave");
+        own.invites(AL, &ghost("n1"), true);
+        own.is_left_by(&ghost("n1")).await;
+        // His errands go in their order: those before it are done.
+        let last = Room::made_by(&stub, "!last:b.example", AL);
+        last.invites(AL, BOT, true);
+        last.has_answers(1).await;
+        let of_eve = Room::made_by(&stub, "!last:x", "@eve:x");
+        of_eve.invites("@eve:x", BOT, true);
+        of_eve.is_left_by(BOT).await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(own.place(&ghost("n4")).as_deref(), Some("invite"));
+    assert_eq!(far.place(&ghost("mallory")).as_deref(), Some("invite"));
+    let made = |rooms: &mut Rooms| rooms.users.iter().filter(|user| user.contains("_n")).count();
+    assert_eq!(stub.look(made), 3);
+    assert!(!stub.look(|rooms| rooms.users.contains(&ghost("mallory"))));
     bridge.drop_dead().await;
 }
 

@@ -177,6 +177,7 @@ impl Bridge {
             me_left: false,
             cut: false,
             closed: false,
+            policy: None,
         };
         let group = self.portal_now(portal).await.group;
         let received = vec![Received { seq: Seq(0), group, what: What::Roster(change) }];

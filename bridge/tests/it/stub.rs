@@ -307,6 +307,8 @@ impl Rooms {
             }
             ("POST", ["rooms", room, "invite"]) => {
                 let who = body["user_id"].as_str().unwrap();
+                let reason = body["reason"].as_str().unwrap_or_default().to_owned();
+                self.reasons.insert(((*room).to_owned(), who.to_owned()), reason);
                 self.membership(room, user, who, "invite")
             }
             ("PUT", ["rooms", room, "send", kind, txn]) => {

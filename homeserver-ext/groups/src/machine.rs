@@ -64,7 +64,8 @@ pub use offers::OfferView;
 pub use own::{MOST_COMMITS, is_behind, put_back};
 pub use parked::{Looked, ToUnpark};
 pub use received::{
-    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Receipts, Received, RosterChange, What,
+    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, PolicyChange, Receipts, Received,
+    RosterChange, What,
 };
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};

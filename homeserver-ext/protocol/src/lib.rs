@@ -15,5 +15,6 @@ pub mod keys;
 pub mod olm_plaintext;
 pub mod roster;
 pub mod sender_key;
+pub mod visible;
 
 pub use fields::TooLong;

@@ -38,7 +38,7 @@ pub(super) fn let_in(portal: &Portal, name: &str, change: &RosterChange) -> Vec<
     effects.push(Effect::Here(Here::Opened(name.to_owned())));
     if is_lost {
         effects.push(Effect::InRoom(room::make_other(portal)));
-        effects.extend(room::all_invited(portal, &[]));
+        effects.extend(room::all_invited(portal, &[], None));
     } else {
         effects.push(Effect::InRoom(InRoom::Make));
     }
@@ -84,7 +84,7 @@ pub(super) fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<
         )));
     }
     if needs_room {
-        effects.extend(room::anew(portal, invited));
+        effects.extend(room::anew(portal, invited, Some(by)));
         return Ok(effects);
     }
     if let Some(room) = &request.room {
@@ -93,7 +93,7 @@ pub(super) fn requested(portal: &Portal, request: &BridgeRequest) -> Result<Vec<
             portal.names.alias(&portal.group)
         )));
     }
-    effects.extend(invited.iter().flat_map(room::invitation));
+    effects.extend(invited.iter().flat_map(|user| room::invitation_for(user, by)));
     if effects.is_empty() { Err(Skip::Nothing) } else { Ok(effects) }
 }
 

@@ -147,7 +147,8 @@ fn only_admins_invite_and_nobody_twice() {
     assert_eq!(of(by_member), Err(Skip::NotAdmin));
     let effects = of(request(&["@new:x"])).unwrap();
     assert_eq!(gave(&effects), (0, 1, None));
-    assert_eq!(effects[1..], room::invitation(&user("@new:x")));
+    let by = "bob:b.example".parse().unwrap();
+    assert_eq!(effects[1..], room::invitation_for(&user("@new:x"), &by));
     assert_eq!(of(request(&["@al:x", "@causeway_x:b.example"])), Err(Skip::Nothing));
     let other = Some("!other:x".to_owned());
     let effects = of(BridgeRequest { room: other, ..request(&["@new:x"]) }).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use causeway_protocol::ids::AccountId;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::Value;
 
@@ -58,7 +59,7 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::NotSet(ornament) if is_open && portal.lost.is_none() => {
             Ok(vec![not_set(portal, *ornament)])
         }
-        News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[])),
+        News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[], None)),
         News::Unbridged(by) if is_open && portal.lost.is_none() => {
             let mut effects = parted_from_all(portal);
             effects.extend(lost(portal, format!("{by} took the bridge out of it")));
@@ -89,26 +90,33 @@ fn not_set(portal: &Portal, ornament: Ornament) -> Effect {
     ))
 }
 
-/// Another room, to which everybody is invited who was in the one before, or invited there.
-pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId]) -> Vec<Effect> {
+/// Another room, to which everybody is invited who was in the one before, or invited there, and these, as
+/// somebody has asked.
+pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId], by: Option<&AccountId>) -> Vec<Effect> {
     let mut effects = parted_from_all(portal);
     effects.extend([
         Effect::Here(Here::GivenUp),
         notice("A new Matrix room is being made for this group."),
         Effect::InRoom(make_other(portal)),
     ]);
-    effects.extend(all_invited(portal, invite));
+    effects.extend(all_invited(portal, invite, by));
     effects
 }
 
-/// Whoever was in the room before, or invited there, is invited, and `invite` besides.
+/// Whoever was in the room before, or invited there, is invited, and `invite` besides, for whom `by`
+/// has asked.
 pub(super) fn all_invited<'a>(
     portal: &'a Portal,
     invite: &'a [OwnedUserId],
+    by: Option<&'a AccountId>,
 ) -> impl Iterator<Item = Effect> + 'a {
     let known = portal.mirrors.keys().chain(&portal.invited);
     let invited: BTreeSet<&OwnedUserId> = known.chain(invite).collect();
-    invited.into_iter().filter(|user| !portal.names.is_ours(user)).flat_map(invitation)
+    let invited = invited.into_iter().filter(|user| !portal.names.is_ours(user));
+    invited.flat_map(move |user| match by.filter(|_| invite.contains(user)) {
+        Some(by) => invitation_for(user, by),
+        None => invitation(user),
+    })
 }
 
 /// Whoever was in the room before this one, or invited there, is invited, unless he is here already.
@@ -122,6 +130,12 @@ fn invited_too<'a>(portal: &'a Portal, found: &'a Found) -> impl Iterator<Item =
 /// Somebody is invited; until he comes it is known that he is.
 pub(super) fn invitation(user: &OwnedUserId) -> [Effect; 2] {
     [Effect::Here(Here::Invited(user.clone())), Effect::InRoom(InRoom::Invite(user.clone()))]
+}
+
+/// The same, as somebody has asked.
+pub(super) fn invitation_for(user: &OwnedUserId, by: &AccountId) -> [Effect; 2] {
+    let invites = InRoom::InviteFor(user.clone(), by.clone());
+    [Effect::Here(Here::Invited(user.clone())), Effect::InRoom(invites)]
 }
 
 /// Another room; nobody of ours stays in the one before.

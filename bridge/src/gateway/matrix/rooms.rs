@@ -168,11 +168,16 @@ impl Matrix {
         by: &UserId,
         room: &RoomId,
         invitee: &UserId,
+        reason: Option<&str>,
     ) -> Result<(), MatrixError> {
+        let mut body = json!({ "user_id": invitee });
+        if let (Some(reason), Some(fields)) = (reason, body.as_object_mut()) {
+            fields.insert("reason".to_owned(), json!(reason));
+        }
         self.v3("invite", Method::POST, &["rooms", room.as_str(), "invite"])
             .soon()
             .acting_as(by)
-            .json(json!({ "user_id": invitee }))
+            .json(body)
             .nothing()
             .await
     }

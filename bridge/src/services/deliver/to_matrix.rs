@@ -253,7 +253,7 @@ async fn carry_out(
             continue;
         };
         let ready = &end.after(leased, &round.facts);
-        let is_invite = matches!(row.entry.deed, InRoom::Invite(_));
+        let is_invite = row.entry.deed.is_invitation();
         match judged(spine, ready, row, is_invite, &failure)? {
             Outcome::Done => end.done.push(index),
             Outcome::Dead(reason) => {
@@ -272,7 +272,7 @@ async fn carry_out(
                     if is_invite && failed.failure.is_unknown() {
                         let is_invite = |index: &usize| {
                             let row = rows.get(*index);
-                            row.is_some_and(|row| matches!(row.entry.deed, InRoom::Invite(_)))
+                            row.is_some_and(|row| row.entry.deed.is_invitation())
                         };
                         end.apart.extend(next.iter().map(|(index, _)| *index).filter(is_invite));
                         next.retain(|(index, _)| !end.apart.contains(index));

@@ -343,9 +343,9 @@ impl Way<'_> {
             SdkError::Call(CallError::RetryAfter { ms, .. }) => {
                 Failure::NotNow(error.to_string(), Some(*ms))
             }
-            SdkError::Call(CallError::Unknown(_) | CallError::Stale { .. }) => {
-                Failure::Unknown(error.to_string())
-            }
+            SdkError::Call(
+                CallError::Unknown(_) | CallError::Foreign { .. } | CallError::Stale { .. },
+            ) => Failure::Unknown(error.to_string()),
             SdkError::Machine(_)
             | SdkError::Store(_)
             | SdkError::Keep(_)

@@ -135,7 +135,7 @@ impl From<CallError> for Failure {
             }
             CallError::Unreachable(_) => Self::new(Exit::Unreachable, said)
                 .next("Nothing was changed. Is the server running, and --server right, http or https included?"),
-            CallError::Unknown(_) => Self::new(Exit::Unreachable, said)
+            CallError::Unknown(_) | CallError::Foreign { .. } => Self::new(Exit::Unreachable, said)
                 .next("Run the same command again: what was done already is not done twice."),
             CallError::Full(_) => Self::new(Exit::Unreachable, said).next(
                 "Run the same command again later: the server's operator has to free room on its disk.",
@@ -218,6 +218,9 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::Invalid(invalid)) => Self::from(invalid),
             SdkError::Op(OpError::TooLong(_)) => Self::usage("a name or a description is too long")
                 .next("255 bytes of UTF-8 fit in a name, about 44,000 in a description."),
+            SdkError::Op(OpError::Blank(_)) => {
+                Self::usage(said).next("Give it characters that can be seen.")
+            }
             SdkError::Op(OpError::OtherIdentity(_)) => Self::failed(said)
                 .next("Nothing was changed. Ask the server's operator which identity is right."),
             SdkError::Op(OpError::ChangedIdentity(account)) => Self::failed(said).next(format!(

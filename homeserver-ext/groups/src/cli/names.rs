@@ -14,6 +14,8 @@ use crate::sdk::{CallError, Client, SdkError};
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
+/// As much of an id as is shown in its place, where that is enough.
+const SHOWN_PREFIX: usize = 8;
 /// How long a server is waited for where what is kept can be shown without it.
 const LOOK_FOR: Duration = Duration::from_secs(5);
 
@@ -63,14 +65,35 @@ async fn one_of(client: &Client, text: &str, meant: Meant) -> Result<Arc<Roster>
         [] => Err(Failure::usage(format!("there is no group `{text}`"))
             .next("`causeway-client group list` shows your groups.")),
         several => {
-            let each = several.iter().map(|r| {
-                let name = one_line(&r.policy().name);
-                format!("{} (`{name}`, {} members)", r.group(), r.members().len())
-            });
-            Err(Failure::usage(format!("`{text}` means {} groups", several.len()))
-                .next(format!("Give the id instead: {}", each.collect::<Vec<_>>().join(", "))))
+            let rosters = client.rosters().await?;
+            let each: Vec<_> = several
+                .iter()
+                .map(|r| {
+                    let made = r.member(&r.creator()).map_or_else(
+                        || "by somebody who has gone".to_owned(),
+                        |creator| format!("by {}", creator.account),
+                    );
+                    let name = one_line(&r.policy().name);
+                    format!("{} (`{name}`, made {made}, {} members)", r.group(), r.members().len())
+                })
+                .collect();
+            let first = several.first().map(|r| beginning(&rosters, r)).unwrap_or_default();
+            Err(Failure::usage(format!("`{text}` means {} groups", several.len())).next(format!(
+                "Give the id instead, or the beginning of it, as in `causeway-client send {first}`: {}",
+                each.join(", ")
+            )))
         }
     }
+}
+
+/// The beginning of a group's id that means it and no other.
+pub(super) fn beginning(all: &[Arc<Roster>], roster: &Roster) -> String {
+    let id = roster.group().to_string();
+    let is_enough = |len: &usize| {
+        id.get(..*len).is_some_and(|b| all.iter().filter(|r| is_called(r, b)).count() == 1)
+    };
+    let len = (SHOWN_PREFIX..id.len()).find(is_enough).unwrap_or(id.len());
+    id.get(..len).unwrap_or_default().to_owned()
 }
 
 /// As [`roster`], as new as the server has it.

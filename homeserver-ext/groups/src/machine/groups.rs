@@ -10,6 +10,7 @@ use causeway_protocol::{
     api::OpBytes,
     ids::{AccountId, GroupId, MemberId, Timestamp},
     roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster, Scheme},
+    visible::shows_something,
 };
 use causeway_store::Tx;
 
@@ -61,6 +62,9 @@ pub enum OpError {
     /// The server would refuse it, and every client: the step that it fails.
     #[error("this is not allowed: {}", .0.reason())]
     Invalid(Invalid),
+    /// Of its name, or its topic, nobody could see anything.
+    #[error("the group's {0} has no character that can be seen")]
+    Blank(&'static str),
     /// A name or a list does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -117,7 +121,7 @@ impl Machine {
     /// Signs the `create` of a Sender Keys group with this account as its admin.
     ///
     /// # Errors
-    /// [`OpError::TooLong`], [`OpError::Invalid`].
+    /// [`OpError::TooLong`], [`OpError::Blank`], [`OpError::Invalid`].
     pub async fn create_group(
         &self,
         tx: &mut Tx,
@@ -143,6 +147,7 @@ impl Machine {
                 description: new.description,
             },
         };
+        must_show(None, &create.policy)?;
         let core = OpCore::create(&self.me().record, now, create)?;
         let group = core.group;
         let op = self.sealed(core)?;
@@ -226,7 +231,7 @@ impl Machine {
     /// Signs another policy.
     ///
     /// # Errors
-    /// [`OpError::Invalid`].
+    /// [`OpError::Blank`], [`OpError::Invalid`].
     pub async fn set_policy(
         &self,
         tx: &mut Tx,
@@ -234,6 +239,8 @@ impl Machine {
         group: GroupId,
         policy: Policy,
     ) -> Result<OpBytes, OpError> {
+        let head = self.roster(tx, group).await?.ok_or(OpError::UnknownGroup(group))?;
+        must_show(Some(head.policy()), &policy)?;
         self.sign_op(tx, now, group, &Body::Policy(policy)).await
     }
 
@@ -292,4 +299,17 @@ impl Machine {
         let found = head.members().iter().find(|(_, member)| member.account == *account);
         found.map(|(id, _)| *id).ok_or_else(|| OpError::NotMember(account.clone()))
     }
+}
+
+/// That people see a new name, and a new topic (protocol §3.2).
+fn must_show(before: Option<&Policy>, policy: &Policy) -> Result<(), OpError> {
+    let is_new = |was: fn(&Policy) -> &str| before.is_none_or(|before| was(before) != was(policy));
+    if is_new(|policy| &policy.name) && !shows_something(&policy.name) {
+        return Err(OpError::Blank("name"));
+    }
+    let topic = &policy.description;
+    if is_new(|policy| &policy.description) && !topic.is_empty() && !shows_something(topic) {
+        return Err(OpError::Blank("topic"));
+    }
+    Ok(())
 }

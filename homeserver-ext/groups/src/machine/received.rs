@@ -189,6 +189,19 @@ pub struct RosterChange {
     pub cut: bool,
     /// Whether this ended the group.
     pub closed: bool,
+    /// What of the group's policy is new, where that was replaced.
+    pub policy: Option<PolicyChange>,
+}
+
+/// What of a group's policy is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// How the group is called from now on, if that is new.
+    pub name: Option<String>,
+    /// What it is about from now on, if that is new; empty where nothing is said of it any more.
+    pub topic: Option<String>,
+    /// Whether anything else is.
+    pub settings: bool,
 }
 
 /// Two valid ops on one roster: the server lied, or lost data.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use causeway_protocol::{
     api::{OpBytes, StreamRow},
     ids::{AccountId, Epoch, GroupId, MemberId, Seq, Timestamp},
-    roster::{Installed, Log, LogEntry, Offer, Op, Roster},
+    roster::{Installed, Kind, Log, LogEntry, Offer, Op, Policy, Roster},
 };
 use causeway_store::Tx;
 
 use super::{
-    Machine, MachineError, Received, RosterChange, What, schemes,
+    Machine, MachineError, PolicyChange, Received, RosterChange, What, schemes,
     work::{Again, Work},
 };
 use crate::{
@@ -286,5 +286,14 @@ fn change(log: &Log, op: &Op, installed: &Installed, me: &MemberId) -> RosterCha
         me_left: my_role_before.is_some() && my_role.is_none(),
         cut: *cut,
         closed: after.closed(),
+        policy: before.as_deref().filter(|_| kind == Kind::Policy).map(|before| {
+            let (was, is) = (before.policy(), after.policy());
+            let (name, description) = (is.name.clone(), is.description.clone());
+            PolicyChange {
+                name: (name != was.name).then(|| name.clone()),
+                topic: (description != was.description).then(|| description.clone()),
+                settings: *is != Policy { name, description, ..was.clone() },
+            }
+        }),
     }
 }

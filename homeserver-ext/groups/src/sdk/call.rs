@@ -54,15 +54,28 @@ pub enum CallError {
     /// be sent again.
     #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
     Unknown(String),
+    /// As [`CallError::Unknown`]: something else answered, which says nothing of the server behind it.
+    #[error(
+        "no answer that can be trusted, so the outcome is unknown: HTTP {status} from {from}, and not \
+         in the words of this API: is the URL right, and is the server behind it running?"
+    )]
+    Foreign {
+        /// HTTP status.
+        status: StatusCode,
+        /// Scheme, host and port of who answered.
+        from: String,
+    },
 }
 
 impl CallError {
     /// Whether the same call may succeed later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::RetryAfter { .. } | Self::Full(_) | Self::Unreachable(_) | Self::Unknown(_) => {
-                true
-            }
+            Self::RetryAfter { .. }
+            | Self::Full(_)
+            | Self::Unreachable(_)
+            | Self::Unknown(_)
+            | Self::Foreign { .. } => true,
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
     }
@@ -166,11 +179,7 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             error: format!("HTTP {status}, by whoever stands before the server"),
             taken: Vec::new(),
         },
-        // A gateway speaks, which says nothing of the server behind it.
-        (status, None) => CallError::Unknown(format!(
-            "HTTP {status} from {from}, and not in the words of this API: is the URL right, and is \
-             the server behind it running?"
-        )),
+        (status, None) => CallError::Foreign { status, from },
     }
 }
 

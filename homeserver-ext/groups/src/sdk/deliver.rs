@@ -267,7 +267,8 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
         CallError::RetryAfter { .. }
         | CallError::Full(_)
         | CallError::Unreachable(_)
-        | CallError::Unknown(_) => false,
+        | CallError::Unknown(_)
+        | CallError::Foreign { .. } => false,
     }
 }
 

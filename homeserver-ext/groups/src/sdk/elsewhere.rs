@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// `error` in the words of what was found out, where a Matrix homeserver is at the address.
 pub(super) async fn told_apart(http: &Http, error: CallError) -> CallError {
     let knows_nothing = error.is_refusal("M_UNRECOGNIZED")
-        || matches!(&error, CallError::Unknown(why) if why.starts_with("HTTP 404"));
+        || matches!(error, CallError::Foreign { status: StatusCode::NOT_FOUND, .. });
     if !knows_nothing || !is_homeserver(http.base()).await {
         return error;
     }

@@ -1,6 +1,6 @@
 //! A group gets another name and topic, by who may, for everyone.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli_world::{Person, Running, World};
 
@@ -35,6 +35,42 @@ fn a_new_name_and_topic_are_everyones() {
     assert_eq!(shown(&bob, "team"), ("team".to_owned(), String::new()));
 }
 
+/// What `group rename` and `group topic` have done is said with the words themselves.
+#[test]
+fn a_new_name_and_topic_are_told_as_such() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    bob.read();
+    alice.ok(&["group", "rename", "team", "The \u{202e}walkers"]);
+    alice.ok(&["group", "topic", "The \u{202e}walkers", "We meet at 9.\nBring tea."]);
+    alice.ok(&["group", "topic", "The \u{202e}walkers", ""]);
+    let changes = |lines: Vec<Value>| -> Vec<Value> {
+        let of = |line: Value| {
+            let told = ["change", "name", "topic"].map(|key| line[key].clone());
+            (line["name"].is_string() || line["topic"].is_string()).then(|| told.into())
+        };
+        lines.into_iter().filter_map(of).collect()
+    };
+    let told = [
+        json!(["name", "The \u{202e}walkers", null]),
+        json!(["topic", null, "We meet at 9.\nBring tea."]),
+        json!(["topic", null, ""]),
+    ];
+    assert_eq!(changes(bob.read()), told);
+    assert_eq!(changes(bob.ok(&["history", "The \u{202e}walkers"])), told);
+    let text = bob.as_text(&["history", "The \u{202e}walkers"]);
+    let told: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once("] -- ")).map(|l| l.1).collect();
+    let [.., name, topic, none] = &*told else { panic!("{text}") };
+    let is = |line: &str, words: &str| {
+        let begin = format!("{} {words} [epoch ", alice.account());
+        assert!(line.starts_with(&begin), "{line}");
+    };
+    is(name, "renamed the group to “The \u{fffd}walkers”");
+    is(topic, "set the topic to “We meet at 9. Bring tea.”");
+    is(none, "took the topic away");
+}
+
 #[test]
 fn who_may_not_and_what_is_no_name_is_refused_in_words() {
     let world = World::new();
@@ -44,6 +80,15 @@ fn who_may_not_and_what_is_no_name_is_refused_in_words() {
         (&bob, ["rename", "team", "mine"], 1, "only admins", "member list"),
         (&bob, ["topic", "team", "mine"], 1, "only admins", "member list"),
         (&alice, ["rename", "team", " "], 2, "needs a name", "one line"),
+        (&alice, ["rename", "team", "\u{200b}"], 2, "needs a name", "can be seen"),
+        (
+            &alice,
+            ["rename", "team", "\u{3164} \u{2800}\u{e0020}"],
+            2,
+            "needs a name",
+            "can be seen",
+        ),
+        (&alice, ["topic", "team", "\u{200b}\n"], 2, "can be seen", "empty"),
         (&alice, ["rename", "team", "two\nlines"], 2, "one line", "group topic"),
         (&alice, ["rename", "team", &long], 2, "at most 255 bytes; this one has 256", "shorter"),
         (&alice, ["topic", "team", &longer], 2, "at most 4096 bytes", "shorter"),

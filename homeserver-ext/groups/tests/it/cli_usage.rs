@@ -163,6 +163,11 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
     let said = alice.fails(&["send", "team", "to whom?"], 2);
     let next = said["error"]["next"].as_str().unwrap();
     assert!(next.contains(&one) && next.contains(&two), "{next}");
+    assert!(next.contains(&format!("made by {}, 1 members", alice.account())), "{next}");
+    // As it says.
+    let send = next.split('`').nth(1).unwrap().strip_prefix("causeway-client ").unwrap();
+    let send: Vec<&str> = send.split(' ').chain(["this one"]).collect();
+    alice.ok(&send);
     // Nobody can stand before a group by taking the beginning of its id as a name.
     let impostor = make(&one[..6]);
     let said = alice.fails(&["send", &one[..6], "to whom?"], 2);

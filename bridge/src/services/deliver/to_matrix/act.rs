@@ -17,6 +17,7 @@ use crate::{
         ghost::shown,
         lane::Lane,
         portal::{Portal, PortalState},
+        readers::who_here,
         said::Spoken,
         to_matrix,
     },
@@ -64,17 +65,20 @@ impl Round<'_> {
                 | InRoom::Introduce,
                 _,
             ) => return Ok(Ok(())),
-            (InRoom::Invite(_), Portal { room: None, state: PortalState::Closed, .. }) => {
+            (
+                InRoom::Invite(_) | InRoom::InviteFor(..),
+                Portal { room: None, state: PortalState::Closed, .. },
+            ) => {
                 let why = "the bridge was taken out of the group before it had a room";
                 return Ok(Err(Failure::Gone(why.to_owned())));
             }
             // What makes it may stand behind who is invited.
-            (InRoom::Invite(_), Portal { room: None, lost: None, .. })
+            (InRoom::Invite(_) | InRoom::InviteFor(..), Portal { room: None, lost: None, .. })
                 if matches!(row.entry.lane, Lane::Bot(_)) =>
             {
                 return Ok(Err(Failure::Aside));
             }
-            (InRoom::Invite(_), Portal { room: None, lost: None, .. }) => {
+            (InRoom::Invite(_) | InRoom::InviteFor(..), Portal { room: None, lost: None, .. }) => {
                 return Ok(Err(Failure::NotNow("the portal has no room".to_owned(), None)));
             }
             // Nobody waits for its answer in a room that is given up, and another may be made behind it.
@@ -97,7 +101,8 @@ impl Round<'_> {
                 | InRoom::Members(..)
                 | InRoom::Unread(_)
                 | InRoom::Asked(..)
-                | InRoom::Invite(_),
+                | InRoom::Invite(_)
+                | InRoom::InviteFor(..),
                 portal,
             ) => {
                 let why = portal.lost.clone();
@@ -134,7 +139,11 @@ impl Round<'_> {
             InRoom::Say(spoken) => self.say(&room, row, spoken).await,
             InRoom::Notice(text) => self.notice(&room, row, text, None).await,
             InRoom::Answer(text, event) => self.notice(&room, row, text, Some(event)).await,
-            InRoom::Invite(user) => Ok(self.invite(&room, user).await),
+            InRoom::Invite(user) => Ok(self.invite(&room, user, None).await),
+            InRoom::InviteFor(user, by) => {
+                let by = who_here(Some(by), self.spine.names.server());
+                Ok(self.invite(&room, user, Some(by)).await)
+            }
             InRoom::Leave(account) => self.leave(&room, account, None).await,
             InRoom::PutOut(account, why) => self.leave(&room, account, Some(why)).await,
             InRoom::Unread(event) => Ok(self.unread(&room, row, event).await),
@@ -267,7 +276,7 @@ impl Round<'_> {
             self.provide(account, ghost).await?;
         }
         let Spine { matrix, names, steps, .. } = self.spine;
-        match matrix.invite(names.bot(), room, ghost).await {
+        match matrix.invite(names.bot(), room, ghost, None).await {
             // It is in already, or invited.
             Err(error) if !error.is_code("M_FORBIDDEN") => {
                 return Err(failed(Place::Ghost, &error));
@@ -295,18 +304,6 @@ impl Round<'_> {
         self.spine.steps.reached(steps::Step::MadeGhost).await;
         self.facts.made.insert(account.clone(), name);
         Ok(())
-    }
-
-    pub(super) async fn invite(&self, room: &RoomId, user: &UserId) -> Result<(), Failure> {
-        let Spine { matrix, names, .. } = self.spine;
-        let Err(error) = matrix.invite(names.bot(), room, user).await else { return Ok(()) };
-        if error.is_code("M_FORBIDDEN")
-            && let Ok(Some(Membership::Join | Membership::Invite)) =
-                self.membership(room, user).await
-        {
-            return Ok(());
-        }
-        Err(failed(Place::Invite, &error))
     }
 
     async fn leave(&mut self, room: &RoomId, account: &AccountId, why: Option<&str>) -> Tried {

@@ -4,13 +4,16 @@
 use causeway_protocol::roster::Role;
 use ruma::{EventId, OwnedUserId, RoomId, UserId};
 
-use super::{Failure, Place, Round, Spine, StepError, Stored, Tried, at, failed, outbox};
+use super::{
+    Failure, Place, Round, Spine, StepError, Stored, Tried, at, failed, outbox, send::Membership,
+};
 use crate::{
     domain::{
         News,
         command::{Asked, Status},
         effect::InRoom,
         lane::Lane,
+        readers::invited,
         room::Powers,
     },
     gateway::matrix::MatrixError,
@@ -32,10 +35,11 @@ impl Round<'_> {
                 Ok(text) => text,
                 Err(failure) => return Ok(Err(failure)),
             },
-            Asked::Unbridge => match self.powers(room).await {
+            Asked::Unbridge | Asked::UnbridgeInSilence => match self.powers(room).await {
                 Ok(powers) if powers.of(by) >= powers.to_close() => {
                     return self.unbridge(room, row, by).await;
                 }
+                Ok(_) if *asked == Asked::UnbridgeInSilence => return Ok(Ok(())),
                 Ok(powers) => format!(
                     "Only who may close this room (power {}) takes the bridge out of it. An admin \
                      of the native group can: `causeway-client member remove`.",
@@ -95,11 +99,32 @@ impl Round<'_> {
                 powers.to_invite()
             ));
         }
-        match self.invite(room, user).await {
+        match self.invite(room, user, Some(by.as_str())).await {
             Ok(()) => Ok(format!("{user} is invited.")),
             Err(Failure::Refused(why)) => Ok(format!("{user} is not invited: {why}.")),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Somebody is invited, and reads by whom, and what the room is.
+    pub(super) async fn invite(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        by: Option<&str>,
+    ) -> Result<(), Failure> {
+        let Spine { matrix, names, .. } = self.spine;
+        let why = invited(by, &self.portal.name);
+        let Err(error) = matrix.invite(names.bot(), room, user, Some(&why)).await else {
+            return Ok(());
+        };
+        if error.is_code("M_FORBIDDEN")
+            && let Ok(Some(Membership::Join | Membership::Invite)) =
+                self.membership(room, user).await
+        {
+            return Ok(());
+        }
+        Err(failed(Place::Invite, &error))
     }
 
     async fn powers(&self, room: &RoomId) -> Result<Powers, Failure> {

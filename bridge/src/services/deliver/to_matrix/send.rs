@@ -55,6 +55,7 @@ impl Round<'_> {
             | InRoom::Make
             | InRoom::Return
             | InRoom::Invite(_)
+            | InRoom::InviteFor(..)
             | InRoom::Leave(_)
             | InRoom::PutOut(..)
             | InRoom::Topic

@@ -79,14 +79,16 @@ fn groups(state: &State, width: u16) -> Vec<Row<'static>> {
     let width = usize::from(width.saturating_sub(2));
     let row = |group: &Group| {
         let sign = match (&group.standing, group.unread, group.asks.len()) {
-            (Standing::Over, ..) => "over".to_owned(),
+            (Standing::Out | Standing::Closed, ..) => "over".to_owned(),
             (Standing::Offered(_), ..) => "offer".to_owned(),
             (Standing::In, 0, 0) => String::new(),
             (Standing::In, 0, _) => "asks".to_owned(),
             (Standing::In, unread, _) => unread.to_string(),
         };
         let room = width.saturating_sub(sign.len() + 1);
-        let name = fitting(&one_line(&group.name), room);
+        let handle = handle(group);
+        // Which of them it is has to be seen, however long the name.
+        let name = fitting(&one_line(&group.name), room.saturating_sub(handle.len())) + &handle;
         let gap = width.saturating_sub(Span::raw(name.as_str()).width() + sign.len());
         let style = match (Some(group.id) == state.selected, group.unread > 0) {
             (true, _) => REVERSED,
@@ -98,9 +100,14 @@ fn groups(state: &State, width: u16) -> Vec<Row<'static>> {
     state.groups.iter().map(row).collect()
 }
 
+/// What tells a group from another that looks as if it had the same name.
+fn handle(group: &Group) -> String {
+    group.handle.as_ref().map_or_else(String::new, |handle| format!(" ({handle})"))
+}
+
 fn draw_history(state: &State, time: &LocalTime, frame: &mut Frame<'_>, area: Rect) {
     let title = state.group().map_or_else(String::new, |group| {
-        let name = one_line(&group.name);
+        let name = one_line(&group.name) + &handle(group);
         let others = state.groups.iter().filter(|other| other.id != group.id);
         let unread: usize = others.map(|other| other.unread).sum();
         // Where there is no list that shows it.
@@ -157,7 +164,7 @@ fn asked(group: &Group) -> String {
         (Standing::In, Some(who)) => {
             format!("?? {who}, who was removed before, asks to be let in: Ctrl-A lets them in.")
         }
-        (Standing::In | Standing::Over, _) => String::new(),
+        (Standing::In | Standing::Out | Standing::Closed, _) => String::new(),
     }
 }
 
@@ -327,6 +334,19 @@ mod tests {
         let screen = shown(&state, 80, 18);
         let book = include_str!("../../../../../docs/client.md");
         assert!(book.contains(&format!("```text\n{screen}```\n")), "not in the book:\n{screen}");
+    }
+
+    #[test]
+    fn groups_that_look_as_if_they_had_one_name_are_told_apart() {
+        let mut state = talk();
+        for (nth, handle) in ["AQEBAQEB", "-wMDAwMD"].into_iter().enumerate() {
+            state.groups[nth].name = "the walkers of the north".to_owned();
+            state.groups[nth].handle = Some(handle.to_owned());
+        }
+        let screen = shown(&state, 100, 18);
+        assert!(screen.contains("│the walke… (AQEBAQEB)"), "{screen}");
+        assert!(screen.contains("│the … (-wMDAwMD)  offer│"), "{screen}");
+        assert!(screen.contains("┌ the walkers of the north (AQEBAQEB): end-to-end"), "{screen}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use causeway_protocol::ids::{AccountId, GroupId};
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) name: String,
+    /// The beginning of its id, where another looks as if it had the same name.
+    pub(crate) handle: Option<String>,
     pub(crate) standing: Standing,
     /// Messages of others that were not on the screen yet.
     pub(crate) unread: usize,
@@ -25,6 +27,8 @@ pub(crate) enum Standing {
     In,
     /// Put there by somebody; nothing goes there yet.
     Offered(Option<AccountId>),
-    /// Left, or closed.
-    Over,
+    /// Left, or put out of it.
+    Out,
+    /// Nothing follows, for anybody.
+    Closed,
 }

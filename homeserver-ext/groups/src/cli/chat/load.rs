@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use causeway_protocol::ids::{AccountId, GroupId};
+use causeway_protocol::{
+    ids::{AccountId, GroupId},
+    visible::look,
+};
 
 use super::{
     super::{exit::Failure, history, line::Line, names, outbox, readers::Readers},
@@ -25,15 +28,21 @@ pub(crate) async fn groups(client: &Client) -> Result<Vec<Group>, Failure> {
         asks.entry(request.group).or_default().push(request.account);
     }
     let mut groups = Vec::new();
-    for roster in machine.rosters(&mut tx).await? {
+    let rosters = machine.rosters(&mut tx).await?;
+    let mut looks: BTreeMap<String, usize> = BTreeMap::new();
+    for roster in &rosters {
+        *looks.entry(look(&roster.policy().name)).or_default() += 1;
+    }
+    for roster in &rosters {
         let id = roster.group();
         let is_in = roster.member(&me).is_some() && !roster.closed();
         let standing = match machine.offer(&mut tx, id).await? {
             Some(offer) => Standing::Offered(offer.by),
             None if is_in => Standing::In,
-            None => Standing::Over,
+            None if roster.closed() => Standing::Closed,
+            None => Standing::Out,
         };
-        let trusts = machine.trusts(&mut tx, &roster).await?;
+        let trusts = machine.trusts(&mut tx, roster).await?;
         let mut members = roster.members().iter();
         let changed = members.find(|(id, _)| trusts.get(id).is_some_and(|t| t.is_undecided()));
         let mut asks = if is_in { asks.remove(&id).unwrap_or_default() } else { Vec::new() };
@@ -41,15 +50,20 @@ pub(crate) async fn groups(client: &Client) -> Result<Vec<Group>, Failure> {
         groups.push(Group {
             id,
             name: roster.policy().name.clone(),
+            handle: looks
+                .get(&look(&roster.policy().name))
+                .is_some_and(|count| *count > 1)
+                .then(|| names::beginning(&rosters, roster)),
             standing,
             unread: history::unread(tx.conn(), id).await?,
             members: roster.members().len(),
-            readers: names::confidentiality(&roster),
+            readers: names::confidentiality(roster),
             asks,
             changed: changed.map(|(_, member)| member.account.clone()),
         });
     }
-    groups.sort_by_key(|group| (group.standing == Standing::Over, group.name.to_lowercase()));
+    let is_over = |group: &Group| matches!(group.standing, Standing::Out | Standing::Closed);
+    groups.sort_by_key(|group| (is_over(group), group.name.to_lowercase()));
     Ok(groups)
 }
 

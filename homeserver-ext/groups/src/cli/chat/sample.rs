@@ -20,6 +20,7 @@ pub(crate) fn group(id: u8, name: &str) -> Group {
     Group {
         id: GroupId::new([id; 32]),
         name: name.to_owned(),
+        handle: None,
         standing: Standing::In,
         unread: 0,
         members: 3,

@@ -184,10 +184,18 @@ impl State {
             Command::Readers => return Some(Effect::Readers(self.selected?)),
             Command::Send => return self.send(),
             Command::Accept => return self.accept(),
-            Command::Leave => match self.group()?.standing {
-                Standing::In | Standing::Offered(_) => self.panel = Some(Panel::Leave),
-                Standing::Over => self.notice = Some("You are not in this group.".to_owned()),
-            },
+            Command::Leave => {
+                let group = self.group()?;
+                match group.standing {
+                    Standing::In | Standing::Offered(_) => self.panel = Some(Panel::Leave),
+                    Standing::Out => {
+                        self.notice = Some(format!("You are not in this group. {}", forget(group)));
+                    }
+                    Standing::Closed => {
+                        self.notice = Some(format!("This group is closed. {}", forget(group)));
+                    }
+                }
+            }
         }
         None
     }
@@ -250,7 +258,14 @@ impl State {
             (Standing::Offered(_), _) => {
                 "Not sent: you take no part here yet. Ctrl-A does, Ctrl-X goes.".to_owned()
             }
-            (Standing::Over, _) => "Not sent: you are not in this group any more.".to_owned(),
+            (Standing::Out, _) => format!(
+                "Not sent: you are not in this group any more; who is can let you in again. {}",
+                forget(group)
+            ),
+            (Standing::Closed, _) => format!(
+                "Not sent: this group is closed, and nothing follows in it. {}",
+                forget(group)
+            ),
         };
         self.notice = Some(why);
         None
@@ -267,6 +282,14 @@ impl State {
         self.notice = Some("Nobody waits for an answer here.".to_owned());
         None
     }
+}
+
+/// What can be done with a group that is over.
+fn forget(group: &Group) -> String {
+    format!(
+        "`causeway-client group forget {}` lets go of it, and of what was said there.",
+        group.id
+    )
 }
 
 #[cfg(test)]
@@ -312,7 +335,12 @@ mod tests {
         for (standing, changed, words) in [
             (Standing::In, Some(bob), "bob:b.example is not who"),
             (Standing::Offered(None), None, "Ctrl-A"),
-            (Standing::Over, None, "not in this group"),
+            (Standing::Out, None, "let you in again. `causeway-client group forget AQEB"),
+            (
+                Standing::Closed,
+                None,
+                "closed, and nothing follows in it. `causeway-client group forget",
+            ),
         ] {
             let mut state = state();
             (state.groups[0].standing, state.groups[0].changed) = (standing, changed);

@@ -1,5 +1,6 @@
 //! `group create`: a Sender Keys group with oneself as its admin.
 
+use causeway_protocol::visible::shows_something;
 use clap::Args;
 use serde_json::json;
 
@@ -64,10 +65,11 @@ pub(super) async fn run(
 /// What a group may be called.
 ///
 /// # Errors
-/// It is empty, more than a line, or longer than the roster has place for.
+/// Nobody would see anything of it, it is more than a line, or longer than the roster has place for.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
-    if name.trim().is_empty() {
-        return Err(Failure::usage("a group needs a name").next("Give it one line."));
+    if !shows_something(name) {
+        return Err(Failure::usage("a group needs a name")
+            .next("Give it one line, with characters that can be seen."));
     }
     if name.chars().any(char::is_control) {
         return Err(Failure::usage("a group's name is one line, without control characters")
@@ -79,8 +81,12 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
 /// What may be said of what a group is about.
 ///
 /// # Errors
-/// It is longer than a roster's entry should be.
+/// Nobody would see anything of it, or it is longer than a roster's entry should be.
 pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
+    if !topic.is_empty() && !shows_something(topic) {
+        return Err(Failure::usage("a group's topic needs a character that can be seen")
+            .next("An empty one, \"\", is none."));
+    }
     fits(topic, MAX_TOPIC, "a group's topic")
 }
 
