@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ruma::{OwnedRoomId, OwnedUserId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -295,6 +295,16 @@ pub fn declines(account: Option<&str>) -> String {
 pub fn nobody(name: &str) -> String {
     format!(
         "This name would stand for {name}, and nobody of that name is in a bridged group. {HOW}"
+    )
+}
+
+/// Why the bot does not come to a room of somebody whose bridged room was replaced by `next`: this one may
+/// be of later still.
+pub fn declines_before(next: &RoomId) -> String {
+    format!(
+        "A bridged room that you were in was replaced by {next}, and this bot goes there before it goes \
+         anywhere else. Invite it to that room first; if that was replaced by this one, it comes along \
+         by itself, or when you invite it here again."
     )
 }
 

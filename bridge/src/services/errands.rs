@@ -18,7 +18,7 @@ use serde_json::value::to_raw_value;
 use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
-        command::{Command, ENCRYPTED, Errand, What, Words, declines, nobody},
+        command::{Command, ENCRYPTED, Errand, What, Words, declines, declines_before, nobody},
         ghost::{digest, shown},
         room::{Found, StateEvent},
         to_matrix,
@@ -184,9 +184,12 @@ async fn carry_out(spine: &Spine, known: &Waiting) -> Result<(), Failed> {
             let has_place = *is_direct && errands::has_place(&mut read).await?;
             // Rooms of strangers' servers may be of any size.
             let is_known = is_known(spine, &mut read, by).await?;
+            let next = portals::unfollowed(&mut read, by).await?;
             drop(read);
             if !has_place || !is_known {
-                return leave(spine, of, room, &declines(None)).await;
+                let next = next.filter(|_| !is_direct);
+                let why = next.map_or_else(|| declines(None), |next| declines_before(&next));
+                return leave(spine, of, room, &why).await;
             }
             match spine.matrix.join(of, (&**room).into()).await {
                 // Taken back, or of a room that nobody is in any more.

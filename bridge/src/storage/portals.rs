@@ -346,6 +346,24 @@ pub async fn rooms_of(
     Ok((rooms.collect::<Result<_, Error>>()?, count))
 }
 
+/// The room that has replaced one that this user was in, while the bridge is not there.
+///
+/// # Errors
+/// [`Error`]
+pub async fn unfollowed(read: &mut Read, user: &UserId) -> Result<Option<OwnedRoomId>, Error> {
+    let next: Option<String> = sqlx::query_scalar(
+        "SELECT portals.successor FROM portal_mirrors
+         JOIN portals ON portals.portal = portal_mirrors.portal
+         WHERE portal_mirrors.user_id = $1 AND portals.lost IS NOT NULL
+           AND portals.successor IS NOT NULL
+         ORDER BY portals.portal LIMIT 1",
+    )
+    .bind(user.as_str())
+    .fetch_optional(read.conn())
+    .await?;
+    next.map(RoomId::parse).transpose().map_err(|_| Error::Row("portals.successor"))
+}
+
 /// Portals that wait for an event that has come: a version before let them.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
+    errands::Room,
     harness::Bridge,
     people::Person,
     stub::{Fault, Rooms, Stub},
@@ -354,6 +355,11 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
         });
         cast.is_read("replaced by !next:b.example").await;
         cast.is_said(&cast.room, BOT, "does not follow").await;
+        // Upgraded once more, perhaps: the bot cannot see that.
+        let last = Room::made_by(&cast.stub, "!last:b.example", "@al:x");
+        last.invites("@al:x", BOT, false);
+        let why = last.is_left_by(BOT).await;
+        assert!(why.contains("was replaced by !next:b.example"), "{why}");
         cast.al_says(&next, "nobody listens");
         let said = cast.stub.look(|rooms| rooms.events.last().unwrap()["event_id"].clone());
         while !is_looked_at(&bridge, said.as_str().unwrap()).await {
