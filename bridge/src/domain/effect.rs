@@ -146,6 +146,8 @@ pub enum Here {
     Lost(String),
     /// The room was replaced by this one, and the bridge is not in it yet.
     Replaced(OwnedRoomId),
+    /// The bot is out of the room: what is said there goes nowhere until it is back.
+    Out,
     /// The bot may be in the room again, or can be.
     Back,
     /// The room was told by this event that it is bridged again: what was said before is its own.

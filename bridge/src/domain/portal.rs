@@ -9,7 +9,7 @@ use causeway_protocol::{
     ids::{AccountId, GroupId},
     roster::Roster,
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde_json::{Value, json};
 
 use super::{effect::Here, ghost::Names, looks::Taken, mirror::Mirror};
@@ -20,6 +20,9 @@ pub struct PortalId(pub i64);
 
 /// Those of a room who are remembered as invited: anybody with the power may invite there.
 const MOST_INVITED: usize = 1_000;
+
+/// Stands in [`Portal::hears_from`] for an event that never comes.
+pub const NEVER: &str = "$out";
 
 /// How far a portal has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,8 @@ pub struct Portal {
     /// The room that has replaced it, while the bridge is not there.
     pub successor: Option<OwnedRoomId>,
     /// The event that told the room that it is bridged again, until it comes by: what was said
-    /// before it goes nowhere.
+    /// before it goes nowhere. While the bot is out of the room ([`Portal::is_out`]), one that never
+    /// comes.
     pub hears_from: Option<OwnedEventId>,
     /// Why it is closed though the bridge is in the group: whoever asked for it may not, or not now.
     pub refused: Option<String>,
@@ -135,6 +139,10 @@ impl Portal {
                 self.successor = Some(room.clone());
                 self.unsaved.place = true;
             }
+            Here::Out => {
+                self.hears_from = <&EventId>::try_from(NEVER).ok().map(ToOwned::to_owned);
+                self.unsaved.place = true;
+            }
             Here::Back => {
                 self.lost = None;
                 self.state = PortalState::Making;
@@ -211,6 +219,12 @@ impl Portal {
     /// may be from there.
     pub fn is_in_making(&self) -> bool {
         self.state == PortalState::Making && self.lost.is_none()
+    }
+
+    /// Whether the bot is out of its room, so that nothing that is said there is heard: the homeserver may
+    /// hand it over all the same, since the room's alias is the bridge's.
+    pub fn is_out(&self) -> bool {
+        self.hears_from.as_ref().is_some_and(|event| event.as_str() == NEVER)
     }
 
     /// Whether its room was replaced, and the bot goes into the one that did.

@@ -69,7 +69,7 @@ pub fn is_unheard(portal: &Portal, event: &RoomEvent) -> bool {
 
 /// Whoever says it is told, where that may be said there.
 fn unheard(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
-    if portal.encrypted || portal.lost.is_some() {
+    if portal.encrypted || portal.lost.is_some() || portal.is_out() {
         return Err(Skip::Closed);
     }
     let text = "This did not get into the native group: the bridge was not in it when this was said, or \
@@ -89,6 +89,10 @@ fn room_event(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     }
     if portal.hears_from.as_ref() == Some(&event.event_id) {
         return Ok(vec![Effect::Here(Here::Heard)]);
+    }
+    // How the room is then is read when the bot is back.
+    if portal.is_out() {
+        return Err(Skip::Closed);
     }
     // Whoever has set it: a homeserver may have us set it.
     if (event.kind.as_str(), event.state_key.as_deref()) == (ENCRYPTION, Some("")) {
@@ -187,6 +191,9 @@ fn member(portal: &Portal, event: &RoomEvent) -> Result<Vec<Effect>, Skip> {
     let membership = room::membership(event)?;
     if target == *portal.names.bot() {
         return room::bot_standing(portal, event, membership);
+    }
+    if portal.is_out() {
+        return Err(Skip::Closed);
     }
     if portal.names.is_ours(&target) {
         if portal.names.is_ours(&event.sender) {

@@ -159,6 +159,7 @@ pub(super) fn shape(effects: &[Effect]) -> Vec<&'static str> {
             Effect::Here(Here::Lost(_)) => "lost",
             Effect::Here(Here::Replaced(_)) => "replaced",
             Effect::Here(Here::Back) => "back",
+            Effect::Here(Here::Out) => "out",
             Effect::Here(Here::Told(_)) => "told",
             Effect::Here(Here::Heard) => "heard",
             Effect::Here(Here::GivenUp) => "given up",

@@ -121,9 +121,9 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
         let joined: BTreeSet<OwnedRoomId> = joined.into_iter().collect();
         is_known = is_known || !any_unheard(spine, &open, &joined).await?;
         let mut out = BTreeSet::new();
-        for Placed { id, group, room, lost, .. } in open {
+        for Placed { id, group, room, lost, is_out, .. } in open {
             if joined.contains(&room) {
-                if lost.is_some() {
+                if lost.is_some() || is_out {
                     news.push((id, Some(room), News::In));
                 }
                 continue;

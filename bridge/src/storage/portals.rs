@@ -14,7 +14,7 @@ use sqlx::Row as _;
 use super::{Error, at};
 use crate::domain::{
     ghost::Names,
-    portal::{Portal, PortalId, PortalState, Unsaved},
+    portal::{NEVER, Portal, PortalId, PortalState, Unsaved},
 };
 
 /// Woken when a portal's room may not be what it was.
@@ -436,6 +436,8 @@ pub struct Placed {
     pub lost: Option<String>,
     /// The room that has replaced it, while the bridge is not there.
     pub successor: Option<OwnedRoomId>,
+    /// The bot was seen to go out of it.
+    pub is_out: bool,
 }
 
 /// Portals that are open, with their rooms.
@@ -444,7 +446,7 @@ pub struct Placed {
 /// [`Error`]
 pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
     let rows = sqlx::query(
-        "SELECT portal, group_id, room_id, lost, successor FROM portals
+        "SELECT portal, group_id, room_id, lost, successor, hears_from FROM portals
          WHERE state = 'open' AND room_id IS NOT NULL ORDER BY portal",
     )
     .fetch_all(read.conn())
@@ -460,6 +462,7 @@ pub async fn open(read: &mut Read) -> Result<Vec<Placed>, Error> {
                 room: RoomId::parse(room).map_err(|_| Error::Row("portals.room_id"))?,
                 lost: row.try_get(3)?,
                 successor: next.map_err(|_| Error::Row("portals.successor"))?,
+                is_out: row.try_get::<Option<&str>, _>(5)? == Some(NEVER),
             })
         })
         .collect()

@@ -209,8 +209,23 @@ async fn who_has_the_power_invites_and_takes_the_bridge_out() {
         is_answered(&stub, &room, "@boss:x takes the bridge out of this room").await;
         let part = "@boss:x took the bridge out of it";
         alice.wait(part, |read| read.iter().any(|read| read.body.contains(part))).await;
+        // The homeserver hands it over all the same: the room's alias is the bridge's.
+        say("@boss:x", "between us");
+        stub.change(|rooms| {
+            rooms.membership(&room, "@boss:x", "@late:x", "invite").unwrap();
+            rooms.membership(&room, "@late:x", "@late:x", "join").unwrap();
+        });
+        stub.change(|rooms| rooms.membership(&room, "@boss:x", BOT, "invite").unwrap());
+        is_answered(&stub, &room, "This room is bridged again").await;
+        say("@boss:x", "welcome back");
+        let part = "welcome back";
+        alice.wait(part, |read| read.iter().any(|read| read.body.contains(part))).await;
     };
     world.during(&bridge, told).await;
+    let read = alice.read();
+    for part in ["between us", "late", "removed the bridge"] {
+        assert!(!read.iter().any(|read| read.body.contains(part)), "{part}: {read:?}");
+    }
     bridge.drop_dead().await;
 }
 

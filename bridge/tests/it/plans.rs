@@ -50,7 +50,10 @@ const WALKS: [(&str, &str); 53] = [
         "SELECT portal, group_id, room_id, name, state, encrypted, lost, successor, hears_from, refused FROM portals ORDER",
         "all are wanted",
     ),
-    ("SELECT portal, group_id, room_id, lost, successor FROM portals", "all, now and then"),
+    (
+        "SELECT portal, group_id, room_id, lost, successor, hears_from FROM portals",
+        "all, now and then",
+    ),
     ("SELECT count(*) FROM (SELECT 1 FROM portal_outbox", "a lane's index; 10,000 rows at most"),
     ("SELECT portal, lost FROM portals", "all, now and then"),
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),

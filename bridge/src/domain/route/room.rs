@@ -36,7 +36,13 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         News::Out if portal.room.is_some() && portal.lost.is_none() => {
             Ok(lost(portal, OUT.to_owned()))
         }
-        News::In if is_open && portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        News::In
+            if is_open
+                && (portal.lost.is_some() || portal.is_out())
+                && portal.successor.is_none() =>
+        {
+            Ok(back())
+        }
         News::Elsewhere if is_open => Ok(back()),
         News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
             Ok(encrypted().into())
@@ -60,8 +66,9 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
             Ok(vec![not_set(portal, *ornament)])
         }
         News::Recreate if !portal.is_in_making() => Ok(anew(portal, &[], None)),
-        News::Unbridged(by) if is_open && portal.lost.is_none() => {
+        News::Unbridged(by) if is_open => {
             let mut effects = parted_from_all(portal);
+            effects.push(Effect::Here(Here::Out));
             effects.extend(lost(portal, format!("{by} took the bridge out of it")));
             Ok(effects)
         }
@@ -160,10 +167,15 @@ pub(super) fn bot_standing(
 ) -> Result<Vec<Effect>, Skip> {
     let by = &event.sender;
     match membership {
-        "leave" | "ban" if portal.lost.is_none() => {
-            let is_own = portal.names.is_ours(by);
-            let who = if is_own { "the homeserver".to_owned() } else { by.to_string() };
-            Ok(lost(portal, format!("{who} removed the bridge from the room")))
+        // Of before it came back.
+        "leave" | "ban" if portal.hears_from.is_some() => Err(Skip::Nothing),
+        "leave" | "ban" => {
+            let mut effects = vec![Effect::Here(Here::Out)];
+            // Where it went by itself, what made it go says so; else that it is out is seen.
+            if portal.lost.is_none() && !portal.names.is_ours(by) {
+                effects.extend(lost(portal, format!("{by} removed the bridge from the room")));
+            }
+            Ok(effects)
         }
         "invite" if portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
         _ => Err(Skip::Nothing),
@@ -198,8 +210,8 @@ fn replaced(next: OwnedRoomId) -> Vec<Effect> {
 
 fn lost(portal: &Portal, why: String) -> Vec<Effect> {
     let text = format!(
-        "What is said here does not get into the Matrix room: {why}. What comes from there may be \
-         missing. An admin can have a new room made (`group bridge`), or somebody there can invite {}.",
+        "What is said here does not get into the Matrix room: {why}. What is said there may not get \
+         here either. An admin can have a new room made (`group bridge`), or somebody there can invite {}.",
         portal.names.bot()
     );
     vec![Effect::Here(Here::Lost(why)), notice(text)]

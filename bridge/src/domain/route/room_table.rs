@@ -10,7 +10,7 @@ use super::{
     },
     *,
 };
-use crate::domain::{Input, effect::InGroup};
+use crate::domain::{Input, effect::InGroup, portal::NEVER};
 
 const BOT: &str = "@causewaybot:b.example";
 
@@ -107,6 +107,9 @@ fn the_bot_is_put_out_and_welcome_again() {
     let (open, lost) = (portal(), lost_portal());
     let next = "!next:x".try_into().unwrap();
     let replaced = Portal { successor: Some(next), ..lost_portal() };
+    let event = |id: &str| Some(id.try_into().unwrap());
+    let out = Portal { hears_from: event(NEVER), ..lost_portal() };
+    let again = Portal { hears_from: event("$again"), ..portal() };
     let invite = member("@al:x", BOT, "invite");
     let Input::Event(mut there, _) = invite.clone() else { unreachable!() };
     there.room_id = "!next:x".try_into().unwrap();
@@ -115,10 +118,13 @@ fn the_bot_is_put_out_and_welcome_again() {
     let Input::Event(mut other, _) = member("@al:x", "@new:x", "invite") else { unreachable!() };
     other.room_id = there.room_id.clone();
     let table = [
-        (&open, member("@al:x", BOT, "leave"), Ok(vec!["lost", "notice in group"])),
-        (&open, member("@al:x", BOT, "ban"), Ok(vec!["lost", "notice in group"])),
-        (&open, member(BOT, BOT, "leave"), Ok(vec!["lost", "notice in group"])),
-        (&lost, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
+        (&open, member("@al:x", BOT, "leave"), Ok(vec!["out", "lost", "notice in group"])),
+        (&open, member("@al:x", BOT, "ban"), Ok(vec!["out", "lost", "notice in group"])),
+        // What made it go says why.
+        (&open, member(BOT, BOT, "leave"), Ok(vec!["out"])),
+        (&lost, member("@al:x", BOT, "ban"), Ok(vec!["out"])),
+        (&out, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
+        (&again, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
         (&open, member(BOT, BOT, "join"), Err(Skip::Nothing)),
         (&open, invite.clone(), Err(Skip::Nothing)),
         (&lost, invite.clone(), Ok(vec!["back", "return"])),
