@@ -104,17 +104,29 @@ impl Command {
     /// What an event says to the bot, after the word that names it.
     pub fn of(event: &RoomEvent) -> Option<Self> {
         let mut words = said(event)?.split_whitespace();
-        (words.next() == Some(PREFIX)).then(|| Self::parse(words))
+        words.next()?.eq_ignore_ascii_case(PREFIX).then(|| Self::parse(words))
     }
 
-    /// The same where nobody else is to whom it could be said.
+    /// The same where nobody else is to whom it could be said, so that everything is answered but what
+    /// another program says.
     pub fn alone(event: &RoomEvent) -> Option<Self> {
-        Self::of(event).or_else(|| Some(Self::parse(said(event)?.split_whitespace())))
+        let is_shown = event.kind == "m.sticker"
+            || (event.kind == MESSAGE
+                && event.content.get("msgtype").is_some_and(|kind| kind != "m.notice"));
+        match said(event) {
+            Some(words) => Self::of(event).or_else(|| Some(Self::parse(words.split_whitespace()))),
+            None if is_shown && !is_edit(event) => Some(Self::Words(Words::Unknown)),
+            None => None,
+        }
     }
 
     fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         // No command has more words.
         let words: Vec<&str> = words.take(3).collect();
+        // Telephones begin with a capital.
+        let first = words.first().map(|word| word.to_ascii_lowercase());
+        let words: Vec<&str> =
+            first.as_deref().into_iter().chain(words.iter().skip(1).copied()).collect();
         let known = match words.as_slice() {
             [] | ["help"] => Some(Self::Words(Words::Help)),
             ["version"] => Some(Self::Words(Words::Version)),
@@ -149,11 +161,16 @@ impl Command {
 fn said(event: &RoomEvent) -> Option<&str> {
     let field = |name: &str| event.content.get(name).and_then(Value::as_str);
     let is_text = event.kind == MESSAGE && event.state_key.is_none();
-    let is_edit = event
+    (is_text && !is_edit(event) && field("msgtype") == Some("m.text"))
+        .then(|| field("body"))
+        .flatten()
+}
+
+fn is_edit(event: &RoomEvent) -> bool {
+    event
         .content
         .get("m.relates_to")
-        .is_some_and(|relation| relation.get("rel_type").is_some_and(|kind| kind == "m.replace"));
-    (is_text && !is_edit && field("msgtype") == Some("m.text")).then(|| field("body")).flatten()
+        .is_some_and(|relation| relation.get("rel_type").is_some_and(|kind| kind == "m.replace"))
 }
 
 fn version() -> String {
@@ -302,9 +319,9 @@ pub fn nobody(name: &str) -> String {
 /// be of later still.
 pub fn declines_before(next: &RoomId) -> String {
     format!(
-        "A bridged room that you were in was replaced by {next}, and this bot goes there before it goes \
-         anywhere else. Invite it to that room first; if that was replaced by this one, it comes along \
-         by itself, or when you invite it here again."
+        "This bot is in bridged rooms and in direct chats only. A bridged room that you were in was \
+         replaced by {next}: if this room comes after that one, invite the bot to that one first, and \
+         then here again. {HOW}"
     )
 }
 

@@ -39,7 +39,8 @@ fn words_are_commands() {
         (" invite bo", words(Words::Unknown)),
         (" members two", words(Words::Unknown)),
         (" members 1 2", words(Words::Unknown)),
-        (" Help", words(Words::Unknown)),
+        (" Help", words(Words::Help)),
+        (" HELP", words(Words::Help)),
         (" dance", words(Words::Unknown)),
     ];
     for (rest, expected) in table {
@@ -55,6 +56,18 @@ fn words_are_commands() {
     let edit = json!({"msgtype": "m.text", "body": "!causeway",
         "m.relates_to": {"rel_type": "m.replace", "event_id": "$a"}});
     assert_eq!(Command::of(&event(MESSAGE, None, "@al:x", &edit)), None, "said before");
+    assert_eq!(Command::of(&text("!Causeway help")), words(Words::Help));
+    for (kind, content, expected) in [
+        ("m.sticker", json!({"body": "cat"}), words(Words::Unknown)),
+        (MESSAGE, json!({"msgtype": "m.image", "body": "cat.png"}), words(Words::Unknown)),
+        (MESSAGE, json!({"msgtype": "m.emote", "body": "waves"}), words(Words::Unknown)),
+        (MESSAGE, notice, None),
+        (MESSAGE, edit, None),
+        (MESSAGE, json!({}), None),
+        ("m.reaction", json!({"x": 1}), None),
+    ] {
+        assert_eq!(Command::alone(&event(kind, None, "@al:x", &content)), expected, "{content}");
+    }
 }
 
 #[test]

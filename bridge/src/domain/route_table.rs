@@ -218,7 +218,7 @@ fn what_matrix_people_do() {
             event("@al:x", "m.room.encrypted", None, &json!({})),
             Ok(vec![Effect::InRoom(InRoom::Unread("$e".try_into().unwrap()))]),
         ),
-        (event("@al:x", "m.room.topic", Some(""), &json!({})), Err(Skip::Type)),
+        (event("@al:x", "org.example.setting", Some(""), &json!({})), Err(Skip::Type)),
         (event("@al:x", "m.room.message", Some(""), &json!({})), Err(Skip::Type)),
         (member("@new:x", "@new:x", "join"), Ok(announced("@new:x", "new"))),
         (named("Albert"), Ok(announced("@al:x", "Albert"))),

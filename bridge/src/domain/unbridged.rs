@@ -41,11 +41,12 @@ impl Kind {
     /// nobody sees.
     pub fn of(event: &RoomEvent) -> Option<Self> {
         let content = &event.content;
-        let is_gone = content.is_empty() && event.kind != "m.room.redaction";
-        if is_gone {
+        let is_rooms = event.state_key.as_deref() == Some("");
+        // What is taken off a room is news, unlike what was redacted.
+        let is_taken_off = is_rooms && event.kind.starts_with("m.room.");
+        if content.is_empty() && !is_taken_off && event.kind != "m.room.redaction" {
             return None;
         }
-        let is_rooms = event.state_key.as_deref() == Some("");
         Some(match (event.kind.as_str(), event.state_key.is_some()) {
             (MESSAGE, false) => match text(content, "msgtype")? {
                 "m.text" | "m.notice" | "m.emote" => return None,

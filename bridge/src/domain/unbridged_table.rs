@@ -262,6 +262,7 @@ fn what_the_room_is_called_has_a_line() {
             json!({"alias": "#tea:x"}),
             "changed the address of the Matrix room: #tea:x",
         ),
+        ("m.room.canonical_alias", json!({}), "changed the address of the Matrix room"),
         ("m.call", json!({"m.intent": "m.ring"}), "started a call, which is not bridged yet"),
         (
             "org.matrix.msc3401.call",

@@ -214,16 +214,18 @@ async fn is_known(spine: &Spine, read: &mut Read, who: &UserId) -> Result<bool, 
 /// A ghost says why it does not come. Who has not spoken yet has none: it is made for that, for those
 /// whom a group has shown us; for others a few times a day, since anybody may think of names.
 async fn decline(spine: &Spine, ghost: &UserId, by: &UserId, room: &RoomId) -> Result<(), Failed> {
-    let account = spine.names.account(ghost);
-    let why = declines(account.as_ref().map(shown).as_deref());
+    let Some(account) = spine.names.account(ghost) else {
+        return leave(spine, ghost, room, &declines(None)).await;
+    };
+    let mut tx = spine.db.begin().await?;
+    let is_met = spine.native.machine().pin(&mut tx, &account).await?.is_some();
+    drop(tx);
+    let shown = shown(&account);
+    let why = if is_met { declines(Some(&shown)) } else { nobody(&shown) };
     let refused = match spine.matrix.leave_saying(ghost, room, &why).await {
         Err(error @ MatrixError::Refused(403, ..)) => error,
         left => return Ok(left.or_else(is_out)?),
     };
-    let Some(account) = account else { return Ok(is_out(refused)?) };
-    let mut tx = spine.db.begin().await?;
-    let is_met = spine.native.machine().pin(&mut tx, &account).await?.is_some();
-    drop(tx);
     if is_met {
         spine.matrix.register(ghost.localpart()).await?;
         return leave(spine, ghost, room, &why).await;
@@ -240,7 +242,7 @@ async fn decline(spine: &Spine, ghost: &UserId, by: &UserId, room: &RoomId) -> R
         return Ok(is_out(refused)?);
     }
     spine.matrix.register(ghost.localpart()).await?;
-    leave(spine, ghost, room, &nobody(&shown(&account))).await
+    leave(spine, ghost, room, &why).await
 }
 
 /// Says it where only the two are, and to whom it was asked for where others are too.

@@ -286,7 +286,8 @@ async fn a_name_that_nobody_has_declines_a_few_times_and_not_for_strangers() {
         // One that is there declines as often as it is invited.
         own.member(&ghost("n1"), "leave");
         own.invites(AL, &ghost("n1"), true);
-        own.is_left_by(&ghost("n1")).await;
+        let why = own.is_left_by(&ghost("n1")).await;
+        assert!(why.contains("nobody of that name is in a bridged group"), "{why}");
         // His errands go in their order: those before it are done.
         let last = Room::made_by(&stub, "!last:b.example", AL);
         last.invites(AL, BOT, true);

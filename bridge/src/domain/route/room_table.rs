@@ -76,8 +76,9 @@ fn what_is_found_out_of_a_room() {
         (&stuck, News::Recreate, Ok(instead)),
         (&nowhere, News::Recreate, Ok(anew)),
         (&making, News::Recreate, Err(Skip::Nothing)),
-        (&open, News::Unbridged(user("@al:x")), Ok([&["announce"], &is_lost[..]].concat())),
-        (&lost, News::Unbridged(user("@al:x")), Err(Skip::Nothing)),
+        (&open, News::Unbridged(user("@al:x")), Ok([&["announce", "out"], &is_lost[..]].concat())),
+        // It was seen to be out before what made it go could say why.
+        (&lost, News::Unbridged(user("@al:x")), Ok([&["announce", "out"], &is_lost[..]].concat())),
         (&closed, News::Unbridged(user("@al:x")), Err(Skip::Closed)),
         (&open, not(), Ok(is_lost)),
         (&open, next(), Ok(vec!["replaced", "follow"])),
