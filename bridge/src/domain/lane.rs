@@ -31,7 +31,7 @@ impl Lane {
             Deed::InGroup(_) => Self::ToNative(id),
             // It says that the other lane stands still; the homeserver of somebody who is invited
             // may take its time; nobody's words wait for what others ask the bot; and what waits for
-            // another room is said there.
+            // another room, or for the bot to be back, is said there.
             Deed::InRoom(
                 InRoom::Pause
                 | InRoom::Unread(_)
@@ -40,12 +40,12 @@ impl Lane {
                 | InRoom::Asked(..)
                 | InRoom::Members(..)
                 | InRoom::MakeAnew
-                | InRoom::MakeInstead(_),
+                | InRoom::MakeInstead(_)
+                | InRoom::Return,
             ) => Self::Bot(id),
             // What says nothing in the room goes on while the room is encrypted.
             Deed::InRoom(
                 InRoom::Make
-                | InRoom::Return
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close
@@ -59,7 +59,6 @@ impl Lane {
                 | InRoom::Rename
                 | InRoom::Introduce
                 | InRoom::Make
-                | InRoom::Return
                 | InRoom::Leave(_)
                 | InRoom::PutOut(..)
                 | InRoom::Close
@@ -84,9 +83,10 @@ impl Lane {
             // Versions before let what waits for another room stand in front of it.
             (Self::BotAside(portal, _), _)
             | (Self::Aside(portal, _), Deed::InRoom(InRoom::Invite(_) | InRoom::Unread(_)))
-            | (Self::ToMatrix(portal), Deed::InRoom(InRoom::MakeAnew | InRoom::MakeInstead(_))) => {
-                Self::Bot(*portal)
-            }
+            | (
+                Self::ToMatrix(portal),
+                Deed::InRoom(InRoom::MakeAnew | InRoom::MakeInstead(_) | InRoom::Return),
+            ) => Self::Bot(*portal),
             (Self::Aside(portal, _), _) => Self::ToMatrix(*portal),
             _ => self.clone(),
         }

@@ -107,7 +107,7 @@ fn what_is_said_waits_in_an_encrypted_room_and_the_rest_does_not() {
     let lanes = |encrypted| -> Vec<String> {
         deeds().iter().map(|deed| Lane::of(&portal(encrypted), deed).to_string()).collect()
     };
-    let last = [room, room, room, room, bot, bot, bot, bot, room, room, bot, bot];
+    let last = [room, room, room, room, bot, bot, bot, bot, room, bot, bot, bot];
     let first = [room, room, room, bot, room, bot, room, group, group, group, room, bot];
     assert_eq!(lanes(false), [&first[..], &last].concat());
     let last = [room, bot, room, room, bot, bot, bot, bot, room, bot, bot, bot];
@@ -137,7 +137,8 @@ fn what_is_somebodys_goes_aside_and_home_again() {
     // Of the version before.
     let invite = InRoom::Invite("@al:x".try_into().unwrap()).into();
     assert_eq!(Lane::Aside(ID, "@al:x".to_owned()).home(&invite), Lane::Bot(ID));
-    for anew in [InRoom::MakeAnew, InRoom::MakeInstead("!old:x".try_into().unwrap())] {
+    let instead = InRoom::MakeInstead("!old:x".try_into().unwrap());
+    for anew in [InRoom::MakeAnew, InRoom::Return, instead] {
         assert_eq!(Lane::ToMatrix(ID).home(&anew.into()), Lane::Bot(ID));
     }
     assert_eq!(Lane::ToNative(ID).aside("x"), None);

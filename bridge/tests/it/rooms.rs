@@ -684,10 +684,16 @@ async fn a_room_that_was_made_since_the_backup_is_found_again() {
     bridge.drop_dead().await;
     world.copy_bridge("copy.db", "bridge.db");
     cast.al_says(&room, "while it was down");
+    for n in 0..5 {
+        cast.bob_says(&format!("waits {n}")).await;
+    }
     let bridge = world.begin(Steps::default()).await;
     let told = async {
         cast.al_says(&room, "after the restore");
         cast.is_read("after the restore").await;
+        for n in 0..5 {
+            cast.is_said(&room, BOB, &format!("waits {n}")).await;
+        }
         cast.bob_says("and back").await;
         cast.is_said(&room, BOB, "and back").await;
     };

@@ -44,6 +44,17 @@ impl Round<'_> {
                 return Ok(self.make_room(row, Anew::Instead(old)).await);
             }
             (InRoom::Follow(next), _) => return self.follow(row, next).await,
+            // Said where the bot is when it is back.
+            (
+                InRoom::Say(_) | InRoom::Notice(_) | InRoom::Answer(..),
+                portal @ Portal { room: Some(_), .. },
+            ) if portal.is_in_making()
+                && !matches!(row.entry.lane, Lane::Bot(_))
+                && self.bot_has_more().await? =>
+            {
+                let why = "the bridge is on its way back into the room";
+                return Ok(Err(Failure::NotNow(why.to_owned(), None)));
+            }
             // It was let in again before this came to its turn.
             (InRoom::Close, portal) if portal.state != PortalState::Closed => return Ok(Ok(())),
             (_, Portal { room: Some(room), lost: None, .. }) => room.clone(),
