@@ -88,6 +88,8 @@ fn who_may_not_and_what_is_no_name_is_refused_in_words() {
             "needs a name",
             "can be seen",
         ),
+        (&alice, ["rename", "team", "\u{1d159}"], 2, "needs a name", "can be seen"),
+        (&alice, ["rename", "team", "\u{300} \u{301}"], 2, "needs a name", "can be seen"),
         (&alice, ["topic", "team", "\u{200b}\n"], 2, "can be seen", "empty"),
         (&alice, ["rename", "team", "two\nlines"], 2, "one line", "group topic"),
         (&alice, ["rename", "team", &long], 2, "at most 255 bytes; this one has 256", "shorter"),
