@@ -160,14 +160,22 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
         alice.fails(refused, code);
     }
     let (one, two) = (make("team"), make("team"));
-    let said = alice.fails(&["send", "team", "to whom?"], 2);
-    let next = said["error"]["next"].as_str().unwrap();
-    assert!(next.contains(&one) && next.contains(&two), "{next}");
-    assert!(next.contains(&format!("made by {}, 1 members", alice.account())), "{next}");
+    for arguments in [
+        &["send", "team", "to whom?"] as &[&str],
+        &["history", "team"],
+        &["group", "rename", "team", "mine"],
+        &["group", "bridge", "team"],
+        &["member", "list", "team"],
+    ] {
+        let said = alice.fails(arguments, 2);
+        let next = said["error"]["next"].as_str().unwrap();
+        assert!(next.contains(&one) && next.contains(&two), "{next}");
+        assert!(next.contains(&format!("made by {}, 1 members", alice.account())), "{next}");
+        // A command that is there to be pasted would choose one: a stranger's, perhaps.
+        assert!(next.starts_with("Say which") && !next.contains("causeway-client"), "{next}");
+    }
     // As it says.
-    let send = next.split('`').nth(1).unwrap().strip_prefix("causeway-client ").unwrap();
-    let send: Vec<&str> = send.split(' ').chain(["this one"]).collect();
-    alice.ok(&send);
+    alice.ok(&["send", &two[..8], "this one"]);
     // Nobody can stand before a group by taking the beginning of its id as a name.
     let impostor = make(&one[..6]);
     let said = alice.fails(&["send", &one[..6], "to whom?"], 2);
