@@ -184,6 +184,31 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
 }
 
 #[test]
+fn a_token_is_read_from_a_small_file_alone() {
+    let world = World::new();
+    let alice = world.person("alice");
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("long");
+    std::fs::write(&long, vec![b'x'; 1024 * 1024 + 1]).unwrap();
+    for (path, why) in [
+        (folder.path(), "it is a folder"),
+        (&*folder.path().join("nowhere"), "there is no such file"),
+        (&*long, "it is longer than 1024 KiB"),
+        // Which has no end.
+        (std::path::Path::new("/dev/zero"), "it is a device"),
+    ] {
+        let path = path.to_str().unwrap();
+        let said = alice.fails(&["register", "alice", "--token-file", path], 2);
+        let of = |field: &str| said["error"][field].as_str().unwrap_or_default();
+        assert!(of("what").starts_with(&format!("cannot read {path}: {why}")), "{said}");
+        assert!(of("next").contains("CAUSEWAY_REGISTRATION_TOKEN"), "{said}");
+    }
+    let right = folder.path().join("token");
+    std::fs::write(&right, "a token\n").unwrap();
+    alice.ok(&["register", "alice", "--token-file", right.to_str().unwrap()]);
+}
+
+#[test]
 fn a_wrong_storage_key_is_refused_and_nothing_is_written() {
     let world = World::new();
     let alice = world.registered("alice");
