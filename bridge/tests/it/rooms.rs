@@ -856,3 +856,34 @@ async fn events_of_nobodys_room_are_let_go_when_the_making_has_failed() {
     assert_eq!(failed.lost.as_deref(), Some("its room could not be made"));
     assert_eq!(bridge.spine.troubles.count(Kind::Portal), 1);
 }
+
+/// Found by an attack: a room that was upgraded lets nobody speak, before the bridge has heard why.
+#[tokio::test]
+async fn what_a_replaced_room_refuses_is_said_in_the_next() {
+    let mut bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.say(portal, "bob:b.example", "0").await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+    let (next, stone) = bridge.stub.change(|rooms| {
+        let next = upgraded(rooms, Some(&room), true);
+        tombstone(rooms, &room, &next);
+        (next, rooms.events.last().unwrap().clone())
+    });
+    let refusal = json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
+    bridge.stub.fail("/send/", Fault::Answer(403, refusal));
+    bridge.say(portal, "bob:b.example", "1").await;
+    while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
+    assert!(bridge.portal_now(portal).await.successor.is_none(), "not heard yet");
+    bridge.push(&[stone]).await;
+    for _ in 0..3 {
+        bridge.drain().await;
+        bridge.pass(130_000);
+    }
+    let said_there = bridge.stub.look(|rooms| {
+        rooms.events.iter().any(|event| {
+            event["room_id"] == *next && event["sender"] == BOB && event["content"]["body"] == "1"
+        })
+    });
+    assert!(said_there, "{:?}", bridge.stub.said());
+}

@@ -60,8 +60,14 @@ pub(super) async fn run(
     let wake = Notify::new();
     let screen = Screen::enter()
         .map_err(|e| Failure::failed(format!("this terminal cannot show a chat: {e}")))?;
-    let chat =
-        Chat { client: &client, screen, announce: arguments.announce, wake: &wake, decisions };
+    let chat = Chat {
+        client: &client,
+        called: printer.called(),
+        screen,
+        announce: arguments.announce,
+        wake: &wake,
+        decisions,
+    };
     let mut stream = client.stream();
     let mut follower = Follower::new(&client, Teller(tell.clone()));
     // One ends them all: the person or a signal, or what cannot be gone on with.

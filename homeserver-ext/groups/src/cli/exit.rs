@@ -243,6 +243,7 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::UnknownAccount(_)) => {
                 Self::failed(said).next("Run the same command again: it asks for them first.")
             }
+            SdkError::Op(OpError::Unchanged) => Self::failed(said).next("Nothing was changed."),
             SdkError::Op(OpError::NoFork) => {
                 Self::failed(said).next("Nothing was changed: there is nothing to decide.")
             }

@@ -12,6 +12,7 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    called::in_words,
     harmless::{harmless, one_line},
     local_time::LocalTime,
 };
@@ -200,18 +201,28 @@ impl Line {
         }
     }
 
-    /// For people; what others wrote cannot move their cursor or turn their text around.
-    pub(super) fn to_text(&self, time: &LocalTime) -> String {
-        format!("{} [{}] {}", time.of(self.at()), one_line(&self.group_name), self.to_short_text())
+    /// For people, who call this program like this; what others wrote cannot move their cursor or turn
+    /// their text around.
+    pub(super) fn to_text(&self, time: &LocalTime, called: &str) -> String {
+        let (time, group) = (time.of(self.at()), one_line(&self.group_name));
+        format!("{time} [{group}] {}", self.to_short_text(called))
     }
 
     /// As [`Self::to_text`], where it is clear which group it is of, and when.
-    pub(super) fn to_short_text(&self) -> String {
+    pub(super) fn to_short_text(&self, called: &str) -> String {
         let number = match &self.what {
             Said::Message(_) => format!("#{} ", self.row),
             _ => String::new(),
         };
-        number + &harmless(&self.words())
+        let words = match &self.what {
+            Said::JoinAsked { .. }
+            | Said::Fork { .. }
+            | Said::Offered { .. }
+            | Said::Identity(_) => in_words(&self.words(), called),
+            // Others' words, which are shown as they are.
+            _ => self.words(),
+        };
+        number + &harmless(&words)
     }
 
     /// What it says, as it came.
@@ -325,7 +336,7 @@ mod tests {
             }),
         };
         assert_eq!(
-            line.to_text(&LocalTime::utc(Timestamp(2))),
+            line.to_text(&LocalTime::utc(Timestamp(2)), "causeway-client"),
             "00:00 [team] #1 Ursula (Matrix, via b.example): hello"
         );
         let json = serde_json::to_value(&line).unwrap();

@@ -65,7 +65,6 @@ async fn one_of(client: &Client, text: &str, meant: Meant) -> Result<Arc<Roster>
         [] => Err(Failure::usage(format!("there is no group `{text}`"))
             .next("`causeway-client group list` shows your groups.")),
         several => {
-            let rosters = client.rosters().await?;
             let each: Vec<_> = several
                 .iter()
                 .map(|r| {
@@ -77,9 +76,9 @@ async fn one_of(client: &Client, text: &str, meant: Meant) -> Result<Arc<Roster>
                     format!("{} (`{name}`, made {made}, {} members)", r.group(), r.members().len())
                 })
                 .collect();
-            let first = several.first().map(|r| beginning(&rosters, r)).unwrap_or_default();
+            // No command with one of the ids: whoever pastes it has chosen, perhaps a stranger's.
             Err(Failure::usage(format!("`{text}` means {} groups", several.len())).next(format!(
-                "Give the id instead, or the beginning of it, as in `causeway-client send {first}`: {}",
+                "Say which by its id in place of the name, or by the beginning of its id: {}",
                 each.join(", ")
             )))
         }

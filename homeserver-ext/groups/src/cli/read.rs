@@ -100,5 +100,5 @@ pub(super) async fn search(
 
 fn show(client: &Client, lines: &[Line], printer: Printer) -> Result<(), Failure> {
     let time = LocalTime::new(client.now());
-    lines.iter().try_for_each(|line| printer.show(&line.to_text(&time), line))
+    lines.iter().try_for_each(|line| printer.line(line, &time))
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use causeway_store::small_file;
 use clap::Args;
 use serde_json::json;
 
@@ -34,9 +35,10 @@ pub(super) async fn run(
     let token = match (arguments.token, arguments.token_file) {
         (Some(token), _) => Some(token),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path).map_err(|e| {
-                Failure::usage(format!("cannot read {}: {e}", path.display()))
-                    .next("Name a file that holds the token.")
+            let text = small_file::read_text(&path).map_err(|e| {
+                Failure::usage(format!("cannot read {}: {e}", path.display())).next(
+                    "Name a file that holds the token, or give it in CAUSEWAY_REGISTRATION_TOKEN.",
+                )
             })?;
             Some(text.trim().to_owned())
         }

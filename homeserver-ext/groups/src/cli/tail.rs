@@ -15,7 +15,6 @@ use super::{
     follow::{Audience, Follower, only_one, stopped},
     history,
     home::Home,
-    line::Said,
     local_time::LocalTime,
     names, outbox,
     print::Printer,
@@ -102,10 +101,7 @@ impl Audience for Tail<'_> {
             let time = LocalTime::new(self.client.now());
             for line in lines.iter().filter(|line| !self.others || !line.is_own()) {
                 shown = true;
-                match line.what {
-                    Said::Message(_) => self.printer.quote(&line.to_text(&time), line)?,
-                    _ => self.printer.show(&line.to_text(&time), line)?,
-                }
+                self.printer.line(line, &time)?;
             }
             if let Some(row) = &mut self.since {
                 *row = last.row;

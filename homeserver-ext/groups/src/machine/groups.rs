@@ -65,6 +65,9 @@ pub enum OpError {
     /// Of its name, or its topic, nobody could see anything.
     #[error("the group's {0} has no character that can be seen")]
     Blank(&'static str),
+    /// The group's policy is that already: there is nothing that others would have to hear.
+    #[error("the group has that already")]
+    Unchanged,
     /// A name or a list does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),

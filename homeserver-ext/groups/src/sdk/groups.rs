@@ -88,6 +88,9 @@ impl Client {
     }
 
     /// Changes the group's policy: its name, who may add, who may post, how long is kept.
+    ///
+    /// # Errors
+    /// [`OpError::Unchanged`] where it is so already, by somebody else since, perhaps.
     pub async fn change_policy(
         &self,
         group: GroupId,
@@ -201,6 +204,9 @@ impl Client {
                 let roster = roster.ok_or(OpError::UnknownGroup(group))?;
                 let mut policy = roster.policy().clone();
                 change(&mut policy);
+                if policy == *roster.policy() {
+                    return Err(OpError::Unchanged);
+                }
                 machine.set_policy(&mut tx, now, group, policy).await
             }
             Change::Leave => machine.leave(&mut tx, now, group).await,

@@ -35,6 +35,27 @@ fn a_new_name_and_topic_are_everyones() {
     assert_eq!(shown(&bob, "team"), ("team".to_owned(), String::new()));
 }
 
+/// Where it is so already, nobody is told of a change that is none.
+#[test]
+fn what_a_group_has_already_changes_nothing() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    bob.read();
+    let epoch = || alice.ok(&["group", "show", "team"])[0]["epoch"].clone();
+    let before = epoch();
+    let none = alice.as_text(&["group", "topic", "team", ""]);
+    assert_eq!(none, "`team` has no topic: nothing was changed.\n");
+    let same = alice.as_text(&["group", "rename", "team", "team"]);
+    assert_eq!(same, "`team` has that name already: nothing was changed.\n");
+    assert_eq!(alice.ok(&["group", "rename", "team", "team"])[0]["epoch"], before);
+    assert_eq!(epoch(), before);
+    assert!(bob.read().is_empty());
+    alice.ok(&["group", "topic", "team", "We meet at 9."]);
+    let same = alice.as_text(&["group", "topic", "team", "We meet at 9."]);
+    assert_eq!(same, "`team` has that topic already: nothing was changed.\n");
+    assert_eq!(bob.read().len(), 1, "one change");
+}
+
 /// What `group rename` and `group topic` have done is said with the words themselves.
 #[test]
 fn a_new_name_and_topic_are_told_as_such() {
@@ -88,6 +109,8 @@ fn who_may_not_and_what_is_no_name_is_refused_in_words() {
             "needs a name",
             "can be seen",
         ),
+        (&alice, ["rename", "team", "\u{1d159}"], 2, "needs a name", "can be seen"),
+        (&alice, ["rename", "team", "\u{300} \u{301}"], 2, "needs a name", "can be seen"),
         (&alice, ["topic", "team", "\u{200b}\n"], 2, "can be seen", "empty"),
         (&alice, ["rename", "team", "two\nlines"], 2, "one line", "group topic"),
         (&alice, ["rename", "team", &long], 2, "at most 255 bytes; this one has 256", "shorter"),

@@ -160,19 +160,52 @@ fn a_name_that_means_two_groups_is_refused_with_both() {
         alice.fails(refused, code);
     }
     let (one, two) = (make("team"), make("team"));
-    let said = alice.fails(&["send", "team", "to whom?"], 2);
-    let next = said["error"]["next"].as_str().unwrap();
-    assert!(next.contains(&one) && next.contains(&two), "{next}");
-    assert!(next.contains(&format!("made by {}, 1 members", alice.account())), "{next}");
+    for arguments in [
+        &["send", "team", "to whom?"] as &[&str],
+        &["history", "team"],
+        &["group", "rename", "team", "mine"],
+        &["group", "bridge", "team"],
+        &["member", "list", "team"],
+    ] {
+        let said = alice.fails(arguments, 2);
+        let next = said["error"]["next"].as_str().unwrap();
+        assert!(next.contains(&one) && next.contains(&two), "{next}");
+        assert!(next.contains(&format!("made by {}, 1 members", alice.account())), "{next}");
+        // A command that is there to be pasted would choose one: a stranger's, perhaps.
+        assert!(next.starts_with("Say which") && !next.contains("causeway-client"), "{next}");
+    }
     // As it says.
-    let send = next.split('`').nth(1).unwrap().strip_prefix("causeway-client ").unwrap();
-    let send: Vec<&str> = send.split(' ').chain(["this one"]).collect();
-    alice.ok(&send);
+    alice.ok(&["send", &two[..8], "this one"]);
     // Nobody can stand before a group by taking the beginning of its id as a name.
     let impostor = make(&one[..6]);
     let said = alice.fails(&["send", &one[..6], "to whom?"], 2);
     assert!(said["error"]["next"].as_str().unwrap().contains(&impostor));
     alice.ok(&["send", &one, "to this one"]);
+}
+
+#[test]
+fn a_token_is_read_from_a_small_file_alone() {
+    let world = World::new();
+    let alice = world.person("alice");
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("long");
+    std::fs::write(&long, vec![b'x'; 1024 * 1024 + 1]).unwrap();
+    for (path, why) in [
+        (folder.path(), "it is a folder"),
+        (&*folder.path().join("nowhere"), "there is no such file"),
+        (&*long, "it is longer than 1024 KiB"),
+        // Which has no end.
+        (std::path::Path::new("/dev/zero"), "it is a device"),
+    ] {
+        let path = path.to_str().unwrap();
+        let said = alice.fails(&["register", "alice", "--token-file", path], 2);
+        let of = |field: &str| said["error"][field].as_str().unwrap_or_default();
+        assert!(of("what").starts_with(&format!("cannot read {path}: {why}")), "{said}");
+        assert!(of("next").contains("CAUSEWAY_REGISTRATION_TOKEN"), "{said}");
+    }
+    let right = folder.path().join("token");
+    std::fs::write(&right, "a token\n").unwrap();
+    alice.ok(&["register", "alice", "--token-file", right.to_str().unwrap()]);
 }
 
 #[test]

@@ -123,8 +123,13 @@ impl Round<'_> {
                     {
                         Ok(false)
                     }
-                    // It is the room that does not let it speak, or nobody may look.
-                    Ok(Some(Membership::Join)) | Err(Failure::Gone(_)) => Ok(false),
+                    // It is the room that does not let it speak: one that was replaced lets nobody.
+                    Ok(Some(Membership::Join)) => {
+                        self.is_the_last(room).await?;
+                        Ok(false)
+                    }
+                    // Nobody may look.
+                    Err(Failure::Gone(_)) => Ok(false),
                     // A homeserver that was put back may not even know the ghost.
                     Ok(Some(Membership::Invite | Membership::Other) | None) => {
                         self.bring_in(room, &account, user, false).await?;

@@ -10,6 +10,7 @@ use ratatui::{
 
 use super::{
     super::{
+        called::in_words,
         harmless::{harmless, one_line},
         line::Line,
         local_time::LocalTime,
@@ -28,10 +29,10 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-/// Draws all of it.
-pub(crate) fn draw(state: &State, time: &LocalTime, frame: &mut Frame<'_>) {
+/// Draws all of it, for somebody who calls this program like this.
+pub(crate) fn draw(state: &State, called: &str, time: &LocalTime, frame: &mut Frame<'_>) {
     let area = frame.area();
-    let said = status(state);
+    let said = in_words(&status(state), called);
     let rows = wrapped(&said, area.width, "");
     let height = u16::try_from(rows.len()).unwrap_or(1).clamp(1, 4);
     let [main, status, keys] =
@@ -50,8 +51,8 @@ pub(crate) fn draw(state: &State, time: &LocalTime, frame: &mut Frame<'_>) {
     let height = u16::try_from(rows.len()).unwrap_or(MOST_DRAFT_ROWS).min(MOST_DRAFT_ROWS);
     let [history, compose] =
         Layout::vertical([Constraint::Min(0), Constraint::Length(height + 2)]).areas(talk);
-    draw_history(state, time, frame, history);
-    draw_draft(state, rows, cursor, frame, compose);
+    draw_history(state, called, time, frame, history);
+    draw_draft(state, called, rows, cursor, frame, compose);
     if let Some(panel) = &state.panel {
         draw_panel(panel, frame, history);
     }
@@ -105,7 +106,7 @@ fn handle(group: &Group) -> String {
     group.handle.as_ref().map_or_else(String::new, |handle| format!(" ({handle})"))
 }
 
-fn draw_history(state: &State, time: &LocalTime, frame: &mut Frame<'_>, area: Rect) {
+fn draw_history(state: &State, called: &str, time: &LocalTime, frame: &mut Frame<'_>, area: Rect) {
     let title = state.group().map_or_else(String::new, |group| {
         let name = one_line(&group.name) + &handle(group);
         let others = state.groups.iter().filter(|other| other.id != group.id);
@@ -132,7 +133,7 @@ fn draw_history(state: &State, time: &LocalTime, frame: &mut Frame<'_>, area: Re
             (false, false, true) => Style::new(),
             (false, false, false) => DIM,
         };
-        rows.extend(plain(wrapped(&said(line, time), inner.width, INDENT), style));
+        rows.extend(plain(wrapped(&said(line, called, time), inner.width, INDENT), style));
     }
     for text in &state.waiting {
         let text = format!("  …   {}", harmless(text));
@@ -147,8 +148,8 @@ fn draw_history(state: &State, time: &LocalTime, frame: &mut Frame<'_>, area: Re
     frame.render_widget(Paragraph::new(shown), inner);
 }
 
-fn said(line: &Line, time: &LocalTime) -> String {
-    format!("{} {}", time.of(line.at()), line.to_short_text())
+fn said(line: &Line, called: &str, time: &LocalTime) -> String {
+    format!("{} {}", time.of(line.at()), line.to_short_text(called))
 }
 
 /// What waits for this person's decision in a group.
@@ -170,13 +171,14 @@ fn asked(group: &Group) -> String {
 
 fn draw_draft(
     state: &State,
+    called: &str,
     rows: Vec<String>,
     (x, y): (usize, usize),
     frame: &mut Frame<'_>,
     area: Rect,
 ) {
     let title = match state.answered() {
-        Some(line) => format!(" answers {} ", one_line(&line.to_short_text())),
+        Some(line) => format!(" answers {} ", one_line(&line.to_short_text(called))),
         None => String::new(),
     };
     let title = fitting(&title, usize::from(area.width.saturating_sub(2)));
@@ -285,6 +287,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{
+        called::PROGRAM,
         chat::{
             compose::Edit,
             sample::{at, group, message, roster},
@@ -294,8 +297,12 @@ mod tests {
     };
 
     fn shown(state: &State, width: u16, height: u16) -> String {
+        shown_to(state, PROGRAM, width, height)
+    }
+
+    fn shown_to(state: &State, called: &str, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(state, &LocalTime::utc(at(9)), frame)).unwrap();
+        terminal.draw(|frame| draw(state, called, &LocalTime::utc(at(9)), frame)).unwrap();
         let buffer = terminal.backend().buffer();
         let row = |cells: &[ratatui::buffer::Cell]| {
             let row: String = cells.iter().map(ratatui::buffer::Cell::symbol).collect();
@@ -334,6 +341,26 @@ mod tests {
         let screen = shown(&state, 80, 18);
         let book = include_str!("../../../../../docs/client.md");
         assert!(book.contains(&format!("```text\n{screen}```\n")), "not in the book:\n{screen}");
+    }
+
+    /// What people said stays as they said it.
+    #[test]
+    fn advice_names_the_program_as_it_is_called() {
+        let called = "causeway client";
+        let none = shown_to(&State::default(), called, 100, 6);
+        assert!(none.contains("`causeway client group create NAME`"), "{none}");
+        let mut state = talk();
+        let mut offered = roster(1, 5);
+        offered.what = Said::Offered { by: None, identity: "pinned".to_owned(), members: 2 };
+        state.lines = vec![offered, message(1, 6, "bob", "say causeway-client tail")];
+        let screen = shown_to(&state, called, 240, 12);
+        assert!(screen.contains("until you take it: causeway client group accept"), "{screen}");
+        assert!(screen.contains("bob:b.example: say causeway-client tail"), "{screen}");
+        state.groups[0].standing = Standing::Closed;
+        state.apply(Command::Leave);
+        let screen = shown_to(&state, called, 240, 12);
+        assert!(screen.contains("closed. `causeway client group forget "), "{screen}");
+        assert!(shown(&state, 240, 12).contains("closed. `causeway-client group forget "));
     }
 
     #[test]

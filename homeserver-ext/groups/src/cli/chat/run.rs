@@ -138,6 +138,7 @@ pub(crate) async fn decide(
 /// The screen, and what it has of the others.
 pub(crate) struct Chat<'a> {
     pub(crate) client: &'a Client,
+    pub(crate) called: &'static str,
     pub(crate) screen: Screen,
     pub(crate) announce: Announce,
     pub(crate) wake: &'a Notify,
@@ -196,7 +197,7 @@ impl Chat<'_> {
 
     fn draw(&mut self, state: &State) -> Result<(), Failure> {
         let time = LocalTime::new(self.client.now());
-        let drawn = self.screen.0.draw(|frame| draw(state, &time, frame));
+        let drawn = self.screen.0.draw(|frame| draw(state, self.called, &time, frame));
         drawn.map(drop).map_err(|e| Failure::failed(format!("cannot write to the terminal: {e}")))
     }
 

@@ -17,6 +17,7 @@ use super::{
     },
     create::{check_name, check_topic},
 };
+use crate::{machine::OpError, sdk::SdkError};
 
 /// Arguments of `group rename`.
 #[derive(Debug, Args)]
@@ -46,33 +47,54 @@ pub(super) async fn rename(
     let name = arguments.name;
     check_name(&name)?;
     let to = |policy: &mut Policy| policy.name.clone_from(&name);
-    let (group, before, epoch) = change(&arguments.named, home, &to).await?;
-    printer.show(
-        &format!("`{before}` is `{}` now [epoch {epoch}].", one_line(&name)),
-        &json!({"group": group, "name": name, "epoch": epoch}),
-    )
+    let Changed { group, before, epoch, is_new } = change(&arguments.named, home, &to).await?;
+    let said = if is_new {
+        format!("`{before}` is `{}` now [epoch {epoch}].", one_line(&name))
+    } else {
+        format!("`{before}` has that name already: nothing was changed.")
+    };
+    printer.show(&said, &json!({"group": group, "name": name, "epoch": epoch}))
 }
 
 pub(super) async fn topic(arguments: Topic, home: &Home, printer: Printer) -> Result<(), Failure> {
     let text = arguments.text;
     check_topic(&text)?;
     let to = |policy: &mut Policy| policy.description.clone_from(&text);
-    let (group, name, epoch) = change(&arguments.named, home, &to).await?;
-    let said = if text.is_empty() { "has no topic now" } else { "has this topic now" };
+    let Changed { group, before, epoch, is_new } = change(&arguments.named, home, &to).await?;
+    let said = match (is_new, text.is_empty()) {
+        (true, true) => format!("has no topic now [epoch {epoch}]."),
+        (true, false) => format!("has this topic now [epoch {epoch}]."),
+        (false, true) => "has no topic: nothing was changed.".to_owned(),
+        (false, false) => "has that topic already: nothing was changed.".to_owned(),
+    };
     printer.show(
-        &format!("`{name}` {said} [epoch {epoch}]."),
+        &format!("`{before}` {said}"),
         &json!({"group": group, "description": text, "epoch": epoch}),
     )
 }
 
-/// The group, what it was called, and the epoch since which it is so.
+/// What came of a change.
+struct Changed {
+    group: GroupId,
+    /// What it was called.
+    before: String,
+    /// The one that this made, or the newest.
+    epoch: Epoch,
+    /// Whether it was otherwise before.
+    is_new: bool,
+}
+
 async fn change(
     named: &Named,
     home: &Home,
     to: &(dyn Fn(&mut Policy) + Sync),
-) -> Result<(GroupId, String, Epoch), Failure> {
+) -> Result<Changed, Failure> {
     let client = home.client().await?;
     let roster = names::to_change(&client, &named.group).await?;
-    let epoch = client.change_policy(roster.group(), to).await?;
-    Ok((roster.group(), one_line(&roster.policy().name), epoch))
+    let (group, before) = (roster.group(), one_line(&roster.policy().name));
+    let (epoch, is_new) = match client.change_policy(group, to).await {
+        Err(SdkError::Op(OpError::Unchanged)) => (client.roster(group).await?.epoch(), false),
+        changed => (changed?, true),
+    };
+    Ok(Changed { group, before, epoch, is_new })
 }
