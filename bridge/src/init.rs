@@ -230,6 +230,18 @@ mod tests {
         assert!(second.iter().all(|written| !written.made), "{second:?}");
         assert_eq!(contents(), before);
 
+        let loaded = config::load(&file, &[]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
+            assert_eq!(mode(&loaded.data_file(name)), 0o600, "{name}");
+        }
+        assert_eq!(mode(&loaded.appservice.registration), 0o600);
+        assert_eq!(mode(&loaded.data_dir.0), 0o700);
+        assert_eq!(read_token(&loaded.data_file(ADMIN_TOKEN)).unwrap().expose().len(), 64);
+        let registration = fs::read_to_string(&loaded.appservice.registration).unwrap();
+        Registration::from_yaml(&registration).unwrap();
+        loaded.registration().unwrap();
+
         let token = dir.path().join("data").join(ADMIN_TOKEN);
         let right = fs::read(&token).unwrap();
         fs::write(&token, [0xff, 0xfe, 7]).unwrap();
@@ -246,17 +258,5 @@ mod tests {
         config.data_dir.0 = "causeway.yaml".into();
         let error = init(&file, &config).unwrap_err().to_string();
         assert!(error.contains("causeway.yaml is no folder, and data_dir belongs"), "{error}");
-
-        let loaded = config::load(&file, &[]).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
-            assert_eq!(mode(&loaded.data_file(name)), 0o600, "{name}");
-        }
-        assert_eq!(mode(&loaded.appservice.registration), 0o600);
-        assert_eq!(mode(&loaded.data_dir.0), 0o700);
-        assert_eq!(read_token(&loaded.data_file(ADMIN_TOKEN)).unwrap().expose().len(), 64);
-        let registration = fs::read_to_string(&loaded.appservice.registration).unwrap();
-        Registration::from_yaml(&registration).unwrap();
-        loaded.registration().unwrap();
     }
 }
