@@ -188,9 +188,10 @@ fn key_remedy(error: &VaultError) -> &'static str {
         VaultError::MissingKey(_) | VaultError::WrongKey(_) | VaultError::KeyLength(..) => {
             "Put back the one that belongs to it, from where you keep it; nothing was changed"
         }
-        VaultError::KeyFile(_, ReadError::Folder | ReadError::Special(_) | ReadError::TooLong) => {
-            "Put the right file there"
-        }
+        VaultError::KeyFile(
+            _,
+            ReadError::InFile | ReadError::Folder | ReadError::Special(_) | ReadError::TooLong,
+        ) => "Put the right file there",
         VaultError::KeyFile(..) => "The user that Causeway runs as must own that file",
         VaultError::Altered(..) => "Put a backup back",
         VaultError::Entropy(_) | VaultError::Store(_) => "Nothing was changed",

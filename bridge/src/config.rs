@@ -223,6 +223,14 @@ impl Config {
             if path.as_os_str().is_empty() {
                 return wrong(key, "it is empty; write a path".to_owned());
             }
+            if path.starts_with("~") {
+                let why = format!(
+                    "`{}` begins with `~`, which nothing here takes for a home folder; write that \
+                     folder's path",
+                    path.display()
+                );
+                return wrong(key, why);
+            }
         }
         for (key, address) in [
             ("homeserver.address", &self.homeserver.address),

@@ -31,6 +31,16 @@ pub enum InitError {
     /// It cannot be made: the file, and what the system says.
     #[error("{0} cannot be made: {1}")]
     File(PathBuf, io::Error),
+    /// A pipe, a folder or a device where a file belongs.
+    #[error("{} cannot be kept: {}; move it away and run `causeway init` again", .0.display(), .1)]
+    NotKept(PathBuf, ReadError),
+    /// A file where the folder of keys, tokens and databases belongs.
+    #[error(
+        "{} is no folder, and data_dir belongs in one: move that file away, or name another folder \
+         (`causeway init --data-dir FOLDER`, or `data_dir` in the configuration)",
+        .0.display()
+    )]
+    NoFolder(PathBuf),
     /// It cannot be read: likewise.
     #[error("{} cannot be read: {}; {}", .0.display(), .1, remedy(.1))]
     Unread(PathBuf, ReadError),
@@ -108,8 +118,11 @@ pub fn init(config_file: &Path, config: &Config) -> Result<Vec<Written>, InitErr
 /// # Errors
 /// [`InitError::Unread`], [`InitError::NoToken`].
 pub fn read_token(path: &Path) -> Result<Secret, InitError> {
-    let text = small_file::read_text(path)
-        .map_err(|error| InitError::Unread(path.to_path_buf(), error))?;
+    let text = small_file::read_text(path).map_err(|error| match error {
+        // A token is never saved as anything else: whatever it is, it is none.
+        ReadError::NotText(_) => InitError::NoToken(path.to_path_buf()),
+        error => InitError::Unread(path.to_path_buf(), error),
+    })?;
     match text.trim() {
         "" => Err(InitError::NoToken(path.to_path_buf())),
         // Nobody types the second line, nor what some editors write before the first.
@@ -147,16 +160,23 @@ pub fn check_key(path: &Path) -> Result<(), InitError> {
 
 /// A folder that only its owner may enter.
 fn make_private_folder(path: &Path) -> Result<(), InitError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| InitError::File(path.to_path_buf(), error))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                InitError::NoFolder(path.to_path_buf())
+            }
+            _ => InitError::File(path.to_path_buf(), error),
+        }
+    })
 }
 
 /// Writes a file that was not there; whole or not at all, also when the machine stops meanwhile.
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<Written, InitError> {
     if path.exists() {
+        // Not what it says: a file that nobody may read is kept as well.
+        if let Err(error @ (ReadError::Folder | ReadError::Special(_))) = small_file::read(path) {
+            return Err(InitError::NotKept(path.to_path_buf(), error));
+        }
         return Ok(Written { path: path.to_path_buf(), made: false });
     }
     write(path, mode, bytes)?;
@@ -221,5 +241,22 @@ mod tests {
         let registration = fs::read_to_string(&loaded.appservice.registration).unwrap();
         Registration::from_yaml(&registration).unwrap();
         loaded.registration().unwrap();
+
+        let token = dir.path().join("data").join(ADMIN_TOKEN);
+        let right = fs::read(&token).unwrap();
+        fs::write(&token, [0xff, 0xfe, 7]).unwrap();
+        let error = read_token(&token).unwrap_err().to_string();
+        assert!(
+            error.ends_with("holds no token, on one line; remove it and run `causeway init` again")
+        );
+        fs::remove_file(&token).unwrap();
+        fs::create_dir(&token).unwrap();
+        let error = init(&file, &config).unwrap_err().to_string();
+        assert!(error.contains("admin.token cannot be kept: it is a folder; move it"), "{error}");
+        fs::remove_dir(&token).unwrap();
+        fs::write(&token, right).unwrap();
+        config.data_dir.0 = "causeway.yaml".into();
+        let error = init(&file, &config).unwrap_err().to_string();
+        assert!(error.contains("causeway.yaml is no folder, and data_dir belongs"), "{error}");
     }
 }

@@ -271,6 +271,10 @@ impl Registration {
         if let Some((key, _)) = tokens.iter().find(is_blank) {
             return Some(format!("{key} is empty, and a random text belongs there"));
         }
+        if as_token == hs_token {
+            let why = "as_token and hs_token are the same, and each must be its own";
+            return Some(why.to_owned());
+        }
         if let Some((key, _)) = names.iter().find(is_blank) {
             return Some(format!("{key} is empty, and a name belongs there"));
         }
@@ -309,6 +313,10 @@ impl Registration {
                     other.exclusive && bare(&other.regex) == bare(&namespace.regex)
                 };
                 if !has.iter().any(same) {
+                    if let Some(why) = fault_of(has, namespace) {
+                        let place = path.display().to_string();
+                        return Err(RegistrationError::Malformed(place, why));
+                    }
                     return Err(RegistrationError::NotCovered(Box::new(NotCovered {
                         path: path.to_path_buf(),
                         server: self.server().unwrap_or_else(|| "no server".to_owned()),
@@ -328,6 +336,23 @@ impl Registration {
         let (_, server) = bare(regex).split_once(':')?;
         Some(server.replace('\\', ""))
     }
+}
+
+/// What is wrong with the claims themselves, where the server's name is not the fault.
+fn fault_of(has: &[Namespace], wanted: &Namespace) -> Option<String> {
+    if has.iter().any(|claim| bare(&claim.regex) == bare(&wanted.regex)) {
+        return Some(format!(
+            "its claim on {} says `exclusive: false`, and Causeway's names must be its own: \
+             `exclusive: true` belongs there",
+            wanted.regex
+        ));
+    }
+    // A claim without a server is no pattern of ours, whoever it is for.
+    let broken = has.iter().find(|claim| !claim.regex.contains(':'))?;
+    Some(format!(
+        "`regex: {}` covers no names of a server; `{}` belongs there",
+        broken.regex, wanted.regex
+    ))
 }
 
 /// `regex` without the anchors that some tools write.
@@ -366,6 +391,14 @@ mod tests {
         let error = check("example.com").unwrap_err().to_string();
         let said = "/c/registration.yaml is the registration for example.org, and the key is example.com: ";
         assert!(error.starts_with(said), "{error}");
+        let mut open = Registration::example();
+        open.namespaces.users[0].exclusive = false;
+        let error = open.check(path, "example.org", "the key").unwrap_err().to_string();
+        assert!(error.contains("says `exclusive: false`"), "{error}");
+        let mut broken = Registration::example();
+        broken.namespaces.users[0].regex = "[".to_owned();
+        let error = broken.check(path, "example.org", "the key").unwrap_err().to_string();
+        assert!(error.contains("`regex: [` covers no names of a server; `@causeway_"), "{error}");
     }
 
     #[test]

@@ -32,7 +32,11 @@ pub fn unread_remedy(error: &ReadError) -> &'static str {
         ReadError::Folder => "name the file in it with `--config FILE`",
         // It is read again on SIGHUP.
         ReadError::Special(_) | ReadError::TooLong => "name the right file with `--config FILE`",
-        ReadError::Missing | ReadError::Denied | ReadError::NotText(_) | ReadError::Io(_) => error
+        ReadError::Missing
+        | ReadError::InFile
+        | ReadError::Denied
+        | ReadError::NotText(_)
+        | ReadError::Io(_) => error
             .remedy()
             .unwrap_or("name yours with `--config FILE`, or make one with `causeway init`"),
     }

@@ -249,6 +249,11 @@ fn limits_and_proxies_must_be_some() {
 fn what_must_be_something_is_not_empty() {
     for (key, value, said) in [
         ("data_dir", "''", "data_dir: it is empty; write a path"),
+        (
+            "data_dir",
+            "'~/x'",
+            "data_dir: `~/x` begins with `~`, which nothing here takes for a home",
+        ),
         ("registration", "''", "appservice.registration: it is empty; write a path"),
         (
             "address",

@@ -871,10 +871,11 @@ async fn what_a_replaced_room_refuses_is_said_in_the_next() {
         (next, rooms.events.last().unwrap().clone())
     });
     let refusal = json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
-    bridge.stub.fail("/send/", Fault::Answer(403, refusal));
+    bridge.stub.look(|rooms| rooms.refuses.insert(BOB.to_owned(), (403, refusal)));
     bridge.say(portal, "bob:b.example", "1").await;
     while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
     assert!(bridge.portal_now(portal).await.successor.is_none(), "not heard yet");
+    bridge.stub.look(|rooms| rooms.refuses.clear());
     bridge.push(&[stone]).await;
     for _ in 0..3 {
         bridge.drain().await;

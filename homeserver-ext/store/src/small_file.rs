@@ -22,6 +22,9 @@ pub enum ReadError {
     /// Whoever asked knows where it comes from.
     #[error("there is no such file")]
     Missing,
+    /// A file, where a folder belongs.
+    #[error("what it is to be in is no folder")]
+    InFile,
     /// Somebody else's, or in a folder of somebody else.
     #[error("Permission denied")]
     Denied,
@@ -47,6 +50,7 @@ impl ReadError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Missing => None,
+            Self::InFile => Some("move that away, or name another folder"),
             Self::Denied => Some("run this as the user that Causeway runs as"),
             Self::Folder | Self::Special(_) | Self::TooLong => Some("put the right file there"),
             Self::NotText(_) => Some("save it as UTF-8"),
@@ -58,7 +62,8 @@ impl ReadError {
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::NotADirectory => Self::InFile,
             io::ErrorKind::PermissionDenied => Self::Denied,
             _ => Self::Io(error),
         }
@@ -157,7 +162,7 @@ mod tests {
         let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         for (path, said) in [
             (&*folder.path().join("nowhere"), "there is no such file"),
-            (&*file.join("below"), "there is no such file"),
+            (&*file.join("below"), "what it is to be in is no folder"),
             (folder.path(), "it is a folder"),
             (&*pipe, "it is a pipe, and no regular file"),
             (&*socket, "it is a socket, and no regular file"),

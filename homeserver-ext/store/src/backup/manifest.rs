@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{At as _, BackupError, Step, Watch, place};
+use crate::small_file::{self, ReadError};
 
 const FILE: &str = "manifest.json";
 const FORMAT: u32 = 1;
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
-/// A manifest is far smaller, bytes.
-const MOST: u64 = 1 << 20;
 
 /// What a backup is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,19 +70,21 @@ impl Manifest {
     pub(super) fn read(folder: &Path, program: &str) -> Result<Self, BackupError> {
         let none = |why: String| BackupError::NotOne(folder.to_owned(), why);
         let path = folder.join(FILE);
-        match fs::metadata(&path) {
-            Ok(file) if file.len() > MOST => return Err(none(format!("its {FILE} is too long"))),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(none(format!("there is no {FILE} in it")));
+        let text = small_file::read(&path).map_err(|error| match error {
+            ReadError::Missing | ReadError::InFile => none(format!("there is no {FILE} in it")),
+            ReadError::Denied => {
+                BackupError::Io(path.clone(), io::ErrorKind::PermissionDenied.into())
             }
-            Err(error) => return Err(BackupError::Io(path, error)),
-        }
-        let text = fs::read(&path).at(&path)?;
+            ReadError::Io(error) => BackupError::Io(path.clone(), error),
+            error => none(format!("of its {FILE}: {error}")),
+        })?;
         // First of all the number: what else a later form says is not known here.
         let json: serde_json::Value = serde_json::from_slice(&text)
             .map_err(|error| none(format!("its {FILE} cannot be read: {error}")))?;
         let format = json.get("format").and_then(serde_json::Value::as_u64);
+        if format.is_none() {
+            return Err(none(format!("its {FILE} does not say of which form it is")));
+        }
         if format != Some(FORMAT.into()) {
             return Err(none(format!(
                 "its {FILE} is not of form {FORMAT}, but of a newer program"

@@ -280,6 +280,14 @@ async fn what_is_no_backup_of_this_program_is_refused() {
     }
     fs::write(&file, text.replace("\"test\"", "\"another\"")).unwrap();
     assert!(matches!(pair.verify(&pair.backup()).await, Err(BackupError::Others(..))));
+    fs::write(&file, "{}").unwrap();
+    let error = pair.verify(&pair.backup()).await.unwrap_err().to_string();
+    assert!(error.ends_with("its manifest.json does not say of which form it is"), "{error}");
+    fs::remove_file(&file).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = pair.verify(&pair.backup()).await.unwrap_err().to_string();
+    assert!(error.ends_with("of its manifest.json: it is a pipe, and no regular file"), "{error}");
     fs::remove_file(&file).unwrap();
     assert!(matches!(pair.restore(Some("aside")).await, Err(BackupError::NotOne(..))));
     assert!(matches!(pair.verify(pair.dir.path()).await, Err(BackupError::NotOne(..))));
