@@ -3,8 +3,10 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use causeway_bridge::{
@@ -26,6 +28,13 @@ impl Process {
     pub(super) fn id(&self) -> u32 {
         self.0.id()
     }
+
+    /// Ends it in order, as a service manager does.
+    pub(super) fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.0.wait().unwrap();
+    }
 }
 
 impl Drop for Process {
@@ -41,6 +50,8 @@ pub(super) struct Ground {
     pub(super) config: Config,
     pub(super) registration: Registration,
     pub(super) listeners: Listeners,
+    /// Where the server's own probes and metrics are, beside the bridge's.
+    pub(super) probes: SocketAddr,
     dir: PathBuf,
     _stub: Process,
     _folder: tempfile::TempDir,
@@ -51,6 +62,7 @@ impl Ground {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_owned();
         let listeners = Listeners::free().unwrap();
+        let probes = Listeners::free().unwrap().appservice;
         let registration = Registration::anew(SERVER, &listeners.appservice_url(), None).unwrap();
         let (homeserver, stub) = start_homeserver(&listeners, &registration);
         let mut config = Config::default();
@@ -65,7 +77,16 @@ impl Ground {
         let yaml = registration.to_yaml().unwrap();
         init::replace_private(&dir.join(&config.appservice.registration), yaml.as_bytes()).unwrap();
         init::init(&dir.join("causeway.yaml"), &config).unwrap();
-        Self { homeserver, config, registration, listeners, dir, _stub: stub, _folder: folder }
+        Self {
+            homeserver,
+            config,
+            registration,
+            listeners,
+            probes,
+            dir,
+            _stub: stub,
+            _folder: folder,
+        }
     }
 
     /// Both parts in one process, or one of them.
@@ -79,17 +100,21 @@ impl Ground {
             command.args(["--only", part]);
         }
         if only == Some("server") {
-            // Its probes and metrics, which nobody asks here, beside the bridge's.
-            command.env("CAUSEWAY__APPSERVICE__LISTEN", "127.0.0.1:0");
+            command.env("CAUSEWAY__APPSERVICE__LISTEN", self.probes.to_string());
         }
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// Waits until the bridge is ready.
     pub(super) async fn ready(&self, http: &reqwest::Client) {
+        self.ready_within(http, LOOK).await;
+    }
+
+    /// The same, and knows it so soon after.
+    pub(super) async fn ready_within(&self, http: &reqwest::Client, look: Duration) {
         let url = format!("{}/ready", self.listeners.appservice_url());
         while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            sleep(LOOK).await;
+            sleep(look).await;
         }
     }
 
