@@ -13,6 +13,8 @@ use super::{
 
 /// After so long nothing is done any more for a message that has arrived.
 const AFTER: Duration = Duration::from_millis(500);
+/// After so long the server has done what was due.
+const UPKEEP: Duration = Duration::from_secs(12);
 /// Between looks at whether a process is ready.
 const OFTEN: Duration = Duration::from_millis(2);
 
@@ -74,6 +76,8 @@ impl Stage {
     /// The bridge ends in order and begins again, and has a message at once.
     pub(super) async fn start_and_first(&mut self, way: Way) -> (Alone, Alone) {
         let mut mailbox = self.mailbox().await;
+        // The server lets go of what was read.
+        sleep(UPKEEP).await;
         let start = self.start_again().await;
         let first = self.one_after(way, &mut mailbox, Duration::ZERO).await;
         mailbox.close().await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use causeway_bridge::{
-    config::Config,
+    config::{Config, HourlyRate, Limits, Rate},
     demo::causeway::Listeners,
     init::{self, REGISTRATION_TOKEN},
     registration::Registration,
@@ -73,6 +73,7 @@ impl Ground {
         config.native.listen = listeners.native;
         config.native.address = listeners.native_url();
         config.bridge.rooms_per_day = 0;
+        config.limits = plenty();
         "error".clone_into(&mut config.logging.level);
         let yaml = registration.to_yaml().unwrap();
         init::replace_private(&dir.join(&config.appservice.registration), yaml.as_bytes()).unwrap();
@@ -121,6 +122,25 @@ impl Ground {
     pub(super) fn registration_token(&self) -> String {
         let file = self.dir.join(self.config.data_file(REGISTRATION_TOKEN));
         init::read_token(&file).unwrap().expose().to_owned()
+    }
+}
+
+/// What a thousand portals take that are made at once by a few people.
+fn plenty() -> Limits {
+    let rate = Rate { per_minute: 1_000_000, burst: 1_000_000 };
+    let hourly = HourlyRate { per_hour: 1_000_000, burst: 1_000_000 };
+    Limits {
+        groups: 1_000_000,
+        new_groups: hourly,
+        strangers: hourly,
+        ops: rate,
+        op_kib: rate,
+        claims: rate,
+        key_uploads: rate,
+        key_reports: rate,
+        requests: rate,
+        traffic_kib: rate,
+        ..Limits::default()
     }
 }
 
