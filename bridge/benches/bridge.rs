@@ -12,10 +12,12 @@
     reason = "figures for people"
 )]
 
+#[expect(dead_code, reason = "what is for `cost.rs` alone")]
 #[path = "bridge/figure.rs"]
 mod figure;
 #[path = "bridge/floor.rs"]
 mod floor;
+#[expect(dead_code, reason = "what is for `cost.rs` alone")]
 #[path = "bridge/ground.rs"]
 mod ground;
 #[path = "bridge/homeserver.rs"]

@@ -1,4 +1,4 @@
-//! What a run of messages took, of time, CPU and commits, and how that is read from `/proc`.
+//! What a run of messages took, of time, CPU, bytes and commits, and how that is read from `/proc`.
 
 use std::{fmt, fs};
 
@@ -10,9 +10,30 @@ use super::{floor::Floor, stage::Stage};
 pub(super) struct Figure {
     messages: usize,
     seconds: f64,
-    bridge_ms: f64,
-    server_ms: f64,
-    commits: f64,
+    bridge: Spent,
+    server: Spent,
+}
+
+/// What a process has used since it began, or in a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    pub(super) cpu_ms: f64,
+    pub(super) kib: f64,
+    pub(super) commits: f64,
+}
+
+impl Spent {
+    fn of(process: u32, commits: f64) -> Self {
+        Self { cpu_ms: cpu_ms(process), kib: written_kib(process), commits }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            cpu_ms: self.cpu_ms - before.cpu_ms,
+            kib: self.kib - before.kib,
+            commits: self.commits - before.commits,
+        }
+    }
 }
 
 impl Figure {
@@ -22,14 +43,34 @@ impl Figure {
 
     pub(super) fn row(&self, name: &str, portals: usize, floor: Floor) -> String {
         let n = self.messages as f64;
-        let (rate, cpu) = (n / self.seconds, self.bridge_ms / n);
+        let (rate, cpu) = (n / self.seconds, self.bridge.cpu_ms / n);
         format!(
             "| {name} | {portals} | {rate:.0} | {cpu:.3} | {:.3} | {:.0} | {:.1} | {:.2}× | {:.2}× |",
-            self.server_ms / n,
-            self.commits,
-            n / self.commits,
+            self.server.cpu_ms / n,
+            self.bridge.commits,
+            n / self.bridge.commits,
             rate / floor.rate,
             cpu / floor.cpu_ms,
+        )
+    }
+
+    pub(super) const COST_HEAD: &str = "\
+| what | portals | messages/s | CPU of the bridge, ms each | of the server | written by the bridge, KiB each | by the server | commits of the bridge each | of the server |
+|---|---|---|---|---|---|---|---|---|";
+
+    /// What each message costs, both processes side by side.
+    pub(super) fn cost(&self, name: &str, portals: usize) -> String {
+        let n = self.messages as f64;
+        let Self { bridge, server, .. } = self;
+        format!(
+            "| {name} | {portals} | {:.0} | {:.3} | {:.3} | {:.1} | {:.1} | {:.2} | {:.2} |",
+            n / self.seconds,
+            bridge.cpu_ms / n,
+            server.cpu_ms / n,
+            bridge.kib / n,
+            server.kib / n,
+            bridge.commits / n,
+            server.commits / n,
         )
     }
 }
@@ -41,36 +82,43 @@ impl Floor {
             self.rate, self.cpu_ms
         )
     }
+
+    pub(super) fn cost(&self, rows: usize, portals: usize) -> String {
+        format!(
+            "| floor, {rows} in a commit | {portals} | {:.0} | {:.3} | | {:.1} | | {:.2} | |",
+            self.rate,
+            self.cpu_ms,
+            self.kib,
+            1.0 / rows as f64
+        )
+    }
 }
 
 /// Reads before and after.
 pub(super) struct Meter {
     began: Instant,
-    bridge_ms: f64,
-    server_ms: f64,
-    commits: f64,
+    bridge: Spent,
+    server: Spent,
 }
 
 impl Meter {
     pub(super) async fn start(stage: &Stage) -> Self {
-        let commits = stage.commits().await;
+        let (bridge, server) = stage.commits().await;
         Self {
-            commits,
-            bridge_ms: cpu_ms(stage.bridge()),
-            server_ms: cpu_ms(stage.server()),
+            bridge: Spent::of(stage.bridge(), bridge),
+            server: Spent::of(stage.server(), server),
             began: Instant::now(),
         }
     }
 
     pub(super) async fn read(self, stage: &Stage, messages: usize) -> Figure {
         let seconds = self.began.elapsed().as_secs_f64();
-        Figure {
-            messages,
-            seconds,
-            bridge_ms: cpu_ms(stage.bridge()) - self.bridge_ms,
-            server_ms: cpu_ms(stage.server()) - self.server_ms,
-            commits: stage.commits().await - self.commits,
-        }
+        // What it takes to ask for the commits is none of the messages'.
+        let mut bridge = Spent::of(stage.bridge(), 0.0);
+        let mut server = Spent::of(stage.server(), 0.0);
+        (bridge.commits, server.commits) = stage.commits().await;
+        let (bridge, server) = (bridge.since(self.bridge), server.since(self.server));
+        Figure { messages, seconds, bridge, server }
     }
 }
 
@@ -80,6 +128,24 @@ pub(super) fn cpu_ms(process: u32) -> f64 {
     let after = stat.rsplit(')').next().unwrap();
     let fields: Vec<f64> = after.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
     (fields[11] + fields[12]) * 10.0
+}
+
+/// What the threads of a process that are alive have used, in milliseconds: to the nanosecond, where
+/// one message is less than a tick.
+pub(super) fn fine_cpu_ms(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |path: std::path::PathBuf| {
+        let told = fs::read_to_string(path.join("schedstat")).ok()?;
+        told.split(' ').next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(|thread| of(thread.ok()?.path())).sum::<f64>() / 1e6
+}
+
+/// What a process has caused to be written to the disk.
+pub(super) fn written_kib(process: u32) -> f64 {
+    let io = fs::read_to_string(format!("/proc/{process}/io")).unwrap();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+    line.parse::<f64>().unwrap() / 1024.0
 }
 
 /// Resident memory of a process.

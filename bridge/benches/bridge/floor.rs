@@ -14,6 +14,8 @@ pub(super) struct Floor {
     pub(super) rate: f64,
     /// CPU of each, milliseconds.
     pub(super) cpu_ms: f64,
+    /// What each has written, KiB.
+    pub(super) kib: f64,
 }
 
 /// The bare loop: `rows` in a commit, then a request for each with `at_once` in flight.
@@ -28,7 +30,8 @@ pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once
     .await
     .unwrap();
     let client = reqwest::Client::new();
-    let (began, before) = (Instant::now(), figure::cpu_ms(std::process::id()));
+    let me = std::process::id();
+    let (began, before) = (Instant::now(), (figure::cpu_ms(me), figure::written_kib(me)));
     let rounds = messages / rows;
     for round in 0..rounds {
         let mut tx = db.begin().await.unwrap();
@@ -54,6 +57,7 @@ pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once
     let done = (rounds * rows) as f64;
     Floor {
         rate: done / began.elapsed().as_secs_f64(),
-        cpu_ms: (figure::cpu_ms(std::process::id()) - before) / done,
+        cpu_ms: (figure::cpu_ms(me) - before.0) / done,
+        kib: (figure::written_kib(me) - before.1) / done,
     }
 }

@@ -1,8 +1,10 @@
 //! Three processes, two people and some portals; and what a run of messages costs.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use causeway_groups::sdk::Stream;
 use causeway_protocol::{envelope::Kind, ids::GroupId};
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -17,17 +19,19 @@ use super::{
 const AT_ONCE: usize = 100;
 /// Messages after which it is somebody else's turn to speak.
 pub(super) const EACH_SAYS: usize = 8_000;
+/// Groups that are made at once.
+const AT_A_TIME: usize = 8;
 /// Silence after which a mailbox is empty.
 const QUIET: Duration = Duration::from_millis(500);
 
 pub(super) struct Stage {
     pub(super) ground: Ground,
     /// The server, the bridge.
-    processes: Vec<Process>,
+    pub(super) processes: Vec<Process>,
     /// Who speaks, the first one first.
-    people: Vec<Person>,
-    groups: Vec<GroupId>,
-    http: reqwest::Client,
+    pub(super) people: Vec<Person>,
+    pub(super) groups: Vec<GroupId>,
+    pub(super) http: reqwest::Client,
     transactions: usize,
     events: usize,
     said: usize,
@@ -45,15 +49,19 @@ impl Stage {
         for n in 0..people {
             everyone.push(Person::register(&url, &name(n), &token).await);
         }
-        let mut groups = Vec::new();
-        for n in 0..portals {
+        let others: Vec<String> = (1..people).map(name).collect();
+        let make = async |n| {
             let group = everyone[0].create_group(&format!("group {n}")).await;
-            for other in 1..people {
-                everyone[0].add(group, &name(other)).await;
+            for other in &others {
+                everyone[0].add(group, other).await;
             }
             everyone[0].bridge(group, &[]).await;
-            groups.push(group);
-        }
+            if n % 100 == 99 {
+                eprintln!("{} of {portals} groups are there", n + 1);
+            }
+            group
+        };
+        let groups = stream::iter(0..portals).map(make).buffered(AT_A_TIME).collect().await;
         let stage = Self {
             ground,
             processes,
@@ -67,9 +75,8 @@ impl Stage {
         while stage.count("rooms", 0).await < portals {
             sleep(LOOK).await;
         }
-        for n in 0..portals {
-            stage.people[0].say(stage.groups[n], &["hello".to_owned()]).await;
-        }
+        let hello = async |group| stage.people[0].say(group, &["hello".to_owned()]).await;
+        stream::iter(stage.groups.clone()).map(hello).buffered(AT_A_TIME).count().await;
         stage.sent(portals).await;
         stage.nobody_reads().await;
         stage
@@ -93,7 +100,7 @@ impl Stage {
 
     /// `messages` events in transactions of a hundred.
     pub(super) async fn run_to_native(&mut self, messages: usize) -> Figure {
-        let done = self.metric("causeway_delivered_total{to=\"native\"}").await as usize;
+        let done = self.delivered_to_native().await;
         let meter = Meter::start(self).await;
         for _ in 0..messages / AT_ONCE {
             self.push(AT_ONCE).await;
@@ -105,31 +112,29 @@ impl Stage {
 
     /// One event at a time, each when the one before is in a mailbox.
     pub(super) async fn single_to_native(&mut self, messages: usize) -> Figure {
-        let mut mailbox = self.people[0].client.stream();
-        // What is there already: of the run before, and the announcements of who speaks.
+        // The announcements of who speaks.
         for _ in 0..self.groups.len() {
             self.push(1).await;
         }
-        while self.metric("causeway_outbox_effects").await > 0.0 {
-            sleep(LOOK).await;
-        }
-        while let Ok(rows) = timeout(QUIET, mailbox.next_rows()).await {
-            mailbox.ack(rows.unwrap().last().map(|row| row.seq)).await;
-        }
+        let mut mailbox = self.mailbox().await;
         let meter = Meter::start(self).await;
         for _ in 0..messages {
             self.push(1).await;
-            let mut is_there = false;
-            while !is_there {
-                let rows = mailbox.next_rows().await.unwrap();
-                // The keys of a new chain come before it.
-                is_there = rows.iter().any(|row| row.envelope.kind == Kind::Message);
-                mailbox.ack(rows.last().map(|row| row.seq)).await;
-            }
+            comes(&mut mailbox).await;
         }
         let figure = meter.read(self, messages).await;
         mailbox.close().await;
         figure
+    }
+
+    /// The first person's stream, once nothing waits for it.
+    pub(super) async fn mailbox(&self) -> Stream {
+        let mut mailbox = self.people[0].client.stream();
+        self.nothing_waits().await;
+        while let Ok(rows) = timeout(QUIET, mailbox.next_rows()).await {
+            mailbox.ack(rows.unwrap().last().map(|row| row.seq)).await;
+        }
+        mailbox
     }
 
     /// `messages` wait in the bridge's mailbox when it starts.
@@ -175,23 +180,27 @@ impl Stage {
     }
 
     /// Events that were sent to the homeserver, once there are `goal`.
-    async fn sent(&self, goal: usize) -> usize {
+    pub(super) async fn sent(&self, goal: usize) -> usize {
         self.count("sent", goal).await
     }
 
-    async fn all_sent(&self, goal: usize) {
+    pub(super) async fn all_sent(&self, goal: usize) {
         self.sent(goal).await;
+        self.nothing_waits().await;
+    }
+
+    pub(super) async fn nothing_waits(&self) {
         while self.metric("causeway_outbox_effects").await > 0.0 {
             sleep(LOOK).await;
         }
     }
 
-    fn next_body(&mut self) -> String {
+    pub(super) fn next_body(&mut self) -> String {
         self.said += 1;
         format!("message {:0100}", self.said)
     }
 
-    async fn push(&mut self, count: usize) {
+    pub(super) async fn push(&mut self, count: usize) {
         let events: Vec<Value> = (0..count)
             .map(|_| {
                 self.events += 1;
@@ -220,10 +229,14 @@ impl Stage {
         assert!(sent.status().is_success());
     }
 
-    async fn delivered(&self, goal: usize) {
-        while (self.metric("causeway_delivered_total{to=\"native\"}").await as usize) < goal {
+    pub(super) async fn delivered(&self, goal: usize) {
+        while self.delivered_to_native().await < goal {
             sleep(LOOK).await;
         }
+    }
+
+    pub(super) async fn delivered_to_native(&self) -> usize {
+        self.metric("causeway_delivered_total{to=\"native\"}").await as usize
     }
 
     async fn count(&self, what: &str, sent: usize) -> usize {
@@ -233,15 +246,24 @@ impl Stage {
         usize::try_from(counts[what].as_u64().unwrap()).unwrap()
     }
 
-    async fn metric(&self, name: &str) -> f64 {
-        let url = format!("http://{}/metrics", self.ground.config.appservice.listen);
+    pub(super) async fn metric(&self, name: &str) -> f64 {
+        self.metric_at(self.ground.config.appservice.listen, name).await
+    }
+
+    async fn metric_at(&self, listener: SocketAddr, name: &str) -> f64 {
+        let url = format!("http://{listener}/metrics");
         let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
     }
 
-    pub(super) async fn commits(&self) -> f64 {
-        self.metric("causeway_db_commits_total{db=\"bridge\"}").await
+    /// Commits of the bridge and of the server, since each began.
+    pub(super) async fn commits(&self) -> (f64, f64) {
+        let of_server = "causeway_db_commits_total{db=\"server\"}";
+        (
+            self.metric("causeway_db_commits_total{db=\"bridge\"}").await,
+            self.metric_at(self.ground.probes, of_server).await,
+        )
     }
 
     pub(super) fn server(&self) -> u32 {
@@ -250,5 +272,16 @@ impl Stage {
 
     pub(super) fn bridge(&self) -> u32 {
         self.processes[1].id()
+    }
+}
+
+/// Waits for a message, behind the keys of a new chain.
+pub(super) async fn comes(mailbox: &mut Stream) {
+    loop {
+        let rows = mailbox.next_rows().await.unwrap();
+        mailbox.ack(rows.last().map(|row| row.seq)).await;
+        if rows.iter().any(|row| row.envelope.kind == Kind::Message) {
+            return;
+        }
     }
 }

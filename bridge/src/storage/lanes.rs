@@ -40,8 +40,11 @@ pub fn ready(tx: &mut Tx, script: &mut Script, lanes: impl Iterator<Item = Lane>
     tx.wake(TOPIC);
 }
 
-/// Lanes that have rows and do not wait, in turn, at most 1,024: more than are served at once, so that
-/// one of them is free if any is.
+/// As many lanes as [`in_turn`] finds at most: more than are served at once, so that one of them is
+/// free if any is.
+pub const AT_ONCE: usize = 1_024;
+
+/// Lanes that have rows and do not wait, in turn; where they are [`AT_ONCE`], there may be more.
 ///
 /// # Errors
 /// [`Error`]

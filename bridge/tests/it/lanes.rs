@@ -2,14 +2,29 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use causeway_bridge::{domain::portal::PortalId, services::deliver};
+use causeway_bridge::{
+    domain::{
+        effect::{Effect, Here, InGroup, InRoom},
+        portal::PortalId,
+    },
+    services::{Spine, deliver},
+    storage::{
+        effects::{Cause, Decided},
+        portals,
+    },
+};
+use causeway_protocol::ids::GroupId;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
     harness::{Bridge, START},
+    people::PATIENCE,
     stub::Fault,
 };
+
+/// More lanes than one look finds.
+const MANY: u32 = 1_500;
 
 const HOUR: u64 = 60 * 60 * 1_000;
 const DAYS: u64 = 40 * 24 * HOUR;
@@ -140,4 +155,60 @@ async fn rooms_that_hang_hold_up_nobody_else() {
         () = heard => {}
     }
     assert_eq!(bodies(&bridge), ["heard"]);
+}
+
+/// Has `effects` in each of many portals at once, while nothing else happens, and waits until nothing
+/// is left of them.
+async fn in_many(bridge: &Bridge, effects: impl Fn(u32) -> Vec<Effect>) {
+    let Spine { db, sealer, names, .. } = &bridge.spine;
+    let now = bridge.spine.now();
+    let all_go_out = async {
+        let mut tx = db.begin().await.unwrap();
+        let (mut decided, mut portals) = (Decided::default(), Vec::new());
+        for number in 0..MANY {
+            let (mut group, id) = ([0; 32], number.to_be_bytes());
+            group[..4].copy_from_slice(&id);
+            let group = GroupId::new(group);
+            let mut portal = portals::found(&mut tx, names, now, &group).await.unwrap();
+            let cause =
+                Cause { id: &id, author: "test", accepted_at: now, expires_at: now.plus_ms(DAYS) };
+            decided.take(&mut portal, cause, effects(number));
+            portals.push(portal);
+        }
+        decided.keep(&mut tx, sealer, now, portals.iter_mut()).await.unwrap();
+        tx.commit().await.unwrap();
+        while bridge.stats().await.outbox > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = deliver::run(&bridge.spine, std::future::pending()) => panic!("it ended"),
+        done = tokio::time::timeout(PATIENCE, all_go_out) => {
+            assert!(done.is_ok(), "{} rows stand still", bridge.stats().await.outbox);
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_rooms_than_one_look_finds_are_all_served_without_another_event() {
+    let bridge = Bridge::start().await;
+    in_many(&bridge, |number| {
+        let body = json!({"room_alias_name": number.to_string(), "initial_state": []});
+        let bot = bridge.spine.names.bot().as_str();
+        let made = bridge.stub.look(|rooms| rooms.create(bot, &body)).unwrap();
+        let room = made["room_id"].as_str().unwrap().try_into().unwrap();
+        let word = InRoom::Notice(number.to_string());
+        vec![Effect::Here(Here::Made(room)), Effect::InRoom(word)]
+    })
+    .await;
+    assert_eq!(bodies(&bridge).len(), MANY as usize);
+}
+
+/// Nobody is there to hear it, which buries it: that is an outcome too.
+#[tokio::test]
+async fn more_groups_than_one_look_finds_are_all_served_without_another_event() {
+    let bridge = Bridge::start().await;
+    in_many(&bridge, |number| vec![Effect::InGroup(InGroup::Notice(number.to_string()))]).await;
+    assert_eq!(bridge.stats().await.dead_letters, i64::from(MANY));
 }

@@ -1,9 +1,12 @@
 //! All of it in one process: the native server, people, a stub homeserver, and a bridge that can be
 //! dropped at any step and begun again on the same files.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::http::StatusCode;
@@ -42,7 +45,9 @@ const SERVER: &str = "b.example";
 const TOKEN: &str = "token of people";
 const BRIDGE_TOKEN: &str = "token of the bridge";
 /// Longest between two looks for events.
-const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+const MOMENT: Duration = Duration::from_millis(50);
+/// Between two looks of the native server at what is due.
+const UPKEEP: Duration = Duration::from_secs(10);
 const HS_TOKEN: &str = "token of the homeserver";
 
 pub(crate) struct World {
@@ -79,8 +84,14 @@ pub(crate) struct Running {
 #[expect(clippy::disallowed_methods, reason = "processes of the test's world")]
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_upkeep(UPKEEP).await
+    }
+
+    /// The same, whose native server does what is due so often.
+    pub(crate) async fn with_upkeep(every: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::new(SERVER, folder.path().join("server.db"));
+        config.cleanup_interval = every;
         config.registration_token = Some(TokenHash::of(TOKEN));
         config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
         // Everybody here comes from one address.

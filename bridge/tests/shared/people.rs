@@ -118,29 +118,13 @@ impl Person {
     }
 
     pub(crate) async fn say(&self, group: GroupId, bodies: &[String]) {
-        let text = |body: &String| {
-            Content::Text(Text {
-                kind: TextKind::Text,
-                body: body.clone(),
-                html: None,
-                reply_to: None,
-                mirror: None,
-            })
-        };
-        self.send(group, bodies.iter().map(text).collect()).await;
+        self.send(group, bodies.iter().map(|body| text(body)).collect()).await;
     }
 
     /// Sends as a good client does: until the server has it, the same bytes after an unknown
     /// outcome, sealed anew after a refusal.
     pub(crate) async fn send(&self, group: GroupId, contents: Vec<Content>) {
-        let items: Vec<Outgoing> = contents
-            .into_iter()
-            .map(|content| {
-                let mut id = [0; 16];
-                getrandom::fill(&mut id).unwrap();
-                Outgoing { client_id: ClientId::new(id), ttl_s: 0, content }
-            })
-            .collect();
+        let items: Vec<Outgoing> = contents.into_iter().map(outgoing).collect();
         loop {
             let batch = self.seal(group, &items).await;
             match self.post(&batch).await {
@@ -172,7 +156,10 @@ impl Person {
         }
     }
 
-    async fn post(&self, batch: &Batch) -> Result<(), Vec<causeway_protocol::api::OpBytes>> {
+    pub(crate) async fn post(
+        &self,
+        batch: &Batch,
+    ) -> Result<(), Vec<causeway_protocol::api::OpBytes>> {
         loop {
             match self.client.post(batch).await {
                 Ok(_) => return Ok(()),
@@ -198,6 +185,24 @@ impl Person {
     pub(crate) fn mirrored(&self) -> Vec<String> {
         self.read().into_iter().filter(|read| read.mirror.is_some()).map(|read| read.body).collect()
     }
+}
+
+/// Somebody's words.
+pub(crate) fn text(body: &str) -> Content {
+    Content::Text(Text {
+        kind: TextKind::Text,
+        body: body.to_owned(),
+        html: None,
+        reply_to: None,
+        mirror: None,
+    })
+}
+
+/// Something to be sealed, under a new id.
+pub(crate) fn outgoing(content: Content) -> Outgoing {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).unwrap();
+    Outgoing { client_id: ClientId::new(id), ttl_s: 0, content }
 }
 
 /// Between two tries at a server that is not there.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use log::LevelFilter;
 use sqlx::{
     ConnectOptions as _, Connection as _,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -250,7 +251,16 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("journal_size_limit", "67108864")
         .pragma("temp_store", "memory")
-        .disable_statement_logging()
+        // What each statement is, never its values; `tests/counts` of the bridge counts them.
+        .log_statements(LevelFilter::Trace)
+        .log_slow_statements(LevelFilter::Off, Duration::MAX)
+        .thread_name(named(path, "read"))
+}
+
+/// What a connection's thread is called: by its file, so that profiles tell them apart.
+fn named(path: &Path, does: &'static str) -> impl Fn(u64) -> String + Send + Sync + use<> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    move |_| format!("{file} {does}")
 }
 
 /// The log may not outgrow what is kept free for it, and nothing is written before the commit: then
@@ -260,6 +270,7 @@ fn writer_options(path: &Path, room: Option<&Room>) -> SqliteConnectOptions {
     connect_options(path)
         .pragma("wal_autocheckpoint", most.min(LOG_PAGES).to_string())
         .pragma("cache_spill", "OFF")
+        .thread_name(named(path, "write"))
 }
 
 /// Looks at an existing file without writing to it; returns whether migrations are to be applied.

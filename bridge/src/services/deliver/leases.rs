@@ -232,12 +232,16 @@ impl Leases {
             // Who is not among them has committed how it fared before we look.
             let before: Vec<Lane> = self.taken().keys().cloned().collect();
             let in_turn = lanes::in_turn(&mut read).await?;
+            let is_full = in_turn.len() >= lanes::AT_ONCE;
             let (ready, due) = self.0.waits.over(spine.steady(), in_turn);
             let (taken, free): (Vec<_>, Vec<_>) =
                 ready.into_iter().partition(|ready| before.contains(&ready.lane));
             if self.want(&taken) {
+                // There may be more, of which nobody will say anything; where all of these are
+                // taken, whoever gives one back does.
+                let is_next = is_full && !free.is_empty();
                 lookout.free = free.into();
-                lookout.due = due;
+                lookout.due = if is_next { Some(Duration::ZERO) } else { due };
                 return Ok(());
             }
         }

@@ -1,0 +1,168 @@
+//! A server in a process of its own, and a group on it that was written down and not made.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use causeway_protocol::{
+    envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
+    ids::{DeviceId, Epoch, GroupId, Timestamp},
+};
+use causeway_server::{App, Clock, Config, EdgeLimits};
+use sha2::{Digest as _, Sha256};
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio_util::sync::CancellationToken;
+
+/// Where the process that serves finds its folder.
+pub(super) const FOLDER: &str = "CAUSEWAY_BENCH_SERVE";
+pub(super) const GROUP: GroupId = GroupId::new([7; 32]);
+const SERVER: &str = "a.example";
+
+pub(super) fn device(n: u32) -> DeviceId {
+    DeviceId::new(Sha256::digest(n.to_be_bytes()).into())
+}
+
+/// What the first device says, told apart by `n`.
+pub(super) fn message(n: u32, bytes: usize) -> Submission {
+    let mut payload = vec![0; bytes];
+    payload[..4].copy_from_slice(&n.to_be_bytes());
+    let (kind, sender) = (Kind::Message, device(1));
+    Submission {
+        id: Some(compute_id(kind, Some(&sender), &Recipient::Broadcast, &payload, None)),
+        kind,
+        group: GROUP,
+        epoch: Epoch(0),
+        sender: Sender { account: account(1).parse().expect("an account"), device: sender },
+        to: SubmittedTo::Broadcast,
+        ttl_ms: 86_400_000,
+        payload,
+    }
+}
+
+/// What device `n` shows.
+pub(super) fn token(n: u32) -> String {
+    format!("the token of device {n}")
+}
+
+fn account(n: u32) -> String {
+    format!("p{n}:{SERVER}")
+}
+
+async fn open(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.expect("opens")
+}
+
+/// Bytes of the pages in use.
+pub(super) async fn bytes(folder: &Path) -> i64 {
+    let mut conn = open(&folder.join("server.db")).await;
+    let sql = "SELECT (page_count - freelist_count) * 4096
+               FROM pragma_page_count(), pragma_freelist_count()";
+    sqlx::query_scalar(sql).fetch_one(&mut conn).await.expect("counts")
+}
+
+/// A group of so many devices, each an account's only one.
+pub(super) async fn fill(path: &Path, devices: u32) {
+    let mut conn = open(path).await;
+    sqlx::raw_sql("BEGIN").execute(&mut conn).await.expect("begins");
+    sqlx::query(
+        "INSERT INTO groups (grp, group_id, epoch, roster, roster_hash, name, members, closed,
+            ttl_s, stale_below) VALUES (1, $1, 0, x'', $1, 'tea', $2, FALSE, 2592000, 0)",
+    )
+    .bind(GROUP.as_ref())
+    .bind(devices)
+    .execute(&mut conn)
+    .await
+    .expect("a group");
+    for n in 1..=devices {
+        let (member, token) = (Sha256::digest(device(n).as_ref()), Sha256::digest(token(n)));
+        let member = member.as_slice();
+        for (statement, token) in [
+            ("INSERT INTO accounts (account, member_id, list, created_ms)
+              VALUES ($1, $2, '{}', 1)", None),
+            ("INSERT INTO devices (device, device_id, member_id, account, record, listed, token_hash)
+              VALUES ($4, $3, $2, $1, '{}', TRUE, $5)", Some(token.as_slice())),
+            ("INSERT INTO group_members (grp, member_id, account, role) VALUES (1, $2, $1, 2)", None),
+            ("INSERT INTO group_devices (grp, device_id, member_id, from_epoch)
+              VALUES (1, $3, $2, 0)", None),
+        ] {
+            sqlx::query(statement)
+                .bind(account(n))
+                .bind(member)
+                .bind(device(n).as_ref())
+                .bind(n)
+                .bind(token)
+                .execute(&mut conn)
+                .await
+                .expect("a row");
+        }
+    }
+    // An older version's tables differ by this.
+    let old =
+        "INSERT INTO mailboxes (device, last_seq, acked_seq) SELECT device, 0, 0 FROM devices";
+    if sqlx::query(old).execute(&mut conn).await.is_err() {
+        let new = "INSERT INTO mailboxes (device, acked_seq) SELECT device, 0 FROM devices;
+                   UPDATE groups SET devices = (SELECT count(*) FROM devices)";
+        sqlx::raw_sql(new).execute(&mut conn).await.expect("mailboxes");
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut conn).await.expect("commits");
+}
+
+/// The server in a process of its own, killed on drop.
+pub(super) struct Served {
+    child: Child,
+    pub(super) base: String,
+}
+
+impl Served {
+    pub(super) fn start(folder: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .env(FOLDER, folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let base = lines.map_while(Result::ok).find_map(|line| {
+            line.split_once("listening on ").map(|(_, address)| format!("http://{address}"))
+        });
+        Self { child, base: base.expect("it listens") }
+    }
+
+    /// What it has caused to be written to the disk.
+    pub(super) fn written_kib(&self) -> f64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()));
+        let io = io.expect("it runs");
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse::<f64>().ok()).expect("bytes") / 1024.0
+    }
+
+    /// What it has used, user and system.
+    pub(super) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("it runs");
+        let fields = stat.rsplit_once(") ").expect("a name").1.split(' ');
+        let ticks: u64 = fields.skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves until it is killed; says its address on standard output.
+pub(super) async fn serve(folder: &Path) {
+    let mut config = Config::new(SERVER, folder.join("server.db"));
+    config.accounts.envelopes = None;
+    // All devices are here.
+    config.edge = EdgeLimits { per_address: 20_000, requests: None, ..EdgeLimits::default() };
+    let app = App::open(config, Clock::new(|| Timestamp(1_800_000_000_000))).await.expect("opens");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    println!("listening on {}", listener.local_addr().expect("bound"));
+    app.serve(listener, CancellationToken::new()).await;
+}
