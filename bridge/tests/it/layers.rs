@@ -23,7 +23,7 @@ pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
         layers: &[
-            &["engine", "lock", "wake", "count", "room"],
+            &["engine", "lock", "wake", "count", "room", "small_file"],
             &["open_error", "keeper"],
             &["migrate", "tx"],
             &["backup", "readers", "script"],

@@ -5,9 +5,7 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{
-    Output, called::in_words, exit::Failure, harmless::one_line, line::Line, local_time::LocalTime,
-};
+use super::{Output, called::in_words, exit::Failure, harmless::one_line};
 
 /// Writes results the way that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -38,18 +36,14 @@ impl Printer {
     /// # Errors
     /// The reader of stdout is gone, or its disk is full: the result was not shown.
     pub(super) fn show(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
-        self.write(&in_words(text, self.called), json)
+        self.quote(&in_words(text, self.called), json)
     }
 
-    /// The same of a line: what somebody said is theirs, and shown as it is.
+    /// The same where `text` is shown as it is: somebody said it.
     ///
     /// # Errors
     /// As above.
-    pub(super) fn line(self, line: &Line, time: &LocalTime) -> Result<(), Failure> {
-        self.write(&line.to_text(time, self.called), line)
-    }
-
-    fn write(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn quote(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = match self.output {
             Output::Text => out.write_all(text.as_bytes()),

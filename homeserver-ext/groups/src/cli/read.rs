@@ -100,5 +100,5 @@ pub(super) async fn search(
 
 fn show(client: &Client, lines: &[Line], printer: Printer) -> Result<(), Failure> {
     let time = LocalTime::new(client.now());
-    lines.iter().try_for_each(|line| printer.line(line, &time))
+    lines.iter().try_for_each(|line| printer.quote(&line.to_text(&time, printer.called()), line))
 }

@@ -101,7 +101,7 @@ impl Audience for Tail<'_> {
             let time = LocalTime::new(self.client.now());
             for line in lines.iter().filter(|line| !self.others || !line.is_own()) {
                 shown = true;
-                self.printer.line(line, &time)?;
+                self.printer.quote(&line.to_text(&time, self.printer.called()), line)?;
             }
             if let Some(row) = &mut self.since {
                 *row = last.row;
