@@ -177,7 +177,9 @@ pub(super) fn bot_standing(
             }
             Ok(effects)
         }
-        "invite" if portal.lost.is_some() && portal.successor.is_none() => Ok(back()),
+        "invite" if (portal.lost.is_some() || portal.is_out()) && portal.successor.is_none() => {
+            Ok(back())
+        }
         _ => Err(Skip::Nothing),
     }
 }

@@ -110,6 +110,7 @@ fn the_bot_is_put_out_and_welcome_again() {
     let replaced = Portal { successor: Some(next), ..lost_portal() };
     let event = |id: &str| Some(id.try_into().unwrap());
     let out = Portal { hears_from: event(NEVER), ..lost_portal() };
+    let gone = Portal { lost: None, ..out.clone() };
     let again = Portal { hears_from: event("$again"), ..portal() };
     let invite = member("@al:x", BOT, "invite");
     let Input::Event(mut there, _) = invite.clone() else { unreachable!() };
@@ -125,6 +126,8 @@ fn the_bot_is_put_out_and_welcome_again() {
         (&open, member(BOT, BOT, "leave"), Ok(vec!["out"])),
         (&lost, member("@al:x", BOT, "ban"), Ok(vec!["out"])),
         (&out, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
+        // Before it was seen why it went.
+        (&gone, member("@al:x", BOT, "invite"), Ok(vec!["back", "return"])),
         (&again, member("@al:x", BOT, "ban"), Err(Skip::Nothing)),
         (&open, member(BOT, BOT, "join"), Err(Skip::Nothing)),
         (&open, invite.clone(), Err(Skip::Nothing)),
