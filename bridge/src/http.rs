@@ -13,7 +13,7 @@ pub use admin::openapi;
 pub use appservice::Connection;
 pub use server_alone::ServerAlone;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::{
     Router,
@@ -45,6 +45,9 @@ pub struct Http {
     parts: Parts,
     readers: Semaphore,
     probe: WriteProbe,
+    /// The transaction that was taken in last. Of this process, since the one before it had other
+    /// connections, and what comes first on a connection is doubted anyway.
+    last: Mutex<Option<String>>,
 }
 
 /// What the endpoints work with, from outside. None of it needs the native side to be there: what
@@ -85,7 +88,12 @@ impl Http {
             parts,
             readers: Semaphore::new(appservice::MAX_READERS),
             probe: WriteProbe::default(),
+            last: Mutex::default(),
         })
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

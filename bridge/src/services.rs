@@ -27,7 +27,7 @@ use causeway_groups::{
     sdk::{Client, SdkError},
 };
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Db;
+use causeway_store::{Db, Script};
 use tokio::sync::watch;
 
 use crate::{
@@ -99,9 +99,12 @@ impl Spine {
         let mut tx = self.db.begin().await?;
         storage::lanes::void_waits(&mut tx).await?;
         storage::inbox::route_early(&mut tx).await?;
-        storage::reading::doubt(&mut tx).await?;
         storage::portals::heard(&mut tx).await?;
-        Ok(tx.commit().await?)
+        let mut script = Script::default();
+        storage::reading::doubt(&mut script);
+        tx.wake(storage::reading::TOPIC);
+        tx.commit_with(script).await?;
+        Ok(())
     }
 
     /// What time it is.
@@ -165,6 +168,10 @@ impl From<causeway_store::Error> for StepError {
 
 /// How long to wait after a step that failed.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// Shortest time between two looks for what is to be routed, or for lanes: what comes in between is
+/// dealt with together. Nobody waits for it whom nobody came just before.
+const TOGETHER: Duration = Duration::from_millis(3);
 
 /// Done after this long; never, where nothing waits.
 async fn after(wait: Option<Duration>) {

@@ -20,12 +20,13 @@ use axum::{
     extract::{ConnectInfo, Path, State},
     http::Request,
 };
+use causeway_store::Script;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
-    domain::suspicion::Came,
+    domain::suspicion::{Came, is_doubtful},
     figures::TRANSACTION_SECONDS,
     steps::Step,
     storage::{self, inbox, quarantine, reading},
@@ -112,9 +113,10 @@ async fn read(body: Body) -> Result<Vec<u8>, MatrixError> {
 
 /// Has the homeserver's own account read before anything else is routed.
 async fn doubt(http: &Http) -> Result<(), storage::Error> {
-    let mut tx = http.parts.db.begin().await?;
-    reading::doubt(&mut tx).await?;
-    Ok(tx.commit().await?)
+    let mut script = Script::default();
+    reading::doubt(&mut script);
+    http.parts.db.write(script, vec![reading::TOPIC.to_owned()]).await?;
+    Ok(())
 }
 
 /// A connection, which is the homeserver's once something of it has come there.
@@ -173,18 +175,31 @@ async fn accept(
         encryption.heard(event.get());
     }
     let now = clock();
-    let mut tx = db.begin_growing().await?;
-    for (reason, bytes) in &aside {
-        quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
-    }
     let came = Came { txn, on_new_connection, whole: aside.is_empty() && !too_many };
-    let mut accepted = inbox::accept(&mut tx, sealer, now, came, &events).await?;
-    steps.reached(Step::Accepting).await;
-    tx.commit().await?;
+    let is_doubted = is_doubtful(http.last().as_deref(), came);
+    let mut intake = inbox::accept(sealer, now, is_doubted, &events)?;
+    aside.extend(intake.unread.iter().map(|(reason, raw)| (&**reason, raw.get().as_bytes())));
+    let script = std::mem::take(&mut intake.script);
+    let rows = if aside.is_empty() {
+        steps.reached(Step::Accepting).await;
+        db.write_growing(script, std::mem::take(&mut intake.topics)).await?
+    } else {
+        let mut tx = db.begin_growing().await?;
+        for (reason, bytes) in &aside {
+            quarantine::put(&mut tx, sealer, now, None, reason, bytes).await?;
+        }
+        for topic in intake.topics.drain(..) {
+            tx.wake(topic);
+        }
+        steps.reached(Step::Accepting).await;
+        tx.commit_with(script).await?
+    };
+    // Not before: one that was not taken in is no reason to believe the next.
+    *http.last() = Some(txn.to_owned());
     steps.reached(Step::Accepted).await;
-    accepted.quarantined += aside.len() as u64;
-    if accepted.quarantined > 0 {
-        tracing::warn!(count = accepted.quarantined, "put aside what could not be parsed");
+    let quarantined = aside.len() as u64;
+    if quarantined > 0 {
+        tracing::warn!(count = quarantined, "put aside what could not be parsed");
     }
-    Ok(accepted)
+    Ok(inbox::Accepted { quarantined, ..intake.accepted(&rows) })
 }

@@ -32,7 +32,7 @@ use self::{
     markers::Found,
     waits::{Ready, Stop},
 };
-use super::{AFTER_FAULT, Spine, Step, StepError};
+use super::{AFTER_FAULT, Spine, Step, StepError, TOGETHER};
 use crate::{
     domain::{
         Outcome,

@@ -6,10 +6,11 @@ use std::{
 };
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Tx;
+use causeway_store::{Script, Tx};
 use ruma::OwnedRoomId;
+use tokio::time::{Instant, sleep_until};
 
-use super::{AFTER_FAULT, Spine, Step, StepError};
+use super::{AFTER_FAULT, Spine, Step, StepError, TOGETHER};
 use crate::{
     domain::{
         Input, RoomEvent, Skip, UNREAD,
@@ -27,7 +28,7 @@ use crate::{
         self, answered,
         effects::{Cause, Decided},
         errands,
-        inbox::{self, Looked},
+        inbox::{self, Looked, Waiting},
         links, outbox, portals, quarantine,
     },
 };
@@ -42,10 +43,14 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut woken = spine.db.listen(inbox::TOPIC);
     loop {
+        let began = Instant::now();
         match step(spine).await {
             Ok(Step::Did) => {}
             Ok(Step::Idle(_)) => tokio::select! {
-                () = woken.changed() => {}
+                () = async {
+                    woken.changed().await;
+                    sleep_until(began + TOGETHER).await;
+                } => {}
                 () = &mut stop => return,
             },
             Err(error) => {
@@ -64,23 +69,18 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 /// # Errors
 /// [`StepError`]: they still wait.
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
-    let mut tx = spine.db.begin().await?;
-    let waiting = inbox::waiting(&mut tx, &spine.sealer).await?;
+    let mut script = Script::default();
+    inbox::select_waiting(&mut script);
+    let (mut tx, rows) = spine.db.begin_with(script).await?;
+    let waiting = inbox::read_waiting(&spine.sealer, &rows)?;
     if waiting.is_empty() {
         return Ok(Step::Idle(None));
     }
     let is_all = waiting.len() < inbox::AT_ONCE;
     let now = spine.now();
-    let events = waiting.iter().filter_map(|row| row.event.as_ref());
-    let ours = inbox::linked(&mut tx, events.map(|event| &event.event_id)).await?;
-    let mut round = Round {
-        spine,
-        now,
-        ours,
-        portals: BTreeMap::new(),
-        followed: BTreeSet::new(),
-        decided: Decided::default(),
-    };
+    let (portals, ours) = known(spine, &mut tx, &waiting).await?;
+    let mut round =
+        Round { spine, now, ours, portals, followed: BTreeSet::new(), decided: Decided::default() };
     let mut looked = Looked::default();
     // What comes behind a damaged row of its room stays behind it.
     let mut stopped = BTreeSet::new();
@@ -98,8 +98,8 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         if stays { looked.early.push(row.seq) } else { looked.routed.push(row.seq) }
     }
     let changed = round.portals.values_mut().flatten();
-    round.decided.keep(&mut tx, &spine.sealer, now, changed).await?;
-    inbox::looked(&mut tx, looked).await?;
+    round.decided.keep_last(&mut tx, &spine.sealer, now, changed).await?;
+    inbox::looked(&mut tx, looked);
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
     spine.steps.reached(steps::Step::RoutedEvents).await;
@@ -107,12 +107,31 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     Ok(if is_all { Step::Idle(None) } else { Step::Did })
 }
 
+type Portals = BTreeMap<OwnedRoomId, Option<Portal>>;
+
+/// The portals of the rooms that events are of, and which of the events are our own.
+async fn known(
+    spine: &Spine,
+    tx: &mut Tx,
+    waiting: &[Waiting],
+) -> Result<(Portals, BTreeSet<String>), StepError> {
+    let events = || waiting.iter().filter_map(|row| row.event.as_ref());
+    let rooms: BTreeSet<&OwnedRoomId> = events().map(|event| &event.room_id).collect();
+    let mut script = Script::default();
+    portals::select_of_rooms(&mut script, rooms.iter().map(|room| room.as_str()));
+    inbox::select_linked(&mut script, events().map(|event| &event.event_id));
+    let mut rows = script.run(tx.conn()).await?;
+    let mut portals = portals::read_of_rooms(&spine.names, &mut rows)?;
+    let portals = rooms.into_iter().map(|room| (room.clone(), portals.remove(room))).collect();
+    Ok((portals, inbox::read_linked(&rows.take())?))
+}
+
 /// What one transaction has come to know.
 struct Round<'a> {
     spine: &'a Spine,
     now: Timestamp,
     ours: BTreeSet<String>,
-    portals: BTreeMap<OwnedRoomId, Option<Portal>>,
+    portals: Portals,
     /// Rooms that have replaced others, as this transaction has it.
     followed: BTreeSet<OwnedRoomId>,
     decided: Decided,
@@ -186,11 +205,6 @@ impl Round<'_> {
     ) -> Result<bool, StepError> {
         if self.followed.contains(&event.room_id) {
             return Ok(true);
-        }
-        let names = &self.spine.names;
-        if !self.portals.contains_key(&event.room_id) {
-            let portal = portals::of_room(tx, names, &event.room_id).await?;
-            self.portals.insert(event.room_id.clone(), portal);
         }
         let Some(Some(portal)) = self.portals.get_mut(&event.room_id) else {
             if let Some(stays) = self.next(tx, &event, received_at).await? {

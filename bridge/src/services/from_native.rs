@@ -4,13 +4,13 @@
 mod shares;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use causeway_groups::{
     WaitsFor,
-    machine::{Incoming, Received, RosterChange as Change, What},
+    machine::{Incoming, Machine, Received, RosterChange as Change, What},
     sdk::{Client, Keep, KeepError, SdkError, Stream},
 };
 use causeway_protocol::{
@@ -19,7 +19,7 @@ use causeway_protocol::{
     ids::{AccountId, GroupId, Timestamp},
     roster::{self, Role, Roster},
 };
-use causeway_store::Tx;
+use causeway_store::{Script, Tx};
 use futures_util::future::BoxFuture;
 use ruma::UserId;
 use tokio::sync::watch;
@@ -43,7 +43,8 @@ use crate::{
     storage::{
         answered,
         effects::{Cause, Decided},
-        expired, portals, restored,
+        expired, portals,
+        restored::{self, Again},
         sealed::Sealer,
     },
 };
@@ -190,20 +191,15 @@ impl Router {
         tx: &mut Tx,
         received: Vec<Received>,
     ) -> Result<(), KeepError> {
-        let mut known = BTreeMap::<GroupId, Known>::new();
-        let mut decided = Decided::default();
-        let again = restored::again(tx.conn()).await?;
+        let groups = received.iter().map(|row| row.group).collect();
+        let (again, mut known, mut decided) = self.known(client, tx, &groups).await?;
         if let Some(again) = again.filter(|_| received.iter().any(|row| row.seq.0 > 0)) {
             self.goes_on(tx, again, &received).await?;
         }
         for Received { seq, group, what } in received {
             let again = again.filter(|again| again.is_about(seq));
             let lets_in = matches!(&what, What::Roster(change) if is_let_in(change));
-            let entry = match known.entry(group) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(self.portal(client, tx, group).await?),
-            };
-            let Known { portal, natives, policy } = entry;
+            let Some(Known { portal, natives, policy }) = known.get_mut(&group) else { continue };
             if portal.is_none() && lets_in {
                 *portal = Some(portals::found(tx, &self.names, (self.clock)(), &group).await?);
             }
@@ -236,7 +232,7 @@ impl Router {
             }
         }
         let changed = known.values_mut().filter_map(|known| known.portal.as_mut());
-        decided.keep(tx, &self.sealer, (self.clock)(), changed).await?;
+        decided.keep_last(tx, &self.sealer, (self.clock)(), changed).await?;
         Ok(())
     }
 
@@ -264,7 +260,7 @@ impl Router {
     async fn goes_on(
         &self,
         tx: &mut Tx,
-        again: restored::Again,
+        again: Again,
         received: &[Received],
     ) -> Result<(), KeepError> {
         let is_past = received.iter().any(|row| row.seq > again.until);
@@ -321,20 +317,31 @@ impl Router {
         given
     }
 
-    async fn portal(
+    /// What comes again, what is known of these groups, and what is decided so far: nothing.
+    async fn known(
         &self,
         client: &Client,
         tx: &mut Tx,
-        group: GroupId,
-    ) -> Result<Known, KeepError> {
-        let portal = portals::of_group(tx, &self.names, &group).await?;
-        let roster = client.machine().roster(tx, group).await?;
-        let policy = roster.as_ref().map(|roster| Policy {
-            name: roster.policy().name.clone(),
-            ttl_ms: u64::from(roster.policy().ttl_s) * 1_000,
+        groups: &BTreeSet<GroupId>,
+    ) -> Result<(Option<Again>, BTreeMap<GroupId, Known>, Decided), KeepError> {
+        let mut script = Script::default();
+        restored::select_again(&mut script);
+        portals::select_of_groups(&mut script, groups);
+        Machine::select_rosters(&mut script, groups);
+        let mut rows = script.run(tx.conn()).await?;
+        let again = restored::read_again(rows.take().first())?;
+        let (mut portals, asides) = portals::read_of_groups(&self.names, &mut rows)?;
+        let mut rosters = client.machine().read_rosters(tx, &rows.take()).await?;
+        let known = groups.iter().map(|group| {
+            let (portal, natives) = (portals.remove(group), rosters.remove(group));
+            let policy = natives.as_ref().map(|roster| Policy {
+                name: roster.policy().name.clone(),
+                ttl_ms: u64::from(roster.policy().ttl_s) * 1_000,
+            });
+            let policy = policy.unwrap_or(Policy { name: String::new(), ttl_ms: TTL_MS });
+            (*group, Known { portal, natives, policy })
         });
-        let policy = policy.unwrap_or(Policy { name: String::new(), ttl_ms: TTL_MS });
-        Ok(Known { portal, natives: roster, policy })
+        Ok((again, known.collect(), Decided::beside(asides)))
     }
 }
 

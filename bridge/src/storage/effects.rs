@@ -5,7 +5,7 @@ use causeway_store::Tx;
 use ruma::UserId;
 
 use super::{
-    Error, dead_letters,
+    Error, dead_letters, lanes,
     outbox::{self, Entry},
     portals,
     sealed::Sealer,
@@ -43,9 +43,16 @@ pub struct Decided {
     unsaid: Vec<(Entry, String)>,
     /// What may have been carried out before, and since when.
     again: Vec<(Vec<String>, Timestamp)>,
+    /// What is known to stand aside.
+    asides: lanes::Asides,
 }
 
 impl Decided {
+    /// Nothing yet, where it was looked what stands aside.
+    pub fn beside(asides: lanes::Asides) -> Self {
+        Self { asides, ..Self::default() }
+    }
+
     /// Takes in the effects of one input: facts go into `portal` at once.
     pub fn take(&mut self, portal: &mut Portal, cause: Cause<'_>, effects: Vec<Effect>) {
         let mut part = 0;
@@ -110,15 +117,31 @@ impl Decided {
         now: Timestamp,
         portals: impl Iterator<Item = &mut Portal>,
     ) -> Result<(), Error> {
+        self.keep_last(tx, vault, now, portals).await?;
+        Ok(tx.write_now().await?)
+    }
+
+    /// As [`keep`](Self::keep), where nothing of it is read in the transaction: some of it is left to
+    /// its [end](Tx::later).
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn keep_last(
+        self,
+        tx: &mut Tx,
+        vault: &Sealer,
+        now: Timestamp,
+        portals: impl Iterator<Item = &mut Portal>,
+    ) -> Result<(), Error> {
         for portal in portals {
             portals::save(tx, portal).await?;
         }
         for (entry, reason) in &self.unsaid {
             dead_letters::put(tx, vault, now, entry, reason, 0, None).await?;
         }
-        outbox::put(tx, vault, &self.deeds).await?;
+        outbox::put(tx, vault, &self.deeds, &self.asides).await?;
         for (txns, since) in &self.again {
-            outbox::may_be_out(tx, txns, *since).await?;
+            outbox::may_be_out(tx.later(), txns, *since);
         }
         Ok(())
     }

@@ -1,25 +1,12 @@
 //! Ghosts that were made, and where they are.
 
 use causeway_protocol::ids::{AccountId, Timestamp};
-use causeway_store::{Read, Tx};
+use causeway_store::{Read, Row, Script, Tx};
 use ruma::{OwnedUserId, UserId};
 use sqlx::Row as _;
 
 use super::{Error, at};
 use crate::domain::portal::PortalId;
-
-/// Whether the homeserver has the ghost, with its device and by this name.
-///
-/// # Errors
-/// [`Error`]
-pub async fn is_made(read: &mut Read, account: &AccountId, name: &str) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM ghosts WHERE account = $1 AND display_name = $2")
-        .bind(account.as_str())
-        .bind(name)
-        .fetch_optional(read.conn())
-        .await?;
-    Ok(row.is_some())
-}
 
 /// The homeserver has the ghost now.
 ///
@@ -56,7 +43,8 @@ pub enum Standing {
     Removed(OwnedUserId),
 }
 
-/// Where the account's ghost is, seen from the portal's room.
+/// Where the account's ghost is, seen from the portal's room, and whether the homeserver has it, with its
+/// device and by this name.
 ///
 /// # Errors
 /// [`Error`]
@@ -64,14 +52,20 @@ pub async fn standing(
     read: &mut Read,
     portal: PortalId,
     account: &AccountId,
-) -> Result<Standing, Error> {
-    let row = sqlx::query(
-        "SELECT membership, removed_by FROM ghost_rooms WHERE portal = $1 AND account = $2",
-    )
-    .bind(portal.0)
-    .bind(account.as_str())
-    .fetch_optional(read.conn())
-    .await?;
+    name: &str,
+) -> Result<(Standing, bool), Error> {
+    let mut script = Script::default();
+    let query = script
+        .add("SELECT membership, removed_by FROM ghost_rooms WHERE portal = $1 AND account = $2");
+    query.bind(portal.0).bind(account.as_str());
+    let query = script.add("SELECT 1 FROM ghosts WHERE account = $1 AND display_name = $2");
+    query.bind(account.as_str()).bind(name);
+    let mut rows = script.run(read.conn()).await?;
+    let standing = standing_in(rows.take().first())?;
+    Ok((standing, !rows.take().is_empty()))
+}
+
+fn standing_in(row: Option<&Row>) -> Result<Standing, Error> {
     let Some(row) = row else { return Ok(Standing::Absent) };
     match row.try_get::<Option<String>, _>(1)? {
         None => Ok(Standing::Joined),

@@ -5,17 +5,13 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Read, Script, Tx};
+use causeway_store::{Conn, Read, Row, Rows, Script, Tx};
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::Row as _;
 
-use super::{Error, at, lanes, quarantine, reading, sealed::Sealer, time};
-use crate::domain::{
-    RoomEvent,
-    suspicion::{Came, is_doubtful},
-    unread::unread,
-};
+use super::{Error, at, lanes, reading, sealed::Sealer, time};
+use crate::domain::{RoomEvent, unread::unread};
 
 /// Woken when there are events to route.
 pub const TOPIC: &str = super::TO_ROUTE;
@@ -34,24 +30,44 @@ pub struct Accepted {
     pub quarantined: u64,
 }
 
-/// Puts the events of one transaction into the inbox; what cannot be parsed goes to the quarantine.
+/// What of a transaction is to be kept.
+#[derive(Default)]
+pub struct Intake<'a> {
+    /// Puts its events into the inbox, and returns a row for each that is new.
+    pub script: Script,
+    /// What is to be woken.
+    pub topics: Vec<String>,
+    /// How many events it puts down.
+    pub count: u64,
+    /// What cannot be parsed, and why.
+    pub unread: Vec<(String, &'a RawValue)>,
+}
+
+impl Intake<'_> {
+    /// What became of its events, by what its script returned.
+    pub fn accepted(&self, rows: &Rows) -> Accepted {
+        let new = rows.len() as u64;
+        let quarantined = self.unread.len() as u64;
+        Accepted { new, repeated: self.count - new, quarantined }
+    }
+}
+
+/// Takes in the events of one transaction; what cannot be parsed is for the quarantine.
 ///
-/// Whether something may be missing is seen from how it comes, by [`is_doubtful`]. That the
-/// homeserver calls at all means it is back: lanes that wait for it may go on.
+/// That the homeserver calls at all means it is back: lanes that wait for it may go on.
 ///
 /// # Errors
 /// [`Error`]: nothing may be answered with 200.
-pub async fn accept(
-    tx: &mut Tx,
+pub fn accept<'a>(
     vault: &Sealer,
     now: Timestamp,
-    came: Came<'_>,
-    events: &[Box<RawValue>],
-) -> Result<Accepted, Error> {
-    let mut accepted = Accepted::default();
-    let last = last_before(tx, came.txn).await?;
-    if is_doubtful(last.as_deref(), came) {
-        reading::doubt(tx).await?;
+    is_doubted: bool,
+    events: &'a [Box<RawValue>],
+) -> Result<Intake<'a>, Error> {
+    let mut intake = Intake { topics: vec![lanes::HURRY.to_owned()], ..Intake::default() };
+    if is_doubted {
+        reading::doubt(&mut intake.script);
+        intake.topics.push(reading::TOPIC.to_owned());
     }
     let mut rows = Vec::with_capacity(events.len());
     for raw in events {
@@ -61,14 +77,15 @@ pub async fn accept(
                 rows.push((event.event_id, event.room_id, sealed));
             }
             Err(error) => {
-                let reason = format!("not an event: {}", unread(&error));
-                quarantine::put(tx, vault, now, None, &reason, raw.get().as_bytes()).await?;
-                accepted.quarantined += 1;
+                intake.unread.push((format!("not an event: {}", unread(&error)), raw));
             }
         }
     }
-    let mut script = Script::default();
-    script.insert(
+    if !rows.is_empty() {
+        intake.topics.push(TOPIC.to_owned());
+    }
+    intake.count = rows.len() as u64;
+    intake.script.insert(
         "INSERT INTO inbox (event_id, room_id, sealed, received_at) ",
         &rows,
         " ON CONFLICT (event_id) DO NOTHING RETURNING seq",
@@ -79,26 +96,7 @@ pub async fn accept(
                 .bind(at(now));
         },
     );
-    accepted.new = script.run(tx.conn()).await?.len() as u64;
-    accepted.repeated = rows.len() as u64 - accepted.new;
-    if accepted.new > 0 {
-        tx.wake(TOPIC);
-    }
-    lanes::hurry(tx);
-    Ok(accepted)
-}
-
-/// The homeserver's number of the last transaction; it is `txn` from now on.
-async fn last_before(tx: &mut Tx, txn: &str) -> Result<Option<String>, Error> {
-    let mut script = Script::default();
-    script.add("SELECT value FROM cursors WHERE name = 'transaction'");
-    let query = script.add(
-        "INSERT INTO cursors (name, value) VALUES ('transaction', $1)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    );
-    query.bind(txn);
-    let last = script.run(tx.conn()).await?;
-    Ok(last.first().map(|row| row.try_get(0)).transpose()?)
+    Ok(intake)
 }
 
 /// The place of the newest row; 0 if there is none.
@@ -200,22 +198,24 @@ pub struct Waiting {
     pub event: Option<RoomEvent>,
 }
 
-/// The oldest events that wait, at most [`AT_ONCE`], in order. While there is doubt, only those that
-/// are settled; those of rooms of which something is missing stay.
-///
-/// # Errors
-/// [`Error`]
-pub async fn waiting(tx: &mut Tx, vault: &Sealer) -> Result<Vec<Waiting>, Error> {
-    let rows = sqlx::query(
+/// Asks for the oldest events that wait, at most [`AT_ONCE`], in order. While there is doubt, only those
+/// that are settled; those of rooms of which something is missing stay.
+pub fn select_waiting(script: &mut Script) {
+    script.add(
         "SELECT seq, event_id, sealed, received_at, room_id FROM inbox WHERE state = 0
            AND (NOT EXISTS (SELECT 1 FROM reading WHERE doubts > 0)
                 OR seq <= (SELECT settled FROM reading))
            AND room_id NOT IN (SELECT room_id FROM gaps)
            AND room_id NOT IN (SELECT room_id FROM inbox WHERE state = 3)
          ORDER BY seq LIMIT 100",
-    )
-    .fetch_all(tx.conn())
-    .await?;
+    );
+}
+
+/// Reads what [`select_waiting`] asked for.
+///
+/// # Errors
+/// [`Error`]
+pub fn read_waiting(vault: &Sealer, rows: &[Row]) -> Result<Vec<Waiting>, Error> {
     rows.iter()
         .map(|row| {
             let (event_id, sealed): (String, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
@@ -242,12 +242,12 @@ pub struct Looked {
     pub damaged: Vec<i64>,
 }
 
-/// Writes down what became of rows.
-///
-/// # Errors
-/// [`Error`]
-pub async fn looked(tx: &mut Tx, Looked { routed, early, damaged }: Looked) -> Result<(), Error> {
-    let mut script = Script::default();
+/// Writes down what became of rows, at the end of the transaction.
+pub fn looked(tx: &mut Tx, Looked { routed, early, damaged }: Looked) {
+    if !damaged.is_empty() {
+        tx.wake(reading::TOPIC);
+    }
+    let script = tx.later();
     if !routed.is_empty() {
         script.add_list("UPDATE inbox SET state = 1, sealed = NULL WHERE seq IN (", routed);
     }
@@ -255,11 +255,8 @@ pub async fn looked(tx: &mut Tx, Looked { routed, early, damaged }: Looked) -> R
         script.add_list("UPDATE inbox SET state = 2 WHERE seq IN (", early);
     }
     if !damaged.is_empty() {
-        tx.wake(reading::TOPIC);
         script.add_list("UPDATE inbox SET state = 3 WHERE seq IN (", damaged);
     }
-    script.run(tx.conn()).await?;
-    Ok(())
 }
 
 /// A row that did not open holds its event again.
@@ -324,19 +321,18 @@ pub async fn route_early(tx: &mut Tx) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which of these events have a link, so that they are our own or known.
-///
-/// # Errors
-/// [`Error`]
-pub async fn linked(
-    tx: &mut Tx,
-    events: impl Iterator<Item = &OwnedEventId>,
-) -> Result<BTreeSet<String>, Error> {
+/// Asks which of these events have a link, so that they are our own or known.
+pub fn select_linked<'a>(script: &mut Script, events: impl Iterator<Item = &'a OwnedEventId>) {
     let events: Vec<String> = events.map(ToString::to_string).collect();
-    let mut script = Script::default();
     if !events.is_empty() {
         script.add_list("SELECT event_id FROM links WHERE event_id IN (", events);
     }
-    let found = script.run(tx.conn()).await?;
-    Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Reads what [`select_linked`] asked for.
+///
+/// # Errors
+/// [`Error`]
+pub fn read_linked(rows: &[Row]) -> Result<BTreeSet<String>, Error> {
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

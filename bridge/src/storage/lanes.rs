@@ -4,11 +4,13 @@
 //! (`services::deliver::leases`), because the process holds the file's lock for its life. Here stands
 //! which lanes have rows, and whose turn it is.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Conn, Read, Script, Tx};
 
 use super::{Error, at};
-use crate::domain::lane::Lane;
+use crate::domain::{lane::Lane, portal::PortalId};
 
 /// Woken when a lane has something to do.
 pub const TOPIC: &str = "lanes";
@@ -38,6 +40,15 @@ pub fn ready(tx: &mut Tx, script: &mut Script, lanes: impl Iterator<Item = Lane>
         |row, lane| _ = row.bind(lane).bind(true),
     );
     tx.wake(TOPIC);
+}
+
+/// What stands aside in some portals, as it was looked at in a transaction.
+#[derive(Debug, Default)]
+pub struct Asides {
+    /// Which portals.
+    pub of: BTreeSet<PortalId>,
+    /// Lanes that have something in them.
+    pub lanes: BTreeSet<Lane>,
 }
 
 /// As many lanes as [`in_turn`] finds at most: more than are served at once, so that one of them is

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Conn, Read, Row, Script, Tx};
+use causeway_store::{Conn, Read, Row, Rows, Script, Tx};
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
@@ -75,15 +75,23 @@ pub struct Kept {
     pub why: Unreadable,
 }
 
-/// Puts deeds into their lanes, and wakes whoever carries them out. One that is there stays.
+/// Puts deeds into their lanes, at the end of the transaction or before something is read of it, and wakes
+/// whoever carries them out. One that is there stays.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), Error> {
+pub async fn put(
+    tx: &mut Tx,
+    vault: &Sealer,
+    entries: &[Entry],
+    known: &lanes::Asides,
+) -> Result<(), Error> {
     if entries.is_empty() {
         return Ok(());
     }
-    let aside = aside(tx, entries.iter().filter_map(aside_of)).await?;
+    let may_be = entries.iter().filter_map(aside_of);
+    let mut aside = aside(tx, may_be.filter(|lane| !known.of.contains(&lane.portal()))).await?;
+    aside.extend(known.lanes.iter().cloned());
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         let lane = aside_of(entry).filter(|lane| aside.contains(lane));
@@ -91,7 +99,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         rows.push((lane, entry, seal(vault, "portal_outbox", entry)?));
     }
     let touched: BTreeSet<Lane> = rows.iter().map(|(lane, ..)| lane.clone()).collect();
-    let mut script = Script::default();
+    let mut script = std::mem::take(tx.later());
     script.insert(
         "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, expires_at) ",
         &rows,
@@ -108,7 +116,7 @@ pub async fn put(tx: &mut Tx, vault: &Sealer, entries: &[Entry]) -> Result<(), E
         },
     );
     lanes::ready(tx, &mut script, touched.into_iter());
-    script.run(tx.conn()).await?;
+    *tx.later() = script;
     Ok(())
 }
 
@@ -243,7 +251,14 @@ pub async fn first<D: TryFrom<Deed>>(
     lane: &Lane,
     mut script: Script,
 ) -> Result<(Portal, Head<D>), Error> {
-    portals::select_place(&mut script, lane.portal());
+    select_first(&mut script, lane);
+    read_first(vault, names, lane, &mut script.run(conn).await?)
+}
+
+/// Asks for what [`first`] tells; of what stands before it in the script no row is taken.
+pub fn select_first(script: &mut Script, lane: &Lane) {
+    script.asks();
+    portals::select_place(script, lane.portal());
     let query = script.add(
         "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
          FROM portal_outbox
@@ -252,10 +267,22 @@ pub async fn first<D: TryFrom<Deed>>(
          ORDER BY id LIMIT 64",
     );
     query.bind(lane.to_string());
-    let rows = script.run(conn).await?;
-    let portal = portals::read_place(names, rows.first())?;
+}
+
+/// Reads what [`select_first`] asked for.
+///
+/// # Errors
+/// [`Error`]
+pub fn read_first<D: TryFrom<Deed>>(
+    vault: &Sealer,
+    names: &Names,
+    lane: &Lane,
+    rows: &mut Rows,
+) -> Result<(Portal, Head<D>), Error> {
+    let portal = portals::read_place(names, rows.take().first())?;
+    let rows = rows.take();
     let mut stored = Vec::with_capacity(rows.len());
-    for row in rows.iter().skip(1) {
+    for row in &rows {
         match opened(vault, lane, row)? {
             Ok(row) => stored.push(row),
             Err(row) if stored.is_empty() => return Ok((portal, Head::Unreadable(row))),
@@ -415,21 +442,14 @@ pub fn done(script: &mut Script, ids: &[i64]) {
 }
 
 /// Says of rows that they may have been carried out, not before `since`.
-///
-/// # Errors
-/// [`Error`]
-pub async fn may_be_out(tx: &mut Tx, txns: &[String], since: Timestamp) -> Result<(), Error> {
+pub fn may_be_out(script: &mut Script, txns: &[String], since: Timestamp) {
     for txn in txns {
-        sqlx::query(
+        let query = script.add(
             "UPDATE portal_outbox SET replayed = TRUE, tried_at = COALESCE(tried_at, $2)
              WHERE txn = $1",
-        )
-        .bind(txn)
-        .bind(at(since))
-        .execute(tx.conn())
-        .await?;
+        );
+        query.bind(txn).bind(at(since));
     }
-    Ok(())
 }
 
 /// Takes one row out, wherever it stands.

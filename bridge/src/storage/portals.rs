@@ -1,10 +1,12 @@
 //! Portals, with the mirrors and the ghosts put out that the rules look at.
 
 mod save;
+mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use save::save;
+pub use several::{read_of_groups, read_of_rooms, select_of_groups, select_of_rooms};
 
 use causeway_protocol::ids::{GroupId, Timestamp};
 use causeway_store::{Conn, Read, Row, Script, Tx};
@@ -244,22 +246,24 @@ fn whole(names: &Names, rows: &[Row]) -> Result<Option<Portal>, Error> {
     let Some((row, people)) = rows.split_first() else { return Ok(None) };
     let mut portal = bare(names, row)?;
     for row in people {
-        match row.try_get::<Option<String>, _>(2)? {
-            None => match row.try_get::<Option<String>, _>(1)? {
-                Some(name) => {
-                    portal.mirrors.insert(user(row, "portal_mirrors.user_id")?, name);
-                }
-                None => {
-                    portal.invited.insert(user(row, "portal_invited.user_id")?);
-                }
-            },
-            Some(account) => {
-                let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
-                portal.removed.insert(account, user(row, "ghost_rooms.removed_by")?);
-            }
-        }
+        add_one(&mut portal, row)?;
     }
     Ok(Some(portal))
+}
+
+/// Adds one of a portal's people.
+fn add_one(portal: &mut Portal, row: &Row) -> Result<(), Error> {
+    match row.try_get::<Option<String>, _>(2)? {
+        None => match row.try_get::<Option<String>, _>(1)? {
+            Some(name) => _ = portal.mirrors.insert(user(row, "portal_mirrors.user_id")?, name),
+            None => _ = portal.invited.insert(user(row, "portal_invited.user_id")?),
+        },
+        Some(account) => {
+            let account = account.parse().map_err(|_| Error::Row("ghost_rooms.account"))?;
+            portal.removed.insert(account, user(row, "ghost_rooms.removed_by")?);
+        }
+    }
+    Ok(())
 }
 
 fn bare(names: &Names, row: &Row) -> Result<Portal, Error> {

@@ -3,7 +3,7 @@
 //! Transactions are fast, and not the truth: a homeserver that stops forgets those it had not sent.
 //! While there is doubt nothing is routed; a room with a gap waits alone.
 
-use causeway_store::{Read, Tx};
+use causeway_store::{Read, Script, Tx};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use sqlx::Row as _;
 
@@ -43,14 +43,9 @@ pub struct Damaged {
     pub event: OwnedEventId,
 }
 
-/// Something may be missing anywhere: nothing is routed until `/sync` was read.
-///
-/// # Errors
-/// [`Error`]
-pub async fn doubt(tx: &mut Tx) -> Result<(), Error> {
-    sqlx::query("UPDATE reading SET doubts = doubts + 1").execute(tx.conn()).await?;
-    tx.wake(TOPIC);
-    Ok(())
+/// Something may be missing anywhere: nothing is routed until `/sync` was read; [`TOPIC`] is to be woken.
+pub fn doubt(script: &mut Script) {
+    script.add("UPDATE reading SET doubts = doubts + 1");
 }
 
 /// Where reading goes on.

@@ -1,7 +1,8 @@
 //! What a database that was put back does not know of its own rows.
 
 use causeway_protocol::ids::{Seq, Timestamp};
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
+use sqlx::FromRow as _;
 
 use super::{
     Error, at,
@@ -79,17 +80,20 @@ pub async fn reads_again(conn: &mut Conn, until: Seq, since: Timestamp) -> Resul
     Ok(())
 }
 
-/// What comes again, or waits for a key since it did.
+/// Asks for what comes again, or waits for a key since it did.
+pub fn select_again(script: &mut Script) {
+    script
+        .add("SELECT known, until_seq, since, is_level FROM restored WHERE until_seq IS NOT NULL");
+}
+
+/// Reads what [`select_again`] asked for.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn again(conn: &mut Conn) -> Result<Option<Again>, Error> {
-    let row: Option<(i64, i64, i64, bool)> = sqlx::query_as(
-        "SELECT known, until_seq, since, is_level FROM restored WHERE until_seq IS NOT NULL",
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|(known, until, since, is_level)| Again {
+pub fn read_again(row: Option<&Row>) -> Result<Option<Again>, Error> {
+    let Some(row) = row else { return Ok(None) };
+    let (known, until, since, is_level) = <(i64, i64, i64, bool)>::from_row(row)?;
+    Ok(Some(Again {
         known: u64::try_from(known).unwrap_or(0),
         until: Seq(u64::try_from(until).unwrap_or(0)),
         since: time(since),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use causeway_bridge::{
         portal::{Portal, PortalId},
         said::{Said, Spoken, Text},
         share::Terms,
-        suspicion::Came,
+        suspicion::{Came, is_doubtful},
     },
     gateway::matrix::Matrix,
     health::Troubles,
@@ -31,7 +32,7 @@ use causeway_bridge::{
         effects::{Cause, Decided},
         inbox,
         outbox::{self, Head},
-        portals,
+        portals, quarantine,
         sealed::Sealer,
         stats::{self, Stats},
     },
@@ -75,6 +76,8 @@ pub(crate) struct Bridge {
     router: Arc<from_native::Router>,
     _folder: tempfile::TempDir,
     opened: Mutex<BTreeSet<String>>,
+    /// The transaction that was pushed last.
+    last: Mutex<Option<String>>,
     spoken: u8,
 }
 
@@ -126,8 +129,8 @@ impl Bridge {
             troubles: Troubles::default(),
             steps,
         };
-        let opened = Mutex::default();
-        Self { spine, stub, clock, steady, router, _folder: folder, opened, spoken: 0 }
+        let (opened, last) = (Mutex::default(), Mutex::default());
+        Self { spine, stub, clock, steady, router, _folder: folder, opened, last, spoken: 0 }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
@@ -226,10 +229,20 @@ impl Bridge {
     /// The same, as a transaction that came so.
     pub(crate) async fn push_so(&self, came: Came<'_>, events: &[Value]) -> inbox::Accepted {
         let raw: Vec<_> = events.iter().map(|event| to_raw_value(event).unwrap()).collect();
-        let mut tx = self.spine.db.begin().await.unwrap();
-        let accepted =
-            inbox::accept(&mut tx, &self.spine.sealer, self.spine.now(), came, &raw).await.unwrap();
-        tx.commit().await.unwrap();
+        let is_doubted = is_doubtful(self.last.lock().unwrap().as_deref(), came);
+        let Spine { db, sealer, .. } = &self.spine;
+        let mut intake = inbox::accept(sealer, self.spine.now(), is_doubted, &raw).unwrap();
+        let mut tx = db.begin().await.unwrap();
+        for (reason, raw) in &intake.unread {
+            let bytes = raw.get().as_bytes();
+            quarantine::put(&mut tx, sealer, self.spine.now(), None, reason, bytes).await.unwrap();
+        }
+        for topic in intake.topics.drain(..) {
+            tx.wake(topic);
+        }
+        let rows = tx.commit_with(mem::take(&mut intake.script)).await.unwrap();
+        let accepted = intake.accepted(&rows);
+        *self.last.lock().unwrap() = Some(came.txn.to_owned());
         accepted
     }
 

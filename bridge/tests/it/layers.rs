@@ -23,10 +23,10 @@ pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
         layers: &[
-            &["engine", "lock", "wake", "count", "room", "small_file"],
-            &["open_error", "keeper"],
+            &["engine", "error", "lock", "wake", "count", "room", "small_file"],
+            &["open_error", "keeper", "script"],
             &["migrate", "tx"],
-            &["backup", "readers", "script"],
+            &["backup", "readers", "writer"],
             &["db"],
         ],
         apart: &[],

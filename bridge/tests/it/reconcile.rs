@@ -18,6 +18,7 @@ use causeway_bridge::{
         reading::{self, Gap},
     },
 };
+use causeway_store::Script;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -406,7 +407,9 @@ async fn what_is_doubted_while_it_is_read_still_is() {
     bridge.spine.take_over().await.unwrap();
     let before = read().await;
     let mut tx = bridge.spine.db.begin().await.unwrap();
-    reading::doubt(&mut tx).await.unwrap();
+    let mut script = Script::default();
+    reading::doubt(&mut script);
+    script.run(tx.conn()).await.unwrap();
     reading::read_to(&mut tx, &before, Some("s1"), 0).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(read().await.doubts, 1);

@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pushed: usize,
     transactions: usize,
+    /// What events are pushed over, where the homeserver keeps its connection.
+    pub(crate) kept: Option<reqwest::Client>,
 }
 
 impl Drop for World {
@@ -122,6 +124,7 @@ impl World {
             folder,
             pushed: 0,
             transactions: 1,
+            kept: None,
         }
     }
 
@@ -239,7 +242,7 @@ impl World {
         }
         let count = events.len();
         let url = format!("{}/_matrix/app/v1/transactions/{}", bridge.url, self.transactions);
-        let answer = reqwest::Client::new()
+        let answer = (self.kept.clone().unwrap_or_default())
             .put(url)
             .bearer_auth(HS_TOKEN)
             .body(json!({ "events": events }).to_string())

@@ -69,7 +69,9 @@ pub use received::{
 };
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
+pub use seal::ToSeal;
 pub use trust::Trust;
+pub use work::ToReceive;
 
 use crate::{
     entropy::NoEntropy,
@@ -199,18 +201,29 @@ impl Machine {
         group: &GroupId,
     ) -> Result<Option<(rows::Group, Option<Arc<Log>>)>, MachineError> {
         let Some(row) = rows::group(conn, group).await? else { return Ok(None) };
+        let log = self.log_of(conn, group, &row).await?;
+        Ok(Some((row, log)))
+    }
+
+    /// As [`Self::log`], where the row is known.
+    async fn log_of(
+        &self,
+        conn: &mut Conn,
+        group: &GroupId,
+        row: &rows::Group,
+    ) -> Result<Option<Arc<Log>>, MachineError> {
         if row.head.is_none() {
-            return Ok(Some((row, None)));
+            return Ok(None);
         }
         let cached = self.logs().get(group).cloned();
         if let Some((_, log)) = cached.filter(|(revision, _)| *revision == row.revision) {
-            return Ok(Some((row, Some(log))));
+            return Ok(Some(log));
         }
         let log = ops::log(conn, group).await?.map(Arc::new);
         if let Some(log) = &log {
             self.remember(*group, row.revision, log);
         }
-        Ok(Some((row, log)))
+        Ok(log)
     }
 
     fn remember(&self, group: GroupId, revision: [u8; 8], log: &Arc<Log>) {

@@ -44,7 +44,7 @@ use causeway_protocol::{
     ids::{Generation, GroupId, Seq, Timestamp},
     roster::Roster,
 };
-use causeway_store::{Db, Tx};
+use causeway_store::{Db, Script, Tx};
 use futures_util::future::BoxFuture;
 
 pub use account::{OpenClientError, RegisterError, Registered};
@@ -72,7 +72,8 @@ pub type KeepError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Keeps what came in.
 pub trait Keep: Send + Sync {
-    /// Called inside the transaction that moved the machine: both are kept, or neither is. May be
+    /// Called inside the transaction that moved the machine: both are kept, or neither is. What nobody
+    /// reads in it may be left to its [end](Tx::later). May be
     /// called for several groups at once, in the order in which things are to be shown.
     fn keep<'a>(
         &'a self,
@@ -248,11 +249,16 @@ impl Client {
     ///
     /// Says up to where they may be acknowledged, to be handed to [`Stream::took`] as it is.
     pub async fn receive(&self, rows: &[StreamRow]) -> Result<Taken, SdkError> {
-        let mut tx = self.db.begin_growing().await?;
+        let mut script = Script::default();
+        Machine::look_for(&mut script, rows);
+        let (mut tx, mut looked) = self.db.begin_growing_with(script).await?;
+        let looked = self.machine.looked_for(&mut looked, rows)?;
         let Receipts { received, through, parked, no_room } =
-            self.machine.receive(&mut tx, self.now(), rows).await?;
-        self.keep(&mut tx, received).await?;
-        self.is_at(&mut tx, through).await?;
+            self.machine.receive_looked(&mut tx, self.now(), rows, looked).await?;
+        if !received.is_empty() {
+            self.keeper.keep(self, &mut tx, received).await.map_err(SdkError::Keep)?;
+        }
+        self.is_at(tx.later(), through);
         tx.commit().await?;
         Ok(Taken { through, parked, no_room })
     }
@@ -262,7 +268,8 @@ impl Client {
         if received.is_empty() {
             return Ok(());
         }
-        self.keeper.keep(self, tx, received).await.map_err(SdkError::Keep)
+        self.keeper.keep(self, tx, received).await.map_err(SdkError::Keep)?;
+        Ok(tx.write_now().await?)
     }
 
     /// The head rosters of all groups that are known here, former ones too.

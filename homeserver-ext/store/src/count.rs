@@ -65,11 +65,13 @@ fn parse(text: &str) -> Option<Beside> {
 pub(crate) struct Count {
     path: PathBuf,
     file: Option<File>,
+    /// What is on disk of it at least.
+    synced: u64,
 }
 
 impl Count {
     pub(crate) fn beside(db: &Path) -> Self {
-        Self { path: path_of(db), file: None }
+        Self { path: path_of(db), file: None, synced: 0 }
     }
 
     /// Notes that commits up to the `count`-th are on disk; never less than the file says already.
@@ -77,6 +79,9 @@ impl Count {
     /// `synced`: when this returns, that is on disk itself. Without, only the death of the whole
     /// machine loses it, and a file that is not there is not made.
     pub(crate) fn raise(&mut self, count: u64, synced: bool) -> io::Result<()> {
+        if self.synced >= count {
+            return Ok(());
+        }
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(synced).truncate(false).mode(0o600);
@@ -90,22 +95,28 @@ impl Count {
         let Some(file) = &self.file else { return Ok(()) };
         // Another process may share the database, and have counted on.
         flock(file, FlockOperation::LockExclusive)?;
-        let done = write(file, count, synced);
+        let known = write(file, count);
         flock(file, FlockOperation::Unlock)?;
-        done
+        let known = known?;
+        if synced {
+            // Also where it says so already: another may only have written it.
+            file.sync_data()?;
+            self.synced = known;
+        }
+        Ok(())
     }
 }
 
-/// In place and always as wide, so that no moment has less in it than a whole number.
-fn write(file: &File, count: u64, synced: bool) -> io::Result<()> {
+/// In place and always as wide, so that no moment has less in it than a whole number; what it says then.
+fn write(file: &File, count: u64) -> io::Result<u64> {
     let mut text = [0; 64];
     let length = file.read_at(&mut text, 0)?;
     let known = text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).and_then(parse);
-    if known.is_some_and(|known| !known.is_early && known.committed >= count) {
-        return Ok(());
+    if let Some(known) = known.filter(|known| !known.is_early && known.committed >= count) {
+        return Ok(known.committed);
     }
     file.write_all_at(format!("{WORD}{count:020}\n").as_bytes(), 0)?;
-    if synced { file.sync_data() } else { Ok(()) }
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -18,22 +18,29 @@ use crate::{
     backup,
     count::{self, Beside, Count},
     engine::Conn,
+    error::Error,
     keeper::Keeper,
     lock::{self, Held, Lock, Taken},
     migrate::{self, Schema},
     open_error::{OpenCause, OpenError},
     readers::{Read, Readers},
     room::{self, Room},
-    tx::{self, Ask, Error, Tally, Tx},
+    script::{Rows, Script},
+    tx::{Ask, Turn, Tx, Way},
     wake::{Listener, Topics},
+    writer::{self, Tally},
 };
 
 /// Before this one, several connections on one WAL file could corrupt it (`SQLite` 3.51.3 notes).
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
-/// Pages of the log at which it is brought home, where the disk is large: 16 MB.
-const LOG_PAGES: u64 = 4_000;
-const PAGE_BYTES: u64 = 4_096;
+/// Bytes of the log at which it is brought home, where the disk is large.
+const LOG_BYTES: u64 = 16_384_000;
+/// Bytes of a page, where the file is made here; it keeps what it was made with. A commit writes every
+/// page whole in which it changes a row or an entry of an index, and most lie apart.
+const PAGE_BYTES: u32 = 1_024;
+/// Statements that a connection keeps prepared.
+const PREPARED: usize = 256;
 
 /// How to open a database.
 #[derive(Debug, Clone)]
@@ -109,7 +116,7 @@ impl Db {
         let is_behind = look(&options).await?;
         create(&options.path)?;
         let room = exclusive.then(|| Arc::new(Room::beside(&options.path)));
-        let mut writer = writer_options(&options.path, room.as_deref()).connect().await?;
+        let mut writer = connect_to_write(&options.path, room.as_deref()).await?;
         if lock.after_crash() {
             check(&mut writer).await?;
         }
@@ -130,8 +137,10 @@ impl Db {
         let readers = Readers::new(connect_options(path).read_only(true));
         let topics = Arc::new(Topics::default());
         let tally = Arc::new(Tally::default());
+        tally.counted.store(keeper.every().unwrap_or(0), Ordering::Relaxed);
         let (asks, asked) = mpsc::unbounded_channel();
-        let task = tx::write(writer, asked, Arc::clone(&topics), Arc::clone(&tally), lock, keeper);
+        let task =
+            writer::write(writer, asked, Arc::clone(&topics), Arc::clone(&tally), lock, keeper);
         #[expect(
             clippy::disallowed_methods,
             reason = "the writer's task ends with the last handle of its Db; `close` awaits it"
@@ -145,9 +154,47 @@ impl Db {
     /// # Errors
     /// [`Error::Busy`] if another process keeps writing; [`Error::Closed`].
     pub async fn begin(&self) -> Result<Tx, Error> {
+        self.begin_with(Script::default()).await.map(|(tx, _)| tx)
+    }
+
+    /// As [`Db::begin`], with a script that is run first, in one errand; and the rows that it returns.
+    ///
+    /// # Errors
+    /// As of [`Db::begin`], and what the script comes to.
+    pub async fn begin_with(&self, script: Script) -> Result<(Tx, Rows), Error> {
         let (reply, turn) = oneshot::channel();
-        self.asks.send(Ask::Begin(reply)).map_err(|_| Error::Closed)?;
+        let ask = Ask::Turn(Turn { script, way: Way::Lend(reply) });
+        self.asks.send(ask).map_err(|_| Error::Closed)?;
         turn.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Runs a script as a transaction of its own, in one errand, and wakes the listeners of `topics` once
+    /// it is committed; the rows that it returns.
+    ///
+    /// A caller cancelled here does not know what became of it; it may well be committed.
+    ///
+    /// # Errors
+    /// As of [`Db::begin`] and [`Tx::commit`], and what the script comes to: nothing of it is kept.
+    pub async fn write(&self, script: Script, topics: Vec<String>) -> Result<Rows, Error> {
+        let (reply, committed) = oneshot::channel();
+        let ask = Ask::Turn(Turn { script, way: Way::Whole(topics, reply) });
+        self.asks.send(ask).map_err(|_| Error::Closed)?;
+        committed.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// As [`Db::write`], for what makes the file grow: refused as by [`Db::begin_growing`].
+    ///
+    /// # Errors
+    /// As of [`Db::write`] and [`Db::begin_growing`].
+    pub async fn write_growing(&self, script: Script, topics: Vec<String>) -> Result<Rows, Error> {
+        if self.room.as_ref().is_none_or(|room| room.regain()) {
+            return self.write(script, topics).await;
+        }
+        let mut tx = self.begin_growing().await?;
+        for topic in topics {
+            tx.wake(topic);
+        }
+        tx.commit_with(script).await
     }
 
     /// As [`Db::begin`], for what makes the file grow: refused while nearly nothing is left on the
@@ -156,15 +203,27 @@ impl Db {
     /// # Errors
     /// [`Error::Full`]; as of [`Db::begin`].
     pub async fn begin_growing(&self) -> Result<Tx, Error> {
+        self.begin_growing_with(Script::default()).await.map(|(tx, _)| tx)
+    }
+
+    /// As [`Db::begin_with`], refused as by [`Db::begin_growing`].
+    ///
+    /// # Errors
+    /// As of both.
+    pub async fn begin_growing_with(&self, script: Script) -> Result<(Tx, Rows), Error> {
         let has_room = self.room.as_ref().is_none_or(|room| room.regain());
-        let mut tx = self.begin().await?;
+        let (mut tx, rows) = self.begin_with(script).await?;
         if has_room {
-            return Ok(tx);
+            return Ok((tx, rows));
         }
-        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(tx.conn()).await?;
-        let bytes = u64::try_from(free).unwrap_or(0).saturating_mul(PAGE_BYTES);
+        let free: i64 = sqlx::query_scalar(
+            "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+        )
+        .fetch_one(tx.conn())
+        .await?;
+        let bytes = u64::try_from(free).unwrap_or(0);
         let is_enough = self.room.as_ref().is_none_or(|room| bytes >= room.bytes());
-        if is_enough { Ok(tx) } else { Err(Error::Full) }
+        if is_enough { Ok((tx, rows)) } else { Err(Error::Full) }
     }
 
     /// What the count beside the file says; `None` if there is none.
@@ -231,6 +290,12 @@ impl Db {
         }
     }
 
+    /// What the table `commits` has counted, as of the last commit, where every one is counted in a file
+    /// that this process alone has open.
+    pub fn counted(&self) -> Option<u64> {
+        Some(self.tally.counted.load(Ordering::Relaxed)).filter(|count| *count > 0)
+    }
+
     /// Closes the file for all handles and returns when its lock is free. Open transactions end
     /// first; whoever asks afterwards gets [`Error::Closed`].
     pub async fn close(&self) {
@@ -245,10 +310,12 @@ impl Db {
 fn connect_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
+        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(true)
+        .statement_cache_capacity(PREPARED)
         .pragma("journal_size_limit", "67108864")
         .pragma("temp_store", "memory")
         // What each statement is, never its values; `tests/counts` of the bridge counts them.
@@ -265,12 +332,16 @@ fn named(path: &Path, does: &'static str) -> impl Fn(u64) -> String + Send + Syn
 
 /// The log may not outgrow what is kept free for it, and nothing is written before the commit: then
 /// a disk that is full is met there, by the one who knows what to do.
-fn writer_options(path: &Path, room: Option<&Room>) -> SqliteConnectOptions {
-    let most = room.map_or(LOG_PAGES, |room| room.bytes() / 2 / PAGE_BYTES);
-    connect_options(path)
-        .pragma("wal_autocheckpoint", most.min(LOG_PAGES).to_string())
-        .pragma("cache_spill", "OFF")
-        .thread_name(named(path, "write"))
+async fn connect_to_write(path: &Path, room: Option<&Room>) -> Result<Conn, sqlx::Error> {
+    let options = connect_options(path).pragma("cache_spill", "OFF");
+    let mut writer = options.thread_name(named(path, "write")).connect().await?;
+    let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut writer).await?;
+    let most = room.map_or(LOG_BYTES, |room| room.bytes() / 2).min(LOG_BYTES);
+    let pages = most / u64::try_from(page).unwrap_or(1).max(1);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {pages}")))
+        .execute(&mut writer)
+        .await?;
+    Ok(writer)
 }
 
 /// Looks at an existing file without writing to it; returns whether migrations are to be applied.
@@ -336,7 +407,7 @@ mod tests {
         let path = dir.join("t.db");
         create(&path).unwrap();
         let room = Arc::new(Room::of(&path, u64::MAX >> 2));
-        let mut writer = writer_options(&path, None).connect().await.unwrap();
+        let mut writer = connect_to_write(&path, None).await.unwrap();
         sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut writer).await.unwrap();
         let Taken::Ours(lock) = lock::take(&path, Lock::Exclusive).unwrap() else { panic!("held") };
         let keeper = Keeper::new(Count::beside(&path), None, Some(Arc::clone(&room)));

@@ -12,7 +12,7 @@ use std::{
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::{engine::Conn, tx::Error};
+use crate::{engine::Conn, error::Error};
 
 const READERS: u32 = 4;
 /// How long somebody waits for one of them.

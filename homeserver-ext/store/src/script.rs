@@ -6,13 +6,20 @@
 //! `SQLite`'s driver takes several statements in one prepared query; should it cease to, this file is
 //! where they are sent one after the other.
 
-use std::fmt::Write as _;
+use std::{
+    collections::VecDeque,
+    fmt::{self, Write as _},
+    ops::Deref,
+};
 
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Type, sqlite::SqliteArguments};
+use futures_util::TryStreamExt as _;
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Either, Encode, Executor as _, Type, sqlite::SqliteArguments,
+};
 
 use crate::{
     engine::{Conn, Engine, Row},
-    tx::Error,
+    error::Error,
 };
 
 /// Rows that one statement puts down at most.
@@ -26,6 +33,9 @@ const STEP: usize = 8;
 #[derive(Default)]
 pub struct Script {
     sql: String,
+    /// How many it is, and of how many of them rows are not [taken](Rows::take) one by one.
+    statements: usize,
+    silent: usize,
     values: SqliteArguments,
     count: usize,
     /// What goes before it in errands of its own: of many rows, most.
@@ -34,6 +44,59 @@ pub struct Script {
     /// of its statement's.
     is_bulk: bool,
     failed: Option<sqlx::error::BoxDynError>,
+}
+
+/// Why a script that stands between other statements did not come to its end.
+pub(crate) enum Broken {
+    /// What comes before it failed.
+    Before(sqlx::Error),
+    Within(Error),
+    /// What comes after it failed.
+    After(sqlx::Error),
+}
+
+/// What a script returned: the rows of all its statements, in their order.
+#[derive(Default)]
+pub struct Rows {
+    all: Vec<Row>,
+    /// Where each statement's end.
+    ends: VecDeque<usize>,
+    taken: usize,
+}
+
+// What is in them is nobody's to print.
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("count", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// The rows of the first statement of which they were not taken yet, but for what many rows were
+    /// put down by.
+    pub fn take(&mut self) -> Vec<Row> {
+        let end = self.ends.pop_front().unwrap_or(self.taken);
+        let taken = self.all.drain(..end.saturating_sub(self.taken).min(self.all.len()));
+        self.taken = end;
+        taken.collect()
+    }
+}
+
+impl Deref for Rows {
+    type Target = [Row];
+
+    fn deref(&self) -> &[Row] {
+        &self.all
+    }
+}
+
+impl IntoIterator for Rows {
+    type Item = Row;
+    type IntoIter = std::vec::IntoIter<Row>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.into_iter()
+    }
 }
 
 /// Gives the statement that was added last its values, `$1` first.
@@ -165,35 +228,83 @@ impl Script {
         }
     }
 
+    /// From here on rows are [taken](Rows::take): what was added before returns none.
+    pub const fn asks(&mut self) {
+        self.silent = self.statements;
+    }
+
     /// Runs them; the rows that they return, one statement's after the other's.
     ///
     /// # Errors
     /// The engine's; what stands before the one that failed is done, as far as the transaction goes.
-    pub async fn run(mut self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
-        let mut rows = Vec::new();
-        for script in std::mem::take(&mut self.before) {
-            rows.extend(script.errand(conn).await?);
+    pub async fn run(self, conn: &mut Conn) -> Result<Rows, Error> {
+        self.run_between(conn, "", "").await.map_err(|broken| match broken {
+            Broken::Before(error) | Broken::After(error) => error.into(),
+            Broken::Within(error) => error,
+        })
+    }
+
+    /// As [`run`](Self::run), after statements without values, and before others: in one errand, but for
+    /// rows that are put down.
+    pub(crate) async fn run_between(
+        mut self,
+        conn: &mut Conn,
+        before: &'static str,
+        after: &'static str,
+    ) -> Result<Rows, Broken> {
+        let mut errands = std::mem::take(&mut self.before);
+        errands.push(self);
+        let (last, mut rows) = (errands.len() - 1, Rows::default());
+        for (at, errand) in errands.into_iter().enumerate() {
+            let before = if at == 0 { before } else { "" };
+            let after = if at == last { after } else { "" };
+            errand.errand(conn, (before, after), &mut rows).await?;
         }
-        rows.extend(self.errand(conn).await?);
         Ok(rows)
     }
 
-    async fn errand(self, conn: &mut Conn) -> Result<Vec<Row>, Error> {
-        if self.sql.is_empty() {
-            return Ok(Vec::new());
+    async fn errand(
+        self,
+        conn: &mut Conn,
+        (before, after): (&'static str, &'static str),
+        rows: &mut Rows,
+    ) -> Result<(), Broken> {
+        let Self { sql, statements, silent, values, failed, is_bulk, .. } = self;
+        // What it comes to is undone by whoever has it stand between others, so they are run.
+        let (sql, after) = if failed.is_some() { ("", "") } else { (&*sql, after) };
+        let parts = [before, sql, after].into_iter().filter(|part| !part.is_empty());
+        let sql = parts.collect::<Vec<_>>().join("; ");
+        let within = before.split(';').filter(|one| !one.is_empty()).count();
+        if !sql.is_empty() {
+            // Of literals of ours and numbers.
+            let query = sqlx::query_with(AssertSqlSafe(sql), values);
+            let (mut done, mut told) = (0, conn.fetch_many(query));
+            loop {
+                match told.try_next().await {
+                    Ok(Some(Either::Left(_))) => {
+                        if !is_bulk && (within + silent..within + statements).contains(&done) {
+                            rows.ends.push_back(rows.all.len());
+                        }
+                        done += 1;
+                    }
+                    Ok(Some(Either::Right(row))) => rows.all.push(row),
+                    Ok(None) => break,
+                    Err(error) if done < within => return Err(Broken::Before(error)),
+                    Err(error) if done < within + statements => {
+                        return Err(Broken::Within(error.into()));
+                    }
+                    Err(error) => return Err(Broken::After(error)),
+                }
+            }
         }
-        if let Some(error) = self.failed {
-            return Err(sqlx::Error::Encode(error).into());
-        }
-        // Of literals of ours and numbers.
-        let query = sqlx::query_with(AssertSqlSafe(self.sql), self.values);
-        Ok(query.fetch_all(conn).await?)
+        failed.map_or(Ok(()), |error| Err(Broken::Within(sqlx::Error::Encode(error).into())))
     }
 
     fn begin(&mut self) {
         if !self.sql.is_empty() {
             self.sql.push_str("; ");
         }
+        self.statements += 1;
         self.count = self.values.len();
     }
 

@@ -9,19 +9,26 @@ use std::{
     time::Duration,
 };
 
+use causeway_protocol::ids::GroupId;
 use causeway_store::{Agreed, Db, Listener, Script, Tx};
 use futures_util::FutureExt as _;
 use ruma::{OwnedRoomId, RoomId};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{
-    Spine, StepError,
+    Spine, StepError, TOGETHER,
     slots::Slots,
     slow::Slow,
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
-    domain::lane::Lane,
+    domain::{
+        lane::Lane,
+        portal::{Portal, PortalId},
+    },
     health::Kind,
     storage::{self, lanes},
 };
@@ -40,6 +47,8 @@ struct Inner {
     slow: Slow,
     /// Rooms that were seen to be replaced before an event said so.
     replaced: Mutex<BTreeSet<OwnedRoomId>>,
+    /// The groups of portals, which have the same for ever.
+    groups: Mutex<BTreeMap<PortalId, GroupId>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
     /// One worker's at a time: a wake is his who has it, not everybody's.
@@ -55,6 +64,8 @@ struct Lookout {
     free: VecDeque<Ready>,
     /// When to look again, by the steady clock, if nobody wakes us before.
     due: Option<Duration>,
+    /// When we looked last.
+    looked: Instant,
 }
 
 /// A lane that is ours until this is dropped.
@@ -80,6 +91,7 @@ impl Leases {
             back: db.listen(lanes::BACK),
             free: VecDeque::new(),
             due: Some(Duration::ZERO),
+            looked: Instant::now(),
         };
         Self(Arc::new(Inner {
             taken: Mutex::default(),
@@ -88,6 +100,7 @@ impl Leases {
             slots: Slots::default(),
             slow: Slow::default(),
             replaced: Mutex::default(),
+            groups: Mutex::default(),
             agreed: Agreed::default(),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
@@ -114,6 +127,18 @@ impl Leases {
         self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner).remove(room);
     }
 
+    /// The group of a portal, once it was found.
+    pub(super) fn group(&self, portal: PortalId) -> Option<GroupId> {
+        let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.get(&portal).copied()
+    }
+
+    /// Remembers it.
+    pub(super) fn has_group(&self, portal: &Portal) {
+        let mut groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(portal.id, portal.group);
+    }
+
     /// Which lanes wait.
     pub(super) fn waits(&self) -> &Waits {
         &self.0.waits
@@ -127,14 +152,18 @@ impl Leases {
                 return Ok(lease);
             }
             let Lookout { woken, hurried, back, due, .. } = &mut *lookout;
-            tokio::select! {
-                () = woken.changed() => {}
+            let is_any = tokio::select! {
+                () = woken.changed() => true,
                 () = hurried.changed() => self.0.waits.hurry(spine.steady(), HURRIED_EVERY),
                 () = back.changed() => self.0.waits.hurry(spine.steady(), BACK_EVERY),
-                () = self.0.freed.notified() => {}
-                () = at(spine, *due) => {}
+                () = self.0.freed.notified() => true,
+                () = at(spine, *due) => true,
+            };
+            if is_any {
+                sleep_until(lookout.looked + TOGETHER).await;
+                lookout.looked = Instant::now();
+                self.look(spine, &mut lookout).await?;
             }
-            self.look(spine, &mut lookout).await?;
         }
     }
 

@@ -20,7 +20,7 @@ use causeway_store::{Conn, Script, Tx};
 use ruma::OwnedUserId;
 use tokio::time::Instant;
 
-use self::record::record;
+use self::record::{record, settled};
 use super::{
     Failure, Found, Head, Leases, Meaning, Outcome, Place, ROUNDS, Ready, SOON, Spine, StepError,
     Stop, Stored, TURN, bury, bury_unreadable, failed, judged, meaning, outbox, relations, steps,
@@ -74,6 +74,15 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             spine.leases.waits().taken(spine.steady(), lane.portal());
         }
         let mut delivered = delivered_of(&rows, &end).collect();
+        if end.is_all(&rows) && facts.are_links() {
+            // What has come since has woken whoever looks for lanes.
+            let script = settled(spine, &leased, &rows, &facts, &end);
+            spine.steps.reached(steps::Step::RecordingEvents).await;
+            spine.db.write(script, Vec::new()).await?;
+            took(spine, DIRECTION, &mut delivered);
+            spine.steps.reached(steps::Step::RecordedEvents).await;
+            return Ok(());
+        }
         let mut tx = spine.db.begin().await?;
         let after = end.after(&leased, &facts);
         next = record(spine, &mut tx, &leased, &rows, facts, end).await?;
@@ -141,6 +150,14 @@ struct Facts {
     dead: Vec<Dead>,
 }
 
+impl Facts {
+    /// Whether they are links alone.
+    fn are_links(&self) -> bool {
+        let Self { made, standing, news, links: _, dead } = self;
+        made.is_empty() && standing.is_empty() && news.is_empty() && dead.is_empty()
+    }
+}
+
 /// A row that is given up.
 #[derive(Debug)]
 struct Dead {
@@ -174,6 +191,13 @@ struct Failed {
 }
 
 impl End {
+    /// Whether these were all that the lane had, and all are done.
+    fn is_all(&self, rows: &[Stored<InRoom>]) -> bool {
+        let Self { done, aside, apart, stopped } = self;
+        let rest = aside.is_empty() && apart.is_empty() && stopped.is_empty();
+        rest && done.len() == rows.len() && rows.len() < outbox::HEAD
+    }
+
     /// The lane as it stands after that.
     fn after(&self, leased: &Ready, facts: &Facts) -> Ready {
         if !self.done.is_empty() || !self.aside.is_empty() {

@@ -2,10 +2,12 @@
 //! server has answered. It is sealed again only after an answered refusal; the batch's life is the
 //! SDK's ([`Sending`]), its rows are the outbox's.
 
+mod first;
+
 use std::time::Duration;
 
 use causeway_groups::{
-    machine::{Batch, Outgoing, SealError},
+    machine::{Batch, Outgoing, SealError, ToSeal},
     sdk::{Answer, CallError, SdkError, Sending},
 };
 use causeway_protocol::ids::{GroupId, Timestamp};
@@ -13,6 +15,7 @@ use causeway_store::{Script, Tx};
 use ruma::EventId;
 use tokio::time::Instant;
 
+use self::first::{First, first};
 use super::{
     Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
     bury_unreadable, judged, lanes, outbox, relations, steps, took,
@@ -36,8 +39,10 @@ const UNPREPARED: Duration = Duration::from_millis(50);
 
 /// What a round came to.
 enum Round {
-    /// There may be more; the transaction goes on, and has this to do.
-    Next(Tx, Script),
+    /// There may be more. What is to be written down is in the script, in the transaction if there is one.
+    Next(Option<Tx>, Script),
+    /// It is written down, and was all that was seen.
+    Done,
     /// The lane was given back.
     Released,
 }
@@ -45,54 +50,59 @@ enum Round {
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
 pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
     let (mut leased, began) = (leased.clone(), Instant::now());
-    let mut tx = spine.db.begin().await?;
     if spine.locked_out.borrow().is_some() {
+        let mut tx = spine.db.begin().await?;
         let stop = Stop { wait: LOCKED_OUT, away: true, row: None };
         spine.leases.postpone(spine, &mut tx, &leased, stop, "the session is not known").await?;
         return Ok(tx.commit().await?);
     }
     let mut delivered = Vec::new();
-    let mut script = Script::default();
+    let (mut tx, mut script) = (None, Script::default());
     for round in 0..=ROUNDS {
         if round > 0 {
             Leases::release(spine, &mut script, &leased.lane);
         }
         let done = std::mem::take(&mut script);
-        let (Spine { sealer, names, .. }, lane) = (spine, &leased.lane);
-        let (portal, head) = outbox::first(tx.conn(), sealer, names, lane, done).await?;
+        let (mut at, first) = first(spine, tx.take(), &leased.lane, done).await?;
         if round == ROUNDS || (round > 0 && began.elapsed() >= TURN) {
-            lanes::look(&mut tx);
+            lanes::look(&mut at);
+            tx = Some(at);
             break;
         }
-        let first = match head {
+        let First { portal, head, sending, to_seal } = first;
+        let rows = match head {
             Head::Rows(rows) if rows.is_empty() => {
                 if round == 0 {
-                    Leases::release(spine, &mut script, lane);
-                    script.run(tx.conn()).await?;
+                    Leases::release(spine, &mut script, &leased.lane);
                 }
+                tx = Some(at);
                 break;
             }
             Head::Rows(rows) => rows,
             Head::Unreadable(row) => {
                 // What it was sealed in may be out already; sealed anew, the rest has the ids it had.
-                Sending::drop_of(&mut tx, portal.group).await?;
-                bury_unreadable(spine.rites(), &mut tx, &row).await?;
+                Sending::drop_of(&mut at, portal.group).await?;
+                bury_unreadable(spine.rites(), &mut at, &row).await?;
+                tx = Some(at);
                 continue;
             }
         };
         let way = Way { spine, leased: &leased, group: portal.group };
-        match way.round(tx, first, &mut delivered).await? {
+        match way.round(at, rows, (sending, to_seal), &mut delivered).await? {
             Round::Next(next, done) => {
                 (tx, script) = (next, done);
                 leased = leased.went_on();
             }
+            Round::Done => break,
             Round::Released => {
                 took(spine, DIRECTION, &mut delivered);
                 return Ok(());
             }
         }
     }
-    tx.commit().await?;
+    if let Some(tx) = tx {
+        tx.commit_with(script).await?;
+    }
     took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEnvelopes).await;
     Ok(())
@@ -111,9 +121,11 @@ impl Way<'_> {
         &self,
         mut tx: Tx,
         mut rows: Vec<Stored<InGroup>>,
+        (sending, to_seal): (Option<Sending>, ToSeal),
         delivered: &mut Vec<Timestamp>,
     ) -> Result<Round, StepError> {
-        let sending = if let Some(sending) = self.begun(&mut tx, &rows).await? {
+        let is_all = rows.len() < outbox::HEAD;
+        let sending = if let Some(sending) = self.begun(&mut tx, sending, &rows).await? {
             tx.commit().await?;
             sending
         } else {
@@ -121,26 +133,28 @@ impl Way<'_> {
             if rows.first().is_some_and(|row| row.refused > 0) {
                 rows.truncate(1);
             }
-            match self.seal(tx, &rows).await? {
+            match self.seal(tx, to_seal, &rows).await? {
                 Ok(sending) => sending,
                 Err(round) => return Ok(round),
             }
         };
+        let seen = rows.len();
         rows.truncate(rows.iter().take_while(|row| sending.rows.contains(&row.id)).count());
+        let is_all = is_all && rows.len() == seen;
         took(self.spine, DIRECTION, delivered);
         self.spine.steps.reached(steps::Step::Sealed).await;
         match self.spine.native.post_kept(&sending).await {
             Ok(Answer::Taken) => {
                 self.spine.steps.reached(steps::Step::Posted).await;
-                let next = self.posted(&rows, &sending).await?;
+                let done = self.posted(&rows, &sending, is_all).await?;
                 delivered.extend(rows.iter().filter_map(|row| row.entry.accepted_at));
-                Ok(next)
+                Ok(done)
             }
             // The rows are sealed anew with the same client ids.
             Ok(behind @ Answer::Behind(_)) => {
                 let mut tx = self.spine.db.begin().await?;
                 self.spine.native.settle(&mut tx, &sending, &behind).await?;
-                Ok(Round::Next(tx, Script::default()))
+                Ok(Round::Next(Some(tx), Script::default()))
             }
             Err(error) => self.failed(&rows, Some(&sending), error).await,
         }
@@ -150,11 +164,10 @@ impl Way<'_> {
     async fn begun(
         &self,
         tx: &mut Tx,
+        sending: Option<Sending>,
         rows: &[Stored<InGroup>],
     ) -> Result<Option<Sending>, StepError> {
-        let Some(sending) = self.spine.native.sending(tx.conn(), self.group).await? else {
-            return Ok(None);
-        };
+        let Some(sending) = sending else { return Ok(None) };
         if rows.first().is_some_and(|row| sending.rows.contains(&row.id)) {
             return Ok(Some(sending));
         }
@@ -167,6 +180,7 @@ impl Way<'_> {
     async fn seal(
         &self,
         mut tx: Tx,
+        to_seal: ToSeal,
         rows: &[Stored<InGroup>],
     ) -> Result<Result<Sending, Round>, StepError> {
         let Self { spine, group, .. } = self;
@@ -174,7 +188,7 @@ impl Way<'_> {
         for row in rows {
             items.push(self.outgoing(&mut tx, row, rows).await?);
         }
-        let mut sealed = self.seal_what_fits(&mut tx, &items).await?;
+        let mut sealed = self.seal_what_fits(&mut tx, to_seal, &items).await?;
         if let Err(SealError::Unprepared(_)) = sealed {
             tx.commit().await?;
             if let Err(error) = spine.native.prepare(*group).await {
@@ -182,41 +196,44 @@ impl Way<'_> {
             }
             spine.steps.reached(steps::Step::Prepared).await;
             tx = spine.db.begin().await?;
-            sealed = self.seal_what_fits(&mut tx, &items).await?;
+            let to_seal = self.look(&mut tx).await?;
+            sealed = self.seal_what_fits(&mut tx, to_seal, &items).await?;
         }
-        let batch = match sealed {
-            Ok(batch) => batch,
+        let (batch, mut script) = match sealed {
+            Ok(sealed) => sealed,
             Err(error) => return self.unsealed(tx, rows, error).await.map(Err),
         };
-        let sealed = rows.iter().take(batch.messages.len()).map(|row| row.id).collect();
-        let sending = spine.native.keep_sending(&mut tx, batch, sealed).await?;
+        let sealed: Vec<i64> = rows.iter().take(batch.messages.len()).map(|row| row.id).collect();
+        spine.native.keep_sending_last(&mut script, &batch, &sealed)?;
         spine.steps.reached(steps::Step::Sealing).await;
-        tx.commit().await?;
-        Ok(Ok(sending))
+        let kept = tx.commit_with(script).await?;
+        Ok(Ok(Sending::kept(batch, sealed, &kept)?))
     }
 
     /// Seals all, or the first alone: many may need a new chain where one does not.
     async fn seal_what_fits(
         &self,
         tx: &mut Tx,
+        to_seal: ToSeal,
         items: &[Outgoing],
-    ) -> Result<Result<Batch, SealError>, StepError> {
-        match self.try_to_seal(tx, items).await? {
+    ) -> Result<Result<(Batch, Script), SealError>, StepError> {
+        let (machine, now) = (self.spine.native.machine(), self.spine.now());
+        match machine.seal_looked(tx, now, to_seal, items).await? {
             Err(SealError::Unprepared(_)) if items.len() > 1 => {
-                self.try_to_seal(tx, items.get(..1).unwrap_or(items)).await
+                let to_seal = self.look(tx).await?;
+                let first = items.get(..1).unwrap_or(items);
+                Ok(machine.seal_looked(tx, now, to_seal, first).await?)
             }
             sealed => Ok(sealed),
         }
     }
 
-    /// Seals, or leaves the transaction as it was.
-    async fn try_to_seal(
-        &self,
-        tx: &mut Tx,
-        items: &[Outgoing],
-    ) -> Result<Result<Batch, SealError>, StepError> {
-        let (machine, now) = (self.spine.native.machine(), self.spine.now());
-        Ok(tx.nested(async |tx| machine.seal(tx, now, self.group, items).await).await?)
+    /// Looks once more at what is sealed by.
+    async fn look(&self, tx: &mut Tx) -> Result<ToSeal, StepError> {
+        let mut script = Script::default();
+        self.spine.native.look(&mut script, self.group);
+        let mut rows = script.run(tx.conn()).await?;
+        Ok(self.spine.native.looked(&mut rows, self.group)?.1)
     }
 
     async fn outgoing(
@@ -266,14 +283,14 @@ impl Way<'_> {
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
-                Ok(Round::Next(tx, Script::default()))
+                Ok(Round::Next(Some(tx), Script::default()))
             }
             SealError::NotMember(_)
             | SealError::Closed
             | SealError::Channel
             | SealError::Scheme => {
                 self.give_up(&mut tx, None, rows, &error.to_string()).await?;
-                Ok(Round::Next(tx, Script::default()))
+                Ok(Round::Next(Some(tx), Script::default()))
             }
             // The bridge follows its server, and is not kept from sending by this.
             SealError::Forked | SealError::Changed(_) | SealError::Offered => {
@@ -292,11 +309,12 @@ impl Way<'_> {
         Ok(Round::Released)
     }
 
-    /// The server has the envelopes.
+    /// The server has the envelopes, which is written down at once where they were all that was seen.
     async fn posted(
         &self,
         rows: &[Stored<InGroup>],
         sending: &Sending,
+        is_all: bool,
     ) -> Result<Round, StepError> {
         let lane = &self.leased.lane;
         let device = self.spine.native.me().record.device_id;
@@ -314,7 +332,6 @@ impl Way<'_> {
                 })
             })
             .collect();
-        let tx = self.spine.db.begin().await?;
         let done: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let mut script = Script::default();
         links::put(&mut script, &links);
@@ -323,7 +340,13 @@ impl Way<'_> {
         let count = rows.len() as u64;
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
         self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;
-        Ok(Round::Next(tx, script))
+        if !is_all {
+            return Ok(Round::Next(None, script));
+        }
+        // What has come since has woken whoever looks for lanes.
+        Leases::release(self.spine, &mut script, lane);
+        self.spine.db.write(script, Vec::new()).await?;
+        Ok(Round::Done)
     }
 
     /// Neither posted nor refused for its epoch; rows that are being sent share their fate.
@@ -370,7 +393,7 @@ impl Way<'_> {
                     rows.iter().take_while(|row| sending.is_some() || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
                 self.give_up(&mut tx, sending, dead, &reason).await?;
-                return Ok(Round::Next(tx, Script::default()));
+                return Ok(Round::Next(Some(tx), Script::default()));
             }
             Outcome::Again(wait, counts) => (wait, counts),
             Outcome::Done | Outcome::Halt => (0, false),

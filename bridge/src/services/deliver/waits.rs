@@ -203,15 +203,19 @@ impl Waits {
         }
     }
 
-    /// Ends the waits of those that wait for the other side to be there, of each once in so long.
-    pub(super) fn hurry(&self, now: Duration, every: Duration) {
+    /// Ends the waits of those that wait for the other side to be there, of each once in so long; whether
+    /// there is one.
+    pub(super) fn hurry(&self, now: Duration, every: Duration) -> bool {
+        let mut is_any = false;
         for wait in self.all().lanes.values_mut().filter(|wait| wait.away && wait.until > now) {
             let is_late = |at: Duration| now.saturating_sub(at) >= every;
             if wait.ready.hurried.is_none_or(is_late) {
                 wait.ready.hurried = Some(now);
                 wait.until = now;
+                is_any = true;
             }
         }
+        is_any
     }
 
     fn all(&self) -> MutexGuard<'_, All> {

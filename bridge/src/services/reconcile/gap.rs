@@ -305,7 +305,7 @@ async fn mend(spine: &Spine, row: &Damaged) -> Result<(), LookError> {
 async fn lose(spine: &Spine, tx: &mut Tx, row: &Damaged) -> Result<(), LookError> {
     tracing::error!(room = %row.room, event = %row.event, "an event is damaged and cannot be had again");
     metrics::counter!("causeway_dead_letters_total").increment(1);
-    inbox::looked(tx, Looked { routed: vec![row.seq], ..Looked::default() }).await?;
+    inbox::looked(tx, Looked { routed: vec![row.seq], ..Looked::default() });
     tx.wake(inbox::TOPIC);
     let text = "Something that was said in the room cannot be shown: what was kept of it is damaged, \
                 and the homeserver does not have it any more.";

@@ -3,7 +3,10 @@
 //! A signed op changes nothing here: it is posted, and installed when the server took it, or
 //! signed anew on what a 409 brought.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use causeway_protocol::{
     TooLong,
@@ -12,7 +15,7 @@ use causeway_protocol::{
     roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster, Scheme},
     visible::shows_something,
 };
-use causeway_store::Tx;
+use causeway_store::{Row, Script, Tx};
 
 use super::{Machine, MachineError};
 use crate::{
@@ -106,6 +109,28 @@ impl Machine {
     ) -> Result<Option<Arc<Roster>>, MachineError> {
         let known = self.log(tx.conn(), &group).await?;
         Ok(known.and_then(|(_, log)| log).map(|log| Arc::clone(log.head())))
+    }
+
+    /// Asks for the newest rosters of these groups, for [`Self::read_rosters`].
+    pub fn select_rosters(script: &mut Script, groups: &BTreeSet<GroupId>) {
+        rows::select_many(script, groups);
+    }
+
+    /// Reads what [`Self::select_rosters`] asked for, of groups of which something is known.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn read_rosters(
+        &self,
+        tx: &mut Tx,
+        rows: &[Row],
+    ) -> Result<BTreeMap<GroupId, Arc<Roster>>, MachineError> {
+        let mut rosters = BTreeMap::new();
+        for (group, row) in rows::read_many(rows)? {
+            let log = self.log_of(tx.conn(), &group, &row).await?;
+            rosters.extend(log.map(|log| (group, Arc::clone(log.head()))));
+        }
+        Ok(rosters)
     }
 
     /// Installed ops from epoch `from` on: what a server is given that has lost them.

@@ -4,6 +4,7 @@
 //! judged yet is held, and a row for which there is no room is parked at the server.
 
 mod direct;
+mod look;
 
 use causeway_protocol::{
     api::StreamRow,
@@ -20,7 +21,7 @@ use super::{
     Incoming, Machine, MachineError, Receipts, What,
     opening::Opening,
     schemes::{self, Form},
-    work::{Again, Work},
+    work::{Again, ToReceive, Work},
 };
 use crate::storage::{
     KEPT_MS,
@@ -50,7 +51,27 @@ impl Machine {
         now: Timestamp,
         rows: &[StreamRow],
     ) -> Result<Receipts, MachineError> {
-        self.receive_as(tx, now, rows, false).await
+        let mut work = Work::new(self, tx, now);
+        work.rows(rows).await?;
+        work.receipts(rows).await
+    }
+
+    /// The same, by what was [looked at](Self::look_for) in this transaction, in which no more is read or
+    /// changed of the machine's.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn receive_looked(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        rows: &[StreamRow],
+        looked: ToReceive,
+    ) -> Result<Receipts, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        work.begin_with(looked).await?;
+        work.rows(rows).await?;
+        work.receipts(rows).await
     }
 
     /// Takes a slice of rows that were parked, likewise: of these, [`Receipts::parked`] stay so.
@@ -63,30 +84,29 @@ impl Machine {
         now: Timestamp,
         rows: &[StreamRow],
     ) -> Result<Receipts, MachineError> {
-        self.receive_as(tx, now, rows, true).await
-    }
-
-    async fn receive_as(
-        &self,
-        tx: &mut Tx,
-        now: Timestamp,
-        rows: &[StreamRow],
-        is_parked: bool,
-    ) -> Result<Receipts, MachineError> {
         let mut work = Work::new(self, tx, now);
-        work.is_parked = is_parked;
-        for row in rows {
-            if let (Step::NoRoom, Some(sender)) = (work.row(row).await?, &row.envelope.sender) {
-                work.park(row, sender).await?;
-            }
-        }
-        let through = rows.last().map(|row| row.seq);
-        let (parked, no_room) = (std::mem::take(&mut work.parked), work.no_room.take());
-        Ok(Receipts { received: work.finish().await?, through, parked, no_room })
+        work.is_parked = true;
+        work.rows(rows).await?;
+        work.receipts(rows).await
     }
 }
 
 impl Work<'_> {
+    async fn rows(&mut self, rows: &[StreamRow]) -> Result<(), MachineError> {
+        for row in rows {
+            if let (Step::NoRoom, Some(sender)) = (self.row(row).await?, &row.envelope.sender) {
+                self.park(row, sender).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn receipts(mut self, rows: &[StreamRow]) -> Result<Receipts, MachineError> {
+        let through = rows.last().map(|row| row.seq);
+        let (parked, no_room) = (std::mem::take(&mut self.parked), self.no_room.take());
+        Ok(Receipts { received: self.finish().await?, through, parked, no_room })
+    }
+
     async fn row(&mut self, row: &StreamRow) -> Result<Step, MachineError> {
         if row.envelope.check().is_err() {
             self.fail(row, "bad_envelope");

@@ -16,7 +16,7 @@ use causeway_protocol::{
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Log, Roster, Scheme},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
 use zeroize::Zeroizing;
 
 use super::{
@@ -26,7 +26,12 @@ use super::{
 };
 use crate::{
     schemes::sender_keys::{Suite, Wire},
-    storage::{KEPT_MS, accounts::KnownDevice, chains, groups as rows},
+    storage::{
+        KEPT_MS,
+        accounts::KnownDevice,
+        chains::{self, OwnAndGiven},
+        groups as rows,
+    },
 };
 
 /// How long a key that was given and not acknowledged is kept (protocol §4.3).
@@ -60,6 +65,27 @@ impl Plan {
             Self::SenderKeys(plan) => &plan.lacking,
         }
     }
+
+    /// Whether something begins that is written down before anything is sealed.
+    pub(super) const fn begins(&self) -> bool {
+        match self {
+            Self::SenderKeys(plan) => plan.begins(),
+        }
+    }
+}
+
+/// Asks for what a group is sealed with.
+pub(super) fn look(script: &mut Script, group: &GroupId) {
+    chains::select_own_and_given(script, group);
+}
+
+/// Reads what [`look`] asked for.
+pub(super) fn looked(
+    machine: &Machine,
+    group: GroupId,
+    rows: &[Row],
+) -> Result<OwnAndGiven, MachineError> {
+    Ok(chains::read_own_and_given(machine.vault(), &group, rows)?)
 }
 
 /// Plans `count` messages at once, and changes nothing.

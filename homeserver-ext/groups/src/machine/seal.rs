@@ -8,13 +8,21 @@ use causeway_protocol::{
     ids::{GroupId, Timestamp},
     roster::{Log, is_dropped_in_channel},
 };
-use causeway_store::Tx;
+use causeway_store::{Rows, Script, Tx};
 
 use super::{
     Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, needs::Reach,
     schemes, work::Work,
 };
-use crate::storage::{accounts::KnownDevice, chores, groups as rows};
+use crate::storage::{accounts::KnownDevice, chains::OwnAndGiven, chores, groups as rows, own};
+
+/// What the next messages of a group are sealed by, as of one transaction.
+pub struct ToSeal {
+    group: GroupId,
+    row: Option<rows::Group>,
+    own: OwnAndGiven,
+    commits: u64,
+}
 
 impl Machine {
     /// Seals messages, at most 1,000, for everyone who is in the group now: begins a new chain if
@@ -34,6 +42,49 @@ impl Machine {
         let batch = work.seal_last(group, items).await?;
         work.finish().await?;
         Ok(batch)
+    }
+
+    /// As [`Self::seal`], by what [`Self::look`] has shown in this transaction, in which no more is read
+    /// or changed of the machine's: what is written down last is in the script.
+    ///
+    /// # Errors
+    /// Outside, the transaction is to be dropped; inside, it is as it was.
+    pub async fn seal_looked(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        looked: ToSeal,
+        items: &[Outgoing],
+    ) -> Result<Result<(Batch, Script), SealError>, MachineError> {
+        let ToSeal { group, row, own, commits } = looked;
+        let mut work = Work::new(self, tx, now);
+        work.own = Some(own);
+        if let Some(row) = row {
+            work.loaded(group, row).await?;
+        }
+        match work.seal_last(group, items).await {
+            Ok(batch) => Ok(Ok((batch, work.finish_last(commits).await?))),
+            Err(SealError::Machine(error)) => Err(error),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Asks for what is sealed by, in one errand with what else is asked.
+    pub fn look(script: &mut Script, group: &GroupId) {
+        rows::select(script, group);
+        schemes::look(script, group);
+        own::select_commits(script);
+    }
+
+    /// Reads what [`Self::look`] asked for.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn looked(&self, rows: &mut Rows, group: GroupId) -> Result<ToSeal, MachineError> {
+        let row = rows::read(rows.take().first())?;
+        let own = schemes::looked(self, group, &rows.take())?;
+        let commits = own::read_commits(rows.take().first())?;
+        Ok(ToSeal { group, row, own, commits })
     }
 
     /// The server has every envelope of `batch`. Only needed where [`Batch::has_keys`].
@@ -72,6 +123,7 @@ impl Work<'_> {
         if items.len() > MAX_AT_ONCE {
             return Err(SealError::TooMany(items.len(), MAX_AT_ONCE));
         }
+        let was_looked = self.own.is_some();
         let (row, log) = self.may_send(group).await?;
         let plan = schemes::plan(self, &row, &log, items.len()).await?;
         let head = log.head();
@@ -81,12 +133,18 @@ impl Work<'_> {
             return Err(SealError::Channel);
         }
         let reached = self.reach_all(&log, plan.lacking()).await?;
-        let sealed = schemes::seal(self, plan, head, &reached, items).await?;
-        let direct = if row.has_finished || !reached.is_empty() {
-            self.finished(group, head).await?
-        } else {
-            Vec::new()
-        };
+        let has_direct = row.has_finished || !reached.is_empty();
+        // Where nothing is changed but by what is written last, there is nothing to go back from.
+        let is_marked = was_looked && (has_direct || plan.begins());
+        if is_marked {
+            self.tx.mark().await.map_err(MachineError::from)?;
+        }
+        let sealed = schemes::seal(self, plan, head, &reached, items).await;
+        if is_marked {
+            self.tx.unmark(sealed.is_ok()).await.map_err(MachineError::from)?;
+        }
+        let sealed = sealed?;
+        let direct = if has_direct { self.finished(group, head).await? } else { Vec::new() };
         self.sealed = true;
         self.touch(&group).await?;
         Ok(Batch::new(head, direct, items.iter().map(|item| item.client_id).zip(sealed)))

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
 
 use super::{MachineError, Received, What};
 use crate::storage::holds::{self, Sighting};
@@ -51,16 +51,16 @@ impl Seen {
         Ok(self.new.iter().any(is_it) || holds::was_seen(conn, sender, envelope).await?)
     }
 
-    /// Notes what opened; of what was noted before, nothing else is said.
-    pub(super) async fn note(
-        self,
-        conn: &mut Conn,
-        now: Timestamp,
-        received: &mut [Received],
-    ) -> Result<(), MachineError> {
-        let (places, sightings): (Vec<_>, Vec<_>) = self.new.into_iter().unzip();
-        let new = holds::see_all(conn, &sightings, now).await?;
-        for (place, sighting) in places.into_iter().zip(sightings) {
+    /// Notes what opened, once the script is run, whose rows are for [`noted`](Self::noted).
+    pub(super) fn note(&self, script: &mut Script, now: Timestamp) {
+        let sightings: Vec<Sighting> = self.new.iter().map(|(_, sighting)| *sighting).collect();
+        holds::see_all(script, &sightings, now);
+    }
+
+    /// Of what was noted before, nothing else is said.
+    pub(super) fn noted(self, rows: &[Row], received: &mut [Received]) -> Result<(), MachineError> {
+        let new = holds::new_of(rows)?;
+        for (place, sighting) in self.new {
             if let Some(said) = received.get_mut(place)
                 && !new.contains(&(sighting.sender, sighting.name))
             {

@@ -21,9 +21,11 @@ use crate::{
     storage::{
         Error,
         accounts::{self, Ask, KnownDevice},
-        chains, failures, groups as rows, holds,
+        chains::{self, OwnAndGiven},
+        failures, groups as rows, holds,
         identities::Met,
         ops, own,
+        parked::Due,
     },
     vault::Vault,
 };
@@ -40,6 +42,17 @@ pub(super) struct Slot {
     pub(super) moved: bool,
 }
 
+/// Whose chain: the sender's in a group, by its tag.
+pub(super) type ChainKey = (GroupId, DeviceId, [u8; 4]);
+
+/// What rows are judged by, looked at before the first of them.
+pub struct ToReceive {
+    pub(super) due: Vec<Due>,
+    pub(super) groups: Vec<(GroupId, rows::Group)>,
+    pub(super) devices: Vec<KnownDevice>,
+    pub(super) chains: Vec<(ChainKey, Vec<HeldChain>)>,
+}
+
 /// A row that waited, taken out to be judged again.
 pub(super) struct Again {
     pub(super) row: StreamRow,
@@ -54,7 +67,7 @@ pub(super) struct Work<'a> {
     pub(super) received: Vec<Received>,
     pub(super) again: VecDeque<Again>,
     groups: HashMap<GroupId, (rows::Group, Option<Arc<Log>>)>,
-    chains: HashMap<(GroupId, DeviceId, [u8; 4]), Vec<Slot>>,
+    chains: HashMap<ChainKey, Vec<Slot>>,
     devices: HashMap<DeviceId, KnownDevice>,
     olm: Option<Account>,
     /// Who is who, until that changes in this transaction.
@@ -73,6 +86,9 @@ pub(super) struct Work<'a> {
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
+    /// The own key of the group that is sealed for, where it was looked at before; then what is changed in
+    /// vain is taken back by itself.
+    pub(super) own: Option<OwnAndGiven>,
     /// What opened, to be noted.
     pub(super) seen: Seen,
     /// What is written last, and read by nobody before.
@@ -99,6 +115,7 @@ impl<'a> Work<'a> {
             no_room: None,
             due: None,
             sealed: false,
+            own: None,
             seen: Seen::default(),
             script: Script::default(),
         }
@@ -120,9 +137,27 @@ impl<'a> Work<'a> {
 
     /// Saves what has moved.
     pub(super) async fn finish(mut self) -> Result<Vec<Received>, MachineError> {
+        self.save_chains().await?;
         let seen = std::mem::take(&mut self.seen);
-        seen.note(self.tx.conn(), self.now, &mut self.received).await?;
+        seen.note(&mut self.script, self.now);
+        let rows = std::mem::take(&mut self.script).run(self.tx.conn()).await?;
+        seen.noted(&rows, &mut self.received)?;
         self.count_failures().await?;
+        if self.sealed {
+            own::count(self.tx).await?;
+        }
+        Ok(self.received)
+    }
+
+    /// The same after nothing but sealing, where so many commits were counted before: what is written
+    /// last.
+    pub(super) async fn finish_last(mut self, commits: u64) -> Result<Script, MachineError> {
+        self.save_chains().await?;
+        own::count_after(self.tx, &mut self.script, commits);
+        Ok(self.script)
+    }
+
+    async fn save_chains(&mut self) -> Result<(), MachineError> {
         let vault = self.machine.vault();
         for slot in self.chains.values().flatten().filter(|slot| slot.moved) {
             chains::save_held(&mut self.script, vault, &slot.chain)?;
@@ -130,12 +165,23 @@ impl<'a> Work<'a> {
         if let Some(olm) = &self.olm {
             own::save_olm(self.tx.conn(), vault, olm).await?;
         }
-        if self.sealed {
-            own::count_with(self.tx, self.script).await?;
-        } else {
-            self.save().await?;
+        Ok(())
+    }
+
+    /// Takes what was looked at before the first row.
+    pub(super) async fn begin_with(&mut self, looked: ToReceive) -> Result<(), MachineError> {
+        let ToReceive { due, groups, devices, chains } = looked;
+        self.due = Some(due.into_iter().map(|due| (due.group, due.sender)).collect());
+        for (group, row) in groups {
+            self.loaded(group, row).await?;
         }
-        Ok(self.received)
+        let by_id = devices.into_iter().map(|known| (known.record.device_id, known));
+        self.devices.extend(by_id);
+        for (key, held) in chains {
+            let slots = held.into_iter().map(|chain| Slot { chain, moved: false });
+            self.chains.insert(key, slots.collect());
+        }
+        Ok(())
     }
 
     pub(super) fn say(&mut self, seq: Seq, group: GroupId, what: What) {
@@ -194,12 +240,23 @@ impl<'a> Work<'a> {
         group: &GroupId,
     ) -> Result<Option<&mut (rows::Group, Option<Arc<Log>>)>, MachineError> {
         if !self.groups.contains_key(group)
-            && let Some((row, log)) = self.machine.log(self.tx.conn(), group).await?
+            && let Some(row) = rows::group(self.tx.conn(), group).await?
         {
-            self.met.get_or_insert(row.met);
-            self.groups.insert(*group, (row, log));
+            self.loaded(*group, row).await?;
         }
         Ok(self.groups.get_mut(group))
+    }
+
+    /// Takes a group's row, and its history.
+    pub(super) async fn loaded(
+        &mut self,
+        group: GroupId,
+        row: rows::Group,
+    ) -> Result<(), MachineError> {
+        let log = self.machine.log_of(self.tx.conn(), &group, &row).await?;
+        self.met.get_or_insert(row.met);
+        self.groups.insert(group, (row, log));
+        Ok(())
     }
 
     pub(super) async fn log(&mut self, group: &GroupId) -> Result<Option<Arc<Log>>, MachineError> {

@@ -9,7 +9,7 @@ use causeway_protocol::{
     api::{Again, Kept, ReadAgain},
     ids::{Seq, Timestamp},
 };
-use causeway_store::Tx;
+use causeway_store::Script;
 
 use super::{CallError, Client, SdkError};
 use crate::storage::place::{self, Place};
@@ -61,10 +61,11 @@ impl Client {
     }
 
     /// Remembers that everything up to and with `through` is here.
-    pub(super) async fn is_at(&self, tx: &mut Tx, through: Option<Seq>) -> Result<(), SdkError> {
+    pub(super) fn is_at(&self, script: &mut Script, through: Option<Seq>) {
         let numbered = *self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(generation), Some(seq)) = (numbered, through) else { return Ok(()) };
-        Ok(place::put(tx.conn(), &Place { generation, seq, at: self.now() }).await?)
+        if let (Some(generation), Some(seq)) = (numbered, through) {
+            place::put(script, &Place { generation, seq, at: self.now() });
+        }
     }
 }
 

@@ -11,11 +11,11 @@
 //! affair; one database has one sender.
 
 use causeway_protocol::{api::OpBytes, ids::GroupId};
-use causeway_store::{Conn, Script, Tx};
+use causeway_store::{Conn, Rows, Script, Tx};
 
 use super::{CallError, Client, SdkError};
 use crate::{
-    machine::Batch,
+    machine::{Batch, Machine, ToSeal},
     storage::{Error, batches},
 };
 
@@ -46,6 +46,24 @@ impl Client {
         Ok(stored.map(|batches::Stored { id, batch, rows }| Sending { id, batch, rows }))
     }
 
+    /// Asks for what [`sending`](Self::sending) tells and for what is sealed by, to be read by
+    /// [`looked`](Self::looked).
+    pub fn look(&self, script: &mut Script, group: GroupId) {
+        batches::select(script, &group);
+        Machine::look(script, &group);
+    }
+
+    /// Reads what [`look`](Self::look) asked for.
+    pub fn looked(
+        &self,
+        rows: &mut Rows,
+        group: GroupId,
+    ) -> Result<(Option<Sending>, ToSeal), SdkError> {
+        let stored = batches::read(&self.vault, &group, rows.take().first())?;
+        let sending = stored.map(|batches::Stored { id, batch, rows }| Sending { id, batch, rows });
+        Ok((sending, self.machine.looked(rows, group)?))
+    }
+
     /// Keeps a batch that carries these rows, in the transaction that sealed it. Its group must have
     /// none.
     pub async fn keep_sending(
@@ -54,8 +72,19 @@ impl Client {
         batch: Batch,
         rows: Vec<i64>,
     ) -> Result<Sending, Error> {
-        let id = batches::insert(tx.conn(), &self.vault, &batch.group, &batch, &rows).await?;
-        Ok(Sending { id, batch, rows })
+        let mut script = Script::default();
+        self.keep_sending_last(&mut script, &batch, &rows)?;
+        Sending::kept(batch, rows, &script.run(tx.conn()).await?)
+    }
+
+    /// The same, once the script is run, whose rows are for [`Sending::kept`].
+    pub fn keep_sending_last(
+        &self,
+        script: &mut Script,
+        batch: &Batch,
+        rows: &[i64],
+    ) -> Result<(), Error> {
+        batches::insert(script, &self.vault, &batch.group, batch, rows)
     }
 
     /// Posts a batch; it stays kept.
@@ -87,6 +116,11 @@ impl Client {
 }
 
 impl Sending {
+    /// What [`keep_sending_last`](Client::keep_sending_last) has kept, by what its script returned.
+    pub fn kept(batch: Batch, rows: Vec<i64>, returned: &Rows) -> Result<Self, Error> {
+        Ok(Self { id: batches::inserted(returned)?, batch, rows })
+    }
+
     /// Drops the batch of a group unseen: a row that it carries is given up. Only for whoever sends
     /// alone, since it may be another's next batch.
     pub async fn drop_of(tx: &mut Tx, group: GroupId) -> Result<(), causeway_store::Error> {

@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord},
     ids::{AccountId, DeviceId, MemberId, Timestamp},
 };
-use causeway_store::{Conn, Row};
+use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
 
 use super::{Error, Whole as _, json, ms};
@@ -20,17 +20,26 @@ pub(crate) async fn device(
     conn: &mut Conn,
     device: &DeviceId,
 ) -> Result<Option<KnownDevice>, Error> {
-    let row = sqlx::query("SELECT account, record FROM devices WHERE device_id = $1")
-        .bind(device.as_bytes().as_slice())
-        .fetch_optional(conn)
-        .await?;
-    let known = |row: Row| {
+    let mut script = Script::default();
+    select_devices(&mut script, &[*device]);
+    Ok(read_devices(&script.run(conn).await?)?.pop())
+}
+
+/// Asks for the records of these devices, for [`read_devices`].
+pub(crate) fn select_devices(script: &mut Script, devices: &[DeviceId]) {
+    let ids: Vec<Vec<u8>> = devices.iter().map(|device| device.as_bytes().to_vec()).collect();
+    script.add_list("SELECT account, record FROM devices WHERE device_id IN (", ids);
+}
+
+/// Reads what [`select_devices`] asked for.
+pub(crate) fn read_devices(rows: &[Row]) -> Result<Vec<KnownDevice>, Error> {
+    let known = |row: &Row| {
         Ok(KnownDevice {
             account: row.try_get::<String, _>(0)?.parse().whole("devices")?,
             record: serde_json::from_str(row.try_get(1)?).whole("devices")?,
         })
     };
-    row.map(known).transpose()
+    rows.iter().map(known).collect()
 }
 
 /// Keeps a record; a device that is known stays as it is.

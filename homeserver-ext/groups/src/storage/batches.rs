@@ -2,8 +2,9 @@
 //! one batch for each group.
 
 use causeway_protocol::ids::GroupId;
-use causeway_store::{Conn, Script};
+use causeway_store::{Conn, Row, Script};
 use serde::{Serialize, de::DeserializeOwned};
+use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Error, Whole as _, json};
@@ -24,36 +25,53 @@ pub(crate) async fn get<T: DeserializeOwned>(
     vault: &Vault,
     group: &GroupId,
 ) -> Result<Option<Stored<T>>, Error> {
-    let row: Option<(i64, Vec<u8>, String, Option<String>)> =
-        sqlx::query_as("SELECT id, sealed, rows, kept_for FROM batches WHERE group_id = $1")
-            .bind(group.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    let Some((id, sealed, rows, kept_for)) = row else { return Ok(None) };
-    let bytes = opened(vault, group, sealed, kept_for.as_deref())?;
-    let batch = serde_json::from_slice(&bytes).whole("batches")?;
-    Ok(Some(Stored { id, batch, rows: serde_json::from_str(&rows).whole("batches")? }))
+    let mut script = Script::default();
+    select(&mut script, group);
+    read(vault, group, script.run(conn).await?.first())
 }
 
-/// Keeps the batch of a group that has none.
-pub(crate) async fn insert(
-    conn: &mut Conn,
+/// Asks for the batch of a group, for [`read`].
+pub(crate) fn select(script: &mut Script, group: &GroupId) {
+    let query = script.add("SELECT id, sealed, rows, kept_for FROM batches WHERE group_id = $1");
+    query.bind(group.as_bytes().as_slice());
+}
+
+/// Reads what [`select`] asked for.
+pub(crate) fn read<T: DeserializeOwned>(
+    vault: &Vault,
+    group: &GroupId,
+    row: Option<&Row>,
+) -> Result<Option<Stored<T>>, Error> {
+    let Some(row) = row else { return Ok(None) };
+    let (rows, kept_for): (&str, Option<&str>) = (row.try_get(2)?, row.try_get(3)?);
+    let bytes = opened(vault, group, row.try_get(1)?, kept_for)?;
+    let batch = serde_json::from_slice(&bytes).whole("batches")?;
+    let rows = serde_json::from_str(rows).whole("batches")?;
+    Ok(Some(Stored { id: row.try_get(0)?, batch, rows }))
+}
+
+/// Keeps the batch of a group that has none, once the script is run, whose last row is for [`inserted`].
+pub(crate) fn insert(
+    script: &mut Script,
     vault: &Vault,
     group: &GroupId,
     batch: &impl Serialize,
     rows: &[i64],
-) -> Result<i64, Error> {
+) -> Result<(), Error> {
     let bytes = Zeroizing::new(serde_json::to_vec(batch).whole("batches")?);
     let place = group.as_bytes().as_slice();
-    let id = sqlx::query_scalar(
-        "INSERT INTO batches (group_id, sealed, rows) VALUES ($1, $2, $3) RETURNING id",
-    )
-    .bind(place)
-    .bind(vault.seal(Class::Content, "batches", "sealed", place, &bytes)?)
-    .bind(json(&rows))
-    .fetch_one(conn)
-    .await?;
-    Ok(id)
+    let query =
+        script.add("INSERT INTO batches (group_id, sealed, rows) VALUES ($1, $2, $3) RETURNING id");
+    query
+        .bind(place)
+        .bind(vault.seal(Class::Content, "batches", "sealed", place, &bytes)?)
+        .bind(json(&rows));
+    Ok(())
+}
+
+/// Which batch that is.
+pub(crate) fn inserted(rows: &[Row]) -> Result<i64, Error> {
+    Ok(rows.last().ok_or(Error::Broken("batches"))?.try_get(0)?)
 }
 
 pub(crate) fn end(script: &mut Script, id: i64) {

@@ -63,21 +63,37 @@ pub(crate) async fn drop_all_own(conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
+/// A chain, and the devices that were given it.
+pub(crate) type OwnAndGiven = Option<(OwnChain, HashSet<DeviceId>)>;
+
 /// The chain that this device sends with, and the devices that were given it, in one look.
 pub(crate) async fn own_and_given(
     conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
-) -> Result<Option<(OwnChain, HashSet<DeviceId>)>, Error> {
-    let rows = sqlx::query(
+) -> Result<OwnAndGiven, Error> {
+    let mut script = Script::default();
+    select_own_and_given(&mut script, group);
+    read_own_and_given(vault, group, &script.run(conn).await?)
+}
+
+/// Asks for what [`own_and_given`] tells.
+pub(crate) fn select_own_and_given(script: &mut Script, group: &GroupId) {
+    let query = script.add(
         "SELECT sealed, TRUE FROM own_chains WHERE group_id = $1
          UNION ALL
          SELECT given.device_id, FALSE FROM own_chains JOIN given ON given.chain_id = own_chains.chain_id
          WHERE own_chains.group_id = $1",
-    )
-    .bind(group.as_bytes().as_slice())
-    .fetch_all(conn)
-    .await?;
+    );
+    query.bind(group.as_bytes().as_slice());
+}
+
+/// Reads what [`select_own_and_given`] asked for.
+pub(crate) fn read_own_and_given(
+    vault: &Vault,
+    group: &GroupId,
+    rows: &[Row],
+) -> Result<OwnAndGiven, Error> {
     let (mut chain, mut given) = (None, HashSet::new());
     for row in rows {
         let bytes: &[u8] = row.try_get(0)?;
@@ -175,23 +191,38 @@ pub(crate) async fn held(
     sender: &DeviceId,
     tag: &[u8],
 ) -> Result<Vec<HeldChain>, Error> {
-    let rows = sqlx::query(
+    let mut script = Script::default();
+    select_held(&mut script, group, sender, tag);
+    read_held(vault, group, sender, &script.run(conn).await?)
+}
+
+/// Asks for what [`held`] tells.
+pub(crate) fn select_held(script: &mut Script, group: &GroupId, sender: &DeviceId, tag: &[u8]) {
+    let query = script.add(
         "SELECT chain_id, sealed FROM held_chains
          WHERE group_id = $1 AND sender = $2 AND chain_id BETWEEN $3 AND $4",
-    )
-    .bind(group.as_bytes().as_slice())
-    .bind(sender.as_bytes().as_slice())
-    .bind(tag)
-    .bind([tag, &[0xff; 32]].concat())
-    .fetch_all(conn)
-    .await?;
-    let open = |row: Row| {
+    );
+    query
+        .bind(group.as_bytes().as_slice())
+        .bind(sender.as_bytes().as_slice())
+        .bind(tag)
+        .bind([tag, &[0xff; 32]].concat());
+}
+
+/// Reads what [`select_held`] asked for.
+pub(crate) fn read_held(
+    vault: &Vault,
+    group: &GroupId,
+    sender: &DeviceId,
+    rows: &[Row],
+) -> Result<Vec<HeldChain>, Error> {
+    let open = |row: &Row| {
         let place = held_place(group, sender, row.try_get(0)?);
         let sealed: Vec<u8> = row.try_get(1)?;
         let bytes = vault.unseal(Class::Ratchet, "held_chains", "sealed", &place, &sealed)?;
         HeldChain::decode(&bytes).whole("held_chains")
     };
-    rows.into_iter().map(open).collect()
+    rows.iter().map(open).collect()
 }
 
 fn held_place(group: &GroupId, sender: &DeviceId, chain: &[u8]) -> Vec<u8> {

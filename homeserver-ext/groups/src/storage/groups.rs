@@ -1,6 +1,8 @@
 //! Groups: where their histories end, and what is due in them.
 
-use causeway_store::{Conn, Row};
+use std::collections::BTreeSet;
+
+use causeway_store::{Conn, Row, Script};
 
 use causeway_protocol::ids::{AccountId, Epoch, GroupId, Timestamp};
 use sqlx::Row as _;
@@ -55,14 +57,47 @@ impl Offer {
 }
 
 pub(crate) async fn group(conn: &mut Conn, group: &GroupId) -> Result<Option<Group>, Error> {
-    let row = sqlx::query(
+    let mut script = Script::default();
+    select(&mut script, group);
+    read(script.run(conn).await?.first())
+}
+
+/// Asks for a group's row, for [`read`].
+pub(crate) fn select(script: &mut Script, group: &GroupId) {
+    let query = script.add(
         "SELECT revision, head_epoch, fork, rotate, active_ms, offer, offered_by,
              (SELECT met FROM own), EXISTS (SELECT 1 FROM outgoing WHERE group_id = $1)
          FROM groups WHERE group_id = $1",
-    )
-    .bind(group.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await?;
+    );
+    query.bind(group.as_bytes().as_slice());
+}
+
+/// Asks for the rows of these groups, for [`read_many`].
+pub(crate) fn select_many(script: &mut Script, groups: &BTreeSet<GroupId>) {
+    let ids: Vec<Vec<u8>> = groups.iter().map(|group| group.as_bytes().to_vec()).collect();
+    if !ids.is_empty() {
+        script.add_list(
+            "SELECT revision, head_epoch, fork, rotate, active_ms, offer, offered_by,
+                 (SELECT met FROM own),
+                 EXISTS (SELECT 1 FROM outgoing WHERE outgoing.group_id = groups.group_id),
+                 group_id
+             FROM groups WHERE group_id IN (",
+            ids,
+        );
+    }
+}
+
+/// Reads what [`select_many`] asked for.
+pub(crate) fn read_many(rows: &[Row]) -> Result<Vec<(GroupId, Group)>, Error> {
+    let one = |row: &Row| -> Result<_, Error> {
+        let id = GroupId::from_slice(row.try_get(9)?).whole("groups")?;
+        Ok((id, read(Some(row))?.whole("groups")?))
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Reads what [`select`] asked for.
+pub(crate) fn read(row: Option<&Row>) -> Result<Option<Group>, Error> {
     row.map(|row| {
         let offer: Option<&str> = row.try_get(5)?;
         let named = |name| Offer::ALL.into_iter().find(|offer| offer.name() == name);

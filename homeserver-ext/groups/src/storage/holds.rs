@@ -196,13 +196,9 @@ pub(crate) struct Sighting {
     pub(crate) envelope: EnvelopeId,
 }
 
-/// Notes that these were received, no two of one name; those that were not before, by sender and name.
-pub(crate) async fn see_all(
-    conn: &mut Conn,
-    sightings: &[Sighting],
-    now: Timestamp,
-) -> Result<HashSet<(DeviceId, [u8; 16])>, Error> {
-    let mut script = Script::default();
+/// Notes that these were received, no two of one name, once the script is run, whose rows are for
+/// [`new_of`].
+pub(crate) fn see_all(script: &mut Script, sightings: &[Sighting], now: Timestamp) {
     script.insert(
         "INSERT INTO seen (sender, name, envelope, at_ms) ",
         sightings,
@@ -214,8 +210,11 @@ pub(crate) async fn see_all(
                 .bind(ms(now));
         },
     );
-    let new = script.run(conn).await?;
-    let names = new.iter().map(|row| {
+}
+
+/// Those that were not received before, by sender and name.
+pub(crate) fn new_of(rows: &[Row]) -> Result<HashSet<(DeviceId, [u8; 16])>, Error> {
+    let names = rows.iter().map(|row| {
         let (sender, name): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
         let sender = DeviceId::from_slice(&sender).whole("seen.sender")?;
         Ok((sender, <[u8; 16]>::try_from(name).map_err(|_| Error::Broken("seen.name"))?))

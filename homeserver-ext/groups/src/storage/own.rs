@@ -4,7 +4,7 @@ use causeway_protocol::{
     device::{DeviceList, DeviceRecord, OneTimeKey},
     ids::AccountId,
 };
-use causeway_store::{Conn, Script, Tx};
+use causeway_store::{Conn, Row, Script, Tx};
 use sqlx::Row as _;
 use vodozemac::olm::{Account, AccountPickle};
 use zeroize::Zeroizing;
@@ -209,11 +209,18 @@ pub(crate) async fn count_from(tx: &mut Tx, least: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// As [`count`], after a script that returns no row.
-pub(crate) async fn count_with(tx: &mut Tx, mut script: Script) -> Result<(), Error> {
-    script.add("UPDATE commits SET n = n + 1 WHERE id = 1 RETURNING n");
-    let rows = script.run(tx.conn()).await?;
-    let n: i64 = rows.last().ok_or(Error::Broken("commits"))?.try_get(0)?;
-    tx.counted(unsigned(n));
-    Ok(())
+/// Asks for what [`commits`] tells.
+pub(crate) fn select_commits(script: &mut Script) {
+    script.add("SELECT n FROM commits WHERE id = 1");
+}
+
+/// Reads what [`select_commits`] asked for.
+pub(crate) fn read_commits(row: Option<&Row>) -> Result<u64, Error> {
+    Ok(unsigned(row.ok_or(Error::Broken("commits"))?.try_get(0)?))
+}
+
+/// As [`count`], once the script is run, where `before` is what was read in this transaction.
+pub(crate) fn count_after(tx: &mut Tx, script: &mut Script, before: u64) {
+    script.add("UPDATE commits SET n = $1 WHERE id = 1").bind(signed(before + 1));
+    tx.counted(before + 1);
 }

@@ -1,7 +1,8 @@
 //! Of whom rows are parked at the server, and whether it is time to ask for them.
 
 use causeway_protocol::ids::{DeviceId, GroupId, Seq, Timestamp};
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
+use sqlx::FromRow as _;
 
 use super::{Error, Whole as _, ms, signed, unsigned};
 
@@ -135,12 +136,21 @@ pub(crate) async fn set_due(conn: &mut Conn, of: For<'_>) -> Result<(), Error> {
 
 /// What is to be asked for, now or later.
 pub(crate) async fn due(conn: &mut Conn) -> Result<Vec<Due>, Error> {
-    let rows: Vec<DueColumns> = sqlx::query_as(
+    let mut script = Script::default();
+    select_due(&mut script);
+    read_due(&script.run(conn).await?)
+}
+
+/// Asks for what [`due`] tells.
+pub(crate) fn select_due(script: &mut Script) {
+    script.add(
         "SELECT group_id, sender, last_seq, due FROM parked WHERE due > 0 ORDER BY group_id, sender",
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(due_of).collect()
+    );
+}
+
+/// Reads what [`select_due`] asked for.
+pub(crate) fn read_due(rows: &[Row]) -> Result<Vec<Due>, Error> {
+    rows.iter().map(|row| due_of(DueColumns::from_row(row)?)).collect()
 }
 
 /// What is to be asked for at `now`.

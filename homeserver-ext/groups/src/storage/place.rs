@@ -1,7 +1,7 @@
 //! How far the mailbox was read, where that is remembered.
 
 use causeway_protocol::ids::{Generation, Seq, Timestamp};
-use causeway_store::Conn;
+use causeway_store::{Conn, Script};
 
 use super::{Error, Whole as _, ms, signed, unsigned};
 
@@ -15,18 +15,13 @@ pub(crate) struct Place {
     pub(crate) at: Timestamp,
 }
 
-pub(crate) async fn put(conn: &mut Conn, place: &Place) -> Result<(), Error> {
-    sqlx::query(
+pub(crate) fn put(script: &mut Script, place: &Place) {
+    let query = script.add(
         "INSERT INTO place (id, generation, seq, at_ms) VALUES (1, $1, $2, $3)
          ON CONFLICT (id) DO UPDATE
          SET generation = excluded.generation, seq = excluded.seq, at_ms = excluded.at_ms",
-    )
-    .bind(place.generation.as_bytes().as_slice())
-    .bind(signed(place.seq.0))
-    .bind(ms(place.at))
-    .execute(conn)
-    .await?;
-    Ok(())
+    );
+    query.bind(place.generation.as_bytes().as_slice()).bind(signed(place.seq.0)).bind(ms(place.at));
 }
 
 pub(crate) async fn get(conn: &mut Conn) -> Result<Option<Place>, Error> {

@@ -248,7 +248,7 @@ async fn what_is_not_as_it_was_made_is_noticed() {
     fs::write(&manifest, text).unwrap();
     // A page that was bad when it was copied: the manifest agrees, SQLite does not.
     let mut bytes = whole.clone();
-    bytes[4_096..8_192].fill(0xff);
+    bytes[1_024..2_048].fill(0xff);
     fs::write(&path, &bytes).unwrap();
     let file = pair.backup().join("manifest.json");
     let text = fs::read_to_string(&file).unwrap();

@@ -1,7 +1,8 @@
 use std::{collections::BTreeSet, pin::pin, task::Poll};
 
-use causeway_store::{Db, Error, Lock};
+use causeway_store::{Db, Error, Lock, Script};
 use futures::poll_once;
+use sqlx::Row as _;
 
 use crate::harness::{add, all, open};
 
@@ -12,6 +13,15 @@ mod futures {
     pub(super) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
         std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
     }
+}
+
+/// Adds these notes, and returns their places.
+fn adding(texts: &[&str]) -> Script {
+    let mut script = Script::default();
+    for text in texts {
+        script.add("INSERT INTO notes (text) VALUES ($1) RETURNING id").bind(*text);
+    }
+    script
 }
 
 async fn fresh() -> (tempfile::TempDir, Db) {
@@ -105,6 +115,68 @@ async fn a_failed_statement_spoils_only_its_own_transaction() {
     drop(two);
     committed.await.unwrap();
     assert_eq!(all(&db).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_script_is_a_transaction_or_begins_or_ends_one() {
+    let (_dir, db) = fresh().await;
+    let mut heard = db.listen("topic");
+    let rows = db.write(adding(&["one", "two"]), vec!["topic".to_owned()]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 2]);
+    assert_eq!(poll_once(pin!(heard.changed())).await, Poll::Ready(()));
+    let (mut tx, mut rows) = db.begin_with(adding(&["three"])).await.unwrap();
+    assert_eq!(rows.take()[0].get::<i64, _>(0), 3);
+    add(&mut tx, "four").await.unwrap();
+    tx.later().add("INSERT INTO notes (text) VALUES ($1)").bind("five");
+    // What was left for later comes before what is said last.
+    let mut rows = tx.commit_with(adding(&["six", "seven"])).await.unwrap();
+    assert_eq!([rows.take(), rows.take()].map(|rows| rows[0].get::<i64, _>(0)), [6, 7]);
+    let mut tx = db.begin().await.unwrap();
+    tx.later().add("INSERT INTO notes (text) VALUES ($1)").bind("eight");
+    tx.write_now().await.unwrap();
+    add(&mut tx, "nine").await.unwrap();
+    tx.later().add("INSERT INTO notes (text) VALUES ($1)").bind("ten");
+    tx.commit().await.unwrap();
+    let kept = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    assert_eq!(all(&db).await, kept);
+    assert_eq!(db.counts().commits, 3);
+}
+
+#[tokio::test]
+async fn a_script_that_fails_spoils_only_its_own_transaction() {
+    let (_dir, db) = fresh().await;
+    db.write(adding(&["one"]), Vec::new()).await.unwrap();
+    // Alone, as all of it, at its beginning and at its end.
+    let error = db.write(adding(&["a", "one"]), Vec::new()).await.unwrap_err();
+    assert!(error.is_unique_violation());
+    assert!(db.begin_with(adding(&["b", "one"])).await.err().unwrap().is_unique_violation());
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, "c").await.unwrap();
+    assert!(tx.commit_with(adding(&["one"])).await.unwrap_err().is_unique_violation());
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, "d").await.unwrap();
+    tx.later().add("INSERT INTO notes (text) VALUES ($1)").bind("one");
+    assert!(tx.commit().await.unwrap_err().is_unique_violation());
+    assert_eq!(all(&db).await, ["one"]);
+    // Among others that share its commit.
+    let first = db.begin().await.unwrap();
+    let mut asked = Vec::new();
+    for (n, texts) in [&["e", "one"][..], &["f"], &["g", "one"], &["h"]].into_iter().enumerate() {
+        let db = db.clone();
+        let mut task = Box::pin(async move {
+            if n < 2 {
+                return db.write(adding(texts), Vec::new()).await.map(drop);
+            }
+            let tx = db.begin().await?;
+            tx.commit_with(adding(texts)).await.map(drop)
+        });
+        assert!(poll_once(task.as_mut()).await.is_pending());
+        asked.push(task);
+    }
+    first.commit_with(adding(&["two"])).await.unwrap();
+    let kept = futures_util::future::join_all(asked).await;
+    assert_eq!(kept.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(all(&db).await, ["one", "two", "f", "h"]);
 }
 
 #[tokio::test]
@@ -220,7 +292,7 @@ proptest::proptest! {
     /// However many ask at once, and whatever becomes of each: what was committed is there, what
     /// was taken back is not, and nobody waits for ever.
     #[test]
-    fn what_is_kept_is_what_was_said(plans in proptest::collection::vec(0_u8..5, 1..60)) {
+    fn what_is_kept_is_what_was_said(plans in proptest::collection::vec(0_u8..8, 1..60)) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(3)
             .enable_all()
@@ -249,9 +321,23 @@ proptest::proptest! {
     }
 }
 
-/// One transaction: 0, 1 commit; 2 drops; 3 fails and drops; 4 gives up while committing. Whether
-/// it was kept; none if it cannot know.
+/// One transaction: 0, 1 commit; 2 drops; 3 fails and drops; 4 gives up while committing; 5 is a script,
+/// 6 one that fails, 7 one that is given up. Whether it was kept; none if it cannot know.
 async fn one(db: Db, n: usize, plan: u8) -> (usize, Option<bool>) {
+    let text = n.to_string();
+    match plan {
+        5 => return (n, Some(db.write(adding(&[&text]), Vec::new()).await.is_ok())),
+        6 => {
+            db.write(adding(&[&text, &text]), Vec::new()).await.unwrap_err();
+            return (n, Some(false));
+        }
+        7 => {
+            let done = poll_once(pin!(db.write(adding(&[&text]), Vec::new()))).await;
+            assert!(done.is_pending());
+            return (n, None);
+        }
+        _ => {}
+    }
     let mut tx = db.begin().await.unwrap();
     add(&mut tx, &n.to_string()).await.unwrap();
     let outcome = match plan {

@@ -270,10 +270,9 @@ impl Round<'_> {
             return Ok(met.clone());
         }
         let mut read = self.spine.db.read().await?;
-        let standing = ghosts::standing(&mut read, self.portal.id, account).await?;
-        let is_made = ghosts::is_made(&mut read, account, &shown(account)).await?;
-        self.met.insert(account.clone(), (standing.clone(), is_made));
-        Ok((standing, is_made))
+        let met = ghosts::standing(&mut read, self.portal.id, account, &shown(account)).await?;
+        self.met.insert(account.clone(), met.clone());
+        Ok(met)
     }
 
     pub(super) async fn bring_in(

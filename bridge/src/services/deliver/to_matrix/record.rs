@@ -21,6 +21,24 @@ use crate::{
 /// How long what became known of a room is worth saying.
 const NEWS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
+/// What is to be written down of a round that came to nothing but links, and gives the lane back.
+pub(super) fn settled(
+    spine: &Spine,
+    leased: &Ready,
+    rows: &[Stored<InRoom>],
+    facts: &Facts,
+    end: &End,
+) -> Script {
+    let mut script = Script::default();
+    links::put(&mut script, &facts.links);
+    let done: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    outbox::done(&mut script, &done);
+    metrics::counter!("causeway_delivered_total", "to" => "matrix")
+        .increment(end.done.len() as u64);
+    Leases::release(spine, &mut script, &leased.lane);
+    script
+}
+
 /// Writes down what a round came to, and looks what comes next; `None` if the lane has been given back.
 pub(super) async fn record(
     spine: &Spine,

@@ -4,6 +4,7 @@
 //! An event says it, and is routed in its turn. Where it has not come yet, because `bridge.db` was put
 //! back or the homeserver was away, the room's own state says it.
 
+use causeway_store::Script;
 use ruma::{OwnedRoomId, RoomId};
 use serde_json::Value;
 
@@ -87,9 +88,9 @@ impl Round<'_> {
         if leases.is_replaced(room) {
             return reading::is_level(&mut db.read().await?, room).await;
         }
-        let mut tx = db.begin().await?;
-        reading::doubt(&mut tx).await?;
-        tx.commit().await?;
+        let mut script = Script::default();
+        reading::doubt(&mut script);
+        db.write(script, vec![reading::TOPIC.to_owned()]).await?;
         Ok(false)
     }
 }

@@ -33,6 +33,12 @@ pub(in crate::machine) struct Plan {
     pub(super) lacking: Vec<DeviceOf>,
 }
 
+impl Plan {
+    pub(super) const fn begins(&self) -> bool {
+        self.chain.is_none()
+    }
+}
+
 /// Plans `count` messages, which one chain carries.
 pub(super) async fn plan(
     work: &mut Work<'_>,
@@ -44,7 +50,10 @@ pub(super) async fn plan(
     const { assert!(MAX_AT_ONCE <= HARD_LIMIT as usize, "one chain carries all of a batch") }
     let (vault, now) = (work.vault(), work.now);
     let head = log.head();
-    let chain = chains::own_and_given(work.conn(), vault, &head.group()).await?;
+    let chain = match work.own.take() {
+        Some(own) => own,
+        None => chains::own_and_given(work.conn(), vault, &head.group()).await?,
+    };
     let chain = chain.filter(|(chain, _)| !group.rotate && !is_due(chain, log, now, count));
     let (chain, given) = chain.unzip();
     let given: HashSet<DeviceId> = given.unwrap_or_default();

@@ -1,0 +1,299 @@
+//! The one writer, and group commit.
+//!
+//! A task owns the writing connection and lends it to one [`Tx`] after the other, in the order in
+//! which they asked. All who were waiting when a batch began share its outer transaction and so its
+//! one fsync; each is a savepoint in it, so one that is dropped takes back only itself. Nobody's
+//! [`Tx::commit`] returns before the `COMMIT` that covers it. Because the task alone opens and ends
+//! transactions, a caller that is cancelled at any await leaves nothing half done. What is asked
+//! first and what is changed last goes with that to the connection's thread, as one errand.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::Connection as _;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    engine::Conn,
+    error::{Error, is_full},
+    keeper::Keeper,
+    lock::Held,
+    script::{Broken, Rows},
+    tx::{Ask, Closer, Ended, Member, Turn, Tx, Way},
+    wake::Topics,
+};
+
+/// A transaction that has the writer for longer keeps others waiting.
+const LONG: Duration = Duration::from_millis(100);
+/// Transactions that share one fsync at most; the last of them waits for the others' work.
+const MAX_BATCH: usize = 64;
+
+/// Opens the outer transaction, and the first one in it.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT tx";
+/// Ends one transaction well, and opens the next.
+const NEXT: &str = "RELEASE tx; SAVEPOINT tx";
+
+/// Transactions and the commits that covered them, since the file was opened.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) transactions: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    /// Those that had the writer for longer than [`LONG`], committed or not.
+    pub(crate) long: AtomicU64,
+    /// What the table `commits` has counted, where it counts all; else 0.
+    pub(crate) counted: AtomicU64,
+}
+
+/// Lends the writing connection until everybody who could ask is gone, or one asks it to close.
+pub(crate) async fn write(
+    conn: Conn,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    topics: Arc<Topics>,
+    tally: Arc<Tally>,
+    lock: Held,
+    mut keeper: Keeper,
+) {
+    let conn = Arc::new(Mutex::new(conn));
+    let (mut next, mut closed) = (None, None);
+    while closed.is_none() {
+        let first = match next.take() {
+            Some(first) => first,
+            None => match asks.recv().await {
+                Some(Ask::Turn(first)) if first.is_given_up() => continue,
+                Some(Ask::Turn(first)) => first,
+                Some(Ask::Close(reply)) => {
+                    closed = Some(reply);
+                    break;
+                }
+                None => break,
+            },
+        };
+        if keeper.look() {
+            shorten(&conn).await;
+        }
+        (next, closed) = batch(&conn, first, &mut asks, (&topics, &tally), &mut keeper).await;
+    }
+    if let Some(turn) = next {
+        turn.refuse(Error::Closed);
+    }
+    drop(asks);
+    keeper.settle().await;
+    if let Some(conn) = Arc::into_inner(conn)
+        && let Err(error) = conn.into_inner().close().await
+    {
+        tracing::warn!(%error, "the database did not close in order");
+    }
+    lock.release();
+    if let Some(reply) = closed {
+        let _ = reply.send(());
+    }
+}
+
+/// Why a batch has come to nothing.
+enum Failed {
+    /// It did not even begin, for the one who was to be the first.
+    Begin(Member, sqlx::Error),
+    Commit(sqlx::Error),
+}
+
+/// One outer transaction: `first`, and whoever asks before its turn is over. Returns who is to be the
+/// first of the next, and who asked to close, meanwhile.
+async fn batch(
+    conn: &Arc<Mutex<Conn>>,
+    first: Turn,
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
+    (topics, tally): (&Topics, &Tally),
+    keeper: &mut Keeper,
+) -> (Option<Turn>, Option<Closer>) {
+    let (mut next, mut closed) = (Some(first), None);
+    let mut members = Vec::new();
+    let mut before = BEGIN;
+    let mut lent = 0;
+    let mut failed = None;
+    while let Some(Turn { script, way }) = next.take() {
+        let ended = match way {
+            Way::Lend(asker) => {
+                let begun = script.run_between(&mut *conn.lock().await, before, "").await;
+                before = "";
+                match begun {
+                    Ok(rows) => lend(conn, asker, rows, tally).await,
+                    Err(Broken::Within(error)) => {
+                        let _ = asker.send(Err(error));
+                        None
+                    }
+                    Err(Broken::Before(error) | Broken::After(error)) => {
+                        let _ = asker.send(Err(not_begun(conn, keeper, error).await));
+                        return (None, closed);
+                    }
+                }
+            }
+            Way::Whole(topics, reply) => {
+                let member = Member { topics, counted: None, rows: Rows::default(), reply };
+                Some(Ended { script, member })
+            }
+        };
+        lent += 1;
+        if lent < MAX_BATCH && closed.is_none() {
+            (next, closed) = waiting(asks);
+        }
+        let around = (std::mem::take(&mut before), next.is_some());
+        failed = end(conn, around, ended, &mut members, keeper).await.err();
+        if failed.is_some() {
+            break;
+        }
+    }
+    let answer = match failed {
+        None => Ok(()),
+        Some(Failed::Begin(member, error)) => {
+            let _ = member.reply.send(Err(not_begun(conn, keeper, error).await));
+            // Whoever waits behind gets a try of its own.
+            return (next, closed);
+        }
+        Some(Failed::Commit(error)) => {
+            roll_back(conn).await;
+            Err(if is_full(&error) {
+                keeper.spend();
+                shorten(conn).await;
+                Error::Full
+            } else {
+                Error::Commit(Arc::new(error))
+            })
+        }
+    };
+    // Whoever had been given the next turn did not get it.
+    if let (Some(turn), Err(error)) = (next, &answer) {
+        turn.refuse(error.clone());
+    }
+    if answer.is_err() || members.is_empty() {
+        for member in members {
+            member.told(answer.clone());
+        }
+        return (None, closed);
+    }
+    tally.commits.fetch_add(1, Ordering::Relaxed);
+    tally.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
+    for member in &members {
+        topics.wake(&member.topics);
+    }
+    let must = members.iter().filter_map(|member| member.counted).max();
+    let (counted, others): (Vec<Member>, Vec<Member>) =
+        members.into_iter().partition(|member| member.counted.is_some());
+    keeper.note(must, move |noted| {
+        let noted = noted.map_err(|error| Error::Count(Arc::new(error)));
+        for member in counted {
+            member.told(noted.clone());
+        }
+    });
+    tally.counted.store(keeper.every().unwrap_or(0), Ordering::Relaxed);
+    for member in others {
+        member.told(Ok(()));
+    }
+    (None, closed)
+}
+
+/// Ends a turn, whose transaction began already or does so here, and opens the next one in the same
+/// errand, or commits.
+async fn end(
+    conn: &Mutex<Conn>,
+    (before, has_next): (&'static str, bool),
+    ended: Option<Ended>,
+    members: &mut Vec<Member>,
+    keeper: &Keeper,
+) -> Result<(), Failed> {
+    if let Some(Ended { script, mut member }) = ended {
+        let after = if has_next { NEXT } else { keeper.commit(true) };
+        let done = script.run_between(&mut *conn.lock().await, before, after).await;
+        match done {
+            Ok(rows) => {
+                member.rows = rows;
+                members.push(member);
+                return Ok(());
+            }
+            // It alone is taken back.
+            Err(Broken::Within(error)) => drop(member.reply.send(Err(error))),
+            Err(Broken::Before(error)) => return Err(Failed::Begin(member, error)),
+            Err(Broken::After(error)) => {
+                members.push(member);
+                return Err(Failed::Commit(error));
+            }
+        }
+    }
+    let ended = run(
+        conn,
+        match (has_next, members.is_empty()) {
+            (true, _) => "ROLLBACK TO tx",
+            (false, true) => "ROLLBACK",
+            (false, false) => keeper.commit(false),
+        },
+    );
+    ended.await.map_err(Failed::Commit)
+}
+
+/// What whoever could not begin is told.
+async fn not_begun(conn: &Mutex<Conn>, keeper: &Keeper, error: sqlx::Error) -> Error {
+    roll_back(conn).await;
+    if is_full(&error) {
+        keeper.spend();
+        shorten(conn).await;
+    }
+    error.into()
+}
+
+/// Who asks already: for a turn that he still wants, or to close.
+fn waiting(asks: &mut mpsc::UnboundedReceiver<Ask>) -> (Option<Turn>, Option<Closer>) {
+    loop {
+        match asks.try_recv() {
+            Ok(Ask::Turn(turn)) if turn.is_given_up() => {}
+            Ok(Ask::Turn(turn)) => return (Some(turn), None),
+            Ok(Ask::Close(reply)) => return (None, Some(reply)),
+            Err(_) => return (None, None),
+        }
+    }
+}
+
+/// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.
+async fn lend(
+    conn: &Arc<Mutex<Conn>>,
+    asker: oneshot::Sender<Result<(Tx, Rows), Error>>,
+    rows: Rows,
+    tally: &Tally,
+) -> Option<Ended> {
+    let began = Instant::now();
+    let (end, ended) = oneshot::channel();
+    let conn = Arc::clone(conn).lock_owned().await;
+    let lent = Tx::new(conn, end);
+    // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.
+    drop(asker.send(Ok((lent, rows))));
+    let ended = ended.await.ok();
+    if began.elapsed() > LONG {
+        tally.long.fetch_add(1, Ordering::Relaxed);
+    }
+    ended
+}
+
+/// Brings the log home and cuts it off, as far as there is room for that.
+async fn shorten(conn: &Mutex<Conn>) {
+    if let Err(error) = run(conn, "PRAGMA wal_checkpoint(TRUNCATE)").await {
+        tracing::debug!(%error, "the log stays as long as it is");
+    }
+}
+
+async fn roll_back(conn: &Mutex<Conn>) {
+    // After some errors (disk full) SQLite has rolled back already, and says so.
+    if let Err(error) = run(conn, "ROLLBACK").await {
+        tracing::debug!(%error, "nothing was left to roll back");
+    }
+}
+
+async fn run(conn: &Mutex<Conn>, sql: &'static str) -> Result<(), sqlx::Error> {
+    // Prepared once, unlike what `raw_sql` takes.
+    sqlx::query(sql).execute(&mut *conn.lock().await).await.map(|_| ())
+}
