@@ -40,11 +40,18 @@ const UNPREPARED: Duration = Duration::from_millis(50);
 /// What a round came to.
 enum Round {
     /// There may be more. What is to be written down is in the script, in the transaction if there is one.
-    Next(Option<Tx>, Script),
+    Next(Box<(Option<Tx>, Script)>),
     /// It is written down, and was all that was seen.
     Done,
     /// The lane was given back.
     Released,
+}
+
+impl Round {
+    /// What is to be written down is, in this transaction.
+    fn after(tx: Tx) -> Self {
+        Self::Next(Box::new((Some(tx), Script::default())))
+    }
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
@@ -89,8 +96,8 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         };
         let way = Way { spine, leased: &leased, group: portal.group };
         match way.round(at, rows, (sending, to_seal), &mut delivered).await? {
-            Round::Next(next, done) => {
-                (tx, script) = (next, done);
+            Round::Next(next) => {
+                (tx, script) = *next;
                 leased = leased.went_on();
             }
             Round::Done => break,
@@ -154,7 +161,7 @@ impl Way<'_> {
             Ok(behind @ Answer::Behind(_)) => {
                 let mut tx = self.spine.db.begin().await?;
                 self.spine.native.settle(&mut tx, &sending, &behind).await?;
-                Ok(Round::Next(Some(tx), Script::default()))
+                Ok(Round::after(tx))
             }
             Err(error) => self.failed(&rows, Some(&sending), error).await,
         }
@@ -283,14 +290,14 @@ impl Way<'_> {
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
-                Ok(Round::Next(Some(tx), Script::default()))
+                Ok(Round::after(tx))
             }
             SealError::NotMember(_)
             | SealError::Closed
             | SealError::Channel
             | SealError::Scheme => {
                 self.give_up(&mut tx, None, rows, &error.to_string()).await?;
-                Ok(Round::Next(Some(tx), Script::default()))
+                Ok(Round::after(tx))
             }
             // The bridge follows its server, and is not kept from sending by this.
             SealError::Forked | SealError::Changed(_) | SealError::Offered => {
@@ -341,7 +348,7 @@ impl Way<'_> {
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
         self.spine.steps.reached(steps::Step::RecordingEnvelopes).await;
         if !is_all {
-            return Ok(Round::Next(None, script));
+            return Ok(Round::Next(Box::new((None, script))));
         }
         // What has come since has woken whoever looks for lanes.
         Leases::release(self.spine, &mut script, lane);
@@ -393,7 +400,7 @@ impl Way<'_> {
                     rows.iter().take_while(|row| sending.is_some() || is_refused || is_over(row));
                 let dead = rows.get(..dead.count()).unwrap_or(rows);
                 self.give_up(&mut tx, sending, dead, &reason).await?;
-                return Ok(Round::Next(Some(tx), Script::default()));
+                return Ok(Round::after(tx));
             }
             Outcome::Again(wait, counts) => (wait, counts),
             Outcome::Done | Outcome::Halt => (0, false),
