@@ -1,5 +1,7 @@
 //! Rooms come and go: that is noticed, said, and another one is made.
 
+mod homeserver_back;
+
 use causeway_bridge::{
     domain::portal::PortalId,
     health::Kind,
@@ -353,6 +355,8 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
             tombstone(rooms, &cast.room, &next);
             next
         });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        bridge.pass(60_000);
         cast.is_read("replaced by !next:b.example").await;
         cast.is_said(&cast.room, BOT, "does not follow").await;
         // Upgraded once more, perhaps: the bot cannot see that.
@@ -374,6 +378,64 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
         assert_eq!(cast.bob.mirrored(), ["all of us"]);
     };
     world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: whoever upgrades a room invites people after that, and what was said meanwhile was
+/// given up.
+#[tokio::test]
+async fn what_is_said_before_the_bot_is_invited_into_the_next_room_waits_for_it() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), false);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        cast.bob_says("meanwhile").await;
+        bridge.pass(50_000);
+        while bridge.failures("portal/1/to_matrix").await == 0 {
+            tokio::task::yield_now().await;
+        }
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
+        cast.is_said(&next, BOB, "meanwhile").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(bridge.stats().await.dead_letters, 0);
+    let said = |part: &str| cast.stub.said().iter().filter(|(_, body)| body.contains(part)).count();
+    assert_eq!([said("as soon as"), said("does not follow")], [1, 0]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: killed over a word as its room was upgraded, the bridge said it in both.
+#[tokio::test]
+async fn what_a_killed_bridge_had_sent_into_the_room_before_is_not_said_in_the_next() {
+    let (mut world, bridge, cast) = begin().await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.fail("send", Fault::Held(std::sync::Arc::clone(&gate)));
+        cast.bob_says("under way").await;
+        cast.is_said(&cast.room, BOB, "under way").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    let next = cast.stub.change(|rooms| {
+        let next = upgraded(rooms, Some(&cast.room), true);
+        tombstone(rooms, &cast.room, &next);
+        next
+    });
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        cast.bob_says("after").await;
+        cast.is_said(&next, BOB, "after").await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said().into_iter().filter(|(sender, _)| sender == BOB);
+    let said: Vec<String> = said.map(|(_, body)| body).collect();
+    assert_eq!(said, ["before", "under way", "after"]);
     bridge.drop_dead().await;
 }
 
@@ -430,6 +492,10 @@ async fn a_room_is_followed_though_another_group_is_said_to_go_there_too() {
             tombstone(rooms, &room, &next);
             next
         });
+        for room in [&cast.room, &room] {
+            cast.is_said(room, BOT, "as soon as somebody there invites").await;
+        }
+        bridge.pass(60_000);
         for room in [&cast.room, &room] {
             cast.is_said(room, BOT, "does not follow").await;
         }

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     Late(Arc<Notify>, Value),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Rooms {
     pub(crate) users: BTreeSet<String>,
     pub(crate) devices: BTreeSet<String>,
@@ -483,6 +483,14 @@ impl Rooms {
         self.members.retain(|(known, _), _| known != room);
         self.aliases.retain(|_, known| known != room);
         self.purged.insert(room.to_owned());
+    }
+
+    /// The homeserver is put back to how it was `then`; no two events bear one name all the same.
+    pub(crate) fn put_back(&mut self, then: Self) {
+        let mut purged = self.purged.clone();
+        let is_new = |room: &&String| !then.members.keys().any(|(known, _)| known == *room);
+        purged.extend(self.members.keys().map(|(room, _)| room).filter(is_new).cloned());
+        *self = Self { happened: self.happened, purged, ..then };
     }
 
     fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {

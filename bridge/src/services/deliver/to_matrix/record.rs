@@ -47,6 +47,9 @@ pub(super) async fn record(
         let id = rows.first().map_or("", |row| &row.entry.txn);
         learn(spine, tx, lane, &format!("room {id} {part}"), news.clone()).await?;
     }
+    if facts.news.iter().any(|news| matches!(news, News::Followed(_))) {
+        outbox::may_be_in_old_room(tx, lane.portal(), spine.leases.before()).await?;
+    }
     for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
             let row = Stored { tried_at: row.tried_at.or(*tried_at), ..row.clone() };

@@ -1,0 +1,50 @@
+//! The homeserver is put back to before an upgrade that the bridge has followed.
+
+use super::*;
+
+/// Found by an attack: what was said in the room that everybody was in again got nowhere, and nobody
+/// was told, until somebody native spoke.
+#[tokio::test]
+async fn a_room_that_the_homeserver_was_put_back_to_is_gone_back_to() {
+    // Behind our place in its rooms, or already beyond it.
+    for since in [1, 60] {
+        let (mut world, bridge, cast) = begin().await;
+        let told = async {
+            cast.bob_says("before").await;
+            cast.is_said(&cast.room, BOB, "before").await;
+            cast.al_says(&cast.room, "here");
+            cast.is_read("here").await;
+        };
+        world.during(&bridge, told).await;
+        let then = cast.stub.look(|rooms| rooms.clone());
+        let told = async {
+            let next = cast.stub.change(|rooms| {
+                let next = upgraded(rooms, Some(&cast.room), true);
+                tombstone(rooms, &cast.room, &next);
+                next
+            });
+            cast.is_said(&next, BOT, "came along").await;
+            cast.al_says(&next, "there");
+            cast.is_read("there").await;
+        };
+        world.during(&bridge, told).await;
+        cast.stub.change(|rooms| rooms.put_back(then));
+        world.lose();
+        let told = async {
+            for n in 1..=since {
+                cast.al_says(&cast.room, &format!("again {n}"));
+            }
+            cast.is_read(&format!("again {since}")).await;
+            cast.is_read("put back from a backup").await;
+            cast.bob_says("after").await;
+            cast.is_said(&cast.room, BOB, "after").await;
+        };
+        world.during(&bridge, told).await;
+        let again = (1..=since).map(|n| format!("again {n}"));
+        let all: Vec<String> =
+            ["here", "there"].map(str::to_owned).into_iter().chain(again).collect();
+        assert_eq!(cast.bob.mirrored(), all);
+        assert_eq!(bridge.stats().await.dead_letters, 0);
+        bridge.drop_dead().await;
+    }
+}
