@@ -291,14 +291,16 @@ pub async fn last_routed(read: &mut Read, room: &RoomId) -> Result<Option<OwnedE
     event.map(EventId::parse).transpose().map_err(|_| Error::Row("inbox.event_id"))
 }
 
-/// The last event that was routed of a room that is a portal's, and its room.
+/// The last event that was routed of a portal's room that the bot is in and heard all the time, and its
+/// room: of others the homeserver may hand over what it does not show.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn last_heard(read: &mut Read) -> Result<Option<(OwnedRoomId, OwnedEventId)>, Error> {
     let last: Option<(String, String)> = sqlx::query_as(
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals p ON p.room_id = i.room_id
-         WHERE i.state = 1 ORDER BY i.seq DESC LIMIT 1",
+         WHERE i.state = 1 AND p.lost IS NULL AND p.hears_from IS NULL
+         ORDER BY i.seq DESC LIMIT 1",
     )
     .fetch_optional(read.conn())
     .await?;

@@ -395,6 +395,9 @@ async fn what_is_said_before_the_bot_is_invited_into_the_next_room_waits_for_it(
         cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
         cast.bob_says("meanwhile").await;
         bridge.pass(50_000);
+        // Another that is named begins no other minute.
+        cast.stub.change(|rooms| tombstone(rooms, &cast.room, "!nowhere:b.example"));
+        cast.stub.change(|rooms| tombstone(rooms, &cast.room, &next));
         while bridge.failures("portal/1/to_matrix").await == 0 {
             tokio::task::yield_now().await;
         }

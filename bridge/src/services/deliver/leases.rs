@@ -46,9 +46,9 @@ struct Inner {
     slow: Slow,
     /// Rooms that were seen to be replaced before an event said so.
     replaced: Mutex<BTreeSet<OwnedRoomId>>,
-    /// Rooms that have replaced others, and since when it is waited that the bot is invited there; only
-    /// of portals that wait.
-    uninvited: Mutex<BTreeMap<(PortalId, OwnedRoomId), Duration>>,
+    /// Portals whose rooms were replaced, and since when they wait for the bot to be invited into the
+    /// next one, whichever that is said to be.
+    uninvited: Mutex<BTreeMap<PortalId, Duration>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
     /// Rows up to this may have been tried by the process before.
@@ -127,23 +127,21 @@ impl Leases {
         self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner).remove(room);
     }
 
-    /// Since when a portal waits for an invitation into a room; `None`: from `now` on.
-    pub(super) fn uninvited(&self, to: (PortalId, &RoomId), now: Duration) -> Option<Duration> {
+    /// Since when a portal waits for an invitation into its next room; `None`: from `now` on.
+    pub(super) fn uninvited(&self, portal: PortalId, now: Duration) -> Option<Duration> {
         let mut uninvited = self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner);
-        let to = (to.0, to.1.to_owned());
-        let since = uninvited.get(&to).copied();
+        let since = uninvited.get(&portal).copied();
         if since.is_none() {
             // Of a portal that is closed meanwhile nobody asks again.
             uninvited.retain(|_, since| now.saturating_sub(*since) < UNASKED);
-            uninvited.insert(to, now);
+            uninvited.insert(portal, now);
         }
         since
     }
 
     /// It does not wait for that any more.
     pub(super) fn is_decided(&self, portal: PortalId) {
-        let mut uninvited = self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner);
-        uninvited.retain(|(waits, _), _| *waits != portal);
+        self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner).remove(&portal);
     }
 
     /// Rows up to `row` were there when the process began.

@@ -1,5 +1,7 @@
 //! The homeserver is put back to before an upgrade that the bridge has followed.
 
+use causeway_bridge::services::reconcile;
+
 use super::*;
 
 /// Found by an attack: what was said in the room that everybody was in again got nowhere, and nobody
@@ -47,4 +49,26 @@ async fn a_room_that_the_homeserver_was_put_back_to_is_gone_back_to() {
         assert_eq!(bridge.stats().await.dead_letters, 0);
         bridge.drop_dead().await;
     }
+}
+
+/// Found by an attack: a homeserver hands over what is said in a room with ghosts of ours in it, and does
+/// not show it to a bot that was put out.
+#[tokio::test]
+async fn what_is_said_where_the_bot_was_put_out_says_nothing_of_the_homeserver() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.change(|rooms| rooms.membership(&cast.room, "@al:x", BOT, "leave").unwrap());
+        cast.is_read("does not get into the Matrix room").await;
+        cast.al_says(&cast.room, "among ourselves");
+        let said = cast.stub.look(|rooms| rooms.events.last().unwrap()["event_id"].clone());
+        while !is_looked_at(&bridge, said.as_str().unwrap()).await {
+            tokio::task::yield_now().await;
+        }
+        reconcile::look(&bridge.spine).await.unwrap();
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(*bridge.spine.forgotten.lock().unwrap(), None);
+    bridge.drop_dead().await;
 }

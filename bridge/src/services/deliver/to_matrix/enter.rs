@@ -322,7 +322,7 @@ impl Round<'_> {
             return Ok(());
         }
         let (now, bot) = (self.spine.steady(), self.spine.names.bot());
-        match self.spine.leases.uninvited((self.portal.id, next), now) {
+        match self.spine.leases.uninvited(self.portal.id, now) {
             Some(since) if now.saturating_sub(since) >= INVITED_IN => return Ok(()),
             Some(_) => {}
             None => {
