@@ -442,6 +442,62 @@ async fn what_a_killed_bridge_had_sent_into_the_room_before_is_not_said_in_the_n
     bridge.drop_dead().await;
 }
 
+/// Found by an attack: the same where another room was made instead.
+#[tokio::test]
+async fn what_a_killed_bridge_had_sent_is_not_said_in_a_room_that_is_made_instead() {
+    let (mut world, bridge, cast) = begin().await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.fail("send", Fault::Held(std::sync::Arc::clone(&gate)));
+        cast.bob_says("under way").await;
+        cast.is_said(&cast.room, BOB, "under way").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        let room = cast.another_room().await;
+        cast.bob_says("after").await;
+        cast.is_said(&room, BOB, "after").await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said().into_iter().filter(|(sender, _)| sender == BOB);
+    let said: Vec<String> = said.map(|(_, body)| body).collect();
+    assert_eq!(said, ["before", "under way", "after"]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: no transaction has what was said there before the bot came, and what it has came
+/// first.
+#[tokio::test]
+async fn what_was_said_in_the_next_room_before_the_bot_came_goes_first() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), false);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        next
+    };
+    let next = world.during(&bridge, told).await;
+    cast.al_says(&next, "early");
+    world.lose();
+    let told = async {
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
+        cast.is_said(&next, BOT, "came along").await;
+        cast.al_says(&next, "late");
+        cast.is_read("late").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(cast.bob.mirrored(), ["early", "late"]);
+    bridge.drop_dead().await;
+}
+
 #[tokio::test]
 async fn a_room_that_does_not_say_that_it_comes_after_ours_is_left() {
     let (mut world, bridge, cast) = begin().await;

@@ -383,7 +383,7 @@ impl Rooms {
         self.made += 1;
         let room = format!("!room{}:b.example", self.made - 1);
         self.aliases.insert(alias, room.clone());
-        self.event(&room, user, "m.room.create", Some(""), json!({}));
+        self.event(&room, user, "m.room.create", Some(""), body["creation_content"].clone());
         self.membership(&room, user, user, "join")?;
         for state in body["initial_state"].as_array().unwrap() {
             let (kind, key) = (state["type"].as_str().unwrap(), state["state_key"].as_str());

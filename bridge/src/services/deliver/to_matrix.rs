@@ -128,8 +128,6 @@ struct Round<'a> {
     met: BTreeMap<AccountId, (Standing, bool)>,
     /// The room's people, once a message may name some of them.
     people: Option<BTreeMap<OwnedUserId, String>>,
-    /// It has gone into another room: what may have been sent may be in the one before.
-    has_moved: bool,
 }
 
 /// What was learnt while rows were carried out; committed with them.
@@ -141,6 +139,8 @@ struct Facts {
     news: Vec<News>,
     links: Vec<Link>,
     dead: Vec<Dead>,
+    /// The group has another room now: what may have been sent may be in the one before.
+    moved: bool,
 }
 
 /// A row that is given up.
@@ -195,14 +195,8 @@ async fn carry_out(
     rows: &mut Vec<Stored<InRoom>>,
 ) -> Result<(Facts, End), StepError> {
     let began = Instant::now();
-    let mut round = Round {
-        spine,
-        portal,
-        facts: Facts::default(),
-        met: BTreeMap::new(),
-        people: None,
-        has_moved: false,
-    };
+    let mut round =
+        Round { spine, portal, facts: Facts::default(), met: BTreeMap::new(), people: None };
     let mut end = End::default();
     // They failed, and may be the only ones to fail: another's row will show it.
     let mut suspects: Vec<Failed> = Vec::new();

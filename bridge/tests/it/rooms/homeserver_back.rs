@@ -26,8 +26,8 @@ async fn a_room_that_the_homeserver_was_put_back_to_is_gone_back_to() {
                 next
             });
             cast.is_said(&next, BOT, "came along").await;
-            cast.al_says(&next, "there");
-            cast.is_read("there").await;
+            cast.al_says(&next, "said in the next");
+            cast.is_read("said in the next").await;
         };
         world.during(&bridge, told).await;
         cast.stub.change(|rooms| rooms.put_back(then));
@@ -44,7 +44,7 @@ async fn a_room_that_the_homeserver_was_put_back_to_is_gone_back_to() {
         world.during(&bridge, told).await;
         let again = (1..=since).map(|n| format!("again {n}"));
         let all: Vec<String> =
-            ["here", "there"].map(str::to_owned).into_iter().chain(again).collect();
+            ["here", "said in the next"].map(str::to_owned).into_iter().chain(again).collect();
         assert_eq!(cast.bob.mirrored(), all);
         assert_eq!(bridge.stats().await.dead_letters, 0);
         bridge.drop_dead().await;
@@ -70,5 +70,50 @@ async fn what_is_said_where_the_bot_was_put_out_says_nothing_of_the_homeserver()
     };
     world.during(&bridge, told).await;
     assert_eq!(*bridge.spine.forgotten.lock().unwrap(), None);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: who had been put out was in the room again and read, and the group was not told; and
+/// what a native said whom somebody had put out was given up, though he was back.
+#[tokio::test]
+async fn who_is_in_a_room_that_was_put_back_is_read_from_it() {
+    let (mut world, bridge, cast) = begin().await;
+    cast.stub.change(|rooms| {
+        rooms.membership(&cast.room, "@al:x", "@vi:x", "invite").unwrap();
+        rooms.membership(&cast.room, "@vi:x", "@vi:x", "join").unwrap();
+    });
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        while portal(&bridge).await.mirrors < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, told).await;
+    let then = cast.stub.look(|rooms| rooms.clone());
+    let told = async {
+        cast.stub.change(|rooms| {
+            rooms.membership(&cast.room, "@al:x", "@vi:x", "ban").unwrap();
+            rooms.membership(&cast.room, "@al:x", BOB, "leave").unwrap();
+        });
+        cast.is_read("removed").await;
+        while portal(&bridge).await.mirrors > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, told).await;
+    cast.stub.change(|rooms| rooms.put_back(then));
+    world.lose();
+    let told = async {
+        cast.al_says(&cast.room, "again");
+        cast.is_read("put back to an earlier state").await;
+        while portal(&bridge).await.mirrors < 2 {
+            tokio::task::yield_now().await;
+        }
+        cast.bob_says("here I am").await;
+        cast.is_said(&cast.room, BOB, "here I am").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(bridge.stats().await.dead_letters, 0);
     bridge.drop_dead().await;
 }

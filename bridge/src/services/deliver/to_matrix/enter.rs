@@ -81,6 +81,7 @@ impl Round<'_> {
         };
         if let Anew::Instead(old) = anew {
             self.leave_behind(row, old).await?;
+            self.facts.moved = true;
         }
         self.spine.steps.reached(steps::Step::MadeRoom).await;
         self.is_in(found, told);
@@ -156,7 +157,8 @@ impl Round<'_> {
         let is_other = |room: &RoomId| !matches!(anew, Anew::Instead(old) if old == room);
         let may_take = self.portal.room.is_some() || !matches!(anew, Anew::No);
         let Spine { matrix, names, .. } = self.spine;
-        let request = room_request(names, &self.portal.group, &self.portal.name);
+        let before = if let Anew::Instead(room) = anew { Some(room) } else { None };
+        let request = room_request(names, &self.portal.group, &self.portal.name, before);
         let room = match matrix.create_room(names.bot(), &request).await {
             Err(error) if error.is_code("M_ROOM_IN_USE") => {
                 let alias = names.alias(&self.portal.group);
@@ -274,7 +276,7 @@ impl Round<'_> {
         let why = match self.enter(next).await? {
             Some(found) if found.predecessor.as_ref() == Some(&room) => {
                 self.portal.apply(&Here::Moved(next.clone()));
-                self.has_moved = true;
+                self.facts.moved = true;
                 self.spine.leases.has_left(&room);
                 self.spine.leases.is_decided(self.portal.id);
                 if found.encrypted {

@@ -80,6 +80,10 @@ impl Round<'_> {
             let meaning = meaning(Place::Message, *status, errcode);
             if self.is_mended(room, user, meaning).await? {
                 sent = matrix.send(user, room, kind, txn, &content, at_time).await;
+                // He is in it now: it is the room that does not let him speak.
+                if matches!(sent, Err(MatrixError::Refused(..))) && meaning == Meaning::Standing {
+                    self.is_the_last(room).await?;
+                }
             }
         }
         let event_id = sent.map_err(at(Place::Message)).inspect_err(|failure| {
@@ -99,10 +103,10 @@ impl Round<'_> {
         match row.tried_at {
             Some(since) => {
                 let is_forgotten = since.plus_ms(FORGOTTEN_MS) < self.spine.now();
-                (row.replayed || self.has_moved || is_forgotten).then_some(since)
+                (row.replayed || self.facts.moved || is_forgotten).then_some(since)
             }
             // The process before may have died over it.
-            None if self.has_moved && is_of_before => row.entry.accepted_at,
+            None if self.facts.moved && is_of_before => row.entry.accepted_at,
             None => None,
         }
     }
