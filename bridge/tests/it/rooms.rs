@@ -985,26 +985,37 @@ async fn events_of_nobodys_room_are_let_go_when_the_making_has_failed() {
 /// Found by an attack: a room that was upgraded lets nobody speak, before the bridge has heard why.
 #[tokio::test]
 async fn what_a_replaced_room_refuses_waits_until_the_bridge_has_heard_why() {
-    let mut bridge = Bridge::start().await;
-    let portal = bridge.portal(1).await;
-    bridge.say(portal, "bob:b.example", "0").await;
-    bridge.drain().await;
-    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
-    let refusal = json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
-    bridge.stub.change(|rooms| {
-        let next = upgraded(rooms, Some(&room), true);
-        tombstone(rooms, &room, &next);
-        rooms.refuses.insert(BOB.to_owned(), (403, refusal));
-    });
-    bridge.say(portal, "bob:b.example", "1").await;
-    for _ in 0..3 {
-        while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
-        bridge.pass(130_000);
+    // Whether his ghost is in the room, or is brought in first.
+    for is_in in [true, false] {
+        let mut bridge = Bridge::start().await;
+        let portal = bridge.portal(1).await;
+        bridge.say(portal, "bob:b.example", "0").await;
+        bridge.drain().await;
+        let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+        bridge.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&room), true);
+            tombstone(rooms, &room, &next);
+            if !is_in {
+                rooms.membership(&room, BOB, BOB, "leave").unwrap();
+            }
+        });
+        bridge.say(portal, "bob:b.example", "1").await;
+        for _ in 0..3 {
+            let refusal =
+                json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
+            for _ in 0..if is_in { 1 } else { 2 } {
+                bridge.stub.fail("send", Fault::Answer(403, refusal.clone()));
+            }
+            while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
+            bridge.stub.look(|rooms| rooms.faults.clear());
+            bridge.pass(130_000);
+        }
+        let mut read = bridge.spine.db.read().await.unwrap();
+        let dead = dead_letters::list(&mut read, 0, 100).await.unwrap();
+        assert!(!dead.iter().any(|letter| letter.lane.ends_with("to_matrix")), "{dead:?}");
+        let lanes = stats::lanes(&mut read).await.unwrap();
+        let waits =
+            lanes.iter().find(|lane| lane.lane == "portal/1/to_matrix").map(|lane| lane.rows);
+        assert_eq!(waits, Some(1));
     }
-    let mut read = bridge.spine.db.read().await.unwrap();
-    let dead = dead_letters::list(&mut read, 0, 100).await.unwrap();
-    assert!(!dead.iter().any(|letter| letter.lane.ends_with("to_matrix")), "{dead:?}");
-    let lanes = stats::lanes(&mut read).await.unwrap();
-    let waits = lanes.iter().find(|lane| lane.lane == "portal/1/to_matrix").map(|lane| lane.rows);
-    assert_eq!(waits, Some(1));
 }
