@@ -344,23 +344,25 @@ impl Rooms {
                 let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
                 Ok(json!({"end": format!("s{}", place + 1)}))
             }
-            ("GET", ["rooms", room, "event", event]) => {
-                let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
-                // Who has gone is not shown what was said since.
-                let is_in = self.members.get(&((*room).to_owned(), user.to_owned()));
-                let is_end = |event: &Value| {
-                    event["room_id"] == **room
-                        && event["state_key"] == user
-                        && event["content"]["membership"] == "leave"
-                };
-                let end = self.events.iter().rposition(is_end);
-                if is_in.is_none_or(|to| to != "join") && end.is_some_and(|end| end < place) {
-                    return Err((404, "M_NOT_FOUND"));
-                }
-                Ok(self.events[place].clone())
-            }
+            ("GET", ["rooms", room, "event", event]) => self.shown(user, room, event),
             _ => Err((404, "M_UNRECOGNIZED")),
         }
+    }
+
+    /// An event, to one who is in the room, or was when it was said.
+    fn shown(&self, user: &str, room: &str, event: &str) -> Done {
+        let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
+        let is_in = self.members.get(&(room.to_owned(), user.to_owned()));
+        let is_end = |event: &Value| {
+            event["room_id"] == *room
+                && event["state_key"] == user
+                && event["content"]["membership"] == "leave"
+        };
+        let end = self.events.iter().rposition(is_end);
+        if is_in.is_none_or(|to| to != "join") && end.is_some_and(|end| end < place) {
+            return Err((404, "M_NOT_FOUND"));
+        }
+        Ok(self.events[place].clone())
     }
 
     /// Whoever has given an alias takes it back.
