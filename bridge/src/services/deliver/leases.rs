@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,9 @@ use crate::{
     storage::{self, lanes},
 };
 
+/// After so long nobody waits for an invitation any more.
+const UNASKED: Duration = Duration::from_hours(1);
+
 /// The lanes that are being served.
 #[derive(Clone)]
 pub struct Leases(Arc<Inner>);
@@ -49,8 +55,13 @@ struct Inner {
     replaced: Mutex<BTreeSet<OwnedRoomId>>,
     /// The groups of portals, which have the same for ever.
     groups: Mutex<BTreeMap<PortalId, GroupId>>,
+    /// Portals whose rooms were replaced, and since when they wait for the bot to be invited into the
+    /// next one, whichever that is said to be.
+    uninvited: Mutex<BTreeMap<PortalId, Duration>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
+    /// Rows up to this may have been tried by the process before.
+    before: AtomicI64,
     /// One worker's at a time: a wake is his who has it, not everybody's.
     lookout: tokio::sync::Mutex<Lookout>,
 }
@@ -101,7 +112,9 @@ impl Leases {
             slow: Slow::default(),
             replaced: Mutex::default(),
             groups: Mutex::default(),
+            uninvited: Mutex::default(),
             agreed: Agreed::default(),
+            before: AtomicI64::new(0),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
     }
@@ -137,6 +150,33 @@ impl Leases {
     pub(super) fn has_group(&self, portal: &Portal) {
         let mut groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.insert(portal.id, portal.group);
+    }
+
+    /// Since when a portal waits for an invitation into its next room; `None`: from `now` on.
+    pub(super) fn uninvited(&self, portal: PortalId, now: Duration) -> Option<Duration> {
+        let mut uninvited = self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = uninvited.get(&portal).copied();
+        if since.is_none() {
+            // Of a portal that is closed meanwhile nobody asks again.
+            uninvited.retain(|_, since| now.saturating_sub(*since) < UNASKED);
+            uninvited.insert(portal, now);
+        }
+        since
+    }
+
+    /// It does not wait for that any more.
+    pub(super) fn is_decided(&self, portal: PortalId) {
+        self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner).remove(&portal);
+    }
+
+    /// Rows up to `row` were there when the process began.
+    pub(in crate::services) fn begin_behind(&self, row: i64) {
+        self.0.before.store(row, Ordering::Relaxed);
+    }
+
+    /// The last row that the process before may have tried.
+    pub(super) fn before(&self) -> i64 {
+        self.0.before.load(Ordering::Relaxed)
     }
 
     /// Which lanes wait.

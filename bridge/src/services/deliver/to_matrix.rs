@@ -148,6 +148,8 @@ struct Facts {
     news: Vec<News>,
     links: Vec<Link>,
     dead: Vec<Dead>,
+    /// The group has another room now: what may have been sent may be in the one before.
+    moved: bool,
 }
 
 impl Facts {
