@@ -104,6 +104,7 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
 pub struct Tx {
     conn: OwnedMutexGuard<Conn>,
     topics: Vec<String>,
+    then: Vec<Then>,
     counted: Option<u64>,
     end: oneshot::Sender<Member>,
 }
@@ -117,6 +118,12 @@ impl Tx {
     /// Wakes the listeners of `topic` once this is committed; never if it is not.
     pub fn wake(&mut self, topic: impl Into<String>) {
         self.topics.push(topic.into());
+    }
+
+    /// Does `then` once this is committed, before anybody is woken or told, in the order of commits;
+    /// never if it is not. The writer waits for it.
+    pub fn once_committed(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.then.push(Box::new(then));
     }
 
     /// Notes in the file beside the database, once this is committed and before [`Tx::commit`]
@@ -135,7 +142,11 @@ impl Tx {
         work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
         sqlx::query("SAVEPOINT nested").execute(self.conn()).await?;
+        let then = self.then.len();
         let result = work(self).await;
+        if result.is_err() {
+            self.then.truncate(then);
+        }
         let end =
             if result.is_ok() { "RELEASE nested" } else { "ROLLBACK TO nested; RELEASE nested" };
         sqlx::query(end).execute(self.conn()).await?;
@@ -150,8 +161,8 @@ impl Tx {
     /// [`Error::Commit`] and [`Error::Full`]: nothing of it is kept. [`Error::Count`]: it is.
     pub async fn commit(self) -> Result<(), Error> {
         let (reply, committed) = oneshot::channel();
-        let Self { conn, topics, counted, end } = self;
-        if end.send(Member { topics, counted, reply }).is_err() {
+        let Self { conn, topics, then, counted, end } = self;
+        if end.send(Member { topics, then, counted, reply }).is_err() {
             return Err(Error::Closed);
         }
         drop(conn);
@@ -159,9 +170,13 @@ impl Tx {
     }
 }
 
+/// What follows a commit.
+type Then = Box<dyn FnOnce() + Send>;
+
 /// A transaction that ended well and waits for the `COMMIT` that covers it.
 struct Member {
     topics: Vec<String>,
+    then: Vec<Then>,
     counted: Option<u64>,
     reply: oneshot::Sender<Result<(), Error>>,
 }
@@ -300,8 +315,9 @@ async fn batch(
         let must = members.iter().filter_map(|member| member.counted).max();
         noted = keeper.note(must).await.map_err(|error| Error::Count(Arc::new(error)));
     }
-    for Member { topics: touched, counted, reply } in members {
+    for Member { topics: touched, then, counted, reply } in members {
         if answer.is_ok() {
+            then.into_iter().for_each(|then| then());
             topics.wake(&touched);
         }
         let told =
@@ -329,7 +345,7 @@ fn waiting(
 async fn lend(conn: &Arc<Mutex<Conn>>, asker: Asker) -> Option<Member> {
     let (end, ended) = oneshot::channel();
     let conn = Arc::clone(conn).lock_owned().await;
-    let lent = Tx { conn, topics: Vec::new(), counted: None, end };
+    let lent = Tx { conn, topics: Vec::new(), then: Vec::new(), counted: None, end };
     // If the asker has gone, its answer comes back here and is dropped: a transaction taken back.
     drop(asker.send(Ok(lent)));
     ended.await.ok()
