@@ -317,7 +317,9 @@ async fn batch(
     }
     for Member { topics: touched, then, counted, reply } in members {
         if answer.is_ok() {
-            then.into_iter().for_each(|then| then());
+            for then in then {
+                then();
+            }
             topics.wake(&touched);
         }
         let told =

@@ -274,8 +274,8 @@ async fn go_on(
     let (mut is_dry, mut was_heard) = (false, true);
     loop {
         acking.begin(in_flight);
-        if let Some(done) = acking.done().now_or_never() {
-            let acked = done?;
+        if let Some(is_done) = acking.turn().now_or_never() {
+            let acked = acking.settle(is_done).await?;
             in_flight.ack(acked);
             ahead.done(acked);
         }
@@ -299,8 +299,8 @@ async fn go_on(
                 was_heard = true;
                 take(api, socket, in_flight, acking, frame)?;
             }
-            done = acking.done() => {
-                let acked = done?;
+            is_done = acking.turn() => {
+                let acked = acking.settle(is_done).await?;
                 in_flight.ack(acked);
                 ahead.done(acked);
             }

@@ -27,8 +27,6 @@ use crate::{
     },
 };
 
-use acks::Acks;
-
 const DAY_MS: u64 = 86_400_000;
 /// Why something failed at a device that cannot hold it, with too much of the sender parked there.
 const MAILBOX_FULL: &str = "mailbox_full";
@@ -257,8 +255,15 @@ pub(crate) struct Ack {
     pub(crate) count: u64,
     /// How long those of them took that people's devices sent.
     pub(crate) took: Vec<Duration>,
-    /// It is known that what it acknowledges is kept for it.
-    pub(crate) is_kept: bool,
+}
+
+impl Ack {
+    /// It is on disk.
+    pub(crate) fn is_done(&self) {
+        metrics::counter!("causeway_messages_delivered_total").increment(self.count);
+        let seconds = metrics::histogram!(DELIVERY_SECONDS);
+        self.took.iter().for_each(|took| seconds.record(*took));
+    }
 }
 
 /// A device acknowledges: that is deleted, unless it is kept for it; whether it is.
@@ -267,39 +272,27 @@ pub(crate) struct Ack {
 /// of it acknowledged.
 pub(crate) async fn ack(
     db: &Db,
-    acks: &Acks,
     now: Timestamp,
     shares: &Shares,
     device: &Device,
-    ack: Ack,
+    ack: &Ack,
 ) -> Result<bool, storage::Error> {
-    let Ack { seq, park, count, took, is_kept } = ack;
-    let may_be_with_others = park.is_empty() && !is_kept;
-    if may_be_with_others && acks.ack(device.row, (seq, count)).await {
-        delivered(count, &took);
-        return Ok(false);
-    }
     let (is_again, is_kept) = loop {
         let mut tx = db.begin().await?;
-        let before = mailbox::place_before(tx.conn(), device.row, seq, STEP).await?;
+        let before = mailbox::place_before(tx.conn(), device.row, ack.seq, STEP).await?;
         let (is_all, is_kept) = (before.is_all, before.place.kept.is_some());
-        let count = if is_all { count } else { 0 };
-        let is_again = ack_step(tx.conn(), now, shares, device, (before, count, &park)).await?;
+        let count = if is_all { ack.count } else { 0 };
+        let step = (before, count, &ack.park);
+        let is_again = ack_step(tx.conn(), now, shares, device, step).await?;
         tx.commit().await?;
         if is_all {
             break (is_again, is_kept);
         }
     };
     if !is_again {
-        delivered(count, &took);
+        ack.is_done();
     }
     Ok(is_kept)
-}
-
-fn delivered(count: u64, took: &[Duration]) {
-    metrics::counter!("causeway_messages_delivered_total").increment(count);
-    let seconds = metrics::histogram!(DELIVERY_SECONDS);
-    took.iter().for_each(|took| seconds.record(*took));
 }
 
 /// Likewise, up to so far in one transaction, and whether it had all of that before.

@@ -1,14 +1,15 @@
 //! What a device acknowledges, on its way to the disk: one at a time, and what comes meanwhile goes
 //! together after it. Rows are sent all the same.
 
-use std::{collections::BTreeSet, mem, pin::Pin, time::Duration};
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use causeway_protocol::ids::Seq;
+use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use crate::{
     http::Api,
-    services::delivery::{self, Ack},
+    services::delivery::{self, Ack, acks::What},
     storage::{self, devices::Device},
 };
 
@@ -23,13 +24,11 @@ pub(super) struct Acked {
     pub(super) took: Vec<Duration>,
 }
 
-type Going<'a> = Pin<Box<dyn Future<Output = Result<bool, storage::Error>> + Send + 'a>>;
-
 /// Acknowledgements of one stream.
 pub(super) struct Acking<'a> {
     api: &'a Api,
     device: &'a Device,
-    going: Option<(Seq, Going<'a>)>,
+    going: Option<(Ack, oneshot::Receiver<bool>)>,
     next: Acked,
     /// What the device acknowledges is kept for it, as far as was seen.
     is_kept: bool,
@@ -54,24 +53,35 @@ impl<'a> Acking<'a> {
             && let Acked { seq: Some(seq), park, took } = mem::take(&mut self.next)
         {
             let count = in_flight.count(seq, &park);
-            let ack = Ack { seq, park, count, took, is_kept: self.is_kept };
-            let (api, device) = (self.api, self.device);
-            let now = api.clock.now();
-            let ack = delivery::ack(&api.db, &api.acks, now, &api.shares, device, ack);
-            self.going = Some((seq, Box::pin(ack)));
+            let is_alone = self.is_kept || !park.is_empty();
+            let what = if is_alone { What::Alone } else { What::All(seq, count) };
+            let answer = self.api.acks.ack(self.device.row, what);
+            self.going = Some((Ack { seq, park, count, took }, answer));
         }
         if self.going.is_some() && in_flight.is_held() {
             self.api.acks.hurry();
         }
     }
 
-    /// Returns when what was on its way is on disk, and up to where that is; never if nothing is.
-    pub(super) async fn done(&mut self) -> Result<Seq, storage::Error> {
-        let Some((seq, going)) = &mut self.going else { return std::future::pending().await };
-        let (seq, done) = (*seq, going.await);
-        self.going = None;
-        self.is_kept = done?;
-        Ok(seq)
+    /// Returns when it is this stream's turn, and what came of it; never if nothing is on its way.
+    pub(super) async fn turn(&mut self) -> bool {
+        match &mut self.going {
+            Some((_, answer)) => answer.await.unwrap_or(false),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// After its [turn](Self::turn): returns when it is on disk, and up to where. Nothing is sent
+    /// meanwhile, since that may hold the writer.
+    pub(super) async fn settle(&mut self, is_done: bool) -> Result<Seq, storage::Error> {
+        let Some((ack, _)) = self.going.take() else { return Ok(Seq(0)) };
+        if is_done {
+            ack.is_done();
+        } else {
+            let Api { db, clock, shares, .. } = self.api;
+            self.is_kept = delivery::ack(db, clock.now(), shares, self.device, &ack).await?;
+        }
+        Ok(ack.seq)
     }
 
     /// The stream ends: what was acknowledged counts.
@@ -82,7 +92,8 @@ impl<'a> Acking<'a> {
                 return Ok(());
             }
             self.api.acks.hurry();
-            in_flight.ack(self.done().await?);
+            let is_done = self.turn().await;
+            in_flight.ack(self.settle(is_done).await?);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! gathered for a moment: a device that acknowledges again meanwhile says both with one number.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -37,22 +37,29 @@ pub(crate) struct Acks {
     hurry: Notify,
 }
 
-/// One device has everything up to and with `seq`, `count` rows more than before.
 struct Asked {
     device: DeviceRow,
-    seq: Seq,
-    count: u64,
+    what: What,
     done: oneshot::Sender<bool>,
 }
 
+/// What a device has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// Everything up to and with this number, so many rows more than before.
+    All(Seq, u64),
+    /// It is known that it has to be done alone; it is gathered all the same.
+    Alone,
+}
+
 impl Acks {
-    /// Acknowledges with others; `false`: nothing was done, it has to be done alone. Returns when it
-    /// is on disk.
-    pub(super) async fn ack(&self, device: DeviceRow, (seq, count): (Seq, u64)) -> bool {
+    /// Acknowledges with others; what comes of it says when it is on disk, or `false`: nothing was
+    /// done, it has to be done alone.
+    pub(crate) fn ack(&self, device: DeviceRow, what: What) -> oneshot::Receiver<bool> {
         let (done, answer) = oneshot::channel();
-        self.asked().push(Asked { device, seq, count, done });
+        self.asked().push(Asked { device, what, done });
         self.heard.notify_one();
-        answer.await.unwrap_or(false)
+        answer
     }
 
     /// What waits here is wanted now.
@@ -97,6 +104,10 @@ impl Acks {
         now: Timestamp,
         some: &mut Vec<Asked>,
     ) -> Result<BTreeSet<DeviceRow>, storage::Error> {
+        if self.asked().iter().all(|one| matches!(one.what, What::Alone)) {
+            some.append(&mut self.asked());
+            return Ok(BTreeSet::new());
+        }
         let begun = db.begin().await;
         {
             let mut asked = self.asked();
@@ -108,14 +119,19 @@ impl Acks {
             }
         }
         let mut tx = begun?;
-        let mut seen = BTreeSet::new();
-        let first = some.iter().filter(|one| seen.insert(one.device));
-        let all: Vec<(DeviceRow, Seq)> = first.map(|one| (one.device, one.seq)).collect();
-        let done = mailbox::ack_all(tx.conn(), &all).await?;
+        let mut all = BTreeMap::new();
+        for one in &*some {
+            if let What::All(seq, count) = one.what {
+                // Of two streams of one device the older has ended.
+                all.insert(one.device, (seq, count));
+            }
+        }
+        let numbers: Vec<_> = all.iter().map(|(device, (seq, _))| (*device, *seq)).collect();
+        let done = mailbox::ack_all(tx.conn(), &numbers).await?;
         if done.is_empty() {
             return Ok(done);
         }
-        let counts = some.iter().filter(|one| done.contains(&one.device)).map(|one| one.count);
+        let counts = done.iter().filter_map(|device| all.get(device)).map(|(_, count)| count);
         let mut script = Script::default();
         events::add(&mut script, now, Event::MessageDelivered, counts.sum());
         script.run(tx.conn()).await?;
