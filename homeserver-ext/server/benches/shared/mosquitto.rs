@@ -1,4 +1,4 @@
-//! Mosquitto beside us: the same devices as subscribers with QoS 1 and sessions that last, what it
+//! Mosquitto beside us: the same devices as subscribers of quality 1 with sessions that last, what it
 //! holds kept on disk now and then. Of MQTT 3.1.1 as much as that takes.
 
 use std::{

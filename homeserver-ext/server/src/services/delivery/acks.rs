@@ -119,11 +119,12 @@ impl Acks {
             }
         }
         let mut tx = begun?;
-        let mut all = BTreeMap::new();
+        let mut all: BTreeMap<DeviceRow, (Seq, u64)> = BTreeMap::new();
         for one in &*some {
             if let What::All(seq, count) = one.what {
-                // Of two streams of one device the older has ended.
-                all.insert(one.device, (seq, count));
+                // Of two streams of one device, whichever acknowledges more.
+                let most = all.entry(one.device).or_default();
+                *most = (seq, count).max(*most);
             }
         }
         let numbers: Vec<_> = all.iter().map(|(device, (seq, _))| (*device, *seq)).collect();
