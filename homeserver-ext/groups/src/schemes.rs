@@ -4,3 +4,4 @@
 //! [`crate::machine`], which does with rows what a folder here does with bytes.
 
 pub mod sender_keys;
+pub mod shared_key;
