@@ -64,6 +64,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["quota", "figures"],
             &["config"],
             &["storage"],
+            &["live"],
             &["services"],
             &["http"],
             &["app"],

@@ -14,7 +14,7 @@ use std::path::Path;
 use causeway_protocol::api::{Accepted, PREFIX, PostEnvelopes};
 use tokio::time::Instant;
 
-use served::{FOLDER, GROUP, Served, bytes, fill, message, serve, token};
+use served::{FOLDER, GROUP, Served, bytes, cpu, fill, message, serve, token};
 
 const MESSAGES: u32 = 500;
 /// What one request carries at most.
@@ -57,13 +57,13 @@ async fn measure(devices: u32) {
         took
     };
     post(0, 20).await;
-    let (cpu, kept) = (served.cpu(), bytes(folder.path()).await);
+    let (before, kept) = (cpu(served.pid()), bytes(folder.path()).await);
     let mut answers = Vec::new();
     for n in 0..MESSAGES {
         answers.push(post(1_000 + n, 1).await);
     }
     answers.sort();
-    let cpu = served.cpu().saturating_sub(cpu) / MESSAGES;
+    let cpu = cpu(served.pid()).saturating_sub(before) / MESSAGES;
     let each = (bytes(folder.path()).await - kept) / i64::from(MESSAGES);
     let kept = bytes(folder.path()).await;
     let at_once = post(100_000, BATCH).await;

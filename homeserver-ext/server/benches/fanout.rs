@@ -2,12 +2,16 @@
 //! that read and acknowledge, and to 999 that are away.
 //!
 //! `cargo bench -p causeway-server --bench fanout [-- DEVICES… away]`. The server, those who read and
-//! who posts are a process each; CPU and bytes are the server's, from `/proc`.
+//! who posts are a process each; CPU and bytes are the server's, from `/proc`. Mosquitto does the same
+//! where it is installed.
 #![cfg(test)]
 
 #[expect(dead_code, reason = "pages in use are of the other benchmark")]
 #[path = "shared/served.rs"]
 mod served;
+
+#[path = "shared/mosquitto.rs"]
+mod mosquitto;
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -26,11 +30,14 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use served::{FOLDER, GROUP, Served, fill, message, serve, token};
+use mosquitto::{Broker, Client};
+use served::{FOLDER, GROUP, Served, cpu, fill, message, serve, token, written_kib};
 
 /// Where the process that reads finds the server, how many devices it is, and after how many messages
 /// it says that all have them.
 const READ: &str = "CAUSEWAY_BENCH_READ";
+/// Where the server would stand, if it is Mosquitto.
+const MQTT: &str = "mqtt:";
 const BYTES: usize = 1_024;
 /// Messages that are posted at once.
 const POSTERS: usize = 4;
@@ -57,16 +64,83 @@ async fn main() {
     );
     for (devices, messages) in [(2, 2_000), (99, 500), (999, 100)] {
         if wants(&devices.to_string()) {
-            measure(devices, messages, true).await;
+            ours(Row { name: "", devices, messages, are_there: true }).await;
+            mosquitto(Row { name: ", Mosquitto", devices, messages, are_there: true }).await;
         }
     }
     if wants("away") {
-        measure(999, 1_000, false).await;
+        let away = |name| Row { name, devices: 999, messages: 1_000, are_there: false };
+        ours(away(", all away")).await;
+        mosquitto(away(", all away, Mosquitto")).await;
     }
 }
 
 /// One row: so many devices beside the one that posts.
-async fn measure(devices: u32, messages: u32, are_there: bool) {
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    devices: u32,
+    messages: u32,
+    are_there: bool,
+}
+
+impl Row {
+    fn readers(self, base: &str) -> Readers {
+        Readers::start(base, self.devices, [BEFORE, BEFORE + self.messages])
+    }
+
+    async fn measure(
+        self,
+        pid: u32,
+        mut readers: Option<Readers>,
+        post: impl AsyncFn(std::ops::Range<u32>),
+    ) {
+        let mut all_have_them = || readers.as_mut().map(Readers::wait);
+        post(0..BEFORE).await;
+        all_have_them();
+        let (used, written, began) = (cpu(pid), written_kib(pid), Instant::now());
+        post(BEFORE..BEFORE + self.messages).await;
+        all_have_them();
+        let (seconds, n) = (began.elapsed().as_secs_f64(), f64::from(self.messages));
+        let used = cpu(pid).saturating_sub(used).as_secs_f64() * 1e3 / n;
+        println!(
+            "| {}{} | {:.1} | {used:.2} | {:.1} | {:.0} |",
+            self.devices,
+            self.name,
+            n / seconds,
+            used * 1e3 / f64::from(self.devices),
+            (written_kib(pid) - written) / n,
+        );
+    }
+}
+
+async fn mosquitto(row: Row) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(folder.path()).await else {
+        println!("Mosquitto is not installed: nothing beside this.");
+        return;
+    };
+    let readers = row.readers(&format!("{MQTT}{}", broker.port));
+    // Whoever was there once is away from now on.
+    let readers = row.are_there.then_some(readers);
+    let mut posters = Vec::new();
+    for n in 0..POSTERS {
+        let poster = Client::connect(broker.port, &format!("poster {n}")).await;
+        posters.push(tokio::sync::Mutex::new(poster));
+    }
+    let payload = vec![0; BYTES];
+    let post = async |messages: std::ops::Range<u32>| {
+        let one = async |n: u32| {
+            let poster = posters[usize::try_from(n).expect("few") % POSTERS].lock();
+            poster.await.publish(&payload).await;
+        };
+        stream::iter(messages).map(one).buffer_unordered(POSTERS).count().await;
+    };
+    row.measure(broker.pid(), readers, post).await;
+}
+
+async fn ours(row: Row) {
+    let devices = row.devices;
     let folder = tempfile::tempdir().expect("a folder");
     // Makes the tables.
     drop(Served::start(folder.path()));
@@ -81,23 +155,11 @@ async fn measure(devices: u32, messages: u32, are_there: bool) {
         let accepted: Accepted = answer.json().await.expect("accepts");
         assert_eq!(accepted.accepted[0].recipients, devices);
     };
-    let mut readers =
-        are_there.then(|| Readers::start(&served.base, devices, [BEFORE, BEFORE + messages]));
-    stream::iter(0..BEFORE).map(post).buffer_unordered(POSTERS).count().await;
-    let mut all_have_them = || readers.as_mut().map(Readers::wait);
-    all_have_them();
-    let (cpu, written, began) = (served.cpu(), served.written_kib(), Instant::now());
-    stream::iter(BEFORE..BEFORE + messages).map(post).buffer_unordered(POSTERS).count().await;
-    all_have_them();
-    let (seconds, n) = (began.elapsed().as_secs_f64(), f64::from(messages));
-    let cpu = served.cpu().saturating_sub(cpu).as_secs_f64() * 1e3 / n;
-    println!(
-        "| {devices}{} | {:.1} | {cpu:.2} | {:.1} | {:.0} |",
-        if are_there { "" } else { ", all away" },
-        n / seconds,
-        cpu * 1e3 / f64::from(devices),
-        (served.written_kib() - written) / n,
-    );
+    let readers = row.are_there.then(|| row.readers(&served.base));
+    let all = async |messages: std::ops::Range<u32>| {
+        stream::iter(messages).map(&post).buffer_unordered(POSTERS).count().await;
+    };
+    row.measure(served.pid(), readers, all).await;
 }
 
 /// The process of those who read, killed on drop.
@@ -142,6 +204,9 @@ async fn read(task: &str) {
     let base = words.next().expect("the server");
     let numbers: Vec<u32> = words.map(|word| word.parse().expect("a number")).collect();
     let devices = numbers[0];
+    if let Some(port) = base.strip_prefix(MQTT) {
+        return read_from_mosquitto(port.parse().expect("a port"), &numbers).await;
+    }
     let opened = stream::iter(2..devices + 2).map(|n| open(base, n)).buffered(AT_A_TIME);
     let mut sockets: Vec<Socket> = opened.collect().await;
     println!("open");
@@ -152,6 +217,23 @@ async fn read(task: &str) {
         println!("{goal} messages");
     }
     // Acknowledgements are on their way.
+    std::future::pending::<()>().await;
+}
+
+async fn read_from_mosquitto(port: u16, numbers: &[u32]) {
+    let opened = stream::iter(0..numbers[0]).map(async |n| {
+        let mut client = Client::connect(port, &format!("device {n}")).await;
+        client.subscribe().await;
+        client
+    });
+    let mut clients: Vec<Client> = opened.buffered(AT_A_TIME).collect().await;
+    println!("open");
+    let mut before = 0;
+    for goal in &numbers[1..] {
+        join_all(clients.iter_mut().map(|client| client.take(goal - before))).await;
+        before = *goal;
+        println!("{goal} messages");
+    }
     std::future::pending::<()>().await;
 }
 

@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
+    live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
     services::{delivery::parked, kept, upkeep},
     storage::{self, GroupRow, mailbox},
@@ -88,6 +89,8 @@ impl App {
             agreed: Arc::new(Agreed::default()),
             guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::new(generation)),
+            live: Live::default(),
+            acks: Arc::default(),
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
@@ -115,8 +118,16 @@ impl App {
                 } => tracing::warn!("some requests did not end in time"),
             }
         };
-        self.beside_upkeep(served).await;
-        self.close().await;
+        let all = async {
+            self.beside_upkeep(served).await;
+            self.close().await;
+        };
+        let now = || self.api.clock.now();
+        // Streams acknowledge until they are closed.
+        tokio::select! {
+            () = all => {}
+            never = self.api.acks.run(&self.api.db, now) => match never {},
+        }
     }
 
     /// Has these limits count from now on, instead of those of its [`Config`]. What was taken before is
@@ -160,7 +171,7 @@ impl App {
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
             while parked::drop_left(&self.api.db).await? {}
-            while upkeep::purge(&self.api.db, self.api.clock.now(), now).await? {}
+            while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             Ok(())
         };

@@ -39,7 +39,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
+    live::Live,
     quota::{Hits, Present, Shares},
+    services::delivery::acks::Acks,
 };
 
 pub(crate) use guest::Guests;
@@ -63,6 +65,8 @@ pub(crate) struct Api {
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) live: Live,
+    pub(crate) acks: Arc<Acks>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,
     /// Says that they should end.

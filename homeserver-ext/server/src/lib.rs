@@ -2,12 +2,13 @@
 //!
 //! It relays what it cannot read: the code to decrypt is not in this crate, and a test keeps it so.
 //! `docs/protocol.md` §2, §3 and §8 are what it does. Imports go one way:
-//! `storage → services → http → app`, each file of a layer on its own.
+//! `storage → live → services → http → app`, each file of a layer on its own.
 
 mod app;
 mod config;
 mod figures;
 mod http;
+mod live;
 mod quota;
 mod services;
 mod storage;

@@ -15,6 +15,9 @@ use crate::{
 pub struct Tx {
     conn: OwnedMutexGuard<Conn>,
     topics: Vec<String>,
+    then: Vec<Then>,
+    /// How many of `then` stood when the transaction inside this one was begun.
+    marked: usize,
     counted: Option<u64>,
     later: Script,
     end: oneshot::Sender<Ended>,
@@ -22,7 +25,15 @@ pub struct Tx {
 
 impl Tx {
     pub(crate) fn new(conn: OwnedMutexGuard<Conn>, end: oneshot::Sender<Ended>) -> Self {
-        Self { conn, topics: Vec::new(), counted: None, later: Script::default(), end }
+        Self {
+            conn,
+            topics: Vec::new(),
+            then: Vec::new(),
+            marked: 0,
+            counted: None,
+            later: Script::default(),
+            end,
+        }
     }
 
     /// The connection, inside this transaction.
@@ -33,6 +44,12 @@ impl Tx {
     /// Wakes the listeners of `topic` once this is committed; never if it is not.
     pub fn wake(&mut self, topic: impl Into<String>) {
         self.topics.push(topic.into());
+    }
+
+    /// Does `then` once this is committed, before anybody is woken or told, in the order of commits;
+    /// never if it is not. The writer waits for it.
+    pub fn once_committed(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.then.push(Box::new(then));
     }
 
     /// Notes in the file beside the database, once this is committed and before [`Tx::commit`]
@@ -48,6 +65,7 @@ impl Tx {
     /// [`Error`]: this transaction is to be dropped.
     pub async fn mark(&mut self) -> Result<(), Error> {
         sqlx::query("SAVEPOINT nested").execute(self.conn()).await?;
+        self.marked = self.then.len();
         Ok(())
     }
 
@@ -58,6 +76,9 @@ impl Tx {
     pub async fn unmark(&mut self, keeps: bool) -> Result<(), Error> {
         let end = if keeps { "RELEASE nested" } else { "ROLLBACK TO nested; RELEASE nested" };
         sqlx::query(end).execute(self.conn()).await?;
+        if !keeps {
+            self.then.truncate(self.marked);
+        }
         Ok(())
     }
 
@@ -92,8 +113,8 @@ impl Tx {
     pub async fn commit_with(mut self, script: Script) -> Result<Rows, Error> {
         self.write_now().await?;
         let (reply, committed) = oneshot::channel();
-        let Self { conn, topics, counted, end, later: _ } = self;
-        let member = Member { topics, counted, rows: Rows::default(), reply };
+        let Self { conn, topics, then, counted, end, later: _, marked: _ } = self;
+        let member = Member { topics, then, counted, rows: Rows::default(), reply };
         if end.send(Ended { script, member }).is_err() {
             return Err(Error::Closed);
         }
@@ -101,6 +122,9 @@ impl Tx {
         committed.await.unwrap_or(Err(Error::Closed))
     }
 }
+
+/// What follows a commit.
+pub(crate) type Then = Box<dyn FnOnce() + Send>;
 
 /// How a transaction ends that is to be kept.
 pub(crate) struct Ended {
@@ -111,6 +135,7 @@ pub(crate) struct Ended {
 /// A transaction that ended well and waits for the `COMMIT` that covers it.
 pub(crate) struct Member {
     pub(crate) topics: Vec<String>,
+    pub(crate) then: Vec<Then>,
     pub(crate) counted: Option<u64>,
     pub(crate) rows: Rows,
     pub(crate) reply: oneshot::Sender<Result<Rows, Error>>,

@@ -136,7 +136,13 @@ async fn batch(
                 }
             }
             Way::Whole(topics, reply) => {
-                let member = Member { topics, counted: None, rows: Rows::default(), reply };
+                let member = Member {
+                    topics,
+                    then: Vec::new(),
+                    counted: None,
+                    rows: Rows::default(),
+                    reply,
+                };
                 Some(Ended { script, member })
             }
         };
@@ -180,7 +186,10 @@ async fn batch(
     }
     tally.commits.fetch_add(1, Ordering::Relaxed);
     tally.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
-    for member in &members {
+    for member in &mut members {
+        for then in member.then.drain(..) {
+            then();
+        }
         topics.wake(&member.topics);
     }
     let must = members.iter().filter_map(|member| member.counted).max();

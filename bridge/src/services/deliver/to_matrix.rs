@@ -155,8 +155,9 @@ struct Facts {
 impl Facts {
     /// Whether they are links alone.
     fn are_links(&self) -> bool {
-        let Self { made, standing, news, links: _, dead } = self;
-        made.is_empty() && standing.is_empty() && news.is_empty() && dead.is_empty()
+        let Self { made, standing, news, links: _, dead, moved } = self;
+        let is_news = !made.is_empty() || !standing.is_empty() || !news.is_empty() || *moved;
+        !is_news && dead.is_empty()
     }
 }
 

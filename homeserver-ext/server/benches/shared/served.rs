@@ -130,22 +130,24 @@ impl Served {
         Self { child, base: base.expect("it listens") }
     }
 
-    /// What it has caused to be written to the disk.
-    pub(super) fn written_kib(&self) -> f64 {
-        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()));
-        let io = io.expect("it runs");
-        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-        line.and_then(|bytes| bytes.parse::<f64>().ok()).expect("bytes") / 1024.0
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
+}
 
-    /// What it has used, user and system.
-    pub(super) fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let fields = stat.rsplit_once(") ").expect("a name").1.split(' ');
-        let ticks: u64 = fields.skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
-        Duration::from_millis(ticks * 10)
-    }
+/// What a process has caused to be written to the disk.
+pub(super) fn written_kib(pid: u32) -> f64 {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("it runs");
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse::<f64>().ok()).expect("bytes") / 1024.0
+}
+
+/// What a process has used, user and system.
+pub(super) fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ');
+    let ticks: u64 = fields.skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 impl Drop for Served {

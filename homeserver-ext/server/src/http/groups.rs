@@ -34,7 +34,7 @@ pub(super) async fn create(
 ) -> Result<Json<GroupHead>, ApiError> {
     let (now, server) = (api.clock.now(), &api.config.server_name);
     let op = &request.op;
-    Ok(Json(groups::create(&api.db, now, &api.shares, &caller, server, op).await?))
+    Ok(Json(groups::create(&api.db, &api.live, now, &api.shares, &caller, server, op).await?))
 }
 
 /// `GET groups` – those that the caller's account is in.
@@ -101,7 +101,8 @@ pub(super) async fn post_op(
     Body(request): Body<PostOp>,
 ) -> Result<Json<GroupHead>, ApiError> {
     let now = api.clock.now();
-    let head = groups::post_op(&api.db, now, &api.shares, &caller, group, &request.op).await?;
+    let head =
+        groups::post_op(&api.db, &api.live, now, &api.shares, &caller, group, &request.op).await?;
     // The op is taken. A little that was parked for who left goes at once, the rest with the upkeep.
     if let Err(error) = parked::drop_left(&api.db).await {
         tracing::warn!(%error, "what is parked for those who left goes later");

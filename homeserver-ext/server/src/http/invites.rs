@@ -91,7 +91,10 @@ pub(super) async fn join(
     Body(request): Body<JoinRequest>,
 ) -> Result<Json<JoinPending>, ApiError> {
     let now = api.clock.now();
-    Ok(Json(invites::join(&api.db, now, &api.shares, &caller, group, &request.request).await?))
+    Ok(Json(
+        invites::join(&api.db, &api.live, now, &api.shares, &caller, group, &request.request)
+            .await?,
+    ))
 }
 
 /// `GET groups/{id}/requests` – those who asked to join and wait.

@@ -33,7 +33,7 @@ pub(super) async fn post_envelopes(
     Body(request): Body<PostEnvelopes>,
 ) -> Result<Json<Accepted>, ApiError> {
     let now = api.clock.now();
-    Ok(Json(relay::post(&api.db, now, &api.shares, &caller, group, &request).await?))
+    Ok(Json(relay::post(&api.db, &api.live, now, &api.shares, &caller, group, &request).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with, and its fallback key

@@ -7,10 +7,12 @@
 //! while no process has it open, so a generation drawn at each start is new after each restore; after
 //! an ordinary start the unacknowledged rows come again, and are known by their ids.
 
+mod acking;
 mod in_flight;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,17 +28,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use causeway_protocol::{
-    api::{StreamAck, StreamHello, StreamRow},
-    ids::{Generation, Seq, Timestamp},
+    api::{StreamAck, StreamHello},
+    ids::{Generation, Seq},
     json,
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::in_flight::{Acked, InFlight, MAX_BYTES};
+use self::{
+    acking::{Acked, Acking},
+    in_flight::{InFlight, MAX_BYTES},
+};
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
+    live::Frame,
     services::{
         accounts,
         delivery::{self, Ahead},
@@ -54,6 +60,9 @@ const PING: Duration = Duration::from_secs(45);
 /// Largest message that a client may send.
 const MAX_MESSAGE_BYTES: usize = 256 << 10;
 const MAX_WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// Filled with zeros before each look whether something has come, and kept for each stream: no larger
+/// than what comes as a rule.
+const READ_BUFFER_BYTES: usize = 1 << 10;
 /// Of our own: this device has opened a newer stream.
 const CLOSE_REPLACED: u16 = 4_000;
 /// Of our own: this device was logged out.
@@ -152,6 +161,7 @@ pub(super) async fn stream(
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
             metrics::gauge!("causeway_streams").increment(1.0);
             run(&api, &caller, socket).await;
@@ -196,10 +206,7 @@ async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
         biased;
         () = logged_out.cancelled() => End::Close(CLOSE_LOGGED_OUT, "this device was logged out"),
         () = replaced.cancelled() => End::Close(CLOSE_REPLACED, "this device opened a newer stream"),
-        end = serve(api, device, &sent, &mut in_flight, &mut socket) => match end {
-            Ok(never) => match never {},
-            Err(end) => end,
-        },
+        end = serve(api, device, &sent, &mut in_flight, &mut socket) => end,
         () = api.stopping.cancelled() => End::Close(close_code::AWAY, "the server stops"),
     };
     // What was not acknowledged is sent again, and counts; so does to look where to begin.
@@ -229,25 +236,49 @@ async fn say(end: End, device: &Device, mut socket: WebSocket) {
     let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
 }
 
-/// Sends what waits and deletes what is acknowledged, until something ends it.
+/// Sends what waits and takes what is acknowledged, until something ends it.
 async fn serve(
     api: &Api,
     device: &Device,
     sent: &AtomicU64,
     in_flight: &mut InFlight,
     socket: &mut WebSocket,
-) -> Result<std::convert::Infallible, End> {
+) -> End {
+    let mut acking = Acking::of(api, device);
+    let end = match go_on(api, device, sent, in_flight, &mut acking, socket).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    match acking.finish(in_flight).await {
+        Ok(()) => end,
+        Err(error) => End::Fault(error),
+    }
+}
+
+async fn go_on(
+    api: &Api,
+    device: &Device,
+    sent: &AtomicU64,
+    in_flight: &mut InFlight,
+    acking: &mut Acking<'_>,
+    socket: &mut WebSocket,
+) -> Result<Infallible, End> {
     let Ends { acked, last: known, is_parked } = delivery::ends(&api.db, device).await?;
-    let mut news = delivery::listen(&api.db, device, acked).await?;
+    let mut ahead = Ahead::of(&api.db, &api.live, device, acked).await?;
     let generation = api.streams.generation;
     let hello = StreamHello { generation, last_seq: known, parked: Some(is_parked) };
     let hello = serde_json::to_string(&hello).map_err(|_| storage::Error::Row("hello"))?;
     written(socket.send(Message::text(hello))).await?;
-    let mut ahead = Ahead::of(acked, news.count);
     in_flight.known = known;
     let mut quiet = tokio::time::interval_at(Instant::now() + PING, PING);
     let (mut is_dry, mut was_heard) = (false, true);
     loop {
+        acking.begin(in_flight);
+        if let Some(is_done) = acking.turn().now_or_never() {
+            let acked = acking.settle(is_done).await?;
+            in_flight.ack(acked);
+            ahead.done(acked);
+        }
         if !is_dry && !in_flight.is_held() {
             let rows = ahead.rows(&api.db, device).await?;
             is_dry = rows.is_empty();
@@ -258,7 +289,7 @@ async fn serve(
             // Acknowledgements are read between two reads of rows, too.
             if let Some(frame) = socket.next().now_or_never() {
                 was_heard = true;
-                ahead.done(take(api, device, socket, in_flight, frame).await?);
+                take(api, socket, in_flight, acking, frame)?;
             }
             continue;
         }
@@ -266,17 +297,14 @@ async fn serve(
         tokio::select! {
             frame = socket.next() => {
                 was_heard = true;
-                ahead.done(take(api, device, socket, in_flight, frame).await?);
+                take(api, socket, in_flight, acking, frame)?;
             }
-            () = news.rows.changed() => {
-                ahead.look_again();
-                is_dry = false;
+            is_done = acking.turn() => {
+                let acked = acking.settle(is_done).await?;
+                in_flight.ack(acked);
+                ahead.done(acked);
             }
-            () = news.groups.changed() => {
-                news = delivery::listen(&api.db, device, acked).await?;
-                ahead.look_again();
-                is_dry = false;
-            }
+            () = ahead.changed() => is_dry = false,
             () = at(patience) => {
                 return Err(End::Close(close_code::AGAIN, "no acknowledgement for 10 s"));
             }
@@ -302,18 +330,14 @@ async fn at(when: Option<Instant>) {
 async fn send(
     socket: &mut WebSocket,
     in_flight: &mut InFlight,
-    rows: Vec<(StreamRow, Option<Timestamp>)>,
+    rows: Vec<Frame>,
 ) -> Result<Option<Seq>, End> {
     let mut last = None;
-    for (row, at) in rows {
-        if in_flight.is_held() {
+    for Frame { seq, at, text } in rows {
+        if in_flight.is_held() || !in_flight.push((seq, text.len(), at)) {
             break;
         }
-        let text = serde_json::to_string(&row).map_err(|_| storage::Error::Row("envelope"))?;
-        if !in_flight.push((row.seq, text.len(), at)) {
-            break;
-        }
-        last = Some(row.seq);
+        last = Some(seq);
         written(socket.feed(Message::text(text))).await?;
     }
     if last.is_some() {
@@ -331,21 +355,20 @@ async fn written(writing: impl Future<Output = Result<(), axum::Error>>) -> Resu
 }
 
 /// Takes one frame, and every acknowledgement behind it that is there already: the last one counts.
-/// Returns up to where it is acknowledged by that.
-async fn take(
+fn take(
     api: &Api,
-    device: &Device,
     socket: &mut WebSocket,
     in_flight: &mut InFlight,
+    acking: &mut Acking<'_>,
     frame: Option<Result<Message, axum::Error>>,
-) -> Result<Seq, End> {
+) -> Result<(), End> {
     let (mut acked, mut end) = (Acked::default(), None);
     let mut next = Some(frame);
     while let Some(frame) = next.take() {
         match ack_of(frame) {
             Ok(ack) => {
                 if let Some(StreamAck { ack, park }) = ack {
-                    acked.seq = acked.seq.max(Some(ack));
+                    acked.seq = acked.seq.max(Some(ack.min(in_flight.known)));
                     // Of others it says nothing: only what was sent can be lacked.
                     acked.park.extend(park.into_iter().filter(|seq| in_flight.has(*seq)));
                 }
@@ -355,15 +378,11 @@ async fn take(
             Err(why) => end = Some(why),
         }
     }
-    let Acked { seq, park } = acked;
-    let acked = seq.map(|seq| seq.min(in_flight.known));
-    if let Some(seq) = acked {
-        let about = in_flight.about(seq, &park);
-        let now = api.clock.now();
-        delivery::ack(&api.db, now, &api.shares, device, (seq, &park), about).await?;
-        in_flight.ack(seq);
+    if let Some(seq) = acked.seq {
+        acked.took = in_flight.took(seq, &acked.park, api.clock.now());
+        acking.add(acked);
     }
-    end.map_or(Ok(acked.unwrap_or(Seq(0))), Err)
+    end.map_or(Ok(()), Err)
 }
 
 fn ack_of(frame: Option<Result<Message, axum::Error>>) -> Result<Option<StreamAck>, End> {

@@ -1,5 +1,6 @@
 //! Delivery: rows out, acknowledgements in, and how far each envelope came.
 
+pub(crate) mod acks;
 pub(crate) mod parked;
 
 use std::{
@@ -12,16 +13,17 @@ use causeway_protocol::{
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Db, Listener};
+use causeway_store::{Conn, Db};
 
 use crate::{
     figures::DELIVERY_SECONDS,
+    live::{Frame, Listening, Live, Next},
     quota::Shares,
     storage::{
         self, DeviceRow,
         devices::{self, Device},
         keys,
-        mailbox::{self, Ends, Key, PlaceBefore, Places, Waiting},
+        mailbox::{self, Ends, KEYS, Key, PlaceBefore, Places, Waiting},
     },
 };
 
@@ -32,8 +34,6 @@ const MAILBOX_FULL: &str = "mailbox_full";
 const LEFT: &str = "left";
 /// Rows that are read whole at once.
 const READ: usize = 64;
-/// Rows that are looked for at once.
-const KEYS: u32 = 1_024;
 /// Rows of its own that a device acknowledges at most in one transaction.
 const STEP: u32 = 512;
 /// With more groups than these it is quicker to look through all that was broadcast than into each.
@@ -84,11 +84,12 @@ pub(crate) async fn status(
     Ok(Some(MessageStatus { id, recipients }))
 }
 
-/// What waits for a device, as far as it was looked for: a little of it at a time is read whole.
-#[derive(Debug)]
+/// What comes next for a device: what was found waiting for it, a little of which at a time is read
+/// whole, and then what is put down while it listens.
 pub(crate) struct Ahead {
+    listening: Listening,
     keys: VecDeque<Key>,
-    /// Up to here it was looked for.
+    /// Up to here it was looked for, or sent.
     until: Seq,
     /// Behind that there was nothing when it was looked for.
     is_all: bool,
@@ -97,32 +98,69 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Nothing yet, of what comes after `acked`, to a device in so many groups.
-    pub(crate) fn of(acked: Seq, groups: usize) -> Self {
-        Self { keys: VecDeque::new(), until: acked, is_all: false, is_many: groups > MANY_GROUPS }
+    /// Of what comes after `acked`; listens from now on.
+    pub(crate) async fn of(
+        db: &Db,
+        live: &Live,
+        device: &Device,
+        acked: Seq,
+    ) -> Result<Self, storage::Error> {
+        let listening = live.listen(device);
+        let keys = VecDeque::new();
+        let mut ahead = Self { listening, keys, until: acked, is_all: false, is_many: false };
+        ahead.listen(db, device).await?;
+        Ok(ahead)
     }
 
-    /// There may be more than was found.
-    pub(crate) fn look_again(&mut self) {
+    /// Listens to the groups in which the device counts now. What they have had is looked for after
+    /// that.
+    async fn listen(&mut self, db: &Db, device: &Device) -> Result<(), storage::Error> {
+        let of = mailbox::groups_of(db.read().await?.conn(), &device.of(), self.until).await?;
+        self.is_many = of.iter().map(|of| of.group).collect::<BTreeSet<_>>().len() > MANY_GROUPS;
+        self.listening.to(of.iter().filter_map(|of| Some((of.group, of.since()?))));
         self.is_all = false;
+        Ok(())
     }
 
-    /// The next rows, at most [`READ`]; none: there is nothing more. They are next until they are
+    /// Returns when there may be more.
+    pub(crate) async fn changed(&self) {
+        self.listening.heard().await;
+    }
+
+    /// The next rows; none: there is nothing more. They are next until they are
     /// [done with](Self::done).
     pub(crate) async fn rows(
         &mut self,
         db: &Db,
         device: &Device,
-    ) -> Result<Vec<(StreamRow, Option<Timestamp>)>, storage::Error> {
-        if self.keys.is_empty() && self.is_all {
-            return Ok(Vec::new());
+    ) -> Result<Vec<Frame>, storage::Error> {
+        loop {
+            if !self.keys.is_empty() || !self.is_all {
+                let found = self.found(db, device).await?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+            match self.listening.next(self.until)? {
+                Next::Rows(rows) => return Ok(rows),
+                Next::Look(seq) => {
+                    self.until = self.until.max(seq);
+                    self.is_all = false;
+                }
+                Next::Groups => self.listen(db, device).await?,
+                Next::Nothing => return Ok(Vec::new()),
+            }
         }
+    }
+
+    /// The next rows of the database, at most [`READ`]; none: it has no more.
+    async fn found(&mut self, db: &Db, device: &Device) -> Result<Vec<Frame>, storage::Error> {
         let mut read = db.read().await?;
         loop {
             if self.keys.is_empty() && !self.is_all {
                 let (keys, until) =
-                    mailbox::keys(read.conn(), device, self.until, KEYS, self.is_many).await?;
-                self.is_all = keys.len() < KEYS as usize;
+                    mailbox::keys(read.conn(), device, self.until, self.is_many).await?;
+                self.is_all = keys.len() < KEYS;
                 (self.keys, self.until) = (keys.into(), until);
             }
             let next: Vec<Key> = self.keys.iter().take(READ).copied().collect();
@@ -136,7 +174,7 @@ impl Ahead {
             let row = |row: Waiting| {
                 // Ops are read later or never, whoever made them; they say nothing about delivery.
                 let at = row.at.filter(|_| row.sender.is_some());
-                Ok((stream_row(device, row)?, at))
+                Frame::of(&stream_row(device, row)?, at)
             };
             return waiting.into_iter().map(row).collect();
         }
@@ -206,9 +244,29 @@ pub(crate) async fn ended(db: &Db, device: &Device, sent: Seq) -> Result<(), sto
     Ok(tx.commit().await?)
 }
 
-/// A device has everything up to and with `seq`, but for what it parks: that is deleted, unless it is
-/// kept for it. On its stream those are `count` rows, and those of them that people's devices sent
-/// were accepted `at`.
+/// What a device acknowledges.
+#[derive(Debug)]
+pub(crate) struct Ack {
+    /// Up to and with this number it has everything,
+    pub(crate) seq: Seq,
+    /// but for what it parks.
+    pub(crate) park: BTreeSet<Seq>,
+    /// On its stream those are so many rows.
+    pub(crate) count: u64,
+    /// How long those of them took that people's devices sent.
+    pub(crate) took: Vec<Duration>,
+}
+
+impl Ack {
+    /// It is on disk.
+    pub(crate) fn is_done(&self) {
+        metrics::counter!("causeway_messages_delivered_total").increment(self.count);
+        let seconds = metrics::histogram!(DELIVERY_SECONDS);
+        self.took.iter().for_each(|took| seconds.record(*took));
+    }
+}
+
+/// A device acknowledges: that is deleted, unless it is kept for it; whether it is.
 ///
 /// It is done in steps, so that others need not wait long: what ends it in between leaves the first
 /// of it acknowledged.
@@ -217,29 +275,24 @@ pub(crate) async fn ack(
     now: Timestamp,
     shares: &Shares,
     device: &Device,
-    (seq, park): (Seq, &BTreeSet<Seq>),
-    (count, at): (u64, Vec<Timestamp>),
-) -> Result<(), storage::Error> {
-    let is_again = loop {
+    ack: &Ack,
+) -> Result<bool, storage::Error> {
+    let (is_again, is_kept) = loop {
         let mut tx = db.begin().await?;
-        let before = mailbox::place_before(tx.conn(), device.row, seq, STEP).await?;
-        let is_all = before.is_all;
-        let count = if is_all { count } else { 0 };
-        let is_again = ack_step(tx.conn(), now, shares, device, (before, count, park)).await?;
+        let before = mailbox::place_before(tx.conn(), device.row, ack.seq, STEP).await?;
+        let (is_all, is_kept) = (before.is_all, before.place.kept.is_some());
+        let count = if is_all { ack.count } else { 0 };
+        let step = (before, count, &ack.park);
+        let is_again = ack_step(tx.conn(), now, shares, device, step).await?;
         tx.commit().await?;
         if is_all {
-            break is_again;
+            break (is_again, is_kept);
         }
     };
-    if is_again {
-        return Ok(());
+    if !is_again {
+        ack.is_done();
     }
-    metrics::counter!("causeway_messages_delivered_total").increment(count);
-    let seconds = metrics::histogram!(DELIVERY_SECONDS);
-    for at in at {
-        seconds.record(Duration::from_millis(now.0.saturating_sub(at.0)));
-    }
-    Ok(())
+    Ok(is_kept)
 }
 
 /// Likewise, up to so far in one transaction, and whether it had all of that before.
@@ -266,23 +319,4 @@ async fn ack_step(
         mailbox::ack(conn, device.row, (seq, count), now).await?;
     }
     Ok(is_again)
-}
-
-/// What wakes a device's stream: something for it, or its groups' broadcasts; and that it is in
-/// other groups now.
-pub(crate) struct News {
-    pub(crate) rows: Listener,
-    pub(crate) groups: Listener,
-    /// In how many groups it is.
-    pub(crate) count: usize,
-}
-
-/// Listens for a device that has acknowledged up to `acked`.
-pub(crate) async fn listen(db: &Db, device: &Device, acked: Seq) -> Result<News, storage::Error> {
-    // A group that the device comes into after the look wakes it.
-    let groups = db.listen(&mailbox::groups_topic(&device.device_id));
-    let of = mailbox::groups_of(db.read().await?.conn(), &device.of(), acked).await?;
-    let own = mailbox::topic(&device.device_id);
-    let topics = of.iter().map(|group| mailbox::group_topic(*group)).chain([own]);
-    Ok(News { rows: db.listen_to(topics), groups, count: of.len() })
 }

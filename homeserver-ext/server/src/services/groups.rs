@@ -10,6 +10,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Script};
 
 use crate::{
+    live::{Live, News},
     quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
@@ -82,6 +83,7 @@ impl From<causeway_store::Error> for PostOpError {
 /// Begins a group with its `create`, whoever posts it; the same again is answered again.
 pub(crate) async fn create(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -117,7 +119,10 @@ pub(crate) async fn create(
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
     let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
-    mailbox::put_op(&mut tx, seq, row, op.epoch(), &come).await?;
+    mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, row, come);
+    live.tell(&mut tx, news);
     count(tx.conn(), now, None, &roster).await?;
     tx.commit().await?;
     Ok(head_of(&roster))
@@ -126,6 +131,7 @@ pub(crate) async fn create(
 /// Moves a group on by one op, whoever posts it; the same again is answered again.
 pub(crate) async fn post_op(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -175,7 +181,10 @@ pub(crate) async fn post_op(
             invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
         }
     }
-    mailbox::put_op(&mut tx, seq, group.row, op.epoch(), &changed).await?;
+    mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, group.row, changed);
+    live.tell(&mut tx, news);
     if op.kind() == Kind::Leave
         && let Some(gone) = before.member(&op.signer().member_id)
     {

@@ -13,6 +13,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Tx};
 
 use crate::{
+    live::{Live, News},
     quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     storage::{
         self, GroupRow,
@@ -201,6 +202,7 @@ impl From<causeway_store::Error> for JoinError {
 /// takes the place of the former, and is not told within a day.
 pub(crate) async fn join(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -249,7 +251,7 @@ pub(crate) async fn join(
     let since = now.minus_ms(ONCE_MS);
     if invites::tell(tx.conn(), now, group.row, &request.ik_pub, member, since).await? {
         let told = told(&roster, invite.as_ref().map(|invite| &invite.by), &request_id);
-        tell(&mut tx, now, shares, caller, (group.row, &roster), (&told, bytes)).await?;
+        tell((&mut tx, live), now, shares, caller, (group.row, &roster), (&told, bytes)).await?;
     }
     tx.commit().await?;
     Ok(JoinPending { id: request_id })
@@ -273,7 +275,7 @@ fn told(roster: &Roster, by: Option<&AccountId>, request: &RequestId) -> Vec<Dev
 
 /// A `join` row for each of `signers`, which the one who asks has caused.
 async fn tell(
-    tx: &mut Tx,
+    (tx, live): (&mut Tx, &Live),
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -301,7 +303,13 @@ async fn tell(
             }
         })
         .collect();
-    Ok(mailbox::put(tx, &boxes, &parcels).await?)
+    let first = mailbox::put(tx.conn(), &boxes, &parcels).await?;
+    let mut news = News::default();
+    for (seq, device) in (first..).zip(signers).filter(|(_, device)| boxes.has(device)) {
+        news.own(seq, *device);
+    }
+    live.tell(tx, news);
+    Ok(())
 }
 
 /// A page of the requests that wait.

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
-    envelope::{BadEnvelope, Kind, MAX_BATCH, MAX_TTL_MS, Sender, Submission, SubmittedTo},
+    envelope::{
+        BadEnvelope, Envelope, Kind, MAX_BATCH, MAX_TTL_MS, Recipient, Sender, Submission,
+        SubmittedTo,
+    },
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Role,
 };
 use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
+    live::{Live, News},
     quota::{BRIDGE, PAGE_BYTES, Shares, UsedUp},
     services::Behind,
     storage::{
@@ -18,7 +22,7 @@ use crate::{
         devices::{self, Device},
         events::{self, Event},
         groups::{self, Group},
-        mailbox::{self, Before, Parcel, Places, To},
+        mailbox::{self, Before, Boxes, Parcel, Places, To},
         standing::{self, Standing},
     },
 };
@@ -123,6 +127,7 @@ impl<E: Into<PostError>> From<E> for Refused {
 /// turn costs nothing.
 pub(crate) async fn post(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -143,7 +148,7 @@ pub(crate) async fn post(
         }
     }
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
-    let mut asked = Asked { shares, new: &new, submissions, admitted: None };
+    let mut asked = Asked { live, shares, new: &new, submissions, admitted: None };
     let mut refused = None;
     for turn in turns.by_ref() {
         match take_turn(db, now, caller, group, turn, &mut asked, *counted).await {
@@ -190,6 +195,7 @@ async fn known(
 
 /// What a request asks for as a whole, which is looked at with the first turn that has something new.
 struct Asked<'a> {
+    live: &'a Live,
     shares: &'a Shares,
     new: &'a [(EnvelopeId, &'a Submission)],
     submissions: &'a [Submission],
@@ -236,13 +242,13 @@ async fn take_turn(
         asked.admitted = Some(Charged(!is_bridge));
         group
     };
-    let taken = take(tx, now, caller, &group.group, (first, &left), counted).await?;
+    let taken = take((tx, asked.live), now, caller, &group.group, (first, &left), counted).await?;
     Ok(known.into_iter().chain(taken).collect())
 }
 
 /// Puts down what is taken in one turn, in a transaction of its own, and says where.
 async fn take(
-    mut tx: Tx,
+    (mut tx, live): (Tx, &Live),
     now: Timestamp,
     caller: &Device,
     group: &Group,
@@ -250,11 +256,13 @@ async fn take(
     counted: Option<u64>,
 ) -> Result<Vec<(EnvelopeId, Places)>, PostError> {
     let mut script = Script::default();
-    let places = put(&mut tx, &mut script, now, caller, group, (first, turn)).await?;
+    let (places, news) =
+        put((tx.conn(), live), &mut script, now, caller, group, (first, turn)).await?;
     if let Some(counted) = counted {
         devices::counted(&mut script, caller.row, counted);
     }
     script.run(tx.conn()).await?;
+    live.tell(&mut tx, news);
     tx.commit().await?;
     count(turn);
     Ok(turn.iter().map(|(id, _)| *id).zip(places).collect())
@@ -357,24 +365,24 @@ fn size<'a>(new: impl Iterator<Item = &'a Submission>) -> (usize, usize) {
     new.fold((0, 0), |(rows, sum), new| (rows + named(new).count().max(1), sum + bytes(new)))
 }
 
-/// Puts new envelopes down, the first at the number `first`.
+/// Puts new envelopes down, the first at the number `first`; where, and what is to be told of it.
 async fn put(
-    tx: &mut Tx,
+    (conn, live): (&mut Conn, &Live),
     script: &mut Script,
     now: Timestamp,
     caller: &Device,
     group: &Group,
     (first, new): (i64, &[(EnvelopeId, &Submission)]),
-) -> Result<Vec<Places>, storage::Error> {
+) -> Result<(Vec<Places>, News), storage::Error> {
     let named: Vec<DeviceId> = new.iter().flat_map(|(_, new)| named(new)).copied().collect();
-    let boxes = mailbox::boxes_among(tx.conn(), group.row, &named).await?;
+    let boxes = mailbox::boxes_among(conn, group.row, &named).await?;
     let boxes = boxes.without(&caller.device_id);
     let mut parcels = Vec::new();
     let mut counted = BTreeMap::new();
     for (name, submission) in new {
         let to = match &submission.to {
             SubmittedTo::Broadcast => {
-                To::Everyone(recipients(tx.conn(), group, submission.epoch, &mut counted).await?)
+                To::Everyone(recipients(conn, group, submission.epoch, &mut counted).await?)
             }
             SubmittedTo::Device(device) => To::Device(*device),
             SubmittedTo::Devices(pieces) => To::Pieces(pieces),
@@ -394,7 +402,7 @@ async fn put(
             payload: &submission.payload,
         });
     }
-    let places = mailbox::put_at(tx, script, first, &boxes, &parcels);
+    let places = mailbox::put_at(script, first, &boxes, &parcels);
     let rows: Vec<_> = parcels
         .iter()
         .zip(&places)
@@ -403,7 +411,39 @@ async fn put(
     mailbox::put_accepted(script, caller.row, &rows);
     events::add(script, now, Event::MessagePublished, messages(new));
     events::add(script, now, Event::KeyDistributed, distributions(new));
-    Ok(places)
+    let mut news = News::default();
+    for ((seq, (name, submission)), places) in (first..).zip(new).zip(&places) {
+        match places {
+            Places::Group(..) => {
+                let envelope = || broadcast(*name, submission);
+                news.broadcast(live, seq, (group.row, caller.row, now), envelope);
+            }
+            Places::Devices(_) => own(&mut news, seq, submission, &boxes),
+        }
+    }
+    Ok((places, news))
+}
+
+/// A broadcast as its readers are handed it.
+fn broadcast(id: EnvelopeId, submission: &Submission) -> Envelope {
+    Envelope {
+        id,
+        kind: submission.kind,
+        group: submission.group,
+        epoch: submission.epoch,
+        sender: Some(submission.sender.clone()),
+        to: Recipient::Broadcast,
+        ttl_ms: submission.ttl_ms,
+        payload: submission.payload.clone(),
+        piece: None,
+    }
+}
+
+/// What was put down for single devices.
+fn own(news: &mut News, seq: i64, submission: &Submission, boxes: &Boxes) {
+    for device in named(submission).filter(|device| boxes.has(device)) {
+        news.own(seq, *device);
+    }
 }
 
 /// The devices that an envelope names.

@@ -12,6 +12,7 @@ use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
     figures::Figures,
+    live::{Live, News},
     storage::{
         self, DeviceRow, GroupRow, accounts, devices,
         events::{self, Event},
@@ -42,6 +43,7 @@ const FORMER_MS: u64 = 31 * DAY_MS;
 /// two looks at the clock agree yet; what begins, begins at `seen`.
 pub(crate) async fn purge(
     db: &Db,
+    live: &Live,
     seen: Timestamp,
     now: Timestamp,
 ) -> Result<bool, storage::Error> {
@@ -83,7 +85,7 @@ pub(crate) async fn purge(
         }
     }
     for (sender, envelopes) in by_sender {
-        tell(&mut tx, now, sender, &envelopes).await?;
+        tell(&mut tx, live, now, sender, &envelopes).await?;
     }
     let forgotten = mailbox::forget(tx.conn(), now, BATCH).await?;
     devices::prune_nonces(tx.conn(), now).await?;
@@ -207,6 +209,7 @@ async fn read_by_all(
 /// An `expired` row for each envelope, to its sender.
 async fn tell(
     tx: &mut Tx,
+    live: &Live,
     now: Timestamp,
     sender: DeviceRow,
     envelopes: &[&Overdue],
@@ -233,7 +236,11 @@ async fn tell(
             })
         })
         .collect();
-    mailbox::put(tx, &boxes, &parcels).await
+    let first = mailbox::put(tx.conn(), &boxes, &parcels).await?;
+    let mut news = News::default();
+    news.own(first, device);
+    live.tell(tx, news);
+    Ok(())
 }
 
 /// How full the server is, the size of its files aside.

@@ -23,7 +23,9 @@ pub(crate) use broadcasts::{
     Said, groups_of, is_parked, next_said, put_op, readers, recipients, said,
 };
 pub(crate) use ended::{end, passed, progress_of_broadcast};
-pub(crate) use fetch::{Ends, Key, Waiting, ack, ends, keys, set_sent, waiting, waiting_parked};
+pub(crate) use fetch::{
+    Ends, KEYS, Key, Waiting, ack, ack_all, ends, keys, set_sent, waiting, waiting_parked,
+};
 pub(crate) use kept::{
     PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, place_before, read,
     read_again, set_kept,
@@ -45,21 +47,6 @@ use super::{DeviceRow, Error, GroupRow, many, name_of, number, time};
 
 /// Before all groups.
 pub(crate) const NO_GROUP: GroupRow = GroupRow(i64::MIN);
-
-/// Topic of what comes for one device alone.
-pub(crate) fn topic(device: &DeviceId) -> String {
-    format!("mailbox/{device}")
-}
-
-/// Topic of what is broadcast in a group.
-pub(crate) fn group_topic(group: GroupRow) -> String {
-    format!("group/{}", group.0)
-}
-
-/// Topic of the groups in which a device counts.
-pub(crate) fn groups_topic(device: &DeviceId) -> String {
-    format!("groups/{device}")
-}
 
 /// The next `count` numbers are the caller's: the first of them.
 pub(crate) async fn take_numbers(conn: &mut Conn, count: usize) -> Result<i64, Error> {
@@ -87,6 +74,11 @@ impl Boxes {
     /// Whose it is, if the device has counted since that epoch or longer.
     fn at(&self, device: &DeviceId, epoch: Epoch) -> Option<DeviceRow> {
         self.0.get(device).filter(|(_, since)| *since <= epoch).map(|(row, _)| *row)
+    }
+
+    /// Whether a device has one.
+    pub(crate) fn has(&self, device: &DeviceId) -> bool {
+        self.0.contains_key(device)
     }
 
     /// Which devices have one.

@@ -1,6 +1,11 @@
-use std::{collections::BTreeSet, pin::pin, task::Poll};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
 
-use causeway_store::{Db, Error, Lock, Script};
+use causeway_store::{Db, Error, Lock, Script, Tx};
 use futures::poll_once;
 use sqlx::Row as _;
 
@@ -173,8 +178,10 @@ async fn a_script_that_fails_spoils_only_its_own_transaction() {
         assert!(poll_once(task.as_mut()).await.is_pending());
         asked.push(task);
     }
-    first.commit_with(adding(&["two"])).await.unwrap();
-    let kept = futures_util::future::join_all(asked).await;
+    // All who share it have to go on before it ends.
+    let (first, kept) =
+        tokio::join!(first.commit_with(adding(&["two"])), futures_util::future::join_all(asked),);
+    first.unwrap();
     assert_eq!(kept.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false, true]);
     assert_eq!(all(&db).await, ["one", "two", "f", "h"]);
 }
@@ -353,4 +360,49 @@ async fn one(db: Db, n: usize, plan: u8) -> (usize, Option<bool>) {
         },
     };
     (n, outcome)
+}
+
+/// What is handed on in memory is handed on as if it were read: in order, and only if it is there.
+#[tokio::test]
+async fn what_follows_a_commit_is_done_in_the_order_of_commits_before_anybody_is_told() {
+    let (_dir, db) = fresh().await;
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let note = |tx: &mut Tx, n: usize| {
+        let done = Arc::clone(&done);
+        tx.once_committed(move || done.lock().unwrap().push(n));
+    };
+    let held = db.begin().await.unwrap();
+    let tasks = (0..6).map(|n| {
+        let (db, note, done) = (&db, &note, &done);
+        async move {
+            let mut tx = db.begin().await.unwrap();
+            add(&mut tx, &format!("note {n}")).await.unwrap();
+            note(&mut tx, n);
+            if n == 2 {
+                return;
+            }
+            tx.mark().await.unwrap();
+            note(&mut tx, 100 + n);
+            tx.unmark(n != 4).await.unwrap();
+            tx.commit().await.unwrap();
+            assert!(done.lock().unwrap().contains(&n));
+        }
+    });
+    // All of them ask before the first has its turn.
+    tokio::join!(join_all(tasks), async { drop(held) });
+    assert_eq!(*done.lock().unwrap(), [0, 100, 1, 101, 3, 103, 4, 5, 105]);
+}
+
+/// Drives them together, in order.
+async fn join_all(tasks: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut tasks: Vec<_> = tasks.map(|task| Some(Box::pin(task))).collect();
+    std::future::poll_fn(|cx| {
+        for task in &mut tasks {
+            if task.as_mut().is_some_and(|task| task.as_mut().poll(cx).is_ready()) {
+                *task = None;
+            }
+        }
+        if tasks.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

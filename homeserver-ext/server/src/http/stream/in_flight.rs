@@ -1,6 +1,9 @@
 //! What a stream has sent and its device has not acknowledged: no more than so much.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use causeway_protocol::ids::{Seq, Timestamp};
 use tokio::time::Instant;
@@ -9,16 +12,8 @@ use tokio::time::Instant;
 const MAX_ROWS: usize = 256;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// What a device has acknowledged.
-#[derive(Default)]
-pub(super) struct Acked {
-    /// Up to and with this row it has everything,
-    pub(super) seq: Option<Seq>,
-    /// but for these.
-    pub(super) park: BTreeSet<Seq>,
-}
-
-/// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it.
+/// A row on its way: its number, its bytes, and when it was accepted, if a person's device sent it and
+/// it is not acknowledged.
 type Sent = (Seq, usize, Option<Timestamp>);
 
 /// Rows on their way: sent and not acknowledged.
@@ -57,12 +52,17 @@ impl InFlight {
         fits
     }
 
-    /// How many rows `ack` is about, but for those that are parked, and when those of them were
-    /// accepted that people sent.
-    pub(super) fn about(&self, ack: Seq, park: &BTreeSet<Seq>) -> (u64, Vec<Timestamp>) {
-        let all = || self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
-        let of = || all().filter(|(seq, ..)| !park.contains(seq));
-        (of().count() as u64, of().filter_map(|(_, _, at)| *at).collect())
+    /// How many rows `ack` is about, but for those that are parked.
+    pub(super) fn count(&self, ack: Seq, park: &BTreeSet<Seq>) -> u64 {
+        let all = self.rows.iter().take_while(|(seq, ..)| *seq <= ack);
+        all.filter(|(seq, ..)| !park.contains(seq)).count() as u64
+    }
+
+    /// How long those of them took that people sent, each once.
+    pub(super) fn took(&mut self, ack: Seq, park: &BTreeSet<Seq>, now: Timestamp) -> Vec<Duration> {
+        let all = self.rows.iter_mut().take_while(|(seq, ..)| *seq <= ack);
+        let new = all.filter(|(seq, ..)| !park.contains(seq)).filter_map(|(_, _, at)| at.take());
+        new.map(|at| Duration::from_millis(now.0.saturating_sub(at.0))).collect()
     }
 
     /// Whether a row is on its way.

@@ -4,30 +4,24 @@ use causeway_protocol::{
     device::DeviceOf,
     ids::{Epoch, Seq},
 };
-use causeway_store::{Conn, Tx};
+use causeway_store::Conn;
 
-use super::{group_topic, groups_topic};
 use crate::storage::{DeviceRow, Error, GroupRow, groups::Group, number};
 
 /// Puts the op of this epoch down at its place, for all who count at it, those among them whom it
-/// brought in or took out (`changed`). The op itself is in `ops`.
+/// brought in or took out. The op itself is in `ops`.
 pub(crate) async fn put_op(
-    tx: &mut Tx,
+    conn: &mut Conn,
     seq: i64,
     group: GroupRow,
     epoch: Epoch,
-    changed: &[DeviceOf],
 ) -> Result<(), Error> {
     sqlx::query("INSERT INTO broadcasts (seq, grp, epoch) VALUES ($1, $2, $3)")
         .bind(seq)
         .bind(group)
         .bind(i64::from(epoch.0))
-        .execute(tx.conn())
+        .execute(conn)
         .await?;
-    tx.wake(group_topic(group));
-    for device in changed {
-        tx.wake(groups_topic(&device.device_id));
-    }
     Ok(())
 }
 
@@ -49,14 +43,31 @@ pub(crate) async fn recipients(conn: &mut Conn, group: &Group, epoch: Epoch) -> 
     Ok(others.saturating_sub(number(newer, "count")?))
 }
 
+/// A device's place in a group, or one that it had.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct InGroup {
+    #[sqlx(rename = "grp")]
+    pub(crate) group: GroupRow,
+    from_epoch: i64,
+    until_seq: i64,
+}
+
+impl InGroup {
+    /// Since which epoch it counts there; `None` where it does no more.
+    pub(crate) fn since(&self) -> Option<Epoch> {
+        let since = Epoch(u32::try_from(self.from_epoch).unwrap_or(0));
+        (self.until_seq == i64::MAX).then_some(since)
+    }
+}
+
 /// The groups whose broadcasts a device may have to read.
 pub(crate) async fn groups_of(
     conn: &mut Conn,
     device: &DeviceOf,
     after: Seq,
-) -> Result<Vec<GroupRow>, Error> {
-    let rows = sqlx::query_scalar(
-        "SELECT DISTINCT grp FROM group_devices
+) -> Result<Vec<InGroup>, Error> {
+    let rows = sqlx::query_as(
+        "SELECT grp, from_epoch, until_seq FROM group_devices
          WHERE device_id = $1 AND member_id = $2 AND until_seq > $3",
     )
     .bind(device.device_id.as_ref())

@@ -1,12 +1,13 @@
 //! Fetching: rows in order, and the acknowledgement that deletes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     envelope::{Kind, MAX_TTL_MS},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
 };
 use causeway_store::{Conn, Script};
+use sqlx::Row as _;
 
 use crate::storage::{
     DeviceRow, Error,
@@ -82,13 +83,16 @@ impl Key {
     }
 }
 
-/// What waits for a device after `after`, in order, at most `limit`; and up to where it was looked
+/// What is found at most by one look. It stands in the statements: with a parameter in its place
+/// SQLite would plan them anew each time.
+pub(crate) const KEYS: usize = 1_024;
+
+/// What waits for a device after `after`, in order, at most [`KEYS`]; and up to where it was looked
 /// for. `is_many`: the device is in so many groups that most of what is broadcast is for it.
 pub(crate) async fn keys(
     conn: &mut Conn,
     device: &Device,
     after: Seq,
-    limit: u32,
     is_many: bool,
 ) -> Result<(Vec<Key>, Seq), Error> {
     // Group by group, or through all that was broadcast; the first table of a CROSS JOIN is SQLite's
@@ -97,7 +101,7 @@ pub(crate) async fn keys(
         sqlx::query_as(
             "SELECT n.last, k.seq, k.envelope FROM numbers n LEFT JOIN (
             SELECT seq, envelope FROM (SELECT m.seq, m.envelope FROM mailbox m
-                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT $5) own
+                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT 1024) own
             UNION ALL
             SELECT seq, envelope FROM (
                 SELECT b.seq, CASE WHEN b.sender IS NULL THEN NULL ELSE b.seq END AS envelope
@@ -105,14 +109,14 @@ pub(crate) async fn keys(
                 WHERE b.seq > $4 AND b.ended IS NULL
                 AND g.device_id = $2 AND g.grp = b.grp AND g.member_id = $3
                 AND b.seq > g.after_seq AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
-                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT $5) everyones
-         ) k ON TRUE ORDER BY k.seq LIMIT $5",
+                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT 1024) everyones
+         ) k ON TRUE ORDER BY k.seq LIMIT 1024",
         )
     } else {
         sqlx::query_as(
             "SELECT n.last, k.seq, k.envelope FROM numbers n LEFT JOIN (
             SELECT seq, envelope FROM (SELECT m.seq, m.envelope FROM mailbox m
-                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT $5) own
+                WHERE m.device = $1 AND m.seq > $4 ORDER BY m.seq LIMIT 1024) own
             UNION ALL
             SELECT seq, envelope FROM (
                 SELECT b.seq, CASE WHEN b.sender IS NULL THEN NULL ELSE b.seq END AS envelope
@@ -121,8 +125,8 @@ pub(crate) async fn keys(
                 AND b.grp = g.grp AND b.ended IS NULL
                 AND b.seq > CASE WHEN g.after_seq > $4 THEN g.after_seq ELSE $4 END
                 AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch
-                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT $5) everyones
-         ) k ON TRUE ORDER BY k.seq LIMIT $5",
+                AND (b.sender IS NULL OR b.sender <> $1) ORDER BY b.seq LIMIT 1024) everyones
+         ) k ON TRUE ORDER BY k.seq LIMIT 1024",
         )
     };
     let rows: Vec<(i64, Option<i64>, Option<i64>)> = query
@@ -130,7 +134,6 @@ pub(crate) async fn keys(
         .bind(device.device_id.as_ref())
         .bind(device.member_id.as_ref())
         .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
         .fetch_all(conn)
         .await?;
     let last = rows.first().map_or(0, |(last, ..)| *last);
@@ -138,7 +141,7 @@ pub(crate) async fn keys(
         Some(Key { seq: (*seq)?, envelope: *envelope })
     };
     let keys: Vec<Key> = rows.iter().filter_map(key).collect();
-    let is_all = keys.len() < limit as usize;
+    let is_all = keys.len() < KEYS;
     let until = if is_all { last } else { keys.last().map_or(last, |key| key.seq) };
     Ok((keys, after.max(Seq(number(until, "last")?))))
 }
@@ -288,6 +291,32 @@ pub(crate) async fn ack(
     events::add(&mut script, now, Event::MessageDelivered, count);
     script.run(conn).await?;
     Ok(())
+}
+
+/// Devices have everything up to and with a number of each, which is more than they had, as long as
+/// that is a matter of their numbers alone: nothing of it is for one of them alone, is kept for it, or
+/// has ended on this server. Returns those for whom it is.
+pub(crate) async fn ack_all(
+    conn: &mut Conn,
+    all: &[(DeviceRow, Seq)],
+) -> Result<BTreeSet<DeviceRow>, Error> {
+    let mut script = Script::default();
+    script.insert(
+        "INSERT INTO mailboxes (device, acked_seq) ",
+        all,
+        " ON CONFLICT (device) DO UPDATE SET acked_seq = excluded.acked_seq
+         WHERE mailboxes.acked_seq < excluded.acked_seq AND mailboxes.kept_seq IS NULL
+         AND NOT EXISTS (SELECT 1 FROM mailbox m
+            WHERE m.device = excluded.device AND m.seq <= excluded.acked_seq)
+         AND NOT EXISTS (SELECT 1 FROM broadcasts b WHERE b.ended IS NOT NULL
+            AND b.seq > mailboxes.acked_seq AND b.seq <= excluded.acked_seq)
+         RETURNING device",
+        |values, (device, seq)| {
+            values.bind(*device).bind(i64::try_from(seq.0).unwrap_or(i64::MAX));
+        },
+    );
+    let rows = script.run(conn).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Deletes what is for one device alone, up to and with `seq`.

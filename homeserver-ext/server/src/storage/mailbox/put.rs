@@ -1,4 +1,4 @@
-//! Putting down: numbers are given here, and whoever listens is woken.
+//! Putting down: numbers are given here.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use causeway_protocol::{
     envelope::{Kind, Piece},
     ids::{DeviceId, EnvelopeId, Epoch, Timestamp},
 };
-use causeway_store::{Script, Tx};
+use causeway_store::{Conn, Script};
 
-use super::{Boxes, group_topic, take_numbers, topic};
+use super::{Boxes, take_numbers};
 use crate::storage::{DeviceRow, Error, GroupRow, ms};
 
 /// For whom an envelope is put down.
@@ -68,19 +68,22 @@ struct NewRow<'a> {
     piece: Option<&'a [u8]>,
 }
 
-/// Puts parcels down, in order; wakes the streams on commit.
-pub(crate) async fn put(tx: &mut Tx, boxes: &Boxes, parcels: &[Parcel<'_>]) -> Result<(), Error> {
-    let first = take_numbers(tx.conn(), parcels.len()).await?;
+/// Puts parcels down, in order; returns the number of the first.
+pub(crate) async fn put(
+    conn: &mut Conn,
+    boxes: &Boxes,
+    parcels: &[Parcel<'_>],
+) -> Result<i64, Error> {
+    let first = take_numbers(conn, parcels.len()).await?;
     let mut script = Script::default();
-    put_at(tx, &mut script, first, boxes, parcels);
-    script.run(tx.conn()).await?;
-    Ok(())
+    put_at(&mut script, first, boxes, parcels);
+    script.run(conn).await?;
+    Ok(first)
 }
 
-/// Puts parcels down at the numbers from `next` on, which are the caller's; wakes the streams on
-/// commit. Returns for each where it is.
+/// Puts parcels down at the numbers from `next` on, which are the caller's. Returns for each where it
+/// is.
 pub(crate) fn put_at(
-    tx: &mut Tx,
     script: &mut Script,
     mut next: i64,
     boxes: &Boxes,
@@ -94,7 +97,6 @@ pub(crate) fn put_at(
         let mut drop_in = |device: &DeviceId, piece| {
             if let Some(row) = boxes.at(device, parcel.epoch) {
                 rows.push(NewRow { device: row, envelope: next, piece });
-                tx.wake(topic(device));
             }
         };
         match &parcel.to {
@@ -120,11 +122,6 @@ pub(crate) fn put_at(
     insert_envelopes(script, &envelopes);
     insert_rows(script, &rows);
     insert_broadcasts(script, &broadcasts);
-    let mut groups: Vec<GroupRow> = broadcasts.iter().map(|(_, parcel)| parcel.group).collect();
-    groups.dedup();
-    for group in groups {
-        tx.wake(group_topic(group));
-    }
     places
 }
 
