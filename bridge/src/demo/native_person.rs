@@ -16,7 +16,7 @@ use causeway_groups::{
 use causeway_protocol::{
     api::StreamRow,
     content::{Content, Text, TextKind},
-    envelope::{self, Envelope, Kind, Recipient, SubmittedTo},
+    envelope::{self, Envelope, Kind, Recipient, Submission},
     ids::{ClientId, DeviceId, GroupId, Seq},
     roster::Role,
 };
@@ -263,28 +263,7 @@ fn addressed(mut envelope: Envelope, device: DeviceId) -> Envelope {
 
 /// What a batch is to whom it reaches.
 pub(super) fn envelopes(batch: &Batch) -> Vec<Envelope> {
-    batch
-        .submissions
-        .iter()
-        .filter_map(|submitted| {
-            let to = match &submitted.to {
-                SubmittedTo::Broadcast => Recipient::Broadcast,
-                SubmittedTo::Device(device) => Recipient::Device(*device),
-                SubmittedTo::Devices(_) => return None,
-            };
-            Some(Envelope {
-                id: submitted.id?,
-                kind: submitted.kind,
-                group: submitted.group,
-                epoch: submitted.epoch,
-                sender: Some(submitted.sender.clone()),
-                to,
-                ttl_ms: submitted.ttl_ms,
-                payload: submitted.payload.clone(),
-                piece: None,
-            })
-        })
-        .collect()
+    batch.submissions.iter().flat_map(Submission::rows).collect()
 }
 
 /// Follows the mailbox and does the device's part of the key work, until it is cut off.

@@ -4,8 +4,8 @@
 use causeway_groups::machine::NewGroup;
 use causeway_protocol::{
     content::{BridgeRequest, Content},
-    envelope::Kind,
     ids::{GroupId, Timestamp},
+    roster::Scheme,
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -50,11 +50,12 @@ pub(super) struct Cast {
 pub(super) async fn play(
     place: &Place,
     carol: MatrixPerson,
+    scheme: Scheme,
     messages: u32,
     progress: &Progress,
 ) -> Result<(Cast, Outcome), DemoError> {
     let began = Instant::now();
-    let mut cast = set_up(place, carol, progress).await?;
+    let mut cast = set_up(place, carol, scheme, progress).await?;
     // At least one after the removal, or it would not be seen what it means.
     let later = (messages / 4).max(1);
     let mut talk = Talk::default();
@@ -83,7 +84,7 @@ pub(super) async fn play(
     let handed = rows.iter().skip(seen_before).map(|row| row.envelope.clone());
     let posted = later_batches.iter().flat_map(envelopes);
     let handed: Vec<_> = handed.chain(posted).collect();
-    let messages_handed = handed.iter().filter(|one| one.kind == Kind::Message).count();
+    let messages_handed = handed.iter().filter(|one| one.kind.is_read()).count();
     if messages_handed == 0 || readable == 0 && messages > 1 {
         return Err(DemoError::Meaningless);
     }
@@ -107,6 +108,7 @@ pub(super) async fn play(
 async fn set_up(
     place: &Place,
     carol: MatrixPerson,
+    scheme: Scheme,
     progress: &Progress,
 ) -> Result<Cast, DemoError> {
     let url = place.causeway.native_url();
@@ -117,6 +119,7 @@ async fn set_up(
 
     progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
     let new = NewGroup {
+        scheme,
         name: GROUP.to_owned(),
         description: "Two native people and one on Matrix".to_owned(),
         members_may_add: false,

@@ -48,6 +48,7 @@ use std::{
 
 use causeway_protocol::{
     device::{DeviceOf, DeviceRecord},
+    envelope::Sender,
     ids::{AccountId, GroupId},
     roster::Log,
 };
@@ -70,6 +71,8 @@ pub use received::{
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use trust::Trust;
+
+pub use crate::storage::fan_outs::{Lacking, SentIn};
 
 use crate::{
     entropy::NoEntropy,
@@ -119,6 +122,11 @@ impl Me {
     /// Identity and device.
     pub const fn device(&self) -> DeviceOf {
         self.record.device()
+    }
+
+    /// As whom it sends.
+    pub fn sender(&self) -> Sender {
+        Sender { account: self.account.clone(), device: self.record.device_id }
     }
 }
 

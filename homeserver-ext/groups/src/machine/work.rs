@@ -71,6 +71,8 @@ pub(super) struct Work<'a> {
     pub(super) no_room: Option<Sender>,
     /// Whose parked rows are being asked for, once that is known.
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
+    /// Of whom a key is asked for, once that is known.
+    pub(super) requested: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
     /// What opened, to be noted.
@@ -98,6 +100,7 @@ impl<'a> Work<'a> {
             parked: Vec::new(),
             no_room: None,
             due: None,
+            requested: None,
             sealed: false,
             seen: Seen::default(),
             script: Script::default(),
