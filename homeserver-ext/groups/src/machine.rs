@@ -29,6 +29,7 @@ mod offers;
 mod opening;
 mod own;
 mod parked;
+mod reach;
 mod receive;
 mod received;
 mod recovery;

@@ -9,7 +9,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, needs::Reach, schemes,
+    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, reach::Reach, schemes,
     work::Work,
 };
 use crate::{

@@ -11,7 +11,7 @@ use causeway_protocol::{
 use super::{DAY_MS, send};
 use crate::{
     entropy,
-    machine::{MachineError, Needs, needs::Reach, work::Work},
+    machine::{MachineError, Needs, reach::Reach, work::Work},
     schemes::pairwise::FanOut,
     storage::{
         accounts::KnownDevice,
