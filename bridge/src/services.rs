@@ -28,6 +28,7 @@ use causeway_groups::{
 };
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Db;
+use ruma::OwnedEventId;
 use tokio::sync::watch;
 
 use crate::{
@@ -81,6 +82,8 @@ pub struct Spine {
     /// Whether the portals' rooms were looked at in this process: before that, a room that nobody knows
     /// may be one of them, made after the copy that this database was put back from.
     pub rooms_known: Arc<AtomicBool>,
+    /// What was heard last and the homeserver did not have when it was asked: that was dealt with.
+    pub forgotten: Arc<Mutex<Option<OwnedEventId>>>,
     /// Who has asked the bot how much lately.
     pub asks: Arc<Mutex<Asks>>,
     /// What does not go on, for people to see.
@@ -101,6 +104,7 @@ impl Spine {
         storage::inbox::route_early(&mut tx).await?;
         storage::reading::doubt(&mut tx).await?;
         storage::portals::heard(&mut tx).await?;
+        self.leases.begin_behind(storage::outbox::newest(tx.conn()).await?);
         Ok(tx.commit().await?)
     }
 

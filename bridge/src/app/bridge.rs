@@ -128,8 +128,7 @@ pub(super) async fn start(
     if let Some(known) = put_back {
         restored::go_on(&db, clock(), known).await.map_err(failed)?;
     }
-    let token_taken = watch::Sender::new(true);
-    let locked_out = watch::Sender::new(None);
+    let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
     let steps = Steps::default();
     let health = Health::default();
     let leases = deliver::Leases::new(&db);
@@ -205,6 +204,7 @@ pub(super) async fn start(
         token_taken,
         locked_out,
         rooms_known: Arc::default(),
+        forgotten: Arc::default(),
         asks: Arc::default(),
         troubles: health.troubles,
         steps,

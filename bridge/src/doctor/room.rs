@@ -44,7 +44,7 @@ pub(super) async fn look(
     let alias = names.alias(&group);
     let Ok(alias) = <&RoomAliasId>::try_from(alias.as_str()) else { return };
     let trial = Trial { matrix, bot: names.bot(), ghost: ghost.as_deref(), alias };
-    let made = trial.make(&room_request(names, &group, "causeway doctor")).await;
+    let made = trial.make(&room_request(names, &group, "causeway doctor", None)).await;
     let room = match made {
         Ok(room) => room,
         Err(error) => return show(not_made(names.bot(), alias, &error)),

@@ -9,7 +9,7 @@ use causeway_protocol::{
     ids::{AccountId, GroupId},
     roster::Roster,
 };
-use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
 
 use super::{effect::Here, ghost::Names, looks::Taken, mirror::Mirror};
@@ -268,14 +268,17 @@ impl Portal {
     }
 }
 
-/// Body of `POST /createRoom` for a group's room.
+/// Body of `POST /createRoom` for a group's room; `before` is the one that it had, where what was sent may
+/// be found.
 ///
 /// `users` is absent from the power levels: the homeserver puts its default there, the bot at 100,
 /// and in room version 12 nobody, because the creator stands above all of them.
 /// Client-server API v1.16, "Creation"; MSC4289.
-pub fn room_request(names: &Names, group: &GroupId, name: &str) -> Value {
+pub fn room_request(names: &Names, group: &GroupId, name: &str, before: Option<&RoomId>) -> Value {
     let (kind, state_key, bridge) = bridge_state(names, group, name);
+    let content = before.map_or(json!({}), |room| json!({"predecessor": {"room_id": room}}));
     json!({
+        "creation_content": content,
         "name": name,
         "preset": "private_chat",
         "visibility": "private",
@@ -338,7 +341,7 @@ mod tests {
     #[test]
     fn the_room_is_as_the_design_says() {
         let names = Names::new("b.example").unwrap();
-        let request = room_request(&names, &GroupId::new([0; 32]), "Walkers");
+        let request = room_request(&names, &GroupId::new([0; 32]), "Walkers", None);
         let powers = &request["power_level_content_override"];
         assert_eq!(powers.get("users"), None);
         for key in ["state_default", "invite", "kick", "ban", "redact"] {

@@ -150,7 +150,7 @@ pub async fn look(spine: &Spine, seen: &mut Seen) -> Result<(), LookError> {
     if !news.is_empty() {
         learn(spine, news).await?;
     }
-    if is_known && !spine.rooms_known.swap(true, Ordering::Relaxed) {
+    if is_known && seen.out.is_empty() && !spine.rooms_known.swap(true, Ordering::Relaxed) {
         let mut tx = spine.db.begin().await?;
         inbox::route_early(&mut tx).await?;
         tx.commit().await?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Conn, Read, Script, Tx};
-use ruma::{EventId, OwnedEventId, RoomId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId};
 use serde_json::value::RawValue;
 use sqlx::Row as _;
 
@@ -289,6 +289,25 @@ pub async fn last_routed(read: &mut Read, room: &RoomId) -> Result<Option<OwnedE
     .fetch_optional(read.conn())
     .await?;
     event.map(EventId::parse).transpose().map_err(|_| Error::Row("inbox.event_id"))
+}
+
+/// The last event that was routed of a portal's room that the bot is in and heard all the time, and its
+/// room: of others the homeserver may hand over what it does not show.
+///
+/// # Errors
+/// [`Error`]
+pub async fn last_heard(read: &mut Read) -> Result<Option<(OwnedRoomId, OwnedEventId)>, Error> {
+    let last: Option<(String, String)> = sqlx::query_as(
+        "SELECT i.room_id, i.event_id FROM inbox i JOIN portals p ON p.room_id = i.room_id
+         WHERE i.state = 1 AND p.lost IS NULL AND p.hears_from IS NULL
+         ORDER BY i.seq DESC LIMIT 1",
+    )
+    .fetch_optional(read.conn())
+    .await?;
+    let Some((room, event)) = last else { return Ok(None) };
+    let room = RoomId::parse(room).map_err(|_| Error::Row("inbox.room_id"))?;
+    let event = EventId::parse(event).map_err(|_| Error::Row("inbox.event_id"))?;
+    Ok(Some((room, event)))
 }
 
 /// The room stands now: what came from it before is routed before what comes next.

@@ -432,6 +432,36 @@ pub async fn may_be_out(tx: &mut Tx, txns: &[String], since: Timestamp) -> Resul
     Ok(())
 }
 
+/// The newest row there is, or none.
+///
+/// # Errors
+/// [`Error`]
+pub async fn newest(conn: &mut Conn) -> Result<i64, Error> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(id) FROM portal_outbox").fetch_one(conn).await?;
+    Ok(newest.unwrap_or_default())
+}
+
+/// Says that rows of a portal may be in the room that it was in: those that were tried, and those up to
+/// `before`, of which it is not known.
+///
+/// # Errors
+/// [`Error`]
+pub async fn may_be_in_old_room(tx: &mut Tx, portal: PortalId, before: i64) -> Result<(), Error> {
+    // With what is aside: it begins with the first, and comes before the second.
+    sqlx::query(
+        "UPDATE portal_outbox SET replayed = TRUE, tried_at = COALESCE(tried_at, accepted_at)
+         WHERE lane >= $1 AND lane < $2
+           AND (tried_at IS NOT NULL OR (id <= $3 AND accepted_at IS NOT NULL))",
+    )
+    .bind(Lane::ToMatrix(portal).to_string())
+    .bind(format!("{}0", Lane::ToMatrix(portal)))
+    .bind(before)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Takes one row out, wherever it stands.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ async fn a_portals_room_is_as_the_design_says_in_old_and_new_versions() {
     let person = synapse.register("alice", "secret of alice").await.unwrap();
     for (number, version) in [(1, "11"), (2, "12")] {
         let group = GroupId::new([number; 32]);
-        let mut request = room_request(&names, &group, "Walkers");
+        let mut request = room_request(&names, &group, "Walkers", None);
         request["room_version"] = json!(version);
         let room = matrix.create_room(bot, &request).await.unwrap();
         let state = async |kind: &str, key: &str| {

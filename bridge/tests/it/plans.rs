@@ -39,7 +39,11 @@ const QUEUES: [&str; 7] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 55] = [
+const WALKS: [(&str, &str); 56] = [
+    (
+        "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
+        "newest first: as far as a portal's",
+    ),
     ("SELECT count(*) FROM chats", "a covering index; 10,000 rows at most"),
     ("UPDATE dead_letters SET tried_at", "all are wanted, when the database was put back"),
     ("UPDATE portals SET hears_from = NULL", "all are wanted, at the start"),

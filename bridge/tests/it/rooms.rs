@@ -1,5 +1,7 @@
 //! Rooms come and go: that is noticed, said, and another one is made.
 
+mod homeserver_back;
+
 use causeway_bridge::{
     domain::portal::PortalId,
     health::Kind,
@@ -353,6 +355,8 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
             tombstone(rooms, &cast.room, &next);
             next
         });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        bridge.pass(60_000);
         cast.is_read("replaced by !next:b.example").await;
         cast.is_said(&cast.room, BOT, "does not follow").await;
         // Upgraded once more, perhaps: the bot cannot see that.
@@ -374,6 +378,123 @@ async fn a_room_that_cannot_be_followed_is_said_on_both_sides_and_followed_when_
         assert_eq!(cast.bob.mirrored(), ["all of us"]);
     };
     world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: whoever upgrades a room invites people after that, and what was said meanwhile was
+/// given up.
+#[tokio::test]
+async fn what_is_said_before_the_bot_is_invited_into_the_next_room_waits_for_it() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), false);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        cast.bob_says("meanwhile").await;
+        bridge.pass(50_000);
+        // Another that is named begins no other minute.
+        cast.stub.change(|rooms| tombstone(rooms, &cast.room, "!nowhere:b.example"));
+        cast.stub.change(|rooms| tombstone(rooms, &cast.room, &next));
+        while bridge.failures("portal/1/to_matrix").await == 0 {
+            tokio::task::yield_now().await;
+        }
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
+        cast.is_said(&next, BOB, "meanwhile").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(bridge.stats().await.dead_letters, 0);
+    let said = |part: &str| cast.stub.said().iter().filter(|(_, body)| body.contains(part)).count();
+    assert_eq!([said("as soon as"), said("does not follow")], [1, 0]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: killed over a word as its room was upgraded, the bridge said it in both.
+#[tokio::test]
+async fn what_a_killed_bridge_had_sent_into_the_room_before_is_not_said_in_the_next() {
+    let (mut world, bridge, cast) = begin().await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.fail("send", Fault::Held(std::sync::Arc::clone(&gate)));
+        cast.bob_says("under way").await;
+        cast.is_said(&cast.room, BOB, "under way").await;
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    let next = cast.stub.change(|rooms| {
+        let next = upgraded(rooms, Some(&cast.room), true);
+        tombstone(rooms, &cast.room, &next);
+        next
+    });
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        cast.bob_says("after").await;
+        cast.is_said(&next, BOB, "after").await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said().into_iter().filter(|(sender, _)| sender == BOB);
+    let said: Vec<String> = said.map(|(_, body)| body).collect();
+    assert_eq!(said, ["before", "under way", "after"]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: the same where another room was made instead.
+#[tokio::test]
+async fn what_a_killed_bridge_had_sent_is_not_said_in_a_room_that_is_made_instead() {
+    let (mut world, bridge, cast) = begin().await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = async {
+        cast.bob_says("before").await;
+        cast.is_said(&cast.room, BOB, "before").await;
+        cast.stub.fail("send", Fault::Held(std::sync::Arc::clone(&gate)));
+        cast.bob_says("under way").await;
+        cast.is_said(&cast.room, BOB, "under way").await;
+        assert_eq!(recreate(&bridge, 1).await, StatusCode::ACCEPTED);
+    };
+    world.during(&bridge, told).await;
+    bridge.drop_dead().await;
+    let bridge = world.begin(Steps::default()).await;
+    let told = async {
+        let room = cast.another_room().await;
+        cast.bob_says("after").await;
+        cast.is_said(&room, BOB, "after").await;
+    };
+    world.during(&bridge, told).await;
+    let said = cast.stub.said().into_iter().filter(|(sender, _)| sender == BOB);
+    let said: Vec<String> = said.map(|(_, body)| body).collect();
+    assert_eq!(said, ["before", "under way", "after"]);
+    bridge.drop_dead().await;
+}
+
+/// Found by an attack: no transaction has what was said there before the bot came, and what it has came
+/// first.
+#[tokio::test]
+async fn what_was_said_in_the_next_room_before_the_bot_came_goes_first() {
+    let (mut world, bridge, cast) = begin().await;
+    let told = async {
+        let next = cast.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&cast.room), false);
+            tombstone(rooms, &cast.room, &next);
+            next
+        });
+        cast.is_said(&cast.room, BOT, "as soon as somebody there invites").await;
+        next
+    };
+    let next = world.during(&bridge, told).await;
+    cast.al_says(&next, "early");
+    world.lose();
+    let told = async {
+        cast.stub.change(|rooms| rooms.membership(&next, "@al:x", BOT, "invite").unwrap());
+        cast.is_said(&next, BOT, "came along").await;
+        cast.al_says(&next, "late");
+        cast.is_read("late").await;
+    };
+    world.during(&bridge, told).await;
+    assert_eq!(cast.bob.mirrored(), ["early", "late"]);
     bridge.drop_dead().await;
 }
 
@@ -430,6 +551,10 @@ async fn a_room_is_followed_though_another_group_is_said_to_go_there_too() {
             tombstone(rooms, &room, &next);
             next
         });
+        for room in [&cast.room, &room] {
+            cast.is_said(room, BOT, "as soon as somebody there invites").await;
+        }
+        bridge.pass(60_000);
         for room in [&cast.room, &room] {
             cast.is_said(room, BOT, "does not follow").await;
         }
@@ -860,26 +985,37 @@ async fn events_of_nobodys_room_are_let_go_when_the_making_has_failed() {
 /// Found by an attack: a room that was upgraded lets nobody speak, before the bridge has heard why.
 #[tokio::test]
 async fn what_a_replaced_room_refuses_waits_until_the_bridge_has_heard_why() {
-    let mut bridge = Bridge::start().await;
-    let portal = bridge.portal(1).await;
-    bridge.say(portal, "bob:b.example", "0").await;
-    bridge.drain().await;
-    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
-    let refusal = json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
-    bridge.stub.change(|rooms| {
-        let next = upgraded(rooms, Some(&room), true);
-        tombstone(rooms, &room, &next);
-        rooms.refuses.insert(BOB.to_owned(), (403, refusal));
-    });
-    bridge.say(portal, "bob:b.example", "1").await;
-    for _ in 0..3 {
-        while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
-        bridge.pass(130_000);
+    // Whether his ghost is in the room, or is brought in first.
+    for is_in in [true, false] {
+        let mut bridge = Bridge::start().await;
+        let portal = bridge.portal(1).await;
+        bridge.say(portal, "bob:b.example", "0").await;
+        bridge.drain().await;
+        let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+        bridge.stub.change(|rooms| {
+            let next = upgraded(rooms, Some(&room), true);
+            tombstone(rooms, &room, &next);
+            if !is_in {
+                rooms.membership(&room, BOB, BOB, "leave").unwrap();
+            }
+        });
+        bridge.say(portal, "bob:b.example", "1").await;
+        for _ in 0..3 {
+            let refusal =
+                json!({"errcode": "M_FORBIDDEN", "error": "user_level (0) < send_level (50)"});
+            for _ in 0..if is_in { 1 } else { 2 } {
+                bridge.stub.fail("send", Fault::Answer(403, refusal.clone()));
+            }
+            while deliver::step(&bridge.spine).await.unwrap() == Step::Did {}
+            bridge.stub.look(|rooms| rooms.faults.clear());
+            bridge.pass(130_000);
+        }
+        let mut read = bridge.spine.db.read().await.unwrap();
+        let dead = dead_letters::list(&mut read, 0, 100).await.unwrap();
+        assert!(!dead.iter().any(|letter| letter.lane.ends_with("to_matrix")), "{dead:?}");
+        let lanes = stats::lanes(&mut read).await.unwrap();
+        let waits =
+            lanes.iter().find(|lane| lane.lane == "portal/1/to_matrix").map(|lane| lane.rows);
+        assert_eq!(waits, Some(1));
     }
-    let mut read = bridge.spine.db.read().await.unwrap();
-    let dead = dead_letters::list(&mut read, 0, 100).await.unwrap();
-    assert!(!dead.iter().any(|letter| letter.lane.ends_with("to_matrix")), "{dead:?}");
-    let lanes = stats::lanes(&mut read).await.unwrap();
-    let waits = lanes.iter().find(|lane| lane.lane == "portal/1/to_matrix").map(|lane| lane.rows);
-    assert_eq!(waits, Some(1));
 }

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     Late(Arc<Notify>, Value),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Rooms {
     pub(crate) users: BTreeSet<String>,
     pub(crate) devices: BTreeSet<String>,
@@ -344,12 +344,25 @@ impl Rooms {
                 let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
                 Ok(json!({"end": format!("s{}", place + 1)}))
             }
-            ("GET", ["rooms", room, "event", event]) => {
-                let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
-                Ok(self.events[place].clone())
-            }
+            ("GET", ["rooms", room, "event", event]) => self.shown(user, room, event),
             _ => Err((404, "M_UNRECOGNIZED")),
         }
+    }
+
+    /// An event, to one who is in the room, or was when it was said.
+    fn shown(&self, user: &str, room: &str, event: &str) -> Done {
+        let place = self.place_of(room, event).ok_or((404, "M_NOT_FOUND"))?;
+        let is_in = self.members.get(&(room.to_owned(), user.to_owned()));
+        let is_end = |event: &Value| {
+            event["room_id"] == *room
+                && event["state_key"] == user
+                && event["content"]["membership"] == "leave"
+        };
+        let end = self.events.iter().rposition(is_end);
+        if is_in.is_none_or(|to| to != "join") && end.is_some_and(|end| end < place) {
+            return Err((404, "M_NOT_FOUND"));
+        }
+        Ok(self.events[place].clone())
     }
 
     /// Whoever has given an alias takes it back.
@@ -372,7 +385,7 @@ impl Rooms {
         self.made += 1;
         let room = format!("!room{}:b.example", self.made - 1);
         self.aliases.insert(alias, room.clone());
-        self.event(&room, user, "m.room.create", Some(""), json!({}));
+        self.event(&room, user, "m.room.create", Some(""), body["creation_content"].clone());
         self.membership(&room, user, user, "join")?;
         for state in body["initial_state"].as_array().unwrap() {
             let (kind, key) = (state["type"].as_str().unwrap(), state["state_key"].as_str());
@@ -483,6 +496,14 @@ impl Rooms {
         self.members.retain(|(known, _), _| known != room);
         self.aliases.retain(|_, known| known != room);
         self.purged.insert(room.to_owned());
+    }
+
+    /// The homeserver is put back to how it was `then`; no two events bear one name all the same.
+    pub(crate) fn put_back(&mut self, then: Self) {
+        let mut purged = self.purged.clone();
+        let is_new = |room: &&String| !then.members.keys().any(|(known, _)| known == *room);
+        purged.extend(self.members.keys().map(|(room, _)| room).filter(is_new).cloned());
+        *self = Self { happened: self.happened, purged, ..then };
     }
 
     fn messages(&self, room: &str, query: &BTreeMap<String, String>) -> Value {

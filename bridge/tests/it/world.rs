@@ -78,6 +78,7 @@ impl Drop for World {
 pub(crate) struct Running {
     pub(crate) spine: Spine,
     pub(crate) url: String,
+    passed: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -185,7 +186,7 @@ impl World {
             native::open(&db, &vault, url, &account, &token, rows, clock::now).await.unwrap();
         native.compare().await.unwrap();
         restored::ask(&db, &sealer, &names, clock::now(), &native).await.unwrap();
-        let began = tokio::time::Instant::now();
+        let (began, passed) = (tokio::time::Instant::now(), Arc::<AtomicU64>::default());
         let spine = Spine {
             leases: deliver::Leases::new(&db),
             db,
@@ -194,13 +195,19 @@ impl World {
             native,
             names,
             clock,
-            steady: Arc::new(move || began.elapsed()),
+            steady: {
+                let passed = Arc::clone(&passed);
+                Arc::new(move || {
+                    began.elapsed() + Duration::from_millis(passed.load(Ordering::Relaxed))
+                })
+            },
             delivery_limit: 5,
             encryption: Encryption::default(),
             markers: deliver::Markers::default(),
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             rooms_known: std::sync::Arc::default(),
+            forgotten: std::sync::Arc::default(),
             asks: std::sync::Arc::default(),
             troubles: Troubles::default(),
             steps,
@@ -227,7 +234,7 @@ impl World {
             let own = spine.clone();
             tasks.push(tokio::spawn(async move { deliver::run(&own, forever()).await }));
         }
-        Running { spine, url, tasks }
+        Running { spine, url, passed, tasks }
     }
 
     /// Hands over what the stub's rooms have seen since the last time, as a homeserver does: in
@@ -328,6 +335,11 @@ impl Running {
         }
         // What remains of a dead process is its files; the lock on them is free again.
         self.spine.db.close().await;
+    }
+
+    /// Lets so much time pass at once for whatever waits.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.passed.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Failures of this lane in a row.

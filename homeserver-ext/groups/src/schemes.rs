@@ -5,3 +5,4 @@
 
 pub mod pairwise;
 pub mod sender_keys;
+pub mod shared_key;

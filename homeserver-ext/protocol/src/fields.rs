@@ -43,6 +43,25 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// An LEB128 number, spelled as short as can be.
+    pub(crate) fn leb128(&mut self) -> Result<u64, Short> {
+        let mut value = 0_u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has one bit of the number.
+            if shift == 63 && bits > 1 {
+                return Err(Short);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                let is_minimal = byte != 0 || shift == 0;
+                return if is_minimal { Ok(value) } else { Err(Short) };
+            }
+        }
+        Err(Short)
+    }
+
     /// The bytes of a `str8`; whether they are UTF-8 is asked later.
     pub(crate) fn str8(&mut self) -> Result<&'a [u8], Short> {
         let len = self.u8()?;
@@ -103,6 +122,18 @@ impl Writer {
 
     pub(crate) fn be64(self, value: u64) -> Self {
         self.raw(value.to_be_bytes())
+    }
+
+    /// As LEB128.
+    pub(crate) fn leb128(mut self, mut value: u64) -> Self {
+        loop {
+            let [.., low] = (value & 0x7f).to_be_bytes();
+            value >>= 7;
+            self = self.u8(if value == 0 { low } else { low | 0x80 });
+            if value == 0 {
+                return self;
+            }
+        }
     }
 
     /// How many, as be16.

@@ -189,6 +189,8 @@ byte_names! {
     ClientId[16];
     /// A sender-key chain, protocol §4.1.
     ChainId[32];
+    /// A shared key, protocol §5.2.
+    SharedKeyId[32];
     /// The roster at one epoch, protocol §3.1.
     RosterHash[32];
     /// One op, signature aside, protocol §3.1.

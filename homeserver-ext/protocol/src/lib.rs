@@ -16,6 +16,7 @@ pub mod keys;
 pub mod olm_plaintext;
 pub mod roster;
 pub mod sender_key;
+pub mod shared_key;
 pub mod visible;
 
 pub use fields::TooLong;

@@ -4,8 +4,10 @@
 //! that `from` is the session's peer and `to` the reader, the reader checks with [`Route`].
 
 mod distribution;
+mod shared_key;
 
 pub use distribution::{Distribution, Node, Refused};
+pub use shared_key::KeyRefused;
 
 use zeroize::Zeroizing;
 

@@ -46,16 +46,13 @@ pub struct Header {
 impl Header {
     /// Its 14 bytes, 15 from index 128 on.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut to = Writer::with_capacity(17).u8(0x20 | (self.suite & 0x0f)).raw(self.tag);
-        let mut rest = self.index;
-        loop {
-            let [.., low] = (rest & 0x7f).to_be_bytes();
-            rest >>= 7;
-            to = to.u8(if rest == 0 { low } else { low | 0x80 });
-            if rest == 0 {
-                return to.raw(self.hint).raw(self.salt).into_bytes();
-            }
-        }
+        Writer::with_capacity(17)
+            .u8(0x20 | (self.suite & 0x0f))
+            .raw(self.tag)
+            .leb128(self.index.into())
+            .raw(self.hint)
+            .raw(self.salt)
+            .into_bytes()
     }
 }
 
@@ -88,7 +85,7 @@ impl<'a> Message<'a> {
             return Err(Short);
         }
         let tag = from.array()?;
-        let index = leb128(&mut from)?;
+        let index = u32::try_from(from.leb128()?).map_err(|_| Short)?;
         if suite <= 2 && index >= LEAVES {
             return Err(Short);
         }
@@ -99,19 +96,6 @@ impl<'a> Message<'a> {
         }
         Ok(Self { header, sealed, signature: *signature })
     }
-}
-
-fn leb128(from: &mut Reader<'_>) -> Result<u32, Short> {
-    let mut value = 0_u64;
-    for shift in (0..35).step_by(7) {
-        let byte = from.u8()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            let minimal = byte != 0 || shift == 0;
-            return if minimal { u32::try_from(value).map_err(|_| Short) } else { Err(Short) };
-        }
-    }
-    Err(Short)
 }
 
 /// What a message is bound to, and does not carry whole.

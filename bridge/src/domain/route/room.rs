@@ -19,6 +19,15 @@ use crate::domain::{
 /// Why nothing gets into a room that the bot is not in.
 const OUT: &str = "the bridge is not in the room any more, or the room is gone";
 
+/// What a group is told whose room is given up for another.
+const ANOTHER: &str = "A new Matrix room is being made for this group. What is said in the one that it had \
+    does not get here from now on.";
+
+/// What a group is told whose alias leads to another room: a database was put back, or the homeserver's.
+const ELSEWHERE: &str = "The Matrix room of this group is another than the bridge had, as it is after \
+    something was put back from a backup: it goes on there. What was said last may be missing here or \
+    there.";
+
 pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
     let is_open = portal.state == PortalState::Open;
     match news {
@@ -43,7 +52,11 @@ pub(super) fn news(portal: &Portal, news: &News) -> Result<Vec<Effect>, Skip> {
         {
             Ok(back())
         }
-        News::Elsewhere if is_open => Ok(back()),
+        News::Elsewhere if is_open => {
+            let mut effects = back();
+            effects.push(notice(ELSEWHERE.to_owned()));
+            Ok(effects)
+        }
         News::Encrypted(room) if !portal.encrypted && portal.room.as_ref() == Some(room) => {
             Ok(encrypted().into())
         }
@@ -103,7 +116,10 @@ pub(super) fn anew(portal: &Portal, invite: &[OwnedUserId], by: Option<&AccountI
     let mut effects = parted_from_all(portal);
     effects.extend([
         Effect::Here(Here::GivenUp),
-        notice("A new Matrix room is being made for this group."),
+        notice(match &portal.room {
+            Some(_) => ANOTHER,
+            None => "A new Matrix room is being made for this group.",
+        }),
         Effect::InRoom(make_other(portal)),
     ]);
     effects.extend(all_invited(portal, invite, by));

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,10 +24,13 @@ use super::{
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
-    domain::lane::Lane,
+    domain::{lane::Lane, portal::PortalId},
     health::Kind,
     storage::{self, lanes},
 };
+
+/// After so long nobody waits for an invitation any more.
+const UNASKED: Duration = Duration::from_hours(1);
 
 /// The lanes that are being served.
 #[derive(Clone)]
@@ -40,8 +46,13 @@ struct Inner {
     slow: Slow,
     /// Rooms that were seen to be replaced before an event said so.
     replaced: Mutex<BTreeSet<OwnedRoomId>>,
+    /// Portals whose rooms were replaced, and since when they wait for the bot to be invited into the
+    /// next one, whichever that is said to be.
+    uninvited: Mutex<BTreeMap<PortalId, Duration>>,
     /// By which what waits has lived long enough.
     agreed: Agreed,
+    /// Rows up to this may have been tried by the process before.
+    before: AtomicI64,
     /// One worker's at a time: a wake is his who has it, not everybody's.
     lookout: tokio::sync::Mutex<Lookout>,
 }
@@ -88,7 +99,9 @@ impl Leases {
             slots: Slots::default(),
             slow: Slow::default(),
             replaced: Mutex::default(),
+            uninvited: Mutex::default(),
             agreed: Agreed::default(),
+            before: AtomicI64::new(0),
             lookout: tokio::sync::Mutex::new(lookout),
         }))
     }
@@ -112,6 +125,33 @@ impl Leases {
     /// The bridge has gone on from a room.
     pub(super) fn has_left(&self, room: &RoomId) {
         self.0.replaced.lock().unwrap_or_else(PoisonError::into_inner).remove(room);
+    }
+
+    /// Since when a portal waits for an invitation into its next room; `None`: from `now` on.
+    pub(super) fn uninvited(&self, portal: PortalId, now: Duration) -> Option<Duration> {
+        let mut uninvited = self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = uninvited.get(&portal).copied();
+        if since.is_none() {
+            // Of a portal that is closed meanwhile nobody asks again.
+            uninvited.retain(|_, since| now.saturating_sub(*since) < UNASKED);
+            uninvited.insert(portal, now);
+        }
+        since
+    }
+
+    /// It does not wait for that any more.
+    pub(super) fn is_decided(&self, portal: PortalId) {
+        self.0.uninvited.lock().unwrap_or_else(PoisonError::into_inner).remove(&portal);
+    }
+
+    /// Rows up to `row` were there when the process began.
+    pub(in crate::services) fn begin_behind(&self, row: i64) {
+        self.0.before.store(row, Ordering::Relaxed);
+    }
+
+    /// The last row that the process before may have tried.
+    pub(super) fn before(&self) -> i64 {
+        self.0.before.load(Ordering::Relaxed)
     }
 
     /// Which lanes wait.

@@ -139,6 +139,8 @@ struct Facts {
     news: Vec<News>,
     links: Vec<Link>,
     dead: Vec<Dead>,
+    /// The group has another room now: what may have been sent may be in the one before.
+    moved: bool,
 }
 
 /// A row that is given up.

@@ -17,12 +17,15 @@ use super::{
 };
 use crate::{
     domain::{
-        RoomEvent,
+        Input, News, RoomEvent,
         effect::{Effect, InGroup},
+        portal::Portal,
+        room::Found,
+        route::route,
     },
     gateway::matrix::{Behind, Direction, MatrixError, MessagesPage},
     health::Kind,
-    services::Spine,
+    services::{Spine, StepError},
     storage::{
         effects::{Cause, Decided},
         inbox::{self, Looked},
@@ -275,8 +278,10 @@ async fn known_place(spine: &Spine, room: &RoomId) -> Result<Option<String>, Loo
     }
 }
 
-/// The homeserver was put back: what natives said since is not in the room, and nobody there knows.
+/// The homeserver was put back: what natives said since is not in the room, and nobody there knows; who is
+/// in it, and what he may do, is as it was then.
 async fn forgot(spine: &Spine, room: &RoomId, last: &EventId) -> Result<(), LookError> {
+    let found = found(spine, room).await?;
     tracing::error!(%room, %last, "the homeserver does not have what it said last in a room");
     metrics::counter!("causeway_rooms_put_back_total").increment(1);
     let text = "The homeserver no longer has what was last said in the Matrix room: it was put back to \
@@ -284,7 +289,34 @@ async fn forgot(spine: &Spine, room: &RoomId, last: &EventId) -> Result<(), Look
                 the room, also what went there from here: say again what matters.";
     let mut tx = spine.db.begin().await?;
     tell(spine, &mut tx, room, &format!("forgot {room} {last}"), text).await?;
+    if let Some(found) = found {
+        let Some(mut portal) = portals::of_room(&mut tx, &spine.names, room).await? else {
+            return Ok(tx.commit().await?);
+        };
+        let roster = spine.native.machine().roster(&mut tx, portal.group).await;
+        portal.natives = roster.map_err(StepError::from)?;
+        let news = Input::Room(News::Entered(found, None));
+        if let Ok(effects) = route(&portal, &news) {
+            decide(spine, &mut tx, &mut portal, &format!("as it was {room} {last}"), effects)
+                .await?;
+        }
+    }
     Ok(tx.commit().await?)
+}
+
+/// How a room is; `None` where the bot is not in it.
+async fn found(spine: &Spine, room: &RoomId) -> Result<Option<Found>, LookError> {
+    let Spine { matrix, names, encryption, .. } = spine;
+    let breaks = matrix.breaks();
+    match matrix.whole_state(names.bot(), room).await {
+        Ok(state) => {
+            let found = Found::of(names, room, &state);
+            encryption.found(room, found.encrypted, breaks);
+            Ok(Some(found).filter(|found| found.is_in))
+        }
+        Err(MatrixError::Refused(403 | 404, ..)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Fetches an event again whose row does not open; the group is told where that fails for good.
@@ -323,6 +355,18 @@ async fn tell(
     let Some(mut portal) = portals::of_room(tx, &spine.names, room).await? else {
         return Ok(());
     };
+    let notice = Effect::InGroup(InGroup::Notice(text.to_owned()));
+    decide(spine, tx, &mut portal, cause, vec![notice]).await
+}
+
+/// Has this done, because of `cause`.
+async fn decide(
+    spine: &Spine,
+    tx: &mut Tx,
+    portal: &mut Portal,
+    cause: &str,
+    effects: Vec<Effect>,
+) -> Result<(), LookError> {
     let now = spine.now();
     let cause = Cause {
         id: cause.as_bytes(),
@@ -331,7 +375,6 @@ async fn tell(
         expires_at: now.plus_ms(TOLD_MS),
     };
     let mut decided = Decided::default();
-    let notice = Effect::InGroup(InGroup::Notice(text.to_owned()));
-    decided.take(&mut portal, cause, vec![notice]);
-    Ok(decided.keep(tx, &spine.sealer, now, std::iter::once(&mut portal)).await?)
+    decided.take(portal, cause, effects);
+    Ok(decided.keep(tx, &spine.sealer, now, std::iter::once(portal)).await?)
 }

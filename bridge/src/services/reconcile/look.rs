@@ -1,8 +1,12 @@
 //! `/sync`, read on from the token of the last time: when there is doubt, and now and then without.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedEventId, OwnedRoomId};
 use tokio::time::{Instant, sleep_until};
 
 use super::account::{LookError, count, event, invitation};
@@ -102,6 +106,7 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         gaps: reading::gaps(&mut read).await?.into_iter().map(|gap| gap.room).collect(),
         newest: inbox::newest(read.conn()).await?,
     };
+    let heard = inbox::last_heard(&mut read).await?;
     drop(read);
     let token = before.place.token.as_deref();
     let mut since = token;
@@ -113,6 +118,9 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         since = None;
         answer = ask(spine, None).await;
     }
+    if answer.is_ok() && is_forgotten(spine, heard).await? {
+        since = None;
+    }
     match answer {
         Ok(synced) => take_over(spine, &before, since, Some(synced)).await,
         Err(LookError::Matrix(error)) if is_no_account(&error) => {
@@ -122,6 +130,28 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether the homeserver has not what was heard last, of which it is asked once: where our place is
+/// older than what it was put back to, nothing else says so.
+async fn is_forgotten(
+    spine: &Spine,
+    heard: Option<(OwnedRoomId, OwnedEventId)>,
+) -> Result<bool, LookError> {
+    let Some((room, event)) = heard else { return Ok(false) };
+    match spine.matrix.event(spine.names.bot(), &room, &event).await {
+        Err(error) if error.is_code("M_NOT_FOUND") => {}
+        Err(error) if error.is_away() => return Err(error.into()),
+        _ => return Ok(false),
+    }
+    let mut forgotten = spine.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_new = forgotten.as_ref() != Some(&event);
+    if is_new {
+        tracing::warn!(%room, "the homeserver does not have what was heard last; its rooms are read \
+            from what we know");
+        *forgotten = Some(event);
+    }
+    Ok(is_new)
 }
 
 /// Whether the homeserver itself says that there is no account to be had, or says something else;
@@ -186,6 +216,11 @@ async fn take_over(
             reading::open_gap(&mut tx, &room, None).await?;
             // One that was open has a place of before the homeserver was put back.
             reading::filled_to(&mut tx, &room, None).await?;
+        }
+        if before.place.token.is_some() {
+            // The groups' rooms may be those that they had then.
+            spine.rooms_known.store(false, Ordering::Relaxed);
+            tx.wake(portals::TOPIC);
         }
     }
     let top = inbox::newest(tx.conn()).await?;

@@ -33,7 +33,7 @@ pub(crate) fn distribution(vectors: &Vectors<'_>, case: &Value) -> Check {
 }
 
 /// The member whose record the device has, among the people of the vectors.
-fn device_of(vectors: &Vectors<'_>, device_id: DeviceId) -> Result<DeviceOf, Failure> {
+pub(crate) fn device_of(vectors: &Vectors<'_>, device_id: DeviceId) -> Result<DeviceOf, Failure> {
     let id = hex::encode(device_id);
     let has = |person: &Value| {
         let devices = person.items("devices").unwrap_or_default();

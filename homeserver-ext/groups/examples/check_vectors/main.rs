@@ -13,6 +13,7 @@ mod histories;
 mod invites;
 mod judged;
 mod report;
+mod shared;
 mod travels;
 
 use std::path::Path;
@@ -148,7 +149,28 @@ fn native(report: &mut Report, file: &Value) {
         || file["fanout"].items("cases"),
         |case| fanouts::case(&vectors, case),
     );
+    shared_keys(report, &vectors);
     report.skip_unknown(file, NATIVE);
+}
+
+fn shared_keys(report: &mut Report, vectors: &Vectors<'_>) {
+    let file = vectors.0;
+    report.section("shared_key", || file["shared_key"].items("keys"), |item| shared::key(item));
+    report.section(
+        "shared_key cases",
+        || file["shared_key"].items("cases"),
+        |case| shared::case(vectors, case),
+    );
+    report.section(
+        "shared_key replay_window",
+        || Ok(vec![file.field("shared_key")?.field("replay_window")?]),
+        |_| shared::replay_window(file),
+    );
+    report.section(
+        "k_cases",
+        || file["k_cases"].items("items"),
+        |case| shared::given(vectors, case),
+    );
 }
 
 /// Sections of `native.json` that are checked, and what stands in those that are objects.
@@ -164,5 +186,7 @@ const NATIVE: &[(&str, &[&str])] = &[
     ("olm_plaintexts", &["history", "shared_history", "items"]),
     ("distribution_cases", &["history", "recipient", "items"]),
     ("fanout", &["history", "items", "cases"]),
+    ("shared_key", &["histories", "keys", "cases", "replay_window"]),
+    ("k_cases", &["history", "recipient", "items"]),
     ("receive_rules", &["history", "op_seq", "recipient", "roster_hashes", "rows", "more"]),
 ];

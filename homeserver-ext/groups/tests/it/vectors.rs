@@ -64,6 +64,10 @@ fn the_checker_sees_a_wrong_byte_and_an_empty_file() {
         ("native.json", "/fanout/items/1/pieces/0/binding", json!("00".repeat(32))),
         ("native.json", "/fanout/cases/5/result", json!("ok")),
         ("native.json", "/receive_rules/roster_hashes/3", json!("00".repeat(32))),
+        ("native.json", "/shared_key/keys/1/messages/2/salt_or_nonce", json!("00".repeat(4))),
+        ("native.json", "/shared_key/cases/5/result", json!("ok")),
+        ("native.json", "/shared_key/replay_window/steps/1/result", json!("ok")),
+        ("native.json", "/k_cases/items/0/result", json!("not_maker")),
     ] {
         let (lines, right) = changed(name, |file| *file.pointer_mut(pointer).unwrap() = wrong);
         let seen = lines.iter().any(|line| line.contains("FAILED"));

@@ -1,6 +1,8 @@
 //! Into the room itself: it is made, found again, come back to, or followed into; and what is so
 //! there is read before anything is said.
 
+use std::time::Duration;
+
 use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId};
 
 use super::{Failure, Place, Round, Spine, Stored, Tried, at, failed, steps};
@@ -17,6 +19,9 @@ use crate::{
     gateway::matrix::MatrixError,
     storage::portals,
 };
+
+/// For how long it is waited that the bot is invited into the room that replaced the group's.
+const INVITED_IN: Duration = Duration::from_mins(1);
 
 /// Said where the room was told before that nothing goes from there to the group.
 const AGAIN: &str =
@@ -76,6 +81,7 @@ impl Round<'_> {
         };
         if let Anew::Instead(old) = anew {
             self.leave_behind(row, old).await?;
+            self.facts.moved = true;
         }
         self.spine.steps.reached(steps::Step::MadeRoom).await;
         self.is_in(found, told);
@@ -151,7 +157,8 @@ impl Round<'_> {
         let is_other = |room: &RoomId| !matches!(anew, Anew::Instead(old) if old == room);
         let may_take = self.portal.room.is_some() || !matches!(anew, Anew::No);
         let Spine { matrix, names, .. } = self.spine;
-        let request = room_request(names, &self.portal.group, &self.portal.name);
+        let before = if let Anew::Instead(room) = anew { Some(room) } else { None };
+        let request = room_request(names, &self.portal.group, &self.portal.name, before);
         let room = match matrix.create_room(names.bot(), &request).await {
             Err(error) if error.is_code("M_ROOM_IN_USE") => {
                 let alias = names.alias(&self.portal.group);
@@ -269,7 +276,9 @@ impl Round<'_> {
         let why = match self.enter(next).await? {
             Some(found) if found.predecessor.as_ref() == Some(&room) => {
                 self.portal.apply(&Here::Moved(next.clone()));
+                self.facts.moved = true;
                 self.spine.leases.has_left(&room);
+                self.spine.leases.is_decided(self.portal.id);
                 if found.encrypted {
                     self.portal.apply(&Here::Encrypted);
                 }
@@ -287,20 +296,65 @@ impl Round<'_> {
                 "it does not say that it comes after this room".to_owned()
             }
             None => {
+                self.is_waited_for(row, &room, next).await?;
                 format!("it is not invited; it needs an invitation of {}", self.spine.names.bot())
             }
         };
-        let text = format!("The bridge does not follow into the new room: {why}.");
-        let bot = self.spine.names.bot().to_owned();
-        let told =
-            self.send(&room, &bot, row, &to_matrix::notice(&text, None, &row.entry.txn)).await;
-        if let Err(failure) = told
-            && failure.is_unknown()
-        {
-            return Err(failure);
+        self.spine.leases.is_decided(self.portal.id);
+        let lost = not_followed(next, &why);
+        if self.portal.lost.as_ref() == Some(&lost) {
+            return Ok(());
         }
-        self.portal.apply(&Here::Lost(not_followed(next, &why)));
+        let text = format!("The bridge does not follow into the new room: {why}.");
+        self.tell_in(&room, row, &text, "").await?;
+        self.portal.apply(&Here::Lost(lost));
         self.facts.news.push(News::NotFollowed(next.clone(), why));
         Ok(())
+    }
+
+    /// Who upgrades a room invites people into the new one after that: what is said waits for it,
+    /// which is said in the room.
+    async fn is_waited_for(
+        &mut self,
+        row: &Stored<InRoom>,
+        room: &RoomId,
+        next: &RoomId,
+    ) -> Result<(), Failure> {
+        if self.portal.lost.is_some() {
+            return Ok(());
+        }
+        let (now, bot) = (self.spine.steady(), self.spine.names.bot());
+        match self.spine.leases.uninvited(self.portal.id, now) {
+            Some(since) if now.saturating_sub(since) >= INVITED_IN => return Ok(()),
+            Some(_) => {}
+            None => {
+                let text = format!(
+                    "The bridge goes into the new room as soon as somebody there invites {bot}. What \
+                     native people say waits for that, for a minute."
+                );
+                self.tell_in(room, row, &text, "-waits").await?;
+            }
+        }
+        Err(Failure::Later(format!(
+            "the bridge is not invited yet into {next}, which replaced the room"
+        )))
+    }
+
+    /// Says something in a room that may not let it; `part` tells apart what one row says.
+    async fn tell_in(
+        &mut self,
+        room: &RoomId,
+        row: &Stored<InRoom>,
+        text: &str,
+        part: &str,
+    ) -> Result<(), Failure> {
+        let mut row = row.clone();
+        row.entry.txn.push_str(part);
+        let bot = self.spine.names.bot().to_owned();
+        let event = to_matrix::notice(text, None, &row.entry.txn);
+        match self.send(room, &bot, &row, &event).await {
+            Err(failure) if failure.is_unknown() => Err(failure),
+            _ => Ok(()),
+        }
     }
 }

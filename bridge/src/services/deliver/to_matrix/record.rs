@@ -14,7 +14,7 @@ use crate::{
         answered,
         effects::{Cause, Decided},
         ghosts::{self, Standing},
-        inbox, lanes, links, outbox, portals,
+        inbox, lanes, links, outbox, portals, reading,
     },
 };
 
@@ -46,6 +46,9 @@ pub(super) async fn record(
     for (part, news) in facts.news.iter().enumerate() {
         let id = rows.first().map_or("", |row| &row.entry.txn);
         learn(spine, tx, lane, &format!("room {id} {part}"), news.clone()).await?;
+    }
+    if facts.moved {
+        outbox::may_be_in_old_room(tx, lane.portal(), spine.leases.before()).await?;
     }
     for Dead { index, reason, tried_at } in &facts.dead {
         if let Some(row) = rows.get(*index) {
@@ -142,6 +145,10 @@ async fn learn(
         && !answered::is_first(tx, portal.id, spine.names.bot().as_str(), "topic").await?;
     if is_known {
         return Ok(());
+    }
+    if let News::Followed(found) = &news {
+        // What was said there before the bot came goes first.
+        reading::open_gap(tx, &found.room, None).await?;
     }
     let Ok(effects) = route(&portal, &Input::Room(news)) else { return Ok(()) };
     let author = spine.names.bot().as_str();

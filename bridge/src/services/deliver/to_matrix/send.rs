@@ -1,6 +1,6 @@
 //! One event into a room: never into an encrypted one, and never a second time.
 
-use causeway_protocol::ids::AccountId;
+use causeway_protocol::ids::{AccountId, Timestamp};
 use ruma::{OwnedEventId, RoomId, UserId};
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -36,10 +36,7 @@ impl Round<'_> {
         (kind, content): &(&'static str, serde_json::Value),
     ) -> Result<OwnedEventId, Failure> {
         let txn = &row.entry.txn;
-        // What was never tried is not there.
-        if let Some(since) = row.tried_at
-            && (row.replayed || since.plus_ms(FORGOTTEN_MS) < self.spine.now())
-        {
+        if let Some(since) = self.may_be_there_since(row) {
             // Nobody else waits for that.
             if row.entry.deed.who().and_then(|who| row.entry.lane.aside(who)).is_some() {
                 return Err(Failure::Aside);
@@ -83,6 +80,10 @@ impl Round<'_> {
             let meaning = meaning(Place::Message, *status, errcode);
             if self.is_mended(room, user, meaning).await? {
                 sent = matrix.send(user, room, kind, txn, &content, at_time).await;
+                // He is in it now: it is the room that does not let him speak.
+                if matches!(sent, Err(MatrixError::Refused(..))) && meaning == Meaning::Standing {
+                    self.is_the_last(room).await?;
+                }
             }
         }
         let event_id = sent.map_err(at(Place::Message)).inspect_err(|failure| {
@@ -93,6 +94,21 @@ impl Round<'_> {
         self.spine.markers.sent(room, txn, &event_id);
         self.spine.steps.reached(steps::Step::SentEvent).await;
         Ok(event_id)
+    }
+
+    /// Since when what a row says may be there already, though it is asked for by its old name: what was
+    /// never tried is not.
+    fn may_be_there_since(&self, row: &Stored<InRoom>) -> Option<Timestamp> {
+        let is_of_before = row.id <= self.spine.leases.before();
+        match row.tried_at {
+            Some(since) => {
+                let is_forgotten = since.plus_ms(FORGOTTEN_MS) < self.spine.now();
+                (row.replayed || self.facts.moved || is_forgotten).then_some(since)
+            }
+            // The process before may have died over it.
+            None if self.facts.moved && is_of_before => row.entry.accepted_at,
+            None => None,
+        }
     }
 
     /// Does what a refusal of this meaning asks for; `false` if there is nothing to do.

@@ -1,0 +1,79 @@
+//! A group's key, and what one device's messages are sealed with under it.
+
+use causeway_protocol::{
+    ids::{DeviceId, Epoch, GroupId, SharedKeyId},
+    shared_key::{Alg, key_id, sender_info},
+};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A key of a group, for one epoch.
+pub struct GroupKey {
+    alg: Alg,
+    group: GroupId,
+    epoch: Epoch,
+    id: SharedKeyId,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl GroupKey {
+    /// The key with these 32 secret bytes; its id follows from them.
+    pub fn new(alg: Alg, group: GroupId, epoch: Epoch, secret: Zeroizing<[u8; 32]>) -> Self {
+        let mut commit_key = Zeroizing::new([0; 32]);
+        expand(&secret, b"cg/shared/commit", commit_key.as_mut_slice());
+        let id = key_id(group, epoch, &commit_key);
+        Self { alg, group, epoch, id, secret }
+    }
+
+    /// Its name, the same for all who have it.
+    pub const fn id(&self) -> SharedKeyId {
+        self.id
+    }
+
+    /// How messages under it are boxed.
+    pub const fn alg(&self) -> Alg {
+        self.alg
+    }
+
+    /// The group.
+    pub const fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The epoch that it is for.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Its secret, to be given to a member's device over Olm or sealed at rest.
+    pub const fn expose(&self) -> &Zeroizing<[u8; 32]> {
+        &self.secret
+    }
+
+    /// What `sender` seals with under it.
+    pub fn of(&self, sender: DeviceId) -> SenderKey {
+        let info = sender_info(self.alg, self.group, self.id, sender);
+        let mut okm = Zeroizing::new([0; 64]);
+        expand(&self.secret, &info, okm.as_mut_slice());
+        let (mut sub, mut commit) = ([0; 32], [0; 32]);
+        let (first, second) = okm.split_at(32);
+        sub.copy_from_slice(first);
+        commit.copy_from_slice(second);
+        SenderKey { sub, commit }
+    }
+}
+
+/// What one device's messages under a key are sealed with.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SenderKey {
+    pub(super) sub: [u8; 32],
+    pub(super) commit: [u8; 32],
+}
+
+/// `HKDF(secret, salt absent, info)`, RFC 5869.
+fn expand(secret: &[u8; 32], info: &[u8], okm: &mut [u8]) {
+    let hkdf = Hkdf::<Sha256>::new(None, secret);
+    // At most 64 bytes, of the 8,160 that there are.
+    _ = hkdf.expand(info, okm);
+}
