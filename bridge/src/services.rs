@@ -79,8 +79,9 @@ pub struct Spine {
     /// Why the native server does not know our session, while it does not; lanes into groups stand
     /// still until it is renewed.
     pub locked_out: watch::Sender<Option<String>>,
-    /// Whether the portals' rooms were looked at in this process: before that, a room that nobody knows
-    /// may be one of them, made after the copy that this database was put back from.
+    /// Whether the portals' rooms were looked at in this process, and since the homeserver was put back:
+    /// before that, a room that nobody knows may be one of them, made after the copy that this database
+    /// was put back from, or theirs at the time of the homeserver's copy.
     pub rooms_known: Arc<AtomicBool>,
     /// What was heard last and the homeserver did not have when it was asked: that was dealt with.
     pub forgotten: Arc<Mutex<Option<OwnedEventId>>>,

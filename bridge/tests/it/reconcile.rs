@@ -365,6 +365,37 @@ async fn what_a_homeserver_says_that_was_put_back_is_looked_for_anew() {
     assert_eq!(rows(&bridge, portal).await.iter().filter(|deed| is_told(deed)).count(), 1);
 }
 
+/// What was found out counts as dealt with once it is kept.
+#[tokio::test]
+async fn a_homeserver_that_was_put_back_is_noticed_again_where_that_could_not_be_kept() {
+    let (bridge, portal, room) = room().await;
+    let kept = bridge.stub.look(|rooms| rooms.events.len());
+    let lost: Vec<Value> = (1..=2).map(|n| say(&bridge, &room, n)).collect();
+    bridge.push_as("3", &lost).await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2"]);
+    bridge.stub.look(|rooms| rooms.events.truncate(kept));
+    // Beyond our place in its rooms.
+    for n in 3..=30 {
+        say(&bridge, &room, n);
+        bridge.stub.look(|rooms| {
+            rooms.events.last_mut().unwrap()["event_id"] = json!(format!("$anew{n}"));
+        });
+    }
+    let change = async |sql: &'static str| {
+        let mut tx = bridge.spine.db.begin().await.unwrap();
+        sqlx::query(sql).execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    change("CREATE TRIGGER refused BEFORE INSERT ON gaps BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .await;
+    reconcile::look(&bridge.spine).await.unwrap_err();
+    change("DROP TRIGGER refused").await;
+    assert_eq!(reconcile(&bridge).await, 0);
+    let expected: Vec<String> = (0..=30).map(|n| n.to_string()).collect();
+    assert_eq!(relayed(&bridge, portal).await, expected);
+}
+
 /// Events that the bot may not see leave their page empty: there is more where an `end` is.
 #[tokio::test]
 async fn a_page_of_which_nothing_may_be_seen_is_not_the_last() {

@@ -118,11 +118,19 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         since = None;
         answer = ask(spine, None).await;
     }
-    if answer.is_ok() && is_forgotten(spine, heard).await? {
+    let forgotten = if answer.is_ok() { forgotten(spine, heard).await? } else { None };
+    if forgotten.is_some() {
         since = None;
     }
     match answer {
-        Ok(synced) => take_over(spine, &before, since, Some(synced)).await,
+        Ok(synced) => {
+            take_over(spine, &before, since, Some(synced)).await?;
+            // Only now it is dealt with.
+            if forgotten.is_some() {
+                *spine.forgotten.lock().unwrap_or_else(PoisonError::into_inner) = forgotten;
+            }
+            Ok(())
+        }
         Err(LookError::Matrix(error)) if is_no_account(&error) => {
             tracing::error!(%error, "the homeserver gives no account of its rooms by /sync; each is \
                 read back by itself");
@@ -132,26 +140,25 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
     }
 }
 
-/// Whether the homeserver has not what was heard last, of which it is asked once: where our place is
-/// older than what it was put back to, nothing else says so.
-async fn is_forgotten(
+/// What was heard last, if the homeserver does not have it and that was not dealt with: where our place
+/// is older than what it was put back to, nothing else says so.
+async fn forgotten(
     spine: &Spine,
     heard: Option<(OwnedRoomId, OwnedEventId)>,
-) -> Result<bool, LookError> {
-    let Some((room, event)) = heard else { return Ok(false) };
+) -> Result<Option<OwnedEventId>, LookError> {
+    let Some((room, event)) = heard else { return Ok(None) };
     match spine.matrix.event(spine.names.bot(), &room, &event).await {
         Err(error) if error.is_code("M_NOT_FOUND") => {}
         Err(error) if error.is_away() => return Err(error.into()),
-        _ => return Ok(false),
+        _ => return Ok(None),
     }
-    let mut forgotten = spine.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_new = forgotten.as_ref() != Some(&event);
-    if is_new {
-        tracing::warn!(%room, "the homeserver does not have what was heard last; its rooms are read \
-            from what we know");
-        *forgotten = Some(event);
+    let known = spine.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if known.as_ref() == Some(&event) {
+        return Ok(None);
     }
-    Ok(is_new)
+    tracing::warn!(%room, "the homeserver does not have what was heard last; its rooms are read from \
+        what we know");
+    Ok(Some(event))
 }
 
 /// Whether the homeserver itself says that there is no account to be had, or says something else;
