@@ -14,6 +14,7 @@ mod outcome;
 mod place;
 mod ports;
 pub mod progress;
+mod quay;
 mod screen;
 mod story;
 pub mod synapse;
@@ -159,9 +160,6 @@ pub enum DemoError {
     /// The native server.
     #[error("the native server: {0}")]
     Call(#[from] CallError),
-    /// Ann's client did not let Ben in.
-    #[error("the invited member was not let in")]
-    NotLetIn,
     /// The native server knows no bridge.
     #[error("the native server knows no bridge")]
     NoBridge,

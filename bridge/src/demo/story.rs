@@ -1,7 +1,6 @@
 //! The story: two native people make a group, the bridge is let in, a Matrix user comes, they talk,
 //! one native leaves against his will, the others talk on.
 
-use causeway_groups::machine::NewGroup;
 use causeway_protocol::{
     content::{BridgeRequest, Content},
     ids::{GroupId, Timestamp},
@@ -17,13 +16,14 @@ use super::{
     outcome::{Outcome, Way},
     place::Place,
     progress::Progress,
+    quay::{self, Scene},
     transcript::until,
 };
 
 /// What the group is called.
 pub(super) const GROUP: &str = "Harbour";
 /// How long an invite of the demo is good.
-const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+pub(super) const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How many may still come in by the link that is shown at the end.
 const VISITORS: u32 = 10;
 /// What they say, in turn.
@@ -44,6 +44,8 @@ pub(super) struct Cast {
     pub(super) group: GroupId,
     /// By which others may come in.
     pub(super) link: Zeroizing<String>,
+    /// What was played after it, where the group itself was not pairwise.
+    pub(super) quay: Option<Scene>,
 }
 
 /// Plays it with `messages` in each direction.
@@ -90,14 +92,20 @@ pub(super) async fn play(
     }
     let removed_member_could_read = cast.ben.be_handed(handed).await?;
 
+    if scheme != Scheme::Pairwise {
+        cast.quay = Some(quay::play(place, progress).await?);
+    }
+
     let natives = talk.natives();
     let (heard_on_matrix, doubled_on_matrix) = cast.carol.seen().tally(&natives);
     let (heard_natively, doubled_natively) = cast.ann.seen().tally(&talk.matrix);
+    let doubled_pairwise = cast.quay.as_ref().map_or(0, |scene| scene.doubled);
     let outcome = Outcome {
         native_to_matrix: Way { sent: natives.len() as u64, received: heard_on_matrix },
         matrix_to_native: Way { sent: talk.matrix.len() as u64, received: heard_natively },
         removed_member_could_read,
-        duplicates: doubled_on_matrix + doubled_natively,
+        duplicates: doubled_on_matrix + doubled_natively + doubled_pairwise,
+        pieces: cast.quay.as_ref().map(|scene| scene.pieces),
         handed: messages_handed as u64,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
     };
@@ -118,23 +126,11 @@ async fn set_up(
     let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
 
     progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
-    let new = NewGroup {
-        scheme,
-        name: GROUP.to_owned(),
-        description: "Two native people and one on Matrix".to_owned(),
-        members_may_add: false,
-        is_channel: false,
-        max_members: 100,
-        ttl_s: 30 * 24 * 60 * 60,
-    };
-    let group = ann.client().create_group(new).await?;
+    let description = "Two native people and one on Matrix";
+    let group = ann.create_group(GROUP, description, scheme).await?;
     let until_when = Timestamp(ann.client().now().0.saturating_add(INVITE_MS));
     let invite = ann.client().create_invite(group, until_when, 1).await?;
-    ben.client().ask_to_join(&invite).await?;
-    let patience = std::time::Duration::from_mins(1);
-    if !ben.client().wait_to_join(group, patience).await? {
-        return Err(DemoError::NotLetIn);
-    }
+    ben.come_in(group, &invite).await?;
 
     progress.say(&format!("Ann lets the bridge in, and asks it to invite {}", carol.user_id()));
     let bridge = ann.client().http().server().await.map_err(DemoError::from)?.bridge;
@@ -145,7 +141,7 @@ async fn set_up(
     until("Carol's invite", async || carol.room().is_some()).await?;
     progress.say("Carol has joined the Matrix room that the bridge made");
     let link = ann.client().create_invite(group, until_when, VISITORS).await?.to_text();
-    Ok(Cast { ann, ben, carol, group, link })
+    Ok(Cast { ann, ben, carol, group, link, quay: None })
 }
 
 /// What was said, by whom; every text is another.
