@@ -14,6 +14,7 @@ mod outcome;
 mod place;
 mod ports;
 pub mod progress;
+mod quay;
 mod screen;
 mod story;
 pub mod synapse;
@@ -32,7 +33,8 @@ use causeway_groups::{
     cli::harmless,
     sdk::{CallError, SdkError},
 };
-use clap::Args;
+use causeway_protocol::roster;
+use clap::{Args, ValueEnum};
 
 use self::{
     causeway::CausewayError,
@@ -60,6 +62,9 @@ pub struct Options {
     /// Messages in each direction.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     messages: u32,
+    /// How the messages of the group are sealed.
+    #[arg(long, value_enum, default_value_t = Scheme::SenderKeys)]
+    scheme: Scheme,
     /// Prints one JSON object on standard output, and nothing else there.
     #[arg(long)]
     json: bool,
@@ -75,6 +80,24 @@ impl Options {
     /// Prints one JSON object on standard output, and nothing else there.
     pub fn print_json(&mut self) {
         self.json = true;
+    }
+}
+
+/// How the messages of a group are sealed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Scheme {
+    /// Once for all.
+    SenderKeys,
+    /// For each device by itself.
+    Pairwise,
+}
+
+impl From<Scheme> for roster::Scheme {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::SenderKeys => Self::SenderKeys,
+            Scheme::Pairwise => Self::Pairwise,
+        }
     }
 }
 
@@ -137,9 +160,6 @@ pub enum DemoError {
     /// The native server.
     #[error("the native server: {0}")]
     Call(#[from] CallError),
-    /// Ann's client did not let Ben in.
-    #[error("the invited member was not let in")]
-    NotLetIn,
     /// The native server knows no bridge.
     #[error("the native server knows no bridge")]
     NoBridge,
@@ -226,7 +246,8 @@ async fn run(options: &Options, progress: &Progress) -> Result<Option<Ending>, D
 async fn play(options: &Options, progress: &Progress) -> Result<(Place, Cast), DemoError> {
     let (place, user) = Place::make(options, progress).await?;
     let carol = MatrixPerson::open(user).await?;
-    let played = story::play(&place, carol, options.messages, progress).await;
+    let scheme = options.scheme.into();
+    let played = story::play(&place, carol, scheme, options.messages, progress).await;
     progress.done();
     let (cast, outcome) = played.inspect_err(|_| {
         let log = harmless(&place.causeway.log());

@@ -12,7 +12,7 @@ use causeway_protocol::{
     content::{BridgeRequest, Content, Text, TextKind},
     envelope::Kind,
     ids::{AccountId, ClientId, GroupId},
-    roster::Role,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -63,6 +63,7 @@ impl Portal {
         let alice = door.register(&format!("alice-{name}")).await;
         let bob = door.register(&format!("bob-{name}")).await;
         let new = NewGroup {
+            scheme: Scheme::SenderKeys,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,

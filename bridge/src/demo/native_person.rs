@@ -9,16 +9,17 @@ use std::{
 
 use causeway_groups::{
     Vault,
-    machine::{Batch, Incoming, Outgoing, Received, SealError, What},
+    machine::{Batch, Incoming, NewGroup, Outgoing, Received, SealError, What},
     sdk::{CallError, Client, Keep, KeepError, RegisterError, SdkError},
     vault::VaultError,
 };
 use causeway_protocol::{
     api::StreamRow,
     content::{Content, Text, TextKind},
-    envelope::{self, Envelope, Kind, Recipient, SubmittedTo},
+    envelope::{self, Envelope, Kind, Recipient, Submission},
     ids::{ClientId, DeviceId, GroupId, Seq},
-    roster::Role,
+    invite::Link,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Db, Lock, OpenError, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -30,6 +31,8 @@ use crate::{clock, secret::Secret};
 
 /// How often the key work is looked at when nothing calls for it.
 const CHORES: Duration = Duration::from_secs(1);
+/// Longest until who is invited is let in.
+const TO_BE_LET_IN: Duration = Duration::from_mins(1);
 /// Before what passed without an answer is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -65,6 +68,9 @@ pub enum PersonError {
     /// No randomness.
     #[error("no randomness: {0}")]
     Entropy(#[from] getrandom::Error),
+    /// Whoever had made the invite did not let its holder in.
+    #[error("the invited member was not let in")]
+    NotLetIn,
 }
 
 /// Shows what a client opened.
@@ -157,6 +163,35 @@ impl NativePerson {
     /// What came into the mailbox so far, opened or not.
     pub(super) fn rows(&self) -> Vec<StreamRow> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a group with this person as its admin.
+    pub(super) async fn create_group(
+        &self,
+        name: &str,
+        description: &str,
+        scheme: Scheme,
+    ) -> Result<GroupId, PersonError> {
+        let new = NewGroup {
+            scheme,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            members_may_add: false,
+            is_channel: false,
+            max_members: 100,
+            ttl_s: 30 * 24 * 60 * 60,
+        };
+        Ok(self.client.create_group(new).await?)
+    }
+
+    /// Comes into a group by an invite.
+    pub(super) async fn come_in(&self, group: GroupId, invite: &Link) -> Result<(), PersonError> {
+        self.client.ask_to_join(invite).await?;
+        if self.client.wait_to_join(group, TO_BE_LET_IN).await? {
+            Ok(())
+        } else {
+            Err(PersonError::NotLetIn)
+        }
     }
 
     /// Says `text`; returns what was posted for it.
@@ -263,28 +298,7 @@ fn addressed(mut envelope: Envelope, device: DeviceId) -> Envelope {
 
 /// What a batch is to whom it reaches.
 pub(super) fn envelopes(batch: &Batch) -> Vec<Envelope> {
-    batch
-        .submissions
-        .iter()
-        .filter_map(|submitted| {
-            let to = match &submitted.to {
-                SubmittedTo::Broadcast => Recipient::Broadcast,
-                SubmittedTo::Device(device) => Recipient::Device(*device),
-                SubmittedTo::Devices(_) => return None,
-            };
-            Some(Envelope {
-                id: submitted.id?,
-                kind: submitted.kind,
-                group: submitted.group,
-                epoch: submitted.epoch,
-                sender: Some(submitted.sender.clone()),
-                to,
-                ttl_ms: submitted.ttl_ms,
-                payload: submitted.payload.clone(),
-                piece: None,
-            })
-        })
-        .collect()
+    batch.submissions.iter().flat_map(Submission::rows).collect()
 }
 
 /// Follows the mailbox and does the device's part of the key work, until it is cut off.

@@ -13,10 +13,13 @@ pub struct Outcome {
     /// Messages that the removed member's client was handed.
     #[serde(skip)]
     pub(super) handed: u64,
+    /// Pieces of what was said in the pairwise group after the story, if there was one.
+    #[serde(skip)]
+    pub(super) pieces: Option<Way>,
 }
 
 /// One direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Way {
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -29,6 +32,7 @@ impl Outcome {
         let rows = [
             (lost(self.native_to_matrix), "messages from native to Matrix were lost"),
             (lost(self.matrix_to_native), "messages from Matrix to native were lost"),
+            (self.pieces.map_or(0, lost), "pieces in the pairwise group were lost"),
             (self.removed_member_could_read, "messages could be read by the removed member"),
             (self.duplicates, "messages came more than once"),
         ];
@@ -37,15 +41,21 @@ impl Outcome {
 
     /// For people.
     pub(super) fn to_text(self) -> String {
-        let Self { native_to_matrix: out, matrix_to_native: back, handed, .. } = self;
+        let Self { native_to_matrix: out, matrix_to_native: back, handed, pieces, .. } = self;
         let doubled = or_none(self.duplicates);
         let read = self.removed_member_could_read;
+        let pairwise = pieces.map_or_else(String::new, |Way { sent, received }| {
+            format!(
+                "  In the pairwise group, where each message has a piece for each reader, \
+                 {received} of {sent} were read.\n"
+            )
+        });
         let head = format!(
             "What came of it\n\
              \x20 {} of {} messages from native to Matrix arrived, and {} of {} from Matrix to \
              native; {doubled} came twice.\n\
              \x20 Ben's client was handed {handed} messages that were sent after Ann had removed \
-             him, and could read {} of them.\n\
+             him, and could read {} of them.\n{pairwise}\
              \x20 The story took {:.1} seconds.\n\n",
             out.received,
             out.sent,
@@ -55,13 +65,14 @@ impl Outcome {
             self.seconds,
         );
         let rows = [
-            ("native to Matrix", out.sent, out.received),
-            ("Matrix to native", back.sent, back.received),
-            ("to Ben, who was removed", handed, read),
+            Some(("native to Matrix", out.sent, out.received)),
+            Some(("Matrix to native", back.sent, back.received)),
+            Some(("to Ben, who was removed", handed, read)),
+            pieces.map(|pieces| ("in the pairwise group", pieces.sent, pieces.received)),
         ];
         let header = format!("  {:<24} {:>8} {:>8}\n", "", "sent", "read");
         let row = |(name, sent, read)| format!("  {name:<24} {sent:>8} {read:>8}\n");
-        head + &header + &rows.map(row).concat()
+        head + &header + &rows.into_iter().flatten().map(row).collect::<String>()
     }
 }
 
@@ -80,6 +91,7 @@ mod tests {
         duplicates: 0,
         seconds: 6.25,
         handed: 10,
+        pieces: None,
     };
 
     #[test]
@@ -95,6 +107,12 @@ mod tests {
             assert!(text.contains(words), "{words} is not in\n{text}");
         }
         assert!(!text.contains('{') && WHOLE.fault().is_none(), "{text}");
+        assert!(!text.contains("pairwise"), "{text}");
+        let both = Outcome { pieces: Some(Way { sent: 12, received: 12 }), ..WHOLE };
+        let text = both.to_text();
+        assert!(text.contains("12 of 12 were read"), "{text}");
+        assert!(text.ends_with("  in the pairwise group          12       12\n"), "{text}");
+        assert!(both.fault().is_none());
     }
 
     #[test]
@@ -105,6 +123,7 @@ mod tests {
             (Outcome { matrix_to_native: lost, ..WHOLE }, "17 of 20 from Matrix"),
             (Outcome { removed_member_could_read: 4, ..WHOLE }, "could read 4 of them"),
             (Outcome { duplicates: 2, ..WHOLE }, "2 came twice"),
+            (Outcome { pieces: Some(lost), ..WHOLE }, "17 of 20 were read"),
         ];
         for (outcome, words) in rows {
             assert!(outcome.to_text().contains(words), "{}", outcome.to_text());

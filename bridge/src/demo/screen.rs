@@ -38,8 +38,13 @@ pub(super) fn report(cast: &Cast, outcome: &Outcome) -> String {
         ("What Ben saw, until Ann removed him", cast.ben.seen()),
         (&on_matrix, cast.carol.seen()),
     ];
-    let shown = conversations.map(|(title, seen)| conversation(title, &seen.lines()));
-    shown.concat() + "\n" + &outcome.to_text()
+    let after = cast
+        .quay
+        .as_ref()
+        .map(|scene| ("What Dora sees, in a pairwise group with Emil and Finn", scene.dora.seen()));
+    let shown = conversations.into_iter().chain(after);
+    let shown: String = shown.map(|(title, seen)| conversation(title, &seen.lines())).collect();
+    shown + "\n" + &outcome.to_text()
 }
 
 /// How to take part while it goes on.

@@ -1,11 +1,10 @@
 //! The story: two native people make a group, the bridge is let in, a Matrix user comes, they talk,
 //! one native leaves against his will, the others talk on.
 
-use causeway_groups::machine::NewGroup;
 use causeway_protocol::{
     content::{BridgeRequest, Content},
-    envelope::Kind,
     ids::{GroupId, Timestamp},
+    roster::Scheme,
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -17,13 +16,14 @@ use super::{
     outcome::{Outcome, Way},
     place::Place,
     progress::Progress,
+    quay::{self, Scene},
     transcript::until,
 };
 
 /// What the group is called.
 pub(super) const GROUP: &str = "Harbour";
 /// How long an invite of the demo is good.
-const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+pub(super) const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How many may still come in by the link that is shown at the end.
 const VISITORS: u32 = 10;
 /// What they say, in turn.
@@ -44,17 +44,20 @@ pub(super) struct Cast {
     pub(super) group: GroupId,
     /// By which others may come in.
     pub(super) link: Zeroizing<String>,
+    /// What was played after it, where the group itself was not pairwise.
+    pub(super) quay: Option<Scene>,
 }
 
 /// Plays it with `messages` in each direction.
 pub(super) async fn play(
     place: &Place,
     carol: MatrixPerson,
+    scheme: Scheme,
     messages: u32,
     progress: &Progress,
 ) -> Result<(Cast, Outcome), DemoError> {
     let began = Instant::now();
-    let mut cast = set_up(place, carol, progress).await?;
+    let mut cast = set_up(place, carol, scheme, progress).await?;
     // At least one after the removal, or it would not be seen what it means.
     let later = (messages / 4).max(1);
     let mut talk = Talk::default();
@@ -83,20 +86,26 @@ pub(super) async fn play(
     let handed = rows.iter().skip(seen_before).map(|row| row.envelope.clone());
     let posted = later_batches.iter().flat_map(envelopes);
     let handed: Vec<_> = handed.chain(posted).collect();
-    let messages_handed = handed.iter().filter(|one| one.kind == Kind::Message).count();
+    let messages_handed = handed.iter().filter(|one| one.kind.is_read()).count();
     if messages_handed == 0 || readable == 0 && messages > 1 {
         return Err(DemoError::Meaningless);
     }
     let removed_member_could_read = cast.ben.be_handed(handed).await?;
 
+    if scheme != Scheme::Pairwise {
+        cast.quay = Some(quay::play(place, progress).await?);
+    }
+
     let natives = talk.natives();
     let (heard_on_matrix, doubled_on_matrix) = cast.carol.seen().tally(&natives);
     let (heard_natively, doubled_natively) = cast.ann.seen().tally(&talk.matrix);
+    let doubled_pairwise = cast.quay.as_ref().map_or(0, |scene| scene.doubled);
     let outcome = Outcome {
         native_to_matrix: Way { sent: natives.len() as u64, received: heard_on_matrix },
         matrix_to_native: Way { sent: talk.matrix.len() as u64, received: heard_natively },
         removed_member_could_read,
-        duplicates: doubled_on_matrix + doubled_natively,
+        duplicates: doubled_on_matrix + doubled_natively + doubled_pairwise,
+        pieces: cast.quay.as_ref().map(|scene| scene.pieces),
         handed: messages_handed as u64,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
     };
@@ -107,6 +116,7 @@ pub(super) async fn play(
 async fn set_up(
     place: &Place,
     carol: MatrixPerson,
+    scheme: Scheme,
     progress: &Progress,
 ) -> Result<Cast, DemoError> {
     let url = place.causeway.native_url();
@@ -116,22 +126,11 @@ async fn set_up(
     let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
 
     progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
-    let new = NewGroup {
-        name: GROUP.to_owned(),
-        description: "Two native people and one on Matrix".to_owned(),
-        members_may_add: false,
-        is_channel: false,
-        max_members: 100,
-        ttl_s: 30 * 24 * 60 * 60,
-    };
-    let group = ann.client().create_group(new).await?;
+    let description = "Two native people and one on Matrix";
+    let group = ann.create_group(GROUP, description, scheme).await?;
     let until_when = Timestamp(ann.client().now().0.saturating_add(INVITE_MS));
     let invite = ann.client().create_invite(group, until_when, 1).await?;
-    ben.client().ask_to_join(&invite).await?;
-    let patience = std::time::Duration::from_mins(1);
-    if !ben.client().wait_to_join(group, patience).await? {
-        return Err(DemoError::NotLetIn);
-    }
+    ben.come_in(group, &invite).await?;
 
     progress.say(&format!("Ann lets the bridge in, and asks it to invite {}", carol.user_id()));
     let bridge = ann.client().http().server().await.map_err(DemoError::from)?.bridge;
@@ -142,7 +141,7 @@ async fn set_up(
     until("Carol's invite", async || carol.room().is_some()).await?;
     progress.say("Carol has joined the Matrix room that the bridge made");
     let link = ann.client().create_invite(group, until_when, VISITORS).await?.to_text();
-    Ok(Cast { ann, ben, carol, group, link })
+    Ok(Cast { ann, ben, carol, group, link, quay: None })
 }
 
 /// What was said, by whom; every text is another.

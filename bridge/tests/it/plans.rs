@@ -28,17 +28,18 @@ const SMALL: [&str; 12] = [
 ];
 
 /// Indexes that hold only what waits.
-const QUEUES: [&str; 6] = [
+const QUEUES: [&str; 7] = [
     "inbox_waiting",
     "inbox_early",
     "lanes_ready",
     "inbox_damaged",
     "portals_making",
     "parked_due",
+    "owed_pieces_due",
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 54] = [
+const WALKS: [(&str, &str); 56] = [
     (
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
         "newest first: as far as a portal's",
@@ -79,6 +80,8 @@ const WALKS: [(&str, &str); 54] = [
     ("DELETE FROM joins WHERE at_ms", "hourly"),
     ("DELETE FROM link_uses WHERE ik_pub NOT IN", "hourly"),
     ("DELETE FROM revoked_links WHERE at_ms", "hourly"),
+    ("SELECT DISTINCT group_id, device FROM key_requests", "a covering index; of a month"),
+    ("SELECT client_id, state, envelope_id, failure FROM outbox", "when a person asks for one"),
     ("SELECT COUNT(*) FROM answers", "the counts of an hour"),
     ("SELECT group_id, device, tag, idx, epoch, tries FROM (", "requests of the last month"),
     ("UPDATE key_requests SET next_ms = 0", "when a session began: requests of the last month"),

@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 20] = [
+const FLAGS: [&str; 21] = [
     "acked",
     "closed",
     "encrypted",
@@ -49,6 +49,7 @@ const FLAGS: [&str; 20] = [
     "revoked",
     "rotate",
     "told_again",
+    "wedged",
 ];
 
 /// Functions that both engines have, with at least and at most so many arguments.

@@ -5,7 +5,7 @@ use causeway_bridge::steps::Steps;
 use causeway_protocol::{
     content::{Content, MessageRef, Text, TextKind},
     ids::{DeviceId, GroupId},
-    roster::Policy,
+    roster::{Policy, Scheme},
 };
 use serde_json::{Value, json};
 
@@ -48,10 +48,14 @@ impl Person {
 }
 
 async fn begin() -> (World, Running, Cast) {
+    begin_as(Scheme::SenderKeys).await
+}
+
+async fn begin_as(scheme: Scheme) -> (World, Running, Cast) {
     let mut world = World::new().await;
     let bridge = world.begin(Steps::default()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let group = alice.create_group("Walkers").await;
+    let group = alice.create_group_as("Walkers", scheme).await;
     alice.add(group, "bob:b.example").await;
     let stub = world.stub.clone();
     let invited = async {
@@ -100,6 +104,32 @@ impl Cast {
         let is_gone = |to: &String| (to == "leave").then_some(());
         self.stub.wait(|rooms| rooms.members.get(&place).and_then(is_gone)).await;
     }
+}
+
+#[tokio::test]
+async fn a_pairwise_group_is_bridged_as_any_other() {
+    let (mut world, bridge, cast) = begin_as(Scheme::Pairwise).await;
+    let told = async {
+        for n in 0..3 {
+            let (native, matrix) = (format!("hi Al {n}"), format!("hi all {n}"));
+            cast.bob_says(&native).await;
+            cast.al_says(&matrix);
+            cast.is_read(&cast.bob, &matrix).await;
+        }
+        let read = cast.bob.read().into_iter().find(|read| read.body == "hi all 0").unwrap();
+        assert_eq!(read.sender, "bridge:b.example");
+        assert_eq!(read.mirror.as_deref(), Some("@al:x"));
+        cast.is_read(&cast.alice, "hi all 2").await;
+
+        cast.alice.remove(cast.group, "bob:b.example").await;
+        cast.leaves(BOB).await;
+        cast.al_says("without Bob");
+        cast.is_read(&cast.alice, "without Bob").await;
+        assert!(!cast.bob.read().iter().any(|read| read.body == "without Bob"));
+        cast.alice.say(cast.group, &["so it is".to_owned()]).await;
+        cast.is_said("@causeway_alice:b.example", "so it is").await;
+    };
+    world.during(&bridge, told).await;
 }
 
 #[tokio::test]

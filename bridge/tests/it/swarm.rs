@@ -19,6 +19,7 @@ use causeway_protocol::{
     api::{NewInvite, PostEnvelopes, PutSenderKeys, UploadKeys},
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
     ids::{DeviceId, Epoch, GroupId, InviteKey},
+    roster::Scheme,
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -194,6 +195,7 @@ impl Mallory {
 
     async fn groups(&self) {
         let new = NewGroup {
+            scheme: Scheme::SenderKeys,
             name: "Walkers".to_owned(),
             description: "d".repeat(40_000),
             members_may_add: true,

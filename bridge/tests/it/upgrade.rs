@@ -25,6 +25,10 @@ const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     DROP TABLE forgotten;
+    DROP TABLE owed_pieces;
+    DROP TABLE fan_outs;
+    ALTER TABLE outgoing DROP COLUMN piece;
+    ALTER TABLE outgoing DROP COLUMN epoch;
     ALTER TABLE key_requests DROP COLUMN tries;
     ALTER TABLE key_requests DROP COLUMN next_ms;
     ALTER TABLE key_requests DROP COLUMN until_ms;

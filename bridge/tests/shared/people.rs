@@ -11,7 +11,7 @@ use causeway_groups::{
 use causeway_protocol::{
     content::{BridgeRequest, Content, MessageRef, Text, TextKind},
     ids::{ClientId, GroupId},
-    roster::Role,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -92,7 +92,12 @@ impl Person {
     }
 
     pub(crate) async fn create_group(&self, name: &str) -> GroupId {
+        self.create_group_as(name, Scheme::SenderKeys).await
+    }
+
+    pub(crate) async fn create_group_as(&self, name: &str, scheme: Scheme) -> GroupId {
         let new = NewGroup {
+            scheme,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,

@@ -16,7 +16,7 @@ use causeway_protocol::{
     device::OneTimeKey,
     envelope::Submission,
     ids::{AccountId, ClientId, DeviceId, GroupId, Seq, Timestamp},
-    roster::Role,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Db, Lock, Options};
 use rustix::time::{ClockId, clock_gettime};
@@ -133,6 +133,7 @@ async fn crowd(count: usize) -> (Vec<Device>, GroupId) {
     }
     let (alice, others) = devices.split_first().expect("at least one");
     let new = NewGroup {
+        scheme: Scheme::SenderKeys,
         name: "Garden".to_owned(),
         description: String::new(),
         members_may_add: false,

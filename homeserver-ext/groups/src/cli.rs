@@ -24,6 +24,7 @@ mod local_time;
 mod login;
 mod markdown;
 mod member;
+mod message;
 mod names;
 mod outbox;
 mod pins;
@@ -137,6 +138,9 @@ enum Command {
         after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --markdown '**Today** at *eight*'\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
     )]
     Send(send::Arguments),
+    /// See how far messages that you have sent came
+    #[command(subcommand)]
+    Message(message::Command),
     /// Follow all groups, show what comes in, and do this device's part of the key work
     #[command(
         after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
@@ -234,6 +238,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Verify(arguments) => verify::run(arguments, home, printer).await,
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
+        Command::Message(command) => message::run(command, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
         Command::Chat(arguments) => chat::run(arguments, home, printer).await,
         Command::History(arguments) => read::history(arguments, home, printer).await,

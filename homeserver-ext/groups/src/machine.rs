@@ -29,6 +29,7 @@ mod offers;
 mod opening;
 mod own;
 mod parked;
+mod reach;
 mod receive;
 mod received;
 mod recovery;
@@ -48,6 +49,7 @@ use std::{
 
 use causeway_protocol::{
     device::{DeviceOf, DeviceRecord},
+    envelope::Sender,
     ids::{AccountId, GroupId},
     roster::Log,
 };
@@ -72,6 +74,8 @@ pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use seal::ToSeal;
 pub use trust::Trust;
 pub use work::ToReceive;
+
+pub use crate::storage::fan_outs::{Lacking, SentIn};
 
 use crate::{
     entropy::NoEntropy,
@@ -121,6 +125,11 @@ impl Me {
     /// Identity and device.
     pub const fn device(&self) -> DeviceOf {
         self.record.device()
+    }
+
+    /// As whom it sends.
+    pub fn sender(&self) -> Sender {
+        Sender { account: self.account.clone(), device: self.record.device_id }
     }
 }
 

@@ -30,6 +30,7 @@ mod parked;
 mod recovery;
 mod sending;
 mod session;
+mod status;
 mod stream;
 mod sync;
 
@@ -54,6 +55,7 @@ pub use http::{AccessToken, BaseUrlError, Http, discover};
 pub use kept::ReadingAgain;
 pub use recovery::{RecoverError, Recovered};
 pub use sending::{Answer, Sending};
+pub use status::Reached;
 pub use stream::Stream;
 
 use crate::{

@@ -7,6 +7,7 @@ pub(crate) mod chores;
 pub(crate) mod data_keys;
 pub(crate) mod failures;
 pub(crate) mod fallback;
+pub(crate) mod fan_outs;
 pub(crate) mod forgotten;
 pub(crate) mod groups;
 #[cfg(feature = "cli")]

@@ -8,6 +8,7 @@ pub mod api;
 pub mod content;
 pub mod device;
 pub mod envelope;
+pub mod fanout;
 pub mod ids;
 pub mod invite;
 pub mod json;

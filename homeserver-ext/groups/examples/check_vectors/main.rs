@@ -8,6 +8,7 @@
 
 mod accounts;
 mod chains;
+mod fanouts;
 mod histories;
 mod invites;
 mod judged;
@@ -142,6 +143,12 @@ fn native(report: &mut Report, file: &Value) {
         || judged::rows(file),
         |(table, row)| judged::row(&vectors, table, row),
     );
+    report.section("fanout", || file["fanout"].items("items"), |item| fanouts::item(item));
+    report.section(
+        "fanout cases",
+        || file["fanout"].items("cases"),
+        |case| fanouts::case(&vectors, case),
+    );
     shared_keys(report, &vectors);
     report.skip_unknown(file, NATIVE);
 }
@@ -178,6 +185,7 @@ const NATIVE: &[(&str, &[&str])] = &[
     ("plaintexts", &["items"]),
     ("olm_plaintexts", &["history", "shared_history", "items"]),
     ("distribution_cases", &["history", "recipient", "items"]),
+    ("fanout", &["history", "items", "cases"]),
     ("shared_key", &["histories", "keys", "cases", "replay_window"]),
     ("k_cases", &["history", "recipient", "items"]),
     ("receive_rules", &["history", "op_seq", "recipient", "roster_hashes", "rows", "more"]),

@@ -312,7 +312,8 @@ impl From<Invalid> for Failure {
             }
             Invalid::TargetAbsent => Self::failed("they are not in this group").next(SHOWS_ADMINS),
             Invalid::OverMaxMembers => Self::failed("the group is full")
-                .next("Somebody has to go first (`causeway-client member remove`)."),
+                .next("Somebody has to go first (`causeway-client member remove`). A pairwise group has at most \
+                       500 members, a Sender Keys group 1,000."),
             Invalid::SecondBridge => Self::failed("the group has a bridge already")
                 .next("`causeway-client group show` shows it."),
             Invalid::BridgeRole => Self::failed("a bridge has no other role")

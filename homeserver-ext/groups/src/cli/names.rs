@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use causeway_protocol::{
     ids::{AccountId, GroupId},
-    roster::{Invalid, Role, Roster},
+    roster::{Invalid, Role, Roster, Scheme},
 };
 use clap::{Args, ValueEnum};
 use tokio::time::timeout;
@@ -224,6 +224,15 @@ impl From<GivenRole> for Role {
             GivenRole::Member => Self::Member,
             GivenRole::Admin => Self::Admin,
         }
+    }
+}
+
+/// How a group's messages are sealed, as `group create --scheme` calls it.
+pub(super) const fn scheme(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::SenderKeys => "sender-keys",
+        Scheme::Pairwise => "pairwise",
+        Scheme::SharedKey => "shared-key",
     }
 }
 

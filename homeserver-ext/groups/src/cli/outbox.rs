@@ -21,7 +21,7 @@ use super::{
     history,
     line::{Message, Said},
 };
-pub(super) use crate::storage::outbox::State;
+pub(super) use crate::storage::outbox::{Named, State};
 use crate::{
     machine::{Outgoing, SealError},
     sdk::{Answer, CallError, Client, SdkError, Sending},
@@ -124,6 +124,15 @@ pub(super) async fn add(
 /// Where the message with this client id is; one that is not there any more was accepted long ago.
 pub(super) async fn state(db: &Db, client_id: ClientId) -> Result<Option<State>, OutboxError> {
     Ok(rows::state(db.read().await?.conn(), &client_id).await?)
+}
+
+/// The message of a group that has this id, or is called so by this device; the last one without.
+pub(super) async fn named(
+    db: &Db,
+    group: GroupId,
+    name: Option<[u8; 16]>,
+) -> Result<Option<Named>, OutboxError> {
+    Ok(rows::named(db.read().await?.conn(), &group, name).await?)
 }
 
 /// Groups in which something waits, the longest wait first.

@@ -1,11 +1,11 @@
 //! What leaves the machine: messages, chores, and what it needs before.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use causeway_protocol::{
     api::UploadKeys,
     content::{Content, Plaintext},
-    envelope::{MAX_PAYLOAD, Submission, SubmittedTo},
+    envelope::{MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, Submission, SubmittedTo},
     ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Roster,
 };
@@ -88,17 +88,54 @@ impl Batch {
         Self { group: head.group(), epoch: head.epoch(), submissions, messages }
     }
 
+    /// Its envelopes in as few requests as a server takes them in.
+    pub(crate) fn posts(&self) -> impl Iterator<Item = &[Submission]> {
+        let mut rest = self.submissions.as_slice();
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |submission: &&Submission| {
+                bytes += bytes_of(submission);
+                bytes <= MAX_BATCH_BYTES
+            };
+            let count = rest.iter().take(MAX_BATCH).take_while(fits).count().max(1);
+            let (post, later) = rest.split_at(count.min(rest.len()));
+            rest = later;
+            (!post.is_empty()).then_some(post)
+        })
+    }
+
     /// Whether envelopes to single devices are in it: then [`super::Machine::accepted`] is to be
     /// told when the server has it. Without them there is nothing to tell.
     pub fn has_keys(&self) -> bool {
         self.direct().next().is_some()
     }
 
-    /// Ids of the envelopes to single devices.
+    /// Names of the envelopes to single devices, those that carry no message of the batch.
     pub(super) fn direct(&self) -> impl Iterator<Item = EnvelopeId> + '_ {
-        let is_direct = |s: &&Submission| matches!(s.to, SubmittedTo::Device(_));
-        self.submissions.iter().filter(is_direct).filter_map(|submission| submission.id)
+        let carriers: HashSet<EnvelopeId> = self.messages.iter().flat_map(Envelopes::ids).collect();
+        let name = move |submission: &Submission| match submission.to {
+            SubmittedTo::Broadcast => None,
+            SubmittedTo::Device(_) => submission.id,
+            SubmittedTo::Devices(_) => {
+                Some(submission.name()).filter(|name| !carriers.contains(name))
+            }
+        };
+        self.submissions.iter().filter_map(name)
     }
+}
+
+/// How long an envelope is as JSON, at most: what it carries in base64, beside names and ids.
+fn bytes_of(submission: &Submission) -> usize {
+    const NAMES: usize = 1_024;
+    const NAME_OF_PIECE: usize = 64;
+    let in_base64 = |bytes: &[u8]| bytes.len().div_ceil(3) * 4;
+    let pieces = match &submission.to {
+        SubmittedTo::Broadcast | SubmittedTo::Device(_) => 0,
+        SubmittedTo::Devices(pieces) => {
+            pieces.values().map(|piece| NAME_OF_PIECE + in_base64(&piece.0)).sum()
+        }
+    };
+    NAMES + in_base64(&submission.payload) + pieces
 }
 
 /// The names of the envelopes that carry one message ([`Submission::name`]): one, or one for each

@@ -9,7 +9,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, needs::Reach, schemes,
+    Batch, Chores, Machine, MachineError, Outgoing, Received, SealError, reach::Reach, schemes,
     work::Work,
 };
 use crate::{
@@ -45,6 +45,7 @@ impl Machine {
         }
         schemes::acknowledge(&mut work).await?;
         work.request_keys(&mut chores).await?;
+        schemes::pay(&mut work, &mut chores.needs).await?;
         work.give_invites(&mut chores.needs).await?;
         work.tell_words(&mut chores.needs).await?;
         work.asked(&mut chores).await?;
@@ -63,7 +64,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let (vault, kept) = (work.vault(), now.minus_ms(KEPT_MS));
         for row in holds::expire(work.conn(), vault, now).await? {
-            if row.envelope.kind.is_read() {
+            if row.envelope.kind.is_read() && !schemes::was_shown(&mut work, &row).await? {
                 work.fail(&row, "waited_in_vain");
             }
         }

@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     device::DeviceOf,
-    envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
+    envelope::{Kind, Recipient, Submission, SubmittedTo, compute_id},
     ids::GroupId,
     roster::Roster,
 };
@@ -14,9 +14,12 @@ use crate::{
     storage::{
         accounts::KnownDevice,
         chores::{self, Finished},
-        olm as sessions,
+        fan_outs, olm as sessions,
     },
 };
+
+/// Bytes of finished envelopes that go together: the rest goes with the next.
+const MAX_BYTES: usize = 1 << 20;
 
 impl Work<'_> {
     /// Seals `plaintext` for one device and keeps the finished envelope until the server has it;
@@ -48,6 +51,7 @@ impl Work<'_> {
             kind,
             payload,
             ttl_ms: u64::from(log.head().policy().ttl_s) * 1_000,
+            piece: None,
         };
         chores::finish(self.conn(), &finished, now).await?;
         Ok(true)
@@ -66,14 +70,32 @@ impl Work<'_> {
             None => return Ok(submissions),
         };
         let may_have = |device: &DeviceOf| !members.untrusted.contains(&device.member_id);
+        let mut bytes = 0;
         for finished in chores::finished(self.conn(), &group).await? {
-            let Finished { id, device, kind, payload, ttl_ms, .. } = finished;
-            if head.devices().any(|counts| counts.device_id == device && may_have(&counts)) {
-                let to = Recipient::Device(device);
-                submissions.push(self.submission(head, kind, to, ttl_ms, payload));
-            } else {
+            let Finished { id, device, kind, payload, ttl_ms, piece, .. } = finished;
+            let counts =
+                head.devices().any(|counts| counts.device_id == device && may_have(&counts));
+            if piece.as_ref().is_some_and(|(epoch, _)| !counts || *epoch != head.epoch()) {
+                // Under this roster it is another message.
                 chores::sent(self.conn(), &id).await?;
+                fan_outs::not_given(self.conn(), &id).await?;
+                continue;
             }
+            if !counts {
+                chores::sent(self.conn(), &id).await?;
+                continue;
+            }
+            bytes += payload.len();
+            if bytes > MAX_BYTES && !submissions.is_empty() {
+                break;
+            }
+            let mut submission =
+                self.submission(head, kind, Recipient::Device(device), ttl_ms, payload);
+            if let Some((_, piece)) = piece {
+                submission.id = None;
+                submission.to = SubmittedTo::Devices([(device, piece)].into());
+            }
+            submissions.push(submission);
         }
         Ok(submissions)
     }
@@ -87,14 +109,14 @@ impl Work<'_> {
         ttl_ms: u64,
         payload: Vec<u8>,
     ) -> Submission {
-        let me = self.machine.me();
-        let device = me.record.device_id;
+        let sender = self.machine.me().sender();
+        let device = sender.device;
         Submission {
             id: Some(compute_id(kind, Some(&device), &to, &payload, None)),
             kind,
             group: head.group(),
             epoch: head.epoch(),
-            sender: Sender { account: me.account.clone(), device },
+            sender,
             to: match to {
                 Recipient::Broadcast => SubmittedTo::Broadcast,
                 Recipient::Device(device) => SubmittedTo::Device(device),

@@ -17,16 +17,17 @@ use causeway_protocol::{
 };
 use causeway_store::{Row, Script, Tx};
 
-use super::{Machine, MachineError};
+use super::{Machine, MachineError, schemes};
 use crate::{
     entropy,
-    schemes::sender_keys::Suite,
     storage::{accounts, groups as rows, ops, own},
 };
 
 /// How a group begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGroup {
+    /// How its messages are sealed.
+    pub scheme: Scheme,
     /// What it is called, at most 255 bytes.
     pub name: String,
     /// What it is about.
@@ -146,7 +147,7 @@ impl Machine {
         Ok(ops::from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
     }
 
-    /// Signs the `create` of a Sender Keys group with this account as its admin.
+    /// Signs the `create` of a group with this account as its admin.
     ///
     /// # Errors
     /// [`OpError::TooLong`], [`OpError::Blank`], [`OpError::Invalid`].
@@ -159,8 +160,8 @@ impl Machine {
         let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let create = Create {
-            scheme: Scheme::SenderKeys as u8,
-            suite: Suite::Aes256Gcm.number(),
+            scheme: new.scheme as u8,
+            suite: schemes::suite_of_new(new.scheme),
             rand: entropy::bytes().map_err(MachineError::from)?,
             account: self.me().account.as_str().to_owned(),
             legacy_id: String::new(),

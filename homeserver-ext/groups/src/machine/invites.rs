@@ -12,7 +12,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 use zeroize::Zeroizing;
 
-use super::{Machine, MachineError, Needs, OpError, needs::Reach, work::Work};
+use super::{Machine, MachineError, Needs, OpError, reach::Reach, work::Work};
 use crate::{
     entropy,
     storage::{

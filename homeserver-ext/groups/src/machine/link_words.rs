@@ -10,7 +10,7 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 
-use super::{Machine, MachineError, Needs, invites::is_admin, needs::Reach, work::Work};
+use super::{Machine, MachineError, Needs, invites::is_admin, reach::Reach, work::Work};
 use crate::storage::{
     invites,
     link_words::{self as words, Owed},

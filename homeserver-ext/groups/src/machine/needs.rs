@@ -13,7 +13,9 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{
-    Machine, MachineError, Needs, Received, SealError, Trust, schemes,
+    Machine, MachineError, Needs, Received, SealError, Trust,
+    reach::Reach,
+    schemes,
     work::{ASK_AGAIN_MS, ASK_SOON_MS, Again, Work},
 };
 use crate::{
@@ -30,15 +32,6 @@ use crate::{
         parked::For,
     },
 };
-
-/// How a device can be given something.
-pub(super) enum Reach {
-    Session(Box<KnownDevice>),
-    Unknown(AccountId),
-    NoSession(DeviceId),
-    /// Asked for a short while ago, in vain.
-    Never,
-}
 
 impl Machine {
     /// What is to be asked of the server before [`Self::seal`]. Nothing, for most messages.

@@ -22,6 +22,8 @@ pub(super) enum Opening {
     NoRoster,
     /// The keys that would open it have been used.
     Spent,
+    /// What it says was shown already.
+    Known,
     /// It will never be opened, for this reason.
     Refused(&'static str),
 }

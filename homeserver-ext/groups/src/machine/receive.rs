@@ -10,7 +10,7 @@ use causeway_protocol::{
     api::StreamRow,
     content::{Content, Plaintext, RosterSync, Text},
     envelope::{Kind, Sender},
-    ids::{AccountId, EnvelopeId, GroupId, Timestamp},
+    ids::{AccountId, ClientId, EnvelopeId, GroupId, Timestamp},
     olm_plaintext::Missing,
     roster::{Log, Role, Roster, is_dropped_in_channel},
 };
@@ -24,7 +24,6 @@ use super::{
     work::{Again, ToReceive, Work},
 };
 use crate::storage::{
-    KEPT_MS,
     accounts::KnownDevice,
     chores::{self, KeyRequest},
     groups as rows, holds,
@@ -221,8 +220,11 @@ impl Work<'_> {
         let Some(log) = log.clone() else {
             return self.hold(row, sender, WaitsFor::Roster).await;
         };
-        let missing = form.missing(envelope);
+        let missing = (form.missing(envelope), form.kept_ms());
         let Some(device) = self.device(sender.device).await? else {
+            if form.has_key() {
+                return self.hold_for_record(row, sender).await;
+            }
             return self.hold_for_key(row, sender, false, missing).await;
         };
         match schemes::open(self, (row, sender), &device, &form, &log).await? {
@@ -241,13 +243,27 @@ impl Work<'_> {
                     self.fail(row, "spent");
                 }
             }
+            Opening::Known => self.say(row.seq, envelope.group, What::Duplicate),
             Opening::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
     }
 
-    async fn was_seen(&mut self, sender: &Sender, id: EnvelopeId) -> Result<bool, MachineError> {
+    pub(super) async fn was_seen(
+        &mut self,
+        sender: &Sender,
+        id: EnvelopeId,
+    ) -> Result<bool, MachineError> {
         self.seen.has(self.tx.conn(), &sender.device, id).await
+    }
+
+    /// Whether a message that its sender calls this was received, in whichever envelope.
+    pub(super) async fn was_said(
+        &mut self,
+        sender: &Sender,
+        name: &ClientId,
+    ) -> Result<bool, MachineError> {
+        self.seen.has_name(self.tx.conn(), &sender.device, name).await
     }
 
     /// What a message that opened says, once.
@@ -364,6 +380,17 @@ impl Work<'_> {
         Ok(Step::Done)
     }
 
+    /// Holds what cannot be opened before the sending device's record is here.
+    async fn hold_for_record(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+    ) -> Result<Step, MachineError> {
+        let step = self.hold(row, sender, WaitsFor::Device).await?;
+        self.ask_account(&sender.account).await?;
+        Ok(step)
+    }
+
     /// Holds a row if there is room; whether there was.
     async fn is_held(
         &mut self,
@@ -384,7 +411,7 @@ impl Work<'_> {
         row: &StreamRow,
         sender: &Sender,
         is_known: bool,
-        missing: Missing,
+        (missing, kept_ms): (Missing, u64),
     ) -> Result<Step, MachineError> {
         let group = row.envelope.group;
         if self.was_seen(sender, row.envelope.id).await? {
@@ -401,8 +428,9 @@ impl Work<'_> {
         };
         if !is_asked {
             let request = KeyRequest { group, device: sender.device, missing };
-            let until = self.now.plus_ms(row.envelope.ttl_ms.min(KEPT_MS));
+            let until = self.now.plus_ms(row.envelope.ttl_ms.min(kept_ms));
             chores::request_key(self.conn(), &request, until).await?;
+            self.requested = None;
             if !is_known {
                 self.ask_account(&sender.account).await?;
             }

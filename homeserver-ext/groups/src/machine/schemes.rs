@@ -4,6 +4,7 @@
 //! what those do with bytes. What all schemes share stands outside: the order of steps, the reach of
 //! devices, envelopes to one device, what is held and for how long.
 
+mod pairwise;
 mod sender_keys;
 
 use std::sync::Arc;
@@ -12,15 +13,15 @@ use causeway_protocol::{
     api::{SenderKeyReport, StreamRow},
     device::DeviceOf,
     envelope::{Envelope, Kind, Sender, Submission},
-    ids::{ChainId, DeviceId, GroupId, Timestamp},
+    fanout,
+    ids::{ChainId, ClientId, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Log, Roster, Scheme},
 };
-use causeway_store::{Conn, Row, Script};
-use zeroize::Zeroizing;
+use causeway_store::{Conn, Row, Script, Tx};
 
 use super::{
-    Machine, MachineError, Outgoing, SealError,
+    Machine, MachineError, Needs, Outgoing, SealError, SentIn,
     opening::{Opening, Taken},
     work::Work,
 };
@@ -30,7 +31,7 @@ use crate::{
         KEPT_MS,
         accounts::KnownDevice,
         chains::{self, OwnAndGiven},
-        groups as rows,
+        fan_outs, groups as rows,
     },
 };
 
@@ -40,6 +41,7 @@ const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 /// How a group's messages are sealed, as far as that is built.
 enum Way {
     SenderKeys(Suite),
+    Pairwise,
 }
 
 impl Way {
@@ -48,14 +50,24 @@ impl Way {
             Scheme::SenderKeys => {
                 Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
             }
-            Scheme::Pairwise | Scheme::SharedKey => None,
+            Scheme::Pairwise => (roster.suite() == 0).then_some(Self::Pairwise),
+            Scheme::SharedKey => None,
         }
+    }
+}
+
+/// The suite of a group that begins with this scheme.
+pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
+    match scheme {
+        Scheme::SenderKeys | Scheme::SharedKey => Suite::Aes256Gcm.number(),
+        Scheme::Pairwise => 0,
     }
 }
 
 /// How the next messages of a group are to be sealed.
 pub(super) enum Plan {
-    SenderKeys(sender_keys::Plan),
+    SenderKeys(Box<sender_keys::Plan>),
+    Pairwise(pairwise::Plan),
 }
 
 impl Plan {
@@ -63,6 +75,7 @@ impl Plan {
     pub(super) fn lacking(&self) -> &[DeviceOf] {
         match self {
             Self::SenderKeys(plan) => &plan.lacking,
+            Self::Pairwise(plan) => &plan.lacking,
         }
     }
 
@@ -70,6 +83,7 @@ impl Plan {
     pub(super) const fn begins(&self) -> bool {
         match self {
             Self::SenderKeys(plan) => plan.begins(),
+            Self::Pairwise(_) => true,
         }
     }
 }
@@ -97,8 +111,10 @@ pub(super) async fn plan(
 ) -> Result<Plan, SealError> {
     match Way::of(log.head()).ok_or(SealError::Scheme)? {
         Way::SenderKeys(suite) => {
-            Ok(Plan::SenderKeys(sender_keys::plan(work, group, log, suite, count).await?))
+            let plan = sender_keys::plan(work, group, log, suite, count).await?;
+            Ok(Plan::SenderKeys(Box::new(plan)))
         }
+        Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
     }
 }
 
@@ -111,28 +127,57 @@ pub(super) async fn seal(
     items: &[Outgoing],
 ) -> Result<Vec<Vec<Submission>>, SealError> {
     match plan {
-        Plan::SenderKeys(plan) => sender_keys::send::seal(work, plan, head, reached, items).await,
+        Plan::SenderKeys(plan) => sender_keys::send::seal(work, *plan, head, reached, items).await,
+        Plan::Pairwise(plan) => pairwise::send::seal(work, &plan, head, reached, items).await,
     }
 }
 
 /// A message whose form says how it was sealed; nothing of it is verified.
 pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
+    Pairwise(fanout::Message<'a>),
 }
 
 impl<'a> Form<'a> {
     /// Reads it off what travelled, or says why it is nothing that can be opened.
     pub(super) fn parse(envelope: &'a Envelope) -> Result<Self, &'static str> {
-        if envelope.kind == Kind::Fanout {
-            return Err("not_built");
+        let form = if envelope.kind == Kind::Fanout {
+            fanout::Message::parse(&envelope.payload).map(Self::Pairwise).ok()
+        } else {
+            Wire::parse(&envelope.payload).map(Self::SenderKeys).ok()
+        };
+        form.ok_or("malformed")
+    }
+
+    /// Whether groups of this scheme have messages of this form.
+    const fn is_of(&self, scheme: Scheme) -> bool {
+        match self {
+            Self::SenderKeys(_) => matches!(scheme, Scheme::SenderKeys),
+            Self::Pairwise(_) => matches!(scheme, Scheme::Pairwise),
         }
-        Wire::parse(&envelope.payload).map(Self::SenderKeys).map_err(|_| "malformed")
     }
 
     /// What its sender is asked for where the key is not held.
-    pub(super) const fn missing(&self, envelope: &Envelope) -> Missing {
+    pub(super) fn missing(&self, envelope: &Envelope) -> Missing {
         match self {
             Self::SenderKeys(wire) => sender_keys::receive::missing(wire, envelope.epoch),
+            Self::Pairwise(message) => pairwise::receive::missing(message, envelope),
+        }
+    }
+
+    /// For how long its sender has what he is asked for.
+    pub(super) const fn kept_ms(&self) -> u64 {
+        match self {
+            Self::SenderKeys(_) => KEPT_MS,
+            Self::Pairwise(_) => pairwise::DAY_MS,
+        }
+    }
+
+    /// Whether the key travels in the message itself: it is not lacking before that was looked at.
+    pub(super) const fn has_key(&self) -> bool {
+        match self {
+            Self::SenderKeys(_) => false,
+            Self::Pairwise(_) => true,
         }
     }
 }
@@ -145,10 +190,42 @@ pub(super) async fn open(
     form: &Form<'_>,
     log: &Arc<Log>,
 ) -> Result<Opening, MachineError> {
+    if !form.is_of(log.head().scheme()) {
+        return Ok(Opening::Refused("wrong_scheme"));
+    }
     match form {
         Form::SenderKeys(wire) => {
             sender_keys::receive::open(work, (row, sender), device, wire, log).await
         }
+        Form::Pairwise(message) => {
+            pairwise::receive::open(work, (row, sender), device, message, log).await
+        }
+    }
+}
+
+/// Whether what was held came meanwhile in another envelope.
+pub(super) async fn was_shown(work: &mut Work<'_>, row: &StreamRow) -> Result<bool, MachineError> {
+    match (Form::parse(&row.envelope), &row.envelope.sender) {
+        (Ok(Form::Pairwise(message)), Some(sender)) => {
+            work.was_said(sender, &message.header.msg_id).await
+        }
+        _ => Ok(false),
+    }
+}
+
+impl Machine {
+    /// How a message of this device's went that was sealed for each recipient by itself; `None` for any
+    /// other, which goes to all as it is.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn sent_in(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+        name: ClientId,
+    ) -> Result<Option<SentIn>, MachineError> {
+        Ok(fan_outs::sent_in(tx.conn(), &group, &name).await?)
     }
 }
 
@@ -163,29 +240,35 @@ pub(super) async fn take_key(
         OlmPlaintext::Distribution(distribution) => {
             sender_keys::receive::take(work, group, peer, distribution).await
         }
-        OlmPlaintext::SharedKey(..)
-        | OlmPlaintext::Piece(_)
+        OlmPlaintext::SharedKey(..) => Ok(Taken::Refused("not_built")),
+        OlmPlaintext::Piece(_)
         | OlmPlaintext::Acknowledgement(..)
         | OlmPlaintext::KeyRequest(..)
         | OlmPlaintext::Invite(..)
-        | OlmPlaintext::Dummy(_) => Ok(Taken::Refused("not_built")),
+        | OlmPlaintext::Dummy(_) => Ok(Taken::Refused("wrong_kind")),
     }
 }
 
-/// What was made for `device` of the key that it misses, if that is kept still.
-pub(super) async fn kept_key(
+/// Gives `known` again what it says it misses, if that was made for it and is kept still.
+pub(super) async fn answer(
     work: &mut Work<'_>,
-    head: &Roster,
-    device: &DeviceId,
+    log: &Log,
+    known: &KnownDevice,
     missing: Missing,
-) -> Result<Option<Zeroizing<Vec<u8>>>, MachineError> {
-    match Way::of(head) {
+) -> Result<(), MachineError> {
+    match Way::of(log.head()) {
         Some(Way::SenderKeys(_)) => {
             let week_ago = work.now.minus_ms(WEEK_MS);
-            sender_keys::send::kept(work, head.group(), device, missing, week_ago).await
+            sender_keys::send::answer(work, log.head().group(), known, missing, week_ago).await
         }
-        None => Ok(None),
+        Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
+        None => Ok(()),
     }
+}
+
+/// Gives what is owed of messages, where it can be given now.
+pub(super) async fn pay(work: &mut Work<'_>, needs: &mut Needs) -> Result<(), MachineError> {
+    pairwise::again::pay(work, needs).await
 }
 
 /// A device says which keys it has.
@@ -213,7 +296,7 @@ pub(super) async fn report(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
-        None => Ok(Vec::new()),
+        Some(Way::Pairwise) | None => Ok(Vec::new()),
     }
 }
 
@@ -228,12 +311,13 @@ pub(super) async fn is_from_before(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
-        None => Ok(false),
+        Some(Way::Pairwise) | None => Ok(false),
     }
 }
 
 /// Seals nothing more in this group with what it was sealed with.
 pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
+    fan_outs::drop_keys(conn, group).await?;
     Ok(chains::drop_own(conn, group).await?)
 }
 
@@ -246,5 +330,6 @@ pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
 pub(super) async fn expire(conn: &mut Conn, now: Timestamp) -> Result<(), MachineError> {
     chains::expire(conn, now.minus_ms(KEPT_MS)).await?;
     chains::forget_given(conn, now.minus_ms(WEEK_MS)).await?;
+    fan_outs::expire(conn, now.minus_ms(pairwise::DAY_MS), now.minus_ms(KEPT_MS)).await?;
     Ok(())
 }

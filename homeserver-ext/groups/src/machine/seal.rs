@@ -11,7 +11,7 @@ use causeway_protocol::{
 use causeway_store::{Rows, Script, Tx};
 
 use super::{
-    Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, needs::Reach,
+    Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, reach::Reach,
     schemes, work::Work,
 };
 use crate::storage::{accounts::KnownDevice, chains::OwnAndGiven, chores, groups as rows, own};

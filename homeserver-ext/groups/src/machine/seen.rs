@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use causeway_protocol::ids::{DeviceId, EnvelopeId, Timestamp};
+use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, Timestamp};
 use causeway_store::{Conn, Row, Script};
 
 use super::{MachineError, Received, What};
@@ -49,6 +49,17 @@ impl Seen {
         let is_it =
             |(_, seen): &(usize, Sighting)| seen.sender == *sender && seen.envelope == envelope;
         Ok(self.new.iter().any(is_it) || holds::was_seen(conn, sender, envelope).await?)
+    }
+
+    /// Whether a message that its sender calls this was received.
+    pub(super) async fn has_name(
+        &self,
+        conn: &mut Conn,
+        sender: &DeviceId,
+        name: &ClientId,
+    ) -> Result<bool, MachineError> {
+        Ok(self.names.contains(&(*sender, *name.as_bytes()))
+            || holds::was_said(conn, sender, name).await?)
     }
 
     /// Notes what opened, once the script is run, whose rows are for [`noted`](Self::noted).

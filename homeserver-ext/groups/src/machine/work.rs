@@ -84,6 +84,8 @@ pub(super) struct Work<'a> {
     pub(super) no_room: Option<Sender>,
     /// Whose parked rows are being asked for, once that is known.
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
+    /// Of whom a key is asked for, once that is known.
+    pub(super) requested: Option<HashSet<(GroupId, DeviceId)>>,
     /// Whether a ratchet moved on for what may be sent: a copy of before must be known for one.
     pub(super) sealed: bool,
     /// The own key of the group that is sealed for, where it was looked at before; then what is changed in
@@ -114,6 +116,7 @@ impl<'a> Work<'a> {
             parked: Vec::new(),
             no_room: None,
             due: None,
+            requested: None,
             sealed: false,
             own: None,
             seen: Seen::default(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use causeway_protocol::{
-    api::{Accepted, OpBytes, OwnDevice, PostEnvelopes, UploadKeys},
+    api::{Accepted, AcceptedEnvelope, OpBytes, OwnDevice, PostEnvelopes, UploadKeys},
     ids::GroupId,
 };
 use causeway_store::Tx;
@@ -218,9 +218,16 @@ impl Client {
     }
 
     async fn post_once(&self, batch: &Batch) -> Result<Accepted, SdkError> {
-        let count = self.machine.count(&self.db).await?;
-        let envelopes = PostEnvelopes { envelopes: batch.submissions.clone(), count: Some(count) };
-        Ok(self.http.post_envelopes(batch.group, &envelopes).await?)
+        let count = Some(self.machine.count(&self.db).await?);
+        let mut accepted = Vec::with_capacity(batch.submissions.len());
+        for envelopes in batch.posts() {
+            let envelopes = PostEnvelopes { envelopes: envelopes.to_vec(), count };
+            match self.http.post_envelopes(batch.group, &envelopes).await {
+                Ok(taken) => accepted.extend(taken.accepted),
+                Err(error) => return Err(beside(accepted, error).into()),
+            }
+        }
+        Ok(Accepted { accepted })
     }
 
     /// A batch without messages: what is not accepted comes with the next chores.
@@ -256,6 +263,17 @@ impl Client {
         let mut tx = self.db.begin().await?;
         self.install(&mut tx, group, ops).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// What a refusal says of the whole, of which these were taken before.
+fn beside(before: Vec<AcceptedEnvelope>, error: CallError) -> CallError {
+    match error {
+        CallError::Refused { status, errcode, error, taken } => {
+            let taken = before.into_iter().map(|one| one.id).chain(taken).collect();
+            CallError::Refused { status, errcode, error, taken }
+        }
+        error => error,
     }
 }
 

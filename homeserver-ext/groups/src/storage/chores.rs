@@ -1,7 +1,9 @@
 //! What is to be done for others, and what is finished and not sent yet.
 
+use std::collections::HashSet;
+
 use causeway_protocol::{
-    envelope::{Kind, Recipient},
+    envelope::{Kind, Piece, Recipient},
     ids::{ChainId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     olm_plaintext::Missing,
 };
@@ -113,6 +115,17 @@ pub(crate) async fn is_requested(
     .fetch_optional(conn)
     .await?;
     Ok(found.is_some())
+}
+
+/// Devices of which a key is asked for, by group.
+pub(crate) async fn all_requested(conn: &mut Conn) -> Result<HashSet<(GroupId, DeviceId)>, Error> {
+    let rows =
+        sqlx::query("SELECT DISTINCT group_id, device FROM key_requests").fetch_all(conn).await?;
+    let of = |row: Row| {
+        let group = GroupId::from_slice(row.try_get(0)?).whole("key_requests")?;
+        Ok((group, DeviceId::from_slice(row.try_get(1)?).whole("key_requests")?))
+    };
+    rows.into_iter().map(of).collect()
 }
 
 /// The chain has come.
@@ -231,6 +244,9 @@ pub(crate) struct Finished {
     pub(crate) kind: Kind,
     pub(crate) payload: Vec<u8>,
     pub(crate) ttl_ms: u64,
+    /// Of a fan-out: the piece, and the epoch under which it was sealed. What goes over Olm alone goes
+    /// under any.
+    pub(crate) piece: Option<(Epoch, Piece)>,
 }
 
 pub(crate) async fn finish(
@@ -239,8 +255,8 @@ pub(crate) async fn finish(
     now: Timestamp,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO outgoing (id, seq, group_id, device, kind, payload, ttl_ms, at_ms)
-         VALUES ($1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM outgoing), $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO outgoing (id, seq, group_id, device, kind, payload, ttl_ms, at_ms, piece, epoch)
+         VALUES ($1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM outgoing), $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(finished.id.as_bytes().as_slice())
     .bind(finished.group.as_bytes().as_slice())
@@ -249,6 +265,8 @@ pub(crate) async fn finish(
     .bind(&finished.payload)
     .bind(signed(finished.ttl_ms))
     .bind(ms(now))
+    .bind(finished.piece.as_ref().map(|(_, piece)| piece.0.as_slice()))
+    .bind(finished.piece.as_ref().map(|(epoch, _)| i64::from(epoch.0)))
     .execute(conn)
     .await?;
     Ok(())
@@ -264,14 +282,15 @@ pub(crate) async fn groups_with_finished(conn: &mut Conn) -> Result<Vec<GroupId>
 /// Finished envelopes of a group, in the order in which they were made.
 pub(crate) async fn finished(conn: &mut Conn, group: &GroupId) -> Result<Vec<Finished>, Error> {
     let rows = sqlx::query(
-        "SELECT id, device, kind, payload, ttl_ms FROM outgoing WHERE group_id = $1 ORDER BY seq
-         LIMIT 2000",
+        "SELECT id, device, kind, payload, ttl_ms, piece, epoch FROM outgoing WHERE group_id = $1
+         ORDER BY seq LIMIT 2000",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_all(conn)
     .await?;
     let finished = |row: Row| {
         let device = DeviceId::from_slice(row.try_get(1)?).whole("outgoing")?;
+        let (piece, epoch): (Option<Vec<u8>>, Option<u32>) = (row.try_get(5)?, row.try_get(6)?);
         Ok(Finished {
             id: EnvelopeId::from_slice(row.try_get(0)?).whole("outgoing")?,
             group: *group,
@@ -279,6 +298,7 @@ pub(crate) async fn finished(conn: &mut Conn, group: &GroupId) -> Result<Vec<Fin
             kind: kind(row.try_get(2)?, device).whole("outgoing")?,
             payload: row.try_get(3)?,
             ttl_ms: unsigned(row.try_get(4)?),
+            piece: epoch.map(Epoch).zip(piece.map(Piece)),
         })
     };
     rows.into_iter().map(finished).collect()

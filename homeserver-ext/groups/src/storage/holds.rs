@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use causeway_protocol::{
     api::StreamRow,
     envelope::Envelope,
-    ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
+    ids::{ClientId, DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
 use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
@@ -232,6 +232,21 @@ pub(crate) async fn was_seen(
         sqlx::query_scalar("SELECT 1 FROM seen WHERE envelope = $1 AND sender = $2 LIMIT 1")
             .bind(envelope.as_bytes().as_slice())
             .bind(sender.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// Whether a message that `sender` calls this was received.
+pub(crate) async fn was_said(
+    conn: &mut Conn,
+    sender: &DeviceId,
+    name: &ClientId,
+) -> Result<bool, Error> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM seen WHERE sender = $1 AND name = $2")
+            .bind(sender.as_bytes().as_slice())
+            .bind(name.as_bytes().as_slice())
             .fetch_optional(conn)
             .await?;
     Ok(found.is_some())

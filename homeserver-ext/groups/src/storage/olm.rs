@@ -2,7 +2,7 @@
 //! not retired.
 
 use causeway_protocol::ids::{DeviceId, Timestamp};
-use causeway_store::{Conn, Row};
+use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
 use vodozemac::olm::{Session, SessionPickle};
 use zeroize::Zeroizing;
@@ -89,6 +89,32 @@ pub(crate) async fn save(
     .bind(ms(now))
     .execute(&mut *conn)
     .await?;
+    Ok(())
+}
+
+/// As [`save`], of one session with each of these.
+pub(crate) fn save_all(
+    script: &mut Script,
+    vault: &Vault,
+    moved: &[(&DeviceId, &Session)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut rows = Vec::with_capacity(moved.len());
+    for (peer, session) in moved {
+        let id = session.session_id();
+        let pickle = Zeroizing::new(serde_json::to_vec(&session.pickle()).whole(TABLE)?);
+        let sealed = vault.seal(Class::Ratchet, TABLE, "sealed", &place(peer, &id), &pickle)?;
+        rows.push((*peer, id, sealed));
+    }
+    script.insert(
+        "INSERT INTO olm_sessions (peer, session_id, sealed, used_ms) ",
+        &rows,
+        " ON CONFLICT (peer, session_id)
+         DO UPDATE SET sealed = excluded.sealed, used_ms = excluded.used_ms",
+        |row, (peer, id, sealed)| {
+            row.bind(peer.as_bytes().as_slice()).bind(id).bind(sealed.as_slice()).bind(ms(now));
+        },
+    );
     Ok(())
 }
 

@@ -55,12 +55,60 @@ pub(crate) async fn state(conn: &mut Conn, client_id: &ClientId) -> Result<Optio
             .bind(client_id.as_bytes().as_slice())
             .fetch_optional(conn)
             .await?;
-    let Some((state, envelope, failure)) = row else { return Ok(None) };
-    Ok(Some(match (state.as_str(), envelope.map(|id| EnvelopeId::from_slice(&id))) {
+    Ok(row.map(|(state, envelope, failure)| read(&state, envelope, failure)))
+}
+
+fn read(state: &str, envelope: Option<Vec<u8>>, failure: Option<String>) -> State {
+    match (state, envelope.map(|id| EnvelopeId::from_slice(&id))) {
         ("accepted", Some(Ok(id))) => State::Accepted(id),
         ("failed", _) => State::Failed(failure.unwrap_or_default()),
         _ => State::Queued,
-    }))
+    }
+}
+
+/// A message that was promised, and where it is.
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// What this device calls it.
+    pub(crate) client_id: ClientId,
+    /// Where it is.
+    pub(crate) state: State,
+}
+
+/// Client id, state, envelope, failure.
+type NamedColumns = (Vec<u8>, String, Option<Vec<u8>>, Option<String>);
+
+/// The message of a group with this id or client id; without, the last one.
+pub(crate) async fn named(
+    conn: &mut Conn,
+    group: &GroupId,
+    name: Option<[u8; 16]>,
+) -> Result<Option<Named>, Error> {
+    let row: Option<NamedColumns> = match name {
+        Some(name) => {
+            sqlx::query_as(
+                "SELECT client_id, state, envelope_id, failure FROM outbox
+                 WHERE group_id = $1 AND (client_id = $2 OR envelope_id = $2)
+                 ORDER BY row DESC LIMIT 1",
+            )
+            .bind(group.as_bytes().as_slice())
+            .bind(name.as_slice())
+            .fetch_optional(conn)
+            .await?
+        }
+        None => {
+            sqlx::query_as(
+                "SELECT client_id, state, envelope_id, failure FROM outbox
+                 WHERE group_id = $1 ORDER BY row DESC LIMIT 1",
+            )
+            .bind(group.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await?
+        }
+    };
+    let Some((client_id, state, envelope, failure)) = row else { return Ok(None) };
+    let client_id = ClientId::from_slice(&client_id).whole("outbox")?;
+    Ok(Some(Named { client_id, state: read(&state, envelope, failure) }))
 }
 
 /// Groups in which something waits, the longest wait first.

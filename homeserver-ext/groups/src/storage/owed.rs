@@ -1,4 +1,4 @@
-//! What is owed to other devices, links and words about links, and cannot go now: it lets the rest
+//! What is owed to other devices, links and words about links and keys of messages, and cannot go now: it lets the rest
 //! pass, and ends.
 
 use causeway_protocol::ids::{DeviceId, Timestamp};
@@ -16,6 +16,10 @@ pub(crate) async fn session_came(conn: &mut Conn, device: &DeviceId) -> Result<(
         .execute(&mut *conn)
         .await?;
     sqlx::query("UPDATE owed_invites SET next_ms = 0 WHERE device = $1 AND next_ms > 0")
+        .bind(device.as_bytes().as_slice())
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("UPDATE owed_pieces SET next_ms = 0 WHERE device = $1 AND next_ms > 0")
         .bind(device.as_bytes().as_slice())
         .execute(conn)
         .await?;

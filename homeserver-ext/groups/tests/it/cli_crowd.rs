@@ -10,7 +10,7 @@ use causeway_groups::{
 use causeway_protocol::{
     api::BridgeInfo,
     ids::{MemberId, Timestamp},
-    roster::{Invalid, Role},
+    roster::{Invalid, Role, Scheme},
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::{BoxFuture, join_all};
@@ -53,6 +53,7 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
     let alice = registered(&server, folder.path(), "alice").await;
     let group = alice
         .create_group(NewGroup {
+            scheme: Scheme::SenderKeys,
             name: "door".to_owned(),
             description: String::new(),
             members_may_add: false,
@@ -103,6 +104,7 @@ async fn a_bridge_of_another_identity_than_was_shown_is_not_let_in() {
     let bot = registered(&server, folder.path(), "robot").await;
     let group = alice
         .create_group(NewGroup {
+            scheme: Scheme::SenderKeys,
             name: "door".to_owned(),
             description: String::new(),
             members_may_add: false,

@@ -11,6 +11,7 @@ use causeway_protocol::{
     api::BridgeInfo,
     content::{Content, Mirror, Mirrors},
     ids::{ClientId, GroupId},
+    roster::Scheme,
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -95,6 +96,7 @@ fn names_that_others_chose_break_no_line() {
         let info = BridgeInfo { account, member_id, fingerprint: String::new() };
         alice.add_bridge(group, &info).await.unwrap();
         let new = NewGroup {
+            scheme: Scheme::SenderKeys,
             name: FORGED.to_owned(),
             description: FORGED.to_owned(),
             members_may_add: false,

@@ -13,6 +13,10 @@ use crate::{
 const BACK: &str = "
     DROP TABLE fallback_key;
     DROP TABLE forgotten;
+    DROP TABLE owed_pieces;
+    DROP TABLE fan_outs;
+    ALTER TABLE outgoing DROP COLUMN piece;
+    ALTER TABLE outgoing DROP COLUMN epoch;
     ALTER TABLE key_requests DROP COLUMN tries;
     ALTER TABLE key_requests DROP COLUMN next_ms;
     ALTER TABLE key_requests DROP COLUMN until_ms;

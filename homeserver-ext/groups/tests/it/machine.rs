@@ -27,6 +27,8 @@ mod keys;
 mod link_words;
 mod offers;
 mod order;
+mod pairwise;
+mod pairwise_again;
 mod parked;
 mod requests;
 mod rosters;

@@ -16,6 +16,7 @@ use causeway_groups::{
 use causeway_protocol::{
     content::{Content, Text, TextKind},
     ids::{ClientId, GroupId, Timestamp},
+    roster::Scheme,
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -83,6 +84,7 @@ async fn chains_are_reported_hourly_and_begun_anew_when_asked() {
         Client::register(db, vault, Some(&url), "ann", None, Arc::new(Nobody), now).await.unwrap();
     let client = made.client;
     let new = NewGroup {
+        scheme: Scheme::SenderKeys,
         name: "Keys".to_owned(),
         description: String::new(),
         members_may_add: false,

@@ -20,7 +20,7 @@ use causeway_protocol::{
     content::{Content, Text, TextKind},
     envelope::{Kind, Submission},
     ids::{ClientId, GroupId},
-    roster::Role,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
@@ -128,6 +128,7 @@ impl Device {
 
     async fn group_with(&self, other: &Self, name: &str) -> GroupId {
         let new = NewGroup {
+            scheme: Scheme::SenderKeys,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,

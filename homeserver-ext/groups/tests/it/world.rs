@@ -16,7 +16,7 @@ use causeway_protocol::{
     content::{Content, Text, TextKind},
     device::OneTimeKey,
     ids::{AccountId, ClientId, DeviceId, GroupId, Seq, Timestamp},
-    roster::{Op, Role},
+    roster::{Op, Role, Scheme},
 };
 
 use self::device::open_db;
@@ -110,6 +110,7 @@ impl World {
 
     pub(crate) async fn create_group(&mut self, who: usize) -> GroupId {
         let new = NewGroup {
+            scheme: Scheme::SenderKeys,
             name: "Garden".to_owned(),
             description: String::new(),
             members_may_add: false,
@@ -213,7 +214,8 @@ impl World {
 
     pub(crate) fn outgoing(&mut self, content: Content) -> Outgoing {
         self.names += 1;
-        Outgoing { client_id: ClientId::new(self.names.to_be_bytes()), ttl_s: 0, content }
+        // A name's first bytes tell it from others.
+        Outgoing { client_id: ClientId::new(self.names.to_le_bytes()), ttl_s: 0, content }
     }
 
     pub(crate) async fn seal(

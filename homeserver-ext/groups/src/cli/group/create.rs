@@ -1,7 +1,7 @@
-//! `group create`: a Sender Keys group with oneself as its admin.
+//! `group create`: a group with oneself as its admin.
 
-use causeway_protocol::visible::shows_something;
-use clap::Args;
+use causeway_protocol::{roster, visible::shows_something};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::super::{exit::Failure, home::Home, print::Printer};
@@ -26,14 +26,34 @@ pub(crate) struct Arguments {
     /// Let only admins write
     #[arg(long)]
     channel: bool,
-    /// Most members, bridge included
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000),
-          value_name = "N")]
-    max_members: u32,
+    /// How messages are sealed; stays so for as long as the group lives
+    #[arg(long, value_enum, default_value_t = Scheme::SenderKeys, value_name = "SCHEME")]
+    scheme: Scheme,
+    /// Most members, bridge included [default: 1000, of a pairwise group 500]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    max_members: Option<u32>,
     /// Days that messages are kept for whoever has not read them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30),
           value_name = "DAYS")]
     keep: u32,
+}
+
+/// How the messages of a group are sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scheme {
+    /// Once for all: up to 1,000 members
+    SenderKeys,
+    /// For each device by itself, with no secret that the group shares: up to 500 members
+    Pairwise,
+}
+
+impl From<Scheme> for roster::Scheme {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::SenderKeys => Self::SenderKeys,
+            Scheme::Pairwise => Self::Pairwise,
+        }
+    }
 }
 
 pub(super) async fn run(
@@ -43,14 +63,18 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     check_name(&arguments.name)?;
     check_topic(&arguments.description)?;
+    let scheme = roster::Scheme::from(arguments.scheme);
+    let max_members = arguments.max_members.unwrap_or_else(|| scheme.max_members());
+    check_members(scheme, max_members)?;
     let client = home.client().await?;
     let group = client
         .create_group(NewGroup {
+            scheme,
             name: arguments.name.clone(),
             description: arguments.description,
             members_may_add: arguments.members_may_add,
             is_channel: arguments.channel,
-            max_members: arguments.max_members,
+            max_members,
             ttl_s: arguments.keep * 24 * 60 * 60,
         })
         .await?;
@@ -76,6 +100,24 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
             .next("Say more in its topic: `causeway-client group topic`."));
     }
     fits(name, MAX_NAME, "a group's name")
+}
+
+/// How many a group may have.
+///
+/// # Errors
+/// More than its scheme carries.
+fn check_members(scheme: roster::Scheme, members: u32) -> Result<(), Failure> {
+    let most = scheme.max_members();
+    if members <= most {
+        return Ok(());
+    }
+    let found = format!(
+        "a pairwise group has at most {most} members, because each message is sealed for each device; \
+         you asked for {members}"
+    );
+    Err(Failure::usage(found).next(
+        "Make a Sender Keys group, which carries 1,000: `--scheme sender-keys`, or no `--scheme`.",
+    ))
 }
 
 /// What may be said of what a group is about.

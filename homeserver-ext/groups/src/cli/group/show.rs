@@ -28,11 +28,12 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let by = |all: bool| if all { "every member" } else { "admins" };
     let mut text = format!(
         "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \
-         let in by     {}\n  written by    {}\n  kept for      {} days\n",
+         sealed        {}\n  let in by     {}\n  written by    {}\n  kept for      {} days\n",
         one_line(&policy.name),
         roster.epoch(),
         roster.hash(),
         names::confidentiality(&roster),
+        names::scheme(roster.scheme()),
         by(policy.members_may_add()),
         by(!policy.is_channel()),
         policy.ttl_s / (24 * 60 * 60),
@@ -79,7 +80,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "group": group, "name": policy.name, "description": policy.description,
             "epoch": roster.epoch(), "roster_hash": roster.hash(), "closed": roster.closed(),
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
-            "max_members": policy.max_members, "ttl_s": policy.ttl_s,
+            "scheme": names::scheme(roster.scheme()), "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
             "state": match (roster.member(&client.me().record.member_id), &offer) {
                 (None, _) => "left",

@@ -2,18 +2,14 @@
 
 use causeway_protocol::{
     api::StreamRow,
-    envelope::{Kind, Sender},
+    envelope::Sender,
     ids::{DeviceId, GroupId},
     olm_plaintext::{Missing, OlmPlaintext},
 };
 
 use super::{MachineError, Step, What, Work};
 use crate::{
-    machine::{
-        opening::Taken,
-        schemes,
-        work::{ASK_AGAIN_MS, Again},
-    },
+    machine::{opening::Taken, schemes, work::Again},
     olm::Payload,
     storage::{
         accounts::{self, Ask, KnownDevice},
@@ -25,8 +21,6 @@ use crate::{
 };
 
 const HOUR_MS: u64 = 3_600_000;
-/// Answers to key requests for one device in an hour (protocol §4.3).
-const MAX_ANSWERS: i64 = 3;
 
 impl Work<'_> {
     pub(super) async fn direct(
@@ -37,9 +31,7 @@ impl Work<'_> {
     ) -> Result<Step, MachineError> {
         let envelope = &row.envelope;
         let Some(device) = self.device(sender.device).await? else {
-            let step = self.hold(row, sender, WaitsFor::Device).await?;
-            self.ask_account(&sender.account).await?;
-            return Ok(step);
+            return self.hold_for_record(row, sender).await;
         };
         if device.account != sender.account {
             self.fail(row, "not_the_account");
@@ -54,7 +46,11 @@ impl Work<'_> {
                 self.say(row.seq, envelope.group, What::Duplicate);
                 return Ok(Step::Done);
             }
-            self.decrypt(&device, &envelope.payload).await?
+            let opened = self.open_olm(&device, &envelope.payload).await?;
+            if let Err("olm") = opened {
+                self.wedged(&sender.device).await?;
+            }
+            opened
         };
         let plaintext = match plaintext.and_then(|said| checked(said, row, &device, self.me())) {
             Ok(plaintext) => plaintext,
@@ -87,7 +83,8 @@ impl Work<'_> {
         self.machine.me().record.device_id
     }
 
-    async fn decrypt(
+    /// Opens what `device` sealed in a session with this one; `olm` where none opens it.
+    pub(in crate::machine) async fn open_olm(
         &mut self,
         device: &KnownDevice,
         payload: &[u8],
@@ -105,7 +102,7 @@ impl Work<'_> {
             }
             Ok(None) => {
                 let begun = payload.begin(self.olm().await?, &device.record.curve25519);
-                let Ok((bytes, session)) = begun else { return self.wedged(&peer).await };
+                let Ok((bytes, session)) = begun else { return Ok(Err("olm")) };
                 sessions::save(self.conn(), vault, &peer, &session, now).await?;
                 sessions::trim(self.conn(), &peer).await?;
                 owed::session_came(self.conn(), &peer).await?;
@@ -119,20 +116,17 @@ impl Work<'_> {
                 }
                 bytes
             }
-            Err(_) => return self.wedged(&peer).await,
+            Err(_) => return Ok(Err("olm")),
         };
         Ok(OlmPlaintext::parse(&bytes).map_err(|_| "bad_plaintext"))
     }
 
     /// The sessions of two devices no longer fit: a new one is made, and type W said in it.
-    async fn wedged(
-        &mut self,
-        peer: &DeviceId,
-    ) -> Result<Result<OlmPlaintext, &'static str>, MachineError> {
+    pub(in crate::machine) async fn wedged(&mut self, peer: &DeviceId) -> Result<(), MachineError> {
         // Once an hour, so that nobody can make us claim all of another's keys.
         let since = self.now.minus_ms(HOUR_MS);
         accounts::ask(self.conn(), Ask::Heal, peer.as_bytes(), since).await?;
-        Ok(Err("olm"))
+        Ok(())
     }
 
     /// Takes a key, or holds it as the plaintext that it is: Olm opens once.
@@ -156,6 +150,28 @@ impl Work<'_> {
             Taken::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
+    }
+
+    /// What this sender was asked for has come, in whatever it was: if it was the last, nothing of his waits
+    /// any more.
+    pub(in crate::machine) async fn key_came(
+        &mut self,
+        group: GroupId,
+        sender: DeviceId,
+        tag: [u8; 4],
+    ) -> Result<(), MachineError> {
+        if self.requested.is_none() {
+            self.requested = Some(chores::all_requested(self.conn()).await?);
+        }
+        let of = (group, sender);
+        if self.requested.as_ref().is_some_and(|requested| requested.contains(&of)) {
+            chores::key_came(self.conn(), &group, &sender, tag).await?;
+            if !chores::is_requested(self.conn(), &group, &sender).await? {
+                self.requested = None;
+                self.retry(group, sender).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes out of the holds what waited for a key of this sender.
@@ -201,21 +217,10 @@ impl Work<'_> {
         device: DeviceId,
         missing: Missing,
     ) -> Result<(), MachineError> {
-        let now = self.now;
         let Some(log) = self.log(&group).await? else { return Ok(()) };
         let Some(known) = self.device(device).await? else { return Ok(()) };
-        if !self.may_give(&log, &known).await? {
-            return Ok(());
-        }
-        let kept = schemes::kept_key(self, log.head(), &device, missing).await?;
-        let Some(kept) = kept else { return Ok(()) };
-        let since = now.minus_ms(HOUR_MS);
-        if chores::may_answer(self.conn(), &device, now, since, MAX_ANSWERS).await? {
-            let sent = self.send_direct(group, &known, Kind::KeyDistribution, &kept).await?;
-            if !sent {
-                let since = now.minus_ms(ASK_AGAIN_MS);
-                accounts::ask(self.conn(), Ask::Claim, device.as_bytes(), since).await?;
-            }
+        if self.may_give(&log, &known).await? {
+            schemes::answer(self, &log, &known, missing).await?;
         }
         Ok(())
     }

@@ -65,13 +65,15 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), TestCaseError> {
+pub(super) fn run<F: Future<Output = Result<(), TestCaseError>>>(
+    test: F,
+) -> Result<(), TestCaseError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.unwrap().block_on(test)
 }
 
-async fn put_back(world: &mut World, who: usize, backup: &BTreeMap<String, Vec<u8>>) {
+pub(super) async fn put_back(world: &mut World, who: usize, backup: &BTreeMap<String, Vec<u8>>) {
     world.devices[who].db.close().await;
     let dir = world.devices[who].dir.path();
     for name in ["client.db", "client.db-wal", "client.db-shm"] {
@@ -85,7 +87,7 @@ async fn put_back(world: &mut World, who: usize, backup: &BTreeMap<String, Vec<u
     world.devices[who].restart().await;
 }
 
-async fn back_up(world: &mut World, who: usize) -> BTreeMap<String, Vec<u8>> {
+pub(super) async fn back_up(world: &mut World, who: usize) -> BTreeMap<String, Vec<u8>> {
     world.devices[who].db.close().await;
     let backup = copy(world, who);
     world.devices[who].restart().await;

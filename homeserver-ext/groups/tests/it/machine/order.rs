@@ -1,7 +1,11 @@
 //! Order, loss, repetition, and who was still entitled when.
 
 use causeway_groups::machine::{NewGroup, SealError, What};
-use causeway_protocol::{api::StreamRow, ids::Seq, roster::Role};
+use causeway_protocol::{
+    api::StreamRow,
+    ids::Seq,
+    roster::{Role, Scheme},
+};
 use proptest::prelude::*;
 
 use super::{ALICE, BOB, CAROL, garden};
@@ -139,6 +143,7 @@ async fn a_newcomer_reads_from_his_joining_on() {
 async fn only_admins_post_in_a_channel() {
     let mut world = World::with(&["alice", "bob"]).await;
     let new = NewGroup {
+        scheme: Scheme::SenderKeys,
         name: "News".to_owned(),
         description: String::new(),
         members_may_add: false,

@@ -249,6 +249,10 @@ const BACK: &str = "
     ALTER TABLE key_requests DROP COLUMN until_ms;
     ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     ALTER TABLE own DROP COLUMN replaces;
+    DROP TABLE owed_pieces;
+    DROP TABLE fan_outs;
+    ALTER TABLE outgoing DROP COLUMN piece;
+    ALTER TABLE outgoing DROP COLUMN epoch;
     DROP TABLE owed_words;
     ALTER TABLE owed_invites DROP COLUMN since_ms;
     ALTER TABLE invites DROP COLUMN maker;

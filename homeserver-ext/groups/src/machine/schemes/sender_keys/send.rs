@@ -3,19 +3,28 @@
 use causeway_protocol::{
     device::DeviceOf,
     envelope::{Kind, Recipient, Submission},
-    ids::{ChainId, DeviceId, Epoch, GroupId, Timestamp},
+    ids::{ChainId, Epoch, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Role, Roster},
 };
-use zeroize::Zeroizing;
 
 use super::Plan;
 use crate::{
     entropy,
-    machine::{MachineError, Outgoing, SealError, work::Work},
+    machine::{
+        MachineError, Outgoing, SealError,
+        work::{ASK_AGAIN_MS, Work},
+    },
     schemes::sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
-    storage::{accounts::KnownDevice, chains, groups as rows},
+    storage::{
+        accounts::{self, Ask, KnownDevice},
+        chains, chores, groups as rows,
+    },
 };
+
+const HOUR_MS: u64 = 3_600_000;
+/// Answers to key requests for one device in an hour (protocol §4.3).
+const MAX_ANSWERS: i64 = 3;
 
 /// Seals `items`, each for all, after the chain was given to the `reached` devices.
 pub(in crate::machine) async fn seal(
@@ -42,18 +51,27 @@ pub(in crate::machine) async fn seal(
     Ok(sealed)
 }
 
-/// What was given to `device` of the chain with this tag, until it says that it has it.
-pub(in crate::machine) async fn kept(
+/// Gives again what was given to `known` of the chain with this tag, until it says that it has it.
+pub(in crate::machine) async fn answer(
     work: &mut Work<'_>,
     group: GroupId,
-    device: &DeviceId,
+    known: &KnownDevice,
     missing: Missing,
     since: Timestamp,
-) -> Result<Option<Zeroizing<Vec<u8>>>, MachineError> {
-    let vault = work.vault();
-    let stored =
-        chains::stored_distribution(work.conn(), vault, &group, device, missing.tag, since).await?;
-    Ok(stored)
+) -> Result<(), MachineError> {
+    let (vault, now, device) = (work.vault(), work.now, known.record.device_id);
+    let tag = missing.tag;
+    let kept = chains::stored_distribution(work.conn(), vault, &group, &device, tag, since).await?;
+    let Some(kept) = kept else { return Ok(()) };
+    let hour_ago = now.minus_ms(HOUR_MS);
+    if chores::may_answer(work.conn(), &device, now, hour_ago, MAX_ANSWERS).await? {
+        let sent = work.send_direct(group, known, Kind::KeyDistribution, &kept).await?;
+        if !sent {
+            let since = now.minus_ms(ASK_AGAIN_MS);
+            accounts::ask(work.conn(), Ask::Claim, device.as_bytes(), since).await?;
+        }
+    }
+    Ok(())
 }
 
 /// `device` has these chains: what it was given need not be kept. The bridge's is: its database is one
