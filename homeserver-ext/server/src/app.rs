@@ -24,6 +24,7 @@ use crate::{
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
     services::{delivery::parked, kept, upkeep},
+    sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
 
@@ -90,6 +91,7 @@ impl App {
             guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::new(generation)),
             live: Live::default(),
+            sessions: Sessions::default(),
             acks: Arc::default(),
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),

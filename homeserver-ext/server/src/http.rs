@@ -42,6 +42,7 @@ use crate::{
     live::Live,
     quota::{Hits, Present, Shares},
     services::delivery::acks::Acks,
+    sessions::Sessions,
 };
 
 pub(crate) use guest::Guests;
@@ -66,6 +67,7 @@ pub(crate) struct Api {
     pub(crate) guests: Arc<Guests>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) live: Live,
+    pub(crate) sessions: Sessions,
     pub(crate) acks: Arc<Acks>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,

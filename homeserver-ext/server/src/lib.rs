@@ -2,7 +2,7 @@
 //!
 //! It relays what it cannot read: the code to decrypt is not in this crate, and a test keeps it so.
 //! `docs/protocol.md` §2, §3 and §8 are what it does. Imports go one way:
-//! `storage → live → services → http → app`, each file of a layer on its own.
+//! `storage → live, sessions → services → http → app`, each file of a layer on its own.
 
 mod app;
 mod config;
@@ -11,6 +11,7 @@ mod http;
 mod live;
 mod quota;
 mod services;
+mod sessions;
 mod storage;
 
 pub use app::{App, AppError};

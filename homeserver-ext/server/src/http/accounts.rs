@@ -66,7 +66,8 @@ pub(super) async fn register(
     let access_token = text_of(&random()?);
     let token = TokenHash::of(&access_token);
     let now = api.clock.now();
-    accounts::register(&api.db, now, &api.config, &api.shares, &token, &request).await?;
+    accounts::register(&api.db, now, &api.config, (&api.shares, &api.sessions), &token, &request)
+        .await?;
     let (account, device_id) = (request.list.account, request.device.device_id);
     tracing::info!(%account, device = super::short(&device_id), "registered");
     Ok(Json(Session { account, device_id, access_token }))
@@ -102,7 +103,8 @@ pub(super) async fn login(
     let access_token = text_of(&random()?);
     let token = TokenHash::of(&access_token);
     let server = &api.config.server_name;
-    let device = accounts::login(&api.db, api.clock.now(), server, &token, &request).await?;
+    let device =
+        accounts::login(&api.db, &api.sessions, api.clock.now(), server, &token, &request).await?;
     api.streams.end(device.row);
     Ok(Json(Session { account: device.account, device_id: device.device_id, access_token }))
 }
@@ -111,7 +113,7 @@ pub(super) async fn login(
 #[utoipa::path(post, path = "/logout", tag = "accounts", responses((status = 204, description = "its token and its stream are over")),
     security(("token" = [])))]
 pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<StatusCode, ApiError> {
-    accounts::logout(&api.db, &caller).await?;
+    accounts::logout(&api.db, &api.sessions, &caller).await?;
     api.streams.end(caller.row);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -145,7 +147,8 @@ pub(super) async fn put_devices(
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
     for device in
-        device_lists::put(&api.db, api.clock.now(), &api.shares, &caller, &request).await?
+        device_lists::put(&api.db, api.clock.now(), (&api.shares, &api.sessions), &caller, &request)
+            .await?
     {
         api.streams.end(device);
     }

@@ -14,7 +14,7 @@ use causeway_protocol::ids::AccountId;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Api, error::ApiError};
-use crate::{config::TokenHash, services::accounts, storage::devices::Device};
+use crate::{config::TokenHash, storage::devices::Device};
 
 /// The device that calls; holding one is being let in.
 pub(super) struct Caller {
@@ -54,7 +54,7 @@ impl Who {
     /// none.
     pub(super) async fn take_turn(&self, api: &Api, was_slow: bool) -> Result<(), ApiError> {
         let (permit, has_waited) = api.shares.turn(&self.account).await;
-        if (has_waited || was_slow) && accounts::by_token(&api.db, &self.token).await?.is_none() {
+        if (has_waited || was_slow) && api.sessions.device(&api.db, &self.token).await?.is_none() {
             return Err(logged_out());
         }
         self.turn.begin(permit);
@@ -80,7 +80,7 @@ impl FromRequestParts<Api> for Caller {
             ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", error)
         })?;
         let token = TokenHash::of(token);
-        let device = accounts::by_token(&api.db, &token).await?.ok_or_else(logged_out)?;
+        let device = api.sessions.device(&api.db, &token).await?.ok_or_else(logged_out)?;
         let turn = Turn::default();
         let who = Who { account: device.account.clone(), token, turn: turn.clone() };
         // Of these the body is read, and then it is their turn; what logs out waits for none.

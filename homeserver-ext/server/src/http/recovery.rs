@@ -39,7 +39,9 @@ pub(super) async fn put_devices(
     Body(request): Body<AccountDevices>,
 ) -> Result<StatusCode, ApiError> {
     let now = api.clock.now();
-    if let Some(out) = device_lists::recover(&api.db, now, &api.shares, &request).await? {
+    if let Some(out) =
+        device_lists::recover(&api.db, now, (&api.shares, &api.sessions), &request).await?
+    {
         for device in out {
             api.streams.end(device);
         }

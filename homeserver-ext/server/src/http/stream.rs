@@ -43,10 +43,7 @@ use self::{
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
     live::Frame,
-    services::{
-        accounts,
-        delivery::{self, Ahead},
-    },
+    services::delivery::{self, Ahead},
     storage::{self, DeviceRow, devices::Device, mailbox::Ends},
 };
 
@@ -196,7 +193,7 @@ async fn run(api: &Api, caller: &Caller, mut socket: WebSocket) {
     let device: &Device = caller;
     let (sent, replaced, logged_out) = api.streams.open(device.row);
     // Whoever was logged out before the stream could be told is told now.
-    match accounts::by_token(&api.db, &caller.token).await {
+    match api.sessions.device(&api.db, &caller.token).await {
         Ok(Some(_)) => {}
         Ok(None) => logged_out.cancel(),
         Err(error) => tracing::warn!(%error, "a stream's token could not be looked at again"),

@@ -11,6 +11,7 @@ use causeway_store::Db;
 use crate::{
     config::{Config, TokenHash},
     quota::{BRIDGE, Shares},
+    sessions::Sessions,
     storage::{self, accounts, devices, devices::Device, keys},
 };
 
@@ -56,7 +57,7 @@ pub(crate) async fn register(
     db: &Db,
     now: Timestamp,
     config: &Config,
-    shares: &Shares,
+    (shares, sessions): (&Shares, &Sessions),
     token: &TokenHash,
     request: &RegisterRequest,
 ) -> Result<(), RegisterError> {
@@ -88,6 +89,7 @@ pub(crate) async fn register(
     keys::insert(tx.conn(), row, one_time_keys).await?;
     keys::set_fallback(tx.conn(), row, fallback_key).await?;
     devices::set_token(tx.conn(), row, Some(token.as_bytes())).await?;
+    sessions.change(&mut tx);
     Ok(tx.commit().await.map_err(storage::Error::from)?)
 }
 
@@ -156,6 +158,7 @@ pub(crate) enum LoginError {
 /// Lets a device in that signed a nonce; its former token ends. The nonce is used up either way.
 pub(crate) async fn login(
     db: &Db,
+    sessions: &Sessions,
     now: Timestamp,
     server: &str,
     token: &TokenHash,
@@ -172,6 +175,7 @@ pub(crate) async fn login(
     let admitted = match device.filter(|_| has_signed) {
         Some(device) if device.listed => {
             devices::set_token(tx.conn(), device.row, Some(token.as_bytes())).await?;
+            sessions.change(&mut tx);
             Ok(device)
         }
         Some(_) => Err(LoginError::Unlisted),
@@ -209,16 +213,15 @@ pub(crate) async fn prove_identity(
 }
 
 /// Ends a device's session.
-pub(crate) async fn logout(db: &Db, caller: &Device) -> Result<(), storage::Error> {
+pub(crate) async fn logout(
+    db: &Db,
+    sessions: &Sessions,
+    caller: &Device,
+) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
     devices::set_token(tx.conn(), caller.row, None).await?;
+    sessions.change(&mut tx);
     Ok(tx.commit().await?)
-}
-
-/// The device whose token has this hash.
-pub(crate) async fn by_token(db: &Db, token: &TokenHash) -> Result<Option<Device>, storage::Error> {
-    let mut read = db.read().await?;
-    devices::by_token(read.conn(), token.as_bytes()).await
 }
 
 /// The newest list of an account with its devices' records.

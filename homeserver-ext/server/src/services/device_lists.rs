@@ -9,6 +9,7 @@ use causeway_store::Db;
 
 use crate::{
     quota::{Shares, TooMany, UsedUp},
+    sessions::Sessions,
     storage::{self, DeviceRow, accounts, devices, devices::Device},
 };
 
@@ -52,7 +53,7 @@ enum Counts {
 pub(crate) async fn put(
     db: &Db,
     now: Timestamp,
-    shares: &Shares,
+    shares: (&Shares, &Sessions),
     caller: &Device,
     request: &AccountDevices,
 ) -> Result<Vec<DeviceRow>, PutDevicesError> {
@@ -67,7 +68,7 @@ pub(crate) async fn put(
 pub(crate) async fn recover(
     db: &Db,
     now: Timestamp,
-    shares: &Shares,
+    shares: (&Shares, &Sessions),
     request: &AccountDevices,
 ) -> Result<Option<Vec<DeviceRow>>, PutDevicesError> {
     let list = &request.list;
@@ -83,7 +84,7 @@ pub(crate) async fn recover(
 async fn replace(
     db: &Db,
     now: Timestamp,
-    shares: &Shares,
+    (shares, sessions): (&Shares, &Sessions),
     request: &AccountDevices,
     counts: Counts,
 ) -> Result<Option<Vec<DeviceRow>>, PutDevicesError> {
@@ -126,6 +127,7 @@ async fn replace(
         let row = devices::list(tx.conn(), &list.account, record).await?;
         row.ok_or(PutDevicesError::Taken)?;
     }
+    sessions.change(&mut tx);
     let logged_out = devices::log_out_unlisted(tx.conn(), &list.account).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok(Some(logged_out))

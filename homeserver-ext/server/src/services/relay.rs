@@ -216,10 +216,12 @@ async fn take_turn(
     asked: &mut Asked<'_>,
     counted: Option<u64>,
 ) -> Result<Vec<(EnvelopeId, Places)>, Denied> {
-    let mut tx = db.begin_growing().await?;
     let names: Vec<EnvelopeId> = turn.iter().map(|(id, _)| *id).collect();
+    let mut script = Script::default();
+    mailbox::select_before(&mut script, caller, group, &names);
+    let (mut tx, rows) = db.begin_growing_with(script).await?;
     let Before { known, group: found, first } =
-        mailbox::before(tx.conn(), caller, group, &names).await?;
+        mailbox::read_before(tx.conn(), caller, &names, rows).await?;
     let is_left = |(id, _): &&(EnvelopeId, &Submission)| !known.contains_key(id);
     let left: Vec<_> = turn.iter().filter(is_left).copied().collect();
     if left.is_empty() {
@@ -261,9 +263,8 @@ async fn take(
     if let Some(counted) = counted {
         devices::counted(&mut script, caller.row, counted);
     }
-    script.run(tx.conn()).await?;
     live.tell(&mut tx, news);
-    tx.commit().await?;
+    tx.commit_with(script).await?;
     count(turn);
     Ok(turn.iter().map(|(id, _)| *id).zip(places).collect())
 }

@@ -18,7 +18,7 @@ mod put;
 mod shares;
 
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
-pub(crate) use before::{Before, before};
+pub(crate) use before::{Before, read_before, select_before};
 pub(crate) use broadcasts::{
     Said, groups_of, is_parked, next_said, put_op, readers, recipients, said,
 };
