@@ -46,6 +46,16 @@ async fn answer(
         });
         return Json(json!({"event_id": format!("$sent{n}")})).into_response();
     }
+    if let Some((room, event)) =
+        path.split_once("/rooms/").and_then(|(_, of)| of.split_once("/event/"))
+    {
+        // It has whatever it said.
+        return Json(
+            json!({"type": "m.room.message", "room_id": decoded(room), "sender": "@x:b.example",
+            "event_id": decoded(event), "origin_server_ts": 1, "content": {}}),
+        )
+        .into_response();
+    }
     let value = match path.rsplit('/').next().unwrap_or_default() {
         "versions" => json!({"versions": ["v1.17"]}),
         "whoami" => json!({"user_id": whoami(user)}),
@@ -81,9 +91,16 @@ async fn answer(
     Json(value).into_response()
 }
 
+/// What stood in a path, as far as ids have it.
+fn decoded(text: &str) -> String {
+    [("%40", "@"), ("%3A", ":"), ("%21", "!"), ("%24", "$")]
+        .iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
 fn whoami(user: Option<&str>) -> String {
-    let decoded = user.map(|user| user.replace("%40", "@").replace("%3A", ":"));
-    decoded.unwrap_or_else(|| format!("@{}:b.example", env::var("SENDER_LOCALPART").unwrap()))
+    user.map(decoded)
+        .unwrap_or_else(|| format!("@{}:b.example", env::var("SENDER_LOCALPART").unwrap()))
 }
 
 async fn ping_back() {

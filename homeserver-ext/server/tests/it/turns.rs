@@ -1,6 +1,6 @@
 //! Many envelopes are taken in turns, and what is refused in a later one takes nothing of those before.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
 use causeway_protocol::{
     api::{Accepted, ErrorBody, OwnDevice, PREFIX, PostEnvelopes},
@@ -11,6 +11,7 @@ use causeway_protocol::{
 use causeway_server::{AccountQuotas, Quota};
 use futures_util::StreamExt as _;
 use reqwest::{Method, StatusCode};
+use serde_json::json;
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tokio::task::JoinSet;
 
@@ -112,17 +113,26 @@ async fn what_waited_for_its_turn_is_refused_to_who_is_logged_out_by_then() {
     let file = server.database().join("server.db");
     let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    sqlx::query("UPDATE devices SET token_hash = NULL").execute(&mut other).await.unwrap();
-    // Four wait for the writer, and the others for them.
-    let posts =
-        (0..12).map(|n| bob.submit(&server, vec![bob.message(group.id(), epoch, &n.to_string())]));
-    let logged_out = async {
+    let some_time = async || {
         for _ in 0..50 {
             server.send(Method::GET, "/server", None, Vec::new()).await;
         }
-        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     };
-    let (answers, ()) = tokio::join!(futures_util::future::join_all(posts), logged_out);
+    // Who logs out waits for the writer, four behind him, and the others for them.
+    let nothing = json!({});
+    let mut logout = pin!(bob.post(&server, "/logout", &nothing));
+    tokio::select! {
+        answer = &mut logout => panic!("{:?}", answer.status),
+        () = some_time() => {}
+    }
+    let posts =
+        (0..12).map(|n| bob.submit(&server, vec![bob.message(group.id(), epoch, &n.to_string())]));
+    let let_go = async {
+        some_time().await;
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    };
+    let (answers, answer, ()) = tokio::join!(futures_util::future::join_all(posts), logout, let_go);
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
     let taken = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
     let refused = answers.iter().filter(|answer| answer.status == StatusCode::UNAUTHORIZED).count();
     assert!(taken <= 4 && taken + refused == 12, "{taken} are taken, {refused} refused");
