@@ -13,7 +13,7 @@ use causeway_protocol::{
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Db};
+use causeway_store::{Conn, Db, Script};
 
 use crate::{
     figures::DELIVERY_SECONDS,
@@ -278,13 +278,16 @@ pub(crate) async fn ack(
     ack: &Ack,
 ) -> Result<bool, storage::Error> {
     let (is_again, is_kept) = loop {
-        let mut tx = db.begin().await?;
-        let before = mailbox::place_before(tx.conn(), device.row, ack.seq, STEP).await?;
+        let mut script = Script::default();
+        mailbox::select_place(&mut script, device.row, ack.seq, STEP);
+        let (mut tx, rows) = db.begin_with(script).await?;
+        let before = mailbox::read_place(&rows, ack.seq)?;
         let (is_all, is_kept) = (before.is_all, before.place.kept.is_some());
         let count = if is_all { ack.count } else { 0 };
         let step = (before, count, &ack.park);
-        let is_again = ack_step(tx.conn(), now, shares, device, step).await?;
-        tx.commit().await?;
+        let mut script = Script::default();
+        let is_again = ack_step((tx.conn(), &mut script), now, shares, device, step).await?;
+        tx.commit_with(script).await?;
         if is_all {
             break (is_again, is_kept);
         }
@@ -297,7 +300,7 @@ pub(crate) async fn ack(
 
 /// Likewise, up to so far in one transaction, and whether it had all of that before.
 async fn ack_step(
-    conn: &mut Conn,
+    (conn, script): (&mut Conn, &mut Script),
     now: Timestamp,
     shares: &Shares,
     device: &Device,
@@ -314,9 +317,9 @@ async fn ack_step(
     let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
     let count = if is_again { 0 } else { count };
     if place.kept.is_some() {
-        mailbox::read(conn, device, place, (seq, count), now).await?;
+        mailbox::read(script, device, place, (seq, count), now);
     } else {
-        mailbox::ack(conn, device.row, (seq, count), now).await?;
+        mailbox::ack(script, device.row, (seq, count), now);
     }
     Ok(is_again)
 }

@@ -27,8 +27,8 @@ pub(crate) use fetch::{
     Ends, KEYS, Key, Waiting, ack, ack_all, ends, keys, set_sent, waiting, waiting_parked,
 };
 pub(crate) use kept::{
-    PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, place_before, read,
-    read_again, set_kept,
+    PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again,
+    read_place, select_place, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};
 pub(crate) use parked::{

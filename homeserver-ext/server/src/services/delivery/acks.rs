@@ -135,8 +135,7 @@ impl Acks {
         let counts = done.iter().filter_map(|device| all.get(device)).map(|(_, count)| count);
         let mut script = Script::default();
         events::add(&mut script, now, Event::MessageDelivered, counts.sum());
-        script.run(tx.conn()).await?;
-        tx.commit().await?;
+        tx.commit_with(script).await?;
         Ok(done)
     }
 

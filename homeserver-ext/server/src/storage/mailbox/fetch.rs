@@ -276,21 +276,18 @@ pub(crate) async fn set_sent(conn: &mut Conn, device: DeviceRow, seq: Seq) -> Re
 
 /// A device has everything up to and with `seq`, which it can have seen, so many rows more than
 /// before: they are deleted.
-pub(crate) async fn ack(
-    conn: &mut Conn,
+pub(crate) fn ack(
+    script: &mut Script,
     device: DeviceRow,
     (seq, count): (Seq, u64),
     now: Timestamp,
-) -> Result<(), Error> {
+) {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
-    let mut script = Script::default();
-    add_delete(&mut script, device, seq);
+    add_delete(script, device, seq);
     let query =
         script.add("UPDATE mailboxes SET acked_seq = $2 WHERE device = $1 AND acked_seq < $2");
     query.bind(device).bind(seq);
-    events::add(&mut script, now, Event::MessageDelivered, count);
-    script.run(conn).await?;
-    Ok(())
+    events::add(script, now, Event::MessageDelivered, count);
 }
 
 /// Devices have everything up to and with a number of each, which is more than they had, as long as

@@ -5,7 +5,8 @@
 //! handed out once more. How far it has acknowledged, which is what senders are told, never goes back.
 
 use causeway_protocol::ids::{Generation, Seq, Timestamp};
-use causeway_store::{Conn, Script};
+use causeway_store::{Conn, Row, Script};
+use sqlx::FromRow;
 
 use super::fetch;
 use crate::storage::{
@@ -40,28 +41,26 @@ pub(crate) struct PlaceBefore {
     pub(crate) may_pass: bool,
 }
 
-/// Where a device is that is about to acknowledge up to `seq`, at most `limit` rows of its own at
+/// Asks where a device is that is about to acknowledge up to `seq`, at most `limit` rows of its own at
 /// once.
-pub(crate) async fn place_before(
-    conn: &mut Conn,
-    device: DeviceRow,
-    seq: Seq,
-    limit: u32,
-) -> Result<PlaceBefore, Error> {
+pub(crate) fn select_place(script: &mut Script, device: DeviceRow, seq: Seq, limit: u32) {
     let until = i64::try_from(seq.0).unwrap_or(i64::MAX);
-    let (acked, kept, step, may_pass): (i64, Option<i64>, i64, bool) = sqlx::query_as(
+    let query = script.add(
         "SELECT m.acked_seq, m.kept_seq, m.step, EXISTS (SELECT 1 FROM broadcasts b
             WHERE b.ended IS NOT NULL AND b.seq > m.acked_seq AND b.seq <= m.step)
          FROM (SELECT p.acked_seq, p.kept_seq, COALESCE((SELECT o.seq FROM mailbox o
                 WHERE o.device = $1 AND o.seq > p.acked_seq AND o.seq <= $2
                 ORDER BY o.seq LIMIT 1 OFFSET $3), $2) AS step
             FROM mailboxes p WHERE p.device = $1) m",
-    )
-    .bind(device)
-    .bind(until)
-    .bind(i64::from(limit) - 1)
-    .fetch_one(conn)
-    .await?;
+    );
+    query.bind(device).bind(until).bind(i64::from(limit) - 1);
+}
+
+/// Reads what [`select_place`] asked for.
+pub(crate) fn read_place(rows: &[Row], seq: Seq) -> Result<PlaceBefore, Error> {
+    let until = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    let row = rows.first().ok_or(Error::Row("mailboxes"))?;
+    let (acked, kept, step, may_pass): (i64, Option<i64>, i64, bool) = FromRow::from_row(row)?;
     let (place, is_all) = (Place { acked, kept }, step >= until);
     Ok(PlaceBefore { place, step: Seq(number(step, "step")?), is_all, may_pass })
 }
@@ -85,15 +84,14 @@ pub(crate) async fn keep(conn: &mut Conn, device: DeviceRow) -> Result<(), Error
 
 /// A device for which it is kept has everything up to and with `seq`, which it can have seen: so
 /// many rows more than before.
-pub(crate) async fn read(
-    conn: &mut Conn,
+pub(crate) fn read(
+    script: &mut Script,
     device: &Device,
     place: Place,
     (seq, count): (Seq, u64),
     now: Timestamp,
-) -> Result<(), Error> {
+) {
     let until = i64::try_from(seq.0).unwrap_or(i64::MAX);
-    let mut script = Script::default();
     if until > place.acked {
         let query = script.add(
             "INSERT INTO kept (device, minute, seq, bytes)
@@ -125,9 +123,7 @@ pub(crate) async fn read(
          WHERE device = $1",
     );
     query.bind(device.row).bind(until);
-    events::add(&mut script, now, Event::MessageDelivered, count);
-    script.run(conn).await?;
-    Ok(())
+    events::add(script, now, Event::MessageDelivered, count);
 }
 
 fn minute(time: Timestamp) -> i64 {
