@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_bridge::demo::{causeway::Causeway, matrix_user::MatrixUser, synapse::Synapse};
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::{ids::GroupId, roster::Scheme};
 use ruma::OwnedRoomId;
 use tokio::sync::watch;
 
@@ -38,8 +38,8 @@ impl Drop for Stage {
 
 impl Stage {
     #[expect(clippy::disallowed_methods, reason = "Carol's client, beside the test")]
-    async fn new() -> (Self, Causeway) {
-        let Bridged { causeway, alice, carol, group, synapse } = Bridged::start().await;
+    async fn new(scheme: Scheme) -> (Self, Causeway) {
+        let Bridged { causeway, alice, carol, group, synapse } = Bridged::start_as(scheme).await;
         let token = causeway.registration_token().unwrap();
         let name = format!("bob:{}", synapse.server_name());
         let bob = Person::register(causeway.native_url(), &name, token.expose()).await;
@@ -154,8 +154,17 @@ impl Moments {
 
 #[tokio::test]
 async fn killed_at_random_moments_it_loses_and_doubles_nothing() {
+    is_killed_at_random_moments(Scheme::SenderKeys).await;
+}
+
+#[tokio::test]
+async fn killed_at_random_moments_it_loses_and_doubles_nothing_of_a_pairwise_group() {
+    is_killed_at_random_moments(Scheme::Pairwise).await;
+}
+
+async fn is_killed_at_random_moments(scheme: Scheme) {
     let mut moments = Moments::new();
-    let (stage, mut causeway) = Stage::new().await;
+    let (stage, mut causeway) = Stage::new(scheme).await;
     let talk = async { tokio::join!(stage.natives_talk(), stage.carol_talks()) };
     tokio::pin!(talk);
     let (mut kills, mut is_over) = (0, false);
@@ -184,7 +193,7 @@ async fn killed_at_random_moments_it_loses_and_doubles_nothing() {
 
 #[tokio::test]
 async fn what_is_said_while_the_homeserver_is_away_arrives_when_it_is_back() {
-    let (mut stage, causeway) = Stage::new().await;
+    let (mut stage, causeway) = Stage::new(Scheme::SenderKeys).await;
     stage.synapse.kill().unwrap();
     stage.natives_talk().await;
     stage.synapse.start_again().await.unwrap();

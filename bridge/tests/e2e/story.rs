@@ -58,3 +58,9 @@ pub(crate) fn assert_whole(mut outcome: Value, n: u32) {
 async fn the_story_loses_and_doubles_nothing() {
     assert_whole(demo(&["--messages", "60"], "info").await, 60);
 }
+
+#[tokio::test]
+async fn the_same_story_in_a_pairwise_group_loses_and_doubles_nothing() {
+    let arguments = ["--messages", "60", "--scheme", "pairwise"];
+    assert_whole(demo(&arguments, "info").await, 60);
+}

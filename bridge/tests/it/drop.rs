@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use causeway_bridge::steps::{Step, Steps};
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::{ids::GroupId, roster::Scheme};
 use futures_util::{StreamExt as _, stream};
 
 use crate::{
@@ -21,13 +21,22 @@ const AT_ONCE: usize = 8;
 
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_wherever_the_process_is_dropped() {
+    is_dropped_everywhere(Scheme::SenderKeys).await;
+}
+
+#[tokio::test]
+async fn nor_is_anything_of_a_pairwise_group() {
+    is_dropped_everywhere(Scheme::Pairwise).await;
+}
+
+async fn is_dropped_everywhere(scheme: Scheme) {
     // At the first time that a step is reached, and somewhere in the middle.
     let stories = Step::ALL.iter().enumerate().flat_map(|(index, step)| {
         let later = u32::try_from(index % 3 + 1).unwrap();
         [(*step, 0), (*step, later)]
     });
     let lived = stream::iter(stories)
-        .map(|(step, passes)| async move { (step, passes, story(step, passes).await) })
+        .map(|(step, passes)| async move { (step, passes, story(scheme, step, passes).await) })
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
@@ -37,14 +46,14 @@ async fn nothing_is_lost_or_doubled_wherever_the_process_is_dropped() {
 }
 
 /// Lives through one drop at `step`, if it comes to that; whether it did.
-async fn story(step: Step, passes: u32) -> bool {
+async fn story(scheme: Scheme, step: Step, passes: u32) -> bool {
     let mut world = World::new().await;
     let alice = world.person("alice").await;
     let steps = Steps::default();
     let mut sprung = steps.set(step, passes);
     let mut bridge = Some(world.begin(steps).await);
     let mut was_dropped = false;
-    let group = alice.create_group("Walkers").await;
+    let group = alice.create_group_as("Walkers", scheme).await;
     let stub = world.stub.clone();
     let speaking = speak(&alice, group, &stub);
     tokio::pin!(speaking);

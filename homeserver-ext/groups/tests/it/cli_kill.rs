@@ -6,7 +6,10 @@ use std::{thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::cli_world::{Person, Running, World, own_texts, texts};
+use crate::{
+    cli_pairwise::pairwise,
+    cli_world::{Person, Running, World, own_texts, texts},
+};
 
 const MESSAGES: usize = 600;
 const KILLS: usize = 25;
@@ -105,9 +108,18 @@ fn a_reader_killed_at_random_reads_each_message_once_and_in_order() {
 
 #[test]
 fn both_sides_killed_at_random_lose_and_double_nothing_either_way() {
-    let mut dice = Dice::new();
     let world = World::new();
-    let people = world.group(["alice", "bob"]);
+    both_sides_are_killed(&world.group(["alice", "bob"]));
+}
+
+#[test]
+fn nor_do_both_sides_of_a_pairwise_group() {
+    let world = World::new();
+    both_sides_are_killed(&pairwise(&world, ["alice", "bob"]));
+}
+
+fn both_sides_are_killed(people: &[Person; 2]) {
+    let mut dice = Dice::new();
     let lines: Vec<String> = (0..MESSAGES).map(|n| format!("message {n}")).collect();
     let mut readers = [Reader::of(&people[0]), Reader::of(&people[1])];
     for round in 0..KILLS {

@@ -3,7 +3,7 @@
 use crate::cli_world::{Person, World, texts};
 
 /// Registered people who are all in one pairwise group, which the first of them made.
-fn pairwise<const N: usize>(world: &World, names: [&str; N]) -> [Person; N] {
+pub(crate) fn pairwise<const N: usize>(world: &World, names: [&str; N]) -> [Person; N] {
     let people = names.map(|name| world.registered(name));
     people[0].ok(&["group", "create", "team", "--scheme", "pairwise"]);
     for guest in &people[1..] {
