@@ -99,8 +99,8 @@ fn decoded(text: &str) -> String {
 }
 
 fn whoami(user: Option<&str>) -> String {
-    user.map(decoded)
-        .unwrap_or_else(|| format!("@{}:b.example", env::var("SENDER_LOCALPART").unwrap()))
+    let bot = || format!("@{}:b.example", env::var("SENDER_LOCALPART").unwrap());
+    user.map_or_else(bot, decoded)
 }
 
 async fn ping_back() {
