@@ -33,6 +33,8 @@ use crate::{clock, secret::Secret};
 const CHORES: Duration = Duration::from_secs(1);
 /// Longest until who is invited is let in.
 const TO_BE_LET_IN: Duration = Duration::from_mins(1);
+/// How long an invite is good.
+const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Before what passed without an answer is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -182,6 +184,12 @@ impl NativePerson {
             ttl_s: 30 * 24 * 60 * 60,
         };
         Ok(self.client.create_group(new).await?)
+    }
+
+    /// An invite into a group for so many.
+    pub(super) async fn invite(&self, group: GroupId, guests: u32) -> Result<Link, PersonError> {
+        let expires = self.client.now().plus_ms(INVITE_MS);
+        Ok(self.client.create_invite(group, expires, guests).await?)
     }
 
     /// Comes into a group by an invite.

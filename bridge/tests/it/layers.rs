@@ -64,7 +64,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["quota", "figures"],
             &["config"],
             &["storage"],
-            &["live"],
+            &["live", "sessions"],
             &["services"],
             &["http"],
             &["app"],
