@@ -75,11 +75,12 @@ async fn a_device_that_is_refused_waits_and_says_why() {
     let database = world.folder.path().join("server.db");
     let mut server = SqliteConnectOptions::new().filename(database).connect().await.unwrap();
     let me = bridge.spine.native.me().record.device_id;
-    sqlx::query("UPDATE devices SET listed = 0, token_hash = NULL WHERE device_id = $1")
+    sqlx::query("UPDATE devices SET listed = 0 WHERE device_id = $1")
         .bind(me.as_bytes().as_slice())
         .execute(&mut server)
         .await
         .unwrap();
+    bridge.spine.native.http().logout().await.unwrap();
 
     let text = json!({"msgtype": "m.text", "body": "held"});
     world.stub.change(|rooms| rooms.event(&group.room, "@al:x", "m.room.message", None, text));
