@@ -22,11 +22,15 @@ pub(crate) struct Bridged {
 impl Bridged {
     /// Starts all; Carol (password `secret of carol`) is invited.
     pub(crate) async fn start() -> Self {
-        Self::start_as(Scheme::SenderKeys).await
+        Self::start_in(async |alice| alice.create_group("Walkers").await).await
     }
 
     /// As [`start`](Self::start), with a group of this scheme.
     pub(crate) async fn start_as(scheme: Scheme) -> Self {
+        Self::start_in(async |alice| alice.create_group_as("Walkers", scheme).await).await
+    }
+
+    async fn start_in(group: impl AsyncFnOnce(&Person) -> GroupId) -> Self {
         let listeners = Listeners::free().unwrap();
         let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();
         let mut causeway = Causeway::prepare(
@@ -43,7 +47,7 @@ impl Bridged {
         let carol = synapse.register("carol", "secret of carol").await.unwrap();
         let name = format!("alice:{}", synapse.server_name());
         let alice = Person::register(causeway.native_url(), &name, token.expose()).await;
-        let group = alice.create_group_as("Walkers", scheme).await;
+        let group = group(&alice).await;
         alice.bridge(group, &[carol.user_id().as_str()]).await;
         Self { causeway, alice, carol, group, synapse }
     }

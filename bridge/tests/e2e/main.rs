@@ -13,7 +13,6 @@ mod doctor;
 mod js;
 mod js_client;
 mod kill;
-#[expect(dead_code, reason = "here it is always said which scheme a group has")]
 #[path = "../shared/people.rs"]
 mod people;
 mod stack;

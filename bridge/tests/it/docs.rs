@@ -113,6 +113,35 @@ fn files_that_the_book_names_are_there() {
     assert!(seen > 30, "the names were not found");
 }
 
+/// Every file of Rust below `folder`, one after the other.
+fn rust(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                rust(&path, into);
+            }
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn tests_that_the_book_names_are_there() {
+    let mut code = String::new();
+    for top in ["bridge/tests", "homeserver-ext"] {
+        rust(&root().join(top), &mut code);
+    }
+    let text = prose(&root().join("docs/security.md"));
+    let is_sentence = |code: &&str| code.matches('_').count() > 3 && !code.contains('/');
+    let names: Vec<_> = codes(&text).into_iter().filter(is_sentence).collect();
+    for name in &names {
+        assert!(code.contains(&format!("fn {name}(")), "there is no test `{name}`");
+    }
+    assert!(names.len() > 30, "the names were not found");
+}
+
 fn alternatives(path: &str) -> Vec<String> {
     let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
     let (list, after) = rest.split_once('}').unwrap();

@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 21] = [
+const FLAGS: [&str; 22] = [
     "acked",
     "closed",
     "encrypted",
@@ -40,6 +40,7 @@ const FLAGS: [&str; 21] = [
     "joined",
     "listed",
     "made_here",
+    "opened",
     "own",
     "present",
     "ready",

@@ -21,6 +21,7 @@ use causeway_protocol::{
 use causeway_store::{Db, Lock, Options};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
+use vodozemac::olm::{Account, Session, SessionConfig};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const MESSAGES: usize = 6_400;
@@ -38,7 +39,7 @@ struct Device {
 async fn main() {
     println!("{:<34}{:>14}{:>18}{:>16}", "what", "per commit", "messages/s", "CPU/message");
     for slice in [64, 10, 1] {
-        let (devices, group) = crowd(2).await;
+        let (devices, group) = crowd(Scheme::SenderKeys, 2).await;
         let (alice, bob) = (&devices[0], &devices[1]);
         let count = if slice == 1 { MESSAGES / 8 } else { MESSAGES };
         let mut batches = Vec::new();
@@ -64,6 +65,9 @@ async fn main() {
         assert_eq!(shown, count, "every message is shown");
     }
     distribute(50).await;
+    for others in [50, 499] {
+        fan_out(others).await;
+    }
 }
 
 struct Lap {
@@ -126,19 +130,19 @@ async fn install(who: &Device, group: GroupId, ops: &[OpBytes]) {
 
 /// A group of this many devices; the first has a session with each of the others, and the second
 /// knows the group too.
-async fn crowd(count: usize) -> (Vec<Device>, GroupId) {
+async fn crowd(scheme: Scheme, count: usize) -> (Vec<Device>, GroupId) {
     let mut devices = Vec::new();
     for n in 0..count {
         devices.push(device(&format!("m{n}")).await);
     }
     let (alice, others) = devices.split_first().expect("at least one");
     let new = NewGroup {
-        scheme: Scheme::SenderKeys,
+        scheme,
         name: "Garden".to_owned(),
         description: String::new(),
         members_may_add: false,
         is_channel: false,
-        max_members: 100,
+        max_members: 500,
         ttl_s: 86_400,
     };
     let mut tx = alice.db.begin().await.expect("begins");
@@ -169,7 +173,7 @@ async fn crowd(count: usize) -> (Vec<Device>, GroupId) {
 
 /// A new chain for everybody, and the message that begins it.
 async fn distribute(others: usize) {
-    let (devices, group) = crowd(others + 1).await;
+    let (devices, group) = crowd(Scheme::SenderKeys, others + 1).await;
     let alice = &devices[0];
     let rounds = 10;
     let mut laps = Vec::new();
@@ -187,6 +191,51 @@ async fn distribute(others: usize) {
         "a new chain for {others} devices: {:.1} ms CPU, median of {rounds}",
         laps[rounds / 2]
     );
+}
+
+/// One message for everybody, its key a piece for each, beside what Olm alone takes for so many pieces.
+async fn fan_out(others: usize) {
+    let (devices, group) = crowd(Scheme::Pairwise, others + 1).await;
+    let mut sessions: Vec<_> = (0..others).map(|_| session()).collect();
+    let rounds = 10;
+    let (mut laps, mut bare, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for round in 0..rounds {
+        let lap = Lap::start();
+        for session in &mut sessions {
+            std::hint::black_box(session.encrypt([0x46; 65]).expect("encrypts"));
+        }
+        bare.push(lap.cpu_ms());
+        let lap = Lap::start();
+        let batch = seal(&devices[0], group, round, 1).await;
+        laps.push(lap.cpu_ms());
+        let rows: usize = batch.submissions.iter().map(|s| s.rows().count()).sum();
+        assert_eq!(rows, others, "a piece for each");
+        bytes = batch.submissions.iter().map(size).sum();
+    }
+    for laps in [&mut laps, &mut bare] {
+        laps.sort_by(f64::total_cmp);
+    }
+    println!(
+        "a pairwise message for {others} devices: {:.1} ms CPU, {bytes} bytes; Olm alone {:.1} ms; \
+         medians of {rounds}",
+        laps[rounds / 2],
+        bare[rounds / 2],
+    );
+}
+
+/// What a submission takes of the 45,000 bytes of an envelope.
+fn size(submission: &Submission) -> usize {
+    let pieces = submission.rows().filter_map(|row| row.piece).map(|piece| 32 + piece.0.len());
+    submission.payload.len() + pieces.sum::<usize>()
+}
+
+/// A session with a device that has not answered, as those of the group are.
+fn session() -> Session {
+    let (here, mut there) = (Account::new(), Account::new());
+    there.generate_one_time_keys(1);
+    let key = *there.one_time_keys().values().next().expect("a key");
+    here.create_outbound_session(SessionConfig::version_1(), there.curve25519_key(), key)
+        .expect("a session")
 }
 
 async fn seal(alice: &Device, group: GroupId, first: usize, slice: usize) -> Batch {

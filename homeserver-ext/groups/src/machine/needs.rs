@@ -272,7 +272,7 @@ impl Work<'_> {
             let waited =
                 holds::take(self.conn(), vault, None, Some(sender), WaitsFor::Device).await?;
             self.ask_for_parked(For::Sender(sender)).await?;
-            self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
+            self.again.extend(waited.into_iter().map(Again::from));
         }
         Ok(())
     }

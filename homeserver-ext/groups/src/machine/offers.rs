@@ -4,16 +4,19 @@
 use causeway_protocol::{
     api::StreamRow,
     device::DeviceOf,
-    envelope::Kind as EnvelopeKind,
+    envelope::{Kind as EnvelopeKind, Piece},
     ids::{AccountId, GroupId, Seq, Timestamp},
     roster::{Kind, Op, Role, Roster},
 };
 use causeway_store::Tx;
+use zeroize::Zeroize as _;
 
 use super::{
-    AddedBy, Machine, MachineError, OfferShown, OpError, Received, Trust, What, work::Work,
+    AddedBy, Machine, MachineError, OfferShown, OpError, Received, Trust, What,
+    work::{Again, Work},
 };
 use crate::storage::{
+    accounts::KnownDevice,
     groups::{self as rows, Offer},
     joins, offers, parked, settings,
 };
@@ -209,8 +212,35 @@ impl Work<'_> {
             rows::set_fetch_requests(self.conn(), group, true).await?;
             joins::may_add_now(self.conn(), group).await?;
         }
-        for row in offers::take(self.conn(), vault, group).await? {
-            self.again.push_back(super::work::Again { row, opened: false });
+        let waited = offers::take(self.conn(), vault, group).await?;
+        self.again.extend(waited.into_iter().map(Again::from));
+        Ok(())
+    }
+
+    /// Opens the pieces of a device that came before `seq` in groups which are offered, and nothing else
+    /// of them: what follows in the same session leaves few keys for what it passes over, and nobody
+    /// gives them again after a day.
+    pub(super) async fn open_what_waits(
+        &mut self,
+        device: &KnownDevice,
+        seq: Seq,
+    ) -> Result<(), MachineError> {
+        if self.unopened.is_none() {
+            self.unopened = Some(offers::with_unopened(self.conn()).await?);
+        }
+        let (vault, peer) = (self.vault(), device.record.device_id);
+        if !self.unopened.as_ref().is_some_and(|unopened| unopened.contains(&peer)) {
+            return Ok(());
+        }
+        for mut row in offers::unopened(self.conn(), vault, &peer, seq).await? {
+            let Some(Piece(piece)) = &mut row.envelope.piece else { continue };
+            let bytes = self.open_in_session(device, piece).await?;
+            if let Ok(bytes) = &bytes {
+                *piece = bytes.to_vec();
+            }
+            offers::looked_at(self.conn(), vault, &row, bytes.is_ok()).await?;
+            row.envelope.piece.iter_mut().for_each(|piece| piece.0.zeroize());
+            self.unopened = None;
         }
         Ok(())
     }
@@ -237,6 +267,7 @@ impl Work<'_> {
             return Ok(false);
         }
         let (vault, now) = (self.vault(), self.now);
+        self.unopened = None;
         if is_said && !offers::keep(self.conn(), vault, row, now).await? {
             tracing::debug!(group = %envelope.group, "more than is kept of a group that is offered");
         }

@@ -11,7 +11,10 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 
-use super::{Machine, MachineError, work::Work};
+use super::{
+    Machine, MachineError,
+    work::{Judged, Work},
+};
 use crate::storage::parked::{self, Due, For};
 
 pub use crate::storage::parked::Looked;
@@ -72,7 +75,7 @@ impl Work<'_> {
         sender: &DeviceId,
     ) -> Result<bool, MachineError> {
         // What was held before goes before what is parked.
-        Ok(!self.was_held
+        Ok(self.judged == Judged::First
             && (self.is_parked || parked::is_known(self.conn(), (group, sender)).await?))
     }
 

@@ -21,7 +21,7 @@ use super::{
     Incoming, Machine, MachineError, Receipts, What,
     opening::Opening,
     schemes::{self, Form},
-    work::{Again, ToReceive, Work},
+    work::{Again, Judged, ToReceive, Work},
 };
 use crate::storage::{
     accounts::KnownDevice,
@@ -130,15 +130,16 @@ impl Work<'_> {
     /// Judges what was taken out of the holds, and what that in turn takes out.
     pub(super) async fn judge_again(&mut self) -> Result<(), MachineError> {
         while let Some(Again { mut row, opened }) = self.again.pop_front() {
-            self.was_held = true;
+            self.judged = if opened { Judged::AgainOpened } else { Judged::Again };
             if let Step::NoRoom = self.one(&row, opened).await? {
                 self.fail(&row, "no_room");
             }
             if opened {
                 row.envelope.payload.zeroize();
+                row.envelope.piece.iter_mut().for_each(|piece| piece.0.zeroize());
             }
         }
-        self.was_held = false;
+        self.judged = Judged::First;
         Ok(())
     }
 
@@ -373,7 +374,7 @@ impl Work<'_> {
     ) -> Result<Step, MachineError> {
         // Behind one that is parked nothing of its sender is held: it would be heard before it.
         if self.is_any_parked(&row.envelope.group, &sender.device).await?
-            || !self.is_held(row, sender, waits_for).await?
+            || !self.is_held(row, sender, waits_for, self.judged == Judged::AgainOpened).await?
         {
             return Ok(Step::NoRoom);
         }
@@ -391,15 +392,17 @@ impl Work<'_> {
         Ok(step)
     }
 
-    /// Holds a row if there is room; whether there was.
+    /// Holds a row, `opened` or not, if there is room; whether there was.
     async fn is_held(
         &mut self,
         row: &StreamRow,
         sender: &Sender,
         waits_for: WaitsFor,
+        opened: bool,
     ) -> Result<bool, MachineError> {
         let (vault, now) = (self.vault(), self.now);
-        let is_held = holds::hold(self.conn(), vault, row, &sender.device, waits_for, now).await?;
+        let held = (row, opened);
+        let is_held = holds::hold(self.conn(), vault, held, &sender.device, waits_for, now).await?;
         if is_held {
             self.held(row, sender.device, waits_for);
         }

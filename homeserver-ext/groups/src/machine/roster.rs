@@ -214,8 +214,9 @@ impl Work<'_> {
         let vault = self.vault();
         let waited = holds::take(self.conn(), vault, Some(group), None, WaitsFor::Roster).await?;
         self.ask_for_parked(For::Group(group)).await?;
-        self.again.extend(waited.into_iter().map(|row| {
-            let opened = !row.envelope.kind.is_read();
+        self.again.extend(waited.into_iter().map(|(row, opened)| {
+            // A version of before held keys opened, and did not say so.
+            let opened = opened || !row.envelope.kind.is_read();
             Again { row, opened }
         }));
         Ok(())

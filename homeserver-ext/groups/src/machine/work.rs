@@ -56,8 +56,25 @@ pub struct ToReceive {
 /// A row that waited, taken out to be judged again.
 pub(super) struct Again {
     pub(super) row: StreamRow,
-    /// Its payload is the Olm plaintext, not the ciphertext: that opens only once.
+    /// Its payload, or its piece, is the Olm plaintext, not the ciphertext: that opens only once.
     pub(super) opened: bool,
+}
+
+impl From<(StreamRow, bool)> for Again {
+    fn from((row, opened): (StreamRow, bool)) -> Self {
+        Self { row, opened }
+    }
+}
+
+/// How a row comes to be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// As it came.
+    First,
+    /// It waited.
+    Again,
+    /// It waited, and what Olm opens of it was opened.
+    AgainOpened,
 }
 
 pub(super) struct Work<'a> {
@@ -74,8 +91,10 @@ pub(super) struct Work<'a> {
     pub(super) known: Option<Arc<Known>>,
     /// The revision of that, once it is known.
     pub(super) met: Option<Met>,
-    /// Whether the row was held and is judged again.
-    pub(super) was_held: bool,
+    /// How the row comes to be judged.
+    pub(super) judged: Judged,
+    /// Whose pieces wait unopened in groups that are offered, once that is known.
+    pub(super) unopened: Option<HashSet<DeviceId>>,
     /// Whether the rows are such as were parked.
     pub(super) is_parked: bool,
     /// Rows that stay at the server.
@@ -111,7 +130,8 @@ impl<'a> Work<'a> {
             olm: None,
             known: None,
             met: None,
-            was_held: false,
+            judged: Judged::First,
+            unopened: None,
             is_parked: false,
             parked: Vec::new(),
             no_room: None,

@@ -42,11 +42,11 @@ impl WaitsFor {
     }
 }
 
-/// Holds a row, once however often it comes; `false` if there is no room.
+/// Holds a row, `opened` or not, once however often it comes; `false` if there is no room.
 pub(crate) async fn hold(
     conn: &mut Conn,
     vault: &Vault,
-    row: &StreamRow,
+    (row, opened): (&StreamRow, bool),
     sender: &DeviceId,
     waits_for: WaitsFor,
     now: Timestamp,
@@ -75,8 +75,8 @@ pub(crate) async fn hold(
     }
     let place = place(&envelope.group, envelope.id, row.seq);
     sqlx::query(
-        "INSERT INTO holds (group_id, sender, seq, waits_for, bytes, expires_ms, sealed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO holds (group_id, sender, seq, waits_for, bytes, expires_ms, sealed, opened)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(envelope.group.as_bytes().as_slice())
     .bind(sender.as_bytes().as_slice())
@@ -85,6 +85,7 @@ pub(crate) async fn hold(
     .bind(size)
     .bind(ms(now.plus_ms(envelope.ttl_ms.min(KEPT_MS))))
     .bind(sealed(vault, &place, envelope.id, &bytes)?)
+    .bind(opened)
     .execute(conn)
     .await?;
     Ok(true)
@@ -114,17 +115,18 @@ fn sealed(vault: &Vault, place: &[u8], id: EnvelopeId, bytes: &[u8]) -> Result<V
     Ok([id.as_bytes().as_slice(), &record].concat())
 }
 
-/// Takes out what waits in `group` for this, in the mailbox's order; `sender` narrows it.
+/// Takes out what waits in `group` for this, in the mailbox's order, and whether it was opened; `sender`
+/// narrows it.
 pub(crate) async fn take(
     conn: &mut Conn,
     vault: &Vault,
     group: Option<&GroupId>,
     sender: Option<&DeviceId>,
     waits_for: WaitsFor,
-) -> Result<Vec<StreamRow>, Error> {
+) -> Result<Vec<(StreamRow, bool)>, Error> {
     let mut rows = sqlx::query(
         "DELETE FROM holds WHERE group_id = COALESCE($1, group_id) AND sender = COALESCE($2, sender)
-         AND waits_for = $3 RETURNING group_id, seq, sealed",
+         AND waits_for = $3 RETURNING group_id, seq, sealed, opened",
     )
     .bind(group.map(|group| group.as_bytes().as_slice()))
     .bind(sender.map(|sender| sender.as_bytes().as_slice()))
@@ -132,9 +134,9 @@ pub(crate) async fn take(
     .fetch_all(conn)
     .await?
     .iter()
-    .map(|row| held(vault, row))
+    .map(|row| Ok((held(vault, row)?, row.try_get(3)?)))
     .collect::<Result<Vec<_>, Error>>()?;
-    rows.sort_by_key(|row| row.seq);
+    rows.sort_by_key(|(row, _)| row.seq);
     Ok(rows)
 }
 

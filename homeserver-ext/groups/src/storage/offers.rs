@@ -1,9 +1,11 @@
 //! What came in groups that are offered: unopened, sealed, and not more than so much.
 
+use std::collections::HashSet;
+
 use causeway_protocol::{
     api::StreamRow,
     envelope::Envelope,
-    ids::{EnvelopeId, GroupId, Seq, Timestamp},
+    ids::{DeviceId, EnvelopeId, GroupId, Seq, Timestamp},
 };
 use causeway_store::{Conn, Row};
 use sqlx::Row as _;
@@ -43,9 +45,10 @@ pub(crate) async fn keep(
         return Ok(false);
     }
     let place = place(&envelope.group, envelope.id, row.seq);
+    let sender = envelope.sender.as_ref().filter(|_| envelope.piece.is_some());
     sqlx::query(
-        "INSERT INTO offered_rows (group_id, seq, envelope, bytes, expires_ms, sealed)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        "INSERT INTO offered_rows (group_id, seq, envelope, bytes, expires_ms, sealed, unopened)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
     )
     .bind(group)
     .bind(signed(row.seq.0))
@@ -53,25 +56,78 @@ pub(crate) async fn keep(
     .bind(size)
     .bind(ms(now.plus_ms(envelope.ttl_ms.min(KEPT_MS))))
     .bind(vault.seal(Class::Content, "offered_rows", "sealed", &place, &bytes)?)
+    .bind(sender.map(|sender| sender.device.as_bytes().as_slice()))
     .execute(conn)
     .await?;
     Ok(true)
 }
 
-/// Takes out what came in a group, in the mailbox's order.
+/// The devices whose pieces wait unopened.
+pub(crate) async fn with_unopened(conn: &mut Conn) -> Result<HashSet<DeviceId>, Error> {
+    let devices: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT DISTINCT unopened FROM offered_rows WHERE unopened IS NOT NULL")
+            .fetch_all(conn)
+            .await?;
+    devices.iter().map(|device| DeviceId::from_slice(device).whole("offered_rows")).collect()
+}
+
+/// What came of `sender` before `seq` with a piece that is unopened, in the mailbox's order.
+pub(crate) async fn unopened(
+    conn: &mut Conn,
+    vault: &Vault,
+    sender: &DeviceId,
+    seq: Seq,
+) -> Result<Vec<StreamRow>, Error> {
+    let rows = sqlx::query(
+        "SELECT group_id, seq, envelope, sealed FROM offered_rows
+         WHERE unopened = $1 AND seq < $2 ORDER BY seq",
+    )
+    .bind(sender.as_bytes().as_slice())
+    .bind(signed(seq.0))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| kept(vault, row)).collect()
+}
+
+/// The piece of a row was looked at; if it opened, it is kept as it is now: Olm opens once.
+pub(crate) async fn looked_at(
+    conn: &mut Conn,
+    vault: &Vault,
+    StreamRow { seq, envelope }: &StreamRow,
+    opened: bool,
+) -> Result<(), Error> {
+    let bytes = Zeroizing::new(serde_json::to_vec(envelope).whole("offered_rows")?);
+    let place = place(&envelope.group, envelope.id, *seq);
+    sqlx::query(
+        "UPDATE offered_rows SET unopened = NULL, opened = $4, sealed = $5
+         WHERE group_id = $1 AND seq = $2 AND envelope = $3",
+    )
+    .bind(envelope.group.as_bytes().as_slice())
+    .bind(signed(seq.0))
+    .bind(envelope.id.as_bytes().as_slice())
+    .bind(opened)
+    .bind(vault.seal(Class::Content, "offered_rows", "sealed", &place, &bytes)?)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes out what came in a group, in the mailbox's order; and whether its piece was opened.
 pub(crate) async fn take(
     conn: &mut Conn,
     vault: &Vault,
     group: &GroupId,
-) -> Result<Vec<StreamRow>, Error> {
+) -> Result<Vec<(StreamRow, bool)>, Error> {
     let rows = sqlx::query(
-        "DELETE FROM offered_rows WHERE group_id = $1 RETURNING group_id, seq, envelope, sealed",
+        "DELETE FROM offered_rows WHERE group_id = $1
+         RETURNING group_id, seq, envelope, sealed, opened",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_all(conn)
     .await?;
-    let mut rows = rows.iter().map(|row| kept(vault, row)).collect::<Result<Vec<_>, Error>>()?;
-    rows.sort_by_key(|row| row.seq);
+    let taken = |row: &Row| Ok((kept(vault, row)?, row.try_get(4)?));
+    let mut rows = rows.iter().map(taken).collect::<Result<Vec<_>, Error>>()?;
+    rows.sort_by_key(|(row, _)| row.seq);
     Ok(rows)
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
     pub(crate) requests: BTreeMap<GroupId, Vec<PendingRequest>>,
     names: u128,
+    /// After so many steps that change something a process dies.
+    pub(crate) dies_in: Option<u32>,
 }
 
 pub(crate) fn text(body: &str) -> Content {
@@ -229,12 +231,32 @@ impl World {
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         let batch = device.machine.seal(&mut tx, now, group, items).await?;
+        if self.dies() {
+            drop(tx);
+            self.devices[who].restart().await;
+            return Box::pin(self.seal(who, group, items)).await;
+        }
         tx.commit().await.unwrap();
         Ok(batch)
     }
 
+    /// Whether a process dies here.
+    fn dies(&mut self) -> bool {
+        let left = self.dies_in.map(|steps| steps.checked_sub(1));
+        self.dies_in = left.flatten();
+        left == Some(None)
+    }
+
     pub(crate) async fn post(&mut self, who: usize, batch: &Batch) -> Result<(), Vec<OpBytes>> {
+        if self.dies() {
+            self.devices[who].restart().await;
+        }
         self.take_batch(batch)?;
+        if self.dies() {
+            // Whoever keeps it posts it again; keys come again by themselves.
+            self.devices[who].restart().await;
+            return Ok(());
+        }
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         device.machine.accepted(&mut tx, batch).await.unwrap();
@@ -265,8 +287,19 @@ impl World {
         let device = &mut self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         let receipts = device.machine.receive(&mut tx, now, rows).await.unwrap();
+        if !rows.is_empty() && self.dies() {
+            drop(tx);
+            self.devices[who].restart().await;
+            return;
+        }
         tx.commit().await.unwrap();
+        let dies = !rows.is_empty() && self.dies();
+        let device = &mut self.devices[who];
         device.received.extend(receipts.received);
+        if dies {
+            device.restart().await;
+            return;
+        }
         let is_parked = |row: &&StreamRow| receipts.parked.contains(&row.seq);
         let parked: Vec<_> = rows.iter().filter(is_parked).cloned().collect();
         device.parked.retain(|row| !receipts.parked.contains(&row.seq));
@@ -340,8 +373,13 @@ impl World {
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         let chores = device.machine.chores(&mut tx, now).await.unwrap();
-        tx.commit().await.unwrap();
         let quiet = chores.is_empty();
+        if !quiet && self.dies() {
+            drop(tx);
+            self.devices[who].restart().await;
+            return false;
+        }
+        tx.commit().await.unwrap();
         for (group, from) in chores.fetch_ops {
             let from = usize::try_from(from.0).unwrap();
             let ops = self.groups.get(&group).map(|group| group.ops.clone()).unwrap_or_default();

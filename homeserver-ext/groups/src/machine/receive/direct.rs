@@ -3,9 +3,10 @@
 use causeway_protocol::{
     api::StreamRow,
     envelope::Sender,
-    ids::{DeviceId, GroupId},
+    ids::{DeviceId, GroupId, Seq},
     olm_plaintext::{Missing, OlmPlaintext},
 };
+use zeroize::Zeroizing;
 
 use super::{MachineError, Step, What, Work};
 use crate::{
@@ -46,7 +47,7 @@ impl Work<'_> {
                 self.say(row.seq, envelope.group, What::Duplicate);
                 return Ok(Step::Done);
             }
-            let opened = self.open_olm(&device, &envelope.payload).await?;
+            let opened = self.open_olm(&device, row.seq, &envelope.payload).await?;
             if let Err("olm") = opened {
                 self.wedged(&sender.device).await?;
             }
@@ -83,12 +84,25 @@ impl Work<'_> {
         self.machine.me().record.device_id
     }
 
-    /// Opens what `device` sealed in a session with this one; `olm` where none opens it.
+    /// Opens what `device` sealed in a session with this one, and what came of it before and waits;
+    /// `olm` where no session opens it.
     pub(in crate::machine) async fn open_olm(
         &mut self,
         device: &KnownDevice,
+        seq: Seq,
         payload: &[u8],
     ) -> Result<Result<OlmPlaintext, &'static str>, MachineError> {
+        self.open_what_waits(device, seq).await?;
+        let bytes = self.open_in_session(device, payload).await?;
+        Ok(bytes.and_then(|bytes| OlmPlaintext::parse(&bytes).map_err(|_| "bad_plaintext")))
+    }
+
+    /// As [`open_olm`](Self::open_olm), of this alone.
+    pub(in crate::machine) async fn open_in_session(
+        &mut self,
+        device: &KnownDevice,
+        payload: &[u8],
+    ) -> Result<Result<Zeroizing<Vec<u8>>, &'static str>, MachineError> {
         let (vault, now) = (self.vault(), self.now);
         let peer = device.record.device_id;
         let mut known = sessions::sessions(self.conn(), vault, &peer).await?;
@@ -118,7 +132,7 @@ impl Work<'_> {
             }
             Err(_) => return Ok(Err("olm")),
         };
-        Ok(OlmPlaintext::parse(&bytes).map_err(|_| "bad_plaintext"))
+        Ok(Ok(bytes))
     }
 
     /// The sessions of two devices no longer fit: a new one is made, and type W said in it.
@@ -180,7 +194,7 @@ impl Work<'_> {
         let waited =
             holds::take(self.conn(), vault, Some(&group), Some(&sender), WaitsFor::Chain).await?;
         self.ask_for_parked(For::Both(&group, &sender)).await?;
-        self.again.extend(waited.into_iter().map(|row| Again { row, opened: false }));
+        self.again.extend(waited.into_iter().map(Again::from));
         Ok(())
     }
 
@@ -197,7 +211,7 @@ impl Work<'_> {
         };
         let mut opened = row.clone();
         opened.envelope.payload = bytes.to_vec();
-        if !self.is_held(&opened, sender, WaitsFor::Roster).await? {
+        if !self.is_held(&opened, sender, WaitsFor::Roster, true).await? {
             // It opens once: who lacks the key asks for it again.
             self.fail(row, "no_room");
         }

@@ -1,13 +1,13 @@
 //! Being added is an offer: a stranger's group gets nothing, and nothing of it is opened.
 
-use causeway_groups::machine::{AddedBy, Received, SealError, Trust, What};
+use causeway_groups::machine::{AddedBy, NewGroup, Received, SealError, Trust, What};
 use causeway_protocol::{
     ids::{GroupId, Timestamp},
     invite::Link,
     roster::Role,
 };
 
-use super::{ALICE, BOB, CAROL};
+use super::{ALICE, BOB, CAROL, pairwise::pairwise};
 use crate::world::{World, text};
 
 /// Registered people who have met nobody, and whom only those may add whom they know.
@@ -255,4 +255,51 @@ async fn a_group_is_as_known_as_who_adds_to_it() {
     world.add(CAROL, group, ALICE, Role::Member).await;
     world.sync_all().await;
     assert!(!is_offered(&world, ALICE, group).await);
+}
+
+/// What is said in a pairwise group that was offered, while more passes in the same session than it keeps
+/// keys for, and nobody has the keys any more when it is taken.
+#[tokio::test]
+async fn pieces_that_wait_in_an_offered_group_open_however_late_it_is_taken() {
+    let mut world = strangers(&["alice", "bob", "carol"]).await;
+    let garden = world.create_group_as(ALICE, pairwise()).await;
+    world.add(ALICE, garden, CAROL, Role::Member).await;
+    world.sync_all().await;
+    take(&mut world, CAROL, garden).await;
+    world.sync_all().await;
+    let new = NewGroup { ttl_s: 7 * 86_400, ..pairwise() };
+    let offered = world.create_group_as(BOB, new).await;
+    for who in [CAROL, ALICE] {
+        world.add(BOB, offered, who, Role::Member).await;
+    }
+    world.sync_all().await;
+    take(&mut world, CAROL, offered).await;
+    assert!(is_offered(&world, ALICE, offered).await);
+    // Carol is known by the garden; of what she says beside it nothing is opened.
+    let said: Vec<_> = (0..60).map(|n| format!("{n}")).collect();
+    for text in &said {
+        world.send(CAROL, offered, text).await;
+    }
+    world.sync_all().await;
+    let opened = "SELECT COUNT(*) FROM offered_rows WHERE opened = TRUE";
+    assert_eq!(world.count(ALICE, opened).await, 0);
+    for text in ["here", "and there"] {
+        world.send(CAROL, garden, text).await;
+        world.sync_all().await;
+        restart(&mut world, ALICE).await;
+    }
+    assert_eq!(world.devices[ALICE].texts(), ["here", "and there"]);
+    assert_eq!(world.count(ALICE, opened).await, 60);
+    assert_eq!(sent_by(&world, ALICE, offered), 0);
+    world.now += 2 * 86_400_000;
+    let now = world.time();
+    for device in &world.devices {
+        let mut tx = device.db.begin().await.unwrap();
+        device.machine.expire(&mut tx, now).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    world.devices[ALICE].received.clear();
+    take(&mut world, ALICE, offered).await;
+    assert_eq!(world.devices[ALICE].texts(), said);
+    assert!(world.devices[ALICE].reasons().is_empty());
 }

@@ -81,6 +81,39 @@ async fn a_wedged_session_heals_and_the_key_alone_is_given_again() {
     }
 }
 
+#[tokio::test]
+async fn wherever_a_process_dies_while_a_key_is_given_again_all_is_read_once_and_in_order() {
+    for step in 0.. {
+        let (mut world, group) = garden(&["alice", "bob"]).await;
+        world.send(ALICE, group, "one").await;
+        world.sync_all().await;
+        lose_sessions(&world, BOB).await;
+        world.dies_in = Some(step);
+        world.send(ALICE, group, "two").await;
+        world.sync_all().await;
+        let is_over = world.dies_in.take().is_some();
+        // What was on its way is asked for again after a while.
+        for _ in 0..3 {
+            world.now += 6 * MINUTE_MS;
+            world.sync_all().await;
+        }
+        world.send(BOB, group, "I see").await;
+        world.send(ALICE, group, "three").await;
+        world.sync_all().await;
+        assert_eq!(world.devices[BOB].texts(), ["one", "two", "three"], "{step}");
+        assert_eq!(world.devices[ALICE].texts(), ["I see"], "{step}");
+        assert!(world.devices.iter().all(|device| device.reasons().is_empty()), "{step}");
+        for table in ["SELECT COUNT(*) FROM holds", "SELECT COUNT(*) FROM key_requests"] {
+            assert_eq!(world.count(BOB, table).await, 0, "{step}: {table}");
+        }
+        assert_eq!(world.count(ALICE, "SELECT COUNT(*) FROM outgoing").await, 0, "{step}");
+        if is_over {
+            assert!(step > 12, "only {step} steps");
+            return;
+        }
+    }
+}
+
 /// What the server calls the fan-out to one device that this row came of.
 fn again_name(row: &Envelope) -> EnvelopeId {
     let Recipient::Device(device) = row.to else { panic!("a piece") };

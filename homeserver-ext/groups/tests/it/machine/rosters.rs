@@ -269,6 +269,7 @@ const BACK: &str = "
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE place;
     DROP TABLE settings;
+    ALTER TABLE holds DROP COLUMN opened;
     DROP TABLE offered_rows;
     ALTER TABLE groups DROP COLUMN offer;
     ALTER TABLE groups DROP COLUMN offered_by;

@@ -12,7 +12,11 @@ use causeway_protocol::{
 };
 
 use crate::{
-    machine::{MachineError, opening::Opening, work::Work},
+    machine::{
+        MachineError,
+        opening::Opening,
+        work::{Judged, Work},
+    },
     schemes::pairwise as scheme,
     storage::{accounts::KnownDevice, holds},
 };
@@ -57,7 +61,12 @@ pub(in crate::machine) async fn open(
     };
     let Some(roster) = log.by_hash(&header.roster) else { return Ok(Opening::NoRoster) };
     let Some(sealed) = &envelope.piece else { return Ok(Opening::Refused("malformed")) };
-    let piece = match work.open_olm(device, &sealed.0).await? {
+    let said = if work.judged == Judged::AgainOpened {
+        OlmPlaintext::parse(&sealed.0).map_err(|_| "bad_plaintext")
+    } else {
+        work.open_olm(device, row.seq, &sealed.0).await?
+    };
+    let piece = match said {
         Ok(OlmPlaintext::Piece(piece)) => piece,
         Ok(_) => return refused(work, row, sender, "wrong_kind").await,
         Err("bad_plaintext") => return refused(work, row, sender, "malformed").await,
