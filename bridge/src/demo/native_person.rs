@@ -17,7 +17,7 @@ use causeway_protocol::{
     api::StreamRow,
     content::{Content, Text, TextKind},
     envelope::{self, Envelope, Kind, Recipient, Submission},
-    ids::{ClientId, DeviceId, GroupId, Seq},
+    ids::{ClientId, DeviceId, GroupId, Seq, Timestamp},
     invite::Link,
     roster::{Role, Scheme},
 };
@@ -31,6 +31,8 @@ use crate::{clock, secret::Secret};
 
 /// How often the key work is looked at when nothing calls for it.
 const CHORES: Duration = Duration::from_secs(1);
+/// How long an invite of the demo is good.
+const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Longest until who is invited is let in.
 const TO_BE_LET_IN: Duration = Duration::from_mins(1);
 /// Before what passed without an answer is tried again.
@@ -182,6 +184,12 @@ impl NativePerson {
             ttl_s: 30 * 24 * 60 * 60,
         };
         Ok(self.client.create_group(new).await?)
+    }
+
+    /// A link by which so many may come into a group.
+    pub(super) async fn invite(&self, group: GroupId, uses: u32) -> Result<Link, PersonError> {
+        let until = Timestamp(self.client.now().0.saturating_add(INVITE_MS));
+        Ok(self.client.create_invite(group, until, uses).await?)
     }
 
     /// Comes into a group by an invite.

@@ -1,10 +1,9 @@
 //! A short scene after the story: three native people in a group that shares no secret.
 
-use causeway_protocol::{ids::Timestamp, roster::Scheme};
+use causeway_protocol::roster::Scheme;
 
 use super::{
     DemoError, native_person::NativePerson, outcome::Way, place::Place, progress::Progress,
-    story::INVITE_MS,
 };
 
 /// What the group is called.
@@ -38,8 +37,7 @@ pub(super) async fn play(place: &Place, progress: &Progress) -> Result<Scene, De
     let emil = NativePerson::register("emil", &place.dir, url, &token).await?;
     let finn = NativePerson::register("finn", &place.dir, url, &token).await?;
     let group = dora.create_group(GROUP, "Three native people", Scheme::Pairwise).await?;
-    let until_when = Timestamp(dora.client().now().0.saturating_add(INVITE_MS));
-    let invite = dora.client().create_invite(group, until_when, 2).await?;
+    let invite = dora.invite(group, 2).await?;
     let people = [dora, emil, finn];
     let [_, guests @ ..] = &people;
     for guest in guests {

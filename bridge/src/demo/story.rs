@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     content::{BridgeRequest, Content},
-    ids::{GroupId, Timestamp},
+    ids::GroupId,
     roster::Scheme,
 };
 use tokio::time::Instant;
@@ -22,8 +22,6 @@ use super::{
 
 /// What the group is called.
 pub(super) const GROUP: &str = "Harbour";
-/// How long an invite of the demo is good.
-pub(super) const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How many may still come in by the link that is shown at the end.
 const VISITORS: u32 = 10;
 /// What they say, in turn.
@@ -128,8 +126,7 @@ async fn set_up(
     progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
     let description = "Two native people and one on Matrix";
     let group = ann.create_group(GROUP, description, scheme).await?;
-    let until_when = Timestamp(ann.client().now().0.saturating_add(INVITE_MS));
-    let invite = ann.client().create_invite(group, until_when, 1).await?;
+    let invite = ann.invite(group, 1).await?;
     ben.come_in(group, &invite).await?;
 
     progress.say(&format!("Ann lets the bridge in, and asks it to invite {}", carol.user_id()));
@@ -140,7 +137,7 @@ async fn set_up(
     ann.send(group, Content::BridgeRequest(request)).await?;
     until("Carol's invite", async || carol.room().is_some()).await?;
     progress.say("Carol has joined the Matrix room that the bridge made");
-    let link = ann.client().create_invite(group, until_when, VISITORS).await?.to_text();
+    let link = ann.invite(group, VISITORS).await?.to_text();
     Ok(Cast { ann, ben, carol, group, link, quay: None })
 }
 
