@@ -76,7 +76,7 @@ const BACK: &str = "
     DROP TABLE parked;
     ALTER TABLE mirrors DROP COLUMN present;
     DROP TABLE settings;
-    ALTER TABLE holds DROP COLUMN opened;
+    ALTER TABLE holds DROP COLUMN is_opened;
     DROP TABLE offered_rows;
     ALTER TABLE groups DROP COLUMN offer;
     ALTER TABLE groups DROP COLUMN offered_by;

@@ -75,7 +75,7 @@ pub(crate) async fn hold(
     }
     let place = place(&envelope.group, envelope.id, row.seq);
     sqlx::query(
-        "INSERT INTO holds (group_id, sender, seq, waits_for, bytes, expires_ms, sealed, opened)
+        "INSERT INTO holds (group_id, sender, seq, waits_for, bytes, expires_ms, sealed, is_opened)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(envelope.group.as_bytes().as_slice())
@@ -126,7 +126,7 @@ pub(crate) async fn take(
 ) -> Result<Vec<(StreamRow, bool)>, Error> {
     let mut rows = sqlx::query(
         "DELETE FROM holds WHERE group_id = COALESCE($1, group_id) AND sender = COALESCE($2, sender)
-         AND waits_for = $3 RETURNING group_id, seq, sealed, opened",
+         AND waits_for = $3 RETURNING group_id, seq, sealed, is_opened",
     )
     .bind(group.map(|group| group.as_bytes().as_slice()))
     .bind(sender.map(|sender| sender.as_bytes().as_slice()))

@@ -99,7 +99,7 @@ pub(crate) async fn looked_at(
     let bytes = Zeroizing::new(serde_json::to_vec(envelope).whole("offered_rows")?);
     let place = place(&envelope.group, envelope.id, *seq);
     sqlx::query(
-        "UPDATE offered_rows SET unopened = NULL, opened = $4, sealed = $5
+        "UPDATE offered_rows SET unopened = NULL, is_opened = $4, sealed = $5
          WHERE group_id = $1 AND seq = $2 AND envelope = $3",
     )
     .bind(envelope.group.as_bytes().as_slice())
@@ -120,7 +120,7 @@ pub(crate) async fn take(
 ) -> Result<Vec<(StreamRow, bool)>, Error> {
     let rows = sqlx::query(
         "DELETE FROM offered_rows WHERE group_id = $1
-         RETURNING group_id, seq, envelope, sealed, opened",
+         RETURNING group_id, seq, envelope, sealed, is_opened",
     )
     .bind(group.as_bytes().as_slice())
     .fetch_all(conn)

@@ -281,7 +281,7 @@ async fn pieces_that_wait_in_an_offered_group_open_however_late_it_is_taken() {
         world.send(CAROL, offered, text).await;
     }
     world.sync_all().await;
-    let opened = "SELECT COUNT(*) FROM offered_rows WHERE opened = TRUE";
+    let opened = "SELECT COUNT(*) FROM offered_rows WHERE is_opened = TRUE";
     assert_eq!(world.count(ALICE, opened).await, 0);
     for text in ["here", "and there"] {
         world.send(CAROL, garden, text).await;
