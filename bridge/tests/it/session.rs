@@ -92,6 +92,12 @@ async fn a_device_that_is_refused_waits_and_says_why() {
         why.wait_for(refused).await.unwrap().clone().unwrap()
     };
     let told = world.during(&bridge, told).await;
+    let held = async {
+        while bridge.stats().await.outbox == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.during(&bridge, held).await;
     let ready = reqwest::get(format!("{}/ready", bridge.url)).await.unwrap();
     assert_eq!(ready.status(), 503);
     let report: Value = ready.json().await.unwrap();
