@@ -83,6 +83,9 @@ pub struct Spine {
     /// before that, a room that nobody knows may be one of them, made after the copy that this database
     /// was put back from, or theirs at the time of the homeserver's copy.
     pub rooms_known: Arc<AtomicBool>,
+    /// Whether it was tried in this process to look at them: nothing goes into a room before, since a
+    /// database that was put back may have the one before.
+    pub rooms_looked: Arc<AtomicBool>,
     /// What was heard last and the homeserver did not have when it was asked: that was dealt with.
     pub forgotten: Arc<Mutex<Option<OwnedEventId>>>,
     /// Who has asked the bot how much lately.

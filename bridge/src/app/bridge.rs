@@ -129,8 +129,7 @@ pub(super) async fn start(
         restored::go_on(&db, clock(), known).await.map_err(failed)?;
     }
     let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
-    let steps = Steps::default();
-    let health = Health::default();
+    let (steps, health) = (Steps::default(), Health::default());
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
     let http = Http::new(Parts {
@@ -204,6 +203,7 @@ pub(super) async fn start(
         token_taken,
         locked_out,
         rooms_known: Arc::default(),
+        rooms_looked: Arc::default(),
         forgotten: Arc::default(),
         asks: Arc::default(),
         troubles: health.troubles,

@@ -80,6 +80,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
                 AFTER_FAULT
             }
         };
+        spine.rooms_looked.store(true, Ordering::Relaxed);
         tokio::select! {
             () = async {
                 tokio::time::sleep(REST).await;

@@ -125,6 +125,7 @@ impl Bridge {
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             rooms_known: Arc::new(true.into()),
+            rooms_looked: Arc::new(true.into()),
             forgotten: Arc::default(),
             asks: Arc::default(),
             troubles: Troubles::default(),

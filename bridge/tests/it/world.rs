@@ -210,6 +210,7 @@ impl World {
             token_taken: watch::Sender::new(true),
             locked_out: watch::Sender::new(None),
             rooms_known: std::sync::Arc::default(),
+            rooms_looked: std::sync::Arc::default(),
             forgotten: std::sync::Arc::default(),
             asks: std::sync::Arc::default(),
             troubles: Troubles::default(),

@@ -36,6 +36,8 @@ use crate::{
     storage::{self, lanes},
 };
 
+/// Between looks at whether the rooms were looked at.
+const UNLOOKED: Duration = Duration::from_millis(20);
 /// After so long nobody waits for an invitation any more.
 const UNASKED: Duration = Duration::from_hours(1);
 
@@ -302,7 +304,14 @@ impl Leases {
             let before: Vec<Lane> = self.taken().keys().cloned().collect();
             let in_turn = lanes::in_turn(&mut read).await?;
             let is_full = in_turn.len() >= lanes::AT_ONCE;
-            let (ready, due) = self.0.waits.over(spine.steady(), in_turn);
+            let (mut ready, mut due) = self.0.waits.over(spine.steady(), in_turn);
+            // The bot's way into a room, and what is for groups, waits for no look at the rooms.
+            let waits = |ready: &Ready| matches!(ready.lane, Lane::ToMatrix(_) | Lane::Aside(..));
+            if !spine.rooms_looked.load(Ordering::Relaxed) && ready.iter().any(waits) {
+                ready.retain(|ready| !waits(ready));
+                let soon = spine.steady() + UNLOOKED;
+                due = Some(due.map_or(soon, |due| due.min(soon)));
+            }
             let (taken, free): (Vec<_>, Vec<_>) =
                 ready.into_iter().partition(|ready| before.contains(&ready.lane));
             if self.want(&taken) {
