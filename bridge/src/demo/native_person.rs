@@ -176,6 +176,7 @@ impl NativePerson {
     ) -> Result<GroupId, PersonError> {
         let new = NewGroup {
             scheme,
+            suite: None,
             name: name.to_owned(),
             description: description.to_owned(),
             members_may_add: false,

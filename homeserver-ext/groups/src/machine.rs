@@ -38,6 +38,7 @@ mod roster;
 mod schemes;
 mod seal;
 mod seen;
+mod shared;
 mod trust;
 mod work;
 
@@ -197,6 +198,10 @@ impl Machine {
             follows_server,
             added_by,
         }))
+    }
+
+    fn signing(&self) -> &SigningKey {
+        &self.0.signing
     }
 
     fn vault(&self) -> &Vault {

@@ -28,6 +28,8 @@ use crate::{
 pub struct NewGroup {
     /// How its messages are sealed.
     pub scheme: Scheme,
+    /// The AEAD's number in it; `None`: what such a group begins with.
+    pub suite: Option<u8>,
     /// What it is called, at most 255 bytes.
     pub name: String,
     /// What it is about.
@@ -161,7 +163,7 @@ impl Machine {
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let create = Create {
             scheme: new.scheme as u8,
-            suite: schemes::suite_of_new(new.scheme),
+            suite: new.suite.unwrap_or_else(|| schemes::suite_of_new(new.scheme)),
             rand: entropy::bytes().map_err(MachineError::from)?,
             account: self.me().account.as_str().to_owned(),
             legacy_id: String::new(),

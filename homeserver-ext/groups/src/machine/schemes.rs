@@ -6,6 +6,7 @@
 
 mod pairwise;
 mod sender_keys;
+mod shared_key;
 
 use std::sync::Arc;
 
@@ -14,24 +15,29 @@ use causeway_protocol::{
     device::DeviceOf,
     envelope::{Envelope, Kind, Sender, Submission},
     fanout,
-    ids::{ChainId, ClientId, GroupId, Timestamp},
+    ids::{ChainId, ClientId, DeviceId, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Log, Roster, Scheme},
+    shared_key::Alg,
 };
 use causeway_store::{Conn, Row, Script, Tx};
 
 use super::{
     Machine, MachineError, Needs, Outgoing, SealError, SentIn,
     opening::{Opening, Taken},
-    work::Work,
+    work::{ASK_SOON_MS, Work},
 };
 use crate::{
-    schemes::sender_keys::{Suite, Wire},
+    schemes::{
+        sender_keys::{Suite, Wire},
+        shared_key as shared,
+    },
     storage::{
         KEPT_MS,
         accounts::KnownDevice,
         chains::{self, OwnAndGiven},
-        fan_outs, groups as rows,
+        chores::KeyRequest,
+        fan_outs, groups as rows, shared_keys,
     },
 };
 
@@ -42,6 +48,7 @@ const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 enum Way {
     SenderKeys(Suite),
     Pairwise,
+    SharedKey,
 }
 
 impl Way {
@@ -51,7 +58,9 @@ impl Way {
                 Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
             }
             Scheme::Pairwise => (roster.suite() == 0).then_some(Self::Pairwise),
-            Scheme::SharedKey => None,
+            Scheme::SharedKey => {
+                Alg::from_number(roster.effective_suite()).map(|_| Self::SharedKey)
+            }
         }
     }
 }
@@ -59,7 +68,8 @@ impl Way {
 /// The suite of a group that begins with this scheme.
 pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
     match scheme {
-        Scheme::SenderKeys | Scheme::SharedKey => Suite::Aes256Gcm.number(),
+        Scheme::SenderKeys => Suite::Aes256Gcm.number(),
+        Scheme::SharedKey => Alg::Aes256Gcm.number(),
         Scheme::Pairwise => 0,
     }
 }
@@ -68,6 +78,7 @@ pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
 pub(super) enum Plan {
     SenderKeys(Box<sender_keys::Plan>),
     Pairwise(pairwise::Plan),
+    SharedKey(shared_key::Plan),
 }
 
 impl Plan {
@@ -76,6 +87,7 @@ impl Plan {
         match self {
             Self::SenderKeys(plan) => &plan.lacking,
             Self::Pairwise(plan) => &plan.lacking,
+            Self::SharedKey(plan) => &plan.lacking,
         }
     }
 
@@ -84,6 +96,7 @@ impl Plan {
         match self {
             Self::SenderKeys(plan) => plan.begins(),
             Self::Pairwise(_) => true,
+            Self::SharedKey(plan) => plan.begins(),
         }
     }
 }
@@ -115,6 +128,9 @@ pub(super) async fn plan(
             Ok(Plan::SenderKeys(Box::new(plan)))
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
+        Way::SharedKey => {
+            shared_key::plan(work, group, log, count).await.map(Plan::SharedKey)
+        }
     }
 }
 
@@ -122,13 +138,15 @@ pub(super) async fn plan(
 pub(super) async fn seal(
     work: &mut Work<'_>,
     plan: Plan,
-    head: &Roster,
+    log: &Log,
     reached: &[KnownDevice],
     items: &[Outgoing],
 ) -> Result<Vec<Vec<Submission>>, SealError> {
+    let head = log.head();
     match plan {
         Plan::SenderKeys(plan) => sender_keys::send::seal(work, *plan, head, reached, items).await,
         Plan::Pairwise(plan) => pairwise::send::seal(work, &plan, head, reached, items).await,
+        Plan::SharedKey(plan) => shared_key::send::seal(work, plan, log, reached, items).await,
     }
 }
 
@@ -136,15 +154,26 @@ pub(super) async fn seal(
 pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
     Pairwise(fanout::Message<'a>),
+    SharedKey(shared::Wire<'a>),
+}
+
+/// What a message cannot be opened without.
+pub(super) struct Lacked {
+    pub(super) request: KeyRequest,
+    /// After how long it is asked for: it may be on its way.
+    pub(super) first_ms: u64,
+    /// For how long whoever is asked has it.
+    pub(super) kept_ms: u64,
 }
 
 impl<'a> Form<'a> {
     /// Reads it off what travelled, or says why it is nothing that can be opened.
     pub(super) fn parse(envelope: &'a Envelope) -> Result<Self, &'static str> {
-        let form = if envelope.kind == Kind::Fanout {
-            fanout::Message::parse(&envelope.payload).map(Self::Pairwise).ok()
-        } else {
-            Wire::parse(&envelope.payload).map(Self::SenderKeys).ok()
+        let payload = &envelope.payload;
+        let form = match (envelope.kind, payload.first()) {
+            (Kind::Fanout, _) => fanout::Message::parse(payload).map(Self::Pairwise).ok(),
+            (_, Some(0x30..=0x3f)) => shared::Wire::parse(payload).map(Self::SharedKey).ok(),
+            _ => Wire::parse(payload).map(Self::SenderKeys).ok(),
         };
         form.ok_or("malformed")
     }
@@ -154,31 +183,58 @@ impl<'a> Form<'a> {
         match self {
             Self::SenderKeys(_) => matches!(scheme, Scheme::SenderKeys),
             Self::Pairwise(_) => matches!(scheme, Scheme::Pairwise),
+            Self::SharedKey(_) => matches!(scheme, Scheme::SharedKey),
         }
     }
 
-    /// What its sender is asked for where the key is not held.
-    pub(super) fn missing(&self, envelope: &Envelope) -> Missing {
+    /// The tag of the chain that it was sealed with, if it was.
+    pub(super) const fn chain(&self) -> Option<[u8; 4]> {
         match self {
-            Self::SenderKeys(wire) => sender_keys::receive::missing(wire, envelope.epoch),
-            Self::Pairwise(message) => pairwise::receive::missing(message, envelope),
+            Self::SenderKeys(wire) => Some(wire.header().tag),
+            Self::Pairwise(_) | Self::SharedKey(_) => None,
         }
     }
 
-    /// For how long its sender has what he is asked for.
-    pub(super) const fn kept_ms(&self) -> u64 {
-        match self {
-            Self::SenderKeys(_) => KEPT_MS,
-            Self::Pairwise(_) => pairwise::DAY_MS,
-        }
+    /// What is asked for where `me` does not hold the key: of its sender, but for a key that all share.
+    pub(super) fn missing(&self, envelope: &Envelope, me: DeviceId) -> Lacked {
+        let group = envelope.group;
+        let sender = envelope.sender.as_ref().map_or(me, |sender| sender.device);
+        let (missing, device, first_ms, kept_ms) = match self {
+            Self::SenderKeys(wire) => {
+                (sender_keys::receive::missing(wire, envelope.epoch), sender, 0, KEPT_MS)
+            }
+            Self::Pairwise(message) => {
+                (pairwise::receive::missing(message, envelope), sender, 0, pairwise::DAY_MS)
+            }
+            Self::SharedKey(wire) => {
+                let missing = shared_key::receive::missing(wire, envelope.epoch);
+                (missing, me, ASK_SOON_MS, shared_key::KEPT_MS)
+            }
+        };
+        Lacked { request: KeyRequest { group, device, missing }, first_ms, kept_ms }
     }
 
     /// Whether the key travels in the message itself: it is not lacking before that was looked at.
     pub(super) const fn has_key(&self) -> bool {
         match self {
-            Self::SenderKeys(_) => false,
+            Self::SenderKeys(_) | Self::SharedKey(_) => false,
             Self::Pairwise(_) => true,
         }
+    }
+}
+
+/// Of whom a key is asked that was asked for so often before; `None` where he is there no more.
+pub(super) async fn asked_of(
+    work: &mut Work<'_>,
+    log: &Log,
+    request: &KeyRequest,
+    tries: i64,
+) -> Result<Option<DeviceOf>, MachineError> {
+    match log.head().scheme() {
+        Scheme::SenderKeys | Scheme::Pairwise => {
+            Ok(log.head().devices().find(|device| device.device_id == request.device))
+        }
+        Scheme::SharedKey => shared_key::receive::asked_of(work, log, request, tries).await,
     }
 }
 
@@ -199,6 +255,9 @@ pub(super) async fn open(
         }
         Form::Pairwise(message) => {
             pairwise::receive::open(work, (row, sender), device, message, log).await
+        }
+        Form::SharedKey(wire) => {
+            shared_key::receive::open(work, (row, sender), device, wire, log).await
         }
     }
 }
@@ -240,7 +299,9 @@ pub(super) async fn take_key(
         OlmPlaintext::Distribution(distribution) => {
             sender_keys::receive::take(work, group, peer, distribution).await
         }
-        OlmPlaintext::SharedKey(..) => Ok(Taken::Refused("not_built")),
+        OlmPlaintext::SharedKey(route, item) => {
+            shared_key::receive::take(work, peer, route, item).await
+        }
         OlmPlaintext::Piece(_)
         | OlmPlaintext::Acknowledgement(..)
         | OlmPlaintext::KeyRequest(..)
@@ -262,12 +323,14 @@ pub(super) async fn answer(
             sender_keys::send::answer(work, log.head().group(), known, missing, week_ago).await
         }
         Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
+        Some(Way::SharedKey) => shared_key::send::answer(work, log, known, missing).await,
         None => Ok(()),
     }
 }
 
-/// Gives what is owed of messages, where it can be given now.
+/// Gives what is owed of messages and keys, where it can be given now.
 pub(super) async fn pay(work: &mut Work<'_>, needs: &mut Needs) -> Result<(), MachineError> {
+    shared_key::tend::tend(work, needs).await?;
     pairwise::again::pay(work, needs).await
 }
 
@@ -296,6 +359,7 @@ pub(super) async fn report(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
+        Some(Way::SharedKey) => shared_key::tend::report(machine, conn, head.group()).await,
         Some(Way::Pairwise) | None => Ok(Vec::new()),
     }
 }
@@ -311,18 +375,36 @@ pub(super) async fn is_from_before(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
+        Some(Way::SharedKey) => {
+            shared_key::tend::is_from_before(machine, conn, head, asked).await
+        }
         Some(Way::Pairwise) | None => Ok(false),
     }
+}
+
+/// A group has this roster now.
+pub(super) async fn moved_on(conn: &mut Conn, head: &Roster) -> Result<(), MachineError> {
+    match head.scheme() {
+        Scheme::SenderKeys | Scheme::Pairwise => Ok(()),
+        Scheme::SharedKey => Ok(shared_keys::wake(conn, &head.group()).await?),
+    }
+}
+
+/// What a group's keys need may have changed.
+pub(super) async fn look_after(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
+    Ok(shared_keys::wake_known(conn, group).await?)
 }
 
 /// Seals nothing more in this group with what it was sealed with.
 pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
     fan_outs::drop_keys(conn, group).await?;
+    look_after(conn, group).await?;
     Ok(chains::drop_own(conn, group).await?)
 }
 
 /// As [`drop_own`], in every group.
 pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
+    shared_keys::skip(conn, shared_key::SKIPPED).await?;
     Ok(chains::drop_all_own(conn).await?)
 }
 

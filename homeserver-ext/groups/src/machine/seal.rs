@@ -103,7 +103,8 @@ impl Machine {
     /// # Errors
     /// [`MachineError`].
     pub async fn rotate(&self, tx: &mut Tx, group: GroupId) -> Result<(), MachineError> {
-        Ok(rows::set_rotate(tx.conn(), &group, true).await?)
+        rows::set_rotate(tx.conn(), &group, true).await?;
+        schemes::look_after(tx.conn(), &group).await
     }
 }
 
@@ -139,7 +140,7 @@ impl Work<'_> {
         if is_marked {
             self.tx.mark().await.map_err(MachineError::from)?;
         }
-        let sealed = schemes::seal(self, plan, head, &reached, items).await;
+        let sealed = schemes::seal(self, plan, &log, &reached, items).await;
         if is_marked {
             self.tx.unmark(sealed.is_ok()).await.map_err(MachineError::from)?;
         }

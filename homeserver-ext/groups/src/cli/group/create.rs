@@ -70,6 +70,7 @@ pub(super) async fn run(
     let group = client
         .create_group(NewGroup {
             scheme,
+            suite: None,
             name: arguments.name.clone(),
             description: arguments.description,
             members_may_add: arguments.members_may_add,
