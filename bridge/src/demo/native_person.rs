@@ -253,6 +253,10 @@ impl NativePerson {
                 Ok(Some(batch))
             }
             Err(SealError::Unprepared(_)) => Ok(None),
+            Err(SealError::NoKey) => {
+                sleep(AGAIN).await;
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }

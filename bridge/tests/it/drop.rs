@@ -29,6 +29,11 @@ async fn nor_is_anything_of_a_pairwise_group() {
     is_dropped_everywhere(Scheme::Pairwise).await;
 }
 
+#[tokio::test]
+async fn nor_of_one_that_shares_a_key() {
+    is_dropped_everywhere(Scheme::SharedKey).await;
+}
+
 async fn is_dropped_everywhere(scheme: Scheme) {
     // At the first time that a step is reached, and somewhere in the middle.
     let stories = Step::ALL.iter().enumerate().flat_map(|(index, step)| {

@@ -157,6 +157,10 @@ impl Person {
                     return batch;
                 }
                 Err(SealError::Unprepared(_)) => {}
+                Err(SealError::NoKey) => {
+                    drop(tx);
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

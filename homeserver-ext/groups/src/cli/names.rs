@@ -247,8 +247,12 @@ pub(super) fn role(role: Role) -> &'static str {
 
 /// Who can read a group, in one line.
 pub(super) fn confidentiality(roster: &Roster) -> String {
-    match roster.bridge() {
+    let by = match roster.bridge() {
         Some((_, bridge)) => format!("bridged: {} can read", bridge.account.server()),
         None => "end-to-end".to_owned(),
+    };
+    match roster.scheme() {
+        Scheme::SenderKeys | Scheme::Pairwise => by,
+        Scheme::SharedKey => by + "; shared key: readable for one key's window",
     }
 }

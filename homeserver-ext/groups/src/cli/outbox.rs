@@ -71,8 +71,10 @@ impl OutboxError {
 
     /// Whether other groups go on: here a person must decide first, or a key come.
     pub(super) fn is_of_the_group(&self) -> bool {
-        let lacks_key =
-            matches!(self, Self::Seal(SealError::NoKey) | Self::Sdk(SdkError::Seal(SealError::NoKey)));
+        let lacks_key = matches!(
+            self,
+            Self::Seal(SealError::NoKey) | Self::Sdk(SdkError::Seal(SealError::NoKey))
+        );
         lacks_key || self.waits_for_a_person()
     }
 

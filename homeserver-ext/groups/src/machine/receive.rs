@@ -24,8 +24,7 @@ use super::{
 };
 use crate::storage::{
     accounts::KnownDevice,
-    chores,
-    groups as rows, holds,
+    chores, groups as rows, holds,
     holds::{Sighting, WaitsFor},
 };
 

@@ -128,9 +128,7 @@ pub(super) async fn plan(
             Ok(Plan::SenderKeys(Box::new(plan)))
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
-        Way::SharedKey => {
-            shared_key::plan(work, group, log, count).await.map(Plan::SharedKey)
-        }
+        Way::SharedKey => shared_key::plan(work, group, log, count).await.map(Plan::SharedKey),
     }
 }
 
@@ -375,9 +373,7 @@ pub(super) async fn is_from_before(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
-        Some(Way::SharedKey) => {
-            shared_key::tend::is_from_before(machine, conn, head, asked).await
-        }
+        Some(Way::SharedKey) => shared_key::tend::is_from_before(machine, conn, head, asked).await,
         Some(Way::Pairwise) | None => Ok(false),
     }
 }

@@ -282,13 +282,12 @@ pub(crate) async fn given(
     conn: &mut Conn,
     key: &GroupKey,
 ) -> Result<HashMap<DeviceId, Option<Timestamp>>, Error> {
-    let rows = sqlx::query(
-        "SELECT device, next_ms FROM shared_given WHERE group_id = $1 AND key_id = $2",
-    )
-    .bind(key.group().as_bytes().as_slice())
-    .bind(key.id().as_bytes().as_slice())
-    .fetch_all(conn)
-    .await?;
+    let rows =
+        sqlx::query("SELECT device, next_ms FROM shared_given WHERE group_id = $1 AND key_id = $2")
+            .bind(key.group().as_bytes().as_slice())
+            .bind(key.id().as_bytes().as_slice())
+            .fetch_all(conn)
+            .await?;
     let one = |row: Row| {
         let next: Option<i64> = row.try_get(1)?;
         let device = DeviceId::from_slice(row.try_get(0)?).whole("shared_given")?;
@@ -376,10 +375,7 @@ pub(crate) async fn forget(conn: &mut Conn, group: &GroupId) -> Result<(), Error
         .bind(id)
         .execute(&mut *conn)
         .await?;
-    sqlx::query("DELETE FROM shared_keys WHERE group_id = $1")
-        .bind(id)
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query("DELETE FROM shared_keys WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM shared_groups WHERE group_id = $1").bind(id).execute(conn).await?;
     Ok(())
 }

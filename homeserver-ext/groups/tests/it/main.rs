@@ -17,6 +17,7 @@ mod cli_readers;
 mod cli_recovery;
 mod cli_rename;
 mod cli_server;
+mod cli_shared_key;
 mod cli_stale;
 mod cli_story;
 mod cli_stream;

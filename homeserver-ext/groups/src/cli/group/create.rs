@@ -1,10 +1,15 @@
 //! `group create`: a group with oneself as its admin.
 
 use causeway_protocol::{roster, visible::shows_something};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, home::Home, print::Printer};
+use super::super::{
+    exit::Failure,
+    home::Home,
+    print::Printer,
+    scheme::{Algorithm, Scheme},
+};
 use crate::machine::NewGroup;
 
 /// Most bytes of a name: what the roster has place for (protocol §3.2).
@@ -29,6 +34,9 @@ pub(crate) struct Arguments {
     /// How messages are sealed; stays so for as long as the group lives
     #[arg(long, value_enum, default_value_t = Scheme::SenderKeys, value_name = "SCHEME")]
     scheme: Scheme,
+    /// The cipher of a group that shares a key [default: aes_256_gcm]
+    #[arg(long, value_enum, value_name = "ALGORITHM")]
+    algorithm: Option<Algorithm>,
     /// Most members, bridge included [default: 1000, of a pairwise group 500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     max_members: Option<u32>,
@@ -36,24 +44,6 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30),
           value_name = "DAYS")]
     keep: u32,
-}
-
-/// How the messages of a group are sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scheme {
-    /// Once for all: up to 1,000 members
-    SenderKeys,
-    /// For each device by itself, with no secret that the group shares: up to 500 members
-    Pairwise,
-}
-
-impl From<Scheme> for roster::Scheme {
-    fn from(scheme: Scheme) -> Self {
-        match scheme {
-            Scheme::SenderKeys => Self::SenderKeys,
-            Scheme::Pairwise => Self::Pairwise,
-        }
-    }
 }
 
 pub(super) async fn run(
@@ -66,11 +56,15 @@ pub(super) async fn run(
     let scheme = roster::Scheme::from(arguments.scheme);
     let max_members = arguments.max_members.unwrap_or_else(|| scheme.max_members());
     check_members(scheme, max_members)?;
+    if arguments.algorithm.is_some() && scheme != roster::Scheme::SharedKey {
+        return Err(Failure::usage("only of a group that shares a key the algorithm is chosen")
+            .next("Add `--scheme shared-key`, or leave `--algorithm` out."));
+    }
     let client = home.client().await?;
     let group = client
         .create_group(NewGroup {
             scheme,
-            suite: None,
+            suite: arguments.algorithm.map(Algorithm::suite),
             name: arguments.name.clone(),
             description: arguments.description,
             members_may_add: arguments.members_may_add,

@@ -232,11 +232,7 @@ async fn signer(
 }
 
 /// Whether this device gave the key to one who turned out not to be who he is called.
-async fn has_leaked(
-    work: &mut Work<'_>,
-    log: &Log,
-    kept: &Kept,
-) -> Result<bool, MachineError> {
+async fn has_leaked(work: &mut Work<'_>, log: &Log, kept: &Kept) -> Result<bool, MachineError> {
     let me = work.machine.me().record.device_id;
     if kept.maker != me || !work.any_untrusted(log, |_| true).await? {
         return Ok(false);

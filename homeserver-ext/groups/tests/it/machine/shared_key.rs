@@ -14,7 +14,7 @@ use causeway_groups::{
 use causeway_protocol::{
     api::StreamRow,
     envelope::Kind,
-    ids::{GroupId, Timestamp},
+    ids::{GroupId, Seq},
     roster::{Role, Scheme},
 };
 
@@ -27,7 +27,8 @@ const DAY: u64 = 24 * HOUR;
 const KEYS: &str = "SELECT COUNT(*) FROM shared_keys";
 
 fn shared(suite: Option<u8>) -> NewGroup {
-    NewGroup { scheme: Scheme::SharedKey, suite, ..super::pairwise::pairwise() }
+    let month = 30 * 86_400;
+    NewGroup { scheme: Scheme::SharedKey, suite, ttl_s: month, ..super::pairwise::pairwise() }
 }
 
 /// Alice's group with everybody in it.
@@ -67,13 +68,6 @@ fn sent(world: &World, who: usize, kind: Kind) -> usize {
 async fn refused(world: &mut World, who: usize, group: GroupId) -> SealError {
     let item = world.outgoing(text("in vain"));
     world.seal(who, group, &[item]).await.unwrap_err()
-}
-
-async fn expire(world: &World, who: usize) {
-    let (device, now) = (&world.devices[who], world.time());
-    let mut tx = device.db.begin().await.unwrap();
-    device.machine.expire(&mut tx, Timestamp(now.0)).await.unwrap();
-    tx.commit().await.unwrap();
 }
 
 fn nothing_failed(world: &World) {
@@ -140,7 +134,7 @@ async fn whoever_comes_reads_nothing_of_before_and_all_from_then_on() {
     assert_eq!(world.devices[BOB].texts(), ["before", "after"]);
     // A server that gives her what was said before gives her nothing.
     let row = before.submissions.iter().flat_map(|s| s.rows()).last().unwrap();
-    let row = StreamRow { seq: causeway_protocol::ids::Seq(900), envelope: row };
+    let row = StreamRow { seq: Seq(900), envelope: row };
     world.receive(carol, &[row]).await;
     world.sync_all().await;
     assert_eq!(world.devices[carol].texts(), ["after"]);
@@ -162,7 +156,7 @@ async fn whoever_was_taken_out_has_no_key_of_what_follows() {
     // With all that is said from then on in her hands she reads nothing.
     let rows = after.submissions.iter().flat_map(|s| s.rows());
     for (seq, envelope) in (900..).zip(rows) {
-        let row = StreamRow { seq: causeway_protocol::ids::Seq(seq), envelope };
+        let row = StreamRow { seq: Seq(seq), envelope };
         world.receive(CAROL, &[row]).await;
     }
     assert_eq!(world.devices[CAROL].texts(), ["before"]);

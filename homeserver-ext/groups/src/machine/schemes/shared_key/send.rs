@@ -88,11 +88,7 @@ fn seal_one(
 }
 
 /// Makes a key, and gives it to nobody yet.
-pub(super) async fn make(
-    work: &mut Work<'_>,
-    log: &Log,
-    next: Next,
-) -> Result<Rank, MachineError> {
+pub(super) async fn make(work: &mut Work<'_>, log: &Log, next: Next) -> Result<Rank, MachineError> {
     let (head, now, vault) = (log.head(), work.now, work.vault());
     let group = head.group();
     let alg = Alg::from_number(head.effective_suite()).ok_or(MachineError::Own("suite"))?;
@@ -131,11 +127,7 @@ pub(super) async fn give(
 }
 
 /// Finishes the envelope with a key; `false` where there is no session for it.
-async fn hand(
-    work: &mut Work<'_>,
-    kept: &Kept,
-    known: &KnownDevice,
-) -> Result<bool, MachineError> {
+async fn hand(work: &mut Work<'_>, kept: &Kept, known: &KnownDevice) -> Result<bool, MachineError> {
     let key = &kept.key;
     let route = Route {
         group: key.group(),

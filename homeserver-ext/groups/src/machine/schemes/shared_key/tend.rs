@@ -157,7 +157,8 @@ async fn give(
                 Reach::Session(known) => send::give(work, kept, &known).await?,
                 other => {
                     let next = work.wait_for(other, needs);
-                    shared_keys::give(work.conn(), &kept.key, &device.device_id, Some(next)).await?;
+                    shared_keys::give(work.conn(), &kept.key, &device.device_id, Some(next))
+                        .await?;
                 }
             }
         }

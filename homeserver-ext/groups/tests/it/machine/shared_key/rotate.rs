@@ -3,7 +3,9 @@
 use causeway_groups::machine::SealError;
 use causeway_protocol::envelope::Kind;
 
-use super::{ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden, key, nothing_failed, refused, sent};
+use super::{
+    ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden, key, nothing_failed, refused, sent,
+};
 
 #[tokio::test]
 async fn the_timer_makes_a_key_that_all_have_before_it_is_sent_under() {
