@@ -20,7 +20,7 @@ use causeway_protocol::{
     roster::{Log, Roster, Scheme},
     shared_key::Alg,
 };
-use causeway_store::{Conn, Row, Script, Tx};
+use causeway_store::{Conn, Db, Row, Script, Tx};
 
 use super::{
     Machine, MachineError, Needs, Outgoing, SealError, SentIn,
@@ -376,6 +376,21 @@ pub(super) async fn is_from_before(
         Some(Way::SharedKey) => shared_key::tend::is_from_before(machine, conn, head, asked).await,
         Some(Way::Pairwise) | None => Ok(false),
     }
+}
+
+/// Whether one of these messages of this device's is sealed under a key that others let go of.
+pub(super) async fn is_outdated(
+    machine: &Machine,
+    db: &Db,
+    group: &GroupId,
+    messages: impl Iterator<Item = &[u8]>,
+) -> Result<bool, MachineError> {
+    let wires: Vec<_> = messages.filter_map(|wire| shared::Wire::parse(wire).ok()).collect();
+    if wires.is_empty() {
+        return Ok(false);
+    }
+    let mut read = db.read().await?;
+    shared_key::tend::any_outdated(machine, read.conn(), group, &wires).await
 }
 
 /// A group has this roster now.

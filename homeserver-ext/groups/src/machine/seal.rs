@@ -5,10 +5,11 @@
 
 use causeway_protocol::{
     device::DeviceOf,
+    envelope::Kind,
     ids::{GroupId, Timestamp},
     roster::{Log, is_dropped_in_channel},
 };
-use causeway_store::{Rows, Script, Tx};
+use causeway_store::{Db, Rows, Script, Tx};
 
 use super::{
     Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, reach::Reach,
@@ -85,6 +86,16 @@ impl Machine {
         let own = schemes::looked(self, group, &rows.take())?;
         let commits = own::read_commits(rows.take().first())?;
         Ok(ToSeal { group, row, own, commits })
+    }
+
+    /// Whether what a batch was sealed under is on its way out: sealed anew it is read by all, and by
+    /// nobody twice.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn is_outdated(&self, db: &Db, batch: &Batch) -> Result<bool, MachineError> {
+        let messages = batch.submissions.iter().filter(|s| s.kind == Kind::Message);
+        schemes::is_outdated(self, db, &batch.group, messages.map(|s| s.payload.as_slice())).await
     }
 
     /// The server has every envelope of `batch`. Only needed where [`Batch::has_keys`].

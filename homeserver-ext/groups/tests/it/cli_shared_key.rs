@@ -44,7 +44,7 @@ fn whoever_has_not_the_key_yet_is_told_and_what_he_said_goes_out_when_it_has_com
     let [alice, bob] = group_of(&world, ["alice", "bob"], "shared-key");
     let carol = world.registered("carol");
     alice.ok(&["member", "add", "team", "carol"]);
-    let kept = bob.run(&["send", "team", "soon", "--timeout", "0"]);
+    let kept = bob.run(&["send", "team", "soon", "--timeout", "3"]);
     assert_eq!(kept.status.code(), Some(5), "{}", kept.stderr);
     assert!(kept.stderr.contains("key") && kept.stderr.contains("tail"), "{}", kept.stderr);
     bob.read();

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     machine::{Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
+    schemes::shared_key::Wire,
     storage::{
         groups as rows,
         shared_keys::{self, Kept},
@@ -201,6 +202,20 @@ pub(super) async fn lacking(
         }
     }
     Ok(lacking)
+}
+
+/// Whether one of these messages is under a key that is not sent under any more.
+pub(in crate::machine) async fn any_outdated(
+    machine: &Machine,
+    conn: &mut Conn,
+    group: &GroupId,
+    wires: &[Wire<'_>],
+) -> Result<bool, MachineError> {
+    let keys = shared_keys::of_group(conn, machine.vault(), group).await?;
+    let is_current = |wire: &Wire<'_>| {
+        keys.iter().any(|kept| kept.retired.is_none() && tag_of(&kept.key) == wire.header().tag)
+    };
+    Ok(!wires.iter().all(is_current))
 }
 
 /// The newest key, as the server is told of it.

@@ -3,7 +3,7 @@
 use causeway_protocol::{api::StreamRow, ids::Seq};
 
 use super::{ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden};
-use crate::world::text;
+use crate::world::{Device, World, text};
 
 #[tokio::test]
 async fn an_hour_after_another_is_used_it_is_gone_with_its_windows() {
@@ -35,6 +35,34 @@ async fn an_hour_after_another_is_used_it_is_gone_with_its_windows() {
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts(), ["one", "two", "in time"]);
     assert_eq!(world.count(BOB, "SELECT COUNT(*) FROM holds").await, 1, "and that is seen");
+}
+
+#[tokio::test]
+async fn what_was_sealed_and_could_not_go_is_sealed_anew_before_nobody_has_its_key() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let item = world.outgoing(text("one"));
+    let kept = world.seal(BOB, group, std::slice::from_ref(&item)).await.unwrap();
+    let is_outdated = async |world: &World| {
+        let Device { machine, db, .. } = &world.devices[BOB];
+        machine.is_outdated(db, &kept).await.unwrap()
+    };
+    world.sync_all().await;
+    assert!(!is_outdated(&world).await);
+    world.now += DAY;
+    world.sync_all().await;
+    world.now += 10 * MINUTE;
+    world.sync_all().await;
+    assert!(is_outdated(&world).await, "retired");
+    world.now += 2 * HOUR;
+    world.sync_all().await;
+    assert!(is_outdated(&world).await, "and erased");
+    // It had come after all: sealed anew, it is read once.
+    let again = world.seal(BOB, group, &[item]).await.unwrap();
+    for batch in [&kept, &again] {
+        world.post(BOB, batch).await.unwrap();
+    }
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].texts(), ["one"]);
 }
 
 #[tokio::test]

@@ -107,13 +107,12 @@ async fn whoever_has_the_key_speaks_for_nobody_else() {
     // Under Alice's name, signed by Bob; and what she said, said to be Bob's.
     let forged = Forged { key: &shared, signing: &bobs, sender: alice, counter: 7 };
     let forged = forged.row(&mut world, group, 900);
-    world.receive(CAROL, &[forged]).await;
     world.send(ALICE, group, "two").await;
     let mut stolen = waiting(&world, CAROL, Kind::Message).pop().unwrap();
     stolen.seq.0 = 901;
     stolen.envelope.sender = Some(sender(&world, BOB));
     stolen.envelope.id = stolen.envelope.compute_id();
-    world.receive(CAROL, &[stolen]).await;
+    world.receive(CAROL, &[forged, stolen]).await;
     assert_eq!(world.devices[CAROL].reasons(), ["bad_signature"; 2]);
     world.devices[CAROL].acked = 0;
     world.sync_all().await;
@@ -180,14 +179,8 @@ async fn any_changed_bit_opens_nothing_and_changes_nothing() {
     assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
 }
 
-/// What one says to another over Olm, made by hand.
-async fn hand(
-    world: &World,
-    (from, to): (usize, usize),
-    group: GroupId,
-    item: SharedKey,
-    seq: u64,
-) -> StreamRow {
+/// A session of one with another, taken out of his database.
+async fn session(world: &World, from: usize, to: usize) -> Session {
     let (vault, peer) = (vault(world, from).await, world.devices[to].id());
     let mut tx = world.devices[from].db.begin().await.unwrap();
     let (session, sealed): (String, Vec<u8>) =
@@ -198,21 +191,26 @@ async fn hand(
             .unwrap();
     let place = [peer.as_bytes().as_slice(), session.as_bytes()].concat();
     let pickle = vault.unseal(Class::Ratchet, "olm_sessions", "sealed", &place, &sealed).unwrap();
-    let pickle: SessionPickle = serde_json::from_slice(&pickle).unwrap();
-    let mut session = Session::from(pickle);
-    // Each time one further on, since what is kept stays as it is.
-    for _ in 0..seq - 900 {
-        session.encrypt(b"nothing").unwrap();
-    }
-    let route = Route { group, from: world.devices[from].id(), to: peer };
-    let said = OlmPlaintext::SharedKey(route, item).to_bytes().unwrap();
+    Session::from(serde_json::from_slice::<SessionPickle>(&pickle).unwrap())
+}
+
+/// A key that Bob gives Carol in it, made by hand.
+fn hand(
+    world: &World,
+    session: &mut Session,
+    group: GroupId,
+    item: SharedKey,
+    seq: u64,
+) -> StreamRow {
+    let (from, to) = (world.devices[BOB].id(), world.devices[CAROL].id());
+    let said = OlmPlaintext::SharedKey(Route { group, from, to }, item).to_bytes().unwrap();
     let payload = match session.encrypt(said.as_slice()).unwrap() {
         OlmMessage::PreKey(m) => OlmPayload::PreKey(&m.to_bytes()).to_bytes(),
         OlmMessage::Normal(m) => OlmPayload::Normal(&m.to_bytes()).to_bytes(),
     };
-    let (sender, epoch) = (sender(world, from), world.head(group).epoch());
-    let to = Recipient::Device(peer);
-    row(Kind::KeyDistribution, (group, epoch), sender, to, payload, seq)
+    let epoch = world.head(group).epoch();
+    let to = Recipient::Device(to);
+    row(Kind::KeyDistribution, (group, epoch), sender(world, BOB), to, payload, seq)
 }
 
 fn item(world: &World, group: GroupId, generation: u8, secret: u8) -> SharedKey {
@@ -242,6 +240,7 @@ async fn acquainted() -> (World, GroupId) {
 async fn a_key_from_one_who_may_make_none_is_not_taken() {
     let (mut world, group) = acquainted().await;
     let genuine = key(&world.send(ALICE, group, "one").await);
+    let mut session = session(&world, BOB, CAROL).await;
     let forged = [
         item(&world, group, 0, 7),
         item(&world, group, 1, 7),
@@ -249,14 +248,14 @@ async fn a_key_from_one_who_may_make_none_is_not_taken() {
         SharedKey { alg: 2, ..item(&world, group, 1, 7) },
     ];
     for (seq, item) in (900..).zip(forged) {
-        let row = hand(&world, (BOB, CAROL), group, item, seq).await;
+        let row = hand(&world, &mut session, group, item, seq);
         world.receive(CAROL, &[row]).await;
     }
     let said = world.devices[CAROL].reasons();
     assert_eq!(said, ["not_maker", "not_maker", "malformed", "wrong_alg"]);
     // One of a roster that is none waits, and is never taken.
     let unknown = SharedKey { epoch: Epoch(9), ..item(&world, group, 0, 7) };
-    let row = hand(&world, (BOB, CAROL), group, unknown, 904).await;
+    let row = hand(&world, &mut session, group, unknown, 904);
     world.receive(CAROL, &[row]).await;
     world.devices[CAROL].acked = 0;
     world.sync_all().await;
@@ -269,10 +268,11 @@ async fn an_admin_who_makes_very_many_pushes_out_only_his_own() {
     world.promote(ALICE, group, BOB).await;
     world.sync_all().await;
     let before = world.send(ALICE, group, "one").await;
+    let mut session = session(&world, BOB, CAROL).await;
     for seq in 900..930_u64 {
         let secret = u8::try_from(seq - 899).unwrap();
         let item = item(&world, group, 1, secret);
-        let row = hand(&world, (BOB, CAROL), group, item, seq).await;
+        let row = hand(&world, &mut session, group, item, seq);
         world.receive(CAROL, &[row]).await;
     }
     assert_eq!(world.count(CAROL, super::KEYS).await, 9);
@@ -287,6 +287,7 @@ async fn whatever_an_admin_says_of_its_time_a_key_is_replaced_after_a_day() {
     let (mut world, group) = acquainted().await;
     world.promote(ALICE, group, BOB).await;
     world.sync_all().await;
+    let mut session = session(&world, BOB, CAROL).await;
     let times = [(0, 0), (0, u64::MAX), (u64::MAX, u64::MAX)];
     for (nth, (created, ends)) in (0_u8..).zip(times) {
         let item = SharedKey {
@@ -294,7 +295,7 @@ async fn whatever_an_admin_says_of_its_time_a_key_is_replaced_after_a_day() {
             not_after_ms: Timestamp(ends.min(1 << 62)),
             ..item(&world, group, 200 + nth, 7 + nth)
         };
-        let row = hand(&world, (BOB, CAROL), group, item, 900 + u64::from(nth)).await;
+        let row = hand(&world, &mut session, group, item, 900 + u64::from(nth));
         world.receive(CAROL, &[row]).await;
     }
     // She can speak still, and is heard by those who have what she has.
