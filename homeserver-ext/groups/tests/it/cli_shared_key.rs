@@ -47,8 +47,8 @@ fn whoever_has_not_the_key_yet_is_told_and_what_he_said_goes_out_when_it_has_com
     let kept = bob.run(&["send", "team", "soon", "--timeout", "3"]);
     assert_eq!(kept.status.code(), Some(5), "{}", kept.stderr);
     assert!(kept.stderr.contains("key") && kept.stderr.contains("tail"), "{}", kept.stderr);
-    bob.read();
-    assert_eq!(alice.texts(), ["soon"]);
+    let read = bob.read();
+    assert_eq!(alice.texts(), ["soon"], "{read:#?}");
     carol.read();
     carol.ok(&["group", "accept", "team"]);
     assert_eq!(carol.texts(), ["soon"]);

@@ -24,7 +24,7 @@ use crate::{
     storage::{
         accounts::KnownDevice,
         chores::{self, KeyRequest},
-        ops,
+        groups as rows, ops,
         shared_keys::{self, Kept},
     },
 };
@@ -186,6 +186,11 @@ pub(in crate::machine) async fn asked_of(
     let admins = head.devices().filter(|device| is_admin(head, device) && Some(*device) != signer);
     let mut candidates: Vec<DeviceOf> = signer.into_iter().chain(admins).collect();
     candidates.retain(|device| device.device_id != me);
+    if candidates.is_empty() && is_admin(head, &work.machine.me().device()) {
+        // It was made here, and is lost: nobody else may give it, and all take the next.
+        rows::set_rotate(work.conn(), &request.group, true).await?;
+        shared_keys::wake_known(work.conn(), &request.group).await?;
+    }
     let turn = usize::try_from(tries).unwrap_or(0).checked_rem(candidates.len());
     Ok(turn.and_then(|turn| candidates.get(turn).copied()))
 }
