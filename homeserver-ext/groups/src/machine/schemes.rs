@@ -212,11 +212,12 @@ impl<'a> Form<'a> {
         Lacked { request: KeyRequest { group, device, missing }, first_ms, kept_ms }
     }
 
-    /// Whether the key travels in the message itself: it is not lacking before that was looked at.
+    /// Whether its key may be here although nothing is known of its sender: it travels in the message
+    /// itself, or is everybody's. Then the sender's record is waited for, and not a key of his.
     pub(super) const fn has_key(&self) -> bool {
         match self {
-            Self::SenderKeys(_) | Self::SharedKey(_) => false,
-            Self::Pairwise(_) => true,
+            Self::SenderKeys(_) => false,
+            Self::Pairwise(_) | Self::SharedKey(_) => true,
         }
     }
 }

@@ -59,6 +59,25 @@ async fn a_key_that_was_lost_is_asked_for_and_given_again_for_all_senders_at_onc
 }
 
 #[tokio::test]
+async fn a_newcomer_reads_people_of_whom_he_knows_nothing_yet() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    let dave = world.register("dave").await;
+    world.add(ALICE, group, dave, Role::Member).await;
+    for who in [ALICE, BOB, CAROL] {
+        world.sync(who).await;
+    }
+    for who in [BOB, CAROL] {
+        world.send(who, group, &who.to_string()).await;
+    }
+    let rows = world.waiting(dave);
+    world.receive(dave, &rows).await;
+    world.sync_all().await;
+    assert_eq!(world.devices[dave].texts(), ["1", "2"]);
+    assert_eq!(world.count(dave, "SELECT COUNT(*) FROM key_requests").await, 0);
+    nothing_failed(&world);
+}
+
+#[tokio::test]
 async fn whoever_has_none_can_say_nothing_is_told_so_and_asks() {
     let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
     let dave = world.register("dave").await;
