@@ -23,7 +23,7 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, kept, upkeep},
+    services::{delivery::parked, events, kept, upkeep},
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -175,6 +175,7 @@ impl App {
             while parked::drop_left(&self.api.db).await? {}
             while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
+            events::prune(&self.api.db, now).await?;
             Ok(())
         };
         match all.await {

@@ -3,7 +3,7 @@
 mod examples;
 mod refusals;
 
-use causeway_protocol::api::{PREFIX, StreamAck, StreamHello, StreamRow};
+use causeway_protocol::api::{GroupEvent, PREFIX, StreamAck, StreamHello, StreamRow};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -12,7 +12,9 @@ use utoipa::{
     },
 };
 
-use super::{accounts, groups, invites, kept, keys, parked, recovery, relay, sender_keys, stream};
+use super::{
+    accounts, events, groups, invites, kept, keys, parked, recovery, relay, sender_keys, stream,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,9 +32,10 @@ use super::{accounts, groups, invites, kept, keys, parked, recovery, relay, send
         invites::drop_request,
         relay::post_envelopes, relay::status, relay::device, kept::keep,
         kept::read_again, parked::page, parked::unpark, stream::stream,
+        events::page, events::follow,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
-    components(schemas(StreamHello, StreamRow, StreamAck)),
+    components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck)),
     modifiers(&Token)
 )]
 struct Native;
