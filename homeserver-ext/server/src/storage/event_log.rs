@@ -264,8 +264,9 @@ pub(crate) async fn older(
     conn: &mut Conn,
     before: Timestamp,
 ) -> Result<Vec<(GroupRow, i64)>, Error> {
-    let query = "SELECT grp, max(event) FROM event_log WHERE at_ms < $1 GROUP BY grp";
-    Ok(sqlx::query_as(query).bind(ms(before)).fetch_all(conn).await?)
+    let older =
+        sqlx::query_as("SELECT grp, max(event) FROM event_log WHERE at_ms < $1 GROUP BY grp");
+    Ok(older.bind(ms(before)).fetch_all(conn).await?)
 }
 
 /// The last event of a group that is not among its newest `keep`.
@@ -274,9 +275,11 @@ pub(crate) async fn beyond(
     group: GroupRow,
     keep: u64,
 ) -> Result<Option<i64>, Error> {
-    let query = "SELECT event FROM event_log WHERE grp = $1 ORDER BY event DESC LIMIT 1 OFFSET $2";
+    let beyond = sqlx::query_scalar(
+        "SELECT event FROM event_log WHERE grp = $1 ORDER BY event DESC LIMIT 1 OFFSET $2",
+    );
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-    Ok(sqlx::query_scalar(query).bind(group).bind(keep).fetch_optional(conn).await?)
+    Ok(beyond.bind(group).bind(keep).fetch_optional(conn).await?)
 }
 
 /// Drops a group's events up to this one, and says so.

@@ -40,9 +40,9 @@ pub(crate) async fn last(
     group: GroupRow,
     device: DeviceRow,
 ) -> Result<Option<PutSenderKeys>, Error> {
-    let query = "SELECT report FROM sender_key_reports WHERE grp = $1 AND device = $2";
-    let report: Option<String> =
-        sqlx::query_scalar(query).bind(group).bind(device).fetch_optional(conn).await?;
+    let report =
+        sqlx::query_scalar("SELECT report FROM sender_key_reports WHERE grp = $1 AND device = $2");
+    let report: Option<String> = report.bind(group).bind(device).fetch_optional(conn).await?;
     report.map(|it| serde_json::from_str(&it).map_err(|_| Error::Row("report"))).transpose()
 }
 
