@@ -60,7 +60,7 @@ fn a_text_that_is_bent_is_none() {
     let good = json("a.example", &d, &k, &[7; 32]);
     assert!(DeviceLink::parse(&text(&good)).is_ok());
     let long = format!("{}{}", good.trim_end_matches('}'), r#","later":""#);
-    let off_curve = (0..).map(|n| [n; 32]).find(|key| is_no_key(*key)).unwrap();
+    let off_curve = (0..=u8::MAX).map(|n| [n; 32]).find(|key| is_no_key(*key)).unwrap();
     for bad in [
         String::new(),
         good.replace(r#""v":1"#, r#""v":2"#),
