@@ -15,6 +15,7 @@ mod guest;
 mod invites;
 mod kept;
 mod keys;
+mod links;
 mod openapi;
 mod parked;
 mod recovery;
@@ -31,6 +32,7 @@ use axum::{
 };
 use causeway_protocol::{
     api::PREFIX,
+    device_link::MAX_LINK_BYTES,
     envelope::MAX_BATCH_BYTES,
     ids::{DeviceId, Timestamp},
 };
@@ -42,7 +44,7 @@ use crate::{
     config::Config,
     live::Live,
     quota::{Hits, Present, Shares},
-    services::delivery::acks::Acks,
+    services::{delivery::acks::Acks, links::Links},
     sessions::Sessions,
 };
 
@@ -70,6 +72,7 @@ pub(crate) struct Api {
     pub(crate) live: Live,
     pub(crate) sessions: Sessions,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) links: Arc<Links>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,
     /// Says that they should end.
@@ -99,6 +102,8 @@ impl std::fmt::Debug for Clock {
 
 pub(crate) fn router(api: Api) -> Router {
     let envelopes = post(relay::post_envelopes).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    // What no offer needs is not even read.
+    let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
     let native = Router::new()
         .route("/server", get(accounts::server))
         .route("/register", post(accounts::register))
@@ -109,6 +114,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/recover/devices", put(recovery::put_devices))
         .route("/accounts/{account}", get(accounts::account))
         .route("/account/devices", put(accounts::put_devices))
+        .route("/links/{id}", get(links::state).put(links::begin))
+        .route("/links/{id}/answer", put(links::answer).layer(small))
+        .route("/links/{id}/record", put(links::record).layer(small))
         .route("/keys", post(keys::upload))
         .route("/keys/claim", post(keys::claim))
         .route("/groups", get(groups::mine).post(groups::create))

@@ -3,7 +3,10 @@
 mod examples;
 mod refusals;
 
-use causeway_protocol::api::{GroupEvent, PREFIX, StreamAck, StreamHello, StreamRow};
+use causeway_protocol::{
+    api::{GroupEvent, PREFIX, StreamAck, StreamHello, StreamRow},
+    ids::LinkId,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -13,7 +16,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, events, groups, invites, kept, keys, parked, recovery, relay, sender_keys, stream,
+    accounts, events, groups, invites, kept, keys, links, parked, recovery, relay, sender_keys,
+    stream,
 };
 
 #[derive(OpenApi)]
@@ -26,6 +30,7 @@ use super::{
         accounts::server, accounts::register, accounts::login_nonce, accounts::login,
         accounts::logout, accounts::account, accounts::put_devices,
         recovery::prove, recovery::put_devices,
+        links::begin, links::state, links::answer, links::record,
         keys::upload, keys::claim,
         groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
@@ -35,7 +40,7 @@ use super::{
         events::page, events::follow,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
-    components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck)),
+    components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),
     modifiers(&Token)
 )]
 struct Native;

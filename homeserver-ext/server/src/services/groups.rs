@@ -119,7 +119,7 @@ pub(crate) async fn create(
     shares.another_group(now, &creator, groups::begun_by(tx.conn(), &creator).await?)?;
     shares.group(now, &creator, bytes.len())?;
     let happened = happened(&op, None, &roster);
-    let seq = mailbox::take_numbers(tx.conn(), 1 + happened.len()).await?;
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
@@ -177,7 +177,7 @@ pub(crate) async fn post_op(
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };
     let happened = happened(&op, Some(&before), &after);
-    let seq = mailbox::take_numbers(tx.conn(), 1 + happened.len()).await?;
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let rosters = (&before, &after);
     let changed = groups::advance(tx.conn(), group.row, &op, rosters, stale_below, seq).await?;
     if let Ok(Body::Add(entries)) = op.body() {

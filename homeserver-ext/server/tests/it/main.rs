@@ -19,6 +19,7 @@ mod harness;
 mod invites;
 mod kept;
 mod kill;
+mod links;
 mod live;
 mod migrations;
 mod negatives;

@@ -59,7 +59,7 @@ pub(super) fn happened(
     }
 }
 
-/// Counts an op, and puts down what it did: at the numbers behind its own.
+/// Counts an op, and puts down what it did: from its own number on.
 pub(super) fn note(
     (tx, live): (&mut Tx, &Live),
     now: Timestamp,
@@ -73,7 +73,7 @@ pub(super) fn note(
     events::add(&mut script, now, Event::RosterChanged, 1);
     events::add(&mut script, now, Event::GroupJoined, is.saturating_sub(was));
     events::add(&mut script, now, Event::GroupLeft, was.saturating_sub(is));
-    let happened: Vec<Happened> = (seq + 1..)
+    let happened: Vec<Happened> = (seq..)
         .zip(happened)
         .map(|(event, (kind, account, about))| Happened { event, place: seq, kind, account, about })
         .collect();
