@@ -28,6 +28,7 @@ mod cli_words;
 mod cli_world;
 mod machine;
 mod pairwise;
+mod receivers;
 mod sdk_keys;
 mod sdk_parked;
 mod sender_keys;

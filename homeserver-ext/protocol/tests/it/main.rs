@@ -5,6 +5,8 @@ mod accounts;
 mod distributions;
 mod document;
 mod envelopes;
+#[path = "../../fuzz/histories.rs"]
+mod histories;
 mod invites;
 mod json;
 mod keys;
@@ -12,6 +14,8 @@ mod logs;
 mod mutations;
 mod numbers;
 mod ops;
+#[path = "../../fuzz/parsers.rs"]
+mod parsers;
 mod plaintexts;
 mod properties;
 mod receive;

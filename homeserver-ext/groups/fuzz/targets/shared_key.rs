@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../receivers/every.rs"]
+mod receivers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| receivers::shared_key(bytes));
