@@ -1,6 +1,8 @@
 #![no_main]
 
-#[path = "../receivers/every.rs"]
-mod receivers;
+#[path = "../receivers/moves.rs"]
+mod moves;
+#[path = "../receivers/sender_keys.rs"]
+mod sender_keys;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| receivers::sender_keys(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sender_keys::sender_keys(bytes));

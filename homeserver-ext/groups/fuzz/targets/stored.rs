@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../receivers/every.rs"]
-mod receivers;
+#[path = "../receivers/stored.rs"]
+mod stored;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| receivers::stored(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stored::stored(bytes));
