@@ -26,6 +26,7 @@ mod cli_upgrade;
 mod cli_usage;
 mod cli_words;
 mod cli_world;
+mod link_answers;
 mod machine;
 mod pairwise;
 mod receivers;
