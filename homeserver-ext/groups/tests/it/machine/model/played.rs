@@ -25,6 +25,7 @@ use crate::{
 
 /// A text, and who is to read it: those in whose mailboxes the server put it.
 struct Said {
+    author: usize,
     body: String,
     rows: BTreeSet<EnvelopeId>,
     readers: BTreeSet<usize>,
@@ -34,9 +35,9 @@ struct Said {
 }
 
 impl Said {
-    fn of(body: String) -> Self {
+    fn by(author: usize, body: String) -> Self {
         let (rows, readers, spoilt) = Default::default();
-        Self { body, rows, readers, spoilt }
+        Self { author, body, rows, readers, spoilt }
     }
 }
 
@@ -57,6 +58,8 @@ pub(super) struct Played {
     /// What each index or key was used for.
     used: BTreeMap<Vec<u8>, Vec<u8>>,
     copies: BTreeMap<usize, Copy>,
+    /// Who has lost sessions and chains that others went on with.
+    were_put_back: BTreeSet<usize>,
 }
 
 /// What was used up for a message, and what came of it; nothing for another envelope.
@@ -108,8 +111,15 @@ impl Played {
             world.sync_all().await;
             (world, group)
         });
-        let (said, used, copies) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { runtime, world, group, said, used, copies }
+        Self {
+            runtime,
+            world,
+            group,
+            said: Vec::new(),
+            used: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            were_put_back: BTreeSet::new(),
+        }
     }
 
     pub(super) fn step(&mut self, step: Step) {
@@ -145,7 +155,7 @@ impl Played {
     async fn say(&mut self, who: usize) {
         let body = format!("text {}", self.said.len());
         let item = self.world.outgoing(text(&body));
-        let mut said = Said::of(body);
+        let mut said = Said::by(who, body);
         let mut is_said = false;
         for _ in 0..8 {
             let items = std::slice::from_ref(&item);
@@ -177,7 +187,7 @@ impl Played {
             self.use_up(&batch);
             self.world.devices[who].restart().await;
         }
-        self.said.push(Said::of(body));
+        self.said.push(Said::by(who, body));
     }
 
     fn use_up(&mut self, batch: &Batch) {
@@ -270,6 +280,7 @@ impl Played {
     async fn put_back(&mut self, who: usize) {
         let copy = &self.copies[&who];
         put_back(&mut self.world, who, &copy.files).await;
+        self.were_put_back.insert(who);
         let device = &mut self.world.devices[who];
         device.acked = copy.acked;
         device.received.truncate(copy.shown);
@@ -288,6 +299,21 @@ impl Played {
         }
     }
 
+    /// Whether one of them is without what the other sealed with, or for.
+    fn have_lost(&self, reader: usize, author: usize) -> bool {
+        [reader, author].iter().any(|who| self.were_put_back.contains(who))
+    }
+
+    /// Whether what was lost can be given again: both are in the group.
+    fn can_ask(&self, reader: usize, author: usize) -> bool {
+        let head = self.world.head(self.group);
+        let is_in = |who: &usize| {
+            let account = self.world.devices[*who].account();
+            head.members().values().any(|member| member.account == account)
+        };
+        [reader, author].iter().all(is_in)
+    }
+
     /// Everything comes to rest, and nothing is missing.
     pub(super) fn end(mut self) {
         let runtime = mem::replace(&mut self.runtime, idle());
@@ -301,7 +327,11 @@ impl Played {
         self.check();
         for who in 0..PEOPLE {
             let shown: BTreeSet<_> = self.world.devices[who].texts().into_iter().collect();
-            let due = |said: &&Said| said.readers.contains(&who) && !said.spoilt.contains(&who);
+            let due = |said: &&Said| {
+                said.readers.contains(&who)
+                    && !said.spoilt.contains(&who)
+                    && (self.can_ask(who, said.author) || !self.have_lost(who, said.author))
+            };
             let his = self.said.iter().filter(due);
             let missing: Vec<_> = his.filter(|said| !shown.contains(&said.body)).collect();
             let bodies: Vec<_> = missing.iter().map(|said| &said.body).collect();
