@@ -23,8 +23,9 @@ struct Sealed {
 }
 
 static MADE: LazyLock<Vec<Sealed>> = LazyLock::new(|| {
-    (0..MESSAGES as u8)
+    (0..MESSAGES)
         .map(|number| {
+            let number = byte(number);
             let text = [&[number; 13][..], &[number; 16], b"what it says"].concat();
             let fan_out = FanOut::seal(context(number), Zeroizing::new([number; 32]), &text);
             let fan_out = fan_out.expect("it is short");
@@ -33,6 +34,10 @@ static MADE: LazyLock<Vec<Sealed>> = LazyLock::new(|| {
         })
         .collect()
 });
+
+fn byte(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
 
 fn context(number: u8) -> Context {
     Context {
@@ -66,7 +71,7 @@ pub(crate) fn pairwise(bytes: &[u8]) {
                 let (number, who) = (number % MESSAGES, READERS[number / MESSAGES % 3]);
                 let sealed = &MADE[number];
                 let piece = sealed.fan_out.piece(&who);
-                let right = context(number as u8);
+                let right = context(byte(number));
                 assert_eq!(read(&sealed.payload, &right, &who, &piece).as_ref(), Ok(&sealed.text));
                 // Nobody else's piece, and no other message's, opens it.
                 let (other, another) = (READERS[(number + 1) % 3], &MADE[(number + 1) % MESSAGES]);
@@ -91,7 +96,7 @@ pub(crate) fn pairwise(bytes: &[u8]) {
                 if !(1..5).contains(&at) {
                     let wrong = changed(&sealed.payload, at, by);
                     let piece = sealed.fan_out.piece(&who);
-                    assert!(read(&wrong, &context(number as u8), &who, &piece).is_err());
+                    assert!(read(&wrong, &context(byte(number)), &who, &piece).is_err());
                 }
                 let mut piece = sealed.fan_out.piece(&who);
                 if at < 32 {
@@ -99,7 +104,7 @@ pub(crate) fn pairwise(bytes: &[u8]) {
                 } else {
                     piece.binding[at % 32] ^= by;
                 }
-                assert!(read(&sealed.payload, &context(number as u8), &who, &piece).is_err());
+                assert!(read(&sealed.payload, &context(byte(number)), &who, &piece).is_err());
             }
             Move::Cut(number, at) => {
                 let sealed = &MADE[number % MESSAGES];

@@ -30,10 +30,11 @@ static SEALED_WITH: LazyLock<[Sealed; 3]> = LazyLock::new(|| {
         let signer = signing.verifying_key();
         let context = context(&key, &signer);
         let seal = |number: usize| {
+            let salt = number.to_le_bytes()[0];
             let nonce = if alg == Alg::XSalsa20Poly1305 {
-                Nonce::Whole([number as u8; 24])
+                Nonce::Whole([salt; 24])
             } else {
-                Nonce::Salt([number as u8; 4])
+                Nonce::Salt([salt; 4])
             };
             let text = number.to_be_bytes();
             key.seal(&context, number as u64 * APART, nonce, &signing, &text).expect("a counter")

@@ -43,9 +43,15 @@ fn runs(value: &Value, into: &mut Vec<Vec<u8>>) {
                 };
                 into.push(ops.iter().flat_map(piece).collect());
             }
-            items.iter().for_each(|item| runs(item, into));
+            for item in items {
+                runs(item, into);
+            }
         }
-        Value::Object(fields) => fields.values().for_each(|field| runs(field, into)),
+        Value::Object(fields) => {
+            for field in fields.values() {
+                runs(field, into);
+            }
+        }
         _ => {}
     }
 }

@@ -141,7 +141,7 @@ impl<const SCHEME: u8> StateMachineTest for Test<SCHEME> {
     }
 
     fn apply(mut played: Played, _: &Model, step: Step) -> Played {
-        played.step(step);
+        played.step(&step);
         played
     }
 

@@ -122,11 +122,11 @@ impl Played {
         }
     }
 
-    pub(super) fn step(&mut self, step: Step) {
+    pub(super) fn step(&mut self, step: &Step) {
         // Taken out, so that the rest of `self` can be lent to what it runs.
         let runtime = mem::replace(&mut self.runtime, idle());
         runtime.block_on(async {
-            match step {
+            match *step {
                 Step::Say(who) => self.say(who).await,
                 Step::SayInVain(who) => self.say_in_vain(who).await,
                 Step::Take(who, count, order) => self.take(who, count, order).await,
