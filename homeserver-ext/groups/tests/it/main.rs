@@ -29,6 +29,7 @@ mod cli_world;
 mod link_answers;
 mod machine;
 mod pairwise;
+mod receivers;
 mod sdk_keys;
 mod sdk_parked;
 mod sender_keys;
