@@ -15,12 +15,12 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub(crate) struct Feed {
     last: watch::Sender<i64>,
-    watching: Arc<Mutex<HashMap<String, usize>>>,
+    counts: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { last: watch::Sender::new(0), watching: Arc::default() }
+        Self { last: watch::Sender::new(0), counts: Arc::default() }
     }
 }
 
@@ -39,15 +39,15 @@ impl Feed {
 
     /// Watches from now on, for `who`; `None` where he does so `most` times already.
     pub(crate) fn watch(&self, who: &str, most: usize) -> Option<Watching> {
-        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = watching.entry(who.to_owned()).or_default();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(who.to_owned()).or_default();
         if *count >= most {
             return None;
         }
         *count += 1;
-        drop(watching);
+        drop(counts);
         let last = self.last.subscribe();
-        Some(Watching { last, who: who.to_owned(), watching: Arc::clone(&self.watching) })
+        Some(Watching { last, who: who.to_owned(), counts: Arc::clone(&self.counts) })
     }
 }
 
@@ -55,7 +55,7 @@ impl Feed {
 pub(crate) struct Watching {
     last: watch::Receiver<i64>,
     who: String,
-    watching: Arc<Mutex<HashMap<String, usize>>>,
+    counts: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Watching {
@@ -70,11 +70,11 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        match watching.get_mut(&self.who) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.who) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
-                watching.remove(&self.who);
+                counts.remove(&self.who);
             }
         }
     }

@@ -129,7 +129,7 @@ impl Open {
             self.is_behind = false;
             self.next_look = Instant::now() + PAUSE;
             match self.follow.look(&self.api, self.from).await {
-                Ok(Some(page)) => self.take(page),
+                Ok(Some(page)) => self.take(&page),
                 Ok(None) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "events could not be looked up");
@@ -139,7 +139,7 @@ impl Open {
         }
     }
 
-    fn take(&mut self, page: EventPage) {
+    fn take(&mut self, page: &EventPage) {
         self.frames.extend(page.gone.map(gone));
         self.frames.extend(page.events.iter().map(event));
         self.is_behind = page.next.is_some();
