@@ -4,6 +4,7 @@
 //! [`crate::machine`], which does with rows what a folder here does with bytes.
 
 pub mod legacy;
+pub mod link_answer;
 pub mod pairwise;
 pub mod sender_keys;
 pub mod shared_key;

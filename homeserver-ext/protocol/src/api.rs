@@ -4,6 +4,7 @@
 mod accounts;
 mod groups;
 mod invites;
+mod links;
 mod messages;
 mod sender_keys;
 mod server;
@@ -16,6 +17,7 @@ pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};
 pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,
 };
+pub use links::{LinkState, PutAnswer, SealedAnswer};
 pub use messages::{
     Accepted, AcceptedEnvelope, Again, DeliveryState, Kept, MessageStatus, OwnDevice, OwnKeys,
     Parked, ParkedPage, PostEnvelopes, ReadAgain, RecipientStatus, StreamAck, StreamHello,

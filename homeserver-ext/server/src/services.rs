@@ -7,6 +7,7 @@ pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod kept;
 pub(crate) mod keys;
+pub(crate) mod links;
 pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod sender_keys;

@@ -28,6 +28,7 @@ mod cli_usage;
 mod cli_words;
 mod cli_world;
 mod legacy;
+mod link_answers;
 mod machine;
 mod pairwise;
 mod sdk_keys;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod accounts;
+mod device_links;
 mod distributions;
 mod document;
 mod envelopes;

@@ -32,13 +32,18 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 32] = [
+const TABLE: [(&str, [u16; 7]); 36] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
     ("POST /recover", [403, 403, 403, 403, 403, 403, 403]),
     // By the identity's signature alone, whoever posts it; this list is the one that is known.
     ("PUT /recover/devices", [204, 204, 204, 204, 204, 204, 204]),
+    // Whoever has the text knows the place; an answer is somebody's who has a session.
+    ("PUT /links/{id}", [204, 204, 204, 204, 204, 204, 204]),
+    ("GET /links/{id}", [200, 200, 200, 200, 200, 200, 200]),
+    ("PUT /links/{id}/answer", [401, 204, 204, 204, 204, 204, 204]),
+    ("PUT /links/{id}/record", [204, 204, 204, 204, 204, 204, 204]),
     ("GET /accounts/{alice}", [401, 200, 200, 200, 200, 200, 200]),
     ("POST /keys", [401, 400, 400, 400, 400, 400, 200]),
     ("POST /keys/claim", [401, 200, 200, 200, 200, 200, 200]),
@@ -155,6 +160,8 @@ impl Stage {
                 devices.sort_by_key(|record| record.device_id);
                 json!(AccountDevices { list: other.list.clone(), devices })
             }
+            "PUT /links/{id}/answer" => json!({ "answer": id }),
+            "PUT /links/{id}/record" => json!(self.alice.record),
             "POST /keys" => json!(UploadKeys {
                 one_time_keys: vec![self.alice.one_time_key(77, false)],
                 fallback_key: None,
@@ -197,6 +204,7 @@ impl Stage {
             .replace("{g}", &self.group.id().to_string())
             .replace("{alice}", "alice%3Aa.example")
             .replace("{alice's}", &self.said)
+            .replace("{id}", &id)
             .replace("{none}", if short { &id } else { &none });
         (method.parse().unwrap(), path, body)
     }

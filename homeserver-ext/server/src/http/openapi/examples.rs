@@ -7,11 +7,12 @@ use causeway_protocol::{
     api::{
         Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
         DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
-        JoinRequest, Kept, KeyCount, Limits, LoginNonce, LoginRequest, MessageStatus, NewInvite,
-        OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes,
-        PostOp, PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration,
-        RequestPage, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted,
-        ServerInfo, Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
+        JoinRequest, Kept, KeyCount, Limits, LinkState, LoginNonce, LoginRequest, MessageStatus,
+        NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest,
+        PostEnvelopes, PostOp, PutAnswer, PutSenderKeys, ReadAgain, RecipientStatus,
+        RegisterRequest, Registration, RequestPage, SealedAnswer, SenderKeyInventory,
+        SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck,
+        StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -128,6 +129,11 @@ fn accounts(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     let nonce = Nonce::new([13; 32]);
     put(to, "LoginNonce", &LoginNonce { nonce })?;
     put(to, "LoginRequest", &LoginRequest { device_id: PHONE, nonce, signature: SIGNATURE })?;
+    let answer = SealedAnswer(BYTES.to_vec());
+    put(to, "PutAnswer", &PutAnswer { answer: answer.clone() })?;
+    put(to, "DeviceRecord", &device)?;
+    let record = Some(device.clone());
+    put(to, "LinkState", &LinkState { answer: Some(answer), record })?;
     put(to, "AccountDevices", &AccountDevices { list, devices: vec![device] })?;
     let upload = UploadKeys {
         one_time_keys: vec![key(3, false)],

@@ -56,7 +56,7 @@ impl Server {
         config.registration_token = Some(TokenHash::of(TOKEN));
         config.bridge_registration_token = Some(TokenHash::of(BRIDGE_TOKEN));
         // All of a test's people call from one address.
-        config.guests = GuestQuotas { register: None, login: None };
+        config.guests = GuestQuotas { register: None, login: None, link: None };
         config.edge.per_address = 10_000;
         change(&mut config);
         let time = Arc::clone(&clock);
