@@ -90,7 +90,7 @@ fn derivation(case: &Value) -> Check {
     same("chain_key", *given.chain_key, case.array("chain_key")?)?;
     same("signature_public", given.signature_public, case.array("signature_public")?)?;
     let signing = Zeroizing::new(case.array("signing_seed")?);
-    let by_seed = OwnKey::new(Zeroizing::new(case.array("chain_key")?), signing).distribution();
+    let by_seed = OwnKey::new(&Zeroizing::new(case.array("chain_key")?), &signing).distribution();
     same("key of signing_seed", by_seed.signature_public, given.signature_public)
 }
 
@@ -257,7 +257,7 @@ fn attack(file: &Value, item: &Value) -> Check {
         "metadata_rewrite" => {
             let item = file.field("group_message_envelope")?;
             let mut changed = envelope_of(item)?;
-            changed.message_id = "another".to_owned();
+            "another".clone_into(&mut changed.message_id);
             changed.timestamp += 1;
             let of = (item.text("group_id")?, item.text("sender_public_key")?);
             let mut held = held(file, 0)?;

@@ -64,7 +64,7 @@ fn ids(file: &Value) -> Result<(i32, i32), Failure> {
 fn own(file: &Value) -> Result<OwnKey, Failure> {
     let sender = file.field("sender")?;
     let (key, signing) = (sender.array("chain_key")?, sender.array("signing_seed")?);
-    Ok(OwnKey::new(sender.number("chain_id")?, Zeroizing::new(key), Zeroizing::new(signing)))
+    Ok(OwnKey::new(sender.number("chain_id")?, &Zeroizing::new(key), &Zeroizing::new(signing)))
 }
 
 fn own_at(file: &Value, iteration: u32) -> Result<OwnKey, Failure> {

@@ -5,7 +5,7 @@
 
 mod secirc;
 
-use std::{fs::File, io::Read as _, path::PathBuf};
+use std::{fmt::Write as _, fs::File, io::Read as _, path::PathBuf};
 
 use causeway_protocol::ids::{Epoch, GroupId};
 use clap::{Args, Subcommand};
@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// Import an export of secIRC: group keys and the messages under them
     ///
     /// One JSON object: `group_keys` and `messages` as secIRC has them, bytes in hex, and `groups`
-    /// ({group_id, name}) for their names. Delete the file afterwards: its keys open everything in it.
+    /// (`group_id` and `name`) for their names. Delete the file afterwards: its keys open everything in it.
     #[command(
         after_help = "Examples:\n  causeway-client import secirc export.json\n  causeway-client history secirc-827850f7"
     )]
@@ -132,7 +132,7 @@ async fn from_secirc(client: &Client, path: &PathBuf, printer: Printer) -> Resul
     }
     let mut said = format!("Imported {taken} messages, not verified; {known} were here already.");
     for (id, name, added) in &groups {
-        said.push_str(&format!("\n  {} ({id}): {added} new", one_line(name)));
+        let _ = write!(said, "\n  {} ({id}): {added} new", one_line(name));
     }
     let refused = read.refused.iter().take(TOLD);
     let refused: Vec<_> = refused.map(|(which, why)| format!("{which}: {why}")).collect();

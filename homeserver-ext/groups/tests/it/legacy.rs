@@ -16,7 +16,7 @@ fn opus(seed: u8) -> opus_v1::OwnKey {
 }
 
 fn ren(chain: u32, seed: u8) -> ren_a::OwnKey {
-    ren_a::OwnKey::new(chain, Zeroizing::new([seed; 32]), Zeroizing::new([seed + 1; 32]))
+    ren_a::OwnKey::new(chain, &Zeroizing::new([seed; 32]), &Zeroizing::new([seed + 1; 32]))
 }
 
 fn text(index: u64) -> Vec<u8> {

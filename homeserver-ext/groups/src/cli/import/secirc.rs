@@ -85,7 +85,7 @@ type Keys = BTreeMap<([u8; 16], [u8; 16]), GroupKey>;
 /// Why it is none, for people.
 pub(super) fn read(text: &[u8]) -> Result<Read, String> {
     let export: Export<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let Export { groups: named, group_keys, messages } = export;
+    let Export { groups: said_names, group_keys, messages } = export;
     if group_keys.len() > MAX_KEYS {
         return Err(format!("it has more than {MAX_KEYS} keys"));
     }
@@ -98,7 +98,7 @@ pub(super) fn read(text: &[u8]) -> Result<Read, String> {
         keys.insert((key.group_id, key_id), key);
     }
     let mut names = BTreeMap::new();
-    for Named { group_id, name } in named {
+    for Named { group_id, name } in said_names {
         names.insert(bytes::<16>("group_id", &group_id)?, name);
     }
     let (mut lines, mut refused) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());

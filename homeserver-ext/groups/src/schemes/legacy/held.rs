@@ -99,7 +99,7 @@ impl Held {
     pub(super) fn take(&mut self, given: Given, ratchet: Ratchet) -> Result<Taken, NotTaken> {
         for held in [Some(&mut self.now), self.before.as_mut()].into_iter().flatten() {
             let is_signer = held.signing.as_bytes() == &given.signing;
-            if !is_signer && held.id != given.id || !is_signer && given.id == 0 {
+            if !is_signer && (held.id != given.id || given.id == 0) {
                 continue;
             }
             if !is_signer || held.id != given.id {

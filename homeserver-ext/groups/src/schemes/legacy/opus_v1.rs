@@ -58,9 +58,9 @@ pub struct OwnKey(Own);
 
 impl OwnKey {
     /// Begins one at index 0, of secrets that nobody else knows.
-    pub fn new(chain_key: Zeroizing<[u8; 32]>, signing: Zeroizing<[u8; 32]>) -> Self {
-        let signing = SigningKey::from_bytes(&signing);
-        Self(Own { id: 0, signing, next: 0, key: Secret::new(*chain_key) })
+    pub fn new(chain_key: &Zeroizing<[u8; 32]>, signing: &Zeroizing<[u8; 32]>) -> Self {
+        let signing = SigningKey::from_bytes(signing);
+        Self(Own { id: 0, signing, next: 0, key: Secret::new(**chain_key) })
     }
 
     /// Begins one as the seed derives it. Whoever keeps the master secret has all of the chain, so
@@ -68,7 +68,7 @@ impl OwnKey {
     pub fn from_master_secret(secret: &[u8]) -> Self {
         let chain_key = Zeroizing::new(expand(secret, b"DiscordOpus_SenderKey_ChainKey_v1"));
         let signing = Zeroizing::new(expand(secret, b"DiscordOpus_SenderKey_SigningKey_v1"));
-        Self::new(chain_key, signing)
+        Self::new(&chain_key, &signing)
     }
 
     /// Index of the next message.

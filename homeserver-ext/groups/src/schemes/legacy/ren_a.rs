@@ -76,11 +76,11 @@ impl OwnKey {
     /// Begins one at iteration 0, of secrets that nobody else knows.
     pub fn new(
         chain_id: u32,
-        chain_key: Zeroizing<[u8; 32]>,
-        signing: Zeroizing<[u8; 32]>,
+        chain_key: &Zeroizing<[u8; 32]>,
+        signing: &Zeroizing<[u8; 32]>,
     ) -> Self {
-        let signing = SigningKey::from_bytes(&signing);
-        Self(Own { id: chain_id, signing, next: 0, key: Secret::new(*chain_key) })
+        let signing = SigningKey::from_bytes(signing);
+        Self(Own { id: chain_id, signing, next: 0, key: Secret::new(**chain_key) })
     }
 
     /// What a member's device is given to read on from here.

@@ -54,7 +54,7 @@ pub struct Message<'a> {
     pub sender_id: [u8; 16],
     /// How it is boxed.
     pub algorithm: Algorithm,
-    /// 12 bytes; 24 too for XSalsa20.
+    /// 12 bytes; 24 too for `XSalsa20`.
     pub nonce: &'a [u8],
     /// The box.
     pub encrypted_content: &'a [u8],
