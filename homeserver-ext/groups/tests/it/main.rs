@@ -31,6 +31,7 @@ mod legacy;
 mod link_answers;
 mod machine;
 mod pairwise;
+mod receivers;
 mod sdk_keys;
 mod sdk_parked;
 mod sender_keys;
