@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{EventKind, EventPage},
-    ids::{Epoch, Seq, text_of},
+    ids::{AccountId, Epoch, Seq, text_of},
     roster::Body,
 };
 use causeway_server::{TokenHash, admin::behind_token};
@@ -53,7 +53,7 @@ async fn members_know_what_happened_while_they_counted_and_nobody_else_anything(
     assert_eq!(said(&events(&server, &carol, "").await), all[1..]);
     assert_eq!(said(&events(&server, &bob, "").await), all[1..5]);
     let roles = &of_alice.events[5];
-    let by = roles.about.by.as_ref().map(|by| by.localpart());
+    let by = roles.about.by.as_ref().map(AccountId::localpart);
     assert_eq!((roles.about.op.as_deref(), by), (Some("role"), Some("alice")));
     assert_eq!(roles.about.epoch, Some(Epoch(4)));
     assert_eq!((of_alice.next, of_alice.gone), (None, None));
