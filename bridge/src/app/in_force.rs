@@ -131,6 +131,7 @@ fn quotas(limits: &Limits) -> (AccountQuotas, GuestQuotas) {
     let guests = GuestQuotas {
         register: Some(limits.registrations.into()),
         login: Some(limits.logins.into()),
+        link: Some(limits.links.into()),
     };
     (accounts, guests)
 }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub registrations: Rate,
     /// Logins that one address may try; a login takes two.
     pub logins: Rate,
+    /// Offers of new devices, to be linked to an account, that one address may make.
+    pub links: Rate,
     /// Envelopes that one account may post: a message is one, and so is each device that something is
     /// for alone.
     pub envelopes: Rate,
@@ -117,6 +119,7 @@ impl Default for Limits {
             requests: Rate { per_minute: 60_000, burst: 10_000 },
             registrations: Rate { per_minute: 6, burst: 60 },
             logins: Rate { per_minute: 60, burst: 300 },
+            links: Rate { per_minute: 1, burst: 1 },
             envelopes: Rate { per_minute: 6_000, burst: 8_192 },
             envelope_kib: Rate { per_minute: 16_384, burst: 131_072 },
             ops: Rate { per_minute: 120, burst: 1_000 },
@@ -158,6 +161,7 @@ impl Limits {
             ("limits.requests", self.requests),
             ("limits.registrations", self.registrations),
             ("limits.logins", self.logins),
+            ("limits.links", self.links),
             ("limits.envelopes", self.envelopes),
             ("limits.ops", self.ops),
             ("limits.op_kib", self.op_kib),

@@ -2,8 +2,10 @@
 //! SDK both use them. `docs/openapi.json` is made from these.
 
 mod accounts;
+mod events;
 mod groups;
 mod invites;
+mod links;
 mod messages;
 mod sender_keys;
 mod server;
@@ -12,10 +14,12 @@ pub use accounts::{
     AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, LoginNonce, LoginRequest, RegisterRequest,
     Session, UploadKeys,
 };
+pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};
 pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,
 };
+pub use links::{LinkState, PutAnswer, SealedAnswer};
 pub use messages::{
     Accepted, AcceptedEnvelope, Again, DeliveryState, Kept, MessageStatus, OwnDevice, OwnKeys,
     Parked, ParkedPage, PostEnvelopes, ReadAgain, RecipientStatus, StreamAck, StreamHello,

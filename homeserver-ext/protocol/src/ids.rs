@@ -203,6 +203,8 @@ byte_names! {
     KeyId[8];
     /// One life of the server's database, protocol §2: new with every start, so new after every restore.
     Generation[16];
+    /// A new device's offer to be linked, protocol §1: `H("cg/link/id\0" ‖ s)[..16]`.
+    LinkId[16];
     /// A join request that waits at the server, protocol §3.4: `H(request bytes)[..16]`.
     RequestId[16];
 }

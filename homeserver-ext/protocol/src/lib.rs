@@ -7,6 +7,7 @@ mod fields;
 pub mod api;
 pub mod content;
 pub mod device;
+pub mod device_link;
 pub mod envelope;
 pub mod fanout;
 pub mod ids;

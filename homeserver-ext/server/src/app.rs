@@ -23,7 +23,7 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, kept, upkeep},
+    services::{delivery::parked, events, kept, upkeep},
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -93,6 +93,7 @@ impl App {
             live: Live::default(),
             sessions: Sessions::default(),
             acks: Arc::default(),
+            links: Arc::default(),
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
@@ -174,7 +175,9 @@ impl App {
             upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
             while parked::drop_left(&self.api.db).await? {}
             while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
+            self.api.links.let_go(self.api.clock.now());
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
+            events::prune(&self.api.db, now).await?;
             Ok(())
         };
         match all.await {

@@ -9,11 +9,13 @@ mod auth;
 mod body;
 pub(crate) mod edge;
 mod error;
+mod events;
 mod groups;
 mod guest;
 mod invites;
 mod kept;
 mod keys;
+mod links;
 mod openapi;
 mod parked;
 mod recovery;
@@ -30,6 +32,7 @@ use axum::{
 };
 use causeway_protocol::{
     api::PREFIX,
+    device_link::MAX_LINK_BYTES,
     envelope::MAX_BATCH_BYTES,
     ids::{DeviceId, Timestamp},
 };
@@ -41,7 +44,7 @@ use crate::{
     config::Config,
     live::Live,
     quota::{Hits, Present, Shares},
-    services::delivery::acks::Acks,
+    services::{delivery::acks::Acks, links::Links},
     sessions::Sessions,
 };
 
@@ -69,6 +72,7 @@ pub(crate) struct Api {
     pub(crate) live: Live,
     pub(crate) sessions: Sessions,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) links: Arc<Links>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,
     /// Says that they should end.
@@ -98,6 +102,8 @@ impl std::fmt::Debug for Clock {
 
 pub(crate) fn router(api: Api) -> Router {
     let envelopes = post(relay::post_envelopes).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    // What no offer needs is not even read.
+    let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
     let native = Router::new()
         .route("/server", get(accounts::server))
         .route("/register", post(accounts::register))
@@ -108,6 +114,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/recover/devices", put(recovery::put_devices))
         .route("/accounts/{account}", get(accounts::account))
         .route("/account/devices", put(accounts::put_devices))
+        .route("/links/{id}", get(links::state).put(links::begin))
+        .route("/links/{id}/answer", put(links::answer).layer(small))
+        .route("/links/{id}/record", put(links::record).layer(small))
         .route("/keys", post(keys::upload))
         .route("/keys/claim", post(keys::claim))
         .route("/groups", get(groups::mine).post(groups::create))
@@ -128,7 +137,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/device/kept", put(kept::keep).post(kept::read_again))
         .route("/device/parked", get(parked::page))
         .route("/device/unpark", post(parked::unpark))
-        .route("/stream", any(stream::stream));
+        .route("/stream", any(stream::stream))
+        .route("/events", get(events::page))
+        .route("/events/stream", get(events::follow));
     Router::new()
         .nest(PREFIX, native)
         .route("/ready", get(accounts::ready))

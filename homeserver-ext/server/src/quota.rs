@@ -41,11 +41,17 @@ pub struct GuestQuotas {
     pub register: Option<Quota>,
     /// `POST login/nonce` and `POST login`; a login takes one of each.
     pub login: Option<Quota>,
+    /// `PUT links/{id}`, of an offer that is not there.
+    pub link: Option<Quota>,
 }
 
 impl Default for GuestQuotas {
     fn default() -> Self {
-        Self { register: Some(Quota::per_minute(6, 60)), login: Some(Quota::per_minute(60, 300)) }
+        Self {
+            register: Some(Quota::per_minute(6, 60)),
+            login: Some(Quota::per_minute(60, 300)),
+            link: Some(Quota::per_minute(1, 1)),
+        }
     }
 }
 

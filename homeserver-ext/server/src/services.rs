@@ -3,10 +3,12 @@
 pub(crate) mod accounts;
 pub(crate) mod delivery;
 pub(crate) mod device_lists;
+pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod kept;
 pub(crate) mod keys;
+pub(crate) mod links;
 pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod sender_keys;

@@ -69,7 +69,7 @@ impl Server {
                 config.registration = Registration::Open;
                 config.put_back = put_back;
                 config.claims_per_hour = 10_000;
-                config.guests = GuestQuotas { register: None, login: None };
+                config.guests = GuestQuotas { register: None, login: None, link: None };
                 config.edge.per_address = 10_000;
                 let app = App::open(config, Clock::new(now)).await.unwrap();
                 let listener = listen(address).await;

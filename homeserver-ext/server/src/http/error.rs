@@ -26,6 +26,7 @@ use crate::{
         invites::{InviteError, JoinError},
         kept::KeptError,
         keys::{ClaimError, UploadError},
+        links::LinkError,
         relay::{PostError, Refused},
         sender_keys::SenderKeysError,
     },
@@ -236,6 +237,20 @@ impl From<ClaimError> for ApiError {
             ClaimError::TooMany(_) => Self::too_large(error),
             ClaimError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             ClaimError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Unknown => Self::not_found(error),
+            LinkError::Other(_) => {
+                Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_LINK_TAKEN", error)
+            }
+            LinkError::TooLarge(_) => Self::too_large(error),
+            LinkError::TooMany => Self::limit(error),
+            LinkError::Full(ms) => Self::later(error, ms),
         }
     }
 }

@@ -23,6 +23,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(crate) struct Guests {
     register: Buckets<Household>,
     login: Buckets<Household>,
+    link: Buckets<Household>,
     /// Whether the log says already that a proxy is not believed.
     warned: AtomicBool,
 }
@@ -32,6 +33,25 @@ pub(super) struct Registering;
 
 /// A guest who may log in, or ask for a nonce; likewise.
 pub(super) struct LoggingIn;
+
+/// A guest of whom nothing was taken yet.
+pub(super) struct Visitor(IpAddr);
+
+impl FromRequestParts<Api> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        address_of(parts, api).await.map(Self)
+    }
+}
+
+impl Visitor {
+    /// Takes a device's offer from the address's quota.
+    pub(super) fn takes_offer(&self, api: &Api) -> Result<(), ApiError> {
+        let GuestQuotas { link, .. } = *api.limits.guests.borrow();
+        take_from(self.0, api, &api.guests.link, (link, "limits.links"))
+    }
+}
 
 impl FromRequestParts<Api> for Registering {
     type Rejection = ApiError;
@@ -57,11 +77,23 @@ async fn take(
     parts: &mut Parts,
     api: &Api,
     buckets: &Buckets<Household>,
-    (quota, limit): (Option<Quota>, &'static str),
+    quota: (Option<Quota>, &'static str),
 ) -> Result<(), ApiError> {
+    take_from(address_of(parts, api).await?, api, buckets, quota)
+}
+
+async fn address_of(parts: &mut Parts, api: &Api) -> Result<IpAddr, ApiError> {
     let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
     let ConnectInfo(peer) = peer.map_err(|error| ApiError::internal(&error))?;
-    let address = known_client(parts, api, peer.ip());
+    Ok(known_client(parts, api, peer.ip()))
+}
+
+fn take_from(
+    address: IpAddr,
+    api: &Api,
+    buckets: &Buckets<Household>,
+    (quota, limit): (Option<Quota>, &'static str),
+) -> Result<(), ApiError> {
     let now = api.clock.now();
     buckets.take_from(now, address, quota, 1).map_err(|(household, ms)| {
         api.hits.note(now, limit, &household);

@@ -3,7 +3,10 @@
 mod examples;
 mod refusals;
 
-use causeway_protocol::api::{PREFIX, StreamAck, StreamHello, StreamRow};
+use causeway_protocol::{
+    api::{GroupEvent, PREFIX, StreamAck, StreamHello, StreamRow},
+    ids::LinkId,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -12,7 +15,10 @@ use utoipa::{
     },
 };
 
-use super::{accounts, groups, invites, kept, keys, parked, recovery, relay, sender_keys, stream};
+use super::{
+    accounts, events, groups, invites, kept, keys, links, parked, recovery, relay, sender_keys,
+    stream,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,15 +30,17 @@ use super::{accounts, groups, invites, kept, keys, parked, recovery, relay, send
         accounts::server, accounts::register, accounts::login_nonce, accounts::login,
         accounts::logout, accounts::account, accounts::put_devices,
         recovery::prove, recovery::put_devices,
+        links::begin, links::state, links::answer, links::record,
         keys::upload, keys::claim,
         groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
         invites::drop_request,
         relay::post_envelopes, relay::status, relay::device, kept::keep,
         kept::read_again, parked::page, parked::unpark, stream::stream,
+        events::page, events::follow,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
-    components(schemas(StreamHello, StreamRow, StreamAck)),
+    components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),
     modifiers(&Token)
 )]
 struct Native;

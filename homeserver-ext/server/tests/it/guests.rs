@@ -6,8 +6,11 @@ use reqwest::Method;
 
 use crate::harness::{Answer, Person, Server, TOKEN, json};
 
-const FEW: GuestQuotas =
-    GuestQuotas { register: Some(Quota::per_minute(1, 2)), login: Some(Quota::per_minute(2, 3)) };
+const FEW: GuestQuotas = GuestQuotas {
+    register: Some(Quota::per_minute(1, 2)),
+    login: Some(Quota::per_minute(2, 3)),
+    link: Some(Quota::per_minute(1, 1)),
+};
 
 async fn register(server: &Server, name: &str, token: &str) -> Answer {
     let request = Person::new(name).registration(token);

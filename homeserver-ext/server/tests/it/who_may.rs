@@ -32,13 +32,18 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 32] = [
+const TABLE: [(&str, [u16; 7]); 39] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
     ("POST /recover", [403, 403, 403, 403, 403, 403, 403]),
     // By the identity's signature alone, whoever posts it; this list is the one that is known.
     ("PUT /recover/devices", [204, 204, 204, 204, 204, 204, 204]),
+    // Whoever has the text knows the place; an answer is somebody's who has a session.
+    ("PUT /links/{id}", [204, 204, 204, 204, 204, 204, 204]),
+    ("GET /links/{id}", [200, 200, 200, 200, 200, 200, 200]),
+    ("PUT /links/{id}/answer", [401, 204, 204, 204, 204, 204, 204]),
+    ("PUT /links/{id}/record", [204, 204, 204, 204, 204, 204, 204]),
     ("GET /accounts/{alice}", [401, 200, 200, 200, 200, 200, 200]),
     ("POST /keys", [401, 400, 400, 400, 400, 400, 200]),
     ("POST /keys/claim", [401, 200, 200, 200, 200, 200, 200]),
@@ -65,6 +70,10 @@ const TABLE: [(&str, [u16; 7]); 32] = [
     ("PUT /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 200, 200]),
     ("DELETE /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 403, 204]),
     ("GET /messages/{alice's}/status", [401, 404, 404, 404, 404, 404, 200]),
+    ("GET /events", [401, 200, 200, 200, 200, 200, 200]),
+    // Who was taken out sees what was his.
+    ("GET /events?group={g}", [401, 404, 404, 200, 200, 200, 200]),
+    ("GET /events/stream?group={none}", [401, 404, 404, 404, 404, 404, 404]),
     ("GET /groups/{none}", [401, 404, 404, 404, 404, 404, 404]),
     // Last: the list that it puts has no other device.
     ("PUT /account/devices", [401, 403, 403, 403, 204, 403, 204]),
@@ -155,6 +164,8 @@ impl Stage {
                 devices.sort_by_key(|record| record.device_id);
                 json!(AccountDevices { list: other.list.clone(), devices })
             }
+            "PUT /links/{id}/answer" => json!({ "answer": id }),
+            "PUT /links/{id}/record" => json!(self.alice.record),
             "POST /keys" => json!(UploadKeys {
                 one_time_keys: vec![self.alice.one_time_key(77, false)],
                 fallback_key: None,
@@ -197,6 +208,7 @@ impl Stage {
             .replace("{g}", &self.group.id().to_string())
             .replace("{alice}", "alice%3Aa.example")
             .replace("{alice's}", &self.said)
+            .replace("{id}", &id)
             .replace("{none}", if short { &id } else { &none });
         (method.parse().unwrap(), path, body)
     }

@@ -255,6 +255,7 @@ const BACK: &str = "
     DROP TABLE shared_keys;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
+    DROP TABLE imported;
     ALTER TABLE outgoing DROP COLUMN piece;
     ALTER TABLE outgoing DROP COLUMN epoch;
     DROP TABLE owed_words;
