@@ -74,14 +74,21 @@ enum Change<'a> {
 
 impl Client {
     /// The account's devices, by the newest list that its identity has signed, as far as the server or
-    /// this device know.
+    /// this device know; a server that shows an older one is given that.
     ///
     /// # Errors
     /// [`DeviceError`].
     pub async fn own_devices(&self) -> Result<AccountDevices, DeviceError> {
         let shown = self.http.account(&self.me().account).await?;
+        let version = shown.list.version;
         let mut tx = self.db.begin().await?;
-        Ok(self.machine.newest_devices(&mut tx, shown).await?)
+        let newest = self.machine.newest_devices(&mut tx, shown).await?;
+        drop(tx);
+        if newest.list.version > version {
+            // Ops that name it are taken only of an account that has had it.
+            insistently(async || self.http.put_devices(&newest).await).await?;
+        }
+        Ok(newest)
     }
 
     /// Whether this device lets others in and takes them out.

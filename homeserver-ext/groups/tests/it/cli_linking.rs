@@ -142,7 +142,6 @@ fn a_list_that_goes_back_brings_no_device_back() {
     alice.ok(&["device", "remove", &device(&thief), "--yes"]);
     world.server.stop();
     world.server.restore(&before);
-    world.server.put_back = true;
     world.server.start_again();
     let laptop = linked(&world, &alice, "laptop");
     let listed = alice.ok(&["device", "list"]);
