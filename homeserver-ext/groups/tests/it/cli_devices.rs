@@ -125,8 +125,7 @@ fn a_new_device_takes_part_where_the_first_does() {
     let offered = |person: &Person| -> Vec<(Value, Value)> {
         let shown = person.ok(&["group", "list"]);
         let groups = shown[0]["groups"].as_array().unwrap().iter();
-        let mut groups: Vec<_> =
-            groups.map(|g| (g["name"].clone(), g["state"].clone())).collect();
+        let mut groups: Vec<_> = groups.map(|g| (g["name"].clone(), g["state"].clone())).collect();
         groups.sort_by_key(|(name, _)| name.to_string());
         groups
     };

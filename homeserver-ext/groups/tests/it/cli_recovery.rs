@@ -107,7 +107,7 @@ fn the_old_device_goes_on_if_that_was_said() {
     old.ok(&["group", "create", "later"]);
     old.ok(&["send", "later", "here too"]);
     assert_eq!(new.ok(&["group", "list"])[0]["groups"].as_array().unwrap().len(), 2);
-    assert_eq!(own_texts(&new.read()), ["here too"]);
+    assert_eq!(own_texts(&new.read()), ["from the new", "here too"]);
 }
 
 #[test]
