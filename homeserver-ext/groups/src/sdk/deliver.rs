@@ -47,7 +47,7 @@ impl Client {
             // What is said next is for the devices that the account has now.
             match Box::pin(self.bring_in()).await {
                 Err(SdkError::Contended) => {
-                    tracing::warn!("not all groups know this account's devices")
+                    tracing::warn!("not all groups know this account's devices");
                 }
                 ended => ended?,
             }

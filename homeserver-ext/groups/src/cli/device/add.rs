@@ -10,7 +10,7 @@ use crate::cli::{exit::Failure, home::Home, print::Printer};
 /// Arguments of `device add`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// What `device link` shows on the new device: causeway://link/…
+    /// What `device link` shows on the new device: `causeway://link/…`
     text: String,
     /// Let it in without asking: you have compared the fingerprint
     #[arg(long)]
