@@ -19,7 +19,8 @@ use crate::{
     storage::{accounts, groups as rows, holds, holds::WaitsFor, joins, ops, own, parked::For},
 };
 
-/// Place of ops of before this device joined: they count as before everything (protocol §4.2).
+/// Place of ops of before this device first joined: they count as before everything (protocol §4.2).
+/// Those that were made after it left have none, as if they had not come.
 const BEFORE_EVERYTHING: Seq = Seq(0);
 
 impl Machine {
@@ -158,7 +159,13 @@ impl Work<'_> {
         let was_in = before.as_ref().is_some_and(|before| before.member(&me).is_some());
         let is_in = after.member(&me).is_some();
         let known = ops::place(self.conn(), &group, &op.hash()).await?;
-        let place = known.or((!was_in && !is_in).then_some(BEFORE_EVERYTHING));
+        let never_in = match after.epoch().0.checked_sub(1) {
+            None => true,
+            Some(before) => {
+                log.entry(Epoch(before)).is_some_and(|entry| entry.place == Some(BEFORE_EVERYTHING))
+            }
+        };
+        let place = known.or((never_in && !is_in).then_some(BEFORE_EVERYTHING));
         if let Some(place) = place {
             log.put_place(after.epoch(), place);
         }

@@ -25,6 +25,7 @@ mod identities;
 mod invites;
 mod keys;
 mod link_words;
+mod model;
 mod offers;
 mod order;
 mod pairwise;

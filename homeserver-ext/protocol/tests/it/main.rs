@@ -6,6 +6,8 @@ mod device_links;
 mod distributions;
 mod document;
 mod envelopes;
+#[path = "../../fuzz/histories.rs"]
+mod histories;
 mod invites;
 mod json;
 mod keys;
@@ -13,6 +15,8 @@ mod logs;
 mod mutations;
 mod numbers;
 mod ops;
+#[path = "../../fuzz/parsers.rs"]
+mod parsers;
 mod plaintexts;
 mod properties;
 mod receive;

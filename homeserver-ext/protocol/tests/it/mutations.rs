@@ -3,18 +3,14 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use causeway_protocol::{
-    content::{Content, Plaintext},
-    envelope::{Envelope, Submission},
-    invite::{Join, Link},
-    olm_plaintext::{OlmPayload, OlmPlaintext},
-    roster::{Op, Roster},
-    sender_key::Message,
-};
 use proptest::{prelude::*, sample::Index};
 use serde_json::Value;
 
-use crate::vectors::{NATIVE, V2};
+use crate::{
+    histories,
+    parsers::taken_by,
+    vectors::{NATIVE, V2},
+};
 
 /// Longest sample; longer ones are of no other form.
 const LONGEST: usize = 2_000;
@@ -30,81 +26,46 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     texts.iter().map(bytes).filter(|bytes| bytes.len() <= LONGEST).collect()
 });
 
-fn collect(value: &Value, into: &mut BTreeSet<String>) {
+/// Histories as fuzzing has them: each op behind its length.
+static HISTORIES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut histories = Vec::new();
+    runs(&NATIVE, &mut histories);
+    histories
+});
+
+fn runs(value: &Value, into: &mut Vec<Vec<u8>>) {
     match value {
-        Value::String(text) => drop(into.insert(text.clone())),
-        Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
-        Value::Object(fields) => fields.values().for_each(|field| collect(field, into)),
+        Value::Array(items) => {
+            let op = |item: &Value| hex::decode(item.as_str()?).ok();
+            if let Some(ops) = items.iter().map(op).collect::<Option<Vec<_>>>() {
+                let piece = |op: &Vec<u8>| {
+                    [&u16::try_from(op.len()).unwrap_or(u16::MAX).to_be_bytes()[..], op].concat()
+                };
+                into.push(ops.iter().flat_map(piece).collect());
+            }
+            for item in items {
+                runs(item, into);
+            }
+        }
+        Value::Object(fields) => {
+            for field in fields.values() {
+                runs(field, into);
+            }
+        }
         _ => {}
     }
 }
 
-/// The parsers that take `bytes`, each having written the same again.
-fn taken_by(bytes: &[u8]) -> Vec<&'static str> {
-    let mut taken = Vec::new();
-    if let Ok(op) = Op::parse(bytes) {
-        assert_eq!(op.as_bytes(), bytes);
-        let [certificate, signature] = [128, 64].map(|from_end| {
-            let at = bytes.len() - from_end;
-            causeway_protocol::ids::Signature::from_slice(&bytes[at..at + 64]).unwrap()
-        });
-        assert_eq!(op.core().clone().sealed(certificate, signature).unwrap(), op);
-        if let Ok(body) = op.body() {
-            assert_eq!(body.to_bytes().unwrap(), op.core().body);
-            taken.push("body");
+fn collect(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => drop(into.insert(text.clone())),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
+        Value::Object(fields) => {
+            into.insert(value.to_string());
+            fields.values().for_each(|field| collect(field, into));
         }
-        taken.push("op");
+        _ => {}
     }
-    if let Ok(join) = Join::parse(bytes) {
-        assert_eq!(join.to_bytes().unwrap(), bytes);
-        taken.push("join");
-    }
-    if let Ok(plaintext) = OlmPlaintext::parse(bytes) {
-        assert_eq!(plaintext.to_bytes().unwrap()[..], *bytes);
-        taken.push("olm plaintext");
-    }
-    if let Ok(payload) = OlmPayload::parse(bytes) {
-        assert_eq!(payload.to_bytes(), bytes);
-    }
-    if let Ok(message) = Message::parse(bytes) {
-        let header = message.header.to_bytes();
-        assert_eq!([&header[..], message.sealed, &message.signature].concat(), bytes);
-        taken.push("message");
-    }
-    if let Ok(roster) = Roster::from_row(bytes) {
-        assert_eq!(roster.to_row(), bytes);
-        taken.push("roster");
-    }
-    if let Ok(plaintext) = Plaintext::parse(bytes) {
-        // JSON has many spellings: what it says is the same, and the head to the byte.
-        let again = plaintext.to_bytes();
-        assert_eq!(Plaintext::parse(&again).unwrap(), plaintext);
-        assert_eq!(again[..29], bytes[..29]);
-        if let Content::Unknown(..) = plaintext.content {
-            assert_eq!(again, bytes);
-        } else {
-            taken.push("plaintext");
-        }
-    }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        if let Ok(link) = Link::parse(text) {
-            assert_eq!(Link::parse(&link.to_text()).unwrap(), link);
-            taken.push("link");
-        }
-        if let Ok(envelope) = serde_json::from_str::<Envelope>(text) {
-            let again = serde_json::to_string(&envelope).unwrap();
-            assert_eq!(serde_json::from_str::<Envelope>(&again).unwrap(), envelope);
-            let _ = envelope.check();
-            taken.push("envelope");
-        }
-        if let Ok(submission) = serde_json::from_str::<Submission>(text) {
-            let again = serde_json::to_string(&submission).unwrap();
-            assert_eq!(serde_json::from_str::<Submission>(&again).unwrap(), submission);
-            let _ = submission.check();
-            taken.push("submission");
-        }
-    }
-    taken
 }
 
 #[test]
@@ -113,15 +74,23 @@ fn every_parser_takes_some_of_the_samples() {
     let expected = [
         "body",
         "envelope",
+        "fan-out",
         "join",
         "link",
         "message",
         "olm plaintext",
         "op",
         "plaintext",
+        "shared-key message",
         "submission",
     ];
     assert_eq!(taken, BTreeSet::from(expected));
+}
+
+#[test]
+fn histories_of_the_vectors_are_installed_whole() {
+    let longest = HISTORIES.iter().map(|history| histories::play(history)).max();
+    assert!(longest.is_some_and(|ops| ops >= 5), "{longest:?}");
 }
 
 #[derive(Debug, Clone)]
@@ -179,5 +148,16 @@ proptest! {
             apply(&mut bytes, change);
         }
         taken_by(&bytes);
+    }
+
+    #[test]
+    fn whatever_ops_come_what_was_installed_stays(
+        sample in any::<Index>(), changes in prop::collection::vec(change(), 0..4)
+    ) {
+        let mut bytes = sample.get(&HISTORIES).clone();
+        for change in &changes {
+            apply(&mut bytes, change);
+        }
+        histories::play(&bytes);
     }
 }

@@ -139,6 +139,21 @@ async fn a_newcomer_reads_from_his_joining_on() {
     assert!(world.devices.iter().all(|device| device.reasons().is_empty()));
 }
 
+/// The second removal never comes to the one who is out: it stands after everything that does.
+#[tokio::test]
+async fn what_was_said_before_both_left_is_read_by_one_who_comes_late() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.register("dan").await;
+    world.add(ALICE, group, 3, Role::Member).await;
+    world.sync(BOB).await;
+    world.send(BOB, group, "hello").await;
+    world.remove(ALICE, group, 3).await;
+    world.remove(ALICE, group, BOB).await;
+    world.sync_all().await;
+    assert_eq!(world.devices[3].texts(), ["hello"]);
+    assert!(world.devices[3].reasons().is_empty(), "{:?}", world.devices[3].reasons());
+}
+
 #[tokio::test]
 async fn only_admins_post_in_a_channel() {
     let mut world = World::with(&["alice", "bob"]).await;

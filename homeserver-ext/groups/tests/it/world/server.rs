@@ -27,7 +27,7 @@ impl Group {
 }
 
 impl World {
-    pub(super) fn put(&mut self, device: DeviceId, envelope: Envelope) {
+    pub(crate) fn put(&mut self, device: DeviceId, envelope: Envelope) {
         let mailbox = self.mailboxes.entry(device).or_default();
         let seq = Seq(mailbox.last().map_or(0, |row| row.seq.0) + 1);
         mailbox.push(StreamRow { seq, envelope });
