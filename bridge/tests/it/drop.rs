@@ -46,7 +46,9 @@ async fn is_dropped_everywhere(scheme: Scheme) {
         .collect::<Vec<_>>()
         .await;
     for (step, passes, was_dropped) in lived {
-        assert!(was_dropped || passes > 0, "{step:?} is not reached by the story");
+        // Of a key that is another's to give the bridge needs nothing before it seals.
+        let is_never = scheme == Scheme::SharedKey && matches!(step, Step::Prepared);
+        assert!(was_dropped || passes > 0 || is_never, "{step:?} is not reached by the story");
     }
 }
 
