@@ -87,9 +87,9 @@ impl OutboxError {
     /// Whether the same may succeed later without anyone changing anything.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
+            Self::Seal(SealError::NoKey)
+            | Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
             | Self::Rows(storage::Error::Store(StoreError::Busy | StoreError::Readers)) => true,
-            Self::Seal(SealError::NoKey) => true,
             Self::Sdk(error) => error.is_transient(),
             Self::Seal(_) | Self::Rows(_) | Self::TooLarge(..) | Self::Content(_) => false,
         }

@@ -1,6 +1,9 @@
 //! Keys that groups share, and what is opened under them: read once in a call, and saved once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use causeway_protocol::ids::{DeviceId, GroupId, SharedKeyId};
 use causeway_store::{Conn, Script};
@@ -21,7 +24,6 @@ pub(super) struct Shared {
 }
 
 /// What was opened of a sender's under a key, and whether that has changed.
-#[derive(Default)]
 pub(super) struct Slot {
     pub(super) window: Window,
     pub(super) moved: bool,
@@ -55,12 +57,13 @@ impl Shared {
         key: &GroupKey,
         sender: DeviceId,
     ) -> Result<&mut Slot, Error> {
-        let name = (key.group(), key.id(), sender);
-        if !self.windows.contains_key(&name) {
-            let window = shared_keys::window(conn, key, &sender).await?;
-            self.windows.insert(name, Slot { window, moved: false });
+        match self.windows.entry((key.group(), key.id(), sender)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let window = shared_keys::window(conn, key, &sender).await?;
+                Ok(place.insert(Slot { window, moved: false }))
+            }
         }
-        Ok(self.windows.entry(name).or_default())
     }
 
     /// Saves what has moved.

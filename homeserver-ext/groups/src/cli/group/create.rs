@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// How messages are sealed; stays so for as long as the group lives
     #[arg(long, value_enum, default_value_t = Scheme::SenderKeys, value_name = "SCHEME")]
     scheme: Scheme,
-    /// The cipher of a group that shares a key [default: aes_256_gcm]
+    /// The cipher of a group that shares a key; AES-256-GCM where none is named
     #[arg(long, value_enum, value_name = "ALGORITHM")]
     algorithm: Option<Algorithm>,
     /// Most members, bridge included [default: 1000, of a pairwise group 500]

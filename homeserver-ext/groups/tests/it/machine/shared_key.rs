@@ -13,13 +13,13 @@ use causeway_groups::{
 };
 use causeway_protocol::{
     api::StreamRow,
-    envelope::Kind,
+    envelope::{Kind, Submission},
     ids::{GroupId, Seq},
     roster::{Role, Scheme},
 };
 
 use super::{ALICE, BOB, CAROL};
-use crate::world::{World, text};
+use crate::world::{Device, World, text};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -71,7 +71,7 @@ async fn refused(world: &mut World, who: usize, group: GroupId) -> SealError {
 }
 
 fn nothing_failed(world: &World) {
-    let said: Vec<_> = world.devices.iter().flat_map(|device| device.reasons()).collect();
+    let said: Vec<_> = world.devices.iter().flat_map(Device::reasons).collect();
     assert!(said.is_empty(), "{said:?}");
 }
 
@@ -133,7 +133,7 @@ async fn whoever_comes_reads_nothing_of_before_and_all_from_then_on() {
     assert_eq!(world.devices[carol].texts(), ["after"]);
     assert_eq!(world.devices[BOB].texts(), ["before", "after"]);
     // A server that gives her what was said before gives her nothing.
-    let row = before.submissions.iter().flat_map(|s| s.rows()).last().unwrap();
+    let row = before.submissions.iter().flat_map(Submission::rows).last().unwrap();
     let row = StreamRow { seq: Seq(900), envelope: row };
     world.receive(carol, &[row]).await;
     world.sync_all().await;
@@ -154,7 +154,7 @@ async fn whoever_was_taken_out_has_no_key_of_what_follows() {
     assert_eq!(world.devices[ALICE].texts(), ["before", "after"]);
     assert_eq!(sent(&world, CAROL, Kind::KeyDistribution), given);
     // With all that is said from then on in her hands she reads nothing.
-    let rows = after.submissions.iter().flat_map(|s| s.rows());
+    let rows = after.submissions.iter().flat_map(Submission::rows);
     for (seq, envelope) in (900..).zip(rows) {
         let row = StreamRow { seq: Seq(seq), envelope };
         world.receive(CAROL, &[row]).await;

@@ -43,13 +43,12 @@ pub(in crate::machine) async fn seal(
     let kept = keys.iter().find(|kept| kept.rank() == rank).ok_or(SealError::NoKey)?;
     for device in &plan.lacking {
         let known = reached.iter().find(|known| known.record.device_id == device.device_id);
-        match known {
-            Some(known) => give(work, kept, known).await?,
-            None => {
-                let next = Some(work.now.plus_ms(WAIT_MS));
-                let put_off = shared_keys::give(work.conn(), &kept.key, &device.device_id, next);
-                put_off.await.map_err(MachineError::from)?;
-            }
+        if let Some(known) = known {
+            give(work, kept, known).await?;
+        } else {
+            let next = Some(work.now.plus_ms(WAIT_MS));
+            let put_off = shared_keys::give(work.conn(), &kept.key, &device.device_id, next);
+            put_off.await.map_err(MachineError::from)?;
         }
     }
     let mut sealed = Vec::with_capacity(items.len());

@@ -29,7 +29,7 @@ async fn killed_after_any_step_each_message_is_read_once() {
         world.now += 10 * MINUTE;
         world.send(dave, group, "three").await;
         world.sync_all().await;
-        let alive = world.dies_in.is_some();
+        let is_over = world.dies_in.is_some();
         let (alice, bob) = (world.devices[ALICE].texts(), world.devices[BOB].texts());
         let dave = world.devices[dave].texts();
         // What was sealed and not posted by one who died is posted by nobody in this test.
@@ -43,7 +43,7 @@ async fn killed_after_any_step_each_message_is_read_once() {
         let lost = 5 - alice.len() - bob.len() - dave.len();
         assert!(lost <= 2, "{step}: {lost}");
         nothing_failed(&world);
-        if alive {
+        if is_over {
             assert_eq!(lost, 0);
             return;
         }

@@ -29,7 +29,7 @@ async fn a_key_is_given_to_a_crowd_in_pages() {
         .submissions
         .iter()
         .filter(|s| s.kind == Kind::KeyDistribution)
-        .flat_map(|s| s.rows())
+        .flat_map(Submission::rows)
         .map(|row| format!("{:?}", row.to))
         .collect();
     assert_eq!(to.len(), 64, "with the first message to so many, the others with the chores");

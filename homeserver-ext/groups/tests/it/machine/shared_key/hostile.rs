@@ -62,10 +62,10 @@ impl Forged<'_> {
         let item = world.outgoing(text("forged"));
         let (client_id, content) = (item.client_id, item.content);
         let said = Plaintext { sent_at: world.time(), ttl_s: 0, client_id, content };
-        let context = Context { group, sender: self.sender.device, key: self.key.id(), roster };
+        let place = Context { group, sender: self.sender.device, key: self.key.id(), roster };
         let nonce = Nonce::Salt([seq.to_be_bytes()[7]; 4]);
         let sealed =
-            self.key.seal(&context, self.counter, nonce, self.signing, &said.to_bytes()).unwrap();
+            self.key.seal(&place, self.counter, nonce, self.signing, &said.to_bytes()).unwrap();
         row(Kind::Message, (group, epoch), self.sender.clone(), Recipient::Broadcast, sealed, seq)
     }
 }
