@@ -17,6 +17,7 @@ mod group;
 mod harmless;
 mod history;
 mod home;
+mod import;
 mod input;
 mod invite;
 mod line;
@@ -161,6 +162,9 @@ enum Command {
         after_help = "Examples:\n  causeway-client search tomorrow at nine\n  causeway-client search --group team coffee"
     )]
     Search(read::SearchArguments),
+    /// Read what other programs have kept, and put it where `history` and `search` find it
+    #[command(subcommand)]
+    Import(import::Command),
     /// Copy this home's database while it is used, look at copies, put them back
     #[command(subcommand)]
     Backup(backup::Command),
@@ -243,6 +247,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Chat(arguments) => chat::run(arguments, home, printer).await,
         Command::History(arguments) => read::history(arguments, home, printer).await,
         Command::Search(arguments) => read::search(arguments, home, printer).await,
+        Command::Import(command) => import::run(command, home, printer).await,
         Command::Backup(command) => backup::run(command, home, printer).await,
     }
 }

@@ -14,6 +14,8 @@ pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod holds;
 pub(crate) mod identities;
+#[cfg(feature = "cli")]
+pub(crate) mod imported;
 pub(crate) mod invites;
 pub(crate) mod joins;
 pub(crate) mod link_words;

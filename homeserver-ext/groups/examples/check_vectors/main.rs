@@ -12,7 +12,10 @@ mod fanouts;
 mod histories;
 mod invites;
 mod judged;
+mod opus;
+mod ren;
 mod report;
+mod secirc;
 mod shared;
 mod travels;
 
@@ -51,6 +54,13 @@ pub(crate) fn check(path: &Path) -> Report {
                 && file.get("chains").is_some_and(Value::is_array) =>
         {
             chains::published(&mut report, &file);
+        }
+        Ok(file) if file.get("master_secret_derivation").is_some() => {
+            opus::published(&mut report, &file);
+        }
+        Ok(file) if file.get("messages_B").is_some() => ren::published(&mut report, &file),
+        Ok(file) if file.get("rotation_script").is_some() => {
+            secirc::published(&mut report, &file);
         }
         Ok(Value::Object(file)) if !file.is_empty() => {
             report.skip_unknown(&Value::Object(file), &[]);

@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::{content::MessageRef, ids::GroupId};
 use causeway_store::{Conn, Db, Tx};
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
 use super::{
     exit::Failure,
-    line::{Line, Message, Said},
+    line::{Imported, Line, Message, Said},
 };
 use crate::{
     machine::Received,
@@ -76,11 +76,42 @@ async fn add(
         };
         row += 1;
         let group_name = group_name.clone();
-        let line = Line { row, group, group_name, at_ms: client.now(), what };
-        let json = Zeroizing::new(serde_json::to_vec(&line)?);
-        let (vault, at, name) = (client.vault(), line.at_ms, line.name());
-        history::insert(tx.conn(), vault, row, &group, at, name.as_ref(), &json).await?;
+        insert(client, tx, Line { row, group, group_name, at_ms: client.now(), what }).await?;
     }
+    Ok(())
+}
+
+/// Adds what another program has kept of a group, as far as it is not here; so many were not. They are
+/// shown where they are looked for, and did not come in.
+pub(super) async fn import(
+    client: &Client,
+    tx: &mut Tx,
+    (group, group_name): (GroupId, &str),
+    lines: Vec<Imported>,
+) -> Result<usize, KeepError> {
+    let (mut row, mut added) = (history::last(tx.conn()).await?, 0);
+    for line in lines {
+        let name = MessageRef { device: line.device, client_id: line.client_id };
+        if history::row_of(tx.conn(), &group, &name).await?.is_some() {
+            continue;
+        }
+        row += 1;
+        added += 1;
+        let (group_name, what) = (group_name.to_owned(), Said::Imported(line));
+        insert(client, tx, Line { row, group, group_name, at_ms: client.now(), what }).await?;
+    }
+    if added > 0 {
+        history::mark_shown(tx.conn(), &group, row).await?;
+    }
+    Ok(added)
+}
+
+/// Adds a line at its place.
+async fn insert(client: &Client, tx: &mut Tx, line: Line) -> Result<(), KeepError> {
+    let json = Zeroizing::new(serde_json::to_vec(&line)?);
+    let (vault, name) = (client.vault(), line.name());
+    let Line { row, group, at_ms, .. } = line;
+    history::insert(tx.conn(), vault, row, &group, at_ms, name.as_ref(), &json).await?;
     Ok(())
 }
 
@@ -105,6 +136,7 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
             mirror.name = name.unwrap_or_else(|| mirror.id.clone());
         }
         Said::Message(_)
+        | Said::Imported(_)
         | Said::Roster(_)
         | Said::JoinAsked { .. }
         | Said::Expired { .. }

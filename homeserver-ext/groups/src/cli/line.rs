@@ -1,6 +1,7 @@
 //! One line of `tail`: what came in, as it is kept, as JSON, and as people read it.
 
 mod identity;
+mod imported;
 mod message;
 mod roster;
 
@@ -22,6 +23,7 @@ use crate::{
 };
 
 use identity::IdentityLine;
+pub(super) use imported::Imported;
 pub(super) use message::Message;
 use roster::RosterLine;
 
@@ -47,6 +49,8 @@ pub(super) struct Line {
 pub(super) enum Said {
     /// A message.
     Message(Message),
+    /// A message that another program has kept.
+    Imported(Imported),
     /// The group's roster changed.
     Roster(RosterLine),
     /// Matrix users came or went behind the bridge.
@@ -176,8 +180,12 @@ impl Said {
 impl Line {
     /// What it is called, where it is a message.
     pub(super) fn name(&self) -> Option<Name> {
-        let Said::Message(Message { device, client_id, own, .. }) = &self.what else { return None };
-        Some(Name { device: *device, client_id: *client_id, own: *own })
+        let (device, client_id, own) = match &self.what {
+            Said::Message(said) => (said.device, said.client_id, said.own),
+            Said::Imported(said) => (said.device, said.client_id, false),
+            _ => return None,
+        };
+        Some(Name { device, client_id, own })
     }
 
     /// Whether it was said with this home.
@@ -188,7 +196,9 @@ impl Line {
     /// What was said, where something was.
     pub(super) fn body(&self) -> Option<&str> {
         match &self.what {
-            Said::Message(Message { body, .. }) | Said::Unsent { body, .. } => Some(body),
+            Said::Message(Message { body, .. })
+            | Said::Imported(Imported { body, .. })
+            | Said::Unsent { body, .. } => Some(body),
             _ => None,
         }
     }
@@ -197,6 +207,7 @@ impl Line {
     pub(super) fn at(&self) -> Timestamp {
         match &self.what {
             Said::Message(message) => message.sent_at_ms,
+            Said::Imported(imported) => imported.sent_at_ms,
             _ => self.at_ms,
         }
     }
@@ -229,6 +240,7 @@ impl Line {
     fn words(&self) -> String {
         match &self.what {
             Said::Message(message) => message.to_text(),
+            Said::Imported(imported) => imported.to_text(),
             Said::Roster(roster) => roster.to_text(),
             Said::Mirrors { present, gone } => mirrors_text(present, gone),
             Said::JoinAsked { account, was_removed: false } => {

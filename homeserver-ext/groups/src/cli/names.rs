@@ -10,7 +10,10 @@ use clap::{Args, ValueEnum};
 use tokio::time::timeout;
 
 use super::{exit::Failure, harmless::one_line, print::Printer};
-use crate::sdk::{CallError, Client, SdkError};
+use crate::{
+    sdk::{CallError, Client, SdkError},
+    storage::imported,
+};
 
 /// Fewer characters of an id name nothing.
 const MIN_PREFIX: usize = 4;
@@ -44,6 +47,38 @@ pub(super) async fn roster(client: &Client, text: &str) -> Result<Arc<Roster>, F
 /// As [`roster`], where a group is meant that is over, if there is one.
 pub(super) async fn over(client: &Client, text: &str) -> Result<Arc<Roster>, Failure> {
     one_of(client, text, Meant::Over).await
+}
+
+/// The group that `text` means where what was said is looked for: that of another program too, if
+/// nothing of ours is called so.
+pub(super) async fn kept(client: &Client, text: &str) -> Result<GroupId, Failure> {
+    if matching(client, text, Meant::Open).await?.is_empty()
+        && let Some((group, _)) = imported(client, text).await?
+    {
+        return Ok(group);
+    }
+    group(client, text).await
+}
+
+/// The group of another program that `text` means, with its name.
+///
+/// # Errors
+/// It means more than one.
+pub(super) async fn imported(
+    client: &Client,
+    text: &str,
+) -> Result<Option<(GroupId, String)>, Failure> {
+    let mut connection = client.db().read().await?;
+    let all = imported::all(connection.conn(), client.vault()).await?;
+    let mut found = all.into_iter().filter(|(group, name)| {
+        let begins = text.len() >= MIN_PREFIX && group.to_string().starts_with(text);
+        name == text || begins
+    });
+    match (found.next(), found.count()) {
+        (one, 0) => Ok(one),
+        (_, more) => Err(Failure::usage(format!("`{text}` means {} imported groups", more + 1))
+            .next("`causeway-client import list` shows them with their ids; say which by its id.")),
+    }
 }
 
 /// Which of several groups of one name is meant.

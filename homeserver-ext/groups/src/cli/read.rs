@@ -54,7 +54,7 @@ pub(super) async fn history(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let group = names::kept(&client, &arguments.group).await?;
     let limit = arguments.limit;
     let lines = match (arguments.after, arguments.before) {
         (Some(row), _) => history::after_in(&client, group, row, limit).await?,
@@ -81,7 +81,7 @@ pub(super) async fn search(
 ) -> Result<(), Failure> {
     let client = home.client().await?;
     let group: Option<GroupId> = match &arguments.group {
-        Some(name) => Some(names::group(&client, name).await?),
+        Some(name) => Some(names::kept(&client, name).await?),
         None => None,
     };
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);

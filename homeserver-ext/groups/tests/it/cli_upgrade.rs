@@ -15,6 +15,7 @@ const BACK: &str = "
     DROP TABLE forgotten;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
+    DROP TABLE imported;
     ALTER TABLE outgoing DROP COLUMN piece;
     ALTER TABLE outgoing DROP COLUMN epoch;
     ALTER TABLE key_requests DROP COLUMN tries;

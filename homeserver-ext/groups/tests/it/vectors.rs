@@ -30,6 +30,17 @@ fn sender_keys_are_the_vectors() {
 }
 
 #[test]
+fn legacy_suites_are_the_vectors() {
+    for (name, checked) in [("seed001.json", 77), ("seed003.json", 32), ("seed004.json", 40)] {
+        let report = check_vectors::check(&file(name));
+        let lines = report.lines();
+        assert!(report.is_right(), "{lines:#?}");
+        let all = format!(": {checked} checked, 0 failed");
+        assert!(lines.last().unwrap().ends_with(&all), "{lines:#?}");
+    }
+}
+
+#[test]
 fn everything_that_is_built_is_the_vectors() {
     let report = check_vectors::check(&file("native.json"));
     let lines = report.lines();
@@ -68,6 +79,28 @@ fn the_checker_sees_a_wrong_byte_and_an_empty_file() {
         ("native.json", "/shared_key/cases/5/result", json!("ok")),
         ("native.json", "/shared_key/replay_window/steps/1/result", json!("ok")),
         ("native.json", "/k_cases/items/0/result", json!("not_maker")),
+        ("seed001.json", "/master_secret_cases/3/signing_seed", json!("00".repeat(32))),
+        ("seed001.json", "/messages/9/message_key", json!("00".repeat(32))),
+        ("seed001.json", "/deep_chain/25000/chain_key", json!("00".repeat(32))),
+        ("seed001.json", "/distribution_plaintext_at_7", json!("{}")),
+        ("seed001.json", "/delivery_scripts/2/expect/3", json!("too_old")),
+        ("seed001.json", "/negative/4/expect", json!("bad_signature")),
+        ("seed001.json", "/attacks_v1_must_still_reject_or_flag/0/name", json!("another")),
+        ("seed001.json", "/group_message_envelope_json_len", json!(557)),
+        ("seed001.json", "/invites/1/expect_at/4102444801", json!("ok")),
+        ("seed001.json", "/invite_negative/0/expect", json!("Invalid invite code encoding")),
+        ("seed001.json", "/invite_tokens/0/sha256_hex", json!("00".repeat(32))),
+        ("seed003.json", "/group_keys/1/key_id", json!("00".repeat(16))),
+        ("seed003.json", "/messages/4/algorithm", json!("aes_256_gcm")),
+        ("seed003.json", "/messages/23/signature_hmac", json!("00".repeat(32))),
+        ("seed003.json", "/xsalsa20_fixed_nonce24/plaintext", json!("00")),
+        ("seed003.json", "/rotation_script/1/accept/0", json!("v3")),
+        ("seed004.json", "/messages/5/mk_seed", json!("00".repeat(32))),
+        ("seed004.json", "/messages/5/wire_json/iteration", json!(6)),
+        ("seed004.json", "/messages_B/2/cipher_key", json!("00".repeat(32))),
+        ("seed004.json", "/key_wrap_vectors/1/blob", json!("00".repeat(80))),
+        ("seed004.json", "/key_wrap_negative/0/ephemeral_public", json!("09".repeat(32))),
+        ("seed004.json", "/delivery_scripts/1/expect/2", json!("ok")),
     ] {
         let (lines, right) = changed(name, |file| *file.pointer_mut(pointer).unwrap() = wrong);
         let seen = lines.iter().any(|line| line.contains("FAILED"));
@@ -84,6 +117,7 @@ fn the_checker_names_what_it_does_not_know() {
     for (name, change, section) in [
         ("v2.json", (|file| file["more"] = json!([1])) as fn(&mut Value), "more"),
         ("v2.json", |file| file["chains"][0]["ratchets"] = json!([1]), "ratchets"),
+        ("seed001.json", |file| file["more"] = json!([1]), "more"),
         ("native.json", |file| file["epochs"] = json!({"items": []}), "epochs"),
         ("native.json", |file| file["accounts"]["aliases"] = json!([1]), "accounts.aliases"),
         ("native.json", |file| file["format"] = json!("causeway/native-vectors/3"), "people"),

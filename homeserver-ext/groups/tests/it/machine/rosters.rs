@@ -251,6 +251,7 @@ const BACK: &str = "
     ALTER TABLE own DROP COLUMN replaces;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
+    DROP TABLE imported;
     ALTER TABLE outgoing DROP COLUMN piece;
     ALTER TABLE outgoing DROP COLUMN epoch;
     DROP TABLE owed_words;
