@@ -66,17 +66,16 @@ pub(super) struct Played {
 fn used(submission: &Submission) -> Option<(Vec<u8>, Vec<u8>)> {
     let payload = &submission.payload;
     let of = match submission.kind {
-        Kind::Message => match shared_key::Message::parse(payload) {
-            Ok(message) => {
+        Kind::Message => {
+            if let Ok(message) = shared_key::Message::parse(payload) {
                 let header = message.header;
                 let counter = header.counter.to_be_bytes();
                 [&header.tag[..], &counter, submission.sender.device.as_bytes()].concat()
-            }
-            Err(_) => {
+            } else {
                 let header = sender_key::Message::parse(payload).expect("a message").header;
                 [&header.tag[..], &header.index.to_be_bytes()].concat()
             }
-        },
+        }
         Kind::Fanout => {
             // Shards differ by their numbers alone.
             let message = fanout::Message::parse(payload).expect("a fan-out");
