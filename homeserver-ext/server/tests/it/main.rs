@@ -17,6 +17,7 @@ mod harness;
 mod invites;
 mod kept;
 mod kill;
+mod legacy;
 mod links;
 mod live;
 mod migrations;
