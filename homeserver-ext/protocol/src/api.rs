@@ -2,6 +2,7 @@
 //! SDK both use them. `docs/openapi.json` is made from these.
 
 mod accounts;
+mod events;
 mod groups;
 mod invites;
 mod links;
@@ -13,6 +14,7 @@ pub use accounts::{
     AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, LoginNonce, LoginRequest, RegisterRequest,
     Session, UploadKeys,
 };
+pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};
 pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,

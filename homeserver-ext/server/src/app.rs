@@ -23,7 +23,7 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, kept, upkeep},
+    services::{delivery::parked, events, kept, upkeep},
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -177,6 +177,7 @@ impl App {
             while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
             self.api.links.let_go(self.api.clock.now());
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
+            events::prune(&self.api.db, now).await?;
             Ok(())
         };
         match all.await {

@@ -9,6 +9,7 @@ mod auth;
 mod body;
 pub(crate) mod edge;
 mod error;
+mod events;
 mod groups;
 mod guest;
 mod invites;
@@ -137,7 +138,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/device/kept", put(kept::keep).post(kept::read_again))
         .route("/device/parked", get(parked::page))
         .route("/device/unpark", post(parked::unpark))
-        .route("/stream", any(stream::stream));
+        .route("/stream", any(stream::stream))
+        .route("/events", get(events::page))
+        .route("/events/stream", get(events::follow));
     Router::new()
         .nest(PREFIX, native)
         .route("/ready", get(accounts::ready))

@@ -5,6 +5,8 @@
 //! numbers; a stream that was told of all since it last looked has all. Where it cannot be told of a
 //! row it is told to look: a row that is for it alone, an op, more than may be held here.
 
+mod feed;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -24,6 +26,8 @@ use causeway_store::Tx;
 use tokio::sync::Notify;
 
 use crate::storage::{self, DeviceRow, GroupRow, devices::Device};
+
+pub(crate) use feed::{Feed, Watching};
 
 /// Rows that wait for one stream at most, and bytes of them. Whoever reads slowly keeps no more than
 /// this, until it is told to come back.
@@ -84,6 +88,8 @@ impl Drop for Row {
 pub(crate) struct Live {
     ears: Arc<Mutex<Ears>>,
     held: Arc<AtomicUsize>,
+    /// Those who watch events instead.
+    pub(crate) feed: Feed,
 }
 
 #[derive(Default)]

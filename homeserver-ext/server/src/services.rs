@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod delivery;
 pub(crate) mod device_lists;
+pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod kept;

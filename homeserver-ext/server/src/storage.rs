@@ -5,6 +5,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod devices;
+pub(crate) mod event_log;
 pub(crate) mod events;
 pub(crate) mod former;
 pub(crate) mod groups;

@@ -4,6 +4,7 @@
 //! Where it listens is for whoever serves it to say. Nothing of it is on the native listener.
 
 mod door;
+mod events;
 mod groups;
 mod limits;
 mod page;
@@ -24,6 +25,8 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/limits", get(limits::limits))
+        .route("/events", get(events::events))
+        .route("/events/stream", get(events::follow))
         .with_state(api)
 }
 
@@ -33,5 +36,5 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(groups::groups, limits::limits))]
+#[openapi(paths(groups::groups, limits::limits, events::events, events::follow))]
 struct Doc;

@@ -182,6 +182,17 @@ where
     }
 }
 
+/// What the query says under this name, parsed.
+pub(super) fn queried<T: FromStr>(parts: &Parts, name: &str) -> Result<Option<T>, ApiError>
+where
+    T::Err: std::fmt::Display,
+{
+    let pairs = parts.uri.query().unwrap_or_default().split('&');
+    let of_name = |pair: &str| pair.split_once('=').is_some_and(|(found, _)| found == name);
+    let found = pairs.rev().find(|pair| of_name(pair)).and_then(|pair| pair.split_once('='));
+    found.map(|pair| parse(Some(pair))).transpose()
+}
+
 fn limit(limit: u32) -> Result<u32, ApiError> {
     let is_fit = (1..=MAX_LIMIT).contains(&limit);
     let wrong = || ApiError::invalid(format_args!("limit in the query: 1 to {MAX_LIMIT}"));

@@ -4,7 +4,7 @@ mod examples;
 mod refusals;
 
 use causeway_protocol::{
-    api::{PREFIX, StreamAck, StreamHello, StreamRow},
+    api::{GroupEvent, PREFIX, StreamAck, StreamHello, StreamRow},
     ids::LinkId,
 };
 use utoipa::{
@@ -16,7 +16,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, groups, invites, kept, keys, links, parked, recovery, relay, sender_keys, stream,
+    accounts, events, groups, invites, kept, keys, links, parked, recovery, relay, sender_keys,
+    stream,
 };
 
 #[derive(OpenApi)]
@@ -36,9 +37,10 @@ use super::{
         invites::drop_request,
         relay::post_envelopes, relay::post_legacy, relay::status, relay::device, kept::keep,
         kept::read_again, parked::page, parked::unpark, stream::stream,
+        events::page, events::follow,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
-    components(schemas(StreamHello, StreamRow, StreamAck, LinkId)),
+    components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),
     modifiers(&Token)
 )]
 struct Native;

@@ -45,7 +45,7 @@ pub(super) async fn report(
 ) -> Result<Json<SenderKeysNoted>, ApiError> {
     let now = api.clock.now();
     let rotate_asked_ms =
-        sender_keys::report(&api.db, now, &api.shares, &caller, group, &report).await?;
+        sender_keys::report(&api.db, &api.live, now, &api.shares, &caller, group, &report).await?;
     Ok(Json(SenderKeysNoted { rotate_asked_ms }))
 }
 
@@ -64,6 +64,6 @@ pub(super) async fn ask_rotation(
     caller: Caller,
     One(group): One<GroupId>,
 ) -> Result<StatusCode, ApiError> {
-    sender_keys::ask_rotation(&api.db, api.clock.now(), &caller, group).await?;
+    sender_keys::ask_rotation(&api.db, &api.live, api.clock.now(), &caller, group).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,7 @@
 //! Groups: their ops in order, judged as every client will judge them again.
 
+mod noted;
+
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
     device::DeviceOf,
@@ -7,8 +9,9 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
-use causeway_store::{Conn, Db, Script};
+use causeway_store::{Conn, Db};
 
+use self::noted::{happened, note};
 use crate::{
     live::{Live, News},
     quota::{MAX_NAMED, Shares, TooMany, UsedUp},
@@ -16,7 +19,6 @@ use crate::{
     storage::{
         self, accounts,
         devices::Device,
-        events::{self, Event},
         groups::{self, Group},
         invites, mailbox,
         standing::{self, Standing},
@@ -116,15 +118,16 @@ pub(crate) async fn create(
     let creator = creator.unwrap_or_else(|| caller.account.clone());
     shares.another_group(now, &creator, groups::begun_by(tx.conn(), &creator).await?)?;
     shares.group(now, &creator, bytes.len())?;
-    let seq = mailbox::take_numbers(tx.conn(), 1).await?;
+    let happened = happened(&op, None, &roster);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, row, come);
     live.tell(&mut tx, news);
-    count(tx.conn(), now, None, &roster).await?;
-    tx.commit().await?;
+    let script = note((&mut tx, live), now, (row, seq), happened, (None, &roster))?;
+    tx.commit_with(script).await?;
     Ok(head_of(&roster))
 }
 
@@ -173,7 +176,8 @@ pub(crate) async fn post_op(
     }
     let is_reason = must_be_sealed_again(&op, &before, &after);
     let stale_below = if is_reason { after.epoch() } else { group.stale_below };
-    let seq = mailbox::take_numbers(tx.conn(), 1).await?;
+    let happened = happened(&op, Some(&before), &after);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let rosters = (&before, &after);
     let changed = groups::advance(tx.conn(), group.row, &op, rosters, stale_below, seq).await?;
     if let Ok(Body::Add(entries)) = op.body() {
@@ -191,8 +195,9 @@ pub(crate) async fn post_op(
         let about = (seq, now.plus_ms(MAX_TTL_MS));
         mailbox::leave_parked(tx.conn(), group.row, &gone.account, about).await?;
     }
-    count(tx.conn(), now, Some(&before), &after).await?;
-    tx.commit().await?;
+    let rosters = (Some(&before), &after);
+    let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
+    tx.commit_with(script).await?;
     Ok(head_of(&after))
 }
 
@@ -310,22 +315,6 @@ async fn reads_until(
         Standing::Until(until) => Some(until),
         Standing::None => None,
     })
-}
-
-async fn count(
-    conn: &mut Conn,
-    now: Timestamp,
-    before: Option<&Roster>,
-    after: &Roster,
-) -> Result<(), storage::Error> {
-    let count = |roster: Option<&Roster>| roster.map_or(0, |roster| roster.members().len() as u64);
-    let (was, is) = (count(before), count(Some(after)));
-    let mut script = Script::default();
-    events::add(&mut script, now, Event::RosterChanged, 1);
-    events::add(&mut script, now, Event::GroupJoined, is.saturating_sub(was));
-    events::add(&mut script, now, Event::GroupLeft, was.saturating_sub(is));
-    script.run(conn).await?;
-    Ok(())
 }
 
 fn head_of(roster: &Roster) -> GroupHead {

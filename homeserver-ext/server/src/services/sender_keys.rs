@@ -1,19 +1,23 @@
 //! The inventory of sender-key chains, as the devices that hold them report it.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
-    api::{PutSenderKeys, SenderKeyInventory},
+    api::{EventAbout, EventKind, PutSenderKeys, SenderKeyInventory},
     ids::{DeviceId, GroupId, Timestamp},
     roster::Role,
 };
-use causeway_store::{Conn, Db};
+use causeway_store::{Conn, Db, Tx};
 
 use crate::{
+    live::Live,
     quota::{Shares, UsedUp},
     storage::{
         self,
         devices::Device,
+        event_log::{self, GoesOn},
         groups::{self, Group},
-        sender_keys,
+        mailbox, sender_keys,
         standing::{self, Standing},
     },
 };
@@ -86,6 +90,7 @@ pub(crate) async fn inventory(
 /// Replaces what the caller's device said; answers when everybody was last asked to rotate.
 pub(crate) async fn report(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
@@ -102,15 +107,59 @@ pub(crate) async fn report(
     shares.report(now, &caller.account)?;
     let mut tx = db.begin().await?;
     let (group, _) = group_of(tx.conn(), caller, id).await?;
+    let last = sender_keys::last(tx.conn(), group.row, caller.row).await?;
+    for (kind, count) in news(caller, last.as_ref(), report) {
+        go_on((&mut tx, live), now, &group, caller, (kind, count)).await?;
+    }
     sender_keys::put(tx.conn(), now, group.row, caller.row, report).await?;
     let asked = sender_keys::rotation(tx.conn(), group.row).await?;
     tx.commit().await?;
     Ok(asked)
 }
 
+/// What a device's report says that its last one did not: how many chains of its own are new, and how
+/// many messages it could not open.
+fn news(
+    caller: &Device,
+    last: Option<&PutSenderKeys>,
+    report: &PutSenderKeys,
+) -> impl Iterator<Item = (EventKind, u64)> {
+    let own = |report: &PutSenderKeys| -> BTreeSet<Vec<u8>> {
+        let keys = report.keys.iter().filter(|key| key.sender == caller.device_id);
+        keys.map(|key| key.tag.clone()).collect()
+    };
+    let known = last.map(own).unwrap_or_default();
+    let new = own(report).difference(&known).count();
+    let failed = report.failures.values().map(|count| u64::from(*count)).sum();
+    let news = [
+        (EventKind::KeyRotated, u64::try_from(new).unwrap_or(u64::MAX)),
+        (EventKind::KeyFailed, failed),
+    ];
+    news.into_iter().filter(|(_, count)| *count > 0)
+}
+
+/// Tells the group that something goes on with the caller's keys.
+async fn go_on(
+    (tx, live): (&mut Tx, &Live),
+    now: Timestamp,
+    group: &Group,
+    caller: &Device,
+    (kind, count): (EventKind, u64),
+) -> Result<(), SenderKeysError> {
+    let event = mailbox::take_numbers(tx.conn(), 1).await?;
+    let account = caller.account.clone();
+    let about = EventAbout { epoch: Some(group.head.epoch), ..EventAbout::default() };
+    let it = GoesOn { kind, account, own: false, count, about };
+    let when = (now, now.minus_ms(HOUR_MS));
+    event_log::go_on(tx.conn(), when, (group.row, event), it).await?;
+    live.feed.tell(tx, event);
+    Ok(())
+}
+
 /// Asks the owners of all chains to rotate, once an hour; they learn it with their next report.
 pub(crate) async fn ask_rotation(
     db: &Db,
+    live: &Live,
     now: Timestamp,
     caller: &Device,
     id: GroupId,
@@ -127,5 +176,6 @@ pub(crate) async fn ask_rotation(
         }
     }
     sender_keys::ask_rotation(tx.conn(), now, group.row).await?;
+    go_on((&mut tx, live), now, &group, caller, (EventKind::KeyAsked, 1)).await?;
     Ok(tx.commit().await?)
 }

@@ -5,6 +5,7 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use causeway_protocol::{
+    api::{EventAbout, EventKind},
     envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
     ids::Timestamp,
 };
@@ -15,6 +16,7 @@ use crate::{
     live::{Live, News},
     storage::{
         self, DeviceRow, GroupRow, accounts, devices,
+        event_log::{self, GoesOn},
         events::{self, Event},
         former, groups, invites, keys,
         mailbox::{self, Overdue, Parcel, Said, To},
@@ -24,6 +26,7 @@ use crate::{
 pub(crate) use waiting::count;
 
 const DAY_MS: u64 = 86_400_000;
+const HOUR_MS: u64 = 3_600_000;
 /// Envelopes that one transaction drops at most, so that others need not wait long.
 const BATCH: u32 = 200;
 /// Groups that are looked at together, for what all have read.
@@ -214,6 +217,7 @@ async fn tell(
     sender: DeviceRow,
     envelopes: &[&Overdue],
 ) -> Result<(), storage::Error> {
+    note(tx, live, now, sender, envelopes).await?;
     let boxes = mailbox::box_of(tx.conn(), sender).await?;
     let Some(device) = boxes.devices().next().copied() else { return Ok(()) };
     let to = Recipient::Device(device);
@@ -240,6 +244,33 @@ async fn tell(
     let mut news = News::default();
     news.own(first, device);
     live.tell(tx, news);
+    Ok(())
+}
+
+/// That they expired, for those of the sender's account who watch: once for each group.
+async fn note(
+    tx: &mut Tx,
+    live: &Live,
+    now: Timestamp,
+    sender: DeviceRow,
+    envelopes: &[&Overdue],
+) -> Result<(), storage::Error> {
+    let Some(account) = devices::account(tx.conn(), sender).await? else { return Ok(()) };
+    let mut by_group: BTreeMap<GroupRow, (u64, &Overdue)> = BTreeMap::new();
+    for envelope in envelopes {
+        let (count, last) = by_group.entry(envelope.group).or_insert((0, *envelope));
+        (*count, *last) = (*count + 1, *envelope);
+    }
+    let first = mailbox::take_numbers(tx.conn(), by_group.len()).await?;
+    for (event, (group, (count, last))) in (first..).zip(by_group) {
+        let about =
+            EventAbout { epoch: Some(last.epoch), envelope: last.name, ..EventAbout::default() };
+        let (kind, account) = (EventKind::MessageExpired, account.clone());
+        let it = GoesOn { kind, account, own: true, count, about };
+        let when = (now, now.minus_ms(HOUR_MS));
+        event_log::go_on(tx.conn(), when, (group, event), it).await?;
+        live.feed.tell(tx, event);
+    }
     Ok(())
 }
 

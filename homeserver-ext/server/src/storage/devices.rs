@@ -143,6 +143,19 @@ pub(crate) async fn by_id(conn: &mut Conn, device: &DeviceId) -> Result<Option<D
     row.map(Device::try_from).transpose()
 }
 
+/// Whose account a device is.
+pub(crate) async fn account(
+    conn: &mut Conn,
+    device: DeviceRow,
+) -> Result<Option<AccountId>, Error> {
+    let account: Option<String> =
+        sqlx::query_scalar("SELECT account FROM devices WHERE device = $1")
+            .bind(device)
+            .fetch_optional(conn)
+            .await?;
+    account.map(|account| account.parse().map_err(|_| Error::Row("account"))).transpose()
+}
+
 /// Gives a device its one token, or none.
 pub(crate) async fn set_token(
     conn: &mut Conn,

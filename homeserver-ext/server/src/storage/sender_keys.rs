@@ -34,6 +34,18 @@ pub(crate) async fn put(
     Ok(())
 }
 
+/// What a device said last.
+pub(crate) async fn last(
+    conn: &mut Conn,
+    group: GroupRow,
+    device: DeviceRow,
+) -> Result<Option<PutSenderKeys>, Error> {
+    let report =
+        sqlx::query_scalar("SELECT report FROM sender_key_reports WHERE grp = $1 AND device = $2");
+    let report: Option<String> = report.bind(group).bind(device).fetch_optional(conn).await?;
+    report.map(|it| serde_json::from_str(&it).map_err(|_| Error::Row("report"))).transpose()
+}
+
 /// What the devices that count now said last, by device, from `from` on; at most `limit` and 256 KiB,
 /// and the device with which the next page begins.
 pub(crate) async fn page(

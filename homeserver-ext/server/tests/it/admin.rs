@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Group, Server, op_body};
 
 /// Serves `admin` for as long as what is returned lives; its address.
-async fn served(admin: Router) -> (tokio::task::JoinSet<()>, String) {
+pub(crate) async fn served(admin: Router) -> (tokio::task::JoinSet<()>, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let mut serving = tokio::task::JoinSet::new();
@@ -16,7 +16,7 @@ async fn served(admin: Router) -> (tokio::task::JoinSet<()>, String) {
 }
 
 /// Status and body of what is answered to the bearer of `token`.
-async fn get(server: &Server, url: &str, token: Option<&str>) -> (u16, Value) {
+pub(crate) async fn get(server: &Server, url: &str, token: Option<&str>) -> (u16, Value) {
     let request = server.http.get(url);
     let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
     let answer = request.send().await.unwrap();

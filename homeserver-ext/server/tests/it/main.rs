@@ -9,6 +9,8 @@ mod canary;
 mod crowd;
 mod document;
 mod edge;
+mod event_streams;
+mod events;
 mod figures;
 mod former;
 mod groups;

@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 36] = [
+const TABLE: [(&str, [u16; 7]); 39] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -70,6 +70,10 @@ const TABLE: [(&str, [u16; 7]); 36] = [
     ("PUT /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 200, 200]),
     ("DELETE /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 403, 204]),
     ("GET /messages/{alice's}/status", [401, 404, 404, 404, 404, 404, 200]),
+    ("GET /events", [401, 200, 200, 200, 200, 200, 200]),
+    // Who was taken out sees what was his.
+    ("GET /events?group={g}", [401, 404, 404, 200, 200, 200, 200]),
+    ("GET /events/stream?group={none}", [401, 404, 404, 404, 404, 404, 404]),
     ("GET /groups/{none}", [401, 404, 404, 404, 404, 404, 404]),
     // Last: the list that it puts has no other device.
     ("PUT /account/devices", [401, 403, 403, 403, 204, 403, 204]),

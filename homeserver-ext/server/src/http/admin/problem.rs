@@ -32,6 +32,9 @@ pub enum Problem {
     /// What stands against it, and what can be done.
     #[error("{0}")]
     Conflict(&'static str),
+    /// Of what as many are there as may be.
+    #[error("as many {0} are open as may be")]
+    TooMany(&'static str),
     /// A parameter, and what it should be.
     #[error("{0}")]
     BadRequest(String),
@@ -81,6 +84,7 @@ impl IntoResponse for Problem {
             Self::Unrecognized(status) => *status,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let body = ProblemBody {

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use causeway_protocol::{
     api::{
         Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
-        DeliveryState, ErrorBody, GroupHead, GroupPage, InvitePage, InviteState, JoinPending,
-        JoinRequest, Kept, KeyCount, Limits, LinkState, LoginNonce, LoginRequest, MessageStatus,
-        NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest,
-        PostEnvelopes, PostOp, PutAnswer, PutSenderKeys, ReadAgain, RecipientStatus,
-        RegisterRequest, Registration, RequestPage, SealedAnswer, SenderKeyInventory,
-        SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo, Session, StreamAck,
-        StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
+        DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent, GroupHead,
+        GroupPage, InvitePage, InviteState, JoinPending, JoinRequest, Kept, KeyCount, Limits,
+        LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice,
+        OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer,
+        PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage,
+        SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport,
+        SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked,
+        UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -55,6 +56,7 @@ pub(super) fn all() -> Result<Examples, Box<dyn std::error::Error>> {
     invites(&mut examples, &alice)?;
     messages(&mut examples, &alice)?;
     sender_keys(&mut examples)?;
+    events(&mut examples, &alice)?;
     Ok(examples)
 }
 
@@ -246,4 +248,18 @@ fn sender_keys(to: &mut Examples) -> serde_json::Result<()> {
     let entry = SenderKeyInventoryEntry { reported_by: PHONE, at_ms: NOW, report };
     put(to, "SenderKeyInventory", &SenderKeyInventory { reports: vec![entry], next: None })?;
     put(to, "SenderKeysNoted", &SenderKeysNoted { rotate_asked_ms: Some(NOW) })
+}
+
+fn events(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
+    let about = EventAbout { epoch: Some(Epoch(7)), ..EventAbout::default() };
+    let event = GroupEvent {
+        id: Seq(42),
+        at_ms: NOW,
+        group: GROUP,
+        kind: EventKind::GroupJoined,
+        account: alice.clone(),
+        about,
+    };
+    put(to, "GroupEvent", &event)?;
+    put(to, "EventPage", &EventPage { events: vec![event], next: None, gone: None, last: Seq(42) })
 }

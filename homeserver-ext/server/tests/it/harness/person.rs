@@ -2,7 +2,8 @@
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, LoginNonce, LoginRequest, PostEnvelopes, RegisterRequest, Session,
+        Accepted, AccountDevices, LoginNonce, LoginRequest, PREFIX, PostEnvelopes, RegisterRequest,
+        Session,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey, login_bytes},
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
@@ -125,6 +126,13 @@ impl Person {
 
     pub(crate) async fn get(&self, server: &Server, path: &str) -> Answer {
         server.send(Method::GET, path, Some(&self.token), Vec::new()).await
+    }
+
+    /// Of what has no end, the status alone.
+    pub(crate) async fn get_status(&self, server: &Server, path: &str) -> u16 {
+        let url = format!("{}{PREFIX}{path}", server.base);
+        let request = server.http.get(url).bearer_auth(&self.token);
+        request.send().await.unwrap().status().as_u16()
     }
 
     pub(crate) async fn delete(&self, server: &Server, path: &str) -> Answer {

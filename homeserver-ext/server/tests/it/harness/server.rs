@@ -175,6 +175,31 @@ impl Server {
         }
     }
 
+    /// So many events of the first group of this server, the first at this number.
+    pub(crate) async fn log_events(&self, first: u64, count: u64) {
+        use sqlx::ConnectOptions as _;
+        let path = self.dir.path().join("server.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut conn = options.connect().await.unwrap();
+        let [first, count, now] = [first, count, self.now().0].map(|n| i64::try_from(n).unwrap());
+        sqlx::query(
+            "WITH RECURSIVE n(n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM n WHERE n < $1 + $2 - 1)
+             INSERT INTO event_log (event, at_ms, grp, place, kind, account, own, about)
+             SELECT n, $3, 1, n, 'key.rotated', 'alice:a.example', FALSE, '{}' FROM n",
+        )
+        .bind(first)
+        .bind(count)
+        .bind(now)
+        .execute(&mut conn)
+        .await
+        .unwrap();
+        sqlx::query("UPDATE numbers SET last = $1")
+            .bind(first + count - 1)
+            .execute(&mut conn)
+            .await
+            .unwrap();
+    }
+
     /// That every row is as it was; shows only those that are not.
     pub(crate) async fn assert_unchanged(&self, before: &[String]) {
         let after = self.rows().await;
