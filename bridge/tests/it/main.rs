@@ -46,6 +46,7 @@ mod statements;
 mod story;
 mod stub;
 mod swarm;
+mod two_devices;
 mod upgrade;
 mod who_may;
 mod workspace;

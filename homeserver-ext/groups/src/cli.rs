@@ -10,6 +10,7 @@ mod ask;
 mod backup;
 mod called;
 mod chat;
+mod device;
 mod exit;
 mod flush;
 mod follow;
@@ -105,6 +106,9 @@ enum Command {
         after_help = "The key is read from --key-file, or from stdin; never from the command line, which others may see.\nWithout --old-devices keep the account's other devices are logged out and taken out of all groups.\n\nExamples:\n  causeway-client recover alice:b.example        # asks for the key\n  causeway-client recover alice --server https://b.example --key-file key.txt\n  causeway-client recover alice:b.example --old-devices keep --accept-groups < key.txt"
     )]
     Recover(recover::Arguments),
+    /// Link other devices to this account, see which it has, take one out
+    #[command(subcommand)]
+    Device(device::Command),
     /// Log in again with this home's device
     #[command(
         after_help = "Examples:\n  causeway-client login                        # after the server has ended the session\n  causeway-client login --server https://new.b.example"
@@ -234,6 +238,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
     match command {
         Command::Register(arguments) => register::run(arguments, home, printer).await,
         Command::Recover(arguments) => recover::run(arguments, home, printer).await,
+        Command::Device(command) => device::run(command, home, printer).await,
         Command::Login => login::run(home, printer).await,
         Command::Whoami => whoami::run(home, printer).await,
         Command::Group(command) => group::run(command, home, printer).await,

@@ -18,7 +18,7 @@ use super::{
     local_time::LocalTime,
 };
 use crate::{
-    machine::{Incoming, OfferShown, What},
+    machine::{Incoming, OfferShown, Trust, What},
     storage::history::Name,
 };
 
@@ -148,6 +148,7 @@ impl Said {
     fn from_message(incoming: Incoming) -> Option<Self> {
         let bridge = incoming.role == Role::Bridge;
         let identity = incoming.trust.is_wrong().then(|| incoming.trust.name().to_owned());
+        let own = incoming.trust == Trust::Me;
         let Incoming { id, sender, device, client_id, sent_at, content, late, .. } = incoming;
         Some(match content {
             Content::Text(text) => Self::Message(Message {
@@ -162,7 +163,7 @@ impl Said {
                 reply_row: None,
                 mirror: text.mirror.map(|id| Mirror { name: id.clone(), id }),
                 identity,
-                own: false,
+                own,
                 bridge,
                 sent_at_ms: sent_at,
                 late,
@@ -188,7 +189,7 @@ impl Line {
         Some(Name { device, client_id, own })
     }
 
-    /// Whether it was said with this home.
+    /// Whether it was said by this account.
     pub(super) fn is_own(&self) -> bool {
         matches!(&self.what, Said::Message(Message { own: true, .. }))
     }

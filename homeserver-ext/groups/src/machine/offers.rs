@@ -18,7 +18,7 @@ use super::{
 use crate::storage::{
     accounts::KnownDevice,
     groups::{self as rows, Offer},
-    joins, offers, parked, settings,
+    joins, offers, own, parked, settings,
 };
 
 /// The name of the setting.
@@ -122,6 +122,15 @@ impl Work<'_> {
         let (group, me) = (op.group(), self.machine.me().record.member_id);
         let is_in = after.member(&me).is_some();
         let known = self.group(&group).await?.and_then(|(row, _)| row.offer);
+        let is_linked = self.machine.recovery_key(self.tx).await?.is_none();
+        let counts = after.counts(&self.machine.me().device()).is_some();
+        if is_linked && counts && op.kind() == Kind::Devices && op.signer().member_id == me {
+            // The account's other device brings this one in where it takes part.
+            if known == Some(Offer::Offered) {
+                self.take_part(&group, after).await?;
+            }
+            return Ok(false);
+        }
         if was_in == is_in {
             return Ok(is_in && known == Some(Offer::Offered));
         }
@@ -149,6 +158,10 @@ impl Work<'_> {
             return Ok(false);
         }
         self.set_offer(&group, Some(Offer::Offered), by.as_ref()).await?;
+        if is_linked && !counts {
+            // It was said to the devices of then.
+            return Ok(true);
+        }
         let trust = match &by {
             Some(by) => self.trust(by, &signer.member_id).await?,
             None => Trust::Unmet,
@@ -206,6 +219,14 @@ impl Work<'_> {
     async fn take_part(&mut self, group: &GroupId, head: &Roster) -> Result<(), MachineError> {
         let vault = self.vault();
         self.set_offer(group, Some(Offer::Taken), None).await?;
+        let list = own::list_version(self.conn()).await?;
+        let me = head.member(&self.machine.me().record.member_id);
+        if me.is_some_and(|me| me.list_version < list)
+            && self.machine.recovery_key(self.tx).await?.is_some()
+        {
+            // Of the account's devices it has not heard yet.
+            own::set_listed(self.conn(), false).await?;
+        }
         self.ask_for_strangers(None, head).await?;
         self.say_who_is_not(Seq(0), None, head).await?;
         if head.may_add(&self.machine.me().record.member_id) {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     entropy,
-    storage::{accounts, identities, olm as sessions, own},
+    storage::{accounts, identities, olm as sessions, own, settings},
     vault::Vault,
 };
 
@@ -123,21 +123,36 @@ impl Machine {
             certificate: sign(&identity, &DeviceRecord::certificate_bytes(&device, &curve25519)),
         };
         let list = signed_list(&account, key, version, vec![device.device_id], now);
+        // What this folder was to become it is not.
+        settings::delete(tx.conn(), settings::DEVICE_OFFER).await?;
         let row = own::Own {
-            account: account.clone(),
-            record: record.clone(),
-            list: list.clone(),
+            account,
+            record,
+            list,
             identity: Some(Zeroizing::new(key.as_bytes().to_vec())),
             device: Zeroizing::new(signing.as_bytes().to_vec()),
         };
+        Self::keep_device(tx, vault, row, signing, &mut olm, now).await
+    }
+
+    /// Keeps a device that was made, and makes its first one-time keys.
+    pub(super) async fn keep_device(
+        tx: &mut Tx,
+        vault: Vault,
+        row: own::Own,
+        signing: SigningKey,
+        olm: &mut Account,
+        now: Timestamp,
+    ) -> Result<Self, MachineError> {
         own::delete(tx.conn()).await?;
-        own::insert(tx.conn(), &vault, &row, &olm).await?;
+        own::insert(tx.conn(), &vault, &row, olm).await?;
         identities::set_revision(tx.conn(), entropy::bytes()?).await?;
         own::count(tx).await?;
+        let own::Own { account, record, list, .. } = row;
         accounts::insert_device(tx.conn(), &account, &record).await?;
         accounts::save_list(tx.conn(), &list, now).await?;
         let machine = Self::new(vault, Me { account, record }, signing);
-        machine.make_keys(tx.conn(), &mut olm, now, ONE_TIME_KEYS, true).await?;
+        machine.make_keys(tx.conn(), olm, now, ONE_TIME_KEYS, true).await?;
         Ok(machine)
     }
 

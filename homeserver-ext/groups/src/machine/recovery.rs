@@ -124,20 +124,30 @@ impl Machine {
         Ok(Some(AccountDevices { list, devices }))
     }
 
-    /// Whether there may be groups whose ops do not name this device yet.
+    /// Whether all groups have heard of the account's devices, as the newest list here names them: then
+    /// it is noted that they have.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn all_are_told(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, MachineError> {
+        let list = self.own_list(tx).await?;
+        let mut work = Work::new(self, tx, now);
+        for group in rows::all(work.conn()).await? {
+            let Some(log) = work.log(&group).await? else { continue };
+            if !work.is_told(&group, log.head(), &list).await? {
+                return Ok(false);
+            }
+        }
+        own::set_listed(tx.conn(), true).await?;
+        Ok(true)
+    }
+
+    /// Whether there may be groups whose ops do not name the account's devices yet.
     ///
     /// # Errors
     /// [`MachineError`].
     pub async fn is_recovering(&self, tx: &mut Tx) -> Result<bool, MachineError> {
         Ok(!own::is_listed(tx.conn()).await?)
-    }
-
-    /// All groups were seen to name this device.
-    ///
-    /// # Errors
-    /// [`MachineError`].
-    pub async fn recovered(&self, tx: &mut Tx) -> Result<(), MachineError> {
-        Ok(own::set_listed(tx.conn(), true).await?)
     }
 }
 
@@ -155,9 +165,7 @@ impl Work<'_> {
         for group in rows::all(self.conn()).await? {
             let Some(log) = self.log(&group).await? else { continue };
             let head = log.head();
-            let is_old =
-                head.member(&list.member_id).is_some_and(|m| m.list_version < list.version);
-            if head.closed() || !is_old {
+            if self.is_told(&group, head, &list).await? {
                 continue;
             }
             let devices = Devices { version: list.version, ids: list.devices.clone() };
@@ -167,6 +175,27 @@ impl Work<'_> {
             }
         }
         Ok(ops)
+    }
+}
+
+impl Work<'_> {
+    /// Whether a group has nothing to hear of the account's devices. One that a person has not taken
+    /// part in yet hears of a new device when he does, which is how that device knows.
+    async fn is_told(
+        &mut self,
+        group: &GroupId,
+        head: &Roster,
+        list: &DeviceList,
+    ) -> Result<bool, MachineError> {
+        let Some(member) = head.member(&list.member_id) else { return Ok(true) };
+        if head.closed() || member.list_version >= list.version {
+            return Ok(true);
+        }
+        let me = self.machine.me().device();
+        let takes_out = head.devices().any(|device| {
+            device.member_id == me.member_id && !list.devices.contains(&device.device_id)
+        });
+        Ok(!takes_out && head.counts(&me).is_some() && self.is_offered(group).await?)
     }
 }
 

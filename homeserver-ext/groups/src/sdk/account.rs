@@ -275,7 +275,7 @@ impl Client {
         }
     }
 
-    async fn log_in_once(&self) -> Result<(), LogInError> {
+    pub(super) async fn log_in_once(&self) -> Result<(), LogInError> {
         let server = self.http.server().await?.server;
         let nonce = self.http.login_nonce().await?.nonce;
         let session = self.http.login(&self.machine.login(&server, nonce)).await?;
@@ -342,7 +342,9 @@ async fn identity(
             }
             let mut tx = db.begin().await?;
             let recovery_key = machine.recovery_key(&mut tx).await?;
-            let recovery_key = recovery_key.ok_or(MachineError::Own("keys"))?;
+            // It was linked, and waits to be listed.
+            let recovery_key =
+                recovery_key.ok_or_else(|| RegisterError::Already(account.clone()))?;
             Ok((machine, recovery_key))
         }
         (_, None) | (None, Some(_)) => {

@@ -36,12 +36,22 @@ impl Client {
             self.machine.compare_keys(&mut tx, keys.fallback_key.as_ref()).await?;
         }
         let lost = self.machine.replacement(&mut tx).await?;
+        let is_telling = self.machine.is_recovering(&mut tx).await?;
         tx.commit().await?;
         // Before anybody is given a key that nothing opens any more.
         if let Some(keys) = lost {
             self.upload(&keys).await?;
         }
         self.compared.store(true, Ordering::Relaxed);
+        if is_telling {
+            // What is said next is for the devices that the account has now.
+            match Box::pin(self.bring_in()).await {
+                Err(SdkError::Contended) => {
+                    tracing::warn!("not all groups know this account's devices");
+                }
+                ended => ended?,
+            }
+        }
         Ok(())
     }
 

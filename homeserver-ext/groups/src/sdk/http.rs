@@ -328,7 +328,7 @@ impl Http {
         answer.upgrade().await.map_err(broken_off)
     }
 
-    async fn get<A: DeserializeOwned>(
+    pub(super) async fn get<A: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, String)],
@@ -352,7 +352,7 @@ impl Http {
         sent(self.request(Method::POST, path)?.json(body)).await.map(drop)
     }
 
-    async fn put_for_nothing<B: Serialize + ?Sized>(
+    pub(super) async fn put_for_nothing<B: Serialize + ?Sized>(
         &self,
         path: &[&str],
         body: &B,

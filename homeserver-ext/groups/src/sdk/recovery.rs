@@ -171,9 +171,9 @@ impl Client {
         Err(RecoverError::Contended)
     }
 
-    /// Brings a device that came back into every group that its account is in, by ops that the
-    /// identity signs. May be called again after any error; so does [`Self::chores`], for the groups
-    /// that are known here.
+    /// Tells every group that its account is in which devices it has now, by ops that the identity
+    /// signs: after one came back, was linked, or was taken out. May be called again after any error; so
+    /// does [`Self::chores`], for the groups that are known here.
     ///
     /// # Errors
     /// [`SdkError::Contended`]: not into all of them.
@@ -184,19 +184,17 @@ impl Client {
         if !is_recovering {
             return Ok(());
         }
+        // Where the answer was lost, the server has a newer list than is known here.
+        match self.learn(&self.me().account).await {
+            Err(error) if error.is_transient() => return Err(error),
+            _ => {}
+        }
         self.sync().await?;
         self.chores().await?;
-        let me = self.me().device();
-        let is_in = |roster: &causeway_protocol::roster::Roster| {
-            roster.closed()
-                || roster.member(&me.member_id).is_none()
-                || roster.counts(&me).is_some()
-        };
-        if !self.rosters().await?.iter().all(|roster| is_in(roster)) {
+        let mut tx = self.db.begin().await?;
+        if !self.machine.all_are_told(&mut tx, self.now()).await? {
             return Err(SdkError::Contended);
         }
-        let mut tx = self.db.begin().await?;
-        self.machine.recovered(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 }

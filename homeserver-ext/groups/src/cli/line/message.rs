@@ -41,7 +41,7 @@ pub(crate) struct Message {
     /// Where its sender is not who that account is known to be: `changed`, `borrowed`, `former`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<String>,
-    /// Whether it was said with this home.
+    /// Whether it was said by this account, with whichever device.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) own: bool,
     /// Whether it is from the bridge itself.

@@ -94,10 +94,17 @@ async fn sent(client: &Client, roster: &Roster, which: Option<Which>) -> Result<
         None => None,
         Some(Which::Id(id)) => Some(*id.as_bytes()),
         Some(Which::Row(row)) => {
-            let Message { own, client_id, .. } = history::message(client, group, row).await?;
+            let Message { own, client_id, device, .. } =
+                history::message(client, group, row).await?;
             if !own {
                 return Err(Failure::usage(format!("#{row} is not yours"))
                     .next("How far a message came is told to who sent it."));
+            }
+            if device != client.me().record.device_id {
+                return Err(Failure::usage(format!(
+                    "#{row} was said with another device of yours"
+                ))
+                .next("How far a message came is told to the device that sent it."));
             }
             Some(*client_id.as_bytes())
         }
