@@ -109,7 +109,7 @@ impl std::fmt::Debug for SharedKey {
 pub struct LegacyKey {
     /// The suite that it is for.
     pub suite: u8,
-    /// The highest min_version that the device which gives it can follow.
+    /// The highest `min_version` that the device which gives it can follow.
     pub version: u8,
     /// The seed's text.
     pub text: Zeroizing<String>,

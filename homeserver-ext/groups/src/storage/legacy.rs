@@ -140,7 +140,7 @@ pub(crate) async fn save_held(
     Ok(())
 }
 
-/// The highest min_version that each device has said it can follow.
+/// The highest `min_version` that each device has said it can follow.
 #[cfg(feature = "cli")]
 pub(crate) async fn versions(
     conn: &mut Conn,

@@ -41,9 +41,8 @@ fn people_talk_in_a_legacy_group_that_is_called_one() {
         assert!(text.contains("end-to-end, legacy opus_v1"), "{text}");
     }
     // What many lines say at once, and what a client says twice.
-    let lines = (0..30).map(|n| format!("line {n}\n")).collect::<String>();
-    assert!(bob.run_with(&["send", "team", "--lines"], &lines).status.success());
     let expected: Vec<_> = (0..30).map(|n| format!("line {n}")).collect();
+    assert!(bob.run_with(&["send", "team", "--lines"], &expected.join("\n")).status.success());
     assert_eq!(alice.texts(), expected);
     assert_eq!(carol.texts(), expected);
 

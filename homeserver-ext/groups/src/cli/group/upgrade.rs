@@ -16,7 +16,7 @@ use super::super::{
 };
 use crate::storage::legacy;
 
-/// The min_version of a group that speaks no legacy suite.
+/// The `min_version` of a group that speaks no legacy suite.
 const VERSION: u8 = 2;
 
 /// Arguments of `group upgrade`.
@@ -49,7 +49,7 @@ pub(super) async fn run(
         |id: &DeviceId| *id == me || versions.get(id).is_some_and(|version| *version >= VERSION);
     let mut behind = Vec::new();
     for member in roster.members().values() {
-        for id in member.devices.iter().filter(|id| !follows(*id)) {
+        for id in member.devices.iter().filter(|id| !follows(id)) {
             behind.push((member.account.to_string(), *id));
         }
     }

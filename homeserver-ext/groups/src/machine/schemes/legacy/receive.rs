@@ -128,12 +128,12 @@ pub(in crate::machine) async fn take(
 ) -> Result<Taken, MachineError> {
     let (vault, now) = (work.vault(), work.now);
     let Some(log) = work.log(&group).await? else { return Ok(Taken::NoRoster) };
-    let head = log.head();
-    if given.suite != SUITE || head.effective_suite() != SUITE {
+    let roster = log.head();
+    if given.suite != SUITE || roster.effective_suite() != SUITE {
         return Ok(Taken::Refused("wrong_suite"));
     }
     // The op that lets its sender in may come after it.
-    if head.counts(peer).is_none() {
+    if roster.counts(peer).is_none() {
         return Ok(Taken::NoRoster);
     }
     let Ok(distribution) = Distribution::parse(given.text.as_bytes()) else {

@@ -27,7 +27,7 @@ use crate::{
 const HOUR_MS: u64 = 3_600_000;
 /// Answers to key requests for one device in an hour (protocol §4.3).
 const MAX_ANSWERS: i64 = 3;
-/// The highest min_version that this program follows.
+/// The highest `min_version` that this program follows.
 const VERSION: u8 = 2;
 
 /// Seals `items`, each for all, after the chain was given to the `reached` devices.
