@@ -4,6 +4,7 @@
 //! what those do with bytes. What all schemes share stands outside: the order of steps, the reach of
 //! devices, envelopes to one device, what is held and for how long.
 
+mod legacy;
 mod pairwise;
 mod sender_keys;
 mod shared_key;
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     schemes::{
+        legacy::opus_v1,
         sender_keys::{Suite, Wire},
         shared_key as shared,
     },
@@ -37,7 +39,7 @@ use crate::{
         accounts::KnownDevice,
         chains::{self, OwnAndGiven},
         chores::KeyRequest,
-        fan_outs, groups as rows, shared_keys,
+        fan_outs, groups as rows, legacy as rows_of_legacy, shared_keys,
     },
 };
 
@@ -45,15 +47,19 @@ use crate::{
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 
 /// How a group's messages are sealed, as far as that is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     SenderKeys(Suite),
     Pairwise,
     SharedKey,
+    /// `opus_v1`, the one legacy suite that groups speak.
+    Legacy,
 }
 
 impl Way {
     fn of(roster: &Roster) -> Option<Self> {
         match roster.scheme() {
+            Scheme::SenderKeys if roster.effective_suite() == opus_v1::SUITE => Some(Self::Legacy),
             Scheme::SenderKeys => {
                 Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
             }
@@ -79,6 +85,7 @@ pub(super) enum Plan {
     SenderKeys(Box<sender_keys::Plan>),
     Pairwise(pairwise::Plan),
     SharedKey(shared_key::Plan),
+    Legacy(Box<legacy::Plan>),
 }
 
 impl Plan {
@@ -88,6 +95,7 @@ impl Plan {
             Self::SenderKeys(plan) => &plan.lacking,
             Self::Pairwise(plan) => &plan.lacking,
             Self::SharedKey(plan) => &plan.lacking,
+            Self::Legacy(plan) => &plan.lacking,
         }
     }
 
@@ -95,7 +103,7 @@ impl Plan {
     pub(super) const fn begins(&self) -> bool {
         match self {
             Self::SenderKeys(plan) => plan.begins(),
-            Self::Pairwise(_) => true,
+            Self::Pairwise(_) | Self::Legacy(_) => true,
             Self::SharedKey(plan) => plan.begins(),
         }
     }
@@ -129,6 +137,7 @@ pub(super) async fn plan(
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
         Way::SharedKey => shared_key::plan(work, group, log, count).await.map(Plan::SharedKey),
+        Way::Legacy => Ok(Plan::Legacy(Box::new(legacy::plan(work, group, log, count).await?))),
     }
 }
 
@@ -145,6 +154,7 @@ pub(super) async fn seal(
         Plan::SenderKeys(plan) => sender_keys::send::seal(work, *plan, head, reached, items).await,
         Plan::Pairwise(plan) => pairwise::send::seal(work, &plan, head, reached, items).await,
         Plan::SharedKey(plan) => shared_key::send::seal(work, plan, log, reached, items).await,
+        Plan::Legacy(plan) => legacy::send::seal(work, *plan, head, reached, items).await,
     }
 }
 
@@ -153,6 +163,7 @@ pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
     Pairwise(fanout::Message<'a>),
     SharedKey(shared::Wire<'a>),
+    Legacy(Box<opus_v1::Envelope>),
 }
 
 /// What a message cannot be opened without.
@@ -170,18 +181,25 @@ impl<'a> Form<'a> {
         let payload = &envelope.payload;
         let form = match (envelope.kind, payload.first()) {
             (Kind::Fanout, _) => fanout::Message::parse(payload).map(Self::Pairwise).ok(),
+            (_, Some(b'{')) => {
+                let read = opus_v1::Envelope::parse(payload);
+                read.map(|read| Self::Legacy(Box::new(read))).ok()
+            }
             (_, Some(0x30..=0x3f)) => shared::Wire::parse(payload).map(Self::SharedKey).ok(),
             _ => Wire::parse(payload).map(Self::SenderKeys).ok(),
         };
         form.ok_or("malformed")
     }
 
-    /// Whether groups of this scheme have messages of this form.
-    const fn is_of(&self, scheme: Scheme) -> bool {
+    /// Whether a group with this roster has messages of this form; one that was upgraded has none of its
+    /// legacy suite any more.
+    fn is_of(&self, roster: &Roster) -> bool {
+        let is_legacy = Way::of(roster) == Some(Way::Legacy);
         match self {
-            Self::SenderKeys(_) => matches!(scheme, Scheme::SenderKeys),
-            Self::Pairwise(_) => matches!(scheme, Scheme::Pairwise),
-            Self::SharedKey(_) => matches!(scheme, Scheme::SharedKey),
+            Self::SenderKeys(_) => roster.scheme() == Scheme::SenderKeys && !is_legacy,
+            Self::Pairwise(_) => roster.scheme() == Scheme::Pairwise,
+            Self::SharedKey(_) => roster.scheme() == Scheme::SharedKey,
+            Self::Legacy(_) => is_legacy,
         }
     }
 
@@ -189,7 +207,7 @@ impl<'a> Form<'a> {
     pub(super) const fn chain(&self) -> Option<[u8; 4]> {
         match self {
             Self::SenderKeys(wire) => Some(wire.header().tag),
-            Self::Pairwise(_) | Self::SharedKey(_) => None,
+            Self::Pairwise(_) | Self::SharedKey(_) | Self::Legacy(_) => None,
         }
     }
 
@@ -204,6 +222,7 @@ impl<'a> Form<'a> {
             Self::Pairwise(message) => {
                 (pairwise::receive::missing(message, envelope), sender, 0, pairwise::DAY_MS)
             }
+            Self::Legacy(_) => (legacy::receive::missing(envelope.epoch), sender, 0, KEPT_MS),
             Self::SharedKey(wire) => {
                 let missing = shared_key::receive::missing(wire, envelope.epoch);
                 (missing, me, ASK_SOON_MS, shared_key::KEPT_MS)
@@ -216,7 +235,7 @@ impl<'a> Form<'a> {
     /// itself, or is everybody's. Then the sender's record is waited for, and not a key of his.
     pub(super) const fn has_key(&self) -> bool {
         match self {
-            Self::SenderKeys(_) => false,
+            Self::SenderKeys(_) | Self::Legacy(_) => false,
             Self::Pairwise(_) | Self::SharedKey(_) => true,
         }
     }
@@ -245,7 +264,16 @@ pub(super) async fn open(
     form: &Form<'_>,
     log: &Arc<Log>,
 ) -> Result<Opening, MachineError> {
-    if !form.is_of(log.head().scheme()) {
+    let is_of = if log.head().suite() == opus_v1::SUITE {
+        // Upgraded or not yet, by the time when it was sealed.
+        let epoch = row.envelope.epoch;
+        let log = work.at_hand(Arc::clone(log), epoch).await?;
+        let Some(roster) = log.roster(epoch) else { return Ok(Opening::NoRoster) };
+        form.is_of(roster)
+    } else {
+        form.is_of(log.head())
+    };
+    if !is_of {
         return Ok(Opening::Refused("wrong_scheme"));
     }
     match form {
@@ -257,6 +285,9 @@ pub(super) async fn open(
         }
         Form::SharedKey(wire) => {
             shared_key::receive::open(work, (row, sender), device, wire, log).await
+        }
+        Form::Legacy(message) => {
+            legacy::receive::open(work, (row, sender), device, message, log).await
         }
     }
 }
@@ -301,6 +332,7 @@ pub(super) async fn take_key(
         OlmPlaintext::SharedKey(route, item) => {
             shared_key::receive::take(work, peer, route, item).await
         }
+        OlmPlaintext::Legacy(_, given) => legacy::receive::take(work, group, peer, given).await,
         OlmPlaintext::Piece(_)
         | OlmPlaintext::Acknowledgement(..)
         | OlmPlaintext::KeyRequest(..)
@@ -323,6 +355,7 @@ pub(super) async fn answer(
         }
         Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
         Some(Way::SharedKey) => shared_key::send::answer(work, log, known, missing).await,
+        Some(Way::Legacy) => legacy::send::answer(work, log.head(), known).await,
         None => Ok(()),
     }
 }
@@ -359,7 +392,7 @@ pub(super) async fn report(
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
         Some(Way::SharedKey) => shared_key::tend::report(machine, conn, head.group()).await,
-        Some(Way::Pairwise) | None => Ok(Vec::new()),
+        Some(Way::Pairwise | Way::Legacy) | None => Ok(Vec::new()),
     }
 }
 
@@ -375,7 +408,7 @@ pub(super) async fn is_from_before(
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
         Some(Way::SharedKey) => shared_key::tend::is_from_before(machine, conn, head, asked).await,
-        Some(Way::Pairwise) | None => Ok(false),
+        Some(Way::Pairwise | Way::Legacy) | None => Ok(false),
     }
 }
 
@@ -411,18 +444,21 @@ pub(super) async fn look_after(conn: &mut Conn, group: &GroupId) -> Result<(), M
 pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
     fan_outs::drop_keys(conn, group).await?;
     look_after(conn, group).await?;
+    rows_of_legacy::drop_own(conn, group).await?;
     Ok(chains::drop_own(conn, group).await?)
 }
 
 /// As [`drop_own`], in every group.
 pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
     shared_keys::skip(conn, shared_key::SKIPPED).await?;
+    rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }
 
 /// Lets go of keys that are too old.
 pub(super) async fn expire(conn: &mut Conn, now: Timestamp) -> Result<(), MachineError> {
     chains::expire(conn, now.minus_ms(KEPT_MS)).await?;
+    rows_of_legacy::expire(conn, now.minus_ms(KEPT_MS)).await?;
     chains::forget_given(conn, now.minus_ms(WEEK_MS)).await?;
     fan_outs::expire(conn, now.minus_ms(pairwise::DAY_MS), now.minus_ms(KEPT_MS)).await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! `group create`: a group with oneself as its admin.
 
 use causeway_protocol::{roster, visible::shows_something};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::super::{
@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// The cipher of a group that shares a key; AES-256-GCM where none is named
     #[arg(long, value_enum, value_name = "ALGORITHM")]
     algorithm: Option<Algorithm>,
+    /// Speak a suite of before, for clients that know no other; `group upgrade` ends that, for good
+    #[arg(long, value_enum, value_name = "SUITE")]
+    legacy: Option<Legacy>,
     /// Most members, bridge included [default: 1000, of a pairwise group 500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     max_members: Option<u32>,
@@ -44,6 +47,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30),
           value_name = "DAYS")]
     keep: u32,
+}
+
+/// A suite of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Legacy {
+    /// That of seed 001: nothing but the ciphertext is signed, and members alone keep order
+    #[value(name = "opus_v1")]
+    OpusV1,
 }
 
 pub(super) async fn run(
@@ -60,19 +71,25 @@ pub(super) async fn run(
         return Err(Failure::usage("only of a group that shares a key the algorithm is chosen")
             .next("Add `--scheme shared-key`, or leave `--algorithm` out."));
     }
+    if arguments.legacy.is_some() && scheme != roster::Scheme::SenderKeys {
+        return Err(Failure::usage("a legacy suite is one of Sender Keys")
+            .next("Leave --scheme out, or --legacy."));
+    }
     let client = home.client().await?;
-    let group = client
-        .create_group(NewGroup {
-            scheme,
-            suite: arguments.algorithm.map(Algorithm::suite),
-            name: arguments.name.clone(),
-            description: arguments.description,
-            members_may_add: arguments.members_may_add,
-            is_channel: arguments.channel,
-            max_members,
-            ttl_s: arguments.keep * 24 * 60 * 60,
-        })
-        .await?;
+    let new = NewGroup {
+        scheme,
+        suite: arguments.algorithm.map(Algorithm::suite),
+        name: arguments.name.clone(),
+        description: arguments.description,
+        members_may_add: arguments.members_may_add,
+        is_channel: arguments.channel,
+        max_members,
+        ttl_s: arguments.keep * 24 * 60 * 60,
+    };
+    let group = match arguments.legacy {
+        Some(Legacy::OpusV1) => client.create_legacy_group(new).await?,
+        None => client.create_group(new).await?,
+    };
     let text = format!(
         "Made `{}`: {group}\nLet people in with `causeway-client invite create {}`.",
         arguments.name,
