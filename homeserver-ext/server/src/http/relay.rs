@@ -32,8 +32,9 @@ pub(super) async fn post_envelopes(
     One(group): One<GroupId>,
     Body(request): Body<PostEnvelopes>,
 ) -> Result<Json<Accepted>, ApiError> {
-    let now = api.clock.now();
-    Ok(Json(relay::post(&api.db, &api.live, now, &api.shares, &caller, group, &request).await?))
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let of = (&api.db, &api.live);
+    Ok(Json(relay::post(of, when, &api.shares, &caller, group, &request).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with, and its fallback key
