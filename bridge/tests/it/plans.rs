@@ -12,7 +12,7 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 13] = [
+const SMALL: [&str; 15] = [
     "errands",
     "own",
     "fallback_key",
@@ -22,6 +22,8 @@ const SMALL: [&str; 13] = [
     "owed_words",
     "acks_due",
     "imported",
+    "legacy_own",
+    "legacy_given",
     "reading",
     "gaps",
     "uncompared",

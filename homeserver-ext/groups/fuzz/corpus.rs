@@ -9,6 +9,7 @@ use causeway_groups::schemes::{
     shared_key::Window,
 };
 use causeway_protocol::ids::{DeviceId, Epoch, GroupId, RosterHash, Timestamp};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 fn main() -> std::io::Result<()> {
@@ -26,7 +27,30 @@ fn main() -> std::io::Result<()> {
     for target in ["pairwise", "sender_keys", "shared_key"] {
         write(&folder.join(target), &plays.map(<[u8]>::to_vec))?;
     }
-    write(&folder.join("stored"), &stored())
+    write(&folder.join("stored"), &stored())?;
+    let mut texts = Vec::new();
+    for seed in ["seed001.json", "seed004.json"] {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../protocol/tests/vectors");
+        let file: Value = serde_json::from_slice(&fs::read(vectors.join(seed))?)?;
+        collect(&file, &mut texts);
+    }
+    write(&folder.join("legacy"), &texts)
+}
+
+/// Every text of the vectors, and every object as the JSON that it is.
+fn collect(value: &Value, texts: &mut Vec<Vec<u8>>) {
+    match value {
+        Value::String(text) => {
+            texts.push(text.clone().into_bytes());
+            texts.extend(hex::decode(text));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+        Value::Object(fields) => {
+            texts.push(value.to_string().into_bytes());
+            fields.values().for_each(|field| collect(field, texts));
+        }
+        _ => {}
+    }
 }
 
 fn stored() -> Vec<Vec<u8>> {

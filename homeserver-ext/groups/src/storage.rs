@@ -18,6 +18,7 @@ pub(crate) mod identities;
 pub(crate) mod imported;
 pub(crate) mod invites;
 pub(crate) mod joins;
+pub(crate) mod legacy;
 pub(crate) mod link_words;
 #[cfg(feature = "cli")]
 pub(crate) mod mirrors;

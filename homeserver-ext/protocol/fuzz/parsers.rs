@@ -4,6 +4,7 @@
 use causeway_protocol::{
     content::{Content, Plaintext},
     device::{DeviceList, DeviceRecord, OneTimeKey},
+    device_link::{DeviceLink, LinkAnswer},
     envelope::{Envelope, Submission},
     fanout,
     invite::{Join, Link, LinkWord},
@@ -86,6 +87,10 @@ fn taken_by_text(text: &str) -> Vec<&'static str> {
         assert_eq!(Link::parse(&link.to_text()).unwrap(), link);
         taken.push("link");
     }
+    if let Ok(link) = DeviceLink::parse(text) {
+        assert_eq!(DeviceLink::parse(&link.to_text()).unwrap(), link);
+        taken.push("device link");
+    }
     if let Some(word) = LinkWord::parse(text) {
         assert!(LinkWord::parse(&word.to_text()).is_some());
     }
@@ -108,6 +113,11 @@ fn taken_by_text(text: &str) -> Vec<&'static str> {
     if let Ok(list) = json::from_slice::<DeviceList>(text.as_bytes()) {
         let _ = list.verify();
         taken.push("list");
+    }
+    if let Ok(answer) = json::from_slice::<LinkAnswer>(text.as_bytes()) {
+        let again = serde_json::to_vec(&answer).unwrap();
+        assert_eq!(json::from_slice::<LinkAnswer>(&again).unwrap(), answer);
+        taken.push("answer to a device link");
     }
     if let Ok(key) = json::from_slice::<OneTimeKey>(text.as_bytes()) {
         let again = serde_json::to_vec(&key).unwrap();

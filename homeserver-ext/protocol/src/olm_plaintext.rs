@@ -49,6 +49,8 @@ pub enum OlmPlaintext {
     Invite(Route, String),
     /// `W`: nothing, after a wedged session was healed.
     Dummy(Route),
+    /// `L`: a chain of a legacy suite.
+    Legacy(Route, LegacyKey),
     /// `F`: the content key of a fan-out message.
     Piece(Piece),
 }
@@ -101,6 +103,24 @@ impl std::fmt::Debug for SharedKey {
     }
 }
 
+/// A chain of a legacy suite, as its seed writes it (protocol §6). The text names nobody, so what stands
+/// around it does.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LegacyKey {
+    /// The suite that it is for.
+    pub suite: u8,
+    /// The highest `min_version` that the device which gives it can follow.
+    pub version: u8,
+    /// The seed's text.
+    pub text: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for LegacyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LegacyKey").field("suite", &self.suite).finish_non_exhaustive()
+    }
+}
+
 /// One device's key to a fan-out message (protocol §5.1), 65 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Piece {
@@ -120,7 +140,7 @@ impl OlmPlaintext {
     /// In which kind of envelope it travels.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Distribution(_) | Self::SharedKey(..) => Kind::KeyDistribution,
+            Self::Distribution(_) | Self::SharedKey(..) | Self::Legacy(..) => Kind::KeyDistribution,
             Self::KeyRequest(..) => Kind::KeyRequest,
             Self::Acknowledgement(..) => Kind::KeyAck,
             Self::Invite(..) | Self::Dummy(_) => Kind::Direct,
@@ -136,6 +156,7 @@ impl OlmPlaintext {
             | Self::KeyRequest(route, _)
             | Self::SharedKey(route, _)
             | Self::Invite(route, _)
+            | Self::Legacy(route, _)
             | Self::Dummy(route) => Some(*route),
             Self::Piece(_) => None,
         }
@@ -168,6 +189,9 @@ impl OlmPlaintext {
             }
             Self::Invite(route, link) => write_route(to, b'I', route).str16(link),
             Self::Dummy(route) => write_route(to, b'W', route),
+            Self::Legacy(route, key) => {
+                write_route(to, b'L', route).u8(key.suite).u8(key.version).str16(&key.text)
+            }
             Self::Piece(piece) => to.u8(b'F').raw(*piece.key).raw(piece.binding),
         };
         to.finish().map(Zeroizing::new)
@@ -229,6 +253,12 @@ impl OlmPlaintext {
                 Self::Invite(route, link.to_owned())
             }
             b'W' => Self::Dummy(read_route(from)?),
+            b'L' => {
+                let (route, suite, version) = (read_route(from)?, from.u8()?, from.u8()?);
+                let text = std::str::from_utf8(from.str16()?).map_err(|_| Short)?;
+                let text = Zeroizing::new(text.to_owned());
+                Self::Legacy(route, LegacyKey { suite, version, text })
+            }
             _ => return Err(Short),
         })
     }

@@ -128,6 +128,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/groups/{group}/requests", get(invites::requests))
         .route("/groups/{group}/requests/{request}", delete(invites::drop_request))
         .route("/groups/{group}/envelopes", envelopes)
+        .route("/groups/{group}/legacy/{suite}/messages", post(relay::post_legacy))
         .route(
             "/groups/{group}/sender-keys",
             get(sender_keys::inventory).put(sender_keys::report).delete(sender_keys::ask_rotation),

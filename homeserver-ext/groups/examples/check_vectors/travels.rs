@@ -7,7 +7,7 @@ use causeway_protocol::{
     device::DeviceOf,
     envelope::{Envelope, Kind, Recipient, Submission, id_bytes},
     ids::{ChainId, ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
-    olm_plaintext::{Missing, OlmPlaintext, Piece, Route, SharedKey},
+    olm_plaintext::{LegacyKey, Missing, OlmPlaintext, Piece, Route, SharedKey},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -164,6 +164,14 @@ pub(crate) fn olm_plaintext(section: &Value, item: &Value) -> Check {
             OlmPlaintext::Invite(route(item)?, item.text("link")?.to_owned())
         }
         OlmPlaintext::Dummy(_) => OlmPlaintext::Dummy(route(item)?),
+        OlmPlaintext::Legacy(..) => OlmPlaintext::Legacy(
+            route(item)?,
+            LegacyKey {
+                suite: item.number("suite")?,
+                version: item.number("version")?,
+                text: Zeroizing::new(item.text("text")?.to_owned()),
+            },
+        ),
         OlmPlaintext::Piece(_) => OlmPlaintext::Piece(Piece {
             key: Zeroizing::new(item.array("key")?),
             binding: Sha256::digest(item.bytes("binding_preimage")?).into(),
@@ -185,6 +193,7 @@ fn letter(plaintext: &OlmPlaintext) -> &'static str {
         OlmPlaintext::SharedKey(..) => "K",
         OlmPlaintext::Invite(..) => "I",
         OlmPlaintext::Dummy(_) => "W",
+        OlmPlaintext::Legacy(..) => "L",
         OlmPlaintext::Piece(_) => "fanout piece",
     }
 }

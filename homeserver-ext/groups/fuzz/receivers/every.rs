@@ -4,12 +4,14 @@
 //!
 //! Fuzzing and the tests of the crate play the same.
 
+mod legacy;
 mod moves;
 mod pairwise;
 mod sender_keys;
 mod shared_key;
 mod stored;
 
+pub(crate) use legacy::legacy;
 pub(crate) use pairwise::pairwise;
 pub(crate) use sender_keys::sender_keys;
 pub(crate) use shared_key::shared_key;

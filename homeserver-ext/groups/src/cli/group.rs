@@ -9,6 +9,7 @@ mod list;
 mod over;
 mod policy;
 mod show;
+mod upgrade;
 
 use clap::Subcommand;
 
@@ -43,6 +44,9 @@ pub(super) enum Command {
         after_help = "Examples:\n  causeway-client group topic team 'We meet at 9.'\n  causeway-client group topic team ''"
     )]
     Topic(policy::Topic),
+    /// End a group's legacy suite: it speaks Sender Keys from then on, and never as before
+    #[command(after_help = "Examples:\n  causeway-client group upgrade team")]
+    Upgrade(upgrade::Arguments),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]
     Leave(over::Arguments),
@@ -71,6 +75,7 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::AddedBy(arguments) => added_by::run(&arguments, home, printer).await,
         Command::Rename(arguments) => policy::rename(arguments, home, printer).await,
         Command::Topic(arguments) => policy::topic(arguments, home, printer).await,
+        Command::Upgrade(arguments) => upgrade::run(&arguments, home, printer).await,
         Command::Leave(arguments) => over::leave(&arguments, home, printer).await,
         Command::Close(arguments) => over::close(&arguments, home, printer).await,
         Command::Forget(arguments) => over::forget(&arguments, home, printer).await,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{exit::Failure, harmless::one_line, print::Printer};
 use crate::{
+    schemes::legacy::opus_v1,
     sdk::{CallError, Client, SdkError},
     storage::imported,
 };
@@ -280,10 +281,19 @@ pub(super) fn role(role: Role) -> &'static str {
     }
 }
 
-/// Who can read a group, in one line.
+/// The legacy suite that a group speaks, if it does.
+pub(super) fn legacy(roster: &Roster) -> Option<&'static str> {
+    (roster.effective_suite() == opus_v1::SUITE).then_some("opus_v1")
+}
+
+/// Who can read a group, in one line; and of a legacy suite, that it is one.
 pub(super) fn confidentiality(roster: &Roster) -> String {
-    match roster.bridge() {
+    let readers = match roster.bridge() {
         Some((_, bridge)) => format!("bridged: {} can read", bridge.account.server()),
         None => "end-to-end".to_owned(),
+    };
+    match legacy(roster) {
+        Some(suite) => format!("{readers}, legacy {suite}"),
+        None => readers,
     }
 }

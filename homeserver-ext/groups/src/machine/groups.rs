@@ -20,6 +20,7 @@ use causeway_store::{Row, Script, Tx};
 use super::{Machine, MachineError, schemes};
 use crate::{
     entropy,
+    schemes::legacy::opus_v1,
     storage::{accounts, groups as rows, ops, own},
 };
 
@@ -157,17 +158,41 @@ impl Machine {
         now: Timestamp,
         new: NewGroup,
     ) -> Result<(GroupId, OpBytes), OpError> {
+        self.begin_group(tx, now, (schemes::suite_of_new(new.scheme), 2), new).await
+    }
+
+    /// As [`Self::create_group`], one that speaks the legacy suite `opus_v1` until it is upgraded
+    /// (protocol §6). Its scheme is Sender Keys.
+    ///
+    /// # Errors
+    /// As [`Self::create_group`].
+    pub async fn create_legacy_group(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        new: NewGroup,
+    ) -> Result<(GroupId, OpBytes), OpError> {
+        self.begin_group(tx, now, (opus_v1::SUITE, 1), new).await
+    }
+
+    async fn begin_group(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        (suite, min_version): (u8, u8),
+        new: NewGroup,
+    ) -> Result<(GroupId, OpBytes), OpError> {
         let own = own::load(tx.conn(), self.vault()).await.map_err(MachineError::from)?;
         let list = own.ok_or(MachineError::Own("rows"))?.list;
         let create = Create {
             scheme: new.scheme as u8,
-            suite: schemes::suite_of_new(new.scheme),
+            suite,
             rand: entropy::bytes().map_err(MachineError::from)?,
             account: self.me().account.as_str().to_owned(),
             legacy_id: String::new(),
             devices: Devices { version: list.version, ids: list.devices },
             policy: Policy {
-                min_version: 2,
+                min_version,
                 add_by: new.members_may_add.into(),
                 post_by: new.is_channel.into(),
                 max_members: new.max_members,

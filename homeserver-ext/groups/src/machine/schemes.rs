@@ -4,6 +4,7 @@
 //! what those do with bytes. What all schemes share stands outside: the order of steps, the reach of
 //! devices, envelopes to one device, what is held and for how long.
 
+mod legacy;
 mod pairwise;
 mod sender_keys;
 
@@ -26,12 +27,15 @@ use super::{
     work::Work,
 };
 use crate::{
-    schemes::sender_keys::{Suite, Wire},
+    schemes::{
+        legacy::opus_v1,
+        sender_keys::{Suite, Wire},
+    },
     storage::{
         KEPT_MS,
         accounts::KnownDevice,
         chains::{self, OwnAndGiven},
-        fan_outs, groups as rows,
+        fan_outs, groups as rows, legacy as rows_of_legacy,
     },
 };
 
@@ -39,14 +43,18 @@ use crate::{
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 
 /// How a group's messages are sealed, as far as that is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     SenderKeys(Suite),
     Pairwise,
+    /// `opus_v1`, the one legacy suite that groups speak.
+    Legacy,
 }
 
 impl Way {
     fn of(roster: &Roster) -> Option<Self> {
         match roster.scheme() {
+            Scheme::SenderKeys if roster.effective_suite() == opus_v1::SUITE => Some(Self::Legacy),
             Scheme::SenderKeys => {
                 Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
             }
@@ -68,6 +76,7 @@ pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
 pub(super) enum Plan {
     SenderKeys(Box<sender_keys::Plan>),
     Pairwise(pairwise::Plan),
+    Legacy(Box<legacy::Plan>),
 }
 
 impl Plan {
@@ -76,6 +85,7 @@ impl Plan {
         match self {
             Self::SenderKeys(plan) => &plan.lacking,
             Self::Pairwise(plan) => &plan.lacking,
+            Self::Legacy(plan) => &plan.lacking,
         }
     }
 
@@ -83,7 +93,7 @@ impl Plan {
     pub(super) const fn begins(&self) -> bool {
         match self {
             Self::SenderKeys(plan) => plan.begins(),
-            Self::Pairwise(_) => true,
+            Self::Pairwise(_) | Self::Legacy(_) => true,
         }
     }
 }
@@ -115,6 +125,7 @@ pub(super) async fn plan(
             Ok(Plan::SenderKeys(Box::new(plan)))
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
+        Way::Legacy => Ok(Plan::Legacy(Box::new(legacy::plan(work, group, log, count).await?))),
     }
 }
 
@@ -129,6 +140,7 @@ pub(super) async fn seal(
     match plan {
         Plan::SenderKeys(plan) => sender_keys::send::seal(work, *plan, head, reached, items).await,
         Plan::Pairwise(plan) => pairwise::send::seal(work, &plan, head, reached, items).await,
+        Plan::Legacy(plan) => legacy::send::seal(work, *plan, head, reached, items).await,
     }
 }
 
@@ -136,6 +148,7 @@ pub(super) async fn seal(
 pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
     Pairwise(fanout::Message<'a>),
+    Legacy(Box<opus_v1::Envelope>),
 }
 
 impl<'a> Form<'a> {
@@ -143,17 +156,23 @@ impl<'a> Form<'a> {
     pub(super) fn parse(envelope: &'a Envelope) -> Result<Self, &'static str> {
         let form = if envelope.kind == Kind::Fanout {
             fanout::Message::parse(&envelope.payload).map(Self::Pairwise).ok()
+        } else if envelope.payload.first() == Some(&b'{') {
+            let read = opus_v1::Envelope::parse(&envelope.payload);
+            read.map(|read| Self::Legacy(Box::new(read))).ok()
         } else {
             Wire::parse(&envelope.payload).map(Self::SenderKeys).ok()
         };
         form.ok_or("malformed")
     }
 
-    /// Whether groups of this scheme have messages of this form.
-    const fn is_of(&self, scheme: Scheme) -> bool {
+    /// Whether a group with this roster has messages of this form; one that was upgraded has none of its
+    /// legacy suite any more.
+    fn is_of(&self, roster: &Roster) -> bool {
+        let is_legacy = Way::of(roster) == Some(Way::Legacy);
         match self {
-            Self::SenderKeys(_) => matches!(scheme, Scheme::SenderKeys),
-            Self::Pairwise(_) => matches!(scheme, Scheme::Pairwise),
+            Self::SenderKeys(_) => roster.scheme() == Scheme::SenderKeys && !is_legacy,
+            Self::Pairwise(_) => roster.scheme() == Scheme::Pairwise,
+            Self::Legacy(_) => is_legacy,
         }
     }
 
@@ -162,13 +181,14 @@ impl<'a> Form<'a> {
         match self {
             Self::SenderKeys(wire) => sender_keys::receive::missing(wire, envelope.epoch),
             Self::Pairwise(message) => pairwise::receive::missing(message, envelope),
+            Self::Legacy(_) => legacy::receive::missing(envelope.epoch),
         }
     }
 
     /// For how long its sender has what he is asked for.
     pub(super) const fn kept_ms(&self) -> u64 {
         match self {
-            Self::SenderKeys(_) => KEPT_MS,
+            Self::SenderKeys(_) | Self::Legacy(_) => KEPT_MS,
             Self::Pairwise(_) => pairwise::DAY_MS,
         }
     }
@@ -176,7 +196,7 @@ impl<'a> Form<'a> {
     /// Whether the key travels in the message itself: it is not lacking before that was looked at.
     pub(super) const fn has_key(&self) -> bool {
         match self {
-            Self::SenderKeys(_) => false,
+            Self::SenderKeys(_) | Self::Legacy(_) => false,
             Self::Pairwise(_) => true,
         }
     }
@@ -190,7 +210,16 @@ pub(super) async fn open(
     form: &Form<'_>,
     log: &Arc<Log>,
 ) -> Result<Opening, MachineError> {
-    if !form.is_of(log.head().scheme()) {
+    let is_of = if log.head().suite() == opus_v1::SUITE {
+        // Upgraded or not yet, by the time when it was sealed.
+        let epoch = row.envelope.epoch;
+        let log = work.at_hand(Arc::clone(log), epoch).await?;
+        let Some(roster) = log.roster(epoch) else { return Ok(Opening::NoRoster) };
+        form.is_of(roster)
+    } else {
+        form.is_of(log.head())
+    };
+    if !is_of {
         return Ok(Opening::Refused("wrong_scheme"));
     }
     match form {
@@ -199,6 +228,9 @@ pub(super) async fn open(
         }
         Form::Pairwise(message) => {
             pairwise::receive::open(work, (row, sender), device, message, log).await
+        }
+        Form::Legacy(message) => {
+            legacy::receive::open(work, (row, sender), device, message, log).await
         }
     }
 }
@@ -240,6 +272,7 @@ pub(super) async fn take_key(
         OlmPlaintext::Distribution(distribution) => {
             sender_keys::receive::take(work, group, peer, distribution).await
         }
+        OlmPlaintext::Legacy(_, given) => legacy::receive::take(work, group, peer, given).await,
         OlmPlaintext::SharedKey(..) => Ok(Taken::Refused("not_built")),
         OlmPlaintext::Piece(_)
         | OlmPlaintext::Acknowledgement(..)
@@ -262,6 +295,7 @@ pub(super) async fn answer(
             sender_keys::send::answer(work, log.head().group(), known, missing, week_ago).await
         }
         Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
+        Some(Way::Legacy) => legacy::send::answer(work, log.head(), known).await,
         None => Ok(()),
     }
 }
@@ -296,7 +330,7 @@ pub(super) async fn report(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
-        Some(Way::Pairwise) | None => Ok(Vec::new()),
+        Some(Way::Pairwise | Way::Legacy) | None => Ok(Vec::new()),
     }
 }
 
@@ -311,24 +345,27 @@ pub(super) async fn is_from_before(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
-        Some(Way::Pairwise) | None => Ok(false),
+        Some(Way::Pairwise | Way::Legacy) | None => Ok(false),
     }
 }
 
 /// Seals nothing more in this group with what it was sealed with.
 pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
     fan_outs::drop_keys(conn, group).await?;
+    rows_of_legacy::drop_own(conn, group).await?;
     Ok(chains::drop_own(conn, group).await?)
 }
 
 /// As [`drop_own`], in every group.
 pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
+    rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }
 
 /// Lets go of keys that are too old.
 pub(super) async fn expire(conn: &mut Conn, now: Timestamp) -> Result<(), MachineError> {
     chains::expire(conn, now.minus_ms(KEPT_MS)).await?;
+    rows_of_legacy::expire(conn, now.minus_ms(KEPT_MS)).await?;
     chains::forget_given(conn, now.minus_ms(WEEK_MS)).await?;
     fan_outs::expire(conn, now.minus_ms(pairwise::DAY_MS), now.minus_ms(KEPT_MS)).await?;
     Ok(())

@@ -31,11 +31,23 @@ enum Change<'a> {
 }
 
 impl Client {
-    /// Makes a Sender Keys group with this account as its admin.
+    /// Makes a group with this account as its admin.
     pub async fn create_group(&self, new: NewGroup) -> Result<GroupId, SdkError> {
         let mut tx = self.db.begin().await?;
-        let (group, op) = self.machine.create_group(&mut tx, self.now(), new).await?;
+        let made = self.machine.create_group(&mut tx, self.now(), new).await?;
         drop(tx);
+        self.begin_group(made).await
+    }
+
+    /// As [`Self::create_group`], one that speaks the legacy suite `opus_v1` until it is upgraded.
+    pub async fn create_legacy_group(&self, new: NewGroup) -> Result<GroupId, SdkError> {
+        let mut tx = self.db.begin().await?;
+        let made = self.machine.create_legacy_group(&mut tx, self.now(), new).await?;
+        drop(tx);
+        self.begin_group(made).await
+    }
+
+    async fn begin_group(&self, (group, op): (GroupId, OpBytes)) -> Result<GroupId, SdkError> {
         insistently(async || self.http.create_group(&op).await).await?;
         self.take_in(group, &[op]).await?;
         Ok(group)

@@ -62,6 +62,12 @@ pub(crate) async fn forget(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Re
     sqlx::query("DELETE FROM fan_outs WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM given WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM held_chains WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM legacy_own WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM legacy_given WHERE group_id = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM legacy_held WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM holds WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM acks_due WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM key_requests WHERE group_id = $1")

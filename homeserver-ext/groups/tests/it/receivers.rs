@@ -1,9 +1,37 @@
 //! What fuzzing plays at the receivers (`fuzz/`), with steps that are made at random.
 
+use std::sync::LazyLock;
+
+use causeway_groups::schemes::legacy::{opus_v1, ren_a};
 use proptest::prelude::*;
+use zeroize::Zeroizing;
 
 #[path = "../../fuzz/receivers/every.rs"]
 mod plays;
+
+/// A message and a key of each suite, as they travel, and an invite.
+static LEGACY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut opus = opus_v1::OwnKey::from_master_secret(&[9; 32]);
+    let (index, sealed, signature) = opus.seal([0; 12], b"hello").expect("sealed");
+    let names = ("g".to_owned(), "m".to_owned());
+    let envelope = opus_v1::Envelope::new(names, "ab".to_owned(), 1, (index, &sealed, signature));
+    let mut ren = ren_a::OwnKey::new(3, &Zeroizing::new([9; 32]), &Zeroizing::new([8; 32]));
+    let (iteration, sealed, signature) = ren.seal(b"hello").expect("sealed");
+    let ren = ren_a::Envelope::new((1, 2), 3, (iteration, &sealed, signature));
+    let invite = opus_v1::Invite {
+        group_id: "g".to_owned(),
+        group_name: "Garden".to_owned(),
+        creator_public_key: "ab".to_owned(),
+        expires: u64::MAX,
+        token: "t".to_owned(),
+    };
+    vec![
+        envelope.to_json().into_bytes(),
+        opus.distribution().to_json().as_bytes().to_vec(),
+        invite.to_link().into_bytes(),
+        ren.to_json().into_bytes(),
+    ]
+});
 
 /// Steps as bytes: mostly those of few messages, so that the same ones meet.
 fn steps() -> impl Strategy<Value = Vec<u8>> {
@@ -32,6 +60,16 @@ proptest! {
     #[test]
     fn a_fan_out_opens_for_its_recipient_in_its_context_only(steps in steps()) {
         plays::pairwise(&steps);
+    }
+
+    #[test]
+    fn what_is_changed_of_a_legacy_text_opens_for_nobody(
+        at in any::<prop::sample::Index>(), by in 0..255_u8, which in any::<prop::sample::Index>(),
+    ) {
+        let mut text = which.get(&LEGACY).clone();
+        let at = at.index(text.len());
+        text[at] ^= by;
+        plays::legacy(&text);
     }
 
     #[test]

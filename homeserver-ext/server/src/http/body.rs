@@ -1,6 +1,6 @@
 //! What a request brings, parsed: JSON bodies, path segments, pages.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header::CONTENT_LENGTH, request::Parts},
 };
 use causeway_protocol::json;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::{Instant, timeout};
 
 use super::{Api, auth::Who, error::ApiError};
@@ -29,25 +29,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        // Whoever has used up his share is not even read; what does not say its length may be long.
-        let who = request.extensions().get::<Who>().cloned();
-        let length = request.headers().get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if let Some(Who { account, .. }) = &who {
-            api.shares.traffic(api.clock.now(), account, length.unwrap_or(PAGE_BYTES))?;
-        }
-        let began = Instant::now();
-        let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
-        let bytes = bytes.map_err(|_| {
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
-        })?;
-        let bytes = bytes.map_err(|error| refusal(&error))?;
-        if let (None, Some(Who { account, .. })) = (length, &who) {
-            api.shares.was_less(account, PAGE_BYTES, bytes.len());
-        }
-        if let Some(who) = &who {
-            who.take_turn(api, began.elapsed() >= SLOW).await?;
-        }
+        let (who, bytes) = read(request, api).await?;
         match who {
             Some(Who { account, .. }) if bytes.len() > LARGE => {
                 api.shares.read(&account, move || parsed(&bytes)).await
@@ -56,6 +38,54 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         }
         .map(Self)
     }
+}
+
+/// A JSON object as it came, byte by byte.
+pub(super) struct Verbatim(pub(super) Bytes);
+
+impl FromRequest<Api> for Verbatim {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let (who, bytes) = read(request, api).await?;
+        let looked = bytes.clone();
+        let look = move || parsed::<BTreeMap<String, IgnoredAny>>(&looked).map(drop);
+        match who {
+            Some(Who { account, .. }) if bytes.len() > LARGE => {
+                api.shares.read(&account, look).await?;
+            }
+            _ => look()?,
+        }
+        if bytes.first() == Some(&b'{') {
+            Ok(Self(bytes))
+        } else {
+            Err(ApiError::bad("M_BAD_JSON", "something stands before the object"))
+        }
+    }
+}
+
+/// The bytes of a body, and whose it is.
+async fn read(request: Request, api: &Api) -> Result<(Option<Who>, Bytes), ApiError> {
+    // Whoever has used up his share is not even read; what does not say its length may be long.
+    let who = request.extensions().get::<Who>().cloned();
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if let Some(Who { account, .. }) = &who {
+        api.shares.traffic(api.clock.now(), account, length.unwrap_or(PAGE_BYTES))?;
+    }
+    let began = Instant::now();
+    let bytes = timeout(PATIENCE, Bytes::from_request(request, api)).await;
+    let bytes = bytes.map_err(|_| {
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", "the body came too slowly")
+    })?;
+    let bytes = bytes.map_err(|error| refusal(&error))?;
+    if let (None, Some(Who { account, .. })) = (length, &who) {
+        api.shares.was_less(account, PAGE_BYTES, bytes.len());
+    }
+    if let Some(who) = &who {
+        who.take_turn(api, began.elapsed() >= SLOW).await?;
+    }
+    Ok((who, bytes))
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

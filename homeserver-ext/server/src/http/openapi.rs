@@ -35,7 +35,7 @@ use super::{
         groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
         invites::drop_request,
-        relay::post_envelopes, relay::status, relay::device, kept::keep,
+        relay::post_envelopes, relay::post_legacy, relay::status, relay::device, kept::keep,
         kept::read_again, parked::page, parked::unpark, stream::stream,
         events::page, events::follow,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,

@@ -1,5 +1,7 @@
 //! Envelopes in, and what became of them.
 
+use std::str::FromStr;
+
 use axum::{Json, extract::State};
 use causeway_protocol::{
     api::{Accepted, ErrorBody, MessageStatus, OwnDevice, PostEnvelopes},
@@ -9,10 +11,13 @@ use causeway_protocol::{
 use super::{
     Api,
     auth::Caller,
-    body::{Body, One},
+    body::{Body, One, Two, Verbatim},
     error::ApiError,
 };
-use crate::services::{delivery, relay};
+use crate::services::{
+    delivery,
+    relay::{self, legacy},
+};
 
 /// `POST groups/{id}/envelopes` – in order, all or nothing up to 512 rows (protocol §2).
 #[utoipa::path(post, path = "/groups/{group}/envelopes", tag = "messages",
@@ -35,6 +40,42 @@ pub(super) async fn post_envelopes(
     let when = (api.clock.now(), api.config.max_message_ttl);
     let of = (&api.db, &api.live);
     Ok(Json(relay::post(of, when, &api.shares, &caller, group, &request).await?))
+}
+
+/// A legacy suite in a path.
+pub(super) struct Suite(u8);
+
+impl FromStr for Suite {
+    type Err = UnknownSuite;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSuite> {
+        if text == "opus_v1" { Ok(Self(0x81)) } else { Err(UnknownSuite) }
+    }
+}
+
+/// No suite that groups speak.
+#[derive(Debug, thiserror::Error)]
+#[error("no legacy suite that is spoken here")]
+pub(super) struct UnknownSuite;
+
+/// `POST groups/{id}/legacy/{suite}/messages` – the seed's JSON as it is, for all (protocol §6).
+#[utoipa::path(post, path = "/groups/{group}/legacy/{suite}/messages", tag = "messages",
+    params(("group" = GroupId, Path), ("suite" = String, Path, description = "`opus_v1`")),
+    request_body(content = serde_json::Value, description = "the seed's envelope: an object, with nothing before it; its bytes are the payload of a `message`"),
+    responses(
+        (status = 200, body = Accepted, description = "the same bytes again are answered as they were then"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device does not count yet; the group is closed"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: there is no such group, it does not speak this suite, or not any more, or the device does not count in it"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+    ), security(("token" = [])))]
+pub(super) async fn post_legacy(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, Suite(suite)): Two<GroupId, Suite>,
+    Verbatim(text): Verbatim,
+) -> Result<Json<Accepted>, ApiError> {
+    let (now, of) = (api.clock.now(), (group, suite));
+    Ok(Json(legacy::post(&api.db, &api.live, now, &api.shares, &caller, of, &text).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with, and its fallback key

@@ -1,5 +1,7 @@
 //! The relay: envelopes in. It cannot open a single one.
 
+pub(crate) mod legacy;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,

@@ -19,6 +19,7 @@ mod harness;
 mod invites;
 mod kept;
 mod kill;
+mod legacy;
 mod links;
 mod live;
 mod migrations;

@@ -39,7 +39,13 @@ pub(super) async fn run(
         return Err(Failure::usage(what).next("Nothing was changed."));
     }
     let client = home.client().await?;
-    let group = names::group(&client, &arguments.group).await?;
+    let roster = names::roster(&client, &arguments.group).await?;
+    let group = roster.group();
+    if let Some(suite) = names::legacy(&roster) {
+        return Err(Failure::usage(format!("a group that speaks {suite} has no bridge")).next(
+            "`causeway-client group upgrade` makes it one that can have one. Nothing was changed.",
+        ));
+    }
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")
     })?;

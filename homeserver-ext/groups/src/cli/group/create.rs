@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// How messages are sealed; stays so for as long as the group lives
     #[arg(long, value_enum, default_value_t = Scheme::SenderKeys, value_name = "SCHEME")]
     scheme: Scheme,
+    /// Speak a suite of before, for clients that know no other; `group upgrade` ends that, for good
+    #[arg(long, value_enum, value_name = "SUITE")]
+    legacy: Option<Legacy>,
     /// Most members, bridge included [default: 1000, of a pairwise group 500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     max_members: Option<u32>,
@@ -45,6 +48,14 @@ enum Scheme {
     SenderKeys,
     /// For each device by itself, with no secret that the group shares: up to 500 members
     Pairwise,
+}
+
+/// A suite of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Legacy {
+    /// That of seed 001: nothing but the ciphertext is signed, and members alone keep order
+    #[value(name = "opus_v1")]
+    OpusV1,
 }
 
 impl From<Scheme> for roster::Scheme {
@@ -66,18 +77,24 @@ pub(super) async fn run(
     let scheme = roster::Scheme::from(arguments.scheme);
     let max_members = arguments.max_members.unwrap_or_else(|| scheme.max_members());
     check_members(scheme, max_members)?;
+    if arguments.legacy.is_some() && scheme != roster::Scheme::SenderKeys {
+        return Err(Failure::usage("a legacy suite is one of Sender Keys")
+            .next("Leave --scheme out, or --legacy."));
+    }
     let client = home.client().await?;
-    let group = client
-        .create_group(NewGroup {
-            scheme,
-            name: arguments.name.clone(),
-            description: arguments.description,
-            members_may_add: arguments.members_may_add,
-            is_channel: arguments.channel,
-            max_members,
-            ttl_s: arguments.keep * 24 * 60 * 60,
-        })
-        .await?;
+    let new = NewGroup {
+        scheme,
+        name: arguments.name.clone(),
+        description: arguments.description,
+        members_may_add: arguments.members_may_add,
+        is_channel: arguments.channel,
+        max_members,
+        ttl_s: arguments.keep * 24 * 60 * 60,
+    };
+    let group = match arguments.legacy {
+        Some(Legacy::OpusV1) => client.create_legacy_group(new).await?,
+        None => client.create_group(new).await?,
+    };
     let text = format!(
         "Made `{}`: {group}\nLet people in with `causeway-client invite create {}`.",
         arguments.name,

@@ -63,6 +63,7 @@ impl Work<'_> {
         match plaintext {
             key @ (OlmPlaintext::Distribution(_)
             | OlmPlaintext::SharedKey(..)
+            | OlmPlaintext::Legacy(..)
             | OlmPlaintext::Piece(_)) => return self.key(row, sender, &device, &key).await,
             OlmPlaintext::Acknowledgement(_, chains) => {
                 let peer = device.record.device();

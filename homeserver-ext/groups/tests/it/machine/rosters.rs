@@ -252,6 +252,9 @@ const BACK: &str = "
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
     DROP TABLE imported;
+    DROP TABLE legacy_own;
+    DROP TABLE legacy_given;
+    DROP TABLE legacy_held;
     ALTER TABLE outgoing DROP COLUMN piece;
     ALTER TABLE outgoing DROP COLUMN epoch;
     DROP TABLE owed_words;

@@ -12,7 +12,7 @@ use causeway_protocol::{
     fanout,
     ids::{EnvelopeId, GroupId},
     roster::{Role, Scheme},
-    sender_key,
+    sender_key, shared_key,
 };
 use proptest::sample::Index;
 use tokio::runtime::Runtime;
@@ -67,8 +67,14 @@ fn used(submission: &Submission) -> Option<(Vec<u8>, Vec<u8>)> {
     let payload = &submission.payload;
     let of = match submission.kind {
         Kind::Message => {
-            let header = sender_key::Message::parse(payload).expect("a message").header;
-            [&header.tag[..], &header.index.to_be_bytes()].concat()
+            if let Ok(message) = shared_key::Message::parse(payload) {
+                let header = message.header;
+                let counter = header.counter.to_be_bytes();
+                [&header.tag[..], &counter, submission.sender.device.as_bytes()].concat()
+            } else {
+                let header = sender_key::Message::parse(payload).expect("a message").header;
+                [&header.tag[..], &header.index.to_be_bytes()].concat()
+            }
         }
         Kind::Fanout => {
             // Shards differ by their numbers alone.
@@ -319,8 +325,8 @@ impl Played {
         let runtime = mem::replace(&mut self.runtime, idle());
         runtime.block_on(async {
             self.world.dies_in = None;
-            for _ in 0..6 {
-                self.world.now += 600_000;
+            for _ in 0..8 {
+                self.world.now += 1_800_000;
                 self.world.sync_all().await;
             }
         });
