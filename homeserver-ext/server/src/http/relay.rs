@@ -74,8 +74,9 @@ pub(super) async fn post_legacy(
     Two(group, Suite(suite)): Two<GroupId, Suite>,
     Verbatim(text): Verbatim,
 ) -> Result<Json<Accepted>, ApiError> {
-    let (now, of) = (api.clock.now(), (group, suite));
-    Ok(Json(legacy::post(&api.db, &api.live, now, &api.shares, &caller, of, &text).await?))
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let of = (group, suite);
+    Ok(Json(legacy::post(&api.db, &api.live, when, &api.shares, &caller, of, &text).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with, and its fallback key
