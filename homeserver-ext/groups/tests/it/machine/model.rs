@@ -162,4 +162,7 @@ prop_state_machine! {
 
     #[test]
     fn pairwise_groups_keep_what_they_promise_whatever_happens(sequential 1..48 => Test<2>);
+
+    #[test]
+    fn shared_keys_keep_what_they_promise_whatever_happens(sequential 1..48 => Test<3>);
 }

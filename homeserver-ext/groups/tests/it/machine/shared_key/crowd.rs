@@ -83,24 +83,17 @@ fn account(nth: u8) -> (AccountDevices, BTreeMap<DeviceId, OneTimeKey>) {
     (AccountDevices { list, devices }, keys)
 }
 
+/// Of 64 devices each.
+const ACCOUNTS: u8 = 16;
+
 #[tokio::test]
 async fn a_thousand_devices_are_given_a_key_in_pages_of_256() {
-    are_given_a_key(16).await;
-}
-
-#[tokio::test]
-#[ignore = "some minutes"]
-async fn so_are_ten_thousand() {
-    are_given_a_key(157).await;
-}
-
-async fn are_given_a_key(accounts: u8) {
     let mut world = World::with(&["alice"]).await;
     let new = causeway_groups::machine::NewGroup { max_members: 1_000, ..shared(None) };
     let group = world.create_group_as(ALICE, new).await;
     let (now, device) = (world.time(), &world.devices[ALICE]);
     let mut keys = BTreeMap::new();
-    for nth in 0..accounts {
+    for nth in 0..ACCOUNTS {
         let (of, its) = account(nth);
         keys.extend(its);
         let mut tx = device.db.begin().await.unwrap();
@@ -134,7 +127,7 @@ async fn are_given_a_key(accounts: u8) {
             given.extend(rows.map(|row| format!("{:?}", row.to)));
         }
     }
-    let all = usize::from(accounts) * 64;
+    let all = usize::from(ACCOUNTS) * 64;
     assert_eq!(given.len(), all, "each");
     assert_eq!(batches.iter().sum::<usize>(), all, "once");
     assert!(batches.iter().all(|count| *count <= 256), "{batches:?}");
