@@ -20,6 +20,7 @@ mod cli_proxy;
 mod cli_readers;
 mod cli_recovery;
 mod cli_rename;
+mod cli_seed_client;
 mod cli_server;
 mod cli_stale;
 mod cli_story;
