@@ -122,6 +122,9 @@ pub struct Native {
     /// What is kept of what the bridge has read, so that a `bridge.db` that is put back from a backup
     /// loses nothing.
     pub keep_read: KeepRead,
+    /// The longest that a message is kept, in seconds, where its group would keep it longer; 2,592,000,
+    /// which is 30 days, at most.
+    pub max_message_ttl_s: u32,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
 }
@@ -150,6 +153,7 @@ impl Default for Native {
             registration: RegistrationPolicy::default(),
             trusted_proxies: Vec::new(),
             keep_read: KeepRead::default(),
+            max_message_ttl_s: 2_592_000,
             cleanup_interval_s: 10,
         }
     }
@@ -252,6 +256,9 @@ impl Config {
         self.terms()?;
         if self.native.cleanup_interval_s == 0 {
             return wrong("native.cleanup_interval_s", "it must be at least 1".to_owned());
+        }
+        if !(1..=2_592_000).contains(&self.native.max_message_ttl_s) {
+            return wrong("native.max_message_ttl_s", "it must be 1 to 2592000".to_owned());
         }
         level::check(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())

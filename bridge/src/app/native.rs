@@ -31,6 +31,7 @@ pub(super) async fn start(
         max_bytes: u64::from(native.keep_read.mib) << 20,
     };
     server.put_back = after_restore;
+    server.max_message_ttl = Duration::from_secs(native.max_message_ttl_s.into());
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
     server.registration = match config.native.registration {

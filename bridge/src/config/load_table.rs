@@ -184,7 +184,7 @@ fn an_unknown_key_is_named_with_its_place_and_a_hint() {
         (
             "native:\n  colour: red\n",
             "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-             trusted_proxies, keep_read, cleanup_interval_s",
+             trusted_proxies, keep_read, max_message_ttl_s, cleanup_interval_s",
         ),
     ];
     for (text, says) in rows {
@@ -238,6 +238,7 @@ fn limits_and_proxies_must_be_some() {
         ("native:\n  registrations: {per_minute: 1, burst: 0}\n", "limits.registrations.burst: "),
         ("limits:\n  new_groups: {per_hour: 0, burst: 1}\n", "limits.new_groups.per_hour: "),
         ("limits: {devices: 0}\n", "limits.devices: "),
+        ("native:\n  max_message_ttl_s: 2592001\n", "native.max_message_ttl_s: "),
         ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
     ] {
         let error = named(text).unwrap_err();

@@ -173,7 +173,7 @@ impl App {
             let looked = upkeep::let_go(&self.api.db, looked).await?;
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             upkeep::count(&self.api.db, self.api.clock.now(), now, &self.api.shares).await?;
-            while parked::drop_left(&self.api.db).await? {}
+            while parked::drop_left(&self.api.db, self.api.clock.now()).await? {}
             while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
             self.api.links.let_go(self.api.clock.now());
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_protocol::api::Registration;
+use causeway_protocol::{api::Registration, envelope::MAX_TTL_MS};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -40,6 +40,8 @@ pub struct Config {
     pub claims_per_hour: u32,
     /// What is kept for the bridge that it has acknowledged.
     pub keep_read: KeepRead,
+    /// Messages are kept no longer, whatever their group says.
+    pub max_message_ttl: Duration,
     /// How often overdue rows are looked for and dropped.
     pub cleanup_interval: Duration,
     /// The database was put back from a copy: for 30 days from now groups may name accounts of this
@@ -90,6 +92,7 @@ impl Config {
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
             keep_read: KeepRead::default(),
+            max_message_ttl: Duration::from_millis(MAX_TTL_MS),
             cleanup_interval: Duration::from_secs(10),
             put_back: false,
         }

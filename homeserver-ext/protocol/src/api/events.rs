@@ -69,6 +69,9 @@ pub enum EventKind {
     /// What the account posted ended before all had it.
     #[serde(rename = "message.expired")]
     MessageExpired,
+    /// What the account posted cannot arrive at somebody, who could not hold it.
+    #[serde(rename = "message.failed")]
+    MessageFailed,
     /// What a newer server says.
     #[serde(other, rename = "unknown")]
     Unknown,

@@ -49,6 +49,10 @@ pub struct SenderKeyInventory {
     /// `from` of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<DeviceId>,
+    /// The group's scheme, by its number in `create`: of 1 the keys are chains, of 3 they are shared
+    /// keys, and of 2 there are none, since each message has its own; a server of before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<u8>,
 }
 
 /// What one device reported.

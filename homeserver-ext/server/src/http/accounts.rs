@@ -36,6 +36,7 @@ pub(super) async fn ready(State(api): State<Api>) -> StatusCode {
 #[utoipa::path(get, path = "/server", tag = "server", responses((status = 200, body = ServerInfo)))]
 pub(super) async fn server(State(api): State<Api>) -> Result<Json<ServerInfo>, ApiError> {
     let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+    let max_ttl = u64::try_from(api.config.max_message_ttl.as_millis()).ok();
     Ok(Json(ServerInfo {
         server: api.config.server_name.clone(),
         bridge: accounts::bridge(&api.db, &api.config.server_name).await?,
@@ -44,7 +45,7 @@ pub(super) async fn server(State(api): State<Api>) -> Result<Json<ServerInfo>, A
             max_payload_bytes: limit(MAX_PAYLOAD),
             max_envelopes: limit(MAX_BATCH),
             max_body_bytes: limit(MAX_BATCH_BYTES),
-            max_ttl_ms: MAX_TTL_MS,
+            max_ttl_ms: max_ttl.unwrap_or(MAX_TTL_MS).min(MAX_TTL_MS),
             max_one_time_keys: MAX_KEPT,
         },
     }))

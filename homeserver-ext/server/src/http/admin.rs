@@ -9,6 +9,7 @@ mod groups;
 mod limits;
 mod page;
 mod problem;
+mod stats;
 
 pub use door::{Admin, behind_token};
 pub use page::{Path, Query, checked, next};
@@ -25,6 +26,7 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/limits", get(limits::limits))
+        .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
         .with_state(api)
@@ -36,5 +38,5 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(groups::groups, limits::limits, events::events, events::follow))]
+#[openapi(paths(groups::groups, limits::limits, stats::stats, events::events, events::follow))]
 struct Doc;

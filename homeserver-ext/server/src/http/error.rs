@@ -358,7 +358,7 @@ impl From<SenderKeysError> for ApiError {
             SenderKeysError::Unknown => Self::not_found(error),
             SenderKeysError::NotAdmin => Self::forbidden(error),
             SenderKeysError::TooSoon(ms) => Self::later(error, ms),
-            SenderKeysError::Bad => Self::invalid(error),
+            SenderKeysError::Bad | SenderKeysError::NoKeys => Self::invalid(error),
             SenderKeysError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             SenderKeysError::Storage(error) => error.into(),
         }

@@ -104,7 +104,7 @@ pub(super) async fn post_op(
     let head =
         groups::post_op(&api.db, &api.live, now, &api.shares, &caller, group, &request.op).await?;
     // The op is taken. A little that was parked for who left goes at once, the rest with the upkeep.
-    if let Err(error) = parked::drop_left(&api.db).await {
+    if let Err(error) = parked::drop_left(&api.db, now).await {
         tracing::warn!(%error, "what is parked for those who left goes later");
     }
     Ok(Json(head))

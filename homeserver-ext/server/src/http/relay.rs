@@ -37,8 +37,9 @@ pub(super) async fn post_envelopes(
     One(group): One<GroupId>,
     Body(request): Body<PostEnvelopes>,
 ) -> Result<Json<Accepted>, ApiError> {
-    let now = api.clock.now();
-    Ok(Json(relay::post(&api.db, &api.live, now, &api.shares, &caller, group, &request).await?))
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let of = (&api.db, &api.live);
+    Ok(Json(relay::post(of, when, &api.shares, &caller, group, &request).await?))
 }
 
 /// A legacy suite in a path.
@@ -73,8 +74,9 @@ pub(super) async fn post_legacy(
     Two(group, Suite(suite)): Two<GroupId, Suite>,
     Verbatim(text): Verbatim,
 ) -> Result<Json<Accepted>, ApiError> {
-    let (now, of) = (api.clock.now(), (group, suite));
-    Ok(Json(legacy::post(&api.db, &api.live, now, &api.shares, &caller, of, &text).await?))
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let of = (group, suite);
+    Ok(Json(legacy::post(&api.db, &api.live, when, &api.shares, &caller, of, &text).await?))
 }
 
 /// `GET device` – the highest count that the caller's device has posted with, and its fallback key

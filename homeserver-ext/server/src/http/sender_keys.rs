@@ -31,7 +31,8 @@ pub(super) async fn inventory(
     Ok(Json(page.await?))
 }
 
-/// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before.
+/// `PUT groups/{id}/sender-keys` – what the caller's device holds, in place of what it said before: of a
+/// pairwise group what it could not open alone, since no key lives on there.
 #[utoipa::path(put, path = "/groups/{group}/sender-keys", tag = "sender keys",
     params(("group" = GroupId, Path)), request_body = PutSenderKeys,
     responses((status = 200, body = SenderKeysNoted), (status = 404, body = ErrorBody),
@@ -54,6 +55,7 @@ pub(super) async fn report(
     params(("group" = GroupId, Path)),
     responses(
         (status = 204, description = "the owners are told with the answer to their next report"),
+        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: a pairwise group has no keys that live on"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins may"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: asked within the last hour, with `retry_after_ms`"),

@@ -46,6 +46,7 @@ impl Feed {
         }
         *count += 1;
         drop(counts);
+        metrics::gauge!("causeway_event_streams").increment(1.0);
         let last = self.last.subscribe();
         Some(Watching { last, who: who.to_owned(), counts: Arc::clone(&self.counts) })
     }
@@ -70,6 +71,7 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        metrics::gauge!("causeway_event_streams").decrement(1.0);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match counts.get_mut(&self.who) {
             Some(count) if *count > 1 => *count -= 1,

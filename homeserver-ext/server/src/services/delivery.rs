@@ -13,7 +13,7 @@ use causeway_protocol::{
     envelope::{Envelope, Piece, Recipient, Sender, compute_id},
     ids::{EnvelopeId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Db, Script};
+use causeway_store::{Db, Script, Tx};
 
 use crate::{
     figures::DELIVERY_SECONDS,
@@ -271,7 +271,7 @@ impl Ack {
 /// It is done in steps, so that others need not wait long: what ends it in between leaves the first
 /// of it acknowledged.
 pub(crate) async fn ack(
-    db: &Db,
+    (db, live): (&Db, &Live),
     now: Timestamp,
     shares: &Shares,
     device: &Device,
@@ -286,7 +286,7 @@ pub(crate) async fn ack(
         let count = if is_all { ack.count } else { 0 };
         let step = (before, count, &ack.park);
         let mut script = Script::default();
-        let is_again = ack_step((tx.conn(), &mut script), now, shares, device, step).await?;
+        let is_again = ack_step((&mut tx, live, &mut script), now, shares, device, step).await?;
         tx.commit_with(script).await?;
         if is_all {
             break (is_again, is_kept);
@@ -300,7 +300,7 @@ pub(crate) async fn ack(
 
 /// Likewise, up to so far in one transaction, and whether it had all of that before.
 async fn ack_step(
-    (conn, script): (&mut Conn, &mut Script),
+    (tx, live, script): (&mut Tx, &Live, &mut Script),
     now: Timestamp,
     shares: &Shares,
     device: &Device,
@@ -308,11 +308,11 @@ async fn ack_step(
 ) -> Result<bool, storage::Error> {
     let PlaceBefore { place, step: seq, may_pass, .. } = before;
     if !park.is_empty() {
-        let reads = mailbox::ends(conn, device.row).await?;
-        parked::park(conn, now, shares, device, (reads.acked, seq), park).await?;
+        let reads = mailbox::ends(tx.conn(), device.row).await?;
+        parked::park((&mut *tx, live), now, shares, device, (reads.acked, seq), park).await?;
     }
     if may_pass {
-        mailbox::passed(conn, device, (place.acked, seq), now.plus_ms(DAY_MS)).await?;
+        mailbox::passed(tx.conn(), device, (place.acked, seq), now.plus_ms(DAY_MS)).await?;
     }
     let is_again = u64::try_from(place.acked).is_ok_and(|acked| seq.0 <= acked);
     let count = if is_again { 0 } else { count };

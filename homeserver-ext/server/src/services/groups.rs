@@ -128,6 +128,7 @@ pub(crate) async fn create(
     live.tell(&mut tx, news);
     let script = note((&mut tx, live), now, (row, seq), happened, (None, &roster))?;
     tx.commit_with(script).await?;
+    metrics::counter!("causeway_groups_created_total").increment(1);
     Ok(head_of(&roster))
 }
 

@@ -1,9 +1,16 @@
 //! What the operator may see.
 
-use causeway_protocol::{api::GroupHead, ids::GroupId};
+use causeway_protocol::{
+    api::GroupHead,
+    ids::{GroupId, Timestamp},
+};
 use causeway_store::Db;
 
-use crate::storage::{self, groups};
+use crate::storage::{
+    self,
+    events::{self, Totals},
+    groups,
+};
 
 /// Groups of this server after `after`, by id, at most `limit`. A row that cannot be read is logged,
 /// and ends the list.
@@ -21,4 +28,13 @@ pub(crate) async fn groups(
         }
         Err(error @ storage::Error::Store(_)) => Err(error),
     }
+}
+
+/// How much happened, and of how many groups and members.
+pub(crate) async fn totals(
+    db: &Db,
+    now: Timestamp,
+) -> Result<(Totals, (u64, u64)), storage::Error> {
+    let mut read = db.read().await?;
+    Ok((events::totals(read.conn(), now).await?, groups::count(read.conn()).await?))
 }

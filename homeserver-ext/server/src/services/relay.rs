@@ -2,7 +2,10 @@
 
 pub(crate) mod legacy;
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::Duration,
+};
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
@@ -128,9 +131,8 @@ impl<E: Into<PostError>> From<E> for Refused {
 /// accepted before is answered as it was then, whatever happened since; what is refused in a later
 /// turn costs nothing.
 pub(crate) async fn post(
-    db: &Db,
-    live: &Live,
-    now: Timestamp,
+    (db, live): (&Db, &Live),
+    (now, max_ttl): (Timestamp, Duration),
     shares: &Shares,
     caller: &Device,
     group: GroupId,
@@ -150,7 +152,7 @@ pub(crate) async fn post(
         }
     }
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
-    let mut asked = Asked { live, shares, new: &new, submissions, admitted: None };
+    let mut asked = Asked { live, shares, max_ttl, new: &new, submissions, admitted: None };
     let mut refused = None;
     for turn in turns.by_ref() {
         match take_turn(db, now, caller, group, turn, &mut asked, *counted).await {
@@ -199,6 +201,8 @@ async fn known(
 struct Asked<'a> {
     live: &'a Live,
     shares: &'a Shares,
+    /// Messages live no longer, whatever their group says.
+    max_ttl: Duration,
     new: &'a [(EnvelopeId, &'a Submission)],
     submissions: &'a [Submission],
     admitted: Option<Charged>,
@@ -229,7 +233,7 @@ async fn take_turn(
     if left.is_empty() {
         return Ok(known.into_iter().collect());
     }
-    let group = if asked.admitted.is_some() {
+    let mut group = if asked.admitted.is_some() {
         admit(tx.conn(), caller, found, &left).await?
     } else {
         let new: Vec<_> = asked.new.iter().filter(is_left).copied().collect();
@@ -246,6 +250,7 @@ async fn take_turn(
         asked.admitted = Some(Charged(!is_bridge));
         group
     };
+    group.group.ttl_s = group.group.ttl_s.min(asked.max_ttl.as_secs());
     let taken = take((tx, asked.live), now, caller, &group.group, (first, &left), counted).await?;
     Ok(known.into_iter().chain(taken).collect())
 }

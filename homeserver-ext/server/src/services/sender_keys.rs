@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use causeway_protocol::{
     api::{EventAbout, EventKind, PutSenderKeys, SenderKeyInventory},
     ids::{DeviceId, GroupId, Timestamp},
-    roster::Role,
+    roster::{Role, Scheme},
 };
-use causeway_store::{Conn, Db, Tx};
+use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
     live::Live,
@@ -16,6 +16,7 @@ use crate::{
         self,
         devices::Device,
         event_log::{self, GoesOn},
+        events::{self, Event},
         groups::{self, Group},
         mailbox, sender_keys,
         standing::{self, Standing},
@@ -43,6 +44,11 @@ pub(crate) enum SenderKeysError {
     /// Again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
+    /// Nothing to be done: what it says is the same for all messages to come.
+    #[error(
+        "each message of a pairwise group has a key of its own: there is none to report or to rotate"
+    )]
+    NoKeys,
     /// A mistake of the client.
     #[error("a report has at most {MAX_KEYS} chains, with 4-byte tags, and {MAX_REASONS} reasons")]
     Bad,
@@ -84,7 +90,8 @@ pub(crate) async fn inventory(
     let mut read = db.read().await?;
     let (group, _) = group_of(read.conn(), caller, id).await?;
     let (reports, next) = sender_keys::page(read.conn(), group.row, from, limit).await?;
-    Ok(SenderKeyInventory { reports, next })
+    let scheme = groups::roster(read.conn(), group.row).await?.scheme();
+    Ok(SenderKeyInventory { reports, next, scheme: Some(scheme as u8) })
 }
 
 /// Replaces what the caller's device said; answers when everybody was last asked to rotate.
@@ -107,14 +114,28 @@ pub(crate) async fn report(
     shares.report(now, &caller.account)?;
     let mut tx = db.begin().await?;
     let (group, _) = group_of(tx.conn(), caller, id).await?;
+    if !report.keys.is_empty() {
+        must_have_keys(tx.conn(), &group).await?;
+    }
     let last = sender_keys::last(tx.conn(), group.row, caller.row).await?;
-    for (kind, count) in news(caller, last.as_ref(), report) {
-        go_on((&mut tx, live), now, &group, caller, (kind, count)).await?;
+    let news: Vec<_> = news(caller, last.as_ref(), report).collect();
+    for news in &news {
+        go_on((&mut tx, live), now, &group, caller, *news).await?;
     }
     sender_keys::put(tx.conn(), now, group.row, caller.row, report).await?;
     let asked = sender_keys::rotation(tx.conn(), group.row).await?;
     tx.commit().await?;
+    let new = news.iter().filter(|(kind, _)| *kind == EventKind::KeyRotated);
+    metrics::counter!("causeway_keys_rotated_total").increment(new.map(|(_, count)| count).sum());
     Ok(asked)
+}
+
+/// That the group's scheme has keys that live for longer than a message.
+async fn must_have_keys(conn: &mut Conn, group: &Group) -> Result<(), SenderKeysError> {
+    match groups::roster(conn, group.row).await?.scheme() {
+        Scheme::SenderKeys | Scheme::SharedKey => Ok(()),
+        Scheme::Pairwise => Err(SenderKeysError::NoKeys),
+    }
 }
 
 /// What a device's report says that its last one did not: how many chains of its own are new, and how
@@ -152,6 +173,11 @@ async fn go_on(
     let it = GoesOn { kind, account, own: false, count, about };
     let when = (now, now.minus_ms(HOUR_MS));
     event_log::go_on(tx.conn(), when, (group.row, event), it).await?;
+    if kind == EventKind::KeyRotated {
+        let mut script = Script::default();
+        events::add(&mut script, now, Event::KeyRotated, count);
+        script.run(tx.conn()).await?;
+    }
     live.feed.tell(tx, event);
     Ok(())
 }
@@ -169,6 +195,7 @@ pub(crate) async fn ask_rotation(
     if role != Role::Admin {
         return Err(SenderKeysError::NotAdmin);
     }
+    must_have_keys(tx.conn(), &group).await?;
     if let Some(last) = sender_keys::rotation(tx.conn(), group.row).await? {
         let wait = last.plus_ms(HOUR_MS).0.saturating_sub(now.0);
         if wait > 0 {

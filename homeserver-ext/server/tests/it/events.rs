@@ -212,7 +212,36 @@ async fn the_operator_sees_what_happened_in_all_groups() {
     let after = page["last"].as_u64().unwrap();
     let (_, page) = get(&format!("?after={after}"), Some("right")).await;
     assert_eq!((&page["events"], &page["gone"]), (&json!([]), &Value::Null));
+    let url = base.replace("/events", "") + "/stats";
+    let (code, numbers) = crate::admin::get(&server, &url, Some("right")).await;
+    assert_eq!(code, 200, "{numbers}");
+    let both = |name: &str| (numbers[name].as_u64(), numbers["last_24_hours"][name].as_u64());
+    assert_eq!(both("groups_created"), (Some(3), Some(1)), "{numbers}");
+    assert_eq!(both("messages_published"), (Some(1), Some(0)));
+    assert_eq!(both("messages_expired"), (Some(1), Some(1)));
+    assert_eq!(both("messages_cleaned"), (Some(1), Some(1)));
+    assert_eq!(both("members_joined"), (Some(4), Some(1)));
+    assert_eq!(
+        (numbers["groups"].as_u64(), numbers["users_subscribed"].as_u64()),
+        (Some(3), Some(4))
+    );
     for (query, status) in [("?limit=0", 400), (&format!("?group={}", text_of(&[7; 32])), 404)] {
         assert_eq!(get(query, Some("right")).await.0, status, "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_message_is_kept_no_longer_than_the_server_says() {
+    let hour = std::time::Duration::from_hours(1);
+    let server = Server::start_with(|config| config.max_message_ttl = hour).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    alice.say(&server, &group, &["one"]).await;
+    let info: Value = alice.get(&server, "/server").await.ok();
+    assert_eq!(info["limits"]["max_ttl_ms"], json!(HOUR_MS));
+    for (ms, kinds) in [(HOUR_MS - 1, 2), (1, 3)] {
+        server.pass_ms(ms);
+        server.app.upkeep().await.unwrap();
+        assert_eq!(events(&server, &alice, "").await.events.len(), kinds);
+    }
+    assert_eq!(said(&events(&server, &bob, "").await), [(GroupJoined, "bob")]);
 }

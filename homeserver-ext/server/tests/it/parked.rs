@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     api::{
-        Accepted, Again, DeliveryState, Kept, MessageStatus, ParkedPage, ReadAgain, Session,
-        StreamAck, StreamRow, Unpark, Unparked,
+        Accepted, Again, DeliveryState, EventKind, EventPage, Kept, MessageStatus, ParkedPage,
+        ReadAgain, Session, StreamAck, StreamRow, Unpark, Unparked,
     },
     envelope::{Kind, Piece, SubmittedTo},
     ids::{EnvelopeId, Seq},
@@ -386,6 +386,12 @@ async fn over_a_senders_limit_there_the_newest_are_refused_to_him_and_to_nobody_
             assert_eq!(at_alice, DeliveryState::Queued);
         }
         assert_eq!(state(&server, &alice, hers, &bob).await, DeliveryState::Delivered);
+        // He hears of it, and not at whom; nobody else does.
+        for (person, count) in [(&mallory, Some(2)), (&alice, None), (&bob, None)] {
+            let page: EventPage = person.get(&server, "/events").await.ok();
+            let mut failed = page.events.iter().filter(|it| it.kind == EventKind::MessageFailed);
+            assert_eq!(failed.next().map(|it| it.about.count), count.map(Some));
+        }
         // What is taken makes room.
         let three = parked(&server, &bob, &group, &mallory).await;
         take(&server, &bob, &group, &mallory, &three).await;

@@ -4,7 +4,7 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Person, Server};
+use crate::harness::{Group, Person, Server};
 
 #[tokio::test]
 async fn reports_of_sender_keys_are_kept_and_rotation_is_asked_once_an_hour() {
@@ -72,4 +72,26 @@ async fn the_inventory_comes_in_pages_which_are_small_enough() {
     for too_much in [report(1_001, 0), report(0, 65)] {
         people[0].put(&server, &path, &too_much).await.refused(400, "M_INVALID_PARAM");
     }
+}
+
+#[tokio::test]
+async fn of_a_pairwise_group_only_what_could_not_be_opened_is_reported() {
+    let server = Server::start().await;
+    let alice = server.person("alice").await;
+    let group = Group::create_with(&server, &alice, 2).await;
+    let path = group.path("/sender-keys");
+    let report = json!({ "keys": [], "failures": { "no_piece": 1 } });
+    alice.put(&server, &path, &report).await.ok::<Value>();
+    let inventory: Value = alice.get(&server, &path).await.ok();
+    assert_eq!(
+        (&inventory["scheme"], &inventory["reports"][0]["failures"]["no_piece"]),
+        (&json!(2), &json!(1))
+    );
+    let key = json!({ "tag": text_of(&[1; 4]), "sender": alice.device(), "epoch": 0 });
+    let report = json!({ "keys": [key] });
+    alice.put(&server, &path, &report).await.refused(400, "M_INVALID_PARAM");
+    alice.delete(&server, &path).await.refused(400, "M_INVALID_PARAM");
+    let chains = Group::create(&server, &alice).await.path("/sender-keys");
+    alice.put(&server, &chains, &report).await.ok::<Value>();
+    assert_eq!(alice.get(&server, &chains).await.ok::<Value>()["scheme"], json!(1));
 }

@@ -246,7 +246,11 @@ fn sender_keys(to: &mut Examples) -> serde_json::Result<()> {
     let report = PutSenderKeys { keys: vec![key], failures };
     put(to, "PutSenderKeys", &report)?;
     let entry = SenderKeyInventoryEntry { reported_by: PHONE, at_ms: NOW, report };
-    put(to, "SenderKeyInventory", &SenderKeyInventory { reports: vec![entry], next: None })?;
+    put(
+        to,
+        "SenderKeyInventory",
+        &SenderKeyInventory { reports: vec![entry], next: None, scheme: Some(1) },
+    )?;
     put(to, "SenderKeysNoted", &SenderKeysNoted { rotate_asked_ms: Some(NOW) })
 }
 

@@ -78,8 +78,9 @@ impl<'a> Acking<'a> {
         if is_done {
             ack.is_done();
         } else {
-            let Api { db, clock, shares, .. } = self.api;
-            self.is_kept = delivery::ack(db, clock.now(), shares, self.device, &ack).await?;
+            let Api { db, live, clock, shares, .. } = self.api;
+            let of = (db, live);
+            self.is_kept = delivery::ack(of, clock.now(), shares, self.device, &ack).await?;
         }
         Ok(ack.seq)
     }

@@ -4,27 +4,30 @@
 //! taken or its time is over. What is over the sender's limit there is let go of, and only there: to
 //! refuse what he posts would let any reader silence him, and keep away the key that mends it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
-    api::{Parked, ParkedPage, Unpark, Unparked},
+    api::{EventAbout, EventKind, Parked, ParkedPage, Unpark, Unparked},
     envelope::Sender,
     ids::{AccountId, DeviceId, GroupId, Seq, Timestamp},
 };
-use causeway_store::{Conn, Db, Script};
+use causeway_store::{Db, Script, Tx};
 
 use super::stream_row;
 use crate::{
+    live::Live,
     quota::{Shares, UsedUp},
     storage::{
-        self,
+        self, GroupRow,
         devices::Device,
+        event_log::{self, GoesOn},
         events::{self, Event},
         mailbox::{self, Parkable},
     },
 };
 
 const DAY_MS: u64 = 86_400_000;
+const HOUR_MS: u64 = 3_600_000;
 /// Rows of one answer, and bytes of what they carry.
 const ROWS: u32 = 64;
 const BYTES: usize = 1 << 20;
@@ -56,7 +59,7 @@ impl From<causeway_store::Error> for UnparkError {
 /// Parks those of `rows` that wait for the device behind `after` and up to `ack`, as far as each
 /// sender's limit goes.
 pub(crate) async fn park(
-    conn: &mut Conn,
+    (tx, live): (&mut Tx, &Live),
     now: Timestamp,
     shares: &Shares,
     device: &Device,
@@ -65,11 +68,12 @@ pub(crate) async fn park(
 ) -> Result<(), storage::Error> {
     let rows = rows.iter().filter(|seq| **seq > after && **seq <= ack);
     let rows: Vec<i64> = rows.filter_map(|seq| i64::try_from(seq.0).ok()).collect();
-    let mut left = mailbox::parkable(conn, device, &rows).await?;
+    let mut left = mailbox::parkable(tx.conn(), device, &rows).await?;
     while let Some(account) = left.first().map(|row| row.account.clone()) {
         let of = |row: &mut Parkable| row.account == account;
         let his: Vec<Parkable> = left.extract_if(.., of).collect();
-        let (mut count, mut bytes) = mailbox::shares_parked(conn, device.row, &account).await?;
+        let (mut count, mut bytes) =
+            mailbox::shares_parked(tx.conn(), device.row, &account).await?;
         let account: AccountId = account.parse().map_err(|_| storage::Error::Row("account"))?;
         // In order: what is refused is the newest.
         let fitting = his.iter().take_while(|row| {
@@ -78,8 +82,38 @@ pub(crate) async fn park(
             shares.may_be_parked(now, &account, count, bytes)
         });
         let (parked, refused) = his.split_at(fitting.count());
-        mailbox::park(conn, device.row, parked).await?;
-        mailbox::refuse(conn, device.row, refused, now.plus_ms(DAY_MS)).await?;
+        mailbox::park(tx.conn(), device.row, parked).await?;
+        mailbox::refuse(tx.conn(), device.row, refused, now.plus_ms(DAY_MS)).await?;
+        note((&mut *tx, live), now, &account, refused).await?;
+    }
+    Ok(())
+}
+
+/// Tells an account that rows of its cannot arrive, once for each group: not at whom.
+async fn note(
+    (tx, live): (&mut Tx, &Live),
+    now: Timestamp,
+    account: &AccountId,
+    refused: &[Parkable],
+) -> Result<(), storage::Error> {
+    let mut by_group: BTreeMap<GroupRow, u64> = BTreeMap::new();
+    for row in refused {
+        *by_group.entry(row.grp).or_default() += 1;
+    }
+    let failed = by_group.values().sum();
+    tx.once_committed(move || {
+        metrics::counter!("causeway_messages_failed_total").increment(failed);
+    });
+    let mut script = Script::default();
+    events::add(&mut script, now, Event::MessageFailed, failed);
+    script.run(tx.conn()).await?;
+    let first = mailbox::take_numbers(tx.conn(), by_group.len()).await?;
+    for (event, (group, count)) in (first..).zip(by_group) {
+        let (kind, account) = (EventKind::MessageFailed, account.clone());
+        let it = GoesOn { kind, account, own: true, count, about: EventAbout::default() };
+        let when = (now, now.minus_ms(HOUR_MS));
+        event_log::go_on(tx.conn(), when, (group, event), it).await?;
+        live.feed.tell(tx, event);
     }
     Ok(())
 }
@@ -156,12 +190,15 @@ pub(crate) async fn unpark(
 }
 
 /// Lets go of some of what is parked for accounts that have left the group. Whether there may be more.
-pub(crate) async fn drop_left(db: &Db) -> Result<bool, storage::Error> {
+pub(crate) async fn drop_left(db: &Db, now: Timestamp) -> Result<bool, storage::Error> {
     if !mailbox::is_left(db.read().await?.conn()).await? {
         return Ok(false);
     }
     let mut tx = db.begin().await?;
-    let is_more = mailbox::drop_left(tx.conn(), BATCH).await?;
-    tx.commit().await?;
+    let (gone, is_more) = mailbox::drop_left(tx.conn(), BATCH).await?;
+    let mut script = Script::default();
+    events::add(&mut script, now, Event::MessageFailed, gone);
+    tx.commit_with(script).await?;
+    metrics::counter!("causeway_messages_failed_total").increment(gone);
     Ok(is_more)
 }

@@ -70,6 +70,7 @@ pub(super) fn note(
     let count = |roster: Option<&Roster>| roster.map_or(0, |roster| roster.members().len() as u64);
     let (was, is) = (count(before), count(Some(after)));
     let mut script = Script::default();
+    events::add(&mut script, now, Event::GroupCreated, u64::from(before.is_none()));
     events::add(&mut script, now, Event::RosterChanged, 1);
     events::add(&mut script, now, Event::GroupJoined, is.saturating_sub(was));
     events::add(&mut script, now, Event::GroupLeft, was.saturating_sub(is));

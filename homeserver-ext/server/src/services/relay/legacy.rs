@@ -1,6 +1,8 @@
 //! Messages of clients that know only a legacy suite: the seed's JSON, in the envelope that they do not
 //! make (protocol §6).
 
+use std::time::Duration;
+
 use causeway_protocol::{
     api::{Accepted, PostEnvelopes},
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
@@ -23,7 +25,7 @@ const TRIES: u32 = 3;
 pub(crate) async fn post(
     db: &Db,
     live: &Live,
-    now: Timestamp,
+    when: (Timestamp, Duration),
     shares: &Shares,
     caller: &Device,
     (group, suite): (GroupId, u8),
@@ -52,7 +54,7 @@ pub(crate) async fn post(
             payload: text.to_vec(),
         };
         let request = PostEnvelopes { envelopes: vec![submission], count: None };
-        match super::post(db, live, now, shares, caller, group, &request).await {
+        match super::post((db, live), when, shares, caller, group, &request).await {
             Err(Refused { why: PostError::Behind(_), .. }) if tries > 0 => {}
             posted => return posted,
         }

@@ -17,7 +17,7 @@ const LOOKS: u32 = 64;
 pub(crate) struct Parkable {
     pub(crate) seq: i64,
     envelope: i64,
-    grp: GroupRow,
+    pub(crate) grp: GroupRow,
     sender: DeviceRow,
     /// Of payload and piece.
     pub(crate) bytes: i64,
@@ -273,17 +273,18 @@ pub(crate) async fn is_left(conn: &mut Conn) -> Result<bool, Error> {
     Ok(is_any.fetch_one(conn).await?)
 }
 
-/// Lets go of at most `limit` rows that are parked for accounts which have left the group; whether
-/// there may be more.
-pub(crate) async fn drop_left(conn: &mut Conn, limit: u32) -> Result<bool, Error> {
-    let mut left = u64::from(limit);
+/// Lets go of at most `limit` rows that are parked for accounts which have left the group; how many, and
+/// whether there may be more.
+pub(crate) async fn drop_left(conn: &mut Conn, limit: u32) -> Result<(u64, bool), Error> {
+    let limit = u64::from(limit);
+    let mut left = limit;
     for _ in 0..LOOKS {
         let next = sqlx::query_as(
             "SELECT grp, account, until_seq, keep_until_ms FROM leaving
              ORDER BY grp, account LIMIT 1",
         );
         let next: Option<Leaving> = next.fetch_optional(&mut *conn).await?;
-        let Some(one) = next else { return Ok(false) };
+        let Some(one) = next else { return Ok((limit - left, false)) };
         let gone = drop_some(conn, &one, left).await?;
         if gone == 0 {
             sqlx::query("DELETE FROM leaving WHERE grp = $1 AND account = $2")
@@ -297,7 +298,7 @@ pub(crate) async fn drop_left(conn: &mut Conn, limit: u32) -> Result<bool, Error
             break;
         }
     }
-    Ok(true)
+    Ok((limit - left, true))
 }
 
 #[derive(sqlx::FromRow)]

@@ -30,9 +30,15 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn first_op(admin: &Person) -> Op {
+        Self::first_op_of(admin, 1)
+    }
+
+    /// Of this scheme.
+    fn first_op_of(admin: &Person, scheme: u8) -> Op {
         let create = Create {
-            scheme: 1,
-            suite: 1,
+            scheme,
+            // Pairwise has none.
+            suite: u8::from(scheme != 2),
             rand: random(),
             account: admin.account.as_str().to_owned(),
             legacy_id: String::new(),
@@ -48,7 +54,11 @@ impl Group {
     }
 
     pub(crate) async fn create(server: &Server, admin: &Person) -> Self {
-        let op = Self::first_op(admin);
+        Self::create_with(server, admin, 1).await
+    }
+
+    pub(crate) async fn create_with(server: &Server, admin: &Person, scheme: u8) -> Self {
+        let op = Self::first_op_of(admin, scheme);
         let head: GroupHead = admin.post(server, "/groups", &op_body(&op)).await.ok();
         let group = Self::begun(op);
         assert_eq!(head.roster_hash, group.roster.hash());
