@@ -1,5 +1,5 @@
 //! A client in Python that was written from seed 001 takes part in a group of ours: its chain, its JSON and
-//! its Olm are of other implementations (`cryptography`, PyPI's `vodozemac`).
+//! its Olm are of other implementations (`cryptography`, `vodozemac` of the package index).
 
 use std::{
     fs,
