@@ -30,11 +30,10 @@ use std::{
 };
 
 use causeway_groups::{
-    cli::harmless,
+    cli::{Scheme, harmless},
     sdk::{CallError, SdkError},
 };
-use causeway_protocol::roster;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::{
     causeway::CausewayError,
@@ -80,24 +79,6 @@ impl Options {
     /// Prints one JSON object on standard output, and nothing else there.
     pub fn print_json(&mut self) {
         self.json = true;
-    }
-}
-
-/// How the messages of a group are sealed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Scheme {
-    /// Once for all.
-    SenderKeys,
-    /// For each device by itself.
-    Pairwise,
-}
-
-impl From<Scheme> for roster::Scheme {
-    fn from(scheme: Scheme) -> Self {
-        match scheme {
-            Scheme::SenderKeys => Self::SenderKeys,
-            Scheme::Pairwise => Self::Pairwise,
-        }
     }
 }
 

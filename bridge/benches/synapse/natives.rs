@@ -64,6 +64,7 @@ impl Portal {
         let bob = door.register(&format!("bob-{name}")).await;
         let new = NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,

@@ -176,6 +176,7 @@ impl NativePerson {
     ) -> Result<GroupId, PersonError> {
         let new = NewGroup {
             scheme,
+            suite: None,
             name: name.to_owned(),
             description: description.to_owned(),
             members_may_add: false,
@@ -252,6 +253,10 @@ impl NativePerson {
                 Ok(Some(batch))
             }
             Err(SealError::Unprepared(_)) => Ok(None),
+            Err(SealError::NoKey) => {
+                sleep(AGAIN).await;
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -162,6 +162,11 @@ async fn killed_at_random_moments_it_loses_and_doubles_nothing_of_a_pairwise_gro
     is_killed_at_random_moments(Scheme::Pairwise).await;
 }
 
+#[tokio::test]
+async fn killed_at_random_moments_it_loses_and_doubles_nothing_of_one_that_shares_a_key() {
+    is_killed_at_random_moments(Scheme::SharedKey).await;
+}
+
 async fn is_killed_at_random_moments(scheme: Scheme) {
     let mut moments = Moments::new();
     let (stage, mut causeway) = Stage::new(scheme).await;

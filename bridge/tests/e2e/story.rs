@@ -64,3 +64,9 @@ async fn the_same_story_in_a_pairwise_group_loses_and_doubles_nothing() {
     let arguments = ["--messages", "60", "--scheme", "pairwise"];
     assert_whole(demo(&arguments, "info").await, 60);
 }
+
+#[tokio::test]
+async fn the_same_story_under_a_shared_key_loses_and_doubles_nothing() {
+    let arguments = ["--messages", "60", "--scheme", "shared-key"];
+    assert_whole(demo(&arguments, "info").await, 60);
+}

@@ -42,7 +42,7 @@ const QUEUES: [&str; 7] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 56] = [
+const WALKS: [(&str, &str); 58] = [
     (
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
         "newest first: as far as a portal's",
@@ -69,6 +69,8 @@ const WALKS: [(&str, &str); 56] = [
     ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
     ("UPDATE portal_outbox SET replayed", "all are wanted, when the database was put back"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
+    ("UPDATE shared_keys SET next", "all are wanted, when the database was put back"),
+    ("UPDATE shared_groups SET due_ms = 0", "all are wanted, when the database was put back"),
     ("UPDATE olm_sessions SET retired", "all are wanted, when the database was put back"),
     ("DELETE FROM asked WHERE done_ms", "all are wanted, when the database was put back"),
     ("DELETE FROM held_chains WHERE at_ms", "hourly"),

@@ -28,13 +28,14 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 22] = [
+const FLAGS: [&str; 23] = [
     "acked",
     "closed",
     "encrypted",
     "fallback",
     "fetch_requests",
     "has_left",
+    "is_given",
     "is_level",
     "is_opened",
     "is_used",

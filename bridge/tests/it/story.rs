@@ -108,7 +108,16 @@ impl Cast {
 
 #[tokio::test]
 async fn a_pairwise_group_is_bridged_as_any_other() {
-    let (mut world, bridge, cast) = begin_as(Scheme::Pairwise).await;
+    is_bridged(Scheme::Pairwise).await;
+}
+
+#[tokio::test]
+async fn a_group_that_shares_a_key_is_bridged_as_any_other() {
+    is_bridged(Scheme::SharedKey).await;
+}
+
+async fn is_bridged(scheme: Scheme) {
+    let (mut world, bridge, cast) = begin_as(scheme).await;
     let told = async {
         for n in 0..3 {
             let (native, matrix) = (format!("hi Al {n}"), format!("hi all {n}"));

@@ -196,6 +196,7 @@ impl Mallory {
     async fn groups(&self) {
         let new = NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: "Walkers".to_owned(),
             description: "d".repeat(40_000),
             members_may_add: true,

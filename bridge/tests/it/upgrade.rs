@@ -25,6 +25,10 @@ const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     DROP TABLE forgotten;
+    DROP TABLE shared_groups;
+    DROP TABLE shared_given;
+    DROP TABLE shared_windows;
+    DROP TABLE shared_keys;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
     DROP TABLE imported;

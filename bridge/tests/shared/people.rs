@@ -98,6 +98,7 @@ impl Person {
     pub(crate) async fn create_group_as(&self, name: &str, scheme: Scheme) -> GroupId {
         let new = NewGroup {
             scheme,
+            suite: None,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,
@@ -156,6 +157,10 @@ impl Person {
                     return batch;
                 }
                 Err(SealError::Unprepared(_)) => {}
+                Err(SealError::NoKey) => {
+                    drop(tx);
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -138,6 +138,7 @@ async fn crowd(scheme: Scheme, count: usize) -> (Vec<Device>, GroupId) {
     let (alice, others) = devices.split_first().expect("at least one");
     let new = NewGroup {
         scheme,
+        suite: None,
         name: "Garden".to_owned(),
         description: String::new(),
         members_may_add: false,

@@ -36,6 +36,7 @@ mod readers;
 mod recover;
 mod register;
 mod roster;
+mod scheme;
 mod send;
 mod tail;
 mod verify;
@@ -57,6 +58,7 @@ use exit::Failure;
 pub use harmless::{harmless, one_line};
 use home::Home;
 use print::Printer;
+pub use scheme::Scheme;
 
 use crate::machine::AddedBy;
 

@@ -40,6 +40,7 @@ mod roster;
 mod schemes;
 mod seal;
 mod seen;
+mod shared;
 mod trust;
 mod work;
 
@@ -201,6 +202,10 @@ impl Machine {
             follows_server,
             added_by,
         }))
+    }
+
+    fn signing(&self) -> &SigningKey {
+        &self.0.signing
     }
 
     fn vault(&self) -> &Vault {

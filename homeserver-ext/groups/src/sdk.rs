@@ -167,7 +167,7 @@ impl SdkError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Call(error) => error.is_transient(),
-            Self::Contended => true,
+            Self::Contended | Self::Seal(SealError::NoKey) => true,
             Self::Seal(_)
             | Self::Machine(_)
             | Self::Store(_)

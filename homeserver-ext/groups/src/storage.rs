@@ -33,6 +33,7 @@ pub(crate) mod parked;
 pub(crate) mod place;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod shared_keys;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Schema;

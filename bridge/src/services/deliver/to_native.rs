@@ -34,7 +34,7 @@ const DIRECTION: &str = "matrix_to_native";
 /// Wait while our session is to be renewed, unless that wakes us.
 const LOCKED_OUT: Duration = Duration::from_mins(1);
 
-/// Wait where somebody joined just now.
+/// Wait where somebody joined or left just now.
 const UNPREPARED: Duration = Duration::from_millis(50);
 
 /// What a round came to.
@@ -285,8 +285,10 @@ impl Way<'_> {
         error: SealError,
     ) -> Result<Round, StepError> {
         match error {
-            // Somebody came between asking and sealing: asked again after a moment.
-            SealError::Unprepared(_) => self.wait(tx, UNPREPARED, &error.to_string()).await,
+            // Somebody came or went: what was asked for, or the group's next key, is there in a moment.
+            SealError::Unprepared(_) | SealError::NoKey => {
+                self.wait(tx, UNPREPARED, &error.to_string()).await
+            }
             SealError::TooLarge(index, ..) => {
                 let Some(row) = rows.get(index) else { return Err(StepError::row("outbox")) };
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;

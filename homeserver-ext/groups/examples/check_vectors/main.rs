@@ -181,6 +181,16 @@ fn shared_keys(report: &mut Report, vectors: &Vectors<'_>) {
         || file["k_cases"].items("items"),
         |case| shared::given(vectors, case),
     );
+    report.section(
+        "k_cases send_choice",
+        || file["k_cases"].items("send_choice"),
+        |case| shared::send_choice(case),
+    );
+    report.section(
+        "k_cases new_key",
+        || file["k_cases"].items("new_key"),
+        |case| shared::new_key(file, case),
+    );
 }
 
 /// Sections of `native.json` that are checked, and what stands in those that are objects.
@@ -197,6 +207,6 @@ const NATIVE: &[(&str, &[&str])] = &[
     ("distribution_cases", &["history", "recipient", "items"]),
     ("fanout", &["history", "items", "cases"]),
     ("shared_key", &["histories", "keys", "cases", "replay_window"]),
-    ("k_cases", &["history", "recipient", "items"]),
+    ("k_cases", &["history", "recipient", "items", "send_choice", "new_key"]),
     ("receive_rules", &["history", "op_seq", "recipient", "roster_hashes", "rows", "more"]),
 ];

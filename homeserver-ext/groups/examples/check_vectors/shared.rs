@@ -222,3 +222,31 @@ pub(crate) fn given(vectors: &Vectors<'_>, case: &Value) -> Check {
     };
     same("result", got.as_str(), case.text("result")?)
 }
+
+/// Under which of several keys is sent.
+pub(crate) fn send_choice(case: &Value) -> Check {
+    let group = GroupId::new(case.array("group_id")?);
+    let mut ranks = Vec::new();
+    for key in case.items("keys")? {
+        let epoch =
+            Epoch(key.get("epoch").map_or_else(|| case.number("epoch"), |_| key.number("epoch"))?);
+        let secret = Zeroizing::new(key.array("K")?);
+        let secret = GroupKey::new(Alg::Aes256Gcm, group, epoch, secret);
+        same("key_id", secret.id().as_bytes(), &key.array("key_id")?)?;
+        ranks.push((secret.rank(key.number("generation")?), secret.id()));
+    }
+    let greatest = ranks.into_iter().max().ok_or_else(|| Failure("no key".to_owned()))?;
+    same("send_under", greatest.1.as_bytes(), &case.array("send_under")?)
+}
+
+/// Which ops another key follows.
+pub(crate) fn new_key(file: &Value, case: &Value) -> Check {
+    let history = file.field("k_cases")?.items("history")?;
+    let log = log(&history.into_iter().cloned().collect::<Vec<_>>())?;
+    let entry = log.entry(Epoch(case.number("epoch")?));
+    let entry = entry.ok_or_else(|| Failure("no such epoch".to_owned()))?;
+    same("kind", entry.kind.name(), case.text("kind")?)?;
+    let (cut, new) = (!entry.taken_out.is_empty(), entry.is_new_window());
+    same("cut", cut, case.field("cut")?.as_bool().unwrap_or(!cut))?;
+    same("new_key", new, case.field("new_key")?.as_bool().unwrap_or(!new))
+}

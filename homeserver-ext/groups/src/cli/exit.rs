@@ -291,6 +291,7 @@ impl From<SealError> for Failure {
             SealError::Channel => "An admin can say it, or make you one.",
             SealError::TooLarge(..) | SealError::TooMany(..) => "Send it in parts.",
             SealError::Scheme => "A newer causeway-client may know it.",
+            SealError::NoKey => "`causeway-client tail` takes it when it comes, and asks for it.",
             SealError::Unprepared(_) => "Run the same command again.",
             SealError::Machine(_) => BROKEN,
         })

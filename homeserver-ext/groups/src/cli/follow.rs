@@ -32,7 +32,7 @@ pub(super) struct Follower<'a, A> {
     client: &'a Client,
     audience: A,
     is_lost: bool,
-    /// Groups of which was said that what waits there waits for a person.
+    /// Groups of which was said that what waits there waits for a person, or for a key.
     undecided: HashSet<GroupId>,
     /// Whose messages hold the mailbox up.
     stalled: Option<Sender>,
@@ -132,8 +132,8 @@ impl<'a, A: Audience> Follower<'a, A> {
             let done = self.client.chores().await;
             for group in outbox::waiting(self.client.db()).await? {
                 match outbox::flush(self.client, group).await {
-                    // Said once; other groups do not wait for a person's decision about this one.
-                    Err(error) if error.waits_for_a_person() => {
+                    // Said once; other groups do not wait for what this one waits for.
+                    Err(error) if error.is_of_the_group() => {
                         if self.undecided.insert(group) {
                             self.audience.note(&Failure::from(error).to_text());
                         }

@@ -292,8 +292,9 @@ pub(super) fn confidentiality(roster: &Roster) -> String {
         Some((_, bridge)) => format!("bridged: {} can read", bridge.account.server()),
         None => "end-to-end".to_owned(),
     };
-    match legacy(roster) {
-        Some(suite) => format!("{readers}, legacy {suite}"),
-        None => readers,
+    match (legacy(roster), roster.scheme()) {
+        (Some(suite), _) => format!("{readers}, legacy {suite}"),
+        (None, Scheme::SharedKey) => readers + "; shared key: readable for one key's window",
+        (None, Scheme::SenderKeys | Scheme::Pairwise) => readers,
     }
 }

@@ -69,6 +69,15 @@ impl OutboxError {
         }
     }
 
+    /// Whether other groups go on: here a person must decide first, or a key come.
+    pub(super) fn is_of_the_group(&self) -> bool {
+        let lacks_key = matches!(
+            self,
+            Self::Seal(SealError::NoKey) | Self::Sdk(SdkError::Seal(SealError::NoKey))
+        );
+        lacks_key || self.waits_for_a_person()
+    }
+
     /// How long the server asks to be left alone, if it does.
     pub(super) fn asked_to_wait(&self) -> Option<Duration> {
         let Self::Sdk(SdkError::Call(CallError::RetryAfter { ms, .. })) = self else { return None };
@@ -78,7 +87,8 @@ impl OutboxError {
     /// Whether the same may succeed later without anyone changing anything.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
+            Self::Seal(SealError::NoKey)
+            | Self::Sdk(SdkError::Store(StoreError::Busy | StoreError::Readers))
             | Self::Rows(storage::Error::Store(StoreError::Busy | StoreError::Readers)) => true,
             Self::Sdk(error) => error.is_transient(),
             Self::Seal(_) | Self::Rows(_) | Self::TooLarge(..) | Self::Content(_) => false,
@@ -319,6 +329,7 @@ async fn give_up(
             Some(rows)
         }
         SealError::Forked
+        | SealError::NoKey
         | SealError::Changed(_)
         | SealError::Offered
         | SealError::Unprepared(_)

@@ -231,6 +231,10 @@ pub enum SealError {
     /// How many were to be sealed at once, and the most.
     #[error("{0} messages at once, at most {1}")]
     TooMany(usize, usize),
+    /// Of a group that shares a key: the one of now has not come. With the chores whoever may give or
+    /// make it is asked.
+    #[error("the key that this group shares now has not come to this device yet")]
+    NoKey,
     /// A scheme or suite that is not built.
     #[error("the group's scheme is not built yet")]
     Scheme,

@@ -91,16 +91,16 @@ impl Work<'_> {
         let me = self.machine.me().record.device_id;
         let now = self.now;
         for (request, tries) in chores::requests_due(self.conn(), now).await? {
-            let (group, device) = (request.group, request.device);
+            let group = request.group;
             let Some(log) = self.log(&group).await? else { continue };
-            let head = log.head();
-            let Some(counts) = head.devices().find(|counts| counts.device_id == device) else {
+            let asked = schemes::asked_of(self, &log, &request, tries).await?;
+            let Some(counts) = asked else {
                 chores::requested(self.conn(), &request, tries, now).await?;
                 continue;
             };
             match self.reach(&log, &counts).await? {
                 Reach::Session(known) => {
-                    let route = Route { group, from: me, to: device };
+                    let route = Route { group, from: me, to: counts.device_id };
                     let said = OlmPlaintext::KeyRequest(route, request.missing);
                     if let Ok(bytes) = said.to_bytes() {
                         let kind = Kind::KeyRequest;

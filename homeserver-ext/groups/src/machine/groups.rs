@@ -29,6 +29,8 @@ use crate::{
 pub struct NewGroup {
     /// How its messages are sealed.
     pub scheme: Scheme,
+    /// The AEAD's number in it; `None`: what such a group begins with.
+    pub suite: Option<u8>,
     /// What it is called, at most 255 bytes.
     pub name: String,
     /// What it is about.
@@ -158,7 +160,8 @@ impl Machine {
         now: Timestamp,
         new: NewGroup,
     ) -> Result<(GroupId, OpBytes), OpError> {
-        self.begin_group(tx, now, (schemes::suite_of_new(new.scheme), 2), new).await
+        let suite = new.suite.unwrap_or_else(|| schemes::suite_of_new(new.scheme));
+        self.begin_group(tx, now, (suite, 2), new).await
     }
 
     /// As [`Self::create_group`], one that speaks the legacy suite `opus_v1` until it is upgraded

@@ -7,7 +7,7 @@ use causeway_protocol::{
 use causeway_store::Tx;
 
 use super::{Machine, MachineError, schemes};
-use crate::storage::{failures, groups as rows};
+use crate::storage::failures;
 
 /// Keys of one report.
 const MAX_KEYS: usize = 1_000;
@@ -47,7 +47,7 @@ impl Machine {
         let Some(asked) = asked else { return Ok(()) };
         let Some(head) = self.roster(tx, group).await? else { return Ok(()) };
         if schemes::is_from_before(self, tx.conn(), &head, asked).await? {
-            rows::set_rotate(tx.conn(), &group, true).await?;
+            self.rotate(tx, group).await?;
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(super) enum Opening {
 pub(super) enum Taken {
     /// It is kept, and may open what waited for it.
     New,
+    /// The same, of whoever has sent it.
+    NewForAll,
     /// It was here before; nothing has changed.
     Known,
     /// Group or roster that it names are not known yet.

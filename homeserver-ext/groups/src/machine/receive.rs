@@ -11,7 +11,6 @@ use causeway_protocol::{
     content::{Content, Plaintext, RosterSync, Text},
     envelope::{Kind, Sender},
     ids::{AccountId, ClientId, EnvelopeId, GroupId, Timestamp},
-    olm_plaintext::Missing,
     roster::{Log, Role, Roster, is_dropped_in_channel},
 };
 use causeway_store::Tx;
@@ -20,13 +19,12 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{
     Incoming, Machine, MachineError, Receipts, What,
     opening::Opening,
-    schemes::{self, Form},
+    schemes::{self, Form, Lacked},
     work::{Again, Judged, ToReceive, Work},
 };
 use crate::storage::{
     accounts::KnownDevice,
-    chores::{self, KeyRequest},
-    groups as rows, holds,
+    chores, groups as rows, holds,
     holds::{Sighting, WaitsFor},
 };
 
@@ -221,7 +219,8 @@ impl Work<'_> {
         let Some(log) = log.clone() else {
             return self.hold(row, sender, WaitsFor::Roster).await;
         };
-        let missing = (form.missing(envelope), form.kept_ms());
+        let me = self.machine.me().record.device_id;
+        let missing = form.missing(envelope, me);
         let Some(device) = self.device(sender.device).await? else {
             if form.has_key() {
                 return self.hold_for_record(row, sender).await;
@@ -414,7 +413,7 @@ impl Work<'_> {
         row: &StreamRow,
         sender: &Sender,
         is_known: bool,
-        (missing, kept_ms): (Missing, u64),
+        Lacked { request, first_ms, kept_ms }: Lacked,
     ) -> Result<Step, MachineError> {
         let group = row.envelope.group;
         if self.was_seen(sender, row.envelope.id).await? {
@@ -427,12 +426,12 @@ impl Work<'_> {
         // nobody has asked.
         let is_asked = match step {
             Step::Done => false,
-            Step::NoRoom => chores::is_requested(self.conn(), &group, &sender.device).await?,
+            Step::NoRoom => chores::is_requested(self.conn(), &group, &request.device).await?,
         };
         if !is_asked {
-            let request = KeyRequest { group, device: sender.device, missing };
+            let first = self.now.plus_ms(first_ms);
             let until = self.now.plus_ms(row.envelope.ttl_ms.min(kept_ms));
-            chores::request_key(self.conn(), &request, until).await?;
+            chores::request_key(self.conn(), &request, (first, until)).await?;
             self.requested = None;
             if !is_known {
                 self.ask_account(&sender.account).await?;

@@ -131,6 +131,7 @@ impl Work<'_> {
                 if let Some(place) = place.filter(|_| unplaced) {
                     log.put_place(epoch, place);
                     ops::set_place(self.conn(), &group, epoch, place).await?;
+                    schemes::look_after(self.conn(), &group).await?;
                     self.save_log(log).await?;
                 }
                 self.say(seq, group, What::Keys);
@@ -175,6 +176,7 @@ impl Work<'_> {
         if was_in && !is_in {
             schemes::drop_own(self.conn(), &group).await?;
         }
+        schemes::moved_on(self.conn(), after).await?;
         let news = before.as_deref().filter(|_| was_in);
         let took_part = self.takes_part(&group).await?;
         let is_offer = self.weigh(op, (was_in, after), seq).await?;

@@ -7,6 +7,7 @@
 mod legacy;
 mod pairwise;
 mod sender_keys;
+mod shared_key;
 
 use std::sync::Arc;
 
@@ -15,27 +16,30 @@ use causeway_protocol::{
     device::DeviceOf,
     envelope::{Envelope, Kind, Sender, Submission},
     fanout,
-    ids::{ChainId, ClientId, GroupId, Timestamp},
+    ids::{ChainId, ClientId, DeviceId, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Log, Roster, Scheme},
+    shared_key::Alg,
 };
-use causeway_store::{Conn, Row, Script, Tx};
+use causeway_store::{Conn, Db, Row, Script, Tx};
 
 use super::{
     Machine, MachineError, Needs, Outgoing, SealError, SentIn,
     opening::{Opening, Taken},
-    work::Work,
+    work::{ASK_SOON_MS, Work},
 };
 use crate::{
     schemes::{
         legacy::opus_v1,
         sender_keys::{Suite, Wire},
+        shared_key as shared,
     },
     storage::{
         KEPT_MS,
         accounts::KnownDevice,
         chains::{self, OwnAndGiven},
-        fan_outs, groups as rows, legacy as rows_of_legacy,
+        chores::KeyRequest,
+        fan_outs, groups as rows, legacy as rows_of_legacy, shared_keys,
     },
 };
 
@@ -47,6 +51,7 @@ const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 enum Way {
     SenderKeys(Suite),
     Pairwise,
+    SharedKey,
     /// `opus_v1`, the one legacy suite that groups speak.
     Legacy,
 }
@@ -59,7 +64,9 @@ impl Way {
                 Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
             }
             Scheme::Pairwise => (roster.suite() == 0).then_some(Self::Pairwise),
-            Scheme::SharedKey => None,
+            Scheme::SharedKey => {
+                Alg::from_number(roster.effective_suite()).map(|_| Self::SharedKey)
+            }
         }
     }
 }
@@ -67,7 +74,8 @@ impl Way {
 /// The suite of a group that begins with this scheme.
 pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
     match scheme {
-        Scheme::SenderKeys | Scheme::SharedKey => Suite::Aes256Gcm.number(),
+        Scheme::SenderKeys => Suite::Aes256Gcm.number(),
+        Scheme::SharedKey => Alg::Aes256Gcm.number(),
         Scheme::Pairwise => 0,
     }
 }
@@ -76,6 +84,7 @@ pub(super) const fn suite_of_new(scheme: Scheme) -> u8 {
 pub(super) enum Plan {
     SenderKeys(Box<sender_keys::Plan>),
     Pairwise(pairwise::Plan),
+    SharedKey(shared_key::Plan),
     Legacy(Box<legacy::Plan>),
 }
 
@@ -85,6 +94,7 @@ impl Plan {
         match self {
             Self::SenderKeys(plan) => &plan.lacking,
             Self::Pairwise(plan) => &plan.lacking,
+            Self::SharedKey(plan) => &plan.lacking,
             Self::Legacy(plan) => &plan.lacking,
         }
     }
@@ -94,6 +104,7 @@ impl Plan {
         match self {
             Self::SenderKeys(plan) => plan.begins(),
             Self::Pairwise(_) | Self::Legacy(_) => true,
+            Self::SharedKey(plan) => plan.begins(),
         }
     }
 }
@@ -125,6 +136,7 @@ pub(super) async fn plan(
             Ok(Plan::SenderKeys(Box::new(plan)))
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
+        Way::SharedKey => shared_key::plan(work, group, log, count).await.map(Plan::SharedKey),
         Way::Legacy => Ok(Plan::Legacy(Box::new(legacy::plan(work, group, log, count).await?))),
     }
 }
@@ -133,13 +145,15 @@ pub(super) async fn plan(
 pub(super) async fn seal(
     work: &mut Work<'_>,
     plan: Plan,
-    head: &Roster,
+    log: &Log,
     reached: &[KnownDevice],
     items: &[Outgoing],
 ) -> Result<Vec<Vec<Submission>>, SealError> {
+    let head = log.head();
     match plan {
         Plan::SenderKeys(plan) => sender_keys::send::seal(work, *plan, head, reached, items).await,
         Plan::Pairwise(plan) => pairwise::send::seal(work, &plan, head, reached, items).await,
+        Plan::SharedKey(plan) => shared_key::send::seal(work, plan, log, reached, items).await,
         Plan::Legacy(plan) => legacy::send::seal(work, *plan, head, reached, items).await,
     }
 }
@@ -148,19 +162,31 @@ pub(super) async fn seal(
 pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
     Pairwise(fanout::Message<'a>),
+    SharedKey(shared::Wire<'a>),
     Legacy(Box<opus_v1::Envelope>),
+}
+
+/// What a message cannot be opened without.
+pub(super) struct Lacked {
+    pub(super) request: KeyRequest,
+    /// After how long it is asked for: it may be on its way.
+    pub(super) first_ms: u64,
+    /// For how long whoever is asked has it.
+    pub(super) kept_ms: u64,
 }
 
 impl<'a> Form<'a> {
     /// Reads it off what travelled, or says why it is nothing that can be opened.
     pub(super) fn parse(envelope: &'a Envelope) -> Result<Self, &'static str> {
-        let form = if envelope.kind == Kind::Fanout {
-            fanout::Message::parse(&envelope.payload).map(Self::Pairwise).ok()
-        } else if envelope.payload.first() == Some(&b'{') {
-            let read = opus_v1::Envelope::parse(&envelope.payload);
-            read.map(|read| Self::Legacy(Box::new(read))).ok()
-        } else {
-            Wire::parse(&envelope.payload).map(Self::SenderKeys).ok()
+        let payload = &envelope.payload;
+        let form = match (envelope.kind, payload.first()) {
+            (Kind::Fanout, _) => fanout::Message::parse(payload).map(Self::Pairwise).ok(),
+            (_, Some(b'{')) => {
+                let read = opus_v1::Envelope::parse(payload);
+                read.map(|read| Self::Legacy(Box::new(read))).ok()
+            }
+            (_, Some(0x30..=0x3f)) => shared::Wire::parse(payload).map(Self::SharedKey).ok(),
+            _ => Wire::parse(payload).map(Self::SenderKeys).ok(),
         };
         form.ok_or("malformed")
     }
@@ -172,33 +198,61 @@ impl<'a> Form<'a> {
         match self {
             Self::SenderKeys(_) => roster.scheme() == Scheme::SenderKeys && !is_legacy,
             Self::Pairwise(_) => roster.scheme() == Scheme::Pairwise,
+            Self::SharedKey(_) => roster.scheme() == Scheme::SharedKey,
             Self::Legacy(_) => is_legacy,
         }
     }
 
-    /// What its sender is asked for where the key is not held.
-    pub(super) fn missing(&self, envelope: &Envelope) -> Missing {
+    /// The tag of the chain that it was sealed with, if it was.
+    pub(super) const fn chain(&self) -> Option<[u8; 4]> {
         match self {
-            Self::SenderKeys(wire) => sender_keys::receive::missing(wire, envelope.epoch),
-            Self::Pairwise(message) => pairwise::receive::missing(message, envelope),
-            Self::Legacy(_) => legacy::receive::missing(envelope.epoch),
+            Self::SenderKeys(wire) => Some(wire.header().tag),
+            Self::Pairwise(_) | Self::SharedKey(_) | Self::Legacy(_) => None,
         }
     }
 
-    /// For how long its sender has what he is asked for.
-    pub(super) const fn kept_ms(&self) -> u64 {
-        match self {
-            Self::SenderKeys(_) | Self::Legacy(_) => KEPT_MS,
-            Self::Pairwise(_) => pairwise::DAY_MS,
-        }
+    /// What is asked for where `me` does not hold the key: of its sender, but for a key that all share.
+    pub(super) fn missing(&self, envelope: &Envelope, me: DeviceId) -> Lacked {
+        let group = envelope.group;
+        let sender = envelope.sender.as_ref().map_or(me, |sender| sender.device);
+        let (missing, device, first_ms, kept_ms) = match self {
+            Self::SenderKeys(wire) => {
+                (sender_keys::receive::missing(wire, envelope.epoch), sender, 0, KEPT_MS)
+            }
+            Self::Pairwise(message) => {
+                (pairwise::receive::missing(message, envelope), sender, 0, pairwise::DAY_MS)
+            }
+            Self::Legacy(_) => (legacy::receive::missing(envelope.epoch), sender, 0, KEPT_MS),
+            Self::SharedKey(wire) => {
+                let missing = shared_key::receive::missing(wire, envelope.epoch);
+                (missing, me, ASK_SOON_MS, shared_key::KEPT_MS)
+            }
+        };
+        Lacked { request: KeyRequest { group, device, missing }, first_ms, kept_ms }
     }
 
-    /// Whether the key travels in the message itself: it is not lacking before that was looked at.
+    /// Whether its key may be here although nothing is known of its sender: it travels in the message
+    /// itself, or is everybody's. Then the sender's record is waited for, and not a key of his.
     pub(super) const fn has_key(&self) -> bool {
         match self {
             Self::SenderKeys(_) | Self::Legacy(_) => false,
-            Self::Pairwise(_) => true,
+            Self::Pairwise(_) | Self::SharedKey(_) => true,
         }
+    }
+}
+
+/// Of whom a key is asked that was asked for so often before; `None` where he is there no more.
+pub(super) async fn asked_of(
+    work: &mut Work<'_>,
+    log: &Log,
+    request: &KeyRequest,
+    tries: i64,
+) -> Result<Option<DeviceOf>, MachineError> {
+    match log.head().scheme() {
+        Scheme::SenderKeys | Scheme::Pairwise => {
+            Ok(log.head().devices().find(|device| device.device_id == request.device))
+        }
+        Scheme::SharedKey => shared_key::receive::asked_of(work, log, request, tries).await,
     }
 }
 
@@ -228,6 +282,9 @@ pub(super) async fn open(
         }
         Form::Pairwise(message) => {
             pairwise::receive::open(work, (row, sender), device, message, log).await
+        }
+        Form::SharedKey(wire) => {
+            shared_key::receive::open(work, (row, sender), device, wire, log).await
         }
         Form::Legacy(message) => {
             legacy::receive::open(work, (row, sender), device, message, log).await
@@ -272,8 +329,10 @@ pub(super) async fn take_key(
         OlmPlaintext::Distribution(distribution) => {
             sender_keys::receive::take(work, group, peer, distribution).await
         }
+        OlmPlaintext::SharedKey(route, item) => {
+            shared_key::receive::take(work, peer, route, item).await
+        }
         OlmPlaintext::Legacy(_, given) => legacy::receive::take(work, group, peer, given).await,
-        OlmPlaintext::SharedKey(..) => Ok(Taken::Refused("not_built")),
         OlmPlaintext::Piece(_)
         | OlmPlaintext::Acknowledgement(..)
         | OlmPlaintext::KeyRequest(..)
@@ -295,13 +354,15 @@ pub(super) async fn answer(
             sender_keys::send::answer(work, log.head().group(), known, missing, week_ago).await
         }
         Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
+        Some(Way::SharedKey) => shared_key::send::answer(work, log, known, missing).await,
         Some(Way::Legacy) => legacy::send::answer(work, log.head(), known).await,
         None => Ok(()),
     }
 }
 
-/// Gives what is owed of messages, where it can be given now.
+/// Gives what is owed of messages and keys, where it can be given now.
 pub(super) async fn pay(work: &mut Work<'_>, needs: &mut Needs) -> Result<(), MachineError> {
+    shared_key::tend::tend(work, needs).await?;
     pairwise::again::pay(work, needs).await
 }
 
@@ -330,6 +391,7 @@ pub(super) async fn report(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
+        Some(Way::SharedKey) => shared_key::tend::report(machine, conn, head.group()).await,
         Some(Way::Pairwise | Way::Legacy) | None => Ok(Vec::new()),
     }
 }
@@ -345,19 +407,50 @@ pub(super) async fn is_from_before(
         Some(Way::SenderKeys(_)) => {
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
+        Some(Way::SharedKey) => shared_key::tend::is_from_before(machine, conn, head, asked).await,
         Some(Way::Pairwise | Way::Legacy) | None => Ok(false),
     }
+}
+
+/// Whether one of these messages of this device's is sealed under a key that others let go of.
+pub(super) async fn is_outdated(
+    machine: &Machine,
+    db: &Db,
+    group: &GroupId,
+    messages: impl Iterator<Item = &[u8]>,
+) -> Result<bool, MachineError> {
+    let wires: Vec<_> = messages.filter_map(|wire| shared::Wire::parse(wire).ok()).collect();
+    if wires.is_empty() {
+        return Ok(false);
+    }
+    let mut read = db.read().await?;
+    shared_key::tend::any_outdated(machine, read.conn(), group, &wires).await
+}
+
+/// A group has this roster now.
+pub(super) async fn moved_on(conn: &mut Conn, head: &Roster) -> Result<(), MachineError> {
+    match head.scheme() {
+        Scheme::SenderKeys | Scheme::Pairwise => Ok(()),
+        Scheme::SharedKey => Ok(shared_keys::wake(conn, &head.group()).await?),
+    }
+}
+
+/// What a group's keys need may have changed.
+pub(super) async fn look_after(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
+    Ok(shared_keys::wake_known(conn, group).await?)
 }
 
 /// Seals nothing more in this group with what it was sealed with.
 pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), MachineError> {
     fan_outs::drop_keys(conn, group).await?;
+    look_after(conn, group).await?;
     rows_of_legacy::drop_own(conn, group).await?;
     Ok(chains::drop_own(conn, group).await?)
 }
 
 /// As [`drop_own`], in every group.
 pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
+    shared_keys::skip(conn, shared_key::SKIPPED).await?;
     rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }

@@ -5,10 +5,11 @@
 
 use causeway_protocol::{
     device::DeviceOf,
+    envelope::Kind,
     ids::{GroupId, Timestamp},
     roster::{Log, is_dropped_in_channel},
 };
-use causeway_store::{Rows, Script, Tx};
+use causeway_store::{Db, Rows, Script, Tx};
 
 use super::{
     Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, reach::Reach,
@@ -87,6 +88,16 @@ impl Machine {
         Ok(ToSeal { group, row, own, commits })
     }
 
+    /// Whether what a batch was sealed under is on its way out: sealed anew it is read by all, and by
+    /// nobody twice.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn is_outdated(&self, db: &Db, batch: &Batch) -> Result<bool, MachineError> {
+        let messages = batch.submissions.iter().filter(|s| s.kind == Kind::Message);
+        schemes::is_outdated(self, db, &batch.group, messages.map(|s| s.payload.as_slice())).await
+    }
+
     /// The server has every envelope of `batch`. Only needed where [`Batch::has_keys`].
     ///
     /// # Errors
@@ -103,7 +114,8 @@ impl Machine {
     /// # Errors
     /// [`MachineError`].
     pub async fn rotate(&self, tx: &mut Tx, group: GroupId) -> Result<(), MachineError> {
-        Ok(rows::set_rotate(tx.conn(), &group, true).await?)
+        rows::set_rotate(tx.conn(), &group, true).await?;
+        schemes::look_after(tx.conn(), &group).await
     }
 }
 
@@ -139,7 +151,7 @@ impl Work<'_> {
         if is_marked {
             self.tx.mark().await.map_err(MachineError::from)?;
         }
-        let sealed = schemes::seal(self, plan, head, &reached, items).await;
+        let sealed = schemes::seal(self, plan, &log, &reached, items).await;
         if is_marked {
             self.tx.unmark(sealed.is_ok()).await.map_err(MachineError::from)?;
         }

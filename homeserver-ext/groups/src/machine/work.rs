@@ -15,7 +15,7 @@ use causeway_store::{Conn, Script, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{Machine, MachineError, Received, What, known::Known, seen::Seen};
+use super::{Machine, MachineError, Received, What, known::Known, seen::Seen, shared::Shared};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
@@ -110,6 +110,8 @@ pub(super) struct Work<'a> {
     /// The own key of the group that is sealed for, where it was looked at before; then what is changed in
     /// vain is taken back by itself.
     pub(super) own: Option<OwnAndGiven>,
+    /// Keys that groups share, as they were read.
+    pub(super) shared: Shared,
     /// What opened, to be noted.
     pub(super) seen: Seen,
     /// What is written last, and read by nobody before.
@@ -139,6 +141,7 @@ impl<'a> Work<'a> {
             requested: None,
             sealed: false,
             own: None,
+            shared: Shared::default(),
             seen: Seen::default(),
             script: Script::default(),
         }
@@ -185,6 +188,7 @@ impl<'a> Work<'a> {
         for slot in self.chains.values().flatten().filter(|slot| slot.moved) {
             chains::save_held(&mut self.script, vault, &slot.chain)?;
         }
+        self.shared.save(&mut self.script);
         if let Some(olm) = &self.olm {
             own::save_olm(self.tx.conn(), vault, olm).await?;
         }

@@ -13,6 +13,6 @@ mod key;
 mod message;
 mod window;
 
-pub use key::{GroupKey, SenderKey};
+pub use key::{GroupKey, Rank, SenderKey};
 pub use message::{OpenError, SealError, Verified, Wire};
 pub use window::{Replay, Window};

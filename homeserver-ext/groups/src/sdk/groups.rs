@@ -4,7 +4,7 @@
 use causeway_protocol::{
     api::{BridgeInfo, OpBytes},
     ids::{AccountId, Epoch, GroupId, MemberId},
-    roster::{Invalid, Policy, Role},
+    roster::{Invalid, Policy, Role, Scheme},
 };
 
 use super::{CallError, Client, SdkError, backoff::insistently};
@@ -177,11 +177,13 @@ impl Client {
             match insistently(async || self.http.post_op(group, &op).await).await {
                 Ok(head) => {
                     self.take_in(group, &[op]).await?;
+                    self.hand_out(group).await?;
                     return Ok(head.epoch);
                 }
                 // It was taken before, and that answer was lost.
                 Err(CallError::Stale { epoch, ops }) if ops.contains(&op) => {
                     self.take_in(group, &ops).await?;
+                    self.hand_out(group).await?;
                     return Ok(epoch);
                 }
                 Err(CallError::Stale { ops, .. }) if ops.is_empty() => {
@@ -192,6 +194,17 @@ impl Client {
             }
         }
         Err(SdkError::Contended)
+    }
+
+    /// Where a group shares a key, whoever changes who is in it gives all the next: at once, as others
+    /// can say nothing before. What fails is done with the next chores.
+    async fn hand_out(&self, group: GroupId) -> Result<(), SdkError> {
+        if self.roster(group).await?.scheme() == Scheme::SharedKey
+            && let Err(error) = self.chores().await
+        {
+            tracing::debug!(%error, %group, "the group's new key was not given to all yet");
+        }
+        Ok(())
     }
 
     async fn signed(&self, group: GroupId, change: &Change<'_>) -> Result<OpBytes, OpError> {

@@ -35,7 +35,7 @@ pub struct Sending {
 pub enum Answer {
     /// It has it.
     Taken,
-    /// The group has moved on, by these ops.
+    /// The group has moved on, by these ops or without any.
     Behind(Vec<OpBytes>),
 }
 
@@ -87,12 +87,15 @@ impl Client {
         batches::insert(script, &self.vault, &batch.group, batch, rows)
     }
 
-    /// Posts a batch; it stays kept.
+    /// Posts a batch; it stays kept. One that nobody could open for much longer is to be sealed anew.
     ///
     /// # Errors
     /// [`CallError::Refused`]: it will never be taken, see [`Sending::give_up`]. All others: later
     /// again, with the same bytes.
     pub async fn post_kept(&self, sending: &Sending) -> Result<Answer, SdkError> {
+        if self.machine.is_outdated(&self.db, &sending.batch).await? {
+            return Ok(Answer::Behind(Vec::new()));
+        }
         match self.post(&sending.batch).await {
             Ok(_) => Ok(Answer::Taken),
             Err(SdkError::Call(CallError::Stale { ops, .. })) => Ok(Answer::Behind(ops)),

@@ -70,23 +70,25 @@ pub(crate) async fn ack_done(conn: &mut Conn, ack: &AckDue) -> Result<(), Error>
     Ok(())
 }
 
-/// A chain that is missing, and who has it.
+/// A key that is missing, and who has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyRequest {
     pub(crate) group: GroupId,
+    /// Its sender; this device itself, where all of the group share the key: whoever may give it is
+    /// asked.
     pub(crate) device: DeviceId,
     pub(crate) missing: Missing,
 }
 
-/// Notes that a chain is to be asked for, while what needs it lives.
+/// Notes that a key is to be asked for, from `first` on, while what needs it lives.
 pub(crate) async fn request_key(
     conn: &mut Conn,
     request: &KeyRequest,
-    until: Timestamp,
+    (first, until): (Timestamp, Timestamp),
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO key_requests (group_id, device, tag, idx, epoch, until_ms)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO key_requests (group_id, device, tag, idx, epoch, until_ms, next_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (group_id, device, tag) DO UPDATE SET until_ms = excluded.until_ms
          WHERE excluded.until_ms > key_requests.until_ms",
     )
@@ -96,6 +98,7 @@ pub(crate) async fn request_key(
     .bind(i64::from(request.missing.index))
     .bind(i64::from(request.missing.epoch.0))
     .bind(ms(until))
+    .bind(ms(first))
     .execute(conn)
     .await?;
     Ok(())

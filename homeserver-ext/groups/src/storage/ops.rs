@@ -207,6 +207,22 @@ pub(crate) async fn roster(
     Roster::replay(base, ops).filter(|roster| roster.epoch() == epoch).whole(TABLE)
 }
 
+/// Who signed the op of an epoch, and when it was installed here.
+pub(crate) async fn signer(
+    conn: &mut Conn,
+    group: &GroupId,
+    epoch: Epoch,
+) -> Result<Option<(DeviceOf, Timestamp)>, Error> {
+    let row: Option<(Vec<u8>, i64)> =
+        sqlx::query_as("SELECT op, at_ms FROM ops WHERE group_id = $1 AND epoch = $2")
+            .bind(group.as_bytes().as_slice())
+            .bind(i64::from(epoch.0))
+            .fetch_optional(conn)
+            .await?;
+    let Some((op, at)) = row else { return Ok(None) };
+    Ok(Some((Op::parse(&op).whole(TABLE)?.signer(), Timestamp(unsigned(at)))))
+}
+
 /// Ops as they travel, from `epoch` on.
 pub(crate) async fn from(
     conn: &mut Conn,

@@ -21,9 +21,9 @@ pub(crate) async fn session_came(conn: &mut Conn, device: &DeviceId) -> Result<(
         .await?;
     sqlx::query("UPDATE owed_pieces SET next_ms = 0 WHERE device = $1 AND next_ms > 0")
         .bind(device.as_bytes().as_slice())
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
-    Ok(())
+    super::shared_keys::session_came(conn, device).await
 }
 
 /// Lets go of what is owed since before `before`: nobody could be told in all that time.

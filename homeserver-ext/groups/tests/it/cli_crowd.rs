@@ -54,6 +54,7 @@ async fn of_a_hundred_who_use_a_link_for_three_at_once_three_come_in() {
     let group = alice
         .create_group(NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: "door".to_owned(),
             description: String::new(),
             members_may_add: false,
@@ -105,6 +106,7 @@ async fn a_bridge_of_another_identity_than_was_shown_is_not_let_in() {
     let group = alice
         .create_group(NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: "door".to_owned(),
             description: String::new(),
             members_may_add: false,

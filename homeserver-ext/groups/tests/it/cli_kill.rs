@@ -7,7 +7,7 @@ use std::{thread, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    cli_pairwise::pairwise,
+    cli_pairwise::{group_of, pairwise},
     cli_world::{Person, Running, World, own_texts, texts},
 };
 
@@ -116,6 +116,12 @@ fn both_sides_killed_at_random_lose_and_double_nothing_either_way() {
 fn nor_do_both_sides_of_a_pairwise_group() {
     let world = World::new();
     both_sides_are_killed(&pairwise(&world, ["alice", "bob"]));
+}
+
+#[test]
+fn nor_do_both_sides_of_a_group_that_shares_a_key() {
+    let world = World::new();
+    both_sides_are_killed(&group_of(&world, ["alice", "bob"], "shared-key"));
 }
 
 fn both_sides_are_killed(people: &[Person; 2]) {

@@ -4,8 +4,17 @@ use crate::cli_world::{Person, World, texts};
 
 /// Registered people who are all in one pairwise group, which the first of them made.
 pub(crate) fn pairwise<const N: usize>(world: &World, names: [&str; N]) -> [Person; N] {
+    group_of(world, names, "pairwise")
+}
+
+/// The same of a group of this scheme.
+pub(crate) fn group_of<const N: usize>(
+    world: &World,
+    names: [&str; N],
+    scheme: &str,
+) -> [Person; N] {
     let people = names.map(|name| world.registered(name));
-    people[0].ok(&["group", "create", "team", "--scheme", "pairwise"]);
+    people[0].ok(&["group", "create", "team", "--scheme", scheme]);
     for guest in &people[1..] {
         let (name, home) = (guest.name.as_str(), &people[0]);
         home.ok(&["member", "add", "team", name]);

@@ -97,6 +97,7 @@ fn names_that_others_chose_break_no_line() {
         alice.add_bridge(group, &info).await.unwrap();
         let new = NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: FORGED.to_owned(),
             description: FORGED.to_owned(),
             members_may_add: false,

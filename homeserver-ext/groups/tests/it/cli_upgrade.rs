@@ -13,6 +13,10 @@ use crate::{
 const BACK: &str = "
     DROP TABLE fallback_key;
     DROP TABLE forgotten;
+    DROP TABLE shared_groups;
+    DROP TABLE shared_given;
+    DROP TABLE shared_windows;
+    DROP TABLE shared_keys;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
     DROP TABLE imported;

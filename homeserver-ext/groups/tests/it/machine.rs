@@ -33,6 +33,7 @@ mod pairwise_again;
 mod parked;
 mod requests;
 mod rosters;
+mod shared_key;
 mod stranger;
 
 const ALICE: usize = 0;

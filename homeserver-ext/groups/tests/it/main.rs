@@ -22,6 +22,7 @@ mod cli_recovery;
 mod cli_rename;
 mod cli_seed_client;
 mod cli_server;
+mod cli_shared_key;
 mod cli_stale;
 mod cli_story;
 mod cli_stream;

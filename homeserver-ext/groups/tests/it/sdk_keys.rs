@@ -85,6 +85,7 @@ async fn chains_are_reported_hourly_and_begun_anew_when_asked() {
     let client = made.client;
     let new = NewGroup {
         scheme: Scheme::SenderKeys,
+        suite: None,
         name: "Keys".to_owned(),
         description: String::new(),
         members_may_add: false,

@@ -129,6 +129,7 @@ impl Device {
     async fn group_with(&self, other: &Self, name: &str) -> GroupId {
         let new = NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: name.to_owned(),
             description: String::new(),
             members_may_add: false,

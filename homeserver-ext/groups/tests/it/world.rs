@@ -113,6 +113,7 @@ impl World {
     pub(crate) async fn create_group(&mut self, who: usize) -> GroupId {
         let new = NewGroup {
             scheme: Scheme::SenderKeys,
+            suite: None,
             name: "Garden".to_owned(),
             description: String::new(),
             members_may_add: false,

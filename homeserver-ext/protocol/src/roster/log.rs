@@ -31,6 +31,14 @@ pub struct LogEntry {
     pub place: Option<Seq>,
 }
 
+impl LogEntry {
+    /// Whether a group that shares a key has another one from this op on: somebody went, who has the
+    /// one of before, or may have come, whom it would open what was said before (protocol §5.2).
+    pub const fn is_new_window(&self) -> bool {
+        matches!(self.kind, Kind::Create | Kind::Add | Kind::Devices) || !self.taken_out.is_empty()
+    }
+}
+
 /// Whom a `remove` named: never let in again without a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
@@ -187,6 +195,12 @@ impl Log {
     /// Whether a device was taken out by an op in `(from, to]`.
     pub fn cut_in(&self, from: Epoch, to: Epoch) -> bool {
         self.span(from, to).iter().any(|entry| !entry.taken_out.is_empty())
+    }
+
+    /// The last epoch up to this one that began with another shared key (protocol §5.2).
+    pub fn window(&self, epoch: Epoch) -> Epoch {
+        let mut until = self.entries.iter().rev().skip_while(|entry| entry.epoch > epoch);
+        until.find(|entry| entry.is_new_window()).map_or(Epoch(0), |entry| entry.epoch)
     }
 
     /// Whether this device was taken out by an op in `(from, to]`.

@@ -4,7 +4,12 @@ use causeway_protocol::{roster, visible::shows_something};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::super::{exit::Failure, home::Home, print::Printer};
+use super::super::{
+    exit::Failure,
+    home::Home,
+    print::Printer,
+    scheme::{Algorithm, Scheme},
+};
 use crate::machine::NewGroup;
 
 /// Most bytes of a name: what the roster has place for (protocol §3.2).
@@ -29,6 +34,9 @@ pub(crate) struct Arguments {
     /// How messages are sealed; stays so for as long as the group lives
     #[arg(long, value_enum, default_value_t = Scheme::SenderKeys, value_name = "SCHEME")]
     scheme: Scheme,
+    /// The cipher of a group that shares a key; AES-256-GCM where none is named
+    #[arg(long, value_enum, value_name = "ALGORITHM")]
+    algorithm: Option<Algorithm>,
     /// Speak a suite of before, for clients that know no other; `group upgrade` ends that, for good
     #[arg(long, value_enum, value_name = "SUITE")]
     legacy: Option<Legacy>,
@@ -41,30 +49,12 @@ pub(crate) struct Arguments {
     keep: u32,
 }
 
-/// How the messages of a group are sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scheme {
-    /// Once for all: up to 1,000 members
-    SenderKeys,
-    /// For each device by itself, with no secret that the group shares: up to 500 members
-    Pairwise,
-}
-
 /// A suite of before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Legacy {
     /// That of seed 001: nothing but the ciphertext is signed, and members alone keep order
     #[value(name = "opus_v1")]
     OpusV1,
-}
-
-impl From<Scheme> for roster::Scheme {
-    fn from(scheme: Scheme) -> Self {
-        match scheme {
-            Scheme::SenderKeys => Self::SenderKeys,
-            Scheme::Pairwise => Self::Pairwise,
-        }
-    }
 }
 
 pub(super) async fn run(
@@ -77,6 +67,10 @@ pub(super) async fn run(
     let scheme = roster::Scheme::from(arguments.scheme);
     let max_members = arguments.max_members.unwrap_or_else(|| scheme.max_members());
     check_members(scheme, max_members)?;
+    if arguments.algorithm.is_some() && scheme != roster::Scheme::SharedKey {
+        return Err(Failure::usage("only of a group that shares a key the algorithm is chosen")
+            .next("Add `--scheme shared-key`, or leave `--algorithm` out."));
+    }
     if arguments.legacy.is_some() && scheme != roster::Scheme::SenderKeys {
         return Err(Failure::usage("a legacy suite is one of Sender Keys")
             .next("Leave --scheme out, or --legacy."));
@@ -84,6 +78,7 @@ pub(super) async fn run(
     let client = home.client().await?;
     let new = NewGroup {
         scheme,
+        suite: arguments.algorithm.map(Algorithm::suite),
         name: arguments.name.clone(),
         description: arguments.description,
         members_may_add: arguments.members_may_add,

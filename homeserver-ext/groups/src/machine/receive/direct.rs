@@ -157,7 +157,11 @@ impl Work<'_> {
         match schemes::take_key(self, group, &device.record.device(), key).await? {
             Taken::New => {
                 self.say(row.seq, group, What::Keys);
-                self.retry(group, sender.device).await?;
+                self.retry(group, Some(sender.device)).await?;
+            }
+            Taken::NewForAll => {
+                self.say(row.seq, group, What::Keys);
+                self.retry(group, None).await?;
             }
             Taken::Known => self.say(row.seq, group, What::Keys),
             Taken::NoRoster if is_heard_of => return self.hold_opened(row, sender, key).await,
@@ -183,18 +187,21 @@ impl Work<'_> {
             chores::key_came(self.conn(), &group, &sender, tag).await?;
             if !chores::is_requested(self.conn(), &group, &sender).await? {
                 self.requested = None;
-                self.retry(group, sender).await?;
+                self.retry(group, Some(sender)).await?;
             }
         }
         Ok(())
     }
 
-    /// Takes out of the holds what waited for a key of this sender.
-    async fn retry(&mut self, group: GroupId, sender: DeviceId) -> Result<(), MachineError> {
-        let vault = self.vault();
-        let waited =
-            holds::take(self.conn(), vault, Some(&group), Some(&sender), WaitsFor::Chain).await?;
-        self.ask_for_parked(For::Both(&group, &sender)).await?;
+    /// Takes out of the holds what waited for a key of this sender, or of anybody in the group.
+    async fn retry(
+        &mut self,
+        group: GroupId,
+        sender: Option<DeviceId>,
+    ) -> Result<(), MachineError> {
+        let (vault, of) = (self.vault(), sender.as_ref());
+        let waited = holds::take(self.conn(), vault, Some(&group), of, WaitsFor::Chain).await?;
+        self.ask_for_parked(of.map_or(For::Group(&group), |of| For::Both(&group, of))).await?;
         self.again.extend(waited.into_iter().map(Again::from));
         Ok(())
     }

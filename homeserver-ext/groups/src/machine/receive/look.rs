@@ -77,8 +77,8 @@ fn keys(rows: &[StreamRow]) -> Vec<ChainKey> {
     let key = |row: &StreamRow| {
         let envelope = &row.envelope;
         let sender = envelope.sender.as_ref()?.device;
-        let missing = Form::parse(envelope).ok()?.missing(envelope);
-        Some((envelope.group, sender, missing.tag))
+        let tag = Form::parse(envelope).ok()?.chain()?;
+        Some((envelope.group, sender, tag))
     };
     let is_message = |row: &&StreamRow| row.envelope.kind == Kind::Message;
     let keys: BTreeSet<ChainKey> = rows.iter().filter(is_message).filter_map(key).collect();

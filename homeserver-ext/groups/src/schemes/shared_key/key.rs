@@ -1,5 +1,7 @@
 //! A group's key, and what one device's messages are sealed with under it.
 
+use std::cmp::Reverse;
+
 use causeway_protocol::{
     ids::{DeviceId, Epoch, GroupId, SharedKeyId},
     shared_key::{Alg, key_id, sender_info},
@@ -46,6 +48,11 @@ impl GroupKey {
         self.epoch
     }
 
+    /// How it stands among others, as one of this generation.
+    pub const fn rank(&self, generation: u8) -> Rank {
+        Rank(self.epoch, generation, Reverse(self.id))
+    }
+
     /// Its secret, to be given to a member's device over Olm or sealed at rest.
     pub const fn expose(&self) -> &Zeroizing<[u8; 32]> {
         &self.secret
@@ -63,6 +70,11 @@ impl GroupKey {
         SenderKey { sub, commit }
     }
 }
+
+/// Which of several keys is sent under, the greatest: that of the highest epoch, then of the highest
+/// generation, then with the lowest id, so that all who have the same keys choose the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(Epoch, u8, Reverse<SharedKeyId>);
 
 /// What one device's messages under a key are sealed with.
 #[derive(Zeroize, ZeroizeOnDrop)]

@@ -159,6 +159,7 @@ async fn only_admins_post_in_a_channel() {
     let mut world = World::with(&["alice", "bob"]).await;
     let new = NewGroup {
         scheme: Scheme::SenderKeys,
+        suite: None,
         name: "News".to_owned(),
         description: String::new(),
         members_may_add: false,

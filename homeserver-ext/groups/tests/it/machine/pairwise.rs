@@ -15,6 +15,7 @@ use crate::world::{World, text};
 pub(super) fn pairwise() -> NewGroup {
     NewGroup {
         scheme: Scheme::Pairwise,
+        suite: None,
         name: "Garden".to_owned(),
         description: String::new(),
         members_may_add: false,

@@ -249,6 +249,10 @@ const BACK: &str = "
     ALTER TABLE key_requests DROP COLUMN until_ms;
     ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     ALTER TABLE own DROP COLUMN replaces;
+    DROP TABLE shared_groups;
+    DROP TABLE shared_given;
+    DROP TABLE shared_windows;
+    DROP TABLE shared_keys;
     DROP TABLE owed_pieces;
     DROP TABLE fan_outs;
     DROP TABLE imported;

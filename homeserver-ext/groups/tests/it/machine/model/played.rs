@@ -102,6 +102,7 @@ impl Played {
             assert_eq!(world.devices.len(), PEOPLE);
             let new = NewGroup {
                 scheme,
+                suite: None,
                 name: "Garden".to_owned(),
                 description: String::new(),
                 members_may_add: false,
