@@ -20,6 +20,7 @@ mod cli_proxy;
 mod cli_readers;
 mod cli_recovery;
 mod cli_rename;
+mod cli_seed_client;
 mod cli_server;
 mod cli_shared_key;
 mod cli_stale;
