@@ -254,7 +254,7 @@ async fn a_scheme_or_suite_that_is_not_built_is_refused_before_anything_is_done(
     world.sync_all().await;
     let head = world.head(group).clone();
     assert_eq!((head.scheme(), head.suite()), (Scheme::SenderKeys, 1));
-    for (scheme, suite) in [(2, 1), (3, 1), (1, 3), (1, 4)] {
+    for (scheme, suite) in [(2, 1), (3, 4), (1, 3), (1, 4)] {
         let mut row = head.to_row();
         row[SCHEME_AT..SCHEME_AT + 2].copy_from_slice(&[scheme, suite]);
         let device = &mut world.devices[ALICE];
