@@ -276,6 +276,10 @@ pub(super) async fn open(
     if !is_of {
         return Ok(Opening::Refused("wrong_scheme"));
     }
+    // Whoever has a shared key opens what is their own, which was shown when it was said.
+    if sender.device == work.machine.me().record.device_id {
+        return Ok(Opening::Known);
+    }
     match form {
         Form::SenderKeys(wire) => {
             sender_keys::receive::open(work, (row, sender), device, wire, log).await

@@ -305,3 +305,17 @@ async fn whatever_an_admin_says_of_its_time_a_key_is_replaced_after_a_day() {
     world.sync_all().await;
     assert!(sent(&world, CAROL, Kind::KeyDistribution) >= 1);
 }
+
+/// A server that gives a message back to its author, who holds the key that opens it.
+#[tokio::test]
+async fn what_a_device_said_itself_is_not_shown_to_it_again() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(BOB, group, "one").await;
+    let row = waiting(&world, ALICE, Kind::Message).remove(0);
+    let bob = world.devices[BOB].id();
+    world.put(bob, row.envelope);
+    world.sync_all().await;
+    assert!(world.devices[BOB].texts().is_empty());
+    assert!(world.devices[BOB].reasons().is_empty());
+    assert_eq!(world.devices[ALICE].texts(), ["one"]);
+}
