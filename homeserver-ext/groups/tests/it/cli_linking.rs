@@ -90,6 +90,10 @@ fn a_text_that_somebody_else_answers_makes_no_device_of_two_accounts() {
     assert_eq!(alice.ok(&["device", "list"])[0]["devices"].as_array().unwrap().len(), 1);
     stealing.kill();
     running.kill();
+    // Whoever answers yes to that is Mallory's, if she was still there.
+    let devices =
+        |whose: &Person| whose.ok(&["device", "list"])[0]["devices"].as_array().unwrap().len();
+    let hers = devices(&mallory);
 
     // The other way round: who comes late is told that the text is taken.
     let tablet = linked(&world, &alice, "tablet");
@@ -98,8 +102,8 @@ fn a_text_that_somebody_else_answers_makes_no_device_of_two_accounts() {
     running.until(|line| line["type"] == "linked");
     let said = mallory.fails(&["device", "add", &text, "--yes"], 1);
     assert!(said.to_string().contains("somebody else"), "{said}");
-    assert_eq!(tablet.ok(&["device", "list"])[0]["devices"].as_array().unwrap().len(), 3);
-    assert_eq!(mallory.ok(&["device", "list"])[0]["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(devices(&tablet), 3);
+    assert_eq!(devices(&mallory), hers);
 }
 
 #[test]
