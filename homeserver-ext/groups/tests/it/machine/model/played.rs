@@ -164,11 +164,16 @@ impl Played {
         let item = self.world.outgoing(text(&body));
         let mut said = Said::by(who, body);
         let mut is_said = false;
-        for _ in 0..8 {
+        for tries in 0..8 {
             let items = std::slice::from_ref(&item);
             let Ok(batch) = self.world.seal(who, self.group, items).await else {
-                // It may not have heard yet that it is in the group.
-                self.world.sync(who).await;
+                // It may not have heard yet that it is in the group, or the key may not have come
+                // that somebody else makes.
+                if tries == 0 {
+                    self.world.sync(who).await;
+                } else {
+                    self.world.sync_all().await;
+                }
                 continue;
             };
             self.use_up(&batch);
