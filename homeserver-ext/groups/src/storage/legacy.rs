@@ -1,6 +1,8 @@
 //! Keys of legacy groups: the own one, whom it was given to, and those of others.
 
-use std::collections::{BTreeMap, HashSet};
+#[cfg(feature = "cli")]
+use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use causeway_protocol::ids::{DeviceId, Epoch, GroupId, Timestamp};
 use causeway_store::Conn;
