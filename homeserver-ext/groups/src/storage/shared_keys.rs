@@ -74,12 +74,13 @@ pub(crate) async fn insert(conn: &mut Conn, vault: &Vault, kept: &Kept) -> Resul
     .execute(&mut *conn)
     .await?;
     let over: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT key_id FROM shared_keys WHERE group_id = $1 AND maker = $2
-         ORDER BY at_ms DESC, key_id LIMIT 1000 OFFSET $3",
+        "SELECT key_id FROM shared_keys WHERE group_id = $1 AND maker = $2 AND key_id <> $3
+         ORDER BY at_ms DESC, key_id LIMIT 1000 OFFSET $4",
     )
     .bind(group.as_bytes().as_slice())
     .bind(maker.as_bytes().as_slice())
-    .bind(MAX_OF_MAKER)
+    .bind(id.as_bytes().as_slice())
+    .bind(MAX_OF_MAKER - 1)
     .fetch_all(&mut *conn)
     .await?;
     for key in over {

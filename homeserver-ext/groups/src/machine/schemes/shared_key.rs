@@ -84,12 +84,14 @@ pub(super) async fn plan(
     let keys = kept(work, &log.head().group()).await?;
     let count = u64::try_from(count).unwrap_or(MAX_MESSAGES);
     let chosen = choice(&keys, log, now, count);
-    let over = rotation(work).await?;
+    let (over, me) = (rotation(work).await?, work.machine.me().device());
     let is_due = match chosen {
         None => true,
-        Some(kept) => group.rotate || now > over.of(kept) || has_leaked(work, log, kept).await?,
+        Some(kept) => {
+            let is_over = now > over.of(kept) && !has_tried(&keys, log.head(), &me, now);
+            group.rotate || is_over || has_leaked(work, log, kept).await?
+        }
     };
-    let me = work.machine.me().device();
     let mut made = None;
     if is_due {
         let (signer, _) = signer(work, log, log.head().epoch()).await?;
@@ -211,6 +213,17 @@ fn after(head: &Roster, keys: &[Kept], created: Timestamp) -> Next {
     let at_head = keys.iter().filter(|kept| kept.key.epoch() == head.epoch());
     let generation = at_head.map(|kept| kept.generation).max().unwrap_or(0).saturating_add(1);
     Next { epoch: head.epoch(), generation, created }
+}
+
+/// Whether this device has just made one in place of a key that is over, and that one is sent under all
+/// the same: its maker gave it a rank that nothing is above until there is another roster.
+fn has_tried(keys: &[Kept], head: &Roster, me: &DeviceOf, now: Timestamp) -> bool {
+    keys.iter().any(|kept| {
+        kept.maker == me.device_id
+            && kept.key.epoch() == head.epoch()
+            && !kept.waits(now)
+            && now < kept.at.plus_ms(HOUR_MS)
+    })
 }
 
 fn is_admin(head: &Roster, device: &DeviceOf) -> bool {

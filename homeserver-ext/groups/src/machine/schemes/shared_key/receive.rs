@@ -13,7 +13,7 @@ use causeway_protocol::{
 };
 use ed25519_dalek::VerifyingKey;
 
-use super::{is_admin, kept, signer, tag_of};
+use super::{BEFORE_MS, LATEST_MS, is_admin, kept, signer, tag_of};
 use crate::{
     machine::{
         MachineError,
@@ -150,7 +150,8 @@ pub(in crate::machine) async fn take(
         roster: item.roster_hash,
         maker: peer.device_id,
         created: item.created_ms,
-        ends: item.not_after_ms,
+        // Whatever its maker says.
+        ends: item.not_after_ms.min(now.plus_ms(BEFORE_MS + LATEST_MS)),
         at: now,
         next: 0,
         retired: None,

@@ -9,8 +9,8 @@ use causeway_protocol::{
 use causeway_store::Conn;
 
 use super::{
-    BEFORE_MS, HOUR_MS, LATEST_MS, Next, after, choice, is_admin, kept, next, others, receive,
-    rotation, send, signer, tag_of,
+    BEFORE_MS, HOUR_MS, LATEST_MS, Next, after, choice, has_tried, is_admin, kept, next, others,
+    receive, rotation, send, signer, tag_of,
 };
 use crate::{
     machine::{Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
@@ -122,6 +122,9 @@ async fn make(work: &mut Work<'_>, row: &rows::Group, log: &Log) -> Result<Due, 
     let at = over.minus_ms(BEFORE_MS).plus_ms(turn);
     if now < at {
         return Ok(Due::At(at));
+    }
+    if has_tried(&keys, head, &me, now) {
+        return Ok(Due::At(now.plus_ms(HOUR_MS)));
     }
     Ok(Due::Now(after(head, &keys, now.max(over))))
 }

@@ -306,6 +306,50 @@ async fn whatever_an_admin_says_of_its_time_a_key_is_replaced_after_a_day() {
     assert!(sent(&world, CAROL, Kind::KeyDistribution) >= 1);
 }
 
+/// A key of the last generation there is, made to be of the highest rank, that says it never ends: what
+/// other admins make in its place has to end somewhere.
+#[tokio::test]
+async fn a_key_that_an_admin_made_to_be_the_last_is_not_replaced_without_end() {
+    let (mut world, group) = acquainted().await;
+    world.promote(ALICE, group, BOB).await;
+    world.promote(ALICE, group, CAROL).await;
+    world.sync_all().await;
+    world.send(CAROL, group, "one").await;
+    let mut session = session(&world, BOB, CAROL).await;
+    let epoch = world.head(group).epoch();
+    let id = |secret: &[u8; 32]| {
+        *GroupKey::new(Alg::Aes256Gcm, group, epoch, Zeroizing::new(*secret)).id().as_bytes()
+    };
+    let secrets = (0..4_000_u32).map(|n| {
+        let mut secret = [7; 32];
+        secret[..4].copy_from_slice(&n.to_be_bytes());
+        secret
+    });
+    let lowest = secrets.min_by_key(id).unwrap();
+    let last = SharedKey {
+        key: Zeroizing::new(lowest),
+        not_after_ms: Timestamp(1 << 62),
+        ..item(&world, group, u8::MAX, 7)
+    };
+    let row = hand(&world, &mut session, group, last, 900);
+    world.receive(CAROL, &[row]).await;
+    world.now += 2 * DAY;
+    let before = sent(&world, ALICE, Kind::KeyDistribution);
+    for _ in 0..8 {
+        world.chores(CAROL).await;
+        let item = world.outgoing(text("still here"));
+        let batch = world.seal(CAROL, group, &[item]).await.unwrap();
+        world.post(CAROL, &batch).await.unwrap();
+    }
+    assert_eq!(sent(&world, ALICE, Kind::KeyDistribution) - before, 1, "one in the place of his");
+    // His is over after a week like any other.
+    world.now += 7 * DAY;
+    world.sync(CAROL).await;
+    let batch = world.send(CAROL, group, "at last").await;
+    let his = id(&lowest);
+    assert_ne!(key(&batch)[..], his[..4]);
+}
+
 /// A server that gives a message back to its author, who holds the key that opens it.
 #[tokio::test]
 async fn what_a_device_said_itself_is_not_shown_to_it_again() {
