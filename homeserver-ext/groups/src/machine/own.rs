@@ -22,6 +22,9 @@ use crate::{
     vault::Vault,
 };
 
+/// A database that begins anew counts on from so far beyond what is known: how often one began anew
+/// since a copy was taken is told by how far the copy is behind. More than anybody commits in a week.
+const APART: u64 = 1 << 24;
 /// The most commits that anybody is believed to know of: a thousand in a second for 34 years. Who
 /// says more must leave no count that ends.
 pub const MOST_COMMITS: u64 = 1 << 40;
@@ -219,10 +222,12 @@ impl Machine {
     /// place of all, and counts on from `known`: what they may have sealed beyond what this database
     /// knows counted up to that.
     async fn begin_anew(&self, tx: &mut Tx, known: u64) -> Result<(), MachineError> {
-        schemes::drop_all_own(tx.conn()).await?;
+        let here = own::commits(tx.conn()).await?;
+        let before = known.saturating_sub(here) / APART;
+        schemes::drop_all_own(tx.conn(), before.saturating_add(1)).await?;
         sessions::retire_all(tx.conn()).await?;
         accounts::forget_answers(tx.conn()).await?;
-        own::count_from(tx, known).await?;
+        own::count_from(tx, known.max(here).saturating_add(APART)).await?;
         self.replace_keys(tx).await
     }
 

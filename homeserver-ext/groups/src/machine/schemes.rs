@@ -452,9 +452,9 @@ pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), Mac
     Ok(chains::drop_own(conn, group).await?)
 }
 
-/// As [`drop_own`], in every group.
-pub(super) async fn drop_all_own(conn: &mut Conn) -> Result<(), MachineError> {
-    shared_keys::skip(conn, shared_key::SKIPPED).await?;
+/// As [`drop_own`], in every group; `times` as often as was begun anew since this was known.
+pub(super) async fn drop_all_own(conn: &mut Conn, times: u64) -> Result<(), MachineError> {
+    shared_keys::skip(conn, shared_key::skipped(times)).await?;
     rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }

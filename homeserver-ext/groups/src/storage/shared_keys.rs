@@ -138,9 +138,9 @@ pub(crate) fn set_next(script: &mut Script, key: &GroupKey, next: u64) {
 }
 
 /// Passes over so many numbers under every key: they may have been used.
-pub(crate) async fn skip(conn: &mut Conn, numbers: i64) -> Result<(), Error> {
+pub(crate) async fn skip(conn: &mut Conn, numbers: u64) -> Result<(), Error> {
     sqlx::query("UPDATE shared_keys SET next = next + $1")
-        .bind(numbers)
+        .bind(signed(numbers))
         .execute(&mut *conn)
         .await?;
     sqlx::query(

@@ -38,7 +38,7 @@ const BEFORE_MS: u64 = 10 * 60_000;
 /// Devices that are given a key before the first message under it; the others get it with the chores.
 const AT_ONCE: usize = 64;
 /// Messages that may have been sealed after a copy was taken which was put back.
-pub(super) const SKIPPED: i64 = 4_096;
+const SKIPPED: u64 = 4_096;
 /// A message that came before its key waits for it no longer than this.
 pub(super) const KEPT_MS: u64 = LATEST_MS;
 /// How a person has set after how many seconds a key is over.
@@ -112,6 +112,13 @@ pub(super) async fn plan(
         (None, None) => return Err(SealError::NoKey),
     };
     Ok(Plan { key, lacking })
+}
+
+/// Numbers that are passed over where it was begun anew so often since a copy was taken: whoever puts
+/// the same copy back once more uses none that it used the time before.
+pub(super) const fn skipped(times: u64) -> u64 {
+    let numbers = times.saturating_mul(SKIPPED);
+    if numbers < MAX_MESSAGES { numbers } else { MAX_MESSAGES }
 }
 
 /// All devices but this one.

@@ -118,6 +118,20 @@ proptest! {
     }
 }
 
+#[tokio::test]
+async fn one_copy_put_back_again_and_again_uses_other_numbers_each_time() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    world.send(BOB, group, "one").await;
+    let backup = back_up(&mut world, BOB).await;
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        put_back(&mut world, BOB, &backup).await;
+        let sent = world.send(BOB, group, "more").await;
+        numbers.extend(used(&sent).into_iter().map(|(_, number)| number));
+    }
+    assert_eq!(numbers, [1 + 4_096, 1 + 2 * 4_096, 1 + 3 * 4_096]);
+}
+
 async fn lose_the_count(world: &mut World, who: usize) {
     fs::remove_file(world.devices[who].dir.path().join("client.db.generation")).unwrap();
     world.devices[who].restart().await;
