@@ -129,7 +129,8 @@ async fn one_copy_put_back_again_and_again_uses_other_numbers_each_time() {
         let sent = world.send(BOB, group, "more").await;
         numbers.extend(used(&sent).into_iter().map(|(_, number)| number));
     }
-    assert_eq!(numbers, [1 + 4_096, 1 + 2 * 4_096, 1 + 3 * 4_096]);
+    // The first time nothing was lost.
+    assert_eq!(numbers, [1, 1 + 4_096, 1 + 2 * 4_096]);
 }
 
 async fn lose_the_count(world: &mut World, who: usize) {
