@@ -58,7 +58,7 @@ pub use devices::DeviceError;
 pub use http::{AccessToken, BaseUrlError, Http, discover};
 pub use kept::ReadingAgain;
 pub use linking::{Linking, LinkingError};
-pub use recovery::{RecoverError, Recovered};
+pub use recovery::{Fill, RecoverError, Recovered};
 pub use sending::{Answer, Sending};
 pub use status::Reached;
 pub use stream::Stream;
