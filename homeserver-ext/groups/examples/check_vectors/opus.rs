@@ -1,8 +1,8 @@
 //! `seed001.json`: the legacy suite `opus_v1` (protocol §6).
 
 use causeway_groups::schemes::legacy::{
-    OpenError, Taken, Unreachable,
-    opus_v1::{BadInvite, Distribution, Envelope, HeldKeys, Invite, OwnKey, hash_token},
+    HeldKeys, OpenError, OwnKey, Suite, Taken, Unreachable,
+    opus_v1::{BadInvite, Distribution, Envelope, Invite, from_master_secret, hash_token},
 };
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -81,17 +81,22 @@ impl Named for (u64, &Value) {
 
 fn own(file: &Value) -> Result<OwnKey, Failure> {
     let derived = file.field("master_secret_derivation")?;
-    Ok(OwnKey::from_master_secret(&derived.bytes("master_secret")?))
+    Ok(from_master_secret(&derived.bytes("master_secret")?))
 }
 
 fn derivation(case: &Value) -> Check {
-    let own = OwnKey::from_master_secret(&case.bytes("master_secret")?);
-    let given = own.distribution();
+    let own = from_master_secret(&case.bytes("master_secret")?);
+    let given = Distribution::from(own.given());
     same("chain_key", *given.chain_key, case.array("chain_key")?)?;
     same("signature_public", given.signature_public, case.array("signature_public")?)?;
     let signing = Zeroizing::new(case.array("signing_seed")?);
-    let by_seed = OwnKey::new(&Zeroizing::new(case.array("chain_key")?), &signing).distribution();
-    same("key of signing_seed", by_seed.signature_public, given.signature_public)
+    let by_seed =
+        OwnKey::new(Suite::OpusV1, 0, &Zeroizing::new(case.array("chain_key")?), &signing);
+    same(
+        "key of signing_seed",
+        Distribution::from(by_seed.given()).signature_public,
+        given.signature_public,
+    )
 }
 
 /// The sender's chain at this index.
@@ -104,8 +109,8 @@ fn own_at(file: &Value, index: u64) -> Result<OwnKey, Failure> {
 fn message(file: &Value, item: &Value) -> Check {
     let index: u64 = item.number("message_index")?;
     let mut own = own_at(file, index)?;
-    same("chain_key", *own.distribution().chain_key, item.array("chain_key")?)?;
-    let given = own.distribution();
+    same("chain_key", *Distribution::from(own.given()).chain_key, item.array("chain_key")?)?;
+    let given = Distribution::from(own.given());
     let plaintext = item.bytes("plaintext")?;
     let (at, ciphertext, signature) = own.seal(item.array("nonce")?, &plaintext)?;
     same("index", at, index)?;
@@ -116,14 +121,14 @@ fn message(file: &Value, item: &Value) -> Check {
     message_key(&given, item.array("message_key")?)?;
     // As one who was given the chain at its beginning, and as one who was given it here.
     for mut held in [held(file, 0)?, HeldKeys::new(&given)?] {
-        let opened = held.open(index, &ciphertext, signature)?;
+        let opened = held.open((0, index), &ciphertext, signature)?;
         same("opened", opened.as_slice(), &plaintext)?;
     }
     let last = file.items("messages")?.last().is_some_and(|last| std::ptr::eq(*last, item));
     if last {
         same(
             "chain_key_after_32",
-            *own.distribution().chain_key,
+            *Distribution::from(own.given()).chain_key,
             file.array("chain_key_after_32")?,
         )?;
     }
@@ -148,7 +153,7 @@ fn message_key(given: &Distribution, key: [u8; 32]) -> Check {
         .map_err(|_| Failure("nothing was sealed".to_owned()))?;
     let ciphertext = [[1; 12].as_slice(), &sealed].concat();
     let signature = signing.sign(&ciphertext).to_bytes();
-    let opened = HeldKeys::new(&ours)?.open(given.message_index, &ciphertext, signature)?;
+    let opened = HeldKeys::new(&ours)?.open((0, given.message_index), &ciphertext, signature)?;
     same("opened under message_key", opened.as_slice(), b"of this key")
 }
 
@@ -158,7 +163,7 @@ fn deep(file: &Value) -> Result<Vec<(u64, &Value)>, Failure> {
 }
 
 fn checkpoint(file: &Value, index: u64, item: &Value) -> Check {
-    let given = own_at(file, index)?.distribution();
+    let given = Distribution::from(own_at(file, index)?.given());
     same("chain_key", *given.chain_key, item.array("chain_key")?)?;
     message_key(&given, item.array("message_key")?)
 }
@@ -169,7 +174,7 @@ fn held(file: &Value, at: u64) -> Result<HeldKeys, Failure> {
 }
 
 fn distribution(file: &Value, at: u64, export: &Value) -> Check {
-    let given = own_at(file, at)?.distribution();
+    let given = Distribution::from(own_at(file, at)?.given());
     same("chain_key", *given.chain_key, export.array("chain_key")?)?;
     same("signature_public", given.signature_public, export.array("signature_public")?)?;
     same("message_index", given.message_index, export.number("message_index")?)?;
@@ -188,7 +193,7 @@ fn deliver(file: &Value, held: &mut HeldKeys, index: u64) -> Result<(), OpenErro
     else {
         return Err(OpenError::Malformed);
     };
-    held.open(index, &ciphertext, signature).map(drop)
+    held.open((0, index), &ciphertext, signature).map(drop)
 }
 
 /// What the files call an outcome.
@@ -217,7 +222,7 @@ fn script(file: &Value, item: &Value) -> Check {
         let got = outcome(deliver(file, &mut held, index));
         same(&format!("outcome of {index}"), Some(got), expected.as_str())?;
         // As after a restart.
-        held = HeldKeys::decode(&held.encode())
+        held = HeldKeys::decode(Suite::OpusV1, &held.encode())
             .ok_or_else(|| Failure("what was stored cannot be read".to_owned()))?;
     }
     Ok(())
@@ -228,7 +233,8 @@ fn negative(file: &Value, item: &Value) -> Check {
     deliver(file, &mut held, 0)?;
     let before = held.encode();
     let (ciphertext, signature) = (item.bytes("ciphertext")?, item.array("signature")?);
-    let got = outcome(held.open(item.number("message_index")?, &ciphertext, signature).map(drop));
+    let got =
+        outcome(held.open((0, item.number("message_index")?), &ciphertext, signature).map(drop));
     let expected = item.text("expect")?.split(';').next().unwrap_or_default();
     same("outcome", got, expected)?;
     ensure(*held.encode() == *before, "the chain has changed")?;

@@ -1,8 +1,8 @@
 //! `seed004.json`: the legacy suite `ren_a` (protocol §6), and its second reading for information.
 
 use causeway_groups::schemes::legacy::{
-    OpenError,
-    ren_a::{Chain, Envelope, HeldKeys, NotWrapped, OwnKey, unwrap, wrap},
+    HeldKeys, OpenError, OwnKey, Suite,
+    ren_a::{Chain, Envelope, NotWrapped, unwrap, wrap},
 };
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -64,7 +64,12 @@ fn ids(file: &Value) -> Result<(i32, i32), Failure> {
 fn own(file: &Value) -> Result<OwnKey, Failure> {
     let sender = file.field("sender")?;
     let (key, signing) = (sender.array("chain_key")?, sender.array("signing_seed")?);
-    Ok(OwnKey::new(sender.number("chain_id")?, &Zeroizing::new(key), &Zeroizing::new(signing)))
+    Ok(OwnKey::new(
+        Suite::RenA,
+        sender.number("chain_id")?,
+        &Zeroizing::new(key),
+        &Zeroizing::new(signing),
+    ))
 }
 
 fn own_at(file: &Value, iteration: u32) -> Result<OwnKey, Failure> {
@@ -74,10 +79,10 @@ fn own_at(file: &Value, iteration: u32) -> Result<OwnKey, Failure> {
 }
 
 fn sender(file: &Value, item: &Value) -> Check {
-    let chain = own(file)?.chain();
+    let chain = Chain::try_from(own(file)?.given())?;
     same("signing_public", chain.signing, item.array("signing_public")?)?;
     same("chain_id", chain.chain_id, item.number("chain_id")?)?;
-    let after = own_at(file, 24)?.chain();
+    let after = Chain::try_from(own_at(file, 24)?.given())?;
     same("chain_key_after_24", *after.chain_key, file.array("chain_key_after_24")?)
 }
 
@@ -95,10 +100,11 @@ fn literal(file: &Value, item: &Value) -> Check {
 fn message(file: &Value, item: &Value) -> Check {
     let iteration: u32 = item.number("iteration")?;
     let mut own = own_at(file, iteration)?;
-    let given = own.chain();
+    let given = Chain::try_from(own.given())?;
     same("chain_key", *given.chain_key, item.array("chain_key")?)?;
     let plaintext = item.bytes("plaintext")?;
-    let (at, ciphertext, signature) = own.seal(&plaintext)?;
+    let (at, ciphertext, signature) = own.seal([0; 12], &plaintext)?;
+    let at = u32::try_from(at)?;
     same("iteration", at, iteration)?;
     same("ciphertext", &ciphertext, &item.bytes("ciphertext")?)?;
     same("signature", signature, item.array("signature")?)?;
@@ -108,7 +114,7 @@ fn message(file: &Value, item: &Value) -> Check {
     same("wire_json", &serde_json::from_str(&made.to_json())?, wire)?;
     let read = Envelope::parse(wire.to_string().as_bytes())?;
     same("read", &read, &made)?;
-    for mut held in [HeldKeys::new(&own_at(file, 0)?.chain())?, HeldKeys::new(&given)?] {
+    for mut held in [HeldKeys::new(own_at(file, 0)?.given())?, HeldKeys::new(&given)?] {
         let opened = read.open(ids(file)?, &mut held)?;
         same("opened", opened.as_slice(), &plaintext)?;
     }
@@ -152,7 +158,7 @@ fn second(file: &Value, item: &Value) -> Check {
 
 fn wrapped(file: &Value, item: &Value) -> Check {
     let iteration: u32 = item.number("iteration")?;
-    let chain = own_at(file, iteration)?.chain();
+    let chain = Chain::try_from(own_at(file, iteration)?.given())?;
     same("chain_key", *chain.chain_key, item.array("chain_key")?)?;
     let secret = |name: &str| Ok::<_, Failure>(Zeroizing::new(item.array::<32>(name)?));
     let (ephemeral, recipient) = (secret("ephemeral_private")?, secret("recipient_private")?);
@@ -183,7 +189,7 @@ fn wrapped(file: &Value, item: &Value) -> Check {
 fn not_wrapped(file: &Value, item: &Value) -> Check {
     ensure(item.text("expect")?.contains("non-contributory"), "another expectation")?;
     let public: [u8; 32] = item.array("ephemeral_public")?;
-    let chain = own(file)?.chain();
+    let chain = Chain::try_from(own(file)?.given())?;
     let secret = Zeroizing::new([9; 32]);
     let to = wrap(ids(file)?, &chain, &secret, &public).err();
     same("as recipient", to, Some(NotWrapped::Key))?;
@@ -194,7 +200,7 @@ fn not_wrapped(file: &Value, item: &Value) -> Check {
 }
 
 fn script(file: &Value, item: &Value) -> Check {
-    let mut held = HeldKeys::new(&own(file)?.chain())?;
+    let mut held = HeldKeys::new(own(file)?.given())?;
     let (deliver, expected) = (item.items("deliver")?, item.items("expect")?);
     same("length of expect", expected.len(), deliver.len())?;
     for (iteration, expected) in deliver.into_iter().zip(expected) {
@@ -204,7 +210,7 @@ fn script(file: &Value, item: &Value) -> Check {
         let wire = Envelope::parse(message.field("wire_json")?.to_string().as_bytes())?;
         let opened: Result<(), OpenError> = wire.open(ids(file)?, &mut held).map(drop);
         same(&format!("outcome of {at}"), Some(outcome(opened)), expected.as_str())?;
-        held = HeldKeys::decode(&held.encode())
+        held = HeldKeys::decode(Suite::RenA, &held.encode())
             .ok_or_else(|| Failure("what was stored cannot be read".to_owned()))?;
     }
     Ok(())

@@ -3,14 +3,14 @@
 //! What is read is written and read again as the same; what nobody sealed opens for nobody, and moves
 //! nothing; what is stored is written again.
 
-use causeway_groups::schemes::legacy::{opus_v1, ren_a};
+use causeway_groups::schemes::legacy::{HeldKeys, OwnKey, Suite, opus_v1, ren_a};
 use zeroize::Zeroizing;
 
 const NOW: u64 = 1_800_000_000;
 
 fn opus(bytes: &[u8]) {
-    let own = opus_v1::OwnKey::from_master_secret(&[7; 32]);
-    let mut held = opus_v1::HeldKeys::new(&own.distribution()).expect("a key");
+    let own = opus_v1::from_master_secret(&[7; 32]);
+    let mut held = HeldKeys::new(own.given()).expect("a key");
     let before = held.encode();
     if let Ok(envelope) = opus_v1::Envelope::parse(bytes) {
         let again = opus_v1::Envelope::parse(envelope.to_json().as_bytes()).expect("written");
@@ -32,17 +32,17 @@ fn opus(bytes: &[u8]) {
         let again = opus_v1::Invite::parse(&invite.to_link(), NOW).expect("written");
         assert_eq!(again.to_json(), invite.to_json());
     }
-    if let Some(held) = opus_v1::HeldKeys::decode(bytes) {
+    if let Some(held) = HeldKeys::decode(Suite::OpusV1, bytes) {
         assert_eq!(*held.encode(), *bytes);
     }
-    if let Some(own) = opus_v1::OwnKey::decode(bytes) {
+    if let Some(own) = OwnKey::decode(Suite::OpusV1, bytes) {
         assert_eq!(*own.encode(), *bytes);
     }
 }
 
 fn ren(bytes: &[u8]) {
-    let own = ren_a::OwnKey::new(3, &Zeroizing::new([7; 32]), &Zeroizing::new([8; 32]));
-    let mut held = ren_a::HeldKeys::new(&own.chain()).expect("a key");
+    let own = OwnKey::new(Suite::RenA, 3, &Zeroizing::new([7; 32]), &Zeroizing::new([8; 32]));
+    let mut held = HeldKeys::new(own.given()).expect("a key");
     let before = held.encode();
     if let Ok(envelope) = ren_a::Envelope::parse(bytes) {
         let again = ren_a::Envelope::parse(envelope.to_json().as_bytes()).expect("written");
@@ -51,10 +51,17 @@ fn ren(bytes: &[u8]) {
         assert!(envelope.open(named, &mut held).is_err(), "what nobody sealed was opened");
         assert_eq!(*held.encode(), *before, "a refused message moved the chain");
     }
-    if let Some(held) = ren_a::HeldKeys::decode(bytes) {
+    let recipient = Zeroizing::new([9; 32]);
+    if let Ok(given) = ren_a::Distribution::parse(bytes) {
+        let again = ren_a::Distribution::parse(given.to_json().as_bytes()).expect("written");
+        assert_eq!(again, given);
+        let named = (given.group_id, given.sender_id);
+        assert!(given.open(named, &recipient).is_err(), "what nobody wrapped was opened");
+    }
+    if let Some(held) = HeldKeys::decode(Suite::RenA, bytes) {
         assert_eq!(*held.encode(), *bytes);
     }
-    if let Some(own) = ren_a::OwnKey::decode(bytes) {
+    if let Some(own) = OwnKey::decode(Suite::RenA, bytes) {
         assert_eq!(*own.encode(), *bytes);
     }
 }

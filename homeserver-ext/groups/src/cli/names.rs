@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{exit::Failure, harmless::one_line, print::Printer};
 use crate::{
-    schemes::legacy::opus_v1,
+    schemes::legacy::Suite,
     sdk::{CallError, Client, SdkError},
     storage::imported,
 };
@@ -283,7 +283,7 @@ pub(super) fn role(role: Role) -> &'static str {
 
 /// The legacy suite that a group speaks, if it does.
 pub(super) fn legacy(roster: &Roster) -> Option<&'static str> {
-    (roster.effective_suite() == opus_v1::SUITE).then_some("opus_v1")
+    Suite::from_number(roster.effective_suite()).map(Suite::name)
 }
 
 /// Who can read a group, in one line; and of a legacy suite, that it is one.

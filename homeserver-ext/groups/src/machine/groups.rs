@@ -20,7 +20,7 @@ use causeway_store::{Row, Script, Tx};
 use super::{Machine, MachineError, schemes};
 use crate::{
     entropy,
-    schemes::legacy::opus_v1,
+    schemes::legacy::Suite,
     storage::{accounts, groups as rows, ops, own},
 };
 
@@ -164,7 +164,7 @@ impl Machine {
         self.begin_group(tx, now, (suite, 2), new).await
     }
 
-    /// As [`Self::create_group`], one that speaks the legacy suite `opus_v1` until it is upgraded
+    /// As [`Self::create_group`], one that speaks this legacy suite until it is upgraded
     /// (protocol §6). Its scheme is Sender Keys.
     ///
     /// # Errors
@@ -173,9 +173,10 @@ impl Machine {
         &self,
         tx: &mut Tx,
         now: Timestamp,
+        suite: Suite,
         new: NewGroup,
     ) -> Result<(GroupId, OpBytes), OpError> {
-        self.begin_group(tx, now, (opus_v1::SUITE, 1), new).await
+        self.begin_group(tx, now, (suite.number(), 1), new).await
     }
 
     async fn begin_group(

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     schemes::{
-        legacy::opus_v1,
+        legacy::Suite as LegacySuite,
         sender_keys::{Suite, Wire},
         shared_key as shared,
     },
@@ -52,21 +52,18 @@ enum Way {
     SenderKeys(Suite),
     Pairwise,
     SharedKey,
-    /// `opus_v1`, the one legacy suite that groups speak.
-    Legacy,
+    Legacy(LegacySuite),
 }
 
 impl Way {
     fn of(roster: &Roster) -> Option<Self> {
+        let suite = roster.effective_suite();
         match roster.scheme() {
-            Scheme::SenderKeys if roster.effective_suite() == opus_v1::SUITE => Some(Self::Legacy),
-            Scheme::SenderKeys => {
-                Suite::from_number(roster.effective_suite()).map(Self::SenderKeys)
-            }
+            Scheme::SenderKeys => Suite::from_number(suite)
+                .map(Self::SenderKeys)
+                .or_else(|| LegacySuite::from_number(suite).map(Self::Legacy)),
             Scheme::Pairwise => (roster.suite() == 0).then_some(Self::Pairwise),
-            Scheme::SharedKey => {
-                Alg::from_number(roster.effective_suite()).map(|_| Self::SharedKey)
-            }
+            Scheme::SharedKey => Alg::from_number(suite).map(|_| Self::SharedKey),
         }
     }
 }
@@ -137,7 +134,10 @@ pub(super) async fn plan(
         }
         Way::Pairwise => Ok(Plan::Pairwise(pairwise::plan(work, log))),
         Way::SharedKey => shared_key::plan(work, group, log, count).await.map(Plan::SharedKey),
-        Way::Legacy => Ok(Plan::Legacy(Box::new(legacy::plan(work, group, log, count).await?))),
+        Way::Legacy(suite) => {
+            let plan = legacy::plan(work, group, log, suite, count).await?;
+            Ok(Plan::Legacy(Box::new(plan)))
+        }
     }
 }
 
@@ -163,7 +163,7 @@ pub(super) enum Form<'a> {
     SenderKeys(Wire<'a>),
     Pairwise(fanout::Message<'a>),
     SharedKey(shared::Wire<'a>),
-    Legacy(Box<opus_v1::Envelope>),
+    Legacy(Box<legacy::Spoken>),
 }
 
 /// What a message cannot be opened without.
@@ -182,8 +182,7 @@ impl<'a> Form<'a> {
         let form = match (envelope.kind, payload.first()) {
             (Kind::Fanout, _) => fanout::Message::parse(payload).map(Self::Pairwise).ok(),
             (_, Some(b'{')) => {
-                let read = opus_v1::Envelope::parse(payload);
-                read.map(|read| Self::Legacy(Box::new(read))).ok()
+                legacy::Spoken::parse(payload).map(|read| Self::Legacy(Box::new(read)))
             }
             (_, Some(0x30..=0x3f)) => shared::Wire::parse(payload).map(Self::SharedKey).ok(),
             _ => Wire::parse(payload).map(Self::SenderKeys).ok(),
@@ -194,12 +193,12 @@ impl<'a> Form<'a> {
     /// Whether a group with this roster has messages of this form; one that was upgraded has none of its
     /// legacy suite any more.
     fn is_of(&self, roster: &Roster) -> bool {
-        let is_legacy = Way::of(roster) == Some(Way::Legacy);
+        let legacy = LegacySuite::from_number(roster.effective_suite());
         match self {
-            Self::SenderKeys(_) => roster.scheme() == Scheme::SenderKeys && !is_legacy,
+            Self::SenderKeys(_) => roster.scheme() == Scheme::SenderKeys && legacy.is_none(),
             Self::Pairwise(_) => roster.scheme() == Scheme::Pairwise,
             Self::SharedKey(_) => roster.scheme() == Scheme::SharedKey,
-            Self::Legacy(_) => is_legacy,
+            Self::Legacy(message) => legacy == Some(message.suite()),
         }
     }
 
@@ -264,7 +263,7 @@ pub(super) async fn open(
     form: &Form<'_>,
     log: &Arc<Log>,
 ) -> Result<Opening, MachineError> {
-    let is_of = if log.head().suite() == opus_v1::SUITE {
+    let is_of = if LegacySuite::from_number(log.head().suite()).is_some() {
         // Upgraded or not yet, by the time when it was sealed.
         let epoch = row.envelope.epoch;
         let log = work.at_hand(Arc::clone(log), epoch).await?;
@@ -359,7 +358,7 @@ pub(super) async fn answer(
         }
         Some(Way::Pairwise) => pairwise::again::asked(work, log, known, missing).await,
         Some(Way::SharedKey) => shared_key::send::answer(work, log, known, missing).await,
-        Some(Way::Legacy) => legacy::send::answer(work, log.head(), known).await,
+        Some(Way::Legacy(suite)) => legacy::send::answer(work, log.head(), suite, known).await,
         None => Ok(()),
     }
 }
@@ -396,7 +395,7 @@ pub(super) async fn report(
             sender_keys::inventory::report(machine, conn, head.group()).await
         }
         Some(Way::SharedKey) => shared_key::tend::report(machine, conn, head.group()).await,
-        Some(Way::Pairwise | Way::Legacy) | None => Ok(Vec::new()),
+        Some(Way::Pairwise | Way::Legacy(_)) | None => Ok(Vec::new()),
     }
 }
 
@@ -412,7 +411,7 @@ pub(super) async fn is_from_before(
             sender_keys::inventory::is_from_before(machine, conn, head.group(), asked).await
         }
         Some(Way::SharedKey) => shared_key::tend::is_from_before(machine, conn, head, asked).await,
-        Some(Way::Pairwise | Way::Legacy) | None => Ok(false),
+        Some(Way::Pairwise | Way::Legacy(_)) | None => Ok(false),
     }
 }
 

@@ -10,6 +10,7 @@ use causeway_protocol::{
 use super::{CallError, Client, SdkError, backoff::insistently};
 use crate::{
     machine::{Fork, ForkView, NewGroup, OpError},
+    schemes::legacy::Suite,
     storage::forgotten,
 };
 
@@ -39,10 +40,14 @@ impl Client {
         self.begin_group(made).await
     }
 
-    /// As [`Self::create_group`], one that speaks the legacy suite `opus_v1` until it is upgraded.
-    pub async fn create_legacy_group(&self, new: NewGroup) -> Result<GroupId, SdkError> {
+    /// As [`Self::create_group`], one that speaks this legacy suite until it is upgraded.
+    pub async fn create_legacy_group(
+        &self,
+        suite: Suite,
+        new: NewGroup,
+    ) -> Result<GroupId, SdkError> {
         let mut tx = self.db.begin().await?;
-        let made = self.machine.create_legacy_group(&mut tx, self.now(), new).await?;
+        let made = self.machine.create_legacy_group(&mut tx, self.now(), suite, new).await?;
         drop(tx);
         self.begin_group(made).await
     }

@@ -9,7 +9,7 @@ use causeway_store::Conn;
 
 use super::{Error, Whole as _, ms, unsigned};
 use crate::{
-    schemes::legacy::opus_v1::{HeldKeys, OwnKey},
+    schemes::legacy::{HeldKeys, OwnKey, Suite},
     vault::{Class, Vault},
 };
 
@@ -23,9 +23,11 @@ pub(crate) struct Own {
     pub(crate) given: HashSet<DeviceId>,
 }
 
+/// The own key of a group that speaks `suite`.
 pub(crate) async fn own(
     conn: &mut Conn,
     vault: &Vault,
+    suite: Suite,
     group: &GroupId,
 ) -> Result<Option<Own>, Error> {
     let row: Option<(Vec<u8>, u32, i64)> =
@@ -42,7 +44,7 @@ pub(crate) async fn own(
             .await?;
     let given = given.iter().map(|id| DeviceId::from_slice(id).whole("legacy_given"));
     Ok(Some(Own {
-        key: OwnKey::decode(&bytes).whole("legacy_own")?,
+        key: OwnKey::decode(suite, &bytes).whole("legacy_own")?,
         epoch: Epoch(epoch),
         created: Timestamp(unsigned(created)),
         given: given.collect::<Result<_, _>>()?,
@@ -97,12 +99,12 @@ pub(crate) async fn drop_all_own(conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is held of a sender.
+/// What is held of a sender in a group that speaks `suite`.
 pub(crate) async fn held(
     conn: &mut Conn,
     vault: &Vault,
-    group: &GroupId,
-    sender: &DeviceId,
+    suite: Suite,
+    (group, sender): (&GroupId, &DeviceId),
 ) -> Result<Option<HeldKeys>, Error> {
     let sealed: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT sealed FROM legacy_held WHERE group_id = $1 AND sender = $2")
@@ -113,7 +115,7 @@ pub(crate) async fn held(
     let Some(sealed) = sealed else { return Ok(None) };
     let place = [group.as_bytes().as_slice(), sender.as_bytes()].concat();
     let bytes = vault.unseal(Class::Ratchet, "legacy_held", "sealed", &place, &sealed)?;
-    HeldKeys::decode(&bytes).whole("legacy_held").map(Some)
+    HeldKeys::decode(suite, &bytes).whole("legacy_held").map(Some)
 }
 
 /// Keeps what is held of a sender; `version` where it said what it can follow.

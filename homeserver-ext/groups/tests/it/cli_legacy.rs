@@ -1,4 +1,4 @@
-//! Groups that speak `opus_v1`, through the real binary and a real server: made on purpose, called what they
+//! Groups that speak a legacy suite, through the real binary and a real server: made on purpose, called what they
 //! are, and upgraded for good.
 
 use serde_json::{Value, json};
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::cli_world::{Person, World, texts};
 
 /// Registered people who are all in one legacy group, which the first of them made.
-fn legacy<const N: usize>(world: &World, names: [&str; N]) -> [Person; N] {
+fn legacy<const N: usize>(world: &World, suite: &str, names: [&str; N]) -> [Person; N] {
     let people = names.map(|name| world.registered(name));
-    people[0].ok(&["group", "create", "team", "--scheme", "sender-keys", "--legacy", "opus_v1"]);
+    people[0].ok(&["group", "create", "team", "--scheme", "sender-keys", "--legacy", suite]);
     for guest in &people[1..] {
         people[0].ok(&["member", "add", "team", guest.name.as_str()]);
         guest.read();
@@ -29,16 +29,25 @@ fn talk(people: &[&Person], round: &str) {
 }
 
 #[test]
-fn people_talk_in_a_legacy_group_that_is_called_one() {
+fn people_talk_in_a_group_that_is_called_opus_v1() {
+    people_talk("opus_v1");
+}
+
+#[test]
+fn people_talk_in_a_group_that_is_called_ren_a() {
+    people_talk("ren_a");
+}
+
+fn people_talk(suite: &str) {
     let world = World::new();
-    let [alice, bob, carol] = legacy(&world, ["alice", "bob", "carol"]);
+    let [alice, bob, carol] = legacy(&world, suite, ["alice", "bob", "carol"]);
     talk(&[&alice, &bob, &carol], "one");
     talk(&[&alice, &bob, &carol], "two");
     let shown = &alice.ok(&["group", "show", "team"])[0];
-    assert_eq!((&shown["legacy"], &shown["scheme"]), (&json!("opus_v1"), &json!("sender-keys")));
+    assert_eq!((&shown["legacy"], &shown["scheme"]), (&json!(suite), &json!("sender-keys")));
     for command in [&["group", "show", "team"][..], &["group", "list"]] {
         let text = bob.as_text(command);
-        assert!(text.contains("end-to-end, legacy opus_v1"), "{text}");
+        assert!(text.contains(&format!("end-to-end, legacy {suite}")), "{text}");
     }
     // What many lines say at once, and what a client says twice.
     let expected: Vec<_> = (0..30).map(|n| format!("line {n}")).collect();
@@ -56,15 +65,25 @@ fn people_talk_in_a_legacy_group_that_is_called_one() {
 }
 
 #[test]
-fn an_upgrade_is_for_good_and_leaves_nobody_behind_unsaid() {
+fn an_upgrade_of_opus_v1_is_for_good_and_leaves_nobody_behind_unsaid() {
+    upgrade("opus_v1");
+}
+
+#[test]
+fn an_upgrade_of_ren_a_is_for_good_and_leaves_nobody_behind_unsaid() {
+    upgrade("ren_a");
+}
+
+fn upgrade(suite: &str) {
     let world = World::new();
-    let [alice, bob] = legacy(&world, ["alice", "bob"]);
+    let [alice, bob] = legacy(&world, suite, ["alice", "bob"]);
     alice.ok(&["send", "team", "hello"]);
     assert_eq!(bob.texts(), ["hello"]);
     // Nobody knows yet what bob's client speaks.
     let said = alice.fails(&["group", "upgrade", "team"], 1);
     let found = said["error"]["what"].as_str().unwrap();
     assert!(found.contains("bob:native.example (device "), "{found}");
+    assert!(found.contains(suite), "{found}");
     talk(&[&alice, &bob], "before");
     bob.fails(&["group", "upgrade", "team"], 1);
     let done = &alice.ok(&["group", "upgrade", "team"])[0];
@@ -82,7 +101,7 @@ fn what_a_legacy_suite_cannot_be_is_refused() {
     let alice = world.registered("alice");
     let create = ["group", "create", "team", "--legacy", "opus_v1"];
     alice.fails(&[&create[..], &["--scheme", "pairwise"]].concat(), 2);
-    alice.fails(&["group", "create", "team", "--legacy", "ren_a"], 2);
+    alice.fails(&["group", "create", "team", "--legacy", "secirc"], 2);
     alice.ok(&create);
     alice.fails(&["group", "bridge", "team", "--yes"], 2);
     let bob = world.registered("bob");
@@ -98,9 +117,18 @@ fn what_a_legacy_suite_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_legacy_group_survives_a_lost_chain_and_a_copy_that_was_put_back() {
+fn opus_v1_survives_a_lost_chain_and_a_copy_that_was_put_back() {
+    survives("opus_v1");
+}
+
+#[test]
+fn ren_a_survives_a_lost_chain_and_a_copy_that_was_put_back() {
+    survives("ren_a");
+}
+
+fn survives(suite: &str) {
     let world = World::new();
-    let [alice, bob] = legacy(&world, ["alice", "bob"]);
+    let [alice, bob] = legacy(&world, suite, ["alice", "bob"]);
     talk(&[&alice, &bob], "one");
     // Bob's client lost what it held: it asks, and is given the chain from there on.
     bob.meddle(&["DELETE FROM legacy_held"]);

@@ -2,7 +2,7 @@
 //! changes anything.
 
 use causeway_groups::schemes::legacy::{
-    NotTaken, OpenError, Taken, Unreachable,
+    HeldKeys, NotTaken, OpenError, OwnKey, Suite, Taken, Unreachable,
     opus_v1::{self, Distribution, Envelope},
     ren_a,
 };
@@ -11,19 +11,20 @@ use zeroize::Zeroizing;
 
 type Sealed = (u64, Vec<u8>, [u8; 64]);
 
-fn opus(seed: u8) -> opus_v1::OwnKey {
-    opus_v1::OwnKey::from_master_secret(&[seed; 32])
+fn opus(seed: u8) -> OwnKey {
+    opus_v1::from_master_secret(&[seed; 32])
 }
 
-fn ren(chain: u32, seed: u8) -> ren_a::OwnKey {
-    ren_a::OwnKey::new(chain, &Zeroizing::new([seed; 32]), &Zeroizing::new([seed + 1; 32]))
+fn ren(chain: u32, seed: u8) -> OwnKey {
+    let secret = |seed: u8| Zeroizing::new([seed; 32]);
+    OwnKey::new(Suite::RenA, chain, &secret(seed), &secret(seed + 1))
 }
 
 fn text(index: u64) -> Vec<u8> {
     format!("number {index}").into_bytes()
 }
 
-fn said(own: &mut opus_v1::OwnKey, count: u64) -> Vec<Sealed> {
+fn said(own: &mut OwnKey, count: u64) -> Vec<Sealed> {
     (0..count)
         .map(|_| {
             let index = own.next_index();
@@ -32,9 +33,9 @@ fn said(own: &mut opus_v1::OwnKey, count: u64) -> Vec<Sealed> {
         .collect()
 }
 
-fn open(held: &mut opus_v1::HeldKeys, (index, text, signature): &Sealed) -> Result<(), OpenError> {
+fn open(held: &mut HeldKeys, (index, text, signature): &Sealed) -> Result<(), OpenError> {
     let before = held.encode();
-    match held.open(*index, text, *signature) {
+    match held.open((0, *index), text, *signature) {
         Ok(opened) => {
             assert_eq!(*opened, self::text(*index));
             Ok(())
@@ -58,7 +59,7 @@ proptest! {
     fn each_message_opens_once(order in proptest::collection::vec(0..60_usize, 1..120), from in 0..8_u64) {
         let mut own = opus(1);
         let before = said(&mut own, from);
-        let mut held = opus_v1::HeldKeys::new(&own.distribution()).unwrap();
+        let mut held = HeldKeys::new(own.given()).unwrap();
         let all = [before, said(&mut own, 60 - from)].concat();
         let mut opened = std::collections::BTreeSet::new();
         for place in order {
@@ -70,7 +71,7 @@ proptest! {
                 REPLAY
             };
             prop_assert_eq!(open(&mut held, &all[place]), expected);
-            held = opus_v1::HeldKeys::decode(&held.encode()).unwrap();
+            held = HeldKeys::decode(Suite::OpusV1, &held.encode()).unwrap();
         }
     }
 
@@ -78,7 +79,7 @@ proptest! {
     #[test]
     fn what_was_changed_does_not_open(at in 0..64_usize, bit in 0..8_u8, which in 0..3_u8) {
         let mut own = opus(1);
-        let mut held = opus_v1::HeldKeys::new(&own.distribution()).unwrap();
+        let mut held = HeldKeys::new(own.given()).unwrap();
         let whole = said(&mut own, 3).pop().unwrap();
         let (mut index, mut text, mut signature) = whole.clone();
         match which {
@@ -94,7 +95,7 @@ proptest! {
 #[test]
 fn a_thousand_ahead_is_as_far_as_it_goes() {
     let mut own = opus(1);
-    let mut held = opus_v1::HeldKeys::new(&own.distribution()).unwrap();
+    let mut held = HeldKeys::new(own.given()).unwrap();
     let all = said(&mut own, 2_100);
     assert_eq!(open(&mut held, &all[1_001]), TOO_FAR);
     assert_eq!(open(&mut held, &all[1_000]), Ok(()));
@@ -107,7 +108,7 @@ fn a_thousand_ahead_is_as_far_as_it_goes() {
 #[test]
 fn of_what_was_jumped_over_256_are_kept() {
     let mut own = opus(1);
-    let mut held = opus_v1::HeldKeys::new(&own.distribution()).unwrap();
+    let mut held = HeldKeys::new(own.given()).unwrap();
     let all = said(&mut own, 700);
     assert_eq!(open(&mut held, &all[10]), Ok(()));
     assert_eq!(open(&mut held, &all[300]), Ok(()));
@@ -128,14 +129,14 @@ fn of_what_was_jumped_over_256_are_kept() {
 #[test]
 fn a_chain_never_goes_back() {
     let mut own = opus(1);
-    let first = own.distribution();
+    let first = Distribution::from(own.given());
     let all = said(&mut own, 1_600);
-    let mut held = opus_v1::HeldKeys::new(&first).unwrap();
+    let mut held = HeldKeys::new(&first).unwrap();
     assert_eq!(open(&mut held, &all[5]), Ok(()));
     let at = |index: u64| {
         let mut own = opus(1);
         own.skip(index);
-        own.distribution()
+        Distribution::from(own.given())
     };
     // Lower, the same, or so that it can be moved there: nothing changes.
     for index in [0, 5, 6, 7, 1_006] {
@@ -166,7 +167,7 @@ fn a_chain_never_goes_back() {
             message_index: 0,
         };
         assert_eq!(held.take(&weak), Err(NotTaken::Key));
-        assert!(opus_v1::HeldKeys::new(&weak).is_err());
+        assert!(HeldKeys::new(&weak).is_err());
     }
     assert_eq!(open(&mut held, &all[1_008]), Ok(()));
 }
@@ -174,9 +175,10 @@ fn a_chain_never_goes_back() {
 #[test]
 fn the_chain_before_is_kept_and_no_other() {
     let mut chains = [opus(1), opus(2), opus(3)];
-    let mut held = opus_v1::HeldKeys::new(&chains[0].distribution()).unwrap();
-    let first = chains[0].distribution();
-    let said: Vec<_> = chains.iter_mut().map(|own| (own.distribution(), said(own, 4))).collect();
+    let mut held = HeldKeys::new(chains[0].given()).unwrap();
+    let first = Distribution::from(chains[0].given());
+    let said: Vec<_> =
+        chains.iter_mut().map(|own| (Distribution::from(own.given()), said(own, 4))).collect();
     assert_eq!(open(&mut held, &said[0].1[1]), Ok(()));
     assert_eq!(held.take(&said[1].0), Ok(Taken::New));
     assert_eq!(open(&mut held, &said[1].1[0]), Ok(()));
@@ -184,7 +186,7 @@ fn the_chain_before_is_kept_and_no_other() {
     assert_eq!(open(&mut held, &said[0].1[0]), Ok(()));
     assert_eq!(open(&mut held, &said[0].1[1]), REPLAY);
     assert_eq!(held.take(&first), Ok(Taken::Known), "the one before does not come back");
-    held = opus_v1::HeldKeys::decode(&held.encode()).unwrap();
+    held = HeldKeys::decode(Suite::OpusV1, &held.encode()).unwrap();
     assert_eq!(held.take(&said[2].0), Ok(Taken::New));
     assert_eq!(open(&mut held, &said[0].1[2]), Err(OpenError::Signature));
     assert_eq!(open(&mut held, &said[1].1[1]), Ok(()));
@@ -194,37 +196,75 @@ fn the_chain_before_is_kept_and_no_other() {
 #[test]
 fn ren_tells_chains_apart_by_their_names() {
     let (mut one, mut two) = (ren(1, 10), ren(2, 20));
-    let mut held = ren_a::HeldKeys::new(&one.chain()).unwrap();
-    let (at, sealed, signature) = one.seal(b"under one").unwrap();
+    let mut held = HeldKeys::new(one.given()).unwrap();
+    let (at, sealed, signature) = one.seal([0; 12], b"under one").unwrap();
     assert_eq!(held.open((2, at), &sealed, signature).err(), Some(OpenError::NoKey));
     let other = ren(1, 30);
-    assert_eq!(held.take(&other.chain()), Err(NotTaken::Conflict), "the name of another");
-    assert_eq!(held.take(&two.chain()), Ok(Taken::New));
-    let (_, second, by_two) = two.seal(b"under two").unwrap();
+    assert_eq!(held.take(other.given()), Err(NotTaken::Conflict), "the name of another");
+    assert_eq!(held.take(two.given()), Ok(Taken::New));
+    let (_, second, by_two) = two.seal([0; 12], b"under two").unwrap();
     assert_eq!(held.open((1, 0), &second, by_two).err(), Some(OpenError::Signature));
     assert_eq!(held.open((2, 0), &second, by_two).unwrap().as_slice(), b"under two");
     assert_eq!(held.open((1, at), &sealed, signature).unwrap().as_slice(), b"under one");
     let stored = two.encode();
-    let (at, ..) = ren_a::OwnKey::decode(&stored).unwrap().seal(b"").unwrap();
+    let (at, ..) = OwnKey::decode(Suite::RenA, &stored).unwrap().seal([0; 12], b"").unwrap();
     assert_eq!(at, 1);
+}
+
+/// A wrap names nobody who made it: what is compared is what the Olm session proves.
+#[test]
+fn a_wrap_is_taken_of_its_olm_peer_only() {
+    let key = |n: u8| Zeroizing::new([n; 32]);
+    let (me, names) = (key(9), (1, 2));
+    let public = vodozemac::Curve25519SecretKey::from_slice(&me);
+    let public = vodozemac::Curve25519PublicKey::from(&public).to_bytes();
+    let chain = ren_a::Chain::try_from(ren(3, 10).given()).unwrap();
+    let given = ren_a::Distribution::new(names, &chain, &key(7), &public).unwrap();
+    let text = given.to_json();
+    let read = |text: &str| ren_a::Distribution::parse(text.as_bytes()).unwrap();
+    assert_eq!(*read(&text).open(names, &me).unwrap().chain_key, *chain.chain_key);
+    for (other, secret) in [((2, 2), &me), ((1, 1), &me), (names, &key(8))] {
+        assert!(read(&text).open(other, secret).is_err(), "{other:?}");
+    }
+    // Whatever stands beside the wrap is bound to it.
+    let fields: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let others = ren_a::Chain::try_from(ren(3, 20).given()).unwrap();
+    let others = ren_a::Distribution::new(names, &others, &key(7), &public).unwrap();
+    let others: serde_json::Value = serde_json::from_str(&others.to_json()).unwrap();
+    for (field, to) in [
+        ("chain_id", 4.into()),
+        ("iteration", 1.into()),
+        ("signing_key", others["signing_key"].clone()),
+        ("sender_key", others["sender_key"].clone()),
+        ("sender_key", "".into()),
+        ("signing_key", "AAAA".into()),
+    ] {
+        let mut changed = fields.clone();
+        changed[field] = to;
+        assert!(read(&changed.to_string()).open(names, &me).is_err(), "{field}");
+    }
+    for junk in ["", "{}", "[]", &text[1..], &text.replace("\"iteration\":0", "\"iteration\":-1")] {
+        assert!(ren_a::Distribution::parse(junk.as_bytes()).is_err(), "{junk}");
+    }
+    assert!(ren_a::Distribution::new(names, &chain, &key(7), &[0; 32]).is_err());
 }
 
 #[test]
 fn what_is_stored_is_read_whole_or_not_at_all() {
     let mut own = opus(1);
-    let mut held = opus_v1::HeldKeys::new(&own.distribution()).unwrap();
+    let mut held = HeldKeys::new(own.given()).unwrap();
     let all = said(&mut own, 5);
     open(&mut held, &all[3]).unwrap();
-    held.take(&opus(2).distribution()).unwrap();
+    held.take(opus(2).given()).unwrap();
     let (own, held) = (own.encode(), held.encode());
     for end in 0..held.len() {
         // One chain alone is what is held of most.
         let is_one_chain = end == 1 + 36 + 50;
-        assert!(opus_v1::HeldKeys::decode(&held[..end]).is_none() || is_one_chain, "{end}");
+        assert!(HeldKeys::decode(Suite::OpusV1, &held[..end]).is_none() || is_one_chain, "{end}");
     }
-    assert!(opus_v1::HeldKeys::decode(&[&held[..], &[0]].concat()).is_none());
+    assert!(HeldKeys::decode(Suite::OpusV1, &[&held[..], &[0]].concat()).is_none());
     for end in 0..own.len() {
-        assert!(opus_v1::OwnKey::decode(&own[..end]).is_none(), "{end}");
+        assert!(OwnKey::decode(Suite::OpusV1, &own[..end]).is_none(), "{end}");
     }
 }
 
@@ -267,7 +307,7 @@ fn envelopes_are_read_strictly() {
     let spaced =
         whole.replace("\":", "\": ").replace(",\"", ", \"").replace('}', ", \"flags\": 1}");
     let envelope = Envelope::parse(spaced.as_bytes()).unwrap();
-    let mut held = opus_v1::HeldKeys::new(&opus(1).distribution()).unwrap();
+    let mut held = HeldKeys::new(opus(1).given()).unwrap();
     for other in [("another", "sender"), ("group", "another")] {
         assert_eq!(envelope.open(other, &mut held).err(), Some(OpenError::Context));
     }

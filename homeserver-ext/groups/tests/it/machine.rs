@@ -24,6 +24,7 @@ mod hostile;
 mod identities;
 mod invites;
 mod keys;
+mod legacy;
 mod link_words;
 mod model;
 mod offers;

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use causeway_groups::schemes::legacy::{opus_v1, ren_a};
+use causeway_groups::schemes::legacy::{OwnKey, Suite, opus_v1, ren_a};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -11,13 +11,16 @@ mod plays;
 
 /// A message and a key of each suite, as they travel, and an invite.
 static LEGACY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let mut opus = opus_v1::OwnKey::from_master_secret(&[9; 32]);
+    let mut opus = opus_v1::from_master_secret(&[9; 32]);
     let (index, sealed, signature) = opus.seal([0; 12], b"hello").expect("sealed");
     let names = ("g".to_owned(), "m".to_owned());
     let envelope = opus_v1::Envelope::new(names, "ab".to_owned(), 1, (index, &sealed, signature));
-    let mut ren = ren_a::OwnKey::new(3, &Zeroizing::new([9; 32]), &Zeroizing::new([8; 32]));
-    let (iteration, sealed, signature) = ren.seal(b"hello").expect("sealed");
-    let ren = ren_a::Envelope::new((1, 2), 3, (iteration, &sealed, signature));
+    let mut own = OwnKey::new(Suite::RenA, 3, &Zeroizing::new([9; 32]), &Zeroizing::new([8; 32]));
+    let (iteration, sealed, signature) = own.seal([0; 12], b"hello").expect("sealed");
+    let ren = ren_a::Envelope::new((1, 2), 3, (iteration.try_into().unwrap(), &sealed, signature));
+    let chain = ren_a::Chain::try_from(own.given()).unwrap();
+    let (once, to) = (Zeroizing::new([7; 32]), [9; 32]);
+    let given = ren_a::Distribution::new((1, 2), &chain, &once, &to).unwrap();
     let invite = opus_v1::Invite {
         group_id: "g".to_owned(),
         group_name: "Garden".to_owned(),
@@ -27,9 +30,10 @@ static LEGACY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     };
     vec![
         envelope.to_json().into_bytes(),
-        opus.distribution().to_json().as_bytes().to_vec(),
+        opus_v1::Distribution::from(opus.given()).to_json().as_bytes().to_vec(),
         invite.to_link().into_bytes(),
         ren.to_json().into_bytes(),
+        given.to_json().into_bytes(),
     ]
 });
 

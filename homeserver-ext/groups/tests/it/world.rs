@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use causeway_groups::{
     Machine, Vault,
     machine::{AddedBy, Batch, Looked, NewGroup, Outgoing, SealError},
+    schemes::legacy::Suite,
 };
 use causeway_protocol::{
     api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
@@ -34,6 +35,19 @@ pub(crate) struct World {
     names: u128,
     /// After so many steps that change something a process dies.
     pub(crate) dies_in: Option<u32>,
+}
+
+fn garden() -> NewGroup {
+    NewGroup {
+        scheme: Scheme::SenderKeys,
+        suite: None,
+        name: "Garden".to_owned(),
+        description: String::new(),
+        members_may_add: false,
+        is_channel: false,
+        max_members: 100,
+        ttl_s: 86_400,
+    }
 }
 
 pub(crate) fn text(body: &str) -> Content {
@@ -111,17 +125,7 @@ impl World {
     }
 
     pub(crate) async fn create_group(&mut self, who: usize) -> GroupId {
-        let new = NewGroup {
-            scheme: Scheme::SenderKeys,
-            suite: None,
-            name: "Garden".to_owned(),
-            description: String::new(),
-            members_may_add: false,
-            is_channel: false,
-            max_members: 100,
-            ttl_s: 86_400,
-        };
-        self.create_group_as(who, new).await
+        self.create_group_as(who, garden()).await
     }
 
     pub(crate) async fn create_group_as(&mut self, who: usize, new: NewGroup) -> GroupId {
@@ -129,6 +133,17 @@ impl World {
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         let (group, op) = device.machine.create_group(&mut tx, now, new).await.unwrap();
+        drop(tx);
+        self.post_op(who, op).await;
+        group
+    }
+
+    pub(crate) async fn create_legacy_group(&mut self, who: usize, suite: Suite) -> GroupId {
+        let now = self.time();
+        let device = &self.devices[who];
+        let mut tx = device.db.begin().await.unwrap();
+        let made = device.machine.create_legacy_group(&mut tx, now, suite, garden()).await;
+        let (group, op) = made.unwrap();
         drop(tx);
         self.post_op(who, op).await;
         group

@@ -49,7 +49,11 @@ impl FromStr for Suite {
     type Err = UnknownSuite;
 
     fn from_str(text: &str) -> Result<Self, UnknownSuite> {
-        if text == "opus_v1" { Ok(Self(0x81)) } else { Err(UnknownSuite) }
+        match text {
+            "opus_v1" => Ok(Self(0x81)),
+            "ren_a" => Ok(Self(0x82)),
+            _ => Err(UnknownSuite),
+        }
     }
 }
 
@@ -60,7 +64,7 @@ pub(super) struct UnknownSuite;
 
 /// `POST groups/{id}/legacy/{suite}/messages` – the seed's JSON as it is, for all (protocol §6).
 #[utoipa::path(post, path = "/groups/{group}/legacy/{suite}/messages", tag = "messages",
-    params(("group" = GroupId, Path), ("suite" = String, Path, description = "`opus_v1`")),
+    params(("group" = GroupId, Path), ("suite" = String, Path, description = "`opus_v1` or `ren_a`")),
     request_body(content = serde_json::Value, description = "the seed's envelope: an object, with nothing before it; its bytes are the payload of a `message`"),
     responses(
         (status = 200, body = Accepted, description = "the same bytes again are answered as they were then"),

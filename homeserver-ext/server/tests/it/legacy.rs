@@ -1,4 +1,4 @@
-//! `POST groups/{id}/legacy/opus_v1/messages`: the seed's JSON, byte for byte to all who count.
+//! `POST groups/{id}/legacy/{suite}/messages`: the seed's JSON, byte for byte to all who count.
 
 use causeway_protocol::{
     api::Accepted,
@@ -10,12 +10,12 @@ use reqwest::StatusCode;
 
 use crate::harness::{Group, Person, Server, op_body, policy, random};
 
-async fn legacy(server: &Server, admin: &Person) -> Group {
+async fn legacy(server: &Server, admin: &Person, suite: u8) -> Group {
     let mut policy = policy();
     policy.min_version = 1;
     let create = Create {
         scheme: 1,
-        suite: 0x81,
+        suite,
         rand: random(),
         account: admin.account.as_str().to_owned(),
         legacy_id: String::new(),
@@ -43,16 +43,22 @@ async fn post(
 
 #[tokio::test]
 async fn what_a_seeds_client_says_comes_as_it_said_it() {
+    for (number, suite) in [(0x81, "opus_v1"), (0x82, "ren_a")] {
+        says(number, suite).await;
+    }
+}
+
+async fn says(number: u8, suite: &str) {
     let server = Server::start().await;
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
-    let mut group = legacy(&server, &alice).await;
+    let mut group = legacy(&server, &alice, number).await;
     group.post(&server, &alice, &Body::Add(vec![bob.entry(0)])).await;
     let body = "{\"type\": \"group_message\",  \"message_index\": 0, \"é\": [1,2]}\n";
-    let (status, answer) = post(&server, &alice, &group, "opus_v1", body).await;
+    let (status, answer) = post(&server, &alice, &group, suite, body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let accepted: Accepted = serde_json::from_str(&answer).unwrap();
     assert_eq!(accepted.accepted[0].recipients, 1);
-    let again = post(&server, &alice, &group, "opus_v1", body).await;
+    let again = post(&server, &alice, &group, suite, body).await;
     assert_eq!(again, (StatusCode::OK, answer), "the same bytes are the same message");
 
     let mut stream = bob.stream(&server).await;
@@ -72,7 +78,7 @@ async fn what_a_seeds_client_says_comes_as_it_said_it() {
 async fn what_is_no_message_of_the_suite_is_refused() {
     let server = Server::start().await;
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
-    let mut group = legacy(&server, &alice).await;
+    let mut group = legacy(&server, &alice, 0x81).await;
     let other = Group::create(&server, &alice).await;
     for (body, expected) in [
         ("", StatusCode::BAD_REQUEST),
@@ -88,8 +94,10 @@ async fn what_is_no_message_of_the_suite_is_refused() {
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(45_000));
     let (status, _) = post(&server, &alice, &group, "opus_v1", &long).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    let (status, _) = post(&server, &alice, &group, "ren_a", "{}").await;
+    let (status, _) = post(&server, &alice, &group, "secirc", "{}").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, _) = post(&server, &alice, &group, "ren_a", "{}").await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "the other suite");
     let (status, _) = post(&server, &alice, &other, "opus_v1", "{}").await;
     assert_eq!(status, StatusCode::NOT_FOUND, "another suite");
     let (status, _) = post(&server, &bob, &group, "opus_v1", "{}").await;

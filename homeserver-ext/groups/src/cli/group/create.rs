@@ -10,7 +10,7 @@ use super::super::{
     print::Printer,
     scheme::{Algorithm, Scheme},
 };
-use crate::machine::NewGroup;
+use crate::{machine::NewGroup, schemes::legacy::Suite};
 
 /// Most bytes of a name: what the roster has place for (protocol §3.2).
 const MAX_NAME: usize = 255;
@@ -55,6 +55,9 @@ enum Legacy {
     /// That of seed 001: nothing but the ciphertext is signed, and members alone keep order
     #[value(name = "opus_v1")]
     OpusV1,
+    /// That of seed 004, as its vectors read it: the same, and keys are wrapped once more inside Olm
+    #[value(name = "ren_a")]
+    RenA,
 }
 
 pub(super) async fn run(
@@ -87,7 +90,8 @@ pub(super) async fn run(
         ttl_s: arguments.keep * 24 * 60 * 60,
     };
     let group = match arguments.legacy {
-        Some(Legacy::OpusV1) => client.create_legacy_group(new).await?,
+        Some(Legacy::OpusV1) => client.create_legacy_group(Suite::OpusV1, new).await?,
+        Some(Legacy::RenA) => client.create_legacy_group(Suite::RenA, new).await?,
         None => client.create_group(new).await?,
     };
     let text = format!(

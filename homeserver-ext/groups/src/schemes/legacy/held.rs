@@ -3,12 +3,17 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 use zeroize::Zeroizing;
 
-use super::chain::{Chain, Ratchet, Secret, Unreachable};
+use super::{
+    MAX_PLAINTEXT, Suite,
+    chain::{Chain, Secret, Unreachable},
+};
 
 const STORED_VERSION: u8 = 1;
 
 /// What a device was given of a chain.
-pub(super) struct Given {
+pub struct Given {
+    /// Of which suite it is.
+    pub(super) suite: Suite,
     /// What the chain is called; 0 where the suite has no names.
     pub(super) id: u32,
     /// Signs its messages.
@@ -34,7 +39,8 @@ pub enum NotTaken {
     /// Not a canonical Ed25519 key, or one of small order.
     #[error("the signing key is none")]
     Key,
-    /// Its signing key or its name is that of a chain that is held, and the rest is not.
+    /// Its signing key or its name is that of a chain that is held, and the rest is not; or its suite is
+    /// another.
     #[error("this is another chain under the name of one that is held")]
     Conflict,
 }
@@ -76,27 +82,32 @@ impl Key {
     }
 }
 
-/// A message, split into what the receiver judges.
-pub(super) struct Message<'a> {
-    pub(super) id: u32,
-    pub(super) index: u64,
-    pub(super) signed: &'a [u8],
-    pub(super) signature: [u8; 64],
-}
-
-/// What is held of one sending device in one group.
-pub(super) struct Held {
+/// What is held of one sender in one group: the chain it speaks with, and the one before.
+pub struct HeldKeys {
+    suite: Suite,
     now: Key,
     before: Option<Key>,
 }
 
-impl Held {
-    pub(super) fn new(given: Given) -> Result<Self, NotTaken> {
-        Ok(Self { now: Key::new(given)?, before: None })
+impl HeldKeys {
+    /// What the first chain of a sender gives.
+    ///
+    /// # Errors
+    /// [`NotTaken::Key`].
+    pub fn new(given: impl Into<Given>) -> Result<Self, NotTaken> {
+        let given = given.into();
+        Ok(Self { suite: given.suite, now: Key::new(given)?, before: None })
     }
 
     /// Takes a chain that its sender gave over Olm. A chain that is held never goes back.
-    pub(super) fn take(&mut self, given: Given, ratchet: Ratchet) -> Result<Taken, NotTaken> {
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn take(&mut self, given: impl Into<Given>) -> Result<Taken, NotTaken> {
+        let given = given.into();
+        if given.suite != self.suite {
+            return Err(NotTaken::Conflict);
+        }
         for held in [Some(&mut self.now), self.before.as_mut()].into_iter().flatten() {
             let is_signer = held.signing.as_bytes() == &given.signing;
             if !is_signer && (held.id != given.id || given.id == 0) {
@@ -111,7 +122,7 @@ impl Held {
                 return Ok(Taken::New);
             }
             // A lower index would open again what was opened.
-            return match held.chain.key_at(given.start, ratchet) {
+            return match held.chain.key_at(given.start, self.suite.ratchet()) {
                 Some(key) if key.expose() != given.key.expose() => Err(NotTaken::Conflict),
                 Some(_) | None => Ok(Taken::Known),
             };
@@ -121,35 +132,43 @@ impl Held {
         Ok(Taken::New)
     }
 
-    /// Finds the chain by `is_named` and by its signature, then looks at the index, and only then
-    /// derives; the chain moves once `open` has opened it. Text and state are to be stored in one
+    /// Opens the message of this chain (0 where the suite has no names) and index, once: the chain is
+    /// found by its name and by its signature, then the index is looked at, and only then is anything
+    /// derived; the chain moves once the message has opened. Text and state are to be stored in one
     /// transaction.
-    pub(super) fn open(
+    ///
+    /// # Errors
+    /// [`OpenError`], and nothing has changed.
+    pub fn open(
         &mut self,
-        message: &Message<'_>,
-        ratchet: Ratchet,
-        open: impl FnOnce(&Secret) -> Option<Zeroizing<Vec<u8>>>,
+        (id, index): (u32, u64),
+        ciphertext: &[u8],
+        signature: [u8; 64],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let Message { id, index, signed, signature } = message;
-        let signature = Signature::from_bytes(signature);
+        let (suite, overhead) = (self.suite, self.suite.overhead());
+        if !(overhead..=MAX_PLAINTEXT + overhead).contains(&ciphertext.len()) {
+            return Err(OpenError::Malformed);
+        }
+        let signature = Signature::from_bytes(&signature);
         let mut named = [Some(&mut self.now), self.before.as_mut()]
             .into_iter()
             .flatten()
-            .filter(|held| held.id == *id)
+            .filter(|held| held.id == id)
             .peekable();
         if named.peek().is_none() {
             return Err(OpenError::NoKey);
         }
         let held = named
-            .find(|held| held.signing.verify_strict(signed, &signature).is_ok())
+            .find(|held| held.signing.verify_strict(ciphertext, &signature).is_ok())
             .ok_or(OpenError::Signature)?;
-        let (secret, advance) = held.chain.derive(*index, ratchet)?;
-        let text = open(&secret).ok_or(OpenError::Ciphertext)?;
+        let (secret, advance) = held.chain.derive(index, suite.ratchet())?;
+        let text = suite.open(&secret, ciphertext).ok_or(OpenError::Ciphertext)?;
         held.chain.spend(advance);
         Ok(text)
     }
 
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// What is held as bytes, to be sealed at rest; its suite is that of the group.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(vec![STORED_VERSION]);
         for held in [Some(&self.now), self.before.as_ref()].into_iter().flatten() {
             bytes.extend_from_slice(&held.id.to_be_bytes());
@@ -159,14 +178,15 @@ impl Held {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// What [`Self::encode`] wrote; `None` for any other bytes.
+    pub fn decode(suite: Suite, bytes: &[u8]) -> Option<Self> {
         let (&[STORED_VERSION], bytes) = bytes.split_first_chunk()? else { return None };
         let (now, bytes) = decode_key(bytes)?;
         if bytes.is_empty() {
-            return Some(Self { now, before: None });
+            return Some(Self { suite, now, before: None });
         }
         let (before, rest) = decode_key(bytes)?;
-        rest.is_empty().then_some(Self { now, before: Some(before) })
+        rest.is_empty().then_some(Self { suite, now, before: Some(before) })
     }
 }
 

@@ -33,7 +33,7 @@ fn used(batch: &causeway_groups::machine::Batch) -> Vec<(Index, Vec<u8>)> {
 
 /// What happens to Alice's device.
 #[derive(Debug, Clone, Copy)]
-enum Event {
+pub(super) enum Event {
     /// So many messages are sealed, and it dies at this point.
     Seal(usize, Point),
     /// Everything of it is copied, but the count beside the database.
@@ -44,7 +44,7 @@ enum Event {
 
 /// How far a seal comes before the process dies.
 #[derive(Debug, Clone, Copy)]
-enum Point {
+pub(super) enum Point {
     /// Nothing was committed: nothing of it was released.
     BeforeCommit,
     /// The bytes are stored, and may be sent for ever.
@@ -55,7 +55,7 @@ enum Point {
     Done,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     use Point::{BeforeAccepted, BeforeCommit, BeforePost, Done};
     let point = prop::sample::select(vec![BeforeCommit, BeforePost, BeforeAccepted, Done]);
     prop_oneof![

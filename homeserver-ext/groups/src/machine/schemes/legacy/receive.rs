@@ -11,29 +11,19 @@ use causeway_protocol::{
     olm_plaintext::{LegacyKey, Missing},
     roster::{Arrival, Log, Verdict},
 };
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{group_id, sender_public_key};
+use super::{Spoken, spoken};
 use crate::{
     machine::{
         MachineError,
         opening::{Opening, Taken},
         work::Work,
     },
-    schemes::legacy::{
-        OpenError, Unreachable,
-        opus_v1::{Distribution, Envelope, HeldKeys, SUITE},
-    },
+    schemes::legacy::{HeldKeys, OpenError, Suite, Taken as TakenIn, Unreachable},
     storage::{accounts::KnownDevice, chores, legacy},
 };
-
-/// What the seed's clients say in a message.
-#[derive(Deserialize)]
-struct Said {
-    body: String,
-}
 
 /// The suite's messages name no chain: the sender is asked for the one that he speaks with.
 pub(in crate::machine) const fn missing(epoch: Epoch) -> Missing {
@@ -45,11 +35,12 @@ pub(in crate::machine) async fn open(
     work: &mut Work<'_>,
     (row, sender): (&StreamRow, &Sender),
     device: &KnownDevice,
-    message: &Envelope,
+    message: &Spoken,
     log: &Arc<Log>,
 ) -> Result<Opening, MachineError> {
     let (vault, now, envelope) = (work.vault(), work.now, &row.envelope);
-    let held = legacy::held(work.conn(), vault, &envelope.group, &sender.device).await?;
+    let held = legacy::held(work.conn(), vault, message.suite(), (&envelope.group, &sender.device))
+        .await?;
     let Some(mut held) = held else { return Ok(Opening::NoKey) };
     let log = work.at_hand(Arc::clone(log), envelope.epoch).await?;
     // The suite names no roster: that of the envelope's epoch is meant.
@@ -68,14 +59,13 @@ pub(in crate::machine) async fn open(
         Verdict::HoldRoster => return Ok(Opening::NoRoster),
         refused => return Ok(Opening::Refused(refused.reason())),
     };
-    let names = (group_id(&envelope.group), sender_public_key(&sender.device));
-    let text = match message.open((&names.0, &names.1), &mut held) {
+    let text = match message.open(&envelope.group, &sender.device, &mut held) {
         Ok(text) => text,
         Err(error) => return Ok(refused(error)),
     };
     let of = (&envelope.group, &sender.device);
     legacy::save_held(work.conn(), vault, of, &held, None, now).await?;
-    let text = said(sender, message, &text);
+    let text = said(sender, message, now, &text);
     Ok(Opening::Opened { roster: Arc::clone(roster), text, late })
 }
 
@@ -92,25 +82,22 @@ const fn refused(error: OpenError) -> Opening {
 }
 
 /// The same as a message of ours. Its name is made from what was signed, since its own is not.
-fn said(sender: &Sender, message: &Envelope, text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let body = match serde_json::from_slice::<Said>(text) {
-        Ok(said) => said.body,
-        Err(_) => String::from_utf8_lossy(text).into_owned(),
-    };
+fn said(sender: &Sender, message: &Spoken, now: Timestamp, text: &[u8]) -> Zeroizing<Vec<u8>> {
     let name = Sha256::new()
         .chain_update(b"causeway/legacy/name\0")
         .chain_update(sender.device.as_bytes())
-        .chain_update(&message.signature)
+        .chain_update(message.signature())
         .finalize();
     let mut client_id = [0; 16];
     client_id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
     let plaintext = Plaintext {
-        sent_at: Timestamp(message.timestamp),
+        // `ren_a` says no time.
+        sent_at: message.sent_at().unwrap_or(now),
         ttl_s: 0,
         client_id: ClientId::new(client_id),
         content: Content::Text(Text {
             kind: TextKind::Text,
-            body,
+            body: message.body(text),
             html: None,
             reply_to: None,
             mirror: None,
@@ -129,30 +116,30 @@ pub(in crate::machine) async fn take(
     let (vault, now) = (work.vault(), work.now);
     let Some(log) = work.log(&group).await? else { return Ok(Taken::NoRoster) };
     let roster = log.head();
-    if given.suite != SUITE || roster.effective_suite() != SUITE {
+    let suite = Suite::from_number(given.suite);
+    let Some(suite) = suite.filter(|suite| roster.effective_suite() == suite.number()) else {
         return Ok(Taken::Refused("wrong_suite"));
-    }
+    };
     // The op that lets its sender in may come after it.
     if roster.counts(peer).is_none() {
         return Ok(Taken::NoRoster);
     }
-    let Ok(distribution) = Distribution::parse(given.text.as_bytes()) else {
-        return Ok(Taken::Refused("malformed"));
-    };
-    let known = legacy::held(work.conn(), vault, &group, &peer.device_id).await?;
+    let (of, version) = ((&group, &peer.device_id), Some(given.version));
+    let chain = spoken::given(suite, given.text.as_bytes(), of, work.olm().await?);
+    let Some(chain) = chain else { return Ok(Taken::Refused("malformed")) };
+    let known = legacy::held(work.conn(), vault, suite, of).await?;
     let (held, taken) = match known {
-        Some(mut held) => match held.take(&distribution) {
+        Some(mut held) => match held.take(chain) {
             Ok(taken) => (held, taken),
             Err(_) => return Ok(Taken::Refused("conflict")),
         },
-        None => match HeldKeys::new(&distribution) {
-            Ok(held) => (held, crate::schemes::legacy::Taken::New),
+        None => match HeldKeys::new(chain) {
+            Ok(held) => (held, TakenIn::New),
             Err(_) => return Ok(Taken::Refused("malformed")),
         },
     };
-    let (of, version) = ((&group, &peer.device_id), Some(given.version));
     legacy::save_held(work.conn(), vault, of, &held, version, now).await?;
-    if taken == crate::schemes::legacy::Taken::New {
+    if taken == TakenIn::New {
         chores::key_came(work.conn(), &group, &peer.device_id, [0; 4]).await?;
         return Ok(Taken::New);
     }

@@ -7,16 +7,15 @@ use causeway_protocol::{
     olm_plaintext::{LegacyKey, OlmPlaintext, Route},
     roster::Roster,
 };
-use serde_json::json;
 
-use super::{Plan, group_id, sender_public_key};
+use super::{
+    Plan,
+    spoken::{self, Saying},
+};
 use crate::{
     entropy,
     machine::{MachineError, Outgoing, SealError, work::Work},
-    schemes::legacy::{
-        MAX_PLAINTEXT,
-        opus_v1::{Envelope, OwnKey, SUITE, TooLong},
-    },
+    schemes::legacy::{MAX_PLAINTEXT, OwnKey, SealError as NotSealed, Suite},
     storage::{
         accounts::KnownDevice,
         chores, groups as rows,
@@ -33,7 +32,7 @@ const VERSION: u8 = 2;
 /// Seals `items`, each for all, after the chain was given to the `reached` devices.
 pub(in crate::machine) async fn seal(
     work: &mut Work<'_>,
-    Plan { own, .. }: Plan,
+    Plan { suite, own, .. }: Plan,
     head: &Roster,
     reached: &[KnownDevice],
     items: &[Outgoing],
@@ -41,10 +40,10 @@ pub(in crate::machine) async fn seal(
     let (group, vault) = (head.group(), work.vault());
     let mut own = match own {
         Some(own) => own,
-        None => begin(work, group, head).await?,
+        None => begin(work, group, suite, head).await?,
     };
     for known in reached {
-        if give(work, group, &own.key, known).await? {
+        if give(work, group, (suite, &own.key), known).await? {
             legacy::give(work.conn(), &group, &known.record.device_id)
                 .await
                 .map_err(MachineError::from)?;
@@ -52,7 +51,7 @@ pub(in crate::machine) async fn seal(
     }
     let mut sealed = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
-        sealed.push(seal_one(work, position, item, head, &mut own.key)?);
+        sealed.push(seal_one(work, position, item, head, (suite, &mut own.key))?);
     }
     legacy::save_own(work.conn(), vault, &group, &own).await.map_err(MachineError::from)?;
     Ok(sealed)
@@ -62,16 +61,17 @@ pub(in crate::machine) async fn seal(
 pub(in crate::machine) async fn answer(
     work: &mut Work<'_>,
     head: &Roster,
+    suite: Suite,
     known: &KnownDevice,
 ) -> Result<(), MachineError> {
     let (vault, now, group) = (work.vault(), work.now, head.group());
     let device = known.record.device_id;
-    let Some(own) = legacy::own(work.conn(), vault, &group).await? else { return Ok(()) };
+    let Some(own) = legacy::own(work.conn(), vault, suite, &group).await? else { return Ok(()) };
     let since = now.minus_ms(HOUR_MS);
     if own.given.contains(&device)
         && chores::may_answer(work.conn(), &device, now, since, MAX_ANSWERS).await?
     {
-        give(work, group, &own.key, known).await?;
+        give(work, group, (suite, &own.key), known).await?;
     }
     Ok(())
 }
@@ -82,30 +82,39 @@ fn seal_one(
     position: usize,
     item: &Outgoing,
     head: &Roster,
-    key: &mut OwnKey,
+    (suite, key): (Suite, &mut OwnKey),
 ) -> Result<Vec<Submission>, SealError> {
     let Content::Text(text) = &item.content else { return Ok(Vec::new()) };
     let (_, ttl_ms) = item.plaintext(position, work.now, head.policy().ttl_s)?;
-    let plaintext = json!({"body": text.body, "reply_to": null}).to_string();
     let nonce = entropy::bytes().map_err(MachineError::from)?;
-    let sealed = key.seal(nonce, plaintext.as_bytes());
-    let (index, ciphertext, signature) =
-        sealed.map_err(|TooLong(bytes)| SealError::TooLarge(position, bytes, MAX_PLAINTEXT))?;
-    let me = work.machine.me().record.device_id;
-    let message_id = hex::encode(item.client_id.as_bytes());
-    let envelope = Envelope::new(
-        (group_id(&head.group()), message_id),
-        sender_public_key(&me),
-        work.now.0,
-        (index, &ciphertext, signature),
-    );
-    let payload = envelope.to_json().into_bytes();
+    let saying = Saying {
+        group: head.group(),
+        sender: work.machine.me().record.device_id,
+        name: item.client_id,
+        at: work.now,
+    };
+    let said = spoken::say(suite, key, &saying, nonce, &text.body);
+    let payload = said.map_err(|why| match why {
+        NotSealed::TooLong(bytes) => SealError::TooLarge(position, bytes, MAX_PLAINTEXT),
+        // A new chain begins long before.
+        NotSealed::Ended => SealError::Scheme,
+    })?;
+    let payload = payload.into_bytes();
     SealError::check_size(position, payload.len())?;
     Ok(vec![work.submission(head, Kind::Message, Recipient::Broadcast, ttl_ms, payload)])
 }
 
-async fn begin(work: &mut Work<'_>, group: GroupId, head: &Roster) -> Result<Own, MachineError> {
-    let key = OwnKey::new(&entropy::secret()?, &entropy::secret()?);
+async fn begin(
+    work: &mut Work<'_>,
+    group: GroupId,
+    suite: Suite,
+    head: &Roster,
+) -> Result<Own, MachineError> {
+    let id = match suite {
+        Suite::OpusV1 => 0,
+        Suite::RenA => u32::from_le_bytes(entropy::bytes()?).max(1),
+    };
+    let key = OwnKey::new(suite, id, &entropy::secret()?, &entropy::secret()?);
     rows::set_rotate(work.conn(), &group, false).await?;
     legacy::drop_own(work.conn(), &group).await?;
     let given = std::collections::HashSet::new();
@@ -116,13 +125,15 @@ async fn begin(work: &mut Work<'_>, group: GroupId, head: &Roster) -> Result<Own
 async fn give(
     work: &mut Work<'_>,
     group: GroupId,
-    key: &OwnKey,
+    (suite, key): (Suite, &OwnKey),
     known: &KnownDevice,
 ) -> Result<bool, MachineError> {
     let from = work.machine.me().record.device_id;
     let route = Route { group, from, to: known.record.device_id };
-    let text = key.distribution().to_json();
-    let given = OlmPlaintext::Legacy(route, LegacyKey { suite: SUITE, version: VERSION, text });
+    let to = &known.record.curve25519;
+    let Some(text) = spoken::give(suite, key, (&group, &from), to)? else { return Ok(false) };
+    let given =
+        OlmPlaintext::Legacy(route, LegacyKey { suite: suite.number(), version: VERSION, text });
     let Ok(bytes) = given.to_bytes() else { return Ok(false) };
     work.send_direct(group, known, Kind::KeyDistribution, &bytes).await
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::python;
+use crate::schemes::legacy::{Given, Suite, chain::Secret};
 
 /// Longest text of a distribution that is looked at, bytes.
 const MAX_TEXT: usize = 1_024;
@@ -59,5 +60,27 @@ impl Distribution {
         hex::decode_to_slice(&fields.signature_public, &mut signature_public)
             .map_err(|_| BadDistribution)?;
         Ok(Self { chain_key, signature_public, message_index: fields.message_index })
+    }
+}
+
+impl From<Given> for Distribution {
+    fn from(given: Given) -> Self {
+        Self {
+            chain_key: Zeroizing::new(*given.key.expose()),
+            signature_public: given.signing,
+            message_index: given.start,
+        }
+    }
+}
+
+impl From<&Distribution> for Given {
+    fn from(distribution: &Distribution) -> Self {
+        Self {
+            suite: Suite::OpusV1,
+            id: 0,
+            signing: distribution.signature_public,
+            start: distribution.message_index,
+            key: Secret::new(*distribution.chain_key),
+        }
     }
 }

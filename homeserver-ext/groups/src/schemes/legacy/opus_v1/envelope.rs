@@ -3,7 +3,7 @@
 use causeway_protocol::json;
 use serde::{Deserialize, Serialize};
 
-use super::{HeldKeys, OpenError};
+use crate::schemes::legacy::{HeldKeys, OpenError};
 
 /// Longest envelope that is looked at, bytes: a payload (protocol §0).
 pub const MAX_ENVELOPE: usize = 45_000;
@@ -34,7 +34,7 @@ pub struct Envelope {
 const KIND: &str = "group_message";
 
 impl Envelope {
-    /// An envelope around what [`super::OwnKey::seal`] gave.
+    /// An envelope around what [`OwnKey::seal`](crate::schemes::legacy::OwnKey::seal) gave.
     pub fn new(
         (group_id, message_id): (String, String),
         sender_public_key: String,
@@ -91,6 +91,6 @@ impl Envelope {
         let ciphertext = hex::decode(&self.ciphertext).map_err(|_| OpenError::Malformed)?;
         let mut signature = [0; 64];
         hex::decode_to_slice(&self.signature, &mut signature).map_err(|_| OpenError::Malformed)?;
-        held.open(self.message_index, &ciphertext, signature)
+        held.open((0, self.message_index), &ciphertext, signature)
     }
 }

@@ -5,7 +5,7 @@ use causeway_protocol::json;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{HeldKeys, OpenError};
+use crate::schemes::legacy::{HeldKeys, OpenError};
 
 /// Longest envelope that is looked at, bytes: a payload (protocol §0).
 pub const MAX_ENVELOPE: usize = 45_000;
@@ -28,7 +28,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An envelope around what [`super::OwnKey::seal`] gave.
+    /// An envelope around what [`OwnKey::seal`](crate::schemes::legacy::OwnKey::seal) gave.
     pub fn new(
         (group_id, sender_id): (i32, i32),
         chain_id: u32,
@@ -69,6 +69,7 @@ impl Envelope {
         }
         let decoded = |text: &str| STANDARD.decode(text).map_err(|_| OpenError::Malformed);
         let signature = decoded(&self.signature)?.try_into().map_err(|_| OpenError::Malformed)?;
-        held.open((self.chain_id, self.iteration), &decoded(&self.ciphertext)?, signature)
+        let at = (self.chain_id, u64::from(self.iteration));
+        held.open(at, &decoded(&self.ciphertext)?, signature)
     }
 }
