@@ -5,6 +5,7 @@ mod cli_backup;
 mod cli_chat;
 mod cli_crowd;
 mod cli_devices;
+mod cli_events;
 mod cli_forget;
 mod cli_history;
 mod cli_http;
