@@ -6,6 +6,7 @@ mod cli_chat;
 mod cli_crowd;
 mod cli_devices;
 mod cli_export;
+mod cli_events;
 mod cli_forget;
 mod cli_history;
 mod cli_http;
