@@ -10,8 +10,8 @@ use std::{
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead, GroupPage,
-        InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
+        Accepted, AccountAnswer, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead,
+        GroupPage, InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
         MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, ParkedPage, PostEnvelopes,
         PostOp, PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
         SenderKeysNoted, ServerInfo, Session, Unpark, Unparked, UploadKeys,
@@ -155,7 +155,7 @@ impl Http {
     }
 
     /// `GET accounts/{account}`.
-    pub async fn account(&self, account: &AccountId) -> Result<AccountDevices, CallError> {
+    pub async fn account(&self, account: &AccountId) -> Result<AccountAnswer, CallError> {
         self.get(&["accounts", account.as_str()], &[]).await
     }
 
