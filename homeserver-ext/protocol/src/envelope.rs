@@ -319,10 +319,15 @@ impl Envelope {
     /// # Errors
     /// [`BadEnvelope`].
     pub fn check(&self) -> Result<(), BadEnvelope> {
+        self.check_for(self.kind.takes(&self.to))
+    }
+
+    /// As [`Envelope::check`], by whoever knows whether it is for whom it may be.
+    pub(crate) fn check_for(&self, recipient_fits: bool) -> Result<(), BadEnvelope> {
         if self.sender.is_none() != self.kind.is_of_server() {
             return Err(BadEnvelope::Sender);
         }
-        if !self.kind.takes(&self.to) {
+        if !recipient_fits {
             return Err(BadEnvelope::Recipient);
         }
         if self.piece.is_some() != (self.kind == Kind::Fanout) {

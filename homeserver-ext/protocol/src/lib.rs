@@ -14,6 +14,7 @@ pub mod ids;
 pub mod invite;
 pub mod json;
 pub mod keys;
+pub mod link;
 pub mod olm_plaintext;
 pub mod roster;
 pub mod sender_key;

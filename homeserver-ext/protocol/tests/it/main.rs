@@ -11,6 +11,8 @@ mod histories;
 mod invites;
 mod json;
 mod keys;
+mod link_pairs;
+mod links;
 mod logs;
 mod mutations;
 mod numbers;
