@@ -38,7 +38,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["fields", "json"],
             &["ids"],
             &["keys"],
-            &["device", "envelope", "content", "sender_key", "fanout", "shared_key"],
+            &["device", "envelope", "content", "sender_key", "fanout", "shared_key", "call"],
             &["roster"],
             &["olm_plaintext", "invite", "device_link", "api", "link"],
         ],

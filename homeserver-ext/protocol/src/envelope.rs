@@ -386,7 +386,7 @@ impl Submission {
 
     /// What names it as a whole, for its sender and the server: its id; of a `fanout`, whose rows have
     /// ids of their own, the id of a row to nobody in particular, whose piece is all pieces, each
-    /// after its device and be32 length (protocol §10).
+    /// after its device and be32 length (protocol §11).
     pub fn name(&self) -> EnvelopeId {
         self.id.unwrap_or_else(|| {
             let all = match &self.to {

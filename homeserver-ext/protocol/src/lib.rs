@@ -5,6 +5,7 @@
 mod fields;
 
 pub mod api;
+pub mod call;
 pub mod content;
 pub mod device;
 pub mod device_link;

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod accounts;
+mod call_walks;
+mod calls;
 mod device_links;
 mod distributions;
 mod document;
