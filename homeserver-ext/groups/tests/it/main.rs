@@ -43,6 +43,8 @@ mod sdk_keys;
 mod sdk_linking;
 mod sdk_parked;
 mod sender_keys;
+mod shared_key;
+mod two_readings;
 mod vault;
 mod vectors;
 mod world;
