@@ -117,8 +117,8 @@ async fn device(name: &str) -> Device {
 
 async fn learn(who: &Device, whom: &Device) {
     let mut tx = who.db.begin().await.expect("begins");
-    let answer = Some(&whom.devices);
-    who.machine.learn(&mut tx, NOW, &whom.account, answer).await.expect("learns");
+    let answer = whom.devices.clone().into();
+    who.machine.learn(&mut tx, NOW, &whom.account, Some(&answer)).await.expect("learns");
     tx.commit().await.expect("commits");
 }
 

@@ -11,6 +11,7 @@ mod backup;
 mod called;
 mod chat;
 mod device;
+mod events;
 mod exit;
 mod flush;
 mod follow;
@@ -148,6 +149,12 @@ enum Command {
     /// See how far messages that you have sent came
     #[command(subcommand)]
     Message(message::Command),
+    /// Show what happened in your groups, as the server has noted it: who came and went, began new keys,
+    /// could not open messages; never what was said
+    #[command(
+        after_help = "Each line begins with its number, which --after takes. The server keeps events for seven days, 1,000 of a group.\n\nExamples:\n  causeway-client events --group team\n  causeway-client events --after 120 --limit 20\n  causeway-client --output json events --follow --after 120"
+    )]
+    Events(events::Arguments),
     /// Follow all groups, show what comes in, and do this device's part of the key work
     #[command(
         after_help = "Examples:\n  causeway-client tail\n  causeway-client tail --once                  # what waits, then end\n  causeway-client --output json tail --group team --since 42"
@@ -250,6 +257,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Message(command) => message::run(command, home, printer).await,
+        Command::Events(arguments) => events::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,
         Command::Chat(arguments) => chat::run(arguments, home, printer).await,
         Command::History(arguments) => read::history(arguments, home, printer).await,

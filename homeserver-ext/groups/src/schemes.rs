@@ -3,6 +3,7 @@
 //! No rows and no roster: where keys are kept and who may speak is the affair of
 //! [`crate::machine`], which does with rows what a folder here does with bytes.
 
+pub mod export_file;
 pub mod legacy;
 pub mod link_answer;
 pub mod pairwise;

@@ -11,8 +11,8 @@ mod sender_keys;
 mod server;
 
 pub use accounts::{
-    AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, LoginNonce, LoginRequest, RegisterRequest,
-    Session, UploadKeys,
+    AccountAnswer, AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, LoginNonce, LoginRequest,
+    MAX_FORMER, RegisterRequest, Session, UploadKeys,
 };
 pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};

@@ -319,10 +319,15 @@ impl Envelope {
     /// # Errors
     /// [`BadEnvelope`].
     pub fn check(&self) -> Result<(), BadEnvelope> {
+        self.check_for(self.kind.takes(&self.to))
+    }
+
+    /// As [`Envelope::check`], by whoever knows whether it is for whom it may be.
+    pub(crate) fn check_for(&self, recipient_fits: bool) -> Result<(), BadEnvelope> {
         if self.sender.is_none() != self.kind.is_of_server() {
             return Err(BadEnvelope::Sender);
         }
-        if !self.kind.takes(&self.to) {
+        if !recipient_fits {
             return Err(BadEnvelope::Recipient);
         }
         if self.piece.is_some() != (self.kind == Kind::Fanout) {
@@ -381,7 +386,7 @@ impl Submission {
 
     /// What names it as a whole, for its sender and the server: its id; of a `fanout`, whose rows have
     /// ids of their own, the id of a row to nobody in particular, whose piece is all pieces, each
-    /// after its device and be32 length (protocol §10).
+    /// after its device and be32 length (protocol §11).
     pub fn name(&self) -> EnvelopeId {
         self.id.unwrap_or_else(|| {
             let all = match &self.to {

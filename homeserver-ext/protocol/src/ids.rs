@@ -205,8 +205,16 @@ byte_names! {
     Generation[16];
     /// A new device's offer to be linked, protocol §1: `H("cg/link/id\0" ‖ s)[..16]`.
     LinkId[16];
+    /// One direction of a link between two servers, protocol §7.1: new with every start.
+    ServerLinkId[16];
+    /// What an item of a link is taken once by, protocol §7.1.
+    ItemId[16];
+    /// A server's events of one group since one of its starts, protocol §7.3.
+    StreamId[16];
     /// A join request that waits at the server, protocol §3.4: `H(request bytes)[..16]`.
     RequestId[16];
+    /// A call, by a number that its starter draws.
+    CallId[16];
 }
 
 macro_rules! number_names {

@@ -8,6 +8,7 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
     forward_to_deserialize_any,
 };
+use serde_json::Value;
 
 /// Reads a value, and nothing behind it.
 ///
@@ -18,6 +19,14 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Res
     let value = T::deserialize(Objects(&mut from))?;
     from.end()?;
     Ok(value)
+}
+
+/// Reads what has been read as JSON already.
+///
+/// # Errors
+/// As [`from_slice`].
+pub(crate) fn from_value<T: for<'de> Deserialize<'de>>(value: &Value) -> serde_json::Result<T> {
+    T::deserialize(Objects(value))
 }
 
 /// Reads an optional field that has a value where it is absent: `null` is as if it were not there.

@@ -5,6 +5,7 @@
 mod fields;
 
 pub mod api;
+pub mod call;
 pub mod content;
 pub mod device;
 pub mod device_link;
@@ -14,6 +15,7 @@ pub mod ids;
 pub mod invite;
 pub mod json;
 pub mod keys;
+pub mod link;
 pub mod olm_plaintext;
 pub mod roster;
 pub mod sender_key;

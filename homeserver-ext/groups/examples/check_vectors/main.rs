@@ -12,6 +12,7 @@ mod fanouts;
 mod histories;
 mod invites;
 mod judged;
+mod linear;
 mod opus;
 mod ren;
 mod report;

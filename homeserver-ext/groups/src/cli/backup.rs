@@ -1,4 +1,9 @@
-//! `backup …`: copies of this home's database, looked at, and put back.
+//! `backup …`: copies of this home's database, looked at, and put back; and what an account has, for a
+//! new device of it.
+
+mod export;
+mod import;
+mod records;
 
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
@@ -40,6 +45,21 @@ pub(super) enum Command {
         after_help = "Examples:\n  causeway-client backup restore /media/stick/causeway-2026\n  causeway-client backup restore /media/stick/causeway-2026 --move-aside"
     )]
     Restore(Restore),
+    /// Write what the account has to one file, which only its recovery key opens
+    ///
+    /// In it: who the account is and whom it has met, the rosters of its groups, and all lines of
+    /// history. Not in it: keys that messages are sealed or opened with, sessions, one-time keys, what
+    /// waits to be sent, invite links, settings, and the recovery key.
+    #[command(after_help = "Examples:\n  causeway-client backup export /media/stick/alice.export")]
+    Export(export::Export),
+    /// Make this home, which is nobody's yet, a new device of an account, with what it had exported
+    ///
+    /// As `recover`, which see: the recovery key is read from --key-file or stdin, and the account's
+    /// other devices are logged out unless they are to be kept. Again, it goes on from where it stopped.
+    #[command(
+        after_help = "Examples:\n  causeway-client backup import /media/stick/alice.export\n  causeway-client backup import alice.export --old-devices keep --key-file key.txt"
+    )]
+    Import(import::Import),
 }
 
 /// Arguments of `backup create`.
@@ -93,6 +113,8 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
             printer.show(&text, &json!({"backup": from, "whole": true, "manifest": found}))
         }
         Command::Restore(arguments) => restore(&arguments, home, printer).await,
+        Command::Export(arguments) => export::run(&arguments, home, printer).await,
+        Command::Import(arguments) => import::run(&arguments, home, printer).await,
     }
 }
 

@@ -76,7 +76,8 @@ async fn add(
         };
         row += 1;
         let group_name = group_name.clone();
-        insert(client, tx, Line { row, group, group_name, at_ms: client.now(), what }).await?;
+        insert(client.vault(), tx, Line { row, group, group_name, at_ms: client.now(), what })
+            .await?;
     }
     Ok(())
 }
@@ -98,7 +99,8 @@ pub(super) async fn import(
         row += 1;
         added += 1;
         let (group_name, what) = (group_name.to_owned(), Said::Imported(line));
-        insert(client, tx, Line { row, group, group_name, at_ms: client.now(), what }).await?;
+        insert(client.vault(), tx, Line { row, group, group_name, at_ms: client.now(), what })
+            .await?;
     }
     if added > 0 {
         history::mark_shown(tx.conn(), &group, row).await?;
@@ -107,9 +109,9 @@ pub(super) async fn import(
 }
 
 /// Adds a line at its place.
-async fn insert(client: &Client, tx: &mut Tx, line: Line) -> Result<(), KeepError> {
+pub(super) async fn insert(vault: &Vault, tx: &mut Tx, line: Line) -> Result<(), KeepError> {
     let json = Zeroizing::new(serde_json::to_vec(&line)?);
-    let (vault, name) = (client.vault(), line.name());
+    let name = line.name();
     let Line { row, group, at_ms, .. } = line;
     history::insert(tx.conn(), vault, row, &group, at_ms, name.as_ref(), &json).await?;
     Ok(())

@@ -121,7 +121,10 @@ async fn from_secirc(client: &Client, path: &PathBuf, printer: Printer) -> Resul
                 return Err(Failure::failed(format!("{MAX_GROUPS} groups were imported already"))
                     .next("`causeway-client import forget` makes room."));
             }
-            imported::put(tx.conn(), client.vault(), &id, &name).await?;
+            // What it is called here, people have used.
+            if there.iter().all(|(group, _)| *group != id) {
+                imported::put(tx.conn(), client.vault(), &id, &name).await?;
+            }
             let new = history::import(client, &mut tx, (id, &name), some).await;
             added += new.map_err(Failure::failed)?;
             tx.commit().await?;

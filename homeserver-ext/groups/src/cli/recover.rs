@@ -1,13 +1,15 @@
 //! `recover`: a new device of an account, by its recovery key.
 
 use std::{
+    fmt::Write as _,
     io::{IsTerminal as _, Read as _},
     path::PathBuf,
     sync::Arc,
 };
 
+use causeway_protocol::ids::{DeviceId, GroupId};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::{
     machine::{OldDevices, RecoveryKey},
-    sdk::{CallError, Client, RecoverError, Recovered},
+    sdk::{CallError, Client, Fill, RecoverError, Recovered},
 };
 
 /// Longest text in which a recovery key is looked for, bytes.
@@ -30,9 +32,16 @@ const MAX_TEXT: u64 = 4_096;
 pub(super) struct Arguments {
     /// Name of the account: `bob`, or `bob:b.example`
     account: String,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How somebody comes back.
+#[derive(Debug, Args)]
+pub(super) struct How {
     /// A file that holds the recovery key; without it the key is read from stdin
     #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     /// What becomes of the devices that the account has: out of everything, or as before
     #[arg(long, value_enum, default_value_t = Old::Remove, value_name = "WHAT")]
     old_devices: Old,
@@ -55,25 +64,64 @@ pub(super) async fn run(
     home: &Home,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let text = key_text(arguments.key_file.as_ref(), printer)?;
-    let key = RecoveryKey::parse(&text).map_err(|error| {
+    let key = key(arguments.how.key_file.as_ref(), printer)?;
+    let opened = home.open().await?;
+    let whom = Whom { server: home.server(), name: &arguments.account, key: &key };
+    come_back(opened, whom, &arguments.how, None, printer).await
+}
+
+/// The recovery key, from a file or from stdin.
+pub(super) fn key(file: Option<&PathBuf>, printer: Printer) -> Result<RecoveryKey, Failure> {
+    let text = key_text(file, printer)?;
+    RecoveryKey::parse(&text).map_err(|error| {
         Failure::usage(error).next("It is what `register` showed as the recovery key, once.")
-    })?;
-    let old = match arguments.old_devices {
+    })
+}
+
+/// Who comes back, and where.
+pub(super) struct Whom<'a> {
+    /// The server, if it is said.
+    pub(super) server: Option<&'a str>,
+    /// The account.
+    pub(super) name: &'a str,
+    /// Its key.
+    pub(super) key: &'a RecoveryKey,
+}
+
+/// What a new device begins with.
+pub(super) struct Begins {
+    /// Puts it there.
+    pub(super) fill: Fill,
+    /// How many lines of history are in it.
+    pub(super) lines: u64,
+    /// How many there are of what, for programs.
+    pub(super) counts: Value,
+}
+
+/// Makes a new device of the account in this home.
+pub(super) async fn come_back(
+    Opened { db, vault }: Opened,
+    Whom { server, name, key }: Whom<'_>,
+    how: &How,
+    begins: Option<Begins>,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let old = match how.old_devices {
         Old::Keep => OldDevices::Keep,
         Old::Remove => OldDevices::Remove,
     };
-    let Opened { db, vault } = home.open().await?;
-    let (name, server) = (&arguments.account, home.server());
+    let (fill, put_in) =
+        begins.map(|Begins { fill, lines, counts }| (fill, (lines, counts))).unzip();
+    let keep = Arc::new(History);
     let Recovered { client, others } =
-        Client::recover(db, vault, server, name, &key, old, Arc::new(History), super::now).await?;
+        Client::recover(db, vault, server, name, key, old, fill, keep, super::now).await?;
     client.bring_in().await?;
     let mut groups = Vec::new();
     for roster in client.rosters().await? {
         if roster.closed() || roster.member(&client.me().record.member_id).is_none() {
             continue;
         }
-        if arguments.accept_groups {
+        if how.accept_groups {
             client.take_offer(roster.group()).await?;
         }
         let is_offered = client.offer(roster.group()).await?.is_some();
@@ -83,6 +131,19 @@ pub(super) async fn run(
     if let Err(error) = client.chores().await {
         tracing::debug!(%error, "the new device has not done its part yet");
     }
+    show(&client, &groups, (old, others), put_in, printer)
+}
+
+/// A group, what it is called, and whether it is an offer.
+type Found = (GroupId, String, bool);
+
+fn show(
+    client: &Client,
+    groups: &[Found],
+    (old, others): (OldDevices, Vec<DeviceId>),
+    put_in: Option<(u64, Value)>,
+    printer: Printer,
+) -> Result<(), Failure> {
     let offered = groups.iter().filter(|(.., is_offered)| *is_offered).count();
     let me = client.me();
     let mut said = format!(
@@ -96,13 +157,22 @@ pub(super) async fn run(
         },
         groups.len(),
     );
-    for (_, name, is_offered) in &groups {
+    for (_, name, is_offered) in groups {
         said.extend(["\n  ", one_line(name).as_str()]);
         if *is_offered {
             said.push_str(" (others have put you there: `group accept`)");
         }
     }
-    said.push_str("\nWhat was said before is not here.");
+    match &put_in {
+        None => said.push_str("\nWhat was said before is not here."),
+        Some((lines, _)) => {
+            let _ = write!(
+                said,
+                "\nHistory: {lines} lines, up to when the file was made. What was said from then until now \
+                 is not here."
+            );
+        }
+    }
     let shown = groups.iter().map(
         |(group, name, is_offered)| json!({"group": group, "name": name, "offered": is_offered}),
     );
@@ -111,14 +181,15 @@ pub(super) async fn run(
         OldDevices::Keep => (others, Vec::new()),
         OldDevices::Remove => (Vec::new(), others),
     };
-    printer.show(
-        &said,
-        &json!({
-            "account": me.account, "member_id": me.record.member_id, "device_id": me.record.device_id,
-            "server_url": client.http().base(), "kept_devices": kept, "removed_devices": removed,
-            "groups": shown, "offered": offered,
-        }),
-    )
+    let mut json = json!({
+        "account": me.account, "member_id": me.record.member_id, "device_id": me.record.device_id,
+        "server_url": client.http().base(), "kept_devices": kept, "removed_devices": removed,
+        "groups": shown, "offered": offered,
+    });
+    if let (Some((_, counts)), Some(fields)) = (put_in, json.as_object_mut()) {
+        fields.insert("imported".to_owned(), counts);
+    }
+    printer.show(&said, &json)
 }
 
 fn key_text(file: Option<&PathBuf>, printer: Printer) -> Result<Zeroizing<String>, Failure> {
@@ -165,6 +236,9 @@ impl From<RecoverError> for Failure {
             RecoverError::AnothersKey(whose, _) => {
                 Self::failed(said).next(format!("`recover {whose}` is what this key is for."))
             }
+            RecoverError::Fill(_) => Self::failed(said).next(
+                "Nothing was changed. Is there room on the disk, and is the file what it was?",
+            ),
             RecoverError::Contended => Self::failed(said).next("Try again."),
             RecoverError::Machine(_) | RecoverError::Vault(_) | RecoverError::Store(_) => {
                 Self::failed(said)

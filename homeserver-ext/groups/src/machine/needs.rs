@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use causeway_protocol::{
-    api::{AccountDevices, ClaimedKeys},
-    device::{DeviceOf, verify_account},
+    api::{AccountAnswer, AccountDevices, ClaimedKeys, MAX_FORMER},
+    device::{DeviceOf, DeviceRecord, verify_account},
     envelope::Kind,
     ids::{AccountId, DeviceId, GroupId, Timestamp},
     olm_plaintext::{OlmPlaintext, Route},
@@ -93,12 +93,12 @@ impl Machine {
         tx: &mut Tx,
         now: Timestamp,
         account: &AccountId,
-        answer: Option<&AccountDevices>,
+        answer: Option<&AccountAnswer>,
     ) -> Result<Vec<Received>, MachineError> {
         let mut work = Work::new(self, tx, now);
         let name = account.as_str().as_bytes();
         accounts::answered(work.conn(), Ask::Account, name, now).await?;
-        if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
+        if let Some(answer) = answer.filter(|answer| answer.newest.list.account == *account) {
             work.take_account(answer).await?;
         }
         work.judge_again().await?;
@@ -247,10 +247,10 @@ impl Work<'_> {
         Ok(None)
     }
 
-    async fn take_account(&mut self, answer: &AccountDevices) -> Result<(), MachineError> {
+    async fn take_account(&mut self, answer: &AccountAnswer) -> Result<(), MachineError> {
         let (vault, now) = (self.vault(), self.now);
-        let list = &answer.list;
-        if let Err(error) = verify_account(list, &answer.devices) {
+        let AccountAnswer { newest: AccountDevices { list, devices }, former } = answer;
+        if let Err(error) = verify_account(list, devices) {
             tracing::warn!(account = %list.account, %error, "an account's devices are not believed");
             return Ok(());
         }
@@ -266,7 +266,12 @@ impl Work<'_> {
             own::renew_list(self.conn(), list).await?;
         }
         self.meet(list).await?;
-        for record in &answer.devices {
+        // Whoever was taken out may have said something before, and whether it counted then is for the
+        // roster to say.
+        let is_its =
+            |record: &&DeviceRecord| record.member_id == list.member_id && record.verify().is_ok();
+        let former = former.iter().take(MAX_FORMER).filter(is_its);
+        for record in devices.iter().chain(former) {
             accounts::insert_device(self.conn(), &list.account, record).await?;
             let sender = &record.device_id;
             let waited =

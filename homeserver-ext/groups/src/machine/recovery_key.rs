@@ -72,7 +72,7 @@ impl RecoveryKey {
         SigningKey::from_bytes(&self.0)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
 }

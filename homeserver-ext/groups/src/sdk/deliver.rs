@@ -207,14 +207,14 @@ impl Client {
     /// Fetches what is needed, and teaches it to the machine.
     async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
         for account in needs.accounts {
-            let devices = match self.http.account(&account).await {
-                Ok(devices) => Some(devices),
+            let answer = match self.http.account(&account).await {
+                Ok(answer) => Some(answer),
                 Err(CallError::Refused { status: 404, .. }) => None,
                 Err(error) => return Err(error.into()),
             };
             let mut tx = self.db.begin().await?;
             let now = self.now();
-            let freed = self.machine.learn(&mut tx, now, &account, devices.as_ref()).await?;
+            let freed = self.machine.learn(&mut tx, now, &account, answer.as_ref()).await?;
             self.keep(&mut tx, freed).await?;
             tx.commit().await?;
         }

@@ -246,9 +246,9 @@ impl Client {
 
     /// Fetches an account's list and records, and teaches them to the machine.
     pub(super) async fn learn(&self, account: &AccountId) -> Result<(), SdkError> {
-        let devices = self.http.account(account).await?;
+        let answer = self.http.account(account).await?;
         let mut tx = self.db.begin().await?;
-        let freed = self.machine.learn(&mut tx, self.now(), account, Some(&devices)).await?;
+        let freed = self.machine.learn(&mut tx, self.now(), account, Some(&answer)).await?;
         self.keep(&mut tx, freed).await?;
         Ok(tx.commit().await?)
     }

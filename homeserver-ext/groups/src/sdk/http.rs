@@ -10,8 +10,8 @@ use std::{
 
 use causeway_protocol::{
     api::{
-        Accepted, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead, GroupPage,
-        InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
+        Accepted, AccountAnswer, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead,
+        GroupPage, InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
         MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, ParkedPage, PostEnvelopes,
         PostOp, PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
         SenderKeysNoted, ServerInfo, Session, Unpark, Unparked, UploadKeys,
@@ -155,7 +155,7 @@ impl Http {
     }
 
     /// `GET accounts/{account}`.
-    pub async fn account(&self, account: &AccountId) -> Result<AccountDevices, CallError> {
+    pub async fn account(&self, account: &AccountId) -> Result<AccountAnswer, CallError> {
         self.get(&["accounts", account.as_str()], &[]).await
     }
 
@@ -305,11 +305,8 @@ impl Http {
     /// its log, and could not refuse in the words of this API.
     pub(super) async fn open_stream(&self) -> Result<Upgraded, CallError> {
         let key = generate_key();
-        let mut request = self.streaming.get(self.url(&["stream"])?);
-        if let Some(token) = self.token() {
-            request = request.bearer_auth(token.reveal());
-        }
-        let answer = request
+        let answer = self
+            .endless(&["stream"], &[])?
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
@@ -326,6 +323,19 @@ impl Http {
             return Err(CallError::Unknown("the answer is no WebSocket's".to_owned()));
         }
         answer.upgrade().await.map_err(broken_off)
+    }
+
+    /// A request for an answer that has no end.
+    pub(super) fn endless(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<RequestBuilder, CallError> {
+        let request = self.streaming.get(self.url(path)?).query(query);
+        Ok(match self.token() {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        })
     }
 
     pub(super) async fn get<A: DeserializeOwned>(

@@ -208,7 +208,7 @@ impl Linking {
         if !self.has_token {
             self.be_listed(&client).await?;
         }
-        let shown = self.http.account(&client.me().account).await?;
+        let shown = self.http.account(&client.me().account).await?.newest;
         let me = client.me().device();
         let mut tx = self.db.begin().await?;
         let known = client.machine.own_list(&mut tx).await?;

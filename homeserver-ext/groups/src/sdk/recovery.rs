@@ -6,10 +6,11 @@ use causeway_protocol::{
     api::AccountDevices,
     ids::{AccountId, DeviceId, ParseError},
 };
-use causeway_store::Db;
+use causeway_store::{Db, Tx};
+use futures_util::future::BoxFuture;
 
 use super::{
-    BaseUrlError, CallError, Client, Clock, Http, Keep, OpenClientError, SdkError,
+    BaseUrlError, CallError, Client, Clock, Http, Keep, KeepError, OpenClientError, SdkError,
     account::LogInError,
     backoff::insistently,
     discover,
@@ -22,6 +23,10 @@ use crate::{
 
 /// How often a list is signed anew because another took its place.
 const TRIES: usize = 4;
+
+/// Fills the database of a new device, in the transaction that makes it: both are kept, or neither is.
+pub type Fill =
+    Box<dyn for<'a> FnOnce(&'a Machine, &'a mut Tx) -> BoxFuture<'a, Result<(), KeepError>> + Send>;
 
 /// Why nobody came back.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,9 @@ pub enum RecoverError {
     /// The server, or the way to it. Again: what was made is used again.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// What the new device was to begin with: nothing was made.
+    #[error("what was there cannot be put in here: {0}")]
+    Fill(KeepError),
     /// Not a URL.
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),
@@ -82,7 +90,8 @@ pub struct Recovered {
 }
 
 impl Client {
-    /// Makes this database's device a device of the account that has this recovery key.
+    /// Makes this database's device a device of the account that has this recovery key, which begins
+    /// with what `begins` puts there.
     ///
     /// May be called again after any error: the keys made the first time are used again.
     ///
@@ -96,6 +105,7 @@ impl Client {
         name: &str,
         key: &RecoveryKey,
         old: OldDevices,
+        begins: Option<Fill>,
         keeper: Arc<dyn Keep>,
         clock: Clock,
     ) -> Result<Recovered, RecoverError> {
@@ -134,6 +144,9 @@ impl Client {
             let made = Machine::recover(&mut tx, vault.clone(), key, &newest, clock()).await?;
             let login = Login { server_url: http.base().to_owned(), token: None };
             session::save(&mut tx, &vault, &login).await?;
+            if let Some(fills) = begins {
+                fills(&made, &mut tx).await.map_err(RecoverError::Fill)?;
+            }
             tx.commit().await?;
             made
         };

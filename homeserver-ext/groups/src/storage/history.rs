@@ -199,6 +199,15 @@ pub(crate) async fn unread(conn: &mut Conn, group: &GroupId) -> Result<usize, Er
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
+/// Up to which row the lines of a group were shown.
+pub(crate) async fn shown(conn: &mut Conn, group: &GroupId) -> Result<Option<i64>, Error> {
+    let row = sqlx::query_scalar("SELECT row FROM shown WHERE group_id = $1")
+        .bind(group.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row)
+}
+
 /// The lines of a group were shown up to `row`.
 pub(crate) async fn mark_shown(conn: &mut Conn, group: &GroupId, row: i64) -> Result<(), Error> {
     sqlx::query(

@@ -22,13 +22,17 @@ pub(crate) enum Standing {
 impl Standing {
     const ALL: [Self; 4] = [Self::Pinned, Self::Verified, Self::Seen, Self::Former];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pinned => "pinned",
             Self::Verified => "verified",
             Self::Seen => "seen",
             Self::Former => "former",
         }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.name() == name)
     }
 }
 
@@ -42,12 +46,10 @@ pub(crate) struct Identity {
 }
 
 fn identity(row: &Row) -> Result<Identity, Error> {
-    let name: &str = row.try_get(2)?;
-    let standing = Standing::ALL.into_iter().find(|standing| standing.name() == name);
     Ok(Identity {
         account: row.try_get::<String, _>(0)?.parse().whole("identities")?,
         member: MemberId::from_slice(row.try_get(1)?).whole("identities")?,
-        standing: standing.whole("identities")?,
+        standing: Standing::from_name(row.try_get(2)?).whole("identities")?,
         since: Timestamp(unsigned(row.try_get(3)?)),
     })
 }

@@ -1,9 +1,11 @@
 //! Linking a device: what interrupts it, and who would do harm by it.
 
+use std::process::{Command, Stdio};
+
 use crate::{
     cli_devices::{device, elsewhere, linked, offers},
     cli_proxy::Proxy,
-    cli_world::{Person, Running, World},
+    cli_world::{Person, Running, World, ended},
 };
 
 /// The server is restarted, and each client is killed, between any two steps.
@@ -160,4 +162,53 @@ fn a_list_that_goes_back_brings_no_device_back() {
     bob.ok(&["send", "team", "not for the thief"]);
     assert_eq!(laptop.texts(), ["not for the thief"]);
     thief.fails(&["tail", "--once"], 3);
+}
+
+/// Somebody who meets a device only when it was taken out already reads what it said while it was in.
+#[test]
+fn what_a_device_said_before_it_was_taken_out_is_read_by_who_never_met_it() {
+    for scheme in ["sender-keys", "pairwise", "shared-key"] {
+        let world = World::new();
+        let (alice, eve) = (world.registered("alice"), world.registered("eve"));
+        let laptop = linked(&world, &alice, "laptop");
+        alice.ok(&["group", "create", "team", "--scheme", scheme]);
+        alice.ok(&["member", "add", "team", "eve"]);
+        eve.ok(&["group", "accept", "team"]);
+        for one in [&laptop, &alice, &laptop] {
+            one.read();
+        }
+        laptop.ok(&["send", "team", "said while it was in"]);
+        alice.ok(&["device", "remove", &device(&laptop), "--yes"]);
+        alice.ok(&["send", "team", "said after it"]);
+        let mut read = eve.texts();
+        read.extend(eve.texts());
+        read.sort();
+        assert_eq!(read, ["said after it", "said while it was in"], "{scheme}");
+    }
+}
+
+#[test]
+fn the_server_of_a_new_device_is_named_in_each_way_that_the_help_names() {
+    let world = World::new();
+    let url = world.server.url();
+    let linking = |folder: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-client"));
+        command.env_clear().args(["--output", "json", "--home"]).arg(world.person(folder).home);
+        command.args(["device", "link", "--yes"]).args(arguments).stdin(Stdio::null());
+        command
+    };
+    for (folder, arguments) in
+        [("one", &["--server", &url][..]), ("two", &["b.example", "--server", &url])]
+    {
+        let mut running = Running::start(linking(folder, arguments));
+        running.until(|line| line["type"] == "offer");
+        running.kill();
+    }
+    // By its name alone: it is looked up, which nobody answers here.
+    let ended = ended(linking("three", &["b.invalid"]).output().unwrap());
+    assert!(
+        ended.stderr.contains("cannot reach the server: https://b.invalid"),
+        "{}",
+        ended.stderr
+    );
 }

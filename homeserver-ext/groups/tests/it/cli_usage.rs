@@ -43,6 +43,8 @@ const COMMANDS: &[&[&str]] = &[
     &["backup", "create"],
     &["backup", "verify"],
     &["backup", "restore"],
+    &["backup", "export"],
+    &["backup", "import"],
 ];
 
 #[test]
@@ -98,6 +100,7 @@ fn without_a_login_everything_ends_with_3_and_makes_no_folder() {
         &["tail", "--once"],
         &["invite", "accept", "causeway://join/x"],
         &["backup", "create", "nowhere"],
+        &["backup", "export", "nowhere"],
     ] {
         let said = nobody.fails(command, 3);
         assert_eq!(said["error"]["code"], "not_logged_in");

@@ -55,6 +55,11 @@ fn what_is_refused_says_why_and_what_to_do() {
     let carol = world.registered("carol");
     alice.ok(&["group", "create", "small", "--max-members", "1"]);
     alice.ok(&["group", "create", "news", "--channel"]);
+    let crowd = ["group", "create", "crowd", "--scheme", "shared-key", "--max-members", "5000"];
+    assert_eq!(alice.ok(&crowd)[0]["name"], "crowd");
+    let listed = alice.ok(&["group", "list"]);
+    let listed = listed[0]["groups"].as_array().unwrap();
+    assert!(listed.iter().any(|group| group["scheme"] == "shared-key"), "{listed:?}");
     alice.ok(&["member", "add", "news", "bob"]);
     bob.read();
     let list = "member list";
@@ -66,6 +71,7 @@ fn what_is_refused_says_why_and_what_to_do() {
             "no account nobody:",
             "spelling",
         ),
+        (&alice, &["group", "create", "big", "--max-members", "1001"], 2, "at most 1000", "shared"),
         (&alice, &["verify", "nobody"], 1, "no account nobody:", "spelling"),
         (&alice, &["verify", "Not One"], 2, "`Not One` is", "bob:b.example"),
         (&alice, &["verify", "alice"], 2, "this account itself", "Name the person"),

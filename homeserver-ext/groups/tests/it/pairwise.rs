@@ -1,14 +1,9 @@
 //! The construction by itself: what opens, where, and with which key.
 
-use aes::cipher::{BlockEncrypt as _, KeyInit as _};
-use aes_gcm::{
-    Aes256Gcm,
-    aead::{Aead as _, Payload},
-};
 use causeway_groups::schemes::pairwise::{FanOut, OpenError, open};
 use causeway_protocol::{
     content::{Content, Plaintext},
-    fanout::{Context, Header, Malformed, Message, commitment},
+    fanout::{Context, Header, Malformed, Message},
     ids::{ClientId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
     olm_plaintext::Piece,
 };
@@ -124,118 +119,6 @@ proptest! {
         // All but the epoch is bound twice; the epoch's hash is its roster's.
         let why = if which == 2 { OpenError::Ciphertext } else { OpenError::Binding };
         prop_assert_eq!(opened, Err(why));
-    }
-}
-
-/// x · y in the field of GHASH, whose first bit is the one of x⁰.
-fn times(x: u128, y: u128) -> u128 {
-    const R: u128 = 0xe1 << 120;
-    let (mut z, mut v) = (0, y);
-    for bit in (0..128).rev() {
-        if x >> bit & 1 == 1 {
-            z ^= v;
-        }
-        v = if v & 1 == 1 { v >> 1 ^ R } else { v >> 1 };
-    }
-    z
-}
-
-/// x⁻¹ = x^(2¹²⁸ − 2).
-fn inverse(x: u128) -> u128 {
-    let one = 1_u128 << 127;
-    let (mut power, mut product) = (x, one);
-    for _ in 0..127 {
-        power = times(power, power);
-        product = times(product, power);
-    }
-    assert_eq!(times(product, x), one);
-    product
-}
-
-fn blocks(bytes: &[u8]) -> Vec<u128> {
-    let block = |chunk: &[u8]| {
-        let mut block = [0; 16];
-        block[..chunk.len()].copy_from_slice(chunk);
-        u128::from_be_bytes(block)
-    };
-    bytes.chunks(16).map(block).collect()
-}
-
-/// The hash key of AES-GCM under `key`, and what masks its tag where the nonce is zeros.
-fn ghash_keys(key: &[u8; 32]) -> (u128, u128) {
-    let cipher = aes::Aes256::new(key.into());
-    let encrypt = |block: u128| {
-        let mut block = block.to_be_bytes().into();
-        cipher.encrypt_block(&mut block);
-        u128::from_be_bytes(block.into())
-    };
-    (encrypt(0), encrypt(1))
-}
-
-/// Everything that GHASH takes in, the ciphertext's block `free` being zero; and the power of the hash
-/// key that this block is multiplied with.
-fn ghash(h: u128, aad: &[u8], ciphertext: &[u8], free: usize) -> (u128, u128) {
-    let lengths = ((aad.len() as u128 * 8) << 64) | (ciphertext.len() as u128 * 8);
-    let aad = blocks(aad);
-    let free = aad.len() + free;
-    let all = [aad, blocks(ciphertext), vec![lengths]].concat();
-    let (mut sum, mut power) = (0, 1_u128 << 127);
-    let mut of_free = 0;
-    for (at, block) in all.iter().enumerate().rev() {
-        power = times(power, h);
-        if at == free {
-            of_free = power;
-        } else {
-            sum ^= times(*block, power);
-        }
-    }
-    (sum, of_free)
-}
-
-/// A ciphertext that opens under two keys, in the same context: AES-GCM commits to none.
-fn two_readings(keys: [&[u8; 32]; 2], body: &[u8; 48]) -> Vec<u8> {
-    const FREE: usize = 3;
-    let aad = context().aad();
-    let fan_out = FanOut::seal(context(), Zeroizing::new(*keys[0]), &plaintext(body)).unwrap();
-    let payload = fan_out.payload(0, 1);
-    let sealed = Message::parse(&payload).unwrap().sealed;
-    let mut ciphertext = sealed[..sealed.len() - 16].to_vec();
-    let [(sum1, power1, mask1), (sum2, power2, mask2)] = keys.map(|key| {
-        let (h, mask) = ghash_keys(key);
-        let (sum, power) = ghash(h, &aad, &ciphertext, FREE);
-        (sum, power, mask)
-    });
-    let block = times(sum1 ^ sum2 ^ mask1 ^ mask2, inverse(power1 ^ power2));
-    ciphertext[FREE * 16..(FREE + 1) * 16].copy_from_slice(&block.to_be_bytes());
-    let tag = sum1 ^ times(block, power1) ^ mask1;
-    [ciphertext, tag.to_be_bytes().to_vec()].concat()
-}
-
-#[test]
-fn a_ciphertext_with_two_readings_is_read_by_one_key_alone() {
-    let keys = [[7_u8; 32], [8; 32]];
-    let forged = two_readings([&keys[0], &keys[1]], &[b'x'; 48]);
-    let aad = context().aad();
-    let readings = keys.map(|key| {
-        let payload = Payload { msg: &forged, aad: &aad };
-        Aes256Gcm::new((&key).into()).decrypt(&[0; 12].into(), payload).expect("it opens")
-    });
-    assert_ne!(readings[0], readings[1], "AES-GCM alone reads two texts");
-
-    // Mallory gives Bob the one key and Carol the other, each rightly bound.
-    let Context { roster, msg_id, .. } = context();
-    for told in 0..2 {
-        let kc = commitment(&keys[told]);
-        let header = Header { shard: 0, shards: 1, msg_id, roster, kc };
-        let payload = [header.to_bytes(), forged.clone()].concat();
-        let read = keys.map(|key| {
-            let binding = context().binding(&forged, &kc, &BOB);
-            opened(&payload, &context(), &BOB, &Piece { key: Zeroizing::new(key), binding })
-        });
-        assert_eq!(read[1 - told], Err(OpenError::Commitment));
-        // The second reading has not even the right name.
-        let own = if told == 0 { Ok(readings[0].clone()) } else { Err(OpenError::Name) };
-        assert_eq!(read[told], own);
     }
 }
 

@@ -162,7 +162,7 @@ impl World {
 
     pub(crate) async fn learn(&mut self, who: usize, account: &AccountId) {
         let now = self.time();
-        let answer = self.accounts.get(account).cloned();
+        let answer = self.accounts.get(account).cloned().map(Into::into);
         let device = &mut self.devices[who];
         let mut tx = device.db.begin().await.unwrap();
         let learnt = device.machine.learn(&mut tx, now, account, answer.as_ref()).await.unwrap();

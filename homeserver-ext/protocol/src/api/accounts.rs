@@ -10,6 +10,9 @@ use crate::{
     ids::{AccountId, DeviceId, Nonce, Signature},
 };
 
+/// Devices that an account has had and that are shown of it.
+pub const MAX_FORMER: usize = 32;
+
 /// Body of `POST register`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct RegisterRequest {
@@ -55,14 +58,33 @@ pub struct LoginRequest {
     pub signature: Signature,
 }
 
-/// Answer to `GET accounts/{account}`, and body of `PUT account/devices`: the newest list and the
-/// records of the devices that it names.
+/// Body of `PUT account/devices`, and answer to `GET recover`: the newest list and the records of the
+/// devices that it names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountDevices {
     /// The newest list.
     pub list: DeviceList,
     /// One for each device of the list, in its order.
     pub devices: Vec<DeviceRecord>,
+}
+
+/// Answer to `GET accounts/{account}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountAnswer {
+    /// The newest list, and its devices.
+    #[serde(flatten)]
+    pub newest: AccountDevices,
+    /// Records of devices that the same identity has taken off its list, at most [`MAX_FORMER`], those
+    /// that came last first: what they said while they were on it may still wait somewhere.
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
+    pub former: Vec<DeviceRecord>,
+}
+
+impl From<AccountDevices> for AccountAnswer {
+    fn from(newest: AccountDevices) -> Self {
+        Self { newest, former: Vec::new() }
+    }
 }
 
 /// Body of `POST keys`.

@@ -70,7 +70,7 @@ fn what_is_posted_has_one_name_whoever_it_is_for() {
     {
         assert_ne!(both, name(pieces(other)));
     }
-    // As docs/protocol.md §10 has it: each device with the length of its piece, and the piece.
+    // As docs/protocol.md §11 has it: each device with the length of its piece, and the piece.
     let all = [[1; 32].as_slice(), b"\0\0\0\x03one", &[2; 32], b"\0\0\0\x03two"].concat();
     let (device, nobody) = (&fanout.sender.device, &Recipient::Broadcast);
     let whole = compute_id(Kind::Fanout, Some(device), nobody, b"ciphertext", Some(&Piece(all)));

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod accounts;
+mod call_walks;
+mod calls;
 mod device_links;
 mod distributions;
 mod document;
@@ -11,6 +13,8 @@ mod histories;
 mod invites;
 mod json;
 mod keys;
+mod link_pairs;
+mod links;
 mod logs;
 mod mutations;
 mod numbers;

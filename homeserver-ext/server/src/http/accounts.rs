@@ -3,8 +3,8 @@
 use axum::{Json, extract::State, http::StatusCode};
 use causeway_protocol::{
     api::{
-        AccountDevices, ErrorBody, Limits, LoginNonce, LoginRequest, RegisterRequest, ServerInfo,
-        Session,
+        AccountAnswer, AccountDevices, ErrorBody, Limits, LoginNonce, LoginRequest,
+        RegisterRequest, ServerInfo, Session,
     },
     envelope::{MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, MAX_TTL_MS},
     ids::{AccountId, Nonce, text_of},
@@ -119,16 +119,17 @@ pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<Sta
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET accounts/{account}` – the newest device list, and the records of its devices.
+/// `GET accounts/{account}` – the newest device list, the records of its devices, and of those that it
+/// has had.
 #[utoipa::path(get, path = "/accounts/{account}", tag = "accounts",
     params(("account" = AccountId, Path, description = "`localpart:server`, percent-encoded")),
-    responses((status = 200, body = AccountDevices), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = AccountAnswer), (status = 404, body = ErrorBody)),
     security(("token" = [])))]
 pub(super) async fn account(
     State(api): State<Api>,
     _caller: Caller,
     One(account): One<AccountId>,
-) -> Result<Json<AccountDevices>, ApiError> {
+) -> Result<Json<AccountAnswer>, ApiError> {
     let found = accounts::devices_of(&api.db, &account).await?;
     found.map(Json).ok_or_else(|| ApiError::not_found("no such account on this server"))
 }

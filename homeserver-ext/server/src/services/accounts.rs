@@ -1,7 +1,10 @@
 //! Accounts: who they are, which devices they have, and how a device gets in.
 
 use causeway_protocol::{
-    api::{AccountDevices, BridgeInfo, LoginRequest, RegisterRequest, Registration},
+    api::{
+        AccountAnswer, AccountDevices, BridgeInfo, LoginRequest, MAX_FORMER, RegisterRequest,
+        Registration,
+    },
     device::{Untrusted, verify_account, verify_login},
     ids::{AccountId, MemberId, Nonce, Timestamp},
     keys::fingerprint,
@@ -224,18 +227,19 @@ pub(crate) async fn logout(
     Ok(tx.commit().await?)
 }
 
-/// The newest list of an account with its devices' records.
+/// The newest list of an account with its devices' records, and those of devices that it has had.
 pub(crate) async fn devices_of(
     db: &Db,
     account: &AccountId,
-) -> Result<Option<AccountDevices>, storage::Error> {
+) -> Result<Option<AccountAnswer>, storage::Error> {
     let mut read = db.read().await?;
     loop {
         let Some(list) = accounts::list(read.conn(), account).await? else { return Ok(None) };
         let devices = devices::records(read.conn(), account).await?;
         // A list that was replaced between the two reads would not fit the records.
         if list.devices.iter().eq(devices.iter().map(|record| &record.device_id)) {
-            return Ok(Some(AccountDevices { list, devices }));
+            let former = devices::former(read.conn(), account, &list.member_id, MAX_FORMER).await?;
+            return Ok(Some(AccountAnswer { newest: AccountDevices { list, devices }, former }));
         }
     }
 }

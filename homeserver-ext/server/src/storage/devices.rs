@@ -118,6 +118,26 @@ pub(crate) async fn records(
     rows.iter().map(|row| serde_json::from_str(row).map_err(|_| Error::Row("record"))).collect()
 }
 
+/// The records of devices of this identity that are not on the account's list any more: so many, those
+/// that came last first.
+pub(crate) async fn former(
+    conn: &mut Conn,
+    account: &AccountId,
+    member: &MemberId,
+    most: usize,
+) -> Result<Vec<DeviceRecord>, Error> {
+    let rows: Vec<String> = sqlx::query_scalar(
+        "SELECT record FROM devices WHERE account = $1 AND listed = FALSE AND member_id = $2
+         ORDER BY device DESC LIMIT $3",
+    )
+    .bind(account.as_str())
+    .bind(member.as_bytes().as_slice())
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| serde_json::from_str(row).map_err(|_| Error::Row("record"))).collect()
+}
+
 /// Whose token this is.
 pub(crate) async fn by_token(
     conn: &mut Conn,

@@ -25,6 +25,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
     /// Name of the account's server, `b.example`; where --server is not given
+    #[arg(id = "where", value_name = "SERVER")]
     server: Option<String>,
     /// Take the account that answers without asking: nobody but you has seen the text
     #[arg(long)]

@@ -40,8 +40,8 @@ pub(crate) struct Arguments {
     /// Speak a suite of before, for clients that know no other; `group upgrade` ends that, for good
     #[arg(long, value_enum, value_name = "SUITE")]
     legacy: Option<Legacy>,
-    /// Most members, bridge included [default: 1000, of a pairwise group 500]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    /// Most members, bridge included [default: 1000; of a pairwise group 500, of one that shares a key 10000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     max_members: Option<u32>,
     /// Days that messages are kept for whoever has not read them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=30),
@@ -127,13 +127,21 @@ fn check_members(scheme: roster::Scheme, members: u32) -> Result<(), Failure> {
     if members <= most {
         return Ok(());
     }
-    let found = format!(
-        "a pairwise group has at most {most} members, because each message is sealed for each device; \
-         you asked for {members}"
-    );
-    Err(Failure::usage(found).next(
-        "Make a Sender Keys group, which carries 1,000: `--scheme sender-keys`, or no `--scheme`.",
-    ))
+    let (which, why, next) = match scheme {
+        roster::Scheme::Pairwise => (
+            "a pairwise group",
+            "each message is sealed for each device",
+            "Make a Sender Keys group, which carries 1,000: `--scheme sender-keys`, or no `--scheme`.",
+        ),
+        roster::Scheme::SenderKeys | roster::Scheme::SharedKey => (
+            "such a group",
+            "each device gives its keys to each other",
+            "Make one that shares a key, which carries 10,000: `--scheme shared-key`.",
+        ),
+    };
+    let found =
+        format!("{which} has at most {most} members, because {why}; you asked for {members}");
+    Err(Failure::usage(found).next(next))
 }
 
 /// What may be said of what a group is about.

@@ -48,7 +48,7 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
         json!({
             "group": roster.group(), "name": roster.policy().name, "epoch": roster.epoch(),
             "members": roster.members().len(), "closed": roster.closed(),
-            "legacy": names::legacy(roster),
+            "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(roster),
             "role": roster.member(&me).map(|me| names::role(me.role)),
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account),
             "state": match (roster.member(&me), offers.contains_key(&roster.group())) {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        Accepted, AcceptedEnvelope, AccountDevices, Again, BridgeInfo, ClaimRequest, ClaimedKeys,
-        DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent, GroupHead,
-        GroupPage, InvitePage, InviteState, JoinPending, JoinRequest, Kept, KeyCount, Limits,
-        LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice,
-        OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer,
+        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, BridgeInfo, ClaimRequest,
+        ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent,
+        GroupHead, GroupPage, InvitePage, InviteState, JoinPending, JoinRequest, Kept, KeyCount,
+        Limits, LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage,
+        OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer,
         PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage,
         SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport,
         SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked,
@@ -136,7 +136,9 @@ fn accounts(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "DeviceRecord", &device)?;
     let record = Some(device.clone());
     put(to, "LinkState", &LinkState { answer: Some(answer), record })?;
-    put(to, "AccountDevices", &AccountDevices { list, devices: vec![device] })?;
+    let newest = AccountDevices { list, devices: vec![device] };
+    put(to, "AccountDevices", &newest)?;
+    put(to, "AccountAnswer", &AccountAnswer { newest, former: Vec::new() })?;
     let upload = UploadKeys {
         one_time_keys: vec![key(3, false)],
         fallback_key: Some(key(4, true)),

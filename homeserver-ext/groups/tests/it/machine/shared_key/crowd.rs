@@ -97,7 +97,11 @@ async fn a_thousand_devices_are_given_a_key_in_pages_of_256() {
         let (of, its) = account(nth);
         keys.extend(its);
         let mut tx = device.db.begin().await.unwrap();
-        device.machine.learn(&mut tx, now, &of.list.account, Some(&of)).await.unwrap();
+        device
+            .machine
+            .learn(&mut tx, now, &of.list.account, Some(&of.clone().into()))
+            .await
+            .unwrap();
         let add = device.machine.add(&mut tx, now, group, &of.list.account, Role::Member).await;
         device.machine.install_ops(&mut tx, now, group, &[add.unwrap()]).await.unwrap();
         tx.commit().await.unwrap();

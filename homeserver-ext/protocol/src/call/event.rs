@@ -1,0 +1,145 @@
+//! What happens to a call, what then is to be done, and why something was refused.
+
+use std::collections::BTreeSet;
+
+use crate::ids::DeviceId;
+
+/// Who takes part: a device, since two devices of an account are two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// A native device.
+    Native(DeviceId),
+    /// A Matrix user's device: user id, device id. Never part of a mesh.
+    Matrix(String, String),
+}
+
+impl Who {
+    pub(super) fn is_native(&self) -> bool {
+        matches!(self, Self::Native(_))
+    }
+}
+
+/// What a device can do in calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Talk to the others directly.
+    pub mesh: bool,
+    /// Talk through the SFU.
+    pub sfu: bool,
+    /// It accepts to be put out (`moved_to_sfu`) where it cannot follow the others.
+    pub may_degrade: bool,
+}
+
+/// What a participant says about itself, for one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// From whom it has live media in the mesh.
+    pub connected: BTreeSet<Who>,
+    /// Whether it publishes on the SFU and is subscribed there.
+    pub ready: bool,
+    /// It will not go to the SFU.
+    pub declined: bool,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody comes in, or comes back within the grace.
+    Join(Who, Caps),
+    /// Goes, or was taken out of the group.
+    Leave(Who),
+    /// The stream of a native was lost.
+    Lost(Who),
+    /// It is back.
+    Back(Who),
+    /// Who says it, in which epoch.
+    Report(Who, u32, Said),
+    /// The first cannot reach the second in the mesh, and asks for the SFU.
+    Upgrade(Who, Who),
+    /// A Matrix user asked for a token.
+    Expect(Who),
+    /// What the SFU's own list shows: natives that publish, Matrix devices that are there.
+    Shown(BTreeSet<Who>),
+    /// The SFU does not answer, or failed to make the room.
+    SfuDown,
+    /// It answers again.
+    SfuUp,
+    /// Somebody who may ended the call.
+    End,
+    /// A deadline may have come.
+    Tick,
+}
+
+/// Why a participant was put out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// It was away for longer than the grace.
+    Lost,
+    /// It did not connect to the SFU in time.
+    CouldNotConnect,
+    /// It had agreed to be left where it cannot follow.
+    MovedToSfu,
+    /// Somebody in the call, or itself, cannot use the SFU, and it came last.
+    CannotUseSfu,
+    /// The SFU failed before the call had moved to it, and it came last.
+    SfuUnavailable,
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody ended it.
+    ByHand,
+    /// Nobody was left.
+    Empty,
+    /// The SFU did not come back, and no mesh carries so many.
+    MediaServerLost,
+}
+
+/// What is to be done outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make the SFU's room; there may be one already.
+    OpenRoom,
+    /// Close it.
+    CloseRoom,
+    /// Take somebody off the SFU who is no longer in the call.
+    Remove(Who),
+    /// Tell somebody why he is no longer in the call.
+    PutOut(Who, Out),
+}
+
+/// What an event changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// In this order.
+    pub effects: Vec<Effect>,
+    /// Whether there is a new version to be told.
+    pub changed: bool,
+}
+
+/// Why an event was refused; the call is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Join first.
+    #[error("this device is not in the call: join it first")]
+    NotInCall,
+    /// Look at the state and say it again.
+    #[error("said in epoch {0} of the call, which is in {1}: look at its state and say it again")]
+    StaleEpoch(u32, u32),
+    /// Start another.
+    #[error("this call has ended: start another")]
+    Ended,
+    /// How many a mesh carries, and in how many ms to ask again.
+    #[error("This call has {0} people. The server that carries bigger calls is not reachable.")]
+    SfuUnavailable(usize, u64),
+    /// Who cannot; the one who asked may be among them.
+    #[error("the call would have to move to the server, and not everybody in it can follow")]
+    CannotUseSfu(Vec<Who>),
+    /// Wait until somebody leaves.
+    #[error("this call is full: {0} take part, wait until one leaves")]
+    Full(usize),
+    /// The two are connected, or have not tried for long enough, or the call switched too often.
+    #[error("there is no reason yet to move this call to the server")]
+    NoNeed,
+}

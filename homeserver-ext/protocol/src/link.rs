@@ -1,0 +1,24 @@
+//! The link between two servers: numbered frames over a channel that loses, repeats and reorders
+//! (protocol §7.1).
+//!
+//! Rules only. What is to be sent stands in the caller's database; a [`Peer`] says which frame it is,
+//! what is sent again, and which frame of the peer's is taken next. Time and randomness come in as
+//! arguments, and nothing is held that has no bound.
+
+mod frame;
+mod incoming;
+mod item;
+mod outgoing;
+mod peer;
+mod row;
+
+pub use frame::{
+    Ack, BadFrame, Content, Frame, MAX_CONTENT, MAX_ITEM, MAX_ITEMS, VERSION_REFUSED, fitting,
+};
+pub use incoming::{Fate, Place};
+pub use item::{
+    Answer, Ask, BadItem, Call, DeviceProgress, Head, Item, RowProgress, RowState, StreamProgress,
+    Tell,
+};
+pub use peer::{Peer, Received};
+pub use row::{BadRow, Row};

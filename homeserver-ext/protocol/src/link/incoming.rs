@@ -1,0 +1,226 @@
+//! The peer's direction of a link: which frame is taken, which waits, which is answered how.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::Value;
+
+use crate::ids::ServerLinkId;
+
+use super::frame::{Ack, Frame};
+use super::outgoing::{WINDOW_BYTES, WINDOW_FRAMES};
+
+/// Most bytes of one peer's frames that wait.
+pub(super) const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many replaced links are remembered.
+const FORMER: usize = 8;
+
+/// Most links without a beginning that are waited for at once; the oldest gives way.
+const UNKNOWN: usize = 8;
+
+const BEGINNING_MS: u64 = 30_000;
+const RESET_PAUSE_MS: u64 = 10_000;
+const ACK_MS: u64 = 1_000;
+
+/// What is stored of a peer's direction, with what was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Its present link, and the last frame of it that was taken.
+    pub present: Option<Ack>,
+    /// The last eight links before, newest last.
+    pub former: VecDeque<ServerLinkId>,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is of the present link and has no items.
+    Bare,
+    /// It waits for its turn, which may have come.
+    Waits,
+    /// It was taken before, or waits already; acknowledged again.
+    Repeated,
+    /// No room for it; it will come again.
+    Dropped,
+    /// Of a link that was replaced.
+    Former,
+    /// Of a link whose beginning has not come.
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    items: Vec<Value>,
+    bytes: usize,
+}
+
+/// What comes of a peer; it holds what waits, within bounds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Incoming {
+    place: Place,
+    waiting: BTreeMap<(ServerLinkId, u64), Held>,
+    waiting_bytes: usize,
+    /// Links whose beginning is missing, and since when; oldest first.
+    unknown: VecDeque<(ServerLinkId, u64)>,
+    reset: Option<ServerLinkId>,
+    reset_sent_ms: Option<u64>,
+    /// Since when a frame has not been answered; how many frames and bytes have not.
+    unanswered: Option<(u64, usize, usize)>,
+}
+
+impl Incoming {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, ..Self::default() }
+    }
+
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) const fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Whether this frame's link begins with it.
+    pub(super) fn begins(&self, frame: &Frame) -> bool {
+        frame.seq <= 1 && !self.is_present(frame.link) && !self.is_former(frame.link)
+    }
+
+    fn is_present(&self, link: ServerLinkId) -> bool {
+        self.place.present.is_some_and(|present| present.link == link)
+    }
+
+    fn is_former(&self, link: ServerLinkId) -> bool {
+        self.place.former.contains(&link)
+    }
+
+    /// Takes a frame of `bytes` in; `room` is what all peers together leave of the bytes that wait.
+    pub(super) fn receive(&mut self, frame: Frame, bytes: usize, now: u64, room: usize) -> Fate {
+        if self.is_former(frame.link) {
+            self.reset = Some(frame.link);
+            return Fate::Former;
+        }
+        if self.begins(&frame) {
+            self.begin(frame.link);
+        }
+        let Some(present) = self.place.present.filter(|present| present.link == frame.link) else {
+            self.miss(frame.link, now);
+            self.hold(frame, bytes, 0, room);
+            return Fate::Unknown;
+        };
+        if frame.items.is_empty() {
+            return Fate::Bare;
+        }
+        let (since, frames, sum) = self.unanswered.unwrap_or((now, 0, 0));
+        self.unanswered = Some((since, frames + 1, sum + bytes));
+        if frame.seq <= present.seq || self.waiting.contains_key(&(frame.link, frame.seq)) {
+            return Fate::Repeated;
+        }
+        if self.hold(frame, bytes, present.seq, room) { Fate::Waits } else { Fate::Dropped }
+    }
+
+    /// A link begins, in place of the one before.
+    fn begin(&mut self, link: ServerLinkId) {
+        if let Some(before) = self.place.present.replace(Ack { link, seq: 0 }) {
+            self.place.former.push_back(before.link);
+            if self.place.former.len() > FORMER {
+                self.place.former.pop_front();
+            }
+            self.forget(before.link);
+        }
+        self.unknown.retain(|(unknown, _)| *unknown != link);
+        self.unanswered = None;
+    }
+
+    fn miss(&mut self, link: ServerLinkId, now: u64) {
+        if self.unknown.iter().all(|(unknown, _)| *unknown != link) {
+            self.unknown.push_back((link, now));
+        }
+        if self.unknown.len() > UNKNOWN
+            && let Some((oldest, _)) = self.unknown.pop_front()
+        {
+            self.forget(oldest);
+        }
+    }
+
+    /// Holds a frame after `taken`. Its turn is always room enough; nobody honest is further ahead
+    /// than a window.
+    fn hold(&mut self, frame: Frame, bytes: usize, taken: u64, room: usize) -> bool {
+        let key = (frame.link, frame.seq);
+        let is_next = self.is_present(frame.link) && frame.seq == taken + 1;
+        let is_near = frame.seq <= taken.saturating_add(WINDOW_FRAMES as u64);
+        let fits = self.waiting.len() < WINDOW_FRAMES
+            && self.waiting_bytes + bytes <= MAX_WAITING_BYTES
+            && bytes <= room;
+        let held = !frame.items.is_empty() && is_near && (is_next || fits);
+        if held && !self.waiting.contains_key(&key) {
+            self.waiting.insert(key, Held { items: frame.items, bytes });
+            self.waiting_bytes += bytes;
+        }
+        held
+    }
+
+    fn forget(&mut self, link: ServerLinkId) {
+        self.waiting.retain(|(held, _), _| *held != link);
+        self.waiting_bytes = self.waiting.values().map(|held| held.bytes).sum();
+    }
+
+    /// The items of the frame whose turn it is.
+    pub(super) fn next(&self) -> Option<&[Value]> {
+        let present = self.place.present?;
+        self.waiting.get(&(present.link, present.seq + 1)).map(|held| held.items.as_slice())
+    }
+
+    /// That frame is committed.
+    pub(super) fn committed(&mut self) {
+        let Some(present) = &mut self.place.present else { return };
+        if let Some(held) = self.waiting.remove(&(present.link, present.seq + 1)) {
+            present.seq += 1;
+            self.waiting_bytes -= held.bytes;
+        }
+    }
+
+    /// Gives up links whose beginning has been missing for 30 s.
+    pub(super) fn give_up(&mut self, now: u64) {
+        while let Some((link, _)) =
+            self.unknown.pop_front_if(|(_, since)| since.saturating_add(BEGINNING_MS) <= now)
+        {
+            self.reset = Some(link);
+            self.forget(link);
+        }
+    }
+
+    /// When the peer is to be answered, or [`Incoming::give_up`] has something.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        let unknown = self.unknown.front().map(|(_, since)| since.saturating_add(BEGINNING_MS));
+        [self.answer_ms(), unknown].into_iter().flatten().min()
+    }
+
+    /// Whether the peer is to be answered now.
+    pub(super) fn owes(&self, now: u64) -> bool {
+        self.answer_ms().is_some_and(|due| due <= now)
+    }
+
+    fn answer_ms(&self) -> Option<u64> {
+        let ack = self.unanswered.map(|(since, frames, bytes)| {
+            let half = frames * 2 >= WINDOW_FRAMES || bytes * 2 >= WINDOW_BYTES;
+            if half { since } else { since.saturating_add(ACK_MS) }
+        });
+        let reset = self.reset.map(|_| self.reset_from_ms());
+        [ack, reset].into_iter().flatten().min()
+    }
+
+    fn reset_from_ms(&self) -> u64 {
+        self.reset_sent_ms.map_or(0, |sent| sent.saturating_add(RESET_PAUSE_MS))
+    }
+
+    /// What a frame to the peer says of its direction; it is answered with it.
+    pub(super) fn answer(&mut self, now: u64) -> (Option<Ack>, Option<ServerLinkId>) {
+        self.unanswered = None;
+        let reset = if self.reset_from_ms() <= now { self.reset.take() } else { None };
+        if reset.is_some() {
+            self.reset_sent_ms = Some(now);
+        }
+        (self.place.present, reset)
+    }
+}
