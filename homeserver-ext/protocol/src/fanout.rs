@@ -6,6 +6,8 @@
 //! 101 bytes and the plaintext. The key travels in each recipient's piece, over Olm; no secret is kept
 //! here.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     fields::{Reader, Short, Writer},
     ids::{ClientId, DeviceId, Epoch, GroupId, RosterHash},
@@ -124,15 +126,37 @@ impl Context {
     /// What stands beside the key in the piece of `recipient`: the hash of `ciphertext ‖ tag ‖ kc ‖
     /// group_id ‖ sender_id ‖ recipient_id ‖ msg_id ‖ roster_hash`.
     pub fn binding(&self, sealed: &[u8], kc: &[u8; 32], recipient: &DeviceId) -> [u8; 32] {
-        hash([
-            sealed,
-            kc,
-            self.group.as_bytes(),
-            self.sender.as_bytes(),
-            recipient.as_bytes(),
-            self.msg_id.as_bytes(),
-            self.roster.as_bytes(),
-        ])
+        self.bindings(sealed, kc).of(recipient)
+    }
+
+    /// The [`binding`](Self::binding) of each of several recipients, the ciphertext hashed once.
+    pub fn bindings(&self, sealed: &[u8], kc: &[u8; 32]) -> Bindings {
+        let hashed = Sha256::new()
+            .chain_update(sealed)
+            .chain_update(kc)
+            .chain_update(self.group.as_bytes())
+            .chain_update(self.sender.as_bytes());
+        Bindings { hashed, msg_id: self.msg_id, roster: self.roster }
+    }
+}
+
+/// What the bindings of one message begin with.
+pub struct Bindings {
+    hashed: Sha256,
+    msg_id: ClientId,
+    roster: RosterHash,
+}
+
+impl Bindings {
+    /// That of this recipient.
+    pub fn of(&self, recipient: &DeviceId) -> [u8; 32] {
+        self.hashed
+            .clone()
+            .chain_update(recipient.as_bytes())
+            .chain_update(self.msg_id.as_bytes())
+            .chain_update(self.roster.as_bytes())
+            .finalize()
+            .into()
     }
 }
 

@@ -74,6 +74,7 @@ pub struct FanOut {
     key: Zeroizing<[u8; 32]>,
     kc: [u8; 32],
     sealed: Vec<u8>,
+    bindings: fanout::Bindings,
 }
 
 impl FanOut {
@@ -92,8 +93,7 @@ impl FanOut {
             .encrypt_in_place_detached(&NONCE.into(), &context.aad(), &mut sealed)
             .map_err(|_| TooLong(plaintext.len()))?;
         sealed.extend_from_slice(&tag);
-        let kc = fanout::commitment(&key);
-        Ok(Self { context, key, kc, sealed })
+        Ok(Self::of(context, key, sealed))
     }
 
     /// What it is bound to.
@@ -103,8 +103,7 @@ impl FanOut {
 
     /// The piece of one recipient, to be sealed in the session with it.
     pub fn piece(&self, recipient: &DeviceId) -> Piece {
-        let binding = self.context.binding(&self.sealed, &self.kc, recipient);
-        Piece { key: Zeroizing::new(*self.key), binding }
+        Piece { key: Zeroizing::new(*self.key), binding: self.bindings.of(recipient) }
     }
 
     /// How long its payload is.
@@ -142,8 +141,13 @@ impl FanOut {
         let (key, sealed) = rest.split_first_chunk::<32>()?;
         let (key, sealed) = (Zeroizing::new(*key), sealed.to_vec());
         decrypt(&key, &context, &sealed).ok()?;
+        Some(Self::of(context, key, sealed))
+    }
+
+    fn of(context: Context, key: Zeroizing<[u8; 32]>, sealed: Vec<u8>) -> Self {
         let kc = fanout::commitment(&key);
-        Some(Self { context, key, kc, sealed })
+        let bindings = context.bindings(&sealed, &kc);
+        Self { context, key, kc, sealed, bindings }
     }
 }
 

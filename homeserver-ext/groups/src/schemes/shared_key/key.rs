@@ -17,15 +17,18 @@ pub struct GroupKey {
     epoch: Epoch,
     id: SharedKeyId,
     secret: Zeroizing<[u8; 32]>,
+    /// What all is derived from, which is the same for each message.
+    prk: Prk,
 }
 
 impl GroupKey {
     /// The key with these 32 secret bytes; its id follows from them.
     pub fn new(alg: Alg, group: GroupId, epoch: Epoch, secret: Zeroizing<[u8; 32]>) -> Self {
+        let prk = Prk::of(&secret);
         let mut commit_key = Zeroizing::new([0; 32]);
-        expand(&secret, b"cg/shared/commit", commit_key.as_mut_slice());
+        prk.expand(b"cg/shared/commit", commit_key.as_mut_slice());
         let id = key_id(group, epoch, &commit_key);
-        Self { alg, group, epoch, id, secret }
+        Self { alg, group, epoch, id, secret, prk }
     }
 
     /// Its name, the same for all who have it.
@@ -62,7 +65,7 @@ impl GroupKey {
     pub fn of(&self, sender: DeviceId) -> SenderKey {
         let info = sender_info(self.alg, self.group, self.id, sender);
         let mut okm = Zeroizing::new([0; 64]);
-        expand(&self.secret, &info, okm.as_mut_slice());
+        self.prk.expand(&info, okm.as_mut_slice());
         let (mut sub, mut commit) = ([0; 32], [0; 32]);
         let (first, second) = okm.split_at(32);
         sub.copy_from_slice(first);
@@ -83,9 +86,21 @@ pub struct SenderKey {
     pub(super) commit: [u8; 32],
 }
 
-/// `HKDF(secret, salt absent, info)`, RFC 5869.
-fn expand(secret: &[u8; 32], info: &[u8], okm: &mut [u8]) {
-    let hkdf = Hkdf::<Sha256>::new(None, secret);
-    // At most 64 bytes, of the 8,160 that there are.
-    _ = hkdf.expand(info, okm);
+/// The pseudorandom key of RFC 5869: `HKDF-Extract(salt absent, secret)`.
+struct Prk(Zeroizing<[u8; 32]>);
+
+impl Prk {
+    fn of(secret: &[u8; 32]) -> Self {
+        let (mut extracted, _) = Hkdf::<Sha256>::extract(None, secret);
+        let mut prk = Zeroizing::new([0; 32]);
+        prk.copy_from_slice(&extracted);
+        extracted.zeroize();
+        Self(prk)
+    }
+
+    /// `HKDF-Expand(prk, info)`.
+    fn expand(&self, info: &[u8], okm: &mut [u8]) {
+        // 32 bytes are a whole key, and at most 64 are taken of the 8,160 that there are.
+        _ = Hkdf::<Sha256>::from_prk(self.0.as_slice()).map(|hkdf| hkdf.expand(info, okm));
+    }
 }
