@@ -77,7 +77,7 @@ impl End {
         frames
     }
 
-    fn receive(&mut self, frame: Frame, now: u64, random: u16) -> Option<Frame> {
+    fn receive(&mut self, frame: &Frame, now: u64, random: u16) -> Option<Frame> {
         let bytes = frame.to_json().to_string();
         let Ok(Content::Frame(frame)) = Content::parse(bytes.as_bytes()) else { panic!("{bytes}") };
         let received = self.peer.receive(frame, bytes.len(), now, random, ROOM);
@@ -142,7 +142,7 @@ impl Network {
     }
 }
 
-fn at(index: &prop::sample::Index, len: usize) -> Option<usize> {
+fn at(index: prop::sample::Index, len: usize) -> Option<usize> {
     (len > 0).then(|| index.index(len))
 }
 
@@ -163,21 +163,21 @@ proptest! {
                 }
                 Step::Deliver(side, index) => {
                     let from = usize::from(*side);
-                    if let Some(at) = at(index, network.on_the_way[from].len()) {
+                    if let Some(at) = at(*index, network.on_the_way[from].len()) {
                         let frame = network.on_the_way[from].swap_remove(at);
-                        let answer = ends[1 - from].receive(frame, now, random);
+                        let answer = ends[1 - from].receive(&frame, now, random);
                         network.carry(1 - from, answer);
                     }
                 }
                 Step::Lose(side, index) => {
                     let frames = &mut network.on_the_way[usize::from(*side)];
-                    if let Some(at) = at(index, frames.len()) {
+                    if let Some(at) = at(*index, frames.len()) {
                         frames.swap_remove(at);
                     }
                 }
                 Step::Replay(side, index) => {
                     let from = usize::from(*side);
-                    if let Some(at) = at(index, network.all[from].len()) {
+                    if let Some(at) = at(*index, network.all[from].len()) {
                         let frame = network.all[from][at].clone();
                         network.on_the_way[from].push(frame);
                     }
@@ -189,9 +189,8 @@ proptest! {
                     network.carry(which, [greeting]);
                 }
             }
-            for which in 0..2 {
-                let frames = ends[which].send(now, random);
-                network.carry(which, frames);
+            for (which, end) in ends.iter_mut().enumerate() {
+                network.carry(which, end.send(now, random));
             }
         }
         settle(&mut ends, &mut network, now, random);
@@ -204,7 +203,7 @@ proptest! {
     #[test]
     fn a_peer_that_keeps_to_nothing_makes_nothing_grow(
         frames in prop::collection::vec(
-            (0..14_u8, 0..9_usize, any::<bool>(), 0..4_u64, any::<bool>(), 0..20_000_u64), 1..300,
+            (0..14_u8, 0..9_usize, any::<bool>(), 0..4_usize, any::<bool>(), 0..20_000_u64), 1..300,
         ),
     ) {
         let seqs = [0, 1, 2, 3, 1_024, 1_025, 2_000, 5_000, (1 << 53) - 1];
@@ -218,7 +217,7 @@ proptest! {
             let frame = Frame {
                 link: ServerLinkId::new([link; 16]),
                 seq: seqs[seq],
-                ack: (ack > 0).then(|| Ack { link: mine, seq: seqs[ack as usize] }),
+                ack: (ack > 0).then(|| Ack { link: mine, seq: seqs[ack] }),
                 reset: reset.then_some(mine),
                 items,
             };
@@ -241,13 +240,12 @@ proptest! {
 /// From here on the network does its work.
 fn settle(ends: &mut [End; 2], network: &mut Network, mut now: u64, random: u16) {
     for _ in 0..2_000 {
-        for which in 0..2 {
-            let frames = ends[which].send(now, random);
-            network.carry(which, frames);
+        for (which, end) in ends.iter_mut().enumerate() {
+            network.carry(which, end.send(now, random));
         }
         for from in 0..2 {
             for frame in std::mem::take(&mut network.on_the_way[from]) {
-                let answer = ends[1 - from].receive(frame, now, random);
+                let answer = ends[1 - from].receive(&frame, now, random);
                 network.carry(1 - from, answer);
             }
         }

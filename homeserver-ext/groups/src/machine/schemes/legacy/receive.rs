@@ -116,8 +116,9 @@ pub(in crate::machine) async fn take(
     let (vault, now) = (work.vault(), work.now);
     let Some(log) = work.log(&group).await? else { return Ok(Taken::NoRoster) };
     let roster = log.head();
+    // That of `create`: what was said before an upgrade may come after its op.
     let suite = Suite::from_number(given.suite);
-    let Some(suite) = suite.filter(|suite| roster.effective_suite() == suite.number()) else {
+    let Some(suite) = suite.filter(|suite| roster.suite() == suite.number()) else {
         return Ok(Taken::Refused("wrong_suite"));
     };
     // The op that lets its sender in may come after it.
