@@ -95,6 +95,26 @@ fn upgrade(suite: &str) {
     alice.fails(&["group", "upgrade", "team"], 2);
 }
 
+/// Somebody hears of the upgrade by sending, before he reads what stands in front of it.
+#[test]
+fn what_was_said_before_an_upgrade_is_read_after_it() {
+    for suite in ["opus_v1", "ren_a"] {
+        let world = World::new();
+        let [alice, bob, carol] = legacy(&world, suite, ["alice", "bob", "carol"]);
+        for one in [&alice, &bob, &carol] {
+            one.read();
+        }
+        bob.ok(&["send", "team", "before the upgrade"]);
+        alice.read();
+        alice.ok(&["group", "upgrade", "team", "--yes"]);
+        carol.ok(&["send", "team", "after it"]);
+        let mut read = carol.texts();
+        read.extend(carol.texts());
+        assert_eq!(read, ["before the upgrade"], "{suite}");
+        assert_eq!(bob.texts(), ["after it"]);
+    }
+}
+
 #[test]
 fn what_a_legacy_suite_cannot_be_is_refused() {
     let world = World::new();
