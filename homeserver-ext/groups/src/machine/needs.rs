@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use causeway_protocol::{
-    api::{AccountAnswer, AccountDevices, ClaimedKeys, MAX_FORMER},
+    api::{AccountAnswer, ClaimedKeys, MAX_FORMER},
     device::{DeviceOf, DeviceRecord, verify_account},
     envelope::Kind,
     ids::{AccountId, DeviceId, GroupId, Timestamp},
@@ -98,7 +98,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let name = account.as_str().as_bytes();
         accounts::answered(work.conn(), Ask::Account, name, now).await?;
-        if let Some(answer) = answer.filter(|answer| answer.newest.list.account == *account) {
+        if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
             work.take_account(answer).await?;
         }
         work.judge_again().await?;
@@ -249,7 +249,7 @@ impl Work<'_> {
 
     async fn take_account(&mut self, answer: &AccountAnswer) -> Result<(), MachineError> {
         let (vault, now) = (self.vault(), self.now);
-        let AccountAnswer { newest: AccountDevices { list, devices }, former } = answer;
+        let AccountAnswer { list, devices, former } = answer;
         if let Err(error) = verify_account(list, devices) {
             tracing::warn!(account = %list.account, %error, "an account's devices are not believed");
             return Ok(());

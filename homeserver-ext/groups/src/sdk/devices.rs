@@ -79,7 +79,7 @@ impl Client {
     /// # Errors
     /// [`DeviceError`].
     pub async fn own_devices(&self) -> Result<AccountDevices, DeviceError> {
-        let shown = self.http.account(&self.me().account).await?.newest;
+        let shown: AccountDevices = self.http.account(&self.me().account).await?.into();
         let version = shown.list.version;
         let mut tx = self.db.begin().await?;
         let newest = self.machine.newest_devices(&mut tx, shown).await?;

@@ -100,7 +100,7 @@ impl Client {
             return Ok(());
         }
         let inviter = match self.http.account(&link.terms.account).await {
-            Ok(answer) => answer.newest.devices,
+            Ok(answer) => answer.devices,
             Err(CallError::Refused { status: 404, .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };

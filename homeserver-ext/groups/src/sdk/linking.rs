@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use causeway_protocol::{
-    api::LinkState,
+    api::{AccountDevices, LinkState},
     device::verify_account,
     device_link::{DeviceLink, LinkAnswer},
     ids::{AccountId, Timestamp},
@@ -208,7 +208,7 @@ impl Linking {
         if !self.has_token {
             self.be_listed(&client).await?;
         }
-        let shown = self.http.account(&client.me().account).await?.newest;
+        let shown: AccountDevices = self.http.account(&client.me().account).await?.into();
         let me = client.me().device();
         let mut tx = self.db.begin().await?;
         let known = client.machine.own_list(&mut tx).await?;

@@ -71,9 +71,10 @@ pub struct AccountDevices {
 /// Answer to `GET accounts/{account}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountAnswer {
-    /// The newest list, and its devices.
-    #[serde(flatten)]
-    pub newest: AccountDevices,
+    /// The newest list.
+    pub list: DeviceList,
+    /// One for each device of the list, in its order.
+    pub devices: Vec<DeviceRecord>,
     /// Records of devices that the same identity has taken off its list, at most [`MAX_FORMER`], those
     /// that came last first: what they said while they were on it may still wait somewhere.
     #[serde(default, deserialize_with = "crate::json::or_default")]
@@ -83,7 +84,15 @@ pub struct AccountAnswer {
 
 impl From<AccountDevices> for AccountAnswer {
     fn from(newest: AccountDevices) -> Self {
-        Self { newest, former: Vec::new() }
+        let AccountDevices { list, devices } = newest;
+        Self { list, devices, former: Vec::new() }
+    }
+}
+
+impl From<AccountAnswer> for AccountDevices {
+    fn from(answer: AccountAnswer) -> Self {
+        let AccountAnswer { list, devices, .. } = answer;
+        Self { list, devices }
     }
 }
 

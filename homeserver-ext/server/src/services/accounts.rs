@@ -239,7 +239,7 @@ pub(crate) async fn devices_of(
         // A list that was replaced between the two reads would not fit the records.
         if list.devices.iter().eq(devices.iter().map(|record| &record.device_id)) {
             let former = devices::former(read.conn(), account, &list.member_id, MAX_FORMER).await?;
-            return Ok(Some(AccountAnswer { newest: AccountDevices { list, devices }, former }));
+            return Ok(Some(AccountAnswer { list, devices, former }));
         }
     }
 }

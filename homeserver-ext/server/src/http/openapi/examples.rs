@@ -138,7 +138,7 @@ fn accounts(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "LinkState", &LinkState { answer: Some(answer), record })?;
     let newest = AccountDevices { list, devices: vec![device] };
     put(to, "AccountDevices", &newest)?;
-    put(to, "AccountAnswer", &AccountAnswer { newest, former: Vec::new() })?;
+    put(to, "AccountAnswer", &AccountAnswer::from(newest))?;
     let upload = UploadKeys {
         one_time_keys: vec![key(3, false)],
         fallback_key: Some(key(4, true)),
