@@ -74,6 +74,8 @@ impl Door {
             "v1",
             "frames",
         ]);
+        // One provider for the whole process; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { client, frames, token: Arc::new(token) })
     }

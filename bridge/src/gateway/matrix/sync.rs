@@ -91,7 +91,7 @@ struct ToDevice {
 struct Typed {
     #[serde(rename = "type")]
     kind: String,
-    sender: OwnedUserId,
+    sender: Option<OwnedUserId>,
     #[serde(default)]
     content: serde_json::Value,
 }
@@ -190,7 +190,8 @@ impl Matrix {
         }
         let OfDevice { next_batch, to_device } = call.send().await?;
         let relayed = to_device.events.into_iter().filter(|event| event.kind == RELAY);
-        Ok((next_batch, relayed.map(|event| (event.sender, event.content)).collect()))
+        let relayed = relayed.filter_map(|event| Some((event.sender?, event.content)));
+        Ok((next_batch, relayed.collect()))
     }
 
     /// What is sent to one device, and nothing else.

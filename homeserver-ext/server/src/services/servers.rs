@@ -290,6 +290,29 @@ impl Servers {
         }
     }
 
+    /// How the links stand, by name behind `after`, so many at most.
+    pub(crate) async fn known(&self, after: Option<&str>, most: usize) -> Vec<Known> {
+        let behind = |name: &str| after.is_none_or(|after| name > after);
+        let lines: Vec<_> = {
+            let lines = lock(&self.lines);
+            let lines = lines.iter().filter(|(name, _)| behind(name)).take(most);
+            lines.map(|(name, line)| (name.clone(), Arc::clone(line))).collect()
+        };
+        let mut known = Vec::new();
+        for (name, line) in lines {
+            let line = line.lock().await;
+            known.push(Known {
+                name,
+                heard: line.heard,
+                waits_since: line.waits_since,
+                queued: line.queued(),
+                held_bytes: line.waiting_bytes(),
+                malformed: line.malformed,
+            });
+        }
+        known
+    }
+
     /// Whether `from` may ask now; else after how many milliseconds.
     pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
         self.asks.take(now, from.to_owned(), Some(ASKS), 1)
@@ -308,6 +331,17 @@ impl Servers {
         self.news.notify_one();
         Ok(())
     }
+}
+
+/// How the link with one server stands.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) heard: Timestamp,
+    pub(crate) waits_since: Option<Timestamp>,
+    pub(crate) queued: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) malformed: u64,
 }
 
 /// What came of a content.
