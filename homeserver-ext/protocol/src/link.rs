@@ -5,6 +5,7 @@
 //! what is sent again, and which frame of the peer's is taken next. Time and randomness come in as
 //! arguments, and nothing is held that has no bound.
 
+mod event;
 mod frame;
 mod incoming;
 mod item;
@@ -12,6 +13,7 @@ mod outgoing;
 mod peer;
 mod row;
 
+pub use event::{Carried, Event, EventPlace};
 pub use frame::{
     Ack, BadFrame, Content, Frame, MAX_CONTENT, MAX_ITEM, MAX_ITEMS, VERSION_REFUSED, fitting,
 };

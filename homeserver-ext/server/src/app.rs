@@ -79,7 +79,10 @@ impl App {
         }
         let hits = Hits::default();
         let limits = Present::new(config.accounts, config.guests, config.edge);
-        let servers = Arc::new(Servers::new(config.relay_token.map(|_| config.relay_patience)));
+        let servers = Arc::new(Servers::new(
+            &config.server_name,
+            config.relay_token.map(|_| config.relay_patience),
+        ));
         let api = Api {
             db,
             probe: Arc::default(),

@@ -23,7 +23,7 @@ use causeway_protocol::{
     ids::{DeviceId, Epoch, Seq, Timestamp},
 };
 use causeway_store::Tx;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::storage::{self, DeviceRow, GroupRow, devices::Device};
 
@@ -88,6 +88,8 @@ impl Drop for Row {
 pub(crate) struct Live {
     ears: Arc<Mutex<Ears>>,
     held: Arc<AtomicUsize>,
+    /// Changes with everything that is put down.
+    moved: watch::Sender<()>,
     /// Those who watch events instead.
     pub(crate) feed: Feed,
 }
@@ -168,7 +170,15 @@ impl Live {
             return;
         }
         let live = self.clone();
-        tx.once_committed(move || live.ears().tell(&news));
+        tx.once_committed(move || {
+            live.ears().tell(&news);
+            live.moved.send_replace(());
+        });
+    }
+
+    /// Changes whenever anything was put down.
+    pub(crate) fn moved(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
     }
 
     /// Listens for a device from now on; it counts in no group yet.

@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    event::Event,
     frame::MAX_ITEM,
     row::{Row, is_of},
 };
@@ -24,6 +25,8 @@ const LATE_MS: u64 = 300_000;
 pub enum Item {
     /// For devices of the receiver; its id is the row's.
     Row(Row),
+    /// For all of a group, where the receiver is not in its relay room.
+    Event(ItemId, Event),
     /// A request of one of the sender's accounts, or of the sender itself.
     Ask(ItemId, Ask),
     /// What became of it.
@@ -112,6 +115,9 @@ pub enum Tell {
     Progress(Vec<StreamProgress>, Vec<RowProgress>),
     /// An account's list has this version.
     Devices(AccountId, u32),
+    /// Lists and records of accounts of other servers than the receiver's, whom the group's ops name: what
+    /// `GET accounts/{account}` answers, not verified.
+    Accounts(Vec<Value>),
 }
 
 /// Where a server stands in one group.
@@ -216,6 +222,10 @@ impl Item {
         let id = || value.get("id").and_then(|id| json::from_value::<ItemId>(id).ok());
         let item = match kind {
             "row" => value.get("envelope").and_then(Row::read).map(Self::Row),
+            "event" => {
+                let content = value.get("content").and_then(Event::read);
+                id().zip(content).map(|(id, event)| Self::Event(id, event))
+            }
             "ask" => id().zip(json::from_value(value).ok()).map(|(id, ask)| Self::Ask(id, ask)),
             "answer" => id().zip(json::from_value(value).ok()).map(|(id, to)| Self::Answer(id, to)),
             "tell" => id().zip(Tell::read(value)).map(|(id, tell)| Self::Tell(id, tell)),
@@ -228,6 +238,7 @@ impl Item {
     pub fn to_json(&self) -> Value {
         let (kind, id, fields) = match self {
             Self::Row(row) => return json!({"t": "row", "envelope": row.to_value()}),
+            Self::Event(id, event) => ("event", id, json!({ "content": event.to_value() })),
             Self::Ask(id, ask) => ("ask", id, serde_json::to_value(ask).unwrap_or_default()),
             Self::Answer(id, to) => ("answer", id, serde_json::to_value(to).unwrap_or_default()),
             Self::Tell(id, tell) => ("tell", id, tell.fields()),
@@ -256,6 +267,7 @@ impl Tell {
             "leave" => Self::Leave(field(value, "group")?),
             "heads" => Self::Heads(list(value, "heads")?),
             "progress" => Self::Progress(list(value, "streams")?, list(value, "rows")?),
+            "accounts" => Self::Accounts(list(value, "accounts")?),
             "devices" => Self::Devices(field(value, "account")?, field(value, "version")?),
             _ => return None,
         })
@@ -269,6 +281,7 @@ impl Tell {
             Self::Progress(streams, rows) => {
                 json!({"what": "progress", "streams": streams, "rows": rows})
             }
+            Self::Accounts(accounts) => json!({"what": "accounts", "accounts": accounts}),
             Self::Devices(account, version) => {
                 json!({"what": "devices", "account": account, "version": version})
             }

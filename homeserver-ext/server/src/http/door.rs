@@ -9,10 +9,7 @@ use axum::{
     http::{StatusCode, request::Parts},
     routing::get,
 };
-use causeway_protocol::{
-    ids::is_server_name,
-    link::{Answer, MAX_CONTENT},
-};
+use causeway_protocol::{ids::is_server_name, link::MAX_CONTENT};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -85,7 +82,7 @@ async fn fetch(
 ) -> Result<Json<Out>, ApiError> {
     let longest = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
     let outgoing = tokio::select! {
-        outgoing = api.servers.outgoing(|| api.clock.now(), longest) => outgoing?,
+        outgoing = api.servers.outgoing((&api.db, &api.live), || api.clock.now(), longest) => outgoing?,
         () = api.stopping.cancelled() => Vec::new(),
     };
     metrics::counter!("causeway_servers_frames_total", "way" => "out")
@@ -110,12 +107,14 @@ async fn hand_in(
         }
         metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
         let of = (&api.db, api.clock.now());
-        let received = api.servers.receive(of, &from, &content).await?;
-        back.extend(received.back.map(|out| OutFrame { to: out.to, content: out.content }));
-        for asked in received.asked {
-            let (status, body) = remote::carry_out(&api, &asked).await;
-            let answer = Answer { to: asked.id, status: status.as_u16(), body };
-            api.servers.answer((&api.db, api.clock.now()), &from, answer).await?;
+        let said = api.servers.receive(of, &from, &content).await?;
+        back.extend(said.map(|content| OutFrame { to: from.clone(), content }));
+        while let Some(items) = api.servers.next(&api.db, &from).await? {
+            if !remote::take(&api, &from, items).await? {
+                // It comes again; meanwhile what it waits for may have come.
+                break;
+            }
+            api.servers.committed((&api.db, api.clock.now()), &from).await?;
         }
     }
     Ok(Json(Out { frames: back }))

@@ -293,7 +293,7 @@ impl From<PostOpError> for ApiError {
             PostOpError::Invalid(_) => Self::bad("DEV_CAUSEWAY_INVALID_OP", error),
             PostOpError::Behind(ref what) => Self::behind(&error, what.clone()),
             PostOpError::Unknown => Self::not_found(error),
-            PostOpError::OtherServer(_) => Self::forbidden(error),
+            PostOpError::OtherServer(_) | PostOpError::ThirdServer(_) => Self::forbidden(error),
             PostOpError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostOpError::TooMany(_) => Self::limit(error),
             PostOpError::Devices(_) => Self::invalid(error),

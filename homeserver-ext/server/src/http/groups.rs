@@ -11,6 +11,7 @@ use super::{
     auth::Caller,
     body::{Body, EpochText, One, Page},
     error::ApiError,
+    remote,
 };
 use crate::{
     quota::PAGE_BYTES,
@@ -100,9 +101,14 @@ pub(super) async fn post_op(
     One(group): One<GroupId>,
     Body(request): Body<PostOp>,
 ) -> Result<Json<GroupHead>, ApiError> {
-    let now = api.clock.now();
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    if let Some(home) = groups::replica::other_home(&api.db, here, group).await? {
+        return remote::post_op(&api, &caller, &home, group, &request.op).await.map(Json);
+    }
+    remote::look_up_named(&api, &caller, &request.op).await?;
+    let of = (here, group);
     let head =
-        groups::post_op(&api.db, &api.live, now, &api.shares, &caller, group, &request.op).await?;
+        groups::post_op(&api.db, &api.live, now, &api.shares, &caller, of, &request.op).await?;
     // The op is taken. A little that was parked for who left goes at once, the rest with the upkeep.
     if let Err(error) = parked::drop_left(&api.db, now).await {
         tracing::warn!(%error, "what is parked for those who left goes later");

@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use causeway_protocol::{
-    api::{AccountAnswer, ClaimRequest, ClaimedKeys, ErrorBody},
+    api::{AccountAnswer, ClaimRequest, ClaimedKeys, ErrorBody, GroupHead, OpBytes, PostEnvelopes},
     device::verify_account,
-    envelope::Sender,
-    ids::{AccountId, DeviceId},
+    envelope::{Sender, Submission},
+    ids::{AccountId, DeviceId, GroupId, Timestamp},
     json,
-    link::{Answer, Call},
+    link::{Answer, Ask, Call, Carried, Event, Item, Row, Tell},
+    roster::{Body, Op},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Api, auth::Caller, error::ApiError};
 use crate::services::{
-    accounts, keys, remote_accounts,
-    servers::{AskError, Asked},
+    accounts,
+    groups::{
+        self,
+        replica::{self, Took},
+    },
+    keys,
+    relay::{self, PostError, Posted},
+    remote_accounts,
+    servers::AskError,
 };
 
 /// Devices of one claim of another server.
@@ -26,17 +34,116 @@ const MAX_CLAIM: usize = 200;
 /// How long what another server said of an account is good without asking again, milliseconds.
 const FRESH_MS: u64 = 60_000;
 
-/// Carries out what another server asks: its answer's status and body.
-pub(super) async fn carry_out(api: &Api, asked: &Asked) -> (StatusCode, Value) {
-    let done = match answer(api, asked).await {
-        Ok(body) => return (StatusCode::OK, body),
-        Err(refusal) => refusal.into_parts(),
-    };
-    let (status, body) = done;
-    (status, serde_json::to_value(body).unwrap_or_default())
+/// Deals with the items of a frame, in their order; `false` where one has to wait, and those behind it
+/// with it. What was dealt with before does nothing.
+pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool, ApiError> {
+    let (here, now) = (&*api.config.server_name, api.clock.now());
+    for item in items {
+        match item {
+            Item::Ask(to, ask) => {
+                if !api.servers.is_first(&api.db, from, to).await? {
+                    continue;
+                }
+                let (status, body) = match carry_out(api, from, &ask).await {
+                    Ok(body) => (StatusCode::OK, body),
+                    Err(refusal) => {
+                        let (status, body) = refusal.into_parts();
+                        (status, of(&body)?)
+                    }
+                };
+                let answer = Answer { to, status: status.as_u16(), body };
+                api.servers.answer((&api.db, now), from, answer).await?;
+            }
+            Item::Tell(_, Tell::Accounts(shown)) => {
+                let mut its = Vec::new();
+                for shown in &shown {
+                    let shown = json::from_value::<AccountAnswer>(shown).ok();
+                    // A server shows its own.
+                    its.extend(shown.filter(|it| it.list.account.server() == from));
+                }
+                remote_accounts::keep_shown(&api.db, now, its).await?;
+            }
+            Item::Event(_, event) => {
+                if !take_event(api, (here, from), event).await? {
+                    return Ok(false);
+                }
+            }
+            Item::Row(Row::Member(row)) => {
+                let is_its = Row::Member(row.clone()).check(from);
+                let taken = match is_its {
+                    Ok(()) => put_down(api, row).await?,
+                    Err(error) => refused(from, &error.to_string()),
+                };
+                if !taken {
+                    return Ok(false);
+                }
+            }
+            // Answers were given to who waits for them; of the rest this server needs nothing yet.
+            Item::Answer(..) | Item::Row(Row::Home(_)) | Item::Tell(..) => {}
+        }
+    }
+    Ok(true)
 }
 
-async fn answer(api: &Api, Asked { from, ask, .. }: &Asked) -> Result<Value, ApiError> {
+async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Result<bool, ApiError> {
+    match &event.carried {
+        Carried::Ops(ops) => {
+            let (now, of) = (api.clock.now(), (&api.db, &api.live));
+            match replica::take(of, now, (here, from), event.group, ops).await? {
+                Took::All => {}
+                Took::Refused(reason) => {
+                    refused(from, reason);
+                }
+                Took::Missing => {
+                    refused(from, "ops_missing");
+                }
+            }
+        }
+        Carried::Envelopes(envelopes) => {
+            for envelope in envelopes {
+                let taken = match event.check(envelope, from) {
+                    Ok(()) => put_down(api, envelope.clone()).await?,
+                    Err(error) => refused(from, &error.to_string()),
+                };
+                if !taken {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Puts down what a device of another server has sent; `false` where that has to wait.
+async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
+    let from = envelope.sender.account.server().to_owned();
+    let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
+        return Ok(refused(&from, "unknown_sender"));
+    };
+    let (group, epoch) = (envelope.group, envelope.epoch);
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let request = PostEnvelopes { envelopes: vec![envelope], count: None };
+    let who = (&sender, Posted::Elsewhere);
+    let posted =
+        relay::post_of((&api.db, &api.live), when, &api.shares, who, group, &request).await;
+    match posted.map_err(|refused| refused.why) {
+        Ok(_) => Ok(true),
+        // Until the ops are here.
+        Err(PostError::Behind(behind)) if epoch > behind.epoch => Ok(false),
+        Err(PostError::UsedUp(_)) => Ok(false),
+        Err(PostError::Storage(error)) => Err(error.into()),
+        Err(why) => Ok(refused(&from, &why.to_string())),
+    }
+}
+
+/// Counts what another server should not have sent; nothing waits for it.
+fn refused(from: &str, reason: &str) -> bool {
+    tracing::warn!(server = from, reason, "refused what another server sent");
+    metrics::counter!("causeway_servers_refused_total").increment(1);
+    true
+}
+
+async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
     let now = api.clock.now();
     if !ask.is_by(from) {
         return Err(ApiError::forbidden("the caller is an account of another server"));
@@ -71,6 +178,18 @@ async fn answer(api: &Api, Asked { from, ask, .. }: &Asked) -> Result<Value, Api
             let per_hour = api.config.claims_per_hour;
             of(&keys::claim(&api.db, now, &api.shares, who, per_hour, &devices).await?)
         }
+        Call::Op => {
+            let who = ask.caller.as_ref();
+            let who = who.ok_or_else(|| ApiError::forbidden("an op has somebody who posts it"))?;
+            let RemoteOp { group, op, mut accounts } = parsed(&ask.body)?;
+            accounts.retain(|shown| shown.list.account.server() == from);
+            remote_accounts::keep_shown(&api.db, now, accounts).await?;
+            let caller = remote_accounts::device(&api.db, who).await?;
+            let caller = caller.ok_or_else(|| ApiError::not_found("no such group"))?;
+            let group = (&*api.config.server_name, group);
+            let done = (&api.db, &api.live);
+            of(&groups::post_op(done.0, done.1, now, &api.shares, &caller, group, &op.0).await?)
+        }
         _ => {
             let error = "this server does not take this from others";
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))
@@ -91,6 +210,16 @@ pub(super) async fn account(
     {
         return Ok(known.clone());
     }
+    ask_for(api, caller, account, known).await
+}
+
+async fn ask_for(
+    api: &Api,
+    caller: &Caller,
+    account: &AccountId,
+    known: Option<(AccountAnswer, Timestamp)>,
+) -> Result<AccountAnswer, ApiError> {
+    let now = api.clock.now();
     let body = json!({ "account": account });
     let answer = ask(api, caller, account.server(), Call::Account, body).await?;
     let said: AccountAnswer = taken(&answer)?;
@@ -181,4 +310,75 @@ fn parsed<T: DeserializeOwned>(body: &Value) -> Result<T, ApiError> {
 
 fn of(body: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(body).map_err(|error| ApiError::internal(&error))
+}
+
+/// An op, as it is carried to the group's home.
+#[derive(Serialize, Deserialize)]
+struct RemoteOp {
+    group: GroupId,
+    op: OpBytes,
+    /// Of the asking server: the poster's, and those that the op names, who may be new to the home.
+    accounts: Vec<AccountAnswer>,
+}
+
+/// Posts an op to the group's home. When this returns it is here as well.
+pub(super) async fn post_op(
+    api: &Api,
+    caller: &Caller,
+    home: &str,
+    group: GroupId,
+    op: &[u8],
+) -> Result<GroupHead, ApiError> {
+    let mut named = vec![caller.account.clone()];
+    if let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) {
+        named.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
+    }
+    named.retain(|account: &AccountId| account.server() == api.config.server_name);
+    let mut accounts = Vec::new();
+    for account in named {
+        let shown = accounts::devices_of(&api.db, &account).await?;
+        accounts.extend(shown.map(|shown| AccountAnswer { former: Vec::new(), ..shown }));
+    }
+    let body = of(&RemoteOp { group, op: OpBytes(op.to_vec()), accounts })?;
+    let answer = ask(api, caller, home, Call::Op, body).await?;
+    let head: GroupHead = taken(&answer)?;
+    let mut moved = api.live.moved();
+    let here = &*api.config.server_name;
+    let ops = [op.to_vec()];
+    let of = (&api.db, &api.live);
+    // What stands before it is on its way.
+    let waiting = async {
+        while let Took::Missing =
+            replica::take(of, api.clock.now(), (here, home), group, &ops).await?
+        {
+            let _ = moved.changed().await;
+        }
+        Ok::<_, ApiError>(())
+    };
+    match tokio::time::timeout(api.config.relay_patience, waiting).await {
+        Ok(done) => done.map(|()| head),
+        Err(_) => {
+            Err(AskError::Unreachable { server: home.to_owned(), since: api.clock.now() }.into())
+        }
+    }
+}
+
+/// Asks other servers for those of their accounts that an op brings in, where they are not known as it
+/// names them.
+pub(super) async fn look_up_named(api: &Api, caller: &Caller, op: &[u8]) -> Result<(), ApiError> {
+    let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) else { return Ok(()) };
+    for entry in entries {
+        let Ok(account) = entry.account.parse::<AccountId>() else { continue };
+        if account.server() == api.config.server_name {
+            continue;
+        }
+        let known = remote_accounts::known(&api.db, &account).await?;
+        let is_known = known.as_ref().is_some_and(|(known, _)| {
+            known.list.member_id == entry.member_id && known.list.version == entry.devices.version
+        });
+        if !is_known {
+            ask_for(api, caller, &account, known).await?;
+        }
+    }
+    Ok(())
 }

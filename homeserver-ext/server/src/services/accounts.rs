@@ -173,6 +173,7 @@ pub(crate) async fn login(
         return Err(LoginError::Nonce);
     }
     let device = devices::by_id(tx.conn(), device_id).await?;
+    let device = device.filter(|device| device.account.server() == server);
     let has_signed = verify_login(server, device_id, nonce, signature).is_ok();
     // Whoever has not signed learns nothing of the device.
     let admitted = match device.filter(|_| has_signed) {
@@ -204,7 +205,8 @@ pub(crate) async fn prove_identity(
     }
     let list = accounts::list_of(tx.conn(), &MemberId::new(*identity.as_bytes())).await?;
     let has_signed = verify_login(server, identity, nonce, signature).is_ok();
-    let found = match list.filter(|_| has_signed) {
+    let list = list.filter(|list| has_signed && list.account.server() == server);
+    let found = match list {
         Some(list) => {
             let devices = devices::records(tx.conn(), &list.account).await?;
             Some(AccountDevices { list, devices })

@@ -1,6 +1,9 @@
 //! Groups: their ops in order, judged as every client will judge them again.
 
 mod noted;
+pub(crate) mod replica;
+
+use std::collections::BTreeSet;
 
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
@@ -17,10 +20,11 @@ use crate::{
     quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
-        self, accounts,
+        self, GroupRow, accounts,
         devices::Device,
         groups::{self, Group},
         invites, mailbox,
+        servers::{self, forward},
         standing::{self, Standing},
     },
 };
@@ -46,6 +50,9 @@ pub(crate) enum PostOpError {
     /// Create it at its creator's server.
     #[error("the group belongs to {0}, its creator's server")]
     OtherServer(String),
+    /// Add people of the servers that are in it.
+    #[error("a group reaches over two servers at most, and `{0}` would be a third")]
+    ThirdServer(String),
     /// Fetch the account's newest device list, and name its identity and its devices.
     #[error(
         "`{0}` is not registered here with this identity and these devices; an op names each \
@@ -122,6 +129,7 @@ pub(crate) async fn create(
     let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
+    know(tx.conn(), server, row, (&roster, &come), true).await?;
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, row, come);
@@ -139,7 +147,7 @@ pub(crate) async fn post_op(
     now: Timestamp,
     shares: &Shares,
     caller: &Device,
-    id: GroupId,
+    (server, id): (&str, GroupId),
     bytes: &[u8],
 ) -> Result<GroupHead, PostOpError> {
     let op = Op::parse(bytes)?;
@@ -161,6 +169,9 @@ pub(crate) async fn post_op(
         }
     }
     let after = before.apply(&op)?;
+    if let Some(third) = third_server(server, &after) {
+        return Err(PostOpError::ThirdServer(third));
+    }
     let moved = moved(&op, &before);
     if moved > MAX_MOVED {
         return Err(PostOpError::Moves(moved));
@@ -186,6 +197,7 @@ pub(crate) async fn post_op(
             invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
         }
     }
+    know(tx.conn(), server, group.row, (&after, &changed), true).await?;
     mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, group.row, changed);
@@ -200,6 +212,37 @@ pub(crate) async fn post_op(
     let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
     tx.commit_with(script).await?;
     Ok(head_of(&after))
+}
+
+/// A server beyond this one and another, of which the group has members.
+fn third_server(here: &str, roster: &Roster) -> Option<String> {
+    let servers: BTreeSet<&str> =
+        roster.members().values().map(|member| member.account.server()).collect();
+    let mut others = servers.into_iter().filter(|server| *server != here);
+    others.nth(1).map(str::to_owned)
+}
+
+/// Has devices of other servers known that are in a group now, and, by its home, their servers as those to
+/// be given its ops.
+async fn know(
+    conn: &mut Conn,
+    here: &str,
+    group: GroupRow,
+    (roster, devices): (&Roster, &[DeviceOf]),
+    is_home: bool,
+) -> Result<(), storage::Error> {
+    for device in devices {
+        let Some(member) = roster.member(&device.member_id) else { continue };
+        if member.account.server() == here {
+            continue;
+        }
+        servers::know_device(conn, &member.account, device).await?;
+        if is_home {
+            let server = servers::row(conn, member.account.server()).await?;
+            forward::begin_replica(conn, server, group).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Devices that an op takes into the group or out of it, each of which is a row.
@@ -241,7 +284,10 @@ async fn must_be_registered(
         if member.devices.len() > MAX_NAMED {
             return Err(PostOpError::Devices(member.account.to_string()));
         }
-        let lists = accounts::lists_since(conn, &member.account, since).await?;
+        let mut lists = accounts::lists_since(conn, &member.account, since).await?;
+        // Of another server's account what that server said last.
+        let shown = servers::account(conn, &member.account).await?;
+        lists.extend(shown.map(|(shown, _)| shown.list));
         let is_registered = lists.iter().any(|list| {
             list.member_id == id
                 && list.version == member.list_version

@@ -131,10 +131,31 @@ impl<E: Into<PostError>> From<E> for Refused {
 /// accepted before is answered as it was then, whatever happened since; what is refused in a later
 /// turn costs nothing.
 pub(crate) async fn post(
+    of: (&Db, &Live),
+    when: (Timestamp, Duration),
+    shares: &Shares,
+    caller: &Device,
+    group: GroupId,
+    request: &PostEnvelopes,
+) -> Result<Accepted, Refused> {
+    post_of(of, when, shares, (caller, Posted::Here), group, request).await
+}
+
+/// Where envelopes were posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// By a device of this server: what a cut has made old is sealed again.
+    Here,
+    /// At another server, which has taken them: they are judged by their readers.
+    Elsewhere,
+}
+
+/// As [`post`], of a device wherever it is.
+pub(crate) async fn post_of(
     (db, live): (&Db, &Live),
     (now, max_ttl): (Timestamp, Duration),
     shares: &Shares,
-    caller: &Device,
+    (caller, posted): (&Device, Posted),
     group: GroupId,
     PostEnvelopes { envelopes: submissions, count: counted }: &PostEnvelopes,
 ) -> Result<Accepted, Refused> {
@@ -152,7 +173,7 @@ pub(crate) async fn post(
         }
     }
     let mut turns = turns(&new, ROWS_IN_A_TURN).into_iter();
-    let mut asked = Asked { live, shares, max_ttl, new: &new, submissions, admitted: None };
+    let mut asked = Asked { live, shares, max_ttl, posted, new: &new, submissions, admitted: None };
     let mut refused = None;
     for turn in turns.by_ref() {
         match take_turn(db, now, caller, group, turn, &mut asked, *counted).await {
@@ -203,6 +224,7 @@ struct Asked<'a> {
     shares: &'a Shares,
     /// Messages live no longer, whatever their group says.
     max_ttl: Duration,
+    posted: Posted,
     new: &'a [(EnvelopeId, &'a Submission)],
     submissions: &'a [Submission],
     admitted: Option<Charged>,
@@ -234,10 +256,10 @@ async fn take_turn(
         return Ok(known.into_iter().collect());
     }
     let mut group = if asked.admitted.is_some() {
-        admit(tx.conn(), caller, found, &left).await?
+        admit(tx.conn(), (caller, asked.posted), found, &left).await?
     } else {
         let new: Vec<_> = asked.new.iter().filter(is_left).copied().collect();
-        let group = admit(tx.conn(), caller, found, &new).await?;
+        let group = admit(tx.conn(), (caller, asked.posted), found, &new).await?;
         if let Some(beyond) = beyond_limits(asked.submissions) {
             return Err(beyond.into());
         }
@@ -333,7 +355,7 @@ struct Admitted {
 /// Whether new envelopes may come in: membership, then epoch.
 async fn admit(
     conn: &mut Conn,
-    caller: &Device,
+    (caller, posted): (&Device, Posted),
     found: Option<(Group, Standing)>,
     new: &[(EnvelopeId, &Submission)],
 ) -> Result<Admitted, Denied> {
@@ -356,7 +378,8 @@ async fn admit(
             return Err(PostError::Unknown.into());
         }
     };
-    if oldest < group.stale_below || newest > group.head.epoch {
+    let is_stale = oldest < group.stale_below && posted == Posted::Here;
+    if is_stale || newest > group.head.epoch {
         return Err(behind(group.head.epoch));
     }
     if oldest < since {

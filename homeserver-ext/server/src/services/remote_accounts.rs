@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::AccountAnswer,
+    device::{DeviceOf, verify_account},
+    envelope::Sender,
     ids::{AccountId, DeviceId, Timestamp},
 };
 use causeway_store::Db;
 
-use crate::storage::{self, servers};
+use crate::storage::{
+    self,
+    devices::{self, Device},
+    servers,
+};
 
 /// What was said last of an account, and when that was asked.
 pub(crate) async fn known(
@@ -35,4 +41,41 @@ pub(crate) async fn servers_of(
     devices: &[DeviceId],
 ) -> Result<BTreeMap<String, Vec<DeviceId>>, storage::Error> {
     servers::servers_of(db.read().await?.conn(), devices).await
+}
+
+/// Keeps what a server shows of accounts, as far as it verifies, is not older than what is known, and is of
+/// the same identity.
+pub(crate) async fn keep_shown(
+    db: &Db,
+    now: Timestamp,
+    shown: impl IntoIterator<Item = AccountAnswer>,
+) -> Result<(), storage::Error> {
+    for said in shown {
+        if verify_account(&said.list, &said.devices).is_err() {
+            continue;
+        }
+        let known = known(db, &said.list.account).await?;
+        let is_newer = known.is_none_or(|(known, _)| {
+            known.list.member_id == said.list.member_id && known.list.version < said.list.version
+        });
+        if is_newer {
+            keep(db, now, &said).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A device of another server's account, as far as it is known that the account has it.
+pub(crate) async fn device(db: &Db, who: &Sender) -> Result<Option<Device>, storage::Error> {
+    let is_his = |device: &Device| device.account == who.account;
+    if let Some(device) = devices::by_id(db.read().await?.conn(), &who.device).await? {
+        return Ok(Some(device).filter(is_his));
+    }
+    let Some((shown, _)) = known(db, &who.account).await? else { return Ok(None) };
+    let device = DeviceOf { member_id: shown.list.member_id, device_id: who.device };
+    let mut tx = db.begin_growing().await?;
+    servers::know_device(tx.conn(), &who.account, &device).await?;
+    tx.commit().await?;
+    let device = devices::by_id(db.read().await?.conn(), &who.device).await?;
+    Ok(device.filter(is_his))
 }

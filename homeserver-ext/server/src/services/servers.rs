@@ -3,6 +3,7 @@
 //! Frames go out and come in through the door at which the Matrix half of the installation stands
 //! (`http::door`): here is no network.
 
+mod fill;
 mod line;
 
 use std::{
@@ -23,10 +24,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::line::Line;
+use self::line::{Line, Mark};
 use crate::{
+    live::Live,
     quota::{Buckets, Quota},
-    storage::{self, servers},
+    storage::{
+        self,
+        servers::{self, forward},
+    },
 };
 
 /// Servers that are spoken with at once: whoever was heard least lately gives way to a new one.
@@ -45,14 +50,6 @@ const OUTWARD: Quota = Quota::per_minute(60, 120);
 pub(crate) struct Outgoing {
     pub(crate) to: String,
     pub(crate) content: Value,
-}
-
-/// What another server asks of this one.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) from: String,
-    pub(crate) id: ItemId,
-    pub(crate) ask: Ask,
 }
 
 /// Why another server was not asked, or did not answer.
@@ -85,6 +82,8 @@ pub(crate) enum AskError {
 
 /// The links with all other servers, since this start.
 pub(crate) struct Servers {
+    /// This server.
+    here: String,
     /// How long a request waits; none where there is no door.
     patience: Option<Duration>,
     began: Instant,
@@ -104,8 +103,9 @@ struct Waits {
 
 impl Servers {
     /// None yet, each waited for so long; without a door none is ever spoken with.
-    pub(crate) fn new(patience: Option<Duration>) -> Self {
+    pub(crate) fn new(here: &str, patience: Option<Duration>) -> Self {
         Self {
+            here: here.to_owned(),
             patience,
             began: Instant::now(),
             lines: Mutex::default(),
@@ -187,12 +187,16 @@ impl Servers {
     /// What is to go now; waits for it, `longest` at most.
     pub(crate) async fn outgoing(
         &self,
+        (db, live): (&Db, &Live),
         now: impl Fn() -> Timestamp,
         longest: Duration,
     ) -> Result<Vec<Outgoing>, AskError> {
         let until = Instant::now() + longest;
+        let mut moved = live.moved();
         loop {
             let told = self.news.notified();
+            moved.mark_unchanged();
+            self.fill(db, now()).await?;
             let (frames, due_ms) = self.gather(now()).await?;
             if !frames.is_empty() {
                 return Ok(frames);
@@ -204,6 +208,7 @@ impl Servers {
             }
             tokio::select! {
                 () = told => {}
+                _ = moved.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -229,50 +234,80 @@ impl Servers {
         Ok((frames, due))
     }
 
-    /// Takes in what an agent of `from` said, which is committed when this returns; what `from` asks is
-    /// for the caller to [answer](Servers::answer).
+    /// Takes in what an agent of `from` said; what is to be dealt with is then [`next`](Servers::next).
+    /// What is said back beside the link.
     pub(crate) async fn receive(
         &self,
         (db, now): (&Db, Timestamp),
         from: &str,
         content: &Value,
-    ) -> Result<Received, AskError> {
+    ) -> Result<Option<Value>, AskError> {
         let bytes = content.to_string();
         let Ok(content) = Content::parse(bytes.as_bytes()) else {
             metrics::counter!("causeway_servers_malformed_total").increment(1);
-            return Ok(Received::default());
+            return Ok(None);
         };
         let line = self.line(db, from).await?;
-        let mut line = line.lock().await;
         let room = MAX_WAITING.saturating_sub(self.waiting_bytes());
         let (mine, random) = (ServerLinkId::new(random()?), u16::from_be_bytes(self::random()?));
+        let mut line = line.lock().await;
         let clocks = (now, self.now_ms(), random);
         let came = line.receive(content, bytes.len(), clocks, room, mine);
-        if let Some(place) = came.place
-            && let Err(error) = set_place(db, now, from, &place).await
-        {
-            // In memory it is ahead of what is stored: as after a start.
-            lock(&self.lines).remove(from);
-            return Err(error.into());
+        if !came.has.is_empty() {
+            let place = line.place();
+            let stored = store(db, now, from, (&place, &came.has)).await;
+            self.or_forget(from, stored)?;
         }
         drop(line);
-        let mut received = Received::default();
-        if came.refused_version {
-            let content = serde_json::from_str(VERSION_REFUSED).unwrap_or_default();
-            received.back = Some(Outgoing { to: from.to_owned(), content });
-        }
-        for item in came.items {
-            match item {
-                Item::Ask(id, ask) => {
-                    received.asked.push(Asked { from: from.to_owned(), id, ask });
-                }
-                Item::Answer(_, answer) => self.answered(from, answer),
-                // Groups do not reach beyond this server yet.
-                Item::Row(_) | Item::Tell(..) => {}
-            }
-        }
         self.news.notify_one();
-        Ok(received)
+        Ok(came.is_other_version.then(|| serde_json::from_str(VERSION_REFUSED).unwrap_or_default()))
+    }
+
+    /// The items of `from` that are to be dealt with now; answers are given to those who wait for them.
+    pub(crate) async fn next(&self, db: &Db, from: &str) -> Result<Option<Vec<Item>>, AskError> {
+        let line = self.line(db, from).await?;
+        let Some(mut items) = line.lock().await.next() else { return Ok(None) };
+        items.retain(|item| match item {
+            Item::Answer(_, answer) => {
+                self.answered(from, answer.clone());
+                false
+            }
+            _ => true,
+        });
+        Ok(Some(items))
+    }
+
+    /// Whether an ask of `from` comes for the first time: it is carried out once.
+    pub(crate) async fn is_first(
+        &self,
+        db: &Db,
+        from: &str,
+        ask: ItemId,
+    ) -> Result<bool, AskError> {
+        Ok(self.line(db, from).await?.lock().await.is_first(ask))
+    }
+
+    /// They were dealt with.
+    pub(crate) async fn committed(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+    ) -> Result<(), AskError> {
+        let line = self.line(db, from).await?;
+        let mut line = line.lock().await;
+        let place = line.committed();
+        let stored = store(db, now, from, (&place, &[])).await;
+        drop(line);
+        self.news.notify_one();
+        self.or_forget(from, stored)
+    }
+
+    /// In memory a line that could not be stored is ahead of what is: it begins as after a start.
+    fn or_forget(&self, name: &str, stored: Result<(), storage::Error>) -> Result<(), AskError> {
+        if stored.is_err() {
+            lock(&self.lines).remove(name);
+        }
+        Ok(stored?)
     }
 
     fn waiting_bytes(&self) -> usize {
@@ -344,13 +379,6 @@ pub(crate) struct Known {
     pub(crate) malformed: u64,
 }
 
-/// What came of a content.
-#[derive(Debug, Default)]
-pub(crate) struct Received {
-    pub(crate) asked: Vec<Asked>,
-    pub(crate) back: Option<Outgoing>,
-}
-
 /// Ends waiting, however that ends.
 struct Waiting<'a> {
     waits: &'a Mutex<HashMap<ItemId, Waits>>,
@@ -363,14 +391,30 @@ impl Drop for Waiting<'_> {
     }
 }
 
-async fn set_place(
+/// Stores how far `from` was taken, and what it has.
+async fn store(
     db: &Db,
     now: Timestamp,
     from: &str,
-    place: &Place,
+    (place, has): (&Place, &[Mark]),
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin().await?;
     servers::set_place(tx.conn(), now, from, place).await?;
+    if !has.is_empty() {
+        let server = servers::row(tx.conn(), from).await?;
+        let rows = has.iter().filter_map(|mark| match mark {
+            Mark::Rows(seq) => Some(*seq),
+            Mark::Ops(..) => None,
+        });
+        if let Some(until) = rows.max() {
+            forward::done(tx.conn(), server, until).await?;
+        }
+        for mark in has {
+            if let Mark::Ops(group, epoch) = mark {
+                forward::has_ops(tx.conn(), server, *group, *epoch).await?;
+            }
+        }
+    }
     Ok(tx.commit().await?)
 }
 

@@ -151,7 +151,8 @@ async fn lacked(db: &Db, overdue: &[Overdue]) -> Result<BTreeSet<i64>, storage::
         let epoch = i64::from(one.epoch.0);
         let is_parked = mailbox::is_parked(read.conn(), one.envelope).await?;
         let (seq, sender) = (one.envelope, one.sender);
-        if readers.lack(&Said { seq, epoch, sender, is_parked, is_taken: false }) {
+        let is_here = mailbox::is_here(read.conn(), sender).await?;
+        if readers.lack(&Said { seq, epoch, sender, is_here, is_parked, is_taken: false }) {
             lacked.insert(one.envelope);
         }
     }

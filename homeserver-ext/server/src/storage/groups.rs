@@ -114,6 +114,20 @@ pub(crate) async fn all(
     rows.into_iter().map(Group::try_from).collect()
 }
 
+/// Whose server orders a group's ops: its creator's. `None` where there is no such group, or it is from
+/// before that was kept, and so of this server.
+pub(crate) async fn home(conn: &mut Conn, group: GroupId) -> Result<Option<String>, Error> {
+    let creator: Option<Option<String>> =
+        sqlx::query_scalar("SELECT creator FROM groups WHERE group_id = $1")
+            .bind(group.as_ref())
+            .fetch_optional(conn)
+            .await?;
+    // Of a group from before that was kept there is none, and its home is here.
+    let creator = creator.flatten().map(|creator| creator.parse::<AccountId>());
+    let creator = creator.transpose().map_err(|_| Error::Row("creator"))?;
+    Ok(creator.map(|creator| creator.server().to_owned()))
+}
+
 /// The roster at the head.
 pub(crate) async fn roster(conn: &mut Conn, group: GroupRow) -> Result<Roster, Error> {
     let row: Vec<u8> = sqlx::query_scalar("SELECT roster FROM groups WHERE grp = $1")

@@ -20,7 +20,7 @@ mod shares;
 pub(crate) use accepted::{accepted, forget, progress, put_accepted};
 pub(crate) use before::{Before, read_before, select_before};
 pub(crate) use broadcasts::{
-    Said, groups_of, is_parked, next_said, put_op, readers, recipients, said,
+    Said, groups_of, is_here, is_parked, next_said, put_op, readers, recipients, said,
 };
 pub(crate) use ended::{end, passed, progress_of_broadcast};
 pub(crate) use fetch::{

@@ -1,9 +1,12 @@
 //! Other servers: how far what comes from them was taken, and what they said of their accounts.
 
+pub(crate) mod forward;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use causeway_protocol::{
     api::AccountAnswer,
+    device::DeviceOf,
     ids::{AccountId, DeviceId, ServerLinkId, Timestamp},
     link::{Ack, Place},
 };
@@ -50,7 +53,8 @@ pub(crate) async fn set_place(
     let present = place.present.as_ref();
     let former: Vec<u8> = place.former.iter().flat_map(|link| *link.as_bytes()).collect();
     sqlx::query(
-        "INSERT INTO servers (name, link, taken, former, heard_ms) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO servers (name, link, taken, former, heard_ms, forwarded)
+         SELECT $1, $2, $3, $4, $5, last FROM numbers WHERE TRUE
          ON CONFLICT (name) DO UPDATE SET link = excluded.link, taken = excluded.taken,
          former = excluded.former, heard_ms = excluded.heard_ms",
     )
@@ -62,6 +66,88 @@ pub(crate) async fn set_place(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// The number of a server in this database.
+pub(crate) async fn row(conn: &mut Conn, name: &str) -> Result<i64, Error> {
+    sqlx::query(
+        "INSERT INTO servers (name, taken, former, heard_ms, forwarded)
+         SELECT $1, 0, $2, 0, last FROM numbers WHERE TRUE ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(name)
+    .bind(Vec::new())
+    .execute(&mut *conn)
+    .await?;
+    Ok(sqlx::query_scalar("SELECT server FROM servers WHERE name = $1")
+        .bind(name)
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Has a device of another server's account known here, with a mailbox from which its server is served; its
+/// number. `None` where its server has not shown that the account has it, or it is known as somebody
+/// else's.
+pub(crate) async fn know_device(
+    conn: &mut Conn,
+    account: &AccountId,
+    device: &DeviceOf,
+) -> Result<Option<DeviceRow>, Error> {
+    let Some((shown, _)) = self::account(conn, account).await? else { return Ok(None) };
+    let has = shown.list.devices.contains(&device.device_id);
+    if shown.list.member_id != device.member_id || !has {
+        return Ok(None);
+    }
+    let server = row(conn, account.server()).await?;
+    // An identity that is somebody's here is nobody's elsewhere.
+    let list = serde_json::to_string(&shown.list).map_err(|_| Error::Row("list"))?;
+    let is_known: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO accounts (account, member_id, list, created_ms) VALUES ($1, $2, $3, 0)
+         ON CONFLICT DO NOTHING RETURNING created_ms",
+    )
+    .bind(account.as_str())
+    .bind(device.member_id.as_ref())
+    .bind(list)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if is_known.is_none() && !has_identity(conn, account, device).await? {
+        return Ok(None);
+    }
+    let row: Option<DeviceRow> = sqlx::query_scalar(
+        "INSERT INTO devices (device_id, member_id, account, record, listed, server)
+         VALUES ($1, $2, $3, '', TRUE, $4)
+         ON CONFLICT (device_id) DO UPDATE SET listed = TRUE
+         WHERE devices.account = excluded.account AND devices.member_id = excluded.member_id
+            AND devices.server = excluded.server
+         RETURNING device",
+    )
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .bind(account.as_str())
+    .bind(server)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(row) = row {
+        sqlx::query(
+            "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
+             ON CONFLICT (device) DO NOTHING",
+        )
+        .bind(row)
+        .execute(conn)
+        .await?;
+    }
+    Ok(row)
+}
+
+/// Whether an account is known with the identity of this device.
+async fn has_identity(
+    conn: &mut Conn,
+    account: &AccountId,
+    device: &DeviceOf,
+) -> Result<bool, Error> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM accounts WHERE account = $1 AND member_id = $2)",
+    );
+    Ok(query.bind(account.as_str()).bind(device.member_id.as_ref()).fetch_one(conn).await?)
 }
 
 /// Who claims in the name of this server: no device of ours, which all have numbers above 0.
@@ -106,6 +192,13 @@ pub(crate) async fn keep_account(
     .bind(ms(now))
     .execute(&mut *conn)
     .await?;
+    // Where a group names it, it is among the accounts.
+    sqlx::query("UPDATE accounts SET list = $3 WHERE account = $1 AND member_id = $2")
+        .bind(account.as_str())
+        .bind(said.list.member_id.as_ref())
+        .bind(serde_json::to_string(&said.list).map_err(|_| Error::Row("list"))?)
+        .execute(&mut *conn)
+        .await?;
     sqlx::query("DELETE FROM remote_devices WHERE account = $1")
         .bind(account.as_str())
         .execute(&mut *conn)
@@ -152,7 +245,9 @@ pub(crate) async fn forget_accounts(
 ) -> Result<u64, Error> {
     let gone: Vec<String> = sqlx::query_scalar(
         "DELETE FROM remote_accounts WHERE account IN (
-             SELECT account FROM remote_accounts WHERE asked_ms < $1 ORDER BY asked_ms LIMIT $2)
+             SELECT account FROM remote_accounts a WHERE asked_ms < $1
+                AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.account = a.account)
+             ORDER BY asked_ms LIMIT $2)
          RETURNING account",
     )
     .bind(ms(before))

@@ -1,5 +1,6 @@
 //! Two servers that speak with each other, and one that speaks with a server that keeps to nothing.
 
+mod groups;
 mod peer;
 mod wire;
 
@@ -203,7 +204,10 @@ async fn a_server_speaks_for_its_own_accounts_and_in_time() {
         (ask_of(Call::Account, None, json!({ "account": 7 }), until), 400),
         (ask_of(Call::Account, None, Value::Null, until), 400),
         (ask_of(Call::Claim, None, json!({ "devices": vec![alice.device(); 201] }), until), 413),
-        (ask_of(Call::Op, None, json!({}), until), 404),
+        // An op has somebody who posts it; what is not spoken yet.
+        (ask_of(Call::Op, None, json!({}), until), 403),
+        (ask_of(Call::Op, Some(&mallory), json!({}), until), 400),
+        (ask_of(Call::Calls, None, json!({}), until), 404),
     ];
     let items = asks.iter().map(|(ask, _)| ask.to_json()).collect();
     let answers = peer.ask(&server, items).await;

@@ -1,12 +1,14 @@
 //! The link with one server: what waits for it, what is on its way, what has come.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use causeway_protocol::{
-    ids::{ItemId, ServerLinkId, Timestamp},
-    link::{Content, Frame, Item, Peer, Place, fitting},
+    ids::{ItemId, ServerLinkId, StreamId, Timestamp},
+    link::{Content, EventPlace, Frame, Item, Peer, Place, fitting},
 };
 use serde_json::Value;
+
+use crate::storage::GroupRow;
 
 /// Most items that wait for one server.
 const MAX_QUEUED: usize = 4_096;
@@ -31,6 +33,12 @@ pub(super) struct Line {
     /// Since when something waits that it does not answer.
     pub(super) waits_since: Option<Timestamp>,
     pub(super) malformed: u64,
+    /// Up to here its devices' mailboxes are read; none: not yet.
+    pub(super) cursor: Option<i64>,
+    /// Up to which epoch a group's ops are on their way.
+    pub(super) ops: BTreeMap<GroupRow, i64>,
+    /// My stream of each group, and its last event.
+    streams: BTreeMap<GroupRow, EventPlace>,
 }
 
 #[derive(Clone)]
@@ -39,17 +47,25 @@ struct Queued {
     bytes: usize,
     /// Nobody wants it any more then.
     until: Timestamp,
+    mark: Option<Mark>,
+}
+
+/// What the server has once it has taken an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// All that is for its devices, up to and with this number.
+    Rows(i64),
+    /// A group's ops, up to and with this epoch.
+    Ops(GroupRow, i64),
 }
 
 /// What came of a content.
 #[derive(Debug, Default)]
 pub(super) struct Came {
-    /// In order, each for the first time.
-    pub(super) items: Vec<Item>,
-    /// What is to be stored with them.
-    pub(super) place: Option<Place>,
-    /// What is sent back beside frames.
-    pub(super) refused_version: bool,
+    /// What the peer has now.
+    pub(super) has: Vec<Mark>,
+    /// It speaks another version, and is told so.
+    pub(super) is_other_version: bool,
 }
 
 impl Line {
@@ -64,11 +80,25 @@ impl Line {
             heard,
             waits_since: None,
             malformed: 0,
+            cursor: None,
+            ops: BTreeMap::new(),
+            streams: BTreeMap::new(),
         }
     }
 
     /// Puts an item behind the others; `false` where there is no room for it.
     pub(super) fn put(&mut self, item: &Item, now: Timestamp, until: Timestamp) -> bool {
+        self.put_marked(item, now, until, None)
+    }
+
+    /// As [`Line::put`], of what the peer is to have.
+    pub(super) fn put_marked(
+        &mut self,
+        item: &Item,
+        now: Timestamp,
+        until: Timestamp,
+        mark: Option<Mark>,
+    ) -> bool {
         let item = item.to_json();
         let bytes = item.to_string().len();
         let is_full =
@@ -77,11 +107,19 @@ impl Line {
             return false;
         }
         self.queued_bytes += bytes;
-        self.queue.push_back(Queued { item, bytes, until });
+        self.queue.push_back(Queued { item, bytes, until, mark });
         self.waits_since.get_or_insert(now);
         true
     }
 
+    /// The place of my next event of this group; `new` is drawn for the case that there was none.
+    pub(super) fn next_event(&mut self, group: GroupRow, new: StreamId) -> EventPlace {
+        let place = self.streams.entry(group).or_insert(EventPlace { stream: new, seq: 0 });
+        place.seq += 1;
+        *place
+    }
+
+    /// Items that wait or are on their way.
     pub(super) fn queued(&self) -> usize {
         self.queue.len() + self.sent.iter().map(Vec::len).sum::<usize>()
     }
@@ -144,7 +182,7 @@ impl Line {
         let mut came = Came::default();
         let frame = match content {
             Content::Frame(frame) => frame,
-            Content::OtherVersion => return Came { refused_version: true, ..came },
+            Content::OtherVersion => return Came { is_other_version: true, ..came },
             Content::VersionRefused => return came,
         };
         self.heard = now;
@@ -152,28 +190,43 @@ impl Line {
         let received = self.peer.receive(frame, bytes, now_ms, random, room);
         if received.acknowledges {
             for _ in before..self.peer.acknowledged() {
-                self.sent.pop_front();
+                let items = self.sent.pop_front().unwrap_or_default();
+                came.has.extend(items.into_iter().filter_map(|queued| queued.mark));
             }
             self.waits_since = (!self.sent.is_empty()).then_some(now);
         }
         if received.begin_anew {
             self.begin_anew(mine, now_ms);
         }
-        while let Some(items) = self.peer.next() {
-            for item in items.iter().map(Item::parse) {
-                match item {
-                    Ok(item) => came.items.push(item),
-                    Err(_) => self.malformed += 1,
-                }
-            }
-            self.peer.committed();
-        }
-        came.items.retain(|item| match item {
-            Item::Ask(id, _) => remember(&mut self.taken, *id),
-            _ => true,
-        });
-        came.place = Some(self.peer.place().clone());
         came
+    }
+
+    /// Whether an ask comes for the first time.
+    pub(super) fn is_first(&mut self, ask: ItemId) -> bool {
+        remember(&mut self.taken, ask)
+    }
+
+    /// The items of the frame whose turn it is.
+    pub(super) fn next(&mut self) -> Option<Vec<Item>> {
+        let mut items = Vec::new();
+        for item in self.peer.next()?.iter().map(Item::parse) {
+            match item {
+                Ok(item) => items.push(item),
+                Err(_) => self.malformed += 1,
+            }
+        }
+        Some(items)
+    }
+
+    /// That frame is dealt with; what is to be stored.
+    pub(super) fn committed(&mut self) -> Place {
+        self.peer.committed();
+        self.peer.place().clone()
+    }
+
+    /// How far frames were taken.
+    pub(super) fn place(&self) -> Place {
+        self.peer.place().clone()
     }
 
     /// All that is not acknowledged is put again, before what waits.

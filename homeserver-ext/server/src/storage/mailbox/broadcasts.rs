@@ -88,6 +88,8 @@ struct Reader {
     until_seq: i64,
     from_epoch: i64,
     acked_seq: i64,
+    /// The server that it is on; none: this one.
+    server: Option<i64>,
     /// Up to here what it acknowledged need not be kept for it; none: all of that need not.
     kept_seq: Option<i64>,
 }
@@ -103,6 +105,7 @@ impl Reader {
             && said.seq <= self.until_seq
             && self.from_epoch <= said.epoch
             && said.sender != Some(self.device)
+            && (said.is_here || self.server.is_none())
     }
 }
 
@@ -112,6 +115,8 @@ pub(crate) struct Said {
     pub(crate) seq: i64,
     pub(crate) epoch: i64,
     pub(crate) sender: Option<DeviceRow>,
+    /// Whether a device of this server said it: what others' did is theirs to bring to third ones.
+    pub(crate) is_here: bool,
     /// Whether somebody has parked it and not taken it.
     pub(crate) is_parked: bool,
     /// Whether somebody has parked it, taken it, and may have to read it again.
@@ -145,7 +150,7 @@ impl Readers {
 /// Who reads what was broadcast in a group from `from` on.
 pub(crate) async fn readers(conn: &mut Conn, group: GroupRow, from: i64) -> Result<Readers, Error> {
     let mut readers: Vec<Reader> = sqlx::query_as(
-        "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq, b.kept_seq
+        "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq, d.server, b.kept_seq
          FROM group_devices g
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
          JOIN mailboxes b ON b.device = d.device
@@ -181,7 +186,8 @@ pub(crate) async fn said(
     limit: u32,
 ) -> Result<Vec<Said>, Error> {
     let said = sqlx::query_as(
-        "SELECT seq, epoch, sender,
+        "SELECT seq, epoch, sender, NOT EXISTS (SELECT 1 FROM devices s
+                WHERE s.device = broadcasts.sender AND s.server IS NOT NULL) AS is_here,
             EXISTS (SELECT 1 FROM parked p WHERE p.envelope = broadcasts.seq
                 AND p.taken_ms IS NULL) AS is_parked,
             EXISTS (SELECT 1 FROM parked p WHERE p.envelope = broadcasts.seq
@@ -198,4 +204,15 @@ pub(crate) async fn is_parked(conn: &mut Conn, seq: i64) -> Result<bool, Error> 
         "SELECT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = $1 AND p.taken_ms IS NULL)",
     );
     Ok(is_parked.bind(seq).fetch_one(conn).await?)
+}
+
+/// Whether a device of this server sends it, or the server itself.
+pub(crate) async fn is_here(conn: &mut Conn, sender: Option<DeviceRow>) -> Result<bool, Error> {
+    let is_elsewhere: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM devices WHERE device = $1 AND server IS NOT NULL)",
+    )
+    .bind(sender)
+    .fetch_one(conn)
+    .await?;
+    Ok(!is_elsewhere)
 }

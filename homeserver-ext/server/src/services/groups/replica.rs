@@ -1,0 +1,133 @@
+//! Ops of groups whose home is another server, as that gives them.
+
+use causeway_protocol::{
+    device::DeviceOf,
+    ids::{Epoch, GroupId, Timestamp},
+    roster::{Kind, Op, Roster},
+};
+use causeway_store::Db;
+
+use super::{happened, know, must_be_sealed_again, note};
+use crate::{
+    live::{Live, News},
+    storage::{
+        self,
+        groups::{self, Group},
+        mailbox,
+    },
+};
+
+/// What became of ops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Took {
+    /// All are here.
+    All,
+    /// One is not valid, another stands in its place, or it is not its home's to give: it and those behind
+    /// it are left out.
+    Refused(&'static str),
+    /// Those before are not here.
+    Missing,
+}
+
+/// Takes ops that `from` gives, in their order; those that are here already are passed over. The home has
+/// judged who is registered; what an op may, is judged here as by every client.
+pub(crate) async fn take(
+    (db, live): (&Db, &Live),
+    now: Timestamp,
+    (here, from): (&str, &str),
+    id: GroupId,
+    ops: &[Vec<u8>],
+) -> Result<Took, storage::Error> {
+    for bytes in ops {
+        let Ok(op) = Op::parse(bytes) else { return Ok(Took::Refused("malformed")) };
+        let took = match groups::by_id(db.read().await?.conn(), id).await? {
+            None if op.kind() == Kind::Create => {
+                begin(db, live, now, (here, from), id, &op).await?
+            }
+            None => Took::Missing,
+            Some(group) => go_on((db, live), now, (here, from), &group, &op).await?,
+        };
+        if took != Took::All {
+            return Ok(took);
+        }
+    }
+    Ok(Took::All)
+}
+
+async fn begin(
+    db: &Db,
+    live: &Live,
+    now: Timestamp,
+    (here, from): (&str, &str),
+    id: GroupId,
+    op: &Op,
+) -> Result<Took, storage::Error> {
+    let Ok(roster) = Roster::create(op) else { return Ok(Took::Refused("invalid")) };
+    let creator = roster.member(&op.signer().member_id).map(|member| member.account.clone());
+    let Some(creator) = creator.filter(|creator| creator.server() == from) else {
+        return Ok(Took::Refused("not_its_home"));
+    };
+    if op.group() != id {
+        return Ok(Took::Refused("wrong_group"));
+    }
+    let mut tx = db.begin_growing().await?;
+    let happened = happened(op, None, &roster);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
+    let row = groups::insert(tx.conn(), op, &roster, seq, &creator).await?;
+    let come: Vec<DeviceOf> = roster.devices().collect();
+    know(tx.conn(), here, row, (&roster, &come), false).await?;
+    mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, row, come);
+    live.tell(&mut tx, news);
+    let script = note((&mut tx, live), now, (row, seq), happened, (None, &roster))?;
+    tx.commit_with(script).await?;
+    Ok(Took::All)
+}
+
+async fn go_on(
+    (db, live): (&Db, &Live),
+    now: Timestamp,
+    (here, from): (&str, &str),
+    group: &Group,
+    op: &Op,
+) -> Result<Took, storage::Error> {
+    let mut tx = db.begin_growing().await?;
+    if groups::home(tx.conn(), group.head.group).await?.as_deref() != Some(from) {
+        return Ok(Took::Refused("not_its_home"));
+    }
+    if let Some(known) = groups::op_hash(tx.conn(), group.row, op.epoch()).await? {
+        let is_known = known == op.hash();
+        return Ok(if is_known { Took::All } else { Took::Refused("second_history") });
+    }
+    let before = groups::roster(tx.conn(), group.row).await?;
+    if Some(op.epoch()) != before.epoch().next() {
+        return Ok(Took::Missing);
+    }
+    let Ok(after) = before.apply(op) else { return Ok(Took::Refused("invalid")) };
+    let is_reason = must_be_sealed_again(op, &before, &after);
+    let stale_below: Epoch = if is_reason { after.epoch() } else { group.stale_below };
+    let happened = happened(op, Some(&before), &after);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
+    let rosters = (&before, &after);
+    let changed = groups::advance(tx.conn(), group.row, op, rosters, stale_below, seq).await?;
+    know(tx.conn(), here, group.row, (&after, &changed), false).await?;
+    mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, group.row, changed);
+    live.tell(&mut tx, news);
+    let rosters = (Some(&before), &after);
+    let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
+    tx.commit_with(script).await?;
+    Ok(Took::All)
+}
+
+/// Who orders a group's ops, where that is another server.
+pub(crate) async fn other_home(
+    db: &Db,
+    here: &str,
+    group: GroupId,
+) -> Result<Option<String>, storage::Error> {
+    let home = groups::home(db.read().await?.conn(), group).await?;
+    Ok(home.filter(|home| home != here))
+}

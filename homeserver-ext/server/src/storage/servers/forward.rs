@@ -1,0 +1,243 @@
+//! What waits for devices of another server, as it goes there.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    envelope::{Kind, Piece, Sender, Submission, SubmittedTo},
+    ids::{DeviceId, EnvelopeId, Epoch, GroupId},
+};
+use causeway_store::{Conn, Row};
+use sqlx::Row as _;
+
+use crate::storage::{Error, GroupRow, name_of, number};
+
+/// What one look finds at most. It stands in the statement.
+const LOOK: usize = 64;
+
+/// An envelope for devices of the server, and its number here.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) seq: i64,
+    pub(crate) group: GroupRow,
+    pub(crate) submission: Submission,
+}
+
+/// What devices here have sent for those of the server after `after`, in order; and up to which number it
+/// was looked for.
+pub(crate) async fn next(
+    conn: &mut Conn,
+    server: i64,
+    after: i64,
+) -> Result<(Vec<Forward>, i64), Error> {
+    let keys: Vec<(i64, Option<i64>)> = sqlx::query_as(
+        "SELECT n.last, k.seq FROM numbers n LEFT JOIN (
+            SELECT seq FROM (SELECT DISTINCT m.seq FROM devices d
+                JOIN mailbox m ON m.device = d.device AND m.seq > $2
+                JOIN envelopes e ON e.envelope = m.envelope
+                JOIN devices s ON s.device = e.sender AND s.server IS NULL
+                WHERE d.server = $1 ORDER BY m.seq LIMIT 64) own
+            UNION ALL
+            SELECT seq FROM (SELECT b.seq FROM broadcasts b
+                JOIN devices s ON s.device = b.sender AND s.server IS NULL
+                WHERE b.seq > $2 AND b.ended IS NULL AND EXISTS (
+                    SELECT 1 FROM group_devices g JOIN devices d
+                        ON d.device_id = g.device_id AND d.member_id = g.member_id
+                    WHERE g.grp = b.grp AND d.server = $1 AND b.seq > g.after_seq
+                    AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch)
+                ORDER BY b.seq LIMIT 64) everyones
+         ) k ON TRUE ORDER BY k.seq LIMIT 64",
+    )
+    .bind(server)
+    .bind(after)
+    .fetch_all(&mut *conn)
+    .await?;
+    let last = keys.first().map_or(after, |(last, _)| *last);
+    let found: Vec<i64> = keys.iter().filter_map(|(_, seq)| *seq).collect();
+    let until = match found.last() {
+        Some(newest) if found.len() >= LOOK => *newest,
+        _ => last,
+    };
+    let mut all = BTreeMap::new();
+    for seq in found {
+        if let Some(forward) = read(conn, server, seq).await? {
+            all.insert(seq, forward);
+        }
+    }
+    Ok((all.into_values().collect(), until.max(after)))
+}
+
+async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>, Error> {
+    let row = sqlx::query(
+        "SELECT e.id, e.kind, g.group_id, e.epoch, s.account, s.device_id, e.recipient, e.ttl_ms,
+            e.payload, e.grp
+         FROM envelopes e JOIN groups g ON g.grp = e.grp JOIN devices s ON s.device = e.sender
+         WHERE e.envelope = $1",
+    )
+    .bind(seq)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut forward = forward(seq, &row)?;
+    if forward.submission.kind == Kind::Fanout {
+        let pieces: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "SELECT d.device_id, m.piece FROM mailbox m JOIN devices d ON d.device = m.device
+             WHERE m.envelope = $1 AND d.server = $2 AND m.piece IS NOT NULL",
+        )
+        .bind(seq)
+        .bind(server)
+        .fetch_all(conn)
+        .await?;
+        let pieces = pieces
+            .into_iter()
+            .map(|(device, piece)| Ok((name_of!(DeviceId, &device, "device_id")?, Piece(piece))));
+        forward.submission.id = None;
+        forward.submission.to = SubmittedTo::Devices(pieces.collect::<Result<_, Error>>()?);
+    }
+    Ok(Some(forward))
+}
+
+fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
+    let id: Option<&[u8]> = row.try_get(0)?;
+    let recipient: Option<&[u8]> = row.try_get(6)?;
+    let to = match recipient {
+        Some(device) => SubmittedTo::Device(name_of!(DeviceId, device, "recipient")?),
+        None => SubmittedTo::Broadcast,
+    };
+    let account: &str = row.try_get(4)?;
+    Ok(Forward {
+        seq,
+        group: row.try_get(9)?,
+        submission: Submission {
+            id: id.map(|id| name_of!(EnvelopeId, id, "id")).transpose()?,
+            kind: Kind::from_number(number(row.try_get(1)?, "kind")?).ok_or(Error::Row("kind"))?,
+            group: name_of!(GroupId, row.try_get::<&[u8], _>(2)?, "group_id")?,
+            epoch: Epoch(number(row.try_get(3)?, "epoch")?),
+            sender: Sender {
+                account: account.parse().map_err(|_| Error::Row("account"))?,
+                device: name_of!(DeviceId, row.try_get::<&[u8], _>(5)?, "device_id")?,
+            },
+            to,
+            ttl_ms: number(row.try_get(7)?, "ttl_ms")?,
+            payload: row.try_get(8)?,
+        },
+    })
+}
+
+/// The server has all that was for its devices, up to and with this number.
+pub(crate) async fn done(conn: &mut Conn, server: i64, until: i64) -> Result<(), Error> {
+    // Envelopes first, while the rows still say which; those that others wait for stay.
+    sqlx::query(
+        "DELETE FROM envelopes WHERE envelope IN (
+            SELECT m.envelope FROM devices d JOIN mailbox m ON m.device = d.device AND m.seq <= $2
+            WHERE d.server = $1)
+         AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN devices d ON d.device = o.device
+            WHERE o.envelope = envelopes.envelope AND (d.server IS NULL OR d.server <> $1))
+         AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
+    )
+    .bind(server)
+    .bind(until)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "DELETE FROM mailbox WHERE seq <= $2
+         AND device IN (SELECT device FROM devices WHERE server = $1)",
+    )
+    .bind(server)
+    .bind(until)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE mailboxes SET acked_seq = $2 WHERE acked_seq < $2
+         AND device IN (SELECT device FROM devices WHERE server = $1)",
+    )
+    .bind(server)
+    .bind(until)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query("UPDATE servers SET forwarded = $2 WHERE server = $1 AND forwarded < $2")
+        .bind(server)
+        .bind(until)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Up to which number it has all.
+pub(crate) async fn forwarded(conn: &mut Conn, server: i64) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT forwarded FROM servers WHERE server = $1")
+        .bind(server)
+        .fetch_one(conn)
+        .await?)
+}
+
+/// A group of which a server lacks ops.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Behind {
+    #[sqlx(rename = "grp")]
+    pub(crate) group: GroupRow,
+    /// The last that it has; -1: none.
+    pub(crate) epoch: i64,
+    /// The last that it may have: a server without members the one that took out its last.
+    pub(crate) until: i64,
+}
+
+/// The groups of which this server is the home, and the other lacks ops; so many.
+pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, Error> {
+    let rows = sqlx::query_as(
+        "SELECT grp, epoch, until FROM (
+            SELECT r.grp, r.epoch, CASE WHEN EXISTS (
+                    SELECT 1 FROM group_devices g JOIN devices d
+                        ON d.device_id = g.device_id AND d.member_id = g.member_id
+                    WHERE g.grp = r.grp AND d.server = r.server AND g.until_epoch IS NULL)
+                THEN g.epoch ELSE COALESCE((
+                    SELECT max(o.until_epoch) FROM group_devices o JOIN devices d
+                        ON d.device_id = o.device_id AND d.member_id = o.member_id
+                    WHERE o.grp = r.grp AND d.server = r.server), -1) END AS until
+            FROM replicas r JOIN groups g ON g.grp = r.grp
+            WHERE r.server = $1 AND r.epoch < g.epoch) AS lacking
+         WHERE epoch < until ORDER BY grp LIMIT 64",
+    );
+    Ok(rows.bind(server).fetch_all(conn).await?)
+}
+
+/// The server has a group's ops up to this epoch.
+pub(crate) async fn has_ops(
+    conn: &mut Conn,
+    server: i64,
+    group: GroupRow,
+    epoch: i64,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE replicas SET epoch = $3 WHERE server = $1 AND grp = $2 AND epoch < $3")
+        .bind(server)
+        .bind(group)
+        .bind(epoch)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// From now on the server is given the group's ops.
+pub(crate) async fn begin_replica(
+    conn: &mut Conn,
+    server: i64,
+    group: GroupRow,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO replicas (grp, server, epoch) VALUES ($1, $2, -1) ON CONFLICT DO NOTHING",
+    )
+    .bind(group)
+    .bind(server)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The servers of which devices are known.
+pub(crate) async fn with_devices(conn: &mut Conn) -> Result<Vec<(i64, String)>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT server, name FROM servers s
+         WHERE EXISTS (SELECT 1 FROM devices d WHERE d.server = s.server) ORDER BY server",
+    )
+    .fetch_all(conn)
+    .await?)
+}
