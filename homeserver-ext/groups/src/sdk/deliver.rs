@@ -7,7 +7,7 @@ use causeway_protocol::{
     ids::{AccountId, GroupId},
 };
 use causeway_store::Tx;
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::join_all;
 
 use super::{CallError, Client, SdkError};
 use crate::machine::{Batch, Needs};
@@ -212,16 +212,16 @@ impl Client {
     /// Fetches what is needed, and teaches it to the machine.
     async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
         for accounts in needs.accounts.chunks(ACCOUNTS_AT_ONCE) {
-            let asked = stream::iter(accounts).map(|account| self.ask_account(account));
-            let mut asked = asked.buffered(CALLS_AT_ONCE);
             let (mut answers, mut broken) = (Vec::with_capacity(accounts.len()), None);
-            while let Some(answer) = asked.next().await {
-                match answer {
-                    Ok(answer) => answers.push(answer),
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
+            for few in accounts.chunks(CALLS_AT_ONCE) {
+                for answer in join_all(few.iter().map(|account| self.ask_account(account))).await {
+                    match answer {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => broken = Some(error),
                     }
+                }
+                if broken.is_some() {
+                    break;
                 }
             }
             let mut tx = self.db.begin().await?;
