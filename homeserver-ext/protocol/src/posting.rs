@@ -107,8 +107,7 @@ impl Posting {
 
     /// Its bytes; `None` where a piece or payload is longer than can be said.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        let begun =
-            Writer::new().u8(VERSION).be64(self.count).be32(self.epoch.0).raw(self.roster);
+        let begun = Writer::new().u8(VERSION).be64(self.count).be32(self.epoch.0).raw(self.roster);
         let mut to = begun;
         for fan_out in &self.fan_outs {
             let length = u32::try_from(fan_out.payload.len()).ok()?;

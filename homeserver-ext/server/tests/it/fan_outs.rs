@@ -82,9 +82,9 @@ async fn what_is_no_posting_is_refused_and_changes_nothing() {
     let mut turned = right.clone();
     turned.fan_outs[0].pieces.reverse();
     let mut swapped = right.clone();
-    let others = [0, 1, 2].into_iter().filter(|place| {
-        right.fan_outs[0].pieces.iter().all(|(named, _)| named != place)
-    });
+    let others = [0, 1, 2]
+        .into_iter()
+        .filter(|place| right.fan_outs[0].pieces.iter().all(|(named, _)| named != place));
     swapped.fan_outs[0].pieces[0].0 = others.min().unwrap();
     swapped.fan_outs[0].pieces.sort_unstable_by_key(|(place, _)| *place);
     let mut nobody = right.clone();

@@ -43,7 +43,8 @@ pub(crate) async fn post(
             drop(read);
             let sender = Sender { account: caller.account.clone(), device: caller.device_id };
             let count = Some(posting.count);
-            let envelopes = posting.submissions(group, &sender, &roster).map_err(PostError::Form)?;
+            let envelopes =
+                posting.submissions(group, &sender, &roster).map_err(PostError::Form)?;
             let request = PostEnvelopes { envelopes, count };
             return super::post((db, live), when, shares, caller, group, &request).await;
         }
