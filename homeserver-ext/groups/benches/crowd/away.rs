@@ -53,8 +53,8 @@ impl Away {
             curve25519: CurveKey::new([9; 32]),
             signature: Signature::new([0; 64]),
         };
-        let signed = fallback_key.signed_bytes(&signer.record.device_id);
-        fallback_key.signature = sign(&device, &signed);
+        let key = fallback_key.signed_bytes(&signer.record.device_id);
+        fallback_key.signature = sign(&device, &key);
         let request = RegisterRequest {
             token: None,
             list,

@@ -66,7 +66,9 @@ fn what_is_posted_by_places_is_what_was_sealed() {
     assert_eq!((read.count, read.epoch, read.roster), (9, roster.epoch(), roster.hash()));
     let named = read.submissions(roster.group(), &sender(&admin), &roster).unwrap();
     assert_eq!(named, sealed);
-    named.iter().for_each(|submission| submission.check().unwrap());
+    for submission in &named {
+        submission.check().unwrap();
+    }
 }
 
 /// One envelope with two pieces.
