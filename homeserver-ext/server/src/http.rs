@@ -7,6 +7,7 @@ mod accounts;
 pub mod admin;
 mod auth;
 mod body;
+mod door;
 pub(crate) mod edge;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod openapi;
 mod parked;
 mod recovery;
 mod relay;
+mod remote;
 mod sender_keys;
 mod stream;
 
@@ -44,7 +46,7 @@ use crate::{
     config::Config,
     live::Live,
     quota::{Hits, Present, Shares},
-    services::{delivery::acks::Acks, links::Links},
+    services::{delivery::acks::Acks, links::Links, servers::Servers},
     sessions::Sessions,
 };
 
@@ -73,6 +75,7 @@ pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) acks: Arc<Acks>,
     pub(crate) links: Arc<Links>,
+    pub(crate) servers: Arc<Servers>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,
     /// Says that they should end.
@@ -145,6 +148,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/events/stream", get(events::follow));
     Router::new()
         .nest(PREFIX, native)
+        .nest(door::PREFIX, door::router())
         .route("/ready", get(accounts::ready))
         .fallback(error::unrecognized)
         .method_not_allowed_fallback(error::method_not_allowed)

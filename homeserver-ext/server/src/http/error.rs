@@ -31,6 +31,7 @@ use crate::{
         links::LinkError,
         relay::{PostError, Refused},
         sender_keys::SenderKeysError,
+        servers::AskError,
     },
     storage,
 };
@@ -54,6 +55,8 @@ impl ApiError {
             retry_after_ms: None,
             epoch: None,
             ops: None,
+            server: None,
+            since_ms: None,
             accepted: Vec::new(),
         };
         Self { status, body: Box::new(body) }
@@ -99,6 +102,16 @@ impl ApiError {
 
     fn gone(errcode: &'static str, error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::GONE, errcode, error)
+    }
+
+    /// What another server answered to the same request.
+    pub(super) fn as_there(status: StatusCode, body: ErrorBody) -> Self {
+        Self { status, body: Box::new(body) }
+    }
+
+    /// What another server is answered that asked.
+    pub(super) fn into_parts(self) -> (StatusCode, ErrorBody) {
+        (self.status, *self.body)
     }
 
     /// Something of ours: logged with its causes, not told.
@@ -369,6 +382,24 @@ impl From<SenderKeysError> for ApiError {
             SenderKeysError::Bad | SenderKeysError::NoKeys => Self::invalid(error),
             SenderKeysError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             SenderKeysError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoDoor(_) => Self::not_found(error),
+            AskError::Unreachable { ref server, since } => {
+                let code = "DEV_CAUSEWAY_UNREACHABLE";
+                let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, code, &error);
+                refusal.body.server = Some(server.clone());
+                refusal.body.since_ms = Some(since);
+                refusal
+            }
+            AskError::TooMuch(ms) => Self::later(error, ms),
+            AskError::Storage(error) => error.into(),
+            AskError::Entropy(error) => Self::internal(&error),
         }
     }
 }

@@ -30,6 +30,7 @@ mod parked;
 mod recovery;
 mod relay;
 mod sender_keys;
+mod servers;
 mod shares;
 mod stream;
 mod turns;
