@@ -114,6 +114,8 @@ fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> 
         retry_after_ms: None,
         epoch: None,
         ops: None,
+        server: None,
+        since_ms: None,
         accepted,
     };
     let body = serde_json::to_string(&body).unwrap();
