@@ -6,8 +6,12 @@ use causeway_bridge::demo::{
     synapse::Synapse,
 };
 use causeway_groups::sdk::CallError;
+use causeway_protocol::{ids::GroupId, roster::Scheme};
 
-use crate::{people::Person, start::binary};
+use crate::{
+    people::{Person, Read},
+    start::binary,
+};
 
 /// One of the two.
 struct Side {
@@ -80,4 +84,98 @@ async fn accounts_and_keys_cross_between_real_homeservers_through_restarts_of_ea
     here.synapse.kill().unwrap();
     here.synapse.start_again().await.unwrap();
     claim().await;
+}
+
+/// Both say so much, wherever the other is, while `trouble` happens to them.
+async fn both_read_all(scheme: Scheme, count: usize, trouble: impl AsyncFn(&mut [Side; 2], usize)) {
+    let mut sides = two().await;
+    let (alice, carol) = (sides[0].person("alice").await, sides[1].person("carol").await);
+    let group = alice.create_group_as("Garden", scheme).await;
+    alice.add(group, &format!("carol:{}", sides[1].name())).await;
+    until_in(&carol, group).await;
+    let said = |who: &str| (0..count).map(|n| format!("{who} {n}")).collect::<Vec<_>>();
+    let (hers, his) = (said("alice"), said("carol"));
+    let rounds = 5;
+    for round in 0..rounds {
+        let part = |all: &[String]| {
+            let each = count / rounds;
+            all[round * each..(round + 1) * each].to_vec()
+        };
+        tokio::join!(alice.say(group, &part(&hers)), carol.say(group, &part(&his)));
+        trouble(&mut sides, round).await;
+    }
+    let bodies = |read: &[Read]| read.iter().map(|read| read.body.clone()).collect::<Vec<_>>();
+    alice.wait("carol's words", |read| read.len() >= count).await;
+    carol.wait("alice's words", |read| read.len() >= count).await;
+    // In order, and each once.
+    assert_eq!(bodies(&alice.read()), his);
+    assert_eq!(bodies(&carol.read()), hers);
+
+    // Whoever is out reads nothing more, and no server has read anything.
+    let carols = format!("carol:{}", sides[1].name()).parse().unwrap();
+    alice.client.remove(group, &carols).await.unwrap();
+    alice.say(group, &["canary after removal".to_owned()]).await;
+    assert_eq!(carol.read().len(), count);
+    for side in &sides {
+        assert_nothing_is_read(side.synapse.dir(), &["alice 0", "carol 0", "canary after"]);
+    }
+}
+
+/// Waits until the group has come to somebody's server, and to him.
+async fn until_in(who: &Person, group: GroupId) {
+    while who.client.http().group(&group).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// That no file below this folder, which is the homeserver's and Causeway's, has any of these words in it.
+fn assert_nothing_is_read(folder: &std::path::Path, words: &[&str]) {
+    let mut folders = vec![folder.to_path_buf()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            files += 1;
+            for word in words {
+                let is_in = bytes.windows(word.len()).any(|part| part == word.as_bytes());
+                assert!(!is_in, "{word:?} is in {}", path.display());
+            }
+        }
+    }
+    assert!(files > 5);
+}
+
+#[tokio::test]
+async fn a_sender_keys_group_on_two_homeservers_through_kills_of_each_part() {
+    both_read_all(Scheme::SenderKeys, 100, async |sides, round| {
+        match round {
+            0 => sides[1].causeway.kill().unwrap(),
+            1 => sides[0].synapse.kill().unwrap(),
+            2 => sides[0].causeway.kill().unwrap(),
+            3 => sides[1].synapse.kill().unwrap(),
+            _ => {}
+        }
+        for side in sides.iter_mut() {
+            if round == 1 || round == 3 {
+                side.synapse.start_again().await.unwrap();
+            }
+            side.causeway.start().await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pairwise_group_on_two_homeservers() {
+    both_read_all(Scheme::Pairwise, 25, async |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn a_shared_key_group_on_two_homeservers() {
+    both_read_all(Scheme::SharedKey, 25, async |_, _| {}).await;
 }

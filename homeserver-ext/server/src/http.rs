@@ -105,6 +105,7 @@ impl std::fmt::Debug for Clock {
 
 pub(crate) fn router(api: Api) -> Router {
     let envelopes = post(relay::post_envelopes).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    let fan_outs = post(relay::post_fan_outs).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
     // What no offer needs is not even read.
     let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
     let native = Router::new()
@@ -131,6 +132,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/groups/{group}/requests", get(invites::requests))
         .route("/groups/{group}/requests/{request}", delete(invites::drop_request))
         .route("/groups/{group}/envelopes", envelopes)
+        .route("/groups/{group}/fan-outs", fan_outs)
         .route("/groups/{group}/legacy/{suite}/messages", post(relay::post_legacy))
         .route(
             "/groups/{group}/sender-keys",

@@ -1,6 +1,8 @@
 //! Tests of the half with keys, one binary.
 #![cfg(test)]
 
+#[path = "../../benches/crowd/away.rs"]
+mod away;
 mod cli_backup;
 mod cli_chat;
 mod cli_crowd;
@@ -39,11 +41,16 @@ mod link_answers;
 mod machine;
 mod pairwise;
 mod receivers;
+mod sdk_device;
 mod sdk_keys;
 mod sdk_linking;
 mod sdk_parked;
+mod sdk_postings;
+mod sdk_thousand;
 mod sender_keys;
 mod shared_key;
+#[path = "../../benches/crowd/signer.rs"]
+mod signer;
 mod two_readings;
 mod vault;
 mod vectors;

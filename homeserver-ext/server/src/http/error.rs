@@ -13,7 +13,9 @@ use axum::{
     http::{StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused};
+use causeway_protocol::{
+    api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused, posting::BadPosting,
+};
 
 use crate::{
     quota::UsedUp,
@@ -342,10 +344,16 @@ impl From<JoinError> for ApiError {
 impl From<PostError> for ApiError {
     fn from(error: PostError) -> Self {
         match error {
-            PostError::Bad(_, BadEnvelope::TooLarge(..)) | PostError::TooMany(_) => {
-                Self::too_large(error)
+            PostError::Bad(_, BadEnvelope::TooLarge(..))
+            | PostError::TooMany(_)
+            | PostError::Form(BadPosting::TooMany) => Self::too_large(error),
+            PostError::Bad(..) | PostError::Form(_) => Self::invalid(error),
+            PostError::OtherRoster(_, head) => {
+                let mut refusal =
+                    Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_OTHER_ROSTER", error);
+                refusal.body.epoch = Some(head);
+                refusal
             }
-            PostError::Bad(..) => Self::invalid(error),
             PostError::NotYours(_) | PostError::NotCounting(_) | PostError::Closed => {
                 Self::forbidden(error)
             }

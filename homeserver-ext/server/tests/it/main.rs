@@ -11,6 +11,7 @@ mod document;
 mod edge;
 mod event_streams;
 mod events;
+mod fan_outs;
 mod figures;
 mod former;
 mod groups;
