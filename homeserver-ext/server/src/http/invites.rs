@@ -12,7 +12,7 @@ use super::{
     body::{Body, One, Page, Two},
     error::ApiError,
 };
-use crate::services::invites;
+use crate::services::{groups::replica, invites};
 
 /// `POST groups/{id}/invites` – the public half of an invite; who may add members may do this.
 #[utoipa::path(post, path = "/groups/{group}/invites", tag = "invites",
@@ -20,7 +20,7 @@ use crate::services::invites;
     responses(
         (status = 204, description = "also for the same again"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: no use, expired already, a key that is none or that has other terms; the group is closed"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members; `M_RESOURCE_LIMIT_EXCEEDED`: as many invites as it may have are open"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members; the group's home is another server; `M_RESOURCE_LIMIT_EXCEEDED`: as many invites as it may have are open"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
     ),
@@ -31,6 +31,11 @@ pub(super) async fn create(
     One(group): One<GroupId>,
     Body(invite): Body<NewInvite>,
 ) -> Result<StatusCode, ApiError> {
+    if let Some(home) = replica::other_home(&api.db, &api.config.server_name, group).await? {
+        let error =
+            format!("links into this group are made at {home}, its home: ask an admin there");
+        return Err(ApiError::forbidden(error));
+    }
     invites::create(&api.db, api.clock.now(), &api.shares, &caller, group, &invite).await?;
     Ok(StatusCode::NO_CONTENT)
 }
