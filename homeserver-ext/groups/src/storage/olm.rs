@@ -70,9 +70,8 @@ pub(crate) async fn newest_of(
         for row in rows.iter() {
             let peer = DeviceId::from_slice(row.try_get(2)?).whole(TABLE)?;
             let found = (Reverse(row.try_get(3)?), row.try_get(0)?, row);
-            let is_newer = |(used, id, _): &(Reverse<i64>, &str, &Row)| {
-                (found.0, found.1) < (*used, *id)
-            };
+            let is_newer =
+                |(used, id, _): &(Reverse<i64>, &str, &Row)| (found.0, found.1) < (*used, *id);
             if newest.get(&peer).is_none_or(is_newer) {
                 newest.insert(peer, found);
             }
