@@ -103,8 +103,8 @@ async fn both_read_all(scheme: Scheme, count: usize, trouble: impl AsyncFn(&mut 
             let each = count / rounds;
             all[round * each..(round + 1) * each].to_vec()
         };
-        let (here, there) = (part(&hers), part(&his));
-        tokio::join!(alice.say(group, &here), carol.say(group, &there));
+        let (one, other) = (part(&hers), part(&his));
+        tokio::join!(alice.say(group, &one), carol.say(group, &other));
         trouble(&mut sides, round).await;
     }
     let bodies = |read: &[Read]| read.iter().map(|read| read.body.clone()).collect::<Vec<_>>();
