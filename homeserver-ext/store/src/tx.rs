@@ -82,14 +82,13 @@ impl Tx {
         Ok(())
     }
 
-    /// Has what is more than a few megabytes go to the log before the commit, in this process from now
-    /// on: for a transaction that memory is not to hold. A disk that is full is then met by any of its
+    /// Has what is more than 500 pages go to the log before the commit, in this process from now on: for a transaction that memory is not to hold. A disk that is full is then met by any of its
     /// statements.
     ///
     /// # Errors
     /// [`Error`]: this transaction is to be dropped.
     pub async fn spill(&mut self) -> Result<(), Error> {
-        sqlx::query("PRAGMA cache_spill = ON").execute(self.conn()).await?;
+        sqlx::query("PRAGMA cache_spill = 500").execute(self.conn()).await?;
         Ok(())
     }
 
