@@ -313,6 +313,13 @@ fn token(config: &Config, name: &str) -> Result<Secret, RunError> {
         .map_err(|error| RunError::Token(error, config.key("data_dir")))
 }
 
+/// The token of the door between servers; an installation from before there was one has none until
+/// `causeway init` makes it, and speaks with no other server.
+fn relay_token(config: &Config) -> Option<Secret> {
+    let read = init::read_token(&config.data_file(init::RELAY_TOKEN));
+    read.map_err(|error| tracing::info!(%error, "no other server is spoken with")).ok()
+}
+
 /// Serves `router` where the homeserver, probes and the operator reach it, until the tasks end; `ended`
 /// is called when a connection of the homeserver has.
 async fn listen(

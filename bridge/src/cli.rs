@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod failure;
 mod healthcheck;
+mod operator;
 
 use std::{
     io::{self, Write as _},
@@ -103,6 +104,21 @@ enum Command {
     Backup(backup::Command),
     /// Asks the running process whether it is ready: exit code 0 or 1.
     Healthcheck {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Shows what happened in all native groups: who came and went, keys, messages that did not arrive.
+    ///
+    /// Asks the process that runs with this configuration. The server keeps a week of it; nothing
+    /// that was said is in it. With `--output json` a line for each event.
+    #[command(
+        after_help = "Examples:\n  causeway events --limit 20\n  causeway --output json events --follow --after 1200"
+    )]
+    Events(operator::Events),
+    /// Shows how much happened in the native groups: since the server was begun, and in 24 hours.
+    ///
+    /// Asks the process that runs with this configuration. The figures outlive a restart.
+    Stats {
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -212,6 +228,8 @@ impl Cli {
                 let json = serde_json::from_str(&said).unwrap_or(Value::Null);
                 output.show(&said, &json)?;
             }
+            Command::Events(args) => args.run(output)?,
+            Command::Stats { config } => operator::stats(&config.load()?, output)?,
             Command::Doctor(args) => args.run(output)?,
             Command::Demo(mut options) => {
                 if output == Output::Json {

@@ -82,6 +82,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_connections", "Open connections of a listener."),
     ("causeway_groups", "Groups that are not closed."),
     ("causeway_members", "Their members, each as often as groups it is in."),
+    ("causeway_servers_frames_total", "Frames of links with other servers, by way."),
+    ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
+    ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];
 

@@ -1,6 +1,7 @@
 //! What is outside the process and not the database: the homeserver, and the native side.
 
 pub mod clocks;
+pub mod door;
 pub mod hint;
 pub mod matrix;
 pub mod native;

@@ -25,6 +25,9 @@ pub const REGISTRATION_TOKEN: &str = "registration.token";
 /// Lets the bridge register its own native account, and nobody any other.
 pub const BRIDGE_TOKEN: &str = "bridge-registration.token";
 
+/// Opens the native server's door between servers, to the Matrix side alone.
+pub const RELAY_TOKEN: &str = "relay.token";
+
 /// Why something was not made, or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
@@ -106,7 +109,7 @@ pub fn init(config_file: &Path, config: &Config) -> Result<Vec<Written>, InitErr
         )?,
         write_new(&data_dir.join(STORAGE_KEY), 0o600, key.as_slice())?,
     ];
-    for name in [ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
+    for name in [ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN, RELAY_TOKEN] {
         let token = zeroize::Zeroizing::new(format!("{}\n", Secret::random()?.expose()));
         written.push(write_new(&data_dir.join(name), 0o600, token.as_bytes())?);
     }

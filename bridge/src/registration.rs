@@ -17,6 +17,9 @@ use crate::{secret::Secret, yaml::fault};
 pub const GHOST_PREFIX: &str = "causeway_";
 /// Localpart of the bot, an ordinary user of the namespace.
 pub const BOT: &str = "causewaybot";
+/// Localpart of every server's agent, who speaks with other servers. Homeservers give a name with a `_`
+/// before it to application services alone.
+pub const AGENT: &str = "_causeway";
 /// What every portal's alias begins with.
 pub const ALIAS_PREFIX: &str = "causeway_";
 
@@ -177,6 +180,7 @@ impl Registration {
                 users: vec![
                     ours(format!("@{GHOST_PREFIX}.+:{server}")),
                     ours(format!("@{BOT}:{server}")),
+                    ours(format!("@{AGENT}:{server}")),
                 ],
                 aliases: vec![ours(format!("#{ALIAS_PREFIX}.+:{server}"))],
                 rooms: Vec::new(),
@@ -308,7 +312,8 @@ impl Registration {
         let pairs =
             [(&wanted.users, &self.namespaces.users), (&wanted.aliases, &self.namespaces.aliases)];
         for (wanted, has) in pairs {
-            for namespace in wanted {
+            // Without its agent a server speaks with no other one, and does all else.
+            for namespace in wanted.iter().filter(|wanted| !is_agent(wanted)) {
                 let same = |other: &Namespace| {
                     other.exclusive && bare(&other.regex) == bare(&namespace.regex)
                 };
@@ -328,6 +333,11 @@ impl Registration {
             }
         }
         Ok(())
+    }
+
+    /// Whether it claims the agent, by whom this server speaks with others.
+    pub fn has_agent(&self) -> bool {
+        self.namespaces.users.iter().any(is_agent)
     }
 
     /// The server that its users are of, as far as that can be told.
@@ -353,6 +363,10 @@ fn fault_of(has: &[Namespace], wanted: &Namespace) -> Option<String> {
         "`regex: {}` covers no names of a server; `{}` belongs there",
         broken.regex, wanted.regex
     ))
+}
+
+fn is_agent(namespace: &Namespace) -> bool {
+    namespace.exclusive && bare(&namespace.regex).starts_with(&format!("@{AGENT}:"))
 }
 
 /// `regex` without the anchors that some tools write.

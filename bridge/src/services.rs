@@ -3,6 +3,7 @@
 //! Services never call each other; they meet in the rows. Each has a `step` that does one piece of
 //! work and says whether there is more, and a `run` that steps until it is stopped.
 
+pub mod agent;
 pub mod chores;
 pub mod deliver;
 pub mod encryption;

@@ -17,7 +17,7 @@ use super::{
     in_force::InForce,
     listen,
     native_side::{self, Side},
-    supervisor,
+    relay_token, supervisor,
     tasks::Tasks,
     token,
 };
@@ -25,15 +25,19 @@ use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::matrix::Matrix,
+    gateway::{door::Door, matrix::Matrix},
     health::Health,
     http::{Http, Parts, Tokens, router},
     init::{ADMIN_TOKEN, STORAGE_KEY},
-    registration::Registration,
+    registration::{AGENT, Registration},
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, encryption::Encryption, errands, expired, from_matrix,
-        from_native, reconcile, restored, rooms, session, standing, tidy,
+        Clock, Spine,
+        agent::{self, Agent},
+        chores, deliver,
+        encryption::Encryption,
+        errands, expired, from_matrix, from_native, reconcile, restored, rooms, session, standing,
+        tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -52,6 +56,8 @@ const WORKERS: u32 = 8;
 pub(super) struct Opened {
     registration: Registration,
     admin: Secret,
+    /// To other servers.
+    door: Option<Door>,
     db: Db,
     vault: Vault,
     /// The count beside a database that was put back.
@@ -95,7 +101,21 @@ pub(super) async fn open(
     if put_back.is_some() && !after_restore {
         return Err(RunError::PutBack(path));
     }
-    Ok(Opened { registration, admin, db, vault, put_back, after_restore })
+    let door = door(config, &registration)?;
+    Ok(Opened { registration, admin, door, db, vault, put_back, after_restore })
+}
+
+/// The native server's door between servers, where the registration claims the agent and there is a token.
+fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, RunError> {
+    let Some(token) = relay_token(config) else { return Ok(None) };
+    if !registration.has_agent() {
+        tracing::warn!(
+            "no other server is spoken with: the registration does not claim the name {AGENT}. Write it \
+             anew with `causeway registration`, copy it to the homeserver, and restart that"
+        );
+        return Ok(None);
+    }
+    Door::new(&config.native.address, token).map(Some).map_err(failed)
 }
 
 fn failed(error: impl Display) -> RunError {
@@ -115,7 +135,7 @@ pub(super) async fn start(
     tasks: &Tasks,
 ) -> Result<(), RunError> {
     let server_name = &config.homeserver.server_name;
-    let Opened { registration, admin, db, vault, put_back, after_restore } = opened;
+    let Opened { registration, admin, door, db, vault, put_back, after_restore } = opened;
     let matrix =
         Matrix::new(&config.homeserver.address, registration.as_token.clone()).map_err(failed)?;
     let names = Names::new(server_name)
@@ -210,7 +230,7 @@ pub(super) async fn start(
         steps,
     };
     spine.take_over().await.map_err(failed)?;
-    start_services(tasks, &spine);
+    start_services(tasks, &spine, door);
     say_last_word(tasks, &spine);
     Ok(())
 }
@@ -225,7 +245,15 @@ fn say_last_word(tasks: &Tasks, spine: &Spine) {
     });
 }
 
-fn start_services(tasks: &Tasks, spine: &Spine) {
+fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
+    if let Some(door) = door {
+        let (matrix, names) = (spine.matrix.clone(), spine.names.clone());
+        let agent = Agent { matrix, door, names };
+        tasks.keep("agent", move || {
+            let agent = agent.clone();
+            async move { agent::run(&agent, pending()).await }
+        });
+    }
     keep(tasks, "from_matrix", spine, |spine| async move {
         from_matrix::run(&spine, pending()).await;
     });

@@ -7,7 +7,9 @@ use causeway_server::{App, AppError, Config as ServerConfig, KeepRead, TokenHash
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use super::{RunError, edges, in_force::InForce, listen, server_clock, tasks::Tasks, token};
+use super::{
+    RunError, edges, in_force::InForce, listen, relay_token, server_clock, tasks::Tasks, token,
+};
 use crate::{
     config::{Config, RegistrationPolicy},
     http::{ServerAlone, server_router},
@@ -34,6 +36,7 @@ pub(super) async fn start(
     server.max_message_ttl = Duration::from_secs(native.max_message_ttl_s.into());
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
     server.bridge_registration_token = Some(token(BRIDGE_TOKEN)?);
+    server.relay_token = relay_token(config).map(|token| TokenHash::of(token.expose()));
     server.registration = match config.native.registration {
         RegistrationPolicy::Closed => Registration::Closed,
         RegistrationPolicy::Token => {

@@ -1,4 +1,5 @@
-//! A real Synapse on loopback, for the demo and the end-to-end tests: at most one at a time.
+//! A real Synapse on loopback, for the demo and the end-to-end tests; or several that speak with each other.
+//! One at a time, or those together.
 //!
 //! Its server name is its own and is checked, so that nobody talks to a stranger's homeserver by
 //! mistake; it ends with the process that started it, however that one ends.
@@ -7,6 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,6 +29,8 @@ use crate::{
 
 /// Starts Synapse and ends it with us.
 const LAUNCHER: &str = include_str!("../../stack/synapse.py");
+/// Makes an authority and a certificate of it for loopback, in the folder that it is given.
+const CERTIFICATES: &str = include_str!("../../stack/certificates.py");
 /// How long a start may take on a slow and busy machine.
 const START: Duration = Duration::from_secs(90);
 /// How often a start is looked at.
@@ -41,12 +45,42 @@ pub struct Synapse {
     dir: PathBuf,
     server_name: String,
     port: u16,
+    tls: Option<Tls>,
     registration: Registration,
     matrix: Matrix,
     settings: Map<String, Value>,
     running: Option<Running>,
     // Dropped last: the next Synapse starts when this one is gone.
-    _lock: FileLock,
+    _lock: Arc<FileLock>,
+}
+
+/// Where others reach it, and what says that it is who it says.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    certificates: PathBuf,
+}
+
+/// What runs of this process stand on.
+struct Ground {
+    venv: Venv,
+    runs: PathBuf,
+    lock: Arc<FileLock>,
+}
+
+impl Ground {
+    async fn take(progress: &Progress) -> Result<Self, SynapseError> {
+        let folder = folder()?;
+        let venv = Venv::ensure(&folder, progress).await?;
+        let lock = folder.join("synapse.lock");
+        let lock = FileLock::wait(lock, progress, "one Synapse runs at a time").await?;
+        let runs = folder.join("run");
+        // We hold the lock, so whatever is there was left by a process that was killed.
+        if runs.exists() {
+            fs::remove_dir_all(&runs)?;
+        }
+        Ok(Self { venv, runs, lock: Arc::new(lock) })
+    }
 }
 
 #[derive(Debug)]
@@ -95,36 +129,72 @@ impl Synapse {
     /// # Errors
     /// [`SynapseError`], whose text says what to do where something can be done.
     pub async fn start(appservice_url: &str, progress: &Progress) -> Result<Self, SynapseError> {
-        let folder = folder()?;
-        let venv = Venv::ensure(&folder, progress).await?;
-        let lock = folder.join("synapse.lock");
-        let lock = FileLock::wait(lock, progress, "one Synapse runs at a time").await?;
-        let runs = folder.join("run");
-        // We hold the lock, so whatever is there was left by a process that was killed.
-        if runs.exists() {
-            fs::remove_dir_all(&runs)?;
-        }
+        let ground = Ground::take(progress).await?;
+        progress.say("starting Synapse");
         let name = random_name(4)?;
-        let dir = runs.join(&name);
+        Self::start_on(&ground, &name, format!("causeway-{name}.localhost"), None, appservice_url)
+            .await
+    }
+
+    /// Starts several that federate over TLS on loopback, each with a Causeway that will listen at one
+    /// of these addresses.
+    ///
+    /// # Errors
+    /// [`SynapseError`]
+    pub async fn start_federation(
+        appservice_urls: &[String],
+        progress: &Progress,
+    ) -> Result<Vec<Self>, SynapseError> {
+        let ground = Ground::take(progress).await?;
+        let certificates = ground.runs.join("tls");
+        fs::create_dir_all(&certificates)?;
+        let made = Command::new(ground.venv.python())
+            .args(["-c", CERTIFICATES])
+            .arg(&certificates)
+            .stdin(Stdio::null())
+            .output()?;
+        if !made.status.success() {
+            let said = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(SynapseError::Io(io::Error::other(said)));
+        }
+        progress.say("starting two homeservers that speak with each other");
+        let mut all = Vec::new();
+        for url in appservice_urls {
+            let port = free_port()?;
+            let tls = Tls { port, certificates: certificates.clone() };
+            let name = random_name(4)?;
+            let server_name = format!("localhost:{port}");
+            all.push(Self::start_on(&ground, &name, server_name, Some(tls), url).await?);
+        }
+        Ok(all)
+    }
+
+    async fn start_on(
+        ground: &Ground,
+        name: &str,
+        server_name: String,
+        tls: Option<Tls>,
+        appservice_url: &str,
+    ) -> Result<Self, SynapseError> {
+        let dir = ground.runs.join(name);
         fs::create_dir_all(&dir)?;
-        let server_name = format!("causeway-{name}.localhost");
         let tokens = Tokens::random().map_err(io::Error::other)?;
         let registration = Registration::new(&server_name, appservice_url, tokens);
         fs::write(dir.join("registration.yaml"), registration.to_yaml()?)?;
         let port = free_port()?;
         let matrix = at(port, &registration)?;
         let mut synapse = Self {
-            venv,
+            venv: ground.venv.clone(),
             dir,
             server_name,
             port,
+            tls,
             registration,
             matrix,
             settings: Map::new(),
             running: None,
-            _lock: lock,
+            _lock: Arc::clone(&ground.lock),
         };
-        progress.say("starting Synapse");
         for _ in 1..TRIES {
             match synapse.spawn().await {
                 Err(SynapseError::Ended(_) | SynapseError::Stranger(_)) => {
@@ -304,6 +374,9 @@ impl Synapse {
             "rc_room_creation": unlimited,
             "rc_invites": { "per_room": unlimited, "per_user": unlimited, "per_issuer": unlimited },
         });
+        if let (Some(config), Some(tls)) = (config.as_object_mut(), &self.tls) {
+            config.extend(federating(tls, self.port));
+        }
         if let Some(config) = config.as_object_mut() {
             config.extend(self.settings.clone());
         }
@@ -316,6 +389,33 @@ impl Drop for Synapse {
         // Nothing can be done about a failure here; the launcher ends with us in any case.
         let _ = self.kill();
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// What a homeserver's configuration says beside the rest that is to speak with others on loopback.
+fn federating(tls: &Tls, port: u16) -> Map<String, Value> {
+    let file = |name: &str| tls.certificates.join(name).display().to_string();
+    let listener = |port: u16, tls: bool, name: &str| {
+        json!({
+            "port": port, "bind_addresses": ["127.0.0.1"], "type": "http", "tls": tls,
+            "resources": [{ "names": [name], "compress": false }],
+        })
+    };
+    let settings = json!({
+        "listeners": [listener(port, false, "client"), listener(tls.port, true, "federation")],
+        "tls_certificate_path": file("tls.pem"),
+        "tls_private_key_path": file("tls.key"),
+        "federation_custom_ca_list": [file("ca.pem")],
+        // Under this name: under the newer one it is ignored.
+        "ip_range_blacklist": [],
+        "federation": {
+            "client_timeout": "10s", "max_short_retries": 2,
+            "destination_min_retry_interval": "1s", "destination_max_retry_interval": "5s",
+        },
+    });
+    match settings {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
     }
 }
 

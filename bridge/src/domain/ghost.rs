@@ -7,20 +7,22 @@ use causeway_protocol::ids::{AccountId, GroupId, text_of};
 use ruma::{OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256};
 
-use crate::registration::{ALIAS_PREFIX, BOT, GHOST_PREFIX};
+use crate::registration::{AGENT, ALIAS_PREFIX, BOT, GHOST_PREFIX};
 
 /// Who is who on the bridge's own server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     server: String,
     bot: OwnedUserId,
+    agent: OwnedUserId,
 }
 
 impl Names {
     /// Names on `server`; `None` if that is not a server's name.
     pub fn new(server: &str) -> Option<Self> {
         let bot = UserId::parse(format!("@{BOT}:{server}")).ok()?;
-        Some(Self { server: server.to_owned(), bot })
+        let agent = UserId::parse(format!("@{AGENT}:{server}")).ok()?;
+        Some(Self { server: server.to_owned(), bot, agent })
     }
 
     /// The server that all of them are on.
@@ -31,6 +33,11 @@ impl Names {
     /// `@causewaybot:server`.
     pub fn bot(&self) -> &UserId {
         &self.bot
+    }
+
+    /// `@_causeway:server`, who speaks with other servers.
+    pub fn agent(&self) -> &UserId {
+        &self.agent
     }
 
     /// `@causeway_<localpart>:server`; `None` for accounts of other servers, and where the name

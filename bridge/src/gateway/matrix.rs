@@ -36,6 +36,12 @@ use crate::secret::Secret;
 /// The device that every ghost and the bot have, without keys: for deduplication.
 pub const DEVICE: &str = "CAUSEWAY";
 
+/// The device of every server's agent.
+pub const AGENT_DEVICE: &str = "CAUSEWAY_RELAY";
+
+/// Type of the messages between two agents.
+const RELAY: &str = "dev.causeway.relay";
+
 /// Type of the message from device to device by which `causeway doctor` sees that they arrive.
 pub const TRIED: &str = "dev.causeway.doctor";
 

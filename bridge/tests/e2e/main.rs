@@ -15,6 +15,7 @@ mod js_client;
 mod kill;
 #[path = "../shared/people.rs"]
 mod people;
+mod servers;
 mod stack;
 mod start;
 mod story;

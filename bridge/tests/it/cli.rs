@@ -17,26 +17,26 @@ use crate::prometheus::Page;
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(20);
 
-struct Causeway {
-    dir: tempfile::TempDir,
+pub(crate) struct Causeway {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Causeway {
     /// After `causeway init`.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let causeway = Self { dir: tempfile::tempdir().unwrap() };
         let made = causeway.run(&["init", "--server-name", "example.org"]);
         assert!(made.status.success(), "{}", said(&made));
         causeway
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         command.args(arguments).current_dir(self.dir.path());
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
@@ -60,7 +60,7 @@ impl Causeway {
     }
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
@@ -327,7 +327,7 @@ fn every_command_speaks_to_programs() {
 #[test]
 fn every_command_explains_itself() {
     let causeway = Causeway { dir: tempfile::tempdir().unwrap() };
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["init"],
         &["run"],
@@ -341,6 +341,8 @@ fn every_command_explains_itself() {
         &["backup", "verify"],
         &["backup", "restore"],
         &["healthcheck"],
+        &["events"],
+        &["stats"],
         &["demo"],
     ];
     for command in commands {

@@ -40,7 +40,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["keys"],
             &["device", "envelope", "content", "sender_key", "fanout", "shared_key", "call"],
             &["roster"],
-            &["olm_plaintext", "invite", "device_link", "api", "link"],
+            &["olm_plaintext", "invite", "device_link", "api", "link", "posting"],
         ],
         apart: &[],
         roots: &["lib"],

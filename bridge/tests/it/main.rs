@@ -7,6 +7,7 @@ mod by_hand;
 mod chats;
 mod circles;
 mod cli;
+mod cli_events;
 mod client;
 mod commands;
 mod deliver;

@@ -6,6 +6,11 @@
 //! and servers are measured elsewhere.
 #![cfg(test)]
 
+#[path = "crowd/founder.rs"]
+mod founder;
+#[path = "crowd/signer.rs"]
+mod signer;
+
 use std::{hint::black_box, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -15,21 +20,24 @@ use causeway_groups::schemes::{
 };
 use causeway_protocol::{
     content::{Content, Plaintext, Text, TextKind},
-    device::{DeviceOf, DeviceRecord},
+    envelope::Piece,
     fanout::Context,
-    ids::{
-        ClientId, CurveKey, DeviceId, Epoch, GroupId, MemberId, RosterHash, Signature, Timestamp,
-    },
+    ids::{ClientId, DeviceId, EnvelopeId, Epoch, GroupId, RosterHash, Timestamp},
     olm_plaintext::OlmPlaintext,
-    roster::{Body, Create, Devices, Entry, Op, OpCore, Policy, Roster},
+    posting::{FanOut as FanOutInBytes, Posting},
+    roster::{Body, Op, Roster},
 };
-use ed25519_dalek::{Signer as _, SigningKey};
 use rustix::time::{ClockId, clock_gettime};
 use vodozemac::{
     Curve25519PublicKey,
     olm::{Account, OlmMessage, Session, SessionConfig},
 };
 use zeroize::Zeroizing;
+
+use crate::{
+    founder::{create, stranger},
+    signer::Signer,
+};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const GROUP: GroupId = GroupId::new([1; 32]);
@@ -126,32 +134,46 @@ fn bytes() {
     for others in [49_usize, 499] {
         let shards = (others * (32 + piece)).div_ceil(45_000 - payload);
         let sealed = shards * payload + others * piece;
-        let named = sealed + others * 32;
         let spelled = |n: usize| URL_SAFE_NO_PAD.encode(vec![0; n]).len();
         // `"device":"piece",` for each, and `"payload":"…"`; the fields around it are some 300 bytes.
         let json = shards * spelled(payload) + others * (spelled(32) + spelled(piece) + 6);
         println!(
-            "to {others}: {shards} envelopes, {sealed} B sealed, {named} B with names of 32, some \
-             {} B of JSON",
+            "to {others}: {shards} envelopes, {sealed} B sealed, posted as {} B, or as some {} B of JSON",
+            posted(others, shards, (payload, piece)),
             json + shards * 300
         );
     }
 }
 
+/// Of so many pieces in so many envelopes.
+fn posted(others: usize, shards: usize, (payload, piece): (usize, usize)) -> usize {
+    let places: Vec<u16> = (0..).take(others).collect();
+    let fan_out = |places: &[u16]| FanOutInBytes {
+        id: EnvelopeId::new([6; 16]),
+        epoch: Epoch(3),
+        ttl_ms: 86_400_000,
+        payload: vec![0; payload],
+        pieces: places.iter().map(|place| (*place, Piece(vec![0; piece]))).collect(),
+    };
+    let fan_outs = places.chunks(others.div_ceil(shards)).map(fan_out).collect();
+    let posting = Posting { count: 1, epoch: Epoch(3), roster: ROSTER, fan_outs };
+    posting.to_bytes().expect("fits").len()
+}
+
 /// What an op costs who signs it and who judges it, in a group of so many.
 fn op(members: u32) {
-    let founder = Founder::new();
-    let mut roster = Roster::create(&founder.create()).expect("valid");
+    let founder = Signer::new(0);
+    let mut roster = Roster::create(&create(&founder, NOW, members)).expect("valid");
     for first in (1..members).step_by(500) {
         let entries = (first..members.min(first + 500)).map(stranger).collect();
-        roster = roster.apply(&founder.op(&roster, &Body::Add(entries))).expect("valid");
+        roster = roster.apply(&founder.op(&roster, NOW, &Body::Add(entries))).expect("valid");
     }
     assert_eq!(roster.members().len(), usize::try_from(members).expect("few"));
     let last = Body::Remove(vec![stranger(members - 1).member_id]);
     let (mut signing, mut judging) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         let mut bytes = Vec::new();
-        signing.push(timed(|| bytes = founder.op(&roster, &last).as_bytes().to_vec()));
+        signing.push(timed(|| bytes = founder.op(&roster, NOW, &last).as_bytes().to_vec()));
         judging.push(timed(|| {
             let op = Op::parse(&bytes).expect("an op");
             black_box(roster.apply(&op).expect("valid"));
@@ -264,80 +286,4 @@ fn timed(work: impl FnOnce()) -> f64 {
     let start = now();
     work();
     now().saturating_sub(start).as_secs_f64() * 1e3
-}
-
-/// Who makes the group, and lets everybody in.
-struct Founder {
-    device: SigningKey,
-    record: DeviceRecord,
-}
-
-impl Founder {
-    fn new() -> Self {
-        let (identity, device) =
-            (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
-        let of = DeviceOf {
-            member_id: MemberId::new(identity.verifying_key().to_bytes()),
-            device_id: DeviceId::new(device.verifying_key().to_bytes()),
-        };
-        let curve25519 = CurveKey::new([9; 32]);
-        let record = DeviceRecord {
-            member_id: of.member_id,
-            device_id: of.device_id,
-            curve25519,
-            signature: sign(&device, &DeviceRecord::record_bytes(&of, &curve25519)),
-            certificate: sign(&identity, &DeviceRecord::certificate_bytes(&of, &curve25519)),
-        };
-        Self { device, record }
-    }
-
-    fn create(&self) -> Op {
-        let create = Create {
-            scheme: 1,
-            suite: 1,
-            rand: [7; 16],
-            account: "founder:a.example".to_owned(),
-            legacy_id: String::new(),
-            devices: Devices { version: 1, ids: vec![self.record.device_id] },
-            policy: Policy {
-                min_version: 2,
-                add_by: 0,
-                post_by: 0,
-                max_members: 1_000,
-                ttl_s: 86_400,
-                name: "Garden".to_owned(),
-                description: String::new(),
-            },
-        };
-        self.seal(OpCore::create(&self.record, NOW, create).expect("fits"))
-    }
-
-    fn op(&self, head: &Roster, body: &Body) -> Op {
-        self.seal(OpCore::next(head, &self.record, NOW, body).expect("fits"))
-    }
-
-    fn seal(&self, core: OpCore) -> Op {
-        let signature = sign(&self.device, &core.signed_bytes().expect("fits"));
-        core.sealed(self.record.certificate, signature).expect("fits")
-    }
-}
-
-fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
-    Signature::new(key.sign(bytes).to_bytes())
-}
-
-/// A member who is only a name here.
-fn stranger(number: u32) -> Entry {
-    let name = |byte: u8| {
-        let mut name = [byte; 32];
-        name[..4].copy_from_slice(&number.to_be_bytes());
-        name
-    };
-    Entry {
-        member_id: MemberId::new(name(3)),
-        role: 0,
-        account: format!("member.{number}:a.example"),
-        legacy_id: String::new(),
-        devices: Devices { version: 1, ids: vec![DeviceId::new(name(4))] },
-    }
 }

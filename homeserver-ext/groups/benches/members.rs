@@ -7,6 +7,11 @@
 //! ends this with an error.
 #![cfg(test)]
 
+#[path = "crowd/away.rs"]
+mod away;
+#[path = "crowd/signer.rs"]
+mod signer;
+
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,
@@ -21,22 +26,18 @@ use std::{
 use causeway_groups::{
     SCHEMA, Vault,
     machine::{AddedBy, Batch, NewGroup, Outgoing, Received, What},
-    sdk::{AccessToken, Client, Http, Keep, KeepError, Stream},
+    sdk::{Client, Keep, KeepError, Stream},
 };
 use causeway_protocol::{
-    api::{OpBytes, RegisterRequest, Registration, StreamRow},
+    api::{Registration, StreamRow},
     content::{Content, Text, TextKind},
-    device::{DeviceList, DeviceOf, DeviceRecord, OneTimeKey},
     envelope::{Envelope, Kind, Recipient, Submission},
-    ids::{
-        AccountId, ClientId, CurveKey, DeviceId, Epoch, GroupId, KeyId, MemberId, Seq, Signature,
-        Timestamp,
-    },
-    roster::{Body, Devices, Entry, Op, OpCore, Role, Roster, Scheme},
+    ids::{AccountId, ClientId, GroupId, Seq, Timestamp},
+    posting::Posting,
+    roster::{Role, Scheme},
 };
 use causeway_server::{AccountQuotas, App, Clock, Config, EdgeLimits, GuestQuotas};
 use causeway_store::{Db, Lock, Options, Tx};
-use ed25519_dalek::{Signer as _, SigningKey};
 use futures_util::{
     StreamExt as _,
     future::{BoxFuture, join_all},
@@ -45,6 +46,8 @@ use futures_util::{
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+use crate::{away::Away, signer::entry};
 
 /// Where the process that serves finds its folder.
 const FOLDER: &str = "CAUSEWAY_BENCH_SERVE";
@@ -105,14 +108,15 @@ async fn story(scheme: Scheme, members: usize) {
     let lap = Lap::start();
     let mut crowd = crowd(&served, folder.path(), (members - 1).min(THERE)).await;
     let away = (1..).take(members - 1 - crowd.len());
-    let away = stream::iter(away).map(async |n| Keys::register(&served, n).await);
-    let away: Vec<Keys> = away.buffered(AT_A_TIME).collect().await;
+    let away = Away::register((&served.base, SERVER), away, NOW).await;
     lap.end("registered");
     let lap = Lap::start();
     let group = found(&served, &crowd, &away, scheme).await;
     lap.end("made, all added, 250 in an op");
-    let mut messages = Messages { group, said: 0, last: Vec::new() };
+    let mut messages = Messages { group, said: 0, last: Vec::new(), posted: Vec::new() };
+    let lap = Lap::start();
     join_all(crowd.iter_mut().skip(1).map(|one| one.catch_up(group))).await;
+    lap.end("those who are there know the group, and all who are in it");
 
     let (alice, others) = crowd.split_first_mut().expect("one");
     messages.heard_by(alice, others.iter_mut(), "the first message, all sessions new").await;
@@ -122,6 +126,7 @@ async fn story(scheme: Scheme, members: usize) {
     }
     say_median("a message of 1 KiB, from its sealing until all have it", settled);
     each_way(alice, &mut others[0], &mut messages).await;
+    messages.say_size(alice).await;
     for other in &mut others[1..] {
         other.hear(messages.said).await;
     }
@@ -150,6 +155,8 @@ async fn story(scheme: Scheme, members: usize) {
     if members <= THERE + 1 {
         others.swap(out, 0);
         all_speak(&mut others[1..], &mut messages).await;
+        let _ = messages.prepared(alice).await;
+        messages.say_size(alice).await;
     }
     ops(alice, group, &late.client.me().account).await;
     let failed: usize = crowd.iter().map(|one| one.shown.failed.load(Ordering::SeqCst)).sum();
@@ -215,6 +222,7 @@ struct Messages {
     said: usize,
     /// What all were sent of the last one.
     last: Vec<Envelope>,
+    posted: Vec<Submission>,
 }
 
 impl Messages {
@@ -233,8 +241,18 @@ impl Messages {
         let sealed = alice.client.machine().seal(&mut tx, NOW, self.group, &[item]).await;
         tx.commit().await.expect("commits");
         let batch = sealed.expect("seals");
+        self.posted.clone_from(&batch.submissions);
         self.last = batch.submissions.iter().flat_map(Submission::rows).collect();
         batch
+    }
+
+    /// How large the last was as it was posted, where it went in bytes.
+    async fn say_size(&self, alice: &Person) {
+        let roster = alice.client.roster(self.group).await.expect("a group");
+        if let Some(posting) = Posting::of(&self.posted, 1, &roster) {
+            let bytes = posting.to_bytes().expect("fits").len();
+            println!("  {:<58}{bytes:>11} B", "the last as it is posted");
+        }
     }
 
     async fn prepared(&mut self, alice: &Person) -> Batch {
@@ -374,7 +392,7 @@ async fn crowd(served: &Served, folder: &Path, count: usize) -> Vec<Person> {
 }
 
 /// A group of the crowd, and of one who only adds: so many in an op.
-async fn found(served: &Served, crowd: &[Person], away: &[Keys], scheme: Scheme) -> GroupId {
+async fn found(served: &Served, crowd: &[Person], away: &[Away], scheme: Scheme) -> GroupId {
     let (alice, others) = crowd.split_first().expect("one");
     let (last, others) = others.split_last().expect("another");
     let new = NewGroup {
@@ -388,104 +406,18 @@ async fn found(served: &Served, crowd: &[Person], away: &[Keys], scheme: Scheme)
         ttl_s: 86_400,
     };
     let group = alice.client.create_group(new).await.expect("creates");
-    let founder = Keys::register(served, 0).await;
+    let founder = Away::register((&served.base, SERVER), std::iter::once(0), NOW).await.remove(0);
     alice.client.add(group, &founder.account, Role::Admin).await.expect("adds");
     let there = others.iter().map(|one| one.client.me());
-    let there = there.map(|me| entry(&me.account, me.record.device()));
-    let away = away.iter().map(|one| entry(&one.account, one.record.device()));
-    let entries: Vec<_> = there.chain(away).collect();
+    let there = there.map(|me| entry(me.record.device(), me.account.as_str().to_owned()));
+    let entries: Vec<_> = there.chain(away.iter().map(Away::entry)).collect();
     for entries in entries.chunks(BATCH) {
-        founder.add(group, entries.to_vec()).await;
+        founder.add(group, entries.to_vec(), NOW).await;
     }
     alice.client.sync_group(group).await.expect("syncs");
     // Whoever signs the last op makes a shared key.
     alice.client.add(group, &last.client.me().account, Role::Member).await.expect("adds");
     group
-}
-
-fn entry(account: &AccountId, DeviceOf { member_id, device_id }: DeviceOf) -> Entry {
-    Entry {
-        member_id,
-        role: 0,
-        account: account.as_str().to_owned(),
-        legacy_id: String::new(),
-        devices: Devices { version: 1, ids: vec![device_id] },
-    }
-}
-
-/// An account without a database: away, or an admin who signs what no client does, many added by one op.
-struct Keys {
-    account: AccountId,
-    device: SigningKey,
-    record: DeviceRecord,
-    http: Http,
-}
-
-impl Keys {
-    async fn register(served: &Served, number: u32) -> Self {
-        let secret = |byte: u8| {
-            let mut secret = [byte; 32];
-            secret[..4].copy_from_slice(&number.to_be_bytes());
-            SigningKey::from_bytes(&secret)
-        };
-        let account: AccountId = format!("away{number}:{SERVER}").parse().expect("an account");
-        let (identity, device) = (secret(1), secret(2));
-        let of = DeviceOf {
-            member_id: MemberId::new(identity.verifying_key().to_bytes()),
-            device_id: DeviceId::new(device.verifying_key().to_bytes()),
-        };
-        let curve25519 = CurveKey::new([9; 32]);
-        let record = DeviceRecord {
-            member_id: of.member_id,
-            device_id: of.device_id,
-            curve25519,
-            signature: sign(&device, &DeviceRecord::record_bytes(&of, &curve25519)),
-            certificate: sign(&identity, &DeviceRecord::certificate_bytes(&of, &curve25519)),
-        };
-        let mut list = DeviceList {
-            account: account.clone(),
-            member_id: of.member_id,
-            version: 1,
-            created_ms: NOW,
-            devices: vec![of.device_id],
-            signature: Signature::new([0; 64]),
-        };
-        list.signature = sign(&identity, &list.signed_bytes());
-        let mut fallback_key = OneTimeKey {
-            key_id: KeyId::new([0; 8]),
-            fallback: true,
-            curve25519,
-            signature: Signature::new([0; 64]),
-        };
-        fallback_key.signature = sign(&device, &fallback_key.signed_bytes(&of.device_id));
-        let request = RegisterRequest {
-            token: None,
-            list,
-            device: record.clone(),
-            one_time_keys: Vec::new(),
-            fallback_key,
-        };
-        let http = Http::new(&served.base).expect("an address");
-        let session = http.register(&request).await.expect("registers");
-        let http = http.with_token(AccessToken::new(session.access_token));
-        Self { account, device, record, http }
-    }
-
-    async fn add(&self, group: GroupId, entries: Vec<Entry>) {
-        let page = self.http.ops(group, Epoch(0)).await.expect("ops");
-        let mut ops = page.ops.iter().map(|op| Op::parse(&op.0).expect("an op"));
-        let first = Roster::create(&ops.next().expect("the first")).expect("valid");
-        let head = ops.fold(first, |head, op| head.apply(&op).expect("valid"));
-        let core = OpCore::next(&head, &self.record, NOW, &Body::Add(entries)).expect("fits");
-        let signature = sign(&self.device, &core.signed_bytes().expect("fits"));
-        let op = core.sealed(self.record.certificate, signature).expect("fits");
-        let op = OpBytes(op.as_bytes().to_vec());
-        self.http.post_op(group, &op).await.expect("is taken");
-    }
-}
-
-fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
-    Signature::new(key.sign(bytes).to_bytes())
 }
 
 /// The server in a process of its own, killed on drop.

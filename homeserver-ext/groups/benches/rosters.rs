@@ -5,19 +5,27 @@
 //! invites add them, by somebody who is not measured.
 #![cfg(test)]
 
+#[path = "crowd/founder.rs"]
+mod founder;
+#[path = "crowd/signer.rs"]
+mod signer;
+
 use std::time::Duration;
 
 use causeway_groups::{Machine, SCHEMA, Vault, machine::AddedBy};
 use causeway_protocol::{
     api::OpBytes,
-    device::{DeviceOf, DeviceRecord},
-    ids::{AccountId, CurveKey, DeviceId, GroupId, MemberId, Signature, Timestamp},
-    roster::{Body, Create, Devices, Entry, Op, OpCore, Policy, Roster},
+    ids::{AccountId, GroupId, Timestamp},
+    roster::{Body, Entry, Op, Roster},
 };
 use causeway_store::{Db, Lock, Options};
-use ed25519_dalek::{Signer as _, SigningKey};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
+
+use crate::{
+    founder::{create, stranger},
+    signer::{Signer, entry},
+};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 /// Ops of which the last are timed together.
@@ -37,15 +45,15 @@ async fn main() {
 }
 
 async fn measure(members: u32) {
-    let founder = Founder::new();
+    let founder = Signer::new(0);
     let reader = Reader::new().await;
-    let create = founder.create(members);
+    let create = create(&founder, NOW, members);
     let mut roster = Roster::create(&create).expect("valid");
     reader.install(&create).await;
     let mut taken = Duration::ZERO;
     for number in 1..members {
         let entry = if number == 1 { reader.entry() } else { stranger(number) };
-        let op = founder.op(&roster, &Body::Add(vec![entry]));
+        let op = founder.op(&roster, NOW, &Body::Add(vec![entry]));
         roster = roster.apply(&op).expect("valid");
         let started = cpu();
         reader.install(&op).await;
@@ -124,87 +132,5 @@ impl Reader {
         let mut tx = self.db.begin().await.expect("begins");
         self.machine.install_ops(&mut tx, NOW, group, &[op]).await.expect("installs");
         tx.commit().await.expect("commits");
-    }
-}
-
-/// Who makes the group, and lets everybody in.
-struct Founder {
-    device: SigningKey,
-    record: DeviceRecord,
-}
-
-impl Founder {
-    fn new() -> Self {
-        let (identity, device) =
-            (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
-        let of = DeviceOf {
-            member_id: MemberId::new(identity.verifying_key().to_bytes()),
-            device_id: DeviceId::new(device.verifying_key().to_bytes()),
-        };
-        let curve25519 = CurveKey::new([9; 32]);
-        let record = DeviceRecord {
-            member_id: of.member_id,
-            device_id: of.device_id,
-            curve25519,
-            signature: sign(&device, &DeviceRecord::record_bytes(&of, &curve25519)),
-            certificate: sign(&identity, &DeviceRecord::certificate_bytes(&of, &curve25519)),
-        };
-        Self { device, record }
-    }
-
-    fn create(&self, members: u32) -> Op {
-        let create = Create {
-            // Shared keys, which alone may have more; rosters are the same.
-            scheme: if members > 1_000 { 3 } else { 1 },
-            suite: 1,
-            rand: [7; 16],
-            account: "founder:a.example".to_owned(),
-            legacy_id: String::new(),
-            devices: Devices { version: 1, ids: vec![self.record.device_id] },
-            policy: Policy {
-                min_version: 2,
-                add_by: 0,
-                post_by: 0,
-                max_members: if members > 1_000 { 10_000 } else { 1_000 },
-                ttl_s: 86_400,
-                name: "Garden".to_owned(),
-                description: String::new(),
-            },
-        };
-        self.seal(OpCore::create(&self.record, NOW, create).expect("fits"))
-    }
-
-    fn op(&self, head: &Roster, body: &Body) -> Op {
-        self.seal(OpCore::next(head, &self.record, NOW, body).expect("fits"))
-    }
-
-    fn seal(&self, core: OpCore) -> Op {
-        let signature = sign(&self.device, &core.signed_bytes().expect("fits"));
-        core.sealed(self.record.certificate, signature).expect("fits")
-    }
-}
-
-fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
-    Signature::new(key.sign(bytes).to_bytes())
-}
-
-/// A member who is only a name here.
-fn stranger(number: u32) -> Entry {
-    let name = |byte: u8| {
-        let mut name = [byte; 32];
-        name[..4].copy_from_slice(&number.to_be_bytes());
-        name
-    };
-    let device = DeviceOf { member_id: MemberId::new(name(3)), device_id: DeviceId::new(name(4)) };
-    entry(device, format!("member.{number}:a.example"))
-}
-
-fn entry(device: DeviceOf, account: String) -> Entry {
-    Entry {
-        member_id: device.member_id,
-        role: 0,
-        account,
-        legacy_id: String::new(),
-        devices: Devices { version: 1, ids: vec![device.device_id] },
     }
 }

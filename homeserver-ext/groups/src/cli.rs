@@ -55,7 +55,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 use tracing_subscriber::EnvFilter;
 
 pub use called::PROGRAM;
+pub use events::{event_line, gone_line};
 use exit::Failure;
+pub use follow::stopped;
 pub use harmless::{harmless, one_line};
 use home::Home;
 use print::Printer;

@@ -31,6 +31,7 @@ mod linking;
 mod links;
 mod offers;
 mod parked;
+mod posting;
 mod recovery;
 mod sending;
 mod session;
@@ -121,6 +122,8 @@ pub struct Client {
     numbered: Arc<Mutex<Option<Generation>>>,
     /// Whether the server has said that something is parked, and was not asked what.
     has_parked: Arc<AtomicBool>,
+    /// Whether the server was found to be of before there were postings in bytes.
+    takes_no_bytes: Arc<AtomicBool>,
 }
 
 /// Why a client's work did not get on.
@@ -202,6 +205,7 @@ impl Client {
             compared: Arc::default(),
             numbered: Arc::default(),
             has_parked: Arc::default(),
+            takes_no_bytes: Arc::default(),
         }
     }
 

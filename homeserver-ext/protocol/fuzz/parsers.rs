@@ -11,6 +11,7 @@ use causeway_protocol::{
     json,
     link::{Content as Carried, Frame, Item, MAX_ITEM},
     olm_plaintext::{OlmPayload, OlmPlaintext},
+    posting::Posting,
     roster::{Op, Roster},
     sender_key, shared_key,
 };
@@ -41,6 +42,10 @@ pub(crate) fn taken_by(bytes: &[u8]) -> Vec<&'static str> {
     }
     if let Ok(payload) = OlmPayload::parse(bytes) {
         assert_eq!(payload.to_bytes(), bytes);
+    }
+    if let Ok(posting) = Posting::parse(bytes) {
+        assert_eq!(posting.to_bytes().unwrap(), bytes);
+        taken.push("posting");
     }
     taken.extend(message_in(bytes));
     if let Ok(roster) = Roster::from_row(bytes) {

@@ -25,7 +25,7 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Res
 ///
 /// # Errors
 /// As [`from_slice`].
-pub(crate) fn from_value<T: for<'de> Deserialize<'de>>(value: &Value) -> serde_json::Result<T> {
+pub fn from_value<T: for<'de> Deserialize<'de>>(value: &Value) -> serde_json::Result<T> {
     T::deserialize(Objects(value))
 }
 

@@ -17,6 +17,7 @@ pub mod json;
 pub mod keys;
 pub mod link;
 pub mod olm_plaintext;
+pub mod posting;
 pub mod roster;
 pub mod sender_key;
 pub mod shared_key;

@@ -23,7 +23,7 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, events, kept, upkeep},
+    services::{delivery::parked, events, kept, servers::Servers, upkeep},
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -79,6 +79,7 @@ impl App {
         }
         let hits = Hits::default();
         let limits = Present::new(config.accounts, config.guests, config.edge);
+        let servers = Arc::new(Servers::new(config.relay_token.map(|_| config.relay_patience)));
         let api = Api {
             db,
             probe: Arc::default(),
@@ -94,6 +95,7 @@ impl App {
             sessions: Sessions::default(),
             acks: Arc::default(),
             links: Arc::default(),
+            servers,
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };

@@ -27,6 +27,11 @@ pub struct Config {
     pub registration_token: Option<TokenHash>,
     /// What registers the account `bridge`, under every policy, and no other.
     pub bridge_registration_token: Option<TokenHash>,
+    /// What the Matrix half of this installation shows at the door between servers; without it no other
+    /// server is spoken with.
+    pub relay_token: Option<TokenHash>,
+    /// How long a client's request waits for another server.
+    pub relay_patience: Duration,
     /// How much an account may post, and add to groups and keys; this and the next two may be
     /// [changed](crate::App::set_limits) later.
     pub accounts: AccountQuotas,
@@ -86,6 +91,8 @@ impl Config {
             registration: Registration::Token,
             registration_token: None,
             bridge_registration_token: None,
+            relay_token: None,
+            relay_patience: Duration::from_secs(30),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
             edge: EdgeLimits::default(),

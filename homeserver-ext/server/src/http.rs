@@ -7,6 +7,7 @@ mod accounts;
 pub mod admin;
 mod auth;
 mod body;
+mod door;
 pub(crate) mod edge;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod openapi;
 mod parked;
 mod recovery;
 mod relay;
+mod remote;
 mod sender_keys;
 mod stream;
 
@@ -44,7 +46,7 @@ use crate::{
     config::Config,
     live::Live,
     quota::{Hits, Present, Shares},
-    services::{delivery::acks::Acks, links::Links},
+    services::{delivery::acks::Acks, links::Links, servers::Servers},
     sessions::Sessions,
 };
 
@@ -73,6 +75,7 @@ pub(crate) struct Api {
     pub(crate) sessions: Sessions,
     pub(crate) acks: Arc<Acks>,
     pub(crate) links: Arc<Links>,
+    pub(crate) servers: Arc<Servers>,
     /// Tracks sockets, which outlive their request.
     pub(crate) sockets: TaskTracker,
     /// Says that they should end.
@@ -102,6 +105,7 @@ impl std::fmt::Debug for Clock {
 
 pub(crate) fn router(api: Api) -> Router {
     let envelopes = post(relay::post_envelopes).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    let fan_outs = post(relay::post_fan_outs).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
     // What no offer needs is not even read.
     let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
     let native = Router::new()
@@ -128,6 +132,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/groups/{group}/requests", get(invites::requests))
         .route("/groups/{group}/requests/{request}", delete(invites::drop_request))
         .route("/groups/{group}/envelopes", envelopes)
+        .route("/groups/{group}/fan-outs", fan_outs)
         .route("/groups/{group}/legacy/{suite}/messages", post(relay::post_legacy))
         .route(
             "/groups/{group}/sender-keys",
@@ -143,6 +148,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/events/stream", get(events::follow));
     Router::new()
         .nest(PREFIX, native)
+        .nest(door::PREFIX, door::router())
         .route("/ready", get(accounts::ready))
         .fallback(error::unrecognized)
         .method_not_allowed_fallback(error::method_not_allowed)

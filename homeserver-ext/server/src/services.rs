@@ -11,7 +11,9 @@ pub(crate) mod keys;
 pub(crate) mod links;
 pub(crate) mod operator;
 pub(crate) mod relay;
+pub(crate) mod remote_accounts;
 pub(crate) mod sender_keys;
+pub(crate) mod servers;
 pub(crate) mod upkeep;
 
 use causeway_protocol::{api::OpBytes, ids::Epoch};

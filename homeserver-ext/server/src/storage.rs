@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod mailbox;
 mod many;
 pub(crate) mod sender_keys;
+pub(crate) mod servers;
 pub(crate) mod standing;
 
 use causeway_protocol::ids::Timestamp;

@@ -1,13 +1,13 @@
 //! What the homeserver has, by its own account: `/sync`, and the ways back into one room.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::Method;
-use ruma::{EventId, OwnedRoomId, RoomId, UserId};
+use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
-use super::{Matrix, MatrixError};
+use super::{AGENT_DEVICE, Matrix, MatrixError, RELAY, request::Call};
 
 /// Most of an answer. Synapse escapes what is not ASCII: an event of 64 KiB may take 192.
 const MAX_SYNC: usize = 64 * 1024 * 1024;
@@ -91,6 +91,9 @@ struct ToDevice {
 struct Typed {
     #[serde(rename = "type")]
     kind: String,
+    sender: Option<OwnedUserId>,
+    #[serde(default)]
+    content: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -163,20 +166,43 @@ impl Matrix {
         device: &str,
         since: Option<&str>,
     ) -> Result<(String, Vec<String>), MatrixError> {
-        let nothing = json!({"not_types": ["*"]});
-        let filter = json!({"presence": nothing, "account_data": nothing, "room": {"rooms": []}});
-        let mut call = self
-            .v3("to_device", Method::GET, &["sync"])
-            .soon()
-            .acting_as(user)
-            .query("device_id", device)
-            .query("set_presence", "offline")
-            .query("filter", &filter.to_string());
+        let mut call = self.sync_of_device("to_device", user, device).soon();
         if let Some(since) = since {
             call = call.query("since", since).query("timeout", "5000");
         }
         let OfDevice { next_batch, to_device } = call.send().await?;
         Ok((next_batch, to_device.events.into_iter().map(|event| event.kind).collect()))
+    }
+
+    /// `GET /_matrix/client/v3/sync` of the agent's device – what other agents sent to it since `since`,
+    /// each with its sender, for the first of which is waited, and the token of the next time. With that
+    /// the homeserver lets go of what was shown.
+    pub async fn to_agent(
+        &self,
+        user: &UserId,
+        since: Option<&str>,
+        wait: Duration,
+    ) -> Result<(String, Vec<(OwnedUserId, serde_json::Value)>), MatrixError> {
+        let mut call = self.sync_of_device("to_agent", user, AGENT_DEVICE).up_to(MAX_SYNC);
+        if let Some(since) = since {
+            call = call.query("since", since);
+            call = call.query("timeout", &wait.as_millis().to_string());
+        }
+        let OfDevice { next_batch, to_device } = call.send().await?;
+        let relayed = to_device.events.into_iter().filter(|event| event.kind == RELAY);
+        let relayed = relayed.filter_map(|event| Some((event.sender?, event.content)));
+        Ok((next_batch, relayed.collect()))
+    }
+
+    /// What is sent to one device, and nothing else.
+    fn sync_of_device(&self, name: &'static str, user: &UserId, device: &str) -> Call<'_> {
+        let nothing = json!({"not_types": ["*"]});
+        let filter = json!({"presence": nothing, "account_data": nothing, "room": {"rooms": []}});
+        self.v3(name, Method::GET, &["sync"])
+            .acting_as(user)
+            .query("device_id", device)
+            .query("set_presence", "offline")
+            .query("filter", &filter.to_string())
     }
 
     /// `GET /_matrix/client/v3/rooms/{room}/context/{event}` – the place right behind an event,

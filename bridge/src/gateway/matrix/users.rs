@@ -1,12 +1,14 @@
 //! Bringing users of the namespace into being.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::ids::DeviceId;
 use reqwest::Method;
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Matrix, MatrixError, TRIED};
+use super::{AGENT_DEVICE, Matrix, MatrixError, RELAY, TRIED};
 
 /// Type of the account data in which [`Standing`] is kept.
 const STANDING: &str = "dev.causeway.standing";
@@ -84,6 +86,25 @@ impl Matrix {
             .acting_as(user)
             .query("device_id", device)
             .json(json!({"messages": {user.as_str(): {device: {}}}}))
+            .nothing()
+            .await
+    }
+
+    /// `PUT /_matrix/client/v3/sendToDevice/dev.causeway.relay/{txn}` – what the agent says to agents of
+    /// other servers.
+    pub async fn to_agents(
+        &self,
+        user: &UserId,
+        txn: &str,
+        messages: BTreeMap<OwnedUserId, Value>,
+    ) -> Result<(), MatrixError> {
+        let messages = messages.into_iter().map(|(to, said)| (to, json!({ AGENT_DEVICE: said })));
+        let messages: BTreeMap<_, _> = messages.collect();
+        self.v3("to_agents", Method::PUT, &["sendToDevice", RELAY, txn])
+            .soon()
+            .acting_as(user)
+            .query("device_id", AGENT_DEVICE)
+            .json(json!({ "messages": messages }))
             .nothing()
             .await
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use causeway_protocol::{
     api::{EventKind, GroupEvent},
-    ids::{GroupId, Seq},
+    ids::{GroupId, Seq, Timestamp},
 };
 use clap::Args;
 use serde_json::json;
@@ -98,15 +98,23 @@ async fn show(client: &Client, event: &GroupEvent, printer: Printer) -> Result<(
         Err(SdkError::UnknownGroup(group)) => group.to_string(),
         Err(error) => return Err(error.into()),
     };
-    let time = LocalTime::new(client.now());
-    let text = format!("#{} {} [{name}] {}", event.id, time.of(event.at_ms), said(event, &time));
-    printer.quote(&one_line(&text), event)
+    printer.quote(&event_line(event, &name, client.now()), event)
 }
 
 fn show_gone(until: Seq, printer: Printer) -> Result<(), Failure> {
-    let text =
-        format!("-- of the events up to #{until} some are gone: the server keeps them no longer");
-    printer.quote(&text, &json!({"kind": "gone", "until": until}))
+    printer.quote(&gone_line(until), &json!({"kind": "gone", "until": until}))
+}
+
+/// An event of the group that is called `group`, for a person, in one line.
+pub fn event_line(event: &GroupEvent, group: &str, now: Timestamp) -> String {
+    let time = LocalTime::new(now);
+    let at = time.of(event.at_ms);
+    one_line(&format!("#{} {at} [{group}] {}", event.id, said(event, &time)))
+}
+
+/// That of the events up to this one some are missing.
+pub fn gone_line(until: Seq) -> String {
+    format!("-- of the events up to #{until} some are gone: the server keeps them no longer")
 }
 
 fn said(event: &GroupEvent, time: &LocalTime) -> String {

@@ -203,7 +203,10 @@ fn no_connection() -> Failure {
 }
 
 /// Ends with Ctrl-C or a polite kill; both are heard from the call on.
-pub(super) fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+///
+/// # Errors
+/// This process may not listen to signals.
+pub fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt};
 use causeway_protocol::{
     api::UploadKeys,
     content::{Content, Plaintext},
-    envelope::{MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, Submission, SubmittedTo},
+    envelope::{Kind, MAX_BATCH, MAX_BATCH_BYTES, MAX_PAYLOAD, Submission, SubmittedTo},
     ids::{AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     roster::Roster,
 };
@@ -88,14 +88,16 @@ impl Batch {
         Self { group: head.group(), epoch: head.epoch(), submissions, messages }
     }
 
-    /// Its envelopes in as few requests as a server takes them in.
+    /// Its envelopes in as few requests as a server takes them in; fan-outs go by themselves.
     pub(crate) fn posts(&self) -> impl Iterator<Item = &[Submission]> {
         let mut rest = self.submissions.as_slice();
         std::iter::from_fn(move || {
             let mut bytes = 0;
+            let is_fan_out = |submission: &Submission| submission.kind == Kind::Fanout;
+            let first = rest.first().map(is_fan_out);
             let fits = |submission: &&Submission| {
                 bytes += bytes_of(submission);
-                bytes <= MAX_BATCH_BYTES
+                bytes <= MAX_BATCH_BYTES && Some(is_fan_out(submission)) == first
             };
             let count = rest.iter().take(MAX_BATCH).take_while(fits).count().max(1);
             let (post, later) = rest.split_at(count.min(rest.len()));
@@ -299,7 +301,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use causeway_protocol::{
-        envelope::{Kind, Piece, Sender},
+        envelope::{Piece, Sender},
         ids::DeviceId,
     };
 

@@ -134,20 +134,27 @@ impl Work<'_> {
         let known = self.machine.known(self.conn()).await?;
         match known.trust(self.machine.me(), account, &member) {
             Trust::Unmet => {
+                // Rosters may have named it otherwise before.
+                let me = self.machine.me();
+                let odd = self
+                    .find_in_groups(|roster| {
+                        let is_odd = |(id, is): &(&MemberId, &Member)| {
+                            (is.account == *account) != (**id == member)
+                                && !known.trust(me, &is.account, id).is_wrong()
+                        };
+                        let odd = roster.members().iter().filter(is_odd);
+                        odd.map(|(id, is)| (is.account.clone(), *id, false)).collect()
+                    })
+                    .await?;
                 identities::put(self.conn(), account, &member, Standing::Pinned, now).await?;
                 self.identities_changed().await?;
-                // Rosters may have named it otherwise before.
-                let (before, me) = (known, self.machine.me());
-                let known = self.machine.known(self.conn()).await?;
-                self.say_in_groups(&known, |roster| {
-                    let is_odd = |(id, is): &(&MemberId, &Member)| {
-                        (is.account == *account) != (**id == member)
-                            && !before.trust(me, &is.account, id).is_wrong()
-                    };
-                    let odd = roster.members().iter().filter(is_odd);
-                    odd.map(|(id, is)| (is.account.clone(), *id, false)).collect()
-                })
-                .await
+                let met = identities::revision(self.conn()).await?;
+                self.machine.known_besides(met, known, (account, member));
+                if !odd.is_empty() {
+                    let known = self.machine.known(self.conn()).await?;
+                    self.say_found(&known, odd);
+                }
+                Ok(())
             }
             Trust::Changed
                 if self.machine.0.follows_server && *account != self.machine.me().account =>
@@ -197,20 +204,32 @@ impl Work<'_> {
     async fn say_in_groups(
         &mut self,
         known: &Known,
-        find: impl Fn(&Roster) -> Vec<(AccountId, MemberId, bool)>,
+        find: impl Fn(&Roster) -> Vec<Odd>,
     ) -> Result<(), MachineError> {
-        let me = self.machine.me();
+        let found = self.find_in_groups(find).await?;
+        self.say_found(known, found);
+        Ok(())
+    }
+
+    async fn find_in_groups(
+        &mut self,
+        find: impl Fn(&Roster) -> Vec<Odd>,
+    ) -> Result<Vec<(GroupId, Odd)>, MachineError> {
+        let (me, mut found) = (self.machine.me(), Vec::new());
         for group in rows::all(self.conn()).await? {
             let Some(log) = self.log(&group).await? else { continue };
-            if log.head().counts(&me.device()).is_none() {
-                continue;
-            }
-            for (account, member, by_list) in find(log.head()) {
-                let shown = known.shown(me, &account, member, by_list);
-                self.say(Seq(0), group, What::Identity(shown));
+            if log.head().counts(&me.device()).is_some() {
+                found.extend(find(log.head()).into_iter().map(|odd| (group, odd)));
             }
         }
-        Ok(())
+        Ok(found)
+    }
+
+    fn say_found(&mut self, known: &Known, found: Vec<(GroupId, Odd)>) {
+        for (group, (account, member, by_list)) in found {
+            let shown = known.shown(self.machine.me(), &account, member, by_list);
+            self.say(Seq(0), group, What::Identity(shown));
+        }
     }
 
     pub(super) async fn identities_changed(&mut self) -> Result<(), MachineError> {
@@ -251,12 +270,11 @@ impl Work<'_> {
     }
 }
 
+/// An account over an identity that is not known as its own, and whether its list says so.
+type Odd = (AccountId, MemberId, bool);
+
 /// The account of a list, in a roster that has it under another identity.
-fn shown_by_list(
-    roster: &Roster,
-    account: &AccountId,
-    member: MemberId,
-) -> Vec<(AccountId, MemberId, bool)> {
+fn shown_by_list(roster: &Roster, account: &AccountId, member: MemberId) -> Vec<Odd> {
     let is_there = roster.members().iter().any(|(id, is)| is.account == *account && *id != member);
     let found = is_there.then(|| (account.clone(), member, true));
     found.into_iter().collect()

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Who is who, as of one revision.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     /// Which identity stands for an account, and whether a person has verified that.
     pub(super) of: HashMap<AccountId, (MemberId, bool)>,
@@ -40,6 +40,14 @@ impl Known {
             }
         }
         known
+    }
+
+    fn pin(&mut self, account: &AccountId, member: MemberId) {
+        let pair = (account.clone(), member);
+        self.seen.remove(&pair);
+        self.former.remove(&pair);
+        self.owner.insert(member, pair.0);
+        self.of.insert(account.clone(), (member, false));
     }
 
     /// Who `account` over `member` is.
@@ -151,6 +159,22 @@ impl Machine {
             self.cache().at(met).known = Some(Arc::clone(&known));
         }
         Ok(known)
+    }
+
+    /// Goes on from who was who to revision `met`, at which `account` stands for `member` besides: a large
+    /// group is met one by one, and for each of them all would be read again.
+    pub(super) fn known_besides(
+        &self,
+        met: Met,
+        mut known: Arc<Known>,
+        (account, member): (&AccountId, MemberId),
+    ) {
+        let Some(met) = met else { return };
+        let mut cache = self.cache();
+        // Which lets go of `known` there, so that it is not copied.
+        *cache = Cache { met: Some(met), ..Cache::default() };
+        Arc::make_mut(&mut known).pin(account, member);
+        cache.known = Some(known);
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

@@ -48,6 +48,7 @@ impl Machine {
         let (row, log) = work.may_send(group).await?;
         let plan = schemes::plan(&mut work, &row, &log, 1).await?;
         let mut needs = Needs::default();
+        work.look_up(plan.lacking()).await?;
         for device in plan.lacking() {
             work.need(&log, device, &mut needs).await?;
         }
@@ -96,12 +97,24 @@ impl Machine {
         answer: Option<&AccountAnswer>,
     ) -> Result<Vec<Received>, MachineError> {
         let mut work = Work::new(self, tx, now);
-        let name = account.as_str().as_bytes();
-        accounts::answered(work.conn(), Ask::Account, name, now).await?;
-        if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
-            work.take_account(answer).await?;
+        work.learn(account, answer).await?;
+        work.finish().await
+    }
+
+    /// As [`Self::learn`], of many in one transaction.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub async fn learn_all(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        answers: &[(AccountId, Option<AccountAnswer>)],
+    ) -> Result<Vec<Received>, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        for (account, answer) in answers {
+            work.learn(account, answer.as_ref()).await?;
         }
-        work.judge_again().await?;
         work.finish().await
     }
 }
@@ -171,7 +184,9 @@ impl Work<'_> {
         if known.record.member_id != device.member_id || known.account != member.account {
             return Ok(Reach::Never);
         }
-        if sessions::has_session(self.conn(), &device.device_id).await? {
+        if self.in_session.contains(&device.device_id)
+            || sessions::has_session(self.conn(), &device.device_id).await?
+        {
             return Ok(Reach::Session(Box::new(known)));
         }
         let name = device.device_id.as_bytes();
@@ -245,6 +260,19 @@ impl Work<'_> {
             }
         }
         Ok(None)
+    }
+
+    async fn learn(
+        &mut self,
+        account: &AccountId,
+        answer: Option<&AccountAnswer>,
+    ) -> Result<(), MachineError> {
+        let (name, now) = (account.as_str().as_bytes(), self.now);
+        accounts::answered(self.conn(), Ask::Account, name, now).await?;
+        if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
+            self.take_account(answer).await?;
+        }
+        self.judge_again().await
     }
 
     async fn take_account(&mut self, answer: &AccountAnswer) -> Result<(), MachineError> {

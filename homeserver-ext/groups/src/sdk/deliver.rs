@@ -3,16 +3,21 @@
 use std::sync::atomic::Ordering;
 
 use causeway_protocol::{
-    api::{Accepted, AcceptedEnvelope, OpBytes, OwnDevice, PostEnvelopes, UploadKeys},
-    ids::GroupId,
+    api::{Accepted, AccountAnswer, OpBytes, OwnDevice, UploadKeys},
+    ids::{AccountId, GroupId},
 };
 use causeway_store::Tx;
+use futures_util::future::join_all;
 
 use super::{CallError, Client, SdkError};
 use crate::machine::{Batch, Needs};
 
 /// Devices in one claim.
 const MAX_CLAIMS: usize = 1_000;
+/// Accounts that are learnt in one commit: of a group of many, each member asks for all others.
+const ACCOUNTS_AT_ONCE: usize = 64;
+/// Calls that are on their way together.
+const CALLS_AT_ONCE: usize = 4;
 /// One chore may make the next: a request admitted makes keys to be given.
 const ROUNDS: usize = 32;
 const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
@@ -206,17 +211,26 @@ impl Client {
 
     /// Fetches what is needed, and teaches it to the machine.
     async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
-        for account in needs.accounts {
-            let answer = match self.http.account(&account).await {
-                Ok(answer) => Some(answer),
-                Err(CallError::Refused { status: 404, .. }) => None,
-                Err(error) => return Err(error.into()),
-            };
+        for accounts in needs.accounts.chunks(ACCOUNTS_AT_ONCE) {
+            let (mut answers, mut broken) = (Vec::with_capacity(accounts.len()), None);
+            for few in accounts.chunks(CALLS_AT_ONCE) {
+                for answer in join_all(few.iter().map(|account| self.ask_account(account))).await {
+                    match answer {
+                        Ok(answer) => answers.push(answer),
+                        Err(error) => broken = Some(error),
+                    }
+                }
+                if broken.is_some() {
+                    break;
+                }
+            }
             let mut tx = self.db.begin().await?;
-            let now = self.now();
-            let freed = self.machine.learn(&mut tx, now, &account, answer.as_ref()).await?;
+            let freed = self.machine.learn_all(&mut tx, self.now(), &answers).await?;
             self.keep(&mut tx, freed).await?;
             tx.commit().await?;
+            if let Some(error) = broken {
+                return Err(error);
+            }
         }
         for devices in needs.claims.chunks(MAX_CLAIMS) {
             let keys = self.http.claim_keys(devices.to_vec()).await?;
@@ -227,17 +241,16 @@ impl Client {
         Ok(())
     }
 
-    async fn post_once(&self, batch: &Batch) -> Result<Accepted, SdkError> {
-        let count = Some(self.machine.count(&self.db).await?);
-        let mut accepted = Vec::with_capacity(batch.submissions.len());
-        for envelopes in batch.posts() {
-            let envelopes = PostEnvelopes { envelopes: envelopes.to_vec(), count };
-            match self.http.post_envelopes(batch.group, &envelopes).await {
-                Ok(taken) => accepted.extend(taken.accepted),
-                Err(error) => return Err(beside(accepted, error).into()),
-            }
+    /// What the server says of an account; nothing where there is none.
+    async fn ask_account(
+        &self,
+        account: &AccountId,
+    ) -> Result<(AccountId, Option<AccountAnswer>), SdkError> {
+        match self.http.account(account).await {
+            Ok(answer) => Ok((account.clone(), Some(answer))),
+            Err(CallError::Refused { status: 404, .. }) => Ok((account.clone(), None)),
+            Err(error) => Err(error.into()),
         }
-        Ok(Accepted { accepted })
     }
 
     /// A batch without messages: what is not accepted comes with the next chores.
@@ -273,17 +286,6 @@ impl Client {
         let mut tx = self.db.begin().await?;
         self.install(&mut tx, group, ops).await?;
         Ok(tx.commit().await?)
-    }
-}
-
-/// What a refusal says of the whole, of which these were taken before.
-fn beside(before: Vec<AcceptedEnvelope>, error: CallError) -> CallError {
-    match error {
-        CallError::Refused { status, errcode, error, taken } => {
-            let taken = before.into_iter().map(|one| one.id).chain(taken).collect();
-            CallError::Refused { status, errcode, error, taken }
-        }
-        error => error,
     }
 }
 

@@ -243,6 +243,17 @@ impl Http {
         self.post(&["groups", &group.to_string(), "envelopes"], envelopes).await
     }
 
+    /// `POST groups/{id}/fan-outs`: the same in bytes, as [`causeway_protocol::posting`] writes them.
+    pub async fn post_fan_outs(
+        &self,
+        group: GroupId,
+        posting: Vec<u8>,
+    ) -> Result<Accepted, CallError> {
+        let request = self.request(Method::POST, &["groups", &group.to_string(), "fan-outs"])?;
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        answer(sent(request.body(posting)).await?).await
+    }
+
     /// `GET device`.
     pub async fn device(&self) -> Result<OwnDevice, CallError> {
         self.get(&["device"], &[]).await

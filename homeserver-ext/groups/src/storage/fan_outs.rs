@@ -294,15 +294,6 @@ pub(crate) async fn forgive(
     Ok(())
 }
 
-/// Forgets the keys of a group in which nothing is said any more.
-pub(crate) async fn drop_keys(conn: &mut Conn, group: &GroupId) -> Result<(), Error> {
-    sqlx::query("UPDATE fan_outs SET sealed = NULL WHERE group_id = $1")
-        .bind(group.as_bytes().as_slice())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
 /// Forgets keys of before `keys`, and messages of before `all`.
 pub(crate) async fn expire(conn: &mut Conn, keys: Timestamp, all: Timestamp) -> Result<(), Error> {
     sqlx::query("UPDATE fan_outs SET sealed = NULL WHERE at_ms < $1 AND sealed IS NOT NULL")

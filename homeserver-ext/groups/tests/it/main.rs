@@ -1,6 +1,8 @@
 //! Tests of the half with keys, one binary.
 #![cfg(test)]
 
+#[path = "../../benches/crowd/away.rs"]
+mod away;
 mod cli_backup;
 mod cli_chat;
 mod cli_crowd;
@@ -15,6 +17,7 @@ mod cli_import;
 mod cli_input;
 mod cli_kill;
 mod cli_legacy;
+mod cli_legacy_links;
 mod cli_linking;
 mod cli_offers;
 mod cli_pairwise;
@@ -39,11 +42,16 @@ mod link_answers;
 mod machine;
 mod pairwise;
 mod receivers;
+mod sdk_device;
 mod sdk_keys;
 mod sdk_linking;
 mod sdk_parked;
+mod sdk_postings;
+mod sdk_thousand;
 mod sender_keys;
 mod shared_key;
+#[path = "../../benches/crowd/signer.rs"]
+mod signer;
 mod two_readings;
 mod vault;
 mod vectors;

@@ -1,142 +1,26 @@
 //! One whose keys do not come stops nobody but himself: what of him cannot be held stands apart at a
 //! real server, and is shown in order when the keys come.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
-use causeway_groups::{
-    SCHEMA, Vault,
-    machine::{AddedBy, Batch, NewGroup, Outgoing, Received, What},
-    sdk::{Client, Keep, KeepError, Stream},
-};
+use causeway_groups::machine::Batch;
 use causeway_protocol::{
     api::PostEnvelopes,
-    content::{Content, Text, TextKind},
     envelope::{Kind, Submission},
-    ids::{ClientId, GroupId},
+    ids::GroupId,
     roster::{Role, Scheme},
 };
-use causeway_store::{Db, Lock, Options, Tx};
-use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 
-use crate::cli_server::{Server, now};
+use crate::{
+    cli_server::{Server, now},
+    sdk_device::{Device, PATIENCE, new_group, outgoing},
+};
 
-/// Longer than anything takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_mins(2);
 /// More than are held of one sender.
 const MANY: u32 = 400;
 
-/// What messages are called.
-static NAMES: AtomicU64 = AtomicU64::new(1);
-
-/// Keeps what was said.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Keep for Heard {
-    fn keep<'a>(
-        &'a self,
-        _: &'a Client,
-        _: &'a mut Tx,
-        received: Vec<Received>,
-    ) -> BoxFuture<'a, Result<(), KeepError>> {
-        for Received { what, .. } in received {
-            if let What::Message(incoming) = what
-                && let Content::Text(text) = incoming.content
-            {
-                self.0.lock().unwrap().push(text.body);
-            }
-        }
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-/// A device, and what it has heard.
-struct Device {
-    client: Client,
-    stream: Stream,
-    heard: Heard,
-    path: PathBuf,
-}
-
-async fn database(path: &Path) -> (Db, Vault) {
-    let options = Options { path: path.join("client.db"), lock: Lock::Shared, schemas: &[SCHEMA] };
-    let db = Db::open(options).await.unwrap();
-    let vault = Vault::open(&db, &path.join("storage.key")).await.unwrap();
-    (db, vault)
-}
-
 impl Device {
-    async fn register(server: &Server, folder: &TempDir, name: &str) -> Self {
-        let path = folder.path().join(name);
-        std::fs::create_dir(&path).unwrap();
-        let (db, vault) = database(&path).await;
-        let heard = Heard::default();
-        let (url, keeper) = (server.url(), Arc::new(heard.clone()));
-        let registered = Client::register(db, vault, Some(&url), name, None, keeper, now).await;
-        let client = registered.unwrap().client.added_by_these(AddedBy::All);
-        Self { stream: client.stream(), client, heard, path }
-    }
-
-    /// The process ends; another one goes on with the same database, or with what `path` is by then.
-    async fn restart(&mut self, between: impl FnOnce(&Path)) {
-        self.client.db().close().await;
-        between(&self.path);
-        let (db, vault) = database(&self.path).await;
-        let keeper = Arc::new(self.heard.clone());
-        let client = Client::open(db, vault, None, keeper, now).await.unwrap();
-        self.client = client.added_by_these(AddedBy::All);
-        self.stream = self.client.stream();
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.heard.0.lock().unwrap().clone()
-    }
-
-    /// Follows its mailbox and does its chores until it has heard so much.
-    async fn hear(&mut self, count: usize) -> Vec<String> {
-        let listening = async {
-            while self.heard().len() < count {
-                tokio::select! {
-                    rows = self.stream.next_rows() => match rows {
-                        Ok(rows) => {
-                            let taken = self.client.receive(&rows).await.unwrap();
-                            self.stream.took(&taken).await;
-                        }
-                        Err(error) => assert!(error.is_transient(), "{error}"),
-                    },
-                    // What was acknowledged a moment ago may not be parked yet.
-                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
-                }
-                match self.client.chores().await {
-                    Ok(_) => {}
-                    Err(error) => assert!(error.is_transient(), "{error}"),
-                }
-            }
-        };
-        let heard = tokio::time::timeout(PATIENCE, listening).await;
-        heard.unwrap_or_else(|_| panic!("heard {:?}", self.heard()));
-        self.heard()
-    }
-
     async fn group_with(&self, other: &Self, name: &str) -> GroupId {
-        let new = NewGroup {
-            scheme: Scheme::SenderKeys,
-            suite: None,
-            name: name.to_owned(),
-            description: String::new(),
-            members_may_add: false,
-            is_channel: false,
-            max_members: 10,
-            ttl_s: 86_400,
-        };
+        let new = new_group(Scheme::SenderKeys, name, 10);
         let group = self.client.create_group(new).await.unwrap();
         let account = &other.client.me().account;
         self.client.add(group, account, Role::Member).await.unwrap();
@@ -167,19 +51,6 @@ impl Device {
         }
     }
 
-    async fn say(&self, group: GroupId, text: &str) {
-        while let Err(error) = self.client.prepare(group).await {
-            assert!(error.is_transient(), "{error}");
-        }
-        let mut tx = self.client.db().begin().await.unwrap();
-        let sealed = self.client.machine().seal(&mut tx, now(), group, &[outgoing(text)]).await;
-        tx.commit().await.unwrap();
-        let batch = sealed.unwrap();
-        while let Err(error) = self.client.post(&batch).await {
-            assert!(error.is_transient(), "{error}");
-        }
-    }
-
     /// Waits until so many rows are parked: the server hears of it a moment later.
     async fn has_parked(&self, rows: u64) {
         let waiting = async {
@@ -195,19 +66,6 @@ impl Device {
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     }
-}
-
-fn outgoing(body: &str) -> Outgoing {
-    let text = Text {
-        kind: TextKind::Text,
-        body: body.to_owned(),
-        html: None,
-        reply_to: None,
-        mirror: None,
-    };
-    let n = NAMES.fetch_add(1, Ordering::Relaxed);
-    let client_id = ClientId::new(u128::from(n).to_be_bytes());
-    Outgoing { client_id, ttl_s: 0, content: Content::Text(text) }
 }
 
 fn texts(from: u32, to: u32) -> Vec<String> {

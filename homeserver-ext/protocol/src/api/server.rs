@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{AccountId, Epoch, MemberId};
+use crate::ids::{AccountId, Epoch, MemberId, Timestamp};
 
 use super::{AcceptedEnvelope, OpBytes};
 
@@ -75,6 +75,12 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<crate::ids::Bytes>>)]
     pub ops: Option<Vec<OpBytes>>,
+    /// With `DEV_CAUSEWAY_UNREACHABLE`: which server does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// With `DEV_CAUSEWAY_UNREACHABLE`: since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<Timestamp>,
     /// Of many envelopes, of which a later part is refused: those that are taken.
     #[serde(
         default,

@@ -22,6 +22,7 @@ mod ops;
 #[path = "../../fuzz/parsers.rs"]
 mod parsers;
 mod plaintexts;
+mod postings;
 mod properties;
 mod receive;
 mod second_histories;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     histories,
     parsers::taken_by,
+    postings,
     vectors::{NATIVE, V2},
 };
 
@@ -23,7 +24,10 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         Ok(bytes) => bytes,
         Err(_) => text.clone().into_bytes(),
     };
-    texts.iter().map(bytes).filter(|bytes| bytes.len() <= LONGEST).collect()
+    // No vector has one.
+    let posting = postings::small().to_bytes().unwrap();
+    let samples = texts.iter().map(bytes).filter(|bytes| bytes.len() <= LONGEST);
+    samples.chain([posting]).collect()
 });
 
 /// Histories as fuzzing has them: each op behind its length.
@@ -81,6 +85,7 @@ fn every_parser_takes_some_of_the_samples() {
         "olm plaintext",
         "op",
         "plaintext",
+        "posting",
         "shared-key message",
         "submission",
     ];

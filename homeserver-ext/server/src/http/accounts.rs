@@ -16,6 +16,7 @@ use super::{
     body::{Body, One},
     error::ApiError,
     guest::{LoggingIn, Registering},
+    remote,
 };
 use crate::{
     config::TokenHash,
@@ -123,13 +124,18 @@ pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<Sta
 /// has had.
 #[utoipa::path(get, path = "/accounts/{account}", tag = "accounts",
     params(("account" = AccountId, Path, description = "`localpart:server`, percent-encoded")),
-    responses((status = 200, body = AccountAnswer), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = AccountAnswer), (status = 404, body = ErrorBody),
+        (status = 502, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_ANSWER`: the account's server shows what does not verify, or an older list than before"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the account's server does not answer; asking again is safe")),
     security(("token" = [])))]
 pub(super) async fn account(
     State(api): State<Api>,
-    _caller: Caller,
+    caller: Caller,
     One(account): One<AccountId>,
 ) -> Result<Json<AccountAnswer>, ApiError> {
+    if account.server() != api.config.server_name {
+        return remote::account(&api, &caller, &account).await.map(Json);
+    }
     let found = accounts::devices_of(&api.db, &account).await?;
     found.map(Json).ok_or_else(|| ApiError::not_found("no such account on this server"))
 }

@@ -9,6 +9,7 @@ mod groups;
 mod limits;
 mod page;
 mod problem;
+mod servers;
 mod stats;
 
 pub use door::{Admin, behind_token};
@@ -26,6 +27,7 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/limits", get(limits::limits))
+        .route("/servers", get(servers::servers))
         .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
@@ -38,5 +40,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(groups::groups, limits::limits, stats::stats, events::events, events::follow))]
+#[openapi(paths(
+    groups::groups,
+    limits::limits,
+    servers::servers,
+    stats::stats,
+    events::events,
+    events::follow
+))]
 struct Doc;

@@ -7,12 +7,12 @@ use axum::{
     extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
     http::{StatusCode, header::CONTENT_LENGTH, request::Parts},
 };
-use causeway_protocol::json;
+use causeway_protocol::{json, posting::Posting};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::{Instant, timeout};
 
 use super::{Api, auth::Who, error::ApiError};
-use crate::quota::PAGE_BYTES;
+use crate::{quota::PAGE_BYTES, services::relay::PostError};
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -61,6 +61,24 @@ impl FromRequest<Api> for Verbatim {
         } else {
             Err(ApiError::bad("M_BAD_JSON", "something stands before the object"))
         }
+    }
+}
+
+/// Fan-outs in bytes.
+pub(super) struct InBytes(pub(super) Posting);
+
+impl FromRequest<Api> for InBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let (who, bytes) = read(request, api).await?;
+        let posting = match who {
+            Some(Who { account, .. }) if bytes.len() > LARGE => {
+                api.shares.read(&account, move || Posting::parse(&bytes)).await
+            }
+            _ => Posting::parse(&bytes),
+        };
+        posting.map(Self).map_err(|bad| PostError::Form(bad).into())
     }
 }
 

@@ -13,7 +13,9 @@ use axum::{
     http::{StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use causeway_protocol::{api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused};
+use causeway_protocol::{
+    api::ErrorBody, envelope::BadEnvelope, invite::JoinRefused, posting::BadPosting,
+};
 
 use crate::{
     quota::UsedUp,
@@ -29,6 +31,7 @@ use crate::{
         links::LinkError,
         relay::{PostError, Refused},
         sender_keys::SenderKeysError,
+        servers::AskError,
     },
     storage,
 };
@@ -52,6 +55,8 @@ impl ApiError {
             retry_after_ms: None,
             epoch: None,
             ops: None,
+            server: None,
+            since_ms: None,
             accepted: Vec::new(),
         };
         Self { status, body: Box::new(body) }
@@ -97,6 +102,16 @@ impl ApiError {
 
     fn gone(errcode: &'static str, error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::GONE, errcode, error)
+    }
+
+    /// What another server answered to the same request.
+    pub(super) fn as_there(status: StatusCode, body: ErrorBody) -> Self {
+        Self { status, body: Box::new(body) }
+    }
+
+    /// What another server is answered that asked.
+    pub(super) fn into_parts(self) -> (StatusCode, ErrorBody) {
+        (self.status, *self.body)
     }
 
     /// Something of ours: logged with its causes, not told.
@@ -329,10 +344,16 @@ impl From<JoinError> for ApiError {
 impl From<PostError> for ApiError {
     fn from(error: PostError) -> Self {
         match error {
-            PostError::Bad(_, BadEnvelope::TooLarge(..)) | PostError::TooMany(_) => {
-                Self::too_large(error)
+            PostError::Bad(_, BadEnvelope::TooLarge(..))
+            | PostError::TooMany(_)
+            | PostError::Form(BadPosting::TooMany) => Self::too_large(error),
+            PostError::Bad(..) | PostError::Form(_) => Self::invalid(error),
+            PostError::OtherRoster(_, head) => {
+                let mut refusal =
+                    Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_OTHER_ROSTER", error);
+                refusal.body.epoch = Some(head);
+                refusal
             }
-            PostError::Bad(..) => Self::invalid(error),
             PostError::NotYours(_) | PostError::NotCounting(_) | PostError::Closed => {
                 Self::forbidden(error)
             }
@@ -361,6 +382,24 @@ impl From<SenderKeysError> for ApiError {
             SenderKeysError::Bad | SenderKeysError::NoKeys => Self::invalid(error),
             SenderKeysError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             SenderKeysError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoDoor(_) => Self::not_found(error),
+            AskError::Unreachable { ref server, since } => {
+                let code = "DEV_CAUSEWAY_UNREACHABLE";
+                let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, code, &error);
+                refusal.body.server = Some(server.clone());
+                refusal.body.since_ms = Some(since);
+                refusal
+            }
+            AskError::TooMuch(ms) => Self::later(error, ms),
+            AskError::Storage(error) => error.into(),
+            AskError::Entropy(error) => Self::internal(&error),
         }
     }
 }

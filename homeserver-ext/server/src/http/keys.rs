@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use causeway_protocol::api::{ClaimRequest, ClaimedKeys, ErrorBody, KeyCount, UploadKeys};
 
-use super::{Api, auth::Caller, body::Body, error::ApiError};
+use super::{Api, auth::Caller, body::Body, error::ApiError, remote};
 use crate::services::keys;
 
 /// `POST keys` – the caller's one-time keys, and its fallback key; in place of those that there are,
@@ -36,5 +36,8 @@ pub(super) async fn claim(
     Body(request): Body<ClaimRequest>,
 ) -> Result<Json<ClaimedKeys>, ApiError> {
     let (now, per_hour) = (api.clock.now(), api.config.claims_per_hour);
-    Ok(Json(keys::claim(&api.db, now, &api.shares, &caller, per_hour, &request.devices).await?))
+    let (who, devices) = (keys::Claimer::Device(&caller), &request.devices);
+    let mut claimed = keys::claim(&api.db, now, &api.shares, who, per_hour, devices).await?;
+    remote::claim(&api, &caller, devices, &mut claimed).await?;
+    Ok(Json(claimed))
 }

@@ -11,12 +11,12 @@ use causeway_protocol::{
 use super::{
     Api,
     auth::Caller,
-    body::{Body, One, Two, Verbatim},
+    body::{Body, InBytes, One, Two, Verbatim},
     error::ApiError,
 };
 use crate::services::{
     delivery,
-    relay::{self, legacy},
+    relay::{self, fan_outs, legacy},
 };
 
 /// `POST groups/{id}/envelopes` – in order, all or nothing up to 512 rows (protocol §2).
@@ -40,6 +40,31 @@ pub(super) async fn post_envelopes(
     let when = (api.clock.now(), api.config.max_message_ttl);
     let of = (&api.db, &api.live);
     Ok(Json(relay::post(of, when, &api.shares, &caller, group, &request).await?))
+}
+
+/// `POST groups/{id}/fan-outs` – fan-outs in bytes, each device named by its place in the newest roster
+/// (protocol §2).
+#[utoipa::path(post, path = "/groups/{group}/fan-outs", tag = "messages",
+    params(("group" = GroupId, Path)),
+    request_body(content = String, content_type = "application/octet-stream", description = "a posting, as the protocol lays it out: count, the roster by which devices are named, and each envelope with its pieces"),
+    responses(
+        (status = 200, body = Accepted, description = "an id that was accepted before is answered as it was then"),
+        (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: the bytes break off, a place is there twice or is no device's, an id or a time to live"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: an epoch from before the device counted; the group is closed"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: there is no such group, or the device does not count in it, and knows of the op that took it out"),
+        (status = 409, body = ErrorBody, description = "`M_STALE_EPOCH`: as for envelopes; `DEV_CAUSEWAY_OTHER_ROSTER`: devices are named by another roster than the newest, of `epoch`: get the ops, and name them anew, with what is sealed as it is"),
+        (status = 413, body = ErrorBody, description = "`M_TOO_LARGE`: a payload with its pieces, or too many envelopes"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+    ), security(("token" = [])))]
+pub(super) async fn post_fan_outs(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    InBytes(posting): InBytes,
+) -> Result<Json<Accepted>, ApiError> {
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let of = (&api.db, &api.live);
+    Ok(Json(fan_outs::post(of, when, &api.shares, &caller, group, posting).await?))
 }
 
 /// A legacy suite in a path.

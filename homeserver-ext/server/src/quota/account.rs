@@ -329,6 +329,18 @@ impl Shares {
         self.take(now, who, Limit::Claims, count)
     }
 
+    /// Likewise of another server, which its agent's account stands for: nobody else can have it.
+    pub(crate) fn claims_of_server(
+        &self,
+        now: Timestamp,
+        server: &str,
+        count: usize,
+    ) -> Result<(), UsedUp> {
+        // A server's name with this before it is always one.
+        let Ok(agent) = format!("_causeway:{server}").parse() else { return Ok(()) };
+        self.claims(now, &agent, count)
+    }
+
     /// Takes a new device list.
     pub(crate) fn list(&self, now: Timestamp, who: &AccountId) -> Result<(), UsedUp> {
         self.take(now, who, Limit::Lists, 1)

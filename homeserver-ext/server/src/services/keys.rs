@@ -11,7 +11,7 @@ use causeway_store::Db;
 
 use crate::{
     quota::{Shares, UsedUp},
-    storage::{self, devices, devices::Device, keys},
+    storage::{self, devices, devices::Device, keys, servers},
 };
 
 /// Unclaimed keys that are kept for one device.
@@ -95,24 +95,38 @@ pub(crate) enum ClaimError {
     Storage(#[from] storage::Error),
 }
 
-/// Claims a key of each device. An account that has claimed `per_hour` of one device gets its fallback
+/// Who claims.
+pub(crate) enum Claimer<'a> {
+    /// A device here.
+    Device(&'a Device),
+    /// Another server, for devices there.
+    Server(&'a str),
+}
+
+/// Claims a key of each device. An account, or another server, that has claimed `per_hour` of one device gets its fallback
 /// key, so that nobody can use up what others need.
 pub(crate) async fn claim(
     db: &Db,
     now: Timestamp,
     shares: &Shares,
-    caller: &Device,
+    who: Claimer<'_>,
     per_hour: u32,
     targets: &[DeviceId],
 ) -> Result<ClaimedKeys, ClaimError> {
     if targets.len() > MAX_CLAIM {
         return Err(ClaimError::TooMany(targets.len()));
     }
-    shares.claims(now, &caller.account, targets.len())?;
+    match who {
+        Claimer::Device(device) => shares.claims(now, &device.account, targets.len())?,
+        Claimer::Server(name) => shares.claims_of_server(now, name, targets.len())?,
+    }
     let mut claimed = BTreeMap::new();
     for targets in targets.chunks(CLAIMED) {
         let mut tx = db.begin().await.map_err(storage::Error::from)?;
-        let asker = devices::first(tx.conn(), &caller.account).await?;
+        let asker = match who {
+            Claimer::Device(device) => devices::first(tx.conn(), &device.account).await?,
+            Claimer::Server(name) => servers::claimer(tx.conn(), name).await?,
+        };
         for target in targets {
             let device = devices::by_id(tx.conn(), target).await?;
             let Some(device) = device.filter(|device| device.listed) else { continue };

@@ -1,5 +1,6 @@
 //! The relay: envelopes in. It cannot open a single one.
 
+pub(crate) mod fan_outs;
 pub(crate) mod legacy;
 
 use std::{
@@ -14,6 +15,7 @@ use causeway_protocol::{
         SubmittedTo,
     },
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
+    posting::BadPosting,
     roster::Role,
 };
 use causeway_store::{Conn, Db, Script, Tx};
@@ -67,6 +69,15 @@ pub(crate) enum PostError {
     /// Install the ops and seal again; or, where it is the server that is behind, send it the ops.
     #[error("the group is in another epoch")]
     Behind(Behind),
+    /// A mistake of the client, in a posting in bytes.
+    #[error(transparent)]
+    Form(BadPosting),
+    /// Name the devices anew, by the newest roster; what was sealed stays as it is.
+    #[error(
+        "devices are named by the roster of epoch {0}, which is not the newest: the group is in epoch {1}; \
+         get its ops and name them by that, with what is sealed as it is"
+    )]
+    OtherRoster(Epoch, Epoch),
     /// Again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
@@ -234,10 +245,10 @@ async fn take_turn(
         return Ok(known.into_iter().collect());
     }
     let mut group = if asked.admitted.is_some() {
-        admit(tx.conn(), caller, found, &left).await?
+        admit(tx.conn(), caller, found, epochs(&left)).await?
     } else {
         let new: Vec<_> = asked.new.iter().filter(is_left).copied().collect();
-        let group = admit(tx.conn(), caller, found, &new).await?;
+        let group = admit(tx.conn(), caller, found, epochs(&new)).await?;
         if let Some(beyond) = beyond_limits(asked.submissions) {
             return Err(beyond.into());
         }
@@ -335,14 +346,13 @@ async fn admit(
     conn: &mut Conn,
     caller: &Device,
     found: Option<(Group, Standing)>,
-    new: &[(EnvelopeId, &Submission)],
+    epochs: impl Iterator<Item = Epoch> + Clone,
 ) -> Result<Admitted, Denied> {
     let (group, mut standing) = found.ok_or(PostError::Unknown)?;
     if standing == Standing::None {
         let account = caller.account.as_str();
         standing = standing::of_device(conn, group.row, &caller.of(), account).await?;
     }
-    let epochs = new.iter().map(|(_, submission)| submission.epoch);
     let oldest = epochs.clone().min().unwrap_or(group.head.epoch);
     let newest = epochs.max().unwrap_or(group.head.epoch);
     let behind = |until| Denied::Behind(group.row, Epoch(oldest.0.saturating_add(1)), until);
@@ -366,6 +376,10 @@ async fn admit(
         return Err(PostError::Closed.into());
     }
     Ok(Admitted { group, role })
+}
+
+fn epochs<'a>(new: &'a [(EnvelopeId, &Submission)]) -> impl Iterator<Item = Epoch> + Clone + 'a {
+    new.iter().map(|(_, submission)| submission.epoch)
 }
 
 /// Rows that envelopes make, and their bytes.

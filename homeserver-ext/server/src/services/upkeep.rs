@@ -20,6 +20,7 @@ use crate::{
         events::{self, Event},
         former, groups, invites, keys,
         mailbox::{self, Overdue, Parcel, Said, To},
+        servers,
     },
 };
 
@@ -96,7 +97,10 @@ pub(crate) async fn purge(
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
-    let left_over = forget_former(tx.conn(), seen, now).await?;
+    let before = now.minus_ms(FORMER_MS);
+    let accounts = servers::forget_accounts(tx.conn(), before, BATCH).await?;
+    let left_over = accounts >= u64::from(BATCH);
+    let left_over = left_over | forget_former(tx.conn(), seen, now).await?;
     let mut script = Script::default();
     events::add(&mut script, now, Event::MessageExpired, rows);
     events::add(&mut script, now, Event::MessageCleaned, cleaned);

@@ -259,6 +259,24 @@ async fn whoever_is_out_is_given_nothing_again() {
 }
 
 #[tokio::test]
+async fn who_was_out_and_is_back_gives_again_what_was_said_before() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.send(BOB, group, "one").await;
+    world.sync_all().await;
+    lose_sessions(&world, CAROL).await;
+    world.send(BOB, group, "two").await;
+    world.remove(ALICE, group, BOB).await;
+    world.sync_all().await;
+    assert_eq!(world.devices[CAROL].texts(), ["one"]);
+    world.add(ALICE, group, BOB, Role::Member).await;
+    for _ in 0..4 {
+        world.now += 30 * MINUTE_MS;
+        world.sync_all().await;
+    }
+    assert_eq!(world.devices[CAROL].texts(), ["one", "two"]);
+}
+
+#[tokio::test]
 async fn what_is_given_again_goes_as_the_same_bytes_until_the_server_has_it() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     world.send(BOB, group, "hello").await;

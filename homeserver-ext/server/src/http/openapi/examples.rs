@@ -91,6 +91,8 @@ fn server(to: &mut Examples) -> Result<(), Box<dyn std::error::Error>> {
         retry_after_ms: None,
         epoch: Some(Epoch(8)),
         ops: Some(vec![OpBytes(BYTES.to_vec())]),
+        server: None,
+        since_ms: None,
         accepted: Vec::new(),
     };
     Ok(put(to, "ErrorBody", &refusal)?)

@@ -47,7 +47,16 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn new(name: &str) -> Self {
-        Self::with_keys(name, signing_key(), signing_key(), curve_key())
+        Self::at(name, SERVER)
+    }
+
+    /// Of another server.
+    pub(crate) fn at(name: &str, server: &str) -> Self {
+        let mut person = Self::with_keys(name, signing_key(), signing_key(), curve_key());
+        person.account = format!("{name}:{server}").parse().unwrap();
+        let devices = person.list.devices.clone();
+        person.list = list(&person.identity, &person.account, 1, devices);
+        person
     }
 
     pub(crate) fn with_keys(

@@ -1,0 +1,178 @@
+//! The agent, by whom this server and others speak: it carries frames between the native server's door
+//! and the homeserver's to-device messages, and reads none of them (protocol §7.1).
+//!
+//! It reads its own `/sync`, since homeservers lose to-device messages on the way to an application
+//! service. Whatever is lost between the two is sent again by the links themselves: here nothing is kept.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use ruma::{OwnedServerName, OwnedUserId, UserId};
+use serde_json::Value;
+
+use crate::{
+    domain::ghost::Names,
+    gateway::{
+        door::{Came, Door, Leaving, MAX_FRAMES},
+        matrix::{AGENT_DEVICE, Matrix, MatrixError},
+    },
+    registration::AGENT,
+    secret::Secret,
+};
+
+/// How long is waited for something that is to leave, or comes.
+const WAIT: Duration = Duration::from_secs(30);
+/// After a failure.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What the agent needs.
+#[derive(Clone)]
+pub struct Agent {
+    /// The homeserver.
+    pub matrix: Matrix,
+    /// The native server's side.
+    pub door: Door,
+    /// Who is who on our server.
+    pub names: Names,
+}
+
+/// Carries frames both ways until `stop` is done.
+pub async fn run(agent: &Agent, stop: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop => {}
+        () = carry(agent) => {}
+    }
+}
+
+async fn carry(agent: &Agent) {
+    let user = agent.names.agent();
+    while let Err(error) = begin(agent, user).await {
+        tracing::warn!(%error, "no agent to speak with other servers yet; trying again");
+        tokio::time::sleep(PAUSE).await;
+    }
+    tokio::join!(outward(agent, user), inward(agent, user));
+}
+
+async fn begin(agent: &Agent, user: &UserId) -> Result<(), MatrixError> {
+    agent.matrix.register(AGENT).await?;
+    agent.matrix.put_device(user, AGENT_DEVICE).await
+}
+
+async fn outward(agent: &Agent, user: &UserId) {
+    loop {
+        match agent.door.fetch(WAIT).await {
+            Ok(frames) => send(agent, user, frames).await,
+            Err(error) => {
+                tracing::debug!(%error, "nothing leaves for other servers; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn inward(agent: &Agent, user: &UserId) {
+    let mut since = None;
+    loop {
+        let synced = agent.matrix.to_agent(user, since.as_deref(), WAIT).await;
+        let (next, messages) = match synced {
+            Ok(synced) => synced,
+            Err(error) => {
+                tracing::debug!(%error, "nothing comes of other servers; trying again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let came: Vec<_> = messages.into_iter().filter_map(came).collect();
+        for frames in came.chunks(MAX_FRAMES) {
+            // Only what is handed in is let go of by the homeserver.
+            let back = loop {
+                match agent.door.hand_in(frames).await {
+                    Ok(back) => break back,
+                    Err(error) => {
+                        tracing::debug!(%error, "frames of other servers wait");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            };
+            send(agent, user, back).await;
+        }
+        since = Some(next);
+    }
+}
+
+/// A frame, if it is the agent's of its server who sends it.
+fn came((sender, content): (OwnedUserId, Value)) -> Option<Came> {
+    let is_agent = sender.localpart() == AGENT;
+    if !is_agent {
+        metrics::counter!("causeway_servers_strangers_total").increment(1);
+    }
+    is_agent.then(|| Came { from: sender.server_name().to_owned(), content })
+}
+
+/// Sends frames, one of each server in one request: a request has one message for a device.
+async fn send(agent: &Agent, user: &UserId, frames: Vec<Leaving>) {
+    for round in rounds(frames) {
+        let messages = round.into_iter().filter_map(|(server, content)| {
+            let to = OwnedUserId::try_from(format!("@{AGENT}:{server}")).ok()?;
+            Some((to, content))
+        });
+        let sent = match Secret::random() {
+            Ok(txn) => agent.matrix.to_agents(user, txn.expose(), messages.collect()).await,
+            Err(error) => {
+                tracing::error!(%error, "no randomness");
+                return;
+            }
+        };
+        if let Err(error) = sent {
+            // The links send it again.
+            tracing::debug!(%error, "a frame did not leave");
+        }
+    }
+}
+
+/// In which requests frames go: their order of each server is kept.
+fn rounds(frames: Vec<Leaving>) -> Vec<BTreeMap<OwnedServerName, Value>> {
+    let mut rounds: Vec<BTreeMap<OwnedServerName, Value>> = Vec::new();
+    for Leaving { to, content } in frames {
+        let after = rounds.iter().rposition(|round| round.contains_key(&to));
+        let nth = after.map_or(0, |nth| nth + 1);
+        match rounds.get_mut(nth) {
+            Some(round) => drop(round.insert(to, content)),
+            None => rounds.push(BTreeMap::from([(to, content)])),
+        }
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::OwnedUserId;
+    use serde_json::json;
+
+    use super::{Leaving, came, rounds};
+
+    #[test]
+    fn frames_of_a_server_go_one_after_the_other_and_those_of_several_together() {
+        let frames = [("a.example", 1), ("b.example", 2), ("a.example", 3), ("a.example", 4)];
+        let frames =
+            frames.map(|(to, n)| Leaving { to: to.try_into().unwrap(), content: json!(n) });
+        let rounds = rounds(frames.into());
+        let of: Vec<Vec<_>> = rounds.iter().map(|round| round.values().collect()).collect();
+        assert_eq!(of, [vec![&json!(1), &json!(2)], vec![&json!(3)], vec![&json!(4)]]);
+    }
+
+    #[test]
+    fn only_its_agent_speaks_for_a_server() {
+        let table = [
+            ("@_causeway:b.example", Some("b.example")),
+            ("@_causeway:b.example:8448", Some("b.example:8448")),
+            ("@causeway:b.example", None),
+            ("@_causeway_:b.example", None),
+            ("@bob:b.example", None),
+        ];
+        for (sender, server) in table {
+            let sender: OwnedUserId = sender.try_into().unwrap();
+            let from = came((sender, json!({}))).map(|came| came.from.to_string());
+            assert_eq!(from.as_deref(), server);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The door between servers: where the Matrix half of this installation fetches the frames that are to
+//! leave, and hands in those that came (protocol §7.1). With a token of its own; people have none.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, FromRequestParts, Query, State},
+    http::{StatusCode, request::Parts},
+    routing::get,
+};
+use causeway_protocol::{
+    ids::is_server_name,
+    link::{Answer, MAX_CONTENT},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Api, auth::bearer, error::ApiError, remote};
+
+/// Below which the door is.
+pub(super) const PREFIX: &str = "/_causeway/relay/v1";
+/// Frames that are handed in at once.
+const MAX_FRAMES: usize = 128;
+/// Longest that the door has who fetches wait, milliseconds.
+const MAX_WAIT_MS: u64 = 50_000;
+
+/// The agent: whoever holds the token.
+struct Agent;
+
+impl FromRequestParts<Api> for Agent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers);
+        let expected = api.config.relay_token.as_ref();
+        if expected.zip(token).is_some_and(|(expected, token)| expected.is(token)) {
+            return Ok(Self);
+        }
+        let error = "this door is for the Matrix side of this server alone";
+        Err(ApiError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", error))
+    }
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Out {
+    frames: Vec<OutFrame>,
+}
+
+#[derive(Serialize)]
+struct OutFrame {
+    to: String,
+    content: Value,
+}
+
+#[derive(Deserialize)]
+struct In {
+    frames: Vec<InFrame>,
+}
+
+#[derive(Deserialize)]
+struct InFrame {
+    /// By the Matrix sender, who is its agent and nobody else.
+    from: String,
+    content: Value,
+}
+
+pub(super) fn router() -> Router<Api> {
+    let large = DefaultBodyLimit::max(MAX_FRAMES * 2 * MAX_CONTENT);
+    Router::new().route("/frames", get(fetch).post(hand_in).layer(large))
+}
+
+/// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own
+/// rules.
+async fn fetch(
+    State(api): State<Api>,
+    _: Agent,
+    Query(Wait { wait_ms }): Query<Wait>,
+) -> Result<Json<Out>, ApiError> {
+    let longest = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+    let outgoing = tokio::select! {
+        outgoing = api.servers.outgoing(|| api.clock.now(), longest) => outgoing?,
+        () = api.stopping.cancelled() => Vec::new(),
+    };
+    metrics::counter!("causeway_servers_frames_total", "way" => "out")
+        .increment(outgoing.len() as u64);
+    let frames = outgoing.into_iter().map(|out| OutFrame { to: out.to, content: out.content });
+    Ok(Json(Out { frames: frames.collect() }))
+}
+
+/// What came, in its order; committed when this is answered.
+async fn hand_in(
+    State(api): State<Api>,
+    _: Agent,
+    Json(In { frames }): Json<In>,
+) -> Result<Json<Out>, ApiError> {
+    if frames.len() > MAX_FRAMES {
+        return Err(ApiError::too_large(format!("at most {MAX_FRAMES} frames at once")));
+    }
+    let mut back = Vec::new();
+    for InFrame { from, content } in frames {
+        if !is_server_name(&from) || from == api.config.server_name {
+            continue;
+        }
+        metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
+        let of = (&api.db, api.clock.now());
+        let received = api.servers.receive(of, &from, &content).await?;
+        back.extend(received.back.map(|out| OutFrame { to: out.to, content: out.content }));
+        for asked in received.asked {
+            let (status, body) = remote::carry_out(&api, &asked).await;
+            let answer = Answer { to: asked.id, status: status.as_u16(), body };
+            api.servers.answer((&api.db, api.clock.now()), &from, answer).await?;
+        }
+    }
+    Ok(Json(Out { frames: back }))
+}

@@ -1,0 +1,385 @@
+//! Other servers: what is asked of them, what they ask, and the links that carry it (protocol §7.1, §7.2).
+//!
+//! Frames go out and come in through the door at which the Matrix half of the installation stands
+//! (`http::door`): here is no network.
+
+mod line;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use causeway_protocol::{
+    envelope::Sender,
+    ids::{ItemId, ServerLinkId, Timestamp},
+    link::{Answer, Ask, Call, Content, Item, Place, VERSION_REFUSED},
+};
+use causeway_store::Db;
+use serde_json::Value;
+use tokio::{
+    sync::{Mutex as Slow, Notify, oneshot},
+    time::{Instant, timeout},
+};
+
+use self::line::Line;
+use crate::{
+    quota::{Buckets, Quota},
+    storage::{self, servers},
+};
+
+/// Servers that are spoken with at once: whoever was heard least lately gives way to a new one.
+const MAX_LINES: usize = 4_096;
+/// Bytes of all servers that may wait for their turn.
+const MAX_WAITING: usize = 64 << 20;
+/// Frames that the door is given at once.
+const BATCH: usize = 64;
+/// What one server may ask.
+const ASKS: Quota = Quota::per_minute(20 * 60, 100);
+/// Requests of one account that go to other servers.
+const OUTWARD: Quota = Quota::per_minute(60, 120);
+
+/// What goes out to one server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outgoing {
+    pub(crate) to: String,
+    pub(crate) content: Value,
+}
+
+/// What another server asks of this one.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) from: String,
+    pub(crate) id: ItemId,
+    pub(crate) ask: Ask,
+}
+
+/// Why another server was not asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// Only servers with both halves speak with others.
+    #[error("this server has no Matrix side, and so cannot ask {0}")]
+    NoDoor(String),
+    /// Whether it heard of it is not known.
+    #[error(
+        "{server} does not answer. What became of the request is not known; to ask the same again is \
+         safe"
+    )]
+    Unreachable {
+        /// Which.
+        server: String,
+        /// When something was heard of it last, or was first waited for.
+        since: Timestamp,
+    },
+    /// Again after so many milliseconds.
+    #[error("too much is asked of other servers")]
+    TooMuch(u64),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The operating system's.
+    #[error("no randomness: {0}")]
+    Entropy(#[from] getrandom::Error),
+}
+
+/// The links with all other servers, since this start.
+pub(crate) struct Servers {
+    /// How long a request waits; none where there is no door.
+    patience: Option<Duration>,
+    began: Instant,
+    lines: Mutex<BTreeMap<String, Arc<Slow<Line>>>>,
+    waits: Mutex<HashMap<ItemId, Waits>>,
+    asks: Buckets<String>,
+    outward: Buckets<String>,
+    /// There may be something for the door.
+    news: Notify,
+}
+
+/// A request that waits for its answer.
+struct Waits {
+    of: String,
+    tell: oneshot::Sender<Answer>,
+}
+
+impl Servers {
+    /// None yet, each waited for so long; without a door none is ever spoken with.
+    pub(crate) fn new(patience: Option<Duration>) -> Self {
+        Self {
+            patience,
+            began: Instant::now(),
+            lines: Mutex::default(),
+            waits: Mutex::default(),
+            asks: Buckets::default(),
+            outward: Buckets::default(),
+            news: Notify::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The link with a server, begun where there is none yet.
+    async fn line(&self, db: &Db, name: &str) -> Result<Arc<Slow<Line>>, AskError> {
+        let known = |lines: &BTreeMap<_, Arc<_>>| lines.get(name).map(Arc::clone);
+        if let Some(line) = known(&lock(&self.lines)) {
+            return Ok(line);
+        }
+        let mut read = db.read().await.map_err(storage::Error::from)?;
+        let servers::Known { place, heard } = servers::load(read.conn(), name).await?;
+        drop(read);
+        let mine = ServerLinkId::new(random()?);
+        let line = Line::new(mine, place, heard, self.now_ms());
+        let mut lines = lock(&self.lines);
+        if let Some(line) = known(&lines) {
+            return Ok(line);
+        }
+        if lines.len() >= MAX_LINES {
+            let idle = lines.iter().filter_map(|(name, line)| {
+                let line = line.try_lock().ok()?;
+                (line.queued() == 0).then(|| (line.heard, name.clone()))
+            });
+            if let Some((_, name)) = idle.min() {
+                lines.remove(&name);
+            }
+        }
+        let line = Arc::new(Slow::new(line));
+        lines.insert(name.to_owned(), Arc::clone(&line));
+        Ok(line)
+    }
+
+    /// Asks `server`, on behalf of `caller`, and waits for its answer.
+    pub(crate) async fn ask(
+        &self,
+        (db, now): (&Db, Timestamp),
+        server: &str,
+        caller: &Sender,
+        (call, body): (Call, Value),
+    ) -> Result<Answer, AskError> {
+        let patience = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
+        let who = caller.account.as_str().to_owned();
+        self.outward.take(now, who, Some(OUTWARD), 1).map_err(AskError::TooMuch)?;
+        let id = ItemId::new(random()?);
+        let until = now.plus_ms(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let ask = Item::Ask(id, Ask { call, caller: Some(caller.clone()), until, body });
+        let line = self.line(db, server).await?;
+        let (tell, told) = oneshot::channel();
+        lock(&self.waits).insert(id, Waits { of: server.to_owned(), tell });
+        let waiting = Waiting { waits: &self.waits, id };
+        let since = {
+            let mut line = line.lock().await;
+            if !line.put(&ask, now, until) {
+                return Err(AskError::TooMuch(1_000));
+            }
+            let since = if line.heard.0 > 0 { Some(line.heard) } else { line.waits_since };
+            since.unwrap_or(now)
+        };
+        self.news.notify_one();
+        let answer = timeout(patience, told).await;
+        drop(waiting);
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(AskError::Unreachable { server: server.to_owned(), since }),
+        }
+    }
+
+    /// What is to go now; waits for it, `longest` at most.
+    pub(crate) async fn outgoing(
+        &self,
+        now: impl Fn() -> Timestamp,
+        longest: Duration,
+    ) -> Result<Vec<Outgoing>, AskError> {
+        let until = Instant::now() + longest;
+        loop {
+            let told = self.news.notified();
+            let (frames, due_ms) = self.gather(now()).await?;
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            let pause = due_ms.map(|due| Duration::from_millis(due.saturating_sub(self.now_ms())));
+            let wake = pause.map_or(until, |pause| until.min(Instant::now() + pause));
+            if Instant::now() >= until {
+                return Ok(Vec::new());
+            }
+            tokio::select! {
+                () = told => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Frames that are to go now, of each server in turn, and when there will be one for certain.
+    async fn gather(&self, now: Timestamp) -> Result<(Vec<Outgoing>, Option<u64>), AskError> {
+        let lines: Vec<_> =
+            lock(&self.lines).iter().map(|(name, line)| (name.clone(), Arc::clone(line))).collect();
+        let (mut frames, mut due) = (Vec::new(), None);
+        for (name, line) in lines {
+            let mut line = line.lock().await;
+            while frames.len() < BATCH {
+                let random = u16::from_be_bytes(random()?);
+                let Some(frame) = line.frame(now, self.now_ms(), random) else { break };
+                frames.push(Outgoing { to: name.clone(), content: frame.to_json() });
+            }
+            due = [due, line.due_ms()].into_iter().flatten().min();
+        }
+        if frames.len() >= BATCH {
+            self.news.notify_one();
+        }
+        Ok((frames, due))
+    }
+
+    /// Takes in what an agent of `from` said, which is committed when this returns; what `from` asks is
+    /// for the caller to [answer](Servers::answer).
+    pub(crate) async fn receive(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+        content: &Value,
+    ) -> Result<Received, AskError> {
+        let bytes = content.to_string();
+        let Ok(content) = Content::parse(bytes.as_bytes()) else {
+            metrics::counter!("causeway_servers_malformed_total").increment(1);
+            return Ok(Received::default());
+        };
+        let line = self.line(db, from).await?;
+        let mut line = line.lock().await;
+        let room = MAX_WAITING.saturating_sub(self.waiting_bytes());
+        let (mine, random) = (ServerLinkId::new(random()?), u16::from_be_bytes(self::random()?));
+        let clocks = (now, self.now_ms(), random);
+        let came = line.receive(content, bytes.len(), clocks, room, mine);
+        if let Some(place) = came.place
+            && let Err(error) = set_place(db, now, from, &place).await
+        {
+            // In memory it is ahead of what is stored: as after a start.
+            lock(&self.lines).remove(from);
+            return Err(error.into());
+        }
+        drop(line);
+        let mut received = Received::default();
+        if came.refused_version {
+            let content = serde_json::from_str(VERSION_REFUSED).unwrap_or_default();
+            received.back = Some(Outgoing { to: from.to_owned(), content });
+        }
+        for item in came.items {
+            match item {
+                Item::Ask(id, ask) => {
+                    received.asked.push(Asked { from: from.to_owned(), id, ask });
+                }
+                Item::Answer(_, answer) => self.answered(from, answer),
+                // Groups do not reach beyond this server yet.
+                Item::Row(_) | Item::Tell(..) => {}
+            }
+        }
+        self.news.notify_one();
+        Ok(received)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        let lines = lock(&self.lines);
+        lines.values().filter_map(|line| Some(line.try_lock().ok()?.waiting_bytes())).sum()
+    }
+
+    fn answered(&self, from: &str, answer: Answer) {
+        let mut waits = lock(&self.waits);
+        if waits.get(&answer.to).is_some_and(|waits| waits.of == from)
+            && let Some(waits) = waits.remove(&answer.to)
+        {
+            // Whoever asked may have gone.
+            let _ = waits.tell.send(answer);
+        }
+    }
+
+    /// How the links stand, by name behind `after`, so many at most.
+    pub(crate) async fn known(&self, after: Option<&str>, most: usize) -> Vec<Known> {
+        let behind = |name: &str| after.is_none_or(|after| name > after);
+        let lines: Vec<_> = {
+            let lines = lock(&self.lines);
+            let lines = lines.iter().filter(|(name, _)| behind(name)).take(most);
+            lines.map(|(name, line)| (name.clone(), Arc::clone(line))).collect()
+        };
+        let mut known = Vec::new();
+        for (name, line) in lines {
+            let line = line.lock().await;
+            known.push(Known {
+                name,
+                heard: line.heard,
+                waits_since: line.waits_since,
+                queued: line.queued(),
+                held_bytes: line.waiting_bytes(),
+                malformed: line.malformed,
+            });
+        }
+        known
+    }
+
+    /// Whether `from` may ask now; else after how many milliseconds.
+    pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
+        self.asks.take(now, from.to_owned(), Some(ASKS), 1)
+    }
+
+    /// Answers what `to` asked. One for which there is no room is not given: who asked asks again.
+    pub(crate) async fn answer(
+        &self,
+        (db, now): (&Db, Timestamp),
+        to: &str,
+        answer: Answer,
+    ) -> Result<(), AskError> {
+        let line = self.line(db, to).await?;
+        let item = Item::Answer(ItemId::new(random()?), answer);
+        line.lock().await.put(&item, now, now.plus_ms(300_000));
+        self.news.notify_one();
+        Ok(())
+    }
+}
+
+/// How the link with one server stands.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) heard: Timestamp,
+    pub(crate) waits_since: Option<Timestamp>,
+    pub(crate) queued: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) malformed: u64,
+}
+
+/// What came of a content.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) back: Option<Outgoing>,
+}
+
+/// Ends waiting, however that ends.
+struct Waiting<'a> {
+    waits: &'a Mutex<HashMap<ItemId, Waits>>,
+    id: ItemId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(self.waits).remove(&self.id);
+    }
+}
+
+async fn set_place(
+    db: &Db,
+    now: Timestamp,
+    from: &str,
+    place: &Place,
+) -> Result<(), storage::Error> {
+    let mut tx = db.begin().await?;
+    servers::set_place(tx.conn(), now, from, place).await?;
+    Ok(tx.commit().await?)
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}

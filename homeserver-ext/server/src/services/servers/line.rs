@@ -1,0 +1,202 @@
+//! The link with one server: what waits for it, what is on its way, what has come.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use causeway_protocol::{
+    ids::{ItemId, ServerLinkId, Timestamp},
+    link::{Content, Frame, Item, Peer, Place, fitting},
+};
+use serde_json::Value;
+
+/// Most items that wait for one server.
+const MAX_QUEUED: usize = 4_096;
+/// Most bytes of them.
+const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// Asks that are remembered, so that one that comes again is not carried out again.
+const REMEMBERED: usize = 4_096;
+
+/// One server, since this start.
+pub(super) struct Line {
+    peer: Peer,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// The items of each frame that is not acknowledged, oldest first.
+    sent: VecDeque<Vec<Queued>>,
+    /// Frames that are to be sent again.
+    again: VecDeque<u64>,
+    /// Asks that were taken, oldest first.
+    taken: (VecDeque<ItemId>, BTreeSet<ItemId>),
+    /// When something came of it last; 0 where nothing has.
+    pub(super) heard: Timestamp,
+    /// Since when something waits that it does not answer.
+    pub(super) waits_since: Option<Timestamp>,
+    pub(super) malformed: u64,
+}
+
+#[derive(Clone)]
+struct Queued {
+    item: Value,
+    bytes: usize,
+    /// Nobody wants it any more then.
+    until: Timestamp,
+}
+
+/// What came of a content.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    /// In order, each for the first time.
+    pub(super) items: Vec<Item>,
+    /// What is to be stored with them.
+    pub(super) place: Option<Place>,
+    /// What is sent back beside frames.
+    pub(super) refused_version: bool,
+}
+
+impl Line {
+    pub(super) fn new(mine: ServerLinkId, place: Place, heard: Timestamp, now_ms: u64) -> Self {
+        Self {
+            peer: Peer::new(mine, place, now_ms),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            sent: VecDeque::new(),
+            again: VecDeque::new(),
+            taken: Default::default(),
+            heard,
+            waits_since: None,
+            malformed: 0,
+        }
+    }
+
+    /// Puts an item behind the others; `false` where there is no room for it.
+    pub(super) fn put(&mut self, item: &Item, now: Timestamp, until: Timestamp) -> bool {
+        let item = item.to_json();
+        let bytes = item.to_string().len();
+        let is_full =
+            self.queue.len() >= MAX_QUEUED || self.queued_bytes + bytes > MAX_QUEUED_BYTES;
+        if is_full {
+            return false;
+        }
+        self.queued_bytes += bytes;
+        self.queue.push_back(Queued { item, bytes, until });
+        self.waits_since.get_or_insert(now);
+        true
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len() + self.sent.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Bytes of what came and waits.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.peer.waiting_bytes()
+    }
+
+    /// The next frame that is to go now.
+    pub(super) fn frame(&mut self, now: Timestamp, now_ms: u64, random: u16) -> Option<Frame> {
+        if let Some(range) = self.peer.again(now_ms, random) {
+            self.again.extend(range);
+        }
+        while let Some(seq) = self.again.pop_front() {
+            let behind = seq.checked_sub(self.peer.acknowledged() + 1);
+            let nth = behind.and_then(|nth| usize::try_from(nth).ok());
+            let Some(items) = nth.and_then(|nth| self.sent.get(nth)) else { continue };
+            let items = items.iter().map(|queued| queued.item.clone()).collect();
+            return Some(self.peer.frame(seq, items, now_ms));
+        }
+        self.forget_unwanted(now);
+        if !self.queue.is_empty() {
+            let count = fitting(self.queue.iter().map(|queued| queued.bytes));
+            let bytes = self.queue.iter().take(count).map(|queued| queued.bytes).sum();
+            if let Some(seq) = self.peer.put(bytes, now_ms, random) {
+                let items: Vec<_> = self.queue.drain(..count).collect();
+                self.queued_bytes -= bytes;
+                let values = items.iter().map(|queued| queued.item.clone()).collect();
+                self.sent.push_back(items);
+                return Some(self.peer.frame(seq, values, now_ms));
+            }
+        }
+        self.peer.owes_answer(now_ms).then(|| self.peer.frame(0, Vec::new(), now_ms))
+    }
+
+    /// What nobody waits for any more is not sent.
+    fn forget_unwanted(&mut self, now: Timestamp) {
+        self.queue.retain(|queued| now < queued.until);
+        self.queued_bytes = self.queue.iter().map(|queued| queued.bytes).sum();
+        if self.queue.is_empty() && self.sent.is_empty() {
+            self.waits_since = None;
+        }
+    }
+
+    /// When a frame is due without anything new.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.peer.due_ms()
+    }
+
+    /// Takes in a content; `mine` is a new link, in case that mine begins anew.
+    pub(super) fn receive(
+        &mut self,
+        content: Content,
+        bytes: usize,
+        (now, now_ms, random): (Timestamp, u64, u16),
+        room: usize,
+        mine: ServerLinkId,
+    ) -> Came {
+        let mut came = Came::default();
+        let frame = match content {
+            Content::Frame(frame) => frame,
+            Content::OtherVersion => return Came { refused_version: true, ..came },
+            Content::VersionRefused => return came,
+        };
+        self.heard = now;
+        let before = self.peer.acknowledged();
+        let received = self.peer.receive(frame, bytes, now_ms, random, room);
+        if received.acknowledges {
+            for _ in before..self.peer.acknowledged() {
+                self.sent.pop_front();
+            }
+            self.waits_since = (!self.sent.is_empty()).then_some(now);
+        }
+        if received.begin_anew {
+            self.begin_anew(mine, now_ms);
+        }
+        while let Some(items) = self.peer.next() {
+            for item in items.iter().map(Item::parse) {
+                match item {
+                    Ok(item) => came.items.push(item),
+                    Err(_) => self.malformed += 1,
+                }
+            }
+            self.peer.committed();
+        }
+        came.items.retain(|item| match item {
+            Item::Ask(id, _) => remember(&mut self.taken, *id),
+            _ => true,
+        });
+        came.place = Some(self.peer.place().clone());
+        came
+    }
+
+    /// All that is not acknowledged is put again, before what waits.
+    fn begin_anew(&mut self, mine: ServerLinkId, now_ms: u64) {
+        self.peer.begin_anew(mine, now_ms);
+        self.again.clear();
+        for queued in std::mem::take(&mut self.sent).into_iter().flatten().rev() {
+            self.queued_bytes += queued.bytes;
+            self.queue.push_front(queued);
+        }
+    }
+}
+
+/// Whether it is new.
+fn remember((order, known): &mut (VecDeque<ItemId>, BTreeSet<ItemId>), id: ItemId) -> bool {
+    if !known.insert(id) {
+        return false;
+    }
+    order.push_back(id);
+    if order.len() > REMEMBERED
+        && let Some(oldest) = order.pop_front()
+    {
+        known.remove(&oldest);
+    }
+    true
+}

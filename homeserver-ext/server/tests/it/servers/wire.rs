@@ -1,0 +1,99 @@
+//! What carries frames from one server's door to the other's, as two agents and two homeservers would.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use causeway_protocol::ids::is_server_name;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::Server;
+
+pub(super) const DOOR_TOKEN: &str = "the door's token";
+
+/// Ends with its drop.
+pub(super) struct Wire {
+    lost: Arc<AtomicU64>,
+    _tasks: JoinSet<()>,
+}
+
+impl Wire {
+    pub(super) fn between(one: &Server, other: &Server) -> Self {
+        Self::make(one, other, false)
+    }
+
+    /// The first frame with items of each direction is lost, and each later one comes twice.
+    pub(super) fn lossy(one: &Server, other: &Server) -> Self {
+        Self::make(one, other, true)
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    fn make(one: &Server, other: &Server, is_lossy: bool) -> Self {
+        let (lost, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+        for (from, to) in [(one, other), (other, one)] {
+            let http = from.http.clone();
+            let (from, to) = (url(from), url(to));
+            let lost = Arc::clone(&lost);
+            tasks.spawn(async move { carry(http, &from, &to, is_lossy.then_some(lost)).await });
+        }
+        Self { lost, _tasks: tasks }
+    }
+}
+
+fn url(server: &Server) -> String {
+    format!("{}/_causeway/relay/v1/frames", server.base)
+}
+
+async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<AtomicU64>>) {
+    let mut seen = BTreeSet::new();
+    loop {
+        let fetched = http.get(format!("{from}?wait_ms=1000")).bearer_auth(DOOR_TOKEN).send().await;
+        let Ok(fetched) = fetched else { continue };
+        let Ok(body) = fetched.json::<Value>().await else { continue };
+        for frame in body["frames"].as_array().unwrap() {
+            let has_items = !frame["content"]["items"].as_array().unwrap().is_empty();
+            let is_first = has_items && seen.insert(frame["content"]["seq"].as_u64());
+            // Of the wire's two ends the other is who sends.
+            let sender = if frame["to"] == "b.example" { "a.example" } else { "b.example" };
+            assert!(is_server_name(sender));
+            let times = match &lost {
+                Some(lost) if is_first && seen.len() == 1 => {
+                    lost.fetch_add(1, Ordering::SeqCst);
+                    0
+                }
+                Some(_) => 2,
+                None => 1,
+            };
+            for _ in 0..times {
+                let body = json!({"frames": [{"from": sender, "content": frame["content"]}]});
+                let handed = http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await;
+                assert!(handed.unwrap().status().is_success());
+            }
+        }
+    }
+}
+
+/// What is to leave the server now.
+pub(super) async fn door(server: &Server) -> Vec<Value> {
+    let answer = server.http.get(url(server)).bearer_auth(DOOR_TOKEN).send().await.unwrap();
+    let body: Value = answer.json().await.unwrap();
+    body["frames"].as_array().unwrap().clone()
+}
+
+/// Hands in what `from`'s agent would have said; what is said back beside the link.
+pub(super) async fn hand_in(server: &Server, from: &str, content: Value) -> Vec<Value> {
+    let body = json!({"frames": [{"from": from, "content": content}]});
+    let request = server.http.post(url(server)).bearer_auth(DOOR_TOKEN).json(&body);
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success());
+    let body: Value = answer.json().await.unwrap();
+    body["frames"].as_array().unwrap().iter().map(|frame| frame["content"].clone()).collect()
+}
