@@ -48,6 +48,7 @@ impl Machine {
         let (row, log) = work.may_send(group).await?;
         let plan = schemes::plan(&mut work, &row, &log, 1).await?;
         let mut needs = Needs::default();
+        work.look_up(plan.lacking()).await?;
         for device in plan.lacking() {
             work.need(&log, device, &mut needs).await?;
         }
@@ -183,7 +184,9 @@ impl Work<'_> {
         if known.record.member_id != device.member_id || known.account != member.account {
             return Ok(Reach::Never);
         }
-        if sessions::has_session(self.conn(), &device.device_id).await? {
+        if self.in_session.contains(&device.device_id)
+            || sessions::has_session(self.conn(), &device.device_id).await?
+        {
             return Ok(Reach::Session(Box::new(known)));
         }
         let name = device.device_id.as_bytes();

@@ -170,6 +170,7 @@ impl Work<'_> {
         devices: &[DeviceOf],
     ) -> Result<Vec<KnownDevice>, SealError> {
         let (mut reached, mut needs) = (Vec::new(), Needs::default());
+        self.look_up(devices).await?;
         for device in devices {
             match self.reach(log, device).await? {
                 Reach::Session(known) => reached.push(*known),

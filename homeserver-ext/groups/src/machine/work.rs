@@ -7,6 +7,7 @@ use std::{
 
 use causeway_protocol::{
     api::StreamRow,
+    device::DeviceOf,
     envelope::Sender,
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
     roster::{Log, Roster},
@@ -24,7 +25,7 @@ use crate::{
         chains::{self, OwnAndGiven},
         failures, groups as rows, holds,
         identities::Met,
-        ops, own,
+        olm as sessions, ops, own,
         parked::Due,
     },
     vault::Vault,
@@ -86,6 +87,8 @@ pub(super) struct Work<'a> {
     groups: HashMap<GroupId, (rows::Group, Option<Arc<Log>>)>,
     chains: HashMap<ChainKey, Vec<Slot>>,
     devices: HashMap<DeviceId, KnownDevice>,
+    /// With some of whom there is a session to send with, as was looked up of many at once.
+    pub(super) in_session: HashSet<DeviceId>,
     olm: Option<Account>,
     /// Who is who, until that changes in this transaction.
     pub(super) known: Option<Arc<Known>>,
@@ -129,6 +132,7 @@ impl<'a> Work<'a> {
             groups: HashMap::new(),
             chains: HashMap::new(),
             devices: HashMap::new(),
+            in_session: HashSet::new(),
             olm: None,
             known: None,
             met: None,
@@ -374,6 +378,19 @@ impl<'a> Work<'a> {
             self.devices.insert(device, known.clone());
         }
         Ok(known)
+    }
+
+    /// Looks up what is known of these, of which each would be asked for by itself.
+    pub(super) async fn look_up(&mut self, devices: &[DeviceOf]) -> Result<(), MachineError> {
+        let ids: Vec<DeviceId> = devices.iter().map(|device| device.device_id).collect();
+        let unknown: Vec<DeviceId> =
+            ids.iter().filter(|id| !self.devices.contains_key(id)).copied().collect();
+        for known in accounts::devices(self.conn(), &unknown).await? {
+            self.devices.insert(known.record.device_id, known);
+        }
+        let in_session = sessions::with_session(self.conn(), &ids).await?;
+        self.in_session.extend(in_session);
+        Ok(())
     }
 
     pub(super) async fn olm(&mut self) -> Result<&mut Account, MachineError> {

@@ -9,6 +9,9 @@ use sqlx::Row as _;
 
 use super::{Error, Whole as _, json, ms};
 
+/// Devices that are looked up in one errand; the engine looks each of a list up among all before it.
+const AT_ONCE: usize = 64;
+
 /// A device whose record verifies, and the account that named it.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownDevice {
@@ -23,6 +26,20 @@ pub(crate) async fn device(
     let mut script = Script::default();
     select_devices(&mut script, &[*device]);
     Ok(read_devices(&script.run(conn).await?)?.pop())
+}
+
+/// Those of them whose records are here.
+pub(crate) async fn devices(
+    conn: &mut Conn,
+    devices: &[DeviceId],
+) -> Result<Vec<KnownDevice>, Error> {
+    let mut known = Vec::with_capacity(devices.len());
+    for some in devices.chunks(AT_ONCE) {
+        let mut script = Script::default();
+        select_devices(&mut script, some);
+        known.extend(read_devices(&script.run(conn).await?)?);
+    }
+    Ok(known)
 }
 
 /// Asks for the records of these devices, for [`read_devices`].

@@ -1,6 +1,11 @@
 //! Olm sessions, several for a peer: the one used last is the one to send with, of those that are
 //! not retired.
 
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
+
 use causeway_protocol::ids::{DeviceId, Timestamp};
 use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
@@ -11,6 +16,8 @@ use super::{Error, Whole as _, ms};
 use crate::vault::{Class, Vault};
 
 const TABLE: &str = "olm_sessions";
+/// Peers that are looked up in one errand; the engine looks each of a list up among all before it.
+const AT_ONCE: usize = 64;
 /// More sessions than this with one peer are not kept: those unused longest go.
 const MAX_SESSIONS: i64 = 5;
 
@@ -41,14 +48,39 @@ pub(crate) async fn newest(
     vault: &Vault,
     peer: &DeviceId,
 ) -> Result<Option<Session>, Error> {
-    let row = sqlx::query(
-        "SELECT session_id, sealed FROM olm_sessions WHERE peer = $1 AND retired = FALSE
-         ORDER BY used_ms DESC, session_id LIMIT 1",
-    )
-    .bind(peer.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await?;
-    row.map(|row| session(vault, peer, &row)).transpose()
+    Ok(newest_of(conn, vault, &[*peer]).await?.remove(peer))
+}
+
+/// The session to send with, of each of these with whom there is one.
+pub(crate) async fn newest_of(
+    conn: &mut Conn,
+    vault: &Vault,
+    peers: &[DeviceId],
+) -> Result<HashMap<DeviceId, Session>, Error> {
+    let mut open = HashMap::with_capacity(peers.len());
+    for some in peers.chunks(AT_ONCE) {
+        let mut script = Script::default();
+        script.add_list(
+            "SELECT session_id, sealed, peer, used_ms FROM olm_sessions
+             WHERE retired = FALSE AND peer IN (",
+            names(some),
+        );
+        let rows = script.run(conn).await?;
+        let mut newest: HashMap<DeviceId, (Reverse<i64>, &str, &Row)> = HashMap::new();
+        for row in rows.iter() {
+            let peer = DeviceId::from_slice(row.try_get(2)?).whole(TABLE)?;
+            let found = (Reverse(row.try_get(3)?), row.try_get(0)?, row);
+            let is_newer =
+                |(used, id, _): &(Reverse<i64>, &str, &Row)| (found.0, found.1) < (*used, *id);
+            if newest.get(&peer).is_none_or(is_newer) {
+                newest.insert(peer, found);
+            }
+        }
+        for (peer, (.., row)) in newest {
+            open.insert(peer, session(vault, &peer, row)?);
+        }
+    }
+    Ok(open)
 }
 
 fn session(vault: &Vault, peer: &DeviceId, row: &Row) -> Result<Session, Error> {
@@ -61,12 +93,30 @@ fn session(vault: &Vault, peer: &DeviceId, row: &Row) -> Result<Session, Error> 
 
 /// Whether there is a session to send with.
 pub(crate) async fn has_session(conn: &mut Conn, peer: &DeviceId) -> Result<bool, Error> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM olm_sessions WHERE peer = $1 AND retired = FALSE")
-            .bind(peer.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await?;
-    Ok(found.is_some())
+    Ok(!with_session(conn, &[*peer]).await?.is_empty())
+}
+
+/// Those of them with whom there is a session to send with.
+pub(crate) async fn with_session(
+    conn: &mut Conn,
+    peers: &[DeviceId],
+) -> Result<HashSet<DeviceId>, Error> {
+    let mut found = HashSet::with_capacity(peers.len());
+    for some in peers.chunks(AT_ONCE) {
+        let mut script = Script::default();
+        script.add_list(
+            "SELECT DISTINCT peer FROM olm_sessions WHERE retired = FALSE AND peer IN (",
+            names(some),
+        );
+        for row in script.run(conn).await?.iter() {
+            found.insert(DeviceId::from_slice(row.try_get(0)?).whole(TABLE)?);
+        }
+    }
+    Ok(found)
+}
+
+fn names(peers: &[DeviceId]) -> Vec<Vec<u8>> {
+    peers.iter().map(|peer| peer.as_bytes().to_vec()).collect()
 }
 
 pub(crate) async fn save(

@@ -123,7 +123,9 @@ fn what_a_legacy_suite_cannot_be_is_refused() {
     alice.fails(&[&create[..], &["--scheme", "pairwise"]].concat(), 2);
     alice.fails(&["group", "create", "team", "--legacy", "secirc"], 2);
     alice.ok(&create);
-    alice.fails(&["group", "bridge", "team", "--yes"], 2);
+    let said = alice.fails(&["group", "bridge", "team", "--yes"], 2);
+    assert_eq!(said["error"]["what"], "a group that speaks opus_v1 has no bridge");
+    assert!(said["error"]["next"].as_str().unwrap().contains("group upgrade"), "{said}");
     let bob = world.registered("bob");
     alice.ok(&["member", "add", "team", "bob"]);
     bob.read();

@@ -27,6 +27,8 @@ struct Plan {
     lost: AtomicUsize,
     /// Refuses posts of envelopes, as if so many of each were taken before; 0: carries them.
     taken: AtomicUsize,
+    /// Knows no fan-outs in bytes.
+    is_of_before: AtomicBool,
 }
 
 impl Proxy {
@@ -66,6 +68,11 @@ impl Proxy {
         self.plan.taken.store(n, Ordering::SeqCst);
     }
 
+    /// Answers fan-outs in bytes from now on as a server does that does not know them.
+    pub(crate) fn is_of_before(&self) {
+        self.plan.is_of_before.store(true, Ordering::SeqCst);
+    }
+
     /// How many were lost.
     pub(crate) fn lost(&self) -> usize {
         self.plan.lost.load(Ordering::SeqCst)
@@ -89,6 +96,11 @@ impl Plan {
 /// The refusal of a post of envelopes that begins with these bytes, if it is to be refused.
 fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> {
     let line = begun.split(|byte| *byte == b'\r').next()?;
+    if line.ends_with(b"/fan-outs HTTP/1.1") && plan.is_of_before.load(Ordering::SeqCst) {
+        let body = r#"{"errcode":"M_UNRECOGNIZED","error":"no such path"}"#;
+        let length = body.len();
+        return Some(format!("HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{body}"));
+    }
     if !line.starts_with(b"POST ") || !line.ends_with(b"/envelopes HTTP/1.1") {
         return None;
     }

@@ -27,6 +27,7 @@ const COMMANDS: &[&[&str]] = &[
     &["invite"],
     &["invite", "create"],
     &["invite", "accept"],
+    &["invite", "show"],
     &["invite", "list"],
     &["invite", "revoke"],
     &["member"],

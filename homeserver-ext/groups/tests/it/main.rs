@@ -17,6 +17,7 @@ mod cli_import;
 mod cli_input;
 mod cli_kill;
 mod cli_legacy;
+mod cli_legacy_links;
 mod cli_linking;
 mod cli_offers;
 mod cli_pairwise;

@@ -70,12 +70,16 @@ async fn database(path: &Path) -> (Db, Vault) {
 
 impl Device {
     pub(crate) async fn register(server: &Server, folder: &TempDir, name: &str) -> Self {
+        Self::register_at(&server.url(), folder, name).await
+    }
+
+    pub(crate) async fn register_at(url: &str, folder: &TempDir, name: &str) -> Self {
         let path = folder.path().join(name);
         std::fs::create_dir(&path).unwrap();
         let (db, vault) = database(&path).await;
         let heard = Heard::default();
-        let (url, keeper) = (server.url(), Arc::new(heard.clone()));
-        let registered = Client::register(db, vault, Some(&url), name, None, keeper, now).await;
+        let keeper = Arc::new(heard.clone());
+        let registered = Client::register(db, vault, Some(url), name, None, keeper, now).await;
         let client = registered.unwrap().client.added_by_these(AddedBy::All);
         Self { stream: client.stream(), client, heard, path }
     }

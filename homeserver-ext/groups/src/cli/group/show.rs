@@ -42,6 +42,9 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     if !policy.description.is_empty() {
         let _ = writeln!(text, "  about         {}", harmless(&policy.description));
     }
+    if let Some(id) = names::legacy_id(&roster) {
+        let _ = writeln!(text, "  legacy id     {id}");
+    }
     if roster.closed() {
         text.push_str("  closed: nothing follows\n");
     }
@@ -81,7 +84,8 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "group": group, "name": policy.name, "description": policy.description,
             "epoch": roster.epoch(), "roster_hash": roster.hash(), "closed": roster.closed(),
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
-            "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(&roster), "max_members": policy.max_members, "ttl_s": policy.ttl_s,
+            "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(&roster),
+            "legacy_id": names::legacy_id(&roster), "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
             "state": match (roster.member(&client.me().record.member_id), &offer) {
                 (None, _) => "left",

@@ -35,12 +35,11 @@ pub(in crate::machine) async fn seal(
     items: &[Outgoing],
 ) -> Result<Vec<Vec<Submission>>, SealError> {
     let (vault, now) = (work.vault(), work.now);
-    let mut open = Vec::with_capacity(reached.len());
-    for known in reached {
-        let device = known.record.device_id;
-        let session = sessions::newest(work.conn(), vault, &device).await;
-        open.extend(session.map_err(MachineError::from)?.map(|session| (device, session)));
-    }
+    let devices: Vec<DeviceId> = reached.iter().map(|known| known.record.device_id).collect();
+    let found = sessions::newest_of(work.conn(), vault, &devices).await;
+    let mut found = found.map_err(MachineError::from)?;
+    let in_order = |device: &DeviceId| Some((*device, found.remove(device)?));
+    let mut open: Vec<_> = devices.iter().filter_map(in_order).collect();
     let given: HashSet<DeviceId> = open.iter().map(|(device, _)| *device).collect();
     let lacking = lacking(work, plan, head, &given).await?;
     let mut sealed = Vec::with_capacity(items.len());
