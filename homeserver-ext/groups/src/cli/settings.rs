@@ -4,6 +4,8 @@
 
 mod known;
 
+use std::fmt::Write as _;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -90,7 +92,7 @@ async fn list(of: &Of, home: &Home, printer: Printer) -> Result<(), Failure> {
     let mut text = table(["setting", "value", "default", "may be"], rows);
     text.push_str("\n\n");
     for told in &all {
-        text.push_str(&format!("{}: {}\n", told.name.text(), told.name.meaning()));
+        let _ = writeln!(text, "{}: {}", told.name.text(), told.name.meaning());
     }
     if of.group.is_none() {
         text.push_str("Those of a group are shown with --group GROUP.\n");
