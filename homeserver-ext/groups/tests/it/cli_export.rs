@@ -94,7 +94,8 @@ fn with_lines(key: &str, file: &str, lines: i64) {
         (6, line.to_string().into_bytes())
     });
     let made: Vec<_> = made.collect();
-    found.splice(last + 1..last + 1, made);
+    let behind = found.split_off(last + 1);
+    found.extend(made.into_iter().chain(behind));
     fs::write(file, written(key, &found)).unwrap();
 }
 
