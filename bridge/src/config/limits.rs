@@ -119,7 +119,7 @@ impl Default for Limits {
             requests: Rate { per_minute: 60_000, burst: 10_000 },
             registrations: Rate { per_minute: 6, burst: 60 },
             logins: Rate { per_minute: 60, burst: 300 },
-            links: Rate { per_minute: 1, burst: 1 },
+            links: Rate { per_minute: 10, burst: 20 },
             envelopes: Rate { per_minute: 6_000, burst: 8_192 },
             envelope_kib: Rate { per_minute: 16_384, burst: 131_072 },
             ops: Rate { per_minute: 120, burst: 1_000 },

@@ -2,6 +2,7 @@
 //! stub homeserver.
 
 use causeway_bridge::steps::Steps;
+use causeway_groups::{machine::OpError, schemes::legacy::Suite, sdk::SdkError};
 use causeway_protocol::{
     content::{Content, MessageRef, Text, TextKind},
     ids::{DeviceId, GroupId},
@@ -10,7 +11,7 @@ use causeway_protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    people::{Person, Read},
+    people::{Person, Read, new_group},
     stub::{Fault, Stub},
     world::{Running, World},
 };
@@ -114,6 +115,35 @@ async fn a_pairwise_group_is_bridged_as_any_other() {
 #[tokio::test]
 async fn a_group_that_shares_a_key_is_bridged_as_any_other() {
     is_bridged(Scheme::SharedKey).await;
+}
+
+/// Its suite can say neither for whom a bridge speaks nor what one is asked for, and its own clients show
+/// nobody that there is one.
+#[tokio::test]
+async fn a_legacy_group_has_no_bridge_before_it_is_upgraded() {
+    for suite in [Suite::OpusV1, Suite::RenA] {
+        let mut world = World::new().await;
+        let bridge = world.begin(Steps::default()).await;
+        let alice = world.person("alice").await;
+        let new = new_group("Walkers", Scheme::SenderKeys);
+        let group = alice.client.create_legacy_group(suite, new).await.unwrap();
+        let stub = world.stub.clone();
+        let story = async {
+            let info = alice.client.http().server().await.unwrap().bridge.unwrap();
+            let refused = alice.client.add_bridge(group, &info).await;
+            assert!(matches!(refused, Err(SdkError::Op(OpError::NoBridge(_)))), "{refused:?}");
+            assert!(alice.client.roster(group).await.unwrap().bridge().is_none());
+            let upgrade = |policy: &mut Policy| policy.min_version = 2;
+            alice.client.change_policy(group, &upgrade).await.unwrap();
+            alice.bridge(group, &["@al:x"]).await;
+            let room = stub.wait(|rooms| rooms.room_that_invites("@al:x")).await;
+            stub.change(|rooms| rooms.membership(&room, "@al:x", "@al:x", "join").unwrap());
+            alice.say(group, &["hi Al".to_owned()]).await;
+            let is_said = |event: &&Value| event["content"]["body"] == "hi Al";
+            stub.wait(|rooms| rooms.events.iter().find(is_said).map(|_| ())).await;
+        };
+        world.during(&bridge, story).await;
+    }
 }
 
 async fn is_bridged(scheme: Scheme) {

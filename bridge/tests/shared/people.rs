@@ -96,17 +96,7 @@ impl Person {
     }
 
     pub(crate) async fn create_group_as(&self, name: &str, scheme: Scheme) -> GroupId {
-        let new = NewGroup {
-            scheme,
-            suite: None,
-            name: name.to_owned(),
-            description: String::new(),
-            members_may_add: false,
-            is_channel: false,
-            max_members: 50,
-            ttl_s: 2_592_000,
-        };
-        self.client.create_group(new).await.unwrap()
+        self.client.create_group(new_group(name, scheme)).await.unwrap()
     }
 
     /// Adds an account of this server as an ordinary member.
@@ -217,6 +207,20 @@ pub(crate) fn outgoing(content: Content) -> Outgoing {
 
 /// Between two tries at a server that is not there.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// A group as everybody here makes them.
+pub(crate) fn new_group(name: &str, scheme: Scheme) -> NewGroup {
+    NewGroup {
+        scheme,
+        suite: None,
+        name: name.to_owned(),
+        description: String::new(),
+        members_may_add: false,
+        is_channel: false,
+        max_members: 50,
+        ttl_s: 2_592_000,
+    }
+}
 
 async fn keep_reading(client: Client) {
     let mut stream = client.stream();

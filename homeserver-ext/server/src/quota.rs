@@ -50,7 +50,7 @@ impl Default for GuestQuotas {
         Self {
             register: Some(Quota::per_minute(6, 60)),
             login: Some(Quota::per_minute(60, 300)),
-            link: Some(Quota::per_minute(1, 1)),
+            link: Some(Quota::per_minute(10, 20)),
         }
     }
 }

@@ -333,7 +333,8 @@ fn named(path: &Path, does: &'static str) -> impl Fn(u64) -> String + Send + Syn
 /// The log may not outgrow what is kept free for it, and nothing is written before the commit: then
 /// a disk that is full is met there, by the one who knows what to do.
 async fn connect_to_write(path: &Path, room: Option<&Room>) -> Result<Conn, sqlx::Error> {
-    let options = connect_options(path).pragma("cache_spill", "OFF");
+    // Not `OFF`, which nothing changes within a transaction: see `Tx::spill`.
+    let options = connect_options(path).pragma("cache_spill", "2147483647");
     let mut writer = options.thread_name(named(path, "write")).connect().await?;
     let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut writer).await?;
     let most = room.map_or(LOG_BYTES, |room| room.bytes() / 2).min(LOG_BYTES);

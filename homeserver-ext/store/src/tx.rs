@@ -82,6 +82,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Has what is more than 500 pages go to the log before the commit, in this process from now on: for a transaction that memory is not to hold. A disk that is full is then met by any of its
+    /// statements.
+    ///
+    /// # Errors
+    /// [`Error`]: this transaction is to be dropped.
+    pub async fn spill(&mut self) -> Result<(), Error> {
+        sqlx::query("PRAGMA cache_spill = 500").execute(self.conn()).await?;
+        Ok(())
+    }
+
     /// What is written when the transaction ends, or before something is [read](Tx::write_now) of it.
     pub const fn later(&mut self) -> &mut Script {
         &mut self.later

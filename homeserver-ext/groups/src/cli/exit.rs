@@ -243,6 +243,9 @@ impl From<SdkError> for Failure {
             SdkError::Op(OpError::UnknownAccount(_)) => {
                 Self::failed(said).next("Run the same command again: it asks for them first.")
             }
+            SdkError::Op(OpError::NoBridge(_)) => Self::usage(said).next(
+                "`causeway-client group upgrade` makes it one that can have one. Nothing was changed.",
+            ),
             SdkError::Op(OpError::Unchanged) => Self::failed(said).next("Nothing was changed."),
             SdkError::Op(OpError::NoFork) => {
                 Self::failed(said).next("Nothing was changed: there is nothing to decide.")

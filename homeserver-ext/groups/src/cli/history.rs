@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use causeway_protocol::{content::MessageRef, ids::GroupId};
+use causeway_protocol::{
+    content::MessageRef,
+    ids::{ClientId, GroupId},
+};
 use causeway_store::{Conn, Db, Tx};
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
@@ -82,18 +85,26 @@ async fn add(
     Ok(())
 }
 
-/// Adds what another program has kept of a group, as far as it is not here; so many were not. They are
-/// shown where they are looked for, and did not come in.
+/// Adds what another program has kept of a group, as far as it is not here: so many were not, and these
+/// are here otherwise, which stays. They are shown where they are looked for, and did not come in.
 pub(super) async fn import(
     client: &Client,
     tx: &mut Tx,
     (group, group_name): (GroupId, &str),
     lines: Vec<Imported>,
-) -> Result<usize, KeepError> {
+) -> Result<(usize, Vec<ClientId>), KeepError> {
     let (mut row, mut added) = (history::last(tx.conn()).await?, 0);
+    let mut otherwise = Vec::new();
     for line in lines {
         let name = MessageRef { device: line.device, client_id: line.client_id };
-        if history::row_of(tx.conn(), &group, &name).await?.is_some() {
+        if let Some(row) = history::row_of(tx.conn(), &group, &name).await? {
+            let here = history::line(tx.conn(), client.vault(), &group, row).await?;
+            let here: Option<Line> = here.map(|json| serde_json::from_slice(&json)).transpose()?;
+            let is_same = here
+                .is_none_or(|here| matches!(&here.what, Said::Imported(known) if *known == line));
+            if !is_same {
+                otherwise.push(line.client_id);
+            }
             continue;
         }
         row += 1;
@@ -105,7 +116,7 @@ pub(super) async fn import(
     if added > 0 {
         history::mark_shown(tx.conn(), &group, row).await?;
     }
-    Ok(added)
+    Ok((added, otherwise))
 }
 
 /// Adds a line at its place.

@@ -109,9 +109,9 @@ async fn from_secirc(client: &Client, path: &PathBuf, printer: Printer) -> Resul
             .next("`causeway-client import secirc --help` says what it looks like.")
     })?;
     let mut groups = Vec::with_capacity(read.groups.len());
-    let (mut taken, mut known) = (0, 0);
+    let (mut taken, mut known, mut refused) = (0, 0, read.refused);
     for secirc::Group { id, name, lines } in read.groups {
-        let (all, mut added) = (lines.len(), 0);
+        let (all, before, mut added) = (lines.len(), refused.len(), 0);
         let mut lines = lines.into_iter().peekable();
         while lines.peek().is_some() {
             let some: Vec<_> = lines.by_ref().take(LINES_AT_ONCE).collect();
@@ -126,33 +126,38 @@ async fn from_secirc(client: &Client, path: &PathBuf, printer: Printer) -> Resul
                 imported::put(tx.conn(), client.vault(), &id, &name).await?;
             }
             let new = history::import(client, &mut tx, (id, &name), some).await;
-            added += new.map_err(Failure::failed)?;
+            let (new, otherwise) = new.map_err(Failure::failed)?;
             tx.commit().await?;
+            added += new;
+            refused.extend(otherwise.iter().map(|id| {
+                let which = format!("message {}", hex::encode(id.as_bytes()));
+                (which, "another of this id and sender is here, and stays".to_owned())
+            }));
         }
         taken += added;
-        known += all - added;
+        known += all - added - (refused.len() - before);
         groups.push((id, name, added));
     }
     let mut said = format!("Imported {taken} messages, not verified; {known} were here already.");
     for (id, name, added) in &groups {
         let _ = write!(said, "\n  {} ({id}): {added} new", one_line(name));
     }
-    let refused = read.refused.iter().take(TOLD);
-    let refused: Vec<_> = refused.map(|(which, why)| format!("{which}: {why}")).collect();
+    let reasons: Vec<_> =
+        refused.iter().take(TOLD).map(|(which, why)| format!("{which}: {why}")).collect();
     let shown =
         groups.iter().map(|(id, name, n)| json!({"group": id, "name": name, "imported": n}));
     printer.show(
         &said,
         &json!({
-            "imported": taken, "known": known, "refused": read.refused.len(),
-            "reasons": refused, "groups": shown.collect::<Vec<_>>(),
+            "imported": taken, "known": known, "refused": refused.len(),
+            "reasons": reasons, "groups": shown.collect::<Vec<_>>(),
         }),
     )?;
     if refused.is_empty() {
         return Ok(());
     }
-    Err(Failure::failed(format!("{} messages were not imported", read.refused.len()))
-        .next(refused.join("\n")))
+    Err(Failure::failed(format!("{} messages were not imported", refused.len()))
+        .next(reasons.join("\n")))
 }
 
 async fn list(client: &Client, printer: Printer) -> Result<(), Failure> {

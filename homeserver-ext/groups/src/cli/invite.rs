@@ -2,8 +2,10 @@
 
 mod accept;
 mod create;
+mod link;
 mod list;
 mod revoke;
+mod show;
 
 use clap::Subcommand;
 
@@ -22,6 +24,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  causeway-client invite accept causeway://join/eyJ2…\n  causeway-client invite accept causeway://join/eyJ2… --wait 600"
     )]
     Accept(accept::Arguments),
+    /// Show what a link says, and ask nobody
+    #[command(
+        after_help = "Examples:\n  causeway-client invite show causeway://join/eyJ2…\n  causeway-client invite show discordopus://join/eyJn…"
+    )]
+    Show(show::Arguments),
     /// List a group's invites
     #[command(after_help = "Examples:\n  causeway-client invite list team")]
     List(Named),
@@ -36,6 +43,7 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
     match command {
         Command::Create(arguments) => create::run(arguments, home, printer).await,
         Command::Accept(arguments) => accept::run(arguments, home, printer).await,
+        Command::Show(arguments) => show::run(arguments, home, printer).await,
         Command::List(named) => list::run(&named, home, printer).await,
         Command::Revoke(arguments) => revoke::run(arguments, home, printer).await,
     }

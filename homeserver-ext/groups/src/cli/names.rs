@@ -286,6 +286,11 @@ pub(super) fn legacy(roster: &Roster) -> Option<&'static str> {
     Suite::from_number(roster.effective_suite()).map(Suite::name)
 }
 
+/// What clients of the legacy suite that a group speaks call it.
+pub(super) fn legacy_id(roster: &Roster) -> Option<String> {
+    Suite::from_number(roster.effective_suite()).map(|suite| suite.group_name(&roster.group()))
+}
+
 /// Who can read a group, in one line; and of a legacy suite, that it is one.
 pub(super) fn confidentiality(roster: &Roster) -> String {
     let readers = match roster.bridge() {

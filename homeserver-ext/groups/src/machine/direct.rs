@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     device::DeviceOf,
-    envelope::{Kind, Recipient, Submission, SubmittedTo, compute_id},
+    envelope::{Kind, MAX_TTL_MS, Recipient, Submission, SubmittedTo, compute_id},
     ids::GroupId,
     roster::Roster,
 };
@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// A key is sent under for so long after it was given: it waits as long as the last message under it.
+const KEY_MS: u64 = 24 * 3_600_000;
 /// Bytes of finished envelopes that go together: the rest goes with the next.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -44,13 +46,17 @@ impl Work<'_> {
         sessions::save(self.conn(), vault, &device, &session, now).await?;
         let me = self.machine.me().record.device_id;
         let to = Recipient::Device(device);
+        let ttl_ms = u64::from(log.head().policy().ttl_s) * 1_000;
         let finished = Finished {
             id: compute_id(kind, Some(&me), &to, &payload, None),
             group,
             device,
             kind,
             payload,
-            ttl_ms: u64::from(log.head().policy().ttl_s) * 1_000,
+            ttl_ms: match kind {
+                Kind::KeyDistribution => (ttl_ms + KEY_MS).min(MAX_TTL_MS),
+                _ => ttl_ms,
+            },
             piece: None,
         };
         chores::finish(self.conn(), &finished, now).await?;

@@ -75,6 +75,9 @@ pub enum OpError {
     /// The group's policy is that already: there is nothing that others would have to hear.
     #[error("the group has that already")]
     Unchanged,
+    /// Its legacy suite can say neither who speaks through a bridge nor what a bridge is asked for.
+    #[error("a group that speaks {0} has no bridge")]
+    NoBridge(&'static str),
     /// A name or a list does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),

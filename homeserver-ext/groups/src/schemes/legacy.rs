@@ -9,6 +9,7 @@
 
 mod chain;
 mod held;
+pub mod names;
 pub mod opus_v1;
 mod own;
 pub mod ren_a;

@@ -84,6 +84,9 @@ impl Client {
             }
             return Ok(roster.epoch());
         }
+        if let Some(suite) = Suite::from_number(roster.effective_suite()) {
+            return Err(OpError::NoBridge(suite.name()).into());
+        }
         self.learn(&bridge.account).await?;
         let add = Change::Add(&bridge.account, Role::Bridge, Some(bridge.member_id));
         self.change(group, add).await

@@ -18,7 +18,9 @@ use crate::{
 
 const TABLE: &str = "shared_keys";
 /// Keys of one maker in a group: whoever may make keys fills no more than this.
-const MAX_OF_MAKER: i64 = 8;
+/// Whoever comes back after a month gets a month's keys at once, and some of what is under them waits for
+/// its sender's record.
+const MAX_OF_MAKER: i64 = 64;
 /// Groups that are looked after at once.
 const PAGE: i64 = 16;
 
@@ -75,7 +77,7 @@ pub(crate) async fn insert(conn: &mut Conn, vault: &Vault, kept: &Kept) -> Resul
     .await?;
     let over: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT key_id FROM shared_keys WHERE group_id = $1 AND maker = $2 AND key_id <> $3
-         ORDER BY at_ms DESC, key_id LIMIT 1000 OFFSET $4",
+         ORDER BY at_ms DESC, epoch DESC, generation DESC, key_id LIMIT 1000 OFFSET $4",
     )
     .bind(group.as_bytes().as_slice())
     .bind(maker.as_bytes().as_slice())

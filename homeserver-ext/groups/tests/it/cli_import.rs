@@ -1,6 +1,8 @@
 //! `import secirc`: what another program has kept, read and found, once, and called unverified.
 
+use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::cli_world::{Person, World};
 
@@ -149,4 +151,43 @@ fn what_is_no_export_is_said_to_be_none() {
     assert!(said["error"]["what"].as_str().unwrap().contains("larger than 64 MiB"), "{said}");
     alice.fails(&["import", "secirc", alice.home.to_str().unwrap()], 2);
     assert_eq!(alice.ok(&["import", "list"])[0]["groups"], json!([]));
+}
+
+/// Whoever has the key can write it, under any id and name.
+#[test]
+fn another_text_under_an_id_that_is_here_is_said_to_be_another() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    let (whole, _) = export();
+    let mut first = text_only(whole);
+    let bytes = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let mut other = first["messages"][1].clone();
+    for field in ["message_id", "sender_id", "timestamp"] {
+        other[field] = first["messages"][0][field].clone();
+    }
+    let of_it = |key: &&Value| key["key_id"] == other["key_id"];
+    let key = bytes(&first["group_keys"].as_array().unwrap().iter().find(of_it).unwrap()["key"]);
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    for field in ["message_id", "group_id", "sender_id", "encrypted_content"] {
+        mac.update(&bytes(&other[field]));
+    }
+    other["signature"] = json!(hex::encode(mac.finalize().into_bytes()));
+    let id = other["message_id"].as_str().unwrap().to_owned();
+
+    let one = json!([first["messages"][0]]);
+    first["messages"] = one;
+    assert_eq!(alice.ok(&["import", "secirc", &write(&alice, &first)])[0]["imported"], 1);
+    let group = alice.ok(&["import", "list"])[0]["groups"][0]["group"].as_str().unwrap().to_owned();
+    let before = alice.ok(&["history", &group]);
+    first["messages"].as_array_mut().unwrap().push(other);
+    let ended = alice.run(&["import", "secirc", &write(&alice, &first)]);
+    assert_eq!(ended.status.code(), Some(1));
+    let said = &ended.lines[0];
+    assert_eq!(
+        (&said["imported"], &said["known"], &said["refused"]),
+        (&json!(0), &json!(1), &json!(1))
+    );
+    let reason = format!("message {id}: another of this id and sender is here, and stays");
+    assert_eq!(said["reasons"], json!([reason]));
+    assert_eq!(alice.ok(&["history", &group]), before);
 }

@@ -97,6 +97,10 @@ fn a_client_written_from_the_seed_takes_part_until_the_group_is_upgraded() {
     bob.read();
     bob.ok(&["group", "accept", "team"]);
 
+    let invite = &alice.ok(&["invite", "create", "team"])[0];
+    let read = seed.tell(&json!({"do": "invite", "link": invite["legacy_link"]}));
+    assert_eq!((&read["n"], &read["t"]), (&json!("team"), &invite["link"]));
+
     alice.ok(&["send", "team", "hello seed"]);
     assert_eq!(seed.hear(), "hello seed");
     let to = [alice.account(), bob.account()];

@@ -26,6 +26,7 @@ mod invites;
 mod keys;
 mod legacy;
 mod link_words;
+mod long_life;
 mod model;
 mod offers;
 mod order;

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) mailboxes: BTreeMap<DeviceId, Vec<StreamRow>>,
     pub(crate) requests: BTreeMap<GroupId, Vec<PendingRequest>>,
     names: u128,
+    /// When each row came, where the server lets go of what is over.
+    pub(crate) came: Option<BTreeMap<(DeviceId, Seq), u64>>,
     /// After so many steps that change something a process dies.
     pub(crate) dies_in: Option<u32>,
 }
@@ -295,7 +297,16 @@ impl World {
     pub(crate) fn waiting(&self, who: usize) -> Vec<StreamRow> {
         let device = &self.devices[who];
         let mailbox = self.mailboxes.get(&device.id()).cloned().unwrap_or_default();
-        mailbox.into_iter().filter(|row| row.seq.0 > device.acked).collect()
+        mailbox
+            .into_iter()
+            .filter(|row| row.seq.0 > device.acked && self.is_good(device.id(), row))
+            .collect()
+    }
+
+    /// Whether the server has it still.
+    fn is_good(&self, device: DeviceId, row: &StreamRow) -> bool {
+        let came = self.came.as_ref().and_then(|came| came.get(&(device, row.seq)));
+        came.is_none_or(|came| came + row.envelope.ttl_ms > self.now)
     }
 
     pub(crate) async fn receive(&mut self, who: usize, rows: &[StreamRow]) {

@@ -306,6 +306,16 @@ class Client:
             self.held[sender["device"]] = Received(json.loads(text))
 
 
+def read_invite(link):
+    """What a link says, if it is as this would have written it."""
+    beginning = "discordopus://join/"
+    invite = json.loads(base64.urlsafe_b64decode(link[len(beginning):]))
+    assert list(invite) == ["g", "n", "c", "e", "t"]
+    again = beginning + base64.urlsafe_b64encode(json.dumps(invite).encode()).decode()
+    assert again == link
+    return invite
+
+
 def main():
     client = Client(sys.argv[1], sys.argv[2])
     print(json.dumps({"account": client.account, "device": b64(client.device_id)}), flush=True)
@@ -313,6 +323,8 @@ def main():
         command = json.loads(line)
         if command["do"] == "say":
             answer = client.say(command["text"], command["to"])
+        elif command["do"] == "invite":
+            answer = read_invite(command["link"])
         else:
             answer = client.hear()
         print(json.dumps(answer), flush=True)

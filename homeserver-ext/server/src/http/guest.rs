@@ -46,6 +46,11 @@ impl FromRequestParts<Api> for Visitor {
 }
 
 impl Visitor {
+    /// Who shares its limits: a whole site, where it is one of many networks.
+    pub(super) fn household(&self) -> Household {
+        Household::site(self.0).unwrap_or_else(|| self.0.into())
+    }
+
     /// Takes a device's offer from the address's quota.
     pub(super) fn takes_offer(&self, api: &Api) -> Result<(), ApiError> {
         let GuestQuotas { link, .. } = *api.limits.guests.borrow();

@@ -32,7 +32,7 @@ pub(super) async fn begin(
     if !api.links.has(now, &id) {
         visitor.takes_offer(&api)?;
     }
-    api.links.begin(now, id)?;
+    api.links.begin(now, visitor.household(), id)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

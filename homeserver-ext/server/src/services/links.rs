@@ -15,6 +15,8 @@ use causeway_protocol::{
     ids::{AccountId, LinkId, Timestamp},
 };
 
+use crate::quota::Household;
+
 /// Offers at a time.
 const MAX_OFFERS: usize = 10_000;
 /// Of those, that one account has answered.
@@ -31,8 +33,9 @@ struct Offers {
     order: VecDeque<(Timestamp, LinkId)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Offer {
+    by: Household,
     answer: Option<(AccountId, SealedAnswer)>,
     record: Option<DeviceRecord>,
 }
@@ -66,16 +69,19 @@ impl Links {
     }
 
     /// Begins an offer; one that is there stays as it is, and ends when it would have.
-    pub(crate) fn begin(&self, now: Timestamp, id: LinkId) -> Result<(), LinkError> {
+    ///
+    /// Where there is no room, the oldest that nobody has answered gives way, of whoever has most of
+    /// those: so nobody fills the place for others. Its device puts it again.
+    pub(crate) fn begin(&self, now: Timestamp, by: Household, id: LinkId) -> Result<(), LinkError> {
         let mut offers = self.offers(now);
         if offers.by_id.contains_key(&id) {
             return Ok(());
         }
-        if offers.by_id.len() >= MAX_OFFERS {
+        if offers.by_id.len() >= MAX_OFFERS && !offers.make_room() {
             let oldest = offers.order.front().map_or(now, |(came, _)| *came);
             return Err(LinkError::Full(oldest.plus_ms(LINK_MS).0.saturating_sub(now.0).max(1)));
         }
-        offers.by_id.insert(id, Offer::default());
+        offers.by_id.insert(id, Offer { by, answer: None, record: None });
         offers.order.push_back((now, id));
         Ok(())
     }
@@ -83,7 +89,7 @@ impl Links {
     /// What is there.
     pub(crate) fn state(&self, now: Timestamp, id: &LinkId) -> Option<LinkState> {
         let offers = self.offers(now);
-        let Offer { answer, record } = offers.by_id.get(id)?;
+        let Offer { answer, record, .. } = offers.by_id.get(id)?;
         let answer = answer.as_ref().map(|(_, answer)| answer.clone());
         Some(LinkState { answer, record: record.clone() })
     }
@@ -152,15 +158,40 @@ impl Links {
     }
 }
 
+impl Offers {
+    /// Lets go of one offer that nobody has answered; whether there was one.
+    fn make_room(&mut self) -> bool {
+        let mut waiting = HashMap::<_, usize>::new();
+        for offer in self.by_id.values().filter(|offer| offer.answer.is_none()) {
+            *waiting.entry(offer.by).or_default() += 1;
+        }
+        let Some((most, _)) = waiting.into_iter().max_by_key(|(_, count)| *count) else {
+            return false;
+        };
+        let is_theirs = |(_, id): &(Timestamp, LinkId)| {
+            self.by_id.get(id).is_some_and(|offer| offer.by == most && offer.answer.is_none())
+        };
+        let Some(place) = self.order.iter().position(is_theirs) else { return false };
+        let gone = self.order.remove(place);
+        gone.is_some_and(|(_, id)| self.by_id.remove(&id).is_some())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use causeway_protocol::{
         api::SealedAnswer,
         device_link::LINK_MS,
         ids::{AccountId, LinkId, Timestamp},
     };
 
-    use super::{LinkError, Links, MAX_ANSWERED, MAX_OFFERS};
+    use super::{Household, LinkError, Links, MAX_ANSWERED, MAX_OFFERS};
+
+    fn house(n: usize) -> Household {
+        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap())).into()
+    }
 
     fn id(n: usize) -> LinkId {
         let mut bytes = [0; 16];
@@ -172,18 +203,44 @@ mod tests {
     fn there_are_so_many_offers_and_the_oldest_says_when_there_is_room() {
         let links = Links::default();
         for n in 0..MAX_OFFERS {
-            assert_eq!(links.begin(Timestamp(1_000 + n as u64), id(n)), Ok(()));
+            assert_eq!(links.begin(Timestamp(1_000 + n as u64), house(n), id(n)), Ok(()));
+            let by = format!("a{}:a.example", n / MAX_ANSWERED).parse().unwrap();
+            // Of its own: counting those of an account walks over all of them.
+            let mut offers = links.0.lock().unwrap();
+            offers.by_id.get_mut(&id(n)).unwrap().answer = Some((by, SealedAnswer(vec![7; 9])));
         }
         let now = Timestamp(1_000 + MAX_OFFERS as u64);
         let left = LINK_MS - MAX_OFFERS as u64;
-        assert_eq!(links.begin(now, id(MAX_OFFERS)), Err(LinkError::Full(left)));
-        assert_eq!(links.begin(now, id(7)), Ok(()), "it is there");
-        assert_eq!(links.begin(now.plus_ms(left - 1), id(MAX_OFFERS)), Err(LinkError::Full(1)));
-        assert_eq!(links.begin(now.plus_ms(left), id(MAX_OFFERS)), Ok(()));
+        let begin = |ms, n| links.begin(now.plus_ms(ms), house(1), id(n));
+        assert_eq!(begin(0, MAX_OFFERS), Err(LinkError::Full(left)));
+        assert_eq!(begin(0, 7), Ok(()), "it is there");
+        assert_eq!(begin(left - 1, MAX_OFFERS), Err(LinkError::Full(1)));
+        assert_eq!(begin(left, MAX_OFFERS), Ok(()));
         assert!(!links.has(now.plus_ms(left), &id(0)) && links.has(now.plus_ms(left), &id(1)));
         links.let_go(now.plus_ms(2 * LINK_MS));
         let offers = links.0.lock().unwrap();
         assert_eq!((offers.by_id.len(), offers.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_fills_the_place_makes_room_for_others() {
+        let links = Links::default();
+        let (alice, now) = ("alice:a.example".parse::<AccountId>().unwrap(), Timestamp(1));
+        // Somebody's who waits, one that was answered, and then many of one address.
+        links.begin(now, house(1), id(0)).unwrap();
+        links.begin(now, house(9), id(1)).unwrap();
+        links.answer(now, &alice, &id(1), SealedAnswer(vec![7; 99])).unwrap();
+        for n in 2..MAX_OFFERS {
+            links.begin(now, house(9), id(n)).unwrap();
+        }
+        for n in 0..100 {
+            assert_eq!(links.begin(now, house(100 + n), id(MAX_OFFERS + n)), Ok(()));
+            assert!(!links.has(now, &id(2 + n)), "the oldest of whoever has most");
+        }
+        assert!((0..2).all(|n| links.has(now, &id(n))), "a single one, and one that was answered");
+        assert!((0..100).all(|n| links.has(now, &id(MAX_OFFERS + n))));
+        let offers = links.0.lock().unwrap();
+        assert_eq!((offers.by_id.len(), offers.order.len()), (MAX_OFFERS, MAX_OFFERS));
     }
 
     #[test]
@@ -193,7 +250,7 @@ mod tests {
             ["alice:a.example", "bob:a.example"].map(|name| name.parse::<AccountId>().unwrap());
         let (now, answer) = (Timestamp(1), || SealedAnswer(vec![7; 99]));
         for n in 0..=MAX_ANSWERED {
-            links.begin(now, id(n)).unwrap();
+            links.begin(now, house(n), id(n)).unwrap();
         }
         for n in 0..MAX_ANSWERED {
             assert_eq!(links.answer(now, &alice, &id(n), answer()), Ok(()));

@@ -406,3 +406,30 @@ async fn join_all(tasks: impl Iterator<Item = impl Future<Output = ()>>) {
     })
     .await;
 }
+
+/// Nothing is in the log before the commit, but of a transaction that memory is not to hold.
+#[tokio::test]
+async fn a_transaction_that_spills_is_in_the_log_before_its_commit_and_read_by_nobody() {
+    let (dir, db) = fresh().await;
+    let log = dir.path().join("t.db-wal");
+    let written = || std::fs::metadata(&log).map_or(0, |file| file.len());
+    let text = "x".repeat(100_000);
+    for spills in [false, true] {
+        let before = written();
+        let mut tx = db.begin().await.unwrap();
+        if spills {
+            tx.spill().await.unwrap();
+        }
+        for n in 0..100 {
+            add(&mut tx, &format!("{n} {text}")).await.unwrap();
+        }
+        assert_eq!(written() > before + 5_000_000, spills);
+        assert!(all(&db).await.is_empty());
+        drop(tx);
+        assert!(all(&db).await.is_empty());
+    }
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, "kept").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(all(&db).await, ["kept"]);
+}

@@ -160,6 +160,7 @@ async fn fill(
     vault: &Vault,
     mut records: Found,
 ) -> Result<(), KeepError> {
+    tx.spill().await?;
     settings::put(tx.conn(), BEGAN_WITH, &text_of(records.salt())).await?;
     let (mut ops, mut bytes) = (Vec::new(), 0);
     while let Some(record) = records.next()? {

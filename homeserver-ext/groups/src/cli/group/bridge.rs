@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{ask, exit::Failure, flush, home::Home, names, outbox, print::Printer, send};
+use crate::{machine::OpError, sdk::SdkError};
 
 /// Arguments of `group bridge`.
 #[derive(Debug, Args)]
@@ -42,9 +43,7 @@ pub(super) async fn run(
     let roster = names::roster(&client, &arguments.group).await?;
     let group = roster.group();
     if let Some(suite) = names::legacy(&roster) {
-        return Err(Failure::usage(format!("a group that speaks {suite} has no bridge")).next(
-            "`causeway-client group upgrade` makes it one that can have one. Nothing was changed.",
-        ));
+        return Err(SdkError::from(OpError::NoBridge(suite)).into());
     }
     let bridge = client.http().server().await?.bridge.ok_or_else(|| {
         Failure::failed("this server has no bridge").next("Ask its operator to start one.")

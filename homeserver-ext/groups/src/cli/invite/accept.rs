@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use causeway_protocol::invite::Link;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, harmless::one_line, home::Home, names, print::Printer};
+use super::{
+    super::{exit::Failure, harmless::one_line, home::Home, names, print::Printer},
+    link,
+};
 use crate::sdk::{CallError, SdkError};
 
 /// Arguments of `invite accept`.
@@ -25,7 +27,7 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let link = Link::parse(arguments.link.trim())?;
+    let link = link::read(&arguments.link, client.now())?;
     let terms = &link.terms;
     printer.remark(&format!("{} invites you to `{}`.", terms.account, one_line(&terms.name)));
     client.ask_to_join(&link).await.map_err(|error| match error {

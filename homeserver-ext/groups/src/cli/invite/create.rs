@@ -2,8 +2,10 @@
 
 use clap::Args;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::super::{exit::Failure, home::Home, names, print::Printer};
+use crate::schemes::legacy::{Suite, opus_v1};
 
 const MS_OF_HOUR: u64 = 60 * 60 * 1_000;
 
@@ -29,7 +31,8 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let client = home.client().await?;
-    let group = names::to_change(&client, &arguments.group).await?.group();
+    let roster = names::to_change(&client, &arguments.group).await?;
+    let group = roster.group();
     let expires = client.now().plus_ms(arguments.hours * MS_OF_HOUR);
     let link = client.create_invite(group, expires, arguments.uses).await?;
     // Other admins get the link too, so that they can let people in; what fails is tried again.
@@ -37,14 +40,21 @@ pub(super) async fn run(
         tracing::debug!(%error, "the link was not given to other admins yet");
     }
     let text = link.to_text();
+    let is_opus = Suite::from_number(roster.effective_suite()) == Some(Suite::OpusV1);
+    let legacy = is_opus.then(|| Zeroizing::new(opus_v1::Invite::from(&link).to_link()));
     printer.remark(
         "Whoever has this link may come in. Your client, or another admin's, must be running \
          (`causeway-client tail`) to let them.",
     );
+    if legacy.is_some() {
+        printer.remark("The second is the same invite, as clients of opus_v1 write one.");
+    }
+    let shown = [Some(&text), legacy.as_ref()].into_iter().flatten().map(|link| link.as_str());
     printer.show(
-        &text,
+        &shown.collect::<Vec<_>>().join("\n"),
         &json!({
             "group": group, "link": text.as_str(), "key": link.terms.secret.key(),
+            "legacy_link": legacy.as_ref().map(|link| link.as_str()),
             "uses": arguments.uses, "expires_ms": expires,
         }),
     )

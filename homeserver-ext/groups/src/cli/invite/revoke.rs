@@ -1,10 +1,13 @@
 //! `invite revoke`: takes an invite back.
 
-use causeway_protocol::{ids::InviteKey, invite::Link};
+use causeway_protocol::ids::{InviteKey, Timestamp};
 use clap::Args;
 use serde_json::json;
 
-use super::super::{exit::Failure, home::Home, names, print::Printer};
+use super::{
+    super::{exit::Failure, home::Home, names, print::Printer},
+    link,
+};
 use crate::sdk::{CallError, SdkError};
 
 /// Arguments of `invite revoke`.
@@ -26,7 +29,8 @@ pub(super) async fn run(
     let client = home.client().await?;
     let group = names::group(&client, &arguments.group).await?;
     let text = arguments.invite.trim();
-    let key = match Link::parse(text) {
+    // Also one that has expired.
+    let key = match link::read(text, Timestamp(0)) {
         Ok(link) => link.terms.secret.key(),
         Err(_) => text.parse::<InviteKey>().map_err(|_| {
             Failure::usage("this is neither an invite's key nor a link")

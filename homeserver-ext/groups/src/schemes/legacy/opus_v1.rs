@@ -21,7 +21,7 @@ use super::{
 
 pub use distribution::{BadDistribution, Distribution};
 pub use envelope::{Envelope, MAX_ENVELOPE};
-pub use invite::{BadInvite, Invite, hash_token};
+pub use invite::{BEGINNING as INVITE_BEGINNING, BadInvite, Invite, hash_token};
 
 const NONCE: usize = 12;
 

@@ -6,7 +6,7 @@ use causeway_groups::machine::Batch;
 use causeway_protocol::{
     api::{AccountDevices, ClaimedKeys, OpBytes, PendingRequest, StreamRow},
     device::OneTimeKey,
-    envelope::{Envelope, Kind, Recipient},
+    envelope::{Envelope, Kind, MAX_TTL_MS, Recipient},
     ids::{AccountId, DeviceId, Epoch, GroupId, KeyId, MemberId, Seq},
     invite::Join,
     roster::{Op, Roster},
@@ -31,6 +31,9 @@ impl World {
         let mailbox = self.mailboxes.entry(device).or_default();
         let seq = Seq(mailbox.last().map_or(0, |row| row.seq.0) + 1);
         mailbox.push(StreamRow { seq, envelope });
+        if let Some(came) = &mut self.came {
+            came.insert((device, seq), self.now);
+        }
     }
 
     pub(crate) fn head(&self, group: GroupId) -> &Roster {
@@ -180,7 +183,7 @@ fn server_row(kind: Kind, group: GroupId, epoch: Epoch, to: Recipient, payload: 
         epoch,
         sender: None,
         to,
-        ttl_ms: 86_400_000,
+        ttl_ms: MAX_TTL_MS,
         payload: payload.to_vec(),
         piece: None,
     };

@@ -1,7 +1,4 @@
 //! What the suites write, with our names in it: the one place here that tells them apart.
-//!
-//! A group and a device have no name of the seeds: theirs are made from the ids that the roster and the
-//! Olm session prove.
 
 use causeway_protocol::ids::{ClientId, CurveKey, DeviceId, GroupId, Timestamp};
 use serde::Deserialize;
@@ -11,7 +8,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     entropy::{self, NoEntropy},
-    schemes::legacy::{Given, HeldKeys, OpenError, OwnKey, SealError, Suite, opus_v1, ren_a},
+    schemes::legacy::{
+        Given, HeldKeys, OpenError, OwnKey, SealError, Suite,
+        names::{group_uuid, numbers, sender_public_key},
+        opus_v1, ren_a,
+    },
 };
 
 /// A message as it travels; nothing of it is verified.
@@ -172,25 +173,4 @@ impl<'de> Deserialize<'de> for Zeroed {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         <[u8; 32]>::deserialize(from).map(|bytes| Self(Zeroizing::new(bytes)))
     }
-}
-
-/// What `opus_v1` calls a group: the beginning of its id, as a UUID is written.
-fn group_uuid(group: &GroupId) -> String {
-    let hex = hex::encode(group.as_bytes());
-    let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
-    parts.map(|(from, to)| hex.get(from..to).unwrap_or_default()).join("-")
-}
-
-/// What `opus_v1` calls who speaks: a device's key.
-fn sender_public_key(device: &DeviceId) -> String {
-    hex::encode(device.as_bytes())
-}
-
-/// What `ren_a` calls a group and who speaks: the first four bytes of their ids, little-endian.
-fn numbers(group: &GroupId, device: &DeviceId) -> (i32, i32) {
-    let number = |bytes: &[u8; 32]| {
-        let [a, b, c, d, ..] = *bytes;
-        i32::from_le_bytes([a, b, c, d])
-    };
-    (number(group.as_bytes()), number(device.as_bytes()))
 }

@@ -1,15 +1,18 @@
 //! `discordopus://join/…`: a link with a group's name and a token, unsigned.
 //!
-//! It lets nobody in by itself: who holds it can ask, and an admin decides.
+//! It lets nobody in by itself. One of ours carries a link of ours as its token, which is signed; what
+//! stands beside that says the same, or the link is refused.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
-use causeway_protocol::json;
+use causeway_protocol::{invite::Link, json};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::python;
+use crate::schemes::legacy::names;
 
-const BEGINNING: &str = "discordopus://join/";
+/// How such a link begins.
+pub const BEGINNING: &str = "discordopus://join/";
 /// Longest link that is looked at, bytes.
 const MAX_LINK: usize = 4_096;
 /// Longest name in a link, characters.
@@ -30,6 +33,12 @@ pub enum BadInvite {
     /// It was good until an earlier second.
     #[error("Invite code expired")]
     Expired,
+    /// Its token is no link of Causeway: another program made it.
+    #[error("Invite code of another program")]
+    Token,
+    /// It names another group, inviter or time than the link that it carries.
+    #[error("Invite code contradicts itself")]
+    Contradicts,
 }
 
 /// What a link says; whoever made it can have put anything there.
@@ -52,7 +61,30 @@ pub struct Invite {
     pub token: String,
 }
 
+impl From<&Link> for Invite {
+    /// The same in this form, with the link as its token and its maker's device as the creator.
+    fn from(link: &Link) -> Self {
+        let terms = &link.terms;
+        Self {
+            group_id: names::group_uuid(&terms.group),
+            group_name: terms.name.clone(),
+            creator_public_key: names::sender_public_key(&terms.inviter.device_id),
+            expires: terms.expires.0 / 1_000,
+            token: link.to_text().to_string(),
+        }
+    }
+}
+
 impl Invite {
+    /// The link of ours that it carries, which alone is signed.
+    ///
+    /// # Errors
+    /// [`BadInvite::Token`], [`BadInvite::Contradicts`].
+    pub fn carried(&self) -> Result<Link, BadInvite> {
+        let link = Link::parse(&self.token).map_err(|_| BadInvite::Token)?;
+        if Self::from(&link) == *self { Ok(link) } else { Err(BadInvite::Contradicts) }
+    }
+
     /// The link.
     pub fn to_link(&self) -> String {
         format!("{BEGINNING}{}", URL_SAFE.encode(self.to_json()))
