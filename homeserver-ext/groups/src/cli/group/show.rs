@@ -84,6 +84,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "group": group, "name": policy.name, "description": policy.description,
             "epoch": roster.epoch(), "roster_hash": roster.hash(), "closed": roster.closed(),
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
+            "confidentiality": names::confidentiality(&roster),
             "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(&roster),
             "legacy_id": names::legacy_id(&roster), "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,
