@@ -133,7 +133,8 @@ fn tests_that_the_book_names_are_there() {
     for top in ["bridge/tests", "homeserver-ext"] {
         rust(&root().join(top), &mut code);
     }
-    let text = prose(&root().join("docs/security.md"));
+    let pages = ["security", "sources"].map(|name| prose(&root().join(format!("docs/{name}.md"))));
+    let text = pages.join("\n");
     // Metrics are as long.
     let is_sentence = |code: &&str| {
         code.matches('_').count() > 3 && !code.contains('/') && !code.starts_with("causeway_")

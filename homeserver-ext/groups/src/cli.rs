@@ -39,6 +39,8 @@ mod register;
 mod roster;
 mod scheme;
 mod send;
+mod settings;
+mod span;
 mod tail;
 mod verify;
 mod whoami;
@@ -148,6 +150,9 @@ enum Command {
         after_help = "Examples:\n  causeway-client send team Hello everybody\n  causeway-client send team - < letter.txt\n  causeway-client send team --markdown '**Today** at *eight*'\n  causeway-client send team --lines --resume log-1 < lines.txt\n  causeway-client send --flush                 # what still waits"
     )]
     Send(send::Arguments),
+    /// Show and set what may be set, of this client and of your groups
+    #[command(subcommand)]
+    Settings(settings::Command),
     /// See how far messages that you have sent came
     #[command(subcommand)]
     Message(message::Command),
@@ -258,6 +263,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Verify(arguments) => verify::run(arguments, home, printer).await,
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
+        Command::Settings(command) => settings::run(command, home, printer).await,
         Command::Message(command) => message::run(command, home, printer).await,
         Command::Events(arguments) => events::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,

@@ -27,6 +27,7 @@ mod http;
 mod identity;
 mod invites;
 mod kept;
+mod key_rotation;
 mod linking;
 mod links;
 mod offers;

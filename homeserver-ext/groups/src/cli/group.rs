@@ -45,7 +45,9 @@ pub(super) enum Command {
     )]
     Topic(policy::Topic),
     /// End a group's legacy suite: it speaks Sender Keys from then on, and never as before
-    #[command(after_help = "Examples:\n  causeway-client group upgrade team")]
+    #[command(
+        after_help = "Examples:\n  causeway-client group upgrade team --check\n  causeway-client group upgrade team"
+    )]
     Upgrade(upgrade::Arguments),
     /// Leave a group
     #[command(after_help = "Examples:\n  causeway-client group leave team")]

@@ -7,7 +7,7 @@ use causeway_protocol::{
     api::{AccountDevices, SealedAnswer},
     device::{DeviceOf, DeviceRecord, verify_account},
     device_link::{DeviceLink, LINK_MS, LinkAnswer},
-    ids::{CurveKey, DeviceId, LinkId, Signature, Timestamp},
+    ids::{AccountId, CurveKey, DeviceId, LinkId, Signature, Timestamp},
 };
 use causeway_store::Tx;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,18 @@ impl DeviceAnswer {
 }
 
 impl Machine {
+    /// Whose a device is or was, if it was ever met here.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn account_of(
+        &self,
+        tx: &mut Tx,
+        device: DeviceId,
+    ) -> Result<Option<AccountId>, MachineError> {
+        Ok(accounts::device(tx.conn(), &device).await?.map(|known| known.account))
+    }
+
     /// The newest of what the server shows of this account and what is known here: a server that was put
     /// back, or shows an old list on purpose, brings no device back.
     ///

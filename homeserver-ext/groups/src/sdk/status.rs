@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{DeliveryState, RecipientStatus},
-    ids::{ClientId, DeviceId, EnvelopeId, GroupId},
+    ids::{AccountId, ClientId, DeviceId, EnvelopeId, GroupId},
 };
 
 use super::{CallError, Client, SdkError};
 use crate::machine::{Lacking, SentIn};
+
+/// Why it cannot arrive at a device that is out of the group, as the server says it of its rows.
+const LEFT: &str = "left";
 
 /// How far a message came to one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,12 @@ impl Client {
         Ok(sent.into_iter().flat_map(|sent| sent.lacking).map(|of| of.device).collect())
     }
 
+    /// Whose this device is or was, if this client has ever met it.
+    pub async fn account_of(&self, device: DeviceId) -> Result<Option<AccountId>, SdkError> {
+        let mut tx = self.db.begin().await?;
+        Ok(self.machine.account_of(&mut tx, device).await?)
+    }
+
     async fn sent_in(
         &self,
         group: GroupId,
@@ -103,8 +112,11 @@ impl Client {
     /// Of a device that lacked its part of a message.
     async fn given_again(
         &self,
-        Lacking { device, wedged, name }: Lacking,
+        Lacking { device, wedged, name, is_out }: Lacking,
     ) -> Result<Reached, SdkError> {
+        if is_out {
+            return Ok(Reached::Failed(Some(LEFT.to_owned())));
+        }
         let status = match name {
             Some(name) => self.status(name).await?,
             None => None,

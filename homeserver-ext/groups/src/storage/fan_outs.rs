@@ -194,6 +194,8 @@ pub struct Lacking {
     pub wedged: bool,
     /// The envelope in which it is given again, once that is made.
     pub name: Option<EnvelopeId>,
+    /// It is given nothing any more: it is out of the group, or the group is over.
+    pub is_out: bool,
 }
 
 /// How a message went; `None` where it was not sealed pairwise, or too long ago.
@@ -221,7 +223,9 @@ pub(crate) async fn sent_in(
         Ok(Lacking {
             device: DeviceId::from_slice(row.try_get(0)?).whole("owed_pieces")?,
             wedged: row.try_get(1)?,
+            is_out: name.as_ref().is_some_and(Vec::is_empty),
             name: name
+                .filter(|name| !name.is_empty())
                 .map(|name| EnvelopeId::from_slice(&name))
                 .transpose()
                 .whole("owed_pieces")?,
@@ -280,17 +284,21 @@ pub(crate) async fn put_off(
     Ok(())
 }
 
-/// It is not owed any more: whose it was is out of the group.
+/// It is not owed any more: whose it was is out of the group. Who sent it still asks how far it came, so
+/// the row stays, with a name that no envelope has.
 pub(crate) async fn forgive(
     conn: &mut Conn,
     Owed { group, name, device }: &Owed,
 ) -> Result<(), Error> {
-    sqlx::query("DELETE FROM owed_pieces WHERE group_id = $1 AND client_id = $2 AND device = $3")
-        .bind(group.as_bytes().as_slice())
-        .bind(name.as_bytes().as_slice())
-        .bind(device.as_bytes().as_slice())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE owed_pieces SET name = $4 WHERE group_id = $1 AND client_id = $2 AND device = $3",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(name.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(Vec::new())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

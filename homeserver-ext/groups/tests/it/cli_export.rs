@@ -1,6 +1,6 @@
 //! What an account has exported, imported by a new device of it; and files that are no such thing.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write as _, path::Path, process::Stdio};
 
 use aes_gcm::{
     Aes256Gcm,
@@ -51,6 +51,76 @@ fn refused(person: &Person, file: &str, key: &str, code: i32) -> String {
     said["error"]["what"].as_str().unwrap().to_owned()
 }
 
+/// The most memory that a process has had, in KiB, as it ends.
+fn most_memory(person: &Person, arguments: &[&str], stdin: &str) -> u64 {
+    let mut child = person
+        .command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        let shown = fs::read_to_string(&status).unwrap_or_default();
+        let peak = shown.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        most = most.max(peak.unwrap_or(0));
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
+    assert!(ended.success());
+    most
+}
+
+/// The same file with so many lines in place of its last.
+fn with_lines(key: &str, file: &str, lines: i64) {
+    let mut found = records(key, Path::new(file));
+    let (last, end) = (found.iter().rposition(|(kind, _)| *kind == 6).unwrap(), found.len() - 1);
+    let (mut line, mut counts): (Value, Value) = (
+        serde_json::from_slice(&found[last].1).unwrap(),
+        serde_json::from_slice(&found[end].1).unwrap(),
+    );
+    counts["lines"] = json!(counts["lines"].as_i64().unwrap() + lines);
+    found[end].1 = counts.to_string().into_bytes();
+    let row = line["row"].as_i64().unwrap();
+    let made = (1..=lines).map(|n| {
+        line["row"] = json!(row + n);
+        line["body"] = json!("x".repeat(1_000));
+        (6, line.to_string().into_bytes())
+    });
+    let made: Vec<_> = made.collect();
+    let behind = found.split_off(last + 1);
+    found.extend(made.into_iter().chain(behind));
+    fs::write(file, written(key, &found)).unwrap();
+}
+
+#[test]
+fn a_long_history_is_imported_in_little_memory() {
+    let world = World::new();
+    let (alice, key, file) = registered(&world, "alice");
+    alice.ok(&["group", "create", "team"]);
+    alice.ok(&["send", "team", "a word"]);
+    let mut took = Vec::new();
+    for (n, lines) in [1, 20_000].into_iter().enumerate() {
+        let _ = fs::remove_file(&file);
+        alice.ok(&["backup", "export", &file]);
+        with_lines(&key, &file, lines);
+        let new = elsewhere(&world, &alice, &format!("alice-{n}"));
+        took.push(most_memory(&new, &["backup", "import", &file], &key));
+        let last = new.ok(&["history", "team", "--limit", "5"]);
+        assert!(last.iter().any(|line| line["body"] == "x".repeat(1_000)), "{n}");
+    }
+    // The bodies alone are 20 MB.
+    let more = took[1].saturating_sub(took[0]);
+    eprintln!("{} KiB, and {} KiB for one line", took[1], took[0]);
+    assert!(more < 15_000, "{took:?}");
+}
+
 /// Key and check of a file, as `docs/protocol.md` §1 has them.
 fn keys(recovery_key: &str, salt: &[u8]) -> [u8; 64] {
     use base64::Engine as _;
@@ -68,23 +138,32 @@ fn nonce(last: bool, number: u64) -> [u8; 12] {
     nonce
 }
 
-/// A file with these records in one chunk, written from the document.
+/// A file with these records, written from the document.
 fn written(recovery_key: &str, records: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let salt = [5; 32];
     let made = keys(recovery_key, &salt);
-    let mut file = [b"causeway-export\x01", &salt[..], &made[32..]].concat();
-    let mut text = Vec::new();
+    let header = [b"causeway-export\x01", &salt[..], &made[32..]].concat();
+    let mut texts = vec![Vec::new()];
     for (kind, body) in records {
+        let mut text: Vec<u8> = texts.pop().unwrap();
+        if !text.is_empty() && text.len() + 5 + body.len() > 64 << 10 {
+            texts.push(std::mem::take(&mut text));
+        }
         text.push(*kind);
         text.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
         text.extend(body);
+        texts.push(text);
     }
-    let payload = Payload { msg: &text, aad: &file };
     let cipher = Aes256Gcm::new_from_slice(&made[..32]).unwrap();
-    let sealed = cipher.encrypt(&nonce(true, 0).into(), payload).unwrap();
-    file.push(1);
-    file.extend(u32::try_from(sealed.len()).unwrap().to_be_bytes());
-    file.extend(sealed);
+    let mut file = header.clone();
+    for (number, text) in (0..).zip(&texts) {
+        let is_last = number + 1 == u64::try_from(texts.len()).unwrap();
+        let payload = Payload { msg: text, aad: &header };
+        let sealed = cipher.encrypt(&nonce(is_last, number).into(), payload).unwrap();
+        file.push(u8::from(is_last));
+        file.extend(u32::try_from(sealed.len()).unwrap().to_be_bytes());
+        file.extend(sealed);
+    }
     file
 }
 

@@ -95,6 +95,37 @@ fn upgrade(suite: &str) {
     alice.fails(&["group", "upgrade", "team"], 2);
 }
 
+#[test]
+fn who_could_not_follow_is_said_and_nothing_is_changed() {
+    let world = World::new();
+    let [alice, bob] = legacy(&world, "opus_v1", ["alice", "bob"]);
+    let upgrade = ["group", "upgrade", "team"];
+    let check = [&upgrade[..], &["--check"]].concat();
+    let said = &alice.ok(&check)[0];
+    assert_eq!(said["behind"][0]["account"], bob.account());
+    assert_eq!((&said["suite"], &said["upgraded"]), (&json!("opus_v1"), &json!(false)));
+    assert!(alice.as_text(&check).contains(&format!("{} (device ", bob.account())));
+    talk(&[&alice, &bob], "before");
+    let said = &alice.ok(&check)[0];
+    assert_eq!(said["behind"], json!([]));
+    assert!(alice.as_text(&check).contains("known to be able to follow"));
+    alice.fails(&[&check[..], &["--yes"]].concat(), 2);
+    // Whoever is no admin may look, too.
+    assert_eq!(bob.ok(&check)[0]["upgraded"], json!(false));
+    let shown = &alice.ok(&["group", "show", "team"])[0];
+    assert_eq!((&shown["legacy"], &shown["epoch"]), (&json!("opus_v1"), &said["epoch"]));
+    assert_eq!(shown["confidentiality"], "end-to-end, legacy opus_v1");
+    assert_eq!(
+        alice.ok(&["group", "list"])[0]["groups"][0]["confidentiality"],
+        shown["confidentiality"]
+    );
+    assert_eq!(alice.ok(&upgrade)[0]["upgraded"], json!(true));
+    assert_eq!(bob.ok(&["group", "list"])[0]["groups"].as_array().unwrap().len(), 1);
+    alice.fails(&check, 2);
+    let shown = &alice.ok(&["group", "show", "team"])[0];
+    assert_eq!(shown["confidentiality"], "end-to-end");
+}
+
 /// Somebody hears of the upgrade by sending, before he reads what stands in front of it.
 #[test]
 fn what_was_said_before_an_upgrade_is_read_after_it() {

@@ -27,6 +27,7 @@ mod migrations;
 mod negatives;
 mod openapi;
 mod parked;
+mod recipients;
 mod recovery;
 mod relay;
 mod sender_keys;

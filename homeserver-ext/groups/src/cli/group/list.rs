@@ -47,6 +47,7 @@ pub(super) async fn run(home: &Home, printer: Printer) -> Result<(), Failure> {
     let groups = rosters.iter().map(|roster| {
         json!({
             "group": roster.group(), "name": roster.policy().name, "epoch": roster.epoch(),
+            "confidentiality": names::confidentiality(roster),
             "members": roster.members().len(), "closed": roster.closed(),
             "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(roster),
             "role": roster.member(&me).map(|me| names::role(me.role)),

@@ -12,6 +12,7 @@ use super::super::{
     print::Printer,
     readers::Readers,
     roster::{as_json, as_table},
+    span,
 };
 
 /// How many of those who read on Matrix are named; `member list` names all.
@@ -28,7 +29,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     let by = |all: bool| if all { "every member" } else { "admins" };
     let mut text = format!(
         "{}\n  id            {group}\n  epoch         {}\n  roster        {}\n  who can read  {}\n  \
-         sealed        {}\n  let in by     {}\n  written by    {}\n  kept for      {} days\n",
+         sealed        {}\n  let in by     {}\n  written by    {}\n  kept for      {}\n",
         one_line(&policy.name),
         roster.epoch(),
         roster.hash(),
@@ -36,7 +37,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
         names::scheme(roster.scheme()),
         by(policy.members_may_add()),
         by(!policy.is_channel()),
-        policy.ttl_s / (24 * 60 * 60),
+        span::in_words(policy.ttl_s),
     );
     if !policy.description.is_empty() {
         let _ = writeln!(text, "  about         {}", harmless(&policy.description));
@@ -83,6 +84,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             "group": group, "name": policy.name, "description": policy.description,
             "epoch": roster.epoch(), "roster_hash": roster.hash(), "closed": roster.closed(),
             "members_may_add": policy.members_may_add(), "channel": policy.is_channel(),
+            "confidentiality": names::confidentiality(&roster),
             "scheme": names::scheme(roster.scheme()), "legacy": names::legacy(&roster),
             "legacy_id": names::legacy_id(&roster), "max_members": policy.max_members, "ttl_s": policy.ttl_s,
             "bridge": roster.bridge().map(|(_, bridge)| &bridge.account), "forked": forked,

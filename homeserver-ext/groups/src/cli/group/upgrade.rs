@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use causeway_protocol::ids::DeviceId;
+use causeway_protocol::{ids::DeviceId, roster::Roster};
 use clap::Args;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::super::{
     names::{self, Named},
     print::Printer,
 };
-use crate::storage::legacy;
+use crate::{sdk::Client, storage::legacy};
 
 /// The `min_version` of a group that speaks no legacy suite.
 const VERSION: u8 = 2;
@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Do not ask, also where there are clients that cannot follow
     #[arg(long)]
     yes: bool,
+    /// Only say who could not follow, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    check: bool,
 }
 
 pub(super) async fn run(
@@ -42,16 +45,20 @@ pub(super) async fn run(
             Failure::usage(format!("`{name}` speaks no legacy suite")).next("Nothing was changed.")
         );
     };
-    // Who has said nothing yet may be able to, and is not known to be.
-    let versions = legacy::versions(client.db().read().await?.conn(), &group).await?;
-    let me = client.me().record.device_id;
-    let follows =
-        |id: &DeviceId| *id == me || versions.get(id).is_some_and(|version| *version >= VERSION);
-    let mut behind = Vec::new();
-    for member in roster.members().values() {
-        for id in member.devices.iter().filter(|id| !follows(id)) {
-            behind.push((member.account.to_string(), *id));
-        }
+    let behind = behind(&client, &roster).await?;
+    let shown: Vec<_> =
+        behind.iter().map(|(account, id)| json!({"account": account, "device": id})).collect();
+    if arguments.check {
+        let text = if behind.is_empty() {
+            format!("Every device in `{name}` is known to be able to follow.")
+        } else {
+            let each = behind.iter().map(|(account, id)| format!("\n  {account} (device {id})"));
+            format!("Not known to speak anything but {suite}:{}", each.collect::<String>())
+        };
+        let json = json!({
+            "group": group, "epoch": roster.epoch(), "suite": suite, "behind": shown, "upgraded": false,
+        });
+        return printer.show(&text, &json);
     }
     if !behind.is_empty() {
         let each = behind.iter().map(|(account, id)| format!("{account} (device {id})"));
@@ -68,9 +75,25 @@ pub(super) async fn run(
     let question = format!("End {suite} in `{name}` for everyone, for good?");
     ask::agree(&question, arguments.yes)?;
     let epoch = client.change_policy(group, &|policy| policy.min_version = VERSION).await?;
-    let behind = behind.iter().map(|(account, id)| json!({"account": account, "device": id}));
     printer.show(
         &format!("`{name}` speaks Sender Keys from now on [epoch {epoch}]."),
-        &json!({"group": group, "epoch": epoch, "behind": behind.collect::<Vec<_>>()}),
+        &json!({
+            "group": group, "epoch": epoch, "suite": suite, "behind": shown, "upgraded": true,
+        }),
     )
+}
+
+/// Devices that are not known to be able to follow: who has said nothing yet may be.
+async fn behind(client: &Client, roster: &Roster) -> Result<Vec<(String, DeviceId)>, Failure> {
+    let versions = legacy::versions(client.db().read().await?.conn(), &roster.group()).await?;
+    let me = client.me().record.device_id;
+    let follows =
+        |id: &DeviceId| *id == me || versions.get(id).is_some_and(|version| *version >= VERSION);
+    let mut behind = Vec::new();
+    for member in roster.members().values() {
+        for id in member.devices.iter().filter(|id| !follows(id)) {
+            behind.push((member.account.to_string(), *id));
+        }
+    }
+    Ok(behind)
 }

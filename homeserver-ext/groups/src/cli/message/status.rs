@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use causeway_protocol::{
-    ids::{AccountId, DeviceId, EnvelopeId, ParseError},
+    ids::{AccountId, DeviceId, EnvelopeId},
     roster::Roster,
 };
 use clap::Args;
@@ -42,12 +42,21 @@ enum Which {
 }
 
 impl FromStr for Which {
-    type Err = ParseError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let number = text.strip_prefix('#').unwrap_or(text);
-        number.parse().map(Self::Row).or_else(|_| text.parse().map(Self::Id))
+        let id = || text.parse().map(Self::Id).map_err(|_| no_message(text));
+        number.parse().map(Self::Row).or_else(|_| id())
     }
+}
+
+fn no_message(text: &str) -> String {
+    format!(
+        "`{}` is no message: name one by its number (12 for #12), or by its id, which is 22 letters, \
+         digits, - and _ as `send` gives it; without a name it is your last one in the group",
+        one_line(text)
+    )
 }
 
 pub(super) async fn run(
@@ -73,18 +82,20 @@ pub(super) async fn run(
                 .next("It is given up, and goes out at no later time."));
         }
     };
+    let whose = accounts(&client, &roster, &reached).await?;
     let text = if reached.is_empty() {
         "There was nobody to send it to.".to_owned()
     } else {
-        let whose = accounts(&roster);
         let rows = reached.iter().map(|(device, reached)| {
-            let account =
-                whose.get(device).map_or("(not in the group)", |account| account.as_str());
-            [account.to_owned(), device.to_string(), in_words(reached)]
+            let mut account = whose.get(device).map_or("(unknown)", |it| it.as_str()).to_owned();
+            if !roster.devices().any(|counts| counts.device_id == *device) {
+                account.push_str(" (not in the group any more)");
+            }
+            [account, device.to_string(), in_words(reached)]
         });
         table(["account", "device", "state"], rows)
     };
-    printer.show(&text, &as_json(&roster, id, client_id, &reached))
+    printer.show(&text, &as_json(&roster, id, client_id, (&reached, &whose)))
 }
 
 /// The message that is meant, as the outbox has it.
@@ -132,10 +143,24 @@ async fn waiting(
     Ok(others.map(reached).collect())
 }
 
-/// Whose each device is.
-fn accounts(roster: &Roster) -> BTreeMap<DeviceId, &AccountId> {
-    let devices = roster.members().values();
-    devices.flat_map(|of| of.devices.iter().map(|device| (*device, &of.account))).collect()
+/// Whose each device is, or was before it went.
+async fn accounts(
+    client: &Client,
+    roster: &Roster,
+    reached: &BTreeMap<DeviceId, Reached>,
+) -> Result<BTreeMap<DeviceId, AccountId>, Failure> {
+    let members = roster.members().values();
+    let mut whose: BTreeMap<_, _> = members
+        .flat_map(|of| of.devices.iter().map(|device| (*device, of.account.clone())))
+        .collect();
+    for device in reached.keys() {
+        if !whose.contains_key(device)
+            && let Some(account) = client.account_of(*device).await?
+        {
+            whose.insert(*device, account);
+        }
+    }
+    Ok(whose)
 }
 
 fn in_words(reached: &Reached) -> String {
@@ -149,9 +174,8 @@ fn as_json(
     roster: &Roster,
     id: Option<EnvelopeId>,
     client_id: causeway_protocol::ids::ClientId,
-    reached: &BTreeMap<DeviceId, Reached>,
+    (reached, whose): (&BTreeMap<DeviceId, Reached>, &BTreeMap<DeviceId, AccountId>),
 ) -> serde_json::Value {
-    let whose = accounts(roster);
     let recipients: Vec<_> = reached
         .iter()
         .map(|(device, reached)| {

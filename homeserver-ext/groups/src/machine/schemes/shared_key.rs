@@ -20,10 +20,10 @@ use causeway_protocol::{
 };
 
 use crate::{
-    machine::{MachineError, SealError, work::Work},
+    machine::{MachineError, SealError, key_rotation::interval_s, work::Work},
     schemes::shared_key::{GroupKey, Rank},
     storage::{
-        groups as rows, ops, settings,
+        groups as rows, ops,
         shared_keys::{self, Kept},
     },
 };
@@ -41,8 +41,6 @@ const AT_ONCE: usize = 64;
 const SKIPPED: u64 = 4_096;
 /// A message that came before its key waits for it no longer than this.
 pub(super) const KEPT_MS: u64 = LATEST_MS;
-/// How a person has set after how many seconds a key is over.
-pub(super) const INTERVAL: &str = "key_rotation_interval";
 
 /// With which key the next messages are sealed.
 pub(in crate::machine) struct Plan {
@@ -190,10 +188,8 @@ impl Rotation {
 
 /// As it is set here, and a day where it is not.
 async fn rotation(work: &mut Work<'_>) -> Result<Rotation, MachineError> {
-    let set = settings::get(work.conn(), INTERVAL).await?;
-    let seconds: Option<u64> = set.and_then(|set| set.parse().ok());
-    let ms = seconds.map_or(DAY_MS, |seconds| seconds.saturating_mul(1_000));
-    Ok(Rotation(ms.clamp(BEFORE_MS, LATEST_MS)))
+    let seconds = interval_s(work.conn()).await?;
+    Ok(Rotation(u64::from(seconds) * 1_000))
 }
 
 /// What this device may make now: the first key of a window if it has signed the op that began it, and

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_groups::machine::NewGroup;
+use causeway_groups::machine::{NewGroup, SealError};
 use causeway_protocol::{
     api::OpBytes,
     envelope::Kind,
@@ -251,6 +251,56 @@ async fn of_two_admins_at_once_the_second_signs_anew_and_nothing_is_lost() {
         let admins = head.members().values().filter(|member| member.role == Role::Admin).count();
         assert_eq!((head.members().len(), admins), (4, 3), "{scheme:?}");
         all_talk(&mut world, group, &[ALICE, BOB, CAROL, EVE], &[]).await;
+        nothing_failed(&world, scheme);
+    }
+}
+
+/// What this one wants to say is refused here, and nothing of it leaves.
+async fn may_not_post(world: &mut World, who: usize, group: GroupId) {
+    let item = world.outgoing(text("me too"));
+    let sealed = world.seal(who, group, &[item]).await;
+    assert!(matches!(sealed, Err(SealError::Channel)), "{who}");
+}
+
+#[tokio::test]
+async fn only_who_is_an_admin_now_posts_in_a_channel() {
+    for scheme in SCHEMES {
+        let mut world = World::with(&["alice", "bob", "carol"]).await;
+        let new = NewGroup { scheme, is_channel: true, ..super::pairwise::pairwise() };
+        let group = world.create_group_as(ALICE, new).await;
+        for who in [BOB, CAROL] {
+            world.add(ALICE, group, who, Role::Member).await;
+        }
+        world.send(ALICE, group, "news").await;
+        world.sync_all().await;
+        may_not_post(&mut world, BOB, group).await;
+
+        world.promote(ALICE, group, BOB).await;
+        world.sync_all().await;
+        world.devices[BOB].restart().await;
+        world.send(BOB, group, "more news").await;
+        world.sync_all().await;
+        may_not_post(&mut world, CAROL, group).await;
+
+        // What he seals as an admin and posts when he is none any more is refused, and sealed by nobody.
+        let item = world.outgoing(text("late news"));
+        let late = world.seal(BOB, group, std::slice::from_ref(&item)).await.unwrap();
+        let now = world.time();
+        let bob = world.devices[BOB].account();
+        let mut tx = world.devices[ALICE].db.begin().await.unwrap();
+        let machine = &world.devices[ALICE].machine;
+        let down = machine.set_role(&mut tx, now, group, &bob, Role::Member).await.unwrap();
+        drop(tx);
+        world.post_op(ALICE, down).await;
+        let ops = world.post(BOB, &late).await.expect_err("of a role that he has no more");
+        world.install(BOB, group, &ops).await;
+        world.devices[BOB].restart().await;
+        may_not_post(&mut world, BOB, group).await;
+
+        world.sync_all().await;
+        for (who, heard) in [(ALICE, 1), (BOB, 1), (CAROL, 2)] {
+            assert_eq!(world.devices[who].texts().len(), heard, "{scheme:?}, {who}");
+        }
         nothing_failed(&world, scheme);
     }
 }

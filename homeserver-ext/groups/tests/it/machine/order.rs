@@ -1,15 +1,11 @@
 //! Order, loss, repetition, and who was still entitled when.
 
-use causeway_groups::machine::{NewGroup, SealError, What};
-use causeway_protocol::{
-    api::StreamRow,
-    ids::Seq,
-    roster::{Role, Scheme},
-};
+use causeway_groups::machine::{SealError, What};
+use causeway_protocol::{api::StreamRow, ids::Seq, roster::Role};
 use proptest::prelude::*;
 
 use super::{ALICE, BOB, CAROL, garden};
-use crate::world::{World, text};
+use crate::world::text;
 
 #[tokio::test]
 async fn messages_before_their_key_are_held_and_shown_in_order() {
@@ -152,28 +148,6 @@ async fn what_was_said_before_both_left_is_read_by_one_who_comes_late() {
     world.sync_all().await;
     assert_eq!(world.devices[3].texts(), ["hello"]);
     assert!(world.devices[3].reasons().is_empty(), "{:?}", world.devices[3].reasons());
-}
-
-#[tokio::test]
-async fn only_admins_post_in_a_channel() {
-    let mut world = World::with(&["alice", "bob"]).await;
-    let new = NewGroup {
-        scheme: Scheme::SenderKeys,
-        suite: None,
-        name: "News".to_owned(),
-        description: String::new(),
-        members_may_add: false,
-        is_channel: true,
-        max_members: 10,
-        ttl_s: 3_600,
-    };
-    let group = world.create_group_as(ALICE, new).await;
-    world.add(ALICE, group, BOB, Role::Member).await;
-    world.send(ALICE, group, "news").await;
-    world.sync_all().await;
-    assert_eq!(world.devices[BOB].texts(), ["news"]);
-    let item = world.outgoing(text("me too"));
-    assert!(matches!(world.seal(BOB, group, &[item]).await, Err(SealError::Channel)));
 }
 
 #[tokio::test]

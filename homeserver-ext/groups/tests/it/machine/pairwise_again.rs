@@ -74,7 +74,7 @@ async fn a_wedged_session_heals_and_the_key_alone_is_given_again() {
     let again = Some(again_name(&bobs[3]));
     let SentIn { names, lacking } = sent_in(&world, ALICE, group, name_of(&batch)).await;
     assert_eq!(names, batch.messages[0].ids().collect::<Vec<_>>());
-    assert_eq!(lacking, [Lacking { device: bob, wedged: true, name: again }]);
+    assert_eq!(lacking, [Lacking { device: bob, wedged: true, name: again, is_out: false }]);
     // Nothing waits any more, and nothing is reported as lost later.
     for table in ["SELECT COUNT(*) FROM holds", "SELECT COUNT(*) FROM key_requests"] {
         assert_eq!(world.count(BOB, table).await, 0, "{table}");
@@ -141,7 +141,7 @@ async fn who_has_no_one_time_key_is_given_the_message_when_there_is_one() {
     assert_eq!(world.devices[BOB].texts(), ["one"]);
     let carol = world.devices[CAROL].id();
     let lacking = sent_in(&world, ALICE, group, name_of(&batch)).await.lacking;
-    assert_eq!(lacking, [Lacking { device: carol, wedged: false, name: None }]);
+    assert_eq!(lacking, [Lacking { device: carol, wedged: false, name: None, is_out: false }]);
     world.send(ALICE, group, "two").await;
     world.give_only(CAROL, key);
     world.now += 11 * MINUTE_MS;
@@ -531,4 +531,27 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn who_left_before_the_message_could_be_given_is_told_of_still() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.without_keys(CAROL);
+    let batch = world.send(ALICE, group, "one").await;
+    world.sync_all().await;
+    let carol = world.devices[CAROL].id();
+    world.remove(ALICE, group, CAROL).await;
+    world.sync_all().await;
+    world.now += 11 * MINUTE_MS;
+    for text in ["two", "three"] {
+        // Nothing is owed any more, so nothing is made.
+        world.send(ALICE, group, text).await;
+        world.sync_all().await;
+        let lacking = sent_in(&world, ALICE, group, name_of(&batch)).await.lacking;
+        assert_eq!(lacking, [Lacking { device: carol, wedged: false, name: None, is_out: true }]);
+    }
+    assert!(world.devices[CAROL].texts().is_empty());
+    let mut tx = world.devices[ALICE].db.begin().await.unwrap();
+    let whose = world.devices[ALICE].machine.account_of(&mut tx, carol).await.unwrap();
+    assert_eq!(whose, Some(world.devices[CAROL].account()));
 }

@@ -139,10 +139,7 @@ async fn the_interval_is_what_was_set() {
     let (mut world, group) = garden(&["alice", "bob"]).await;
     let first = world.send(ALICE, group, "one").await;
     let mut tx = world.devices[ALICE].db.begin().await.unwrap();
-    sqlx::query("INSERT INTO settings (name, value) VALUES ('key_rotation_interval', '3600')")
-        .execute(tx.conn())
-        .await
-        .unwrap();
+    world.devices[ALICE].machine.set_key_rotation_s(&mut tx, 3_600).await.unwrap();
     tx.commit().await.unwrap();
     world.now += HOUR + MINUTE;
     let second = world.send(ALICE, group, "two").await;
