@@ -295,7 +295,7 @@ fn every_command_speaks_to_programs() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let made = printed(&["init", "--server-name", "example.org"]);
-    assert_eq!(made["files"].as_array().unwrap().len(), 6);
+    assert_eq!(made["files"].as_array().unwrap().len(), 7);
     assert!(made["files"].as_array().unwrap().iter().all(|file| file["made"] == true), "{made}");
     let again = printed(&["init", "--server-name", "example.org"]);
     assert!(again["files"].as_array().unwrap().iter().all(|file| file["made"] == false), "{again}");
