@@ -228,7 +228,7 @@ mod tests {
             first.iter().map(|written| fs::read(&written.path).unwrap()).collect::<BTreeSet<_>>()
         };
         let before = contents();
-        assert_eq!(before.len(), 6, "each secret is its own");
+        assert_eq!(before.len(), 7, "each secret is its own");
         let second = init(&file, &config).unwrap();
         assert!(second.iter().all(|written| !written.made), "{second:?}");
         assert_eq!(contents(), before);

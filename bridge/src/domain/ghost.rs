@@ -40,13 +40,26 @@ impl Names {
         &self.agent
     }
 
-    /// `@causeway_<localpart>:server`; `None` for accounts of other servers, and where the name
-    /// would be longer than the 255 bytes of a Matrix user id.
+    /// `@causeway_<localpart>:server`; of an account of another server
+    /// `@causeway__<its server>/<localpart>:server`, with `=3a` for a colon, since no localpart of an
+    /// account begins with `_`. `None` where the name would be longer than the 255 bytes of a Matrix user
+    /// id.
     pub fn ghost(&self, account: &AccountId) -> Option<OwnedUserId> {
-        if account.server() != self.server {
-            return None;
-        }
-        UserId::parse(format!("@{GHOST_PREFIX}{}:{}", account.localpart(), self.server)).ok()
+        let (name, theirs) = (account.localpart(), account.server());
+        let localpart = if theirs == self.server {
+            name.to_owned()
+        } else {
+            format!("_{}/{name}", theirs.replace(':', "=3a"))
+        };
+        UserId::parse(format!("@{GHOST_PREFIX}{localpart}:{}", self.server)).ok()
+    }
+
+    /// How an account's ghost is shown: Matrix users of the same name are somebody else. One of another
+    /// server with that.
+    pub fn shown(&self, account: &AccountId) -> String {
+        let is_here = account.server() == self.server;
+        let whence = if is_here { "native" } else { account.server() };
+        format!("{} ({whence})", account.localpart())
     }
 
     /// The account whose ghost `user` is.
@@ -55,7 +68,11 @@ impl Names {
             return None;
         }
         let localpart = user.localpart().strip_prefix(GHOST_PREFIX)?;
-        format!("{localpart}:{}", self.server).parse().ok()
+        let account = match localpart.strip_prefix('_').and_then(|rest| rest.split_once('/')) {
+            Some((server, name)) => format!("{name}:{}", server.replace("=3a", ":")),
+            None => format!("{localpart}:{}", self.server),
+        };
+        account.parse().ok()
     }
 
     /// Whether `user` is the bot or a ghost: whatever it does, we did.
@@ -75,11 +92,6 @@ impl Names {
     pub fn alias(&self, group: &GroupId) -> String {
         format!("#{}:{}", Self::alias_localpart(group), self.server)
     }
-}
-
-/// How an account's ghost is shown: Matrix users of the same name are somebody else.
-pub fn shown(account: &AccountId) -> String {
-    format!("{} (native)", account.localpart())
 }
 
 /// Transaction id of one part of one message, the same whenever it is tried again:
@@ -131,7 +143,26 @@ mod tests {
         assert_eq!(names().server(), "b.example");
         assert!(names().is_ours(names().bot()));
         assert!(!names().is_ours(&UserId::parse("@causewaybot:c.example").unwrap()));
-        assert_eq!(names().ghost(&"bob:c.example".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn an_account_of_another_server_has_a_ghost_that_says_so_and_back() {
+        let table = [
+            ("carol:c.example", "@causeway__c.example/carol:b.example", "carol (c.example)"),
+            (
+                "a/b=c:c.example:8448",
+                "@causeway__c.example=3a8448/a/b=c:b.example",
+                "a/b=c (c.example:8448)",
+            ),
+            ("bob:b.example", "@causeway_bob:b.example", "bob (native)"),
+        ];
+        for (account, user, shown) in table {
+            let account: AccountId = account.parse().unwrap();
+            let ghost = names().ghost(&account).unwrap();
+            assert_eq!((ghost.as_str(), &*names().shown(&account)), (user, shown));
+            assert!(names().is_ours(&ghost));
+            assert_eq!(names().account(&ghost), Some(account));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, UserId};
 use serde_json::{Map, Value};
 
-use super::ghost::{Names, shown};
+use super::ghost::Names;
 
 /// Most people that one message names, so that it rings no more than these.
 const MOST: usize = 20;
@@ -99,8 +99,9 @@ pub fn as_natives_know(names: &Names, content: &Map<String, Value>, text: &str) 
         .filter_map(Value::as_str)
         .filter_map(|id| UserId::parse(id).ok())
         .filter_map(|user| names.account(&user));
-    accounts
-        .fold(text.to_owned(), |text, account| text.replace(&shown(&account), account.localpart()))
+    accounts.fold(text.to_owned(), |text, account| {
+        text.replace(&names.shown(&account), account.localpart())
+    })
 }
 
 #[cfg(test)]

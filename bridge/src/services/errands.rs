@@ -19,7 +19,7 @@ use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
         command::{Command, ENCRYPTED, Errand, What, Words, declines, declines_before, nobody},
-        ghost::{digest, shown},
+        ghost::digest,
         room::{Found, StateEvent},
         to_matrix,
     },
@@ -220,7 +220,7 @@ async fn decline(spine: &Spine, ghost: &UserId, by: &UserId, room: &RoomId) -> R
     let mut tx = spine.db.begin().await?;
     let is_met = spine.native.machine().pin(&mut tx, &account).await?.is_some();
     drop(tx);
-    let shown = shown(&account);
+    let shown = spine.names.shown(&account);
     let why = if is_met { declines(Some(&shown)) } else { nobody(&shown) };
     let refused = match spine.matrix.leave_saying(ghost, room, &why).await {
         Err(error @ MatrixError::Refused(403, ..)) => error,

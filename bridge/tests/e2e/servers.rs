@@ -9,7 +9,7 @@ use causeway_groups::sdk::CallError;
 use causeway_protocol::roster::Scheme;
 
 use crate::{
-    people::{Person, Read},
+    people::{PATIENCE, Person, Read},
     start::binary,
 };
 
@@ -174,4 +174,40 @@ async fn a_pairwise_group_on_two_homeservers() {
 #[tokio::test]
 async fn a_shared_key_group_on_two_homeservers() {
     both_read_all(Scheme::SharedKey, 25, async |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn who_is_on_another_homeserver_speaks_in_a_bridged_room_and_hears_it() {
+    let sides = two().await;
+    let (alice, carol) = (sides[0].person("alice").await, sides[1].person("carol").await);
+    let [here, there] = [0, 1].map(|n: usize| sides[n].name().to_owned());
+    let mona = sides[0].synapse.register("mona", "secret of mona").await.unwrap();
+    let group = alice.create_group_as("Garden", Scheme::SenderKeys).await;
+    alice.add(group, &format!("carol:{there}")).await;
+    alice.bridge(group, &[mona.user_id().as_str()]).await;
+    let room = loop {
+        if let Some(room) = mona.sync().await.unwrap().invites.pop() {
+            break room;
+        }
+    };
+    mona.join(&room).await.unwrap();
+    alice.say(group, &["hello".to_owned()]).await;
+    carol.wait("a welcome", |read| !read.is_empty()).await;
+    carol.say(group, &["from afar".to_owned()]).await;
+    // It is said by a ghost of the bridge's homeserver that names hers.
+    let ghost = format!("@causeway__{}/carol:{here}", there.replace(':', "=3a"));
+    let said = async {
+        loop {
+            for seen in mona.sync().await.unwrap().events {
+                if seen.text("/content/body") == Some("from afar") {
+                    return seen.text("/sender").map(str::to_owned);
+                }
+            }
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, said).await.expect("carol is heard in the room");
+    assert_eq!(said, Some(ghost));
+    mona.say(&room, "to afar").await.unwrap();
+    carol.wait("what is said in the room", |read| read.iter().any(|r| r.body == "to afar")).await;
+    assert_eq!(carol.mirrored(), ["to afar"]);
 }

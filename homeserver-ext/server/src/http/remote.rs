@@ -55,6 +55,9 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 api.servers.answer((&api.db, now), from, answer).await?;
             }
             Item::Tell(_, Tell::Accounts(shown)) => {
+                if !api.servers.may_show(now, from, shown.len()) {
+                    return Ok(false);
+                }
                 let mut its = Vec::new();
                 for shown in &shown {
                     let shown = json::from_value::<AccountAnswer>(shown).ok();
@@ -89,6 +92,10 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
     match &event.carried {
         Carried::Ops(ops) => {
             let (now, of) = (api.clock.now(), (&api.db, &api.live));
+            let is_new = !replica::is_known(&api.db, event.group).await?;
+            if is_new && !api.servers.may_begin_group(now, from) {
+                return Ok(false);
+            }
             match replica::take(of, now, (here, from), event.group, ops).await? {
                 Took::All => {}
                 Took::Refused(reason) => {
@@ -129,7 +136,10 @@ async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
     match posted.map_err(|refused| refused.why) {
         Ok(_) => Ok(true),
         // Until the ops are here.
-        Err(PostError::Behind(behind)) if epoch > behind.epoch => Ok(false),
+        Err(PostError::Behind(behind)) if epoch > behind.epoch => {
+            let is_over = api.servers.has_waited(&api.db, &from).await?;
+            Ok(is_over && refused(&from, "ops_missing"))
+        }
         Err(PostError::UsedUp(_)) => Ok(false),
         Err(PostError::Storage(error)) => Err(error.into()),
         Err(why) => Ok(refused(&from, &why.to_string())),

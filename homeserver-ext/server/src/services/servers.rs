@@ -36,6 +36,12 @@ use crate::{
 
 /// Servers that are spoken with at once: whoever was heard least lately gives way to a new one.
 const MAX_LINES: usize = 4_096;
+/// How long a frame waits for ops that have not come; then what needs them is refused.
+const OPS_COME: Duration = Duration::from_mins(1);
+/// Groups that one server may make known.
+const NEW_GROUPS: Quota = Quota::per_hour(60, 60);
+/// Accounts that one server may show without being asked.
+const SHOWN: Quota = Quota::per_minute(600, 20_000);
 /// Bytes of all servers that may wait for their turn.
 const MAX_WAITING: usize = 64 << 20;
 /// Frames that the door is given at once.
@@ -90,6 +96,8 @@ pub(crate) struct Servers {
     lines: Mutex<BTreeMap<String, Arc<Slow<Line>>>>,
     waits: Mutex<HashMap<ItemId, Waits>>,
     asks: Buckets<String>,
+    new_groups: Buckets<String>,
+    shown: Buckets<String>,
     outward: Buckets<String>,
     /// There may be something for the door.
     news: Notify,
@@ -111,6 +119,8 @@ impl Servers {
             lines: Mutex::default(),
             waits: Mutex::default(),
             asks: Buckets::default(),
+            new_groups: Buckets::default(),
+            shown: Buckets::default(),
             outward: Buckets::default(),
             news: Notify::new(),
         }
@@ -351,6 +361,24 @@ impl Servers {
     /// Whether `from` may ask now; else after how many milliseconds.
     pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
         self.asks.take(now, from.to_owned(), Some(ASKS), 1)
+    }
+
+    /// Whether `from` may make one more group known now; else its frames wait.
+    pub(crate) fn may_begin_group(&self, now: Timestamp, from: &str) -> bool {
+        self.new_groups.take(now, from.to_owned(), Some(NEW_GROUPS), 1).is_ok()
+    }
+
+    /// Whether `from` may show so many accounts now; else its frames wait.
+    pub(crate) fn may_show(&self, now: Timestamp, from: &str, count: usize) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.shown.take(now, from.to_owned(), Some(SHOWN), count).is_ok()
+    }
+
+    /// Whether the frame of `from` whose turn it is has waited long enough for ops.
+    pub(crate) async fn has_waited(&self, db: &Db, from: &str) -> Result<bool, AskError> {
+        let line = self.line(db, from).await?;
+        let stuck_ms = line.lock().await.stuck_ms(self.now_ms());
+        Ok(Duration::from_millis(stuck_ms) >= OPS_COME)
     }
 
     /// Answers what `to` asked. One for which there is no room is not given: who asked asks again.

@@ -14,7 +14,6 @@ use crate::{
     domain::{
         MessageRef,
         effect::InRoom,
-        ghost::shown,
         lane::Lane,
         portal::{Portal, PortalState},
         readers::who_here,
@@ -270,7 +269,9 @@ impl Round<'_> {
             return Ok(met.clone());
         }
         let mut read = self.spine.db.read().await?;
-        let met = ghosts::standing(&mut read, self.portal.id, account, &shown(account)).await?;
+        let met =
+            ghosts::standing(&mut read, self.portal.id, account, &self.spine.names.shown(account))
+                .await?;
         self.met.insert(account.clone(), met.clone());
         Ok(met)
     }
@@ -308,7 +309,7 @@ impl Round<'_> {
 
     /// The homeserver has the ghost, under the name that it is shown by.
     async fn provide(&mut self, account: &AccountId, ghost: &UserId) -> Result<(), Failure> {
-        let name = shown(account);
+        let name = self.spine.names.shown(account);
         let made = provision(&self.spine.matrix, ghost, &name).await;
         made.map_err(at(Place::Ghost))?;
         self.spine.steps.reached(steps::Step::MadeGhost).await;

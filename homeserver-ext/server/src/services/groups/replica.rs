@@ -122,6 +122,11 @@ async fn go_on(
     Ok(Took::All)
 }
 
+/// Whether a group is known here.
+pub(crate) async fn is_known(db: &Db, group: GroupId) -> Result<bool, storage::Error> {
+    Ok(groups::by_id(db.read().await?.conn(), group).await?.is_some())
+}
+
 /// Who orders a group's ops, where that is another server.
 pub(crate) async fn other_home(
     db: &Db,

@@ -33,6 +33,8 @@ pub(super) struct Line {
     /// Since when something waits that it does not answer.
     pub(super) waits_since: Option<Timestamp>,
     pub(super) malformed: u64,
+    /// Since when the frame whose turn it is waits for something.
+    stuck_since: Option<u64>,
     /// Up to here its devices' mailboxes are read; none: not yet.
     pub(super) cursor: Option<i64>,
     /// Up to which epoch a group's ops are on their way.
@@ -80,6 +82,7 @@ impl Line {
             heard,
             waits_since: None,
             malformed: 0,
+            stuck_since: None,
             cursor: None,
             ops: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -218,8 +221,14 @@ impl Line {
         Some(items)
     }
 
+    /// For how long the frame whose turn it is has waited for something now, milliseconds.
+    pub(super) fn stuck_ms(&mut self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(*self.stuck_since.get_or_insert(now_ms))
+    }
+
     /// That frame is dealt with; what is to be stored.
     pub(super) fn committed(&mut self) -> Place {
+        self.stuck_since = None;
         self.peer.committed();
         self.peer.place().clone()
     }

@@ -2,13 +2,20 @@
 
 use causeway_protocol::{
     api::{GroupHead, MessageStatus, PostEnvelopes},
-    envelope::{Kind, SubmittedTo},
-    roster::Body,
+    envelope::{Kind, Submission, SubmittedTo},
+    ids::{ItemId, StreamId},
+    link::{Carried, Event, EventPlace, Item, Row},
+    roster::{Body, Op},
 };
 use reqwest::Method;
 
-use super::{restarted, two, wire::Wire};
-use crate::harness::{Answer, Group, Person, Server, json, op_body, text};
+use super::{
+    at,
+    peer::Peer,
+    restarted, two,
+    wire::{Wire, hand_in},
+};
+use crate::harness::{Answer, Group, Person, Server, json, op_body, random, text};
 
 /// Posts the next op where the signer is, whose group may be kept elsewhere.
 async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Body) -> Answer {
@@ -187,4 +194,72 @@ async fn nobody_logs_in_here_with_an_account_of_elsewhere_and_a_third_server_is_
     let body = PostEnvelopes { envelopes: vec![carol.message(group.id(), 1, "x")], count: None };
     let answer = carol.post(&here, &group.path("/envelopes"), &body).await;
     answer.refused(401, "M_UNKNOWN_TOKEN");
+}
+
+fn event(group: &Group, carried: Carried) -> serde_json::Value {
+    let place = EventPlace { stream: StreamId::new(random()), seq: 1 };
+    let event = Event { group: group.id(), place, after: None, carried };
+    Item::Event(ItemId::new(random()), event).to_json()
+}
+
+fn said(group: &Group, envelope: Submission) -> serde_json::Value {
+    event(group, Carried::Envelopes(vec![envelope]))
+}
+
+fn ops(group: &Group, ops: &[Op]) -> serde_json::Value {
+    event(group, Carried::Ops(ops.iter().map(|op| op.as_bytes().to_vec()).collect()))
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_to_nothing_changes_nothing_and_disturbs_nobody() {
+    let server = at("a.example").await;
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let mut group = Group::create(&server, &alice).await;
+    group.post(&server, &alice, &Body::Add(vec![bob.entry(0)])).await;
+    let (mallory, carol) = (Person::at("mallory", "b.example"), Person::at("carol", "c.example"));
+    let mut peer = Peer::new("b.example");
+    let theirs = Group::begun(Group::first_op(&mallory));
+    let third = Group::begun(Group::first_op(&carol));
+    let before = server.rows().await;
+    let to = SubmittedTo::Device(bob.device());
+    let key = mallory.submission(group.id(), 1, Kind::KeyDistribution, to, vec![7; 40]);
+    let mut forged = mallory.message(group.id(), 1, "forged");
+    forged.sender = alice.message(group.id(), 1, "forged").sender;
+    let leaves = group.op(&bob, &Body::Leave);
+    for item in [
+        // In a group that it has nobody in; in the name of somebody here; of one who is not its own.
+        said(&group, mallory.message(group.id(), 1, "let me in")),
+        said(&group, forged),
+        said(&group, carol.message(group.id(), 1, "from elsewhere")),
+        Item::Row(Row::Member(key)).to_json(),
+        // For all, in a row; in a group of another id.
+        Item::Row(Row::Member(mallory.message(group.id(), 1, "for all"))).to_json(),
+        said(&theirs, mallory.message(group.id(), 1, "another")),
+        // Ops of a group whose home it is not: the next one, the first of a third's, one without a beginning.
+        ops(&group, std::slice::from_ref(&leaves)),
+        ops(&third, &third.ops),
+        ops(&theirs, std::slice::from_ref(&leaves)),
+        event(&group, Carried::Ops(vec![vec![1; 60]])),
+    ] {
+        let frame = peer.frame(vec![item]);
+        assert!(hand_in(&server, "b.example", frame).await.is_empty());
+    }
+    let is_link = |row: &String| row.starts_with("servers:") || row.starts_with("numbers:");
+    let after: Vec<_> = server.rows().await.into_iter().filter(|row| !is_link(row)).collect();
+    let before: Vec<_> = before.into_iter().filter(|row| !is_link(row)).collect();
+    assert_eq!(after, before);
+    // A second history of a group of its own is left out, and it may make so many groups known.
+    let frame = peer.frame(vec![ops(&theirs, &theirs.ops)]);
+    hand_in(&server, "b.example", frame).await;
+    for _ in 0..80 {
+        let another = Group::begun(Group::first_op(&mallory));
+        let frame = peer.frame(vec![ops(&another, &another.ops)]);
+        hand_in(&server, "b.example", frame).await;
+    }
+    let groups = server.rows().await.iter().filter(|row| row.starts_with("groups:")).count();
+    // Those that were refused count, too.
+    assert_eq!(groups, 1 + 58);
+    // Those here go on.
+    alice.say(&server, &group, &["undisturbed"]).await;
+    assert_eq!(texts(&server, &bob, 1).await, ["undisturbed"]);
 }
