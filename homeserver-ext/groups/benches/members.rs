@@ -9,13 +9,13 @@
 
 #[path = "crowd/away.rs"]
 mod away;
+#[path = "crowd/served.rs"]
+mod served;
 #[path = "crowd/signer.rs"]
 mod signer;
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,14 +29,13 @@ use causeway_groups::{
     sdk::{Client, Keep, KeepError, Stream},
 };
 use causeway_protocol::{
-    api::{Registration, StreamRow},
+    api::StreamRow,
     content::{Content, Text, TextKind},
     envelope::{Envelope, Kind, Recipient, Submission},
     ids::{AccountId, ClientId, GroupId, Seq, Timestamp},
     posting::Posting,
     roster::{Role, Scheme},
 };
-use causeway_server::{AccountQuotas, App, Clock, Config, EdgeLimits, GuestQuotas};
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::{
     StreamExt as _,
@@ -45,12 +44,13 @@ use futures_util::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
-use crate::{away::Away, signer::entry};
+use crate::{
+    away::Away,
+    served::{FOLDER, Served, serve},
+    signer::entry,
+};
 
-/// Where the process that serves finds its folder.
-const FOLDER: &str = "CAUSEWAY_BENCH_SERVE";
 const SERVER: &str = "a.example";
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 /// Entries of one `add`.
@@ -63,7 +63,7 @@ const AT_A_TIME: usize = 8;
 #[tokio::main]
 async fn main() {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        return serve(Path::new(&folder)).await;
+        return serve(SERVER, || NOW, Path::new(&folder)).await;
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -155,6 +155,8 @@ async fn story(scheme: Scheme, members: usize) {
     if members <= THERE + 1 {
         others.swap(out, 0);
         all_speak(&mut others[1..], &mut messages).await;
+        // Who speaks has read it, so that no session of hers is one that nobody has answered in.
+        alice.hear(others.len() - 1).await;
         let _ = messages.prepared(alice).await;
         messages.say_size(alice).await;
     }
@@ -418,57 +420,4 @@ async fn found(served: &Served, crowd: &[Person], away: &[Away], scheme: Scheme)
     // Whoever signs the last op makes a shared key.
     alice.client.add(group, &last.client.me().account, Role::Member).await.expect("adds");
     group
-}
-
-/// The server in a process of its own, killed on drop.
-struct Served {
-    child: Child,
-    base: String,
-}
-
-impl Served {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .env(FOLDER, folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let base = lines.map_while(Result::ok).find_map(|line| {
-            line.split_once("listening on ").map(|(_, address)| format!("http://{address}"))
-        });
-        Self { child, base: base.expect("it listens") }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Serves until it is killed; says its address on standard output. All are of one address here, and
-/// one account does in a minute what others do in a week.
-async fn serve(folder: &Path) {
-    let mut config = Config::new(SERVER, folder.join("server.db"));
-    config.registration = Registration::Open;
-    config.claims_per_hour = 20_000;
-    config.guests = GuestQuotas { register: None, login: None, link: None };
-    config.edge = EdgeLimits { per_address: 20_000, requests: None, ..EdgeLimits::default() };
-    config.accounts = AccountQuotas {
-        envelopes: None,
-        ops: None,
-        op_kib: None,
-        strangers: None,
-        claims: None,
-        keys: None,
-        envelope_kib: None,
-        traffic_kib: None,
-        ..AccountQuotas::default()
-    };
-    let app = App::open(config, Clock::new(|| NOW)).await.expect("opens");
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    println!("listening on {}", listener.local_addr().expect("bound"));
-    app.serve(listener, CancellationToken::new()).await;
 }
