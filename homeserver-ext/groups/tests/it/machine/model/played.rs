@@ -32,12 +32,14 @@ struct Said {
     /// Whose piece came with another text first: Olm opens it once, so it is as if the server had kept
     /// the message back, and healed only while the author is there.
     spoilt: BTreeSet<usize>,
+    /// Somebody was taken out since: a shared key is erased then (protocol §5.2).
+    is_cut: bool,
 }
 
 impl Said {
     fn by(author: usize, body: String) -> Self {
         let (rows, readers, spoilt) = Default::default();
-        Self { author, body, rows, readers, spoilt }
+        Self { author, body, rows, readers, spoilt, is_cut: false }
     }
 }
 
@@ -51,6 +53,7 @@ struct Copy {
 }
 
 pub(super) struct Played {
+    scheme: Scheme,
     runtime: Runtime,
     world: World,
     group: GroupId,
@@ -119,6 +122,7 @@ impl Played {
             (world, group)
         });
         Self {
+            scheme,
             runtime,
             world,
             group,
@@ -148,6 +152,7 @@ impl Played {
                 Step::Remove(by, whom) => {
                     self.world.sync(by).await;
                     self.world.remove(by, self.group, whom).await;
+                    self.said.iter_mut().for_each(|said| said.is_cut = true);
                 }
                 Step::DieIn(changes) => self.world.dies_in = Some(changes),
                 Step::Restart(who) => self.world.devices[who].restart().await,
@@ -293,6 +298,11 @@ impl Played {
         let copy = &self.copies[&who];
         put_back(&mut self.world, who, &copy.files).await;
         self.were_put_back.insert(who);
+        if self.scheme == Scheme::SharedKey {
+            // Nobody may have the key any more, who was in before and after.
+            let erased = self.said.iter_mut().filter(|said| said.is_cut);
+            erased.for_each(|said| drop(said.spoilt.insert(who)));
+        }
         let device = &mut self.world.devices[who];
         device.acked = copy.acked;
         device.received.truncate(copy.shown);
