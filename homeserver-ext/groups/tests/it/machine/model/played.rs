@@ -300,8 +300,9 @@ impl Played {
         self.were_put_back.insert(who);
         if self.scheme == Scheme::SharedKey {
             // Nobody may have the key any more, who was in before and after.
-            let erased = self.said.iter_mut().filter(|said| said.is_cut);
-            erased.for_each(|said| drop(said.spoilt.insert(who)));
+            for said in self.said.iter_mut().filter(|said| said.is_cut) {
+                said.spoilt.insert(who);
+            }
         }
         let device = &mut self.world.devices[who];
         device.acked = copy.acked;
