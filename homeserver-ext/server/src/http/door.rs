@@ -106,16 +106,23 @@ async fn hand_in(
             continue;
         }
         metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
-        let of = (&api.db, api.clock.now());
-        let said = api.servers.receive(of, &from, &content).await?;
-        back.extend(said.map(|content| OutFrame { to: from.clone(), content }));
-        while let Some(items) = api.servers.next(&api.db, &from).await? {
-            if !remote::take(&api, &from, items).await? {
-                // It comes again; meanwhile what it waits for may have come.
-                break;
-            }
-            api.servers.committed((&api.db, api.clock.now()), &from).await?;
+        // What is wrong with one server stops no other: its frame is not taken, and comes again.
+        match take(&api, &from, &content).await {
+            Ok(said) => back.extend(said.map(|content| OutFrame { to: from, content })),
+            Err(error) => tracing::warn!(?error, server = from, "a frame was not taken"),
         }
     }
     Ok(Json(Out { frames: back }))
+}
+
+async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
+    let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
+    while let Some(items) = api.servers.next(&api.db, from).await? {
+        if !remote::take(api, from, items).await? {
+            // It comes again; meanwhile what it waits for may have come.
+            break;
+        }
+        api.servers.committed((&api.db, api.clock.now()), from).await?;
+    }
+    Ok(said)
 }

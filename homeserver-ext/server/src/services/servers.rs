@@ -226,6 +226,7 @@ impl Servers {
 
     /// Frames that are to go now, of each server in turn, and when there will be one for certain.
     async fn gather(&self, now: Timestamp) -> Result<(Vec<Outgoing>, Option<u64>), AskError> {
+        self.let_go(now);
         let lines: Vec<_> =
             lock(&self.lines).iter().map(|(name, line)| (name.clone(), Arc::clone(line))).collect();
         let (mut frames, mut due) = (Vec::new(), None);
@@ -242,6 +243,16 @@ impl Servers {
             self.news.notify_one();
         }
         Ok((frames, due))
+    }
+
+    /// Lets go of links with servers that answered nothing while somebody waited for it: else whoever asks
+    /// for names that nobody has keeps the agent busy for ever. What was taken of them is stored.
+    fn let_go(&self, now: Timestamp) {
+        lock(&self.lines).retain(|_, line| {
+            // Whoever holds it is about to put something there.
+            let is_held = Arc::strong_count(line) > 1;
+            is_held || line.try_lock().ok().is_none_or(|line| !line.is_over(now))
+        });
     }
 
     /// Takes in what an agent of `from` said; what is to be dealt with is then [`next`](Servers::next).

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::{
     peer::Peer,
-    wire::{DOOR_TOKEN, Wire, door, hand_in},
+    wire::{DOOR_TOKEN, Wire, door, hand_in, hand_in_all},
 };
 use crate::harness::{Person, Server, list};
 
@@ -290,4 +290,22 @@ async fn a_list_that_is_anothers_forged_or_older_is_not_taken() {
         });
         assert_eq!(told.status.as_u16(), status, "{}", told.text());
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_server_stops_no_other() {
+    let server = at("a.example").await;
+    // A row of it cannot be read.
+    server
+        .change(
+            "INSERT INTO servers (name, taken, former, heard_ms) VALUES ('b.example', 0, x'01', 0)",
+        )
+        .await;
+    let until = server.now().plus_ms(30_000);
+    let mut other = Peer::new("c.example");
+    let ping = ask_of(Call::Ping, None, json!({}), until).to_json();
+    let frames = [("b.example", Peer::new(OTHER).frame(vec![ping.clone()]))];
+    let frames = frames.into_iter().chain([("c.example", other.frame(vec![ping]))]);
+    hand_in_all(&server, frames.collect()).await;
+    assert_eq!(other.answers(&server).await.len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     envelope::SubmittedTo,
-    ids::{AccountId, Epoch, GroupId, ItemId, StreamId, Timestamp},
+    ids::{AccountId, GroupId, ItemId, StreamId, Timestamp},
     link::{Carried, Event, Item, Row, Tell},
     roster::{Body, Op},
 };
@@ -50,7 +50,14 @@ impl Servers {
     }
 }
 
-/// Up to where nothing was for the server, where that is far.
+/// What is next for a server, by its number here.
+enum Next {
+    Row(forward::Forward),
+    Op(GroupRow, i64, Vec<u8>),
+}
+
+/// Puts what waits on its way in the order of its numbers, so that no op overtakes what was said before it,
+/// and nothing the ops that it was sealed under. Up to where nothing was for the server, where that is far.
 async fn fill_one(
     db: &Db,
     now: Timestamp,
@@ -59,72 +66,115 @@ async fn fill_one(
 ) -> Result<Option<i64>, AskError> {
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let conn = read.conn();
-    for behind in forward::behind(conn, server).await? {
-        let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
-        if sent < behind.until {
-            let last = put_ops(conn, now, here, line, (behind.group, sent + 1, behind.until));
-            let last = last.await?;
-            line.ops.insert(behind.group, last);
-        }
-    }
     let stored = forward::forwarded(conn, server).await?;
     let cursor = line.cursor.unwrap_or(stored);
-    let (found, until) = forward::next(conn, server, cursor).await?;
-    for forward in &found {
-        let mark = Some(Mark::Rows(forward.seq));
-        let item = match forward.submission.to {
-            SubmittedTo::Broadcast => {
-                let place = line.next_event(forward.group, StreamId::new(random()?));
-                let carried = Carried::Envelopes(vec![forward.submission.clone()]);
-                let group = forward.submission.group;
-                Item::Event(ItemId::new(random()?), Event { group, place, after: None, carried })
-            }
-            SubmittedTo::Device(_) | SubmittedTo::Devices(_) => {
-                Item::Row(Row::Member(forward.submission.clone()))
-            }
-        };
-        if !line.put_marked(&item, now, ALWAYS, mark) {
-            return Ok(None);
+    let (found, mut until) = forward::next(conn, server, cursor).await?;
+    let mut next: Vec<(i64, Next)> = Vec::new();
+    for behind in forward::behind(conn, server).await? {
+        let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
+        let ops = forward::ops(conn, behind.group, sent + 1, behind.until).await?;
+        if let Some((last, _)) = ops.last().filter(|_| ops.len() >= forward::OPS) {
+            until = until.min(*last);
         }
-        line.cursor = Some(forward.seq);
+        let ops = (sent + 1..).zip(ops);
+        next.extend(ops.map(|(epoch, (seq, op))| (seq, Next::Op(behind.group, epoch, op))));
     }
-    line.cursor = Some(until);
-    let is_idle = found.is_empty() && line.queued() == 0;
+    next.extend(found.into_iter().map(|forward| (forward.seq, Next::Row(forward))));
+    next.retain(|(seq, _)| *seq <= until);
+    next.sort_by_key(|(seq, _)| *seq);
+    let is_idle = next.is_empty() && line.queued() == 0;
+    let mut ops = Ops::default();
+    for (seq, next) in next {
+        match next {
+            Next::Op(group, epoch, op) => {
+                if !ops.fits(group, &op) && !ops.put(conn, now, here, line).await? {
+                    return Ok(None);
+                }
+                ops.push(group, epoch, op);
+            }
+            Next::Row(forward) => {
+                if !ops.put(conn, now, here, line).await? {
+                    return Ok(None);
+                }
+                let item = item(line, forward)?;
+                if !line.put_marked(&item, now, ALWAYS, Some(Mark::Rows(seq))) {
+                    return Ok(None);
+                }
+                line.cursor = Some(seq);
+            }
+        }
+    }
+    if ops.put(conn, now, here, line).await? {
+        line.cursor = Some(until.max(cursor));
+    }
     Ok((is_idle && until - stored >= LAG).then_some(until))
 }
 
-/// Puts a group's ops from one epoch to another, as many as go in one event, after the accounts that they
-/// name; the last of them.
-async fn put_ops(
-    conn: &mut Conn,
-    now: Timestamp,
-    here: &str,
-    line: &mut Line,
-    (group, from, until): (GroupRow, i64, i64),
-) -> Result<i64, AskError> {
-    let epoch = |epoch: i64| Epoch(u32::try_from(epoch).unwrap_or(0));
-    let ops = groups::ops(conn, group, epoch(from), epoch(until), 256).await?;
-    let (mut size, mut some) = (0, Vec::new());
-    for op in ops {
-        size += op.0.len() * 4 / 3 + 4;
-        if size > MAX_OPS && !some.is_empty() {
-            break;
+fn item(line: &mut Line, forward: forward::Forward) -> Result<Item, AskError> {
+    let forward::Forward { group: row, submission, .. } = forward;
+    Ok(match submission.to {
+        SubmittedTo::Broadcast => {
+            let place = line.next_event(row, StreamId::new(random()?));
+            let group = submission.group;
+            let carried = Carried::Envelopes(vec![submission]);
+            Item::Event(ItemId::new(random()?), Event { group, place, after: None, carried })
         }
-        some.push(op.0);
+        SubmittedTo::Device(_) | SubmittedTo::Devices(_) => Item::Row(Row::Member(submission)),
+    })
+}
+
+/// Ops of one group that go together.
+#[derive(Default)]
+struct Ops {
+    group: Option<GroupRow>,
+    last: i64,
+    some: Vec<Vec<u8>>,
+    size: usize,
+}
+
+impl Ops {
+    fn fits(&self, group: GroupRow, op: &[u8]) -> bool {
+        let is_same = self.group.is_none_or(|known| known == group);
+        self.some.is_empty() || is_same && self.size + length(op) <= MAX_OPS
     }
-    let Some(id) = some.first().and_then(|op| Some(Op::parse(op).ok()?.group())) else {
-        return Ok(from - 1);
-    };
-    for accounts in named(conn, here, id, &some).await? {
-        let item = Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts));
-        line.put(&item, now, ALWAYS);
+
+    fn push(&mut self, group: GroupRow, epoch: i64, op: Vec<u8>) {
+        (self.group, self.last) = (Some(group), epoch);
+        self.size += length(&op);
+        self.some.push(op);
     }
-    let last = from - 1 + i64::try_from(some.len()).unwrap_or(0);
-    let place = line.next_event(group, StreamId::new(random()?));
-    let event = Event { group: id, place, after: None, carried: Carried::Ops(some) };
-    let item = Item::Event(ItemId::new(random()?), event);
-    line.put_marked(&item, now, ALWAYS, Some(Mark::Ops(group, last)));
-    Ok(last)
+
+    /// Puts them on their way, after the accounts that they name; `false` where there is no room.
+    async fn put(
+        &mut self,
+        conn: &mut Conn,
+        now: Timestamp,
+        here: &str,
+        line: &mut Line,
+    ) -> Result<bool, AskError> {
+        let Self { group, last, some: ops, .. } = std::mem::take(self);
+        let id = ops.first().and_then(|op| Some(Op::parse(op).ok()?.group()));
+        let Some((group, id)) = group.zip(id) else { return Ok(true) };
+        for accounts in named(conn, here, id, &ops).await? {
+            let item = Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts));
+            if !line.put(&item, now, ALWAYS) {
+                return Ok(false);
+            }
+        }
+        let place = line.next_event(group, StreamId::new(random()?));
+        let event = Event { group: id, place, after: None, carried: Carried::Ops(ops) };
+        let item = Item::Event(ItemId::new(random()?), event);
+        let is_put = line.put_marked(&item, now, ALWAYS, Some(Mark::Ops(group, last)));
+        if is_put {
+            line.ops.insert(group, last);
+        }
+        Ok(is_put)
+    }
+}
+
+/// Characters that an op takes in an event.
+const fn length(op: &[u8]) -> usize {
+    op.len() * 4 / 3 + 4
 }
 
 /// What this server's accounts are that these ops name, in items of their size.

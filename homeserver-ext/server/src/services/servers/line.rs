@@ -168,6 +168,12 @@ impl Line {
         }
     }
 
+    /// Whether all that waits or is on its way is wanted by nobody any more: it is not sent again.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        let all = || self.sent.iter().flatten().chain(&self.queue);
+        all().next().is_some() && all().all(|queued| queued.until <= now)
+    }
+
     /// When a frame is due without anything new.
     pub(super) fn due_ms(&self) -> Option<u64> {
         self.peer.due_ms()
@@ -261,4 +267,30 @@ fn remember((order, known): &mut (VecDeque<ItemId>, BTreeSet<ItemId>), id: ItemI
         known.remove(&oldest);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::{
+        ids::{ItemId, ServerLinkId, Timestamp},
+        link::{Ask, Call, Item, Place},
+    };
+    use serde_json::json;
+
+    use super::Line;
+
+    #[test]
+    fn what_nobody_waits_for_is_over_and_what_must_arrive_never_is() {
+        let mut line = Line::new(ServerLinkId::new([1; 16]), Place::default(), Timestamp(0), 0);
+        assert!(!line.is_over(Timestamp(u64::MAX)), "nothing was asked");
+        let until = Timestamp(30_000);
+        let ask = Ask { call: Call::Ping, caller: None, until, body: json!({}) };
+        let ask = Item::Ask(ItemId::new([2; 16]), ask);
+        assert!(line.put(&ask, Timestamp(0), until));
+        assert!(line.frame(Timestamp(0), 0, 0).is_some(), "it is on its way");
+        assert!(!line.is_over(Timestamp(29_999)));
+        assert!(line.is_over(until));
+        assert!(line.put(&ask, Timestamp(0), Timestamp(u64::MAX)));
+        assert!(!line.is_over(Timestamp(u64::MAX - 1)));
+    }
 }

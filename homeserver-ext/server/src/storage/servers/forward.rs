@@ -181,7 +181,7 @@ pub(crate) struct Behind {
     pub(crate) until: i64,
 }
 
-/// The groups of which this server is the home, and the other lacks ops; so many.
+/// The groups of which this server is the home, and the other lacks ops; 1,024 at most.
 pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, Error> {
     let rows = sqlx::query_as(
         "SELECT grp, epoch, until FROM (
@@ -195,9 +195,29 @@ pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, 
                     WHERE o.grp = r.grp AND d.server = r.server), -1) END AS until
             FROM replicas r JOIN groups g ON g.grp = r.grp
             WHERE r.server = $1 AND r.epoch < g.epoch) AS lacking
-         WHERE epoch < until ORDER BY grp LIMIT 64",
+         WHERE epoch < until ORDER BY grp LIMIT 1024",
     );
     Ok(rows.bind(server).fetch_all(conn).await?)
+}
+
+/// Ops of one group that are read at once. It stands in the statement.
+pub(crate) const OPS: usize = 256;
+
+/// A group's ops of these epochs in order, at most [`OPS`], each with its number; 0 for one from before those
+/// were numbered.
+pub(crate) async fn ops(
+    conn: &mut Conn,
+    group: GroupRow,
+    from: i64,
+    until: i64,
+) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+    let rows = sqlx::query_as(
+        "SELECT COALESCE((SELECT b.seq FROM broadcasts b
+            WHERE b.grp = o.grp AND b.epoch = o.epoch AND b.sender IS NULL), 0), o.op
+         FROM ops o WHERE o.grp = $1 AND o.epoch >= $2 AND o.epoch <= $3
+         ORDER BY o.epoch LIMIT 256",
+    );
+    Ok(rows.bind(group).bind(from).bind(until).fetch_all(conn).await?)
 }
 
 /// The server has a group's ops up to this epoch.

@@ -5,7 +5,7 @@ use causeway_protocol::{
     envelope::{Kind, Submission, SubmittedTo},
     ids::{ItemId, StreamId},
     link::{Carried, Event, EventPlace, Item, Row},
-    roster::{Body, Op},
+    roster::{Body, Op, Policy},
 };
 use reqwest::Method;
 
@@ -15,7 +15,7 @@ use super::{
     restarted, two,
     wire::{Wire, hand_in},
 };
-use crate::harness::{Answer, Group, Person, Server, json, op_body, random, text};
+use crate::harness::{Answer, Group, Person, Server, json, op_body, policy, random, text};
 
 /// Posts the next op where the signer is, whose group may be kept elsewhere.
 async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Body) -> Answer {
@@ -262,4 +262,39 @@ async fn a_server_that_keeps_to_nothing_changes_nothing_and_disturbs_nobody() {
     // Those here go on.
     alice.say(&server, &group, &["undisturbed"]).await;
     assert_eq!(texts(&server, &bob, 1).await, ["undisturbed"]);
+}
+
+#[tokio::test]
+async fn ops_and_messages_come_in_the_order_in_which_the_home_took_them() {
+    let (here, alice, there, carol) = two().await;
+    let mut group = Group::create(&here, &alice).await;
+    // More than one event holds.
+    for n in 0..80 {
+        let policy = Policy { description: format!("{n} {}", "x".repeat(900)), ..policy() };
+        group.post(&here, &alice, &Body::Policy(policy)).await;
+    }
+    let wire = Wire::between(&here, &there);
+    group.post(&here, &alice, &Body::Add(vec![carol.entry(0)])).await;
+    drop(wire);
+    alice.say(&here, &group, &["one"]).await;
+    group.post(&here, &alice, &Body::Policy(policy())).await;
+    alice.say(&here, &group, &["two"]).await;
+    group.post(&here, &alice, &Body::Remove(vec![carol.member()])).await;
+    alice.say(&here, &group, &["three"]).await;
+    let _wire = Wire::between(&here, &there);
+    // What was said while she was in, and nothing after.
+    assert_eq!(texts(&there, &carol, 2).await, ["one", "two"]);
+    let mut epochs = Vec::new();
+    let mut stream = carol.stream(&there).await;
+    while epochs.last() != Some(&group.roster.epoch()) {
+        let row = stream.next().await;
+        if row.envelope.kind == Kind::Message {
+            // What was acknowledged last may not have been before the stream ended.
+            assert_ne!(text(&row.envelope), "three");
+            continue;
+        }
+        epochs.push(row.envelope.epoch);
+    }
+    stream.settle().await;
+    assert_eq!(group.read_ops(&there, &carol).await.ops.len(), group.ops.len());
 }

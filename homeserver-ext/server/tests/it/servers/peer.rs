@@ -43,7 +43,7 @@ impl Peer {
         self.answers(server).await
     }
 
-    async fn answers(&mut self, server: &Server) -> Vec<Answer> {
+    pub(super) async fn answers(&mut self, server: &Server) -> Vec<Answer> {
         let items = self.items(door(server).await);
         let answers = items.into_iter().map(|item| match item {
             Item::Answer(_, answer) => answer,

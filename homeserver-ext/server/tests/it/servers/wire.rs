@@ -90,7 +90,14 @@ pub(super) async fn door(server: &Server) -> Vec<Value> {
 
 /// Hands in what `from`'s agent would have said; what is said back beside the link.
 pub(super) async fn hand_in(server: &Server, from: &str, content: Value) -> Vec<Value> {
-    let body = json!({"frames": [{"from": from, "content": content}]});
+    hand_in_all(server, vec![(from, content)]).await
+}
+
+/// Likewise of several, at once.
+pub(super) async fn hand_in_all(server: &Server, frames: Vec<(&str, Value)>) -> Vec<Value> {
+    let frames =
+        frames.into_iter().map(|(from, content)| json!({"from": from, "content": content}));
+    let body = json!({"frames": frames.collect::<Vec<_>>()});
     let request = server.http.post(url(server)).bearer_auth(DOOR_TOKEN).json(&body);
     let answer = request.send().await.unwrap();
     assert!(answer.status().is_success());
