@@ -1,30 +1,27 @@
 //! Groups: their ops in order, judged as every client will judge them again.
 
 mod noted;
+mod put_down;
 pub(crate) mod replica;
 
 use std::collections::BTreeSet;
 
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
-    device::DeviceOf,
-    envelope::MAX_TTL_MS,
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
 use causeway_store::{Conn, Db};
 
-use self::noted::{happened, note};
 use crate::{
-    live::{Live, News},
+    live::Live,
     quota::{MAX_NAMED, Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
-        self, GroupRow, accounts,
+        self, accounts,
         devices::Device,
         groups::{self, Group},
-        invites, mailbox,
-        servers::{self, forward},
+        servers,
         standing::{self, Standing},
     },
 };
@@ -125,17 +122,7 @@ pub(crate) async fn create(
     let creator = creator.unwrap_or_else(|| caller.account.clone());
     shares.another_group(now, &creator, groups::begun_by(tx.conn(), &creator).await?)?;
     shares.group(now, &creator, bytes.len())?;
-    let happened = happened(&op, None, &roster);
-    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
-    let row = groups::insert(tx.conn(), &op, &roster, seq, &creator).await?;
-    let come: Vec<DeviceOf> = roster.devices().collect();
-    know(tx.conn(), server, row, (&roster, &come), true).await?;
-    mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
-    let mut news = News::default();
-    news.op(seq, row, come);
-    live.tell(&mut tx, news);
-    let script = note((&mut tx, live), now, (row, seq), happened, (None, &roster))?;
-    tx.commit_with(script).await?;
+    put_down::begin((tx, live), now, server, (&op, &roster, &creator)).await?;
     metrics::counter!("causeway_groups_created_total").increment(1);
     Ok(head_of(&roster))
 }
@@ -186,31 +173,7 @@ pub(crate) async fn post_op(
         let strangers = groups::strangers(tx.conn(), group.row, signer, added).await?;
         shares.strangers(now, signer, strangers)?;
     }
-    let is_reason = must_be_sealed_again(&op, &before, &after);
-    let stale_below = if is_reason { after.epoch() } else { group.stale_below };
-    let happened = happened(&op, Some(&before), &after);
-    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
-    let rosters = (&before, &after);
-    let changed = groups::advance(tx.conn(), group.row, &op, rosters, stale_below, seq).await?;
-    if let Ok(Body::Add(entries)) = op.body() {
-        for entry in &entries {
-            invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
-        }
-    }
-    know(tx.conn(), server, group.row, (&after, &changed), true).await?;
-    mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
-    let mut news = News::default();
-    news.op(seq, group.row, changed);
-    live.tell(&mut tx, news);
-    if op.kind() == Kind::Leave
-        && let Some(gone) = before.member(&op.signer().member_id)
-    {
-        let about = (seq, now.plus_ms(MAX_TTL_MS));
-        mailbox::leave_parked(tx.conn(), group.row, &gone.account, about).await?;
-    }
-    let rosters = (Some(&before), &after);
-    let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
-    tx.commit_with(script).await?;
+    put_down::go_on((tx, live), now, (server, true), &group, (&op, &before, &after)).await?;
     Ok(head_of(&after))
 }
 
@@ -220,29 +183,6 @@ fn third_server(here: &str, roster: &Roster) -> Option<String> {
         roster.members().values().map(|member| member.account.server()).collect();
     let mut others = servers.into_iter().filter(|server| *server != here);
     others.nth(1).map(str::to_owned)
-}
-
-/// Has devices of other servers known that are in a group now, and, by its home, their servers as those to
-/// be given its ops.
-async fn know(
-    conn: &mut Conn,
-    here: &str,
-    group: GroupRow,
-    (roster, devices): (&Roster, &[DeviceOf]),
-    is_home: bool,
-) -> Result<(), storage::Error> {
-    for device in devices {
-        let Some(member) = roster.member(&device.member_id) else { continue };
-        if member.account.server() == here {
-            continue;
-        }
-        servers::know_device(conn, &member.account, device).await?;
-        if is_home {
-            let server = servers::row(conn, member.account.server()).await?;
-            forward::begin_replica(conn, server, group).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Devices that an op takes into the group or out of it, each of which is a row.
@@ -288,6 +228,11 @@ async fn must_be_registered(
         // Of another server's account what that server said last.
         let shown = servers::account(conn, &member.account).await?;
         lists.extend(shown.map(|(shown, _)| shown.list));
+        // An identity is one account's: another's would have no mailbox here.
+        let of_identity = accounts::list_of(conn, &id).await?;
+        if of_identity.is_some_and(|list| list.account != member.account) {
+            return Err(PostOpError::Unregistered(member.account.to_string()));
+        }
         let is_registered = lists.iter().any(|list| {
             list.member_id == id
                 && list.version == member.list_version
@@ -300,15 +245,6 @@ async fn must_be_registered(
         }
     }
     Ok(())
-}
-
-/// Protocol §2: envelopes from before a cut, role, policy or close op; adds are no reason.
-fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
-    match op.kind() {
-        Kind::Role | Kind::Policy | Kind::Close | Kind::Remove | Kind::Leave => true,
-        Kind::Devices => before.is_cut(after),
-        Kind::Create | Kind::Add => false,
-    }
 }
 
 /// Where a group stands, to who posts an op that is there already: an op says nothing about who may

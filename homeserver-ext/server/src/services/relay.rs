@@ -2,6 +2,7 @@
 
 pub(crate) mod fan_outs;
 pub(crate) mod legacy;
+mod put;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -10,10 +11,7 @@ use std::{
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
-    envelope::{
-        BadEnvelope, Envelope, Kind, MAX_BATCH, MAX_TTL_MS, Recipient, Sender, Submission,
-        SubmittedTo,
-    },
+    envelope::{BadEnvelope, MAX_BATCH, Sender, Submission, SubmittedTo},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     posting::BadPosting,
     roster::Role,
@@ -21,20 +19,18 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Script, Tx};
 
 use crate::{
-    live::{Live, News},
+    live::Live,
     quota::{BRIDGE, PAGE_BYTES, Shares, UsedUp},
     services::Behind,
     storage::{
         self, GroupRow,
         devices::{self, Device},
-        events::{self, Event},
         groups::{self, Group},
-        mailbox::{self, Before, Boxes, Parcel, Places, To},
+        mailbox::{self, Before, Places},
         standing::{self, Standing},
     },
 };
 
-const DAY_MS: u64 = 86_400_000;
 /// Ops that a refusal brings.
 const MAX_OPS: u32 = 1_000;
 
@@ -299,13 +295,13 @@ async fn take(
 ) -> Result<Vec<(EnvelopeId, Places)>, PostError> {
     let mut script = Script::default();
     let (places, news) =
-        put((tx.conn(), live), &mut script, now, caller, group, (first, turn)).await?;
+        put::put((tx.conn(), live), &mut script, now, caller, group, (first, turn)).await?;
     if let Some(counted) = counted {
         devices::counted(&mut script, caller.row, counted);
     }
     live.tell(&mut tx, news);
     tx.commit_with(script).await?;
-    count(turn);
+    put::count(turn);
     Ok(turn.iter().map(|(id, _)| *id).zip(places).collect())
 }
 
@@ -410,87 +406,6 @@ fn size<'a>(new: impl Iterator<Item = &'a Submission>) -> (usize, usize) {
     new.fold((0, 0), |(rows, sum), new| (rows + named(new).count().max(1), sum + bytes(new)))
 }
 
-/// Puts new envelopes down, the first at the number `first`; where, and what is to be told of it.
-async fn put(
-    (conn, live): (&mut Conn, &Live),
-    script: &mut Script,
-    now: Timestamp,
-    caller: &Device,
-    group: &Group,
-    (first, new): (i64, &[(EnvelopeId, &Submission)]),
-) -> Result<(Vec<Places>, News), storage::Error> {
-    let named: Vec<DeviceId> = new.iter().flat_map(|(_, new)| named(new)).copied().collect();
-    let boxes = mailbox::boxes_among(conn, group.row, &named).await?;
-    let boxes = boxes.without(&caller.device_id);
-    let mut parcels = Vec::new();
-    let mut counted = BTreeMap::new();
-    for (name, submission) in new {
-        let to = match &submission.to {
-            SubmittedTo::Broadcast => {
-                To::Everyone(recipients(conn, group, submission.epoch, &mut counted).await?)
-            }
-            SubmittedTo::Device(device) => To::Device(*device),
-            SubmittedTo::Devices(pieces) => To::Pieces(pieces),
-        };
-        let ttl_ms = ttl_ms(submission, group);
-        parcels.push(Parcel {
-            name: *name,
-            kind: submission.kind,
-            group: group.row,
-            epoch: submission.epoch,
-            sender: Some(caller.row),
-            to,
-            at: now,
-            ttl_ms: submission.ttl_ms,
-            expires: Some(now.plus_ms(ttl_ms)),
-            keep_until: now.plus_ms(ttl_ms + DAY_MS),
-            payload: &submission.payload,
-        });
-    }
-    let places = mailbox::put_at(script, first, &boxes, &parcels);
-    let rows: Vec<_> = parcels
-        .iter()
-        .zip(&places)
-        .map(|(parcel, places)| (parcel.name, parcel.keep_until, places.clone()))
-        .collect();
-    mailbox::put_accepted(script, caller.row, &rows);
-    events::add(script, now, Event::MessagePublished, messages(new));
-    events::add(script, now, Event::KeyDistributed, distributions(new));
-    let mut news = News::default();
-    for ((seq, (name, submission)), places) in (first..).zip(new).zip(&places) {
-        match places {
-            Places::Group(..) => {
-                let envelope = || broadcast(*name, submission);
-                news.broadcast(live, seq, (group.row, caller.row, now), envelope);
-            }
-            Places::Devices(_) => own(&mut news, seq, submission, &boxes),
-        }
-    }
-    Ok((places, news))
-}
-
-/// A broadcast as its readers are handed it.
-fn broadcast(id: EnvelopeId, submission: &Submission) -> Envelope {
-    Envelope {
-        id,
-        kind: submission.kind,
-        group: submission.group,
-        epoch: submission.epoch,
-        sender: Some(submission.sender.clone()),
-        to: Recipient::Broadcast,
-        ttl_ms: submission.ttl_ms,
-        payload: submission.payload.clone(),
-        piece: None,
-    }
-}
-
-/// What was put down for single devices.
-fn own(news: &mut News, seq: i64, submission: &Submission, boxes: &Boxes) {
-    for device in named(submission).filter(|device| boxes.has(device)) {
-        news.own(seq, *device);
-    }
-}
-
 /// The devices that an envelope names.
 fn named(submission: &Submission) -> impl Iterator<Item = &DeviceId> {
     let (one, pieces) = match &submission.to {
@@ -510,41 +425,9 @@ fn bytes(submission: &Submission) -> usize {
     submission.payload.len().saturating_add(pieces)
 }
 
-/// For how many a broadcast of this epoch is; `counted` remembers it for the next one.
-async fn recipients(
-    conn: &mut Conn,
-    group: &Group,
-    epoch: Epoch,
-    counted: &mut BTreeMap<Epoch, u32>,
-) -> Result<u32, storage::Error> {
-    Ok(match counted.entry(epoch) {
-        Entry::Occupied(known) => *known.get(),
-        Entry::Vacant(unknown) => *unknown.insert(mailbox::recipients(conn, group, epoch).await?),
-    })
-}
-
-/// How long it is kept: what people read no longer than the group allows, whatever the header says.
-fn ttl_ms(submission: &Submission, group: &Group) -> u64 {
-    let most = if submission.kind.is_read() { group.ttl_s * 1_000 } else { MAX_TTL_MS };
-    submission.ttl_ms.min(most)
-}
-
-fn messages(new: &[(EnvelopeId, &Submission)]) -> u64 {
-    new.iter().filter(|(_, new)| new.kind.is_read()).count() as u64
-}
-
-fn distributions(new: &[(EnvelopeId, &Submission)]) -> u64 {
-    new.iter().filter(|(_, new)| new.kind == Kind::KeyDistribution).count() as u64
-}
-
-fn count(new: &[(EnvelopeId, &Submission)]) {
-    metrics::counter!("causeway_messages_published_total").increment(messages(new));
-    metrics::counter!("causeway_key_envelopes_relayed_total").increment(distributions(new));
-}
-
 #[cfg(test)]
 mod tests {
-    use causeway_protocol::envelope::Piece;
+    use causeway_protocol::envelope::{Kind, Piece};
 
     use super::*;
 

@@ -71,15 +71,21 @@ pub(crate) async fn list(
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(row) = row {
-        sqlx::query(
-            "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
-             ON CONFLICT (device) DO NOTHING",
-        )
-        .bind(row)
-        .execute(conn)
-        .await?;
+        give_mailbox(conn, row).await?;
     }
     Ok(row)
+}
+
+/// A device has a mailbox from now on, where it has none.
+pub(super) async fn give_mailbox(conn: &mut Conn, device: DeviceRow) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
+         ON CONFLICT (device) DO NOTHING",
+    )
+    .bind(device)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Takes all devices of an account off its list; those without a place on the next list lose

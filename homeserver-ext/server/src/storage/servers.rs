@@ -13,7 +13,7 @@ use causeway_protocol::{
 use causeway_store::Conn;
 use sqlx::Row as _;
 
-use super::{DeviceRow, Error, ms, name_of, number, time};
+use super::{DeviceRow, Error, devices::give_mailbox, ms, name_of, number, time};
 
 /// What is known of a server.
 #[derive(Debug, Default)]
@@ -127,13 +127,7 @@ pub(crate) async fn know_device(
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(row) = row {
-        sqlx::query(
-            "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
-             ON CONFLICT (device) DO NOTHING",
-        )
-        .bind(row)
-        .execute(conn)
-        .await?;
+        give_mailbox(conn, row).await?;
     }
     Ok(row)
 }

@@ -1,19 +1,17 @@
 //! Ops of groups whose home is another server, as that gives them.
 
 use causeway_protocol::{
-    device::DeviceOf,
-    ids::{Epoch, GroupId, Timestamp},
+    ids::{GroupId, Timestamp},
     roster::{Kind, Op, Roster},
 };
 use causeway_store::Db;
 
-use super::{happened, know, must_be_sealed_again, note};
+use super::put_down;
 use crate::{
-    live::{Live, News},
+    live::Live,
     storage::{
         self,
         groups::{self, Group},
-        mailbox,
     },
 };
 
@@ -70,18 +68,8 @@ async fn begin(
     if op.group() != id {
         return Ok(Took::Refused("wrong_group"));
     }
-    let mut tx = db.begin_growing().await?;
-    let happened = happened(op, None, &roster);
-    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
-    let row = groups::insert(tx.conn(), op, &roster, seq, &creator).await?;
-    let come: Vec<DeviceOf> = roster.devices().collect();
-    know(tx.conn(), here, row, (&roster, &come), false).await?;
-    mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
-    let mut news = News::default();
-    news.op(seq, row, come);
-    live.tell(&mut tx, news);
-    let script = note((&mut tx, live), now, (row, seq), happened, (None, &roster))?;
-    tx.commit_with(script).await?;
+    let tx = db.begin_growing().await?;
+    put_down::begin((tx, live), now, here, (op, &roster, &creator)).await?;
     Ok(Took::All)
 }
 
@@ -105,20 +93,7 @@ async fn go_on(
         return Ok(Took::Missing);
     }
     let Ok(after) = before.apply(op) else { return Ok(Took::Refused("invalid")) };
-    let is_reason = must_be_sealed_again(op, &before, &after);
-    let stale_below: Epoch = if is_reason { after.epoch() } else { group.stale_below };
-    let happened = happened(op, Some(&before), &after);
-    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
-    let rosters = (&before, &after);
-    let changed = groups::advance(tx.conn(), group.row, op, rosters, stale_below, seq).await?;
-    know(tx.conn(), here, group.row, (&after, &changed), false).await?;
-    mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
-    let mut news = News::default();
-    news.op(seq, group.row, changed);
-    live.tell(&mut tx, news);
-    let rosters = (Some(&before), &after);
-    let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
-    tx.commit_with(script).await?;
+    put_down::go_on((tx, live), now, (here, false), group, (op, &before, &after)).await?;
     Ok(Took::All)
 }
 

@@ -1,0 +1,107 @@
+//! An op that was judged, put down: the same at its group's home and at a replica.
+
+use causeway_protocol::{
+    device::DeviceOf,
+    envelope::MAX_TTL_MS,
+    ids::{AccountId, Timestamp},
+    roster::{Body, Kind, Op, Roster},
+};
+use causeway_store::{Conn, Tx};
+
+use super::noted::{happened, note};
+use crate::{
+    live::{Live, News},
+    storage::{
+        self, GroupRow,
+        groups::{self, Group},
+        invites, mailbox,
+        servers::{self, forward},
+    },
+};
+
+/// Puts the `create` of a group down.
+pub(super) async fn begin(
+    (mut tx, live): (Tx, &Live),
+    now: Timestamp,
+    here: &str,
+    (op, roster, creator): (&Op, &Roster, &AccountId),
+) -> Result<(), storage::Error> {
+    let happened = happened(op, None, roster);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
+    let row = groups::insert(tx.conn(), op, roster, seq, creator).await?;
+    let come: Vec<DeviceOf> = roster.devices().collect();
+    let is_home = creator.server() == here;
+    know(tx.conn(), (here, is_home), row, (roster, &come)).await?;
+    mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, row, come);
+    live.tell(&mut tx, news);
+    let script = note((&mut tx, live), now, (row, seq), happened, (None, roster))?;
+    Ok(tx.commit_with(script).await.map(drop)?)
+}
+
+/// Puts the next op of a group down.
+pub(super) async fn go_on(
+    (mut tx, live): (Tx, &Live),
+    now: Timestamp,
+    (here, is_home): (&str, bool),
+    group: &Group,
+    (op, before, after): (&Op, &Roster, &Roster),
+) -> Result<(), storage::Error> {
+    let is_reason = must_be_sealed_again(op, before, after);
+    let stale_below = if is_reason { after.epoch() } else { group.stale_below };
+    let happened = happened(op, Some(before), after);
+    let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
+    let rosters = (before, after);
+    let changed = groups::advance(tx.conn(), group.row, op, rosters, stale_below, seq).await?;
+    if let Ok(Body::Add(entries)) = op.body() {
+        for entry in &entries {
+            invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
+        }
+    }
+    know(tx.conn(), (here, is_home), group.row, (after, &changed)).await?;
+    mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
+    let mut news = News::default();
+    news.op(seq, group.row, changed);
+    live.tell(&mut tx, news);
+    if op.kind() == Kind::Leave
+        && let Some(gone) = before.member(&op.signer().member_id)
+    {
+        let about = (seq, now.plus_ms(MAX_TTL_MS));
+        mailbox::leave_parked(tx.conn(), group.row, &gone.account, about).await?;
+    }
+    let rosters = (Some(before), after);
+    let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
+    Ok(tx.commit_with(script).await.map(drop)?)
+}
+
+/// Has devices of other servers known that are in a group now, and, by its home, their servers as those to
+/// be given its ops.
+async fn know(
+    conn: &mut Conn,
+    (here, is_home): (&str, bool),
+    group: GroupRow,
+    (roster, devices): (&Roster, &[DeviceOf]),
+) -> Result<(), storage::Error> {
+    for device in devices {
+        let Some(member) = roster.member(&device.member_id) else { continue };
+        if member.account.server() == here {
+            continue;
+        }
+        servers::know_device(conn, &member.account, device).await?;
+        if is_home {
+            let server = servers::row(conn, member.account.server()).await?;
+            forward::begin_replica(conn, server, group).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Protocol §2: envelopes from before a cut, role, policy or close op; adds are no reason.
+fn must_be_sealed_again(op: &Op, before: &Roster, after: &Roster) -> bool {
+    match op.kind() {
+        Kind::Role | Kind::Policy | Kind::Close | Kind::Remove | Kind::Leave => true,
+        Kind::Devices => before.is_cut(after),
+        Kind::Create | Kind::Add => false,
+    }
+}
