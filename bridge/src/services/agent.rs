@@ -4,7 +4,7 @@
 //! It reads its own `/sync`, since homeservers lose to-device messages on the way to an application
 //! service. Whatever is lost between the two is sent again by the links themselves: here nothing is kept.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, future::Future, time::Duration};
 
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 use serde_json::Value;
@@ -45,10 +45,11 @@ pub async fn run(agent: &Agent, stop: impl Future<Output = ()>) {
 
 async fn carry(agent: &Agent) {
     let user = agent.names.agent();
+    let mut trouble = Trouble::default();
     while let Err(error) = begin(agent, user).await {
-        tracing::warn!(%error, "no agent to speak with other servers yet; trying again");
-        tokio::time::sleep(PAUSE).await;
+        trouble.pause("no agent to speak with other servers yet", &error).await;
     }
+    trouble.is_over();
     tokio::join!(outward(agent, user), inward(agent, user));
 }
 
@@ -57,27 +58,56 @@ async fn begin(agent: &Agent, user: &UserId) -> Result<(), MatrixError> {
     agent.matrix.put_device(user, AGENT_DEVICE).await
 }
 
+/// What keeps one way from going on, said once.
+#[derive(Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Says what fails where that is something else than before, and waits before the next try.
+    async fn pause(&mut self, what: &'static str, error: &impl Display) {
+        if self.is_news(error) {
+            tracing::warn!(%error, "{what}; trying again");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    fn is_news(&mut self, error: &impl Display) -> bool {
+        let error = Some(error.to_string());
+        let is_news = self.0 != error;
+        self.0 = error;
+        is_news
+    }
+
+    /// It goes on.
+    fn is_over(&mut self) {
+        if self.0.take().is_some() {
+            tracing::info!("frames of other servers go on");
+        }
+    }
+}
+
 async fn outward(agent: &Agent, user: &UserId) {
+    let mut trouble = Trouble::default();
     loop {
         match agent.door.fetch(WAIT).await {
-            Ok(frames) => send(agent, user, frames).await,
-            Err(error) => {
-                tracing::debug!(%error, "nothing leaves for other servers; trying again");
-                tokio::time::sleep(PAUSE).await;
+            Ok(frames) => {
+                trouble.is_over();
+                send(agent, user, frames).await;
             }
+            Err(error) => trouble.pause("nothing leaves for other servers", &error).await,
         }
     }
 }
 
 async fn inward(agent: &Agent, user: &UserId) {
     let mut since = None;
+    let mut trouble = Trouble::default();
     loop {
         let synced = agent.matrix.to_agent(user, since.as_deref(), WAIT).await;
         let (next, messages) = match synced {
             Ok(synced) => synced,
             Err(error) => {
-                tracing::debug!(%error, "nothing comes of other servers; trying again");
-                tokio::time::sleep(PAUSE).await;
+                trouble.pause("nothing comes of other servers", &error).await;
                 continue;
             }
         };
@@ -87,14 +117,12 @@ async fn inward(agent: &Agent, user: &UserId) {
             let back = loop {
                 match agent.door.hand_in(frames).await {
                     Ok(back) => break back,
-                    Err(error) => {
-                        tracing::debug!(%error, "frames of other servers wait");
-                        tokio::time::sleep(PAUSE).await;
-                    }
+                    Err(error) => trouble.pause("what came of other servers waits", &error).await,
                 }
             };
             send(agent, user, back).await;
         }
+        trouble.is_over();
         since = Some(next);
     }
 }
@@ -148,7 +176,7 @@ mod tests {
     use ruma::OwnedUserId;
     use serde_json::json;
 
-    use super::{Leaving, came, rounds};
+    use super::{Leaving, Trouble, came, rounds};
 
     #[test]
     fn frames_of_a_server_go_one_after_the_other_and_those_of_several_together() {
@@ -158,6 +186,15 @@ mod tests {
         let rounds = rounds(frames.into());
         let of: Vec<Vec<_>> = rounds.iter().map(|round| round.values().collect()).collect();
         assert_eq!(of, [vec![&json!(1), &json!(2)], vec![&json!(3)], vec![&json!(4)]]);
+    }
+
+    #[test]
+    fn what_fails_is_said_once_and_again_when_it_is_something_else() {
+        let mut trouble = Trouble::default();
+        let said = ["away", "away", "refused", "away"].map(|error| trouble.is_news(&error));
+        assert_eq!(said, [true, false, true, true]);
+        trouble.is_over();
+        assert!(trouble.is_news(&"away"));
     }
 
     #[test]
