@@ -10,7 +10,8 @@ use causeway_store::{Conn, Db};
 use serde_json::{Value, json};
 
 use super::{
-    AskError, Servers,
+    ALWAYS, AskError, Servers,
+    heads::greet,
     line::{Line, Mark},
     random,
 };
@@ -24,8 +25,6 @@ const MAX_OPS: usize = 50_000;
 const MAX_ACCOUNTS: usize = 50_000;
 /// Numbers that a server's mark may lag behind where nothing is for it.
 const LAG: i64 = 256;
-/// Until it is taken.
-const ALWAYS: Timestamp = Timestamp(u64::MAX);
 
 impl Servers {
     /// Puts on their way what waits for each server of which devices are known.
@@ -36,6 +35,10 @@ impl Servers {
         for (server, name) in with_devices {
             let line = self.line(db, &name).await?;
             let mut line = line.lock().await;
+            if line.owes_heads(self.now_ms()) {
+                let mut read = db.read().await.map_err(storage::Error::from)?;
+                greet(read.conn(), now, server, &mut line).await?;
+            }
             if line.queued() >= FEW {
                 continue;
             }
@@ -178,7 +181,7 @@ const fn length(op: &[u8]) -> usize {
 }
 
 /// What this server's accounts are that these ops name, in items of their size.
-async fn named(
+pub(super) async fn named(
     conn: &mut Conn,
     here: &str,
     group: GroupId,

@@ -18,7 +18,12 @@ use super::{
 use crate::harness::{Answer, Group, Person, Server, json, op_body, policy, random, text};
 
 /// Posts the next op where the signer is, whose group may be kept elsewhere.
-async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Body) -> Answer {
+pub(super) async fn post_at(
+    server: &Server,
+    signer: &Person,
+    group: &mut Group,
+    body: &Body,
+) -> Answer {
     let op = group.op(signer, body);
     let answer = signer.post(server, &group.path("/roster"), &op_body(&op)).await;
     if answer.status.is_success() {
@@ -27,14 +32,14 @@ async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Bod
     answer
 }
 
-async fn with_carol(here: &Server, alice: &Person, carol: &Person) -> Group {
+pub(super) async fn with_carol(here: &Server, alice: &Person, carol: &Person) -> Group {
     let mut group = Group::create(here, alice).await;
     group.post(here, alice, &Body::Add(vec![carol.entry(0)])).await;
     group
 }
 
 /// The next texts of somebody, acknowledged.
-async fn texts(server: &Server, who: &Person, count: usize) -> Vec<String> {
+pub(super) async fn texts(server: &Server, who: &Person, count: usize) -> Vec<String> {
     let mut stream = who.stream(server).await;
     let mut texts = Vec::new();
     while texts.len() < count {
@@ -131,7 +136,7 @@ async fn a_member_elsewhere_signs_ops_at_the_home_and_one_who_is_out_reads_nothi
     assert!(!late.status.is_success());
 }
 
-async fn until_epoch(server: &Server, who: &Person, group: &Group) {
+pub(super) async fn until_epoch(server: &Server, who: &Person, group: &Group) {
     loop {
         let answer = who.get(server, &group.path("")).await;
         if answer.status.is_success() && answer.ok::<GroupHead>().epoch == group.roster.epoch() {
@@ -206,7 +211,7 @@ fn said(group: &Group, envelope: Submission) -> serde_json::Value {
     event(group, Carried::Envelopes(vec![envelope]))
 }
 
-fn ops(group: &Group, ops: &[Op]) -> serde_json::Value {
+pub(super) fn ops(group: &Group, ops: &[Op]) -> serde_json::Value {
     event(group, Carried::Ops(ops.iter().map(|op| op.as_bytes().to_vec()).collect()))
 }
 
