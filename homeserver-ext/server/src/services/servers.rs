@@ -6,6 +6,7 @@
 mod fill;
 mod heads;
 mod line;
+mod named;
 
 use std::{
     collections::{BTreeMap, HashMap},

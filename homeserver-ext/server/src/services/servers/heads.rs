@@ -7,7 +7,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db};
 use serde_json::{Value, json};
 
-use super::{ALWAYS, AskError, Servers, fill, line::Line, lock, random};
+use super::{ALWAYS, AskError, Servers, line::Line, lock, named::named, random};
 use crate::storage::{self, groups, servers::shared};
 
 /// Heads in one item.
@@ -84,11 +84,11 @@ impl Servers {
         (ops, answer): (&[Vec<u8>], Answer),
     ) -> Result<(), AskError> {
         let mut read = db.read().await.map_err(storage::Error::from)?;
-        let named = fill::named(read.conn(), &self.here, group, ops).await?;
+        let shown = named(read.conn(), &self.here, group, ops).await?;
         drop(read);
         let line = self.line(db, to).await?;
         let mut line = line.lock().await;
-        for accounts in named {
+        for accounts in shown {
             let item = Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts));
             line.put_first(&item, now, ALWAYS);
         }
