@@ -12,7 +12,7 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 15] = [
+const SMALL: [&str; 16] = [
     "errands",
     "own",
     "fallback_key",
@@ -21,6 +21,7 @@ const SMALL: [&str; 15] = [
     "owed_invites",
     "owed_words",
     "acks_due",
+    "owed_shares",
     "imported",
     "legacy_own",
     "legacy_given",

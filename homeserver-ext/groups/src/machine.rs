@@ -42,6 +42,7 @@ mod schemes;
 mod seal;
 mod seen;
 mod shared;
+mod shares;
 mod trust;
 mod work;
 
@@ -79,6 +80,7 @@ pub use received::{
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use seal::ToSeal;
+pub use shares::{Past, ShareError, Sharing};
 pub use trust::Trust;
 pub use work::ToReceive;
 

@@ -12,7 +12,7 @@ use causeway_protocol::{
     roster::{Kind, Role},
 };
 
-use super::Trust;
+use super::{Past, Trust};
 use crate::storage::holds::WaitsFor;
 
 /// What came of a slice of rows.
@@ -47,6 +47,8 @@ pub struct Received {
 pub enum What {
     /// A message, shown once.
     Message(Incoming),
+    /// Texts of before that a member has shared, in his words: no messages.
+    Past(Past),
     /// An op was installed.
     Roster(RosterChange),
     /// Somebody wants in; [`crate::machine::Chores`] answers, unless a person must.
