@@ -74,13 +74,13 @@ pub use offers::OfferView;
 pub use own::{MOST_COMMITS, is_behind, put_back};
 pub use parked::{Looked, ToUnpark};
 pub use received::{
-    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, PolicyChange, Receipts, Received,
+    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Past, PolicyChange, Receipts, Received,
     RosterChange, What,
 };
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use seal::ToSeal;
-pub use shares::{Past, ShareError, Sharing};
+pub use shares::{ShareError, Sharing};
 pub use trust::Trust;
 pub use work::ToReceive;
 

@@ -14,7 +14,7 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 
-use super::{Machine, MachineError, Needs, SealError, Trust, reach::Reach, work::Work};
+use super::{Machine, MachineError, Needs, Past, SealError, Trust, reach::Reach, work::Work};
 use crate::{
     entropy,
     storage::{
@@ -73,19 +73,6 @@ pub enum ShareError {
     /// The machine itself failed.
     #[error(transparent)]
     Machine(#[from] MachineError),
-}
-
-/// Texts of before, as a member gave them. What they say is no part of the `Debug` form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Past {
-    /// Who gave them.
-    pub by: AccountId,
-    /// Under which identity.
-    pub by_member: MemberId,
-    /// With which share.
-    pub share: ShareId,
-    /// What was said, and the account of whose device it is said to be.
-    pub texts: Vec<(AccountId, PastText)>,
 }
 
 /// What came of a page.
