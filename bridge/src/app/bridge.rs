@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     RunError, homeserver,
     in_force::InForce,
-    listen,
+    listen, native,
     native_side::{self, Side},
     relay_token, supervisor,
     tasks::Tasks,
@@ -150,6 +150,7 @@ pub(super) async fn start(
     }
     let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
     let (steps, health) = (Steps::default(), Health::default());
+    let others = server.clone();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
     let http = Http::new(Parts {
@@ -207,6 +208,10 @@ pub(super) async fn start(
         let (http, health) = (native.http().clone(), health.clone());
         move || native_side::watch(http.clone(), health.clone())
     });
+    if let Some(server) = others {
+        let troubles = health.troubles.clone();
+        tasks.keep("other servers", move || native::watch_others(server.clone(), troubles.clone()));
+    }
     let began = Instant::now();
     let spine = Spine {
         db: db.clone(),
