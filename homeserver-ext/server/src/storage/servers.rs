@@ -117,8 +117,7 @@ pub(crate) struct Shared {
 /// What this server has of the one of this name.
 pub(crate) async fn shared(conn: &mut Conn, name: &str) -> Result<Shared, Error> {
     let (groups, devices, rows): (i64, i64, i64) = sqlx::query_as(
-        "SELECT
-            (SELECT count(DISTINCT g.grp) FROM devices d JOIN group_devices g
+        "SELECT (SELECT count(DISTINCT g.grp) FROM devices d JOIN group_devices g
                 ON g.device_id = d.device_id AND g.member_id = d.member_id
                 WHERE d.server = s.server AND g.until_epoch IS NULL),
             (SELECT count(*) FROM devices d WHERE d.server = s.server AND d.listed),
