@@ -137,9 +137,9 @@ impl Servers {
 
     /// Those with which nothing goes on, though nobody has said so; of those that were spoken with lately.
     pub(crate) async fn silent(&self, now: Timestamp) -> Vec<Silent> {
-        let names: Vec<_> = lock(&self.lines).keys().cloned().collect();
+        let lines: Vec<_> = lock(&self.lines).keys().cloned().collect();
         let mut silent = Vec::new();
-        for name in names {
+        for name in lines {
             let named = servers::Named { name, heard: Timestamp(0), paused: None };
             let known = self.standing(now, named).await;
             let why = match known.state {
