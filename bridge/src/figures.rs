@@ -85,6 +85,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_servers_frames_total", "Frames of links with other servers, by way."),
     ("causeway_servers_refused_total", "Ops and messages of other servers that were refused."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
+    ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];
