@@ -87,6 +87,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_servers_given_back_total", "Ops that a home had lost and another server gave back."),
     ("causeway_servers_second_histories_total", "Times that another history was shown of a group."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
+    ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];

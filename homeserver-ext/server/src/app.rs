@@ -23,7 +23,12 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, events, kept, servers::Servers, upkeep},
+    services::{
+        delivery::parked,
+        events, kept,
+        servers::{Servers, Silent},
+        upkeep,
+    },
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -82,6 +87,7 @@ impl App {
         let servers = Arc::new(Servers::new(
             &config.server_name,
             config.relay_token.map(|_| config.relay_patience),
+            config.others.clone(),
         ));
         let api = Api {
             db,
@@ -223,6 +229,11 @@ impl App {
     /// The database's own; the gauges stay as they were.
     pub async fn measure(&self) -> Result<(), causeway_store::Error> {
         self.figures().await.map(|figures| figures.gauge())
+    }
+
+    /// Other servers that are spoken with, and with which nothing goes on; nobody has paused them.
+    pub async fn silent_servers(&self) -> Vec<Silent> {
+        self.api.servers.silent(self.api.clock.now()).await
     }
 
     /// Whether the database takes what is written.

@@ -16,7 +16,10 @@ pub use door::{Admin, behind_token};
 pub use page::{Path, Query, checked, next};
 pub use problem::{Problem, ProblemBody};
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use utoipa::OpenApi;
 
 use super::Api;
@@ -27,7 +30,12 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/limits", get(limits::limits))
+        .route("/groups/{group}/replicas", get(servers::replicas))
         .route("/servers", get(servers::servers))
+        .route("/servers/{name}", get(servers::server))
+        .route("/servers/{name}/pause", post(servers::pause))
+        .route("/servers/{name}/resume", post(servers::resume))
+        .route("/servers/{name}/reset", post(servers::reset))
         .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
@@ -44,6 +52,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     groups::groups,
     limits::limits,
     servers::servers,
+    servers::server,
+    servers::pause,
+    servers::resume,
+    servers::reset,
+    servers::replicas,
     stats::stats,
     events::events,
     events::follow

@@ -118,7 +118,8 @@ async fn hand_in(
 async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
     let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
     loop {
-        let Some(items) = api.servers.next(&api.db, from).await? else { break };
+        let next = api.servers.next((&api.db, api.clock.now()), from).await?;
+        let Some(items) = next else { break };
         if remote::take(api, from, items).await? {
             api.servers.committed((&api.db, api.clock.now()), from).await?;
         } else if !remote::look_ahead(api, from, content).await? {

@@ -62,7 +62,7 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 let is_its = Row::Member(row.clone()).check(from);
                 let taken = match is_its {
                     Ok(()) => put_down(api, row).await?,
-                    Err(error) => refused(from, &error.to_string()),
+                    Err(error) => refused(api, from, &error.to_string()).await?,
                 };
                 if !taken {
                     return Ok(false);
@@ -80,7 +80,7 @@ async fn answer_ask(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<
     if !api.servers.is_first(&api.db, from, to).await? {
         return Ok(());
     }
-    let carried_out = match admit(api, from, ask) {
+    let carried_out = match admit(api, from, ask).await {
         Err(refusal) => Err(refusal),
         Ok(()) if ask.call == Call::Ops => match catch_up::give(api, from, to, &ask.body).await {
             Ok(()) => return Ok(()),
@@ -103,6 +103,7 @@ async fn answer_ask(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<
 async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
     let now = api.clock.now();
     if !api.servers.may_show(now, from, shown.len()) {
+        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
         return Ok(false);
     }
     let its = shown.iter().filter_map(|shown| json::from_value::<AccountAnswer>(shown).ok());
@@ -118,13 +119,16 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
             let (now, of) = (api.clock.now(), (&api.db, &api.live));
             let is_new = !replica::is_known(&api.db, event.group).await?;
             if is_new && !api.servers.may_begin_group(now, from) {
+                api.servers.was_limited((&api.db, now), from, "new groups an hour").await?;
                 return Ok(false);
             }
             match replica::take(of, now, (here, from), event.group, ops).await? {
                 Took::All => {}
-                Took::Refused("second_history") => catch_up::second_history(from, event.group),
+                Took::Refused("second_history") => {
+                    catch_up::second_history(api, from, event.group).await?;
+                }
                 Took::Refused(reason) => {
-                    refused(from, reason);
+                    refused(api, from, reason).await?;
                 }
                 // They are asked for, and these with them.
                 Took::Missing => api.servers.lack(&api.db, from, event.group).await?,
@@ -134,7 +138,7 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
             for envelope in envelopes {
                 let taken = match event.check(envelope, from) {
                     Ok(()) => put_down(api, envelope.clone()).await?,
-                    Err(error) => refused(from, &error.to_string()),
+                    Err(error) => refused(api, from, &error.to_string()).await?,
                 };
                 if !taken {
                     return Ok(false);
@@ -174,20 +178,21 @@ async fn wait_or_refuse(
 ) -> Result<bool, ApiError> {
     Ok(match catch_up::waits(api, from, group, epoch).await? {
         Some(true) => false,
-        Some(false) => refused(from, "ops_missing"),
-        None => refused(from, reason),
+        Some(false) => refused(api, from, "ops_missing").await?,
+        None => refused(api, from, reason).await?,
     })
 }
 
 /// Counts what another server should not have sent; nothing waits for it.
-fn refused(from: &str, reason: &str) -> bool {
+async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> {
     tracing::warn!(server = from, reason, "refused what another server sent");
     metrics::counter!("causeway_servers_refused_total").increment(1);
-    true
+    api.servers.was_refused((&api.db, api.clock.now()), from, reason).await?;
+    Ok(true)
 }
 
 /// Whether `from` may ask this, now.
-fn admit(api: &Api, from: &str, ask: &Ask) -> Result<(), ApiError> {
+async fn admit(api: &Api, from: &str, ask: &Ask) -> Result<(), ApiError> {
     let now = api.clock.now();
     if !ask.is_by(from) {
         return Err(ApiError::forbidden("the caller is an account of another server"));
@@ -195,8 +200,11 @@ fn admit(api: &Api, from: &str, ask: &Ask) -> Result<(), ApiError> {
     if !ask.is_in_time(now) {
         return Err(ApiError::invalid("this came too late to be carried out"));
     }
-    let may = api.servers.may_ask(now, from);
-    may.map_err(|ms| ApiError::later("this server asks too much", ms))
+    if let Err(ms) = api.servers.may_ask(now, from) {
+        api.servers.was_limited((&api.db, now), from, "asks a second").await?;
+        return Err(ApiError::later("this server asks too much", ms));
+    }
+    Ok(())
 }
 
 async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
@@ -443,6 +451,7 @@ pub(super) async fn look_up_named(api: &Api, caller: &Caller, op: &[u8]) -> Resu
         if account.server() == api.config.server_name {
             continue;
         }
+        api.servers.allowed(account.server())?;
         let known = remote_accounts::known(&api.db, &account).await?;
         let is_known = known.as_ref().is_some_and(|(known, _)| {
             known.list.member_id == entry.member_id && known.list.version == entry.devices.version

@@ -1,6 +1,7 @@
 //! Two servers that speak with each other, and one that speaks with a server that keeps to nothing.
 
 mod groups;
+mod operator;
 mod peer;
 mod put_back;
 mod wire;

@@ -23,17 +23,16 @@ const GIVEN: u32 = 64;
 pub(super) async fn hear(api: &Api, from: &str, heads: Vec<Head>) -> Result<(), ApiError> {
     let now = api.clock.now();
     if !api.servers.may_tell_heads(now, from, heads.len()) {
-        refused(from, "too_many_heads");
-        return Ok(());
+        return Ok(api.servers.was_limited((&api.db, now), from, "heads an hour").await?);
     }
     for head in heads {
         match elsewhere::hear(&api.db, from, &head).await? {
             Heard::Nothing => {}
             Heard::Ask => api.servers.lack(&api.db, from, head.group).await?,
             Heard::Tell(mine) => api.servers.tell_head((&api.db, now), from, mine).await?,
-            Heard::SecondHistory => second_history(from, head.group),
+            Heard::SecondHistory => second_history(api, from, head.group).await?,
             Heard::Stranger => {
-                refused(from, "not_in_group");
+                refused(api, from, "not_in_group").await?;
             }
         }
     }
@@ -41,13 +40,15 @@ pub(super) async fn hear(api: &Api, from: &str, heads: Vec<Head>) -> Result<(), 
 }
 
 /// Shows that a group has two histories; it changes nothing. People are told by each other (protocol §3.3).
-pub(super) fn second_history(from: &str, group: GroupId) {
+pub(super) async fn second_history(api: &Api, from: &str, group: GroupId) -> Result<(), ApiError> {
     tracing::warn!(
         server = from,
         %group,
         "the group has another history there: it lied, or one of the two lost data. Each server keeps its own"
     );
     metrics::counter!("causeway_servers_second_histories_total").increment(1);
+    let when = (&api.db, api.clock.now());
+    Ok(api.servers.was_refused(when, from, "second_history").await?)
 }
 
 /// Deals with an answer: it is somebody's who waits for it, or brings ops. Whether it brought ops, or told
@@ -70,9 +71,9 @@ pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool
         None => None,
     };
     match took {
-        Some(Took::Refused("second_history")) => second_history(from, group),
+        Some(Took::Refused("second_history")) => second_history(api, from, group).await?,
         Some(Took::Refused(reason)) => {
-            refused(from, reason);
+            refused(api, from, reason).await?;
         }
         Some(Took::All | Took::Missing) | None => {}
     }

@@ -31,8 +31,14 @@ impl Servers {
         let with_devices = forward::with_devices(read.conn()).await?;
         drop(read);
         for (server, name) in with_devices {
+            if self.allowed(&name).is_err() {
+                continue;
+            }
             let line = self.line(db, &name).await?;
             let mut line = line.lock().await;
+            if line.paused.is_some() {
+                continue;
+            }
             if line.owes_heads(self.now_ms()) {
                 let mut read = db.read().await.map_err(storage::Error::from)?;
                 greet(read.conn(), now, server, &mut line).await?;
