@@ -1,5 +1,7 @@
 //! What came of the story: numbers for programs, words and a table for people.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 /// What came of it, each counted at the receiving client.
@@ -72,13 +74,13 @@ impl Outcome {
                  {received} of {sent} were read.\n"
             )
         });
-        let between: String = servers
-            .iter()
-            .map(|OnServer { server, way, .. }| {
-                let (sent, received) = (way.sent, way.received);
-                format!("  Of {sent} messages said on {server} {received} were read on the other server.\n")
-            })
-            .collect();
+        let mut between = String::new();
+        for OnServer { server, way: Way { sent, received }, .. } in servers {
+            let _ = writeln!(
+                between,
+                "  Of {sent} messages said on {server} {received} were read on the other server."
+            );
+        }
         let head = format!(
             "What came of it\n\
              \x20 {} of {} messages from native to Matrix arrived, and {} of {} from Matrix to \
