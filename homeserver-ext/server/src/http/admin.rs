@@ -3,6 +3,7 @@
 //!
 //! Where it listens is for whoever serves it to say. Nothing of it is on the native listener.
 
+mod calls;
 mod door;
 mod events;
 mod groups;
@@ -16,7 +17,10 @@ pub use door::{Admin, behind_token};
 pub use page::{Path, Query, checked, next};
 pub use problem::{Problem, ProblemBody};
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use utoipa::OpenApi;
 
 use super::Api;
@@ -26,6 +30,8 @@ pub use super::openapi::say_ranges;
 pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
+        .route("/calls", get(calls::calls))
+        .route("/calls/{call}/end", post(calls::end))
         .route("/limits", get(limits::limits))
         .route("/servers", get(servers::servers))
         .route("/stats", get(stats::stats))
@@ -42,6 +48,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(paths(
     groups::groups,
+    calls::calls,
+    calls::end,
     limits::limits,
     servers::servers,
     stats::stats,

@@ -33,6 +33,9 @@ fn routes(group: &str) -> Vec<(Method, String)> {
         (Method::POST, group("/join")),
         (Method::POST, group("/envelopes")),
         (Method::PUT, group("/sender-keys")),
+        (Method::POST, group("/calls")),
+        (Method::POST, group(&format!("/calls/{}/join", text_of(&[1; 16])))),
+        (Method::POST, group(&format!("/calls/{}/report", text_of(&[1; 16])))),
     ]
 }
 
@@ -381,6 +384,22 @@ async fn no_value_of_any_field_is_a_fault() {
             Method::PUT,
             group.path("/sender-keys"),
             json!({ "keys": [key], "failures": { "no_key": 1 } }),
+        ),
+        (
+            Method::POST,
+            group.path("/calls"),
+            json!({ "call": text_of(&[3; 16]), "intent": "audio", "caps": ["mesh"], "may_degrade": true }),
+        ),
+        (
+            Method::POST,
+            group.path(&format!("/calls/{}/report", text_of(&[3; 16]))),
+            json!({ "epoch": 0, "connected": [bob.device()], "ready": { "published": true },
+                "decline": "e2ee" }),
+        ),
+        (
+            Method::POST,
+            group.path(&format!("/calls/{}/set", text_of(&[3; 16]))),
+            json!({ "muted": true, "hand": false }),
         ),
     ];
     let odd = [
