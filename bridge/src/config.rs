@@ -121,6 +121,8 @@ pub struct Native {
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Without
     /// it, all who come through a proxy share one limit.
     pub trusted_proxies: Vec<String>,
+    /// With which other servers groups are shared.
+    pub servers: Servers,
     /// What is kept of what the bridge has read, so that a `bridge.db` that is put back from a backup
     /// loses nothing.
     pub keep_read: KeepRead,
@@ -129,6 +131,22 @@ pub struct Native {
     pub max_message_ttl_s: u32,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
+}
+
+/// With which other servers this one speaks: those that `allow` covers and `deny` does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Servers {
+    /// Servers by their names, `*` for any characters: `b.example`, `*.b.example`. Without any, none.
+    pub allow: Vec<String>,
+    /// Likewise.
+    pub deny: Vec<String>,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self { allow: vec!["*".to_owned()], deny: Vec::new() }
+    }
 }
 
 /// How much is kept, whichever is less; 0 of either keeps nothing.
@@ -154,6 +172,7 @@ impl Default for Native {
             address: "http://127.0.0.1:29361".to_owned(),
             registration: RegistrationPolicy::default(),
             trusted_proxies: Vec::new(),
+            servers: Servers::default(),
             keep_read: KeepRead::default(),
             max_message_ttl_s: 2_592_000,
             cleanup_interval_s: 10,
@@ -269,6 +288,7 @@ impl Config {
                 return wrong("native.trusted_proxies", why);
             }
         }
+        self.other_servers()?;
         self.limits.check()?;
         self.terms()?;
         if self.native.cleanup_interval_s == 0 {

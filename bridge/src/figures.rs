@@ -90,6 +90,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_calls_ended_total", "Calls that ended, by why."),
     ("causeway_servers_refused_total", "Ops and messages of other servers that were refused."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
+    ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];

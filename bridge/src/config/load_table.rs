@@ -184,7 +184,7 @@ fn an_unknown_key_is_named_with_its_place_and_a_hint() {
         (
             "native:\n  colour: red\n",
             "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-             trusted_proxies, keep_read, max_message_ttl_s, cleanup_interval_s",
+             trusted_proxies, servers, keep_read, max_message_ttl_s, cleanup_interval_s",
         ),
     ];
     for (text, says) in rows {

@@ -62,6 +62,7 @@ use exit::Failure;
 pub use follow::stopped;
 pub use harmless::{harmless, one_line};
 use home::Home;
+pub use local_time::local_time;
 use print::Printer;
 pub use scheme::Scheme;
 

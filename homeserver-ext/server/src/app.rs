@@ -23,7 +23,13 @@ use crate::{
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, CallShares, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{calls, delivery::parked, events, kept, servers::Servers, upkeep},
+    services::{
+        calls,
+        delivery::parked,
+        events, kept,
+        servers::{Servers, Silent},
+        upkeep,
+    },
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
@@ -86,6 +92,7 @@ impl App {
         let servers = Arc::new(Servers::new(
             &config.server_name,
             config.relay_token.map(|_| config.relay_patience),
+            config.others.clone(),
         ));
         let api = Api {
             db,
@@ -187,9 +194,11 @@ impl App {
     pub async fn tick_calls(&self) -> Result<(), causeway_store::Error> {
         let (db, live) = (&self.api.db, &self.api.live);
         let all = async {
+            // Who is there is known as of now, and nobody is put out by a later clock than that.
+            let now = self.api.clock.now();
             let is_there = |device| self.api.streams.has(device);
-            calls::presence(db, live, self.api.clock.now(), is_there).await?;
-            while calls::tick(db, live, self.api.clock.now()).await? {}
+            calls::presence(db, live, now, is_there).await?;
+            while calls::tick(db, live, now).await? {}
             Ok(())
         };
         all.await.or_else(stored_or_read)
@@ -260,6 +269,11 @@ impl App {
     /// The database's own; the gauges stay as they were.
     pub async fn measure(&self) -> Result<(), causeway_store::Error> {
         self.figures().await.map(|figures| figures.gauge())
+    }
+
+    /// Other servers that are spoken with, and with which nothing goes on; nobody has paused them.
+    pub async fn silent_servers(&self) -> Vec<Silent> {
+        self.api.servers.silent(self.api.clock.now()).await
     }
 
     /// Whether the database takes what is written.

@@ -1,5 +1,7 @@
 //! What the server is told when it is opened; the binary reads it from wherever it keeps it.
 
+mod others;
+
 use std::{
     net::{AddrParseError, IpAddr},
     path::PathBuf,
@@ -12,6 +14,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+pub use self::others::{NoServerPattern, OtherServers, ServerPattern};
 use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas};
 
 /// How a server is to be.
@@ -32,6 +35,8 @@ pub struct Config {
     pub relay_token: Option<TokenHash>,
     /// How long a client's request waits for another server.
     pub relay_patience: Duration,
+    /// Which other servers are spoken with.
+    pub others: OtherServers,
     /// How much an account may post, and add to groups and keys; this and the next two may be
     /// [changed](crate::App::set_limits) later.
     pub accounts: AccountQuotas,
@@ -96,6 +101,7 @@ impl Config {
             bridge_registration_token: None,
             relay_token: None,
             relay_patience: Duration::from_secs(30),
+            others: OtherServers::default(),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
             edge: EdgeLimits::default(),

@@ -16,8 +16,11 @@ mod sessions;
 mod storage;
 
 pub use app::{App, AppError};
-pub use config::{Config, KeepRead, Proxies, Proxy, TokenHash};
+pub use config::{
+    Config, KeepRead, NoServerPattern, OtherServers, Proxies, Proxy, ServerPattern, TokenHash,
+};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, admin, document as openapi, edge::Edge};
 pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};
+pub use services::servers::Silent;
 pub use storage::SCHEMA;

@@ -33,7 +33,12 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
         .route("/calls", get(calls::calls))
         .route("/calls/{call}/end", post(calls::end))
         .route("/limits", get(limits::limits))
+        .route("/groups/{group}/replicas", get(servers::replicas))
         .route("/servers", get(servers::servers))
+        .route("/servers/{name}", get(servers::server))
+        .route("/servers/{name}/pause", post(servers::pause))
+        .route("/servers/{name}/resume", post(servers::resume))
+        .route("/servers/{name}/reset", post(servers::reset))
         .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
@@ -52,6 +57,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     calls::end,
     limits::limits,
     servers::servers,
+    servers::server,
+    servers::pause,
+    servers::resume,
+    servers::reset,
+    servers::replicas,
     stats::stats,
     events::events,
     events::follow

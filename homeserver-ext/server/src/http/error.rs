@@ -395,7 +395,9 @@ impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::NoDoor(_) => Self::not_found(error),
-            AskError::Unreachable { ref server, since } => {
+            AskError::Denied(_) => Self::forbidden(error),
+            AskError::Unreachable { ref server, since }
+            | AskError::Paused { ref server, since } => {
                 let code = "DEV_CAUSEWAY_UNREACHABLE";
                 let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, code, &error);
                 refusal.body.server = Some(server.clone());

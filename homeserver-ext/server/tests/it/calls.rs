@@ -90,6 +90,36 @@ async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> Cal
     }
 }
 
+/// Streams of people, each begun: their devices are there.
+async fn listening<const N: usize>(server: &Server, people: [&Person; N]) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for who in people {
+        let mut stream = who.stream(server).await;
+        stream.hello().await;
+        streams.push(stream);
+    }
+    streams
+}
+
+/// Looks after the calls until this is true of one.
+async fn tended(
+    server: &Server,
+    who: &Person,
+    (group, call): (&Group, CallId),
+    is: impl Fn(&CallState) -> bool,
+) -> CallState {
+    let tended = async {
+        loop {
+            server.app.tick_calls().await.unwrap();
+            let state = state(server, who, group, call).await;
+            if is(&state) {
+                return state;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), tended).await.expect("it never is")
+}
+
 fn is_lost(state: &CallState, who: &Person) -> bool {
     state.participants.iter().any(|it| it.device == who.device() && it.lost)
 }
@@ -99,10 +129,7 @@ async fn every_member_is_told_of_a_call_from_its_start_to_its_end() {
     let server = Server::start().await;
     let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
     let dave = server.person("dave").await;
-    let mut streams = Vec::new();
-    for who in [&alice, &bob, &carol] {
-        streams.push(who.stream(&server).await);
-    }
+    let mut streams = listening(&server, [&alice, &bob, &carol]).await;
     let call = new_id();
     let begun: CallState = start(&server, &alice, &group, call).await.ok();
     assert_eq!((begun.topology, begun.version, begun.epoch), (CallTopology::Mesh, 1, 0));
@@ -151,6 +178,7 @@ async fn every_member_is_told_of_a_call_from_its_start_to_its_end() {
 async fn two_who_start_at_once_are_in_one_call() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
     let calls = [new_id(), new_id()];
     let (one, other) = tokio::join!(
         start(&server, &alice, &group, calls[0]),
@@ -179,6 +207,7 @@ async fn four_devices_talk_directly_and_the_fifth_is_told_why_not() {
         phone.login(&server).await.ok::<causeway_protocol::api::Session>().access_token,
     );
     group.post(&server, &alice, &Body::Devices(phone.devices())).await;
+    let _streams = listening(&server, [&alice, &phone, &bob, &carol, &dave]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     for who in [&phone, &bob, &carol] {
@@ -211,20 +240,21 @@ async fn who_loses_his_stream_has_15_seconds_to_come_back() {
     let server = Server::start().await;
     let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
     let mut watch = alice.stream(&server).await;
-    let (bobs, carols) = (bob.stream(&server).await, carol.stream(&server).await);
+    watch.hello().await;
+    let others = listening(&server, [&bob, &carol]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     for who in [&bob, &carol] {
         join(&server, who, &group, call).await.ok::<CallState>();
     }
-    drop((bobs, carols));
+    drop(others);
     let both = |state: &CallState| is_lost(state, &bob) && is_lost(state, &carol);
     told_until(&mut watch, both).await;
     server.pass_ms(14_999);
     server.app.tick_calls().await.unwrap();
     assert_eq!(state(&server, &alice, &group, call).await.participants.len(), 3);
     // Carol is back in time.
-    let _carols = carol.stream(&server).await;
+    let _carols = listening(&server, [&carol]).await;
     told_until(&mut watch, |state| !is_lost(state, &carol)).await;
     server.pass_ms(1);
     server.app.tick_calls().await.unwrap();
@@ -242,6 +272,8 @@ async fn an_op_that_takes_a_device_out_takes_it_out_of_the_call() {
     let server = Server::start().await;
     let (mut group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
     let mut watch = carol.stream(&server).await;
+    watch.hello().await;
+    let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     for who in [&bob, &carol] {
@@ -274,6 +306,7 @@ async fn what_nobody_may_say_changes_nothing() {
     let server = Server::start().await;
     let (group, [alice, bob, carol]) = server.group(["alice", "bob", "carol"]).await;
     let (other, _) = server.group(["erin"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     let begun: CallState = join(&server, &bob, &group, call).await.ok();
@@ -310,6 +343,7 @@ async fn what_nobody_may_say_changes_nothing() {
 async fn an_end_and_a_join_that_meet_leave_nobody_in_a_call_that_is_over() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
     for _ in 0..4 {
         let call = new_id();
         start(&server, &bob, &group, call).await.ok::<CallState>();
@@ -344,7 +378,7 @@ async fn an_end_and_a_join_that_meet_leave_nobody_in_a_call_that_is_over() {
 async fn a_hundred_joins_of_one_device_are_five_and_disturb_nobody() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
-    let _streams = (alice.stream(&server).await, bob.stream(&server).await);
+    let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     let body = json!({ "caps": ["mesh"] });
@@ -383,6 +417,8 @@ async fn a_decline_is_the_accounts_and_joining_takes_it_back() {
     let server = Server::start().await;
     let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
     let mut other_device = bob.stream(&server).await;
+    other_device.hello().await;
+    let _streams = listening(&server, [&alice]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     let declined = ask(&server, &bob, &group, (call, "decline"), json!({})).await;
@@ -404,26 +440,28 @@ async fn a_call_outlives_the_server_in_each_state() {
     start(&server, &alice, &group, ended).await.ok::<CallState>();
     let ended: CallState = ask(&server, &alice, &group, (ended, "end"), json!({})).await.ok();
     let call = new_id();
-    let stream = alice.stream(&server).await;
+    let streams = listening(&server, [&alice, &bob]).await;
     start(&server, &alice, &group, call).await.ok::<CallState>();
     join(&server, &bob, &group, call).await.ok::<CallState>();
     let told = report(&server, &alice, &group, (call, 0), &[bob.device()]).await;
     let before: CallState = told.ok();
-    drop(stream);
+    drop(streams);
     let server = server.restart().await;
     assert_eq!(state(&server, &alice, &group, ended.call).await, ended);
     let after = state(&server, &alice, &group, call).await;
     assert_eq!((devices(&after), after.epoch), (devices(&before), before.epoch));
     // Alice is back in time, and Bob is not.
-    let mut watch = alice.stream(&server).await;
-    let lost = told_until(&mut watch, |it| is_lost(it, &bob) && !is_lost(it, &alice)).await;
-    assert_eq!(lost.participants.len(), 2);
+    let of = (&group, call);
+    let streams = listening(&server, [&alice]).await;
+    let lost = |it: &CallState| is_lost(it, &bob) && !is_lost(it, &alice);
+    tended(&server, &alice, of, lost).await;
     // Lost, and started again: the time that he has goes on.
-    drop(watch);
+    drop(streams);
+    server.pass_ms(14_999);
     let server = server.restart().await;
-    let mut watch = alice.stream(&server).await;
-    told_until(&mut watch, |it| !is_lost(it, &alice)).await;
-    server.pass_ms(15_000);
+    let _streams = listening(&server, [&alice]).await;
+    assert_eq!(tended(&server, &alice, of, lost).await.participants.len(), 2);
+    server.pass_ms(1);
     server.app.tick_calls().await.unwrap();
     assert_eq!(devices(&state(&server, &alice, &group, call).await), sorted([&alice]));
     // Empty, and started again: it ends.
@@ -493,6 +531,7 @@ async fn past_calls_are_there_page_by_page_for_30_days() {
 async fn the_operator_sees_the_calls_that_run_and_ends_them() {
     let server = Server::start().await;
     let alice = server.person("alice").await;
+    let _streams = listening(&server, [&alice]).await;
     let mut running = Vec::new();
     for _ in 0..3 {
         let group = Group::create(&server, &alice).await;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod groups;
+mod operator;
 mod peer;
 mod wire;
 

@@ -64,7 +64,8 @@ pub(crate) async fn presence(
             // As it is now, and not as it was when it was looked at.
             let Some(mut row) = calls::by_number(tx.conn(), row.number).await? else { continue };
             let before = row.kept.call.version;
-            for event in moved(&row, &is_there) {
+            // What is due by now is done as well: what is written down is when the next thing is.
+            for event in moved(&row, &is_there).into_iter().chain([Event::Tick]) {
                 change::of_itself(&mut row, event, now);
             }
             put(tx, live, now, (&row, before)).await?;
