@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
+use crate::harness::{Group, Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
 
 /// Every route that takes a body, for a group and a caller that exist.
 fn routes(group: &str) -> Vec<(Method, String)> {
@@ -201,7 +201,7 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
     let named = json!({ "envelopes": [fanout] });
     alice.post(&server, &posted, &named).await.refused(400, "M_BAD_JSON");
     let mut tried = 0;
-    for (method, path, body) in bodies {
+    for (method, path, body) in bodies.into_iter().chain(about_calls(&group, &bob)) {
         for pointer in byte_strings(&body, String::new()) {
             for length in [0, 31, 33, 63, 65] {
                 let mut bad = body.clone();
@@ -385,22 +385,6 @@ async fn no_value_of_any_field_is_a_fault() {
             group.path("/sender-keys"),
             json!({ "keys": [key], "failures": { "no_key": 1 } }),
         ),
-        (
-            Method::POST,
-            group.path("/calls"),
-            json!({ "call": text_of(&[3; 16]), "intent": "audio", "caps": ["mesh"], "may_degrade": true }),
-        ),
-        (
-            Method::POST,
-            group.path(&format!("/calls/{}/report", text_of(&[3; 16]))),
-            json!({ "epoch": 0, "connected": [bob.device()], "ready": { "published": true },
-                "decline": "e2ee" }),
-        ),
-        (
-            Method::POST,
-            group.path(&format!("/calls/{}/set", text_of(&[3; 16]))),
-            json!({ "muted": true, "hand": false }),
-        ),
     ];
     let odd = [
         json!(null),
@@ -421,7 +405,7 @@ async fn no_value_of_any_field_is_a_fault() {
         json!([[[[]]]]),
     ];
     let mut tried = 0;
-    for (method, path, body) in bodies {
+    for (method, path, body) in bodies.into_iter().chain(about_calls(&group, &bob)) {
         for pointer in pointers(&body, String::new()) {
             for value in &odd {
                 let mut bad = body.clone();
@@ -440,6 +424,20 @@ async fn no_value_of_any_field_is_a_fault() {
     server.app.upkeep().await.unwrap();
     let mut stream = bob.stream(&server).await;
     while stream.texts(1).await != ["still here"] {}
+}
+
+/// Requests about a call, the first of which begins it.
+fn about_calls(group: &Group, other: &Person) -> Vec<(Method, String, Value)> {
+    let call = text_of(&[3; 16]);
+    let of = |what: &str| group.path(&format!("/calls/{call}/{what}"));
+    let begin = json!({ "call": call, "intent": "audio", "caps": ["mesh"], "may_degrade": true });
+    let report = json!({ "epoch": 0, "connected": [other.device()],
+        "ready": { "published": true }, "decline": "e2ee" });
+    vec![
+        (Method::POST, group.path("/calls"), begin),
+        (Method::POST, of("report"), report),
+        (Method::POST, of("set"), json!({ "muted": true, "hand": false })),
+    ]
 }
 
 /// Pointers to everything inside.

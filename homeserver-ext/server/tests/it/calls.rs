@@ -423,7 +423,7 @@ async fn a_decline_is_the_accounts_and_joining_takes_it_back() {
     start(&server, &alice, &group, call).await.ok::<CallState>();
     let declined = ask(&server, &bob, &group, (call, "decline"), json!({})).await;
     let declined: CallState = declined.ok();
-    assert_eq!(declined.declined, [bob.account.clone()]);
+    assert_eq!(declined.declined, std::slice::from_ref(&bob.account));
     let heard = told_until(&mut other_device, |it| !it.declined.is_empty()).await;
     assert_eq!(heard, declined);
     let again = ask(&server, &bob, &group, (call, "decline"), json!({})).await;
