@@ -201,7 +201,7 @@ async fn keys_of_a_wrong_length_are_refused_wherever_one_enters() {
     let named = json!({ "envelopes": [fanout] });
     alice.post(&server, &posted, &named).await.refused(400, "M_BAD_JSON");
     let mut tried = 0;
-    for (method, path, body) in bodies.into_iter().chain(about_calls(&group, &bob)) {
+    for (method, path, body) in bodies {
         for pointer in byte_strings(&body, String::new()) {
             for length in [0, 31, 33, 63, 65] {
                 let mut bad = body.clone();
