@@ -46,6 +46,8 @@ pub struct Config {
     pub appservice: Appservice,
     /// What native clients talk to.
     pub native: Native,
+    /// Calls in native groups.
+    pub calls: Calls,
     /// Who may ask the bridge into a group, and for how much.
     pub bridge: Bridge,
     /// How much one account, and one address, may ask for.
@@ -178,6 +180,21 @@ impl Default for Native {
     }
 }
 
+/// Calls in native groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Calls {
+    /// How many devices talk directly to each other in a call, which is all that one can have while
+    /// there is no server for bigger calls; 2 to 8. Each sends what it says to each of the others.
+    pub mesh_max: u8,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { mesh_max: 4 }
+    }
+}
+
 /// Who may register a native account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -279,6 +296,9 @@ impl Config {
         }
         if !(1..=2_592_000).contains(&self.native.max_message_ttl_s) {
             return wrong("native.max_message_ttl_s", "it must be 1 to 2592000".to_owned());
+        }
+        if !(2..=8).contains(&self.calls.mesh_max) {
+            return wrong("calls.mesh_max", "it must be 2 to 8".to_owned());
         }
         level::check(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())

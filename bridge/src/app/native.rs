@@ -37,6 +37,7 @@ pub(super) async fn start(
         time: Duration::from_secs(u64::from(native.keep_read.hours) * 3_600),
         max_bytes: u64::from(native.keep_read.mib) << 20,
     };
+    server.mesh_max = config.calls.mesh_max.into();
     server.put_back = after_restore;
     server.max_message_ttl = Duration::from_secs(native.max_message_ttl_s.into());
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());

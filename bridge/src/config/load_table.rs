@@ -240,6 +240,8 @@ fn limits_and_proxies_must_be_some() {
         ("limits: {devices: 0}\n", "limits.devices: "),
         ("native:\n  max_message_ttl_s: 2592001\n", "native.max_message_ttl_s: "),
         ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
+        ("calls: {mesh_max: 1}\n", "calls.mesh_max: "),
+        ("calls: {mesh_max: 9}\n", "calls.mesh_max: "),
     ] {
         let error = named(text).unwrap_err();
         assert!(error.starts_with(key), "{error}");

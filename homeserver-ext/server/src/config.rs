@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_protocol::{api::Registration, envelope::MAX_TTL_MS};
+use causeway_protocol::{api::Registration, call::rules::MESH_MAX, envelope::MAX_TTL_MS};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -50,6 +50,9 @@ pub struct Config {
     pub claims_per_hour: u32,
     /// What is kept for the bridge that it has acknowledged.
     pub keep_read: KeepRead,
+    /// Participants of a call that talk directly to each other: all that one can have while there is no
+    /// server for calls.
+    pub mesh_max: usize,
     /// Messages are kept no longer, whatever their group says.
     pub max_message_ttl: Duration,
     /// How often overdue rows are looked for and dropped.
@@ -105,6 +108,7 @@ impl Config {
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
             keep_read: KeepRead::default(),
+            mesh_max: MESH_MAX,
             max_message_ttl: Duration::from_millis(MAX_TTL_MS),
             cleanup_interval: Duration::from_secs(10),
             put_back: false,

@@ -3,6 +3,7 @@
 //!
 //! Where it listens is for whoever serves it to say. Nothing of it is on the native listener.
 
+mod calls;
 mod door;
 mod events;
 mod groups;
@@ -29,6 +30,8 @@ pub use super::openapi::say_ranges;
 pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
+        .route("/calls", get(calls::calls))
+        .route("/calls/{call}/end", post(calls::end))
         .route("/limits", get(limits::limits))
         .route("/groups/{group}/replicas", get(servers::replicas))
         .route("/servers", get(servers::servers))
@@ -50,6 +53,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(paths(
     groups::groups,
+    calls::calls,
+    calls::end,
     limits::limits,
     servers::servers,
     servers::server,

@@ -3,6 +3,8 @@
 //! What is the caller's fault says what was expected; what is ours is logged with a number, and the
 //! caller gets the number only.
 
+mod calls;
+
 use std::{
     any::Any,
     sync::atomic::{AtomicU64, Ordering},
@@ -57,6 +59,9 @@ impl ApiError {
             ops: None,
             server: None,
             since_ms: None,
+            call: None,
+            max: None,
+            who: Vec::new(),
             accepted: Vec::new(),
         };
         Self { status, body: Box::new(body) }
