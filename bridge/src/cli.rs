@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod healthcheck;
 mod operator;
+mod servers;
 
 use std::{
     io::{self, Write as _},
@@ -122,6 +123,14 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// The other servers with which groups are shared: how they stand, and what is done about them.
+    ///
+    /// Asks the process that runs with this configuration.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  causeway servers list\n  causeway servers show b.example\n  causeway --output json servers pause b.example"
+    )]
+    Servers(servers::Servers),
     /// Native groups from a terminal: all that `causeway-client` does, in this binary.
     #[command(disable_help_flag = true)]
     Client(client::Words),
@@ -229,6 +238,7 @@ impl Cli {
                 output.show(&said, &json)?;
             }
             Command::Events(args) => args.run(output)?,
+            Command::Servers(command) => command.run(output)?,
             Command::Stats { config } => operator::stats(&config.load()?, output)?,
             Command::Doctor(args) => args.run(output)?,
             Command::Demo(mut options) => {

@@ -46,6 +46,8 @@ pub struct Config {
     pub appservice: Appservice,
     /// What native clients talk to.
     pub native: Native,
+    /// Calls in native groups.
+    pub calls: Calls,
     /// Who may ask the bridge into a group, and for how much.
     pub bridge: Bridge,
     /// How much one account, and one address, may ask for.
@@ -119,6 +121,8 @@ pub struct Native {
     /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Without
     /// it, all who come through a proxy share one limit.
     pub trusted_proxies: Vec<String>,
+    /// With which other servers groups are shared.
+    pub servers: Servers,
     /// What is kept of what the bridge has read, so that a `bridge.db` that is put back from a backup
     /// loses nothing.
     pub keep_read: KeepRead,
@@ -127,6 +131,22 @@ pub struct Native {
     pub max_message_ttl_s: u32,
     /// How often messages that nobody fetched in time are looked for and dropped, in seconds.
     pub cleanup_interval_s: u32,
+}
+
+/// With which other servers this one speaks: those that `allow` covers and `deny` does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Servers {
+    /// Servers by their names, `*` for any characters: `b.example`, `*.b.example`. Without any, none.
+    pub allow: Vec<String>,
+    /// Likewise.
+    pub deny: Vec<String>,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self { allow: vec!["*".to_owned()], deny: Vec::new() }
+    }
 }
 
 /// How much is kept, whichever is less; 0 of either keeps nothing.
@@ -152,10 +172,26 @@ impl Default for Native {
             address: "http://127.0.0.1:29361".to_owned(),
             registration: RegistrationPolicy::default(),
             trusted_proxies: Vec::new(),
+            servers: Servers::default(),
             keep_read: KeepRead::default(),
             max_message_ttl_s: 2_592_000,
             cleanup_interval_s: 10,
         }
+    }
+}
+
+/// Calls in native groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Calls {
+    /// How many devices talk directly to each other in a call, which is all that one can have while
+    /// there is no server for bigger calls; 2 to 8. Each sends what it says to each of the others.
+    pub mesh_max: u8,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { mesh_max: 4 }
     }
 }
 
@@ -252,6 +288,7 @@ impl Config {
                 return wrong("native.trusted_proxies", why);
             }
         }
+        self.other_servers()?;
         self.limits.check()?;
         self.terms()?;
         if self.native.cleanup_interval_s == 0 {
@@ -259,6 +296,9 @@ impl Config {
         }
         if !(1..=2_592_000).contains(&self.native.max_message_ttl_s) {
             return wrong("native.max_message_ttl_s", "it must be 1 to 2592000".to_owned());
+        }
+        if !(2..=8).contains(&self.calls.mesh_max) {
+            return wrong("calls.mesh_max", "it must be 2 to 8".to_owned());
         }
         level::check(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use causeway_groups::{Vault, machine, vault::VaultError};
+use causeway_groups::{Vault, machine, sdk, vault::VaultError};
+use causeway_server::App;
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::watch, time::Instant};
@@ -15,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     RunError, homeserver,
     in_force::InForce,
-    listen,
+    listen, native,
     native_side::{self, Side},
     relay_token, supervisor,
     tasks::Tasks,
@@ -118,6 +119,18 @@ fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, Ru
     Door::new(&config.native.address, token).map(Some).map_err(failed)
 }
 
+/// Notes whether the native side is there, and whether other servers take what is for them.
+fn watch_neighbours(tasks: &Tasks, native: &sdk::Http, others: Option<App>, health: &Health) {
+    tasks.keep("native health", {
+        let (http, health) = (native.clone(), health.clone());
+        move || native_side::watch(http.clone(), health.clone())
+    });
+    if let Some(server) = others {
+        let troubles = health.troubles.clone();
+        tasks.keep("other servers", move || native::watch_others(server.clone(), troubles.clone()));
+    }
+}
+
 fn failed(error: impl Display) -> RunError {
     RunError::Bridge(error.to_string())
 }
@@ -130,7 +143,7 @@ pub(super) async fn start(
     config: &Config,
     in_force: &InForce,
     opened: Opened,
-    server: Option<causeway_server::App>,
+    server: Option<App>,
     metrics: PrometheusHandle,
     tasks: &Tasks,
 ) -> Result<(), RunError> {
@@ -150,6 +163,7 @@ pub(super) async fn start(
     }
     let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
     let (steps, health) = (Steps::default(), Health::default());
+    let others = server.clone();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
     let http = Http::new(Parts {
@@ -203,10 +217,7 @@ pub(super) async fn start(
     };
     let native = side.enter(put_back.is_some()).await?;
     health.set_native(Ok(()), native_side::LOOK);
-    tasks.keep("native health", {
-        let (http, health) = (native.http().clone(), health.clone());
-        move || native_side::watch(http.clone(), health.clone())
-    });
+    watch_neighbours(tasks, native.http(), others, &health);
     let began = Instant::now();
     let spine = Spine {
         db: db.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_protocol::api::Registration;
-use causeway_server::{App, AppError, Config as ServerConfig, KeepRead, TokenHash};
+use causeway_server::{App, AppError, Config as ServerConfig, KeepRead, Silent, TokenHash};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -12,9 +12,13 @@ use super::{
 };
 use crate::{
     config::{Config, RegistrationPolicy},
+    health::{Kind, Troubles},
     http::{ServerAlone, server_router},
     init::{ADMIN_TOKEN, BRIDGE_TOKEN, REGISTRATION_TOKEN},
 };
+
+/// How often it is looked whether other servers take what is for them.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Opens the database and starts to listen.
 pub(super) async fn start(
@@ -28,10 +32,12 @@ pub(super) async fn start(
     let mut server = ServerConfig::new(name, config.data_file("server.db"));
     let native = &config.native;
     server.trusted_proxies = edges::proxies(config);
+    server.others = config.other_servers().map_err(|error| RunError::Native(error.to_string()))?;
     server.keep_read = KeepRead {
         time: Duration::from_secs(u64::from(native.keep_read.hours) * 3_600),
         max_bytes: u64::from(native.keep_read.mib) << 20,
     };
+    server.mesh_max = config.calls.mesh_max.into();
     server.put_back = after_restore;
     server.max_message_ttl = Duration::from_secs(native.max_message_ttl_s.into());
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());
@@ -61,6 +67,24 @@ pub(super) async fn start(
     tasks.run(serving.serve(listener, stop));
     tracing::info!(%address, "listening for native clients");
     Ok(app)
+}
+
+/// Says of other servers with which nothing goes on, as long as that is so.
+pub(super) async fn watch_others(app: App, troubles: Troubles) {
+    let mut standing: Vec<String> = Vec::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let silent = app.silent_servers().await;
+        for name in standing.drain(..) {
+            if silent.iter().all(|one| one.server != name) {
+                troubles.goes(Kind::Server, &name);
+            }
+        }
+        for Silent { server, why } in silent {
+            troubles.stands(Kind::Server, &server, &why, None);
+            standing.push(server);
+        }
+    }
 }
 
 /// Lets probes, Prometheus and the operator see the native side where no bridge runs beside it.

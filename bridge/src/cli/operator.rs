@@ -1,4 +1,4 @@
-//! `causeway events` and `causeway stats`: the admin API of the running process, in words.
+//! `causeway events` and `causeway stats`, and what asks for them: the admin API of the running process, in words.
 //!
 //! Nothing here opens a database: what runs is asked, over its own listener and with its own token.
 
@@ -55,14 +55,14 @@ pub(super) struct Events {
 }
 
 /// The admin API of the process that runs with this configuration.
-struct Admin {
+pub(super) struct Admin {
     client: Client,
     base: String,
     token: String,
 }
 
 impl Admin {
-    fn of(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn of(config: &Config) -> Result<Self, Failure> {
         let token = read_token(&config.data_file(ADMIN_TOKEN))?.expose().to_owned();
         let mut address = config.appservice.listen;
         if address.ip().is_unspecified() {
@@ -82,12 +82,22 @@ impl Admin {
         request.query(query).bearer_auth(&self.token)
     }
 
-    async fn get<A: DeserializeOwned>(
+    pub(super) async fn get<A: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<A> {
-        let answer = self.request(path, query).timeout(PATIENCE).send().await;
+        self.answered(self.request(path, query)).await
+    }
+
+    /// Has something done.
+    pub(super) async fn post<A: DeserializeOwned>(&self, path: &str) -> anyhow::Result<A> {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        self.answered(request).await
+    }
+
+    async fn answered<A: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<A> {
+        let answer = request.timeout(PATIENCE).send().await;
         let answer = answer.with_context(|| {
             format!("nobody answers at {} (appservice.listen): is Causeway running?", self.base)
         })?;
@@ -113,7 +123,7 @@ impl Admin {
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("nothing can be asked")
 }

@@ -184,7 +184,7 @@ fn an_unknown_key_is_named_with_its_place_and_a_hint() {
         (
             "native:\n  colour: red\n",
             "f:2: there is no key `native.colour`; there are: listen, address, registration, \
-             trusted_proxies, keep_read, max_message_ttl_s, cleanup_interval_s",
+             trusted_proxies, servers, keep_read, max_message_ttl_s, cleanup_interval_s",
         ),
     ];
     for (text, says) in rows {
@@ -240,6 +240,8 @@ fn limits_and_proxies_must_be_some() {
         ("limits: {devices: 0}\n", "limits.devices: "),
         ("native:\n  max_message_ttl_s: 2592001\n", "native.max_message_ttl_s: "),
         ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
+        ("calls: {mesh_max: 1}\n", "calls.mesh_max: "),
+        ("calls: {mesh_max: 9}\n", "calls.mesh_max: "),
     ] {
         let error = named(text).unwrap_err();
         assert!(error.starts_with(key), "{error}");

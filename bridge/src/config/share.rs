@@ -1,5 +1,6 @@
-//! What the bridge does for whom.
+//! What the bridge does for whom, and with which other servers groups are shared.
 
+use causeway_server::{OtherServers, ServerPattern};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,27 @@ impl Config {
             allow: parsed.collect::<Result<_, _>>()?,
             rooms: most(*rooms_per_day),
             invites: most(*invites_per_day),
+        })
+    }
+
+    /// With which other servers this one speaks.
+    ///
+    /// # Errors
+    /// [`WrongValue`]: a pattern that no server fits.
+    pub fn other_servers(&self) -> Result<OtherServers, WrongValue> {
+        let parsed = |key: &'static str, texts: &[String]| {
+            let parsed = texts.iter().map(|text| {
+                text.parse::<ServerPattern>().map_err(|_| {
+                    let why = format!("`{text}` is no server, like `b.example` or `*.b.example`");
+                    WrongValue::new(key, why)
+                })
+            });
+            parsed.collect::<Result<_, _>>()
+        };
+        let servers = &self.native.servers;
+        Ok(OtherServers {
+            allow: parsed("native.servers.allow", &servers.allow)?,
+            deny: parsed("native.servers.deny", &servers.deny)?,
         })
     }
 }

@@ -14,10 +14,10 @@ use crate::{
     app::{self, RunError},
     config::Config,
     init::{
-        ADMIN_TOKEN, BRIDGE_TOKEN, InitError, REGISTRATION_TOKEN, STORAGE_KEY, check_key,
-        read_token,
+        ADMIN_TOKEN, BRIDGE_TOKEN, InitError, REGISTRATION_TOKEN, RELAY_TOKEN, STORAGE_KEY,
+        check_key, read_token,
     },
-    registration::{Registration, RegistrationError},
+    registration::{AGENT, Registration, RegistrationError},
 };
 
 /// Below this much free disk, bytes, somebody should look after it.
@@ -76,6 +76,10 @@ pub(super) fn registration(
         let found = format!("{} has the homeserver limit our rate", path.display());
         let fix = "write `rate_limited: false` there and in the homeserver's copy, and restart it";
         show(Check::warning(name, found, fix));
+    } else if !registration.has_agent() {
+        let found = format!("{} does not claim the name {AGENT}", path.display());
+        let fix = format!("to share groups with other servers, {again}");
+        show(Check::warning(name, found, fix));
     } else {
         show(Check::ok(name, path.display().to_string()));
     }
@@ -89,7 +93,20 @@ pub(super) fn files(config: &Config, show: &mut dyn FnMut(Check)) {
     for name in [STORAGE_KEY, ADMIN_TOKEN, REGISTRATION_TOKEN, BRIDGE_TOKEN] {
         show(secret(config, name));
     }
+    show(relay_token(config));
     show(disk(folder));
+}
+
+/// Without it everything works but what concerns other servers.
+fn relay_token(config: &Config) -> Check {
+    let check = secret(config, RELAY_TOKEN);
+    if config.data_file(RELAY_TOKEN).exists() {
+        return check;
+    }
+    let found = "it is not there: no other server is spoken with";
+    let fix =
+        "to share groups with other servers: `causeway init` makes it, and leaves everything else";
+    Check::warning(RELAY_TOKEN, found.to_owned(), fix)
 }
 
 fn data_dir(folder: &Path) -> Check {

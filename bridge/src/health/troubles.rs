@@ -39,12 +39,21 @@ pub enum Kind {
     Lane,
     /// A portal's room is of no use any more: the bot is out of it, or it is not there.
     Portal,
+    /// Another server takes nothing of what waits for it, or is shut out for what it sent.
+    Server,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 6] =
-        [Self::Homeserver, Self::Native, Self::Account, Self::Room, Self::Lane, Self::Portal];
+    pub const ALL: [Self; 7] = [
+        Self::Homeserver,
+        Self::Native,
+        Self::Account,
+        Self::Room,
+        Self::Lane,
+        Self::Portal,
+        Self::Server,
+    ];
 
     /// As it is shown.
     pub fn name(self) -> &'static str {
@@ -55,6 +64,7 @@ impl Kind {
             Self::Room => "room",
             Self::Lane => "lane",
             Self::Portal => "portal",
+            Self::Server => "server",
         }
     }
 
@@ -69,7 +79,7 @@ impl Kind {
 pub struct Trouble {
     /// Of which kind.
     pub kind: Kind,
-    /// Which lane, by its name, which room, or which portal, by its number; empty where there is one of its kind.
+    /// Which lane, room or server, by its name, or which portal, by its number; empty where there is one of its kind.
     pub name: String,
     /// Since when, Unix milliseconds.
     pub since: Timestamp,
@@ -194,7 +204,9 @@ fn public(kind: Kind, name: &str) -> String {
             Some((end, _)) => format!("{}/*", name.get(..end).unwrap_or_default()),
             None => name.to_owned(),
         },
-        Kind::Homeserver | Kind::Native | Kind::Account | Kind::Portal => name.to_owned(),
+        Kind::Homeserver | Kind::Native | Kind::Account | Kind::Portal | Kind::Server => {
+            name.to_owned()
+        }
     }
 }
 

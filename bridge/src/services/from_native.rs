@@ -391,6 +391,8 @@ fn input(
         | What::JoinAsked { .. }
         | What::Held { .. }
         | What::Duplicate
+        // Nobody shares with a bridge, and what was shared is not said anew.
+        | What::Past(_)
         | What::Keys => None,
     }
 }
@@ -403,7 +405,7 @@ fn is_unread(what: &What) -> bool {
 /// Whether something may be to be done for others now: a message that opened asks for nothing.
 fn may_owe(what: &What) -> bool {
     match what {
-        What::Message(_) | What::Duplicate => false,
+        What::Message(_) | What::Past(_) | What::Duplicate => false,
         What::Roster(_)
         | What::JoinAsked { .. }
         | What::Expired { .. }

@@ -1,4 +1,4 @@
-//! `causeway events` and `causeway stats`, beside a native server that runs.
+//! `causeway events`, `causeway stats` and `causeway servers`, beside a native server that runs.
 
 use std::{
     fs,
@@ -175,4 +175,33 @@ fn what_the_admin_api_refuses_is_final_and_says_what_to_do() {
     }
     fs::remove_file(site.causeway.dir.path().join("data/admin.token")).unwrap();
     assert_eq!(site.fails(&["stats"]).0, Some(11));
+}
+
+#[test]
+fn other_servers_are_paused_and_resumed_and_one_that_nobody_knows_is_refused() {
+    let site = Site::new();
+    let serving = site.serve();
+    assert_eq!(site.json(&["servers", "list"])[0]["servers"], serde_json::json!([]));
+    let text = site.command(&["servers", "list"]).output().unwrap();
+    assert!(said(&text).contains("No other server is known."), "{}", said(&text));
+    let refused = |words: &[&str], code: i32, why: &str| {
+        let out = site.command(words).output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "{}", said(&out));
+        assert!(said(&out).contains(why), "{}", said(&out));
+    };
+    refused(&["servers", "show", "b.example"], 1, "there is no such server");
+    refused(&["servers", "resume", "b.example"], 1, "there is no such server");
+    refused(&["servers", "pause", "not a name"], 2, "no name of a server");
+    refused(&["servers", "pause", "example.org"], 1, "not the name of another server");
+    let paused = site.json(&["servers", "pause", "b.example:8448"]);
+    assert_eq!(paused[0]["state"], "paused");
+    drop(serving);
+    refused(&["servers", "list"], 1, "is Causeway running?");
+    // It outlives a restart.
+    let _serving = site.serve();
+    let shown = site.command(&["servers", "show", "b.example:8448"]).output().unwrap();
+    assert!(said(&shown).contains("nothing passes until"), "{}", said(&shown));
+    let page = site.json(&["servers", "list", "--limit", "1"]);
+    assert_eq!(page[0]["next"], "b.example:8448");
+    assert_eq!(site.json(&["servers", "resume", "b.example:8448"])[0]["state"], "open");
 }

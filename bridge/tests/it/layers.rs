@@ -65,6 +65,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["config"],
             &["storage"],
             &["live", "sessions"],
+            &["calls"],
             &["services"],
             &["http"],
             &["app"],

@@ -12,7 +12,7 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 15] = [
+const SMALL: [&str; 16] = [
     "errands",
     "own",
     "fallback_key",
@@ -21,6 +21,7 @@ const SMALL: [&str; 15] = [
     "owed_invites",
     "owed_words",
     "acks_due",
+    "owed_shares",
     "imported",
     "legacy_own",
     "legacy_given",
@@ -42,7 +43,7 @@ const QUEUES: [&str; 7] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 58] = [
+const WALKS: [(&str, &str); 61] = [
     (
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
         "newest first: as far as a portal's",
@@ -84,6 +85,9 @@ const WALKS: [(&str, &str); 58] = [
     ("DELETE FROM invites WHERE expires_ms", "hourly"),
     ("DELETE FROM joins WHERE at_ms", "hourly"),
     ("DELETE FROM link_uses WHERE ik_pub NOT IN", "hourly"),
+    ("DELETE FROM share_pages WHERE share_id NOT IN", "hourly"),
+    ("DELETE FROM heard_shares WHERE since_ms", "hourly"),
+    ("DELETE FROM sharers WHERE since_ms", "hourly"),
     ("DELETE FROM revoked_links WHERE at_ms", "hourly"),
     ("SELECT DISTINCT group_id, device FROM key_requests", "a covering index; of a month"),
     ("SELECT client_id, state, envelope_id, failure FROM outbox", "when a person asks for one"),

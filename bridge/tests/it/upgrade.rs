@@ -25,6 +25,11 @@ const BACK: &str = "
     ALTER TABLE batches DROP COLUMN kept_for;
     ALTER TABLE batches RENAME COLUMN sealed TO body;
     DROP TABLE forgotten;
+    DROP TABLE share_pages;
+    DROP TABLE owed_shares;
+    DROP TABLE heard_shares;
+    DROP TABLE sharers;
+    DROP TABLE shared_lines;
     DROP TABLE shared_groups;
     DROP TABLE shared_given;
     DROP TABLE shared_windows;

@@ -28,6 +28,7 @@ mod login;
 mod markdown;
 mod member;
 mod message;
+mod moment;
 mod names;
 mod outbox;
 mod pins;
@@ -40,6 +41,7 @@ mod roster;
 mod scheme;
 mod send;
 mod settings;
+mod share;
 mod span;
 mod tail;
 mod verify;
@@ -65,6 +67,7 @@ use exit::Failure;
 pub use follow::stopped;
 pub use harmless::{harmless, one_line};
 use home::Home;
+pub use local_time::local_time;
 use print::Printer;
 pub use scheme::Scheme;
 
@@ -175,9 +178,11 @@ enum Command {
         after_help = "F1 shows the keys.\n\nExamples:\n  causeway-client chat\n  causeway-client chat --announce osc9"
     )]
     Chat(chat::Arguments),
-    /// Show what was said in a group before; needs no server
+    /// Show what was said in a group before, which needs no server; or share it
     #[command(
-        after_help = "Examples:\n  causeway-client history team\n  causeway-client history team --before 120 --limit 20\n  causeway-client --output json history team --after 42"
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "A group that is called `share` is shown by its id.\n\nExamples:\n  causeway-client history team\n  causeway-client history team --before 120 --limit 20\n  causeway-client --output json history team --after 42"
     )]
     History(read::HistoryArguments),
     /// Find what was said; needs no server

@@ -42,6 +42,7 @@ mod schemes;
 mod seal;
 mod seen;
 mod shared;
+mod shares;
 mod trust;
 mod work;
 
@@ -73,12 +74,13 @@ pub use offers::OfferView;
 pub use own::{MOST_COMMITS, is_behind, put_back};
 pub use parked::{Looked, ToUnpark};
 pub use received::{
-    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, PolicyChange, Receipts, Received,
+    Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Past, PolicyChange, Receipts, Received,
     RosterChange, What,
 };
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use seal::ToSeal;
+pub use shares::{ShareError, Sharing};
 pub use trust::Trust;
 pub use work::ToReceive;
 

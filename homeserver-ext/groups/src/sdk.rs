@@ -36,6 +36,7 @@ mod posting;
 mod recovery;
 mod sending;
 mod session;
+mod sharing;
 mod status;
 mod stream;
 mod sync;

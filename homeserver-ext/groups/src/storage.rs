@@ -34,6 +34,9 @@ pub(crate) mod place;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod shared_keys;
+#[cfg(feature = "cli")]
+pub(crate) mod shared_lines;
+pub(crate) mod shares;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::Schema;

@@ -2,6 +2,7 @@
 //! SDK both use them. `docs/openapi.json` is made from these.
 
 mod accounts;
+mod calls;
 mod events;
 mod groups;
 mod invites;
@@ -13,6 +14,10 @@ mod server;
 pub use accounts::{
     AccountAnswer, AccountDevices, ClaimRequest, ClaimedKeys, KeyCount, LoginNonce, LoginRequest,
     MAX_FORMER, RegisterRequest, Session, UploadKeys,
+};
+pub use calls::{
+    CallCap, CallDevice, CallIntent, CallOut, CallPage, CallParticipant, CallReady, CallState,
+    CallTopology, JoinCall, ReportCall, SetCall, StartCall,
 };
 pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};

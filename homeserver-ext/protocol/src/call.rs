@@ -8,6 +8,7 @@
 mod event;
 mod glare;
 mod joining;
+mod row;
 pub mod rules;
 mod steps;
 
@@ -16,13 +17,15 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Timestamp;
 
 pub use event::{Caps, Change, Effect, Ended, Event, Out, Refused, Said, Who};
 pub use glare::{offers, prevails, sfu_identity};
 
 /// What carries a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Topology {
     /// Each talks to each.
     Mesh,
@@ -41,7 +44,7 @@ pub enum Topology {
 }
 
 /// One who takes part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Participant {
     /// What it can do.
     pub caps: Caps,
@@ -77,8 +80,8 @@ impl Participant {
     }
 }
 
-/// A call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A call; as JSON it is what a server keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Rises with each change.
     pub version: u64,
@@ -91,12 +94,14 @@ pub struct Call {
     /// Until when this step may last.
     pub until: Option<Timestamp>,
     /// Who takes part.
+    #[serde(with = "row::pairs")]
     pub participants: BTreeMap<Who, Participant>,
     mesh_max: usize,
     has_sfu: bool,
     extended: bool,
     confirmed: Option<Timestamp>,
     asked: Option<(Who, Who)>,
+    #[serde(with = "row::pairs")]
     expected: BTreeMap<Who, Timestamp>,
     empty: Option<Timestamp>,
     stable: Timestamp,
@@ -148,6 +153,15 @@ impl Call {
             *self = next;
         }
         Ok(change)
+    }
+
+    /// Ends a call whose server's database was put back from a copy: its version is one that nobody
+    /// can have seen of before, so that nobody takes it for an old one.
+    pub fn put_back(&mut self, now: Timestamp) {
+        if !self.is_over() {
+            self.end(Ended::PutBack, now, &mut Vec::new());
+            self.version += rules::BEYOND_A_COPY;
+        }
     }
 
     /// When something happens that nobody does; [`Event::Tick`] then.

@@ -213,6 +213,8 @@ byte_names! {
     StreamId[16];
     /// A join request that waits at the server, protocol §3.4: `H(request bytes)[..16]`.
     RequestId[16];
+    /// What is shared of a group's history at once.
+    ShareId[16];
     /// A call, by a number that its starter draws.
     CallId[16];
 }

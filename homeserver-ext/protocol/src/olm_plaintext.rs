@@ -4,9 +4,11 @@
 //! that `from` is the session's peer and `to` the reader, the reader checks with [`Route`].
 
 mod distribution;
+mod history;
 mod shared_key;
 
 pub use distribution::{Distribution, Node, Refused};
+pub use history::{HistoryPage, MAX_PAGE, MAX_PAGES, PastText};
 pub use shared_key::KeyRefused;
 
 use zeroize::Zeroizing;
@@ -51,6 +53,8 @@ pub enum OlmPlaintext {
     Dummy(Route),
     /// `L`: a chain of a legacy suite.
     Legacy(Route, LegacyKey),
+    /// `H`: texts of before, which a member gives to one who came later.
+    History(Route, HistoryPage),
     /// `F`: the content key of a fan-out message.
     Piece(Piece),
 }
@@ -143,7 +147,7 @@ impl OlmPlaintext {
             Self::Distribution(_) | Self::SharedKey(..) | Self::Legacy(..) => Kind::KeyDistribution,
             Self::KeyRequest(..) => Kind::KeyRequest,
             Self::Acknowledgement(..) => Kind::KeyAck,
-            Self::Invite(..) | Self::Dummy(_) => Kind::Direct,
+            Self::Invite(..) | Self::Dummy(_) | Self::History(..) => Kind::Direct,
             Self::Piece(_) => Kind::Fanout,
         }
     }
@@ -157,6 +161,7 @@ impl OlmPlaintext {
             | Self::SharedKey(route, _)
             | Self::Invite(route, _)
             | Self::Legacy(route, _)
+            | Self::History(route, _)
             | Self::Dummy(route) => Some(*route),
             Self::Piece(_) => None,
         }
@@ -189,6 +194,7 @@ impl OlmPlaintext {
             }
             Self::Invite(route, link) => write_route(to, b'I', route).str16(link),
             Self::Dummy(route) => write_route(to, b'W', route),
+            Self::History(route, page) => page.write(to, route),
             Self::Legacy(route, key) => {
                 write_route(to, b'L', route).u8(key.suite).u8(key.version).str16(&key.text)
             }
@@ -253,6 +259,7 @@ impl OlmPlaintext {
                 Self::Invite(route, link.to_owned())
             }
             b'W' => Self::Dummy(read_route(from)?),
+            b'H' => Self::History(read_route(from)?, HistoryPage::read(from)?),
             b'L' => {
                 let (route, suite, version) = (read_route(from)?, from.u8()?, from.u8()?);
                 let text = std::str::from_utf8(from.str16()?).map_err(|_| Short)?;

@@ -22,12 +22,20 @@ use crate::{
     figures::Figures,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
-    quota::{AccountQuotas, EdgeLimits, GuestQuotas, Hits, Present, Shares},
-    services::{delivery::parked, events, kept, servers::Servers, upkeep},
+    quota::{AccountQuotas, CallShares, EdgeLimits, GuestQuotas, Hits, Present, Shares},
+    services::{
+        calls,
+        delivery::parked,
+        events, kept,
+        servers::{Servers, Silent},
+        upkeep,
+    },
     sessions::Sessions,
     storage::{self, GroupRow, mailbox},
 };
 
+/// How often calls are looked after.
+const CALLS: Duration = Duration::from_millis(500);
 /// How long requests and streams may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
@@ -73,8 +81,10 @@ impl App {
         let path = config.database.clone();
         let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &schemas }).await?;
         kept::begin(&db, &generation).await?;
+        let live = Live::default();
         if config.put_back {
             kept::was_put_back(&db, clock.now()).await?;
+            calls::put_back(&db, &live, clock.now()).await.or_else(stored_or_read)?;
             tracing::warn!("server.db was put back: groups may name accounts that it lost");
         }
         let hits = Hits::default();
@@ -82,11 +92,13 @@ impl App {
         let servers = Arc::new(Servers::new(
             &config.server_name,
             config.relay_token.map(|_| config.relay_patience),
+            config.others.clone(),
         ));
         let api = Api {
             db,
             probe: Arc::default(),
             shares: Arc::new(Shares::new(limits.accounts.subscribe(), hits.clone())),
+            calls: Arc::new(CallShares::new(hits.clone())),
             hits,
             limits: Arc::new(limits),
             config: Arc::new(config),
@@ -94,7 +106,7 @@ impl App {
             agreed: Arc::new(Agreed::default()),
             guests: Arc::new(Guests::default()),
             streams: Arc::new(Streams::new(generation)),
-            live: Live::default(),
+            live,
             sessions: Sessions::default(),
             acks: Arc::default(),
             links: Arc::default(),
@@ -127,7 +139,10 @@ impl App {
             }
         };
         let all = async {
-            self.beside_upkeep(served).await;
+            tokio::select! {
+                () = self.beside_upkeep(served) => {}
+                never = self.tend_calls() => match never {},
+            }
             self.close().await;
         };
         let now = || self.api.clock.now();
@@ -172,6 +187,43 @@ impl App {
         self.upkeep_of(Timestamp(agreed)).await
     }
 
+    /// Does what is due in calls by the clock, as it is now, and takes in whose stream is lost.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn tick_calls(&self) -> Result<(), causeway_store::Error> {
+        let (db, live) = (&self.api.db, &self.api.live);
+        let all = async {
+            // Who is there is known as of now, and nobody is put out by a later clock than that.
+            let now = self.api.clock.now();
+            let is_there = |device| self.api.streams.has(device);
+            calls::presence(db, live, now, is_there).await?;
+            while calls::tick(db, live, now).await? {}
+            Ok(())
+        };
+        all.await.or_else(stored_or_read)
+    }
+
+    /// Looks after the calls for as long as one runs, and waits for one while none does.
+    async fn tend_calls(&self) -> std::convert::Infallible {
+        let mut due = tokio::time::interval(CALLS);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let ticked = self.tick_calls().await;
+            let is_quiet = match ticked {
+                Ok(()) => calls::is_quiet(&self.api.db).await.unwrap_or(false),
+                Err(error) => {
+                    tracing::warn!(%error, "calls were not looked after; it is tried again");
+                    false
+                }
+            };
+            if is_quiet {
+                self.api.live.calls_moved().await;
+            }
+            due.tick().await;
+        }
+    }
+
     async fn upkeep_of(&self, now: Timestamp) -> Result<(), causeway_store::Error> {
         let all = async {
             let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,16 +235,10 @@ impl App {
             self.api.links.let_go(self.api.clock.now());
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             events::prune(&self.api.db, now).await?;
+            while calls::forget(&self.api.db, now).await? {}
             Ok(())
         };
-        match all.await {
-            Ok(()) => Ok(()),
-            Err(storage::Error::Store(error)) => Err(error),
-            Err(error @ storage::Error::Row(_)) => {
-                tracing::error!(%error, "upkeep met a row that it cannot read");
-                Ok(())
-            }
-        }
+        all.await.or_else(stored_or_read)
     }
 
     /// How full the server is now.
@@ -223,6 +269,11 @@ impl App {
     /// The database's own; the gauges stay as they were.
     pub async fn measure(&self) -> Result<(), causeway_store::Error> {
         self.figures().await.map(|figures| figures.gauge())
+    }
+
+    /// Other servers that are spoken with, and with which nothing goes on; nobody has paused them.
+    pub async fn silent_servers(&self) -> Vec<Silent> {
+        self.api.servers.silent(self.api.clock.now()).await
     }
 
     /// Whether the database takes what is written.
@@ -256,6 +307,17 @@ impl App {
         tokio::select! {
             done = serving => done,
             never = upkeep => never,
+        }
+    }
+}
+
+/// The database's own; a row that cannot be read stops nothing.
+fn stored_or_read(error: storage::Error) -> Result<(), causeway_store::Error> {
+    match error {
+        storage::Error::Store(error) => Err(error),
+        error @ storage::Error::Row(_) => {
+            tracing::error!(%error, "upkeep met a row that it cannot read");
+            Ok(())
         }
     }
 }

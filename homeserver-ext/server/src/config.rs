@@ -1,5 +1,7 @@
 //! What the server is told when it is opened; the binary reads it from wherever it keeps it.
 
+mod others;
+
 use std::{
     net::{AddrParseError, IpAddr},
     path::PathBuf,
@@ -7,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use causeway_protocol::{api::Registration, envelope::MAX_TTL_MS};
+use causeway_protocol::{api::Registration, call::rules::MESH_MAX, envelope::MAX_TTL_MS};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+pub use self::others::{NoServerPattern, OtherServers, ServerPattern};
 use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas};
 
 /// How a server is to be.
@@ -32,6 +35,8 @@ pub struct Config {
     pub relay_token: Option<TokenHash>,
     /// How long a client's request waits for another server.
     pub relay_patience: Duration,
+    /// Which other servers are spoken with.
+    pub others: OtherServers,
     /// How much an account may post, and add to groups and keys; this and the next two may be
     /// [changed](crate::App::set_limits) later.
     pub accounts: AccountQuotas,
@@ -45,6 +50,9 @@ pub struct Config {
     pub claims_per_hour: u32,
     /// What is kept for the bridge that it has acknowledged.
     pub keep_read: KeepRead,
+    /// Participants of a call that talk directly to each other: all that one can have while there is no
+    /// server for calls.
+    pub mesh_max: usize,
     /// Messages are kept no longer, whatever their group says.
     pub max_message_ttl: Duration,
     /// How often overdue rows are looked for and dropped.
@@ -93,12 +101,14 @@ impl Config {
             bridge_registration_token: None,
             relay_token: None,
             relay_patience: Duration::from_secs(30),
+            others: OtherServers::default(),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),
             edge: EdgeLimits::default(),
             trusted_proxies: Proxies::default(),
             claims_per_hour: 20,
             keep_read: KeepRead::default(),
+            mesh_max: MESH_MAX,
             max_message_ttl: Duration::from_millis(MAX_TTL_MS),
             cleanup_interval: Duration::from_secs(10),
             put_back: false,

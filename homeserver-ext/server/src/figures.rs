@@ -39,6 +39,10 @@ pub struct Figures {
     pub groups: u64,
     /// Their members, each as often as groups it is in.
     pub members: u64,
+    /// Calls that run.
+    pub calls: u64,
+    /// Devices in them.
+    pub call_participants: u64,
 }
 
 impl Figures {
@@ -53,6 +57,8 @@ impl Figures {
         metrics::gauge!("causeway_parked_bytes").set(self.parked_bytes as f64);
         metrics::gauge!("causeway_groups").set(self.groups as f64);
         metrics::gauge!("causeway_members").set(self.members as f64);
+        metrics::gauge!("causeway_calls").set(self.calls as f64);
+        metrics::gauge!("causeway_call_participants").set(self.call_participants as f64);
         metrics::gauge!("causeway_db_bytes", "db" => "server").set(self.db_bytes as f64);
         metrics::gauge!("causeway_wal_bytes", "db" => "server").set(self.wal_bytes as f64);
         for (name, count) in [

@@ -7,6 +7,7 @@ mod accounts;
 pub mod admin;
 mod auth;
 mod body;
+mod calls;
 mod door;
 pub(crate) mod edge;
 mod error;
@@ -45,7 +46,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     config::Config,
     live::Live,
-    quota::{Hits, Present, Shares},
+    quota::{CallShares, Hits, Present, Shares},
     services::{delivery::acks::Acks, links::Links, servers::Servers},
     sessions::Sessions,
 };
@@ -67,6 +68,7 @@ pub(crate) struct Api {
     /// By which what waits has lived long enough.
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) shares: Arc<Shares>,
+    pub(crate) calls: Arc<CallShares>,
     pub(crate) hits: Hits,
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,
@@ -138,6 +140,7 @@ pub(crate) fn router(api: Api) -> Router {
             "/groups/{group}/sender-keys",
             get(sender_keys::inventory).put(sender_keys::report).delete(sender_keys::ask_rotation),
         )
+        .merge(calls())
         .route("/messages/{id}/status", get(relay::status))
         .route("/device", get(relay::device))
         .route("/device/kept", put(kept::keep).post(kept::read_again))
@@ -155,6 +158,19 @@ pub(crate) fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(error::after_panic))
         .with_state(api)
+}
+
+fn calls() -> Router<Api> {
+    Router::new()
+        .route("/groups/{group}/calls", get(calls::page).post(calls::start))
+        .route("/groups/{group}/calls/{call}", get(calls::state))
+        .route("/groups/{group}/calls/{call}/join", post(calls::join))
+        .route("/groups/{group}/calls/{call}/report", post(calls::report))
+        .route("/groups/{group}/calls/{call}/sfu", post(calls::sfu))
+        .route("/groups/{group}/calls/{call}/set", post(calls::set))
+        .route("/groups/{group}/calls/{call}/leave", post(calls::leave))
+        .route("/groups/{group}/calls/{call}/decline", post(calls::decline))
+        .route("/groups/{group}/calls/{call}/end", post(calls::end))
 }
 
 /// Which device a path or a log line means.

@@ -2,9 +2,10 @@
 //!
 //! It relays what it cannot read: the code to decrypt is not in this crate, and a test keeps it so.
 //! `docs/protocol.md` §2, §3 and §8 are what it does. Imports go one way:
-//! `storage → live, sessions → services → http → app`, each file of a layer on its own.
+//! `storage → live, sessions → calls → services → http → app`, each file of a layer on its own.
 
 mod app;
+mod calls;
 mod config;
 mod figures;
 mod http;
@@ -15,8 +16,11 @@ mod sessions;
 mod storage;
 
 pub use app::{App, AppError};
-pub use config::{Config, KeepRead, Proxies, Proxy, TokenHash};
+pub use config::{
+    Config, KeepRead, NoServerPattern, OtherServers, Proxies, Proxy, ServerPattern, TokenHash,
+};
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
 pub use http::{Clock, admin, document as openapi, edge::Edge};
 pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};
+pub use services::servers::Silent;
 pub use storage::SCHEMA;

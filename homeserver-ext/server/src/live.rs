@@ -92,6 +92,7 @@ pub(crate) struct Live {
     moved: watch::Sender<()>,
     /// Those who watch events instead.
     pub(crate) feed: Feed,
+    calls: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -179,6 +180,17 @@ impl Live {
     /// Changes whenever anything was put down.
     pub(crate) fn moved(&self) -> watch::Receiver<()> {
         self.moved.subscribe()
+    }
+
+    /// A call is another when `tx` is committed: what is due in it may be due sooner.
+    pub(crate) fn call_moved(&self, tx: &mut Tx) {
+        let calls = Arc::clone(&self.calls);
+        tx.once_committed(move || calls.notify_one());
+    }
+
+    /// Returns when a call has changed since the last time.
+    pub(crate) async fn calls_moved(&self) {
+        self.calls.notified().await;
     }
 
     /// Listens for a device from now on; it counts in no group yet.

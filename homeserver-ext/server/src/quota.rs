@@ -3,6 +3,7 @@
 //! In memory on purpose: a restart forgives.
 
 mod account;
+mod calls;
 mod edge;
 mod hits;
 mod present;
@@ -20,6 +21,7 @@ use causeway_protocol::ids::Timestamp;
 
 pub use account::AccountQuotas;
 pub(crate) use account::{PAGE_BYTES, ROW_BYTES, Shares, TooMany, UsedUp};
+pub(crate) use calls::CallShares;
 pub use edge::EdgeLimits;
 pub(crate) use hits::{Hit, Hits, place};
 pub(crate) use present::Present;

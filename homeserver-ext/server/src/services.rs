@@ -1,6 +1,7 @@
 //! What can be asked of the server: functions, one transaction each, none calling another.
 
 pub(crate) mod accounts;
+pub(crate) mod calls;
 pub(crate) mod delivery;
 pub(crate) mod device_lists;
 pub(crate) mod events;

@@ -172,6 +172,7 @@ pub(crate) fn olm_plaintext(section: &Value, item: &Value) -> Check {
                 text: Zeroizing::new(item.text("text")?.to_owned()),
             },
         ),
+        OlmPlaintext::History(..) => return ensure(false, "no vector has shared history"),
         OlmPlaintext::Piece(_) => OlmPlaintext::Piece(Piece {
             key: Zeroizing::new(item.array("key")?),
             binding: Sha256::digest(item.bytes("binding_preimage")?).into(),
@@ -194,6 +195,7 @@ fn letter(plaintext: &OlmPlaintext) -> &'static str {
         OlmPlaintext::Invite(..) => "I",
         OlmPlaintext::Dummy(_) => "W",
         OlmPlaintext::Legacy(..) => "L",
+        OlmPlaintext::History(..) => "H",
         OlmPlaintext::Piece(_) => "fanout piece",
     }
 }

@@ -4,6 +4,8 @@
 //! and shown afterwards. `row` rises with each line, so a reader that was killed says how far it came
 //! (`tail --since`) and misses nothing.
 
+mod shared;
+
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use causeway_protocol::{
@@ -19,9 +21,9 @@ use super::{
     line::{Imported, Line, Message, Said},
 };
 use crate::{
-    machine::Received,
+    machine::{Received, What},
     sdk::{Client, Keep, KeepError},
-    storage::{self, history, mirrors},
+    storage::{self, history, mirrors, shared_lines},
     vault::Vault,
 };
 
@@ -38,6 +40,12 @@ impl Keep for History {
         Box::pin(async move {
             let mut shown = Vec::with_capacity(received.len());
             for Received { group, what, .. } in received {
+                if let What::Past(past) = what {
+                    // In its place, and known to what follows it.
+                    add(client, tx, std::mem::take(&mut shown)).await?;
+                    shared::add(client, tx, group, past).await?;
+                    continue;
+                }
                 let Some(mut what) = Said::from_what(what) else { continue };
                 name_mirrors(tx, group, &mut what).await?;
                 shown.push((group, what));
@@ -123,6 +131,10 @@ pub(super) async fn import(
 pub(super) async fn insert(vault: &Vault, tx: &mut Tx, line: Line) -> Result<(), KeepError> {
     let json = Zeroizing::new(serde_json::to_vec(&line)?);
     let name = line.name();
+    if let Said::Shared(said) = &line.what {
+        let by = &said.by_member_id;
+        shared_lines::note(tx.conn(), &line.group, &said.name(), by, line.row).await?;
+    }
     let Line { row, group, at_ms, .. } = line;
     history::insert(tx.conn(), vault, row, &group, at_ms, name.as_ref(), &json).await?;
     Ok(())
@@ -150,6 +162,7 @@ async fn name_mirrors(tx: &mut Tx, group: GroupId, what: &mut Said) -> Result<()
         }
         Said::Message(_)
         | Said::Imported(_)
+        | Said::Shared(_)
         | Said::Roster(_)
         | Said::JoinAsked { .. }
         | Said::Expired { .. }

@@ -4,6 +4,7 @@ mod identity;
 mod imported;
 mod message;
 mod roster;
+mod shared;
 
 use causeway_protocol::{
     content::{Content, ContentType, Mirror},
@@ -26,6 +27,7 @@ use identity::IdentityLine;
 pub(super) use imported::Imported;
 pub(super) use message::Message;
 use roster::RosterLine;
+pub(super) use shared::Shared;
 
 /// A line with its place. `row` rises by one with each line of a home, over all its groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,8 @@ pub(super) enum Said {
     Message(Message),
     /// A message that another program has kept.
     Imported(Imported),
+    /// A text of before, as a member has shared it.
+    Shared(Shared),
     /// The group's roster changed.
     Roster(RosterLine),
     /// Matrix users came or went behind the bridge.
@@ -141,7 +145,8 @@ impl Said {
                 Self::Offered { by, identity: trust.name().to_owned(), members }
             }
             What::Fork(fork) => Self::Fork { epoch: fork.epoch, only_said: fork.other.is_none() },
-            What::Held { .. } | What::Duplicate | What::Keys => return None,
+            // Of which there are many lines.
+            What::Past(_) | What::Held { .. } | What::Duplicate | What::Keys => return None,
         })
     }
 
@@ -199,6 +204,7 @@ impl Line {
         match &self.what {
             Said::Message(Message { body, .. })
             | Said::Imported(Imported { body, .. })
+            | Said::Shared(Shared { body, .. })
             | Said::Unsent { body, .. } => Some(body),
             _ => None,
         }
@@ -209,6 +215,7 @@ impl Line {
         match &self.what {
             Said::Message(message) => message.sent_at_ms,
             Said::Imported(imported) => imported.sent_at_ms,
+            Said::Shared(shared) => shared.sent_at_ms,
             _ => self.at_ms,
         }
     }
@@ -242,6 +249,7 @@ impl Line {
         match &self.what {
             Said::Message(message) => message.to_text(),
             Said::Imported(imported) => imported.to_text(),
+            Said::Shared(shared) => shared.to_text(),
             Said::Roster(roster) => roster.to_text(),
             Said::Mirrors { present, gone } => mirrors_text(present, gone),
             Said::JoinAsked { account, was_removed: false } => {

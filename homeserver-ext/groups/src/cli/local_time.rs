@@ -13,6 +13,11 @@ pub(super) struct LocalTime {
     today: Date,
 }
 
+/// A time as people here read it, beside the present.
+pub fn local_time(at: Timestamp, now: Timestamp) -> String {
+    LocalTime::new(now).of(at)
+}
+
 impl LocalTime {
     /// Of this machine.
     pub(super) fn new(now: Timestamp) -> Self {

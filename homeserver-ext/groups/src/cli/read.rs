@@ -2,10 +2,11 @@
 //! shown.
 
 use causeway_protocol::ids::GroupId;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{
     exit::Failure, history, home::Home, line::Line, local_time::LocalTime, names, print::Printer,
+    share,
 };
 use crate::sdk::Client;
 
@@ -16,8 +17,11 @@ const MOST_LINES: i64 = 10_000;
 /// Arguments of `history`.
 #[derive(Debug, Args)]
 pub(super) struct HistoryArguments {
+    #[command(subcommand)]
+    command: Option<HistoryCommand>,
     /// The group: its name, its id, or the first characters of its id
-    group: String,
+    #[arg(required = true)]
+    group: Option<String>,
     /// Show the last lines before this row
     #[arg(long, value_name = "ROW")]
     before: Option<i64>,
@@ -28,6 +32,20 @@ pub(super) struct HistoryArguments {
     #[arg(long, default_value_t = LINES, value_parser = clap::value_parser!(u32).range(1..=MOST_LINES),
           value_name = "N")]
     limit: u32,
+}
+
+/// What else is done with a history.
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// Give texts of before to a member who came later; who gets them sees that they are from you, and
+    /// that nobody has verified them
+    ///
+    /// What you have read in the group yourself, and what you have said, goes to all devices that the member has now. A
+    /// text keeps its words, and loses its formatting. 1.4 MB go at once.
+    #[command(
+        after_help = "Examples:\n  causeway-client history share team bob                     # all of it; asks before\n  causeway-client history share team bob --last 100\n  causeway-client history share team bob --since 7d --yes\n  causeway-client history share team alice --since 2026-11-01 --until 2026-11-08"
+    )]
+    Share(share::Arguments),
 }
 
 /// Arguments of `search`.
@@ -53,8 +71,11 @@ pub(super) async fn history(
     home: &Home,
     printer: Printer,
 ) -> Result<(), Failure> {
+    if let Some(HistoryCommand::Share(arguments)) = arguments.command {
+        return share::run(arguments, home, printer).await;
+    }
     let client = home.client().await?;
-    let group = names::kept(&client, &arguments.group).await?;
+    let group = names::kept(&client, &arguments.group.unwrap_or_default()).await?;
     let limit = arguments.limit;
     let lines = match (arguments.after, arguments.before) {
         (Some(row), _) => history::after_in(&client, group, row, limit).await?,

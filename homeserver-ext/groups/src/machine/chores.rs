@@ -18,6 +18,7 @@ use crate::{
         KEPT_MS, Whole as _,
         accounts::{self, Ask},
         chores, groups as rows, holds, invites, joins, link_words, offers, ops, owed, parked,
+        shares,
     },
 };
 
@@ -48,6 +49,7 @@ impl Machine {
         schemes::pay(&mut work, &mut chores.needs).await?;
         work.give_invites(&mut chores.needs).await?;
         work.tell_words(&mut chores.needs).await?;
+        work.give_shares(&mut chores.needs).await?;
         work.asked(&mut chores).await?;
         work.roster_syncs(&mut chores).await?;
         work.direct_batches(&mut chores).await?;
@@ -78,6 +80,7 @@ impl Machine {
         invites::expire(conn, kept).await?;
         link_words::expire(conn, now).await?;
         owed::expire(conn, kept).await?;
+        shares::expire(conn, now).await?;
         joins::expire(conn, kept).await?;
         schemes::expire(conn, now).await?;
         chores::expire(conn, now.minus_ms(HOUR_MS), kept, now).await?;

@@ -7,8 +7,9 @@ use causeway_protocol::{
     envelope::Sender,
     ids::{
         AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, MemberId, OpHash, RequestId,
-        Seq, Timestamp,
+        Seq, ShareId, Timestamp,
     },
+    olm_plaintext::PastText,
     roster::{Kind, Role},
 };
 
@@ -47,6 +48,8 @@ pub struct Received {
 pub enum What {
     /// A message, shown once.
     Message(Incoming),
+    /// Texts of before that a member has shared, in his words: no messages.
+    Past(Past),
     /// An op was installed.
     Roster(RosterChange),
     /// Somebody wants in; [`crate::machine::Chores`] answers, unless a person must.
@@ -133,6 +136,19 @@ impl fmt::Debug for Incoming {
             .field("late", &self.late)
             .finish_non_exhaustive()
     }
+}
+
+/// Texts of before, as a member gave them. What they say is no part of the `Debug` form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Who gave them.
+    pub by: AccountId,
+    /// Under which identity.
+    pub by_member: MemberId,
+    /// With which share.
+    pub share: ShareId,
+    /// What was said, and the account of whose device it is said to be.
+    pub texts: Vec<(AccountId, PastText)>,
 }
 
 /// Who offers a group.

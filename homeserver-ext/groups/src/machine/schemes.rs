@@ -340,6 +340,7 @@ pub(super) async fn take_key(
         | OlmPlaintext::Acknowledgement(..)
         | OlmPlaintext::KeyRequest(..)
         | OlmPlaintext::Invite(..)
+        | OlmPlaintext::History(..)
         | OlmPlaintext::Dummy(_) => Ok(Taken::Refused("wrong_kind")),
     }
 }

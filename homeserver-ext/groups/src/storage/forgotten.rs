@@ -58,6 +58,7 @@ pub(crate) async fn forget(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Re
     sqlx::query("DELETE FROM outbox WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM outgoing WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     super::shared_keys::forget(conn, group).await?;
+    super::shares::forget(conn, group).await?;
     sqlx::query("DELETE FROM own_chains WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM owed_pieces WHERE group_id = $1").bind(id).execute(&mut *conn).await?;
     sqlx::query("DELETE FROM fan_outs WHERE group_id = $1").bind(id).execute(&mut *conn).await?;

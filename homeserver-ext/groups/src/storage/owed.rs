@@ -23,6 +23,10 @@ pub(crate) async fn session_came(conn: &mut Conn, device: &DeviceId) -> Result<(
         .bind(device.as_bytes().as_slice())
         .execute(&mut *conn)
         .await?;
+    sqlx::query("UPDATE owed_shares SET next_ms = 0 WHERE device = $1 AND next_ms > 0")
+        .bind(device.as_bytes().as_slice())
+        .execute(&mut *conn)
+        .await?;
     super::shared_keys::session_came(conn, device).await
 }
 

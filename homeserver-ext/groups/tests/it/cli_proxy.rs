@@ -128,6 +128,9 @@ fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> 
         ops: None,
         server: None,
         since_ms: None,
+        call: None,
+        max: None,
+        who: Vec::new(),
         accepted,
     };
     let body = serde_json::to_string(&body).unwrap();

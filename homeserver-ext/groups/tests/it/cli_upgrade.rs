@@ -13,6 +13,11 @@ use crate::{
 const BACK: &str = "
     DROP TABLE fallback_key;
     DROP TABLE forgotten;
+    DROP TABLE share_pages;
+    DROP TABLE owed_shares;
+    DROP TABLE heard_shares;
+    DROP TABLE sharers;
+    DROP TABLE shared_lines;
     DROP TABLE shared_groups;
     DROP TABLE shared_given;
     DROP TABLE shared_windows;

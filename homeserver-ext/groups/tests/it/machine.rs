@@ -36,6 +36,7 @@ mod parked;
 mod requests;
 mod rosters;
 mod shared_key;
+mod shares;
 mod stranger;
 
 const ALICE: usize = 0;

@@ -30,6 +30,7 @@ mod cli_rename;
 mod cli_seed_client;
 mod cli_server;
 mod cli_settings;
+mod cli_share;
 mod cli_shared_key;
 mod cli_stale;
 mod cli_status;

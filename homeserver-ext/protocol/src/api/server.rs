@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{AccountId, Epoch, MemberId, Timestamp};
+use crate::ids::{AccountId, DeviceId, Epoch, MemberId, Timestamp};
 
-use super::{AcceptedEnvelope, OpBytes};
+use super::{AcceptedEnvelope, CallState, OpBytes};
 
 /// Answer to `GET server`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,6 +81,21 @@ pub struct ErrorBody {
     /// With `DEV_CAUSEWAY_UNREACHABLE`: since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<Timestamp>,
+    /// With `DEV_CAUSEWAY_CALL_EXISTS`, `DEV_CAUSEWAY_STALE_EPOCH` and `DEV_CAUSEWAY_CALL_ENDED`: where the call
+    /// stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Box<CallState>>,
+    /// With `DEV_CAUSEWAY_SFU_UNAVAILABLE`: how many the call has room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// With `DEV_CAUSEWAY_CANNOT_USE_SFU`: whose devices cannot.
+    #[serde(
+        default,
+        deserialize_with = "crate::json::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schema(nullable)]
+    pub who: Vec<DeviceId>,
     /// Of many envelopes, of which a later part is refused: those that are taken.
     #[serde(
         default,

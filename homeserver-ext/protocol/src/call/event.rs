@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::DeviceId;
 
 /// Who takes part: a device, since two devices of an account are two.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Who {
     /// A native device.
     Native(DeviceId),
@@ -20,7 +22,7 @@ impl Who {
 }
 
 /// What a device can do in calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caps {
     /// Talk to the others directly.
     pub mesh: bool,
@@ -31,7 +33,7 @@ pub struct Caps {
 }
 
 /// What a participant says about itself, for one epoch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// From whom it has live media in the mesh.
     pub connected: BTreeSet<Who>,
@@ -86,7 +88,7 @@ pub enum Out {
 }
 
 /// Why a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// Somebody ended it.
     ByHand,
@@ -94,6 +96,33 @@ pub enum Ended {
     Empty,
     /// The SFU did not come back, and no mesh carries so many.
     MediaServerLost,
+    /// The home's database was put back from a copy: who came and went since is not known.
+    PutBack,
+}
+
+impl Out {
+    /// Its name in a call's state.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::CouldNotConnect => "could_not_connect",
+            Self::MovedToSfu => "moved_to_sfu",
+            Self::CannotUseSfu => "cannot_use_sfu",
+            Self::SfuUnavailable => "sfu_unavailable",
+        }
+    }
+}
+
+impl Ended {
+    /// Its name in a call's state.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ByHand => "by_hand",
+            Self::Empty => "empty",
+            Self::MediaServerLost => "media_server_lost",
+            Self::PutBack => "put_back",
+        }
+    }
 }
 
 /// What is to be done outside.

@@ -38,3 +38,5 @@ pub const SINCE_SWITCH: Duration = Duration::from_mins(2);
 pub const SWITCH_WINDOW: Duration = Duration::from_mins(10);
 /// Switches within [`SWITCH_WINDOW`] after which a call stays on the SFU.
 pub const SWITCHES: usize = 3;
+/// Versions by which a call is ahead whose server's database was put back from a copy.
+pub const BEYOND_A_COPY: u64 = 1 << 32;

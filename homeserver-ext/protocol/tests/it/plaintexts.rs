@@ -2,10 +2,13 @@ use causeway_protocol::{
     content::{Content, ContentType, Malformed, Plaintext, Text, TextKind},
     envelope::Kind,
     ids::{
-        ChainId, ClientId, DeviceId, Epoch, GroupId, InviteKey, MemberId, RosterHash, Timestamp,
+        ChainId, ClientId, DeviceId, Epoch, GroupId, InviteKey, MemberId, RosterHash, ShareId,
+        Timestamp,
     },
     invite::LinkWord,
-    olm_plaintext::{LegacyKey, Missing, OlmPayload, OlmPlaintext, Route},
+    olm_plaintext::{
+        HistoryPage, LegacyKey, MAX_PAGE, Missing, OlmPayload, OlmPlaintext, PastText, Route,
+    },
 };
 use serde_json::Value;
 
@@ -174,8 +177,8 @@ fn fields_are(plaintext: &OlmPlaintext, item: &Value) {
             assert_eq!((*of, link.as_str()), (route(item), item.text("link")));
         }
         OlmPlaintext::Dummy(of) => assert_eq!(*of, route(item)),
-        // Of the legacy suites the vectors know no Olm plaintext.
-        OlmPlaintext::Legacy(of, _) => panic!("{of:?}"),
+        // Of the legacy suites and of what is shared the vectors know no Olm plaintext.
+        OlmPlaintext::Legacy(of, _) | OlmPlaintext::History(of, _) => panic!("{of:?}"),
         OlmPlaintext::Piece(piece) => assert_eq!(*piece.key, item.array("key")),
     }
     let kind = match item.text("type") {
@@ -243,4 +246,67 @@ fn a_legacy_key_is_read_as_it_was_written() {
     }
     assert!(OlmPlaintext::parse(&[&bytes[..], &[0]].concat()).is_err());
     assert!(!format!("{said:?}").contains("chain_key"));
+}
+
+fn past(body: &str) -> PastText {
+    PastText {
+        device: DeviceId::new([5; 32]),
+        client_id: ClientId::new([6; 16]),
+        sent_at: Timestamp(7),
+        kind: TextKind::Emote,
+        mirror: Some("@u:x".to_owned()),
+        body: body.to_owned(),
+    }
+}
+
+/// Bytes from the text of protocol §2.2.
+#[test]
+fn a_page_of_what_is_shared_is_read_as_it_was_written() {
+    let [group, from, to] = [[1; 32], [2; 32], [3; 32]];
+    let (group, from, to) = (GroupId::new(group), DeviceId::new(from), DeviceId::new(to));
+    let page =
+        HistoryPage { share: ShareId::new([4; 16]), page: 0, pages: 2, texts: vec![past("waves")] };
+    let said = OlmPlaintext::History(Route { group, from, to }, page);
+    let head = [b"\x02H".as_slice(), &[1; 32], &[2; 32], &[3; 32], &[4; 16]].concat();
+    let text = [&[5; 32][..], &[6; 16], &7_u64.to_be_bytes(), &[2, 4], b"@u:x", &[0, 5], b"waves"]
+        .concat();
+    let bytes = [&head, &[0, 0, 0, 2, 0, 1][..], &text].concat();
+    assert_eq!(*said.to_bytes().unwrap(), bytes);
+    assert_eq!(OlmPlaintext::parse(&bytes).unwrap(), said);
+    assert_eq!(said.kind(), Kind::Direct);
+    for end in 0..bytes.len() {
+        assert!(OlmPlaintext::parse(&bytes[..end]).is_err(), "{end}");
+    }
+    assert!(OlmPlaintext::parse(&[&bytes[..], &[0]].concat()).is_err());
+    // Page, pages and count: a page that the share does not have, too many, none, and a kind that is none.
+    for wrong in [[0, 2, 0, 2, 0, 1], [0, 0, 0, 0, 0, 1], [0, 0, 0, 33, 0, 1], [0, 0, 0, 2, 0, 0]] {
+        assert!(OlmPlaintext::parse(&[&head, &wrong[..], &text].concat()).is_err(), "{wrong:?}");
+    }
+    let mut shout = bytes.clone();
+    shout[head.len() + 6 + 32 + 16 + 8] = 3;
+    assert!(OlmPlaintext::parse(&shout).is_err());
+    assert!(!format!("{said:?} {:?}", past("waves")).contains("waves"));
+}
+
+#[test]
+fn what_is_shared_is_laid_out_on_pages_that_fit_in_their_order() {
+    let bodies = ["a".repeat(30_000), "b".repeat(30_000), "c".repeat(44_000), "d".repeat(10)];
+    let (pages, left_out) = HistoryPage::lay_out(bodies.iter().map(|body| past(body)).collect());
+    let begins = |page: &Vec<PastText>| page.iter().map(|t| t.body[..1].to_owned()).collect();
+    let laid: Vec<Vec<String>> = pages.iter().map(begins).collect();
+    assert_eq!((laid, left_out), (vec![vec!["a".into()], vec!["b".into(), "d".into()]], 1));
+    let route = Route {
+        group: GroupId::new([1; 32]),
+        from: DeviceId::new([2; 32]),
+        to: DeviceId::new([3; 32]),
+    };
+    let fitting = (0..50_000).rev().find_map(|len| {
+        let (pages, left_out) = HistoryPage::lay_out(vec![past(&"x".repeat(len))]);
+        (left_out == 0).then_some(pages)
+    });
+    let texts = fitting.unwrap().remove(0);
+    let page = HistoryPage { share: ShareId::new([4; 16]), page: 0, pages: 1, texts };
+    let bytes = OlmPlaintext::History(route, page).to_bytes().unwrap();
+    assert_eq!(bytes.len(), MAX_PAGE);
+    assert!(HistoryPage::lay_out(Vec::new()).0.is_empty());
 }

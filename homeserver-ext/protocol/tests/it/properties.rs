@@ -310,6 +310,7 @@ proptest! {
         let _ = Link::parse(&String::from_utf8_lossy(&bytes));
         let _ = OlmPlaintext::parse(&[b"\x02D", &bytes[..]].concat());
         let _ = OlmPlaintext::parse(&[b"\x02A", &bytes[..]].concat());
+        let _ = OlmPlaintext::parse(&[b"\x02H", &bytes[..]].concat());
         let _ = Roster::from_row(&[&[1], &bytes[..]].concat());
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Where it listens is for whoever serves it to say. Nothing of it is on the native listener.
 
+mod calls;
 mod door;
 mod events;
 mod groups;
@@ -16,7 +17,10 @@ pub use door::{Admin, behind_token};
 pub use page::{Path, Query, checked, next};
 pub use problem::{Problem, ProblemBody};
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use utoipa::OpenApi;
 
 use super::Api;
@@ -26,8 +30,15 @@ pub use super::openapi::say_ranges;
 pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
+        .route("/calls", get(calls::calls))
+        .route("/calls/{call}/end", post(calls::end))
         .route("/limits", get(limits::limits))
+        .route("/groups/{group}/replicas", get(servers::replicas))
         .route("/servers", get(servers::servers))
+        .route("/servers/{name}", get(servers::server))
+        .route("/servers/{name}/pause", post(servers::pause))
+        .route("/servers/{name}/resume", post(servers::resume))
+        .route("/servers/{name}/reset", post(servers::reset))
         .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
@@ -42,8 +53,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(paths(
     groups::groups,
+    calls::calls,
+    calls::end,
     limits::limits,
     servers::servers,
+    servers::server,
+    servers::pause,
+    servers::resume,
+    servers::reset,
+    servers::replicas,
     stats::stats,
     events::events,
     events::follow

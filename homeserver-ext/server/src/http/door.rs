@@ -117,7 +117,7 @@ async fn hand_in(
 
 async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
     let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
-    while let Some(items) = api.servers.next(&api.db, from).await? {
+    while let Some(items) = api.servers.next((&api.db, api.clock.now()), from).await? {
         if !remote::take(api, from, items).await? {
             // It comes again; meanwhile what it waits for may have come.
             break;

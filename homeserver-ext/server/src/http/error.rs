@@ -3,6 +3,8 @@
 //! What is the caller's fault says what was expected; what is ours is logged with a number, and the
 //! caller gets the number only.
 
+mod calls;
+
 use std::{
     any::Any,
     sync::atomic::{AtomicU64, Ordering},
@@ -57,6 +59,9 @@ impl ApiError {
             ops: None,
             server: None,
             since_ms: None,
+            call: None,
+            max: None,
+            who: Vec::new(),
             accepted: Vec::new(),
         };
         Self { status, body: Box::new(body) }
@@ -390,7 +395,9 @@ impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::NoDoor(_) => Self::not_found(error),
-            AskError::Unreachable { ref server, since } => {
+            AskError::Denied(_) => Self::forbidden(error),
+            AskError::Unreachable { ref server, since }
+            | AskError::Paused { ref server, since } => {
                 let code = "DEV_CAUSEWAY_UNREACHABLE";
                 let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, code, &error);
                 refusal.body.server = Some(server.clone());

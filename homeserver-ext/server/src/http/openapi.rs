@@ -16,8 +16,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, events, groups, invites, kept, keys, links, parked, recovery, relay, sender_keys,
-    stream,
+    accounts, calls, events, groups, invites, kept, keys, links, parked, recovery, relay,
+    sender_keys, stream,
 };
 
 #[derive(OpenApi)]
@@ -38,6 +38,8 @@ use super::{
         relay::post_envelopes, relay::post_fan_outs, relay::post_legacy, relay::status,
         relay::device, kept::keep, kept::read_again, parked::page, parked::unpark, stream::stream,
         events::page, events::follow,
+        calls::start, calls::page, calls::state, calls::join, calls::report, calls::sfu, calls::set,
+        calls::leave, calls::decline, calls::end,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
     components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),

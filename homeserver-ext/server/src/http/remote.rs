@@ -56,6 +56,7 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
             }
             Item::Tell(_, Tell::Accounts(shown)) => {
                 if !api.servers.may_show(now, from, shown.len()) {
+                    api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
                     return Ok(false);
                 }
                 let mut its = Vec::new();
@@ -75,7 +76,7 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 let is_its = Row::Member(row.clone()).check(from);
                 let taken = match is_its {
                     Ok(()) => put_down(api, row).await?,
-                    Err(error) => refused(from, &error.to_string()),
+                    Err(error) => refused(api, from, &error.to_string()).await?,
                 };
                 if !taken {
                     return Ok(false);
@@ -94,15 +95,16 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
             let (now, of) = (api.clock.now(), (&api.db, &api.live));
             let is_new = !replica::is_known(&api.db, event.group).await?;
             if is_new && !api.servers.may_begin_group(now, from) {
+                api.servers.was_limited((&api.db, now), from, "new groups an hour").await?;
                 return Ok(false);
             }
             match replica::take(of, now, (here, from), event.group, ops).await? {
                 Took::All => {}
                 Took::Refused(reason) => {
-                    refused(from, reason);
+                    refused(api, from, reason).await?;
                 }
                 Took::Missing => {
-                    refused(from, "ops_missing");
+                    refused(api, from, "ops_missing").await?;
                 }
             }
         }
@@ -110,7 +112,7 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
             for envelope in envelopes {
                 let taken = match event.check(envelope, from) {
                     Ok(()) => put_down(api, envelope.clone()).await?,
-                    Err(error) => refused(from, &error.to_string()),
+                    Err(error) => refused(api, from, &error.to_string()).await?,
                 };
                 if !taken {
                     return Ok(false);
@@ -125,7 +127,7 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
 async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
     let from = envelope.sender.account.server().to_owned();
     let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
-        return Ok(refused(&from, "unknown_sender"));
+        return refused(api, &from, "unknown_sender").await;
     };
     let (group, epoch) = (envelope.group, envelope.epoch);
     let when = (api.clock.now(), api.config.max_message_ttl);
@@ -138,19 +140,20 @@ async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
         // Until the ops are here.
         Err(PostError::Behind(behind)) if epoch > behind.epoch => {
             let is_over = api.servers.has_waited(&api.db, &from).await?;
-            Ok(is_over && refused(&from, "ops_missing"))
+            Ok(is_over && refused(api, &from, "ops_missing").await?)
         }
         Err(PostError::UsedUp(_)) => Ok(false),
         Err(PostError::Storage(error)) => Err(error.into()),
-        Err(why) => Ok(refused(&from, &why.to_string())),
+        Err(why) => refused(api, &from, &why.to_string()).await,
     }
 }
 
 /// Counts what another server should not have sent; nothing waits for it.
-fn refused(from: &str, reason: &str) -> bool {
+async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> {
     tracing::warn!(server = from, reason, "refused what another server sent");
     metrics::counter!("causeway_servers_refused_total").increment(1);
-    true
+    api.servers.was_refused((&api.db, api.clock.now()), from, reason).await?;
+    Ok(true)
 }
 
 async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
@@ -162,6 +165,7 @@ async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> 
         return Err(ApiError::invalid("this came too late to be carried out"));
     }
     if let Err(ms) = api.servers.may_ask(now, from) {
+        api.servers.was_limited((&api.db, now), from, "asks a second").await?;
         return Err(ApiError::later("this server asks too much", ms));
     }
     match ask.call {
@@ -386,6 +390,7 @@ pub(super) async fn look_up_named(api: &Api, caller: &Caller, op: &[u8]) -> Resu
         if account.server() == api.config.server_name {
             continue;
         }
+        api.servers.allowed(account.server())?;
         let known = remote_accounts::known(&api.db, &account).await?;
         let is_known = known.as_ref().is_some_and(|(known, _)| {
             known.list.member_id == entry.member_id && known.list.version == entry.devices.version

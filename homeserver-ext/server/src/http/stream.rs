@@ -118,6 +118,11 @@ impl Streams {
         Seq(streams.get(&device).map_or(0, |open| open.sent.load(Ordering::Relaxed)))
     }
 
+    /// Whether a device has an open stream.
+    pub(crate) fn has(&self, device: DeviceRow) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&device)
+    }
+
     /// Ends the stream of a device that was logged out.
     pub(crate) fn end(&self, device: DeviceRow) {
         let streams = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -135,7 +135,7 @@ impl Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than the server allows at once (`{limit}`)")]
 pub(crate) struct UsedUp {
-    limit: &'static str,
+    pub(super) limit: &'static str,
     /// Milliseconds after which there is enough.
     pub(crate) again_ms: u64,
 }

@@ -3,8 +3,10 @@
 //! Frames go out and come in through the door at which the Matrix half of the installation stands
 //! (`http::door`): here is no network.
 
+mod conduct;
 mod fill;
 mod line;
+mod standing;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +27,11 @@ use tokio::{
 };
 
 use self::line::{Line, Mark};
+pub use self::standing::Silent;
+pub(crate) use self::standing::{Known, State, replicas};
+pub(crate) use crate::storage::servers::Shared;
 use crate::{
+    config::OtherServers,
     live::Live,
     quota::{Buckets, Quota},
     storage::{
@@ -64,6 +70,19 @@ pub(crate) enum AskError {
     /// Only servers with both halves speak with others.
     #[error("this server has no Matrix side, and so cannot ask {0}")]
     NoDoor(String),
+    /// The operator does not let it be spoken with.
+    #[error("the operator of this server does not let it speak with {0}")]
+    Denied(String),
+    /// The operator lets nothing pass for now.
+    #[error(
+        "the operator of this server has paused all that goes to {server} and comes from it; ask again later"
+    )]
+    Paused {
+        /// Which.
+        server: String,
+        /// Since when.
+        since: Timestamp,
+    },
     /// Whether it heard of it is not known.
     #[error(
         "{server} does not answer. What became of the request is not known; to ask the same again is \
@@ -92,6 +111,7 @@ pub(crate) struct Servers {
     here: String,
     /// How long a request waits; none where there is no door.
     patience: Option<Duration>,
+    rules: OtherServers,
     began: Instant,
     lines: Mutex<BTreeMap<String, Arc<Slow<Line>>>>,
     waits: Mutex<HashMap<ItemId, Waits>>,
@@ -111,10 +131,11 @@ struct Waits {
 
 impl Servers {
     /// None yet, each waited for so long; without a door none is ever spoken with.
-    pub(crate) fn new(here: &str, patience: Option<Duration>) -> Self {
+    pub(crate) fn new(here: &str, patience: Option<Duration>, rules: OtherServers) -> Self {
         Self {
             here: here.to_owned(),
             patience,
+            rules,
             began: Instant::now(),
             lines: Mutex::default(),
             waits: Mutex::default(),
@@ -137,10 +158,9 @@ impl Servers {
             return Ok(line);
         }
         let mut read = db.read().await.map_err(storage::Error::from)?;
-        let servers::Known { place, heard } = servers::load(read.conn(), name).await?;
+        let known_of = servers::load(read.conn(), name).await?;
         drop(read);
-        let mine = ServerLinkId::new(random()?);
-        let line = Line::new(mine, place, heard, self.now_ms());
+        let line = Line::new(ServerLinkId::new(random()?), known_of, self.now_ms());
         let mut lines = lock(&self.lines);
         if let Some(line) = known(&lines) {
             return Ok(line);
@@ -168,6 +188,7 @@ impl Servers {
         (call, body): (Call, Value),
     ) -> Result<Answer, AskError> {
         let patience = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
+        self.allowed(server)?;
         let who = caller.account.as_str().to_owned();
         self.outward.take(now, who, Some(OUTWARD), 1).map_err(AskError::TooMuch)?;
         let id = ItemId::new(random()?);
@@ -179,6 +200,9 @@ impl Servers {
         let waiting = Waiting { waits: &self.waits, id };
         let since = {
             let mut line = line.lock().await;
+            if let Some(since) = line.paused {
+                return Err(AskError::Paused { server: server.to_owned(), since });
+            }
             if !line.put(&ask, now, until) {
                 return Err(AskError::TooMuch(1_000));
             }
@@ -232,6 +256,9 @@ impl Servers {
         let (mut frames, mut due) = (Vec::new(), None);
         for (name, line) in lines {
             let mut line = line.lock().await;
+            if line.paused.is_some() {
+                continue;
+            }
             while frames.len() < BATCH {
                 let random = u16::from_be_bytes(random()?);
                 let Some(frame) = line.frame(now, self.now_ms(), random) else { break };
@@ -263,15 +290,25 @@ impl Servers {
         from: &str,
         content: &Value,
     ) -> Result<Option<Value>, AskError> {
+        if self.allowed(from).is_err() {
+            metrics::counter!("causeway_servers_denied_total").increment(1);
+            return Ok(None);
+        }
         let bytes = content.to_string();
-        let Ok(content) = Content::parse(bytes.as_bytes()) else {
+        let content = Content::parse(bytes.as_bytes());
+        let line = self.line(db, from).await?;
+        let Ok(content) = content else {
             metrics::counter!("causeway_servers_malformed_total").increment(1);
+            line.lock().await.conduct.made_no_sense(now, self.now_ms());
             return Ok(None);
         };
-        let line = self.line(db, from).await?;
         let room = MAX_WAITING.saturating_sub(self.waiting_bytes());
         let (mine, random) = (ServerLinkId::new(random()?), u16::from_be_bytes(self::random()?));
         let mut line = line.lock().await;
+        if !line.is_open(self.now_ms()) {
+            // It is not acknowledged, and comes again.
+            return Ok(None);
+        }
         let clocks = (now, self.now_ms(), random);
         let came = line.receive(content, bytes.len(), clocks, room, mine);
         if !came.has.is_empty() {
@@ -285,9 +322,21 @@ impl Servers {
     }
 
     /// The items of `from` that are to be dealt with now; answers are given to those who wait for them.
-    pub(crate) async fn next(&self, db: &Db, from: &str) -> Result<Option<Vec<Item>>, AskError> {
+    pub(crate) async fn next(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+    ) -> Result<Option<Vec<Item>>, AskError> {
+        if self.allowed(from).is_err() {
+            return Ok(None);
+        }
         let line = self.line(db, from).await?;
-        let Some(mut items) = line.lock().await.next() else { return Ok(None) };
+        let mut line = line.lock().await;
+        if !line.is_open(self.now_ms()) {
+            return Ok(None);
+        }
+        let Some(mut items) = line.next(now, self.now_ms()) else { return Ok(None) };
+        drop(line);
         items.retain(|item| match item {
             Item::Answer(_, answer) => {
                 self.answered(from, answer.clone());
@@ -346,29 +395,6 @@ impl Servers {
         }
     }
 
-    /// How the links stand, by name behind `after`, so many at most.
-    pub(crate) async fn known(&self, after: Option<&str>, most: usize) -> Vec<Known> {
-        let behind = |name: &str| after.is_none_or(|after| name > after);
-        let lines: Vec<_> = {
-            let lines = lock(&self.lines);
-            let lines = lines.iter().filter(|(name, _)| behind(name)).take(most);
-            lines.map(|(name, line)| (name.clone(), Arc::clone(line))).collect()
-        };
-        let mut known = Vec::new();
-        for (name, line) in lines {
-            let line = line.lock().await;
-            known.push(Known {
-                name,
-                heard: line.heard,
-                waits_since: line.waits_since,
-                queued: line.queued(),
-                held_bytes: line.waiting_bytes(),
-                malformed: line.malformed,
-            });
-        }
-        known
-    }
-
     /// Whether `from` may ask now; else after how many milliseconds.
     pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
         self.asks.take(now, from.to_owned(), Some(ASKS), 1)
@@ -405,17 +431,6 @@ impl Servers {
         self.news.notify_one();
         Ok(())
     }
-}
-
-/// How the link with one server stands.
-#[derive(Debug)]
-pub(crate) struct Known {
-    pub(crate) name: String,
-    pub(crate) heard: Timestamp,
-    pub(crate) waits_since: Option<Timestamp>,
-    pub(crate) queued: usize,
-    pub(crate) held_bytes: usize,
-    pub(crate) malformed: u64,
 }
 
 /// Ends waiting, however that ends.

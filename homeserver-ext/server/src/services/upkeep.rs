@@ -15,7 +15,7 @@ use crate::{
     figures::Figures,
     live::{Live, News},
     storage::{
-        self, DeviceRow, GroupRow, accounts, devices,
+        self, DeviceRow, GroupRow, accounts, calls, devices,
         event_log::{self, GoesOn},
         events::{self, Event},
         former, groups, invites, keys,
@@ -71,10 +71,12 @@ pub(crate) async fn purge(
             break;
         }
         let parked = of_parked.lacked;
+        // What the server itself said to all is nobody's message.
+        let is_message = !envelope.is_broadcast || envelope.sender.is_some();
         let is_told = if envelope.is_broadcast {
             let is_new = mailbox::end(tx.conn(), envelope.envelope, at).await?;
             let is_lacked = is_new && lacked.contains(&envelope.envelope);
-            rows += u64::from(is_lacked);
+            rows += u64::from(is_lacked && is_message);
             is_lacked
         } else {
             let (count, is_gone) =
@@ -83,7 +85,7 @@ pub(crate) async fn purge(
             left -= count;
             is_gone && count + parked > 0
         };
-        cleaned += u64::from(is_told);
+        cleaned += u64::from(is_told && is_message);
         if let Some(sender) = envelope.sender.filter(|_| is_told) {
             by_sender.entry(sender).or_default().push(envelope);
         }
@@ -288,6 +290,7 @@ pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::
     let (groups, members) = groups::count(read.conn()).await?;
     let kept_bytes = mailbox::kept_bytes(read.conn()).await?;
     let (parked_rows, parked_bytes) = mailbox::parked_in_all(read.conn()).await?;
+    let (calls, call_participants) = calls::count(read.conn()).await?;
     Ok(Figures {
         mailbox_rows,
         oldest_waiting_ms,
@@ -296,6 +299,8 @@ pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::
         parked_bytes,
         groups,
         members,
+        calls,
+        call_participants,
         ..Figures::default()
     })
 }

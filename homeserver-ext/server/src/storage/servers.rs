@@ -13,7 +13,7 @@ use causeway_protocol::{
 use causeway_store::Conn;
 use sqlx::Row as _;
 
-use super::{DeviceRow, Error, devices::give_mailbox, ms, name_of, number, time};
+use super::{DeviceRow, Error, GroupRow, devices::give_mailbox, ms, name_of, number, time};
 
 /// What is known of a server.
 #[derive(Debug, Default)]
@@ -22,14 +22,17 @@ pub(crate) struct Known {
     pub(crate) place: Place,
     /// When something came of it last; 0 where nothing has.
     pub(crate) heard: Timestamp,
+    /// Since when the operator lets nothing pass; none: it does.
+    pub(crate) paused: Option<Timestamp>,
 }
 
 /// What is known of the server of this name.
 pub(crate) async fn load(conn: &mut Conn, name: &str) -> Result<Known, Error> {
-    let row = sqlx::query("SELECT link, taken, former, heard_ms FROM servers WHERE name = $1")
-        .bind(name)
-        .fetch_optional(conn)
-        .await?;
+    let row =
+        sqlx::query("SELECT link, taken, former, heard_ms, paused_ms FROM servers WHERE name = $1")
+            .bind(name)
+            .fetch_optional(conn)
+            .await?;
     let Some(row) = row else { return Ok(Known::default()) };
     let link: Option<&[u8]> = row.try_get(0)?;
     let seq = number(row.try_get(1)?, "taken")?;
@@ -40,7 +43,138 @@ pub(crate) async fn load(conn: &mut Conn, name: &str) -> Result<Known, Error> {
     let former = row.try_get::<&[u8], _>(2)?.chunks(ServerLinkId::LEN);
     let former = former.map(|link| name_of!(ServerLinkId, link, "former"));
     let former = former.collect::<Result<VecDeque<_>, Error>>()?;
-    Ok(Known { place: Place { present, former }, heard: time(row.try_get(3)?) })
+    let paused: Option<i64> = row.try_get(4)?;
+    let place = Place { present, former };
+    Ok(Known { place, heard: time(row.try_get(3)?), paused: paused.map(time) })
+}
+
+/// Since when the operator lets nothing pass to and from the server; none: it does.
+pub(crate) async fn set_paused(
+    conn: &mut Conn,
+    name: &str,
+    since: Option<Timestamp>,
+) -> Result<(), Error> {
+    let server = row(conn, name).await?;
+    sqlx::query("UPDATE servers SET paused_ms = $2 WHERE server = $1")
+        .bind(server)
+        .bind(since.map(ms))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A server that something is known of.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// When something came of it last; 0 where nothing has.
+    pub(crate) heard: Timestamp,
+    pub(crate) paused: Option<Timestamp>,
+}
+
+/// Servers that something is known of, by name behind `after`, so many at most.
+pub(crate) async fn named(
+    conn: &mut Conn,
+    after: Option<&str>,
+    most: u32,
+) -> Result<Vec<Named>, Error> {
+    let rows = sqlx::query(
+        "SELECT name, heard_ms, paused_ms FROM servers WHERE name > $1 ORDER BY name LIMIT $2",
+    )
+    .bind(after.unwrap_or_default())
+    .bind(most)
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.iter().map(|row| {
+        let paused: Option<i64> = row.try_get(2)?;
+        let heard = time(row.try_get(1)?);
+        Ok(Named { name: row.try_get(0)?, heard, paused: paused.map(time) })
+    });
+    rows.collect()
+}
+
+/// The server of this name, if something is known of it.
+pub(crate) async fn of_name(conn: &mut Conn, name: &str) -> Result<Option<Named>, Error> {
+    let row = sqlx::query("SELECT heard_ms, paused_ms FROM servers WHERE name = $1")
+        .bind(name)
+        .fetch_optional(conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let paused: Option<i64> = row.try_get(1)?;
+    let heard = time(row.try_get(0)?);
+    Ok(Some(Named { name: name.to_owned(), heard, paused: paused.map(time) }))
+}
+
+/// What this server has of another: groups with members there, their devices, and rows of single
+/// devices that it has not taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shared {
+    pub(crate) groups: u64,
+    pub(crate) devices: u64,
+    pub(crate) rows: u64,
+}
+
+/// What this server has of the one of this name.
+pub(crate) async fn shared(conn: &mut Conn, name: &str) -> Result<Shared, Error> {
+    let (groups, devices, rows): (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(DISTINCT g.grp) FROM devices d JOIN group_devices g
+                ON g.device_id = d.device_id AND g.member_id = d.member_id
+                WHERE d.server = s.server AND g.until_epoch IS NULL),
+            (SELECT count(*) FROM devices d WHERE d.server = s.server AND d.listed),
+            (SELECT count(*) FROM devices d JOIN mailbox m ON m.device = d.device
+                WHERE d.server = s.server)
+         FROM servers s WHERE s.name = $1",
+    )
+    .bind(name)
+    .fetch_optional(conn)
+    .await?
+    .unwrap_or_default();
+    Ok(Shared {
+        groups: number(groups, "groups")?,
+        devices: number(devices, "devices")?,
+        rows: number(rows, "rows")?,
+    })
+}
+
+/// A server with members of a group.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) devices: u64,
+    /// The last op that it has of this server, which is the group's home; none where it is not, or the other
+    /// has none.
+    pub(crate) epoch: Option<u64>,
+    /// Messages for all of the group that it has not taken; 1,000 at most are counted.
+    pub(crate) waiting: u64,
+}
+
+/// The other servers with members of a group, by name, 1,000 at most.
+pub(crate) async fn replicas(conn: &mut Conn, group: GroupRow) -> Result<Vec<Replica>, Error> {
+    let rows = sqlx::query(
+        "SELECT s.name, count(DISTINCT d.device),
+            (SELECT r.epoch FROM replicas r WHERE r.server = s.server AND r.grp = $1),
+            (SELECT count(*) FROM (SELECT b.seq FROM broadcasts b
+                WHERE b.grp = $1 AND b.seq > s.forwarded AND b.ended IS NULL AND b.sender IS NOT NULL
+                LIMIT 1000) w)
+         FROM group_devices g
+         JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
+         JOIN servers s ON s.server = d.server
+         WHERE g.grp = $1 AND g.until_epoch IS NULL
+         GROUP BY s.server, s.name, s.forwarded ORDER BY s.name LIMIT 1000",
+    )
+    .bind(group)
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.iter().map(|row| {
+        let epoch: Option<i64> = row.try_get(2)?;
+        Ok(Replica {
+            name: row.try_get(0)?,
+            devices: number(row.try_get(1)?, "devices")?,
+            epoch: epoch.and_then(|epoch| u64::try_from(epoch).ok()),
+            waiting: number(row.try_get(3)?, "waiting")?,
+        })
+    });
+    rows.collect()
 }
 
 /// Notes how far what the server sends was taken.

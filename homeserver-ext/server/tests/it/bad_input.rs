@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
+use crate::harness::{Group, Person, SERVER, Server, TOKEN, op_body, sign, signing_key};
 
 /// Every route that takes a body, for a group and a caller that exist.
 fn routes(group: &str) -> Vec<(Method, String)> {
@@ -33,6 +33,9 @@ fn routes(group: &str) -> Vec<(Method, String)> {
         (Method::POST, group("/join")),
         (Method::POST, group("/envelopes")),
         (Method::PUT, group("/sender-keys")),
+        (Method::POST, group("/calls")),
+        (Method::POST, group(&format!("/calls/{}/join", text_of(&[1; 16])))),
+        (Method::POST, group(&format!("/calls/{}/report", text_of(&[1; 16])))),
     ]
 }
 
@@ -402,7 +405,7 @@ async fn no_value_of_any_field_is_a_fault() {
         json!([[[[]]]]),
     ];
     let mut tried = 0;
-    for (method, path, body) in bodies {
+    for (method, path, body) in bodies.into_iter().chain(about_calls(&group, &bob)) {
         for pointer in pointers(&body, String::new()) {
             for value in &odd {
                 let mut bad = body.clone();
@@ -421,6 +424,20 @@ async fn no_value_of_any_field_is_a_fault() {
     server.app.upkeep().await.unwrap();
     let mut stream = bob.stream(&server).await;
     while stream.texts(1).await != ["still here"] {}
+}
+
+/// Requests about a call, the first of which begins it.
+fn about_calls(group: &Group, other: &Person) -> Vec<(Method, String, Value)> {
+    let call = text_of(&[3; 16]);
+    let of = |what: &str| group.path(&format!("/calls/{call}/{what}"));
+    let begin = json!({ "call": call, "intent": "audio", "caps": ["mesh"], "may_degrade": true });
+    let report = json!({ "epoch": 0, "connected": [other.device()],
+        "ready": { "published": true }, "decline": "e2ee" });
+    vec![
+        (Method::POST, group.path("/calls"), begin),
+        (Method::POST, of("report"), report),
+        (Method::POST, of("set"), json!({ "muted": true, "hand": false })),
+    ]
 }
 
 /// Pointers to everything inside.

@@ -5,6 +5,7 @@ mod accounts;
 mod admin;
 mod bad_input;
 mod broadcasts;
+mod calls;
 mod canary;
 mod crowd;
 mod document;

@@ -1,6 +1,8 @@
 //! Two servers that speak with each other, and one that speaks with a server that keeps to nothing.
 
+mod calls;
 mod groups;
+mod operator;
 mod peer;
 mod wire;
 

@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 39] = [
+const TABLE: [(&str, [u16; 7]); 49] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -69,6 +69,18 @@ const TABLE: [(&str, [u16; 7]); 39] = [
     ("GET /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 200, 200]),
     ("PUT /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 200, 200]),
     ("DELETE /groups/{g}/sender-keys", [401, 404, 404, 404, 404, 403, 204]),
+    // Bob begins it, and alice is in it with him.
+    ("POST /groups/{g}/calls", [401, 404, 404, 404, 404, 200, 200]),
+    ("GET /groups/{g}/calls", [401, 404, 404, 404, 404, 200, 200]),
+    ("GET /groups/{g}/calls/{id}", [401, 404, 404, 404, 404, 200, 200]),
+    ("POST /groups/{g}/calls/{id}/join", [401, 404, 404, 404, 404, 200, 200]),
+    ("POST /groups/{g}/calls/{id}/report", [401, 404, 404, 404, 404, 200, 200]),
+    ("POST /groups/{g}/calls/{id}/set", [401, 404, 404, 404, 404, 200, 200]),
+    // There is no server for calls.
+    ("POST /groups/{g}/calls/{id}/sfu", [401, 404, 404, 404, 404, 503, 503]),
+    ("POST /groups/{g}/calls/{id}/decline", [401, 404, 404, 404, 404, 200, 200]),
+    ("POST /groups/{g}/calls/{id}/leave", [401, 404, 404, 404, 404, 200, 200]),
+    ("POST /groups/{g}/calls/{id}/end", [401, 404, 404, 404, 404, 200, 200]),
     ("GET /messages/{alice's}/status", [401, 404, 404, 404, 404, 404, 200]),
     ("GET /events", [401, 200, 200, 200, 200, 200, 200]),
     // Who was taken out sees what was his.
@@ -195,6 +207,9 @@ impl Stage {
                 let message: Submission = person.message(self.group.id(), epoch, &person.token);
                 json!({ "envelopes": [message] })
             }
+            "POST /groups/{g}/calls" => json!({ "call": id, "intent": "audio", "caps": ["mesh"] }),
+            "POST /groups/{g}/calls/{id}/join" => json!({ "caps": ["mesh"] }),
+            "POST /groups/{g}/calls/{id}/report" => json!({ "epoch": 0, "connected": [] }),
             "PUT /groups/{g}/sender-keys" => {
                 json!(PutSenderKeys {
                     keys: Vec::new(),

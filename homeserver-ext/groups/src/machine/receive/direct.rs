@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{MachineError, Step, What, Work};
 use crate::{
-    machine::{opening::Taken, schemes, work::Again},
+    machine::{opening::Taken, schemes, shares::Heard, work::Again},
     olm::Payload,
     storage::{
         accounts::{self, Ask, KnownDevice},
@@ -74,6 +74,9 @@ impl Work<'_> {
             }
             OlmPlaintext::Invite(route, text) => {
                 self.hear_of_link(route.group, &device.record.device(), &text).await?;
+            }
+            said @ OlmPlaintext::History(..) => {
+                return self.past(row, sender, &device, &said).await;
             }
             OlmPlaintext::Dummy(_) => {}
         }
@@ -167,6 +170,28 @@ impl Work<'_> {
             Taken::NoRoster if is_heard_of => return self.hold_opened(row, sender, key).await,
             Taken::NoRoster => self.fail(row, "unknown_group"),
             Taken::Refused(reason) => self.fail(row, reason),
+        }
+        Ok(Step::Done)
+    }
+
+    /// Takes a page of what is shared, or holds it as the plaintext that it is.
+    async fn past(
+        &mut self,
+        row: &StreamRow,
+        sender: &Sender,
+        device: &KnownDevice,
+        said: &OlmPlaintext,
+    ) -> Result<Step, MachineError> {
+        let OlmPlaintext::History(_, page) = said else { return Ok(Step::Done) };
+        let (group, epoch) = (row.envelope.group, row.envelope.epoch);
+        let is_heard_of = self.group(&group).await?.is_some();
+        match self.hear_past((group, epoch), device, page).await? {
+            Heard::New(past) => self.say(row.seq, group, What::Past(past)),
+            Heard::Known => self.say(row.seq, group, What::Duplicate),
+            Heard::Silently => self.say(row.seq, group, What::Keys),
+            Heard::NoRoster if is_heard_of => return self.hold_opened(row, sender, said).await,
+            Heard::NoRoster => self.fail(row, "unknown_group"),
+            Heard::Refused(reason) => self.fail(row, reason),
         }
         Ok(Step::Done)
     }

@@ -249,6 +249,11 @@ const BACK: &str = "
     ALTER TABLE key_requests DROP COLUMN until_ms;
     ALTER TABLE key_requests ADD COLUMN asked_ms BIGINT;
     ALTER TABLE own DROP COLUMN replaces;
+    DROP TABLE share_pages;
+    DROP TABLE owed_shares;
+    DROP TABLE heard_shares;
+    DROP TABLE sharers;
+    DROP TABLE shared_lines;
     DROP TABLE shared_groups;
     DROP TABLE shared_given;
     DROP TABLE shared_windows;

@@ -1,12 +1,15 @@
-//! Other servers, for the operator: how the links with them stand.
+//! Other servers, for the operator: how the links with them stand, and what he does about them.
 
 use axum::{Json, extract::State};
-use causeway_protocol::ids::Timestamp;
+use causeway_protocol::ids::{GroupId, Timestamp, is_server_name};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Admin, Problem, ProblemBody, Query, checked, next};
-use crate::http::Api;
+use super::{Admin, Path, Problem, ProblemBody, Query, checked, next};
+use crate::{
+    http::Api,
+    services::servers::{self, AskError, Known},
+};
 
 /// Which page of servers.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
@@ -34,22 +37,111 @@ pub(super) struct Servers {
 pub(super) struct OtherServer {
     /// Its name.
     name: String,
+    /// Whether anything goes on.
+    state: servers::State,
     /// When something came of it last; absent where nothing has.
     #[serde(skip_serializing_if = "Option::is_none")]
     heard_ms: Option<Timestamp>,
+    /// Since when the operator lets nothing pass; absent where he does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_ms: Option<Timestamp>,
+    /// Until when nothing of it is taken, since too much made no sense; absent where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shut_until_ms: Option<Timestamp>,
     /// Since when something waits there that it has not taken; absent where nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_since_ms: Option<Timestamp>,
-    /// Items that it has not taken.
+    /// Items on their way that it has not taken.
     waiting: u64,
     /// Bytes of what came of it before its turn.
     held_bytes: u64,
-    /// Items of it that made no sense, since the server was begun.
+    /// Frames and items of it that made no sense, since this server was begun; likewise the next two.
     malformed: u64,
+    /// Ops and messages of it that were refused.
+    refused: u64,
+    /// Times that it came to a limit.
+    limited: u64,
+    /// What was wrong with it last; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<LastError>,
 }
 
-/// `GET /_causeway/admin/v1/servers` – the other servers that were spoken with since this one was begun, by
-/// name.
+/// What was wrong with what a server sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LastError {
+    /// When.
+    at_ms: Timestamp,
+    /// What.
+    why: String,
+}
+
+/// One server, and what is shared with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerInFull {
+    #[serde(flatten)]
+    server: OtherServer,
+    /// Groups that have members there and here.
+    groups: u64,
+    /// Devices there that are known here.
+    devices: u64,
+    /// Messages to single devices there that it has not taken.
+    rows: u64,
+}
+
+/// The other servers with members of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replicas {
+    /// The group's epoch here.
+    epoch: u64,
+    /// By name, 1,000 at most.
+    replicas: Vec<GroupReplica>,
+}
+
+/// What another server has of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct GroupReplica {
+    /// The server.
+    server: String,
+    /// Members' devices there.
+    devices: u64,
+    /// The epoch up to which it has taken the group's ops; absent where this server is not the group's
+    /// home, or it has none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    /// Messages for the whole group that it has not taken; 1,000 at most are counted.
+    waiting: u64,
+}
+
+impl From<Known> for OtherServer {
+    fn from(known: Known) -> Self {
+        let conduct = known.conduct;
+        Self {
+            name: known.name,
+            state: known.state,
+            heard_ms: (known.heard.0 > 0).then_some(known.heard),
+            paused_ms: known.paused,
+            shut_until_ms: known.shut_until,
+            waits_since_ms: known.waits_since,
+            waiting: known.queued as u64,
+            held_bytes: known.held_bytes as u64,
+            malformed: conduct.malformed,
+            refused: conduct.refused,
+            limited: conduct.limited,
+            last_error: conduct.last.map(|(at_ms, why)| LastError { at_ms, why }),
+        }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Storage(error) => error.into(),
+            error => Self::BadRequest(error.to_string()),
+        }
+    }
+}
+
+/// `GET /_causeway/admin/v1/servers` – the other servers that something is known of, by name.
 ///
 /// Where the native server runs in another process this one has no list: 404.
 #[utoipa::path(
@@ -62,15 +154,114 @@ pub(super) async fn servers(
     Query(page): Query<ServersPage>,
 ) -> Result<Json<Servers>, Problem> {
     let limit = checked(page.limit)?;
-    let known = api.servers.known(page.after.as_deref(), limit as usize).await;
+    let of = (&api.db, api.clock.now());
+    let known = api.servers.known(of, page.after.as_deref(), limit).await?;
     let next = next(known.len(), limit, known.last().map(|known| known.name.clone()));
-    let servers = known.into_iter().map(|known| OtherServer {
-        name: known.name,
-        heard_ms: (known.heard.0 > 0).then_some(known.heard),
-        waits_since_ms: known.waits_since,
-        waiting: known.queued as u64,
-        held_bytes: known.held_bytes as u64,
-        malformed: known.malformed,
+    Ok(Json(Servers { servers: known.into_iter().map(OtherServer::from).collect(), next }))
+}
+
+/// `GET /_causeway/admin/v1/servers/{name}` – one of them, and what is shared with it.
+#[utoipa::path(
+    get, path = "/_causeway/admin/v1/servers/{name}", tag = "servers",
+    params(("name" = String, Path, description = "The server.")),
+    responses((status = 200, body = ServerInFull), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn server(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerInFull>, Problem> {
+    in_full(&api, &name).await
+}
+
+/// `POST /_causeway/admin/v1/servers/{name}/pause` – lets nothing pass to and from it, also after a
+/// restart, until `resume`. What is for it waits for as long as its group keeps it; requests of clients
+/// that concern it are refused. Also one that was never spoken with.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/servers/{name}/pause", tag = "servers",
+    params(("name" = String, Path, description = "The server.")),
+    responses((status = 200, body = ServerInFull), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn pause(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerInFull>, Problem> {
+    if !is_server_name(&name) || name == api.config.server_name {
+        return Err(Problem::BadRequest("that is not the name of another server".to_owned()));
+    }
+    api.servers.set_paused(&api.db, &name, Some(api.clock.now())).await?;
+    in_full(&api, &name).await
+}
+
+/// `POST /_causeway/admin/v1/servers/{name}/resume` – lets it pass again.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/servers/{name}/resume", tag = "servers",
+    params(("name" = String, Path, description = "The server.")),
+    responses((status = 200, body = ServerInFull), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn resume(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerInFull>, Problem> {
+    known(&api, &name).await?;
+    api.servers.set_paused(&api.db, &name, None).await?;
+    in_full(&api, &name).await
+}
+
+/// `POST /_causeway/admin/v1/servers/{name}/reset` – begins the link with it anew, as a start does: what
+/// it has not taken goes again at once, and it is listened to again. Nothing is lost by it; requests
+/// that wait for its answer end unanswered.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/servers/{name}/reset", tag = "servers",
+    params(("name" = String, Path, description = "The server.")),
+    responses((status = 200, body = ServerInFull), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn reset(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerInFull>, Problem> {
+    known(&api, &name).await?;
+    api.servers.reset(&name);
+    in_full(&api, &name).await
+}
+
+async fn known(api: &Api, name: &str) -> Result<(Known, servers::Shared), Problem> {
+    let found = api.servers.of_name((&api.db, api.clock.now()), name).await?;
+    found.ok_or(Problem::NotFound("server"))
+}
+
+async fn in_full(api: &Api, name: &str) -> Result<Json<ServerInFull>, Problem> {
+    let (known, shared) = known(api, name).await?;
+    Ok(Json(ServerInFull {
+        server: known.into(),
+        groups: shared.groups,
+        devices: shared.devices,
+        rows: shared.rows,
+    }))
+}
+
+/// `GET /_causeway/admin/v1/groups/{group}/replicas` – the other servers with members of a group, and how
+/// much of it they have.
+#[utoipa::path(
+    get, path = "/_causeway/admin/v1/groups/{group}/replicas", tag = "groups",
+    params(("group" = GroupId, Path, description = "The group.")),
+    responses((status = 200, body = Replicas), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn replicas(
+    _: Admin,
+    State(api): State<Api>,
+    Path(group): Path<GroupId>,
+) -> Result<Json<Replicas>, Problem> {
+    let found = servers::replicas(&api.db, group).await?;
+    let (epoch, replicas) = found.ok_or(Problem::NotFound("group"))?;
+    let replicas = replicas.into_iter().map(|replica| GroupReplica {
+        server: replica.name,
+        devices: replica.devices,
+        epoch: replica.epoch,
+        waiting: replica.waiting,
     });
-    Ok(Json(Servers { servers: servers.collect(), next }))
+    Ok(Json(Replicas { epoch, replicas: replicas.collect() }))
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, BridgeInfo, ClaimRequest,
+        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, BridgeInfo, CallCap,
+        CallDevice, CallIntent, CallPage, CallParticipant, CallState, CallTopology, ClaimRequest,
         ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent,
-        GroupHead, GroupPage, InvitePage, InviteState, JoinPending, JoinRequest, Kept, KeyCount,
-        Limits, LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage,
-        OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer,
-        PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration, RequestPage,
-        SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport,
-        SenderKeysNoted, ServerInfo, Session, StreamAck, StreamHello, StreamRow, Unpark, Unparked,
-        UploadKeys,
+        GroupHead, GroupPage, InvitePage, InviteState, JoinCall, JoinPending, JoinRequest, Kept,
+        KeyCount, Limits, LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
+        OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp,
+        PutAnswer, PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration,
+        ReportCall, RequestPage, SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry,
+        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, SetCall, StartCall, StreamAck,
+        StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -21,8 +22,9 @@ use causeway_protocol::{
         Submission, SubmittedTo,
     },
     ids::{
-        AccountId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, Generation, GroupId, InviteKey,
-        KeyId, MemberId, Nonce, RequestId, RosterHash, Seq, Signature, Timestamp, text_of,
+        AccountId, CallId, ClientId, CurveKey, DeviceId, EnvelopeId, Epoch, Generation, GroupId,
+        InviteKey, KeyId, MemberId, Nonce, RequestId, RosterHash, Seq, Signature, Timestamp,
+        text_of,
     },
     keys::fingerprint,
 };
@@ -57,6 +59,7 @@ pub(super) fn all() -> Result<Examples, Box<dyn std::error::Error>> {
     messages(&mut examples, &alice)?;
     sender_keys(&mut examples)?;
     events(&mut examples, &alice)?;
+    calls(&mut examples, &alice)?;
     Ok(examples)
 }
 
@@ -93,6 +96,9 @@ fn server(to: &mut Examples) -> Result<(), Box<dyn std::error::Error>> {
         ops: Some(vec![OpBytes(BYTES.to_vec())]),
         server: None,
         since_ms: None,
+        call: None,
+        max: None,
+        who: Vec::new(),
         accepted: Vec::new(),
     };
     Ok(put(to, "ErrorBody", &refusal)?)
@@ -270,4 +276,45 @@ fn events(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     };
     put(to, "GroupEvent", &event)?;
     put(to, "EventPage", &EventPage { events: vec![event], next: None, gone: None, last: Seq(42) })
+}
+
+fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
+    let call = CallId::new([18; 16]);
+    let caps = vec![CallCap::Mesh, CallCap::Sfu];
+    let intent = CallIntent::Audio;
+    put(to, "StartCall", &StartCall { call, intent, caps: caps.clone(), may_degrade: false })?;
+    put(to, "JoinCall", &JoinCall { caps, may_degrade: false })?;
+    let connected = vec![LAPTOP];
+    put(to, "ReportCall", &ReportCall { epoch: 0, connected, ready: None, decline: None })?;
+    put(to, "SetCall", &SetCall { muted: Some(true), hand: None })?;
+    let participant = CallParticipant {
+        account: alice.clone(),
+        device: PHONE,
+        since_ms: NOW,
+        muted: false,
+        hand: false,
+        connected: vec![LAPTOP],
+        lost: false,
+        via: "native".to_owned(),
+    };
+    let state = CallState {
+        call,
+        group: GROUP,
+        version: 12,
+        epoch: 0,
+        topology: CallTopology::Mesh,
+        intent,
+        started_by: CallDevice { account: alice.clone(), device: PHONE },
+        started_ms: NOW,
+        deadline_ms: None,
+        ended_ms: None,
+        reason: None,
+        ended_by: None,
+        participants: vec![participant],
+        accounts: vec![alice.clone()],
+        declined: Vec::new(),
+        out: Vec::new(),
+    };
+    put(to, "CallState", &state)?;
+    put(to, "CallPage", &CallPage { calls: vec![state], next: Some(Seq(42)) })
 }

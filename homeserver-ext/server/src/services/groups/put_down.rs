@@ -10,6 +10,7 @@ use causeway_store::{Conn, Tx};
 
 use super::noted::{happened, note};
 use crate::{
+    calls,
     live::{Live, News},
     storage::{
         self, GroupRow,
@@ -62,8 +63,12 @@ pub(super) async fn go_on(
     know(tx.conn(), (here, is_home), group.row, (after, &changed)).await?;
     mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
     let mut news = News::default();
-    news.op(seq, group.row, changed);
+    news.op(seq, group.row, changed.clone());
     live.tell(&mut tx, news);
+    if is_home {
+        let by = before.member(&op.signer().member_id).map(|member| &member.account);
+        calls::follow_op((&mut tx, live), now, group.row, (&changed, after, by)).await?;
+    }
     if op.kind() == Kind::Leave
         && let Some(gone) = before.member(&op.signer().member_id)
     {

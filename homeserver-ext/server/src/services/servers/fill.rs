@@ -34,9 +34,12 @@ impl Servers {
         let with_devices = forward::with_devices(read.conn()).await?;
         drop(read);
         for (server, name) in with_devices {
+            if self.allowed(&name).is_err() {
+                continue;
+            }
             let line = self.line(db, &name).await?;
             let mut line = line.lock().await;
-            if line.queued() >= FEW {
+            if line.paused.is_some() || line.queued() >= FEW {
                 continue;
             }
             let skipped = fill_one(db, now, (server, &self.here), &mut line).await?;

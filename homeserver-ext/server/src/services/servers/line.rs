@@ -8,7 +8,8 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use crate::storage::GroupRow;
+use super::conduct::Conduct;
+use crate::storage::{GroupRow, servers::Known};
 
 /// Most items that wait for one server.
 const MAX_QUEUED: usize = 4_096;
@@ -32,7 +33,9 @@ pub(super) struct Line {
     pub(super) heard: Timestamp,
     /// Since when something waits that it does not answer.
     pub(super) waits_since: Option<Timestamp>,
-    pub(super) malformed: u64,
+    pub(super) conduct: Conduct,
+    /// Since when nothing passes, because the operator says so.
+    pub(super) paused: Option<Timestamp>,
     /// Since when the frame whose turn it is waits for something.
     stuck_since: Option<u64>,
     /// Up to here its devices' mailboxes are read; none: not yet.
@@ -71,7 +74,8 @@ pub(super) struct Came {
 }
 
 impl Line {
-    pub(super) fn new(mine: ServerLinkId, place: Place, heard: Timestamp, now_ms: u64) -> Self {
+    pub(super) fn new(mine: ServerLinkId, known: Known, now_ms: u64) -> Self {
+        let Known { place, heard, paused } = known;
         Self {
             peer: Peer::new(mine, place, now_ms),
             queue: VecDeque::new(),
@@ -81,7 +85,8 @@ impl Line {
             taken: Default::default(),
             heard,
             waits_since: None,
-            malformed: 0,
+            conduct: Conduct::default(),
+            paused,
             stuck_since: None,
             cursor: None,
             ops: BTreeMap::new(),
@@ -216,12 +221,12 @@ impl Line {
     }
 
     /// The items of the frame whose turn it is.
-    pub(super) fn next(&mut self) -> Option<Vec<Item>> {
+    pub(super) fn next(&mut self, now: Timestamp, now_ms: u64) -> Option<Vec<Item>> {
         let mut items = Vec::new();
         for item in self.peer.next()?.iter().map(Item::parse) {
             match item {
                 Ok(item) => items.push(item),
-                Err(_) => self.malformed += 1,
+                Err(_) => self.conduct.made_no_sense(now, now_ms),
             }
         }
         Some(items)
@@ -244,8 +249,13 @@ impl Line {
         self.peer.place().clone()
     }
 
+    /// Whether what it sends is taken now.
+    pub(super) fn is_open(&self, now_ms: u64) -> bool {
+        self.paused.is_none() && self.conduct.shut_ms(now_ms).is_none()
+    }
+
     /// All that is not acknowledged is put again, before what waits.
-    fn begin_anew(&mut self, mine: ServerLinkId, now_ms: u64) {
+    pub(super) fn begin_anew(&mut self, mine: ServerLinkId, now_ms: u64) {
         self.peer.begin_anew(mine, now_ms);
         self.again.clear();
         for queued in std::mem::take(&mut self.sent).into_iter().flatten().rev() {
@@ -273,15 +283,15 @@ fn remember((order, known): &mut (VecDeque<ItemId>, BTreeSet<ItemId>), id: ItemI
 mod tests {
     use causeway_protocol::{
         ids::{ItemId, ServerLinkId, Timestamp},
-        link::{Ask, Call, Item, Place},
+        link::{Ask, Call, Item},
     };
     use serde_json::json;
 
-    use super::Line;
+    use super::{Known, Line};
 
     #[test]
     fn what_nobody_waits_for_is_over_and_what_must_arrive_never_is() {
-        let mut line = Line::new(ServerLinkId::new([1; 16]), Place::default(), Timestamp(0), 0);
+        let mut line = Line::new(ServerLinkId::new([1; 16]), Known::default(), 0);
         assert!(!line.is_over(Timestamp(u64::MAX)), "nothing was asked");
         let until = Timestamp(30_000);
         let ask = Ask { call: Call::Ping, caller: None, until, body: json!({}) };

@@ -21,6 +21,8 @@ pub(crate) enum To<'a> {
     Device(DeviceId),
     /// A piece for each of these, likewise.
     Pieces(&'a BTreeMap<DeviceId, Piece>),
+    /// The group, by the server itself; the number is one that no device has.
+    Server(DeviceRow),
 }
 
 /// An envelope to be put down.
@@ -100,7 +102,7 @@ pub(crate) fn put_at(
             }
         };
         match &parcel.to {
-            To::Everyone(_) => {}
+            To::Everyone(_) | To::Server(_) => {}
             To::Device(device) => drop_in(device, None),
             To::Pieces(pieces) => {
                 pieces.iter().for_each(|(device, piece)| drop_in(device, Some(&*piece.0)));
@@ -110,6 +112,10 @@ pub(crate) fn put_at(
             To::Everyone(recipients) if recipients > 0 => {
                 broadcasts.push((next, parcel));
                 Places::Group(next, recipients)
+            }
+            To::Server(_) => {
+                broadcasts.push((next, parcel));
+                Places::Group(next, 1)
             }
             _ => Places::Devices(rows.iter().skip(first).map(|row| (row.device, next)).collect()),
         };
@@ -134,7 +140,7 @@ fn insert_envelopes(script: &mut Script, envelopes: &[(i64, &Parcel<'_>)]) {
         |values, (number, parcel)| {
             let name = parcel.name.as_ref().to_vec();
             let (id, whole_id, recipient) = match &parcel.to {
-                To::Everyone(_) => (Some(name), None, None),
+                To::Everyone(_) | To::Server(_) => (Some(name), None, None),
                 To::Device(device) => (Some(name), None, Some(device.as_ref().to_vec())),
                 To::Pieces(_) => (None, Some(name), None),
             };
@@ -176,11 +182,15 @@ fn insert_broadcasts(script: &mut Script, new: &[(i64, &Parcel<'_>)]) {
         new,
         "",
         |values, (number, parcel)| {
+            let sender = match parcel.to {
+                To::Server(server) => Some(server),
+                To::Everyone(_) | To::Device(_) | To::Pieces(_) => parcel.sender,
+            };
             values
                 .bind(*number)
                 .bind(parcel.group)
                 .bind(i64::from(parcel.epoch.0))
-                .bind(parcel.sender)
+                .bind(sender)
                 .bind(ms(parcel.keep_until));
         },
     );

@@ -18,7 +18,12 @@ use super::{
 use crate::harness::{Answer, Group, Person, Server, json, op_body, policy, random, text};
 
 /// Posts the next op where the signer is, whose group may be kept elsewhere.
-async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Body) -> Answer {
+pub(super) async fn post_at(
+    server: &Server,
+    signer: &Person,
+    group: &mut Group,
+    body: &Body,
+) -> Answer {
     let op = group.op(signer, body);
     let answer = signer.post(server, &group.path("/roster"), &op_body(&op)).await;
     if answer.status.is_success() {
@@ -27,14 +32,14 @@ async fn post_at(server: &Server, signer: &Person, group: &mut Group, body: &Bod
     answer
 }
 
-async fn with_carol(here: &Server, alice: &Person, carol: &Person) -> Group {
+pub(super) async fn with_carol(here: &Server, alice: &Person, carol: &Person) -> Group {
     let mut group = Group::create(here, alice).await;
     group.post(here, alice, &Body::Add(vec![carol.entry(0)])).await;
     group
 }
 
 /// The next texts of somebody, acknowledged.
-async fn texts(server: &Server, who: &Person, count: usize) -> Vec<String> {
+pub(super) async fn texts(server: &Server, who: &Person, count: usize) -> Vec<String> {
     let mut stream = who.stream(server).await;
     let mut texts = Vec::new();
     while texts.len() < count {

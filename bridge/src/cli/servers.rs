@@ -1,0 +1,177 @@
+//! `causeway servers`: the other servers with which groups are shared.
+
+use std::fmt::Write as _;
+
+use causeway_bridge::{clock, config::Config};
+use causeway_groups::cli::local_time;
+use causeway_protocol::ids::{Timestamp, is_server_name};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{
+    ConfigArgs, Failure, Output,
+    operator::{Admin, runtime},
+};
+
+/// What `servers` does.
+#[derive(Subcommand)]
+pub(super) enum Servers {
+    /// Lists the other servers that something is known of, and how the links with them stand.
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Begin behind this name.
+        #[arg(long, value_name = "SERVER")]
+        after: Option<String>,
+        /// How many at most, 1 to 1,000.
+        #[arg(long, default_value_t = 100, value_name = "N",
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+    /// Shows one: its state, what waits for it, what was wrong with it, and what is shared with it.
+    Show(One),
+    /// Lets nothing pass to and from it until `resume`, also after a restart.
+    ///
+    /// What is for it waits for as long as its group keeps it; who asks for its people is told.
+    Pause(One),
+    /// Lets it pass again.
+    Resume(One),
+    /// Begins the link with it anew, as a restart does: what it has not taken goes again at once, and it
+    /// is listened to again where too much of what it sent made no sense.
+    Reset(One),
+}
+
+/// One server.
+#[derive(Args)]
+pub(super) struct One {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Its name, as it stands in its accounts
+    #[arg(value_name = "SERVER", value_parser = server_name)]
+    name: String,
+}
+
+fn server_name(text: &str) -> Result<String, String> {
+    let why = "that is no name of a server, like b.example or b.example:8448";
+    if is_server_name(text) { Ok(text.to_owned()) } else { Err(why.to_owned()) }
+}
+
+impl Servers {
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        match self {
+            Self::List { config, after, limit } => list(&config.load()?, after, limit, output),
+            Self::Show(one) => one.ask(None, output),
+            Self::Pause(one) => one.ask(Some("pause"), output),
+            Self::Resume(one) => one.ask(Some("resume"), output),
+            Self::Reset(one) => one.ask(Some("reset"), output),
+        }
+    }
+}
+
+impl One {
+    fn ask(&self, doing: Option<&str>, output: Output) -> Result<(), Failure> {
+        let admin = Admin::of(&self.config.load()?)?;
+        let path = format!("/servers/{}", self.name);
+        let server: Value = runtime()?.block_on(async {
+            match doing {
+                None => admin.get(&path, &[]).await,
+                Some(doing) => admin.post(&format!("{path}/{doing}")).await,
+            }
+        })?;
+        output.show(&in_full(&server, clock::now()), &server)
+    }
+}
+
+fn list(config: &Config, after: Option<String>, limit: u32, output: Output) -> Result<(), Failure> {
+    let admin = Admin::of(config)?;
+    let after = after.map(|after| ("after", after));
+    let query: Vec<_> = after.into_iter().chain([("limit", limit.to_string())]).collect();
+    let page: Value = runtime()?.block_on(admin.get("/servers", &query))?;
+    let servers = page.get("servers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for server in servers {
+        let heard = time(server, "heard_ms").map_or_else(
+            || "nothing was heard of it".to_owned(),
+            |heard| format!("heard {}", local_time(heard, clock::now())),
+        );
+        let _ = writeln!(
+            text,
+            "{:<32} {:<7} {heard}; {} waiting",
+            word(server, "name"),
+            word(server, "state"),
+            count(server, "waiting")
+        );
+    }
+    if servers.is_empty() {
+        text.push_str("No other server is known.");
+    }
+    if let Some(next) = page.get("next").and_then(Value::as_str) {
+        let _ = write!(text, "More with --after {next}");
+    }
+    output.show(&text, &page)
+}
+
+/// All that is known of one, for people.
+fn in_full(server: &Value, now: Timestamp) -> String {
+    let state = match word(server, "state") {
+        "open" => "open: what is for it is taken",
+        "silent" => "silent: something has waited for it for more than a minute",
+        "paused" => "paused: nothing passes until `causeway servers resume`",
+        "denied" => "denied: native.servers in the configuration does not let it be spoken with",
+        "shut" => {
+            "shut out: too much of what it sent made no sense; `causeway servers reset` listens again"
+        }
+        other => other,
+    };
+    let mut text = format!("{}\n  {state}\n", word(server, "name"));
+    let since = |key: &str| time(server, key).map(|at| local_time(at, now));
+    let rows = [
+        ("heard", since("heard_ms")),
+        ("paused", since("paused_ms")),
+        ("waits since", since("waits_since_ms")),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            let _ = writeln!(text, "  {name:<12} {value}");
+        }
+    }
+    let _ = writeln!(
+        text,
+        "  {:<12} {} on their way, {} messages to single devices stored",
+        "waiting",
+        count(server, "waiting"),
+        count(server, "rows")
+    );
+    let _ = writeln!(
+        text,
+        "  {:<12} {} groups, {} devices there",
+        "shared",
+        count(server, "groups"),
+        count(server, "devices")
+    );
+    let _ = writeln!(
+        text,
+        "  {:<12} {} without sense, {} refused, {} times at a limit",
+        "of what came",
+        count(server, "malformed"),
+        count(server, "refused"),
+        count(server, "limited")
+    );
+    if let Some(last) = server.get("last_error") {
+        let at = time(last, "at_ms").map(|at| local_time(at, now)).unwrap_or_default();
+        let _ = writeln!(text, "  {:<12} {at}: {}", "last wrong", word(last, "why"));
+    }
+    text
+}
+
+fn word<'a>(of: &'a Value, key: &str) -> &'a str {
+    of.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn count(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn time(of: &Value, key: &str) -> Option<Timestamp> {
+    Some(Timestamp(of.get(key)?.as_u64()?))
+}

@@ -1,0 +1,208 @@
+//! Calls, as members ask for them (protocol §9).
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{AccountId, CallId, DeviceId, GroupId, Seq, Timestamp};
+
+/// What a call is meant to carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallIntent {
+    /// Voice.
+    Audio,
+    /// Voice and pictures.
+    Video,
+}
+
+/// What a device can do in calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallCap {
+    /// Talk to the others directly.
+    Mesh,
+    /// Talk through a server for calls.
+    Sfu,
+    /// What a newer client can.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Body of `POST groups/{id}/calls`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StartCall {
+    /// 16 bytes that the starter draws.
+    pub call: CallId,
+    /// What for.
+    pub intent: CallIntent,
+    /// What the device can do.
+    pub caps: Vec<CallCap>,
+    /// Whether it accepts to be put out where it cannot follow the others.
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
+    pub may_degrade: bool,
+}
+
+/// Body of `POST groups/{id}/calls/{call}/join`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinCall {
+    /// What the device can do.
+    pub caps: Vec<CallCap>,
+    /// Whether it accepts to be put out where it cannot follow the others.
+    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[schema(nullable)]
+    pub may_degrade: bool,
+}
+
+/// Body of `POST groups/{id}/calls/{call}/report`: what the device says about itself, in place of
+/// what it said before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportCall {
+    /// The call's epoch, as the device knows it.
+    pub epoch: u32,
+    /// From whom it has live media directly; 16 at most.
+    pub connected: Vec<DeviceId>,
+    /// Of the way through the server for calls; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<CallReady>,
+    /// Why it will not go there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decline: Option<String>,
+}
+
+/// How far a device is on the server for calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallReady {
+    /// It publishes, and is subscribed.
+    pub published: bool,
+}
+
+/// Body of `POST groups/{id}/calls/{call}/set`; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetCall {
+    /// It sends nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<bool>,
+    /// Its hand is raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand: Option<bool>,
+}
+
+/// What carries a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallTopology {
+    /// Each talks to each.
+    Mesh,
+    /// The mesh carries it; all go to the server for calls.
+    Prepare,
+    /// Both carry it.
+    Dual,
+    /// The server for calls carries it.
+    Sfu,
+    /// That carries it; all go back to the mesh.
+    Shrink,
+    /// That is away, and no mesh carries so many.
+    Reconnecting,
+    /// It is over.
+    Ended,
+    /// What a newer server says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A call: every answer about one, and the payload of `call_changed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallState {
+    /// Which.
+    pub call: CallId,
+    /// Where.
+    pub group: GroupId,
+    /// Rises with every change; a lower one is an old state.
+    pub version: u64,
+    /// Rises with each step of what carries it.
+    pub epoch: u32,
+    /// What carries it.
+    pub topology: CallTopology,
+    /// What for.
+    pub intent: CallIntent,
+    /// Whose device began it.
+    pub started_by: CallDevice,
+    /// When.
+    pub started_ms: Timestamp,
+    /// When this step of what carries it is over, if it has an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<Timestamp>,
+    /// Why: `by_hand`, `empty`, `media_server_lost`, `put_back`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who ended it, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<AccountId>,
+    /// Who takes part now.
+    pub participants: Vec<CallParticipant>,
+    /// Who has taken part, the first 64.
+    #[serde(default)]
+    pub accounts: Vec<AccountId>,
+    /// Who declined and does not take part, the last 64.
+    #[serde(default)]
+    pub declined: Vec<AccountId>,
+    /// Whom the last change put out.
+    #[serde(default)]
+    pub out: Vec<CallOut>,
+}
+
+/// Somebody's device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallDevice {
+    /// The account.
+    pub account: AccountId,
+    /// Its device.
+    pub device: DeviceId,
+}
+
+/// One who takes part: a device, two of an account are two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallParticipant {
+    /// The account.
+    pub account: AccountId,
+    /// Its device.
+    pub device: DeviceId,
+    /// Since when.
+    pub since_ms: Timestamp,
+    /// It sends nothing, as it says.
+    pub muted: bool,
+    /// Its hand is raised.
+    pub hand: bool,
+    /// From whom it has live media directly, as it says.
+    pub connected: Vec<DeviceId>,
+    /// Its connection with its server is lost; it has 15 s to come back.
+    #[serde(default)]
+    pub lost: bool,
+    /// Over what it takes part; `native`.
+    pub via: String,
+}
+
+/// One who was put out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallOut {
+    /// Whose.
+    pub account: AccountId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Why: `lost`, `could_not_connect`, `moved_to_sfu`, `cannot_use_sfu`, `sfu_unavailable`.
+    pub why: String,
+}
+
+/// Answer to `GET groups/{id}/calls?from=&limit=`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallPage {
+    /// The newest first.
+    pub calls: Vec<CallState>,
+    /// `from` of the next page; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Seq>,
+}

@@ -1,0 +1,153 @@
+//! What a change of a call puts down, with whatever brings it: a request, an op that takes a device out,
+//! time, a stream that is lost. The row is all that is known of a call; nothing is kept in memory.
+
+use causeway_protocol::{
+    api::{CallOut, CallState, CallTopology},
+    call::{Change, Effect, Event, Refused, Who},
+    device::DeviceOf,
+    envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
+    ids::{AccountId, Epoch, Timestamp},
+    roster::Roster,
+};
+use causeway_store::{Script, Tx};
+
+use crate::{
+    live::{Live, News},
+    storage::{
+        self, DeviceRow, GroupRow,
+        calls::{self, Row},
+        mailbox::{self, Boxes, Parcel, To},
+    },
+};
+
+/// What sends a broadcast of the server: no device has this number.
+const SERVER: DeviceRow = DeviceRow(0);
+
+/// Has the rules take in what happens to a call, in memory alone.
+///
+/// # Errors
+/// [`Refused`]: nothing changed.
+pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Change, Refused> {
+    let kept = &mut row.kept;
+    let change = kept.call.apply(event, now)?;
+    if !change.changed {
+        return Ok(change);
+    }
+    kept.out.clear();
+    for effect in &change.effects {
+        if let Effect::PutOut(Who::Native(device), why) = effect
+            && let Some(person) = kept.people.get(device)
+        {
+            let (account, why) = (person.account.clone(), why.name().to_owned());
+            kept.out.push(CallOut { account, device: *device, why });
+        }
+    }
+    let call = &kept.call;
+    kept.people.retain(|device, _| call.participants.contains_key(&Who::Native(*device)));
+    if call.is_over() {
+        kept.ended_ms = kept.ended_ms.or(Some(now));
+    }
+    Ok(change)
+}
+
+/// Puts a call down as it is now, and tells the group's devices, all of which count at `epoch`.
+pub(crate) async fn put(
+    (tx, live): (&mut Tx, &Live),
+    now: Timestamp,
+    epoch: Epoch,
+    row: &Row,
+) -> Result<(), storage::Error> {
+    let due = row.kept.call.deadline(now);
+    calls::put(tx.conn(), row, due).await?;
+    let state = row.state();
+    let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
+    let name = compute_id(Kind::CallChanged, None, &Recipient::Broadcast, &payload, None);
+    let seq = mailbox::take_numbers(tx.conn(), 1).await?;
+    let expires = now.plus_ms(MAX_CALL_TTL_MS);
+    let parcel = Parcel {
+        name,
+        kind: Kind::CallChanged,
+        group: row.group,
+        epoch,
+        sender: None,
+        to: To::Server(SERVER),
+        at: now,
+        ttl_ms: MAX_CALL_TTL_MS,
+        expires: Some(expires),
+        keep_until: expires,
+        payload: &payload,
+    };
+    let mut script = Script::default();
+    mailbox::put_at(&mut script, seq, &Boxes::default(), &[parcel]);
+    script.run(tx.conn()).await?;
+    let envelope = || Envelope {
+        id: name,
+        kind: Kind::CallChanged,
+        group: row.group_id,
+        epoch,
+        sender: None,
+        to: Recipient::Broadcast,
+        ttl_ms: MAX_CALL_TTL_MS,
+        payload: payload.clone(),
+        piece: None,
+    };
+    let mut news = News::default();
+    news.broadcast(live, seq, (row.group, SERVER, now), envelope);
+    live.tell(tx, news);
+    live.call_moved(tx);
+    count(tx, &state);
+    Ok(())
+}
+
+/// Ends a call of a database that was put back, in memory alone.
+pub(crate) fn put_back(row: &mut Row, now: Timestamp) {
+    row.kept.call.put_back(now);
+    row.kept.people.clear();
+    row.kept.out.clear();
+    row.kept.ended_ms = row.kept.ended_ms.or(Some(now));
+}
+
+/// Counts a call that ended, once it is written down.
+fn count(tx: &mut Tx, state: &CallState) {
+    if state.topology != CallTopology::Ended {
+        return;
+    }
+    let reason = state.reason.clone().unwrap_or_default();
+    tx.once_committed(move || {
+        metrics::counter!("causeway_calls_ended_total", "reason" => reason).increment(1);
+    });
+}
+
+/// An op went through: whoever does not count any more leaves the call, and a group that is closed has
+/// none. `by` signed it.
+pub(crate) async fn follow_op(
+    of: (&mut Tx, &Live),
+    now: Timestamp,
+    group: GroupRow,
+    (changed, after, by): (&[DeviceOf], &Roster, Option<&AccountId>),
+) -> Result<(), storage::Error> {
+    let Some(mut row) = calls::running(of.0.conn(), group).await? else { return Ok(()) };
+    let before = row.kept.call.version;
+    if after.closed() {
+        row.kept.ended_by = by.cloned();
+        of_itself(&mut row, Event::End, now);
+    } else {
+        let is_in = |it: &&DeviceOf| row.kept.people.contains_key(&it.device_id);
+        let counts = |it: &DeviceOf| after.devices().any(|device| device == *it);
+        let gone: Vec<_> = changed.iter().filter(is_in).filter(|it| !counts(it)).collect();
+        for gone in gone {
+            of_itself(&mut row, Event::Leave(Who::Native(gone.device_id)), now);
+        }
+    }
+    if row.kept.call.version == before {
+        return Ok(());
+    }
+    put(of, now, after.epoch(), &row).await
+}
+
+/// Likewise, of what is never refused: nobody asked for it.
+pub(crate) fn of_itself(row: &mut Row, event: Event, now: Timestamp) {
+    if let Err(refused) = apply(row, event, now) {
+        tracing::error!(%refused, "the rules of calls refused what nobody asked for");
+    }
+}

@@ -1,0 +1,206 @@
+//! Calls: who takes part, and what carries them.
+
+use axum::{Json, extract::State};
+use causeway_protocol::{
+    api::{CallPage, CallState, ErrorBody, JoinCall, ReportCall, SetCall, StartCall},
+    ids::{CallId, GroupId, Seq},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    body::{Body, One, Page, Two},
+    error::ApiError,
+};
+use crate::services::calls::{self, Of};
+
+fn of<'a>(api: &'a Api, caller: &'a Caller, group: GroupId) -> Of<'a> {
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    Of { db: &api.db, live: &api.live, now, here, caller, group }
+}
+
+/// `POST groups/{id}/calls` – begins a call, with the caller in it (protocol §9).
+#[utoipa::path(post, path = "/groups/{group}/calls", tag = "calls",
+    params(("group" = GroupId, Path)), request_body = StartCall,
+    responses(
+        (status = 200, body = CallState, description = "also for a call that is known, as it stands"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the group is closed"),
+        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`; `M_UNRECOGNIZED`: another server keeps the group"),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_EXISTS`: another runs, given in `call`; `DEV_CAUSEWAY_CANNOT_USE_SFU`: the device cannot talk directly, `who` names it"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: starts and joins of the device"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: as of joining"),
+    ), security(("token" = [])))]
+pub(super) async fn start(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    Body(asked): Body<StartCall>,
+) -> Result<Json<CallState>, ApiError> {
+    let of = of(&api, &caller, group);
+    Ok(Json(calls::start(of, &api.calls, api.config.mesh_max, &asked).await?))
+}
+
+/// `GET groups/{id}/calls` – the call that runs, and those that ended in the last 30 days, the newest
+/// first.
+#[utoipa::path(get, path = "/groups/{group}/calls", tag = "calls",
+    params(("group" = GroupId, Path), ("from" = Option<Seq>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
+    responses((status = 200, body = CallPage), (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`; `M_UNRECOGNIZED`: another server keeps the group"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's traffic")),
+    security(("token" = [])))]
+pub(super) async fn page(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+    page: Page<Number>,
+) -> Result<Json<CallPage>, ApiError> {
+    let from = page.from.map(|from| from.0);
+    Ok(Json(calls::page(of(&api, &caller, group), &api.shares, from, page.limit).await?))
+}
+
+/// A number in a query.
+pub(super) struct Number(Seq);
+
+impl std::str::FromStr for Number {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Seq).map(Self)
+    }
+}
+
+/// `GET groups/{id}/calls/{call}` – how one call stands, or stood when it ended.
+#[utoipa::path(get, path = "/groups/{group}/calls/{call}", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses((status = 200, body = CallState), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn state(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::state(of(&api, &caller, group), call).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/join` – brings the caller's device into a call.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/join", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = JoinCall,
+    responses(
+        (status = 200, body = CallState, description = "also where it is in the call"),
+        (status = 403, body = ErrorBody, description = "`M_RESOURCE_LIMIT_EXCEEDED`: the call is full"),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_CANNOT_USE_SFU`: the call would have to move to the server for calls, and `who` cannot"),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: starts and joins of the device"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: more than `max` need a server for calls, and there is none, or it does not answer; again after `retry_after_ms`"),
+    ), security(("token" = [])))]
+pub(super) async fn join(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<JoinCall>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::join(of(&api, &caller, group), &api.calls, call, &asked).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/report` – what the caller's device says about itself, in place of what
+/// it said before.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/report", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = ReportCall,
+    responses(
+        (status = 200, body = CallState),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device is not in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_STALE_EPOCH`: the call is in another epoch; its state is in `call`"),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+    ), security(("token" = [])))]
+pub(super) async fn report(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<ReportCall>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::report(of(&api, &caller, group), &api.calls, call, &asked).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/set` – whether the caller's device sends nothing, and its hand is
+/// raised.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/set", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = SetCall,
+    responses(
+        (status = 200, body = CallState),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device is not in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+    ), security(("token" = [])))]
+pub(super) async fn set(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<SetCall>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::set(of(&api, &caller, group), &api.calls, call, &asked).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/leave` – takes the caller's device out of a call.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/leave", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses((status = 200, body = CallState, description = "also where it is not in the call"), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn leave(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::leave(of(&api, &caller, group), call).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/decline` – the caller's account does not come, and none of its devices
+/// rings any more.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/decline", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses((status = 200, body = CallState), (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls")),
+    security(("token" = [])))]
+pub(super) async fn decline(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::decline(of(&api, &caller, group), &api.calls, call).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/end` – ends a call for everybody.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/end", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses(
+        (status = 200, body = CallState, description = "also where it has ended"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only who began it and admins of the group may"),
+        (status = 404, body = ErrorBody),
+    ), security(("token" = [])))]
+pub(super) async fn end(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::end(of(&api, &caller, group), call).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/sfu` – what a participant needs for the server that carries bigger calls.
+/// This server has none yet, and says so.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/sfu", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses(
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device is not in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none"),
+    ), security(("token" = [])))]
+pub(super) async fn sfu(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallState>, ApiError> {
+    Ok(Json(calls::sfu(of(&api, &caller, group), call).await?))
+}

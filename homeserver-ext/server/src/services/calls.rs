@@ -1,0 +1,338 @@
+//! Calls: who may do what in one, and what time does to it.
+//!
+//! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
+
+mod kept;
+mod operator;
+mod time;
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    api::{CallCap, CallDevice, CallState, JoinCall, ReportCall, SetCall, StartCall},
+    call::{Call, Caps, Event, Refused, Said, Who},
+    ids::{CallId, DeviceId, GroupId, Timestamp},
+    roster::Role,
+};
+use causeway_store::{Conn, Db, Tx};
+
+pub(crate) use kept::{forget, page, put_back, state};
+pub(crate) use operator::{end_by_operator, running};
+pub(crate) use time::{is_quiet, presence, tick};
+
+use crate::{
+    calls as change,
+    live::Live,
+    quota::{CallShares, UsedUp},
+    storage::{
+        self,
+        calls::{self, Kept, Person, Row},
+        devices::Device,
+        groups::{self, Group},
+        mailbox,
+        standing::{self, Standing},
+    },
+};
+
+/// Devices that one report names.
+const MAX_CONNECTED: usize = 16;
+/// Accounts that are named as having taken part, or declined.
+const MAX_NAMED: usize = 64;
+/// Calls that are kept of one group.
+const MAX_OF_GROUP: u32 = 1_000;
+
+/// Why a request about a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// There is no such group, or none that the caller counts in.
+    #[error("no such group")]
+    UnknownGroup,
+    /// Ask for the group's calls.
+    #[error("no such call in this group")]
+    Unknown,
+    /// Call in a group of this server.
+    #[error(
+        "the group is kept by {0}, and calls do not reach other servers yet: whoever is of {0} can call \
+         there, or call in a group that this server keeps"
+    )]
+    OtherServer(String),
+    /// Nothing follows `close`.
+    #[error("the group is closed")]
+    Closed,
+    /// Join that one.
+    #[error("a call is running in this group: join it, or wait until it ends")]
+    Exists(Box<CallState>),
+    /// What the rules say; with the state, where that helps.
+    #[error("{0}")]
+    Refused(Refused, Box<CallState>),
+    /// Ask whoever may.
+    #[error("only who began the call and admins of the group may end it")]
+    MayNotEnd,
+    /// A mistake of the client.
+    #[error("a report names {MAX_CONNECTED} devices at most")]
+    TooManyNamed,
+    /// Again when it says.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for CallError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// What every request is about: what it is written to, when, and by whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) live: &'a Live,
+    pub(crate) now: Timestamp,
+    /// This server.
+    pub(crate) here: &'a str,
+    pub(crate) caller: &'a Device,
+    pub(crate) group: GroupId,
+}
+
+impl Of<'_> {
+    const fn who(&self) -> Who {
+        Who::Native(self.caller.device_id)
+    }
+
+    /// The group, and what the caller may do there.
+    async fn group(&self, conn: &mut Conn) -> Result<(Group, Role), CallError> {
+        let group = groups::by_id(conn, self.group).await?.ok_or(CallError::UnknownGroup)?;
+        let account = self.caller.account.as_str();
+        let role = match standing::of_device(conn, group.row, &self.caller.of(), account).await? {
+            Standing::Counts(_, role) => role,
+            Standing::Listed | Standing::Until(_) | Standing::None => {
+                return Err(CallError::UnknownGroup);
+            }
+        };
+        match groups::home(conn, self.group).await? {
+            Some(home) if home != self.here => Err(CallError::OtherServer(home)),
+            _ => Ok((group, role)),
+        }
+    }
+
+    /// A call of the group, to be changed.
+    async fn call(&self, tx: &mut Tx, call: CallId) -> Result<(Group, Role, Row), CallError> {
+        let (group, role) = self.group(tx.conn()).await?;
+        let row = calls::by_id(tx.conn(), group.row, call).await?.ok_or(CallError::Unknown)?;
+        Ok((group, role, row))
+    }
+
+    /// Has the rules take `event` in, and puts down what that changed, or `is_other` did.
+    async fn change(
+        &self,
+        mut tx: Tx,
+        group: &Group,
+        mut row: Row,
+        (event, is_other): (Event, bool),
+    ) -> Result<CallState, CallError> {
+        let done = change::apply(&mut row, event, self.now);
+        let done = done.map_err(|refused| CallError::Refused(refused, Box::new(row.state())))?;
+        if is_other && !done.changed {
+            row.kept.call.version += 1;
+            row.kept.out.clear();
+        }
+        if is_other || done.changed {
+            change::put((&mut tx, self.live), self.now, group.head.epoch, &row).await?;
+            tx.commit().await?;
+        }
+        Ok(row.state())
+    }
+}
+
+/// Begins a call, with the caller in it; one that is known is answered as it is.
+pub(crate) async fn start(
+    of: Of<'_>,
+    shares: &CallShares,
+    mesh_max: usize,
+    asked: &StartCall,
+) -> Result<CallState, CallError> {
+    shares.join(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut tx = of.db.begin_growing().await?;
+    let (group, _) = of.group(tx.conn()).await?;
+    if let Some(known) = calls::by_id(tx.conn(), group.row, asked.call).await? {
+        return Ok(known.state());
+    }
+    if group.head.closed {
+        return Err(CallError::Closed);
+    }
+    if let Some(running) = calls::running(tx.conn(), group.row).await? {
+        return Err(CallError::Exists(Box::new(running.state())));
+    }
+    let started_by = CallDevice { account: of.caller.account.clone(), device: of.caller.device_id };
+    let mut row = Row {
+        number: mailbox::take_numbers(tx.conn(), 1).await?,
+        group: group.row,
+        group_id: of.group,
+        call_id: asked.call,
+        kept: Kept {
+            call: Call::new(mesh_max, false, of.now),
+            intent: asked.intent,
+            started_by,
+            started_ms: of.now,
+            ended_ms: None,
+            ended_by: None,
+            people: BTreeMap::new(),
+            accounts: Vec::new(),
+            declined: Vec::new(),
+            out: Vec::new(),
+        },
+    };
+    come_in(&mut row, of.caller);
+    calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
+    let caps = caps(&asked.caps, asked.may_degrade);
+    let state = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await?;
+    metrics::counter!("causeway_calls_started_total").increment(1);
+    Ok(state)
+}
+
+/// Brings the caller's device into a call; one that is in it is answered as it is.
+pub(crate) async fn join(
+    of: Of<'_>,
+    shares: &CallShares,
+    call: CallId,
+    asked: &JoinCall,
+) -> Result<CallState, CallError> {
+    shares.join(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut tx = of.db.begin().await?;
+    let (group, _, mut row) = of.call(&mut tx, call).await?;
+    let is_new = come_in(&mut row, of.caller);
+    let caps = caps(&asked.caps, asked.may_degrade);
+    let joined = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await;
+    if is_new && joined.is_ok() {
+        metrics::counter!("causeway_calls_joined_total").increment(1);
+    }
+    joined
+}
+
+/// Names the caller among those who take part; whether he was not.
+fn come_in(row: &mut Row, caller: &Device) -> bool {
+    let kept = &mut row.kept;
+    if !kept.accounts.contains(&caller.account) && kept.accounts.len() < MAX_NAMED {
+        kept.accounts.push(caller.account.clone());
+    }
+    kept.declined.retain(|account| *account != caller.account);
+    let is_new = !kept.people.contains_key(&caller.device_id);
+    kept.people.entry(caller.device_id).or_insert_with(|| Person {
+        account: caller.account.clone(),
+        row: caller.row.0,
+        muted: false,
+        hand: false,
+    });
+    is_new
+}
+
+fn caps(said: &[CallCap], may_degrade: bool) -> Caps {
+    let can = |cap| said.contains(&cap);
+    Caps { mesh: can(CallCap::Mesh), sfu: can(CallCap::Sfu), may_degrade }
+}
+
+/// Takes in what the caller's device says about itself.
+pub(crate) async fn report(
+    of: Of<'_>,
+    shares: &CallShares,
+    call: CallId,
+    asked: &ReportCall,
+) -> Result<CallState, CallError> {
+    if asked.connected.len() > MAX_CONNECTED {
+        return Err(CallError::TooManyNamed);
+    }
+    shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let said = Said {
+        connected: asked.connected.iter().map(|device: &DeviceId| Who::Native(*device)).collect(),
+        ready: asked.ready.as_ref().is_some_and(|ready| ready.published),
+        declined: asked.decline.is_some(),
+    };
+    let mut tx = of.db.begin().await?;
+    let (group, _, row) = of.call(&mut tx, call).await?;
+    of.change(tx, &group, row, (Event::Report(of.who(), asked.epoch, said), false)).await
+}
+
+/// Shows what the caller says of his microphone and his hand.
+pub(crate) async fn set(
+    of: Of<'_>,
+    shares: &CallShares,
+    call: CallId,
+    asked: &SetCall,
+) -> Result<CallState, CallError> {
+    shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut tx = of.db.begin().await?;
+    let (group, _, mut row) = of.call(&mut tx, call).await?;
+    if row.kept.call.is_over() {
+        return Err(CallError::Refused(Refused::Ended, Box::new(row.state())));
+    }
+    let Some(person) = row.kept.people.get_mut(&of.caller.device_id) else {
+        return Err(CallError::Refused(Refused::NotInCall, Box::new(row.state())));
+    };
+    let before = person.clone();
+    person.muted = asked.muted.unwrap_or(person.muted);
+    person.hand = asked.hand.unwrap_or(person.hand);
+    let is_other = *person != before;
+    of.change(tx, &group, row, (Event::Tick, is_other)).await
+}
+
+/// Takes the caller's device out of a call; one that is not in it is answered as it is.
+pub(crate) async fn leave(of: Of<'_>, call: CallId) -> Result<CallState, CallError> {
+    let mut tx = of.db.begin().await?;
+    let (group, _, row) = of.call(&mut tx, call).await?;
+    of.change(tx, &group, row, (Event::Leave(of.who()), false)).await
+}
+
+/// The caller's account does not come: its other devices stop ringing.
+pub(crate) async fn decline(
+    of: Of<'_>,
+    shares: &CallShares,
+    call: CallId,
+) -> Result<CallState, CallError> {
+    shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut tx = of.db.begin().await?;
+    let (group, _, mut row) = of.call(&mut tx, call).await?;
+    let (account, kept) = (&of.caller.account, &mut row.kept);
+    let is_in = kept.people.values().any(|person| person.account == *account);
+    let is_other = !kept.call.is_over() && !is_in && !kept.declined.contains(account);
+    if is_other {
+        if kept.declined.len() >= MAX_NAMED {
+            kept.declined.remove(0);
+        }
+        kept.declined.push(account.clone());
+    }
+    of.change(tx, &group, row, (Event::Tick, is_other)).await
+}
+
+/// Ends a call for everybody, by who began it or an admin.
+pub(crate) async fn end(of: Of<'_>, call: CallId) -> Result<CallState, CallError> {
+    let mut tx = of.db.begin().await?;
+    let (group, role, mut row) = of.call(&mut tx, call).await?;
+    if role != Role::Admin && row.kept.started_by.account != of.caller.account {
+        return Err(CallError::MayNotEnd);
+    }
+    if !row.kept.call.is_over() {
+        row.kept.ended_by = Some(of.caller.account.clone());
+    }
+    of.change(tx, &group, row, (Event::End, false)).await
+}
+
+/// What a participant needs for the server that carries bigger calls, of which there is none here.
+pub(crate) async fn sfu(of: Of<'_>, call: CallId) -> Result<CallState, CallError> {
+    let mut tx = of.db.begin().await?;
+    let (_, _, row) = of.call(&mut tx, call).await?;
+    let state = Box::new(row.state());
+    if row.kept.call.is_over() {
+        return Err(CallError::Refused(Refused::Ended, state));
+    }
+    if !row.kept.people.contains_key(&of.caller.device_id) {
+        return Err(CallError::Refused(Refused::NotInCall, state));
+    }
+    let why = Refused::SfuUnavailable(row.kept.people.len(), AGAIN_MS);
+    Err(CallError::Refused(why, state))
+}
+
+/// When to ask again for a server that carries bigger calls.
+const AGAIN_MS: u64 = 30_000;

@@ -1,0 +1,214 @@
+//! How the links with other servers stand, and what the operator does about them.
+
+use std::{sync::Arc, time::Duration};
+
+use causeway_protocol::ids::{GroupId, Timestamp};
+use causeway_store::Db;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{AskError, Servers, conduct::Conduct, lock};
+use crate::storage::{
+    self, groups,
+    servers::{self, Replica, Shared},
+};
+
+/// How long a server may leave something untaken before it is said to be silent.
+const SILENT: Duration = Duration::from_mins(1);
+
+/// How the link with a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// What is for it is taken, or nothing is.
+    Open,
+    /// Something has waited for it for more than a minute.
+    Silent,
+    /// The operator lets nothing pass for now.
+    Paused,
+    /// The configuration does not let it be spoken with (`native.servers`).
+    Denied,
+    /// Too much of what it sent made no sense: nothing of it is taken for ten minutes.
+    Shut,
+}
+
+/// What is known of a server.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    /// When something came of it last; 0 where nothing has.
+    pub(crate) heard: Timestamp,
+    pub(crate) paused: Option<Timestamp>,
+    /// Since when something waits that it has not taken.
+    pub(crate) waits_since: Option<Timestamp>,
+    /// Until when nothing of it is taken.
+    pub(crate) shut_until: Option<Timestamp>,
+    pub(crate) queued: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) conduct: Conduct,
+}
+
+/// A server with which nothing goes on, though this one is to speak with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// Its name.
+    pub server: String,
+    /// Why nothing goes on.
+    pub why: String,
+}
+
+impl Servers {
+    /// Whether the configuration lets `name` be spoken with.
+    pub(crate) fn allowed(&self, name: &str) -> Result<(), AskError> {
+        if self.rules.allows(name) { Ok(()) } else { Err(AskError::Denied(name.to_owned())) }
+    }
+
+    /// The servers that something is known of, by name behind `after`, so many at most.
+    pub(crate) async fn known(
+        &self,
+        (db, now): (&Db, Timestamp),
+        after: Option<&str>,
+        most: u32,
+    ) -> Result<Vec<Known>, storage::Error> {
+        let mut read = db.read().await?;
+        let stored = servers::named(read.conn(), after, most).await?;
+        drop(read);
+        let mut known = Vec::new();
+        for server in stored {
+            known.push(self.standing(now, server).await);
+        }
+        Ok(known)
+    }
+
+    /// What is known of one; none where nothing is.
+    pub(crate) async fn of_name(
+        &self,
+        (db, now): (&Db, Timestamp),
+        name: &str,
+    ) -> Result<Option<(Known, Shared)>, storage::Error> {
+        let mut read = db.read().await?;
+        let stored = servers::of_name(read.conn(), name).await?;
+        let shared = servers::shared(read.conn(), name).await?;
+        drop(read);
+        let Some(stored) = stored else { return Ok(None) };
+        Ok(Some((self.standing(now, stored).await, shared)))
+    }
+
+    async fn standing(&self, now: Timestamp, stored: servers::Named) -> Known {
+        let servers::Named { name, heard, paused } = stored;
+        let is_denied = self.allowed(&name).is_err();
+        let line = lock(&self.lines).get(&name).map(Arc::clone);
+        let mut known = Known {
+            name,
+            state: State::Open,
+            heard,
+            paused,
+            waits_since: None,
+            shut_until: None,
+            queued: 0,
+            held_bytes: 0,
+            conduct: Conduct::default(),
+        };
+        if let Some(line) = line {
+            let line = line.lock().await;
+            known.heard = line.heard;
+            known.paused = line.paused;
+            known.waits_since = line.waits_since;
+            known.shut_until = line.conduct.shut_ms(self.now_ms()).map(|ms| now.plus_ms(ms));
+            known.queued = line.queued();
+            known.held_bytes = line.waiting_bytes();
+            known.conduct = line.conduct.clone();
+        }
+        let silent_ms = known.waits_since.map_or(0, |since| now.0.saturating_sub(since.0));
+        known.state = if is_denied {
+            State::Denied
+        } else if known.paused.is_some() {
+            State::Paused
+        } else if known.shut_until.is_some() {
+            State::Shut
+        } else if Duration::from_millis(silent_ms) >= SILENT {
+            State::Silent
+        } else {
+            State::Open
+        };
+        known
+    }
+
+    /// Those with which nothing goes on, though nobody has said so; of those that were spoken with lately.
+    pub(crate) async fn silent(&self, now: Timestamp) -> Vec<Silent> {
+        let lines: Vec<_> = lock(&self.lines).keys().cloned().collect();
+        let mut silent = Vec::new();
+        for name in lines {
+            let named = servers::Named { name, heard: Timestamp(0), paused: None };
+            let known = self.standing(now, named).await;
+            let why = match known.state {
+                State::Silent => "it has taken nothing of what waits for it",
+                State::Shut => "too much of what it sent made no sense; nothing of it is taken",
+                State::Open | State::Paused | State::Denied => continue,
+            };
+            silent.push(Silent { server: known.name, why: why.to_owned() });
+        }
+        silent
+    }
+
+    /// Lets nothing pass to and from a server, or lets it again. Whatever is for it waits meanwhile.
+    pub(crate) async fn set_paused(
+        &self,
+        db: &Db,
+        name: &str,
+        since: Option<Timestamp>,
+    ) -> Result<(), AskError> {
+        // Begun before it is stored: whoever begins it later reads what was.
+        let line = self.line(db, name).await?;
+        let mut line = line.lock().await;
+        let since = if since.is_some() { line.paused.or(since) } else { None };
+        let mut tx = db.begin().await.map_err(storage::Error::from)?;
+        servers::set_paused(tx.conn(), name, since).await?;
+        tx.commit().await.map_err(storage::Error::from)?;
+        line.paused = since;
+        drop(line);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Begins the link with a server anew, as a start does: whatever it has not taken goes again, and it is
+    /// listened to again.
+    pub(crate) fn reset(&self, name: &str) {
+        lock(&self.lines).remove(name);
+        self.news.notify_one();
+    }
+
+    /// Notes that something of `from` was refused.
+    pub(crate) async fn was_refused(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+        reason: &str,
+    ) -> Result<(), AskError> {
+        self.line(db, from).await?.lock().await.conduct.was_refused(now, reason);
+        Ok(())
+    }
+
+    /// Notes that `from` came to a limit.
+    pub(crate) async fn was_limited(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+        which: &str,
+    ) -> Result<(), AskError> {
+        self.line(db, from).await?.lock().await.conduct.was_limited(now, which);
+        Ok(())
+    }
+}
+
+/// The other servers with members of a group; none where there is no such group.
+pub(crate) async fn replicas(
+    db: &Db,
+    group: GroupId,
+) -> Result<Option<(u64, Vec<Replica>)>, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(found) = groups::by_id(read.conn(), group).await? else { return Ok(None) };
+    let replicas = servers::replicas(read.conn(), found.row).await?;
+    Ok(Some((found.head.epoch.0.into(), replicas)))
+}
