@@ -40,6 +40,7 @@ mod sharing;
 mod status;
 mod stream;
 mod sync;
+mod untold;
 
 use std::sync::{
     Arc, Mutex,
@@ -126,6 +127,8 @@ pub struct Client {
     has_parked: Arc<AtomicBool>,
     /// Whether the server was found to be of before there were postings in bytes.
     takes_no_bytes: Arc<AtomicBool>,
+    /// Groups that cannot be told of the account's devices now.
+    untold: Arc<untold::Untold>,
 }
 
 /// Why a client's work did not get on.
@@ -208,6 +211,7 @@ impl Client {
             numbered: Arc::default(),
             has_parked: Arc::default(),
             takes_no_bytes: Arc::default(),
+            untold: Arc::default(),
         }
     }
 

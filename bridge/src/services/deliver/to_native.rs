@@ -383,7 +383,10 @@ impl Way<'_> {
                 Failure::NotNow(error.to_string(), Some(*ms))
             }
             SdkError::Call(
-                CallError::Unknown(_) | CallError::Foreign { .. } | CallError::Stale { .. },
+                CallError::Unknown(_)
+                | CallError::Elsewhere(_)
+                | CallError::Foreign { .. }
+                | CallError::Stale { .. },
             ) => Failure::Unknown(error.to_string()),
             SdkError::Machine(_)
             | SdkError::Store(_)

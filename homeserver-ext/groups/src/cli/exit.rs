@@ -135,7 +135,7 @@ impl From<CallError> for Failure {
             }
             CallError::Unreachable(_) => Self::new(Exit::Unreachable, said)
                 .next("Nothing was changed. Is the server running, and --server right, http or https included?"),
-            CallError::Unknown(_) | CallError::Foreign { .. } => Self::new(Exit::Unreachable, said)
+            CallError::Unknown(_) | CallError::Elsewhere(_) | CallError::Foreign { .. } => Self::new(Exit::Unreachable, said)
                 .next("Run the same command again: what was done already is not done twice."),
             CallError::Full(_) => Self::new(Exit::Unreachable, said).next(
                 "Run the same command again later: the server's operator has to free room on its disk.",

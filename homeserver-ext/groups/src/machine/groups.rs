@@ -12,7 +12,7 @@ use causeway_protocol::{
     TooLong,
     api::OpBytes,
     ids::{AccountId, GroupId, MemberId, Timestamp},
-    roster::{Body, Create, Devices, Entry, Invalid, OpCore, Policy, Role, Roster, Scheme},
+    roster::{Body, Create, Devices, Entry, Invalid, Op, OpCore, Policy, Role, Roster, Scheme},
     visible::shows_something,
 };
 use causeway_store::{Row, Script, Tx};
@@ -151,6 +151,22 @@ impl Machine {
         from: causeway_protocol::ids::Epoch,
     ) -> Result<Vec<OpBytes>, MachineError> {
         Ok(ops::from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
+    }
+
+    /// What a group began with; none of a group that is not known.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn create_of(
+        &self,
+        tx: &mut Tx,
+        group: GroupId,
+    ) -> Result<Option<Create>, MachineError> {
+        let first = ops::first(tx.conn(), &group).await?;
+        Ok(first.and_then(|first| match Op::parse(&first).and_then(|op| op.body()) {
+            Ok(Body::Create(create)) => Some(create),
+            _ => None,
+        }))
     }
 
     /// Signs the `create` of a group with this account as its admin.

@@ -3,6 +3,8 @@
 //! The identity stays, so nobody is warned of anybody; the ops that name the new device are signed by
 //! the identity itself, since no device of the account counts any more.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
     api::{AccountDevices, LoginRequest, OpBytes},
     device::{DeviceList, login_bytes, verify_account},
@@ -124,17 +126,23 @@ impl Machine {
         Ok(Some(AccountDevices { list, devices }))
     }
 
-    /// Whether all groups have heard of the account's devices, as the newest list here names them: then
-    /// it is noted that they have.
+    /// Whether all groups have heard of the account's devices, as the newest list here names them, but for
+    /// those that it is outside of: then it is noted that they have.
     ///
     /// # Errors
     /// [`MachineError`].
-    pub async fn all_are_told(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, MachineError> {
+    pub async fn all_are_told(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        outside: &BTreeSet<GroupId>,
+    ) -> Result<bool, MachineError> {
         let list = self.own_list(tx).await?;
         let mut work = Work::new(self, tx, now);
         for group in rows::all(work.conn()).await? {
             let Some(log) = work.log(&group).await? else { continue };
-            if !work.is_told(&group, log.head(), &list).await? {
+            let is_told = outside.contains(&group);
+            if !is_told && !work.is_told(&group, log.head(), &list).await? {
                 return Ok(false);
             }
         }

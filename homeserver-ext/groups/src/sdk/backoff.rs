@@ -43,7 +43,9 @@ pub(super) async fn insistently<A>(
     let mut backoff = Backoff::default();
     for _ in 1..TRIES {
         let wait = match call().await {
-            Err(CallError::Unknown(_) | CallError::Foreign { .. }) => backoff.failed(),
+            Err(CallError::Unknown(_) | CallError::Elsewhere(_) | CallError::Foreign { .. }) => {
+                backoff.failed()
+            }
             Err(CallError::RetryAfter { ms, .. }) if ms <= PATIENCE_MS => Duration::from_millis(ms),
             ended => return ended,
         };

@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 /// The largest answer is a page of ops: 4 MiB, a third more in base64.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
+/// What a server says of another one that does not answer (protocol §7.2).
+const UNREACHABLE: &str = "DEV_CAUSEWAY_UNREACHABLE";
+
 /// How a call ended that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -54,6 +57,9 @@ pub enum CallError {
     /// be sent again.
     #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
     Unknown(String),
+    /// As [`CallError::Unknown`]: the server answers, and another that it had to ask does not.
+    #[error("{0}")]
+    Elsewhere(String),
     /// As [`CallError::Unknown`]: something else answered, which says nothing of the server behind it.
     #[error(
         "no answer that can be trusted, so the outcome is unknown: HTTP {status} from {from}, and not \
@@ -75,6 +81,7 @@ impl CallError {
             | Self::Full(_)
             | Self::Unreachable(_)
             | Self::Unknown(_)
+            | Self::Elsewhere(_)
             | Self::Foreign { .. } => true,
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
@@ -158,6 +165,9 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
         (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
+        (StatusCode::GATEWAY_TIMEOUT, Some(said)) if said.errcode == UNREACHABLE => {
+            CallError::Elsewhere(said.error)
+        }
         (status, Some(said)) if status.is_server_error() => {
             CallError::Unknown(format!("HTTP {status} from {from}: {}", said.error))
         }

@@ -1,6 +1,6 @@
 //! What is asked before sealing, what is posted after it, and what is done for others.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use causeway_protocol::{
     api::{Accepted, AccountAnswer, OpBytes, OwnDevice, UploadKeys},
@@ -8,6 +8,7 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::{CallError, Client, SdkError};
 use crate::machine::{Batch, Needs};
@@ -21,6 +22,8 @@ const CALLS_AT_ONCE: usize = 4;
 /// One chore may make the next: a request admitted makes keys to be given.
 const ROUNDS: usize = 32;
 const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
+/// How long a group that another server keeps is waited for, before others go on.
+const OTHERS: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Asks the server, once in a process, how far it knows this device: to be done before anything
@@ -131,8 +134,9 @@ impl Client {
         let unparked = self.unpark().await?;
         for round in 0..ROUNDS {
             let mut tx = self.db.begin().await?;
-            let chores = self.machine.chores(&mut tx, self.now()).await?;
+            let mut chores = self.machine.chores(&mut tx, self.now()).await?;
             tx.commit().await?;
+            chores.ops = self.own_first(chores.ops).await?;
             if chores.is_empty() {
                 return Ok(unparked || round > 0);
             }
@@ -269,12 +273,58 @@ impl Client {
     }
 
     /// An op that the machine signed by itself: an `add` of one who may come in.
+    /// Ops in the order in which they are posted: a group that another server keeps holds up none of this
+    /// one's, and one that cannot be told now is left out.
+    async fn own_first(
+        &self,
+        ops: Vec<(GroupId, Vec<u8>)>,
+    ) -> Result<Vec<(GroupId, Vec<u8>)>, SdkError> {
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        for (group, op) in ops {
+            let home = self.home(group).await?;
+            if self.untold.waits(group, &home, self.now()) {
+                continue;
+            }
+            let is_own = home == self.me().account.server();
+            if is_own { &mut own } else { &mut others }.push((group, op));
+        }
+        own.append(&mut others);
+        Ok(own)
+    }
+
+    /// The server that keeps a group: that of who made it.
+    async fn home(&self, group: GroupId) -> Result<String, SdkError> {
+        let mut tx = self.db.begin().await?;
+        let create = self.machine.create_of(&mut tx, group).await?;
+        let account = create.and_then(|create| create.account.parse::<AccountId>().ok());
+        Ok(account.as_ref().unwrap_or(&self.me().account).server().to_owned())
+    }
+
     async fn post_chore_op(&self, group: GroupId, op: OpBytes) -> Result<(), SdkError> {
-        match self.http.post_op(group, &op).await {
+        let home = self.home(group).await?;
+        if self.untold.waits(group, &home, self.now()) {
+            return Ok(());
+        }
+        let posted = if home == self.me().account.server() {
+            self.http.post_op(group, &op).await
+        } else {
+            let asked = timeout(OTHERS, self.http.post_op(group, &op)).await;
+            asked.unwrap_or_else(|_| Err(CallError::Elsewhere(format!("{home} does not answer"))))
+        };
+        match posted {
             Ok(_) => self.take_in(group, &[op]).await,
             Err(CallError::Stale { ops, .. }) => self.take_in(group, &ops).await,
-            Err(CallError::Refused { errcode, error, .. }) => {
+            Err(CallError::Elsewhere(why)) => {
+                tracing::warn!(why, "a group of another server is not told of something yet");
+                self.untold.is_away(&home, self.now());
+                Ok(())
+            }
+            Err(CallError::Refused { status, errcode, error, .. }) => {
                 tracing::debug!(errcode, error, "the server refused an op");
+                if status == 404 {
+                    self.untold.is_outside(group);
+                }
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -298,6 +348,7 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
         | CallError::Full(_)
         | CallError::Unreachable(_)
         | CallError::Unknown(_)
+        | CallError::Elsewhere(_)
         | CallError::Foreign { .. } => false,
     }
 }

@@ -129,14 +129,18 @@ impl Client {
         self.change(group, Change::Close).await
     }
 
-    /// Forgets all that is kept of a group that is closed, or that this account is out of. Killed on
-    /// the way, the group is there still, with fewer lines.
+    /// Forgets all that is kept of a group that is closed, that this account is out of, or that was offered
+    /// and not taken; also one in which the server does not know it. Killed on the way, the group is
+    /// there still, with fewer lines.
     ///
     /// # Errors
     /// [`OpError::Open`]: nothing was changed.
     pub async fn forget(&self, group: GroupId) -> Result<(), SdkError> {
         let roster = self.roster(group).await?;
-        if !roster.closed() && roster.member(&self.me().record.member_id).is_some() {
+        let is_in = !roster.closed() && roster.member(&self.me().record.member_id).is_some();
+        let is_over =
+            !is_in || self.untold.outside().contains(&group) || self.offer(group).await?.is_some();
+        if !is_over {
             return Err(OpError::Open.into());
         }
         loop {

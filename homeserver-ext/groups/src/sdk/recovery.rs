@@ -205,7 +205,8 @@ impl Client {
         self.sync().await?;
         self.chores().await?;
         let mut tx = self.db.begin().await?;
-        if !self.machine.all_are_told(&mut tx, self.now()).await? {
+        let outside = self.untold.outside();
+        if !self.machine.all_are_told(&mut tx, self.now(), &outside).await? {
             return Err(SdkError::Contended);
         }
         Ok(tx.commit().await?)

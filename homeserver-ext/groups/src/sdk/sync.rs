@@ -41,7 +41,14 @@ impl Client {
     pub async fn sync_group(&self, group: GroupId) -> Result<(), SdkError> {
         match self.http.group(group).await {
             Ok(head) => self.level(&head).await,
-            Err(CallError::Refused { status: 404, .. }) => self.give_back(group).await,
+            Err(CallError::Refused { status: 404, .. }) => match self.give_back(group).await {
+                // It is there, and this device was never in it: the account was taken out before.
+                Err(SdkError::Call(CallError::Refused { status: 403 | 404, .. })) => {
+                    self.untold.is_outside(group);
+                    Ok(())
+                }
+                ended => ended,
+            },
             // No longer a member: the op that says so waits in the mailbox.
             Err(CallError::Refused { status: 403, .. }) => Ok(()),
             Err(error) => Err(error.into()),

@@ -236,6 +236,14 @@ pub(crate) async fn from(
         .await?)
 }
 
+/// The op that began a group, as it travels.
+pub(crate) async fn first(conn: &mut Conn, group: &GroupId) -> Result<Option<Vec<u8>>, Error> {
+    Ok(sqlx::query_scalar("SELECT op FROM ops WHERE group_id = $1 AND epoch = 0")
+        .bind(group.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?)
+}
+
 /// Takes the ops from `epoch` on out of the log: the person has chosen the other branch.
 pub(crate) async fn drop_from(conn: &mut Conn, group: &GroupId, epoch: Epoch) -> Result<(), Error> {
     sqlx::query("DELETE FROM ops WHERE group_id = $1 AND epoch >= $2")

@@ -406,3 +406,27 @@ fn what_this_program_never_writes_is_refused_whole() {
     let lines = new.ok(&["history", "team"]);
     assert!(lines.iter().any(|line| line["body"] == "a word" && line["own"] == true), "{lines:?}");
 }
+
+#[test]
+fn who_was_taken_out_of_a_group_after_the_export_comes_back_to_the_others() {
+    let world = World::new();
+    let (ann, key, file) = registered(&world, "ann");
+    let ben = world.registered("ben");
+    ann.ok(&["group", "create", "hers"]);
+    ben.ok(&["group", "create", "his"]);
+    let_in(&ben, &ann, "his");
+    let_in(&ann, &ben, "hers");
+    ann.ok(&["backup", "export", &file]);
+    ben.ok(&["member", "remove", "his", &ann.account()]);
+    ben.ok(&["group", "close", "his", "--yes"]);
+
+    let again = elsewhere(&world, &ann, "ann-again");
+    imported(&again, &file, &key);
+    again.ok(&["send", "hers", "I am back"]);
+    assert!(ben.texts().contains(&"I am back".to_owned()));
+    // The other one stands in nobody's way, and can be forgotten.
+    again.ok(&["group", "forget", "his", "--yes"]);
+    let listed = again.ok(&["group", "list"]);
+    let names: Vec<_> = listed[0]["groups"].as_array().unwrap().iter().collect();
+    assert_eq!(names.len(), 1, "{listed:?}");
+}

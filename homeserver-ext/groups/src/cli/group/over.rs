@@ -71,7 +71,8 @@ pub(super) async fn forget(
     }
     let roster = names::roster(&client, &group.to_string()).await?;
     let name = &roster.policy().name;
-    if names::is_over(&client, &roster) {
+    let is_offered = client.offer(group).await?.is_some();
+    if names::is_over(&client, &roster) || is_offered {
         let question = format!("Forget `{}`, with all that was said there?", one_line(name));
         ask::agree(&question, arguments.yes)?;
     }
