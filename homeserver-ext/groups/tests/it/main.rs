@@ -4,6 +4,7 @@
 #[path = "../../benches/crowd/away.rs"]
 mod away;
 mod cli_backup;
+mod cli_calls;
 mod cli_chat;
 mod cli_crowd;
 mod cli_devices;
