@@ -1,5 +1,7 @@
 //! `call list`: a group's calls.
 
+use std::fmt::Write as _;
+
 use causeway_protocol::{
     api::{CallState, CallTopology},
     ids::Seq,
@@ -45,7 +47,7 @@ pub(super) async fn run(
         table(["began", "by", "state", "who", "call"], rows)
     };
     if let Some(next) = page.next {
-        text.push_str(&format!("\nMore with --from {next}"));
+        let _ = write!(text, "\nMore with --from {next}");
     }
     printer.quote(&text, &json!({"group": group, "calls": page.calls, "next": page.next}))
 }
