@@ -64,6 +64,11 @@ pub struct Options {
     /// How the messages of the group are sealed.
     #[arg(long, value_enum, default_value_t = Scheme::SenderKeys)]
     scheme: Scheme,
+    /// Servers that the group reaches over: with 2, Ben and Carol are on another one, with its own
+    /// homeserver and its own Causeway.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2),
+          conflicts_with = "homeserver")]
+    servers: u8,
     /// Prints one JSON object on standard output, and nothing else there.
     #[arg(long)]
     json: bool,
@@ -231,9 +236,12 @@ async fn play(options: &Options, progress: &Progress) -> Result<(Place, Cast), D
     let played = story::play(&place, carol, scheme, options.messages, progress).await;
     progress.done();
     let (cast, outcome) = played.inspect_err(|_| {
-        let log = harmless(&place.causeway.log());
-        // Nobody is left to be told where this cannot be written.
-        let _ = writeln!(io::stderr(), "The end of Causeway's log:\n    {log}");
+        let others = place.other.iter().map(|other| &other.causeway);
+        for causeway in std::iter::once(&place.causeway).chain(others) {
+            let log = harmless(&causeway.log());
+            // Nobody is left to be told where this cannot be written.
+            let _ = writeln!(io::stderr(), "The end of Causeway's log:\n    {log}");
+        }
     })?;
     let said = if options.json {
         serde_json::to_string(&outcome).map_err(io::Error::from)? + "\n"

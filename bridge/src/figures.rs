@@ -89,6 +89,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_calls_joined_total", "Devices that came into a call that another had begun."),
     ("causeway_calls_ended_total", "Calls that ended, by why."),
     ("causeway_servers_refused_total", "Ops and messages of other servers that were refused."),
+    ("causeway_servers_given_back_total", "Ops that a home had lost and another server gave back."),
+    ("causeway_servers_second_histories_total", "Times that another history was shown of a group."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
     ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),

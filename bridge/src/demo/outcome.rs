@@ -1,21 +1,36 @@
 //! What came of the story: numbers for programs, words and a table for people.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 /// What came of it, each counted at the receiving client.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     pub(super) native_to_matrix: Way,
     pub(super) matrix_to_native: Way,
     pub(super) removed_member_could_read: u64,
     pub(super) duplicates: u64,
     pub(super) seconds: f64,
+    /// Of each of two servers, what was said natively there until the removal, and read natively on
+    /// the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) servers: Vec<OnServer>,
     /// Messages that the removed member's client was handed.
     #[serde(skip)]
     pub(super) handed: u64,
     /// Pieces of what was said in the pairwise group after the story, if there was one.
     #[serde(skip)]
     pub(super) pieces: Option<Way>,
+}
+
+/// What was said on one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct OnServer {
+    pub(super) server: String,
+    #[serde(flatten)]
+    pub(super) way: Way,
+    pub(super) duplicates: u64,
 }
 
 /// One direction.
@@ -32,6 +47,14 @@ impl Outcome {
         let rows = [
             (lost(self.native_to_matrix), "messages from native to Matrix were lost"),
             (lost(self.matrix_to_native), "messages from Matrix to native were lost"),
+            (
+                self.servers.iter().map(|one| lost(one.way)).sum(),
+                "messages between the two servers were lost",
+            ),
+            (
+                self.servers.iter().map(|one| one.duplicates).sum(),
+                "messages between the two servers came more than once",
+            ),
             (self.pieces.map_or(0, lost), "pieces in the pairwise group were lost"),
             (self.removed_member_could_read, "messages could be read by the removed member"),
             (self.duplicates, "messages came more than once"),
@@ -40,8 +63,9 @@ impl Outcome {
     }
 
     /// For people.
-    pub(super) fn to_text(self) -> String {
-        let Self { native_to_matrix: out, matrix_to_native: back, handed, pieces, .. } = self;
+    pub(super) fn to_text(&self) -> String {
+        let Self { native_to_matrix: out, matrix_to_native: back, handed, pieces, servers, .. } =
+            self;
         let doubled = or_none(self.duplicates);
         let read = self.removed_member_could_read;
         let pairwise = pieces.map_or_else(String::new, |Way { sent, received }| {
@@ -50,12 +74,19 @@ impl Outcome {
                  {received} of {sent} were read.\n"
             )
         });
+        let mut between = String::new();
+        for OnServer { server, way: Way { sent, received }, .. } in servers {
+            let _ = writeln!(
+                between,
+                "  Of {sent} messages said on {server} {received} were read on the other server."
+            );
+        }
         let head = format!(
             "What came of it\n\
              \x20 {} of {} messages from native to Matrix arrived, and {} of {} from Matrix to \
              native; {doubled} came twice.\n\
              \x20 Ben's client was handed {handed} messages that were sent after Ann had removed \
-             him, and could read {} of them.\n{pairwise}\
+             him, and could read {} of them.\n{between}{pairwise}\
              \x20 The story took {:.1} seconds.\n\n",
             out.received,
             out.sent,
@@ -67,7 +98,7 @@ impl Outcome {
         let rows = [
             Some(("native to Matrix", out.sent, out.received)),
             Some(("Matrix to native", back.sent, back.received)),
-            Some(("to Ben, who was removed", handed, read)),
+            Some(("to Ben, who was removed", *handed, read)),
             pieces.map(|pieces| ("in the pairwise group", pieces.sent, pieces.received)),
         ];
         let header = format!("  {:<24} {:>8} {:>8}\n", "", "sent", "read");
@@ -92,6 +123,7 @@ mod tests {
         seconds: 6.25,
         handed: 10,
         pieces: None,
+        servers: Vec::new(),
     };
 
     #[test]
@@ -108,6 +140,15 @@ mod tests {
         }
         assert!(!text.contains('{') && WHOLE.fault().is_none(), "{text}");
         assert!(!text.contains("pairwise"), "{text}");
+        let servers = vec![OnServer {
+            server: "b.example".to_owned(),
+            way: Way { sent: 5, received: 4 },
+            duplicates: 0,
+        }];
+        let across = Outcome { servers, ..WHOLE };
+        let text = across.to_text();
+        assert!(text.contains("Of 5 messages said on b.example 4 were read"), "{text}");
+        assert_eq!(across.fault().unwrap(), "1 messages between the two servers were lost");
         let both = Outcome { pieces: Some(Way { sent: 12, received: 12 }), ..WHOLE };
         let text = both.to_text();
         assert!(text.contains("12 of 12 were read"), "{text}");

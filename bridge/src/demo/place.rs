@@ -26,6 +26,10 @@ const CAROL: &str = "carol";
 pub(super) struct Place {
     /// The Causeway, running.
     pub(super) causeway: Causeway,
+    /// Another server, where there are two.
+    pub(super) other: Option<Other>,
+    /// The name of the first.
+    pub(super) server_name: String,
     /// Where its files are, and those of the native clients.
     pub(super) dir: PathBuf,
     /// Where the homeserver is.
@@ -34,6 +38,15 @@ pub(super) struct Place {
     pub(super) password: Option<String>,
     _folder: Option<Folder>,
     _synapse: Option<Synapse>,
+}
+
+/// Another server, whose homeserver federates with the first one's. Fields end in this order.
+pub(super) struct Other {
+    /// Its Causeway, running.
+    pub(super) causeway: Causeway,
+    /// Its name.
+    pub(super) server_name: String,
+    _synapse: Synapse,
 }
 
 /// A folder that goes when it is no longer needed.
@@ -56,6 +69,7 @@ impl Place {
         let kept = options.dir.as_deref().map(kept_folder).transpose()?;
         match &options.theirs {
             Some(theirs) => Self::beside(theirs, kept, progress).await,
+            None if options.servers > 1 => Self::two(kept, progress).await,
             None => Self::whole(kept, progress).await,
         }
     }
@@ -81,11 +95,52 @@ impl Place {
         .await?;
         let place = Self {
             causeway,
+            other: None,
+            server_name: synapse.server_name().to_owned(),
             dir,
             homeserver: synapse.url(),
             password: Some(password),
             _folder: None,
             _synapse: Some(synapse),
+        };
+        Ok((place, carol))
+    }
+
+    /// With two homeservers made for it, the Matrix user on the second.
+    async fn two(
+        kept: Option<PathBuf>,
+        progress: &Progress,
+    ) -> Result<(Self, MatrixUser), DemoError> {
+        let listeners = [Listeners::free()?, Listeners::free()?];
+        let urls = listeners.map(|listeners| listeners.appservice_url());
+        let mut synapses = Synapse::start_federation(&urls, progress).await?.into_iter();
+        let (Some(here), Some(there)) = (synapses.next(), synapses.next()) else {
+            return Err(io::Error::other("two homeservers were to be started").into());
+        };
+        let password = random_name(8)?;
+        let carol = there.register(CAROL, &password).await?;
+        let dir = kept.unwrap_or_else(|| here.dir().join("causeway"));
+        let mut causeways = Vec::new();
+        for ((synapse, listeners), dir) in
+            [&here, &there].into_iter().zip(listeners).zip([dir.clone(), dir.join("other")])
+        {
+            let (url, name) = (synapse.url(), synapse.server_name());
+            let registration = synapse.registration();
+            causeways.push(started(&dir, &url, name, listeners, registration, progress).await?);
+        }
+        let (Some(other), Some(causeway)) = (causeways.pop(), causeways.pop()) else {
+            return Err(io::Error::other("two Causeways were to be started").into());
+        };
+        let server_name = there.server_name().to_owned();
+        let place = Self {
+            causeway,
+            server_name: here.server_name().to_owned(),
+            dir,
+            homeserver: there.url(),
+            password: Some(password),
+            other: Some(Other { causeway: other, server_name, _synapse: there }),
+            _folder: None,
+            _synapse: Some(here),
         };
         Ok((place, carol))
     }
@@ -115,8 +170,16 @@ impl Place {
         let homeserver = theirs.homeserver.clone();
         let causeway =
             started(&dir, &homeserver, &server_name, listeners, &registration, progress).await?;
-        let place =
-            Self { causeway, dir, homeserver, password: None, _folder: folder, _synapse: None };
+        let place = Self {
+            causeway,
+            other: None,
+            server_name,
+            dir,
+            homeserver,
+            password: None,
+            _folder: folder,
+            _synapse: None,
+        };
         Ok((place, user))
     }
 }

@@ -4,7 +4,7 @@
 use causeway_protocol::{
     content::{BridgeRequest, Content},
     ids::GroupId,
-    roster::Scheme,
+    roster::{Role, Scheme},
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -13,8 +13,8 @@ use super::{
     DemoError,
     matrix_person::MatrixPerson,
     native_person::{NativePerson, envelopes},
-    outcome::{Outcome, Way},
-    place::Place,
+    outcome::{OnServer, Outcome, Way},
+    place::{Other, Place},
     progress::Progress,
     quay::{self, Scene},
     transcript::until,
@@ -68,6 +68,9 @@ pub(super) async fn play(
         .seen()
         .hear_all(&[talk.matrix.clone(), talk.by_ann.clone()].concat(), "what Ben may read")
         .await?;
+    cast.ann.seen().hear_all(&talk.by_ben, "from Ben to Ann").await?;
+
+    let servers = talk.between(place, &cast);
 
     progress.say("Ann removes Ben");
     let seen_before = cast.ann.rows().len();
@@ -103,6 +106,7 @@ pub(super) async fn play(
         matrix_to_native: Way { sent: talk.matrix.len() as u64, received: heard_natively },
         removed_member_could_read,
         duplicates: doubled_on_matrix + doubled_natively + doubled_pairwise,
+        servers,
         pieces: cast.quay.as_ref().map(|scene| scene.pieces),
         handed: messages_handed as u64,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
@@ -119,15 +123,29 @@ async fn set_up(
 ) -> Result<Cast, DemoError> {
     let url = place.causeway.native_url();
     let token = place.causeway.registration_token()?;
-    progress.say("Ann and Ben register on the native server");
+    progress.say(match place.other {
+        None => "Ann and Ben register on the native server",
+        Some(_) => "Ann and Ben register, each on a native server of their own",
+    });
     let ann = NativePerson::register("ann", &place.dir, url, &token).await?;
-    let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
-
-    progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
     let description = "Two native people and one on Matrix";
     let group = ann.create_group(GROUP, description, scheme).await?;
-    let invite = ann.invite(group, 1).await?;
-    ben.come_in(group, &invite).await?;
+    let ben = if let Some(Other { causeway, .. }) = &place.other {
+        let token = causeway.registration_token()?;
+        let ben = NativePerson::register("ben", &place.dir, causeway.native_url(), &token).await?;
+        progress.say("Ann makes an end-to-end encrypted group, and adds Ben, who is elsewhere");
+        ann.client().add(group, &ben.client().me().account, Role::Member).await?;
+        let is_offered = async || matches!(ben.client().offer(group).await, Ok(Some(_)));
+        until("the group that Ben is added to", is_offered).await?;
+        ben.client().take_offer(group).await?;
+        ben
+    } else {
+        let ben = NativePerson::register("ben", &place.dir, url, &token).await?;
+        progress.say("Ann makes an end-to-end encrypted group, and Ben joins it by her invite");
+        let invite = ann.invite(group, 1).await?;
+        ben.come_in(group, &invite).await?;
+        ben
+    };
 
     progress.say(&format!("Ann lets the bridge in, and asks it to invite {}", carol.user_id()));
     let bridge = ann.client().http().server().await.map_err(DemoError::from)?.bridge;
@@ -180,6 +198,21 @@ impl Talk {
         cast.carol.seen().hear_all(&self.natives(), "from native to Matrix").await?;
         cast.ann.seen().hear_all(&self.matrix, "from Matrix to native").await?;
         Ok(())
+    }
+
+    /// How much of what was said natively on each of two servers was read natively on the other.
+    fn between(&self, place: &Place, cast: &Cast) -> Vec<OnServer> {
+        let Some(other) = &place.other else { return Vec::new() };
+        let rows = [
+            (&place.server_name, &self.by_ann, cast.ben.seen()),
+            (&other.server_name, &self.by_ben, cast.ann.seen()),
+        ];
+        let rows = rows.into_iter().map(|(server, said, seen)| {
+            let (received, duplicates) = seen.tally(said);
+            let way = Way { sent: said.len() as u64, received };
+            OnServer { server: server.clone(), way, duplicates }
+        });
+        rows.collect()
     }
 
     fn natives(&self) -> Vec<String> {

@@ -70,3 +70,25 @@ async fn the_same_story_under_a_shared_key_loses_and_doubles_nothing() {
     let arguments = ["--messages", "60", "--scheme", "shared-key"];
     assert_whole(demo(&arguments, "info").await, 60);
 }
+
+#[tokio::test]
+async fn the_story_on_two_servers_counts_what_each_has_read_of_the_other() {
+    let printed = Command::new(binary())
+        .args(["demo", "--once", "--json", "--servers", "2", "--messages", "8"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let mut outcome: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let servers = outcome.as_object_mut().unwrap().remove("servers").unwrap();
+    assert_whole(outcome, 8);
+    let servers = servers.as_array().unwrap();
+    let names: Vec<_> = servers.iter().map(|one| one["server"].as_str().unwrap()).collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+    for one in servers {
+        let way = (&one["sent"], &one["received"], &one["duplicates"]);
+        assert_eq!(way, (&json!(3), &json!(3), &json!(0)), "{one}");
+    }
+}

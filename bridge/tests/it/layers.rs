@@ -49,7 +49,7 @@ pub(crate) const CRATES: [Crate; 5] = [
         src: "homeserver-ext/groups/src",
         layers: &[
             &["entropy", "olm", "schemes"],
-            &["vault"],
+            &["vault", "calls"],
             &["storage"],
             &["machine"],
             &["sdk"],

@@ -4,6 +4,7 @@
 mod appservice;
 mod aside;
 mod by_hand;
+mod channels;
 mod chats;
 mod circles;
 mod cli;

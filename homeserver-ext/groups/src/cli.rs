@@ -57,7 +57,10 @@ use std::{
 
 use causeway_protocol::ids::Timestamp;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, filter, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
+};
 
 pub use called::PROGRAM;
 pub use events::{event_line, gone_line};
@@ -228,11 +231,26 @@ pub async fn run(called: &'static str, words: impl IntoIterator<Item = OsString>
 /// What goes wrong is said by the command, once; the log is for those who ask for it.
 fn log_if_asked() {
     let filter = EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr().is_terminal())
-        .with_writer(stderr)
-        .init();
+    log_to(filter, stderr().is_terminal(), stderr).init();
+}
+
+fn log_to<W>(filter: EnvFilter, ansi: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_ansi(ansi).with_writer(writer);
+    registry().with(filter).with(may_be_logged()).with(lines)
+}
+
+/// Lets no line through that nobody should read, whatever is asked for.
+#[cfg(feature = "calls")]
+fn may_be_logged() -> filter::FilterFn {
+    filter::filter_fn(|line| crate::calls::may_be_logged(line.target()))
+}
+
+#[cfg(not(feature = "calls"))]
+fn may_be_logged() -> filter::FilterFn {
+    filter::filter_fn(|_| true)
 }
 
 fn parse(called: &'static str, words: &[OsString]) -> Result<Arguments, clap::Error> {
@@ -296,6 +314,22 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "calls")]
+    #[test]
+    fn lines_of_the_webrtc_libraries_are_in_no_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = std::fs::File::create(&path).unwrap();
+        let asked = EnvFilter::new("trace,webrtc::peer_connection=trace,rtc_ice=trace");
+        tracing::subscriber::with_default(log_to(asked, false, file), || {
+            tracing::error!(target: "webrtc::peer_connection::driver", "192.0.2.7");
+            tracing::trace!(target: "rtc_ice::agent", "192.0.2.7");
+            tracing::trace!(target: "causeway_groups::sdk", "this stays");
+        });
+        let log = std::fs::read_to_string(path).unwrap();
+        assert!(log.contains("this stays") && !log.contains("192.0.2.7"), "{log}");
+    }
 
     #[test]
     fn the_arguments_fit_together() {

@@ -8,6 +8,8 @@ mod entropy;
 mod olm;
 mod storage;
 
+#[cfg(feature = "calls")]
+pub mod calls;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod machine;

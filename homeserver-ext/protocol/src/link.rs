@@ -22,5 +22,6 @@ pub use item::{
     Answer, Ask, BadItem, Call, DeviceProgress, Head, Item, RowProgress, RowState, StreamProgress,
     Tell,
 };
+pub use outgoing::{WINDOW_BYTES, WINDOW_FRAMES};
 pub use peer::{Peer, Received};
 pub use row::{BadRow, Row};

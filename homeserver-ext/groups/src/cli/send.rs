@@ -21,6 +21,7 @@ use super::{
     markdown, names,
     outbox::{self, OutboxError, State},
     print::Printer,
+    span,
 };
 use crate::sdk::Client;
 
@@ -54,9 +55,9 @@ pub(super) struct Arguments {
     /// Send it with markup too: the text is read as Markdown, and stays as it is beside that
     #[arg(long)]
     markdown: bool,
-    /// Seconds after which the message is gone for whoever has not read it; 0: as the group says.
+    /// When the message is gone for whoever has not read it: 90s, 15m, 12h or 7d; 0: as the group says.
     /// What a bridge has put into a Matrix room stays there
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 0, value_parser = span::parse, value_name = "TIME")]
     ttl: u32,
     /// Seconds to keep trying before the message is left for the next run
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]

@@ -195,7 +195,7 @@ impl From<ShareError> for Failure {
         match error {
             ShareError::Seal(error) => error.into(),
             ShareError::Machine(error) => error.into(),
-            error @ (ShareError::NoDevice | ShareError::Bridge) => {
+            error @ (ShareError::NoDevice | ShareError::Bridge | ShareError::Channel) => {
                 Self::failed(error).next("`causeway-client member list` shows who is in it.")
             }
             error @ ShareError::NotWho(_) => Self::failed(error).next(

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 
 use causeway_protocol::{
+    content::ContentType,
     device::DeviceOf,
     envelope::Kind,
     ids::{AccountId, DeviceId, Epoch, GroupId, MemberId, ShareId, Timestamp},
     olm_plaintext::{HistoryPage, MAX_PAGES, OlmPlaintext, PastText, Route},
-    roster::{Log, Member, Role},
+    roster::{Log, Member, Role, is_dropped_in_channel},
 };
 use causeway_store::Tx;
 
@@ -58,6 +59,9 @@ pub enum ShareError {
     /// What the bridge reads, its server does, and the room.
     #[error("this is the bridge, whose server would read it: history is not shared with it")]
     Bridge,
+    /// Only admins are heard there.
+    #[error("only admins write in this group, and only they share what was said")]
+    Channel,
     /// A person has not taken this identity for the account's.
     #[error("this member is not who that account is known to be ({0})")]
     NotWho(&'static str),
@@ -103,6 +107,9 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let (_, log) = work.may_send(group).await?;
         let me = self.me().record.device_id;
+        if !may_share(&log, &self.me().device()) {
+            return Err(ShareError::Channel);
+        }
         let member = log.head().member(to).ok_or(ShareError::NoDevice)?;
         if member.role == Role::Bridge {
             return Err(ShareError::Bridge);
@@ -189,7 +196,9 @@ impl Work<'_> {
             };
             let head = log.head();
             let to = head.devices().find(|device| device.device_id == owed.device);
-            let Some(to) = to.filter(|to| may_share(head.counts(to))) else {
+            let may_have = |to: &DeviceOf| !is_bridge(head.counts(to));
+            let may_give = may_share(&log, &self.machine.me().device());
+            let Some(to) = to.filter(may_have).filter(|_| may_give) else {
                 shares::let_go(self.conn(), &owed).await?;
                 continue;
             };
@@ -244,8 +253,11 @@ impl Work<'_> {
             let is_ahead = epoch > head.epoch();
             return Ok(if is_ahead { Heard::NoRoster } else { Heard::Refused("not_a_member") });
         };
-        if !may_share(Some(sharer)) {
+        if is_bridge(Some(sharer)) {
             return Ok(Heard::Refused("not_by_a_bridge"));
+        }
+        if !may_share(&log, &by) {
+            return Ok(Heard::Refused("dropped_in_channel"));
         }
         let trust: Trust = self.trust(&sharer.account, &by.member_id).await?;
         if trust.is_wrong() {
@@ -323,7 +335,12 @@ impl Work<'_> {
     }
 }
 
-/// Whether a member gives and gets history: the bridge does not.
-fn may_share(member: Option<&Member>) -> bool {
-    member.is_some_and(|member| member.role != Role::Bridge)
+/// Whether it is the bridge, which neither gives nor gets history.
+fn is_bridge(member: Option<&Member>) -> bool {
+    member.is_some_and(|member| member.role == Role::Bridge)
+}
+
+/// Whether a device is heard: of a channel's members the admins are.
+fn may_share(log: &Log, device: &DeviceOf) -> bool {
+    !is_dropped_in_channel(log.head(), device, ContentType::Text as u8)
 }

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use crate::cli_world::{Person, World, texts};
+use crate::{
+    cli_devices::{elsewhere, linked},
+    cli_proxy::Proxy,
+    cli_world::{Person, World, texts},
+};
 
 /// Alice and Bob have talked, and Carol has come.
 fn with_a_newcomer(world: &World, scheme: &[&str]) -> [Person; 3] {
@@ -12,7 +16,11 @@ fn with_a_newcomer(world: &World, scheme: &[&str]) -> [Person; 3] {
     alice.ok(&["member", "add", "team", "bob"]);
     bob.read();
     bob.ok(&["group", "accept", "team"]);
+    let is_channel = scheme.contains(&"--channel");
     for (who, text) in [(alice, "one"), (bob, "two"), (alice, "three")] {
+        if is_channel && who.name == "bob" {
+            continue;
+        }
         who.ok(&["send", "team", text]);
         alice.read();
         bob.read();
@@ -174,4 +182,76 @@ fn what_is_shared_moves_no_terminal_and_changes_no_line() {
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
         assert!(text.lines().all(|line| !line.starts_with("00:00 [team] #1 alice")), "{text}");
     }
+}
+
+#[test]
+fn another_device_of_ones_own_gets_what_was_said_before_it_was_linked() {
+    let world = World::new();
+    let [_, bob, carol] = with_a_newcomer(&world, &[]);
+    let laptop = linked(&world, &bob, "laptop");
+    laptop.read();
+    assert!(texts(&laptop.ok(&["history", "team"])).is_empty());
+    let result = bob.ok(&["history", "share", "team", "bob", "--yes"]);
+    assert_eq!(result[0]["devices"], 1);
+    let lines = laptop.read();
+    assert_eq!(bodies(&lines), ["one", "two", "three"]);
+    assert!(shared(&lines).iter().all(|line| line["by"] == bob.account()));
+    // Who has two devices gets it on both.
+    carol.ok(&["send", "team", "hello"]);
+    bob.read();
+    carol.ok(&["history", "share", "team", "bob", "--yes"]);
+    assert_eq!(bodies(&laptop.ok(&["history", "team"])), ["one", "two", "three"]);
+}
+
+/// What was shared is in the file that an account takes along, and is not taken twice afterwards.
+#[test]
+fn what_was_shared_is_exported_as_what_it_is() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    let dave = world.person("dave");
+    let key = dave.ok(&["register", "dave"])[0]["recovery_key"].as_str().unwrap().to_owned();
+    alice.ok(&["group", "create", "team"]);
+    alice.ok(&["send", "team", "before"]);
+    alice.ok(&["member", "add", "team", "dave"]);
+    dave.read();
+    dave.ok(&["group", "accept", "team"]);
+    alice.ok(&["history", "share", "team", "dave", "--yes"]);
+    let lines = dave.read();
+    assert_eq!(bodies(&lines), ["before"]);
+    let file = dave.home.with_extension("export").to_str().unwrap().to_owned();
+    dave.ok(&["backup", "export", &file]);
+    let new = elsewhere(&world, &dave, "new");
+    let ended = new.run_with(&["backup", "import", &file], &key);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(shared(&new.ok(&["history", "team"])), shared(&lines));
+    alice.read();
+    alice.ok(&["history", "share", "team", "dave", "--yes"]);
+    new.read();
+    assert_eq!(bodies(&new.ok(&["history", "team"])), ["before"]);
+}
+
+#[test]
+fn what_is_shared_while_the_server_is_silent_goes_later_and_comes_once() {
+    let world = World::new();
+    let [_, bob, carol] = with_a_newcomer(&world, &[]);
+    let proxy = Proxy::before(world.server.address());
+    let behind = Person { url: proxy.url(), ..bob.clone() };
+    proxy.lose_answers(1_000);
+    let said = behind.fails(&["history", "share", "team", "carol", "--yes"], 5);
+    assert!(said["error"]["what"].as_str().unwrap().contains("not all of it is sent"), "{said}");
+    assert!(proxy.lost() > 0);
+    bob.read();
+    assert_eq!(bodies(&carol.read()), ["one", "two", "three"]);
+    bob.read();
+    assert!(carol.read().is_empty());
+}
+
+#[test]
+fn in_a_channel_only_admins_share() {
+    let world = World::new();
+    let [alice, bob, carol] = with_a_newcomer(&world, &["--channel"]);
+    let said = bob.fails(&["history", "share", "team", "carol", "--yes"], 1);
+    assert!(said["error"]["what"].as_str().unwrap().contains("only admins"), "{said}");
+    alice.ok(&["history", "share", "team", "carol", "--yes"]);
+    assert_eq!(bodies(&carol.read()), ["one", "three"]);
 }

@@ -71,3 +71,55 @@ fn a_pairwise_message_is_followed_beyond_its_recipients_removal() {
 fn a_message_under_a_shared_key_is_followed_beyond_its_recipients_removal() {
     what_is_known_outlives_who_was_removed("shared-key");
 }
+
+/// Its sender is told by `message status`, in `tail`, and by an event.
+fn what_nobody_fetched_in_time_is_said_to_have_expired(scheme: &str) {
+    let mut world = World::new();
+    let [alice, bob, carol] = group(&world, scheme, ["alice", "bob", "carol"]);
+    let kept = alice.ok(&["send", "team", "for long"]);
+    let sent = alice.ok(&["send", "team", "--ttl", "60s", "for a minute"]);
+    let id = sent[0]["id"].as_str().unwrap();
+    assert!(bob.texts().contains(&"for a minute".to_owned()));
+    assert_eq!(status(&alice, id), states([(&bob, "delivered"), (&carol, "sent")]), "{scheme}");
+    world.server.passes(3_600_000);
+    assert_eq!(status(&alice, id), states([(&bob, "delivered"), (&carol, "expired")]), "{scheme}");
+    let text = alice.as_text(&["message", "status", "team", id]);
+    assert!(text.contains("expired: not fetched in time"), "{text}");
+    // It is told once, to who said it, and whoever comes too late reads what is left.
+    let expired =
+        |lines: &[serde_json::Value]| lines.iter().filter(|l| l["type"] == "expired").count();
+    let told = alice.read();
+    let line = told.iter().find(|line| line["type"] == "expired").unwrap();
+    assert_eq!(line["id"], id, "{told:?}");
+    assert_eq!((expired(&told), expired(&alice.read())), (1, 0), "{scheme}");
+    assert_eq!(carol.texts(), ["for long"], "{scheme}");
+    assert_eq!(expired(&bob.read()), 0);
+    let of = |person: &Person| person.ok(&["events", "--group", "team"]);
+    let is_it = |event: &&serde_json::Value| event["kind"] == "message.expired";
+    let events = of(&alice);
+    let told: Vec<_> = events.iter().filter(is_it).collect();
+    assert_eq!(told.len(), 1, "{events:?}");
+    assert!(told[0].to_string().contains(id), "{told:?}");
+    assert!([&bob, &carol].iter().all(|person| of(person).iter().all(|event| !is_it(&event))));
+    let id = kept[0]["id"].as_str().unwrap();
+    assert_eq!(
+        status(&alice, id),
+        states([(&bob, "delivered"), (&carol, "delivered")]),
+        "{scheme}"
+    );
+}
+
+#[test]
+fn a_sender_keys_message_that_ran_out_is_told_to_its_sender() {
+    what_nobody_fetched_in_time_is_said_to_have_expired("sender-keys");
+}
+
+#[test]
+fn a_pairwise_message_that_ran_out_is_told_to_its_sender() {
+    what_nobody_fetched_in_time_is_said_to_have_expired("pairwise");
+}
+
+#[test]
+fn a_message_under_a_shared_key_that_ran_out_is_told_to_its_sender() {
+    what_nobody_fetched_in_time_is_said_to_have_expired("shared-key");
+}

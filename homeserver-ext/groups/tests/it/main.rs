@@ -3,6 +3,8 @@
 
 #[path = "../../benches/crowd/away.rs"]
 mod away;
+#[cfg(feature = "calls")]
+mod calls;
 mod cli_backup;
 mod cli_calls;
 mod cli_chat;

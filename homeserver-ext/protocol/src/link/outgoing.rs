@@ -7,10 +7,10 @@ use crate::ids::ServerLinkId;
 use super::frame::Ack;
 
 /// Most frames that are sent and not acknowledged.
-pub(super) const WINDOW_FRAMES: usize = 1_024;
+pub const WINDOW_FRAMES: usize = 1_024;
 
 /// Most bytes of items that are sent and not acknowledged.
-pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+pub const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 const FIRST_MS: u64 = 5_000;
 const LONGEST_MS: u64 = 600_000;

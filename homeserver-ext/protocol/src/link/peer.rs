@@ -18,7 +18,10 @@ use super::{
 pub struct Peer {
     outgoing: Outgoing,
     incoming: Incoming,
-    begun_ms: u64,
+    /// When mine began anew last.
+    anew_ms: Option<u64>,
+    /// Mine is to begin anew, which may have to wait.
+    wants_anew: bool,
 }
 
 /// A peer makes mine begin anew once in this time at most, whatever it says: each costs a window.
@@ -29,6 +32,8 @@ const ANEW_PAUSE_MS: u64 = 10_000;
 pub struct Received {
     /// Of its items.
     pub fate: Fate,
+    /// A link of the peer began with it.
+    pub begins: bool,
     /// It says that more of mine is committed there: see [`Peer::acknowledged`].
     pub acknowledges: bool,
     /// The peer does not know what it had acknowledged, or not how my link began:
@@ -38,14 +43,15 @@ pub struct Received {
 
 impl Peer {
     /// A peer at a start of mine: `mine` is new, and `place` what was stored.
-    pub fn new(mine: ServerLinkId, place: Place, now: u64) -> Self {
+    pub fn new(mine: ServerLinkId, place: Place) -> Self {
         let (outgoing, incoming) = (Outgoing::new(mine), Incoming::new(place));
-        Self { outgoing, incoming, begun_ms: now }
+        Self { outgoing, incoming, anew_ms: None, wants_anew: false }
     }
 
     /// My next link: all that is not acknowledged and still wanted is put again, from 1.
     pub fn begin_anew(&mut self, mine: ServerLinkId, now: u64) {
-        (self.outgoing, self.begun_ms) = (Outgoing::new(mine), now);
+        self.outgoing = Outgoing::new(mine);
+        (self.anew_ms, self.wants_anew) = (Some(now), false);
     }
 
     /// The number of a new frame whose items have these bytes; none while the window is full
@@ -89,9 +95,9 @@ impl Peer {
         let counts = !matches!(fate, Fate::Former | Fate::Unknown);
         let acknowledges =
             counts && ack.is_some_and(|ack| self.outgoing.acknowledge(ack, now, random));
-        let is_reset = reset == Some(self.outgoing.link());
-        let may = self.begun_ms.saturating_add(ANEW_PAUSE_MS) <= now;
-        Received { fate, acknowledges, begin_anew: may && (was_put_back || is_reset) }
+        self.wants_anew |= was_put_back || reset == Some(self.outgoing.link());
+        let may = self.anew_ms.is_none_or(|last| last.saturating_add(ANEW_PAUSE_MS) <= now);
+        Received { fate, begins, acknowledges, begin_anew: may && self.wants_anew }
     }
 
     fn acked(&self) -> Ack {

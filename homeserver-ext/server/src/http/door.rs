@@ -117,12 +117,15 @@ async fn hand_in(
 
 async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
     let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
-    while let Some(items) = api.servers.next((&api.db, api.clock.now()), from).await? {
-        if !remote::take(api, from, items).await? {
+    loop {
+        let next = api.servers.next((&api.db, api.clock.now()), from).await?;
+        let Some(items) = next else { break };
+        if remote::take(api, from, items).await? {
+            api.servers.committed((&api.db, api.clock.now()), from).await?;
+        } else if !remote::look_ahead(api, from, content).await? {
             // It comes again; meanwhile what it waits for may have come.
             break;
         }
-        api.servers.committed((&api.db, api.clock.now()), from).await?;
     }
     Ok(said)
 }

@@ -1,6 +1,8 @@
 //! Requests that cross servers: what is asked of others, and what they ask here. Whichever way, the
 //! request's body and answer are those of one server (protocol §7.2).
 
+mod catch_up;
+
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use causeway_protocol::{
     api::{AccountAnswer, ClaimRequest, ClaimedKeys, ErrorBody, GroupHead, OpBytes, PostEnvelopes},
     device::verify_account,
     envelope::{Sender, Submission},
-    ids::{AccountId, DeviceId, GroupId, Timestamp},
+    ids::{AccountId, DeviceId, Epoch, GroupId, ItemId, Timestamp},
     json,
     link::{Answer, Ask, Call, Carried, Event, Item, Row, Tell},
     roster::{Body, Op},
@@ -16,6 +18,7 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub(super) use self::catch_up::look_ahead;
 use super::{Api, auth::Caller, error::ApiError};
 use crate::services::{
     accounts,
@@ -37,35 +40,18 @@ const FRESH_MS: u64 = 60_000;
 /// Deals with the items of a frame, in their order; `false` where one has to wait, and those behind it
 /// with it. What was dealt with before does nothing.
 pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool, ApiError> {
-    let (here, now) = (&*api.config.server_name, api.clock.now());
+    let here = &*api.config.server_name;
     for item in items {
         match item {
-            Item::Ask(to, ask) => {
-                if !api.servers.is_first(&api.db, from, to).await? {
-                    continue;
-                }
-                let (status, body) = match carry_out(api, from, &ask).await {
-                    Ok(body) => (StatusCode::OK, body),
-                    Err(refusal) => {
-                        let (status, body) = refusal.into_parts();
-                        (status, of(&body)?)
-                    }
-                };
-                let answer = Answer { to, status: status.as_u16(), body };
-                api.servers.answer((&api.db, now), from, answer).await?;
+            Item::Ask(to, ask) => answer_ask(api, from, (to, &ask)).await?,
+            Item::Answer(_, answer) => {
+                catch_up::answer(api, from, answer).await?;
             }
+            Item::Tell(_, Tell::Heads(heads)) => catch_up::hear(api, from, heads).await?,
             Item::Tell(_, Tell::Accounts(shown)) => {
-                if !api.servers.may_show(now, from, shown.len()) {
-                    api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+                if !show(api, from, &shown).await? {
                     return Ok(false);
                 }
-                let mut its = Vec::new();
-                for shown in &shown {
-                    let shown = json::from_value::<AccountAnswer>(shown).ok();
-                    // A server shows its own.
-                    its.extend(shown.filter(|it| it.list.account.server() == from));
-                }
-                remote_accounts::keep_shown(&api.db, now, its).await?;
             }
             Item::Event(_, event) => {
                 if !take_event(api, (here, from), event).await? {
@@ -82,10 +68,48 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                     return Ok(false);
                 }
             }
-            // Answers were given to who waits for them; of the rest this server needs nothing yet.
-            Item::Answer(..) | Item::Row(Row::Home(_)) | Item::Tell(..) => {}
+            // Of the rest this server needs nothing yet.
+            Item::Row(Row::Home(_)) | Item::Tell(..) => {}
         }
     }
+    Ok(true)
+}
+
+/// Carries an ask out, once, and answers it.
+async fn answer_ask(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<(), ApiError> {
+    if !api.servers.is_first(&api.db, from, to).await? {
+        return Ok(());
+    }
+    let carried_out = match admit(api, from, ask).await {
+        Err(refusal) => Err(refusal),
+        Ok(()) if ask.call == Call::Ops => match catch_up::give(api, from, to, &ask.body).await {
+            Ok(()) => return Ok(()),
+            Err(refusal) => Err(refusal),
+        },
+        Ok(()) => carry_out(api, from, ask).await,
+    };
+    let (status, body) = match carried_out {
+        Ok(body) => (StatusCode::OK, body),
+        Err(refusal) => {
+            let (status, body) = refusal.into_parts();
+            (status, of(&body)?)
+        }
+    };
+    let answer = Answer { to, status: status.as_u16(), body };
+    Ok(api.servers.answer((&api.db, api.clock.now()), from, answer).await?)
+}
+
+/// Keeps what `from` shows of its accounts; `false` where that is too much now.
+async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
+    let now = api.clock.now();
+    if !api.servers.may_show(now, from, shown.len()) {
+        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+        return Ok(false);
+    }
+    let its = shown.iter().filter_map(|shown| json::from_value::<AccountAnswer>(shown).ok());
+    // A server shows its own.
+    let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
+    remote_accounts::keep_shown(&api.db, now, its).await?;
     Ok(true)
 }
 
@@ -100,12 +124,14 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
             }
             match replica::take(of, now, (here, from), event.group, ops).await? {
                 Took::All => {}
+                Took::Refused("second_history") => {
+                    catch_up::second_history(api, from, event.group).await?;
+                }
                 Took::Refused(reason) => {
                     refused(api, from, reason).await?;
                 }
-                Took::Missing => {
-                    refused(api, from, "ops_missing").await?;
-                }
+                // They are asked for, and these with them.
+                Took::Missing => api.servers.lack(&api.db, from, event.group).await?,
             }
         }
         Carried::Envelopes(envelopes) => {
@@ -126,10 +152,10 @@ async fn take_event(api: &Api, (here, from): (&str, &str), event: Event) -> Resu
 /// Puts down what a device of another server has sent; `false` where that has to wait.
 async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
     let from = envelope.sender.account.server().to_owned();
-    let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
-        return refused(api, &from, "unknown_sender").await;
-    };
     let (group, epoch) = (envelope.group, envelope.epoch);
+    let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
+        return wait_or_refuse(api, &from, (group, epoch), "unknown_sender").await;
+    };
     let when = (api.clock.now(), api.config.max_message_ttl);
     let request = PostEnvelopes { envelopes: vec![envelope], count: None };
     let who = (&sender, Posted::Elsewhere);
@@ -137,15 +163,24 @@ async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
         relay::post_of((&api.db, &api.live), when, &api.shares, who, group, &request).await;
     match posted.map_err(|refused| refused.why) {
         Ok(_) => Ok(true),
-        // Until the ops are here.
-        Err(PostError::Behind(behind)) if epoch > behind.epoch => {
-            let is_over = api.servers.has_waited(&api.db, &from).await?;
-            Ok(is_over && refused(api, &from, "ops_missing").await?)
-        }
         Err(PostError::UsedUp(_)) => Ok(false),
         Err(PostError::Storage(error)) => Err(error.into()),
-        Err(why) => refused(api, &from, &why.to_string()).await,
+        Err(why) => wait_or_refuse(api, &from, (group, epoch), &why.to_string()).await,
     }
+}
+
+/// What ops that are not here yet may let in waits for them; `true` where it is refused.
+async fn wait_or_refuse(
+    api: &Api,
+    from: &str,
+    (group, epoch): (GroupId, Epoch),
+    reason: &str,
+) -> Result<bool, ApiError> {
+    Ok(match catch_up::waits(api, from, group, epoch).await? {
+        Some(true) => false,
+        Some(false) => refused(api, from, "ops_missing").await?,
+        None => refused(api, from, reason).await?,
+    })
 }
 
 /// Counts what another server should not have sent; nothing waits for it.
@@ -156,7 +191,8 @@ async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> 
     Ok(true)
 }
 
-async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
+/// Whether `from` may ask this, now.
+async fn admit(api: &Api, from: &str, ask: &Ask) -> Result<(), ApiError> {
     let now = api.clock.now();
     if !ask.is_by(from) {
         return Err(ApiError::forbidden("the caller is an account of another server"));
@@ -168,6 +204,11 @@ async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> 
         api.servers.was_limited((&api.db, now), from, "asks a second").await?;
         return Err(ApiError::later("this server asks too much", ms));
     }
+    Ok(())
+}
+
+async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
+    let now = api.clock.now();
     match ask.call {
         Call::Ping => Ok(json!({
             "v": 1,
@@ -343,18 +384,17 @@ pub(super) async fn post_op(
     group: GroupId,
     op: &[u8],
 ) -> Result<GroupHead, ApiError> {
-    let mut named = vec![caller.account.clone()];
-    if let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) {
-        named.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
-    }
-    named.retain(|account: &AccountId| account.server() == api.config.server_name);
-    let mut accounts = Vec::new();
-    for account in named {
-        let shown = accounts::devices_of(&api.db, &account).await?;
-        accounts.extend(shown.map(|shown| AccountAnswer { former: Vec::new(), ..shown }));
-    }
-    let body = of(&RemoteOp { group, op: OpBytes(op.to_vec()), accounts })?;
-    let answer = ask(api, caller, home, Call::Op, body).await?;
+    let answer = ask_op(api, caller, home, group, op).await?;
+    let answer = match catch_up::lost_by_home(api, group, &answer).await? {
+        // The home has lost ops: it is given them, and then the op again.
+        Some(lost) => {
+            for lost in &lost {
+                taken::<GroupHead>(&ask_op(api, caller, home, group, &lost.0).await?)?;
+            }
+            ask_op(api, caller, home, group, op).await?
+        }
+        None => answer,
+    };
     let head: GroupHead = taken(&answer)?;
     let mut moved = api.live.moved();
     let here = &*api.config.server_name;
@@ -375,6 +415,27 @@ pub(super) async fn post_op(
             Err(AskError::Unreachable { server: home.to_owned(), since: api.clock.now() }.into())
         }
     }
+}
+
+async fn ask_op(
+    api: &Api,
+    caller: &Caller,
+    home: &str,
+    group: GroupId,
+    op: &[u8],
+) -> Result<Answer, ApiError> {
+    let mut named = vec![caller.account.clone()];
+    if let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) {
+        named.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
+    }
+    named.retain(|account: &AccountId| account.server() == api.config.server_name);
+    let mut accounts = Vec::new();
+    for account in named {
+        let shown = accounts::devices_of(&api.db, &account).await?;
+        accounts.extend(shown.map(|shown| AccountAnswer { former: Vec::new(), ..shown }));
+    }
+    let body = of(&RemoteOp { group, op: OpBytes(op.to_vec()), accounts })?;
+    Ok(ask(api, caller, home, Call::Op, body).await?)
 }
 
 /// Asks other servers for those of their accounts that an op brings in, where they are not known as it

@@ -1,5 +1,7 @@
 //! Groups: their ops in order, judged as every client will judge them again.
 
+pub(crate) mod elsewhere;
+pub(crate) mod given_back;
 mod noted;
 mod put_down;
 pub(crate) mod replica;
@@ -116,7 +118,7 @@ pub(crate) async fn create(
         let ops = groups::ops(tx.conn(), group.row, Epoch(0), Epoch(0), 1).await?;
         return Err(PostOpError::Behind(Behind { epoch: until, ops }));
     }
-    must_be_registered(tx.conn(), now, &op, &roster).await?;
+    must_be_registered(tx.conn(), (now, None), &op, &roster).await?;
     // Of who signed it, too: others may post it again, to a server that has lost it.
     let creator = roster.member(&op.signer().member_id).map(|member| member.account.clone());
     let creator = creator.unwrap_or_else(|| caller.account.clone());
@@ -164,7 +166,7 @@ pub(crate) async fn post_op(
         return Err(PostOpError::Moves(moved));
     }
     shares.moves(now, &caller.account, moved)?;
-    must_be_registered(tx.conn(), now, &op, &after).await?;
+    must_be_registered(tx.conn(), (now, None), &op, &after).await?;
     if let Ok(Body::Add(entries)) = op.body() {
         let added = entries.iter().map(|entry| entry.member_id);
         // Of who signed it: others may post it again, to a server that has lost it.
@@ -205,10 +207,11 @@ fn moved(op: &Op, before: &Roster) -> usize {
 }
 
 /// A name is a key: whoever an op names must be registered with the identity and the devices that it
-/// says (protocol §3.2). Otherwise anybody could write under anybody's name.
+/// says (protocol §3.2). Otherwise anybody could write under anybody's name. The accounts of a server that
+/// gives the op back are as it says.
 async fn must_be_registered(
     conn: &mut Conn,
-    now: Timestamp,
+    (now, giver): (Timestamp, Option<&str>),
     op: &Op,
     after: &Roster,
 ) -> Result<(), PostOpError> {
@@ -232,6 +235,9 @@ async fn must_be_registered(
         let of_identity = accounts::list_of(conn, &id).await?;
         if of_identity.is_some_and(|list| list.account != member.account) {
             return Err(PostOpError::Unregistered(member.account.to_string()));
+        }
+        if giver == Some(member.account.server()) {
+            continue;
         }
         let is_registered = lists.iter().any(|list| {
             list.member_id == id

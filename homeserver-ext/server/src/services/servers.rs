@@ -5,7 +5,9 @@
 
 mod conduct;
 mod fill;
+mod heads;
 mod line;
+mod named;
 mod standing;
 
 use std::{
@@ -48,6 +50,10 @@ const OPS_COME: Duration = Duration::from_mins(1);
 const NEW_GROUPS: Quota = Quota::per_hour(60, 60);
 /// Accounts that one server may show without being asked.
 const SHOWN: Quota = Quota::per_minute(600, 20_000);
+/// Groups of which one server may say where they stand.
+const HEADS_TOLD: Quota = Quota::per_hour(20_000, 20_000);
+/// Until it is taken.
+const ALWAYS: Timestamp = Timestamp(u64::MAX);
 /// Bytes of all servers that may wait for their turn.
 const MAX_WAITING: usize = 64 << 20;
 /// Frames that the door is given at once.
@@ -118,6 +124,7 @@ pub(crate) struct Servers {
     asks: Buckets<String>,
     new_groups: Buckets<String>,
     shown: Buckets<String>,
+    heads: Buckets<String>,
     outward: Buckets<String>,
     /// There may be something for the door.
     news: Notify,
@@ -142,6 +149,7 @@ impl Servers {
             asks: Buckets::default(),
             new_groups: Buckets::default(),
             shown: Buckets::default(),
+            heads: Buckets::default(),
             outward: Buckets::default(),
             news: Notify::new(),
         }
@@ -160,7 +168,7 @@ impl Servers {
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let known_of = servers::load(read.conn(), name).await?;
         drop(read);
-        let line = Line::new(ServerLinkId::new(random()?), known_of, self.now_ms());
+        let line = Line::new(ServerLinkId::new(random()?), known_of);
         let mut lines = lock(&self.lines);
         if let Some(line) = known(&lines) {
             return Ok(line);
@@ -231,6 +239,7 @@ impl Servers {
             let told = self.news.notified();
             moved.mark_unchanged();
             self.fill(db, now()).await?;
+            self.ask_for_ops(db, now()).await?;
             let (frames, due_ms) = self.gather(now()).await?;
             if !frames.is_empty() {
                 return Ok(frames);
@@ -321,7 +330,7 @@ impl Servers {
         Ok(came.is_other_version.then(|| serde_json::from_str(VERSION_REFUSED).unwrap_or_default()))
     }
 
-    /// The items of `from` that are to be dealt with now; answers are given to those who wait for them.
+    /// The items of `from` that are to be dealt with now.
     pub(crate) async fn next(
         &self,
         (db, now): (&Db, Timestamp),
@@ -335,16 +344,7 @@ impl Servers {
         if !line.is_open(self.now_ms()) {
             return Ok(None);
         }
-        let Some(mut items) = line.next(now, self.now_ms()) else { return Ok(None) };
-        drop(line);
-        items.retain(|item| match item {
-            Item::Answer(_, answer) => {
-                self.answered(from, answer.clone());
-                false
-            }
-            _ => true,
-        });
-        Ok(Some(items))
+        Ok(line.next(now, self.now_ms()))
     }
 
     /// Whether an ask of `from` comes for the first time: it is carried out once.
@@ -385,7 +385,8 @@ impl Servers {
         lines.values().filter_map(|line| Some(line.try_lock().ok()?.waiting_bytes())).sum()
     }
 
-    fn answered(&self, from: &str, answer: Answer) {
+    /// Gives an answer of `from` to who waits for it.
+    pub(crate) fn answered(&self, from: &str, answer: Answer) {
         let mut waits = lock(&self.waits);
         if waits.get(&answer.to).is_some_and(|waits| waits.of == from)
             && let Some(waits) = waits.remove(&answer.to)
@@ -427,7 +428,7 @@ impl Servers {
     ) -> Result<(), AskError> {
         let line = self.line(db, to).await?;
         let item = Item::Answer(ItemId::new(random()?), answer);
-        line.lock().await.put(&item, now, now.plus_ms(300_000));
+        line.lock().await.put_first(&item, now, now.plus_ms(300_000));
         self.news.notify_one();
         Ok(())
     }

@@ -4,6 +4,7 @@ mod calls;
 mod groups;
 mod operator;
 mod peer;
+mod put_back;
 mod wire;
 
 use std::time::Duration;
@@ -28,6 +29,8 @@ async fn at(name: &'static str) -> Server {
     Server::start_with(move |config| {
         config.server_name = name.to_owned();
         config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
+        // Who waits here asks again at once.
+        config.edge.requests = None;
         config.relay_patience = Duration::from_secs(if name == OTHER { 30 } else { 20 });
     })
     .await
@@ -172,11 +175,23 @@ async fn claim_after_look(here: &Server, alice: &Person, carol: &Person) {
 }
 
 async fn restarted(server: Server, name: &'static str) -> Server {
+    started_again(server, name, |_| {}).await
+}
+
+/// Stops a server, has something done to its folder, and starts it as after a restore.
+async fn started_again(
+    server: Server,
+    name: &'static str,
+    meanwhile: impl FnOnce(&std::path::Path),
+) -> Server {
     let (dir, clock) = (server.folder(), server.clock());
     server.stop().await;
+    meanwhile(dir.path());
     Server::start_in(dir, clock, move |config| {
         config.server_name = name.to_owned();
         config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
+        config.edge.requests = None;
+        config.put_back = true;
     })
     .await
 }

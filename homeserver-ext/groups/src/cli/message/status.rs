@@ -166,6 +166,7 @@ async fn accounts(
 fn in_words(reached: &Reached) -> String {
     match reached {
         Reached::Failed(Some(why)) => format!("failed: {}", one_line(why)),
+        Reached::Expired => "expired: not fetched in time".to_owned(),
         reached => reached.name().to_owned(),
     }
 }

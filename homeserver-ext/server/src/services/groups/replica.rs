@@ -92,6 +92,9 @@ async fn go_on(
     if Some(op.epoch()) != before.epoch().next() {
         return Ok(Took::Missing);
     }
+    if op.prev() != before.hash() {
+        return Ok(Took::Refused("second_history"));
+    }
     let Ok(after) = before.apply(op) else { return Ok(Took::Refused("invalid")) };
     put_down::go_on((tx, live), now, (here, false), group, (op, &before, &after)).await?;
     Ok(Took::All)

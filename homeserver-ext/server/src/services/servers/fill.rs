@@ -2,30 +2,27 @@
 
 use causeway_protocol::{
     envelope::SubmittedTo,
-    ids::{AccountId, GroupId, ItemId, StreamId, Timestamp},
+    ids::{ItemId, StreamId, Timestamp},
     link::{Carried, Event, Item, Row, Tell},
-    roster::{Body, Op},
+    roster::Op,
 };
 use causeway_store::{Conn, Db};
-use serde_json::{Value, json};
 
 use super::{
-    AskError, Servers,
+    ALWAYS, AskError, Servers,
+    heads::greet,
     line::{Line, Mark},
+    named::named,
     random,
 };
-use crate::storage::{self, GroupRow, accounts, devices, groups, servers::forward};
+use crate::storage::{self, GroupRow, servers::forward};
 
 /// Items that wait for a server, below which more is fetched for it.
 const FEW: usize = 256;
 /// Characters of ops in one event.
 const MAX_OPS: usize = 50_000;
-/// Characters of accounts in one item.
-const MAX_ACCOUNTS: usize = 50_000;
 /// Numbers that a server's mark may lag behind where nothing is for it.
 const LAG: i64 = 256;
-/// Until it is taken.
-const ALWAYS: Timestamp = Timestamp(u64::MAX);
 
 impl Servers {
     /// Puts on their way what waits for each server of which devices are known.
@@ -39,7 +36,14 @@ impl Servers {
             }
             let line = self.line(db, &name).await?;
             let mut line = line.lock().await;
-            if line.paused.is_some() || line.queued() >= FEW {
+            if line.paused.is_some() {
+                continue;
+            }
+            if line.owes_heads(self.now_ms()) {
+                let mut read = db.read().await.map_err(storage::Error::from)?;
+                greet(read.conn(), now, server, &mut line).await?;
+            }
+            if line.queued() >= FEW {
                 continue;
             }
             let skipped = fill_one(db, now, (server, &self.here), &mut line).await?;
@@ -178,52 +182,4 @@ impl Ops {
 /// Characters that an op takes in an event.
 const fn length(op: &[u8]) -> usize {
     op.len() * 4 / 3 + 4
-}
-
-/// What this server's accounts are that these ops name, in items of their size.
-async fn named(
-    conn: &mut Conn,
-    here: &str,
-    group: GroupId,
-    ops: &[Vec<u8>],
-) -> Result<Vec<Vec<Value>>, storage::Error> {
-    let mut accounts: Vec<AccountId> = Vec::new();
-    let roster = match groups::by_id(conn, group).await? {
-        Some(group) => Some(groups::roster(conn, group.row).await?),
-        None => None,
-    };
-    for op in ops.iter().filter_map(|op| Op::parse(op).ok()) {
-        let of_signer = roster.as_ref().and_then(|it| it.member(&op.signer().member_id));
-        accounts.extend(of_signer.map(|member| member.account.clone()));
-        match op.body() {
-            Ok(Body::Create(create)) => accounts.extend(create.account.parse()),
-            Ok(Body::Add(entries)) => {
-                accounts.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
-            }
-            _ => {}
-        }
-    }
-    accounts.retain(|account| account.server() == here);
-    accounts.sort();
-    accounts.dedup();
-    let (mut items, mut some, mut size) = (Vec::new(), Vec::new(), 0);
-    for account in accounts {
-        let Some(shown) = shown(conn, &account).await? else { continue };
-        let bytes = shown.to_string().len();
-        if size + bytes > MAX_ACCOUNTS && !some.is_empty() {
-            items.push(std::mem::take(&mut some));
-            size = 0;
-        }
-        size += bytes;
-        some.push(shown);
-    }
-    items.extend((!some.is_empty()).then_some(some));
-    Ok(items)
-}
-
-/// List and records of an account.
-async fn shown(conn: &mut Conn, account: &AccountId) -> Result<Option<Value>, storage::Error> {
-    let Some(list) = accounts::list(conn, account).await? else { return Ok(None) };
-    let devices = devices::records(conn, account).await?;
-    Ok(Some(json!({ "list": list, "devices": devices })))
 }

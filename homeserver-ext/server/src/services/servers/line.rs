@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use causeway_protocol::{
-    ids::{ItemId, ServerLinkId, StreamId, Timestamp},
-    link::{Content, EventPlace, Frame, Item, Peer, Place, fitting},
+    ids::{GroupId, ItemId, ServerLinkId, StreamId, Timestamp},
+    link::{Content, EventPlace, Frame, Item, Peer, Place, WINDOW_BYTES, WINDOW_FRAMES, fitting},
 };
 use serde_json::Value;
 
@@ -17,14 +17,29 @@ const MAX_QUEUED: usize = 4_096;
 const MAX_QUEUED_BYTES: usize = 16 << 20;
 /// Asks that are remembered, so that one that comes again is not carried out again.
 const REMEMBERED: usize = 4_096;
+/// What the window keeps free for what is urgent: it comes through where the peer takes nothing else.
+const URGENT_FRAMES: usize = 64;
+/// Likewise in bytes.
+const URGENT_BYTES: usize = 512 << 10;
+/// How often a server is told where its groups stand, whatever happens.
+const HEADS_MS: u64 = 3_600_000;
+/// How often at most, however many links it begins.
+const HEADS_PAUSE_MS: u64 = 60_000;
+/// Groups of which ops are lacked at once.
+const MAX_LACKING: usize = 10_000;
+/// Groups of which ops are asked for at once.
+const ASKED_AT_ONCE: usize = 16;
 
 /// One server, since this start.
 pub(super) struct Line {
     peer: Peer,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Goes before the others.
+    urgent: VecDeque<Queued>,
     /// The items of each frame that is not acknowledged, oldest first.
     sent: VecDeque<Vec<Queued>>,
+    sent_bytes: usize,
     /// Frames that are to be sent again.
     again: VecDeque<u64>,
     /// Asks that were taken, oldest first.
@@ -44,12 +59,29 @@ pub(super) struct Line {
     pub(super) ops: BTreeMap<GroupRow, i64>,
     /// My stream of each group, and its last event.
     streams: BTreeMap<GroupRow, EventPlace>,
+    /// When it is to be told again where each group stands.
+    heads_ms: u64,
+    /// Groups of which the server may have ops that are not here.
+    lacking: BTreeSet<GroupId>,
+    /// Of these they are asked for.
+    asked: Vec<Asked>,
+    /// It was asked for these since the frame whose turn it is came, and had no more.
+    in_vain: BTreeSet<GroupId>,
+}
+
+/// A question for a group's ops.
+struct Asked {
+    id: ItemId,
+    group: GroupId,
+    /// As good as lost then.
+    until: Timestamp,
 }
 
 #[derive(Clone)]
 struct Queued {
     item: Value,
     bytes: usize,
+    is_urgent: bool,
     /// Nobody wants it any more then.
     until: Timestamp,
     mark: Option<Mark>,
@@ -74,13 +106,15 @@ pub(super) struct Came {
 }
 
 impl Line {
-    pub(super) fn new(mine: ServerLinkId, known: Known, now_ms: u64) -> Self {
+    pub(super) fn new(mine: ServerLinkId, known: Known) -> Self {
         let Known { place, heard, paused } = known;
         Self {
-            peer: Peer::new(mine, place, now_ms),
+            peer: Peer::new(mine, place),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            urgent: VecDeque::new(),
             sent: VecDeque::new(),
+            sent_bytes: 0,
             again: VecDeque::new(),
             taken: Default::default(),
             heard,
@@ -91,6 +125,10 @@ impl Line {
             cursor: None,
             ops: BTreeMap::new(),
             streams: BTreeMap::new(),
+            heads_ms: 0,
+            lacking: BTreeSet::new(),
+            asked: Vec::new(),
+            in_vain: BTreeSet::new(),
         }
     }
 
@@ -115,7 +153,19 @@ impl Line {
             return false;
         }
         self.queued_bytes += bytes;
-        self.queue.push_back(Queued { item, bytes, until, mark });
+        self.queue.push_back(Queued { item, bytes, is_urgent: false, until, mark });
+        self.waits_since.get_or_insert(now);
+        true
+    }
+
+    /// Puts an item before the others: what helps the server to take them.
+    pub(super) fn put_first(&mut self, item: &Item, now: Timestamp, until: Timestamp) -> bool {
+        if self.urgent.len() >= MAX_QUEUED {
+            return false;
+        }
+        let item = item.to_json();
+        let bytes = item.to_string().len();
+        self.urgent.push_back(Queued { item, bytes, is_urgent: true, until, mark: None });
         self.waits_since.get_or_insert(now);
         true
     }
@@ -129,7 +179,7 @@ impl Line {
 
     /// Items that wait or are on their way.
     pub(super) fn queued(&self) -> usize {
-        self.queue.len() + self.sent.iter().map(Vec::len).sum::<usize>()
+        self.queue.len() + self.urgent.len() + self.sent.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Bytes of what came and waits.
@@ -150,13 +200,16 @@ impl Line {
             return Some(self.peer.frame(seq, items, now_ms));
         }
         self.forget_unwanted(now);
-        if !self.queue.is_empty() {
-            let count = fitting(self.queue.iter().map(|queued| queued.bytes));
-            let bytes = self.queue.iter().take(count).map(|queued| queued.bytes).sum();
+        let has_room = self.sent.len() + URGENT_FRAMES < WINDOW_FRAMES
+            && self.sent_bytes + URGENT_BYTES < WINDOW_BYTES;
+        let next = if self.urgent.is_empty() { &mut self.queue } else { &mut self.urgent };
+        if next.front().is_some_and(|first| first.is_urgent || has_room) {
+            let count = fitting(next.iter().map(|queued| queued.bytes));
+            let bytes = next.iter().take(count).map(|queued| queued.bytes).sum();
             if let Some(seq) = self.peer.put(bytes, now_ms, random) {
-                let items: Vec<_> = self.queue.drain(..count).collect();
-                self.queued_bytes -= bytes;
+                let items: Vec<_> = next.drain(..count).collect();
                 let values = items.iter().map(|queued| queued.item.clone()).collect();
+                self.count(&items, true);
                 self.sent.push_back(items);
                 return Some(self.peer.frame(seq, values, now_ms));
             }
@@ -164,18 +217,33 @@ impl Line {
         self.peer.owes_answer(now_ms).then(|| self.peer.frame(0, Vec::new(), now_ms))
     }
 
+    /// These are on their way now, or wait again.
+    fn count(&mut self, items: &[Queued], are_sent: bool) {
+        let bytes: usize = items.iter().map(|queued| queued.bytes).sum();
+        let waited = items.iter().filter(|queued| !queued.is_urgent).map(|queued| queued.bytes);
+        let waited: usize = waited.sum();
+        if are_sent {
+            self.sent_bytes += bytes;
+            self.queued_bytes = self.queued_bytes.saturating_sub(waited);
+        } else {
+            self.sent_bytes = self.sent_bytes.saturating_sub(bytes);
+            self.queued_bytes += waited;
+        }
+    }
+
     /// What nobody waits for any more is not sent.
     fn forget_unwanted(&mut self, now: Timestamp) {
         self.queue.retain(|queued| now < queued.until);
+        self.urgent.retain(|queued| now < queued.until);
         self.queued_bytes = self.queue.iter().map(|queued| queued.bytes).sum();
-        if self.queue.is_empty() && self.sent.is_empty() {
+        if self.queue.is_empty() && self.urgent.is_empty() && self.sent.is_empty() {
             self.waits_since = None;
         }
     }
 
     /// Whether all that waits or is on its way is wanted by nobody any more: it is not sent again.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        let all = || self.sent.iter().flatten().chain(&self.queue);
+        let all = || self.sent.iter().flatten().chain(&self.queue).chain(&self.urgent);
         all().next().is_some() && all().all(|queued| queued.until <= now)
     }
 
@@ -205,9 +273,16 @@ impl Line {
         if received.acknowledges {
             for _ in before..self.peer.acknowledged() {
                 let items = self.sent.pop_front().unwrap_or_default();
+                let bytes = items.iter().map(|queued| queued.bytes).sum();
+                self.sent_bytes = self.sent_bytes.saturating_sub(bytes);
                 came.has.extend(items.into_iter().filter_map(|queued| queued.mark));
             }
             self.waits_since = (!self.sent.is_empty()).then_some(now);
+        }
+        if received.begins {
+            // It may have been put back.
+            let earliest = self.heads_ms.saturating_sub(HEADS_MS) + HEADS_PAUSE_MS;
+            self.heads_ms = self.heads_ms.min(earliest.max(now_ms));
         }
         if received.begin_anew {
             self.begin_anew(mine, now_ms);
@@ -240,6 +315,7 @@ impl Line {
     /// That frame is dealt with; what is to be stored.
     pub(super) fn committed(&mut self) -> Place {
         self.stuck_since = None;
+        self.in_vain.clear();
         self.peer.committed();
         self.peer.place().clone()
     }
@@ -258,10 +334,58 @@ impl Line {
     pub(super) fn begin_anew(&mut self, mine: ServerLinkId, now_ms: u64) {
         self.peer.begin_anew(mine, now_ms);
         self.again.clear();
-        for queued in std::mem::take(&mut self.sent).into_iter().flatten().rev() {
-            self.queued_bytes += queued.bytes;
-            self.queue.push_front(queued);
+        let sent: Vec<_> = std::mem::take(&mut self.sent).into_iter().flatten().collect();
+        self.count(&sent, false);
+        for queued in sent.into_iter().rev() {
+            let queue = if queued.is_urgent { &mut self.urgent } else { &mut self.queue };
+            queue.push_front(queued);
         }
+    }
+
+    /// Whether the server is to be told now where each group stands; then it is told.
+    pub(super) fn owes_heads(&mut self, now_ms: u64) -> bool {
+        let owes = self.heads_ms <= now_ms;
+        if owes {
+            self.heads_ms = now_ms + HEADS_MS;
+        }
+        owes
+    }
+
+    /// Notes that the server may have ops of a group that are not here.
+    pub(super) fn lack(&mut self, group: GroupId) {
+        let is_asked = self.asked.iter().any(|asked| asked.group == group);
+        if !is_asked && self.lacking.len() < MAX_LACKING {
+            self.lacking.insert(group);
+        }
+    }
+
+    /// The next group of which ops are to be asked for; a question that was lost is forgotten.
+    pub(super) fn next_lacking(&mut self, now: Timestamp) -> Option<GroupId> {
+        self.asked.retain(|asked| now < asked.until);
+        if self.asked.len() < ASKED_AT_ONCE { self.lacking.pop_first() } else { None }
+    }
+
+    /// Ops of a group are asked for.
+    pub(super) fn ops_asked(&mut self, id: ItemId, group: GroupId, until: Timestamp) {
+        self.asked.push(Asked { id, group, until });
+    }
+
+    /// Of which group this answers a question for ops.
+    pub(super) fn ops_answered(&mut self, id: ItemId) -> Option<GroupId> {
+        let nth = self.asked.iter().position(|asked| asked.id == id)?;
+        Some(self.asked.swap_remove(nth).group)
+    }
+
+    /// The server has no more ops of a group.
+    pub(super) fn has_no_more(&mut self, group: GroupId) {
+        if self.stuck_since.is_some() {
+            self.in_vain.insert(group);
+        }
+    }
+
+    /// Whether it had no more when it was asked for the frame whose turn it is.
+    pub(super) fn is_in_vain(&self, group: GroupId) -> bool {
+        self.in_vain.contains(&group)
     }
 }
 
@@ -291,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_is_over_and_what_must_arrive_never_is() {
-        let mut line = Line::new(ServerLinkId::new([1; 16]), Known::default(), 0);
+        let mut line = Line::new(ServerLinkId::new([1; 16]), Known::default());
         assert!(!line.is_over(Timestamp(u64::MAX)), "nothing was asked");
         let until = Timestamp(30_000);
         let ask = Ask { call: Call::Ping, caller: None, until, body: json!({}) };

@@ -136,7 +136,7 @@ async fn a_member_elsewhere_signs_ops_at_the_home_and_one_who_is_out_reads_nothi
     assert!(!late.status.is_success());
 }
 
-async fn until_epoch(server: &Server, who: &Person, group: &Group) {
+pub(super) async fn until_epoch(server: &Server, who: &Person, group: &Group) {
     loop {
         let answer = who.get(server, &group.path("")).await;
         if answer.status.is_success() && answer.ok::<GroupHead>().epoch == group.roster.epoch() {
@@ -211,7 +211,7 @@ fn said(group: &Group, envelope: Submission) -> serde_json::Value {
     event(group, Carried::Envelopes(vec![envelope]))
 }
 
-fn ops(group: &Group, ops: &[Op]) -> serde_json::Value {
+pub(super) fn ops(group: &Group, ops: &[Op]) -> serde_json::Value {
     event(group, Carried::Ops(ops.iter().map(|op| op.as_bytes().to_vec()).collect()))
 }
 

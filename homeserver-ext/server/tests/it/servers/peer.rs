@@ -66,6 +66,11 @@ impl Peer {
         }
     }
 
+    /// What has come of the server now.
+    pub(super) async fn said(&mut self, server: &Server) -> Vec<Item> {
+        self.items(door(server).await)
+    }
+
     fn items(&mut self, frames: Vec<Value>) -> Vec<Item> {
         let mut items = Vec::new();
         for frame in frames.into_iter().filter(|frame| frame["to"] == self.name) {

@@ -58,7 +58,7 @@ async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<Ato
         let fetched = http.get(format!("{from}?wait_ms=1000")).bearer_auth(DOOR_TOKEN).send().await;
         let Ok(fetched) = fetched else { continue };
         let Ok(body) = fetched.json::<Value>().await else { continue };
-        for frame in body["frames"].as_array().unwrap() {
+        for frame in body["frames"].as_array().unwrap_or_else(|| panic!("{body}")) {
             let has_items = !frame["content"]["items"].as_array().unwrap().is_empty();
             let is_first = has_items && seen.insert(frame["content"]["seq"].as_u64());
             // Of the wire's two ends the other is who sends.
@@ -75,7 +75,9 @@ async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<Ato
             for _ in 0..times {
                 let body = json!({"frames": [{"from": sender, "content": frame["content"]}]});
                 let handed = http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await;
-                assert!(handed.unwrap().status().is_success());
+                let handed = handed.unwrap();
+                let status = handed.status();
+                assert!(status.is_success(), "{status}: {}", handed.text().await.unwrap());
             }
         }
     }

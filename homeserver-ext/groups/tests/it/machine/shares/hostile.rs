@@ -1,6 +1,10 @@
 //! What a member may try who shares what is not so.
 
-use causeway_groups::{Vault, vault::Class};
+use causeway_groups::{
+    Vault,
+    machine::{NewGroup, ShareError},
+    vault::Class,
+};
 use causeway_protocol::{
     api::StreamRow,
     content::MAX_PLAINTEXT,
@@ -11,7 +15,7 @@ use causeway_protocol::{
 };
 use vodozemac::olm::{OlmMessage, Session, SessionPickle};
 
-use super::{ALICE, BOB, CAROL, DAY, garden, past, pasts, share, told};
+use super::{ALICE, BOB, CAROL, DAY, garden, pairwise, past, pasts, share, told};
 use crate::world::World;
 
 /// Bob's hand: what he seals for Alice past every rule.
@@ -146,6 +150,34 @@ async fn a_share_is_of_the_group_of_its_envelope_and_its_giver_in_it() {
     let row = hand.row(&world, group, page(&world, 3, (0, 1), "shared"));
     world.receive(ALICE, &[row]).await;
     assert_eq!(told(&world, ALICE), ["bob:a.example carol:a.example shared"]);
+}
+
+/// Bob shares in a channel with a client that does not know what that is.
+#[tokio::test]
+async fn who_may_not_write_in_a_channel_does_not_speak_there_by_sharing() {
+    let (mut world, group) = {
+        let mut world = World::with(&["alice", "bob", "carol"]).await;
+        let new = NewGroup { is_channel: true, ..pairwise() };
+        let group = world.create_group_as(ALICE, new).await;
+        for who in [BOB, CAROL] {
+            world.add(ALICE, group, who, Role::Member).await;
+        }
+        world.sync_all().await;
+        (world, group)
+    };
+    let other = world.create_group(BOB).await;
+    world.add(BOB, other, ALICE, Role::Member).await;
+    world.sync_all().await;
+    world.send(BOB, other, "hello").await;
+    world.sync_all().await;
+    let mut hand = Hand::new(&world, group).await;
+    let row = hand.row(&world, group, page(&world, 1, (0, 1), "said in a channel"));
+    world.receive(ALICE, &[row]).await;
+    assert!(told(&world, ALICE).is_empty());
+    assert_eq!(world.devices[ALICE].reasons(), ["dropped_in_channel"]);
+    let carol = world.devices[CAROL].id();
+    let by_him = share(&world, BOB, group, ALICE, vec![past(carol, 1, "x")]).await;
+    assert!(matches!(by_him, Err(ShareError::Channel)), "{by_him:?}");
 }
 
 #[tokio::test]

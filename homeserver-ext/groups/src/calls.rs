@@ -1,0 +1,108 @@
+//! Sound between the devices of a call: each talks to each, by WebRTC.
+//!
+//! A [`Mesh`] is told who takes part and what their devices signal, and says what is to be
+//! signalled to whom and who is heard. It is one future, which its caller runs; it knows no
+//! request and no group, and keeps nothing. That what is signalled comes from the device it is said
+//! to come from, and reaches no other, is its caller's part: the fingerprints travel in there.
+//!
+//! What the libraries below log names addresses and descriptions. [`may_be_logged`] is what a
+//! program that has a log must ask first.
+
+mod description;
+mod early;
+mod jitter;
+mod link;
+mod mesh;
+mod opus;
+mod pair;
+mod signal;
+mod sound;
+mod studio;
+mod voice;
+mod wav;
+
+use std::net::SocketAddr;
+
+pub use mesh::{Happened, Input, Mesh, StartError};
+pub use signal::{Reason, Refused, Signal};
+pub use sound::{Heard, Sink, Source, SourceError};
+pub use wav::WavError;
+
+/// Samples a second, everywhere in here; one channel.
+pub const RATE: usize = 48_000;
+/// Samples in 20 ms: what is recorded, sent, mixed and played at a time.
+pub const FRAME: usize = 960;
+
+/// How a [`Mesh`] connects and sounds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bits a second of Opus; 6,000 to 128,000, others are taken to the next of these.
+    pub bitrate: u32,
+    /// Whether nothing is sent while nothing is said.
+    pub dtx: bool,
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Whether no address of this device is told to anybody: sound goes by TURN alone.
+    pub relay_only: bool,
+    /// Where sockets are bound; `0.0.0.0:0` is each address of this machine but loopback.
+    pub bind: SocketAddr,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bitrate: 24_000,
+            dtx: true,
+            servers: Vec::new(),
+            relay_only: false,
+            bind: SocketAddr::from(([0, 0, 0, 0], 0)),
+        }
+    }
+}
+
+impl Settings {
+    fn has_relay(&self) -> bool {
+        let mut urls = self.servers.iter().flat_map(|server| &server.urls);
+        urls.any(|url| url.starts_with("turn:") || url.starts_with("turns:"))
+    }
+}
+
+/// A STUN or TURN server.
+#[derive(Clone)]
+pub struct IceServer {
+    /// `stun:host:port`, `turn:host:port?transport=udp`.
+    pub urls: Vec<String>,
+    /// Empty for STUN.
+    pub username: String,
+    /// Empty for STUN.
+    pub credential: String,
+}
+
+impl std::fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+/// Whether a line of this target may be written to a log.
+///
+/// The WebRTC libraries write descriptions, addresses and ICE passwords into theirs.
+pub fn may_be_logged(target: &str) -> bool {
+    let library = target.split("::").next().unwrap_or(target);
+    !(library == "webrtc" || library == "rtc" || library.starts_with("rtc_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_libraries_own_lines_are_not_logged() {
+        for target in ["webrtc", "webrtc::peer_connection::driver", "rtc", "rtc_ice::agent"] {
+            assert!(!may_be_logged(target), "{target}");
+        }
+        for target in ["causeway_groups::calls", "reqwest", "rtcp", "sqlx::query"] {
+            assert!(may_be_logged(target), "{target}");
+        }
+    }
+}

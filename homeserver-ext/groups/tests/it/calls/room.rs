@@ -1,0 +1,184 @@
+//! Some devices in one process, each with a mesh of its own, over the loopback; what their server
+//! would do is done by hand.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use causeway_groups::calls::{Happened, Heard, Input, Mesh, Settings, Signal, Sink, Source};
+use causeway_protocol::ids::DeviceId;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::ear::Ear;
+
+/// For whatever is waited for: the machine may be busy.
+const LONG: Duration = Duration::from_mins(2);
+/// No one of them near a multiple of another.
+pub(super) const TONES: [u32; 5] = [440, 617, 1031, 1453, 2203];
+
+pub(super) fn device(n: u8) -> DeviceId {
+    DeviceId::new([n; 32])
+}
+
+pub(super) fn loopback() -> Settings {
+    Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() }
+}
+
+type Queue = (mpsc::Sender<(u8, News)>, mpsc::Receiver<(u8, News)>);
+
+enum News {
+    Happened(Happened),
+    Heard(Box<Heard>),
+}
+
+/// By what signals are changed on their way, and whether they arrive.
+pub(super) type Way = Box<dyn FnMut(u8, u8, &mut Signal) -> bool + Send>;
+
+#[derive(Default)]
+pub(super) struct Room {
+    inputs: BTreeMap<u8, mpsc::Sender<Input>>,
+    /// One each, so that a device can be stopped as a process is: with all that its sockets do.
+    runtimes: BTreeMap<u8, Runtime>,
+    running: JoinSet<()>,
+    news: Option<Queue>,
+    pub(super) epoch: u32,
+    pub(super) way: Option<Way>,
+    /// What (listener, speaker) heard.
+    pub(super) ears: BTreeMap<(u8, u8), Ear>,
+    pub(super) happened: Vec<(u8, Happened)>,
+}
+
+impl Room {
+    /// Adds a device with the tone of its number, and tells all.
+    pub(super) async fn join(&mut self, n: u8) {
+        let source = Source::tone(TONES[usize::from(n)]).unwrap();
+        self.join_as(n, loopback(), source, None);
+        self.tell_all().await;
+    }
+
+    pub(super) fn join_as(
+        &mut self,
+        n: u8,
+        settings: Settings,
+        source: Source,
+        sink: Option<Sink>,
+    ) {
+        let (news, _) = self.news.get_or_insert_with(|| mpsc::channel(1000));
+        let news = news.clone();
+        let (to_heard, mut heard) = mpsc::channel(1000);
+        let sink = sink.unwrap_or(Sink::Each(to_heard));
+        let (mesh, inputs, mut happened) = Mesh::new(device(n), settings, source, sink).unwrap();
+        self.inputs.insert(n, inputs);
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        self.running.spawn_on(async move { mesh.run().await.unwrap() }, runtime.handle());
+        self.runtimes.insert(n, runtime);
+        self.running.spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    Some(happened) = happened.recv() => News::Happened(happened),
+                    Some(heard) = heard.recv() => News::Heard(Box::new(heard)),
+                    else => break,
+                };
+                if news.send((n, next)).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    pub(super) async fn tell_all(&mut self) {
+        self.epoch += 1;
+        let devices: Vec<_> = self.inputs.keys().map(|n| device(*n)).collect();
+        for inputs in self.inputs.values() {
+            let said = Input::Participants { epoch: self.epoch, devices: devices.clone() };
+            inputs.send(said).await.unwrap();
+        }
+    }
+
+    pub(super) async fn tell(&self, n: u8, input: Input) {
+        self.inputs[&n].send(input).await.unwrap();
+    }
+
+    /// A signal to `to`, as if `from` had sent it.
+    pub(super) async fn signal(&self, from: u8, to: u8, signal: Signal) {
+        self.tell(to, Input::Signal { from: device(from), epoch: self.epoch, signal }).await;
+    }
+
+    /// Lets a device leave; the others are told by its server.
+    pub(super) async fn leave(&mut self, n: u8) {
+        self.tell(n, Input::Leave).await;
+        self.inputs.remove(&n);
+        self.tell_all().await;
+    }
+
+    /// Stops a device where it stands: it says nothing any more.
+    pub(super) fn kill(&mut self, n: u8) {
+        self.runtimes.remove(&n).unwrap().shutdown_background();
+        self.inputs.remove(&n);
+    }
+
+    /// Goes on until that is so.
+    pub(super) async fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+        let waited = async {
+            while !so(self) {
+                self.step().await;
+            }
+        };
+        if timeout(LONG, waited).await.is_err() {
+            let heard: Vec<_> =
+                self.ears.iter().map(|(who, ear)| (who, &ear.heard, ear.unclear)).collect();
+            panic!("it never came to pass that {what}: {heard:?}\n{:?}", self.happened);
+        }
+    }
+
+    /// Until each has heard each other's tone `times` more often than now, and no other one.
+    pub(super) async fn until_all_hear(&mut self, who: &[u8], times: usize) {
+        let ways =
+            || who.iter().flat_map(|a| who.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b);
+        let before: Vec<_> = ways().map(|way| self.times(way)).collect();
+        let so = |room: &Self| {
+            ways().zip(&before).all(|(way, before)| room.times(way) >= before + times)
+        };
+        self.until("all hear each other", so).await;
+        for way in ways() {
+            let ear = &self.ears[&way];
+            assert_eq!(ear.heard.len(), 1, "{way:?} heard {:?}", ear.heard);
+        }
+    }
+
+    pub(super) fn times(&self, way: (u8, u8)) -> usize {
+        self.ears.get(&way).map_or(0, |ear| ear.times(TONES[usize::from(way.1)]))
+    }
+
+    pub(super) fn has(&self, n: u8, happened: &Happened) -> bool {
+        self.happened.iter().any(|(at, what)| *at == n && what == happened)
+    }
+
+    async fn step(&mut self) {
+        let (_, news) = self.news.as_mut().unwrap();
+        match news.recv().await.unwrap() {
+            (n, News::Heard(heard)) => {
+                let from = heard.from.as_bytes()[0];
+                self.ears.entry((n, from)).or_default().hear(&heard.sound, &TONES);
+            }
+            (n, News::Happened(Happened::Say { to, epoch, mut signal })) => {
+                let to = to.as_bytes()[0];
+                let arrives = self.way.as_mut().is_none_or(|way| way(n, to, &mut signal));
+                if let Some(inputs) = self.inputs.get(&to).filter(|_| arrives) {
+                    // It may be about to leave.
+                    inputs.send(Input::Signal { from: device(n), epoch, signal }).await.ok();
+                }
+            }
+            (n, News::Happened(happened)) => self.happened.push((n, happened)),
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.runtimes).into_values().for_each(Runtime::shutdown_background);
+    }
+}

@@ -1,0 +1,125 @@
+//! A group's log, as another server may read it (protocol §7.2, §7.3).
+
+use causeway_protocol::{
+    api::{OpBytes, OpPage},
+    ids::{Epoch, GroupId, RosterHash},
+    link::Head,
+    roster::Op,
+};
+use causeway_store::{Conn, Db};
+
+use super::MAX_OPS;
+use crate::storage::{
+    self,
+    groups::{self, Group},
+    servers::shared,
+};
+
+/// Characters of ops in one answer.
+const MAX_CHARACTERS: usize = 50_000;
+
+/// A page of ops for another server, at least one where there is one; `None` where it may not read the log.
+pub(crate) async fn ops(
+    db: &Db,
+    server: &str,
+    id: GroupId,
+    from: Epoch,
+) -> Result<Option<OpPage>, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(None) };
+    let until = shared::reads_until(read.conn(), &group, server).await?;
+    let Some(until) = until else { return Ok(None) };
+    let mut ops = groups::ops(read.conn(), group.row, from, until, MAX_OPS).await?;
+    let mut room = MAX_CHARACTERS;
+    let fitting = ops.iter().take_while(|op| {
+        let rest = room.checked_sub(op.0.len() * 4 / 3 + 4);
+        room = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    let fitting = fitting.count().max(1);
+    ops.truncate(fitting);
+    let count = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+    let next = Epoch(from.0.saturating_add(count));
+    let next = (count > 0 && next <= until).then_some(next);
+    Ok(Some(OpPage { ops, epoch: until, next }))
+}
+
+/// What a server's word on where a group stands asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing.
+    Nothing,
+    /// It may have ops that are not here.
+    Ask,
+    /// It lacks some, and is told where the group stands.
+    Tell(Head),
+    /// Its roster of the same epoch is another.
+    SecondHistory,
+    /// It has nobody in the group, and had not.
+    Stranger,
+}
+
+/// Judges where `server` says that a group stands.
+pub(crate) async fn hear(db: &Db, server: &str, said: &Head) -> Result<Heard, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), said.group).await? else { return Ok(Heard::Ask) };
+    let until = shared::reads_until(read.conn(), &group, server).await?;
+    let Some(until) = until else { return Ok(Heard::Stranger) };
+    if said.epoch > group.head.epoch {
+        return Ok(Heard::Ask);
+    }
+    if said.epoch > until {
+        return Ok(Heard::Nothing);
+    }
+    let Some(hash) = roster_hash(read.conn(), &group, said.epoch).await? else {
+        return Ok(Heard::Nothing);
+    };
+    if hash != said.roster_hash {
+        return Ok(Heard::SecondHistory);
+    }
+    if said.epoch == until {
+        return Ok(Heard::Nothing);
+    }
+    let hash = roster_hash(read.conn(), &group, until).await?;
+    Ok(hash.map_or(Heard::Nothing, |roster_hash| {
+        let group = said.group;
+        Heard::Tell(Head { group, stream: None, seq: None, epoch: until, roster_hash })
+    }))
+}
+
+/// The roster that the op of an epoch made.
+async fn roster_hash(
+    conn: &mut Conn,
+    group: &Group,
+    epoch: Epoch,
+) -> Result<Option<RosterHash>, storage::Error> {
+    if epoch == group.head.epoch {
+        return Ok(Some(group.head.roster_hash));
+    }
+    let Some(next) = epoch.next() else { return Ok(None) };
+    let next = groups::ops(conn, group.row, next, next, 1).await?;
+    Ok(next.first().and_then(|next| Some(Op::parse(&next.0).ok()?.prev())))
+}
+
+/// The epoch of a group here; `None` where it is not known.
+pub(crate) async fn epoch(db: &Db, id: GroupId) -> Result<Option<Epoch>, storage::Error> {
+    let group = groups::by_id(db.read().await?.conn(), id).await?;
+    Ok(group.map(|group| group.head.epoch))
+}
+
+/// The ops of a group behind `epoch`, so many at most.
+pub(crate) async fn behind(
+    db: &Db,
+    id: GroupId,
+    epoch: Epoch,
+    most: u32,
+) -> Result<Vec<OpBytes>, storage::Error> {
+    let mut read = db.read().await?;
+    let group = groups::by_id(read.conn(), id).await?;
+    match (group, epoch.next()) {
+        (Some(group), Some(next)) => {
+            groups::ops(read.conn(), group.row, next, group.head.epoch, most).await
+        }
+        (None, _) | (_, None) => Ok(Vec::new()),
+    }
+}
