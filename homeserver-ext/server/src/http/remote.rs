@@ -163,6 +163,10 @@ async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
         relay::post_of((&api.db, &api.live), when, &api.shares, who, group, &request).await;
     match posted.map_err(|refused| refused.why) {
         Ok(_) => Ok(true),
+        // It is much that nobody has read: what comes of it is refused as it would be here, and nobody waits.
+        Err(PostError::UsedUp(used_up)) if used_up.is_for_long() => {
+            refused(api, &from, &used_up.to_string()).await
+        }
         Err(PostError::UsedUp(_)) => Ok(false),
         Err(PostError::Storage(error)) => Err(error.into()),
         Err(why) => wait_or_refuse(api, &from, (group, epoch), &why.to_string()).await,
@@ -333,6 +337,8 @@ async fn ask(
     body: Value,
 ) -> Result<Answer, AskError> {
     let who = Sender { account: caller.account.clone(), device: caller.device_id };
+    // Who waits for another server takes no turn of those who ask this one.
+    caller.turn.end();
     api.servers.ask((&api.db, api.clock.now()), server, &who, (call, body)).await
 }
 

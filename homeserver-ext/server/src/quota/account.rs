@@ -140,6 +140,13 @@ pub(crate) struct UsedUp {
     pub(crate) again_ms: u64,
 }
 
+impl UsedUp {
+    /// Whether others have to do something before there is enough again.
+    pub(crate) fn is_for_long(&self) -> bool {
+        self.limit == WAITING
+    }
+}
+
 /// An account has as many of something as it may have; time changes nothing about that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an account has {most} {what} at most on this server (`{limit}`)")]

@@ -46,8 +46,9 @@ use crate::{
 const MAX_LINES: usize = 4_096;
 /// How long a frame waits for ops that have not come; then what needs them is refused.
 const OPS_COME: Duration = Duration::from_mins(1);
-/// Groups that one server may make known.
-const NEW_GROUPS: Quota = Quota::per_hour(60, 60);
+/// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
+/// beyond it holds up what comes after.
+const NEW_GROUPS: Quota = Quota::per_hour(600, 600);
 /// Accounts that one server may show without being asked.
 const SHOWN: Quota = Quota::per_minute(600, 20_000);
 /// Groups of which one server may say where they stand.
