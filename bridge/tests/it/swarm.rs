@@ -151,9 +151,12 @@ impl Mallory {
             Err(CallError::RetryAfter { .. }) => "429".to_owned(),
             Err(CallError::Stale { .. }) => "409".to_owned(),
             Err(CallError::Full(_)) => "507".to_owned(),
-            Err(CallError::Unreachable(_) | CallError::Unknown(_) | CallError::Foreign { .. }) => {
-                "no answer".to_owned()
-            }
+            Err(
+                CallError::Unreachable(_)
+                | CallError::Unknown(_)
+                | CallError::Elsewhere(_)
+                | CallError::Foreign { .. },
+            ) => "no answer".to_owned(),
         };
         *self.answers.lock().unwrap().entry((kind, answer)).or_default() += 1;
     }
