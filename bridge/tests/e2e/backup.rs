@@ -18,17 +18,17 @@ use tokio::sync::watch;
 
 use crate::{bridged::Bridged, kill::keep_reading, people::PATIENCE, start::binary};
 
-fn causeway_run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn causeway_run(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).current_dir(folder).output().unwrap()
 }
 
-fn done(output: &Output) -> Value {
+pub(crate) fn done(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Runs what was restored, until its standard input is closed.
-async fn after_restore(causeway: &Causeway) -> Child {
+pub(crate) async fn after_restore(causeway: &Causeway) -> Child {
     let mut run = Command::new(binary())
         .args(["run", "--while-stdin", "--after-restore"])
         .current_dir(causeway.dir())

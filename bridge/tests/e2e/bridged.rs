@@ -30,6 +30,11 @@ impl Bridged {
         Self::start_in(async |alice| alice.create_group_as("Walkers", scheme).await).await
     }
 
+    /// As [`start`](Self::start), where only admins write in the group.
+    pub(crate) async fn start_channel(scheme: Scheme) -> Self {
+        Self::start_in(async |alice| alice.create_channel("Walkers", scheme).await).await
+    }
+
     async fn start_in(group: impl AsyncFnOnce(&Person) -> GroupId) -> Self {
         let listeners = Listeners::free().unwrap();
         let synapse = Synapse::start(&listeners.appservice_url(), &Progress::new()).await.unwrap();

@@ -5,6 +5,7 @@ mod admin;
 mod backup;
 mod bridged;
 mod canary;
+mod channels;
 mod chats;
 mod demo;
 #[path = "../shared/demo.rs"]

@@ -9,6 +9,7 @@ use causeway_groups::sdk::CallError;
 use causeway_protocol::roster::Scheme;
 
 use crate::{
+    backup::{after_restore, causeway_run, done},
     people::{PATIENCE, Person, Read},
     start::binary,
 };
@@ -210,4 +211,66 @@ async fn who_is_on_another_homeserver_speaks_in_a_bridged_room_and_hears_it() {
     mona.say(&room, "to afar").await.unwrap();
     carol.wait("what is said in the room", |read| read.iter().any(|r| r.body == "to afar")).await;
     assert_eq!(carol.mirrored(), ["to afar"]);
+}
+
+/// Puts a server back to its copy, and starts it as after a restore, until `meanwhile` is done.
+async fn put_back(side: &mut Side, meanwhile: impl Future<Output = ()>) {
+    side.causeway.kill().unwrap();
+    let arguments = ["backup", "restore", "--move-aside", "copy", "--output", "json"];
+    done(&causeway_run(side.causeway.dir(), &arguments));
+    let mut run = after_restore(&side.causeway).await;
+    meanwhile.await;
+    drop(run.stdin.take());
+    run.wait().unwrap();
+    side.causeway.start().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_goes_on_where_each_of_its_servers_was_put_back_from_a_copy() {
+    let mut sides = two().await;
+    let (alice, carol) = (sides[0].person("alice").await, sides[1].person("carol").await);
+    let dan = sides[1].person("dan").await;
+    let there = sides[1].name().to_owned();
+    let group = alice.create_group_as("Garden", Scheme::SenderKeys).await;
+    alice.add(group, &format!("carol:{there}")).await;
+    alice.say(group, &["hello".to_owned()]).await;
+    carol.wait("a welcome", |read| read.len() == 1).await;
+    for side in &sides {
+        done(&causeway_run(side.causeway.dir(), &["backup", "create", "copy", "--output", "json"]));
+    }
+    // What both servers are to lose: an op, and words under it that were taken and read.
+    alice.add(group, &format!("dan:{there}")).await;
+    alice.say(group, &["after the copy".to_owned()]).await;
+    carol.wait("what is said after the copy", |read| read.len() == 2).await;
+    dan.wait("a welcome", |read| read.len() == 1).await;
+
+    let [here, replica] = &mut sides;
+    put_back(replica, async {
+        alice.say(group, &["to a replica".to_owned()]).await;
+        let has = |read: &[Read]| read.iter().any(|read| read.body == "to a replica");
+        carol.wait("words after the replica's restore", has).await;
+        dan.wait("words after the replica's restore", has).await;
+        dan.say(group, &["from a replica".to_owned()]).await;
+        let has = |read: &[Read]| read.iter().any(|read| read.body == "from a replica");
+        alice.wait("words of who was let in after the copy", has).await;
+    })
+    .await;
+    put_back(here, async {
+        carol.say(group, &["to a home".to_owned()]).await;
+        let has = |read: &[Read]| read.iter().any(|read| read.body == "to a home");
+        alice.wait("words after the home's restore", has).await;
+        let gone = format!("dan:{there}").parse().unwrap();
+        alice.client.remove(group, &gone).await.unwrap();
+        alice.say(group, &["from a home".to_owned()]).await;
+        let has = |read: &[Read]| read.iter().any(|read| read.body == "from a home");
+        carol.wait("words after the home's restore", has).await;
+    })
+    .await;
+    // Each once, whatever came again.
+    let bodies: Vec<_> = carol.read().into_iter().map(|read| read.body).collect();
+    let mut once = bodies.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), bodies.len(), "{bodies:?}");
+    assert!(dan.read().iter().all(|read| read.body != "from a home"));
 }

@@ -4,6 +4,7 @@
 mod appservice;
 mod aside;
 mod by_hand;
+mod channels;
 mod chats;
 mod circles;
 mod cli;
@@ -40,6 +41,7 @@ mod restored;
 mod rooms;
 mod searches;
 mod session;
+mod shared_history;
 mod shares;
 mod sighup;
 mod start;

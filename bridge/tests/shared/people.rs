@@ -1,6 +1,6 @@
 //! Native people with their own keys, as independent of the bridge as any client is.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use causeway_bridge::clock;
 use causeway_groups::{
@@ -30,8 +30,8 @@ pub(crate) struct Read {
     pub(crate) reference: MessageRef,
 }
 
-/// Keeps what comes in where the test can see it.
-struct Diary(watch::Sender<Vec<Read>>);
+/// Keeps what comes in where the test can see it: what is said, and which Matrix users read.
+struct Diary(watch::Sender<Vec<Read>>, watch::Sender<BTreeSet<String>>);
 
 impl Keep for Diary {
     fn keep<'a>(
@@ -43,6 +43,10 @@ impl Keep for Diary {
         self.0.send_modify(|read| {
             for Received { what, .. } in received {
                 let What::Message(incoming) = what else { continue };
+                if let Content::Mirrors(mirrors) = &incoming.content {
+                    let present = mirrors.mirrors.iter().map(|mirror| mirror.id.clone());
+                    self.1.send_modify(|readers| readers.extend(present));
+                }
                 let Content::Text(text) = incoming.content else { continue };
                 read.push(Read {
                     sender: incoming.sender.to_string(),
@@ -64,6 +68,7 @@ impl Keep for Diary {
 pub(crate) struct Person {
     pub(crate) client: Client,
     read: watch::Receiver<Vec<Read>>,
+    readers: watch::Receiver<BTreeSet<String>>,
     pub(crate) reading: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
@@ -83,12 +88,14 @@ impl Person {
         let db = Db::open(options).await.unwrap();
         let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
         let (told, read) = watch::channel(Vec::new());
-        let (diary, token) = (Arc::new(Diary(told)), Some(token.to_owned()));
+        let (announced, readers) = watch::channel(BTreeSet::new());
+        let diary = Arc::new(Diary(told, announced));
+        let token = Some(token.to_owned());
         let made = Client::register(db, vault, Some(url), name, token, diary, clock::now).await;
         // Whoever adds somebody here has not met him before.
         let client = made.unwrap().client.added_by_these(AddedBy::All);
         let reading = tokio::spawn(keep_reading(client.clone()));
-        Self { client, read, reading, _folder: folder }
+        Self { client, read, readers, reading, _folder: folder }
     }
 
     pub(crate) async fn create_group(&self, name: &str) -> GroupId {
@@ -97,6 +104,12 @@ impl Person {
 
     pub(crate) async fn create_group_as(&self, name: &str, scheme: Scheme) -> GroupId {
         self.client.create_group(new_group(name, scheme)).await.unwrap()
+    }
+
+    /// A group in which only its admins write.
+    pub(crate) async fn create_channel(&self, name: &str, scheme: Scheme) -> GroupId {
+        let channel = NewGroup { is_channel: true, ..new_group(name, scheme) };
+        self.client.create_group(channel).await.unwrap()
     }
 
     /// Adds an account of this server as an ordinary member.
@@ -175,6 +188,14 @@ impl Person {
         let mut read = self.read.clone();
         let waited = tokio::time::timeout(PATIENCE, read.wait_for(|read| is_so(read))).await;
         assert!(waited.is_ok(), "{what}: {:?}", self.read());
+    }
+
+    /// Waits until it is said that this Matrix user reads.
+    pub(crate) async fn is_told_of(&self, user: &str) {
+        let mut readers = self.readers.clone();
+        let told = readers.wait_for(|readers| readers.contains(user));
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        assert!(told.is_ok(), "{user} is announced by nobody");
     }
 
     pub(crate) fn read(&self) -> Vec<Read> {

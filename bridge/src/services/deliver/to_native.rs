@@ -294,10 +294,17 @@ impl Way<'_> {
                 self.give_up(&mut tx, None, std::slice::from_ref(row), &error.to_string()).await?;
                 Ok(Round::after(tx))
             }
-            SealError::NotMember(_)
-            | SealError::Closed
-            | SealError::Channel
-            | SealError::Scheme => {
+            // Who reads is said in a channel, too, whatever it goes with.
+            SealError::Channel => {
+                let is_barred =
+                    |row: &&Stored<InGroup>| !matches!(row.entry.deed, InGroup::Announce(..));
+                for row in rows.iter().filter(is_barred) {
+                    let row = std::slice::from_ref(row);
+                    self.give_up(&mut tx, None, row, &error.to_string()).await?;
+                }
+                Ok(Round::after(tx))
+            }
+            SealError::NotMember(_) | SealError::Closed | SealError::Scheme => {
                 self.give_up(&mut tx, None, rows, &error.to_string()).await?;
                 Ok(Round::after(tx))
             }
