@@ -114,21 +114,22 @@ async fn listen(
             (_, News::Happened(Happened::Connected(_))) => {
                 links += 1;
                 if links == directions {
-                    connected = ms(now() - began);
+                    connected = ms(now().saturating_sub(began));
                 }
             }
             (_, News::Happened(_)) => {}
             (n, News::Heard(sound)) => {
                 let is_tone = sound.sound.iter().any(|sample| sample.abs() > 0.1);
                 if is_tone && heard.insert((n, sound.from)) && heard.len() == directions {
-                    all_heard = ms(now() - began);
+                    all_heard = ms(now().saturating_sub(began));
                     cpu = (now(), cpu_time());
                 }
                 frames += usize::from(heard.len() == directions);
             }
         }
     }
-    let took = (cpu_time() - cpu.1).as_secs_f64() / (now() - cpu.0).as_secs_f64();
+    let took =
+        cpu_time().saturating_sub(cpu.1).as_secs_f64() / now().saturating_sub(cpu.0).as_secs_f64();
     Run { connected, heard: all_heard, core: 100.0 * took / f64::from(devices) }
 }
 
