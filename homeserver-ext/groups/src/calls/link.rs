@@ -233,10 +233,11 @@ impl Link {
                     Event::Sound(packet.header.timestamp, packet.payload.to_vec())
                 }
                 Some(_) => Event::Nothing,
-                // It has ended, and says so only once.
+                // The library has stopped, which it says in no other way where a socket failed it:
+                // that of a peer that is gone may.
                 None => {
                     self.sound = None;
-                    Event::Nothing
+                    Event::Closed
                 }
             },
         }

