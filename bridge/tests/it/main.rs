@@ -41,6 +41,7 @@ mod restored;
 mod rooms;
 mod searches;
 mod session;
+mod shared_history;
 mod shares;
 mod sighup;
 mod start;

@@ -8,6 +8,7 @@
 
 mod ask;
 mod backup;
+mod call;
 mod called;
 mod chat;
 mod device;
@@ -159,6 +160,9 @@ enum Command {
     /// Show and set what may be set, of this client and of your groups
     #[command(subcommand)]
     Settings(settings::Command),
+    /// See calls of your groups, decline them, end them
+    #[command(subcommand)]
+    Call(call::Command),
     /// See how far messages that you have sent came
     #[command(subcommand)]
     Message(message::Command),
@@ -287,6 +291,7 @@ async fn dispatch(command: Command, home: &Home, printer: Printer) -> Result<(),
         Command::Pins(arguments) => pins::run(arguments, home, printer).await,
         Command::Send(arguments) => send::run(arguments, home, printer).await,
         Command::Settings(command) => settings::run(command, home, printer).await,
+        Command::Call(command) => call::run(command, home, printer).await,
         Command::Message(command) => message::run(command, home, printer).await,
         Command::Events(arguments) => events::run(arguments, home, printer).await,
         Command::Tail(arguments) => tail::run(arguments, home, printer).await,

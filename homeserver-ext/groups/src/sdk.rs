@@ -18,6 +18,7 @@
 mod account;
 mod backoff;
 mod call;
+mod calls;
 mod deliver;
 mod devices;
 mod elsewhere;
@@ -58,6 +59,7 @@ use futures_util::future::BoxFuture;
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
+pub use calls::Calls;
 pub use devices::DeviceError;
 pub use events::{EventFeed, Followed};
 pub use http::{AccessToken, BaseUrlError, Http, discover};
@@ -124,6 +126,8 @@ pub struct Client {
     numbered: Arc<Mutex<Option<Generation>>>,
     /// Whether the server has said that something is parked, and was not asked what.
     has_parked: Arc<AtomicBool>,
+    /// What was told of calls, and not asked for yet.
+    calls: Calls,
     /// Whether the server was found to be of before there were postings in bytes.
     takes_no_bytes: Arc<AtomicBool>,
 }
@@ -207,6 +211,7 @@ impl Client {
             compared: Arc::default(),
             numbered: Arc::default(),
             has_parked: Arc::default(),
+            calls: Calls::default(),
             takes_no_bytes: Arc::default(),
         }
     }
@@ -268,13 +273,14 @@ impl Client {
         Machine::look_for(&mut script, rows);
         let (mut tx, mut looked) = self.db.begin_growing_with(script).await?;
         let looked = self.machine.looked_for(&mut looked, rows)?;
-        let Receipts { received, through, parked, no_room } =
+        let Receipts { received, through, parked, no_room, calls } =
             self.machine.receive_looked(&mut tx, self.now(), rows, looked).await?;
         if !received.is_empty() {
             self.keeper.keep(self, &mut tx, received).await.map_err(SdkError::Keep)?;
         }
         self.is_at(tx.later(), through);
         tx.commit().await?;
+        self.calls.put(calls);
         Ok(Taken { through, parked, no_room })
     }
 

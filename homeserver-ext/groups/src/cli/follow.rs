@@ -4,6 +4,7 @@
 use std::{collections::HashSet, fs, io::Write as _, time::Duration};
 
 use causeway_protocol::{
+    api::CallState,
     envelope::{Kind, Sender},
     ids::GroupId,
 };
@@ -23,6 +24,10 @@ pub(super) trait Audience {
     async fn kept(&mut self) -> Result<bool, Failure>;
     /// Trouble that may pass by itself.
     fn note(&mut self, text: &str);
+    /// A call is other than it was.
+    async fn call(&mut self, _state: &CallState) -> Result<(), Failure> {
+        Ok(())
+    }
     /// The server cannot be reached, and why; or can be again.
     fn connection(&mut self, lost: Option<&CallError>);
 }
@@ -73,6 +78,9 @@ impl<'a, A: Audience> Follower<'a, A> {
                         let taken = self.client.receive(&rows).await?;
                         stream.took(&taken).await;
                         let shown = self.audience.kept().await?;
+                        for state in self.client.calls().take() {
+                            self.audience.call(&state).await?;
+                        }
                         self.note_stall(stream, taken.no_room);
                         if shown || !stream.is_stuck() {
                             quiet = 0;

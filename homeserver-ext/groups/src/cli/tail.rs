@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::{api::CallState, ids::GroupId};
 use clap::Args;
 
 use super::{
+    call::Heard,
     exit::Failure,
     follow::{Audience, Follower, only_one, stopped},
     history,
@@ -19,7 +20,7 @@ use super::{
     names, outbox,
     print::Printer,
 };
-use crate::sdk::{CallError, Client};
+use crate::sdk::{CallError, Client, SdkError};
 
 /// What `--once` waits for more.
 const ONCE_IDLE: Duration = Duration::from_secs(1);
@@ -66,7 +67,8 @@ pub(super) async fn run(
     // Before anything is shown: who reads it may signal at once.
     let stop = stopped()
         .map_err(|e| Failure::failed(format!("signals cannot be heard: {e}")).next("Try again."))?;
-    let mut tail = Tail { client: &client, printer, group, others: arguments.others, since };
+    let (others, heard) = (arguments.others, Heard::default());
+    let mut tail = Tail { client: &client, printer, group, others, heard, since };
     let mut tx = client.db().begin().await?;
     outbox::forget(&mut tx, client.now()).await?;
     tx.commit().await?;
@@ -83,6 +85,7 @@ struct Tail<'a> {
     group: Option<GroupId>,
     /// Whether own messages are left out.
     others: bool,
+    heard: Heard,
     /// The last row that the reader has, where it says so; else the marks say it.
     since: Option<i64>,
 }
@@ -108,6 +111,30 @@ impl Audience for Tail<'_> {
             }
             history::mark_shown(db, &lines).await?;
         }
+    }
+
+    /// Rings, and shows who comes and goes. No line of this is kept.
+    async fn call(&mut self, state: &CallState) -> Result<(), Failure> {
+        let me = &self.client.me().account;
+        let lines = self.heard.hear(state, me);
+        if self.group.is_some_and(|group| group != state.group) {
+            return Ok(());
+        }
+        let name = match self.client.roster(state.group).await {
+            Ok(roster) => roster.policy().name.clone(),
+            Err(SdkError::UnknownGroup(group)) => group.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        for line in lines {
+            self.printer.quote(&line.to_text(&name), &line)?;
+            if line.rings(me, self.client.now()) {
+                self.printer.remark(&format!(
+                    "It rings. If you do not come: causeway-client call decline {}",
+                    state.group
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, text: &str) {

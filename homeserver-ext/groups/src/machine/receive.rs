@@ -3,6 +3,7 @@
 //! Bad content is a result, never an error: what cannot be opened changes nothing, what cannot be
 //! judged yet is held, and a row for which there is no room is parked at the server.
 
+mod calls;
 mod direct;
 mod look;
 
@@ -101,7 +102,8 @@ impl Work<'_> {
     async fn receipts(mut self, rows: &[StreamRow]) -> Result<Receipts, MachineError> {
         let through = rows.last().map(|row| row.seq);
         let (parked, no_room) = (std::mem::take(&mut self.parked), self.no_room.take());
-        Ok(Receipts { received: self.finish().await?, through, parked, no_room })
+        let calls = std::mem::take(&mut self.calls);
+        Ok(Receipts { received: self.finish().await?, through, parked, no_room, calls })
     }
 
     async fn row(&mut self, row: &StreamRow) -> Result<Step, MachineError> {
@@ -178,7 +180,11 @@ impl Work<'_> {
                 }
                 Ok(Step::Done)
             }
-            (Kind::Call | Kind::CallChanged, _) => {
+            (Kind::CallChanged, _) => {
+                self.call_row(row).await?;
+                Ok(Step::Done)
+            }
+            (Kind::Call, _) => {
                 self.fail(row, "not_built");
                 Ok(Step::Done)
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use causeway_protocol::{
+    api::CallState,
     content::Content,
     envelope::Sender,
     ids::{
@@ -29,6 +30,8 @@ pub struct Receipts {
     pub parked: Vec<Seq>,
     /// Whose row is the first of his in its group that is parked, where there is such a row.
     pub no_room: Option<Sender>,
+    /// Calls that are other than they were, in the order of the rows; an old state may be among them.
+    pub calls: Vec<CallState>,
 }
 
 /// What came of one row.

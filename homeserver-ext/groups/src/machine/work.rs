@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway_protocol::{
-    api::StreamRow,
+    api::{CallState, StreamRow},
     device::DeviceOf,
     envelope::Sender,
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, Seq, Timestamp},
@@ -104,6 +104,8 @@ pub(super) struct Work<'a> {
     pub(super) parked: Vec<Seq>,
     /// Whose row is the first of his there.
     pub(super) no_room: Option<Sender>,
+    /// Calls of which rows told.
+    pub(super) calls: Vec<CallState>,
     /// Whose parked rows are being asked for, once that is known.
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Of whom a key is asked for, once that is known.
@@ -141,6 +143,7 @@ impl<'a> Work<'a> {
             is_parked: false,
             parked: Vec::new(),
             no_room: None,
+            calls: Vec::new(),
             due: None,
             requested: None,
             sealed: false,

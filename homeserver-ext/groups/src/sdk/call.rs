@@ -158,6 +158,12 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
         (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
+        // A refusal in its own words, and not a fault.
+        (StatusCode::SERVICE_UNAVAILABLE, Some(said))
+            if said.errcode == "DEV_CAUSEWAY_SFU_UNAVAILABLE" =>
+        {
+            refused(status, said)
+        }
         (status, Some(said)) if status.is_server_error() => {
             CallError::Unknown(format!("HTTP {status} from {from}: {}", said.error))
         }
@@ -166,12 +172,7 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         {
             CallError::Stale { epoch, ops: ops.unwrap_or_default() }
         }
-        (status, Some(error)) => CallError::Refused {
-            status: status.as_u16(),
-            errcode: error.errcode,
-            error: error.error,
-            taken: error.accepted.into_iter().map(|one| one.id).collect(),
-        },
+        (status, Some(error)) => refused(status, error),
         // Whoever says it has looked at the size and at nothing else.
         (StatusCode::PAYLOAD_TOO_LARGE, None) => CallError::Refused {
             status: status.as_u16(),
@@ -180,6 +181,15 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
             taken: Vec::new(),
         },
         (status, None) => CallError::Foreign { status, from },
+    }
+}
+
+fn refused(status: StatusCode, said: ErrorBody) -> CallError {
+    CallError::Refused {
+        status: status.as_u16(),
+        errcode: said.errcode,
+        error: said.error,
+        taken: said.accepted.into_iter().map(|one| one.id).collect(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Nothing is retried here, and no redirect is followed: a token goes where it was meant to go. How
 //! a call ends is sorted in `call`.
 
+mod calls;
+
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,

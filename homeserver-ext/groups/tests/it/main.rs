@@ -6,6 +6,7 @@ mod away;
 #[cfg(feature = "calls")]
 mod calls;
 mod cli_backup;
+mod cli_calls;
 mod cli_chat;
 mod cli_crowd;
 mod cli_devices;

@@ -85,7 +85,8 @@ impl Call {
             self.place(&who, true, false);
             return Ok(());
         }
-        if !caps.sfu {
+        // Where there is no SFU, that is what is in the way.
+        if !caps.sfu && (self.has_sfu || !caps.mesh) {
             return Err(Refused::CannotUseSfu(vec![who]));
         }
         match self.topology {

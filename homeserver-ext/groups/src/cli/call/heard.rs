@@ -1,0 +1,151 @@
+//! What is new in a call, in lines; `tail` and `call watch` show the same.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    api::{CallParticipant, CallState, CallTopology},
+    ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
+};
+use serde::Serialize;
+
+use super::super::harmless::one_line;
+
+/// For so long after its beginning a call rings.
+const RING_MS: u64 = 60_000;
+/// Calls that are remembered; one that ended is not.
+const MAX_CALLS: usize = 256;
+
+/// What was heard of calls.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(BTreeMap<CallId, CallState>);
+
+/// What happened in a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Line {
+    /// What: `group_call_start`, `_join`, `_leave`, `_decline`, `_end`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    group: GroupId,
+    call: CallId,
+    version: u64,
+    epoch: u32,
+    topology: CallTopology,
+    intent: causeway_protocol::api::CallIntent,
+    /// How many take part now.
+    participants: usize,
+    /// Whose doing it is; none where nobody ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceId>,
+    /// Why it ended, or somebody was put out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// When it began.
+    started_ms: Timestamp,
+}
+
+impl Heard {
+    /// What is new with this state, for somebody of this account; nothing where it is an old one.
+    pub(crate) fn hear(&mut self, now: &CallState, me: &AccountId) -> Vec<Line> {
+        let before = self.0.get(&now.call);
+        if before.is_some_and(|before| before.version >= now.version) {
+            return Vec::new();
+        }
+        let is_over = now.topology == CallTopology::Ended;
+        let mut lines = Vec::new();
+        if before.is_none() && !is_over {
+            let by = (Some(&now.started_by.account), Some(now.started_by.device));
+            lines.push(line("group_call_start", now, by, None));
+        }
+        let was: &[CallParticipant] = before.map_or(&[], |before| &before.participants);
+        for it in now.participants.iter().filter(|it| !has(was, it.device)) {
+            let is_starter = before.is_none() && it.device == now.started_by.device;
+            if !is_starter {
+                lines.push(line(
+                    "group_call_join",
+                    now,
+                    (Some(&it.account), Some(it.device)),
+                    None,
+                ));
+            }
+        }
+        for it in was.iter().filter(|it| !is_over && !has(&now.participants, it.device)) {
+            let out = now.out.iter().find(|out| out.device == it.device);
+            let why = out.map(|out| out.why.clone());
+            lines.push(line("group_call_leave", now, (Some(&it.account), Some(it.device)), why));
+        }
+        let declined = before.map_or(&[][..], |before| &before.declined);
+        for who in now.declined.iter().filter(|who| !declined.contains(who)) {
+            lines.push(line("group_call_decline", now, (Some(who), None), None));
+        }
+        // One that is over before it was heard of was still missed.
+        let took_part = now.accounts.contains(me);
+        if is_over && (before.is_some() || !took_part) {
+            let by = (now.ended_by.as_ref(), None);
+            lines.push(line("group_call_end", now, by, now.reason.clone()));
+        }
+        if is_over {
+            self.0.remove(&now.call);
+        } else {
+            if self.0.len() >= MAX_CALLS {
+                self.0.pop_first();
+            }
+            self.0.insert(now.call, now.clone());
+        }
+        lines
+    }
+}
+
+fn has(all: &[CallParticipant], device: DeviceId) -> bool {
+    all.iter().any(|it| it.device == device)
+}
+
+fn line(
+    kind: &'static str,
+    now: &CallState,
+    (account, device): (Option<&AccountId>, Option<DeviceId>),
+    reason: Option<String>,
+) -> Line {
+    Line {
+        kind,
+        group: now.group,
+        call: now.call,
+        version: now.version,
+        epoch: now.epoch,
+        topology: now.topology,
+        intent: now.intent,
+        participants: now.participants.len(),
+        account: account.cloned(),
+        device,
+        reason,
+        started_ms: now.started_ms,
+    }
+}
+
+impl Line {
+    /// Whether a device of somebody who is not in it is to ring at this moment.
+    pub(crate) fn rings(&self, me: &AccountId, now: Timestamp) -> bool {
+        self.kind == "group_call_start"
+            && self.account.as_ref() != Some(me)
+            && now.0.saturating_sub(self.started_ms.0) < RING_MS
+    }
+
+    /// For people.
+    pub(crate) fn to_text(&self, group: &str) -> String {
+        let who = self.account.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let count = self.participants;
+        let said = match (self.kind, self.reason.as_deref()) {
+            ("group_call_start", _) => format!("{who} began a call, {count} in it"),
+            ("group_call_join", _) => format!("{who} came into the call, {count} in it"),
+            ("group_call_leave", None) => format!("{who} left the call, {count} in it"),
+            ("group_call_leave", Some(why)) => {
+                format!("{who} is out of the call ({why}), {count} in it")
+            }
+            ("group_call_decline", _) => format!("{who} does not come to the call"),
+            (_, Some("by_hand")) if self.account.is_some() => format!("{who} ended the call"),
+            (_, why) => format!("the call is over ({})", why.unwrap_or("why is not known")),
+        };
+        one_line(&format!("-- [{group}] {said}"))
+    }
+}

@@ -1,0 +1,88 @@
+//! Calls of a group, one function for each route.
+
+use causeway_protocol::{
+    api::{CallPage, CallState, JoinCall, ReportCall, SetCall, StartCall},
+    ids::{CallId, GroupId, Seq},
+};
+use serde::Serialize;
+
+use super::{super::call::CallError, Http};
+
+impl Http {
+    /// `GET groups/{id}/calls`: a page, the newest first.
+    pub async fn calls(
+        &self,
+        group: GroupId,
+        from: Option<Seq>,
+        limit: u32,
+    ) -> Result<CallPage, CallError> {
+        let mut query = super::from_query(from);
+        query.push(("limit", limit.to_string()));
+        self.get(&["groups", &group.to_string(), "calls"], &query).await
+    }
+
+    /// `GET groups/{id}/calls/{call}`.
+    pub async fn call(&self, group: GroupId, call: CallId) -> Result<CallState, CallError> {
+        self.get(&["groups", &group.to_string(), "calls", &call.to_string()], &[]).await
+    }
+
+    /// `POST groups/{id}/calls`.
+    pub async fn start_call(
+        &self,
+        group: GroupId,
+        asked: &StartCall,
+    ) -> Result<CallState, CallError> {
+        self.post(&["groups", &group.to_string(), "calls"], asked).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/join`.
+    pub async fn join_call(
+        &self,
+        (group, call): (GroupId, CallId),
+        asked: &JoinCall,
+    ) -> Result<CallState, CallError> {
+        self.about_call((group, call), "join", asked).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/report`.
+    pub async fn report_call(
+        &self,
+        (group, call): (GroupId, CallId),
+        said: &ReportCall,
+    ) -> Result<CallState, CallError> {
+        self.about_call((group, call), "report", said).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/set`.
+    pub async fn set_call(
+        &self,
+        (group, call): (GroupId, CallId),
+        said: &SetCall,
+    ) -> Result<CallState, CallError> {
+        self.about_call((group, call), "set", said).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/leave`.
+    pub async fn leave_call(&self, group: GroupId, call: CallId) -> Result<CallState, CallError> {
+        self.about_call((group, call), "leave", &serde_json::json!({})).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/decline`.
+    pub async fn decline_call(&self, group: GroupId, call: CallId) -> Result<CallState, CallError> {
+        self.about_call((group, call), "decline", &serde_json::json!({})).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/end`.
+    pub async fn end_call(&self, group: GroupId, call: CallId) -> Result<CallState, CallError> {
+        self.about_call((group, call), "end", &serde_json::json!({})).await
+    }
+
+    async fn about_call<B: Serialize + ?Sized>(
+        &self,
+        (group, call): (GroupId, CallId),
+        what: &str,
+        body: &B,
+    ) -> Result<CallState, CallError> {
+        self.post(&["groups", &group.to_string(), "calls", &call.to_string(), what], body).await
+    }
+}

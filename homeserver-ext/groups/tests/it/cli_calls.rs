@@ -1,0 +1,144 @@
+//! `call …`, and the ring in `tail`, through the real binary and a real server. Who calls does so by the
+//! SDK: the client has no sound yet.
+
+use std::sync::Arc;
+
+use causeway_groups::{
+    SCHEMA, Vault,
+    machine::Received,
+    sdk::{CallError, Client, Keep, KeepError},
+};
+use causeway_protocol::{
+    api::{CallCap, CallIntent, CallState, JoinCall, SetCall, StartCall},
+    ids::{CallId, GroupId},
+};
+use causeway_store::{Db, Lock, Options, Tx};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::{
+    cli_server::now,
+    cli_world::{Person, Running, World},
+};
+
+/// Keeps nothing.
+struct Nothing;
+
+impl Keep for Nothing {
+    fn keep<'a>(
+        &'a self,
+        _: &'a Client,
+        _: &'a mut Tx,
+        _: Vec<Received>,
+    ) -> BoxFuture<'a, Result<(), KeepError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The person's session, without the program.
+async fn client(person: &Person) -> Client {
+    let (path, key) = (person.home.join("client.db"), person.home.join("storage.key"));
+    let schemas = [SCHEMA];
+    let db = Db::open(Options { path, lock: Lock::Shared, schemas: &schemas }).await.unwrap();
+    let vault = Vault::open(&db, &key).await.unwrap();
+    Client::open(db, vault, Some(&person.url), Arc::new(Nothing), now).await.unwrap()
+}
+
+/// Does something with the person's session, and waits for it.
+fn does<T>(person: &Person, what: impl AsyncFnOnce(Client, GroupId) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = client(person).await;
+        let group = client.rosters().await.unwrap()[0].group();
+        what(client, group).await
+    })
+}
+
+fn starts(person: &Person) -> CallState {
+    does(person, async |client, group| {
+        let (call, caps) = (CallId::new([7; 16]), vec![CallCap::Mesh]);
+        let asked = StartCall { call, intent: CallIntent::Audio, caps, may_degrade: false };
+        client.http().start_call(group, &asked).await.unwrap()
+    })
+}
+
+fn joins(person: &Person, call: CallId) -> Result<CallState, CallError> {
+    does(person, async |client, group| {
+        let asked = JoinCall { caps: vec![CallCap::Mesh], may_degrade: false };
+        client.http().join_call((group, call), &asked).await
+    })
+}
+
+fn is(kind: &str) -> impl Fn(&Value) -> bool {
+    move |line| line["type"] == kind
+}
+
+#[test]
+fn a_call_rings_in_tail_and_who_comes_and_goes_is_shown() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let mut tail = bob.tail(&[]);
+    let mut watch = Running::start(alice.command(&["call", "watch", "team"]));
+    let call = starts(&alice);
+    for lines in [&mut tail, &mut watch] {
+        let began = lines.until(is("group_call_start"));
+        assert_eq!(
+            (&began["account"], &began["participants"]),
+            (&Value::from(alice.account()), &1.into())
+        );
+    }
+    assert!(joins(&bob, call.call).is_ok());
+    let came = tail.until(is("group_call_join"));
+    assert_eq!(came["account"], bob.account());
+    does(&bob, async |client, group| {
+        let said = SetCall { muted: Some(true), hand: None };
+        client.http().set_call((group, call.call), &said).await.unwrap();
+        client.http().leave_call(group, call.call).await.unwrap();
+    });
+    let went = tail.until(is("group_call_leave"));
+    assert_eq!((&went["account"], &went["participants"]), (&Value::from(bob.account()), &1.into()));
+    let declined = bob.ok(&["call", "decline", "team"]);
+    assert_eq!(declined[0]["declined"][0], bob.account());
+    tail.until(is("group_call_decline"));
+
+    let listed = &bob.ok(&["call", "list", "team"])[0]["calls"][0];
+    assert_eq!((&listed["topology"], &listed["intent"]), (&"mesh".into(), &"audio".into()));
+    // Bob did not begin it, and is no admin.
+    bob.fails(&["call", "end", "team"], 1);
+    let over = alice.ok(&["call", "end", "team"]);
+    assert_eq!(
+        (&over[0]["reason"], &over[0]["ended_by"]),
+        (&"by_hand".into(), &alice.account().into())
+    );
+    for lines in [&mut tail, &mut watch] {
+        let ended = lines.until(is("group_call_end"));
+        assert_eq!(ended["account"], alice.account());
+    }
+    // Nothing of it is history, and nothing could not be read.
+    assert!(watch.stop().iter().chain(&tail.stop()).all(|line| line["type"] != "failed"));
+    let history = bob.ok(&["history", "team"]);
+    assert!(history.iter().all(|line| line["type"] == "roster"), "{history:?}");
+    let text = bob.as_text(&["call", "list", "team"]);
+    assert!(text.contains(&format!("by {}", alice.account())), "{text}");
+    let none = alice.fails(&["call", "end", "team"], 1);
+    assert!(none.to_string().contains("no call is running"), "{none}");
+    bob.fails(&["call", "decline", "team"], 1);
+    bob.fails(&["call", "list", "nowhere"], 2);
+}
+
+#[test]
+fn who_is_refused_in_a_call_is_told_why_in_the_servers_words() {
+    let world = World::new();
+    let people = world.group(["alice", "bob", "carol", "dave", "erin"]);
+    let call = starts(&people[0]);
+    for who in &people[1..4] {
+        joins(who, call.call).unwrap();
+    }
+    match joins(&people[4], call.call) {
+        Err(CallError::Refused { status: 503, error, .. }) => assert_eq!(
+            error,
+            "This call has 4 people. The server that carries bigger calls is not reachable."
+        ),
+        other => panic!("{other:?}"),
+    }
+}
