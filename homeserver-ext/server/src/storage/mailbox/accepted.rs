@@ -101,12 +101,14 @@ pub(crate) struct Progress {
     pub(crate) has_left: bool,
 }
 
+type ProgressColumns = (Vec<u8>, bool, bool, bool, bool, bool, bool);
+
 /// How far the row came that was put at this place.
 pub(crate) async fn progress(
     conn: &mut Conn,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
-    let row: Option<(Vec<u8>, bool, bool, bool, bool, bool, bool)> = sqlx::query_as(
+    let row: Option<ProgressColumns> = sqlx::query_as(
         "SELECT d.device_id, b.sent_seq >= $2 OR b.acked_seq >= $2,
             b.acked_seq >= $2 AND NOT EXISTS (SELECT 1 FROM parked p
                 WHERE p.device = $1 AND p.seq = $2 AND p.taken_ms IS NULL),
