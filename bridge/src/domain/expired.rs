@@ -44,7 +44,9 @@ impl Unread {
             let mut own = recipients.iter().filter(|to| devices.contains(&to.device)).peekable();
             if own.peek().is_some() {
                 unread.of += 1;
-                unread.by += usize::from(own.all(|to| to.state != DeliveryState::Acked));
+                // Of another server's it is not known whether they took what that one has.
+                let may_have = [DeliveryState::Acked, DeliveryState::Relayed];
+                unread.by += usize::from(own.all(|to| !may_have.contains(&to.state)));
             }
         }
         unread
@@ -74,13 +76,14 @@ mod tests {
 
     #[test]
     fn a_member_has_read_what_one_of_his_devices_took() {
-        use DeliveryState::{Acked, Delivered, Expired, Queued};
+        use DeliveryState::{Acked, Delivered, Expired, Queued, Relayed};
         let id = |n| DeviceId::new([n; 32]);
         let members = [vec![id(1), id(2)], vec![id(3)], vec![id(4)], vec![id(5), id(6)]];
         let table = [
             (vec![(1, Acked), (2, Expired), (3, Acked)], (0, 2)),
             (vec![(1, Expired), (2, Expired), (3, Acked), (4, Delivered)], (2, 3)),
             (vec![(2, Expired), (6, Queued)], (2, 2)),
+            (vec![(3, Expired), (4, Relayed)], (1, 2)),
             // Whose devices these were is not there any more.
             (vec![(7, Expired), (3, Acked)], (0, 1)),
             (vec![], (0, 0)),

@@ -21,6 +21,8 @@ pub enum Reached {
     Queued,
     /// The server has it, and the device has not fetched it.
     Sent,
+    /// The device is on another server, and that one has it; whether the device has is not known.
+    Relayed,
     /// There was no key to begin a session with; it is given when there is one.
     NoKey,
     /// The device could not open it: the two devices' sessions no longer fit. It is given again.
@@ -39,6 +41,7 @@ impl Reached {
         match self {
             Self::Queued => "queued",
             Self::Sent => "sent",
+            Self::Relayed => "relayed",
             Self::NoKey => "no one-time key",
             Self::Wedged => "wedged",
             Self::Delivered => "delivered",
@@ -51,7 +54,8 @@ impl Reached {
 impl From<RecipientStatus> for Reached {
     fn from(status: RecipientStatus) -> Self {
         match status.state {
-            DeliveryState::Queued | DeliveryState::Relayed => Self::Sent,
+            DeliveryState::Queued => Self::Sent,
+            DeliveryState::Relayed => Self::Relayed,
             DeliveryState::Delivered | DeliveryState::Acked => Self::Delivered,
             DeliveryState::Expired => Self::Expired,
             DeliveryState::Failed => Self::Failed(status.reason),

@@ -70,6 +70,8 @@ pub(crate) async fn status(
             DeliveryState::Failed
         } else if progress.expired {
             DeliveryState::Expired
+        } else if progress.acked && progress.is_elsewhere {
+            DeliveryState::Relayed
         } else if progress.acked {
             DeliveryState::Acked
         } else if is_sent {

@@ -86,12 +86,14 @@ fn read_places(bytes: &[u8]) -> Result<Vec<(DeviceRow, i64)>, Error> {
 
 /// What is known of what waits for one device, or waited.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "five facts that are asked for one by one")]
+#[expect(clippy::struct_excessive_bools, reason = "six facts that are asked for one by one")]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
     /// Written to a stream that has ended.
     pub(crate) sent: bool,
     pub(crate) acked: bool,
+    /// Of another server: who acknowledges is that server.
+    pub(crate) is_elsewhere: bool,
     pub(crate) expired: bool,
     /// It could not hold it, and too much of the sender was parked for it already.
     pub(crate) refused: bool,
@@ -99,12 +101,14 @@ pub(crate) struct Progress {
     pub(crate) has_left: bool,
 }
 
+type ProgressColumns = (Vec<u8>, bool, bool, bool, bool, bool, bool);
+
 /// How far the row came that was put at this place.
 pub(crate) async fn progress(
     conn: &mut Conn,
     (device, seq): (DeviceRow, i64),
 ) -> Result<Option<Progress>, Error> {
-    let row: Option<(Vec<u8>, bool, bool, bool, bool, bool)> = sqlx::query_as(
+    let row: Option<ProgressColumns> = sqlx::query_as(
         "SELECT d.device_id, b.sent_seq >= $2 OR b.acked_seq >= $2,
             b.acked_seq >= $2 AND NOT EXISTS (SELECT 1 FROM parked p
                 WHERE p.device = $1 AND p.seq = $2 AND p.taken_ms IS NULL),
@@ -112,16 +116,17 @@ pub(crate) async fn progress(
             EXISTS (SELECT 1 FROM refused r
                 WHERE r.device = $1 AND r.seq = $2 AND r.has_left = FALSE),
             EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = TRUE)
+                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = TRUE),
+            d.server IS NOT NULL
          FROM devices d JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
     )
     .bind(device)
     .bind(seq)
     .fetch_optional(conn)
     .await?;
-    row.map(|(id, sent, acked, expired, refused, has_left)| {
+    row.map(|(id, sent, acked, expired, refused, has_left, is_elsewhere)| {
         let device_id = name_of!(DeviceId, &id, "device_id")?;
-        Ok(Progress { device_id, sent, acked, expired, refused, has_left })
+        Ok(Progress { device_id, sent, acked, is_elsewhere, expired, refused, has_left })
     })
     .transpose()
 }

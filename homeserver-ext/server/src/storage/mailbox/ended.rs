@@ -51,7 +51,7 @@ pub(crate) async fn passed(
     Ok(())
 }
 
-type ProgressColumns = (DeviceRow, Vec<u8>, bool, bool, bool, bool, bool);
+type ProgressColumns = (DeviceRow, Vec<u8>, bool, bool, bool, bool, bool, bool);
 
 /// How far a broadcast came, by device.
 pub(crate) async fn progress_of_broadcast(
@@ -70,7 +70,8 @@ pub(crate) async fn progress_of_broadcast(
             EXISTS (SELECT 1 FROM refused r
                 WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = FALSE),
             EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = TRUE)
+                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = TRUE),
+            d.server IS NOT NULL
          FROM broadcasts b
          JOIN group_devices g ON g.grp = b.grp AND g.from_epoch <= b.epoch
             AND g.after_seq < b.seq AND g.until_seq >= b.seq
@@ -82,9 +83,11 @@ pub(crate) async fn progress_of_broadcast(
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(device, id, sent, acked, expired, refused, has_left)| {
+        .map(|(device, id, sent, acked, expired, refused, has_left, is_elsewhere)| {
             let device_id = name_of!(DeviceId, &id, "device_id")?;
-            Ok((device, Progress { device_id, sent, acked, expired, refused, has_left }))
+            let progress =
+                Progress { device_id, sent, acked, is_elsewhere, expired, refused, has_left };
+            Ok((device, progress))
         })
         .collect()
 }
