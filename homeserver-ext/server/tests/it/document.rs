@@ -17,10 +17,11 @@ fn codes(text: &str, mark: char) -> BTreeSet<String> {
 #[test]
 fn every_error_code_is_in_the_document_and_no_other() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders = [folder.join("error"), folder].map(|folder| fs::read_dir(folder).unwrap());
+    let files = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.is_file());
     let code: BTreeSet<String> =
         files.flat_map(|file| codes(&fs::read_to_string(file).unwrap(), '"')).collect();
     assert_eq!(codes(DOCUMENT, '`'), code);
-    assert_eq!(code.len(), 29);
+    assert_eq!(code.len(), 35);
 }
