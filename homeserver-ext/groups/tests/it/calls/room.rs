@@ -90,7 +90,8 @@ impl Room {
     }
 
     pub(super) async fn tell_all(&mut self) {
-        self.epoch += 1;
+        // Who comes and goes does not raise it; what carries the call does (protocol §9).
+        self.epoch = 1;
         let devices: Vec<_> = self.inputs.keys().map(|n| device(*n)).collect();
         for inputs in self.inputs.values() {
             let said = Input::Participants { epoch: self.epoch, devices: devices.clone() };
