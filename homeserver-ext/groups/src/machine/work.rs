@@ -229,6 +229,15 @@ impl<'a> Work<'a> {
         self.say(*seq, envelope.group, What::Failed { id: envelope.id, sender, reason });
     }
 
+    /// Whether a group was heard of, and its ops are not here yet or nobody has taken part in it.
+    async fn is_not_taken(&mut self, group: &GroupId) -> Result<bool, MachineError> {
+        match self.group(group).await? {
+            None => Ok(false),
+            Some((_, None)) => Ok(true),
+            Some((_, Some(_))) => self.is_offered(group).await,
+        }
+    }
+
     /// Counts what failed, for the report to the server. A row that came again, because it was not
     /// acknowledged in time, is said and counted once.
     async fn count_failures(&mut self) -> Result<(), MachineError> {
@@ -240,6 +249,13 @@ impl<'a> Work<'a> {
                 continue;
             };
             let (seq, group, id, sender, reason) = (*seq, *group, *id, *sender, *reason);
+            // Nothing of a group in which one takes no part yet is shown, its junk included.
+            if sender.is_some() && self.is_not_taken(&group).await? {
+                if let Some(junk) = self.received.get_mut(at) {
+                    junk.what = What::Keys;
+                }
+                continue;
+            }
             if seq > Seq(0) && !self.is_first_failure(sender.unwrap_or(me), id, seq).await? {
                 if let Some(again) = self.received.get_mut(at) {
                     again.what = What::Duplicate;

@@ -2,6 +2,7 @@
 
 use causeway_groups::machine::{AddedBy, NewGroup, Received, SealError, Trust, What};
 use causeway_protocol::{
+    envelope::{Envelope, Kind},
     ids::{GroupId, Timestamp},
     invite::Link,
     roster::Role,
@@ -102,6 +103,38 @@ async fn a_strangers_group_gets_nothing_and_waits_unopened_until_it_is_taken() {
     assert_eq!(world.devices[BOB].texts(), ["here I am"]);
     take(&mut world, ALICE, group).await;
     assert_eq!(world.count(ALICE, "SELECT COUNT(*) FROM offered_rows").await, 0);
+}
+
+#[tokio::test]
+async fn junk_of_a_group_that_nobody_took_is_not_shown_nor_before_its_ops_are_here() {
+    let mut world = strangers(&["alice", "bob"]).await;
+    let group = world.create_group(BOB).await;
+    world.add(BOB, group, ALICE, Role::Member).await;
+    world.send(BOB, group, "one").await;
+    let rows = world.waiting(ALICE);
+    let good = rows.into_iter().find(|row| row.envelope.kind == Kind::Message).unwrap().envelope;
+    let junk = |n: u8| {
+        let mut junk = Envelope { payload: vec![0x77, n], ..good.clone() };
+        junk.id = junk.compute_id();
+        junk
+    };
+    let alice = world.devices[ALICE].id();
+    for n in 0..40 {
+        world.put(alice, junk(n));
+    }
+    world.sync_all().await;
+    for n in 40..80 {
+        world.put(alice, junk(n));
+    }
+    world.sync_all().await;
+    assert_eq!((offers(&world, ALICE, group), lines(&world, ALICE, group)), (1, 1), "one line");
+    take(&mut world, ALICE, group).await;
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].texts(), ["one"]);
+    // From then on it is shown.
+    world.put(alice, junk(80));
+    world.sync_all().await;
+    assert!(world.devices[ALICE].reasons().contains(&"malformed"));
 }
 
 #[tokio::test]
