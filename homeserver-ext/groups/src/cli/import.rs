@@ -86,11 +86,12 @@ fn text_of(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Failure::usage(format!("cannot read {}: {error}", path.display()))
             .next("Name a file that secIRC's messages were exported to.")
     };
-    let file = File::open(path).map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
+    // Before it is opened: a pipe would be waited for.
+    let found = std::fs::metadata(path).map_err(unreadable)?;
     if !found.is_file() {
         return Err(unreadable(std::io::Error::other("it is no regular file")));
     }
+    let file = File::open(path).map_err(unreadable)?;
     // So that it is not moved about while it is read.
     let size = usize::try_from(found.len().min(MAX_FILE)).unwrap_or_default();
     let mut text = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
@@ -108,6 +109,20 @@ async fn from_secirc(client: &Client, path: &PathBuf, printer: Printer) -> Resul
         Failure::usage(format!("{} is no export of secIRC: {why}", path.display()))
             .next("`causeway-client import secirc --help` says what it looks like.")
     })?;
+    let there = imported::all(client.db().read().await?.conn(), client.vault()).await?;
+    let is_new = |it: &&secirc::Group| there.iter().all(|(group, _)| *group != it.id);
+    let new = read.groups.iter().filter(is_new).count();
+    if there.len() + new > MAX_GROUPS {
+        let what = format!(
+            "nothing was taken: {} has {new} groups that are not here, {} were imported already, and \
+             {MAX_GROUPS} fit",
+            path.display(),
+            there.len()
+        );
+        return Err(Failure::failed(what).next(
+            "`causeway-client import forget` makes room; or take some of the groups out of the file.",
+        ));
+    }
     let mut groups = Vec::with_capacity(read.groups.len());
     let (mut taken, mut known, mut refused) = (0, 0, read.refused);
     for secirc::Group { id, name, lines } in read.groups {

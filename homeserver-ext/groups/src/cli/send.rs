@@ -9,7 +9,7 @@ use causeway_protocol::{
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     exit::Failure,
@@ -142,9 +142,12 @@ pub(super) async fn run(
         sender.send(vec![(random_id()?, text)], None).await?;
     }
     // The server is there: what waits in other groups goes out too, or goes on waiting.
+    let give_up = Instant::now() + patience;
     for other in outbox::waiting(client.db()).await? {
-        if let Err(error) = outbox::flush(&client, other).await {
-            tracing::debug!(%error, group = %other, "messages wait");
+        match timeout_at(give_up, outbox::flush(&client, other)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, group = %other, "messages wait"),
+            Err(_) => break,
         }
     }
     Ok(())
@@ -194,8 +197,10 @@ impl Sender<'_> {
     ) -> Result<(), Failure> {
         let client_ids: Vec<ClientId> = texts.iter().map(|(id, _)| *id).collect();
         self.store(texts, first_line).await?;
-        self.look().await?;
-        let sent = match outbox_of(self.client, self.group, self.patience).await {
+        let give_up = Instant::now() + self.patience;
+        self.look(give_up).await?;
+        let left = give_up.saturating_duration_since(Instant::now());
+        let sent = match outbox_of(self.client, self.group, left).await {
             // Refused: what was asked for just now does not go out by itself later.
             Err(Trouble::Outbox(error)) if is_refused(&error) => {
                 outbox::take_back(self.client, self.group, &client_ids).await?;
@@ -223,14 +228,14 @@ impl Sender<'_> {
 
     /// Learns who is in the group now: whoever came since the last look would miss the message. A
     /// server that cannot be asked cannot take the message either, which is found out next.
-    async fn look(&mut self) -> Result<(), Failure> {
+    async fn look(&mut self, give_up: Instant) -> Result<(), Failure> {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Ok(());
         }
-        match self.client.sync_group(self.group).await {
-            Ok(()) => self.looked_at = Some(Instant::now()),
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(OutboxError::Sdk(error).into()),
+        match timeout_at(give_up, self.client.sync_group(self.group)).await {
+            Ok(Ok(())) => self.looked_at = Some(Instant::now()),
+            Ok(Err(error)) if !error.is_transient() => return Err(OutboxError::Sdk(error).into()),
+            Ok(Err(_)) | Err(_) => {}
         }
         Ok(())
     }

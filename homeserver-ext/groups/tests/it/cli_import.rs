@@ -150,6 +150,11 @@ fn what_is_no_export_is_said_to_be_none() {
     let said = alice.fails(&["import", "secirc", path], 2);
     assert!(said["error"]["what"].as_str().unwrap().contains("larger than 64 MiB"), "{said}");
     alice.fails(&["import", "secirc", alice.home.to_str().unwrap()], 2);
+    // A pipe that nobody writes into is not waited for.
+    let pipe = alice.home.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let said = alice.fails(&["import", "secirc", pipe.to_str().unwrap()], 2);
+    assert!(said["error"]["what"].as_str().unwrap().contains("no regular file"), "{said}");
     assert_eq!(alice.ok(&["import", "list"])[0]["groups"], json!([]));
 }
 
@@ -190,4 +195,38 @@ fn another_text_under_an_id_that_is_here_is_said_to_be_another() {
     let reason = format!("message {id}: another of this id and sender is here, and stays");
     assert_eq!(said["reasons"], json!([reason]));
     assert_eq!(alice.ok(&["history", &group]), before);
+}
+
+#[test]
+fn a_file_of_more_groups_than_there_is_room_for_is_refused_whole() {
+    let world = World::new();
+    let alice = world.registered("alice");
+    let (whole, _) = export();
+    let whole = text_only(whole);
+    let bytes = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let message = &whole["messages"][0];
+    let of_it = |key: &&Value| key["key_id"] == message["key_id"];
+    let key = whole["group_keys"].as_array().unwrap().iter().find(of_it).unwrap();
+    let (mut keys, mut messages) = (Vec::new(), Vec::new());
+    for n in 0..257_u128 {
+        let (mut key, mut message) = (key.clone(), message.clone());
+        let group = json!(hex::encode(n.to_be_bytes()));
+        key["group_id"] = group.clone();
+        message["group_id"] = group;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&bytes(&key["key"])).unwrap();
+        for field in ["message_id", "group_id", "sender_id", "encrypted_content"] {
+            mac.update(&bytes(&message[field]));
+        }
+        message["signature"] = json!(hex::encode(mac.finalize().into_bytes()));
+        keys.push(key);
+        messages.push(message);
+    }
+    let file = write(&alice, &json!({"group_keys": keys, "messages": messages}));
+    let said = alice.fails(&["import", "secirc", &file], 1);
+    assert!(said["error"]["what"].as_str().unwrap().contains("nothing was taken"), "{said}");
+    assert_eq!(alice.ok(&["import", "list"])[0]["groups"], json!([]));
+    keys.pop();
+    messages.pop();
+    let file = write(&alice, &json!({"group_keys": keys, "messages": messages}));
+    assert_eq!(alice.ok(&["import", "secirc", &file])[0]["imported"], 256);
 }

@@ -186,3 +186,19 @@ fn what_was_taken_before_a_refusal_is_sent_and_only_the_rest_failed() {
     assert_eq!(sent.lines[0]["line"], 1);
     assert!(sent.stderr.contains("of line 2 was not sent"), "{}", sent.stderr);
 }
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_waited_for_as_long_as_was_asked() {
+    let world = World::new();
+    let [alice, _] = world.group(["alice", "bob"]);
+    // Whoever connects is neither answered nor refused.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let began = std::time::Instant::now();
+    let deaf = Person { url, ..alice.clone() };
+    let said = deaf.fails(&["send", "team", "hello?", "--timeout", "2"], 5);
+    assert!(said["error"]["what"].as_str().unwrap().contains("kept"), "{said}");
+    // A call of its own would have been waited for a minute.
+    assert!(began.elapsed() < std::time::Duration::from_secs(50), "{:?}", began.elapsed());
+    alice.ok(&["send", "--flush"]);
+}

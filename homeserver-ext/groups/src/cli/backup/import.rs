@@ -103,11 +103,11 @@ fn open(path: &Path) -> Result<File, Failure> {
         Failure::usage(format!("cannot read {}: {error}", path.display()))
             .next("Name a file that `causeway-client backup export` made.")
     };
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    // Before it is opened: a pipe would be waited for.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(std::io::Error::other("it is no regular file")));
     }
-    Ok(file)
+    File::open(path).map_err(unreadable)
 }
 
 fn records(mut file: &File, key: &RecoveryKey) -> Result<Found, NotOpened> {

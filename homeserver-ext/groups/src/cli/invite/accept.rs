@@ -39,9 +39,13 @@ pub(super) async fn run(
     })?;
     if !client.wait_to_join(terms.group, Duration::from_secs(arguments.wait)).await? {
         let what = "you asked to be let in, and nobody's client has done it yet";
-        return Err(Failure::pending(what).next(
-            "It is done as soon as a client that may do it is running; then `group list` shows it.",
-        ));
+        let was_in = client.roster(terms.group).await.is_ok();
+        return Err(Failure::pending(what).next(if was_in {
+            "You have been in this group. If you were taken out of it, no link lets you in again: ask an \
+             admin for `causeway-client member add`."
+        } else {
+            "It is done as soon as a client that may do it is running; then `group list` shows it."
+        }));
     }
     let roster = names::roster(&client, &terms.group.to_string()).await?;
     let members = roster.members().len();
