@@ -194,7 +194,7 @@ fn a_server_that_takes_connections_and_says_nothing_is_waited_for_as_long_as_was
     // Whoever connects is neither answered nor refused.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let deaf = Person { url, ..alice.clone() };
     let said = deaf.fails(&["send", "team", "hello?", "--timeout", "2"], 5);
     assert!(said["error"]["what"].as_str().unwrap().contains("kept"), "{said}");
