@@ -272,7 +272,6 @@ impl Client {
         }
     }
 
-    /// An op that the machine signed by itself: an `add` of one who may come in.
     /// Ops in the order in which they are posted: a group that another server keeps holds up none of this
     /// one's, and one that cannot be told now is left out.
     async fn own_first(
@@ -301,6 +300,7 @@ impl Client {
         Ok(account.as_ref().unwrap_or(&self.me().account).server().to_owned())
     }
 
+    /// An op that the machine signed by itself: an `add` of one who may come in.
     async fn post_chore_op(&self, group: GroupId, op: OpBytes) -> Result<(), SdkError> {
         let home = self.home(group).await?;
         if self.untold.waits(group, &home, self.now()) {
@@ -323,7 +323,7 @@ impl Client {
             Err(CallError::Refused { status, errcode, error, .. }) => {
                 tracing::debug!(errcode, error, "the server refused an op");
                 if status == 404 {
-                    self.untold.is_outside(group);
+                    self.untold.is_outside(group, self.now());
                 }
                 Ok(())
             }

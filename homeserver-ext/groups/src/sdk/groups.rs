@@ -138,8 +138,9 @@ impl Client {
     pub async fn forget(&self, group: GroupId) -> Result<(), SdkError> {
         let roster = self.roster(group).await?;
         let is_in = !roster.closed() && roster.member(&self.me().record.member_id).is_some();
-        let is_over =
-            !is_in || self.untold.outside().contains(&group) || self.offer(group).await?.is_some();
+        let is_over = !is_in
+            || self.untold.outside(self.now()).contains(&group)
+            || self.offer(group).await?.is_some();
         if !is_over {
             return Err(OpError::Open.into());
         }

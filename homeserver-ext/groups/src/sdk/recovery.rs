@@ -205,7 +205,7 @@ impl Client {
         self.sync().await?;
         self.chores().await?;
         let mut tx = self.db.begin().await?;
-        let outside = self.untold.outside();
+        let outside = self.untold.outside(self.now());
         if !self.machine.all_are_told(&mut tx, self.now(), &outside).await? {
             return Err(SdkError::Contended);
         }

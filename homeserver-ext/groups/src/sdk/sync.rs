@@ -44,7 +44,7 @@ impl Client {
             Err(CallError::Refused { status: 404, .. }) => match self.give_back(group).await {
                 // It is there, and this device was never in it: the account was taken out before.
                 Err(SdkError::Call(CallError::Refused { status: 403 | 404, .. })) => {
-                    self.untold.is_outside(group);
+                    self.untold.is_outside(group, self.now());
                     Ok(())
                 }
                 ended => ended,

@@ -7,7 +7,8 @@ use std::{
 
 use causeway_protocol::ids::{GroupId, Timestamp};
 
-/// Before a server that did not answer is tried again, milliseconds.
+/// Before a server that did not answer, or did not know the account, is tried again, milliseconds: it may
+/// have been put back, and be given what it lost.
 const AGAIN_MS: u64 = 60_000;
 
 /// Which, since this start.
@@ -16,21 +17,22 @@ pub(super) struct Untold(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The server says that this account is not in them.
-    outside: BTreeSet<GroupId>,
+    /// The server says that this account is not in them; until when that is taken for granted.
+    outside: BTreeMap<GroupId, Timestamp>,
     /// Servers that keep groups and do not answer, and when they are tried again.
     away: BTreeMap<String, Timestamp>,
 }
 
 impl Untold {
     /// The server does not know the account in this group.
-    pub(super) fn is_outside(&self, group: GroupId) {
-        self.known().outside.insert(group);
+    pub(super) fn is_outside(&self, group: GroupId, now: Timestamp) {
+        self.known().outside.insert(group, now.plus_ms(AGAIN_MS));
     }
 
     /// Groups in which the server does not know the account.
-    pub(super) fn outside(&self) -> BTreeSet<GroupId> {
-        self.known().outside.clone()
+    pub(super) fn outside(&self, now: Timestamp) -> BTreeSet<GroupId> {
+        let known = self.known();
+        known.outside.iter().filter(|(_, until)| now < **until).map(|(group, _)| *group).collect()
     }
 
     /// The server that keeps a group did not answer.
@@ -41,7 +43,8 @@ impl Untold {
     /// Whether there is no use in telling this group, which `home` keeps, now.
     pub(super) fn waits(&self, group: GroupId, home: &str, now: Timestamp) -> bool {
         let known = self.known();
-        known.outside.contains(&group) || known.away.get(home).is_some_and(|until| now < *until)
+        let until = [known.outside.get(&group), known.away.get(home)];
+        until.into_iter().flatten().any(|until| now < *until)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -67,8 +70,11 @@ mod tests {
         for (group, home, now, waits) in rows {
             assert_eq!(untold.waits(group, home, Timestamp(now)), waits, "{home} at {now}");
         }
-        untold.is_outside(here);
-        assert!(untold.waits(here, "a.example", Timestamp(u64::MAX)));
-        assert!(untold.outside().contains(&here) && !untold.outside().contains(&there));
+        untold.is_outside(here, Timestamp(2_000));
+        assert!(untold.waits(here, "a.example", Timestamp(61_999)));
+        assert_eq!(untold.outside(Timestamp(61_999)), BTreeSet::from([here]));
+        // The server may have been put back, and have it again.
+        assert!(!untold.waits(here, "a.example", Timestamp(62_000)));
+        assert!(untold.outside(Timestamp(62_000)).is_empty());
     }
 }
