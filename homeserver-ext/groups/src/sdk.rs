@@ -60,7 +60,7 @@ use futures_util::future::BoxFuture;
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
-pub use calls::Calls;
+pub use calls::{Calls, SignalError};
 pub use devices::DeviceError;
 pub use events::{EventFeed, Followed};
 pub use http::{AccessToken, BaseUrlError, Http, discover};
@@ -277,14 +277,14 @@ impl Client {
         Machine::look_for(&mut script, rows);
         let (mut tx, mut looked) = self.db.begin_growing_with(script).await?;
         let looked = self.machine.looked_for(&mut looked, rows)?;
-        let Receipts { received, through, parked, no_room, calls } =
+        let Receipts { received, through, parked, no_room, calls, signals } =
             self.machine.receive_looked(&mut tx, self.now(), rows, looked).await?;
         if !received.is_empty() {
             self.keeper.keep(self, &mut tx, received).await.map_err(SdkError::Keep)?;
         }
         self.is_at(tx.later(), through);
         tx.commit().await?;
-        self.calls.put(calls);
+        self.calls.put(calls, signals);
         Ok(Taken { through, parked, no_room })
     }
 

@@ -10,7 +10,7 @@ mod look;
 use causeway_protocol::{
     api::StreamRow,
     content::{Content, Plaintext, RosterSync, Text},
-    envelope::{Kind, Sender},
+    envelope::{Kind, Recipient, Sender},
     ids::{AccountId, ClientId, EnvelopeId, GroupId, Timestamp},
     roster::{Log, Role, Roster, is_dropped_in_channel},
 };
@@ -102,8 +102,9 @@ impl Work<'_> {
     async fn receipts(mut self, rows: &[StreamRow]) -> Result<Receipts, MachineError> {
         let through = rows.last().map(|row| row.seq);
         let (parked, no_room) = (std::mem::take(&mut self.parked), self.no_room.take());
-        let calls = std::mem::take(&mut self.calls);
-        Ok(Receipts { received: self.finish().await?, through, parked, no_room, calls })
+        let (calls, signals) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.signals));
+        let received = self.finish().await?;
+        Ok(Receipts { received, through, parked, no_room, calls, signals })
     }
 
     async fn row(&mut self, row: &StreamRow) -> Result<Step, MachineError> {
@@ -183,6 +184,9 @@ impl Work<'_> {
             (Kind::CallChanged, _) => {
                 self.call_row(row).await?;
                 Ok(Step::Done)
+            }
+            (Kind::Call, Some(sender)) if envelope.to != Recipient::Broadcast => {
+                self.direct(row, sender, opened).await
             }
             (Kind::Call, _) => {
                 self.fail(row, "not_built");

@@ -78,6 +78,12 @@ impl Work<'_> {
             said @ OlmPlaintext::History(..) => {
                 return self.past(row, sender, &device, &said).await;
             }
+            OlmPlaintext::Call(route, signal) => {
+                if !self.hear_signal(route, &device, signal).await? {
+                    self.fail(row, "not_counting");
+                    return Ok(Step::Done);
+                }
+            }
             OlmPlaintext::Dummy(_) => {}
         }
         self.say(row.seq, envelope.group, What::Keys);
