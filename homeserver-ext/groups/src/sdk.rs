@@ -60,7 +60,7 @@ use futures_util::future::BoxFuture;
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
-pub use calls::{Calls, SignalError};
+pub use calls::{Calls, News, SignalError};
 pub use devices::DeviceError;
 pub use events::{EventFeed, Followed};
 pub use http::{AccessToken, BaseUrlError, Http, discover};
@@ -277,8 +277,9 @@ impl Client {
         Machine::look_for(&mut script, rows);
         let (mut tx, mut looked) = self.db.begin_growing_with(script).await?;
         let looked = self.machine.looked_for(&mut looked, rows)?;
-        let Receipts { received, through, parked, no_room, calls, signals } =
+        let Receipts { received, through, parked, no_room, calls } =
             self.machine.receive_looked(&mut tx, self.now(), rows, looked).await?;
+        let (received, signals) = calls::apart(received);
         if !received.is_empty() {
             self.keeper.keep(self, &mut tx, received).await.map_err(SdkError::Keep)?;
         }
@@ -290,6 +291,8 @@ impl Client {
 
     /// Hands on what came in, in the transaction that brought it about.
     async fn keep(&self, tx: &mut Tx, received: Vec<Received>) -> Result<(), SdkError> {
+        let (received, signals) = calls::apart(received);
+        self.calls.put(Vec::new(), signals);
         if received.is_empty() {
             return Ok(());
         }

@@ -102,9 +102,8 @@ impl Work<'_> {
     async fn receipts(mut self, rows: &[StreamRow]) -> Result<Receipts, MachineError> {
         let through = rows.last().map(|row| row.seq);
         let (parked, no_room) = (std::mem::take(&mut self.parked), self.no_room.take());
-        let (calls, signals) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.signals));
-        let received = self.finish().await?;
-        Ok(Receipts { received, through, parked, no_room, calls, signals })
+        let calls = std::mem::take(&mut self.calls);
+        Ok(Receipts { received: self.finish().await?, through, parked, no_room, calls })
     }
 
     async fn row(&mut self, row: &StreamRow) -> Result<Step, MachineError> {

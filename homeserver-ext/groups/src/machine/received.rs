@@ -32,8 +32,6 @@ pub struct Receipts {
     pub no_room: Option<Sender>,
     /// Calls that are other than they were, in the order of the rows; an old state may be among them.
     pub calls: Vec<CallState>,
-    /// What devices of calls told this one, likewise.
-    pub signals: Vec<Signalled>,
 }
 
 /// What a device told this one about a call that both are to be in. That it counts in the group and is
@@ -105,6 +103,8 @@ pub enum What {
     },
     /// Keys, acknowledgements and the like: nothing to show.
     Keys,
+    /// A device of a call told this one how to connect; for whoever takes part.
+    Signal(Signalled),
     /// The server shows a second history: nothing is sent in this group until a person decides. Or
     /// a member says that there is one ([`Fork::other`] is `None`), and it is asked for.
     Fork(Fork),

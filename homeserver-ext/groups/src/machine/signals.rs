@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 use causeway_store::Tx;
 
-use super::{Batch, Machine, MachineError, Needs, Signalled, reach::Reach, work::Work};
+use super::{Batch, Machine, MachineError, Needs, reach::Reach, work::Work};
 use crate::{
     olm,
     storage::{accounts::KnownDevice, olm as sessions},
@@ -96,18 +96,13 @@ impl Work<'_> {
         Ok(Signalling::Sealed(Batch::new(head, vec![submission], [])))
     }
 
-    /// Takes what a device told this one, if it counts and is who it is called.
-    pub(super) async fn hear_signal(
+    /// Whether what a device tells this one of a call is to be heard: it counts, and is who it is called.
+    pub(super) async fn may_signal(
         &mut self,
-        route: Route,
+        group: GroupId,
         device: &KnownDevice,
-        signal: CallSignal,
     ) -> Result<bool, MachineError> {
-        let Some(log) = self.log(&route.group).await? else { return Ok(false) };
-        let counts = self.may_give(&log, device).await?;
-        if counts {
-            self.signals.push(Signalled { group: route.group, from: route.from, signal });
-        }
-        Ok(counts)
+        let Some(log) = self.log(&group).await? else { return Ok(false) };
+        self.may_give(&log, device).await
     }
 }

@@ -16,9 +16,7 @@ use causeway_store::{Conn, Script, Tx};
 use sha2::{Digest as _, Sha256};
 use vodozemac::olm::Account;
 
-use super::{
-    Machine, MachineError, Received, Signalled, What, known::Known, seen::Seen, shared::Shared,
-};
+use super::{Machine, MachineError, Received, What, known::Known, seen::Seen, shared::Shared};
 use crate::{
     schemes::sender_keys::HeldChain,
     storage::{
@@ -108,8 +106,6 @@ pub(super) struct Work<'a> {
     pub(super) no_room: Option<Sender>,
     /// Calls of which rows told.
     pub(super) calls: Vec<CallState>,
-    /// What devices of calls told this one.
-    pub(super) signals: Vec<Signalled>,
     /// Whose parked rows are being asked for, once that is known.
     pub(super) due: Option<HashSet<(GroupId, DeviceId)>>,
     /// Of whom a key is asked for, once that is known.
@@ -148,7 +144,6 @@ impl<'a> Work<'a> {
             parked: Vec::new(),
             no_room: None,
             calls: Vec::new(),
-            signals: Vec::new(),
             due: None,
             requested: None,
             sealed: false,

@@ -5,6 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use causeway_protocol::{
@@ -12,33 +13,42 @@ use causeway_protocol::{
     ids::{DeviceId, GroupId},
     olm_plaintext::CallSignal,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
-use super::{CallError, Client, SdkError};
-use crate::machine::{Signalled, Signalling};
+use super::{CallError, Client, SdkError, backoff::Backoff};
+use crate::machine::{Batch, Received, Signalled, Signalling, What};
 
-/// States that wait to be asked for, and signals; beyond, the oldest gives way. A newer state says more,
-/// and who lacks a signal begins anew.
+/// States that wait to be shown; beyond, the oldest gives way, and a newer one says more.
 const MAX_STATES: usize = 256;
-const MAX_SIGNALS: usize = 512;
+/// News that wait for one who takes part; beyond, what comes is left out: who lacks a signal begins anew,
+/// and a state is asked for now and then.
+const MAX_NEWS: usize = 512;
 /// How often what is to be told is sealed anew because the group moved on, or keys were missing.
 const TRIES: usize = 4;
+/// How long a server that does not answer is asked: the other side gives a connection 30 s.
+const INSISTS: Duration = Duration::from_secs(20);
 
-/// States of calls and signals of their devices, in the order in which they came. A clone is another
-/// handle of the same.
+/// What the mailbox has brought of calls. A clone is another handle of the same.
 #[derive(Debug, Clone, Default)]
-pub struct Calls(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    waiting: Mutex<Waiting>,
-    heard: Notify,
-}
+pub struct Calls(Arc<Mutex<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     states: VecDeque<CallState>,
-    signals: VecDeque<Signalled>,
+    attending: Vec<(GroupId, mpsc::Sender<News>)>,
+}
+
+/// What one who takes part in a call hears of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// How a call of the group stands; one of a lower version than one before is old.
+    State(Box<CallState>),
+    /// What a device said. It counts in the group; whether it takes part, and in which epoch of the call
+    /// it said that, is to be looked at.
+    Signal(Signalled),
 }
 
 /// Why a device was not told something.
@@ -61,10 +71,16 @@ impl Calls {
             return;
         }
         let mut waiting = self.waiting();
-        add(&mut waiting.states, states, MAX_STATES);
-        add(&mut waiting.signals, signals, MAX_SIGNALS);
-        drop(waiting);
-        self.0.heard.notify_one();
+        let news = states.iter().map(|state| (state.group, News::State(Box::new(state.clone()))));
+        let signals = signals.into_iter().map(|signal| (signal.group, News::Signal(signal)));
+        for (group, news) in news.chain(signals) {
+            for (_, to) in waiting.attending.iter().filter(|(of, _)| *of == group) {
+                to.try_send(news.clone()).ok();
+            }
+        }
+        waiting.states.extend(states);
+        let beyond = waiting.states.len().saturating_sub(MAX_STATES);
+        waiting.states.drain(..beyond);
     }
 
     /// States that came since this was asked last; one of a lower version than one before is old.
@@ -72,26 +88,30 @@ impl Calls {
         self.waiting().states.drain(..).collect()
     }
 
-    /// Signals that came since this was asked last. Who said one counts in the group; whether he takes
-    /// part, and in which epoch of the call he said it, is to be looked at.
-    pub fn take_signals(&self) -> Vec<Signalled> {
-        self.waiting().signals.drain(..).collect()
-    }
-
-    /// Returns when something came since the last time; for one at a time.
-    pub async fn heard(&self) {
-        self.0.heard.notified().await;
+    /// From now on, what comes of this group's calls, in the order in which it comes: for who takes part.
+    pub fn attend(&self, group: GroupId) -> mpsc::Receiver<News> {
+        let (to, news) = mpsc::channel(MAX_NEWS);
+        let mut waiting = self.waiting();
+        waiting.attending.retain(|(_, to)| !to.is_closed());
+        waiting.attending.push((group, to));
+        news
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn add<T>(to: &mut VecDeque<T>, new: Vec<T>, most: usize) {
-    to.extend(new);
-    let beyond = to.len().saturating_sub(most);
-    to.drain(..beyond);
+/// What is to be kept, and what devices of calls said, which is not.
+pub(super) fn apart(received: Vec<Received>) -> (Vec<Received>, Vec<Signalled>) {
+    let (mut kept, mut signals) = (Vec::with_capacity(received.len()), Vec::new());
+    for one in received {
+        match one.what {
+            What::Signal(signalled) => signals.push(signalled),
+            _ => kept.push(one),
+        }
+    }
+    (kept, signals)
 }
 
 impl Client {
@@ -116,8 +136,8 @@ impl Client {
             match self.seal_signal((group, to), signal).await? {
                 Signalling::Nobody => return Err(SignalError::Nobody),
                 Signalling::Unprepared(needs) => self.provide(needs).await?,
-                Signalling::Sealed(batch) => match self.post_once(&batch).await {
-                    Ok(_) => return Ok(()),
+                Signalling::Sealed(batch) => match self.post_signal(&batch).await {
+                    Ok(()) => return Ok(()),
                     Err(SdkError::Call(CallError::Stale { .. })) => {
                         self.sync_group(group).await.map(drop)?
                     }
@@ -126,6 +146,25 @@ impl Client {
             }
         }
         Err(SignalError::Contended)
+    }
+
+    /// As the same bytes until the server has them, so that nothing is said twice.
+    async fn post_signal(&self, batch: &Batch) -> Result<(), SdkError> {
+        let (until, mut backoff) = (Instant::now() + INSISTS, Backoff::default());
+        loop {
+            let error = match self.post_once(batch).await {
+                Err(SdkError::Call(error)) if error.is_transient() => error,
+                ended => return ended.map(drop),
+            };
+            let wait = match error {
+                CallError::RetryAfter { ms, .. } => Duration::from_millis(ms),
+                _ => backoff.failed(),
+            };
+            if Instant::now() + wait >= until {
+                return Err(error.into());
+            }
+            sleep(wait).await;
+        }
     }
 
     async fn seal_signal(

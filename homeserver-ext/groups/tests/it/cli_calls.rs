@@ -6,7 +6,7 @@ use std::sync::Arc;
 use causeway_groups::{
     SCHEMA, Vault,
     machine::{Received, Signalled},
-    sdk::{CallError, Client, Keep, KeepError, SignalError, Stream},
+    sdk::{CallError, Client, Keep, KeepError, News, SignalError, Stream},
 };
 use causeway_protocol::{
     api::{CallCap, CallIntent, CallState, JoinCall, SetCall, StartCall},
@@ -16,6 +16,7 @@ use causeway_protocol::{
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::{
     cli_server::now,
@@ -144,15 +145,20 @@ fn who_is_refused_in_a_call_is_told_why_in_the_servers_words() {
     }
 }
 
-/// What waits in the mailbox, received.
-async fn receive(client: &Client, stream: &mut Stream) -> Vec<Signalled> {
+/// What waits in the mailbox, received; the first signal among it.
+async fn receive(
+    client: &Client,
+    stream: &mut Stream,
+    news: &mut mpsc::Receiver<News>,
+) -> Signalled {
     loop {
         let rows = stream.next_rows().await.unwrap();
         let taken = client.receive(&rows).await.unwrap();
         stream.took(&taken).await;
-        let signals = client.calls().take_signals();
-        if !signals.is_empty() {
-            return signals;
+        // Records that are lacked are asked for, and what waited for them is heard.
+        client.chores().await.unwrap();
+        if let Ok(News::Signal(signal)) = news.try_recv() {
+            return signal;
         }
     }
 }
@@ -174,17 +180,20 @@ fn devices_of_a_call_tell_each_other_over_olm_what_no_server_reads() {
             json: zeroize::Zeroizing::new(text.as_bytes().to_vec()),
         };
         let mut streams = [alice.stream(), bob.stream()];
+        let mut news = [alice.calls().attend(group), bob.calls().attend(group)];
+        let mut of_another = bob.calls().attend(GroupId::new([9; 32]));
         let secret = r#"{"t":"group_call_offer","sdp":"a=fingerprint:secret-in-the-offer"}"#;
         // To and fro, in order.
         for n in 0..3 {
             let offer = said(&format!("{secret}{n}"));
             alice.signal(group, device(&bob), &offer).await.unwrap();
-            let heard = receive(&bob, &mut streams[1]).await;
-            assert_eq!(heard, [Signalled { group, from: device(&alice), signal: offer }]);
+            let heard = receive(&bob, &mut streams[1], &mut news[1]).await;
+            assert_eq!(heard, Signalled { group, from: device(&alice), signal: offer });
             bob.signal(group, device(&alice), &said("an answer")).await.unwrap();
-            let heard = receive(&alice, &mut streams[0]).await;
-            assert_eq!((heard[0].from, &heard[0].signal), (device(&bob), &said("an answer")));
+            let heard = receive(&alice, &mut streams[0], &mut news[0]).await;
+            assert_eq!((heard.from, heard.signal), (device(&bob), said("an answer")));
         }
+        assert!(of_another.try_recv().is_err());
         // To nobody else, by nobody else, and no more than fits.
         let refused = alice.signal(group, device(&stranger), &said("x")).await;
         assert!(matches!(refused, Err(SignalError::Nobody)), "{refused:?}");
@@ -193,7 +202,7 @@ fn devices_of_a_call_tell_each_other_over_olm_what_no_server_reads() {
         let refused = alice.signal(group, device(&bob), &said(&"x".repeat(24 * 1_024 + 1))).await;
         assert!(matches!(refused, Err(SignalError::Nobody)), "{refused:?}");
         assert!(!format!("{:?}", said(secret)).contains("secret"));
-        for mut stream in streams {
+        for stream in streams {
             stream.close().await;
         }
     });
