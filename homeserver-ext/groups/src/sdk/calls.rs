@@ -139,7 +139,7 @@ impl Client {
                 Signalling::Sealed(batch) => match self.post_signal(&batch).await {
                     Ok(()) => return Ok(()),
                     Err(SdkError::Call(CallError::Stale { .. })) => {
-                        self.sync_group(group).await.map(drop)?
+                        self.sync_group(group).await?;
                     }
                     Err(error) => return Err(error.into()),
                 },
