@@ -53,6 +53,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["storage"],
             &["machine"],
             &["sdk"],
+            &["calling"],
             &["cli"],
         ],
         apart: &["schemes", "machine/schemes"],

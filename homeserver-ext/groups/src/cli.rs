@@ -160,7 +160,7 @@ enum Command {
     /// Show and set what may be set, of this client and of your groups
     #[command(subcommand)]
     Settings(settings::Command),
-    /// See calls of your groups, decline them, end them
+    /// Call a group, see its calls, decline them, end them
     #[command(subcommand)]
     Call(call::Command),
     /// See how far messages that you have sent came

@@ -1,6 +1,6 @@
 //! The half of Causeway with keys.
 //!
-//! `schemes` → `vault` → `storage` → `machine` → `sdk` → `cli`: each may import those before it. The
+//! `schemes` → `vault` → `storage` → `machine` → `sdk` → `calling` → `cli`: each may import those before it. The
 //! machine has no network and no clock; what moves a ratchet happens inside its caller's
 //! transaction.
 
@@ -8,6 +8,8 @@ mod entropy;
 mod olm;
 mod storage;
 
+#[cfg(feature = "calls")]
+pub mod calling;
 #[cfg(feature = "calls")]
 pub mod calls;
 #[cfg(feature = "cli")]

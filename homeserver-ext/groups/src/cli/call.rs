@@ -3,7 +3,18 @@
 mod decline;
 mod end;
 mod heard;
+mod leave;
 mod list;
+#[cfg(feature = "calls")]
+mod sound;
+#[cfg(feature = "calls")]
+mod start;
+#[cfg(feature = "calls")]
+mod talk;
+#[cfg(feature = "calls")]
+mod tell;
+#[cfg(feature = "calls")]
+mod view;
 mod watch;
 
 use causeway_protocol::{
@@ -20,6 +31,23 @@ use crate::sdk::Client;
 /// What can be done with calls.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Begin a group's call, or come into the one that somebody else has begun; until you leave
+    #[cfg(feature = "calls")]
+    #[command(
+        after_help = "On a terminal m is the microphone, h your hand, q leaves. It follows the mailbox, as `tail` does: there is one of both.\n\nExamples:\n  causeway-client call start team --audio-in greeting.wav --audio-out heard.wav\n  causeway-client call start team --audio-in tone:440 --for 30s\n  causeway-client call start team --relay-only --turn turn:turn.b.example:3478 --turn-user alice --turn-password-file turn.txt"
+    )]
+    Start(start::Arguments),
+    /// Come into the call that runs in a group; until you leave
+    #[cfg(feature = "calls")]
+    #[command(
+        after_help = "As `call start`, where there must be a call.\n\nExamples:\n  causeway-client call join team --audio-out heard.wav\n  causeway-client --output json call join team --audio-in tone:440 --for 10s"
+    )]
+    Join(start::Arguments),
+    /// Take this device out of a group's call, whatever brought it in
+    #[command(
+        after_help = "A `call start` or `call join` of the same home ends with it.\n\nExamples:\n  causeway-client call leave team"
+    )]
+    Leave(leave::Arguments),
     /// List a group's calls: the one that runs, and those of the last 30 days
     #[command(
         after_help = "Examples:\n  causeway-client call list team\n  causeway-client --output json call list team --limit 20"
@@ -40,6 +68,11 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "calls")]
+        Command::Start(arguments) => start::run(arguments, home, printer).await,
+        #[cfg(feature = "calls")]
+        Command::Join(arguments) => start::join(arguments, home, printer).await,
+        Command::Leave(arguments) => leave::run(arguments, home, printer).await,
         Command::List(arguments) => list::run(arguments, home, printer).await,
         Command::Watch(arguments) => watch::run(arguments, home, printer).await,
         Command::Decline(arguments) => decline::run(arguments, home, printer).await,

@@ -29,7 +29,8 @@ use super::{
 };
 
 use run::{Chat, Teller};
-use terminal::{Announce, Screen};
+use terminal::Announce;
+pub(super) use terminal::Screen;
 
 /// Arguments of `chat`.
 #[derive(Debug, Args)]

@@ -1,9 +1,9 @@
 //! A mesh with real sound: WebRTC over the loopback, in one process.
 
-mod ear;
+pub(crate) mod ear;
 mod hostile;
 mod path;
-mod room;
+pub(crate) mod room;
 
 use std::collections::BTreeMap;
 

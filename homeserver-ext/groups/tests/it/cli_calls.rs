@@ -1,5 +1,5 @@
 //! `call …`, and the ring in `tail`, through the real binary and a real server. Who calls does so by the
-//! SDK: the client has no sound yet.
+//! SDK, without sound.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Keep for Nothing {
 }
 
 /// The person's session, without the program.
-async fn client(person: &Person) -> Client {
+pub(crate) async fn client(person: &Person) -> Client {
     let (path, key) = (person.home.join("client.db"), person.home.join("storage.key"));
     let schemas = [SCHEMA];
     let db = Db::open(Options { path, lock: Lock::Shared, schemas: &schemas }).await.unwrap();
@@ -47,7 +47,7 @@ async fn client(person: &Person) -> Client {
 }
 
 /// Does something with the person's session, and waits for it.
-fn does<T>(person: &Person, what: impl AsyncFnOnce(Client, GroupId) -> T) -> T {
+pub(crate) fn does<T>(person: &Person, what: impl AsyncFnOnce(Client, GroupId) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = client(person).await;

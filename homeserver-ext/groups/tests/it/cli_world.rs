@@ -179,12 +179,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.stderr(Stdio::piped());
+        Self::start_as_it_is(command)
+    }
+
+    /// The same where somebody else reads what it says of trouble.
+    pub(crate) fn start_as_it_is(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let stdin = child.stdin.take();
         Self { child, stdin, lines }
@@ -194,7 +195,9 @@ impl Running {
     pub(crate) fn ended(mut self) -> Ended {
         let lines = std::iter::from_fn(|| self.next()).collect();
         let mut stderr = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        if let Some(mut said) = self.child.stderr.take() {
+            said.read_to_string(&mut stderr).unwrap();
+        }
         Ended { status: self.child.wait().unwrap(), lines, stderr }
     }
 
@@ -204,7 +207,7 @@ impl Running {
     }
 
     /// Its lines up to the first that `is` true of.
-    pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, mut is: impl FnMut(&Value) -> bool) -> Value {
         loop {
             let line = self.next().expect("it ended before that line came");
             if is(&line) {

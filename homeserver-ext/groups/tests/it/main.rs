@@ -4,8 +4,12 @@
 #[path = "../../benches/crowd/away.rs"]
 mod away;
 #[cfg(feature = "calls")]
+mod calling;
+#[cfg(feature = "calls")]
 mod calls;
 mod cli_backup;
+#[cfg(feature = "calls")]
+mod cli_calling;
 mod cli_calls;
 mod cli_chat;
 mod cli_crowd;

@@ -9,15 +9,15 @@ use causeway_groups::calls::{FRAME, RATE};
 const WINDOW: usize = 10 * FRAME;
 
 #[derive(Default)]
-pub(super) struct Ear {
+pub(crate) struct Ear {
     sound: Vec<f32>,
     /// Windows in which that one of the known tones stood out; and those in which none did.
-    pub(super) heard: Vec<(u32, usize)>,
-    pub(super) unclear: usize,
+    pub(crate) heard: Vec<(u32, usize)>,
+    pub(crate) unclear: usize,
 }
 
 impl Ear {
-    pub(super) fn hear(&mut self, sound: &[f32], tones: &[u32]) {
+    pub(crate) fn hear(&mut self, sound: &[f32], tones: &[u32]) {
         self.sound.extend(sound);
         while self.sound.len() >= WINDOW {
             let window: Vec<_> = self.sound.drain(..WINDOW).collect();
@@ -31,13 +31,13 @@ impl Ear {
         }
     }
 
-    pub(super) fn times(&self, tone: u32) -> usize {
+    pub(crate) fn times(&self, tone: u32) -> usize {
         self.heard.iter().find(|(heard, _)| *heard == tone).map_or(0, |(_, times)| *times)
     }
 }
 
 /// The tone that stands three times above each other one.
-pub(super) fn dominant(window: &[f32], tones: &[u32]) -> Option<u32> {
+pub(crate) fn dominant(window: &[f32], tones: &[u32]) -> Option<u32> {
     let mut levels: Vec<_> = tones.iter().map(|tone| (level(window, *tone), *tone)).collect();
     levels.sort_by(|one, other| other.0.total_cmp(&one.0));
     let (first, second) = (levels[0], levels.get(1).map_or(0.0, |second| second.0));
@@ -46,7 +46,7 @@ pub(super) fn dominant(window: &[f32], tones: &[u32]) -> Option<u32> {
 
 /// The amplitude of a tone, by Goertzel.
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-pub(super) fn level(window: &[f32], tone: u32) -> f32 {
+pub(crate) fn level(window: &[f32], tone: u32) -> f32 {
     let w = std::f32::consts::TAU * tone as f32 / RATE as f32;
     let k = 2.0 * w.cos();
     let (one, two) =

@@ -1,0 +1,257 @@
+//! How a call stands as far as this device knows, and what it has to say to the server next. No network.
+
+use std::collections::BTreeSet;
+
+use causeway_protocol::{
+    api::{CallParticipant, CallState, CallTopology},
+    ids::DeviceId,
+};
+
+/// Whom the mesh can connect to is what a report has room for.
+const MAX_CONNECTED: usize = 16;
+
+/// What is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    me: DeviceId,
+    state: CallState,
+    /// Whom sound goes to and comes from directly.
+    connected: BTreeSet<DeviceId>,
+    pub(super) muted: bool,
+    pub(super) hand: bool,
+    pub(super) standing: Standing,
+}
+
+/// How it stands between this device and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It takes part.
+    In,
+    /// The server has put it out, though it did not go.
+    Out,
+    /// Nothing but to leave is left to do.
+    Leaves,
+    /// The server has it no more, and nothing more is asked.
+    Gone,
+}
+
+/// What the server is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// How the call stands.
+    Look,
+    /// To be let in again.
+    Join,
+    /// To know from whom there is sound, in which epoch.
+    Report(u32, Vec<DeviceId>),
+    /// To show microphone and hand.
+    Set(bool, bool),
+    /// To be let go.
+    Leave,
+}
+
+/// What a state says that is newer than the one before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It goes on, with these.
+    On,
+    /// It is over for everybody.
+    Over,
+    /// This device went, by its own wish.
+    Left,
+    /// This device was put out, and would be again.
+    Out(String),
+}
+
+impl Known {
+    /// As the server answered when this device came in.
+    pub(super) const fn new(me: DeviceId, state: CallState, muted: bool) -> Self {
+        let connected = BTreeSet::new();
+        Self { me, state, connected, muted, hand: false, standing: Standing::In }
+    }
+
+    pub(super) const fn state(&self) -> &CallState {
+        &self.state
+    }
+
+    /// Whose devices take part.
+    pub(super) fn devices(&self) -> Vec<DeviceId> {
+        self.state.participants.iter().map(|it| it.device).collect()
+    }
+
+    pub(super) fn connected(&mut self, device: DeviceId, is: bool) {
+        if is {
+            self.connected.insert(device);
+        } else {
+            self.connected.remove(&device);
+        }
+    }
+
+    /// Takes a state in; `None` of an old one.
+    pub(super) fn hear(&mut self, now: CallState) -> Option<Heard> {
+        if now.call != self.state.call || now.version <= self.state.version {
+            return None;
+        }
+        let was_next = now.version == self.state.version + 1;
+        let was_in = self.mine().is_some();
+        self.state = now;
+        if self.state.topology == CallTopology::Ended {
+            return Some(Heard::Over);
+        }
+        if self.mine().is_some() {
+            if self.standing == Standing::Out {
+                self.standing = Standing::In;
+            }
+            return Some(Heard::On);
+        }
+        let out = self.state.out.iter().find(|out| out.device == self.me);
+        Some(match out.map(|out| out.why.as_str()) {
+            _ if self.standing == Standing::Leaves => Heard::Left,
+            // Its stream was; it comes back with it.
+            Some("lost") => self.comes_back(),
+            Some(why) => Heard::Out(why.to_owned()),
+            // Nothing happened but that it went: another program of the same home asked for it.
+            None if was_in && was_next => Heard::Left,
+            // What happened meanwhile was not seen.
+            None => self.comes_back(),
+        })
+    }
+
+    fn comes_back(&mut self) -> Heard {
+        if self.standing == Standing::In {
+            self.standing = Standing::Out;
+        }
+        Heard::On
+    }
+
+    /// What is to be asked now, as everything stands.
+    pub(super) fn ask(&self) -> Option<Ask> {
+        match self.standing {
+            _ if self.state.topology == CallTopology::Ended => return None,
+            Standing::Gone => return None,
+            Standing::Leaves => return self.mine().is_some().then_some(Ask::Leave),
+            Standing::Out => return Some(Ask::Join),
+            Standing::In => {}
+        }
+        let mine = self.mine()?;
+        let there =
+            |device: &&DeviceId| self.state.participants.iter().any(|it| it.device == **device);
+        let known: BTreeSet<_> = mine.connected.iter().filter(there).collect();
+        let connected: BTreeSet<_> = self.connected.iter().filter(there).collect();
+        if known != connected {
+            let connected = connected.into_iter().copied().take(MAX_CONNECTED).collect();
+            return Some(Ask::Report(self.state.epoch, connected));
+        }
+        ((mine.muted, mine.hand) != (self.muted, self.hand))
+            .then_some(Ask::Set(self.muted, self.hand))
+    }
+
+    fn mine(&self) -> Option<&CallParticipant> {
+        self.state.participants.iter().find(|it| it.device == self.me)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::{
+        api::{CallDevice, CallIntent, CallOut},
+        ids::{CallId, GroupId, Timestamp},
+    };
+
+    use super::*;
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId::new([n; 32])
+    }
+
+    fn state(version: u64, devices: &[u8]) -> CallState {
+        let account = || "a:b.example".parse::<causeway_protocol::ids::AccountId>().unwrap();
+        let participants = devices.iter().map(|n| CallParticipant {
+            account: account(),
+            device: device(*n),
+            since_ms: Timestamp(0),
+            muted: false,
+            hand: false,
+            connected: Vec::new(),
+            lost: false,
+            via: "native".to_owned(),
+        });
+        CallState {
+            call: CallId::new([7; 16]),
+            group: GroupId::new([8; 32]),
+            version,
+            epoch: 1,
+            topology: CallTopology::Mesh,
+            intent: CallIntent::Audio,
+            started_by: CallDevice { account: account(), device: device(1) },
+            started_ms: Timestamp(0),
+            deadline_ms: None,
+            ended_ms: None,
+            reason: None,
+            ended_by: None,
+            participants: participants.collect(),
+            accounts: Vec::new(),
+            declined: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    fn out(version: u64, why: &str) -> CallState {
+        let mut state = state(version, &[2]);
+        let account = state.participants[0].account.clone();
+        state.out = vec![CallOut { account, device: device(1), why: why.to_owned() }];
+        state
+    }
+
+    #[test]
+    fn who_is_lost_comes_back_and_who_left_or_was_put_out_does_not() {
+        let known = || Known::new(device(1), state(4, &[1, 2]), false);
+        for (now, heard, ask) in [
+            (state(5, &[2]), Heard::Left, None),
+            (state(7, &[2]), Heard::On, Some(Ask::Join)),
+            (out(5, "lost"), Heard::On, Some(Ask::Join)),
+            (out(9, "lost"), Heard::On, Some(Ask::Join)),
+            (out(5, "could_not_connect"), Heard::Out("could_not_connect".to_owned()), None),
+        ] {
+            let mut known = known();
+            assert_eq!(known.hear(now), Some(heard));
+            if ask.is_some() {
+                assert_eq!(known.ask(), ask);
+                assert_eq!(known.hear(state(10, &[1, 2])), Some(Heard::On));
+                assert_eq!(known.ask(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn old_states_and_those_of_other_calls_change_nothing() {
+        let mut known = Known::new(device(1), state(4, &[1, 2]), false);
+        let mut another = state(9, &[]);
+        another.call = CallId::new([9; 16]);
+        for old in [state(4, &[1]), state(3, &[]), another] {
+            assert_eq!(known.hear(old), None);
+        }
+        let mut over = state(5, &[]);
+        over.topology = CallTopology::Ended;
+        assert_eq!(known.hear(over), Some(Heard::Over));
+    }
+
+    #[test]
+    fn the_server_is_told_what_it_does_not_know_and_nothing_else() {
+        let mut known = Known::new(device(1), state(4, &[1, 2]), true);
+        assert_eq!(known.ask(), Some(Ask::Set(true, false)));
+        known.connected(device(2), true);
+        // Of one who is not in the call it wants to hear nothing.
+        known.connected(device(3), true);
+        assert_eq!(known.ask(), Some(Ask::Report(1, vec![device(2)])));
+        let mut now = state(5, &[1, 2]);
+        now.participants[0].connected = vec![device(2), device(3)];
+        now.participants[0].muted = true;
+        known.hear(now);
+        assert_eq!(known.ask(), None);
+        known.standing = Standing::Leaves;
+        assert_eq!(known.ask(), Some(Ask::Leave));
+        assert_eq!(known.hear(state(6, &[2])), Some(Heard::Left));
+        assert_eq!(known.ask(), None);
+    }
+}

@@ -1,0 +1,450 @@
+//! One device's part in a call, from coming in to leaving.
+
+use std::time::Duration;
+
+use causeway_protocol::{
+    api::{CallCap, CallIntent, CallState, CallTopology, JoinCall, ReportCall, SetCall, StartCall},
+    ids::{CallId, DeviceId, GroupId},
+    olm_plaintext::CallSignal,
+};
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    known::{Ask, Heard, Known, Standing},
+    saying::Saying,
+    words::{Command, Ending, JoinError, Told, Wish},
+};
+use crate::{
+    calls::{Happened, Input, Mesh, Refused, Signal, StartError},
+    entropy,
+    machine::Signalled,
+    sdk::{Backoff, CallError, Client, News},
+};
+
+/// The server is asked how the call stands when nothing was heard for so long.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// The same is asked for again after so long, where it came to nothing.
+const SAME_AGAIN: Duration = Duration::from_secs(5);
+/// What waits to be told; sound goes on where it is full.
+const TOLD: usize = 256;
+/// How long leaving may take: whoever cannot be told finds out by himself.
+const LEAVING: Duration = Duration::from_secs(5);
+
+type Answer = (Ask, Result<CallState, CallError>);
+
+/// One device's part in a call.
+pub struct Participant {
+    client: Client,
+    group: GroupId,
+    known: Known,
+    caps: JoinCall,
+    news: mpsc::Receiver<News>,
+    inputs: mpsc::Sender<Input>,
+    happened: mpsc::Receiver<Happened>,
+    sound: JoinSet<std::io::Result<()>>,
+    saying: Saying,
+    told: mpsc::Sender<Told>,
+    asking: Option<BoxFuture<'static, Answer>>,
+    /// What was asked last, and when the same may be asked again.
+    asked: Option<(Ask, Instant)>,
+    /// When anything may be asked again after a failure.
+    waits: Option<Instant>,
+    look_at: Instant,
+    backoff: Backoff,
+    is_away: bool,
+    /// How it ends, and until when.
+    ending: Option<(Ending, Instant)>,
+}
+
+/// What there is before a device is in the call.
+struct Parts {
+    mesh: Mesh,
+    inputs: mpsc::Sender<Input>,
+    happened: mpsc::Receiver<Happened>,
+    news: mpsc::Receiver<News>,
+    caps: JoinCall,
+    muted: bool,
+}
+
+impl Parts {
+    fn new(client: &Client, group: GroupId, wish: Wish) -> Result<Self, StartError> {
+        let Wish { settings, source, sink, muted, may_degrade } = wish;
+        let me = client.me().record.device_id;
+        let (mesh, inputs, happened) = Mesh::new(me, settings, source, sink)?;
+        let caps = JoinCall { caps: vec![CallCap::Mesh], may_degrade };
+        // Before it is in the call, so that nothing is missed.
+        let news = client.calls().attend(group);
+        Ok(Self { mesh, inputs, happened, news, caps, muted })
+    }
+}
+
+enum Step {
+    News(News),
+    Happened(Happened),
+    Command(Command),
+    Answer(Box<Answer>),
+    Said(DeviceId, Result<(), crate::sdk::SignalError>),
+    SoundOver(String),
+    Due,
+    Late,
+}
+
+impl Participant {
+    /// Begins a call in a group, or comes into the one that somebody else has begun.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn start(
+        client: &Client,
+        group: GroupId,
+        intent: CallIntent,
+        wish: Wish,
+    ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
+        let parts = Parts::new(client, group, wish)?;
+        let asked = StartCall {
+            call: CallId::new(entropy::bytes()?),
+            intent,
+            caps: parts.caps.caps.clone(),
+            may_degrade: parts.caps.may_degrade,
+        };
+        match client.http().start_call(group, &asked).await {
+            Ok(state) => Ok(Self::new(client, state, parts)),
+            Err(error) if error.is_refusal("DEV_CAUSEWAY_CALL_EXISTS") => {
+                Self::join_with(client, group, parts).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Comes into the call that runs in a group.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(
+        client: &Client,
+        group: GroupId,
+        wish: Wish,
+    ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
+        Self::join_with(client, group, Parts::new(client, group, wish)?).await
+    }
+
+    async fn join_with(
+        client: &Client,
+        group: GroupId,
+        parts: Parts,
+    ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
+        let newest = client.http().calls(group, None, 1).await?.calls.into_iter().next();
+        let running = newest.filter(|call| call.topology != CallTopology::Ended);
+        let call = running.ok_or(JoinError::None)?.call;
+        let state = client.http().join_call((group, call), &parts.caps).await?;
+        Ok(Self::new(client, state, parts))
+    }
+
+    fn new(client: &Client, state: CallState, parts: Parts) -> (Self, mpsc::Receiver<Told>) {
+        let me = client.me().record.device_id;
+        let Parts { mesh, inputs, happened, news, caps, muted } = parts;
+        // Its own task, so that no sound waits for a database.
+        let mut sound = JoinSet::new();
+        sound.spawn(mesh.run());
+        let (told, to_tell) = mpsc::channel(TOLD);
+        let participant = Self {
+            client: client.clone(),
+            group: state.group,
+            saying: Saying::new(client.clone(), state.group),
+            known: Known::new(me, state, muted),
+            caps,
+            news,
+            inputs,
+            happened,
+            sound,
+            told,
+            asking: None,
+            asked: None,
+            waits: None,
+            look_at: Instant::now() + LOOK_EVERY,
+            backoff: Backoff::default(),
+            is_away: false,
+            ending: None,
+        };
+        (participant, to_tell)
+    }
+
+    /// How the call stood when this was asked for.
+    pub fn state(&self) -> &CallState {
+        self.known.state()
+    }
+
+    /// Takes part until it ends, or until nobody gives commands or listens any more: then it leaves.
+    ///
+    /// The mailbox has to be followed meanwhile.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Ending {
+        let muted = self.known.muted;
+        self.tell(Told::State(Box::new(self.state().clone()))).await;
+        self.input(Input::Mute(muted)).await;
+        self.takes_part().await;
+        while !self.is_over() {
+            self.ask();
+            match self.next(&mut commands).await {
+                Step::News(News::State(state)) => self.hear(*state).await,
+                Step::News(News::Signal(signalled)) => self.signalled(signalled).await,
+                Step::Happened(happened) => self.happened(happened).await,
+                Step::Command(command) => self.command(command).await,
+                Step::Answer(answer) => self.answered(*answer).await,
+                Step::Said(to, Err(error)) => self.tell(Told::Untold(to, error.to_string())).await,
+                Step::Said(_, Ok(())) | Step::Due => {}
+                Step::SoundOver(why) => {
+                    let late = Instant::now() + LEAVING;
+                    self.ending.get_or_insert((Ending::Sound(why), late));
+                    self.known.standing = Standing::Leaves;
+                }
+                Step::Late => break,
+            }
+        }
+        self.ending.map_or(Ending::Left, |(ending, _)| ending)
+    }
+
+    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Step {
+        let goes_on = self.ending.is_none();
+        let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
+        tokio::select! {
+            Some(news) = self.news.recv() => Step::News(news),
+            Some(happened) = self.happened.recv() => Step::Happened(happened),
+            command = commands.recv(), if goes_on => {
+                Step::Command(command.unwrap_or(Command::Leave))
+            }
+            () = self.told.closed(), if goes_on => Step::Command(Command::Leave),
+            answer = answer(self.asking.as_mut()) => {
+                self.asking = None;
+                Step::Answer(Box::new(answer))
+            }
+            Some((to, done)) = self.saying.next() => Step::Said(to, done),
+            Some(ended) = self.sound.join_next() => match ended {
+                Ok(Ok(())) if !goes_on => Step::Due,
+                Ok(Ok(())) => Step::SoundOver("it ended".to_owned()),
+                Ok(Err(error)) => Step::SoundOver(error.to_string()),
+                Err(_) => Step::SoundOver("it broke".to_owned()),
+            },
+            () = at(due) => Step::Due,
+            () = at(late) => Step::Late,
+        }
+    }
+
+    /// Whether everybody was told that it goes, and its sound is closed.
+    fn is_over(&self) -> bool {
+        let is_told = self.saying.is_done() && self.asking.is_none() && self.known.ask().is_none();
+        self.ending.is_some() && self.sound.is_empty() && self.happened.is_empty() && is_told
+    }
+
+    /// When there is something to ask.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        if self.asking.is_some() {
+            return None;
+        }
+        let wanted = self.known.ask().map(|ask| {
+            let same = self.asked.as_ref().filter(|(last, _)| *last == ask);
+            same.map_or(now, |(_, again)| *again)
+        });
+        let look = self.ending.is_none().then_some(self.look_at);
+        let due = [wanted, look].into_iter().flatten().min()?;
+        Some(self.waits.map_or(due, |until| due.max(until)))
+    }
+
+    /// Asks what there is to ask; one thing at a time.
+    fn ask(&mut self) {
+        let now = Instant::now();
+        if self.due(now).is_none_or(|due| due > now) {
+            return;
+        }
+        let looks = self.look_at <= now && self.ending.is_none();
+        let Some(ask) = looks.then_some(Ask::Look).or_else(|| self.known.ask()) else { return };
+        self.waits = None;
+        self.asked = Some((ask.clone(), now + SAME_AGAIN));
+        let (client, call) = (self.client.clone(), (self.group, self.state().call));
+        let caps = self.caps.clone();
+        self.asking = Some(Box::pin(async move {
+            let answer = request(&client, call, &caps, &ask).await;
+            (ask, answer)
+        }));
+    }
+
+    async fn answered(&mut self, (ask, answer): Answer) {
+        let error = match answer {
+            Ok(state) => {
+                self.backoff.reset();
+                if std::mem::take(&mut self.is_away) {
+                    self.tell(Told::Back).await;
+                }
+                self.look_at = Instant::now() + LOOK_EVERY;
+                return self.hear(state).await;
+            }
+            Err(error) => error,
+        };
+        if error.is_transient() {
+            let wait = match error {
+                CallError::RetryAfter { ms, .. } => Duration::from_millis(ms),
+                _ => self.backoff.failed(),
+            };
+            // The same goes again: it was not heard.
+            (self.asked, self.waits) = (None, Some(Instant::now() + wait));
+            if !matches!(error, CallError::RetryAfter { .. })
+                && !std::mem::replace(&mut self.is_away, true)
+            {
+                self.tell(Told::Away(error)).await;
+            }
+        } else if matches!(ask, Ask::Report(..) | Ask::Set(..)) && !error.is_refusal("M_NOT_FOUND")
+        {
+            // The call is other than was thought.
+            self.look_at = Instant::now();
+        } else {
+            self.end(Ending::Refused(error)).await;
+            self.known.standing = Standing::Gone;
+        }
+    }
+
+    async fn hear(&mut self, state: CallState) {
+        let Some(heard) = self.known.hear(state) else { return };
+        self.look_at = Instant::now() + LOOK_EVERY;
+        self.tell(Told::State(Box::new(self.state().clone()))).await;
+        match heard {
+            Heard::On => self.takes_part().await,
+            Heard::Over => self.end(Ending::Over).await,
+            Heard::Left => self.end(Ending::Left).await,
+            Heard::Out(why) => self.end(Ending::Out(why)).await,
+        }
+    }
+
+    async fn takes_part(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let (epoch, devices) = (self.state().epoch, self.known.devices());
+        self.input(Input::Participants { epoch, devices }).await;
+    }
+
+    /// Who said it counts in the group; whether it takes part, and the epoch, is for the mesh to see.
+    async fn signalled(&mut self, signalled: Signalled) {
+        let Signalled { from, signal: CallSignal { call, epoch, json }, .. } = signalled;
+        if call != self.state().call {
+            return;
+        }
+        let signal = match Signal::from_json(&json) {
+            Ok(signal) => signal,
+            Err(why) => return self.tell(Told::Sound(Happened::Refused(from, why))).await,
+        };
+        let me = self.client.me().record.device_id;
+        let is_shown = matches!(signal, Signal::Offer { .. } | Signal::Answer { .. });
+        let shown = is_shown.then(|| Told::Signalled(from, me, epoch, signal.clone()));
+        // Nothing of what one device says is waited for.
+        match self.inputs.try_send(Input::Signal { from, epoch, signal }) {
+            Ok(()) => {
+                if let Some(shown) = shown {
+                    self.tell(shown).await;
+                }
+            }
+            Err(_) => self.tell(Told::Sound(Happened::Refused(from, Refused::TooMany))).await,
+        }
+    }
+
+    async fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Say { to, epoch, signal } => {
+                let json = Zeroizing::new(signal.to_json().into_bytes());
+                let call = self.state().call;
+                self.saying.say(to, CallSignal { call, epoch, json });
+                let me = self.client.me().record.device_id;
+                if matches!(signal, Signal::Offer { .. } | Signal::Answer { .. }) {
+                    self.tell(Told::Signalled(me, to, epoch, signal)).await;
+                }
+                return;
+            }
+            Happened::Connected(device) => self.known.connected(device, true),
+            Happened::Broken(device) | Happened::Failed(device) => {
+                self.known.connected(device, false);
+            }
+            Happened::Progress(..)
+            | Happened::Levels(_)
+            | Happened::Refused(..)
+            | Happened::SinkFailed(_) => {}
+        }
+        self.tell(Told::Sound(happened)).await;
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Mute(muted) => {
+                self.known.muted = muted;
+                self.input(Input::Mute(muted)).await;
+            }
+            Command::Hand(hand) => self.known.hand = hand,
+            Command::Leave => self.end(Ending::Left).await,
+        }
+    }
+
+    /// Says goodbye to all; how it ends is what was said first.
+    async fn end(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.known.standing = Standing::Leaves;
+            // What is asked until then is forgotten, but for one that is on its way.
+            (self.asked, self.waits) = (None, None);
+            self.ending = Some((ending, Instant::now() + LEAVING));
+            self.input(Input::Leave).await;
+        }
+    }
+
+    // These are by `mut` so that what holds it across an await need not be shared between threads.
+    async fn input(&mut self, input: Input) {
+        // Where it has stopped, that is heard of by itself.
+        self.inputs.send(input).await.ok();
+    }
+
+    async fn tell(&mut self, told: Told) {
+        // Levels come again; where nobody listens, it leaves.
+        if matches!(told, Told::Sound(Happened::Levels(_))) {
+            self.told.try_send(told).ok();
+        } else {
+            self.told.send(told).await.ok();
+        }
+    }
+}
+
+async fn request(
+    client: &Client,
+    call: (GroupId, CallId),
+    caps: &JoinCall,
+    ask: &Ask,
+) -> Result<CallState, CallError> {
+    let http = client.http();
+    match ask {
+        Ask::Look => http.call(call.0, call.1).await,
+        Ask::Join => http.join_call(call, caps).await,
+        Ask::Report(epoch, connected) => {
+            let (epoch, connected) = (*epoch, connected.clone());
+            http.report_call(call, &ReportCall { epoch, connected, ready: None, decline: None })
+                .await
+        }
+        Ask::Set(muted, hand) => {
+            http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand) }).await
+        }
+        Ask::Leave => http.leave_call(call.0, call.1).await,
+    }
+}
+
+async fn answer(asking: Option<&mut BoxFuture<'static, Answer>>) -> Answer {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,159 @@
+//! A call on the screen: who is in it, how each is connected, who speaks, and the keys.
+
+use std::collections::BTreeMap;
+
+use causeway_protocol::{
+    api::{CallParticipant, CallState, CallTopology},
+    ids::DeviceId,
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::{
+    Frame,
+    style::{Modifier, Style},
+    text::Line as Row,
+    widgets::Paragraph,
+};
+
+use super::{
+    super::harmless::one_line,
+    tell::{SPEAKS, kbps},
+};
+use crate::{
+    calling::{Command, Told},
+    calls::Happened,
+};
+
+const KEYS: &str = "m microphone  h hand  q leaves";
+/// Characters of a level.
+const BAR: usize = 10;
+
+/// What is shown.
+pub(super) struct View {
+    pub(super) me: DeviceId,
+    pub(super) group: String,
+    pub(super) bitrate: u32,
+    pub(super) state: CallState,
+    pub(super) progress: (usize, usize),
+    /// Others to whom there is a way, or is none any more.
+    pub(super) ways: BTreeMap<DeviceId, bool>,
+    pub(super) levels: BTreeMap<Option<DeviceId>, f32>,
+    pub(super) muted: bool,
+    pub(super) hand: bool,
+    pub(super) notice: String,
+}
+
+impl View {
+    /// Takes in what happens.
+    pub(super) fn take(&mut self, told: &Told) {
+        match told {
+            Told::State(state) => {
+                self.ways
+                    .retain(|device, _| state.participants.iter().any(|it| it.device == *device));
+                self.state = (**state).clone();
+            }
+            Told::Sound(Happened::Connected(device)) => drop(self.ways.insert(*device, true)),
+            Told::Sound(Happened::Broken(device)) => drop(self.ways.remove(device)),
+            Told::Sound(Happened::Failed(device)) => drop(self.ways.insert(*device, false)),
+            Told::Sound(Happened::Progress(connected, of)) => self.progress = (*connected, *of),
+            Told::Sound(Happened::Levels(levels)) => self.levels.clone_from(levels),
+            Told::Sound(Happened::SinkFailed(kind)) => {
+                self.notice = format!("What is heard can no longer be written: {kind}");
+            }
+            Told::Sound(Happened::Refused(..) | Happened::Say { .. }) | Told::Signalled(..) => {}
+            Told::Untold(_, why) => self.notice.clone_from(why),
+            Told::Away(error) => self.notice = format!("{error}; the call goes on, trying again"),
+            Told::Back => self.notice.clear(),
+        }
+    }
+
+    /// What a key means.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Command> {
+        if key.kind == KeyEventKind::Release {
+            return None;
+        }
+        match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                Some(Command::Leave)
+            }
+            KeyCode::Char('m' | 'M') => {
+                self.muted = !self.muted;
+                Some(Command::Mute(self.muted))
+            }
+            KeyCode::Char('h' | 'H') => {
+                self.hand = !self.hand;
+                Some(Command::Hand(self.hand))
+            }
+            KeyCode::Char('q' | 'Q') => Some(Command::Leave),
+            _ => None,
+        }
+    }
+
+    /// The rows, the last of which says the keys.
+    pub(super) fn rows(&self) -> Vec<String> {
+        let count = self.state.participants.len();
+        let (connected, of) = self.progress;
+        let by = match self.state.topology {
+            CallTopology::Mesh => "each talks to each",
+            CallTopology::Prepare | CallTopology::Dual => "moving to the server",
+            CallTopology::Sfu => "by the server",
+            CallTopology::Shrink => "moving away from the server",
+            CallTopology::Reconnecting => "the server is away",
+            CallTopology::Ended => "over",
+            CallTopology::Unknown => "in a way that is newer than this client",
+        };
+        let mut rows = vec![
+            format!("Call in {}: {count} in it, {by}, connected {connected}/{of}", self.group),
+            format!("About {} kbit/s each way", kbps(self.bitrate, count)),
+            String::new(),
+        ];
+        rows.extend(self.state.participants.iter().map(|it| self.person(it)));
+        rows.push(String::new());
+        rows.push(self.notice.clone());
+        rows.push(KEYS.to_owned());
+        rows.iter().map(|row| one_line(row)).collect()
+    }
+
+    fn person(&self, it: &CallParticipant) -> String {
+        let is_me = it.device == self.me;
+        let way = match self.ways.get(&it.device) {
+            _ if is_me => "you",
+            _ if it.lost => "lost",
+            Some(true) => "connected",
+            Some(false) => "no way",
+            None => "connecting",
+        };
+        let whose = (!is_me).then_some(it.device);
+        let level = self.levels.get(&whose).copied().unwrap_or_default();
+        let (muted, hand) = if is_me { (self.muted, self.hand) } else { (it.muted, it.hand) };
+        let speaks = if level > SPEAKS && !muted { "speaks" } else { "" };
+        format!(
+            "  {:<28} {way:<10} [{:<BAR$}] {speaks:<6} {} {}",
+            it.account.to_string(),
+            bar(level),
+            if muted { "muted" } else { "     " },
+            if hand { "hand up" } else { "" }
+        )
+    }
+
+    /// Draws all of it.
+    pub(super) fn draw(&self, frame: &mut Frame<'_>) {
+        let rows = self.rows();
+        let last = rows.len().saturating_sub(1);
+        let styled = rows.into_iter().enumerate().map(|(n, row)| {
+            let modifier = match n {
+                0 => Modifier::BOLD,
+                n if n == last => Modifier::DIM,
+                _ => Modifier::empty(),
+            };
+            Row::styled(row, Style::new().add_modifier(modifier))
+        });
+        frame.render_widget(Paragraph::new(styled.collect::<Vec<_>>()), frame.area());
+    }
+}
+
+/// A level of 0 to 1, so that speech fills most of it.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10")]
+fn bar(level: f32) -> String {
+    let filled = (level.clamp(0.0, 1.0).sqrt() * 10.0).round() as usize;
+    "#".repeat(filled.min(BAR))
+}
