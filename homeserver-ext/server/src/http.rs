@@ -18,6 +18,7 @@ mod invites;
 mod kept;
 mod keys;
 mod links;
+mod livekit;
 mod openapi;
 mod parked;
 mod recovery;
@@ -45,6 +46,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
+    gateway::livekit::LiveKit,
     live::Live,
     quota::{CallShares, Hits, Present, Shares},
     services::{delivery::acks::Acks, links::Links, servers::Servers},
@@ -58,6 +60,9 @@ pub(crate) use stream::Streams;
 /// Most bytes of a body that is not a batch of envelopes.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// And of what LiveKit tells.
+const MAX_WEBHOOK_BYTES: usize = 64 << 10;
+
 /// What the endpoints share.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -69,6 +74,8 @@ pub(crate) struct Api {
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) shares: Arc<Shares>,
     pub(crate) calls: Arc<CallShares>,
+    /// The server for bigger calls, if there is one.
+    pub(crate) livekit: Option<Arc<LiveKit>>,
     pub(crate) hits: Hits,
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,
@@ -110,6 +117,7 @@ pub(crate) fn router(api: Api) -> Router {
     let fan_outs = post(relay::post_fan_outs).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
     // What no offer needs is not even read.
     let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
+    let webhooks = DefaultBodyLimit::max(MAX_WEBHOOK_BYTES);
     let native = Router::new()
         .route("/server", get(accounts::server))
         .route("/register", post(accounts::register))
@@ -153,6 +161,7 @@ pub(crate) fn router(api: Api) -> Router {
         .nest(PREFIX, native)
         .nest(door::PREFIX, door::router())
         .route("/ready", get(accounts::ready))
+        .route("/livekit/jwt/sfu_webhook", post(livekit::webhook).layer(webhooks))
         .fallback(error::unrecognized)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -166,6 +175,7 @@ fn calls() -> Router<Api> {
         .route("/groups/{group}/calls/{call}", get(calls::state))
         .route("/groups/{group}/calls/{call}/join", post(calls::join))
         .route("/groups/{group}/calls/{call}/report", post(calls::report))
+        .route("/groups/{group}/calls/{call}/mesh", get(calls::mesh))
         .route("/groups/{group}/calls/{call}/sfu", post(calls::sfu))
         .route("/groups/{group}/calls/{call}/set", post(calls::set))
         .route("/groups/{group}/calls/{call}/leave", post(calls::leave))
