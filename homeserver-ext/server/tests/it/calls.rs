@@ -37,7 +37,7 @@ pub(crate) async fn ask(
     who.post(server, &group.path(&format!("/calls/{call}/{what}")), &body).await
 }
 
-async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+pub(crate) async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
     ask(server, who, group, (call, "join"), json!({ "caps": ["mesh", "sfu"] })).await
 }
 
@@ -52,17 +52,17 @@ async fn report(
     ask(server, who, group, (call, "report"), body).await
 }
 
-async fn state(server: &Server, who: &Person, group: &Group, call: CallId) -> CallState {
+pub(crate) async fn state(server: &Server, who: &Person, group: &Group, call: CallId) -> CallState {
     who.get(server, &group.path(&format!("/calls/{call}"))).await.ok()
 }
 
-fn devices(state: &CallState) -> Vec<DeviceId> {
+pub(crate) fn devices(state: &CallState) -> Vec<DeviceId> {
     let mut devices: Vec<_> = state.participants.iter().map(|it| it.device).collect();
     devices.sort_unstable();
     devices
 }
 
-fn sorted<const N: usize>(of: [&Person; N]) -> Vec<DeviceId> {
+pub(crate) fn sorted<const N: usize>(of: [&Person; N]) -> Vec<DeviceId> {
     let mut devices: Vec<_> = of.iter().map(|person| person.device()).collect();
     devices.sort_unstable();
     devices
@@ -91,7 +91,10 @@ async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> Cal
 }
 
 /// Streams of people, each begun: their devices are there.
-async fn listening<const N: usize>(server: &Server, people: [&Person; N]) -> Vec<Stream> {
+pub(crate) async fn listening<const N: usize>(
+    server: &Server,
+    people: [&Person; N],
+) -> Vec<Stream> {
     let mut streams = Vec::new();
     for who in people {
         let mut stream = who.stream(server).await;
