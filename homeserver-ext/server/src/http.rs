@@ -60,9 +60,6 @@ pub(crate) use stream::Streams;
 /// Most bytes of a body that is not a batch of envelopes.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// And of what LiveKit tells.
-const MAX_WEBHOOK_BYTES: usize = 64 << 10;
-
 /// What the endpoints share.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -117,7 +114,6 @@ pub(crate) fn router(api: Api) -> Router {
     let fan_outs = post(relay::post_fan_outs).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
     // What no offer needs is not even read.
     let small = DefaultBodyLimit::max(2 * MAX_LINK_BYTES);
-    let webhooks = DefaultBodyLimit::max(MAX_WEBHOOK_BYTES);
     let native = Router::new()
         .route("/server", get(accounts::server))
         .route("/register", post(accounts::register))
@@ -160,8 +156,8 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .nest(PREFIX, native)
         .nest(door::PREFIX, door::router())
+        .nest(livekit::PREFIX, livekit::router())
         .route("/ready", get(accounts::ready))
-        .route("/livekit/jwt/sfu_webhook", post(livekit::webhook).layer(webhooks))
         .fallback(error::unrecognized)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

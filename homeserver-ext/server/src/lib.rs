@@ -2,7 +2,7 @@
 //!
 //! It relays what it cannot read: the code to decrypt is not in this crate, and a test keeps it so.
 //! `docs/protocol.md` §2, §3 and §8 are what it does. Imports go one way:
-//! `storage → live, sessions → calls, gateway → services → http → app`, each file of a layer on its own.
+//! `storage → live, sessions, gateway → calls → services → http → app`, each file of a layer on its own.
 
 mod app;
 mod calls;
@@ -21,7 +21,7 @@ pub use config::{
     ApiSecret, Config, KeepRead, LiveKit, Mesh, NoServerPattern, OtherServers, Proxies, Proxy,
     ServerPattern, TokenHash, Turn, TurnCredentials,
 };
-pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures};
+pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures, WEBHOOK_BUCKETS, WEBHOOK_SECONDS};
 pub use gateway::livekit::{livekit_probe, try_livekit};
 pub use http::{Clock, admin, document as openapi, edge::Edge};
 pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};

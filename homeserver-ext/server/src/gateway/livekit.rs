@@ -53,8 +53,6 @@ pub(crate) struct InRoom {
     pub(crate) identity: String,
     /// Whether it sends anything.
     pub(crate) publishes: bool,
-    /// What it sends.
-    pub(crate) tracks: Vec<String>,
 }
 
 /// How LiveKit is, for metrics and the operator.
@@ -98,11 +96,6 @@ impl LiveKit {
         (resting > now).then(|| resting.0 - now.0)
     }
 
-    /// Why it is away, if it is.
-    pub(crate) fn why_away(&self) -> Option<String> {
-        self.health().away.as_ref().map(|(why, _)| why.clone())
-    }
-
     /// Makes a room, unless it is there.
     pub(crate) async fn open(&self, now: Timestamp, room: &str) -> Result<(), SfuError> {
         let options = || CreateRoomOptions {
@@ -137,11 +130,7 @@ impl LiveKit {
         let those = self.ask(now, "participants", || self.api.list_participants(room)).await?;
         Ok(those
             .into_iter()
-            .map(|it| InRoom {
-                publishes: !it.tracks.is_empty(),
-                tracks: it.tracks.into_iter().map(|track| track.sid).collect(),
-                identity: it.identity,
-            })
+            .map(|it| InRoom { publishes: !it.tracks.is_empty(), identity: it.identity })
             .collect())
     }
 
@@ -154,20 +143,6 @@ impl LiveKit {
         identity: &str,
     ) -> Result<(), SfuError> {
         self.ask(now, "remove", || is_gone(self.api.remove_participant(room, identity))).await
-    }
-
-    /// Mutes what somebody sends.
-    pub(crate) async fn mute(
-        &self,
-        now: Timestamp,
-        room: &str,
-        who: &InRoom,
-    ) -> Result<(), SfuError> {
-        for track in &who.tracks {
-            let mute = || self.api.mute_published_track(room, &who.identity, track, true);
-            self.ask(now, "mute", || is_gone(mute().map(|done| done.map(drop)))).await?;
-        }
-        Ok(())
     }
 
     /// Asks twice at most; who cannot be asked, or does not answer, is away from then on.

@@ -1,20 +1,31 @@
 //! What LiveKit tells this server of its own accord.
 
 use axum::{
-    Json,
-    extract::State,
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    routing::post,
 };
 use serde_json::{Value, json};
 
 use super::{Api, body::Verbatim, error::ApiError};
 use crate::{gateway::livekit::WebhookError, services::calls};
 
+/// Below which what concerns LiveKit is asked for.
+pub(super) const PREFIX: &str = "/livekit/jwt";
+/// Most bytes of what LiveKit tells.
+const MAX_BYTES: usize = 64 << 10;
+
+pub(super) fn router() -> Router<Api> {
+    let webhook = post(webhook).layer(DefaultBodyLimit::max(MAX_BYTES));
+    Router::new().route("/sfu_webhook", webhook)
+}
+
 /// `POST /livekit/jwt/sfu_webhook` – something happened in a room; it is looked into at once (LiveKit,
 /// "Webhooks").
 ///
 /// What it says decides nothing: the next look at LiveKit's own lists does.
-pub(super) async fn webhook(
+async fn webhook(
     State(api): State<Api>,
     headers: HeaderMap,
     Verbatim(body): Verbatim,
@@ -39,9 +50,7 @@ pub(super) async fn webhook(
             Ok(Json(json!({})))
         }
         Err(error) => Err(match error {
-            WebhookError::Forged => {
-                ApiError::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", error)
-            }
+            WebhookError::Forged => ApiError::forbidden(error),
             WebhookError::Replayed => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", error),
             WebhookError::Unreadable => ApiError::bad("M_BAD_JSON", error),
         }),

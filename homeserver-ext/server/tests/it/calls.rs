@@ -224,9 +224,11 @@ async fn four_devices_talk_directly_and_the_fifth_is_told_why_not() {
         refusal.error,
         "This call has 4 people. The server that carries bigger calls is not reachable."
     );
-    let refusal = ask(&server, &bob, &group, (call, "sfu"), json!({})).await;
+    let refusal = ask(&server, &bob, &group, (call, "sfu"), json!({ "epoch": 0 })).await;
     refusal.refused(503, "DEV_CAUSEWAY_SFU_UNAVAILABLE");
-    ask(&server, &dave, &group, (call, "sfu"), json!({})).await.refused(403, "M_FORBIDDEN");
+    ask(&server, &dave, &group, (call, "sfu"), json!({ "epoch": 0 }))
+        .await
+        .refused(403, "M_FORBIDDEN");
     server.assert_unchanged(&before).await;
     // One goes, and there is room; whoever cannot talk directly has none.
     ask(&server, &phone, &group, (call, "leave"), json!({})).await.ok::<CallState>();

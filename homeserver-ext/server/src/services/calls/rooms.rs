@@ -16,6 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use super::time;
 use crate::{
     calls as change,
+    figures::WEBHOOK_SECONDS,
     gateway::livekit::{InRoom, LiveKit, SfuError, Told},
     live::Live,
     storage::{
@@ -87,7 +88,7 @@ pub(crate) async fn reconcile(
 
 /// LiveKit told something: its room is looked into at once.
 pub(crate) async fn heard(db: &Db, live: &Live, told: &Told) -> Result<(), storage::Error> {
-    metrics::histogram!("causeway_sfu_webhook_lag_seconds").record(told.lag_ms as f64 / 1_000.0);
+    metrics::histogram!(WEBHOOK_SECONDS).record(told.lag_ms as f64 / 1_000.0);
     let Some(room) = &told.room else { return Ok(()) };
     if let Some(call) = call_rooms::by_name(db.read().await?.conn(), room).await? {
         live.room_moved(call);

@@ -70,7 +70,7 @@ async fn livekit_is_believed_once_and_nobody_else_at_all() {
         (sfu.jwt.as_str(), String::from_utf8(body.to_vec()).unwrap()),
     ] {
         let (status, said) = tell(&server, signed, body).await;
-        assert_eq!((status, &said["errcode"]), (401, &json!("M_UNAUTHORIZED")), "{said}");
+        assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
     }
     server.assert_unchanged(&before).await;
     // The hint alone, with no time passed, has the room looked into.
