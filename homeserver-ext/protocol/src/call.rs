@@ -81,6 +81,7 @@ impl Participant {
 }
 
 /// A call; as JSON it is what a server keeps of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Rises with each change.

@@ -47,13 +47,13 @@ impl Five {
     async fn call(server: &Server) -> Self {
         let names = ["alice", "bob", "carol", "dave", "erin", "frank"];
         let (group, [alice, bob, carol, dave, erin, other]) = server.group(names).await;
-        let _streams = listening(server, [&alice, &bob, &carol, &dave, &erin]).await;
+        let streams = listening(server, [&alice, &bob, &carol, &dave, &erin]).await;
         let call = new_id();
         start(server, &alice, &group, call).await.ok::<CallState>();
         for who in [&bob, &carol, &dave] {
             join(server, who, &group, call).await.ok::<CallState>();
         }
-        Self { group, people: [alice, bob, carol, dave, erin], other, call, _streams }
+        Self { group, people: [alice, bob, carol, dave, erin], other, call, _streams: streams }
     }
 
     fn fifth(&self) -> &Person {

@@ -4,7 +4,10 @@
 //! What is written down says what is to be; LiveKit's own lists say what is. So it does not matter what
 //! was lost on the way, nor which of the two was started again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use causeway_protocol::{
     call::{Event, Topology, Who, sfu_identity},
@@ -88,7 +91,7 @@ pub(crate) async fn reconcile(
 
 /// LiveKit told something: its room is looked into at once.
 pub(crate) async fn heard(db: &Db, live: &Live, told: &Told) -> Result<(), storage::Error> {
-    metrics::histogram!(WEBHOOK_SECONDS).record(told.lag_ms as f64 / 1_000.0);
+    metrics::histogram!(WEBHOOK_SECONDS).record(Duration::from_millis(told.lag_ms));
     let Some(room) = &told.room else { return Ok(()) };
     if let Some(call) = call_rooms::by_name(db.read().await?.conn(), room).await? {
         live.room_moved(call);

@@ -16,13 +16,14 @@ use crate::harness::Server;
 /// What LiveKit sent: what it was signed with, and the body.
 type Sent = (String, Bytes);
 
+async fn take(State(told): State<mpsc::UnboundedSender<Sent>>, head: HeaderMap, body: Bytes) {
+    let signed = head["authorization"].to_str().unwrap().to_owned();
+    told.send((signed, body)).unwrap();
+}
+
 /// Somebody to whom LiveKit tells everything.
 async fn recorder() -> (tokio::task::JoinSet<()>, String, mpsc::UnboundedReceiver<Sent>) {
     let (told, sent) = mpsc::unbounded_channel();
-    async fn take(State(told): State<mpsc::UnboundedSender<Sent>>, head: HeaderMap, body: Bytes) {
-        let signed = head["authorization"].to_str().unwrap().to_owned();
-        told.send((signed, body)).unwrap();
-    }
     let router = Router::new().route("/", post(take)).with_state(told);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
