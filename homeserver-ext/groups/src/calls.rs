@@ -16,6 +16,7 @@ mod link;
 mod mesh;
 mod opus;
 mod pair;
+mod quality;
 mod sfu;
 mod signal;
 mod sound;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 
 pub use happened::{Happened, Input, StartError};
 pub use mesh::Mesh;
+pub use quality::Quality;
 pub use sfu::{Access, Brought, FrameKey, Named, Over, Served, Whose};
 pub use signal::{Reason, Refused, Signal};
 pub use sound::{Heard, Sink, Source, SourceError};

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io};
 use causeway_protocol::ids::DeviceId;
 
 use super::{
+    quality::Quality,
     sfu::{Access, Named, Served},
     signal::{Refused, Signal},
 };
@@ -67,6 +68,8 @@ pub enum Happened {
     Served(Served),
     /// The loudest of the last half second, 0 to 1; `None` is this device.
     Levels(BTreeMap<Option<DeviceId>, f32>),
+    /// How what the others say comes, where anything did in the last half second.
+    Quality(BTreeMap<DeviceId, Quality>),
     /// What a device signalled was of no use, and has changed nothing.
     Refused(DeviceId, Refused),
     /// What is heard can no longer be written; the call goes on.

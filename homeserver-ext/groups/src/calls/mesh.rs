@@ -27,18 +27,20 @@ use super::{
     early::Early,
     happened::{Happened, Input, StartError},
     pair::{Pair, Told},
+    quality::Quality,
     sfu::{Access, Carried, Named, Served},
     signal::{Reason, Refused, Signal},
     sound::{Sink, Source},
-    studio::{Frame, SharedVoice, Studio},
+    studio::{Frame, SharedVoice, Studio, with},
     voice::Voice,
 };
 
 /// The most that one device connects to; what a server says beyond is not believed.
 const PEERS: usize = 15;
 const SIGNALS: usize = 32;
-/// 160 ms: what is older is of no use to a peer that could not take it.
-const FRAMES: usize = 8;
+/// 480 ms, more than the beat may be behind: that which a machine makes up for goes out. Whether it
+/// is of use is seen where it arrives.
+pub(super) const FRAMES: usize = 24;
 const QUEUE: usize = 64;
 const BEAT: Duration = Duration::from_millis(20);
 /// Behind by more than this, the beat begins anew.
@@ -347,6 +349,11 @@ impl Mesh {
         if self.beats.is_multiple_of(LEVELS_EVERY) {
             let levels = self.studio.take_levels();
             self.note(Happened::Levels(levels));
+            let take =
+                |(device, voice): (&DeviceId, _)| (*device, with(voice, Voice::take_quality));
+            let qualities = self.voices.iter().map(take);
+            let qualities = qualities.filter(|(_, quality)| *quality != Quality::default());
+            self.note(Happened::Quality(qualities.collect()));
         }
     }
 

@@ -183,7 +183,9 @@ mod tests {
     fn who_is_back_gives_its_key_anew_and_who_stays_need_not() {
         let mut floor = floor(&[named(1, 0), named(2, 0)]);
         let key = FrameKey::new([7; 16]);
-        [1, 2].iter().for_each(|n| floor.give(named(*n, 0).device, 0, &key));
+        for n in [1, 2] {
+            floor.give(named(n, 0).device, 0, &key);
+        }
         floor.set(&[named(1, 0), named(2, 5)], |_| Some(SharedVoice::new(Voice::new().into())));
         let mut sealer = Sealer::new(1);
         sealer.rekey(0, &key);

@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::keys::WAITING;
 use crate::entropy::{self, NoEntropy};
 
 const CLEAR: usize = 1;
@@ -28,7 +29,7 @@ const TRAILER: usize = 2;
 /// Bytes of a sealed frame at most: more fit into no datagram.
 const FRAME_MAX: usize = 1500;
 /// Keys of one sender that are kept: the one in use, those to come, and those of frames under way.
-const KEPT: usize = 16;
+const KEPT: usize = 2 * WAITING;
 /// How far behind the newest frame under its key one may be, in samples: 2 s. What is older was
 /// recorded by somebody.
 const LATE: u32 = 2 * 48_000;
@@ -238,8 +239,8 @@ mod tests {
         let frame = sealer.seal(960, &[0x78, 1, 2, 3]).unwrap();
         let iv = [1, 2, 3, 4, 0, 0, 3, 0xc0, 0, 0, 0, 0];
         let secret = Payload { msg: &[1, 2, 3], aad: &[0x78] };
-        let sealed = expected.encrypt(Nonce::from_slice(&iv), secret).unwrap();
-        assert_eq!(frame, [&[0x78], sealed.as_slice(), &iv, &[12, 200]].concat());
+        let rest = expected.encrypt(Nonce::from_slice(&iv), secret).unwrap();
+        assert_eq!(frame, [&[0x78], rest.as_slice(), &iv, &[12, 200]].concat());
         assert_eq!(frame.len(), 4 + 30);
     }
 
@@ -290,6 +291,14 @@ mod tests {
             assert!(ring.open(&frame, TRAILER).is_ok());
             assert!(ring.0.len() <= KEPT);
         }
+    }
+
+    #[test]
+    fn the_key_in_use_is_kept_while_as_many_wait_as_may() {
+        let mut ring = Ring::default();
+        (0..=16).for_each(|n| ring.give(n, &key(n)));
+        let frame = sealer(0, 0).seal(0, &[0x78, 1]).unwrap();
+        assert!(ring.open(&frame, TRAILER).is_ok());
     }
 
     proptest! {

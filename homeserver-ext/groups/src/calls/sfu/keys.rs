@@ -19,14 +19,14 @@ const GIVEN: Duration = Duration::from_secs(1);
 /// Younger than this a key is given to who comes.
 const YOUNG: Duration = Duration::from_secs(10);
 /// Keys that are given and not used yet. While so many wait, who leaves is kept out by the next.
-const WAITING: usize = 16;
+pub(super) const WAITING: usize = 16;
 
 /// Who takes part: a device, and since when, in ms. One that was away and is back has no keys.
 pub(super) type Who = BTreeMap<DeviceId, u64>;
 
-struct Key {
+struct Own {
     index: u8,
-    key: FrameKey,
+    secret: FrameKey,
     made: Instant,
     used_from: Instant,
 }
@@ -43,7 +43,7 @@ pub(super) struct OwnKeys {
     epoch: u32,
     who: Who,
     /// The one in use, and those to be used after it.
-    keys: VecDeque<Key>,
+    keys: VecDeque<Own>,
     /// A key is due, and there was no room for it.
     owed: bool,
 }
@@ -80,20 +80,20 @@ impl OwnKeys {
         }
         self.owed |= is_due;
         let newest = self.keys.back().filter(|_| !came.is_empty())?;
-        Some(Give { to: came, index: newest.index, key: newest.key.clone() })
+        Some(Give { to: came, index: newest.index, key: newest.secret.clone() })
     }
 
     /// The key that frames are sealed with now.
     pub(super) fn in_use(&mut self, now: Instant) -> Option<(u8, &FrameKey)> {
         self.turn(now);
-        self.keys.front().map(|key| (key.index, &key.key))
+        self.keys.front().map(|own| (own.index, &own.secret))
     }
 
     fn push(&mut self, key: FrameKey, now: Instant) -> Give {
         let last = self.keys.back();
         let index = last.map_or(0, |last| last.index.wrapping_add(1));
         let used_from = if last.is_some() { now + GIVEN } else { now };
-        self.keys.push_back(Key { index, key: key.clone(), made: now, used_from });
+        self.keys.push_back(Own { index, secret: key.clone(), made: now, used_from });
         Give { to: self.who.keys().copied().collect(), index, key }
     }
 
@@ -122,7 +122,7 @@ mod tests {
             let who = who.iter().map(|(n, since)| (DeviceId::new([*n; 32]), *since)).collect();
             let made = &mut self.made;
             let give = self.keys.update(epoch, who, self.now, || {
-                *made += 1;
+                *made = made.wrapping_add(1);
                 Some(FrameKey::new([*made; 16]))
             })?;
             Some((give.to.iter().map(|to| to.as_bytes()[0]).collect(), give.index))

@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     super::{
         Settings,
+        mesh::FRAMES,
         signal::Signal,
         studio::{Frame, SharedVoice},
     },
@@ -23,8 +24,6 @@ use super::{
 };
 use crate::entropy;
 
-/// 160 ms: what is older is of no use.
-const FRAMES: usize = 8;
 /// As many as a call has.
 const NAMED: usize = 256;
 

@@ -132,12 +132,9 @@ impl Session {
             Side::open(settings, access.whose, &servers).await
         };
         let publisher = open(ice_servers.clone()).await.map_err(|Unusable| Over::NoSocket)?;
-        let subscriber = match open(ice_servers).await {
-            Ok(subscriber) => subscriber,
-            Err(Unusable) => {
-                publisher.close().await;
-                return Err(Over::NoSocket);
-            }
+        let Ok(subscriber) = open(ice_servers).await else {
+            publisher.close().await;
+            return Err(Over::NoSocket);
         };
         let mut roster = Roster::default();
         roster.update(other_participants);

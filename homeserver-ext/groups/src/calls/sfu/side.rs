@@ -193,7 +193,6 @@ impl Side {
 }
 
 // Texts of the library have addresses and parts of descriptions in them.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unusable(_: Error) -> Unusable {
     Unusable
 }
