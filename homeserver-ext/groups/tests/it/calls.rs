@@ -3,6 +3,7 @@
 mod ear;
 mod home;
 mod hostile;
+mod impostor;
 mod path;
 mod room;
 mod sfu;
