@@ -12,7 +12,6 @@ pub mod matrix_user;
 mod native_person;
 mod outcome;
 mod place;
-mod ports;
 pub mod progress;
 mod quay;
 mod screen;

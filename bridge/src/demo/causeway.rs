@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::ports::free_port;
+use causeway_livekit::ports::free_port;
+
 use crate::{
     config::Config,
     init::{self, ADMIN_TOKEN, InitError, REGISTRATION_TOKEN},

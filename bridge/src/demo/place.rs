@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use causeway_livekit::ports::free_port;
 use reqwest::Url;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     causeway::{Causeway, Listeners},
     files::{folder, kept_folder, random_name},
     matrix_user::MatrixUser,
-    ports::free_port,
     progress::Progress,
     synapse::Synapse,
 };

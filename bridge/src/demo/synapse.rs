@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
+use causeway_livekit::ports::free_port;
 use ruma::OwnedUserId;
 use serde_json::{Map, Value, json};
 
 use super::{
     files::{FileLock, FolderError, folder, random_name, tail},
     matrix_user::{MatrixUser, UserError},
-    ports::free_port,
     progress::Progress,
     venv::{Venv, VenvError},
 };

@@ -20,7 +20,7 @@ static KEPT: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// There is none.
-pub(super) fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
