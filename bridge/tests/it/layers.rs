@@ -65,7 +65,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["quota", "figures"],
             &["config"],
             &["storage"],
-            &["live", "sessions"],
+            &["live", "sessions", "gateway"],
             &["calls"],
             &["services"],
             &["http"],

@@ -174,6 +174,7 @@ mod tests {
             hand: false,
             connected: Vec::new(),
             lost: false,
+            sfu: None,
             via: "native".to_owned(),
         });
         CallState {

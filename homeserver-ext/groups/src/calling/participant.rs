@@ -368,6 +368,8 @@ impl Participant {
                 self.known.connected(device, false);
             }
             Happened::Progress(..)
+            | Happened::Served(_)
+            | Happened::Quality(_)
             | Happened::Levels(_)
             | Happened::Refused(..)
             | Happened::SinkFailed(_) => {}
@@ -405,7 +407,7 @@ impl Participant {
 
     async fn tell(&mut self, told: Told) {
         // Levels come again; where nobody listens, it leaves.
-        if matches!(told, Told::Sound(Happened::Levels(_))) {
+        if matches!(told, Told::Sound(Happened::Levels(_) | Happened::Quality(_))) {
             self.told.try_send(told).ok();
         } else {
             self.told.send(told).await.ok();

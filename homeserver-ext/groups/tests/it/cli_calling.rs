@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     calls::{ear::level, room::TONES},
+    cli_chat::Chat,
     cli_world::{Person, Running, World},
 };
 
@@ -141,4 +142,28 @@ fn one_leaves_when_the_time_is_over_and_wrong_words_are_refused() {
     );
     let text = alice.as_text(&["call", "list", "team"]);
     assert!(text.contains("runs, 0 in it") || text.contains("ended"), "{text}");
+}
+
+#[test]
+fn a_terminal_shows_who_is_in_the_call_and_its_keys_are_heard_by_the_others() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let mut bob_talks = talks(&bob, 1, &["call", "start", "team"]);
+    bob_talks.running.until(is("group_call_start"));
+    let words = ["call", "join", "team", "--audio-in", "tone:440", "--bind", "127.0.0.1"];
+    let mut screen = Chat::start_as(&alice, &words);
+    screen.shows("2 in it, each talks to each, connected 1/1");
+    screen.shows("speaks");
+    let shown = screen.shows("m microphone  h hand  q leaves");
+    assert!(shown.contains(&alice.account()) && shown.contains(&bob.account()), "{shown}");
+    screen.press("m");
+    screen.shows("muted");
+    bob_talks.running.until(|line| line["type"] == "group_call_set" && line["muted"] == true);
+    screen.press("h");
+    screen.shows("hand up");
+    bob_talks.running.until(|line| line["type"] == "group_call_set" && line["hand"] == true);
+    screen.press("q");
+    bob_talks.running.until(is("group_call_leave"));
+    screen.ends();
+    assert!(bob_talks.running.stop().iter().any(|line| line["why"] == "left"));
 }

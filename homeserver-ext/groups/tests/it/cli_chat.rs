@@ -31,8 +31,8 @@ struct Seen {
     is_over: bool,
 }
 
-/// A chat that runs in a terminal beside the test.
-struct Chat {
+/// A chat, or another command, that runs in a terminal beside the test.
+pub(crate) struct Chat {
     child: Child,
     keyboard: File,
     seen: Arc<(Mutex<Seen>, Condvar)>,
@@ -44,6 +44,11 @@ impl Chat {
     }
 
     fn start_with(person: &Person, arguments: &[&str]) -> Self {
+        Self::start_as(person, &[&["chat"], arguments].concat())
+    }
+
+    /// Any command, in a terminal.
+    pub(crate) fn start_as(person: &Person, words: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -58,8 +63,8 @@ impl Chat {
             .env("TERM", "xterm-256color")
             .arg("--home")
             .arg(&person.home)
-            .args(["--server", &person.url, "chat"])
-            .args(arguments)
+            .args(["--server", &person.url])
+            .args(words)
             .stdin(slave.try_clone().unwrap())
             .stdout(slave.try_clone().unwrap())
             .stderr(slave);
@@ -77,7 +82,7 @@ impl Chat {
         Self { child, keyboard, seen }
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
@@ -92,11 +97,11 @@ impl Chat {
         screen
     }
 
-    fn shows(&self, text: &str) -> String {
+    pub(crate) fn shows(&self, text: &str) -> String {
         self.until(text, |screen| screen.contains(text))
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.seen.0.lock().unwrap().bytes.clone()
     }
 
@@ -109,7 +114,7 @@ impl Chat {
         self.child.wait().unwrap();
     }
 
-    fn ends(mut self) {
+    pub(crate) fn ends(mut self) {
         assert!(self.child.wait().unwrap().success());
     }
 }

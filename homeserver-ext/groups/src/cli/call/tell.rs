@@ -127,7 +127,7 @@ impl Teller {
         let (kind, restart) = match signal {
             Signal::Offer { restart, .. } => ("group_call_offer", *restart),
             Signal::Answer { .. } => ("group_call_answer", false),
-            Signal::Ice { .. } | Signal::Bye { .. } => return Vec::new(),
+            Signal::Ice { .. } | Signal::Key { .. } | Signal::Bye { .. } => return Vec::new(),
         };
         let json = json!({
             "type": kind, "from": from, "to": to, "epoch": epoch, "restart": restart,
@@ -162,8 +162,8 @@ impl Teller {
                 json!({"type": "call_sink_failed", "why": kind.to_string()}),
                 Some(format!("what is heard can no longer be written: {kind}")),
             ),
-            // Is for the others, and comes to nobody here.
-            Happened::Say { .. } => return Vec::new(),
+            // No server carries a call of this client yet.
+            Happened::Say { .. } | Happened::Served(_) | Happened::Quality(_) => return Vec::new(),
         }]
     }
 

@@ -59,7 +59,13 @@ impl View {
             Told::Sound(Happened::SinkFailed(kind)) => {
                 self.notice = format!("What is heard can no longer be written: {kind}");
             }
-            Told::Sound(Happened::Refused(..) | Happened::Say { .. }) | Told::Signalled(..) => {}
+            Told::Sound(
+                Happened::Refused(..)
+                | Happened::Served(_)
+                | Happened::Quality(_)
+                | Happened::Say { .. },
+            )
+            | Told::Signalled(..) => {}
             Told::Untold(_, why) => self.notice.clone_from(why),
             Told::Away(error) => self.notice = format!("{error}; the call goes on, trying again"),
             Told::Back => self.notice.clear(),

@@ -118,7 +118,7 @@ impl Line {
                     }
                 }
                 Event::Told(Told::State(state)) => drop(self.states.insert(n, *state)),
-                Event::Told(Told::Sound(Happened::Levels(_))) => {}
+                Event::Told(Told::Sound(Happened::Levels(_) | Happened::Quality(_))) => {}
                 Event::Told(told) => self.told.push((n, format!("{told:?}"))),
                 Event::Over(why) => drop(self.over.insert(n, why)),
             }
