@@ -208,9 +208,11 @@ impl Call {
                 let input = Input::Signal { from: device(n), epoch, signal };
                 self.inputs[usize::from(to)].send(input).await.ok();
             }
-            Happened::Progress(connected, _) => drop(self.pairs.insert(n, connected)),
+            Happened::Progress(connected, _) => {
+                self.pairs.insert(n, connected);
+            }
             Happened::Served(Served::Brings(brought)) => {
-                drop(self.brought.insert(n, brought.heard.len()));
+                self.brought.insert(n, brought.heard.len());
             }
             Happened::Quality(qualities) => self.quality(n, &qualities),
             _ => {}
