@@ -393,7 +393,8 @@ fn input(
         | What::Duplicate
         // Nobody shares with a bridge, and what was shared is not said anew.
         | What::Past(_)
-        | What::Keys => None,
+        | What::Keys
+        | What::Signal(_) => None,
     }
 }
 
@@ -412,6 +413,7 @@ fn may_owe(what: &What) -> bool {
         | What::Held { .. }
         | What::Failed { .. }
         | What::Keys
+        | What::Signal(_)
         | What::Identity(_)
         | What::Offered(_)
         | What::Fork(_) => true,

@@ -43,6 +43,7 @@ mod seal;
 mod seen;
 mod shared;
 mod shares;
+mod signals;
 mod trust;
 mod work;
 
@@ -75,12 +76,13 @@ pub use own::{MOST_COMMITS, is_behind, put_back};
 pub use parked::{Looked, ToUnpark};
 pub use received::{
     Fork, ForkedOp, IdentityShown, Incoming, OfferShown, Past, PolicyChange, Receipts, Received,
-    RosterChange, What,
+    RosterChange, Signalled, What,
 };
 pub use recovery::OldDevices;
 pub use recovery_key::{NotARecoveryKey, RecoveryKey};
 pub use seal::ToSeal;
 pub use shares::{ShareError, Sharing};
+pub use signals::Signalling;
 pub use trust::Trust;
 pub use work::ToReceive;
 

@@ -60,7 +60,7 @@ use futures_util::future::BoxFuture;
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
-pub use calls::Calls;
+pub use calls::{Calls, News, SignalError};
 pub use devices::DeviceError;
 pub use events::{EventFeed, Followed};
 pub use http::{AccessToken, BaseUrlError, Http, discover};
@@ -279,17 +279,20 @@ impl Client {
         let looked = self.machine.looked_for(&mut looked, rows)?;
         let Receipts { received, through, parked, no_room, calls } =
             self.machine.receive_looked(&mut tx, self.now(), rows, looked).await?;
+        let (received, signals) = calls::apart(received);
         if !received.is_empty() {
             self.keeper.keep(self, &mut tx, received).await.map_err(SdkError::Keep)?;
         }
         self.is_at(tx.later(), through);
         tx.commit().await?;
-        self.calls.put(calls);
+        self.calls.put(calls, signals);
         Ok(Taken { through, parked, no_room })
     }
 
     /// Hands on what came in, in the transaction that brought it about.
     async fn keep(&self, tx: &mut Tx, received: Vec<Received>) -> Result<(), SdkError> {
+        let (received, signals) = calls::apart(received);
+        self.calls.put(Vec::new(), signals);
         if received.is_empty() {
             return Ok(());
         }

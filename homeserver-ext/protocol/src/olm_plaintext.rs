@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     envelope::Kind,
     fields::{Reader, Short, TooLong, Writer},
-    ids::{ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
+    ids::{CallId, ChainId, DeviceId, Epoch, GroupId, RosterHash, Timestamp},
 };
 
 /// Not a plaintext of a known type, of the length that its fields say.
@@ -55,6 +55,8 @@ pub enum OlmPlaintext {
     Legacy(Route, LegacyKey),
     /// `H`: texts of before, which a member gives to one who came later.
     History(Route, HistoryPage),
+    /// `C`: what two devices of a call tell each other so that they can connect.
+    Call(Route, CallSignal),
     /// `F`: the content key of a fan-out message.
     Piece(Piece),
 }
@@ -125,6 +127,29 @@ impl std::fmt::Debug for LegacyKey {
     }
 }
 
+/// Bytes of the JSON of a [`CallSignal`].
+pub const MAX_SIGNAL: usize = 24 * 1_024;
+
+/// What one device of a call tells another (protocol §9): descriptions, with keys and addresses in them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallSignal {
+    /// Which call.
+    pub call: CallId,
+    /// The call's epoch, as the sender knows it.
+    pub epoch: u32,
+    /// JSON, at most [`MAX_SIGNAL`] bytes; what it says is for those who carry sound.
+    pub json: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for CallSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallSignal")
+            .field("call", &self.call)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One device's key to a fan-out message (protocol §5.1), 65 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Piece {
@@ -148,6 +173,7 @@ impl OlmPlaintext {
             Self::KeyRequest(..) => Kind::KeyRequest,
             Self::Acknowledgement(..) => Kind::KeyAck,
             Self::Invite(..) | Self::Dummy(_) | Self::History(..) => Kind::Direct,
+            Self::Call(..) => Kind::Call,
             Self::Piece(_) => Kind::Fanout,
         }
     }
@@ -162,6 +188,7 @@ impl OlmPlaintext {
             | Self::Invite(route, _)
             | Self::Legacy(route, _)
             | Self::History(route, _)
+            | Self::Call(route, _)
             | Self::Dummy(route) => Some(*route),
             Self::Piece(_) => None,
         }
@@ -197,6 +224,10 @@ impl OlmPlaintext {
             Self::History(route, page) => page.write(to, route),
             Self::Legacy(route, key) => {
                 write_route(to, b'L', route).u8(key.suite).u8(key.version).str16(&key.text)
+            }
+            Self::Call(_, signal) if signal.json.len() > MAX_SIGNAL => return Err(TooLong),
+            Self::Call(route, signal) => {
+                write_route(to, b'C', route).raw(signal.call).be32(signal.epoch).raw(&*signal.json)
             }
             Self::Piece(piece) => to.u8(b'F').raw(*piece.key).raw(piece.binding),
         };
@@ -259,6 +290,15 @@ impl OlmPlaintext {
                 Self::Invite(route, link.to_owned())
             }
             b'W' => Self::Dummy(read_route(from)?),
+            b'C' => {
+                let (route, call) = (read_route(from)?, CallId::new(from.array()?));
+                let (epoch, length) = (from.be32()?, from.rest().len());
+                if length > MAX_SIGNAL {
+                    return Err(Short);
+                }
+                let json = Zeroizing::new(from.take(length)?.to_vec());
+                Self::Call(route, CallSignal { call, epoch, json })
+            }
             b'H' => Self::History(read_route(from)?, HistoryPage::read(from)?),
             b'L' => {
                 let (route, suite, version) = (read_route(from)?, from.u8()?, from.u8()?);

@@ -173,6 +173,7 @@ pub(crate) fn olm_plaintext(section: &Value, item: &Value) -> Check {
             },
         ),
         OlmPlaintext::History(..) => return ensure(false, "no vector has shared history"),
+        OlmPlaintext::Call(..) => return ensure(false, "no vector has a signal of a call"),
         OlmPlaintext::Piece(_) => OlmPlaintext::Piece(Piece {
             key: Zeroizing::new(item.array("key")?),
             binding: Sha256::digest(item.bytes("binding_preimage")?).into(),
@@ -196,6 +197,7 @@ fn letter(plaintext: &OlmPlaintext) -> &'static str {
         OlmPlaintext::Dummy(_) => "W",
         OlmPlaintext::Legacy(..) => "L",
         OlmPlaintext::History(..) => "H",
+        OlmPlaintext::Call(..) => "C",
         OlmPlaintext::Piece(_) => "fanout piece",
     }
 }

@@ -19,6 +19,10 @@ use super::{
 const CONNECTING: Duration = Duration::from_secs(30);
 const RESTARTING: Duration = Duration::from_secs(15);
 const RESTARTS: u8 = 2;
+/// Whoever waits for an offer says so anew after so long, and an offer that has had no answer for
+/// [`UNANSWERED`] is then made anew: either may have been lost with a device that was stopped.
+const ASKING: Duration = Duration::from_secs(7);
+const UNANSWERED: Duration = Duration::from_secs(6);
 /// New connections and restarts in a minute, by either side.
 const BEGINNINGS: usize = 10;
 
@@ -53,6 +57,8 @@ pub(super) struct Pair {
     link: Option<Link>,
     phase: Phase,
     deadline: Option<Instant>,
+    /// When it last asked for an offer, or gave one.
+    spoke: Instant,
     beginnings: VecDeque<Instant>,
 }
 
@@ -60,6 +66,8 @@ enum Step {
     Signal(Signal),
     Link(Event),
     Frame(Frame),
+    /// No offer has come.
+    Ask,
     Late,
     Over,
 }
@@ -84,6 +92,7 @@ impl Pair {
             link: None,
             phase: Phase::Idle,
             deadline: None,
+            spoke: Instant::now(),
             beginnings: VecDeque::new(),
         }
     }
@@ -95,7 +104,7 @@ impl Pair {
             self.begin().await;
         } else {
             // The other may have a connection with what this device was before.
-            self.tell(Told::Say(Signal::Bye { reason: Reason::Unknown })).await;
+            self.ask().await;
         }
         loop {
             match self.next().await {
@@ -110,6 +119,7 @@ impl Pair {
                         link.send(frame).await;
                     }
                 }
+                Step::Ask => self.ask().await,
                 Step::Late => self.late().await,
                 Step::Over => break,
             }
@@ -118,12 +128,25 @@ impl Pair {
     }
 
     async fn next(&mut self) -> Step {
+        let asks_at = self.asks_at();
         tokio::select! {
             signal = self.signals.recv() => signal.map_or(Step::Over, Step::Signal),
             event = event(self.link.as_mut()) => Step::Link(event),
             Some(frame) = self.frames.recv() => Step::Frame(frame),
             () = at(self.deadline) => Step::Late,
+            () = at(asks_at) => Step::Ask,
         }
+    }
+
+    /// When to ask for an offer once more.
+    fn asks_at(&self) -> Option<Instant> {
+        let waits = !self.offers && self.link.is_none() && self.phase == Phase::Connecting;
+        waits.then(|| self.spoke + ASKING)
+    }
+
+    async fn ask(&mut self) {
+        self.spoke = Instant::now();
+        self.tell(Told::Say(Signal::Bye { reason: Reason::Unknown })).await;
     }
 
     async fn hear(&mut self, signal: Signal) -> Result<(), Refused> {
@@ -181,7 +204,8 @@ impl Pair {
 
     async fn goodbye(&mut self, reason: Reason) {
         let is_offered = self.link.as_ref().is_some_and(|link| !link.is_described());
-        if reason == Reason::Unknown && self.offers && is_offered {
+        let is_fresh = is_offered && self.spoke.elapsed() < UNANSWERED;
+        if reason == Reason::Unknown && self.offers && is_fresh {
             // The offer that it does not know of yet is under way.
             return;
         }
@@ -205,6 +229,7 @@ impl Pair {
         let Ok(mut link) = Link::open(&self.settings).await else { return self.fail().await };
         if let Ok(sdp) = link.offer(false).await {
             self.link = Some(link);
+            self.spoke = Instant::now();
             self.enter(Phase::Connecting);
             self.tell(Told::Say(Signal::Offer { sdp, restart: false })).await;
         } else {

@@ -146,7 +146,9 @@ impl Said {
             }
             What::Fork(fork) => Self::Fork { epoch: fork.epoch, only_said: fork.other.is_none() },
             // Of which there are many lines.
-            What::Past(_) | What::Held { .. } | What::Duplicate | What::Keys => return None,
+            What::Past(_) | What::Held { .. } | What::Duplicate | What::Keys | What::Signal(_) => {
+                return None;
+            }
         })
     }
 

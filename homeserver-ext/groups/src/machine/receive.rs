@@ -10,7 +10,7 @@ mod look;
 use causeway_protocol::{
     api::StreamRow,
     content::{Content, Plaintext, RosterSync, Text},
-    envelope::{Kind, Sender},
+    envelope::{Kind, Recipient, Sender},
     ids::{AccountId, ClientId, EnvelopeId, GroupId, Timestamp},
     roster::{Log, Role, Roster, is_dropped_in_channel},
 };
@@ -183,6 +183,9 @@ impl Work<'_> {
             (Kind::CallChanged, _) => {
                 self.call_row(row).await?;
                 Ok(Step::Done)
+            }
+            (Kind::Call, Some(sender)) if envelope.to != Recipient::Broadcast => {
+                self.direct(row, sender, opened).await
             }
             (Kind::Call, _) => {
                 self.fail(row, "not_built");

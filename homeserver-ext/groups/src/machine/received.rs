@@ -10,7 +10,7 @@ use causeway_protocol::{
         AccountId, ClientId, DeviceId, EnvelopeId, Epoch, GroupId, MemberId, OpHash, RequestId,
         Seq, ShareId, Timestamp,
     },
-    olm_plaintext::PastText,
+    olm_plaintext::{CallSignal, PastText},
     roster::{Kind, Role},
 };
 
@@ -32,6 +32,18 @@ pub struct Receipts {
     pub no_room: Option<Sender>,
     /// Calls that are other than they were, in the order of the rows; an old state may be among them.
     pub calls: Vec<CallState>,
+}
+
+/// What a device told this one about a call that both are to be in. That it counts in the group and is
+/// who it is called was looked at; that it takes part in the call is for its reader to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signalled {
+    /// The group whose call it is.
+    pub group: GroupId,
+    /// Who has proven to have said it.
+    pub from: DeviceId,
+    /// What.
+    pub signal: CallSignal,
 }
 
 /// What came of one row.
@@ -91,6 +103,8 @@ pub enum What {
     },
     /// Keys, acknowledgements and the like: nothing to show.
     Keys,
+    /// A device of a call told this one how to connect; for whoever takes part.
+    Signal(Signalled),
     /// The server shows a second history: nothing is sent in this group until a person decides. Or
     /// a member says that there is one ([`Fork::other`] is `None`), and it is asked for.
     Fork(Fork),

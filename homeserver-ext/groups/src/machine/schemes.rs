@@ -341,6 +341,7 @@ pub(super) async fn take_key(
         | OlmPlaintext::KeyRequest(..)
         | OlmPlaintext::Invite(..)
         | OlmPlaintext::History(..)
+        | OlmPlaintext::Call(..)
         | OlmPlaintext::Dummy(_) => Ok(Taken::Refused("wrong_kind")),
     }
 }

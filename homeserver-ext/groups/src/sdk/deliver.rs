@@ -216,7 +216,7 @@ impl Client {
     }
 
     /// Fetches what is needed, and teaches it to the machine.
-    async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
+    pub(super) async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
         for accounts in needs.accounts.chunks(ACCOUNTS_AT_ONCE) {
             let (mut answers, mut broken) = (Vec::with_capacity(accounts.len()), None);
             for few in accounts.chunks(CALLS_AT_ONCE) {

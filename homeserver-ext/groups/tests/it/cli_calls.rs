@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use causeway_groups::{
     SCHEMA, Vault,
-    machine::Received,
-    sdk::{CallError, Client, Keep, KeepError},
+    machine::{Received, Signalled},
+    sdk::{CallError, Client, Keep, KeepError, News, SignalError, Stream},
 };
 use causeway_protocol::{
     api::{CallCap, CallIntent, CallState, JoinCall, SetCall, StartCall},
     ids::{CallId, GroupId},
+    olm_plaintext::CallSignal,
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::{
     cli_server::now,
-    cli_world::{Person, Running, World},
+    cli_world::{Person, Running, World, folder_holds},
 };
 
 /// Keeps nothing.
@@ -140,5 +142,71 @@ fn who_is_refused_in_a_call_is_told_why_in_the_servers_words() {
             "This call has 4 people. The server that carries bigger calls is not reachable."
         ),
         other => panic!("{other:?}"),
+    }
+}
+
+/// What waits in the mailbox, received; the first signal among it.
+async fn receive(
+    client: &Client,
+    stream: &mut Stream,
+    news: &mut mpsc::Receiver<News>,
+) -> Signalled {
+    loop {
+        let rows = stream.next_rows().await.unwrap();
+        let taken = client.receive(&rows).await.unwrap();
+        stream.took(&taken).await;
+        // Records that are lacked are asked for, and what waited for them is heard.
+        client.chores().await.unwrap();
+        if let Ok(News::Signal(signal)) = news.try_recv() {
+            return signal;
+        }
+    }
+}
+
+#[test]
+fn devices_of_a_call_tell_each_other_over_olm_what_no_server_reads() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let stranger = world.registered("stranger");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let [alice, bob, stranger] =
+            [client(&alice).await, client(&bob).await, client(&stranger).await];
+        let group = alice.rosters().await.unwrap()[0].group();
+        let device = |client: &Client| client.me().record.device_id;
+        let said = |text: &str| CallSignal {
+            call: CallId::new([7; 16]),
+            epoch: 3,
+            json: zeroize::Zeroizing::new(text.as_bytes().to_vec()),
+        };
+        let mut streams = [alice.stream(), bob.stream()];
+        let mut news = [alice.calls().attend(group), bob.calls().attend(group)];
+        let mut of_another = bob.calls().attend(GroupId::new([9; 32]));
+        let secret = r#"{"t":"group_call_offer","sdp":"a=fingerprint:secret-in-the-offer"}"#;
+        // To and fro, in order.
+        for n in 0..3 {
+            let offer = said(&format!("{secret}{n}"));
+            alice.signal(group, device(&bob), &offer).await.unwrap();
+            let heard = receive(&bob, &mut streams[1], &mut news[1]).await;
+            assert_eq!(heard, Signalled { group, from: device(&alice), signal: offer });
+            bob.signal(group, device(&alice), &said("an answer")).await.unwrap();
+            let heard = receive(&alice, &mut streams[0], &mut news[0]).await;
+            assert_eq!((heard.from, heard.signal), (device(&bob), said("an answer")));
+        }
+        assert!(of_another.try_recv().is_err());
+        // To nobody else, by nobody else, and no more than fits.
+        let refused = alice.signal(group, device(&stranger), &said("x")).await;
+        assert!(matches!(refused, Err(SignalError::Nobody)), "{refused:?}");
+        let refused = stranger.signal(group, device(&bob), &said("x")).await;
+        assert!(matches!(refused, Err(SignalError::Nobody)), "{refused:?}");
+        let refused = alice.signal(group, device(&bob), &said(&"x".repeat(24 * 1_024 + 1))).await;
+        assert!(matches!(refused, Err(SignalError::Nobody)), "{refused:?}");
+        assert!(!format!("{:?}", said(secret)).contains("secret"));
+        for stream in streams {
+            stream.close().await;
+        }
+    });
+    for folder in [&alice.home, &bob.home] {
+        assert!(!folder_holds(folder, b"secret-in-the-offer"));
     }
 }

@@ -2,15 +2,17 @@ use causeway_protocol::{
     content::{Content, ContentType, Malformed, Plaintext, Text, TextKind},
     envelope::Kind,
     ids::{
-        ChainId, ClientId, DeviceId, Epoch, GroupId, InviteKey, MemberId, RosterHash, ShareId,
-        Timestamp,
+        CallId, ChainId, ClientId, DeviceId, Epoch, GroupId, InviteKey, MemberId, RosterHash,
+        ShareId, Timestamp,
     },
     invite::LinkWord,
     olm_plaintext::{
-        HistoryPage, LegacyKey, MAX_PAGE, Missing, OlmPayload, OlmPlaintext, PastText, Route,
+        CallSignal, HistoryPage, LegacyKey, MAX_PAGE, MAX_SIGNAL, Missing, OlmPayload,
+        OlmPlaintext, PastText, Route,
     },
 };
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::vectors::{Get, NATIVE};
 
@@ -130,6 +132,36 @@ fn what_became_of_a_link_is_said_in_a_plaintext_of_type_i() {
     }
 }
 
+/// Bytes from the text of protocol §2.2.
+#[test]
+fn a_signal_of_a_call_is_a_plaintext_of_type_c() {
+    let route = Route {
+        group: GroupId::new([2; 32]),
+        from: DeviceId::new([3; 32]),
+        to: DeviceId::new([4; 32]),
+    };
+    let (call, epoch) = (CallId::new([5; 16]), 0x0102_0304);
+    let bye = br#"{"t":"group_call_bye","reason":"left"}"#;
+    for json in [Vec::new(), bye.to_vec(), vec![b'x'; MAX_SIGNAL]] {
+        let head = [&[2, b'C'], &[2; 32][..], &[3; 32], &[4; 32], &[5; 16], &[1, 2, 3, 4]].concat();
+        let bytes = [&head[..], &json].concat();
+        let signal = CallSignal { call, epoch, json: Zeroizing::new(json) };
+        let said = OlmPlaintext::Call(route, signal);
+        assert_eq!((said.kind(), said.route()), (Kind::Call, Some(route)));
+        assert_eq!(*said.to_bytes().unwrap(), bytes);
+        assert_eq!(OlmPlaintext::parse(&bytes), Ok(said));
+        for cut in 0..head.len() {
+            assert!(OlmPlaintext::parse(&head[..cut]).is_err(), "{cut} bytes");
+        }
+    }
+    let json = Zeroizing::new(vec![b'x'; MAX_SIGNAL + 1]);
+    let long = OlmPlaintext::Call(route, CallSignal { call, epoch, json: json.clone() });
+    assert!(long.to_bytes().is_err());
+    let mut bytes = [&[2, b'C'], &[2; 96][..], &[5; 16], &[0; 4]].concat();
+    bytes.extend_from_slice(&json);
+    assert!(OlmPlaintext::parse(&bytes).is_err());
+}
+
 fn fields_are(plaintext: &OlmPlaintext, item: &Value) {
     match plaintext {
         OlmPlaintext::Distribution(distribution) => {
@@ -177,8 +209,10 @@ fn fields_are(plaintext: &OlmPlaintext, item: &Value) {
             assert_eq!((*of, link.as_str()), (route(item), item.text("link")));
         }
         OlmPlaintext::Dummy(of) => assert_eq!(*of, route(item)),
-        // Of the legacy suites and of what is shared the vectors know no Olm plaintext.
-        OlmPlaintext::Legacy(of, _) | OlmPlaintext::History(of, _) => panic!("{of:?}"),
+        // Of the legacy suites, of what is shared and of calls the vectors know no Olm plaintext.
+        OlmPlaintext::Legacy(of, _) | OlmPlaintext::History(of, _) | OlmPlaintext::Call(of, _) => {
+            panic!("{of:?}")
+        }
         OlmPlaintext::Piece(piece) => assert_eq!(*piece.key, item.array("key")),
     }
     let kind = match item.text("type") {

@@ -311,6 +311,7 @@ proptest! {
         let _ = OlmPlaintext::parse(&[b"\x02D", &bytes[..]].concat());
         let _ = OlmPlaintext::parse(&[b"\x02A", &bytes[..]].concat());
         let _ = OlmPlaintext::parse(&[b"\x02H", &bytes[..]].concat());
+        let _ = OlmPlaintext::parse(&[b"\x02C", &bytes[..]].concat());
         let _ = Roster::from_row(&[&[1], &bytes[..]].concat());
     }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{MachineError, Step, What, Work};
 use crate::{
-    machine::{opening::Taken, schemes, shares::Heard, work::Again},
+    machine::{Signalled, opening::Taken, schemes, shares::Heard, work::Again},
     olm::Payload,
     storage::{
         accounts::{self, Ask, KnownDevice},
@@ -77,6 +77,15 @@ impl Work<'_> {
             }
             said @ OlmPlaintext::History(..) => {
                 return self.past(row, sender, &device, &said).await;
+            }
+            OlmPlaintext::Call(route, signal) => {
+                if self.may_signal(route.group, &device).await? {
+                    let signalled = Signalled { group: route.group, from: route.from, signal };
+                    self.say(row.seq, route.group, What::Signal(signalled));
+                } else {
+                    self.fail(row, "not_counting");
+                }
+                return Ok(Step::Done);
             }
             OlmPlaintext::Dummy(_) => {}
         }
