@@ -154,7 +154,7 @@ impl Mallory {
             Err(
                 CallError::Unreachable(_)
                 | CallError::Unknown(_)
-                | CallError::Elsewhere(_)
+                | CallError::Elsewhere { .. }
                 | CallError::Foreign { .. },
             ) => "no answer".to_owned(),
         };

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use causeway_protocol::{
     api::ErrorBody,
     envelope::Sender,
-    ids::ItemId,
+    ids::{GroupId, ItemId},
     json,
     link::{Answer, Ask, Call, Item, Row, Tell},
 };
@@ -27,7 +27,10 @@ pub(super) use self::{
     ops::post_op,
 };
 use super::{Api, auth::Caller, error::ApiError};
-use crate::services::servers::AskError;
+use crate::{
+    services::{groups::replica, remote_accounts, servers::AskError},
+    storage::devices::Device,
+};
 
 /// Deals with the items of a frame, in their order; `false` where one has to wait, and those behind it
 /// with it. What was dealt with before does nothing.
@@ -123,6 +126,21 @@ async fn admit(api: &Api, from: &str, ask: &Ask) -> Result<(), ApiError> {
         return Err(ApiError::later("this server asks too much", ms));
     }
     Ok(())
+}
+
+/// What the home alone decides is asked of it alone.
+async fn must_be_home(api: &Api, group: GroupId) -> Result<(), ApiError> {
+    let home = replica::other_home(&api.db, &api.config.server_name, group).await?;
+    let Some(home) = home else { return Ok(()) };
+    Err(ApiError::forbidden(format!("the group is kept by {home}: ask there")))
+}
+
+/// Who asks, as far as this server knows the account to have that device.
+async fn caller_of(api: &Api, ask: &Ask) -> Result<Device, ApiError> {
+    let who = ask.caller.as_ref();
+    let who = who.ok_or_else(|| ApiError::forbidden("this is asked for somebody"))?;
+    let caller = remote_accounts::device(&api.db, who).await?;
+    caller.ok_or_else(|| ApiError::not_found("no such group"))
 }
 
 async fn ask(

@@ -3,20 +3,13 @@
 use axum::http::StatusCode;
 use causeway_protocol::{
     api::ClaimRequest,
-    ids::{AccountId, GroupId},
+    ids::AccountId,
     link::{Ask, Call},
 };
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, field, letting_in, of, ops::RemoteOp, parsed};
-use crate::{
-    services::{
-        accounts,
-        groups::{self, replica},
-        keys, remote_accounts,
-    },
-    storage::devices::Device,
-};
+use super::{Api, ApiError, caller_of, field, letting_in, must_be_home, of, ops::RemoteOp, parsed};
+use crate::services::{accounts, groups, keys, remote_accounts};
 
 /// Devices of one claim of another server.
 pub(super) const MAX_CLAIM: usize = 200;
@@ -56,7 +49,7 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
             must_be_home(api, group).await?;
             accounts.retain(|shown| shown.list.account.server() == from);
             remote_accounts::keep_shown(&api.db, now, accounts).await?;
-            let caller = caller(api, ask).await?;
+            let caller = caller_of(api, ask).await?;
             let group = (&*api.config.server_name, group);
             let done = (&api.db, &api.live);
             of(&groups::post_op(done.0, done.1, now, &api.shares, &caller, group, &op.0).await?)
@@ -69,19 +62,4 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))
         }
     }
-}
-
-/// What the home alone decides is asked of it alone.
-pub(super) async fn must_be_home(api: &Api, group: GroupId) -> Result<(), ApiError> {
-    let home = replica::other_home(&api.db, &api.config.server_name, group).await?;
-    let Some(home) = home else { return Ok(()) };
-    Err(ApiError::forbidden(format!("the group is kept by {home}: ask there")))
-}
-
-/// Who asks, as far as this server knows the account to have that device.
-pub(super) async fn caller(api: &Api, ask: &Ask) -> Result<Device, ApiError> {
-    let who = ask.caller.as_ref();
-    let who = who.ok_or_else(|| ApiError::forbidden("this is asked for somebody"))?;
-    let caller = remote_accounts::device(&api.db, who).await?;
-    caller.ok_or_else(|| ApiError::not_found("no such group"))
 }

@@ -7,11 +7,7 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Api, ApiError, Caller, ask,
-    asked::{caller as known_caller, must_be_home},
-    done, field, of, parsed, taken,
-};
+use super::{Api, ApiError, Caller, ask, caller_of, done, field, must_be_home, of, parsed, taken};
 use crate::services::invites::{self, Asker};
 
 /// Invites of one answer, which fit an item with the longest names.
@@ -90,7 +86,7 @@ pub(super) async fn invites_of(api: &Api, ask: &Ask) -> Result<Value, ApiError> 
     let (db, now) = (&api.db, api.clock.now());
     let group = field(&ask.body, "group")?;
     must_be_home(api, group).await?;
-    let by = known_caller(api, ask).await?;
+    let by = caller_of(api, ask).await?;
     if let Some(invite) = field::<Option<NewInvite>>(&ask.body, "create")? {
         invites::create(db, now, &api.shares, &by, group, &invite).await?;
         return Ok(Value::Null);
@@ -132,7 +128,7 @@ pub(super) async fn requests_of(api: &Api, ask: &Ask) -> Result<Value, ApiError>
     let (db, now) = (&api.db, api.clock.now());
     let group = field(&ask.body, "group")?;
     must_be_home(api, group).await?;
-    let by = known_caller(api, ask).await?;
+    let by = caller_of(api, ask).await?;
     if let Some(request) = field(&ask.body, "drop")? {
         invites::drop_request(db, now, &api.shares, &by, group, request).await?;
         return Ok(Value::Null);
