@@ -19,7 +19,10 @@ use causeway_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use self::taking::{put_down, show, take_event, take_home_row};
+use self::{
+    accounts::show,
+    taking::{put_down, take_event, take_home_row},
+};
 pub(super) use self::{
     accounts::{account, claim, look_up_named},
     catch_up::look_ahead,

@@ -7,16 +7,31 @@ use causeway_protocol::{
     api::{AccountAnswer, ClaimedKeys},
     device::verify_account,
     ids::{AccountId, DeviceId, Timestamp},
+    json::from_value,
     link::Call,
     roster::{Body, Op},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Api, ApiError, Caller, ask, asked::MAX_CLAIM, taken};
 use crate::services::remote_accounts;
 
 /// How long what another server said of an account is good without asking again, milliseconds.
 const FRESH_MS: u64 = 60_000;
+
+/// Keeps what `from` shows of its accounts; `false` where that is too much now.
+pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
+    let now = api.clock.now();
+    if !api.servers.may_show(now, from, shown.len()) {
+        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+        return Ok(false);
+    }
+    let its = shown.iter().filter_map(|shown| from_value::<AccountAnswer>(shown).ok());
+    // A server shows its own.
+    let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
+    remote_accounts::keep_shown(&api.db, now, its).await?;
+    Ok(true)
+}
 
 /// The newest word of another server on an account of its own.
 pub(in crate::http) async fn account(

@@ -2,13 +2,11 @@
 //! §7.3).
 
 use causeway_protocol::{
-    api::{AccountAnswer, PostEnvelopes},
+    api::PostEnvelopes,
     envelope::{Envelope, Kind, Submission},
     ids::{Epoch, GroupId},
-    json,
     link::{Carried, Event},
 };
-use serde_json::Value;
 
 use super::{Api, ApiError, catch_up, refused};
 use crate::services::{
@@ -17,20 +15,6 @@ use crate::services::{
     relay::{self, PostError, Posted},
     remote_accounts,
 };
-
-/// Keeps what `from` shows of its accounts; `false` where that is too much now.
-pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
-    let now = api.clock.now();
-    if !api.servers.may_show(now, from, shown.len()) {
-        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
-        return Ok(false);
-    }
-    let its = shown.iter().filter_map(|shown| json::from_value::<AccountAnswer>(shown).ok());
-    // A server shows its own.
-    let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
-    remote_accounts::keep_shown(&api.db, now, its).await?;
-    Ok(true)
-}
 
 pub(super) async fn take_event(
     api: &Api,
