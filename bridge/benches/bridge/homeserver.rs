@@ -3,6 +3,7 @@
 use std::{
     env,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -76,7 +77,14 @@ async fn answer(
                 "origin_server_ts": 1, "content": content}])
         }
         "messages" => json!({"chunk": []}),
-        "sync" => json!({"next_batch": "s"}),
+        "sync" => {
+            // Nothing comes; a homeserver that answered at once would be asked again at once.
+            let wait = uri.query().and_then(|query| {
+                query.split('&').find_map(|q| q.strip_prefix("timeout=")?.parse().ok())
+            });
+            tokio::time::sleep(Duration::from_millis(wait.unwrap_or(0))).await;
+            json!({"next_batch": "s"})
+        }
         "count" => {
             let goal = uri.query().and_then(|goal| goal.parse().ok()).unwrap_or(0);
             let sent = *own.sent.subscribe().wait_for(|sent| *sent >= goal).await.unwrap();

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fmt::Display, future::Future, time::Duration};
 
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     domain::ghost::Names,
@@ -23,6 +24,9 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(30);
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Shortest time between two requests of which the first brought nothing: not everybody waits for as
+/// long as he was asked to.
+pub const EMPTY_EVERY: Duration = Duration::from_millis(250);
 
 /// What the agent needs.
 #[derive(Clone)]
@@ -89,9 +93,13 @@ impl Trouble {
 async fn outward(agent: &Agent, user: &UserId) {
     let mut trouble = Trouble::default();
     loop {
+        let began = Instant::now();
         match agent.door.fetch(WAIT).await {
             Ok(frames) => {
                 trouble.is_over();
+                if frames.is_empty() {
+                    sleep_until(began + EMPTY_EVERY).await;
+                }
                 send(agent, user, frames).await;
             }
             Err(error) => trouble.pause("nothing leaves for other servers", &error).await,
@@ -103,6 +111,7 @@ async fn inward(agent: &Agent, user: &UserId) {
     let mut since = None;
     let mut trouble = Trouble::default();
     loop {
+        let began = Instant::now();
         let synced = agent.matrix.to_agent(user, since.as_deref(), WAIT).await;
         let (next, messages) = match synced {
             Ok(synced) => synced,
@@ -123,6 +132,10 @@ async fn inward(agent: &Agent, user: &UserId) {
             send(agent, user, back).await;
         }
         trouble.is_over();
+        // Without a token nobody was asked to wait.
+        if came.is_empty() && since.is_some() {
+            sleep_until(began + EMPTY_EVERY).await;
+        }
         since = Some(next);
     }
 }

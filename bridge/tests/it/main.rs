@@ -1,6 +1,7 @@
 //! The bridge crate's integration tests, one binary.
 #![cfg(test)]
 
+mod agent;
 mod appservice;
 mod aside;
 mod by_hand;
