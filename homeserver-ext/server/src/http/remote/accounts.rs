@@ -13,9 +13,11 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, Caller, ask, asked::MAX_CLAIM, taken};
+use super::{Api, ApiError, Caller, ask, taken};
 use crate::services::remote_accounts;
 
+/// Devices of one claim of another server.
+pub(super) const MAX_CLAIM: usize = 200;
 /// How long what another server said of an account is good without asking again, milliseconds.
 const FRESH_MS: u64 = 60_000;
 

@@ -8,11 +8,11 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, caller_of, field, letting_in, must_be_home, of, ops::RemoteOp, parsed};
+use super::{
+    Api, ApiError, accounts::MAX_CLAIM, caller_of, field, letting_in, must_be_home, of,
+    ops::RemoteOp, parsed,
+};
 use crate::services::{accounts, groups, keys, remote_accounts};
-
-/// Devices of one claim of another server.
-pub(super) const MAX_CLAIM: usize = 200;
 
 /// Carries an ask out; of one that answers nothing null.
 pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
