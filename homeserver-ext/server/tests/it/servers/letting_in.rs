@@ -149,10 +149,11 @@ async fn two_of_two_servers_at_once_by_a_link_for_one_are_one() {
     let bob = here.person("bob").await;
     for _ in 0..5 {
         let ik = invite(&here, &alice, &group, 1).await;
-        let (hers, his) = (carol.join(&there, group.id(), &ik), bob.join(&here, group.id(), &ik));
+        let (carols, bobs) =
+            (carol.join(&there, group.id(), &ik), bob.join(&here, group.id(), &ik));
         let (one, other) = tokio::join!(
-            carol.post_join_at(&there, HOME, &hers),
-            bob.post_join(&here, group.id(), &his)
+            carol.post_join_at(&there, HOME, &carols),
+            bob.post_join(&here, group.id(), &bobs)
         );
         let refused = match (one.status.as_u16(), other.status.as_u16()) {
             (200, _) => other,
