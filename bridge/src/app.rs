@@ -1,6 +1,7 @@
 //! The composition root: opens what is needed in the right order, starts it, and ends it.
 
 mod bridge;
+mod calls;
 mod edges;
 mod homeserver;
 mod in_force;
@@ -23,6 +24,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+pub(crate) use self::calls::livekit;
 use self::{in_force::InForce, tasks::Tasks};
 use crate::{
     config::{Config, ConfigError, WrongValue},

@@ -4,6 +4,7 @@
 //! No secret is in here: tokens and keys have files of their own in `data_dir`, so that the
 //! configuration can be shown, copied and kept in a repository.
 
+mod calls;
 mod error;
 mod level;
 mod limits;
@@ -15,6 +16,7 @@ mod origin;
 mod share;
 mod words;
 
+pub use calls::{Calls, LiveKit, Mesh, Turn};
 pub use error::{ConfigError, WrongValue, unread_remedy};
 pub use limits::{HourlyRate, Limits, Rate};
 pub use load::{find, load};
@@ -180,21 +182,6 @@ impl Default for Native {
     }
 }
 
-/// Calls in native groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Calls {
-    /// How many devices talk directly to each other in a call, which is all that one can have while
-    /// there is no server for bigger calls; 2 to 8. Each sends what it says to each of the others.
-    pub mesh_max: u8,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self { mesh_max: 4 }
-    }
-}
-
 /// Who may register a native account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -297,9 +284,7 @@ impl Config {
         if !(1..=2_592_000).contains(&self.native.max_message_ttl_s) {
             return wrong("native.max_message_ttl_s", "it must be 1 to 2592000".to_owned());
         }
-        if !(2..=8).contains(&self.calls.mesh_max) {
-            return wrong("calls.mesh_max", "it must be 2 to 8".to_owned());
-        }
+        self.calls.check()?;
         level::check(&self.logging.level).or_else(|why| wrong("logging.level", why))?;
         Ok(())
     }
@@ -335,7 +320,8 @@ impl Config {
 
     /// Takes relative paths as seen from `folder`.
     fn relative_to(&mut self, folder: &Path) {
-        for path in [&mut self.data_dir.0, &mut self.appservice.registration] {
+        let own = [&mut self.data_dir.0, &mut self.appservice.registration];
+        for path in own.into_iter().chain(self.calls.files()) {
             *path = folder.join(&*path);
         }
     }

@@ -4,6 +4,7 @@
 //! It may run beside a running Causeway, and where none runs. It changes nothing on this machine; on
 //! the homeserver it makes a room only where that is asked for.
 
+mod calls;
 mod here;
 mod homeserver;
 mod native;
@@ -155,6 +156,7 @@ async fn look(
     here::databases(config, show).await;
     homeserver::look(file, config, registration.as_ref(), options, show).await;
     native::look(file, config, show).await;
+    calls::look(file, config, show).await;
 }
 
 /// What is said of a key of the configuration file, with the line that is to be changed.

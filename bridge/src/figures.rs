@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use causeway_server::{DELIVERY_BUCKETS, DELIVERY_SECONDS};
+use causeway_server::{DELIVERY_BUCKETS, DELIVERY_SECONDS, WEBHOOK_BUCKETS, WEBHOOK_SECONDS};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Histogram: seconds from accepting a message to its being delivered, and that committed.
@@ -88,6 +88,12 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_calls_started_total", "Calls begun."),
     ("causeway_calls_joined_total", "Devices that came into a call that another had begun."),
     ("causeway_calls_ended_total", "Calls that ended, by why."),
+    ("causeway_sfu_up", "Whether LiveKit did what it was asked for last."),
+    ("causeway_sfu_failures_total", "Requests that LiveKit failed at twice, by which."),
+    ("causeway_sfu_tokens_total", "Tokens for LiveKit given out."),
+    ("causeway_sfu_strangers_total", "Those put out of a room because they were not in its call."),
+    ("causeway_sfu_webhooks_total", "Webhooks that came, by what became of them."),
+    (WEBHOOK_SECONDS, "From what happened in a room to the webhook that says so."),
     ("causeway_servers_refused_total", "Ops and messages of other servers that were refused."),
     ("causeway_servers_given_back_total", "Ops that a home had lost and another server gave back."),
     ("causeway_servers_second_histories_total", "Times that another history was shown of a group."),
@@ -106,7 +112,8 @@ pub fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(of(MESSAGE_SECONDS), &MESSAGE_BUCKETS)?
         .set_buckets_for_metric(of(TRANSACTION_SECONDS), &TRANSACTION_BUCKETS)?
-        .set_buckets_for_metric(of(DELIVERY_SECONDS), &DELIVERY_BUCKETS)
+        .set_buckets_for_metric(of(DELIVERY_SECONDS), &DELIVERY_BUCKETS)?
+        .set_buckets_for_metric(of(WEBHOOK_SECONDS), &WEBHOOK_BUCKETS)
 }
 
 /// Gathers whatever this process counts from now on.

@@ -8,7 +8,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use super::{
-    RunError, edges, in_force::InForce, listen, relay_token, server_clock, tasks::Tasks, token,
+    RunError, calls, edges, in_force::InForce, listen, relay_token, server_clock, tasks::Tasks,
+    token,
 };
 use crate::{
     config::{Config, RegistrationPolicy},
@@ -38,6 +39,8 @@ pub(super) async fn start(
         max_bytes: u64::from(native.keep_read.mib) << 20,
     };
     server.mesh_max = config.calls.mesh_max.into();
+    server.livekit = calls::livekit(config)?;
+    server.mesh = calls::mesh(config)?;
     server.put_back = after_restore;
     server.max_message_ttl = Duration::from_secs(native.max_message_ttl_s.into());
     server.cleanup_interval = Duration::from_secs(native.cleanup_interval_s.into());

@@ -242,6 +242,29 @@ fn limits_and_proxies_must_be_some() {
         ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
         ("calls: {mesh_max: 1}\n", "calls.mesh_max: "),
         ("calls: {mesh_max: 9}\n", "calls.mesh_max: "),
+        ("calls: {livekit: {api_key: a}}\n", "calls.livekit.api_url: "),
+        ("calls: {livekit: {api_url: 'ws://a'}}\n", "calls.livekit.api_url: "),
+        (
+            "calls: {livekit: {api_url: 'http://a/livekit'}}\n",
+            "calls.livekit.api_url: it has a path",
+        ),
+        ("calls: {livekit: {api_url: 'http://a'}}\n", "calls.livekit.public_url: "),
+        (
+            "calls: {livekit: {api_url: 'http://a', public_url: 'https://a'}}\n",
+            "calls.livekit.public_url: ",
+        ),
+        (
+            "calls: {livekit: {api_url: 'http://a', public_url: 'wss://a'}}\n",
+            "calls.livekit.api_key: ",
+        ),
+        (
+            "calls: {livekit: {api_url: 'http://a', public_url: 'wss://a', api_key: k}}\n",
+            "calls.livekit.api_secret_file: ",
+        ),
+        ("calls: {mesh: {stun: ['stun.example:3478']}}\n", "calls.mesh.stun: "),
+        ("calls: {mesh: {relay_only: true}}\n", "calls.mesh.relay_only: "),
+        ("calls: {mesh: {turn: {urls: ['stun:a']}}}\n", "calls.mesh.turn.urls: "),
+        ("calls: {mesh: {turn: {urls: ['turn:a']}}}\n", "calls.mesh.turn.secret_file: "),
     ] {
         let error = named(text).unwrap_err();
         assert!(error.starts_with(key), "{error}");

@@ -64,7 +64,7 @@ pub(crate) const CRATES: [Crate; 5] = [
             &["quota", "figures"],
             &["config"],
             &["storage"],
-            &["live", "sessions"],
+            &["live", "sessions", "gateway"],
             &["calls"],
             &["services"],
             &["http"],

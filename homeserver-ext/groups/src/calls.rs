@@ -10,11 +10,15 @@
 
 mod description;
 mod early;
+mod frame_key;
+mod happened;
 mod jitter;
 mod link;
 mod mesh;
 mod opus;
 mod pair;
+mod quality;
+mod sfu;
 mod signal;
 mod sound;
 mod studio;
@@ -23,7 +27,11 @@ mod wav;
 
 use std::net::SocketAddr;
 
-pub use mesh::{Happened, Input, Mesh, StartError};
+pub use frame_key::FrameKey;
+pub use happened::{Happened, Input, StartError};
+pub use mesh::Mesh;
+pub use quality::Quality;
+pub use sfu::{Access, Brought, Named, Over, Served, Whose};
 pub use signal::{Reason, Refused, Signal};
 pub use sound::{Heard, Sink, Source, SourceError};
 pub use wav::WavError;

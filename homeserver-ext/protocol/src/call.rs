@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Timestamp;
 
 pub use event::{Caps, Change, Effect, Ended, Event, Out, Refused, Said, Who};
-pub use glare::{offers, prevails, sfu_identity};
+pub use glare::{offers, prevails, sfu_identity, sfu_room};
 
 /// What carries a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,7 @@ impl Participant {
 }
 
 /// A call; as JSON it is what a server keeps of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Rises with each change.
@@ -110,6 +111,9 @@ pub struct Call {
     broken_until: Option<Timestamp>,
     is_room_open: bool,
     close_room: Option<Timestamp>,
+    /// Whether an operator keeps it on the SFU.
+    #[serde(default)]
+    held: bool,
 }
 
 impl Call {
@@ -135,6 +139,7 @@ impl Call {
             broken_until: None,
             is_room_open: false,
             close_room: None,
+            held: false,
         }
     }
 
@@ -198,6 +203,16 @@ impl Call {
         open && (self.participants.contains_key(who) || self.expected.contains_key(who))
     }
 
+    /// Whether the SFU is to have a room for it.
+    pub const fn has_room(&self) -> bool {
+        self.is_room_open
+    }
+
+    /// Whether it was told that the SFU is away, and not yet that it is back.
+    pub const fn misses_sfu(&self) -> bool {
+        self.sfu_down.is_some()
+    }
+
     /// Whether `one` and `other` both say that they have each other's media in the mesh.
     pub fn are_connected(&self, one: &Who, other: &Who) -> bool {
         let says =
@@ -211,7 +226,7 @@ impl Call {
     }
 
     fn needs_sfu(&self) -> bool {
-        !self.fits_mesh() || self.asked.is_some()
+        !self.fits_mesh() || self.asked.is_some() || self.held
     }
 
     fn shrinks_at(&self) -> Timestamp {

@@ -20,11 +20,12 @@ use causeway_protocol::ids::Generation;
 use crate::{
     config::Config,
     figures::Figures,
+    gateway::livekit::LiveKit,
     http::{self, Api, Clock, Guests, Streams, edge::Edge},
     live::Live,
     quota::{AccountQuotas, CallShares, EdgeLimits, GuestQuotas, Hits, Present, Shares},
     services::{
-        calls,
+        calls::{self, Among, Due},
         delivery::parked,
         events, kept,
         servers::{Servers, Silent},
@@ -45,6 +46,8 @@ pub struct App {
     api: Api,
     /// Behind which group upkeep goes on to look for what all have read.
     looked: Arc<Mutex<GroupRow>>,
+    /// When rooms of calls are looked into again.
+    due: Arc<tokio::sync::Mutex<Due>>,
 }
 
 /// Why a server was not opened.
@@ -99,6 +102,7 @@ impl App {
             probe: Arc::default(),
             shares: Arc::new(Shares::new(limits.accounts.subscribe(), hits.clone())),
             calls: Arc::new(CallShares::new(hits.clone())),
+            livekit: config.livekit.clone().map(LiveKit::new).map(Arc::new),
             hits,
             limits: Arc::new(limits),
             config: Arc::new(config),
@@ -114,7 +118,7 @@ impl App {
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)) })
+        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)), due: Arc::default() })
     }
 
     /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests
@@ -142,6 +146,7 @@ impl App {
             tokio::select! {
                 () = self.beside_upkeep(served) => {}
                 never = self.tend_calls() => match never {},
+                never = self.tend_rooms() => match never {},
             }
             self.close().await;
         };
@@ -221,6 +226,38 @@ impl App {
                 self.api.live.calls_moved().await;
             }
             due.tick().await;
+        }
+    }
+
+    /// Looks into the rooms of calls on the server for bigger calls: those that are due, and those of which
+    /// something was heard. Whether there are any.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn tick_rooms(&self) -> Result<bool, causeway_store::Error> {
+        let (db, live, livekit) = (&self.api.db, &self.api.live, self.api.livekit.as_deref());
+        let mut due = self.due.lock().await;
+        let heard = live.rooms_heard();
+        let among = Among { db, live, livekit, now: self.api.clock.now() };
+        match calls::reconcile(among, &mut due, &heard).await {
+            Ok(any) => Ok(any),
+            Err(error) => stored_or_read(error).map(|()| true),
+        }
+    }
+
+    /// Looks into rooms for as long as there are any, and waits for one while there are none.
+    async fn tend_rooms(&self) -> std::convert::Infallible {
+        let mut due = tokio::time::interval(CALLS);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let has_rooms = self.tick_rooms().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "rooms of calls were not looked into; it is tried again");
+                true
+            });
+            tokio::select! {
+                () = self.api.live.rooms_moved() => {}
+                _ = due.tick(), if has_rooms => {}
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     api::{CallOut, CallState, CallTopology},
-    call::{Change, Effect, Event, Refused, Who},
+    call::{Change, Effect, Event, Refused, Who, sfu_room},
     device::DeviceOf,
     envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
     ids::{AccountId, Epoch, Timestamp},
@@ -14,7 +14,7 @@ use causeway_store::{Script, Tx};
 use crate::{
     live::{Live, News},
     storage::{
-        self, DeviceRow, GroupRow,
+        self, DeviceRow, GroupRow, call_rooms,
         calls::{self, Row},
         mailbox::{self, Boxes, Parcel, To},
     },
@@ -59,6 +59,9 @@ pub(crate) async fn put(
 ) -> Result<(), storage::Error> {
     let due = row.kept.call.deadline(now);
     calls::put(tx.conn(), row, due).await?;
+    if row.kept.call.has_room() {
+        call_rooms::put(tx.conn(), row.number, &sfu_room(&row.group_id, &row.call_id)).await?;
+    }
     let state = row.state();
     let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
     let name = compute_id(Kind::CallChanged, None, &Recipient::Broadcast, &payload, None);
@@ -94,7 +97,7 @@ pub(crate) async fn put(
     let mut news = News::default();
     news.broadcast(live, seq, (row.group, SERVER, now), envelope);
     live.tell(tx, news);
-    live.call_moved(tx);
+    live.call_moved(tx, row.number);
     count(tx, &state);
     Ok(())
 }

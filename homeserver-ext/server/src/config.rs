@@ -1,5 +1,6 @@
 //! What the server is told when it is opened; the binary reads it from wherever it keeps it.
 
+mod calls;
 mod others;
 
 use std::{
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+pub use self::calls::{ApiSecret, LiveKit, Mesh, Turn, TurnCredentials};
 pub use self::others::{NoServerPattern, OtherServers, ServerPattern};
 use crate::quota::{AccountQuotas, EdgeLimits, GuestQuotas};
 
@@ -50,9 +52,13 @@ pub struct Config {
     pub claims_per_hour: u32,
     /// What is kept for the bridge that it has acknowledged.
     pub keep_read: KeepRead,
-    /// Participants of a call that talk directly to each other: all that one can have while there is no
-    /// server for calls.
+    /// Participants of a call that talk directly to each other: all that one can have where there is
+    /// no server for bigger calls.
     pub mesh_max: usize,
+    /// The server for bigger calls, if there is one.
+    pub livekit: Option<LiveKit>,
+    /// What helps devices to reach each other directly.
+    pub mesh: Mesh,
     /// Messages are kept no longer, whatever their group says.
     pub max_message_ttl: Duration,
     /// How often overdue rows are looked for and dropped.
@@ -109,6 +115,8 @@ impl Config {
             claims_per_hour: 20,
             keep_read: KeepRead::default(),
             mesh_max: MESH_MAX,
+            livekit: None,
+            mesh: Mesh::default(),
             max_message_ttl: Duration::from_millis(MAX_TTL_MS),
             cleanup_interval: Duration::from_secs(10),
             put_back: false,

@@ -11,6 +11,12 @@ pub const DELIVERY_SECONDS: &str = "causeway_delivery_seconds";
 pub const DELIVERY_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0, 604_800.0];
 
+/// Histogram: seconds from what happened in a room of LiveKit's to the webhook that says so.
+pub const WEBHOOK_SECONDS: &str = "causeway_sfu_webhook_lag_seconds";
+
+/// Upper bounds of [`WEBHOOK_SECONDS`]; LiveKit says when only to the second.
+pub const WEBHOOK_BUCKETS: [f64; 6] = [1.0, 2.0, 5.0, 15.0, 60.0, 300.0];
+
 /// How full the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Figures {

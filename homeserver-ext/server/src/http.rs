@@ -18,6 +18,7 @@ mod invites;
 mod kept;
 mod keys;
 mod links;
+mod livekit;
 mod openapi;
 mod parked;
 mod recovery;
@@ -45,6 +46,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
+    gateway::livekit::LiveKit,
     live::Live,
     quota::{CallShares, Hits, Present, Shares},
     services::{delivery::acks::Acks, links::Links, servers::Servers},
@@ -69,6 +71,8 @@ pub(crate) struct Api {
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) shares: Arc<Shares>,
     pub(crate) calls: Arc<CallShares>,
+    /// The server for bigger calls, if there is one.
+    pub(crate) livekit: Option<Arc<LiveKit>>,
     pub(crate) hits: Hits,
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,
@@ -152,6 +156,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .nest(PREFIX, native)
         .nest(door::PREFIX, door::router())
+        .nest(livekit::PREFIX, livekit::router())
         .route("/ready", get(accounts::ready))
         .fallback(error::unrecognized)
         .method_not_allowed_fallback(error::method_not_allowed)
@@ -166,6 +171,7 @@ fn calls() -> Router<Api> {
         .route("/groups/{group}/calls/{call}", get(calls::state))
         .route("/groups/{group}/calls/{call}/join", post(calls::join))
         .route("/groups/{group}/calls/{call}/report", post(calls::report))
+        .route("/groups/{group}/calls/{call}/mesh", get(calls::mesh))
         .route("/groups/{group}/calls/{call}/sfu", post(calls::sfu))
         .route("/groups/{group}/calls/{call}/set", post(calls::set))
         .route("/groups/{group}/calls/{call}/leave", post(calls::leave))

@@ -8,7 +8,7 @@
 mod feed;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +35,8 @@ const MAX_ROWS: usize = 64;
 const MAX_BYTES: usize = 128 << 10;
 /// Bytes that wait for all streams together: a row that waits for many counts once.
 const MAX_HELD: usize = 16 << 20;
+/// Calls whose rooms are to be looked into.
+const MAX_HEARD: usize = 4_096;
 /// Of a row, beside its payload and what that is in a frame.
 const OVERHEAD: usize = 2_048;
 
@@ -93,6 +95,14 @@ pub(crate) struct Live {
     /// Those who watch events instead.
     pub(crate) feed: Feed,
     calls: Arc<Notify>,
+    rooms: Arc<Rooms>,
+}
+
+/// Calls of whose rooms something was heard.
+#[derive(Default)]
+struct Rooms {
+    heard: Mutex<BTreeSet<i64>>,
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -183,9 +193,34 @@ impl Live {
     }
 
     /// A call is another when `tx` is committed: what is due in it may be due sooner.
-    pub(crate) fn call_moved(&self, tx: &mut Tx) {
-        let calls = Arc::clone(&self.calls);
-        tx.once_committed(move || calls.notify_one());
+    pub(crate) fn call_moved(&self, tx: &mut Tx, call: i64) {
+        let live = self.clone();
+        tx.once_committed(move || {
+            live.calls.notify_one();
+            live.room_moved(call);
+        });
+    }
+
+    /// A call's room is to be looked into.
+    pub(crate) fn room_moved(&self, call: i64) {
+        let mut heard = self.rooms.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(call);
+        // Each is looked into anyhow, and soon.
+        if heard.len() > MAX_HEARD {
+            heard.pop_first();
+        }
+        drop(heard);
+        self.rooms.told.notify_one();
+    }
+
+    /// Returns when there is a room to be looked into.
+    pub(crate) async fn rooms_moved(&self) {
+        self.rooms.told.notified().await;
+    }
+
+    /// Calls whose rooms are to be looked into since the last time.
+    pub(crate) fn rooms_heard(&self) -> BTreeSet<i64> {
+        std::mem::take(&mut *self.rooms.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns when a call has changed since the last time.

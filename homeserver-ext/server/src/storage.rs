@@ -4,6 +4,7 @@
 //! is said in `migrations/server`.
 
 pub(crate) mod accounts;
+pub(crate) mod call_rooms;
 pub(crate) mod calls;
 pub(crate) mod devices;
 pub(crate) mod event_log;

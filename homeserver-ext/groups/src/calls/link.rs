@@ -38,7 +38,8 @@ use super::{
 };
 use crate::entropy;
 
-const OPUS: u8 = 111;
+/// The payload type.
+pub(super) const OPUS: u8 = 111;
 /// Candidates of one connection, each way, until it is restarted.
 const CANDIDATES: usize = 64;
 
@@ -108,7 +109,7 @@ impl PeerConnectionEventHandler for Callbacks {
 impl Link {
     pub(super) async fn open(settings: &Settings) -> Result<Self, NotOpened> {
         let ssrc = entropy::bytes().map(u32::from_be_bytes).map_err(|_| NotOpened)?;
-        let out = opus_track(ssrc);
+        let out = opus_track("sound", ssrc);
         let (to_candidates, candidates) = mpsc::channel(CANDIDATES);
         let (to_tracks, tracks) = mpsc::channel(1);
         let (to_state, state) = watch::channel(RTCPeerConnectionState::New);
@@ -206,7 +207,7 @@ impl Link {
             ssrc: self.ssrc,
             ..Default::default()
         };
-        let packet = Packet { header, payload: frame.opus.to_vec().into() };
+        let packet = Packet { header, payload: frame.payload.to_vec().into() };
         // A packet that cannot go out is lost, as on the way.
         self.out.write_rtp(packet).await.ok();
     }
@@ -296,7 +297,7 @@ async fn sound(track: Option<&Arc<dyn TrackRemote>>) -> Option<TrackRemoteEvent>
     }
 }
 
-fn opus() -> RTCRtpCodec {
+pub(super) fn opus() -> RTCRtpCodec {
     RTCRtpCodec {
         mime_type: "audio/opus".to_owned(),
         clock_rate: 48_000,
@@ -307,7 +308,8 @@ fn opus() -> RTCRtpCodec {
     }
 }
 
-fn opus_track(ssrc: u32) -> Arc<TrackLocalStaticRTP> {
+/// What this device says, by that name in descriptions.
+pub(super) fn opus_track(id: &str, ssrc: u32) -> Arc<TrackLocalStaticRTP> {
     let coding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
         active: true,
@@ -315,7 +317,8 @@ fn opus_track(ssrc: u32) -> Arc<TrackLocalStaticRTP> {
         ..Default::default()
     };
     let name = || "sound".to_owned();
-    let track = MediaStreamTrack::new(name(), name(), name(), RtpCodecKind::Audio, vec![coding]);
+    let kind = RtpCodecKind::Audio;
+    let track = MediaStreamTrack::new(name(), id.to_owned(), name(), kind, vec![coding]);
     Arc::new(TrackLocalStaticRTP::new(track))
 }
 

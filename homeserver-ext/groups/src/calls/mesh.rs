@@ -1,4 +1,5 @@
-//! The whole of one device's part in a mesh: pairs, the beat of 20 ms, and two queues.
+//! The whole of one device's part in a call: pairs, the way to a server, the beat of 20 ms, and two
+//! queues.
 //!
 //! Nothing that a peer does is waited for: pairs run beside each other, and what one of them cannot
 //! take in time it loses. All that happens is told in a queue; while nobody takes from it, pairs
@@ -24,98 +25,37 @@ use tokio::{
 use super::{
     Settings,
     early::Early,
+    happened::{Happened, Input, StartError},
     pair::{Pair, Told},
+    quality::Quality,
+    sfu::{Access, Carried, Named, Served},
     signal::{Reason, Refused, Signal},
     sound::{Sink, Source},
-    studio::{Frame, SharedVoice, Studio},
+    studio::{FRAMES, Frame, SharedVoice, Studio, with},
     voice::Voice,
 };
 
 /// The most that one device connects to; what a server says beyond is not believed.
 const PEERS: usize = 15;
 const SIGNALS: usize = 32;
-/// 160 ms: what is older is of no use to a peer that could not take it.
-const FRAMES: usize = 8;
 const QUEUE: usize = 64;
 const BEAT: Duration = Duration::from_millis(20);
 /// Behind by more than this, the beat begins anew.
 const BEHIND: Duration = Duration::from_millis(400);
 const LEVELS_EVERY: u32 = 25;
+const BROUGHT_EVERY: u32 = 5;
 /// How long goodbyes and closing may take.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// What a mesh is told.
-#[derive(Debug)]
-pub enum Input {
-    /// Who takes part, and since which epoch of the call.
-    Participants {
-        /// The call's.
-        epoch: u32,
-        /// All of them; this one may be among them.
-        devices: Vec<DeviceId>,
-    },
-    /// What a device signalled, and in which epoch it did.
-    Signal {
-        /// Who has proven to have said it.
-        from: DeviceId,
-        /// What it said that the epoch is.
-        epoch: u32,
-        /// What it said.
-        signal: Signal,
-    },
-    /// Whether nothing is to be sent.
-    Mute(bool),
-    /// Say goodbye to all, and end.
-    Leave,
-}
-
-/// What a mesh tells.
-#[derive(Debug, PartialEq)]
-pub enum Happened {
-    /// To be signalled.
-    Say {
-        /// To whom, and to nobody else.
-        to: DeviceId,
-        /// The epoch that the call is in.
-        epoch: u32,
-        /// What.
-        signal: Signal,
-    },
-    /// Sound can go to and fro.
-    Connected(DeviceId),
-    /// The path is gone; another is looked for.
-    Broken(DeviceId),
-    /// There was no path for 30 seconds; none is looked for any more.
-    Failed(DeviceId),
-    /// With how many there is a connection, of how many.
-    Progress(usize, usize),
-    /// The loudest of the last half second, 0 to 1; `None` is this device.
-    Levels(BTreeMap<Option<DeviceId>, f32>),
-    /// What a device signalled was of no use, and has changed nothing.
-    Refused(DeviceId, Refused),
-    /// What is heard can no longer be written; the call goes on.
-    SinkFailed(io::ErrorKind),
-}
-
-/// Why there is no mesh.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The codec.
-    #[error("Opus cannot be used on this machine: {0}")]
-    Opus(String),
-    /// Sound is to go by TURN alone, and there is no TURN server.
-    #[error(
-        "no address is to be told, and there is no TURN server to be reached by: name one, or tell them"
-    )]
-    NoRelay,
-}
-
-/// One device's part in a call that each has with each.
+/// One device's part in a call, which each has with each, or a server for all, or both.
 pub struct Mesh {
     me: DeviceId,
     settings: Arc<Settings>,
     epoch: Option<u32>,
     peers: BTreeMap<DeviceId, Peer>,
+    carried: Carried,
+    /// Of everybody, whichever way it comes.
+    voices: BTreeMap<DeviceId, SharedVoice>,
     early: Early,
     studio: Studio,
     inputs: mpsc::Receiver<Input>,
@@ -124,6 +64,8 @@ pub struct Mesh {
     out: VecDeque<Happened>,
     told: mpsc::Receiver<(DeviceId, Told)>,
     to_told: mpsc::Sender<(DeviceId, Told)>,
+    served: mpsc::Receiver<Served>,
+    to_served: mpsc::Sender<Served>,
     pairs: FuturesUnordered<BoxFuture<'static, ()>>,
     beats: u32,
     /// When everything is to be over, once it ends.
@@ -133,13 +75,13 @@ pub struct Mesh {
 struct Peer {
     signals: mpsc::Sender<Signal>,
     frames: mpsc::Sender<Frame>,
-    voice: SharedVoice,
     connected: bool,
 }
 
 enum Step {
     Input(Input),
     Told(DeviceId, Told),
+    Served(Served),
     /// Something can be told.
     Room,
     /// Nobody is told any more.
@@ -171,11 +113,14 @@ impl Mesh {
         let (to_inputs, inputs) = mpsc::channel(QUEUE);
         let (happened, from_happened) = mpsc::channel(QUEUE);
         let (to_told, told) = mpsc::channel(QUEUE);
+        let (to_served, served) = mpsc::channel(QUEUE);
         let mesh = Self {
             me,
             settings: Arc::new(settings),
             epoch: None,
             peers: BTreeMap::new(),
+            carried: Carried::new(),
+            voices: BTreeMap::new(),
             early: Early::default(),
             studio,
             inputs,
@@ -183,6 +128,8 @@ impl Mesh {
             out: VecDeque::new(),
             told,
             to_told,
+            served,
+            to_served,
             pairs: FuturesUnordered::new(),
             beats: 0,
             ending: None,
@@ -204,6 +151,7 @@ impl Mesh {
             match self.next(&mut beat).await {
                 Step::Input(input) => self.take(input),
                 Step::Told(peer, told) => self.heard(peer, told),
+                Step::Served(served) => self.out.push_back(Happened::Served(served)),
                 Step::Room => {
                     // Nobody else sends there, so that there still is room.
                     let next = self.out.pop_front();
@@ -234,6 +182,7 @@ impl Mesh {
             Some((peer, told)) = self.told.recv(), if self.out.len() < QUEUE => {
                 Step::Told(peer, told)
             }
+            Some(served) = self.served.recv(), if self.out.len() < QUEUE => Step::Served(served),
             room = self.happened.reserve(), if !self.out.is_empty() => {
                 if room.is_ok() { Step::Room } else { Step::Unheard }
             }
@@ -248,7 +197,12 @@ impl Mesh {
         match input {
             Input::Participants { epoch, devices } => self.participants(epoch, devices),
             Input::Signal { from, epoch, signal } => self.signal(from, epoch, signal),
-            Input::Mute(muted) => self.studio.mute(muted),
+            Input::Named { epoch, who } => self.named(epoch, who),
+            Input::Server(access) => self.server(access),
+            Input::Mute(muted) => {
+                self.studio.mute(muted);
+                self.carried.mute(muted);
+            }
             Input::Leave => self.end(),
         }
     }
@@ -264,26 +218,65 @@ impl Mesh {
                 self.connect(device);
             }
         }
+        self.forget_voices();
         self.progress();
+        self.take_early();
+    }
+
+    fn named(&mut self, epoch: u32, mut who: Vec<Named>) {
+        self.epoch = Some(epoch);
+        who.retain(|named| named.device != self.me);
+        for named in &who {
+            self.voice(named.device);
+        }
+        let voices = &self.voices;
+        let said = self.carried.name(epoch, who, |device| voices.get(&device).cloned());
+        let say = |(to, signal)| Happened::Say { to, epoch, signal };
+        self.out.extend(said.into_iter().map(say));
+        self.forget_voices();
+        self.take_early();
+    }
+
+    fn server(&mut self, access: Option<Box<Access>>) {
+        match access {
+            Some(access) => {
+                let (settings, served) = (Arc::clone(&self.settings), self.to_served.clone());
+                self.pairs.push(self.carried.connect(*access, settings, served));
+            }
+            None => self.carried.disconnect(),
+        }
+    }
+
+    fn take_early(&mut self) {
         for (from, epoch, signal) in self.early.take() {
             self.signal(from, epoch, signal);
         }
     }
 
+    fn voice(&mut self, device: DeviceId) -> SharedVoice {
+        let new = || SharedVoice::new(Voice::new().into());
+        Arc::clone(self.voices.entry(device).or_insert_with(new))
+    }
+
+    fn forget_voices(&mut self) {
+        let (peers, carried) = (&self.peers, self.carried.devices());
+        self.voices.retain(|device, _| peers.contains_key(device) || carried.contains(device));
+    }
+
     fn connect(&mut self, device: DeviceId) {
         let (to_signals, signals) = mpsc::channel(SIGNALS);
         let (to_frames, frames) = mpsc::channel(FRAMES);
-        let voice = SharedVoice::new(Voice::new().into());
+        let voice = self.voice(device);
         let pair = Pair::new(
             (self.me, device),
             Arc::clone(&self.settings),
-            Arc::clone(&voice),
+            voice,
             signals,
             frames,
             self.to_told.clone(),
         );
         self.pairs.push(Box::pin(pair.run()));
-        let peer = Peer { signals: to_signals, frames: to_frames, voice, connected: false };
+        let peer = Peer { signals: to_signals, frames: to_frames, connected: false };
         self.peers.insert(device, peer);
     }
 
@@ -292,6 +285,12 @@ impl Mesh {
         let now = self.epoch.unwrap_or_default();
         let taken = match self.peers.get(&from) {
             _ if epoch.saturating_add(1) < now => Err(Refused::Stale(epoch, now)),
+            _ if matches!(&signal, Signal::Key { index, key } if epoch <= now
+                && self.carried.give(from, *index, key)) =>
+            {
+                Ok(())
+            }
+            Some(_) if matches!(signal, Signal::Key { .. }) => self.early.keep(from, epoch, signal),
             Some(peer) if epoch <= now => {
                 peer.signals.try_send(signal).map_err(|_| Refused::TooMany)
             }
@@ -330,16 +329,28 @@ impl Mesh {
             for peer in self.peers.values().filter(|peer| peer.connected) {
                 peer.frames.try_send(frame.clone()).ok();
             }
+            self.carried.send(&frame);
         }
-        let voices = self.peers.iter().map(|(device, peer)| (*device, &peer.voice));
+        let voices = self.voices.iter().map(|(device, voice)| (*device, voice));
         if let Err(error) = self.studio.play(voices) {
             self.studio.drop_sink();
             self.note(Happened::SinkFailed(error.kind()));
         }
         self.beats = self.beats.wrapping_add(1);
+        if self.beats.is_multiple_of(BROUGHT_EVERY)
+            && self.out.len() < QUEUE
+            && let Some(brought) = self.carried.brings()
+        {
+            self.out.push_back(Happened::Served(Served::Brings(brought)));
+        }
         if self.beats.is_multiple_of(LEVELS_EVERY) {
             let levels = self.studio.take_levels();
             self.note(Happened::Levels(levels));
+            let take =
+                |(device, voice): (&DeviceId, _)| (*device, with(voice, Voice::take_quality));
+            let qualities = self.voices.iter().map(take);
+            let qualities = qualities.filter(|(_, quality)| *quality != Quality::default());
+            self.note(Happened::Quality(qualities.collect()));
         }
     }
 
@@ -366,6 +377,7 @@ impl Mesh {
             return;
         }
         self.ending = Some(Instant::now() + ENDING);
+        self.carried.disconnect();
         let epoch = self.epoch.unwrap_or_default();
         let bye = |to| Happened::Say { to, epoch, signal: Signal::Bye { reason: Reason::Left } };
         self.out.extend(std::mem::take(&mut self.peers).into_keys().map(bye));

@@ -13,7 +13,6 @@ use super::{
     link::{Event, Link},
     signal::{Reason, Refused, Signal},
     studio::{Frame, SharedVoice, with},
-    voice::Voice,
 };
 
 const CONNECTING: Duration = Duration::from_secs(30);
@@ -166,6 +165,8 @@ impl Pair {
                 self.goodbye(reason).await;
                 Ok(())
             }
+            // Of a server, which the mesh sees to.
+            Signal::Key { .. } => Err(Refused::OutOfTurn),
         }
     }
 
@@ -294,7 +295,6 @@ impl Pair {
         if let Some(link) = self.link.take() {
             link.close().await;
         }
-        with(&self.voice, |voice| *voice = Voice::new());
     }
 
     fn enter(&mut self, phase: Phase) {

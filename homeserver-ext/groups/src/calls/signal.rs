@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::frame_key::FrameKey;
+
 /// Bytes of a signal's JSON.
 const SIGNAL_MAX: usize = 24 * 1024;
 
@@ -31,6 +33,14 @@ pub enum Signal {
     Ice {
         /// `candidate:…`, RFC 8839.
         candidates: Vec<String>,
+    },
+    /// What the sender's frames are sealed with where a server carries the call.
+    #[serde(rename = "group_call_key")]
+    Key {
+        /// By which frames name it.
+        index: u8,
+        /// 16 bytes.
+        key: FrameKey,
     },
     /// The sender has no connection with the receiver, or no longer.
     #[serde(rename = "group_call_bye")]
@@ -81,6 +91,7 @@ impl fmt::Debug for Signal {
             Self::Offer { restart: true, .. } => f.write_str("Offer(restart)"),
             Self::Answer { .. } => f.write_str("Answer"),
             Self::Ice { candidates } => write!(f, "Ice({})", candidates.len()),
+            Self::Key { index, .. } => write!(f, "Key({index})"),
             Self::Bye { reason } => write!(f, "Bye({reason:?})"),
         }
     }
@@ -153,6 +164,10 @@ mod tests {
                 Signal::Ice { candidates: vec!["candidate:1".into()] },
                 r#"{"candidates":["candidate:1"],"t":"group_call_ice"}"#,
             ),
+            (
+                Signal::Key { index: 200, key: FrameKey::new([7; 16]) },
+                r#"{"index":200,"key":"BwcHBwcHBwcHBwcHBwcHBw","t":"group_call_key"}"#,
+            ),
             (Signal::Bye { reason: Reason::Left }, r#"{"reason":"left","t":"group_call_bye"}"#),
         ];
         for (signal, json) in signals {
@@ -168,8 +183,14 @@ mod tests {
             Signal::from_json(huge.as_bytes()),
             Err(Refused::TooLarge(huge.len(), SIGNAL_MAX))
         );
-        for json in ["", "{}", r#"{"t":"group_call_key","index":1}"#, r#"{"t":"group_call_offer"}"#]
-        {
+        for json in [
+            "",
+            "{}",
+            r#"{"t":"group_call_key","index":1}"#,
+            r#"{"t":"group_call_key","index":256,"key":"BwcHBwcHBwcHBwcHBwcHBw"}"#,
+            r#"{"t":"group_call_key","index":1,"key":"BwcHBwcHBwcHBwcHBwcH"}"#,
+            r#"{"t":"group_call_offer"}"#,
+        ] {
             assert_eq!(Signal::from_json(json.as_bytes()), Err(Refused::Unreadable), "{json}");
         }
         let other = Signal::from_json(br#"{"t":"group_call_bye","reason":"of 2030"}"#);
@@ -181,6 +202,7 @@ mod tests {
         let offer = Signal::Offer { sdp: "a=ice-pwd:secret".into(), restart: true };
         let ice =
             Signal::Ice { candidates: vec!["candidate:1 1 udp 1 192.0.2.7 9 typ host".into()] };
-        assert_eq!(format!("{offer:?} {ice:?}"), "Offer(restart) Ice(1)");
+        let key = Signal::Key { index: 9, key: FrameKey::new([7; 16]) };
+        assert_eq!(format!("{offer:?} {ice:?} {key:?}"), "Offer(restart) Ice(1) Key(9)");
     }
 }

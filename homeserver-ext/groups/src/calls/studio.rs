@@ -14,19 +14,23 @@ use super::{
     sound::{Sink, Source},
     voice::Voice,
 };
+use crate::entropy;
 
 /// What a timestamp goes on by.
 const SAMPLES: u32 = 960;
 const _: () = assert!(FRAME == SAMPLES as usize);
+/// 480 ms, more than the beat may be behind: that which a machine makes up for goes out. Whether it
+/// is of use is seen where it arrives.
+pub(super) const FRAMES: usize = 24;
 
-/// 20 ms as they go out to everybody.
+/// 20 ms as they go out: Opus, or that sealed.
 #[derive(Clone)]
 pub(super) struct Frame {
     pub(super) sequence: u16,
     pub(super) timestamp: u32,
     /// Whether silence was before it.
     pub(super) begins: bool,
-    pub(super) opus: Arc<[u8]>,
+    pub(super) payload: Arc<[u8]>,
 }
 
 /// Shared between the beat, which plays, and a pair, which puts in.
@@ -42,7 +46,8 @@ pub(super) struct Studio {
     sink: Sink,
     encoder: Encoder,
     muted: bool,
-    frames: u32,
+    /// When it is, by samples.
+    time: u32,
     sent: u16,
     silent: bool,
     levels: BTreeMap<Option<DeviceId>, f32>,
@@ -56,7 +61,10 @@ impl Studio {
     ) -> Result<Self, rusty_opus::Error> {
         let encoder = Encoder::new(settings.bitrate, settings.dtx)?;
         let levels = BTreeMap::new();
-        Ok(Self { source, sink, encoder, muted: false, frames: 0, sent: 0, silent: true, levels })
+        // RFC 3550 §5.1: anywhere. Who begins anew is far from where it was, and so is not taken for
+        // late. Where there is nothing random 0 does as well.
+        let time = entropy::bytes().map(u32::from_be_bytes).unwrap_or_default();
+        Ok(Self { source, sink, encoder, muted: false, time, sent: 0, silent: true, levels })
     }
 
     pub(super) fn mute(&mut self, muted: bool) {
@@ -65,8 +73,8 @@ impl Studio {
 
     /// What is said now; `None` where nothing is.
     pub(super) fn record(&mut self) -> Option<Frame> {
-        let timestamp = self.frames.wrapping_mul(SAMPLES);
-        self.frames = self.frames.wrapping_add(1);
+        let timestamp = self.time;
+        self.time = timestamp.wrapping_add(SAMPLES);
         // The source goes on while one is muted, as speech does.
         let sound = self.source.next();
         if self.muted {
@@ -77,9 +85,9 @@ impl Studio {
         self.louder(None, &sound);
         let opus: Option<Arc<[u8]>> = self.encoder.encode(&sound).ok().flatten().map(Arc::from);
         let begins = std::mem::replace(&mut self.silent, opus.is_none());
-        let opus = opus?;
+        let payload = opus?;
         self.sent = self.sent.wrapping_add(1);
-        Some(Frame { sequence: self.sent, timestamp, begins, opus })
+        Some(Frame { sequence: self.sent, timestamp, begins, payload })
     }
 
     /// Plays 20 ms of all `voices`.

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use super::{
     FRAME,
     jitter::{Jitter, Next},
     opus::Decoder,
+    quality::{Quality, Watch},
 };
 
 /// Bytes of a packet that are looked at; more fit into no datagram.
@@ -16,15 +19,27 @@ pub(super) struct Voice {
     /// `None` when the codec could not be made: nothing is heard then.
     decoder: Option<Decoder>,
     sound: VecDeque<f32>,
+    watch: Watch,
 }
 
 impl Voice {
     pub(super) fn new() -> Self {
-        Self { jitter: Jitter::default(), decoder: Decoder::new().ok(), sound: VecDeque::new() }
+        Self {
+            jitter: Jitter::default(),
+            decoder: Decoder::new().ok(),
+            sound: VecDeque::new(),
+            watch: Watch::default(),
+        }
+    }
+
+    /// How it came since this was last asked.
+    pub(super) fn take_quality(&mut self) -> Quality {
+        self.watch.take()
     }
 
     pub(super) fn push(&mut self, timestamp: u32, packet: &[u8]) {
         if !packet.is_empty() && packet.len() <= PACKET_MAX {
+            self.watch.came(timestamp, Instant::now());
             self.jitter.push(timestamp, packet);
         }
     }
@@ -33,9 +48,18 @@ impl Voice {
     pub(super) fn pull(&mut self) -> Option<[f32; FRAME]> {
         while self.sound.len() < FRAME {
             match self.jitter.next() {
-                Next::Packet(packet) => self.decode(&packet),
-                Next::Lost(next) => self.conceal(next.as_deref()),
-                Next::Silence => break,
+                Next::Packet(packet) => {
+                    self.watch.played();
+                    self.decode(&packet);
+                }
+                Next::Lost(next) => {
+                    self.watch.missed();
+                    self.conceal(next.as_deref());
+                }
+                Next::Silence => {
+                    self.watch.silent();
+                    break;
+                }
             }
         }
         if self.sound.is_empty() {

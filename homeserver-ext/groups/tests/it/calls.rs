@@ -1,9 +1,12 @@
 //! A mesh with real sound: WebRTC over the loopback, in one process.
 
 mod ear;
+mod home;
 mod hostile;
+mod impostor;
 mod path;
 mod room;
+mod sfu;
 
 use std::collections::BTreeMap;
 
@@ -196,6 +199,21 @@ fn tone_file() -> Vec<u8> {
     file.extend(b"\x04\0\x10\0data");
     file.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
     file.extend(data);
+    file
+}
+
+/// A minute of one tone without pauses, 48 kHz, one channel.
+#[expect(clippy::cast_possible_truncation, reason = "below 9,000")]
+fn steady_tone() -> Vec<u8> {
+    let rate = 48_000_u32;
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    file.extend([rate.to_le_bytes(), (rate * 2).to_le_bytes()].concat());
+    file.extend(b"\x02\0\x10\0data");
+    file.extend((60 * rate * 2).to_le_bytes());
+    file.extend((0..60 * rate).flat_map(|n| {
+        let phase = std::f64::consts::TAU * 440.0 * f64::from(n) / f64::from(rate);
+        ((phase.sin() * 9_000.0) as i16).to_le_bytes()
+    }));
     file
 }
 

@@ -88,6 +88,86 @@ pub struct SetCall {
     pub hand: Option<bool>,
 }
 
+/// Body of `POST groups/{id}/calls/{call}/sfu`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AskSfu {
+    /// The call's epoch, as the device knows it.
+    pub epoch: u32,
+}
+
+/// Answer to `POST groups/{id}/calls/{call}/sfu`: where the device goes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallSfus {
+    /// To each of these, all at once.
+    pub sfus: Vec<CallSfu>,
+    /// Who can read what passes there: `native`, the devices in the call alone.
+    pub e2ee: String,
+}
+
+/// A server for calls, and what it lets a device do.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallSfu {
+    /// Its address, `ws` or `wss`.
+    pub url: String,
+    /// What lets the device in, for 120 s from now; a secret.
+    pub jwt: String,
+    /// Whether the device sends there.
+    pub publish: bool,
+    /// The room.
+    pub room: String,
+    /// What the device is called there.
+    pub mine: String,
+}
+
+impl std::fmt::Debug for CallSfus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallSfus").field("e2ee", &self.e2ee).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for CallSfu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallSfu").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Answer to `GET groups/{id}/calls/{call}/mesh`: what helps devices to reach each other directly.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallMesh {
+    /// Tell nobody an address, and go through TURN alone.
+    pub relay_only: bool,
+    /// STUN and TURN.
+    pub ice: Vec<CallIce>,
+    /// Until when the credentials are taken; absent where they have no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<Timestamp>,
+}
+
+/// STUN or TURN, as `RTCIceServer` has it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallIce {
+    /// `stun:`, `turn:` or `turns:`.
+    pub urls: Vec<String>,
+    /// With TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// With TURN; a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+impl std::fmt::Debug for CallMesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallMesh").field("relay_only", &self.relay_only).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for CallIce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallIce").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
 /// What carries a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -182,6 +262,9 @@ pub struct CallParticipant {
     /// Its connection with its server is lost; it has 15 s to come back.
     #[serde(default)]
     pub lost: bool,
+    /// What it is called on the server for calls; absent while the mesh alone carries the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sfu: Option<String>,
     /// Over what it takes part; `native`.
     pub via: String,
 }
@@ -193,7 +276,8 @@ pub struct CallOut {
     pub account: AccountId,
     /// Which device.
     pub device: DeviceId,
-    /// Why: `lost`, `could_not_connect`, `moved_to_sfu`, `cannot_use_sfu`, `sfu_unavailable`.
+    /// Why: `lost`, `could_not_connect`, `moved_to_sfu`, `cannot_use_sfu`, `sfu_unavailable`,
+    /// `kicked`.
     pub why: String,
 }
 

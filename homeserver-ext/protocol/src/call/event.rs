@@ -68,6 +68,12 @@ pub enum Event {
     SfuUp,
     /// Somebody who may ended the call.
     End,
+    /// The operator has the SFU carry it, until he says otherwise.
+    ToSfu,
+    /// The operator has the mesh carry it, if it can.
+    ToMesh,
+    /// The operator takes somebody out, who may come back.
+    Kick(Who),
     /// A deadline may have come.
     Tick,
 }
@@ -85,6 +91,8 @@ pub enum Out {
     CannotUseSfu,
     /// The SFU failed before the call had moved to it, and it came last.
     SfuUnavailable,
+    /// The operator took it out.
+    Kicked,
 }
 
 /// Why a call ended.
@@ -109,6 +117,7 @@ impl Out {
             Self::MovedToSfu => "moved_to_sfu",
             Self::CannotUseSfu => "cannot_use_sfu",
             Self::SfuUnavailable => "sfu_unavailable",
+            Self::Kicked => "kicked",
         }
     }
 }
@@ -171,4 +180,7 @@ pub enum Refused {
     /// The two are connected, or have not tried for long enough, or the call switched too often.
     #[error("there is no reason yet to move this call to the server")]
     NoNeed,
+    /// Wait until it has moved, or some have left.
+    #[error("no mesh can carry this call now: {0} take part, and it may be on its way")]
+    NoMesh(usize),
 }

@@ -17,9 +17,13 @@ impl Call {
         if self.is_over() {
             // What comes late of a call that is over is no fault, except for who still wants in.
             return match event {
-                Event::Join(..) | Event::Report(..) | Event::Upgrade(..) | Event::Expect(_) => {
-                    Err(Refused::Ended)
-                }
+                Event::Join(..)
+                | Event::Report(..)
+                | Event::Upgrade(..)
+                | Event::Expect(_)
+                | Event::ToSfu
+                | Event::ToMesh
+                | Event::Kick(_) => Err(Refused::Ended),
                 _ => Ok(()),
             };
         }
@@ -46,6 +50,14 @@ impl Call {
                 }
             }
             Event::End => self.end(Ended::ByHand, now, effects),
+            Event::ToSfu => self.hold(now, effects)?,
+            Event::ToMesh => self.let_go(now)?,
+            Event::Kick(who) => {
+                if !self.participants.contains_key(&who) {
+                    return Err(Refused::NotInCall);
+                }
+                self.remove(&who, Some(Out::Kicked), now, effects);
+            }
             Event::Tick => {}
         }
         Ok(())
@@ -161,6 +173,30 @@ impl Call {
         }
         self.asked = Some((who, with));
         self.prepare(now, effects)
+    }
+
+    /// Keeps the call on the SFU, and moves it there.
+    fn hold(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Refused> {
+        match self.topology {
+            Topology::Mesh => self.prepare(now, effects)?,
+            Topology::Shrink => self.turn(Topology::Sfu, now, None),
+            _ => {}
+        }
+        self.held = true;
+        Ok(())
+    }
+
+    /// Moves the call back to the mesh, where that can carry it, whoever came or went just now.
+    fn let_go(&mut self, now: Timestamp) -> Result<(), Refused> {
+        self.held = false;
+        match self.topology {
+            Topology::Mesh | Topology::Shrink => {}
+            // It falls back by itself.
+            Topology::Prepare if !self.needs_sfu() => {}
+            Topology::Sfu if !self.needs_sfu() && self.sfu_down.is_none() => self.shrink(now),
+            _ => return Err(Refused::NoMesh(self.participants.len())),
+        }
+        Ok(())
     }
 
     fn expect(

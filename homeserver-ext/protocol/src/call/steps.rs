@@ -141,13 +141,17 @@ impl Call {
         let calm =
             self.expected.is_empty() && self.participants.values().all(|it| it.lost.is_none());
         if few && calm && !self.participants.is_empty() && self.shrinks_at() <= now {
-            self.turn(Topology::Shrink, now, Some(rules::READY));
-            for it in self.participants.values_mut() {
-                it.said.connected.clear();
-            }
+            self.shrink(now);
             return true;
         }
         false
+    }
+
+    pub(super) fn shrink(&mut self, now: Timestamp) {
+        self.turn(Topology::Shrink, now, Some(rules::READY));
+        for it in self.participants.values_mut() {
+            it.said.connected.clear();
+        }
     }
 
     fn step_of_shrink(&mut self, now: Timestamp) -> bool {
@@ -213,7 +217,7 @@ impl Call {
     fn turn_to_mesh(&mut self, now: Timestamp) {
         self.turn(Topology::Mesh, now, None);
         self.expected.clear();
-        (self.asked, self.sfu_down) = (None, None);
+        (self.asked, self.sfu_down, self.held) = (None, None, false);
         for it in self.participants.values_mut() {
             (it.said.ready, it.said.declined, it.shown) = (false, false, false);
             (it.in_mesh, it.late) = (true, false);

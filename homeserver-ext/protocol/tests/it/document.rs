@@ -50,7 +50,7 @@ fn every_domain_tag_is_in_the_document_and_in_the_code_to_the_last_zero() {
         })
         .collect();
     assert_eq!(tags(DOCUMENT), code);
-    assert_eq!(code.len(), 33);
+    assert_eq!(code.len(), 34);
 }
 
 /// What two people compare is worked out in the text for identities that anybody can write down.

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod accounts;
+mod call_operator;
 mod call_walks;
 mod calls;
 mod device_links;

@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State};
 use causeway_protocol::{
-    api::{CallPage, CallState, ErrorBody, JoinCall, ReportCall, SetCall, StartCall},
+    api::{
+        AskSfu, CallMesh, CallPage, CallSfus, CallState, ErrorBody, JoinCall, ReportCall, SetCall,
+        StartCall,
+    },
     ids::{CallId, GroupId, Seq},
 };
 
@@ -37,7 +40,8 @@ pub(super) async fn start(
     Body(asked): Body<StartCall>,
 ) -> Result<Json<CallState>, ApiError> {
     let of = of(&api, &caller, group);
-    Ok(Json(calls::start(of, &api.calls, api.config.mesh_max, &asked).await?))
+    let carriers = (api.config.mesh_max, api.livekit.is_some());
+    Ok(Json(calls::start(of, &api.calls, carriers, &asked).await?))
 }
 
 /// `GET groups/{id}/calls` – the call that runs, and those that ended in the last 30 days, the newest
@@ -99,7 +103,8 @@ pub(super) async fn join(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<JoinCall>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::join(of(&api, &caller, group), &api.calls, call, &asked).await?))
+    let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
+    Ok(Json(calls::join(of, &api.calls, livekit, (call, &asked)).await?))
 }
 
 /// `POST groups/{id}/calls/{call}/report` – what the caller's device says about itself, in place of what
@@ -187,20 +192,44 @@ pub(super) async fn end(
     Ok(Json(calls::end(of(&api, &caller, group), call).await?))
 }
 
-/// `POST groups/{id}/calls/{call}/sfu` – what a participant needs for the server that carries bigger calls.
-/// This server has none yet, and says so.
+/// `POST groups/{id}/calls/{call}/sfu` – what lets the caller's device into the call's room on the server
+/// for bigger calls, while that carries the call or is about to.
 #[utoipa::path(post, path = "/groups/{group}/calls/{call}/sfu", tag = "calls",
-    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = AskSfu,
     responses(
+        (status = 200, body = CallSfus),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device is not in the call"),
         (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_STALE_EPOCH`: the call is in another epoch; its state is in `call`; `DEV_CAUSEWAY_NO_NEED`: the mesh carries it"),
         (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
-        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none, or it does not answer; again after `retry_after_ms`"),
     ), security(("token" = [])))]
 pub(super) async fn sfu(
     State(api): State<Api>,
     caller: Caller,
     Two(group, call): Two<GroupId, CallId>,
-) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::sfu(of(&api, &caller, group), call).await?))
+    Body(asked): Body<AskSfu>,
+) -> Result<Json<CallSfus>, ApiError> {
+    let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
+    Ok(Json(calls::sfu(of, &api.calls, livekit, (call, &asked)).await?))
+}
+
+/// `GET groups/{id}/calls/{call}/mesh` – what helps the caller's device to reach the others directly.
+#[utoipa::path(get, path = "/groups/{group}/calls/{call}/mesh", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)),
+    responses(
+        (status = 200, body = CallMesh),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device is not in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+    ), security(("token" = [])))]
+pub(super) async fn mesh(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+) -> Result<Json<CallMesh>, ApiError> {
+    let of = of(&api, &caller, group);
+    Ok(Json(calls::mesh(of, &api.calls, &api.config.mesh, call).await?))
 }

@@ -39,7 +39,7 @@ use super::{
         relay::device, kept::keep, kept::read_again, parked::page, parked::unpark, stream::stream,
         events::page, events::follow,
         calls::start, calls::page, calls::state, calls::join, calls::report, calls::sfu, calls::set,
-        calls::leave, calls::decline, calls::end,
+        calls::leave, calls::decline, calls::end, calls::mesh,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
     components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),

@@ -3,7 +3,10 @@
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
 mod kept;
+mod mesh;
 mod operator;
+mod rooms;
+mod sfu;
 mod time;
 
 use std::collections::BTreeMap;
@@ -17,11 +20,15 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Tx};
 
 pub(crate) use kept::{forget, page, put_back, state};
+pub(crate) use mesh::mesh;
 pub(crate) use operator::{end_by_operator, running};
+pub(crate) use rooms::{Among, Due, heard, reconcile};
+pub(crate) use sfu::sfu;
 pub(crate) use time::{is_quiet, presence, tick};
 
 use crate::{
     calls as change,
+    gateway::livekit::LiveKit,
     live::Live,
     quota::{CallShares, UsedUp},
     storage::{
@@ -151,7 +158,7 @@ impl Of<'_> {
 pub(crate) async fn start(
     of: Of<'_>,
     shares: &CallShares,
-    mesh_max: usize,
+    (mesh_max, has_sfu): (usize, bool),
     asked: &StartCall,
 ) -> Result<CallState, CallError> {
     shares.join(of.now, (&of.caller.account, of.caller.device_id))?;
@@ -173,7 +180,7 @@ pub(crate) async fn start(
         group_id: of.group,
         call_id: asked.call,
         kept: Kept {
-            call: Call::new(mesh_max, false, of.now),
+            call: Call::new(mesh_max, has_sfu, of.now),
             intent: asked.intent,
             started_by,
             started_ms: of.now,
@@ -197,14 +204,15 @@ pub(crate) async fn start(
 pub(crate) async fn join(
     of: Of<'_>,
     shares: &CallShares,
-    call: CallId,
-    asked: &JoinCall,
+    livekit: Option<&LiveKit>,
+    (call, asked): (CallId, &JoinCall),
 ) -> Result<CallState, CallError> {
     shares.join(of.now, (&of.caller.account, of.caller.device_id))?;
     let mut tx = of.db.begin().await?;
     let (group, _, mut row) = of.call(&mut tx, call).await?;
     let is_new = come_in(&mut row, of.caller);
     let caps = caps(&asked.caps, asked.may_degrade);
+    sfu::note_away(&mut row.kept.call, of.now, livekit, (&of.who(), caps));
     let joined = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await;
     if is_new && joined.is_ok() {
         metrics::counter!("causeway_calls_joined_total").increment(1);
@@ -318,21 +326,3 @@ pub(crate) async fn end(of: Of<'_>, call: CallId) -> Result<CallState, CallError
     }
     of.change(tx, &group, row, (Event::End, false)).await
 }
-
-/// What a participant needs for the server that carries bigger calls, of which there is none here.
-pub(crate) async fn sfu(of: Of<'_>, call: CallId) -> Result<CallState, CallError> {
-    let mut tx = of.db.begin().await?;
-    let (_, _, row) = of.call(&mut tx, call).await?;
-    let state = Box::new(row.state());
-    if row.kept.call.is_over() {
-        return Err(CallError::Refused(Refused::Ended, state));
-    }
-    if !row.kept.people.contains_key(&of.caller.device_id) {
-        return Err(CallError::Refused(Refused::NotInCall, state));
-    }
-    let why = Refused::SfuUnavailable(row.kept.people.len(), AGAIN_MS);
-    Err(CallError::Refused(why, state))
-}
-
-/// When to ask again for a server that carries bigger calls.
-const AGAIN_MS: u64 = 30_000;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{CallDevice, CallIntent, CallOut, CallParticipant, CallState, CallTopology},
-    call::{Call, Topology, Who},
+    call::{Call, Topology, Who, sfu_identity},
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use causeway_store::Conn;
@@ -80,6 +80,7 @@ impl Row {
                 hand: person.hand,
                 connected,
                 lost: it.lost.is_some(),
+                sfu: call.has_room().then(|| sfu_identity(&self.call_id, device)),
                 via: "native".to_owned(),
             })
         });

@@ -37,7 +37,7 @@ pub(crate) async fn ask(
     who.post(server, &group.path(&format!("/calls/{call}/{what}")), &body).await
 }
 
-async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+pub(crate) async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
     ask(server, who, group, (call, "join"), json!({ "caps": ["mesh", "sfu"] })).await
 }
 
@@ -52,17 +52,17 @@ async fn report(
     ask(server, who, group, (call, "report"), body).await
 }
 
-async fn state(server: &Server, who: &Person, group: &Group, call: CallId) -> CallState {
+pub(crate) async fn state(server: &Server, who: &Person, group: &Group, call: CallId) -> CallState {
     who.get(server, &group.path(&format!("/calls/{call}"))).await.ok()
 }
 
-fn devices(state: &CallState) -> Vec<DeviceId> {
+pub(crate) fn devices(state: &CallState) -> Vec<DeviceId> {
     let mut devices: Vec<_> = state.participants.iter().map(|it| it.device).collect();
     devices.sort_unstable();
     devices
 }
 
-fn sorted<const N: usize>(of: [&Person; N]) -> Vec<DeviceId> {
+pub(crate) fn sorted<const N: usize>(of: [&Person; N]) -> Vec<DeviceId> {
     let mut devices: Vec<_> = of.iter().map(|person| person.device()).collect();
     devices.sort_unstable();
     devices
@@ -91,7 +91,10 @@ async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> Cal
 }
 
 /// Streams of people, each begun: their devices are there.
-async fn listening<const N: usize>(server: &Server, people: [&Person; N]) -> Vec<Stream> {
+pub(crate) async fn listening<const N: usize>(
+    server: &Server,
+    people: [&Person; N],
+) -> Vec<Stream> {
     let mut streams = Vec::new();
     for who in people {
         let mut stream = who.stream(server).await;
@@ -221,9 +224,11 @@ async fn four_devices_talk_directly_and_the_fifth_is_told_why_not() {
         refusal.error,
         "This call has 4 people. The server that carries bigger calls is not reachable."
     );
-    let refusal = ask(&server, &bob, &group, (call, "sfu"), json!({})).await;
+    let refusal = ask(&server, &bob, &group, (call, "sfu"), json!({ "epoch": 0 })).await;
     refusal.refused(503, "DEV_CAUSEWAY_SFU_UNAVAILABLE");
-    ask(&server, &dave, &group, (call, "sfu"), json!({})).await.refused(403, "M_FORBIDDEN");
+    ask(&server, &dave, &group, (call, "sfu"), json!({ "epoch": 0 }))
+        .await
+        .refused(403, "M_FORBIDDEN");
     server.assert_unchanged(&before).await;
     // One goes, and there is room; whoever cannot talk directly has none.
     ask(&server, &phone, &group, (call, "leave"), json!({})).await.ok::<CallState>();

@@ -33,6 +33,7 @@ mod recovery;
 mod relay;
 mod sender_keys;
 mod servers;
+mod sfu;
 mod shares;
 mod stream;
 mod turns;

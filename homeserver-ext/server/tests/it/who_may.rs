@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 49] = [
+const TABLE: [(&str, [u16; 7]); 50] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -76,6 +76,7 @@ const TABLE: [(&str, [u16; 7]); 49] = [
     ("POST /groups/{g}/calls/{id}/join", [401, 404, 404, 404, 404, 200, 200]),
     ("POST /groups/{g}/calls/{id}/report", [401, 404, 404, 404, 404, 200, 200]),
     ("POST /groups/{g}/calls/{id}/set", [401, 404, 404, 404, 404, 200, 200]),
+    ("GET /groups/{g}/calls/{id}/mesh", [401, 404, 404, 404, 404, 200, 200]),
     // There is no server for calls.
     ("POST /groups/{g}/calls/{id}/sfu", [401, 404, 404, 404, 404, 503, 503]),
     ("POST /groups/{g}/calls/{id}/decline", [401, 404, 404, 404, 404, 200, 200]),
@@ -210,6 +211,7 @@ impl Stage {
             "POST /groups/{g}/calls" => json!({ "call": id, "intent": "audio", "caps": ["mesh"] }),
             "POST /groups/{g}/calls/{id}/join" => json!({ "caps": ["mesh"] }),
             "POST /groups/{g}/calls/{id}/report" => json!({ "epoch": 0, "connected": [] }),
+            "POST /groups/{g}/calls/{id}/sfu" => json!({ "epoch": 0 }),
             "PUT /groups/{g}/sender-keys" => {
                 json!(PutSenderKeys {
                     keys: Vec::new(),

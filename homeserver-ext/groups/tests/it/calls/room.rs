@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use causeway_groups::calls::{Happened, Heard, Input, Mesh, Settings, Signal, Sink, Source};
+use causeway_groups::calls::{
+    Brought, Happened, Heard, Input, Mesh, Named, Served, Settings, Signal, Sink, Source,
+};
 use causeway_protocol::ids::DeviceId;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -49,6 +51,19 @@ pub(super) struct Room {
     /// What (listener, speaker) heard.
     pub(super) ears: BTreeMap<(u8, u8), Ear>,
     pub(super) happened: Vec<(u8, Happened)>,
+    /// How it came, since it was last emptied.
+    pub(super) came: BTreeMap<(u8, u8), Came>,
+}
+
+/// Half seconds, packets that were played and lost in them, those that never came, and the longest
+/// gap.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Came {
+    pub(super) halves: u32,
+    pub(super) played: u32,
+    pub(super) lost: u32,
+    pub(super) skipped: u32,
+    pub(super) gap: Duration,
 }
 
 impl Room {
@@ -99,6 +114,35 @@ impl Room {
         }
     }
 
+    /// What a server calls a device.
+    pub(super) fn identity(n: u8) -> String {
+        format!("who-{n}")
+    }
+
+    /// Tells all who takes part by a server.
+    pub(super) async fn name_all(&mut self, epoch: u32) {
+        self.name_all_and(epoch, None).await;
+    }
+
+    /// And one more, who is nobody here, and came then.
+    pub(super) async fn name_all_and(&mut self, epoch: u32, more: Option<(u8, u64)>) {
+        self.epoch = epoch;
+        let name = |(n, since)| Named { device: device(n), identity: Self::identity(n), since };
+        let who = self.inputs.keys().map(|n| (*n, 0)).chain(more).map(name);
+        let who: Vec<_> = who.collect();
+        for inputs in self.inputs.values() {
+            inputs.send(Input::Named { epoch, who: who.clone() }).await.unwrap();
+        }
+    }
+
+    /// Whom the server brings to one, as it was last told.
+    pub(super) fn brought(&self, n: u8) -> Option<&Brought> {
+        self.happened.iter().rev().find_map(|(at, what)| match what {
+            Happened::Served(Served::Brings(brought)) if *at == n => Some(brought),
+            _ => None,
+        })
+    }
+
     pub(super) async fn tell(&self, n: u8, input: Input) {
         self.inputs[&n].send(input).await.unwrap();
     }
@@ -110,14 +154,47 @@ impl Room {
 
     /// Lets a device leave; the others are told by its server.
     pub(super) async fn leave(&mut self, n: u8) {
-        self.tell(n, Input::Leave).await;
-        self.inputs.remove(&n);
+        self.leave_quietly(n).await;
         self.tell_all().await;
     }
 
     /// Stops a device where it stands: it says nothing any more.
     pub(super) fn kill(&mut self, n: u8) {
         self.runtimes.remove(&n).unwrap().shutdown_background();
+        self.inputs.remove(&n);
+    }
+
+    /// Listens for so many half seconds of sound, anew.
+    pub(super) async fn listen(&mut self, who: &[u8], halves: u32) {
+        self.came.clear();
+        self.go_on(who, halves).await;
+    }
+
+    /// Goes on for so many half seconds of sound in each of the ways.
+    pub(super) async fn go_on(&mut self, who: &[u8], halves: u32) {
+        let ways = || who.iter().flat_map(|a| who.iter().map(move |b| (*a, *b)));
+        let count = |room: &Self, way| room.came.get(&way).map_or(0, |came| came.halves);
+        let before: Vec<_> = ways().map(|way| count(self, way)).collect();
+        let so = |room: &Self| {
+            let mut all = ways().zip(&before);
+            all.all(|(way, before)| way.0 == way.1 || count(room, way) >= before + halves)
+        };
+        self.until("all was listened to", so).await;
+    }
+
+    /// Tells all who talks to whom without a server.
+    pub(super) async fn mesh(&mut self, epoch: u32, who: &[u8]) {
+        self.epoch = epoch;
+        for (n, inputs) in &self.inputs {
+            let all = who.iter().filter(|_| who.contains(n));
+            let devices = all.map(|n| device(*n)).collect();
+            inputs.send(Input::Participants { epoch, devices }).await.unwrap();
+        }
+    }
+
+    /// Lets a device leave; nobody is told.
+    pub(super) async fn leave_quietly(&mut self, n: u8) {
+        self.tell(n, Input::Leave).await;
         self.inputs.remove(&n);
     }
 
@@ -131,7 +208,8 @@ impl Room {
         if timeout(LONG, waited).await.is_err() {
             let heard: Vec<_> =
                 self.ears.iter().map(|(who, ear)| (who, &ear.heard, ear.unclear)).collect();
-            panic!("it never came to pass that {what}: {heard:?}\n{:?}", self.happened);
+            let last = &self.happened[self.happened.len().saturating_sub(60)..];
+            panic!("it never came to pass that {what}: {heard:?}\n{last:?}");
         }
     }
 
@@ -171,6 +249,16 @@ impl Room {
                 if let Some(inputs) = self.inputs.get(&to).filter(|_| arrives) {
                     // It may be about to leave.
                     inputs.send(Input::Signal { from: device(n), epoch, signal }).await.ok();
+                }
+            }
+            (n, News::Happened(Happened::Quality(qualities))) => {
+                for (from, quality) in qualities {
+                    let came = self.came.entry((n, from.as_bytes()[0])).or_default();
+                    came.halves += 1;
+                    came.played += quality.played;
+                    came.lost += quality.lost;
+                    came.skipped += quality.skipped;
+                    came.gap = came.gap.max(quality.gap);
                 }
             }
             (n, News::Happened(happened)) => self.happened.push((n, happened)),

@@ -49,7 +49,9 @@ fn of(refused: &Refused, state: Box<CallState>) -> ApiError {
             refusal
         }
         Refused::Full(_) => ApiError::limit(refused),
-        Refused::NoNeed => ApiError::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_NO_NEED", refused),
+        Refused::NoNeed | Refused::NoMesh(_) => {
+            ApiError::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_NO_NEED", refused)
+        }
     }
 }
 

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, BridgeInfo, CallCap,
-        CallDevice, CallIntent, CallPage, CallParticipant, CallState, CallTopology, ClaimRequest,
-        ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent,
-        GroupHead, GroupPage, InvitePage, InviteState, JoinCall, JoinPending, JoinRequest, Kept,
-        KeyCount, Limits, LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
-        OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp,
-        PutAnswer, PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration,
-        ReportCall, RequestPage, SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry,
-        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, SetCall, StartCall, StreamAck,
-        StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
+        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, AskSfu, BridgeInfo,
+        CallCap, CallDevice, CallIce, CallIntent, CallMesh, CallPage, CallParticipant, CallSfu,
+        CallSfus, CallState, CallTopology, ClaimRequest, ClaimedKeys, DeliveryState, ErrorBody,
+        EventAbout, EventKind, EventPage, GroupEvent, GroupHead, GroupPage, InvitePage,
+        InviteState, JoinCall, JoinPending, JoinRequest, Kept, KeyCount, Limits, LinkState,
+        LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys,
+        Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer, PutSenderKeys,
+        ReadAgain, RecipientStatus, RegisterRequest, Registration, ReportCall, RequestPage,
+        SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport,
+        SenderKeysNoted, ServerInfo, Session, SetCall, StartCall, StreamAck, StreamHello,
+        StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -187,7 +188,7 @@ fn invites(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     };
     put(to, "InvitePage", &InvitePage { invites: vec![state], next: None })?;
     let request = BYTES.to_vec();
-    put(to, "JoinRequest", &JoinRequest { request: request.clone() })?;
+    put(to, "JoinRequest", &JoinRequest { request: request.clone(), server: None })?;
     put(to, "JoinPending", &JoinPending { id: REQUEST })?;
     let pending = PendingRequest { id: REQUEST, request, at_ms: NOW };
     put(to, "RequestPage", &RequestPage { requests: vec![pending], next: None })
@@ -287,6 +288,21 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     let connected = vec![LAPTOP];
     put(to, "ReportCall", &ReportCall { epoch: 0, connected, ready: None, decline: None })?;
     put(to, "SetCall", &SetCall { muted: Some(true), hand: None })?;
+    put(to, "AskSfu", &AskSfu { epoch: 1 })?;
+    let sfu = CallSfu {
+        url: "wss://sfu.example".to_owned(),
+        jwt: "eyJ…".to_owned(),
+        publish: true,
+        room: "0f".repeat(16),
+        mine: "1e".repeat(16),
+    };
+    put(to, "CallSfus", &CallSfus { sfus: vec![sfu], e2ee: "native".to_owned() })?;
+    let ice = CallIce {
+        urls: vec!["turn:turn.example:3478".to_owned()],
+        username: Some("1763726400:who".to_owned()),
+        credential: Some("…".to_owned()),
+    };
+    put(to, "CallMesh", &CallMesh { relay_only: false, ice: vec![ice], until_ms: Some(NOW) })?;
     let participant = CallParticipant {
         account: alice.clone(),
         device: PHONE,
@@ -295,6 +311,7 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         hand: false,
         connected: vec![LAPTOP],
         lost: false,
+        sfu: None,
         via: "native".to_owned(),
     };
     let state = CallState {

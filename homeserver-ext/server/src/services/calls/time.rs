@@ -87,8 +87,8 @@ fn moved(row: &Row, is_there: impl Fn(DeviceRow) -> bool) -> Vec<Event> {
     row.kept.people.iter().filter_map(of).collect()
 }
 
-/// Puts down what time did to a call, or only when the next thing is due.
-async fn put(
+/// Puts down what was done to a call that nobody asked for, or only when the next thing is due.
+pub(super) async fn put(
     mut tx: Tx,
     live: &Live,
     now: Timestamp,

@@ -1,0 +1,3 @@
+//! What the server asks of others over the network, apart from other servers of its kind.
+
+pub(crate) mod livekit;

@@ -1,0 +1,196 @@
+//! Calls and LiveKit, brought together: rooms that calls need are there and no others, in each is who
+//! takes part and nobody else, and the rules know whom LiveKit shows.
+//!
+//! What is written down says what is to be; LiveKit's own lists say what is. So it does not matter what
+//! was lost on the way, nor which of the two was started again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use causeway_protocol::{
+    call::{Event, Topology, Who, sfu_identity},
+    ids::Timestamp,
+};
+use causeway_store::Db;
+use futures_util::{StreamExt as _, stream};
+
+use super::time;
+use crate::{
+    calls as change,
+    figures::WEBHOOK_SECONDS,
+    gateway::livekit::{InRoom, LiveKit, SfuError, Told},
+    live::Live,
+    storage::{
+        self, call_rooms,
+        calls::{self, Row},
+    },
+};
+
+/// Rooms of which one look is taken.
+const PAGE: u32 = 64;
+/// Rooms that are looked into at once.
+const AT_ONCE: usize = 8;
+/// How soon a room is looked into again: where something is awaited there, and where nothing is.
+const SOON_MS: u64 = 500;
+const LATER_MS: u64 = 2_000;
+
+/// What it works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Among<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) live: &'a Live,
+    /// None where the configuration names none any more: calls that had one lose it.
+    pub(crate) livekit: Option<&'a LiveKit>,
+    pub(crate) now: Timestamp,
+}
+
+/// When each room is looked into again.
+#[derive(Debug, Default)]
+pub(crate) struct Due(BTreeMap<i64, Timestamp>);
+
+impl Due {
+    fn is(&self, call: i64, now: Timestamp) -> bool {
+        self.0.get(&call).is_none_or(|at| *at <= now)
+    }
+}
+
+/// Looks into every room that is due, or of which something was heard; whether there are any at all.
+pub(crate) async fn reconcile(
+    among: Among<'_>,
+    due: &mut Due,
+    heard: &BTreeSet<i64>,
+) -> Result<bool, storage::Error> {
+    let (mut after, mut known) = (0, BTreeSet::new());
+    loop {
+        let page = call_rooms::page(among.db.read().await?.conn(), after, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = *last;
+        known.extend(page.iter().map(|(call, _)| *call));
+        let is_due = |call| due.is(call, among.now) || heard.contains(&call);
+        let rooms: Vec<_> = page.into_iter().filter(|(call, _)| is_due(*call)).collect();
+        if rooms.is_empty() {
+            continue;
+        }
+        let names: Vec<_> = rooms.iter().map(|(_, room)| room.clone()).collect();
+        let there = match among.livekit {
+            Some(livekit) => livekit.rooms(among.now, &names).await,
+            None => Err(SfuError::None),
+        };
+        let looks = rooms.into_iter().map(|(call, room)| look(among, call, room, &there));
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some(looked) = looks.next().await {
+            let (call, again) = looked?;
+            due.0.insert(call, among.now.plus_ms(again));
+        }
+    }
+    due.0.retain(|call, _| known.contains(call));
+    Ok(!known.is_empty())
+}
+
+/// LiveKit told something: its room is looked into at once.
+pub(crate) async fn heard(db: &Db, live: &Live, told: &Told) -> Result<(), storage::Error> {
+    metrics::histogram!(WEBHOOK_SECONDS).record(Duration::from_millis(told.lag_ms));
+    let Some(room) = &told.room else { return Ok(()) };
+    if let Some(call) = call_rooms::by_name(db.read().await?.conn(), room).await? {
+        live.room_moved(call);
+    }
+    Ok(())
+}
+
+/// One room; in how many ms again.
+async fn look(
+    among: Among<'_>,
+    call: i64,
+    room: String,
+    there: &Result<BTreeSet<String>, SfuError>,
+) -> Result<(i64, u64), storage::Error> {
+    let is_there = there.as_ref().is_ok_and(|rooms| rooms.contains(&room));
+    // Whoever gets a token is written down before: a list is older than what it is held against.
+    let mut shown = match (there, among.livekit) {
+        (Ok(_), Some(livekit)) if is_there => livekit.participants(among.now, &room).await,
+        (Ok(_), _) => Ok(Vec::new()),
+        (Err(error), _) => Err(error.clone()),
+    };
+    let row = calls::by_number(among.db.read().await?.conn(), call).await?;
+    let Some(row) = row.filter(|row| row.kept.call.has_room()) else {
+        let closed = match among.livekit {
+            Some(livekit) if is_there => livekit.close(among.now, &room).await.is_ok(),
+            Some(_) => there.is_ok(),
+            None => true,
+        };
+        if closed {
+            let mut tx = among.db.begin().await?;
+            // A call that was to go there again meanwhile has it written down again.
+            let again = calls::by_number(tx.conn(), call).await?;
+            if again.is_none_or(|row| !row.kept.call.has_room()) {
+                call_rooms::forget(tx.conn(), call).await?;
+                tx.commit().await?;
+            }
+        }
+        return Ok((call, SOON_MS));
+    };
+    if let (Ok(_), false, Some(livekit)) = (&shown, is_there, among.livekit) {
+        shown = livekit.open(among.now, &room).await.map(|()| Vec::new());
+    }
+    if let (Ok(shown), Some(livekit)) = (&shown, among.livekit) {
+        put_out_strangers(among.now, livekit, (&row, &room), shown).await;
+    }
+    let event = |row: &Row| event(row, &shown);
+    if event(&row).is_some() {
+        let mut tx = among.db.begin().await?;
+        if let Some(mut row) = calls::by_number(tx.conn(), call).await? {
+            let before = row.kept.call.version;
+            for event in event(&row).into_iter().flatten().chain([Event::Tick]) {
+                change::of_itself(&mut row, event, among.now);
+            }
+            time::put(tx, among.live, among.now, (&row, before)).await?;
+        }
+    }
+    let is_calm = matches!(row.kept.call.topology, Topology::Sfu)
+        && row.kept.call.participants.values().all(|it| it.shown);
+    Ok((call, if is_calm { LATER_MS } else { SOON_MS }))
+}
+
+/// What the rules do not know yet.
+fn event(row: &Row, shown: &Result<Vec<InRoom>, SfuError>) -> Option<Vec<Event>> {
+    let call = &row.kept.call;
+    match shown {
+        Err(_) => (!call.misses_sfu()).then(|| vec![Event::SfuDown]),
+        Ok(those) => {
+            let by_name = names(row);
+            let publishing = those.iter().filter(|it| it.publishes);
+            let shown: BTreeSet<_> =
+                publishing.filter_map(|it| by_name.get(&it.identity).cloned()).collect();
+            let known = call.participants.iter().filter(|(_, it)| it.shown);
+            let is_other = known.map(|(who, _)| who).ne(shown.iter());
+            let back = call.misses_sfu().then_some(Event::SfuUp);
+            let shown = is_other.then_some(Event::Shown(shown));
+            let events: Vec<_> = back.into_iter().chain(shown).collect();
+            (!events.is_empty()).then_some(events)
+        }
+    }
+}
+
+/// What those who take part are called there.
+fn names(row: &Row) -> BTreeMap<String, Who> {
+    let natives = row.kept.people.keys();
+    natives.map(|device| (sfu_identity(&row.call_id, device), Who::Native(*device))).collect()
+}
+
+/// Whoever is in a room and not in its call goes: his token may last longer than his place.
+async fn put_out_strangers(
+    now: Timestamp,
+    livekit: &LiveKit,
+    (row, room): (&Row, &str),
+    shown: &[InRoom],
+) {
+    let names = names(row);
+    for stranger in shown.iter().filter(|it| !names.contains_key(&it.identity)) {
+        tracing::info!(room, "somebody was in a room of LiveKit's and not in its call");
+        metrics::counter!("causeway_sfu_strangers_total").increment(1);
+        // If that fails the next look finds him again.
+        let _ = livekit.remove(now, room, &stranger.identity).await;
+    }
+}

@@ -1,0 +1,83 @@
+//! Where a participant goes when the server for bigger calls carries the call, or is about to.
+
+use causeway_protocol::{
+    api::{AskSfu, CallSfu, CallSfus},
+    call::{Call, Caps, Event, Refused, Topology, Who, rules, sfu_identity, sfu_room},
+    ids::{CallId, Timestamp},
+};
+
+use super::{CallError, Of};
+use crate::{gateway::livekit::LiveKit, quota::CallShares, storage::calls};
+
+/// Who can read what passes there: the devices in the call alone.
+const NATIVE: &str = "native";
+
+/// What lets the caller's device into the call's room, which is there from then on.
+pub(crate) async fn sfu(
+    of: Of<'_>,
+    shares: &CallShares,
+    livekit: Option<&LiveKit>,
+    (call, asked): (CallId, &AskSfu),
+) -> Result<CallSfus, CallError> {
+    shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut read = of.db.read().await?;
+    let (group, _) = of.group(read.conn()).await?;
+    let row = calls::by_id(read.conn(), group.row, call).await?.ok_or(CallError::Unknown)?;
+    drop(read);
+    let kept = &row.kept;
+    let refused = |why| Err(CallError::Refused(why, Box::new(row.state())));
+    if kept.call.is_over() {
+        return refused(Refused::Ended);
+    }
+    if !kept.people.contains_key(&of.caller.device_id) {
+        return refused(Refused::NotInCall);
+    }
+    let away = |ms| Refused::SfuUnavailable(kept.people.len(), ms);
+    let Some(livekit) = livekit else { return refused(away(rest())) };
+    if asked.epoch != kept.call.epoch {
+        return refused(Refused::StaleEpoch(asked.epoch, kept.call.epoch));
+    }
+    if !kept.call.may_use_sfu(&of.who()) {
+        return refused(Refused::NoNeed);
+    }
+    let room = sfu_room(&of.group, &call);
+    let mine = sfu_identity(&call, &of.caller.device_id);
+    // Nobody is let into a room that is not there.
+    let token = match livekit.open(of.now, &room).await {
+        Ok(()) => livekit.token(&room, &mine, kept.intent),
+        Err(error) => Err(error),
+    };
+    match token {
+        Ok(jwt) => {
+            let url = livekit.public_url().to_owned();
+            let sfu = CallSfu { url, jwt, publish: true, room, mine };
+            Ok(CallSfus { sfus: vec![sfu], e2ee: NATIVE.to_owned() })
+        }
+        Err(_) => refused(away(livekit.rests(of.now).unwrap_or_else(rest))),
+    }
+}
+
+/// When to ask again for an SFU that is not there.
+fn rest() -> u64 {
+    u64::try_from(rules::BREAK.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tells the rules of an SFU that is known to be away, where somebody who joins would need it: he is
+/// refused, and the others are not sent there in vain.
+pub(super) fn note_away(
+    call: &mut Call,
+    now: Timestamp,
+    livekit: Option<&LiveKit>,
+    (who, caps): (&Who, Caps),
+) {
+    let is_there = livekit.is_some_and(|livekit| livekit.rests(now).is_none());
+    if is_there || call.topology != Topology::Mesh {
+        return;
+    }
+    let mut trial = call.clone();
+    if trial.apply(Event::Join(who.clone(), caps), now).is_ok() && trial.topology != Topology::Mesh
+    {
+        // Never refused.
+        let _ = call.apply(Event::SfuDown, now);
+    }
+}
