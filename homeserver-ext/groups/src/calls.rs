@@ -10,6 +10,7 @@
 
 mod description;
 mod early;
+mod frame_key;
 mod happened;
 mod jitter;
 mod link;
@@ -26,10 +27,11 @@ mod wav;
 
 use std::net::SocketAddr;
 
+pub use frame_key::FrameKey;
 pub use happened::{Happened, Input, StartError};
 pub use mesh::Mesh;
 pub use quality::Quality;
-pub use sfu::{Access, Brought, FrameKey, Named, Over, Served, Whose};
+pub use sfu::{Access, Brought, Named, Over, Served, Whose};
 pub use signal::{Reason, Refused, Signal};
 pub use sound::{Heard, Sink, Source, SourceError};
 pub use wav::WavError;

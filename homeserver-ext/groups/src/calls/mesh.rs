@@ -31,16 +31,13 @@ use super::{
     sfu::{Access, Carried, Named, Served},
     signal::{Reason, Refused, Signal},
     sound::{Sink, Source},
-    studio::{Frame, SharedVoice, Studio, with},
+    studio::{FRAMES, Frame, SharedVoice, Studio, with},
     voice::Voice,
 };
 
 /// The most that one device connects to; what a server says beyond is not believed.
 const PEERS: usize = 15;
 const SIGNALS: usize = 32;
-/// 480 ms, more than the beat may be behind: that which a machine makes up for goes out. Whether it
-/// is of use is seen where it arrives.
-pub(super) const FRAMES: usize = 24;
 const QUEUE: usize = 64;
 const BEAT: Duration = Duration::from_millis(20);
 /// Behind by more than this, the beat begins anew.

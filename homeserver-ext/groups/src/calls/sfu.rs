@@ -23,7 +23,6 @@ use zeroize::Zeroizing;
 
 pub use address::Whose;
 pub use floor::Brought;
-pub use frame::FrameKey;
 pub(super) use served::Carried;
 
 /// Where a server that carries a call is, and what lets this device in.

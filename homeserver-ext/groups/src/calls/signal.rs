@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::sfu::FrameKey;
+use super::frame_key::FrameKey;
 
 /// Bytes of a signal's JSON.
 const SIGNAL_MAX: usize = 24 * 1024;

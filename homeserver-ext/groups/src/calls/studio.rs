@@ -19,6 +19,9 @@ use crate::entropy;
 /// What a timestamp goes on by.
 const SAMPLES: u32 = 960;
 const _: () = assert!(FRAME == SAMPLES as usize);
+/// 480 ms, more than the beat may be behind: that which a machine makes up for goes out. Whether it
+/// is of use is seen where it arrives.
+pub(super) const FRAMES: usize = 24;
 
 /// 20 ms as they go out: Opus, or that sealed.
 #[derive(Clone)]

@@ -11,9 +11,12 @@ use std::{
 use causeway_protocol::ids::DeviceId;
 
 use super::{
-    super::studio::{SharedVoice, with},
+    super::{
+        frame_key::FrameKey,
+        studio::{SharedVoice, with},
+    },
     Named,
-    frame::{FrameKey, Ring, Unopened, is_from_server},
+    frame::{Ring, Unopened, is_from_server},
 };
 
 /// Frames in a row, 100 ms, after which somebody is heard, or is not.

@@ -5,20 +5,17 @@
 //! index of the key. The IV is SSRC ‖ RTP timestamp ‖ count, and the timestamp of a frame is taken from there:
 //! whoever carries it can change the one in the RTP header.
 
-use std::{collections::VecDeque, fmt};
+use std::collections::VecDeque;
 
 use aes_gcm::{
     Aes128Gcm, KeyInit as _, Nonce,
     aead::{Aead as _, Payload},
 };
-use causeway_protocol::ids::base64url;
 use hkdf::Hkdf;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::keys::WAITING;
-use crate::entropy::{self, NoEntropy};
+use super::super::frame_key::FrameKey;
 
 const CLEAR: usize = 1;
 const TAG: usize = 16;
@@ -28,60 +25,22 @@ const IV_LENGTH: u8 = 12;
 const TRAILER: usize = 2;
 /// Bytes of a sealed frame at most: more fit into no datagram.
 const FRAME_MAX: usize = 1500;
+/// Keys that a sender has given and not used yet. While so many wait, who leaves is kept out by the
+/// next.
+pub(super) const WAITING: usize = 16;
 /// Keys of one sender that are kept: the one in use, those to come, and those of frames under way.
 const KEPT: usize = 2 * WAITING;
 /// How far behind the newest frame under its key one may be, in samples: 2 s. What is older was
 /// recorded by somebody.
 const LATE: u32 = 2 * 48_000;
 
-/// What the frames of one sender are sealed with, for a while; never shown.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct FrameKey([u8; 16]);
-
-impl FrameKey {
-    /// The key with these bytes, as they are given to the others.
-    pub fn new(material: [u8; 16]) -> Self {
-        Self(material)
-    }
-
-    /// A fresh one.
-    ///
-    /// # Errors
-    /// There are no random bytes.
-    pub(super) fn fresh() -> Result<Self, NoEntropy> {
-        let random = entropy::secret()?;
-        let (material, _) = random.split_first_chunk().unwrap_or((&[0; 16], &[]));
-        Ok(Self(*material))
-    }
-
-    fn cipher(&self) -> Option<Aes128Gcm> {
-        let mut key = Zeroizing::new([0; 16]);
-        // livekit-client's constants. The expansion refuses longer outputs than this one alone.
-        Hkdf::<Sha256>::new(Some(b"LKFrameEncryptionKey"), &self.0)
-            .expand(&[0; 128], key.as_mut_slice())
-            .ok()?;
-        Aes128Gcm::new_from_slice(key.as_slice()).ok()
-    }
-}
-
-impl Serialize for FrameKey {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        base64url::serialize(&self.0, to)
-    }
-}
-
-impl<'de> Deserialize<'de> for FrameKey {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let bytes = Zeroizing::new(base64url::deserialize(from)?);
-        let material = bytes.as_slice().try_into();
-        material.map(Self).map_err(|_| de::Error::invalid_length(bytes.len(), &"16 bytes"))
-    }
-}
-
-impl fmt::Debug for FrameKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FrameKey(…)")
-    }
+fn cipher(key: &FrameKey) -> Option<Aes128Gcm> {
+    let mut derived = Zeroizing::new([0; 16]);
+    // livekit-client's constants. The expansion refuses longer outputs than this one alone.
+    Hkdf::<Sha256>::new(Some(b"LKFrameEncryptionKey"), key.material())
+        .expand(&[0; 128], derived.as_mut_slice())
+        .ok()?;
+    Aes128Gcm::new_from_slice(derived.as_slice()).ok()
 }
 
 /// This device's side: seals each frame once.
@@ -99,7 +58,7 @@ impl Sealer {
 
     /// From the next frame on with this key; frames are counted on.
     pub(super) fn rekey(&mut self, index: u8, key: &FrameKey) {
-        self.key = key.cipher().map(|cipher| (index, cipher));
+        self.key = cipher(key).map(|cipher| (index, cipher));
     }
 
     /// Seals an Opus packet; `None` where there is no key, nothing to seal, or no IV left: nothing
@@ -152,7 +111,7 @@ struct Known {
 impl Ring {
     /// Takes a key, in place of the one that may have had its index.
     pub(super) fn give(&mut self, index: u8, key: &FrameKey) {
-        let Some(cipher) = key.cipher() else { return };
+        let Some(cipher) = cipher(key) else { return };
         self.0.retain(|known| known.index != index);
         if self.0.len() >= KEPT {
             self.0.pop_front();

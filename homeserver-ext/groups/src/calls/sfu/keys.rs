@@ -12,14 +12,12 @@ use std::{
 use causeway_protocol::ids::DeviceId;
 use tokio::time::Instant;
 
-use super::frame::FrameKey;
+use super::{super::frame_key::FrameKey, frame::WAITING};
 
 /// How long after it was given a key is used.
 const GIVEN: Duration = Duration::from_secs(1);
 /// Younger than this a key is given to who comes.
 const YOUNG: Duration = Duration::from_secs(10);
-/// Keys that are given and not used yet. While so many wait, who leaves is kept out by the next.
-pub(super) const WAITING: usize = 16;
 
 /// Who takes part: a device, and since when, in ms. One that was away and is back has no keys.
 pub(super) type Who = BTreeMap<DeviceId, u64>;

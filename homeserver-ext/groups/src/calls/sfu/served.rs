@@ -12,13 +12,13 @@ use tokio::{
 use super::{
     super::{
         Settings,
-        mesh::FRAMES,
+        frame_key::FrameKey,
         signal::Signal,
-        studio::{Frame, SharedVoice},
+        studio::{FRAMES, Frame, SharedVoice},
     },
     Access, Brought, Named, Served,
     floor::{SharedFloor, on},
-    frame::{FrameKey, Sealer},
+    frame::Sealer,
     keys::{Give, OwnKeys},
     leg::Leg,
 };

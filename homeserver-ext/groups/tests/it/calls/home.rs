@@ -13,15 +13,15 @@ use tokio::time::timeout;
 /// The year 2100.
 const LATE: u64 = 4_102_444_800;
 
-pub(super) struct Home {
-    pub(super) livekit: LiveKit,
+pub(crate) struct Home {
+    pub(crate) livekit: LiveKit,
     http: reqwest::Client,
     _folder: tempfile::TempDir,
 }
 
 impl Home {
     /// With a room that is called so.
-    pub(super) async fn with_room(room: &str) -> Self {
+    pub(crate) async fn with_room(room: &str) -> Self {
         let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.causeway"));
         let binary = Binary::ensure(kept, |said| println!("{said}")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -34,7 +34,7 @@ impl Home {
     }
 
     /// For who is called so, where rights are others than usual with `rights`.
-    pub(super) fn access_with(&self, room: &str, identity: &str, rights: &Value) -> Access {
+    pub(crate) fn access_with(&self, room: &str, identity: &str, rights: &Value) -> Access {
         let mut video = json!({"room": room, "roomJoin": true, "canPublish": true,
             "canSubscribe": true, "canPublishData": false});
         for (right, has) in rights.as_object().unwrap() {
@@ -44,12 +44,12 @@ impl Home {
         Access { url: self.livekit.url(), token: token.into(), whose: Whose::Home, is_sealed: true }
     }
 
-    pub(super) fn access(&self, room: &str, identity: &str) -> Access {
+    pub(crate) fn access(&self, room: &str, identity: &str) -> Access {
         self.access_with(room, identity, &json!({}))
     }
 
     /// Asks it as its operator does.
-    pub(super) async fn ask(&self, what: &str, body: Value) -> Value {
+    pub(crate) async fn ask(&self, what: &str, body: Value) -> Value {
         let rights =
             json!({"roomCreate": true, "roomAdmin": true, "roomList": true, "room": body["room"]});
         let url = format!("{}/twirp/livekit.RoomService/{what}", self.livekit.api_url());
@@ -60,7 +60,7 @@ impl Home {
     }
 
     /// Until nobody is in a room any more.
-    pub(super) async fn until_empty(&self, room: &str) {
+    pub(crate) async fn until_empty(&self, room: &str) {
         let empty = async {
             while self.ask("ListParticipants", json!({"room": room})).await["participants"]
                 != json!([])
