@@ -6,7 +6,7 @@ use causeway_bridge::demo::{
     synapse::Synapse,
 };
 use causeway_groups::sdk::CallError;
-use causeway_protocol::roster::Scheme;
+use causeway_protocol::roster::{Role, Scheme};
 
 use crate::{
     backup::{after_restore, causeway_run, done},
@@ -211,6 +211,94 @@ async fn who_is_on_another_homeserver_speaks_in_a_bridged_room_and_hears_it() {
     mona.say(&room, "to afar").await.unwrap();
     carol.wait("what is said in the room", |read| read.iter().any(|r| r.body == "to afar")).await;
     assert_eq!(carol.mirrored(), ["to afar"]);
+}
+
+/// The client as people run it, with a home of its own; what it printed, and said on stderr.
+async fn client(
+    home: &std::path::Path,
+    server: &str,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
+    let output = tokio::process::Command::new(binary())
+        .args(["client", "--output", "json", "--home"])
+        .arg(home)
+        .args(["--server", server])
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let [said, stderr] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.code(), said, stderr)
+}
+
+#[tokio::test]
+async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part() {
+    let [mut here, mut there] = two().await;
+    let (alice, carol) = (here.person("alice").await, there.person("carol").await);
+    let group = alice.create_group_as("Garden", Scheme::SenderKeys).await;
+    let expires = alice.client.now().plus_ms(3_600_000);
+    let link = alice.client.create_invite(group, expires, 1).await.unwrap();
+    carol.client.ask_to_join(&link).await.unwrap();
+    assert!(carol.client.wait_to_join(group, PATIENCE).await.unwrap());
+    alice.say(group, &["welcome".to_owned()]).await;
+    carol.wait("a welcome", |read| read.len() == 1).await;
+    carol.say(group, &["thanks".to_owned()]).await;
+    alice.wait("thanks", |read| read.len() == 1).await;
+
+    // An admin of the other server than the home, whose parts end as in a power cut and come back.
+    let carols = format!("carol:{}", there.name()).parse().unwrap();
+    alice.client.set_role(group, &carols, Role::Admin).await.unwrap();
+    carol.client.sync_group(group).await.unwrap();
+    there.causeway.kill().unwrap();
+    here.synapse.kill().unwrap();
+    here.synapse.start_again().await.unwrap();
+    there.causeway.start().await.unwrap();
+    let link = loop {
+        carol.client.sync_group(group).await.unwrap();
+        if let Ok(link) = carol.client.create_invite(group, expires, 2).await {
+            break link;
+        }
+    };
+    assert_eq!(link.terms.server, here.name(), "it names the group's home");
+    let bob = here.person("bob").await;
+    there.causeway.kill().unwrap();
+    bob.client.ask_to_join(&link).await.unwrap();
+    there.causeway.start().await.unwrap();
+    assert!(bob.client.wait_to_join(group, PATIENCE).await.unwrap());
+
+    // As people do it, with the command.
+    let folder = tempfile::tempdir().unwrap();
+    let url = there.causeway.native_url().to_owned();
+    let token = there.causeway.registration_token().unwrap();
+    let link_text = link.to_text();
+    let run = async |arguments: &[&str]| client(folder.path(), &url, arguments).await;
+    let (code, _, said) = run(&["register", "dan", "--token", token.expose()]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, joined, said) = run(&["invite", "accept", &link_text]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(joined.contains("\"members\":4"), "{joined}");
+    let (code, _, said) = run(&["send", "Garden", "by hand"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    alice.wait("dan's words", |read| read.iter().any(|read| read.body == "by hand")).await;
+    bob.wait("dan's words", |read| read.iter().any(|read| read.body == "by hand")).await;
+
+    // Used up, and taken back by the other admin; and nobody is there.
+    let (code, _, said) = run(&["invite", "create", "Garden"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    let last = alice.client.create_invite(group, expires, 1).await.unwrap();
+    carol.client.revoke_invite(group, last.terms.secret.key()).await.unwrap();
+    let erin = there.person("erin").await;
+    let refused = erin.client.ask_to_join(&last).await.unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    here.causeway.kill().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let run = async |arguments: &[&str]| client(other.path(), &url, arguments).await;
+    run(&["register", "finn", "--token", token.expose()]).await;
+    let (code, _, said) = run(&["invite", "accept", &link_text]).await;
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("does not answer") && said.contains("last heard of"), "{said}");
 }
 
 /// Puts a server back to its copy, and starts it as after a restore, until `meanwhile` is done.

@@ -16,7 +16,7 @@ use std::{
 use causeway_bridge::{clock, steps::Steps};
 use causeway_groups::{machine::NewGroup, sdk::CallError};
 use causeway_protocol::{
-    api::{NewInvite, PostEnvelopes, PutSenderKeys, UploadKeys},
+    api::{JoinRequest, NewInvite, PostEnvelopes, PutSenderKeys, UploadKeys},
     envelope::{Kind, Recipient, Sender, Submission, SubmittedTo, compute_id},
     ids::{DeviceId, Epoch, GroupId, InviteKey},
     roster::Scheme,
@@ -154,7 +154,7 @@ impl Mallory {
             Err(
                 CallError::Unreachable(_)
                 | CallError::Unknown(_)
-                | CallError::Elsewhere(_)
+                | CallError::Elsewhere { .. }
                 | CallError::Foreign { .. },
             ) => "no answer".to_owned(),
         };
@@ -248,7 +248,10 @@ impl Mallory {
             failures: (0..60).map(|at| (format!("junk {at} {n}"), 1)).collect(),
         };
         self.note("reports", &http.report_sender_keys(self.group, &report).await);
-        self.note("joins", &http.join(self.group, vec![5; 30_000]).await);
+        self.note(
+            "joins",
+            &http.join(self.group, &JoinRequest { request: vec![5; 30_000], server: None }).await,
+        );
         self.note("group lists", &http.groups(None).await);
     }
 

@@ -384,7 +384,7 @@ impl Way<'_> {
             }
             SdkError::Call(
                 CallError::Unknown(_)
-                | CallError::Elsewhere(_)
+                | CallError::Elsewhere { .. }
                 | CallError::Foreign { .. }
                 | CallError::Stale { .. },
             ) => Failure::Unknown(error.to_string()),

@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use causeway_protocol::{invite::LinkRefused, roster::Invalid};
 
-use super::{called::in_words, harmless::harmless};
+use super::{called::in_words, harmless::harmless, local_time::whole};
 use crate::{
     machine::{InviteRefused, MachineError, OpError, SealError},
     sdk::{CallError, OpenClientError, SdkError},
@@ -14,6 +14,7 @@ use crate::{
 const SHOWS_ADMINS: &str = "`causeway-client member list` shows who is.";
 const SHOWS_GROUPS: &str = "`causeway-client group list` shows your groups.";
 const AGAIN: &str = "Run the same command again: it starts from the newest roster.";
+const NOT_TWICE: &str = "Run the same command again: what was done already is not done twice.";
 /// Of what should not be.
 const BROKEN: &str = "CAUSEWAY_LOG=debug says more. A home that is damaged comes back with \
                       `causeway-client backup restore`, or as a new device with `recover`.";
@@ -135,8 +136,13 @@ impl From<CallError> for Failure {
             }
             CallError::Unreachable(_) => Self::new(Exit::Unreachable, said)
                 .next("Nothing was changed. Is the server running, and --server right, http or https included?"),
-            CallError::Unknown(_) | CallError::Elsewhere(_) | CallError::Foreign { .. } => Self::new(Exit::Unreachable, said)
-                .next("Run the same command again: what was done already is not done twice."),
+            CallError::Elsewhere { since: Some(since), .. } => {
+                Self::new(Exit::Unreachable, format!("{said} (last heard of: {})", whole(since)))
+                    .next(NOT_TWICE)
+            }
+            CallError::Unknown(_) | CallError::Elsewhere { .. } | CallError::Foreign { .. } => {
+                Self::new(Exit::Unreachable, said).next(NOT_TWICE)
+            }
             CallError::Full(_) => Self::new(Exit::Unreachable, said).next(
                 "Run the same command again later: the server's operator has to free room on its disk.",
             ),

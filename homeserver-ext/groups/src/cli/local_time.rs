@@ -18,6 +18,11 @@ pub fn local_time(at: Timestamp, now: Timestamp) -> String {
     LocalTime::new(now).of(at)
 }
 
+/// A time with its date, whatever day it is.
+pub(super) fn whole(at: Timestamp) -> String {
+    local(at, &TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 impl LocalTime {
     /// Of this machine.
     pub(super) fn new(now: Timestamp) -> Self {

@@ -73,7 +73,9 @@ impl Machine {
         let by_invite = join.signed_by_invite().map_err(too_long)?;
         join.ik_signature = Signature::new(key.sign(&by_invite).to_bytes());
         join.device_signature = self.sign(&join.signed_by_device().map_err(too_long)?);
-        Ok(JoinRequest { request: join.to_bytes().map_err(too_long)? })
+        let server = &link.terms.server;
+        let server = (server != self.me().account.server()).then(|| server.clone());
+        Ok(JoinRequest { request: join.to_bytes().map_err(too_long)?, server })
     }
 
     /// Requests that a person must judge: a `remove` once named who asks.

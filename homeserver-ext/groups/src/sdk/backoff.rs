@@ -36,16 +36,15 @@ impl Backoff {
 /// Makes a call that may be made again with the same bytes, through a few lost answers.
 ///
 /// # Errors
-/// The last; one that never reached a server at once, since there is nobody to be waited for.
+/// The last; one that never reached a server at once, since there is nobody to be waited for, and so one for
+/// which the server has waited itself.
 pub(super) async fn insistently<A>(
     mut call: impl AsyncFnMut() -> Result<A, CallError>,
 ) -> Result<A, CallError> {
     let mut backoff = Backoff::default();
     for _ in 1..TRIES {
         let wait = match call().await {
-            Err(CallError::Unknown(_) | CallError::Elsewhere(_) | CallError::Foreign { .. }) => {
-                backoff.failed()
-            }
+            Err(CallError::Unknown(_) | CallError::Foreign { .. }) => backoff.failed(),
             Err(CallError::RetryAfter { ms, .. }) if ms <= PATIENCE_MS => Duration::from_millis(ms),
             ended => return ended,
         };

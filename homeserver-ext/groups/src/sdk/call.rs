@@ -5,7 +5,7 @@
 
 use causeway_protocol::{
     api::{ErrorBody, OpBytes},
-    ids::{EnvelopeId, Epoch},
+    ids::{EnvelopeId, Epoch, Timestamp},
 };
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -58,8 +58,13 @@ pub enum CallError {
     #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
     Unknown(String),
     /// As [`CallError::Unknown`]: the server answers, and another that it had to ask does not.
-    #[error("{0}")]
-    Elsewhere(String),
+    #[error("{error}")]
+    Elsewhere {
+        /// Which, and that to ask again is safe, as the server says it.
+        error: String,
+        /// When something was heard of that one last.
+        since: Option<Timestamp>,
+    },
     /// As [`CallError::Unknown`]: something else answered, which says nothing of the server behind it.
     #[error(
         "no answer that can be trusted, so the outcome is unknown: HTTP {status} from {from}, and not \
@@ -81,7 +86,7 @@ impl CallError {
             | Self::Full(_)
             | Self::Unreachable(_)
             | Self::Unknown(_)
-            | Self::Elsewhere(_)
+            | Self::Elsewhere { .. }
             | Self::Foreign { .. } => true,
             Self::Stale { .. } | Self::Refused { .. } => false,
         }
@@ -166,7 +171,7 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
         (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
         (StatusCode::GATEWAY_TIMEOUT, Some(said)) if said.errcode == UNREACHABLE => {
-            CallError::Elsewhere(said.error)
+            CallError::Elsewhere { error: said.error, since: said.since_ms }
         }
         // A refusal in its own words, and not a fault.
         (StatusCode::SERVICE_UNAVAILABLE, Some(said))

@@ -23,7 +23,7 @@ const CALLS_AT_ONCE: usize = 4;
 const ROUNDS: usize = 32;
 const TIDY_EVERY_MS: u64 = 60 * 60 * 1_000;
 /// How long a group that another server keeps is waited for, before others go on.
-const OTHERS: Duration = Duration::from_secs(10);
+pub(super) const OTHERS: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Asks the server, once in a process, how far it knows this device: to be done before anything
@@ -137,14 +137,16 @@ impl Client {
             let mut chores = self.machine.chores(&mut tx, self.now()).await?;
             tx.commit().await?;
             chores.ops = self.own_first(chores.ops).await?;
+            let requests = self.not_away(std::mem::take(&mut chores.fetch_requests)).await?;
+            chores.fetch_requests = requests.iter().map(|(group, _)| *group).collect();
             if chores.is_empty() {
                 return Ok(unparked || round > 0);
             }
             for (group, from) in chores.fetch_ops {
                 self.fetch_ops(group, from).await?;
             }
-            for group in chores.fetch_requests {
-                self.fetch_requests(group).await?;
+            for (group, home) in requests {
+                self.fetch_requests_of(group, &home).await?;
             }
             let mut refused = None;
             waits_alone(self.provide(chores.needs).await, &mut refused)?;
@@ -293,7 +295,7 @@ impl Client {
     }
 
     /// The server that keeps a group: that of who made it.
-    async fn home(&self, group: GroupId) -> Result<String, SdkError> {
+    pub(super) async fn home(&self, group: GroupId) -> Result<String, SdkError> {
         let mut tx = self.db.begin().await?;
         let create = self.machine.create_of(&mut tx, group).await?;
         let account = create.and_then(|create| create.account.parse::<AccountId>().ok());
@@ -310,13 +312,16 @@ impl Client {
             self.http.post_op(group, &op).await
         } else {
             let asked = timeout(OTHERS, self.http.post_op(group, &op)).await;
-            asked.unwrap_or_else(|_| Err(CallError::Elsewhere(format!("{home} does not answer"))))
+            asked.unwrap_or_else(|_| {
+                let error = format!("{home} does not answer");
+                Err(CallError::Elsewhere { error, since: None })
+            })
         };
         match posted {
             Ok(_) => self.take_in(group, &[op]).await,
             Err(CallError::Stale { ops, .. }) => self.take_in(group, &ops).await,
-            Err(CallError::Elsewhere(why)) => {
-                tracing::warn!(why, "a group of another server is not told of something yet");
+            Err(CallError::Elsewhere { error, .. }) => {
+                tracing::warn!(error, "a group of another server is not told of something yet");
                 self.untold.is_away(&home, self.now());
                 Ok(())
             }
@@ -348,7 +353,7 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
         | CallError::Full(_)
         | CallError::Unreachable(_)
         | CallError::Unknown(_)
-        | CallError::Elsewhere(_)
+        | CallError::Elsewhere { .. }
         | CallError::Foreign { .. } => false,
     }
 }

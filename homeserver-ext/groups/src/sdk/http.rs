@@ -217,8 +217,12 @@ impl Http {
     }
 
     /// `POST groups/{id}/join`.
-    pub async fn join(&self, group: GroupId, request: Vec<u8>) -> Result<JoinPending, CallError> {
-        self.post(&["groups", &group.to_string(), "join"], &JoinRequest { request }).await
+    pub async fn join(
+        &self,
+        group: GroupId,
+        request: &JoinRequest,
+    ) -> Result<JoinPending, CallError> {
+        self.post(&["groups", &group.to_string(), "join"], request).await
     }
 
     /// `GET groups/{id}/requests`: one page of the join requests that wait.

@@ -7,9 +7,9 @@ use causeway_protocol::{
     ids::{Epoch, GroupId, InviteKey, Timestamp},
     invite::Link,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{CallError, Client, SdkError, backoff::insistently};
+use super::{CallError, Client, SdkError, backoff::insistently, deliver::OTHERS};
 
 /// How often is asked whether the door was opened.
 const KNOCK_EVERY: Duration = Duration::from_millis(300);
@@ -24,12 +24,11 @@ impl Client {
         expires: Timestamp,
         uses: u32,
     ) -> Result<Link, SdkError> {
-        let me = &self.me().account;
+        // Where the group is kept, it is asked for.
+        let home = self.home(group).await?;
         let mut tx = self.db.begin().await?;
-        let (link, invite) = self
-            .machine
-            .create_invite(&mut tx, self.now(), group, me.server(), expires, uses)
-            .await?;
+        let (link, invite) =
+            self.machine.create_invite(&mut tx, self.now(), group, &home, expires, uses).await?;
         tx.commit().await?;
         let told = insistently(async || self.http.create_invite(group, &invite).await).await;
         if let Err(error) = told {
@@ -56,8 +55,43 @@ impl Client {
         }
     }
 
+    /// Of these groups those whose requests can be fetched now, and where each is kept.
+    pub(super) async fn not_away(
+        &self,
+        groups: Vec<GroupId>,
+    ) -> Result<Vec<(GroupId, String)>, SdkError> {
+        let mut near = Vec::new();
+        for group in groups {
+            let home = self.home(group).await?;
+            if !self.untold.waits(group, &home, self.now()) {
+                near.push((group, home));
+            }
+        }
+        Ok(near)
+    }
+
+    /// Fetches the requests of a group that `home` keeps. Another server that does not answer holds up
+    /// nothing: it is asked again later.
+    pub(super) async fn fetch_requests_of(
+        &self,
+        group: GroupId,
+        home: &str,
+    ) -> Result<(), SdkError> {
+        if home == self.me().account.server() {
+            return self.fetch_requests(group).await;
+        }
+        match timeout(OTHERS, self.fetch_requests(group)).await {
+            Ok(Err(SdkError::Call(CallError::Elsewhere { .. }))) | Err(_) => {
+                tracing::debug!(home, "who asks to be let in is fetched later");
+                self.untold.is_away(home, self.now());
+                Ok(())
+            }
+            Ok(ended) => ended,
+        }
+    }
+
     /// Fetches the requests that wait for this group, and keeps that somebody asks.
-    pub(super) async fn fetch_requests(&self, group: GroupId) -> Result<(), SdkError> {
+    async fn fetch_requests(&self, group: GroupId) -> Result<(), SdkError> {
         let mut requests = Vec::new();
         let mut from = None;
         loop {
@@ -108,7 +142,7 @@ impl Client {
         let request = self.machine.join_request(&mut tx, self.now(), link, &inviter).await?;
         tx.commit().await?;
         let group = link.terms.group;
-        insistently(async || self.http.join(group, request.request.clone()).await).await?;
+        insistently(async || self.http.join(group, &request).await).await?;
         Ok(())
     }
 

@@ -51,6 +51,9 @@ pub struct JoinRequest {
     #[serde(with = "base64url")]
     #[schema(value_type = crate::ids::Bytes)]
     pub request: Vec<u8>,
+    /// The link's `h`, the server that keeps the group: who asks there, where one's own does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// Answer to `POST groups/{id}/join`: the request waits for a member who may admit.

@@ -336,7 +336,7 @@ impl From<JoinError> for ApiError {
             JoinError::Refused(JoinRefused::Used) => Self::gone("DEV_CAUSEWAY_USED", error),
             JoinError::Closed => Self::gone("DEV_CAUSEWAY_CLOSED", error),
             JoinError::Refused(_) => Self::bad("DEV_CAUSEWAY_BAD_REQUEST", error),
-            JoinError::NotYours => Self::forbidden(error),
+            JoinError::NotYours | JoinError::ThirdServer(_) => Self::forbidden(error),
             JoinError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             JoinError::Member => {
                 Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_ALREADY_MEMBER", error)

@@ -11,8 +11,17 @@ use super::{
     auth::Caller,
     body::{Body, One, Page, Two},
     error::ApiError,
+    remote,
 };
-use crate::services::{groups::replica, invites};
+use crate::services::{
+    groups::replica,
+    invites::{self, Asker},
+};
+
+/// The server that keeps the group, where that is another.
+async fn other_home(api: &Api, group: GroupId) -> Result<Option<String>, ApiError> {
+    Ok(replica::other_home(&api.db, &api.config.server_name, group).await?)
+}
 
 /// `POST groups/{id}/invites` – the public half of an invite; who may add members may do this.
 #[utoipa::path(post, path = "/groups/{group}/invites", tag = "invites",
@@ -20,9 +29,10 @@ use crate::services::{groups::replica, invites};
     responses(
         (status = 204, description = "also for the same again"),
         (status = 400, body = ErrorBody, description = "`M_INVALID_PARAM`: no use, expired already, a key that is none or that has other terms; the group is closed"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members; the group's home is another server; `M_RESOURCE_LIMIT_EXCEEDED`: as many invites as it may have are open"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members; `M_RESOURCE_LIMIT_EXCEEDED`: as many invites as it may have are open"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ),
     security(("token" = [])))]
 pub(super) async fn create(
@@ -31,10 +41,9 @@ pub(super) async fn create(
     One(group): One<GroupId>,
     Body(invite): Body<NewInvite>,
 ) -> Result<StatusCode, ApiError> {
-    if let Some(home) = replica::other_home(&api.db, &api.config.server_name, group).await? {
-        let error =
-            format!("links into this group are made at {home}, its home: ask an admin there");
-        return Err(ApiError::forbidden(error));
+    if let Some(home) = other_home(&api, group).await? {
+        remote::create_invite(&api, &caller, &home, group, &invite).await?;
+        return Ok(StatusCode::NO_CONTENT);
     }
     invites::create(&api.db, api.clock.now(), &api.shares, &caller, group, &invite).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -47,6 +56,7 @@ pub(super) async fn create(
         (status = 200, body = InvitePage),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
         (status = 404, body = ErrorBody),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ),
     security(("token" = [])))]
 pub(super) async fn page(
@@ -55,6 +65,10 @@ pub(super) async fn page(
     One(group): One<GroupId>,
     page: Page<InviteKey>,
 ) -> Result<Json<InvitePage>, ApiError> {
+    if let Some(home) = other_home(&api, group).await? {
+        let of = (page.from, page.limit);
+        return remote::invites(&api, &caller, &home, group, of).await.map(Json);
+    }
     Ok(Json(invites::page(&api.db, &caller, group, page.from, page.limit).await?))
 }
 
@@ -66,6 +80,7 @@ pub(super) async fn page(
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: it is another's, and the caller no admin"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ),
     security(("token" = [])))]
 pub(super) async fn revoke(
@@ -73,6 +88,10 @@ pub(super) async fn revoke(
     caller: Caller,
     Two(group, ik_pub): Two<GroupId, InviteKey>,
 ) -> Result<StatusCode, ApiError> {
+    if let Some(home) = other_home(&api, group).await? {
+        remote::revoke_invite(&api, &caller, &home, group, ik_pub).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
     invites::revoke(&api.db, api.clock.now(), &api.shares, &caller, group, ik_pub).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -83,11 +102,12 @@ pub(super) async fn revoke(
     responses(
         (status = 200, body = JoinPending, description = "also for the same request again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_REQUEST`, with the reason, to the holder of the link"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the request is another device's"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the request is another device's; its account would be of a third server in the group"),
         (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: the same for everything until the invite's signature verifies"),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_ALREADY_MEMBER`"),
         (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `DEV_CAUSEWAY_REVOKED`, `DEV_CAUSEWAY_USED`, `DEV_CAUSEWAY_CLOSED`"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ), security(("token" = [])))]
 pub(super) async fn join(
     State(api): State<Api>,
@@ -95,11 +115,18 @@ pub(super) async fn join(
     One(group): One<GroupId>,
     Body(request): Body<JoinRequest>,
 ) -> Result<Json<JoinPending>, ApiError> {
-    let now = api.clock.now();
-    Ok(Json(
-        invites::join(&api.db, &api.live, now, &api.shares, &caller, group, &request.request)
-            .await?,
-    ))
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    let elsewhere = match other_home(&api, group).await? {
+        Some(home) => Some(home),
+        None if replica::is_known(&api.db, group).await? => None,
+        // The link says where it is kept.
+        None => request.server.filter(|server| server != here),
+    };
+    if let Some(home) = elsewhere {
+        return remote::join(&api, &caller, &home, group, &request.request).await.map(Json);
+    }
+    let (of, asker) = ((&api.db, &api.live), (here, Asker::Here(&caller)));
+    Ok(Json(invites::join(of, now, &api.shares, asker, group, &request.request).await?))
 }
 
 /// `GET groups/{id}/requests` – those who asked to join and wait.
@@ -109,6 +136,7 @@ pub(super) async fn join(
         (status = 200, body = RequestPage),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
         (status = 404, body = ErrorBody),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ),
     security(("token" = [])))]
 pub(super) async fn requests(
@@ -117,6 +145,10 @@ pub(super) async fn requests(
     One(group): One<GroupId>,
     page: Page<RequestId>,
 ) -> Result<Json<RequestPage>, ApiError> {
+    if let Some(home) = other_home(&api, group).await? {
+        let of = (page.from, page.limit);
+        return remote::requests(&api, &caller, &home, group, of).await.map(Json);
+    }
     Ok(Json(invites::requests(&api.db, &caller, group, page.from, page.limit).await?))
 }
 
@@ -128,6 +160,7 @@ pub(super) async fn requests(
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the caller may not add members"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: the group's home is another server, and does not answer; the same again is safe"),
     ), security(("token" = [])))]
 pub(super) async fn drop_request(
     State(api): State<Api>,
@@ -135,6 +168,10 @@ pub(super) async fn drop_request(
     Two(group, request): Two<GroupId, RequestId>,
 ) -> Result<StatusCode, ApiError> {
     let now = api.clock.now();
+    if let Some(home) = other_home(&api, group).await? {
+        remote::drop_request(&api, &caller, &home, group, request).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
     invites::drop_request(&api.db, now, &api.shares, &caller, group, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

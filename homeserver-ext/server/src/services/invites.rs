@@ -1,11 +1,13 @@
 //! Invites and those who use them. The server never sees a link's secret, so it cannot let itself
 //! in: it counts uses of a public key, and a device that holds the link checks everything again.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::{
     api::{InvitePage, JoinPending, NewInvite, RequestPage},
     device::DeviceOf,
-    envelope::{Kind, MAX_TTL_MS, Recipient, compute_id},
-    ids::{AccountId, DeviceId, GroupId, InviteKey, RequestId, Timestamp},
+    envelope::{Envelope, Kind, MAX_TTL_MS, Recipient, Sender, compute_id},
+    ids::{AccountId, DeviceId, Epoch, GroupId, InviteKey, RequestId, Timestamp},
     invite::{InviteFacts, Join, JoinRefused},
     keys::check_ed25519,
     roster::{Role, Roster},
@@ -20,7 +22,7 @@ use crate::{
         devices::Device,
         groups::{self, Group},
         invites,
-        mailbox::{self, Parcel, To},
+        mailbox::{self, Boxes, Parcel, To},
         standing::{self, Standing},
     },
 };
@@ -176,6 +178,12 @@ pub(crate) enum JoinError {
     /// The link is good, and there is nothing to ask for.
     #[error("this identity is a member of the group already")]
     Member,
+    /// The link is good, and a group has members of two servers.
+    #[error(
+        "a group reaches over two servers at most, and `{0}` would be a third: take part with an \
+         account of one of them"
+    )]
+    ThirdServer(String),
     /// The link is good, and too many ask by it; again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
@@ -196,16 +204,43 @@ impl From<causeway_store::Error> for JoinError {
     }
 }
 
+/// Who asks to be let in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker<'a> {
+    /// A device of this server.
+    Here(&'a Device),
+    /// One of another server, which has checked its session.
+    There(&'a Sender),
+}
+
+impl Asker<'_> {
+    const fn account(&self) -> &AccountId {
+        match self {
+            Self::Here(device) => &device.account,
+            Self::There(sender) => &sender.account,
+        }
+    }
+
+    /// Whether a request, whose signatures are right, is its own. Which identity an account of another
+    /// server has is asked by whoever admits.
+    fn made(&self, request: &Join) -> bool {
+        let is_its_device = match self {
+            Self::Here(device) => request.device == device.of(),
+            Self::There(sender) => request.device.device_id == sender.device,
+        };
+        is_its_device && request.account == self.account().as_str()
+    }
+}
+
 /// Takes a request in, and one use of its invite; those who may sign the `add` are told.
 ///
 /// The same request again, and a newer one by the same identity, take no further use; a newer one
 /// takes the place of the former, and is not told within a day.
 pub(crate) async fn join(
-    db: &Db,
-    live: &Live,
+    (db, live): (&Db, &Live),
     now: Timestamp,
     shares: &Shares,
-    caller: &Device,
+    (here, asker): (&str, Asker<'_>),
     id: GroupId,
     bytes: &[u8],
 ) -> Result<JoinPending, JoinError> {
@@ -215,7 +250,7 @@ pub(crate) async fn join(
     if request.devices.ids.len() > MAX_NAMED {
         return Err(JoinRefused::Malformed.into());
     }
-    shares.join(now, &caller.account)?;
+    shares.join(now, asker.account())?;
     let member = &request.device.member_id;
     let mut tx = db.begin_growing().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;
@@ -230,7 +265,7 @@ pub(crate) async fn join(
         uses_left: if has_used { 1 } else { invite.uses.saturating_sub(invite.used) },
     });
     request.judge(facts.as_ref(), now)?;
-    if request.device != caller.of() || request.account != caller.account.as_str() {
+    if !asker.made(&request) {
         return Err(JoinError::NotYours);
     }
     if invites::has_request(tx.conn(), group.row, &request_id).await? {
@@ -243,23 +278,54 @@ pub(crate) async fn join(
     if roster.member(member).is_some() {
         return Err(JoinError::Member);
     }
+    let servers = roster.members().values().map(|member| member.account.server());
+    let its = asker.account().server();
+    if its != here && servers.clone().any(|server| server != here && server != its) {
+        return Err(JoinError::ThirdServer(its.to_owned()));
+    }
     if !has_used {
-        shares.first_by(now, &caller.account, request.ik_pub)?;
+        shares.first_by(now, asker.account(), request.ik_pub)?;
         invites::take_use(tx.conn(), group.row, &request.ik_pub, member).await?;
     }
     invites::put_request(tx.conn(), now, group.row, &request_id, member, bytes).await?;
     let since = now.minus_ms(ONCE_MS);
     if invites::tell(tx.conn(), now, group.row, &request.ik_pub, member, since).await? {
-        let told = told(&roster, invite.as_ref().map(|invite| &invite.by), &request_id);
-        tell((&mut tx, live), now, shares, caller, (group.row, &roster), (&told, bytes)).await?;
+        let by = invite.as_ref().map(|invite| &invite.by);
+        let boxes = signers(&mut tx, group.row, here, (&roster, by, &request_id)).await?;
+        let rows = boxes.devices().count();
+        shares.envelopes(now, asker.account(), rows, rows * bytes.len())?;
+        tell((&mut tx, live), now, &boxes, (group.row, roster.epoch()), bytes).await?;
     }
     tx.commit().await?;
     Ok(JoinPending { id: request_id })
 }
 
-/// Who is told of a request: devices that may sign the `add`, those of the link's maker first, then
-/// admins', who are given each other's links; of many others some, and for another request others.
-fn told(roster: &Roster, by: Option<&AccountId>, request: &RequestId) -> Vec<DeviceId> {
+/// Mailboxes of those who are told of a request: devices here that may sign the `add`, those of the
+/// link's maker first, then admins', who are given each other's links; of many others some, and for another
+/// request others. And one device of each other server that has some, which tells the others itself.
+async fn signers(
+    tx: &mut Tx,
+    group: GroupRow,
+    here: &str,
+    (roster, by, request): (&Roster, Option<&AccountId>, &RequestId),
+) -> Result<Boxes, storage::Error> {
+    let server = |device: &DeviceOf| Some(roster.member(&device.member_id)?.account.server());
+    let (own, others): (Vec<_>, Vec<_>) =
+        told(roster, by, request).into_iter().partition(|device| server(device) == Some(here));
+    let own = own.iter().take(TOLD).map(|device| device.device_id);
+    let known: Vec<_> = others.iter().take(TOLD).map(|device| device.device_id).collect();
+    let known = mailbox::boxes_among(tx.conn(), group, &known).await?;
+    let others = others.iter().filter(|device| known.has(&device.device_id));
+    let mut of_servers = BTreeMap::new();
+    for device in others {
+        of_servers.entry(server(device)).or_insert(device.device_id);
+    }
+    let all: Vec<_> = own.chain(of_servers.into_values()).collect();
+    mailbox::boxes_among(tx.conn(), group, &all).await
+}
+
+/// Devices that may sign the `add`, in the order in which they are told.
+fn told(roster: &Roster, by: Option<&AccountId>, request: &RequestId) -> Vec<DeviceOf> {
     let place = |device: &DeviceOf| {
         let member = roster.member(&device.member_id)?;
         let is_maker = by.is_some_and(|by| *by == member.account);
@@ -270,20 +336,18 @@ fn told(roster: &Roster, by: Option<&AccountId>, request: &RequestId) -> Vec<Dev
     let mut signers: Vec<DeviceOf> =
         roster.devices().filter(|device| roster.may_add(&device.member_id)).collect();
     signers.sort_by_cached_key(place);
-    signers.into_iter().take(TOLD).map(|device| device.device_id).collect()
+    signers
 }
 
-/// A `join` row for each of `signers`, which the one who asks has caused.
+/// A `join` row for each of these mailboxes.
 async fn tell(
     (tx, live): (&mut Tx, &Live),
     now: Timestamp,
-    shares: &Shares,
-    caller: &Device,
-    (group, roster): (GroupRow, &Roster),
-    (signers, request): (&[DeviceId], &[u8]),
-) -> Result<(), JoinError> {
-    shares.envelopes(now, &caller.account, signers.len(), signers.len() * request.len())?;
-    let boxes = mailbox::boxes_among(tx.conn(), group, signers).await?;
+    boxes: &Boxes,
+    (group, epoch): (GroupRow, Epoch),
+    request: &[u8],
+) -> Result<(), storage::Error> {
+    let signers: Vec<DeviceId> = boxes.devices().copied().collect();
     let parcels: Vec<Parcel<'_>> = signers
         .iter()
         .map(|device| {
@@ -292,7 +356,7 @@ async fn tell(
                 name: compute_id(Kind::Join, None, &to, request, None),
                 kind: Kind::Join,
                 group,
-                epoch: roster.epoch(),
+                epoch,
                 sender: None,
                 to: To::Device(*device),
                 at: now,
@@ -303,13 +367,56 @@ async fn tell(
             }
         })
         .collect();
-    let first = mailbox::put(tx.conn(), &boxes, &parcels).await?;
+    let first = mailbox::put(tx.conn(), boxes, &parcels).await?;
     let mut news = News::default();
-    for (seq, device) in (first..).zip(signers).filter(|(_, device)| boxes.has(device)) {
-        news.own(seq, *device);
+    for (seq, device) in (first..).zip(signers) {
+        news.own(seq, device);
     }
     live.tell(tx, news);
     Ok(())
+}
+
+/// What became of a request of which the group's home told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Those here who may sign the `add` are told.
+    Done,
+    /// It is not a request for this group, or not its home's to tell.
+    Refused(&'static str),
+    /// The group is not known here, or as of an older epoch.
+    UnknownGroup,
+}
+
+/// Tells those here who may sign the `add` of a request, as `from`, the group's home, does. What came before
+/// comes again after a start: a device passes over a request that it has.
+pub(crate) async fn told_by_home(
+    (db, live): (&Db, &Live),
+    now: Timestamp,
+    (here, from): (&str, &str),
+    envelope: &Envelope,
+) -> Result<Told, storage::Error> {
+    let Ok(request) = Join::parse(&envelope.payload) else { return Ok(Told::Refused("malformed")) };
+    let many = request.devices.ids.len() > MAX_NAMED;
+    let (true, false, Ok(id)) = (request.group == envelope.group, many, request.id()) else {
+        return Ok(Told::Refused("malformed"));
+    };
+    let mut tx = db.begin_growing().await?;
+    let group = groups::by_id(tx.conn(), envelope.group).await?;
+    let Some(group) = group.filter(|group| envelope.epoch <= group.head.epoch) else {
+        return Ok(Told::UnknownGroup);
+    };
+    if groups::home(tx.conn(), envelope.group).await?.as_deref() != Some(from) {
+        return Ok(Told::Refused("not_its_home"));
+    }
+    let roster = groups::roster(tx.conn(), group.row).await?;
+    let own = told(&roster, None, &id).into_iter().filter(|device| {
+        roster.member(&device.member_id).is_some_and(|member| member.account.server() == here)
+    });
+    let own: Vec<_> = own.take(TOLD).map(|device| device.device_id).collect();
+    let boxes = mailbox::boxes_among(tx.conn(), group.row, &own).await?;
+    tell((&mut tx, live), now, &boxes, (group.row, roster.epoch()), &envelope.payload).await?;
+    tx.commit().await?;
+    Ok(Told::Done)
 }
 
 /// A page of the requests that wait.

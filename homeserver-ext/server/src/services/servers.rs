@@ -61,6 +61,8 @@ const MAX_WAITING: usize = 64 << 20;
 const BATCH: usize = 64;
 /// What one server may ask.
 const ASKS: Quota = Quota::per_minute(20 * 60, 100);
+/// Requests to join of one server's accounts, and of which it tells as a group's home.
+const JOINS: Quota = Quota::per_minute(60, 1_000);
 /// Requests of one account that go to other servers.
 const OUTWARD: Quota = Quota::per_minute(60, 120);
 
@@ -126,6 +128,7 @@ pub(crate) struct Servers {
     new_groups: Buckets<String>,
     shown: Buckets<String>,
     heads: Buckets<String>,
+    joins: Buckets<String>,
     outward: Buckets<String>,
     /// There may be something for the door.
     news: Notify,
@@ -151,6 +154,7 @@ impl Servers {
             new_groups: Buckets::default(),
             shown: Buckets::default(),
             heads: Buckets::default(),
+            joins: Buckets::default(),
             outward: Buckets::default(),
             news: Notify::new(),
         }
@@ -411,6 +415,11 @@ impl Servers {
     pub(crate) fn may_show(&self, now: Timestamp, from: &str, count: usize) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.shown.take(now, from.to_owned(), Some(SHOWN), count).is_ok()
+    }
+
+    /// Whether one more request to join may come of `from` now.
+    pub(crate) fn may_join(&self, now: Timestamp, from: &str) -> bool {
+        self.joins.take(now, from.to_owned(), Some(JOINS), 1).is_ok()
     }
 
     /// Whether the frame of `from` whose turn it is has waited long enough for ops.

@@ -2,6 +2,7 @@
 
 mod calls;
 mod groups;
+mod letting_in;
 mod operator;
 mod peer;
 mod put_back;

@@ -32,8 +32,8 @@ pub(super) async fn run(
     printer.remark(&format!("{} invites you to `{}`.", terms.account, one_line(&terms.name)));
     client.ask_to_join(&link).await.map_err(|error| match error {
         SdkError::Call(CallError::Refused { status: 404, .. }) => {
-            Failure::failed("this server knows no such link")
-                .next("It is of another server, or too old: ask for another.")
+            Failure::failed(format!("{} knows no such link", terms.server))
+                .next("It is too old, or its group is not kept there: ask for another.")
         }
         error => error.into(),
     })?;

@@ -188,7 +188,7 @@ fn invites(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     };
     put(to, "InvitePage", &InvitePage { invites: vec![state], next: None })?;
     let request = BYTES.to_vec();
-    put(to, "JoinRequest", &JoinRequest { request: request.clone() })?;
+    put(to, "JoinRequest", &JoinRequest { request: request.clone(), server: None })?;
     put(to, "JoinPending", &JoinPending { id: REQUEST })?;
     let pending = PendingRequest { id: REQUEST, request, at_ms: NOW };
     put(to, "RequestPage", &RequestPage { requests: vec![pending], next: None })

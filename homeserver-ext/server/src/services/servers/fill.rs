@@ -118,16 +118,14 @@ async fn fill_one(
 }
 
 fn item(line: &mut Line, forward: forward::Forward) -> Result<Item, AskError> {
-    let forward::Forward { group: row, submission, .. } = forward;
-    Ok(match submission.to {
-        SubmittedTo::Broadcast => {
-            let place = line.next_event(row, StreamId::new(random()?));
-            let group = submission.group;
-            let carried = Carried::Envelopes(vec![submission]);
-            Item::Event(ItemId::new(random()?), Event { group, place, after: None, carried })
-        }
-        SubmittedTo::Device(_) | SubmittedTo::Devices(_) => Item::Row(Row::Member(submission)),
-    })
+    let submission = match forward.row {
+        Row::Member(submission) if submission.to == SubmittedTo::Broadcast => submission,
+        row @ (Row::Member(_) | Row::Home(_)) => return Ok(Item::Row(row)),
+    };
+    let place = line.next_event(forward.group, StreamId::new(random()?));
+    let group = submission.group;
+    let carried = Carried::Envelopes(vec![submission]);
+    Ok(Item::Event(ItemId::new(random()?), Event { group, place, after: None, carried }))
 }
 
 /// Ops of one group that go together.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    envelope::{Kind, Piece, Sender, Submission, SubmittedTo},
+    envelope::{Envelope, Kind, Piece, Recipient, Sender, Submission, SubmittedTo, compute_id},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId},
+    link::Row as ForPeer,
 };
 use causeway_store::{Conn, Row};
 use sqlx::Row as _;
@@ -19,10 +20,10 @@ const LOOK: usize = 64;
 pub(crate) struct Forward {
     pub(crate) seq: i64,
     pub(crate) group: GroupRow,
-    pub(crate) submission: Submission,
+    pub(crate) row: ForPeer,
 }
 
-/// What devices here have sent for those of the server after `after`, in order; and up to which number it
+/// What devices here, and this server as a group's home, have for those of the server after `after`, in order; and up to which number it
 /// was looked for.
 pub(crate) async fn next(
     conn: &mut Conn,
@@ -34,8 +35,9 @@ pub(crate) async fn next(
             SELECT seq FROM (SELECT DISTINCT m.seq FROM devices d
                 JOIN mailbox m ON m.device = d.device AND m.seq > $2
                 JOIN envelopes e ON e.envelope = m.envelope
-                JOIN devices s ON s.device = e.sender AND s.server IS NULL
-                WHERE d.server = $1 ORDER BY m.seq LIMIT 64) own
+                LEFT JOIN devices s ON s.device = e.sender
+                WHERE d.server = $1 AND (e.sender IS NULL AND e.kind = 17
+                    OR e.sender IS NOT NULL AND s.server IS NULL) ORDER BY m.seq LIMIT 64) own
             UNION ALL
             SELECT seq FROM (SELECT b.seq FROM broadcasts b
                 JOIN devices s ON s.device = b.sender AND s.server IS NULL
@@ -70,7 +72,8 @@ async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>,
     let row = sqlx::query(
         "SELECT e.id, e.kind, g.group_id, e.epoch, s.account, s.device_id, e.recipient, e.ttl_ms,
             e.payload, e.grp
-         FROM envelopes e JOIN groups g ON g.grp = e.grp JOIN devices s ON s.device = e.sender
+         FROM envelopes e JOIN groups g ON g.grp = e.grp
+         LEFT JOIN devices s ON s.device = e.sender
          WHERE e.envelope = $1",
     )
     .bind(seq)
@@ -78,7 +81,9 @@ async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>,
     .await?;
     let Some(row) = row else { return Ok(None) };
     let mut forward = forward(seq, &row)?;
-    if forward.submission.kind == Kind::Fanout {
+    if let ForPeer::Member(submission) = &mut forward.row
+        && submission.kind == Kind::Fanout
+    {
         let pieces: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
             "SELECT d.device_id, m.piece FROM mailbox m JOIN devices d ON d.device = m.device
              WHERE m.envelope = $1 AND d.server = $2 AND m.piece IS NOT NULL",
@@ -90,8 +95,8 @@ async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>,
         let pieces = pieces
             .into_iter()
             .map(|(device, piece)| Ok((name_of!(DeviceId, &device, "device_id")?, Piece(piece))));
-        forward.submission.id = None;
-        forward.submission.to = SubmittedTo::Devices(pieces.collect::<Result<_, Error>>()?);
+        submission.id = None;
+        submission.to = SubmittedTo::Devices(pieces.collect::<Result<_, Error>>()?);
     }
     Ok(Some(forward))
 }
@@ -103,24 +108,40 @@ fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
         Some(device) => SubmittedTo::Device(name_of!(DeviceId, device, "recipient")?),
         None => SubmittedTo::Broadcast,
     };
-    let account: &str = row.try_get(4)?;
-    Ok(Forward {
-        seq,
-        group: row.try_get(9)?,
-        submission: Submission {
+    let kind = Kind::from_number(number(row.try_get(1)?, "kind")?).ok_or(Error::Row("kind"))?;
+    let of_group = name_of!(GroupId, row.try_get::<&[u8], _>(2)?, "group_id")?;
+    let epoch = Epoch(number(row.try_get(3)?, "epoch")?);
+    let ttl_ms = number(row.try_get(7)?, "ttl_ms")?;
+    let payload: Vec<u8> = row.try_get(8)?;
+    let account: Option<&str> = row.try_get(4)?;
+    let row_for_peer = match account {
+        Some(account) => ForPeer::Member(Submission {
             id: id.map(|id| name_of!(EnvelopeId, id, "id")).transpose()?,
-            kind: Kind::from_number(number(row.try_get(1)?, "kind")?).ok_or(Error::Row("kind"))?,
-            group: name_of!(GroupId, row.try_get::<&[u8], _>(2)?, "group_id")?,
-            epoch: Epoch(number(row.try_get(3)?, "epoch")?),
+            kind,
+            group: of_group,
+            epoch,
             sender: Sender {
                 account: account.parse().map_err(|_| Error::Row("account"))?,
                 device: name_of!(DeviceId, row.try_get::<&[u8], _>(5)?, "device_id")?,
             },
             to,
-            ttl_ms: number(row.try_get(7)?, "ttl_ms")?,
-            payload: row.try_get(8)?,
-        },
-    })
+            ttl_ms,
+            payload,
+        }),
+        // Which of its devices are told is the other server's to say.
+        None => ForPeer::Home(Envelope {
+            id: compute_id(kind, None, &Recipient::Broadcast, &payload, None),
+            kind,
+            group: of_group,
+            epoch,
+            sender: None,
+            to: Recipient::Broadcast,
+            ttl_ms,
+            payload,
+            piece: None,
+        }),
+    };
+    Ok(Forward { seq, group: row.try_get(9)?, row: row_for_peer })
 }
 
 /// The server has all that was for its devices, up to and with this number.

@@ -261,6 +261,13 @@ impl Person {
         let request = text_of(&join.to_bytes().unwrap());
         self.post(server, &format!("/groups/{group}/join"), &json!({ "request": request })).await
     }
+
+    /// Likewise of a group that `home` keeps.
+    pub(crate) async fn post_join_at(&self, server: &Server, home: &str, join: &Join) -> Answer {
+        let request = text_of(&join.to_bytes().unwrap());
+        let body = json!({ "request": request, "server": home });
+        self.post(server, &format!("/groups/{}/join", join.group), &body).await
+    }
 }
 
 pub(crate) fn record(identity: &SigningKey, key: &SigningKey) -> DeviceRecord {

@@ -1,0 +1,138 @@
+//! Accounts of other servers, and their keys: asked for where they are.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use causeway_protocol::{
+    api::{AccountAnswer, ClaimedKeys},
+    device::verify_account,
+    ids::{AccountId, DeviceId, Timestamp},
+    json::from_value,
+    link::Call,
+    roster::{Body, Op},
+};
+use serde_json::{Value, json};
+
+use super::{Api, ApiError, Caller, ask, taken};
+use crate::services::remote_accounts;
+
+/// Devices of one claim of another server.
+pub(super) const MAX_CLAIM: usize = 200;
+/// How long what another server said of an account is good without asking again, milliseconds.
+const FRESH_MS: u64 = 60_000;
+
+/// Keeps what `from` shows of its accounts; `false` where that is too much now.
+pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
+    let now = api.clock.now();
+    if !api.servers.may_show(now, from, shown.len()) {
+        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+        return Ok(false);
+    }
+    let its = shown.iter().filter_map(|shown| from_value::<AccountAnswer>(shown).ok());
+    // A server shows its own.
+    let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
+    remote_accounts::keep_shown(&api.db, now, its).await?;
+    Ok(true)
+}
+
+/// The newest word of another server on an account of its own.
+pub(in crate::http) async fn account(
+    api: &Api,
+    caller: &Caller,
+    account: &AccountId,
+) -> Result<AccountAnswer, ApiError> {
+    let now = api.clock.now();
+    let known = remote_accounts::known(&api.db, account).await?;
+    if let Some((known, asked)) = &known
+        && now.0.saturating_sub(asked.0) < FRESH_MS
+    {
+        return Ok(known.clone());
+    }
+    ask_for(api, caller, account, known).await
+}
+
+async fn ask_for(
+    api: &Api,
+    caller: &Caller,
+    account: &AccountId,
+    known: Option<(AccountAnswer, Timestamp)>,
+) -> Result<AccountAnswer, ApiError> {
+    let now = api.clock.now();
+    let body = json!({ "account": account });
+    let answer = ask(api, caller, account.server(), Call::Account, body).await?;
+    let said: AccountAnswer = taken(&answer)?;
+    let newer = known.as_ref().is_none_or(|(known, _)| {
+        known.list.version <= said.list.version && known.list.member_id == said.list.member_id
+    });
+    let is_theirs = said.list.account == *account;
+    let is_whole = is_theirs && verify_account(&said.list, &said.devices).is_ok();
+    if !is_whole || !newer {
+        let server = account.server();
+        tracing::warn!(%account, server, "a device list that does not verify, or is an old one");
+        let error = format!("{server} shows a device list that does not verify, or an old one");
+        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error));
+    }
+    remote_accounts::keep(&api.db, now, &said).await?;
+    Ok(said)
+}
+
+/// Keys of devices of other servers, as far as these answer.
+pub(in crate::http) async fn claim(
+    api: &Api,
+    caller: &Caller,
+    devices: &[DeviceId],
+    claimed: &mut ClaimedKeys,
+) -> Result<(), ApiError> {
+    let missing: Vec<DeviceId> =
+        devices.iter().filter(|device| !claimed.keys.contains_key(device)).copied().collect();
+    let by_server = remote_accounts::servers_of(&api.db, &missing).await?;
+    let asks = by_server.iter().flat_map(|(server, devices)| {
+        devices.chunks(MAX_CLAIM).map(move |devices| async move {
+            let body = json!({ "devices": devices });
+            let answer = ask(api, caller, server, Call::Claim, body).await?;
+            let keys = taken::<ClaimedKeys>(&answer)?.keys;
+            // Of none that was not asked for, and none that is not the device's own.
+            let good = keys
+                .into_iter()
+                .filter(|(device, key)| devices.contains(device) && key.verify(device).is_ok());
+            Ok::<BTreeMap<_, _>, ApiError>(good.collect())
+        })
+    });
+    for keys in futures_util::future::join_all(asks).await {
+        match keys {
+            Ok(keys) => claimed.keys.extend(keys),
+            // As of a device that has none: who asks does so again.
+            Err(error) => tracing::debug!(?error, "no keys of another server"),
+        }
+    }
+    Ok(())
+}
+
+/// Asks other servers for those of their accounts that an op brings in, where they are not known as it
+/// names them.
+pub(in crate::http) async fn look_up_named(
+    api: &Api,
+    caller: &Caller,
+    op: &[u8],
+) -> Result<(), ApiError> {
+    if api.config.relay_token.is_none() {
+        // Nobody can be asked.
+        return Ok(());
+    }
+    let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) else { return Ok(()) };
+    for entry in entries {
+        let Ok(account) = entry.account.parse::<AccountId>() else { continue };
+        if account.server() == api.config.server_name {
+            continue;
+        }
+        api.servers.allowed(account.server())?;
+        let known = remote_accounts::known(&api.db, &account).await?;
+        let is_known = known.as_ref().is_some_and(|(known, _)| {
+            known.list.member_id == entry.member_id && known.list.version == entry.devices.version
+        });
+        if !is_known {
+            ask_for(api, caller, &account, known).await?;
+        }
+    }
+    Ok(())
+}

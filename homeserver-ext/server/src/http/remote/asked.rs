@@ -1,0 +1,65 @@
+//! What other servers ask here, carried out as the same request of a client.
+
+use axum::http::StatusCode;
+use causeway_protocol::{
+    api::ClaimRequest,
+    ids::AccountId,
+    link::{Ask, Call},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api, ApiError, accounts::MAX_CLAIM, caller_of, field, letting_in, must_be_home, of,
+    ops::RemoteOp, parsed,
+};
+use crate::services::{accounts, groups, keys, remote_accounts};
+
+/// Carries an ask out; of one that answers nothing null.
+pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
+    let now = api.clock.now();
+    match ask.call {
+        Call::Ping => Ok(json!({
+            "v": 1,
+            "software": concat!("Causeway ", env!("CARGO_PKG_VERSION")),
+            "server": api.config.server_name,
+        })),
+        Call::Account => {
+            let account: AccountId = field(&ask.body, "account")?;
+            if account.server() != api.config.server_name {
+                return Err(ApiError::not_found("that is an account of another server"));
+            }
+            let found = accounts::devices_of(&api.db, &account).await?;
+            of(&found.ok_or_else(|| ApiError::not_found("no such account on this server"))?)
+        }
+        Call::Claim => {
+            let ClaimRequest { devices } = parsed(&ask.body)?;
+            if devices.len() > MAX_CLAIM {
+                let error = format!("at most {MAX_CLAIM} devices in one claim of another server");
+                return Err(ApiError::too_large(error));
+            }
+            let who = keys::Claimer::Server(from);
+            let per_hour = api.config.claims_per_hour;
+            of(&keys::claim(&api.db, now, &api.shares, who, per_hour, &devices).await?)
+        }
+        Call::Op => {
+            if ask.caller.is_none() {
+                return Err(ApiError::forbidden("an op has somebody who posts it"));
+            }
+            let RemoteOp { group, op, mut accounts } = parsed(&ask.body)?;
+            must_be_home(api, group).await?;
+            accounts.retain(|shown| shown.list.account.server() == from);
+            remote_accounts::keep_shown(&api.db, now, accounts).await?;
+            let caller = caller_of(api, ask).await?;
+            let group = (&*api.config.server_name, group);
+            let done = (&api.db, &api.live);
+            of(&groups::post_op(done.0, done.1, now, &api.shares, &caller, group, &op.0).await?)
+        }
+        Call::Join => letting_in::join_of(api, from, ask).await,
+        Call::Invites => letting_in::invites_of(api, ask).await,
+        Call::Requests => letting_in::requests_of(api, ask).await,
+        Call::Ops | Call::SenderKeys | Call::Events | Call::Calls => {
+            let error = "this server does not take this from others";
+            Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Ops of groups whose home is another server.
+
+use causeway_protocol::{
+    api::{AccountAnswer, GroupHead, OpBytes},
+    ids::{AccountId, GroupId},
+    link::{Answer, Call},
+    roster::{Body, Op},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, taken};
+use crate::services::{
+    accounts,
+    groups::replica::{self, Took},
+};
+
+/// An op, as it is carried to the group's home.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RemoteOp {
+    pub(super) group: GroupId,
+    pub(super) op: OpBytes,
+    /// Of the asking server: the poster's, and those that the op names, who may be new to the home.
+    pub(super) accounts: Vec<AccountAnswer>,
+}
+
+/// Posts an op to the group's home. When this returns it is here as well.
+pub(in crate::http) async fn post_op(
+    api: &Api,
+    caller: &Caller,
+    home: &str,
+    group: GroupId,
+    op: &[u8],
+) -> Result<GroupHead, ApiError> {
+    let answer = ask_op(api, caller, home, group, op).await?;
+    let answer = match catch_up::lost_by_home(api, group, &answer).await? {
+        // The home has lost ops: it is given them, and then the op again.
+        Some(lost) => {
+            for lost in &lost {
+                taken::<GroupHead>(&ask_op(api, caller, home, group, &lost.0).await?)?;
+            }
+            ask_op(api, caller, home, group, op).await?
+        }
+        None => answer,
+    };
+    let head: GroupHead = taken(&answer)?;
+    let mut moved = api.live.moved();
+    let here = &*api.config.server_name;
+    let ops = [op.to_vec()];
+    let of = (&api.db, &api.live);
+    // What stands before it is on its way.
+    let waiting = async {
+        while let Took::Missing =
+            replica::take(of, api.clock.now(), (here, home), group, &ops).await?
+        {
+            let _ = moved.changed().await;
+        }
+        Ok::<_, ApiError>(())
+    };
+    match tokio::time::timeout(api.config.relay_patience, waiting).await {
+        Ok(done) => done.map(|()| head),
+        Err(_) => {
+            Err(AskError::Unreachable { server: home.to_owned(), since: api.clock.now() }.into())
+        }
+    }
+}
+
+async fn ask_op(
+    api: &Api,
+    caller: &Caller,
+    home: &str,
+    group: GroupId,
+    op: &[u8],
+) -> Result<Answer, ApiError> {
+    let mut named = vec![caller.account.clone()];
+    if let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) {
+        named.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
+    }
+    named.retain(|account: &AccountId| account.server() == api.config.server_name);
+    let mut accounts = Vec::new();
+    for account in named {
+        let shown = accounts::devices_of(&api.db, &account).await?;
+        accounts.extend(shown.map(|shown| AccountAnswer { former: Vec::new(), ..shown }));
+    }
+    let body = of(&RemoteOp { group, op: OpBytes(op.to_vec()), accounts })?;
+    Ok(ask(api, caller, home, Call::Op, body).await?)
+}

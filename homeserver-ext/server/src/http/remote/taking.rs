@@ -1,0 +1,121 @@
+//! What the other server's members said and did, and what a group's home tells, put down here (protocol
+//! §7.3).
+
+use causeway_protocol::{
+    api::PostEnvelopes,
+    envelope::{Envelope, Kind, Submission},
+    ids::{Epoch, GroupId},
+    link::{Carried, Event},
+};
+
+use super::{Api, ApiError, catch_up, refused};
+use crate::services::{
+    groups::replica::{self, Took},
+    invites::{self, Told},
+    relay::{self, PostError, Posted},
+    remote_accounts,
+};
+
+pub(super) async fn take_event(
+    api: &Api,
+    (here, from): (&str, &str),
+    event: Event,
+) -> Result<bool, ApiError> {
+    match &event.carried {
+        Carried::Ops(ops) => {
+            let (now, of) = (api.clock.now(), (&api.db, &api.live));
+            let is_new = !replica::is_known(&api.db, event.group).await?;
+            if is_new && !api.servers.may_begin_group(now, from) {
+                api.servers.was_limited((&api.db, now), from, "new groups an hour").await?;
+                return Ok(false);
+            }
+            match replica::take(of, now, (here, from), event.group, ops).await? {
+                Took::All => {}
+                Took::Refused("second_history") => {
+                    catch_up::second_history(api, from, event.group).await?;
+                }
+                Took::Refused(reason) => {
+                    refused(api, from, reason).await?;
+                }
+                // They are asked for, and these with them.
+                Took::Missing => api.servers.lack(&api.db, from, event.group).await?,
+            }
+        }
+        Carried::Envelopes(envelopes) => {
+            for envelope in envelopes {
+                let taken = match event.check(envelope, from) {
+                    Ok(()) => put_down(api, envelope.clone()).await?,
+                    Err(error) => refused(api, from, &error.to_string()).await?,
+                };
+                if !taken {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Puts down what a device of another server has sent; `false` where that has to wait.
+pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
+    let from = envelope.sender.account.server().to_owned();
+    let (group, epoch) = (envelope.group, envelope.epoch);
+    let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
+        return wait_or_refuse(api, &from, (group, epoch), "unknown_sender").await;
+    };
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let request = PostEnvelopes { envelopes: vec![envelope], count: None };
+    let who = (&sender, Posted::Elsewhere);
+    let posted =
+        relay::post_of((&api.db, &api.live), when, &api.shares, who, group, &request).await;
+    match posted.map_err(|refused| refused.why) {
+        Ok(_) => Ok(true),
+        // It is much that nobody has read: what comes of it is refused as it would be here, and nobody waits.
+        Err(PostError::UsedUp(used_up)) if used_up.is_for_long() => {
+            refused(api, &from, &used_up.to_string()).await
+        }
+        Err(PostError::UsedUp(_)) => Ok(false),
+        Err(PostError::Storage(error)) => Err(error.into()),
+        Err(why) => wait_or_refuse(api, &from, (group, epoch), &why.to_string()).await,
+    }
+}
+
+/// What ops that are not here yet may let in waits for them; `true` where it is refused.
+async fn wait_or_refuse(
+    api: &Api,
+    from: &str,
+    (group, epoch): (GroupId, Epoch),
+    reason: &str,
+) -> Result<bool, ApiError> {
+    Ok(match catch_up::waits(api, from, group, epoch).await? {
+        Some(true) => false,
+        Some(false) => refused(api, from, "ops_missing").await?,
+        None => refused(api, from, reason).await?,
+    })
+}
+
+/// Puts down what the home of a group tells this server's devices; `false` where that has to wait.
+pub(super) async fn take_home_row(
+    api: &Api,
+    from: &str,
+    envelope: &Envelope,
+) -> Result<bool, ApiError> {
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    match envelope.kind {
+        Kind::Join => {}
+        // Calls do not reach other servers yet.
+        _ => return Ok(true),
+    }
+    if !api.servers.may_join(now, from) {
+        api.servers.was_limited((&api.db, now), from, "requests to join a minute").await?;
+        return Ok(false);
+    }
+    let of = (&api.db, &api.live);
+    match invites::told_by_home(of, now, (here, from), envelope).await? {
+        Told::Done => Ok(true),
+        Told::Refused(reason) => refused(api, from, reason).await,
+        Told::UnknownGroup => {
+            wait_or_refuse(api, from, (envelope.group, envelope.epoch), "unknown_group").await
+        }
+    }
+}
