@@ -72,7 +72,7 @@ pub(super) async fn start(
     Ok(app)
 }
 
-/// Says of other servers with which nothing goes on, as long as that is so.
+/// Says of other servers with which nothing goes on, and of LiveKit when it is away, as long as that is so.
 pub(super) async fn watch_others(app: App, troubles: Troubles) {
     let mut standing: Vec<String> = Vec::new();
     loop {
@@ -86,6 +86,10 @@ pub(super) async fn watch_others(app: App, troubles: Troubles) {
         for Silent { server, why } in silent {
             troubles.stands(Kind::Server, &server, &why, None);
             standing.push(server);
+        }
+        match app.livekit_away() {
+            Some(why) => troubles.stands(Kind::Livekit, "", &why, None),
+            None => troubles.goes(Kind::Livekit, ""),
         }
     }
 }

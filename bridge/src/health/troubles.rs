@@ -41,11 +41,13 @@ pub enum Kind {
     Portal,
     /// Another server takes nothing of what waits for it, or is shut out for what it sent.
     Server,
+    /// LiveKit is away: calls that need it wait, or go back to talking directly.
+    Livekit,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Homeserver,
         Self::Native,
         Self::Account,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Lane,
         Self::Portal,
         Self::Server,
+        Self::Livekit,
     ];
 
     /// As it is shown.
@@ -65,6 +68,7 @@ impl Kind {
             Self::Lane => "lane",
             Self::Portal => "portal",
             Self::Server => "server",
+            Self::Livekit => "livekit",
         }
     }
 
@@ -204,9 +208,12 @@ fn public(kind: Kind, name: &str) -> String {
             Some((end, _)) => format!("{}/*", name.get(..end).unwrap_or_default()),
             None => name.to_owned(),
         },
-        Kind::Homeserver | Kind::Native | Kind::Account | Kind::Portal | Kind::Server => {
-            name.to_owned()
-        }
+        Kind::Homeserver
+        | Kind::Native
+        | Kind::Account
+        | Kind::Portal
+        | Kind::Server
+        | Kind::Livekit => name.to_owned(),
     }
 }
 

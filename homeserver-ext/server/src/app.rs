@@ -245,6 +245,11 @@ impl App {
         }
     }
 
+    /// Why LiveKit is away, if calls have one and it is.
+    pub fn livekit_away(&self) -> Option<String> {
+        self.api.livekit.as_ref()?.why_away()
+    }
+
     /// Looks into rooms for as long as there are any, and waits for one while there are none.
     async fn tend_rooms(&self) -> std::convert::Infallible {
         let mut due = tokio::time::interval(CALLS);

@@ -53,6 +53,8 @@ pub(crate) struct InRoom {
     pub(crate) identity: String,
     /// Whether it sends anything.
     pub(crate) publishes: bool,
+    /// What it sends.
+    tracks: Vec<String>,
 }
 
 /// How LiveKit is, for metrics and the operator.
@@ -96,6 +98,11 @@ impl LiveKit {
         (resting > now).then(|| resting.0 - now.0)
     }
 
+    /// Why it is away, if it is.
+    pub(crate) fn why_away(&self) -> Option<String> {
+        self.health().away.as_ref().map(|(why, _)| why.clone())
+    }
+
     /// Makes a room, unless it is there.
     pub(crate) async fn open(&self, now: Timestamp, room: &str) -> Result<(), SfuError> {
         let options = || CreateRoomOptions {
@@ -130,7 +137,11 @@ impl LiveKit {
         let those = self.ask(now, "participants", || self.api.list_participants(room)).await?;
         Ok(those
             .into_iter()
-            .map(|it| InRoom { publishes: !it.tracks.is_empty(), identity: it.identity })
+            .map(|it| InRoom {
+                publishes: !it.tracks.is_empty(),
+                tracks: it.tracks.into_iter().map(|track| track.sid).collect(),
+                identity: it.identity,
+            })
             .collect())
     }
 
@@ -143,6 +154,20 @@ impl LiveKit {
         identity: &str,
     ) -> Result<(), SfuError> {
         self.ask(now, "remove", || is_gone(self.api.remove_participant(room, identity))).await
+    }
+
+    /// Mutes what somebody sends; he may go on by himself.
+    pub(crate) async fn mute(
+        &self,
+        now: Timestamp,
+        room: &str,
+        who: &InRoom,
+    ) -> Result<(), SfuError> {
+        for track in &who.tracks {
+            let mute = || self.api.mute_published_track(room, &who.identity, track, true);
+            self.ask(now, "mute", || is_gone(mute().map(|done| done.map(drop)))).await?;
+        }
+        Ok(())
     }
 
     /// Asks twice at most; who cannot be asked, or does not answer, is away from then on.

@@ -31,6 +31,9 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/calls", get(calls::calls))
+        .route("/calls/{call}/move", post(calls::move_to))
+        .route("/calls/{call}/kick", post(calls::kick))
+        .route("/calls/{call}/mute", post(calls::mute))
         .route("/calls/{call}/end", post(calls::end))
         .route("/limits", get(limits::limits))
         .route("/groups/{group}/replicas", get(servers::replicas))
@@ -54,6 +57,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(paths(
     groups::groups,
     calls::calls,
+    calls::move_to,
+    calls::kick,
+    calls::mute,
     calls::end,
     limits::limits,
     servers::servers,

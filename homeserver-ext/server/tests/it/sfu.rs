@@ -3,6 +3,8 @@
 
 mod faults;
 mod livekit;
+mod moved;
+mod talkers;
 mod webhooks;
 
 use causeway_protocol::{

@@ -3,13 +3,69 @@
 use axum::{Json, extract::State, http::StatusCode};
 use causeway_protocol::{
     api::{CallIntent, CallTopology},
-    ids::{AccountId, CallId, GroupId, Seq, Timestamp},
+    call::{Event, Refused, Who},
+    ids::{AccountId, CallId, DeviceId, GroupId, Seq, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Admin, Path, Problem, ProblemBody, Query, checked, next};
-use crate::{http::Api, services::calls};
+use crate::{
+    http::Api,
+    services::calls::{self, WishError},
+};
+
+/// Where a call is moved.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Where {
+    /// `sfu` or `mesh`.
+    #[param(inline)]
+    to: Carrier,
+}
+
+/// What may carry a call.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Carrier {
+    /// LiveKit, until it is moved back.
+    Sfu,
+    /// Its devices themselves, where these are few enough.
+    Mesh,
+}
+
+/// Whom it is about.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whom {
+    /// A device that takes part.
+    #[param(value_type = String)]
+    device: DeviceId,
+}
+
+impl From<WishError> for Problem {
+    fn from(error: WishError) -> Self {
+        match error {
+            WishError::Unknown => Self::NotFound("call"),
+            WishError::Refused(Refused::NotInCall) => Self::NotFound("device in this call"),
+            WishError::Refused(Refused::Ended) => Self::Conflict("the call has ended"),
+            WishError::Refused(Refused::SfuUnavailable(..)) | WishError::Sfu(_) => Self::Conflict(
+                "there is no LiveKit, or it is away: `causeway doctor` says which; again in half a minute",
+            ),
+            WishError::Refused(Refused::CannotUseSfu(_)) => {
+                Self::Conflict("a device in the call cannot go to LiveKit")
+            }
+            WishError::Refused(Refused::NoMesh(_)) => Self::Conflict(
+                "more take part than talk directly, or the call is on its way: again when it is not",
+            ),
+            WishError::Refused(Refused::NoNeed | Refused::Full(_) | Refused::StaleEpoch(..)) => {
+                Self::Conflict("the call is in no state for that: look at it again")
+            }
+            WishError::NotThere => Self::Conflict("nothing of that device passes LiveKit"),
+            WishError::Storage(error) => error.into(),
+        }
+    }
+}
 
 /// Which page of calls.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
@@ -90,6 +146,64 @@ pub(super) async fn calls(
         }
     });
     Ok(Json(Calls { calls: calls.collect(), next }))
+}
+
+/// `POST /_causeway/admin/v1/calls/{call}/move` – has LiveKit carry a call, until it is moved back, or its
+/// devices themselves; 204 when that is on its way.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/calls/{call}/move", tag = "calls",
+    params(("call" = CallId, Path), Where),
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn move_to(
+    _: Admin,
+    State(api): State<Api>,
+    Path(call): Path<CallId>,
+    Query(Where { to }): Query<Where>,
+) -> Result<StatusCode, Problem> {
+    let event = match to {
+        Carrier::Sfu => Event::ToSfu,
+        Carrier::Mesh => Event::ToMesh,
+    };
+    let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
+    calls::wish(&api.db, &api.live, livekit, now, (call, event)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /_causeway/admin/v1/calls/{call}/kick` – takes a device out of a call; it may come back.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/calls/{call}/kick", tag = "calls",
+    params(("call" = CallId, Path), Whom),
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn kick(
+    _: Admin,
+    State(api): State<Api>,
+    Path(call): Path<CallId>,
+    Query(Whom { device }): Query<Whom>,
+) -> Result<StatusCode, Problem> {
+    let event = Event::Kick(Who::Native(device));
+    let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
+    calls::wish(&api.db, &api.live, livekit, now, (call, event)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /_causeway/admin/v1/calls/{call}/mute` – mutes what a device sends through LiveKit; it may unmute
+/// itself. What devices send to each other nobody else can mute.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/calls/{call}/mute", tag = "calls",
+    params(("call" = CallId, Path), Whom),
+    responses((status = 204), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn mute(
+    _: Admin,
+    State(api): State<Api>,
+    Path(call): Path<CallId>,
+    Query(Whom { device }): Query<Whom>,
+) -> Result<StatusCode, Problem> {
+    let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
+    calls::mute(&api.db, livekit, now, (call, device)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /_causeway/admin/v1/calls/{call}/end` – ends a call for everybody in it; 204, also where it has

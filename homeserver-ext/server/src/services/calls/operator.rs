@@ -1,13 +1,15 @@
-//! Calls, for the operator: that they run, and how one is ended.
+//! Calls, for the operator: that they run, how one is ended or moved, and how somebody is taken out of one
+//! or muted.
 
 use causeway_protocol::{
-    call::Event,
-    ids::{CallId, Timestamp},
+    call::{Event, Refused, Who, sfu_identity, sfu_room},
+    ids::{CallId, DeviceId, Timestamp},
 };
 use causeway_store::Db;
 
 use crate::{
     calls as change,
+    gateway::livekit::{LiveKit, SfuError},
     live::Live,
     storage::{
         self,
@@ -40,4 +42,87 @@ pub(crate) async fn end_by_operator(
     }
     tx.commit().await?;
     Ok(true)
+}
+
+/// Why an operator's wish was not fulfilled; nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WishError {
+    /// None runs, and none ran.
+    #[error("no such call")]
+    Unknown,
+    /// What the rules of calls say.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// What is said there does not pass LiveKit.
+    #[error("nothing of that device passes LiveKit")]
+    NotThere,
+    /// LiveKit's.
+    #[error(transparent)]
+    Sfu(#[from] SfuError),
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for WishError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Has the rules take in what the operator wants of what runs under this id: [`Event::ToSfu`],
+/// [`Event::ToMesh`], [`Event::Kick`].
+pub(crate) async fn wish(
+    db: &Db,
+    live: &Live,
+    livekit: Option<&LiveKit>,
+    now: Timestamp,
+    (call, event): (CallId, Event),
+) -> Result<(), WishError> {
+    let mut tx = db.begin().await?;
+    if !calls::is_known(tx.conn(), call).await? {
+        return Err(WishError::Unknown);
+    }
+    let running = calls::running_by_id(tx.conn(), call).await?;
+    if running.is_empty() {
+        return Err(Refused::Ended.into());
+    }
+    // One that is known to be away moves nobody.
+    if let (Event::ToSfu, Some(ms)) = (&event, livekit.and_then(|livekit| livekit.rests(now))) {
+        return Err(Refused::SfuUnavailable(0, ms).into());
+    }
+    for number in running {
+        let Some(mut row) = calls::by_number(tx.conn(), number).await? else { continue };
+        let Some(group) = groups::by_id(tx.conn(), row.group_id).await? else { continue };
+        if change::apply(&mut row, event.clone(), now)?.changed {
+            change::put((&mut tx, live), now, group.head.epoch, &row).await?;
+        }
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Mutes what a device sends through LiveKit; its owner may go on by himself.
+pub(crate) async fn mute(
+    db: &Db,
+    livekit: Option<&LiveKit>,
+    now: Timestamp,
+    (call, device): (CallId, DeviceId),
+) -> Result<(), WishError> {
+    let mut read = db.read().await?;
+    if !calls::is_known(read.conn(), call).await? {
+        return Err(WishError::Unknown);
+    }
+    let mut found = None;
+    for number in calls::running_by_id(read.conn(), call).await? {
+        let row = calls::by_number(read.conn(), number).await?;
+        let is_in = |it: &Row| it.kept.call.participants.contains_key(&Who::Native(device));
+        found = found.or(row.filter(is_in));
+    }
+    drop(read);
+    let row = found.ok_or(Refused::NotInCall)?;
+    let livekit = livekit.filter(|_| row.kept.call.has_room()).ok_or(WishError::NotThere)?;
+    let (room, name) = (sfu_room(&row.group_id, &call), sfu_identity(&call, &device));
+    let inside = livekit.participants(now, &room).await?;
+    let who = inside.iter().find(|it| it.identity == name).filter(|it| it.publishes);
+    Ok(livekit.mute(now, &room, who.ok_or(WishError::NotThere)?).await?)
 }

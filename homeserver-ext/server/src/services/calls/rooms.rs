@@ -56,7 +56,8 @@ impl Due {
     }
 }
 
-/// Looks into every room that is due, or of which something was heard; whether there are any at all.
+/// Looks into every room that is due, or of which something was heard; whether there are any at all,
+/// or LiveKit is away and may come back.
 pub(crate) async fn reconcile(
     among: Among<'_>,
     due: &mut Due,
@@ -86,6 +87,13 @@ pub(crate) async fn reconcile(
         }
     }
     due.0.retain(|call, _| known.contains(call));
+    if let (true, Some(livekit)) = (known.is_empty(), among.livekit)
+        && livekit.why_away().is_some()
+    {
+        // Nobody needs it, and whoever looks is to see whether it is back.
+        let _ = livekit.rooms(among.now, &["none".to_owned()]).await;
+        return Ok(livekit.why_away().is_some());
+    }
     Ok(!known.is_empty())
 }
 

@@ -79,6 +79,12 @@ impl Sfu {
         names
     }
 
+    /// How many of the tracks in a room are muted.
+    pub(super) async fn muted(&self, room: &str) -> usize {
+        let people = self.api().list_participants(room).await.unwrap();
+        people.iter().flat_map(|it| &it.tracks).filter(|track| track.muted).count()
+    }
+
     /// A token that whoever has the key can make.
     pub(super) fn token(&self, room: &str, identity: &str) -> String {
         let grants =

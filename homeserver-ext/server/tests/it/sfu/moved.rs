@@ -1,0 +1,148 @@
+//! Calls that have moved: who is shown by LiveKit carries them on, and what becomes of them when it goes.
+
+use causeway_protocol::api::{CallState, CallTopology};
+use causeway_server::TokenHash;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Five, livekit::Sfu, talkers::Talker};
+use crate::{
+    admin::served,
+    calls::{ask, listening},
+    harness::Server,
+};
+
+/// A call of five that everybody is ready to move.
+async fn dual(server: &Server) -> (Five, Vec<Talker>) {
+    let five = Five::call(server).await;
+    five.fifth_joins(server).await;
+    let talkers = five.all_talk(server).await;
+    server.pass_ms(500);
+    server.app.tick_rooms().await.unwrap();
+    let state = five.state(server).await;
+    assert_eq!((state.topology, state.epoch), (CallTopology::Dual, 2));
+    (five, talkers)
+}
+
+/// One that LiveKit carries.
+async fn moved(server: &Server) -> (Five, Vec<Talker>) {
+    let (five, talkers) = dual(server).await;
+    server.pass_ms(2_000);
+    server.app.tick_calls().await.unwrap();
+    let state = five.state(server).await;
+    assert_eq!((state.topology, state.epoch), (CallTopology::Sfu, 3));
+    (five, talkers)
+}
+
+/// So much later, seen by both.
+async fn later(server: &Server, ms: u64) {
+    server.pass_ms(ms);
+    server.app.tick_rooms().await.unwrap();
+    server.app.tick_calls().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn livekit_killed_while_both_carry_the_call_costs_only_who_came_last() {
+    let mut livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, _talkers) = dual(&server).await;
+    livekit.server.kill().await;
+    later(&server, 500).await;
+    let after = five.state(&server).await;
+    assert_eq!((after.topology, after.participants.len()), (CallTopology::Mesh, 4));
+    assert_eq!(after.out[0].why, "sfu_unavailable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn livekit_killed_under_five_is_waited_for_and_under_four_left() {
+    let mut livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, _talkers) = moved(&server).await;
+    let other = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (four, _others) = moved(&other).await;
+    ask(&other, four.fifth(), &four.group, (four.call, "leave"), json!({})).await.ok::<CallState>();
+    assert_eq!(four.state(&other).await.topology, CallTopology::Sfu);
+    livekit.server.kill().await;
+    for (server, call) in [(&server, &five), (&other, &four)] {
+        later(server, 2_000).await;
+        assert_eq!(call.state(server).await.topology, CallTopology::Sfu);
+        later(server, 30_000).await;
+    }
+    assert_eq!(five.state(&server).await.topology, CallTopology::Reconnecting);
+    let left = four.state(&other).await;
+    assert_eq!((left.topology, left.participants.len()), (CallTopology::Mesh, 4));
+    later(&server, 60_000).await;
+    let over = five.state(&server).await;
+    assert_eq!(over.reason.as_deref(), Some("media_server_lost"));
+    // Nothing waits for a room of theirs, once LiveKit is back.
+    livekit.server.restart().await.unwrap();
+    for server in [&server, &other] {
+        later(server, 2_000).await;
+        livekit.until_rooms(server, &[]).await;
+        assert!(server.rows().await.iter().all(|row| !row.starts_with("call_rooms")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_started_again_goes_on_with_a_call_that_moved() {
+    let livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, _talkers) = dual(&server).await;
+    let (folder, clock) = (server.folder(), server.clock());
+    server.stop().await;
+    let config = livekit.config();
+    let server = Server::start_in(folder, clock, |it| it.livekit = Some(config)).await;
+    let [alice, bob, carol, dave, erin] = &five.people;
+    let _streams = listening(&server, [alice, bob, carol, dave, erin]).await;
+    later(&server, 2_000).await;
+    let state = five.state(&server).await;
+    assert_eq!((state.topology, state.epoch), (CallTopology::Sfu, 3));
+    assert_eq!(livekit.people(&five.room()).await.len(), 5);
+    let (folder, clock) = (server.folder(), server.clock());
+    server.stop().await;
+    let config = livekit.config();
+    let server = Server::start_in(folder, clock, |it| it.livekit = Some(config)).await;
+    let _streams = listening(&server, [alice, bob, carol, dave, erin]).await;
+    // Nobody is missed, however long it goes on.
+    for _ in 0..10 {
+        later(&server, 5_000).await;
+    }
+    let state = five.state(&server).await;
+    assert_eq!((state.topology, state.epoch, state.participants.len()), (CallTopology::Sfu, 3, 5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_mutes_takes_out_and_moves() {
+    let livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, mut talkers) = moved(&server).await;
+    let admin = causeway_server::admin::behind_token(server.app.admin(), TokenHash::of("right"));
+    let (_serving, base) = served(admin).await;
+    let send = async |path: String| {
+        let url = format!("{base}/calls/{}/{path}", five.call);
+        let answer = server.http.request(Method::POST, url).bearer_auth("right").send();
+        let answer = answer.await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+    };
+    let (fifth, other) = (five.fifth().device(), five.other.device());
+    assert_eq!(livekit.muted(&five.room()).await, 0);
+    assert_eq!(send(format!("mute?device={fifth}")).await.0, 204);
+    assert_eq!(livekit.muted(&five.room()).await, 1);
+    for what in ["mute", "kick"] {
+        assert_eq!(send(format!("{what}?device={other}")).await.0, 404, "{what}");
+    }
+    // Five are too many for a mesh.
+    let (status, why) = send("move?to=mesh".to_owned()).await;
+    assert_eq!(status, 409, "{why}");
+    assert_eq!(send("move?to=moon".to_owned()).await.0, 400);
+    assert_eq!(send(format!("kick?device={fifth}")).await.0, 204);
+    talkers[4].is_put_out().await;
+    let state = five.state(&server).await;
+    assert_eq!((state.participants.len(), state.out[0].why.as_str()), (4, "kicked"));
+    assert_eq!(send("move?to=mesh".to_owned()).await.0, 204);
+    assert_eq!(five.state(&server).await.topology, CallTopology::Shrink);
+    assert_eq!(send("move?to=sfu".to_owned()).await.0, 204);
+    assert_eq!(five.state(&server).await.topology, CallTopology::Sfu);
+    assert_eq!(send("end".to_owned()).await.0, 204);
+    assert_eq!(send("move?to=sfu".to_owned()).await.0, 409);
+}
