@@ -38,6 +38,9 @@ use crate::{
     storage,
 };
 
+/// What a flood of asks has to wait at most; who was asked once in an hour says more.
+const MOMENT_MS: u64 = 5_000;
+
 /// A refusal, ready to be answered.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -112,6 +115,12 @@ impl ApiError {
     /// What another server answered to the same request.
     pub(super) fn as_there(status: StatusCode, body: ErrorBody) -> Self {
         Self { status, body: Box::new(body) }
+    }
+
+    /// Whether it is a limit that waiting a moment does not open.
+    pub(super) fn is_for_long(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+            && self.body.retry_after_ms.is_some_and(|ms| ms > MOMENT_MS)
     }
 
     /// What another server is answered that asked.

@@ -6,6 +6,7 @@ mod asked;
 mod catch_up;
 mod letting_in;
 mod ops;
+mod rotation;
 mod taking;
 
 use axum::http::StatusCode;
@@ -28,6 +29,7 @@ pub(super) use self::{
     catch_up::look_ahead,
     letting_in::{create_invite, drop_request, invites, join, requests, revoke_invite},
     ops::post_op,
+    rotation::ask_rotation,
 };
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{

@@ -11,8 +11,9 @@ use super::{
     auth::Caller,
     body::{Body, One, Page},
     error::ApiError,
+    remote,
 };
-use crate::services::sender_keys;
+use crate::services::sender_keys::{self, SenderKeysError};
 
 /// `GET groups/{id}/sender-keys` – what the group's devices said last.
 #[utoipa::path(get, path = "/groups/{group}/sender-keys", tag = "sender keys",
@@ -50,7 +51,8 @@ pub(super) async fn report(
     Ok(Json(SenderKeysNoted { rotate_asked_ms }))
 }
 
-/// `DELETE groups/{id}/sender-keys` – asks the owners to rotate; honoured once an hour.
+/// `DELETE groups/{id}/sender-keys` – asks the owners to rotate, those of other servers through
+/// these; honoured once an hour.
 #[utoipa::path(delete, path = "/groups/{group}/sender-keys", tag = "sender keys",
     params(("group" = GroupId, Path)),
     responses(
@@ -59,6 +61,7 @@ pub(super) async fn report(
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins may"),
         (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED`: asked within the last hour, with `retry_after_ms`"),
+        (status = 504, body = ErrorBody, description = "`DEV_CAUSEWAY_UNREACHABLE` with `server` and `since_ms`: devices of that server may not have been asked, those of others are; the same again asks it alone"),
     ),
     security(("token" = [])))]
 pub(super) async fn ask_rotation(
@@ -66,6 +69,17 @@ pub(super) async fn ask_rotation(
     caller: Caller,
     One(group): One<GroupId>,
 ) -> Result<StatusCode, ApiError> {
-    sender_keys::ask_rotation(&api.db, &api.live, api.clock.now(), &caller, group).await?;
+    let (of, now) = ((&api.db, &api.live), api.clock.now());
+    let here = sender_keys::ask_rotation(of.0, of.1, now, &caller, group).await;
+    match here {
+        // Another server may not have been reached then.
+        Ok(()) | Err(SenderKeysError::TooSoon(_)) => {
+            let any = remote::ask_rotation(&api, &caller, group).await?;
+            if !any {
+                here?;
+            }
+        }
+        Err(_) => here?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }

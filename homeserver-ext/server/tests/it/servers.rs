@@ -6,6 +6,7 @@ mod letting_in;
 mod operator;
 mod peer;
 mod put_back;
+mod rotation;
 mod wire;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, ApiError, accounts::MAX_CLAIM, caller_of, field, letting_in, must_be_home, of,
-    ops::RemoteOp, parsed,
+    ops::RemoteOp, parsed, rotation,
 };
 use crate::services::{accounts, groups, keys, remote_accounts};
 
@@ -57,7 +57,8 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
         Call::Join => letting_in::join_of(api, from, ask).await,
         Call::Invites => letting_in::invites_of(api, ask).await,
         Call::Requests => letting_in::requests_of(api, ask).await,
-        Call::Ops | Call::SenderKeys | Call::Events | Call::Calls => {
+        Call::SenderKeys => rotation::ask_rotation_of(api, ask).await,
+        Call::Ops | Call::Events | Call::Calls => {
             let error = "this server does not take this from others";
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))
         }
