@@ -57,6 +57,12 @@ impl Call {
         missing.map(|(who, _)| who.clone()).collect()
     }
 
+    /// Whether one of them is not lost. Where the streams of all are, as after a new start of the server,
+    /// nobody is missing, and nobody is ready either.
+    fn is_anybody_there(&self) -> bool {
+        self.participants.values().any(|it| it.lost.is_none())
+    }
+
     fn step_of_prepare(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
         if self.sfu_down.is_some() {
             return self.roll_back(Out::SfuUnavailable, now, effects);
@@ -67,7 +73,7 @@ impl Call {
             return self.roll_back(Out::CannotUseSfu, now, effects);
         }
         let missing = self.missing();
-        if missing.is_empty() && self.needs_sfu() {
+        if missing.is_empty() && self.needs_sfu() && self.is_anybody_there() {
             self.turn(Topology::Dual, now, Some(rules::READY));
             for (who, it) in &mut self.participants {
                 it.late |= !(it.shown && (it.said.ready || !who.is_native()));
@@ -82,7 +88,8 @@ impl Call {
             return self.roll_back(Out::SfuUnavailable, now, effects);
         }
         let missing = self.missing();
-        if missing.is_empty() && after(self.since, rules::OVERLAP) <= now {
+        let is_confirmed = missing.is_empty() && self.is_anybody_there();
+        if is_confirmed && after(self.since, rules::OVERLAP) <= now {
             self.switched(now);
             self.turn(Topology::Sfu, now, None);
             for it in self.participants.values_mut() {

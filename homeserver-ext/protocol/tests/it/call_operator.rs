@@ -85,6 +85,30 @@ fn whoever_is_taken_out_may_come_back() {
     }
 }
 
+/// As after a new start of the server: all streams are lost at once, and come back within the grace.
+#[test]
+fn nobody_is_moved_while_all_are_lost() {
+    let mut five = call(5, ALL);
+    for n in 1..=5 {
+        five.apply(Event::Lost(native(n)), Timestamp(500)).unwrap();
+    }
+    assert_eq!((five.topology, five.epoch), (Topology::Prepare, 1));
+    five.apply(Event::Tick, Timestamp(5_000)).unwrap();
+    for n in 1..=5 {
+        five.apply(Event::Back(native(n)), Timestamp(5_000)).unwrap();
+    }
+    assert_eq!((five.topology, five.epoch), (Topology::Prepare, 1));
+    all_ready(&mut five, Timestamp(6_000));
+    assert_eq!(five.topology, Topology::Dual);
+    for n in 1..=5 {
+        five.apply(Event::Lost(native(n)), Timestamp(7_000)).unwrap();
+    }
+    five.apply(Event::Tick, Timestamp(9_000)).unwrap();
+    assert_eq!(five.topology, Topology::Dual);
+    five.apply(Event::Back(native(1)), Timestamp(9_000)).unwrap();
+    assert_eq!(five.topology, Topology::Sfu);
+}
+
 #[test]
 fn a_room_is_one_calls_of_one_group() {
     let room = |group, call| sfu_room(&GroupId::new([group; 32]), &CallId::new([call; 16]));
