@@ -202,50 +202,14 @@ impl Known {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use causeway_protocol::{
-        api::{CallDevice, CallIntent, CallOut},
-        ids::{CallId, GroupId, Timestamp},
-    };
+mod tests {
+    use causeway_protocol::{api::CallOut, ids::CallId};
 
     use super::*;
+    use crate::calling::carrying::tests::state;
 
     fn device(n: u8) -> DeviceId {
         DeviceId::new([n; 32])
-    }
-
-    pub(in crate::calling) fn state(version: u64, devices: &[u8]) -> CallState {
-        let account = || "a:b.example".parse::<causeway_protocol::ids::AccountId>().unwrap();
-        let participants = devices.iter().map(|n| CallParticipant {
-            account: account(),
-            device: device(*n),
-            since_ms: Timestamp(0),
-            muted: false,
-            hand: false,
-            connected: Vec::new(),
-            lost: false,
-            sfu: None,
-            via: "native".to_owned(),
-            sfu: Some(format!("who-{n}")),
-        });
-        CallState {
-            call: CallId::new([7; 16]),
-            group: GroupId::new([8; 32]),
-            version,
-            epoch: 1,
-            topology: CallTopology::Mesh,
-            intent: CallIntent::Audio,
-            started_by: CallDevice { account: account(), device: device(1) },
-            started_ms: Timestamp(0),
-            deadline_ms: None,
-            ended_ms: None,
-            reason: None,
-            ended_by: None,
-            participants: participants.collect(),
-            accounts: Vec::new(),
-            declined: Vec::new(),
-            out: Vec::new(),
-        }
     }
 
     fn out(version: u64, why: &str) -> CallState {
