@@ -2,11 +2,12 @@
 //!
 //! [`Participant`] joins three things: the requests of protocol §9, by which a device comes and goes and
 //! says how it is; the signals that devices of a call tell each other over Olm; and what carries sound,
-//! which is [`calls::Mesh`](crate::calls::Mesh) so far. It keeps nothing and reads no mailbox: whoever
+//! which is [`calls::Mesh`](crate::calls::Mesh), directly or by a server for bigger calls. It keeps nothing and reads no mailbox: whoever
 //! takes part follows that beside it, or is lost to the others after 15 s.
 //!
 //! Sound waits for nothing of this: while the server is away, everybody goes on talking.
 
+mod carrying;
 mod known;
 mod participant;
 mod saying;

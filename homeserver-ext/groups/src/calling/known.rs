@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::{
-    api::{CallParticipant, CallState, CallTopology},
+    api::{CallParticipant, CallReady, CallState, CallTopology},
     ids::DeviceId,
 };
+
+use super::carrying::Carrying;
 
 /// Whom the mesh can connect to is what a report has room for.
 const MAX_CONNECTED: usize = 16;
@@ -20,6 +22,34 @@ pub(super) struct Known {
     pub(super) muted: bool,
     pub(super) hand: bool,
     pub(super) standing: Standing,
+    pub(super) carrying: Carrying,
+    /// In which epoch it last said of itself on the server for calls: ready, or why it never is.
+    said: Option<(u32, OnServer)>,
+}
+
+/// What a device says of itself on the server for calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OnServer {
+    /// That what it says arrives there, or does no longer.
+    Ready(bool),
+    /// Why it does not go there.
+    Declined(String),
+}
+
+impl OnServer {
+    pub(super) const fn ready(&self) -> Option<CallReady> {
+        match self {
+            Self::Ready(published) => Some(CallReady { published: *published }),
+            Self::Declined(_) => None,
+        }
+    }
+
+    pub(super) fn decline(&self) -> Option<String> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Declined(why) => Some(why.clone()),
+        }
+    }
 }
 
 /// How it stands between this device and the server.
@@ -42,8 +72,8 @@ pub(super) enum Ask {
     Look,
     /// To be let in again.
     Join,
-    /// To know from whom there is sound, in which epoch.
-    Report(u32, Vec<DeviceId>),
+    /// To know from whom there is sound, in which epoch, and how it is with the server for calls.
+    Report(u32, Vec<DeviceId>, Option<OnServer>),
     /// To show microphone and hand.
     Set(bool, bool),
     /// To be let go.
@@ -65,18 +95,37 @@ pub(super) enum Heard {
 
 impl Known {
     /// As the server answered when this device came in.
-    pub(super) const fn new(me: DeviceId, state: CallState, muted: bool) -> Self {
+    pub(super) fn new(me: DeviceId, state: CallState, muted: bool) -> Self {
         let connected = BTreeSet::new();
-        Self { me, state, connected, muted, hand: false, standing: Standing::In }
+        let (standing, carrying) = (Standing::In, Carrying::new(me));
+        Self { me, state, connected, muted, hand: false, standing, carrying, said: None }
     }
 
     pub(super) const fn state(&self) -> &CallState {
         &self.state
     }
 
-    /// Whose devices take part.
-    pub(super) fn devices(&self) -> Vec<DeviceId> {
-        self.state.participants.iter().map(|it| it.device).collect()
+    /// The server has taken this in.
+    pub(super) fn reported(&mut self, ask: &Ask) {
+        if let Ask::Report(epoch, _, Some(said)) = ask {
+            self.said = Some((*epoch, said.clone()));
+        }
+    }
+
+    /// What of the server for calls is to be said, and whether it was not said yet.
+    fn on_server(&self) -> (Option<OnServer>, bool) {
+        let epoch = self.state.epoch;
+        let now = match (self.carrying.decline(), self.carrying.ready(&self.state)) {
+            (_, None) => return (None, false),
+            (Some(why), _) => OnServer::Declined(why),
+            (None, Some(ready)) => OnServer::Ready(ready),
+        };
+        let is_new = match &self.said {
+            Some((said_in, said)) if *said_in == epoch => *said != now,
+            // Until it says so nobody takes it for ready.
+            Some(_) | None => now != OnServer::Ready(false),
+        };
+        (Some(now), is_new)
     }
 
     pub(super) fn connected(&mut self, device: DeviceId, is: bool) {
@@ -138,9 +187,10 @@ impl Known {
             |device: &&DeviceId| self.state.participants.iter().any(|it| it.device == **device);
         let known: BTreeSet<_> = mine.connected.iter().filter(there).collect();
         let connected: BTreeSet<_> = self.connected.iter().filter(there).collect();
-        if known != connected {
+        let (on_server, is_new) = self.on_server();
+        if known != connected || is_new {
             let connected = connected.into_iter().copied().take(MAX_CONNECTED).collect();
-            return Some(Ask::Report(self.state.epoch, connected));
+            return Some(Ask::Report(self.state.epoch, connected, on_server));
         }
         ((mine.muted, mine.hand) != (self.muted, self.hand))
             .then_some(Ask::Set(self.muted, self.hand))
@@ -153,48 +203,13 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use causeway_protocol::{
-        api::{CallDevice, CallIntent, CallOut},
-        ids::{CallId, GroupId, Timestamp},
-    };
+    use causeway_protocol::{api::CallOut, ids::CallId};
 
     use super::*;
+    use crate::calling::carrying::tests::state;
 
     fn device(n: u8) -> DeviceId {
         DeviceId::new([n; 32])
-    }
-
-    fn state(version: u64, devices: &[u8]) -> CallState {
-        let account = || "a:b.example".parse::<causeway_protocol::ids::AccountId>().unwrap();
-        let participants = devices.iter().map(|n| CallParticipant {
-            account: account(),
-            device: device(*n),
-            since_ms: Timestamp(0),
-            muted: false,
-            hand: false,
-            connected: Vec::new(),
-            lost: false,
-            sfu: None,
-            via: "native".to_owned(),
-        });
-        CallState {
-            call: CallId::new([7; 16]),
-            group: GroupId::new([8; 32]),
-            version,
-            epoch: 1,
-            topology: CallTopology::Mesh,
-            intent: CallIntent::Audio,
-            started_by: CallDevice { account: account(), device: device(1) },
-            started_ms: Timestamp(0),
-            deadline_ms: None,
-            ended_ms: None,
-            reason: None,
-            ended_by: None,
-            participants: participants.collect(),
-            accounts: Vec::new(),
-            declined: Vec::new(),
-            out: Vec::new(),
-        }
     }
 
     fn out(version: u64, why: &str) -> CallState {
@@ -244,7 +259,7 @@ mod tests {
         known.connected(device(2), true);
         // Of one who is not in the call it wants to hear nothing.
         known.connected(device(3), true);
-        assert_eq!(known.ask(), Some(Ask::Report(1, vec![device(2)])));
+        assert_eq!(known.ask(), Some(Ask::Report(1, vec![device(2)], None)));
         let mut now = state(5, &[1, 2]);
         now.participants[0].connected = vec![device(2), device(3)];
         now.participants[0].muted = true;
@@ -254,5 +269,32 @@ mod tests {
         assert_eq!(known.ask(), Some(Ask::Leave));
         assert_eq!(known.hear(state(6, &[2])), Some(Heard::Left));
         assert_eq!(known.ask(), None);
+    }
+    #[test]
+    fn the_server_for_calls_is_spoken_of_once_in_each_epoch() {
+        use crate::calls::Served;
+
+        let prepare = |version, epoch| {
+            let mut state = state(version, &[1, 2]);
+            (state.topology, state.epoch) = (CallTopology::Prepare, epoch);
+            state
+        };
+        let mut known = Known::new(device(1), state(4, &[1, 2]), false);
+        known.carrying.served(&Served::Published);
+        assert_eq!(known.ask(), None);
+        known.hear(prepare(5, 2));
+        let ready = |epoch, is| Ask::Report(epoch, Vec::new(), Some(OnServer::Ready(is)));
+        assert_eq!(known.ask(), Some(ready(2, true)));
+        known.reported(&ready(2, true));
+        assert_eq!(known.ask(), None);
+        known.hear(prepare(6, 3));
+        assert_eq!(known.ask(), Some(ready(3, true)));
+        known.reported(&ready(3, true));
+        known.carrying.served(&Served::Over(crate::calls::Over::RoomGone));
+        assert_eq!(known.ask(), Some(ready(3, false)));
+        known.carrying.served(&Served::Over(crate::calls::Over::NotUnderstood));
+        let Some(Ask::Report(3, _, Some(OnServer::Declined(_)))) = known.ask() else {
+            panic!("{:?}", known.ask());
+        };
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{CallCap, CallIntent, CallState, CallTopology, JoinCall, ReportCall, SetCall, StartCall},
+    api::{
+        CallCap, CallIntent, CallSfus, CallState, CallTopology, JoinCall, ReportCall, SetCall,
+        StartCall,
+    },
     ids::{CallId, DeviceId, GroupId},
     olm_plaintext::CallSignal,
 };
@@ -16,12 +19,12 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    known::{Ask, Heard, Known, Standing},
+    known::{Ask, Heard, Known, OnServer, Standing},
     saying::Saying,
     words::{Command, Ending, JoinError, Told, Wish},
 };
 use crate::{
-    calls::{Happened, Input, Mesh, Refused, Signal, StartError},
+    calls::{Access, Happened, Input, Mesh, Refused, Signal, StartError, Whose},
     entropy,
     machine::Signalled,
     sdk::{Backoff, CallError, Client, News},
@@ -35,8 +38,15 @@ const SAME_AGAIN: Duration = Duration::from_secs(5);
 const TOLD: usize = 256;
 /// How long leaving may take: whoever cannot be told finds out by himself.
 const LEAVING: Duration = Duration::from_secs(5);
+/// After this access to a server for calls may be asked for again.
+const ACCESS_AGAIN: Duration = Duration::from_secs(1);
+/// What a home says of a server where others than the devices hear what is said; and why this one
+/// does not go there.
+const UNSEALED: &str = "none";
+const E2EE: &str = "e2ee";
 
 type Answer = (Ask, Result<CallState, CallError>);
+type Given = Result<CallSfus, CallError>;
 
 /// One device's part in a call.
 pub struct Participant {
@@ -51,6 +61,9 @@ pub struct Participant {
     saying: Saying,
     told: mpsc::Sender<Told>,
     asking: Option<BoxFuture<'static, Answer>>,
+    /// What lets it into the server for calls, and when that may be asked for.
+    getting: Option<BoxFuture<'static, Given>>,
+    get_at: Instant,
     /// What was asked last, and when the same may be asked again.
     asked: Option<(Ask, Instant)>,
     /// When anything may be asked again after a failure.
@@ -77,7 +90,7 @@ impl Parts {
         let Wish { settings, source, sink, muted, may_degrade } = wish;
         let me = client.me().record.device_id;
         let (mesh, inputs, happened) = Mesh::new(me, settings, source, sink)?;
-        let caps = JoinCall { caps: vec![CallCap::Mesh], may_degrade };
+        let caps = JoinCall { caps: vec![CallCap::Mesh, CallCap::Sfu], may_degrade };
         // Before it is in the call, so that nothing is missed.
         let news = client.calls().attend(group);
         Ok(Self { mesh, inputs, happened, news, caps, muted })
@@ -89,6 +102,7 @@ enum Step {
     Happened(Happened),
     Command(Command),
     Answer(Box<Answer>),
+    Given(Box<Given>),
     Said(DeviceId, Result<(), crate::sdk::SignalError>),
     SoundOver(String),
     Due,
@@ -165,6 +179,8 @@ impl Participant {
             sound,
             told,
             asking: None,
+            getting: None,
+            get_at: Instant::now(),
             asked: None,
             waits: None,
             look_at: Instant::now() + LOOK_EVERY,
@@ -190,12 +206,14 @@ impl Participant {
         self.takes_part().await;
         while !self.is_over() {
             self.ask();
+            self.get_access();
             match self.next(&mut commands).await {
                 Step::News(News::State(state)) => self.hear(*state).await,
                 Step::News(News::Signal(signalled)) => self.signalled(signalled).await,
                 Step::Happened(happened) => self.happened(happened).await,
                 Step::Command(command) => self.command(command).await,
                 Step::Answer(answer) => self.answered(*answer).await,
+                Step::Given(given) => self.given(*given).await,
                 Step::Said(to, Err(error)) => self.tell(Told::Untold(to, error.to_string())).await,
                 Step::Said(_, Ok(())) | Step::Due => {}
                 Step::SoundOver(why) => {
@@ -212,6 +230,7 @@ impl Participant {
     async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Step {
         let goes_on = self.ending.is_none();
         let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
+        let get = self.wants_access().then_some(self.get_at);
         tokio::select! {
             Some(news) = self.news.recv() => Step::News(news),
             Some(happened) = self.happened.recv() => Step::Happened(happened),
@@ -223,6 +242,10 @@ impl Participant {
                 self.asking = None;
                 Step::Answer(Box::new(answer))
             }
+            given = given(self.getting.as_mut()) => {
+                self.getting = None;
+                Step::Given(Box::new(given))
+            }
             Some((to, done)) = self.saying.next() => Step::Said(to, done),
             Some(ended) = self.sound.join_next() => match ended {
                 Ok(Ok(())) if !goes_on => Step::Due,
@@ -231,6 +254,7 @@ impl Participant {
                 Err(_) => Step::SoundOver("it broke".to_owned()),
             },
             () = at(due) => Step::Due,
+            () = at(get) => Step::Due,
             () = at(late) => Step::Late,
         }
     }
@@ -273,9 +297,46 @@ impl Participant {
         }));
     }
 
+    fn wants_access(&self) -> bool {
+        let is_in = self.ending.is_none() && self.known.standing == Standing::In;
+        is_in && self.getting.is_none() && self.known.carrying.wants_access(self.known.state())
+    }
+
+    /// Asks for what lets it into the server for calls; what it is in goes on meanwhile.
+    fn get_access(&mut self) {
+        let now = Instant::now();
+        if !self.wants_access() || now < self.get_at {
+            return;
+        }
+        self.get_at = now + ACCESS_AGAIN;
+        let (client, call) = (self.client.clone(), (self.group, self.state().call));
+        let epoch = self.state().epoch;
+        self.getting =
+            Some(Box::pin(async move { client.http().access_to_call(call, epoch).await }));
+    }
+
+    /// Goes to the home's own server for calls; others are of Matrix users, whom it cannot hear yet.
+    async fn given(&mut self, given: Given) {
+        // The step may be over, or the server away: the state says so, and it is asked for again.
+        let Ok(CallSfus { sfus, e2ee }) = given else { return };
+        let Some(sfu) = sfus.into_iter().find(|sfu| sfu.publish) else { return };
+        if !self.wants_access() {
+            return;
+        }
+        if e2ee == UNSEALED {
+            self.known.carrying.refuse(E2EE);
+            return;
+        }
+        self.known.carrying.goes();
+        let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
+        let access = Access { url, token, whose: Whose::Home, is_sealed: true };
+        self.input(Input::Server(Some(Box::new(access)))).await;
+    }
+
     async fn answered(&mut self, (ask, answer): Answer) {
         let error = match answer {
             Ok(state) => {
+                self.known.reported(&ask);
                 self.backoff.reset();
                 if std::mem::take(&mut self.is_away) {
                     self.tell(Told::Back).await;
@@ -323,8 +384,10 @@ impl Participant {
         if self.ending.is_some() {
             return;
         }
-        let (epoch, devices) = (self.state().epoch, self.known.devices());
-        self.input(Input::Participants { epoch, devices }).await;
+        let state = self.known.state().clone();
+        for input in self.known.carrying.hear(&state) {
+            self.input(input).await;
+        }
     }
 
     /// Who said it counts in the group; whether it takes part, and the epoch, is for the mesh to see.
@@ -367,10 +430,13 @@ impl Participant {
             Happened::Broken(device) | Happened::Failed(device) => {
                 self.known.connected(device, false);
             }
+            Happened::Served(ref served) => {
+                self.known.carrying.served(served);
+                self.get_at = self.get_at.max(Instant::now() + ACCESS_AGAIN);
+            }
             Happened::Progress(..)
-            | Happened::Served(_)
-            | Happened::Quality(_)
             | Happened::Levels(_)
+            | Happened::Quality(_)
             | Happened::Refused(..)
             | Happened::SinkFailed(_) => {}
         }
@@ -425,10 +491,11 @@ async fn request(
     match ask {
         Ask::Look => http.call(call.0, call.1).await,
         Ask::Join => http.join_call(call, caps).await,
-        Ask::Report(epoch, connected) => {
+        Ask::Report(epoch, connected, on_server) => {
             let (epoch, connected) = (*epoch, connected.clone());
-            http.report_call(call, &ReportCall { epoch, connected, ready: None, decline: None })
-                .await
+            let ready = on_server.as_ref().and_then(OnServer::ready);
+            let decline = on_server.as_ref().and_then(OnServer::decline);
+            http.report_call(call, &ReportCall { epoch, connected, ready, decline }).await
         }
         Ask::Set(muted, hand) => {
             http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand) }).await
@@ -440,6 +507,13 @@ async fn request(
 async fn answer(asking: Option<&mut BoxFuture<'static, Answer>>) -> Answer {
     match asking {
         Some(asking) => asking.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn given(getting: Option<&mut BoxFuture<'static, Given>>) -> Given {
+    match getting {
+        Some(getting) => getting.await,
         None => std::future::pending().await,
     }
 }

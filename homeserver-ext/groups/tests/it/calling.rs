@@ -2,6 +2,7 @@
 
 mod caller;
 mod hostile;
+mod served;
 
 use causeway_groups::calling::Command;
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use causeway_protocol::{api::Registration, ids::Timestamp};
-use causeway_server::{App, Clock, Config, GuestQuotas};
+use causeway_server::{App, Clock, Config, GuestQuotas, LiveKit};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) put_back: bool,
     /// How far its clock is before everybody else's.
     ahead_ms: Arc<AtomicU64>,
+    /// What carries calls that are too big for a mesh.
+    livekit: Option<LiveKit>,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -48,10 +50,18 @@ impl Server {
             _kept: kept,
             put_back: false,
             ahead_ms: Arc::default(),
+            livekit: None,
             running: None,
         };
         server.start_again();
         server
+    }
+
+    /// From the next start on with a server for bigger calls.
+    pub(crate) fn with_livekit(&mut self, livekit: LiveKit) {
+        self.stop();
+        self.livekit = Some(livekit);
+        self.start_again();
     }
 
     /// Time passes at the server, and what has run out there is over.
@@ -75,6 +85,7 @@ impl Server {
         let stop = CancellationToken::new();
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
         let (name, put_back) = (self.name.clone(), self.put_back);
+        let livekit = self.livekit.clone();
         let ahead_ms = Arc::clone(&self.ahead_ms);
         let passed = ahead_ms.load(Ordering::SeqCst);
         let (tell, told) = std::sync::mpsc::channel();
@@ -85,6 +96,7 @@ impl Server {
                 config.registration = Registration::Open;
                 config.put_back = put_back;
                 config.claims_per_hour = 10_000;
+                config.livekit = livekit;
                 config.guests = GuestQuotas { register: None, login: None, link: None };
                 config.edge.per_address = 10_000;
                 let clock = Clock::new(move || now().plus_ms(ahead_ms.load(Ordering::SeqCst)));

@@ -150,6 +150,7 @@ fn shown(
         progress: (0, 0),
         ways: std::collections::BTreeMap::new(),
         levels: std::collections::BTreeMap::new(),
+        brought: crate::calls::Brought::default(),
         muted,
         hand: false,
         notice: String::new(),

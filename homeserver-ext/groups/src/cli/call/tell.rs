@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
-    api::CallState,
+    api::{CallState, CallTopology},
     ids::{AccountId, DeviceId},
 };
 use serde_json::{Value, json};
@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use super::{super::harmless::one_line, heard::Heard};
 use crate::{
     calling::Told,
-    calls::{Happened, Signal},
+    calls::{Brought, Happened, Over, Served, Signal},
 };
 
 /// Louder than this is speech.
 pub(super) const SPEAKS: f32 = 0.02;
+/// The line to the server for calls.
+pub(super) const CUT: &str = "the line to the server is cut, and made anew; sound goes on";
 /// From so many on it is said what each has to send.
 const MANY: usize = 4;
 /// Bits a second that carry a voice, beside it: 50 packets with 50 bytes around them.
@@ -38,6 +40,7 @@ pub(super) struct Teller {
     bitrate: u32,
     state: CallState,
     speaking: BTreeSet<DeviceId>,
+    brought: Brought,
     refused: BTreeMap<DeviceId, u32>,
 }
 
@@ -52,7 +55,8 @@ impl Teller {
         let (speaking, refused) = (BTreeSet::new(), BTreeMap::new());
         // Nobody is in it for whom nothing was told yet.
         let state = CallState { participants: Vec::new(), ..state };
-        Self { heard, me, group, bitrate, state, speaking, refused }
+        let brought = Brought::default();
+        Self { heard, me, group, bitrate, state, speaking, brought, refused }
     }
 
     /// Who a device is.
@@ -97,6 +101,7 @@ impl Teller {
             .map(|line| Line { json: json!(line), text: Some(line.to_text(&self.group)) })
             .collect();
         let before = std::mem::replace(&mut self.state, now.clone());
+        lines.extend(self.carried(before.topology, now));
         for it in &now.participants {
             let was = before.participants.iter().find(|was| was.device == it.device);
             if was.map_or((false, false), |was| (was.muted, was.hand)) == (it.muted, it.hand) {
@@ -127,7 +132,7 @@ impl Teller {
         let (kind, restart) = match signal {
             Signal::Offer { restart, .. } => ("group_call_offer", *restart),
             Signal::Answer { .. } => ("group_call_answer", false),
-            Signal::Ice { .. } | Signal::Key { .. } | Signal::Bye { .. } => return Vec::new(),
+            Signal::Ice { .. } | Signal::Bye { .. } | Signal::Key { .. } => return Vec::new(),
         };
         let json = json!({
             "type": kind, "from": from, "to": to, "epoch": epoch, "restart": restart,
@@ -162,9 +167,62 @@ impl Teller {
                 json!({"type": "call_sink_failed", "why": kind.to_string()}),
                 Some(format!("what is heard can no longer be written: {kind}")),
             ),
-            // No server carries a call of this client yet.
-            Happened::Say { .. } | Happened::Served(_) | Happened::Quality(_) => return Vec::new(),
+            Happened::Served(served) => return self.served(served),
+            // Is for the others, and comes to nobody here; and what a screen shows.
+            Happened::Say { .. } | Happened::Quality(_) => return Vec::new(),
         }]
+    }
+
+    fn served(&mut self, served: &Served) -> Vec<Line> {
+        let (what, text) = match served {
+            Served::Joined => ("joined", None),
+            Served::Published => ("published", Some("the server carries what is said".to_owned())),
+            Served::NotLetSpeak => {
+                ("not_let_speak", Some("the server lets nobody hear this device".to_owned()))
+            }
+            Served::Cut => ("cut", Some(CUT.to_owned())),
+            Served::Resumed => {
+                ("resumed", Some("the line to the server is there again".to_owned()))
+            }
+            Served::Brings(brought) => {
+                let before = std::mem::replace(&mut self.brought, brought.clone());
+                let news = brought.sealed.difference(&before.sealed);
+                let text =
+                    news.map(|device| format!("{} speaks, and gave no key", self.who(*device)));
+                let text = text.collect::<Vec<_>>().join("; ");
+                let json = json!({
+                    "type": "call_brought", "heard": brought.heard, "sealed": brought.sealed,
+                });
+                return vec![self.line(json, (!text.is_empty()).then_some(text))];
+            }
+            Served::Over(Over::Left) => ("left", None),
+            Served::Over(why) => {
+                let json = json!({"type": "call_served", "what": "over", "why": why.to_string()});
+                return vec![self.line(json, Some(why.to_string()))];
+            }
+        };
+        vec![self.line(json!({"type": "call_served", "what": what}), text)]
+    }
+
+    /// What carries it, where that is another than before.
+    fn carried(&self, before: CallTopology, now: &CallState) -> Option<Line> {
+        let count = now.participants.len();
+        let text = match now.topology {
+            same if same == before => return None,
+            CallTopology::Prepare => format!("moving to the server: {count} in the call"),
+            CallTopology::Dual => "both carry the call: directly, and the server".to_owned(),
+            CallTopology::Sfu => {
+                "by the server, which can see who is in the call, not what is said".to_owned()
+            }
+            CallTopology::Shrink => format!("moving away from the server: {count} in the call"),
+            CallTopology::Mesh => "each talks to each again, without the server".to_owned(),
+            CallTopology::Reconnecting => "the server for calls is away".to_owned(),
+            CallTopology::Ended | CallTopology::Unknown => return None,
+        };
+        let json = json!({
+            "type": "call_carried", "by": now.topology, "epoch": now.epoch, "participants": count,
+        });
+        Some(self.line(json, Some(text)))
     }
 
     fn speaks(&mut self, levels: &BTreeMap<Option<DeviceId>, f32>) -> Vec<Line> {

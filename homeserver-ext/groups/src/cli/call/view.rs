@@ -16,11 +16,11 @@ use ratatui::{
 
 use super::{
     super::harmless::one_line,
-    tell::{SPEAKS, kbps},
+    tell::{CUT, SPEAKS, kbps},
 };
 use crate::{
     calling::{Command, Told},
-    calls::Happened,
+    calls::{Brought, Happened, Over, Served},
 };
 
 const KEYS: &str = "m microphone  h hand  q leaves";
@@ -36,6 +36,8 @@ pub(super) struct View {
     pub(super) progress: (usize, usize),
     /// Others to whom there is a way, or is none any more.
     pub(super) ways: BTreeMap<DeviceId, bool>,
+    /// Whom the server for calls brings.
+    pub(super) brought: Brought,
     pub(super) levels: BTreeMap<Option<DeviceId>, f32>,
     pub(super) muted: bool,
     pub(super) hand: bool,
@@ -59,16 +61,27 @@ impl View {
             Told::Sound(Happened::SinkFailed(kind)) => {
                 self.notice = format!("What is heard can no longer be written: {kind}");
             }
-            Told::Sound(
-                Happened::Refused(..)
-                | Happened::Served(_)
-                | Happened::Quality(_)
-                | Happened::Say { .. },
-            )
+            Told::Sound(Happened::Served(served)) => self.served(served),
+            Told::Sound(Happened::Refused(..) | Happened::Say { .. } | Happened::Quality(_))
             | Told::Signalled(..) => {}
             Told::Untold(_, why) => self.notice.clone_from(why),
             Told::Away(error) => self.notice = format!("{error}; the call goes on, trying again"),
             Told::Back => self.notice.clear(),
+        }
+    }
+
+    fn served(&mut self, served: &Served) {
+        match served {
+            Served::Brings(brought) => self.brought = brought.clone(),
+            Served::Cut => self.notice = CUT.to_owned(),
+            Served::NotLetSpeak => self.notice = Over::Ended.to_string(),
+            Served::Joined | Served::Published | Served::Resumed | Served::Over(Over::Left) => {
+                self.notice.clear();
+            }
+            Served::Over(why) => {
+                self.brought = Brought::default();
+                self.notice = why.to_string();
+            }
         }
     }
 
@@ -101,7 +114,7 @@ impl View {
         let by = match self.state.topology {
             CallTopology::Mesh => "each talks to each",
             CallTopology::Prepare | CallTopology::Dual => "moving to the server",
-            CallTopology::Sfu => "by the server",
+            CallTopology::Sfu => "by the server, which can see who is in it, not what is said",
             CallTopology::Shrink => "moving away from the server",
             CallTopology::Reconnecting => "the server is away",
             CallTopology::Ended => "over",
@@ -125,6 +138,8 @@ impl View {
             _ if is_me => "you",
             _ if it.lost => "lost",
             Some(true) => "connected",
+            _ if self.brought.heard.contains(&it.device) => "by server",
+            _ if self.brought.sealed.contains(&it.device) => "no key",
             Some(false) => "no way",
             None => "connecting",
         };

@@ -1,7 +1,7 @@
 //! Calls of a group, one function for each route.
 
 use causeway_protocol::{
-    api::{CallPage, CallState, JoinCall, ReportCall, SetCall, StartCall},
+    api::{AskSfu, CallPage, CallSfus, CallState, JoinCall, ReportCall, SetCall, StartCall},
     ids::{CallId, GroupId, Seq},
 };
 use serde::Serialize;
@@ -51,6 +51,16 @@ impl Http {
         said: &ReportCall,
     ) -> Result<CallState, CallError> {
         self.about_call((group, call), "report", said).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/sfu`: what lets this device into the servers for calls.
+    pub async fn access_to_call(
+        &self,
+        (group, call): (GroupId, CallId),
+        epoch: u32,
+    ) -> Result<CallSfus, CallError> {
+        let path = ["groups", &group.to_string(), "calls", &call.to_string(), "sfu"];
+        self.post(&path, &AskSfu { epoch }).await
     }
 
     /// `POST groups/{id}/calls/{call}/set`.

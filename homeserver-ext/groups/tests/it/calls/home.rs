@@ -22,15 +22,19 @@ pub(crate) struct Home {
 impl Home {
     /// With a room that is called so.
     pub(crate) async fn with_room(room: &str) -> Self {
+        let home = Self::new().await;
+        home.ask("CreateRoom", json!({"name": room})).await;
+        home
+    }
+
+    pub(crate) async fn new() -> Self {
         let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.causeway"));
         let binary = Binary::ensure(kept, |said| println!("{said}")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let livekit = LiveKit::start(&binary, folder.path(), &Settings::default()).await.unwrap();
         // Another test may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let home = Self { livekit, http: reqwest::Client::new(), _folder: folder };
-        home.ask("CreateRoom", json!({"name": room})).await;
-        home
+        Self { livekit, http: reqwest::Client::new(), _folder: folder }
     }
 
     /// For who is called so, where rights are others than usual with `rights`.

@@ -1,0 +1,265 @@
+//! What carries a call for this device: who talks to it directly, and how far it is on the server for
+//! bigger calls. No network.
+//!
+//! The home says what carries a call; here it becomes what the sound is told. Newcomers do not enter
+//! a mesh that is about to be left.
+
+use std::collections::BTreeSet;
+
+use causeway_protocol::{
+    api::{CallParticipant, CallState, CallTopology},
+    ids::DeviceId,
+};
+
+use crate::calls::{Input, Named, Over, Served};
+
+/// How it stands between this device and the server for calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// There is none.
+    None,
+    /// There is one, or one is being made.
+    Made,
+    /// There will be none any more, and why.
+    Refused(String),
+}
+
+/// What carries the call for this device.
+#[derive(Debug)]
+pub(super) struct Carrying {
+    me: DeviceId,
+    /// Who was there when the mesh last carried it alone.
+    mesh: BTreeSet<DeviceId>,
+    way: Way,
+    published: bool,
+}
+
+impl Carrying {
+    pub(super) const fn new(me: DeviceId) -> Self {
+        Self { me, mesh: BTreeSet::new(), way: Way::None, published: false }
+    }
+
+    /// Takes a state in, and says what the sound has to be told.
+    pub(super) fn hear(&mut self, state: &CallState) -> Vec<Input> {
+        let there: BTreeSet<_> = state.participants.iter().map(|it| it.device).collect();
+        let devices = match state.topology {
+            CallTopology::Mesh | CallTopology::Shrink => {
+                self.mesh.clone_from(&there);
+                there
+            }
+            CallTopology::Prepare | CallTopology::Dual => {
+                self.mesh.retain(|device| there.contains(device));
+                // Who has just come talks to nobody directly.
+                if self.mesh.contains(&self.me) { self.mesh.clone() } else { BTreeSet::new() }
+            }
+            CallTopology::Sfu | CallTopology::Reconnecting | CallTopology::Ended => {
+                self.mesh.clear();
+                BTreeSet::new()
+            }
+            // What it is nobody here knows: what there is stays.
+            CallTopology::Unknown => return Vec::new(),
+        };
+        let epoch = state.epoch;
+        let mut inputs = vec![
+            Input::Participants { epoch, devices: devices.into_iter().collect() },
+            Input::Named { epoch, who: state.participants.iter().filter_map(named).collect() },
+        ];
+        if !is_served(state.topology) && self.way == Way::Made {
+            inputs.push(Input::Server(None));
+        }
+        if !is_served(state.topology) {
+            (self.way, self.published) = (Way::None, false);
+        }
+        inputs
+    }
+
+    /// Whether access to the server is to be asked for.
+    pub(super) fn wants_access(&self, state: &CallState) -> bool {
+        let is_in = state.participants.iter().any(|it| it.device == self.me);
+        let is_asked = is_served(state.topology) && state.topology != CallTopology::Reconnecting;
+        is_in && is_asked && self.way == Way::None
+    }
+
+    /// It was given, and is used.
+    pub(super) fn goes(&mut self) {
+        self.way = Way::Made;
+    }
+
+    /// It was given, and is not used.
+    pub(super) fn refuse(&mut self, why: &str) {
+        self.way = Way::Refused(why.to_owned());
+    }
+
+    /// Takes what happens with the server.
+    pub(super) fn served(&mut self, served: &Served) {
+        match served {
+            Served::Published => self.published = true,
+            Served::Over(why) if *why != Over::Left => {
+                self.published = false;
+                self.way =
+                    if why.may_come_back() { Way::None } else { Way::Refused(why.to_string()) };
+            }
+            // Where it left, it goes by another way already, or there is none to be made.
+            Served::Over(_)
+            | Served::NotLetSpeak
+            | Served::Joined
+            | Served::Cut
+            | Served::Resumed
+            | Served::Brings(_) => {}
+        }
+    }
+
+    /// Whether what is said here arrives at the server, while one is there to carry it.
+    pub(super) fn ready(&self, state: &CallState) -> Option<bool> {
+        is_served(state.topology).then_some(self.published)
+    }
+
+    /// Why this device will not go there.
+    pub(super) fn decline(&self) -> Option<String> {
+        match &self.way {
+            Way::Refused(why) => Some(why.clone()),
+            Way::None | Way::Made => None,
+        }
+    }
+}
+
+/// Whether the server carries the call, or is about to, or still does.
+const fn is_served(topology: CallTopology) -> bool {
+    match topology {
+        CallTopology::Prepare
+        | CallTopology::Dual
+        | CallTopology::Sfu
+        | CallTopology::Shrink
+        | CallTopology::Reconnecting => true,
+        CallTopology::Mesh | CallTopology::Ended | CallTopology::Unknown => false,
+    }
+}
+
+fn named(it: &CallParticipant) -> Option<Named> {
+    let identity = it.sfu.clone()?;
+    Some(Named { device: it.device, identity, since: it.since_ms.0 })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use causeway_protocol::{
+        api::{CallDevice, CallIntent},
+        ids::{CallId, GroupId, Timestamp},
+    };
+
+    use super::*;
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId::new([n; 32])
+    }
+
+    /// A call of these, in a mesh.
+    pub(in crate::calling) fn state(version: u64, devices: &[u8]) -> CallState {
+        let account = || "a:b.example".parse::<causeway_protocol::ids::AccountId>().unwrap();
+        let participants = devices.iter().map(|n| CallParticipant {
+            account: account(),
+            device: device(*n),
+            since_ms: Timestamp(0),
+            muted: false,
+            hand: false,
+            connected: Vec::new(),
+            lost: false,
+            via: "native".to_owned(),
+            sfu: Some(format!("who-{n}")),
+        });
+        CallState {
+            call: CallId::new([7; 16]),
+            group: GroupId::new([8; 32]),
+            version,
+            epoch: 1,
+            topology: CallTopology::Mesh,
+            intent: CallIntent::Audio,
+            started_by: CallDevice { account: account(), device: device(1) },
+            started_ms: Timestamp(0),
+            deadline_ms: None,
+            ended_ms: None,
+            reason: None,
+            ended_by: None,
+            participants: participants.collect(),
+            accounts: Vec::new(),
+            declined: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    fn carried(topology: CallTopology, epoch: u32, devices: &[u8]) -> CallState {
+        let mut state = state(u64::from(epoch), devices);
+        (state.topology, state.epoch) = (topology, epoch);
+        state
+    }
+
+    /// Whom the mesh has then, who is named, and whether the server is left.
+    fn hear(carrying: &mut Carrying, state: &CallState) -> (Vec<u8>, usize, bool) {
+        let (mut mesh, mut names, mut leaves) = (Vec::new(), 0, false);
+        for input in carrying.hear(state) {
+            match input {
+                Input::Participants { devices, .. } => {
+                    mesh = devices.iter().map(|device| device.as_bytes()[0]).collect();
+                }
+                Input::Named { who, .. } => names = who.len(),
+                Input::Server(None) => leaves = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        (mesh, names, leaves)
+    }
+
+    #[test]
+    fn the_mesh_is_kept_until_the_server_carries_it_and_nobody_new_enters_it() {
+        use CallTopology::{Dual, Mesh, Prepare, Sfu, Shrink};
+
+        let mut old = Carrying::new(DeviceId::new([1; 32]));
+        let mut new = Carrying::new(DeviceId::new([5; 32]));
+        let four = [1, 2, 3, 4];
+        let five = [1, 2, 3, 4, 5];
+        assert_eq!(hear(&mut old, &carried(Mesh, 1, &four)).0, four);
+        assert!(!old.wants_access(&carried(Mesh, 1, &four)));
+        for (epoch, topology) in [(2, Prepare), (3, Dual)] {
+            let state = carried(topology, epoch, &five);
+            assert_eq!(hear(&mut old, &state), (four.to_vec(), 5, false));
+            assert_eq!(hear(&mut new, &state), (vec![], 5, false));
+            assert!(old.wants_access(&state) || epoch == 3);
+            old.goes();
+            assert!(!old.wants_access(&state));
+        }
+        assert_eq!(hear(&mut old, &carried(Sfu, 4, &five)), (vec![], 5, false));
+        assert_eq!(hear(&mut old, &carried(Shrink, 5, &four)), (four.to_vec(), 4, false));
+        let state = carried(Mesh, 6, &four);
+        assert_eq!(hear(&mut old, &state), (four.to_vec(), 4, true));
+        assert_eq!(old.ready(&state), None);
+    }
+
+    #[test]
+    fn who_came_with_the_move_is_in_the_mesh_when_it_comes_to_nothing() {
+        let mut new = Carrying::new(DeviceId::new([3; 32]));
+        hear(&mut new, &carried(CallTopology::Prepare, 2, &[1, 2, 3]));
+        new.goes();
+        let state = carried(CallTopology::Mesh, 3, &[1, 2, 3]);
+        assert_eq!(hear(&mut new, &state), (vec![1, 2, 3], 3, true));
+    }
+
+    #[test]
+    fn access_is_asked_for_again_where_that_may_help() {
+        let state = carried(CallTopology::Sfu, 2, &[1, 2]);
+        for (over, again) in [
+            (Over::RoomGone, true),
+            (Over::Unreachable, true),
+            (Over::Removed, false),
+            (Over::NotUnderstood, false),
+        ] {
+            let mut it = Carrying::new(DeviceId::new([1; 32]));
+            hear(&mut it, &state);
+            it.goes();
+            it.served(&Served::Published);
+            assert_eq!(it.ready(&state), Some(true));
+            it.served(&Served::Over(over));
+            assert_eq!((it.ready(&state), it.wants_access(&state)), (Some(false), again));
+            assert_eq!(it.decline().is_some(), !again);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Calls that are too big for a mesh: real clients, a real server, and a real LiveKit beside it.
+
+use causeway_groups::calling::Command;
+use causeway_protocol::api::CallTopology;
+use causeway_server::{ApiSecret, LiveKit};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::caller::Line;
+use crate::{
+    calls::home::Home,
+    cli_world::{Person, World},
+};
+
+const NAMES: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+
+/// A LiveKit, and the runtime in which it is.
+struct Sfu {
+    home: Home,
+    runtime: Runtime,
+}
+
+impl Sfu {
+    fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        Self { home: runtime.block_on(Home::new()), runtime }
+    }
+
+    fn of(&self) -> LiveKit {
+        LiveKit {
+            api_url: self.home.livekit.api_url(),
+            public_url: self.home.livekit.url(),
+            api_key: self.home.livekit.key().to_owned(),
+            api_secret: ApiSecret::new(self.home.livekit.secret()),
+        }
+    }
+
+    fn rooms(&self) -> usize {
+        let rooms = self.runtime.block_on(self.home.ask("ListRooms", json!({})));
+        rooms["rooms"].as_array().map_or(0, Vec::len)
+    }
+}
+
+/// People of one group on a server that has that, the first four of whom talk to each other.
+fn four(sfu: &Sfu) -> (World, [Person; 5], Line) {
+    let mut world = World::new();
+    world.server.with_livekit(sfu.of());
+    let people = world.group(NAMES);
+    let mut line = Line::new();
+    line.call(0, &people[0], true);
+    line.until_in_it(&[0]);
+    for n in 1..4 {
+        line.call(n, &people[n], false);
+    }
+    line.until_in_it(&[0, 1, 2, 3]);
+    line.until_all_hear(&[0, 1, 2, 3], 2);
+    (world, people, line)
+}
+
+fn carried_by(line: &Line, who: &[usize], topology: CallTopology) -> bool {
+    who.iter().all(|n| line.states.get(n).is_some_and(|state| state.topology == topology))
+}
+
+#[test]
+fn the_fifth_comes_and_all_are_carried_by_the_server() {
+    let sfu = Sfu::start();
+    let (_world, people, mut line) = four(&sfu);
+    assert_eq!(sfu.rooms(), 0);
+    let all = [0, 1, 2, 3, 4];
+    line.call(4, &people[4], false);
+    line.until("the server carries it", |line| carried_by(line, &all, CallTopology::Sfu));
+    line.until_in_it(&all);
+    line.until_all_hear(&all, 4);
+    assert_eq!(line.ears.len(), 20, "directions");
+    assert_eq!(sfu.rooms(), 1);
+    // Nobody has a way to another but by the server.
+    for n in all {
+        let brought = line.told.iter().rev().find(|(at, told)| *at == n && told.contains("Brings"));
+        assert!(brought.is_some_and(|(_, told)| told.contains("sealed: {}")), "{brought:?}");
+    }
+
+    line.command(2, Command::Mute(true));
+    line.until_all_hear(&[0, 1, 3, 4], 3);
+    let muted = line.times((0, 2));
+    line.until_all_hear(&[0, 1, 3, 4], 3);
+    assert_eq!(line.times((0, 2)), muted);
+    line.command(4, Command::Leave);
+    line.until("it has left", |line| line.over.contains_key(&4));
+    assert_eq!(line.over[&4], "Left");
+    line.until_all_hear(&[0, 1, 3], 3);
+}
+
+#[test]
+fn a_server_for_calls_that_dies_leaves_the_call_where_it_can_be() {
+    let mut sfu = Sfu::start();
+    let (_world, people, mut line) = four(&sfu);
+    let all = [0, 1, 2, 3, 4];
+    line.call(4, &people[4], false);
+    line.until("the server carries it", |line| carried_by(line, &all, CallTopology::Sfu));
+    line.until_all_hear(&all, 2);
+    // Started again at once: it has no rooms any more, and gets them again.
+    let Sfu { home, runtime } = &mut sfu;
+    runtime.block_on(home.livekit.restart()).unwrap();
+    line.until("it is missed", |line| all.iter().all(|n| line.is_told(*n, "Over(")));
+    line.until_all_hear(&all, 4);
+    assert!(line.over.is_empty(), "{:?}", line.over);
+}
