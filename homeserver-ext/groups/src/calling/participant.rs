@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{
-        CallCap, CallIntent, CallSfus, CallState, CallTopology, JoinCall, ReportCall, SetCall,
-        StartCall,
-    },
+    api::{CallCap, CallIntent, CallState, CallTopology, JoinCall, StartCall},
     ids::{CallId, DeviceId, GroupId},
     olm_plaintext::CallSignal,
 };
@@ -19,12 +16,13 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    known::{Ask, Heard, Known, OnServer, Standing},
+    asking::{Answer, Getting, Given, Goes, goes, request, running},
+    known::{Ask, Heard, Known, Standing},
     saying::Saying,
     words::{Command, Ending, JoinError, Told, Wish},
 };
 use crate::{
-    calls::{Access, Happened, Input, Mesh, Refused, Signal, StartError, Whose},
+    calls::{Happened, Input, Mesh, Refused, Signal, StartError},
     entropy,
     machine::Signalled,
     sdk::{Backoff, CallError, Client, News},
@@ -38,15 +36,8 @@ const SAME_AGAIN: Duration = Duration::from_secs(5);
 const TOLD: usize = 256;
 /// How long leaving may take: whoever cannot be told finds out by himself.
 const LEAVING: Duration = Duration::from_secs(5);
-/// After this access to a server for calls may be asked for again.
-const ACCESS_AGAIN: Duration = Duration::from_secs(1);
-/// What a home says of a server where others than the devices hear what is said; and why this one
-/// does not go there.
-const UNSEALED: &str = "none";
+/// Why it does not go to a server where others than the devices hear what is said.
 const E2EE: &str = "e2ee";
-
-type Answer = (Ask, Result<CallState, CallError>);
-type Given = Result<CallSfus, CallError>;
 
 /// One device's part in a call.
 pub struct Participant {
@@ -61,9 +52,7 @@ pub struct Participant {
     saying: Saying,
     told: mpsc::Sender<Told>,
     asking: Option<BoxFuture<'static, Answer>>,
-    /// What lets it into the server for calls, and when that may be asked for.
-    getting: Option<BoxFuture<'static, Given>>,
-    get_at: Instant,
+    getting: Getting,
     /// What was asked last, and when the same may be asked again.
     asked: Option<(Ask, Instant)>,
     /// When anything may be asked again after a failure.
@@ -179,8 +168,7 @@ impl Participant {
             sound,
             told,
             asking: None,
-            getting: None,
-            get_at: Instant::now(),
+            getting: Getting::new(),
             asked: None,
             waits: None,
             look_at: Instant::now() + LOOK_EVERY,
@@ -230,7 +218,7 @@ impl Participant {
     async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Step {
         let goes_on = self.ending.is_none();
         let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
-        let get = self.wants_access().then_some(self.get_at);
+        let get = self.getting.due(self.wants_access());
         tokio::select! {
             Some(news) = self.news.recv() => Step::News(news),
             Some(happened) = self.happened.recv() => Step::Happened(happened),
@@ -238,14 +226,11 @@ impl Participant {
                 Step::Command(command.unwrap_or(Command::Leave))
             }
             () = self.told.closed(), if goes_on => Step::Command(Command::Leave),
-            answer = answer(self.asking.as_mut()) => {
+            answer = running(self.asking.as_mut()) => {
                 self.asking = None;
                 Step::Answer(Box::new(answer))
             }
-            given = given(self.getting.as_mut()) => {
-                self.getting = None;
-                Step::Given(Box::new(given))
-            }
+            given = self.getting.next() => Step::Given(Box::new(given)),
             Some((to, done)) = self.saying.next() => Step::Said(to, done),
             Some(ended) = self.sound.join_next() => match ended {
                 Ok(Ok(())) if !goes_on => Step::Due,
@@ -299,38 +284,28 @@ impl Participant {
 
     fn wants_access(&self) -> bool {
         let is_in = self.ending.is_none() && self.known.standing == Standing::In;
-        is_in && self.getting.is_none() && self.known.carrying.wants_access(self.known.state())
+        is_in && self.known.carrying.wants_access(self.known.state())
     }
 
     /// Asks for what lets it into the server for calls; what it is in goes on meanwhile.
     fn get_access(&mut self) {
-        let now = Instant::now();
-        if !self.wants_access() || now < self.get_at {
-            return;
+        if self.getting.due(self.wants_access()).is_some_and(|at| at <= Instant::now()) {
+            let state = self.known.state();
+            let (call, epoch) = ((self.group, state.call), state.epoch);
+            self.getting.ask(self.client.clone(), call, epoch);
         }
-        self.get_at = now + ACCESS_AGAIN;
-        let (client, call) = (self.client.clone(), (self.group, self.state().call));
-        let epoch = self.state().epoch;
-        self.getting =
-            Some(Box::pin(async move { client.http().access_to_call(call, epoch).await }));
     }
 
-    /// Goes to the home's own server for calls; others are of Matrix users, whom it cannot hear yet.
     async fn given(&mut self, given: Given) {
         // The step may be over, or the server away: the state says so, and it is asked for again.
-        let Ok(CallSfus { sfus, e2ee }) = given else { return };
-        let Some(sfu) = sfus.into_iter().find(|sfu| sfu.publish) else { return };
-        if !self.wants_access() {
-            return;
+        let Some(goes) = given.ok().filter(|_| self.wants_access()).and_then(goes) else { return };
+        match goes {
+            Goes::To(access) => {
+                self.known.carrying.goes();
+                self.input(Input::Server(Some(access))).await;
+            }
+            Goes::Nowhere => self.known.carrying.refuse(E2EE),
         }
-        if e2ee == UNSEALED {
-            self.known.carrying.refuse(E2EE);
-            return;
-        }
-        self.known.carrying.goes();
-        let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
-        let access = Access { url, token, whose: Whose::Home, is_sealed: true };
-        self.input(Input::Server(Some(Box::new(access)))).await;
     }
 
     async fn answered(&mut self, (ask, answer): Answer) {
@@ -432,7 +407,7 @@ impl Participant {
             }
             Happened::Served(ref served) => {
                 self.known.carrying.served(served);
-                self.get_at = self.get_at.max(Instant::now() + ACCESS_AGAIN);
+                self.getting.wait();
             }
             Happened::Progress(..)
             | Happened::Levels(_)
@@ -478,43 +453,6 @@ impl Participant {
         } else {
             self.told.send(told).await.ok();
         }
-    }
-}
-
-async fn request(
-    client: &Client,
-    call: (GroupId, CallId),
-    caps: &JoinCall,
-    ask: &Ask,
-) -> Result<CallState, CallError> {
-    let http = client.http();
-    match ask {
-        Ask::Look => http.call(call.0, call.1).await,
-        Ask::Join => http.join_call(call, caps).await,
-        Ask::Report(epoch, connected, on_server) => {
-            let (epoch, connected) = (*epoch, connected.clone());
-            let ready = on_server.as_ref().and_then(OnServer::ready);
-            let decline = on_server.as_ref().and_then(OnServer::decline);
-            http.report_call(call, &ReportCall { epoch, connected, ready, decline }).await
-        }
-        Ask::Set(muted, hand) => {
-            http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand) }).await
-        }
-        Ask::Leave => http.leave_call(call.0, call.1).await,
-    }
-}
-
-async fn answer(asking: Option<&mut BoxFuture<'static, Answer>>) -> Answer {
-    match asking {
-        Some(asking) => asking.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn given(getting: Option<&mut BoxFuture<'static, Given>>) -> Given {
-    match getting {
-        Some(getting) => getting.await,
-        None => std::future::pending().await,
     }
 }
 

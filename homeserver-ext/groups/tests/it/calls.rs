@@ -1,7 +1,7 @@
 //! A mesh with real sound: WebRTC over the loopback, in one process.
 
 pub(crate) mod ear;
-mod home;
+pub(crate) mod home;
 mod hostile;
 mod impostor;
 mod path;

@@ -1,0 +1,109 @@
+//! What a device asks its server about a call, one request at a time of each kind.
+
+use std::time::Duration;
+
+use causeway_protocol::{
+    api::{CallSfus, CallState, JoinCall, ReportCall, SetCall},
+    ids::{CallId, GroupId},
+};
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::known::{Ask, OnServer};
+use crate::{
+    calls::{Access, Whose},
+    sdk::{CallError, Client},
+};
+
+/// After this access to a server for calls may be asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What a home says of a server where others than the devices hear what is said.
+const UNSEALED: &str = "none";
+
+pub(super) type Answer = (Ask, Result<CallState, CallError>);
+pub(super) type Given = Result<CallSfus, CallError>;
+
+/// Where a device goes that was given access.
+pub(super) enum Goes {
+    To(Box<Access>),
+    /// Not there: others would hear what is said.
+    Nowhere,
+}
+
+/// What lets it into the server for calls, and when that may be asked for.
+pub(super) struct Getting {
+    going: Option<BoxFuture<'static, Given>>,
+    at: Instant,
+}
+
+impl Getting {
+    pub(super) fn new() -> Self {
+        Self { going: None, at: Instant::now() }
+    }
+
+    /// When to ask, where access is wanted.
+    pub(super) fn due(&self, is_wanted: bool) -> Option<Instant> {
+        (is_wanted && self.going.is_none()).then_some(self.at)
+    }
+
+    /// Not before a moment has passed.
+    pub(super) fn wait(&mut self) {
+        self.at = self.at.max(Instant::now() + AGAIN);
+    }
+
+    pub(super) fn ask(&mut self, client: Client, call: (GroupId, CallId), epoch: u32) {
+        self.wait();
+        let asking = async move { client.http().access_to_call(call, epoch).await };
+        self.going = Some(Box::pin(asking));
+    }
+
+    /// What was given; nothing is lost when this is given up.
+    pub(super) async fn next(&mut self) -> Given {
+        let given = running(self.going.as_mut()).await;
+        self.going = None;
+        given
+    }
+}
+
+/// Whereto, of what was given: the home's own. Others are of Matrix users, whom this device cannot
+/// hear yet.
+pub(super) fn goes(given: CallSfus) -> Option<Goes> {
+    let sfu = given.sfus.into_iter().find(|sfu| sfu.publish)?;
+    if given.e2ee == UNSEALED {
+        return Some(Goes::Nowhere);
+    }
+    let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
+    Some(Goes::To(Box::new(Access { url, token, whose: Whose::Home, is_sealed: true })))
+}
+
+pub(super) async fn request(
+    client: &Client,
+    call: (GroupId, CallId),
+    caps: &JoinCall,
+    ask: &Ask,
+) -> Result<CallState, CallError> {
+    let http = client.http();
+    match ask {
+        Ask::Look => http.call(call.0, call.1).await,
+        Ask::Join => http.join_call(call, caps).await,
+        Ask::Report(epoch, connected, on_server) => {
+            let (epoch, connected) = (*epoch, connected.clone());
+            let ready = on_server.as_ref().and_then(OnServer::ready);
+            let decline = on_server.as_ref().and_then(OnServer::decline);
+            http.report_call(call, &ReportCall { epoch, connected, ready, decline }).await
+        }
+        Ask::Set(muted, hand) => {
+            http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand) }).await
+        }
+        Ask::Leave => http.leave_call(call.0, call.1).await,
+    }
+}
+
+/// What comes of it, where it runs.
+pub(super) async fn running<T>(what: Option<&mut BoxFuture<'static, T>>) -> T {
+    match what {
+        Some(what) => what.await,
+        None => std::future::pending().await,
+    }
+}
