@@ -73,7 +73,7 @@ impl View {
     fn served(&mut self, served: &Served) {
         match served {
             Served::Brings(brought) => self.brought = brought.clone(),
-            Served::Cut => self.notice = CUT.to_owned(),
+            Served::Cut => CUT.clone_into(&mut self.notice),
             Served::NotLetSpeak => self.notice = Over::Ended.to_string(),
             Served::Joined | Served::Published | Served::Resumed | Served::Over(Over::Left) => {
                 self.notice.clear();

@@ -49,8 +49,8 @@ fn four(sfu: &Sfu) -> (World, [Person; 5], Line) {
     let mut line = Line::new();
     line.call(0, &people[0], true);
     line.until_in_it(&[0]);
-    for n in 1..4 {
-        line.call(n, &people[n], false);
+    for (n, person) in people.iter().enumerate().take(4).skip(1) {
+        line.call(n, person, false);
     }
     line.until_in_it(&[0, 1, 2, 3]);
     line.until_all_hear(&[0, 1, 2, 3], 2);
