@@ -145,7 +145,8 @@ impl Call {
         if epoch != self.epoch {
             return Err(Refused::StaleEpoch(epoch, self.epoch));
         }
-        if it.said.ready && !said.ready {
+        // Only who was there has something to lose: words alone win nobody time.
+        if it.is_on_sfu(who) && !said.ready {
             it.connect_by = after(now, rules::GRACE);
         }
         said.connected.retain(|peer| others.contains(peer));

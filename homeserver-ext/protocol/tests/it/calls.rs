@@ -443,3 +443,19 @@ fn the_sfu_knows_a_device_by_another_name_in_each_call() {
     let all: BTreeSet<_> = [name(1, 1), name(1, 2), name(2, 1), name(2, 2)].into();
     assert_eq!(all.len(), 4);
 }
+
+#[test]
+fn who_is_not_there_gains_no_time_by_words() {
+    let mut stage = Stage::on_sfu();
+    stage.show(&[1, 2, 3, 4]);
+    let mut put_out = Vec::new();
+    for _ in 0..20 {
+        stage.say(5, true, false);
+        stage.say(5, false, false);
+        put_out = stage.wait(1);
+        if !put_out.is_empty() {
+            break;
+        }
+    }
+    assert!(put_out.contains(&Effect::PutOut(native(5), Out::CouldNotConnect)), "{put_out:?}");
+}

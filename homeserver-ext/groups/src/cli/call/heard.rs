@@ -12,7 +12,7 @@ use super::super::harmless::one_line;
 
 /// For so long after its beginning a call rings.
 const RING_MS: u64 = 60_000;
-/// Calls that are remembered; one that ended is not.
+/// Calls that are remembered, those that ended among them: whoever asks again hears of them again.
 const MAX_CALLS: usize = 256;
 
 /// What was heard of calls.
@@ -85,15 +85,20 @@ impl Heard {
             let by = (now.ended_by.as_ref(), None);
             lines.push(line("group_call_end", now, by, now.reason.clone()));
         }
-        if is_over {
-            self.0.remove(&now.call);
-        } else {
-            if self.0.len() >= MAX_CALLS {
-                self.0.pop_first();
-            }
-            self.0.insert(now.call, now.clone());
+        if before.is_none() && self.0.len() >= MAX_CALLS {
+            self.make_room();
         }
+        self.0.insert(now.call, now.clone());
         lines
+    }
+
+    /// Forgets one, which is over if any is.
+    fn make_room(&mut self) {
+        let mut calls = self.0.iter();
+        let over = calls.find(|(_, state)| state.topology == CallTopology::Ended);
+        if let Some(call) = over.or_else(|| self.0.first_key_value()).map(|(call, _)| *call) {
+            self.0.remove(&call);
+        }
     }
 }
 
@@ -147,5 +152,42 @@ impl Line {
             (_, why) => format!("the call is over ({})", why.unwrap_or("why is not known")),
         };
         one_line(&format!("-- [{group}] {said}"))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use causeway_protocol::{
+        api::CallState,
+        ids::{CallId, DeviceId, GroupId},
+    };
+    use serde_json::json;
+
+    use super::Heard;
+
+    pub(in super::super) fn state(version: u64, topology: &str) -> CallState {
+        let device = DeviceId::new([0x11; 32]);
+        let (call, group) = (CallId::new([0x22; 16]), GroupId::new([0x33; 32]));
+        serde_json::from_value(json!({
+            "call": call, "group": group, "version": version, "epoch": 4,
+            "topology": topology, "intent": "audio", "started_ms": 1_763_640_000_000_u64,
+            "started_by": {"account": "ann:a.example", "device": device},
+            "participants": [{
+                "account": "ann:a.example", "device": device, "since_ms": 1_763_640_000_000_u64,
+                "muted": false, "hand": false, "connected": [], "lost": false, "via": "native",
+            }],
+            "accounts": ["ann:a.example"], "declined": ["ben:a.example"], "out": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_ended_is_told_once() {
+        let me = "ben:a.example".parse().unwrap();
+        let mut heard = Heard::default();
+        assert_eq!(heard.hear(&state(1, "mesh"), &me).len(), 2);
+        assert_eq!(heard.hear(&state(2, "ended"), &me).len(), 1);
+        // A list that is looked at each second has it still.
+        assert_eq!(heard.hear(&state(2, "ended"), &me), []);
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! `--audio-in` and `--audio-out`, since `--output` is the form of results everywhere here.
 
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{
+    fs,
+    net::{IpAddr, UdpSocket},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -23,7 +27,7 @@ pub(crate) struct Sound {
     audio_in: String,
     /// Where goes what you hear: a WAV file, which is made or emptied, or none
     #[arg(long, default_value = "none", value_name = "WHERE")]
-    audio_out: String,
+    pub(super) audio_out: String,
     /// Leave after so long, like 90s or 15m
     #[arg(long = "for", value_parser = span::parse, value_name = "TIME")]
     pub(super) seconds: Option<u32>,
@@ -78,7 +82,7 @@ impl Sound {
         match said.strip_prefix("tone:").map(str::parse::<u32>) {
             _ if said == "silence" => Ok(Source::Silence),
             Some(Ok(hertz)) => Source::tone(hertz).map_err(|error| unusable(&error)),
-            Some(Err(error)) => Err(unusable(&error)),
+            Some(Err(_)) => Err(unusable(&"a tone is a number of hertz")),
             None => Source::wav(said.as_ref()).map_err(|error| unusable(&error)),
         }
     }
@@ -119,6 +123,11 @@ impl Sound {
         }
         let defaults = Settings::default();
         let bind = self.bind.map_or(defaults.bind, |address| (address, 0).into());
+        // Without it nobody would be reached, and nothing would say so.
+        UdpSocket::bind(bind).map_err(|error| {
+            Failure::usage(format!("--bind {}: {error}", bind.ip()))
+                .next("It is an address of this machine, like those that `ip address` lists.")
+        })?;
         let (bitrate, relay_only) = (self.bitrate, self.relay_only);
         Ok(Settings { bitrate, servers, relay_only, bind, ..defaults })
     }

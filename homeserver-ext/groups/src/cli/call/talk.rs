@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     calling::{Command, Ending, JoinError, Participant, Told},
+    calls::Happened,
     sdk::{CallError, Client},
 };
 
@@ -69,11 +70,16 @@ struct Shown {
     view: View,
     /// On a terminal, in place of lines.
     screen: Option<Screen>,
+    /// Why what is heard is no longer written.
+    unwritten: Option<String>,
 }
 
 impl Shown {
     fn take(&mut self, told: &Told) -> Result<(), Failure> {
         self.view.take(told);
+        if let Told::Sound(Happened::SinkFailed(kind)) = told {
+            self.unwritten = Some(kind.to_string());
+        }
         let lines = self.teller.lines(told);
         if self.screen.is_some() {
             return self.draw();
@@ -127,8 +133,13 @@ pub(super) async fn run(
     let until = sound.seconds.map(|s| Instant::now() + Duration::from_secs(s.into()));
     let shown = shown(&client, &roster, &participant, (sound.bitrate, muted), printer)?;
     let began = Instant::now();
-    let ending = talk(&client, participant, told, shown, stop, until).await?;
-    over(&ending, began.elapsed(), printer)
+    let (ending, unwritten) = talk(&client, participant, told, shown, stop, until).await?;
+    over(&ending, began.elapsed(), printer)?;
+    match unwritten {
+        None => Ok(()),
+        Some(why) => Err(Failure::failed(format!("{} is not whole: {why}", sound.audio_out))
+            .next("Make room on the disk, or name another file.")),
+    }
 }
 
 fn shown(
@@ -161,6 +172,7 @@ fn shown(
         view,
         screen: screen
             .map_err(|e| Failure::failed(format!("this terminal cannot show a call: {e}")))?,
+        unwritten: None,
     })
 }
 
@@ -172,7 +184,7 @@ async fn talk(
     mut shown: Shown,
     stop: impl Future<Output = ()>,
     until: Option<Instant>,
-) -> Result<Ending, Failure> {
+) -> Result<(Ending, Option<String>), Failure> {
     let (commands, wanted) = mpsc::channel(16);
     let (to_notes, mut notes) = mpsc::channel(16);
     let mut keys = shown.screen.is_some().then(EventStream::new);
@@ -224,7 +236,7 @@ async fn talk(
         }
     }
     stream.close().await;
-    failed.map_or(Ok(ending), Err)
+    failed.map_or(Ok((ending, shown.unwritten)), Err)
 }
 
 async fn key(

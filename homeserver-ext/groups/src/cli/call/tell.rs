@@ -22,8 +22,10 @@ pub(super) const CUT: &str = "the line to the server is cut, and made anew; soun
 const MANY: usize = 4;
 /// Bits a second that carry a voice, beside it: 50 packets with 50 bytes around them.
 const AROUND: u32 = 20_000;
-/// Refusals of one device that are shown.
+/// Refusals of one device that are shown one by one; of more only how many they are, as they double.
 const MOST_REFUSED: u32 = 8;
+/// Offers and answers of one device in one epoch that are shown.
+const MOST_OFFERED: u32 = 16;
 
 /// A line; people are not told all that programs are.
 #[derive(Debug)]
@@ -42,6 +44,10 @@ pub(super) struct Teller {
     speaking: BTreeSet<DeviceId>,
     brought: Brought,
     refused: BTreeMap<DeviceId, u32>,
+    /// In which epoch a device offered how often.
+    offered: BTreeMap<DeviceId, (u32, u32)>,
+    /// To how many of how many it is connected.
+    progress: (usize, usize),
 }
 
 impl Teller {
@@ -56,7 +62,8 @@ impl Teller {
         // Nobody is in it for whom nothing was told yet.
         let state = CallState { participants: Vec::new(), ..state };
         let brought = Brought::default();
-        Self { heard, me, group, bitrate, state, speaking, brought, refused }
+        let (offered, progress) = (BTreeMap::new(), (0, 0));
+        Self { heard, me, group, bitrate, state, speaking, brought, refused, offered, progress }
     }
 
     /// Who a device is.
@@ -72,7 +79,12 @@ impl Teller {
     pub(super) fn lines(&mut self, told: &Told) -> Vec<Line> {
         match told {
             Told::State(state) => self.state(state),
-            Told::Signalled(from, to, epoch, signal) => self.signalled(*from, *to, *epoch, signal),
+            Told::Signalled(from, to, epoch, signal) => {
+                if !self.is_shown(*from, *epoch) {
+                    return Vec::new();
+                }
+                self.signalled(*from, *to, *epoch, signal)
+            }
             Told::Sound(happened) => self.sound(happened),
             Told::Untold(device, why) => vec![self.about(
                 "call_untold",
@@ -118,14 +130,31 @@ impl Teller {
         }
         let (was, is) = (before.participants.len(), now.participants.len());
         if is >= MANY && is > was {
-            let kbps = kbps(self.bitrate, is);
-            let text = format!("{is} in the call: each sends and receives about {kbps} kbit/s");
+            let (up, down) = (sent(now, self.bitrate), kbps(self.bitrate, is));
+            let text =
+                format!("{is} in the call: each sends about {up} kbit/s and receives about {down}");
             let json = json!({
-                "type": "call_bandwidth", "participants": is, "up_kbps": kbps, "down_kbps": kbps,
+                "type": "call_bandwidth", "participants": is, "up_kbps": up, "down_kbps": down,
             });
             lines.push(self.line(json, Some(text)));
         }
         lines
+    }
+
+    /// Whether an offer or answer is one that can be taken, and not one too many: whoever floods the
+    /// others with them does not fill their screens.
+    fn is_shown(&mut self, from: DeviceId, epoch: u32) -> bool {
+        let mut there = self.state.participants.iter();
+        let is_there = from == self.me.1 || there.any(|it| it.device == from);
+        if !is_there || epoch > self.state.epoch || epoch + 1 < self.state.epoch {
+            return false;
+        }
+        let offered = self.offered.entry(from).or_default();
+        if offered.0 != epoch {
+            *offered = (epoch, 0);
+        }
+        offered.1 = offered.1.saturating_add(1);
+        offered.1 <= MOST_OFFERED
     }
 
     fn signalled(&self, from: DeviceId, to: DeviceId, epoch: u32, signal: &Signal) -> Vec<Line> {
@@ -150,18 +179,28 @@ impl Teller {
                 with("call_broken", *device, "another way is looked for to")
             }
             Happened::Failed(device) => with("call_failed", *device, "no way was found to"),
-            Happened::Progress(connected, of) => self.line(
-                json!({"type": "call_progress", "connected": connected, "of": of}),
-                Some(format!("connected {connected}/{of}")),
-            ),
+            Happened::Progress(connected, of) => {
+                // Nobody to be connected to: a server carries it.
+                if *of == 0 || self.progress == (*connected, *of) {
+                    self.progress = (*connected, *of);
+                    return Vec::new();
+                }
+                self.progress = (*connected, *of);
+                self.line(
+                    json!({"type": "call_progress", "connected": connected, "of": of}),
+                    Some(format!("connected {connected}/{of}")),
+                )
+            }
             Happened::Levels(levels) => return self.speaks(levels),
             Happened::Refused(device, why) => {
                 let times = self.refused.entry(*device).or_default();
                 *times = times.saturating_add(1);
-                if *times > MOST_REFUSED {
+                let times = *times;
+                if times > MOST_REFUSED && !times.is_power_of_two() {
                     return Vec::new();
                 }
-                self.about("call_refused", *device, &json!({"why": why.to_string()}), None)
+                let more = json!({"why": why.to_string(), "times": times});
+                self.about("call_refused", *device, &more, None)
             }
             Happened::SinkFailed(kind) => self.line(
                 json!({"type": "call_sink_failed", "why": kind.to_string()}),
@@ -190,6 +229,9 @@ impl Teller {
                 let text =
                     news.map(|device| format!("{} speaks, and gave no key", self.who(*device)));
                 let text = text.collect::<Vec<_>>().join("; ");
+                // While a call moves, sound may come before its key.
+                let moves = self.state.topology != CallTopology::Sfu;
+                let text = if moves { String::new() } else { text };
                 let json = json!({
                     "type": "call_brought", "heard": brought.heard, "sealed": brought.sealed,
                 });
@@ -258,8 +300,57 @@ impl Teller {
     }
 }
 
-/// What one of so many sends, and receives, in thousands of bits a second.
+/// What each sends, in thousands of bits a second: to a server once, directly to each.
+fn sent(state: &CallState, bitrate: u32) -> u32 {
+    match state.topology {
+        CallTopology::Sfu | CallTopology::Reconnecting => kbps(bitrate, 2),
+        CallTopology::Prepare | CallTopology::Dual | CallTopology::Shrink => {
+            kbps(bitrate, state.participants.len() + 1)
+        }
+        CallTopology::Mesh | CallTopology::Ended | CallTopology::Unknown => {
+            kbps(bitrate, state.participants.len())
+        }
+    }
+}
+
+/// What one of so many receives, in thousands of bits a second.
 pub(super) fn kbps(bitrate: u32, participants: usize) -> u32 {
     let others = u32::try_from(participants.saturating_sub(1)).unwrap_or(u32::MAX);
     (bitrate + AROUND).saturating_mul(others) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::{api::CallState, ids::DeviceId};
+
+    use super::{MOST_OFFERED, Teller};
+    use crate::{
+        calling::Told,
+        calls::{Happened, Refused, Signal},
+        cli::call::heard::tests::state,
+    };
+
+    fn shown(teller: &mut Teller, from: u8, epoch: u32) -> usize {
+        let (from, to) = (DeviceId::new([from; 32]), DeviceId::new([9; 32]));
+        let signal = Signal::Offer { sdp: "v=0".into(), restart: false };
+        (0..1_000)
+            .map(|_| teller.lines(&Told::Signalled(from, to, epoch, signal.clone())).len())
+            .sum()
+    }
+
+    #[test]
+    fn a_flood_of_offers_and_of_junk_fills_no_screen() {
+        let state: CallState = state(1, "mesh");
+        let me = ("ben:a.example".parse().unwrap(), DeviceId::new([9; 32]));
+        let mut teller = Teller::new(me, "team".into(), 24_000, state.clone());
+        teller.lines(&Told::State(Box::new(state)));
+        assert_eq!(shown(&mut teller, 0x11, 4), MOST_OFFERED as usize);
+        // Of an epoch that is not, and of somebody who is not there.
+        assert_eq!(shown(&mut teller, 0x11, 9), 0);
+        assert_eq!(shown(&mut teller, 0x77, 4), 0);
+        let refused = Told::Sound(Happened::Refused(DeviceId::new([0x77; 32]), Refused::TooMany));
+        let lines: Vec<_> = (0..1_000).flat_map(|_| teller.lines(&refused)).collect();
+        assert_eq!(lines.len(), 14);
+        assert_eq!(lines.last().unwrap().json["times"], 512);
+    }
 }
