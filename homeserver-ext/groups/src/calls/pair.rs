@@ -214,8 +214,14 @@ impl Pair {
             self.tell(Told::Broken).await;
         }
         self.close().await;
+        let was = self.phase;
         match reason {
             Reason::Unknown if self.offers => self.begin().await,
+            // Both are told that they do not hear each other.
+            Reason::Failed if was != Phase::Idle => {
+                self.enter(Phase::Idle);
+                self.tell(Told::Failed).await;
+            }
             // Whoever left is taken out of the call by its server; whoever stays offers again.
             Reason::Left | Reason::Unknown | Reason::Failed | Reason::Other => {
                 self.enter(Phase::Idle);

@@ -137,10 +137,22 @@ async fn relay_only_tells_no_address_and_says_after_30_seconds_that_it_failed() 
     }
     room.tell_all().await;
     room.until("both say so", |room| {
-        room.has(0, &Happened::Failed(device(1))) || room.has(1, &Happened::Failed(device(0)))
+        room.has(0, &Happened::Failed(device(1))) && room.has(1, &Happened::Failed(device(0)))
     })
     .await;
     assert!(!room.happened.iter().any(|(_, what)| matches!(what, Happened::Connected(_))));
+}
+
+#[tokio::test]
+async fn whom_another_gives_up_is_told_so_as_well() {
+    let mut room = Room::default();
+    room.join_as(0, loopback(), Source::Silence, None);
+    room.epoch = 1;
+    let devices = vec![device(0), device(1)];
+    room.tell(0, Input::Participants { epoch: 1, devices }).await;
+    room.until("it waits", |room| room.has(0, &Happened::Progress(0, 1))).await;
+    room.signal(1, 0, Signal::Bye { reason: Reason::Failed }).await;
+    room.until("it is told", |room| room.has(0, &Happened::Failed(device(1)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
