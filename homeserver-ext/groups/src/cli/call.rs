@@ -21,12 +21,31 @@ use causeway_protocol::{
     api::{CallState, CallTopology},
     ids::GroupId,
 };
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 pub(super) use heard::Heard;
 
-use super::{exit::Failure, home::Home, print::Printer};
+use super::{
+    exit::Failure,
+    home::Home,
+    names::{self, Named},
+    print::Printer,
+};
 use crate::sdk::Client;
+
+/// Arguments of what is done with the call that runs.
+#[derive(Debug, Args)]
+pub(super) struct OfGroup {
+    #[command(flatten)]
+    named: Named,
+}
+
+/// The call that runs in a group, and who asks.
+struct Running {
+    client: Client,
+    group: GroupId,
+    call: CallState,
+}
 
 /// What can be done with calls.
 #[derive(Debug, Subcommand)]
@@ -47,7 +66,7 @@ pub(super) enum Command {
     #[command(
         after_help = "A `call start` or `call join` of the same home ends with it.\n\nExamples:\n  causeway-client call leave team"
     )]
-    Leave(leave::Arguments),
+    Leave(OfGroup),
     /// List a group's calls: the one that runs, and those of the last 30 days
     #[command(
         after_help = "Examples:\n  causeway-client call list team\n  causeway-client --output json call list team --limit 20"
@@ -60,10 +79,10 @@ pub(super) enum Command {
     Watch(watch::Arguments),
     /// Say that you do not come: none of your devices rings any more
     #[command(after_help = "Examples:\n  causeway-client call decline team")]
-    Decline(decline::Arguments),
+    Decline(OfGroup),
     /// End a group's call for everybody; for who began it, and admins of the group
     #[command(after_help = "Examples:\n  causeway-client call end team")]
-    End(end::Arguments),
+    End(OfGroup),
 }
 
 pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Result<(), Failure> {
@@ -88,9 +107,12 @@ async fn running(client: &Client, group: GroupId) -> Result<Option<CallState>, F
 }
 
 /// Likewise, where there must be one.
-async fn the_running(client: &Client, group: GroupId) -> Result<CallState, Failure> {
-    running(client, group).await?.ok_or_else(|| {
+async fn the_running(of: OfGroup, home: &Home) -> Result<Running, Failure> {
+    let client = home.client().await?;
+    let group = names::group(&client, &of.named.group).await?;
+    let call = running(&client, group).await?.ok_or_else(|| {
         Failure::failed("no call is running in this group")
             .next("`causeway-client call list` shows those that were.")
-    })
+    })?;
+    Ok(Running { client, group, call })
 }

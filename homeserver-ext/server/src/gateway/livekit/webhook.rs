@@ -43,8 +43,8 @@ pub(crate) enum WebhookError {
 pub(crate) struct Told {
     /// Of which room, if of one.
     pub(crate) room: Option<String>,
-    /// How many ms ago, as its clock has it.
-    pub(crate) lag_ms: u64,
+    /// How many ms ago, as its clock has it, if it says so.
+    pub(crate) lag_ms: Option<u64>,
 }
 
 /// What was said lately, and until when that is known.
@@ -111,12 +111,11 @@ impl LiveKit {
         if !self.seen.is_new(&event.id, now) {
             return Err(WebhookError::Replayed);
         }
-        let seconds = match event.created_at {
-            Some(Seconds::Number(seconds)) => seconds,
-            Some(Seconds::Text(text)) => text.parse().unwrap_or(0),
-            None => 0,
-        };
-        let lag_ms = now.0.saturating_sub(seconds.saturating_mul(1_000));
+        let seconds = event.created_at.and_then(|seconds| match seconds {
+            Seconds::Number(seconds) => Some(seconds),
+            Seconds::Text(text) => text.parse().ok(),
+        });
+        let lag_ms = seconds.map(|seconds| now.0.saturating_sub(seconds.saturating_mul(1_000)));
         Ok(Told { room: event.room.map(|room| room.name), lag_ms })
     }
 }

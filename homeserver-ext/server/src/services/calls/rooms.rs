@@ -99,7 +99,9 @@ pub(crate) async fn reconcile(
 
 /// LiveKit told something: its room is looked into at once.
 pub(crate) async fn heard(db: &Db, live: &Live, told: &Told) -> Result<(), storage::Error> {
-    metrics::histogram!(WEBHOOK_SECONDS).record(Duration::from_millis(told.lag_ms));
+    if let Some(lag_ms) = told.lag_ms {
+        metrics::histogram!(WEBHOOK_SECONDS).record(Duration::from_millis(lag_ms));
+    }
     let Some(room) = &told.room else { return Ok(()) };
     if let Some(call) = call_rooms::by_name(db.read().await?.conn(), room).await? {
         live.room_moved(call);
