@@ -20,3 +20,4 @@ mod servers;
 mod stack;
 mod start;
 mod story;
+mod thirds;

@@ -14,18 +14,18 @@ use crate::{
     start::binary,
 };
 
-/// One of the two.
-struct Side {
-    causeway: Causeway,
-    synapse: Synapse,
+/// One of them.
+pub(crate) struct Side {
+    pub(crate) causeway: Causeway,
+    pub(crate) synapse: Synapse,
 }
 
 impl Side {
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.synapse.server_name()
     }
 
-    async fn person(&self, name: &str) -> Person {
+    pub(crate) async fn person(&self, name: &str) -> Person {
         let token = self.causeway.registration_token().unwrap();
         let name = format!("{name}:{}", self.name());
         Person::register(self.causeway.native_url(), &name, token.expose()).await
@@ -33,7 +33,12 @@ impl Side {
 }
 
 async fn two() -> [Side; 2] {
-    let listeners = [Listeners::free().unwrap(), Listeners::free().unwrap()];
+    several().await
+}
+
+/// So many homeservers that federate, each with its Causeway.
+pub(crate) async fn several<const N: usize>() -> [Side; N] {
+    let listeners: [Listeners; N] = std::array::from_fn(|_| Listeners::free().unwrap());
     let urls = listeners.map(|listeners| listeners.appservice_url());
     let synapses = Synapse::start_federation(&urls, &Progress::new()).await.unwrap();
     let mut sides = Vec::new();

@@ -7,6 +7,7 @@ mod conduct;
 mod fill;
 mod heads;
 mod line;
+mod look_ups;
 mod named;
 mod standing;
 
@@ -28,9 +29,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::line::{Line, Mark};
+pub(crate) use self::look_ups::Aside;
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};
+use self::{
+    line::{Line, Mark},
+    look_ups::LookUps,
+};
 pub(crate) use crate::storage::servers::Shared;
 use crate::{
     config::OtherServers,
@@ -49,6 +54,8 @@ const OPS_COME: Duration = Duration::from_mins(1);
 /// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
 /// beyond it holds up what comes after.
 const NEW_GROUPS: Quota = Quota::per_hour(600, 600);
+/// Servers that one server may make known by naming them in ops: each is spoken with from then on.
+const NAMED: Quota = Quota::per_hour(60, 60);
 /// Accounts that one server may show without being asked.
 const SHOWN: Quota = Quota::per_minute(600, 20_000);
 /// Groups of which one server may say where they stand.
@@ -126,10 +133,12 @@ pub(crate) struct Servers {
     waits: Mutex<HashMap<ItemId, Waits>>,
     asks: Buckets<String>,
     new_groups: Buckets<String>,
+    named: Buckets<String>,
     shown: Buckets<String>,
     heads: Buckets<String>,
     joins: Buckets<String>,
     outward: Buckets<String>,
+    look_ups: LookUps,
     /// There may be something for the door.
     news: Notify,
 }
@@ -152,10 +161,12 @@ impl Servers {
             waits: Mutex::default(),
             asks: Buckets::default(),
             new_groups: Buckets::default(),
+            named: Buckets::default(),
             shown: Buckets::default(),
             heads: Buckets::default(),
             joins: Buckets::default(),
             outward: Buckets::default(),
+            look_ups: LookUps::default(),
             news: Notify::new(),
         }
     }

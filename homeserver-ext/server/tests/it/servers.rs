@@ -7,6 +7,7 @@ mod operator;
 mod peer;
 mod put_back;
 mod rotation;
+mod thirds;
 mod wire;
 
 use std::time::Duration;
