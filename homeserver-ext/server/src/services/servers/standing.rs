@@ -212,7 +212,9 @@ pub(crate) async fn replicas(
     let mut replicas = servers::replicas(read.conn(), found.row).await?;
     if groups::home(read.conn(), group).await?.is_some_and(|home| home != here) {
         // The ops are the home's to give.
-        replicas.iter_mut().for_each(|replica| replica.epoch = None);
+        for replica in &mut replicas {
+            replica.epoch = None;
+        }
     }
     Ok(Some((found.head.epoch.0.into(), replicas)))
 }
