@@ -81,8 +81,9 @@ impl OpenId {
     async fn ask_own(&self, token: &str) -> Result<Userinfo, OpenIdError> {
         let server = || self.server.clone();
         self.own.userinfo(token).await.map_err(|error| match error {
-            MatrixError::UnknownToken => OpenIdError::Unknown(server()),
-            MatrixError::Refused(401, ..) => OpenIdError::Unknown(server()),
+            MatrixError::UnknownToken | MatrixError::Refused(401, ..) => {
+                OpenIdError::Unknown(server())
+            }
             MatrixError::Refused(404 | 405, ..) => OpenIdError::NoListener,
             error => OpenIdError::NoAnswer(server(), error.to_string()),
         })

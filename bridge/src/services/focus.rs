@@ -189,7 +189,7 @@ impl Focus {
         let Parts { matrix, names, .. } = &self.parts;
         let state = matrix.state(names.bot(), &wish.room, "m.room.member", user.as_str()).await;
         match state {
-            Ok(Some(member)) if member["membership"] == "join" => Ok(()),
+            Ok(Some(member)) if member.get("membership").is_some_and(|it| it == "join") => Ok(()),
             Ok(_) => Err(FocusError::NotJoined),
             Err(MatrixError::Refused(..)) => Err(FocusError::NotBridged),
             Err(error) => {
