@@ -17,7 +17,7 @@ mod parked;
 mod put;
 mod shares;
 
-pub(crate) use accepted::{accepted, forget, progress, put_accepted};
+pub(crate) use accepted::{Failed, Progress, accepted, forget, progress, put_accepted};
 pub(crate) use before::{Before, read_before, select_before};
 pub(crate) use broadcasts::{
     Said, groups_of, is_here, is_parked, next_said, put_op, readers, recipients, said,
