@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! made ─► pre-active ─► active ─► accept-only ─► erased
-//!         is given to    until another one is     an hour later; after a
-//!         all            sent under               removal at once
+//!         is given to    until another one is     an hour after it would
+//!         all            sent under               be over; after a removal
+//!                                                 at once
 //! ```
 
 pub(super) mod receive;

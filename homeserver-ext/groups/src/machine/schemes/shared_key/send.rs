@@ -8,7 +8,7 @@ use causeway_protocol::{
     shared_key::{Alg, Context, Nonce},
 };
 
-use super::{Choice, HOUR_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of};
+use super::{Choice, HOUR_MS, LATEST_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of};
 use crate::{
     entropy,
     machine::{
@@ -186,8 +186,11 @@ pub(in crate::machine) async fn answer(
     Ok(())
 }
 
-/// Erases what nothing is opened with any more: an hour after another key was sent under, and after
-/// somebody went as soon as all is opened that stands before that in the mailbox.
+/// Erases what nothing is opened with any more: an hour after another key was sent under and this one
+/// is over, and after somebody went as soon as all is opened that stands before that in the mailbox.
+///
+/// A key that another took the place of early is kept until it would have been over: whoever has not
+/// heard of the other one seals under it until then.
 pub(super) async fn erase_old(
     work: &mut Work<'_>,
     log: &Log,
@@ -195,6 +198,7 @@ pub(super) async fn erase_old(
 ) -> Result<Option<Timestamp>, MachineError> {
     let (keys, now) = (kept(work, group).await?, work.now);
     let newest = super::choice(&keys, log, now, 0).map(Kept::rank);
+    let over = rotation(work).await?;
     let mut next = None;
     for kept in keys.iter() {
         let (id, epoch) = (kept.key.id(), kept.key.epoch());
@@ -211,9 +215,14 @@ pub(super) async fn erase_old(
                 now
             }
         };
-        let is_placed = cut.is_some_and(|entry| entry.place.is_some());
-        let at_once = is_placed && !shared_keys::any_waits(work.conn(), group).await?;
-        let until = since.plus_ms(HOUR_MS);
+        let (at_once, until) = match cut {
+            None => (false, since.max(over.of(kept)).plus_ms(HOUR_MS)),
+            Some(cut) if cut.place.is_some() => {
+                (!shared_keys::any_waits(work.conn(), group).await?, since.plus_ms(HOUR_MS))
+            }
+            // What stands before it in the mailbox has not been read yet.
+            Some(_) => (false, since.plus_ms(LATEST_MS)),
+        };
         if at_once || now >= until {
             shared_keys::erase(work.conn(), group, &id).await?;
         } else {
