@@ -455,7 +455,9 @@ pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), Mac
 
 /// As [`drop_own`], in every group; `times` as often as was begun anew since this was known.
 pub(super) async fn drop_all_own(conn: &mut Conn, times: u64) -> Result<(), MachineError> {
-    shared_keys::skip(conn, shared_key::skipped(times)).await?;
+    let numbers = shared_key::skipped(times);
+    shared_keys::skip(conn, numbers).await?;
+    shared_key::receive::pass_over(conn, numbers).await?;
     rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }

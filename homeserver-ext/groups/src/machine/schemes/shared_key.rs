@@ -152,6 +152,12 @@ impl Kept {
         now < self.begins()
     }
 
+    /// Whether it was lost and given back: its numbers may have been used, so nothing is sealed under it,
+    /// and nobody takes it from here.
+    const fn only_opens(&self) -> bool {
+        self.next > MAX_MESSAGES
+    }
+
     /// How well it is sent under now; `None`: not at all.
     fn stage(&self, now: Timestamp) -> Option<u8> {
         if now > self.ends.max(self.at).plus_ms(LATEST_MS) {
@@ -203,7 +209,8 @@ fn next(
     created: Timestamp,
 ) -> Option<Next> {
     let epoch = log.window(log.head().epoch());
-    let has_any = keys.iter().any(|kept| kept.key.epoch() >= epoch && kept.is_of(log));
+    let has_any =
+        keys.iter().any(|kept| kept.key.epoch() >= epoch && kept.is_of(log) && !kept.only_opens());
     match signer {
         Some(signer) if !has_any => {
             (signer == *me).then_some(Next { epoch, generation: 0, created })
@@ -214,7 +221,8 @@ fn next(
 
 /// The generation after all that there are at the newest epoch.
 fn after(head: &Roster, keys: &[Kept], created: Timestamp) -> Next {
-    let at_head = keys.iter().filter(|kept| kept.key.epoch() == head.epoch());
+    let at_head =
+        keys.iter().filter(|kept| kept.key.epoch() == head.epoch() && !kept.only_opens());
     let generation = at_head.map(|kept| kept.generation).max().unwrap_or(0).saturating_add(1);
     Next { epoch: head.epoch(), generation, created }
 }
@@ -261,7 +269,8 @@ async fn has_leaked(work: &mut Work<'_>, log: &Log, kept: &Kept) -> Result<bool,
 
 /// Whether a person's device may give `kept` to others: it made it, or might have.
 fn may_give(me: &DeviceOf, log: &Log, kept: &Kept) -> bool {
-    kept.maker == me.device_id || (kept.generation > 0 && is_admin(log.head(), me))
+    !kept.only_opens()
+        && (kept.maker == me.device_id || (kept.generation > 0 && is_admin(log.head(), me)))
 }
 
 /// The first bytes of a key's id, which its messages carry.

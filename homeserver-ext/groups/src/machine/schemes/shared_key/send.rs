@@ -147,7 +147,8 @@ async fn hand(work: &mut Work<'_>, kept: &Kept, known: &KnownDevice) -> Result<b
 }
 
 /// Gives `known` again the key that it misses, or the newest one, if it may have it from here. Whoever
-/// asks for a key that he has made himself has lost it: nobody else may give that one.
+/// asks for a key that he has made himself has lost it: he is given it back by whoever has it, to open
+/// with what is there, and another is made.
 pub(in crate::machine) async fn answer(
     work: &mut Work<'_>,
     log: &Log,
@@ -164,13 +165,14 @@ pub(in crate::machine) async fn answer(
         asked.extend(keys.iter().filter(|kept| tag_of(&kept.key) == missing.tag));
     }
     for kept in asked {
-        if kept.maker == device.device_id {
+        let is_his = kept.maker == device.device_id;
+        if is_his {
             rows::set_rotate(work.conn(), &group, true).await?;
             shared_keys::wake_known(work.conn(), &group).await?;
         }
         let then = work.roster_at(log, kept.key.epoch()).await?;
         let counted = then.is_some_and(|then| then.counts(&device).is_some());
-        if !counted || !kept.is_of(log) || !may_give(&me, log, kept) {
+        if !counted || !kept.is_of(log) || !(is_his || may_give(&me, log, kept)) {
             continue;
         }
         let hour_ago = now.minus_ms(HOUR_MS);

@@ -115,7 +115,7 @@ async fn make(work: &mut Work<'_>, row: &rows::Group, log: &Log) -> Result<Due, 
     if row.rotate {
         return Ok(Due::Now(after(head, &keys, now)));
     }
-    if keys.iter().any(|kept| kept.waits(now) && kept.is_of(log)) {
+    if keys.iter().any(|kept| kept.waits(now) && kept.is_of(log) && !kept.only_opens()) {
         return Ok(Due::At(now.plus_ms(MINUTE_MS)));
     }
     let over = rotation(work).await?.of(chosen);
@@ -228,7 +228,7 @@ pub(in crate::machine) async fn report(
     group: GroupId,
 ) -> Result<Vec<SenderKeyReport>, MachineError> {
     let keys = shared_keys::of_group(conn, machine.vault(), &group).await?;
-    let newest = keys.iter().max_by_key(|kept| kept.rank());
+    let newest = keys.iter().filter(|kept| !kept.only_opens()).max_by_key(|kept| kept.rank());
     let own = newest.map(|kept| SenderKeyReport {
         tag: tag_of(&kept.key).to_vec(),
         sender: machine.me().record.device_id,
