@@ -221,8 +221,7 @@ fn next(
 
 /// The generation after all that there are at the newest epoch.
 fn after(head: &Roster, keys: &[Kept], created: Timestamp) -> Next {
-    let at_head =
-        keys.iter().filter(|kept| kept.key.epoch() == head.epoch() && !kept.only_opens());
+    let at_head = keys.iter().filter(|kept| kept.key.epoch() == head.epoch() && !kept.only_opens());
     let generation = at_head.map(|kept| kept.generation).max().unwrap_or(0).saturating_add(1);
     Next { epoch: head.epoch(), generation, created }
 }

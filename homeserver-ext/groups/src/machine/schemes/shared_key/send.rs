@@ -8,7 +8,9 @@ use causeway_protocol::{
     shared_key::{Alg, Context, Nonce},
 };
 
-use super::{Choice, HOUR_MS, LATEST_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of};
+use super::{
+    Choice, HOUR_MS, LATEST_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of,
+};
 use crate::{
     entropy,
     machine::{
