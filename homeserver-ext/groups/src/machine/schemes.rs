@@ -24,7 +24,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Row, Script, Tx};
 
 use super::{
-    Machine, MachineError, Needs, Outgoing, SealError, SentIn,
+    Age, Machine, MachineError, Needs, Outgoing, SealError, SentIn,
     opening::{Opening, Taken},
     work::{ASK_SOON_MS, Work},
 };
@@ -94,6 +94,11 @@ impl Plan {
             Self::SharedKey(plan) => &plan.lacking,
             Self::Legacy(plan) => &plan.lacking,
         }
+    }
+
+    /// Whether it is a shared key whose time is over.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self, Self::SharedKey(plan) if plan.is_over)
     }
 
     /// Whether something begins that is written down before anything is sealed.
@@ -417,19 +422,20 @@ pub(super) async fn is_from_before(
     }
 }
 
-/// Whether one of these messages of this device's is sealed under a key that others let go of.
-pub(super) async fn is_outdated(
+/// How good the oldest key still is that one of these messages of this device's is sealed under.
+pub(super) async fn age(
     machine: &Machine,
     db: &Db,
+    now: Timestamp,
     group: &GroupId,
     messages: impl Iterator<Item = &[u8]>,
-) -> Result<bool, MachineError> {
+) -> Result<Age, MachineError> {
     let wires: Vec<_> = messages.filter_map(|wire| shared::Wire::parse(wire).ok()).collect();
     if wires.is_empty() {
-        return Ok(false);
+        return Ok(Age::Current);
     }
     let mut read = db.read().await?;
-    shared_key::tend::any_outdated(machine, read.conn(), group, &wires).await
+    shared_key::tend::age(machine, read.conn(), now, group, &wires).await
 }
 
 /// A group has this roster now.

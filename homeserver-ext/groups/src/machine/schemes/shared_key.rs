@@ -46,6 +46,8 @@ pub(super) const KEPT_MS: u64 = LATEST_MS;
 /// With which key the next messages are sealed.
 pub(in crate::machine) struct Plan {
     key: Choice,
+    /// Whether that one's time is over.
+    pub(super) is_over: bool,
     /// Devices that do not have it, of which this one is to give it to some.
     pub(super) lacking: Vec<DeviceOf>,
 }
@@ -97,6 +99,7 @@ pub(super) async fn plan(
         made = next(log, &keys, &me, signer, now);
     }
     let mut lacking = Vec::new();
+    let is_over = made.is_none() && chosen.is_some_and(|kept| now > kept.ends);
     let key = match (made, chosen) {
         (Some(next), _) => {
             lacking = others(log.head(), me.device_id).take(AT_ONCE).collect();
@@ -110,7 +113,7 @@ pub(super) async fn plan(
         }
         (None, None) => return Err(SealError::NoKey),
     };
-    Ok(Plan { key, lacking })
+    Ok(Plan { key, is_over, lacking })
 }
 
 /// Numbers that are passed over where it was begun anew so often since a copy was taken: whoever puts

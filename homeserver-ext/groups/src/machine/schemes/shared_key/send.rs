@@ -202,7 +202,6 @@ pub(super) async fn erase_old(
 ) -> Result<Option<Timestamp>, MachineError> {
     let (keys, now) = (kept(work, group).await?, work.now);
     let newest = super::choice(&keys, log, now, 0).map(Kept::rank);
-    let over = rotation(work).await?;
     let mut next = None;
     for kept in keys.iter() {
         let (id, epoch) = (kept.key.id(), kept.key.epoch());
@@ -220,7 +219,7 @@ pub(super) async fn erase_old(
             }
         };
         let (at_once, until) = match cut {
-            None => (false, since.max(over.of(kept)).plus_ms(HOUR_MS)),
+            None => (false, since.max(kept.ends).plus_ms(HOUR_MS)),
             Some(cut) if cut.place.is_some() => {
                 (!shared_keys::any_waits(work.conn(), group).await?, since.plus_ms(HOUR_MS))
             }

@@ -13,7 +13,7 @@ use super::{
     receive, rotation, send, signer, tag_of,
 };
 use crate::{
-    machine::{Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
+    machine::{Age, Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
     schemes::shared_key::Wire,
     storage::{
         groups as rows,
@@ -207,18 +207,27 @@ pub(super) async fn lacking(
     Ok(lacking)
 }
 
-/// Whether one of these messages is under a key that is not sent under any more.
-pub(in crate::machine) async fn any_outdated(
+/// How good the oldest key still is that one of these messages is under.
+pub(in crate::machine) async fn age(
     machine: &Machine,
     conn: &mut Conn,
+    now: Timestamp,
     group: &GroupId,
     wires: &[Wire<'_>],
-) -> Result<bool, MachineError> {
+) -> Result<Age, MachineError> {
     let keys = shared_keys::of_group(conn, machine.vault(), group).await?;
-    let is_current = |wire: &Wire<'_>| {
-        keys.iter().any(|kept| kept.retired.is_none() && tag_of(&kept.key) == wire.header().tag)
+    let current = |wire: &Wire<'_>| {
+        keys.iter().find(|kept| kept.retired.is_none() && tag_of(&kept.key) == wire.header().tag)
     };
-    Ok(!wires.iter().all(is_current))
+    let mut age = Age::Current;
+    for wire in wires {
+        match current(wire) {
+            None => return Ok(Age::Outdated),
+            Some(kept) if now > kept.ends => age = Age::Over,
+            Some(_) => {}
+        }
+    }
+    Ok(age)
 }
 
 /// The newest key, as the server is told of it.

@@ -1,5 +1,6 @@
 //! What was said is readable for one key's window: then the key is gone everywhere.
 
+use causeway_groups::machine::Age;
 use causeway_protocol::{api::StreamRow, ids::Seq, roster::Role};
 
 use super::{ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden, nothing_failed};
@@ -44,7 +45,7 @@ async fn what_was_sealed_and_could_not_go_is_sealed_anew_before_nobody_has_its_k
     let kept = world.seal(BOB, group, std::slice::from_ref(&item)).await.unwrap();
     let is_outdated = async |world: &World| {
         let Device { machine, db, .. } = &world.devices[BOB];
-        machine.is_outdated(db, &kept).await.unwrap()
+        machine.age(db, world.time(), &kept).await.unwrap() == Age::Outdated
     };
     world.sync_all().await;
     assert!(!is_outdated(&world).await);
