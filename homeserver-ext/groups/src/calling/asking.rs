@@ -67,14 +67,15 @@ impl Getting {
 }
 
 /// Whereto, of what was given: the home's own. Others are of Matrix users, whom this device cannot
-/// hear yet.
-pub(super) fn goes(given: CallSfus) -> Option<Goes> {
+/// hear yet. Where others would hear what is said it goes only if its person agreed to that.
+pub(super) fn goes(given: CallSfus, may_degrade: bool) -> Option<Goes> {
     let sfu = given.sfus.into_iter().find(|sfu| sfu.publish)?;
-    if given.e2ee == UNSEALED {
+    let is_sealed = given.e2ee != UNSEALED;
+    if !is_sealed && !may_degrade {
         return Some(Goes::Nowhere);
     }
     let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
-    Some(Goes::To(Box::new(Access { url, token, whose: Whose::Home, is_sealed: true })))
+    Some(Goes::To(Box::new(Access { url, token, whose: Whose::Home, is_sealed })))
 }
 
 pub(super) async fn request(

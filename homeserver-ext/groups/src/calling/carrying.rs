@@ -13,15 +13,27 @@ use causeway_protocol::{
 
 use crate::calls::{Input, Named, Over, Served};
 
+/// How those take part who are devices of ours.
+const NATIVE: &str = "native";
+
 /// How it stands between this device and the server for calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     /// There is none.
     None,
     /// There is one, or one is being made.
-    Made,
+    Made(Made),
     /// There will be none any more, and why.
     Refused(String),
+}
+
+/// How a way was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Made {
+    /// Whether what passes there is sealed for those in the call.
+    is_sealed: bool,
+    /// Whether somebody took part then who is no device of ours.
+    had_mirrors: bool,
 }
 
 /// What carries the call for this device.
@@ -64,7 +76,7 @@ impl Carrying {
             Input::Participants { epoch, devices: devices.into_iter().collect() },
             Input::Named { epoch, who: state.participants.iter().filter_map(named).collect() },
         ];
-        if !is_served(state.topology) && self.way == Way::Made {
+        if !is_served(state.topology) && matches!(self.way, Way::Made(_)) {
             inputs.push(Input::Server(None));
         }
         if !is_served(state.topology) {
@@ -77,17 +89,30 @@ impl Carrying {
     pub(super) fn wants_access(&self, state: &CallState) -> bool {
         let is_in = state.participants.iter().any(|it| it.device == self.me);
         let is_asked = is_served(state.topology) && state.topology != CallTopology::Reconnecting;
-        is_in && is_asked && self.way == Way::None
+        let is_lacking = match self.way {
+            Way::None => true,
+            // Who can hear what is said may be others now.
+            Way::Made(made) => made.is_sealed && !made.had_mirrors && has_mirrors(state),
+            Way::Refused(_) => false,
+        };
+        is_in && is_asked && is_lacking
     }
 
-    /// It was given, and is used.
-    pub(super) fn goes(&mut self) {
-        self.way = Way::Made;
+    /// It was given; whether it is to be used, where there may be a way already.
+    pub(super) fn goes(&mut self, is_sealed: bool, state: &CallState) -> bool {
+        let is_other = !matches!(self.way, Way::Made(made) if made.is_sealed == is_sealed);
+        self.way = Way::Made(Made { is_sealed, had_mirrors: has_mirrors(state) });
+        if is_other {
+            self.published = false;
+        }
+        is_other
     }
 
-    /// It was given, and is not used.
-    pub(super) fn refuse(&mut self, why: &str) {
-        self.way = Way::Refused(why.to_owned());
+    /// It was given, and is not used; whether there was a way, which is to be left.
+    pub(super) fn refuse(&mut self, why: &str) -> bool {
+        self.published = false;
+        let before = std::mem::replace(&mut self.way, Way::Refused(why.to_owned()));
+        matches!(before, Way::Made(_))
     }
 
     /// Takes what happens with the server.
@@ -118,7 +143,7 @@ impl Carrying {
     pub(super) fn decline(&self) -> Option<String> {
         match &self.way {
             Way::Refused(why) => Some(why.clone()),
-            Way::None | Way::Made => None,
+            Way::None | Way::Made(_) => None,
         }
     }
 }
@@ -133,6 +158,11 @@ const fn is_served(topology: CallTopology) -> bool {
         | CallTopology::Reconnecting => true,
         CallTopology::Mesh | CallTopology::Ended | CallTopology::Unknown => false,
     }
+}
+
+/// Whether somebody takes part who is no device of ours, as those of Matrix.
+fn has_mirrors(state: &CallState) -> bool {
+    state.participants.iter().any(|it| it.via != NATIVE)
 }
 
 fn named(it: &CallParticipant) -> Option<Named> {
@@ -224,7 +254,7 @@ pub(super) mod tests {
             assert_eq!(hear(&mut old, &state), (four.to_vec(), 5, false));
             assert_eq!(hear(&mut new, &state), (vec![], 5, false));
             assert!(old.wants_access(&state) || epoch == 3);
-            old.goes();
+            old.goes(true, &state);
             assert!(!old.wants_access(&state));
         }
         assert_eq!(hear(&mut old, &carried(Sfu, 4, &five)), (vec![], 5, false));
@@ -237,8 +267,9 @@ pub(super) mod tests {
     #[test]
     fn who_came_with_the_move_is_in_the_mesh_when_it_comes_to_nothing() {
         let mut new = Carrying::new(DeviceId::new([3; 32]));
-        hear(&mut new, &carried(CallTopology::Prepare, 2, &[1, 2, 3]));
-        new.goes();
+        let prepare = carried(CallTopology::Prepare, 2, &[1, 2, 3]);
+        hear(&mut new, &prepare);
+        new.goes(true, &prepare);
         let state = carried(CallTopology::Mesh, 3, &[1, 2, 3]);
         assert_eq!(hear(&mut new, &state), (vec![1, 2, 3], 3, true));
     }
@@ -254,12 +285,32 @@ pub(super) mod tests {
         ] {
             let mut it = Carrying::new(DeviceId::new([1; 32]));
             hear(&mut it, &state);
-            it.goes();
+            it.goes(true, &state);
             it.served(&Served::Published);
             assert_eq!(it.ready(&state), Some(true));
             it.served(&Served::Over(over));
             assert_eq!((it.ready(&state), it.wants_access(&state)), (Some(false), again));
             assert_eq!(it.decline().is_some(), !again);
         }
+    }
+
+    #[test]
+    fn who_can_hear_is_asked_anew_when_somebody_of_matrix_comes() {
+        let native = carried(CallTopology::Sfu, 2, &[1, 2]);
+        let mut mixed = native.clone();
+        mixed.participants[1].via = "matrix".to_owned();
+        let mut it = Carrying::new(DeviceId::new([1; 32]));
+        hear(&mut it, &native);
+        assert!(it.goes(true, &native));
+        it.served(&Served::Published);
+        assert!(!it.wants_access(&native) && it.wants_access(&mixed));
+        // As before: what there is stays, and it is not asked again.
+        assert!(!it.goes(true, &mixed));
+        assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(true), false));
+        // In the clear: another way.
+        assert!(it.goes(false, &mixed));
+        assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(false), false));
+        assert!(it.refuse("e2ee"));
+        assert!(!it.wants_access(&mixed) && !it.refuse("e2ee"));
     }
 }

@@ -298,13 +298,25 @@ impl Participant {
 
     async fn given(&mut self, given: Given) {
         // The step may be over, or the server away: the state says so, and it is asked for again.
-        let Some(goes) = given.ok().filter(|_| self.wants_access()).and_then(goes) else { return };
-        match goes {
-            Goes::To(access) => {
-                self.known.carrying.goes();
-                self.input(Input::Server(Some(access))).await;
+        let Some(given) = given.ok().filter(|_| self.wants_access()) else { return };
+        let state = self.known.state().clone();
+        match goes(given, self.caps.may_degrade) {
+            Some(Goes::To(access)) => {
+                let is_sealed = access.is_sealed;
+                if self.known.carrying.goes(is_sealed, &state) {
+                    self.input(Input::Server(Some(access))).await;
+                    if !is_sealed {
+                        self.tell(Told::Clear { taken: true }).await;
+                    }
+                }
             }
-            Goes::Nowhere => self.known.carrying.refuse(E2EE),
+            Some(Goes::Nowhere) => {
+                if self.known.carrying.refuse(E2EE) {
+                    self.input(Input::Server(None)).await;
+                }
+                self.tell(Told::Clear { taken: false }).await;
+            }
+            None => {}
         }
     }
 

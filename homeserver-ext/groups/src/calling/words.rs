@@ -18,7 +18,8 @@ pub struct Wish {
     pub sink: Sink,
     /// Whether it says nothing at first.
     pub muted: bool,
-    /// Whether it accepts to be put out where it cannot follow the others.
+    /// Whether it accepts that the server for calls hears what is said, and to be put out where it
+    /// cannot follow the others.
     pub may_degrade: bool,
 }
 
@@ -44,6 +45,12 @@ pub enum Told {
     Sound(Happened),
     /// Someone could not be told how to connect, and why.
     Untold(DeviceId, String),
+    /// The server for calls can hear what is said, since it is not sealed for those in the call; or could,
+    /// and this device does not go there.
+    Clear {
+        /// Whether this device takes that.
+        taken: bool,
+    },
     /// The server does not answer; said once, until it does again.
     Away(CallError),
     /// It does again.

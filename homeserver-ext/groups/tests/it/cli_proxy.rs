@@ -29,6 +29,8 @@ struct Plan {
     taken: AtomicUsize,
     /// Knows no fan-outs in bytes.
     is_of_before: AtomicBool,
+    /// Says of servers for calls that they hear what is said.
+    is_clear: AtomicBool,
 }
 
 impl Proxy {
@@ -71,6 +73,11 @@ impl Proxy {
     /// Answers fan-outs in bytes from now on as a server does that does not know them.
     pub(crate) fn is_of_before(&self) {
         self.plan.is_of_before.store(true, Ordering::SeqCst);
+    }
+
+    /// Says from now on that servers for calls hear what is said, as where Matrix users are in a call.
+    pub(crate) fn calls_are_clear(&self) {
+        self.plan.is_clear.store(true, Ordering::SeqCst);
     }
 
     /// How many were lost.
@@ -138,6 +145,14 @@ fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> 
     Some(format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {length}\r\n\r\n{body}"))
 }
 
+/// Puts one word for another of the same length.
+fn clear(bytes: &mut [u8]) {
+    let (native, none) = (br#""e2ee":"native""#, br#""e2ee":  "none""#);
+    if let Some(at) = bytes.windows(native.len()).position(|these| these == native) {
+        bytes[at..at + none.len()].copy_from_slice(none);
+    }
+}
+
 fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
     let Ok(mut server) = TcpStream::connect(upstream) else { return };
     let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
@@ -165,6 +180,9 @@ fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
             if is_lost.load(Ordering::SeqCst) {
                 plan.lost.fetch_add(1, Ordering::SeqCst);
                 break;
+            }
+            if plan.is_clear.load(Ordering::SeqCst) {
+                clear(&mut bytes[..n]);
             }
             if back_to.write_all(&bytes[..n]).is_err() {
                 break;

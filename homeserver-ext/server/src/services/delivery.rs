@@ -237,7 +237,8 @@ pub(crate) async fn own(db: &Db, device: &Device) -> Result<OwnDevice, storage::
     let mut read = db.read().await?;
     let count = devices::count(read.conn(), device.row).await?;
     let fallback_key = keys::fallback(read.conn(), device.row).await?.map(|key| key.curve25519);
-    Ok(OwnDevice { count, keys: Some(OwnKeys { fallback_key }) })
+    let waits = mailbox::any_waits(read.conn(), device.row).await?;
+    Ok(OwnDevice { count, keys: Some(OwnKeys { fallback_key }), waits: Some(waits) })
 }
 
 /// From where on a device reads, and the last number that was given.

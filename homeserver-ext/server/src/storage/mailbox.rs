@@ -27,7 +27,7 @@ pub(crate) use fetch::{
     Ends, KEYS, Key, Waiting, ack, ack_all, ends, keys, set_sent, waiting, waiting_parked,
 };
 pub(crate) use kept::{
-    PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again,
+    PlaceBefore, any_waits, begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again,
     read_place, select_place, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};

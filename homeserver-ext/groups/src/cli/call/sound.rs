@@ -34,6 +34,11 @@ pub(crate) struct Sound {
     /// Come in with the microphone off
     #[arg(long)]
     muted: bool,
+    /// Stay where the server can hear the call, as where Matrix users are in it; otherwise this device
+    /// does not go there. And be put out where it cannot follow the others
+    #[arg(long, env = "CAUSEWAY_MAY_DEGRADE", value_parser = clap::builder::BoolishValueParser::new(),
+          num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    may_degrade: bool,
     /// Tell nobody your addresses: sound goes by --turn alone
     #[arg(long, env = "CAUSEWAY_RELAY_ONLY", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0..=1, default_value = "false", default_missing_value = "true")]
@@ -70,7 +75,8 @@ impl Sound {
     pub(super) fn wish(&self) -> Result<Wish, Failure> {
         let settings = self.settings()?;
         let (source, sink) = (self.source()?, self.sink()?);
-        Ok(Wish { settings, source, sink, muted: self.muted, may_degrade: false })
+        let (muted, may_degrade) = (self.muted, self.may_degrade);
+        Ok(Wish { settings, source, sink, muted, may_degrade })
     }
 
     fn source(&self) -> Result<Source, Failure> {

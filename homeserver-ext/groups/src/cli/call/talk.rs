@@ -165,6 +165,7 @@ fn shown(
         muted,
         hand: false,
         notice: String::new(),
+        is_clear: false,
     };
     Ok(Shown {
         printer,
@@ -303,7 +304,8 @@ fn in_words(why: &str) -> &str {
     match why {
         "could_not_connect" => "there was no way to the others",
         "moved_to_sfu" | "cannot_use_sfu" => {
-            "it has moved to a server, where this client cannot follow"
+            "it has moved to a server, where this client cannot follow, or does not, since that could \
+             hear the call"
         }
         "sfu_unavailable" => "the server that carries bigger calls is not reachable",
         other => other,

@@ -18,6 +18,10 @@ use crate::{
 pub(super) const SPEAKS: f32 = 0.02;
 /// The line to the server for calls.
 pub(super) const CUT: &str = "the line to the server is cut, and made anew; sound goes on";
+/// Where what is said is not sealed on its way.
+pub(super) const CLEAR: &str = "the server can hear this call";
+pub(super) const NOT_TAKEN: &str =
+    "the server could hear this call, so this device does not go there (--may-degrade would)";
 /// From so many on it is said what each has to send.
 const MANY: usize = 4;
 /// Bits a second that carry a voice, beside it: 50 packets with 50 bytes around them.
@@ -48,6 +52,8 @@ pub(super) struct Teller {
     offered: BTreeMap<DeviceId, (u32, u32)>,
     /// To how many of how many it is connected.
     progress: (usize, usize),
+    /// Whether the server that carries it can hear it.
+    is_clear: bool,
 }
 
 impl Teller {
@@ -62,8 +68,20 @@ impl Teller {
         // Nobody is in it for whom nothing was told yet.
         let state = CallState { participants: Vec::new(), ..state };
         let brought = Brought::default();
-        let (offered, progress) = (BTreeMap::new(), (0, 0));
-        Self { heard, me, group, bitrate, state, speaking, brought, refused, offered, progress }
+        let (offered, progress, is_clear) = (BTreeMap::new(), (0, 0), false);
+        Self {
+            heard,
+            me,
+            group,
+            bitrate,
+            state,
+            speaking,
+            brought,
+            refused,
+            offered,
+            progress,
+            is_clear,
+        }
     }
 
     /// Who a device is.
@@ -92,6 +110,13 @@ impl Teller {
                 &json!({"why": why}),
                 Some(format!("{} cannot be told how to connect: {why}", self.who(*device))),
             )],
+            Told::Clear { taken } => {
+                self.is_clear = *taken;
+                let text = if *taken { CLEAR } else { NOT_TAKEN };
+                vec![
+                    self.line(json!({"type": "call_clear", "taken": taken}), Some(text.to_owned())),
+                ]
+            }
             Told::Away(error) => vec![self.line(
                 json!({"type": "call_server_away", "why": error.to_string()}),
                 Some(format!("{error}; the call goes on without it, trying again")),
@@ -113,6 +138,7 @@ impl Teller {
             .map(|line| Line { json: json!(line), text: Some(line.to_text(&self.group)) })
             .collect();
         let before = std::mem::replace(&mut self.state, now.clone());
+        self.is_clear &= now.topology != CallTopology::Mesh;
         lines.extend(self.carried(before.topology, now));
         for it in &now.participants {
             let was = before.participants.iter().find(|was| was.device == it.device);
@@ -253,6 +279,7 @@ impl Teller {
             same if same == before => return None,
             CallTopology::Prepare => format!("moving to the server: {count} in the call"),
             CallTopology::Dual => "both carry the call: directly, and the server".to_owned(),
+            CallTopology::Sfu if self.is_clear => format!("by the server; {CLEAR}"),
             CallTopology::Sfu => {
                 "by the server, which can see who is in the call, not what is said".to_owned()
             }
@@ -263,6 +290,7 @@ impl Teller {
         };
         let json = json!({
             "type": "call_carried", "by": now.topology, "epoch": now.epoch, "participants": count,
+            "clear": self.is_clear,
         });
         Some(self.line(json, Some(text)))
     }

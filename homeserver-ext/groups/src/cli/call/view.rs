@@ -16,7 +16,7 @@ use ratatui::{
 
 use super::{
     super::harmless::one_line,
-    tell::{CUT, SPEAKS, kbps},
+    tell::{CLEAR, CUT, NOT_TAKEN, SPEAKS, kbps},
 };
 use crate::{
     calling::{Command, Told},
@@ -42,6 +42,8 @@ pub(super) struct View {
     pub(super) muted: bool,
     pub(super) hand: bool,
     pub(super) notice: String,
+    /// Whether the server that carries it can hear it.
+    pub(super) is_clear: bool,
 }
 
 impl View {
@@ -51,6 +53,7 @@ impl View {
             Told::State(state) => {
                 self.ways
                     .retain(|device, _| state.participants.iter().any(|it| it.device == *device));
+                self.is_clear &= state.topology != CallTopology::Mesh;
                 self.state = (**state).clone();
             }
             Told::Sound(Happened::Connected(device)) => drop(self.ways.insert(*device, true)),
@@ -64,6 +67,12 @@ impl View {
             Told::Sound(Happened::Served(served)) => self.served(served),
             Told::Sound(Happened::Refused(..) | Happened::Say { .. } | Happened::Quality(_))
             | Told::Signalled(..) => {}
+            Told::Clear { taken } => {
+                self.is_clear = *taken;
+                if !taken {
+                    NOT_TAKEN.clone_into(&mut self.notice);
+                }
+            }
             Told::Untold(_, why) => self.notice.clone_from(why),
             Told::Away(error) => self.notice = format!("{error}; the call goes on, trying again"),
             Told::Back => self.notice.clear(),
@@ -114,6 +123,7 @@ impl View {
         let by = match self.state.topology {
             CallTopology::Mesh => "each talks to each",
             CallTopology::Prepare | CallTopology::Dual => "moving to the server",
+            CallTopology::Sfu if self.is_clear => "by the server",
             CallTopology::Sfu => "by the server, which can see who is in it, not what is said",
             CallTopology::Shrink => "moving away from the server",
             CallTopology::Reconnecting => "the server is away",
@@ -126,7 +136,7 @@ impl View {
             String::new(),
         ];
         rows.extend(self.state.participants.iter().map(|it| self.person(it)));
-        rows.push(String::new());
+        rows.push(if self.is_clear { CLEAR.to_owned() } else { String::new() });
         rows.push(self.notice.clone());
         rows.push(KEYS.to_owned());
         rows.iter().map(|row| one_line(row)).collect()

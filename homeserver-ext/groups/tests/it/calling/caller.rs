@@ -53,6 +53,8 @@ pub(super) struct Line {
     pub(super) told: Vec<(usize, String)>,
     pub(super) over: BTreeMap<usize, String>,
     pub(super) ears: BTreeMap<(usize, usize), Ear>,
+    /// Whether who comes from now on takes it that a server can hear what is said.
+    pub(super) may_degrade: bool,
 }
 
 impl Line {
@@ -67,6 +69,7 @@ impl Line {
             told: Vec::new(),
             over: BTreeMap::new(),
             ears: BTreeMap::new(),
+            may_degrade: false,
         }
     }
 
@@ -78,9 +81,9 @@ impl Line {
         let device = runtime.block_on(async { client(person).await.me().record.device_id });
         self.devices.insert(device, n);
         self.over.remove(&n);
-        let person = person.clone();
+        let (person, how) = (person.clone(), (starts, self.may_degrade));
         runtime.spawn(async move {
-            let over = takes_part(n, &person, starts, wanted, &events).await;
+            let over = takes_part(n, &person, how, wanted, &events).await;
             events.send((n, Event::Over(over))).ok();
         });
         self.callers.insert(n, Caller { runtime, commands });
@@ -173,7 +176,7 @@ impl Line {
 async fn takes_part(
     n: usize,
     person: &Person,
-    starts: bool,
+    (starts, may_degrade): (bool, bool),
     wanted: mpsc::Receiver<Command>,
     events: &Sender<(usize, Event)>,
 ) -> String {
@@ -185,7 +188,7 @@ async fn takes_part(
         source: Source::tone(TONES[n]).unwrap(),
         sink: Sink::Each(to_heard),
         muted: false,
-        may_degrade: false,
+        may_degrade,
     };
     let joined = if starts {
         Participant::start(&client, group, CallIntent::Audio, wish).await

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::caller::Line;
 use crate::{
     calls::home::Home,
+    cli_proxy::Proxy,
     cli_world::{Person, World},
 };
 
@@ -54,6 +55,27 @@ fn four(sfu: &Sfu) -> (World, [Person; 5], Line) {
     }
     line.until_in_it(&[0, 1, 2, 3]);
     line.until_all_hear(&[0, 1, 2, 3], 2);
+    (world, people, line)
+}
+
+/// Likewise, where their server says that LiveKit hears what is said; and who of all takes that.
+fn four_in_the_clear(sfu: &Sfu, takes_it: [bool; 5]) -> (World, [Person; 5], Line) {
+    let mut world = World::new();
+    world.server.with_livekit(sfu.of());
+    let mut people = world.group(NAMES);
+    let proxy = Proxy::before(world.server.address());
+    proxy.calls_are_clear();
+    for person in &mut people {
+        person.url = proxy.url();
+    }
+    let mut line = Line::new();
+    for (n, person) in people.iter().enumerate().take(4) {
+        line.may_degrade = takes_it[n];
+        line.call(n, person, n == 0);
+        line.until_in_it(&(0..=n).collect::<Vec<_>>());
+    }
+    line.until_all_hear(&[0, 1, 2, 3], 2);
+    line.may_degrade = takes_it[4];
     (world, people, line)
 }
 
@@ -104,4 +126,33 @@ fn a_server_for_calls_that_dies_leaves_the_call_where_it_can_be() {
     line.until("it is missed", |line| all.iter().all(|n| line.is_told(*n, "Over(")));
     line.until_all_hear(&all, 4);
     assert!(line.over.is_empty(), "{:?}", line.over);
+}
+
+#[test]
+fn where_the_server_hears_what_is_said_all_who_take_that_are_told_and_hear_each_other() {
+    let sfu = Sfu::start();
+    let (_world, people, mut line) = four_in_the_clear(&sfu, [true; 5]);
+    let all = [0, 1, 2, 3, 4];
+    line.call(4, &people[4], false);
+    line.until("the server carries it", |line| carried_by(line, &all, CallTopology::Sfu));
+    line.until_all_hear(&all, 4);
+    assert_eq!(line.ears.len(), 20, "directions");
+    for n in all {
+        let said = line.told.iter().filter(|(at, told)| *at == n && told.starts_with("Clear"));
+        let said: Vec<_> = said.map(|(_, told)| told.as_str()).collect();
+        assert_eq!(said, ["Clear { taken: true }"], "{n}");
+    }
+}
+
+#[test]
+fn one_of_the_mesh_who_does_not_take_that_keeps_all_in_it_and_a_newcomer_is_put_out() {
+    let sfu = Sfu::start();
+    let (_world, people, mut line) = four_in_the_clear(&sfu, [true, true, false, true, true]);
+    line.call(4, &people[4], false);
+    line.until("the newcomer is told", |line| line.over.contains_key(&4));
+    assert_eq!(line.over[&4], r#"Out("cannot_use_sfu")"#);
+    line.until("they stay", |line| carried_by(line, &[0, 1, 2, 3], CallTopology::Mesh));
+    line.until_in_it(&[0, 1, 2, 3]);
+    line.until_all_hear(&[0, 1, 2, 3], 3);
+    assert!(line.is_told(2, "Clear { taken: false }"));
 }
