@@ -96,7 +96,12 @@ async fn fetch(
 ) -> Result<Json<Out>, ApiError> {
     let longest = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
     let outgoing = tokio::select! {
-        outgoing = api.servers.outgoing((&api.db, &api.live), || api.clock.now(), longest) => outgoing?,
+        outgoing = api.servers.outgoing(
+            (&api.db, &api.live),
+            || api.clock.now(),
+            |device| api.streams.sent(device),
+            longest,
+        ) => outgoing?,
         () = api.stopping.cancelled() => Vec::new(),
     };
     metrics::counter!("causeway_servers_frames_total", "way" => "out")
