@@ -5,6 +5,7 @@ mod groups;
 mod letting_in;
 mod operator;
 mod peer;
+mod progress;
 mod put_back;
 mod rotation;
 mod thirds;
@@ -27,6 +28,8 @@ use self::{
 use crate::harness::{Person, Server, list};
 
 const OTHER: &str = "b.example";
+/// How long is gathered how far messages came: no test waits for five seconds.
+const GATHERED: Duration = Duration::from_millis(20);
 
 async fn at(name: &'static str) -> Server {
     Server::start_with(move |config| {
@@ -35,6 +38,7 @@ async fn at(name: &'static str) -> Server {
         // Who waits here asks again at once.
         config.edge.requests = None;
         config.relay_patience = Duration::from_secs(if name == OTHER { 30 } else { 20 });
+        config.relay_gathers = GATHERED;
     })
     .await
 }
@@ -194,6 +198,7 @@ async fn started_again(
         config.server_name = name.to_owned();
         config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
         config.edge.requests = None;
+        config.relay_gathers = GATHERED;
         config.put_back = true;
     })
     .await
