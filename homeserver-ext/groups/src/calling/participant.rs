@@ -209,7 +209,7 @@ impl Participant {
         let goes_on = self.ending.is_none();
         let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
         let get = self.getting.due(self.wants_access());
-        let moves = self.moving.due().filter(|_| goes_on);
+        let ask_to_move = self.moving.due().filter(|_| goes_on);
         tokio::select! {
             Some(news) = self.news.recv() => Step::News(news),
             Some(happened) = self.happened.recv() => Step::Happened(happened),
@@ -232,7 +232,7 @@ impl Participant {
             },
             () = at(due) => Step::Due,
             () = at(get) => Step::Due,
-            () = at(moves) => Step::Due,
+            () = at(ask_to_move) => Step::Due,
             () = at(late) => Step::Late,
         }
     }

@@ -21,17 +21,20 @@ use crate::cli_world::World;
 const BINDING: [u8; 2] = [0, 1];
 const ALLOCATE: [u8; 2] = [0, 3];
 
+/// Which kind of message came from where.
+type Asked = BTreeSet<([u8; 2], SocketAddr)>;
+
 /// A STUN server; asked to relay it says nothing.
 struct Stun {
     address: SocketAddr,
-    asked: Arc<Mutex<BTreeSet<([u8; 2], SocketAddr)>>>,
+    asked: Arc<Mutex<Asked>>,
 }
 
 impl Stun {
     fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(BTreeSet::new()));
+        let asked = Arc::new(Mutex::new(Asked::new()));
         let noted = Arc::clone(&asked);
         thread::spawn(move || {
             let mut bytes = [0; 2_000];
