@@ -62,7 +62,7 @@ use causeway_protocol::{
 use ed25519_dalek::SigningKey;
 
 pub use added_by::AddedBy;
-pub use batch::{Batch, Chores, Envelopes, Needs, Outgoing, SealError};
+pub use batch::{Age, Batch, Chores, Envelopes, Needs, Outgoing, SealError};
 pub use devices::{DeviceAnswer, DevicesError};
 pub use forks::ForkView;
 pub use groups::{NewGroup, OpError};

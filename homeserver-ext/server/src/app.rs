@@ -94,7 +94,7 @@ impl App {
         let limits = Present::new(config.accounts, config.guests, config.edge);
         let servers = Arc::new(Servers::new(
             &config.server_name,
-            config.relay_token.map(|_| config.relay_patience),
+            (config.relay_token.map(|_| config.relay_patience), config.relay_gathers),
             config.others.clone(),
         ));
         let api = Api {

@@ -37,6 +37,8 @@ pub struct Config {
     pub relay_token: Option<TokenHash>,
     /// How long a client's request waits for another server.
     pub relay_patience: Duration,
+    /// How long is gathered what other servers are told of how far messages came.
+    pub relay_gathers: Duration,
     /// Which other servers are spoken with.
     pub others: OtherServers,
     /// How much an account may post, and add to groups and keys; this and the next two may be
@@ -107,6 +109,7 @@ impl Config {
             bridge_registration_token: None,
             relay_token: None,
             relay_patience: Duration::from_secs(30),
+            relay_gathers: Duration::from_secs(5),
             others: OtherServers::default(),
             accounts: AccountQuotas::default(),
             guests: GuestQuotas::default(),

@@ -11,7 +11,7 @@ use super::{exit::Failure, home::Home, print::Printer};
 pub(super) enum Command {
     /// Show how far a message of yours came, device by device
     #[command(
-        after_help = "queued: the server does not have it yet. sent: the server has it. relayed: the device's own server, another one, has it. delivered: the device has fetched it.\nno one-time key, wedged: it could not be sealed for that device, or not be opened there; `tail` gives it again.\n\nExamples:\n  causeway-client message status team            # your last one\n  causeway-client message status team '#12'\n  causeway-client --output json message status team 5rWc…    # an id that `send` printed"
+        after_help = "queued: the server does not have it yet. sent: the server has it. relayed: the device's own server, another one, has it, and says after a few seconds whether the device does. delivered: the device has fetched it.\nno one-time key, wedged: it could not be sealed for that device, or not be opened there; `tail` gives it again.\n\nExamples:\n  causeway-client message status team            # your last one\n  causeway-client message status team '#12'\n  causeway-client --output json message status team 5rWc…    # an id that `send` printed"
     )]
     Status(status::Arguments),
 }

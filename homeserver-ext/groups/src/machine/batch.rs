@@ -194,6 +194,9 @@ pub struct Needs {
     pub accounts: Vec<AccountId>,
     /// Devices to claim a one-time key of: `POST keys/claim`, then [`super::Machine::claimed`].
     pub claims: Vec<DeviceId>,
+    /// Whether it would be sealed under a shared key that is over: only where nothing waits in the mailbox,
+    /// since the next key may (protocol §5.2).
+    pub is_key_over: bool,
 }
 
 impl Needs {
@@ -201,6 +204,17 @@ impl Needs {
     pub const fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.claims.is_empty()
     }
+}
+
+/// How good that still is which a batch was sealed under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// All open it.
+    Current,
+    /// A shared key whose time is over: the next one may have come, and wait in the mailbox.
+    Over,
+    /// On its way out: sealed anew it is read by all, and by nobody twice.
+    Outdated,
 }
 
 /// Why nothing was sealed.

@@ -47,7 +47,7 @@ impl Machine {
         let mut work = Work::new(self, tx, now);
         let (row, log) = work.may_send(group).await?;
         let plan = schemes::plan(&mut work, &row, &log, 1).await?;
-        let mut needs = Needs::default();
+        let mut needs = Needs { is_key_over: plan.is_over(), ..Needs::default() };
         work.look_up(plan.lacking()).await?;
         for device in plan.lacking() {
             work.need(&log, device, &mut needs).await?;

@@ -24,7 +24,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Row, Script, Tx};
 
 use super::{
-    Machine, MachineError, Needs, Outgoing, SealError, SentIn,
+    Age, Machine, MachineError, Needs, Outgoing, SealError, SentIn,
     opening::{Opening, Taken},
     work::{ASK_SOON_MS, Work},
 };
@@ -94,6 +94,11 @@ impl Plan {
             Self::SharedKey(plan) => &plan.lacking,
             Self::Legacy(plan) => &plan.lacking,
         }
+    }
+
+    /// Whether it is a shared key whose time is over.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self, Self::SharedKey(plan) if plan.is_over)
     }
 
     /// Whether something begins that is written down before anything is sealed.
@@ -417,19 +422,20 @@ pub(super) async fn is_from_before(
     }
 }
 
-/// Whether one of these messages of this device's is sealed under a key that others let go of.
-pub(super) async fn is_outdated(
+/// How good the oldest key still is that one of these messages of this device's is sealed under.
+pub(super) async fn age(
     machine: &Machine,
     db: &Db,
+    now: Timestamp,
     group: &GroupId,
     messages: impl Iterator<Item = &[u8]>,
-) -> Result<bool, MachineError> {
+) -> Result<Age, MachineError> {
     let wires: Vec<_> = messages.filter_map(|wire| shared::Wire::parse(wire).ok()).collect();
     if wires.is_empty() {
-        return Ok(false);
+        return Ok(Age::Current);
     }
     let mut read = db.read().await?;
-    shared_key::tend::any_outdated(machine, read.conn(), group, &wires).await
+    shared_key::tend::age(machine, read.conn(), now, group, &wires).await
 }
 
 /// A group has this roster now.
@@ -455,7 +461,9 @@ pub(super) async fn drop_own(conn: &mut Conn, group: &GroupId) -> Result<(), Mac
 
 /// As [`drop_own`], in every group; `times` as often as was begun anew since this was known.
 pub(super) async fn drop_all_own(conn: &mut Conn, times: u64) -> Result<(), MachineError> {
-    shared_keys::skip(conn, shared_key::skipped(times)).await?;
+    let numbers = shared_key::skipped(times);
+    shared_keys::skip(conn, numbers).await?;
+    shared_key::receive::pass_over(conn, numbers).await?;
     rows_of_legacy::drop_all_own(conn).await?;
     Ok(chains::drop_all_own(conn).await?)
 }

@@ -12,8 +12,8 @@ use causeway_protocol::{
 use causeway_store::{Db, Rows, Script, Tx};
 
 use super::{
-    Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE, reach::Reach,
-    schemes, work::Work,
+    Age, Batch, Machine, MachineError, Needs, Outgoing, SealError, batch::MAX_AT_ONCE,
+    reach::Reach, schemes, work::Work,
 };
 use crate::storage::{accounts::KnownDevice, chains::OwnAndGiven, chores, groups as rows, own};
 
@@ -88,14 +88,14 @@ impl Machine {
         Ok(ToSeal { group, row, own, commits })
     }
 
-    /// Whether what a batch was sealed under is on its way out: sealed anew it is read by all, and by
-    /// nobody twice.
+    /// How good that still is which a batch was sealed under.
     ///
     /// # Errors
     /// [`MachineError`].
-    pub async fn is_outdated(&self, db: &Db, batch: &Batch) -> Result<bool, MachineError> {
+    pub async fn age(&self, db: &Db, now: Timestamp, batch: &Batch) -> Result<Age, MachineError> {
         let messages = batch.submissions.iter().filter(|s| s.kind == Kind::Message);
-        schemes::is_outdated(self, db, &batch.group, messages.map(|s| s.payload.as_slice())).await
+        let messages = messages.map(|s| s.payload.as_slice());
+        schemes::age(self, db, now, &batch.group, messages).await
     }
 
     /// The server has every envelope of `batch`. Only needed where [`Batch::has_keys`].

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{CallError, Client, SdkError};
-use crate::machine::{Batch, Needs};
+use crate::machine::{Batch, Needs, SealError};
 
 /// Devices in one claim.
 const MAX_CLAIMS: usize = 1_000;
@@ -74,7 +74,9 @@ impl Client {
     async fn own_device(&self) -> Result<OwnDevice, SdkError> {
         match self.http.device().await {
             // A server of before.
-            Err(CallError::Refused { status: 404, .. }) => Ok(OwnDevice { count: 0, keys: None }),
+            Err(CallError::Refused { status: 404, .. }) => {
+                Ok(OwnDevice { count: 0, keys: None, waits: None })
+            }
             known => Ok(known?),
         }
     }
@@ -86,7 +88,16 @@ impl Client {
         let mut tx = self.db.begin().await?;
         let needs = self.machine.needs(&mut tx, self.now(), group).await?;
         drop(tx);
+        if needs.is_key_over && self.may_lack_a_key().await? {
+            return Err(SealError::NoKey.into());
+        }
         self.provide(needs).await
+    }
+
+    /// Whether the key that took the place of one that is over may wait in the mailbox: nobody has the
+    /// old one for long then.
+    pub(super) async fn may_lack_a_key(&self) -> Result<bool, SdkError> {
+        Ok(self.own_device().await?.waits == Some(true))
     }
 
     /// Posts a stored batch: the same bytes as often as need be, the server takes each id once.

@@ -15,7 +15,7 @@ use causeway_store::{Conn, Rows, Script, Tx};
 
 use super::{CallError, Client, SdkError};
 use crate::{
-    machine::{Batch, Machine, ToSeal},
+    machine::{Age, Batch, Machine, ToSeal},
     storage::{Error, batches},
 };
 
@@ -93,7 +93,12 @@ impl Client {
     /// [`CallError::Refused`]: it will never be taken, see [`Sending::give_up`]. All others: later
     /// again, with the same bytes.
     pub async fn post_kept(&self, sending: &Sending) -> Result<Answer, SdkError> {
-        if self.machine.is_outdated(&self.db, &sending.batch).await? {
+        let is_outdated = match self.machine.age(&self.db, self.now(), &sending.batch).await? {
+            Age::Current => false,
+            Age::Over => self.may_lack_a_key().await?,
+            Age::Outdated => true,
+        };
+        if is_outdated {
             return Ok(Answer::Behind(Vec::new()));
         }
         match self.post(&sending.batch).await {

@@ -21,7 +21,7 @@ pub enum Reached {
     Queued,
     /// The server has it, and the device has not fetched it.
     Sent,
-    /// The device is on another server, and that one has it; whether the device has is not known.
+    /// The device is on another server, and that one has it, and has not said whether the device does.
     Relayed,
     /// There was no key to begin a session with; it is given when there is one.
     NoKey,

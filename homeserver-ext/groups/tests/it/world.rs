@@ -16,6 +16,7 @@ use causeway_protocol::{
     api::{AccountDevices, KeyCount, OpBytes, PendingRequest, StreamRow},
     content::{Content, Text, TextKind},
     device::OneTimeKey,
+    envelope::Recipient,
     ids::{AccountId, ClientId, DeviceId, GroupId, Seq, Timestamp},
     roster::{Op, Role, Scheme},
 };
@@ -217,7 +218,8 @@ impl World {
         }
     }
 
-    pub(crate) async fn prepare(&mut self, who: usize, group: GroupId) {
+    /// Provides for what is to be sealed; `false` where it is not to be, as the SDK judges it.
+    pub(crate) async fn prepare(&mut self, who: usize, group: GroupId) -> bool {
         loop {
             let now = self.time();
             let device = &self.devices[who];
@@ -225,8 +227,12 @@ impl World {
             // Why it cannot be sealed is said where it is tried.
             let needs = device.machine.needs(&mut tx, now, group).await.unwrap_or_default();
             drop(tx);
+            let is_his = |row: &StreamRow| row.envelope.to != Recipient::Broadcast;
+            if needs.is_key_over && self.waiting(who).iter().any(is_his) {
+                return false;
+            }
             if needs.is_empty() {
-                return;
+                return true;
             }
             self.provide(who, needs).await;
         }
@@ -244,7 +250,9 @@ impl World {
         group: GroupId,
         items: &[Outgoing],
     ) -> Result<Batch, SealError> {
-        self.prepare(who, group).await;
+        if !self.prepare(who, group).await {
+            return Err(SealError::NoKey);
+        }
         let now = self.time();
         let device = &self.devices[who];
         let mut tx = device.db.begin().await.unwrap();

@@ -27,6 +27,10 @@ pub struct OwnDevice {
     /// What it gives to those who begin sessions with the device; a server of before does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<OwnKeys>,
+    /// Whether something that is for this device alone, a key perhaps, waits in its mailbox; a server of
+    /// before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<bool>,
 }
 
 /// Of the keys of the caller's device, what tells whether they are its newest.

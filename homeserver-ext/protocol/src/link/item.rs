@@ -165,12 +165,18 @@ pub struct DeviceProgress {
 /// What became of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowProgress {
-    /// The device's own row.
+    /// What its sender calls it; of a fan-out that of the whole.
     pub id: EnvelopeId,
+    /// The device that sent it, of the server that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<DeviceId>,
+    /// In which group, where it did not arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
     /// Absent: all of that server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceId>,
-    /// Newest only.
+    /// Newest only. `delivered` and `acked` are of all that was sent before this and was for the device, too.
     pub state: RowState,
     /// Where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

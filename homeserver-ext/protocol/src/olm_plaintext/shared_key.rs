@@ -4,7 +4,7 @@ use super::{Route, SharedKey};
 use crate::{
     device::DeviceOf,
     ids::Epoch,
-    roster::{Log, Role, Scheme},
+    roster::{Log, Member, Role, Scheme},
     shared_key::Alg,
 };
 
@@ -81,5 +81,23 @@ impl SharedKey {
         }
         roster.counts(me).ok_or(KeyRefused::RecipientNotCounting)?;
         Ok(())
+    }
+
+    /// Whether a key that [`judge`](Self::judge) refuses as its giver's ([`KeyRefused::NotMaker`]) may be
+    /// one that this device has made itself and lost, given back: it might have made it, and the giver,
+    /// who counts under its roster, might have had it. Nothing but opening what is there may follow.
+    pub fn is_given_back(
+        &self,
+        log: &Log,
+        me: &DeviceOf,
+        peer: &DeviceOf,
+        signer: impl FnOnce(Epoch) -> Option<DeviceOf>,
+    ) -> bool {
+        let Some(roster) = log.by_hash(&self.roster_hash) else { return false };
+        let is_maker = signer(self.epoch).is_some_and(|signer| signer == *me);
+        let is_admin = |member: &Member| member.role == Role::Admin;
+        let counts = roster.counts(me);
+        roster.counts(peer).is_some()
+            && counts.is_some_and(|me| (self.generation == 0 && is_maker) || is_admin(me))
     }
 }

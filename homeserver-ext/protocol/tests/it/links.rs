@@ -152,6 +152,8 @@ fn items() -> Vec<Item> {
             }],
             vec![RowProgress {
                 id: EnvelopeId::new([2; 16]),
+                sender: Some(DeviceId::new([7; 32])),
+                group: Some(group),
                 device: None,
                 state: RowState::Failed,
                 reason: Some("removed".to_owned()),

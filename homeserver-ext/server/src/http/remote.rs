@@ -33,7 +33,11 @@ pub(super) use self::{
 };
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
-    services::{groups::replica, remote_accounts, servers::AskError},
+    services::{
+        groups::replica,
+        remote_accounts,
+        servers::{AskError, telling},
+    },
     storage::devices::Device,
 };
 
@@ -76,6 +80,9 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 if !taken {
                     return Ok(false);
                 }
+            }
+            Item::Tell(_, Tell::Progress(_, rows)) => {
+                telling::hear((&api.db, &api.live), api.clock.now(), from, rows).await?;
             }
             // Of the rest this server needs nothing yet.
             Item::Tell(..) => {}

@@ -252,7 +252,10 @@ async fn serve(
         Err(end) => end,
     };
     match acking.finish(in_flight).await {
-        Ok(()) => end,
+        Ok(()) => {
+            api.servers.has_read(device.row);
+            end
+        }
         Err(error) => End::Fault(error),
     }
 }
@@ -280,6 +283,7 @@ async fn go_on(
             let acked = acking.settle(is_done).await?;
             in_flight.ack(acked);
             ahead.done(acked);
+            api.servers.has_read(device.row);
         }
         if !is_dry && !in_flight.is_held() {
             let rows = ahead.rows(&api.db, device).await?;
@@ -287,6 +291,7 @@ async fn go_on(
             if let Some(written) = send(socket, in_flight, rows).await? {
                 ahead.done(written);
                 sent.fetch_max(written.0, Ordering::Relaxed);
+                api.servers.has_read(device.row);
             }
             // Acknowledgements are read between two reads of rows, too.
             if let Some(frame) = socket.next().now_or_never() {
@@ -305,6 +310,7 @@ async fn go_on(
                 let acked = acking.settle(is_done).await?;
                 in_flight.ack(acked);
                 ahead.done(acked);
+                api.servers.has_read(device.row);
             }
             () = ahead.changed() => is_dry = false,
             () = at(patience) => {

@@ -3,6 +3,7 @@
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
 mod kept;
+mod matrix;
 mod mesh;
 mod operator;
 mod rooms;
@@ -20,6 +21,7 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db, Tx};
 
 pub(crate) use kept::{forget, page, put_back, state};
+pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
 pub(crate) use mesh::mesh;
 pub(crate) use operator::{WishError, end_by_operator, mute, running, wish};
 pub(crate) use rooms::{Among, Due, heard, reconcile};
@@ -190,6 +192,8 @@ pub(crate) async fn start(
             accounts: Vec::new(),
             declined: Vec::new(),
             out: Vec::new(),
+            room: matrix::room_of(tx.conn(), &group).await?,
+            guests: BTreeMap::new(),
         },
     };
     come_in(&mut row, of.caller);

@@ -23,7 +23,7 @@ use crate::{
         self, DeviceRow,
         devices::{self, Device},
         keys,
-        mailbox::{self, Ends, KEYS, Key, PlaceBefore, Places, Waiting},
+        mailbox::{self, Ends, Failed, KEYS, Key, PlaceBefore, Places, Progress, Waiting},
     },
 };
 
@@ -66,12 +66,12 @@ pub(crate) async fn status(
     let mut recipients = Vec::new();
     for (device, seq, progress) in all {
         let is_sent = progress.sent || u64::try_from(seq).is_ok_and(|seq| seq <= sent(device).0);
-        let state = if progress.refused || progress.has_left {
+        let state = if progress.failed.is_some() {
             DeliveryState::Failed
         } else if progress.expired {
             DeliveryState::Expired
         } else if progress.acked && progress.is_elsewhere {
-            DeliveryState::Relayed
+            elsewhere(&progress)
         } else if progress.acked {
             DeliveryState::Acked
         } else if is_sent {
@@ -79,11 +79,23 @@ pub(crate) async fn status(
         } else {
             DeliveryState::Queued
         };
-        let left = progress.has_left.then_some(LEFT);
-        let reason = progress.refused.then_some(MAILBOX_FULL).or(left).map(str::to_owned);
+        let reason = progress.failed.map(|failed| match failed {
+            Failed::Full => MAILBOX_FULL.to_owned(),
+            Failed::Left => LEFT.to_owned(),
+            Failed::There(reason) => reason,
+        });
         recipients.push(RecipientStatus { device: progress.device_id, state, reason });
     }
     Ok(Some(MessageStatus { id, recipients }))
+}
+
+/// How far what its server has came at a device of another server: as that says.
+const fn elsewhere(progress: &Progress) -> DeliveryState {
+    match (progress.told_acked, progress.told_sent) {
+        (true, _) => DeliveryState::Acked,
+        (false, true) => DeliveryState::Delivered,
+        (false, false) => DeliveryState::Relayed,
+    }
 }
 
 /// What comes next for a device: what was found waiting for it, a little of which at a time is read
@@ -225,7 +237,8 @@ pub(crate) async fn own(db: &Db, device: &Device) -> Result<OwnDevice, storage::
     let mut read = db.read().await?;
     let count = devices::count(read.conn(), device.row).await?;
     let fallback_key = keys::fallback(read.conn(), device.row).await?.map(|key| key.curve25519);
-    Ok(OwnDevice { count, keys: Some(OwnKeys { fallback_key }) })
+    let waits = mailbox::any_waits(read.conn(), device.row).await?;
+    Ok(OwnDevice { count, keys: Some(OwnKeys { fallback_key }), waits: Some(waits) })
 }
 
 /// From where on a device reads, and the last number that was given.

@@ -280,7 +280,8 @@ async fn take_turn(
         group
     };
     group.group.ttl_s = group.group.ttl_s.min(asked.max_ttl.as_secs());
-    let taken = take((tx, asked.live), now, caller, &group.group, (first, &left), counted).await?;
+    let who = (caller, asked.posted);
+    let taken = take((tx, asked.live), now, who, &group.group, (first, &left), counted).await?;
     Ok(known.into_iter().chain(taken).collect())
 }
 
@@ -288,7 +289,7 @@ async fn take_turn(
 async fn take(
     (mut tx, live): (Tx, &Live),
     now: Timestamp,
-    caller: &Device,
+    (caller, posted): (&Device, Posted),
     group: &Group,
     (first, turn): (i64, &[(EnvelopeId, &Submission)]),
     counted: Option<u64>,
@@ -296,6 +297,9 @@ async fn take(
     let mut script = Script::default();
     let (places, news) =
         put::put((tx.conn(), live), &mut script, now, caller, group, (first, turn)).await?;
+    if posted == Posted::Elsewhere {
+        put::note_taken(tx.conn(), &mut script, caller, (now, group), (turn, &places)).await?;
+    }
     if let Some(counted) = counted {
         devices::counted(&mut script, caller.row, counted);
     }

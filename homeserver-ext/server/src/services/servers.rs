@@ -8,7 +8,9 @@ mod fill;
 mod heads;
 mod line;
 mod named;
+mod readers;
 mod standing;
+pub(crate) mod telling;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +20,7 @@ use std::{
 
 use causeway_protocol::{
     envelope::Sender,
-    ids::{ItemId, ServerLinkId, Timestamp},
+    ids::{ItemId, Seq, ServerLinkId, Timestamp},
     link::{Answer, Ask, Call, Content, Item, Place, VERSION_REFUSED},
 };
 use causeway_store::Db;
@@ -28,17 +30,20 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::line::{Line, Mark};
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};
+use self::{
+    line::{Line, Mark},
+    readers::Readers,
+};
 pub(crate) use crate::storage::servers::Shared;
 use crate::{
     config::OtherServers,
     live::Live,
     quota::{Buckets, Quota},
     storage::{
-        self,
-        servers::{self, forward},
+        self, DeviceRow,
+        servers::{self, forward, progress},
     },
 };
 
@@ -130,6 +135,9 @@ pub(crate) struct Servers {
     heads: Buckets<String>,
     joins: Buckets<String>,
     outward: Buckets<String>,
+    /// How long is gathered what they are told of how far things came.
+    gathered: Duration,
+    readers: Mutex<Readers>,
     /// There may be something for the door.
     news: Notify,
 }
@@ -142,7 +150,11 @@ struct Waits {
 
 impl Servers {
     /// None yet, each waited for so long; without a door none is ever spoken with.
-    pub(crate) fn new(here: &str, patience: Option<Duration>, rules: OtherServers) -> Self {
+    pub(crate) fn new(
+        here: &str,
+        (patience, gathered): (Option<Duration>, Duration),
+        rules: OtherServers,
+    ) -> Self {
         Self {
             here: here.to_owned(),
             patience,
@@ -156,6 +168,8 @@ impl Servers {
             heads: Buckets::default(),
             joins: Buckets::default(),
             outward: Buckets::default(),
+            gathered,
+            readers: Mutex::default(),
             news: Notify::new(),
         }
     }
@@ -236,6 +250,7 @@ impl Servers {
         &self,
         (db, live): (&Db, &Live),
         now: impl Fn() -> Timestamp,
+        sent: impl Fn(DeviceRow) -> Seq + Sync,
         longest: Duration,
     ) -> Result<Vec<Outgoing>, AskError> {
         let until = Instant::now() + longest;
@@ -243,12 +258,13 @@ impl Servers {
         loop {
             let told = self.news.notified();
             moved.mark_unchanged();
-            self.fill(db, now()).await?;
+            self.fill(db, now(), &sent).await?;
             self.ask_for_ops(db, now()).await?;
             let (frames, due_ms) = self.gather(now()).await?;
             if !frames.is_empty() {
                 return Ok(frames);
             }
+            let due_ms = [due_ms, self.telling_due_ms()].into_iter().flatten().min();
             let pause = due_ms.map(|due| Duration::from_millis(due.saturating_sub(self.now_ms())));
             let wake = pause.map_or(until, |pause| until.min(Instant::now() + pause));
             if Instant::now() >= until {
@@ -468,15 +484,20 @@ async fn store(
     if !has.is_empty() {
         let server = servers::row(tx.conn(), from).await?;
         let rows = has.iter().filter_map(|mark| match mark {
-            Mark::Rows(seq) => Some(*seq),
-            Mark::Ops(..) => None,
+            Mark::Rows(seq) | Mark::Part(seq, _) => Some(*seq),
+            Mark::Ops(..) | Mark::Progress(_) => None,
         });
         if let Some(until) = rows.max() {
             forward::done(tx.conn(), server, until).await?;
         }
         for mark in has {
-            if let Mark::Ops(group, epoch) = mark {
-                forward::has_ops(tx.conn(), server, *group, *epoch).await?;
+            match mark {
+                Mark::Rows(_) => {}
+                Mark::Part(_, cut) => progress::note_cut(tx.conn(), server, cut).await?,
+                Mark::Ops(group, epoch) => {
+                    forward::has_ops(tx.conn(), server, *group, *epoch).await?;
+                }
+                Mark::Progress(until) => progress::told(tx.conn(), server, *until).await?,
             }
         }
     }

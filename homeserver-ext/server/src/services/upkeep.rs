@@ -91,7 +91,10 @@ pub(crate) async fn purge(
         }
     }
     for (sender, envelopes) in by_sender {
-        tell(&mut tx, live, now, sender, &envelopes).await?;
+        match servers::progress::server_of(tx.conn(), sender).await? {
+            Some(server) => owe(tx.conn(), server, sender, &envelopes).await?,
+            None => tell(&mut tx, live, now, sender, &envelopes).await?,
+        }
     }
     let forgotten = mailbox::forget(tx.conn(), now, BATCH).await?;
     devices::prune_nonces(tx.conn(), now).await?;
@@ -101,7 +104,8 @@ pub(crate) async fn purge(
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
     let before = now.minus_ms(FORMER_MS);
     let accounts = servers::forget_accounts(tx.conn(), before, BATCH).await?;
-    let left_over = accounts >= u64::from(BATCH);
+    let taken = servers::progress::forget_taken(tx.conn(), now, BATCH).await?;
+    let left_over = accounts >= u64::from(BATCH) || taken >= u64::from(BATCH);
     let left_over = left_over | forget_former(tx.conn(), seen, now).await?;
     let mut script = Script::default();
     events::add(&mut script, now, Event::MessageExpired, rows);
@@ -214,6 +218,21 @@ async fn read_by_all(
         let read = said.iter().filter(|said| !readers.lack(said));
         done.extend(read.map(|said| (said.seq, readers.may_read_again(said))));
     }
+}
+
+/// Has the server of the sender told for whom they ended.
+async fn owe(
+    conn: &mut Conn,
+    server: i64,
+    sender: DeviceRow,
+    envelopes: &[&Overdue],
+) -> Result<(), storage::Error> {
+    for envelope in envelopes {
+        let Some(id) = envelope.name else { continue };
+        let place = (envelope.envelope, envelope.group, envelope.is_broadcast);
+        servers::progress::owe_expired(conn, (server, sender, id), place).await?;
+    }
+    Ok(())
 }
 
 /// An `expired` row for each envelope, to its sender.

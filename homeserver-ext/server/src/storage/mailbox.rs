@@ -17,7 +17,7 @@ mod parked;
 mod put;
 mod shares;
 
-pub(crate) use accepted::{accepted, forget, progress, put_accepted};
+pub(crate) use accepted::{Failed, Progress, accepted, forget, progress, put_accepted};
 pub(crate) use before::{Before, read_before, select_before};
 pub(crate) use broadcasts::{
     Said, groups_of, is_here, is_parked, next_said, put_op, readers, recipients, said,
@@ -27,7 +27,7 @@ pub(crate) use fetch::{
     Ends, KEYS, Key, Waiting, ack, ack_all, ends, keys, set_sent, waiting, waiting_parked,
 };
 pub(crate) use kept::{
-    PlaceBefore, begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again,
+    PlaceBefore, any_waits, begin, due, keep, kept_bytes, last_of, let_go, place, read, read_again,
     read_place, select_place, set_kept,
 };
 pub(crate) use overdue::{Overdue, expire, overdue};

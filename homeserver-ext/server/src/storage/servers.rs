@@ -1,6 +1,7 @@
 //! Other servers: how far what comes from them was taken, and what they said of their accounts.
 
 pub(crate) mod forward;
+pub(crate) mod progress;
 pub(crate) mod shared;
 
 use std::collections::{BTreeMap, VecDeque};

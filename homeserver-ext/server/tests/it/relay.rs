@@ -1,7 +1,7 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_protocol::{
-    api::{Accepted, DeliveryState, MessageStatus, Session},
+    api::{Accepted, DeliveryState, MessageStatus, OwnDevice, Session},
     envelope::{Kind, MAX_PAYLOAD, Piece, Recipient, Submission, SubmittedTo},
     ids::{DeviceId, EnvelopeId, Epoch},
     roster::{Body, Policy},
@@ -215,6 +215,38 @@ async fn a_batch_is_taken_in_order_and_only_as_a_whole() {
     let mixed = vec![alice.message(group.id(), 1, "good"), alice.message(group.id(), 7, "ahead")];
     alice.submit(&server, mixed).await.refused(409, "M_STALE_EPOCH");
     server.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn a_device_is_told_whether_something_for_it_alone_waits() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let waits = async || {
+        let own: OwnDevice = bob.get(&server, "/device").await.ok();
+        own.waits
+    };
+    let mut stream = bob.stream(&server).await;
+    let last = stream.take(1).await.pop().unwrap();
+    stream.ack(last.seq.0).await;
+    alice.submit(&server, vec![alice.message(group.id(), 1, "for all")]).await.ok::<Accepted>();
+    stream.take(1).await;
+    assert_eq!(waits().await, Some(false));
+    let key = |text: &str| {
+        alice.submission(
+            group.id(),
+            1,
+            Kind::KeyDistribution,
+            to(bob.device()),
+            text.as_bytes().to_vec(),
+        )
+    };
+    alice.submit(&server, vec![key("a key")]).await.ok::<Accepted>();
+    assert_eq!(waits().await, Some(true));
+    let last = stream.take(1).await.pop().unwrap();
+    assert_eq!(waits().await, Some(true), "seen, and not kept yet");
+    stream.ack(last.seq.0).await;
+    let gone = async { while waits().await == Some(true) {} };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("nothing waits any more");
 }
 
 #[tokio::test]

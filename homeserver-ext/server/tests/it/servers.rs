@@ -5,6 +5,7 @@ mod groups;
 mod letting_in;
 mod operator;
 mod peer;
+mod progress;
 mod put_back;
 mod rotation;
 mod wire;
@@ -26,6 +27,8 @@ use self::{
 use crate::harness::{Person, Server, list};
 
 const OTHER: &str = "b.example";
+/// How long is gathered how far messages came: no test waits for five seconds.
+const GATHERED: Duration = Duration::from_millis(20);
 
 async fn at(name: &'static str) -> Server {
     Server::start_with(move |config| {
@@ -34,6 +37,7 @@ async fn at(name: &'static str) -> Server {
         // Who waits here asks again at once.
         config.edge.requests = None;
         config.relay_patience = Duration::from_secs(if name == OTHER { 30 } else { 20 });
+        config.relay_gathers = GATHERED;
     })
     .await
 }
@@ -193,6 +197,7 @@ async fn started_again(
         config.server_name = name.to_owned();
         config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
         config.edge.requests = None;
+        config.relay_gathers = GATHERED;
         config.put_back = true;
     })
     .await

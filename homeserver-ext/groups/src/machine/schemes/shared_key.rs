@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! made ─► pre-active ─► active ─► accept-only ─► erased
-//!         is given to    until another one is     an hour later; after a
-//!         all            sent under               removal at once
+//!         is given to    until another one is     an hour after it would
+//!         all            sent under               be over; after a removal
+//!                                                 at once
 //! ```
 
 pub(super) mod receive;
@@ -45,6 +46,8 @@ pub(super) const KEPT_MS: u64 = LATEST_MS;
 /// With which key the next messages are sealed.
 pub(in crate::machine) struct Plan {
     key: Choice,
+    /// Whether that one's time is over.
+    pub(super) is_over: bool,
     /// Devices that do not have it, of which this one is to give it to some.
     pub(super) lacking: Vec<DeviceOf>,
 }
@@ -96,6 +99,7 @@ pub(super) async fn plan(
         made = next(log, &keys, &me, signer, now);
     }
     let mut lacking = Vec::new();
+    let is_over = made.is_none() && chosen.is_some_and(|kept| now > kept.ends);
     let key = match (made, chosen) {
         (Some(next), _) => {
             lacking = others(log.head(), me.device_id).take(AT_ONCE).collect();
@@ -109,7 +113,7 @@ pub(super) async fn plan(
         }
         (None, None) => return Err(SealError::NoKey),
     };
-    Ok(Plan { key, lacking })
+    Ok(Plan { key, is_over, lacking })
 }
 
 /// Numbers that are passed over where it was begun anew so often since a copy was taken: whoever puts
@@ -149,6 +153,12 @@ impl Kept {
     /// Whether it is given already, and not sent under yet.
     fn waits(&self, now: Timestamp) -> bool {
         now < self.begins()
+    }
+
+    /// Whether it was lost and given back: its numbers may have been used, so nothing is sealed under it,
+    /// and nobody takes it from here.
+    const fn only_opens(&self) -> bool {
+        self.next > MAX_MESSAGES
     }
 
     /// How well it is sent under now; `None`: not at all.
@@ -202,7 +212,8 @@ fn next(
     created: Timestamp,
 ) -> Option<Next> {
     let epoch = log.window(log.head().epoch());
-    let has_any = keys.iter().any(|kept| kept.key.epoch() >= epoch && kept.is_of(log));
+    let has_any =
+        keys.iter().any(|kept| kept.key.epoch() >= epoch && kept.is_of(log) && !kept.only_opens());
     match signer {
         Some(signer) if !has_any => {
             (signer == *me).then_some(Next { epoch, generation: 0, created })
@@ -213,7 +224,7 @@ fn next(
 
 /// The generation after all that there are at the newest epoch.
 fn after(head: &Roster, keys: &[Kept], created: Timestamp) -> Next {
-    let at_head = keys.iter().filter(|kept| kept.key.epoch() == head.epoch());
+    let at_head = keys.iter().filter(|kept| kept.key.epoch() == head.epoch() && !kept.only_opens());
     let generation = at_head.map(|kept| kept.generation).max().unwrap_or(0).saturating_add(1);
     Next { epoch: head.epoch(), generation, created }
 }
@@ -260,7 +271,8 @@ async fn has_leaked(work: &mut Work<'_>, log: &Log, kept: &Kept) -> Result<bool,
 
 /// Whether a person's device may give `kept` to others: it made it, or might have.
 fn may_give(me: &DeviceOf, log: &Log, kept: &Kept) -> bool {
-    kept.maker == me.device_id || (kept.generation > 0 && is_admin(log.head(), me))
+    !kept.only_opens()
+        && (kept.maker == me.device_id || (kept.generation > 0 && is_admin(log.head(), me)))
 }
 
 /// The first bytes of a key's id, which its messages carry.

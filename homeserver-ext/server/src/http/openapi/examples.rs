@@ -229,7 +229,7 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     let generation = Generation::new([17; 16]);
     let keys = OwnKeys { fallback_key: Some(CURVE) };
     put(to, "OwnKeys", &keys)?;
-    put(to, "OwnDevice", &OwnDevice { count: 12, keys: Some(keys) })?;
+    put(to, "OwnDevice", &OwnDevice { count: 12, keys: Some(keys), waits: Some(false) })?;
     put(to, "Kept", &Kept { generation, keep_ms: 172_800_000 })?;
     put(to, "ReadAgain", &ReadAgain { generation, after: Seq(30) })?;
     put(to, "Again", &Again { until: Seq(42), whole: true })?;

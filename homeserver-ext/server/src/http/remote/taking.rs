@@ -4,7 +4,7 @@
 use causeway_protocol::{
     api::PostEnvelopes,
     envelope::{Envelope, Kind, Submission},
-    ids::{Epoch, GroupId},
+    ids::{DeviceId, EnvelopeId, Epoch, GroupId},
     link::{Carried, Event},
 };
 
@@ -59,11 +59,12 @@ pub(super) async fn take_event(
 /// Puts down what a device of another server has sent; `false` where that has to wait.
 pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
     let from = envelope.sender.account.server().to_owned();
-    let (group, epoch) = (envelope.group, envelope.epoch);
+    let group = envelope.group;
     let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
-        return wait_or_refuse(api, &from, (group, epoch), "unknown_sender").await;
+        return wait_or_refuse(api, &from, (group, envelope.epoch), "unknown_sender").await;
     };
     let when = (api.clock.now(), api.config.max_message_ttl);
+    let named = Named::of(&envelope);
     let request = PostEnvelopes { envelopes: vec![envelope], count: None };
     let who = (&sender, Posted::Elsewhere);
     let posted =
@@ -72,12 +73,66 @@ pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, Ap
         Ok(_) => Ok(true),
         // It is much that nobody has read: what comes of it is refused as it would be here, and nobody waits.
         Err(PostError::UsedUp(used_up)) if used_up.is_for_long() => {
+            report(api, &from, &named, "too_much").await?;
             refused(api, &from, &used_up.to_string()).await
         }
         Err(PostError::UsedUp(_)) => Ok(false),
         Err(PostError::Storage(error)) => Err(error.into()),
-        Err(why) => wait_or_refuse(api, &from, (group, epoch), &why.to_string()).await,
+        Err(why) => {
+            let code = in_one_word(&why);
+            wait_or_report(api, &from, &named, (&why.to_string(), code)).await
+        }
     }
+}
+
+/// An envelope of another server's device, as its server is told of it.
+struct Named {
+    group: GroupId,
+    epoch: Epoch,
+    sender: DeviceId,
+    id: EnvelopeId,
+}
+
+impl Named {
+    fn of(envelope: &Submission) -> Self {
+        let Submission { group, epoch, .. } = *envelope;
+        Self { group, epoch, sender: envelope.sender.device, id: envelope.name() }
+    }
+}
+
+/// Why something is not put down, as the sender's server is told.
+const fn in_one_word(why: &PostError) -> &'static str {
+    match why {
+        // Its ops are here, so that it can only be an op after its own.
+        PostError::Unknown | PostError::Behind(_) => "removed",
+        PostError::NotCounting(_) => "not_counting",
+        PostError::Closed => "closed",
+        PostError::Bad(..) | PostError::NotYours(_) | PostError::Form(_) => "malformed",
+        PostError::TooMany(_) | PostError::UsedUp(_) => "too_much",
+        PostError::OtherRoster(..) | PostError::Storage(_) => "refused",
+    }
+}
+
+/// As [`wait_or_refuse`]; what is refused the server of its sender is told.
+async fn wait_or_report(
+    api: &Api,
+    from: &str,
+    named: &Named,
+    (reason, code): (&str, &str),
+) -> Result<bool, ApiError> {
+    let (reason, code) = match catch_up::waits(api, from, named.group, named.epoch).await? {
+        Some(true) => return Ok(false),
+        Some(false) => ("ops_missing", "ops_missing"),
+        None => (reason, code),
+    };
+    report(api, from, named, code).await?;
+    refused(api, from, reason).await
+}
+
+/// Has the server of the sender told that this did not come to anybody here.
+async fn report(api: &Api, from: &str, named: &Named, code: &str) -> Result<(), ApiError> {
+    let what = (&named.sender, named.id);
+    Ok(api.servers.tell_refusal(&api.db, (from, named.group), what, code).await?)
 }
 
 /// What ops that are not here yet may let in waits for them; `true` where it is refused.

@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{AskSfu, CallSfu, CallSfus},
-    call::{Call, Event, Refused, Topology, rules, sfu_identity, sfu_room},
+    call::{Call, Event, Refused, Topology, rules, sfu_identity},
     ids::{CallId, Timestamp},
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn sfu(
     if !kept.call.may_use_sfu(&of.who()) {
         return refused(Refused::NoNeed);
     }
-    let room = sfu_room(&of.group, &call);
+    let room = row.room();
     let mine = sfu_identity(&call, &of.caller.device_id);
     // Nobody is let into a room that is not there.
     let token = match livekit.open(of.now, &room).await {
@@ -58,7 +58,7 @@ pub(crate) async fn sfu(
 }
 
 /// When to ask again for an SFU that is not there.
-fn rest() -> u64 {
+pub(super) fn rest() -> u64 {
     u64::try_from(rules::BREAK.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -17,6 +17,7 @@ use crate::{
         events::{self, Event},
         groups::Group,
         mailbox::{self, Boxes, Parcel, Places, To},
+        servers::progress::{self, Taken},
     },
 };
 
@@ -79,6 +80,28 @@ pub(super) async fn put(
         }
     }
     Ok((places, news))
+}
+
+/// Notes what was taken of a device of another server, by whose names that is told how far it comes.
+pub(super) async fn note_taken(
+    conn: &mut Conn,
+    script: &mut Script,
+    sender: &Device,
+    (now, group): (Timestamp, &Group),
+    (new, places): (&[(EnvelopeId, &Submission)], &[Places]),
+) -> Result<(), storage::Error> {
+    let Some(server) = progress::server_of(conn, sender.row).await? else { return Ok(()) };
+    let taken = new.iter().zip(places).filter_map(|((id, submission), places)| {
+        let seq = match places {
+            Places::Group(seq, _) => *seq,
+            Places::Devices(places) => places.first()?.1,
+        };
+        let keep_until = now.plus_ms(ttl_ms(submission, group) + DAY_MS);
+        Some(Taken { seq, id: *id, keep_until })
+    });
+    let taken: Vec<_> = taken.collect();
+    progress::note_taken(script, (server, group.row, sender.row), &taken);
+    Ok(())
 }
 
 /// A broadcast as its readers are handed it.

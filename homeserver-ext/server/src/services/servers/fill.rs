@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     envelope::SubmittedTo,
-    ids::{ItemId, StreamId, Timestamp},
+    ids::{ItemId, Seq, StreamId, Timestamp},
     link::{Carried, Event, Item, Row, Tell},
     roster::Op,
 };
@@ -15,7 +15,10 @@ use super::{
     named::named,
     random,
 };
-use crate::storage::{self, GroupRow, servers::forward};
+use crate::storage::{
+    self, DeviceRow, GroupRow,
+    servers::{forward, progress::Cut},
+};
 
 /// Items that wait for a server, below which more is fetched for it.
 const FEW: usize = 256;
@@ -26,7 +29,13 @@ const LAG: i64 = 256;
 
 impl Servers {
     /// Puts on their way what waits for each server of which devices are known.
-    pub(super) async fn fill(&self, db: &Db, now: Timestamp) -> Result<(), AskError> {
+    pub(super) async fn fill(
+        &self,
+        db: &Db,
+        now: Timestamp,
+        sent: &(impl Fn(DeviceRow) -> Seq + Sync),
+    ) -> Result<(), AskError> {
+        let readers = self.due_readers();
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let with_devices = forward::with_devices(read.conn()).await?;
         drop(read);
@@ -37,15 +46,19 @@ impl Servers {
             let line = self.line(db, &name).await?;
             let mut line = line.lock().await;
             if line.paused.is_some() {
+                line.telling.wait(&readers);
                 continue;
             }
             if line.owes_heads(self.now_ms()) {
                 let mut read = db.read().await.map_err(storage::Error::from)?;
                 greet(read.conn(), now, server, &mut line).await?;
+                self.begin_telling(read.conn(), server, &mut line).await?;
             }
             if line.queued() >= FEW {
+                line.telling.wait(&readers);
                 continue;
             }
+            self.tell_progress((db, now), server, &mut line, (&readers, sent)).await?;
             let skipped = fill_one(db, now, (server, &self.here), &mut line).await?;
             if let Some(until) = skipped {
                 let mut tx = db.begin().await.map_err(storage::Error::from)?;
@@ -59,7 +72,7 @@ impl Servers {
 
 /// What is next for a server, by its number here.
 enum Next {
-    Row(forward::Forward),
+    Row(Box<forward::Forward>),
     Op(GroupRow, i64, Vec<u8>),
 }
 
@@ -86,7 +99,7 @@ async fn fill_one(
         let ops = (sent + 1..).zip(ops);
         next.extend(ops.map(|(epoch, (seq, op))| (seq, Next::Op(behind.group, epoch, op))));
     }
-    next.extend(found.into_iter().map(|forward| (forward.seq, Next::Row(forward))));
+    next.extend(found.into_iter().map(|forward| (forward.seq, Next::Row(Box::new(forward)))));
     next.retain(|(seq, _)| *seq <= until);
     next.sort_by_key(|(seq, _)| *seq);
     let is_idle = next.is_empty() && line.queued() == 0;
@@ -103,8 +116,9 @@ async fn fill_one(
                 if !ops.put(conn, now, here, line).await? {
                     return Ok(None);
                 }
-                let item = item(line, forward)?;
-                if !line.put_marked(&item, now, ALWAYS, Some(Mark::Rows(seq))) {
+                let mark = mark(&forward);
+                let item = item(line, *forward)?;
+                if !line.put_marked(&item, now, ALWAYS, Some(mark)) {
                     return Ok(None);
                 }
                 line.cursor = Some(seq);
@@ -115,6 +129,17 @@ async fn fill_one(
         line.cursor = Some(until.max(cursor));
     }
     Ok((is_idle && until - stored >= LAG).then_some(until))
+}
+
+/// What the server has with it: of a fan-out also what it is called there.
+fn mark(forward: &forward::Forward) -> Mark {
+    match (&forward.row, forward.whole) {
+        (Row::Member(submission), Some((whole, keep_until))) => {
+            let cut = Cut { id: submission.name(), whole, keep_until };
+            if cut.id == whole { Mark::Rows(forward.seq) } else { Mark::Part(forward.seq, cut) }
+        }
+        _ => Mark::Rows(forward.seq),
+    }
 }
 
 fn item(line: &mut Line, forward: forward::Forward) -> Result<Item, AskError> {

@@ -8,8 +8,11 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use super::conduct::Conduct;
-use crate::storage::{GroupRow, servers::Known};
+use super::{conduct::Conduct, readers::Telling};
+use crate::storage::{
+    GroupRow,
+    servers::{Known, progress::Cut},
+};
 
 /// Most items that wait for one server.
 const MAX_QUEUED: usize = 4_096;
@@ -59,6 +62,7 @@ pub(super) struct Line {
     pub(super) ops: BTreeMap<GroupRow, i64>,
     /// My stream of each group, and its last event.
     streams: BTreeMap<GroupRow, EventPlace>,
+    pub(super) telling: Telling,
     /// When it is to be told again where each group stands.
     heads_ms: u64,
     /// Groups of which the server may have ops that are not here.
@@ -92,8 +96,12 @@ struct Queued {
 pub(super) enum Mark {
     /// All that is for its devices, up to and with this number.
     Rows(i64),
+    /// Likewise, the last being its part of a fan-out.
+    Part(i64, Cut),
     /// A group's ops, up to and with this epoch.
     Ops(GroupRow, i64),
+    /// What it is owed of what did not arrive, up to and with this number.
+    Progress(i64),
 }
 
 /// What came of a content.
@@ -125,6 +133,7 @@ impl Line {
             cursor: None,
             ops: BTreeMap::new(),
             streams: BTreeMap::new(),
+            telling: Telling::default(),
             heads_ms: 0,
             lacking: BTreeSet::new(),
             asked: Vec::new(),
@@ -276,6 +285,9 @@ impl Line {
                 let bytes = items.iter().map(|queued| queued.bytes).sum();
                 self.sent_bytes = self.sent_bytes.saturating_sub(bytes);
                 came.has.extend(items.into_iter().filter_map(|queued| queued.mark));
+            }
+            if came.has.iter().any(|mark| matches!(mark, Mark::Progress(_))) {
+                self.telling.is_out = false;
             }
             self.waits_since = (!self.sent.is_empty()).then_some(now);
         }

@@ -85,8 +85,8 @@ fn read_places(bytes: &[u8]) -> Result<Vec<(DeviceRow, i64)>, Error> {
 }
 
 /// What is known of what waits for one device, or waited.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "six facts that are asked for one by one")]
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are asked for one by one")]
 pub(crate) struct Progress {
     pub(crate) device_id: DeviceId,
     /// Written to a stream that has ended.
@@ -94,14 +94,49 @@ pub(crate) struct Progress {
     pub(crate) acked: bool,
     /// Of another server: who acknowledges is that server.
     pub(crate) is_elsewhere: bool,
+    /// By that server's word: it was given to the device,
+    pub(crate) told_sent: bool,
+    /// and that has it.
+    pub(crate) told_acked: bool,
     pub(crate) expired: bool,
-    /// It could not hold it, and too much of the sender was parked for it already.
-    pub(crate) refused: bool,
-    /// It could not hold it, and its account has left the group since.
-    pub(crate) has_left: bool,
+    /// Why it failed; none: it did not.
+    pub(crate) failed: Option<Failed>,
 }
 
-type ProgressColumns = (Vec<u8>, bool, bool, bool, bool, bool, bool);
+/// Why a row did not come to its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It could not hold it, and too much of the sender was parked for it already.
+    Full,
+    /// It could not hold it, and its account has left the group since.
+    Left,
+    /// As its server says.
+    There(String),
+}
+
+impl Failed {
+    /// Of the columns `has_left` and `reason`.
+    pub(super) fn of((has_left, reason): (Option<bool>, Option<String>)) -> Option<Self> {
+        Some(match (has_left?, reason) {
+            (_, Some(reason)) => Self::There(reason),
+            (true, None) => Self::Left,
+            (false, None) => Self::Full,
+        })
+    }
+}
+
+type ProgressColumns = (Vec<u8>, bool, bool, bool, bool, bool, bool, Option<bool>, Option<String>);
+
+impl Progress {
+    pub(super) const fn of(
+        device_id: DeviceId,
+        (sent, acked, expired): (bool, bool, bool),
+        (is_elsewhere, (told_sent, told_acked)): (bool, (bool, bool)),
+        failed: Option<Failed>,
+    ) -> Self {
+        Self { device_id, sent, acked, is_elsewhere, told_sent, told_acked, expired, failed }
+    }
+}
 
 /// How far the row came that was put at this place.
 pub(crate) async fn progress(
@@ -113,20 +148,21 @@ pub(crate) async fn progress(
             b.acked_seq >= $2 AND NOT EXISTS (SELECT 1 FROM parked p
                 WHERE p.device = $1 AND p.seq = $2 AND p.taken_ms IS NULL),
             EXISTS (SELECT 1 FROM expired e WHERE e.device = $1 AND e.seq = $2),
-            EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = FALSE),
-            EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = $1 AND r.seq = $2 AND r.has_left = TRUE),
-            d.server IS NOT NULL
-         FROM devices d JOIN mailboxes b ON b.device = d.device WHERE d.device = $1",
+            d.server IS NOT NULL, b.told_sent >= $2, b.told_acked >= $2, r.has_left, r.reason
+         FROM devices d JOIN mailboxes b ON b.device = d.device
+         LEFT JOIN refused r ON r.device = d.device AND r.seq = $2
+         WHERE d.device = $1",
     )
     .bind(device)
     .bind(seq)
     .fetch_optional(conn)
     .await?;
-    row.map(|(id, sent, acked, expired, refused, has_left, is_elsewhere)| {
+    row.map(|row| {
+        let (id, sent, acked, expired, is_elsewhere, told_sent, told_acked, has_left, reason) = row;
         let device_id = name_of!(DeviceId, &id, "device_id")?;
-        Ok(Progress { device_id, sent, acked, is_elsewhere, expired, refused, has_left })
+        let failed = Failed::of((has_left, reason));
+        let told = (told_sent, told_acked);
+        Ok(Progress::of(device_id, (sent, acked, expired), (is_elsewhere, told), failed))
     })
     .transpose()
 }

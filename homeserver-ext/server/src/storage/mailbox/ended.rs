@@ -7,7 +7,7 @@
 use causeway_protocol::ids::{DeviceId, Seq, Timestamp};
 use causeway_store::Conn;
 
-use super::accepted::Progress;
+use super::accepted::{Failed, Progress};
 use crate::storage::{DeviceRow, Error, devices::Device, ms, name_of};
 
 /// Ends a broadcast at the number `at`; whether it had not ended before.
@@ -51,7 +51,20 @@ pub(crate) async fn passed(
     Ok(())
 }
 
-type ProgressColumns = (DeviceRow, Vec<u8>, bool, bool, bool, bool, bool, bool);
+#[derive(sqlx::FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "columns")]
+struct ProgressColumns {
+    device: DeviceRow,
+    device_id: Vec<u8>,
+    sent: bool,
+    acked: bool,
+    expired: bool,
+    is_elsewhere: bool,
+    told_sent: bool,
+    told_acked: bool,
+    has_left: Option<bool>,
+    reason: Option<String>,
+}
 
 /// How far a broadcast came, by device.
 pub(crate) async fn progress_of_broadcast(
@@ -59,35 +72,34 @@ pub(crate) async fn progress_of_broadcast(
     seq: i64,
 ) -> Result<Vec<(DeviceRow, Progress)>, Error> {
     let rows: Vec<ProgressColumns> = sqlx::query_as(
-        "SELECT d.device, d.device_id, m.sent_seq >= b.seq OR m.acked_seq >= b.seq,
+        "SELECT d.device, d.device_id, m.sent_seq >= b.seq OR m.acked_seq >= b.seq AS sent,
             m.acked_seq >= b.seq AND NOT EXISTS (SELECT 1 FROM parked p
-                WHERE p.device = d.device AND p.seq = b.seq AND p.taken_ms IS NULL),
-            b.ended IS NOT NULL AND (m.acked_seq < b.seq
-                OR EXISTS (SELECT 1 FROM expired e WHERE e.device = d.device AND e.seq = b.seq)
+                WHERE p.device = d.device AND p.seq = b.seq AND p.taken_ms IS NULL) AS acked,
+            EXISTS (SELECT 1 FROM expired e WHERE e.device = d.device AND e.seq = b.seq)
+                OR b.ended IS NOT NULL AND (m.acked_seq < b.seq
                 OR EXISTS (SELECT 1 FROM passed p
                     WHERE p.device = d.device AND p.after_seq < b.seq AND p.until_seq >= b.seq
-                    AND p.at_seq >= b.ended)),
-            EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = FALSE),
-            EXISTS (SELECT 1 FROM refused r
-                WHERE r.device = d.device AND r.seq = b.seq AND r.has_left = TRUE),
-            d.server IS NOT NULL
+                    AND p.at_seq >= b.ended)) AS expired,
+            d.server IS NOT NULL AS is_elsewhere, m.told_sent >= b.seq AS told_sent,
+            m.told_acked >= b.seq AS told_acked, r.has_left, r.reason
          FROM broadcasts b
          JOIN group_devices g ON g.grp = b.grp AND g.from_epoch <= b.epoch
             AND g.after_seq < b.seq AND g.until_seq >= b.seq
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
          JOIN mailboxes m ON m.device = d.device
+         LEFT JOIN refused r ON r.device = d.device AND r.seq = b.seq
          WHERE b.seq = $1 AND (b.sender IS NULL OR b.sender <> d.device)",
     )
     .bind(seq)
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(device, id, sent, acked, expired, refused, has_left, is_elsewhere)| {
-            let device_id = name_of!(DeviceId, &id, "device_id")?;
-            let progress =
-                Progress { device_id, sent, acked, is_elsewhere, expired, refused, has_left };
-            Ok((device, progress))
+        .map(|row| {
+            let device_id = name_of!(DeviceId, &row.device_id, "device_id")?;
+            let elsewhere = (row.is_elsewhere, (row.told_sent, row.told_acked));
+            let failed = Failed::of((row.has_left, row.reason));
+            let came = (row.sent, row.acked, row.expired);
+            Ok((row.device, Progress::of(device_id, came, elsewhere, failed)))
         })
         .collect()
 }

@@ -73,6 +73,15 @@ pub(crate) async fn place(conn: &mut Conn, device: DeviceRow) -> Result<Place, E
     Ok(place.bind(device).fetch_one(conn).await?)
 }
 
+/// Whether a row of a device's own waits for it.
+pub(crate) async fn any_waits(conn: &mut Conn, device: DeviceRow) -> Result<bool, Error> {
+    let waits = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM mailboxes p, mailbox o
+            WHERE p.device = $1 AND o.device = p.device AND o.seq > p.acked_seq)",
+    );
+    Ok(waits.bind(device).fetch_one(conn).await?)
+}
+
 /// Keeps what a device acknowledges from now on.
 pub(crate) async fn keep(conn: &mut Conn, device: DeviceRow) -> Result<(), Error> {
     sqlx::query("UPDATE mailboxes SET kept_seq = acked_seq WHERE device = $1 AND kept_seq IS NULL")

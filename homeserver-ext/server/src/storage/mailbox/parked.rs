@@ -18,7 +18,7 @@ pub(crate) struct Parkable {
     pub(crate) seq: i64,
     envelope: i64,
     pub(crate) grp: GroupRow,
-    sender: DeviceRow,
+    pub(crate) sender: DeviceRow,
     /// Of payload and piece.
     pub(crate) bytes: i64,
     piece: Option<Vec<u8>>,

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     envelope::{Envelope, Kind, Piece, Recipient, Sender, Submission, SubmittedTo, compute_id},
-    ids::{DeviceId, EnvelopeId, Epoch, GroupId},
+    ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     link::Row as ForPeer,
 };
 use causeway_store::{Conn, Row};
 use sqlx::Row as _;
 
-use crate::storage::{Error, GroupRow, name_of, number};
+use crate::storage::{Error, GroupRow, name_of, number, time};
 
 /// What one look finds at most. It stands in the statement.
 const LOOK: usize = 64;
+const DAY_MS: u64 = 86_400_000;
 
 /// An envelope for devices of the server, and its number here.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Forward {
     pub(crate) seq: i64,
     pub(crate) group: GroupRow,
     pub(crate) row: ForPeer,
+    /// What its sender calls a fan-out, and until when that may be asked for.
+    pub(crate) whole: Option<(EnvelopeId, Timestamp)>,
 }
 
 /// What devices here, and this server as a group's home, have for those of the server after `after`, in order; and up to which number it
@@ -71,7 +74,7 @@ pub(crate) async fn next(
 async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>, Error> {
     let row = sqlx::query(
         "SELECT e.id, e.kind, g.group_id, e.epoch, s.account, s.device_id, e.recipient, e.ttl_ms,
-            e.payload, e.grp
+            e.payload, e.grp, e.whole_id, COALESCE(e.expires_ms, 0)
          FROM envelopes e JOIN groups g ON g.grp = e.grp
          LEFT JOIN devices s ON s.device = e.sender
          WHERE e.envelope = $1",
@@ -141,7 +144,11 @@ fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
             piece: None,
         }),
     };
-    Ok(Forward { seq, group: row.try_get(9)?, row: row_for_peer })
+    let whole: Option<&[u8]> = row.try_get(10)?;
+    let whole = whole.map(|id| name_of!(EnvelopeId, id, "whole_id")).transpose()?;
+    let until = time(row.try_get(11)?).plus_ms(DAY_MS);
+    let whole = whole.map(|whole| (whole, until));
+    Ok(Forward { seq, group: row.try_get(9)?, row: row_for_peer, whole })
 }
 
 /// The server has all that was for its devices, up to and with this number.

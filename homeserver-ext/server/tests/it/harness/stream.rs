@@ -62,6 +62,23 @@ impl Stream {
         }
     }
 
+    /// All rows that the server has for this stream now.
+    pub(crate) async fn settled(&mut self) -> Vec<StreamRow> {
+        let mut rows = Vec::new();
+        for _ in 0..3 {
+            self.send(Message::Ping(vec![].into())).await;
+            loop {
+                match self.any().await {
+                    Message::Pong(_) => break,
+                    // The first frame is no row.
+                    Message::Text(text) => rows.extend(serde_json::from_str::<StreamRow>(&text)),
+                    other => panic!("not a row: {other:?}"),
+                }
+            }
+        }
+        rows
+    }
+
     /// The first frame; the others read past it.
     pub(crate) async fn hello(&mut self) -> StreamHello {
         assert!(!std::mem::replace(&mut self.is_begun, true));

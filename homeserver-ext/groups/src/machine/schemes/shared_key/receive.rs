@@ -1,6 +1,6 @@
 //! Shared keys of others: taken, asked for, and tried on what comes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use causeway_protocol::{
     api::StreamRow,
@@ -9,11 +9,12 @@ use causeway_protocol::{
     ids::{Epoch, GroupId},
     olm_plaintext::{KeyRefused, Missing, Route, SharedKey},
     roster::{Arrival, Log, Verdict},
-    shared_key::{Alg, Context},
+    shared_key::{Alg, Context, MAX_MESSAGES},
 };
+use causeway_store::Conn;
 use ed25519_dalek::VerifyingKey;
 
-use super::{BEFORE_MS, LATEST_MS, is_admin, kept, signer, tag_of};
+use super::{BEFORE_MS, DAY_MS, LATEST_MS, is_admin, kept, others, signer, tag_of};
 use crate::{
     machine::{
         MachineError,
@@ -24,7 +25,7 @@ use crate::{
     storage::{
         accounts::KnownDevice,
         chores::{self, KeyRequest},
-        groups as rows, ops,
+        groups as rows, ops, settings,
         shared_keys::{self, Kept},
     },
 };
@@ -130,8 +131,14 @@ pub(in crate::machine) async fn take(
     let signer = ops::signer(work.conn(), &group, item.epoch).await?;
     let signer = signer.map(|(signer, _)| signer);
     let (me, now) = (work.machine.me().device(), work.now);
+    let mut next = numbers(work).await?;
     match item.judge(route, log.as_deref(), &me, peer, |_| signer) {
         Ok(()) => {}
+        Err(KeyRefused::NotMaker)
+            if log.as_deref().is_some_and(|log| item.is_given_back(log, &me, peer, |_| signer)) =>
+        {
+            next = MAX_MESSAGES + 1;
+        }
         Err(KeyRefused::UnknownRoster | KeyRefused::UnknownGroup) => return Ok(Taken::NoRoster),
         Err(refused) => return Ok(Taken::Refused(refusal(refused))),
     }
@@ -153,7 +160,7 @@ pub(in crate::machine) async fn take(
         // Whatever its maker says.
         ends: item.not_after_ms.min(now.plus_ms(BEFORE_MS + LATEST_MS)),
         at: now,
-        next: 0,
+        next,
         retired: None,
         is_given: true,
     };
@@ -162,6 +169,52 @@ pub(in crate::machine) async fn take(
     shared_keys::wake(work.conn(), &group).await?;
     work.shared.forget(&group);
     Ok(Taken::NewForAll)
+}
+
+/// Where keys that come begin to be numbered, since a copy was put back: one that this device has sealed
+/// under before may come again, and none of before is sent under for longer than this.
+const PASSED_OVER: &str = "shared_key_numbers";
+const PASSED_OVER_MS: u64 = DAY_MS + LATEST_MS;
+
+/// Passes over so many numbers more under each key that comes.
+pub(in crate::machine) async fn pass_over(
+    conn: &mut Conn,
+    numbers: u64,
+) -> Result<(), MachineError> {
+    let known = settings::get(conn, PASSED_OVER).await?.and_then(|known| passed_over(&known));
+    let numbers = known.map_or(0, |(numbers, _)| numbers).saturating_add(numbers);
+    // A copy that is put back day after day leaves numbers all the same. Until when they are passed over
+    // is said where the time is known.
+    let numbers = numbers % (MAX_MESSAGES / 2);
+    Ok(settings::put(conn, PASSED_OVER, &numbers.to_string()).await?)
+}
+
+/// How many numbers are passed over, and until when.
+fn passed_over(known: &str) -> Option<(u64, Option<u64>)> {
+    match known.split_once(' ') {
+        None => Some((known.parse().ok()?, None)),
+        Some((numbers, until)) => Some((numbers.parse().ok()?, Some(until.parse().ok()?))),
+    }
+}
+
+/// The first number under a key that comes now.
+async fn numbers(work: &mut Work<'_>) -> Result<u64, MachineError> {
+    let now = work.now;
+    let conn = work.conn();
+    let known = settings::get(conn, PASSED_OVER).await?.and_then(|known| passed_over(&known));
+    match known {
+        None => Ok(0),
+        Some((_, Some(until))) if until < now.0 => {
+            settings::delete(conn, PASSED_OVER).await?;
+            Ok(0)
+        }
+        Some((numbers, Some(_))) => Ok(numbers),
+        Some((numbers, None)) => {
+            let until = now.plus_ms(PASSED_OVER_MS).0;
+            settings::put(conn, PASSED_OVER, &format!("{numbers} {until}")).await?;
+            Ok(numbers)
+        }
+    }
 }
 
 /// It is asked for no more.
@@ -175,7 +228,7 @@ async fn came(work: &mut Work<'_>, key: &GroupKey) -> Result<(), MachineError> {
 }
 
 /// Whom a key is asked of that was asked for so often before: first whoever signed the op with which it
-/// began, then each admin's devices in turn.
+/// began, then each admin's devices in turn; where it may have been made here, and is lost, all others.
 pub(in crate::machine) async fn asked_of(
     work: &mut Work<'_>,
     log: &Log,
@@ -187,10 +240,16 @@ pub(in crate::machine) async fn asked_of(
     let admins = head.devices().filter(|device| is_admin(head, device) && Some(*device) != signer);
     let mut candidates: Vec<DeviceOf> = signer.into_iter().chain(admins).collect();
     candidates.retain(|device| device.device_id != me);
-    if candidates.is_empty() && is_admin(head, &work.machine.me().device()) {
-        // It was made here, and is lost: nobody else may give it, and all take the next.
+    let me = work.machine.me().device();
+    if candidates.is_empty() && is_admin(head, &me) {
+        // It was made here, and is lost: all take the next.
         rows::set_rotate(work.conn(), &request.group, true).await?;
         shared_keys::wake_known(work.conn(), &request.group).await?;
+    }
+    if signer == Some(me) || is_admin(head, &me) {
+        let known: BTreeSet<_> = candidates.iter().map(|device| device.device_id).collect();
+        let rest = others(head, me.device_id).filter(|device| !known.contains(&device.device_id));
+        candidates.extend(rest);
     }
     let turn = usize::try_from(tries).unwrap_or(0).checked_rem(candidates.len());
     Ok(turn.and_then(|turn| candidates.get(turn).copied()))

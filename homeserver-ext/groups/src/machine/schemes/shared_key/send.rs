@@ -8,7 +8,9 @@ use causeway_protocol::{
     shared_key::{Alg, Context, Nonce},
 };
 
-use super::{Choice, HOUR_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of};
+use super::{
+    Choice, HOUR_MS, LATEST_MS, Next, Plan, kept, may_give, receive::NEWEST, rotation, tag_of,
+};
 use crate::{
     entropy,
     machine::{
@@ -147,7 +149,8 @@ async fn hand(work: &mut Work<'_>, kept: &Kept, known: &KnownDevice) -> Result<b
 }
 
 /// Gives `known` again the key that it misses, or the newest one, if it may have it from here. Whoever
-/// asks for a key that he has made himself has lost it: nobody else may give that one.
+/// asks for a key that he has made himself has lost it: he is given it back by whoever has it, to open
+/// with what is there, and another is made.
 pub(in crate::machine) async fn answer(
     work: &mut Work<'_>,
     log: &Log,
@@ -164,13 +167,14 @@ pub(in crate::machine) async fn answer(
         asked.extend(keys.iter().filter(|kept| tag_of(&kept.key) == missing.tag));
     }
     for kept in asked {
-        if kept.maker == device.device_id {
+        let is_his = kept.maker == device.device_id;
+        if is_his {
             rows::set_rotate(work.conn(), &group, true).await?;
             shared_keys::wake_known(work.conn(), &group).await?;
         }
         let then = work.roster_at(log, kept.key.epoch()).await?;
         let counted = then.is_some_and(|then| then.counts(&device).is_some());
-        if !counted || !kept.is_of(log) || !may_give(&me, log, kept) {
+        if !counted || !kept.is_of(log) || !(is_his || may_give(&me, log, kept)) {
             continue;
         }
         let hour_ago = now.minus_ms(HOUR_MS);
@@ -186,8 +190,11 @@ pub(in crate::machine) async fn answer(
     Ok(())
 }
 
-/// Erases what nothing is opened with any more: an hour after another key was sent under, and after
-/// somebody went as soon as all is opened that stands before that in the mailbox.
+/// Erases what nothing is opened with any more: an hour after another key was sent under and this one
+/// is over, and after somebody went as soon as all is opened that stands before that in the mailbox.
+///
+/// A key that another took the place of early is kept until it would have been over: whoever has not
+/// heard of the other one seals under it until then.
 pub(super) async fn erase_old(
     work: &mut Work<'_>,
     log: &Log,
@@ -211,9 +218,14 @@ pub(super) async fn erase_old(
                 now
             }
         };
-        let is_placed = cut.is_some_and(|entry| entry.place.is_some());
-        let at_once = is_placed && !shared_keys::any_waits(work.conn(), group).await?;
-        let until = since.plus_ms(HOUR_MS);
+        let (at_once, until) = match cut {
+            None => (false, since.max(kept.ends).plus_ms(HOUR_MS)),
+            Some(cut) if cut.place.is_some() => {
+                (!shared_keys::any_waits(work.conn(), group).await?, since.plus_ms(HOUR_MS))
+            }
+            // What stands before it in the mailbox has not been read yet.
+            Some(_) => (false, since.plus_ms(LATEST_MS)),
+        };
         if at_once || now >= until {
             shared_keys::erase(work.conn(), group, &id).await?;
         } else {

@@ -13,7 +13,7 @@ use super::{
     receive, rotation, send, signer, tag_of,
 };
 use crate::{
-    machine::{Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
+    machine::{Age, Machine, MachineError, Needs, SealError, reach::Reach, work::Work},
     schemes::shared_key::Wire,
     storage::{
         groups as rows,
@@ -115,7 +115,7 @@ async fn make(work: &mut Work<'_>, row: &rows::Group, log: &Log) -> Result<Due, 
     if row.rotate {
         return Ok(Due::Now(after(head, &keys, now)));
     }
-    if keys.iter().any(|kept| kept.waits(now) && kept.is_of(log)) {
+    if keys.iter().any(|kept| kept.waits(now) && kept.is_of(log) && !kept.only_opens()) {
         return Ok(Due::At(now.plus_ms(MINUTE_MS)));
     }
     let over = rotation(work).await?.of(chosen);
@@ -207,18 +207,27 @@ pub(super) async fn lacking(
     Ok(lacking)
 }
 
-/// Whether one of these messages is under a key that is not sent under any more.
-pub(in crate::machine) async fn any_outdated(
+/// How good the oldest key still is that one of these messages is under.
+pub(in crate::machine) async fn age(
     machine: &Machine,
     conn: &mut Conn,
+    now: Timestamp,
     group: &GroupId,
     wires: &[Wire<'_>],
-) -> Result<bool, MachineError> {
+) -> Result<Age, MachineError> {
     let keys = shared_keys::of_group(conn, machine.vault(), group).await?;
-    let is_current = |wire: &Wire<'_>| {
-        keys.iter().any(|kept| kept.retired.is_none() && tag_of(&kept.key) == wire.header().tag)
+    let current = |wire: &Wire<'_>| {
+        keys.iter().find(|kept| kept.retired.is_none() && tag_of(&kept.key) == wire.header().tag)
     };
-    Ok(!wires.iter().all(is_current))
+    let mut age = Age::Current;
+    for wire in wires {
+        match current(wire) {
+            None => return Ok(Age::Outdated),
+            Some(kept) if now > kept.ends => age = Age::Over,
+            Some(_) => {}
+        }
+    }
+    Ok(age)
 }
 
 /// The newest key, as the server is told of it.
@@ -228,7 +237,7 @@ pub(in crate::machine) async fn report(
     group: GroupId,
 ) -> Result<Vec<SenderKeyReport>, MachineError> {
     let keys = shared_keys::of_group(conn, machine.vault(), &group).await?;
-    let newest = keys.iter().max_by_key(|kept| kept.rank());
+    let newest = keys.iter().filter(|kept| !kept.only_opens()).max_by_key(|kept| kept.rank());
     let own = newest.map(|kept| SenderKeyReport {
         tag: tag_of(&kept.key).to_vec(),
         sender: machine.me().record.device_id,

@@ -155,7 +155,8 @@ async fn a_member_who_was_put_back_passes_over_numbers_and_an_admin_changes_the_
     assert_eq!(world.devices[BOB].texts(), ["a1", "a2"]);
     assert_eq!(world.devices[ALICE].texts(), ["b1", "b2"]);
     let last = world.send(BOB, group, "b3").await;
-    assert_eq!(used(&last), [(key(&other), 0)]);
+    // He cannot tell that he never had that one.
+    assert_eq!(used(&last), [(key(&other), 4_096)]);
     nothing_failed(&world);
 }
 
@@ -187,4 +188,61 @@ async fn a_maker_who_was_put_back_makes_another_and_all_go_on() {
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts(), ["three"]);
     assert_eq!(world.devices[ALICE].texts().last().unwrap(), "five");
+}
+
+#[tokio::test]
+async fn a_key_that_comes_once_more_after_a_copy_was_put_back_is_sealed_under_with_other_numbers() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let backup = back_up(&mut world, BOB).await;
+    let mut tx = world.devices[ALICE].db.begin().await.unwrap();
+    world.devices[ALICE].machine.rotate(&mut tx, group).await.unwrap();
+    tx.commit().await.unwrap();
+    world.sync_all().await;
+    let before = world.send(BOB, group, "one").await;
+    put_back(&mut world, BOB, &backup).await;
+    world.send(ALICE, group, "a").await;
+    for _ in 0..3 {
+        world.now += MINUTE;
+        world.sync_all().await;
+    }
+    let after = world.send(BOB, group, "two").await;
+    assert_eq!(key(&before), key(&after));
+    assert!(used(&after)[0].1 >= 4_096, "{:?}", used(&after));
+    world.sync_all().await;
+    assert_eq!(world.devices[ALICE].texts(), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_maker_who_has_lost_a_key_is_given_it_back_and_reads_what_was_said_under_it() {
+    // Whoever signed the op, alone as admin and beside another; and a key that he made since.
+    for (is_alone, rotates) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+        if !is_alone {
+            world.promote(ALICE, group, BOB).await;
+            world.sync_all().await;
+        }
+        let backup = back_up(&mut world, ALICE).await;
+        if rotates {
+            let mut tx = world.devices[ALICE].db.begin().await.unwrap();
+            world.devices[ALICE].machine.rotate(&mut tx, group).await.unwrap();
+            tx.commit().await.unwrap();
+        } else {
+            let dan = world.register("dan").await;
+            world.add(ALICE, group, dan, Role::Member).await;
+        }
+        world.sync_all().await;
+        world.send(ALICE, group, "mine").await;
+        let lost = world.send(CAROL, group, "one").await;
+        put_back(&mut world, ALICE, &backup).await;
+        for _ in 0..10 {
+            world.now += MINUTE;
+            world.sync_all().await;
+        }
+        assert_eq!(world.devices[ALICE].texts(), ["one"], "{is_alone} {rotates}");
+        let next = world.send(ALICE, group, "two").await;
+        assert_ne!(key(&next), key(&lost));
+        world.sync_all().await;
+        assert_eq!(world.devices[CAROL].texts(), ["mine", "two"]);
+        nothing_failed(&world);
+    }
 }

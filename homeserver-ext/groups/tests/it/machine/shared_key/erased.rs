@@ -1,8 +1,9 @@
 //! What was said is readable for one key's window: then the key is gone everywhere.
 
-use causeway_protocol::{api::StreamRow, ids::Seq};
+use causeway_groups::machine::Age;
+use causeway_protocol::{api::StreamRow, ids::Seq, roster::Role};
 
-use super::{ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden};
+use super::{ALICE, BOB, CAROL, DAY, HOUR, KEYS, MINUTE, garden, nothing_failed};
 use crate::world::{Device, World, text};
 
 #[tokio::test]
@@ -44,7 +45,7 @@ async fn what_was_sealed_and_could_not_go_is_sealed_anew_before_nobody_has_its_k
     let kept = world.seal(BOB, group, std::slice::from_ref(&item)).await.unwrap();
     let is_outdated = async |world: &World| {
         let Device { machine, db, .. } = &world.devices[BOB];
-        machine.is_outdated(db, &kept).await.unwrap()
+        machine.age(db, world.time(), &kept).await.unwrap() == Age::Outdated
     };
     world.sync_all().await;
     assert!(!is_outdated(&world).await);
@@ -63,6 +64,49 @@ async fn what_was_sealed_and_could_not_go_is_sealed_anew_before_nobody_has_its_k
     }
     world.sync_all().await;
     assert_eq!(world.devices[ALICE].texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn what_is_said_under_a_key_that_is_not_over_is_read_by_who_has_another() {
+    for is_added in [true, false] {
+        let (mut world, group) = garden(&["alice", "bob", "carol", "dan"]).await;
+        if is_added {
+            let eve = world.register("eve").await;
+            world.add(ALICE, group, eve, Role::Member).await;
+        } else {
+            let mut tx = world.devices[ALICE].db.begin().await.unwrap();
+            world.devices[ALICE].machine.rotate(&mut tx, group).await.unwrap();
+            tx.commit().await.unwrap();
+            world.send(ALICE, group, "under another").await;
+        }
+        for _ in 0..3 {
+            world.sync(ALICE).await;
+            world.now += 7 * HOUR;
+        }
+        world.sync(ALICE).await;
+        // He has heard of nothing.
+        world.send(BOB, group, "one").await;
+        world.sync(ALICE).await;
+        assert_eq!(world.devices[ALICE].texts(), ["one"], "{is_added}");
+        world.now += DAY;
+        world.sync_all().await;
+        world.now += 2 * HOUR;
+        world.sync_all().await;
+        assert_eq!(world.count(ALICE, KEYS).await, 1);
+        nothing_failed(&world);
+    }
+}
+
+#[tokio::test]
+async fn who_went_away_after_taking_somebody_out_reads_what_was_said_before() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.send(BOB, group, "one").await;
+    world.remove(ALICE, group, CAROL).await;
+    world.now += 5 * HOUR;
+    while !world.chores(ALICE).await {}
+    world.sync(ALICE).await;
+    assert_eq!(world.devices[ALICE].texts(), ["one"]);
+    assert_eq!(world.count(ALICE, KEYS).await, 1);
 }
 
 #[tokio::test]

@@ -160,3 +160,22 @@ async fn whoever_is_asked_to_rotate_does_if_he_may() {
     world.sync_all().await;
     assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
 }
+
+#[tokio::test]
+async fn who_has_not_read_his_mailbox_says_nothing_under_a_key_that_is_over() {
+    let (mut world, group) = garden(&["alice", "bob"]).await;
+    let first = world.send(BOB, group, "one").await;
+    world.now += DAY - 5 * MINUTE;
+    for _ in 0..3 {
+        world.sync(ALICE).await;
+        world.now += HOUR + MINUTE;
+    }
+    world.sync(ALICE).await;
+    assert_eq!(world.count(ALICE, KEYS).await, 1, "the old one is erased");
+    assert!(matches!(refused(&mut world, BOB, group).await, SealError::NoKey));
+    world.sync(BOB).await;
+    let second = world.send(BOB, group, "two").await;
+    assert_ne!(key(&second), key(&first));
+    world.sync(ALICE).await;
+    assert_eq!(world.devices[ALICE].texts(), ["one", "two"]);
+}

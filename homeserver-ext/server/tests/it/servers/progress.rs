@@ -1,0 +1,254 @@
+//! How far messages come at another server, and what their sender hears of it.
+
+use causeway_protocol::{
+    api::{DeliveryState, MessageStatus},
+    envelope::{Kind, Piece, Submission, SubmittedTo},
+    ids::{DeviceId, EnvelopeId, ItemId},
+    link::{Item, RowProgress, RowState, Tell},
+    roster::Body,
+};
+
+use super::{
+    OTHER, at,
+    groups::{ops, until_epoch, with_carol},
+    peer::Peer,
+    restarted, two,
+    wire::{Wire, hand_in},
+};
+use crate::harness::{Group, Person, Server, random, text};
+
+/// How far an envelope came at one device, and why it did not.
+async fn state(
+    server: &Server,
+    who: &Person,
+    id: EnvelopeId,
+    device: DeviceId,
+) -> (DeliveryState, Option<String>) {
+    let status: MessageStatus = who.get(server, &format!("/messages/{id}/status")).await.ok();
+    let of = status.recipients.into_iter().find(|of| of.device == device).expect("a recipient");
+    (of.state, of.reason)
+}
+
+async fn until(
+    server: &Server,
+    who: &Person,
+    (id, whom): (EnvelopeId, &Person),
+    is: DeliveryState,
+) {
+    while state(server, who, id, whom.device()).await.0 != is {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Reads the next text, and waits until that is acknowledged.
+async fn read(server: &Server, who: &Person, is: &str) {
+    let mut stream = who.stream(server).await;
+    loop {
+        let row = stream.next().await;
+        stream.ack(row.seq.0).await;
+        if row.envelope.kind == Kind::Message {
+            assert_eq!(text(&row.envelope), is);
+            break;
+        }
+    }
+    stream.settle().await;
+}
+
+/// The ids of what the server told a device to have ended, acknowledged.
+async fn ended(server: &Server, who: &Person) -> Vec<Vec<u8>> {
+    let mut stream = who.stream(server).await;
+    let mut ended = Vec::new();
+    let mut last = None;
+    for row in stream.settled().await {
+        last = Some(row.seq.0);
+        if row.envelope.kind == Kind::Expired {
+            ended.push(row.envelope.payload);
+        }
+    }
+    if let Some(last) = last {
+        stream.ack(last).await;
+        stream.settle().await;
+    }
+    ended
+}
+
+fn for_devices(group: &Group, who: &Person, whom: &[&Person]) -> Submission {
+    let pieces = whom.iter().map(|whom| (whom.device(), Piece(vec![1, 2, 3]))).collect();
+    let to = SubmittedTo::Devices(pieces);
+    let epoch = group.roster.epoch().0;
+    Submission { id: None, ..who.submission(group.id(), epoch, Kind::Fanout, to, vec![9; 40]) }
+}
+
+#[tokio::test]
+async fn a_sender_sees_what_a_device_of_another_server_was_given_and_has() {
+    let (here, alice, there, carol) = two().await;
+    let _wire = Wire::between(&here, &there);
+    let mut group = with_carol(&here, &alice, &carol).await;
+    let bob = here.person("bob").await;
+    group.post(&here, &alice, &Body::Add(vec![bob.entry(0)])).await;
+    until_epoch(&there, &carol, &group).await;
+    let to_all = alice.say(&here, &group, &["to all"]).await.accepted[0].id;
+    let to = SubmittedTo::Device(carol.device());
+    let key = alice.submission(group.id(), 2, Kind::KeyDistribution, to, b"\x01 key".to_vec());
+    let key_id = key.name();
+    // Of which the other server has a part, that it knows by another name.
+    let fan_out = for_devices(&group, &alice, &[&bob, &carol]);
+    let fan_out_id = fan_out.name();
+    alice.submit(&here, vec![key]).await.ok::<serde_json::Value>();
+    alice.submit(&here, vec![fan_out]).await.ok::<serde_json::Value>();
+    for id in [to_all, key_id, fan_out_id] {
+        until(&here, &alice, (id, &carol), DeliveryState::Relayed).await;
+    }
+    let mut stream = carol.stream(&there).await;
+    let mut seqs = Vec::new();
+    while seqs.len() < 3 {
+        let row = stream.next().await;
+        if row.envelope.kind != Kind::Roster {
+            seqs.push(row.seq.0);
+        }
+    }
+    for id in [to_all, key_id, fan_out_id] {
+        until(&here, &alice, (id, &carol), DeliveryState::Delivered).await;
+    }
+    // What she has is said of all up to there, and of nothing behind it.
+    stream.ack(seqs[1]).await;
+    for id in [to_all, key_id] {
+        until(&here, &alice, (id, &carol), DeliveryState::Acked).await;
+    }
+    assert_eq!(state(&here, &alice, fan_out_id, carol.device()).await.0, DeliveryState::Delivered);
+    stream.ack(seqs[2]).await;
+    until(&here, &alice, (fan_out_id, &carol), DeliveryState::Acked).await;
+    assert_eq!(state(&here, &alice, fan_out_id, bob.device()).await.0, DeliveryState::Queued);
+}
+
+#[tokio::test]
+async fn what_was_read_while_the_servers_were_apart_is_told_after_each_restarts() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = with_carol(&here, &alice, &carol).await;
+    let one = alice.say(&here, &group, &["one"]).await.accepted[0].id;
+    until(&here, &alice, (one, &carol), DeliveryState::Relayed).await;
+    drop(wire);
+    read(&there, &carol, "one").await;
+    let there = restarted(there, OTHER).await;
+    let wire = Wire::between(&here, &there);
+    until(&here, &alice, (one, &carol), DeliveryState::Acked).await;
+    drop(wire);
+    let here = restarted(here, "a.example").await;
+    assert_eq!(state(&here, &alice, one, carol.device()).await.0, DeliveryState::Acked);
+    let _wire = Wire::lossy(&here, &there);
+    let two = alice.say(&here, &group, &["two"]).await.accepted[0].id;
+    read(&there, &carol, "two").await;
+    until(&here, &alice, (two, &carol), DeliveryState::Acked).await;
+}
+
+#[tokio::test]
+async fn what_nobody_fetches_elsewhere_expires_there_and_its_sender_hears_so_once() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = with_carol(&here, &alice, &carol).await;
+    let id = alice.say(&here, &group, &["too late"]).await.accepted[0].id;
+    until(&here, &alice, (id, &carol), DeliveryState::Relayed).await;
+    drop(wire);
+    // By the other server's clock alone.
+    there.pass_ms(31 * 86_400_000);
+    there.app.upkeep().await.unwrap();
+    // What is owed is told after a restart, too.
+    let there = restarted(there, OTHER).await;
+    let _wire = Wire::between(&here, &there);
+    until(&here, &alice, (id, &carol), DeliveryState::Expired).await;
+    assert_eq!(ended(&here, &alice).await, [id.as_ref().to_vec()]);
+    while there.rows().await.iter().any(|row| row.starts_with("owed_progress:")) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_who_is_out_is_refused_elsewhere_and_its_sender_hears_why() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let mut group = with_carol(&here, &alice, &carol).await;
+    until_epoch(&there, &carol, &group).await;
+    drop(wire);
+    // Each server takes it in its own order.
+    let id = carol.say(&there, &group, &["still in?"]).await.accepted[0].id;
+    group.post(&here, &alice, &Body::Remove(vec![carol.member()])).await;
+    let _wire = Wire::between(&here, &there);
+    until(&there, &carol, (id, &alice), DeliveryState::Failed).await;
+    let (_, reason) = state(&there, &carol, id, alice.device()).await;
+    assert_eq!(reason.as_deref(), Some("removed"));
+    while !ended(&there, &carol).await.contains(&id.as_ref().to_vec()) {}
+}
+
+fn progress(rows: Vec<RowProgress>) -> serde_json::Value {
+    Item::Tell(ItemId::new(random()), Tell::Progress(Vec::new(), rows)).to_json()
+}
+
+#[tokio::test]
+async fn a_servers_word_counts_for_its_own_devices_and_is_bounded() {
+    let server = at("a.example").await;
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let carol = Person::at("carol", OTHER);
+    let mut peer = Peer::new(OTHER);
+    // A group of hers, with two of here.
+    let mut group = Group::begun(Group::first_op(&carol));
+    let op = group.op(&carol, &Body::Add(vec![alice.entry(0), bob.entry(0)]));
+    group.install(op);
+    let shown = causeway_protocol::api::AccountDevices {
+        list: carol.list.clone(),
+        devices: vec![carol.record.clone()],
+    };
+    let shown = causeway_protocol::api::AccountAnswer::from(shown);
+    let accounts = Tell::Accounts(vec![serde_json::to_value(shown).unwrap()]);
+    let accounts = Item::Tell(ItemId::new(random()), accounts).to_json();
+    let frame = peer.frame(vec![accounts, ops(&group, &group.ops)]);
+    hand_in(&server, OTHER, frame).await;
+    let id = alice.say(&server, &group, &["hello"]).await.accepted[0].id;
+    let row = |device: Option<DeviceId>, state, reason: Option<&str>| RowProgress {
+        id,
+        sender: Some(alice.device()),
+        group: Some(group.id()),
+        device,
+        state,
+        reason: reason.map(str::to_owned),
+    };
+    let say = async |peer: &mut Peer, from: &str, rows: Vec<RowProgress>| {
+        let frame = peer.frame(vec![progress(rows)]);
+        hand_in(&server, from, frame).await;
+    };
+    // Of a device of this server; of nobody's; of an envelope that is none; by a server that has nobody in it.
+    let strange = EnvelopeId::new(random());
+    let (dev, other) = (Some(bob.device()), Some(DeviceId::new(random())));
+    let unknown = RowProgress { id: strange, ..row(dev, RowState::Acked, None) };
+    let nobodys =
+        RowProgress { sender: Some(carol.device()), ..row(None, RowState::Failed, Some("x")) };
+    let lies = vec![
+        row(dev, RowState::Acked, None),
+        row(dev, RowState::Failed, Some("no")),
+        row(dev, RowState::Expired, None),
+        row(other, RowState::Acked, None),
+        RowProgress { sender: None, ..row(None, RowState::Failed, None) },
+        unknown,
+        nobodys,
+    ];
+    say(&mut peer, OTHER, lies).await;
+    let mut third = Peer::new("c.example");
+    let all = row(None, RowState::Failed, Some("no"));
+    say(&mut third, "c.example", vec![row(Some(carol.device()), RowState::Acked, None), all]).await;
+    assert_eq!(state(&server, &alice, id, bob.device()).await, (DeliveryState::Queued, None));
+    assert_eq!(state(&server, &alice, id, carol.device()).await, (DeliveryState::Queued, None));
+    assert!(ended(&server, &alice).await.is_empty());
+    // Its own, again and again: its sender hears it once, in words that are fit to be shown.
+    let why = "<b>no\n!</b> because it is so".repeat(20);
+    for _ in 0..100 {
+        say(&mut peer, OTHER, vec![row(None, RowState::Failed, Some(&why))]).await;
+    }
+    let (is, reason) = state(&server, &alice, id, carol.device()).await;
+    assert_eq!(is, DeliveryState::Failed);
+    assert_eq!(reason.map(|reason| (reason.len(), reason.starts_with("bnob"))), Some((64, true)));
+    assert_eq!(state(&server, &alice, id, bob.device()).await, (DeliveryState::Queued, None));
+    assert_eq!(ended(&server, &alice).await, [id.as_ref().to_vec()]);
+    assert_eq!(ended(&server, &alice).await, Vec::<Vec<u8>>::new());
+    let refused = server.rows().await.iter().filter(|row| row.starts_with("refused:")).count();
+    assert_eq!(refused, 1);
+}
