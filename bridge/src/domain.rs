@@ -19,6 +19,7 @@ pub mod readers;
 pub mod retry;
 pub mod room;
 pub mod route;
+pub mod rtc;
 pub mod said;
 pub mod share;
 pub mod stored;

@@ -5,4 +5,6 @@ pub mod door;
 pub mod hint;
 pub mod matrix;
 pub mod native;
+pub mod openid;
 pub mod provision;
+pub mod public;

@@ -6,6 +6,7 @@ mod admin;
 mod appservice;
 mod auth;
 mod error;
+mod focus;
 mod probes;
 mod server_alone;
 
@@ -35,7 +36,7 @@ use crate::{
     domain::ghost::Names,
     health::Health,
     secret::Secret,
-    services::{Clock, deliver::Leases, encryption::Encryption},
+    services::{Clock, deliver::Leases, encryption::Encryption, focus::Focus},
     steps::Steps,
     storage::sealed::Sealer,
 };
@@ -77,6 +78,8 @@ pub struct Parts {
     pub health: Health,
     /// The native server, where it runs in this process.
     pub server: Option<causeway_server::App>,
+    /// Who of Matrix is let into calls.
+    pub focus: Arc<Focus>,
     /// What was counted.
     pub metrics: PrometheusHandle,
 }
@@ -133,6 +136,7 @@ pub fn router(http: Arc<Http>) -> Router {
     };
     let router = operators(ours.merge(theirs), &http.parts.tokens.admin)
         .nest("/_matrix/app/v1", appservice)
+        .nest(focus::PREFIX, focus::router(Arc::clone(&http.parts.focus)))
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }))
         .route("/live", get(probes::live))
         .route("/_matrix/mau/live", get(probes::live))

@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod encryption;
 pub mod errands;
 pub mod expired;
+pub mod focus;
 pub mod from_matrix;
 pub mod from_native;
 pub mod reconcile;

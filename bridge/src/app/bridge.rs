@@ -11,6 +11,7 @@ use causeway_groups::{Vault, machine, sdk, vault::VaultError};
 use causeway_server::App;
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
+use ruma::ServerName;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -26,10 +27,10 @@ use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::{door::Door, matrix::Matrix},
+    gateway::{door::Door, matrix::Matrix, openid::OpenId},
     health::Health,
     http::{Http, Parts, Tokens, router},
-    init::{ADMIN_TOKEN, STORAGE_KEY},
+    init::{self, ADMIN_TOKEN, RELAY_TOKEN, STORAGE_KEY},
     registration::{AGENT, Registration},
     secret::Secret,
     services::{
@@ -37,8 +38,9 @@ use crate::{
         agent::{self, Agent},
         chores, deliver,
         encryption::Encryption,
-        errands, expired, from_matrix, from_native, reconcile, restored, rooms, session, standing,
-        tidy,
+        errands, expired,
+        focus::{self, Focus},
+        from_matrix, from_native, reconcile, restored, rooms, session, standing, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -119,6 +121,25 @@ fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, Ru
     Door::new(&config.native.address, token).map(Some).map_err(failed)
 }
 
+/// Who of Matrix is let into calls; without the door's token nobody.
+fn focus(
+    config: &Config,
+    (db, matrix, names): (&Db, &Matrix, &Names),
+) -> Result<Arc<Focus>, RunError> {
+    let door = init::read_token(&config.data_file(RELAY_TOKEN)).ok();
+    let door = door.map(|token| Door::new(&config.native.address, token));
+    let server = ServerName::parse(names.server()).map_err(failed)?;
+    let openid = OpenId::new(matrix.clone(), server).map_err(failed)?;
+    Ok(Arc::new(Focus::new(focus::Parts {
+        db: db.clone(),
+        matrix: matrix.clone(),
+        names: names.clone(),
+        openid,
+        door: door.transpose().map_err(failed)?,
+        clock: Arc::new(clock::now),
+    })))
+}
+
 /// Notes whether the native side is there, and whether other servers take what is for them.
 fn watch_neighbours(tasks: &Tasks, native: &sdk::Http, others: Option<App>, health: &Health) {
     tasks.keep("native health", {
@@ -179,6 +200,7 @@ pub(super) async fn start(
         tokens: Tokens { hs_token: registration.hs_token.clone(), admin },
         health: health.clone(),
         server,
+        focus: focus(config, (&db, &matrix, &names))?,
         metrics,
     });
     let ended = {

@@ -348,7 +348,7 @@ impl Synapse {
                 "type": "http",
                 "tls": false,
                 "x_forwarded": false,
-                "resources": [{ "names": ["client"], "compress": false }],
+                "resources": [{ "names": ["client", "openid"], "compress": false }],
             }],
             "database": { "name": "sqlite3", "args": { "database": file("homeserver.db") } },
             "log_config": file("log.yaml"),
@@ -395,14 +395,17 @@ impl Drop for Synapse {
 /// What a homeserver's configuration says beside the rest that is to speak with others on loopback.
 fn federating(tls: &Tls, port: u16) -> Map<String, Value> {
     let file = |name: &str| tls.certificates.join(name).display().to_string();
-    let listener = |port: u16, tls: bool, name: &str| {
+    let listener = |port: u16, tls: bool, names: &[&str]| {
         json!({
             "port": port, "bind_addresses": ["127.0.0.1"], "type": "http", "tls": tls,
-            "resources": [{ "names": [name], "compress": false }],
+            "resources": [{ "names": names, "compress": false }],
         })
     };
     let settings = json!({
-        "listeners": [listener(port, false, "client"), listener(tls.port, true, "federation")],
+        "listeners": [
+            listener(port, false, &["client", "openid"]),
+            listener(tls.port, true, &["federation"]),
+        ],
         "tls_certificate_path": file("tls.pem"),
         "tls_private_key_path": file("tls.key"),
         "federation_custom_ca_list": [file("ca.pem")],

@@ -1,10 +1,12 @@
 //! The native server's door between servers: frames that are to leave, and frames that came
-//! (protocol §7.1). What is in them is the native server's business alone.
+//! (protocol §7.1), and what lets those of Matrix into calls. What is in frames is the native server's
+//! business alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use reqwest::{Client, Method, Url};
-use ruma::OwnedServerName;
+use causeway_protocol::ids::GroupId;
+use reqwest::{Client, Method, StatusCode, Url};
+use ruma::{OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,7 +22,56 @@ pub const MAX_FRAMES: usize = 128;
 pub struct Door {
     client: Client,
     frames: Url,
+    calls: Url,
     token: Arc<Secret>,
+}
+
+/// One of Matrix, who is to be let into the room of his group's calls.
+#[derive(Debug, Clone, Serialize)]
+pub struct Guest {
+    /// The group whose room he is in; none where that is no group's.
+    pub group: Option<GroupId>,
+    /// What the room is called where it is no group's.
+    pub room: String,
+    /// Who he is.
+    pub user: OwnedUserId,
+    /// With which device.
+    pub device: String,
+    /// What he is called there.
+    pub identity: String,
+    /// Whether he sends there, too.
+    pub publish: bool,
+}
+
+/// What lets somebody into a call.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Where the server for calls is.
+    pub url: String,
+    /// What it lets in for.
+    pub jwt: String,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+/// Why somebody is not let in, in words for him.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotLetIn {
+    /// The server for calls is away, or there is none: later, perhaps.
+    #[error("{0}")]
+    Away(String),
+    /// Not into this call.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
 }
 
 /// Why the door did not open.
@@ -67,17 +118,18 @@ impl Door {
     /// [`DoorError::Address`], [`DoorError::Request`].
     pub fn new(address: &str, token: Secret) -> Result<Self, DoorError> {
         let bad = || DoorError::Address(address.to_owned());
-        let mut frames = Url::parse(address).map_err(|_| bad())?;
-        frames.path_segments_mut().map_err(|()| bad())?.pop_if_empty().extend([
-            "_causeway",
-            "relay",
-            "v1",
-            "frames",
-        ]);
+        let below = |path: &[&str]| {
+            let mut url = Url::parse(address).map_err(|_| bad())?;
+            let mut segments = url.path_segments_mut().map_err(|()| bad())?;
+            segments.pop_if_empty().extend(["_causeway", "relay", "v1"]).extend(path);
+            drop(segments);
+            Ok::<_, DoorError>(url)
+        };
+        let (frames, calls) = (below(&["frames"])?, below(&["calls", "token"])?);
         // One provider for the whole process; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, frames, token: Arc::new(token) })
+        Ok(Self { client, frames, calls, token: Arc::new(token) })
     }
 
     /// What is to leave now, waited for at most so long.
@@ -98,6 +150,30 @@ impl Door {
     pub async fn hand_in(&self, frames: &[Came]) -> Result<Vec<Leaving>, DoorError> {
         let request = self.client.request(Method::POST, self.frames.clone()).timeout(TIMEOUT);
         self.ask(request.json(&json!({ "frames": frames }))).await
+    }
+
+    /// What lets one of Matrix into a call; one that runs prepares for him.
+    ///
+    /// # Errors
+    /// [`NotLetIn`]
+    pub async fn let_in(&self, guest: &Guest) -> Result<Given, NotLetIn> {
+        let away = |error: reqwest::Error| {
+            tracing::warn!(error = %error.without_url(), "nobody is let into calls: the native server is away");
+            NotLetIn::Away("The server that carries calls is not reachable.".to_owned())
+        };
+        let request = self.client.request(Method::POST, self.calls.clone()).timeout(TIMEOUT);
+        let request = request.bearer_auth(self.token.expose()).json(guest);
+        let answer = request.send().await.map_err(away)?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.json().await.map_err(away);
+        }
+        let said: Refusal = answer.json().await.map_err(away)?;
+        if status.is_client_error() && status != StatusCode::UNAUTHORIZED {
+            return Err(NotLetIn::Refused(said.error));
+        }
+        tracing::info!(%status, why = said.error, "nobody of Matrix is let into calls");
+        Err(NotLetIn::Away(said.error))
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Vec<Leaving>, DoorError> {

@@ -14,7 +14,7 @@ mod users;
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
 pub use sync::{Behind, Synced, SyncedRoom};
-pub use users::Standing;
+pub use users::{Standing, Userinfo};
 
 use std::{
     sync::{

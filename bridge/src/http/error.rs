@@ -91,7 +91,7 @@ pub(super) fn unrecognized(path: &str, status: StatusCode) -> Response {
 }
 
 /// Logs an internal error under an id, which it returns.
-fn logged(error: &storage::Error) -> String {
+pub(super) fn logged(error: &storage::Error) -> String {
     let mut bytes = [0_u8; 6];
     // Without randomness the id is all zeros, which still finds the line.
     let _ = getrandom::fill(&mut bytes);

@@ -100,6 +100,20 @@ pub async fn of_room(tx: &mut Tx, names: &Names, room: &RoomId) -> Result<Option
     whole(names, &script.run(tx.conn()).await?)
 }
 
+/// The group that this room is the open portal of.
+///
+/// # Errors
+/// [`Error`]
+pub async fn group_of(read: &mut Read, room: &RoomId) -> Result<Option<GroupId>, Error> {
+    let group: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT group_id FROM portals WHERE room_id = $1 AND state = 'open'")
+            .bind(room.as_str())
+            .fetch_optional(read.conn())
+            .await?;
+    let group = group.map(|group| GroupId::from_slice(&group));
+    group.transpose().map_err(|_| Error::Row("portals.group_id"))
+}
+
 /// Portals of whose rooms it is said that this one has replaced them, and where the bridge is not
 /// yet. It has replaced one at most; whoever has power in another may say so of that too.
 ///

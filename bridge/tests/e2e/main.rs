@@ -12,6 +12,7 @@ mod demo;
 mod demo_process;
 mod doctor;
 mod faults;
+mod focus;
 mod js;
 mod js_client;
 mod kill;

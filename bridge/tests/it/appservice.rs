@@ -23,7 +23,10 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::{harness::Bridge, prometheus::Page};
+use crate::{
+    harness::{Bridge, focus},
+    prometheus::Page,
+};
 
 pub(crate) const HS_TOKEN: &str = "token of the homeserver";
 pub(crate) const ADMIN_TOKEN: &str = "token of the operator";
@@ -55,6 +58,7 @@ impl Listener {
             tokens,
             health: health.clone(),
             server: None,
+            focus: focus(spine, None),
             metrics,
         });
         Self { router: router(http), bridge, health }
@@ -88,6 +92,11 @@ impl Listener {
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The whole answer.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// A page that is not JSON.

@@ -22,10 +22,15 @@ use causeway_bridge::{
         share::Terms,
         suspicion::{Came, is_doubtful},
     },
-    gateway::matrix::Matrix,
+    gateway::{door::Door, matrix::Matrix, openid::OpenId},
     health::Troubles,
     secret::Secret,
-    services::{Clock, Spine, Step, deliver, encryption::Encryption, from_matrix, from_native},
+    services::{
+        Clock, Spine, Step, deliver,
+        encryption::Encryption,
+        focus::{self, Focus},
+        from_matrix, from_native,
+    },
     steps::Steps,
     storage::{
         SCHEMA, dead_letters,
@@ -47,6 +52,7 @@ use causeway_protocol::{
     roster,
 };
 use causeway_store::{Conn, Db, Lock, Options, Script};
+use ruma::ServerName;
 use serde_json::{Value, value::to_raw_value};
 use tokio::sync::watch;
 
@@ -55,6 +61,19 @@ use crate::stub::Stub;
 /// When tests begin; the homeserver's events are from then.
 pub(crate) const START: u64 = 1_000_000_000_000;
 const TTL: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Who of Matrix is let into calls; `door`: where the native server is, and its token.
+pub(crate) fn focus(spine: &Spine, door: Option<(&str, &str)>) -> Arc<Focus> {
+    let server = ServerName::parse(spine.names.server()).unwrap();
+    Arc::new(Focus::new(focus::Parts {
+        db: spine.db.clone(),
+        matrix: spine.matrix.clone(),
+        names: spine.names.clone(),
+        openid: OpenId::new(spine.matrix.clone(), server).unwrap(),
+        door: door.map(|(url, token)| Door::new(url, Secret::new(token)).unwrap()),
+        clock: spine.clock.clone(),
+    }))
+}
 
 /// A device whose server is not there: for what has to do with rooms alone.
 async fn nobody(db: &Db, vault: Vault, router: Arc<from_native::Router>) -> Client {

@@ -23,6 +23,7 @@ mod encrypted;
 mod errands;
 mod expired;
 mod figures;
+mod focus;
 mod generated;
 mod harness;
 mod intake;

@@ -61,6 +61,10 @@ pub(crate) struct Rooms {
     pub(crate) holds: BTreeMap<String, Arc<Notify>>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
+    /// OpenID tokens, and whose they are.
+    pub(crate) openid: BTreeMap<String, String>,
+    /// How often that was asked.
+    pub(crate) asked_whose: usize,
     /// Pages of rooms that were read.
     pub(crate) pages: usize,
     /// By whom every new room is made encrypted, if so.
@@ -253,6 +257,7 @@ impl Rooms {
     ) -> Done {
         match (method.as_str(), path) {
             ("GET", ["account", "whoami"]) => Ok(json!({"user_id": "@sender:b.example"})),
+            ("GET", ["openid", "userinfo"]) => self.whose(query),
             ("POST", ["register"]) => {
                 let id = format!("@{}:b.example", body["username"].as_str().unwrap());
                 if self.users.insert(id.clone()) {
@@ -469,6 +474,13 @@ impl Rooms {
         let event = self.events.iter_mut().find(|event| event["content"]["body"] == body).unwrap();
         event["content"] = json!({});
         event["unsigned"] = json!({"redacted_because": {"type": "m.room.redaction"}});
+    }
+
+    /// Whose an OpenID token is.
+    fn whose(&mut self, query: &BTreeMap<String, String>) -> Done {
+        self.asked_whose += 1;
+        let sub = query.get("access_token").and_then(|token| self.openid.get(token));
+        sub.map(|sub| json!({ "sub": sub })).ok_or((401, "M_UNKNOWN_TOKEN"))
     }
 
     /// A room's state as one sees it who is in it, or was.

@@ -36,7 +36,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    harness::START,
+    harness::{START, focus},
     people::{PATIENCE, Person},
     stub::Stub,
 };
@@ -310,6 +310,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),
         server: None,
+        focus: focus(spine, None),
         metrics,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

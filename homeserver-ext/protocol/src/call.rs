@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Timestamp;
 
 pub use event::{Caps, Change, Effect, Ended, Event, Out, Refused, Said, Who};
-pub use glare::{offers, prevails, sfu_identity, sfu_room};
+pub use glare::{offers, prevails, sfu_identity, sfu_room, sfu_room_of_group};
 
 /// What carries a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +201,11 @@ impl Call {
     pub fn may_use_sfu(&self, who: &Who) -> bool {
         let open = !matches!(self.topology, Topology::Mesh | Topology::Ended(_));
         open && (self.participants.contains_key(who) || self.expected.contains_key(who))
+    }
+
+    /// Matrix users who asked for a token, and have not come yet.
+    pub fn awaited(&self) -> impl Iterator<Item = &Who> {
+        self.expected.keys()
     }
 
     /// Whether the SFU is to have a room for it.

@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     api::{CallOut, CallState, CallTopology},
-    call::{Change, Effect, Event, Refused, Who, sfu_room},
+    call::{Change, Effect, Event, Refused, Who},
     device::DeviceOf,
     envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
     ids::{AccountId, Epoch, Timestamp},
@@ -44,6 +44,10 @@ pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Chang
     }
     let call = &kept.call;
     kept.people.retain(|device, _| call.participants.contains_key(&Who::Native(*device)));
+    kept.guests.retain(|_, guest| {
+        let who = &guest.who;
+        call.participants.contains_key(who) || call.awaited().any(|it| it == who)
+    });
     if call.is_over() {
         kept.ended_ms = kept.ended_ms.or(Some(now));
     }
@@ -60,7 +64,7 @@ pub(crate) async fn put(
     let due = row.kept.call.deadline(now);
     calls::put(tx.conn(), row, due).await?;
     if row.kept.call.has_room() {
-        call_rooms::put(tx.conn(), row.number, &sfu_room(&row.group_id, &row.call_id)).await?;
+        call_rooms::put(tx.conn(), row.number, &row.room()).await?;
     }
     let state = row.state();
     let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
@@ -106,6 +110,7 @@ pub(crate) async fn put(
 pub(crate) fn put_back(row: &mut Row, now: Timestamp) {
     row.kept.call.put_back(now);
     row.kept.people.clear();
+    row.kept.guests.clear();
     row.kept.out.clear();
     row.kept.ended_ms = row.kept.ended_ms.or(Some(now));
 }

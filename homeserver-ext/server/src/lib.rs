@@ -23,7 +23,10 @@ pub use config::{
 };
 pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures, WEBHOOK_BUCKETS, WEBHOOK_SECONDS};
 pub use gateway::livekit::{livekit_probe, try_livekit};
-pub use http::{Clock, admin, document as openapi, edge::Edge};
+pub use http::{
+    Clock, admin, document as openapi,
+    edge::{Asks, Edge},
+};
 pub use quota::{AccountQuotas, EdgeLimits, GuestQuotas, Quota};
 pub use services::servers::Silent;
 pub use storage::SCHEMA;

@@ -22,7 +22,25 @@ pub struct Standing {
     pub count: u64,
 }
 
+/// What `GET …/openid/userinfo` says.
+#[derive(Debug, Deserialize)]
+pub struct Userinfo {
+    /// Whose the token is.
+    pub sub: String,
+}
+
 impl Matrix {
+    /// `GET /_matrix/federation/v1/openid/userinfo` – whose an OpenID token is (server-server API v1.16,
+    /// "OpenID").
+    pub async fn userinfo(&self, token: &str) -> Result<Userinfo, MatrixError> {
+        self.call("userinfo", Method::GET, &["_matrix", "federation", "v1", "openid", "userinfo"])
+            .without_token()
+            .soon()
+            .query("access_token", token)
+            .send()
+            .await
+    }
+
     /// `POST /_matrix/client/v3/register` – makes a user of the namespace, without a device.
     /// One that is there already is as good as new.
     pub async fn register(&self, localpart: &str) -> Result<(), MatrixError> {

@@ -28,6 +28,12 @@ pub fn sfu_room(group: &GroupId, call: &CallId) -> String {
     hex(hash([b"cg/call/room\0".as_slice(), group.as_bytes(), call.as_bytes()]))
 }
 
+/// What it is called in a group with a bridge, in hex: `H("cg/call/room\0" ‖ group)[..16]`. One of Matrix
+/// may be there before the group's call begins, and stays where he is.
+pub fn sfu_room_of_group(group: &GroupId) -> String {
+    hex(hash([b"cg/call/room\0".as_slice(), group.as_bytes(), &[]]))
+}
+
 fn hex(hash: [u8; 32]) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
     hash.iter().take(16).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

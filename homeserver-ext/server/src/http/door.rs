@@ -1,5 +1,6 @@
 //! The door between servers: where the Matrix half of this installation fetches the frames that are to
-//! leave, and hands in those that came (protocol §7.1). With a token of its own; people have none.
+//! leave, and hands in those that came (protocol §7.1), and has those of Matrix let into calls. With a
+//! token of its own; people have none.
 
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, FromRequestParts, Query, State},
     http::{StatusCode, request::Parts},
-    routing::get,
+    routing::{get, post},
 };
 use causeway_protocol::{ids::is_server_name, link::MAX_CONTENT};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Api, auth::bearer, error::ApiError, remote};
+use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
+use crate::services::calls::{self, GuestAsks, GuestToken};
 
 /// Below which the door is.
 pub(super) const PREFIX: &str = "/_causeway/relay/v1";
@@ -70,7 +72,19 @@ struct InFrame {
 
 pub(super) fn router() -> Router<Api> {
     let large = DefaultBodyLimit::max(MAX_FRAMES * 2 * MAX_CONTENT);
-    Router::new().route("/frames", get(fetch).post(hand_in).layer(large))
+    Router::new()
+        .route("/frames", get(fetch).post(hand_in).layer(large))
+        .route("/calls/token", post(let_in))
+}
+
+/// What lets one of Matrix, whom the Matrix half has looked at, into the room of his group's calls.
+async fn let_in(
+    State(api): State<Api>,
+    _: Agent,
+    Body(asks): Body<GuestAsks>,
+) -> Result<Json<GuestToken>, ApiError> {
+    let livekit = api.livekit.as_deref();
+    Ok(Json(calls::let_in((&api.db, &api.live), livekit, api.clock.now(), &asks).await?))
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

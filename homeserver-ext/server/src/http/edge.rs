@@ -6,7 +6,13 @@
 mod door;
 mod patience;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -48,6 +54,10 @@ const READER: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 64 * 1_024;
 /// Before the next look at a listener that takes nobody, for want of descriptors as a rule.
 const NOBODY: Duration = Duration::from_millis(200);
+
+/// Who asks, behind the proxies that are believed: an extension of each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asks(pub IpAddr);
 
 /// What stands before a router.
 #[derive(Debug)]
@@ -169,7 +179,7 @@ impl Edge {
         }
     }
 
-    async fn answer(&self, router: Router, peer: SocketAddr, request: Request) -> Response {
+    async fn answer(&self, router: Router, peer: SocketAddr, mut request: Request) -> Response {
         let asks = client(&self.trusted_proxies, request.headers(), peer.ip());
         let quota = self.limits.borrow().requests;
         let taken = self.requests.take_from(self.clock.now(), asks, quota, 1);
@@ -178,6 +188,7 @@ impl Edge {
             let text = "this address asks too often (`limits.requests`)";
             return ApiError::later(text, ms).into_response();
         }
+        request.extensions_mut().insert(Asks(asks));
         match timeout(REQUEST, router.oneshot(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},

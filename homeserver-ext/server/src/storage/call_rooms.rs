@@ -31,12 +31,25 @@ pub(crate) async fn page(
     .await?)
 }
 
-/// Whose room is called so.
+/// Whose room is called so: the newest call's.
 pub(crate) async fn by_name(conn: &mut Conn, room: &str) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar("SELECT number FROM call_rooms WHERE room = $1")
-        .bind(room)
-        .fetch_optional(conn)
-        .await?)
+    Ok(sqlx::query_scalar(
+        "SELECT number FROM call_rooms WHERE room = $1 ORDER BY number DESC LIMIT 1",
+    )
+    .bind(room)
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Whether another call has this room, too: those of a group with a bridge have one.
+pub(crate) async fn is_of_another(conn: &mut Conn, room: &str, call: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM call_rooms WHERE room = $1 AND number <> $2)",
+    )
+    .bind(room)
+    .bind(call)
+    .fetch_one(conn)
+    .await?)
 }
 
 /// Forgets a room that is closed.

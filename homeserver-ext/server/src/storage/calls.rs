@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{CallDevice, CallIntent, CallOut, CallParticipant, CallState, CallTopology},
-    call::{Call, Topology, Who, sfu_identity},
+    call::{Call, Topology, Who, sfu_identity, sfu_room},
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use causeway_store::Conn;
@@ -38,6 +38,19 @@ pub(crate) struct Kept {
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) declined: Vec<AccountId>,
     pub(crate) out: Vec<CallOut>,
+    /// What its room on the server for bigger calls is called, where that is not its own.
+    #[serde(default)]
+    pub(crate) room: Option<String>,
+    /// Of Matrix users what they are called there, and when they asked.
+    #[serde(default)]
+    pub(crate) guests: BTreeMap<String, Guest>,
+}
+
+/// One of Matrix who asked to be let in, under one of the names that his device may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Guest {
+    pub(crate) who: Who,
+    pub(crate) asked_ms: Timestamp,
 }
 
 /// A participant.
@@ -57,6 +70,12 @@ impl Person {
 }
 
 impl Row {
+    /// What its room is called.
+    pub(crate) fn room(&self) -> String {
+        let own = || sfu_room(&self.group_id, &self.call_id);
+        self.kept.room.clone().unwrap_or_else(own)
+    }
+
     /// As those are told who may know of it.
     pub(crate) fn state(&self) -> CallState {
         let Kept { call, .. } = &self.kept;

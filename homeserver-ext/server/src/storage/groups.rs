@@ -380,3 +380,13 @@ pub(crate) async fn strangers(
     }
     Ok(strangers)
 }
+
+/// Whether a bridge is among the members.
+pub(crate) async fn has_bridge(conn: &mut Conn, group: GroupRow) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM group_members WHERE grp = $1 AND role = 2)",
+    )
+    .bind(group)
+    .fetch_one(conn)
+    .await?)
+}

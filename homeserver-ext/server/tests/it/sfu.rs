@@ -2,6 +2,7 @@
 //! it goes.
 
 mod faults;
+mod guests;
 mod livekit;
 mod moved;
 mod talkers;

@@ -33,6 +33,30 @@ impl LiveKit {
             can_update_own_metadata: Some(false),
             ..VideoGrants::default()
         };
+        self.signed(identity, grants)
+    }
+
+    /// A token for one of Matrix: likewise, and to send whatever his client can, unless he sends
+    /// elsewhere.
+    pub(crate) fn guest_token(
+        &self,
+        room: &str,
+        identity: &str,
+        publish: bool,
+    ) -> Result<String, SfuError> {
+        let grants = VideoGrants {
+            room_join: true,
+            room: room.to_owned(),
+            can_publish: Some(publish),
+            can_subscribe: Some(true),
+            can_publish_data: Some(false),
+            can_update_own_metadata: Some(false),
+            ..VideoGrants::default()
+        };
+        self.signed(identity, grants)
+    }
+
+    fn signed(&self, identity: &str, grants: VideoGrants) -> Result<String, SfuError> {
         let key = &self.config.api_key;
         let token = AccessToken::with_api_key(key, self.config.api_secret.expose())
             .with_identity(identity)

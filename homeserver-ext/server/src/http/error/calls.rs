@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 
 use super::ApiError;
-use crate::services::calls::CallError;
+use crate::services::calls::{CallError, GuestError};
 
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
@@ -23,6 +23,21 @@ impl From<CallError> for ApiError {
             CallError::Refused(refused, state) => of(&refused, state),
             CallError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             CallError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<GuestError> for ApiError {
+    fn from(error: GuestError) -> Self {
+        let away = StatusCode::SERVICE_UNAVAILABLE;
+        match error {
+            GuestError::Away => Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error),
+            GuestError::Refused(Refused::SfuUnavailable(..)) => {
+                Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
+            }
+            GuestError::Refused(_) => Self::forbidden(error),
+            GuestError::Name => Self::invalid(error),
+            GuestError::Storage(error) => error.into(),
         }
     }
 }

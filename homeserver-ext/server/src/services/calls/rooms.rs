@@ -10,7 +10,7 @@ use std::{
 };
 
 use causeway_protocol::{
-    call::{Event, Topology, Who, sfu_identity},
+    call::{Caps, Event, Topology, Who, sfu_identity},
     ids::Timestamp,
 };
 use causeway_store::Db;
@@ -35,6 +35,9 @@ const AT_ONCE: usize = 8;
 /// How soon a room is looked into again: where something is awaited there, and where nothing is.
 const SOON_MS: u64 = 500;
 const LATER_MS: u64 = 2_000;
+
+/// What one of Matrix can do.
+const GUEST: Caps = Caps { mesh: false, sfu: true, may_degrade: true };
 
 /// What it works with.
 #[derive(Clone, Copy)]
@@ -125,7 +128,10 @@ async fn look(
     };
     let row = calls::by_number(among.db.read().await?.conn(), call).await?;
     let Some(row) = row.filter(|row| row.kept.call.has_room()) else {
+        let is_shared =
+            call_rooms::is_of_another(among.db.read().await?.conn(), &room, call).await?;
         let closed = match among.livekit {
+            Some(_) if is_shared => true,
             Some(livekit) if is_there => livekit.close(among.now, &room).await.is_ok(),
             Some(_) => there.is_ok(),
             None => true,
@@ -170,14 +176,18 @@ fn event(row: &Row, shown: &Result<Vec<InRoom>, SfuError>) -> Option<Vec<Event>>
         Err(_) => (!call.misses_sfu()).then(|| vec![Event::SfuDown]),
         Ok(those) => {
             let by_name = names(row);
-            let publishing = those.iter().filter(|it| it.publishes);
-            let shown: BTreeSet<_> =
-                publishing.filter_map(|it| by_name.get(&it.identity).cloned()).collect();
+            let named = those.iter().filter_map(|it| Some((it, by_name.get(&it.identity)?)));
+            // One of Matrix is there when he is there, whatever he sends.
+            let counts = |(it, who): &(&InRoom, &Who)| it.publishes || is_guest(who);
+            let shown: BTreeSet<_> = named.filter(counts).map(|(_, who)| who.clone()).collect();
+            let come = shown.iter().filter(|who| is_guest(who));
+            let come = come.filter(|who| !call.participants.contains_key(who));
+            let come: Vec<_> = come.map(|who| Event::Join(who.clone(), GUEST)).collect();
             let known = call.participants.iter().filter(|(_, it)| it.shown);
             let is_other = known.map(|(who, _)| who).ne(shown.iter());
             let back = call.misses_sfu().then_some(Event::SfuUp);
             let shown = is_other.then_some(Event::Shown(shown));
-            let events: Vec<_> = back.into_iter().chain(shown).collect();
+            let events: Vec<_> = back.into_iter().chain(come).chain(shown).collect();
             (!events.is_empty()).then_some(events)
         }
     }
@@ -186,7 +196,18 @@ fn event(row: &Row, shown: &Result<Vec<InRoom>, SfuError>) -> Option<Vec<Event>>
 /// What those who take part are called there.
 fn names(row: &Row) -> BTreeMap<String, Who> {
     let natives = row.kept.people.keys();
-    natives.map(|device| (sfu_identity(&row.call_id, device), Who::Native(*device))).collect()
+    let natives = natives.map(|device| (sfu_identity(&row.call_id, device), Who::Native(*device)));
+    let call = &row.kept.call;
+    let guests = call.participants.keys().chain(call.awaited()).filter_map(|who| match who {
+        Who::Native(_) => None,
+        Who::Matrix(user, device) => Some((format!("{user}:{device}"), who.clone())),
+    });
+    let asked = row.kept.guests.iter().map(|(name, guest)| (name.clone(), guest.who.clone()));
+    natives.chain(guests).chain(asked).collect()
+}
+
+const fn is_guest(who: &Who) -> bool {
+    matches!(who, Who::Matrix(..))
 }
 
 /// Whoever is in a room and not in its call goes: his token may last longer than his place.

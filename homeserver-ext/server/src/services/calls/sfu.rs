@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{AskSfu, CallSfu, CallSfus},
-    call::{Call, Caps, Event, Refused, Topology, Who, rules, sfu_identity, sfu_room},
+    call::{Call, Event, Refused, Topology, rules, sfu_identity},
     ids::{CallId, Timestamp},
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn sfu(
     if !kept.call.may_use_sfu(&of.who()) {
         return refused(Refused::NoNeed);
     }
-    let room = sfu_room(&of.group, &call);
+    let room = row.room();
     let mine = sfu_identity(&call, &of.caller.device_id);
     // Nobody is let into a room that is not there.
     let token = match livekit.open(of.now, &room).await {
@@ -58,25 +58,24 @@ pub(crate) async fn sfu(
 }
 
 /// When to ask again for an SFU that is not there.
-fn rest() -> u64 {
+pub(super) fn rest() -> u64 {
     u64::try_from(rules::BREAK.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Tells the rules of an SFU that is known to be away, where somebody who joins would need it: he is
+/// Tells the rules of an SFU that is known to be away, where what somebody wants would need it: he is
 /// refused, and the others are not sent there in vain.
 pub(super) fn note_away(
     call: &mut Call,
     now: Timestamp,
     livekit: Option<&LiveKit>,
-    (who, caps): (&Who, Caps),
+    wanted: &Event,
 ) {
     let is_there = livekit.is_some_and(|livekit| livekit.rests(now).is_none());
     if is_there || call.topology != Topology::Mesh {
         return;
     }
     let mut trial = call.clone();
-    if trial.apply(Event::Join(who.clone(), caps), now).is_ok() && trial.topology != Topology::Mesh
-    {
+    if trial.apply(wanted.clone(), now).is_ok() && trial.topology != Topology::Mesh {
         // Never refused.
         let _ = call.apply(Event::SfuDown, now);
     }

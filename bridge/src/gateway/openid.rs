@@ -1,0 +1,184 @@
+//! Whose an OpenID token is, by the homeserver that gave it (client-server API v1.16, "OpenID").
+//!
+//! Our own homeserver is asked where we always reach it, without TLS and without names. Another one is
+//! whoever a stranger says it is: see [`Public`].
+
+use reqwest::Url;
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
+use serde::Deserialize;
+
+use super::{
+    matrix::{Matrix, MatrixError, Userinfo},
+    public::{Public, PublicError},
+};
+
+/// Where servers listen to each other, unless they say otherwise.
+const FEDERATION: u16 = 8448;
+
+/// Why it is not known whose a token is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenIdError {
+    /// The homeserver does not know it, or not any more.
+    #[error("{0} does not know this OpenID token, or it has expired: ask for a new one")]
+    Unknown(OwnedServerName),
+    /// It says that it is somebody's of another homeserver, or of nobody.
+    #[error("{0} may speak for its own users alone")]
+    Foreign(OwnedServerName),
+    /// Ours has no listener for this.
+    #[error(
+        "the homeserver does not say whose OpenID tokens are: its operator has to add `openid` to the \
+         `resources` of its listener"
+    )]
+    NoListener,
+    /// The name leads to no server that a stranger may name.
+    #[error("{0} leads to no server of the open internet")]
+    Private(OwnedServerName),
+    /// It does not answer, or in no way that is understood: try again.
+    #[error("{0} does not say whose OpenID token this is: {1}")]
+    NoAnswer(OwnedServerName, String),
+}
+
+/// Asks homeservers.
+#[derive(Debug, Clone)]
+pub struct OpenId {
+    own: Matrix,
+    server: OwnedServerName,
+    others: Public,
+}
+
+#[derive(Deserialize)]
+struct WellKnown {
+    #[serde(rename = "m.server")]
+    server: OwnedServerName,
+}
+
+impl OpenId {
+    /// Asks `own`, whose users are of `server`, and the open internet.
+    ///
+    /// # Errors
+    /// The TLS library has no roots, or alike.
+    pub fn new(own: Matrix, server: OwnedServerName) -> reqwest::Result<Self> {
+        Ok(Self { own, server, others: Public::new()? })
+    }
+
+    /// Whose `token` is, which `server` is to have given.
+    ///
+    /// # Errors
+    /// [`OpenIdError`]
+    pub async fn whose(
+        &self,
+        server: &ServerName,
+        token: &str,
+    ) -> Result<OwnedUserId, OpenIdError> {
+        let said = if *server == *self.server {
+            self.ask_own(token).await?
+        } else {
+            self.ask_other(server, token).await?
+        };
+        judged(server, &said.sub)
+    }
+
+    async fn ask_own(&self, token: &str) -> Result<Userinfo, OpenIdError> {
+        let server = || self.server.clone();
+        self.own.userinfo(token).await.map_err(|error| match error {
+            MatrixError::UnknownToken | MatrixError::Refused(401, ..) => {
+                OpenIdError::Unknown(server())
+            }
+            MatrixError::Refused(404 | 405, ..) => OpenIdError::NoListener,
+            error => OpenIdError::NoAnswer(server(), error.to_string()),
+        })
+    }
+
+    async fn ask_other(&self, server: &ServerName, token: &str) -> Result<Userinfo, OpenIdError> {
+        let no_answer = |why: &str| OpenIdError::NoAnswer(server.to_owned(), why.to_owned());
+        let refused = |error: PublicError| match error {
+            PublicError::Private(_) => OpenIdError::Private(server.to_owned()),
+            PublicError::NoAnswer => no_answer(&error.to_string()),
+        };
+        let place = self.place(server).await.map_err(refused)?;
+        let url = address(&place, "_matrix/federation/v1/openid/userinfo");
+        let mut url = url.ok_or_else(|| OpenIdError::Private(server.to_owned()))?;
+        url.query_pairs_mut().append_pair("access_token", token);
+        match self.others.get(url).await.map_err(refused)? {
+            (200, body) => {
+                serde_json::from_slice(&body).map_err(|_| no_answer("its answer is none"))
+            }
+            (401 | 403, _) => Err(OpenIdError::Unknown(server.to_owned())),
+            (status, _) => Err(no_answer(&format!("it answers {status}"))),
+        }
+    }
+
+    /// Where a server listens to others (server-server API v1.16, "Server discovery"; without SRV).
+    async fn place(&self, server: &ServerName) -> Result<OwnedServerName, PublicError> {
+        if server.port().is_some() || server.is_ip_literal() {
+            return Ok(server.to_owned());
+        }
+        let said = match Url::parse(&format!("https://{server}/.well-known/matrix/server")) {
+            Ok(url) => self.others.get(url).await,
+            Err(_) => Err(PublicError::Private(server.to_string())),
+        };
+        let said = match said {
+            Ok((200, body)) => serde_json::from_slice(&body).ok(),
+            Ok(_) | Err(PublicError::NoAnswer) => None,
+            Err(private) => return Err(private),
+        };
+        Ok(said.map_or_else(|| server.to_owned(), |it: WellKnown| it.server))
+    }
+}
+
+/// Below a place that servers listen at.
+fn address(place: &ServerName, path: &str) -> Option<Url> {
+    let port = place.port().unwrap_or(FEDERATION);
+    Url::parse(&format!("https://{}:{port}/{path}", place.host())).ok()
+}
+
+/// Who it is, if `server` may say so.
+fn judged(server: &ServerName, sub: &str) -> Result<OwnedUserId, OpenIdError> {
+    let user = UserId::parse(sub).ok().filter(|user| user.server_name() == server);
+    user.ok_or_else(|| OpenIdError::Foreign(server.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{ServerName, server_name};
+
+    use super::{OpenId, OpenIdError, address, judged};
+    use crate::{gateway::matrix::Matrix, secret::Secret};
+
+    #[test]
+    fn a_homeserver_speaks_for_its_own_users_alone() {
+        let server = server_name!("b.example");
+        assert_eq!(judged(server, "@mia:b.example").unwrap(), "@mia:b.example");
+        for sub in ["@mia:c.example", "@mia:b.example:8448", "@mia:sub.b.example", "mia", ""] {
+            assert_eq!(judged(server, sub), Err(OpenIdError::Foreign(server.to_owned())), "{sub}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_asked_where_its_name_says() {
+        for (name, url) in [
+            ("b.example", "https://b.example:8448/x"),
+            ("b.example:443", "https://b.example/x"),
+            ("[2606:4700::1]:80", "https://[2606:4700::1]:80/x"),
+        ] {
+            let place = ServerName::parse(name).unwrap();
+            assert_eq!(address(&place, "x").unwrap().as_str(), url);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_names_a_server_of_this_machine_reaches_nothing() {
+        let own = Matrix::new("http://127.0.0.1:9", Secret::new("as_token")).unwrap();
+        let openid = OpenId::new(own, server_name!("b.example").to_owned()).unwrap();
+        for name in ["127.0.0.1", "127.0.0.1:8008", "[::1]:8448", "10.0.0.1:443", "2130706433:8448"]
+        {
+            let server = ServerName::parse(name).unwrap();
+            let asked = openid.whose(&server, "token").await;
+            assert_eq!(asked, Err(OpenIdError::Private(server.clone())), "{name}");
+        }
+        // A name is looked at when it is resolved.
+        let server = server_name!("localhost:8008");
+        let asked = openid.whose(server, "token").await;
+        assert!(matches!(asked, Err(OpenIdError::NoAnswer(..))), "{asked:?}");
+    }
+}

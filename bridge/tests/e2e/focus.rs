@@ -1,0 +1,142 @@
+//! The focus on a real Synapse and a real LiveKit: a Matrix user's client asks, as Element Call does.
+
+use std::path::Path;
+
+use causeway_bridge::demo::matrix_user::MatrixUser;
+use causeway_livekit::{Binary, LiveKit, Settings};
+use reqwest::Method;
+use ruma::OwnedRoomId;
+use serde_json::{Value, json};
+
+use crate::bridged::Bridged;
+
+/// A real LiveKit, for as long as this is kept.
+struct Sfu {
+    server: LiveKit,
+    folder: tempfile::TempDir,
+}
+
+impl Sfu {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.causeway"));
+        let binary = Binary::ensure(kept, |said| println!("{said}")).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let server = LiveKit::start(&binary, folder.path(), &Settings::default()).await.unwrap();
+        Self { server, folder }
+    }
+
+    /// Has Causeway use it from its next start on.
+    async fn beside(&self, all: &mut Bridged) {
+        let secret = self.folder.path().join("secret");
+        std::fs::write(&secret, self.server.secret()).unwrap();
+        for (key, value) in [
+            ("API_URL", self.server.api_url()),
+            ("PUBLIC_URL", self.server.url()),
+            ("API_KEY", self.server.key().to_owned()),
+            ("API_SECRET_FILE", secret.display().to_string()),
+        ] {
+            all.causeway.set_env(&format!("CAUSEWAY__CALLS__LIVEKIT__{key}"), &value);
+        }
+        all.causeway.stop().await.unwrap();
+        all.causeway.start().await.unwrap();
+    }
+
+    async fn takes(&self, given: &Value) -> u16 {
+        let url = format!("{}/rtc/validate", self.server.api_url());
+        let jwt = given["jwt"].as_str().unwrap();
+        let asked = http().get(url).query(&[("access_token", jwt)]).send().await;
+        asked.unwrap().status().as_u16()
+    }
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn openid(user: &MatrixUser) -> Value {
+    let path = ["user", user.user_id().as_str(), "openid", "request_token"];
+    let said = user.request(Method::POST, &path, json!({})).await.unwrap();
+    serde_json::from_slice(&said).unwrap()
+}
+
+/// The room to which Carol is invited, and which she joins.
+async fn joined(carol: &MatrixUser) -> OwnedRoomId {
+    loop {
+        if let Some(room) = carol.sync().await.unwrap().invites.first() {
+            carol.join(room).await.unwrap();
+            return room.clone();
+        }
+    }
+}
+
+async fn ask(all: &Bridged, path: &str, body: &Value) -> (u16, Value) {
+    let url = format!("{}/livekit/jwt/{path}", all.causeway.appservice_url());
+    let answer = http().post(url).json(body).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+fn claims(given: &Value) -> Value {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let payload = given["jwt"].as_str().unwrap().split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_in_the_room_is_let_in_and_nobody_else() {
+    let mut all = Bridged::start().await;
+    let livekit = Sfu::start().await;
+    let room = joined(&all.carol).await;
+    let old = |token: Value| json!({"room": room, "openid_token": token, "device_id": "PHONE"});
+    let carol = all.carol.user_id().to_string();
+    // Without a LiveKit nobody is, and reads why.
+    let (status, said) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
+    assert_eq!((status, &said["errcode"]), (503, &json!("M_UNKNOWN")), "{said}");
+    assert_eq!(said["error"], "The server that carries calls is not reachable.");
+    livekit.beside(&mut all).await;
+
+    let (status, by_old) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
+    assert_eq!((status, &by_old["url"]), (200, &json!(livekit.server.url())), "{by_old}");
+    let member = json!({"id": "m1", "claimed_user_id": carol, "claimed_device_id": "PHONE"});
+    let new = json!({
+        "room_id": room, "slot_id": "m.call#ROOM", "openid_token": openid(&all.carol).await,
+        "member": member,
+    });
+    let (status, by_new) = ask(&all, "get_token", &new).await;
+    assert_eq!(status, 200, "{by_new}");
+    // Both lead into one room, under the two names that a device has.
+    let (one, other) = (claims(&by_old), claims(&by_new));
+    assert_eq!(one["video"]["room"], other["video"]["room"]);
+    assert_eq!(one["sub"], json!(format!("{carol}:PHONE")));
+    let hashed = causeway_bridge::domain::rtc::identity(&carol, "PHONE", Some("m1"));
+    assert_eq!(other["sub"], json!(hashed));
+    assert_eq!(one["video"]["roomCreate"], Value::Null);
+    for given in [&by_old, &by_new] {
+        assert_eq!(livekit.takes(given).await, 200);
+    }
+
+    // Somebody who is not in the room, with a token of his own; and with another's name.
+    let dora = all.synapse.register("dora", "secret of dora").await.unwrap();
+    let (status, said) = ask(&all, "sfu/get", &old(openid(&dora).await)).await;
+    assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
+    let mut forged = new.clone();
+    forged["openid_token"] = openid(&dora).await;
+    assert_eq!(ask(&all, "get_token", &forged).await.0, 403);
+    // A token that the homeserver never gave; a room of his that is not bridged.
+    let mut unknown = openid(&dora).await;
+    unknown["access_token"] = json!("none");
+    let (status, said) = ask(&all, "sfu/get", &old(unknown)).await;
+    assert_eq!((status, &said["errcode"]), (401, &json!("M_UNAUTHORIZED")), "{said}");
+    let own = dora.create_room(json!({})).await.unwrap();
+    let body = json!({"room": own, "openid_token": openid(&dora).await, "device_id": "X"});
+    assert_eq!(ask(&all, "sfu/get", &body).await.0, 403);
+    // Whoever has left is let in no more.
+    all.carol.leave(&room).await.unwrap();
+    let (status, said) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
+    assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
+    // No token of anybody is in the log.
+    let log = std::fs::read_to_string(all.causeway.log_file()).unwrap();
+    for token in [&by_old["jwt"], &new["openid_token"]["access_token"]] {
+        assert!(!log.contains(token.as_str().unwrap()));
+    }
+}

@@ -1,0 +1,156 @@
+//! Where one of Matrix goes, whom the bridge has looked at: into the room of his group's call, who then
+//! is awaited there, or into the one that the group's next call has.
+
+use causeway_protocol::{
+    call::{Event, Refused, Who, sfu_room_of_group},
+    ids::{GroupId, Timestamp},
+};
+use causeway_store::{Conn, Db};
+use serde::{Deserialize, Serialize};
+
+use super::time;
+use crate::{
+    calls as change,
+    gateway::livekit::LiveKit,
+    live::Live,
+    storage::{
+        self,
+        calls::{self, Guest, Row},
+        groups::{self, Group},
+    },
+};
+
+/// Names in LiveKit under which one device may have asked; the oldest goes.
+const MOST_NAMES: usize = 8;
+/// Longest of each text, in bytes.
+const MAX_TEXT: usize = 256;
+
+/// One of Matrix asks to be let in.
+#[derive(Debug, Deserialize)]
+pub(crate) struct GuestAsks {
+    /// Whose room he is in; none, where that is no group's.
+    pub(crate) group: Option<GroupId>,
+    /// What LiveKit is to call the room where it is no group's.
+    pub(crate) room: String,
+    pub(crate) user: String,
+    pub(crate) device: String,
+    /// What LiveKit is to call him.
+    pub(crate) identity: String,
+    /// Whether he sends here, and not to his own homeserver's.
+    pub(crate) publish: bool,
+}
+
+/// What lets him in.
+#[derive(Debug, Serialize)]
+pub(crate) struct GuestToken {
+    url: String,
+    jwt: String,
+}
+
+/// Why he is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuestError {
+    /// Nothing runs that he could have been told of.
+    #[error("The server that carries calls is not reachable.")]
+    Away,
+    /// What the rules say of the call that runs.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A mistake of the bridge.
+    #[error("a name is empty, longer than {MAX_TEXT} bytes, or not of ASCII")]
+    Name,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<causeway_store::Error> for GuestError {
+    fn from(error: causeway_store::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// What the room of a call that begins in this group is called, where it is not the call's own.
+pub(super) async fn room_of(
+    conn: &mut Conn,
+    group: &Group,
+) -> Result<Option<String>, storage::Error> {
+    let has = groups::has_bridge(conn, group.row).await?;
+    Ok(has.then(|| sfu_room_of_group(&group.head.group)))
+}
+
+/// Lets one of Matrix in, and has a call that runs prepare for him.
+///
+/// The room is there before it is written down that he is awaited, and that before he has the token.
+pub(crate) async fn let_in(
+    (db, live): (&Db, &Live),
+    livekit: Option<&LiveKit>,
+    now: Timestamp,
+    asks: &GuestAsks,
+) -> Result<GuestToken, GuestError> {
+    let names = [&asks.user, &asks.device, &asks.identity, &asks.room];
+    if names.iter().any(|it| it.is_empty() || it.len() > MAX_TEXT || !it.is_ascii()) {
+        return Err(GuestError::Name);
+    }
+    let row = running(db.read().await?.conn(), asks).await?;
+    let away = || away(row.as_ref(), livekit, now);
+    let livekit_there = livekit.ok_or_else(away)?;
+    let room = match (&row, asks.group) {
+        (Some(row), _) => row.room(),
+        (None, Some(group)) => sfu_room_of_group(&group),
+        (None, None) => asks.room.clone(),
+    };
+    livekit_there.open(now, &room).await.map_err(|_| away())?;
+    if let Some(row) = &row {
+        await_him(db, live, now, row.number, asks).await?;
+    }
+    let jwt = livekit_there.guest_token(&room, &asks.identity, asks.publish);
+    let url = livekit_there.public_url().to_owned();
+    Ok(GuestToken { url, jwt: jwt.map_err(|_| away())? })
+}
+
+/// The call of his group. Where another server keeps the group, those of Matrix are on their own.
+async fn running(conn: &mut Conn, asks: &GuestAsks) -> Result<Option<Row>, storage::Error> {
+    let Some(group) = asks.group else { return Ok(None) };
+    let Some(group) = groups::by_id(conn, group).await? else { return Ok(None) };
+    calls::running(conn, group.row).await
+}
+
+async fn await_him(
+    db: &Db,
+    live: &Live,
+    now: Timestamp,
+    call: i64,
+    asks: &GuestAsks,
+) -> Result<(), GuestError> {
+    let mut tx = db.begin().await?;
+    let Some(mut row) = calls::by_number(tx.conn(), call).await? else {
+        return Err(Refused::Ended.into());
+    };
+    let (before, who) =
+        (row.kept.call.version, Who::Matrix(asks.user.clone(), asks.device.clone()));
+    change::apply(&mut row, Event::Expect(who.clone()), now)?;
+    note(&mut row, who, asks, now);
+    Ok(time::put(tx, live, now, (&row, before)).await?)
+}
+
+/// Remembers what LiveKit calls him.
+fn note(row: &mut Row, who: Who, asks: &GuestAsks, now: Timestamp) {
+    let guests = &mut row.kept.guests;
+    let his = guests.iter().filter(|(name, it)| it.who == who && **name != asks.identity);
+    let oldest = his.clone().min_by_key(|(_, it)| it.asked_ms).map(|(name, _)| name.clone());
+    if his.count() >= MOST_NAMES
+        && let Some(oldest) = oldest
+    {
+        guests.remove(&oldest);
+    }
+    guests.insert(asks.identity.clone(), Guest { who, asked_ms: now });
+}
+
+/// What he reads where LiveKit does not answer.
+fn away(row: Option<&Row>, livekit: Option<&LiveKit>, now: Timestamp) -> GuestError {
+    let Some(row) = row else { return GuestError::Away };
+    let ms = livekit.and_then(|livekit| livekit.rests(now));
+    let ms = ms.unwrap_or_else(super::sfu::rest);
+    GuestError::Refused(Refused::SfuUnavailable(row.kept.people.len(), ms))
+}

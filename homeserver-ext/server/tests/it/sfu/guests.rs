@@ -1,0 +1,152 @@
+//! Those of Matrix: where the bridge has them let in, what a call makes of that, and what it does not.
+
+use causeway_protocol::{
+    api::{CallState, CallTopology},
+    call::{sfu_room, sfu_room_of_group},
+    ids::GroupId,
+};
+use causeway_server::TokenHash;
+use serde_json::{Value, json};
+
+use super::{
+    claims,
+    livekit::{Connected, Sfu},
+};
+use crate::{
+    calls::{ask, join, listening, new_id, start, state},
+    harness::{Group, Server},
+};
+
+const DOOR: &str = "token of the door";
+
+async fn server(livekit: Option<&Sfu>) -> Server {
+    Server::start_with(|config| {
+        config.livekit = livekit.map(Sfu::config);
+        config.relay_token = Some(TokenHash::of(DOOR));
+    })
+    .await
+}
+
+fn asks(group: Option<GroupId>, device: &str) -> Value {
+    json!({
+        "group": group, "room": "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc", "user": "@mia:b.example",
+        "device": device, "identity": format!("@mia:b.example:{device}"), "publish": true,
+    })
+}
+
+async fn let_in(server: &Server, token: &str, asks: &Value) -> (u16, Value) {
+    let url = format!("{}/_causeway/relay/v1/calls/token", server.base);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http.post(url).bearer_auth(token).json(asks).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+async fn looks(server: &Server) {
+    server.pass_ms(500);
+    server.app.tick_rooms().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_there() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
+    let call = new_id();
+    start(&server, &alice, &group, call).await.ok::<CallState>();
+    join(&server, &bob, &group, call).await.ok::<CallState>();
+    let (status, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!((status, &given["url"]), (200, &json!(livekit.url())), "{given}");
+    let prepared = state(&server, &alice, &group, call).await;
+    assert_eq!((prepared.topology, prepared.epoch), (CallTopology::Prepare, 1));
+    // The call's own room, where the others go; to send whatever his client can, and no more.
+    let (room, jwt) = (sfu_room(&group.id(), &call), given["jwt"].as_str().unwrap());
+    let claims = claims(jwt);
+    assert_eq!(claims["sub"], "@mia:b.example:PHONE");
+    let grants = json!({
+        "roomJoin": true, "room": room, "canPublish": true, "canSubscribe": true,
+        "canPublishData": false, "canUpdateOwnMetadata": false,
+    });
+    assert_eq!(claims["video"], grants);
+    // Another client of hers asks by the other name that a device may have, and comes by that.
+    let mut other = asks(Some(group.id()), "PAD");
+    other["identity"] = json!("J+T45tGruxc+HrUOqJJlyQSV33m728Cme4+vt8/SWrU");
+    let (_, by_other) = let_in(&server, DOOR, &other).await;
+    let _phone = Connected::by(&livekit.url(), jwt).await;
+    let _pad = Connected::by(&livekit.url(), by_other["jwt"].as_str().unwrap()).await;
+    let mut stranger =
+        Connected::by(&livekit.url(), &livekit.token(&room, "@eve:b.example:X")).await;
+    looks(&server).await;
+    stranger.is_put_out().await;
+    for _ in 0..4 {
+        looks(&server).await;
+    }
+    let there = ["@mia:b.example:PHONE", "J+T45tGruxc+HrUOqJJlyQSV33m728Cme4+vt8/SWrU"];
+    assert_eq!(livekit.people(&room).await, there);
+    let rows = server.rows().await.concat();
+    assert!(rows.contains(r#"{"Matrix":["@mia:b.example","PAD"]},{"caps""#), "{rows}");
+    // When the call is over they are out of it, and their next one has the group's room.
+    ask(&server, &alice, &group, (call, "end"), json!({})).await;
+    livekit.until_rooms(&server, &[]).await;
+    let (_, next) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    let next = super::claims(next["jwt"].as_str().unwrap());
+    assert_eq!(next["video"]["room"], json!(sfu_room_of_group(&group.id())));
+}
+
+#[tokio::test]
+async fn whoever_asks_and_does_not_come_moves_nobody() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
+    let call = new_id();
+    start(&server, &alice, &group, call).await.ok::<CallState>();
+    join(&server, &bob, &group, call).await.ok::<CallState>();
+    assert_eq!(let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await.0, 200);
+    server.pass_ms(31_000);
+    server.app.tick_calls().await.unwrap();
+    let after = state(&server, &alice, &group, call).await;
+    assert_eq!((after.topology, after.participants.len()), (CallTopology::Mesh, 2));
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_changes_nothing() {
+    let mut livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice]) = server.group(["alice"]).await;
+    let _streams = listening(&server, [&alice]).await;
+    let call = new_id();
+    start(&server, &alice, &group, call).await.ok::<CallState>();
+    let before = server.rows().await;
+    // Only the Matrix half asks, and only for names that LiveKit and its clients bear.
+    for token in [&*alice.token, "", "token of nobody"] {
+        let (status, said) = let_in(&server, token, &asks(Some(group.id()), "PHONE")).await;
+        assert_eq!((status, said["errcode"].as_str()), (401, Some("M_UNKNOWN_TOKEN")));
+    }
+    for (key, value) in
+        [("device", String::new()), ("user", "ü".to_owned()), ("identity", "a".repeat(257))]
+    {
+        let mut bad = asks(Some(group.id()), "PHONE");
+        bad[key] = json!(value);
+        assert_eq!(let_in(&server, DOOR, &bad).await.0, 400, "{key}");
+    }
+    livekit.server.kill().await;
+    let (status, said) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!((status, &said["errcode"]), (503, &json!("DEV_CAUSEWAY_SFU_UNAVAILABLE")));
+    let sentence = "This call has 1 people. The server that carries bigger calls is not reachable.";
+    assert_eq!(said["error"], sentence);
+    // Likewise where nothing runs.
+    let nothing = let_in(&server, DOOR, &asks(None, "PHONE")).await.1;
+    assert_eq!(nothing["error"], "The server that carries calls is not reachable.");
+    server.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn a_server_without_livekit_says_so() {
+    let server = server(None).await;
+    let group: Group = server.group(["alice"]).await.0;
+    for group in [None, Some(group.id())] {
+        let (status, said) = let_in(&server, DOOR, &asks(group, "PHONE")).await;
+        assert_eq!((status, &said["errcode"]), (503, &json!("DEV_CAUSEWAY_SFU_UNAVAILABLE")));
+    }
+}
