@@ -368,9 +368,10 @@ impl From<PostError> for ApiError {
                 refusal.body.epoch = Some(head);
                 refusal
             }
-            PostError::NotYours(_) | PostError::NotCounting(_) | PostError::Closed => {
-                Self::forbidden(error)
-            }
+            PostError::NotYours(_)
+            | PostError::NotCounting(_)
+            | PostError::Closed
+            | PostError::StaleKey => Self::forbidden(error),
             PostError::Unknown => Self::not_found(error),
             PostError::Behind(ref what) => Self::behind(&error, what.clone()),
             PostError::UsedUp(used_up) => Self::later(error, used_up.again_ms),

@@ -11,10 +11,10 @@ use std::{
 
 use causeway_protocol::{
     api::{Accepted, AcceptedEnvelope, PostEnvelopes},
-    envelope::{BadEnvelope, MAX_BATCH, Sender, Submission, SubmittedTo},
+    envelope::{BadEnvelope, Kind, MAX_BATCH, Sender, Submission, SubmittedTo},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     posting::BadPosting,
-    roster::Role,
+    roster::{Role, Scheme},
 };
 use causeway_store::{Conn, Db, Script, Tx};
 
@@ -62,6 +62,9 @@ pub(crate) enum PostError {
     /// Nothing follows `close`.
     #[error("the group is closed")]
     Closed,
+    /// Of another server: under a shared key that no reader here opens any more.
+    #[error("sealed under a shared key from before somebody was taken out")]
+    StaleKey,
     /// Install the ops and seal again; or, where it is the server that is behind, send it the ops.
     #[error("the group is in another epoch")]
     Behind(Behind),
@@ -279,6 +282,9 @@ async fn take_turn(
         asked.admitted = Some(Charged(!is_bridge));
         group
     };
+    if asked.posted == Posted::Elsewhere && is_stale(tx.conn(), &group.group, &left).await? {
+        return Err(PostError::StaleKey.into());
+    }
     group.group.ttl_s = group.group.ttl_s.min(asked.max_ttl.as_secs());
     let who = (caller, asked.posted);
     let taken = take((tx, asked.live), now, who, &group.group, (first, &left), counted).await?;
@@ -363,6 +369,20 @@ struct Admitted {
     role: Role,
 }
 
+/// Whether a message is under a shared key, and somebody was taken out since: who has that key may not have
+/// been meant to, so that no reader opens it behind that op (protocol §5.2).
+async fn is_stale(
+    conn: &mut Conn,
+    group: &Group,
+    new: &[(EnvelopeId, &Submission)],
+) -> Result<bool, storage::Error> {
+    let said = new.iter().filter(|(_, new)| new.kind == Kind::Message);
+    let oldest = said.map(|(_, new)| new.epoch).min();
+    let Some(oldest) = oldest.filter(|oldest| *oldest < group.head.epoch) else { return Ok(false) };
+    Ok(standing::was_cut_since(conn, group.row, oldest).await?
+        && groups::roster(conn, group.row).await?.scheme() == Scheme::SharedKey)
+}
+
 /// Whether new envelopes may come in: membership, then epoch.
 async fn admit(
     conn: &mut Conn,
@@ -431,7 +451,7 @@ fn bytes(submission: &Submission) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use causeway_protocol::envelope::{Kind, Piece};
+    use causeway_protocol::envelope::Piece;
 
     use super::*;
 

@@ -131,3 +131,18 @@ pub(super) fn read(row: &Row) -> Result<Option<(Group, Standing)>, Error> {
     let group = GroupColumns::from_row(row)?.try_into()?;
     Ok(Some((group, InGroup::from_row(row)?.try_into()?)))
 }
+
+/// Whether a device was taken out of the group by an op after this epoch.
+pub(crate) async fn was_cut_since(
+    conn: &mut Conn,
+    group: GroupRow,
+    epoch: Epoch,
+) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM group_devices WHERE grp = $1 AND until_epoch > $2)",
+    )
+    .bind(group)
+    .bind(i64::from(epoch.0))
+    .fetch_one(conn)
+    .await?)
+}

@@ -82,6 +82,11 @@ pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, Ap
             refused(api, &from, &used_up.to_string()).await
         }
         Err(PostError::UsedUp(_)) => Ok(false),
+        // Its server took it before it had the op: nobody did wrong.
+        Err(why @ PostError::StaleKey) => {
+            report(api, &from, &named, in_one_word(&why)).await?;
+            Ok(true)
+        }
         Err(PostError::Storage(error)) => Err(error.into()),
         Err(why) => {
             let code = in_one_word(&why);
@@ -112,6 +117,7 @@ const fn in_one_word(why: &PostError) -> &'static str {
         PostError::Unknown | PostError::Behind(_) => "removed",
         PostError::NotCounting(_) => "not_counting",
         PostError::Closed => "closed",
+        PostError::StaleKey => "stale_epoch",
         PostError::Bad(..) | PostError::NotYours(_) | PostError::Form(_) => "malformed",
         PostError::TooMany(_) | PostError::UsedUp(_) => "too_much",
         PostError::OtherRoster(..) | PostError::Storage(_) => "refused",

@@ -252,3 +252,57 @@ async fn a_servers_word_counts_for_its_own_devices_and_is_bounded() {
     let refused = server.rows().await.iter().filter(|row| row.starts_with("refused:")).count();
     assert_eq!(refused, 1);
 }
+
+/// A group of three, of which one is taken out by its home while somebody of the other server goes on: what
+/// became of what he said, to who was not taken out.
+async fn said_before_the_cut_came(scheme: u8) -> (DeliveryState, Option<String>, Vec<String>) {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let bob = here.person("bob").await;
+    let mut group = Group::create_with(&here, &alice, scheme).await;
+    group.post(&here, &alice, &Body::Add(vec![carol.entry(0), bob.entry(0)])).await;
+    until_epoch(&there, &carol, &group).await;
+    let early = carol.say(&there, &group, &["early"]).await.accepted[0].id;
+    read(&here, &alice, "early").await;
+    drop(wire);
+    let late = carol.say(&there, &group, &["late"]).await.accepted[0].id;
+    group.post(&here, &alice, &Body::Remove(vec![bob.member()])).await;
+    // What was put down before the op comes again, and is no late one.
+    let there = restarted(there, OTHER).await;
+    let here = restarted(here, "a.example").await;
+    let _wire = Wire::lossy(&here, &there);
+    until_epoch(&there, &carol, &group).await;
+    // What is said after the op closes the row of those before it.
+    carol.say(&there, &group, &["after"]).await;
+    let mut texts = Vec::new();
+    let mut stream = alice.stream(&here).await;
+    while texts.last().is_none_or(|text| text != "after") {
+        let row = stream.next().await;
+        if row.envelope.kind == Kind::Message {
+            texts.push(text(&row.envelope));
+        }
+        stream.ack(row.seq.0).await;
+    }
+    until(&there, &carol, (early, &alice), DeliveryState::Acked).await;
+    let is = if scheme == 3 { DeliveryState::Failed } else { DeliveryState::Acked };
+    until(&there, &carol, (late, &alice), is).await;
+    let (is, reason) = state(&there, &carol, late, alice.device()).await;
+    if is == DeliveryState::Failed {
+        while !ended(&there, &carol).await.contains(&late.as_ref().to_vec()) {}
+    }
+    (is, reason, texts)
+}
+
+#[tokio::test]
+async fn under_a_shared_key_what_comes_behind_a_cut_is_not_put_down_and_its_sender_hears_so() {
+    let (is, reason, texts) = said_before_the_cut_came(3).await;
+    assert_eq!((is, reason.as_deref()), (DeliveryState::Failed, Some("stale_epoch")));
+    assert_eq!(texts, ["after"]);
+}
+
+#[tokio::test]
+async fn under_sender_keys_it_is_put_down_and_marked_by_its_readers() {
+    let (is, _, texts) = said_before_the_cut_came(1).await;
+    assert_eq!(is, DeliveryState::Acked);
+    assert_eq!(texts, ["late", "after"]);
+}
