@@ -9,7 +9,9 @@
 
 mod asking;
 mod carrying;
+mod coming;
 mod known;
+mod moving;
 mod participant;
 mod saying;
 mod words;

@@ -50,8 +50,9 @@ pub struct Settings {
     pub dtx: bool,
     /// STUN and TURN servers.
     pub servers: Vec<IceServer>,
-    /// Whether no address of this device is told to anybody: sound goes by TURN alone.
-    pub relay_only: bool,
+    /// Whether no address of this device is told to anybody, so that sound goes by TURN alone; where that
+    /// is not said it is for the home to say, and else they are told.
+    pub relay_only: Option<bool>,
     /// Where sockets are bound; `0.0.0.0:0` is each address of this machine but loopback.
     pub bind: SocketAddr,
 }
@@ -62,13 +63,17 @@ impl Default for Settings {
             bitrate: 24_000,
             dtx: true,
             servers: Vec::new(),
-            relay_only: false,
+            relay_only: None,
             bind: SocketAddr::from(([0, 0, 0, 0], 0)),
         }
     }
 }
 
 impl Settings {
+    fn is_relayed(&self) -> bool {
+        self.relay_only == Some(true)
+    }
+
     fn has_relay(&self) -> bool {
         let mut urls = self.servers.iter().flat_map(|server| &server.urls);
         urls.any(|url| url.starts_with("turn:") || url.starts_with("turns:"))

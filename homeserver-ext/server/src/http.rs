@@ -173,6 +173,7 @@ fn calls() -> Router<Api> {
         .route("/groups/{group}/calls/{call}/report", post(calls::report))
         .route("/groups/{group}/calls/{call}/mesh", get(calls::mesh))
         .route("/groups/{group}/calls/{call}/sfu", post(calls::sfu))
+        .route("/groups/{group}/calls/{call}/upgrade", post(calls::upgrade))
         .route("/groups/{group}/calls/{call}/set", post(calls::set))
         .route("/groups/{group}/calls/{call}/leave", post(calls::leave))
         .route("/groups/{group}/calls/{call}/decline", post(calls::decline))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{CallCap, CallIntent, CallState, CallTopology, JoinCall, StartCall},
+    api::{CallIntent, CallState, CallTopology, JoinCall, StartCall},
     ids::{CallId, DeviceId, GroupId},
     olm_plaintext::CallSignal,
 };
@@ -17,12 +17,14 @@ use zeroize::Zeroizing;
 
 use super::{
     asking::{Answer, Getting, Given, Goes, goes, request, running},
+    coming::Coming,
     known::{Ask, Heard, Known, Standing},
+    moving::{Moved, Moving},
     saying::Saying,
     words::{Command, Ending, JoinError, Told, Wish},
 };
 use crate::{
-    calls::{Happened, Input, Mesh, Refused, Signal, StartError},
+    calls::{Happened, Input, Refused, Signal},
     entropy,
     machine::Signalled,
     sdk::{Backoff, CallError, Client, News},
@@ -53,6 +55,7 @@ pub struct Participant {
     told: mpsc::Sender<Told>,
     asking: Option<BoxFuture<'static, Answer>>,
     getting: Getting,
+    moving: Moving,
     /// What was asked last, and when the same may be asked again.
     asked: Option<(Ask, Instant)>,
     /// When anything may be asked again after a failure.
@@ -64,34 +67,13 @@ pub struct Participant {
     ending: Option<(Ending, Instant)>,
 }
 
-/// What there is before a device is in the call.
-struct Parts {
-    mesh: Mesh,
-    inputs: mpsc::Sender<Input>,
-    happened: mpsc::Receiver<Happened>,
-    news: mpsc::Receiver<News>,
-    caps: JoinCall,
-    muted: bool,
-}
-
-impl Parts {
-    fn new(client: &Client, group: GroupId, wish: Wish) -> Result<Self, StartError> {
-        let Wish { settings, source, sink, muted, may_degrade } = wish;
-        let me = client.me().record.device_id;
-        let (mesh, inputs, happened) = Mesh::new(me, settings, source, sink)?;
-        let caps = JoinCall { caps: vec![CallCap::Mesh, CallCap::Sfu], may_degrade };
-        // Before it is in the call, so that nothing is missed.
-        let news = client.calls().attend(group);
-        Ok(Self { mesh, inputs, happened, news, caps, muted })
-    }
-}
-
 enum Step {
     News(News),
     Happened(Happened),
     Command(Command),
     Answer(Box<Answer>),
     Given(Box<Given>),
+    Moved(Box<Moved>),
     Said(DeviceId, Result<(), crate::sdk::SignalError>),
     SoundOver(String),
     Due,
@@ -109,17 +91,17 @@ impl Participant {
         intent: CallIntent,
         wish: Wish,
     ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
-        let parts = Parts::new(client, group, wish)?;
+        let coming = Coming::new(client, group, wish);
         let asked = StartCall {
             call: CallId::new(entropy::bytes()?),
             intent,
-            caps: parts.caps.caps.clone(),
-            may_degrade: parts.caps.may_degrade,
+            caps: coming.caps.caps.clone(),
+            may_degrade: coming.caps.may_degrade,
         };
         match client.http().start_call(group, &asked).await {
-            Ok(state) => Ok(Self::new(client, state, parts)),
+            Ok(state) => Self::new(client, state, coming).await,
             Err(error) if error.is_refusal("DEV_CAUSEWAY_CALL_EXISTS") => {
-                Self::join_with(client, group, parts).await
+                Self::join_with(client, group, coming).await
             }
             Err(error) => Err(error.into()),
         }
@@ -134,24 +116,29 @@ impl Participant {
         group: GroupId,
         wish: Wish,
     ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
-        Self::join_with(client, group, Parts::new(client, group, wish)?).await
+        Self::join_with(client, group, Coming::new(client, group, wish)).await
     }
 
     async fn join_with(
         client: &Client,
         group: GroupId,
-        parts: Parts,
+        coming: Coming,
     ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
         let newest = client.http().calls(group, None, 1).await?.calls.into_iter().next();
         let running = newest.filter(|call| call.topology != CallTopology::Ended);
         let call = running.ok_or(JoinError::None)?.call;
-        let state = client.http().join_call((group, call), &parts.caps).await?;
-        Ok(Self::new(client, state, parts))
+        let state = client.http().join_call((group, call), &coming.caps).await?;
+        Self::new(client, state, coming).await
     }
 
-    fn new(client: &Client, state: CallState, parts: Parts) -> (Self, mpsc::Receiver<Told>) {
+    async fn new(
+        client: &Client,
+        state: CallState,
+        coming: Coming,
+    ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
         let me = client.me().record.device_id;
-        let Parts { mesh, inputs, happened, news, caps, muted } = parts;
+        let ((mesh, inputs, happened), rest) = coming.sound(client, &state).await?;
+        let (news, caps, muted) = rest;
         // Its own task, so that no sound waits for a database.
         let mut sound = JoinSet::new();
         sound.spawn(mesh.run());
@@ -169,6 +156,7 @@ impl Participant {
             told,
             asking: None,
             getting: Getting::new(),
+            moving: Moving::new(),
             asked: None,
             waits: None,
             look_at: Instant::now() + LOOK_EVERY,
@@ -176,7 +164,7 @@ impl Participant {
             is_away: false,
             ending: None,
         };
-        (participant, to_tell)
+        Ok((participant, to_tell))
     }
 
     /// How the call stood when this was asked for.
@@ -195,6 +183,7 @@ impl Participant {
         while !self.is_over() {
             self.ask();
             self.get_access();
+            self.ask_to_move();
             match self.next(&mut commands).await {
                 Step::News(News::State(state)) => self.hear(*state).await,
                 Step::News(News::Signal(signalled)) => self.signalled(signalled).await,
@@ -202,6 +191,7 @@ impl Participant {
                 Step::Command(command) => self.command(command).await,
                 Step::Answer(answer) => self.answered(*answer).await,
                 Step::Given(given) => self.given(*given).await,
+                Step::Moved(moved) => self.moved(*moved).await,
                 Step::Said(to, Err(error)) => self.tell(Told::Untold(to, error.to_string())).await,
                 Step::Said(_, Ok(())) | Step::Due => {}
                 Step::SoundOver(why) => {
@@ -219,6 +209,7 @@ impl Participant {
         let goes_on = self.ending.is_none();
         let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
         let get = self.getting.due(self.wants_access());
+        let ask_to_move = self.moving.due().filter(|_| goes_on);
         tokio::select! {
             Some(news) = self.news.recv() => Step::News(news),
             Some(happened) = self.happened.recv() => Step::Happened(happened),
@@ -231,6 +222,7 @@ impl Participant {
                 Step::Answer(Box::new(answer))
             }
             given = self.getting.next() => Step::Given(Box::new(given)),
+            moved = self.moving.next() => Step::Moved(Box::new(moved)),
             Some((to, done)) = self.saying.next() => Step::Said(to, done),
             Some(ended) = self.sound.join_next() => match ended {
                 Ok(Ok(())) if !goes_on => Step::Due,
@@ -240,6 +232,7 @@ impl Participant {
             },
             () = at(due) => Step::Due,
             () = at(get) => Step::Due,
+            () = at(ask_to_move) => Step::Due,
             () = at(late) => Step::Late,
         }
     }
@@ -293,6 +286,28 @@ impl Participant {
             let state = self.known.state();
             let (call, epoch) = ((self.group, state.call), state.epoch);
             self.getting.ask(self.client.clone(), call, epoch);
+        }
+    }
+
+    /// Asks that the server for bigger calls carries the call, where there is no way to somebody.
+    fn ask_to_move(&mut self) {
+        if self.ending.is_none() && self.known.standing == Standing::In {
+            let call = (self.group, self.state().call);
+            self.moving.ask(&self.client, call);
+        }
+    }
+
+    async fn moved(&mut self, (with, moved): Moved) {
+        match moved {
+            Ok(state) => {
+                self.tell(Told::Moves { with, refused: None }).await;
+                self.hear(state).await;
+            }
+            Err(error) => {
+                if let Some(why) = self.moving.refused(&error) {
+                    self.tell(Told::Moves { with, refused: Some(why) }).await;
+                }
+            }
         }
     }
 
@@ -357,6 +372,7 @@ impl Participant {
 
     async fn hear(&mut self, state: CallState) {
         let Some(heard) = self.known.hear(state) else { return };
+        self.moving.hear(self.known.state());
         self.look_at = Instant::now() + LOOK_EVERY;
         self.tell(Told::State(Box::new(self.state().clone()))).await;
         match heard {
@@ -413,9 +429,14 @@ impl Participant {
                 }
                 return;
             }
-            Happened::Connected(device) => self.known.connected(device, true),
-            Happened::Broken(device) | Happened::Failed(device) => {
+            Happened::Connected(device) => {
+                self.known.connected(device, true);
+                self.moving.connected(device);
+            }
+            Happened::Broken(device) => self.known.connected(device, false),
+            Happened::Failed(device) => {
                 self.known.connected(device, false);
+                self.moving.failed(device);
             }
             Happened::Served(ref served) => {
                 self.known.carrying.served(served);

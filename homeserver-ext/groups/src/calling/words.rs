@@ -45,6 +45,14 @@ pub enum Told {
     Sound(Happened),
     /// Someone could not be told how to connect, and why.
     Untold(DeviceId, String),
+    /// There is no way to somebody, and the home was asked that the server for bigger calls carries the
+    /// call; not each time that it refuses.
+    Moves {
+        /// To whom there is none.
+        with: DeviceId,
+        /// Why it does not, where it does not.
+        refused: Option<String>,
+    },
     /// The server for calls can hear what is said, since it is not sealed for those in the call; or could,
     /// and this device does not go there.
     Clear {

@@ -124,7 +124,7 @@ impl Link {
             candidates,
             tracks,
             state,
-            relay_only: settings.relay_only,
+            relay_only: settings.is_relayed(),
             fingerprint: None,
             offered: false,
             early: Vec::new(),
@@ -339,8 +339,11 @@ async fn connect(
         // A restart opens new sockets: the old ones may be of a network that is gone.
         .with_discard_local_candidates_during_ice_restart(true)
         .build();
-    let policy =
-        if settings.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
+    let policy = if settings.is_relayed() {
+        RTCIceTransportPolicy::Relay
+    } else {
+        RTCIceTransportPolicy::All
+    };
     let servers = settings.servers.iter().map(|server| RTCIceServer {
         urls: server.urls.clone(),
         username: server.username.clone(),

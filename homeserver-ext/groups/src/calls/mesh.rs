@@ -105,7 +105,7 @@ impl Mesh {
         source: Source,
         sink: Sink,
     ) -> Result<(Self, mpsc::Sender<Input>, mpsc::Receiver<Happened>), StartError> {
-        if settings.relay_only && !settings.has_relay() {
+        if settings.is_relayed() && !settings.has_relay() {
             return Err(StartError::NoRelay);
         }
         let studio = Studio::new(&settings, source, sink)

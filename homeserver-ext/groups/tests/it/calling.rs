@@ -3,6 +3,7 @@
 mod caller;
 mod hostile;
 mod served;
+mod ways;
 
 use causeway_groups::calling::Command;
 

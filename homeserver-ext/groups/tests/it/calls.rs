@@ -132,7 +132,7 @@ async fn relay_only_tells_no_address_and_says_after_30_seconds_that_it_failed() 
         true
     }));
     for n in 0..2 {
-        let settings = Settings { relay_only: true, servers: vec![nobody()], ..loopback() };
+        let settings = Settings { relay_only: Some(true), servers: vec![nobody()], ..loopback() };
         room.join_as(n, settings, Source::Silence, None);
     }
     room.tell_all().await;
@@ -179,7 +179,7 @@ async fn what_is_signalled_before_the_state_is_known_waits_for_it() {
 
 #[test]
 fn relay_only_without_a_relay_is_refused_at_once() {
-    let settings = Settings { relay_only: true, ..loopback() };
+    let settings = Settings { relay_only: Some(true), ..loopback() };
     let mesh = Mesh::new(device(0), settings, Source::Silence, Sink::Nowhere);
     assert!(matches!(mesh, Err(StartError::NoRelay)));
 }

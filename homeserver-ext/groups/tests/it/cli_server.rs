@@ -12,7 +12,7 @@ use std::{
 };
 
 use causeway_protocol::{api::Registration, ids::Timestamp};
-use causeway_server::{App, Clock, Config, GuestQuotas, LiveKit};
+use causeway_server::{App, Clock, Config, GuestQuotas, LiveKit, Mesh};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub(crate) struct Server {
     ahead_ms: Arc<AtomicU64>,
     /// What carries calls that are too big for a mesh.
     livekit: Option<LiveKit>,
+    /// What helps devices to reach each other directly.
+    mesh: Mesh,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -51,6 +53,7 @@ impl Server {
             put_back: false,
             ahead_ms: Arc::default(),
             livekit: None,
+            mesh: Mesh::default(),
             running: None,
         };
         server.start_again();
@@ -61,6 +64,13 @@ impl Server {
     pub(crate) fn with_livekit(&mut self, livekit: LiveKit) {
         self.stop();
         self.livekit = Some(livekit);
+        self.start_again();
+    }
+
+    /// From the next start on with what helps devices to reach each other.
+    pub(crate) fn with_mesh(&mut self, mesh: Mesh) {
+        self.stop();
+        self.mesh = mesh;
         self.start_again();
     }
 
@@ -85,7 +95,7 @@ impl Server {
         let stop = CancellationToken::new();
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
         let (name, put_back) = (self.name.clone(), self.put_back);
-        let livekit = self.livekit.clone();
+        let (livekit, mesh) = (self.livekit.clone(), self.mesh.clone());
         let ahead_ms = Arc::clone(&self.ahead_ms);
         let passed = ahead_ms.load(Ordering::SeqCst);
         let (tell, told) = std::sync::mpsc::channel();
@@ -97,6 +107,7 @@ impl Server {
                 config.put_back = put_back;
                 config.claims_per_hour = 10_000;
                 config.livekit = livekit;
+                config.mesh = mesh;
                 config.guests = GuestQuotas { register: None, login: None, link: None };
                 config.edge.per_address = 10_000;
                 let clock = Clock::new(move || now().plus_ms(ahead_ms.load(Ordering::SeqCst)));

@@ -95,6 +95,13 @@ pub struct AskSfu {
     pub epoch: u32,
 }
 
+/// Body of `POST groups/{id}/calls/{call}/upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AskUpgrade {
+    /// The device to which there is no way.
+    pub with: DeviceId,
+}
+
 /// Answer to `POST groups/{id}/calls/{call}/sfu`: where the device goes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallSfus {

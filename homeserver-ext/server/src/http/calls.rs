@@ -3,8 +3,8 @@
 use axum::{Json, extract::State};
 use causeway_protocol::{
     api::{
-        AskSfu, CallMesh, CallPage, CallSfus, CallState, ErrorBody, JoinCall, ReportCall, SetCall,
-        StartCall,
+        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, ErrorBody, JoinCall,
+        ReportCall, SetCall, StartCall,
     },
     ids::{CallId, GroupId, Seq},
 };
@@ -213,6 +213,29 @@ pub(super) async fn sfu(
 ) -> Result<Json<CallSfus>, ApiError> {
     let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
     Ok(Json(calls::sfu(of, &api.calls, livekit, (call, &asked)).await?))
+}
+
+/// `POST groups/{id}/calls/{call}/upgrade` – has the server for bigger calls carry a call of the mesh,
+/// since the caller's device and another did not reach each other.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/upgrade", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = AskUpgrade,
+    responses(
+        (status = 200, body = CallState),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the device, or the other, is not in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_NO_NEED`: they are connected, or have not tried for long enough, or the call is not carried by the mesh, or it switched too often; `DEV_CAUSEWAY_CANNOT_USE_SFU`: `who` cannot"),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none, or it does not answer; again after `retry_after_ms`"),
+    ), security(("token" = [])))]
+pub(super) async fn upgrade(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<AskUpgrade>,
+) -> Result<Json<CallState>, ApiError> {
+    let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
+    Ok(Json(calls::upgrade(of, &api.calls, livekit, (call, &asked)).await?))
 }
 
 /// `GET groups/{id}/calls/{call}/mesh` – what helps the caller's device to reach the others directly.

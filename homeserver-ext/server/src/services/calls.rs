@@ -13,7 +13,7 @@ mod time;
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{CallCap, CallDevice, CallState, JoinCall, ReportCall, SetCall, StartCall},
+    api::{AskUpgrade, CallCap, CallDevice, CallState, JoinCall, ReportCall, SetCall, StartCall},
     call::{Call, Caps, Event, Refused, Said, Who},
     ids::{CallId, DeviceId, GroupId, Timestamp},
     roster::Role,
@@ -215,9 +215,9 @@ pub(crate) async fn join(
     let mut tx = of.db.begin().await?;
     let (group, _, mut row) = of.call(&mut tx, call).await?;
     let is_new = come_in(&mut row, of.caller);
-    let caps = caps(&asked.caps, asked.may_degrade);
-    sfu::note_away(&mut row.kept.call, of.now, livekit, (&of.who(), caps));
-    let joined = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await;
+    let event = Event::Join(of.who(), caps(&asked.caps, asked.may_degrade));
+    sfu::note_away(&mut row.kept.call, of.now, livekit, &event);
+    let joined = of.change(tx, &group, row, (event, false)).await;
     if is_new && joined.is_ok() {
         metrics::counter!("causeway_calls_joined_total").increment(1);
     }
@@ -265,6 +265,22 @@ pub(crate) async fn report(
     let mut tx = of.db.begin().await?;
     let (group, _, row) = of.call(&mut tx, call).await?;
     of.change(tx, &group, row, (Event::Report(of.who(), asked.epoch, said), false)).await
+}
+
+/// Has the server for bigger calls carry the call, since there is no way from the caller's device to
+/// another.
+pub(crate) async fn upgrade(
+    of: Of<'_>,
+    shares: &CallShares,
+    livekit: Option<&LiveKit>,
+    (call, asked): (CallId, &AskUpgrade),
+) -> Result<CallState, CallError> {
+    shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut tx = of.db.begin().await?;
+    let (group, _, mut row) = of.call(&mut tx, call).await?;
+    let event = Event::Upgrade(of.who(), Who::Native(asked.with));
+    sfu::note_away(&mut row.kept.call, of.now, livekit, &event);
+    of.change(tx, &group, row, (event, false)).await
 }
 
 /// Shows what the caller says of his microphone and his hand.

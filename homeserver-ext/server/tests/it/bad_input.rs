@@ -437,6 +437,7 @@ fn about_calls(group: &Group, other: &Person) -> Vec<(Method, String, Value)> {
         (Method::POST, group.path("/calls"), begin),
         (Method::POST, of("report"), report),
         (Method::POST, of("set"), json!({ "muted": true, "hand": false })),
+        (Method::POST, of("upgrade"), json!({ "with": other.device() })),
     ]
 }
 

@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 50] = [
+const TABLE: [(&str, [u16; 7]); 51] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -79,6 +79,8 @@ const TABLE: [(&str, [u16; 7]); 50] = [
     ("GET /groups/{g}/calls/{id}/mesh", [401, 404, 404, 404, 404, 200, 200]),
     // There is no server for calls.
     ("POST /groups/{g}/calls/{id}/sfu", [401, 404, 404, 404, 404, 503, 503]),
+    // Alone in the call.
+    ("POST /groups/{g}/calls/{id}/upgrade", [401, 404, 404, 404, 404, 403, 403]),
     ("POST /groups/{g}/calls/{id}/decline", [401, 404, 404, 404, 404, 200, 200]),
     ("POST /groups/{g}/calls/{id}/leave", [401, 404, 404, 404, 404, 200, 200]),
     ("POST /groups/{g}/calls/{id}/end", [401, 404, 404, 404, 404, 200, 200]),
@@ -212,6 +214,7 @@ impl Stage {
             "POST /groups/{g}/calls/{id}/join" => json!({ "caps": ["mesh"] }),
             "POST /groups/{g}/calls/{id}/report" => json!({ "epoch": 0, "connected": [] }),
             "POST /groups/{g}/calls/{id}/sfu" => json!({ "epoch": 0 }),
+            "POST /groups/{g}/calls/{id}/upgrade" => json!({ "with": text_of(&[9; 32]) }),
             "PUT /groups/{g}/sender-keys" => {
                 json!(PutSenderKeys {
                     keys: Vec::new(),

@@ -39,14 +39,16 @@ pub(crate) struct Sound {
     #[arg(long, env = "CAUSEWAY_MAY_DEGRADE", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     may_degrade: bool,
-    /// Tell nobody your addresses: sound goes by --turn alone
+    /// Tell nobody your addresses: sound goes by a TURN server alone [default: as your server says]
     #[arg(long, env = "CAUSEWAY_RELAY_ONLY", value_parser = clap::builder::BoolishValueParser::new(),
-          num_args = 0..=1, default_value = "false", default_missing_value = "true")]
-    relay_only: bool,
-    /// Servers that say which address you are seen at: stun:host:port, several by commas
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    relay_only: Option<bool>,
+    /// Servers that say which address you are seen at: stun:host:port, several by commas [default:
+    /// those that your server names]
     #[arg(long, env = "CAUSEWAY_STUN", value_delimiter = ',', value_name = "URL")]
     stun: Vec<String>,
     /// A server that relays sound where there is no direct way: turn:host:port?transport=udp
+    /// [default: the one that your server names]
     #[arg(
         long,
         env = "CAUSEWAY_TURN",

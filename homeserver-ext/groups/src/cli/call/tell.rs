@@ -110,6 +110,18 @@ impl Teller {
                 &json!({"why": why}),
                 Some(format!("{} cannot be told how to connect: {why}", self.who(*device))),
             )],
+            Told::Moves { with, refused: None } => vec![self.about(
+                "call_upgrade",
+                *with,
+                &json!({}),
+                Some(format!("no way was found to {}: the server for bigger calls is to carry the call", self.who(*with))),
+            )],
+            Told::Moves { with, refused: Some(why) } => vec![self.about(
+                "call_upgrade",
+                *with,
+                &json!({"why": why}),
+                Some(format!("no way was found to {}, and the server for bigger calls does not carry the call: {why}", self.who(*with))),
+            )],
             Told::Clear { taken } => {
                 self.is_clear = *taken;
                 let text = if *taken { CLEAR } else { NOT_TAKEN };

@@ -67,6 +67,12 @@ impl View {
             Told::Sound(Happened::Served(served)) => self.served(served),
             Told::Sound(Happened::Refused(..) | Happened::Say { .. } | Happened::Quality(_))
             | Told::Signalled(..) => {}
+            Told::Moves { refused, .. } => {
+                self.notice = refused.clone().unwrap_or_else(|| {
+                    "Somebody is not reached: the server for bigger calls is to carry the call"
+                        .to_owned()
+                });
+            }
             Told::Clear { taken } => {
                 self.is_clear = *taken;
                 if !taken {

@@ -1,8 +1,11 @@
 //! Calls of a group, one function for each route.
 
 use causeway_protocol::{
-    api::{AskSfu, CallPage, CallSfus, CallState, JoinCall, ReportCall, SetCall, StartCall},
-    ids::{CallId, GroupId, Seq},
+    api::{
+        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, JoinCall, ReportCall, SetCall,
+        StartCall,
+    },
+    ids::{CallId, DeviceId, GroupId, Seq},
 };
 use serde::Serialize;
 
@@ -61,6 +64,23 @@ impl Http {
     ) -> Result<CallSfus, CallError> {
         let path = ["groups", &group.to_string(), "calls", &call.to_string(), "sfu"];
         self.post(&path, &AskSfu { epoch }).await
+    }
+
+    /// `GET groups/{id}/calls/{call}/mesh`: what helps this device to reach the others directly.
+    pub async fn ways_of_call(
+        &self,
+        (group, call): (GroupId, CallId),
+    ) -> Result<CallMesh, CallError> {
+        self.get(&["groups", &group.to_string(), "calls", &call.to_string(), "mesh"], &[]).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/upgrade`: there is no way to that device.
+    pub async fn move_call(
+        &self,
+        call: (GroupId, CallId),
+        with: DeviceId,
+    ) -> Result<CallState, CallError> {
+        self.about_call(call, "upgrade", &AskUpgrade { with }).await
     }
 
     /// `POST groups/{id}/calls/{call}/set`.

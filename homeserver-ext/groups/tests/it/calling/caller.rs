@@ -55,6 +55,12 @@ pub(super) struct Line {
     pub(super) ears: BTreeMap<(usize, usize), Ear>,
     /// Whether who comes from now on takes it that a server can hear what is said.
     pub(super) may_degrade: bool,
+    /// How they connect.
+    pub(super) settings: Settings,
+}
+
+pub(super) fn loopback() -> Settings {
+    Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() }
 }
 
 impl Line {
@@ -70,6 +76,7 @@ impl Line {
             over: BTreeMap::new(),
             ears: BTreeMap::new(),
             may_degrade: false,
+            settings: loopback(),
         }
     }
 
@@ -81,7 +88,8 @@ impl Line {
         let device = runtime.block_on(async { client(person).await.me().record.device_id });
         self.devices.insert(device, n);
         self.over.remove(&n);
-        let (person, how) = (person.clone(), (starts, self.may_degrade));
+        let how = (starts, self.may_degrade, self.settings.clone());
+        let person = person.clone();
         runtime.spawn(async move {
             let over = takes_part(n, &person, how, wanted, &events).await;
             events.send((n, Event::Over(over))).ok();
@@ -176,7 +184,7 @@ impl Line {
 async fn takes_part(
     n: usize,
     person: &Person,
-    (starts, may_degrade): (bool, bool),
+    (starts, may_degrade, settings): (bool, bool, Settings),
     wanted: mpsc::Receiver<Command>,
     events: &Sender<(usize, Event)>,
 ) -> String {
@@ -184,7 +192,7 @@ async fn takes_part(
     let group = client.rosters().await.unwrap()[0].group();
     let (to_heard, mut heard) = mpsc::channel(1_000);
     let wish = Wish {
-        settings: Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() },
+        settings,
         source: Source::tone(TONES[n]).unwrap(),
         sink: Sink::Each(to_heard),
         muted: false,

@@ -16,18 +16,18 @@ use crate::{
 const NAMES: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
 /// A LiveKit, and the runtime in which it is.
-struct Sfu {
+pub(super) struct Sfu {
     home: Home,
     runtime: Runtime,
 }
 
 impl Sfu {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let runtime = Runtime::new().unwrap();
         Self { home: runtime.block_on(Home::new()), runtime }
     }
 
-    fn of(&self) -> LiveKit {
+    pub(super) fn of(&self) -> LiveKit {
         LiveKit {
             api_url: self.home.livekit.api_url(),
             public_url: self.home.livekit.url(),
@@ -79,7 +79,7 @@ fn four_in_the_clear(sfu: &Sfu, takes_it: [bool; 5]) -> (World, [Person; 5], Lin
     (world, people, line)
 }
 
-fn carried_by(line: &Line, who: &[usize], topology: CallTopology) -> bool {
+pub(super) fn carried_by(line: &Line, who: &[usize], topology: CallTopology) -> bool {
     who.iter().all(|n| line.states.get(n).is_some_and(|state| state.topology == topology))
 }
 

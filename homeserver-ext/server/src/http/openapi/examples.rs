@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, AskSfu, BridgeInfo,
-        CallCap, CallDevice, CallIce, CallIntent, CallMesh, CallPage, CallParticipant, CallSfu,
-        CallSfus, CallState, CallTopology, ClaimRequest, ClaimedKeys, DeliveryState, ErrorBody,
-        EventAbout, EventKind, EventPage, GroupEvent, GroupHead, GroupPage, InvitePage,
+        Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, AskSfu, AskUpgrade,
+        BridgeInfo, CallCap, CallDevice, CallIce, CallIntent, CallMesh, CallPage, CallParticipant,
+        CallSfu, CallSfus, CallState, CallTopology, ClaimRequest, ClaimedKeys, DeliveryState,
+        ErrorBody, EventAbout, EventKind, EventPage, GroupEvent, GroupHead, GroupPage, InvitePage,
         InviteState, JoinCall, JoinPending, JoinRequest, Kept, KeyCount, Limits, LinkState,
         LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys,
         Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer, PutSenderKeys,
@@ -289,6 +289,7 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "ReportCall", &ReportCall { epoch: 0, connected, ready: None, decline: None })?;
     put(to, "SetCall", &SetCall { muted: Some(true), hand: None })?;
     put(to, "AskSfu", &AskSfu { epoch: 1 })?;
+    put(to, "AskUpgrade", &AskUpgrade { with: PHONE })?;
     let sfu = CallSfu {
         url: "wss://sfu.example".to_owned(),
         jwt: "eyJ…".to_owned(),

@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{AskSfu, CallSfu, CallSfus},
-    call::{Call, Caps, Event, Refused, Topology, Who, rules, sfu_identity},
+    call::{Call, Event, Refused, Topology, rules, sfu_identity},
     ids::{CallId, Timestamp},
 };
 
@@ -62,21 +62,20 @@ pub(super) fn rest() -> u64 {
     u64::try_from(rules::BREAK.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Tells the rules of an SFU that is known to be away, where somebody who joins would need it: he is
+/// Tells the rules of an SFU that is known to be away, where what somebody wants would need it: he is
 /// refused, and the others are not sent there in vain.
 pub(super) fn note_away(
     call: &mut Call,
     now: Timestamp,
     livekit: Option<&LiveKit>,
-    (who, caps): (&Who, Caps),
+    wanted: &Event,
 ) {
     let is_there = livekit.is_some_and(|livekit| livekit.rests(now).is_none());
     if is_there || call.topology != Topology::Mesh {
         return;
     }
     let mut trial = call.clone();
-    if trial.apply(Event::Join(who.clone(), caps), now).is_ok() && trial.topology != Topology::Mesh
-    {
+    if trial.apply(wanted.clone(), now).is_ok() && trial.topology != Topology::Mesh {
         // Never refused.
         let _ = call.apply(Event::SfuDown, now);
     }
