@@ -7,6 +7,7 @@ mod failure;
 mod healthcheck;
 mod operator;
 mod servers;
+mod snippet;
 
 use std::{
     io::{self, Write as _},
@@ -94,6 +95,9 @@ enum Command {
         /// Prints an example with placeholder tokens instead.
         #[arg(long)]
         example: bool,
+        /// Prints what Synapse's own configuration needs for calls instead.
+        #[arg(long, conflicts_with_all = ["example", "new_tokens"])]
+        homeserver_snippet: bool,
     },
     /// Looks at the configuration.
     Config {
@@ -227,7 +231,10 @@ impl Cli {
                 let json = serde_json::to_value(Registration::example());
                 output.show(&Registration::example_file()?, &json.map_err(anyhow::Error::from)?)?;
             }
-            Command::Registration { config, new_tokens, example: false } => {
+            Command::Registration { config, homeserver_snippet: true, .. } => {
+                snippet::show(&config.load()?, output)?;
+            }
+            Command::Registration { config, new_tokens, .. } => {
                 registration(&config.load()?, new_tokens, output)?;
             }
             Command::Config { what } => what.run(output)?,

@@ -156,7 +156,7 @@ async fn look(
     here::databases(config, show).await;
     homeserver::look(file, config, registration.as_ref(), options, show).await;
     native::look(file, config, show).await;
-    calls::look(file, config, show).await;
+    calls::look(file, config, registration.as_ref(), show).await;
 }
 
 /// What is said of a key of the configuration file, with the line that is to be changed.

@@ -3,6 +3,8 @@
 //! ruma's own `Registration` lacks fields that matter here (`io.element.msc4190`), so this is a
 //! struct of ours that keeps what it does not know.
 
+pub mod homeserver;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

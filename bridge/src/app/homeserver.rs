@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use causeway_store::Db;
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -158,7 +158,31 @@ pub(super) async fn check(
         return Err(is_not(me.user_id, bot.to_string()));
     }
 
-    first_ping(config, matrix, registration, health).await
+    first_ping(config, matrix, registration, health).await?;
+    say_what_calls_lack(config, matrix, bot).await;
+    Ok(())
+}
+
+/// Says what the homeserver lacks for calls of its users, where these are to come here; all else goes
+/// on without.
+async fn say_what_calls_lack(config: &Config, matrix: &Matrix, bot: &UserId) {
+    let url = &config.calls.focus_url;
+    if url.is_empty() {
+        return;
+    }
+    match matrix.lacks_for_calls(bot, url).await {
+        Ok(lacks) => {
+            for lack in lacks {
+                tracing::warn!(
+                    "the homeserver is not ready for calls: {lack}. `causeway registration \
+                     --homeserver-snippet` prints what its configuration needs"
+                );
+            }
+        }
+        Err(error) => {
+            tracing::info!(%error, "whether the homeserver is ready for calls is not known");
+        }
+    }
 }
 
 async fn first_ping(

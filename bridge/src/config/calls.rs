@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_address, error::WrongValue};
 
+/// Below which the focus is, wherever a proxy has it.
+const FOCUS_PATH: &str = "/livekit/jwt";
+
 /// Calls in native groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -19,11 +22,19 @@ pub struct Calls {
     pub livekit: LiveKit,
     /// What helps devices to reach each other directly.
     pub mesh: Mesh,
+    /// Where clients of Matrix find what lets them into calls, as the homeserver tells them: a proxy
+    /// leads `https://causeway.example.org/livekit/jwt` to `/livekit/jwt` at `appservice.listen`.
+    pub focus_url: String,
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { mesh_max: 4, livekit: LiveKit::default(), mesh: Mesh::default() }
+        Self {
+            mesh_max: 4,
+            livekit: LiveKit::default(),
+            mesh: Mesh::default(),
+            focus_url: String::new(),
+        }
     }
 }
 
@@ -153,7 +164,18 @@ impl Calls {
             return Err(WrongValue::new("calls.mesh_max", why));
         }
         self.livekit.check()?;
-        self.mesh.check()
+        self.mesh.check()?;
+        // Clients compare it as a text: what is written in one way by all is written so here.
+        let is_good = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.path() == FOCUS_PATH
+                && url.as_str() == self.focus_url
+        };
+        if self.focus_url.is_empty() || Url::parse(&self.focus_url).as_ref().is_ok_and(is_good) {
+            return Ok(());
+        }
+        let why = "write it as in https://causeway.example.org/livekit/jwt, with nothing after it";
+        Err(WrongValue::new("calls.focus_url", why.to_owned()))
     }
 
     /// Files that are named, to be seen from the configuration's folder.

@@ -242,6 +242,10 @@ fn limits_and_proxies_must_be_some() {
         ("native:\n  cleanup_interval_s: 0\n", "native.cleanup_interval_s: "),
         ("calls: {mesh_max: 1}\n", "calls.mesh_max: "),
         ("calls: {mesh_max: 9}\n", "calls.mesh_max: "),
+        ("calls: {focus_url: causeway.example.org}\n", "calls.focus_url: "),
+        ("calls: {focus_url: 'https://causeway.example.org/livekit/jwt/'}\n", "calls.focus_url: "),
+        ("calls: {focus_url: 'https://causeway.example.org/./livekit/jwt'}\n", "calls.focus_url: "),
+        ("calls: {focus_url: 'https://causeway.example.org/livekit/jwt?a'}\n", "calls.focus_url: "),
         ("calls: {livekit: {api_key: a}}\n", "calls.livekit.api_url: "),
         ("calls: {livekit: {api_url: 'ws://a'}}\n", "calls.livekit.api_url: "),
         (

@@ -6,12 +6,22 @@ use std::{path::Path, time::Duration};
 use reqwest::{Client, StatusCode, Url};
 
 use super::{Check, key};
-use crate::{app, config::Config};
+use crate::{
+    app, config::Config, domain::ghost::Names, gateway::matrix::Matrix, registration::Registration,
+};
 
 /// Longest that one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn look(file: &Path, config: &Config, show: &mut dyn FnMut(Check)) {
+pub(super) async fn look(
+    file: &Path,
+    config: &Config,
+    registration: Option<&Registration>,
+    show: &mut dyn FnMut(Check),
+) {
+    if !config.calls.focus_url.is_empty() {
+        show(for_matrix(config, registration).await);
+    }
     let livekit = match app::livekit(config) {
         Ok(Some(livekit)) => livekit,
         Ok(None) => return,
@@ -32,6 +42,31 @@ pub(super) async fn look(file: &Path, config: &Config, show: &mut dyn FnMut(Chec
     });
     let Some(token) = causeway_server::livekit_probe(&livekit) else { return };
     show(outside(&config.calls.livekit.public_url, &token).await);
+}
+
+/// Whether the homeserver has what its users need to come into calls.
+async fn for_matrix(config: &Config, registration: Option<&Registration>) -> Check {
+    let (name, url) = ("calls of Matrix users", &config.calls.focus_url);
+    let fix = "`causeway registration --homeserver-snippet` prints what the homeserver's configuration \
+               needs; restart it then (docs/calls.md)";
+    let names = Names::new(&config.homeserver.server_name);
+    let (Some(registration), Some(names)) = (registration, names) else {
+        return Check::skipped(name, "there is no registration");
+    };
+    let matrix = match Matrix::new(&config.homeserver.address, registration.as_token.clone()) {
+        Ok(matrix) => matrix,
+        Err(error) => return Check::skipped(name, error.to_string()),
+    };
+    match matrix.lacks_for_calls(names.bot(), url).await {
+        Ok(lacks) if lacks.is_empty() => {
+            Check::ok(name, format!("the homeserver sends them to {url}, and has what they need"))
+        }
+        Ok(lacks) => {
+            let lacks: Vec<_> = lacks.iter().map(ToString::to_string).collect();
+            Check::failed(name, format!("the homeserver: {}", lacks.join("; ")), fix)
+        }
+        Err(error) => Check::skipped(name, format!("the homeserver does not say: {error}")),
+    }
 }
 
 /// As clients reach it: with a token of ours for a room that is not there.

@@ -8,15 +8,18 @@
 mod error;
 mod request;
 mod rooms;
+mod rtc;
 mod sync;
 mod users;
 
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
+pub use rtc::Lack;
 pub use sync::{Behind, Synced, SyncedRoom};
 pub use users::{Standing, Userinfo};
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +30,7 @@ use std::{
 use reqwest::{Client, Method, Url, redirect};
 use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::clocks::Clocks;
@@ -78,6 +81,9 @@ pub enum BuildError {
 pub struct Versions {
     /// Spec versions, such as `v1.12`.
     pub versions: Vec<String>,
+    /// What it can do of what is not in the specification yet.
+    #[serde(default)]
+    pub unstable_features: BTreeMap<String, Value>,
 }
 
 /// What `GET /account/whoami` says.

@@ -140,3 +140,38 @@ async fn who_is_in_the_room_is_let_in_and_nobody_else() {
         assert!(!log.contains(token.as_str().unwrap()));
     }
 }
+
+#[tokio::test]
+async fn what_is_printed_for_the_homeserver_is_what_calls_need() {
+    let mut all = Bridged::start().await;
+    let focus = "https://causeway.example.org/livekit/jwt";
+    all.causeway.set_env("CAUSEWAY__CALLS__FOCUS_URL", focus);
+    let config = all.causeway.dir().join("causeway.yaml");
+    let causeway = async |words: &[&str]| {
+        let mut command = tokio::process::Command::new(crate::start::binary());
+        command.args(words).arg("--config").arg(&config).env("CAUSEWAY__CALLS__FOCUS_URL", focus);
+        let done = command.output().await.unwrap();
+        serde_json::from_slice::<Value>(&done.stdout).unwrap()
+    };
+    let look = async || {
+        let said = causeway(&["doctor", "--output", "json"]).await;
+        let checks = said["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["name"] == "calls of Matrix users").unwrap()
+    };
+    all.causeway.stop().await.unwrap();
+    all.causeway.start().await.unwrap();
+    let before = look().await;
+    assert_eq!(before["state"], "failed", "{before}");
+    let found = before["found"].as_str().unwrap();
+    assert!(found.contains("nowhere") && found.contains("no delayed events"), "{found}");
+    let log = std::fs::read_to_string(all.causeway.log_file()).unwrap();
+    assert!(log.contains("not ready for calls: it has no delayed events"), "{log}");
+
+    let snippet = causeway(&["registration", "--homeserver-snippet", "--output", "json"]).await;
+    for (key, value) in snippet.as_object().unwrap() {
+        all.synapse.set(key, value.clone());
+    }
+    all.synapse.start_again().await.unwrap();
+    let after = look().await;
+    assert_eq!(after["state"], "ok", "{after}");
+}
