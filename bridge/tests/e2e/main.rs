@@ -11,6 +11,7 @@ mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;
 mod doctor;
+mod faults;
 mod focus;
 mod js;
 mod js_client;
@@ -21,3 +22,4 @@ mod servers;
 mod stack;
 mod start;
 mod story;
+mod thirds;

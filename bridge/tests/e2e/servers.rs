@@ -14,18 +14,18 @@ use crate::{
     start::binary,
 };
 
-/// One of the two.
-struct Side {
-    causeway: Causeway,
-    synapse: Synapse,
+/// One of them.
+pub(crate) struct Side {
+    pub(crate) causeway: Causeway,
+    pub(crate) synapse: Synapse,
 }
 
 impl Side {
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.synapse.server_name()
     }
 
-    async fn person(&self, name: &str) -> Person {
+    pub(crate) async fn person(&self, name: &str) -> Person {
         let token = self.causeway.registration_token().unwrap();
         let name = format!("{name}:{}", self.name());
         Person::register(self.causeway.native_url(), &name, token.expose()).await
@@ -33,15 +33,35 @@ impl Side {
 }
 
 async fn two() -> [Side; 2] {
-    let listeners = [Listeners::free().unwrap(), Listeners::free().unwrap()];
+    several().await
+}
+
+/// So many homeservers that federate, each with its Causeway.
+pub(crate) async fn several<const N: usize>() -> [Side; N] {
+    several_behind(async |url| ((), url)).await.0
+}
+
+/// Two, each with something between its Causeway and its homeserver.
+pub(crate) async fn two_behind<P>(
+    between: impl AsyncFn(String) -> (P, String),
+) -> ([Side; 2], [P; 2]) {
+    several_behind(between).await
+}
+
+async fn several_behind<P, const N: usize>(
+    between: impl AsyncFn(String) -> (P, String),
+) -> ([Side; N], [P; N]) {
+    let listeners: [Listeners; N] = std::array::from_fn(|_| Listeners::free().unwrap());
     let urls = listeners.map(|listeners| listeners.appservice_url());
     let synapses = Synapse::start_federation(&urls, &Progress::new()).await.unwrap();
-    let mut sides = Vec::new();
+    let (mut sides, mut all) = (Vec::new(), Vec::new());
     for (synapse, listeners) in synapses.into_iter().zip(listeners) {
+        let (placed, url) = between(synapse.url()).await;
+        all.push(placed);
         let mut causeway = Causeway::prepare(
             binary(),
             &synapse.dir().join("causeway"),
-            &synapse.url(),
+            &url,
             synapse.server_name(),
             listeners,
             synapse.registration(),
@@ -50,7 +70,7 @@ async fn two() -> [Side; 2] {
         causeway.start().await.unwrap();
         sides.push(Side { causeway, synapse });
     }
-    sides.try_into().ok().unwrap()
+    (sides.try_into().ok().unwrap(), all.try_into().ok().unwrap())
 }
 
 #[tokio::test]
@@ -126,7 +146,7 @@ async fn both_read_all(scheme: Scheme, count: usize, trouble: impl AsyncFn(&mut 
 }
 
 /// That no file below this folder, which is the homeserver's and Causeway's, has any of these words in it.
-fn assert_nothing_is_read(folder: &std::path::Path, words: &[&str]) {
+pub(crate) fn assert_nothing_is_read(folder: &std::path::Path, words: &[&str]) {
     let mut folders = vec![folder.to_path_buf()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {

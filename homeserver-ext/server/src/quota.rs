@@ -32,6 +32,9 @@ pub(crate) const BRIDGE: &str = "bridge";
 /// Devices that may be named of one account, in an op or by one who asks to join.
 pub(crate) const MAX_NAMED: usize = 64;
 
+/// Servers of one group: what is for all of it goes to each.
+pub(crate) const MAX_SERVERS: usize = 32;
+
 /// Buckets that are remembered; beyond, full ones are forgotten, and if none is full, all.
 const MAX_BUCKETS: usize = 10_000;
 const HOUR_MS: u64 = 3_600_000;

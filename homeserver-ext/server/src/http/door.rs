@@ -131,11 +131,23 @@ async fn hand_in(
             Err(error) => tracing::warn!(?error, server = from, "a frame was not taken"),
         }
     }
+    // What waited for something may wait no longer: another server may have brought it.
+    for from in api.servers.stuck() {
+        if let Err(error) = go_on(&api, &from, &Value::Null).await {
+            tracing::warn!(?error, server = from, "a frame was not taken");
+        }
+    }
     Ok(Json(Out { frames: back }))
 }
 
 async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
     let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
+    go_on(api, from, content).await?;
+    Ok(said)
+}
+
+/// Takes what is of its turn; of what waits behind that, in `content`, what may help.
+async fn go_on(api: &Api, from: &str, content: &Value) -> Result<(), ApiError> {
     loop {
         let next = api.servers.next((&api.db, api.clock.now()), from).await?;
         let Some(items) = next else { break };
@@ -146,5 +158,5 @@ async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, A
             break;
         }
     }
-    Ok(said)
+    Ok(())
 }

@@ -309,7 +309,7 @@ impl From<PostOpError> for ApiError {
             PostOpError::Invalid(_) => Self::bad("DEV_CAUSEWAY_INVALID_OP", error),
             PostOpError::Behind(ref what) => Self::behind(&error, what.clone()),
             PostOpError::Unknown => Self::not_found(error),
-            PostOpError::OtherServer(_) | PostOpError::ThirdServer(_) => Self::forbidden(error),
+            PostOpError::OtherServer(_) | PostOpError::TooManyServers(_) => Self::forbidden(error),
             PostOpError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             PostOpError::TooMany(_) => Self::limit(error),
             PostOpError::Devices(_) => Self::invalid(error),
@@ -345,7 +345,7 @@ impl From<JoinError> for ApiError {
             JoinError::Refused(JoinRefused::Used) => Self::gone("DEV_CAUSEWAY_USED", error),
             JoinError::Closed => Self::gone("DEV_CAUSEWAY_CLOSED", error),
             JoinError::Refused(_) => Self::bad("DEV_CAUSEWAY_BAD_REQUEST", error),
-            JoinError::NotYours | JoinError::ThirdServer(_) => Self::forbidden(error),
+            JoinError::NotYours | JoinError::TooManyServers(_) => Self::forbidden(error),
             JoinError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             JoinError::Member => {
                 Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_ALREADY_MEMBER", error)

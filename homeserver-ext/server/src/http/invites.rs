@@ -102,7 +102,7 @@ pub(super) async fn revoke(
     responses(
         (status = 200, body = JoinPending, description = "also for the same request again"),
         (status = 400, body = ErrorBody, description = "`DEV_CAUSEWAY_BAD_REQUEST`, with the reason, to the holder of the link"),
-        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the request is another device's; its account would be of a third server in the group"),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the request is another device's; its account would be of one server more than a group may have members of"),
         (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`: the same for everything until the invite's signature verifies"),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_ALREADY_MEMBER`"),
         (status = 410, body = ErrorBody, description = "to the holder of the link: `DEV_CAUSEWAY_EXPIRED`, `DEV_CAUSEWAY_REVOKED`, `DEV_CAUSEWAY_USED`, `DEV_CAUSEWAY_CLOSED`"),

@@ -8,6 +8,7 @@ mod letting_in;
 mod ops;
 mod rotation;
 mod taking;
+mod thirds;
 
 use axum::http::StatusCode;
 use causeway_protocol::{
@@ -102,8 +103,29 @@ async fn answer_ask(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<
             Ok(()) => return Ok(()),
             Err(refusal) => Err(refusal),
         },
+        Ok(()) if ask.call == Call::Op => match thirds::put_aside(api, from, to, ask).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => asked::carry_out(api, from, ask).await,
+            Err(refusal) => Err(refusal),
+        },
         Ok(()) => asked::carry_out(api, from, ask).await,
     };
+    say(api, from, to, carried_out).await
+}
+
+/// Carries out what was put aside, and answers it.
+async fn carry_out(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<(), ApiError> {
+    let done = asked::carry_out(api, from, ask).await;
+    say(api, from, to, done).await
+}
+
+/// Answers with what came of an ask.
+async fn say(
+    api: &Api,
+    from: &str,
+    to: ItemId,
+    carried_out: Result<Value, ApiError>,
+) -> Result<(), ApiError> {
     let (status, body) = match carried_out {
         Ok(Value::Null) => (StatusCode::NO_CONTENT, Value::Null),
         Ok(body) => (StatusCode::OK, body),

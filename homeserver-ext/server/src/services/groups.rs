@@ -17,7 +17,7 @@ use causeway_store::{Conn, Db};
 
 use crate::{
     live::Live,
-    quota::{MAX_NAMED, Shares, TooMany, UsedUp},
+    quota::{MAX_NAMED, MAX_SERVERS, Shares, TooMany, UsedUp},
     services::Behind,
     storage::{
         self, accounts,
@@ -50,8 +50,8 @@ pub(crate) enum PostOpError {
     #[error("the group belongs to {0}, its creator's server")]
     OtherServer(String),
     /// Add people of the servers that are in it.
-    #[error("a group reaches over two servers at most, and `{0}` would be a third")]
-    ThirdServer(String),
+    #[error("a group reaches over {MAX_SERVERS} servers at most, and `{0}` would be one more")]
+    TooManyServers(String),
     /// Fetch the account's newest device list, and name its identity and its devices.
     #[error(
         "`{0}` is not registered here with this identity and these devices; an op names each \
@@ -158,8 +158,8 @@ pub(crate) async fn post_op(
         }
     }
     let after = before.apply(&op)?;
-    if let Some(third) = third_server(server, &after) {
-        return Err(PostOpError::ThirdServer(third));
+    if let Some(beyond) = server_beyond(server, &after) {
+        return Err(PostOpError::TooManyServers(beyond));
     }
     let moved = moved(&op, &before);
     if moved > MAX_MOVED {
@@ -179,12 +179,12 @@ pub(crate) async fn post_op(
     Ok(head_of(&after))
 }
 
-/// A server beyond this one and another, of which the group has members.
-fn third_server(here: &str, roster: &Roster) -> Option<String> {
+/// A server beyond this one and as many others as a group may have members of.
+fn server_beyond(here: &str, roster: &Roster) -> Option<String> {
     let servers: BTreeSet<&str> =
         roster.members().values().map(|member| member.account.server()).collect();
     let mut others = servers.into_iter().filter(|server| *server != here);
-    others.nth(1).map(str::to_owned)
+    others.nth(MAX_SERVERS - 1).map(str::to_owned)
 }
 
 /// Devices that an op takes into the group or out of it, each of which is a row.

@@ -1,7 +1,7 @@
 //! Invites and those who use them. The server never sees a link's secret, so it cannot let itself
 //! in: it counts uses of a public key, and a device that holds the link checks everything again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     api::{InvitePage, JoinPending, NewInvite, RequestPage},
@@ -16,7 +16,7 @@ use causeway_store::{Conn, Db, Tx};
 
 use crate::{
     live::{Live, News},
-    quota::{MAX_NAMED, Shares, TooMany, UsedUp},
+    quota::{MAX_NAMED, MAX_SERVERS, Shares, TooMany, UsedUp},
     storage::{
         self, GroupRow,
         devices::Device,
@@ -178,12 +178,12 @@ pub(crate) enum JoinError {
     /// The link is good, and there is nothing to ask for.
     #[error("this identity is a member of the group already")]
     Member,
-    /// The link is good, and a group has members of two servers.
+    /// The link is good, and the group has members of as many servers as it may.
     #[error(
-        "a group reaches over two servers at most, and `{0}` would be a third: take part with an \
-         account of one of them"
+        "a group reaches over {MAX_SERVERS} servers at most, and `{0}` would be one more: take part \
+         with an account of one of them"
     )]
-    ThirdServer(String),
+    TooManyServers(String),
     /// The link is good, and too many ask by it; again when it says.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
@@ -279,9 +279,10 @@ pub(crate) async fn join(
         return Err(JoinError::Member);
     }
     let servers = roster.members().values().map(|member| member.account.server());
+    let servers: BTreeSet<&str> = servers.chain([here]).collect();
     let its = asker.account().server();
-    if its != here && servers.clone().any(|server| server != here && server != its) {
-        return Err(JoinError::ThirdServer(its.to_owned()));
+    if !servers.contains(its) && servers.len() >= MAX_SERVERS {
+        return Err(JoinError::TooManyServers(its.to_owned()));
     }
     if !has_used {
         shares.first_by(now, asker.account(), request.ik_pub)?;

@@ -32,6 +32,7 @@ pub(crate) async fn keep(
 ) -> Result<(), storage::Error> {
     let mut tx = db.begin_growing().await?;
     servers::keep_account(tx.conn(), now, said).await?;
+    servers::shared::know_named(tx.conn(), &said.list).await?;
     Ok(tx.commit().await?)
 }
 

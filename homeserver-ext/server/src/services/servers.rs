@@ -7,6 +7,7 @@ mod conduct;
 mod fill;
 mod heads;
 mod line;
+mod look_ups;
 mod named;
 mod readers;
 mod standing;
@@ -30,10 +31,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) use self::look_ups::Aside;
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};
 use self::{
     line::{Line, Mark},
+    look_ups::LookUps,
     readers::Readers,
 };
 pub(crate) use crate::storage::servers::Shared;
@@ -54,6 +57,8 @@ const OPS_COME: Duration = Duration::from_mins(1);
 /// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
 /// beyond it holds up what comes after.
 const NEW_GROUPS: Quota = Quota::per_hour(600, 600);
+/// Servers that one server may make known by naming them in ops: each is spoken with from then on.
+const NAMED: Quota = Quota::per_hour(60, 60);
 /// Accounts that one server may show without being asked.
 const SHOWN: Quota = Quota::per_minute(600, 20_000);
 /// Groups of which one server may say where they stand.
@@ -131,10 +136,12 @@ pub(crate) struct Servers {
     waits: Mutex<HashMap<ItemId, Waits>>,
     asks: Buckets<String>,
     new_groups: Buckets<String>,
+    named: Buckets<String>,
     shown: Buckets<String>,
     heads: Buckets<String>,
     joins: Buckets<String>,
     outward: Buckets<String>,
+    look_ups: LookUps,
     /// How long is gathered what they are told of how far things came.
     gathered: Duration,
     readers: Mutex<Readers>,
@@ -164,10 +171,12 @@ impl Servers {
             waits: Mutex::default(),
             asks: Buckets::default(),
             new_groups: Buckets::default(),
+            named: Buckets::default(),
             shown: Buckets::default(),
             heads: Buckets::default(),
             joins: Buckets::default(),
             outward: Buckets::default(),
+            look_ups: LookUps::default(),
             gathered,
             readers: Mutex::default(),
             news: Notify::new(),

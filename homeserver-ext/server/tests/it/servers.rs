@@ -8,6 +8,7 @@ mod peer;
 mod progress;
 mod put_back;
 mod rotation;
+mod thirds;
 mod wire;
 
 use std::time::Duration;

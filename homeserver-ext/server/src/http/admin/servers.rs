@@ -255,7 +255,7 @@ pub(super) async fn replicas(
     State(api): State<Api>,
     Path(group): Path<GroupId>,
 ) -> Result<Json<Replicas>, Problem> {
-    let found = servers::replicas(&api.db, group).await?;
+    let found = servers::replicas((&api.db, &api.config.server_name), group).await?;
     let (epoch, replicas) = found.ok_or(Problem::NotFound("group"))?;
     let replicas = replicas.into_iter().map(|replica| GroupReplica {
         server: replica.name,

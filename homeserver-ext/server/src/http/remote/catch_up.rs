@@ -9,11 +9,11 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use super::{Api, ApiError, answer_ask, field, refused, show};
+use super::{Api, ApiError, answer_ask, field, refused, show, thirds};
 use crate::services::groups::{
     elsewhere::{self, Heard},
     given_back,
-    replica::Took,
+    replica::{self, Took},
 };
 
 /// Ops that a home is given back with one request; more come by themselves.
@@ -54,6 +54,10 @@ pub(super) async fn second_history(api: &Api, from: &str, group: GroupId) -> Res
 /// Deals with an answer: it is somebody's who waits for it, or brings ops. Whether it brought ops, or told
 /// that there are none.
 pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool, ApiError> {
+    if let Some(account) = api.servers.looked_up(from, answer.to) {
+        thirds::came(api, account, &answer).await?;
+        return Ok(false);
+    }
     let asked = api.servers.ops_answered(&api.db, from, answer.to).await?;
     let Some(group) = asked else {
         api.servers.answered(from, answer);
@@ -66,6 +70,18 @@ pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool
         _ => None,
     };
     let before = elsewhere::epoch(&api.db, group).await?;
+    if let (None, Some(page)) = (before, &page)
+        && let Some(home) = thirds::other_home(api, from, page)
+    {
+        // Its home alone may begin it.
+        api.servers.lack(&api.db, &home, group).await?;
+        return Ok(false);
+    }
+    if let Some(page) = &page
+        && thirds::put_ops_aside(api, from, group, page).await?
+    {
+        return Ok(false);
+    }
     let took = match &page {
         Some(page) => take(api, from, group, page, before).await?,
         None => None,
@@ -98,6 +114,11 @@ async fn take(
     if page.ops.is_empty() || known.is_none() && !api.servers.may_begin_group(now, from) {
         return Ok(None);
     }
+    let unknown = replica::unknown_servers(&api.db, here, &bytes(page)).await?;
+    if unknown > 0 && !api.servers.may_name(now, from, unknown) {
+        api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
+        return Ok(None);
+    }
     let of = (&api.db, &api.live);
     Ok(Some(given_back::take(of, now, (here, from), group, &bytes(page)).await?))
 }
@@ -113,10 +134,18 @@ pub(super) async fn waits(
     if elsewhere::epoch(&api.db, group).await?.is_some_and(|known| epoch <= known) {
         return Ok(None);
     }
+    // Another server's word that there are no more does not end it: its home may have some.
+    let home = replica::other_home(&api.db, &api.config.server_name, group).await?;
+    let other = home.filter(|home| home != from);
+    let is_known = elsewhere::epoch(&api.db, group).await?.is_some();
     let is_over = api.servers.has_waited(&api.db, from).await?
-        || api.servers.is_in_vain(&api.db, from, group).await?;
+        || is_known && other.is_none() && api.servers.is_in_vain(&api.db, from, group).await?;
     if !is_over {
-        api.servers.lack(&api.db, from, group).await?;
+        for server in other.iter().map(String::as_str).chain([from]) {
+            if api.servers.allowed(server).is_ok() {
+                api.servers.lack(&api.db, server, group).await?;
+            }
+        }
     }
     Ok(Some(!is_over))
 }

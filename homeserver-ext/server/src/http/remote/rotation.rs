@@ -18,7 +18,9 @@ pub(in crate::http) async fn ask_rotation(
     caller: &Caller,
     group: GroupId,
 ) -> Result<bool, ApiError> {
-    let others = servers::replicas(&api.db, group).await?.map(|(_, others)| others);
+    let others = servers::replicas((&api.db, &api.config.server_name), group)
+        .await?
+        .map(|(_, others)| others);
     let others = others.unwrap_or_default().into_iter().map(|other| other.name);
     // One that the operator does not let be spoken with is told nothing.
     let others: Vec<_> = others.filter(|server| api.servers.allowed(server).is_ok()).collect();

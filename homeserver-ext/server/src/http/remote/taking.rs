@@ -29,6 +29,11 @@ pub(super) async fn take_event(
                 api.servers.was_limited((&api.db, now), from, "new groups an hour").await?;
                 return Ok(false);
             }
+            let unknown = replica::unknown_servers(&api.db, here, ops).await?;
+            if unknown > 0 && !api.servers.may_name(now, from, unknown) {
+                api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
+                return Ok(false);
+            }
             match replica::take(of, now, (here, from), event.group, ops).await? {
                 Took::All => {}
                 Took::Refused("second_history") => {

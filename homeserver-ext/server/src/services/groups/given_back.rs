@@ -8,8 +8,8 @@ use causeway_store::{Db, Tx};
 
 use super::{
     PostOpError, must_be_registered, put_down,
-    replica::{self, Took},
-    third_server,
+    replica::{self, Giver, Took},
+    server_beyond,
 };
 use crate::{
     live::Live,
@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-/// Takes ops that `from` has of a group whose home is here or there, in their order.
+/// Takes ops that `from` was asked for, in their order: as the group's home what it lost, and otherwise what
+/// is lacked.
 pub(crate) async fn take(
     (db, live): (&Db, &Live),
     now: Timestamp,
@@ -28,7 +29,7 @@ pub(crate) async fn take(
     ops: &[Vec<u8>],
 ) -> Result<Took, storage::Error> {
     if !is_home(db, here, id, ops).await? {
-        return replica::take((db, live), now, (here, from), id, ops).await;
+        return replica::take_of((db, live), now, (here, from, Giver::Any), id, ops).await;
     }
     for bytes in ops {
         let Ok(op) = Op::parse(bytes) else { return Ok(Took::Refused("malformed")) };
@@ -91,8 +92,8 @@ async fn take_one(
         return Ok(Took::Refused("second_history"));
     }
     let after = before.apply(op)?;
-    if let Some(third) = third_server(here, &after) {
-        return Err(PostOpError::ThirdServer(third));
+    if let Some(beyond) = server_beyond(here, &after) {
+        return Err(PostOpError::TooManyServers(beyond));
     }
     must_be_registered(tx.conn(), (now, Some(from)), op, &after).await?;
     go_on((tx, live), now, here, &group, (op, &before, &after)).await

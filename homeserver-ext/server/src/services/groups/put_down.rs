@@ -1,5 +1,7 @@
 //! An op that was judged, put down: the same at its group's home and at a replica.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
     device::DeviceOf,
     envelope::MAX_TTL_MS,
@@ -31,8 +33,7 @@ pub(super) async fn begin(
     let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let row = groups::insert(tx.conn(), op, roster, seq, creator).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
-    let is_home = creator.server() == here;
-    know(tx.conn(), (here, is_home), row, (roster, &come)).await?;
+    know(tx.conn(), (here, creator.server()), row, (roster, &come)).await?;
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, row, come);
@@ -60,7 +61,12 @@ pub(super) async fn go_on(
             invites::drop_requests_of(tx.conn(), group.row, &entry.member_id).await?;
         }
     }
-    know(tx.conn(), (here, is_home), group.row, (after, &changed)).await?;
+    let home = groups::home(tx.conn(), group.head.group).await?;
+    let home = home.as_deref().unwrap_or(here);
+    know(tx.conn(), (here, home), group.row, (after, &changed)).await?;
+    if !is_home {
+        forget_gone(tx.conn(), group.row, (before, after)).await?;
+    }
     mailbox::put_op(tx.conn(), seq, group.row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, group.row, changed.clone());
@@ -80,24 +86,41 @@ pub(super) async fn go_on(
     Ok(tx.commit_with(script).await.map(drop)?)
 }
 
-/// Has devices of other servers known that are in a group now, and, by its home, their servers as those to
-/// be given its ops.
+/// Has devices of other servers known that are in a group now, as far as those have shown them, and their
+/// servers as those to be given its ops by its home, and to be shown this server's accounts by others.
 async fn know(
     conn: &mut Conn,
-    (here, is_home): (&str, bool),
+    (here, home): (&str, &str),
     group: GroupRow,
     (roster, devices): (&Roster, &[DeviceOf]),
 ) -> Result<(), storage::Error> {
     for device in devices {
         let Some(member) = roster.member(&device.member_id) else { continue };
-        if member.account.server() == here {
+        let its = member.account.server();
+        if its == here {
             continue;
         }
+        let server = servers::row(conn, its).await?;
         servers::know_device(conn, &member.account, device).await?;
-        if is_home {
-            let server = servers::row(conn, member.account.server()).await?;
+        if its != home {
             forward::begin_replica(conn, server, group).await?;
         }
+    }
+    Ok(())
+}
+
+/// A server that has nobody in a group any more is shown nothing more by those that are not its home.
+async fn forget_gone(
+    conn: &mut Conn,
+    group: GroupRow,
+    (before, after): (&Roster, &Roster),
+) -> Result<(), storage::Error> {
+    let of = |roster: &Roster| -> BTreeSet<String> {
+        roster.members().values().map(|member| member.account.server().to_owned()).collect()
+    };
+    for gone in of(before).difference(&of(after)) {
+        let server = servers::row(conn, gone).await?;
+        forward::end_replica(conn, server, group).await?;
     }
     Ok(())
 }

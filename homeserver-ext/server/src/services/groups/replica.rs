@@ -1,8 +1,10 @@
 //! Ops of groups whose home is another server, as that gives them.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
-    ids::{GroupId, Timestamp},
-    roster::{Kind, Op, Roster},
+    ids::{AccountId, GroupId, Timestamp},
+    roster::{Body, Kind, Op, Roster},
 };
 use causeway_store::Db;
 
@@ -12,6 +14,7 @@ use crate::{
     storage::{
         self,
         groups::{self, Group},
+        servers,
     },
 };
 
@@ -27,12 +30,32 @@ pub(crate) enum Took {
     Missing,
 }
 
-/// Takes ops that `from` gives, in their order; those that are here already are passed over. The home has
+/// Takes ops that the home gives, in their order; those that are here already are passed over. It has
 /// judged who is registered; what an op may, is judged here as by every client.
 pub(crate) async fn take(
-    (db, live): (&Db, &Live),
+    of: (&Db, &Live),
     now: Timestamp,
     (here, from): (&str, &str),
+    id: GroupId,
+    ops: &[Vec<u8>],
+) -> Result<Took, storage::Error> {
+    take_of(of, now, (here, from, Giver::Home), id, ops).await
+}
+
+/// Who may give ops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// The home alone.
+    Home,
+    /// Another server of the group, too, which was asked for them, once the group is known.
+    Any,
+}
+
+/// As [`take`], of who is to give them.
+pub(super) async fn take_of(
+    (db, live): (&Db, &Live),
+    now: Timestamp,
+    (here, from, giver): (&str, &str, Giver),
     id: GroupId,
     ops: &[Vec<u8>],
 ) -> Result<Took, storage::Error> {
@@ -43,7 +66,7 @@ pub(crate) async fn take(
                 begin(db, live, now, (here, from), id, &op).await?
             }
             None => Took::Missing,
-            Some(group) => go_on((db, live), now, (here, from), &group, &op).await?,
+            Some(group) => go_on((db, live), now, (here, from, giver), &group, &op).await?,
         };
         if took != Took::All {
             return Ok(took);
@@ -76,19 +99,20 @@ async fn begin(
 async fn go_on(
     (db, live): (&Db, &Live),
     now: Timestamp,
-    (here, from): (&str, &str),
+    (here, from, giver): (&str, &str, Giver),
     group: &Group,
     op: &Op,
 ) -> Result<Took, storage::Error> {
     let mut tx = db.begin_growing().await?;
-    if groups::home(tx.conn(), group.head.group).await?.as_deref() != Some(from) {
+    let is_home = groups::home(tx.conn(), group.head.group).await?.as_deref() == Some(from);
+    if giver == Giver::Home && !is_home {
         return Ok(Took::Refused("not_its_home"));
     }
+    let before = groups::roster(tx.conn(), group.row).await?;
     if let Some(known) = groups::op_hash(tx.conn(), group.row, op.epoch()).await? {
         let is_known = known == op.hash();
         return Ok(if is_known { Took::All } else { Took::Refused("second_history") });
     }
-    let before = groups::roster(tx.conn(), group.row).await?;
     if Some(op.epoch()) != before.epoch().next() {
         return Ok(Took::Missing);
     }
@@ -96,8 +120,31 @@ async fn go_on(
         return Ok(Took::Refused("second_history"));
     }
     let Ok(after) = before.apply(op) else { return Ok(Took::Refused("invalid")) };
+    let mut members = before.members().values().chain(after.members().values());
+    if !is_home && !members.any(|member| member.account.server() == from) {
+        return Ok(Took::Refused("not_in_group"));
+    }
     put_down::go_on((tx, live), now, (here, false), group, (op, &before, &after)).await?;
     Ok(Took::All)
+}
+
+/// How many servers ops name of which nothing is known here.
+pub(crate) async fn unknown_servers(
+    db: &Db,
+    here: &str,
+    ops: &[Vec<u8>],
+) -> Result<usize, storage::Error> {
+    let mut named = BTreeSet::new();
+    for op in ops.iter().filter_map(|op| Op::parse(op).ok()) {
+        let Ok(Body::Add(entries)) = op.body() else { continue };
+        let accounts = entries.iter().filter_map(|entry| entry.account.parse::<AccountId>().ok());
+        named.extend(accounts.map(|account| account.server().to_owned()));
+    }
+    let (mut read, mut count) = (db.read().await?, 0);
+    for name in named.iter().filter(|name| *name != here) {
+        count += usize::from(servers::of_name(read.conn(), name).await?.is_none());
+    }
+    Ok(count)
 }
 
 /// Whether a group is known here.

@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     envelope::SubmittedTo,
-    ids::{ItemId, Seq, StreamId, Timestamp},
+    ids::{AccountId, ItemId, Seq, StreamId, Timestamp},
     link::{Carried, Event, Item, Row, Tell},
     roster::Op,
 };
@@ -59,10 +59,16 @@ impl Servers {
                 continue;
             }
             self.tell_progress((db, now), server, &mut line, (&readers, sent)).await?;
-            let skipped = fill_one(db, now, (server, &self.here), &mut line).await?;
-            if let Some(until) = skipped {
+            let Found { skipped, unnamed } =
+                fill_one(db, now, (server, &self.here), &mut line).await?;
+            if skipped.is_some() || !unnamed.is_empty() {
                 let mut tx = db.begin().await.map_err(storage::Error::from)?;
-                forward::done(tx.conn(), server, until).await?;
+                if let Some(until) = skipped {
+                    forward::done(tx.conn(), server, until).await?;
+                }
+                for (group, epoch) in unnamed {
+                    forward::has_ops(tx.conn(), server, group, epoch).await?;
+                }
                 tx.commit().await.map_err(storage::Error::from)?;
             }
         }
@@ -76,14 +82,24 @@ enum Next {
     Op(GroupRow, i64, Vec<u8>),
 }
 
+/// What was found for a server beside what it is sent.
+#[derive(Default)]
+struct Found {
+    /// Up to where nothing was for it, where that is far.
+    skipped: Option<i64>,
+    /// Groups of other homes whose ops name nobody here: up to which epoch.
+    unnamed: Vec<(GroupRow, i64)>,
+}
+
 /// Puts what waits on its way in the order of its numbers, so that no op overtakes what was said before it,
-/// and nothing the ops that it was sealed under. Up to where nothing was for the server, where that is far.
+/// and nothing the ops that it was sealed under.
 async fn fill_one(
     db: &Db,
     now: Timestamp,
     (server, here): (i64, &str),
     line: &mut Line,
-) -> Result<Option<i64>, AskError> {
+) -> Result<Found, AskError> {
+    let mut all = Found::default();
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let conn = read.conn();
     let stored = forward::forwarded(conn, server).await?;
@@ -92,6 +108,10 @@ async fn fill_one(
     let mut next: Vec<(i64, Next)> = Vec::new();
     for behind in forward::behind(conn, server).await? {
         let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
+        if !is_home(&behind, here)? {
+            all.unnamed.extend(show(conn, now, here, (&behind, sent), line).await?);
+            continue;
+        }
         let ops = forward::ops(conn, behind.group, sent + 1, behind.until).await?;
         if let Some((last, _)) = ops.last().filter(|_| ops.len() >= forward::OPS) {
             until = until.min(*last);
@@ -108,18 +128,18 @@ async fn fill_one(
         match next {
             Next::Op(group, epoch, op) => {
                 if !ops.fits(group, &op) && !ops.put(conn, now, here, line).await? {
-                    return Ok(None);
+                    return Ok(all);
                 }
                 ops.push(group, epoch, op);
             }
             Next::Row(forward) => {
                 if !ops.put(conn, now, here, line).await? {
-                    return Ok(None);
+                    return Ok(all);
                 }
                 let mark = mark(&forward);
                 let item = item(line, *forward)?;
                 if !line.put_marked(&item, now, ALWAYS, Some(mark)) {
-                    return Ok(None);
+                    return Ok(all);
                 }
                 line.cursor = Some(seq);
             }
@@ -128,7 +148,45 @@ async fn fill_one(
     if ops.put(conn, now, here, line).await? {
         line.cursor = Some(until.max(cursor));
     }
-    Ok((is_idle && until - stored >= LAG).then_some(until))
+    all.skipped = (is_idle && until - stored >= LAG).then_some(until);
+    Ok(all)
+}
+
+/// Whether this server gives the group's ops.
+fn is_home(behind: &forward::Behind, here: &str) -> Result<bool, AskError> {
+    let creator = behind.creator.as_deref().map(str::parse::<AccountId>).transpose();
+    let creator = creator.map_err(|_| storage::Error::Row("creator"))?;
+    Ok(creator.is_none_or(|creator| creator.server() == here))
+}
+
+/// Shows a server the accounts here that a group's next ops name, which another server gives it. Up to which
+/// epoch there was nobody to be shown.
+async fn show(
+    conn: &mut Conn,
+    now: Timestamp,
+    here: &str,
+    (behind, sent): (&forward::Behind, i64),
+    line: &mut Line,
+) -> Result<Option<(GroupRow, i64)>, AskError> {
+    let ops = forward::ops(conn, behind.group, sent + 1, behind.until).await?;
+    let ops: Vec<Vec<u8>> = ops.into_iter().map(|(_, op)| op).collect();
+    let id = ops.first().and_then(|op| Some(Op::parse(op).ok()?.group()));
+    let Some(id) = id else { return Ok(None) };
+    let last = sent + i64::try_from(ops.len()).unwrap_or(0);
+    let mut items = named(conn, here, id, &ops).await?.into_iter().peekable();
+    if items.peek().is_none() {
+        // Nobody has to acknowledge that; behind what is on its way it waits.
+        return Ok((sent == behind.epoch).then_some((behind.group, last)));
+    }
+    while let Some(accounts) = items.next() {
+        let mark = items.peek().is_none().then_some(Mark::Ops(behind.group, last));
+        let item = Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts));
+        if !line.put_marked(&item, now, ALWAYS, mark) {
+            return Ok(None);
+        }
+    }
+    line.ops.insert(behind.group, last);
+    Ok(None)
 }
 
 /// What the server has with it: of a fan-out also what it is called there.

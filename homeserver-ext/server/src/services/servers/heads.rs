@@ -24,6 +24,12 @@ impl Servers {
         self.heads.take(now, from.to_owned(), Some(super::HEADS_TOLD), count).is_ok()
     }
 
+    /// Whether `from` may make so many more servers known now; else its frames wait.
+    pub(crate) fn may_name(&self, now: Timestamp, from: &str, count: usize) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.named.take(now, from.to_owned(), Some(super::NAMED), count).is_ok()
+    }
+
     /// Notes that `from` may have ops of a group that are not here: they are asked for.
     pub(crate) async fn lack(&self, db: &Db, from: &str, group: GroupId) -> Result<(), AskError> {
         self.line(db, from).await?.lock().await.lack(group);
@@ -60,6 +66,13 @@ impl Servers {
         group: GroupId,
     ) -> Result<bool, AskError> {
         Ok(self.line(db, from).await?.lock().await.is_in_vain(group))
+    }
+
+    /// The servers of which a frame waits for something; it may have come of another.
+    pub(crate) fn stuck(&self) -> Vec<String> {
+        let lines = lock(&self.lines);
+        let stuck = lines.iter().filter(|(_, line)| line.try_lock().is_ok_and(|it| it.is_stuck()));
+        stuck.map(|(name, _)| name.clone()).collect()
     }
 
     /// Tells `to` where a group stands.

@@ -395,6 +395,11 @@ impl Line {
         }
     }
 
+    /// Whether the frame whose turn it is waits for something.
+    pub(super) const fn is_stuck(&self) -> bool {
+        self.stuck_since.is_some()
+    }
+
     /// Whether it had no more when it was asked for the frame whose turn it is.
     pub(super) fn is_in_vain(&self, group: GroupId) -> bool {
         self.in_vain.contains(&group)

@@ -204,11 +204,17 @@ impl Servers {
 
 /// The other servers with members of a group; none where there is no such group.
 pub(crate) async fn replicas(
-    db: &Db,
+    (db, here): (&Db, &str),
     group: GroupId,
 ) -> Result<Option<(u64, Vec<Replica>)>, storage::Error> {
     let mut read = db.read().await?;
     let Some(found) = groups::by_id(read.conn(), group).await? else { return Ok(None) };
-    let replicas = servers::replicas(read.conn(), found.row).await?;
+    let mut replicas = servers::replicas(read.conn(), found.row).await?;
+    if groups::home(read.conn(), group).await?.is_some_and(|home| home != here) {
+        // The ops are the home's to give.
+        for replica in &mut replicas {
+            replica.epoch = None;
+        }
+    }
     Ok(Some((found.head.epoch.0.into(), replicas)))
 }

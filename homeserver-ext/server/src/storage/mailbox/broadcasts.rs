@@ -147,14 +147,23 @@ impl Readers {
     }
 }
 
-/// Who reads what was broadcast in a group from `from` on.
+/// Who reads what was broadcast in a group from `from` on; for devices that a third server has not shown yet
+/// that server.
 pub(crate) async fn readers(conn: &mut Conn, group: GroupRow, from: i64) -> Result<Readers, Error> {
     let mut readers: Vec<Reader> = sqlx::query_as(
         "SELECT d.device, g.after_seq, g.until_seq, g.from_epoch, b.acked_seq, d.server, b.kept_seq
          FROM group_devices g
          JOIN devices d ON d.device_id = g.device_id AND d.member_id = g.member_id
          JOIN mailboxes b ON b.device = d.device
-         WHERE g.grp = $1 AND g.until_seq >= $2",
+         WHERE g.grp = $1 AND g.until_seq >= $2
+         UNION ALL
+         SELECT -s.server, g.after_seq, g.until_seq, g.from_epoch, s.forwarded, s.server, NULL
+         FROM group_devices g
+         JOIN group_members m ON m.grp = g.grp AND m.member_id = g.member_id
+         JOIN servers s ON m.account LIKE '%:' || s.name AND m.account NOT LIKE '%:%:' || s.name
+         JOIN replicas r ON r.server = s.server AND r.grp = g.grp
+         WHERE g.grp = $1 AND g.until_seq >= $2
+         AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.device_id = g.device_id)",
     )
     .bind(group)
     .bind(from)

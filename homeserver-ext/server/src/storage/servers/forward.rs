@@ -26,8 +26,9 @@ pub(crate) struct Forward {
     pub(crate) whole: Option<(EnvelopeId, Timestamp)>,
 }
 
-/// What devices here, and this server as a group's home, have for those of the server after `after`, in order; and up to which number it
-/// was looked for.
+/// What devices here, and this server as a group's home, have for those of the server after `after`, in
+/// order; and up to which number it was looked for. A server that has not shown its devices yet gets what is
+/// for all: it knows for whom.
 pub(crate) async fn next(
     conn: &mut Conn,
     server: i64,
@@ -44,11 +45,18 @@ pub(crate) async fn next(
             UNION ALL
             SELECT seq FROM (SELECT b.seq FROM broadcasts b
                 JOIN devices s ON s.device = b.sender AND s.server IS NULL
-                WHERE b.seq > $2 AND b.ended IS NULL AND EXISTS (
+                WHERE b.seq > $2 AND b.ended IS NULL AND (EXISTS (
                     SELECT 1 FROM group_devices g JOIN devices d
                         ON d.device_id = g.device_id AND d.member_id = g.member_id
                     WHERE g.grp = b.grp AND d.server = $1 AND b.seq > g.after_seq
                     AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch)
+                OR EXISTS (
+                    SELECT 1 FROM replicas r JOIN servers o ON o.server = r.server
+                    JOIN group_devices g ON g.grp = r.grp
+                    JOIN group_members m ON m.grp = g.grp AND m.member_id = g.member_id
+                        AND m.account LIKE '%:' || o.name AND m.account NOT LIKE '%:%:' || o.name
+                    WHERE r.server = $1 AND r.grp = b.grp AND b.seq > g.after_seq
+                    AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch))
                 ORDER BY b.seq LIMIT 64) everyones
          ) k ON TRUE ORDER BY k.seq LIMIT 64",
     )
@@ -205,22 +213,26 @@ pub(crate) struct Behind {
     pub(crate) group: GroupRow,
     /// The last that it has; -1: none.
     pub(crate) epoch: i64,
-    /// The last that it may have: a server without members the one that took out its last.
+    /// The last that it may have: a server without members the one that took out its last. Of one whose
+    /// devices are not known here all: it is in the roster.
     pub(crate) until: i64,
+    /// Who began the group; none of one from before that was kept, whose home is here.
+    pub(crate) creator: Option<String>,
 }
 
-/// The groups of which this server is the home, and the other lacks ops; 1,024 at most.
+/// The groups of which the other server lacks ops, of this one as their home, or has not been shown the
+/// accounts here that they name; 1,024 at most.
 pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, Error> {
     let rows = sqlx::query_as(
-        "SELECT grp, epoch, until FROM (
-            SELECT r.grp, r.epoch, CASE WHEN EXISTS (
+        "SELECT grp, epoch, until, creator FROM (
+            SELECT r.grp, r.epoch, g.creator, CASE WHEN EXISTS (
                     SELECT 1 FROM group_devices g JOIN devices d
                         ON d.device_id = g.device_id AND d.member_id = g.member_id
                     WHERE g.grp = r.grp AND d.server = r.server AND g.until_epoch IS NULL)
                 THEN g.epoch ELSE COALESCE((
                     SELECT max(o.until_epoch) FROM group_devices o JOIN devices d
                         ON d.device_id = o.device_id AND d.member_id = o.member_id
-                    WHERE o.grp = r.grp AND d.server = r.server), -1) END AS until
+                    WHERE o.grp = r.grp AND d.server = r.server), g.epoch) END AS until
             FROM replicas r JOIN groups g ON g.grp = r.grp
             WHERE r.server = $1 AND r.epoch < g.epoch) AS lacking
          WHERE epoch < until ORDER BY grp LIMIT 1024",
@@ -280,11 +292,26 @@ pub(crate) async fn begin_replica(
     Ok(())
 }
 
-/// The servers of which devices are known.
+/// From now on the server is given nothing more of the group.
+pub(crate) async fn end_replica(
+    conn: &mut Conn,
+    server: i64,
+    group: GroupRow,
+) -> Result<(), Error> {
+    sqlx::query("DELETE FROM replicas WHERE server = $1 AND grp = $2")
+        .bind(server)
+        .bind(group)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The servers of which devices are known, or that are in a group with this one.
 pub(crate) async fn with_devices(conn: &mut Conn) -> Result<Vec<(i64, String)>, Error> {
     Ok(sqlx::query_as(
         "SELECT server, name FROM servers s
-         WHERE EXISTS (SELECT 1 FROM devices d WHERE d.server = s.server) ORDER BY server",
+         WHERE EXISTS (SELECT 1 FROM devices d WHERE d.server = s.server)
+            OR EXISTS (SELECT 1 FROM replicas r WHERE r.server = s.server) ORDER BY server",
     )
     .fetch_all(conn)
     .await?)

@@ -1,6 +1,7 @@
 //! The groups that this server shares with another, and how far that one may know of them.
 
 use causeway_protocol::{
+    device::{DeviceList, DeviceOf},
     ids::{Epoch, GroupId, RosterHash},
     link::Head,
 };
@@ -74,4 +75,27 @@ pub(crate) async fn reads_until(
         return Ok(Some(group.head.epoch));
     }
     was_in_until(conn, group.row, server).await
+}
+
+/// Has those devices of an account known that groups here name already: a third server may have shown
+/// them later than the home gave the ops.
+pub(crate) async fn know_named(conn: &mut Conn, said: &DeviceList) -> Result<(), Error> {
+    for device in &said.devices {
+        let is_named: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM group_members m JOIN group_devices g
+                ON g.grp = m.grp AND g.device_id = $3 AND g.member_id = m.member_id
+                WHERE m.account = $1 AND m.member_id = $2)
+             AND NOT EXISTS (SELECT 1 FROM devices WHERE device_id = $3)",
+        )
+        .bind(said.account.as_str())
+        .bind(said.member_id.as_ref())
+        .bind(device.as_ref())
+        .fetch_one(&mut *conn)
+        .await?;
+        if is_named {
+            let device = DeviceOf { member_id: said.member_id, device_id: *device };
+            super::know_device(conn, &said.account, &device).await?;
+        }
+    }
+    Ok(())
 }

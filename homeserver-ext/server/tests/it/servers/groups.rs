@@ -191,7 +191,7 @@ async fn nothing_is_lost_or_doubled_while_each_server_restarts_and_frames_are_lo
 }
 
 #[tokio::test]
-async fn nobody_logs_in_here_with_an_account_of_elsewhere_and_a_third_server_is_refused() {
+async fn nobody_logs_in_here_with_an_account_of_elsewhere_and_nobody_unknown_is_added() {
     let (here, alice, there, carol) = two().await;
     let wire = Wire::between(&here, &there);
     let mut group = with_carol(&here, &alice, &carol).await;

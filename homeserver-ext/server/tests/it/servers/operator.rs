@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Status and body of what the operator of `server` is answered.
-async fn operate(server: &Server, method: Method, path: &str) -> (u16, Value) {
+pub(super) async fn operate(server: &Server, method: Method, path: &str) -> (u16, Value) {
     let admin = behind_token(server.app.admin(), TokenHash::of("right"));
     let (_serving, base) = served(admin).await;
     let request = server.http.request(method, format!("{base}{path}")).bearer_auth("right");

@@ -1,7 +1,7 @@
 //! What carries frames from one server's door to the other's, as two agents and two homeservers would.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -36,13 +36,22 @@ impl Wire {
         self.lost.load(Ordering::SeqCst)
     }
 
+    /// Between each two of several; what is for others is lost.
+    pub(super) fn among(servers: &[(&'static str, &Server)]) -> Self {
+        Self::carrying(servers, false)
+    }
+
     fn make(one: &Server, other: &Server, is_lossy: bool) -> Self {
+        Self::carrying(&[("a.example", one), ("b.example", other)], is_lossy)
+    }
+
+    fn carrying(servers: &[(&'static str, &Server)], is_lossy: bool) -> Self {
         let (lost, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
-        for (from, to) in [(one, other), (other, one)] {
+        let urls: BTreeMap<_, _> = servers.iter().map(|(name, to)| (*name, url(to))).collect();
+        for &(name, from) in servers {
             let http = from.http.clone();
-            let (from, to) = (url(from), url(to));
-            let lost = Arc::clone(&lost);
-            tasks.spawn(async move { carry(http, &from, &to, is_lossy.then_some(lost)).await });
+            let (lost, urls) = (Arc::clone(&lost), urls.clone());
+            tasks.spawn(async move { carry(http, name, &urls, is_lossy.then_some(lost)).await });
         }
         Self { lost, _tasks: tasks }
     }
@@ -52,8 +61,13 @@ fn url(server: &Server) -> String {
     format!("{}/_causeway/relay/v1/frames", server.base)
 }
 
-async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<AtomicU64>>) {
-    let mut seen = BTreeSet::new();
+async fn carry(
+    http: reqwest::Client,
+    name: &'static str,
+    urls: &BTreeMap<&'static str, String>,
+    lost: Option<Arc<AtomicU64>>,
+) {
+    let (mut seen, from) = (BTreeSet::new(), &urls[name]);
     loop {
         let fetched = http.get(format!("{from}?wait_ms=1000")).bearer_auth(DOOR_TOKEN).send().await;
         let Ok(fetched) = fetched else { continue };
@@ -61,9 +75,8 @@ async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<Ato
         for frame in body["frames"].as_array().unwrap_or_else(|| panic!("{body}")) {
             let has_items = !frame["content"]["items"].as_array().unwrap().is_empty();
             let is_first = has_items && seen.insert(frame["content"]["seq"].as_u64());
-            // Of the wire's two ends the other is who sends.
-            let sender = if frame["to"] == "b.example" { "a.example" } else { "b.example" };
-            assert!(is_server_name(sender));
+            assert!(is_server_name(name));
+            let Some(to) = urls.get(frame["to"].as_str().unwrap()) else { continue };
             let times = match &lost {
                 Some(lost) if is_first && seen.len() == 1 => {
                     lost.fetch_add(1, Ordering::SeqCst);
@@ -73,7 +86,7 @@ async fn carry(http: reqwest::Client, from: &str, to: &str, lost: Option<Arc<Ato
                 None => 1,
             };
             for _ in 0..times {
-                let body = json!({"frames": [{"from": sender, "content": frame["content"]}]});
+                let body = json!({"frames": [{"from": name, "content": frame["content"]}]});
                 let handed = http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await;
                 let handed = handed.unwrap();
                 let status = handed.status();

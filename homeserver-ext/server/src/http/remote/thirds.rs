@@ -1,0 +1,109 @@
+//! Accounts of third servers, named by what another asks or gives: asked of those servers first (protocol
+//! §7.2, §7.3).
+
+use causeway_protocol::{
+    api::{AccountAnswer, OpBytes, OpPage},
+    ids::{AccountId, GroupId, ItemId},
+    json,
+    link::{Answer, Ask},
+    roster::{Body, Op, Roster},
+};
+
+use super::{Api, ApiError, caller_of, carry_out, field, must_be_home};
+use crate::services::{groups::replica, remote_accounts, servers::Aside};
+
+/// Puts an op aside that brings in accounts of a third server which are not known as it names them; whether
+/// that was done.
+pub(super) async fn put_aside(
+    api: &Api,
+    from: &str,
+    to: ItemId,
+    ask: &Ask,
+) -> Result<bool, ApiError> {
+    let (Ok(group), Ok(op)) = (field(&ask.body, "group"), field::<OpBytes>(&ask.body, "op")) else {
+        return Ok(false);
+    };
+    let unknown = unknown(api, from, &[&*op.0]).await?;
+    if unknown.is_empty() {
+        return Ok(false);
+    }
+    must_be_home(api, group).await?;
+    // Nobody has servers asked who is not in a group here.
+    if !replica::is_known(&api.db, group).await? {
+        return Err(ApiError::not_found("no such group"));
+    }
+    caller_of(api, ask).await?;
+    let aside = Aside::Ask(from.to_owned(), to, ask.clone());
+    Ok(api.servers.look_up((&api.db, api.clock.now()), unknown, aside).await?)
+}
+
+/// Puts ops aside likewise, which a group's home lost and `from` has.
+pub(super) async fn put_ops_aside(
+    api: &Api,
+    from: &str,
+    group: GroupId,
+    page: &OpPage,
+) -> Result<bool, ApiError> {
+    if replica::other_home(&api.db, &api.config.server_name, group).await?.is_some() {
+        return Ok(false);
+    }
+    let ops: Vec<&[u8]> = page.ops.iter().map(|op| &*op.0).collect();
+    let Ok(unknown) = unknown(api, from, &ops).await else { return Ok(false) };
+    if unknown.is_empty() {
+        return Ok(false);
+    }
+    let aside = Aside::Ops(from.to_owned(), group);
+    Ok(api.servers.look_up((&api.db, api.clock.now()), unknown, aside).await?)
+}
+
+/// Of which other servers than `from` accounts are not known as ops name them.
+async fn unknown(api: &Api, from: &str, ops: &[&[u8]]) -> Result<Vec<AccountId>, ApiError> {
+    let mut unknown = Vec::new();
+    for op in ops {
+        let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) else { continue };
+        for entry in entries {
+            let Ok(account) = entry.account.parse::<AccountId>() else { continue };
+            if [from, &api.config.server_name].contains(&account.server()) {
+                continue;
+            }
+            api.servers.allowed(account.server())?;
+            let known = remote_accounts::known(&api.db, &account).await?;
+            let is_known = known.is_some_and(|(known, _)| {
+                known.list.member_id == entry.member_id
+                    && known.list.version >= entry.devices.version
+            });
+            if !is_known {
+                unknown.push(account);
+            }
+        }
+    }
+    unknown.sort();
+    unknown.dedup();
+    Ok(unknown)
+}
+
+/// Keeps what its server said of an account, and goes on with what waited for it.
+pub(super) async fn came(api: &Api, account: AccountId, answer: &Answer) -> Result<(), ApiError> {
+    let now = api.clock.now();
+    let said = json::from_value::<AccountAnswer>(&answer.body).ok();
+    let said = said.filter(|said| answer.status == 200 && said.list.account == account);
+    remote_accounts::keep_shown(&api.db, now, said).await?;
+    for aside in api.servers.came(now, &account) {
+        match aside {
+            Aside::Ask(from, to, ask) => {
+                Box::pin(carry_out(api, &from, (to, &ask))).await?;
+            }
+            Aside::Ops(from, group) => api.servers.lack(&api.db, &from, group).await?,
+        }
+    }
+    Ok(())
+}
+
+/// The home of a group that begins with these ops, where it is neither here nor the server that gives them.
+pub(super) fn other_home(api: &Api, from: &str, page: &OpPage) -> Option<String> {
+    let op = Op::parse(&page.ops.first()?.0).ok()?;
+    let roster = Roster::create(&op).ok()?;
+    let creator = roster.member(&op.signer().member_id)?.account.server().to_owned();
+    let is_other = creator != from && creator != api.config.server_name;
+    (is_other && api.servers.allowed(&creator).is_ok()).then_some(creator)
+}

@@ -1,0 +1,114 @@
+//! Accounts of third servers that what another asks names: asked of those servers, and what needs them put
+//! aside meanwhile, so that it holds nothing else up.
+
+use std::sync::Mutex;
+
+use causeway_protocol::{
+    ids::{AccountId, GroupId, ItemId, Timestamp},
+    link::{Ask, Call, Item},
+};
+use causeway_store::Db;
+use serde_json::json;
+
+use super::{AskError, Servers, lock, random};
+
+/// What is put aside at once, of all servers; beyond it nothing is waited for.
+const MAX_ASIDE: usize = 256;
+/// Accounts that are asked for at once.
+const MAX_ASKED: usize = 2_048;
+/// How long a server is waited for, milliseconds: whoever asked waits no longer.
+const PATIENCE_MS: u64 = 30_000;
+/// How long an answer is good, milliseconds: what does not fit it is judged as it is.
+const ANSWERED_MS: u64 = 5_000;
+
+/// What is put aside.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Aside {
+    /// A server's ask, by its id.
+    Ask(String, ItemId, Ask),
+    /// A server has ops of a group.
+    Ops(String, GroupId),
+}
+
+/// What is asked for, and what waits for it. A restart forgets it: whoever waits asks again.
+#[derive(Default)]
+pub(super) struct LookUps {
+    asked: Mutex<Vec<(ItemId, AccountId, Timestamp)>>,
+    answered: Mutex<Vec<(AccountId, Timestamp)>>,
+    aside: Mutex<Vec<(Vec<AccountId>, Timestamp, Aside)>>,
+}
+
+impl Servers {
+    /// Asks the servers of these accounts for them, and puts something aside until they have answered;
+    /// `false` where there is no room for it, or all have just answered.
+    pub(crate) async fn look_up(
+        &self,
+        (db, now): (&Db, Timestamp),
+        mut accounts: Vec<AccountId>,
+        aside: Aside,
+    ) -> Result<bool, AskError> {
+        let until = now.plus_ms(PATIENCE_MS);
+        let asked: Vec<AccountId> = {
+            let mut asked = lock(&self.look_ups.asked);
+            let mut waiting = lock(&self.look_ups.aside);
+            let mut answered = lock(&self.look_ups.answered);
+            asked.retain(|(_, _, until)| now < *until);
+            answered.retain(|(_, until)| now < *until);
+            accounts.retain(|account| answered.iter().all(|(known, _)| known != account));
+            if accounts.is_empty() {
+                return Ok(false);
+            }
+            waiting.retain(|(_, until, _)| now < *until);
+            if waiting.len() >= MAX_ASIDE || asked.len() + accounts.len() > MAX_ASKED {
+                return Ok(false);
+            }
+            if !waiting.iter().any(|(_, _, known)| *known == aside) {
+                waiting.push((accounts.clone(), until, aside));
+            }
+            asked.iter().map(|(_, account, _)| account.clone()).collect()
+        };
+        for account in accounts {
+            if asked.contains(&account) {
+                continue;
+            }
+            let id = ItemId::new(random()?);
+            let body = json!({ "account": account });
+            let ask = Item::Ask(id, Ask { call: Call::Account, caller: None, until, body });
+            let line = self.line(db, account.server()).await?;
+            lock(&self.look_ups.asked).push((id, account, until));
+            line.lock().await.put_first(&ask, now, until);
+        }
+        self.news.notify_one();
+        Ok(true)
+    }
+
+    /// The account for which `from` answers.
+    pub(crate) fn looked_up(&self, from: &str, to: ItemId) -> Option<AccountId> {
+        let mut asked = lock(&self.look_ups.asked);
+        let is_it = |(id, account, _): &(ItemId, AccountId, Timestamp)| {
+            *id == to && account.server() == from
+        };
+        let nth = asked.iter().position(is_it)?;
+        Some(asked.swap_remove(nth).1)
+    }
+
+    /// What waited for this account alone.
+    pub(crate) fn came(&self, now: Timestamp, account: &AccountId) -> Vec<Aside> {
+        let mut answered = lock(&self.look_ups.answered);
+        answered.retain(|(_, until)| now < *until);
+        if answered.len() < MAX_ASKED {
+            answered.push((account.clone(), now.plus_ms(ANSWERED_MS)));
+        }
+        drop(answered);
+        let mut waiting = lock(&self.look_ups.aside);
+        waiting.retain(|(_, until, _)| now < *until);
+        for (accounts, ..) in waiting.iter_mut() {
+            accounts.retain(|waited| waited != account);
+        }
+        let (ready, rest) = std::mem::take(&mut *waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(accounts, ..)| accounts.is_empty());
+        *waiting = rest;
+        ready.into_iter().map(|(_, _, aside)| aside).collect()
+    }
+}
