@@ -87,6 +87,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_call_participants", "Devices in them."),
     ("causeway_calls_started_total", "Calls begun."),
     ("causeway_calls_joined_total", "Devices that came into a call that another had begun."),
+    ("causeway_call_switches_total", "What carries a call became another, by what and why."),
     ("causeway_calls_ended_total", "Calls that ended, by why."),
     ("causeway_sfu_up", "Whether LiveKit did what it was asked for last."),
     ("causeway_sfu_failures_total", "Requests that LiveKit failed at twice, by which."),

@@ -3,7 +3,7 @@
 
 use causeway_protocol::{
     api::{CallOut, CallState, CallTopology},
-    call::{Change, Effect, Event, Refused, Who},
+    call::{Call, Change, Effect, Event, Refused, Topology, Who},
     device::DeviceOf,
     envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
     ids::{AccountId, Epoch, Timestamp},
@@ -29,9 +29,13 @@ const SERVER: DeviceRow = DeviceRow(0);
 /// [`Refused`]: nothing changed.
 pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Change, Refused> {
     let kept = &mut row.kept;
+    let (before, asked) = (kept.call.clone(), event.clone());
     let change = kept.call.apply(event, now)?;
     if !change.changed {
         return Ok(change);
+    }
+    if kept.call.topology != before.topology {
+        kept.turned.push((word(&kept.call.topology), why(&before, &asked, &kept.call)));
     }
     kept.out.clear();
     for effect in &change.effects {
@@ -102,7 +106,7 @@ pub(crate) async fn put(
     news.broadcast(live, seq, (row.group, SERVER, now), envelope);
     live.tell(tx, news);
     live.call_moved(tx, row.number);
-    count(tx, &state);
+    count(tx, &state, &row.kept.turned);
     Ok(())
 }
 
@@ -115,8 +119,49 @@ pub(crate) fn put_back(row: &mut Row, now: Timestamp) {
     row.kept.ended_ms = row.kept.ended_ms.or(Some(now));
 }
 
-/// Counts a call that ended, once it is written down.
-fn count(tx: &mut Tx, state: &CallState) {
+/// What carries a call, as a metric names it.
+const fn word(topology: &Topology) -> &'static str {
+    match topology {
+        Topology::Mesh => "mesh",
+        Topology::Prepare => "prepare",
+        Topology::Dual => "dual",
+        Topology::Sfu => "sfu",
+        Topology::Shrink => "shrink",
+        Topology::Reconnecting => "reconnecting",
+        Topology::Ended(_) => "ended",
+    }
+}
+
+/// Why something else carries a call now.
+fn why(before: &Call, event: &Event, after: &Call) -> &'static str {
+    match (&before.topology, &after.topology, event) {
+        (_, Topology::Ended(_), _) => "ended",
+        (_, Topology::Prepare, Event::Join(Who::Native(_), _)) => "size",
+        (_, Topology::Prepare, Event::Join(..) | Event::Expect(_)) => "matrix",
+        (_, Topology::Prepare, Event::Upgrade(..)) => "pair",
+        (_, Topology::Prepare, _) | (_, Topology::Shrink, Event::ToMesh) => "operator",
+        (_, Topology::Shrink, _) => "few",
+        (_, Topology::Dual, _)
+        | (Topology::Dual, Topology::Sfu, _)
+        | (Topology::Shrink, Topology::Mesh, _) => "ready",
+        (_, Topology::Reconnecting, _) | (Topology::Sfu, Topology::Mesh, _) => "sfu_lost",
+        (Topology::Reconnecting, Topology::Sfu, _) => "sfu_back",
+        (_, Topology::Mesh, Event::SfuDown) => "sfu_lost",
+        (_, Topology::Mesh, _) if before.misses_sfu() => "sfu_lost",
+        (_, Topology::Sfu, Event::Join(..)) => "size",
+        (_, Topology::Mesh | Topology::Sfu, _) => "not_ready",
+    }
+}
+
+/// Counts what carries a call now, and that it ended, once it is written down.
+fn count(tx: &mut Tx, state: &CallState, turned: &[(&'static str, &'static str)]) {
+    let turned = turned.to_vec();
+    tx.once_committed(move || {
+        for (to, why) in turned {
+            metrics::counter!("causeway_call_switches_total", "to" => to, "reason" => why)
+                .increment(1);
+        }
+    });
     if state.topology != CallTopology::Ended {
         return;
     }

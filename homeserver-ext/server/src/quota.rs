@@ -21,7 +21,7 @@ use causeway_protocol::ids::Timestamp;
 
 pub use account::AccountQuotas;
 pub(crate) use account::{PAGE_BYTES, ROW_BYTES, Shares, TooMany, UsedUp};
-pub(crate) use calls::CallShares;
+pub(crate) use calls::{CallShares, TooOften};
 pub use edge::EdgeLimits;
 pub(crate) use hits::{Hit, Hits, place};
 pub(crate) use present::Present;
@@ -80,6 +80,11 @@ impl Quota {
         let (per_hour, burst) =
             (if count == 0 { 1 } else { count }, if burst == 0 { 1 } else { burst });
         Self { per_hour, burst }
+    }
+
+    /// So much a minute, in the long run.
+    const fn in_a_minute(self) -> u32 {
+        self.per_hour / 60
     }
 
     const fn times(self, by: u32) -> Self {

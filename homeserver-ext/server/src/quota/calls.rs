@@ -2,13 +2,42 @@
 
 use causeway_protocol::ids::{AccountId, DeviceId, Timestamp};
 
-use super::{Buckets, Quota, UsedUp, hits::Hits};
+use super::{Buckets, Quota, hits::Hits};
 
 /// Calls that a device starts or joins, in a short time and in a long one.
 const A_MINUTE: Quota = Quota::per_minute(5, 5);
 const AN_HOUR: Quota = Quota::per_hour(20, 20);
 /// What it says in calls: reports, microphone, hand, that it declines.
 const WORDS: Quota = Quota::per_minute(120, 60);
+
+/// A device did something in calls too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooOften {
+    /// Again after so many milliseconds.
+    #[error(
+        "a device starts or joins {} calls a minute and {} an hour at most (`{CALLS}`)",
+        A_MINUTE.in_a_minute(), AN_HOUR.per_hour
+    )]
+    Join(u64),
+    /// Again after so many milliseconds.
+    #[error(
+        "a device says {} things a minute in calls at most, {} at once (`{WORDS_OF_CALLS}`)",
+        WORDS.in_a_minute(), WORDS.burst
+    )]
+    Word(u64),
+}
+
+const CALLS: &str = "calls";
+const WORDS_OF_CALLS: &str = "call_words";
+
+impl TooOften {
+    /// Milliseconds after which it may do so again.
+    pub(crate) const fn again_ms(self) -> u64 {
+        match self {
+            Self::Join(ms) | Self::Word(ms) => ms,
+        }
+    }
+}
 
 /// What each device has left.
 #[derive(Debug)]
@@ -30,10 +59,13 @@ impl CallShares {
         &self,
         now: Timestamp,
         (account, device): (&AccountId, DeviceId),
-    ) -> Result<(), UsedUp> {
+    ) -> Result<(), TooOften> {
         let taken = self.minute.take(now, device, Some(A_MINUTE), 1);
         let taken = taken.and_then(|()| self.hour.take(now, device, Some(AN_HOUR), 1));
-        taken.map_err(|again_ms| self.used_up(now, account, "calls", again_ms))
+        taken.map_err(|again_ms| {
+            self.hits.note(now, CALLS, account);
+            TooOften::Join(again_ms)
+        })
     }
 
     /// Takes a word in a call.
@@ -41,19 +73,28 @@ impl CallShares {
         &self,
         now: Timestamp,
         (account, device): (&AccountId, DeviceId),
-    ) -> Result<(), UsedUp> {
+    ) -> Result<(), TooOften> {
         let taken = self.words.take(now, device, Some(WORDS), 1);
-        taken.map_err(|again_ms| self.used_up(now, account, "call_words", again_ms))
+        taken.map_err(|again_ms| {
+            self.hits.note(now, WORDS_OF_CALLS, account);
+            TooOften::Word(again_ms)
+        })
     }
+}
 
-    fn used_up(
-        &self,
-        now: Timestamp,
-        who: &AccountId,
-        limit: &'static str,
-        again_ms: u64,
-    ) -> UsedUp {
-        self.hits.note(now, limit, who);
-        UsedUp { limit, again_ms }
+#[cfg(test)]
+mod tests {
+    use super::TooOften;
+
+    #[test]
+    fn the_limits_are_said_as_they_are() {
+        assert_eq!(
+            TooOften::Join(1).to_string(),
+            "a device starts or joins 5 calls a minute and 20 an hour at most (`calls`)"
+        );
+        assert_eq!(
+            TooOften::Word(1).to_string(),
+            "a device says 120 things a minute in calls at most, 60 at once (`call_words`)"
+        );
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     calls as change,
     gateway::livekit::LiveKit,
     live::Live,
-    quota::{CallShares, UsedUp},
+    quota::{CallShares, TooOften, UsedUp},
     storage::{
         self,
         calls::{self, Kept, Person, Row},
@@ -81,6 +81,9 @@ pub(crate) enum CallError {
     #[error("a report names {MAX_CONNECTED} devices at most")]
     TooManyNamed,
     /// Again when it says.
+    #[error(transparent)]
+    TooOften(#[from] TooOften),
+    /// Likewise, of what one account may read.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
     /// Ours.
@@ -192,6 +195,7 @@ pub(crate) async fn start(
             accounts: Vec::new(),
             declined: Vec::new(),
             out: Vec::new(),
+            turned: Vec::new(),
             room: matrix::room_of(tx.conn(), &group).await?,
             guests: BTreeMap::new(),
         },

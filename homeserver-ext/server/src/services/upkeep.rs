@@ -72,7 +72,8 @@ pub(crate) async fn purge(
         }
         let parked = of_parked.lacked;
         // What the server itself said to all is nobody's message.
-        let is_message = !envelope.is_broadcast || envelope.sender.is_some();
+        let is_said = !envelope.is_broadcast || envelope.sender.is_some();
+        let is_message = is_said && !envelope.is_signal;
         let is_told = if envelope.is_broadcast {
             let is_new = mailbox::end(tx.conn(), envelope.envelope, at).await?;
             let is_lacked = is_new && lacked.contains(&envelope.envelope);
@@ -81,12 +82,12 @@ pub(crate) async fn purge(
         } else {
             let (count, is_gone) =
                 mailbox::expire(tx.conn(), envelope.envelope, keep_until, left).await?;
-            rows += u64::from(count + parked);
+            rows += if is_message { u64::from(count + parked) } else { 0 };
             left -= count;
             is_gone && count + parked > 0
         };
         cleaned += u64::from(is_told && is_message);
-        if let Some(sender) = envelope.sender.filter(|_| is_told) {
+        if let Some(sender) = envelope.sender.filter(|_| is_told && !envelope.is_signal) {
             by_sender.entry(sender).or_default().push(envelope);
         }
     }

@@ -38,6 +38,9 @@ pub(crate) struct Kept {
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) declined: Vec<AccountId>,
     pub(crate) out: Vec<CallOut>,
+    /// What carries it since this was read, and why; not kept.
+    #[serde(skip)]
+    pub(crate) turned: Vec<(&'static str, &'static str)>,
     /// What its room on the server for bigger calls is called, where that is not its own.
     #[serde(default)]
     pub(crate) room: Option<String>,

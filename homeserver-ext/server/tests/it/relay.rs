@@ -552,3 +552,23 @@ async fn what_everybody_has_acknowledged_is_not_kept() {
     }
     assert_eq!(server.app.figures().await.unwrap().mailbox_rows, 0);
 }
+
+#[tokio::test]
+async fn a_signal_of_a_call_that_nobody_fetched_in_time_leaves_nothing_at_its_sender() {
+    let server = Server::start().await;
+    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let epoch = group.roster.epoch().0;
+    let signal = alice.submission(group.id(), epoch, Kind::Call, to(bob.device()), b"o".to_vec());
+    alice.submit(&server, vec![signal]).await.ok::<Accepted>();
+    server.pass_ms(60_001);
+    server.app.upkeep().await.unwrap();
+    bob.say(&server, &group, &["hello"]).await;
+    let mut stream = alice.stream(&server).await;
+    loop {
+        let row = stream.next().await;
+        assert_ne!(row.envelope.kind, Kind::Expired);
+        if row.envelope.kind == Kind::Message {
+            break;
+        }
+    }
+}

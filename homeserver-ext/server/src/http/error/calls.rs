@@ -21,6 +21,7 @@ impl From<CallError> for ApiError {
                 with(StatusCode::CONFLICT, "DEV_CAUSEWAY_CALL_EXISTS", &error, state.clone())
             }
             CallError::Refused(refused, state) => of(&refused, state),
+            CallError::TooOften(too_often) => Self::later(error, too_often.again_ms()),
             CallError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             CallError::Storage(error) => error.into(),
         }

@@ -11,6 +11,8 @@ use crate::{gateway::livekit::LiveKit, quota::CallShares, storage::calls};
 
 /// Who can read what passes there: the devices in the call alone.
 const NATIVE: &str = "native";
+/// LiveKit as well: those of Matrix who come have no keys, since their rooms are not encrypted.
+const CLEAR: &str = "none";
 
 /// What lets the caller's device into the call's room, which is there from then on.
 pub(crate) async fn sfu(
@@ -51,7 +53,8 @@ pub(crate) async fn sfu(
         Ok(jwt) => {
             let url = livekit.public_url().to_owned();
             let sfu = CallSfu { url, jwt, publish: true, room, mine };
-            Ok(CallSfus { sfus: vec![sfu], e2ee: NATIVE.to_owned() })
+            let e2ee = if kept.guests.is_empty() { NATIVE } else { CLEAR };
+            Ok(CallSfus { sfus: vec![sfu], e2ee: e2ee.to_owned() })
         }
         Err(_) => refused(away(livekit.rests(of.now).unwrap_or_else(rest))),
     }

@@ -1,6 +1,9 @@
 //! What nobody fetched in time.
 
-use causeway_protocol::ids::{EnvelopeId, Epoch, Timestamp};
+use causeway_protocol::{
+    envelope::Kind,
+    ids::{EnvelopeId, Epoch, Timestamp},
+};
 use causeway_store::Conn;
 
 use crate::storage::{DeviceRow, Error, GroupRow, ms, name_of, number};
@@ -16,6 +19,8 @@ pub(crate) struct Overdue {
     pub(crate) sender: Option<DeviceRow>,
     /// It is one row for its group, and not one for each device.
     pub(crate) is_broadcast: bool,
+    /// What devices of a call tell each other, which is of no use later: nobody misses it.
+    pub(crate) is_signal: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -26,6 +31,7 @@ struct OverdueColumns {
     epoch: i64,
     sender: Option<DeviceRow>,
     is_broadcast: bool,
+    kind: i64,
 }
 
 impl TryFrom<OverdueColumns> for Overdue {
@@ -39,6 +45,7 @@ impl TryFrom<OverdueColumns> for Overdue {
             epoch: Epoch(number(columns.epoch, "epoch")?),
             sender: columns.sender,
             is_broadcast: columns.is_broadcast,
+            is_signal: columns.kind == i64::from(Kind::Call.number()),
         })
     }
 }
@@ -50,7 +57,7 @@ pub(crate) async fn overdue(
     limit: u32,
 ) -> Result<Vec<Overdue>, Error> {
     let rows: Vec<OverdueColumns> = sqlx::query_as(
-        "SELECT envelope, COALESCE(id, whole_id) AS name, grp, epoch, sender,
+        "SELECT envelope, COALESCE(id, whole_id) AS name, grp, epoch, sender, kind,
             EXISTS (SELECT 1 FROM broadcasts b WHERE b.seq = envelopes.envelope) AS is_broadcast
          FROM envelopes WHERE expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
     )

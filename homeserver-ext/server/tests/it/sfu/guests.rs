@@ -1,7 +1,7 @@
 //! Those of Matrix: where the bridge has them let in, what a call makes of that, and what it does not.
 
 use causeway_protocol::{
-    api::{CallState, CallTopology},
+    api::{CallSfus, CallState, CallTopology},
     call::{sfu_room, sfu_room_of_group},
     ids::GroupId,
 };
@@ -59,6 +59,9 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
     assert_eq!((status, &given["url"]), (200, &json!(livekit.url())), "{given}");
     let prepared = state(&server, &alice, &group, call).await;
     assert_eq!((prepared.topology, prepared.epoch), (CallTopology::Prepare, 1));
+    // Natives are told before they go there that LiveKit hears what is said.
+    let native = ask(&server, &alice, &group, (call, "sfu"), json!({"epoch": 1})).await;
+    assert_eq!(native.ok::<CallSfus>().e2ee, "none");
     // The call's own room, where the others go; to send whatever his client can, and no more.
     let (room, jwt) = (sfu_room(&group.id(), &call), given["jwt"].as_str().unwrap());
     let claims = claims(jwt);
