@@ -4,6 +4,7 @@
 //! work and says whether there is more, and a `run` that steps until it is stopped.
 
 pub mod agent;
+pub mod calls;
 pub mod chores;
 pub mod deliver;
 pub mod encryption;
@@ -92,6 +93,8 @@ pub struct Spine {
     pub forgotten: Arc<Mutex<Option<OwnedEventId>>>,
     /// Who has asked the bot how much lately.
     pub asks: Arc<Mutex<Asks>>,
+    /// What the mailbox told of calls.
+    pub calls_told: calls::Told,
     /// What does not go on, for people to see.
     pub troubles: Troubles,
     /// Where tests let the process die.

@@ -75,6 +75,20 @@ steps! {
     RecordingEnvelopes,
     /// What became of envelopes is committed.
     RecordedEnvelopes,
+    /// A caller is noted, the homeserver knows nothing yet.
+    NotedCaller,
+    /// The homeserver will take the caller out by itself, and does not show it yet.
+    ArmedCaller,
+    /// The homeserver shows the caller.
+    ShowedCaller,
+    /// The homeserver shows the caller no more, we do not know it yet.
+    ClearedCaller,
+}
+
+impl Step {
+    /// Those at which only calls pass by.
+    pub const OF_CALLS: [Self; 4] =
+        [Self::NotedCaller, Self::ArmedCaller, Self::ShowedCaller, Self::ClearedCaller];
 }
 
 impl Steps {

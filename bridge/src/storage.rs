@@ -7,6 +7,7 @@
 //! statement anew whenever it runs.
 
 pub mod answered;
+pub mod callers;
 pub mod dead_letters;
 pub mod effects;
 pub mod errands;

@@ -36,7 +36,7 @@ use crate::{
     services::{
         Clock, Spine,
         agent::{self, Agent},
-        chores, deliver,
+        calls, chores, deliver,
         encryption::Encryption,
         errands, expired,
         focus::{self, Focus},
@@ -259,6 +259,7 @@ pub(super) async fn start(
         rooms_looked: Arc::default(),
         forgotten: Arc::default(),
         asks: Arc::default(),
+        calls_told: calls::Told::default(),
         troubles: health.troubles,
         steps,
     };
@@ -299,6 +300,7 @@ fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
     keep(tasks, "rooms", spine, |spine| async move { rooms::run(&spine, pending()).await });
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
+    keep(tasks, "calls", spine, |spine| async move { calls::run(&spine, pending()).await });
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
     keep(tasks, "errands", spine, |spine| async move { errands::run(&spine, pending()).await });
     keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });

@@ -291,6 +291,8 @@ pub fn room_request(names: &Names, group: &GroupId, name: &str, before: Option<&
                 "m.room.power_levels": 100,
                 "m.room.tombstone": 100,
                 "m.room.server_acl": 100,
+                // Everybody may be in calls.
+                "org.matrix.msc3401.call.member": 0,
             },
         },
         "initial_state": [

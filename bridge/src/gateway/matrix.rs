@@ -14,7 +14,7 @@ mod users;
 
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
-pub use rtc::Lack;
+pub use rtc::{Delayed, Lack};
 pub use sync::{Behind, Synced, SyncedRoom};
 pub use users::{Standing, Userinfo};
 

@@ -128,6 +128,7 @@ async fn keep_read(spine: &Spine, is_asked: &mut bool) {
 pub async fn step(spine: &Spine, stream: &mut Stream) -> Result<(), SdkError> {
     let rows = stream.next_rows().await?;
     let taken = spine.native.receive(&rows).await?;
+    spine.calls_told.put(spine.native.calls().take());
     if let Some(by) = &taken.no_room {
         tracing::warn!(by = %by.account, device = %by.device, "no more messages of this device can \
             be held that wait for a key: they stay at the server");

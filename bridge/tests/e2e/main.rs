@@ -4,6 +4,7 @@
 mod admin;
 mod backup;
 mod bridged;
+mod callers;
 mod canary;
 mod channels;
 mod chats;

@@ -36,7 +36,9 @@ async fn nor_of_one_that_shares_a_key() {
 
 async fn is_dropped_everywhere(scheme: Scheme) {
     // At the first time that a step is reached, and somewhere in the middle.
-    let stories = Step::ALL.iter().enumerate().flat_map(|(index, step)| {
+    // In this story nobody calls: `callers.rs` has one.
+    let all = Step::ALL.iter().filter(|step| !Step::OF_CALLS.contains(step));
+    let stories = all.enumerate().flat_map(|(index, step)| {
         let later = u32::try_from(index % 3 + 1).unwrap();
         [(*step, 0), (*step, later)]
     });

@@ -147,6 +147,7 @@ impl Bridge {
             rooms_looked: Arc::new(true.into()),
             forgotten: Arc::default(),
             asks: Arc::default(),
+            calls_told: causeway_bridge::services::calls::Told::default(),
             troubles: Troubles::default(),
             steps,
         };

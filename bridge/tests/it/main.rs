@@ -5,6 +5,7 @@ mod agent;
 mod appservice;
 mod aside;
 mod by_hand;
+mod callers;
 mod channels;
 mod chats;
 mod circles;

@@ -12,7 +12,8 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 16] = [
+const SMALL: [&str; 17] = [
+    "callers",
     "errands",
     "own",
     "fallback_key",

@@ -61,6 +61,12 @@ pub(crate) struct Rooms {
     pub(crate) holds: BTreeMap<String, Arc<Notify>>,
     /// Requests to `send`, those that failed included.
     pub(crate) sends: usize,
+    /// Where clients are told that calls are carried.
+    pub(crate) focus: Option<String>,
+    /// State that is emptied later, by its name: whose, in which room, of which type and key.
+    pub(crate) delays: BTreeMap<String, [String; 4]>,
+    /// It does nothing later.
+    pub(crate) has_no_delays: bool,
     /// OpenID tokens, and whose they are.
     pub(crate) openid: BTreeMap<String, String>,
     /// How often that was asked.
@@ -326,6 +332,24 @@ impl Rooms {
                 }
                 Ok(sent)
             }
+            ("PUT", ["rooms", room, "state", kind, key])
+                if query.contains_key("org.matrix.msc4140.delay") =>
+            {
+                if self.has_no_delays {
+                    return Err((403, "M_FORBIDDEN"));
+                }
+                self.happened += 1;
+                let id = format!("delay{}", self.happened);
+                let what = [user, room, kind, key].map(ToOwned::to_owned);
+                self.delays.insert(id.clone(), what);
+                Ok(json!({ "delay_id": id }))
+            }
+            (_, ["org.matrix.msc4140", "delayed_events", rest @ ..]) => self.later(user, rest),
+            ("GET", ["org.matrix.msc4143", "rtc", "transports"]) => {
+                let livekit = |url| json!({"type": "livekit", "livekit_service_url": url});
+                let transports: Vec<Value> = self.focus.iter().map(livekit).collect();
+                Ok(json!({ "rtc_transports": transports }))
+            }
             ("PUT", ["rooms", room, "state", kind, key]) => {
                 let id = self.event(room, user, kind, Some(key), body.clone());
                 Ok(json!({"event_id": id}))
@@ -352,6 +376,24 @@ impl Rooms {
             ("GET", ["rooms", room, "event", event]) => self.shown(user, room, event),
             _ => Err((404, "M_UNRECOGNIZED")),
         }
+    }
+
+    /// What waits to be done later.
+    fn later(&mut self, user: &str, path: &[&str]) -> Done {
+        let [id, what] = path else {
+            let of_user = self.delays.iter().filter(|(_, [whose, ..])| whose == user);
+            let shown = of_user.map(|(id, [_, room, kind, key])| {
+                json!({"delay_id": id, "room_id": room, "type": kind, "state_key": key})
+            });
+            return Ok(json!({"delayed_events": shown.collect::<Vec<_>>()}));
+        };
+        if !self.delays.contains_key(*id) {
+            return Err((404, "M_NOT_FOUND"));
+        }
+        if *what == "cancel" {
+            self.delays.remove(*id);
+        }
+        Ok(json!({}))
     }
 
     /// An event, to one who is in the room, or was when it was said.

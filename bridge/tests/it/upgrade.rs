@@ -15,6 +15,7 @@ use crate::world::World;
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP TABLE callers;
     CREATE TABLE portal_batches (
         batch INTEGER PRIMARY KEY, lane TEXT NOT NULL UNIQUE,
         sealed BLOB NOT NULL, made_at BIGINT NOT NULL);

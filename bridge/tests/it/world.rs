@@ -21,8 +21,8 @@ use causeway_bridge::{
     http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
     services::{
-        Clock, Spine, chores, deliver, encryption::Encryption, errands, from_matrix, from_native,
-        reconcile, restored, rooms, session,
+        Clock, Spine, calls, chores, deliver, encryption::Encryption, errands, from_matrix,
+        from_native, reconcile, restored, rooms, session,
     },
     steps::Steps,
     storage::{SCHEMA, sealed::Sealer, stats},
@@ -213,6 +213,7 @@ impl World {
             rooms_looked: std::sync::Arc::default(),
             forgotten: std::sync::Arc::default(),
             asks: std::sync::Arc::default(),
+            calls_told: calls::Told::default(),
             troubles: Troubles::default(),
             steps,
         };
@@ -234,6 +235,8 @@ impl World {
         tasks.push(tokio::spawn(async move { rooms::run(&own, forever()).await }));
         let own = spine.clone();
         tasks.push(tokio::spawn(async move { session::run(&own, forever()).await }));
+        let own = spine.clone();
+        tasks.push(tokio::spawn(async move { calls::run(&own, forever()).await }));
         for _ in 0..2 {
             let own = spine.clone();
             tasks.push(tokio::spawn(async move { deliver::run(&own, forever()).await }));

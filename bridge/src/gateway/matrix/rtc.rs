@@ -1,11 +1,18 @@
-//! What a homeserver must have so that its users come into calls here.
+//! MatrixRTC: what a homeserver must have so that its users come into calls, where calls are carried,
+//! and state that the homeserver sets when nobody holds it back (MSC4143, MSC4140).
 
 use reqwest::Method;
-use ruma::UserId;
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Matrix, MatrixError};
+use super::{Matrix, MatrixError, request::Call};
+
+/// Path of what is done with delayed events, below `/_matrix/client/unstable`.
+const DELAYED: [&str; 5] =
+    ["_matrix", "client", "unstable", "org.matrix.msc4140", "delayed_events"];
+const TRANSPORTS: [&str; 6] =
+    ["_matrix", "client", "unstable", "org.matrix.msc4143", "rtc", "transports"];
 
 /// What is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +26,32 @@ pub enum Lack {
     /// MSC4140: who crashes in a call stays in it.
     #[error("it has no delayed events (`max_event_delay_duration`)")]
     Delayed,
+}
+
+/// One event that waits at the homeserver.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Delayed {
+    /// Its name.
+    pub delay_id: String,
+    /// Of which room.
+    pub room_id: OwnedRoomId,
+    /// Of which type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// State of which key, if it is one.
+    #[serde(default)]
+    pub state_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    delayed_events: Vec<Delayed>,
+}
+
+#[derive(Deserialize)]
+struct Armed {
+    delay_id: String,
 }
 
 #[derive(Deserialize)]
@@ -56,12 +89,64 @@ impl Matrix {
     /// `GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports` – where clients go for calls;
     /// nowhere, where the homeserver does not know the question (MSC4143).
     async fn rtc_transports(&self, bot: &UserId) -> Result<Vec<Value>, MatrixError> {
-        let path = ["_matrix", "client", "unstable", "org.matrix.msc4143", "rtc", "transports"];
-        let said = self.call("rtc_transports", Method::GET, &path).soon().acting_as(bot);
+        let said = self.call("rtc_transports", Method::GET, &TRANSPORTS).soon().acting_as(bot);
         match said.send::<Transports>().await {
             Ok(said) => Ok(said.rtc_transports),
             Err(MatrixError::Refused(404 | 405, ..)) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The address of the first LiveKit service, as the homeserver tells it to clients; `None` if it
+    /// names none.
+    ///
+    /// # Errors
+    /// [`MatrixError`]: it cannot be said.
+    pub async fn livekit_service(&self, user: &UserId) -> Result<Option<String>, MatrixError> {
+        let transports = self.rtc_transports(user).await?;
+        let is_livekit = |one: &&Value| one.get("type").is_some_and(|kind| kind == "livekit");
+        let livekit = transports.iter().find(is_livekit);
+        let url = livekit.and_then(|one| one.get("livekit_service_url")).and_then(Value::as_str);
+        Ok(url.map(ToOwned::to_owned))
+    }
+
+    /// `PUT /_matrix/client/v3/rooms/{room}/state/{type}/{key}?org.matrix.msc4140.delay=` – empty state
+    /// that the homeserver sets after so many ms, unless it is told to wait again; its name.
+    pub async fn clear_state_later(
+        &self,
+        user: &UserId,
+        (room, kind, key): (&RoomId, &str, &str),
+        ms: u64,
+    ) -> Result<String, MatrixError> {
+        let armed: Armed = self
+            .v3("clear_state_later", Method::PUT, &["rooms", room.as_str(), "state", kind, key])
+            .soon()
+            .acting_as(user)
+            .query("org.matrix.msc4140.delay", &ms.to_string())
+            .json(json!({}))
+            .send()
+            .await?;
+        Ok(armed.delay_id)
+    }
+
+    /// `GET …/delayed_events` – those of `user` that wait.
+    pub async fn delayed(&self, user: &UserId) -> Result<Vec<Delayed>, MatrixError> {
+        let waiting: Waiting =
+            self.call("delayed", Method::GET, &DELAYED).soon().acting_as(user).send().await?;
+        Ok(waiting.delayed_events)
+    }
+
+    /// `POST …/delayed_events/{id}/restart` – the time begins anew.
+    pub async fn restart_delayed(&self, user: &UserId, id: &str) -> Result<(), MatrixError> {
+        self.about_delayed("restart_delayed", user, id, "restart").json(json!({})).nothing().await
+    }
+
+    /// `POST …/delayed_events/{id}/cancel` – it does not come.
+    pub async fn cancel_delayed(&self, user: &UserId, id: &str) -> Result<(), MatrixError> {
+        self.about_delayed("cancel_delayed", user, id, "cancel").json(json!({})).nothing().await
+    }
+
+    fn about_delayed(&self, name: &'static str, user: &UserId, id: &str, what: &str) -> Call<'_> {
+        self.call(name, Method::POST, &[&DELAYED[..], &[id, what]].concat()).soon().acting_as(user)
     }
 }
