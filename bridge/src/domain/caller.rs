@@ -1,4 +1,4 @@
-//! How a native who takes part in a call looks in its room: as MatrixRTC has it, so that Element shows
+//! How a native who takes part in a call looks in its room: as `MatrixRTC` has it, so that Element shows
 //! him there, and can join him (MSC3401 as Element Call has it, MSC4143).
 
 use std::collections::BTreeMap;

@@ -67,7 +67,7 @@ async fn a_matrix_user_sees_who_calls_through_deaths_of_both_servers() {
     let names = Names::new(all.synapse.server_name()).unwrap();
     let me = all.alice.client.me();
     let ghost = names.ghost(&me.account).unwrap();
-    let key = state_key(&ghost, &me.device());
+    let key = state_key(&ghost, &me.record.device_id);
     let asked = StartCall {
         call: CALL,
         intent: CallIntent::Audio,

@@ -324,32 +324,15 @@ impl Rooms {
             }
             ("PUT", ["rooms", room, "send", kind, txn]) => {
                 let txn = format!("{user}/{}/{txn}", query["device_id"]);
-                let sent = self.send(room, user, kind, &txn, body)?;
-                if let Some(ts) = query.get("ts") {
-                    let ts: u64 = ts.parse().unwrap();
-                    let place = self.place_of(room, sent["event_id"].as_str().unwrap()).unwrap();
-                    self.events[place]["origin_server_ts"] = json!(ts);
-                }
-                Ok(sent)
+                self.send_at((room, user, kind, &txn), query.get("ts"), body)
             }
             ("PUT", ["rooms", room, "state", kind, key])
                 if query.contains_key("org.matrix.msc4140.delay") =>
             {
-                if self.has_no_delays {
-                    return Err((403, "M_FORBIDDEN"));
-                }
-                self.happened += 1;
-                let id = format!("delay{}", self.happened);
-                let what = [user, room, kind, key].map(ToOwned::to_owned);
-                self.delays.insert(id.clone(), what);
-                Ok(json!({ "delay_id": id }))
+                self.arm([user, room, kind, key])
             }
             (_, ["org.matrix.msc4140", "delayed_events", rest @ ..]) => self.later(user, rest),
-            ("GET", ["org.matrix.msc4143", "rtc", "transports"]) => {
-                let livekit = |url| json!({"type": "livekit", "livekit_service_url": url});
-                let transports: Vec<Value> = self.focus.iter().map(livekit).collect();
-                Ok(json!({ "rtc_transports": transports }))
-            }
+            ("GET", ["org.matrix.msc4143", "rtc", "transports"]) => Ok(self.transports()),
             ("PUT", ["rooms", room, "state", kind, key]) => {
                 let id = self.event(room, user, kind, Some(key), body.clone());
                 Ok(json!({"event_id": id}))
@@ -376,6 +359,39 @@ impl Rooms {
             ("GET", ["rooms", room, "event", event]) => self.shown(user, room, event),
             _ => Err((404, "M_UNRECOGNIZED")),
         }
+    }
+
+    fn send_at(
+        &mut self,
+        (room, user, kind, txn): (&str, &str, &str, &str),
+        at: Option<&String>,
+        body: &Value,
+    ) -> Done {
+        let sent = self.send(room, user, kind, txn, body)?;
+        if let Some(ts) = at {
+            let ts: u64 = ts.parse().unwrap();
+            let place = self.place_of(room, sent["event_id"].as_str().unwrap()).unwrap();
+            self.events[place]["origin_server_ts"] = json!(ts);
+        }
+        Ok(sent)
+    }
+
+    /// Where clients go for calls.
+    fn transports(&self) -> Value {
+        let livekit = |url| json!({"type": "livekit", "livekit_service_url": url});
+        let transports: Vec<Value> = self.focus.iter().map(livekit).collect();
+        json!({ "rtc_transports": transports })
+    }
+
+    /// State that is to be set later: whose, in which room, of which type and key.
+    fn arm(&mut self, what: [&str; 4]) -> Done {
+        if self.has_no_delays {
+            return Err((403, "M_FORBIDDEN"));
+        }
+        self.happened += 1;
+        let id = format!("delay{}", self.happened);
+        self.delays.insert(id.clone(), what.map(ToOwned::to_owned));
+        Ok(json!({ "delay_id": id }))
     }
 
     /// What waits to be done later.

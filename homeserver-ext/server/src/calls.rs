@@ -35,7 +35,7 @@ pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Chang
         return Ok(change);
     }
     if kept.call.topology != before.topology {
-        kept.turned.push((word(&kept.call.topology), why(&before, &asked, &kept.call)));
+        kept.turned.push((word(kept.call.topology), why(&before, &asked, &kept.call)));
     }
     kept.out.clear();
     for effect in &change.effects {
@@ -120,7 +120,7 @@ pub(crate) fn put_back(row: &mut Row, now: Timestamp) {
 }
 
 /// What carries a call, as a metric names it.
-const fn word(topology: &Topology) -> &'static str {
+const fn word(topology: Topology) -> &'static str {
     match topology {
         Topology::Mesh => "mesh",
         Topology::Prepare => "prepare",
@@ -144,9 +144,10 @@ fn why(before: &Call, event: &Event, after: &Call) -> &'static str {
         (_, Topology::Dual, _)
         | (Topology::Dual, Topology::Sfu, _)
         | (Topology::Shrink, Topology::Mesh, _) => "ready",
-        (_, Topology::Reconnecting, _) | (Topology::Sfu, Topology::Mesh, _) => "sfu_lost",
+        (_, Topology::Reconnecting, _)
+        | (Topology::Sfu, Topology::Mesh, _)
+        | (_, Topology::Mesh, Event::SfuDown) => "sfu_lost",
         (Topology::Reconnecting, Topology::Sfu, _) => "sfu_back",
-        (_, Topology::Mesh, Event::SfuDown) => "sfu_lost",
         (_, Topology::Mesh, _) if before.misses_sfu() => "sfu_lost",
         (_, Topology::Sfu, Event::Join(..)) => "size",
         (_, Topology::Mesh | Topology::Sfu, _) => "not_ready",

@@ -1,4 +1,4 @@
-//! MatrixRTC: what a homeserver must have so that its users come into calls, where calls are carried,
+//! `MatrixRTC`: what a homeserver must have so that its users come into calls, where calls are carried,
 //! and state that the homeserver sets when nobody holds it back (MSC4143, MSC4140).
 
 use reqwest::Method;
