@@ -12,6 +12,7 @@ mod supervisor;
 mod tasks;
 
 pub use bridge::check_key;
+pub use calls::check_secrets;
 pub use homeserver::{StartError, is_new_enough};
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};

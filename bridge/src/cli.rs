@@ -1,6 +1,7 @@
 //! The commands as typed: what each prints, for people or for programs, and how it ends.
 
 mod backup;
+mod calls;
 mod client;
 mod doctor;
 mod failure;
@@ -135,6 +136,14 @@ enum Command {
         after_help = "Examples:\n  causeway servers list\n  causeway servers show b.example\n  causeway --output json servers pause b.example"
     )]
     Servers(servers::Servers),
+    /// The calls that run in native groups: who is in them, what carries them, and what is done about them.
+    ///
+    /// Asks the process that runs with this configuration. What is said in a call is known to nobody there.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  causeway calls list\n  causeway calls show pyVqS8ggTyJMoqMtFcXhRA\n  causeway calls move pyVqS8ggTyJMoqMtFcXhRA --to sfu\n  causeway --output json calls end pyVqS8ggTyJMoqMtFcXhRA"
+    )]
+    Calls(calls::Calls),
     /// Native groups from a terminal: all that `causeway-client` does, in this binary.
     #[command(disable_help_flag = true)]
     Client(client::Words),
@@ -246,6 +255,7 @@ impl Cli {
             }
             Command::Events(args) => args.run(output)?,
             Command::Servers(command) => command.run(output)?,
+            Command::Calls(command) => command.run(output)?,
             Command::Stats { config } => operator::stats(&config.load()?, output)?,
             Command::Doctor(args) => args.run(output)?,
             Command::Demo(mut options) => {
@@ -277,6 +287,7 @@ impl ConfigCommand {
                 let config = config.load()?;
                 config.registration()?;
                 init::check_files(&config)?;
+                app::check_secrets(&config)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.map_err(anyhow::Error::from)?.block_on(app::check_key(&config))?;
                 let text = "the configuration is right, and so is the registration";

@@ -1,6 +1,6 @@
 //! What calls have beside the native server, with the secrets that belong to it.
 
-use std::path::Path;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use causeway_server::{ApiSecret, LiveKit, Mesh, Turn, TurnCredentials};
 
@@ -42,6 +42,32 @@ pub(super) fn mesh(config: &Config) -> Result<Mesh, RunError> {
     };
     let turn = Some(Turn { urls: from.urls.clone(), credentials });
     Ok(Mesh { stun, turn, relay_only })
+}
+
+/// Looks whether the secrets of LiveKit and TURN can be read, and whether others can: whoever has that of
+/// LiveKit may enter every call.
+///
+/// # Errors
+/// [`RunError::Native`], for the first that cannot be read, or that all may read.
+pub fn check_secrets(config: &Config) -> Result<(), RunError> {
+    livekit(config)?;
+    mesh(config)?;
+    let (livekit, turn) = (&config.calls.livekit, &config.calls.mesh.turn);
+    for (file, key) in [
+        (&livekit.api_secret_file, "calls.livekit.api_secret_file"),
+        (&turn.secret_file, "calls.mesh.turn.secret_file"),
+        (&turn.password_file, "calls.mesh.turn.password_file"),
+    ] {
+        let mode = fs::metadata(file).map_or(0, |is| is.permissions().mode());
+        if !file.as_os_str().is_empty() && mode & 0o004 != 0 {
+            let (file, key, mode) = (file.display(), config.key(key), mode & 0o777);
+            return Err(RunError::Native(format!(
+                "{key}: all may read {file} (mode {mode:o}); `chmod 600 {file}`, and give it to the user \
+                 that Causeway runs as"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn secret(config: &Config, (file, key): (&Path, &str)) -> Result<ApiSecret, RunError> {

@@ -25,7 +25,7 @@ use causeway_protocol::{
     ids::{GroupId, Seq},
 };
 use clap::Args;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -96,14 +96,26 @@ impl Admin {
         self.answered(request).await
     }
 
+    /// Has something done to which there is nothing to answer.
+    pub(super) async fn done(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<()> {
+        let request = self.client.post(format!("{}{path}", self.base)).query(query);
+        self.taken(request.bearer_auth(&self.token)).await.map(drop)
+    }
+
     async fn answered<A: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<A> {
+        let answer = self.taken(request).await?;
+        answer.json().await.context("what answers is no Causeway of this version")
+    }
+
+    /// The answer, where it is none of a refusal.
+    async fn taken(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let answer = request.timeout(PATIENCE).send().await;
         let answer = answer.with_context(|| {
             format!("nobody answers at {} (appservice.listen): is Causeway running?", self.base)
         })?;
         let status = answer.status();
         if status.is_success() {
-            return answer.json().await.context("what answers is no Causeway of this version");
+            return Ok(answer);
         }
         let body: Value = answer.json().await.unwrap_or_default();
         let why = body.get("detail").and_then(Value::as_str).unwrap_or("no reason is given");

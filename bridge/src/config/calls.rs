@@ -169,6 +169,9 @@ impl Calls {
         let is_good = |url: &Url| {
             matches!(url.scheme(), "http" | "https")
                 && url.path() == FOCUS_PATH
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
                 && url.as_str() == self.focus_url
         };
         if self.focus_url.is_empty() || Url::parse(&self.focus_url).as_ref().is_ok_and(is_good) {

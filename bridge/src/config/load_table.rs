@@ -246,6 +246,8 @@ fn limits_and_proxies_must_be_some() {
         ("calls: {focus_url: 'https://causeway.example.org/livekit/jwt/'}\n", "calls.focus_url: "),
         ("calls: {focus_url: 'https://causeway.example.org/./livekit/jwt'}\n", "calls.focus_url: "),
         ("calls: {focus_url: 'https://causeway.example.org/livekit/jwt?a'}\n", "calls.focus_url: "),
+        ("calls: {focus_url: 'https://causeway.example.org/livekit/jwt#a'}\n", "calls.focus_url: "),
+        ("calls: {focus_url: 'https://u@causeway.example.org/livekit/jwt'}\n", "calls.focus_url: "),
         ("calls: {livekit: {api_key: a}}\n", "calls.livekit.api_url: "),
         ("calls: {livekit: {api_url: 'ws://a'}}\n", "calls.livekit.api_url: "),
         (

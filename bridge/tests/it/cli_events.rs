@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::cli::{Causeway, said};
 
 /// A process that is killed when its test ends.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
     fn start(mut command: Command) -> Self {
@@ -36,14 +36,14 @@ impl Drop for Running {
 }
 
 /// A native server that runs alone, and what is typed beside it.
-struct Site {
-    causeway: Causeway,
+pub(crate) struct Site {
+    pub(crate) causeway: Causeway,
     set: [String; 2],
-    native: String,
+    pub(crate) native: String,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listeners = Listeners::free().unwrap();
         Self {
             causeway: Causeway::new(),
@@ -55,12 +55,12 @@ impl Site {
         }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let set = ["--set", &self.set[0], "--set", &self.set[1]];
         self.causeway.command(&[words, &set].concat())
     }
 
-    fn serve(&self) -> Running {
+    pub(crate) fn serve(&self) -> Running {
         let mut server = Running::start(self.command(&["run", "--only", "server"]));
         let mut log = server.errors().map(Result::unwrap);
         // Of the admin API, which comes last.
@@ -69,19 +69,19 @@ impl Site {
         server
     }
 
-    fn client(&self, home: &str, words: &[&str]) {
+    pub(crate) fn client(&self, home: &str, words: &[&str]) {
         let common = ["client", "--home", home, "--server", &self.native];
         let done = self.causeway.run(&[&common, words].concat());
         assert!(done.status.success(), "{}", said(&done));
     }
 
-    fn register(&self, name: &str) {
+    pub(crate) fn register(&self, name: &str) {
         let token = self.causeway.dir.path().join("data/registration.token");
         self.client(name, &["register", name, "--token-file", token.to_str().unwrap()]);
     }
 
     /// What comes out for programs, a line each.
-    fn json(&self, words: &[&str]) -> Vec<Value> {
+    pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
         let out = self.command(&[&["--output", "json"], words].concat()).output().unwrap();
         assert!(out.status.success(), "{}", said(&out));
         let text = String::from_utf8(out.stdout).unwrap();
@@ -89,7 +89,7 @@ impl Site {
     }
 
     /// The exit code and what is said.
-    fn fails(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn fails(&self, words: &[&str]) -> (Option<i32>, String) {
         let out = self.command(words).output().unwrap();
         (out.status.code(), said(&out))
     }

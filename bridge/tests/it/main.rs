@@ -10,6 +10,7 @@ mod channels;
 mod chats;
 mod circles;
 mod cli;
+mod cli_calls;
 mod cli_events;
 mod client;
 mod commands;

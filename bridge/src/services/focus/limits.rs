@@ -42,7 +42,8 @@ impl<K: Clone + Eq + Hash> Limits<K> {
         let at = due.entry(who).or_insert(now.0);
         // A clock that went back takes nobody's turn for longer than all of it.
         let full = self.at_once * self.every_ms;
-        let next = (*at).clamp(now.0, now.0 + full) + self.every_ms;
+        *at = (*at).clamp(now.0, now.0 + full);
+        let next = *at + self.every_ms;
         if next > now.0 + full {
             return Err(next - now.0 - full);
         }

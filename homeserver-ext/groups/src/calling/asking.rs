@@ -7,7 +7,7 @@ use causeway_protocol::{
     ids::{CallId, GroupId},
 };
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::known::{Ask, OnServer};
@@ -18,6 +18,8 @@ use crate::{
 
 /// After this access to a server for calls may be asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long an answer is waited for: a server that hangs is noticed as one that is away.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What a home says of a server where others than the devices hear what is said.
 const UNSEALED: &str = "none";
 
@@ -55,7 +57,7 @@ impl Getting {
     pub(super) fn ask(&mut self, client: Client, call: (GroupId, CallId), epoch: u32) {
         self.wait();
         let asking = async move { client.http().access_to_call(call, epoch).await };
-        self.going = Some(Box::pin(asking));
+        self.going = Some(Box::pin(within(asking)));
     }
 
     /// What was given; nothing is lost when this is given up.
@@ -76,6 +78,15 @@ pub(super) fn goes(given: CallSfus, may_degrade: bool) -> Option<Goes> {
     }
     let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
     Some(Goes::To(Box::new(Access { url, token, whose: Whose::Home, is_sealed })))
+}
+
+/// What it is answered, where that does not take too long.
+pub(super) async fn within<T>(
+    asking: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        Err(CallError::Unknown(format!("no answer within {} s", PATIENCE.as_secs())))
+    })
 }
 
 pub(super) async fn request(

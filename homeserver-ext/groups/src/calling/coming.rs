@@ -7,7 +7,10 @@ use causeway_protocol::{
 use rtc::ice::url::Url;
 use tokio::sync::mpsc;
 
-use super::words::{JoinError, Wish};
+use super::{
+    asking::within,
+    words::{JoinError, Wish},
+};
 use crate::{
     calls::{Happened, IceServer, Input, Mesh, Settings, Sink, Source},
     sdk::{CallError, Client, News},
@@ -69,7 +72,7 @@ impl Coming {
 
 /// What the home names; nothing where it is of before there was anything to name.
 async fn named_by_home(client: &Client, state: &CallState) -> Result<Option<CallMesh>, CallError> {
-    match client.http().ways_of_call((state.group, state.call)).await {
+    match within(client.http().ways_of_call((state.group, state.call))).await {
         Ok(named) => Ok(Some(named)),
         Err(error) if error.is_refusal("M_UNRECOGNIZED") => Ok(None),
         Err(error) => Err(error),

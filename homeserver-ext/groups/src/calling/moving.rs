@@ -10,7 +10,7 @@ use causeway_protocol::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::asking::running;
+use super::asking::{running, within};
 use crate::sdk::{CallError, Client};
 
 /// After this it may be asked for again: the home gives each two as long as they give themselves, and
@@ -74,7 +74,9 @@ impl Moving {
         (self.at, self.tries) = (Instant::now() + AGAIN, self.tries + 1);
         let client = client.clone();
         self.going =
-            Some(Box::pin(async move { (with, client.http().move_call(call, with).await) }));
+            Some(Box::pin(
+                async move { (with, within(client.http().move_call(call, with)).await) },
+            ));
     }
 
     /// What came of it; nothing is lost when this is given up.

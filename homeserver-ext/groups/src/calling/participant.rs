@@ -16,7 +16,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    asking::{Answer, Getting, Given, Goes, goes, request, running},
+    asking::{Answer, Getting, Given, Goes, goes, request, running, within},
     coming::Coming,
     known::{Ask, Heard, Known, Standing},
     moving::{Moved, Moving},
@@ -270,7 +270,7 @@ impl Participant {
         let (client, call) = (self.client.clone(), (self.group, self.state().call));
         let caps = self.caps.clone();
         self.asking = Some(Box::pin(async move {
-            let answer = request(&client, call, &caps, &ask).await;
+            let answer = within(request(&client, call, &caps, &ask)).await;
             (ask, answer)
         }));
     }

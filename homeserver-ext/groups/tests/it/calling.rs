@@ -7,7 +7,7 @@ mod ways;
 
 use causeway_groups::calling::Command;
 
-use crate::{cli_calls::does, cli_world::World};
+use crate::{cli_calls::does, cli_proxy::Proxy, cli_world::World};
 use caller::Line;
 
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
@@ -94,6 +94,29 @@ fn who_is_killed_is_let_go_after_its_grace_and_heard_again_when_it_comes_back() 
     let out = &line.states[&0].out;
     assert_eq!(out.iter().map(|out| out.why.as_str()).collect::<Vec<_>>(), ["lost"]);
     line.until_all_hear(&[0, 2], 2);
+}
+
+#[test]
+fn a_server_that_hangs_is_noticed_as_one_that_is_lost_and_they_talk_on() {
+    let world = World::new();
+    let mut people = world.group(["alice", "bob"]);
+    let proxy = Proxy::before(world.server.address());
+    for person in &mut people {
+        person.url = proxy.url();
+    }
+    let mut line = Line::new();
+    line.call(0, &people[0], true);
+    line.until_in_it(&[0]);
+    line.call(1, &people[1], false);
+    line.until_all_hear(&[0, 1], 2);
+    let hangs = proxy.hang();
+    line.until("it is noticed", |line| [0, 1].iter().all(|n| line.is_told(*n, "Away(")));
+    line.until_all_hear(&[0, 1], 4);
+    drop(hangs);
+    line.until("it is back", |line| [0, 1].iter().all(|n| line.is_told(*n, "Back")));
+    line.until_in_it(&[0, 1]);
+    line.until_all_hear(&[0, 1], 2);
+    assert!(line.over.is_empty(), "{:?}", line.over);
 }
 
 #[test]

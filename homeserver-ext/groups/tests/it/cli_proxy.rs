@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -31,6 +31,8 @@ struct Plan {
     is_of_before: AtomicBool,
     /// Says of servers for calls that they hear what is said.
     is_clear: AtomicBool,
+    /// Closed while nothing passes.
+    gate: RwLock<()>,
 }
 
 impl Proxy {
@@ -73,6 +75,12 @@ impl Proxy {
     /// Answers fan-outs in bytes from now on as a server does that does not know them.
     pub(crate) fn is_of_before(&self) {
         self.plan.is_of_before.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes everything and hands nothing on while this is held, as before a server that is stopped where
+    /// it stands.
+    pub(crate) fn hang(&self) -> RwLockWriteGuard<'_, ()> {
+        self.plan.gate.write().unwrap()
     }
 
     /// Says from now on that servers for calls hear what is said, as where Matrix users are in a call.
@@ -169,6 +177,7 @@ fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
                 if plan.takes(&bytes[..n]) {
                     is_lost.store(true, Ordering::SeqCst);
                 }
+                drop(plan.gate.read());
                 if server.write_all(&bytes[..n]).is_err() {
                     break;
                 }
@@ -181,6 +190,7 @@ fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
                 plan.lost.fetch_add(1, Ordering::SeqCst);
                 break;
             }
+            drop(plan.gate.read());
             if plan.is_clear.load(Ordering::SeqCst) {
                 clear(&mut bytes[..n]);
             }

@@ -169,7 +169,7 @@ pub enum Refused {
     #[error("this call has ended: start another")]
     Ended,
     /// How many a mesh carries, and in how many ms to ask again.
-    #[error("This call has {0} people. The server that carries bigger calls is not reachable.")]
+    #[error("This call has {}. The server that carries bigger calls is not reachable.", people(*.0))]
     SfuUnavailable(usize, u64),
     /// Who cannot; the one who asked may be among them.
     #[error("the call would have to move to the server, and not everybody in it can follow")]
@@ -183,4 +183,8 @@ pub enum Refused {
     /// Wait until it has moved, or some have left.
     #[error("no mesh can carry this call now: {0} take part, and it may be on its way")]
     NoMesh(usize),
+}
+
+fn people(count: usize) -> String {
+    if count == 1 { "1 person".to_owned() } else { format!("{count} people") }
 }

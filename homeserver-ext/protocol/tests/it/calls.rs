@@ -227,6 +227,8 @@ fn an_sfu_that_fails_before_the_move_costs_only_who_came_last() {
         assert_eq!((stage.0.topology, stage.0.participants.len()), (Topology::Mesh, 4));
         let again = stage.take(Event::Join(native(5), ALL)).unwrap_err();
         assert_eq!(again, Refused::SfuUnavailable(4, 30_000));
+        let alone = Refused::SfuUnavailable(1, 0).to_string();
+        assert!(alone.starts_with("This call has 1 person. "), "{alone}");
         let text = "This call has 4 people. The server that carries bigger calls is not reachable.";
         assert_eq!(again.to_string(), text);
         stage.wait(30);

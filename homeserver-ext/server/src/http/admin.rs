@@ -31,6 +31,7 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
     Router::new()
         .route("/groups", get(groups::groups))
         .route("/calls", get(calls::calls))
+        .route("/calls/{call}", get(calls::call))
         .route("/calls/{call}/move", post(calls::move_to))
         .route("/calls/{call}/kick", post(calls::kick))
         .route("/calls/{call}/mute", post(calls::mute))
@@ -57,6 +58,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(paths(
     groups::groups,
     calls::calls,
+    calls::call,
     calls::move_to,
     calls::kick,
     calls::mute,

@@ -23,7 +23,7 @@ use causeway_store::{Conn, Db, Tx};
 pub(crate) use kept::{forget, page, put_back, state};
 pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
 pub(crate) use mesh::mesh;
-pub(crate) use operator::{WishError, end_by_operator, mute, running, wish};
+pub(crate) use operator::{WishError, end_by_operator, mute, running, shown, wish};
 pub(crate) use rooms::{Among, Due, heard, reconcile};
 pub(crate) use sfu::sfu;
 pub(crate) use time::{is_quiet, presence, tick};

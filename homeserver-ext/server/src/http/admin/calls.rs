@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use causeway_protocol::{
-    api::{CallIntent, CallTopology},
+    api::{CallIntent, CallState, CallTopology},
     call::{Event, Refused, Who},
     ids::{AccountId, CallId, DeviceId, GroupId, Seq, Timestamp},
 };
@@ -146,6 +146,19 @@ pub(super) async fn calls(
         }
     });
     Ok(Json(Calls { calls: calls.collect(), next }))
+}
+
+/// `GET /_causeway/admin/v1/calls/{call}` – one that runs, with who takes part by which device.
+#[utoipa::path(
+    get, path = "/_causeway/admin/v1/calls/{call}", tag = "calls", params(("call" = CallId, Path)),
+    responses((status = 200, body = CallState), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn call(
+    _: Admin,
+    State(api): State<Api>,
+    Path(call): Path<CallId>,
+) -> Result<Json<CallState>, Problem> {
+    Ok(Json(calls::shown(&api.db, call).await?.state()))
 }
 
 /// `POST /_causeway/admin/v1/calls/{call}/move` – has LiveKit carry a call, until it is moved back, or its

@@ -23,6 +23,20 @@ pub(crate) async fn running(db: &Db, after: i64, limit: u32) -> Result<Vec<Row>,
     calls::all_running(db.read().await?.conn(), after, limit).await
 }
 
+/// What runs under this id.
+pub(crate) async fn shown(db: &Db, call: CallId) -> Result<Row, WishError> {
+    let mut read = db.read().await?;
+    if !calls::is_known(read.conn(), call).await? {
+        return Err(WishError::Unknown);
+    }
+    for number in calls::running_by_id(read.conn(), call).await? {
+        if let Some(row) = calls::by_number(read.conn(), number).await? {
+            return Ok(row);
+        }
+    }
+    Err(Refused::Ended.into())
+}
+
 /// Ends what runs under this id; false where no call has it or had it.
 pub(crate) async fn end_by_operator(
     db: &Db,

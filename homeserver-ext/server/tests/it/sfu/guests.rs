@@ -136,7 +136,7 @@ async fn who_is_not_let_in_changes_nothing() {
     livekit.server.kill().await;
     let (status, said) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
     assert_eq!((status, &said["errcode"]), (503, &json!("DEV_CAUSEWAY_SFU_UNAVAILABLE")));
-    let sentence = "This call has 1 people. The server that carries bigger calls is not reachable.";
+    let sentence = "This call has 1 person. The server that carries bigger calls is not reachable.";
     assert_eq!(said["error"], sentence);
     // Likewise where nothing runs.
     let nothing = let_in(&server, DOOR, &asks(None, "PHONE")).await.1;
