@@ -15,6 +15,7 @@ pub mod calls;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod machine;
+pub mod public;
 pub mod schemes;
 pub mod sdk;
 pub mod vault;

@@ -3,15 +3,11 @@
 //! A server that carries calls and belongs to no one of this home is named by who takes part: what
 //! it is asked for must not reach what only this machine can.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
-use reqwest::{
-    Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-};
+use reqwest::Url;
+
+use crate::public::{PublicOnly, is_public};
 
 /// Bytes of a URL.
 const URL_MAX: usize = 2048;
@@ -44,60 +40,12 @@ pub(super) fn base(url: &str, whose: Whose) -> Option<Url> {
         && url.fragment().is_none();
     // Names are looked at when they are resolved.
     let literal = url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    let may = whose == Whose::Home || literal.is_none_or(|ip| is_public(&ip));
+    let may = whose == Whose::Home || literal.is_none_or(is_public);
     (is_plain && may).then_some(url)
-}
-
-/// Resolves names to addresses of everybody alone.
-pub(super) struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = all.filter(|at| is_public(&at.ip())).collect();
-            if public.is_empty() {
-                return Err("the name has no address that is everybody's".into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
-    }
 }
 
 pub(super) fn resolver(whose: Whose) -> Option<Arc<PublicOnly>> {
     (whose == Whose::Foreign).then(|| Arc::new(PublicOnly))
-}
-
-/// Whether an address is one of the open internet.
-pub(super) fn is_public(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(*ip),
-        IpAddr::V6(ip) => is_public_v6(*ip),
-    }
-}
-
-/// IANA's registry of special-purpose addresses (RFC 6890), but for anycast ones.
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let special = match a {
-        0 | 10 | 127 | 224..=255 => true,
-        100 => b & 0xc0 == 64,
-        169 => b == 254,
-        172 => b & 0xf0 == 16,
-        192 => b == 168 || (b == 0 && (c == 0 || c == 2)) || (b == 88 && c == 99),
-        198 => b & 0xfe == 18 || (b == 51 && c == 100),
-        203 => b == 0 && c == 113,
-        _ => false,
-    };
-    !special
-}
-
-/// Global unicast, without what leads to IPv4 by another way, and documentation.
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    let embeds_v4 = a == 0x2002 || (a == 0x2001 && b == 0);
-    let special = (a == 0x2001 && (b < 0x200 || b == 0x0db8)) || a == 0x3fff;
-    a & 0xe000 == 0x2000 && !embeds_v4 && !special
 }
 
 #[cfg(test)]
@@ -166,10 +114,5 @@ mod tests {
         assert_eq!(url.as_str(), "http://127.0.0.1:7880/");
         let url = base("wss://localhost/livekit/sfu//", Whose::Home).unwrap();
         assert_eq!(url.as_str(), "https://localhost/livekit/sfu/");
-    }
-
-    #[tokio::test]
-    async fn a_name_of_this_machine_is_not_one_of_everybodys() {
-        assert!(PublicOnly.resolve("localhost".parse().unwrap()).await.is_err());
     }
 }

@@ -29,8 +29,8 @@ use super::{
         link::{OPUS, opus},
     },
     Whose,
-    address::is_public,
 };
+use crate::public::is_public;
 
 /// Bytes of a description, its lines and its sections: a call has 256 participants at most.
 const SDP_MAX: usize = 512 * 1024;
@@ -213,7 +213,7 @@ fn candidate(json: &str, whose: Whose) -> Option<RTCIceCandidateInit> {
     let may = port != 0
         && !ip.is_unspecified()
         && !ip.is_multicast()
-        && (whose == Whose::Home || is_public(&ip));
+        && (whose == Whose::Home || is_public(ip));
     may.then_some(init)
 }
 
@@ -221,7 +221,7 @@ fn candidate(json: &str, whose: Whose) -> Option<RTCIceCandidateInit> {
 fn ice_servers(servers: &[IceServer], whose: Whose) -> Vec<RTCIceServer> {
     let may = |url: &&String| {
         let host = url.split(':').nth(1).and_then(|host| host.parse().ok());
-        url.len() <= 256 && (whose == Whose::Home || host.is_some_and(|ip| is_public(&ip)))
+        url.len() <= 256 && (whose == Whose::Home || host.is_some_and(is_public))
     };
     let taken = servers.iter().take(SERVERS).map(|server| RTCIceServer {
         urls: server.urls.iter().take(SERVERS).filter(may).cloned().collect(),
