@@ -61,6 +61,11 @@ impl OpenId {
         Ok(Self { own, server, others: Public::new()? })
     }
 
+    /// Whether this is our own homeserver.
+    pub fn is_ours(&self, server: &ServerName) -> bool {
+        *server == *self.server
+    }
+
     /// Whose `token` is, which `server` is to have given.
     ///
     /// # Errors
@@ -70,7 +75,7 @@ impl OpenId {
         server: &ServerName,
         token: &str,
     ) -> Result<OwnedUserId, OpenIdError> {
-        let said = if *server == *self.server {
+        let said = if self.is_ours(server) {
             self.ask_own(token).await?
         } else {
             self.ask_other(server, token).await?

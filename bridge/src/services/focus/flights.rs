@@ -16,7 +16,7 @@ use crate::{
 
 /// Tokens that are remembered, or asked about.
 const MAX: usize = 1_024;
-/// Homeservers that are asked at once.
+/// Tokens that homeservers are asked about at once: ours, and all others together.
 const AT_ONCE: usize = 16;
 /// For how long an answer counts, in ms: that it is somebody's, for who asked at the same time; that
 /// it is nobody's; that nobody answers.
@@ -33,12 +33,15 @@ type Entry = Arc<Turn<Option<(Timestamp, Answer)>>>;
 #[derive(Debug)]
 pub(super) struct Flights {
     known: Mutex<HashMap<[u8; 32], Entry>>,
-    at_once: Semaphore,
+    ours: Semaphore,
+    /// Apart: a stranger's server that does not answer keeps nobody of ours waiting.
+    others: Semaphore,
 }
 
 impl Default for Flights {
     fn default() -> Self {
-        Self { known: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
+        let places = || Semaphore::new(AT_ONCE);
+        Self { known: Mutex::default(), ours: places(), others: places() }
     }
 }
 
@@ -58,7 +61,8 @@ impl Flights {
             return answer.clone();
         }
         // Never closed.
-        let _place = self.at_once.acquire().await;
+        let places = if openid.is_ours(server) { &self.ours } else { &self.others };
+        let _place = places.acquire().await;
         let answer = openid.whose(server, token).await;
         let ms = match &answer {
             Ok(_) => KNOWN_MS,
@@ -78,5 +82,27 @@ impl Flights {
             known.retain(|_, entry| Arc::strong_count(entry) > 1);
         }
         Arc::clone(known.entry(token).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ruma::server_name;
+
+    use super::*;
+    use crate::{gateway::matrix::Matrix, secret::Secret};
+
+    #[tokio::test]
+    async fn servers_of_strangers_that_do_not_answer_keep_nobody_of_ours_waiting() {
+        let ours = server_name!("b.example");
+        let own = Matrix::new("http://127.0.0.1:9", Secret::new("as_token")).unwrap();
+        let openid = OpenId::new(own, ours.to_owned()).unwrap();
+        let flights = Flights::default();
+        let _all = flights.others.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let asked = flights.whose(&openid, || Timestamp(1), (ours, "token"));
+        let answer = tokio::time::timeout(Duration::from_secs(30), asked).await;
+        assert!(matches!(answer, Ok(Err(OpenIdError::NoAnswer(..)))), "{answer:?}");
     }
 }
