@@ -3,6 +3,7 @@
 //! The end-to-end tests use the same homeserver and the same Matrix user; nothing in here is
 //! used by `causeway run`.
 
+mod calls;
 pub mod causeway;
 mod child;
 mod ending;
@@ -68,6 +69,10 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2),
           conflicts_with = "homeserver")]
     servers: u8,
+    /// Has five people call each other as well: four directly, and with the fifth through a LiveKit,
+    /// which is built once.
+    #[arg(long)]
+    calls: bool,
     /// Prints one JSON object on standard output, and nothing else there.
     #[arg(long)]
     json: bool,
@@ -151,6 +156,23 @@ pub enum DemoError {
     /// Something did not come in time.
     #[error("{0}")]
     InVain(String),
+    /// This program was built without them.
+    #[error(
+        "this build has no calls: build all of it (cargo build --release --workspace), and run \
+         target/release/causeway demo --calls"
+    )]
+    NoCalls,
+    /// What carries bigger calls.
+    #[error(transparent)]
+    LiveKit(#[from] calls::LiveKitError),
+    /// Somebody's client could not do what the scene needs.
+    #[error("the client of {who}: {said}")]
+    Client {
+        /// Whose.
+        who: &'static str,
+        /// What it said last.
+        said: String,
+    },
     /// There was nothing for the removed member to fail to read.
     #[error("the removed member was handed nothing, so that it could read nothing says nothing")]
     Meaningless,
@@ -232,7 +254,15 @@ async fn play(options: &Options, progress: &Progress) -> Result<(Place, Cast), D
     let (place, user) = Place::make(options, progress).await?;
     let carol = MatrixPerson::open(user).await?;
     let scheme = options.scheme.into();
-    let played = story::play(&place, carol, scheme, options.messages, progress).await;
+    let played = async {
+        let (cast, mut outcome) =
+            story::play(&place, carol, scheme, options.messages, progress).await?;
+        if options.calls {
+            outcome.calls = Some(calls::play(&place, progress).await?);
+        }
+        Ok((cast, outcome))
+    };
+    let played: Result<_, DemoError> = played.await;
     progress.done();
     let (cast, outcome) = played.inspect_err(|_| {
         let others = place.other.iter().map(|other| &other.causeway);

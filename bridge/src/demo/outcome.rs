@@ -16,6 +16,9 @@ pub struct Outcome {
     /// the other.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) servers: Vec<OnServer>,
+    /// Who heard whom in the call, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) calls: Option<Heard>,
     /// Messages that the removed member's client was handed.
     #[serde(skip)]
     pub(super) handed: u64,
@@ -31,6 +34,24 @@ pub(super) struct OnServer {
     #[serde(flatten)]
     pub(super) way: Way,
     pub(super) duplicates: u64,
+}
+
+/// In a call: of each two, whether the one heard the other's tone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Heard {
+    /// While four talked directly.
+    pub(super) directly: Ways,
+    /// Once LiveKit carried all five.
+    pub(super) by_livekit: Ways,
+    /// Connections that did not come about.
+    pub(super) failed: u64,
+}
+
+/// Of so many ways, on how many sound came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Ways {
+    pub(super) of: u64,
+    pub(super) heard: u64,
 }
 
 /// One direction.
@@ -56,6 +77,7 @@ impl Outcome {
                 "messages between the two servers came more than once",
             ),
             (self.pieces.map_or(0, lost), "pieces in the pairwise group were lost"),
+            (self.calls.map_or(0, Heard::silent), "ways of a call brought no sound, or broke"),
             (self.removed_member_could_read, "messages could be read by the removed member"),
             (self.duplicates, "messages came more than once"),
         ];
@@ -81,12 +103,19 @@ impl Outcome {
                 "  Of {sent} messages said on {server} {received} were read on the other server."
             );
         }
+        let call = self.calls.map_or_else(String::new, |Heard { directly, by_livekit, .. }| {
+            format!(
+                "  In the call of four, {} of {} ways brought sound; when the fifth came and \
+                 LiveKit carried it, {} of {}.\n",
+                directly.heard, directly.of, by_livekit.heard, by_livekit.of
+            )
+        });
         let head = format!(
             "What came of it\n\
              \x20 {} of {} messages from native to Matrix arrived, and {} of {} from Matrix to \
              native; {doubled} came twice.\n\
              \x20 Ben's client was handed {handed} messages that were sent after Ann had removed \
-             him, and could read {} of them.\n{between}{pairwise}\
+             him, and could read {} of them.\n{between}{pairwise}{call}\
              \x20 The story took {:.1} seconds.\n\n",
             out.received,
             out.sent,
@@ -107,6 +136,13 @@ impl Outcome {
     }
 }
 
+impl Heard {
+    fn silent(self) -> u64 {
+        let silent = |ways: Ways| ways.of - ways.heard.min(ways.of);
+        silent(self.directly) + silent(self.by_livekit) + self.failed
+    }
+}
+
 fn or_none(count: u64) -> String {
     if count == 0 { "none".to_owned() } else { count.to_string() }
 }
@@ -124,6 +160,7 @@ mod tests {
         handed: 10,
         pieces: None,
         servers: Vec::new(),
+        calls: None,
     };
 
     #[test]
@@ -154,6 +191,12 @@ mod tests {
         assert!(text.contains("12 of 12 were read"), "{text}");
         assert!(text.ends_with("  in the pairwise group          12       12\n"), "{text}");
         assert!(both.fault().is_none());
+        let ways = |of, heard| Ways { of, heard };
+        let heard = Heard { directly: ways(12, 12), by_livekit: ways(20, 19), failed: 0 };
+        let called = Outcome { calls: Some(heard), ..WHOLE };
+        let text = called.to_text();
+        assert!(text.contains("12 of 12 ways") && text.contains("19 of 20."), "{text}");
+        assert!(called.fault().unwrap().starts_with("1 ways of a call"));
     }
 
     #[test]

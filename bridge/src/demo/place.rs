@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use causeway_livekit::ports::free_port;
+use causeway_groups::cli::HAS_CALLS;
+use causeway_livekit::{LiveKit, ports::free_port};
 use reqwest::Url;
 
 use super::{
-    DemoError, Options,
+    DemoError, Options, calls,
     causeway::{Causeway, Listeners},
     files::{folder, kept_folder, random_name},
     matrix_user::MatrixUser,
@@ -38,6 +39,7 @@ pub(super) struct Place {
     pub(super) password: Option<String>,
     _folder: Option<Folder>,
     _synapse: Option<Synapse>,
+    livekit: Option<LiveKit>,
 }
 
 /// Another server, whose homeserver federates with the first one's. Fields end in this order.
@@ -67,11 +69,18 @@ impl Place {
     ) -> Result<(Self, MatrixUser), DemoError> {
         // Before anything is fetched or started for it.
         let kept = options.dir.as_deref().map(kept_folder).transpose()?;
-        match &options.theirs {
+        if options.calls && !HAS_CALLS {
+            return Err(DemoError::NoCalls);
+        }
+        let (mut place, user) = match &options.theirs {
             Some(theirs) => Self::beside(theirs, kept, progress).await,
             None if options.servers > 1 => Self::two(kept, progress).await,
             None => Self::whole(kept, progress).await,
+        }?;
+        if options.calls {
+            place.livekit = Some(calls::livekit_beside(&mut place.causeway, progress).await?);
         }
+        Ok((place, user))
     }
 
     /// With a homeserver made for it.
@@ -102,6 +111,7 @@ impl Place {
             password: Some(password),
             _folder: None,
             _synapse: Some(synapse),
+            livekit: None,
         };
         Ok((place, carol))
     }
@@ -141,6 +151,7 @@ impl Place {
             other: Some(Other { causeway: other, server_name, _synapse: there }),
             _folder: None,
             _synapse: Some(here),
+            livekit: None,
         };
         Ok((place, carol))
     }
@@ -179,6 +190,7 @@ impl Place {
             password: None,
             _folder: folder,
             _synapse: None,
+            livekit: None,
         };
         Ok((place, user))
     }

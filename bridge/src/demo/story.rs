@@ -107,6 +107,7 @@ pub(super) async fn play(
         removed_member_could_read,
         duplicates: doubled_on_matrix + doubled_natively + doubled_pairwise,
         servers,
+        calls: None,
         pieces: cast.quay.as_ref().map(|scene| scene.pieces),
         handed: messages_handed as u64,
         seconds: (began.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,

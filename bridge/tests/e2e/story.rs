@@ -92,3 +92,20 @@ async fn the_story_on_two_servers_counts_what_each_has_read_of_the_other() {
         assert_eq!(way, (&json!(3), &json!(3), &json!(0)), "{one}");
     }
 }
+
+#[tokio::test]
+async fn five_call_after_the_story_and_hear_each_other_directly_and_by_livekit() {
+    let printed = Command::new(binary())
+        .args(["demo", "--once", "--json", "--calls", "--messages", "2"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let mut outcome: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let calls = outcome.as_object_mut().unwrap().remove("calls").unwrap();
+    assert_whole(outcome, 2);
+    let ways = |of: u32| json!({"of": of, "heard": of});
+    assert_eq!(calls, json!({"directly": ways(12), "by_livekit": ways(20), "failed": 0}));
+}

@@ -74,6 +74,9 @@ pub use scheme::Scheme;
 
 use crate::machine::AddedBy;
 
+/// Whether this build can take part in calls.
+pub const HAS_CALLS: bool = cfg!(feature = "calls");
+
 /// End-to-end encrypted groups of Causeway.
 ///
 /// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 not logged in; 4 server not
