@@ -8,6 +8,7 @@ pub mod causeway;
 mod child;
 mod ending;
 pub mod files;
+mod livekit;
 mod matrix_person;
 pub mod matrix_user;
 mod native_person;
@@ -164,7 +165,7 @@ pub enum DemoError {
     NoCalls,
     /// What carries bigger calls.
     #[error(transparent)]
-    LiveKit(#[from] calls::LiveKitError),
+    LiveKit(#[from] livekit::LiveKitError),
     /// Somebody's client could not do what the scene needs.
     #[error("the client of {who}: {said}")]
     Client {

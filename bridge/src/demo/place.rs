@@ -11,9 +11,10 @@ use causeway_livekit::{LiveKit, ports::free_port};
 use reqwest::Url;
 
 use super::{
-    DemoError, Options, calls,
+    DemoError, Options,
     causeway::{Causeway, Listeners},
     files::{folder, kept_folder, random_name},
+    livekit,
     matrix_user::MatrixUser,
     progress::Progress,
     synapse::Synapse,
@@ -78,7 +79,7 @@ impl Place {
             None => Self::whole(kept, progress).await,
         }?;
         if options.calls {
-            place.livekit = Some(calls::livekit_beside(&mut place.causeway, progress).await?);
+            place.livekit = Some(livekit::beside(&mut place.causeway, progress).await?);
         }
         Ok((place, user))
     }
