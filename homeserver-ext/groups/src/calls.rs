@@ -53,6 +53,9 @@ pub struct Settings {
     /// Whether no address of this device is told to anybody, so that sound goes by TURN alone; where that
     /// is not said it is for the home to say, and else they are told.
     pub relay_only: Option<bool>,
+    /// Whether a server for calls that another homeserver names may be at an address of this network:
+    /// otherwise TLS and addresses that are everybody's are required of it.
+    pub private_servers: bool,
     /// Where sockets are bound; `0.0.0.0:0` is each address of this machine but loopback.
     pub bind: SocketAddr,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             dtx: true,
             servers: Vec::new(),
             relay_only: None,
+            private_servers: false,
             bind: SocketAddr::from(([0, 0, 0, 0], 0)),
         }
     }

@@ -7,15 +7,13 @@ use std::{
 };
 
 use axum::Router;
-use causeway_protocol::ids::{Timestamp, is_server_name};
+use causeway_protocol::ids::{DeviceId, Generation, Timestamp, is_server_name};
 use causeway_store::{Agreed, Db, Lock, OpenError, Options};
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use causeway_protocol::ids::Generation;
 
 use crate::{
     config::Config,
@@ -32,7 +30,7 @@ use crate::{
         upkeep,
     },
     sessions::Sessions,
-    storage::{self, GroupRow, mailbox},
+    storage::{self, GroupRow, calls::Person, mailbox},
 };
 
 /// How often calls are looked after.
@@ -201,8 +199,15 @@ impl App {
         let all = async {
             // Who is there is known as of now, and nobody is put out by a later clock than that.
             let now = self.api.clock.now();
-            let is_there = |device| self.api.streams.has(device);
-            calls::presence(db, live, now, is_there).await?;
+            let (here, servers) = (&*self.api.config.server_name, &self.api.servers);
+            let is_there = |device: DeviceId, person: &Person| match person.account.server() {
+                server if server == here => self.api.streams.has(person.device()),
+                server => servers.is_there(server, device),
+            };
+            let elsewhere = calls::presence((db, live), now, here, is_there).await?;
+            if let Err(error) = servers.ask_who_is_there((db, now), elsewhere).await {
+                tracing::warn!(%error, "other servers were not asked who is there; they are again");
+            }
             while calls::tick(db, live, now).await? {}
             Ok(())
         };

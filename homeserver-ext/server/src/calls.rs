@@ -6,7 +6,7 @@ use causeway_protocol::{
     call::{Call, Change, Effect, Event, Refused, Topology, Who},
     device::DeviceOf,
     envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
-    ids::{AccountId, Epoch, Timestamp},
+    ids::{AccountId, Epoch, GroupId, Timestamp},
     roster::Roster,
 };
 use causeway_store::{Script, Tx};
@@ -20,8 +20,11 @@ use crate::{
     },
 };
 
-/// What sends a broadcast of the server: no device has this number.
+/// What sends a broadcast of the server, which goes to the group's other servers as well: no device has this
+/// number.
 const SERVER: DeviceRow = DeviceRow(0);
+/// What sends one that the group's home, another server, told: no device has this number either.
+const HOME: DeviceRow = DeviceRow(i64::MIN);
 
 /// Has the rules take in what happens to a call, in memory alone.
 ///
@@ -72,16 +75,40 @@ pub(crate) async fn put(
     }
     let state = row.state();
     let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
+    tell((tx, live), now, SERVER, (row.group, row.group_id, epoch), payload).await?;
+    live.call_moved(tx, row.number);
+    count(tx, &state, &row.kept.turned);
+    Ok(())
+}
+
+/// Tells the group's devices here what its home told: the state of a call.
+pub(crate) async fn tell_of_home(
+    of: (&mut Tx, &Live),
+    now: Timestamp,
+    group: (GroupRow, GroupId, Epoch),
+    state: Vec<u8>,
+) -> Result<(), storage::Error> {
+    tell(of, now, HOME, group, state).await
+}
+
+/// A `call_changed` for each of the group's devices, all of which count at `epoch`.
+async fn tell(
+    (tx, live): (&mut Tx, &Live),
+    now: Timestamp,
+    by: DeviceRow,
+    (group, group_id, epoch): (GroupRow, GroupId, Epoch),
+    payload: Vec<u8>,
+) -> Result<(), storage::Error> {
     let name = compute_id(Kind::CallChanged, None, &Recipient::Broadcast, &payload, None);
     let seq = mailbox::take_numbers(tx.conn(), 1).await?;
     let expires = now.plus_ms(MAX_CALL_TTL_MS);
     let parcel = Parcel {
         name,
         kind: Kind::CallChanged,
-        group: row.group,
+        group,
         epoch,
         sender: None,
-        to: To::Server(SERVER),
+        to: To::Server(by),
         at: now,
         ttl_ms: MAX_CALL_TTL_MS,
         expires: Some(expires),
@@ -94,7 +121,7 @@ pub(crate) async fn put(
     let envelope = || Envelope {
         id: name,
         kind: Kind::CallChanged,
-        group: row.group_id,
+        group: group_id,
         epoch,
         sender: None,
         to: Recipient::Broadcast,
@@ -103,10 +130,8 @@ pub(crate) async fn put(
         piece: None,
     };
     let mut news = News::default();
-    news.broadcast(live, seq, (row.group, SERVER, now), envelope);
+    news.broadcast(live, seq, (group, by, now), envelope);
     live.tell(tx, news);
-    live.call_moved(tx, row.number);
-    count(tx, &state, &row.kept.turned);
     Ok(())
 }
 

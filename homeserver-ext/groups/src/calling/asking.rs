@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const UNSEALED: &str = "none";
 
 pub(super) type Answer = (Ask, Result<CallState, CallError>);
-pub(super) type Given = Result<CallSfus, CallError>;
+pub(super) type Given = Result<(CallSfus, Whose), CallError>;
 
 /// Where a device goes that was given access.
 pub(super) enum Goes {
@@ -37,11 +37,13 @@ pub(super) enum Goes {
 pub(super) struct Getting {
     going: Option<BoxFuture<'static, Given>>,
     at: Instant,
+    private_servers: bool,
 }
 
 impl Getting {
-    pub(super) fn new() -> Self {
-        Self { going: None, at: Instant::now() }
+    /// `private_servers` as of [`Settings`](crate::calls::Settings).
+    pub(super) fn new(private_servers: bool) -> Self {
+        Self { going: None, at: Instant::now(), private_servers }
     }
 
     /// When to ask, where access is wanted.
@@ -56,7 +58,14 @@ impl Getting {
 
     pub(super) fn ask(&mut self, client: Client, call: (GroupId, CallId), epoch: u32) {
         self.wait();
-        let asking = async move { client.http().access_to_call(call, epoch).await };
+        let private_servers = self.private_servers;
+        let asking = async move {
+            let given = client.http().access_to_call(call, epoch).await?;
+            let home =
+                client.home(call.0).await.map_err(|it| CallError::Unknown(it.to_string()))?;
+            let is_own = home == client.me().account.server();
+            Ok((given, if is_own || private_servers { Whose::Home } else { Whose::Foreign }))
+        };
         self.going = Some(Box::pin(within(asking)));
     }
 
@@ -70,14 +79,14 @@ impl Getting {
 
 /// Whereto, of what was given: the home's own. Others are of Matrix users, whom this device cannot
 /// hear yet. Where others would hear what is said it goes only if its person agreed to that.
-pub(super) fn goes(given: CallSfus, may_degrade: bool) -> Option<Goes> {
+pub(super) fn goes((given, whose): (CallSfus, Whose), may_degrade: bool) -> Option<Goes> {
     let sfu = given.sfus.into_iter().find(|sfu| sfu.publish)?;
     let is_sealed = given.e2ee != UNSEALED;
     if !is_sealed && !may_degrade {
         return Some(Goes::Nowhere);
     }
     let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
-    Some(Goes::To(Box::new(Access { url, token, whose: Whose::Home, is_sealed })))
+    Some(Goes::To(Box::new(Access { url, token, whose, is_sealed })))
 }
 
 /// What it is answered, where that does not take too long.

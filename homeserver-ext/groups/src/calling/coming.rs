@@ -45,6 +45,10 @@ impl Coming {
         Self { settings, source, sink, news, caps, muted }
     }
 
+    pub(super) const fn private_servers(&self) -> bool {
+        self.settings.private_servers
+    }
+
     /// Once it is in the call; where there is no sound for it, it goes again.
     pub(super) async fn sound(
         self,

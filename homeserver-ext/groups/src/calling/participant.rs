@@ -137,6 +137,7 @@ impl Participant {
         coming: Coming,
     ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
         let me = client.me().record.device_id;
+        let private_servers = coming.private_servers();
         let ((mesh, inputs, happened), rest) = coming.sound(client, &state).await?;
         let (news, caps, muted) = rest;
         // Its own task, so that no sound waits for a database.
@@ -155,7 +156,7 @@ impl Participant {
             sound,
             told,
             asking: None,
-            getting: Getting::new(),
+            getting: Getting::new(private_servers),
             moving: Moving::new(),
             asked: None,
             waits: None,

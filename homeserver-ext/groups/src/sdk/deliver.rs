@@ -306,7 +306,7 @@ impl Client {
     }
 
     /// The server that keeps a group: that of who made it.
-    pub(super) async fn home(&self, group: GroupId) -> Result<String, SdkError> {
+    pub(crate) async fn home(&self, group: GroupId) -> Result<String, SdkError> {
         let mut tx = self.db.begin().await?;
         let create = self.machine.create_of(&mut tx, group).await?;
         let account = create.and_then(|create| create.account.parse::<AccountId>().ok());

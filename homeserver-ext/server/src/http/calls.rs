@@ -9,17 +9,39 @@ use causeway_protocol::{
     ids::{CallId, GroupId, Seq},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{
     Api,
     auth::Caller,
     body::{Body, One, Page, Two},
     error::ApiError,
+    remote::{self, About, What},
 };
-use crate::services::calls::{self, Of};
+use crate::services::calls::{self, CallError, Of};
 
 fn of<'a>(api: &'a Api, caller: &'a Caller, group: GroupId) -> Of<'a> {
     let (now, here) = (api.clock.now(), &*api.config.server_name);
     Of { db: &api.db, live: &api.live, now, here, caller, group }
+}
+
+/// What came of a request here, or, where another server keeps the group, there.
+async fn or_there<T: DeserializeOwned>(
+    api: &Api,
+    caller: &Caller,
+    (about, asked): (About, &(impl Serialize + Sync)),
+    done: Result<T, CallError>,
+) -> Result<Json<T>, ApiError> {
+    match done {
+        Err(CallError::OtherServer(home)) => {
+            Ok(Json(remote::ask_calls(api, caller, &home, about, asked).await?))
+        }
+        done => Ok(Json(done?)),
+    }
+}
+
+const fn about(group: GroupId, call: CallId, what: What) -> About {
+    About { group, call: Some(call), what }
 }
 
 /// `POST groups/{id}/calls` – begins a call, with the caller in it (protocol §9).
@@ -28,7 +50,7 @@ fn of<'a>(api: &'a Api, caller: &'a Caller, group: GroupId) -> Of<'a> {
     responses(
         (status = 200, body = CallState, description = "also for a call that is known, as it stands"),
         (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: the group is closed"),
-        (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`; `M_UNRECOGNIZED`: another server keeps the group"),
+        (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_EXISTS`: another runs, given in `call`; `DEV_CAUSEWAY_CANNOT_USE_SFU`: the device cannot talk directly, `who` names it"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: starts and joins of the device"),
         (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: as of joining"),
@@ -41,14 +63,16 @@ pub(super) async fn start(
 ) -> Result<Json<CallState>, ApiError> {
     let of = of(&api, &caller, group);
     let carriers = (api.config.mesh_max, api.livekit.is_some());
-    Ok(Json(calls::start(of, &api.calls, carriers, &asked).await?))
+    let done = calls::start(of, &api.calls, carriers, &asked).await;
+    let about = About { group, call: None, what: What::Start };
+    or_there(&api, &caller, (about, &asked), done).await
 }
 
 /// `GET groups/{id}/calls` – the call that runs, and those that ended in the last 30 days, the newest
 /// first.
 #[utoipa::path(get, path = "/groups/{group}/calls", tag = "calls",
     params(("group" = GroupId, Path), ("from" = Option<Seq>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000)),
-    responses((status = 200, body = CallPage), (status = 404, body = ErrorBody, description = "`M_NOT_FOUND`; `M_UNRECOGNIZED`: another server keeps the group"),
+    responses((status = 200, body = CallPage), (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: the account's traffic")),
     security(("token" = [])))]
 pub(super) async fn page(
@@ -57,8 +81,11 @@ pub(super) async fn page(
     One(group): One<GroupId>,
     page: Page<Number>,
 ) -> Result<Json<CallPage>, ApiError> {
-    let from = page.from.map(|from| from.0);
-    Ok(Json(calls::page(of(&api, &caller, group), &api.shares, from, page.limit).await?))
+    let (from, limit) = (page.from.map(|from| from.0), page.limit);
+    let done = calls::page(of(&api, &caller, group), &api.shares, from, limit).await;
+    let about = About { group, call: None, what: What::Page };
+    let asked = remote::PageOfCalls { from, limit: Some(limit) };
+    or_there(&api, &caller, (about, &asked), done).await
 }
 
 /// A number in a query.
@@ -82,7 +109,8 @@ pub(super) async fn state(
     caller: Caller,
     Two(group, call): Two<GroupId, CallId>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::state(of(&api, &caller, group), call).await?))
+    let done = calls::state(of(&api, &caller, group), call).await;
+    or_there(&api, &caller, (about(group, call, What::State), &()), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/join` – brings the caller's device into a call.
@@ -104,7 +132,8 @@ pub(super) async fn join(
     Body(asked): Body<JoinCall>,
 ) -> Result<Json<CallState>, ApiError> {
     let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
-    Ok(Json(calls::join(of, &api.calls, livekit, (call, &asked)).await?))
+    let done = calls::join(of, &api.calls, livekit, (call, &asked)).await;
+    or_there(&api, &caller, (about(group, call, What::Join), &asked), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/report` – what the caller's device says about itself, in place of what
@@ -125,7 +154,8 @@ pub(super) async fn report(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<ReportCall>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::report(of(&api, &caller, group), &api.calls, call, &asked).await?))
+    let done = calls::report(of(&api, &caller, group), &api.calls, call, &asked).await;
+    or_there(&api, &caller, (about(group, call, What::Report), &asked), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/set` – whether the caller's device sends nothing, and its hand is
@@ -145,7 +175,8 @@ pub(super) async fn set(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<SetCall>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::set(of(&api, &caller, group), &api.calls, call, &asked).await?))
+    let done = calls::set(of(&api, &caller, group), &api.calls, call, &asked).await;
+    or_there(&api, &caller, (about(group, call, What::Set), &asked), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/leave` – takes the caller's device out of a call.
@@ -158,7 +189,8 @@ pub(super) async fn leave(
     caller: Caller,
     Two(group, call): Two<GroupId, CallId>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::leave(of(&api, &caller, group), call).await?))
+    let done = calls::leave(of(&api, &caller, group), call).await;
+    or_there(&api, &caller, (about(group, call, What::Leave), &()), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/decline` – the caller's account does not come, and none of its devices
@@ -173,7 +205,8 @@ pub(super) async fn decline(
     caller: Caller,
     Two(group, call): Two<GroupId, CallId>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::decline(of(&api, &caller, group), &api.calls, call).await?))
+    let done = calls::decline(of(&api, &caller, group), &api.calls, call).await;
+    or_there(&api, &caller, (about(group, call, What::Decline), &()), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/end` – ends a call for everybody.
@@ -189,7 +222,8 @@ pub(super) async fn end(
     caller: Caller,
     Two(group, call): Two<GroupId, CallId>,
 ) -> Result<Json<CallState>, ApiError> {
-    Ok(Json(calls::end(of(&api, &caller, group), call).await?))
+    let done = calls::end(of(&api, &caller, group), call).await;
+    or_there(&api, &caller, (about(group, call, What::End), &()), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/sfu` – what lets the caller's device into the call's room on the server
@@ -212,7 +246,8 @@ pub(super) async fn sfu(
     Body(asked): Body<AskSfu>,
 ) -> Result<Json<CallSfus>, ApiError> {
     let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
-    Ok(Json(calls::sfu(of, &api.calls, livekit, (call, &asked)).await?))
+    let done = calls::sfu(of, &api.calls, livekit, (call, &asked)).await;
+    or_there(&api, &caller, (about(group, call, What::Sfu), &asked), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/upgrade` – has the server for bigger calls carry a call of the mesh,
@@ -235,7 +270,8 @@ pub(super) async fn upgrade(
     Body(asked): Body<AskUpgrade>,
 ) -> Result<Json<CallState>, ApiError> {
     let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
-    Ok(Json(calls::upgrade(of, &api.calls, livekit, (call, &asked)).await?))
+    let done = calls::upgrade(of, &api.calls, livekit, (call, &asked)).await;
+    or_there(&api, &caller, (about(group, call, What::Upgrade), &asked), done).await
 }
 
 /// `GET groups/{id}/calls/{call}/mesh` – what helps the caller's device to reach the others directly.
@@ -254,5 +290,6 @@ pub(super) async fn mesh(
     Two(group, call): Two<GroupId, CallId>,
 ) -> Result<Json<CallMesh>, ApiError> {
     let of = of(&api, &caller, group);
-    Ok(Json(calls::mesh(of, &api.calls, &api.config.mesh, call).await?))
+    let done = calls::mesh(of, &api.calls, &api.config.mesh, call).await;
+    or_there(&api, &caller, (about(group, call, What::Mesh), &()), done).await
 }

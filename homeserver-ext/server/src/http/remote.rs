@@ -3,6 +3,7 @@
 
 mod accounts;
 mod asked;
+mod calls;
 mod catch_up;
 mod letting_in;
 mod ops;
@@ -27,6 +28,7 @@ use self::{
 };
 pub(super) use self::{
     accounts::{account, claim, look_up_named},
+    calls::{About, PageOfCalls, What, ask_calls},
     catch_up::look_ahead,
     letting_in::{create_invite, drop_request, invites, join, requests, revoke_invite},
     ops::post_op,

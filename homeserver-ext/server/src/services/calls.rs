@@ -2,6 +2,7 @@
 //!
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
+mod elsewhere;
 mod kept;
 mod matrix;
 mod mesh;
@@ -20,6 +21,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
+pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
 pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
 pub(crate) use mesh::mesh;
@@ -43,6 +45,11 @@ use crate::{
     },
 };
 
+/// Bytes of a call's participants, and of who has taken part: who comes beyond that finds it full. With what
+/// becomes of them, and who declines, its state has to fit an envelope (45,000 bytes).
+const MOST_BYTES: usize = 28_000;
+/// Bytes of a participant beside his account's name, at most.
+const PARTICIPANT_BYTES: usize = 230;
 /// Devices that one report names.
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
@@ -59,11 +66,8 @@ pub(crate) enum CallError {
     /// Ask for the group's calls.
     #[error("no such call in this group")]
     Unknown,
-    /// Call in a group of this server.
-    #[error(
-        "the group is kept by {0}, and calls do not reach other servers yet: whoever is of {0} can call \
-         there, or call in a group that this server keeps"
-    )]
+    /// Ask that server: it alone decides about the group's calls.
+    #[error("the group is kept by {0}: ask there")]
     OtherServer(String),
     /// Nothing follows `close`.
     #[error("the group is closed")]
@@ -219,6 +223,10 @@ pub(crate) async fn join(
     let mut tx = of.db.begin().await?;
     let (group, _, mut row) = of.call(&mut tx, call).await?;
     let is_new = come_in(&mut row, of.caller);
+    if is_new && !row.kept.call.is_over() && is_full(&row) {
+        let others = row.kept.people.len() - 1;
+        return Err(CallError::Refused(Refused::Full(others), Box::new(row.state())));
+    }
     let event = Event::Join(of.who(), caps(&asked.caps, asked.may_degrade));
     sfu::note_away(&mut row.kept.call, of.now, livekit, &event);
     let joined = of.change(tx, &group, row, (event, false)).await;
@@ -226,6 +234,13 @@ pub(crate) async fn join(
         metrics::counter!("causeway_calls_joined_total").increment(1);
     }
     joined
+}
+
+/// Whether a call's state would grow too long to be told.
+fn is_full(row: &Row) -> bool {
+    let people = row.kept.people.values().map(|it| it.account.as_str().len() + PARTICIPANT_BYTES);
+    let named = row.kept.accounts.iter().map(|account| account.as_str().len() + 3);
+    people.chain(named).sum::<usize>() > MOST_BYTES
 }
 
 /// Names the caller among those who take part; whether he was not.

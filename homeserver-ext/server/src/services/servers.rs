@@ -12,6 +12,7 @@ mod named;
 mod readers;
 mod standing;
 pub(crate) mod telling;
+pub(crate) mod there;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,6 +39,7 @@ use self::{
     line::{Line, Mark},
     look_ups::LookUps,
     readers::Readers,
+    there::There,
 };
 pub(crate) use crate::storage::servers::Shared;
 use crate::{
@@ -73,6 +75,8 @@ const BATCH: usize = 64;
 const ASKS: Quota = Quota::per_minute(20 * 60, 100);
 /// Requests to join of one server's accounts, and of which it tells as a group's home.
 const JOINS: Quota = Quota::per_minute(60, 1_000);
+/// Changes of calls of which one server tells as the home of groups.
+const CALLS_TOLD: Quota = Quota::per_minute(3_000, 3_000);
 /// Requests of one account that go to other servers.
 const OUTWARD: Quota = Quota::per_minute(60, 120);
 
@@ -140,8 +144,10 @@ pub(crate) struct Servers {
     shown: Buckets<String>,
     heads: Buckets<String>,
     joins: Buckets<String>,
+    calls_told: Buckets<String>,
     outward: Buckets<String>,
     look_ups: LookUps,
+    there: There,
     /// How long is gathered what they are told of how far things came.
     gathered: Duration,
     readers: Mutex<Readers>,
@@ -175,8 +181,10 @@ impl Servers {
             shown: Buckets::default(),
             heads: Buckets::default(),
             joins: Buckets::default(),
+            calls_told: Buckets::default(),
             outward: Buckets::default(),
             look_ups: LookUps::default(),
+            there: There::default(),
             gathered,
             readers: Mutex::default(),
             news: Notify::new(),
@@ -445,6 +453,11 @@ impl Servers {
     /// Whether one more request to join may come of `from` now.
     pub(crate) fn may_join(&self, now: Timestamp, from: &str) -> bool {
         self.joins.take(now, from.to_owned(), Some(JOINS), 1).is_ok()
+    }
+
+    /// Whether one more change of a call may come of `from` now.
+    pub(crate) fn may_tell_calls(&self, now: Timestamp, from: &str) -> bool {
+        self.calls_told.take(now, from.to_owned(), Some(CALLS_TOLD), 1).is_ok()
     }
 
     /// Whether the frame of `from` whose turn it is has waited long enough for ops.

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, number};
 
+/// Devices that a state names as connected, of all participants: a mesh needs no more, and elsewhere they
+/// are only shown.
+const MOST_CONNECTED: usize = 128;
+
 /// A call, and where it belongs.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
@@ -72,6 +76,14 @@ impl Person {
     }
 }
 
+impl Kept {
+    /// Who takes part and is of another server than `here`, and of which.
+    pub(crate) fn elsewhere(&self, here: &str) -> impl Iterator<Item = (DeviceId, &str)> {
+        let all = self.people.iter().map(|(device, person)| (*device, person.account.server()));
+        all.filter(move |(_, server)| *server != here)
+    }
+}
+
 impl Row {
     /// What its room is called.
     pub(crate) fn room(&self) -> String {
@@ -91,9 +103,12 @@ impl Row {
             Topology::Reconnecting => (CallTopology::Reconnecting, None),
             Topology::Ended(why) => (CallTopology::Ended, Some(why.name().to_owned())),
         };
+        let mut left = MOST_CONNECTED;
         let participants = self.kept.people.iter().filter_map(|(device, person)| {
             let it = call.participants.get(&Who::Native(*device))?;
-            let connected = it.said.connected.iter().filter_map(native).collect();
+            let connected: Vec<_> =
+                it.said.connected.iter().filter_map(native).take(left).collect();
+            left -= connected.len();
             Some(CallParticipant {
                 account: person.account.clone(),
                 device: *device,

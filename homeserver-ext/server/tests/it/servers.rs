@@ -18,7 +18,7 @@ use causeway_protocol::{
     ids::{ItemId, Timestamp},
     link::{Ask, Call, Item},
 };
-use causeway_server::TokenHash;
+use causeway_server::{Config, TokenHash};
 use serde_json::{Value, json};
 
 use self::{
@@ -32,15 +32,16 @@ const OTHER: &str = "b.example";
 const GATHERED: Duration = Duration::from_millis(20);
 
 async fn at(name: &'static str) -> Server {
-    Server::start_with(move |config| {
-        config.server_name = name.to_owned();
-        config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
-        // Who waits here asks again at once.
-        config.edge.requests = None;
-        config.relay_patience = Duration::from_secs(if name == OTHER { 30 } else { 20 });
-        config.relay_gathers = GATHERED;
-    })
-    .await
+    Server::start_with(move |config| as_in_tests(config, name)).await
+}
+
+fn as_in_tests(config: &mut Config, name: &str) {
+    config.server_name = name.to_owned();
+    config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
+    // Who waits here asks again at once.
+    config.edge.requests = None;
+    config.relay_patience = Duration::from_secs(if name == OTHER { 30 } else { 20 });
+    config.relay_gathers = GATHERED;
 }
 
 /// Alice on a server, and Carol on another.
@@ -232,7 +233,8 @@ async fn a_server_speaks_for_its_own_accounts_and_in_time() {
         // An op has somebody who posts it; what is not spoken yet.
         (ask_of(Call::Op, None, json!({}), until), 403),
         (ask_of(Call::Op, Some(&mallory), json!({}), until), 400),
-        (ask_of(Call::Calls, None, json!({}), until), 404),
+        (ask_of(Call::Calls, None, json!({}), until), 400),
+        (ask_of(Call::Events, None, json!({}), until), 404),
     ];
     let items = asks.iter().map(|(ask, _)| ask.to_json()).collect();
     let answers = peer.ask(&server, items).await;

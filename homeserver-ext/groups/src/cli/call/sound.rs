@@ -43,6 +43,11 @@ pub(crate) struct Sound {
     #[arg(long, env = "CAUSEWAY_RELAY_ONLY", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     relay_only: Option<bool>,
+    /// Go to a server for calls in your own network, and without TLS, also where another homeserver than
+    /// yours names it: it could have your device knock at machines there
+    #[arg(long, env = "CAUSEWAY_PRIVATE_SERVERS", value_parser = clap::builder::BoolishValueParser::new(),
+          num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
+    private_servers: bool,
     /// Servers that say which address you are seen at: stun:host:port, several by commas [default:
     /// those that your server names]
     #[arg(long, env = "CAUSEWAY_STUN", value_delimiter = ',', value_name = "URL")]
@@ -136,8 +141,8 @@ impl Sound {
             Failure::usage(format!("--bind {}: {error}", bind.ip()))
                 .next("It is an address of this machine, like those that `ip address` lists.")
         })?;
-        let (bitrate, relay_only) = (self.bitrate, self.relay_only);
-        Ok(Settings { bitrate, servers, relay_only, bind, ..defaults })
+        let Self { bitrate, relay_only, private_servers, .. } = *self;
+        Ok(Settings { bitrate, servers, relay_only, private_servers, bind, ..defaults })
     }
 }
 

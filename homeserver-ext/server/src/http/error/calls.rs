@@ -14,8 +14,9 @@ impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::UnknownGroup | CallError::Unknown => Self::not_found(error),
-            CallError::OtherServer(_) => Self::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error),
-            CallError::Closed | CallError::MayNotEnd => Self::forbidden(error),
+            CallError::OtherServer(_) | CallError::Closed | CallError::MayNotEnd => {
+                Self::forbidden(error)
+            }
             CallError::TooManyNamed => Self::invalid(error),
             CallError::Exists(ref state) => {
                 with(StatusCode::CONFLICT, "DEV_CAUSEWAY_CALL_EXISTS", &error, state.clone())

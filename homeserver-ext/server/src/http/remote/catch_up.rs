@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use super::{Api, ApiError, answer_ask, field, refused, show, thirds};
+use super::{Api, ApiError, answer_ask, calls, field, refused, show, thirds};
 use crate::services::groups::{
     elsewhere::{self, Heard},
     given_back,
@@ -56,6 +56,9 @@ pub(super) async fn second_history(api: &Api, from: &str, group: GroupId) -> Res
 pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool, ApiError> {
     if let Some(account) = api.servers.looked_up(from, answer.to) {
         thirds::came(api, account, &answer).await?;
+        return Ok(false);
+    }
+    if calls::answer(api, from, &answer) {
         return Ok(false);
     }
     let asked = api.servers.ops_answered(&api.db, from, answer.to).await?;

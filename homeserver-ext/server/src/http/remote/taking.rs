@@ -10,6 +10,7 @@ use causeway_protocol::{
 
 use super::{Api, ApiError, catch_up, refused};
 use crate::services::{
+    calls,
     groups::replica::{self, Took},
     invites::{self, Told},
     relay::{self, PostError, Posted},
@@ -167,17 +168,22 @@ pub(super) async fn take_home_row(
     envelope: &Envelope,
 ) -> Result<bool, ApiError> {
     let (now, here) = (api.clock.now(), &*api.config.server_name);
-    match envelope.kind {
-        Kind::Join => {}
-        // Calls do not reach other servers yet.
-        _ => return Ok(true),
-    }
-    if !api.servers.may_join(now, from) {
-        api.servers.was_limited((&api.db, now), from, "requests to join a minute").await?;
+    let (may, limit) = if envelope.kind == Kind::CallChanged {
+        (api.servers.may_tell_calls(now, from), "changes of calls a minute")
+    } else {
+        (api.servers.may_join(now, from), "requests to join a minute")
+    };
+    if !may {
+        api.servers.was_limited((&api.db, now), from, limit).await?;
         return Ok(false);
     }
     let of = (&api.db, &api.live);
-    match invites::told_by_home(of, now, (here, from), envelope).await? {
+    let told = if envelope.kind == Kind::CallChanged {
+        calls::told_by_home(of, now, from, envelope).await?
+    } else {
+        invites::told_by_home(of, now, (here, from), envelope).await?
+    };
+    match told {
         Told::Done => Ok(true),
         Told::Refused(reason) => refused(api, from, reason).await,
         Told::UnknownGroup => {

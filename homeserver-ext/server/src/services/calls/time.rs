@@ -2,16 +2,17 @@
 
 use causeway_protocol::{
     call::{Event, Who},
-    ids::Timestamp,
+    ids::{DeviceId, Timestamp},
 };
 use causeway_store::{Db, Tx};
 
 use crate::{
     calls as change,
     live::Live,
+    services::servers::there::Wanted,
     storage::{
-        self, DeviceRow,
-        calls::{self, Row},
+        self,
+        calls::{self, Person, Row},
         groups,
     },
 };
@@ -47,18 +48,25 @@ pub(crate) async fn is_quiet(db: &Db) -> Result<bool, storage::Error> {
     Ok(calls::count(db.read().await?.conn()).await?.0 == 0)
 }
 
-/// Takes in which participants have no stream any more, and which have one again.
+/// Takes in which participants have no stream any more, and which have one again. Those of other servers
+/// than `here`, who are to be asked for.
 pub(crate) async fn presence(
-    db: &Db,
-    live: &Live,
+    (db, live): (&Db, &Live),
     now: Timestamp,
-    is_there: impl Fn(DeviceRow) -> bool + Send + Sync,
-) -> Result<(), storage::Error> {
-    let mut after = 0;
+    here: &str,
+    is_there: impl Fn(DeviceId, &Person) -> bool + Send + Sync,
+) -> Result<Wanted, storage::Error> {
+    let (mut after, mut elsewhere) = (0, Wanted::new());
     loop {
         let rows = calls::all_running(db.read().await?.conn(), after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return Ok(elsewhere) };
         after = last.number;
+        for row in &rows {
+            for (device, server) in row.kept.elsewhere(here) {
+                let groups = elsewhere.entry(server.to_owned()).or_default();
+                groups.entry(row.group_id).or_default().insert(device);
+            }
+        }
         for row in rows.iter().filter(|row| !moved(row, &is_there).is_empty()) {
             let mut tx = db.begin().await?;
             // As it is now, and not as it was when it was looked at.
@@ -74,11 +82,11 @@ pub(crate) async fn presence(
 }
 
 /// What is another with the streams of a call's participants.
-fn moved(row: &Row, is_there: impl Fn(DeviceRow) -> bool) -> Vec<Event> {
-    let of = |(device, person): (&_, &calls::Person)| {
+fn moved(row: &Row, is_there: impl Fn(DeviceId, &Person) -> bool) -> Vec<Event> {
+    let of = |(device, person): (&_, &Person)| {
         let who = Who::Native(*device);
         let is_lost = row.kept.call.participants.get(&who)?.lost.is_some();
-        match (is_there(person.device()), is_lost) {
+        match (is_there(*device, person), is_lost) {
             (false, false) => Some(Event::Lost(who)),
             (true, true) => Some(Event::Back(who)),
             (true, false) | (false, true) => None,

@@ -51,7 +51,7 @@ impl Servers {
         }
     }
 
-    fn gathered_ms(&self) -> u64 {
+    pub(super) fn gathered_ms(&self) -> u64 {
         u64::try_from(self.gathered.as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -44,8 +44,9 @@ pub(crate) async fn next(
                     OR e.sender IS NOT NULL AND s.server IS NULL) ORDER BY m.seq LIMIT 64) own
             UNION ALL
             SELECT seq FROM (SELECT b.seq FROM broadcasts b
-                JOIN devices s ON s.device = b.sender AND s.server IS NULL
-                WHERE b.seq > $2 AND b.ended IS NULL AND (EXISTS (
+                WHERE b.seq > $2 AND b.ended IS NULL AND (b.sender = 0 OR EXISTS (
+                    SELECT 1 FROM devices s WHERE s.device = b.sender AND s.server IS NULL))
+                AND (EXISTS (
                     SELECT 1 FROM group_devices g JOIN devices d
                         ON d.device_id = g.device_id AND d.member_id = g.member_id
                     WHERE g.grp = b.grp AND d.server = $1 AND b.seq > g.after_seq
