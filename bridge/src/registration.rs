@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{secret::Secret, yaml::fault};
 
 /// What every ghost's localpart begins with.
-pub const GHOST_PREFIX: &str = "causeway_";
+pub const GHOST_PREFIX: &str = causeway_protocol::ghost::PREFIX;
 /// Localpart of the bot, an ordinary user of the namespace.
 pub const BOT: &str = "causewaybot";
 /// Localpart of every server's agent, who speaks with other servers. Homeservers give a name with a `_`

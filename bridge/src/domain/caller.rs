@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{CallIntent, CallState, CallTopology},
+    ghost,
     ids::{AccountId, DeviceId, GroupId, Timestamp},
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
@@ -32,11 +33,9 @@ pub struct Caller {
     pub began_at: Timestamp,
 }
 
-/// What the homeserver calls a native device: ids there are short, and anybody may read them.
+/// What the homeserver calls a native device.
 pub fn device_name(device: &DeviceId) -> String {
-    let mut name = hex::encode_upper(&device.as_bytes()[..8]);
-    name.insert_str(0, "CW");
-    name
+    ghost::device(device)
 }
 
 /// State key under which a ghost's device is in the call of its room.
@@ -44,9 +43,10 @@ pub fn state_key(ghost: &UserId, device: &DeviceId) -> String {
     format!("_{ghost}_{}_m.call", device_name(device))
 }
 
-/// The native devices that a call has now, and whose they are; none of one that is over.
+/// The native devices that a call has now, and whose they are; none of one that is over, nor of one that
+/// began when no bridge was in the group: nobody of Matrix could hear whom the room showed.
 pub fn natives(state: &CallState) -> BTreeMap<DeviceId, AccountId> {
-    if state.topology == CallTopology::Ended || state.ended_ms.is_some() {
+    if state.topology == CallTopology::Ended || state.ended_ms.is_some() || !state.bridged {
         return BTreeMap::new();
     }
     let natives = state.participants.iter().filter(|one| one.via == "native");

@@ -3,7 +3,10 @@
 //! The characters of an account's localpart (protocol §1) are those of a Matrix localpart, so the
 //! name needs no escaping.
 
-use causeway_protocol::ids::{AccountId, GroupId, text_of};
+use causeway_protocol::{
+    ghost,
+    ids::{AccountId, GroupId, text_of},
+};
 use ruma::{OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256};
 
@@ -45,13 +48,7 @@ impl Names {
     /// account begins with `_`. `None` where the name would be longer than the 255 bytes of a Matrix user
     /// id.
     pub fn ghost(&self, account: &AccountId) -> Option<OwnedUserId> {
-        let (name, theirs) = (account.localpart(), account.server());
-        let localpart = if theirs == self.server {
-            name.to_owned()
-        } else {
-            format!("_{}/{name}", theirs.replace(':', "=3a"))
-        };
-        UserId::parse(format!("@{GHOST_PREFIX}{localpart}:{}", self.server)).ok()
+        UserId::parse(ghost::user(&self.server, account)).ok()
     }
 
     /// How an account's ghost is shown: Matrix users of the same name are somebody else. One of another

@@ -16,6 +16,7 @@ use std::{
 
 use causeway_protocol::{
     api::{CallIntent, CallState},
+    ghost,
     ids::GroupId,
 };
 use ruma::OwnedRoomId;
@@ -258,6 +259,10 @@ async fn wanted(spine: &Spine, book: &Book) -> Result<Vec<Wanted>, StepError> {
         let Some(room) = &portal.room else { continue };
         for (device, account) in natives {
             let Some(user) = spine.names.ghost(&account) else { continue };
+            // By another name he is heard by nobody of Matrix.
+            if ghost::in_call(spine.names.server(), &account, &device).is_none() {
+                continue;
+            }
             if portal.removed.contains_key(&account) {
                 continue;
             }

@@ -11,6 +11,7 @@ pub mod device;
 pub mod device_link;
 pub mod envelope;
 pub mod fanout;
+pub mod ghost;
 pub mod ids;
 pub mod invite;
 pub mod json;

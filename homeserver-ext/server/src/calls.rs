@@ -218,6 +218,15 @@ pub(crate) async fn follow_op(
             of_itself(&mut row, Event::Leave(Who::Native(gone.device_id)), now);
         }
     }
+    // Without the bridge the room is the group's no more, and those in it may not hear what is said.
+    let is_theirs = |server: &String| {
+        after.bridge().is_some_and(|(_, bridge)| bridge.account.server() == server)
+    };
+    if row.kept.ghosts.as_ref().is_some_and(|server| !is_theirs(server)) {
+        for guest in row.guests() {
+            of_itself(&mut row, Event::Leave(guest), now);
+        }
+    }
     if row.kept.call.version == before {
         return Ok(());
     }

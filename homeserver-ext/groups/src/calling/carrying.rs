@@ -204,6 +204,7 @@ pub(super) mod tests {
             epoch: 1,
             topology: CallTopology::Mesh,
             intent: CallIntent::Audio,
+            bridged: false,
             started_by: CallDevice { account: account(), device: device(1) },
             started_ms: Timestamp(0),
             deadline_ms: None,

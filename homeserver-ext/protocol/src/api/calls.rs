@@ -213,6 +213,10 @@ pub struct CallState {
     pub topology: CallTopology,
     /// What for.
     pub intent: CallIntent,
+    /// Whether those of Matrix can come: a bridge of the call's home was in the group when it began. To
+    /// its end the server for calls then knows each device by its ghost.
+    #[serde(default)]
+    pub bridged: bool,
     /// Whose device began it.
     pub started_by: CallDevice,
     /// When.

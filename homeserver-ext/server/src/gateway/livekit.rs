@@ -1,7 +1,8 @@
 //! LiveKit, the server that carries bigger calls: its rooms, who is in them, and what lets them in.
 //!
 //! Of two requests that fail, LiveKit is away: for 30 s nobody waits for it any more, and it is asked
-//! every two seconds whether it is back. It is told names that mean nothing to it, and no account.
+//! every two seconds whether it is back. It is told names that mean nothing to it, and no account but
+//! in calls where those of Matrix may come: those of ghosts.
 
 mod tokens;
 mod webhook;

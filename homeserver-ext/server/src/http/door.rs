@@ -84,7 +84,8 @@ async fn let_in(
     Body(asks): Body<GuestAsks>,
 ) -> Result<Json<GuestToken>, ApiError> {
     let livekit = api.livekit.as_deref();
-    Ok(Json(calls::let_in((&api.db, &api.live), livekit, api.clock.now(), &asks).await?))
+    let when = (api.clock.now(), api.config.server_name.as_str());
+    Ok(Json(calls::let_in((&api.db, &api.live), livekit, when, &asks).await?))
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

@@ -48,8 +48,8 @@ use crate::{
 /// Bytes of a call's participants, and of who has taken part: who comes beyond that finds it full. With what
 /// becomes of them, and who declines, its state has to fit an envelope (45,000 bytes).
 const MOST_BYTES: usize = 28_000;
-/// Bytes of a participant beside his account's name, at most.
-const PARTICIPANT_BYTES: usize = 230;
+/// Bytes of a participant beside his account's name and what LiveKit calls him, at most.
+const PARTICIPANT_BYTES: usize = 198;
 /// Devices that one report names.
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
@@ -183,6 +183,7 @@ pub(crate) async fn start(
         return Err(CallError::Exists(Box::new(running.state())));
     }
     let started_by = CallDevice { account: of.caller.account.clone(), device: of.caller.device_id };
+    let room = matrix::room_of(tx.conn(), &group, of.here).await?;
     let mut row = Row {
         number: mailbox::take_numbers(tx.conn(), 1).await?,
         group: group.row,
@@ -200,7 +201,8 @@ pub(crate) async fn start(
             declined: Vec::new(),
             out: Vec::new(),
             turned: Vec::new(),
-            room: matrix::room_of(tx.conn(), &group).await?,
+            ghosts: room.is_some().then(|| of.here.to_owned()),
+            room,
             guests: BTreeMap::new(),
         },
     };
@@ -238,7 +240,10 @@ pub(crate) async fn join(
 
 /// Whether a call's state would grow too long to be told.
 fn is_full(row: &Row) -> bool {
-    let people = row.kept.people.values().map(|it| it.account.as_str().len() + PARTICIPANT_BYTES);
+    let bytes = |(device, it): (&DeviceId, &Person)| {
+        it.account.as_str().len() + row.name_of(device).len() + PARTICIPANT_BYTES
+    };
+    let people = row.kept.people.iter().map(bytes);
     let named = row.kept.accounts.iter().map(|account| account.as_str().len() + 3);
     people.chain(named).sum::<usize>() > MOST_BYTES
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use causeway_protocol::{
     api::{CallDevice, CallIntent, CallOut, CallParticipant, CallState, CallTopology},
     call::{Call, Topology, Who, sfu_identity, sfu_room},
+    ghost,
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use causeway_store::Conn;
@@ -48,6 +49,10 @@ pub(crate) struct Kept {
     /// What its room on the server for bigger calls is called, where that is not its own.
     #[serde(default)]
     pub(crate) room: Option<String>,
+    /// Where a bridge was in the group when it began, the server whose ghosts natives are called by there,
+    /// to its end.
+    #[serde(default)]
+    pub(crate) ghosts: Option<String>,
     /// Of Matrix users what they are called there, and when they asked.
     #[serde(default)]
     pub(crate) guests: BTreeMap<String, Guest>,
@@ -91,6 +96,20 @@ impl Row {
         self.kept.room.clone().unwrap_or_else(own)
     }
 
+    /// What a device of those who take part is called there.
+    pub(crate) fn name_of(&self, device: &DeviceId) -> String {
+        let whose = self.kept.ghosts.as_ref().zip(self.kept.people.get(device));
+        let ghost = whose.and_then(|(server, it)| ghost::in_call(server, &it.account, device));
+        ghost.unwrap_or_else(|| sfu_identity(&self.call_id, device))
+    }
+
+    /// Those of Matrix who take part, or are awaited.
+    pub(crate) fn guests(&self) -> Vec<Who> {
+        let call = &self.kept.call;
+        let those = call.participants.keys().chain(call.awaited());
+        those.filter(|who| native(who).is_none()).cloned().collect()
+    }
+
     /// As those are told who may know of it.
     pub(crate) fn state(&self) -> CallState {
         let Kept { call, .. } = &self.kept;
@@ -117,7 +136,7 @@ impl Row {
                 hand: person.hand,
                 connected,
                 lost: it.lost.is_some(),
-                sfu: call.has_room().then(|| sfu_identity(&self.call_id, device)),
+                sfu: call.has_room().then(|| self.name_of(device)),
                 via: "native".to_owned(),
             })
         });
@@ -131,6 +150,7 @@ impl Row {
             epoch: call.epoch,
             topology,
             intent: self.kept.intent,
+            bridged: self.kept.ghosts.is_some(),
             started_by: self.kept.started_by.clone(),
             started_ms: self.kept.started_ms,
             deadline_ms: call.until,

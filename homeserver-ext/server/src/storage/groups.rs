@@ -381,12 +381,21 @@ pub(crate) async fn strangers(
     Ok(strangers)
 }
 
-/// Whether a bridge is among the members.
-pub(crate) async fn has_bridge(conn: &mut Conn, group: GroupRow) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM group_members WHERE grp = $1 AND role = 2)",
-    )
-    .bind(group)
-    .fetch_one(conn)
-    .await?)
+/// Whether a bridge of this server, which is called `here`, is among the members.
+pub(crate) async fn has_bridge(
+    conn: &mut Conn,
+    group: GroupRow,
+    here: &str,
+) -> Result<bool, Error> {
+    let bridges: Vec<String> =
+        sqlx::query_scalar("SELECT account FROM group_members WHERE grp = $1 AND role = 2")
+            .bind(group)
+            .fetch_all(conn)
+            .await?;
+    Ok(bridges.iter().any(|account| is_of(account, here)))
+}
+
+/// Whether an account is one of the server `here`.
+fn is_of(account: &str, here: &str) -> bool {
+    account.split_once(':').is_some_and(|(_, server)| server == here)
 }

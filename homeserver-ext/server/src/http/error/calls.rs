@@ -37,7 +37,7 @@ impl From<GuestError> for ApiError {
             GuestError::Refused(Refused::SfuUnavailable(..)) => {
                 Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
-            GuestError::Refused(_) => Self::forbidden(error),
+            GuestError::Refused(_) | GuestError::NotBridged => Self::forbidden(error),
             GuestError::Name => Self::invalid(error),
             GuestError::Storage(error) => error.into(),
         }

@@ -322,6 +322,7 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         epoch: 0,
         topology: CallTopology::Mesh,
         intent,
+        bridged: true,
         started_by: CallDevice { account: alice.clone(), device: PHONE },
         started_ms: NOW,
         deadline_ms: None,

@@ -56,6 +56,9 @@ pub(crate) enum GuestError {
     /// What the rules say of the call that runs.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// What he has is not the group's room any more, nor does he hear its calls.
+    #[error("no bridge is in this group")]
+    NotBridged,
     /// A mistake of the bridge.
     #[error("a name is empty, longer than {MAX_TEXT} bytes, or not of ASCII")]
     Name,
@@ -70,12 +73,17 @@ impl From<causeway_store::Error> for GuestError {
     }
 }
 
-/// What the room of a call that begins in this group is called, where it is not the call's own.
+/// What the room of a call that begins in this group is called, where those of Matrix may come: not by
+/// the call's own name.
+///
+/// What the group is then decides to the call's end: whoever is in the room would have to leave it to get
+/// another name. A bridge that comes later shows the next one; when the last goes, so do those of Matrix.
 pub(super) async fn room_of(
     conn: &mut Conn,
     group: &Group,
+    here: &str,
 ) -> Result<Option<String>, storage::Error> {
-    let has = groups::has_bridge(conn, group.row).await?;
+    let has = groups::has_bridge(conn, group.row, here).await?;
     Ok(has.then(|| sfu_room_of_group(&group.head.group)))
 }
 
@@ -85,14 +93,14 @@ pub(super) async fn room_of(
 pub(crate) async fn let_in(
     (db, live): (&Db, &Live),
     livekit: Option<&LiveKit>,
-    now: Timestamp,
+    (now, here): (Timestamp, &str),
     asks: &GuestAsks,
 ) -> Result<GuestToken, GuestError> {
     let names = [&asks.user, &asks.device, &asks.identity, &asks.room];
     if names.iter().any(|it| it.is_empty() || it.len() > MAX_TEXT || !it.is_ascii()) {
         return Err(GuestError::Name);
     }
-    let row = running(db.read().await?.conn(), asks).await?;
+    let row = running(db.read().await?.conn(), asks, here).await?;
     let away = || away(row.as_ref(), livekit, now);
     let livekit_there = livekit.ok_or_else(away)?;
     let room = match (&row, asks.group) {
@@ -102,24 +110,28 @@ pub(crate) async fn let_in(
     };
     livekit_there.open(now, &room).await.map_err(|_| away())?;
     if let Some(row) = &row {
-        await_him(db, live, now, row.number, asks).await?;
+        await_him((db, live), (now, here), row.number, asks).await?;
     }
     let jwt = livekit_there.guest_token(&room, &asks.identity, asks.publish);
     let url = livekit_there.public_url().to_owned();
     Ok(GuestToken { url, jwt: jwt.map_err(|_| away())? })
 }
 
-/// The call of his group. Where another server keeps the group, those of Matrix are on their own.
-async fn running(conn: &mut Conn, asks: &GuestAsks) -> Result<Option<Row>, storage::Error> {
+/// The call of his group, if it began when a bridge was there. Where another server keeps the group, or
+/// this one has not heard of it, those of Matrix are on their own.
+async fn running(conn: &mut Conn, asks: &GuestAsks, here: &str) -> Result<Option<Row>, GuestError> {
     let Some(group) = asks.group else { return Ok(None) };
     let Some(group) = groups::by_id(conn, group).await? else { return Ok(None) };
-    calls::running(conn, group.row).await
+    if !groups::has_bridge(conn, group.row, here).await? {
+        return Err(GuestError::NotBridged);
+    }
+    let running = calls::running(conn, group.row).await?;
+    Ok(running.filter(|row| row.kept.ghosts.is_some()))
 }
 
 async fn await_him(
-    db: &Db,
-    live: &Live,
-    now: Timestamp,
+    (db, live): (&Db, &Live),
+    (now, here): (Timestamp, &str),
     call: i64,
     asks: &GuestAsks,
 ) -> Result<(), GuestError> {
@@ -127,6 +139,10 @@ async fn await_him(
     let Some(mut row) = calls::by_number(tx.conn(), call).await? else {
         return Err(Refused::Ended.into());
     };
+    // It may have gone while LiveKit was asked.
+    if !groups::has_bridge(tx.conn(), row.group, here).await? {
+        return Err(GuestError::NotBridged);
+    }
     let (before, who) =
         (row.kept.call.version, Who::Matrix(asks.user.clone(), asks.device.clone()));
     change::apply(&mut row, Event::Expect(who.clone()), now)?;

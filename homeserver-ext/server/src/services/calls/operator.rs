@@ -2,7 +2,7 @@
 //! or muted.
 
 use causeway_protocol::{
-    call::{Event, Refused, Who, sfu_identity},
+    call::{Event, Refused, Who},
     ids::{CallId, DeviceId, Timestamp},
 };
 use causeway_store::Db;
@@ -135,7 +135,7 @@ pub(crate) async fn mute(
     drop(read);
     let row = found.ok_or(Refused::NotInCall)?;
     let livekit = livekit.filter(|_| row.kept.call.has_room()).ok_or(WishError::NotThere)?;
-    let (room, name) = (row.room(), sfu_identity(&call, &device));
+    let (room, name) = (row.room(), row.name_of(&device));
     let inside = livekit.participants(now, &room).await?;
     let who = inside.iter().find(|it| it.identity == name).filter(|it| it.publishes);
     Ok(livekit.mute(now, &room, who.ok_or(WishError::NotThere)?).await?)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use causeway_protocol::{
-    call::{Caps, Event, Topology, Who, sfu_identity},
+    call::{Caps, Event, Topology, Who},
     ids::Timestamp,
 };
 use causeway_store::Db;
@@ -196,7 +196,7 @@ fn event(row: &Row, shown: &Result<Vec<InRoom>, SfuError>) -> Option<Vec<Event>>
 /// What those who take part are called there.
 fn names(row: &Row) -> BTreeMap<String, Who> {
     let natives = row.kept.people.keys();
-    let natives = natives.map(|device| (sfu_identity(&row.call_id, device), Who::Native(*device)));
+    let natives = natives.map(|device| (row.name_of(device), Who::Native(*device)));
     let call = &row.kept.call;
     let guests = call.participants.keys().chain(call.awaited()).filter_map(|who| match who {
         Who::Native(_) => None,

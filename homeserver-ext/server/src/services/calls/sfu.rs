@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{AskSfu, CallSfu, CallSfus},
-    call::{Call, Event, Refused, Topology, rules, sfu_identity},
+    call::{Call, Event, Refused, Topology, rules},
     ids::{CallId, Timestamp},
 };
 
@@ -43,7 +43,7 @@ pub(crate) async fn sfu(
         return refused(Refused::NoNeed);
     }
     let room = row.room();
-    let mine = sfu_identity(&call, &of.caller.device_id);
+    let mine = row.name_of(&of.caller.device_id);
     // Nobody is let into a room that is not there.
     let token = match livekit.open(of.now, &room).await {
         Ok(()) => livekit.token(&room, &mine, kept.intent),

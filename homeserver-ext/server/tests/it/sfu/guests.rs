@@ -2,8 +2,10 @@
 
 use causeway_protocol::{
     api::{CallSfus, CallState, CallTopology},
-    call::{sfu_room, sfu_room_of_group},
+    call::sfu_room_of_group,
+    ghost,
     ids::GroupId,
+    roster::Body,
 };
 use causeway_server::TokenHash;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     calls::{ask, join, listening, new_id, start, state},
-    harness::{Group, Server},
+    harness::{Group, Person, Server},
 };
 
 const DOOR: &str = "token of the door";
@@ -25,6 +27,19 @@ async fn server(livekit: Option<&Sfu>) -> Server {
         config.relay_token = Some(TokenHash::of(DOOR));
     })
     .await
+}
+
+/// A group of which the last is the bridge.
+async fn bridged<const N: usize>(server: &Server, names: [&str; N]) -> (Group, [Person; N]) {
+    let mut people = Vec::new();
+    for name in names {
+        people.push(server.person(name).await);
+    }
+    let mut group = Group::create(server, &people[0]).await;
+    let role = |n| if n + 1 == N { 2 } else { 0 };
+    let entries = people.iter().enumerate().skip(1).map(|(n, it)| it.entry(role(n))).collect();
+    group.post(server, &people[0], &Body::Add(entries)).await;
+    (group, people.try_into().ok().unwrap())
 }
 
 fn asks(group: Option<GroupId>, device: &str) -> Value {
@@ -50,7 +65,7 @@ async fn looks(server: &Server) {
 async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_there() {
     let livekit = Sfu::start().await;
     let server = server(Some(&livekit)).await;
-    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let (group, [alice, bob, _]) = bridged(&server, ["alice", "bob", "ferry"]).await;
     let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
@@ -62,8 +77,8 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
     // Natives are told before they go there that LiveKit hears what is said.
     let native = ask(&server, &alice, &group, (call, "sfu"), json!({"epoch": 1})).await;
     assert_eq!(native.ok::<CallSfus>().e2ee, "none");
-    // The call's own room, where the others go; to send whatever his client can, and no more.
-    let (room, jwt) = (sfu_room(&group.id(), &call), given["jwt"].as_str().unwrap());
+    // The room where the others go; to send whatever his client can, and no more.
+    let (room, jwt) = (sfu_room_of_group(&group.id()), given["jwt"].as_str().unwrap());
     let claims = claims(jwt);
     assert_eq!(claims["sub"], "@mia:b.example:PHONE");
     let grants = json!({
@@ -100,7 +115,7 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
 async fn whoever_asks_and_does_not_come_moves_nobody() {
     let livekit = Sfu::start().await;
     let server = server(Some(&livekit)).await;
-    let (group, [alice, bob]) = server.group(["alice", "bob"]).await;
+    let (group, [alice, bob, _]) = bridged(&server, ["alice", "bob", "ferry"]).await;
     let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
@@ -116,7 +131,7 @@ async fn whoever_asks_and_does_not_come_moves_nobody() {
 async fn who_is_not_let_in_changes_nothing() {
     let mut livekit = Sfu::start().await;
     let server = server(Some(&livekit)).await;
-    let (group, [alice]) = server.group(["alice"]).await;
+    let (group, [alice, _]) = bridged(&server, ["alice", "ferry"]).await;
     let _streams = listening(&server, [&alice]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
@@ -147,9 +162,79 @@ async fn who_is_not_let_in_changes_nothing() {
 #[tokio::test]
 async fn a_server_without_livekit_says_so() {
     let server = server(None).await;
-    let group: Group = server.group(["alice"]).await.0;
+    let (group, _) = bridged(&server, ["alice", "ferry"]).await;
     for group in [None, Some(group.id())] {
         let (status, said) = let_in(&server, DOOR, &asks(group, "PHONE")).await;
         assert_eq!((status, &said["errcode"]), (503, &json!("DEV_CAUSEWAY_SFU_UNAVAILABLE")));
     }
+}
+
+#[tokio::test]
+async fn where_a_bridge_is_natives_are_called_by_their_ghosts_to_the_end() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (mut group, [alice, bob, ferry]) = bridged(&server, ["alice", "bob", "ferry"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
+    let call = new_id();
+    let began: CallState = start(&server, &alice, &group, call).await.ok();
+    assert!(began.bridged);
+    join(&server, &bob, &group, call).await.ok::<CallState>();
+    let (_, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    let ghost =
+        |who: &Person| ghost::in_call(who.account.server(), &who.account, &who.device()).unwrap();
+    let begins = format!("@causeway_alice:{}:CW", alice.account.server());
+    assert!(ghost(&alice).starts_with(&begins));
+    let given_her = ask(&server, &alice, &group, (call, "sfu"), json!({"epoch": 1})).await;
+    let of_alice = given_her.ok::<CallSfus>().sfus.remove(0);
+    assert_eq!(of_alice.mine, ghost(&alice));
+    assert_eq!(claims(&of_alice.jwt)["sub"], json!(ghost(&alice)));
+    let prepared = state(&server, &alice, &group, call).await;
+    let mut names: Vec<_> = prepared.participants.iter().map(|it| it.sfu.clone()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [Some(ghost(&alice)), Some(ghost(&bob))]);
+    // Who is there by that name is no stranger; the guest is there as well.
+    let _alice = Connected::by(&of_alice.url, &of_alice.jwt).await;
+    let mut guest = Connected::by(&livekit.url(), given["jwt"].as_str().unwrap()).await;
+    looks(&server).await;
+    let there = ["@mia:b.example:PHONE".to_owned(), ghost(&alice)];
+    let mut there = there.to_vec();
+    there.sort_unstable();
+    assert_eq!(livekit.people(&sfu_room_of_group(&group.id())).await, there);
+
+    // The bridge goes: so do those of Matrix, awaited ones too, and the natives keep their names.
+    assert_eq!(let_in(&server, DOOR, &asks(Some(group.id()), "PAD")).await.0, 200);
+    group.post(&server, &ferry, &Body::Leave).await;
+    looks(&server).await;
+    guest.is_put_out().await;
+    let after = state(&server, &alice, &group, call).await;
+    assert_eq!((after.bridged, after.topology), (true, CallTopology::Mesh));
+    let rows = server.rows().await.concat();
+    assert!(!rows.contains("@mia:b.example"), "{rows}");
+    let (status, said) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
+}
+
+#[tokio::test]
+async fn a_bridge_that_comes_during_a_call_shows_the_next_one() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (mut group, [alice]) = server.group(["alice"]).await;
+    let _streams = listening(&server, [&alice]).await;
+    let call = new_id();
+    let began: CallState = start(&server, &alice, &group, call).await.ok();
+    assert!(!began.bridged);
+    let (status, _) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!(status, 403);
+    let ferry = server.person("ferry").await;
+    group.post(&server, &alice, &Body::Add(vec![ferry.entry(2)])).await;
+    // One of Matrix who asks meanwhile waits for it: the call that runs has another room.
+    let (status, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!(status, 200, "{given}");
+    let room = &claims(given["jwt"].as_str().unwrap())["video"]["room"];
+    assert_eq!(*room, json!(sfu_room_of_group(&group.id())));
+    let meanwhile = state(&server, &alice, &group, call).await;
+    assert_eq!((meanwhile.bridged, meanwhile.topology), (false, CallTopology::Mesh));
+    ask(&server, &alice, &group, (call, "end"), json!({})).await.ok::<CallState>();
+    let next: CallState = start(&server, &alice, &group, new_id()).await.ok();
+    assert!(next.bridged);
 }
