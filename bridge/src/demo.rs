@@ -70,8 +70,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2),
           conflicts_with = "homeserver")]
     servers: u8,
-    /// Has five people call each other as well: four directly, and with the fifth through a LiveKit,
-    /// which is built once.
+    /// Has five people call each other as well, two of them on the other server if there is one: four
+    /// directly, and with the fifth through a LiveKit, which is built once.
     #[arg(long)]
     calls: bool,
     /// Prints one JSON object on standard output, and nothing else there.

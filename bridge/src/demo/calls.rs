@@ -1,5 +1,6 @@
 //! A scene after the story: five people call each other by the client as a program, four directly,
-//! and all through a LiveKit once the fifth has come.
+//! and all through a LiveKit once the fifth has come. Where there are two servers two of them are on the
+//! other one.
 
 use std::{
     fs, io,
@@ -30,6 +31,8 @@ const GROUP: &str = "Belfry";
 /// Who calls, and the tone that each says.
 const PEOPLE: [(&str, u32); 5] =
     [("gus", 440), ("hal", 617), ("ida", 1_031), ("jon", 1_453), ("kim", 2_203)];
+/// Who is on the other server, where there is one.
+const ELSEWHERE: [&str; 2] = ["ida", "kim"];
 /// Of the sound in a client's file; one channel of 16 bits.
 const RATE: f32 = 48_000.0;
 /// Bytes before the sound in a WAV file, as the client writes it.
@@ -41,7 +44,12 @@ const HEARD: f32 = 0.05;
 
 /// Plays it.
 pub(super) async fn play(place: &Place, progress: &Progress) -> Result<Heard, DemoError> {
-    progress.say("Gus, Hal, Ida, Jon and Kim make a group of their own");
+    progress.say(match &place.other {
+        None => "Gus, Hal, Ida, Jon and Kim make a group of their own",
+        Some(_) => {
+            "Gus, Hal, Ida, Jon and Kim make a group of their own, Ida and Kim on the other server"
+        }
+    });
     let people = together(place).await?;
     let (four, fifth) = people.split_at(PEOPLE.len() - 1);
     progress.say("Four of them call each other, directly: each says a tone, and hears three");
@@ -68,12 +76,13 @@ pub(super) async fn play(place: &Place, progress: &Progress) -> Result<Heard, De
 
 /// The five, in one group.
 async fn together(place: &Place) -> Result<Vec<Person>, DemoError> {
-    let url = place.causeway.native_url();
-    let token = place.causeway.dir().join("data/registration.token");
     let mut people = Vec::new();
     for (name, tone) in PEOPLE {
-        let home = place.dir.join(name);
-        let person = Person { name, tone, home, url: url.to_owned() };
+        let other = place.other.as_ref().filter(|_| ELSEWHERE.contains(&name));
+        let causeway = other.map_or(&place.causeway, |other| &other.causeway);
+        let token = causeway.dir().join("data/registration.token");
+        let (home, url) = (place.dir.join(name), causeway.native_url().to_owned());
+        let person = Person { name, tone, home, url, is_elsewhere: other.is_some() };
         person.does(&["register", name, "--token-file", &token.display().to_string()]).await?;
         people.push(person);
     }
@@ -127,6 +136,8 @@ struct Person {
     tone: u32,
     home: PathBuf,
     url: String,
+    /// The group's home is another server.
+    is_elsewhere: bool,
 }
 
 impl Person {
@@ -160,7 +171,9 @@ impl Person {
         let (tone, file) = (format!("tone:{}", self.tone), self.file());
         let file = file.display().to_string();
         let sound = ["--audio-in", &tone, "--audio-out", &file, "--bind", "127.0.0.1"];
-        self.runs(&[&["call", how, GROUP], &sound[..]].concat())
+        // Both servers are on this machine.
+        let private: &[_] = if self.is_elsewhere { &["--private-servers"] } else { &[] };
+        self.runs(&[&["call", how, GROUP], &sound[..], private].concat())
     }
 
     fn file(&self) -> PathBuf {

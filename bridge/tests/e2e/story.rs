@@ -95,8 +95,18 @@ async fn the_story_on_two_servers_counts_what_each_has_read_of_the_other() {
 
 #[tokio::test]
 async fn five_call_after_the_story_and_hear_each_other_directly_and_by_livekit() {
+    five_call(&[]).await;
+}
+
+#[tokio::test]
+async fn five_of_two_servers_call_and_hear_each_other_directly_and_by_the_homes_livekit() {
+    five_call(&["--servers", "2"]).await;
+}
+
+async fn five_call(arguments: &[&str]) {
     let printed = Command::new(binary())
         .args(["demo", "--once", "--json", "--calls", "--messages", "2"])
+        .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -105,6 +115,7 @@ async fn five_call_after_the_story_and_hear_each_other_directly_and_by_livekit()
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let mut outcome: Value = serde_json::from_slice(&printed.stdout).unwrap();
     let calls = outcome.as_object_mut().unwrap().remove("calls").unwrap();
+    outcome.as_object_mut().unwrap().remove("servers");
     assert_whole(outcome, 2);
     let ways = |of: u32| json!({"of": of, "heard": of});
     assert_eq!(calls, json!({"directly": ways(12), "by_livekit": ways(20), "failed": 0}));
