@@ -249,6 +249,11 @@ impl Causeway {
         Ok(running.child.try_wait()?.and_then(|status| status.code()))
     }
 
+    /// The process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        Some(self.running.as_ref()?.child.id())
+    }
+
     /// Where native clients find it.
     pub fn native_url(&self) -> &str {
         &self.config.native.address

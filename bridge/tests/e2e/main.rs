@@ -14,6 +14,7 @@ mod demo_process;
 mod doctor;
 mod faults;
 mod focus;
+mod hostile_server;
 mod js;
 mod js_client;
 mod kill;
