@@ -3,12 +3,21 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use axum::{
+    Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
-    http::{StatusCode, header::CONTENT_LENGTH, request::Parts},
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
+    },
+    response::{IntoResponse as _, Response},
 };
-use causeway_protocol::{json, posting::Posting};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use causeway_protocol::{ids::AccountId, json, posting::Posting};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::time::{Instant, timeout};
 
 use super::{Api, auth::Who, error::ApiError};
@@ -38,6 +47,22 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Api> for Body<T> {
         }
         .map(Self)
     }
+}
+
+/// A JSON answer of about so many bytes: a long one is written off the threads that serve everybody, one of an
+/// account at a time.
+pub(super) async fn long<T: Serialize + Send + 'static>(
+    api: &Api,
+    account: &AccountId,
+    bytes: usize,
+    answer: T,
+) -> Result<Response, ApiError> {
+    if bytes <= LARGE {
+        return Ok(Json(answer).into_response());
+    }
+    let written = api.shares.read(account, move || serde_json::to_vec(&answer)).await;
+    let written = written.map_err(|error| ApiError::internal(&error))?;
+    Ok(([(CONTENT_TYPE, "application/json")], written).into_response())
 }
 
 /// A JSON object as it came, byte by byte.

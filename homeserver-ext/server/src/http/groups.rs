@@ -1,6 +1,6 @@
 //! Groups and their op logs.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
 use causeway_protocol::{
     api::{ErrorBody, GroupHead, GroupPage, OpPage, PostOp},
     ids::{Epoch, GroupId},
@@ -9,7 +9,7 @@ use causeway_protocol::{
 use super::{
     Api,
     auth::Caller,
-    body::{Body, EpochText, One, Page},
+    body::{self, Body, EpochText, One, Page},
     error::ApiError,
     remote,
 };
@@ -75,13 +75,13 @@ pub(super) async fn ops(
     caller: Caller,
     One(group): One<GroupId>,
     page: Page<EpochText>,
-) -> Result<Json<OpPage>, ApiError> {
+) -> Result<Response, ApiError> {
     let from = page.from.map_or(Epoch(0), |from| from.0);
     api.shares.traffic(api.clock.now(), &caller.account, PAGE_BYTES)?;
     let page = groups::ops(&api.db, &caller, group, from, page.limit).await?;
     let bytes = page.iter().flat_map(|page| &page.ops).map(|op| op.0.len()).sum();
     api.shares.was_less(&caller.account, PAGE_BYTES, bytes);
-    page.map(Json).ok_or_else(unknown)
+    body::long(&api, &caller.account, bytes, page.ok_or_else(unknown)?).await
 }
 
 /// `POST groups/{id}/roster` – the next op, the caller's own or not.
