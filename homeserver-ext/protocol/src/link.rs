@@ -11,6 +11,7 @@ mod incoming;
 mod item;
 mod outgoing;
 mod peer;
+mod room;
 mod row;
 
 pub use event::{Carried, Event, EventPlace};
@@ -24,4 +25,5 @@ pub use item::{
 };
 pub use outgoing::{WINDOW_BYTES, WINDOW_FRAMES};
 pub use peer::{Peer, Received};
+pub use room::{BadRoomEvent, FrameHead, MAX_ROOM_CONTENT, RoomEvent, joined};
 pub use row::{BadRow, Row};

@@ -9,6 +9,8 @@ pub struct OtherServers {
     pub allow: Vec<ServerPattern>,
     /// None by default.
     pub deny: Vec<ServerPattern>,
+    /// Whether what is for all of a group on three servers or more goes by a room of their agents.
+    pub relay_rooms: bool,
 }
 
 /// Servers by their names, `*` for any characters: `b.example`, `*.b.example`.
@@ -22,7 +24,7 @@ pub struct NoServerPattern;
 
 impl Default for OtherServers {
     fn default() -> Self {
-        Self { allow: vec![ServerPattern("*".to_owned())], deny: Vec::new() }
+        Self { allow: vec![ServerPattern("*".to_owned())], deny: Vec::new(), relay_rooms: true }
     }
 }
 
@@ -94,11 +96,12 @@ mod tests {
     #[test]
     fn who_is_denied_is_not_spoken_with_though_he_is_allowed() {
         let of = |patterns: &[&str]| patterns.iter().map(|text| text.parse().unwrap()).collect();
-        let others = OtherServers { allow: of(&["*.example"]), deny: of(&["evil.*"]) };
+        let others = OtherServers { allow: of(&["*.example"]), deny: of(&["evil.*"]), relay_rooms: true };
         assert!(others.allows("b.example"));
         assert!(!others.allows("evil.example"));
         assert!(!others.allows("b.test"));
         assert!(OtherServers::default().allows("b.test"));
-        assert!(!OtherServers { allow: Vec::new(), deny: Vec::new() }.allows("b.example"));
+        let nobody = OtherServers { allow: Vec::new(), ..OtherServers::default() };
+        assert!(!nobody.allows("b.example"));
     }
 }

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
-use crate::services::calls::{self, GuestAsks, GuestToken};
+use crate::services::{
+    calls::{self, GuestAsks, GuestToken},
+    servers::{Came, Leaving, Post, Report, Wishes},
+};
 
 /// Below which the door is.
 pub(super) const PREFIX: &str = "/_causeway/relay/v1";
@@ -45,11 +48,28 @@ impl FromRequestParts<Api> for Agent {
 struct Wait {
     #[serde(default)]
     wait_ms: u64,
+    /// `moved` of the rooms that the agent knows of.
+    #[serde(default)]
+    moved: Option<u64>,
+}
+
+#[derive(Default, Serialize)]
+struct Out {
+    frames: Vec<OutFrame>,
+    /// Events for relay rooms.
+    posts: Vec<Post>,
+    /// Another one than before: the rooms are asked for.
+    moved: u64,
 }
 
 #[derive(Serialize)]
-struct Out {
+struct Back {
     frames: Vec<OutFrame>,
+}
+
+#[derive(Deserialize)]
+struct Reports {
+    rooms: Vec<Report>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +87,9 @@ struct In {
 struct InFrame {
     /// By the Matrix sender, who is its agent and nobody else.
     from: String,
+    /// The relay room in which it stood; none: it is a to-device message's.
+    #[serde(default)]
+    room: Option<String>,
     content: Value,
 }
 
@@ -74,6 +97,7 @@ pub(super) fn router() -> Router<Api> {
     let large = DefaultBodyLimit::max(MAX_FRAMES * 2 * MAX_CONTENT);
     Router::new()
         .route("/frames", get(fetch).post(hand_in).layer(large))
+        .route("/rooms", get(rooms).post(report))
         .route("/calls/token", post(let_in))
 }
 
@@ -93,22 +117,40 @@ async fn let_in(
 async fn fetch(
     State(api): State<Api>,
     _: Agent,
-    Query(Wait { wait_ms }): Query<Wait>,
+    Query(Wait { wait_ms, moved }): Query<Wait>,
 ) -> Result<Json<Out>, ApiError> {
     let longest = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
-    let outgoing = tokio::select! {
-        outgoing = api.servers.outgoing(
+    let Leaving { frames, posts, moved } = tokio::select! {
+        leaving = api.servers.outgoing(
             (&api.db, &api.live),
             || api.clock.now(),
             |device| api.streams.sent(device),
-            longest,
-        ) => outgoing?,
-        () = api.stopping.cancelled() => Vec::new(),
+            (longest, moved),
+        ) => leaving?,
+        () = api.stopping.cancelled() => Leaving::default(),
     };
-    metrics::counter!("causeway_servers_frames_total", "way" => "out")
-        .increment(outgoing.len() as u64);
-    let frames = outgoing.into_iter().map(|out| OutFrame { to: out.to, content: out.content });
-    Ok(Json(Out { frames: frames.collect() }))
+    let count = |name: &'static str, count: usize| {
+        metrics::counter!(name, "way" => "out").increment(count as u64);
+    };
+    count("causeway_servers_frames_total", frames.len());
+    count("causeway_servers_room_events_total", posts.len());
+    let frames = frames.into_iter().map(|out| OutFrame { to: out.to, content: out.content });
+    Ok(Json(Out { frames: frames.collect(), posts, moved }))
+}
+
+/// The relay rooms in which the agent is to be.
+async fn rooms(State(api): State<Api>, _: Agent) -> Result<Json<Wishes>, ApiError> {
+    Ok(Json(api.servers.wished_rooms(&api.db).await?))
+}
+
+/// What the agent found there.
+async fn report(
+    State(api): State<Api>,
+    _: Agent,
+    Json(Reports { rooms }): Json<Reports>,
+) -> Result<StatusCode, ApiError> {
+    api.servers.report_rooms((&api.db, api.clock.now()), rooms).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What came, in its order; committed when this is answered.
@@ -116,18 +158,24 @@ async fn hand_in(
     State(api): State<Api>,
     _: Agent,
     Json(In { frames }): Json<In>,
-) -> Result<Json<Out>, ApiError> {
+) -> Result<Json<Back>, ApiError> {
     if frames.len() > MAX_FRAMES {
         return Err(ApiError::too_large(format!("at most {MAX_FRAMES} frames at once")));
     }
     let mut back = Vec::new();
-    for InFrame { from, content } in frames {
+    for InFrame { from, room, content } in frames {
         if !is_server_name(&from) || from == api.config.server_name {
             continue;
         }
-        metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
         // What is wrong with one server stops no other: its frame is not taken, and comes again.
-        match take(&api, &from, &content).await {
+        let taken = match room {
+            Some(room) => take_of_room(&api, &from, (&room, &content)).await,
+            None => {
+                metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
+                take(&api, &from, &content).await
+            }
+        };
+        match taken {
             Ok(said) => back.extend(said.map(|content| OutFrame { to: from, content })),
             Err(error) => tracing::warn!(?error, server = from, "a frame was not taken"),
         }
@@ -138,13 +186,34 @@ async fn hand_in(
             tracing::warn!(?error, server = from, "a frame was not taken");
         }
     }
-    Ok(Json(Out { frames: back }))
+    Ok(Json(Back { frames: back }))
 }
 
 async fn take(api: &Api, from: &str, content: &Value) -> Result<Option<Value>, ApiError> {
     let said = api.servers.receive((&api.db, api.clock.now()), from, content).await?;
     go_on(api, from, content).await?;
     Ok(said)
+}
+
+/// Takes an event of a relay room as the frame of its link that it is.
+async fn take_of_room(
+    api: &Api,
+    from: &str,
+    (room, content): (&str, &Value),
+) -> Result<Option<Value>, ApiError> {
+    metrics::counter!("causeway_servers_room_events_total", "way" => "in").increment(1);
+    match api.servers.of_room(&api.db, room, content).await? {
+        Came::Frame(content) => take(api, from, &content).await,
+        Came::Nothing => Ok(None),
+        Came::Malformed => {
+            api.servers.made_no_sense((&api.db, api.clock.now()), from).await?;
+            Ok(None)
+        }
+        Came::OtherRoom => {
+            remote::refused(api, from, "other_room").await?;
+            Ok(None)
+        }
+    }
 }
 
 /// Takes what is of its turn; of what waits behind that, in `content`, what may help.

@@ -87,6 +87,10 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
             Item::Tell(_, Tell::Progress(_, rows)) => {
                 telling::hear((&api.db, &api.live), api.clock.now(), from, rows).await?;
             }
+            Item::Tell(_, Tell::Room(group, room)) => {
+                hear_room(api, from, (group, Some(room))).await?;
+            }
+            Item::Tell(_, Tell::Leave(group)) => hear_room(api, from, (group, None)).await?,
             // Of the rest this server needs nothing yet.
             Item::Tell(..) => {}
         }
@@ -140,8 +144,24 @@ async fn say(
     Ok(api.servers.answer((&api.db, api.clock.now()), from, answer).await?)
 }
 
+/// Takes a server's word on the relay room of a group.
+async fn hear_room(
+    api: &Api,
+    from: &str,
+    said: (GroupId, Option<String>),
+) -> Result<(), ApiError> {
+    let now = api.clock.now();
+    if !api.servers.may_tell_heads(now, from, 1) {
+        return Ok(api.servers.was_limited((&api.db, now), from, "heads an hour").await?);
+    }
+    if !api.servers.hear_room(&api.db, from, said).await? {
+        refused(api, from, "not_its_home").await?;
+    }
+    Ok(())
+}
+
 /// Counts what another server should not have sent; nothing waits for it.
-async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> {
+pub(super) async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> {
     tracing::warn!(server = from, reason, "refused what another server sent");
     metrics::counter!("causeway_servers_refused_total").increment(1);
     api.servers.was_refused((&api.db, api.clock.now()), from, reason).await?;

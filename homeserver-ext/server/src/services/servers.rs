@@ -10,6 +10,7 @@ mod line;
 mod look_ups;
 mod named;
 mod readers;
+mod rooms;
 mod standing;
 pub(crate) mod telling;
 pub(crate) mod there;
@@ -33,12 +34,14 @@ use tokio::{
 };
 
 pub(crate) use self::look_ups::Aside;
+pub(crate) use self::rooms::{Came, Leaving, Post, Report, Wishes};
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};
 use self::{
     line::{Line, Mark},
     look_ups::LookUps,
     readers::Readers,
+    rooms::Rooms,
     there::There,
 };
 pub(crate) use crate::storage::servers::Shared;
@@ -151,6 +154,7 @@ pub(crate) struct Servers {
     /// How long is gathered what they are told of how far things came.
     gathered: Duration,
     readers: Mutex<Readers>,
+    rooms: Mutex<Rooms>,
     /// There may be something for the door.
     news: Notify,
 }
@@ -187,6 +191,7 @@ impl Servers {
             there: There::default(),
             gathered,
             readers: Mutex::default(),
+            rooms: Mutex::new(Rooms::new(u32::from_be_bytes(random().unwrap_or_default()))),
             news: Notify::new(),
         }
     }
@@ -262,14 +267,15 @@ impl Servers {
         }
     }
 
-    /// What is to go now; waits for it, `longest` at most.
+    /// What is to go now; waits for it, `longest` at most, or until there may be something for the agent to do
+    /// that knows of `seen`.
     pub(crate) async fn outgoing(
         &self,
         (db, live): (&Db, &Live),
         now: impl Fn() -> Timestamp,
         sent: impl Fn(DeviceRow) -> Seq + Sync,
-        longest: Duration,
-    ) -> Result<Vec<Outgoing>, AskError> {
+        (longest, seen): (Duration, Option<u64>),
+    ) -> Result<Leaving, AskError> {
         let until = Instant::now() + longest;
         let mut moved = live.moved();
         loop {
@@ -277,15 +283,16 @@ impl Servers {
             moved.mark_unchanged();
             self.fill(db, now(), &sent).await?;
             self.ask_for_ops(db, now()).await?;
-            let (frames, due_ms) = self.gather(now()).await?;
-            if !frames.is_empty() {
-                return Ok(frames);
+            let (leaving, due_ms) = self.gather(now()).await?;
+            let is_news = seen.is_some_and(|seen| seen != leaving.moved);
+            if is_news || !leaving.frames.is_empty() || !leaving.posts.is_empty() {
+                return Ok(leaving);
             }
             let due_ms = [due_ms, self.telling_due_ms()].into_iter().flatten().min();
             let pause = due_ms.map(|due| Duration::from_millis(due.saturating_sub(self.now_ms())));
             let wake = pause.map_or(until, |pause| until.min(Instant::now() + pause));
             if Instant::now() >= until {
-                return Ok(Vec::new());
+                return Ok(leaving);
             }
             tokio::select! {
                 () = told => {}
@@ -293,30 +300,6 @@ impl Servers {
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
-    }
-
-    /// Frames that are to go now, of each server in turn, and when there will be one for certain.
-    async fn gather(&self, now: Timestamp) -> Result<(Vec<Outgoing>, Option<u64>), AskError> {
-        self.let_go(now);
-        let lines: Vec<_> =
-            lock(&self.lines).iter().map(|(name, line)| (name.clone(), Arc::clone(line))).collect();
-        let (mut frames, mut due) = (Vec::new(), None);
-        for (name, line) in lines {
-            let mut line = line.lock().await;
-            if line.paused.is_some() {
-                continue;
-            }
-            while frames.len() < BATCH {
-                let random = u16::from_be_bytes(random()?);
-                let Some(frame) = line.frame(now, self.now_ms(), random) else { break };
-                frames.push(Outgoing { to: name.clone(), content: frame.to_json() });
-            }
-            due = [due, line.due_ms()].into_iter().flatten().min();
-        }
-        if frames.len() >= BATCH {
-            self.news.notify_one();
-        }
-        Ok((frames, due))
     }
 
     /// Lets go of links with servers that answered nothing while somebody waited for it: else whoever asks

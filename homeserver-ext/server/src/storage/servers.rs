@@ -2,6 +2,7 @@
 
 pub(crate) mod forward;
 pub(crate) mod progress;
+pub(crate) mod rooms;
 pub(crate) mod shared;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -7,6 +7,7 @@ mod operator;
 mod peer;
 mod progress;
 mod put_back;
+mod relay;
 mod rotation;
 mod thirds;
 mod wire;

@@ -95,6 +95,9 @@ pub(super) struct Replicas {
     epoch: u64,
     /// By name, 1,000 at most.
     replicas: Vec<GroupReplica>,
+    /// The Matrix room of the servers' agents that carries what is for all; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay_room: Option<String>,
 }
 
 /// What another server has of a group.
@@ -110,6 +113,8 @@ pub(super) struct GroupReplica {
     epoch: Option<u64>,
     /// Messages for the whole group that it has not taken; 1,000 at most are counted.
     waiting: u64,
+    /// Whether its agent is in the group's relay room, as far as this server's agent sees.
+    in_room: bool,
 }
 
 impl From<Known> for OtherServer {
@@ -257,11 +262,14 @@ pub(super) async fn replicas(
 ) -> Result<Json<Replicas>, Problem> {
     let found = servers::replicas((&api.db, &api.config.server_name), group).await?;
     let (epoch, replicas) = found.ok_or(Problem::NotFound("group"))?;
+    let (relay_room, joined) = api.servers.room_of(&api.db, group).await?.unzip();
+    let joined = joined.unwrap_or_default();
     let replicas = replicas.into_iter().map(|replica| GroupReplica {
+        in_room: joined.contains(&replica.name),
         server: replica.name,
         devices: replica.devices,
         epoch: replica.epoch,
         waiting: replica.waiting,
     });
-    Ok(Json(Replicas { epoch, replicas: replicas.collect() }))
+    Ok(Json(Replicas { epoch, replicas: replicas.collect(), relay_room }))
 }

@@ -123,7 +123,9 @@ async fn take(
         return Ok(None);
     }
     let of = (&api.db, &api.live);
-    Ok(Some(given_back::take(of, now, (here, from), group, &bytes(page)).await?))
+    let took = given_back::take(of, now, (here, from), group, &bytes(page)).await?;
+    api.servers.rooms_moved();
+    Ok(Some(took))
 }
 
 /// Whether what `from` sent of this epoch needs ops that are not here: then they are asked for, and it waits

@@ -36,7 +36,7 @@ pub(super) async fn take_event(
                 return Ok(false);
             }
             match replica::take(of, now, (here, from), event.group, ops).await? {
-                Took::All => {}
+                Took::All => api.servers.rooms_moved(),
                 Took::Refused("second_history") => {
                     catch_up::second_history(api, from, event.group).await?;
                 }

@@ -11,7 +11,7 @@ use causeway_store::{Conn, Db};
 use super::{
     ALWAYS, AskError, Servers,
     heads::greet,
-    line::{Line, Mark},
+    line::{First, Line, Mark},
     named::named,
     random,
 };
@@ -21,7 +21,7 @@ use crate::storage::{
 };
 
 /// Items that wait for a server, below which more is fetched for it.
-const FEW: usize = 256;
+pub(super) const FEW: usize = 256;
 /// Characters of ops in one event.
 const MAX_OPS: usize = 50_000;
 /// Numbers that a server's mark may lag behind where nothing is for it.
@@ -38,7 +38,10 @@ impl Servers {
         let readers = self.due_readers();
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let with_devices = forward::with_devices(read.conn()).await?;
+        // As far for each: what is for all of a group is for several of them.
+        let last = forward::last(read.conn()).await?;
         drop(read);
+        let mut are_ops = false;
         for (server, name) in with_devices {
             if self.allowed(&name).is_err() {
                 continue;
@@ -59,8 +62,9 @@ impl Servers {
                 continue;
             }
             self.tell_progress((db, now), server, &mut line, (&readers, sent)).await?;
-            let Found { skipped, unnamed } =
-                fill_one(db, now, (server, &self.here), &mut line).await?;
+            let Found { skipped, unnamed, are_ops: some } =
+                fill_one(db, now, (server, &self.here), (&mut line, last)).await?;
+            are_ops |= some;
             if skipped.is_some() || !unnamed.is_empty() {
                 let mut tx = db.begin().await.map_err(storage::Error::from)?;
                 if let Some(until) = skipped {
@@ -71,6 +75,9 @@ impl Servers {
                 }
                 tx.commit().await.map_err(storage::Error::from)?;
             }
+        }
+        if are_ops {
+            self.rooms_moved();
         }
         Ok(())
     }
@@ -89,6 +96,8 @@ struct Found {
     skipped: Option<i64>,
     /// Groups of other homes whose ops name nobody here: up to which epoch.
     unnamed: Vec<(GroupRow, i64)>,
+    /// There are ops of groups of this home: who is in them may be another than before.
+    are_ops: bool,
 }
 
 /// Puts what waits on its way in the order of its numbers, so that no op overtakes what was said before it,
@@ -97,7 +106,7 @@ async fn fill_one(
     db: &Db,
     now: Timestamp,
     (server, here): (i64, &str),
-    line: &mut Line,
+    (line, last): (&mut Line, i64),
 ) -> Result<Found, AskError> {
     let mut all = Found::default();
     let mut read = db.read().await.map_err(storage::Error::from)?;
@@ -105,6 +114,7 @@ async fn fill_one(
     let stored = forward::forwarded(conn, server).await?;
     let cursor = line.cursor.unwrap_or(stored);
     let (found, mut until) = forward::next(conn, server, cursor).await?;
+    until = until.min(last.max(cursor));
     let mut next: Vec<(i64, Next)> = Vec::new();
     for behind in forward::behind(conn, server).await? {
         let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
@@ -122,6 +132,7 @@ async fn fill_one(
     next.extend(found.into_iter().map(|forward| (forward.seq, Next::Row(Box::new(forward)))));
     next.retain(|(seq, _)| *seq <= until);
     next.sort_by_key(|(seq, _)| *seq);
+    all.are_ops = next.iter().any(|(_, next)| matches!(next, Next::Op(..)));
     let is_idle = next.is_empty() && line.queued() == 0;
     let mut ops = Ops::default();
     for (seq, next) in next {
@@ -136,9 +147,13 @@ async fn fill_one(
                 if !ops.put(conn, now, here, line).await? {
                     return Ok(all);
                 }
-                let mark = mark(&forward);
+                let (mark, group) = (mark(&forward), forward.group);
                 let item = item(line, *forward)?;
-                if !line.put_marked(&item, now, ALWAYS, Some(mark)) {
+                let is_put = match &item {
+                    Item::Event(..) => line.put_of_all(&item, (now, ALWAYS), mark, First { group, seq }),
+                    _ => line.put_marked(&item, now, ALWAYS, Some(mark)),
+                };
+                if !is_put {
                     return Ok(all);
                 }
                 line.cursor = Some(seq);

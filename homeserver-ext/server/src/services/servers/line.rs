@@ -1,5 +1,7 @@
 //! The link with one server: what waits for it, what is on its way, what has come.
 
+mod by_room;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use causeway_protocol::{
@@ -8,6 +10,7 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
+pub(super) use self::by_room::First;
 use super::{conduct::Conduct, readers::Telling};
 use crate::storage::{
     GroupRow,
@@ -71,6 +74,8 @@ pub(super) struct Line {
     asked: Vec<Asked>,
     /// It was asked for these since the frame whose turn it is came, and had no more.
     in_vain: BTreeSet<GroupId>,
+    /// Groups whose rooms it missed something of: until when they carry nothing for it.
+    deaf: BTreeMap<GroupRow, u64>,
 }
 
 /// A question for a group's ops.
@@ -89,6 +94,10 @@ struct Queued {
     /// Nobody wants it any more then.
     until: Timestamp,
     mark: Option<Mark>,
+    /// Of which group it is for all.
+    of_all: Option<First>,
+    /// It went by the group's room.
+    by_room: bool,
 }
 
 /// What the server has once it has taken an item.
@@ -138,6 +147,7 @@ impl Line {
             lacking: BTreeSet::new(),
             asked: Vec::new(),
             in_vain: BTreeSet::new(),
+            deaf: BTreeMap::new(),
         }
     }
 
@@ -154,6 +164,16 @@ impl Line {
         until: Timestamp,
         mark: Option<Mark>,
     ) -> bool {
+        self.put_of(item, (now, until), mark, None)
+    }
+
+    fn put_of(
+        &mut self,
+        item: &Item,
+        (now, until): (Timestamp, Timestamp),
+        mark: Option<Mark>,
+        of_all: Option<First>,
+    ) -> bool {
         let item = item.to_json();
         let bytes = item.to_string().len();
         let is_full =
@@ -162,7 +182,8 @@ impl Line {
             return false;
         }
         self.queued_bytes += bytes;
-        self.queue.push_back(Queued { item, bytes, is_urgent: false, until, mark });
+        let (is_urgent, by_room) = (false, false);
+        self.queue.push_back(Queued { item, bytes, is_urgent, until, mark, of_all, by_room });
         self.waits_since.get_or_insert(now);
         true
     }
@@ -174,7 +195,15 @@ impl Line {
         }
         let item = item.to_json();
         let bytes = item.to_string().len();
-        self.urgent.push_back(Queued { item, bytes, is_urgent: true, until, mark: None });
+        self.urgent.push_back(Queued {
+            item,
+            bytes,
+            is_urgent: true,
+            until,
+            mark: None,
+            of_all: None,
+            by_room: false,
+        });
         self.waits_since.get_or_insert(now);
         true
     }
@@ -196,24 +225,37 @@ impl Line {
         self.peer.waiting_bytes()
     }
 
-    /// The next frame that is to go now.
-    pub(super) fn frame(&mut self, now: Timestamp, now_ms: u64, random: u16) -> Option<Frame> {
+    /// The next frame that is to go now. What is for all of a group that `waits` stays, and what is behind it.
+    pub(super) fn frame(
+        &mut self,
+        (now, now_ms, random): (Timestamp, u64, u16),
+        waits: impl Fn(GroupRow) -> bool,
+    ) -> Option<Frame> {
         if let Some(range) = self.peer.again(now_ms, random) {
             self.again.extend(range);
         }
         while let Some(seq) = self.again.pop_front() {
             let behind = seq.checked_sub(self.peer.acknowledged() + 1);
             let nth = behind.and_then(|nth| usize::try_from(nth).ok());
+            let Some(items) = nth.and_then(|nth| self.sent.get_mut(nth)) else { continue };
+            if let Some(group) = by_room::missed(items) {
+                self.misses_room(group, now_ms);
+            }
             let Some(items) = nth.and_then(|nth| self.sent.get(nth)) else { continue };
             let items = items.iter().map(|queued| queued.item.clone()).collect();
             return Some(self.peer.frame(seq, items, now_ms));
         }
         self.forget_unwanted(now);
-        let has_room = self.sent.len() + URGENT_FRAMES < WINDOW_FRAMES
-            && self.sent_bytes + URGENT_BYTES < WINDOW_BYTES;
+        let has_room = self.has_room();
         let next = if self.urgent.is_empty() { &mut self.queue } else { &mut self.urgent };
-        if next.front().is_some_and(|first| first.is_urgent || has_room) {
-            let count = fitting(next.iter().map(|queued| queued.bytes));
+        let deaf = &self.deaf;
+        let hears = |group| deaf.get(&group).is_none_or(|until| *until <= now_ms);
+        let stays = |queued: &Queued| {
+            queued.of_all.is_some_and(|of| hears(of.group) && waits(of.group))
+        };
+        if next.front().is_some_and(|first| first.is_urgent || has_room && !stays(first)) {
+            let go = next.iter().take_while(|queued| !stays(queued));
+            let count = fitting(go.map(|queued| queued.bytes));
             let bytes = next.iter().take(count).map(|queued| queued.bytes).sum();
             if let Some(seq) = self.peer.put(bytes, now_ms, random) {
                 let items: Vec<_> = next.drain(..count).collect();
@@ -224,6 +266,12 @@ impl Line {
             }
         }
         self.peer.owes_answer(now_ms).then(|| self.peer.frame(0, Vec::new(), now_ms))
+    }
+
+    /// Whether the window has room for what is not urgent.
+    fn has_room(&self) -> bool {
+        self.sent.len() + URGENT_FRAMES < WINDOW_FRAMES
+            && self.sent_bytes + URGENT_BYTES < WINDOW_BYTES
     }
 
     /// These are on their way now, or wait again.
@@ -348,7 +396,8 @@ impl Line {
         self.again.clear();
         let sent: Vec<_> = std::mem::take(&mut self.sent).into_iter().flatten().collect();
         self.count(&sent, false);
-        for queued in sent.into_iter().rev() {
+        for mut queued in sent.into_iter().rev() {
+            queued.by_room = false;
             let queue = if queued.is_urgent { &mut self.urgent } else { &mut self.queue };
             queue.push_front(queued);
         }
@@ -438,7 +487,7 @@ mod tests {
         let ask = Ask { call: Call::Ping, caller: None, until, body: json!({}) };
         let ask = Item::Ask(ItemId::new([2; 16]), ask);
         assert!(line.put(&ask, Timestamp(0), until));
-        assert!(line.frame(Timestamp(0), 0, 0).is_some(), "it is on its way");
+        assert!(line.frame((Timestamp(0), 0, 0), |_| false).is_some(), "it is on its way");
         assert!(!line.is_over(Timestamp(29_999)));
         assert!(line.is_over(until));
         assert!(line.put(&ask, Timestamp(0), Timestamp(u64::MAX)));

@@ -190,6 +190,17 @@ impl Servers {
         Ok(())
     }
 
+    /// Notes that something of `from` made no sense.
+    pub(crate) async fn made_no_sense(
+        &self,
+        (db, now): (&Db, Timestamp),
+        from: &str,
+    ) -> Result<(), AskError> {
+        metrics::counter!("causeway_servers_malformed_total").increment(1);
+        self.line(db, from).await?.lock().await.conduct.made_no_sense(now, self.now_ms());
+        Ok(())
+    }
+
     /// Notes that `from` came to a limit.
     pub(crate) async fn was_limited(
         &self,

@@ -207,6 +207,11 @@ pub(crate) async fn forwarded(conn: &mut Conn, server: i64) -> Result<i64, Error
         .await?)
 }
 
+/// The last number that was given.
+pub(crate) async fn last(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("SELECT last FROM numbers").fetch_one(conn).await?)
+}
+
 /// A group of which a server lacks ops.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Behind {

@@ -25,23 +25,23 @@ use super::{
 };
 use crate::harness::{Group, Person, Server, op_body, random, signing_key, text};
 
-const HOME: &str = "a.example";
-const THIRD: &str = "c.example";
+pub(super) const HOME: &str = "a.example";
+pub(super) const THIRD: &str = "c.example";
 
 /// Alice at the home, Carol and Erin at others.
-struct Three {
-    home: Server,
-    alice: Person,
-    second: Server,
-    carol: Person,
-    third: Server,
-    erin: Person,
+pub(super) struct Three {
+    pub(super) home: Server,
+    pub(super) alice: Person,
+    pub(super) second: Server,
+    pub(super) carol: Person,
+    pub(super) third: Server,
+    pub(super) erin: Person,
     /// Up to where each has read: acknowledgements may not have come before the stream ended.
     last: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Three {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (home, second, third) = (at(HOME).await, at(OTHER).await, at(THIRD).await);
         let alice = home.person("alice").await;
         let carol = Person::at("carol", OTHER).registered(&second).await;
@@ -49,12 +49,16 @@ impl Three {
         Self { home, alice, second, carol, third, erin, last: Mutex::default() }
     }
 
-    fn wire(&self) -> Wire {
-        Wire::among(&[(HOME, &self.home), (OTHER, &self.second), (THIRD, &self.third)])
+    pub(super) fn wire(&self) -> Wire {
+        Wire::among(&self.named())
+    }
+
+    pub(super) fn named(&self) -> [(&'static str, &Server); 3] {
+        [(HOME, &self.home), (OTHER, &self.second), (THIRD, &self.third)]
     }
 
     /// A group of all three.
-    async fn group(&self) -> Group {
+    pub(super) async fn group(&self) -> Group {
         let mut group = with_carol(&self.home, &self.alice, &self.carol).await;
         group.post(&self.home, &self.alice, &Body::Add(vec![self.erin.entry(0)])).await;
         self.until(&group).await;
@@ -67,7 +71,7 @@ impl Three {
     }
 
     /// The next texts of somebody, acknowledged.
-    async fn texts(&self, server: &Server, who: &Person, count: usize) -> Vec<String> {
+    pub(super) async fn texts(&self, server: &Server, who: &Person, count: usize) -> Vec<String> {
         let (mut stream, mut read) = (who.stream(server).await, Vec::new());
         let mut last = self.last.lock().unwrap().get(who.account.as_str()).copied().unwrap_or(0);
         while read.len() < count {
@@ -83,7 +87,7 @@ impl Three {
     }
 
     /// Nothing else waits for somebody but what may not have been acknowledged yet.
-    async fn settled(&self, server: &Server, who: &Person) {
+    pub(super) async fn settled(&self, server: &Server, who: &Person) {
         let last = self.last.lock().unwrap().get(who.account.as_str()).copied().unwrap_or(0);
         let mut stream = who.stream(server).await;
         stream.hello().await;
@@ -103,12 +107,12 @@ impl Three {
         }
     }
 
-    fn each(&self) -> [(&Server, &Person); 3] {
+    pub(super) fn each(&self) -> [(&Server, &Person); 3] {
         [(&self.home, &self.alice), (&self.second, &self.carol), (&self.third, &self.erin)]
     }
 
     /// Each says something, and the other two read it.
-    async fn talk(&self, group: &Group, word: &str) {
+    pub(super) async fn talk(&self, group: &Group, word: &str) {
         for (server, who) in self.each() {
             let text = format!("{word} of {}", who.account);
             who.say(server, group, &[&text]).await;

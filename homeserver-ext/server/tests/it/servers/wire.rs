@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,6 +15,15 @@ use tokio::task::JoinSet;
 use crate::harness::Server;
 
 pub(super) const DOOR_TOKEN: &str = "the door's token";
+
+/// A relay room: what one posts there reaches all others.
+#[derive(Default)]
+pub(super) struct Room {
+    /// Events that were posted, each with who did.
+    pub(super) posted: Mutex<Vec<(&'static str, Value)>>,
+    /// Whose homeserver keeps them to itself.
+    pub(super) withheld: Mutex<BTreeSet<&'static str>>,
+}
 
 /// Ends with its drop.
 pub(super) struct Wire {
@@ -38,20 +47,31 @@ impl Wire {
 
     /// Between each two of several; what is for others is lost.
     pub(super) fn among(servers: &[(&'static str, &Server)]) -> Self {
-        Self::carrying(servers, false)
+        Self::carrying(servers, false, &Arc::default())
+    }
+
+    /// Likewise, with a room of theirs.
+    pub(super) fn with_room(servers: &[(&'static str, &Server)], room: &Arc<Room>) -> Self {
+        Self::carrying(servers, false, room)
     }
 
     fn make(one: &Server, other: &Server, is_lossy: bool) -> Self {
-        Self::carrying(&[("a.example", one), ("b.example", other)], is_lossy)
+        Self::carrying(&[("a.example", one), ("b.example", other)], is_lossy, &Arc::default())
     }
 
-    fn carrying(servers: &[(&'static str, &Server)], is_lossy: bool) -> Self {
+    fn carrying(
+        servers: &[(&'static str, &Server)],
+        is_lossy: bool,
+        room: &Arc<Room>,
+    ) -> Self {
         let (lost, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
         let urls: BTreeMap<_, _> = servers.iter().map(|(name, to)| (*name, url(to))).collect();
         for &(name, from) in servers {
             let http = from.http.clone();
-            let (lost, urls) = (Arc::clone(&lost), urls.clone());
-            tasks.spawn(async move { carry(http, name, &urls, is_lossy.then_some(lost)).await });
+            let (lost, urls, room) = (Arc::clone(&lost), urls.clone(), Arc::clone(room));
+            tasks.spawn(async move {
+                carry(http, (name, &urls), is_lossy.then_some(lost), &room).await;
+            });
         }
         Self { lost, _tasks: tasks }
     }
@@ -63,15 +83,27 @@ fn url(server: &Server) -> String {
 
 async fn carry(
     http: reqwest::Client,
-    name: &'static str,
-    urls: &BTreeMap<&'static str, String>,
+    (name, urls): (&'static str, &BTreeMap<&'static str, String>),
     lost: Option<Arc<AtomicU64>>,
+    room: &Room,
 ) {
     let (mut seen, from) = (BTreeSet::new(), &urls[name]);
     loop {
         let fetched = http.get(format!("{from}?wait_ms=1000")).bearer_auth(DOOR_TOKEN).send().await;
         let Ok(fetched) = fetched else { continue };
         let Ok(body) = fetched.json::<Value>().await else { continue };
+        for post in body["posts"].as_array().unwrap() {
+            room.posted.lock().unwrap().push((name, post["content"].clone()));
+            for (other, to) in urls.iter().filter(|(other, _)| **other != name) {
+                let hears = !room.withheld.lock().unwrap().contains(other);
+                let (id, content) = (&post["room"], &post["content"]);
+                let body = json!({"frames": [{"from": name, "room": id, "content": content}]});
+                if hears {
+                    let handed = http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await;
+                    assert!(handed.unwrap().status().is_success());
+                }
+            }
+        }
         for frame in body["frames"].as_array().unwrap_or_else(|| panic!("{body}")) {
             let has_items = !frame["content"]["items"].as_array().unwrap().is_empty();
             let is_first = has_items && seen.insert(frame["content"]["seq"].as_u64());
@@ -101,6 +133,27 @@ pub(super) async fn door(server: &Server) -> Vec<Value> {
     let answer = server.http.get(url(server)).bearer_auth(DOOR_TOKEN).send().await.unwrap();
     let body: Value = answer.json().await.unwrap();
     body["frames"].as_array().unwrap().clone()
+}
+
+/// Hands in what `from`'s agent would have said in a room.
+pub(super) async fn hand_in_of_room(server: &Server, from: &str, room: &str, content: &Value) {
+    let body = json!({"frames": [{"from": from, "room": room, "content": content}]});
+    let request = server.http.post(url(server)).bearer_auth(DOOR_TOKEN).json(&body);
+    assert!(request.send().await.unwrap().status().is_success());
+}
+
+/// The rooms in which the server's agent is to be.
+pub(super) async fn wishes(server: &Server) -> Value {
+    let url = url(server).replace("/frames", "/rooms");
+    let answer = server.http.get(url).bearer_auth(DOOR_TOKEN).send().await.unwrap();
+    answer.json().await.unwrap()
+}
+
+/// Says what the server's agent would have found there.
+pub(super) async fn report(server: &Server, rooms: Value) {
+    let url = url(server).replace("/frames", "/rooms");
+    let request = server.http.post(url).bearer_auth(DOOR_TOKEN).json(&json!({ "rooms": rooms }));
+    assert!(request.send().await.unwrap().status().is_success());
 }
 
 /// Hands in what `from`'s agent would have said; what is said back beside the link.
