@@ -143,11 +143,14 @@ pub struct Servers {
     pub allow: Vec<String>,
     /// Likewise.
     pub deny: Vec<String>,
+    /// Whether what is for all of a group on three servers or more goes once, by a Matrix room of their
+    /// agents, instead of once to each.
+    pub relay_rooms: bool,
 }
 
 impl Default for Servers {
     fn default() -> Self {
-        Self { allow: vec!["*".to_owned()], deny: Vec::new() }
+        Self { allow: vec!["*".to_owned()], deny: Vec::new(), relay_rooms: true }
     }
 }
 

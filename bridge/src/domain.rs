@@ -17,6 +17,7 @@ pub mod mentions;
 pub mod mirror;
 pub mod portal;
 pub mod readers;
+pub mod relay_room;
 pub mod retry;
 pub mod room;
 pub mod route;

@@ -205,6 +205,7 @@ fn a_wrong_value_is_named_with_its_place() {
         ("limits: {devices: 16.0}\n", "f:1: limits.devices: it is the number 16.0; write a whole"),
         ("limits: {devices: '16'}\n", "f:1: limits.devices: it is the text `16`; write a"),
         ("bridge:\n  allow:\n  - 5\n", "f:2: bridge.allow, item 1: it is the number 5;"),
+        ("native:\n  servers: {relay_rooms: some}\n", "f:2: native.servers.relay_rooms: it is"),
         ("homeserver:\n  server_name:\n", "f:2: homeserver.server_name: it is empty; write"),
         ("homeserver: example.org\n", "f:1: homeserver: it is the text `example.org`; write"),
         ("- a\n", "f: write sections with keys in them"),

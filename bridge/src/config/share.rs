@@ -66,6 +66,7 @@ impl Config {
         Ok(OtherServers {
             allow: parsed("native.servers.allow", &servers.allow)?,
             deny: parsed("native.servers.deny", &servers.deny)?,
+            relay_rooms: servers.relay_rooms,
         })
     }
 }

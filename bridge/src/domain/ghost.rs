@@ -85,6 +85,12 @@ impl Names {
         format!("{ALIAS_PREFIX}{}", hex::encode(hash.get(..8).unwrap_or_default()))
     }
 
+    /// Localpart of the alias of a group's room of agents: `causeway_relay_<hex16 of SHA-256(group)>`.
+    pub fn relay_alias_localpart(group: &GroupId) -> String {
+        let hash = Sha256::digest(group.as_bytes());
+        format!("{ALIAS_PREFIX}relay_{}", hex::encode(hash.get(..8).unwrap_or_default()))
+    }
+
     /// `#causeway_<hex16 of SHA-256(group)>:server`.
     pub fn alias(&self, group: &GroupId) -> String {
         format!("#{}:{}", Self::alias_localpart(group), self.server)

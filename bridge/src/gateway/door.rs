@@ -1,16 +1,16 @@
 //! The native server's door between servers: frames that are to leave, and frames that came
-//! (protocol §7.1), and what lets those of Matrix into calls. What is in frames is the native server's
+//! (protocol §7.1), rooms of agents (§7.4), and what lets those of Matrix into calls. What is in frames is the native server's
 //! business alone.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use causeway_protocol::ids::GroupId;
 use reqwest::{Client, Method, StatusCode, Url};
-use ruma::{OwnedServerName, OwnedUserId};
-use serde::{Deserialize, Serialize};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::secret::Secret;
+use crate::{domain::relay_room::Wish, secret::Secret};
 
 /// Longest that the door may take beyond what it was told to wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,6 +22,7 @@ pub const MAX_FRAMES: usize = 128;
 pub struct Door {
     client: Client,
     frames: Url,
+    rooms: Url,
     calls: Url,
     token: Arc<Secret>,
 }
@@ -102,8 +103,55 @@ pub struct Leaving {
 pub struct Came {
     /// Which server: the Matrix sender's.
     pub from: OwnedServerName,
-    /// The to-device message's content.
+    /// The room of agents in which it stood; none: it is a to-device message's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<OwnedRoomId>,
+    /// The message's content.
     pub content: Value,
+}
+
+/// An event for a room of agents.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Post {
+    /// Which room.
+    pub room: OwnedRoomId,
+    /// The event's content.
+    pub content: Value,
+}
+
+/// What is to leave.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Fetched {
+    /// To-device messages.
+    pub frames: Vec<Leaving>,
+    /// Events.
+    #[serde(default)]
+    pub posts: Vec<Post>,
+    /// Another one than before: there may be other wishes for rooms.
+    #[serde(default)]
+    pub moved: u64,
+}
+
+/// The rooms in which the agent is to be.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Wishes {
+    /// All of them.
+    pub rooms: Vec<Wish>,
+    /// Another one than before: what was said of rooms is forgotten.
+    pub began: u32,
+    /// As in [`Fetched`].
+    pub moved: u64,
+}
+
+/// What the agent says of a room.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Of which group it is.
+    pub group: GroupId,
+    /// Which room.
+    pub room: OwnedRoomId,
+    /// The servers whose agents are there; absent where this server's is not.
+    pub joined: Option<BTreeSet<OwnedServerName>>,
 }
 
 #[derive(Deserialize)]
@@ -125,21 +173,45 @@ impl Door {
             drop(segments);
             Ok::<_, DoorError>(url)
         };
-        let (frames, calls) = (below(&["frames"])?, below(&["calls", "token"])?);
+        let (frames, rooms) = (below(&["frames"])?, below(&["rooms"])?);
+        let calls = below(&["calls", "token"])?;
         // One provider for the whole process; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, frames, calls, token: Arc::new(token) })
+        Ok(Self { client, frames, rooms, calls, token: Arc::new(token) })
     }
 
-    /// What is to leave now, waited for at most so long.
+    /// What is to leave now, waited for at most so long, or until there may be other wishes than when `moved`
+    /// was said.
     ///
     /// # Errors
     /// [`DoorError`]; whatever was on its way leaves again later.
-    pub async fn fetch(&self, wait: Duration) -> Result<Vec<Leaving>, DoorError> {
+    pub async fn fetch(&self, wait: Duration, moved: Option<u64>) -> Result<Fetched, DoorError> {
         let mut url = self.frames.clone();
         url.query_pairs_mut().append_pair("wait_ms", &wait.as_millis().to_string());
+        if let Some(moved) = moved {
+            url.query_pairs_mut().append_pair("moved", &moved.to_string());
+        }
         self.ask(self.client.request(Method::GET, url).timeout(wait + TIMEOUT)).await
+    }
+
+    /// The rooms in which the agent is to be.
+    ///
+    /// # Errors
+    /// [`DoorError`]
+    pub async fn rooms(&self) -> Result<Wishes, DoorError> {
+        self.ask(self.client.request(Method::GET, self.rooms.clone()).timeout(TIMEOUT)).await
+    }
+
+    /// Says what the agent found there.
+    ///
+    /// # Errors
+    /// [`DoorError`]; to say the same again is safe.
+    pub async fn report(&self, rooms: &[Report]) -> Result<(), DoorError> {
+        let request = self.client.request(Method::POST, self.rooms.clone()).timeout(TIMEOUT);
+        let request = request.bearer_auth(self.token.expose()).json(&json!({ "rooms": rooms }));
+        let status = request.send().await?.status();
+        if status.is_success() { Ok(()) } else { Err(DoorError::Refused(status.as_u16())) }
     }
 
     /// Hands in what came, at most [`MAX_FRAMES`]; it is committed when this returns. What is to go
@@ -149,7 +221,8 @@ impl Door {
     /// [`DoorError`]; to hand in the same again is safe.
     pub async fn hand_in(&self, frames: &[Came]) -> Result<Vec<Leaving>, DoorError> {
         let request = self.client.request(Method::POST, self.frames.clone()).timeout(TIMEOUT);
-        self.ask(request.json(&json!({ "frames": frames }))).await
+        let answer: Answer = self.ask(request.json(&json!({ "frames": frames }))).await?;
+        Ok(answer.frames)
     }
 
     /// What lets one of Matrix into a call; one that runs prepares for him.
@@ -176,11 +249,14 @@ impl Door {
         Err(NotLetIn::Away(said.error))
     }
 
-    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Vec<Leaving>, DoorError> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, DoorError> {
         let answer = request.bearer_auth(self.token.expose()).send().await?;
         if !answer.status().is_success() {
             return Err(DoorError::Refused(answer.status().as_u16()));
         }
-        Ok(answer.json::<Answer>().await?.frames)
+        Ok(answer.json().await?)
     }
 }

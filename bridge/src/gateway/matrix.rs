@@ -15,7 +15,7 @@ mod users;
 pub use error::MatrixError;
 pub use rooms::{Direction, MessagesPage};
 pub use rtc::{Delayed, Lack};
-pub use sync::{Behind, Synced, SyncedRoom};
+pub use sync::{Behind, Synced, SyncedRoom, ToAgent};
 pub use users::{Standing, Userinfo};
 
 use std::{

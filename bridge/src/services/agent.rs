@@ -4,17 +4,20 @@
 //! It reads its own `/sync`, since homeservers lose to-device messages on the way to an application
 //! service. Whatever is lost between the two is sent again by the links themselves: here nothing is kept.
 
+mod rooms;
+
 use std::{collections::BTreeMap, fmt::Display, future::Future, time::Duration};
 
-use ruma::{OwnedServerName, OwnedUserId, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+use self::rooms::Seen;
 use crate::{
     domain::ghost::Names,
     gateway::{
-        door::{Came, Door, Leaving, MAX_FRAMES},
-        matrix::{AGENT_DEVICE, Matrix, MatrixError},
+        door::{Came, Door, Fetched, Leaving, MAX_FRAMES},
+        matrix::{AGENT_DEVICE, Matrix, MatrixError, ToAgent},
     },
     registration::AGENT,
     secret::Secret,
@@ -54,7 +57,12 @@ async fn carry(agent: &Agent) {
         trouble.pause("no agent to speak with other servers yet", &error).await;
     }
     trouble.is_over();
-    tokio::join!(outward(agent, user), inward(agent, user));
+    let seen = Seen::default();
+    tokio::join!(
+        outward(agent, user, &seen),
+        inward(agent, user, &seen),
+        rooms::keep(agent, user, &seen)
+    );
 }
 
 async fn begin(agent: &Agent, user: &UserId) -> Result<(), MatrixError> {
@@ -90,37 +98,43 @@ impl Trouble {
     }
 }
 
-async fn outward(agent: &Agent, user: &UserId) {
+async fn outward(agent: &Agent, user: &UserId, seen: &Seen) {
     let mut trouble = Trouble::default();
     loop {
         let began = Instant::now();
-        match agent.door.fetch(WAIT).await {
-            Ok(frames) => {
+        match agent.door.fetch(WAIT, seen.moved()).await {
+            Ok(Fetched { frames, posts, moved }) => {
                 trouble.is_over();
-                if frames.is_empty() {
+                seen.has_moved(moved);
+                if frames.is_empty() && posts.is_empty() {
                     sleep_until(began + EMPTY_EVERY).await;
                 }
-                send(agent, user, frames).await;
+                tokio::join!(send(agent, user, frames), rooms::post(agent, user, seen, posts));
             }
             Err(error) => trouble.pause("nothing leaves for other servers", &error).await,
         }
     }
 }
 
-async fn inward(agent: &Agent, user: &UserId) {
+async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
     let mut since = None;
     let mut trouble = Trouble::default();
     loop {
         let began = Instant::now();
         let synced = agent.matrix.to_agent(user, since.as_deref(), WAIT).await;
-        let (next, messages) = match synced {
+        let mut synced = match synced {
             Ok(synced) => synced,
             Err(error) => {
                 trouble.pause("nothing comes of other servers", &error).await;
                 continue;
             }
         };
-        let came: Vec<_> = messages.into_iter().filter_map(came).collect();
+        seen.came(&mut synced);
+        let ToAgent { next, frames, events, .. } = synced;
+        let frames = frames.into_iter().map(|(sender, content)| (None, sender, content));
+        let events =
+            events.into_iter().map(|(room, sender, content)| (Some(room), sender, content));
+        let came: Vec<_> = frames.chain(events).filter_map(|said| came(user, said)).collect();
         for frames in came.chunks(MAX_FRAMES) {
             // Only what is handed in is let go of by the homeserver.
             let back = loop {
@@ -140,13 +154,19 @@ async fn inward(agent: &Agent, user: &UserId) {
     }
 }
 
-/// A frame, if it is the agent's of its server who sends it.
-fn came((sender, content): (OwnedUserId, Value)) -> Option<Came> {
+/// A frame, if it is the agent's of its server who sends it; not one's own.
+fn came(
+    user: &UserId,
+    (room, sender, content): (Option<OwnedRoomId>, OwnedUserId, Value),
+) -> Option<Came> {
+    if sender == *user {
+        return None;
+    }
     let is_agent = sender.localpart() == AGENT;
     if !is_agent {
         metrics::counter!("causeway_servers_strangers_total").increment(1);
     }
-    is_agent.then(|| Came { from: sender.server_name().to_owned(), content })
+    is_agent.then(|| Came { from: sender.server_name().to_owned(), room, content })
 }
 
 /// Sends frames, one of each server in one request: a request has one message for a device.
@@ -218,10 +238,12 @@ mod tests {
             ("@causeway:b.example", None),
             ("@_causeway_:b.example", None),
             ("@bob:b.example", None),
+            ("@_causeway:a.example", None),
         ];
         for (sender, server) in table {
             let sender: OwnedUserId = sender.try_into().unwrap();
-            let from = came((sender, json!({}))).map(|came| came.from.to_string());
+            let here = OwnedUserId::try_from("@_causeway:a.example").unwrap();
+            let from = came(&here, (None, sender, json!({}))).map(|came| came.from.to_string());
             assert_eq!(from.as_deref(), server);
         }
     }

@@ -6,7 +6,7 @@ use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Matrix, MatrixError};
+use super::{AGENT_DEVICE, Matrix, MatrixError};
 use crate::domain::room::StateEvent;
 
 /// Most of a room's state: a member is half a kilobyte.
@@ -207,6 +207,23 @@ impl Matrix {
         }
         let sent: Sent = call.send().await?;
         Ok(sent.event_id)
+    }
+
+    /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – an event of the agent.
+    pub async fn post(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        (kind, txn): (&str, &str),
+        content: &RawValue,
+    ) -> Result<(), MatrixError> {
+        self.v3("post", Method::PUT, &["rooms", room.as_str(), "send", kind, txn])
+            .soon()
+            .acting_as(user)
+            .query("device_id", AGENT_DEVICE)
+            .json(content)
+            .nothing()
+            .await
     }
 
     /// `PUT /_matrix/client/v3/rooms/{room}/state/{type}/{key}` – the same content twice makes

@@ -1,6 +1,9 @@
 //! What the homeserver has, by its own account: `/sync`, and the ways back into one room.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use reqwest::Method;
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
@@ -8,9 +11,12 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use super::{AGENT_DEVICE, Matrix, MatrixError, RELAY, request::Call};
+use crate::domain::relay_room;
 
 /// Most of an answer. Synapse escapes what is not ASCII: an event of 64 KiB may take 192.
 const MAX_SYNC: usize = 64 * 1024 * 1024;
+/// Events of one room of agents that are shown at once; what is beyond comes by the links.
+const OF_A_ROOM: u32 = 50;
 
 /// What happened since a token.
 #[derive(Debug)]
@@ -32,6 +38,21 @@ pub struct SyncedRoom {
     pub events: Vec<Box<RawValue>>,
     /// There are more before them.
     pub limited: bool,
+}
+
+/// What came for the agent since a token.
+#[derive(Debug, Default)]
+pub struct ToAgent {
+    /// From here on the next time.
+    pub next: String,
+    /// What other agents sent to its device, each with who did.
+    pub frames: Vec<(OwnedUserId, serde_json::Value)>,
+    /// What was said in rooms of agents, and by whom.
+    pub events: Vec<(OwnedRoomId, OwnedUserId, serde_json::Value)>,
+    /// Rooms in which who is there may be another than before.
+    pub changed: BTreeSet<OwnedRoomId>,
+    /// Rooms into which it is invited, and by whom.
+    pub invites: BTreeMap<OwnedRoomId, OwnedUserId>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +100,8 @@ struct OfDevice {
     next_batch: String,
     #[serde(default)]
     to_device: ToDevice,
+    #[serde(default)]
+    rooms: Rooms,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,6 +115,7 @@ struct Typed {
     #[serde(rename = "type")]
     kind: String,
     sender: Option<OwnedUserId>,
+    state_key: Option<String>,
     #[serde(default)]
     content: serde_json::Value,
 }
@@ -170,34 +194,79 @@ impl Matrix {
         if let Some(since) = since {
             call = call.query("since", since).query("timeout", "5000");
         }
-        let OfDevice { next_batch, to_device } = call.send().await?;
+        let OfDevice { next_batch, to_device, .. } = call.send().await?;
         Ok((next_batch, to_device.events.into_iter().map(|event| event.kind).collect()))
     }
 
     /// `GET /_matrix/client/v3/sync` of the agent's device – what other agents sent to it since `since`,
-    /// each with its sender, for the first of which is waited, and the token of the next time. With that
-    /// the homeserver lets go of what was shown.
+    /// each with its sender, for the first of which is waited, and what came of rooms of agents; and the
+    /// token of the next time. With that the homeserver lets go of what was shown.
     pub async fn to_agent(
         &self,
         user: &UserId,
         since: Option<&str>,
         wait: Duration,
-    ) -> Result<(String, Vec<(OwnedUserId, serde_json::Value)>), MatrixError> {
-        let mut call = self.sync_of_device("to_agent", user, AGENT_DEVICE).up_to(MAX_SYNC);
+    ) -> Result<ToAgent, MatrixError> {
+        let nothing = json!({"not_types": ["*"]});
+        let shown = json!({
+            "types": [relay_room::MESSAGE, "m.room.member", "m.room.tombstone"],
+            // What was there before the first look says nothing to anybody.
+            "limit": if since.is_some() { OF_A_ROOM } else { 1 },
+        });
+        let rooms = json!({
+            "timeline": shown, "state": {"not_types": ["*"], "lazy_load_members": true},
+            "ephemeral": nothing, "account_data": nothing,
+        });
+        let mut call = self.sync_with("to_agent", (user, AGENT_DEVICE), &rooms).up_to(MAX_SYNC);
         if let Some(since) = since {
             call = call.query("since", since);
             call = call.query("timeout", &wait.as_millis().to_string());
         }
-        let OfDevice { next_batch, to_device } = call.send().await?;
+        let OfDevice { next_batch, to_device, rooms } = call.send().await?;
         let relayed = to_device.events.into_iter().filter(|event| event.kind == RELAY);
         let relayed = relayed.filter_map(|event| Some((event.sender?, event.content)));
-        Ok((next_batch, relayed.collect()))
+        let mut to_agent =
+            ToAgent { next: next_batch, frames: relayed.collect(), ..ToAgent::default() };
+        for (room, Invited { invite_state }) in rooms.invite {
+            let mut shown = invite_state.events.iter().filter_map(|event| {
+                let event: Typed = serde_json::from_str(event.get()).ok()?;
+                let is_his = event.state_key.as_deref() == Some(user.as_str());
+                (event.kind == "m.room.member" && is_his).then_some(event.sender?)
+            });
+            if let Some(by) = shown.next() {
+                to_agent.invites.insert(room, by);
+            }
+        }
+        if since.is_none() {
+            return Ok(to_agent);
+        }
+        for (room, of) in rooms.join.into_iter().chain(rooms.leave) {
+            for event in of.timeline.events {
+                let Ok(event) = serde_json::from_str::<Typed>(event.get()) else { continue };
+                if event.kind != relay_room::MESSAGE {
+                    to_agent.changed.insert(room.clone());
+                } else if let Some(sender) = event.sender {
+                    to_agent.events.push((room.clone(), sender, event.content));
+                }
+            }
+        }
+        Ok(to_agent)
     }
 
     /// What is sent to one device, and nothing else.
     fn sync_of_device(&self, name: &'static str, user: &UserId, device: &str) -> Call<'_> {
+        self.sync_with(name, (user, device), &json!({"rooms": []}))
+    }
+
+    /// What is sent to one device, and of rooms what this filter says.
+    fn sync_with(
+        &self,
+        name: &'static str,
+        (user, device): (&UserId, &str),
+        rooms: &serde_json::Value,
+    ) -> Call<'_> {
         let nothing = json!({"not_types": ["*"]});
-        let filter = json!({"presence": nothing, "account_data": nothing, "room": {"rooms": []}});
+        let filter = json!({"presence": nothing, "account_data": nothing, "room": rooms});
         self.v3(name, Method::GET, &["sync"])
             .acting_as(user)
             .query("device_id", device)

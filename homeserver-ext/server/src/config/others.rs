@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn who_is_denied_is_not_spoken_with_though_he_is_allowed() {
         let of = |patterns: &[&str]| patterns.iter().map(|text| text.parse().unwrap()).collect();
-        let others = OtherServers { allow: of(&["*.example"]), deny: of(&["evil.*"]), relay_rooms: true };
+        let others =
+            OtherServers { allow: of(&["*.example"]), deny: of(&["evil.*"]), relay_rooms: true };
         assert!(others.allows("b.example"));
         assert!(!others.allows("evil.example"));
         assert!(!others.allows("b.test"));

@@ -168,12 +168,11 @@ async fn hand_in(
             continue;
         }
         // What is wrong with one server stops no other: its frame is not taken, and comes again.
-        let taken = match room {
-            Some(room) => take_of_room(&api, &from, (&room, &content)).await,
-            None => {
-                metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
-                take(&api, &from, &content).await
-            }
+        let taken = if let Some(room) = room {
+            take_of_room(&api, &from, (&room, &content)).await
+        } else {
+            metrics::counter!("causeway_servers_frames_total", "way" => "in").increment(1);
+            take(&api, &from, &content).await
         };
         match taken {
             Ok(said) => back.extend(said.map(|content| OutFrame { to: from, content })),

@@ -145,11 +145,7 @@ async fn say(
 }
 
 /// Takes a server's word on the relay room of a group.
-async fn hear_room(
-    api: &Api,
-    from: &str,
-    said: (GroupId, Option<String>),
-) -> Result<(), ApiError> {
+async fn hear_room(api: &Api, from: &str, said: (GroupId, Option<String>)) -> Result<(), ApiError> {
     let now = api.clock.now();
     if !api.servers.may_tell_heads(now, from, 1) {
         return Ok(api.servers.was_limited((&api.db, now), from, "heads an hour").await?);

@@ -90,6 +90,7 @@ pub(super) struct ServerInFull {
 
 /// The other servers with members of a group.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "as the answer has it")]
 pub(super) struct Replicas {
     /// The group's epoch here.
     epoch: u64,

@@ -32,6 +32,8 @@ pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool,
     // A server shows its own.
     let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
     remote_accounts::keep_shown(&api.db, now, its).await?;
+    // It may have devices in a group now.
+    api.servers.rooms_moved();
     Ok(true)
 }
 

@@ -150,7 +150,9 @@ async fn fill_one(
                 let (mark, group) = (mark(&forward), forward.group);
                 let item = item(line, *forward)?;
                 let is_put = match &item {
-                    Item::Event(..) => line.put_of_all(&item, (now, ALWAYS), mark, First { group, seq }),
+                    Item::Event(..) => {
+                        line.put_of_all(&item, (now, ALWAYS), mark, First { group, seq })
+                    }
                     _ => line.put_marked(&item, now, ALWAYS, Some(mark)),
                 };
                 if !is_put {

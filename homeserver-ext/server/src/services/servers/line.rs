@@ -250,9 +250,8 @@ impl Line {
         let next = if self.urgent.is_empty() { &mut self.queue } else { &mut self.urgent };
         let deaf = &self.deaf;
         let hears = |group| deaf.get(&group).is_none_or(|until| *until <= now_ms);
-        let stays = |queued: &Queued| {
-            queued.of_all.is_some_and(|of| hears(of.group) && waits(of.group))
-        };
+        let stays =
+            |queued: &Queued| queued.of_all.is_some_and(|of| hears(of.group) && waits(of.group));
         if next.front().is_some_and(|first| first.is_urgent || has_room && !stays(first)) {
             let go = next.iter().take_while(|queued| !stays(queued));
             let count = fitting(go.map(|queued| queued.bytes));

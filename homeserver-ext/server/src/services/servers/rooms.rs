@@ -358,7 +358,9 @@ impl Servers {
             None => rooms::forget(tx.conn(), known.row).await?,
         }
         tx.commit().await.map_err(storage::Error::from)?;
-        lock(&self.rooms).used.retain(|row, used| *row != known.row || Some(&used.room) == room.as_ref());
+        lock(&self.rooms)
+            .used
+            .retain(|row, used| *row != known.row || Some(&used.room) == room.as_ref());
         self.rooms_moved();
         Ok(true)
     }

@@ -59,11 +59,7 @@ impl Wire {
         Self::carrying(&[("a.example", one), ("b.example", other)], is_lossy, &Arc::default())
     }
 
-    fn carrying(
-        servers: &[(&'static str, &Server)],
-        is_lossy: bool,
-        room: &Arc<Room>,
-    ) -> Self {
+    fn carrying(servers: &[(&'static str, &Server)], is_lossy: bool, room: &Arc<Room>) -> Self {
         let (lost, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
         let urls: BTreeMap<_, _> = servers.iter().map(|(name, to)| (*name, url(to))).collect();
         for &(name, from) in servers {

@@ -134,7 +134,12 @@ mod tests {
             let item = Event { group, place, after: None, carried };
             let item = Item::Event(ItemId::new([2; 16]), item);
             let mark = Mark::Rows(number);
-            assert!(line.put_of_all(&item, (Timestamp(0), ALWAYS), mark, First { group: GROUP, seq: number }));
+            assert!(line.put_of_all(
+                &item,
+                (Timestamp(0), ALWAYS),
+                mark,
+                First { group: GROUP, seq: number }
+            ));
         }
         line
     }
@@ -165,8 +170,9 @@ mod tests {
         let mut line = line([1]);
         assert!(line.put_by_room(1, 0, 0).is_some());
         let ack = Some(Ack { link: MINE, seq: 1 });
-        let link = ServerLinkId::new([8; 16]);
-        let content = Content::Frame(Frame { link, seq: 0, ack, reset: None, items: Vec::new() });
+        let theirs = ServerLinkId::new([8; 16]);
+        let content =
+            Content::Frame(Frame { link: theirs, seq: 0, ack, reset: None, items: Vec::new() });
         let came = line.receive(content, 0, (Timestamp(0), 10, 0), 0, MINE);
         assert_eq!(came.has, [Mark::Rows(1)]);
         assert!(frame(&mut line, u64::from(u32::MAX), false).is_none_or(|it| it.items.is_empty()));

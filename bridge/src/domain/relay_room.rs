@@ -1,0 +1,216 @@
+//! Relay rooms, as the agent keeps them: how one is made, who is to be in it, and whom the agent lets in or
+//! follows (protocol §7.4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_protocol::ids::GroupId;
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::room::StateEvent;
+use crate::registration::AGENT;
+
+/// Type of a room's events that carry something.
+pub const MESSAGE: &str = "dev.causeway.group.message";
+/// What the room's create event says that it is.
+const TYPE: &str = "dev.causeway.relay";
+/// Of which group, in the same place.
+const GROUP: &str = "dev.causeway.group";
+
+/// Invitations of one server's agent at once.
+const AT_ONCE: u32 = 4;
+/// Then one each.
+const EACH_MS: u64 = 360_000;
+/// After a refusal.
+const REFUSED_MS: u64 = 3_600_000;
+/// Servers of which that is known at once.
+const MAX_SERVERS: usize = 4_096;
+
+/// A room in which the agent is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Wish {
+    /// Of which group.
+    pub group: GroupId,
+    /// Absent where it is to be made.
+    pub room: Option<OwnedRoomId>,
+    /// The server whose agent makes it, and lets in.
+    pub home: OwnedServerName,
+    /// The other servers with members.
+    pub servers: Vec<OwnedServerName>,
+}
+
+/// What is to be done about a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// To make it, or to find what was made.
+    Make,
+    /// To go in.
+    Join(OwnedRoomId),
+    /// To look who is in it.
+    Look(OwnedRoomId),
+    /// To wait for an invitation.
+    Wait,
+}
+
+/// Who is in a room, and who is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Servers whose agents are there.
+    pub joined: BTreeSet<OwnedServerName>,
+    /// Servers whose agents are to be invited.
+    pub invite: Vec<OwnedServerName>,
+    /// Who is to be put out.
+    pub put_out: Vec<OwnedUserId>,
+}
+
+/// What to do about a room first, by the rooms that the agent is in, and who invited it into which.
+pub fn next(
+    wish: &Wish,
+    agent: &UserId,
+    joined: &[OwnedRoomId],
+    invites: &BTreeMap<OwnedRoomId, OwnedUserId>,
+) -> Next {
+    let is_home = wish.home == *agent.server_name();
+    match &wish.room {
+        Some(room) if joined.contains(room) => Next::Look(room.clone()),
+        Some(_) | None if is_home => Next::Make,
+        Some(room) if invites.get(room).is_some_and(|by| is_agent_of(by, &wish.home)) => {
+            Next::Join(room.clone())
+        }
+        Some(_) | None => Next::Wait,
+    }
+}
+
+/// Who is in a room by its state, and what its home's agent does about that.
+pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
+    let mut tended = Tended::default();
+    let mut known = BTreeSet::new();
+    for event in state.iter().filter(|event| event.kind == "m.room.member") {
+        let membership = event.content.get("membership").and_then(Value::as_str);
+        let is_in = membership == Some("join");
+        if !is_in && membership != Some("invite") {
+            continue;
+        }
+        let Ok(user) = OwnedUserId::try_from(event.state_key.as_str()) else { continue };
+        if user == *agent {
+            continue;
+        }
+        let server = wish.servers.iter().find(|server| is_agent_of(&user, server));
+        match server {
+            Some(server) => {
+                known.insert(server.clone());
+                if is_in {
+                    tended.joined.insert(server.clone());
+                }
+            }
+            None => tended.put_out.push(user),
+        }
+    }
+    if wish.home == *agent.server_name() {
+        let missing = wish.servers.iter().filter(|server| !known.contains(*server));
+        tended.invite = missing.cloned().collect();
+    } else {
+        tended.put_out.clear();
+    }
+    tended
+}
+
+/// Whether a user is the agent of this server.
+fn is_agent_of(user: &UserId, server: &OwnedServerName) -> bool {
+    user.localpart() == AGENT && user.server_name() == server
+}
+
+/// The request that makes a group's room, under the alias with this localpart.
+pub fn make(group: &GroupId, alias: &str) -> Value {
+    let state =
+        |kind: &str, content: Value| json!({"type": kind, "state_key": "", "content": content});
+    json!({
+        "preset": "private_chat",
+        "visibility": "private",
+        "room_alias_name": alias,
+        "creation_content": {"type": TYPE, GROUP: group, "m.federate": true},
+        "initial_state": [
+            state("m.room.join_rules", json!({"join_rule": "invite"})),
+            state("m.room.history_visibility", json!({"history_visibility": "joined"})),
+            state("m.room.guest_access", json!({"guest_access": "forbidden"})),
+        ],
+        // Its maker has all power, in each room version as that says it.
+        "power_level_content_override": {
+            "users_default": 0, "events_default": 100, "state_default": 100, "invite": 100,
+            "kick": 100, "ban": 100, "redact": 100, "events": {MESSAGE: 0},
+        },
+    })
+}
+
+/// Whether a room's state says that it is this group's, made by `agent`.
+pub fn is_its(group: &GroupId, agent: &UserId, state: &[StateEvent]) -> bool {
+    let create = state.iter().find(|event| event.kind == "m.room.create");
+    create.is_some_and(|create| {
+        create.sender == *agent
+            && create.content.get("type").and_then(Value::as_str) == Some(TYPE)
+            && create.content.get(GROUP) == Some(&json!(group))
+            && !state.iter().any(|event| event.kind == "m.room.tombstone")
+    })
+}
+
+/// The rooms that the agent is in and should not be.
+pub fn unwanted<'a>(
+    joined: &'a [OwnedRoomId],
+    wanted: &BTreeSet<OwnedRoomId>,
+) -> impl Iterator<Item = &'a RoomId> {
+    joined.iter().filter(|room| !wanted.contains(*room)).map(|room| &**room)
+}
+
+/// How often each server's agent is invited: a receiving homeserver lets few invitations through, and a refusal
+/// makes one's own give that server up for a while.
+#[derive(Debug, Default)]
+pub struct Invites(BTreeMap<OwnedServerName, Invited>);
+
+#[derive(Debug, Clone, Copy)]
+struct Invited {
+    left: u32,
+    /// Since when one more has been growing.
+    since_ms: u64,
+    /// Not before.
+    until_ms: u64,
+}
+
+impl Invites {
+    /// Whether the agent of `server` may be invited now; then it counts.
+    pub fn take(&mut self, server: &OwnedServerName, now_ms: u64) -> bool {
+        if self.0.len() >= MAX_SERVERS {
+            // Those of which nothing is remembered that matters.
+            self.0.retain(|_, invited| {
+                invited.until_ms > now_ms || now_ms.saturating_sub(invited.since_ms) < EACH_MS * 4
+            });
+        }
+        let fresh = Invited { left: AT_ONCE, since_ms: now_ms, until_ms: 0 };
+        let invited = self.0.entry(server.clone()).or_insert(fresh);
+        let grown = now_ms.saturating_sub(invited.since_ms) / EACH_MS;
+        if grown > 0 {
+            let grown_u32 = u32::try_from(grown).unwrap_or(AT_ONCE);
+            invited.left = invited.left.saturating_add(grown_u32).min(AT_ONCE);
+            invited.since_ms += grown * EACH_MS;
+        }
+        if invited.until_ms > now_ms || invited.left == 0 {
+            return false;
+        }
+        if invited.left == AT_ONCE {
+            invited.since_ms = now_ms;
+        }
+        invited.left -= 1;
+        true
+    }
+
+    /// An invitation did not get there.
+    pub fn refused(&mut self, server: &OwnedServerName, now_ms: u64) {
+        if let Some(invited) = self.0.get_mut(server) {
+            invited.until_ms = now_ms + REFUSED_MS;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "relay_room_table.rs"]
+mod tests;

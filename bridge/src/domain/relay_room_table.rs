@@ -1,0 +1,133 @@
+//! What the agent does about a relay room, as tables.
+
+use serde_json::{Map, json};
+
+use super::*;
+
+const GROUP: GroupId = GroupId::new([7; 32]);
+
+fn server(name: &str) -> OwnedServerName {
+    name.try_into().unwrap()
+}
+
+fn room(id: &str) -> OwnedRoomId {
+    id.try_into().unwrap()
+}
+
+fn agent(name: &str) -> OwnedUserId {
+    format!("@_causeway:{name}").try_into().unwrap()
+}
+
+fn wish(room_id: Option<&str>) -> Wish {
+    let servers = ["b.example", "c.example"].map(server).into();
+    Wish { group: GROUP, room: room_id.map(room), home: server("a.example"), servers }
+}
+
+fn event(kind: &str, key: &str, sender: &str, content: Value) -> StateEvent {
+    let content: Map<_, _> = content.as_object().unwrap().clone();
+    let sender = sender.try_into().unwrap();
+    StateEvent { kind: kind.to_owned(), state_key: key.to_owned(), sender, content }
+}
+
+fn member(user: &str, membership: &str) -> StateEvent {
+    let content = json!({ "membership": membership });
+    event("m.room.member", user, "@_causeway:a.example", content)
+}
+
+#[test]
+fn the_home_makes_it_and_the_others_come_when_both_its_word_and_its_invitation_are_there() {
+    let (home, replica) = (agent("a.example"), agent("b.example"));
+    let by = |user: &str| BTreeMap::from([(room("!r"), user.try_into().unwrap())]);
+    let none = BTreeMap::new();
+    let rows = [
+        (wish(None), &home, vec![], none.clone(), Next::Make),
+        (wish(Some("!r")), &home, vec![room("!r")], none.clone(), Next::Look(room("!r"))),
+        (wish(Some("!r")), &home, vec![room("!other")], none.clone(), Next::Make),
+        (wish(None), &replica, vec![room("!r")], none.clone(), Next::Wait),
+        (wish(Some("!r")), &replica, vec![], none.clone(), Next::Wait),
+        (wish(Some("!r")), &replica, vec![room("!r")], none, Next::Look(room("!r"))),
+        (wish(Some("!r")), &replica, vec![], by("@_causeway:a.example"), Next::Join(room("!r"))),
+        (wish(Some("!r")), &replica, vec![], by("@_causeway:c.example"), Next::Wait),
+        (wish(Some("!r")), &replica, vec![], by("@mallory:a.example"), Next::Wait),
+        (wish(Some("!s")), &replica, vec![], by("@_causeway:a.example"), Next::Wait),
+        (wish(Some("!r")), &home, vec![], by("@_causeway:a.example"), Next::Make),
+    ];
+    for (wish, who, joined, invites, expected) in rows {
+        assert_eq!(next(&wish, who, &joined, &invites), expected, "{wish:?} {who} {joined:?}");
+    }
+}
+
+#[test]
+fn the_home_lets_in_whoever_is_missing_and_puts_out_whoever_does_not_belong_there() {
+    let state = [
+        member("@_causeway:a.example", "join"),
+        member("@_causeway:b.example", "join"),
+        member("@_causeway:d.example", "join"),
+        member("@mallory:b.example", "invite"),
+        member("@eve:b.example", "leave"),
+        event("m.room.topic", "", "@eve:b.example", json!({"topic": "tea"})),
+    ];
+    let here = tend(&wish(Some("!r")), &agent("a.example"), &state);
+    assert_eq!(here.joined, [server("b.example")].into());
+    assert_eq!(here.invite, [server("c.example")]);
+    let out: Vec<OwnedUserId> = vec![agent("d.example"), "@mallory:b.example".try_into().unwrap()];
+    assert_eq!(here.put_out, out);
+    // Who was invited is not invited again, and one who left is.
+    for (membership, count) in [("invite", 0), ("join", 0), ("leave", 1), ("ban", 1)] {
+        let state =
+            [member("@_causeway:b.example", "join"), member("@_causeway:c.example", membership)];
+        let tended = tend(&wish(Some("!r")), &agent("a.example"), &state);
+        assert_eq!(tended.invite.len(), count, "{membership}");
+    }
+    // A replica sees who is there, and leaves the rest to the home.
+    let mut of_b = wish(Some("!r"));
+    of_b.servers = ["a.example", "c.example"].map(server).into();
+    let there = tend(&of_b, &agent("b.example"), &state);
+    let joined = [server("a.example")].into();
+    assert_eq!(there, Tended { joined, ..Tended::default() });
+}
+
+#[test]
+fn a_room_is_the_groups_when_its_first_event_is_the_agents_and_says_so() {
+    let made = make(&GROUP, "causeway_relay_00");
+    let content = made["creation_content"].clone();
+    let by = |sender: &str, content: &Value| event("m.room.create", "", sender, content.clone());
+    let (home, ours) = (agent("a.example"), "@_causeway:a.example");
+    assert!(is_its(&GROUP, &home, &[by(ours, &content)]));
+    assert!(!is_its(&GroupId::new([8; 32]), &home, &[by(ours, &content)]));
+    assert!(!is_its(&GROUP, &home, &[by("@mallory:a.example", &content)]));
+    assert!(!is_its(&GROUP, &home, &[by(ours, &json!({}))]));
+    assert!(!is_its(&GROUP, &home, &[]));
+    let ended = event("m.room.tombstone", "", ours, json!({"replacement_room": "!s"}));
+    assert!(!is_its(&GROUP, &home, &[by(ours, &content), ended]));
+    // Nobody but agents posts, and they nothing else.
+    let powers = &made["power_level_content_override"];
+    assert_eq!((&powers["events_default"], &powers["state_default"]), (&json!(100), &json!(100)));
+    assert_eq!((&powers["events"], powers.get("users")), (&json!({MESSAGE: 0}), None));
+}
+
+#[test]
+fn rooms_that_nobody_wishes_for_are_left() {
+    let joined = ["!a", "!b", "!c"].map(room);
+    let wanted = [room("!b"), room("!d")].into();
+    let left: Vec<_> = unwanted(&joined, &wanted).map(RoomId::as_str).collect();
+    assert_eq!(left, ["!a", "!c"]);
+}
+
+#[test]
+fn a_server_is_invited_four_times_at_once_then_rarely_and_after_a_refusal_hourly() {
+    let (b, c) = (server("b.example"), server("c.example"));
+    let mut invites = Invites::default();
+    let taken = |invites: &mut Invites, at: u64| (0..9).filter(|_| invites.take(&b, at)).count();
+    assert_eq!(taken(&mut invites, 1_000), 4);
+    assert!(invites.take(&c, 1_000), "each for itself");
+    assert_eq!(taken(&mut invites, 1_000 + EACH_MS - 1), 0);
+    assert_eq!(taken(&mut invites, 1_000 + EACH_MS), 1);
+    assert_eq!(taken(&mut invites, 1_000 + 3 * EACH_MS), 2);
+    assert_eq!(taken(&mut invites, 1_000 + 90 * EACH_MS), 4);
+    let later = 1_000 + 200 * EACH_MS;
+    assert!(invites.take(&b, later));
+    invites.refused(&b, later);
+    assert_eq!(taken(&mut invites, later + REFUSED_MS - 1), 0);
+    assert_eq!(taken(&mut invites, later + REFUSED_MS), 4);
+}
