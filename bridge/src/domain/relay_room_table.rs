@@ -23,7 +23,7 @@ fn wish(room_id: Option<&str>) -> Wish {
     Wish { group: GROUP, room: room_id.map(room), home: server("a.example"), servers }
 }
 
-fn event(kind: &str, key: &str, sender: &str, content: Value) -> StateEvent {
+fn event(kind: &str, key: &str, sender: &str, content: &Value) -> StateEvent {
     let content: Map<_, _> = content.as_object().unwrap().clone();
     let sender = sender.try_into().unwrap();
     StateEvent { kind: kind.to_owned(), state_key: key.to_owned(), sender, content }
@@ -31,7 +31,7 @@ fn event(kind: &str, key: &str, sender: &str, content: Value) -> StateEvent {
 
 fn member(user: &str, membership: &str) -> StateEvent {
     let content = json!({ "membership": membership });
-    event("m.room.member", user, "@_causeway:a.example", content)
+    event("m.room.member", user, "@_causeway:a.example", &content)
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_home_lets_in_whoever_is_missing_and_puts_out_whoever_does_not_belong_ther
         member("@_causeway:d.example", "join"),
         member("@mallory:b.example", "invite"),
         member("@eve:b.example", "leave"),
-        event("m.room.topic", "", "@eve:b.example", json!({"topic": "tea"})),
+        event("m.room.topic", "", "@eve:b.example", &json!({"topic": "tea"})),
     ];
     let here = tend(&wish(Some("!r")), &agent("a.example"), &state);
     assert_eq!(here.joined, [server("b.example")].into());
@@ -91,14 +91,14 @@ fn the_home_lets_in_whoever_is_missing_and_puts_out_whoever_does_not_belong_ther
 fn a_room_is_the_groups_when_its_first_event_is_the_agents_and_says_so() {
     let made = make(&GROUP, "causeway_relay_00");
     let content = made["creation_content"].clone();
-    let by = |sender: &str, content: &Value| event("m.room.create", "", sender, content.clone());
+    let by = |sender: &str, content: &Value| event("m.room.create", "", sender, content);
     let (home, ours) = (agent("a.example"), "@_causeway:a.example");
     assert!(is_its(&GROUP, &home, &[by(ours, &content)]));
     assert!(!is_its(&GroupId::new([8; 32]), &home, &[by(ours, &content)]));
     assert!(!is_its(&GROUP, &home, &[by("@mallory:a.example", &content)]));
     assert!(!is_its(&GROUP, &home, &[by(ours, &json!({}))]));
     assert!(!is_its(&GROUP, &home, &[]));
-    let ended = event("m.room.tombstone", "", ours, json!({"replacement_room": "!s"}));
+    let ended = event("m.room.tombstone", "", ours, &json!({"replacement_room": "!s"}));
     assert!(!is_its(&GROUP, &home, &[by(ours, &content), ended]));
     // Nobody but agents posts, and they nothing else.
     let powers = &made["power_level_content_override"];
