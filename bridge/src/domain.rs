@@ -4,6 +4,7 @@
 //! [`route::route`]'s to say; which lane does it and how it ends, the files beside it.
 
 pub mod asks;
+pub mod attending;
 pub mod caller;
 pub mod command;
 pub mod effect;

@@ -93,6 +93,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_sfu_failures_total", "Requests that LiveKit failed at twice, by which."),
     ("causeway_sfu_tokens_total", "Tokens for LiveKit given out."),
     ("causeway_focus_tokens_total", "Tokens that clients of Matrix asked for, by outcome."),
+    (
+        "causeway_call_members_total",
+        "What rooms said of who of Matrix is in their calls, by what became of it.",
+    ),
     ("causeway_sfu_strangers_total", "Those put out of a room because they were not in its call."),
     ("causeway_sfu_webhooks_total", "Webhooks that came, by what became of them."),
     (WEBHOOK_SECONDS, "From what happened in a room to the webhook that says so."),

@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{asks::Asks, ghost::Names},
-    gateway::matrix::Matrix,
+    gateway::{door::Door, matrix::Matrix},
     health::Troubles,
     steps::Steps,
     storage,
@@ -95,6 +95,10 @@ pub struct Spine {
     pub asks: Arc<Mutex<Asks>>,
     /// What the mailbox told of calls.
     pub calls_told: calls::Told,
+    /// What rooms said of theirs.
+    pub calls_said: calls::Said,
+    /// The native server's door, where there is a token for it.
+    pub door: Option<Door>,
     /// What does not go on, for people to see.
     pub troubles: Troubles,
     /// Where tests let the process die.

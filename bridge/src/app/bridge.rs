@@ -121,13 +121,17 @@ fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, Ru
     Door::new(&config.native.address, token).map(Some).map_err(failed)
 }
 
-/// Who of Matrix is let into calls; without the door's token nobody.
+/// The door, for what concerns calls; without its token there is none.
+fn calls_door(config: &Config) -> Result<Option<Door>, RunError> {
+    let token = init::read_token(&config.data_file(RELAY_TOKEN)).ok();
+    token.map(|token| Door::new(&config.native.address, token)).transpose().map_err(failed)
+}
+
+/// Who of Matrix is let into calls; without the door nobody.
 fn focus(
     config: &Config,
     (db, matrix, names): (&Db, &Matrix, &Names),
 ) -> Result<Arc<Focus>, RunError> {
-    let door = init::read_token(&config.data_file(RELAY_TOKEN)).ok();
-    let door = door.map(|token| Door::new(&config.native.address, token));
     let server = ServerName::parse(names.server()).map_err(failed)?;
     let openid = OpenId::new(matrix.clone(), server).map_err(failed)?;
     Ok(Arc::new(Focus::new(focus::Parts {
@@ -135,7 +139,7 @@ fn focus(
         matrix: matrix.clone(),
         names: names.clone(),
         openid,
-        door: door.transpose().map_err(failed)?,
+        door: calls_door(config)?,
         clock: Arc::new(clock::now),
     })))
 }
@@ -260,6 +264,8 @@ pub(super) async fn start(
         forgotten: Arc::default(),
         asks: Arc::default(),
         calls_told: calls::Told::default(),
+        calls_said: calls::Said::default(),
+        door: calls_door(config)?,
         troubles: health.troubles,
         steps,
     };

@@ -196,7 +196,7 @@ fn in_full(call: &Value, now: Timestamp) -> String {
             text,
             "  {}  {}: {connected} connected{}{}{}",
             word(it, "device"),
-            word(it, "account"),
+            if word(it, "via") == "matrix" { word(it, "mirror") } else { word(it, "account") },
             if is("muted") { ", muted" } else { "" },
             if is("hand") { ", hand up" } else { "" },
             if is("lost") { ", lost" } else { "" },

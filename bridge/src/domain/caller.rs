@@ -49,8 +49,7 @@ pub fn natives(state: &CallState) -> BTreeMap<DeviceId, AccountId> {
     if state.topology == CallTopology::Ended || state.ended_ms.is_some() || !state.bridged {
         return BTreeMap::new();
     }
-    let natives = state.participants.iter().filter(|one| one.via == "native");
-    natives.map(|one| (one.device, one.account.clone())).collect()
+    state.natives().map(|one| (one.device, one.account.clone())).collect()
 }
 
 /// Whether `other` says more of a group's calls than what is known.

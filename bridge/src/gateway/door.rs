@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use causeway_protocol::ids::GroupId;
+use causeway_protocol::{
+    api::{CallDevice, CallIntent},
+    ids::{CallId, GroupId},
+};
 use reqwest::{Client, Method, StatusCode, Url};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -24,6 +27,7 @@ pub struct Door {
     frames: Url,
     rooms: Url,
     calls: Url,
+    members: Url,
     token: Arc<Secret>,
 }
 
@@ -42,6 +46,36 @@ pub struct Guest {
     pub identity: String,
     /// Whether he sends there, too.
     pub publish: bool,
+    /// What his room calls him.
+    pub name: Option<String>,
+}
+
+/// A group's room says that one of Matrix is in its call, or is not any more.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attends {
+    /// The group.
+    pub group: GroupId,
+    /// Who.
+    pub user: OwnedUserId,
+    /// With which device; all of his, where none is named.
+    pub device: Option<String>,
+    /// Whether he is.
+    pub is_in: bool,
+    /// What the server for calls may know him by.
+    pub identities: Vec<String>,
+    /// The call that begins with him, where none runs.
+    pub begins: Option<Begins>,
+}
+
+/// A call of a group that begins in its room.
+#[derive(Debug, Clone, Serialize)]
+pub struct Begins {
+    /// Its id.
+    pub call: CallId,
+    /// What for.
+    pub intent: CallIntent,
+    /// The bridge's device.
+    pub by: CallDevice,
 }
 
 /// What lets somebody into a call.
@@ -174,11 +208,11 @@ impl Door {
             Ok::<_, DoorError>(url)
         };
         let (frames, rooms) = (below(&["frames"])?, below(&["rooms"])?);
-        let calls = below(&["calls", "token"])?;
+        let (calls, members) = (below(&["calls", "token"])?, below(&["calls", "member"])?);
         // One provider for the whole process; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, frames, rooms, calls, token: Arc::new(token) })
+        Ok(Self { client, frames, rooms, calls, members, token: Arc::new(token) })
     }
 
     /// What is to leave now, waited for at most so long, or until there may be other wishes than when `moved`
@@ -230,12 +264,28 @@ impl Door {
     /// # Errors
     /// [`NotLetIn`]
     pub async fn let_in(&self, guest: &Guest) -> Result<Given, NotLetIn> {
+        self.about_calls(&self.calls, guest).await
+    }
+
+    /// Says of one of Matrix that he is in a call, or is not any more.
+    ///
+    /// # Errors
+    /// [`NotLetIn`]
+    pub async fn attend(&self, attends: &Attends) -> Result<(), NotLetIn> {
+        self.about_calls::<Value>(&self.members, attends).await.map(drop)
+    }
+
+    async fn about_calls<T: DeserializeOwned>(
+        &self,
+        url: &Url,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, NotLetIn> {
         let away = |error: reqwest::Error| {
             tracing::warn!(error = %error.without_url(), "nobody is let into calls: the native server is away");
             NotLetIn::Away("The server that carries calls is not reachable.".to_owned())
         };
-        let request = self.client.request(Method::POST, self.calls.clone()).timeout(TIMEOUT);
-        let request = request.bearer_auth(self.token.expose()).json(guest);
+        let request = self.client.request(Method::POST, url.clone()).timeout(TIMEOUT);
+        let request = request.bearer_auth(self.token.expose()).json(body);
         let answer = request.send().await.map_err(away)?;
         let status = answer.status();
         if status.is_success() {

@@ -6,6 +6,7 @@
 //! hears of it, so that whoever is not in the call any more is taken out whatever dies meanwhile; and the
 //! homeserver itself takes out all whom we do not confirm for two minutes.
 
+mod attend;
 mod show;
 
 use std::{
@@ -22,6 +23,7 @@ use causeway_protocol::{
 use ruma::OwnedRoomId;
 use tokio::sync::Notify;
 
+pub use self::attend::Said;
 use super::{AFTER_FAULT, Spine, StepError, after};
 use crate::{
     domain::{
@@ -128,6 +130,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
         };
         tokio::select! {
             () = spine.calls_told.0.came.notified() => {}
+            () = spine.calls_said.came() => {}
             () = after(wait) => {}
             () = &mut stop => return,
         }
@@ -142,9 +145,10 @@ pub async fn step(spine: &Spine, book: &mut Book) -> Result<Option<Duration>, St
     for (group, state) in spine.calls_told.take() {
         book.heard(group, state);
     }
+    let mut is_well = attend::tell(spine, book).await;
     let rows = callers::all(&mut spine.db.read().await?).await?;
     plan_asking(spine, book, &rows).await?;
-    let mut is_well = ask(spine, book).await;
+    is_well &= ask(spine, book).await;
     let wanted = wanted(spine, book).await?;
     let places: BTreeSet<Place> = wanted.iter().map(|one| place(&one.caller)).collect();
     // Of a group that could not be asked about yet nobody knows who is in its call.

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use causeway_store::Db;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
+use serde_json::Value;
 
 use self::{flights::Flights, limits::Limits};
 use super::Clock;
@@ -167,7 +168,7 @@ impl Focus {
         self.users.take(now(), user.clone()).map_err(FocusError::TooOften)?;
         let group = portals::group_of(&mut self.parts.db.read().await?, &wish.room).await?;
         let group = group.ok_or(FocusError::NotBridged)?;
-        self.is_joined(wish, &user).await?;
+        let name = self.joined(wish, &user).await?;
         let Some(door) = &self.parts.door else {
             let why = "The server that carries calls is not reachable.".to_owned();
             return Err(NotLetIn::Away(why).into());
@@ -179,17 +180,21 @@ impl Focus {
             device: wish.device.clone(),
             // Whoever is of another homeserver sends to that one's, and only listens here.
             publish: user.server_name() == self.parts.names.server(),
+            name,
             user,
         };
         Ok(door.let_in(&guest).await?)
     }
 
-    /// Whether he is in the room now, which the bot is in as well.
-    async fn is_joined(&self, wish: &Wish, user: &UserId) -> Result<(), FocusError> {
+    /// What he is called in the room, which he is in now, and the bot as well.
+    async fn joined(&self, wish: &Wish, user: &UserId) -> Result<Option<String>, FocusError> {
         let Parts { matrix, names, .. } = &self.parts;
         let state = matrix.state(names.bot(), &wish.room, "m.room.member", user.as_str()).await;
         match state {
-            Ok(Some(member)) if member.get("membership").is_some_and(|it| it == "join") => Ok(()),
+            Ok(Some(member)) if member.get("membership").is_some_and(|it| it == "join") => {
+                let name = member.get("displayname").and_then(Value::as_str);
+                Ok(name.map(ToOwned::to_owned))
+            }
             Ok(_) => Err(FocusError::NotJoined),
             Err(MatrixError::Refused(..)) => Err(FocusError::NotBridged),
             Err(error) => {

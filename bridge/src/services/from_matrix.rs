@@ -15,6 +15,8 @@ use crate::{
     domain::{
         Input, RoomEvent, Skip, UNREAD,
         asks::{Answered, MOST_WAITING},
+        attending::Attending,
+        caller::CALLER,
         command::{Asked, Command, errand},
         effect::{Effect, InRoom},
         mirror::client_id,
@@ -79,8 +81,8 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     let is_all = waiting.len() < inbox::AT_ONCE;
     let now = spine.now();
     let (portals, ours) = known(spine, &mut tx, &waiting).await?;
-    let mut round =
-        Round { spine, now, ours, portals, followed: BTreeSet::new(), decided: Decided::default() };
+    let (followed, decided, attending) = (BTreeSet::new(), Decided::default(), Vec::new());
+    let mut round = Round { spine, now, ours, portals, followed, decided, attending };
     let mut looked = Looked::default();
     // What comes behind a damaged row of its room stays behind it.
     let mut stopped = BTreeSet::new();
@@ -97,11 +99,13 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         let stays = round.event(&mut tx, event, row.received_at).await?;
         if stays { looked.early.push(row.seq) } else { looked.routed.push(row.seq) }
     }
+    let attending = std::mem::take(&mut round.attending);
     let changed = round.portals.values_mut().flatten();
     round.decided.keep_last(&mut tx, &spine.sealer, now, changed).await?;
     inbox::looked(&mut tx, looked);
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
+    spine.calls_said.put(attending);
     spine.steps.reached(steps::Step::RoutedEvents).await;
     // Whatever came meanwhile has woken us.
     Ok(if is_all { Step::Idle(None) } else { Step::Did })
@@ -135,6 +139,8 @@ struct Round<'a> {
     /// Rooms that have replaced others, as this transaction has it.
     followed: BTreeSet<OwnedRoomId>,
     decided: Decided,
+    /// Who of Matrix is in calls, or is not any more.
+    attending: Vec<Attending>,
 }
 
 /// Whether the message that a redaction takes back has a counterpart in the group, or will have one.
@@ -226,6 +232,10 @@ impl Round<'_> {
         if meets && portal.natives.is_none() {
             let machine = self.spine.native.machine();
             portal.natives = machine.roster(tx, portal.group).await?;
+        }
+        let attends = matches!(event.kind.as_str(), CALLER | "m.room.member");
+        if attends && !portal.encrypted && !self.spine.names.is_ours(&event.sender) {
+            self.attending.extend(Attending::of(portal.group, &event));
         }
         let kind = unbridged::Kind::of(&event);
         // What never came.

@@ -12,34 +12,16 @@ use causeway_protocol::{
     ids::CallId,
 };
 use reqwest::Method;
-use ruma::{OwnedRoomId, RoomId};
+use ruma::RoomId;
 use serde_json::{Value, json};
 
-use crate::bridged::Bridged;
+use crate::{
+    bridged::Bridged,
+    sfu::{has_calls, joined},
+};
 
 const CALL: CallId = CallId::new([7; 16]);
 const FOCUS: &str = "https://b.example/livekit/jwt";
-
-/// Has Synapse tell clients where calls are carried, and empty state later.
-async fn has_calls(all: &mut Bridged) {
-    let flags = json!({"msc4143_enabled": true, "msc4140_enabled": true});
-    all.synapse.set("experimental_features", flags);
-    all.synapse.set("max_event_delay_duration", json!("24h"));
-    let transport = json!({"type": "livekit", "livekit_service_url": FOCUS});
-    all.synapse.set("matrix_rtc", json!({"transports": [transport]}));
-    all.synapse.kill().unwrap();
-    all.synapse.start_again().await.unwrap();
-}
-
-/// The room to which Carol is invited, and which she joins.
-async fn joined(carol: &MatrixUser) -> OwnedRoomId {
-    loop {
-        if let Some(room) = carol.sync().await.unwrap().invites.first() {
-            carol.join(room).await.unwrap();
-            return room.clone();
-        }
-    }
-}
 
 /// Waits until Carol sees of this caller what is looked for.
 async fn sees(carol: &MatrixUser, (room, key): (&RoomId, &str), is_in: bool) -> Value {
@@ -62,7 +44,7 @@ async fn sees(carol: &MatrixUser, (room, key): (&RoomId, &str), is_in: bool) -> 
 #[tokio::test]
 async fn a_matrix_user_sees_who_calls_through_deaths_of_both_servers() {
     let mut all = Bridged::start().await;
-    has_calls(&mut all).await;
+    has_calls(&mut all, FOCUS).await;
     let room = joined(&all.carol).await;
     let names = Names::new(all.synapse.server_name()).unwrap();
     let me = all.alice.client.me();

@@ -1,76 +1,25 @@
 //! The focus on a real Synapse and a real LiveKit: a Matrix user's client asks, as Element Call does.
 
-use std::path::Path;
-
 use causeway_bridge::demo::matrix_user::MatrixUser;
-use causeway_livekit::{Binary, LiveKit, Settings};
 use reqwest::Method;
-use ruma::OwnedRoomId;
 use serde_json::{Value, json};
 
-use crate::bridged::Bridged;
-
-/// A real LiveKit, for as long as this is kept.
-struct Sfu {
-    server: LiveKit,
-    folder: tempfile::TempDir,
-}
-
-impl Sfu {
-    async fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.causeway"));
-        let binary = Binary::ensure(kept, |said| println!("{said}")).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let server = LiveKit::start(&binary, folder.path(), &Settings::default()).await.unwrap();
-        Self { server, folder }
-    }
-
-    /// Has Causeway use it from its next start on.
-    async fn beside(&self, all: &mut Bridged) {
-        let secret = self.folder.path().join("secret");
-        std::fs::write(&secret, self.server.secret()).unwrap();
-        for (key, value) in [
-            ("API_URL", self.server.api_url()),
-            ("PUBLIC_URL", self.server.url()),
-            ("API_KEY", self.server.key().to_owned()),
-            ("API_SECRET_FILE", secret.display().to_string()),
-        ] {
-            all.causeway.set_env(&format!("CAUSEWAY__CALLS__LIVEKIT__{key}"), &value);
-        }
-        all.causeway.stop().await.unwrap();
-        all.causeway.start().await.unwrap();
-    }
-
-    async fn takes(&self, given: &Value) -> u16 {
-        let url = format!("{}/rtc/validate", self.server.api_url());
-        let jwt = given["jwt"].as_str().unwrap();
-        let asked = http().get(url).query(&[("access_token", jwt)]).send().await;
-        asked.unwrap().status().as_u16()
-    }
-}
+use crate::{
+    bridged::Bridged,
+    sfu::{Sfu, joined},
+};
 
 fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-async fn openid(user: &MatrixUser) -> Value {
+pub(crate) async fn openid(user: &MatrixUser) -> Value {
     let path = ["user", user.user_id().as_str(), "openid", "request_token"];
     let said = user.request(Method::POST, &path, json!({})).await.unwrap();
     serde_json::from_slice(&said).unwrap()
 }
 
-/// The room to which Carol is invited, and which she joins.
-async fn joined(carol: &MatrixUser) -> OwnedRoomId {
-    loop {
-        if let Some(room) = carol.sync().await.unwrap().invites.first() {
-            carol.join(room).await.unwrap();
-            return room.clone();
-        }
-    }
-}
-
-async fn ask(all: &Bridged, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) async fn ask(all: &Bridged, path: &str, body: &Value) -> (u16, Value) {
     let url = format!("{}/livekit/jwt/{path}", all.causeway.appservice_url());
     let answer = http().post(url).json(body).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())

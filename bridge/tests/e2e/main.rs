@@ -5,6 +5,7 @@ mod admin;
 mod backup;
 mod bridged;
 mod callers;
+mod calls;
 mod canary;
 mod channels;
 mod chats;
@@ -12,15 +13,20 @@ mod demo;
 #[path = "../shared/demo.rs"]
 mod demo_process;
 mod doctor;
+#[path = "../../../homeserver-ext/groups/tests/it/calls/ear.rs"]
+mod ear;
 mod faults;
 mod focus;
 mod hostile_server;
 mod js;
 mod js_client;
 mod kill;
+mod line;
+mod matrix_caller;
 #[path = "../shared/people.rs"]
 mod people;
 mod servers;
+mod sfu;
 mod stack;
 mod start;
 mod story;

@@ -64,7 +64,7 @@ fn a_call_is_listed_shown_and_ended_and_who_is_in_it_put_out() {
     site.register("alice");
     site.client("alice", &["group", "create", "tea"]);
     let state = begins(&site, "alice");
-    let (call, device) = (state.call.to_string(), state.participants[0].device.to_string());
+    let (call, device) = (state.call.to_string(), state.started_by.device.to_string());
     let page = site.json(&["calls", "list", "--limit", "1"]);
     let listed = &page[0]["calls"][0];
     assert_eq!((&listed["call"], &listed["participants"]), (&json!(call), &json!(1)));

@@ -148,6 +148,8 @@ impl Bridge {
             forgotten: Arc::default(),
             asks: Arc::default(),
             calls_told: causeway_bridge::services::calls::Told::default(),
+            calls_said: causeway_bridge::services::calls::Said::default(),
+            door: None,
             troubles: Troubles::default(),
             steps,
         };

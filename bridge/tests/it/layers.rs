@@ -37,7 +37,7 @@ pub(crate) const CRATES: [Crate; 5] = [
         layers: &[
             &["fields", "json"],
             &["ids"],
-            &["keys"],
+            &["keys", "ghost"],
             &["device", "envelope", "content", "sender_key", "fanout", "shared_key", "call"],
             &["roster"],
             &["olm_plaintext", "invite", "device_link", "api", "link", "posting"],

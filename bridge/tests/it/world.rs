@@ -214,6 +214,8 @@ impl World {
             forgotten: std::sync::Arc::default(),
             asks: std::sync::Arc::default(),
             calls_told: calls::Told::default(),
+            calls_said: calls::Said::default(),
+            door: None,
             troubles: Troubles::default(),
             steps,
         };

@@ -10,11 +10,13 @@
 mod asking;
 mod carrying;
 mod coming;
+mod guest;
 mod known;
 mod moving;
 mod participant;
 mod saying;
 mod words;
 
+pub use guest::{guest_of, stand_in};
 pub use participant::Participant;
 pub use words::{Command, Ending, JoinError, Told, Wish};

@@ -16,9 +16,9 @@ pub use accounts::{
     MAX_FORMER, RegisterRequest, Session, UploadKeys,
 };
 pub use calls::{
-    AskSfu, AskUpgrade, CallCap, CallDevice, CallIce, CallIntent, CallMesh, CallOut, CallPage,
-    CallParticipant, CallReady, CallSfu, CallSfus, CallState, CallTopology, JoinCall, ReportCall,
-    SetCall, StartCall,
+    AskSfu, AskUpgrade, CallCap, CallDevice, CallGuest, CallIce, CallIntent, CallMember, CallMesh,
+    CallOut, CallPage, CallParticipant, CallReady, CallSfu, CallSfus, CallState, CallTopology,
+    JoinCall, ReportCall, SetCall, StartCall,
 };
 pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};

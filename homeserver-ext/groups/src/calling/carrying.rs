@@ -11,10 +11,8 @@ use causeway_protocol::{
     ids::DeviceId,
 };
 
+use super::guest::stand_in;
 use crate::calls::{Input, Named, Over, Served};
-
-/// How those take part who are devices of ours.
-const NATIVE: &str = "native";
 
 /// How it stands between this device and the server for calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +30,8 @@ enum Way {
 struct Made {
     /// Whether what passes there is sealed for those in the call.
     is_sealed: bool,
-    /// Whether somebody took part then who is no device of ours.
-    had_mirrors: bool,
+    /// Whether the home said then that the server hears what is said.
+    was_clear: bool,
 }
 
 /// What carries the call for this device.
@@ -53,7 +51,7 @@ impl Carrying {
 
     /// Takes a state in, and says what the sound has to be told.
     pub(super) fn hear(&mut self, state: &CallState) -> Vec<Input> {
-        let there: BTreeSet<_> = state.participants.iter().map(|it| it.device).collect();
+        let there: BTreeSet<_> = state.natives().map(|it| it.device).collect();
         let devices = match state.topology {
             CallTopology::Mesh | CallTopology::Shrink => {
                 self.mesh.clone_from(&there);
@@ -72,9 +70,15 @@ impl Carrying {
             CallTopology::Unknown => return Vec::new(),
         };
         let epoch = state.epoch;
+        let guests = state.guests().map(|guest| Named {
+            device: stand_in(guest),
+            identity: guest.sfu.clone(),
+            since: guest.since_ms.0,
+            has_keys: false,
+        });
         let mut inputs = vec![
             Input::Participants { epoch, devices: devices.into_iter().collect() },
-            Input::Named { epoch, who: state.participants.iter().filter_map(named).collect() },
+            Input::Named { epoch, who: state.natives().filter_map(named).chain(guests).collect() },
         ];
         if !is_served(state.topology) && matches!(self.way, Way::Made(_)) {
             inputs.push(Input::Server(None));
@@ -87,12 +91,12 @@ impl Carrying {
 
     /// Whether access to the server is to be asked for.
     pub(super) fn wants_access(&self, state: &CallState) -> bool {
-        let is_in = state.participants.iter().any(|it| it.device == self.me);
+        let is_in = state.natives().any(|it| it.device == self.me);
         let is_asked = is_served(state.topology) && state.topology != CallTopology::Reconnecting;
         let is_lacking = match self.way {
             Way::None => true,
             // Who can hear what is said may be others now.
-            Way::Made(made) => made.is_sealed && !made.had_mirrors && has_mirrors(state),
+            Way::Made(made) => made.was_clear != state.clear,
             Way::Refused(_) => false,
         };
         is_in && is_asked && is_lacking
@@ -101,7 +105,7 @@ impl Carrying {
     /// It was given; whether it is to be used, where there may be a way already.
     pub(super) fn goes(&mut self, is_sealed: bool, state: &CallState) -> bool {
         let is_other = !matches!(self.way, Way::Made(made) if made.is_sealed == is_sealed);
-        self.way = Way::Made(Made { is_sealed, had_mirrors: has_mirrors(state) });
+        self.way = Way::Made(Made { is_sealed, was_clear: state.clear });
         if is_other {
             self.published = false;
         }
@@ -160,20 +164,15 @@ const fn is_served(topology: CallTopology) -> bool {
     }
 }
 
-/// Whether somebody takes part who is no device of ours, as those of Matrix.
-fn has_mirrors(state: &CallState) -> bool {
-    state.participants.iter().any(|it| it.via != NATIVE)
-}
-
 fn named(it: &CallParticipant) -> Option<Named> {
     let identity = it.sfu.clone()?;
-    Some(Named { device: it.device, identity, since: it.since_ms.0 })
+    Some(Named { device: it.device, identity, since: it.since_ms.0, has_keys: true })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use causeway_protocol::{
-        api::{CallDevice, CallIntent},
+        api::{CallDevice, CallGuest, CallIntent, CallMember},
         ids::{CallId, GroupId, Timestamp},
     };
 
@@ -186,7 +185,7 @@ pub(super) mod tests {
     /// A call of these, in a mesh.
     pub(in crate::calling) fn state(version: u64, devices: &[u8]) -> CallState {
         let account = || "a:b.example".parse::<causeway_protocol::ids::AccountId>().unwrap();
-        let participants = devices.iter().map(|n| CallParticipant {
+        let native = |n: &u8| CallParticipant {
             account: account(),
             device: device(*n),
             since_ms: Timestamp(0),
@@ -196,7 +195,8 @@ pub(super) mod tests {
             lost: false,
             via: "native".to_owned(),
             sfu: Some(format!("who-{n}")),
-        });
+        };
+        let participants = devices.iter().map(|n| CallMember::Native(native(n)));
         CallState {
             call: CallId::new([7; 16]),
             group: GroupId::new([8; 32]),
@@ -205,7 +205,8 @@ pub(super) mod tests {
             topology: CallTopology::Mesh,
             intent: CallIntent::Audio,
             bridged: false,
-            started_by: CallDevice { account: account(), device: device(1) },
+            clear: false,
+            started_by: CallDevice { account: account(), device: device(1), mirror: None },
             started_ms: Timestamp(0),
             deadline_ms: None,
             ended_ms: None,
@@ -296,21 +297,39 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn who_can_hear_is_asked_anew_when_somebody_of_matrix_comes() {
+    fn who_can_hear_is_asked_anew_when_somebody_of_matrix_comes_and_when_he_went() {
         let native = carried(CallTopology::Sfu, 2, &[1, 2]);
         let mut mixed = native.clone();
-        mixed.participants[1].via = "matrix".to_owned();
+        mixed.clear = true;
+        mixed.participants.push(CallMember::Matrix(CallGuest {
+            mirror: "@mia:b.example".to_owned(),
+            name: "Mia".to_owned(),
+            device: "PHONE".to_owned(),
+            since_ms: Timestamp(0),
+            muted: false,
+            hand: false,
+            sfu: "@mia:b.example:PHONE".to_owned(),
+            via: "matrix".to_owned(),
+        }));
         let mut it = Carrying::new(DeviceId::new([1; 32]));
-        hear(&mut it, &native);
+        assert_eq!(hear(&mut it, &native).1, 2);
         assert!(it.goes(true, &native));
         it.served(&Served::Published);
         assert!(!it.wants_access(&native) && it.wants_access(&mixed));
-        // As before: what there is stays, and it is not asked again.
-        assert!(!it.goes(true, &mixed));
-        assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(true), false));
+        // He is named, and has no keys.
+        let named = it.hear(&mixed).into_iter().find_map(|input| match input {
+            Input::Named { who, .. } => Some(who),
+            _ => None,
+        });
+        let keys: Vec<_> = named.unwrap().into_iter().map(|it| it.has_keys).collect();
+        assert_eq!(keys, [true, true, false]);
         // In the clear: another way.
         assert!(it.goes(false, &mixed));
         assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(false), false));
+        it.served(&Served::Published);
+        assert!(!it.goes(false, &mixed) && it.ready(&mixed) == Some(true));
+        assert!(it.wants_access(&native), "he went: it is sealed again");
+        assert!(it.goes(true, &native) && !it.wants_access(&native));
         assert!(it.refuse("e2ee"));
         assert!(!it.wants_access(&mixed) && !it.refuse("e2ee"));
     }

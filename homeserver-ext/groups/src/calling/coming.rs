@@ -86,7 +86,7 @@ async fn named_by_home(client: &Client, state: &CallState) -> Result<Option<Call
 /// A call that only this device was to be in is not one for the others to find.
 async fn go_again(client: &Client, state: &CallState) {
     let me = client.me().record.device_id;
-    let is_alone = state.participants.iter().all(|it| it.device == me);
+    let is_alone = state.natives().all(|it| it.device == me) && state.guests().count() == 0;
     let http = client.http();
     // Who cannot be told finds out by its stream.
     if is_alone && state.started_by.device == me {

@@ -183,8 +183,7 @@ impl Known {
             Standing::In => {}
         }
         let mine = self.mine()?;
-        let there =
-            |device: &&DeviceId| self.state.participants.iter().any(|it| it.device == **device);
+        let there = |device: &&DeviceId| self.state.natives().any(|it| it.device == **device);
         let known: BTreeSet<_> = mine.connected.iter().filter(there).collect();
         let connected: BTreeSet<_> = self.connected.iter().filter(there).collect();
         let (on_server, is_new) = self.on_server();
@@ -197,13 +196,16 @@ impl Known {
     }
 
     fn mine(&self) -> Option<&CallParticipant> {
-        self.state.participants.iter().find(|it| it.device == self.me)
+        self.state.natives().find(|it| it.device == self.me)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use causeway_protocol::{api::CallOut, ids::CallId};
+    use causeway_protocol::{
+        api::{CallMember, CallOut},
+        ids::CallId,
+    };
 
     use super::*;
     use crate::calling::carrying::tests::state;
@@ -214,7 +216,7 @@ mod tests {
 
     fn out(version: u64, why: &str) -> CallState {
         let mut state = state(version, &[2]);
-        let account = state.participants[0].account.clone();
+        let account = state.started_by.account.clone();
         state.out = vec![CallOut { account, device: device(1), why: why.to_owned() }];
         state
     }
@@ -261,8 +263,9 @@ mod tests {
         known.connected(device(3), true);
         assert_eq!(known.ask(), Some(Ask::Report(1, vec![device(2)], None)));
         let mut now = state(5, &[1, 2]);
-        now.participants[0].connected = vec![device(2), device(3)];
-        now.participants[0].muted = true;
+        let CallMember::Native(mine) = &mut now.participants[0] else { panic!("a guest") };
+        mine.connected = vec![device(2), device(3)];
+        mine.muted = true;
         known.hear(now);
         assert_eq!(known.ask(), None);
         known.standing = Standing::Leaves;

@@ -50,7 +50,7 @@ impl Moving {
     /// Whoever left need not be reached, and what a server carries needs no way.
     pub(super) fn hear(&mut self, state: &CallState) {
         if state.topology == CallTopology::Mesh {
-            self.failed.retain(|device| state.participants.iter().any(|it| it.device == *device));
+            self.failed.retain(|device| state.natives().any(|it| it.device == *device));
         } else {
             self.failed.clear();
         }

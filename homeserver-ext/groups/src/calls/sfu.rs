@@ -59,6 +59,8 @@ pub struct Named {
     pub identity: String,
     /// Since when it takes part, in ms: one that was away and is back has lost all keys.
     pub since: u64,
+    /// Whether it has keys, and is given those of others: one of Matrix has none.
+    pub has_keys: bool,
 }
 
 /// What happens with a server.

@@ -28,15 +28,15 @@ fn two_three_and_four_come_hear_each_other_mute_and_leave() {
     assert_eq!(line.ears.len(), 12, "directions");
     // The server knows who is connected to whom, as each said it.
     line.until("all are connected", |line| {
-        let mine = line.states[&0].participants.iter();
+        let mine = line.states[&0].natives();
         mine.map(|it| it.connected.len()).eq([3; 4])
     });
 
     line.command(2, Command::Mute(true));
     line.command(1, Command::Hand(true));
     line.until("it is shown", |line| {
-        let all = &line.states[&0].participants;
-        let of = |n| all.iter().find(|it| line.devices[&it.device] == n).unwrap();
+        let all = line.states[&0].natives();
+        let of = |n| all.clone().find(|it| line.devices[&it.device] == n).unwrap();
         of(2).muted && of(1).hand && !of(1).muted
     });
     line.until_all_hear(&[0, 1, 3], 3);

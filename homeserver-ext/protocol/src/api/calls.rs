@@ -1,6 +1,6 @@
 //! Calls, as members ask for them (protocol §9).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 
 use crate::ids::{AccountId, CallId, DeviceId, GroupId, Seq, Timestamp};
@@ -233,8 +233,13 @@ pub struct CallState {
     /// Who ended it, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<AccountId>,
-    /// Who takes part now.
-    pub participants: Vec<CallParticipant>,
+    /// Whether the server for calls hears what is said: those of Matrix are in it, or awaited, whose room
+    /// is not encrypted.
+    #[serde(default)]
+    pub clear: bool,
+    /// Who takes part now; what a newer server names beside them is passed over.
+    #[serde(deserialize_with = "known")]
+    pub participants: Vec<CallMember>,
     /// Who has taken part, the first 64.
     #[serde(default)]
     pub accounts: Vec<AccountId>,
@@ -246,6 +251,71 @@ pub struct CallState {
     pub out: Vec<CallOut>,
 }
 
+impl CallState {
+    /// The native devices that take part.
+    pub fn natives(&self) -> impl Iterator<Item = &CallParticipant> + Clone {
+        self.participants.iter().filter_map(|it| match it {
+            CallMember::Native(native) => Some(native),
+            CallMember::Matrix(_) => None,
+        })
+    }
+
+    /// Those of Matrix who take part.
+    pub fn guests(&self) -> impl Iterator<Item = &CallGuest> + Clone {
+        self.participants.iter().filter_map(|it| match it {
+            CallMember::Native(_) => None,
+            CallMember::Matrix(guest) => Some(guest),
+        })
+    }
+}
+
+/// Those that this version knows.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallMember>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Known(CallMember),
+        Other(IgnoredAny),
+    }
+    let all = Vec::<Read>::deserialize(from)?;
+    let known = all.into_iter().filter_map(|it| match it {
+        Read::Known(it) => Some(it),
+        Read::Other(_) => None,
+    });
+    Ok(known.collect())
+}
+
+/// One who takes part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CallMember {
+    /// A native device.
+    Native(CallParticipant),
+    /// A Matrix user's device.
+    Matrix(CallGuest),
+}
+
+/// One of Matrix who takes part: a device, two of a user are two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallGuest {
+    /// The Matrix user.
+    pub mirror: String,
+    /// What his room calls him.
+    pub name: String,
+    /// His device.
+    pub device: String,
+    /// Since when.
+    pub since_ms: Timestamp,
+    /// It sends no sound, as the server for calls says.
+    pub muted: bool,
+    /// His hand is raised.
+    pub hand: bool,
+    /// What it is called on the server for calls.
+    pub sfu: String,
+    /// Over what it takes part: `matrix`.
+    pub via: String,
+}
+
 /// Somebody's device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallDevice {
@@ -253,9 +323,12 @@ pub struct CallDevice {
     pub account: AccountId,
     /// Its device.
     pub device: DeviceId,
+    /// The Matrix user for whom a bridge began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
 }
 
-/// One who takes part: a device, two of an account are two.
+/// A native who takes part: a device, two of an account are two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallParticipant {
     /// The account.

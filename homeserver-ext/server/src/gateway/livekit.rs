@@ -54,6 +54,8 @@ pub(crate) struct InRoom {
     pub(crate) identity: String,
     /// Whether it sends anything.
     pub(crate) publishes: bool,
+    /// Whether that is sound, which is not muted.
+    pub(crate) speaks: bool,
     /// What it sends.
     tracks: Vec<String>,
 }
@@ -140,6 +142,10 @@ impl LiveKit {
             .into_iter()
             .map(|it| InRoom {
                 publishes: !it.tracks.is_empty(),
+                speaks: it.tracks.iter().any(|track| {
+                    // By the name that LiveKit's protocol has for sound.
+                    track.r#type().as_str_name() == "AUDIO" && !track.muted
+                }),
                 tracks: it.tracks.into_iter().map(|track| track.sid).collect(),
                 identity: it.identity,
             })

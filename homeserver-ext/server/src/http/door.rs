@@ -12,11 +12,11 @@ use axum::{
 };
 use causeway_protocol::{ids::is_server_name, link::MAX_CONTENT};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
 use crate::services::{
-    calls::{self, GuestAsks, GuestToken},
+    calls::{self, Attended, Attends, GuestAsks, GuestToken, With},
     servers::{Came, Leaving, Post, Report, Wishes},
 };
 
@@ -99,6 +99,7 @@ pub(super) fn router() -> Router<Api> {
         .route("/frames", get(fetch).post(hand_in).layer(large))
         .route("/rooms", get(rooms).post(report))
         .route("/calls/token", post(let_in))
+        .route("/calls/member", post(attend))
 }
 
 /// What lets one of Matrix, whom the Matrix half has looked at, into the room of his group's calls.
@@ -110,6 +111,19 @@ async fn let_in(
     let livekit = api.livekit.as_deref();
     let when = (api.clock.now(), api.config.server_name.as_str());
     Ok(Json(calls::let_in((&api.db, &api.live), livekit, when, &asks).await?))
+}
+
+/// What the room of a group says of one of Matrix: that he is in its call, or is not any more.
+async fn attend(
+    State(api): State<Api>,
+    _: Agent,
+    Body(says): Body<Attends>,
+) -> Result<Json<Value>, ApiError> {
+    let with =
+        With { shares: &api.calls, mesh_max: api.config.mesh_max, livekit: api.livekit.as_deref() };
+    let when = (api.clock.now(), api.config.server_name.as_str());
+    let attended: Attended = calls::attend((&api.db, &api.live), with, when, &says).await?;
+    Ok(Json(json!({ "outcome": attended })))
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

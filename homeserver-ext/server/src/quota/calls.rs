@@ -1,12 +1,16 @@
 //! How much one device may do with calls. Not in the configuration: what a person does is far below.
 
-use causeway_protocol::ids::{AccountId, DeviceId, Timestamp};
+use causeway_protocol::ids::{AccountId, DeviceId, GroupId, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use super::{Buckets, Quota, hits::Hits};
 
 /// Calls that a device starts or joins, in a short time and in a long one.
 const A_MINUTE: Quota = Quota::per_minute(5, 5);
 const AN_HOUR: Quota = Quota::per_hour(20, 20);
+/// Calls of one group that one of Matrix begins, and that all of them do.
+const A_GUEST: Quota = Quota::per_hour(10, 3);
+const OF_GUESTS: Quota = Quota::per_hour(30, 6);
 /// What it says in calls: reports, microphone, hand, that it declines.
 const WORDS: Quota = Quota::per_minute(120, 60);
 
@@ -19,6 +23,9 @@ pub(crate) enum TooOften {
         A_MINUTE.in_a_minute(), AN_HOUR.per_hour
     )]
     Join(u64),
+    /// Again after so many milliseconds.
+    #[error("Matrix users begin {} calls of one group an hour, and one of them {}, at most", OF_GUESTS.per_hour, A_GUEST.per_hour)]
+    Guest(u64),
     /// Again after so many milliseconds.
     #[error(
         "a device says {} things a minute in calls at most, {} at once (`{WORDS_OF_CALLS}`)",
@@ -34,7 +41,7 @@ impl TooOften {
     /// Milliseconds after which it may do so again.
     pub(crate) const fn again_ms(self) -> u64 {
         match self {
-            Self::Join(ms) | Self::Word(ms) => ms,
+            Self::Join(ms) | Self::Word(ms) | Self::Guest(ms) => ms,
         }
     }
 }
@@ -45,13 +52,29 @@ pub(crate) struct CallShares {
     minute: Buckets<DeviceId>,
     hour: Buckets<DeviceId>,
     words: Buckets<DeviceId>,
+    /// Of those of Matrix, by group and user.
+    guests: Buckets<[u8; 32]>,
     hits: Hits,
 }
 
 impl CallShares {
     pub(crate) fn new(hits: Hits) -> Self {
         let (minute, hour, words) = (Buckets::default(), Buckets::default(), Buckets::default());
-        Self { minute, hour, words, hits }
+        Self { minute, hour, words, guests: Buckets::default(), hits }
+    }
+
+    /// Takes a call of a group that one of Matrix begins, in the group and of him: who begins many has
+    /// nobody's device ring all day.
+    pub(crate) fn guest(
+        &self,
+        now: Timestamp,
+        (group, user): (&GroupId, &str),
+    ) -> Result<(), TooOften> {
+        let his = Sha256::new().chain_update(group).chain_update(user).finalize().into();
+        let groups = Sha256::new().chain_update(group).finalize().into();
+        let taken = self.guests.take(now, his, Some(A_GUEST), 1);
+        let taken = taken.and_then(|()| self.guests.take(now, groups, Some(OF_GUESTS), 1));
+        taken.map_err(TooOften::Guest)
     }
 
     /// Takes a start or a join, whatever becomes of it.

@@ -2,6 +2,7 @@
 //!
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
+mod attend;
 mod elsewhere;
 mod kept;
 mod matrix;
@@ -14,13 +15,17 @@ mod time;
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{AskUpgrade, CallCap, CallDevice, CallState, JoinCall, ReportCall, SetCall, StartCall},
+    api::{
+        AskUpgrade, CallCap, CallDevice, CallIntent, CallState, JoinCall, ReportCall, SetCall,
+        StartCall,
+    },
     call::{Call, Caps, Event, Refused, Said, Who},
     ids::{CallId, DeviceId, GroupId, Timestamp},
     roster::Role,
 };
 use causeway_store::{Conn, Db, Tx};
 
+pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
 pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
@@ -50,6 +55,8 @@ use crate::{
 const MOST_BYTES: usize = 28_000;
 /// Bytes of a participant beside his account's name and what LiveKit calls him, at most.
 const PARTICIPANT_BYTES: usize = 198;
+/// Likewise of one of Matrix, with what his room calls him.
+const GUEST_BYTES: usize = 600;
 /// Devices that one report names.
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
@@ -182,18 +189,39 @@ pub(crate) async fn start(
     if let Some(running) = calls::running(tx.conn(), group.row).await? {
         return Err(CallError::Exists(Box::new(running.state())));
     }
-    let started_by = CallDevice { account: of.caller.account.clone(), device: of.caller.device_id };
-    let room = matrix::room_of(tx.conn(), &group, of.here).await?;
-    let mut row = Row {
+    let started_by = CallDevice {
+        account: of.caller.account.clone(),
+        device: of.caller.device_id,
+        mirror: None,
+    };
+    let call = Call::new(mesh_max, has_sfu, of.now);
+    let begun = (asked.call, asked.intent, started_by, call);
+    let mut row = begun_in((&mut tx, &group), (of.now, of.here), begun).await?;
+    come_in(&mut row, of.caller);
+    calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
+    let caps = caps(&asked.caps, asked.may_degrade);
+    let state = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await?;
+    metrics::counter!("causeway_calls_started_total").increment(1);
+    Ok(state)
+}
+
+/// A call of a group that nobody is in yet.
+async fn begun_in(
+    (tx, group): (&mut Tx, &Group),
+    (now, here): (Timestamp, &str),
+    (call_id, intent, started_by, call): (CallId, CallIntent, CallDevice, Call),
+) -> Result<Row, storage::Error> {
+    let room = matrix::room_of(tx.conn(), group, here).await?;
+    Ok(Row {
         number: mailbox::take_numbers(tx.conn(), 1).await?,
         group: group.row,
-        group_id: of.group,
-        call_id: asked.call,
+        group_id: group.head.group,
+        call_id,
         kept: Kept {
-            call: Call::new(mesh_max, has_sfu, of.now),
-            intent: asked.intent,
+            call,
+            intent,
             started_by,
-            started_ms: of.now,
+            started_ms: now,
             ended_ms: None,
             ended_by: None,
             people: BTreeMap::new(),
@@ -201,17 +229,11 @@ pub(crate) async fn start(
             declined: Vec::new(),
             out: Vec::new(),
             turned: Vec::new(),
-            ghosts: room.is_some().then(|| of.here.to_owned()),
+            ghosts: room.is_some().then(|| here.to_owned()),
             room,
             guests: BTreeMap::new(),
         },
-    };
-    come_in(&mut row, of.caller);
-    calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
-    let caps = caps(&asked.caps, asked.may_degrade);
-    let state = of.change(tx, &group, row, (Event::Join(of.who(), caps), false)).await?;
-    metrics::counter!("causeway_calls_started_total").increment(1);
-    Ok(state)
+    })
 }
 
 /// Brings the caller's device into a call; one that is in it is answered as it is.
@@ -224,7 +246,12 @@ pub(crate) async fn join(
     shares.join(of.now, (&of.caller.account, of.caller.device_id))?;
     let mut tx = of.db.begin().await?;
     let (group, _, mut row) = of.call(&mut tx, call).await?;
-    let is_new = come_in(&mut row, of.caller);
+    let is_new = !row.kept.people.contains_key(&of.caller.device_id);
+    if is_new && row.is_clear() && !asked.may_degrade {
+        let refused = Refused::CannotUseSfu(vec![of.who()]);
+        return Err(CallError::Refused(refused, Box::new(row.state())));
+    }
+    come_in(&mut row, of.caller);
     if is_new && !row.kept.call.is_over() && is_full(&row) {
         let others = row.kept.people.len() - 1;
         return Err(CallError::Refused(Refused::Full(others), Box::new(row.state())));
@@ -245,24 +272,27 @@ fn is_full(row: &Row) -> bool {
     };
     let people = row.kept.people.iter().map(bytes);
     let named = row.kept.accounts.iter().map(|account| account.as_str().len() + 3);
-    people.chain(named).sum::<usize>() > MOST_BYTES
+    let guests = row.guests();
+    let guests = guests.iter().map(|who| match who {
+        Who::Matrix(user, device) => 2 * (user.len() + device.len()) + GUEST_BYTES,
+        Who::Native(_) => 0,
+    });
+    people.chain(named).chain(guests).sum::<usize>() > MOST_BYTES
 }
 
-/// Names the caller among those who take part; whether he was not.
-fn come_in(row: &mut Row, caller: &Device) -> bool {
+/// Names the caller among those who take part.
+fn come_in(row: &mut Row, caller: &Device) {
     let kept = &mut row.kept;
     if !kept.accounts.contains(&caller.account) && kept.accounts.len() < MAX_NAMED {
         kept.accounts.push(caller.account.clone());
     }
     kept.declined.retain(|account| *account != caller.account);
-    let is_new = !kept.people.contains_key(&caller.device_id);
     kept.people.entry(caller.device_id).or_insert_with(|| Person {
         account: caller.account.clone(),
         row: caller.row.0,
         muted: false,
         hand: false,
     });
-    is_new
 }
 
 fn caps(said: &[CallCap], may_degrade: bool) -> Caps {

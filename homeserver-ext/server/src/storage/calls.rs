@@ -1,15 +1,19 @@
 //! Calls: what is kept of each, as one row.
 
+mod guest;
+
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{CallDevice, CallIntent, CallOut, CallParticipant, CallState, CallTopology},
+    api::{CallDevice, CallIntent, CallMember, CallOut, CallParticipant, CallState, CallTopology},
     call::{Call, Topology, Who, sfu_identity, sfu_room},
     ghost,
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use causeway_store::Conn;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use guest::Guest;
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, number};
 
@@ -58,13 +62,6 @@ pub(crate) struct Kept {
     pub(crate) guests: BTreeMap<String, Guest>,
 }
 
-/// One of Matrix who asked to be let in, under one of the names that his device may have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Guest {
-    pub(crate) who: Who,
-    pub(crate) asked_ms: Timestamp,
-}
-
 /// A participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Person {
@@ -103,13 +100,6 @@ impl Row {
         ghost.unwrap_or_else(|| sfu_identity(&self.call_id, device))
     }
 
-    /// Those of Matrix who take part, or are awaited.
-    pub(crate) fn guests(&self) -> Vec<Who> {
-        let call = &self.kept.call;
-        let those = call.participants.keys().chain(call.awaited());
-        those.filter(|who| native(who).is_none()).cloned().collect()
-    }
-
     /// As those are told who may know of it.
     pub(crate) fn state(&self) -> CallState {
         let Kept { call, .. } = &self.kept;
@@ -142,7 +132,8 @@ impl Row {
         });
         let participants: Vec<_> = participants.collect();
         let takes_part = |who: &&AccountId| participants.iter().any(|it| it.account == **who);
-        let declined = self.kept.declined.iter().filter(|who| !takes_part(who)).cloned();
+        let declined = self.kept.declined.iter().filter(|who| !takes_part(who)).cloned().collect();
+        let natives = participants.into_iter().map(CallMember::Native);
         CallState {
             call: self.call_id,
             group: self.group_id,
@@ -157,8 +148,9 @@ impl Row {
             ended_ms: self.kept.ended_ms,
             reason,
             ended_by: self.kept.ended_by.clone(),
-            declined: declined.collect(),
-            participants,
+            declined,
+            clear: self.is_clear(),
+            participants: natives.chain(self.shown_guests()).collect(),
             accounts: self.kept.accounts.clone(),
             out: self.kept.out.clone(),
         }

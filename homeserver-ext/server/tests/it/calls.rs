@@ -57,7 +57,7 @@ pub(crate) async fn state(server: &Server, who: &Person, group: &Group, call: Ca
 }
 
 pub(crate) fn devices(state: &CallState) -> Vec<DeviceId> {
-    let mut devices: Vec<_> = state.participants.iter().map(|it| it.device).collect();
+    let mut devices: Vec<_> = state.natives().map(|it| it.device).collect();
     devices.sort_unstable();
     devices
 }
@@ -124,7 +124,7 @@ async fn tended(
 }
 
 fn is_lost(state: &CallState, who: &Person) -> bool {
-    state.participants.iter().any(|it| it.device == who.device() && it.lost)
+    state.natives().any(|it| it.device == who.device() && it.lost)
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn every_member_is_told_of_a_call_from_its_start_to_its_end() {
     }
     let set = json!({ "muted": true, "hand": true });
     let set: CallState = ask(&server, &bob, &group, (call, "set"), set).await.ok();
-    let of_bob = set.participants.iter().find(|it| it.device == bob.device()).unwrap();
+    let of_bob = set.natives().find(|it| it.device == bob.device()).unwrap();
     assert!(of_bob.muted && of_bob.hand && !of_bob.lost);
     assert_eq!(of_bob.connected, [alice.device()]);
     // The same again is no change, and nobody is told.
@@ -338,7 +338,7 @@ async fn what_nobody_may_say_changes_nothing() {
         "ready": { "published": true } });
     let lied: CallState = ask(&server, &bob, &group, (call, "report"), lie).await.ok();
     assert_eq!((lied.topology, lied.epoch), (CallTopology::Mesh, 0));
-    for it in &lied.participants {
+    for it in lied.natives() {
         let says = if it.device == bob.device() { vec![alice.device()] } else { Vec::new() };
         assert_eq!(it.connected, says);
     }

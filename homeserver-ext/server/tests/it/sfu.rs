@@ -95,12 +95,12 @@ async fn the_fifth_brings_everybody_to_livekit() {
     let (group, call) = (&five.group, five.call);
     let before = five.state(&server).await;
     assert_eq!(before.topology, CallTopology::Mesh);
-    assert!(before.participants.iter().all(|it| it.sfu.is_none()));
+    assert!(before.natives().all(|it| it.sfu.is_none()));
     let alice = &five.people[0];
     sfu(&server, alice, group, (call, 0)).await.refused(409, "DEV_CAUSEWAY_NO_NEED");
     let prepared = five.fifth_joins(&server).await;
     assert_eq!((prepared.topology, prepared.epoch), (CallTopology::Prepare, 1));
-    for it in &prepared.participants {
+    for it in prepared.natives() {
         assert_eq!(it.sfu, Some(sfu_identity(&call, &it.device)));
     }
     for who in &five.people {

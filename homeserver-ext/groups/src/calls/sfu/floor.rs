@@ -45,7 +45,7 @@ pub(super) struct Packet<'a> {
     pub(super) payload: &'a [u8],
     /// How those end that the server makes itself.
     pub(super) from_server: &'a [u8],
-    /// Whether only what is sealed is played.
+    /// Whether only what is sealed is played: here, or as its sender says of what he sends.
     pub(super) is_sealed: bool,
 }
 
@@ -142,7 +142,12 @@ mod tests {
     };
 
     fn named(n: u8, since: u64) -> Named {
-        Named { device: DeviceId::new([n; 32]), identity: format!("who {n}"), since }
+        Named {
+            device: DeviceId::new([n; 32]),
+            identity: format!("who {n}"),
+            since,
+            has_keys: true,
+        }
     }
 
     fn floor(who: &[Named]) -> Floor {

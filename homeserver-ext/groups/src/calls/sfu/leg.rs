@@ -133,8 +133,13 @@ async fn listen(mut heard: mpsc::Receiver<Heard>, ear: Ear) -> Never {
     loop {
         tokio::select! {
             Some(next) = heard.recv() => match next {
-                Heard::Track { participant, identity, track } if tracks.len() < TRACKS => {
-                    let taking = ear.clone().take(track, identity.clone());
+                Heard::Track { participant, identity, is_sealed, track }
+                    if tracks.len() < TRACKS =>
+                {
+                    // While a call turns to the clear some still seal what they send.
+                    let is_sealed = ear.is_sealed || is_sealed;
+                    let ear = Ear { is_sealed, ..ear.clone() };
+                    let taking = ear.take(track, identity.clone());
                     let (taking, stop) = abortable(taking);
                     coming.push(taking);
                     tracks.push(Listening { participant, identity, stop });

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use livekit_protocol::{ParticipantInfo, TrackInfo, TrackSource, participant_info::State};
+use livekit_protocol::{
+    ParticipantInfo, TrackInfo, TrackSource, encryption, participant_info::State,
+};
 
 /// Twice as many as a call has participants, and tracks of one; what a server says beyond is not
 /// believed.
@@ -17,7 +19,12 @@ pub(super) struct Roster(BTreeMap<String, Participant>);
 struct Participant {
     identity: String,
     /// Those with speech.
-    tracks: Vec<String>,
+    tracks: Vec<Track>,
+}
+
+struct Track {
+    sid: String,
+    is_sealed: bool,
 }
 
 impl Roster {
@@ -30,17 +37,23 @@ impl Roster {
                 gone.push(info.sid);
             } else if self.fits(&info) {
                 let tracks = info.tracks.into_iter().filter(is_speech).take(TRACKS);
-                let tracks = tracks.map(|track| track.sid).collect();
+                let tracks = tracks.map(|track| Track {
+                    is_sealed: track.encryption() != encryption::Type::None,
+                    sid: track.sid,
+                });
+                let tracks = tracks.collect();
                 self.0.insert(info.sid, Participant { identity: info.identity, tracks });
             }
         }
         gone
     }
 
-    /// Whose a track is that the server calls so; `None` while it has not said so.
-    pub(super) fn whose(&self, participant: &str, track: &str) -> Option<&str> {
+    /// Whose a track is that the server calls so, and whether he seals what he sends there; `None` while
+    /// it has not said so.
+    pub(super) fn whose(&self, participant: &str, track: &str) -> Option<(&str, bool)> {
         let who = self.0.get(participant)?;
-        who.tracks.iter().any(|sid| sid == track).then_some(&who.identity)
+        let track = who.tracks.iter().find(|it| it.sid == track)?;
+        Some((&who.identity, track.is_sealed))
     }
 
     fn fits(&self, info: &ParticipantInfo) -> bool {
@@ -76,7 +89,7 @@ mod tests {
         let mut roster = Roster::default();
         let active = |source| info("PA_1", State::Active, source);
         assert!(roster.update(vec![active(TrackSource::Microphone)]).is_empty());
-        assert_eq!(roster.whose("PA_1", "TR_1"), Some("who PA_1"));
+        assert_eq!(roster.whose("PA_1", "TR_1"), Some(("who PA_1", false)));
         assert_eq!(roster.whose("PA_1", "TR_2"), None);
         assert_eq!(roster.whose("PA_2", "TR_1"), None);
         roster.update(vec![active(TrackSource::ScreenShareAudio)]);

@@ -75,7 +75,8 @@ impl Carried {
         who.truncate(NAMED);
         self.devices = who.iter().map(|named| named.device).collect();
         on(&self.floor, |floor| floor.set(&who, voice));
-        let who = who.into_iter().map(|named| (named.device, named.since)).collect();
+        let keyed = who.into_iter().filter(|named| named.has_keys);
+        let who = keyed.map(|named| (named.device, named.since)).collect();
         let fresh = || FrameKey::fresh().ok();
         said(self.keys.update(epoch, who, Instant::now(), fresh))
     }

@@ -41,8 +41,8 @@ const UNNAMED: usize = 256;
 
 /// What is heard from a server.
 pub(super) enum Heard {
-    /// From whom, by the server's two names for it, and what.
-    Track { participant: String, identity: String, track: Arc<dyn TrackRemote> },
+    /// From whom, by the server's two names for it, whether he seals it, and what.
+    Track { participant: String, identity: String, is_sealed: bool, track: Arc<dyn TrackRemote> },
     /// By the server's name alone.
     Gone(String),
 }
@@ -342,9 +342,9 @@ impl Session {
     async fn name_all(&mut self) {
         for (participant, sid, track) in std::mem::take(&mut self.unnamed) {
             match self.roster.whose(&participant, &sid) {
-                Some(identity) => {
+                Some((identity, is_sealed)) => {
                     let identity = identity.to_owned();
-                    let heard = Heard::Track { participant, identity, track };
+                    let heard = Heard::Track { participant, identity, is_sealed, track };
                     self.ways.heard.send(heard).await.ok();
                 }
                 None => self.unnamed.push((participant, sid, track)),

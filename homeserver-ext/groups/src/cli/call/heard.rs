@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{CallParticipant, CallState, CallTopology},
+    api::{CallGuest, CallState, CallTopology},
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use serde::Serialize;
 
 use super::super::harmless::one_line;
+use crate::calling::stand_in;
 
 /// For so long after its beginning a call rings.
 const RING_MS: u64 = 60_000;
@@ -37,7 +38,12 @@ pub(crate) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<DeviceId>,
+    device: Option<String>,
+    /// The Matrix user whose doing it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<&'static str>,
     /// Why it ended, or somebody was put out.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -55,26 +61,25 @@ impl Heard {
         let is_over = now.topology == CallTopology::Ended;
         let mut lines = Vec::new();
         if before.is_none() && !is_over {
-            let by = (Some(&now.started_by.account), Some(now.started_by.device));
-            lines.push(line("group_call_start", now, by, None));
+            let by = &now.started_by;
+            let begun = line("group_call_start", now, (Some(&by.account), Some(by.device)), None);
+            let via = by.mirror.is_some().then_some("matrix");
+            lines.push(Line { mirror: by.mirror.clone(), via, ..begun });
         }
-        let was: &[CallParticipant] = before.map_or(&[], |before| &before.participants);
-        for it in now.participants.iter().filter(|it| !has(was, it.device)) {
+        let natives = before.into_iter().flat_map(CallState::natives);
+        for it in now.natives().filter(|it| !natives.clone().any(|was| was.device == it.device)) {
             let is_starter = before.is_none() && it.device == now.started_by.device;
             if !is_starter {
-                lines.push(line(
-                    "group_call_join",
-                    now,
-                    (Some(&it.account), Some(it.device)),
-                    None,
-                ));
+                let by = (Some(&it.account), Some(it.device));
+                lines.push(line("group_call_join", now, by, None));
             }
         }
-        for it in was.iter().filter(|it| !is_over && !has(&now.participants, it.device)) {
+        for it in natives.filter(|it| !is_over && !now.natives().any(|is| is.device == it.device)) {
             let out = now.out.iter().find(|out| out.device == it.device);
             let why = out.map(|out| out.why.clone());
             lines.push(line("group_call_leave", now, (Some(&it.account), Some(it.device)), why));
         }
+        lines.extend(guests(before, now));
         let declined = before.map_or(&[][..], |before| &before.declined);
         for who in now.declined.iter().filter(|who| !declined.contains(who)) {
             lines.push(line("group_call_decline", now, (Some(who), None), None));
@@ -102,8 +107,26 @@ impl Heard {
     }
 }
 
-fn has(all: &[CallParticipant], device: DeviceId) -> bool {
-    all.iter().any(|it| it.device == device)
+/// Those of Matrix who came, and who went.
+fn guests(before: Option<&CallState>, now: &CallState) -> Vec<Line> {
+    let was = before.into_iter().flat_map(CallState::guests);
+    let same = |one: &CallGuest, other: &CallGuest| stand_in(one) == stand_in(other);
+    let came = now.guests().filter(|it| !was.clone().any(|was| same(was, it)));
+    let mut lines: Vec<_> = came.map(|it| of_guest("group_call_join", now, it)).collect();
+    if now.topology != CallTopology::Ended {
+        let went = was.filter(|it| !now.guests().any(|is| same(is, it)));
+        lines.extend(went.map(|it| of_guest("group_call_leave", now, it)));
+    }
+    lines
+}
+
+fn of_guest(kind: &'static str, now: &CallState, guest: &CallGuest) -> Line {
+    Line {
+        mirror: Some(guest.mirror.clone()),
+        device: Some(guest.device.clone()),
+        via: Some("matrix"),
+        ..line(kind, now, (None, None), None)
+    }
 }
 
 fn line(
@@ -122,7 +145,9 @@ fn line(
         intent: now.intent,
         participants: now.participants.len(),
         account: account.cloned(),
-        device,
+        device: device.map(|device| device.to_string()),
+        mirror: None,
+        via: None,
         reason,
         started_ms: now.started_ms,
     }
@@ -138,7 +163,8 @@ impl Line {
 
     /// For people.
     pub(crate) fn to_text(&self, group: &str) -> String {
-        let who = self.account.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let who = self.mirror.clone().or_else(|| self.account.as_ref().map(ToString::to_string));
+        let who = who.unwrap_or_else(|| "nobody".to_owned());
         let count = self.participants;
         let said = match (self.kind, self.reason.as_deref()) {
             ("group_call_start", _) => format!("{who} began a call, {count} in it"),
@@ -179,6 +205,27 @@ pub(super) mod tests {
             "accounts": ["ann:a.example"], "declined": ["ben:a.example"], "out": [],
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn those_of_matrix_come_and_go_as_others_do() {
+        let me = "ben:a.example".parse().unwrap();
+        let mut heard = Heard::default();
+        heard.hear(&state(1, "sfu"), &me);
+        let mut with = serde_json::to_value(state(2, "sfu")).unwrap();
+        with["participants"].as_array_mut().unwrap().push(json!({
+            "mirror": "@mia:a.example", "name": "Mia", "device": "PHONE", "since_ms": 0,
+            "muted": false, "hand": false, "sfu": "@mia:a.example:PHONE", "via": "matrix",
+        }));
+        // And one of a kind that a newer server has.
+        with["participants"].as_array_mut().unwrap().push(json!({"via": "telephone"}));
+        let with: CallState = serde_json::from_value(with).unwrap();
+        let [came] = heard.hear(&with, &me).try_into().unwrap();
+        assert_eq!(came.to_text("team"), "-- [team] @mia:a.example came into the call, 2 in it");
+        let came = json!(came);
+        assert_eq!((&came["via"], &came["device"]), (&json!("matrix"), &json!("PHONE")));
+        let [went] = heard.hear(&state(3, "sfu"), &me).try_into().unwrap();
+        assert_eq!(json!(went)["type"], "group_call_leave");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
 pub(super) async fn run(of: OfGroup, home: &Home, printer: Printer) -> Result<(), Failure> {
     let Running { client, group, call } = the_running(of, home).await?;
     let me = client.me().record.device_id;
-    if !call.participants.iter().any(|it| it.device == me) {
+    if !call.natives().any(|it| it.device == me) {
         return Err(Failure::failed("this device is not in the call")
             .next("`causeway-client call list` shows who is."));
     }

@@ -64,7 +64,7 @@ fn row(call: &CallState, time: &LocalTime) -> [String; 5] {
     let who: Vec<_> = call.accounts.iter().map(ToString::to_string).collect();
     [
         time.of(call.started_ms),
-        call.started_by.account.to_string(),
+        call.started_by.mirror.clone().unwrap_or_else(|| call.started_by.account.to_string()),
         state,
         who.join(", "),
         call.call.to_string(),

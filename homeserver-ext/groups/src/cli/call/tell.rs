@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{super::harmless::one_line, heard::Heard};
 use crate::{
-    calling::Told,
+    calling::{Told, guest_of, stand_in},
     calls::{Brought, Happened, Over, Served, Signal},
 };
 
@@ -86,9 +86,11 @@ impl Teller {
 
     /// Who a device is.
     fn who(&self, device: DeviceId) -> String {
-        let it = self.state.participants.iter().find(|it| it.device == device);
+        let it = self.state.natives().find(|it| it.device == device);
         let account = it.map(|it| it.account.to_string());
+        let mirror = || guest_of(&self.state, device).map(|guest| guest.mirror.clone());
         account
+            .or_else(mirror)
             .or_else(|| (device == self.me.1).then(|| self.me.0.to_string()))
             .unwrap_or_else(|| format!("device {device}"))
     }
@@ -152,8 +154,8 @@ impl Teller {
         let before = std::mem::replace(&mut self.state, now.clone());
         self.is_clear &= now.topology != CallTopology::Mesh;
         lines.extend(self.carried(before.topology, now));
-        for it in &now.participants {
-            let was = before.participants.iter().find(|was| was.device == it.device);
+        for it in now.natives() {
+            let was = before.natives().find(|was| was.device == it.device);
             if was.map_or((false, false), |was| (was.muted, was.hand)) == (it.muted, it.hand) {
                 continue;
             }
@@ -165,6 +167,15 @@ impl Teller {
             );
             let more = json!({"muted": it.muted, "hand": it.hand});
             lines.push(self.about("group_call_set", it.device, &more, Some(text)));
+        }
+        for it in now.guests() {
+            let was = before.guests().find(|was| stand_in(was) == stand_in(it));
+            if was.map_or((true, false), |was| (was.muted, was.hand)) != (it.muted, it.hand) {
+                let on = if it.muted { "off" } else { "on" };
+                let text = format!("{}: microphone {on}", it.mirror);
+                let more = json!({"muted": it.muted, "hand": it.hand});
+                lines.push(self.about("group_call_set", stand_in(it), &more, Some(text)));
+            }
         }
         let (was, is) = (before.participants.len(), now.participants.len());
         if is >= MANY && is > was {
@@ -182,7 +193,7 @@ impl Teller {
     /// Whether an offer or answer is one that can be taken, and not one too many: whoever floods the
     /// others with them does not fill their screens.
     fn is_shown(&mut self, from: DeviceId, epoch: u32) -> bool {
-        let mut there = self.state.participants.iter();
+        let mut there = self.state.natives();
         let is_there = from == self.me.1 || there.any(|it| it.device == from);
         if !is_there || epoch > self.state.epoch || epoch + 1 < self.state.epoch {
             return false;
@@ -270,8 +281,14 @@ impl Teller {
                 // While a call moves, sound may come before its key.
                 let moves = self.state.topology != CallTopology::Sfu;
                 let text = if moves { String::new() } else { text };
+                let guests = self.state.guests();
+                let guests = guests.filter(|it| brought.heard.contains(&stand_in(it)));
+                let guests: Vec<_> = guests.map(|it| &it.mirror).collect();
+                let is_native = |device: &&DeviceId| guest_of(&self.state, **device).is_none();
+                let heard: Vec<_> = brought.heard.iter().filter(is_native).collect();
                 let json = json!({
-                    "type": "call_brought", "heard": brought.heard, "sealed": brought.sealed,
+                    "type": "call_brought", "heard": heard, "guests": guests,
+                    "sealed": brought.sealed,
                 });
                 return vec![self.line(json, (!text.is_empty()).then_some(text))];
             }
@@ -321,9 +338,14 @@ impl Teller {
 
     /// A line about a device, with more about it.
     fn about(&self, kind: &str, device: DeviceId, more: &Value, text: Option<String>) -> Line {
-        let it = self.state.participants.iter().find(|it| it.device == device);
+        let it = self.state.natives().find(|it| it.device == device);
         let account = it.map(|it| &it.account);
-        let mut json = json!({"type": kind, "account": account, "device": device});
+        let mut json = match guest_of(&self.state, device) {
+            Some(it) => json!({
+                "type": kind, "mirror": it.mirror, "device": it.device, "via": it.via,
+            }),
+            None => json!({"type": kind, "account": account, "device": device}),
+        };
         if let (Some(json), Some(more)) = (json.as_object_mut(), more.as_object()) {
             json.extend(more.clone());
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{CallParticipant, CallState, CallTopology},
+    api::{CallGuest, CallParticipant, CallState, CallTopology},
     ids::DeviceId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -19,7 +19,7 @@ use super::{
     tell::{CLEAR, CUT, NOT_TAKEN, SPEAKS, kbps},
 };
 use crate::{
-    calling::{Command, Told},
+    calling::{Command, Told, stand_in},
     calls::{Brought, Happened, Over, Served},
 };
 
@@ -51,8 +51,7 @@ impl View {
     pub(super) fn take(&mut self, told: &Told) {
         match told {
             Told::State(state) => {
-                self.ways
-                    .retain(|device, _| state.participants.iter().any(|it| it.device == *device));
+                self.ways.retain(|device, _| state.natives().any(|it| it.device == *device));
                 self.is_clear &= state.topology != CallTopology::Mesh;
                 self.state = (**state).clone();
             }
@@ -141,7 +140,8 @@ impl View {
             format!("About {} kbit/s each way", kbps(self.bitrate, count)),
             String::new(),
         ];
-        rows.extend(self.state.participants.iter().map(|it| self.person(it)));
+        rows.extend(self.state.natives().map(|it| self.person(it)));
+        rows.extend(self.state.guests().map(|it| self.guest(it)));
         rows.push(if self.is_clear { CLEAR.to_owned() } else { String::new() });
         rows.push(self.notice.clone());
         rows.push(KEYS.to_owned());
@@ -170,6 +170,15 @@ impl View {
             if muted { "muted" } else { "     " },
             if hand { "hand up" } else { "" }
         )
+    }
+
+    fn guest(&self, it: &CallGuest) -> String {
+        let device = stand_in(it);
+        let way = if self.brought.heard.contains(&device) { "by server" } else { "Matrix" };
+        let level = self.levels.get(&Some(device)).copied().unwrap_or_default();
+        let speaks = if level > SPEAKS && !it.muted { "speaks" } else { "" };
+        let muted = if it.muted { "muted" } else { "     " };
+        format!("  {:<28} {way:<10} [{:<BAR$}] {speaks:<6} {muted}", it.mirror, bar(level))
     }
 
     /// Draws all of it.

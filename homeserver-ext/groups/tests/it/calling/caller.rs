@@ -164,8 +164,7 @@ impl Line {
     }
 
     pub(super) fn are_in(&self, state: &CallState) -> Vec<usize> {
-        let mut all: Vec<_> =
-            state.participants.iter().map(|it| self.devices[&it.device]).collect();
+        let mut all: Vec<_> = state.natives().map(|it| self.devices[&it.device]).collect();
         all.sort_unstable();
         all
     }

@@ -127,7 +127,12 @@ impl Room {
     /// And one more, who is nobody here, and came then.
     pub(super) async fn name_all_and(&mut self, epoch: u32, more: Option<(u8, u64)>) {
         self.epoch = epoch;
-        let name = |(n, since)| Named { device: device(n), identity: Self::identity(n), since };
+        let name = |(n, since)| Named {
+            device: device(n),
+            identity: Self::identity(n),
+            since,
+            has_keys: true,
+        };
         let who = self.inputs.keys().map(|n| (*n, 0)).chain(more).map(name);
         let who: Vec<_> = who.collect();
         for inputs in self.inputs.values() {

@@ -132,6 +132,7 @@ pub(super) async fn calls(
     let next = next(rows.len(), limit, rows.last().map(|row| number(row.number)));
     let calls = rows.iter().map(|row| {
         let state = row.state();
+        let lost = state.natives().filter(|it| it.lost).count() as u64;
         RunningCall {
             number: number(row.number),
             call: state.call,
@@ -142,7 +143,7 @@ pub(super) async fn calls(
             started_by: state.started_by.account,
             started_ms: state.started_ms,
             participants: state.participants.len() as u64,
-            lost: state.participants.iter().filter(|it| it.lost).count() as u64,
+            lost,
         }
     });
     Ok(Json(Calls { calls: calls.collect(), next }))

@@ -38,6 +38,7 @@ impl From<GuestError> for ApiError {
                 Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
             GuestError::Refused(_) | GuestError::NotBridged => Self::forbidden(error),
+            GuestError::TooOften(too_often) => Self::later(error, too_often.again_ms()),
             GuestError::Name => Self::invalid(error),
             GuestError::Storage(error) => error.into(),
         }

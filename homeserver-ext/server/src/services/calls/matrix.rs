@@ -8,11 +8,12 @@ use causeway_protocol::{
 use causeway_store::{Conn, Db};
 use serde::{Deserialize, Serialize};
 
-use super::time;
+use super::{is_full, time};
 use crate::{
     calls as change,
-    gateway::livekit::LiveKit,
+    gateway::livekit::{InRoom, LiveKit},
     live::Live,
+    quota::TooOften,
     storage::{
         self,
         calls::{self, Guest, Row},
@@ -24,6 +25,8 @@ use crate::{
 const MOST_NAMES: usize = 8;
 /// Longest of each text, in bytes.
 const MAX_TEXT: usize = 256;
+/// Characters that are kept of what somebody calls himself.
+const MAX_NAME: usize = 100;
 
 /// One of Matrix asks to be let in.
 #[derive(Debug, Deserialize)]
@@ -38,6 +41,9 @@ pub(crate) struct GuestAsks {
     pub(crate) identity: String,
     /// Whether he sends here, and not to his own homeserver's.
     pub(crate) publish: bool,
+    /// What his room calls him.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// What lets him in.
@@ -62,6 +68,9 @@ pub(crate) enum GuestError {
     /// A mistake of the bridge.
     #[error("a name is empty, longer than {MAX_TEXT} bytes, or not of ASCII")]
     Name,
+    /// Again when it says.
+    #[error(transparent)]
+    TooOften(#[from] TooOften),
     /// Ours.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -87,6 +96,11 @@ pub(super) async fn room_of(
     Ok(has.then(|| sfu_room_of_group(&group.head.group)))
 }
 
+/// Whether LiveKit and its clients bear it.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=MAX_TEXT).contains(&text.len()) && text.is_ascii()
+}
+
 /// Lets one of Matrix in, and has a call that runs prepare for him.
 ///
 /// The room is there before it is written down that he is awaited, and that before he has the token.
@@ -97,7 +111,7 @@ pub(crate) async fn let_in(
     asks: &GuestAsks,
 ) -> Result<GuestToken, GuestError> {
     let names = [&asks.user, &asks.device, &asks.identity, &asks.room];
-    if names.iter().any(|it| it.is_empty() || it.len() > MAX_TEXT || !it.is_ascii()) {
+    if !names.into_iter().all(|it| is_name(it)) {
         return Err(GuestError::Name);
     }
     let row = running(db.read().await?.conn(), asks, here).await?;
@@ -145,22 +159,57 @@ async fn await_him(
     }
     let (before, who) =
         (row.kept.call.version, Who::Matrix(asks.user.clone(), asks.device.clone()));
+    may_come(&row, &who)?;
     change::apply(&mut row, Event::Expect(who.clone()), now)?;
-    note(&mut row, who, asks, now);
+    note(&mut row, who, (&asks.identity, asks.name.as_deref()), now);
     Ok(time::put(tx, live, now, (&row, before)).await?)
 }
 
+/// Whether there is room for one of Matrix, and nobody would have to go for his sake: whoever has not
+/// agreed that LiveKit hears him.
+pub(super) fn may_come(row: &Row, who: &Who) -> Result<(), Refused> {
+    let unwilling = row.unwilling();
+    if !unwilling.is_empty() {
+        return Err(Refused::CannotUseSfu(unwilling));
+    }
+    if !row.guests().contains(who) && is_full(row) {
+        return Err(Refused::Full(row.kept.call.participants.len()));
+    }
+    Ok(())
+}
+
 /// Remembers what LiveKit calls him.
-fn note(row: &mut Row, who: Who, asks: &GuestAsks, now: Timestamp) {
+pub(super) fn note(
+    row: &mut Row,
+    who: Who,
+    (identity, name): (&str, Option<&str>),
+    now: Timestamp,
+) {
     let guests = &mut row.kept.guests;
-    let his = guests.iter().filter(|(name, it)| it.who == who && **name != asks.identity);
+    let his = guests.iter().filter(|(name, it)| it.who == who && **name != identity);
     let oldest = his.clone().min_by_key(|(_, it)| it.asked_ms).map(|(name, _)| name.clone());
     if his.count() >= MOST_NAMES
         && let Some(oldest) = oldest
     {
         guests.remove(&oldest);
     }
-    guests.insert(asks.identity.clone(), Guest { who, asked_ms: now });
+    let name = name.filter(|name| !name.trim().is_empty());
+    let name = name.map(|name| name.chars().take(MAX_NAME).collect());
+    let known = guests.get(identity).filter(|it| it.who == who);
+    let (is_there, speaks) = known.map_or((false, false), |it| (it.is_there, it.speaks));
+    let name = name.or_else(|| known.and_then(|it| it.name.clone()));
+    let guest = Guest { who, asked_ms: now, name, is_there, speaks };
+    guests.insert(identity.to_owned(), guest);
+}
+
+/// Takes in what LiveKit shows of those of Matrix; whether that is other than it was.
+pub(super) fn see(row: &mut Row, shown: &[InRoom]) -> bool {
+    let before = row.kept.guests.clone();
+    for (name, guest) in &mut row.kept.guests {
+        let seen = shown.iter().find(|it| it.identity == *name);
+        (guest.is_there, guest.speaks) = (seen.is_some(), seen.is_some_and(|it| it.speaks));
+    }
+    row.kept.guests != before
 }
 
 /// What he reads where LiveKit does not answer.

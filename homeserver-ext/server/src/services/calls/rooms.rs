@@ -16,7 +16,7 @@ use causeway_protocol::{
 use causeway_store::Db;
 use futures_util::{StreamExt as _, stream};
 
-use super::time;
+use super::{matrix, time};
 use crate::{
     calls as change,
     figures::WEBHOOK_SECONDS,
@@ -154,12 +154,17 @@ async fn look(
         put_out_strangers(among.now, livekit, (&row, &room), shown).await;
     }
     let event = |row: &Row| event(row, &shown);
-    if event(&row).is_some() {
+    let see = |row: &mut Row| shown.as_ref().is_ok_and(|shown| matrix::see(row, shown));
+    if event(&row).is_some() || see(&mut row.clone()) {
         let mut tx = among.db.begin().await?;
         if let Some(mut row) = calls::by_number(tx.conn(), call).await? {
             let before = row.kept.call.version;
             for event in event(&row).into_iter().flatten().chain([Event::Tick]) {
                 change::of_itself(&mut row, event, among.now);
+            }
+            if see(&mut row) && row.kept.call.version == before {
+                row.kept.call.version += 1;
+                row.kept.out.clear();
             }
             time::put(tx, among.live, among.now, (&row, before)).await?;
         }

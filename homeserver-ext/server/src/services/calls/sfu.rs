@@ -53,7 +53,7 @@ pub(crate) async fn sfu(
         Ok(jwt) => {
             let url = livekit.public_url().to_owned();
             let sfu = CallSfu { url, jwt, publish: true, room, mine };
-            let e2ee = if kept.guests.is_empty() { NATIVE } else { CLEAR };
+            let e2ee = if row.is_clear() { CLEAR } else { NATIVE };
             Ok(CallSfus { sfus: vec![sfu], e2ee: e2ee.to_owned() })
         }
         Err(_) => refused(away(livekit.rests(of.now).unwrap_or_else(rest))),

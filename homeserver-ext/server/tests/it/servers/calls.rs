@@ -62,11 +62,11 @@ async fn tended(
 }
 
 fn is_lost(state: &CallState, who: &Person) -> bool {
-    state.participants.iter().any(|it| it.device == who.device() && it.lost)
+    state.natives().any(|it| it.device == who.device() && it.lost)
 }
 
 fn is_in(state: &CallState, who: &Person) -> bool {
-    state.participants.iter().any(|it| it.device == who.device())
+    state.natives().any(|it| it.device == who.device())
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn whoever_is_of_another_server_calls_as_those_of_the_home_do() {
     let hand = json!({ "muted": true, "hand": true });
     ask(&there, &carol, &group, (call, "set"), hand).await.ok::<CallState>();
     let shown = told_until(&mut streams[0], |state| {
-        state.participants.iter().any(|it| it.device == carol.device() && it.hand && it.muted)
+        state.natives().any(|it| it.device == carol.device() && it.hand && it.muted)
     });
     let shown = shown.await;
     assert_eq!(state(&there, &carol, &group, call).await, shown);

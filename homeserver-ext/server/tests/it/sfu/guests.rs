@@ -4,7 +4,7 @@ use causeway_protocol::{
     api::{CallSfus, CallState, CallTopology},
     call::sfu_room_of_group,
     ghost,
-    ids::GroupId,
+    ids::{CallId, GroupId},
     roster::Body,
 };
 use causeway_server::TokenHash;
@@ -15,8 +15,8 @@ use super::{
     livekit::{Connected, Sfu},
 };
 use crate::{
-    calls::{ask, join, listening, new_id, start, state},
-    harness::{Group, Person, Server},
+    calls::{ask, listening, new_id, state},
+    harness::{Answer, Group, Person, Server},
 };
 
 const DOOR: &str = "token of the door";
@@ -27,6 +27,18 @@ async fn server(livekit: Option<&Sfu>) -> Server {
         config.relay_token = Some(TokenHash::of(DOOR));
     })
     .await
+}
+
+/// By whom it is agreed that LiveKit hears what is said.
+async fn start(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+    let caps = json!(["mesh", "sfu"]);
+    let body = json!({"call": call, "intent": "audio", "caps": caps, "may_degrade": true});
+    who.post(server, &group.path("/calls"), &body).await
+}
+
+async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+    let body = json!({"caps": ["mesh", "sfu"], "may_degrade": true});
+    ask(server, who, group, (call, "join"), body).await
 }
 
 /// A group of which the last is the bridge.
@@ -46,6 +58,7 @@ fn asks(group: Option<GroupId>, device: &str) -> Value {
     json!({
         "group": group, "room": "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc", "user": "@mia:b.example",
         "device": device, "identity": format!("@mia:b.example:{device}"), "publish": true,
+        "name": "Mia",
     })
 }
 
@@ -101,8 +114,13 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
     }
     let there = ["@mia:b.example:PHONE", "J+T45tGruxc+HrUOqJJlyQSV33m728Cme4+vt8/SWrU"];
     assert_eq!(livekit.people(&room).await, there);
-    let rows = server.rows().await.concat();
-    assert!(rows.contains(r#"{"Matrix":["@mia:b.example","PAD"]},{"caps""#), "{rows}");
+    // All are shown them.
+    let with = state(&server, &alice, &group, call).await;
+    let shown: Vec<_> = with.guests().map(|it| (&*it.device, &*it.sfu, it.muted)).collect();
+    assert_eq!(shown, [("PAD", there[1], true), ("PHONE", there[0], true)]);
+    let one = serde_json::to_value(&with).unwrap()["participants"][3].take();
+    assert_eq!((&one["via"], &one["name"]), (&json!("matrix"), &json!("Mia")), "{one}");
+    assert_eq!((with.clear, &one["mirror"]), (true, &json!("@mia:b.example")));
     // When the call is over they are out of it, and their next one has the group's room.
     ask(&server, &alice, &group, (call, "end"), json!({})).await;
     livekit.until_rooms(&server, &[]).await;
@@ -189,7 +207,7 @@ async fn where_a_bridge_is_natives_are_called_by_their_ghosts_to_the_end() {
     assert_eq!(of_alice.mine, ghost(&alice));
     assert_eq!(claims(&of_alice.jwt)["sub"], json!(ghost(&alice)));
     let prepared = state(&server, &alice, &group, call).await;
-    let mut names: Vec<_> = prepared.participants.iter().map(|it| it.sfu.clone()).collect();
+    let mut names: Vec<_> = prepared.natives().map(|it| it.sfu.clone()).collect();
     names.sort_unstable();
     assert_eq!(names, [Some(ghost(&alice)), Some(ghost(&bob))]);
     // Who is there by that name is no stranger; the guest is there as well.
@@ -237,4 +255,140 @@ async fn a_bridge_that_comes_during_a_call_shows_the_next_one() {
     ask(&server, &alice, &group, (call, "end"), json!({})).await.ok::<CallState>();
     let next: CallState = start(&server, &alice, &group, new_id()).await.ok();
     assert!(next.bridged);
+}
+
+#[tokio::test]
+async fn nobody_is_heard_by_livekit_who_has_not_agreed_to_it() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, bob, _]) = bridged(&server, ["alice", "bob", "ferry"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
+    // One who has not is in the call: nobody of Matrix comes into it, and nothing is another.
+    let call = new_id();
+    crate::calls::start(&server, &alice, &group, call).await.ok::<CallState>();
+    let before = state(&server, &alice, &group, call).await;
+    let (status, said) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
+    assert_eq!(state(&server, &alice, &group, call).await, before);
+    ask(&server, &alice, &group, (call, "end"), json!({})).await.ok::<CallState>();
+    // One of Matrix is in it: whoever has not agreed stays out.
+    let call = new_id();
+    start(&server, &alice, &group, call).await.ok::<CallState>();
+    let (_, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    let _phone = Connected::by(&livekit.url(), given["jwt"].as_str().unwrap()).await;
+    looks(&server).await;
+    let refused = crate::calls::join(&server, &bob, &group, call).await;
+    let refused = refused.refused(409, "DEV_CAUSEWAY_CANNOT_USE_SFU");
+    assert_eq!(refused.who, [bob.device()]);
+    assert_eq!(state(&server, &alice, &group, call).await.natives().count(), 1);
+    let with: CallState = join(&server, &bob, &group, call).await.ok();
+    assert_eq!((with.natives().count(), with.guests().count(), with.clear), (2, 1, true));
+}
+
+/// What the room says of Mia's phone.
+fn says(group: &Group, is_in: bool, begins: Option<(CallId, &Person)>) -> Value {
+    let begins = begins.map(|(call, by)| {
+        let by = json!({"account": by.account, "device": by.device()});
+        json!({"call": call, "intent": "audio", "by": by})
+    });
+    json!({
+        "group": group.id(), "user": "@mia:b.example", "device": "PHONE", "is_in": is_in,
+        "identities": ["@mia:b.example:PHONE"], "begins": begins,
+    })
+}
+
+async fn attend(server: &Server, token: &str, says: &Value) -> (u16, Value) {
+    let url = format!("{}/_causeway/relay/v1/calls/member", server.base);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http.post(url).bearer_auth(token).json(says).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn one_of_matrix_begins_a_call_into_which_natives_come() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, ferry]) = bridged(&server, ["alice", "ferry"]).await;
+    let _streams = listening(&server, [&alice]).await;
+    let call = new_id();
+    let outcome = async |is_in, begins| attend(&server, DOOR, &says(&group, is_in, begins)).await;
+    // Who says again that he is in it, as each hour, begins nothing.
+    assert_eq!(outcome(true, None).await, (200, json!({"outcome": "nothing"})));
+    let began = outcome(true, Some((call, &ferry))).await;
+    assert_eq!(began, (200, json!({"outcome": "began"})));
+    let begun = state(&server, &alice, &group, call).await;
+    assert_eq!((begun.topology, begun.participants.len()), (CallTopology::Prepare, 0));
+    assert_eq!(begun.started_by.mirror.as_deref(), Some("@mia:b.example"));
+    assert!(begun.bridged && begun.clear);
+    // The same event comes twice; she asks for a token as well, and is there.
+    assert_eq!(outcome(true, Some((call, &ferry))).await.1["outcome"], "awaited");
+    let (_, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    let mut phone = Connected::by(&livekit.url(), given["jwt"].as_str().unwrap()).await;
+    looks(&server).await;
+    server.pass_ms(2_000);
+    server.app.tick_calls().await.unwrap();
+    let with: CallState = join(&server, &alice, &group, call).await.ok();
+    assert_eq!((with.topology, with.participants.len()), (CallTopology::Sfu, 2));
+    // The room says that she went: she is out, and the call is the natives'.
+    assert_eq!(outcome(false, None).await.1["outcome"], "gone");
+    looks(&server).await;
+    phone.is_put_out().await;
+    let after = state(&server, &alice, &group, call).await;
+    assert_eq!((after.guests().count(), after.natives().count(), after.clear), (0, 1, false));
+    // What was said of a call that is over begins none.
+    ask(&server, &alice, &group, (call, "end"), json!({})).await;
+    assert_eq!(outcome(true, Some((call, &ferry))).await.1["outcome"], "nothing");
+}
+
+#[tokio::test]
+async fn whoever_says_that_he_comes_and_does_not_leaves_no_call_behind() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, ferry]) = bridged(&server, ["alice", "ferry"]).await;
+    let _streams = listening(&server, [&alice]).await;
+    let call = new_id();
+    attend(&server, DOOR, &says(&group, true, Some((call, &ferry)))).await;
+    server.pass_ms(31_000);
+    server.app.tick_calls().await.unwrap();
+    let over = state(&server, &alice, &group, call).await;
+    assert_eq!((over.topology, over.reason.as_deref()), (CallTopology::Ended, Some("empty")));
+    livekit.until_rooms(&server, &[]).await;
+    // Nor does he call for ever.
+    let begin = async || {
+        let call = new_id();
+        let begun = attend(&server, DOOR, &says(&group, true, Some((call, &ferry)))).await;
+        ask(&server, &alice, &group, (call, "end"), json!({})).await;
+        begun.0
+    };
+    assert_eq!([begin().await, begin().await, begin().await], [200, 200, 429]);
+}
+
+#[tokio::test]
+async fn what_rooms_say_changes_nothing_where_it_may_not() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, ferry]) = bridged(&server, ["alice", "ferry"]).await;
+    let (other, [carol]) = server.group(["carol"]).await;
+    let _streams = listening(&server, [&alice, &carol]).await;
+    let call = new_id();
+    // A native who has not agreed to be heard by LiveKit.
+    crate::calls::start(&server, &alice, &group, call).await.ok::<CallState>();
+    let before = server.rows().await;
+    let (bridged, none) = (says(&group, true, None), says(&other, true, Some((call, &ferry))));
+    assert_eq!(attend(&server, "token of nobody", &bridged).await.0, 401);
+    assert_eq!(attend(&server, DOOR, &bridged).await.0, 403);
+    assert_eq!(attend(&server, DOOR, &none).await.0, 403);
+    for (key, bad) in [
+        ("user", json!("ü")),
+        ("device", json!("")),
+        ("identities", json!(vec!["a"; 5])),
+        ("identities", json!(["a".repeat(257)])),
+    ] {
+        let mut says = says(&group, true, None);
+        says[key] = bad;
+        assert_eq!(attend(&server, DOOR, &says).await.0, 400, "{key}");
+    }
+    // Somebody else's leave, and that of one who is in no call.
+    assert_eq!(attend(&server, DOOR, &says(&group, false, None)).await.1["outcome"], "nothing");
+    server.assert_unchanged(&before).await;
 }

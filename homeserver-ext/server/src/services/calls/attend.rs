@@ -1,0 +1,210 @@
+//! What a room says of who of Matrix is in its call: one who comes is awaited in the group's call, or
+//! begins it; one who goes is out of it.
+//!
+//! It comes before LiveKit shows him, and only hastens what that shows: nobody is in a call by his own
+//! word, and nobody stays in it by that.
+
+use causeway_protocol::{
+    api::{CallDevice, CallIntent},
+    call::{Call, Event, Who},
+    ids::{CallId, GroupId, Timestamp},
+};
+use causeway_store::{Db, Tx};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    GuestError, MAX_OF_GROUP, begun_in,
+    matrix::{is_name, may_come, note},
+    sfu, time,
+};
+use crate::{
+    calls as change,
+    gateway::livekit::LiveKit,
+    live::Live,
+    quota::CallShares,
+    storage::{
+        calls::{self, Row},
+        groups::{self, Group},
+    },
+};
+
+/// Names that LiveKit may have for one device.
+const MOST_NAMES: usize = 4;
+
+/// A room says that one of Matrix is in its call, or is not any more.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Attends {
+    pub(crate) group: GroupId,
+    pub(crate) user: String,
+    /// All of his, where he is not in the room any more.
+    pub(crate) device: Option<String>,
+    pub(crate) is_in: bool,
+    /// What LiveKit may call him.
+    #[serde(default)]
+    pub(crate) identities: Vec<String>,
+    /// The call that begins with him, where none runs.
+    pub(crate) begins: Option<Begins>,
+}
+
+/// A call of the group that begins in its room.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Begins {
+    /// Of the event by which it begins, so that it begins once.
+    pub(crate) call: CallId,
+    pub(crate) intent: CallIntent,
+    /// The bridge's device.
+    pub(crate) by: CallDevice,
+}
+
+/// What became of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Attended {
+    /// There is no call for it, or it was so before.
+    Nothing,
+    /// The call prepares for him, or did.
+    Awaited,
+    /// The group is called.
+    Began,
+    /// He is out of it.
+    Gone,
+}
+
+impl Attended {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Awaited => "awaited",
+            Self::Began => "began",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What it works with: the shares that calls are begun from, how many a mesh carries, and LiveKit.
+#[derive(Clone, Copy)]
+pub(crate) struct With<'a> {
+    pub(crate) shares: &'a CallShares,
+    pub(crate) mesh_max: usize,
+    pub(crate) livekit: Option<&'a LiveKit>,
+}
+
+/// Takes in what the room of a group says.
+pub(crate) async fn attend(
+    (db, live): (&Db, &Live),
+    with: With<'_>,
+    (now, here): (Timestamp, &str),
+    says: &Attends,
+) -> Result<Attended, GuestError> {
+    let attended = judged((db, live), with, (now, here), says).await;
+    let outcome = attended.as_ref().map_or("refused", |it| it.name());
+    metrics::counter!("causeway_call_members_total", "outcome" => outcome).increment(1);
+    attended
+}
+
+async fn judged(
+    (db, live): (&Db, &Live),
+    with: With<'_>,
+    (now, here): (Timestamp, &str),
+    says: &Attends,
+) -> Result<Attended, GuestError> {
+    let names = [Some(&says.user), says.device.as_ref()].into_iter().flatten();
+    if !names.chain(&says.identities).all(|it| is_name(it)) || says.identities.len() > MOST_NAMES {
+        return Err(GuestError::Name);
+    }
+    let mut tx = db.begin_growing().await?;
+    let Some(group) = groups::by_id(tx.conn(), says.group).await? else {
+        return Ok(Attended::Nothing);
+    };
+    if !groups::has_bridge(tx.conn(), group.row, here).await? {
+        return Err(GuestError::NotBridged);
+    }
+    let home = groups::home(tx.conn(), says.group).await?;
+    if group.head.closed || home.is_some_and(|home| home != here) {
+        return Ok(Attended::Nothing);
+    }
+    let running = calls::running(tx.conn(), group.row).await?;
+    match (running, &says.device, &says.begins) {
+        (Some(row), _, _) if row.kept.ghosts.is_none() => Ok(Attended::Nothing),
+        (Some(row), _, _) if !says.is_in => goes((tx, live), now, row, says).await,
+        (Some(row), Some(device), _) => comes((tx, live), with, now, (row, says, device)).await,
+        (None, Some(device), Some(begins)) if says.is_in => {
+            let asked = (says, device.as_str(), begins);
+            begin((tx, live), with, (now, here), &group, asked).await
+        }
+        (Some(_) | None, _, _) => Ok(Attended::Nothing),
+    }
+}
+
+async fn goes(
+    (tx, live): (Tx, &Live),
+    now: Timestamp,
+    mut row: Row,
+    says: &Attends,
+) -> Result<Attended, GuestError> {
+    let before = row.kept.call.version;
+    let his = |who: &Who| match who {
+        Who::Matrix(user, device) => {
+            *user == says.user && says.device.as_ref().is_none_or(|it| it == device)
+        }
+        Who::Native(_) => false,
+    };
+    for who in row.guests().into_iter().filter(his) {
+        change::of_itself(&mut row, Event::Leave(who), now);
+    }
+    if row.kept.call.version == before {
+        return Ok(Attended::Nothing);
+    }
+    time::put(tx, live, now, (&row, before)).await?;
+    Ok(Attended::Gone)
+}
+
+async fn comes(
+    (tx, live): (Tx, &Live),
+    with: With<'_>,
+    now: Timestamp,
+    (mut row, says, device): (Row, &Attends, &str),
+) -> Result<Attended, GuestError> {
+    let before = row.kept.call.version;
+    let who = Who::Matrix(says.user.clone(), device.to_owned());
+    may_come(&row, &who)?;
+    let event = Event::Expect(who.clone());
+    sfu::note_away(&mut row.kept.call, now, with.livekit, &event);
+    change::apply(&mut row, event, now)?;
+    for identity in &says.identities {
+        note(&mut row, who.clone(), (identity, None), now);
+    }
+    time::put(tx, live, now, (&row, before)).await?;
+    Ok(Attended::Awaited)
+}
+
+/// The group is called by one of Matrix: LiveKit carries it from the beginning, and if he does not come
+/// it ends as one that nobody is in.
+async fn begin(
+    (mut tx, live): (Tx, &Live),
+    With { shares, mesh_max, livekit }: With<'_>,
+    (now, here): (Timestamp, &str),
+    group: &Group,
+    (says, device, Begins { call, intent, by }): (&Attends, &str, &Begins),
+) -> Result<Attended, GuestError> {
+    if calls::by_id(tx.conn(), group.row, *call).await?.is_some() {
+        return Ok(Attended::Nothing);
+    }
+    if livekit.is_none_or(|livekit| livekit.rests(now).is_some()) {
+        return Err(GuestError::Away);
+    }
+    shares.guest(now, (&says.group, &says.user))?;
+    let started_by = CallDevice { mirror: Some(says.user.clone()), ..by.clone() };
+    let begun = (*call, *intent, started_by, Call::new(mesh_max, true, now));
+    let mut row = begun_in((&mut tx, group), (now, here), begun).await?;
+    let who = Who::Matrix(says.user.clone(), device.to_owned());
+    change::apply(&mut row, Event::Expect(who.clone()), now)?;
+    for identity in &says.identities {
+        note(&mut row, who.clone(), (identity, None), now);
+    }
+    calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
+    change::put((&mut tx, live), now, group.head.epoch, &row).await?;
+    tx.commit().await?;
+    metrics::counter!("causeway_calls_started_total").increment(1);
+    Ok(Attended::Began)
+}

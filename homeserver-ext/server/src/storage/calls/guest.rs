@@ -1,0 +1,72 @@
+//! Of a call: those of Matrix who are in it, or are awaited.
+
+use causeway_protocol::{
+    api::{CallGuest, CallMember},
+    call::Who,
+    ids::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Row, native};
+
+/// One of Matrix who asked to be let in, under one of the names that his device may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Guest {
+    pub(crate) who: Who,
+    pub(crate) asked_ms: Timestamp,
+    /// What his room calls him.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    /// Whether LiveKit shows him under that name, and sound of his.
+    #[serde(default)]
+    pub(crate) is_there: bool,
+    #[serde(default)]
+    pub(crate) speaks: bool,
+}
+
+impl Row {
+    /// Those of Matrix who take part, or are awaited.
+    pub(crate) fn guests(&self) -> Vec<Who> {
+        let call = &self.kept.call;
+        let those = call.participants.keys().chain(call.awaited());
+        those.filter(|who| native(who).is_none()).cloned().collect()
+    }
+
+    /// Whether LiveKit hears what is said: those of Matrix have no keys, since their rooms are not
+    /// encrypted.
+    pub(crate) fn is_clear(&self) -> bool {
+        !self.guests().is_empty()
+    }
+
+    /// Natives who take part, and have not agreed that LiveKit hears them.
+    pub(crate) fn unwilling(&self) -> Vec<Who> {
+        let those = self.kept.call.participants.iter();
+        let those = those.filter(|(who, it)| native(who).is_some() && !it.caps.may_degrade);
+        those.map(|(who, _)| who.clone()).collect()
+    }
+
+    /// As those are told who may know of it.
+    pub(super) fn shown_guests(&self) -> impl Iterator<Item = CallMember> + '_ {
+        self.kept.call.participants.iter().filter_map(|(who, it)| {
+            let Who::Matrix(user, device) = who else { return None };
+            let plain = format!("{user}:{device}");
+            let his = self.kept.guests.iter().filter(|(_, guest)| guest.who == *who);
+            // A device may be there twice for a moment: by the name that stays.
+            let best = his.max_by_key(|(name, guest)| {
+                (guest.is_there, guest.speaks, **name == plain, guest.asked_ms)
+            });
+            let (sfu, guest) = best.map_or((&plain, None), |(name, guest)| (name, Some(guest)));
+            let name = guest.and_then(|guest| guest.name.clone());
+            Some(CallMember::Matrix(CallGuest {
+                name: name.unwrap_or_else(|| user.clone()),
+                mirror: user.clone(),
+                device: device.clone(),
+                since_ms: it.since,
+                muted: !guest.is_some_and(|guest| guest.speaks),
+                hand: false,
+                sfu: sfu.clone(),
+                via: "matrix".to_owned(),
+            }))
+        })
+    }
+}
