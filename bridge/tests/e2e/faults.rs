@@ -81,6 +81,11 @@ impl Proxy {
         (proxy, url)
     }
 
+    /// Whether nothing of the agents passes from now on.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+
     async fn pass(&self, what: Held) -> Response {
         let url = format!("{}{}", self.upstream, what.path);
         let mut request = self.http.request(what.method, url).body(what.body);
@@ -216,7 +221,7 @@ async fn happen(
         Fault::LinkCut => {
             let cut = |is_cut| {
                 for proxy in proxies {
-                    proxy.is_cut.store(is_cut, Ordering::SeqCst);
+                    proxy.cut(is_cut);
                 }
             };
             cut(true);

@@ -15,6 +15,9 @@ use crate::world::World;
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP TABLE not_taken;
+    ALTER TABLE outbox DROP COLUMN sealed_epoch;
+    ALTER TABLE outbox DROP COLUMN anew;
     DROP TABLE callers;
     CREATE TABLE portal_batches (
         batch INTEGER PRIMARY KEY, lane TEXT NOT NULL UNIQUE,

@@ -22,6 +22,8 @@ pub(crate) mod legacy;
 pub(crate) mod link_words;
 #[cfg(feature = "cli")]
 pub(crate) mod mirrors;
+#[cfg(feature = "cli")]
+pub(crate) mod not_taken;
 pub(crate) mod offers;
 pub(crate) mod olm;
 pub(crate) mod ops;

@@ -138,6 +138,7 @@ impl<'a, A: Audience> Follower<'a, A> {
         let done = async {
             // What the server refuses for now keeps nobody's messages.
             let done = self.client.chores().await;
+            outbox::seal_anew(self.client).await?;
             for group in outbox::waiting(self.client.db()).await? {
                 match outbox::flush(self.client, group).await {
                     // Said once; other groups do not wait for what this one waits for.

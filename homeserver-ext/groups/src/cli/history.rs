@@ -23,7 +23,7 @@ use super::{
 use crate::{
     machine::{Received, What},
     sdk::{Client, Keep, KeepError},
-    storage::{self, history, mirrors, shared_lines},
+    storage::{self, history, mirrors, not_taken, shared_lines},
     vault::Vault,
 };
 
@@ -45,6 +45,9 @@ impl Keep for History {
                     add(client, tx, std::mem::take(&mut shown)).await?;
                     shared::add(client, tx, group, past).await?;
                     continue;
+                }
+                if let What::Expired { id } = &what {
+                    not_taken::note(tx.conn(), &group, id).await?;
                 }
                 let Some(mut what) = Said::from_what(what) else { continue };
                 name_mirrors(tx, group, &mut what).await?;

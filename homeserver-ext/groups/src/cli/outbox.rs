@@ -6,17 +6,22 @@
 //!    └─────────────────────┘                                 ▼ failed
 //! ```
 //! How a batch lives is told in [`crate::sdk::Sending`]. Whoever finds one posts it, `send` and `tail`
-//! alike. Only an answered 409 lets its messages be sealed again, under the same client ids.
+//! alike. Only an answered 409 lets its messages be sealed again, under the same client ids, and that
+//! another server could not put them down behind a cut (`anew`).
+
+mod anew;
 
 use std::time::Duration;
 
 use causeway_protocol::{
     content::{Content, MAX_PLAINTEXT, Malformed, Plaintext},
     envelope::MAX_PAYLOAD,
-    ids::{ClientId, EnvelopeId, GroupId, Timestamp},
+    ids::{ClientId, EnvelopeId, Epoch, GroupId, Timestamp},
+    roster::Scheme,
 };
 use causeway_store::{Db, Error as StoreError, Tx};
 
+pub(super) use self::anew::seal_anew;
 use super::{
     history,
     line::{Message, Said},
@@ -212,12 +217,14 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
     match client.post_kept(&sending).await {
         Ok(answer) => {
             let mut tx = client.db().begin().await?;
+            let under = may_be_late(client, &mut tx, &sending).await?;
             client.settle(&mut tx, &sending, &answer).await?;
             let step = match answer {
                 Answer::Taken => {
                     let mut settled = Vec::with_capacity(sending.rows.len());
                     for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
-                        settled.extend(accepted(client, &mut tx, *row, message.first).await?);
+                        let as_what = (message.first, under);
+                        settled.extend(accepted(client, &mut tx, *row, as_what).await?);
                     }
                     keep(client, &mut tx, group, settled).await?;
                     Step::Sent
@@ -229,10 +236,11 @@ pub(super) async fn step(client: &Client, group: GroupId) -> Result<Step, Outbox
         }
         Err(SdkError::Call(CallError::Refused { status, error, taken, .. })) if status != 401 => {
             let mut tx = client.db().begin().await?;
+            let under = may_be_late(client, &mut tx, &sending).await?;
             let mut settled = Vec::with_capacity(sending.rows.len());
             for (row, message) in sending.rows.iter().zip(&sending.batch.messages) {
                 settled.extend(if message.ids().all(|id| taken.contains(&id)) {
-                    accepted(client, &mut tx, *row, message.first).await?
+                    accepted(client, &mut tx, *row, (message.first, under)).await?
                 } else {
                     failed(client, &mut tx, *row, &error).await?
                 });
@@ -347,14 +355,26 @@ async fn give_up(
     Ok(Sealed::Changed)
 }
 
+/// Under which epoch this is sealed, where another server may have it too late to put it down: in a group with
+/// a shared key.
+async fn may_be_late(
+    client: &Client,
+    tx: &mut Tx,
+    sending: &Sending,
+) -> Result<Option<Epoch>, OutboxError> {
+    let roster = client.machine().roster(tx, sending.batch.group).await.map_err(SdkError::from)?;
+    let is_shared = roster.is_some_and(|roster| roster.scheme() == Scheme::SharedKey);
+    Ok(is_shared.then_some(sending.batch.epoch))
+}
+
 /// The server has the message of this row, under this id: the line that it is from now on.
 async fn accepted(
     client: &Client,
     tx: &mut Tx,
     row: i64,
-    id: EnvelopeId,
+    (id, under): (EnvelopeId, Option<Epoch>),
 ) -> Result<Option<Said>, OutboxError> {
-    let plaintext = rows::accepted(tx.conn(), client.vault(), row, &id).await?;
+    let plaintext = rows::accepted(tx.conn(), client.vault(), row, (&id, under)).await?;
     let Some(plaintext) = plaintext else { return Ok(None) };
     let Plaintext { client_id, sent_at, content, .. } = Plaintext::parse(&plaintext)?;
     // What is for the bridge alone is nothing to show.

@@ -1,6 +1,6 @@
 //! Messages that were promised, in the order of their rows within a group; their contents sealed.
 
-use causeway_protocol::ids::{ClientId, EnvelopeId, GroupId, Timestamp};
+use causeway_protocol::ids::{ClientId, EnvelopeId, Epoch, GroupId, Timestamp};
 use causeway_store::Conn;
 use sqlx::Row as _;
 use zeroize::Zeroizing;
@@ -153,54 +153,67 @@ pub(crate) async fn first(
 }
 
 /// Takes a message out of those that wait, for the server has it: its plaintext; nothing, if another
-/// process has settled it.
+/// process has settled it, or it was accepted before. Where it may have to be sealed anew, its content stays,
+/// with the epoch `under` which it is sealed.
 pub(crate) async fn accepted(
     conn: &mut Conn,
     vault: &Vault,
     row: i64,
-    id: &EnvelopeId,
+    (id, under): (&EnvelopeId, Option<Epoch>),
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let Some(plaintext) = queued(conn, vault, row).await? else { return Ok(None) };
+    let Some(Queued { plaintext, was_accepted }) = queued(conn, vault, row).await? else {
+        return Ok(None);
+    };
     sqlx::query(
-        "UPDATE outbox SET state = 'accepted', envelope_id = $2, content = $3 WHERE row = $1",
+        "UPDATE outbox SET state = 'accepted', envelope_id = $2, sealed_epoch = $3,
+            content = CASE WHEN $3 IS NULL THEN $4 ELSE content END WHERE row = $1",
     )
     .bind(row)
     .bind(id.as_bytes().as_slice())
+    .bind(under.map(|under| i64::from(under.0)))
     .bind(EMPTY)
     .execute(conn)
     .await?;
-    Ok(Some(plaintext))
+    Ok((!was_accepted).then_some(plaintext))
 }
 
-/// As [`accepted`], of a message that will not be sent, and why.
+/// As [`accepted`], of a message that will not be sent, and why. One that was accepted before stays so.
 pub(crate) async fn failed(
     conn: &mut Conn,
     vault: &Vault,
     row: i64,
     why: &str,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let Some(plaintext) = queued(conn, vault, row).await? else { return Ok(None) };
-    sqlx::query("UPDATE outbox SET state = 'failed', failure = $2, content = $3 WHERE row = $1")
+    let Some(Queued { plaintext, was_accepted }) = queued(conn, vault, row).await? else {
+        return Ok(None);
+    };
+    let state = if was_accepted { "accepted" } else { "failed" };
+    sqlx::query("UPDATE outbox SET state = $4, failure = $2, content = $3 WHERE row = $1")
         .bind(row)
         .bind(why)
         .bind(EMPTY)
+        .bind(state)
         .execute(conn)
         .await?;
-    Ok(Some(plaintext))
+    Ok((!was_accepted).then_some(plaintext))
 }
 
-async fn queued(
-    conn: &mut Conn,
-    vault: &Vault,
-    row: i64,
-) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let waits: Option<(Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT client_id, content FROM outbox WHERE row = $1 AND state = 'queued'")
-            .bind(row)
-            .fetch_optional(conn)
-            .await?;
-    let Some((place, sealed)) = waits else { return Ok(None) };
-    Ok(Some(vault.unseal(Class::Content, "outbox", "content", &place, &sealed)?))
+struct Queued {
+    plaintext: Zeroizing<Vec<u8>>,
+    /// It is sealed anew.
+    was_accepted: bool,
+}
+
+async fn queued(conn: &mut Conn, vault: &Vault, row: i64) -> Result<Option<Queued>, Error> {
+    let waits: Option<(Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT client_id, content, anew FROM outbox WHERE row = $1 AND state = 'queued'",
+    )
+    .bind(row)
+    .fetch_optional(conn)
+    .await?;
+    let Some((place, sealed, anew)) = waits else { return Ok(None) };
+    let plaintext = vault.unseal(Class::Content, "outbox", "content", &place, &sealed)?;
+    Ok(Some(Queued { plaintext, was_accepted: anew > 0 }))
 }
 
 /// Forgets a message that waits, unless its row is one of `sent`.
@@ -224,7 +237,13 @@ pub(crate) async fn take_back(
 pub(crate) async fn forget(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM outbox WHERE state <> 'queued' AND created_ms < $1")
         .bind(ms(before))
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
+    sqlx::query(
+        "DELETE FROM not_taken WHERE NOT EXISTS (SELECT 1 FROM outbox
+            WHERE outbox.group_id = not_taken.group_id AND outbox.envelope_id = not_taken.envelope_id)",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
