@@ -146,11 +146,14 @@ pub struct Servers {
     /// Whether what is for all of a group on three servers or more goes once, by a Matrix room of their
     /// agents, instead of once to each.
     pub relay_rooms: bool,
+    /// MiB of what they acknowledged that are kept, sealed as it is, so that one that is put back from a backup
+    /// is given it again; the oldest goes first. 0 keeps nothing.
+    pub keep_mib: u32,
 }
 
 impl Default for Servers {
     fn default() -> Self {
-        Self { allow: vec!["*".to_owned()], deny: Vec::new(), relay_rooms: true }
+        Self { allow: vec!["*".to_owned()], deny: Vec::new(), relay_rooms: true, keep_mib: 256 }
     }
 }
 

@@ -106,6 +106,15 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_servers_refused_total", "Ops and messages of other servers that were refused."),
     ("causeway_servers_given_back_total", "Ops that a home had lost and another server gave back."),
     ("causeway_servers_second_histories_total", "Times that another history was shown of a group."),
+    (
+        "causeway_servers_kept_bytes",
+        "Bytes of what other servers acknowledged that are kept for them.",
+    ),
+    (
+        "causeway_servers_given_again_total",
+        "Items given again to servers that were put back from a copy.",
+    ),
+    ("causeway_servers_gaps_total", "Times that a server lost more than another keeps."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
     ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),

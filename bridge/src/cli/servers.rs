@@ -157,6 +157,11 @@ fn in_full(server: &Value, now: Timestamp) -> String {
         count(server, "refused"),
         count(server, "limited")
     );
+    let kept = count(server, "kept_bytes").div_ceil(1_024);
+    let gaps = count(server, "gaps");
+    let gaps =
+        if gaps > 0 { format!("; {gaps} times more was lost than is kept") } else { String::new() };
+    let _ = writeln!(text, "  {:<12} {kept} KiB of what it took, to give again{gaps}", "kept");
     if let Some(last) = server.get("last_error") {
         let at = time(last, "at_ms").map(|at| local_time(at, now)).unwrap_or_default();
         let _ = writeln!(text, "  {:<12} {at}: {}", "last wrong", word(last, "why"));

@@ -67,6 +67,7 @@ impl Config {
             allow: parsed("native.servers.allow", &servers.allow)?,
             deny: parsed("native.servers.deny", &servers.deny)?,
             relay_rooms: servers.relay_rooms,
+            keep_bytes: u64::from(servers.keep_mib) << 20,
         })
     }
 }

@@ -52,7 +52,8 @@ impl<'a> Hostile<'a> {
     async fn frame(&mut self, items: Vec<Value>, ack: Option<Ack>) {
         self.seq += 1;
         let (link, seq) = (self.link, self.seq);
-        self.says(Frame { link, seq, ack, reset: None, items }.to_json()).await;
+        let frame = Frame { link, seq, ack, reset: None, had: None, gives: None, items };
+        self.says(frame.to_json()).await;
     }
 }
 
@@ -201,7 +202,8 @@ async fn a_server_that_keeps_to_nothing_shows_nobody_anything_and_holds_nobody_u
     for n in 0..FLOOD as u64 {
         let seq = hostile.seq + 2 + n * 7_919;
         let items = vec![json!({"t": "ask", "id": id(), "padding": padding})];
-        hostile.says(Frame { link, seq, ack: None, reset: None, items }.to_json()).await;
+        let (ack, reset, had, gives) = (None, None, None, None);
+        hostile.says(Frame { link, seq, ack, reset, had, gives, items }.to_json()).await;
     }
     hostile.says(json!({"v": 7})).await;
     talk(&alice, &carol, group, &mut read).await;

@@ -21,10 +21,12 @@ mod hostile_server;
 mod js;
 mod js_client;
 mod kill;
+mod late;
 mod line;
 mod matrix_caller;
 #[path = "../shared/people.rs"]
 mod people;
+mod restored;
 mod servers;
 mod sfu;
 mod stack;

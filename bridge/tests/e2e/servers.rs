@@ -32,7 +32,7 @@ impl Side {
     }
 }
 
-async fn two() -> [Side; 2] {
+pub(crate) async fn two() -> [Side; 2] {
     several().await
 }
 
@@ -234,7 +234,7 @@ async fn who_is_on_another_homeserver_speaks_in_a_bridged_room_and_hears_it() {
 }
 
 /// The client as people run it, with a home of its own; what it printed, and said on stderr.
-async fn client(
+pub(crate) async fn client(
     home: &std::path::Path,
     server: &str,
     arguments: &[&str],
@@ -322,7 +322,7 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
 }
 
 /// Puts a server back to its copy, and starts it as after a restore, until `meanwhile` is done.
-async fn put_back(side: &mut Side, meanwhile: impl Future<Output = ()>) {
+pub(crate) async fn put_back(side: &mut Side, meanwhile: impl Future<Output = ()>) {
     side.causeway.kill().unwrap();
     let arguments = ["backup", "restore", "--move-aside", "copy", "--output", "json"];
     done(&causeway_run(side.causeway.dir(), &arguments));

@@ -243,7 +243,8 @@ pub(crate) fn new_group(name: &str, scheme: Scheme) -> NewGroup {
     }
 }
 
-async fn keep_reading(client: Client) {
+/// Reads whatever comes, for ever.
+pub(crate) async fn keep_reading(client: Client) {
     let mut stream = client.stream();
     loop {
         match stream.next_rows().await {

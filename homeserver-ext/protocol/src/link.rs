@@ -7,6 +7,7 @@
 
 mod event;
 mod frame;
+mod given;
 mod incoming;
 mod item;
 mod outgoing;
@@ -18,6 +19,7 @@ pub use event::{Carried, Event, EventPlace};
 pub use frame::{
     Ack, BadFrame, Content, Frame, MAX_CONTENT, MAX_ITEM, MAX_ITEMS, VERSION_REFUSED, fitting,
 };
+pub use given::{Gives, Had};
 pub use incoming::{Fate, Place};
 pub use item::{
     Answer, Ask, BadItem, Call, DeviceProgress, Head, Item, RowProgress, RowState, StreamProgress,

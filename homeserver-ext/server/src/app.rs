@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::Router;
-use causeway_protocol::ids::{DeviceId, Generation, Timestamp, is_server_name};
+use causeway_protocol::ids::{DeviceId, Generation, StreamId, Timestamp, is_server_name};
 use causeway_store::{Agreed, Db, Lock, OpenError, Options};
 use tokio::{
     net::TcpListener,
@@ -90,8 +90,11 @@ impl App {
         }
         let hits = Hits::default();
         let limits = Present::new(config.accounts, config.guests, config.edge);
+        let mut stream = [0; StreamId::LEN];
+        getrandom::fill(&mut stream)?;
+        let streams = kept::name_numbers(&db, StreamId::new(stream), config.put_back).await?;
         let servers = Arc::new(Servers::new(
-            &config.server_name,
+            (&config.server_name, streams),
             (config.relay_token.map(|_| config.relay_patience), config.relay_gathers),
             config.others.clone(),
         ));

@@ -37,6 +37,8 @@ pub struct Figures {
     pub oldest_waiting_ms: u64,
     /// Bytes of payload that are kept although they were acknowledged.
     pub kept_bytes: u64,
+    /// Bytes of what other servers acknowledged that are kept for them.
+    pub given_bytes: u64,
     /// Rows that devices could not hold, each device's for itself.
     pub parked_rows: u64,
     /// Bytes of what they carry.
@@ -59,6 +61,7 @@ impl Figures {
         let oldest = self.oldest_waiting_ms as f64 / 1_000.0;
         metrics::gauge!("causeway_mailbox_oldest_seconds").set(oldest);
         metrics::gauge!("causeway_kept_bytes").set(self.kept_bytes as f64);
+        metrics::gauge!("causeway_servers_kept_bytes").set(self.given_bytes as f64);
         metrics::gauge!("causeway_parked_rows").set(self.parked_rows as f64);
         metrics::gauge!("causeway_parked_bytes").set(self.parked_bytes as f64);
         metrics::gauge!("causeway_groups").set(self.groups as f64);

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use crate::{ids::ServerLinkId, json};
 
+use super::given::{Gives, Had};
+
 /// Most bytes of one content, as canonical JSON.
 pub const MAX_CONTENT: usize = 64_000;
 
@@ -12,8 +14,8 @@ pub const MAX_CONTENT: usize = 64_000;
 pub const MAX_ITEM: usize = 62_000;
 
 /// Most bytes of a frame's items with the commas between them: the rest is for the frame's own
-/// fields, of which the longest take 169.
-pub const MAX_ITEMS: usize = 63_800;
+/// fields, of which the longest take 404.
+pub const MAX_ITEMS: usize = 63_500;
 
 /// Highest number that JSON readers agree on.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -41,6 +43,10 @@ pub struct Frame {
     pub ack: Option<Ack>,
     /// A link of the reader's, of which frames came that have no beginning.
     pub reset: Option<ServerLinkId>,
+    /// What its sender has of the reader's stream; absent where it does not say.
+    pub had: Option<Had>,
+    /// What the items stand for in the sender's stream; absent where for nothing that is kept.
+    pub gives: Option<Box<Gives>>,
     /// Read one by one ([`super::Item::parse`]): a bad one does not spoil the others.
     pub items: Vec<Value>,
 }
@@ -87,20 +93,23 @@ impl Content {
             return Ok(Self::VersionRefused);
         }
         let read: FrameJson = json::from_slice(bytes).map_err(|_| BadFrame::Json)?;
-        let FrameJson { link, seq, ack, reset, items, .. } = read;
-        let numbers = [seq, ack.map_or(0, |ack| ack.seq)];
-        if numbers.iter().any(|number| *number > MAX_NUMBER) || (seq == 0 && !items.is_empty()) {
+        let FrameJson { link, seq, ack, reset, had, gives, items, .. } = read;
+        let given =
+            gives.as_ref().map_or([0; 3], |it| [it.after, it.seq, it.since.map_or(0, |it| it.seq)]);
+        let said = [seq, ack.map_or(0, |ack| ack.seq), had.map_or(0, |had| had.seq)];
+        let mut numbers = said.into_iter().chain(given);
+        if numbers.any(|number| number > MAX_NUMBER) || (seq == 0 && !items.is_empty()) {
             return Err(BadFrame::Number);
         }
-        Ok(Self::Frame(Frame { link, seq, ack, reset, items }))
+        Ok(Self::Frame(Frame { link, seq, ack, reset, had, gives, items }))
     }
 }
 
 impl Frame {
     /// The content, at most [`MAX_CONTENT`] bytes where the items were measured with [`fitting`].
     pub fn to_json(&self) -> Value {
-        let Self { link, seq, ack, reset, items } = self.clone();
-        let frame = FrameJson { v: 1, link, seq, ack, reset, items };
+        let Self { link, seq, ack, reset, had, gives, items } = self.clone();
+        let frame = FrameJson { v: 1, link, seq, ack, reset, had, gives, items };
         // Strings, integers and JSON: nothing here that JSON cannot say.
         serde_json::to_value(frame).unwrap_or_default()
     }
@@ -133,6 +142,10 @@ struct FrameJson {
     ack: Option<Ack>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reset: Option<ServerLinkId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    had: Option<Had>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gives: Option<Box<Gives>>,
     #[serde(default, deserialize_with = "json::or_default")]
     items: Vec<Value>,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::ids::ServerLinkId;
 
 use super::frame::{Ack, Frame};
+use super::given::{Gives, Had};
 use super::outgoing::{WINDOW_BYTES, WINDOW_FRAMES};
 
 /// Most bytes of one peer's frames that wait.
@@ -29,6 +30,8 @@ pub struct Place {
     pub present: Option<Ack>,
     /// The last eight links before, newest last.
     pub former: VecDeque<ServerLinkId>,
+    /// What was taken of its stream, over all its links.
+    pub had: Had,
 }
 
 /// What became of a frame.
@@ -51,6 +54,7 @@ pub enum Fate {
 #[derive(Debug, Clone)]
 struct Held {
     items: Vec<Value>,
+    gives: Option<Box<Gives>>,
     bytes: usize,
 }
 
@@ -154,7 +158,7 @@ impl Incoming {
             && bytes <= room;
         let held = !frame.items.is_empty() && is_near && (is_next || fits);
         if held && !self.waiting.contains_key(&key) {
-            self.waiting.insert(key, Held { items: frame.items, bytes });
+            self.waiting.insert(key, Held { items: frame.items, gives: frame.gives, bytes });
             self.waiting_bytes += bytes;
         }
         held
@@ -165,10 +169,19 @@ impl Incoming {
         self.waiting_bytes = self.waiting.values().map(|held| held.bytes).sum();
     }
 
-    /// The items of the frame whose turn it is.
+    /// The items of the frame whose turn it is. One before which something of its stream is missing is not
+    /// taken: the peer reads what is here, and gives that first, in a new link.
     pub(super) fn next(&self) -> Option<&[Value]> {
         let present = self.place.present?;
-        self.waiting.get(&(present.link, present.seq + 1)).map(|held| held.items.as_slice())
+        let held = self.waiting.get(&(present.link, present.seq + 1))?;
+        let reaches = held.gives.as_ref().is_none_or(|gives| self.place.had.reaches(gives));
+        reaches.then_some(held.items.as_slice())
+    }
+
+    /// What the frame whose turn it is gives.
+    pub(super) fn next_gives(&self) -> Option<&Gives> {
+        let present = self.place.present?;
+        self.waiting.get(&(present.link, present.seq + 1))?.gives.as_deref()
     }
 
     /// That frame is committed.
@@ -177,6 +190,9 @@ impl Incoming {
         if let Some(held) = self.waiting.remove(&(present.link, present.seq + 1)) {
             present.seq += 1;
             self.waiting_bytes -= held.bytes;
+            if let Some(gives) = &held.gives {
+                self.place.had.advance(gives);
+            }
         }
     }
 

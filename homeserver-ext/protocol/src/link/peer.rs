@@ -8,6 +8,7 @@ use crate::ids::ServerLinkId;
 
 use super::{
     frame::{Ack, Frame},
+    given::Gives,
     incoming::{Fate, Incoming, Place},
     outgoing::Outgoing,
 };
@@ -71,11 +72,13 @@ impl Peer {
     }
 
     /// My frame of this number with these items; without items it bears the last number that was
-    /// given. Whatever is sent acknowledges what was committed until now.
+    /// given. Whatever is sent acknowledges what was committed until now, and says what is had; what it gives
+    /// is the caller's to say.
     pub fn frame(&mut self, seq: u64, items: Vec<Value>, now: u64) -> Frame {
         let (ack, reset) = self.incoming.answer(now);
         let seq = if items.is_empty() { self.outgoing.last() } else { seq };
-        Frame { link: self.outgoing.link(), seq, ack, reset, items }
+        let had = Some(self.incoming.place().had);
+        Frame { link: self.outgoing.link(), seq, ack, reset, had, gives: None, items }
     }
 
     /// Takes in a frame whose items have these bytes. `room` is what all peers together leave of
@@ -107,6 +110,11 @@ impl Peer {
     /// The items of the peer's frame whose turn it is.
     pub fn next(&self) -> Option<&[Value]> {
         self.incoming.next()
+    }
+
+    /// What that frame gives of the peer's stream.
+    pub fn next_gives(&self) -> Option<&Gives> {
+        self.incoming.next_gives()
     }
 
     /// That frame is committed, and [`Peer::place`] with it.

@@ -13,6 +13,7 @@ use crate::{
 use super::{
     event::Event,
     frame::{Ack, Frame},
+    given::{Gives, Had},
     item::Item,
 };
 
@@ -42,6 +43,12 @@ pub struct FrameHead {
     /// As in a frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<ServerLinkId>,
+    /// As in a frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub had: Option<Had>,
+    /// As in a frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives: Option<Gives>,
 }
 
 /// Why a content is none; it counts as malformed.
@@ -67,16 +74,16 @@ impl RoomEvent {
 
     /// The frame that it is for a server; `None`: nothing for that one. `id` is drawn for its item.
     pub fn frame(&self, server: &str, id: ItemId) -> Option<Frame> {
-        let FrameHead { link, seq, ack, reset } = *self.frames.get(server)?;
+        let FrameHead { link, seq, ack, reset, had, gives } = *self.frames.get(server)?;
         let items = vec![Item::Event(id, self.event.clone()).to_json()];
-        Some(Frame { link, seq, ack, reset, items })
+        Some(Frame { link, seq, ack, reset, had, gives: gives.map(Box::new), items })
     }
 }
 
 impl From<&Frame> for FrameHead {
     fn from(frame: &Frame) -> Self {
-        let Frame { link, seq, ack, reset, .. } = *frame;
-        Self { link, seq, ack, reset }
+        let Frame { link, seq, ack, reset, had, .. } = *frame;
+        Self { link, seq, ack, reset, had, gives: frame.gives.as_deref().copied() }
     }
 }
 
@@ -105,7 +112,7 @@ mod tests {
     use crate::{
         envelope::{Kind, Sender, Submission, SubmittedTo},
         ids::{DeviceId, Epoch, GroupId, ItemId, ServerLinkId, StreamId},
-        link::{Ack, Carried, Content, Event, EventPlace, Item},
+        link::{Ack, Carried, Content, Event, EventPlace, Gives, Had, Item},
     };
 
     fn event(seq: u64, words: &[&str]) -> Event {
@@ -134,6 +141,14 @@ mod tests {
             seq: u64::from(n),
             ack: Some(ack),
             reset: None,
+            had: Some(Had { stream: Some(StreamId::new([6; 16])), seq: 3 }),
+            gives: Some(Gives {
+                stream: StreamId::new([7; 16]),
+                after: 1,
+                seq: 2,
+                since: None,
+                gap: false,
+            }),
         };
         let frames = [("b.example", head(1)), ("c.example", head(2))];
         frames.map(|(name, head)| (name.to_owned(), head)).into()

@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use causeway_protocol::{
-    ids::ServerLinkId,
-    link::{Ack, Content, Fate, Frame, Peer, Place},
+    ids::{ServerLinkId, StreamId},
+    link::{Ack, Content, Fate, Frame, Gives, Had, Peer, Place},
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -219,6 +219,8 @@ proptest! {
                 seq: seqs[seq],
                 ack: (ack > 0).then(|| Ack { link: mine, seq: seqs[ack] }),
                 reset: reset.then_some(mine),
+                had: None,
+                gives: None,
                 items,
             };
             if peer.receive(frame, 50_000, now, 0, 300_000).begin_anew {
@@ -265,7 +267,8 @@ fn settle(ends: &mut [End; 2], network: &mut Network, mut now: u64, random: u16)
 
 fn frame_of(link: u8, seq: u64) -> Frame {
     let items = if seq == 0 { vec![] } else { vec![json!(seq)] };
-    Frame { link: ServerLinkId::new([link; 16]), seq, ack: None, reset: None, items }
+    let link = ServerLinkId::new([link; 16]);
+    Frame { link, seq, ack: None, reset: None, had: None, gives: None, items }
 }
 
 fn fresh() -> Peer {
@@ -339,4 +342,32 @@ fn a_link_without_a_beginning_is_reset_after_thirty_seconds_and_not_often() {
     assert!(peer.owes_answer(40_000));
     assert_eq!(peer.frame(0, vec![], 40_000).reset, Some(ServerLinkId::new([2; 16])));
     assert_eq!(peer.waiting_bytes(), 0);
+}
+
+#[test]
+fn a_frame_before_which_something_is_missing_is_not_taken_until_that_was_given() {
+    let mut peer = fresh();
+    let stream = StreamId::new([5; 16]);
+    let gives = |after, seq, since| Some(Box::new(Gives { stream, after, seq, since, gap: false }));
+    let take = |peer: &mut Peer, link, seq, gives| {
+        peer.receive(Frame { gives, ..frame_of(link, seq) }, 10, 0, 0, ROOM);
+        let is_taken = peer.next().is_some();
+        if is_taken {
+            peer.committed();
+        }
+        is_taken
+    };
+    assert!(take(&mut peer, 1, 1, gives(0, 10, Some(Had::default()))));
+    assert!(!take(&mut peer, 1, 2, gives(20, 30, None)));
+    // It is answered, and says what is here.
+    assert!(peer.owes_answer(1_000));
+    let had = Had { stream: Some(stream), seq: 10 };
+    let answer = peer.frame(0, vec![], 1_000);
+    assert_eq!((answer.ack.unwrap().seq, answer.had), (1, Some(had)));
+    // Upon which a new link gives what was missing.
+    assert!(take(&mut peer, 2, 1, gives(10, 20, None)));
+    assert!(take(&mut peer, 2, 2, gives(20, 30, None)));
+    assert_eq!(peer.waiting_bytes(), 0);
+    assert!(take(&mut peer, 2, 3, None), "what stands for nothing that is kept is taken as ever");
+    assert_eq!(peer.place().had, Had { stream: Some(stream), seq: 30 });
 }

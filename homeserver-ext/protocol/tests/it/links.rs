@@ -2,10 +2,12 @@
 
 use causeway_protocol::{
     envelope::{BadEnvelope, Envelope, Kind, Piece, Recipient, Sender, Submission, SubmittedTo},
-    ids::{DeviceId, EnvelopeId, Epoch, GroupId, ItemId, RosterHash, ServerLinkId, Timestamp},
+    ids::{
+        DeviceId, EnvelopeId, Epoch, GroupId, ItemId, RosterHash, ServerLinkId, StreamId, Timestamp,
+    },
     link::{
-        Ack, Answer, Ask, BadFrame, BadItem, BadRow, Call, Content, DeviceProgress, Frame, Head,
-        Item, MAX_CONTENT, MAX_ITEM, Row, RowProgress, RowState, StreamProgress, Tell,
+        Ack, Answer, Ask, BadFrame, BadItem, BadRow, Call, Content, DeviceProgress, Frame, Gives,
+        Had, Head, Item, MAX_CONTENT, MAX_ITEM, Row, RowProgress, RowState, StreamProgress, Tell,
         VERSION_REFUSED, fitting,
     },
 };
@@ -24,8 +26,16 @@ fn frame() -> Frame {
         seq: 7,
         ack: Some(Ack { link: ServerLinkId::new([2; 16]), seq: 12 }),
         reset: None,
+        had: None,
+        gives: None,
         items: vec![json!({"t": "of tomorrow"})],
     }
+}
+
+fn gives(seq: u64) -> Gives {
+    let stream = StreamId::new([7; 16]);
+    let since = Some(Had { stream: Some(stream), seq });
+    Gives { stream, after: seq, seq, since, gap: true }
 }
 
 fn submission(to: SubmittedTo, kind: Kind) -> Submission {
@@ -74,6 +84,9 @@ fn what_a_frame_is() {
     assert_eq!(read(&frame().to_json()), Ok(Content::Frame(frame())));
     let bare = Frame { ack: None, items: vec![], seq: 0, ..frame() };
     assert_eq!(read(&bare.to_json()), Ok(Content::Frame(bare)));
+    let giving = Frame { had: Some(Had::default()), gives: Some(Box::new(gives(7))), ..frame() };
+    insta::assert_json_snapshot!("what_a_frame_is_that_gives", giving.to_json());
+    assert_eq!(read(&giving.to_json()), Ok(Content::Frame(giving)));
     assert_eq!(Content::parse(VERSION_REFUSED.as_bytes()), Ok(Content::VersionRefused));
 }
 
@@ -94,6 +107,10 @@ fn what_is_no_frame_says_why() {
         (with("seq", json!(9_007_199_254_740_992_u64)), Err(BadFrame::Number)),
         (with("ack", json!({"link": LINK, "seq": u64::MAX})), Err(BadFrame::Number)),
         (with("ack", json!([LINK, 1])), Err(BadFrame::Json)),
+        (with("had", json!({"seq": u64::MAX})), Err(BadFrame::Number)),
+        (with("had", json!({})), Err(BadFrame::Json)),
+        (with("gives", json!(gives(1 << 53))), Err(BadFrame::Number)),
+        (with("gives", json!({"seq": 1})), Err(BadFrame::Json)),
         (with("items", json!({})), Err(BadFrame::Json)),
         (read(&json!([1, LINK, 1])), Err(BadFrame::Json)),
         (with("more", json!([])), Ok(Content::Frame(frame()))),
@@ -111,7 +128,7 @@ fn what_fits_one_frame_is_no_larger_than_a_content() {
     let table = [
         (vec![MAX_ITEM, 1_000], 2),
         (vec![MAX_ITEM, 2_000], 1),
-        (vec![63_000; 2], 1),
+        (vec![62_500; 2], 1),
         (vec![1], 1),
     ];
     for (sizes, count) in table {
@@ -122,8 +139,16 @@ fn what_fits_one_frame_is_no_larger_than_a_content() {
         let item = json!("x".repeat(size - 2));
         let count = fitting(std::iter::repeat_n(size, 70_000));
         let ack = Some(Ack { link: LINK, seq: highest });
-        let full =
-            Frame { seq: highest, ack, reset: Some(LINK), items: vec![item; count], ..frame() };
+        let had = gives(highest).since;
+        let full = Frame {
+            seq: highest,
+            ack,
+            reset: Some(LINK),
+            had,
+            gives: Some(Box::new(gives(highest))),
+            items: vec![item; count],
+            ..frame()
+        };
         let bytes = full.to_json().to_string();
         assert!(bytes.len() <= MAX_CONTENT, "{} of {size}", bytes.len());
         assert_eq!(Content::parse(bytes.as_bytes()), Ok(Content::Frame(full)));

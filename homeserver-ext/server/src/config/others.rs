@@ -11,6 +11,9 @@ pub struct OtherServers {
     pub deny: Vec<ServerPattern>,
     /// Whether what is for all of a group on three servers or more goes by a room of their agents.
     pub relay_rooms: bool,
+    /// Bytes of what they acknowledged that are kept, so that one that is put back from a copy is given it
+    /// again; 256 MiB by default, 0 keeps nothing.
+    pub keep_bytes: u64,
 }
 
 /// Servers by their names, `*` for any characters: `b.example`, `*.b.example`.
@@ -24,7 +27,12 @@ pub struct NoServerPattern;
 
 impl Default for OtherServers {
     fn default() -> Self {
-        Self { allow: vec![ServerPattern("*".to_owned())], deny: Vec::new(), relay_rooms: true }
+        Self {
+            allow: vec![ServerPattern("*".to_owned())],
+            deny: Vec::new(),
+            relay_rooms: true,
+            keep_bytes: 256 << 20,
+        }
     }
 }
 
@@ -96,8 +104,11 @@ mod tests {
     #[test]
     fn who_is_denied_is_not_spoken_with_though_he_is_allowed() {
         let of = |patterns: &[&str]| patterns.iter().map(|text| text.parse().unwrap()).collect();
-        let others =
-            OtherServers { allow: of(&["*.example"]), deny: of(&["evil.*"]), relay_rooms: true };
+        let others = OtherServers {
+            allow: of(&["*.example"]),
+            deny: of(&["evil.*"]),
+            ..OtherServers::default()
+        };
         assert!(others.allows("b.example"));
         assert!(!others.allows("evil.example"));
         assert!(!others.allows("b.test"));

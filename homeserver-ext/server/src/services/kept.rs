@@ -5,14 +5,19 @@
 
 use causeway_protocol::{
     api::{Again, ReadAgain},
-    ids::{Generation, Seq, Timestamp},
+    ids::{Generation, Seq, StreamId, Timestamp},
 };
 use causeway_store::Db;
 
 use crate::{
     config::KeepRead,
     quota::BRIDGE,
-    storage::{self, accounts, devices::Device, keys, mailbox},
+    storage::{
+        self, accounts,
+        devices::Device,
+        keys, mailbox,
+        servers::given::{self, Streams},
+    },
 };
 
 /// Rows that one transaction lets go of at most, so that others need not wait long.
@@ -114,6 +119,18 @@ pub(crate) async fn was_put_back(db: &Db, now: Timestamp) -> Result<(), causeway
     // What was claimed since the copy is spent. Until its device brings others its fallback key is given.
     keys::withdraw_all(tx.conn()).await?;
     tx.commit().await
+}
+
+/// What other servers call the numbers of this database; another name once it `was_put_back`.
+pub(crate) async fn name_numbers(
+    db: &Db,
+    fresh: StreamId,
+    was_put_back: bool,
+) -> Result<Streams, causeway_store::Error> {
+    let mut tx = db.begin().await?;
+    let streams = given::begin(tx.conn(), fresh, was_put_back).await?;
+    tx.commit().await?;
+    Ok(streams)
 }
 
 /// This database is opened once more.

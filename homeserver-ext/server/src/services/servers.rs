@@ -3,11 +3,14 @@
 //! Frames go out and come in through the door at which the Matrix half of the installation stands
 //! (`http::door`): here is no network.
 
+mod again;
 mod conduct;
 mod fill;
+mod giving;
 mod heads;
 mod line;
 mod look_ups;
+mod may;
 mod named;
 mod readers;
 mod rooms;
@@ -24,7 +27,7 @@ use std::{
 use causeway_protocol::{
     envelope::Sender,
     ids::{ItemId, Seq, ServerLinkId, Timestamp},
-    link::{Answer, Ask, Call, Content, Item, Place, VERSION_REFUSED},
+    link::{Answer, Ask, Call, Content, Item, VERSION_REFUSED},
 };
 use causeway_store::Db;
 use serde_json::Value;
@@ -37,13 +40,7 @@ pub(crate) use self::look_ups::Aside;
 pub(crate) use self::rooms::{Came, Leaving, Post, Report, Wishes};
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};
-use self::{
-    line::{Line, Mark},
-    look_ups::LookUps,
-    readers::Readers,
-    rooms::Rooms,
-    there::There,
-};
+use self::{line::Line, look_ups::LookUps, readers::Readers, rooms::Rooms, there::There};
 pub(crate) use crate::storage::servers::Shared;
 use crate::{
     config::OtherServers,
@@ -51,7 +48,7 @@ use crate::{
     quota::{Buckets, Quota},
     storage::{
         self, DeviceRow,
-        servers::{self, forward, progress},
+        servers::{self, given::Streams},
     },
 };
 
@@ -59,13 +56,8 @@ use crate::{
 const MAX_LINES: usize = 4_096;
 /// How long a frame waits for ops that have not come; then what needs them is refused.
 const OPS_COME: Duration = Duration::from_mins(1);
-/// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
-/// beyond it holds up what comes after.
-const NEW_GROUPS: Quota = Quota::per_hour(600, 600);
 /// Servers that one server may make known by naming them in ops: each is spoken with from then on.
 const NAMED: Quota = Quota::per_hour(60, 60);
-/// Accounts that one server may show without being asked.
-const SHOWN: Quota = Quota::per_minute(600, 20_000);
 /// Groups of which one server may say where they stand.
 const HEADS_TOLD: Quota = Quota::per_hour(20_000, 20_000);
 /// Until it is taken.
@@ -74,12 +66,6 @@ const ALWAYS: Timestamp = Timestamp(u64::MAX);
 const MAX_WAITING: usize = 64 << 20;
 /// Frames that the door is given at once.
 const BATCH: usize = 64;
-/// What one server may ask.
-const ASKS: Quota = Quota::per_minute(20 * 60, 100);
-/// Requests to join of one server's accounts, and of which it tells as a group's home.
-const JOINS: Quota = Quota::per_minute(60, 1_000);
-/// Changes of calls of which one server tells as the home of groups.
-const CALLS_TOLD: Quota = Quota::per_minute(3_000, 3_000);
 /// Requests of one account that go to other servers.
 const OUTWARD: Quota = Quota::per_minute(60, 120);
 
@@ -138,10 +124,13 @@ pub(crate) struct Servers {
     /// How long a request waits; none where there is no door.
     patience: Option<Duration>,
     rules: OtherServers,
+    /// What others call the numbers here.
+    streams: Arc<Streams>,
     began: Instant,
     lines: Mutex<BTreeMap<String, Arc<Slow<Line>>>>,
     waits: Mutex<HashMap<ItemId, Waits>>,
     asks: Buckets<String>,
+    again: Buckets<String>,
     new_groups: Buckets<String>,
     named: Buckets<String>,
     shown: Buckets<String>,
@@ -168,7 +157,7 @@ struct Waits {
 impl Servers {
     /// None yet, each waited for so long; without a door none is ever spoken with.
     pub(crate) fn new(
-        here: &str,
+        (here, streams): (&str, Streams),
         (patience, gathered): (Option<Duration>, Duration),
         rules: OtherServers,
     ) -> Self {
@@ -176,10 +165,12 @@ impl Servers {
             here: here.to_owned(),
             patience,
             rules,
+            streams: Arc::new(streams),
             began: Instant::now(),
             lines: Mutex::default(),
             waits: Mutex::default(),
             asks: Buckets::default(),
+            again: Buckets::default(),
             new_groups: Buckets::default(),
             named: Buckets::default(),
             shown: Buckets::default(),
@@ -209,7 +200,7 @@ impl Servers {
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let known_of = servers::load(read.conn(), name).await?;
         drop(read);
-        let line = Line::new(ServerLinkId::new(random()?), known_of);
+        let line = Line::new(ServerLinkId::new(random()?), known_of, Arc::clone(&self.streams));
         let mut lines = lock(&self.lines);
         if let Some(line) = known(&lines) {
             return Ok(line);
@@ -343,9 +334,11 @@ impl Servers {
         let came = line.receive(content, bytes.len(), clocks, room, mine);
         if !came.has.is_empty() {
             let place = line.place();
-            let stored = store(db, now, from, (&place, &came.has)).await;
+            let stored = self.store((db, now), from, &place, (&came.has, came.given)).await;
             self.or_forget(from, stored)?;
         }
+        let given = self.give_again((db, now), from, &mut line, mine).await;
+        self.or_forget(from, given)?;
         drop(line);
         self.news.notify_one();
         Ok(came.is_other_version.then(|| serde_json::from_str(VERSION_REFUSED).unwrap_or_default()))
@@ -386,8 +379,8 @@ impl Servers {
     ) -> Result<(), AskError> {
         let line = self.line(db, from).await?;
         let mut line = line.lock().await;
-        let place = line.committed();
-        let stored = store(db, now, from, (&place, &[])).await;
+        let place = line.committed(now);
+        let stored = self.store((db, now), from, &place, (&[], Vec::new())).await;
         drop(line);
         self.news.notify_one();
         self.or_forget(from, stored)
@@ -415,32 +408,6 @@ impl Servers {
             // Whoever asked may have gone.
             let _ = waits.tell.send(answer);
         }
-    }
-
-    /// Whether `from` may ask now; else after how many milliseconds.
-    pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
-        self.asks.take(now, from.to_owned(), Some(ASKS), 1)
-    }
-
-    /// Whether `from` may make one more group known now; else its frames wait.
-    pub(crate) fn may_begin_group(&self, now: Timestamp, from: &str) -> bool {
-        self.new_groups.take(now, from.to_owned(), Some(NEW_GROUPS), 1).is_ok()
-    }
-
-    /// Whether `from` may show so many accounts now; else its frames wait.
-    pub(crate) fn may_show(&self, now: Timestamp, from: &str, count: usize) -> bool {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.shown.take(now, from.to_owned(), Some(SHOWN), count).is_ok()
-    }
-
-    /// Whether one more request to join may come of `from` now.
-    pub(crate) fn may_join(&self, now: Timestamp, from: &str) -> bool {
-        self.joins.take(now, from.to_owned(), Some(JOINS), 1).is_ok()
-    }
-
-    /// Whether one more change of a call may come of `from` now.
-    pub(crate) fn may_tell_calls(&self, now: Timestamp, from: &str) -> bool {
-        self.calls_told.take(now, from.to_owned(), Some(CALLS_TOLD), 1).is_ok()
     }
 
     /// Whether the frame of `from` whose turn it is has waited long enough for ops.
@@ -475,38 +442,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         lock(self.waits).remove(&self.id);
     }
-}
-
-/// Stores how far `from` was taken, and what it has.
-async fn store(
-    db: &Db,
-    now: Timestamp,
-    from: &str,
-    (place, has): (&Place, &[Mark]),
-) -> Result<(), storage::Error> {
-    let mut tx = db.begin().await?;
-    servers::set_place(tx.conn(), now, from, place).await?;
-    if !has.is_empty() {
-        let server = servers::row(tx.conn(), from).await?;
-        let rows = has.iter().filter_map(|mark| match mark {
-            Mark::Rows(seq) | Mark::Part(seq, _) => Some(*seq),
-            Mark::Ops(..) | Mark::Progress(_) => None,
-        });
-        if let Some(until) = rows.max() {
-            forward::done(tx.conn(), server, until).await?;
-        }
-        for mark in has {
-            match mark {
-                Mark::Rows(_) => {}
-                Mark::Part(_, cut) => progress::note_cut(tx.conn(), server, cut).await?,
-                Mark::Ops(group, epoch) => {
-                    forward::has_ops(tx.conn(), server, *group, *epoch).await?;
-                }
-                Mark::Progress(until) => progress::told(tx.conn(), server, *until).await?,
-            }
-        }
-    }
-    Ok(tx.commit().await?)
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -106,7 +106,8 @@ pub(crate) async fn purge(
     let before = now.minus_ms(FORMER_MS);
     let accounts = servers::forget_accounts(tx.conn(), before, BATCH).await?;
     let taken = servers::progress::forget_taken(tx.conn(), now, BATCH).await?;
-    let left_over = accounts >= u64::from(BATCH) || taken >= u64::from(BATCH);
+    let given = servers::given::forget(tx.conn(), now, BATCH).await?;
+    let left_over = [accounts, taken, given].iter().any(|count| *count >= u64::from(BATCH));
     let left_over = left_over | forget_former(tx.conn(), seen, now).await?;
     let mut script = Script::default();
     events::add(&mut script, now, Event::MessageExpired, rows);
@@ -309,12 +310,14 @@ pub(crate) async fn totals(db: &Db, now: Timestamp) -> Result<Figures, storage::
     let oldest_waiting_ms = oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
     let (groups, members) = groups::count(read.conn()).await?;
     let kept_bytes = mailbox::kept_bytes(read.conn()).await?;
+    let given_bytes = servers::given::bytes(read.conn()).await?;
     let (parked_rows, parked_bytes) = mailbox::parked_in_all(read.conn()).await?;
     let (calls, call_participants) = calls::count(read.conn()).await?;
     Ok(Figures {
         mailbox_rows,
         oldest_waiting_ms,
         kept_bytes,
+        given_bytes,
         parked_rows,
         parked_bytes,
         groups,

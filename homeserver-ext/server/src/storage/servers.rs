@@ -1,6 +1,7 @@
 //! Other servers: how far what comes from them was taken, and what they said of their accounts.
 
 pub(crate) mod forward;
+pub(crate) mod given;
 pub(crate) mod progress;
 pub(crate) mod rooms;
 pub(crate) mod shared;
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use causeway_protocol::{
     api::AccountAnswer,
     device::DeviceOf,
-    ids::{AccountId, DeviceId, ServerLinkId, Timestamp},
-    link::{Ack, Place},
+    ids::{AccountId, DeviceId, ServerLinkId, StreamId, Timestamp},
+    link::{Ack, Had, Place},
 };
 use causeway_store::Conn;
 use sqlx::Row as _;
@@ -27,15 +28,19 @@ pub(crate) struct Known {
     pub(crate) heard: Timestamp,
     /// Since when the operator lets nothing pass; none: it does.
     pub(crate) paused: Option<Timestamp>,
+    /// Up to which number it has acknowledged all; 0: nothing yet.
+    pub(crate) given: i64,
 }
 
 /// What is known of the server of this name.
 pub(crate) async fn load(conn: &mut Conn, name: &str) -> Result<Known, Error> {
-    let row =
-        sqlx::query("SELECT link, taken, former, heard_ms, paused_ms FROM servers WHERE name = $1")
-            .bind(name)
-            .fetch_optional(conn)
-            .await?;
+    let row = sqlx::query(
+        "SELECT link, taken, former, heard_ms, paused_ms, had_stream, had_seq, given
+         FROM servers WHERE name = $1",
+    )
+    .bind(name)
+    .fetch_optional(conn)
+    .await?;
     let Some(row) = row else { return Ok(Known::default()) };
     let link: Option<&[u8]> = row.try_get(0)?;
     let seq = number(row.try_get(1)?, "taken")?;
@@ -47,8 +52,15 @@ pub(crate) async fn load(conn: &mut Conn, name: &str) -> Result<Known, Error> {
     let former = former.map(|link| name_of!(ServerLinkId, link, "former"));
     let former = former.collect::<Result<VecDeque<_>, Error>>()?;
     let paused: Option<i64> = row.try_get(4)?;
-    let place = Place { present, former };
-    Ok(Known { place, heard: time(row.try_get(3)?), paused: paused.map(time) })
+    let stream: Option<&[u8]> = row.try_get(5)?;
+    let stream = stream.map(|stream| name_of!(StreamId, stream, "had_stream")).transpose()?;
+    let had = Had { stream, seq: number(row.try_get(6)?, "had_seq")? };
+    Ok(Known {
+        place: Place { present, former, had },
+        heard: time(row.try_get(3)?),
+        paused: paused.map(time),
+        given: row.try_get(7)?,
+    })
 }
 
 /// Since when the operator lets nothing pass to and from the server; none: it does.
@@ -115,17 +127,20 @@ pub(crate) struct Shared {
     pub(crate) groups: u64,
     pub(crate) devices: u64,
     pub(crate) rows: u64,
+    /// Bytes that are kept of what it acknowledged.
+    pub(crate) kept_bytes: u64,
 }
 
 /// What this server has of the one of this name.
 pub(crate) async fn shared(conn: &mut Conn, name: &str) -> Result<Shared, Error> {
-    let (groups, devices, rows): (i64, i64, i64) = sqlx::query_as(
+    let (groups, devices, rows, kept): (i64, i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT count(DISTINCT g.grp) FROM devices d JOIN group_devices g
                 ON g.device_id = d.device_id AND g.member_id = d.member_id
                 WHERE d.server = s.server AND g.until_epoch IS NULL),
             (SELECT count(*) FROM devices d WHERE d.server = s.server AND d.listed),
             (SELECT count(*) FROM devices d JOIN mailbox m ON m.device = d.device
-                WHERE d.server = s.server)
+                WHERE d.server = s.server),
+            s.given_bytes
          FROM servers s WHERE s.name = $1",
     )
     .bind(name)
@@ -136,6 +151,7 @@ pub(crate) async fn shared(conn: &mut Conn, name: &str) -> Result<Shared, Error>
         groups: number(groups, "groups")?,
         devices: number(devices, "devices")?,
         rows: number(rows, "rows")?,
+        kept_bytes: number(kept, "given_bytes")?,
     })
 }
 
@@ -190,16 +206,19 @@ pub(crate) async fn set_place(
     let present = place.present.as_ref();
     let former: Vec<u8> = place.former.iter().flat_map(|link| *link.as_bytes()).collect();
     sqlx::query(
-        "INSERT INTO servers (name, link, taken, former, heard_ms, forwarded)
-         SELECT $1, $2, $3, $4, $5, last FROM numbers WHERE TRUE
+        "INSERT INTO servers (name, link, taken, former, heard_ms, had_stream, had_seq, forwarded)
+         SELECT $1, $2, $3, $4, $5, $6, $7, last FROM numbers WHERE TRUE
          ON CONFLICT (name) DO UPDATE SET link = excluded.link, taken = excluded.taken,
-         former = excluded.former, heard_ms = excluded.heard_ms",
+         former = excluded.former, heard_ms = excluded.heard_ms,
+         had_stream = excluded.had_stream, had_seq = excluded.had_seq",
     )
     .bind(name)
     .bind(present.map(|present| present.link.as_bytes().to_vec()))
     .bind(present.map_or(0, |present| i64::try_from(present.seq).unwrap_or(i64::MAX)))
     .bind(former)
     .bind(ms(now))
+    .bind(place.had.stream.map(|stream| stream.as_bytes().to_vec()))
+    .bind(i64::try_from(place.had.seq).unwrap_or(i64::MAX))
     .execute(conn)
     .await?;
     Ok(())

@@ -1,6 +1,7 @@
 //! Two servers that speak with each other, and one that speaks with a server that keeps to nothing.
 
 mod calls;
+mod given_again;
 mod groups;
 mod letting_in;
 mod operator;

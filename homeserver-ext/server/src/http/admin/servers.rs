@@ -55,12 +55,14 @@ pub(super) struct OtherServer {
     waiting: u64,
     /// Bytes of what came of it before its turn.
     held_bytes: u64,
-    /// Frames and items of it that made no sense, since this server was begun; likewise the next two.
+    /// Frames and items of it that made no sense, since this server was begun; likewise the next three.
     malformed: u64,
     /// Ops and messages of it that were refused.
     refused: u64,
     /// Times that it came to a limit.
     limited: u64,
+    /// Times that it, or this server, was put back further than what is kept for it reaches.
+    gaps: u64,
     /// What was wrong with it last; absent where nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<LastError>,
@@ -86,6 +88,8 @@ pub(super) struct ServerInFull {
     devices: u64,
     /// Messages to single devices there that it has not taken.
     rows: u64,
+    /// Bytes of what it acknowledged that are kept for the case that it is put back.
+    kept_bytes: u64,
 }
 
 /// The other servers with members of a group.
@@ -133,6 +137,7 @@ impl From<Known> for OtherServer {
             malformed: conduct.malformed,
             refused: conduct.refused,
             limited: conduct.limited,
+            gaps: conduct.gaps,
             last_error: conduct.last.map(|(at_ms, why)| LastError { at_ms, why }),
         }
     }
@@ -246,6 +251,7 @@ async fn in_full(api: &Api, name: &str) -> Result<Json<ServerInFull>, Problem> {
         groups: shared.groups,
         devices: shared.devices,
         rows: shared.rows,
+        kept_bytes: shared.kept_bytes,
     }))
 }
 

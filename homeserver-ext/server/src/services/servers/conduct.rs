@@ -17,6 +17,8 @@ pub(crate) struct Conduct {
     pub(crate) refused: u64,
     /// Times that it had to wait, or was refused, for asking or bringing too much.
     pub(crate) limited: u64,
+    /// Times that it, or this server, lost more than the other keeps.
+    pub(crate) gaps: u64,
     /// What was wrong last, and when.
     pub(crate) last: Option<(Timestamp, String)>,
     /// When the minute began whose malformed things are counted, and how many there were.
@@ -50,6 +52,13 @@ impl Conduct {
     pub(super) fn was_limited(&mut self, now: Timestamp, which: &str) {
         self.limited += 1;
         self.last = Some((now, format!("at the limit of {which}")));
+    }
+
+    /// It, or this server, was put back, and not all of what was lost is there any more.
+    pub(super) fn had_gap(&mut self, now: Timestamp, why: &str) {
+        metrics::counter!("causeway_servers_gaps_total").increment(1);
+        self.gaps += 1;
+        self.last = Some((now, format!("gap: {why}")));
     }
 
     /// For how many milliseconds more nothing of it is taken.

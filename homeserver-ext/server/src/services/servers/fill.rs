@@ -7,6 +7,7 @@ use causeway_protocol::{
     roster::Op,
 };
 use causeway_store::{Conn, Db};
+use serde_json::Value;
 
 use super::{
     ALWAYS, AskError, Servers,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::storage::{
     self, DeviceRow, GroupRow,
-    servers::{forward, progress::Cut},
+    servers::{forward, given, progress::Cut},
 };
 
 /// Items that wait for a server, below which more is fetched for it.
@@ -85,6 +86,8 @@ impl Servers {
 
 /// What is next for a server, by its number here.
 enum Next {
+    /// It had that before.
+    Again(String),
     Row(Box<forward::Forward>),
     Op(GroupRow, i64, Vec<u8>),
 }
@@ -113,9 +116,17 @@ async fn fill_one(
     let conn = read.conn();
     let stored = forward::forwarded(conn, server).await?;
     let cursor = line.cursor.unwrap_or(stored);
-    let (found, mut until) = forward::next(conn, server, cursor).await?;
+    let (mut found, mut until) = forward::next(conn, server, cursor).await?;
     until = until.min(last.max(cursor));
     let mut next: Vec<(i64, Next)> = Vec::new();
+    if line.giving.is_again() {
+        let kept = given::next(conn, (server, now), cursor, FEW).await?;
+        if let Some((last, _)) = kept.last().filter(|_| kept.len() >= FEW) {
+            until = until.min(*last);
+        }
+        found.retain(|forward| kept.iter().all(|(seq, _)| *seq != forward.seq));
+        next.extend(kept.into_iter().map(|(seq, item)| (seq, Next::Again(item))));
+    }
     for behind in forward::behind(conn, server).await? {
         let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
         if !is_home(&behind, here)? {
@@ -143,6 +154,18 @@ async fn fill_one(
                 }
                 ops.push(group, epoch, op);
             }
+            Next::Again(item) => {
+                if !ops.put(conn, now, here, line).await? {
+                    return Ok(all);
+                }
+                let item: Value =
+                    serde_json::from_str(&item).map_err(|_| storage::Error::Row("item"))?;
+                if !line.put_again(item, now, ALWAYS, Some(Mark::Rows(seq))) {
+                    return Ok(all);
+                }
+                metrics::counter!("causeway_servers_given_again_total").increment(1);
+                line.cursor = Some(seq);
+            }
             Next::Row(forward) => {
                 if !ops.put(conn, now, here, line).await? {
                     return Ok(all);
@@ -164,6 +187,7 @@ async fn fill_one(
     }
     if ops.put(conn, now, here, line).await? {
         line.cursor = Some(until.max(cursor));
+        line.is_put();
     }
     all.skipped = (is_idle && until - stored >= LAG).then_some(until);
     Ok(all)

@@ -82,8 +82,19 @@ impl Servers {
         to: &str,
         head: Head,
     ) -> Result<(), AskError> {
+        let line = self.line(db, to).await?;
+        let mut line = line.lock().await;
+        if line.giving.is_again() {
+            // The ops of groups whose home this is come by themselves, each in its place.
+            let mut read = db.read().await.map_err(storage::Error::from)?;
+            let home = groups::home(read.conn(), head.group).await?;
+            if home.is_none_or(|home| home == self.here) {
+                return Ok(());
+            }
+        }
         let item = Item::Tell(ItemId::new(random()?), Tell::Heads(vec![head]));
-        self.line(db, to).await?.lock().await.put_first(&item, now, ALWAYS);
+        line.put_first(&item, now, ALWAYS);
+        drop(line);
         self.news.notify_one();
         Ok(())
     }

@@ -1,20 +1,29 @@
 //! The link with one server: what waits for it, what is on its way, what has come.
 
+mod again;
+mod asked;
 mod by_room;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use causeway_protocol::{
     ids::{GroupId, ItemId, ServerLinkId, StreamId, Timestamp},
-    link::{Content, EventPlace, Frame, Item, Peer, Place, WINDOW_BYTES, WINDOW_FRAMES, fitting},
+    link::{
+        Content, EventPlace, Fate, Frame, Gives, Item, Peer, Place, WINDOW_BYTES, WINDOW_FRAMES,
+        fitting,
+    },
 };
 use serde_json::Value;
 
+use self::asked::Asked;
 pub(super) use self::by_room::First;
-use super::{conduct::Conduct, readers::Telling};
+use super::{conduct::Conduct, giving::Giving, readers::Telling};
 use crate::storage::{
     GroupRow,
-    servers::{Known, progress::Cut},
+    servers::{Known, given::Streams, progress::Cut},
 };
 
 /// Most items that wait for one server.
@@ -31,10 +40,6 @@ const URGENT_BYTES: usize = 512 << 10;
 const HEADS_MS: u64 = 3_600_000;
 /// How often at most, however many links it begins.
 const HEADS_PAUSE_MS: u64 = 60_000;
-/// Groups of which ops are lacked at once.
-const MAX_LACKING: usize = 10_000;
-/// Groups of which ops are asked for at once.
-const ASKED_AT_ONCE: usize = 16;
 
 /// One server, since this start.
 pub(super) struct Line {
@@ -43,8 +48,8 @@ pub(super) struct Line {
     queued_bytes: usize,
     /// Goes before the others.
     urgent: VecDeque<Queued>,
-    /// The items of each frame that is not acknowledged, oldest first.
-    sent: VecDeque<Vec<Queued>>,
+    /// The frames that are not acknowledged, oldest first.
+    sent: VecDeque<Sent>,
     sent_bytes: usize,
     /// Frames that are to be sent again.
     again: VecDeque<u64>,
@@ -65,6 +70,7 @@ pub(super) struct Line {
     pub(super) ops: BTreeMap<GroupRow, i64>,
     /// My stream of each group, and its last event.
     streams: BTreeMap<GroupRow, EventPlace>,
+    pub(super) giving: Giving,
     pub(super) telling: Telling,
     /// When it is to be told again where each group stands.
     heads_ms: u64,
@@ -76,14 +82,6 @@ pub(super) struct Line {
     in_vain: BTreeSet<GroupId>,
     /// Groups whose rooms it missed something of: until when they carry nothing for it.
     deaf: BTreeMap<GroupRow, u64>,
-}
-
-/// A question for a group's ops.
-struct Asked {
-    id: ItemId,
-    group: GroupId,
-    /// As good as lost then.
-    until: Timestamp,
 }
 
 #[derive(Clone)]
@@ -100,6 +98,12 @@ struct Queued {
     by_room: bool,
 }
 
+/// What went in one frame.
+struct Sent {
+    items: Vec<Queued>,
+    gives: Option<Gives>,
+}
+
 /// What the server has once it has taken an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -113,18 +117,30 @@ pub(super) enum Mark {
     Progress(i64),
 }
 
+impl Mark {
+    /// The number here of what is kept for it, where it is such.
+    pub(super) const fn row(self) -> Option<i64> {
+        match self {
+            Self::Rows(seq) | Self::Part(seq, _) => Some(seq),
+            Self::Ops(..) | Self::Progress(_) => None,
+        }
+    }
+}
+
 /// What came of a content.
 #[derive(Debug, Default)]
 pub(super) struct Came {
     /// What the peer has now.
     pub(super) has: Vec<Mark>,
+    /// The items of those that are kept, each with its number.
+    pub(super) given: Vec<(i64, Value)>,
     /// It speaks another version, and is told so.
     pub(super) is_other_version: bool,
 }
 
 impl Line {
-    pub(super) fn new(mine: ServerLinkId, known: Known) -> Self {
-        let Known { place, heard, paused } = known;
+    pub(super) fn new(mine: ServerLinkId, known: Known, streams: Arc<Streams>) -> Self {
+        let Known { place, heard, paused, given } = known;
         Self {
             peer: Peer::new(mine, place),
             queue: VecDeque::new(),
@@ -142,6 +158,7 @@ impl Line {
             cursor: None,
             ops: BTreeMap::new(),
             streams: BTreeMap::new(),
+            giving: Giving::new(streams, given),
             telling: Telling::default(),
             heads_ms: 0,
             lacking: BTreeSet::new(),
@@ -164,17 +181,27 @@ impl Line {
         until: Timestamp,
         mark: Option<Mark>,
     ) -> bool {
+        self.put_of(item.to_json(), (now, until), mark, None)
+    }
+
+    /// As [`Line::put_marked`], of an item that it had before.
+    pub(super) fn put_again(
+        &mut self,
+        item: Value,
+        now: Timestamp,
+        until: Timestamp,
+        mark: Option<Mark>,
+    ) -> bool {
         self.put_of(item, (now, until), mark, None)
     }
 
     fn put_of(
         &mut self,
-        item: &Item,
+        item: Value,
         (now, until): (Timestamp, Timestamp),
         mark: Option<Mark>,
         of_all: Option<First>,
     ) -> bool {
-        let item = item.to_json();
         let bytes = item.to_string().len();
         let is_full =
             self.queue.len() >= MAX_QUEUED || self.queued_bytes + bytes > MAX_QUEUED_BYTES;
@@ -217,7 +244,9 @@ impl Line {
 
     /// Items that wait or are on their way.
     pub(super) fn queued(&self) -> usize {
-        self.queue.len() + self.urgent.len() + self.sent.iter().map(Vec::len).sum::<usize>()
+        self.queue.len()
+            + self.urgent.len()
+            + self.sent.iter().map(|sent| sent.items.len()).sum::<usize>()
     }
 
     /// Bytes of what came and waits.
@@ -237,13 +266,13 @@ impl Line {
         while let Some(seq) = self.again.pop_front() {
             let behind = seq.checked_sub(self.peer.acknowledged() + 1);
             let nth = behind.and_then(|nth| usize::try_from(nth).ok());
-            let Some(items) = nth.and_then(|nth| self.sent.get_mut(nth)) else { continue };
-            if let Some(group) = by_room::missed(items) {
+            let Some(sent) = nth.and_then(|nth| self.sent.get_mut(nth)) else { continue };
+            let missed = by_room::missed(&mut sent.items);
+            let (gives, items) = (sent.gives.map(Box::new), values(&sent.items));
+            if let Some(group) = missed {
                 self.misses_room(group, now_ms);
             }
-            let Some(items) = nth.and_then(|nth| self.sent.get(nth)) else { continue };
-            let items = items.iter().map(|queued| queued.item.clone()).collect();
-            return Some(self.peer.frame(seq, items, now_ms));
+            return Some(Frame { gives, ..self.peer.frame(seq, items, now_ms) });
         }
         self.forget_unwanted(now);
         let has_room = self.has_room();
@@ -258,10 +287,8 @@ impl Line {
             let bytes = next.iter().take(count).map(|queued| queued.bytes).sum();
             if let Some(seq) = self.peer.put(bytes, now_ms, random) {
                 let items: Vec<_> = next.drain(..count).collect();
-                let values = items.iter().map(|queued| queued.item.clone()).collect();
                 self.count(&items, true);
-                self.sent.push_back(items);
-                return Some(self.peer.frame(seq, values, now_ms));
+                return Some(self.send(items, seq, now_ms));
             }
         }
         self.peer.owes_answer(now_ms).then(|| self.peer.frame(0, Vec::new(), now_ms))
@@ -271,6 +298,15 @@ impl Line {
     fn has_room(&self) -> bool {
         self.sent.len() + URGENT_FRAMES < WINDOW_FRAMES
             && self.sent_bytes + URGENT_BYTES < WINDOW_BYTES
+    }
+
+    /// A new frame of these, which are on their way now.
+    fn send(&mut self, items: Vec<Queued>, seq: u64, now_ms: u64) -> Frame {
+        let rows = items.iter().filter_map(|queued| queued.mark?.row());
+        let gives = self.giving.gives(rows.max());
+        let frame = self.peer.frame(seq, values(&items), now_ms);
+        self.sent.push_back(Sent { items, gives });
+        Frame { gives: gives.map(Box::new), ..frame }
     }
 
     /// These are on their way now, or wait again.
@@ -299,7 +335,8 @@ impl Line {
 
     /// Whether all that waits or is on its way is wanted by nobody any more: it is not sent again.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        let all = || self.sent.iter().flatten().chain(&self.queue).chain(&self.urgent);
+        let all =
+            || self.sent.iter().flat_map(|sent| &sent.items).chain(&self.queue).chain(&self.urgent);
         all().next().is_some() && all().all(|queued| queued.until <= now)
     }
 
@@ -325,13 +362,19 @@ impl Line {
         };
         self.heard = now;
         let before = self.peer.acknowledged();
+        let had = frame.had;
         let received = self.peer.receive(frame, bytes, now_ms, random, room);
         if received.acknowledges {
             for _ in before..self.peer.acknowledged() {
-                let items = self.sent.pop_front().unwrap_or_default();
+                let items = self.sent.pop_front().map(|sent| sent.items).unwrap_or_default();
                 let bytes = items.iter().map(|queued| queued.bytes).sum();
                 self.sent_bytes = self.sent_bytes.saturating_sub(bytes);
-                came.has.extend(items.into_iter().filter_map(|queued| queued.mark));
+                for Queued { item, mark, .. } in items {
+                    let Some(mark) = mark else { continue };
+                    self.giving.has(mark);
+                    came.given.extend(mark.row().map(|seq| (seq, item)));
+                    came.has.push(mark);
+                }
             }
             if came.has.iter().any(|mark| matches!(mark, Mark::Progress(_))) {
                 self.telling.is_out = false;
@@ -345,6 +388,9 @@ impl Line {
         }
         if received.begin_anew {
             self.begin_anew(mine, now_ms);
+        }
+        if let Some(had) = had.filter(|_| !matches!(received.fate, Fate::Former | Fate::Unknown)) {
+            self.giving.hear(had, received.begins);
         }
         came
     }
@@ -372,8 +418,14 @@ impl Line {
     }
 
     /// That frame is dealt with; what is to be stored.
-    pub(super) fn committed(&mut self) -> Place {
+    pub(super) fn committed(&mut self, now: Timestamp) -> Place {
         self.stuck_since = None;
+        if self.peer.next_gives().is_some_and(|gives| gives.gap) {
+            self.conduct.had_gap(
+                now,
+                "this server was put back, and it does not have all of what was lost",
+            );
+        }
         self.in_vain.clear();
         self.peer.committed();
         self.peer.place().clone()
@@ -392,8 +444,10 @@ impl Line {
     /// All that is not acknowledged is put again, before what waits.
     pub(super) fn begin_anew(&mut self, mine: ServerLinkId, now_ms: u64) {
         self.peer.begin_anew(mine, now_ms);
+        self.giving.begin_link();
         self.again.clear();
-        let sent: Vec<_> = std::mem::take(&mut self.sent).into_iter().flatten().collect();
+        let sent = std::mem::take(&mut self.sent).into_iter().flat_map(|sent| sent.items);
+        let sent: Vec<_> = sent.collect();
         self.count(&sent, false);
         for mut queued in sent.into_iter().rev() {
             queued.by_room = false;
@@ -402,56 +456,19 @@ impl Line {
         }
     }
 
-    /// Whether the server is to be told now where each group stands; then it is told.
+    /// Whether the server is to be told now where each group stands; then it is told. Who is given again what
+    /// he had is told behind that: else he asks for ops that belong between it.
     pub(super) fn owes_heads(&mut self, now_ms: u64) -> bool {
-        let owes = self.heads_ms <= now_ms;
+        let owes = self.heads_ms <= now_ms && !self.giving.is_again();
         if owes {
             self.heads_ms = now_ms + HEADS_MS;
         }
         owes
     }
+}
 
-    /// Notes that the server may have ops of a group that are not here.
-    pub(super) fn lack(&mut self, group: GroupId) {
-        let is_asked = self.asked.iter().any(|asked| asked.group == group);
-        if !is_asked && self.lacking.len() < MAX_LACKING {
-            self.lacking.insert(group);
-        }
-    }
-
-    /// The next group of which ops are to be asked for; a question that was lost is forgotten.
-    pub(super) fn next_lacking(&mut self, now: Timestamp) -> Option<GroupId> {
-        self.asked.retain(|asked| now < asked.until);
-        if self.asked.len() < ASKED_AT_ONCE { self.lacking.pop_first() } else { None }
-    }
-
-    /// Ops of a group are asked for.
-    pub(super) fn ops_asked(&mut self, id: ItemId, group: GroupId, until: Timestamp) {
-        self.asked.push(Asked { id, group, until });
-    }
-
-    /// Of which group this answers a question for ops.
-    pub(super) fn ops_answered(&mut self, id: ItemId) -> Option<GroupId> {
-        let nth = self.asked.iter().position(|asked| asked.id == id)?;
-        Some(self.asked.swap_remove(nth).group)
-    }
-
-    /// The server has no more ops of a group.
-    pub(super) fn has_no_more(&mut self, group: GroupId) {
-        if self.stuck_since.is_some() {
-            self.in_vain.insert(group);
-        }
-    }
-
-    /// Whether the frame whose turn it is waits for something.
-    pub(super) const fn is_stuck(&self) -> bool {
-        self.stuck_since.is_some()
-    }
-
-    /// Whether it had no more when it was asked for the frame whose turn it is.
-    pub(super) fn is_in_vain(&self, group: GroupId) -> bool {
-        self.in_vain.contains(&group)
-    }
+fn values(items: &[Queued]) -> Vec<Value> {
+    items.iter().map(|queued| queued.item.clone()).collect()
 }
 
 /// Whether it is new.
@@ -470,17 +487,22 @@ fn remember((order, known): &mut (VecDeque<ItemId>, BTreeSet<ItemId>), id: ItemI
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use causeway_protocol::{
-        ids::{ItemId, ServerLinkId, Timestamp},
+        ids::{ItemId, ServerLinkId, StreamId, Timestamp},
         link::{Ask, Call, Item},
     };
     use serde_json::json;
 
-    use super::{Known, Line};
+    use super::{Known, Line, Streams};
 
     #[test]
     fn what_nobody_waits_for_is_over_and_what_must_arrive_never_is() {
-        let mut line = Line::new(ServerLinkId::new([1; 16]), Known::default());
+        let mut line = {
+            let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new() };
+            Line::new(ServerLinkId::new([1; 16]), Known::default(), Arc::new(streams))
+        };
         assert!(!line.is_over(Timestamp(u64::MAX)), "nothing was asked");
         let until = Timestamp(30_000);
         let ask = Ask { call: Call::Ping, caller: None, until, body: json!({}) };

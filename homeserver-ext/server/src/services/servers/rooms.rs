@@ -28,7 +28,7 @@ use crate::storage::{
 /// From so many other servers on a group has a room.
 const WORTH: usize = 2;
 /// Bytes that a server's part of an event takes beside its name, at most.
-const HEAD: usize = 220;
+const HEAD: usize = 460;
 /// Bytes of an event beside envelopes and heads.
 const BESIDE: usize = 300;
 

@@ -27,7 +27,7 @@ pub(super) async fn operate(server: &Server, method: Method, path: &str) -> (u16
     (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
 }
 
-async fn other(server: &Server) -> Value {
+pub(super) async fn other(server: &Server) -> Value {
     let (status, shown) = operate(server, Method::GET, "/servers/b.example").await;
     assert_eq!(status, 200, "{shown}");
     shown

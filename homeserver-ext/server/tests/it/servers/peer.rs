@@ -23,10 +23,15 @@ impl Peer {
         Self { name, link: ServerLinkId::new(random()), sent: 0, last: None, taken: None }
     }
 
+    /// As after a start.
+    pub(super) fn begin_anew(&mut self, link: ServerLinkId) {
+        (self.link, self.sent) = (link, 0);
+    }
+
     pub(super) fn frame(&mut self, items: Vec<Value>) -> Value {
         self.sent += u64::from(!items.is_empty());
         let (link, seq, ack) = (self.link, self.sent, self.taken);
-        Frame { link, seq, ack, reset: None, items }.to_json()
+        Frame { link, seq, ack, reset: None, had: None, gives: None, items }.to_json()
     }
 
     /// Asks, and fetches the answers, in their order.

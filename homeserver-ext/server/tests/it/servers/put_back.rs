@@ -18,13 +18,13 @@ use super::{
 use crate::harness::{Group, Person, Server, policy, random};
 
 /// A copy of a server's database as of now.
-async fn copy(server: &Server) {
+pub(super) async fn copy(server: &Server) {
     let to = server.database().join("copy.db");
     server.change(&format!("VACUUM INTO '{}'", to.display())).await;
 }
 
 /// The server with that copy in the place of what it had.
-async fn put_back(server: Server, name: &'static str) -> Server {
+pub(super) async fn put_back(server: Server, name: &'static str) -> Server {
     started_again(server, name, |dir| {
         for gone in ["server.db-wal", "server.db-shm"] {
             let _ = std::fs::remove_file(dir.join(gone));
@@ -34,7 +34,7 @@ async fn put_back(server: Server, name: &'static str) -> Server {
     .await
 }
 
-fn described(n: usize) -> Body {
+pub(super) fn described(n: usize) -> Body {
     Body::Policy(Policy { description: format!("{n} {}", "x".repeat(900)), ..policy() })
 }
 
@@ -161,7 +161,7 @@ async fn an_op_of_a_member_elsewhere_brings_its_home_those_that_it_lost() {
 }
 
 /// A group of Mallory's, whose server is the test's, with Alice in it, of seven ops.
-fn mallorys(alice: &Person) -> (Group, Person) {
+pub(super) fn mallorys(alice: &Person) -> (Group, Person) {
     let mallory = Person::at("mallory", OTHER);
     let mut group = Group::begun(Group::first_op(&mallory));
     group.install(group.op(&mallory, &Body::Add(vec![alice.entry(0)])));
@@ -172,7 +172,12 @@ fn mallorys(alice: &Person) -> (Group, Person) {
 }
 
 /// Gives a server what begins there.
-async fn give(server: &Server, peer: &mut Peer, group: &Group, range: std::ops::Range<usize>) {
+pub(super) async fn give(
+    server: &Server,
+    peer: &mut Peer,
+    group: &Group,
+    range: std::ops::Range<usize>,
+) {
     let frame = peer.frame(vec![ops(group, &group.ops[range])]);
     assert!(hand_in(server, OTHER, frame).await.is_empty());
 }

@@ -43,7 +43,7 @@ impl Line {
         mark: Mark,
         of: First,
     ) -> bool {
-        self.put_of(item, when, Some(mark), Some(of))
+        self.put_of(item.to_json(), when, Some(mark), Some(of))
     }
 
     /// What waits first, where it is for all of a group.
@@ -78,10 +78,8 @@ impl Line {
         for item in &mut items {
             item.by_room = true;
         }
-        let values = items.iter().map(|queued| queued.item.clone()).collect();
         self.count(&items, true);
-        self.sent.push_back(items);
-        Some(self.peer.frame(seq, values, now_ms))
+        Some(self.send(items, seq, now_ms))
     }
 
     /// Its room carries nothing for it for a while.
@@ -119,14 +117,18 @@ mod tests {
     };
 
     use super::{DEAF_MS, First, Line, Mark, SLOW_MS};
-    use crate::storage::{GroupRow, servers::Known};
+    use crate::storage::{
+        GroupRow,
+        servers::{Known, given::Streams},
+    };
 
     const MINE: ServerLinkId = ServerLinkId::new([1; 16]);
     const GROUP: GroupRow = GroupRow(4);
     const ALWAYS: Timestamp = Timestamp(u64::MAX);
 
     fn line(numbers: impl IntoIterator<Item = i64>) -> Line {
-        let mut line = Line::new(MINE, Known::default());
+        let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new() };
+        let mut line = Line::new(MINE, Known::default(), std::sync::Arc::new(streams));
         for number in numbers {
             let place = EventPlace { stream: StreamId::new([3; 16]), seq: 1 };
             let group = GroupId::new([7; 32]);
@@ -171,8 +173,15 @@ mod tests {
         assert!(line.put_by_room(1, 0, 0).is_some());
         let ack = Some(Ack { link: MINE, seq: 1 });
         let theirs = ServerLinkId::new([8; 16]);
-        let content =
-            Content::Frame(Frame { link: theirs, seq: 0, ack, reset: None, items: Vec::new() });
+        let content = Content::Frame(Frame {
+            link: theirs,
+            seq: 0,
+            ack,
+            reset: None,
+            had: None,
+            gives: None,
+            items: Vec::new(),
+        });
         let came = line.receive(content, 0, (Timestamp(0), 10, 0), 0, MINE);
         assert_eq!(came.has, [Mark::Rows(1)]);
         assert!(frame(&mut line, u64::from(u32::MAX), false).is_none_or(|it| it.items.is_empty()));
