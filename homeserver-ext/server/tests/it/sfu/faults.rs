@@ -120,3 +120,26 @@ async fn a_server_whose_configuration_forgot_livekit_goes_back_to_the_mesh() {
     server.app.tick_rooms().await.unwrap();
     assert!(server.rows().await.iter().all(|row| !row.starts_with("call_rooms")));
 }
+
+#[tokio::test]
+async fn a_database_that_was_put_back_ends_its_calls_and_their_rooms() {
+    let livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let five = Five::call(&server).await;
+    let before = five.fifth_joins(&server).await;
+    livekit.until_rooms(&server, &[five.room()]).await;
+    let (folder, clock) = (server.folder(), server.clock());
+    server.stop().await;
+    let config = livekit.config();
+    let server = Server::start_in(folder, clock, |it| {
+        (it.livekit, it.put_back) = (Some(config), true);
+    })
+    .await;
+    let over = five.state(&server).await;
+    assert_eq!((over.topology, over.reason.as_deref()), (CallTopology::Ended, Some("put_back")));
+    assert!(over.version > before.version, "nobody can have seen it");
+    livekit.until_rooms(&server, &[]).await;
+    // Whoever calls again does, with a room of its own.
+    let again = crate::calls::new_id();
+    crate::calls::start(&server, &five.people[0], &five.group, again).await.ok::<CallState>();
+}
