@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use causeway_protocol::ids::GroupId;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::room::StateEvent;
 use crate::registration::AGENT;
@@ -152,6 +152,16 @@ pub fn is_its(group: &GroupId, agent: &UserId, state: &[StateEvent]) -> bool {
             && create.content.get(GROUP) == Some(&json!(group))
             && !state.iter().any(|event| event.kind == "m.room.tombstone")
     })
+}
+
+/// Whether an event is one that only the agent reads, by its own account.
+pub fn is_carried(event: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    serde_json::from_str(event.get()).is_ok_and(|Typed { kind }| kind == MESSAGE)
 }
 
 /// The rooms that the agent is in and should not be.

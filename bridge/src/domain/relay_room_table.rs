@@ -107,6 +107,19 @@ fn a_room_is_the_groups_when_its_first_event_is_the_agents_and_says_so() {
 }
 
 #[test]
+fn only_what_a_room_carries_is_the_agents_to_read() {
+    for (event, is_carried) in [
+        (json!({"type": MESSAGE, "content": {}}), true),
+        (json!({"type": "m.room.member", "content": {"type": MESSAGE}}), false),
+        (json!({"type": 7}), false),
+        (json!([]), false),
+    ] {
+        let event = serde_json::value::to_raw_value(&event).unwrap();
+        assert_eq!(super::is_carried(&event), is_carried, "{event}");
+    }
+}
+
+#[test]
 fn rooms_that_nobody_wishes_for_are_left() {
     let joined = ["!a", "!b", "!c"].map(room);
     let wanted = [room("!b"), room("!d")].into();

@@ -26,7 +26,10 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{Http, Parts, auth::Homeserver, error::MatrixError};
 use crate::{
-    domain::suspicion::{Came, is_doubtful},
+    domain::{
+        relay_room,
+        suspicion::{Came, is_doubtful},
+    },
     figures::TRANSACTION_SECONDS,
     steps::Step,
     storage::{self, inbox, quarantine, reading},
@@ -160,6 +163,8 @@ async fn accept(
     let mut aside: Vec<(&str, &[u8])> = Vec::new();
     for piece in pieces.events {
         match serde_json::from_slice::<Box<RawValue>>(piece) {
+            // The agent has it of its own account, and needs it nowhere else.
+            Ok(event) if relay_room::is_carried(&event) => {}
             Ok(event) => events.push(event),
             Err(_) => aside.push(("an event that is not JSON", piece)),
         }

@@ -26,6 +26,7 @@ mod line;
 mod matrix_caller;
 #[path = "../shared/people.rs"]
 mod people;
+mod relay_rooms;
 mod restored;
 mod servers;
 mod sfu;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod agent;
+mod agent_rooms;
 mod appservice;
 mod aside;
 mod by_hand;
