@@ -36,7 +36,9 @@ use crate::{
     domain::ghost::Names,
     health::Health,
     secret::Secret,
-    services::{Clock, deliver::Leases, encryption::Encryption, focus::Focus},
+    services::{
+        Clock, deliver::Leases, encryption::Encryption, focus::Focus, from_matrix::Straight,
+    },
     steps::Steps,
     storage::sealed::Sealer,
 };
@@ -70,6 +72,8 @@ pub struct Parts {
     pub leases: Leases,
     /// Which rooms are encrypted.
     pub encryption: Encryption,
+    /// The way to the rules, which opens once there is a spine.
+    pub straight: Straight,
     /// Where tests let the process die.
     pub steps: Steps,
     /// Who may call.

@@ -35,6 +35,8 @@ steps! {
     Accepting,
     /// Events are committed, not yet answered.
     Accepted,
+    /// Events are in the inbox and routed, in one transaction that is not yet committed.
+    RoutingAtOnce,
     /// What the homeserver has is put at its place, not yet committed.
     ReadingBack,
     /// What the homeserver has is at its place.
@@ -75,6 +77,8 @@ steps! {
     RecordingEnvelopes,
     /// What became of envelopes is committed.
     RecordedEnvelopes,
+    /// The end of rows is asked for, and comes to disk with whatever is committed next.
+    Ending,
     /// A caller is noted, the homeserver knows nothing yet.
     NotedCaller,
     /// The homeserver will take the caller out by itself, and does not show it yet.

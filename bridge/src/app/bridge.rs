@@ -191,6 +191,7 @@ pub(super) async fn start(
     let others = server.clone();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
+    let straight = from_matrix::Straight::default();
     let http = Http::new(Parts {
         db: db.clone(),
         sealer: sealer.clone(),
@@ -200,6 +201,7 @@ pub(super) async fn start(
         locked_out: locked_out.subscribe(),
         leases: leases.clone(),
         encryption: encryption.clone(),
+        straight: straight.clone(),
         steps: steps.clone(),
         tokens: Tokens { hs_token: registration.hs_token.clone(), admin },
         health: health.clone(),
@@ -270,6 +272,7 @@ pub(super) async fn start(
         steps,
     };
     spine.take_over().await.map_err(failed)?;
+    straight.open(&spine);
     start_services(tasks, &spine, door);
     say_last_word(tasks, &spine);
     Ok(())

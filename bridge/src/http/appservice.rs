@@ -182,6 +182,14 @@ async fn accept(
     let now = clock();
     let came = Came { txn, on_new_connection, whole: aside.is_empty() && !too_many };
     let is_doubted = is_doubtful(http.last().as_deref(), came);
+    if aside.is_empty()
+        && !is_doubted
+        && let Some(accepted) = http.parts.straight.accept(now, &events).await
+    {
+        *http.last() = Some(txn.to_owned());
+        steps.reached(Step::Accepted).await;
+        return Ok(accepted);
+    }
     let mut intake = inbox::accept(sealer, now, is_doubted, &events)?;
     aside.extend(intake.unread.iter().map(|(reason, raw)| (&**reason, raw.get().as_bytes())));
     let script = std::mem::take(&mut intake.script);

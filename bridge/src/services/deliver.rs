@@ -22,7 +22,7 @@ pub use markers::Markers;
 pub use paused::{end_in_paused, run as run_paused};
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::Tx;
+use causeway_store::{Script, Tx};
 
 use futures_util::{StreamExt as _, future::OptionFuture, stream::FuturesUnordered};
 use tokio::{sync::SemaphorePermit, time::Instant};
@@ -117,18 +117,29 @@ async fn serve_next(
 /// Serves a lane, which keeps its place for as long as others need theirs.
 async fn serve_in_place(spine: &Spine, lease: Lease, place: Option<SemaphorePermit<'_>>) {
     let (began, patience) = (Instant::now(), spine.leases.slots().patience());
-    let served = serve(spine, lease);
-    tokio::pin!(served);
-    let served = tokio::select! {
-        served = &mut served => served,
-        () = tokio::time::sleep(patience) => {
-            drop(place);
-            served.await
+    let mut place = Some(place);
+    let served = {
+        let served = serve(spine, &lease.ready);
+        tokio::pin!(served);
+        tokio::select! {
+            served = &mut served => served,
+            () = tokio::time::sleep(patience) => {
+                drop(place.take());
+                served.await
+            }
         }
     };
-    match served {
-        Ok(()) => spine.leases.slots().took(began.elapsed()),
-        Err(error) => tracing::error!(%error, "a lane could not be served; trying again"),
+    // What is left needs none.
+    drop(place);
+    let served = match served {
+        Ok(end) => {
+            spine.leases.slots().took(began.elapsed());
+            ends(spine, lease, end).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "a lane could not be served; trying again");
     }
 }
 
@@ -138,7 +149,10 @@ async fn serve_in_place(spine: &Spine, lease: Lease, place: Option<SemaphorePerm
 /// [`StepError`]: its rows are still there.
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     match spine.leases.next(spine).await? {
-        Ok(lease) => serve(spine, lease).await.map(|()| Step::Did),
+        Ok(lease) => {
+            let end = serve(spine, &lease.ready).await?;
+            ends(spine, lease, end).await.map(|()| Step::Did)
+        }
         Err(until) => Ok(Step::Idle(until.map(|until| {
             let left = until.saturating_sub(spine.steady());
             spine.now().plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
@@ -146,25 +160,58 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     }
 }
 
-async fn serve(spine: &Spine, lease: Lease) -> Result<(), StepError> {
-    let leased = &lease.ready;
+/// What is left of serving a lane: the end of its rows comes to disk, with whatever is committed next.
+/// Until then the lane is ours, and nobody takes its rows for such as wait. Should it not come to disk,
+/// they are carried out again, and the other side has them already.
+struct End {
+    script: Script,
+    /// What is reached once it is there.
+    step: steps::Step,
+}
+
+/// Serves a lane, as far as others may be kept waiting for it.
+async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<End>, StepError> {
     let served = match leased.lane {
         Lane::ToMatrix(_) | Lane::Bot(_) | Lane::Aside(..) | Lane::BotAside(..) => {
             to_matrix::serve(spine, leased).await
         }
         Lane::ToNative(_) => to_native::serve(spine, leased).await,
     };
-    match &served {
-        Ok(()) => spine.leases.served(spine, leased),
-        // This lane waits a moment; the others go on.
-        Err(error) => {
-            let mut tx = spine.db.begin().await?;
-            let stop = Stop { wait: FAULT, away: false, row: None };
-            spine.leases.postpone(spine, &mut tx, leased, stop, &error.to_string()).await?;
-            tx.commit().await?;
-        }
+    if let Err(error) = &served {
+        stumbled(spine, leased, error).await?;
     }
     served
+}
+
+/// Has the end of rows written down; then the lane is anybody's.
+async fn ends(spine: &Spine, lease: Lease, end: Option<End>) -> Result<(), StepError> {
+    let Some(End { script, step }) = end else {
+        spine.leases.served(&spine.troubles, &lease.ready);
+        return Ok(());
+    };
+    let (leased, troubles) = (lease.ready.clone(), spine.troubles.clone());
+    // Free before anybody hears of what was committed with it: who looks then finds it so.
+    let then = move || {
+        lease.leases.served(&troubles, &lease.ready);
+        drop(lease);
+    };
+    let kept = spine.db.write_soon(script, Box::new(then));
+    spine.steps.reached(steps::Step::Ending).await;
+    if let Err(error) = kept.await {
+        let error = error.into();
+        stumbled(spine, &leased, &error).await?;
+        return Err(error);
+    }
+    spine.steps.reached(step).await;
+    Ok(())
+}
+
+/// This lane waits a moment; the others go on.
+async fn stumbled(spine: &Spine, leased: &Ready, error: &StepError) -> Result<(), StepError> {
+    let mut tx = spine.db.begin().await?;
+    let stop = Stop { wait: FAULT, away: false, row: None };
+    spine.leases.postpone(spine, &mut tx, leased, stop, &error.to_string()).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Whether the homeserver takes our token, asked again after it had not; else when to ask again.

@@ -1,14 +1,18 @@
 //! Inbox → rules → outbox: events of the homeserver, some at a time, in one transaction.
 
+mod straight;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{PoisonError, atomic::Ordering},
 };
 
 use causeway_protocol::ids::Timestamp;
-use causeway_store::{Script, Tx};
+use causeway_store::{Rows, Script, Tx};
 use ruma::OwnedRoomId;
 use tokio::time::{Instant, sleep_until};
+
+pub use straight::Straight;
 
 use super::{AFTER_FAULT, Spine, Step, StepError, TOGETHER};
 use crate::{
@@ -79,8 +83,25 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
         return Ok(Step::Idle(None));
     }
     let is_all = waiting.len() < inbox::AT_ONCE;
+    let known = known(spine, &mut tx, &waiting).await?;
+    let looked = decide(spine, &mut tx, waiting, known).await?;
+    inbox::looked(&mut tx, looked);
+    spine.steps.reached(steps::Step::RoutingEvents).await;
+    tx.commit().await?;
+    spine.steps.reached(steps::Step::RoutedEvents).await;
+    // Whatever came meanwhile has woken us.
+    Ok(if is_all { Step::Idle(None) } else { Step::Did })
+}
+
+/// Decides about events that wait, in their order, and keeps what was decided; what becomes of their
+/// rows is still to be written down.
+async fn decide(
+    spine: &Spine,
+    tx: &mut Tx,
+    waiting: Vec<Waiting>,
+    (portals, ours): (Portals, BTreeSet<String>),
+) -> Result<Looked, StepError> {
     let now = spine.now();
-    let (portals, ours) = known(spine, &mut tx, &waiting).await?;
     let (followed, decided, attending) = (BTreeSet::new(), Decided::default(), Vec::new());
     let mut round = Round { spine, now, ours, portals, followed, decided, attending };
     let mut looked = Looked::default();
@@ -96,19 +117,17 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
             stopped.insert(row.room);
             continue;
         };
-        let stays = round.event(&mut tx, event, row.received_at).await?;
+        let stays = round.event(tx, event, row.received_at).await?;
         if stays { looked.early.push(row.seq) } else { looked.routed.push(row.seq) }
     }
     let attending = std::mem::take(&mut round.attending);
     let changed = round.portals.values_mut().flatten();
-    round.decided.keep_last(&mut tx, &spine.sealer, now, changed).await?;
-    inbox::looked(&mut tx, looked);
-    spine.steps.reached(steps::Step::RoutingEvents).await;
-    tx.commit().await?;
-    spine.calls_said.put(attending);
-    spine.steps.reached(steps::Step::RoutedEvents).await;
-    // Whatever came meanwhile has woken us.
-    Ok(if is_all { Step::Idle(None) } else { Step::Did })
+    round.decided.keep_last(tx, &spine.sealer, now, changed).await?;
+    if !attending.is_empty() {
+        let said = spine.calls_said.clone();
+        tx.once_committed(move || said.put(attending));
+    }
+    Ok(looked)
 }
 
 type Portals = BTreeMap<OwnedRoomId, Option<Portal>>;
@@ -122,10 +141,28 @@ async fn known(
     let events = || waiting.iter().filter_map(|row| row.event.as_ref());
     let rooms: BTreeSet<&OwnedRoomId> = events().map(|event| &event.room_id).collect();
     let mut script = Script::default();
-    portals::select_of_rooms(&mut script, rooms.iter().map(|room| room.as_str()));
-    inbox::select_linked(&mut script, events().map(|event| &event.event_id));
+    select_known(&mut script, &rooms, events());
     let mut rows = script.run(tx.conn()).await?;
-    let mut portals = portals::read_of_rooms(&spine.names, &mut rows)?;
+    read_known(spine, rooms, &mut rows)
+}
+
+/// Asks for what [`read_known`] reads.
+fn select_known<'a>(
+    script: &mut Script,
+    rooms: &BTreeSet<&OwnedRoomId>,
+    events: impl Iterator<Item = &'a RoomEvent>,
+) {
+    portals::select_of_rooms(script, rooms.iter().map(|room| room.as_str()));
+    inbox::select_linked(script, events.map(|event| &event.event_id));
+}
+
+/// The portals of these rooms, and which of the events that were asked for are our own.
+fn read_known(
+    spine: &Spine,
+    rooms: BTreeSet<&OwnedRoomId>,
+    rows: &mut Rows,
+) -> Result<(Portals, BTreeSet<String>), StepError> {
+    let mut portals = portals::read_of_rooms(&spine.names, rows)?;
     let portals = rooms.into_iter().map(|room| (room.clone(), portals.remove(room))).collect();
     Ok((portals, inbox::read_linked(&rows.take())?))
 }

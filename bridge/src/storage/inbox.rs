@@ -2,7 +2,7 @@
 //!
 //! Transaction ids are no key: Synapse starts them again after a crash (`docs/how-it-works.md`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Conn, Read, Row, Rows, Script, Tx};
@@ -18,6 +18,15 @@ pub const TOPIC: &str = super::TO_ROUTE;
 
 /// Events that are routed in one transaction.
 pub const AT_ONCE: usize = 100;
+
+/// Events of one transaction that may be routed with it: so many rows a script puts down in its own
+/// errand.
+pub const FEW: usize = 7;
+
+/// The state of a row that waits to be routed.
+pub const WAITS: i64 = 0;
+/// The state of a row whose room may be one that is being made.
+pub const EARLY: i64 = 2;
 
 /// What became of a transaction's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +106,60 @@ pub fn accept<'a>(
         },
     );
     Ok(intake)
+}
+
+/// Puts down events, at most [`FEW`], as if they were routed already, empty: whoever does so routes them
+/// in the same transaction, or puts them [back](put_back). Returns the new ones, for [`read_places`].
+pub fn put_routed(script: &mut Script, now: Timestamp, events: &[RoomEvent]) {
+    script.insert(
+        "INSERT INTO inbox (event_id, room_id, state, received_at) ",
+        events,
+        " ON CONFLICT (event_id) DO NOTHING RETURNING event_id, seq",
+        |row, event| {
+            row.bind(event.event_id.as_str()).bind(event.room_id.as_str()).bind(1).bind(at(now));
+        },
+    );
+}
+
+/// Reads what [`put_routed`] returned: the place of each event that is new.
+///
+/// # Errors
+/// [`Error`]
+pub fn read_places(rows: &[Row]) -> Result<BTreeMap<String, i64>, Error> {
+    Ok(rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, Error>>()?)
+}
+
+/// Asks for a row if something may have to be routed before what comes now: there is doubt, a gap, or
+/// something that waits.
+pub fn select_unlevel(script: &mut Script) {
+    script.add(
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM reading WHERE doubts > 0)
+            OR EXISTS (SELECT 1 FROM gaps)
+            OR EXISTS (SELECT 1 FROM inbox WHERE state = 0)
+            OR EXISTS (SELECT 1 FROM inbox WHERE state = 3)",
+    );
+}
+
+/// Has rows that were put down as routed hold their events, and be of this state.
+///
+/// # Errors
+/// [`Error`]
+pub fn put_back<'a>(
+    script: &mut Script,
+    vault: &Sealer,
+    state: i64,
+    rows: impl Iterator<Item = &'a Waiting>,
+) -> Result<(), Error> {
+    for Waiting { seq, event, .. } in rows {
+        let Some(event) = event else { continue };
+        let sealed = vault.seal_json("inbox", event.event_id.as_bytes(), event)?;
+        let query = script.add("UPDATE inbox SET state = $2, sealed = $3 WHERE seq = $1");
+        query.bind(*seq).bind(state).bind(sealed);
+    }
+    Ok(())
 }
 
 /// The place of the newest row; 0 if there is none.

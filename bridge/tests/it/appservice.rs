@@ -16,7 +16,7 @@ use causeway_bridge::{
     health::{Health, Kind},
     http::{Connection, Http, Parts, Tokens, router},
     secret::Secret,
-    services::tidy,
+    services::{from_matrix::Straight, tidy},
     storage::quarantine::{self, Limits},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -54,6 +54,7 @@ impl Listener {
             locked_out: spine.locked_out.subscribe(),
             leases: spine.leases.clone(),
             encryption: spine.encryption.clone(),
+            straight: Straight::default(),
             steps: spine.steps.clone(),
             tokens,
             health: health.clone(),

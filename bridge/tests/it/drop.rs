@@ -16,6 +16,14 @@ use crate::{
 /// Messages each way.
 const MESSAGES: usize = 12;
 
+/// Whether the homeserver keeps its connection.
+const KEPT: bool = true;
+const NEW: bool = false;
+
+/// Those at which events come by that were handed over just now.
+const OF_INTAKE: [Step; 5] =
+    [Step::Accepting, Step::Accepted, Step::RoutingAtOnce, Step::RoutingEvents, Step::RoutedEvents];
+
 /// Worlds at once; they mostly wait.
 const AT_ONCE: usize = 8;
 
@@ -40,10 +48,17 @@ async fn is_dropped_everywhere(scheme: Scheme) {
     let all = Step::ALL.iter().filter(|step| !Step::OF_CALLS.contains(step));
     let stories = all.enumerate().flat_map(|(index, step)| {
         let later = u32::try_from(index % 3 + 1).unwrap();
-        [(*step, 0), (*step, later)]
+        let connections = if OF_INTAKE.contains(step) { vec![KEPT, NEW] } else { vec![KEPT] };
+        let each = |kept| [(*step, 0, kept), (*step, later, kept)];
+        connections.into_iter().flat_map(each).collect::<Vec<_>>()
     });
     let lived = stream::iter(stories)
-        .map(|(step, passes)| async move { (step, passes, story(scheme, step, passes).await) })
+        .map(|(step, passes, is_kept)| async move {
+            // What comes first on a connection is doubted, and goes nowhere at once.
+            let is_never = OF_INTAKE.contains(&step) && is_kept != (step == Step::RoutingAtOnce);
+            let was_dropped = story(scheme, step, passes, is_kept).await;
+            (step, passes, was_dropped || is_never)
+        })
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
@@ -54,13 +69,15 @@ async fn is_dropped_everywhere(scheme: Scheme) {
     }
 }
 
-/// Lives through one drop at `step`, if it comes to that; whether it did.
-async fn story(scheme: Scheme, step: Step, passes: u32) -> bool {
+/// Lives through one drop at `step`, if it comes to that; whether it did. Events come on a connection
+/// that is kept, as homeservers keep them, or each time on a new one.
+async fn story(scheme: Scheme, step: Step, passes: u32, is_kept: bool) -> bool {
     let mut world = World::new().await;
     let alice = world.person("alice").await;
     let steps = Steps::default();
     let mut sprung = steps.set(step, passes);
     let mut bridge = Some(world.begin(steps).await);
+    world.kept = is_kept.then(reqwest::Client::new);
     let mut was_dropped = false;
     let group = alice.create_group_as("Walkers", scheme).await;
     let stub = world.stub.clone();

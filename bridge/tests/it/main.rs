@@ -52,6 +52,7 @@ mod sighup;
 mod start;
 mod statements;
 mod story;
+mod straight;
 mod stub;
 mod swarm;
 mod two_devices;

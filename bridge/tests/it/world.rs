@@ -302,6 +302,8 @@ impl World {
 
 #[expect(clippy::disallowed_methods, reason = "a listener of the test's world")]
 async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle<()>) {
+    let straight = from_matrix::Straight::default();
+    straight.open(spine);
     let http = Http::new(Parts {
         db: spine.db.clone(),
         sealer: spine.sealer.clone(),
@@ -311,6 +313,7 @@ async fn listen(spine: &Spine, metrics: PrometheusHandle) -> (String, JoinHandle
         locked_out: spine.locked_out.subscribe(),
         leases: spine.leases.clone(),
         encryption: spine.encryption.clone(),
+        straight,
         steps: spine.steps.clone(),
         tokens: Tokens { hs_token: Secret::new(HS_TOKEN), admin: Secret::new("admin") },
         health: Health::default(),

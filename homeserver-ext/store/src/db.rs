@@ -177,9 +177,35 @@ impl Db {
     /// As of [`Db::begin`] and [`Tx::commit`], and what the script comes to: nothing of it is kept.
     pub async fn write(&self, script: Script, topics: Vec<String>) -> Result<Rows, Error> {
         let (reply, committed) = oneshot::channel();
-        let ask = Ask::Turn(Turn { script, way: Way::Whole(topics, reply) });
+        let ask = Ask::Turn(Turn { script, way: Way::Whole(topics, Vec::new(), reply) });
         self.asks.send(ask).map_err(|_| Error::Closed)?;
         committed.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// As [`Db::write`], for what a crash may undo: it is asked for at once, and committed with the next
+    /// transaction of anybody, before it, or by itself after 25 ms. Then `then` is done, before anybody is
+    /// woken or told.
+    ///
+    /// Where the future is dropped before, it may not come to that.
+    pub fn write_soon(
+        &self,
+        script: Script,
+        then: Box<dyn FnOnce() + Send>,
+    ) -> impl Future<Output = Result<Rows, Error>> + Send + use<> {
+        let (reply, committed) = oneshot::channel();
+        let way = Way::Whole(Vec::new(), vec![then], reply);
+        let ask = Ask::Soon(Turn { script, way });
+        let asked = self.asks.send(ask).map_err(|_| Error::Closed);
+        async move {
+            asked?;
+            committed.await.unwrap_or(Err(Error::Closed))
+        }
+    }
+
+    /// How long [`Db::write_soon`] waits for others at most, from now on, instead of 25 ms.
+    pub fn soon_is(&self, longest: Duration) {
+        let ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.tally.soon_ms.store(ms, Ordering::Relaxed);
     }
 
     /// As [`Db::write`], for what makes the file grow: refused as by [`Db::begin_growing`].

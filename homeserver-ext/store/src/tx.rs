@@ -168,22 +168,22 @@ pub(crate) struct Turn {
 pub(crate) enum Way {
     /// The connection is lent.
     Lend(oneshot::Sender<Result<(Tx, Rows), Error>>),
-    /// It is committed; these are woken.
-    Whole(Vec<String>, oneshot::Sender<Result<Rows, Error>>),
+    /// It is committed; then that is done, and these are woken.
+    Whole(Vec<String>, Vec<Then>, oneshot::Sender<Result<Rows, Error>>),
 }
 
 impl Turn {
     pub(crate) fn is_given_up(&self) -> bool {
         match &self.way {
             Way::Lend(asker) => asker.is_closed(),
-            Way::Whole(_, asker) => asker.is_closed(),
+            Way::Whole(_, _, asker) => asker.is_closed(),
         }
     }
 
     pub(crate) fn refuse(self, error: Error) {
         match self.way {
             Way::Lend(asker) => drop(asker.send(Err(error))),
-            Way::Whole(_, asker) => drop(asker.send(Err(error))),
+            Way::Whole(_, _, asker) => drop(asker.send(Err(error))),
         }
     }
 }
@@ -195,6 +195,8 @@ pub(crate) type Closer = oneshot::Sender<()>;
 pub(crate) enum Ask {
     /// A turn.
     Turn(Turn),
+    /// A turn that may wait for the next one, a moment at most.
+    Soon(Turn),
     /// To stop; answered when the file is closed.
     Close(Closer),
 }

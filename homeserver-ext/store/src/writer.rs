@@ -6,8 +6,11 @@
 //! [`Tx::commit`] returns before the `COMMIT` that covers it. Because the task alone opens and ends
 //! transactions, a caller that is cancelled at any await leaves nothing half done. What is asked
 //! first and what is changed last goes with that to the connection's thread, as one errand.
+//!
+//! Who may [wait](crate::Db::write_soon) shares the commit of whoever comes next, and goes before him.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +21,7 @@ use std::{
 use sqlx::Connection as _;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -36,13 +39,17 @@ const LONG: Duration = Duration::from_millis(100);
 /// Transactions that share one fsync at most; the last of them waits for the others' work.
 const MAX_BATCH: usize = 64;
 
+/// Longest that those wait who may, milliseconds: where more is coming, it comes sooner.
+const SOON_MS: u64 = 25;
+/// So many who wait are worth a commit of their own.
+const MANY: usize = 32;
+
 /// Opens the outer transaction, and the first one in it.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT tx";
 /// Ends one transaction well, and opens the next.
 const NEXT: &str = "RELEASE tx; SAVEPOINT tx";
 
 /// Transactions and the commits that covered them, since the file was opened.
-#[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) transactions: AtomicU64,
     pub(crate) commits: AtomicU64,
@@ -50,25 +57,103 @@ pub(crate) struct Tally {
     pub(crate) long: AtomicU64,
     /// What the table `commits` has counted, where it counts all; else 0.
     pub(crate) counted: AtomicU64,
+    /// Longest that those wait who may, milliseconds.
+    pub(crate) soon_ms: AtomicU64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            transactions: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            long: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            soon_ms: AtomicU64::new(SOON_MS),
+        }
+    }
+}
+
+/// What is asked, in its order.
+struct Asks {
+    asked: mpsc::UnboundedReceiver<Ask>,
+    /// What was asked and is not begun, while those wait who may.
+    held: VecDeque<Ask>,
+    /// Until when they wait; `None` where nobody does, or not any more.
+    until: Option<Instant>,
+    tally: Arc<Tally>,
+}
+
+impl Asks {
+    const fn new(asked: mpsc::UnboundedReceiver<Ask>, tally: Arc<Tally>) -> Self {
+        Self { asked, held: VecDeque::new(), until: None, tally }
+    }
+
+    /// What is to be begun next; `None` when there is nobody any more who could ask.
+    async fn next(&mut self) -> Option<Ask> {
+        loop {
+            if self.until.is_none()
+                && let Some(first) = self.held.pop_front()
+            {
+                return Some(first);
+            }
+            let asked = if let Some(until) = self.until {
+                let Ok(asked) = timeout_at(until, self.asked.recv()).await else {
+                    self.until = None;
+                    continue;
+                };
+                asked
+            } else {
+                self.asked.recv().await
+            };
+            match asked {
+                Some(Ask::Soon(turn)) => {
+                    self.held.push_back(Ask::Turn(turn));
+                    let until = self.until.unwrap_or_else(|| {
+                        let ms = self.tally.soon_ms.load(Ordering::Relaxed);
+                        Instant::now() + Duration::from_millis(ms)
+                    });
+                    self.until = (self.held.len() < MANY).then_some(until);
+                }
+                other if self.held.is_empty() => return other,
+                other => {
+                    self.held.extend(other);
+                    self.until = None;
+                }
+            }
+        }
+    }
+
+    /// Who asks already: for a turn that he still wants, or to close.
+    fn waiting(&mut self) -> (Option<Turn>, Option<Closer>) {
+        loop {
+            match self.held.pop_front().or_else(|| self.asked.try_recv().ok()) {
+                Some(Ask::Turn(turn) | Ask::Soon(turn)) if turn.is_given_up() => {}
+                Some(Ask::Turn(turn) | Ask::Soon(turn)) => return (Some(turn), None),
+                Some(Ask::Close(reply)) => return (None, Some(reply)),
+                None => return (None, None),
+            }
+        }
+    }
 }
 
 /// Lends the writing connection until everybody who could ask is gone, or one asks it to close.
 pub(crate) async fn write(
     conn: Conn,
-    mut asks: mpsc::UnboundedReceiver<Ask>,
+    asked: mpsc::UnboundedReceiver<Ask>,
     topics: Arc<Topics>,
     tally: Arc<Tally>,
     lock: Held,
     mut keeper: Keeper,
 ) {
     let conn = Arc::new(Mutex::new(conn));
+    let mut asks = Asks::new(asked, Arc::clone(&tally));
     let (mut next, mut closed) = (None, None);
     while closed.is_none() {
         let first = match next.take() {
             Some(first) => first,
-            None => match asks.recv().await {
-                Some(Ask::Turn(first)) if first.is_given_up() => continue,
-                Some(Ask::Turn(first)) => first,
+            None => match asks.next().await {
+                Some(Ask::Turn(first) | Ask::Soon(first)) if first.is_given_up() => continue,
+                Some(Ask::Turn(first) | Ask::Soon(first)) => first,
                 Some(Ask::Close(reply)) => {
                     closed = Some(reply);
                     break;
@@ -109,7 +194,7 @@ enum Failed {
 async fn batch(
     conn: &Arc<Mutex<Conn>>,
     first: Turn,
-    asks: &mut mpsc::UnboundedReceiver<Ask>,
+    asks: &mut Asks,
     (topics, tally): (&Topics, &Tally),
     keeper: &mut Keeper,
 ) -> (Option<Turn>, Option<Closer>) {
@@ -135,20 +220,14 @@ async fn batch(
                     }
                 }
             }
-            Way::Whole(topics, reply) => {
-                let member = Member {
-                    topics,
-                    then: Vec::new(),
-                    counted: None,
-                    rows: Rows::default(),
-                    reply,
-                };
+            Way::Whole(topics, then, reply) => {
+                let member = Member { topics, then, counted: None, rows: Rows::default(), reply };
                 Some(Ended { script, member })
             }
         };
         lent += 1;
         if lent < MAX_BATCH && closed.is_none() {
-            (next, closed) = waiting(asks);
+            (next, closed) = asks.waiting();
         }
         let around = (std::mem::take(&mut before), next.is_some());
         failed = end(conn, around, ended, &mut members, keeper).await.err();
@@ -254,18 +333,6 @@ async fn not_begun(conn: &Mutex<Conn>, keeper: &Keeper, error: sqlx::Error) -> E
         shorten(conn).await;
     }
     error.into()
-}
-
-/// Who asks already: for a turn that he still wants, or to close.
-fn waiting(asks: &mut mpsc::UnboundedReceiver<Ask>) -> (Option<Turn>, Option<Closer>) {
-    loop {
-        match asks.try_recv() {
-            Ok(Ask::Turn(turn)) if turn.is_given_up() => {}
-            Ok(Ask::Turn(turn)) => return (Some(turn), None),
-            Ok(Ask::Close(reply)) => return (None, Some(reply)),
-            Err(_) => return (None, None),
-        }
-    }
 }
 
 /// Lends the connection for one transaction, the savepoint `tx`; `None` if it is to be taken back.

@@ -32,7 +32,7 @@ use crate::{
         lane::Lane,
         portal::{Portal, PortalId},
     },
-    health::Kind,
+    health::{Kind, Troubles},
     storage::{self, lanes},
 };
 
@@ -84,7 +84,7 @@ struct Lookout {
 /// A lane that is ours until this is dropped.
 pub(super) struct Lease {
     pub(super) ready: Ready,
-    leases: Leases,
+    pub(super) leases: Leases,
 }
 
 impl Drop for Lease {
@@ -278,9 +278,9 @@ impl Leases {
     }
 
     /// What was done with a lane is committed.
-    pub(super) fn served(&self, spine: &Spine, ready: &Ready) {
+    pub(super) fn served(&self, troubles: &Troubles, ready: &Ready) {
         if self.0.waits.end(ready) {
-            spine.troubles.goes(Kind::Lane, &ready.lane.to_string());
+            troubles.goes(Kind::Lane, &ready.lane.to_string());
         }
     }
 

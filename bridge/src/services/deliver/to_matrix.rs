@@ -41,7 +41,7 @@ const SUSPECTS: usize = outbox::LEFT_OUT;
 type Tried = Result<Result<(), Failure>, StepError>;
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<super::End>, StepError> {
     let (lane, mut leased, began) = (&leased.lane, leased.clone(), Instant::now());
     // To look costs no commit; what was done and what comes next share one.
     let mut read = spine.db.read().await?;
@@ -51,7 +51,8 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         let (mut tx, mut script) = (spine.db.begin().await?, Script::default());
         Leases::release(spine, &mut script, lane);
         script.run(tx.conn()).await?;
-        return Ok(tx.commit().await?);
+        tx.commit().await?;
+        return Ok(None);
     }
     let mut rounds = 0;
     while let Some((portal, head)) = next {
@@ -78,10 +79,9 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
             // What has come since has woken whoever looks for lanes.
             let script = settled(spine, &leased, &rows, &facts, &end);
             spine.steps.reached(steps::Step::RecordingEvents).await;
-            spine.db.write(script, Vec::new()).await?;
+            // The homeserver has them, whatever becomes of us.
             took(spine, DIRECTION, &mut delivered);
-            spine.steps.reached(steps::Step::RecordedEvents).await;
-            return Ok(());
+            return Ok(Some(super::End { script, step: steps::Step::RecordedEvents }));
         }
         let mut tx = spine.db.begin().await?;
         let after = end.after(&leased, &facts);
@@ -94,7 +94,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
         took(spine, DIRECTION, &mut delivered);
         spine.steps.reached(steps::Step::RecordedEvents).await;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether the lane that has more goes on at once; else it does when others had their turn.

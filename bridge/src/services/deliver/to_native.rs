@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::first::{First, first};
 use super::{
-    Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
+    End, Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
     bury_unreadable, judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
@@ -41,8 +41,8 @@ const UNPREPARED: Duration = Duration::from_millis(50);
 enum Round {
     /// There may be more. What is to be written down is in the script, in the transaction if there is one.
     Next(Box<(Option<Tx>, Script)>),
-    /// It is written down, and was all that was seen.
-    Done,
+    /// It was all that was seen, and is written down soon.
+    Done(End),
     /// The lane was given back.
     Released,
 }
@@ -55,13 +55,14 @@ impl Round {
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError> {
+pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<End>, StepError> {
     let (mut leased, began) = (leased.clone(), Instant::now());
     if spine.locked_out.borrow().is_some() {
         let mut tx = spine.db.begin().await?;
         let stop = Stop { wait: LOCKED_OUT, away: true, row: None };
         spine.leases.postpone(spine, &mut tx, &leased, stop, "the session is not known").await?;
-        return Ok(tx.commit().await?);
+        tx.commit().await?;
+        return Ok(None);
     }
     let mut delivered = Vec::new();
     let (mut tx, mut script) = (None, Script::default());
@@ -100,10 +101,14 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
                 (tx, script) = *next;
                 leased = leased.went_on();
             }
-            Round::Done => break,
+            Round::Done(end) => {
+                // The server has them, whatever becomes of us.
+                took(spine, DIRECTION, &mut delivered);
+                return Ok(Some(end));
+            }
             Round::Released => {
                 took(spine, DIRECTION, &mut delivered);
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -112,7 +117,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<(), StepError
     }
     took(spine, DIRECTION, &mut delivered);
     spine.steps.reached(steps::Step::RecordedEnvelopes).await;
-    Ok(())
+    Ok(None)
 }
 
 /// A lane, and the group that it leads into.
@@ -325,7 +330,7 @@ impl Way<'_> {
         Ok(Round::Released)
     }
 
-    /// The server has the envelopes, which is written down at once where they were all that was seen.
+    /// The server has the envelopes, which is written down soon where they were all that was seen.
     async fn posted(
         &self,
         rows: &[Stored<InGroup>],
@@ -361,8 +366,7 @@ impl Way<'_> {
         }
         // What has come since has woken whoever looks for lanes.
         Leases::release(self.spine, &mut script, lane);
-        self.spine.db.write(script, Vec::new()).await?;
-        Ok(Round::Done)
+        Ok(Round::Done(End { script, step: steps::Step::RecordedEnvelopes }))
     }
 
     /// Neither posted nor refused for its epoch; rows that are being sent share their fate.

@@ -6,3 +6,4 @@ mod commit;
 mod harness;
 mod open;
 mod script;
+mod soon;
