@@ -248,7 +248,7 @@ fn failed(place: Place, error: &MatrixError) -> Failure {
     }
 }
 
-/// Notes how long messages took that are delivered now, and committed as such.
+/// Notes how long messages took that the other side has now.
 fn took(spine: &Spine, direction: &'static str, accepted: &mut Vec<Timestamp>) {
     let seconds = metrics::histogram!(MESSAGE_SECONDS, "direction" => direction);
     for at in accepted.drain(..) {

@@ -128,7 +128,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// One batch; notes in `delivered` what is written down as such, and not yet committed.
+    /// One batch; notes in `delivered` what the server has by now, and is not counted yet.
     async fn round(
         &self,
         mut tx: Tx,
