@@ -271,10 +271,20 @@ pub(super) async fn start(
         troubles: health.troubles,
         steps,
     };
+    begin(tasks, &spine, door, &straight).await
+}
+
+/// Takes over what the process before left, and lets all of it go on.
+async fn begin(
+    tasks: &Tasks,
+    spine: &Spine,
+    door: Option<Door>,
+    straight: &from_matrix::Straight,
+) -> Result<(), RunError> {
     spine.take_over().await.map_err(failed)?;
-    straight.open(&spine);
-    start_services(tasks, &spine, door);
-    say_last_word(tasks, &spine);
+    straight.open(spine);
+    start_services(tasks, spine, door);
+    say_last_word(tasks, spine);
     Ok(())
 }
 
