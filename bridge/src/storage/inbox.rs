@@ -126,10 +126,7 @@ pub fn put_routed(script: &mut Script, now: Timestamp, events: &[RoomEvent]) {
 /// # Errors
 /// [`Error`]
 pub fn read_places(rows: &[Row]) -> Result<BTreeMap<String, i64>, Error> {
-    Ok(rows
-        .iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<Result<_, Error>>()?)
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Asks for a row if something may have to be routed before what comes now: there is doubt, a gap, or
