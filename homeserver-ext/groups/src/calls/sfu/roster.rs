@@ -1,6 +1,6 @@
 //! Who is in the server's room, by what it calls them, and what they say there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol::{
     ParticipantInfo, TrackInfo, TrackSource, encryption, participant_info::State,
@@ -46,6 +46,12 @@ impl Roster {
             }
         }
         gone
+    }
+
+    /// What all but `me` say, by what the server calls it.
+    pub(super) fn speech_of_others(&self, me: &str) -> BTreeSet<String> {
+        let others = self.0.iter().filter(|(sid, _)| *sid != me);
+        others.flat_map(|(_, who)| &who.tracks).map(|track| track.sid.clone()).collect()
     }
 
     /// Whose a track is that the server calls so, and whether he seals what he sends there; `None` while
@@ -96,6 +102,22 @@ mod tests {
         assert_eq!(roster.whose("PA_1", "TR_1"), None);
         let gone = info("PA_1", State::Disconnected, TrackSource::Microphone);
         assert_eq!(roster.update(vec![gone]), ["PA_1"]);
+    }
+
+    #[test]
+    fn what_others_say_is_wanted_and_not_what_they_show() {
+        let mut roster = Roster::default();
+        let mut other = info("PA_1", State::Active, TrackSource::Microphone);
+        let camera = TrackInfo {
+            sid: "TR_2".into(),
+            source: TrackSource::Camera.into(),
+            ..Default::default()
+        };
+        other.tracks.push(camera);
+        let mut me = info("PA_2", State::Active, TrackSource::Microphone);
+        me.tracks[0].sid = "TR_3".to_owned();
+        roster.update(vec![other, me]);
+        assert_eq!(roster.speech_of_others("PA_2"), ["TR_1".to_owned()].into());
     }
 
     #[test]

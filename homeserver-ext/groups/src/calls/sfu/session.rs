@@ -3,7 +3,11 @@
 //! The server is a LiveKit, spoken to as its own clients do in the mode with two connections: one
 //! that it offers, with what the others say, and one that this side offers, with what is said here.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use livekit_protocol::{
     AddTrackRequest, AudioTrackFeature, IceServer, JoinResponse, LeaveRequest, MuteTrackRequest,
@@ -94,6 +98,8 @@ pub(super) struct Session {
     pub(super) publisher: Side,
     subscriber: Side,
     roster: Roster,
+    /// Tracks that were asked for.
+    subscribed: BTreeSet<String>,
     /// What came, with the server's names for whom and what.
     unnamed: Vec<(String, String, Arc<dyn TrackRemote>)>,
     /// What this device says, and the name by which it is asked for.
@@ -145,6 +151,7 @@ impl Session {
             publisher,
             subscriber,
             roster,
+            subscribed: BTreeSet::new(),
             unnamed: Vec::new(),
             track,
             published: None,
@@ -161,6 +168,9 @@ impl Session {
     pub(super) async fn go_on(&mut self) -> Over {
         self.tell(Served::Joined).await;
         let mut trouble = self.publish().await.err();
+        if trouble.is_none() {
+            trouble = self.subscribe().await.err();
+        }
         loop {
             match trouble.take() {
                 None => {
@@ -256,6 +266,7 @@ impl Session {
                     self.unnamed.retain(|(participant, ..)| *participant != gone);
                     self.ways.heard.send(Heard::Gone(gone)).await.ok();
                 }
+                self.subscribe().await?;
                 self.name_all().await;
             }
             Response::RefreshToken(token) => self.token = Zeroizing::new(token),
@@ -292,6 +303,19 @@ impl Session {
             ..Default::default()
         };
         Ok(self.wire.send(Request::AddTrack(request)).await?)
+    }
+
+    /// Asks for what others say, and for nothing else that they send: pictures are nothing for this device,
+    /// and a description with them would be none that it can answer.
+    async fn subscribe(&mut self) -> Result<(), Trouble> {
+        let speech = self.roster.speech_of_others(&self.sid);
+        let new: Vec<_> = speech.difference(&self.subscribed).cloned().collect();
+        self.subscribed = speech;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let wanted = UpdateSubscription { track_sids: new, subscribe: true, ..Default::default() };
+        Ok(self.wire.send(Request::Subscription(wanted)).await?)
     }
 
     async fn published(&mut self, published: TrackPublishedResponse) -> Result<(), Trouble> {
@@ -389,7 +413,11 @@ impl Session {
         let state = SyncState {
             answer: local.map(|local| describe("answer", local.sdp, 0)),
             offer: remote.map(|remote| describe("offer", remote.sdp, 0)),
-            subscription: Some(UpdateSubscription::default()),
+            subscription: Some(UpdateSubscription {
+                track_sids: self.subscribed.iter().cloned().collect(),
+                subscribe: true,
+                ..Default::default()
+            }),
             publish_tracks: published
                 .map(|track| TrackPublishedResponse { cid: cid.clone(), track: Some(track) })
                 .collect(),

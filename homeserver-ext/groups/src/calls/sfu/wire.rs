@@ -181,7 +181,7 @@ async fn upgrade(access: &Access, token: &str, was: Option<&str>) -> Result<Upgr
     let mut query = vec![
         ("protocol", PROTOCOL),
         ("sdk", "rust"),
-        ("auto_subscribe", "1"),
+        ("auto_subscribe", "0"),
         ("adaptive_stream", "0"),
     ];
     if let Some(was) = was {
