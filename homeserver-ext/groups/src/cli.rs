@@ -41,6 +41,7 @@ mod register;
 mod roster;
 mod scheme;
 mod send;
+mod servers;
 mod settings;
 mod share;
 mod span;

@@ -21,7 +21,7 @@ pub use calls::{
     JoinCall, ReportCall, SetCall, StartCall,
 };
 pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
-pub use groups::{GroupHead, GroupPage, OpBytes, OpPage, PostOp};
+pub use groups::{GroupHead, GroupPage, GroupServer, GroupServers, OpBytes, OpPage, PostOp};
 pub use invites::{
     InvitePage, InviteState, JoinPending, JoinRequest, NewInvite, PendingRequest, RequestPage,
 };

@@ -131,6 +131,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/keys/claim", post(keys::claim))
         .route("/groups", get(groups::mine).post(groups::create))
         .route("/groups/{group}", get(groups::head))
+        .route("/groups/{group}/servers", get(groups::servers))
         .route("/groups/{group}/roster", get(groups::ops).post(groups::post_op))
         .route("/groups/{group}/invites", get(invites::page).post(invites::create))
         .route("/groups/{group}/invites/{ik_pub}", delete(invites::revoke))

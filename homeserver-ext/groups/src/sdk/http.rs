@@ -13,10 +13,10 @@ use std::{
 use causeway_protocol::{
     api::{
         Accepted, AccountAnswer, AccountDevices, Again, ClaimRequest, ClaimedKeys, GroupHead,
-        GroupPage, InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce, LoginRequest,
-        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, ParkedPage, PostEnvelopes,
-        PostOp, PutSenderKeys, ReadAgain, RegisterRequest, RequestPage, SenderKeyInventory,
-        SenderKeysNoted, ServerInfo, Session, Unpark, Unparked, UploadKeys,
+        GroupPage, GroupServers, InvitePage, JoinPending, JoinRequest, Kept, KeyCount, LoginNonce,
+        LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, PREFIX, ParkedPage,
+        PostEnvelopes, PostOp, PutSenderKeys, ReadAgain, RegisterRequest, RequestPage,
+        SenderKeyInventory, SenderKeysNoted, ServerInfo, Session, Unpark, Unparked, UploadKeys,
     },
     ids::{AccountId, DeviceId, EnvelopeId, Epoch, GroupId, InviteKey, RequestId, Seq},
 };
@@ -289,6 +289,11 @@ impl Http {
     /// `GET messages/{id}/status`.
     pub async fn status(&self, id: EnvelopeId) -> Result<MessageStatus, CallError> {
         self.get(&["messages", &id.to_string(), "status"], &[]).await
+    }
+
+    /// `GET groups/{id}/servers`.
+    pub async fn group_servers(&self, group: GroupId) -> Result<GroupServers, CallError> {
+        self.get(&["groups", &group.to_string(), "servers"], &[]).await
     }
 
     /// `GET groups/{id}/sender-keys`: one page.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{Epoch, GroupId, RosterHash, base64url};
+use crate::ids::{Epoch, GroupId, RosterHash, Timestamp, base64url};
 
 /// Body of `POST groups` and `POST groups/{id}/roster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,6 +29,30 @@ pub struct GroupHead {
     pub members: u32,
     /// Whether `close` ended it.
     pub closed: bool,
+}
+
+/// Answer to `GET groups/{id}/servers`, protocol §7.3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupServers {
+    /// The server that orders the group's ops.
+    pub home: String,
+    /// The other servers with members of it, by name.
+    pub servers: Vec<GroupServer>,
+}
+
+/// What the answering server knows of another one with members of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupServer {
+    /// Its name.
+    pub server: String,
+    /// Messages for the whole group that it has not taken; 1,000 at most are counted.
+    pub waiting: u64,
+    /// Since when something waits that it does not take; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_since_ms: Option<Timestamp>,
+    /// When something came of it last; absent where nothing has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<Timestamp>,
 }
 
 /// Answer to `GET groups`: the caller's groups by id; `?from=<group>&limit=`.

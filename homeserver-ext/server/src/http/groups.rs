@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, response::Response};
 use causeway_protocol::{
-    api::{ErrorBody, GroupHead, GroupPage, OpPage, PostOp},
+    api::{ErrorBody, GroupHead, GroupPage, GroupServers, OpPage, PostOp},
     ids::{Epoch, GroupId},
 };
 
@@ -61,6 +61,19 @@ pub(super) async fn head(
 ) -> Result<Json<GroupHead>, ApiError> {
     let head = groups::head(&api.db, &caller, group).await?;
     head.map(Json).ok_or_else(unknown)
+}
+
+/// `GET groups/{id}/servers` – on which other servers members of it are, and what waits for those.
+#[utoipa::path(get, path = "/groups/{group}/servers", tag = "groups", params(("group" = GroupId, Path)),
+    responses((status = 200, body = GroupServers), (status = 404, body = ErrorBody)),
+    security(("token" = [])))]
+pub(super) async fn servers(
+    State(api): State<Api>,
+    caller: Caller,
+    One(group): One<GroupId>,
+) -> Result<Json<GroupServers>, ApiError> {
+    groups::head(&api.db, &caller, group).await?.ok_or_else(unknown)?;
+    Ok(Json(api.servers.of_group((&api.db, api.clock.now()), group).await?))
 }
 
 /// `GET groups/{id}/roster` – its ops from epoch `from` on; those taken out see up to the op that

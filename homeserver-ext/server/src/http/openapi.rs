@@ -32,7 +32,7 @@ use super::{
         recovery::prove, recovery::put_devices,
         links::begin, links::state, links::answer, links::record,
         keys::upload, keys::claim,
-        groups::create, groups::mine, groups::head, groups::ops, groups::post_op,
+        groups::create, groups::mine, groups::head, groups::servers, groups::ops, groups::post_op,
         invites::create, invites::page, invites::revoke, invites::join, invites::requests,
         invites::drop_request,
         relay::post_envelopes, relay::post_fan_outs, relay::post_legacy, relay::status,

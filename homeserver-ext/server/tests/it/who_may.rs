@@ -32,7 +32,7 @@ const CALLERS: [&str; 12] = [
 
 /// What each is answered: first the six without a device behind their token, then a stranger, who asks,
 /// who was taken out, the other device, a member, an admin.
-const TABLE: [(&str, [u16; 7]); 51] = [
+const TABLE: [(&str, [u16; 7]); 52] = [
     ("GET /server", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login/nonce", [200, 200, 200, 200, 200, 200, 200]),
     ("POST /login", [403, 403, 403, 403, 403, 403, 403]),
@@ -57,6 +57,7 @@ const TABLE: [(&str, [u16; 7]); 51] = [
     ("POST /device/unpark", [401, 200, 200, 200, 200, 200, 200]),
     ("GET /stream", [401, 400, 400, 400, 400, 400, 400]),
     ("GET /groups/{g}", [401, 404, 404, 404, 200, 200, 200]),
+    ("GET /groups/{g}/servers", [401, 404, 404, 404, 200, 200, 200]),
     ("GET /groups/{g}/roster", [401, 404, 404, 200, 200, 200, 200]),
     ("POST /groups/{g}/roster", [401, 404, 404, 200, 200, 200, 200]),
     ("GET /groups/{g}/invites", [401, 404, 404, 404, 404, 403, 200]),

@@ -12,6 +12,7 @@ use super::super::{
     print::Printer,
     readers::Readers,
     roster::{as_json, as_table},
+    servers::OfGroup,
     span,
 };
 
@@ -76,6 +77,8 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
     }
     text.push('\n');
     text.push_str(&as_table(&client, &roster, &trusts));
+    let servers = OfGroup::of(&client, &roster).await;
+    text.push_str(&servers.as_ref().map(OfGroup::to_text).unwrap_or_default());
     let readers = Readers::of(&client, &roster, "", NAMED).await?;
     text.push_str(&readers.to_text());
     printer.show(
@@ -95,6 +98,7 @@ pub(super) async fn run(named: &Named, home: &Home, printer: Printer) -> Result<
             },
             "offered_by": offer.as_ref().and_then(|offer| offer.by.as_ref()),
             "members": as_json(&roster, &trusts), "matrix": readers.to_json(),
+            "servers": servers.as_ref().map(OfGroup::to_json),
         }),
     )
 }

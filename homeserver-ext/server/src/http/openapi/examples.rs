@@ -9,13 +9,14 @@ use causeway_protocol::{
         BridgeInfo, CallCap, CallDevice, CallGuest, CallIce, CallIntent, CallMember, CallMesh,
         CallPage, CallParticipant, CallSfu, CallSfus, CallState, CallTopology, ClaimRequest,
         ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent,
-        GroupHead, GroupPage, InvitePage, InviteState, JoinCall, JoinPending, JoinRequest, Kept,
-        KeyCount, Limits, LinkState, LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes,
-        OpPage, OwnDevice, OwnKeys, Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp,
-        PutAnswer, PutSenderKeys, ReadAgain, RecipientStatus, RegisterRequest, Registration,
-        ReportCall, RequestPage, SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry,
-        SenderKeyReport, SenderKeysNoted, ServerInfo, Session, SetCall, StartCall, StreamAck,
-        StreamHello, StreamRow, Unpark, Unparked, UploadKeys,
+        GroupHead, GroupPage, GroupServer, GroupServers, InvitePage, InviteState, JoinCall,
+        JoinPending, JoinRequest, Kept, KeyCount, Limits, LinkState, LoginNonce, LoginRequest,
+        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage,
+        PendingRequest, PostEnvelopes, PostOp, PutAnswer, PutSenderKeys, ReadAgain,
+        RecipientStatus, RegisterRequest, Registration, ReportCall, RequestPage, SealedAnswer,
+        SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo,
+        Session, SetCall, StartCall, StreamAck, StreamHello, StreamRow, Unpark, Unparked,
+        UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -59,6 +60,7 @@ pub(super) fn all() -> Result<Examples, Box<dyn std::error::Error>> {
     invites(&mut examples, &alice)?;
     messages(&mut examples, &alice)?;
     sender_keys(&mut examples)?;
+    servers(&mut examples)?;
     events(&mut examples, &alice)?;
     calls(&mut examples, &alice)?;
     Ok(examples)
@@ -243,6 +245,17 @@ fn messages(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "StreamHello", &StreamHello { generation, last_seq, parked: Some(false) })?;
     put(to, "StreamRow", &row)?;
     put(to, "StreamAck", &StreamAck { ack: Seq(42), park: vec![Seq(17)] })
+}
+
+fn servers(to: &mut Examples) -> serde_json::Result<()> {
+    let server = GroupServer {
+        server: "b.example".to_owned(),
+        waiting: 3,
+        waits_since_ms: Some(NOW),
+        heard_ms: Some(NOW),
+    };
+    let home = "a.example".to_owned();
+    put(to, "GroupServers", &GroupServers { home, servers: vec![server] })
 }
 
 fn sender_keys(to: &mut Examples) -> serde_json::Result<()> {

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use causeway_protocol::ids::{GroupId, Timestamp};
+use causeway_protocol::{
+    api::{GroupServer, GroupServers},
+    ids::{GroupId, Timestamp},
+};
 use causeway_store::Db;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -93,6 +96,28 @@ impl Servers {
         drop(read);
         let Some(stored) = stored else { return Ok(None) };
         Ok(Some((self.standing(now, stored).await, shared)))
+    }
+
+    /// On which other servers members of a group are, and what waits for those.
+    pub(crate) async fn of_group(
+        &self,
+        (db, now): (&Db, Timestamp),
+        group: GroupId,
+    ) -> Result<GroupServers, storage::Error> {
+        let found = replicas((db, &self.here), group).await?;
+        let (_, replicas) = found.unwrap_or_default();
+        let home = groups::home(db.read().await?.conn(), group).await?;
+        let mut all = Vec::new();
+        for Replica { name, waiting, .. } in replicas {
+            let Some((known, _)) = self.of_name((db, now), &name).await? else { continue };
+            all.push(GroupServer {
+                server: name,
+                waiting,
+                waits_since_ms: known.waits_since.filter(|_| waiting > 0),
+                heard_ms: (known.heard.0 > 0).then_some(known.heard),
+            });
+        }
+        Ok(GroupServers { home: home.unwrap_or_else(|| self.here.clone()), servers: all })
     }
 
     async fn standing(&self, now: Timestamp, stored: servers::Named) -> Known {

@@ -1,7 +1,7 @@
 //! Groups whose members are on two servers.
 
 use causeway_protocol::{
-    api::{GroupHead, MessageStatus, PostEnvelopes},
+    api::{GroupHead, GroupServers, MessageStatus, PostEnvelopes},
     envelope::{Kind, Submission, SubmittedTo},
     ids::{ItemId, StreamId},
     link::{Carried, Event, EventPlace, Item, Row},
@@ -315,4 +315,27 @@ async fn ops_and_messages_come_in_the_order_in_which_the_home_took_them() {
     }
     stream.settle().await;
     assert_eq!(group.read_ops(&there, &carol).await.ops.len(), group.ops.len());
+}
+
+#[tokio::test]
+async fn members_see_on_which_servers_a_group_is_and_what_waits_for_each() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = with_carol(&here, &alice, &carol).await;
+    until_epoch(&there, &carol, &group).await;
+    drop(wire);
+    alice.say(&here, &group, &["one", "two"]).await;
+    let of = async |server: &Server, who: &Person| -> GroupServers {
+        who.get(server, &group.path("/servers")).await.ok()
+    };
+    let seen = of(&here, &alice).await;
+    let others: Vec<_> = seen.servers.iter().map(|of| (of.server.as_str(), of.waiting)).collect();
+    assert_eq!((seen.home.as_str(), others), ("a.example", vec![("b.example", 2)]));
+    let seen = of(&there, &carol).await;
+    assert_eq!((seen.home.as_str(), seen.servers[0].server.as_str()), ("a.example", "a.example"));
+    assert!(seen.servers[0].heard_ms.is_some());
+    let _wire = Wire::between(&here, &there);
+    while of(&here, &alice).await.servers[0].waiting > 0 {
+        tokio::task::yield_now().await;
+    }
 }
