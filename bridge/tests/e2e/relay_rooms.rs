@@ -122,7 +122,9 @@ async fn sixty_messages_reach_two_other_homeservers_by_a_few_events_of_a_room() 
     assert!((1..=20).contains(&events), "{events} events for {COUNT} messages");
     assert_eq!(garden.figure(1, "causeway_servers_room_missed_total").await, 0);
     for nth in [0, 2] {
-        assert!(garden.figure(nth, "causeway_servers_room_events_total{way=\"in\"}").await >= events);
+        assert!(
+            garden.figure(nth, "causeway_servers_room_events_total{way=\"in\"}").await >= events
+        );
     }
     for nth in 0..3 {
         assert_nothing_is_read(garden.sides[nth].synapse.dir(), &["1 many 0", "by the room"]);
