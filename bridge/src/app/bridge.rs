@@ -8,6 +8,7 @@ use std::{
 };
 
 use causeway_groups::{Vault, machine, sdk, vault::VaultError};
+use causeway_protocol::ids::Timestamp;
 use causeway_server::App;
 use causeway_store::{Db, Lock, Options};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -160,6 +161,17 @@ fn failed(error: impl Display) -> RunError {
     RunError::Bridge(error.to_string())
 }
 
+/// Notes that nothing was compared yet, and goes on from a copy where the database was put back from one.
+async fn note_restore(db: &Db, now: Timestamp, put_back: Option<u64>) -> Result<(), RunError> {
+    let mut tx = db.begin().await?;
+    storage::restored::is_uncompared(tx.conn()).await.map_err(failed)?;
+    tx.commit().await?;
+    if let Some(known) = put_back {
+        restored::go_on(db, now, known).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Listens, asks the homeserver, and starts the spine.
 ///
 /// Listening comes before asking: the homeserver's ping must be answered, and events are taken in
@@ -180,12 +192,7 @@ pub(super) async fn start(
         .ok_or_else(|| RunError::Bridge(format!("`{server_name}` is no server name")))?;
     let sealer = Sealer(vault.clone());
     let clock: Clock = Arc::new(clock::now);
-    let mut tx = db.begin().await?;
-    storage::restored::is_uncompared(tx.conn()).await.map_err(failed)?;
-    tx.commit().await?;
-    if let Some(known) = put_back {
-        restored::go_on(&db, clock(), known).await.map_err(failed)?;
-    }
+    note_restore(&db, clock(), put_back).await?;
     let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
     let (steps, health) = (Steps::default(), Health::default());
     let others = server.clone();

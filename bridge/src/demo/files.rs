@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{Access, FlockOperation, access, flock};
@@ -60,6 +61,9 @@ fn make(folder: &Path) -> Result<(), FolderError> {
         .map_err(|error| FolderError::Unwritable(folder.to_path_buf(), error))
 }
 
+/// How often it is looked whether one of several locks is free.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A lock between processes, free again when dropped or when the process ends.
 #[derive(Debug)]
 pub struct FileLock(fs::File);
@@ -78,15 +82,26 @@ impl FileLock {
         Ok(Self(file))
     }
 
-    /// The same on a thread that may be blocked.
-    pub(super) async fn wait(
-        path: PathBuf,
+    /// Waits until one of these is ours, and says which, by its place. Says `what` it waits for, if it has to.
+    pub(super) async fn wait_for_one(
+        paths: &[PathBuf],
         progress: &Progress,
-        what: &'static str,
-    ) -> io::Result<Self> {
-        let progress = progress.clone();
-        let take = move || Self::take(&path, &progress, what);
-        tokio::task::spawn_blocking(take).await.map_err(io::Error::other)?
+        what: &str,
+    ) -> io::Result<(usize, Self)> {
+        let mut is_said = false;
+        loop {
+            for (nth, path) in paths.iter().enumerate() {
+                let file =
+                    fs::File::options().create(true).truncate(false).write(true).open(path)?;
+                if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                    return Ok((nth, Self(file)));
+                }
+            }
+            if !std::mem::replace(&mut is_said, true) {
+                progress.say(&format!("waiting for another process: {what}"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! A real Synapse on loopback, for the demo and the end-to-end tests; or several that speak with each other.
-//! One at a time, or those together.
+//! Two at a time, or two sets of those.
 //!
 //! Its server name is its own and is checked, so that nobody talks to a stranger's homeserver by
 //! mistake; it ends with the process that started it, however that one ends.
@@ -31,6 +31,8 @@ use crate::{
 const LAUNCHER: &str = include_str!("../../stack/synapse.py");
 /// Makes an authority and a certificate of it for loopback, in the folder that it is given.
 const CERTIFICATES: &str = include_str!("../../stack/certificates.py");
+/// How many run at a time, each with what it is for: tests wait more than they compute.
+const AT_ONCE: usize = 2;
 /// How long a start may take on a slow and busy machine.
 const START: Duration = Duration::from_secs(90);
 /// How often a start is looked at.
@@ -72,9 +74,11 @@ impl Ground {
     async fn take(progress: &Progress) -> Result<Self, SynapseError> {
         let folder = folder()?;
         let venv = Venv::ensure(&folder, progress).await?;
-        let lock = folder.join("synapse.lock");
-        let lock = FileLock::wait(lock, progress, "one Synapse runs at a time").await?;
-        let runs = folder.join("run");
+        let places: [_; AT_ONCE] = std::array::from_fn(|n| folder.join(format!("run-{n}")));
+        let locks = places.clone().map(|place| place.with_extension("lock"));
+        let what = "as many Synapses run as may at a time";
+        let (nth, lock) = FileLock::wait_for_one(&locks, progress, what).await?;
+        let runs = places.into_iter().nth(nth).unwrap_or_default();
         // We hold the lock, so whatever is there was left by a process that was killed.
         if runs.exists() {
             fs::remove_dir_all(&runs)?;

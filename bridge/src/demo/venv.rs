@@ -97,9 +97,10 @@ impl Venv {
     pub async fn ensure(folder: &Path, progress: &Progress) -> Result<Self, VenvError> {
         let venv = Self { root: folder.join("venv") };
         let lock = folder.join("venv.lock");
-        let _lock = FileLock::wait(lock, progress, "it makes the Python environment")
-            .await
-            .map_err(venv.io())?;
+        let (_, _lock) =
+            FileLock::wait_for_one(&[lock], progress, "it makes the Python environment")
+                .await
+                .map_err(venv.io())?;
         let marker = venv.root.join("causeway-done");
         let wanted = hex::encode(Sha256::digest(REQUIREMENTS));
         let done = fs::read_to_string(&marker).is_ok_and(|has| has == wanted);

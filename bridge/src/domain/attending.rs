@@ -97,7 +97,7 @@ mod tests {
 
     const GROUP: GroupId = GroupId::new([1; 32]);
 
-    fn event(kind: &str, sender: &str, key: &str, content: Value) -> RoomEvent {
+    fn event(kind: &str, sender: &str, key: &str, content: &Value) -> RoomEvent {
         serde_json::from_value(json!({
             "event_id": "$1:b.example", "room_id": "!r:b.example", "sender": sender, "type": kind,
             "state_key": key, "origin_server_ts": 1_000_000, "content": content,
@@ -116,7 +116,7 @@ mod tests {
     fn who_comes_and_goes_is_said_by_his_own_state_alone() {
         let mia = "@mia:b.example";
         let of = |sender: &str, key: &str, content: Value| {
-            let said = Attending::of(GROUP, &event(CALLER, sender, key, content));
+            let said = Attending::of(GROUP, &event(CALLER, sender, key, &content));
             said.map(|said| (said.device, said.is_in))
         };
         let phone = || Some("PHONE".to_owned());
@@ -144,7 +144,8 @@ mod tests {
         let key = "@mia:b.example";
         for (membership, is_out) in [("leave", true), ("ban", true), ("join", false)] {
             let content = json!({"membership": membership});
-            let said = Attending::of(GROUP, &event("m.room.member", "@al:b.example", key, content));
+            let said =
+                Attending::of(GROUP, &event("m.room.member", "@al:b.example", key, &content));
             let said = said.map(|said| (said.user.to_string(), said.device, said.is_in));
             assert_eq!(said, is_out.then(|| (key.to_owned(), None, false)));
         }
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_call_begins_once_and_not_long_after() {
         let key = "_@mia:b.example_PHONE_m.call";
-        let first = event(CALLER, "@mia:b.example", key, member("PHONE"));
+        let first = event(CALLER, "@mia:b.example", key, &member("PHONE"));
         let said = Attending::of(GROUP, &first).unwrap();
         let begins = said.begins(Timestamp(1_060_000)).unwrap();
         assert_eq!(begins.1, CallIntent::Video);

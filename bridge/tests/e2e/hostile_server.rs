@@ -92,11 +92,10 @@ async fn shown(causeway: &Causeway, server: &str, is: impl Fn(&Value) -> bool) -
             tokio::task::yield_now().await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waited).await;
-    match waited {
-        Ok(shown) => shown,
-        Err(_) => panic!("{}", operate(causeway, Method::GET, &format!("servers/{server}")).await),
+    if let Ok(shown) = tokio::time::timeout(PATIENCE, waited).await {
+        return shown;
     }
+    panic!("{}", operate(causeway, Method::GET, &format!("servers/{server}")).await)
 }
 
 fn resident_kib(causeway: &Causeway) -> u64 {
@@ -202,15 +201,15 @@ async fn a_server_that_keeps_to_nothing_shows_nobody_anything_and_holds_nobody_u
     for n in 0..FLOOD as u64 {
         let seq = hostile.seq + 2 + n * 7_919;
         let items = vec![json!({"t": "ask", "id": id(), "padding": padding})];
-        let (ack, reset, had, gives) = (None, None, None, None);
-        hostile.says(Frame { link, seq, ack, reset, had, gives, items }.to_json()).await;
+        let far = Frame { link, seq, ack: None, reset: None, had: None, gives: None, items };
+        hostile.says(far.to_json()).await;
     }
     hostile.says(json!({"v": 7})).await;
     talk(&alice, &carol, group, &mut read).await;
     let after = resident_kib(home);
     assert!(after < before + MAY_GROW, "{before} KiB, and {after} KiB after the flood");
-    let held = operate(home, Method::GET, &format!("servers/{third}")).await["held_bytes"].as_u64();
-    assert!(held <= Some(16 << 20), "{held:?} bytes wait for their turn");
+    let seen = operate(home, Method::GET, &format!("servers/{third}")).await;
+    assert!(seen["held_bytes"].as_u64() <= Some(16 << 20), "{seen}");
 
     // A group that waits for ops of a group that there is not holds up that server alone; without sense for long
     // it is not listened to.

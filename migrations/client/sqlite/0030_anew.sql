@@ -10,5 +10,6 @@ CREATE TABLE not_taken (
 
 -- Under which epoch it was sealed when it was accepted; NULL: that was not noted, and its content is gone.
 ALTER TABLE outbox ADD COLUMN sealed_epoch BIGINT;
+CREATE INDEX outbox_sealed ON outbox (group_id, envelope_id) WHERE sealed_epoch IS NOT NULL;
 -- How often it was sealed anew since.
 ALTER TABLE outbox ADD COLUMN anew BIGINT NOT NULL DEFAULT 0;

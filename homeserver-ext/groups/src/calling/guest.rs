@@ -6,10 +6,10 @@ use causeway_protocol::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// By what one of Matrix is known where sound is told apart: `H("cg/call/guest\0" ‖ user ‖ 0 ‖ device)`.
+/// By what one of Matrix is known where sound is told apart: a hash of both names, on this device alone.
 /// No device has that for its key, so nothing is said to it and nothing comes from it but sound.
 pub fn stand_in(guest: &CallGuest) -> DeviceId {
-    let hash = Sha256::new().chain_update(b"cg/call/guest\0");
+    let hash = Sha256::new().chain_update(b"guest\0");
     let hash = hash.chain_update(&guest.mirror).chain_update([0]).chain_update(&guest.device);
     DeviceId::new(hash.finalize().into())
 }

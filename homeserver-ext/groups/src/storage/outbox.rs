@@ -166,12 +166,12 @@ pub(crate) async fn accepted(
     };
     sqlx::query(
         "UPDATE outbox SET state = 'accepted', envelope_id = $2, sealed_epoch = $3,
-            content = CASE WHEN $3 IS NULL THEN $4 ELSE content END WHERE row = $1",
+            content = COALESCE($4, content) WHERE row = $1",
     )
     .bind(row)
     .bind(id.as_bytes().as_slice())
     .bind(under.map(|under| i64::from(under.0)))
-    .bind(EMPTY)
+    .bind(under.is_none().then_some(EMPTY))
     .execute(conn)
     .await?;
     Ok((!was_accepted).then_some(plaintext))
@@ -241,7 +241,8 @@ pub(crate) async fn forget(conn: &mut Conn, before: Timestamp) -> Result<(), Err
         .await?;
     sqlx::query(
         "DELETE FROM not_taken WHERE NOT EXISTS (SELECT 1 FROM outbox
-            WHERE outbox.group_id = not_taken.group_id AND outbox.envelope_id = not_taken.envelope_id)",
+            WHERE outbox.group_id = not_taken.group_id AND outbox.envelope_id = not_taken.envelope_id
+                AND outbox.sealed_epoch IS NOT NULL)",
     )
     .execute(conn)
     .await?;

@@ -23,6 +23,7 @@ use crate::{
         groups::{self, Group},
         invites,
         mailbox::{self, Boxes, Parcel, To},
+        servers::Told,
         standing::{self, Standing},
     },
 };
@@ -375,17 +376,6 @@ async fn tell(
     }
     live.tell(tx, news);
     Ok(())
-}
-
-/// What became of a request of which the group's home told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Those here who may sign the `add` are told.
-    Done,
-    /// It is not a request for this group, or not its home's to tell.
-    Refused(&'static str),
-    /// The group is not known here, or as of an older epoch.
-    UnknownGroup,
 }
 
 /// Tells those here who may sign the `add` of a request, as `from`, the group's home, does. What came before

@@ -10,6 +10,7 @@ mod giving;
 mod heads;
 mod line;
 mod look_ups;
+mod mark;
 mod may;
 mod named;
 mod readers;

@@ -2,7 +2,7 @@
 
 mod guest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     api::{CallDevice, CallIntent, CallMember, CallOut, CallParticipant, CallState, CallTopology},
@@ -20,6 +20,9 @@ use super::{DeviceRow, Error, GroupRow, ms, name_of, number};
 /// Devices that a state names as connected, of all participants: a mesh needs no more, and elsewhere they
 /// are only shown.
 const MOST_CONNECTED: usize = 128;
+
+/// Who takes part in calls and is of another server, by that and group.
+pub(crate) type Elsewhere = BTreeMap<String, BTreeMap<GroupId, BTreeSet<DeviceId>>>;
 
 /// A call, and where it belongs.
 #[derive(Debug, Clone)]

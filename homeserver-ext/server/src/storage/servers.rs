@@ -19,6 +19,17 @@ use sqlx::Row as _;
 
 use super::{DeviceRow, Error, GroupRow, devices::give_mailbox, ms, name_of, number, time};
 
+/// What became of what another server told as a group's home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Those here whom it concerns are told.
+    Done,
+    /// It makes no sense, or is not its to tell.
+    Refused(&'static str),
+    /// The group is not known here, or as of an older epoch.
+    UnknownGroup,
+}
+
 /// What is known of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Known {

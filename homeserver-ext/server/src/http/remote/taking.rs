@@ -9,12 +9,15 @@ use causeway_protocol::{
 };
 
 use super::{Api, ApiError, catch_up, refused};
-use crate::services::{
-    calls,
-    groups::replica::{self, Took},
-    invites::{self, Told},
-    relay::{self, PostError, Posted},
-    remote_accounts,
+use crate::{
+    services::{
+        calls,
+        groups::replica::{self, Took},
+        invites,
+        relay::{self, PostError, Posted},
+        remote_accounts,
+    },
+    storage::servers::Told,
 };
 
 pub(super) async fn take_event(

@@ -13,9 +13,9 @@ use causeway_store::Db;
 use crate::{
     calls as change,
     live::Live,
-    services::invites::Told,
     storage::{
         self, DeviceRow, devices, groups,
+        servers::Told,
         standing::{self, Standing},
     },
 };

@@ -9,10 +9,9 @@ use causeway_store::{Db, Tx};
 use crate::{
     calls as change,
     live::Live,
-    services::servers::there::Wanted,
     storage::{
         self,
-        calls::{self, Person, Row},
+        calls::{self, Elsewhere, Person, Row},
         groups,
     },
 };
@@ -55,8 +54,8 @@ pub(crate) async fn presence(
     now: Timestamp,
     here: &str,
     is_there: impl Fn(DeviceId, &Person) -> bool + Send + Sync,
-) -> Result<Wanted, storage::Error> {
-    let (mut after, mut elsewhere) = (0, Wanted::new());
+) -> Result<Elsewhere, storage::Error> {
+    let (mut after, mut elsewhere) = (0, Elsewhere::new());
     loop {
         let rows = calls::all_running(db.read().await?.conn(), after, PAGE).await?;
         let Some(last) = rows.last() else { return Ok(elsewhere) };

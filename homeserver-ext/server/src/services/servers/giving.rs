@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use causeway_protocol::link::{Gives, Had};
 
-use super::line::Mark;
+use super::mark::Mark;
 use crate::storage::servers::given::Streams;
 
 /// How far one server was given its rows, by their numbers here.

@@ -20,10 +20,11 @@ use serde_json::Value;
 
 use self::asked::Asked;
 pub(super) use self::by_room::First;
+pub(super) use super::mark::Mark;
 use super::{conduct::Conduct, giving::Giving, readers::Telling};
 use crate::storage::{
     GroupRow,
-    servers::{Known, given::Streams, progress::Cut},
+    servers::{Known, given::Streams},
 };
 
 /// Most items that wait for one server.
@@ -102,29 +103,6 @@ struct Queued {
 struct Sent {
     items: Vec<Queued>,
     gives: Option<Gives>,
-}
-
-/// What the server has once it has taken an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// All that is for its devices, up to and with this number.
-    Rows(i64),
-    /// Likewise, the last being its part of a fan-out.
-    Part(i64, Cut),
-    /// A group's ops, up to and with this epoch.
-    Ops(GroupRow, i64),
-    /// What it is owed of what did not arrive, up to and with this number.
-    Progress(i64),
-}
-
-impl Mark {
-    /// The number here of what is kept for it, where it is such.
-    pub(super) const fn row(self) -> Option<i64> {
-        match self {
-            Self::Rows(seq) | Self::Part(seq, _) => Some(seq),
-            Self::Ops(..) | Self::Progress(_) => None,
-        }
-    }
 }
 
 /// What came of a content.

@@ -14,6 +14,7 @@ use causeway_store::Db;
 use serde_json::json;
 
 use super::{AskError, Servers, lock, random};
+use crate::storage::calls::Elsewhere;
 
 /// How long its last word is good, milliseconds: a link that is cut for less than that puts nobody out.
 const GOOD_MS: u64 = 45_000;
@@ -21,9 +22,6 @@ const GOOD_MS: u64 = 45_000;
 const MOST_ASKED: usize = 256;
 /// Devices of one question.
 pub(crate) const MOST: usize = 500;
-
-/// Who takes part, by server and group.
-pub(crate) type Wanted = BTreeMap<String, BTreeMap<GroupId, BTreeSet<DeviceId>>>;
 
 /// What each server said last. A restart forgets it: everybody is there until his server has had time to
 /// answer.
@@ -55,7 +53,7 @@ impl There {
     /// Whom each server is to be asked for now.
     fn due(
         &self,
-        wanted: Wanted,
+        wanted: Elsewhere,
         now_ms: u64,
         often_ms: u64,
     ) -> Vec<(String, GroupId, Vec<DeviceId>)> {
@@ -122,7 +120,7 @@ impl Servers {
     pub(crate) async fn ask_who_is_there(
         &self,
         (db, now): (&Db, Timestamp),
-        wanted: Wanted,
+        wanted: Elsewhere,
     ) -> Result<(), AskError> {
         if self.patience.is_none() {
             return Ok(());
@@ -164,7 +162,7 @@ mod tests {
     const B: &str = "b.example";
     const OFTEN_MS: u64 = 5_000;
 
-    fn wanted(devices: &[DeviceId]) -> Wanted {
+    fn wanted(devices: &[DeviceId]) -> Elsewhere {
         let group = GroupId::new([7; 32]);
         let of = BTreeMap::from([(group, devices.iter().copied().collect())]);
         BTreeMap::from([(B.to_owned(), of)])
@@ -216,7 +214,7 @@ mod tests {
             ask(&there, &[one], nth * OFTEN_MS);
         }
         assert!(lock(&there.servers)[B].asked.len() <= MOST_ASKED + 1);
-        there.due(Wanted::new(), 10_000_000, OFTEN_MS);
+        there.due(Elsewhere::new(), 10_000_000, OFTEN_MS);
         assert!(lock(&there.servers).is_empty());
     }
 }

@@ -314,8 +314,8 @@ async fn one_of_matrix_begins_a_call_into_which_natives_come() {
     let outcome = async |is_in, begins| attend(&server, DOOR, &says(&group, is_in, begins)).await;
     // Who says again that he is in it, as each hour, begins nothing.
     assert_eq!(outcome(true, None).await, (200, json!({"outcome": "nothing"})));
-    let began = outcome(true, Some((call, &ferry))).await;
-    assert_eq!(began, (200, json!({"outcome": "began"})));
+    let first = outcome(true, Some((call, &ferry))).await;
+    assert_eq!(first, (200, json!({"outcome": "began"})));
     let begun = state(&server, &alice, &group, call).await;
     assert_eq!((begun.topology, begun.participants.len()), (CallTopology::Prepare, 0));
     assert_eq!(begun.started_by.mirror.as_deref(), Some("@mia:b.example"));
