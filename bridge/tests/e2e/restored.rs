@@ -41,6 +41,11 @@ async fn say_all(admin: &Person, sender: &Person, group: GroupId, (all, new): (&
     for (n, some) in all.chunks(AT_ONCE).enumerate() {
         if n * AT_ONCE == all.len() / 2 {
             admin.add(group, new).await;
+            // What the sender says from here on is for him, too.
+            let epoch = admin.client.roster(group).await.unwrap().epoch();
+            while sender.client.roster(group).await.unwrap().epoch() < epoch {
+                tokio::task::yield_now().await;
+            }
         }
         sender.say(group, some).await;
     }
