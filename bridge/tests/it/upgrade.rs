@@ -16,6 +16,7 @@ use crate::world::World;
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
     DROP TABLE not_taken;
+    DROP INDEX outbox_sealed;
     ALTER TABLE outbox DROP COLUMN sealed_epoch;
     ALTER TABLE outbox DROP COLUMN anew;
     DROP TABLE callers;

@@ -11,6 +11,10 @@ use crate::{
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP TABLE not_taken;
+    DROP INDEX outbox_sealed;
+    ALTER TABLE outbox DROP COLUMN sealed_epoch;
+    ALTER TABLE outbox DROP COLUMN anew;
     DROP TABLE fallback_key;
     DROP TABLE forgotten;
     DROP TABLE share_pages;
