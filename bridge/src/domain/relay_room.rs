@@ -116,6 +116,28 @@ pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
     tended
 }
 
+/// Notes who invited the agent into a room; of `most` that are known one gives way that is of whoever
+/// invited most, so that nobody keeps others out.
+pub fn remember(
+    invites: &mut BTreeMap<OwnedRoomId, OwnedUserId>,
+    most: usize,
+    room: OwnedRoomId,
+    by: OwnedUserId,
+) {
+    invites.insert(room, by);
+    if invites.len() <= most {
+        return;
+    }
+    let mut of_each: BTreeMap<&OwnedUserId, (usize, &OwnedRoomId)> = BTreeMap::new();
+    for (room, by) in &*invites {
+        of_each.entry(by).or_insert((0, room)).0 += 1;
+    }
+    let busiest = of_each.into_values().max_by_key(|(count, _)| *count);
+    if let Some(room) = busiest.map(|(_, room)| room.clone()) {
+        invites.remove(&room);
+    }
+}
+
 /// Whether a user is the agent of this server.
 fn is_agent_of(user: &UserId, server: &OwnedServerName) -> bool {
     user.localpart() == AGENT && user.server_name() == server

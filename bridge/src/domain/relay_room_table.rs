@@ -144,3 +144,17 @@ fn a_server_is_invited_four_times_at_once_then_rarely_and_after_a_refusal_hourly
     assert_eq!(taken(&mut invites, later + REFUSED_MS - 1), 0);
     assert_eq!(taken(&mut invites, later + REFUSED_MS), 4);
 }
+
+#[test]
+fn whoever_invites_into_many_rooms_keeps_nobody_elses_invitation_out() {
+    let mut invites = BTreeMap::new();
+    remember(&mut invites, 8, room("!of-a"), agent("a.example"));
+    for n in 0..100 {
+        remember(&mut invites, 8, room(&format!("!junk-{n:03}")), agent("z.example"));
+        assert!(invites.len() <= 8);
+    }
+    remember(&mut invites, 8, room("!of-b"), agent("b.example"));
+    for (id, by) in [("!of-a", "a.example"), ("!of-b", "b.example")] {
+        assert_eq!(invites.get(&room(id)), Some(&agent(by)));
+    }
+}

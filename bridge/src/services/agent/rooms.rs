@@ -85,9 +85,7 @@ impl Seen {
         }
         self.with(|inner| {
             for (room, by) in invites {
-                if inner.invites.len() < MAX_INVITES {
-                    inner.invites.insert(room, by);
-                }
+                relay_room::remember(&mut inner.invites, MAX_INVITES, room, by);
             }
             inner.changed.extend(changed);
         });

@@ -23,7 +23,7 @@ use crate::{
         groups::{self, Group},
         invites,
         mailbox::{self, Boxes, Parcel, To},
-        servers::Told,
+        servers::{self, Told},
         standing::{self, Standing},
     },
 };
@@ -279,8 +279,8 @@ pub(crate) async fn join(
     if roster.member(member).is_some() {
         return Err(JoinError::Member);
     }
-    let servers = roster.members().values().map(|member| member.account.server());
-    let servers: BTreeSet<&str> = servers.chain([here]).collect();
+    let of_members = roster.members().values().map(|member| member.account.server());
+    let servers: BTreeSet<&str> = of_members.chain([here]).collect();
     let its = asker.account().server();
     if !servers.contains(its) && servers.len() >= MAX_SERVERS {
         return Err(JoinError::TooManyServers(its.to_owned()));
@@ -392,13 +392,10 @@ pub(crate) async fn told_by_home(
         return Ok(Told::Refused("malformed"));
     };
     let mut tx = db.begin_growing().await?;
-    let group = groups::by_id(tx.conn(), envelope.group).await?;
-    let Some(group) = group.filter(|group| envelope.epoch <= group.head.epoch) else {
-        return Ok(Told::UnknownGroup);
+    let group = match servers::of_home(tx.conn(), from, (envelope.group, envelope.epoch)).await? {
+        Ok(group) => group,
+        Err(told) => return Ok(told),
     };
-    if groups::home(tx.conn(), envelope.group).await?.as_deref() != Some(from) {
-        return Ok(Told::Refused("not_its_home"));
-    }
     let roster = groups::roster(tx.conn(), group.row).await?;
     let own = told(&roster, None, &id).into_iter().filter(|device| {
         roster.member(&device.member_id).is_some_and(|member| member.account.server() == here)

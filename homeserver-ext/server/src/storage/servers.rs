@@ -11,13 +11,18 @@ use std::collections::{BTreeMap, VecDeque};
 use causeway_protocol::{
     api::AccountAnswer,
     device::DeviceOf,
-    ids::{AccountId, DeviceId, ServerLinkId, StreamId, Timestamp},
+    ids::{AccountId, DeviceId, Epoch, GroupId, ServerLinkId, StreamId, Timestamp},
     link::{Ack, Had, Place},
 };
 use causeway_store::Conn;
 use sqlx::Row as _;
 
-use super::{DeviceRow, Error, GroupRow, devices::give_mailbox, ms, name_of, number, time};
+use super::{
+    DeviceRow, Error, GroupRow,
+    devices::give_mailbox,
+    groups::{self, Group},
+    ms, name_of, number, time,
+};
 
 /// What became of what another server told as a group's home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,20 @@ pub(crate) enum Told {
     Refused(&'static str),
     /// The group is not known here, or as of an older epoch.
     UnknownGroup,
+}
+
+/// A group of which `from` tells something as its home, as of `epoch`; else what becomes of that.
+pub(crate) async fn of_home(
+    conn: &mut Conn,
+    from: &str,
+    (id, epoch): (GroupId, Epoch),
+) -> Result<Result<Group, Told>, Error> {
+    let group = groups::by_id(conn, id).await?;
+    let Some(group) = group.filter(|group| epoch <= group.head.epoch) else {
+        return Ok(Err(Told::UnknownGroup));
+    };
+    let is_its = groups::home(conn, id).await?.as_deref() == Some(from);
+    Ok(if is_its { Ok(group) } else { Err(Told::Refused("not_its_home")) })
 }
 
 /// What is known of a server.

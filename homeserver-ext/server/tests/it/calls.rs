@@ -69,7 +69,7 @@ pub(crate) fn sorted<const N: usize>(of: [&Person; N]) -> Vec<DeviceId> {
 }
 
 /// The next state that a member's device is told, which must be one that everybody may be told.
-async fn told(stream: &mut Stream) -> CallState {
+pub(crate) async fn told(stream: &mut Stream) -> CallState {
     loop {
         let row = stream.next().await;
         if row.envelope.kind == Kind::CallChanged {
@@ -81,7 +81,7 @@ async fn told(stream: &mut Stream) -> CallState {
 }
 
 /// The next state that a device is told of which this is true.
-async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> CallState {
+pub(crate) async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> CallState {
     loop {
         let state = told(stream).await;
         if is(&state) {
@@ -105,7 +105,7 @@ pub(crate) async fn listening<const N: usize>(
 }
 
 /// Looks after the calls until this is true of one.
-async fn tended(
+pub(crate) async fn tended(
     server: &Server,
     who: &Person,
     (group, call): (&Group, CallId),
@@ -123,7 +123,7 @@ async fn tended(
     tokio::time::timeout(std::time::Duration::from_secs(20), tended).await.expect("it never is")
 }
 
-fn is_lost(state: &CallState, who: &Person) -> bool {
+pub(crate) fn is_lost(state: &CallState, who: &Person) -> bool {
     state.natives().any(|it| it.device == who.device() && it.lost)
 }
 

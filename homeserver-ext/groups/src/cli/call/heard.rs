@@ -9,7 +9,6 @@ use causeway_protocol::{
 use serde::Serialize;
 
 use super::super::harmless::one_line;
-use crate::calling::stand_in;
 
 /// For so long after its beginning a call rings.
 const RING_MS: u64 = 60_000;
@@ -110,7 +109,9 @@ impl Heard {
 /// Those of Matrix who came, and who went.
 fn guests(before: Option<&CallState>, now: &CallState) -> Vec<Line> {
     let was = before.into_iter().flat_map(CallState::guests);
-    let same = |one: &CallGuest, other: &CallGuest| stand_in(one) == stand_in(other);
+    let same = |one: &CallGuest, other: &CallGuest| {
+        (&one.mirror, &one.device) == (&other.mirror, &other.device)
+    };
     let came = now.guests().filter(|it| !was.clone().any(|was| same(was, it)));
     let mut lines: Vec<_> = came.map(|it| of_guest("group_call_join", now, it)).collect();
     if now.topology != CallTopology::Ended {

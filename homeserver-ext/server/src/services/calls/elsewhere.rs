@@ -15,7 +15,7 @@ use crate::{
     live::Live,
     storage::{
         self, DeviceRow, devices, groups,
-        servers::Told,
+        servers::{self, Told},
         standing::{self, Standing},
     },
 };
@@ -35,13 +35,10 @@ pub(crate) async fn told_by_home(
         return Ok(Told::Refused("malformed"));
     }
     let mut tx = db.begin_growing().await?;
-    let group = groups::by_id(tx.conn(), envelope.group).await?;
-    let Some(group) = group.filter(|group| envelope.epoch <= group.head.epoch) else {
-        return Ok(Told::UnknownGroup);
+    let group = match servers::of_home(tx.conn(), from, (envelope.group, envelope.epoch)).await? {
+        Ok(group) => group,
+        Err(told) => return Ok(told),
     };
-    if groups::home(tx.conn(), envelope.group).await?.as_deref() != Some(from) {
-        return Ok(Told::Refused("not_its_home"));
-    }
     let of = (group.row, envelope.group, envelope.epoch);
     change::tell_of_home((&mut tx, live), now, of, envelope.payload.clone()).await?;
     tx.commit().await?;

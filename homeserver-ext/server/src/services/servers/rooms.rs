@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    ALWAYS, AskError, BATCH, Outgoing, Servers,
+    AskError, BATCH, Outgoing, Servers,
     fill::FEW,
     line::{First, Line},
     lock, random,
@@ -27,6 +27,9 @@ use crate::storage::{
 
 /// From so many other servers on a group has a room.
 const WORTH: usize = 2;
+/// How long it waits that a server is told of a room, milliseconds: the agent reports every minute what is
+/// missing, and nothing piles up for one that is gone.
+const TOLD_MS: u64 = 90_000;
 /// Bytes that a server's part of an event takes beside its name, at most.
 const HEAD: usize = 460;
 /// Bytes of an event beside envelopes and heads.
@@ -326,8 +329,9 @@ impl Servers {
                 let missing = wish.servers.iter().filter(|name| !joined.contains(*name));
                 for name in missing {
                     let tell = Item::Tell(ItemId::new(random()?), Tell::Room(group, room.clone()));
-                    // Behind the ops, without which it says nothing.
-                    self.line(db, name).await?.lock().await.put(&tell, now, ALWAYS);
+                    // Behind the ops, without which it says nothing. The next report tells it again.
+                    let until = now.plus_ms(TOLD_MS);
+                    self.line(db, name).await?.lock().await.put(&tell, now, until);
                 }
             }
             lock(&self.rooms).used.insert(*row, Used { room, joined });

@@ -20,50 +20,11 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    calls::{ask, devices, join, listening, new_id, sorted, start, state},
-    harness::{Answer, Group, Person, Server, Stream, random},
+    calls::{
+        ask, devices, is_lost, join, listening, new_id, sorted, start, state, tended, told_until,
+    },
+    harness::{Answer, Group, Person, Server, random},
 };
-
-/// The next state that a device is told of which this is true.
-async fn told_until(stream: &mut Stream, is: impl Fn(&CallState) -> bool) -> CallState {
-    let told = async {
-        loop {
-            let row = stream.next().await;
-            if row.envelope.kind != Kind::CallChanged {
-                continue;
-            }
-            assert_eq!(row.envelope.check(), Ok(()), "{row:?}");
-            let state = serde_json::from_slice(&row.envelope.payload).unwrap();
-            if is(&state) {
-                return state;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), told).await.expect("nobody told it")
-}
-
-/// Looks after the calls until this is true of one.
-async fn tended(
-    server: &Server,
-    who: &Person,
-    (group, call): (&Group, CallId),
-    is: impl Fn(&CallState) -> bool,
-) -> CallState {
-    let tended = async {
-        loop {
-            server.app.tick_calls().await.unwrap();
-            let state = state(server, who, group, call).await;
-            if is(&state) {
-                return state;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), tended).await.expect("it never is")
-}
-
-fn is_lost(state: &CallState, who: &Person) -> bool {
-    state.natives().any(|it| it.device == who.device() && it.lost)
-}
 
 fn is_in(state: &CallState, who: &Person) -> bool {
     state.natives().any(|it| it.device == who.device())

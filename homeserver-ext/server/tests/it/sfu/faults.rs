@@ -82,6 +82,14 @@ async fn a_livekit_that_was_started_again_gets_its_rooms_again() {
     assert_eq!(five.state(&server).await.topology, CallTopology::Prepare);
 }
 
+/// Stops a server and starts it on what it has, as after a restore where it was put back.
+async fn started_again(server: Server, livekit: &Sfu, put_back: bool) -> Server {
+    let (folder, clock) = (server.folder(), server.clock());
+    server.stop().await;
+    let config = livekit.config();
+    Server::start_in(folder, clock, |it| (it.livekit, it.put_back) = (Some(config), put_back)).await
+}
+
 #[tokio::test]
 async fn a_server_that_was_started_again_knows_its_rooms() {
     let livekit = Sfu::start().await;
@@ -89,18 +97,12 @@ async fn a_server_that_was_started_again_knows_its_rooms() {
     let five = Five::call(&server).await;
     let before = five.fifth_joins(&server).await;
     livekit.until_rooms(&server, &[five.room()]).await;
-    let (folder, clock) = (server.folder(), server.clock());
-    server.stop().await;
-    let config = livekit.config();
-    let server = Server::start_in(folder, clock, |it| it.livekit = Some(config)).await;
+    let server = started_again(server, &livekit, false).await;
     assert_eq!(five.state(&server).await.epoch, before.epoch);
     // It ends while nobody serves it, so to speak: the room is closed by whoever comes after.
     let (group, call) = (&five.group, five.call);
     ask(&server, &five.people[0], group, (call, "end"), json!({})).await.ok::<CallState>();
-    let (folder, clock) = (server.folder(), server.clock());
-    server.stop().await;
-    let config = livekit.config();
-    let server = Server::start_in(folder, clock, |it| it.livekit = Some(config)).await;
+    let server = started_again(server, &livekit, false).await;
     livekit.until_rooms(&server, &[]).await;
     assert!(server.rows().await.iter().all(|row| !row.starts_with("call_rooms")));
 }
@@ -128,13 +130,7 @@ async fn a_database_that_was_put_back_ends_its_calls_and_their_rooms() {
     let five = Five::call(&server).await;
     let before = five.fifth_joins(&server).await;
     livekit.until_rooms(&server, &[five.room()]).await;
-    let (folder, clock) = (server.folder(), server.clock());
-    server.stop().await;
-    let config = livekit.config();
-    let server = Server::start_in(folder, clock, |it| {
-        (it.livekit, it.put_back) = (Some(config), true);
-    })
-    .await;
+    let server = started_again(server, &livekit, true).await;
     let over = five.state(&server).await;
     assert_eq!((over.topology, over.reason.as_deref()), (CallTopology::Ended, Some("put_back")));
     assert!(over.version > before.version, "nobody can have seen it");
