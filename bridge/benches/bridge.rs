@@ -25,13 +25,17 @@ mod homeserver;
 #[expect(dead_code, reason = "what people read is looked at by tests")]
 #[path = "../tests/shared/people.rs"]
 mod people;
+#[expect(dead_code, reason = "what is for other benches alone")]
+#[path = "bridge/process.rs"]
+mod process;
 #[path = "bridge/stage.rs"]
 mod stage;
 
 use std::time::Duration;
 
-use figure::{Figure, rss};
+use figure::Figure;
 use ground::Ground;
+use process::rss;
 use stage::{EACH_SAYS, Stage};
 
 /// Between looks at whether all is done.

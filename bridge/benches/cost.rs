@@ -27,6 +27,8 @@ mod homeserver;
 #[expect(dead_code, reason = "what people read is looked at by tests")]
 #[path = "../tests/shared/people.rs"]
 mod people;
+#[path = "bridge/process.rs"]
+mod process;
 #[expect(dead_code, reason = "one message after the other is of the other table")]
 #[path = "bridge/stage.rs"]
 mod stage;
@@ -36,8 +38,9 @@ mod talk;
 use std::time::Duration;
 
 use alone::{Alone, Way};
-use figure::{Figure, rss};
+use figure::Figure;
 use ground::Ground;
+use process::rss;
 use stage::Stage;
 
 /// Between looks at whether all is done.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     LOOK,
-    figure::{fine_cpu_ms, written_kib},
+    process::{fine_cpu_ms, written_kib},
     stage::{Stage, comes},
 };
 

@@ -5,7 +5,7 @@ use causeway_store::{Db, Lock, Options};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{figure, stage::Stage};
+use super::{process, stage::Stage};
 
 /// What the bare loop takes.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once
     .unwrap();
     let client = reqwest::Client::new();
     let me = std::process::id();
-    let (began, before) = (Instant::now(), (figure::cpu_ms(me), figure::written_kib(me)));
+    let (began, before) = (Instant::now(), (process::cpu_ms(me), process::written_kib(me)));
     let rounds = messages / rows;
     for round in 0..rounds {
         let mut tx = db.begin().await.unwrap();
@@ -57,7 +57,7 @@ pub(super) async fn measure(stage: &Stage, messages: usize, rows: usize, at_once
     let done = (rounds * rows) as f64;
     Floor {
         rate: done / began.elapsed().as_secs_f64(),
-        cpu_ms: (figure::cpu_ms(me) - before.0) / done,
-        kib: (figure::written_kib(me) - before.1) / done,
+        cpu_ms: (process::cpu_ms(me) - before.0) / done,
+        kib: (process::written_kib(me) - before.1) / done,
     }
 }
