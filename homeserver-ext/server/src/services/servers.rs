@@ -126,7 +126,9 @@ pub(crate) struct Servers {
     patience: Option<Duration>,
     rules: OtherServers,
     /// What others call the numbers here.
-    streams: Arc<Streams>,
+    streams: Mutex<Arc<Streams>>,
+    /// The server that has more of this one than this one knows of.
+    ahead: Mutex<Option<String>>,
     began: Instant,
     lines: Mutex<BTreeMap<String, Arc<Slow<Line>>>>,
     waits: Mutex<HashMap<ItemId, Waits>>,
@@ -166,7 +168,8 @@ impl Servers {
             here: here.to_owned(),
             patience,
             rules,
-            streams: Arc::new(streams),
+            streams: Mutex::new(Arc::new(streams)),
+            ahead: Mutex::default(),
             began: Instant::now(),
             lines: Mutex::default(),
             waits: Mutex::default(),
@@ -201,7 +204,8 @@ impl Servers {
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let known_of = servers::load(read.conn(), name).await?;
         drop(read);
-        let line = Line::new(ServerLinkId::new(random()?), known_of, Arc::clone(&self.streams));
+        let streams = Arc::clone(&lock(&self.streams));
+        let line = Line::new(ServerLinkId::new(random()?), known_of, streams);
         let mut lines = lock(&self.lines);
         if let Some(line) = known(&lines) {
             return Ok(line);
@@ -337,6 +341,10 @@ impl Servers {
             let place = line.place();
             let stored = self.store((db, now), from, &place, (&came.has, came.given)).await;
             self.or_forget(from, stored)?;
+        }
+        if self.was_put_back((db, now), from, &mut line).await? {
+            // All links have begun anew, this one too, in which this comes again.
+            return Ok(None);
         }
         let given = self.give_again((db, now), from, &mut line, mine).await;
         self.or_forget(from, given)?;

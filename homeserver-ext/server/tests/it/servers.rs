@@ -185,13 +185,14 @@ async fn claim_after_look(here: &Server, alice: &Person, carol: &Person) {
 }
 
 async fn restarted(server: Server, name: &'static str) -> Server {
-    started_again(server, name, |_| {}).await
+    started_again(server, name, true, |_| {}).await
 }
 
-/// Stops a server, has something done to its folder, and starts it as after a restore.
+/// Stops a server, has something done to its folder, and starts it, as after a restore if somebody says so.
 async fn started_again(
     server: Server,
     name: &'static str,
+    says_so: bool,
     meanwhile: impl FnOnce(&std::path::Path),
 ) -> Server {
     let (dir, clock) = (server.folder(), server.clock());
@@ -202,7 +203,7 @@ async fn started_again(
         config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
         config.edge.requests = None;
         config.relay_gathers = GATHERED;
-        config.put_back = true;
+        config.put_back = says_so;
     })
     .await
 }

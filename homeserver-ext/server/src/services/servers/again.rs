@@ -1,21 +1,24 @@
-//! What is stored of a link, and what is given again to a server that was put back.
+//! What is stored of a link, what is given again to a server that was put back, and that this one was.
+
+use std::sync::Arc;
 
 use causeway_protocol::{
     envelope::MAX_TTL_MS,
-    ids::{ServerLinkId, Timestamp},
+    ids::{ServerLinkId, StreamId, Timestamp},
     link::Place,
 };
 use causeway_store::Db;
 use serde_json::Value;
 
 use super::{
-    Servers,
+    AskError, Servers,
     line::{Line, Mark},
+    lock, random,
 };
 use crate::{
     quota::Quota,
     storage::{
-        self,
+        self, keys,
         servers::{self, forward, given, progress},
     },
 };
@@ -53,6 +56,44 @@ impl Servers {
             }
         }
         Ok(tx.commit().await?)
+    }
+
+    /// Whether the server shows for the first time that this one was put back from a copy, with nobody saying
+    /// so at its start: it has more of it than there is. Then all that follows is numbered anew, so that nobody
+    /// takes it for what was lost, and keys that may have been claimed are given to nobody.
+    ///
+    /// It may lie. So nothing else is done that a start after a restore does, and this once.
+    pub(super) async fn was_put_back(
+        &self,
+        (db, now): (&Db, Timestamp),
+        name: &str,
+        line: &mut Line,
+    ) -> Result<bool, AskError> {
+        let Some(has) = line.giving.beyond() else { return Ok(false) };
+        let mut read = db.read().await.map_err(storage::Error::from)?;
+        let last = forward::last(read.conn()).await?;
+        drop(read);
+        if has <= last {
+            return Ok(false);
+        }
+        line.conduct.was_refused(now, "it says that it has more of this server than there is");
+        if lock(&self.ahead).replace(name.to_owned()).is_some() {
+            return Ok(false);
+        }
+        tracing::error!(
+            server = name,
+            "it has more of what this server sent than this server knows of: server.db was put back from \
+             a copy. Stop causeway, and start it once with `causeway run --after-restore`"
+        );
+        let mut tx = db.begin().await.map_err(storage::Error::from)?;
+        let (fresh, opened) = (StreamId::new(random()?), lock(&self.streams).opened);
+        let streams = given::begin_anew(tx.conn(), fresh, opened).await?;
+        keys::withdraw_all(tx.conn()).await.map_err(storage::Error::from)?;
+        tx.commit().await.map_err(storage::Error::from)?;
+        *lock(&self.streams) = Arc::new(streams);
+        lock(&self.lines).clear();
+        self.news.notify_one();
+        Ok(true)
     }
 
     /// Has the server given again what it had acknowledged and has no more, where it says so.

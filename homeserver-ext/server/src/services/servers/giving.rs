@@ -75,6 +75,12 @@ impl Giving {
         former.map_or(self.acked, |(_, until)| seq.min(*until))
     }
 
+    /// Up to which of my numbers it says that it has all, where nothing here knows that it was sent so much.
+    pub(super) fn beyond(&self) -> Option<i64> {
+        let had = self.heard.filter(|heard| heard.stream == Some(self.streams.mine))?;
+        Some(self.number(had)).filter(|has| *has > self.sent)
+    }
+
     /// From where on it is to be given all again.
     pub(super) const fn wants(&self) -> Option<i64> {
         self.wants
@@ -145,7 +151,7 @@ mod tests {
     const OTHER: StreamId = StreamId::new([3; 16]);
 
     fn giving(given: i64) -> Giving {
-        let streams = Streams { mine: MINE, former: vec![(FORMER, 50)] };
+        let streams = Streams { mine: MINE, former: vec![(FORMER, 50)], opened: 0 };
         Giving::new(Arc::new(streams), given)
     }
 
@@ -172,6 +178,23 @@ mod tests {
             let mut giving = giving(given);
             giving.hear(said, true);
             assert_eq!(giving.wants(), wants, "{given} {said:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_more_than_was_sent_is_seen() {
+        let mut giving = giving(100);
+        assert_eq!(giving.beyond(), None);
+        for (said, beyond) in [
+            (had(MINE, 100), None),
+            (had(MINE, 101), Some(101)),
+            (had(MINE, u64::MAX), Some(i64::MAX)),
+            (had(FORMER, 200), None),
+            (had(OTHER, 200), None),
+            (Had::default(), None),
+        ] {
+            giving.hear(said, true);
+            assert_eq!(giving.beyond(), beyond, "{said:?}");
         }
     }
 

@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_is_over_and_what_must_arrive_never_is() {
         let mut line = {
-            let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new() };
+            let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new(), opened: 0 };
             Line::new(ServerLinkId::new([1; 16]), Known::default(), Arc::new(streams))
         };
         assert!(!line.is_over(Timestamp(u64::MAX)), "nothing was asked");

@@ -18,6 +18,9 @@ use crate::storage::{
 
 /// How long a server may leave something untaken before it is said to be silent.
 const SILENT: Duration = Duration::from_mins(1);
+/// What is said of a server that has more of this one than there is.
+const PUT_BACK: &str = "it has more of what this server sent than this server knows of: this one was put \
+    back from a copy, or that one lies; stop causeway, and start it once with --after-restore";
 
 /// How the link with a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -52,7 +55,8 @@ pub(crate) struct Known {
     pub(crate) conduct: Conduct,
 }
 
-/// A server with which nothing goes on, though this one is to speak with it.
+/// A server with which nothing goes on, though this one is to speak with it; or that shows that this one was
+/// put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silent {
     /// Its name.
@@ -173,6 +177,10 @@ impl Servers {
                 State::Open | State::Paused | State::Denied => continue,
             };
             silent.push(Silent { server: known.name, why: why.to_owned() });
+        }
+        if let Some(server) = lock(&self.ahead).clone() {
+            silent.retain(|one| one.server != server);
+            silent.push(Silent { server, why: PUT_BACK.to_owned() });
         }
         silent
     }

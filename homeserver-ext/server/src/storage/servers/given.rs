@@ -20,6 +20,8 @@ pub(crate) struct Streams {
     pub(crate) mine: StreamId,
     /// Before this database was put back, and up to which number it knows them.
     pub(crate) former: Vec<(StreamId, i64)>,
+    /// The last number when the database was opened.
+    pub(crate) opened: i64,
 }
 
 /// An item that a server has acknowledged.
@@ -57,8 +59,11 @@ pub(crate) async fn begin(
         .execute(&mut *conn)
         .await?;
     let rows: Vec<(Vec<u8>, Option<i64>)> =
-        sqlx::query_as("SELECT stream, until_seq FROM giving ORDER BY n").fetch_all(conn).await?;
-    let mut streams = Streams { mine: fresh, former: Vec::new() };
+        sqlx::query_as("SELECT stream, until_seq FROM giving ORDER BY n")
+            .fetch_all(&mut *conn)
+            .await?;
+    let opened = sqlx::query_scalar("SELECT last FROM numbers").fetch_one(conn).await?;
+    let mut streams = Streams { mine: fresh, former: Vec::new(), opened };
     for (stream, until) in rows {
         match (StreamId::from_slice(&stream), until) {
             (Ok(stream), Some(until)) => streams.former.push((stream, until)),
@@ -67,6 +72,20 @@ pub(crate) async fn begin(
         }
     }
     Ok(streams)
+}
+
+/// This database was put back before it was opened, with nobody saying so: from the number on that it had
+/// then, `fresh` names its numbers.
+pub(crate) async fn begin_anew(
+    conn: &mut Conn,
+    fresh: StreamId,
+    opened: i64,
+) -> Result<Streams, Error> {
+    sqlx::query("UPDATE giving SET until_seq = $1 WHERE until_seq IS NULL")
+        .bind(opened)
+        .execute(&mut *conn)
+        .await?;
+    Ok(begin(conn, fresh, false).await?)
 }
 
 /// Keeps what a server acknowledged, which has all up to the last of it now. What is beyond `most` bytes of

@@ -22,7 +22,7 @@ use super::{
 use crate::harness::{Group, Person, Server, random, text};
 
 /// What comes to somebody until `last` was said, and is acknowledged: texts, and the kinds of the rest.
-async fn all(server: &Server, who: &Person, last: &str) -> Vec<String> {
+pub(super) async fn all(server: &Server, who: &Person, last: &str) -> Vec<String> {
     let mut stream = who.stream(server).await;
     let mut all = Vec::new();
     while all.last().is_none_or(|newest| newest != last) {
@@ -54,7 +54,7 @@ async fn much(here: &Server, alice: &Person, group: &mut Group, carol: &Person) 
 }
 
 /// Until the other server has acknowledged all that it was given.
-async fn until_taken(server: &Server, name: &str) {
+pub(super) async fn until_taken(server: &Server, name: &str) {
     let path = format!("/servers/{name}");
     while operate(server, Method::GET, &path).await.1["waiting"] != 0 {
         tokio::task::yield_now().await;

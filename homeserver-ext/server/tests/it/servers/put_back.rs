@@ -2,15 +2,18 @@
 
 use causeway_protocol::{
     api::GroupHead,
-    ids::{Epoch, ItemId, RosterHash, text_of},
-    link::{Answer, Call, Head, Item, Tell},
+    ids::{Epoch, ItemId, RosterHash, ServerLinkId, StreamId, text_of},
+    link::{Answer, Call, Had, Head, Item, Tell},
     roster::{Body, Policy},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
     OTHER, at,
+    given_again::until_taken,
     groups::{ops, post_at, texts, until_epoch, with_carol},
+    operator::operate,
     peer::Peer,
     restarted, started_again, two,
     wire::{Wire, hand_in},
@@ -25,13 +28,102 @@ pub(super) async fn copy(server: &Server) {
 
 /// The server with that copy in the place of what it had.
 pub(super) async fn put_back(server: Server, name: &'static str) -> Server {
-    started_again(server, name, |dir| {
-        for gone in ["server.db-wal", "server.db-shm"] {
-            let _ = std::fs::remove_file(dir.join(gone));
+    started_again(server, name, true, to_the_copy).await
+}
+
+/// Likewise, and nobody says so at its start.
+async fn put_back_silently(server: Server, name: &'static str) -> Server {
+    started_again(server, name, false, to_the_copy).await
+}
+
+fn to_the_copy(dir: &std::path::Path) {
+    for gone in ["server.db-wal", "server.db-shm"] {
+        let _ = std::fs::remove_file(dir.join(gone));
+    }
+    std::fs::rename(dir.join("copy.db"), dir.join("server.db")).unwrap();
+}
+
+/// How often this server has named its numbers.
+async fn names(server: &Server) -> usize {
+    server.rows().await.iter().filter(|row| row.starts_with("giving:")).count()
+}
+
+#[tokio::test]
+async fn a_server_that_was_put_back_with_nobody_saying_so_sees_it_by_what_others_have() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = with_carol(&here, &alice, &carol).await;
+    until_epoch(&there, &carol, &group).await;
+    copy(&here).await;
+    let said: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    for text in &said {
+        alice.say(&here, &group, &[text]).await;
+    }
+    assert_eq!(texts(&there, &carol, 30).await, said);
+    carol.say(&there, &group, &["before"]).await;
+    assert_eq!(texts(&here, &alice, 1).await, ["before"]);
+    until_taken(&there, "a.example").await;
+    until_taken(&here, OTHER).await;
+    drop(wire);
+    let here = put_back_silently(here, "a.example").await;
+    assert_eq!(names(&here).await, 1);
+    let wire = Wire::between(&here, &there);
+    let silent = loop {
+        if let Some(silent) = here.app.silent_servers().await.pop() {
+            break silent;
         }
-        std::fs::rename(dir.join("copy.db"), dir.join("server.db")).unwrap();
-    })
-    .await
+        tokio::task::yield_now().await;
+    };
+    assert!(silent.server == OTHER && silent.why.contains("--after-restore"), "{silent:?}");
+    assert_eq!(names(&here).await, 2, "what follows is numbered anew");
+    // What the other had acknowledged comes again, and what is said now bears numbers of its own.
+    assert_eq!(texts(&here, &alice, 1).await, ["before"]);
+    alice.say(&here, &group, &["after"]).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["after"]);
+    carol.say(&there, &group, &["back"]).await;
+    assert_eq!(texts(&here, &alice, 1).await, ["back"]);
+    // With another start nothing is left to be seen.
+    until_taken(&here, OTHER).await;
+    drop(wire);
+    let here = started_again(here, "a.example", false, |_| {}).await;
+    let _wire = Wire::between(&here, &there);
+    alice.say(&here, &group, &["on"]).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["on"]);
+    assert!(here.app.silent_servers().await.is_empty());
+    assert_eq!(names(&here).await, 2);
+}
+
+#[tokio::test]
+async fn who_says_that_it_has_more_than_there_is_has_links_begun_anew_once() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = with_carol(&here, &alice, &carol).await;
+    alice.say(&here, &group, &["one"]).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["one"]);
+    let mut liar = Peer::new("c.example");
+    let named = |rows: Vec<String>| {
+        let row = rows.into_iter().rfind(|row| row.starts_with("giving:")).unwrap();
+        let hex = row.split("X'").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        let bytes = (0..16).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap());
+        StreamId::from_slice(&bytes.collect::<Vec<_>>()).unwrap()
+    };
+    for _ in 0..5 {
+        let stream = Some(named(here.rows().await));
+        let mut frame = liar.frame(vec![]);
+        frame["had"] = serde_json::to_value(Had { stream, seq: 1 << 40 }).unwrap();
+        hand_in(&here, "c.example", frame).await;
+        liar.begin_anew(ServerLinkId::new(random()));
+    }
+    assert_eq!(names(&here).await, 2, "once");
+    assert_eq!(here.app.silent_servers().await[0].server, "c.example");
+    let (_, shown) = operate(&here, Method::GET, "/servers/c.example").await;
+    assert!(shown["refused"].as_u64().unwrap() >= 4, "{shown}");
+    // The others hear nothing of it but a link that begins.
+    alice.say(&here, &group, &["two"]).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["two"]);
+    carol.say(&there, &group, &["three"]).await;
+    assert_eq!(texts(&here, &alice, 1).await, ["three"]);
+    drop(wire);
 }
 
 pub(super) fn described(n: usize) -> Body {

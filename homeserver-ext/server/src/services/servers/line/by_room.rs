@@ -127,7 +127,7 @@ mod tests {
     const ALWAYS: Timestamp = Timestamp(u64::MAX);
 
     fn line(numbers: impl IntoIterator<Item = i64>) -> Line {
-        let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new() };
+        let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new(), opened: 0 };
         let mut line = Line::new(MINE, Known::default(), std::sync::Arc::new(streams));
         for number in numbers {
             let place = EventPlace { stream: StreamId::new([3; 16]), seq: 1 };
