@@ -162,6 +162,16 @@ fn in_full(server: &Value, now: Timestamp) -> String {
     let gaps =
         if gaps > 0 { format!("; {gaps} times more was lost than is kept") } else { String::new() };
     let _ = writeln!(text, "  {:<12} {kept} KiB of what it took, to give again{gaps}", "kept");
+    for room in server.get("relay_rooms").and_then(Value::as_array).into_iter().flatten() {
+        let is = |key: &str| room.get(key).and_then(Value::as_bool).unwrap_or_default();
+        let how = match (is("in_room"), is("by_room")) {
+            (true, true) => "messages go by it",
+            (true, false) => "it missed some; messages go by the link",
+            (false, _) => "it is not there; messages go by the link",
+        };
+        let (of, group) = (word(room, "room"), word(room, "group"));
+        let _ = writeln!(text, "  {:<12} {of} of group {group}: {how}", "room");
+    }
     if let Some(last) = server.get("last_error") {
         let at = time(last, "at_ms").map(|at| local_time(at, now)).unwrap_or_default();
         let _ = writeln!(text, "  {:<12} {at}: {}", "last wrong", word(last, "why"));

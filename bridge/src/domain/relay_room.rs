@@ -24,6 +24,8 @@ const AT_ONCE: u32 = 4;
 const EACH_MS: u64 = 360_000;
 /// After a refusal.
 const REFUSED_MS: u64 = 3_600_000;
+/// How long an agent has for leaving by itself once it was told.
+const LEAVES_MS: u64 = 60_000;
 /// Servers of which that is known at once.
 const MAX_SERVERS: usize = 4_096;
 
@@ -36,7 +38,7 @@ pub struct Wish {
     pub room: Option<OwnedRoomId>,
     /// The server whose agent makes it, and lets in.
     pub home: OwnedServerName,
-    /// The other servers with members.
+    /// The other servers with members; none where the room is over: it is left once nobody else is there.
     pub servers: Vec<OwnedServerName>,
 }
 
@@ -51,6 +53,8 @@ pub enum Next {
     Look(OwnedRoomId),
     /// To wait for an invitation.
     Wait,
+    /// To say that nobody is there any more: the room is over.
+    Over(OwnedRoomId),
 }
 
 /// Who is in a room, and who is to be.
@@ -60,8 +64,18 @@ pub struct Tended {
     pub joined: BTreeSet<OwnedServerName>,
     /// Servers whose agents are to be invited.
     pub invite: Vec<OwnedServerName>,
+    /// Agents of servers without members now, who are to leave, and are put out later.
+    pub leaving: Vec<OwnedUserId>,
     /// Who is to be put out.
     pub put_out: Vec<OwnedUserId>,
+}
+
+impl Tended {
+    /// Whether nobody is missing, and nobody is there who should not be.
+    pub fn is_settled(&self, wish: &Wish) -> bool {
+        let is_full = self.joined.len() == wish.servers.len();
+        is_full && self.leaving.is_empty() && self.put_out.is_empty()
+    }
 }
 
 /// What to do about a room first, by the rooms that the agent is in, and who invited it into which.
@@ -74,6 +88,7 @@ pub fn next(
     let is_home = wish.home == *agent.server_name();
     match &wish.room {
         Some(room) if joined.contains(room) => Next::Look(room.clone()),
+        Some(room) if is_home && wish.servers.is_empty() => Next::Over(room.clone()),
         Some(_) | None if is_home => Next::Make,
         Some(room) if invites.get(room).is_some_and(|by| is_agent_of(by, &wish.home)) => {
             Next::Join(room.clone())
@@ -104,6 +119,7 @@ pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
                     tended.joined.insert(server.clone());
                 }
             }
+            None if user.localpart() == AGENT => tended.leaving.push(user),
             None => tended.put_out.push(user),
         }
     }
@@ -111,9 +127,39 @@ pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
         let missing = wish.servers.iter().filter(|server| !known.contains(*server));
         tended.invite = missing.cloned().collect();
     } else {
+        tended.leaving.clear();
         tended.put_out.clear();
     }
     tended
+}
+
+/// Since when agents are to leave rooms. Who has not in time is put out.
+#[derive(Debug, Default)]
+pub struct Leaving(BTreeMap<OwnedRoomId, BTreeMap<OwnedUserId, u64>>);
+
+impl Leaving {
+    /// Those of `leaving` whose time is over; of others nothing is remembered.
+    pub fn overdue(
+        &mut self,
+        room: &RoomId,
+        leaving: &[OwnedUserId],
+        now_ms: u64,
+    ) -> Vec<OwnedUserId> {
+        let before = self.0.remove(room).unwrap_or_default();
+        let since = |who: &OwnedUserId| before.get(who).copied().unwrap_or(now_ms);
+        let all: BTreeMap<_, _> = leaving.iter().map(|who| (who.clone(), since(who))).collect();
+        let over = all.iter().filter(|(_, since)| now_ms.saturating_sub(**since) >= LEAVES_MS);
+        let over = over.map(|(who, _)| who.clone()).collect();
+        if !all.is_empty() {
+            self.0.insert(room.to_owned(), all);
+        }
+        over
+    }
+
+    /// Forgets all rooms but these.
+    pub fn keep(&mut self, rooms: &BTreeSet<OwnedRoomId>) {
+        self.0.retain(|room, _| rooms.contains(room));
+    }
 }
 
 /// Notes who invited the agent into a room; of `most` that are known one gives way that is of whoever

@@ -23,6 +23,11 @@ fn wish(room_id: Option<&str>) -> Wish {
     Wish { group: GROUP, room: room_id.map(room), home: server("a.example"), servers }
 }
 
+/// Of a group that has nobody elsewhere any more.
+fn over() -> Wish {
+    Wish { servers: Vec::new(), ..wish(Some("!r")) }
+}
+
 fn event(kind: &str, key: &str, sender: &str, content: &Value) -> StateEvent {
     let content: Map<_, _> = content.as_object().unwrap().clone();
     let sender = sender.try_into().unwrap();
@@ -51,6 +56,8 @@ fn the_home_makes_it_and_the_others_come_when_both_its_word_and_its_invitation_a
         (wish(Some("!r")), &replica, vec![], by("@mallory:a.example"), Next::Wait),
         (wish(Some("!s")), &replica, vec![], by("@_causeway:a.example"), Next::Wait),
         (wish(Some("!r")), &home, vec![], by("@_causeway:a.example"), Next::Make),
+        (over(), &home, vec![room("!r")], BTreeMap::new(), Next::Look(room("!r"))),
+        (over(), &home, vec![], BTreeMap::new(), Next::Over(room("!r"))),
     ];
     for (wish, who, joined, invites, expected) in rows {
         assert_eq!(next(&wish, who, &joined, &invites), expected, "{wish:?} {who} {joined:?}");
@@ -70,8 +77,8 @@ fn the_home_lets_in_whoever_is_missing_and_puts_out_whoever_does_not_belong_ther
     let here = tend(&wish(Some("!r")), &agent("a.example"), &state);
     assert_eq!(here.joined, [server("b.example")].into());
     assert_eq!(here.invite, [server("c.example")]);
-    let out: Vec<OwnedUserId> = vec![agent("d.example"), "@mallory:b.example".try_into().unwrap()];
-    assert_eq!(here.put_out, out);
+    assert_eq!(here.leaving, [agent("d.example")]);
+    assert_eq!(here.put_out, [OwnedUserId::try_from("@mallory:b.example").unwrap()]);
     // Who was invited is not invited again, and one who left is.
     for (membership, count) in [("invite", 0), ("join", 0), ("leave", 1), ("ban", 1)] {
         let state =
@@ -85,6 +92,34 @@ fn the_home_lets_in_whoever_is_missing_and_puts_out_whoever_does_not_belong_ther
     let there = tend(&of_b, &agent("b.example"), &state);
     let joined = [server("a.example")].into();
     assert_eq!(there, Tended { joined, ..Tended::default() });
+}
+
+#[test]
+fn a_room_that_is_over_is_so_once_nobody_else_is_there() {
+    let home = agent("a.example");
+    let mut state = vec![member("@_causeway:a.example", "join")];
+    assert!(tend(&over(), &home, &state).is_settled(&over()));
+    state.push(member("@_causeway:b.example", "invite"));
+    let tended = tend(&over(), &home, &state);
+    assert!(!tended.is_settled(&over()));
+    assert_eq!((tended.leaving, tended.joined.len()), (vec![agent("b.example")], 0));
+}
+
+#[test]
+fn who_is_to_leave_is_put_out_a_minute_later_and_who_is_wanted_again_is_not() {
+    let mut leaving = Leaving::default();
+    let (b, c, in_r) = (agent("b.example"), agent("c.example"), room("!r"));
+    let both = [b.clone(), c.clone()];
+    assert!(leaving.overdue(&in_r, &both, 1_000).is_empty());
+    assert!(leaving.overdue(&room("!s"), &both, 30_000).is_empty(), "each room for itself");
+    assert!(leaving.overdue(&in_r, &both[..1], 60_999).is_empty());
+    assert_eq!(leaving.overdue(&in_r, &both, 61_000), [b.clone()]);
+    assert_eq!(leaving.overdue(&in_r, &both, 120_999), [b.clone()]);
+    leaving.keep(&[in_r.clone()].into());
+    assert_eq!(leaving.overdue(&in_r, &both, 121_000), [b, c]);
+    assert!(leaving.overdue(&room("!s"), &both, 121_000).is_empty());
+    assert!(leaving.overdue(&in_r, &[], 121_000).is_empty());
+    assert!(leaving.overdue(&in_r, &both, 200_000).is_empty());
 }
 
 #[test]

@@ -186,6 +186,8 @@ pub struct Report {
     pub room: OwnedRoomId,
     /// The servers whose agents are there; absent where this server's is not.
     pub joined: Option<BTreeSet<OwnedServerName>>,
+    /// Those whose agents are there and should not be any more.
+    pub leaving: BTreeSet<OwnedServerName>,
 }
 
 #[derive(Deserialize)]

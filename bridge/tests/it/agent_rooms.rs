@@ -220,6 +220,42 @@ async fn the_homes_agent_makes_a_room_lets_the_others_in_and_says_who_is_there()
         })
         .await;
         fake.asked("/kick", |body| body["user_id"] == "@mallory:a.example").await;
+        // The last member of a server is out: its agent is to leave, and has a minute for it.
+        fake.with(|world| {
+            let mut wish = wish(Some("!made:a.example"), "a.example");
+            wish["servers"] = json!(["c.example"]);
+            world.wishes = vec![wish];
+            world.moved += 1;
+        });
+        fake.asked("POST /_causeway/relay/v1/rooms", |body| {
+            body["rooms"][0]["leaving"] == json!(["b.example"])
+                && body["rooms"][0]["joined"] == json!([])
+        })
+        .await;
+        let is_kicked = |world: &mut World| {
+            world.asked.iter().any(|(_, body)| {
+                body["user_id"] == "@_causeway:b.example" && body["reason"].is_string()
+            })
+        };
+        assert!(!fake.with(is_kicked));
+        // It goes; then there is nobody else in the group, and it is over.
+        fake.with(|world| {
+            world.joined[0].1.retain(|event| event["state_key"] != "@_causeway:b.example");
+            world.joined[0].1.retain(|event| event["state_key"] != "@mallory:a.example");
+            world.wishes[0]["servers"] = json!([]);
+            world.moved += 1;
+            world.asked.clear();
+        });
+        fake.asked("POST /_causeway/relay/v1/rooms", |body| {
+            let said = &body["rooms"][0];
+            said["joined"] == json!([]) && said["leaving"] == json!([])
+        })
+        .await;
+        fake.with(|world| {
+            world.wishes.clear();
+            world.moved += 1;
+        });
+        fake.asked("!made:a.example/leave", |_| true).await;
     })
     .await;
 }

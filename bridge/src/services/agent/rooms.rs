@@ -23,7 +23,7 @@ use super::{Agent, Trouble};
 use crate::{
     domain::{
         ghost::Names,
-        relay_room::{self, Invites, MESSAGE, Next, Tended, Wish},
+        relay_room::{self, Invites, Leaving, MESSAGE, Next, Tended, Wish},
     },
     gateway::{
         door::{DoorError, Post, Report},
@@ -152,6 +152,7 @@ struct Keeper {
     /// Rooms in which all is as it should be, and what was wished then.
     settled: BTreeMap<GroupId, Wish>,
     invites: Invites,
+    leaving: Leaving,
     /// Rooms that the agent is in; none: not known.
     joined: Option<Vec<OwnedRoomId>>,
 }
@@ -163,6 +164,14 @@ struct Tending {
     is_settled: bool,
 }
 
+impl Tending {
+    /// The room is over, and the agent not in it.
+    fn over(wish: &Wish, room: OwnedRoomId) -> Self {
+        let report = Report { group: wish.group, room, joined: None, leaving: BTreeSet::new() };
+        Self { report, tended: Tended::default(), is_settled: true }
+    }
+}
+
 impl Keeper {
     fn new() -> Self {
         Self {
@@ -170,6 +179,7 @@ impl Keeper {
             of: None,
             settled: BTreeMap::new(),
             invites: Invites::default(),
+            leaving: Leaving::default(),
             joined: None,
         }
     }
@@ -223,6 +233,7 @@ impl Keeper {
         for room in relay_room::unwanted(&joined, &wanted) {
             leave(agent, user, room).await;
         }
+        self.leaving.keep(&wanted);
         let reports: Vec<_> = all.iter().map(|(_, tending)| tending.report.clone()).collect();
         if !reports.is_empty() {
             agent.door.report(&reports).await?;
@@ -254,6 +265,7 @@ impl Keeper {
     ) -> Result<Tending, Looked> {
         let room = match relay_room::next(wish, user, joined, invites) {
             Next::Wait => return Err(Looked::Waits),
+            Next::Over(room) => return Ok(Tending::over(wish, room)),
             Next::Look(room) => room,
             Next::Join(room) => {
                 agent.matrix.join(user, (&*room).into()).await?;
@@ -263,8 +275,10 @@ impl Keeper {
         };
         let state = agent.matrix.whole_state(user, &room).await?;
         let tended = relay_room::tend(wish, user, &state);
-        let is_settled = tended.joined.len() == wish.servers.len() && tended.put_out.is_empty();
-        let report = Report { group: wish.group, room, joined: Some(tended.joined.clone()) };
+        let is_settled = tended.is_settled(wish);
+        let leaving = tended.leaving.iter().map(|who| who.server_name().to_owned()).collect();
+        let report =
+            Report { group: wish.group, room, joined: Some(tended.joined.clone()), leaving };
         Ok(Tending { report, tended, is_settled })
     }
 
@@ -276,7 +290,8 @@ impl Keeper {
         (room, tended): (&RoomId, Tended),
     ) -> bool {
         let mut is_done = true;
-        for who in &tended.put_out {
+        let overdue = self.leaving.overdue(room, &tended.leaving, self.now_ms());
+        for who in tended.put_out.iter().chain(&overdue) {
             let put_out = agent.matrix.kick(user, room, who, "not of this group").await;
             is_done &= put_out.is_ok();
         }

@@ -90,6 +90,22 @@ pub(super) struct ServerInFull {
     rows: u64,
     /// Bytes of what it acknowledged that are kept for the case that it is put back.
     kept_bytes: u64,
+    /// The relay rooms of these groups, 1,000 at most.
+    relay_rooms: Vec<RelayRoom>,
+}
+
+/// The Matrix room of the servers' agents that carries what is for all of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RelayRoom {
+    /// Of which group.
+    group: GroupId,
+    /// Which room.
+    room: String,
+    /// Whether the server's agent is there, as far as this server's agent sees.
+    in_room: bool,
+    /// Whether messages for it go by the room: its agent is there, and missed none within the last minute.
+    /// Else they go by the link.
+    by_room: bool,
 }
 
 /// The other servers with members of a group.
@@ -120,6 +136,9 @@ pub(super) struct GroupReplica {
     waiting: u64,
     /// Whether its agent is in the group's relay room, as far as this server's agent sees.
     in_room: bool,
+    /// Whether messages for it go by that room: its agent is there, and missed none within the last minute.
+    /// Else they go by the link.
+    by_room: bool,
 }
 
 impl From<Known> for OtherServer {
@@ -246,12 +265,20 @@ async fn known(api: &Api, name: &str) -> Result<(Known, servers::Shared), Proble
 
 async fn in_full(api: &Api, name: &str) -> Result<Json<ServerInFull>, Problem> {
     let (known, shared) = known(api, name).await?;
+    let rooms = api.servers.rooms_with(&api.db, name).await?;
+    let relay_rooms = rooms.into_iter().map(|with| RelayRoom {
+        group: with.group,
+        room: with.room,
+        in_room: with.carries.is_in,
+        by_room: with.carries.is_heard,
+    });
     Ok(Json(ServerInFull {
         server: known.into(),
         groups: shared.groups,
         devices: shared.devices,
         rows: shared.rows,
         kept_bytes: shared.kept_bytes,
+        relay_rooms: relay_rooms.collect(),
     }))
 }
 
@@ -269,10 +296,11 @@ pub(super) async fn replicas(
 ) -> Result<Json<Replicas>, Problem> {
     let found = servers::replicas((&api.db, &api.config.server_name), group).await?;
     let (epoch, replicas) = found.ok_or(Problem::NotFound("group"))?;
-    let (relay_room, joined) = api.servers.room_of(&api.db, group).await?.unzip();
-    let joined = joined.unwrap_or_default();
+    let (relay_room, carries) = api.servers.room_of(&api.db, group).await?.unzip();
+    let carries = carries.unwrap_or_default();
     let replicas = replicas.into_iter().map(|replica| GroupReplica {
-        in_room: joined.contains(&replica.name),
+        in_room: carries.get(&replica.name).is_some_and(|it| it.is_in),
+        by_room: carries.get(&replica.name).is_some_and(|it| it.is_heard),
         server: replica.name,
         devices: replica.devices,
         epoch: replica.epoch,

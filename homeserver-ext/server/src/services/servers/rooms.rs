@@ -1,5 +1,7 @@
 //! Relay rooms: in which the agent is to be, which are used, and what goes by them (protocol §7.4).
 
+mod shown;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::storage::{
     self, GroupRow, groups,
-    servers::rooms::{self, Shared},
+    servers::rooms::{self, Roomed, Shared},
 };
 
 /// From so many other servers on a group has a room.
@@ -60,7 +62,7 @@ pub(crate) struct Wish {
     pub(crate) room: Option<String>,
     /// The server whose agent makes it, and lets in.
     pub(crate) home: String,
-    /// The other servers with members.
+    /// The other servers with members; none where the room is over, and left once nobody else is there.
     pub(crate) servers: Vec<String>,
 }
 
@@ -81,6 +83,9 @@ pub(crate) struct Report {
     pub(crate) room: String,
     /// The servers whose agents are there; absent where this server's is not.
     pub(crate) joined: Option<BTreeSet<String>>,
+    /// Those whose agents are there and should not be any more.
+    #[serde(default)]
+    pub(crate) leaving: BTreeSet<String>,
 }
 
 /// An event for a room.
@@ -282,6 +287,7 @@ impl Servers {
         }
         let mut read = db.read().await.map_err(storage::Error::from)?;
         let shared = rooms::shared(read.conn()).await?;
+        let over = rooms::over(read.conn()).await?;
         drop(read);
         let mut wishes = BTreeMap::new();
         for Shared { row, group, home, room, server, has_own } in shared {
@@ -296,6 +302,13 @@ impl Servers {
             Some(_) => true,
             None => wish.home == self.here && wish.servers.len() >= WORTH,
         });
+        for (Roomed { row, group, room }, home) in over {
+            // Whoever is there still is told to leave first.
+            if home.is_none_or(|home| home == self.here) {
+                let (room, home, servers) = (Some(room), self.here.clone(), Vec::new());
+                wishes.entry(group).or_insert((row, Wish { group, room, home, servers }));
+            }
+        }
         Ok(wishes)
     }
 
@@ -308,9 +321,16 @@ impl Servers {
         let wishes = self.wishes(db).await?;
         let known: BTreeSet<_> = wishes.values().map(|(row, _)| *row).collect();
         lock(&self.rooms).used.retain(|row, _| known.contains(row));
-        for Report { group, room, joined } in reports {
+        for Report { group, room, joined, leaving } in reports {
             let Some((row, wish)) = wishes.get(&group) else { continue };
             let is_home = wish.home == self.here;
+            if is_home && wish.servers.is_empty() && leaving.is_empty() {
+                let mut tx = db.begin().await.map_err(storage::Error::from)?;
+                rooms::forget(tx.conn(), *row).await?;
+                tx.commit().await.map_err(storage::Error::from)?;
+                self.rooms_moved();
+                continue;
+            }
             let Some(joined) = joined else {
                 lock(&self.rooms).used.remove(row);
                 continue;
@@ -328,10 +348,10 @@ impl Servers {
             if is_home {
                 let missing = wish.servers.iter().filter(|name| !joined.contains(*name));
                 for name in missing {
-                    let tell = Item::Tell(ItemId::new(random()?), Tell::Room(group, room.clone()));
-                    // Behind the ops, without which it says nothing. The next report tells it again.
-                    let until = now.plus_ms(TOLD_MS);
-                    self.line(db, name).await?.lock().await.put(&tell, now, until);
+                    self.tell_of_room((db, now), name, Tell::Room(group, room.clone())).await?;
+                }
+                for name in leaving.iter().filter(|name| !wish.servers.contains(*name)) {
+                    self.tell_of_room((db, now), name, Tell::Leave(group)).await?;
                 }
             }
             lock(&self.rooms).used.insert(*row, Used { room, joined });
@@ -342,7 +362,24 @@ impl Servers {
         Ok(())
     }
 
-    /// Takes the word of `from` on a group's room: that is its home's to say.
+    /// Tells a server of a room, behind the ops, without which that says nothing; the next report tells it
+    /// again.
+    async fn tell_of_room(
+        &self,
+        (db, now): (&Db, Timestamp),
+        server: &str,
+        tell: Tell,
+    ) -> Result<(), AskError> {
+        if self.allowed(server).is_ok() {
+            let tell = Item::Tell(ItemId::new(random()?), tell);
+            let until = now.plus_ms(TOLD_MS);
+            self.line(db, server).await?.lock().await.put(&tell, now, until);
+        }
+        Ok(())
+    }
+
+    /// Takes the word of `from` on a group's room: that is its home's to say. Where there is none any more
+    /// though members are here, `from` has ops that say why: it is asked for them.
     pub(crate) async fn hear_room(
         &self,
         db: &Db,
@@ -357,11 +394,20 @@ impl Servers {
         if groups::home(tx.conn(), group).await?.as_deref() != Some(from) {
             return Ok(false);
         }
-        match &room {
-            Some(room) => rooms::set(tx.conn(), known.row, room).await?,
-            None => rooms::forget(tx.conn(), known.row).await?,
-        }
+        let lacks = match &room {
+            Some(room) => {
+                rooms::set(tx.conn(), known.row, room).await?;
+                false
+            }
+            None => {
+                rooms::forget(tx.conn(), known.row).await?;
+                rooms::is_wanted(tx.conn(), known.row).await?
+            }
+        };
         tx.commit().await.map_err(storage::Error::from)?;
+        if lacks {
+            self.lack(db, from, group).await?;
+        }
         lock(&self.rooms)
             .used
             .retain(|row, used| *row != known.row || Some(&used.room) == room.as_ref());
@@ -385,19 +431,5 @@ impl Servers {
         }
         let frame = said.frame(&self.here, ItemId::new(random()?));
         Ok(frame.map_or(Came::Nothing, |frame| Came::Frame(frame.to_json())))
-    }
-
-    /// How a group's room stands, for the operator: which, and whose agents are there.
-    pub(crate) async fn room_of(
-        &self,
-        db: &Db,
-        group: GroupId,
-    ) -> Result<Option<(String, Vec<String>)>, storage::Error> {
-        let mut read = db.read().await?;
-        let Some(known) = groups::by_id(read.conn(), group).await? else { return Ok(None) };
-        let room = rooms::of(read.conn(), group).await?;
-        let rooms = lock(&self.rooms);
-        let joined = rooms.used.get(&known.row).map(|used| used.joined.iter().cloned().collect());
-        Ok(room.map(|room| (room, joined.unwrap_or_default())))
     }
 }

@@ -1,7 +1,7 @@
 //! The relay rooms of groups (protocol §7.4).
 
 use causeway_protocol::ids::{AccountId, GroupId};
-use causeway_store::Conn;
+use causeway_store::{Conn, Row};
 use sqlx::Row as _;
 
 use crate::storage::{Error, GroupRow, name_of};
@@ -39,19 +39,82 @@ pub(crate) async fn shared(conn: &mut Conn) -> Result<Vec<Shared>, Error> {
     .fetch_all(conn)
     .await?;
     let rows = rows.iter().map(|row| {
-        let creator: Option<&str> = row.try_get(2)?;
-        let creator = creator.map(str::parse::<AccountId>).transpose();
-        let creator = creator.map_err(|_| Error::Row("creator"))?;
         Ok(Shared {
             row: row.try_get(0)?,
             group: name_of!(GroupId, row.try_get::<&[u8], _>(1)?, "group_id")?,
-            home: creator.map(|creator| creator.server().to_owned()),
+            home: home(row.try_get(2)?)?,
             room: row.try_get(3)?,
             server: row.try_get(4)?,
             has_own: row.try_get(5)?,
         })
     });
     rows.collect()
+}
+
+/// A group that is shared with a server, and its room.
+#[derive(Debug)]
+pub(crate) struct Roomed {
+    pub(crate) row: GroupRow,
+    pub(crate) group: GroupId,
+    pub(crate) room: String,
+}
+
+/// The groups with a room that are shared with the server of this name, 1,000 at most.
+pub(crate) async fn with(conn: &mut Conn, name: &str) -> Result<Vec<Roomed>, Error> {
+    let rows = sqlx::query(
+        "SELECT g.grp, g.group_id, r.room_id FROM relay_rooms r
+         JOIN groups g ON g.grp = r.grp AND g.closed = FALSE
+         WHERE EXISTS (SELECT 1 FROM group_devices o
+            JOIN devices d ON d.device_id = o.device_id AND d.member_id = o.member_id
+            JOIN servers s ON s.server = d.server
+            WHERE o.grp = r.grp AND o.until_epoch IS NULL AND s.name = $1)
+         ORDER BY g.grp LIMIT 1000",
+    )
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(roomed).collect()
+}
+
+/// The rooms of groups that are closed, or have no member on another server any more, each with who orders
+/// the ops as [`Shared`] has it; 32,768 at most.
+pub(crate) async fn over(conn: &mut Conn) -> Result<Vec<(Roomed, Option<String>)>, Error> {
+    let rows = sqlx::query(
+        "SELECT g.grp, g.group_id, r.room_id, g.creator FROM relay_rooms r
+         JOIN groups g ON g.grp = r.grp
+         WHERE g.closed = TRUE OR NOT EXISTS (SELECT 1 FROM group_devices o
+            JOIN devices d ON d.device_id = o.device_id AND d.member_id = o.member_id
+            WHERE o.grp = r.grp AND o.until_epoch IS NULL AND d.server IS NOT NULL)
+         ORDER BY g.grp LIMIT 32768",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((roomed(row)?, home(row.try_get(3)?)?))).collect()
+}
+
+fn roomed(row: &Row) -> Result<Roomed, Error> {
+    Ok(Roomed {
+        row: row.try_get(0)?,
+        group: name_of!(GroupId, row.try_get::<&[u8], _>(1)?, "group_id")?,
+        room: row.try_get(2)?,
+    })
+}
+
+/// Who orders the ops of a group with this creator.
+fn home(creator: Option<&str>) -> Result<Option<String>, Error> {
+    let creator = creator.map(str::parse::<AccountId>).transpose();
+    Ok(creator.map_err(|_| Error::Row("creator"))?.map(|creator| creator.server().to_owned()))
+}
+
+/// Whether a group is open, and members are here.
+pub(crate) async fn is_wanted(conn: &mut Conn, group: GroupRow) -> Result<bool, Error> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM groups g
+            JOIN group_devices o ON o.grp = g.grp AND o.until_epoch IS NULL
+            JOIN devices d ON d.device_id = o.device_id AND d.member_id = o.member_id
+            WHERE g.grp = $1 AND g.closed = FALSE AND d.server IS NULL)",
+    );
+    Ok(query.bind(group).fetch_one(conn).await?)
 }
 
 /// A group's room.

@@ -4,19 +4,21 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use causeway_protocol::{
     ids::ItemId,
-    link::{Item, MAX_ROOM_CONTENT, Tell},
+    link::{Call, Item, MAX_ROOM_CONTENT, Tell},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
     OTHER, at,
+    given_again::{all, until_taken},
     groups::until_epoch,
     operator::operate,
     peer::Peer,
+    put_back::{copy, put_back},
     restarted,
     thirds::{HOME, THIRD, Three},
-    wire::{Room, Wire, hand_in, hand_in_of_room, report, wishes},
+    wire::{Room, Wire, door, hand_in, hand_in_of_room, report, wishes},
 };
 use crate::harness::{Group, Server, random};
 
@@ -104,7 +106,17 @@ async fn what_a_homeserver_keeps_to_itself_comes_by_the_link_once_and_in_order()
     let wire = Wire::with_room(&three.named(), &room);
     assert_eq!(three.texts(&three.home, &three.alice, 5).await, texts);
     assert_eq!(three.texts(&three.third, &three.erin, 5).await, texts);
-    // From now on it is not counted on: what follows waits for nothing.
+    // From now on it is not counted on: what follows waits for nothing. The operator sees it.
+    let seen = shown(&three.second, &group).await;
+    let by_room = |server: &str| {
+        let replicas = seen["replicas"].as_array().unwrap();
+        let of = replicas.iter().find(|it| it["server"] == server).unwrap();
+        (of["in_room"].as_bool().unwrap(), of["by_room"].as_bool().unwrap())
+    };
+    assert_eq!((by_room(HOME), by_room(THIRD)), ((true, true), (true, false)), "{seen}");
+    let (_, seen) = operate(&three.second, Method::GET, "/servers/c.example").await;
+    let of = json!({"group": group.id(), "room": ROOM, "in_room": true, "by_room": false});
+    assert_eq!(seen["relay_rooms"], json!([of]));
     let before = room.posted.lock().unwrap().len();
     texts = say(&three, &group, 1, "two", 5).await;
     assert_eq!(three.texts(&three.third, &three.erin, 5).await, texts);
@@ -177,6 +189,43 @@ async fn through_starts_of_each_nothing_is_lost_or_doubled() {
 }
 
 #[tokio::test]
+async fn who_was_put_back_is_given_again_what_had_come_by_the_room() {
+    let (mut three, group, room) = with_room().await;
+    let wire = Wire::with_room(&three.named(), &room);
+    three.talk(&group, "before").await;
+    until_taken(&three.second, THIRD).await;
+    copy(&three.third).await;
+    let before = room.posted.lock().unwrap().len();
+    let mut texts = say(&three, &group, 1, "after the copy", 20).await;
+    assert_eq!(three.texts(&three.third, &three.erin, 20).await, texts);
+    assert_eq!(three.texts(&three.home, &three.alice, 20).await, texts);
+    until_taken(&three.second, THIRD).await;
+    assert!(room.posted.lock().unwrap().len() > before, "it came by the room");
+    drop(wire);
+    three.third = put_back(three.third, THIRD).await;
+    texts.extend(say(&three, &group, 1, "while it was away", 5).await);
+    let wire = Wire::with_room(&three.named(), &room);
+    // What it had, by the link and in its order, with what is new behind it; nobody else has it twice.
+    let last = texts.last().unwrap();
+    let mut again = all(&three.third, &three.erin, last).await;
+    again.retain(|it| texts.contains(it));
+    assert_eq!(again, texts);
+    assert_eq!(three.texts(&three.home, &three.alice, 5).await, texts[20..]);
+    three.settled(&three.home, &three.alice).await;
+    until_taken(&three.second, THIRD).await;
+    drop(wire);
+    // And the room goes on.
+    all_join(&three, &group).await;
+    let texts = say(&three, &group, 1, "by the room again", 20).await;
+    let before = room.posted.lock().unwrap().len();
+    let _wire = Wire::with_room(&three.named(), &room);
+    all(&three.third, &three.erin, texts.last().unwrap()).await;
+    assert_eq!(three.texts(&three.home, &three.alice, 20).await, texts);
+    let posted = room.posted.lock().unwrap().split_off(before);
+    assert!(posted.iter().any(|(_, it)| !it["frames"][THIRD].is_null()), "{posted:?}");
+}
+
+#[tokio::test]
 async fn who_is_in_the_room_speaks_for_nobody_else_there() {
     let (three, group, room) = with_room().await;
     let wire = Wire::with_room(&three.named(), &room);
@@ -220,6 +269,36 @@ async fn who_is_in_the_room_speaks_for_nobody_else_there() {
 }
 
 #[tokio::test]
+async fn whose_last_member_is_taken_out_is_told_to_leave_and_asks_for_the_ops_up_to_its_end() {
+    let (three, mut group, room) = with_room().await;
+    let wire = Wire::with_room(&three.named(), &room);
+    three.talk(&group, "before").await;
+    until_taken(&three.home, THIRD).await;
+    drop(wire);
+    // The third hears nothing but that it is to leave, and asks for the ops that say why.
+    let out = causeway_protocol::roster::Body::Remove(vec![three.erin.member()]);
+    group.post(&three.home, &three.alice, &out).await;
+    let mut peer = Peer::new(HOME);
+    let tell = Tell::Leave(group.id());
+    let tell = Item::Tell(ItemId::new(random()), tell).to_json();
+    hand_in(&three.third, HOME, peer.frame(vec![tell])).await;
+    assert_eq!(wishes(&three.third).await["rooms"], json!([]));
+    let asked = |item: &Item| matches!(item, Item::Ask(_, ask) if ask.call == Call::Ops);
+    assert!(peer.said(&three.third).await.iter().any(asked));
+    // The home tells it so, once its agent sees it there, and nobody else.
+    let said = json!([{"group": group.id(), "room": ROOM, "joined": [OTHER], "leaving": [THIRD]}]);
+    report(&three.home, said).await;
+    let told = door(&three.home).await;
+    let leaves = |to: &str| {
+        let of = told.iter().filter(|frame| frame["to"] == to);
+        of.flat_map(|frame| frame["content"]["items"].as_array().unwrap())
+            .filter(|item| item["what"] == "leave" && item["group"] == json!(group.id()))
+            .count()
+    };
+    assert_eq!((leaves(THIRD), leaves(OTHER)), (1, 0), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_group_that_is_closed_or_left_and_a_server_that_wants_none_have_no_room() {
     let (three, mut group, room) = with_room().await;
     let _wire = Wire::with_room(&three.named(), &room);
@@ -232,9 +311,16 @@ async fn a_group_that_is_closed_or_left_and_a_server_that_wants_none_have_no_roo
     assert_eq!(wishes(&three.second).await["rooms"][0]["servers"], json!([HOME]));
     group.post(&three.home, &three.alice, &causeway_protocol::roster::Body::Close).await;
     until_epoch(&three.second, &three.carol, &group).await;
-    for server in [&three.home, &three.second] {
-        assert_eq!(wishes(server).await["rooms"], json!([]));
-    }
+    assert_eq!(wishes(&three.second).await["rooms"], json!([]));
+    // The home's agent stays until the others are out, and then there is no room any more.
+    let over = json!([{"group": group.id(), "room": ROOM, "home": HOME, "servers": []}]);
+    assert_eq!(wishes(&three.home).await["rooms"], over);
+    let at_home = |leaving: Value| json!([{"group": group.id(), "room": ROOM, "joined": [], "leaving": leaving}]);
+    report(&three.home, at_home(json!([OTHER]))).await;
+    assert_eq!(wishes(&three.home).await["rooms"], over);
+    report(&three.home, at_home(json!([]))).await;
+    assert_eq!(wishes(&three.home).await["rooms"], json!([]));
+    assert_eq!(shown(&three.home, &group).await["relay_room"], Value::Null);
     let alone = at("d.example").await;
     assert_eq!(wishes(&alone).await["rooms"], json!([]));
 }
