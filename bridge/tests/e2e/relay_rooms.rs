@@ -136,6 +136,31 @@ async fn sixty_messages_reach_two_other_homeservers_by_a_few_events_of_a_room() 
     assert_eq!(members.count(), 3);
     let mallory = garden.sides[0].synapse.register("mallory", "secret of mallory").await.unwrap();
     assert!(mallory.join(&room).await.is_err());
+
+    // Whose last member is out leaves by itself; when the group is closed all do, and the home's agent last.
+    let erin = format!("erin:{}", garden.sides[2].name()).parse().unwrap();
+    garden.people[0].client.remove(garden.group, &erin).await.unwrap();
+    let (_, third) = garden.agent(2);
+    let has_left = async {
+        loop {
+            let state = home.whole_state(&agent, &room).await.unwrap();
+            let of_third = state.iter().find(|event| event.state_key == third.as_str()).unwrap();
+            if of_third.content["membership"] == "leave" {
+                return of_third.sender.clone();
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, has_left).await.expect("it leaves"), third, "by itself");
+    garden.people[0].client.close_group(garden.group).await.unwrap();
+    let all_left = async {
+        while !home.joined_rooms(&agent).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, all_left).await.expect("the home's agent leaves");
+    let (second, agent) = garden.agent(1);
+    assert_eq!(second.joined_rooms(&agent).await.unwrap(), Vec::<OwnedRoomId>::new());
+    assert_eq!(garden.replicas(0).await["relay_room"], Value::Null);
 }
 
 #[tokio::test]

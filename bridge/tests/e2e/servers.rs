@@ -7,6 +7,7 @@ use causeway_bridge::demo::{
 };
 use causeway_groups::sdk::CallError;
 use causeway_protocol::roster::{Role, Scheme};
+use serde_json::{Value, json};
 
 use crate::{
     backup::{after_restore, causeway_run, done},
@@ -239,8 +240,17 @@ pub(crate) async fn client(
     server: &str,
     arguments: &[&str],
 ) -> (Option<i32>, String, String) {
+    client_that_says("json", home, server, arguments).await
+}
+
+async fn client_that_says(
+    form: &str,
+    home: &std::path::Path,
+    server: &str,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let output = tokio::process::Command::new(binary())
-        .args(["client", "--output", "json", "--home"])
+        .args(["client", "--output", form, "--home"])
         .arg(home)
         .args(["--server", server])
         .args(arguments)
@@ -303,6 +313,25 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
     assert_eq!(code, Some(0), "{said}");
     alice.wait("dan's words", |read| read.iter().any(|read| read.body == "by hand")).await;
     bob.wait("dan's words", |read| read.iter().any(|read| read.body == "by hand")).await;
+    // On which servers the group is.
+    let show = async |form: &str| {
+        let arguments = ["group", "show", "Garden"];
+        let (code, shown, said) = client_that_says(form, folder.path(), &url, &arguments).await;
+        assert_eq!(code, Some(0), "{said}");
+        shown
+    };
+    let of = |shown: &str, name: &str| -> Value {
+        let shown: Value = serde_json::from_str(shown).unwrap();
+        let servers = shown["servers"].as_array().unwrap();
+        assert_eq!(servers.len(), 2, "{shown}");
+        servers.iter().find(|it| it["server"] == name).unwrap().clone()
+    };
+    let shown = show("json").await;
+    let (home, own) = (of(&shown, here.name()), of(&shown, there.name()));
+    let said = |of: &Value| json!([of["members"], of["home"], of["own"], of["waiting"]]);
+    assert_eq!(said(&home), json!([2, true, false, 0]));
+    assert_eq!(said(&own), json!([2, false, true, null]));
+    assert!(home["heard_ms"].is_u64(), "{home}");
 
     // Used up, and taken back by the other admin; and nobody is there.
     let (code, _, said) = run(&["invite", "create", "Garden"]).await;
@@ -313,6 +342,28 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
     let refused = erin.client.ask_to_join(&last).await.unwrap_err();
     assert!(refused.to_string().contains("revoked"), "{refused}");
     here.causeway.kill().unwrap();
+    // What waits for it, and since when, for programs and for people.
+    let (code, _, said) = run(&["send", "Garden", "to a home that is gone"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let waits = async {
+        loop {
+            let home = of(&show("json").await, here.name());
+            assert_eq!(home["waiting"], 1);
+            if home["waits_since_ms"].is_u64() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits).await.expect("it is known since when");
+    let shown = show("text").await;
+    let line = |name: &str| {
+        let line = shown.lines().find(|line| line.trim_start().starts_with(name));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{shown}")).to_owned()
+    };
+    let (home, own) = (line(here.name()), line(there.name()));
+    assert!(home.contains("2 members; the group's home; 1 message waits for it since "), "{home}");
+    assert!(home.contains("; heard of "), "{home}");
+    assert!(own.ends_with("2 members; yours"), "{own}");
     let other = tempfile::tempdir().unwrap();
     let run = async |arguments: &[&str]| client(other.path(), &url, arguments).await;
     run(&["register", "finn", "--token", token.expose()]).await;

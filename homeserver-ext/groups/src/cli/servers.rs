@@ -62,7 +62,8 @@ impl OfGroup {
                 let since =
                     of.waits_since_ms.map(|since| format!(" since {}", self.time.of(since)));
                 let since = since.unwrap_or_default();
-                let _ = write!(line, "; {} messages wait for it{since}", of.waiting);
+                let wait = if of.waiting == 1 { "message waits" } else { "messages wait" };
+                let _ = write!(line, "; {} {wait} for it{since}", of.waiting);
             }
             if let Some(heard) = of.heard_ms {
                 let _ = write!(line, "; heard of {}", self.time.of(heard));
