@@ -4,21 +4,8 @@
 //! `CAUSEWAY_FAULTS=1000` says so many messages each way under each fault, with kills and a cut in full size;
 //! without it a size that fits between other tests.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
-    http::StatusCode,
-    response::Response,
-};
 use causeway_bridge::demo::{matrix_user::MatrixUser, synapse::Synapse};
 use causeway_protocol::{ids::GroupId, roster::Scheme};
 use reqwest::Method;
@@ -27,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     people::Person,
+    proxy::{Proxy, harmed_of},
     servers::{Side, assert_nothing_is_read, two_behind},
 };
 
@@ -38,126 +26,6 @@ const FULL: usize = 1_000;
 const AT_ONCE: usize = 10;
 /// To-device senders beside the agent.
 const SENDERS: usize = 8;
-const MAX_BODY: usize = 4 << 20;
-
-/// What stands between a Causeway and its homeserver.
-pub(crate) struct Proxy {
-    upstream: String,
-    http: reqwest::Client,
-    /// Nothing of the agents passes.
-    is_cut: AtomicBool,
-    /// Of ten to-device messages one is lost, one comes twice, and one after the next.
-    is_bad: AtomicBool,
-    sent: AtomicU64,
-    harmed: AtomicU64,
-    held: Mutex<Option<Held>>,
-}
-
-#[derive(Clone)]
-struct Held {
-    method: Method,
-    path: String,
-    token: Option<axum::http::HeaderValue>,
-    body: Bytes,
-}
-
-impl Proxy {
-    /// Serves before the homeserver that is there; at which address.
-    #[expect(clippy::disallowed_methods, reason = "a server beside the test")]
-    pub(crate) async fn start(upstream: String) -> (Arc<Self>, String) {
-        let proxy = Arc::new(Self {
-            upstream,
-            http: reqwest::Client::new(),
-            is_cut: AtomicBool::new(false),
-            is_bad: AtomicBool::new(false),
-            sent: AtomicU64::new(0),
-            harmed: AtomicU64::new(0),
-            held: Mutex::new(None),
-        });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().fallback(carry).with_state(Arc::clone(&proxy));
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        (proxy, url)
-    }
-
-    /// Whether nothing of the agents passes from now on.
-    pub(crate) fn cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, Ordering::SeqCst);
-    }
-
-    async fn pass(&self, what: Held) -> Response {
-        let url = format!("{}{}", self.upstream, what.path);
-        let mut request = self.http.request(what.method, url).body(what.body);
-        request = request.header("content-type", "application/json");
-        if let Some(token) = what.token {
-            request = request.header("authorization", token);
-        }
-        let Ok(answer) = request.send().await else { return answer_of(StatusCode::BAD_GATEWAY) };
-        let status = answer.status();
-        let Ok(body) = answer.bytes().await else { return answer_of(StatusCode::BAD_GATEWAY) };
-        let response =
-            Response::builder().status(status).header("content-type", "application/json");
-        response.body(Body::from(body)).unwrap()
-    }
-
-    /// A to-device message between agents, on a bad day.
-    async fn harm(&self, what: Held) -> Response {
-        match self.sent.fetch_add(1, Ordering::SeqCst) % 10 {
-            2 => {
-                self.harmed.fetch_add(1, Ordering::SeqCst);
-                answer_of(StatusCode::OK)
-            }
-            5 => {
-                self.harmed.fetch_add(1, Ordering::SeqCst);
-                let path = format!("{}twice", what.path);
-                let _ = self.pass(Held { path, ..what.clone() }).await;
-                self.pass(what).await
-            }
-            8 => {
-                self.harmed.fetch_add(1, Ordering::SeqCst);
-                *lock(&self.held) = Some(what);
-                answer_of(StatusCode::OK)
-            }
-            _ => {
-                let answer = self.pass(what).await;
-                let held = lock(&self.held).take();
-                if let Some(held) = held {
-                    let _ = self.pass(held).await;
-                }
-                answer
-            }
-        }
-    }
-}
-
-fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn answer_of(status: StatusCode) -> Response {
-    let response = Response::builder().status(status).header("content-type", "application/json");
-    response.body(Body::from("{}")).unwrap()
-}
-
-async fn carry(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
-    let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    let method = request.method().clone();
-    let token = request.headers().get("authorization").cloned();
-    let Ok(body) = to_bytes(request.into_body(), MAX_BODY).await else {
-        return answer_of(StatusCode::BAD_REQUEST);
-    };
-    let is_said = path.contains("/sendToDevice/dev.causeway.relay/");
-    let is_agents = is_said || path.contains("/v3/sync");
-    if is_agents && proxy.is_cut.load(Ordering::SeqCst) {
-        return answer_of(StatusCode::BAD_GATEWAY);
-    }
-    let what = Held { method, path, token, body };
-    if is_said && proxy.is_bad.load(Ordering::SeqCst) {
-        return proxy.harm(what).await;
-    }
-    proxy.pass(what).await
-}
 
 /// What happens while the two talk.
 #[derive(Debug, Clone, Copy)]
@@ -249,7 +117,7 @@ async fn happen(
         Fault::Senders => flood(senders, &sides[1].synapse).await,
         Fault::BadWire => {
             for proxy in proxies {
-                proxy.is_bad.store(true, Ordering::SeqCst);
+                proxy.harm(true);
             }
         }
     }
@@ -269,10 +137,15 @@ async fn flood(senders: &[MatrixUser], to: &Synapse) {
     futures_util::future::join_all(said).await;
 }
 
+/// How many messages each says, without being told otherwise so many.
+pub(crate) fn messages(otherwise: usize) -> usize {
+    let count = std::env::var("CAUSEWAY_FAULTS").ok().and_then(|count| count.parse().ok());
+    count.unwrap_or(otherwise)
+}
+
 #[tokio::test]
 async fn a_group_of_two_homeservers_loses_and_doubles_nothing_under_each_fault() {
-    let count = std::env::var("CAUSEWAY_FAULTS").ok().and_then(|count| count.parse().ok());
-    let count = count.unwrap_or(MESSAGES);
+    let count = messages(MESSAGES);
     let (sides, proxies) = two_behind(Proxy::start).await;
     let (alice, carol) = (sides[0].person("alice").await, sides[1].person("carol").await);
     let mut senders = Vec::new();
@@ -295,10 +168,7 @@ async fn a_group_of_two_homeservers_loses_and_doubles_nothing_under_each_fault()
     ] {
         stage.under(fault).await;
     }
-    let [harmed, sent] = [0, 1].map(|nth: usize| {
-        let of = |proxy: &Arc<Proxy>| [&proxy.harmed, &proxy.sent][nth].load(Ordering::SeqCst);
-        stage.proxies.iter().map(of).sum::<u64>()
-    });
+    let [harmed, sent] = harmed_of(&stage.proxies);
     println!("on the bad wire {harmed} of {sent} to-device messages were lost, doubled or late");
     assert!(harmed > 0, "nothing was harmed");
     for side in &stage.sides {

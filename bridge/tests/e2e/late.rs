@@ -5,7 +5,7 @@ use causeway_protocol::roster::Scheme;
 use serde_json::Value;
 
 use crate::{
-    faults::Proxy,
+    proxy::Proxy,
     servers::{client, two_behind},
 };
 

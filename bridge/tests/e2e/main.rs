@@ -23,9 +23,11 @@ mod js_client;
 mod kill;
 mod late;
 mod line;
+mod lossy;
 mod matrix_caller;
 #[path = "../shared/people.rs"]
 mod people;
+mod proxy;
 mod relay_rooms;
 mod restored;
 mod servers;

@@ -3,6 +3,7 @@
 
 use causeway_bridge::{domain::relay_room::MESSAGE, gateway::matrix::Matrix};
 use causeway_protocol::{ids::GroupId, roster::Scheme};
+use futures_util::future::join_all;
 use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
@@ -10,21 +11,25 @@ use tokio::time::timeout;
 use crate::{
     backup::{causeway_run, done},
     people::{PATIENCE, Person, Read},
-    servers::{Side, assert_nothing_is_read, put_back, several},
+    proxy::Proxy,
+    servers::{Side, assert_nothing_is_read, put_back, several, several_behind},
 };
 
 const COUNT: usize = 60;
 
 /// Three servers, with one person of each in a group.
-struct Garden {
-    sides: [Side; 3],
+pub(crate) struct Garden {
+    pub(crate) sides: [Side; 3],
     people: [Person; 3],
     group: GroupId,
 }
 
 impl Garden {
     async fn plant() -> Self {
-        let sides: [Side; 3] = several().await;
+        Self::plant_on(several().await).await
+    }
+
+    pub(crate) async fn plant_on(sides: [Side; 3]) -> Self {
         let alice = sides[0].person("alice").await;
         let (carol, erin) = (sides[1].person("carol").await, sides[2].person("erin").await);
         let group = alice.create_group_as("Garden", Scheme::SenderKeys).await;
@@ -52,7 +57,7 @@ impl Garden {
     }
 
     /// Waits until each sees both others in the room; which that is.
-    async fn in_room(&self, other_than: Option<&OwnedRoomId>) -> OwnedRoomId {
+    pub(crate) async fn in_room(&self, other_than: Option<&OwnedRoomId>) -> OwnedRoomId {
         let is_in = async |nth: usize| loop {
             let shown = self.replicas(nth).await;
             let replicas = shown["replicas"].as_array().unwrap();
@@ -71,14 +76,14 @@ impl Garden {
     }
 
     /// One of its figures.
-    async fn figure(&self, nth: usize, name: &str) -> u64 {
+    pub(crate) async fn figure(&self, nth: usize, name: &str) -> u64 {
         let url = format!("{}/metrics", self.sides[nth].causeway.appservice_url());
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(name));
         line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
-    async fn posted(&self, nth: usize) -> u64 {
+    pub(crate) async fn posted(&self, nth: usize) -> u64 {
         self.figure(nth, "causeway_servers_room_events_total{way=\"out\"}").await
     }
 
@@ -99,6 +104,27 @@ impl Garden {
             };
             who.wait("all of it", |read| of(read).len() >= count).await;
             assert_eq!(of(&who.read()), texts, "each once, in order");
+        }
+    }
+
+    /// All say so many at once, and read what the others said: each once, in the order of each.
+    pub(crate) async fn talk(&self, word: &str, count: usize) {
+        let said = |nth: usize| (0..count).map(|n| format!("{nth} {word} {n}")).collect::<Vec<_>>();
+        let of = |read: &[Read], other: usize| -> Vec<String> {
+            let bodies = read.iter().map(|read| read.body.clone());
+            bodies.filter(|body| body.starts_with(&format!("{other} {word} "))).collect()
+        };
+        let talking = self.people.iter().enumerate().map(async |(nth, who)| {
+            for some in said(nth).chunks(10) {
+                who.say(self.group, some).await;
+            }
+        });
+        join_all(talking).await;
+        for (nth, who) in self.people.iter().enumerate() {
+            for other in (0..3).filter(|other| *other != nth) {
+                who.wait("all of it", |read| of(read, other).len() >= count).await;
+                assert_eq!(of(&who.read(), other), said(other), "each once, in order");
+            }
         }
     }
 
@@ -247,4 +273,47 @@ async fn through_kills_and_a_copy_put_back_the_room_goes_on() {
         bodies.dedup();
         assert_eq!(bodies.len(), all, "each once");
     }
+}
+
+#[tokio::test]
+async fn what_homeservers_keep_of_a_room_comes_by_the_links_and_the_others_read_the_room() {
+    let (sides, proxies) = several_behind(Proxy::start).await;
+    let garden = Garden::plant_on(sides).await;
+    let room = garden.in_room(None).await;
+    let came =
+        async |nth| garden.figure(nth, "causeway_servers_room_events_total{way=\"in\"}").await;
+    let missed = async |nth| garden.figure(nth, "causeway_servers_room_missed_total").await;
+    let gaps = async |nth| garden.figure(nth, "causeway_servers_gaps_total").await;
+
+    // One does not show its agent what stands in the room.
+    proxies[2].keep(true);
+    let before = (came(0).await, came(2).await, missed(1).await, garden.posted(1).await);
+    garden.say_many(1, "kept from the third", COUNT).await;
+    let kept = proxies[2].kept();
+    let after = (came(0).await, came(2).await, missed(1).await, garden.posted(1).await);
+    println!("{kept} events kept from one: {before:?}, then {after:?} came, came, missed, posted");
+    assert!(kept > 0, "nothing was kept back");
+    assert!(after.0 > before.0, "the others do not read the room");
+    assert_eq!(after.1, before.1, "it came by the room");
+    assert!(after.2 > before.2, "nothing was missed");
+    assert!(after.3 > before.3, "nothing was posted");
+
+    // One says that it took what its agent posts, and did not.
+    proxies[2].keep(false);
+    proxies[0].swallow(true);
+    let before = (came(1).await, came(2).await, missed(0).await, proxies[0].kept());
+    garden.say_many(0, "swallowed by the home", COUNT).await;
+    let after = (came(1).await, came(2).await, missed(0).await, proxies[0].kept());
+    println!("what one swallows: {before:?}, then {after:?} came, came, missed, swallowed");
+    assert_eq!((after.0, after.1), (before.0, before.1), "it came by the room");
+    assert!(after.2 >= before.2 + 2, "both miss it");
+    assert!(after.3 > before.3, "nothing was swallowed");
+
+    // Nothing was lost, and no room is made anew for it.
+    proxies[0].swallow(false);
+    for nth in 0..3 {
+        garden.say(nth, "as before").await;
+        assert_eq!(gaps(nth).await, 0);
+    }
+    assert_eq!(garden.in_room(None).await, room);
 }

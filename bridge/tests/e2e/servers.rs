@@ -49,16 +49,39 @@ pub(crate) async fn two_behind<P>(
     several_behind(between).await
 }
 
-async fn several_behind<P, const N: usize>(
+/// So many, likewise.
+pub(crate) async fn several_behind<P, const N: usize>(
     between: impl AsyncFn(String) -> (P, String),
 ) -> ([Side; N], [P; N]) {
+    let (sides, placed, _) = several_between(between, async |url| ((), url)).await;
+    (sides, placed)
+}
+
+/// Two, each with something between its homeserver and its Causeway.
+pub(crate) async fn two_told_by<P>(
+    between: impl AsyncFn(String) -> (P, String),
+) -> ([Side; 2], [P; 2]) {
+    let (sides, _, placed) = several_between(async |url| ((), url), between).await;
+    (sides, placed)
+}
+
+/// So many, each with something on its Causeway's way to its homeserver, and on the way back.
+async fn several_between<P, Q, const N: usize>(
+    there: impl AsyncFn(String) -> (P, String),
+    back: impl AsyncFn(String) -> (Q, String),
+) -> ([Side; N], [P; N], [Q; N]) {
     let listeners: [Listeners; N] = std::array::from_fn(|_| Listeners::free().unwrap());
-    let urls = listeners.map(|listeners| listeners.appservice_url());
+    let (mut urls, mut all_back) = (Vec::new(), Vec::new());
+    for listeners in &listeners {
+        let (placed, url) = back(listeners.appservice_url()).await;
+        all_back.push(placed);
+        urls.push(url);
+    }
     let synapses = Synapse::start_federation(&urls, &Progress::new()).await.unwrap();
-    let (mut sides, mut all) = (Vec::new(), Vec::new());
+    let (mut sides, mut all_there) = (Vec::new(), Vec::new());
     for (synapse, listeners) in synapses.into_iter().zip(listeners) {
-        let (placed, url) = between(synapse.url()).await;
-        all.push(placed);
+        let (placed, url) = there(synapse.url()).await;
+        all_there.push(placed);
         let mut causeway = Causeway::prepare(
             binary(),
             &synapse.dir().join("causeway"),
@@ -71,7 +94,8 @@ async fn several_behind<P, const N: usize>(
         causeway.start().await.unwrap();
         sides.push(Side { causeway, synapse });
     }
-    (sides.try_into().ok().unwrap(), all.try_into().ok().unwrap())
+    let all = (sides.try_into().ok(), all_there.try_into().ok(), all_back.try_into().ok());
+    (all.0.unwrap(), all.1.unwrap(), all.2.unwrap())
 }
 
 #[tokio::test]
