@@ -97,6 +97,10 @@ pub const ALL: &[(&str, &str)] = &[
         "causeway_call_members_total",
         "What rooms said of who of Matrix is in their calls, by what became of it.",
     ),
+    (
+        "causeway_call_abroad_total",
+        "Times that a native asked to hear who speaks on another homeserver's server for calls.",
+    ),
     ("causeway_sfu_strangers_total", "Those put out of a room because they were not in its call."),
     ("causeway_sfu_webhooks_total", "Webhooks that came, by what became of them."),
     (WEBHOOK_SECONDS, "From what happened in a room to the webhook that says so."),

@@ -28,7 +28,7 @@ use crate::{
     clock,
     config::Config,
     domain::ghost::Names,
-    gateway::{door::Door, matrix::Matrix, openid::OpenId},
+    gateway::{door::Door, matrix::Matrix, openid::OpenId, public::Public},
     health::Health,
     http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN, RELAY_TOKEN, STORAGE_KEY},
@@ -134,7 +134,7 @@ fn focus(
     (db, matrix, names): (&Db, &Matrix, &Names),
 ) -> Result<Arc<Focus>, RunError> {
     let server = ServerName::parse(names.server()).map_err(failed)?;
-    let openid = OpenId::new(matrix.clone(), server).map_err(failed)?;
+    let openid = OpenId::new(matrix.clone(), server, strangers(config)?);
     Ok(Arc::new(Focus::new(focus::Parts {
         db: db.clone(),
         matrix: matrix.clone(),
@@ -143,6 +143,11 @@ fn focus(
         door: calls_door(config)?,
         clock: Arc::new(clock::now),
     })))
+}
+
+/// Servers that strangers name.
+fn strangers(config: &Config) -> Result<Public, RunError> {
+    Public::new(config.calls.private_servers).map_err(failed)
 }
 
 /// Notes whether the native side is there, and whether other servers take what is for them.
@@ -278,6 +283,11 @@ pub(super) async fn start(
         troubles: health.troubles,
         steps,
     };
+    let public = strangers(config)?;
+    keep(tasks, "calls abroad", &spine, move |spine| {
+        let public = public.clone();
+        async move { calls::abroad::run(&spine, &public).await }
+    });
     begin(tasks, &spine, door, &straight).await
 }
 

@@ -25,6 +25,9 @@ pub struct Calls {
     /// Where clients of Matrix find what lets them into calls, as the homeserver tells them: a proxy
     /// leads `https://causeway.example.org/livekit/jwt` to `/livekit/jwt` at `appservice.listen`.
     pub focus_url: String,
+    /// Whether homeservers and servers for calls that Matrix users of other homeservers name may be at
+    /// addresses of this network, and without TLS: only where all of them are one's own.
+    pub private_servers: bool,
 }
 
 impl Default for Calls {
@@ -34,6 +37,7 @@ impl Default for Calls {
             livekit: LiveKit::default(),
             mesh: Mesh::default(),
             focus_url: String::new(),
+            private_servers: false,
         }
     }
 }

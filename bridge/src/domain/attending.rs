@@ -16,6 +16,9 @@ use super::{
 /// How old an event may be that begins a call: who comes back to what is long over calls nobody.
 const FRESH_MS: u64 = 60_000;
 
+/// Longest address of a focus, in bytes.
+const MAX_FOCUS: usize = 256;
+
 /// One of Matrix is in the call of a group's room, or is not any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attending {
@@ -27,6 +30,8 @@ pub struct Attending {
     pub device: Option<String>,
     /// Whether he is.
     pub is_in: bool,
+    /// The focus of the server for calls on which he says that he speaks.
+    pub focus: Option<String>,
     /// The call that begins with it, and when that was said, where it does not say again what was so.
     pub begins: Option<(CallId, CallIntent, Timestamp)>,
 }
@@ -40,7 +45,14 @@ impl Attending {
             let text = |key: &str| event.content.get(key).and_then(|it| it.as_str());
             let is_out = matches!(text("membership"), Some("leave" | "ban"));
             let user = OwnedUserId::try_from(key).ok().filter(|_| is_out)?;
-            return Some(Self { group, user, device: None, is_in: false, begins: None });
+            return Some(Self {
+                group,
+                user,
+                device: None,
+                is_in: false,
+                focus: None,
+                begins: None,
+            });
         }
         // Older clients have no `_` at the beginning, which some room versions did not take.
         let rest = key.strip_prefix('_').unwrap_or(key).strip_prefix(user.as_str())?;
@@ -61,7 +73,12 @@ impl Attending {
             };
             (call_of(event), intent, event.at)
         });
-        Some(Self { group, user, device: Some(device.to_owned()), is_in, begins })
+        let focus = event.content.get("foci_preferred").and_then(|foci| foci.get(0));
+        let focus = focus.filter(|it| is_in && it.get("type").is_some_and(|it| it == "livekit"));
+        let focus = focus.and_then(|it| it.get("livekit_service_url")?.as_str());
+        let focus = focus.filter(|it| (1..=MAX_FOCUS).contains(&it.len()) && it.is_ascii());
+        let (device, focus) = (Some(device.to_owned()), focus.map(ToOwned::to_owned));
+        Some(Self { group, user, device, is_in, focus, begins })
     }
 
     /// The call that begins with it at this time, if one does.
@@ -148,6 +165,31 @@ mod tests {
                 Attending::of(GROUP, &event("m.room.member", "@al:b.example", key, &content));
             let said = said.map(|said| (said.user.to_string(), said.device, said.is_in));
             assert_eq!(said, is_out.then(|| (key.to_owned(), None, false)));
+        }
+    }
+
+    #[test]
+    fn where_he_speaks_is_the_first_focus_that_he_names() {
+        let focus = |foci: Value| {
+            let mut content = member("PHONE");
+            content["foci_preferred"] = foci;
+            let key = "_@mia:b.example_PHONE_m.call";
+            Attending::of(GROUP, &event(CALLER, "@mia:b.example", key, &content)).unwrap().focus
+        };
+        let at = |url: &str| json!({"type": "livekit", "livekit_service_url": url});
+        let url = "https://b.example/livekit/jwt";
+        assert_eq!(focus(json!([at(url), at("https://c.example")])).as_deref(), Some(url));
+        for none in [
+            json!([]),
+            json!({}),
+            json!(null),
+            json!([{"type": "full_mesh", "livekit_service_url": url}]),
+            json!([{"type": "livekit"}]),
+            json!([at("")]),
+            json!([at("https://ä.example")]),
+            json!([at(&format!("https://b.example/{}", "a".repeat(256)))]),
+        ] {
+            assert_eq!(focus(none.clone()), None, "{none}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use causeway_protocol::{
     api::{CallDevice, CallIntent},
-    ids::{CallId, GroupId},
+    ids::{AccountId, CallId, DeviceId, GroupId},
 };
 use reqwest::{Client, Method, StatusCode, Url};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
@@ -28,6 +28,7 @@ pub struct Door {
     rooms: Url,
     calls: Url,
     members: Url,
+    abroad: Url,
     token: Arc<Secret>,
 }
 
@@ -63,8 +64,36 @@ pub struct Attends {
     pub is_in: bool,
     /// What the server for calls may know him by.
     pub identities: Vec<String>,
+    /// The focus of the server for calls on which he speaks, where that is not ours.
+    pub focus: Option<String>,
     /// The call that begins with him, where none runs.
     pub begins: Option<Begins>,
+}
+
+/// A native wants to hear who speaks on the server for calls of this focus.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Abroad {
+    /// By which it is answered.
+    pub id: u64,
+    /// Whose call it is.
+    pub group: GroupId,
+    /// The native's account.
+    pub account: AccountId,
+    /// His device.
+    pub device: DeviceId,
+    /// Where.
+    pub focus: String,
+}
+
+/// What came of that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FromAbroad {
+    /// Of which.
+    pub id: u64,
+    /// What lets him in.
+    pub given: Option<Given>,
+    /// Why nothing does.
+    pub why: String,
 }
 
 /// A call of a group that begins in its room.
@@ -211,10 +240,11 @@ impl Door {
         };
         let (frames, rooms) = (below(&["frames"])?, below(&["rooms"])?);
         let (calls, members) = (below(&["calls", "token"])?, below(&["calls", "member"])?);
+        let abroad = below(&["calls", "abroad"])?;
         // One provider for the whole process; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, frames, rooms, calls, members, token: Arc::new(token) })
+        Ok(Self { client, frames, rooms, calls, members, abroad, token: Arc::new(token) })
     }
 
     /// What is to leave now, waited for at most so long, or until there may be other wishes than when `moved`
@@ -275,6 +305,27 @@ impl Door {
     /// [`NotLetIn`]
     pub async fn attend(&self, attends: &Attends) -> Result<(), NotLetIn> {
         self.about_calls::<Value>(&self.members, attends).await.map(drop)
+    }
+
+    /// What natives want to hear elsewhere, waited for at most so long.
+    ///
+    /// # Errors
+    /// [`DoorError`]; what was on its way is asked for again.
+    pub async fn abroad(&self, wait: Duration) -> Result<Vec<Abroad>, DoorError> {
+        let mut url = self.abroad.clone();
+        url.query_pairs_mut().append_pair("wait_ms", &wait.as_millis().to_string());
+        self.ask(self.client.request(Method::GET, url).timeout(wait + TIMEOUT)).await
+    }
+
+    /// Says what came of one of them.
+    ///
+    /// # Errors
+    /// [`DoorError`]
+    pub async fn fetched(&self, fetched: &FromAbroad) -> Result<(), DoorError> {
+        let request = self.client.request(Method::POST, self.abroad.clone()).timeout(TIMEOUT);
+        let request = request.bearer_auth(self.token.expose()).json(fetched);
+        let status = request.send().await?.status();
+        if status.is_success() { Ok(()) } else { Err(DoorError::Refused(status.as_u16())) }
     }
 
     async fn about_calls<T: DeserializeOwned>(

@@ -53,12 +53,9 @@ struct WellKnown {
 }
 
 impl OpenId {
-    /// Asks `own`, whose users are of `server`, and the open internet.
-    ///
-    /// # Errors
-    /// The TLS library has no roots, or alike.
-    pub fn new(own: Matrix, server: OwnedServerName) -> reqwest::Result<Self> {
-        Ok(Self { own, server, others: Public::new()? })
+    /// Asks `own`, whose users are of `server`, and `others`.
+    pub const fn new(own: Matrix, server: OwnedServerName, others: Public) -> Self {
+        Self { own, server, others }
     }
 
     /// Whether this is our own homeserver.
@@ -148,7 +145,10 @@ mod tests {
     use ruma::{ServerName, server_name};
 
     use super::{OpenId, OpenIdError, address, judged};
-    use crate::{gateway::matrix::Matrix, secret::Secret};
+    use crate::{
+        gateway::{matrix::Matrix, public::Public},
+        secret::Secret,
+    };
 
     #[test]
     fn a_homeserver_speaks_for_its_own_users_alone() {
@@ -174,7 +174,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_names_a_server_of_this_machine_reaches_nothing() {
         let own = Matrix::new("http://127.0.0.1:9", Secret::new("as_token")).unwrap();
-        let openid = OpenId::new(own, server_name!("b.example").to_owned()).unwrap();
+        let openid =
+            OpenId::new(own, server_name!("b.example").to_owned(), Public::new(false).unwrap());
         for name in ["127.0.0.1", "127.0.0.1:8008", "[::1]:8448", "10.0.0.1:443", "2130706433:8448"]
         {
             let server = ServerName::parse(name).unwrap();

@@ -3,7 +3,8 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use causeway_groups::public::{PublicOnly, is_public};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, RequestBuilder, Url, redirect};
+use serde_json::Value;
 
 /// Longest that a stranger's server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,22 +24,27 @@ pub enum PublicError {
 
 /// Asks strangers' servers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Public(Client);
+pub struct Public {
+    client: Client,
+    /// Whether those of this network are asked too, and without TLS.
+    private: bool,
+}
 
 impl Public {
-    /// One without cookies, proxy and redirects.
+    /// One without cookies, proxy and redirects; with `private` servers of this network are strangers' as
+    /// well (`calls.private_servers`).
     ///
     /// # Errors
     /// The TLS library has no roots, or alike.
-    pub fn new() -> reqwest::Result<Self> {
-        let client = Client::builder()
-            .https_only(true)
-            .redirect(redirect::Policy::none())
-            .timeout(PATIENCE)
-            .no_proxy()
-            .dns_resolver(Arc::new(PublicOnly))
-            .build()?;
-        Ok(Self(client))
+    pub fn new(private: bool) -> reqwest::Result<Self> {
+        let client =
+            Client::builder().redirect(redirect::Policy::none()).timeout(PATIENCE).no_proxy();
+        let client = if private {
+            client
+        } else {
+            client.https_only(true).dns_resolver(Arc::new(PublicOnly))
+        };
+        Ok(Self { client: client.build()?, private })
     }
 
     /// What is there: its status, and what it says.
@@ -46,10 +52,24 @@ impl Public {
     /// # Errors
     /// [`PublicError`]
     pub async fn get(&self, url: Url) -> Result<(u16, Vec<u8>), PublicError> {
-        if !may_be_asked(&url) {
+        self.ask(self.client.get(url)).await
+    }
+
+    /// What it answers to this: its status, and what it says.
+    ///
+    /// # Errors
+    /// [`PublicError`]
+    pub async fn post(&self, url: Url, body: &Value) -> Result<(u16, Vec<u8>), PublicError> {
+        self.ask(self.client.post(url).json(body)).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<(u16, Vec<u8>), PublicError> {
+        let request = request.build().map_err(|_| PublicError::NoAnswer)?;
+        let url = request.url();
+        if !self.private && !may_be_asked(url) {
             return Err(PublicError::Private(url.host_str().unwrap_or_default().to_owned()));
         }
-        let answer = self.0.get(url).send().await;
+        let answer = self.client.execute(request).await;
         let mut answer = answer.map_err(|_| PublicError::NoAnswer)?;
         let (status, mut body) = (answer.status().as_u16(), Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(|_| PublicError::NoAnswer)? {

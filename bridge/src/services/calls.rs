@@ -6,6 +6,7 @@
 //! hears of it, so that whoever is not in the call any more is taken out whatever dies meanwhile; and the
 //! homeserver itself takes out all whom we do not confirm for two minutes.
 
+pub mod abroad;
 mod attend;
 mod show;
 

@@ -44,7 +44,7 @@ async fn sees(carol: &MatrixUser, (room, key): (&RoomId, &str), is_in: bool) -> 
 #[tokio::test]
 async fn a_matrix_user_sees_who_calls_through_deaths_of_both_servers() {
     let mut all = Bridged::start().await;
-    has_calls(&mut all, FOCUS).await;
+    has_calls(&mut all.synapse, FOCUS).await;
     let room = joined(&all.carol).await;
     let names = Names::new(all.synapse.server_name()).unwrap();
     let me = all.alice.client.me();

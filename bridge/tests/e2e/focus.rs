@@ -42,7 +42,7 @@ async fn who_is_in_the_room_is_let_in_and_nobody_else() {
     let (status, said) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
     assert_eq!((status, &said["errcode"]), (503, &json!("M_UNKNOWN")), "{said}");
     assert_eq!(said["error"], "The server that carries calls is not reachable.");
-    livekit.beside(&mut all).await;
+    livekit.beside(&mut all.causeway).await;
 
     let (status, by_old) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
     assert_eq!((status, &by_old["url"]), (200, &json!(livekit.server.url())), "{by_old}");

@@ -65,7 +65,12 @@ impl Line {
         self.devices.push(person.client.me().record.device_id);
         let (to_heard, mut heard) = mpsc::channel(1_000);
         let wish = Wish {
-            settings: Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() },
+            // All that runs is on this machine.
+            settings: Settings {
+                bind: ([127, 0, 0, 1], 0).into(),
+                private_servers: true,
+                ..Settings::default()
+            },
             source: Source::tone(TONES[n]).unwrap(),
             sink: Sink::Each(to_heard),
             muted: false,

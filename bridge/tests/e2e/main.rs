@@ -1,6 +1,7 @@
 //! End-to-end tests: the real Synapse, real processes, real clients.
 #![cfg(test)]
 
+mod abroad;
 mod admin;
 mod backup;
 mod bridged;
@@ -17,6 +18,8 @@ mod doctor;
 mod ear;
 mod faults;
 mod focus;
+#[path = "../../../homeserver-ext/groups/tests/it/calls/home.rs"]
+mod home;
 mod hostile_server;
 mod js;
 mod js_client;

@@ -1,7 +1,7 @@
 """A Matrix user's client in a call, as Element Call is one on LiveKit: says one tone, and says which of
 some it hears from whom.
 
-The first line that it reads is {"url", "jwt", "tone", "tones"}; then a line is said for each 200 ms in
+The first line that it reads is {"url", "jwt", "tone", "tones"}, where tone may be null; then a line is said for each 200 ms in
 which one of the tones stands out, {"from", "tone"}, and one first of all, {"joined": its own name}.
 """
 
@@ -56,15 +56,18 @@ async def main():
             listening.append(asyncio.create_task(heard))
 
     await room.connect(asked["url"], asked["jwt"])
-    source = rtc.AudioSource(RATE, 1)
-    track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
-    options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-    await room.local_participant.publish_track(track, options)
+    speaking = None
+    if asked["tone"] is not None:
+        source = rtc.AudioSource(RATE, 1)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        await room.local_participant.publish_track(track, options)
+        speaking = asyncio.create_task(speak(source, asked["tone"]))
     say({"joined": room.local_participant.identity})
-    speaking = asyncio.create_task(speak(source, asked["tone"]))
     # Until nobody holds the other end any more.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    speaking.cancel()
+    if speaking:
+        speaking.cancel()
     await room.disconnect()
 
 

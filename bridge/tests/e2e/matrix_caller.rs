@@ -28,6 +28,15 @@ pub(crate) struct MatrixCaller {
 impl MatrixCaller {
     /// Comes in by what the focus gave, with this tone, and listens for those.
     pub(crate) async fn join(given: &Value, tone: u32, tones: &[u32]) -> Self {
+        Self::come(given, Some(tone), tones).await
+    }
+
+    /// Likewise, and says nothing there.
+    pub(crate) async fn listen(given: &Value, tones: &[u32]) -> Self {
+        Self::come(given, None, tones).await
+    }
+
+    async fn come(given: &Value, tone: Option<u32>, tones: &[u32]) -> Self {
         let python = python().await;
         let mut command = Command::new(python);
         command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use causeway_bridge::demo::matrix_user::MatrixUser;
+use causeway_bridge::demo::{causeway::Causeway, matrix_user::MatrixUser, synapse::Synapse};
 use causeway_livekit::{Binary, LiveKit, Settings};
 use ruma::OwnedRoomId;
 use serde_json::{Value, json};
-
-use crate::bridged::Bridged;
 
 /// A real LiveKit, for as long as this is kept.
 pub(crate) struct Sfu {
@@ -26,7 +24,7 @@ impl Sfu {
     }
 
     /// Has Causeway use it from its next start on.
-    pub(crate) async fn beside(&self, all: &mut Bridged) {
+    pub(crate) async fn beside(&self, causeway: &mut Causeway) {
         let secret = self.folder.path().join("secret");
         std::fs::write(&secret, self.server.secret()).unwrap();
         for (key, value) in [
@@ -35,10 +33,10 @@ impl Sfu {
             ("API_KEY", self.server.key().to_owned()),
             ("API_SECRET_FILE", secret.display().to_string()),
         ] {
-            all.causeway.set_env(&format!("CAUSEWAY__CALLS__LIVEKIT__{key}"), &value);
+            causeway.set_env(&format!("CAUSEWAY__CALLS__LIVEKIT__{key}"), &value);
         }
-        all.causeway.stop().await.unwrap();
-        all.causeway.start().await.unwrap();
+        causeway.stop().await.unwrap();
+        causeway.start().await.unwrap();
     }
 
     pub(crate) async fn takes(&self, given: &Value) -> u16 {
@@ -57,17 +55,17 @@ impl Sfu {
 }
 
 /// Has Synapse tell clients where calls are carried, and empty state later.
-pub(crate) async fn has_calls(all: &mut Bridged, focus: &str) {
+pub(crate) async fn has_calls(synapse: &mut Synapse, focus: &str) {
     let flags = json!({
         "msc4143_enabled": true, "msc4140_enabled": true, "msc3266_enabled": true,
         "msc4222_enabled": true, "msc4075_enabled": true,
     });
-    all.synapse.set("experimental_features", flags);
-    all.synapse.set("max_event_delay_duration", json!("24h"));
+    synapse.set("experimental_features", flags);
+    synapse.set("max_event_delay_duration", json!("24h"));
     let transport = json!({"type": "livekit", "livekit_service_url": focus});
-    all.synapse.set("matrix_rtc", json!({"transports": [transport]}));
-    all.synapse.kill().unwrap();
-    all.synapse.start_again().await.unwrap();
+    synapse.set("matrix_rtc", json!({"transports": [transport]}));
+    synapse.kill().unwrap();
+    synapse.start_again().await.unwrap();
 }
 
 /// The room to which Carol is invited, and which she joins.

@@ -45,8 +45,8 @@ async fn ready() -> (Bridged, Sfu, OwnedRoomId) {
     let room = joined(&all.carol).await;
     let livekit = Sfu::start().await;
     let focus = format!("{}/livekit/jwt", all.causeway.appservice_url());
-    has_calls(&mut all, &focus).await;
-    livekit.beside(&mut all).await;
+    has_calls(&mut all.synapse, &focus).await;
+    livekit.beside(&mut all.causeway).await;
     (all, livekit, room)
 }
 

@@ -22,7 +22,7 @@ use causeway_bridge::{
         share::Terms,
         suspicion::{Came, is_doubtful},
     },
-    gateway::{door::Door, matrix::Matrix, openid::OpenId},
+    gateway::{door::Door, matrix::Matrix, openid::OpenId, public::Public},
     health::Troubles,
     secret::Secret,
     services::{
@@ -69,7 +69,7 @@ pub(crate) fn focus(spine: &Spine, door: Option<(&str, &str)>) -> Arc<Focus> {
         db: spine.db.clone(),
         matrix: spine.matrix.clone(),
         names: spine.names.clone(),
-        openid: OpenId::new(spine.matrix.clone(), server).unwrap(),
+        openid: OpenId::new(spine.matrix.clone(), server, Public::new(false).unwrap()),
         door: door.map(|(url, token)| Door::new(url, Secret::new(token)).unwrap()),
         clock: spine.clock.clone(),
     }))

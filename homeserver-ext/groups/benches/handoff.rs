@@ -180,7 +180,13 @@ impl Call {
 
     /// So many take part by the server.
     async fn named(&self, epoch: u32, devices: u8) {
-        let name = |n| Named { device: device(n), identity: identity(n), since: 0, has_keys: true };
+        let name = |n| Named {
+            device: device(n),
+            identity: identity(n),
+            focus: None,
+            since: 0,
+            has_keys: true,
+        };
         for n in 0..devices {
             let who = (0..devices).map(name).collect();
             self.tell(n, Input::Named { epoch, who }).await;

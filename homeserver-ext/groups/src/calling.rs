@@ -7,6 +7,7 @@
 //!
 //! Sound waits for nothing of this: while the server is away, everybody goes on talking.
 
+mod abroad;
 mod asking;
 mod carrying;
 mod coming;

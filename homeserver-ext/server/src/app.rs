@@ -104,6 +104,7 @@ impl App {
             shares: Arc::new(Shares::new(limits.accounts.subscribe(), hits.clone())),
             calls: Arc::new(CallShares::new(hits.clone())),
             livekit: config.livekit.clone().map(LiveKit::new).map(Arc::new),
+            abroad: Arc::default(),
             hits,
             limits: Arc::new(limits),
             config: Arc::new(config),

@@ -49,7 +49,7 @@ use crate::{
     gateway::livekit::LiveKit,
     live::Live,
     quota::{CallShares, Hits, Present, Shares},
-    services::{delivery::acks::Acks, links::Links, servers::Servers},
+    services::{calls::Abroad, delivery::acks::Acks, links::Links, servers::Servers},
     sessions::Sessions,
 };
 
@@ -73,6 +73,8 @@ pub(crate) struct Api {
     pub(crate) calls: Arc<CallShares>,
     /// The server for bigger calls, if there is one.
     pub(crate) livekit: Option<Arc<LiveKit>>,
+    /// What natives want to hear on other servers for calls.
+    pub(crate) abroad: Arc<Abroad>,
     pub(crate) hits: Hits,
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,

@@ -41,6 +41,14 @@ impl Matrix {
             .await
     }
 
+    /// `POST /_matrix/client/v3/user/{user}/openid/request_token` – by which others learn from this
+    /// homeserver that whoever shows it is `user`; a secret.
+    pub async fn openid_token(&self, user: &UserId) -> Result<Value, MatrixError> {
+        let path = ["user", user.as_str(), "openid", "request_token"];
+        let call = self.v3("openid_token", Method::POST, &path).soon().acting_as(user);
+        call.json(json!({})).send().await
+    }
+
     /// `POST /_matrix/client/v3/register` – makes a user of the namespace, without a device.
     /// One that is there already is as good as new.
     pub async fn register(&self, localpart: &str) -> Result<(), MatrixError> {

@@ -55,12 +55,15 @@ impl Said {
 }
 
 /// Tells all that waits; `false`: the native server is away.
-pub(super) async fn tell(spine: &Spine, book: &Book) -> bool {
+pub(super) async fn tell(spine: &Spine, book: &mut Book) -> bool {
     let Some(door) = &spine.door else { return true };
     while let Some(said) = spine.calls_said.next() {
         // Who leaves a room whose group does not call leaves no call.
         let is_about = said.device.is_some() || book.calls.contains_key(&said.group);
         if is_about {
+            let own = super::focus(spine, book, said.focus.is_some()).await;
+            // Where the homeserver names none nobody knows which is ours.
+            let focus = said.focus.clone().filter(|focus| own.is_some_and(|own| own != *focus));
             let me = spine.native.me();
             let (account, device) = (me.account.clone(), me.record.device_id);
             let begins = said.begins(spine.now()).map(|(call, intent)| {
@@ -73,6 +76,7 @@ pub(super) async fn tell(spine: &Spine, book: &Book) -> bool {
                 user: said.user.clone(),
                 device: said.device.clone(),
                 is_in: said.is_in,
+                focus,
                 begins,
             };
             match door.attend(&attends).await {

@@ -92,13 +92,16 @@ mod tests {
     use ruma::server_name;
 
     use super::*;
-    use crate::{gateway::matrix::Matrix, secret::Secret};
+    use crate::{
+        gateway::{matrix::Matrix, public::Public},
+        secret::Secret,
+    };
 
     #[tokio::test]
     async fn servers_of_strangers_that_do_not_answer_keep_nobody_of_ours_waiting() {
         let ours = server_name!("b.example");
         let own = Matrix::new("http://127.0.0.1:9", Secret::new("as_token")).unwrap();
-        let openid = OpenId::new(own, ours.to_owned()).unwrap();
+        let openid = OpenId::new(own, ours.to_owned(), Public::new(false).unwrap());
         let flights = Flights::default();
         let _all = flights.others.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
         let asked = flights.whose(&openid, || Timestamp(1), (ours, "token"));

@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer is waited for: a server that hangs is noticed as one that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a home says of a server where others than the devices hear what is said.
-const UNSEALED: &str = "none";
+pub(super) const UNSEALED: &str = "none";
 
 pub(super) type Answer = (Ask, Result<CallState, CallError>);
 pub(super) type Given = Result<(CallSfus, Whose), CallError>;
@@ -60,7 +60,7 @@ impl Getting {
         self.wait();
         let private_servers = self.private_servers;
         let asking = async move {
-            let given = client.http().access_to_call(call, epoch).await?;
+            let given = client.http().access_to_call(call, epoch, None).await?;
             let home =
                 client.home(call.0).await.map_err(|it| CallError::Unknown(it.to_string()))?;
             let is_own = home == client.me().account.server();
@@ -77,8 +77,7 @@ impl Getting {
     }
 }
 
-/// Whereto, of what was given: the home's own. Others are of Matrix users, whom this device cannot
-/// hear yet. Where others would hear what is said it goes only if its person agreed to that.
+/// Whereto, of what was given: the home's own. Where others would hear what is said it goes only if its person agreed to that.
 pub(super) fn goes((given, whose): (CallSfus, Whose), may_degrade: bool) -> Option<Goes> {
     let sfu = given.sfus.into_iter().find(|sfu| sfu.publish)?;
     let is_sealed = given.e2ee != UNSEALED;
@@ -86,7 +85,7 @@ pub(super) fn goes((given, whose): (CallSfus, Whose), may_degrade: bool) -> Opti
         return Some(Goes::Nowhere);
     }
     let (url, token) = (sfu.url, Zeroizing::new(sfu.jwt));
-    Some(Goes::To(Box::new(Access { url, token, whose, is_sealed })))
+    Some(Goes::To(Box::new(Access { url, token, whose, is_sealed, speaks: true })))
 }
 
 /// What it is answered, where that does not take too long.

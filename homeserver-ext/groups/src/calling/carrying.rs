@@ -72,7 +72,12 @@ impl Carrying {
         let epoch = state.epoch;
         let guests = state.guests().map(|guest| Named {
             device: stand_in(guest),
-            identity: guest.sfu.clone(),
+            // Where he speaks he is called so; MSC3401's state says no other name.
+            identity: match guest.focus {
+                Some(_) => format!("{}:{}", guest.mirror, guest.device),
+                None => guest.sfu.clone(),
+            },
+            focus: guest.focus.clone(),
             since: guest.since_ms.0,
             has_keys: false,
         });
@@ -153,7 +158,7 @@ impl Carrying {
 }
 
 /// Whether the server carries the call, or is about to, or still does.
-const fn is_served(topology: CallTopology) -> bool {
+pub(super) const fn is_served(topology: CallTopology) -> bool {
     match topology {
         CallTopology::Prepare
         | CallTopology::Dual
@@ -166,7 +171,7 @@ const fn is_served(topology: CallTopology) -> bool {
 
 fn named(it: &CallParticipant) -> Option<Named> {
     let identity = it.sfu.clone()?;
-    Some(Named { device: it.device, identity, since: it.since_ms.0, has_keys: true })
+    Some(Named { device: it.device, identity, focus: None, since: it.since_ms.0, has_keys: true })
 }
 
 #[cfg(test)]
@@ -309,6 +314,7 @@ pub(super) mod tests {
             muted: false,
             hand: false,
             sfu: "@mia:b.example:PHONE".to_owned(),
+            focus: None,
             via: "matrix".to_owned(),
         }));
         let mut it = Carrying::new(DeviceId::new([1; 32]));

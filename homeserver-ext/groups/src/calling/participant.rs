@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{CallIntent, CallState, CallTopology, JoinCall, StartCall},
+    api::{CallIntent, CallSfus, CallState, CallTopology, JoinCall, StartCall},
     ids::{CallId, DeviceId, GroupId},
     olm_plaintext::CallSignal,
 };
@@ -16,6 +16,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
+    abroad::Abroad,
     asking::{Answer, Getting, Given, Goes, goes, request, running, within},
     coming::Coming,
     known::{Ask, Heard, Known, Standing},
@@ -55,6 +56,7 @@ pub struct Participant {
     told: mpsc::Sender<Told>,
     asking: Option<BoxFuture<'static, Answer>>,
     getting: Getting,
+    abroad: Abroad,
     moving: Moving,
     /// What was asked last, and when the same may be asked again.
     asked: Option<(Ask, Instant)>,
@@ -73,6 +75,7 @@ enum Step {
     Command(Command),
     Answer(Box<Answer>),
     Given(Box<Given>),
+    GivenAbroad(String, Result<CallSfus, CallError>),
     Moved(Box<Moved>),
     Said(DeviceId, Result<(), crate::sdk::SignalError>),
     SoundOver(String),
@@ -157,6 +160,7 @@ impl Participant {
             told,
             asking: None,
             getting: Getting::new(private_servers),
+            abroad: Abroad::new(me, private_servers),
             moving: Moving::new(),
             asked: None,
             waits: None,
@@ -184,6 +188,7 @@ impl Participant {
         while !self.is_over() {
             self.ask();
             self.get_access();
+            self.go_abroad();
             self.ask_to_move();
             match self.next(&mut commands).await {
                 Step::News(News::State(state)) => self.hear(*state).await,
@@ -192,6 +197,11 @@ impl Participant {
                 Step::Command(command) => self.command(command).await,
                 Step::Answer(answer) => self.answered(*answer).await,
                 Step::Given(given) => self.given(*given).await,
+                Step::GivenAbroad(focus, given) => {
+                    if let Some(input) = self.abroad.given(focus, given) {
+                        self.input(input).await;
+                    }
+                }
                 Step::Moved(moved) => self.moved(*moved).await,
                 Step::Said(to, Err(error)) => self.tell(Told::Untold(to, error.to_string())).await,
                 Step::Said(_, Ok(())) | Step::Due => {}
@@ -210,6 +220,7 @@ impl Participant {
         let goes_on = self.ending.is_none();
         let (due, late) = (self.due(Instant::now()), self.ending.as_ref().map(|(_, late)| *late));
         let get = self.getting.due(self.wants_access());
+        let abroad = self.abroad.due().filter(|_| goes_on);
         let ask_to_move = self.moving.due().filter(|_| goes_on);
         tokio::select! {
             Some(news) = self.news.recv() => Step::News(news),
@@ -223,6 +234,7 @@ impl Participant {
                 Step::Answer(Box::new(answer))
             }
             given = self.getting.next() => Step::Given(Box::new(given)),
+            Some((focus, given)) = self.abroad.next() => Step::GivenAbroad(focus, given),
             moved = self.moving.next() => Step::Moved(Box::new(moved)),
             Some((to, done)) = self.saying.next() => Step::Said(to, done),
             Some(ended) = self.sound.join_next() => match ended {
@@ -234,6 +246,7 @@ impl Participant {
             () = at(due) => Step::Due,
             () = at(get) => Step::Due,
             () = at(ask_to_move) => Step::Due,
+            () = at(abroad) => Step::Due,
             () = at(late) => Step::Late,
         }
     }
@@ -287,6 +300,15 @@ impl Participant {
             let state = self.known.state();
             let (call, epoch) = ((self.group, state.call), state.epoch);
             self.getting.ask(self.client.clone(), call, epoch);
+        }
+    }
+
+    /// Asks for what lets it in where those of other homeservers speak.
+    fn go_abroad(&mut self) {
+        if self.ending.is_none() && self.abroad.due().is_some_and(|at| at <= Instant::now()) {
+            let state = self.known.state();
+            let (call, epoch) = ((self.group, state.call), state.epoch);
+            self.abroad.ask(&self.client, call, epoch);
         }
     }
 
@@ -389,7 +411,9 @@ impl Participant {
             return;
         }
         let state = self.known.state().clone();
-        for input in self.known.carrying.hear(&state) {
+        let inputs = self.known.carrying.hear(&state);
+        let abroad = self.abroad.hear(&state, self.caps.may_degrade);
+        for input in inputs.into_iter().chain(abroad) {
             self.input(input).await;
         }
     }
@@ -443,6 +467,7 @@ impl Participant {
                 self.known.carrying.served(served);
                 self.getting.wait();
             }
+            Happened::Abroad(ref focus, ref served) => self.abroad.served(focus, served),
             Happened::Progress(..)
             | Happened::Levels(_)
             | Happened::Quality(_)

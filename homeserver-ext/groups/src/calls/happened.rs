@@ -38,6 +38,8 @@ pub enum Input {
     },
     /// Have a server carry the call as well, or that one no longer.
     Server(Option<Box<Access>>),
+    /// Hear those who speak on the server for calls of this focus, another homeserver's, or no longer.
+    Abroad(String, Option<Box<Access>>),
     /// Whether nothing is to be sent.
     Mute(bool),
     /// Say goodbye to all, and end.
@@ -66,6 +68,8 @@ pub enum Happened {
     Progress(usize, usize),
     /// With the server that carries the call.
     Served(Served),
+    /// With the server for calls of this focus, another homeserver's.
+    Abroad(String, Served),
     /// The loudest of the last half second, 0 to 1; `None` is this device.
     Levels(BTreeMap<Option<DeviceId>, f32>),
     /// How what the others say comes, where anything did in the last half second.

@@ -28,7 +28,7 @@ use super::{
     happened::{Happened, Input, StartError},
     pair::{Pair, Told},
     quality::Quality,
-    sfu::{Access, Carried, Named, Served},
+    sfu::{Access, Carried, Named, Of, Served, Tells},
     signal::{Reason, Refused, Signal},
     sound::{Sink, Source},
     studio::{FRAMES, Frame, SharedVoice, Studio, with},
@@ -64,8 +64,8 @@ pub struct Mesh {
     out: VecDeque<Happened>,
     told: mpsc::Receiver<(DeviceId, Told)>,
     to_told: mpsc::Sender<(DeviceId, Told)>,
-    served: mpsc::Receiver<Served>,
-    to_served: mpsc::Sender<Served>,
+    served: mpsc::Receiver<Of>,
+    to_served: mpsc::Sender<Of>,
     pairs: FuturesUnordered<BoxFuture<'static, ()>>,
     beats: u32,
     /// When everything is to be over, once it ends.
@@ -81,7 +81,7 @@ struct Peer {
 enum Step {
     Input(Input),
     Told(DeviceId, Told),
-    Served(Served),
+    Served(Of),
     /// Something can be told.
     Room,
     /// Nobody is told any more.
@@ -151,7 +151,10 @@ impl Mesh {
             match self.next(&mut beat).await {
                 Step::Input(input) => self.take(input),
                 Step::Told(peer, told) => self.heard(peer, told),
-                Step::Served(served) => self.out.push_back(Happened::Served(served)),
+                Step::Served((None, served)) => self.out.push_back(Happened::Served(served)),
+                Step::Served((Some(focus), served)) => {
+                    self.out.push_back(Happened::Abroad(focus.to_string(), served));
+                }
                 Step::Room => {
                     // Nobody else sends there, so that there still is room.
                     let next = self.out.pop_front();
@@ -198,7 +201,8 @@ impl Mesh {
             Input::Participants { epoch, devices } => self.participants(epoch, devices),
             Input::Signal { from, epoch, signal } => self.signal(from, epoch, signal),
             Input::Named { epoch, who } => self.named(epoch, who),
-            Input::Server(access) => self.server(access),
+            Input::Server(access) => self.server(None, access),
+            Input::Abroad(focus, access) => self.server(Some(focus.into()), access),
             Input::Mute(muted) => {
                 self.studio.mute(muted);
                 self.carried.mute(muted);
@@ -237,13 +241,14 @@ impl Mesh {
         self.take_early();
     }
 
-    fn server(&mut self, access: Option<Box<Access>>) {
+    fn server(&mut self, focus: Option<Arc<str>>, access: Option<Box<Access>>) {
         match access {
             Some(access) => {
-                let (settings, served) = (Arc::clone(&self.settings), self.to_served.clone());
-                self.pairs.push(self.carried.connect(*access, settings, served));
+                let tells = Tells { focus, to: self.to_served.clone() };
+                let going = self.carried.connect(*access, Arc::clone(&self.settings), tells);
+                self.pairs.extend(going);
             }
-            None => self.carried.disconnect(),
+            None => self.carried.disconnect(focus.as_deref()),
         }
     }
 
@@ -377,7 +382,7 @@ impl Mesh {
             return;
         }
         self.ending = Some(Instant::now() + ENDING);
-        self.carried.disconnect();
+        self.carried.disconnect_all();
         let epoch = self.epoch.unwrap_or_default();
         let bye = |to| Happened::Say { to, epoch, signal: Signal::Bye { reason: Reason::Left } };
         self.out.extend(std::mem::take(&mut self.peers).into_keys().map(bye));

@@ -13,6 +13,7 @@ mod roster;
 mod served;
 mod session;
 mod side;
+mod tells;
 mod wire;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 pub use address::Whose;
 pub use floor::Brought;
 pub(super) use served::Carried;
+pub(super) use tells::{Of, Tells};
 
 /// Where a server that carries a call is, and what lets this device in.
 #[derive(Clone)]
@@ -36,16 +38,19 @@ pub struct Access {
     pub whose: Whose,
     /// Whether what is said is sealed, and only what is sealed is heard.
     pub is_sealed: bool,
+    /// Whether this device speaks there, or only listens.
+    pub speaks: bool,
 }
 
 // The token lets in.
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, token: _, whose, is_sealed } = self;
+        let Self { url, token: _, whose, is_sealed, speaks } = self;
         f.debug_struct("Access")
             .field("url", url)
             .field("whose", whose)
             .field("is_sealed", is_sealed)
+            .field("speaks", speaks)
             .finish_non_exhaustive()
     }
 }
@@ -55,8 +60,10 @@ impl fmt::Debug for Access {
 pub struct Named {
     /// Who it is.
     pub device: DeviceId,
-    /// What the server calls it.
+    /// What the server that brings it calls it.
     pub identity: String,
+    /// The focus of that server, where it is another homeserver's: nobody else brings it.
+    pub focus: Option<String>,
     /// Since when it takes part, in ms: one that was away and is back has lost all keys.
     pub since: u64,
     /// Whether it has keys, and is given those of others: one of Matrix has none.

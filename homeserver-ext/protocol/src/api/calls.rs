@@ -93,6 +93,9 @@ pub struct SetCall {
 pub struct AskSfu {
     /// The call's epoch, as the device knows it.
     pub epoch: u32,
+    /// Of whose focus: where one of Matrix says that he speaks. Absent: of the home's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub focus: Option<String>,
 }
 
 /// Body of `POST groups/{id}/calls/{call}/upgrade`.
@@ -116,7 +119,7 @@ pub struct CallSfus {
 pub struct CallSfu {
     /// Its address, `ws` or `wss`.
     pub url: String,
-    /// What lets the device in, for 120 s from now; a secret.
+    /// What lets the device in, for 120 s from now, or as long as another focus says; a secret.
     pub jwt: String,
     /// Whether the device sends there.
     pub publish: bool,
@@ -312,6 +315,10 @@ pub struct CallGuest {
     pub hand: bool,
     /// What it is called on the server for calls.
     pub sfu: String,
+    /// The focus of the server for calls on which it speaks, where that is not the home's; it is called
+    /// `mirror:device` there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub focus: Option<String>,
     /// Over what it takes part: `matrix`.
     pub via: String,
 }

@@ -227,7 +227,8 @@ pub(super) async fn end(
 }
 
 /// `POST groups/{id}/calls/{call}/sfu` – what lets the caller's device into the call's room on the server
-/// for bigger calls, while that carries the call or is about to.
+/// for bigger calls, while that carries the call or is about to; with `focus` into the one on which somebody
+/// of Matrix speaks.
 #[utoipa::path(post, path = "/groups/{group}/calls/{call}/sfu", tag = "calls",
     params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = AskSfu,
     responses(
@@ -237,7 +238,7 @@ pub(super) async fn end(
         (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_STALE_EPOCH`: the call is in another epoch; its state is in `call`; `DEV_CAUSEWAY_NO_NEED`: the mesh carries it"),
         (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
         (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
-        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none, or it does not answer; again after `retry_after_ms`"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: there is none, or it does not answer; again after `retry_after_ms`; of another focus, that it lets nobody in"),
     ), security(("token" = [])))]
 pub(super) async fn sfu(
     State(api): State<Api>,
@@ -245,9 +246,21 @@ pub(super) async fn sfu(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<AskSfu>,
 ) -> Result<Json<CallSfus>, ApiError> {
-    let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
-    let done = calls::sfu(of, &api.calls, livekit, (call, &asked)).await;
+    let done = sfu_of(&api, of(&api, &caller, group), call, &asked).await;
     or_there(&api, &caller, (about(group, call, What::Sfu), &asked), done).await
+}
+
+/// Of the home's own server for calls, or of the one that another focus leads to.
+pub(super) async fn sfu_of(
+    api: &Api,
+    of: Of<'_>,
+    call: CallId,
+    asked: &AskSfu,
+) -> Result<CallSfus, CallError> {
+    match asked.focus.as_deref() {
+        Some(focus) => calls::abroad(of, &api.calls, &api.abroad, (call, asked.epoch, focus)).await,
+        None => calls::sfu(of, &api.calls, api.livekit.as_deref(), (call, asked)).await,
+    }
 }
 
 /// `POST groups/{id}/calls/{call}/upgrade` – has the server for bigger calls carry a call of the mesh,

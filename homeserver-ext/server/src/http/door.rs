@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
 use crate::services::{
-    calls::{self, Attended, Attends, GuestAsks, GuestToken, With},
+    calls::{self, Asked, Attended, Attends, Fetched, GuestAsks, GuestToken, With},
     servers::{Came, Leaving, Post, Report, Wishes},
 };
 
@@ -100,6 +100,7 @@ pub(super) fn router() -> Router<Api> {
         .route("/rooms", get(rooms).post(report))
         .route("/calls/token", post(let_in))
         .route("/calls/member", post(attend))
+        .route("/calls/abroad", get(asked_abroad).post(fetched_abroad))
 }
 
 /// What lets one of Matrix, whom the Matrix half has looked at, into the room of his group's calls.
@@ -124,6 +125,29 @@ async fn attend(
     let when = (api.clock.now(), api.config.server_name.as_str());
     let attended: Attended = calls::attend((&api.db, &api.live), with, when, &says).await?;
     Ok(Json(json!({ "outcome": attended })))
+}
+
+/// What natives want to hear on other servers for calls, waited for a while.
+async fn asked_abroad(
+    State(api): State<Api>,
+    _: Agent,
+    Query(Wait { wait_ms, .. }): Query<Wait>,
+) -> Json<Vec<Asked>> {
+    let longest = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+    tokio::select! {
+        asked = api.abroad.asked(longest) => Json(asked),
+        () = api.stopping.cancelled() => Json(Vec::new()),
+    }
+}
+
+/// What came of one of these.
+async fn fetched_abroad(
+    State(api): State<Api>,
+    _: Agent,
+    Body(fetched): Body<Fetched>,
+) -> StatusCode {
+    api.abroad.fetched(fetched);
+    StatusCode::NO_CONTENT
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

@@ -2,6 +2,7 @@
 //!
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
+mod abroad;
 mod attend;
 mod elsewhere;
 mod kept;
@@ -25,6 +26,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
+pub(crate) use abroad::{Abroad, Asked, Fetched, abroad};
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
@@ -56,7 +58,7 @@ const MOST_BYTES: usize = 28_000;
 /// Bytes of a participant beside his account's name and what LiveKit calls him, at most.
 const PARTICIPANT_BYTES: usize = 198;
 /// Likewise of one of Matrix, with what his room calls him.
-const GUEST_BYTES: usize = 600;
+const GUEST_BYTES: usize = 620;
 /// Devices that one report names.
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
@@ -88,6 +90,9 @@ pub(crate) enum CallError {
     /// Ask whoever may.
     #[error("only who began the call and admins of the group may end it")]
     MayNotEnd,
+    /// Again later: he is not heard until then.
+    #[error("one of Matrix speaks on a server for calls that lets nobody of here in: {0}")]
+    Abroad(String),
     /// A mistake of the client.
     #[error("a report names {MAX_CONNECTED} devices at most")]
     TooManyNamed,
@@ -274,7 +279,9 @@ fn is_full(row: &Row) -> bool {
     let named = row.kept.accounts.iter().map(|account| account.as_str().len() + 3);
     let guests = row.guests();
     let guests = guests.iter().map(|who| match who {
-        Who::Matrix(user, device) => 2 * (user.len() + device.len()) + GUEST_BYTES,
+        Who::Matrix(user, device) => {
+            2 * (user.len() + device.len()) + row.focus_of(who).map_or(0, str::len) + GUEST_BYTES
+        }
         Who::Native(_) => 0,
     });
     people.chain(named).chain(guests).sum::<usize>() > MOST_BYTES

@@ -1,6 +1,7 @@
 //! Calls that a real LiveKit carries: who is let in, what LiveKit is told, and what becomes of a call when
 //! it goes.
 
+mod abroad;
 mod faults;
 mod guests;
 mod livekit;

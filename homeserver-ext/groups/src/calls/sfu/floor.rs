@@ -47,6 +47,8 @@ pub(super) struct Packet<'a> {
     pub(super) from_server: &'a [u8],
     /// Whether only what is sealed is played: here, or as its sender says of what he sends.
     pub(super) is_sealed: bool,
+    /// Of the server that brought it, where it is another homeserver's.
+    pub(super) focus: Option<&'a str>,
 }
 
 #[derive(Default)]
@@ -55,6 +57,8 @@ pub(super) struct Floor(BTreeMap<String, Ear>);
 struct Ear {
     device: DeviceId,
     since: u64,
+    /// Whose server alone brings it, where that is another homeserver's.
+    focus: Option<String>,
     voice: SharedVoice,
     ring: Ring,
     opened: u32,
@@ -67,10 +71,13 @@ impl Floor {
         let mut before = std::mem::take(&mut self.0);
         for named in who {
             let Some(voice) = voice(named.device) else { continue };
-            let same = |ear: &Ear| ear.device == named.device && ear.since == named.since;
+            let same = |ear: &Ear| {
+                (ear.device, ear.since) == (named.device, named.since) && ear.focus == named.focus
+            };
             let ear = before.remove(&named.identity).filter(same).unwrap_or_else(|| Ear {
                 device: named.device,
                 since: named.since,
+                focus: named.focus.clone(),
                 voice,
                 ring: Ring::default(),
                 opened: 0,
@@ -91,9 +98,10 @@ impl Floor {
         self.0.values().any(|ear| ear.device == device)
     }
 
-    /// Takes what came from who is known by that name.
+    /// Takes what came from who is known by that name, where it came from: no server brings whoever speaks
+    /// on another.
     pub(super) fn hear(&mut self, identity: &str, packet: &Packet<'_>) {
-        let Some(ear) = self.0.get_mut(identity) else { return };
+        let Some(ear) = self.ear(packet.focus, identity) else { return };
         let heard = if packet.is_sealed {
             let opened = ear.ring.open(packet.payload, packet.from_server);
             opened.map(|opened| (opened.timestamp, opened.opus))
@@ -115,15 +123,20 @@ impl Floor {
     }
 
     /// Who is known by that name says nothing there any more.
-    pub(super) fn gone(&mut self, identity: &str) {
-        if let Some(ear) = self.0.get_mut(identity) {
+    pub(super) fn gone(&mut self, focus: Option<&str>, identity: &str) {
+        if let Some(ear) = self.ear(focus, identity) {
             (ear.opened, ear.unopened) = (0, 0);
         }
     }
 
     /// Nobody does.
-    pub(super) fn all_gone(&mut self) {
-        self.0.values_mut().for_each(|ear| (ear.opened, ear.unopened) = (0, 0));
+    pub(super) fn all_gone(&mut self, focus: Option<&str>) {
+        let there = self.0.values_mut().filter(|ear| ear.focus.as_deref() == focus);
+        there.for_each(|ear| (ear.opened, ear.unopened) = (0, 0));
+    }
+
+    fn ear(&mut self, focus: Option<&str>, identity: &str) -> Option<&mut Ear> {
+        self.0.get_mut(identity).filter(|ear| ear.focus.as_deref() == focus)
     }
 
     pub(super) fn brought(&self) -> Brought {
@@ -145,6 +158,7 @@ mod tests {
         Named {
             device: DeviceId::new([n; 32]),
             identity: format!("who {n}"),
+            focus: None,
             since,
             has_keys: true,
         }
@@ -157,7 +171,8 @@ mod tests {
     }
 
     fn hear(floor: &mut Floor, n: u8, payload: &[u8]) {
-        let packet = Packet { timestamp: 0, payload, from_server: b"", is_sealed: true };
+        let packet =
+            Packet { timestamp: 0, payload, from_server: b"", is_sealed: true, focus: None };
         floor.hear(&format!("who {n}"), &packet);
     }
 
@@ -188,6 +203,32 @@ mod tests {
     }
 
     #[test]
+    fn no_server_brings_who_speaks_on_another() {
+        let away = Named { focus: Some("https://b.example".to_owned()), ..named(2, 0) };
+        let mut floor = floor(&[named(1, 0), away]);
+        let clear = |focus| Packet {
+            timestamp: 0,
+            payload: &[0x78, 1, 2],
+            from_server: b"",
+            is_sealed: false,
+            focus,
+        };
+        let hear = |floor: &mut Floor, focus| {
+            for _ in 0..10 {
+                floor.hear("who 1", &clear(focus));
+                floor.hear("who 2", &clear(focus));
+            }
+            let heard = floor.brought().heard;
+            floor.all_gone(None);
+            floor.all_gone(Some("https://b.example"));
+            heard
+        };
+        assert_eq!(hear(&mut floor, None), [named(1, 0).device].into());
+        assert_eq!(hear(&mut floor, Some("https://b.example")), [named(2, 0).device].into());
+        assert!(hear(&mut floor, Some("https://c.example")).is_empty());
+    }
+
+    #[test]
     fn who_is_back_gives_its_key_anew_and_who_stays_need_not() {
         let mut floor = floor(&[named(1, 0), named(2, 0)]);
         let key = FrameKey::new([7; 16]);
@@ -203,7 +244,7 @@ mod tests {
             hear(&mut floor, 2, &frame);
         }
         assert_eq!(floor.brought().heard, [named(1, 0).device].into());
-        floor.gone("who 1");
+        floor.gone(None, "who 1");
         assert!(floor.brought().heard.is_empty());
         assert!(!floor.has(named(3, 0).device));
     }

@@ -25,8 +25,9 @@ use super::{
         studio::Frame,
     },
     Access, Over, Served,
-    floor::{Floor, Packet, SharedFloor, on},
+    floor::{Packet, SharedFloor, on},
     session::{Heard, Session, Ways},
+    tells::Tells,
 };
 use crate::entropy;
 
@@ -42,15 +43,15 @@ pub(super) struct Leg {
     pub(super) frames: mpsc::Receiver<Frame>,
     /// Let go of, it ends.
     pub(super) muted: watch::Receiver<bool>,
-    pub(super) served: mpsc::Sender<Served>,
+    pub(super) tells: Tells,
 }
 
 impl Leg {
     /// Connects and goes on until it is over, which it tells last.
     pub(super) async fn run(mut self) {
         let over = self.carry().await;
-        on(&self.floor, Floor::all_gone);
-        self.served.send(Served::Over(over)).await.ok();
+        on(&self.floor, |floor| floor.all_gone(self.tells.focus.as_deref()));
+        self.tells.tell(Served::Over(over)).await;
     }
 
     async fn carry(&mut self) -> Over {
@@ -61,7 +62,7 @@ impl Leg {
         let cid = format!("mic_{}", hex::encode(name));
         let out = opus_track(&cid, ssrc);
         let (to_heard, heard) = mpsc::channel(QUEUE);
-        let ways = Ways { served: self.served.clone(), heard: to_heard, muted: self.muted.clone() };
+        let ways = Ways { tells: self.tells.clone(), heard: to_heard, muted: self.muted.clone() };
         let mut let_go = self.muted.clone();
         let track = (cid, Arc::clone(&out));
         let joined = tokio::select! {
@@ -73,7 +74,9 @@ impl Leg {
             Err(over) => return over,
         };
         let floor = Arc::clone(&self.floor);
-        let ear = Ear { floor, from_server: from_server.into(), is_sealed: self.access.is_sealed };
+        let focus = self.tells.focus.clone();
+        let (from_server, is_sealed) = (from_server.into(), self.access.is_sealed);
+        let ear = Ear { floor, focus, from_server, is_sealed };
         let speaking = speak(&mut self.frames, session.publisher.state.clone(), out, ssrc);
         let over = tokio::select! {
             over = session.go_on() => over,
@@ -149,7 +152,7 @@ async fn listen(mut heard: mpsc::Receiver<Heard>, ear: Ear) -> Never {
                     let stays = track.participant != gone;
                     if !stays {
                         track.stop.abort();
-                        on(&ear.floor, |floor| floor.gone(&track.identity));
+                        on(&ear.floor, |floor| floor.gone(ear.focus.as_deref(), &track.identity));
                     }
                     stays
                 }),
@@ -165,6 +168,8 @@ async fn listen(mut heard: mpsc::Receiver<Heard>, ear: Ear) -> Never {
 #[derive(Clone)]
 struct Ear {
     floor: SharedFloor,
+    /// Of the server from which they come, where it is another homeserver's.
+    focus: Option<Arc<str>>,
     from_server: Arc<[u8]>,
     is_sealed: bool,
 }
@@ -178,6 +183,7 @@ impl Ear {
                 payload: &rtp.payload,
                 from_server: &self.from_server,
                 is_sealed: self.is_sealed,
+                focus: self.focus.as_deref(),
             };
             on(&self.floor, |floor| floor.hear(&identity, &packet));
         }

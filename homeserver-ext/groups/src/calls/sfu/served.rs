@@ -1,6 +1,6 @@
 //! The half of a mesh that a server carries: whom it may bring, this device's keys, and the way there.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use causeway_protocol::ids::DeviceId;
 use futures_util::future::BoxFuture;
@@ -16,16 +16,19 @@ use super::{
         signal::Signal,
         studio::{FRAMES, Frame, SharedVoice},
     },
-    Access, Brought, Named, Served,
+    Access, Brought, Named,
     floor::{SharedFloor, on},
     frame::Sealer,
     keys::{Give, OwnKeys},
     leg::Leg,
+    tells::Tells,
 };
 use crate::entropy;
 
 /// As many as a call has.
 const NAMED: usize = 256;
+/// Servers of other homeservers at once.
+const ABROAD: usize = 5;
 
 struct Way {
     frames: mpsc::Sender<Frame>,
@@ -43,6 +46,8 @@ pub(in crate::calls) struct Carried {
     in_use: Option<u8>,
     brought: Brought,
     way: Option<Way>,
+    /// Where this device only listens, by focus. Letting go of one ends its connection.
+    abroad: BTreeMap<Arc<str>, watch::Sender<bool>>,
     muted: bool,
 }
 
@@ -61,6 +66,7 @@ impl Carried {
             in_use: None,
             brought: Brought::default(),
             way: None,
+            abroad: BTreeMap::new(),
             muted: false,
         }
     }
@@ -94,22 +100,41 @@ impl Carried {
         })
     }
 
-    /// Connects to a server, in place of the one that there may be.
+    /// Connects to a server, in place of the one that there may be; not to one too many.
     pub(in crate::calls) fn connect(
         &mut self,
         access: Access,
         settings: Arc<Settings>,
-        served: mpsc::Sender<Served>,
-    ) -> BoxFuture<'static, ()> {
+        tells: Tells,
+    ) -> Option<BoxFuture<'static, ()>> {
         let (to_frames, frames) = mpsc::channel(FRAMES);
         let (to_muted, muted) = watch::channel(self.muted);
-        self.way = Some(Way { frames: to_frames, muted: to_muted, is_sealed: access.is_sealed });
+        match &tells.focus {
+            None => {
+                let is_sealed = access.is_sealed;
+                self.way = Some(Way { frames: to_frames, muted: to_muted, is_sealed });
+            }
+            Some(focus) => {
+                if self.abroad.len() >= ABROAD && !self.abroad.contains_key(focus) {
+                    return None;
+                }
+                self.abroad.insert(Arc::clone(focus), to_muted);
+            }
+        }
         let floor = Arc::clone(&self.floor);
-        Box::pin(Leg { access, settings, floor, frames, muted, served }.run())
+        Some(Box::pin(Leg { access, settings, floor, frames, muted, tells }.run()))
     }
 
-    pub(in crate::calls) fn disconnect(&mut self) {
+    pub(in crate::calls) fn disconnect(&mut self, focus: Option<&str>) {
+        match focus {
+            None => self.way = None,
+            Some(focus) => drop(self.abroad.remove(focus)),
+        }
+    }
+
+    pub(in crate::calls) fn disconnect_all(&mut self) {
         self.way = None;
+        self.abroad.clear();
     }
 
     pub(in crate::calls) fn mute(&mut self, muted: bool) {

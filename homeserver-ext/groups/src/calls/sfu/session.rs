@@ -32,6 +32,7 @@ use super::{
     Access, Over, Served,
     roster::Roster,
     side::{Side, Unusable, is_publisher},
+    tells::Tells,
     wire::{Came, Lost, NotOpened, Wire},
 };
 
@@ -84,7 +85,7 @@ impl From<NotOpened> for Over {
 
 /// Where what happens goes.
 pub(super) struct Ways {
-    pub(super) served: mpsc::Sender<Served>,
+    pub(super) tells: Tells,
     pub(super) heard: mpsc::Sender<Heard>,
     pub(super) muted: watch::Receiver<bool>,
 }
@@ -167,7 +168,10 @@ impl Session {
     /// Goes on until it is over.
     pub(super) async fn go_on(&mut self) -> Over {
         self.tell(Served::Joined).await;
-        let mut trouble = self.publish().await.err();
+        let mut trouble = None;
+        if self.access.speaks {
+            trouble = self.publish().await.err();
+        }
         if trouble.is_none() {
             trouble = self.subscribe().await.err();
         }
@@ -424,6 +428,9 @@ impl Session {
             ..Default::default()
         };
         self.wire.send(Request::SyncState(state)).await?;
+        if !self.access.speaks {
+            return Ok(());
+        }
         if self.published.is_none() {
             return self.publish().await;
         }
@@ -455,8 +462,7 @@ impl Session {
     }
 
     async fn tell(&mut self, served: Served) {
-        // Whoever is told is gone only when this is.
-        self.ways.served.send(served).await.ok();
+        self.ways.tells.tell(served).await;
     }
 }
 

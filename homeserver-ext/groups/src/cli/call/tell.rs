@@ -256,6 +256,7 @@ impl Teller {
                 Some(format!("what is heard can no longer be written: {kind}")),
             ),
             Happened::Served(served) => return self.served(served),
+            Happened::Abroad(focus, served) => return self.abroad(focus, served),
             // Is for the others, and comes to nobody here; and what a screen shows.
             Happened::Say { .. } | Happened::Quality(_) => return Vec::new(),
         }]
@@ -299,6 +300,26 @@ impl Teller {
             }
         };
         vec![self.line(json!({"type": "call_served", "what": what}), text)]
+    }
+
+    /// What happens where somebody of another homeserver speaks.
+    fn abroad(&self, focus: &str, served: &Served) -> Vec<Line> {
+        let what = match served {
+            Served::Joined => "joined",
+            Served::Cut => "cut",
+            Served::Resumed => "resumed",
+            Served::Over(Over::Left) => "left",
+            Served::Over(_) => "over",
+            Served::Published | Served::NotLetSpeak | Served::Brings(_) => return Vec::new(),
+        };
+        let why = match served {
+            Served::Over(why) if *why != Over::Left => Some(why.to_string()),
+            _ => None,
+        };
+        let text =
+            why.as_ref().map(|why| format!("those who speak at {focus} are not heard: {why}"));
+        let json = json!({"type": "call_abroad", "focus": focus, "what": what, "why": why});
+        vec![self.line(json, text)]
     }
 
     /// What carries it, where that is another than before.

@@ -64,7 +64,12 @@ impl View {
                 self.notice = format!("What is heard can no longer be written: {kind}");
             }
             Told::Sound(Happened::Served(served)) => self.served(served),
-            Told::Sound(Happened::Refused(..) | Happened::Say { .. } | Happened::Quality(_))
+            Told::Sound(
+                Happened::Abroad(..)
+                | Happened::Refused(..)
+                | Happened::Say { .. }
+                | Happened::Quality(_),
+            )
             | Told::Signalled(..) => {}
             Told::Moves { refused, .. } => {
                 self.notice = refused.clone().unwrap_or_else(|| {

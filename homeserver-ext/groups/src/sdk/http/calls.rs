@@ -56,14 +56,16 @@ impl Http {
         self.about_call((group, call), "report", said).await
     }
 
-    /// `POST groups/{id}/calls/{call}/sfu`: what lets this device into the servers for calls.
+    /// `POST groups/{id}/calls/{call}/sfu`: what lets this device into the home's server for calls, or into
+    /// that of `focus`.
     pub async fn access_to_call(
         &self,
         (group, call): (GroupId, CallId),
         epoch: u32,
+        focus: Option<String>,
     ) -> Result<CallSfus, CallError> {
         let path = ["groups", &group.to_string(), "calls", &call.to_string(), "sfu"];
-        self.post(&path, &AskSfu { epoch }).await
+        self.post(&path, &AskSfu { epoch, focus }).await
     }
 
     /// `GET groups/{id}/calls/{call}/mesh`: what helps this device to reach the others directly.

@@ -45,7 +45,13 @@ impl Home {
             video[right] = has.clone();
         }
         let token = self.token(identity, &video);
-        Access { url: self.livekit.url(), token: token.into(), whose: Whose::Home, is_sealed: true }
+        Access {
+            url: self.livekit.url(),
+            token: token.into(),
+            whose: Whose::Home,
+            is_sealed: true,
+            speaks: true,
+        }
     }
 
     pub(crate) fn access(&self, room: &str, identity: &str) -> Access {

@@ -56,7 +56,7 @@ async fn impostor(says: Says) -> (Access, JoinSet<()>) {
         }
     });
     let token = "none".to_owned().into();
-    (Access { url, token, whose: Whose::Home, is_sealed: true }, tasks)
+    (Access { url, token, whose: Whose::Home, is_sealed: true, speaks: true }, tasks)
 }
 
 async fn say(socket: &mut Socket, all: Vec<Message>) {
@@ -175,8 +175,13 @@ async fn who_does_not_answer_is_not_waited_for() {
     room.join(0).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
-    let access =
-        |url| Access { url, token: "a".to_owned().into(), whose: Whose::Home, is_sealed: true };
+    let access = |url| Access {
+        url,
+        token: "a".to_owned().into(),
+        whose: Whose::Home,
+        is_sealed: true,
+        speaks: true,
+    };
     let over = Happened::Served(Served::Over(Over::Unreachable));
     room.tell(0, Input::Server(Some(access(url.clone()).into()))).await;
     room.until("it is given up", |room| room.has(0, &over)).await;

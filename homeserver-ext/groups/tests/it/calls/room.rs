@@ -130,6 +130,7 @@ impl Room {
         let name = |(n, since)| Named {
             device: device(n),
             identity: Self::identity(n),
+            focus: None,
             since,
             has_keys: true,
         };

@@ -17,6 +17,10 @@ impl From<CallError> for ApiError {
             CallError::OtherServer(_) | CallError::Closed | CallError::MayNotEnd => {
                 Self::forbidden(error)
             }
+            CallError::Abroad(_) => {
+                let away = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
+            }
             CallError::TooManyNamed => Self::invalid(error),
             CallError::Exists(ref state) => {
                 with(StatusCode::CONFLICT, "DEV_CAUSEWAY_CALL_EXISTS", &error, state.clone())

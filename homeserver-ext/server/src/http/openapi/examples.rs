@@ -301,7 +301,7 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     let connected = vec![LAPTOP];
     put(to, "ReportCall", &ReportCall { epoch: 0, connected, ready: None, decline: None })?;
     put(to, "SetCall", &SetCall { muted: Some(true), hand: None })?;
-    put(to, "AskSfu", &AskSfu { epoch: 1 })?;
+    put(to, "AskSfu", &AskSfu { epoch: 1, focus: None })?;
     put(to, "AskUpgrade", &AskUpgrade { with: PHONE })?;
     let sfu = CallSfu {
         url: "wss://sfu.example".to_owned(),
@@ -336,6 +336,7 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         muted: false,
         hand: false,
         sfu: "@mia:b.example:PHONE".to_owned(),
+        focus: None,
         via: "matrix".to_owned(),
     };
     let state = CallState {

@@ -4,6 +4,8 @@
 //! It comes before LiveKit shows him, and only hastens what that shows: nobody is in a call by his own
 //! word, and nobody stays in it by that.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
     api::{CallDevice, CallIntent},
     call::{Call, Event, Who},
@@ -13,7 +15,9 @@ use causeway_store::{Db, Tx};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    GuestError, MAX_OF_GROUP, begun_in,
+    GuestError, MAX_OF_GROUP,
+    abroad::MOST,
+    begun_in,
     matrix::{is_name, may_come, note},
     sfu, time,
 };
@@ -42,6 +46,9 @@ pub(crate) struct Attends {
     /// What LiveKit may call him.
     #[serde(default)]
     pub(crate) identities: Vec<String>,
+    /// The focus of the server for calls on which he speaks, where that is not this home's.
+    #[serde(default)]
+    pub(crate) focus: Option<String>,
     /// The call that begins with him, where none runs.
     pub(crate) begins: Option<Begins>,
 }
@@ -108,7 +115,7 @@ async fn judged(
     (now, here): (Timestamp, &str),
     says: &Attends,
 ) -> Result<Attended, GuestError> {
-    let names = [Some(&says.user), says.device.as_ref()].into_iter().flatten();
+    let names = [Some(&says.user), says.device.as_ref(), says.focus.as_ref()].into_iter().flatten();
     if !names.chain(&says.identities).all(|it| is_name(it)) || says.identities.len() > MOST_NAMES {
         return Err(GuestError::Name);
     }
@@ -174,8 +181,25 @@ async fn comes(
     for identity in &says.identities {
         note(&mut row, who.clone(), (identity, None), now);
     }
+    if speaks_at(&mut row, &who, says.focus.as_deref()) && row.kept.call.version == before {
+        row.kept.call.version += 1;
+        row.kept.out.clear();
+    }
     time::put(tx, live, now, (&row, before)).await?;
     Ok(Attended::Awaited)
+}
+
+/// Notes on whose server for calls he speaks; whether that is another than before. One too many is heard by
+/// nobody: natives go to so many servers, and no more.
+fn speaks_at(row: &mut Row, who: &Who, focus: Option<&str>) -> bool {
+    let others = row.kept.guests.values().filter(|guest| guest.who != *who);
+    let others: BTreeSet<_> = others.filter_map(|guest| guest.focus.clone()).collect();
+    let focus = focus.filter(|it| others.contains(*it) || others.len() < MOST);
+    let before = row.focus_of(who).map(ToOwned::to_owned);
+    for guest in row.kept.guests.values_mut().filter(|guest| guest.who == *who) {
+        guest.focus = focus.map(ToOwned::to_owned);
+    }
+    before.as_deref() != focus
 }
 
 /// The group is called by one of Matrix: LiveKit carries it from the beginning, and if he does not come
@@ -202,6 +226,7 @@ async fn begin(
     for identity in &says.identities {
         note(&mut row, who.clone(), (identity, None), now);
     }
+    speaks_at(&mut row, &who, says.focus.as_deref());
     calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
     change::put((&mut tx, live), now, group.head.epoch, &row).await?;
     tx.commit().await?;

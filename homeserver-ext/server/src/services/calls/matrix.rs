@@ -198,7 +198,8 @@ pub(super) fn note(
     let known = guests.get(identity).filter(|it| it.who == who);
     let (is_there, speaks) = known.map_or((false, false), |it| (it.is_there, it.speaks));
     let name = name.or_else(|| known.and_then(|it| it.name.clone()));
-    let guest = Guest { who, asked_ms: now, name, is_there, speaks };
+    let focus = known.and_then(|it| it.focus.clone());
+    let guest = Guest { who, asked_ms: now, name, is_there, speaks, focus };
     guests.insert(identity.to_owned(), guest);
 }
 

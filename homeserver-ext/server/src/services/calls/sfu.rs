@@ -12,7 +12,7 @@ use crate::{gateway::livekit::LiveKit, quota::CallShares, storage::calls};
 /// Who can read what passes there: the devices in the call alone.
 const NATIVE: &str = "native";
 /// LiveKit as well: those of Matrix who come have no keys, since their rooms are not encrypted.
-const CLEAR: &str = "none";
+pub(super) const CLEAR: &str = "none";
 
 /// What lets the caller's device into the call's room, which is there from then on.
 pub(crate) async fn sfu(

@@ -1,5 +1,7 @@
 //! Of a call: those of Matrix who are in it, or are awaited.
 
+use std::collections::BTreeSet;
+
 use causeway_protocol::{
     api::{CallGuest, CallMember},
     call::Who,
@@ -22,6 +24,9 @@ pub(crate) struct Guest {
     pub(crate) is_there: bool,
     #[serde(default)]
     pub(crate) speaks: bool,
+    /// The focus of the server for calls on which he speaks, where that is not this home's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) focus: Option<String>,
 }
 
 impl Row {
@@ -36,6 +41,18 @@ impl Row {
     /// encrypted.
     pub(crate) fn is_clear(&self) -> bool {
         !self.guests().is_empty()
+    }
+
+    /// Where one of Matrix speaks, if that is not on this home's server for calls.
+    pub(crate) fn focus_of(&self, who: &Who) -> Option<&str> {
+        let mut his = self.kept.guests.values().filter(|guest| guest.who == *who);
+        his.find_map(|guest| guest.focus.as_deref())
+    }
+
+    /// All places where those of Matrix who are in it speak, beside the home's.
+    pub(crate) fn focuses(&self) -> BTreeSet<&str> {
+        let there = self.kept.call.participants.keys();
+        there.filter_map(|who| self.focus_of(who)).collect()
     }
 
     /// Natives who take part, and have not agreed that LiveKit hears them.
@@ -57,14 +74,17 @@ impl Row {
             });
             let (sfu, guest) = best.map_or((&plain, None), |(name, guest)| (name, Some(guest)));
             let name = guest.and_then(|guest| guest.name.clone());
+            let focus = self.focus_of(who);
             Some(CallMember::Matrix(CallGuest {
                 name: name.unwrap_or_else(|| user.clone()),
                 mirror: user.clone(),
                 device: device.clone(),
                 since_ms: it.since,
-                muted: !guest.is_some_and(|guest| guest.speaks),
+                // Of another server it is not known here.
+                muted: focus.is_none() && !guest.is_some_and(|guest| guest.speaks),
                 hand: false,
                 sfu: sfu.clone(),
+                focus: focus.map(ToOwned::to_owned),
                 via: "matrix".to_owned(),
             }))
         })

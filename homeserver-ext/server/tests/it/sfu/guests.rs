@@ -19,9 +19,9 @@ use crate::{
     harness::{Answer, Group, Person, Server},
 };
 
-const DOOR: &str = "token of the door";
+pub(super) const DOOR: &str = "token of the door";
 
-async fn server(livekit: Option<&Sfu>) -> Server {
+pub(super) async fn server(livekit: Option<&Sfu>) -> Server {
     Server::start_with(|config| {
         config.livekit = livekit.map(Sfu::config);
         config.relay_token = Some(TokenHash::of(DOOR));
@@ -30,7 +30,7 @@ async fn server(livekit: Option<&Sfu>) -> Server {
 }
 
 /// By whom it is agreed that LiveKit hears what is said.
-async fn start(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+pub(super) async fn start(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
     let caps = json!(["mesh", "sfu"]);
     let body = json!({"call": call, "intent": "audio", "caps": caps, "may_degrade": true});
     who.post(server, &group.path("/calls"), &body).await
@@ -42,7 +42,10 @@ async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Ans
 }
 
 /// A group of which the last is the bridge.
-async fn bridged<const N: usize>(server: &Server, names: [&str; N]) -> (Group, [Person; N]) {
+pub(super) async fn bridged<const N: usize>(
+    server: &Server,
+    names: [&str; N],
+) -> (Group, [Person; N]) {
     let mut people = Vec::new();
     for name in names {
         people.push(server.person(name).await);
@@ -54,7 +57,7 @@ async fn bridged<const N: usize>(server: &Server, names: [&str; N]) -> (Group, [
     (group, people.try_into().ok().unwrap())
 }
 
-fn asks(group: Option<GroupId>, device: &str) -> Value {
+pub(super) fn asks(group: Option<GroupId>, device: &str) -> Value {
     json!({
         "group": group, "room": "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc", "user": "@mia:b.example",
         "device": device, "identity": format!("@mia:b.example:{device}"), "publish": true,
@@ -62,14 +65,14 @@ fn asks(group: Option<GroupId>, device: &str) -> Value {
     })
 }
 
-async fn let_in(server: &Server, token: &str, asks: &Value) -> (u16, Value) {
+pub(super) async fn let_in(server: &Server, token: &str, asks: &Value) -> (u16, Value) {
     let url = format!("{}/_causeway/relay/v1/calls/token", server.base);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http.post(url).bearer_auth(token).json(asks).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-async fn looks(server: &Server) {
+pub(super) async fn looks(server: &Server) {
     server.pass_ms(500);
     server.app.tick_rooms().await.unwrap();
 }
@@ -286,7 +289,7 @@ async fn nobody_is_heard_by_livekit_who_has_not_agreed_to_it() {
 }
 
 /// What the room says of Mia's phone.
-fn says(group: &Group, is_in: bool, begins: Option<(CallId, &Person)>) -> Value {
+pub(super) fn says(group: &Group, is_in: bool, begins: Option<(CallId, &Person)>) -> Value {
     let begins = begins.map(|(call, by)| {
         let by = json!({"account": by.account, "device": by.device()});
         json!({"call": call, "intent": "audio", "by": by})
@@ -297,7 +300,7 @@ fn says(group: &Group, is_in: bool, begins: Option<(CallId, &Person)>) -> Value 
     })
 }
 
-async fn attend(server: &Server, token: &str, says: &Value) -> (u16, Value) {
+pub(super) async fn attend(server: &Server, token: &str, says: &Value) -> (u16, Value) {
     let url = format!("{}/_causeway/relay/v1/calls/member", server.base);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http.post(url).bearer_auth(token).json(says).send().await.unwrap();

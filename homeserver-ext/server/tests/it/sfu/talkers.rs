@@ -34,8 +34,13 @@ impl Talker {
             Mesh::new(who.device(), settings, source, Sink::Nowhere).unwrap();
         let mut running = JoinSet::new();
         running.spawn(async move { mesh.run().await.unwrap() });
-        let access =
-            Access { url: sfu.url, token: sfu.jwt.into(), whose: Whose::Home, is_sealed: false };
+        let access = Access {
+            url: sfu.url,
+            token: sfu.jwt.into(),
+            whose: Whose::Home,
+            is_sealed: false,
+            speaks: true,
+        };
         inputs.send(Input::Server(Some(Box::new(access)))).await.unwrap();
         let mut talker = Self { _inputs: inputs, happened, _running: running };
         talker.until(&Served::Published).await;
