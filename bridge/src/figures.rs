@@ -5,7 +5,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use causeway_server::{DELIVERY_BUCKETS, DELIVERY_SECONDS, WEBHOOK_BUCKETS, WEBHOOK_SECONDS};
+use causeway_server::{
+    DELIVERY_BUCKETS, DELIVERY_SECONDS, SETUP_BUCKETS, SETUP_SECONDS, WEBHOOK_BUCKETS,
+    WEBHOOK_SECONDS,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Histogram: seconds from accepting a message to its being delivered, and that committed.
@@ -88,6 +91,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_calls_started_total", "Calls begun."),
     ("causeway_calls_joined_total", "Devices that came into a call that another had begun."),
     ("causeway_call_switches_total", "What carries a call became another, by what and why."),
+    (SETUP_SECONDS, "From coming into a call to the first sound, by what carries it."),
     ("causeway_calls_ended_total", "Calls that ended, by why."),
     ("causeway_sfu_up", "Whether LiveKit did what it was asked for last."),
     ("causeway_sfu_failures_total", "Requests that LiveKit failed at twice, by which."),
@@ -135,6 +139,7 @@ pub fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(of(MESSAGE_SECONDS), &MESSAGE_BUCKETS)?
         .set_buckets_for_metric(of(TRANSACTION_SECONDS), &TRANSACTION_BUCKETS)?
         .set_buckets_for_metric(of(DELIVERY_SECONDS), &DELIVERY_BUCKETS)?
+        .set_buckets_for_metric(of(SETUP_SECONDS), &SETUP_BUCKETS)?
         .set_buckets_for_metric(of(WEBHOOK_SECONDS), &WEBHOOK_BUCKETS)
 }
 

@@ -1,6 +1,8 @@
 //! What a change of a call puts down, with whatever brings it: a request, an op that takes a device out,
 //! time, a stream that is lost. The row is all that is known of a call; nothing is kept in memory.
 
+use std::time::Duration;
+
 use causeway_protocol::{
     api::{CallOut, CallState, CallTopology},
     call::{Call, Change, Effect, Event, Refused, Topology, Who},
@@ -12,10 +14,11 @@ use causeway_protocol::{
 use causeway_store::{Script, Tx};
 
 use crate::{
+    figures::SETUP_SECONDS,
     live::{Live, News},
     storage::{
         self, DeviceRow, GroupRow, call_rooms,
-        calls::{self, Row},
+        calls::{self, Kept, Row},
         mailbox::{self, Boxes, Parcel, To},
     },
 };
@@ -49,6 +52,7 @@ pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Chang
             kept.out.push(CallOut { account, device: *device, why });
         }
     }
+    note_sound(kept, now);
     let call = &kept.call;
     kept.people.retain(|device, _| call.participants.contains_key(&Who::Native(*device)));
     kept.guests.retain(|_, guest| {
@@ -77,7 +81,7 @@ pub(crate) async fn put(
     let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
     tell((tx, live), now, SERVER, (row.group, row.group_id, epoch), payload).await?;
     live.call_moved(tx, row.number);
-    count(tx, &state, &row.kept.turned);
+    count(tx, &state, &row.kept);
     Ok(())
 }
 
@@ -179,10 +183,36 @@ fn why(before: &Call, event: &Event, after: &Call) -> &'static str {
     }
 }
 
+/// Notes who has sound for the first time since it came in: from when there was somebody whom it could
+/// hear. Whoever lies about it spoils the figure, and nothing else.
+fn note_sound(kept: &mut Kept, now: Timestamp) {
+    let all = &kept.call.participants;
+    for (device, person) in kept.people.iter_mut().filter(|(_, person)| !person.has_sound) {
+        let who = Who::Native(*device);
+        let Some(it) = all.get(&who) else { continue };
+        let others = || all.iter().filter(|(other, _)| **other != who);
+        let direct = others().filter(|(other, _)| it.said.connected.contains(*other));
+        let direct = direct.map(|(_, other)| other.since).min();
+        let served = others().filter(|(other, there)| there.is_on_sfu(other));
+        let served = served.map(|(_, other)| other.since).min().filter(|_| it.is_on_sfu(&who));
+        let first = match (direct, served) {
+            (Some(since), _) => ("mesh", since),
+            (None, Some(since)) => ("sfu", since),
+            (None, None) => continue,
+        };
+        person.has_sound = true;
+        kept.set_up.push((first.0, now.0.saturating_sub(first.1.max(it.since).0)));
+    }
+}
+
 /// Counts what carries a call now, and that it ended, once it is written down.
-fn count(tx: &mut Tx, state: &CallState, turned: &[(&'static str, &'static str)]) {
-    let turned = turned.to_vec();
+fn count(tx: &mut Tx, state: &CallState, kept: &Kept) {
+    let (turned, set_up) = (kept.turned.clone(), kept.set_up.clone());
     tx.once_committed(move || {
+        for (by, ms) in set_up {
+            let after = Duration::from_millis(ms);
+            metrics::histogram!(SETUP_SECONDS, "by" => by).record(after);
+        }
         for (to, why) in turned {
             metrics::counter!("causeway_call_switches_total", "to" => to, "reason" => why)
                 .increment(1);

@@ -17,6 +17,13 @@ pub const WEBHOOK_SECONDS: &str = "causeway_sfu_webhook_lag_seconds";
 /// Upper bounds of [`WEBHOOK_SECONDS`]; LiveKit says when only to the second.
 pub const WEBHOOK_BUCKETS: [f64; 6] = [1.0, 2.0, 5.0, 15.0, 60.0, 300.0];
 
+/// Histogram: seconds from a device's coming into a call in which somebody is to its first sound, as it says
+/// of the mesh, and as LiveKit shows.
+pub const SETUP_SECONDS: &str = "causeway_call_setup_seconds";
+
+/// Upper bounds of [`SETUP_SECONDS`]; after 30 s a pair has failed.
+pub const SETUP_BUCKETS: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
+
 /// How full the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Figures {

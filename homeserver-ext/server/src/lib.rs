@@ -21,7 +21,10 @@ pub use config::{
     ApiSecret, Config, KeepRead, LiveKit, Mesh, NoServerPattern, OtherServers, Proxies, Proxy,
     ServerPattern, TokenHash, Turn, TurnCredentials,
 };
-pub use figures::{DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures, WEBHOOK_BUCKETS, WEBHOOK_SECONDS};
+pub use figures::{
+    DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures, SETUP_BUCKETS, SETUP_SECONDS, WEBHOOK_BUCKETS,
+    WEBHOOK_SECONDS,
+};
 pub use gateway::livekit::{livekit_probe, try_livekit};
 pub use http::{
     Clock, admin, document as openapi,

@@ -234,6 +234,7 @@ async fn begun_in(
             declined: Vec::new(),
             out: Vec::new(),
             turned: Vec::new(),
+            set_up: Vec::new(),
             ghosts: room.is_some().then(|| here.to_owned()),
             room,
             guests: BTreeMap::new(),
@@ -299,6 +300,7 @@ fn come_in(row: &mut Row, caller: &Device) {
         row: caller.row.0,
         muted: false,
         hand: false,
+        has_sound: false,
     });
 }
 

@@ -53,6 +53,9 @@ pub(crate) struct Kept {
     /// What carries it since this was read, and why; not kept.
     #[serde(skip)]
     pub(crate) turned: Vec<(&'static str, &'static str)>,
+    /// Who has sound since this was read, by what, and after how many ms; not kept.
+    #[serde(skip)]
+    pub(crate) set_up: Vec<(&'static str, u64)>,
     /// What its room on the server for bigger calls is called, where that is not its own.
     #[serde(default)]
     pub(crate) room: Option<String>,
@@ -73,6 +76,9 @@ pub(crate) struct Person {
     pub(crate) row: i64,
     pub(crate) muted: bool,
     pub(crate) hand: bool,
+    /// Whether there was sound between it and another.
+    #[serde(default)]
+    pub(crate) has_sound: bool,
 }
 
 impl Person {
