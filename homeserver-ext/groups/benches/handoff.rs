@@ -23,6 +23,7 @@ use home::Home;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{sync::mpsc, task::JoinSet};
 
+/// Unless `CAUSEWAY_BENCH_RUNS` says otherwise.
 const RUNS: usize = 20;
 const ROOM: &str = "a-call";
 const FOUR: u8 = 4;
@@ -45,8 +46,10 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let tone = folder.path().join("tone.wav");
     std::fs::write(&tone, steady_tone()).expect("is written");
+    let wanted = std::env::var("CAUSEWAY_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok());
+    let count = wanted.unwrap_or(RUNS).max(1);
     let mut runs = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..count {
         runs.push(run(&home, &tone).await);
         home.until_empty(ROOM).await;
     }
@@ -54,7 +57,7 @@ async fn main() {
     let print = |what: &str, of: fn(&Run) -> f64| {
         let mut all: Vec<_> = runs.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
-        println!("{what:<44}{:>12.1}{:>12.1}", all[RUNS / 2], all[RUNS - 1]);
+        println!("{what:<44}{:>12.1}{:>12.1}", all[count / 2], all[count - 1]);
     };
     print("all five heard by the server, ms", |run| run.carried);
     print("largest gap in the mesh alone, ms", |run| run.before);
@@ -63,7 +66,7 @@ async fn main() {
     print("CPU of each, % of a core", |run| run.core);
     let sum = |of: fn(&Run) -> u32| runs.iter().map(of).sum::<u32>();
     println!(
-        "{RUNS} runs; of {} packets of the first four {} never came",
+        "{count} runs; of {} packets of the first four {} never came",
         sum(|run| run.packets),
         sum(|run| run.missed)
     );

@@ -9,6 +9,8 @@
 //! program that has a log must ask first.
 
 mod description;
+#[cfg(feature = "audio")]
+mod device;
 mod early;
 mod frame_key;
 mod happened;
@@ -27,6 +29,8 @@ mod wav;
 
 use std::net::SocketAddr;
 
+#[cfg(feature = "audio")]
+pub use device::{DeviceError, Microphone, Speaker};
 pub use frame_key::FrameKey;
 pub use happened::{Happened, Input, StartError};
 pub use mesh::Mesh;

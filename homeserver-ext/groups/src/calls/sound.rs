@@ -29,6 +29,9 @@ pub enum Source {
     Tone(Tone),
     /// A file, once; silence after it.
     Wav(Box<Reader>),
+    /// A microphone.
+    #[cfg(feature = "audio")]
+    Microphone(super::Microphone),
 }
 
 /// A sine wave that comes and goes.
@@ -77,6 +80,8 @@ impl Source {
                 *self = Self::Silence;
                 None
             }
+            #[cfg(feature = "audio")]
+            Self::Microphone(microphone) => microphone.next(),
         }
     }
 }
@@ -112,6 +117,9 @@ pub enum Sink {
     Wav(Box<Writer>),
     /// Each for itself, for whoever mixes them; what is not taken in time is left out.
     Each(mpsc::Sender<Heard>),
+    /// All of them together, to be heard.
+    #[cfg(feature = "audio")]
+    Speaker(super::Speaker),
 }
 
 impl Sink {
@@ -126,6 +134,11 @@ impl Sink {
     pub(super) fn mixed(&mut self, frame: &[f32; FRAME]) -> io::Result<()> {
         match self {
             Self::Wav(writer) => writer.write(frame),
+            #[cfg(feature = "audio")]
+            Self::Speaker(speaker) => {
+                speaker.play(frame);
+                Ok(())
+            }
             Self::Nowhere | Self::Each(_) => Ok(()),
         }
     }
@@ -139,6 +152,8 @@ impl Sink {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Wav(writer) => writer.finish(),
+            #[cfg(feature = "audio")]
+            Self::Speaker(_) => Ok(()),
             Self::Nowhere | Self::Each(_) => Ok(()),
         }
     }

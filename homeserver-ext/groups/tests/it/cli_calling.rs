@@ -139,7 +139,8 @@ fn one_leaves_when_the_time_is_over_and_wrong_words_are_refused() {
     assert!(none.to_string().contains("call start"), "{none}");
     for (words, said) in [
         (&["--audio-in", "tone:9"][..], "50 to 8000"),
-        (&["--audio-in", "mic"], "no microphone"),
+        (&["--audio-in", "mic"], "without microphone and speaker"),
+        (&["--audio-out", "speaker"], "without microphone and speaker"),
         (&["--audio-out", "/nowhere/heard.wav"], "can be made"),
         (&["--relay-only"], "no TURN server"),
         (&["--stun", "https://b.example"], "stun:host"),

@@ -81,6 +81,11 @@ impl Server {
         self.start_again();
     }
 
+    /// Likewise, while it runs.
+    pub(crate) fn is_ahead_by(&self, ms: u64) {
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -22,10 +22,10 @@ const MAX_PASSWORD: usize = 1_024;
 /// How to take part in a call.
 #[derive(Debug, Args)]
 pub(crate) struct Sound {
-    /// What you say: tone:HERTZ, a WAV file (at its end you are silent), or silence
+    /// What you say: mic, tone:HERTZ, a WAV file (at its end you are silent), or silence
     #[arg(long, default_value = "silence", value_name = "WHAT")]
     audio_in: String,
-    /// Where goes what you hear: a WAV file, which is made or emptied, or none
+    /// Where goes what you hear: speaker, a WAV file, which is made or emptied, or none
     #[arg(long, default_value = "none", value_name = "WHERE")]
     pub(super) audio_out: String,
     /// Leave after so long, like 90s or 15m
@@ -90,10 +90,11 @@ impl Sound {
         let said = self.audio_in.as_str();
         let unusable = |error: &dyn std::fmt::Display| {
             Failure::usage(format!("--audio-in {said}: {error}"))
-                .next("It is tone:440, a WAV file, or silence; there is no microphone yet.")
+                .next("It is mic, tone:440, a WAV file, or silence.")
         };
         match said.strip_prefix("tone:").map(str::parse::<u32>) {
             _ if said == "silence" => Ok(Source::Silence),
+            _ if said == "mic" => microphone().map_err(|why| unusable(&why)),
             Some(Ok(hertz)) => Source::tone(hertz).map_err(|error| unusable(&error)),
             Some(Err(_)) => Err(unusable(&"a tone is a number of hertz")),
             None => Source::wav(said.as_ref()).map_err(|error| unusable(&error)),
@@ -103,9 +104,13 @@ impl Sound {
     fn sink(&self) -> Result<Sink, Failure> {
         match self.audio_out.as_str() {
             "none" => Ok(Sink::Nowhere),
+            "speaker" => speaker().map_err(|why| {
+                Failure::usage(format!("--audio-out speaker: {why}"))
+                    .next("It is speaker, a WAV file that can be made, or none.")
+            }),
             path => Sink::wav(path.as_ref()).map_err(|error| {
                 Failure::usage(format!("--audio-out {path}: {error}"))
-                    .next("It is a WAV file that can be made, or none; there is no speaker yet.")
+                    .next("It is speaker, a WAV file that can be made, or none.")
             }),
         }
     }
@@ -144,6 +149,30 @@ impl Sound {
         let Self { bitrate, relay_only, private_servers, .. } = *self;
         Ok(Settings { bitrate, servers, relay_only, private_servers, bind, ..defaults })
     }
+}
+
+#[cfg(feature = "audio")]
+fn microphone() -> Result<Source, crate::calls::DeviceError> {
+    crate::calls::Microphone::open().map(Source::Microphone)
+}
+
+#[cfg(feature = "audio")]
+fn speaker() -> Result<Sink, crate::calls::DeviceError> {
+    crate::calls::Speaker::open().map(Sink::Speaker)
+}
+
+/// What a client says that was built for machines without ALSA.
+#[cfg(not(feature = "audio"))]
+const WITHOUT: &str = "this client was built without microphone and speaker (the feature `audio`)";
+
+#[cfg(not(feature = "audio"))]
+fn microphone() -> Result<Source, &'static str> {
+    Err(WITHOUT)
+}
+
+#[cfg(not(feature = "audio"))]
+fn speaker() -> Result<Sink, &'static str> {
+    Err(WITHOUT)
 }
 
 fn known(url: &str, schemes: &[&str]) -> Result<(), Failure> {

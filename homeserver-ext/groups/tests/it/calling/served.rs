@@ -129,6 +129,52 @@ fn a_server_for_calls_that_dies_leaves_the_call_where_it_can_be() {
 }
 
 #[test]
+fn six_wait_for_a_server_that_dies_and_the_call_ends_with_why_where_it_stays_away() {
+    let mut sfu = Sfu::start();
+    let mut world = World::new();
+    world.server.with_livekit(sfu.of());
+    let people = world.group(["alice", "bob", "carol", "dave", "erin", "frank"]);
+    let mut line = Line::new();
+    line.call(0, &people[0], true);
+    line.until_in_it(&[0]);
+    for (n, person) in people.iter().enumerate().skip(1) {
+        line.call(n, person, false);
+        line.until_in_it(&(0..=n).collect::<Vec<_>>());
+    }
+    let (all, some) = ([0, 1, 2, 3, 4, 5], [0, 1, 2]);
+    line.until("the server carries it", |line| carried_by(line, &all, CallTopology::Sfu));
+    // Six at once would be much for a busy machine.
+    for n in [3, 4, 5] {
+        line.command(n, Command::Mute(true));
+    }
+    line.until_all_hear(&some, 2);
+    dies(&mut sfu, &mut line);
+    world.server.is_ahead_by(31_000);
+    line.until("they wait", |line| carried_by(line, &all, CallTopology::Reconnecting));
+    sfu.runtime.block_on(sfu.home.livekit.restart()).unwrap();
+    line.until("it is back", |line| carried_by(line, &all, CallTopology::Sfu));
+    line.until_all_hear(&some, 2);
+    assert!(line.over.is_empty(), "{:?}", line.over);
+
+    dies(&mut sfu, &mut line);
+    world.server.is_ahead_by(31_000);
+    line.until("they wait again", |line| carried_by(line, &all, CallTopology::Reconnecting));
+    world.server.is_ahead_by(61_000);
+    line.until("it is over", |line| line.over.len() == all.len());
+    assert!(line.over.values().all(|over| over == "Over"), "{:?}", line.over);
+    for n in all {
+        assert_eq!(line.states[&n].reason.as_deref(), Some("media_server_lost"));
+    }
+}
+
+/// Kills it, and waits until all have noticed, and their server as well.
+fn dies(sfu: &mut Sfu, line: &mut Line) {
+    line.told.clear();
+    sfu.runtime.block_on(sfu.home.livekit.kill());
+    line.until("it is missed", |line| (0..6).all(|n| line.is_told(n, "Served(Cut)")));
+}
+
+#[test]
 fn where_the_server_hears_what_is_said_all_who_take_that_are_told_and_hear_each_other() {
     let sfu = Sfu::start();
     let (_world, people, mut line) = four_in_the_clear(&sfu, [true; 5]);

@@ -19,7 +19,7 @@ use super::ear::Ear;
 /// For whatever is waited for: the machine may be busy.
 const LONG: Duration = Duration::from_mins(2);
 /// No one of them near a multiple of another.
-pub(crate) const TONES: [u32; 5] = [440, 617, 1031, 1453, 2203];
+pub(crate) const TONES: [u32; 6] = [440, 617, 1031, 1453, 2203, 3011];
 
 pub(super) fn device(n: u8) -> DeviceId {
     DeviceId::new([n; 32])

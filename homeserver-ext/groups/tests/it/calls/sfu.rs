@@ -86,6 +86,35 @@ async fn two_and_five_hear_each_other_by_a_server() {
     }
 }
 
+/// In turns, so that a busy machine keeps up; all are there throughout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_twenty_hears_each_other_by_a_server() {
+    let home = Home::with_room(ROOM).await;
+    let all: Vec<u8> = (0..20).collect();
+    let mut room = Room::default();
+    for n in &all {
+        room.join_as(*n, loopback(), Source::tone(TONES[0]).unwrap(), None);
+        room.tell(*n, Input::Mute(true)).await;
+    }
+    room.name_all(1).await;
+    for n in &all {
+        connect(&room, &home, *n).await;
+    }
+    for speaker in &all {
+        room.tell(*speaker, Input::Mute(false)).await;
+        let ways: Vec<_> = all.iter().filter(|n| *n != speaker).map(|n| (*n, *speaker)).collect();
+        room.until(&format!("all hear {speaker}"), |room| {
+            ways.iter().all(|way| room.ears.get(way).is_some_and(|ear| ear.times(TONES[0]) > 1))
+        })
+        .await;
+        room.tell(*speaker, Input::Mute(true)).await;
+    }
+    assert_eq!(room.ears.len(), 380, "directions");
+    for n in all {
+        assert!(room.brought(n).is_none_or(|brought| brought.sealed.is_empty()), "{n}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_opens_nothing_and_harms_nobody_else() {
     let home = Home::with_room(ROOM).await;

@@ -9,7 +9,7 @@ use super::{Five, livekit::Sfu, talkers::Talker};
 use crate::{
     admin::served,
     calls::{ask, listening},
-    harness::Server,
+    harness::{Person, Server, Stream},
 };
 
 /// A call of five that everybody is ready to move.
@@ -109,6 +109,80 @@ async fn a_server_that_was_started_again_goes_on_with_a_call_that_moved() {
     }
     let state = five.state(&server).await;
     assert_eq!((state.topology, state.epoch, state.participants.len()), (CallTopology::Sfu, 3, 5));
+}
+
+/// Stops it, and starts it on what it has; all open their streams again.
+async fn started_again(server: Server, livekit: &Sfu, people: &[&Person]) -> (Server, Vec<Stream>) {
+    let (folder, clock) = (server.folder(), server.clock());
+    server.stop().await;
+    let config = livekit.config();
+    let server = Server::start_in(folder, clock, |it| it.livekit = Some(config)).await;
+    let mut streams = Vec::new();
+    for who in people {
+        let mut stream = who.stream(&server).await;
+        stream.hello().await;
+        streams.push(stream);
+    }
+    (server, streams)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_started_again_while_it_waits_for_livekit_goes_on_to_wait_and_to_end() {
+    let mut livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, _talkers) = moved(&server).await;
+    let people: Vec<_> = five.people.iter().collect();
+    livekit.server.kill().await;
+    later(&server, 2_000).await;
+    later(&server, 30_000).await;
+    let before = five.state(&server).await;
+    assert_eq!(before.topology, CallTopology::Reconnecting);
+    let (server, _streams) = started_again(server, &livekit, &people).await;
+    let after = five.state(&server).await;
+    assert_eq!((after.topology, after.epoch), (CallTopology::Reconnecting, before.epoch));
+    assert_eq!(after.deadline_ms, before.deadline_ms, "it does not wait longer for that");
+    // LiveKit comes back: so does the call, with everybody.
+    livekit.server.restart().await.unwrap();
+    later(&server, 2_000).await;
+    let back = five.state(&server).await;
+    assert_eq!((back.topology, back.participants.len()), (CallTopology::Sfu, 5));
+    livekit.until_rooms(&server, &[five.room()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_started_again_on_the_way_back_to_the_mesh_goes_on_with_that() {
+    let livekit = Sfu::start().await;
+    let server = Server::start_with(|config| config.livekit = Some(livekit.config())).await;
+    let (five, _talkers) = moved(&server).await;
+    let people: Vec<_> = five.people.iter().take(3).collect();
+    for who in &five.people[3..] {
+        ask(&server, who, &five.group, (five.call, "leave"), json!({})).await.ok::<CallState>();
+    }
+    // LiveKit shows who is left; nobody came or went for long.
+    later(&server, 500).await;
+    for _ in 0..25 {
+        later(&server, 5_000).await;
+    }
+    let shrinks = five.state(&server).await;
+    assert_eq!((shrinks.topology, shrinks.participants.len()), (CallTopology::Shrink, 3));
+    let (server, _streams) = started_again(server, &livekit, &people).await;
+    let after = five.state(&server).await;
+    assert_eq!((after.topology, after.epoch), (CallTopology::Shrink, shrinks.epoch));
+    for who in &people {
+        let others = people.iter().filter(|it| it.device() != who.device());
+        let connected: Vec<_> = others.map(|it| it.device()).collect();
+        let body = json!({
+            "epoch": after.epoch, "connected": connected, "ready": {"published": true},
+        });
+        let said = ask(&server, who, &five.group, (five.call, "report"), body).await;
+        said.ok::<CallState>();
+    }
+    later(&server, 2_000).await;
+    let state = five.state(&server).await;
+    assert_eq!((state.topology, state.participants.len()), (CallTopology::Mesh, 3));
+    // The room stays for 5 s, for who is still on his way.
+    later(&server, 6_000).await;
+    livekit.until_rooms(&server, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
