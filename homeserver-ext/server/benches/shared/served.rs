@@ -67,16 +67,28 @@ pub(super) async fn bytes(folder: &Path) -> i64 {
 pub(super) async fn fill(path: &Path, devices: u32) {
     let mut conn = open(path).await;
     sqlx::raw_sql("BEGIN").execute(&mut conn).await.expect("begins");
+    group(&mut conn, (1, GROUP), 1..=devices).await;
+    mailboxes(&mut conn).await;
+    sqlx::raw_sql("COMMIT").execute(&mut conn).await.expect("commits");
+}
+
+/// One group more, by its number, of devices that there are not yet.
+pub(super) async fn group(
+    conn: &mut SqliteConnection,
+    (grp, group): (u32, GroupId),
+    devices: std::ops::RangeInclusive<u32>,
+) {
     sqlx::query(
         "INSERT INTO groups (grp, group_id, epoch, roster, roster_hash, name, members, closed,
-            ttl_s, stale_below) VALUES (1, $1, 0, x'', $1, 'tea', $2, FALSE, 2592000, 0)",
+            ttl_s, stale_below) VALUES ($1, $2, 0, x'', $2, 'tea', $3, FALSE, 2592000, 0)",
     )
-    .bind(GROUP.as_ref())
-    .bind(devices)
-    .execute(&mut conn)
+    .bind(grp)
+    .bind(group.as_ref())
+    .bind(u32::try_from(devices.clone().count()).expect("few"))
+    .execute(&mut *conn)
     .await
     .expect("a group");
-    for n in 1..=devices {
+    for n in devices {
         let (member, token) = (Sha256::digest(device(n).as_ref()), Sha256::digest(token(n)));
         let member = member.as_slice();
         for (statement, token) in [
@@ -84,9 +96,9 @@ pub(super) async fn fill(path: &Path, devices: u32) {
               VALUES ($1, $2, '{}', 1)", None),
             ("INSERT INTO devices (device, device_id, member_id, account, record, listed, token_hash)
               VALUES ($4, $3, $2, $1, '{}', TRUE, $5)", Some(token.as_slice())),
-            ("INSERT INTO group_members (grp, member_id, account, role) VALUES (1, $2, $1, 2)", None),
+            ("INSERT INTO group_members (grp, member_id, account, role) VALUES ($6, $2, $1, 2)", None),
             ("INSERT INTO group_devices (grp, device_id, member_id, from_epoch)
-              VALUES (1, $3, $2, 0)", None),
+              VALUES ($6, $3, $2, 0)", None),
         ] {
             sqlx::query(statement)
                 .bind(account(n))
@@ -94,20 +106,25 @@ pub(super) async fn fill(path: &Path, devices: u32) {
                 .bind(device(n).as_ref())
                 .bind(n)
                 .bind(token)
-                .execute(&mut conn)
+                .bind(grp)
+                .execute(&mut *conn)
                 .await
                 .expect("a row");
         }
     }
+}
+
+/// What all devices have, once there are all.
+pub(super) async fn mailboxes(conn: &mut SqliteConnection) {
     // An older version's tables differ by this.
     let old =
         "INSERT INTO mailboxes (device, last_seq, acked_seq) SELECT device, 0, 0 FROM devices";
-    if sqlx::query(old).execute(&mut conn).await.is_err() {
+    if sqlx::query(old).execute(&mut *conn).await.is_err() {
         let new = "INSERT INTO mailboxes (device, acked_seq) SELECT device, 0 FROM devices;
-                   UPDATE groups SET devices = (SELECT count(*) FROM devices)";
-        sqlx::raw_sql(new).execute(&mut conn).await.expect("mailboxes");
+                   UPDATE groups SET devices =
+                    (SELECT count(*) FROM group_devices d WHERE d.grp = groups.grp)";
+        sqlx::raw_sql(new).execute(&mut *conn).await.expect("mailboxes");
     }
-    sqlx::raw_sql("COMMIT").execute(&mut conn).await.expect("commits");
 }
 
 /// The server in a process of its own, killed on drop.
@@ -118,8 +135,14 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, None)
+    }
+
+    /// With one more variable in its environment.
+    pub(super) fn start_with(folder: &Path, more: Option<(&str, String)>) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .env(FOLDER, folder)
+            .envs(more)
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
@@ -159,10 +182,16 @@ impl Drop for Served {
 
 /// Serves until it is killed; says its address on standard output.
 pub(super) async fn serve(folder: &Path) {
+    serve_with(folder, |_| ()).await;
+}
+
+/// Likewise, with more in its configuration.
+pub(super) async fn serve_with(folder: &Path, more: impl FnOnce(&mut Config)) {
     let mut config = Config::new(SERVER, folder.join("server.db"));
     config.accounts.envelopes = None;
     // All devices are here.
     config.edge = EdgeLimits { per_address: 20_000, requests: None, ..EdgeLimits::default() };
+    more(&mut config);
     let app = App::open(config, Clock::new(|| Timestamp(1_800_000_000_000))).await.expect("opens");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("listening on {}", listener.local_addr().expect("bound"));
