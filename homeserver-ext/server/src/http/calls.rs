@@ -246,21 +246,9 @@ pub(super) async fn sfu(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<AskSfu>,
 ) -> Result<Json<CallSfus>, ApiError> {
-    let done = sfu_of(&api, of(&api, &caller, group), call, &asked).await;
+    let to = (api.livekit.as_deref(), &*api.abroad);
+    let done = calls::access(of(&api, &caller, group), &api.calls, to, (call, &asked)).await;
     or_there(&api, &caller, (about(group, call, What::Sfu), &asked), done).await
-}
-
-/// Of the home's own server for calls, or of the one that another focus leads to.
-pub(super) async fn sfu_of(
-    api: &Api,
-    of: Of<'_>,
-    call: CallId,
-    asked: &AskSfu,
-) -> Result<CallSfus, CallError> {
-    match asked.focus.as_deref() {
-        Some(focus) => calls::abroad(of, &api.calls, &api.abroad, (call, asked.epoch, focus)).await,
-        None => calls::sfu(of, &api.calls, api.livekit.as_deref(), (call, asked)).await,
-    }
 }
 
 /// `POST groups/{id}/calls/{call}/upgrade` – has the server for bigger calls carry a call of the mesh,

@@ -3,6 +3,7 @@
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
 mod abroad;
+mod access;
 mod attend;
 mod elsewhere;
 mod kept;
@@ -26,7 +27,8 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
-pub(crate) use abroad::{Abroad, Asked, Fetched, abroad};
+pub(crate) use abroad::{Abroad, Asked, Fetched};
+pub(crate) use access::access;
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
@@ -34,7 +36,6 @@ pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
 pub(crate) use mesh::mesh;
 pub(crate) use operator::{WishError, end_by_operator, mute, running, shown, wish};
 pub(crate) use rooms::{Among, Due, heard, reconcile};
-pub(crate) use sfu::sfu;
 pub(crate) use time::{is_quiet, presence, tick};
 
 use crate::{

@@ -13,7 +13,6 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::super::calls::sfu_of;
 use super::{Api, ApiError, Caller, ask, caller_of, field, must_be_home, of, parsed, taken};
 use crate::services::{
     calls::{self, Of},
@@ -115,7 +114,10 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
         What::Leave => of(&calls::leave(it, call()?).await?),
         What::Decline => of(&calls::decline(it, shares, call()?).await?),
         What::End => of(&calls::end(it, call()?).await?),
-        What::Sfu => of(&sfu_of(api, it, call()?, &parsed(body)?).await?),
+        What::Sfu => {
+            let to = (livekit, &*api.abroad);
+            of(&calls::access(it, shares, to, (call()?, &parsed(body)?)).await?)
+        }
         What::Upgrade => of(&calls::upgrade(it, shares, livekit, (call()?, &parsed(body)?)).await?),
         What::Mesh => of(&calls::mesh(it, shares, &api.config.mesh, call()?).await?),
         What::State => of(&calls::state(it, call()?).await?),
