@@ -69,6 +69,8 @@ steps! {
     Prepared,
     /// Envelopes are sealed, not yet committed.
     Sealing,
+    /// Envelopes are sealed in the transaction that decided about them, not yet committed.
+    SealingAtOnce,
     /// Envelopes are committed, not yet posted.
     Sealed,
     /// The server has the envelopes, we do not know it yet.

@@ -20,6 +20,7 @@ pub use by_hand::{Bench, ByHandError};
 pub use leases::Leases;
 pub use markers::Markers;
 pub use paused::{end_in_paused, run as run_paused};
+pub(super) use to_native::commit_sealed;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Script, Tx};
@@ -30,6 +31,7 @@ use tokio::{sync::SemaphorePermit, time::Instant};
 use self::{
     leases::Lease,
     markers::Found,
+    to_native::Begun,
     waits::{Ready, Stop},
 };
 use super::{AFTER_FAULT, Spine, Step, StepError, TOGETHER};
@@ -115,11 +117,12 @@ async fn serve_next(
 }
 
 /// Serves a lane, which keeps its place for as long as others need theirs.
-async fn serve_in_place(spine: &Spine, lease: Lease, place: Option<SemaphorePermit<'_>>) {
+async fn serve_in_place(spine: &Spine, mut lease: Lease, place: Option<SemaphorePermit<'_>>) {
     let (began, patience) = (Instant::now(), spine.leases.slots().patience());
     let mut place = Some(place);
+    let begun = lease.begun.take();
     let served = {
-        let served = serve(spine, &lease.ready);
+        let served = serve(spine, &lease.ready, begun);
         tokio::pin!(served);
         tokio::select! {
             served = &mut served => served,
@@ -149,8 +152,9 @@ async fn serve_in_place(spine: &Spine, lease: Lease, place: Option<SemaphorePerm
 /// [`StepError`]: its rows are still there.
 pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     match spine.leases.next(spine).await? {
-        Ok(lease) => {
-            let end = serve(spine, &lease.ready).await?;
+        Ok(mut lease) => {
+            let begun = lease.begun.take();
+            let end = serve(spine, &lease.ready, begun).await?;
             ends(spine, lease, end).await.map(|()| Step::Did)
         }
         Err(until) => Ok(Step::Idle(until.map(|until| {
@@ -170,12 +174,16 @@ struct End {
 }
 
 /// Serves a lane, as far as others may be kept waiting for it.
-async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<End>, StepError> {
+async fn serve(
+    spine: &Spine,
+    leased: &Ready,
+    begun: Option<Begun>,
+) -> Result<Option<End>, StepError> {
     let served = match leased.lane {
         Lane::ToMatrix(_) | Lane::Bot(_) | Lane::Aside(..) | Lane::BotAside(..) => {
             to_matrix::serve(spine, leased).await
         }
-        Lane::ToNative(_) => to_native::serve(spine, leased).await,
+        Lane::ToNative(_) => to_native::serve(spine, leased, begun).await,
     };
     if let Err(error) = &served {
         stumbled(spine, leased, error).await?;
@@ -190,12 +198,14 @@ async fn ends(spine: &Spine, lease: Lease, end: Option<End>) -> Result<(), StepE
         return Ok(());
     };
     let (leased, troubles) = (lease.ready.clone(), spine.troubles.clone());
+    let number = lease.number;
     // Free before anybody hears of what was committed with it: who looks then finds it so.
     let then = move || {
         lease.leases.served(&troubles, &lease.ready);
         drop(lease);
     };
     let kept = spine.db.write_soon(script, Box::new(then));
+    spine.leases.ends(&leased.lane, number);
     spine.steps.reached(steps::Step::Ending).await;
     if let Err(error) = kept.await {
         let error = error.into();

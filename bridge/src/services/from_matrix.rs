@@ -23,6 +23,7 @@ use crate::{
         caller::CALLER,
         command::{Asked, Command, errand},
         effect::{Effect, InRoom},
+        lane::Lane,
         mirror::client_id,
         portal::{Portal, PortalId},
         route::{is_unheard, route},
@@ -84,7 +85,7 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
     }
     let is_all = waiting.len() < inbox::AT_ONCE;
     let known = known(spine, &mut tx, &waiting).await?;
-    let looked = decide(spine, &mut tx, waiting, known).await?;
+    let (looked, _) = decide(spine, &mut tx, waiting, known).await?;
     inbox::looked(&mut tx, looked);
     spine.steps.reached(steps::Step::RoutingEvents).await;
     tx.commit().await?;
@@ -94,13 +95,13 @@ pub async fn step(spine: &Spine) -> Result<Step, StepError> {
 }
 
 /// Decides about events that wait, in their order, and keeps what was decided; what becomes of their
-/// rows is still to be written down.
+/// rows is still to be written down. The lane into a group, if all that is to be done is in one.
 async fn decide(
     spine: &Spine,
     tx: &mut Tx,
     waiting: Vec<Waiting>,
     (portals, ours): (Portals, BTreeSet<String>),
-) -> Result<Looked, StepError> {
+) -> Result<(Looked, Option<Lane>), StepError> {
     let now = spine.now();
     let (followed, decided, attending) = (BTreeSet::new(), Decided::default(), Vec::new());
     let mut round = Round { spine, now, ours, portals, followed, decided, attending };
@@ -121,13 +122,14 @@ async fn decide(
         if stays { looked.early.push(row.seq) } else { looked.routed.push(row.seq) }
     }
     let attending = std::mem::take(&mut round.attending);
+    let lane = round.decided.into_one_group();
     let changed = round.portals.values_mut().flatten();
     round.decided.keep_last(tx, &spine.sealer, now, changed).await?;
     if !attending.is_empty() {
         let said = spine.calls_said.clone();
         tx.once_committed(move || said.put(attending));
     }
-    Ok(looked)
+    Ok((looked, lane))
 }
 
 type Portals = BTreeMap<OwnedRoomId, Option<Portal>>;

@@ -73,6 +73,13 @@ impl Decided {
         }
     }
 
+    /// The lane into a group in which all of them are, if that is one.
+    pub fn into_one_group(&self) -> Option<Lane> {
+        let lane = &self.deeds.first()?.lane;
+        let is_one = self.deeds.iter().all(|entry| entry.lane == *lane);
+        (is_one && matches!(lane, Lane::ToNative(_))).then(|| lane.clone())
+    }
+
     /// Whether a deed of this name is among them.
     pub fn has(&self, txn: &str) -> bool {
         self.deeds.iter().any(|entry| entry.txn == txn)

@@ -42,6 +42,11 @@ pub fn ready(tx: &mut Tx, script: &mut Script, lanes: impl Iterator<Item = Lane>
     tx.wake(TOPIC);
 }
 
+/// Whoever carries out what one lane was said to have knows of it already.
+pub fn is_seen_to(tx: &mut Tx) {
+    tx.hush(TOPIC);
+}
+
 /// What stands aside in some portals, as it was looked at in a transaction.
 #[derive(Debug, Default)]
 pub struct Asides {

@@ -21,8 +21,17 @@ const KEPT: bool = true;
 const NEW: bool = false;
 
 /// Those at which events come by that were handed over just now.
-const OF_INTAKE: [Step; 5] =
-    [Step::Accepting, Step::Accepted, Step::RoutingAtOnce, Step::RoutingEvents, Step::RoutedEvents];
+const OF_INTAKE: [Step; 6] = [
+    Step::Accepting,
+    Step::Accepted,
+    Step::RoutingAtOnce,
+    Step::SealingAtOnce,
+    Step::RoutingEvents,
+    Step::RoutedEvents,
+];
+
+/// Those of them that are only for what goes straight to the rules.
+const AT_ONCE_ALONE: [Step; 2] = [Step::RoutingAtOnce, Step::SealingAtOnce];
 
 /// Worlds at once; they mostly wait.
 const AT_ONCE: usize = 8;
@@ -55,7 +64,7 @@ async fn is_dropped_everywhere(scheme: Scheme) {
     let lived = stream::iter(stories)
         .map(|(step, passes, is_kept)| async move {
             // What comes first on a connection is doubted, and goes nowhere at once.
-            let is_never = OF_INTAKE.contains(&step) && is_kept != (step == Step::RoutingAtOnce);
+            let is_never = OF_INTAKE.contains(&step) && is_kept != AT_ONCE_ALONE.contains(&step);
             let was_dropped = story(scheme, step, passes, is_kept).await;
             (step, passes, was_dropped || is_never)
         })

@@ -57,7 +57,7 @@ pub(crate) struct World {
     stop: CancellationToken,
     server: JoinHandle<()>,
     /// The native server, for what it does when its clock says so.
-    app: App,
+    pub(crate) app: App,
     /// What bridges do for one account.
     pub(crate) terms: watch::Sender<Terms>,
     /// By how much its clock is ahead, milliseconds.

@@ -327,6 +327,11 @@ impl App {
         self.api.servers.silent(self.api.clock.now()).await
     }
 
+    /// How long acknowledgements wait for whoever writes next, from now on, instead of 25 ms.
+    pub fn soon_is(&self, longest: Duration) {
+        self.api.db.soon_is(longest);
+    }
+
     /// Whether the database takes what is written.
     pub async fn is_well(&self) -> bool {
         self.api.probe.is_well(&self.api.db, "server").await

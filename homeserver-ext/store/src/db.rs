@@ -168,6 +168,18 @@ impl Db {
         turn.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// As [`Db::begin`], for who may wait: his turn comes with that of whoever asks next, and before it,
+    /// or after 25 ms; both are committed together.
+    ///
+    /// # Errors
+    /// As of [`Db::begin`].
+    pub async fn begin_soon(&self) -> Result<Tx, Error> {
+        let (reply, turn) = oneshot::channel();
+        let ask = Ask::Soon(Turn { script: Script::default(), way: Way::Lend(reply) });
+        self.asks.send(ask).map_err(|_| Error::Closed)?;
+        turn.await.unwrap_or(Err(Error::Closed)).map(|(tx, _)| tx)
+    }
+
     /// Runs a script as a transaction of its own, in one errand, and wakes the listeners of `topics` once
     /// it is committed; the rows that it returns.
     ///
@@ -202,7 +214,7 @@ impl Db {
         }
     }
 
-    /// How long [`Db::write_soon`] waits for others at most, from now on, instead of 25 ms.
+    /// How long who may wait waits for others at most, from now on, instead of 25 ms.
     pub fn soon_is(&self, longest: Duration) {
         let ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         self.tally.soon_ms.store(ms, Ordering::Relaxed);

@@ -46,6 +46,13 @@ impl Tx {
         self.topics.push(topic.into());
     }
 
+    /// Takes back one [wake](Tx::wake) of `topic`: whoever it was for has heard of it already.
+    pub fn hush(&mut self, topic: &str) {
+        if let Some(index) = self.topics.iter().rposition(|woken| woken == topic) {
+            self.topics.remove(index);
+        }
+    }
+
     /// Does `then` once this is committed, before anybody is woken or told, in the order of commits;
     /// never if it is not. The writer waits for it.
     pub fn once_committed(&mut self, then: impl FnOnce() + Send + 'static) {

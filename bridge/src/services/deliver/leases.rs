@@ -25,6 +25,7 @@ use super::{
     Spine, StepError, TOGETHER,
     slots::Slots,
     slow::Slow,
+    to_native::Begun,
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{
@@ -46,10 +47,14 @@ const UNASKED: Duration = Duration::from_hours(1);
 pub struct Leases(Arc<Inner>);
 
 struct Inner {
-    /// With whether somebody wanted it meanwhile.
-    taken: Mutex<BTreeMap<Lane, bool>>,
+    taken: Mutex<Taken>,
     /// One that somebody wanted is free again.
     freed: Notify,
+    /// Lanes whose first rows were sealed where they were decided, for whoever serves next; they count as
+    /// taken.
+    handed: Mutex<VecDeque<Handed>>,
+    /// There is one.
+    handed_in: Notify,
     waits: Waits,
     slots: Slots,
     slow: Slow,
@@ -68,6 +73,13 @@ struct Inner {
     lookout: tokio::sync::Mutex<Lookout>,
 }
 
+/// A lane with what was sealed of it.
+struct Handed {
+    ready: Ready,
+    number: u64,
+    begun: Begun,
+}
+
 /// What the last look showed.
 struct Lookout {
     woken: Listener,
@@ -79,17 +91,88 @@ struct Lookout {
     due: Option<Duration>,
     /// When we looked last.
     looked: Instant,
+    /// What was handed over was served last, so that those who wait are looked at first.
+    gave_way: bool,
+}
+
+/// Lanes that are somebody's.
+#[derive(Default)]
+struct Taken {
+    lanes: BTreeMap<Lane, Held>,
+    /// Leases that were given.
+    leases: u64,
+}
+
+/// Whose a lane is.
+struct Held {
+    /// By which lease.
+    lease: u64,
+    /// Somebody wanted it meanwhile.
+    is_wanted: bool,
+    /// All that is left of it is the end of its rows, which comes to disk before whatever is begun from
+    /// now on.
+    ends: bool,
+}
+
+impl Taken {
+    fn take(&mut self, lane: Lane, is_wanted: bool) -> u64 {
+        self.leases += 1;
+        let held = Held { lease: self.leases, is_wanted, ends: false };
+        self.lanes.insert(lane, held);
+        self.leases
+    }
 }
 
 /// A lane that is ours until this is dropped.
 pub(super) struct Lease {
     pub(super) ready: Ready,
     pub(super) leases: Leases,
+    /// What is sealed already.
+    pub(super) begun: Option<Begun>,
+    /// Which of all.
+    pub(super) number: u64,
+    at_end: AtEnd,
+}
+
+/// What becomes of a lane when its lease ends.
+#[derive(PartialEq, Eq)]
+enum AtEnd {
+    /// It is free.
+    Frees,
+    /// It is free, and whatever has come into it was seen by nobody.
+    Looks,
+    /// It is another's.
+    HandedOver,
+}
+
+impl Lease {
+    /// The lane is his who serves next, with what was sealed of it.
+    pub(super) fn hand_over(mut self, begun: Begun) {
+        self.at_end = AtEnd::HandedOver;
+        self.leases.handed().push_back(Handed {
+            ready: self.ready.clone(),
+            number: self.number,
+            begun,
+        });
+        self.leases.0.handed_in.notify_one();
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.leases.taken().remove(&self.ready.lane) == Some(true) {
+        if self.at_end == AtEnd::HandedOver {
+            return;
+        }
+        let mut taken = self.leases.taken();
+        let is_ours = |held: &&Held| held.lease == self.number;
+        let Some(is_wanted) =
+            taken.lanes.get(&self.ready.lane).filter(is_ours).map(|h| h.is_wanted)
+        else {
+            return;
+        };
+        taken.lanes.remove(&self.ready.lane);
+        drop(taken);
+        if is_wanted || self.at_end == AtEnd::Looks {
             self.leases.0.freed.notify_one();
         }
     }
@@ -105,10 +188,13 @@ impl Leases {
             free: VecDeque::new(),
             due: Some(Duration::ZERO),
             looked: Instant::now(),
+            gave_way: false,
         };
         Self(Arc::new(Inner {
             taken: Mutex::default(),
             freed: Notify::new(),
+            handed: Mutex::default(),
+            handed_in: Notify::new(),
             waits: Waits::default(),
             slots: Slots::default(),
             slow: Slow::default(),
@@ -190,23 +276,57 @@ impl Leases {
     pub(super) async fn wait(&self, spine: &Spine) -> Result<Lease, StepError> {
         let mut lookout = self.0.lookout.lock().await;
         loop {
-            if let Some(lease) = self.lend_one(&mut lookout.free) {
+            if let Some(lease) = self.first_of(&mut lookout) {
                 return Ok(lease);
             }
             let Lookout { woken, hurried, back, due, .. } = &mut *lookout;
             let is_any = tokio::select! {
+                biased;
                 () = woken.changed() => true,
                 () = hurried.changed() => self.0.waits.hurry(spine.steady(), HURRIED_EVERY),
                 () = back.changed() => self.0.waits.hurry(spine.steady(), BACK_EVERY),
                 () = self.0.freed.notified() => true,
                 () = at(spine, *due) => true,
+                () = self.is_handed() => false,
             };
             if is_any {
-                sleep_until(lookout.looked + TOGETHER).await;
-                lookout.looked = Instant::now();
-                self.look(spine, &mut lookout).await?;
+                // What is handed over meanwhile does not wait for it.
+                lookout.due = Some(Duration::ZERO);
+                tokio::select! {
+                    biased;
+                    () = sleep_until(lookout.looked + TOGETHER) => {
+                        lookout.looked = Instant::now();
+                        self.look(spine, &mut lookout).await?;
+                    }
+                    () = self.is_handed() => {}
+                }
             }
+            lookout.gave_way = false;
         }
+    }
+
+    /// Something that was handed over, or a lane that waits, in turns where there are both.
+    fn first_of(&self, lookout: &mut Lookout) -> Option<Lease> {
+        let handed = if lookout.gave_way { None } else { self.handed().pop_front() };
+        lookout.gave_way = handed.is_some();
+        match handed {
+            Some(Handed { ready, number, begun }) => {
+                let (leases, begun) = (self.clone(), Some(begun));
+                Some(Lease { ready, leases, begun, number, at_end: AtEnd::Frees })
+            }
+            None => self.lend_one(&mut lookout.free),
+        }
+    }
+
+    /// Waits for something that is handed over.
+    async fn is_handed(&self) {
+        while self.handed().is_empty() {
+            self.0.handed_in.notified().await;
+        }
+    }
+
+    fn handed(&self) -> MutexGuard<'_, VecDeque<Handed>> {
+        self.0.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lane that has waited longest, or until when there is none, by the steady clock.
@@ -222,7 +342,8 @@ impl Leases {
             self.0.waits.hurry(spine.steady(), BACK_EVERY);
         }
         self.look(spine, &mut lookout).await?;
-        Ok(self.lend_one(&mut lookout.free).ok_or(lookout.due))
+        lookout.gave_way = false;
+        Ok(self.first_of(&mut lookout).ok_or(lookout.due))
     }
 
     /// The first of these that nobody has.
@@ -233,18 +354,43 @@ impl Leases {
     /// A lane; `None` if somebody has it, who says then when it is free.
     fn lend(&self, ready: Ready) -> Option<Lease> {
         let mut taken = self.taken();
-        if let Some(is_wanted) = taken.get_mut(&ready.lane) {
-            *is_wanted = true;
+        if let Some(held) = taken.lanes.get_mut(&ready.lane) {
+            held.is_wanted = true;
             return None;
         }
-        taken.insert(ready.lane.clone(), false);
-        Some(Lease { ready, leases: self.clone() })
+        let number = taken.take(ready.lane.clone(), false);
+        let leases = self.clone();
+        Some(Lease { ready, leases, begun: None, number, at_end: AtEnd::Frees })
+    }
+
+    /// A lane for whoever puts something into it that he carries out himself, in a transaction that is
+    /// begun; `None` where somebody has it, or it waits. Where the end of its rows is on its way, that may
+    /// be seen in the transaction, or not yet.
+    pub(super) fn lend_ahead(&self, lane: &Lane) -> Option<Lease> {
+        let mut taken = self.taken();
+        let held = taken.lanes.get(lane);
+        if held.is_some_and(|held| !held.ends) || self.0.waits.has(lane) {
+            return None;
+        }
+        let is_wanted = held.is_some_and(|held| held.is_wanted);
+        let number = taken.take(lane.clone(), is_wanted);
+        drop(taken);
+        let (ready, leases) = (Ready::new(lane.clone()), self.clone());
+        Some(Lease { ready, leases, begun: None, number, at_end: AtEnd::Looks })
     }
 
     /// This lane for whoever does something with its rows by hand; `None` while they are being
     /// tried.
     pub(super) fn lend_by_hand(&self, lane: &Lane) -> Option<Lease> {
         self.lend(Ready::new(lane.clone()))
+    }
+
+    /// What is left of what this lease, if it still is one, was given for is the end of its rows, which is
+    /// asked for.
+    pub(super) fn ends(&self, lane: &Lane, lease: u64) {
+        if let Some(held) = self.taken().lanes.get_mut(lane).filter(|held| held.lease == lease) {
+            held.ends = true;
+        }
     }
 
     /// Ends the wait of a lane, once `tx` is committed.
@@ -301,7 +447,7 @@ impl Leases {
         let mut read = spine.db.read().await?;
         loop {
             // Who is not among them has committed how it fared before we look.
-            let before: Vec<Lane> = self.taken().keys().cloned().collect();
+            let before: Vec<Lane> = self.taken().lanes.keys().cloned().collect();
             let in_turn = lanes::in_turn(&mut read).await?;
             let is_full = in_turn.len() >= lanes::AT_ONCE;
             let (mut ready, mut due) = self.0.waits.over(spine.steady(), in_turn);
@@ -328,16 +474,16 @@ impl Leases {
     /// Has whoever serves these say when they are free; `false` if one of them is already.
     fn want(&self, lanes: &[Ready]) -> bool {
         let mut taken = self.taken();
-        lanes.iter().all(|ready| match taken.get_mut(&ready.lane) {
-            Some(is_wanted) => {
-                *is_wanted = true;
+        lanes.iter().all(|ready| match taken.lanes.get_mut(&ready.lane) {
+            Some(held) => {
+                held.is_wanted = true;
                 true
             }
             None => false,
         })
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<Lane, bool>> {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

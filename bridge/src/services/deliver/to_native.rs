@@ -2,6 +2,7 @@
 //! server has answered. It is sealed again only after an answered refusal; the batch's life is the
 //! SDK's ([`Sending`]), its rows are the outbox's.
 
+mod at_once;
 mod first;
 
 use std::time::Duration;
@@ -15,6 +16,8 @@ use causeway_store::{Script, Tx};
 use ruma::EventId;
 use tokio::time::Instant;
 
+pub(super) use self::at_once::Begun;
+pub(in crate::services) use self::at_once::commit_sealed;
 use self::first::{First, first};
 use super::{
     End, Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
@@ -55,8 +58,30 @@ impl Round {
 }
 
 /// Carries out the first rows of a lane, until it is empty, has to wait, or others are due.
-pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<End>, StepError> {
+pub(super) async fn serve(
+    spine: &Spine,
+    leased: &Ready,
+    begun: Option<Begun>,
+) -> Result<Option<End>, StepError> {
     let (mut leased, began) = (leased.clone(), Instant::now());
+    let mut delivered = Vec::new();
+    let (mut tx, mut script) = (None, Script::default());
+    let mut before = 0;
+    if let Some(Begun { group, rows, sending }) = begun {
+        let way = Way { spine, leased: &leased, group };
+        match way.post(rows, &sending, true, &mut delivered).await? {
+            Round::Next(next) => {
+                (tx, script) = *next;
+                leased = leased.went_on();
+                before = 1;
+            }
+            Round::Done(end) => {
+                took(spine, DIRECTION, &mut delivered);
+                return Ok(Some(end));
+            }
+            Round::Released => return Ok(None),
+        }
+    }
     if spine.locked_out.borrow().is_some() {
         let mut tx = spine.db.begin().await?;
         let stop = Stop { wait: LOCKED_OUT, away: true, row: None };
@@ -64,9 +89,7 @@ pub(super) async fn serve(spine: &Spine, leased: &Ready) -> Result<Option<End>, 
         tx.commit().await?;
         return Ok(None);
     }
-    let mut delivered = Vec::new();
-    let (mut tx, mut script) = (None, Script::default());
-    for round in 0..=ROUNDS {
+    for round in before..=ROUNDS {
         if round > 0 {
             Leases::release(spine, &mut script, &leased.lane);
         }
@@ -154,21 +177,32 @@ impl Way<'_> {
         rows.truncate(rows.iter().take_while(|row| sending.rows.contains(&row.id)).count());
         let is_all = is_all && rows.len() == seen;
         took(self.spine, DIRECTION, delivered);
+        self.post(rows, &sending, is_all, delivered).await
+    }
+
+    /// Posts what is kept; `is_all`: nothing else was seen in the lane.
+    async fn post(
+        &self,
+        rows: Vec<Stored<InGroup>>,
+        sending: &Sending,
+        is_all: bool,
+        delivered: &mut Vec<Timestamp>,
+    ) -> Result<Round, StepError> {
         self.spine.steps.reached(steps::Step::Sealed).await;
-        match self.spine.native.post_kept(&sending).await {
+        match self.spine.native.post_kept(sending).await {
             Ok(Answer::Taken) => {
                 self.spine.steps.reached(steps::Step::Posted).await;
-                let done = self.posted(&rows, &sending, is_all).await?;
+                let done = self.posted(&rows, sending, is_all).await?;
                 delivered.extend(rows.iter().filter_map(|row| row.entry.accepted_at));
                 Ok(done)
             }
             // The rows are sealed anew with the same client ids.
             Ok(behind @ Answer::Behind(_)) => {
                 let mut tx = self.spine.db.begin().await?;
-                self.spine.native.settle(&mut tx, &sending, &behind).await?;
+                self.spine.native.settle(&mut tx, sending, &behind).await?;
                 Ok(Round::after(tx))
             }
-            Err(error) => self.failed(&rows, Some(&sending), error).await,
+            Err(error) => self.failed(&rows, Some(sending), error).await,
         }
     }
 
@@ -196,10 +230,7 @@ impl Way<'_> {
         rows: &[Stored<InGroup>],
     ) -> Result<Result<Sending, Round>, StepError> {
         let Self { spine, group, .. } = self;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            items.push(self.outgoing(&mut tx, row, rows).await?);
-        }
+        let items = self.all_outgoing(&mut tx, rows).await?;
         let mut sealed = self.seal_what_fits(&mut tx, to_seal, &items).await?;
         if let Err(SealError::Unprepared(_)) = sealed {
             tx.commit().await?;
@@ -246,6 +277,19 @@ impl Way<'_> {
         self.spine.native.look(&mut script, self.group);
         let mut rows = script.run(tx.conn()).await?;
         Ok(self.spine.native.looked(&mut rows, self.group)?.1)
+    }
+
+    /// What is to be sealed of rows that go out together.
+    async fn all_outgoing(
+        &self,
+        tx: &mut Tx,
+        rows: &[Stored<InGroup>],
+    ) -> Result<Vec<Outgoing>, StepError> {
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(self.outgoing(tx, row, rows).await?);
+        }
+        Ok(items)
     }
 
     async fn outgoing(

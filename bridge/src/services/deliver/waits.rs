@@ -196,6 +196,11 @@ impl Waits {
         (ready, later.into_iter().map(|wait| wait.until).min())
     }
 
+    /// Whether a lane waits.
+    pub(super) fn has(&self, lane: &Lane) -> bool {
+        self.all().lanes.contains_key(lane)
+    }
+
     /// Ends the wait of one lane.
     pub(super) fn end_now(&self, lane: &Lane) {
         if let Some(wait) = self.all().lanes.get_mut(lane) {

@@ -1,5 +1,5 @@
-//! A few events that the homeserver hands over are taken in and routed in one transaction: what both
-//! write is written once, and comes to disk once.
+//! A few events that the homeserver hands over are taken in and routed in one transaction, and sealed for
+//! their group where nothing of it waits: what all of that writes is written once, and comes to disk once.
 //!
 //! Nothing is weakened by it. The homeserver is answered after the commit, as always; where the rules
 //! cannot be asked, the events are taken in alone, and wait.
@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use super::{Spine, StepError, decide, known, read_known, select_known};
 use crate::{
     domain::RoomEvent,
+    services::deliver,
     steps,
     storage::{
         inbox::{self, Accepted, Looked, Waiting},
@@ -80,9 +81,11 @@ async fn at_once(
         Some(Waiting { seq, received_at: now, room, event: Some(event) })
     });
     let came: Vec<Waiting> = rows.collect();
+    let mut lane = None;
     if is_level {
         let held = came.clone();
-        let Looked { early, .. } = decide(spine, &mut tx, came, known_now).await?;
+        let (Looked { early, .. }, into) = decide(spine, &mut tx, came, known_now).await?;
+        lane = into;
         // Of the others it stands in their rows already.
         let early = held.iter().filter(|row| early.contains(&row.seq));
         inbox::put_back(tx.later(), &spine.sealer, inbox::EARLY, early)?;
@@ -92,7 +95,10 @@ async fn at_once(
     // That the homeserver calls at all means it is back.
     lanes::hurry(&mut tx);
     spine.steps.reached(steps::Step::RoutingAtOnce).await;
-    tx.commit().await?;
+    match lane {
+        Some(lane) => deliver::commit_sealed(spine, tx, lane).await?,
+        None => tx.commit().await?,
+    }
     Ok(Accepted { new, repeated: count - new, quarantined: 0 })
 }
 
@@ -110,7 +116,7 @@ async fn wait_in_turn(spine: &Spine, tx: &mut Tx, came: &[Waiting]) -> Result<()
         return Ok(());
     }
     let known = known(spine, tx, &waiting).await?;
-    let looked = decide(spine, tx, waiting, known).await?;
+    let (looked, _) = decide(spine, tx, waiting, known).await?;
     inbox::looked(tx, looked);
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use causeway_store::{Db, Error, Lock, Script};
+use futures_util::FutureExt as _;
 
 use crate::harness::{add, all, open};
 
@@ -45,6 +46,34 @@ async fn it_goes_with_the_next_commit_and_before_it() {
     soon.await.unwrap();
     assert_eq!(all(&db).await, ["one", "two"]);
     assert_eq!((db.counts().commits, db.counts().transactions), (1, 2));
+}
+
+#[tokio::test]
+async fn a_transaction_that_may_wait_is_lent_with_the_next_and_committed_with_it() {
+    let (_dir, db) = fresh().await;
+    db.soon_is(Duration::from_hours(1));
+    let soon = async {
+        let mut tx = db.begin_soon().await.unwrap();
+        add(&mut tx, "one").await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let next = async {
+        let mut tx = db.begin().await.unwrap();
+        add(&mut tx, "two").await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(soon, next);
+    assert_eq!(all(&db).await, ["one", "two"]);
+    assert_eq!((db.counts().commits, db.counts().transactions), (1, 2));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_one_who_has_gone() {
+    let (_dir, db) = fresh().await;
+    db.soon_is(Duration::from_hours(1));
+    assert!(db.begin_soon().now_or_never().is_none());
+    db.write(adding("two"), vec![]).await.unwrap();
+    assert_eq!(all(&db).await, ["two"]);
 }
 
 #[tokio::test]

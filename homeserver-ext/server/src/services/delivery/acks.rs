@@ -72,19 +72,20 @@ impl Acks {
         let mut due = Instant::now();
         loop {
             self.heard.notified().await;
-            tokio::select! {
-                () = sleep_until(due) => {}
-                () = self.hurry.notified() => {}
-            }
+            let hurries = tokio::select! {
+                () = sleep_until(due) => false,
+                () = self.hurry.notified() => true,
+            };
             due = Instant::now() + PACE;
-            self.commit(db, now()).await;
+            self.commit(db, now(), hurries).await;
         }
     }
 
-    /// One transaction of those who ask until it is their turn.
-    async fn commit(&self, db: &Db, now: Timestamp) {
+    /// One transaction of those who ask until it is their turn, which comes with whoever writes next
+    /// unless one of them is in a hurry.
+    async fn commit(&self, db: &Db, now: Timestamp, hurries: bool) {
         let mut some = Vec::new();
-        let done = match self.take(db, now, &mut some).await {
+        let done = match self.take(db, now, hurries, &mut some).await {
             Ok(done) => done,
             // Each finds out for itself whether it is to blame.
             Err(error) => {
@@ -102,13 +103,21 @@ impl Acks {
         &self,
         db: &Db,
         now: Timestamp,
+        hurries: bool,
         some: &mut Vec<Asked>,
     ) -> Result<BTreeSet<DeviceRow>, storage::Error> {
         if self.asked().iter().all(|one| matches!(one.what, What::Alone)) {
             some.append(&mut self.asked());
             return Ok(BTreeSet::new());
         }
-        let begun = db.begin().await;
+        let begun = if hurries {
+            db.begin().await
+        } else {
+            tokio::select! {
+                begun = db.begin_soon() => begun,
+                () = self.hurry.notified() => db.begin().await,
+            }
+        };
         {
             let mut asked = self.asked();
             let count = asked.len().min(MOST);
