@@ -34,6 +34,8 @@ use crate::{
 
 /// Messages of which each costs the mean.
 const MESSAGES: usize = 40;
+/// An errand that comes less often is not a message's.
+const OFTEN: usize = MESSAGES / 4;
 /// Where nothing was said before, things are made that stay.
 const BEFORE: usize = 8;
 /// The server's upkeep comes when it is counted, not by the clock.
@@ -82,7 +84,7 @@ impl<'a> Count<'a> {
         let heard = self.heard.take();
         let mut all = Vec::new();
         for (file, before) in [BRIDGE, SERVER].into_iter().zip(self.bytes) {
-            let (own, bytes) = (Asked::of(file, &heard), log_of(self.folder, file));
+            let (own, bytes) = (Asked::of(file, &heard, OFTEN), log_of(self.folder, file));
             assert!(bytes < LOG, "the log of {file} has begun anew: its bytes say nothing");
             if own.errands() > 0 {
                 let grown = usize::try_from(bytes - before).unwrap();
