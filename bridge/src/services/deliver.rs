@@ -3,6 +3,7 @@
 //! A row stays until its outcome is committed; trying it twice is safe. No transaction stays open
 //! across the network.
 
+mod begun;
 mod by_hand;
 mod leases;
 mod markers;
@@ -20,7 +21,6 @@ pub use by_hand::{Bench, ByHandError};
 pub use leases::Leases;
 pub use markers::Markers;
 pub use paused::{end_in_paused, run as run_paused};
-pub(super) use to_native::commit_sealed;
 
 use causeway_protocol::ids::Timestamp;
 use causeway_store::{Script, Tx};
@@ -29,9 +29,9 @@ use futures_util::{StreamExt as _, future::OptionFuture, stream::FuturesUnordere
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use self::{
+    begun::Begun,
     leases::Lease,
     markers::Found,
-    to_native::Begun,
     waits::{Ready, Stop},
 };
 use super::{AFTER_FAULT, Spine, Step, StepError, TOGETHER};

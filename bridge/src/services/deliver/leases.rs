@@ -23,9 +23,9 @@ use tokio::{
 
 use super::{
     Spine, StepError, TOGETHER,
+    begun::Begun,
     slots::Slots,
     slow::Slow,
-    to_native::Begun,
     waits::{BACK_EVERY, HURRIED_EVERY, Ready, Stop, Waits},
 };
 use crate::{

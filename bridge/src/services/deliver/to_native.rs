@@ -16,12 +16,10 @@ use causeway_store::{Script, Tx};
 use ruma::EventId;
 use tokio::time::Instant;
 
-pub(super) use self::at_once::Begun;
-pub(in crate::services) use self::at_once::commit_sealed;
 use self::first::{First, first};
 use super::{
-    End, Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored, TURN, bury,
-    bury_unreadable, judged, lanes, outbox, relations, steps, took,
+    Begun, End, Failure, Head, Leases, Outcome, ROUNDS, Ready, Spine, StepError, Stop, Stored,
+    TURN, bury, bury_unreadable, judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
     domain::{MessageRef, effect::InGroup, to_native},

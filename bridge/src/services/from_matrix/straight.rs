@@ -18,7 +18,6 @@ use serde_json::value::RawValue;
 use super::{Spine, StepError, decide, known, read_known, select_known};
 use crate::{
     domain::RoomEvent,
-    services::deliver,
     steps,
     storage::{
         inbox::{self, Accepted, Looked, Waiting},
@@ -96,7 +95,7 @@ async fn at_once(
     lanes::hurry(&mut tx);
     spine.steps.reached(steps::Step::RoutingAtOnce).await;
     match lane {
-        Some(lane) => deliver::commit_sealed(spine, tx, lane).await?,
+        Some(lane) => spine.leases.commit_sealed(spine, tx, lane).await?,
         None => tx.commit().await?,
     }
     Ok(Accepted { new, repeated: count - new, quarantined: 0 })

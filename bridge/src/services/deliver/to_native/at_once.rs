@@ -5,40 +5,44 @@
 //! Where it cannot be sealed so, the transaction is committed as it is, and a worker sees why.
 
 use causeway_groups::sdk::Sending;
-use causeway_protocol::ids::GroupId;
 use causeway_store::Tx;
 
 use super::{
-    Head, InGroup, Ready, Spine, StepError, Stored, Way,
+    Begun, Head, Leases, Ready, Spine, StepError, Way,
     first::{First, first},
     outbox, steps,
 };
-use crate::{domain::lane::Lane, storage::lanes};
+use crate::{domain::lane::Lane, services::deliver::leases::Lease, storage::lanes};
 
-/// Rows of a lane that are sealed and kept, and wait for being posted.
-pub(in crate::services::deliver) struct Begun {
-    /// The group that the lane leads into.
-    pub(super) group: GroupId,
-    /// All that the lane had.
-    pub(super) rows: Vec<Stored<InGroup>>,
-    pub(super) sending: Sending,
+impl Leases {
+    /// Ends a transaction that put rows into `lane` and nothing into any other, with the rows sealed if
+    /// that can be done at once.
+    ///
+    /// # Errors
+    /// [`StepError`]: nothing of the transaction is kept.
+    pub(in crate::services) async fn commit_sealed(
+        &self,
+        spine: &Spine,
+        tx: Tx,
+        lane: Lane,
+    ) -> Result<(), StepError> {
+        let may_serve = *spine.token_taken.borrow() && spine.locked_out.borrow().is_none();
+        match if may_serve { self.lend_ahead(&lane) } else { None } {
+            Some(lease) => commit_sealed(spine, tx, lease, lane).await,
+            None => Ok(tx.commit().await?),
+        }
+    }
 }
 
-/// Ends a transaction that put rows into `lane` and nothing into any other, with the rows sealed if that
-/// can be done at once.
-///
-/// # Errors
-/// [`StepError`]: nothing of the transaction is kept.
-pub(in crate::services) async fn commit_sealed(
+/// Has the lane until the transaction is committed, at least.
+async fn commit_sealed(
     spine: &Spine,
     mut tx: Tx,
+    lease: Lease,
     lane: Lane,
 ) -> Result<(), StepError> {
-    let may_serve = *spine.token_taken.borrow() && spine.locked_out.borrow().is_none();
-    let lease = if may_serve { spine.leases.lend_ahead(&lane) } else { None };
-    let Some(lease) = lease else { return Ok(tx.commit().await?) };
     let script = std::mem::take(tx.later());
-    let (tx, First { portal, head, sending, to_seal }) =
+    let (mut tx, First { portal, head, sending, to_seal }) =
         first(spine, Some(tx), &lane, script).await?;
     let Head::Rows(rows) = head else { return Ok(tx.commit().await?) };
     let is_new = rows.iter().all(|row| row.refused == 0 && row.tried_at.is_none());
@@ -47,7 +51,6 @@ pub(in crate::services) async fn commit_sealed(
     }
     let (leased, group) = (Ready::new(lane), portal.group);
     let way = Way { spine, leased: &leased, group };
-    let mut tx = tx;
     let items = way.all_outgoing(&mut tx, &rows).await?;
     let Ok((batch, mut script)) = way.seal_what_fits(&mut tx, to_seal, &items).await? else {
         return Ok(tx.commit().await?);

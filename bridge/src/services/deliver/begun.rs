@@ -1,0 +1,16 @@
+//! What is sealed and kept, and waits for being posted.
+
+use causeway_groups::sdk::Sending;
+use causeway_protocol::ids::GroupId;
+
+use crate::{domain::effect::InGroup, storage::outbox::Stored};
+
+/// Rows of a lane that are sealed.
+pub(super) struct Begun {
+    /// The group that the lane leads into.
+    pub(super) group: GroupId,
+    /// All that the lane had.
+    pub(super) rows: Vec<Stored<InGroup>>,
+    /// The batch that carries them.
+    pub(super) sending: Sending,
+}
