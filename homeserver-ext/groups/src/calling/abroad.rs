@@ -128,11 +128,11 @@ impl Abroad {
     pub(super) fn served(&mut self, focus: &str, served: &Served) {
         let Some(way) = self.ways.get_mut(focus).filter(|way| **way == Way::Made) else { return };
         match served {
-            // It left, as it was told to, or goes by another way already.
-            Served::Over(Over::Left) => {}
             Served::Over(why) if why.may_come_back() => *way = Way::Wanted(Instant::now() + AGAIN),
-            Served::Over(_) => *way = Way::Refused,
-            Served::NotLetSpeak
+            Served::Over(why) if *why != Over::Left => *way = Way::Refused,
+            // Where it left it was told to, or goes by another way already.
+            Served::Over(_)
+            | Served::NotLetSpeak
             | Served::Published
             | Served::Joined
             | Served::Cut

@@ -176,7 +176,7 @@ where
         }));
         put(&mut locked(&samples), &frame);
     };
-    Ok(device.build_input_stream(config, take, failed, None)?)
+    Ok(device.build_input_stream(config, take, |error| failed(&error), None)?)
 }
 
 /// The same on each of its channels.
@@ -196,11 +196,11 @@ fn playing<T: SizedSample + FromSample<f32> + Send + 'static>(
             all.fill(T::from_sample(next.unwrap_or_default()));
         }
     };
-    Ok(device.build_output_stream(config, give, failed, None)?)
+    Ok(device.build_output_stream(config, give, |error| failed(&error), None)?)
 }
 
 /// It goes on where it can: what did not come is silence.
-fn failed(error: cpal::Error) {
+fn failed(error: &cpal::Error) {
     tracing::debug!(%error, "the sound system missed something");
 }
 

@@ -394,15 +394,12 @@ impl Servers {
         if groups::home(tx.conn(), group).await?.as_deref() != Some(from) {
             return Ok(false);
         }
-        let lacks = match &room {
-            Some(room) => {
-                rooms::set(tx.conn(), known.row, room).await?;
-                false
-            }
-            None => {
-                rooms::forget(tx.conn(), known.row).await?;
-                rooms::is_wanted(tx.conn(), known.row).await?
-            }
+        let lacks = if let Some(room) = &room {
+            rooms::set(tx.conn(), known.row, room).await?;
+            false
+        } else {
+            rooms::forget(tx.conn(), known.row).await?;
+            rooms::is_wanted(tx.conn(), known.row).await?
         };
         tx.commit().await.map_err(storage::Error::from)?;
         if lacks {
