@@ -16,7 +16,7 @@ mod origin;
 mod share;
 mod words;
 
-pub use calls::{Calls, LiveKit, Mesh, Turn};
+pub use calls::{Calls, LiveKit, Mesh, RoomRing, Turn};
 pub use error::{ConfigError, WrongValue, unread_remedy};
 pub use limits::{HourlyRate, Limits, Rate};
 pub use load::{find, load};

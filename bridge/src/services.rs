@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod calls;
 pub mod chores;
+pub mod delegated;
 pub mod deliver;
 pub mod encryption;
 pub mod errands;
@@ -97,6 +98,8 @@ pub struct Spine {
     pub calls_told: calls::Told,
     /// What rooms said of theirs.
     pub calls_said: calls::Said,
+    /// How calls are in rooms.
+    pub calls: calls::InRooms,
     /// The native server's door, where there is a token for it.
     pub door: Option<Door>,
     /// What does not go on, for people to see.

@@ -9,6 +9,7 @@
 pub mod answered;
 pub mod callers;
 pub mod dead_letters;
+pub mod delegated;
 pub mod effects;
 pub mod errands;
 pub mod expired;

@@ -37,7 +37,7 @@ use crate::{
     services::{
         Clock, Spine,
         agent::{self, Agent},
-        calls, chores, deliver,
+        calls, chores, delegated, deliver,
         encryption::Encryption,
         errands, expired,
         focus::{self, Focus},
@@ -141,6 +141,8 @@ fn focus(
         names: names.clone(),
         openid,
         door: calls_door(config)?,
+        takes_leaves: config.calls.livekit.is_set(),
+        other_rooms: config.calls.other_rooms,
         clock: Arc::new(clock::now),
     })))
 }
@@ -279,6 +281,10 @@ pub(super) async fn start(
         asks: Arc::default(),
         calls_told: calls::Told::default(),
         calls_said: calls::Said::default(),
+        calls: calls::InRooms {
+            are_carried: config.calls.livekit.is_set() || !config.calls.focus_url.is_empty(),
+            ring: config.calls.room_ring.word(),
+        },
         door: calls_door(config)?,
         troubles: health.troubles,
         steps,
@@ -337,6 +343,9 @@ fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
     keep(tasks, "session", spine, |spine| async move { session::run(&spine, pending()).await });
     keep(tasks, "chores", spine, |spine| async move { chores::run(&spine, pending()).await });
     keep(tasks, "calls", spine, |spine| async move { calls::run(&spine, pending()).await });
+    keep(tasks, "delegated", spine, |spine| async move {
+        delegated::run(&spine, pending()).await;
+    });
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
     keep(tasks, "errands", spine, |spine| async move { errands::run(&spine, pending()).await });
     keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });

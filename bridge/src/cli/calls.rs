@@ -38,7 +38,7 @@ pub(super) enum Calls {
         #[arg(long, value_enum)]
         to: Carrier,
     },
-    /// Takes a device out of a call; it may come back.
+    /// Takes a device out of a call. A native one may come back; one of Matrix not for ten minutes.
     Kick(Whom),
     /// Mutes what a device sends through LiveKit; it may unmute itself.
     ///
@@ -63,9 +63,29 @@ pub(super) struct One {
 pub(super) struct Whom {
     #[command(flatten)]
     one: One,
-    /// Its id, as `causeway calls show` has it
-    #[arg(value_name = "DEVICE")]
-    device: DeviceId,
+    /// Its id, as `causeway calls show` has it; of one of Matrix `@mia:example.org:PHONE`
+    #[arg(value_name = "DEVICE", value_parser = Device::of)]
+    device: Device,
+}
+
+/// A device, as the admin API is asked about it.
+#[derive(Clone)]
+struct Device {
+    key: &'static str,
+    id: String,
+}
+
+impl Device {
+    fn of(text: &str) -> Result<Self, String> {
+        if text.starts_with('@') {
+            return Ok(Self { key: "guest", id: text.to_owned() });
+        }
+        let device: DeviceId = text.parse().map_err(|_| {
+            "it is neither a device's id nor a Matrix user's device, @mia:example.org:PHONE"
+                .to_owned()
+        })?;
+        Ok(Self { key: "device", id: device.to_string() })
+    }
 }
 
 /// What may carry a call.
@@ -136,7 +156,7 @@ impl One {
 
 impl Whom {
     fn have(&self, doing: &str, said: &str, output: Output) -> Result<(), Failure> {
-        self.one.have(doing, Some(("device", self.device.to_string())), said, output)
+        self.one.have(doing, Some((self.device.key, self.device.id.clone())), said, output)
     }
 }
 
@@ -190,13 +210,18 @@ fn in_full(call: &Value, now: Timestamp) -> String {
     );
     let those = call.get("participants").and_then(Value::as_array);
     for it in those.map_or(&[][..], Vec::as_slice) {
+        let is_matrix = word(it, "via") == "matrix";
         let is = |key: &str| it.get(key).and_then(Value::as_bool).unwrap_or_default();
         let connected = it.get("connected").and_then(Value::as_array).map_or(0, Vec::len);
         let _ = writeln!(
             text,
             "  {}  {}: {connected} connected{}{}{}",
-            word(it, "device"),
-            if word(it, "via") == "matrix" { word(it, "mirror") } else { word(it, "account") },
+            if is_matrix {
+                format!("{}:{}", word(it, "mirror"), word(it, "device"))
+            } else {
+                word(it, "device").to_owned()
+            },
+            if is_matrix { word(it, "name") } else { word(it, "account") },
             if is("muted") { ", muted" } else { "" },
             if is("hand") { ", hand up" } else { "" },
             if is("lost") { ", lost" } else { "" },

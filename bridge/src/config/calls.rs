@@ -28,6 +28,36 @@ pub struct Calls {
     /// Whether homeservers and servers for calls that Matrix users of other homeservers name may be at
     /// addresses of this network, and without TLS: only where all of them are one's own.
     pub private_servers: bool,
+    /// How a bridged room is told that natives call: `ring` has clients of Matrix ring, `notification` has
+    /// them say it once, `none` neither.
+    pub room_ring: RoomRing,
+    /// Whether Matrix users get tokens for calls of rooms that are not bridged as well, where the bot is in
+    /// the room and so can see that they are.
+    pub other_rooms: bool,
+}
+
+/// How a bridged room is told that natives call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RoomRing {
+    /// Clients ring.
+    #[default]
+    Ring,
+    /// They say it once.
+    Notification,
+    /// Only that there is a call is shown.
+    None,
+}
+
+impl RoomRing {
+    /// What the event says by which it does.
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Ring => Some("ring"),
+            Self::Notification => Some("notification"),
+            Self::None => None,
+        }
+    }
 }
 
 impl Default for Calls {
@@ -38,6 +68,8 @@ impl Default for Calls {
             mesh: Mesh::default(),
             focus_url: String::new(),
             private_servers: false,
+            room_ring: RoomRing::default(),
+            other_rooms: false,
         }
     }
 }

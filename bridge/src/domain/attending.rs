@@ -4,12 +4,13 @@ use causeway_protocol::{
     api::CallIntent,
     ids::{CallId, GroupId, Timestamp},
 };
-use ruma::OwnedUserId;
+use ruma::{OwnedEventId, OwnedUserId, RoomId};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     RoomEvent,
     caller::CALLER,
+    room::StateEvent,
     rtc::{identity, is_device},
 };
 
@@ -18,6 +19,8 @@ const FRESH_MS: u64 = 60_000;
 
 /// Longest address of a focus, in bytes.
 const MAX_FOCUS: usize = 256;
+/// How long one is in a call who does not say it, in ms.
+const LIFE_MS: u64 = 4 * 60 * 60 * 1_000;
 
 /// One of Matrix is in the call of a group's room, or is not any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Attending {
     pub is_in: bool,
     /// The focus of the server for calls on which he says that he speaks.
     pub focus: Option<String>,
+    /// The event that says so of a device.
+    pub event: Option<OwnedEventId>,
     /// The call that begins with it, and when that was said, where it does not say again what was so.
     pub begins: Option<(CallId, CallIntent, Timestamp)>,
 }
@@ -51,6 +56,7 @@ impl Attending {
                 device: None,
                 is_in: false,
                 focus: None,
+                event: None,
                 begins: None,
             });
         }
@@ -78,7 +84,30 @@ impl Attending {
         let focus = focus.and_then(|it| it.get("livekit_service_url")?.as_str());
         let focus = focus.filter(|it| (1..=MAX_FOCUS).contains(&it.len()) && it.is_ascii());
         let (device, focus) = (Some(device.to_owned()), focus.map(ToOwned::to_owned));
-        Some(Self { group, user, device, is_in, focus, begins })
+        let event = Some(event.event_id.clone());
+        Some(Self { group, user, device, is_in, focus, event, begins })
+    }
+
+    /// What a room's state says of it, where nobody is in a call for longer than he said that he is.
+    pub fn in_state(
+        (group, room): (GroupId, &RoomId),
+        state: &StateEvent,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let event = RoomEvent {
+            event_id: state.event_id.clone()?,
+            room_id: room.to_owned(),
+            sender: state.sender.clone(),
+            kind: state.kind.clone(),
+            state_key: Some(state.state_key.clone()),
+            at: state.at,
+            content: state.content.clone(),
+        };
+        let said = Self::of(group, &event)?;
+        let ms = |key: &str| state.content.get(key).and_then(serde_json::Value::as_u64);
+        let since = Timestamp(ms("created_ts").unwrap_or(state.at.0));
+        let is_over = since.plus_ms(ms("expires").unwrap_or(LIFE_MS)) <= now;
+        Some(Self { is_in: said.is_in && !is_over, ..said })
     }
 
     /// The call that begins with it at this time, if one does.
@@ -154,6 +183,30 @@ mod tests {
         ] {
             assert_eq!(of(sender, key, member("PHONE")), None, "{key}");
         }
+    }
+
+    #[test]
+    fn a_rooms_state_says_who_is_in_its_call_until_that_has_run_out() {
+        let mut state: StateEvent = serde_json::from_value(json!({
+            "event_id": "$1:b.example", "sender": "@mia:b.example", "type": CALLER,
+            "state_key": "_@mia:b.example_PHONE_m.call", "origin_server_ts": 1_000,
+            "content": member("PHONE"),
+        }))
+        .unwrap();
+        let room = RoomId::parse("!r:b.example").unwrap();
+        let is_in = |state: &StateEvent, now| {
+            Attending::in_state((GROUP, &room), state, Timestamp(now)).map(|said| said.is_in)
+        };
+        assert_eq!(is_in(&state, 14_400_999), Some(true));
+        assert_eq!(is_in(&state, 14_401_000), Some(false));
+        for (key, ms) in [("expires", 5_000), ("created_ts", 20_000)] {
+            state.content.insert(key.to_owned(), json!(ms));
+        }
+        assert_eq!((is_in(&state, 24_999), is_in(&state, 25_000)), (Some(true), Some(false)));
+        state.content.clear();
+        assert_eq!(is_in(&state, 0), Some(false));
+        state.event_id = None;
+        assert_eq!(is_in(&state, 0), None);
     }
 
     #[test]

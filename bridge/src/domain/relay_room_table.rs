@@ -1,5 +1,6 @@
 //! What the agent does about a relay room, as tables.
 
+use causeway_protocol::ids::Timestamp;
 use serde_json::{Map, json};
 
 use super::*;
@@ -31,7 +32,14 @@ fn over() -> Wish {
 fn event(kind: &str, key: &str, sender: &str, content: &Value) -> StateEvent {
     let content: Map<_, _> = content.as_object().unwrap().clone();
     let sender = sender.try_into().unwrap();
-    StateEvent { kind: kind.to_owned(), state_key: key.to_owned(), sender, content }
+    StateEvent {
+        kind: kind.to_owned(),
+        state_key: key.to_owned(),
+        sender,
+        event_id: None,
+        at: Timestamp(0),
+        content,
+    }
 }
 
 fn member(user: &str, membership: &str) -> StateEvent {

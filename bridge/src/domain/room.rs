@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_protocol::ids::AccountId;
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use causeway_protocol::ids::{AccountId, Timestamp};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -22,6 +22,12 @@ pub struct StateEvent {
     pub state_key: String,
     /// Who set it.
     pub sender: OwnedUserId,
+    /// By which event.
+    #[serde(default)]
+    pub event_id: Option<OwnedEventId>,
+    /// When, by the sender's homeserver.
+    #[serde(rename = "origin_server_ts", default)]
+    pub at: Timestamp,
     /// What it says.
     #[serde(default)]
     pub content: Map<String, Value>,

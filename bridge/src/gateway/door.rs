@@ -29,6 +29,8 @@ pub struct Door {
     calls: Url,
     members: Url,
     abroad: Url,
+    said: Url,
+    there: Url,
     token: Arc<Secret>,
 }
 
@@ -94,6 +96,60 @@ pub struct FromAbroad {
     pub given: Option<Given>,
     /// Why nothing does.
     pub why: String,
+}
+
+/// A group's room says something of the moment for one of Matrix.
+#[derive(Debug, Clone, Serialize)]
+pub struct Says {
+    /// The group.
+    pub group: GroupId,
+    /// Who.
+    pub user: OwnedUserId,
+    /// What.
+    pub what: Said,
+}
+
+/// What it is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// He does not come.
+    Declines,
+    /// His hand is raised.
+    Raises {
+        /// With which device he is in the call.
+        device: String,
+        /// By which event.
+        event: String,
+    },
+    /// The event is taken back by which a hand may have been.
+    Lowers {
+        /// Which.
+        event: String,
+    },
+    /// A sign.
+    Shows {
+        /// With which device he is in the call.
+        device: String,
+        /// An emoji.
+        emoji: String,
+    },
+}
+
+/// Where somebody of Matrix may be: in the room of a call, under that name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Place {
+    /// The group; none where the room is no group's.
+    pub group: Option<GroupId>,
+    /// What the room is called then.
+    pub room: String,
+    /// What he is called there.
+    pub identity: String,
+}
+
+#[derive(Deserialize)]
+struct There {
+    there: Vec<Option<bool>>,
 }
 
 /// A call of a group that begins in its room.
@@ -241,10 +297,12 @@ impl Door {
         let (frames, rooms) = (below(&["frames"])?, below(&["rooms"])?);
         let (calls, members) = (below(&["calls", "token"])?, below(&["calls", "member"])?);
         let abroad = below(&["calls", "abroad"])?;
+        let token = Arc::new(token);
+        let (said, there) = (below(&["calls", "said"])?, below(&["calls", "there"])?);
         // One provider for the whole process; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, frames, rooms, calls, members, abroad, token: Arc::new(token) })
+        Ok(Self { client, frames, rooms, calls, members, abroad, said, there, token })
     }
 
     /// What is to leave now, waited for at most so long, or until there may be other wishes than when `moved`
@@ -326,6 +384,23 @@ impl Door {
         let request = request.bearer_auth(self.token.expose()).json(fetched);
         let status = request.send().await?.status();
         if status.is_success() { Ok(()) } else { Err(DoorError::Refused(status.as_u16())) }
+    }
+
+    /// Says something of the moment for one of Matrix.
+    ///
+    /// # Errors
+    /// [`NotLetIn`]
+    pub async fn says(&self, says: &Says) -> Result<(), NotLetIn> {
+        self.about_calls::<Value>(&self.said, says).await.map(drop)
+    }
+
+    /// Who of these is there, in their order; none of whom that is not known.
+    ///
+    /// # Errors
+    /// [`NotLetIn`]
+    pub async fn who_is_there(&self, places: &[Place]) -> Result<Vec<Option<bool>>, NotLetIn> {
+        let asked = json!({ "places": places });
+        Ok(self.about_calls::<There>(&self.there, &asked).await?.there)
     }
 
     async fn about_calls<T: DeserializeOwned>(

@@ -18,12 +18,12 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use causeway_server::Asks;
 use ruma::{OwnedRoomId, OwnedServerName};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     domain::rtc::SLOT,
@@ -31,7 +31,7 @@ use crate::{
         door::{Given, NotLetIn},
         openid::OpenIdError,
     },
-    services::focus::{Focus, FocusError, Wish},
+    services::focus::{Focus, FocusError, Leave, Wish},
 };
 
 /// Below which it is asked for.
@@ -46,6 +46,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(focus: Arc<Focus>) -> Rou
     Router::new()
         .route("/sfu/get", post(sfu_get))
         .route("/get_token", post(get_token))
+        .route("/delegate_delayed_leave", any(delegate))
         .route("/healthz", get(healthz))
         .fallback(async || refused(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "no such endpoint"))
         .method_not_allowed_fallback(async || {
@@ -93,7 +94,8 @@ struct SfuGet {
     room: OwnedRoomId,
     openid_token: OpenIdToken,
     device_id: String,
-    delay_id: Option<Value>,
+    delay_id: Option<String>,
+    delay_timeout: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +104,8 @@ struct GetToken {
     slot_id: String,
     openid_token: OpenIdToken,
     member: Member,
-    delay_id: Option<Value>,
+    delay_id: Option<String>,
+    delay_timeout: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -119,10 +122,10 @@ async fn sfu_get(
     asks: Option<Extension<Asks>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Given>, Refused> {
-    let SfuGet { room, openid_token, device_id, delay_id } = read(body)?;
-    not_delegated(delay_id.as_ref())?;
+    let SfuGet { room, openid_token, device_id, delay_id, delay_timeout } = read(body)?;
+    let leave = leave(&focus, delay_id, delay_timeout)?;
     let OpenIdToken { access_token: token, matrix_server_name: server } = openid_token;
-    let wish = Wish { room, server, token, device: device_id, claim: None };
+    let wish = Wish { room, server, token, device: device_id, claim: None, leave };
     Ok(Json(focus.token(address(asks), &wish).await?))
 }
 
@@ -133,15 +136,42 @@ async fn get_token(
     asks: Option<Extension<Asks>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Given>, Refused> {
-    let GetToken { room_id: room, slot_id, openid_token, member, delay_id } = read(body)?;
-    not_delegated(delay_id.as_ref())?;
-    if slot_id != SLOT {
-        return Err(Refused::Malformed(format!("the slot is {SLOT} here")));
-    }
-    let OpenIdToken { access_token: token, matrix_server_name: server } = openid_token;
-    let Member { id, claimed_user_id, claimed_device_id: device } = member;
-    let wish = Wish { room, server, token, device, claim: Some((claimed_user_id, id)) };
+    let asked: GetToken = read(body)?;
+    let wish = asked.wish(&focus)?;
     Ok(Json(focus.token(address(asks), &wish).await?))
+}
+
+impl GetToken {
+    fn wish(self, focus: &Focus) -> Result<Wish, Refused> {
+        let Self { room_id: room, slot_id, openid_token, member, delay_id, delay_timeout } = self;
+        if slot_id != SLOT {
+            return Err(Refused::Malformed(format!("the slot is {SLOT} here")));
+        }
+        let OpenIdToken { access_token: token, matrix_server_name: server } = openid_token;
+        let Member { id, claimed_user_id, claimed_device_id: device } = member;
+        let leave = leave(focus, delay_id, delay_timeout)?;
+        Ok(Wish { room, server, token, device, claim: Some((claimed_user_id, id)), leave })
+    }
+}
+
+/// `POST /livekit/jwt/delegate_delayed_leave` – takes over the leave of a call, so that its client need not
+/// say all the time that it lives (MSC4195). Whoever looks whether this is there looks for 404.
+async fn delegate(
+    State(focus): State<Arc<Focus>>,
+    method: Method,
+    asks: Option<Extension<Asks>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    if !focus.takes_leaves() {
+        return Ok(refused(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "no such endpoint"));
+    }
+    if method != Method::POST {
+        let why = "not with this method";
+        return Ok(refused(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", why));
+    }
+    let asked: GetToken = read(body)?;
+    focus.delegate(address(asks), &asked.wish(&focus)?).await?;
+    Ok(Json(json!({})).into_response())
 }
 
 fn address(asks: Option<Extension<Asks>>) -> Option<IpAddr> {
@@ -162,10 +192,22 @@ fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, R
     })
 }
 
-/// Whoever reads this asks again without it, and clears away after itself.
-fn not_delegated(delay: Option<&Value>) -> Result<(), Refused> {
-    let why = "delayed events are not taken over here: ask without delay_id";
-    delay.map_or(Ok(()), |_| Err(Refused::Malformed(why.to_owned())))
+/// The leave that is left to us; whoever reads that it is not asks again without it, and clears away after
+/// itself.
+fn leave(
+    focus: &Focus,
+    delay: Option<String>,
+    timeout_ms: Option<u64>,
+) -> Result<Option<Leave>, Refused> {
+    let malformed = |why: &str| Refused::Malformed(why.to_owned());
+    match (delay, timeout_ms) {
+        (None, _) => Ok(None),
+        (Some(_), _) if !focus.takes_leaves() => {
+            Err(malformed("delayed events are not taken over here: ask without delay_id"))
+        }
+        (Some(_), None) => Err(malformed("delay_timeout is missing")),
+        (Some(delay), Some(timeout_ms)) => Ok(Some(Leave { delay, timeout_ms })),
+    }
 }
 
 /// Why there is no token.
@@ -196,7 +238,7 @@ impl IntoResponse for Refused {
         };
         let (status, code) = match &error {
             FocusError::TooOften(ms) => return too_often(*ms, &error),
-            FocusError::Malformed(_) => (bad, "M_BAD_JSON"),
+            FocusError::Malformed(_) | FocusError::TooManyLeaves => (bad, "M_BAD_JSON"),
             FocusError::OpenId(OpenIdError::Unknown(_) | OpenIdError::Foreign(_)) => {
                 (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
             }

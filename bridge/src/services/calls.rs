@@ -8,6 +8,9 @@
 
 pub mod abroad;
 mod attend;
+mod moments;
+mod read;
+mod ring;
 mod show;
 
 use std::{
@@ -17,11 +20,11 @@ use std::{
 };
 
 use causeway_protocol::{
-    api::{CallIntent, CallState},
+    api::{CallIntent, CallState, CallTopology},
     ghost,
-    ids::GroupId,
+    ids::{CallId, DeviceId, GroupId, Timestamp},
 };
-use ruma::OwnedRoomId;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use tokio::sync::Notify;
 
 pub use self::attend::Said;
@@ -74,6 +77,15 @@ impl Told {
     }
 }
 
+/// How calls are in rooms.
+#[derive(Debug, Clone, Default)]
+pub struct InRooms {
+    /// Whether those of Matrix come into calls of their groups.
+    pub are_carried: bool,
+    /// How a room is told that natives call, if it is.
+    pub ring: Option<&'static str>,
+}
+
 /// A caller's place: room and state key.
 type Place = (OwnedRoomId, String);
 
@@ -95,6 +107,14 @@ pub struct Book {
     focus: Option<(Option<String>, Duration)>,
     /// It was said that the homeserver takes nobody out by itself.
     is_said: bool,
+    /// Groups of which the room is to be read, since a call is heard of for the first time.
+    to_read: BTreeSet<GroupId>,
+    /// By which event which device of Matrix is in a call.
+    members: BTreeMap<(GroupId, OwnedUserId, String), OwnedEventId>,
+    /// What rings, and who does not come.
+    rings: BTreeMap<GroupId, ring::Ring>,
+    /// Those of Matrix who were taken out, and whose rooms say so.
+    cleared: BTreeSet<(CallId, String, String)>,
 }
 
 /// One who is shown.
@@ -106,12 +126,19 @@ struct Shown {
     due: Duration,
     /// How often the state was renewed.
     renewals: u64,
+    /// The event by which he is shown.
+    event: OwnedEventId,
+    /// The one by which his hand is raised, and as which event he was shown then.
+    hand: Option<(OwnedEventId, OwnedEventId)>,
+    /// When he last gave a sign that the room has.
+    sign: Timestamp,
 }
 
 /// One who should be shown, with what that needs.
 struct Wanted {
     caller: Caller,
     portal: PortalId,
+    id: DeviceId,
     device: String,
     account: causeway_protocol::ids::AccountId,
     intent: CallIntent,
@@ -146,10 +173,11 @@ pub async fn step(spine: &Spine, book: &mut Book) -> Result<Option<Duration>, St
     for (group, state) in spine.calls_told.take() {
         book.heard(group, state);
     }
-    let mut is_well = attend::tell(spine, book).await;
     let rows = callers::all(&mut spine.db.read().await?).await?;
     plan_asking(spine, book, &rows).await?;
-    is_well &= ask(spine, book).await;
+    let mut is_well = ask(spine, book).await;
+    is_well &= read::rooms(spine, book).await?;
+    is_well &= attend::tell(spine, book).await;
     let wanted = wanted(spine, book).await?;
     let places: BTreeSet<Place> = wanted.iter().map(|one| place(&one.caller)).collect();
     // Of a group that could not be asked about yet nobody knows who is in its call.
@@ -168,8 +196,11 @@ pub async fn step(spine: &Spine, book: &mut Book) -> Result<Option<Duration>, St
                 is_well &= show::keep(spine, book, (one, row), &focus).await?;
             }
         }
+        is_well &= ring::ring(spine, book, &wanted).await?;
+        is_well &= moments::show(spine, book, &wanted).await;
     }
-    book.tidy(&rows, &places);
+    is_well &= read::take_out(spine, book).await?;
+    book.tidy(&rows, &places, spine.steady());
     if !is_well {
         return Ok(Some(AFTER_FAULT * 5));
     }
@@ -185,6 +216,11 @@ impl Book {
     fn heard(&mut self, group: GroupId, state: CallState) {
         if self.calls.get(&group).is_none_or(|known| is_newer(known, &state)) {
             self.to_ask.remove(&group);
+            let is_over = state.topology == CallTopology::Ended;
+            let before = self.calls.get(&group).map(|known| known.call);
+            if state.bridged && !is_over && before != Some(state.call) {
+                self.to_read.insert(group);
+            }
             self.calls.insert(group, state);
         }
     }
@@ -198,12 +234,16 @@ impl Book {
         may
     }
 
-    fn tidy(&mut self, rows: &[Caller], wanted: &BTreeSet<Place>) {
+    fn tidy(&mut self, rows: &[Caller], wanted: &BTreeSet<Place>, now: Duration) {
         self.shown.retain(|place, _| wanted.contains(place));
         let is_known = |at: &Place| wanted.contains(at) || rows.iter().any(|row| place(row) == *at);
         self.waits.retain(|place, _| is_known(place));
         let groups: BTreeSet<GroupId> = rows.iter().map(|row| row.group).collect();
-        self.calls.retain(|group, state| !natives(state).is_empty() || groups.contains(group));
+        let is_on = |state: &CallState| state.bridged && state.topology != CallTopology::Ended;
+        self.calls.retain(|group, state| is_on(state) || groups.contains(group));
+        self.rings.retain(|group, ring| self.calls.contains_key(group) || ring.is_new(now));
+        self.members.retain(|(group, ..), _| self.calls.contains_key(group));
+        self.cleared.retain(|(call, ..)| self.calls.values().any(|state| state.call == *call));
     }
 }
 
@@ -281,6 +321,7 @@ async fn wanted(spine: &Spine, book: &Book) -> Result<Vec<Wanted>, StepError> {
                     began_at: spine.now(),
                 },
                 portal: portal.id,
+                id: device,
                 device: device_name(&device),
                 account,
                 intent: state.intent,

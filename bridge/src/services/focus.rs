@@ -4,14 +4,17 @@
 //! is given, and what that does to the group's call, is the native server's to say.
 
 mod flights;
+mod leaves;
 mod limits;
 
 use std::net::IpAddr;
 
+use causeway_protocol::ids::GroupId;
 use causeway_store::Db;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
 use serde_json::Value;
 
+pub use self::leaves::Leave;
 use self::{flights::Flights, limits::Limits};
 use super::Clock;
 use crate::{
@@ -57,6 +60,10 @@ pub struct Parts {
     pub openid: OpenId,
     /// The native server, where there is a token for its door.
     pub door: Option<Door>,
+    /// Whether leaves of calls are taken over: not without a LiveKit that knows who is in one.
+    pub takes_leaves: bool,
+    /// Whether those are let in as well who are in a room that is not bridged, and the bot too.
+    pub other_rooms: bool,
     /// What time it is.
     pub clock: Clock,
 }
@@ -73,6 +80,16 @@ pub struct Wish {
     pub device: String,
     /// Where the client says who it is, and what it is called in the call: user and member id.
     pub claim: Option<(String, String)>,
+    /// The leave of the call that it leaves to us, if it does.
+    pub leave: Option<Leave>,
+}
+
+/// Who asks.
+struct Found {
+    user: OwnedUserId,
+    group: Option<GroupId>,
+    name: Option<String>,
+    identity: String,
 }
 
 /// Why somebody is not let in.
@@ -84,6 +101,9 @@ pub enum FocusError {
     /// A client's mistake.
     #[error("{0}")]
     Malformed(&'static str),
+    /// Too many leaves are ours already.
+    #[error("as many leaves of calls are left to this server as may be")]
+    TooManyLeaves,
     /// Not who he says.
     #[error("this OpenID token is {0}'s, and not of whom the request claims")]
     NotHis(OwnedUserId),
@@ -133,7 +153,7 @@ impl Focus {
         let name = match &outcome {
             Ok(_) => "given",
             Err(FocusError::TooOften(_)) => "too_often",
-            Err(FocusError::Malformed(_)) => "malformed",
+            Err(FocusError::Malformed(_) | FocusError::TooManyLeaves) => "malformed",
             Err(FocusError::NotHis(_) | FocusError::OpenId(_)) => "not_his",
             Err(FocusError::NotJoined) => "not_joined",
             Err(FocusError::NotBridged) => "not_bridged",
@@ -145,7 +165,45 @@ impl Focus {
         outcome
     }
 
+    /// Takes over the leave of a call, of a device that is let in already.
+    ///
+    /// # Errors
+    /// [`FocusError`]: nothing is another.
+    pub async fn delegate(&self, from: Option<IpAddr>, wish: &Wish) -> Result<(), FocusError> {
+        let found = self.found(from, wish).await?;
+        self.take_over(wish, &found).await
+    }
+
+    /// Whether leaves of calls can be left to us.
+    pub const fn takes_leaves(&self) -> bool {
+        self.parts.takes_leaves && self.parts.door.is_some()
+    }
+
     async fn judged(&self, from: Option<IpAddr>, wish: &Wish) -> Result<Given, FocusError> {
+        let Found { user, group, name, identity } = self.found(from, wish).await?;
+        let Some(door) = &self.parts.door else {
+            let why = "The server that carries calls is not reachable.".to_owned();
+            return Err(NotLetIn::Away(why).into());
+        };
+        let guest = Guest {
+            group,
+            room: alias(wish.room.as_str(), SLOT),
+            identity: identity.clone(),
+            device: wish.device.clone(),
+            // Whoever is of another homeserver sends to that one's, and only listens here.
+            publish: user.server_name() == self.parts.names.server(),
+            name,
+            user: user.clone(),
+        };
+        if wish.leave.is_some() {
+            // Refused, he asks again without.
+            self.take_over(wish, &Found { user, group, name: None, identity }).await?;
+        }
+        Ok(door.let_in(&guest).await?)
+    }
+
+    /// Who asks, and of which group's room, which he is in.
+    async fn found(&self, from: Option<IpAddr>, wish: &Wish) -> Result<Found, FocusError> {
         let now = || (self.parts.clock)();
         if let Some(from) = from {
             self.addresses.take(now(), limits::household(from)).map_err(FocusError::TooOften)?;
@@ -160,6 +218,9 @@ impl Focus {
         if member.is_some_and(|member| member.is_empty() || member.len() > MAX_MEMBER) {
             return Err(FocusError::Malformed("the member's id is empty, or too long"));
         }
+        if let Some(leave) = &wish.leave {
+            leave.check()?;
+        }
         let user = self.flights.whose(&self.parts.openid, now, (&wish.server, &wish.token)).await;
         let user = user.map_err(FocusError::OpenId)?;
         if wish.claim.as_ref().is_some_and(|(claimed, _)| *claimed != *user.as_str()) {
@@ -167,23 +228,12 @@ impl Focus {
         }
         self.users.take(now(), user.clone()).map_err(FocusError::TooOften)?;
         let group = portals::group_of(&mut self.parts.db.read().await?, &wish.room).await?;
-        let group = group.ok_or(FocusError::NotBridged)?;
+        if group.is_none() && !self.parts.other_rooms {
+            return Err(FocusError::NotBridged);
+        }
         let name = self.joined(wish, &user).await?;
-        let Some(door) = &self.parts.door else {
-            let why = "The server that carries calls is not reachable.".to_owned();
-            return Err(NotLetIn::Away(why).into());
-        };
-        let guest = Guest {
-            group: Some(group),
-            room: alias(wish.room.as_str(), SLOT),
-            identity: identity(user.as_str(), &wish.device, member),
-            device: wish.device.clone(),
-            // Whoever is of another homeserver sends to that one's, and only listens here.
-            publish: user.server_name() == self.parts.names.server(),
-            name,
-            user,
-        };
-        Ok(door.let_in(&guest).await?)
+        let identity = identity(user.as_str(), &wish.device, member);
+        Ok(Found { user, group, name, identity })
     }
 
     /// What he is called in the room, which he is in now, and the bot as well.

@@ -23,6 +23,7 @@ use crate::{
         caller::CALLER,
         command::{Asked, Command, errand},
         effect::{Effect, InRoom},
+        in_call::{InCall, Moment, NOTIFICATION, is_hand},
         lane::Lane,
         mirror::client_id,
         portal::{Portal, PortalId},
@@ -178,8 +179,8 @@ struct Round<'a> {
     /// Rooms that have replaced others, as this transaction has it.
     followed: BTreeSet<OwnedRoomId>,
     decided: Decided,
-    /// Who of Matrix is in calls, or is not any more.
-    attending: Vec<Attending>,
+    /// What rooms say of their calls.
+    attending: Vec<InCall>,
 }
 
 /// Whether the message that a redaction takes back has a counterpart in the group, or will have one.
@@ -195,6 +196,17 @@ async fn is_known(
     Ok(decided.has(&txn)
         || links::message_of(tx.conn(), &event).await?.is_some()
         || outbox::lane_of(tx.conn(), &txn).await?.is_some())
+}
+
+/// Whether it is about a call and nothing else.
+async fn is_of_call(tx: &mut Tx, event: &RoomEvent) -> Result<bool, storage::Error> {
+    if !is_hand(event) {
+        return Ok(event.kind == NOTIFICATION);
+    }
+    let (_, about) = unbridged::line(unbridged::Kind::Reaction, event);
+    let Some(about) = about else { return Ok(false) };
+    // What is about a message is no hand.
+    Ok(links::message_of(tx.conn(), &about).await?.is_none())
 }
 
 /// Those of `effects` that are carried out of what somebody asks the bot; `true`: he is told that it is
@@ -273,8 +285,16 @@ impl Round<'_> {
             portal.natives = machine.roster(tx, portal.group).await?;
         }
         let attends = matches!(event.kind.as_str(), CALLER | "m.room.member");
-        if attends && !portal.encrypted && !self.spine.names.is_ours(&event.sender) {
-            self.attending.extend(Attending::of(portal.group, &event));
+        let is_theirs = !portal.encrypted && !self.spine.names.is_ours(&event.sender);
+        if attends && is_theirs {
+            self.attending.extend(Attending::of(portal.group, &event).map(InCall::Attends));
+        }
+        if is_theirs && let Some(moment) = Moment::of(portal.group, &event) {
+            self.attending.push(InCall::Moment(moment));
+            // Where calls are carried the group has it as its own, and no line of it.
+            if self.spine.calls.are_carried && is_of_call(tx, &event).await? {
+                return Ok(false);
+            }
         }
         let kind = unbridged::Kind::of(&event);
         // What never came.

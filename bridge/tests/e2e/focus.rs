@@ -1,6 +1,9 @@
 //! The focus on a real Synapse and a real LiveKit: a Matrix user's client asks, as Element Call does.
 
-use causeway_bridge::demo::matrix_user::MatrixUser;
+use causeway_bridge::{
+    demo::matrix_user::MatrixUser,
+    domain::rtc::{SLOT, alias},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -79,6 +82,25 @@ async fn who_is_in_the_room_is_let_in_and_nobody_else() {
     let own = dora.create_room(json!({})).await.unwrap();
     let body = json!({"room": own, "openid_token": openid(&dora).await, "device_id": "X"});
     assert_eq!(ask(&all, "sfu/get", &body).await.0, 403);
+    // Where the operator wants it she is, once the bot sees that she is in it.
+    all.causeway.set_env("CAUSEWAY__CALLS__OTHER_ROOMS", "true");
+    all.causeway.stop().await.unwrap();
+    all.causeway.start().await.unwrap();
+    assert_eq!(ask(&all, "sfu/get", &body).await.0, 403);
+    let bot = format!("@causewaybot:{}", all.synapse.server_name());
+    let path = ["rooms", own.as_str(), "invite"];
+    dora.request(Method::POST, &path, json!({"user_id": bot})).await.unwrap();
+    let is_let_in = async {
+        loop {
+            match ask(&all, "sfu/get", &body).await {
+                (200, given) => return given,
+                // The bot is not there yet, or was asked too often.
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let given = tokio::time::timeout(crate::people::PATIENCE, is_let_in).await.unwrap();
+    assert_eq!(claims(&given)["video"]["room"], json!(alias(own.as_str(), SLOT)));
     // Whoever has left is let in no more.
     all.carol.leave(&room).await.unwrap();
     let (status, said) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;

@@ -130,7 +130,7 @@ async fn whom_the_homeserver_took_out_is_shown_again() {
     });
     running.pass(30_000);
     // Something that has it look.
-    let muted = SetCall { muted: Some(true), hand: None };
+    let muted = SetCall { muted: Some(true), ..SetCall::default() };
     alice.client.http().set_call((group, CALL), &muted).await.unwrap();
     world.during(&running, stub.wait(is_shown(&["alice"], 1))).await;
     running.drop_dead().await;

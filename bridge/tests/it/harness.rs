@@ -71,6 +71,8 @@ pub(crate) fn focus(spine: &Spine, door: Option<(&str, &str)>) -> Arc<Focus> {
         names: spine.names.clone(),
         openid: OpenId::new(spine.matrix.clone(), server, Public::new(false).unwrap()),
         door: door.map(|(url, token)| Door::new(url, Secret::new(token)).unwrap()),
+        takes_leaves: door.is_some(),
+        other_rooms: false,
         clock: spine.clock.clone(),
     }))
 }
@@ -149,6 +151,7 @@ impl Bridge {
             asks: Arc::default(),
             calls_told: causeway_bridge::services::calls::Told::default(),
             calls_said: causeway_bridge::services::calls::Said::default(),
+            calls: causeway_bridge::services::calls::InRooms::default(),
             door: None,
             troubles: Troubles::default(),
             steps,

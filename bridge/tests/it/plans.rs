@@ -12,8 +12,9 @@ use crate::statements::{files, statements};
 const SOURCES: [&str; 2] = ["src/storage", "../homeserver-ext/groups/src/storage"];
 
 /// Tables of one row, or of which each is wanted.
-const SMALL: [&str; 17] = [
+const SMALL: [&str; 18] = [
     "callers",
+    "delegated",
     "errands",
     "own",
     "fallback_key",

@@ -215,6 +215,7 @@ impl World {
             asks: std::sync::Arc::default(),
             calls_told: calls::Told::default(),
             calls_said: calls::Said::default(),
+            calls: causeway_bridge::services::calls::InRooms::default(),
             door: None,
             troubles: Troubles::default(),
             steps,

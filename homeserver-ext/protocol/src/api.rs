@@ -17,8 +17,8 @@ pub use accounts::{
 };
 pub use calls::{
     AskSfu, AskUpgrade, CallCap, CallDevice, CallGuest, CallIce, CallIntent, CallMember, CallMesh,
-    CallOut, CallPage, CallParticipant, CallReady, CallSfu, CallSfus, CallState, CallTopology,
-    JoinCall, ReportCall, SetCall, StartCall,
+    CallOut, CallPage, CallParticipant, CallReaction, CallReady, CallSfu, CallSfus, CallState,
+    CallTopology, CallWhom, JoinCall, ReportCall, SetCall, StartCall,
 };
 pub use events::{EventAbout, EventKind, EventPage, GroupEvent};
 pub use groups::{GroupHead, GroupPage, GroupServer, GroupServers, OpBytes, OpPage, PostOp};

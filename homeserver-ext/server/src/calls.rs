@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use causeway_protocol::{
-    api::{CallOut, CallState, CallTopology},
+    api::{CallOut, CallState, CallTopology, CallWhom},
     call::{Call, Change, Effect, Event, Refused, Topology, Who},
     device::DeviceOf,
     envelope::{Envelope, Kind, MAX_CALL_TTL_MS, Recipient, compute_id},
@@ -54,6 +54,12 @@ pub(crate) fn apply(row: &mut Row, event: Event, now: Timestamp) -> Result<Chang
     }
     note_sound(kept, now);
     let call = &kept.call;
+    kept.reactions.retain(|it| match &it.who {
+        CallWhom::Native { device } => call.participants.contains_key(&Who::Native(*device)),
+        CallWhom::Matrix { mirror, device } => {
+            call.participants.contains_key(&Who::Matrix(mirror.clone(), device.clone()))
+        }
+    });
     kept.people.retain(|device, _| call.participants.contains_key(&Who::Native(*device)));
     kept.guests.retain(|_, guest| {
         let who = &guest.who;

@@ -180,6 +180,8 @@ fn calls() -> Router<Api> {
         .route("/groups/{group}/calls/{call}/set", post(calls::set))
         .route("/groups/{group}/calls/{call}/leave", post(calls::leave))
         .route("/groups/{group}/calls/{call}/decline", post(calls::decline))
+        .route("/groups/{group}/calls/{call}/kick", post(calls::kick))
+        .route("/groups/{group}/calls/{call}/mute", post(calls::mute))
         .route("/groups/{group}/calls/{call}/end", post(calls::end))
 }
 

@@ -2,7 +2,7 @@
 
 use causeway_protocol::ids::Timestamp;
 use reqwest::Method;
-use ruma::{OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
@@ -207,6 +207,19 @@ impl Matrix {
         }
         let sent: Sent = call.send().await?;
         Ok(sent.event_id)
+    }
+
+    /// `PUT /_matrix/client/v3/rooms/{room}/redact/{event}/{txn}` – takes an event of the user's own back.
+    pub async fn redact(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        event: &EventId,
+        txn: &str,
+    ) -> Result<(), MatrixError> {
+        let path = ["rooms", room.as_str(), "redact", event.as_str(), txn];
+        let call = self.v3("redact", Method::PUT, &path).soon().acting_as(user).with_device();
+        call.json(&json!({})).nothing().await
     }
 
     /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – an event of the agent.

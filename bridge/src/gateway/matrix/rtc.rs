@@ -2,7 +2,7 @@
 //! and state that the homeserver sets when nobody holds it back (MSC4143, MSC4140).
 
 use reqwest::Method;
-use ruma::{OwnedRoomId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -47,6 +47,20 @@ pub struct Delayed {
 struct Waiting {
     #[serde(default)]
     delayed_events: Vec<Delayed>,
+}
+
+#[derive(Deserialize)]
+struct Related {
+    #[serde(default)]
+    chunk: Vec<Reaction>,
+}
+
+#[derive(Deserialize)]
+struct Reaction {
+    event_id: OwnedEventId,
+    sender: OwnedUserId,
+    #[serde(default)]
+    content: Value,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +143,26 @@ impl Matrix {
         Ok(armed.delay_id)
     }
 
+    /// `GET /_matrix/client/v1/rooms/{room}/relations/{event}/m.annotation/m.reaction` – the user's own
+    /// reaction with this key to an event, if there is one.
+    pub async fn own_reaction(
+        &self,
+        user: &UserId,
+        (room, event): (&RoomId, &EventId),
+        key: &str,
+    ) -> Result<Option<OwnedEventId>, MatrixError> {
+        let path = ["_matrix", "client", "v1", "rooms", room.as_str(), "relations", event.as_str()];
+        let path = [&path[..], &["m.annotation", "m.reaction"]].concat();
+        let call = self.call("own_reaction", Method::GET, &path).soon().acting_as(user);
+        let Related { chunk } = call.send().await?;
+        let is_it = |it: &&Reaction| {
+            let relates = it.content.get("m.relates_to");
+            let its = relates.and_then(|relates| relates.get("key")).and_then(Value::as_str);
+            it.sender == *user && its == Some(key)
+        };
+        Ok(chunk.iter().find(is_it).map(|it| it.event_id.clone()))
+    }
+
     /// `GET …/delayed_events` – those of `user` that wait.
     pub async fn delayed(&self, user: &UserId) -> Result<Vec<Delayed>, MatrixError> {
         let waiting: Waiting =
@@ -144,6 +178,11 @@ impl Matrix {
     /// `POST …/delayed_events/{id}/cancel` – it does not come.
     pub async fn cancel_delayed(&self, user: &UserId, id: &str) -> Result<(), MatrixError> {
         self.about_delayed("cancel_delayed", user, id, "cancel").json(json!({})).nothing().await
+    }
+
+    /// `POST …/delayed_events/{id}/send` – it comes now.
+    pub async fn send_delayed(&self, user: &UserId, id: &str) -> Result<(), MatrixError> {
+        self.about_delayed("send_delayed", user, id, "send").json(json!({})).nothing().await
     }
 
     fn about_delayed(&self, name: &'static str, user: &UserId, id: &str, what: &str) -> Call<'_> {

@@ -10,12 +10,17 @@ use tokio::sync::Notify;
 
 use super::{Book, Spine};
 use crate::{
-    domain::attending::Attending,
-    gateway::door::{Attends, Begins, NotLetIn},
+    domain::{
+        attending::Attending,
+        in_call::{InCall, Moment, What},
+    },
+    gateway::door::{self, Attends, Begins, NotLetIn, Says},
 };
 
 /// What waits; beyond it the oldest goes. What LiveKit shows says the same, only later.
 const WAITING: usize = 1_000;
+/// Devices of which it is remembered by which event they are in a call.
+const MEMBERS: usize = 10_000;
 
 /// What rooms said and the native server was not told. A clone is another handle of the same.
 #[derive(Debug, Clone, Default)]
@@ -23,13 +28,13 @@ pub struct Said(Arc<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    said: Mutex<VecDeque<Attending>>,
+    said: Mutex<VecDeque<InCall>>,
     came: Notify,
 }
 
 impl Said {
     /// What is new, in its order.
-    pub fn put(&self, said: Vec<Attending>) {
+    pub fn put(&self, said: Vec<InCall>) {
         if said.is_empty() {
             return;
         }
@@ -45,7 +50,7 @@ impl Said {
         self.0.came.notified().await;
     }
 
-    fn next(&self) -> Option<Attending> {
+    fn next(&self) -> Option<InCall> {
         self.0.said.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
     }
 
@@ -56,42 +61,108 @@ impl Said {
 
 /// Tells all that waits; `false`: the native server is away.
 pub(super) async fn tell(spine: &Spine, book: &mut Book) -> bool {
-    let Some(door) = &spine.door else { return true };
+    let Some(door) = spine.door.clone() else { return true };
     while let Some(said) = spine.calls_said.next() {
-        // Who leaves a room whose group does not call leaves no call.
-        let is_about = said.device.is_some() || book.calls.contains_key(&said.group);
-        if is_about {
-            let own = super::focus(spine, book, said.focus.is_some()).await;
-            // Where the homeserver names none nobody knows which is ours.
-            let focus = said.focus.clone().filter(|focus| own.is_some_and(|own| own != *focus));
-            let me = spine.native.me();
-            let (account, device) = (me.account.clone(), me.record.device_id);
-            let begins = said.begins(spine.now()).map(|(call, intent)| {
-                let by = CallDevice { account, device, mirror: None };
-                Begins { call, intent, by }
-            });
-            let attends = Attends {
-                identities: said.identities(),
-                group: said.group,
-                user: said.user.clone(),
-                device: said.device.clone(),
-                is_in: said.is_in,
-                focus,
-                begins,
-            };
-            match door.attend(&attends).await {
-                Ok(()) => {}
-                Err(NotLetIn::Away(why)) => {
-                    tracing::debug!(why, "who of Matrix is in calls is not told yet");
-                    return false;
+        let told = match said {
+            InCall::Attends(said) => {
+                book.attended(&said);
+                // Who leaves a room whose group does not call leaves no call.
+                let is_about = said.device.is_some() || book.calls.contains_key(&said.group);
+                if is_about {
+                    let own = super::focus(spine, book, said.focus.is_some()).await;
+                    // Where the homeserver names none nobody knows which is ours.
+                    let is_other = |focus: &String| own.as_ref().is_some_and(|own| own != focus);
+                    let focus = said.focus.clone().filter(is_other);
+                    door.attend(&attends(spine, said, focus)).await
+                } else {
+                    Ok(())
                 }
-                // It is as it was; who is in the room of Matrix's own may be there.
-                Err(NotLetIn::Refused(why)) => {
-                    tracing::debug!(why, "one of Matrix is not in a group's call");
-                }
+            }
+            InCall::Moment(moment) => match book.says(spine, moment) {
+                Some(says) => door.says(&says).await,
+                None => Ok(()),
+            },
+        };
+        match told {
+            Ok(()) => {}
+            Err(NotLetIn::Away(why)) => {
+                tracing::debug!(why, "who of Matrix is in calls is not told yet");
+                return false;
+            }
+            // It is as it was; who is in the room of Matrix's own may be there.
+            Err(NotLetIn::Refused(why)) => {
+                tracing::debug!(why, "one of Matrix is not in a group's call");
             }
         }
         spine.calls_said.told();
     }
     true
+}
+
+fn attends(spine: &Spine, said: Attending, focus: Option<String>) -> Attends {
+    let me = spine.native.me();
+    let (account, device) = (me.account.clone(), me.record.device_id);
+    let begins = said.begins(spine.now()).map(|(call, intent)| {
+        let by = CallDevice { account, device, mirror: None };
+        Begins { call, intent, by }
+    });
+    Attends {
+        identities: said.identities(),
+        group: said.group,
+        user: said.user,
+        device: said.device,
+        is_in: said.is_in,
+        focus,
+        begins,
+    }
+}
+
+impl Book {
+    /// Remembers by which event a device is in a call.
+    fn attended(&mut self, said: &Attending) {
+        let Some(device) = said.device.clone() else { return };
+        let of = (said.group, said.user.clone(), device);
+        match &said.event {
+            Some(event) if said.is_in => {
+                if self.members.len() >= MEMBERS {
+                    self.members.pop_first();
+                }
+                self.members.insert(of, event.clone());
+            }
+            _ => drop(self.members.remove(&of)),
+        }
+    }
+
+    /// What the native server is to be told of a moment.
+    fn says(&mut self, spine: &Spine, Moment { group, user, what }: Moment) -> Option<Says> {
+        let device = |book: &Self, member| {
+            let those = book.members.iter();
+            let mut his = those.filter(|((of, who, _), _)| (*of, who) == (group, &user));
+            Some(his.find(|(_, event)| **event == member)?.0.2.clone())
+        };
+        let what = match what {
+            What::Rings(event) => {
+                self.rings.entry(group).or_default().heard(event, spine.steady());
+                return None;
+            }
+            What::Declines(event) => {
+                let now = spine.steady();
+                let is_known = self.rings.get(&group).is_some_and(|ring| ring.has(&event, now));
+                is_known.then_some(door::Said::Declines)?
+            }
+            What::Raises { member, by } => {
+                door::Said::Raises { device: device(self, member)?, event: by.to_string() }
+            }
+            What::Lowers(event) => {
+                let mut guests = self.calls.get(&group)?.guests();
+                guests
+                    .any(|guest| guest.hand)
+                    .then(|| door::Said::Lowers { event: event.to_string() })?
+            }
+            What::Shows { member, emoji } => {
+                door::Said::Shows { device: device(self, member)?, emoji }
+            }
+        };
+        Some(Says { group, user, what })
+    }
 }

@@ -1,10 +1,16 @@
 //! One caller in one room: shown, confirmed, taken out.
 
+use causeway_protocol::ids::{AccountId, Timestamp};
+use ruma::OwnedEventId;
 use serde_json::{Map, Value, json};
 
 use super::{AFTER_REFUSAL, Book, EVERY, Shown, Spine, StepError, Wanted, place};
 use crate::{
-    domain::caller::{CALLER, Caller, content, renewals},
+    domain::{
+        caller::{CALLER, Caller, content, renewals},
+        in_call::HAND,
+        portal::PortalId,
+    },
     gateway::{matrix::MatrixError, provision::provision},
     steps::Step,
     storage::{
@@ -44,7 +50,7 @@ pub(super) async fn keep(
         }
     }
     let done = if let Some(delay) = held {
-        set(spine, (caller, one), focus, renewed).await.map(|()| delay)
+        set(spine, (caller, one), focus, renewed).await.map(|event| (delay, event))
     } else {
         if row.is_none() {
             let mut tx = spine.db.begin().await?;
@@ -52,12 +58,24 @@ pub(super) async fn keep(
             tx.commit().await?;
             spine.steps.reached(Step::NotedCaller).await;
         }
-        bring_in(spine, one).await?;
+        bring_in(spine, one.portal, &one.account, &one.caller).await?;
         begin(spine, book, (caller, one), focus, renewed).await
     };
     match done {
-        Ok(delay) => {
-            book.shown.insert(at, Shown { delay, due: now + EVERY, renewals: renewed });
+        Ok((delay, event)) => {
+            let due = now + EVERY;
+            let (hand, sign) = match book.shown.remove(&at) {
+                Some(before) => (before.hand, before.sign),
+                // The process before may have raised it.
+                None if row.is_some() => {
+                    let (user, of) = (&caller.user, (&*caller.room, &*event));
+                    let hand = spine.matrix.own_reaction(user, of, HAND).await.unwrap_or_default();
+                    (hand.map(|hand| (hand, event.clone())), Timestamp(0))
+                }
+                None => (None, Timestamp(0)),
+            };
+            let shown = Shown { delay, due, renewals: renewed, event, hand, sign };
+            book.shown.insert(at, shown);
             Ok(true)
         }
         Err(error) => Ok(book.failed(spine, caller, &error)),
@@ -125,7 +143,7 @@ async fn begin(
     (caller, one): (&Caller, &Wanted),
     focus: &str,
     renewed: u64,
-) -> Result<Option<String>, MatrixError> {
+) -> Result<(Option<String>, OwnedEventId), MatrixError> {
     // Of a process that did not live to use it: it would take out whoever is in the call.
     disarm(spine, caller).await?;
     open(spine, caller).await?;
@@ -145,9 +163,9 @@ async fn begin(
         Err(error) => return Err(error),
     };
     spine.steps.reached(Step::ArmedCaller).await;
-    set(spine, (caller, one), focus, renewed).await?;
+    let event = set(spine, (caller, one), focus, renewed).await?;
     spine.steps.reached(Step::ShowedCaller).await;
-    Ok(delay)
+    Ok((delay, event))
 }
 
 async fn set(
@@ -155,10 +173,10 @@ async fn set(
     (caller, one): (&Caller, &Wanted),
     focus: &str,
     renewed: u64,
-) -> Result<(), MatrixError> {
+) -> Result<OwnedEventId, MatrixError> {
     let Caller { room, key, user, began_at, .. } = caller;
     let content = content(room, (user, &one.device), one.intent, focus, (*began_at, renewed));
-    spine.matrix.send_state(user, room, CALLER, key, &content).await.map(|_| ())
+    spine.matrix.send_state(user, room, CALLER, key, &content).await
 }
 
 /// Has nothing take it out any more.
@@ -203,11 +221,16 @@ async fn open(spine: &Spine, caller: &Caller) -> Result<(), MatrixError> {
 }
 
 /// Has the ghost be in the room. Where it cannot be, the homeserver says so at what follows.
-async fn bring_in(spine: &Spine, one: &Wanted) -> Result<(), StepError> {
+pub(super) async fn bring_in(
+    spine: &Spine,
+    portal: PortalId,
+    account: &AccountId,
+    Caller { room, user, .. }: &Caller,
+) -> Result<(), StepError> {
     let (names, matrix) = (&spine.names, &spine.matrix);
-    let (Caller { room, user, .. }, name) = (&one.caller, names.shown(&one.account));
+    let name = names.shown(account);
     let mut read = spine.db.read().await?;
-    let (standing, is_made) = ghosts::standing(&mut read, one.portal, &one.account, &name).await?;
+    let (standing, is_made) = ghosts::standing(&mut read, portal, account, &name).await?;
     drop(read);
     if standing == Standing::Joined && is_made {
         return Ok(());
@@ -228,8 +251,8 @@ async fn bring_in(spine: &Spine, one: &Wanted) -> Result<(), StepError> {
         return Ok(());
     }
     let mut tx = spine.db.begin().await?;
-    ghosts::made(&mut tx, spine.now(), &one.account, user, &name).await?;
-    ghosts::has_joined(&mut tx, one.portal, &one.account).await?;
+    ghosts::made(&mut tx, spine.now(), account, user, &name).await?;
+    ghosts::has_joined(&mut tx, portal, account).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -114,7 +114,8 @@ pub(super) async fn request(
             http.report_call(call, &ReportCall { epoch, connected, ready, decline }).await
         }
         Ask::Set(muted, hand) => {
-            http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand) }).await
+            http.set_call(call, &SetCall { muted: Some(*muted), hand: Some(*hand), reaction: None })
+                .await
         }
         Ask::Leave => http.leave_call(call.0, call.1).await,
     }

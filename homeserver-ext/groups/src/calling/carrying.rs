@@ -220,7 +220,10 @@ pub(super) mod tests {
             participants: participants.collect(),
             accounts: Vec::new(),
             declined: Vec::new(),
+            declined_mirrors: Vec::new(),
             out: Vec::new(),
+            reactions: Vec::new(),
+            kicked: Vec::new(),
         }
     }
 

@@ -5,6 +5,8 @@ mod end;
 mod heard;
 mod leave;
 mod list;
+mod react;
+mod rule;
 #[cfg(feature = "calls")]
 mod sound;
 #[cfg(feature = "calls")]
@@ -80,6 +82,19 @@ pub(super) enum Command {
     /// Say that you do not come: none of your devices rings any more
     #[command(after_help = "Examples:\n  causeway-client call decline team")]
     Decline(OfGroup),
+    /// Show all who are in the call an emoji; from a device that is in it
+    #[command(after_help = "Examples:\n  causeway-client call react team 👍")]
+    React(react::Arguments),
+    /// Take somebody out of a group's call; for admins of the group
+    #[command(
+        after_help = "A native may come back; one of Matrix not for ten minutes.\n\nExamples:\n  causeway-client call kick team bob:b.example\n  causeway-client call kick team @mia:b.example"
+    )]
+    Kick(rule::Arguments),
+    /// Mute what somebody says through the server for calls, until he unmutes himself; for admins of the group
+    #[command(
+        after_help = "What devices say to each other directly nobody else can mute.\n\nExamples:\n  causeway-client call mute team @mia:b.example"
+    )]
+    Mute(rule::Arguments),
     /// End a group's call for everybody; for who began it, and admins of the group
     #[command(after_help = "Examples:\n  causeway-client call end team")]
     End(OfGroup),
@@ -95,6 +110,9 @@ pub(super) async fn run(command: Command, home: &Home, printer: Printer) -> Resu
         Command::List(arguments) => list::run(arguments, home, printer).await,
         Command::Watch(arguments) => watch::run(arguments, home, printer).await,
         Command::Decline(arguments) => decline::run(arguments, home, printer).await,
+        Command::React(arguments) => react::run(arguments, home, printer).await,
+        Command::Kick(arguments) => rule::kick(arguments, home, printer).await,
+        Command::Mute(arguments) => rule::mute(arguments, home, printer).await,
         Command::End(arguments) => end::run(arguments, home, printer).await,
     }
 }

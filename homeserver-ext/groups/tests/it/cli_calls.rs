@@ -93,7 +93,7 @@ fn a_call_rings_in_tail_and_who_comes_and_goes_is_shown() {
     let came = tail.until(is("group_call_join"));
     assert_eq!(came["account"], bob.account());
     does(&bob, async |client, group| {
-        let said = SetCall { muted: Some(true), hand: None };
+        let said = SetCall { muted: Some(true), ..SetCall::default() };
         client.http().set_call((group, call.call), &said).await.unwrap();
         client.http().leave_call(group, call.call).await.unwrap();
     });

@@ -78,7 +78,7 @@ pub struct CallReady {
 }
 
 /// Body of `POST groups/{id}/calls/{call}/set`; what is absent stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SetCall {
     /// It sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +86,39 @@ pub struct SetCall {
     /// Its hand is raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hand: Option<bool>,
+    /// A sign of the moment, that all are shown: an emoji of 32 bytes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaction: Option<String>,
+}
+
+/// Somebody in a call: body of `POST groups/{id}/calls/{call}/kick` and `…/mute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CallWhom {
+    /// One of Matrix.
+    Matrix {
+        /// The Matrix user.
+        mirror: String,
+        /// His device.
+        device: String,
+    },
+    /// A native device.
+    Native {
+        /// Which.
+        device: DeviceId,
+    },
+}
+
+/// A sign of the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallReaction {
+    /// Whose.
+    #[serde(flatten)]
+    pub who: CallWhom,
+    /// What.
+    pub emoji: String,
+    /// When.
+    pub at_ms: Timestamp,
 }
 
 /// Body of `POST groups/{id}/calls/{call}/sfu`.
@@ -249,9 +282,18 @@ pub struct CallState {
     /// Who declined and does not take part, the last 64.
     #[serde(default)]
     pub declined: Vec<AccountId>,
+    /// Likewise of Matrix users; 64 of both together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declined_mirrors: Vec<String>,
     /// Whom the last change put out.
     #[serde(default)]
     pub out: Vec<CallOut>,
+    /// Signs of the moment, the last 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<CallReaction>,
+    /// Those of Matrix who were taken out and may not come back yet, the last 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kicked: Vec<CallWhom>,
 }
 
 impl CallState {

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use causeway_protocol::{
     api::{
-        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, ErrorBody, JoinCall,
+        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, CallWhom, ErrorBody, JoinCall,
         ReportCall, SetCall, StartCall,
     },
     ids::{CallId, GroupId, Seq},
@@ -159,7 +159,7 @@ pub(super) async fn report(
 }
 
 /// `POST groups/{id}/calls/{call}/set` – whether the caller's device sends nothing, and its hand is
-/// raised.
+/// raised; and a sign of the moment.
 #[utoipa::path(post, path = "/groups/{group}/calls/{call}/set", tag = "calls",
     params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = SetCall,
     responses(
@@ -207,6 +207,51 @@ pub(super) async fn decline(
 ) -> Result<Json<CallState>, ApiError> {
     let done = calls::decline(of(&api, &caller, group), &api.calls, call).await;
     or_there(&api, &caller, (about(group, call, What::Decline), &()), done).await
+}
+
+/// `POST groups/{id}/calls/{call}/kick` – takes somebody out of a call. A native may come back; one of
+/// Matrix not for ten minutes.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/kick", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = CallWhom,
+    responses(
+        (status = 200, body = CallState),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins of the group may, and only who is in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+    ), security(("token" = [])))]
+pub(super) async fn kick(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<CallWhom>,
+) -> Result<Json<CallState>, ApiError> {
+    let done = calls::kick(of(&api, &caller, group), &api.calls, (call, &asked)).await;
+    or_there(&api, &caller, (about(group, call, What::Kick), &asked), done).await
+}
+
+/// `POST groups/{id}/calls/{call}/mute` – mutes what somebody sends through the server for bigger calls; he
+/// may go on by himself. What devices send to each other nobody else can mute.
+#[utoipa::path(post, path = "/groups/{group}/calls/{call}/mute", tag = "calls",
+    params(("group" = GroupId, Path), ("call" = CallId, Path)), request_body = CallWhom,
+    responses(
+        (status = 200, body = CallState),
+        (status = 403, body = ErrorBody, description = "`M_FORBIDDEN`: only admins of the group may, and only who is in the call"),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "`DEV_CAUSEWAY_NO_NEED`: nothing of his passes that server"),
+        (status = 410, body = ErrorBody, description = "`DEV_CAUSEWAY_CALL_ENDED`: with the state in `call`"),
+        (status = 429, body = ErrorBody, description = "`M_LIMIT_EXCEEDED` with `retry_after_ms`: what the device says in calls"),
+        (status = 503, body = ErrorBody, description = "`DEV_CAUSEWAY_SFU_UNAVAILABLE`: that server does not answer"),
+    ), security(("token" = [])))]
+pub(super) async fn mute(
+    State(api): State<Api>,
+    caller: Caller,
+    Two(group, call): Two<GroupId, CallId>,
+    Body(asked): Body<CallWhom>,
+) -> Result<Json<CallState>, ApiError> {
+    let (of, livekit) = (of(&api, &caller, group), api.livekit.as_deref());
+    let done = calls::mute_other(of, &api.calls, livekit, (call, &asked)).await;
+    or_there(&api, &caller, (about(group, call, What::Mute), &asked), done).await
 }
 
 /// `POST groups/{id}/calls/{call}/end` – ends a call for everybody.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
 use crate::services::{
-    calls::{self, Asked, Attended, Attends, Fetched, GuestAsks, GuestToken, With},
+    calls::{self, Asked, Attended, Attends, Fetched, GuestAsks, GuestToken, Place, Says, With},
     servers::{Came, Leaving, Post, Report, Wishes},
 };
 
@@ -24,6 +24,8 @@ use crate::services::{
 pub(super) const PREFIX: &str = "/_causeway/relay/v1";
 /// Frames that are handed in at once.
 const MAX_FRAMES: usize = 128;
+/// Those of Matrix who are asked for at once.
+const MAX_PLACES: usize = 64;
 /// Longest that the door has who fetches wait, milliseconds.
 const MAX_WAIT_MS: u64 = 50_000;
 
@@ -79,6 +81,11 @@ struct OutFrame {
 }
 
 #[derive(Deserialize)]
+struct Places {
+    places: Vec<Place>,
+}
+
+#[derive(Deserialize)]
 struct In {
     frames: Vec<InFrame>,
 }
@@ -101,6 +108,8 @@ pub(super) fn router() -> Router<Api> {
         .route("/calls/token", post(let_in))
         .route("/calls/member", post(attend))
         .route("/calls/abroad", get(asked_abroad).post(fetched_abroad))
+        .route("/calls/said", post(says))
+        .route("/calls/there", post(are_there))
 }
 
 /// What lets one of Matrix, whom the Matrix half has looked at, into the room of his group's calls.
@@ -148,6 +157,31 @@ async fn fetched_abroad(
 ) -> StatusCode {
     api.abroad.fetched(fetched);
     StatusCode::NO_CONTENT
+}
+
+/// What the room of a group says for one of Matrix of the moment.
+async fn says(
+    State(api): State<Api>,
+    _: Agent,
+    Body(says): Body<Says>,
+) -> Result<Json<Value>, ApiError> {
+    let when = (api.clock.now(), api.config.server_name.as_str());
+    let is_taken = calls::says((&api.db, &api.live), &api.calls, when, &says).await?;
+    Ok(Json(json!({ "taken": is_taken })))
+}
+
+/// Who of Matrix is in the rooms of calls.
+async fn are_there(
+    State(api): State<Api>,
+    _: Agent,
+    Body(Places { places }): Body<Places>,
+) -> Result<Json<Value>, ApiError> {
+    if places.len() > MAX_PLACES {
+        return Err(ApiError::too_large(format!("at most {MAX_PLACES} at once")));
+    }
+    let livekit = api.livekit.as_deref();
+    let there = calls::are_there(&api.db, livekit, api.clock.now(), &places).await?;
+    Ok(Json(json!({ "there": there })))
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

@@ -40,7 +40,7 @@ use super::{
         events::page, events::follow,
         calls::start, calls::page, calls::state, calls::join, calls::report, calls::sfu,
         calls::upgrade, calls::set,
-        calls::leave, calls::decline, calls::end, calls::mesh,
+        calls::leave, calls::decline, calls::kick, calls::mute, calls::end, calls::mesh,
         sender_keys::inventory, sender_keys::report, sender_keys::ask_rotation,
     ),
     components(schemas(GroupEvent, StreamHello, StreamRow, StreamAck, LinkId)),

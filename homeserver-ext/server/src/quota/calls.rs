@@ -54,13 +54,21 @@ pub(crate) struct CallShares {
     words: Buckets<DeviceId>,
     /// Of those of Matrix, by group and user.
     guests: Buckets<[u8; 32]>,
+    guest_words: Buckets<[u8; 32]>,
     hits: Hits,
 }
 
 impl CallShares {
     pub(crate) fn new(hits: Hits) -> Self {
         let (minute, hour, words) = (Buckets::default(), Buckets::default(), Buckets::default());
-        Self { minute, hour, words, guests: Buckets::default(), hits }
+        Self {
+            minute,
+            hour,
+            words,
+            guests: Buckets::default(),
+            guest_words: Buckets::default(),
+            hits,
+        }
     }
 
     /// Takes a call of a group that one of Matrix begins, in the group and of him: who begins many has
@@ -75,6 +83,16 @@ impl CallShares {
         let taken = self.guests.take(now, his, Some(A_GUEST), 1);
         let taken = taken.and_then(|()| self.guests.take(now, groups, Some(OF_GUESTS), 1));
         taken.map_err(TooOften::Guest)
+    }
+
+    /// Takes what one of Matrix says in the calls of a group: his hand, a sign, that he does not come.
+    pub(crate) fn guest_word(
+        &self,
+        now: Timestamp,
+        (group, user): (&GroupId, &str),
+    ) -> Result<(), TooOften> {
+        let his = Sha256::new().chain_update(group).chain_update(user).finalize().into();
+        self.guest_words.take(now, his, Some(WORDS), 1).map_err(TooOften::Word)
     }
 
     /// Takes a start or a join, whatever becomes of it.

@@ -11,6 +11,8 @@ mod matrix;
 mod mesh;
 mod operator;
 mod rooms;
+mod ruling;
+mod said;
 mod sfu;
 mod time;
 
@@ -18,8 +20,8 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::{
     api::{
-        AskUpgrade, CallCap, CallDevice, CallIntent, CallState, JoinCall, ReportCall, SetCall,
-        StartCall,
+        AskUpgrade, CallCap, CallDevice, CallIntent, CallState, CallWhom, JoinCall, ReportCall,
+        SetCall, StartCall,
     },
     call::{Call, Caps, Event, Refused, Said, Who},
     ids::{CallId, DeviceId, GroupId, Timestamp},
@@ -32,15 +34,17 @@ pub(crate) use access::access;
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
-pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, let_in};
+pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, Place, are_there, let_in};
 pub(crate) use mesh::mesh;
 pub(crate) use operator::{WishError, end_by_operator, mute, running, shown, wish};
 pub(crate) use rooms::{Among, Due, heard, reconcile};
+pub(crate) use ruling::{kick, mute as mute_other};
+pub(crate) use said::{Says, says};
 pub(crate) use time::{is_quiet, presence, tick};
 
 use crate::{
     calls as change,
-    gateway::livekit::LiveKit,
+    gateway::livekit::{LiveKit, SfuError},
     live::Live,
     quota::{CallShares, TooOften, UsedUp},
     storage::{
@@ -55,7 +59,7 @@ use crate::{
 
 /// Bytes of a call's participants, and of who has taken part: who comes beyond that finds it full. With what
 /// becomes of them, and who declines, its state has to fit an envelope (45,000 bytes).
-const MOST_BYTES: usize = 28_000;
+const MOST_BYTES: usize = 24_500;
 /// Bytes of a participant beside his account's name and what LiveKit calls him, at most.
 const PARTICIPANT_BYTES: usize = 198;
 /// Likewise of one of Matrix, with what his room calls him.
@@ -64,6 +68,12 @@ const GUEST_BYTES: usize = 620;
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
 const MAX_NAMED: usize = 64;
+/// Signs of the moment, and those of Matrix who were taken out, that are kept.
+const MAX_SIGNS: usize = 4;
+/// Bytes of one.
+const MAX_EMOJI: usize = 32;
+/// How long one of Matrix may not come back who was taken out.
+const KICKED_MS: u64 = 10 * 60 * 1_000;
 /// Calls that are kept of one group.
 const MAX_OF_GROUP: u32 = 1_000;
 
@@ -94,6 +104,18 @@ pub(crate) enum CallError {
     /// Again later: he is not heard until then.
     #[error("one of Matrix speaks on a server for calls that lets nobody of here in: {0}")]
     Abroad(String),
+    /// Ask one who may.
+    #[error("only admins of the group may take others out of its calls, or mute them")]
+    MayNotRule,
+    /// A mistake of the client.
+    #[error("a sign of the moment is an emoji, of {MAX_EMOJI} bytes at most")]
+    NoEmoji,
+    /// It is not on the server for bigger calls, where alone it can be muted.
+    #[error("nothing of that device passes the server for calls")]
+    NotThere,
+    /// The server for calls.
+    #[error("The server that carries calls is not reachable.")]
+    Sfu(#[from] SfuError),
     /// A mistake of the client.
     #[error("a report names {MAX_CONNECTED} devices at most")]
     TooManyNamed,
@@ -239,6 +261,9 @@ async fn begun_in(
             ghosts: room.is_some().then(|| here.to_owned()),
             room,
             guests: BTreeMap::new(),
+            declined_mirrors: Vec::new(),
+            reactions: Vec::new(),
+            kicked: Vec::new(),
         },
     })
 }
@@ -347,7 +372,7 @@ pub(crate) async fn upgrade(
     of.change(tx, &group, row, (event, false)).await
 }
 
-/// Shows what the caller says of his microphone and his hand.
+/// Shows what the caller says of his microphone and his hand, and a sign.
 pub(crate) async fn set(
     of: Of<'_>,
     shares: &CallShares,
@@ -363,10 +388,16 @@ pub(crate) async fn set(
     let Some(person) = row.kept.people.get_mut(&of.caller.device_id) else {
         return Err(CallError::Refused(Refused::NotInCall, Box::new(row.state())));
     };
+    if asked.reaction.as_deref().is_some_and(|emoji| !said::is_emoji(emoji)) {
+        return Err(CallError::NoEmoji);
+    }
     let before = person.clone();
     person.muted = asked.muted.unwrap_or(person.muted);
     person.hand = asked.hand.unwrap_or(person.hand);
-    let is_other = *person != before;
+    let is_other = *person != before || asked.reaction.is_some();
+    if let Some(emoji) = &asked.reaction {
+        said::react(&mut row, CallWhom::Native { device: of.caller.device_id }, emoji, of.now);
+    }
     of.change(tx, &group, row, (Event::Tick, is_other)).await
 }
 
@@ -390,9 +421,7 @@ pub(crate) async fn decline(
     let is_in = kept.people.values().any(|person| person.account == *account);
     let is_other = !kept.call.is_over() && !is_in && !kept.declined.contains(account);
     if is_other {
-        if kept.declined.len() >= MAX_NAMED {
-            kept.declined.remove(0);
-        }
+        said::make_room(kept);
         kept.declined.push(account.clone());
     }
     of.change(tx, &group, row, (Event::Tick, is_other)).await

@@ -5,7 +5,10 @@ mod guest;
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
-    api::{CallDevice, CallIntent, CallMember, CallOut, CallParticipant, CallState, CallTopology},
+    api::{
+        CallDevice, CallIntent, CallMember, CallOut, CallParticipant, CallReaction, CallState,
+        CallTopology,
+    },
     call::{Call, Topology, Who, sfu_identity, sfu_room},
     ghost,
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
@@ -13,7 +16,7 @@ use causeway_protocol::{
 use causeway_store::Conn;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use guest::Guest;
+pub(crate) use guest::{Guest, Kicked};
 
 use super::{DeviceRow, Error, GroupRow, ms, name_of, number};
 
@@ -66,6 +69,14 @@ pub(crate) struct Kept {
     /// Of Matrix users what they are called there, and when they asked.
     #[serde(default)]
     pub(crate) guests: BTreeMap<String, Guest>,
+    /// Matrix users who declined.
+    #[serde(default)]
+    pub(crate) declined_mirrors: Vec<String>,
+    #[serde(default)]
+    pub(crate) reactions: Vec<CallReaction>,
+    /// Those of Matrix whom somebody took out.
+    #[serde(default)]
+    pub(crate) kicked: Vec<Kicked>,
 }
 
 /// A participant.
@@ -158,6 +169,9 @@ impl Row {
             reason,
             ended_by: self.kept.ended_by.clone(),
             declined,
+            declined_mirrors: self.declined_mirrors(),
+            reactions: self.kept.reactions.clone(),
+            kicked: self.kicked(),
             clear: self.is_clear(),
             participants: natives.chain(self.shown_guests()).collect(),
             accounts: self.kept.accounts.clone(),

@@ -6,6 +6,7 @@ mod faults;
 mod guests;
 mod livekit;
 mod moved;
+mod ruled;
 mod talkers;
 mod webhooks;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    api::{CallGuest, CallState, CallTopology},
+    api::{CallGuest, CallState, CallTopology, CallWhom},
     ids::{AccountId, CallId, DeviceId, GroupId, Timestamp},
 };
 use serde::Serialize;
@@ -22,7 +22,7 @@ pub(crate) struct Heard(BTreeMap<CallId, CallState>);
 /// What happened in a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Line {
-    /// What: `group_call_start`, `_join`, `_leave`, `_decline`, `_end`.
+    /// What: `group_call_start`, `_join`, `_leave`, `_decline`, `_reaction`, `_end`.
     #[serde(rename = "type")]
     kind: &'static str,
     group: GroupId,
@@ -46,6 +46,9 @@ pub(crate) struct Line {
     /// Why it ended, or somebody was put out.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// A sign of the moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emoji: Option<String>,
     /// When it began.
     started_ms: Timestamp,
 }
@@ -83,6 +86,12 @@ impl Heard {
         for who in now.declined.iter().filter(|who| !declined.contains(who)) {
             lines.push(line("group_call_decline", now, (Some(who), None), None));
         }
+        let declined = before.map_or(&[][..], |before| &before.declined_mirrors);
+        for who in now.declined_mirrors.iter().filter(|who| !declined.contains(who)) {
+            let by = line("group_call_decline", now, (None, None), None);
+            lines.push(Line { mirror: Some(who.clone()), via: Some("matrix"), ..by });
+        }
+        lines.extend(reactions(before, now));
         // One that is over before it was heard of was still missed.
         let took_part = now.accounts.contains(me);
         if is_over && (before.is_some() || !took_part) {
@@ -121,6 +130,28 @@ fn guests(before: Option<&CallState>, now: &CallState) -> Vec<Line> {
     lines
 }
 
+/// Signs of the moment that were not there before.
+fn reactions(before: Option<&CallState>, now: &CallState) -> Vec<Line> {
+    let Some(before) = before else { return Vec::new() };
+    let new = now.reactions.iter().filter(|it| !before.reactions.contains(it));
+    let lines = new.filter_map(|it| {
+        let of = match &it.who {
+            CallWhom::Native { device } => {
+                let by = now.natives().find(|native| native.device == *device)?;
+                line("group_call_reaction", now, (Some(&by.account), Some(*device)), None)
+            }
+            CallWhom::Matrix { mirror, device } => Line {
+                mirror: Some(mirror.clone()),
+                device: Some(device.clone()),
+                via: Some("matrix"),
+                ..line("group_call_reaction", now, (None, None), None)
+            },
+        };
+        Some(Line { emoji: Some(it.emoji.clone()), ..of })
+    });
+    lines.collect()
+}
+
 fn of_guest(kind: &'static str, now: &CallState, guest: &CallGuest) -> Line {
     Line {
         mirror: Some(guest.mirror.clone()),
@@ -150,6 +181,7 @@ fn line(
         mirror: None,
         via: None,
         reason,
+        emoji: None,
         started_ms: now.started_ms,
     }
 }
@@ -173,6 +205,9 @@ impl Line {
             ("group_call_leave", None) => format!("{who} left the call, {count} in it"),
             ("group_call_leave", Some(why)) => {
                 format!("{who} is out of the call ({why}), {count} in it")
+            }
+            ("group_call_reaction", _) => {
+                format!("{who}: {}", self.emoji.as_deref().unwrap_or_default())
             }
             ("group_call_decline", _) => format!("{who} does not come to the call"),
             (_, Some("by_hand")) if self.account.is_some() => format!("{who} ended the call"),

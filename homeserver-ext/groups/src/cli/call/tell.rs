@@ -172,7 +172,8 @@ impl Teller {
             let was = before.guests().find(|was| stand_in(was) == stand_in(it));
             if was.map_or((true, false), |was| (was.muted, was.hand)) != (it.muted, it.hand) {
                 let on = if it.muted { "off" } else { "on" };
-                let text = format!("{}: microphone {on}", it.mirror);
+                let hand = if it.hand { "up" } else { "down" };
+                let text = format!("{}: microphone {on}, hand {hand}", it.mirror);
                 let more = json!({"muted": it.muted, "hand": it.hand});
                 lines.push(self.about("group_call_set", stand_in(it), &more, Some(text)));
             }

@@ -183,7 +183,9 @@ impl View {
         let level = self.levels.get(&Some(device)).copied().unwrap_or_default();
         let speaks = if level > SPEAKS && !it.muted { "speaks" } else { "" };
         let muted = if it.muted { "muted" } else { "     " };
-        format!("  {:<28} {way:<10} [{:<BAR$}] {speaks:<6} {muted}", it.mirror, bar(level))
+        let hand = if it.hand { " hand up" } else { "" };
+        let level = bar(level);
+        format!("  {:<28} {way:<10} [{level:<BAR$}] {speaks:<6} {muted}{hand}", it.mirror)
     }
 
     /// Draws all of it.

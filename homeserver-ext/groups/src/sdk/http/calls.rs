@@ -2,8 +2,8 @@
 
 use causeway_protocol::{
     api::{
-        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, JoinCall, ReportCall, SetCall,
-        StartCall,
+        AskSfu, AskUpgrade, CallMesh, CallPage, CallSfus, CallState, CallWhom, JoinCall,
+        ReportCall, SetCall, StartCall,
     },
     ids::{CallId, DeviceId, GroupId, Seq},
 };
@@ -102,6 +102,25 @@ impl Http {
     /// `POST groups/{id}/calls/{call}/decline`.
     pub async fn decline_call(&self, group: GroupId, call: CallId) -> Result<CallState, CallError> {
         self.about_call((group, call), "decline", &serde_json::json!({})).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/kick`: takes somebody out, by an admin.
+    pub async fn kick_from_call(
+        &self,
+        call: (GroupId, CallId),
+        whom: &CallWhom,
+    ) -> Result<CallState, CallError> {
+        self.about_call(call, "kick", whom).await
+    }
+
+    /// `POST groups/{id}/calls/{call}/mute`: mutes what somebody sends through the server for calls, by an
+    /// admin.
+    pub async fn mute_in_call(
+        &self,
+        call: (GroupId, CallId),
+        whom: &CallWhom,
+    ) -> Result<CallState, CallError> {
+        self.about_call(call, "mute", whom).await
     }
 
     /// `POST groups/{id}/calls/{call}/end`.

@@ -35,12 +35,27 @@ enum Carrier {
 }
 
 /// Whom it is about.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whom {
     /// A device that takes part.
-    #[param(value_type = String)]
-    device: DeviceId,
+    #[param(value_type = Option<String>)]
+    device: Option<DeviceId>,
+    /// In its place a Matrix user's, as `@mia:example.org:PHONE`.
+    guest: Option<String>,
+}
+
+impl Whom {
+    fn who(self) -> Result<Who, Problem> {
+        let of_matrix = self.guest.as_deref().and_then(|guest| guest.rsplit_once(':'));
+        match (self.device, of_matrix) {
+            (Some(device), None) if self.guest.is_none() => Ok(Who::Native(device)),
+            (None, Some((user, device))) => Ok(Who::Matrix(user.to_owned(), device.to_owned())),
+            _ => Err(Problem::BadRequest(
+                "say either `device` or `guest`, which is `@user:server:DEVICE`".to_owned(),
+            )),
+        }
+    }
 }
 
 impl From<WishError> for Problem {
@@ -184,7 +199,8 @@ pub(super) async fn move_to(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /_causeway/admin/v1/calls/{call}/kick` – takes a device out of a call; it may come back.
+/// `POST /_causeway/admin/v1/calls/{call}/kick` – takes somebody out of a call. A native device may come back; one of
+/// Matrix not for ten minutes.
 #[utoipa::path(
     post, path = "/_causeway/admin/v1/calls/{call}/kick", tag = "calls",
     params(("call" = CallId, Path), Whom),
@@ -194,16 +210,16 @@ pub(super) async fn kick(
     _: Admin,
     State(api): State<Api>,
     Path(call): Path<CallId>,
-    Query(Whom { device }): Query<Whom>,
+    Query(whom): Query<Whom>,
 ) -> Result<StatusCode, Problem> {
-    let event = Event::Kick(Who::Native(device));
+    let event = Event::Kick(whom.who()?);
     let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
     calls::wish(&api.db, &api.live, livekit, now, (call, event)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /_causeway/admin/v1/calls/{call}/mute` – mutes what a device sends through LiveKit; it may unmute
-/// itself. What devices send to each other nobody else can mute.
+/// `POST /_causeway/admin/v1/calls/{call}/mute` – mutes what somebody sends through LiveKit; he may unmute
+/// himself. What devices send to each other nobody else can mute.
 #[utoipa::path(
     post, path = "/_causeway/admin/v1/calls/{call}/mute", tag = "calls",
     params(("call" = CallId, Path), Whom),
@@ -213,10 +229,10 @@ pub(super) async fn mute(
     _: Admin,
     State(api): State<Api>,
     Path(call): Path<CallId>,
-    Query(Whom { device }): Query<Whom>,
+    Query(whom): Query<Whom>,
 ) -> Result<StatusCode, Problem> {
     let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
-    calls::mute(&api.db, livekit, now, (call, device)).await?;
+    calls::mute(&api.db, livekit, now, (call, whom.who()?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

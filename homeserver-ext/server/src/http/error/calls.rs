@@ -14,14 +14,19 @@ impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::UnknownGroup | CallError::Unknown => Self::not_found(error),
-            CallError::OtherServer(_) | CallError::Closed | CallError::MayNotEnd => {
-                Self::forbidden(error)
+            CallError::OtherServer(_)
+            | CallError::Closed
+            | CallError::MayNotEnd
+            | CallError::MayNotRule => Self::forbidden(error),
+            CallError::TooManyNamed | CallError::NoEmoji => Self::invalid(error),
+            CallError::Sfu(error) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
             CallError::Abroad(_) => {
                 let away = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
-            CallError::TooManyNamed => Self::invalid(error),
+            CallError::NotThere => Self::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_NO_NEED", error),
             CallError::Exists(ref state) => {
                 with(StatusCode::CONFLICT, "DEV_CAUSEWAY_CALL_EXISTS", &error, state.clone())
             }
@@ -41,7 +46,9 @@ impl From<GuestError> for ApiError {
             GuestError::Refused(Refused::SfuUnavailable(..)) => {
                 Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
-            GuestError::Refused(_) | GuestError::NotBridged => Self::forbidden(error),
+            GuestError::Refused(_) | GuestError::NotBridged | GuestError::Kicked(_) => {
+                Self::forbidden(error)
+            }
             GuestError::TooOften(too_often) => Self::later(error, too_often.again_ms()),
             GuestError::Name => Self::invalid(error),
             GuestError::Storage(error) => error.into(),

@@ -7,16 +7,16 @@ use causeway_protocol::{
     api::{
         Accepted, AcceptedEnvelope, AccountAnswer, AccountDevices, Again, AskSfu, AskUpgrade,
         BridgeInfo, CallCap, CallDevice, CallGuest, CallIce, CallIntent, CallMember, CallMesh,
-        CallPage, CallParticipant, CallSfu, CallSfus, CallState, CallTopology, ClaimRequest,
-        ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind, EventPage, GroupEvent,
-        GroupHead, GroupPage, GroupServer, GroupServers, InvitePage, InviteState, JoinCall,
-        JoinPending, JoinRequest, Kept, KeyCount, Limits, LinkState, LoginNonce, LoginRequest,
-        MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys, Parked, ParkedPage,
-        PendingRequest, PostEnvelopes, PostOp, PutAnswer, PutSenderKeys, ReadAgain,
-        RecipientStatus, RegisterRequest, Registration, ReportCall, RequestPage, SealedAnswer,
-        SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport, SenderKeysNoted, ServerInfo,
-        Session, SetCall, StartCall, StreamAck, StreamHello, StreamRow, Unpark, Unparked,
-        UploadKeys,
+        CallPage, CallParticipant, CallReaction, CallSfu, CallSfus, CallState, CallTopology,
+        CallWhom, ClaimRequest, ClaimedKeys, DeliveryState, ErrorBody, EventAbout, EventKind,
+        EventPage, GroupEvent, GroupHead, GroupPage, GroupServer, GroupServers, InvitePage,
+        InviteState, JoinCall, JoinPending, JoinRequest, Kept, KeyCount, Limits, LinkState,
+        LoginNonce, LoginRequest, MessageStatus, NewInvite, OpBytes, OpPage, OwnDevice, OwnKeys,
+        Parked, ParkedPage, PendingRequest, PostEnvelopes, PostOp, PutAnswer, PutSenderKeys,
+        ReadAgain, RecipientStatus, RegisterRequest, Registration, ReportCall, RequestPage,
+        SealedAnswer, SenderKeyInventory, SenderKeyInventoryEntry, SenderKeyReport,
+        SenderKeysNoted, ServerInfo, Session, SetCall, StartCall, StreamAck, StreamHello,
+        StreamRow, Unpark, Unparked, UploadKeys,
     },
     device::{DeviceList, DeviceRecord, OneTimeKey},
     envelope::{
@@ -300,7 +300,9 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
     put(to, "JoinCall", &JoinCall { caps, may_degrade: false })?;
     let connected = vec![LAPTOP];
     put(to, "ReportCall", &ReportCall { epoch: 0, connected, ready: None, decline: None })?;
-    put(to, "SetCall", &SetCall { muted: Some(true), hand: None })?;
+    put(to, "SetCall", &SetCall { muted: Some(true), hand: None, reaction: None })?;
+    let whom = CallWhom::Matrix { mirror: "@mia:b.example".to_owned(), device: "PHONE".to_owned() };
+    put(to, "CallWhom", &whom)?;
     put(to, "AskSfu", &AskSfu { epoch: 1, focus: None })?;
     put(to, "AskUpgrade", &AskUpgrade { with: PHONE })?;
     let sfu = CallSfu {
@@ -357,7 +359,10 @@ fn calls(to: &mut Examples, alice: &AccountId) -> serde_json::Result<()> {
         participants: vec![CallMember::Native(participant), CallMember::Matrix(guest)],
         accounts: vec![alice.clone()],
         declined: Vec::new(),
+        declined_mirrors: vec!["@max:b.example".to_owned()],
         out: Vec::new(),
+        reactions: vec![CallReaction { who: whom.clone(), emoji: "👍".to_owned(), at_ms: NOW }],
+        kicked: vec![whom],
     };
     put(to, "CallState", &state)?;
     put(to, "CallPage", &CallPage { calls: vec![state], next: Some(Seq(42)) })

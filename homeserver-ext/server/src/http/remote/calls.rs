@@ -38,6 +38,8 @@ pub(in crate::http) enum What {
     Sfu,
     Upgrade,
     Mesh,
+    Kick,
+    Mute,
     State,
     Page,
 }
@@ -120,6 +122,8 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
         }
         What::Upgrade => of(&calls::upgrade(it, shares, livekit, (call()?, &parsed(body)?)).await?),
         What::Mesh => of(&calls::mesh(it, shares, &api.config.mesh, call()?).await?),
+        What::Kick => of(&calls::kick(it, shares, (call()?, &parsed(body)?)).await?),
+        What::Mute => of(&calls::mute_other(it, shares, livekit, (call()?, &parsed(body)?)).await?),
         What::State => of(&calls::state(it, call()?).await?),
         What::Page => page(api, it, &parsed(body)?).await,
     }

@@ -174,7 +174,7 @@ async fn comes(
 ) -> Result<Attended, GuestError> {
     let before = row.kept.call.version;
     let who = Who::Matrix(says.user.clone(), device.to_owned());
-    may_come(&row, &who)?;
+    may_come(&row, &who, now)?;
     let event = Event::Expect(who.clone());
     sfu::note_away(&mut row.kept.call, now, with.livekit, &event);
     change::apply(&mut row, event, now)?;

@@ -1,6 +1,8 @@
 //! Where one of Matrix goes, whom the bridge has looked at: into the room of his group's call, who then
 //! is awaited there, or into the one that the group's next call has.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use causeway_protocol::{
     call::{Event, Refused, Who, sfu_room_of_group},
     ids::{GroupId, Timestamp},
@@ -16,7 +18,7 @@ use crate::{
     quota::TooOften,
     storage::{
         self,
-        calls::{self, Guest, Row},
+        calls::{self, Guest, Kicked, Row},
         groups::{self, Group},
     },
 };
@@ -65,6 +67,9 @@ pub(crate) enum GuestError {
     /// What he has is not the group's room any more, nor does he hear its calls.
     #[error("no bridge is in this group")]
     NotBridged,
+    /// Again after so many ms.
+    #[error("somebody who may took you out of this call: you can come back in {} s", .0.div_ceil(1_000))]
+    Kicked(u64),
     /// A mistake of the bridge.
     #[error("a name is empty, longer than {MAX_TEXT} bytes, or not of ASCII")]
     Name,
@@ -159,21 +164,26 @@ async fn await_him(
     }
     let (before, who) =
         (row.kept.call.version, Who::Matrix(asks.user.clone(), asks.device.clone()));
-    may_come(&row, &who)?;
+    may_come(&row, &who, now)?;
     change::apply(&mut row, Event::Expect(who.clone()), now)?;
     note(&mut row, who, (&asks.identity, asks.name.as_deref()), now);
     Ok(time::put(tx, live, now, (&row, before)).await?)
 }
 
 /// Whether there is room for one of Matrix, and nobody would have to go for his sake: whoever has not
-/// agreed that LiveKit hears him.
-pub(super) fn may_come(row: &Row, who: &Who) -> Result<(), Refused> {
+/// agreed that LiveKit hears him; and whether nobody took him out just now.
+pub(super) fn may_come(row: &Row, who: &Who, now: Timestamp) -> Result<(), GuestError> {
+    let is_he = |it: &&Kicked| matches!(who, Who::Matrix(user, _) if *user == it.user);
+    let until = row.kept.kicked.iter().filter(is_he).map(|it| it.until_ms).max();
+    if let Some(until) = until.filter(|until| *until > now) {
+        return Err(GuestError::Kicked(until.0 - now.0));
+    }
     let unwilling = row.unwilling();
     if !unwilling.is_empty() {
-        return Err(Refused::CannotUseSfu(unwilling));
+        return Err(Refused::CannotUseSfu(unwilling).into());
     }
     if !row.guests().contains(who) && is_full(row) {
-        return Err(Refused::Full(row.kept.call.participants.len()));
+        return Err(Refused::Full(row.kept.call.participants.len()).into());
     }
     Ok(())
 }
@@ -185,6 +195,10 @@ pub(super) fn note(
     (identity, name): (&str, Option<&str>),
     now: Timestamp,
 ) {
+    // Whoever may come again was not taken out for now.
+    if let Who::Matrix(user, _) = &who {
+        row.kept.kicked.retain(|it| it.user != *user);
+    }
     let guests = &mut row.kept.guests;
     let his = guests.iter().filter(|(name, it)| it.who == who && **name != identity);
     let oldest = his.clone().min_by_key(|(_, it)| it.asked_ms).map(|(name, _)| name.clone());
@@ -199,7 +213,8 @@ pub(super) fn note(
     let (is_there, speaks) = known.map_or((false, false), |it| (it.is_there, it.speaks));
     let name = name.or_else(|| known.and_then(|it| it.name.clone()));
     let focus = known.and_then(|it| it.focus.clone());
-    let guest = Guest { who, asked_ms: now, name, is_there, speaks, focus };
+    let hand = known.and_then(|it| it.hand.clone());
+    let guest = Guest { who, asked_ms: now, name, is_there, speaks, focus, hand };
     guests.insert(identity.to_owned(), guest);
 }
 
@@ -211,6 +226,53 @@ pub(super) fn see(row: &mut Row, shown: &[InRoom]) -> bool {
         (guest.is_there, guest.speaks) = (seen.is_some(), seen.is_some_and(|it| it.speaks));
     }
     row.kept.guests != before
+}
+
+/// Where one of Matrix may be: in the room of a call, under that name.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Place {
+    /// None where the room is no group's, and is called so.
+    group: Option<GroupId>,
+    room: String,
+    identity: String,
+}
+
+/// Who of these is there, in their order; none of whom nobody knows.
+pub(crate) async fn are_there(
+    db: &Db,
+    livekit: Option<&LiveKit>,
+    now: Timestamp,
+    places: &[Place],
+) -> Result<Vec<Option<bool>>, storage::Error> {
+    let mut known: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
+    let mut there = Vec::with_capacity(places.len());
+    for place in places {
+        let room = match place.group {
+            Some(group) => room_now(db.read().await?.conn(), group).await?,
+            None => place.room.clone(),
+        };
+        if !known.contains_key(&room) {
+            let inside = match livekit {
+                Some(livekit) => livekit.participants(now, &room).await.ok(),
+                None => None,
+            };
+            let names = inside.map(|all| all.into_iter().map(|it| it.identity).collect());
+            known.insert(room.clone(), names);
+        }
+        let inside = known.get(&room).and_then(Option::as_ref);
+        there.push(inside.map(|inside| inside.contains(&place.identity)));
+    }
+    Ok(there)
+}
+
+/// Where those of Matrix of a group are.
+async fn room_now(conn: &mut Conn, group: GroupId) -> Result<String, storage::Error> {
+    let row = match groups::by_id(conn, group).await? {
+        Some(group) => calls::running(conn, group.row).await?,
+        None => None,
+    };
+    let row = row.filter(|row| row.kept.ghosts.is_some());
+    Ok(row.map_or_else(|| sfu_room_of_group(&group), |row| row.room()))
 }
 
 /// What he reads where LiveKit does not answer.

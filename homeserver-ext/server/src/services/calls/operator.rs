@@ -3,17 +3,18 @@
 
 use causeway_protocol::{
     call::{Event, Refused, Who},
-    ids::{CallId, DeviceId, Timestamp},
+    ids::{CallId, Timestamp},
 };
 use causeway_store::Db;
 
+use super::{KICKED_MS, MAX_SIGNS};
 use crate::{
     calls as change,
     gateway::livekit::{LiveKit, SfuError},
     live::Live,
     storage::{
         self,
-        calls::{self, Row},
+        calls::{self, Kicked, Row},
         groups,
     },
 };
@@ -108,6 +109,9 @@ pub(crate) async fn wish(
     for number in running {
         let Some(mut row) = calls::by_number(tx.conn(), number).await? else { continue };
         let Some(group) = groups::by_id(tx.conn(), row.group_id).await? else { continue };
+        if let Event::Kick(who) = &event {
+            note_kicked(&mut row, who, now);
+        }
         if change::apply(&mut row, event.clone(), now)?.changed {
             change::put((&mut tx, live), now, group.head.epoch, &row).await?;
         }
@@ -115,12 +119,23 @@ pub(crate) async fn wish(
     Ok(tx.commit().await?)
 }
 
-/// Mutes what a device sends through LiveKit; its owner may go on by himself.
+/// Remembers that one of Matrix was taken out, who is in the call.
+pub(super) fn note_kicked(row: &mut Row, who: &Who, now: Timestamp) {
+    let Who::Matrix(user, device) = who else { return };
+    let kicked = &mut row.kept.kicked;
+    kicked.retain(|it| (&it.user, &it.device) != (user, device) && it.until_ms > now);
+    let beyond = (kicked.len() + 1).saturating_sub(MAX_SIGNS);
+    kicked.drain(..beyond);
+    let until_ms = now.plus_ms(KICKED_MS);
+    kicked.push(Kicked { user: user.clone(), device: device.clone(), until_ms });
+}
+
+/// Mutes what somebody sends through LiveKit; he may go on by himself.
 pub(crate) async fn mute(
     db: &Db,
     livekit: Option<&LiveKit>,
     now: Timestamp,
-    (call, device): (CallId, DeviceId),
+    (call, who): (CallId, Who),
 ) -> Result<(), WishError> {
     let mut read = db.read().await?;
     if !calls::is_known(read.conn(), call).await? {
@@ -129,14 +144,30 @@ pub(crate) async fn mute(
     let mut found = None;
     for number in calls::running_by_id(read.conn(), call).await? {
         let row = calls::by_number(read.conn(), number).await?;
-        let is_in = |it: &Row| it.kept.call.participants.contains_key(&Who::Native(device));
+        let is_in = |it: &Row| it.kept.call.participants.contains_key(&who);
         found = found.or(row.filter(is_in));
     }
     drop(read);
     let row = found.ok_or(Refused::NotInCall)?;
     let livekit = livekit.filter(|_| row.kept.call.has_room()).ok_or(WishError::NotThere)?;
-    let (room, name) = (row.room(), row.name_of(&device));
+    if mute_there(livekit, now, &row, &who).await? { Ok(()) } else { Err(WishError::NotThere) }
+}
+
+/// Mutes it; whether there was anything.
+pub(super) async fn mute_there(
+    livekit: &LiveKit,
+    now: Timestamp,
+    row: &Row,
+    who: &Who,
+) -> Result<bool, SfuError> {
+    let room = row.room();
+    let names = row.names_there(who);
     let inside = livekit.participants(now, &room).await?;
-    let who = inside.iter().find(|it| it.identity == name).filter(|it| it.publishes);
-    Ok(livekit.mute(now, &room, who.ok_or(WishError::NotThere)?).await?)
+    let those = inside.iter().filter(|it| it.publishes && names.contains(&it.identity));
+    let mut is_any = false;
+    for it in those {
+        livekit.mute(now, &room, it).await?;
+        is_any = true;
+    }
+    Ok(is_any)
 }

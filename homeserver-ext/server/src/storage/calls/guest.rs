@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::{
-    api::{CallGuest, CallMember},
+    api::{CallGuest, CallMember, CallWhom},
     call::Who,
     ids::Timestamp,
 };
@@ -27,6 +27,18 @@ pub(crate) struct Guest {
     /// The focus of the server for calls on which he speaks, where that is not this home's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) focus: Option<String>,
+    /// The event by which his hand is raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hand: Option<String>,
+}
+
+/// One of Matrix who was taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kicked {
+    pub(crate) user: String,
+    pub(crate) device: String,
+    /// Until when he may not come back.
+    pub(crate) until_ms: Timestamp,
 }
 
 impl Row {
@@ -62,6 +74,34 @@ impl Row {
         those.map(|(who, _)| who.clone()).collect()
     }
 
+    /// What somebody who takes part may be called on the server for bigger calls.
+    pub(crate) fn names_there(&self, who: &Who) -> Vec<String> {
+        match who {
+            Who::Native(device) => vec![self.name_of(device)],
+            Who::Matrix(user, device) => {
+                let his = self.kept.guests.iter().filter(|(_, guest)| guest.who == *who);
+                let plain = format!("{user}:{device}");
+                his.map(|(name, _)| name.clone()).chain([plain]).collect()
+            }
+        }
+    }
+
+    /// Matrix users who declined, and are not in it.
+    pub(super) fn declined_mirrors(&self) -> Vec<String> {
+        let is_in = |user: &&String| {
+            let those = self.kept.call.participants.keys();
+            those.into_iter().any(|who| matches!(who, Who::Matrix(it, _) if it == *user))
+        };
+        self.kept.declined_mirrors.iter().filter(|user| !is_in(user)).cloned().collect()
+    }
+
+    /// Those of Matrix who were taken out.
+    pub(super) fn kicked(&self) -> Vec<CallWhom> {
+        let whom =
+            |it: &Kicked| CallWhom::Matrix { mirror: it.user.clone(), device: it.device.clone() };
+        self.kept.kicked.iter().map(whom).collect()
+    }
+
     /// As those are told who may know of it.
     pub(super) fn shown_guests(&self) -> impl Iterator<Item = CallMember> + '_ {
         self.kept.call.participants.iter().filter_map(|(who, it)| {
@@ -82,7 +122,7 @@ impl Row {
                 since_ms: it.since,
                 // Of another server it is not known here.
                 muted: focus.is_none() && !guest.is_some_and(|guest| guest.speaks),
-                hand: false,
+                hand: self.kept.guests.values().any(|it| it.who == *who && it.hand.is_some()),
                 sfu: sfu.clone(),
                 focus: focus.map(ToOwned::to_owned),
                 via: "matrix".to_owned(),

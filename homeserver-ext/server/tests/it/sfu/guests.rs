@@ -36,7 +36,7 @@ pub(super) async fn start(server: &Server, who: &Person, group: &Group, call: Ca
     who.post(server, &group.path("/calls"), &body).await
 }
 
-async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
+pub(super) async fn join(server: &Server, who: &Person, group: &Group, call: CallId) -> Answer {
     let body = json!({"caps": ["mesh", "sfu"], "may_degrade": true});
     ask(server, who, group, (call, "join"), body).await
 }
