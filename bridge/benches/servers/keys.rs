@@ -66,7 +66,7 @@ impl Crowd {
         let ms = began.elapsed().as_secs_f64() * 1e3;
         let spent: Vec<_> =
             two.iter().zip(cpu).map(|(side, before)| side.cpu_ms() - before).collect();
-        let sent: Vec<String> = requests(two)
+        let asked: Vec<String> = requests(two)
             .await
             .into_iter()
             .filter_map(|(call, count)| {
@@ -79,7 +79,7 @@ impl Crowd {
             readers.len() + 1,
             spent[0],
             spent[1],
-            sent.join(", ")
+            asked.join(", ")
         );
     }
 }

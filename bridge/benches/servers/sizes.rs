@@ -44,7 +44,7 @@ impl Weighed {
     /// By a room between ten, where this was measured between three: as often as there are other servers, with
     /// the heads of those that are more.
     pub(crate) fn between_ten(&self) -> Self {
-        let heads = (9 - 2) as f64 * head();
+        let heads = (9.0 - 2.0) * head();
         let each = |bytes: f64| 9.0 * (bytes / 2.0 + heads);
         Self { in_a_row: each(self.in_a_row), alone: each(self.alone) }
     }

@@ -281,20 +281,29 @@ pub(super) async fn start(
         asks: Arc::default(),
         calls_told: calls::Told::default(),
         calls_said: calls::Said::default(),
-        calls: calls::InRooms {
-            are_carried: config.calls.livekit.is_set() || !config.calls.focus_url.is_empty(),
-            ring: config.calls.room_ring.word(),
-        },
+        calls: in_rooms(config),
         door: calls_door(config)?,
         troubles: health.troubles,
         steps,
     };
+    look_abroad(config, tasks, &spine)?;
+    begin(tasks, &spine, door, &straight).await
+}
+
+/// What calls are in rooms of Matrix.
+fn in_rooms(config: &Config) -> calls::InRooms {
+    let are_carried = config.calls.livekit.is_set() || !config.calls.focus_url.is_empty();
+    calls::InRooms { are_carried, ring: config.calls.room_ring.word() }
+}
+
+/// Follows Matrix users who speak on the `LiveKit` of another homeserver.
+fn look_abroad(config: &Config, tasks: &Tasks, spine: &Spine) -> Result<(), RunError> {
     let public = strangers(config)?;
-    keep(tasks, "calls abroad", &spine, move |spine| {
+    keep(tasks, "calls abroad", spine, move |spine| {
         let public = public.clone();
         async move { calls::abroad::run(&spine, &public).await }
     });
-    begin(tasks, &spine, door, &straight).await
+    Ok(())
 }
 
 /// Takes over what the process before left, and lets all of it go on.

@@ -10,10 +10,7 @@ use crate::{
         delegated::{Act, Delegated},
         rtc::{SLOT, alias},
     },
-    gateway::{
-        door::{NotLetIn, Place},
-        matrix::MatrixError,
-    },
+    gateway::{door::Place, matrix::MatrixError},
     storage::delegated,
 };
 
@@ -36,7 +33,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
         };
         tokio::select! {
             // Those that are there are looked at anyway.
-            _ = woken.changed(), if wait.is_none() => {}
+            () = woken.changed(), if wait.is_none() => {}
             () = after(wait) => {}
             () = &mut stop => return,
         }
@@ -56,10 +53,8 @@ pub async fn step(spine: &Spine) -> Result<Option<Duration>, StepError> {
             room: alias(one.room.as_str(), SLOT),
             identity: one.identity.clone(),
         });
-        let there = match door.who_is_there(&places.collect::<Vec<_>>()).await {
-            Ok(there) => there,
-            Err(NotLetIn::Away(_) | NotLetIn::Refused(_)) => Vec::new(),
-        };
+        // Where that is not known nobody has gone.
+        let there = door.who_is_there(&places.collect::<Vec<_>>()).await.unwrap_or_default();
         for (n, one) in some.iter().enumerate() {
             look(spine, one, there.get(n).copied().flatten()).await?;
         }

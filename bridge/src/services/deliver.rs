@@ -120,9 +120,9 @@ async fn serve_next(
 async fn serve_in_place(spine: &Spine, mut lease: Lease, place: Option<SemaphorePermit<'_>>) {
     let (began, patience) = (Instant::now(), spine.leases.slots().patience());
     let mut place = Some(place);
-    let begun = lease.begun.take();
+    let sealed = lease.begun.take();
     let served = {
-        let served = serve(spine, &lease.ready, begun);
+        let served = serve(spine, &lease.ready, sealed);
         tokio::pin!(served);
         tokio::select! {
             served = &mut served => served,

@@ -219,7 +219,7 @@ impl Matrix {
     ) -> Result<(), MatrixError> {
         let path = ["rooms", room.as_str(), "redact", event.as_str(), txn];
         let call = self.v3("redact", Method::PUT, &path).soon().acting_as(user).with_device();
-        call.json(&json!({})).nothing().await
+        call.json(json!({})).nothing().await
     }
 
     /// `PUT /_matrix/client/v3/rooms/{room}/send/{type}/{txn}` – an event of the agent.

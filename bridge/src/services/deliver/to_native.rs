@@ -59,13 +59,13 @@ impl Round {
 pub(super) async fn serve(
     spine: &Spine,
     leased: &Ready,
-    begun: Option<Begun>,
+    sealed: Option<Begun>,
 ) -> Result<Option<End>, StepError> {
     let (mut leased, began) = (leased.clone(), Instant::now());
     let mut delivered = Vec::new();
     let (mut tx, mut script) = (None, Script::default());
     let mut before = 0;
-    if let Some(Begun { group, rows, sending }) = begun {
+    if let Some(Begun { group, rows, sending }) = sealed {
         let way = Way { spine, leased: &leased, group };
         match way.post(rows, &sending, true, &mut delivered).await? {
             Round::Next(next) => {
