@@ -1,5 +1,5 @@
-//! A Matrix user of another homeserver, who speaks on that one's LiveKit: two Synapses that federate, two
-//! LiveKits, and natives who hear him.
+//! A Matrix user of another homeserver, who speaks on that one's `LiveKit`: two Synapses that federate,
+//! two of `LiveKit`, and natives who hear him.
 
 use std::sync::{
     Arc,
@@ -107,6 +107,7 @@ async fn ready(here: &mut Side, livekit: &Sfu) {
     livekit.beside(&mut here.causeway).await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "the other homeserver's focus, beside the test")]
 #[tokio::test(flavor = "multi_thread")]
 async fn who_speaks_on_his_own_homeservers_livekit_is_heard_by_natives() {
     let [mut here, there] = two().await;

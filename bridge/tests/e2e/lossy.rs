@@ -105,7 +105,7 @@ async fn transactions_that_are_lost_doubled_and_turned_round_lose_and_double_not
 
     let (count, began) = (messages(IN_A_ROOM), Instant::now());
     let said = |who: &str| (0..count).map(|n| format!("{who} {n}")).collect::<Vec<_>>();
-    let (hers, carols, monas) = (said("alice"), said("carol"), said("mona"));
+    let (alices, carols, monas) = (said("alice"), said("carol"), said("mona"));
     proxies[0].harm(true);
     let talk = async |who: &Person, bodies: &[String]| {
         for some in bodies.chunks(AT_ONCE) {
@@ -120,7 +120,7 @@ async fn transactions_that_are_lost_doubled_and_turned_round_lose_and_double_not
         proxies[0].harm(false);
         mona.say(&room, "that was all").await.unwrap();
     };
-    tokio::join!(talk(&alice, &hers), talk(&carol, &carols), in_the_room);
+    tokio::join!(talk(&alice, &alices), talk(&carol, &carols), in_the_room);
 
     let expected: Vec<_> = monas.into_iter().chain(["that was all".to_owned()]).collect();
     for who in [&alice, &carol] {
@@ -133,7 +133,7 @@ async fn transactions_that_are_lost_doubled_and_turned_round_lose_and_double_not
     let here = sides[0].name();
     let there = sides[1].name().replace(':', "=3a");
     for (ghost, expected) in [
-        (format!("@causeway_alice:{here}"), hers),
+        (format!("@causeway_alice:{here}"), alices),
         (format!("@causeway__{there}/carol:{here}"), carols),
     ] {
         let all = |seen: &BTreeMap<String, Vec<String>>| {

@@ -73,8 +73,8 @@ async fn python() -> PathBuf {
     let root = kept.join("venv-livekit");
     let (python, marker) = (root.join("bin/python"), root.join(PACKAGE));
     let lock = std::fs::File::create(kept.join("venv-livekit.lock")).unwrap();
-    let _lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
-    let _lock = _lock.await.unwrap().unwrap();
+    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    let _lock = locked.await.unwrap().unwrap();
     if !marker.exists() {
         let _ = std::fs::remove_dir_all(&root);
         let run = async |command: &mut Command| {

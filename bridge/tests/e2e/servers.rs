@@ -380,11 +380,11 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
     };
     tokio::time::timeout(PATIENCE, waits).await.expect("it is known since when");
     let shown = show("text").await;
-    let line = |name: &str| {
-        let line = shown.lines().find(|line| line.trim_start().starts_with(name));
-        line.unwrap_or_else(|| panic!("{name} is not in\n{shown}")).to_owned()
+    let said_of = |name: &str| {
+        let words = shown.lines().find(|words| words.trim_start().starts_with(name));
+        words.unwrap_or_else(|| panic!("{name} is not in\n{shown}")).to_owned()
     };
-    let (home, own) = (line(here.name()), line(there.name()));
+    let (home, own) = (said_of(here.name()), said_of(there.name()));
     assert!(home.contains("2 members; the group's home; 1 message waits for it since "), "{home}");
     assert!(home.contains("; heard of "), "{home}");
     assert!(own.ends_with("2 members; yours"), "{own}");

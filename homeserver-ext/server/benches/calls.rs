@@ -156,7 +156,7 @@ async fn idle() {
     let used = cpu(pid);
     let looked = Instant::now();
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-    let load = (cpu(pid) - used).as_secs_f64() / looked.elapsed().as_secs_f64();
+    let load = cpu(pid).saturating_sub(used).as_secs_f64() / looked.elapsed().as_secs_f64();
     let (after, own_after) = memory(pid);
     let mib = |kib: f64| kib / 1_024.0;
     println!("{calls} calls of {EACH}, begun in {took:.1} s; each device listens");
@@ -179,17 +179,17 @@ async fn tokens() {
     let livekit = livekit.expect("it starts");
     let told = (LIVEKIT, format!("{} {}", livekit.api_url(), livekit.secret()));
     let stage = Stage::new((1, MANY), Some(told)).await;
-    let state = stage.call(1, MANY).await;
+    let epoch = stage.call(1, MANY).await.epoch;
     let path = format!("/groups/{}/calls/{}/sfu", group(1), call(1));
     let ask = async |n: u32| {
-        let given: CallSfus = stage.ask(n % MANY + 1, &path, &json!({"epoch": state.epoch})).await;
+        let given: CallSfus = stage.ask(n % MANY + 1, &path, &json!({"epoch": epoch})).await;
         assert_eq!(given.sfus.len(), 1);
     };
     let (used, began) = (cpu(stage.served.pid()), Instant::now());
     let count = MANY * TOKENS;
     stream::iter(0..count).map(ask).buffer_unordered(AT_ONCE).count().await;
     let took = began.elapsed().as_secs_f64();
-    let used = (cpu(stage.served.pid()) - used).as_secs_f64() * 1e3 / f64::from(count);
+    let used = cpu(stage.served.pid()).saturating_sub(used).as_secs_f64() * 1e3 / f64::from(count);
     println!(
         "{count} tokens, {AT_ONCE} asked for at once: {:.0} a second, {used:.2} ms of the server's CPU each",
         f64::from(count) / took

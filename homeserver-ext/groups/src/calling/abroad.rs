@@ -166,10 +166,10 @@ mod tests {
         })
     }
 
-    fn given(publish: bool) -> Given {
+    fn given(publish: bool) -> CallSfus {
         let (url, room, mine) = ("wss://sfu.example".to_owned(), String::new(), String::new());
         let sfu = CallSfu { url, jwt: "secret".to_owned(), publish, room, mine };
-        Ok(CallSfus { sfus: vec![sfu], e2ee: UNSEALED.to_owned() })
+        CallSfus { sfus: vec![sfu], e2ee: UNSEALED.to_owned() }
     }
 
     fn asked(it: &Abroad) -> usize {
@@ -191,21 +191,21 @@ mod tests {
         assert_eq!(asked(&it), MOST);
         let there = || "https://0.example".to_owned();
         // Nobody asked yet; a place to speak; sealed as by the devices of the call: none of these.
-        assert!(it.given(there(), given(false)).is_none());
+        assert!(it.given(there(), Ok(given(false))).is_none());
         let ask = |it: &mut Abroad| it.ways.insert(there(), Way::Asked);
         ask(&mut it);
-        assert!(it.given(there(), given(true)).is_none());
+        assert!(it.given(there(), Ok(given(true))).is_none());
         ask(&mut it);
         assert!(it.given(there(), Err(CallError::Unknown("none".to_owned()))).is_none());
         ask(&mut it);
-        let Some(Input::Abroad(focus, Some(access))) = it.given(there(), given(false)) else {
+        let Some(Input::Abroad(focus, Some(access))) = it.given(there(), Ok(given(false))) else {
             panic!("it goes nowhere");
         };
         assert_eq!((focus, access.whose, access.speaks), (there(), Whose::Foreign, false));
         it.served(&there(), &Served::Over(Over::RoomGone));
         assert!(matches!(it.ways[&there()], Way::Wanted(at) if at > Instant::now()));
         ask(&mut it);
-        assert!(it.given(there(), given(false)).is_some());
+        assert!(it.given(there(), Ok(given(false))).is_some());
         it.served(&there(), &Served::Over(Over::Removed));
         it.hear(&state, true);
         assert!(it.ways[&there()] == Way::Refused, "it was put out, and does not come again");

@@ -72,9 +72,9 @@ async fn hands_signs_and_who_does_not_come_are_shown_to_all() {
         assert_eq!(set.status, 400, "{bad}");
     }
     ask(&server, &bob, &group, (call, "set"), json!({"reaction": "🎉"})).await.ok::<CallState>();
-    let shown: Vec<_> = now().await.reactions.into_iter().map(|it| (it.who, it.emoji)).collect();
+    let signs: Vec<_> = now().await.reactions.into_iter().map(|it| (it.who, it.emoji)).collect();
     let bobs = CallWhom::Native { device: bob.device() };
-    assert_eq!(shown, [(mia(), "👍".to_owned()), (bobs.clone(), "🎉".to_owned())]);
+    assert_eq!(signs, [(mia(), "👍".to_owned()), (bobs.clone(), "🎉".to_owned())]);
     // One of each, and those of who has gone go with him.
     ask(&server, &bob, &group, (call, "set"), json!({"reaction": "👏"})).await.ok::<CallState>();
     let of_bob = |it: &&CallReaction| it.who == bobs;
