@@ -34,6 +34,7 @@ struct Run {
     carried: f64,
     before: f64,
     there: f64,
+    clear: f64,
     back: f64,
     missed: u32,
     packets: u32,
@@ -62,6 +63,7 @@ async fn main() {
     print("all five heard by the server, ms", |run| run.carried);
     print("largest gap in the mesh alone, ms", |run| run.before);
     print("largest gap on the way to the server, ms", |run| run.there);
+    print("largest gap while it turns to the clear, ms", |run| run.clear);
     print("largest gap on the way back, ms", |run| run.back);
     print("CPU of each, % of a core", |run| run.core);
     let sum = |of: fn(&Run) -> u32| runs.iter().map(of).sum::<u32>();
@@ -119,6 +121,20 @@ async fn run(home: &Home, tone: &Path) -> Run {
     let took =
         cpu_time().saturating_sub(cpu).as_secs_f64() / now().saturating_sub(began).as_secs_f64();
 
+    // One of Matrix comes, and goes again.
+    let mut clear = Duration::ZERO;
+    for is_sealed in [false, true] {
+        call.gap = Duration::ZERO;
+        for n in 0..=FOUR {
+            call.tell(n, Input::Seal(is_sealed)).await;
+        }
+        // The former track ends within that.
+        call.listen(10).await;
+        clear = clear.max(call.gap);
+    }
+    let clear = ms(clear);
+    call.gap = Duration::ZERO;
+
     call.tell(FOUR, Input::Leave).await;
     call.pairs.clear();
     call.named(5, FOUR).await;
@@ -133,7 +149,7 @@ async fn run(home: &Home, tone: &Path) -> Run {
     let (missed, packets) = (call.missed, call.packets);
     call.end().await;
     let core = 100.0 * took / f64::from(FOUR + 1);
-    Run { carried, before, there, back, missed, packets, core }
+    Run { carried, before, there, clear, back, missed, packets, core }
 }
 
 impl Call {

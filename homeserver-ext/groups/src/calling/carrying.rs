@@ -14,6 +14,9 @@ use causeway_protocol::{
 use super::guest::stand_in;
 use crate::calls::{Input, Named, Over, Served};
 
+/// Why it does not go to a server where others than the devices hear what is said.
+pub(super) const E2EE: &str = "e2ee";
+
 /// How it stands between this device and the server for calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
@@ -32,6 +35,15 @@ struct Made {
     is_sealed: bool,
     /// Whether the home said then that the server hears what is said.
     was_clear: bool,
+}
+
+/// What becomes of a way where others can hear what is said than before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It stays; whether what is said there is sealed from now on.
+    To(bool),
+    /// It is left: its person did not agree to that.
+    Away,
 }
 
 /// What carries the call for this device.
@@ -98,30 +110,35 @@ impl Carrying {
     pub(super) fn wants_access(&self, state: &CallState) -> bool {
         let is_in = state.natives().any(|it| it.device == self.me);
         let is_asked = is_served(state.topology) && state.topology != CallTopology::Reconnecting;
-        let is_lacking = match self.way {
-            Way::None => true,
-            // Who can hear what is said may be others now.
-            Way::Made(made) => made.was_clear != state.clear,
-            Way::Refused(_) => false,
-        };
-        is_in && is_asked && is_lacking
+        is_in && is_asked && self.way == Way::None
     }
 
-    /// It was given; whether it is to be used, where there may be a way already.
-    pub(super) fn goes(&mut self, is_sealed: bool, state: &CallState) -> bool {
-        let is_other = !matches!(self.way, Way::Made(made) if made.is_sealed == is_sealed);
-        self.way = Way::Made(Made { is_sealed, was_clear: state.clear });
-        if is_other {
-            self.published = false;
-        }
-        is_other
-    }
-
-    /// It was given, and is not used; whether there was a way, which is to be left.
-    pub(super) fn refuse(&mut self, why: &str) -> bool {
+    /// It was given, and is used.
+    pub(super) fn goes(&mut self, is_sealed: bool, state: &CallState) {
+        // What was given sealed was given before the state that is clear.
+        self.way = Way::Made(Made { is_sealed, was_clear: state.clear && !is_sealed });
         self.published = false;
-        let before = std::mem::replace(&mut self.way, Way::Refused(why.to_owned()));
-        matches!(before, Way::Made(_))
+    }
+
+    /// It was given, and is not used.
+    pub(super) fn refuse(&mut self, why: &str) {
+        self.published = false;
+        self.way = Way::Refused(why.to_owned());
+    }
+
+    /// What becomes of the way that there is, once others can hear what is said.
+    pub(super) fn turn(&mut self, state: &CallState, may_degrade: bool) -> Option<Turn> {
+        let Way::Made(made) = &mut self.way else { return None };
+        if made.was_clear == state.clear {
+            return None;
+        }
+        if state.clear && !may_degrade {
+            self.refuse(E2EE);
+            return Some(Turn::Away);
+        }
+        made.was_clear = state.clear;
+        let was_sealed = std::mem::replace(&mut made.is_sealed, !state.clear);
+        (was_sealed != made.is_sealed).then_some(Turn::To(made.is_sealed))
     }
 
     /// Takes what happens with the server.
@@ -133,7 +150,7 @@ impl Carrying {
                 self.way =
                     if why.may_come_back() { Way::None } else { Way::Refused(why.to_string()) };
             }
-            // Where it left, it goes by another way already, or there is none to be made.
+            // Where it left there is none to be made.
             Served::Over(_)
             | Served::NotLetSpeak
             | Served::Joined
@@ -305,7 +322,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn who_can_hear_is_asked_anew_when_somebody_of_matrix_comes_and_when_he_went() {
+    fn what_is_said_turns_to_the_clear_when_somebody_of_matrix_comes_and_back_when_he_went() {
         let native = carried(CallTopology::Sfu, 2, &[1, 2]);
         let mut mixed = native.clone();
         mixed.clear = true;
@@ -322,9 +339,10 @@ pub(super) mod tests {
         }));
         let mut it = Carrying::new(DeviceId::new([1; 32]));
         assert_eq!(hear(&mut it, &native).1, 2);
-        assert!(it.goes(true, &native));
+        it.goes(true, &native);
         it.served(&Served::Published);
-        assert!(!it.wants_access(&native) && it.wants_access(&mixed));
+        assert!(!it.wants_access(&native) && !it.wants_access(&mixed));
+        assert_eq!(it.turn(&native, true), None);
         // He is named, and has no keys.
         let named = it.hear(&mixed).into_iter().find_map(|input| match input {
             Input::Named { who, .. } => Some(who),
@@ -332,14 +350,18 @@ pub(super) mod tests {
         });
         let keys: Vec<_> = named.unwrap().into_iter().map(|it| it.has_keys).collect();
         assert_eq!(keys, [true, true, false]);
-        // In the clear: another way.
-        assert!(it.goes(false, &mixed));
-        assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(false), false));
-        it.served(&Served::Published);
-        assert!(!it.goes(false, &mixed) && it.ready(&mixed) == Some(true));
-        assert!(it.wants_access(&native), "he went: it is sealed again");
-        assert!(it.goes(true, &native) && !it.wants_access(&native));
-        assert!(it.refuse("e2ee"));
-        assert!(!it.wants_access(&mixed) && !it.refuse("e2ee"));
+        // By the same way, on which it is heard all the time.
+        assert_eq!((it.turn(&mixed, true), it.turn(&mixed, true)), (Some(Turn::To(false)), None));
+        assert_eq!((it.ready(&mixed), it.wants_access(&mixed)), (Some(true), false));
+        assert_eq!(it.turn(&native, false), Some(Turn::To(true)), "he went: it is sealed again");
+        assert_eq!(it.turn(&mixed, false), Some(Turn::Away), "who did not agree leaves");
+        assert!(!it.wants_access(&mixed) && it.decline().is_some());
+        // What was given before the state that says so was seen.
+        let mut it = Carrying::new(DeviceId::new([1; 32]));
+        it.goes(false, &native);
+        assert_eq!((it.turn(&native, true), it.turn(&mixed, true)), (None, None));
+        assert_eq!(it.turn(&native, true), Some(Turn::To(true)));
+        it.goes(true, &mixed);
+        assert_eq!(it.turn(&mixed, true), Some(Turn::To(false)));
     }
 }

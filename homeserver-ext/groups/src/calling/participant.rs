@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     abroad::Abroad,
     asking::{Answer, Getting, Given, Goes, goes, request, running, within},
+    carrying::{E2EE, Turn},
     coming::Coming,
     known::{Ask, Heard, Known, Standing},
     moving::{Moved, Moving},
@@ -39,8 +40,6 @@ const SAME_AGAIN: Duration = Duration::from_secs(5);
 const TOLD: usize = 256;
 /// How long leaving may take: whoever cannot be told finds out by himself.
 const LEAVING: Duration = Duration::from_secs(5);
-/// Why it does not go to a server where others than the devices hear what is said.
-const E2EE: &str = "e2ee";
 
 /// One device's part in a call.
 pub struct Participant {
@@ -341,17 +340,15 @@ impl Participant {
         match goes(given, self.caps.may_degrade) {
             Some(Goes::To(access)) => {
                 let is_sealed = access.is_sealed;
-                if self.known.carrying.goes(is_sealed, &state) {
-                    self.input(Input::Server(Some(access))).await;
-                    if !is_sealed {
-                        self.tell(Told::Clear { taken: true }).await;
-                    }
+                self.known.carrying.goes(is_sealed, &state);
+                self.input(Input::Server(Some(access))).await;
+                if !is_sealed {
+                    self.tell(Told::Clear { taken: true }).await;
                 }
+                self.turn(&state).await;
             }
             Some(Goes::Nowhere) => {
-                if self.known.carrying.refuse(E2EE) {
-                    self.input(Input::Server(None)).await;
-                }
+                self.known.carrying.refuse(E2EE);
                 self.tell(Told::Clear { taken: false }).await;
             }
             None => {}
@@ -415,6 +412,24 @@ impl Participant {
         let abroad = self.abroad.hear(&state, self.caps.may_degrade);
         for input in inputs.into_iter().chain(abroad) {
             self.input(input).await;
+        }
+        self.turn(&state).await;
+    }
+
+    /// Says what it says by the server anew where others can hear it than before.
+    async fn turn(&mut self, state: &CallState) {
+        match self.known.carrying.turn(state, self.caps.may_degrade) {
+            Some(Turn::To(is_sealed)) => {
+                self.input(Input::Seal(is_sealed)).await;
+                if !is_sealed {
+                    self.tell(Told::Clear { taken: true }).await;
+                }
+            }
+            Some(Turn::Away) => {
+                self.input(Input::Server(None)).await;
+                self.tell(Told::Clear { taken: false }).await;
+            }
+            None => {}
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Input {
     Server(Option<Box<Access>>),
     /// Hear those who speak on the server for calls of this focus, another homeserver's, or no longer.
     Abroad(String, Option<Box<Access>>),
+    /// Whether what is said by the server is sealed from now on: what it carries goes on meanwhile.
+    Seal(bool),
     /// Whether nothing is to be sent.
     Mute(bool),
     /// Say goodbye to all, and end.

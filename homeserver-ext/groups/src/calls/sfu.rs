@@ -13,6 +13,7 @@ mod roster;
 mod served;
 mod session;
 mod side;
+mod spoken;
 mod tells;
 mod wire;
 

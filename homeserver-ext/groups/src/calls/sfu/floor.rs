@@ -59,6 +59,7 @@ struct Ear {
     since: u64,
     /// Whose server alone brings it, where that is another homeserver's.
     focus: Option<String>,
+    has_keys: bool,
     voice: SharedVoice,
     ring: Ring,
     opened: u32,
@@ -78,6 +79,7 @@ impl Floor {
                 device: named.device,
                 since: named.since,
                 focus: named.focus.clone(),
+                has_keys: named.has_keys,
                 voice,
                 ring: Ring::default(),
                 opened: 0,
@@ -96,6 +98,11 @@ impl Floor {
 
     pub(super) fn has(&self, device: DeviceId) -> bool {
         self.0.values().any(|ear| ear.device == device)
+    }
+
+    /// Whether who is known by that name is given keys: nobody whom the home did not name is.
+    pub(super) fn has_keys(&self, identity: &str) -> bool {
+        self.0.get(identity).is_some_and(|ear| ear.has_keys)
     }
 
     /// Takes what came from who is known by that name, where it came from: no server brings whoever speaks

@@ -12,37 +12,39 @@ use rtc::rtp::{Header, Packet as RtpPacket};
 use tokio::sync::{mpsc, watch};
 use webrtc::{
     media_stream::{
-        track_local::{TrackLocal as _, static_rtp::TrackLocalStaticRTP},
+        track_local::TrackLocal as _,
         track_remote::{TrackRemote, TrackRemoteEvent},
     },
     peer_connection::RTCPeerConnectionState,
 };
 
 use super::{
-    super::{
-        Settings,
-        link::{OPUS, opus_track},
-        studio::Frame,
-    },
+    super::{Settings, link::OPUS, studio::Frame},
     Access, Over, Served,
     floor::{Packet, SharedFloor, on},
     session::{Heard, Session, Ways},
+    spoken::{Out, Wish},
     tells::Tells,
 };
-use crate::entropy;
 
 /// Tracks that are listened to at once.
 const TRACKS: usize = 256;
 const QUEUE: usize = 64;
+
+/// 20 ms, sealed or not.
+pub(super) struct Said {
+    pub(super) is_sealed: bool,
+    pub(super) frame: Frame,
+}
 
 /// What a connection to a server works with.
 pub(super) struct Leg {
     pub(super) access: Access,
     pub(super) settings: Arc<Settings>,
     pub(super) floor: SharedFloor,
-    pub(super) frames: mpsc::Receiver<Frame>,
+    pub(super) frames: mpsc::Receiver<Said>,
     /// Let go of, it ends.
-    pub(super) muted: watch::Receiver<bool>,
+    pub(super) wish: watch::Receiver<Wish>,
     pub(super) tells: Tells,
 }
 
@@ -55,18 +57,12 @@ impl Leg {
     }
 
     async fn carry(&mut self) -> Over {
-        let Ok(random) = entropy::bytes::<12>() else { return Over::NoSocket };
-        let (ssrc, name) = random.split_first_chunk().unwrap_or((&[0; 4], &[]));
-        let ssrc = u32::from_be_bytes(*ssrc);
-        // The server asks for it by this, and the track in the description has it.
-        let cid = format!("mic_{}", hex::encode(name));
-        let out = opus_track(&cid, ssrc);
         let (to_heard, heard) = mpsc::channel(QUEUE);
-        let ways = Ways { tells: self.tells.clone(), heard: to_heard, muted: self.muted.clone() };
-        let mut let_go = self.muted.clone();
-        let track = (cid, Arc::clone(&out));
+        let (tells, wish) = (self.tells.clone(), self.wish.clone());
+        let ways = Ways { tells, heard: to_heard, wish, floor: Arc::clone(&self.floor) };
+        let mut let_go = self.wish.clone();
         let joined = tokio::select! {
-            joined = Session::join(self.access.clone(), &self.settings, track, ways) => joined,
+            joined = Session::join(self.access.clone(), &self.settings, ways) => joined,
             () = ended(&mut let_go) => Err(Over::Left),
         };
         let (mut session, from_server) = match joined {
@@ -75,9 +71,10 @@ impl Leg {
         };
         let floor = Arc::clone(&self.floor);
         let focus = self.tells.focus.clone();
-        let (from_server, is_sealed) = (from_server.into(), self.access.is_sealed);
-        let ear = Ear { floor, focus, from_server, is_sealed };
-        let speaking = speak(&mut self.frames, session.publisher.state.clone(), out, ssrc);
+        let (from_server, wish) = (from_server.into(), self.wish.clone());
+        let ear = Ear { floor, focus, from_server, wish, is_sealed: true };
+        let (state, outs) = (session.publisher.state.clone(), session.spoken.outs());
+        let speaking = speak(&mut self.frames, state, outs);
         let over = tokio::select! {
             over = session.go_on() => over,
             never = speaking => match never {},
@@ -92,18 +89,19 @@ impl Leg {
 enum Never {}
 
 /// Until nobody holds the other end any more.
-async fn ended(muted: &mut watch::Receiver<bool>) {
-    while muted.changed().await.is_ok() {}
+async fn ended(wish: &mut watch::Receiver<Wish>) {
+    while wish.changed().await.is_ok() {}
 }
 
 /// Sends what is said here, once it can be.
 async fn speak(
-    frames: &mut mpsc::Receiver<Frame>,
+    frames: &mut mpsc::Receiver<Said>,
     state: watch::Receiver<RTCPeerConnectionState>,
-    out: Arc<TrackLocalStaticRTP>,
-    ssrc: u32,
+    outs: watch::Receiver<Vec<Out>>,
 ) -> Never {
-    while let Some(frame) = frames.recv().await {
+    while let Some(Said { is_sealed, frame }) = frames.recv().await {
+        let out = outs.borrow().iter().find(|out| out.is_sealed == is_sealed).cloned();
+        let Some(Out { ssrc, track, .. }) = out else { continue };
         if *state.borrow() != RTCPeerConnectionState::Connected {
             continue;
         }
@@ -117,7 +115,7 @@ async fn speak(
             ..Default::default()
         };
         // A packet that cannot go out is lost, as on the way.
-        out.write_rtp(RtpPacket { header, payload: frame.payload.to_vec().into() }).await.ok();
+        track.write_rtp(RtpPacket { header, payload: frame.payload.to_vec().into() }).await.ok();
     }
     std::future::pending().await
 }
@@ -125,6 +123,7 @@ async fn speak(
 /// A track that is listened to.
 struct Listening {
     participant: String,
+    sid: String,
     identity: String,
     stop: AbortHandle,
 }
@@ -136,18 +135,23 @@ async fn listen(mut heard: mpsc::Receiver<Heard>, ear: Ear) -> Never {
     loop {
         tokio::select! {
             Some(next) = heard.recv() => match next {
-                Heard::Track { participant, identity, is_sealed, track }
+                Heard::Track { participant, sid, identity, is_sealed, track }
                     if tracks.len() < TRACKS =>
                 {
-                    // While a call turns to the clear some still seal what they send.
-                    let is_sealed = ear.is_sealed || is_sealed;
                     let ear = Ear { is_sealed, ..ear.clone() };
                     let taking = ear.take(track, identity.clone());
                     let (taking, stop) = abortable(taking);
                     coming.push(taking);
-                    tracks.push(Listening { participant, identity, stop });
+                    tracks.push(Listening { participant, sid, identity, stop });
                 }
                 Heard::Track { .. } => {}
+                Heard::Ended(sid) => tracks.retain(|track| {
+                    let stays = track.sid != sid;
+                    if !stays {
+                        track.stop.abort();
+                    }
+                    stays
+                }),
                 Heard::Gone(gone) => tracks.retain(|track| {
                     let stays = track.participant != gone;
                     if !stays {
@@ -171,6 +175,8 @@ struct Ear {
     /// Of the server from which they come, where it is another homeserver's.
     focus: Option<Arc<str>>,
     from_server: Arc<[u8]>,
+    wish: watch::Receiver<Wish>,
+    /// Whether its sender seals what comes by it.
     is_sealed: bool,
 }
 
@@ -182,8 +188,8 @@ impl Ear {
                 timestamp: rtp.header.timestamp,
                 payload: &rtp.payload,
                 from_server: &self.from_server,
-                is_sealed: self.is_sealed,
                 focus: self.focus.as_deref(),
+                is_sealed: self.is_sealed || !self.wish.borrow().hears_clear(),
             };
             on(&self.floor, |floor| floor.hear(&identity, &packet));
         }

@@ -48,6 +48,11 @@ impl Roster {
         gone
     }
 
+    /// All but `me`, by the names that the home knows.
+    pub(super) fn others(&self, me: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(sid, _)| *sid != me).map(|(_, who)| &*who.identity)
+    }
+
     /// What all but `me` say, by what the server calls it.
     pub(super) fn speech_of_others(&self, me: &str) -> BTreeSet<String> {
         let others = self.0.iter().filter(|(sid, _)| *sid != me);

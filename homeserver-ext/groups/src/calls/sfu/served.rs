@@ -1,6 +1,6 @@
 //! The half of a mesh that a server carries: whom it may bring, this device's keys, and the way there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use causeway_protocol::ids::DeviceId;
 use futures_util::future::BoxFuture;
@@ -20,7 +20,8 @@ use super::{
     floor::{SharedFloor, on},
     frame::Sealer,
     keys::{Give, OwnKeys},
-    leg::Leg,
+    leg::{self, Leg},
+    spoken::Wish,
     tells::Tells,
 };
 use crate::entropy;
@@ -30,11 +31,15 @@ const NAMED: usize = 256;
 /// Servers of other homeservers at once.
 const ABROAD: usize = 5;
 
+/// How long what is said goes to both, the sealed track and the other, at most after a turn: the connection
+/// ends the former one sooner.
+const TURNING: Duration = Duration::from_secs(30);
+
 struct Way {
-    frames: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<leg::Said>,
     /// Letting go of it ends the connection.
-    muted: watch::Sender<bool>,
-    is_sealed: bool,
+    wish: watch::Sender<Wish>,
+    turning: Option<Instant>,
 }
 
 pub(in crate::calls) struct Carried {
@@ -47,7 +52,7 @@ pub(in crate::calls) struct Carried {
     brought: Brought,
     way: Option<Way>,
     /// Where this device only listens, by focus. Letting go of one ends its connection.
-    abroad: BTreeMap<Arc<str>, watch::Sender<bool>>,
+    abroad: BTreeMap<Arc<str>, watch::Sender<Wish>>,
     muted: bool,
 }
 
@@ -107,22 +112,29 @@ impl Carried {
         settings: Arc<Settings>,
         tells: Tells,
     ) -> Option<BoxFuture<'static, ()>> {
-        let (to_frames, frames) = mpsc::channel(FRAMES);
-        let (to_muted, muted) = watch::channel(self.muted);
+        // As many, each twice.
+        let (to_frames, frames) = mpsc::channel(2 * FRAMES);
+        let (to_wish, wish) = watch::channel(Wish::new(self.muted, access.is_sealed));
         match &tells.focus {
-            None => {
-                let is_sealed = access.is_sealed;
-                self.way = Some(Way { frames: to_frames, muted: to_muted, is_sealed });
-            }
+            None => self.way = Some(Way { frames: to_frames, wish: to_wish, turning: None }),
             Some(focus) => {
                 if self.abroad.len() >= ABROAD && !self.abroad.contains_key(focus) {
                     return None;
                 }
-                self.abroad.insert(Arc::clone(focus), to_muted);
+                self.abroad.insert(Arc::clone(focus), to_wish);
             }
         }
         let floor = Arc::clone(&self.floor);
-        Some(Box::pin(Leg { access, settings, floor, frames, muted, tells }.run()))
+        Some(Box::pin(Leg { access, settings, floor, frames, wish, tells }.run()))
+    }
+
+    /// Seals what is said there from now on, or does not any more; nobody misses any of it.
+    pub(in crate::calls) fn seal(&mut self, is_sealed: bool) {
+        let Some(way) = self.way.as_mut().filter(|way| way.is_sealed() != is_sealed) else {
+            return;
+        };
+        way.turning = Some(Instant::now() + TURNING);
+        way.wish.send_modify(|wish| wish.turn(is_sealed));
     }
 
     pub(in crate::calls) fn disconnect(&mut self, focus: Option<&str>) {
@@ -140,15 +152,18 @@ impl Carried {
     pub(in crate::calls) fn mute(&mut self, muted: bool) {
         self.muted = muted;
         if let Some(way) = &self.way {
-            way.muted.send_replace(muted);
+            way.wish.send_modify(|wish| wish.muted = muted);
         }
     }
 
     /// Sends what is said, sealed once whoever carries it.
     pub(in crate::calls) fn send(&mut self, frame: &Frame) {
         let Some(way) = &self.way else { return };
-        if !way.is_sealed {
-            way.frames.try_send(frame.clone()).ok();
+        let is_turning = way.turning.is_some_and(|until| Instant::now() < until);
+        if is_turning || !way.is_sealed() {
+            way.frames.try_send(leg::Said { is_sealed: false, frame: frame.clone() }).ok();
+        }
+        if !is_turning && !way.is_sealed() {
             return;
         }
         let Some((index, key)) = self.keys.in_use(Instant::now()) else { return };
@@ -157,7 +172,8 @@ impl Carried {
             self.in_use = Some(index);
         }
         if let Some(sealed) = self.sealer.seal(frame.timestamp, &frame.payload) {
-            way.frames.try_send(Frame { payload: sealed.into(), ..frame.clone() }).ok();
+            let frame = Frame { payload: sealed.into(), ..frame.clone() };
+            way.frames.try_send(leg::Said { is_sealed: true, frame }).ok();
         }
     }
 
@@ -168,6 +184,12 @@ impl Carried {
             self.brought = brought.clone();
             brought
         })
+    }
+}
+
+impl Way {
+    fn is_sealed(&self) -> bool {
+        self.wish.borrow().is_sealed
     }
 }
 

@@ -10,18 +10,17 @@ use std::{
 };
 
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, IceServer, JoinResponse, LeaveRequest, MuteTrackRequest,
-    ReconnectResponse, SessionDescription, SyncState, TrackInfo, TrackPublishedResponse,
-    TrackSource, TrackType, TrickleRequest, UpdateSubscription, encryption, leave_request::Action,
+    IceServer, JoinResponse, LeaveRequest, ReconnectResponse, SessionDescription, SyncState,
+    TrackPublishedResponse, TrickleRequest, UpdateSubscription, leave_request::Action,
     signal_request::Message as Request, signal_response::Message as Response,
 };
 use reqwest::StatusCode;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use webrtc::{
-    media_stream::{track_local::static_rtp::TrackLocalStaticRTP, track_remote::TrackRemote},
+    media_stream::track_remote::TrackRemote,
     peer_connection::RTCPeerConnectionState,
     rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit},
 };
@@ -30,8 +29,10 @@ use zeroize::Zeroizing;
 use super::{
     super::Settings,
     Access, Over, Served,
+    floor::{SharedFloor, on},
     roster::Roster,
     side::{Side, Unusable, is_publisher},
+    spoken::{NoTrack, Spoken, Wish},
     tells::Tells,
     wire::{Came, Lost, NotOpened, Wire},
 };
@@ -47,9 +48,17 @@ const UNNAMED: usize = 256;
 /// What is heard from a server.
 pub(super) enum Heard {
     /// From whom, by the server's two names for it, whether he seals it, and what.
-    Track { participant: String, identity: String, is_sealed: bool, track: Arc<dyn TrackRemote> },
-    /// By the server's name alone.
+    Track {
+        participant: String,
+        sid: String,
+        identity: String,
+        is_sealed: bool,
+        track: Arc<dyn TrackRemote>,
+    },
+    /// A participant, by the server's name alone.
     Gone(String),
+    /// A track of somebody who stays.
+    Ended(String),
 }
 
 /// Why it does not go on as it is.
@@ -71,6 +80,12 @@ impl From<Unusable> for Trouble {
     }
 }
 
+impl From<NoTrack> for Trouble {
+    fn from(_: NoTrack) -> Self {
+        Self::Over(Over::Ended)
+    }
+}
+
 impl From<NotOpened> for Over {
     fn from(why: NotOpened) -> Self {
         match why {
@@ -87,7 +102,8 @@ impl From<NotOpened> for Over {
 pub(super) struct Ways {
     pub(super) tells: Tells,
     pub(super) heard: mpsc::Sender<Heard>,
-    pub(super) muted: watch::Receiver<bool>,
+    pub(super) wish: watch::Receiver<Wish>,
+    pub(super) floor: SharedFloor,
 }
 
 pub(super) struct Session {
@@ -103,9 +119,8 @@ pub(super) struct Session {
     subscribed: BTreeSet<String>,
     /// What came, with the server's names for whom and what.
     unnamed: Vec<(String, String, Arc<dyn TrackRemote>)>,
-    /// What this device says, and the name by which it is asked for.
-    track: (String, Arc<TrackLocalStaticRTP>),
-    published: Option<TrackInfo>,
+    /// What this device says.
+    pub(super) spoken: Spoken,
     is_told: bool,
     offers: u32,
     resumes: VecDeque<Instant>,
@@ -118,7 +133,9 @@ enum Step {
     Candidate(bool, String),
     Track(Arc<dyn TrackRemote>),
     State(RTCPeerConnectionState),
-    Muted,
+    Wished,
+    /// What was said before a turn may end.
+    Turned,
     Never,
 }
 
@@ -127,7 +144,6 @@ impl Session {
     pub(super) async fn join(
         access: Access,
         settings: &Settings,
-        track: (String, Arc<TrackLocalStaticRTP>),
         ways: Ways,
     ) -> Result<(Self, Vec<u8>), Over> {
         let token = access.token.clone();
@@ -154,8 +170,7 @@ impl Session {
             roster,
             subscribed: BTreeSet::new(),
             unnamed: Vec::new(),
-            track,
-            published: None,
+            spoken: Spoken::new(),
             is_told: false,
             offers: 0,
             resumes: VecDeque::new(),
@@ -168,10 +183,7 @@ impl Session {
     /// Goes on until it is over.
     pub(super) async fn go_on(&mut self) -> Over {
         self.tell(Served::Joined).await;
-        let mut trouble = None;
-        if self.access.speaks {
-            trouble = self.publish().await.err();
-        }
+        let mut trouble = self.wish().await.err();
         if trouble.is_none() {
             trouble = self.subscribe().await.err();
         }
@@ -209,6 +221,7 @@ impl Session {
     }
 
     async fn next(&mut self) -> Step {
+        let turned = self.turned_at();
         tokio::select! {
             came = self.wire.next() => Step::Wire(came),
             Some(json) = self.publisher.candidates.recv() => Step::Candidate(true, json),
@@ -217,11 +230,12 @@ impl Session {
             Ok(()) = self.publisher.state.changed() => {
                 Step::State(*self.publisher.state.borrow_and_update())
             }
-            changed = self.ways.muted.changed() => match changed {
-                Ok(()) => Step::Muted,
+            changed = self.ways.wish.changed() => match changed {
+                Ok(()) => Step::Wished,
                 // Whoever runs this sees the same, and ends it.
                 Err(_) => Step::Never,
             },
+            () = at(turned) => Step::Turned,
         }
     }
 
@@ -242,7 +256,8 @@ impl Session {
                 self.offer(true).await?;
             }
             Step::State(_) => self.tell_published().await,
-            Step::Muted => self.mute().await?,
+            Step::Wished => self.wish().await?,
+            Step::Turned => self.end_other().await?,
             Step::Never => std::future::pending().await,
         }
         Ok(())
@@ -258,13 +273,14 @@ impl Session {
             // One to a former offer says nothing any more.
             Response::Answer(answer) if answer.id == self.offers => {
                 self.publisher.answered(answer.sdp).await?;
+                self.spoken.answered();
             }
             Response::Trickle(trickle) => {
                 let publisher = is_publisher(trickle.target);
                 let side = if publisher { &mut self.publisher } else { &mut self.subscriber };
                 side.add(&trickle.candidate_init).await;
             }
-            Response::TrackPublished(published) => self.published(published).await?,
+            Response::TrackPublished(named) => self.named(named).await?,
             Response::Update(update) => {
                 for gone in self.roster.update(update.participants) {
                     self.unnamed.retain(|(participant, ..)| *participant != gone);
@@ -291,22 +307,17 @@ impl Session {
         Ok(())
     }
 
-    /// Asks to be heard; the offer follows once the server has a name for it.
-    async fn publish(&mut self) -> Result<(), Trouble> {
-        let sealed =
-            if self.access.is_sealed { encryption::Type::Gcm } else { encryption::Type::None };
-        let request = AddTrackRequest {
-            cid: self.track.0.clone(),
-            name: "microphone".to_owned(),
-            r#type: TrackType::Audio.into(),
-            source: TrackSource::Microphone.into(),
-            muted: *self.ways.muted.borrow_and_update(),
-            disable_red: true,
-            audio_features: vec![AudioTrackFeature::TfNoDtx.into()],
-            encryption: sealed.into(),
-            ..Default::default()
-        };
-        Ok(self.wire.send(Request::AddTrack(request)).await?)
+    /// Asks to be heard, as is wished now; the offer follows once the server has a name for it.
+    async fn wish(&mut self) -> Result<(), Trouble> {
+        let wish = *self.ways.wish.borrow_and_update();
+        // Where one only listens there is nothing to be heard.
+        if !self.access.speaks {
+            return Ok(());
+        }
+        if let Some(request) = self.spoken.wish(wish)? {
+            self.wire.send(Request::AddTrack(request)).await?;
+        }
+        self.mute().await
     }
 
     /// Asks for what others say, and for nothing else that they send: pictures are nothing for this device,
@@ -314,6 +325,10 @@ impl Session {
     async fn subscribe(&mut self) -> Result<(), Trouble> {
         let speech = self.roster.speech_of_others(&self.sid);
         let new: Vec<_> = speech.difference(&self.subscribed).cloned().collect();
+        for ended in self.subscribed.difference(&speech) {
+            self.unnamed.retain(|(_, sid, _)| sid != ended);
+            self.ways.heard.send(Heard::Ended(ended.clone())).await.ok();
+        }
         self.subscribed = speech;
         if new.is_empty() {
             return Ok(());
@@ -322,21 +337,32 @@ impl Session {
         Ok(self.wire.send(Request::Subscription(wanted)).await?)
     }
 
-    async fn published(&mut self, published: TrackPublishedResponse) -> Result<(), Trouble> {
-        let (Some(info), None) = (published.track, &self.published) else { return Ok(()) };
-        if published.cid != self.track.0 {
-            return Ok(());
-        }
+    async fn named(&mut self, named: TrackPublishedResponse) -> Result<(), Trouble> {
+        let Some(out) = self.spoken.named(named) else { return Ok(()) };
         let init = RTCRtpTransceiverInit {
             direction: RTCRtpTransceiverDirection::Sendonly,
             streams: Vec::new(),
             send_encodings: Vec::new(),
         };
-        let track = Arc::clone(&self.track.1);
-        let added = self.publisher.connection().add_transceiver_from_track(track, Some(init)).await;
-        added.map_err(|_| Unusable)?;
-        self.published = Some(info);
+        let (connection, track) = (self.publisher.connection(), Arc::clone(&out.track));
+        let added = connection.add_transceiver_from_track(track, Some(init)).await;
+        let sender = added.map_err(|_| Unusable)?.sender().await.map_err(|_| Unusable)?;
+        self.spoken.is_sent_by(&out, sender.ok_or(Unusable)?);
         self.mute().await?;
+        self.offer(false).await
+    }
+
+    /// When what was said before a turn may end.
+    fn turned_at(&self) -> Option<Instant> {
+        let has_keys = |identity: &str| on(&self.ways.floor, |floor| floor.has_keys(identity));
+        let has_guests = || self.roster.others(&self.sid).any(|identity| !has_keys(identity));
+        self.spoken.ends_at(*self.ways.wish.borrow(), has_guests)
+    }
+
+    async fn end_other(&mut self) -> Result<(), Trouble> {
+        let wish = *self.ways.wish.borrow();
+        let Some(sender) = self.spoken.end_other(wish) else { return Ok(()) };
+        self.publisher.connection().remove_track(&sender).await.map_err(|_| Unusable)?;
         self.offer(false).await
     }
 
@@ -347,10 +373,8 @@ impl Session {
     }
 
     async fn mute(&mut self) -> Result<(), Trouble> {
-        let muted = *self.ways.muted.borrow_and_update();
-        if let Some(info) = self.published.as_mut().filter(|info| info.muted != muted) {
-            info.muted = muted;
-            let mute = MuteTrackRequest { sid: info.sid.clone(), muted };
+        let muted = self.ways.wish.borrow().muted;
+        for mute in self.spoken.mute(muted) {
             self.wire.send(Request::Mute(mute)).await?;
         }
         Ok(())
@@ -372,7 +396,7 @@ impl Session {
             match self.roster.whose(&participant, &sid) {
                 Some((identity, is_sealed)) => {
                     let identity = identity.to_owned();
-                    let heard = Heard::Track { participant, identity, is_sealed, track };
+                    let heard = Heard::Track { participant, sid, identity, is_sealed, track };
                     self.ways.heard.send(heard).await.ok();
                 }
                 None => self.unnamed.push((participant, sid, track)),
@@ -412,8 +436,6 @@ impl Session {
         let subscriber = self.subscriber.connection();
         let local = subscriber.current_local_description().await;
         let remote = subscriber.current_remote_description().await;
-        let cid = &self.track.0;
-        let published = self.published.iter().cloned();
         let state = SyncState {
             answer: local.map(|local| describe("answer", local.sdp, 0)),
             offer: remote.map(|remote| describe("offer", remote.sdp, 0)),
@@ -422,21 +444,21 @@ impl Session {
                 subscribe: true,
                 ..Default::default()
             }),
-            publish_tracks: published
-                .map(|track| TrackPublishedResponse { cid: cid.clone(), track: Some(track) })
-                .collect(),
+            publish_tracks: self.spoken.all_named(),
             ..Default::default()
         };
         self.wire.send(Request::SyncState(state)).await?;
         if !self.access.speaks {
             return Ok(());
         }
-        if self.published.is_none() {
-            return self.publish().await;
+        let unnamed = self.spoken.unnamed(self.ways.wish.borrow().muted);
+        let is_named = unnamed.is_empty();
+        for request in unnamed {
+            self.wire.send(Request::AddTrack(request)).await?;
         }
         // The server restarts the other side itself. This one is restarted only where it is ill: it
         // may be silent for a second.
-        if !self.publisher.is_connected() {
+        if is_named && !self.publisher.is_connected() {
             self.offer(true).await?;
         }
         self.mute().await
@@ -454,7 +476,7 @@ impl Session {
     }
 
     async fn tell_published(&mut self) {
-        let is_published = self.published.is_some() && self.publisher.is_connected();
+        let is_published = !self.spoken.all_named().is_empty() && self.publisher.is_connected();
         if is_published && !self.is_told {
             self.is_told = true;
             self.tell(Served::Published).await;
@@ -468,4 +490,11 @@ impl Session {
 
 fn describe(kind: &str, sdp: String, id: u32) -> SessionDescription {
     SessionDescription { r#type: kind.to_owned(), sdp, id, ..Default::default() }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
 }

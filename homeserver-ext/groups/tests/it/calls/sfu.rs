@@ -341,6 +341,33 @@ async fn five_go_from_a_mesh_to_a_server_and_back_and_miss_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_turn_to_the_clear_and_back_and_miss_nothing() {
+    let home = Home::with_room(ROOM).await;
+    let (mut room, three) = (Room::default(), [0, 1, 2]);
+    add_steady(&mut room, &three);
+    room.name_all(1).await;
+    for n in three {
+        connect(&room, &home, n).await;
+    }
+    all_are_heard(&mut room, &three).await;
+    room.listen(&three, 2).await;
+    for is_sealed in [false, true, false] {
+        // Not all at once: who is told later hears the others all the time.
+        for n in three {
+            room.tell(n, Input::Seal(is_sealed)).await;
+            room.go_on(&three, 1).await;
+        }
+        while home.sealed_and_clear(ROOM).await != if is_sealed { (3, 0) } else { (0, 3) } {
+            room.go_on(&three, 1).await;
+        }
+        room.go_on(&three, 4).await;
+        nothing_is_missed(&room, &three, "while a call turns to the clear or back");
+    }
+    let gap = room.came.values().map(|came| came.gap).max().unwrap();
+    println!("largest gap {} ms", gap.as_millis());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_while_the_mesh_is_there_is_not_missed() {
     let mut home = Home::with_room(ROOM).await;
     let mut room = Room::default();
