@@ -84,15 +84,6 @@ impl Home {
         timeout(Duration::from_secs(30), empty).await.unwrap();
     }
 
-    /// How many tracks of a room are sealed, as the list says, and how many are not.
-    pub(crate) async fn sealed_and_clear(&self, room: &str) -> (usize, usize) {
-        let there = self.ask("ListParticipants", json!({"room": room})).await;
-        let those = there["participants"].as_array().into_iter().flatten();
-        let tracks: Vec<_> = those.flat_map(|who| who["tracks"].as_array().unwrap()).collect();
-        let sealed = tracks.iter().filter(|track| track["encryption"] == "GCM").count();
-        (sealed, tracks.len() - sealed)
-    }
-
     fn token(&self, identity: &str, video: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let head = part(&json!({"alg": "HS256", "typ": "JWT"}));

