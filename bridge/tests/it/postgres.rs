@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 23] = [
+const FLAGS: [&str; 24] = [
     "acked",
     "closed",
     "encrypted",
@@ -38,6 +38,7 @@ const FLAGS: [&str; 23] = [
     "is_given",
     "is_level",
     "is_opened",
+    "is_seen",
     "is_used",
     "joined",
     "listed",

@@ -93,8 +93,10 @@ pub fn document() -> Result<String, Box<dyn std::error::Error>> {
     refusals::add(&mut document);
     let schemas = &mut document.components.get_or_insert_default().schemas;
     for (name, example) in examples::all()? {
-        if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(name) {
-            object.examples.push(example);
+        match schemas.get_mut(name) {
+            Some(RefOr::T(Schema::Object(object))) => object.examples.push(example),
+            Some(RefOr::T(Schema::OneOf(one))) => one.examples.push(example),
+            _ => {}
         }
     }
     let mut document = serde_json::to_value(&document)?;
