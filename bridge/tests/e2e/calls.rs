@@ -156,7 +156,8 @@ async fn raises_her_hand(line: &mut Line, all: &Bridged, room: &RoomId) {
     let carol = all.carol.user_id().as_str();
     let member = says(all, room, true).await;
     let send = async |kind: &str, content: Value| {
-        let path = ["rooms", room.as_str(), "send", kind, "once"];
+        // Synapse takes what bears the same transaction id for the same, whatever its type.
+        let path = ["rooms", room.as_str(), "send", kind, kind];
         let sent = all.carol.request(Method::PUT, &path, content).await.unwrap();
         serde_json::from_slice::<Value>(&sent).unwrap()["event_id"].as_str().unwrap().to_owned()
     };

@@ -103,7 +103,17 @@ async fn who_is_in_the_room_is_let_in_and_nobody_else() {
     assert_eq!(claims(&given)["video"]["room"], json!(alias(own.as_str(), SLOT)));
     // Whoever has left is let in no more.
     all.carol.leave(&room).await.unwrap();
-    let (status, said) = ask(&all, "sfu/get", &old(openid(&all.carol).await)).await;
+    let of_carol = old(openid(&all.carol).await);
+    let answered = async {
+        loop {
+            match ask(&all, "sfu/get", &of_carol).await {
+                // Dora has asked from the same address.
+                (429, _) => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    };
+    let (status, said) = tokio::time::timeout(crate::people::PATIENCE, answered).await.unwrap();
     assert_eq!((status, &said["errcode"]), (403, &json!("M_FORBIDDEN")), "{said}");
     // No token of anybody is in the log.
     let log = std::fs::read_to_string(all.causeway.log_file()).unwrap();

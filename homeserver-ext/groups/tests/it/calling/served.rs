@@ -130,6 +130,7 @@ fn a_server_for_calls_that_dies_leaves_the_call_where_it_can_be() {
 
 #[test]
 fn six_wait_for_a_server_that_dies_and_the_call_ends_with_why_where_it_stays_away() {
+    let _machine = crate::calls::MACHINE.blocking_lock();
     let mut sfu = Sfu::start();
     let mut world = World::new();
     world.server.with_livekit(sfu.of());

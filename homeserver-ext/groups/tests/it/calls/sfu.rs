@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
+    MACHINE,
     home::Home,
     room::{Room, TONES, device, loopback},
 };
@@ -92,6 +93,7 @@ async fn two_and_five_hear_each_other_by_a_server() {
 /// In turns, so that a busy machine keeps up; all are there throughout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_of_twenty_hears_each_other_by_a_server() {
+    let _machine = MACHINE.lock().await;
     let home = Home::with_room(ROOM).await;
     let all: Vec<u8> = (0..20).collect();
     let mut room = Room::default();
@@ -159,6 +161,7 @@ async fn who_has_no_keys_gets_sealed_frames_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_change_two_hundred_times_without_a_hole() {
+    let _machine = MACHINE.lock().await;
     let home = Home::with_room(ROOM).await;
     let mut room = Room::default();
     let index = Arc::new(AtomicU8::new(0));
@@ -296,6 +299,7 @@ async fn one_mutes_one_leaves_and_one_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_go_from_a_mesh_to_a_server_and_back_and_miss_nothing() {
+    let _machine = MACHINE.lock().await;
     let home = Home::with_room(ROOM).await;
     let mut room = Room::default();
     let (four, five) = ([0, 1, 2, 3], [0, 1, 2, 3, 4]);
@@ -345,6 +349,7 @@ async fn five_go_from_a_mesh_to_a_server_and_back_and_miss_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_turn_to_the_clear_and_back_and_miss_nothing() {
+    let _machine = MACHINE.lock().await;
     let home = Home::with_room(ROOM).await;
     let (mut room, three) = (Room::default(), [0, 1, 2]);
     add_steady(&mut room, &three);
@@ -372,6 +377,7 @@ async fn three_turn_to_the_clear_and_back_and_miss_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_while_the_mesh_is_there_is_not_missed() {
+    let _machine = MACHINE.lock().await;
     let mut home = Home::with_room(ROOM).await;
     let mut room = Room::default();
     let three = [0, 1, 2];
