@@ -350,9 +350,19 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
         assert_eq!(servers.len(), 2, "{shown}");
         servers.iter().find(|it| it["server"] == name).unwrap().clone()
     };
-    let shown = show("json").await;
-    let (home, own) = (of(&shown, here.name()), of(&shown, there.name()));
     let said = |of: &Value| json!([of["members"], of["home"], of["own"], of["waiting"]]);
+    // What was said by hand waits until the home has taken it.
+    let (home, own) = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let shown = show("json").await;
+            let (home, own) = (of(&shown, here.name()), of(&shown, there.name()));
+            if home["waiting"] != 1 {
+                return (home, own);
+            }
+        }
+    })
+    .await
+    .expect("the home takes it");
     assert_eq!(said(&home), json!([2, true, false, 0]));
     assert_eq!(said(&own), json!([2, false, true, null]));
     assert!(home["heard_ms"].is_u64(), "{home}");
