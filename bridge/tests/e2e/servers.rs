@@ -287,6 +287,14 @@ async fn client_that_says(
     (output.status.code(), said, stderr)
 }
 
+/// What `group show` says of one of a group's two servers.
+fn of(shown: &str, name: &str) -> Value {
+    let shown: Value = serde_json::from_str(shown).unwrap();
+    let servers = shown["servers"].as_array().unwrap();
+    assert_eq!(servers.len(), 2, "{shown}");
+    servers.iter().find(|it| it["server"] == name).unwrap().clone()
+}
+
 #[tokio::test]
 async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part() {
     let [mut here, mut there] = two().await;
@@ -343,12 +351,6 @@ async fn links_let_people_in_across_two_homeservers_through_kills_of_each_part()
         let (code, shown, said) = client_that_says(form, folder.path(), &url, &arguments).await;
         assert_eq!(code, Some(0), "{said}");
         shown
-    };
-    let of = |shown: &str, name: &str| -> Value {
-        let shown: Value = serde_json::from_str(shown).unwrap();
-        let servers = shown["servers"].as_array().unwrap();
-        assert_eq!(servers.len(), 2, "{shown}");
-        servers.iter().find(|it| it["server"] == name).unwrap().clone()
     };
     let said = |of: &Value| json!([of["members"], of["home"], of["own"], of["waiting"]]);
     // What was said by hand waits until the home has taken it.
