@@ -1,5 +1,7 @@
 //! A few events are taken in and routed in one commit, and nothing overtakes by it.
 
+use std::{future::poll_fn, task::Poll};
+
 use causeway_bridge::{
     domain::{
         effect::InGroup,
@@ -12,6 +14,7 @@ use causeway_bridge::{
         from_matrix::{self, Straight},
         reconcile,
     },
+    steps::Steps,
     storage::{
         inbox::{Accepted, FEW},
         outbox::Head,
@@ -22,7 +25,7 @@ use causeway_store::Script;
 use ruma::RoomId;
 use serde_json::{Value, json, value::to_raw_value};
 
-use crate::harness::Bridge;
+use crate::{harness::Bridge, world::World};
 
 struct Way {
     bridge: Bridge,
@@ -182,6 +185,78 @@ async fn what_may_be_of_a_room_in_the_making_is_kept_until_it_is_made() {
     assert_eq!(way.rows(2).await, (0, 0));
     assert_eq!(way.rows(0).await, (0, 0));
     assert_eq!(way.accept(&[strange]).await, Some(new(0, 1)));
+}
+
+/// Whether it comes to its end before it has been woken so often.
+async fn comes_to_its_end(what: impl Future, wakes: usize) -> bool {
+    tokio::pin!(what);
+    let mut polled = 0;
+    poll_fn(|cx| {
+        polled += 1;
+        match what.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if polled == wakes => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_was_kept_when_its_homeserver_broke_off_is_read_once() {
+    let mut world = World::new().await;
+    let running = world.begin(Steps::default()).await;
+    world.kept = Some(reqwest::Client::new());
+    let alice = world.person("alice").await;
+    let group = alice.create_group("Walkers").await;
+    let stub = world.stub.clone();
+    let invited = async {
+        alice.bridge(group, &["@al:x"]).await;
+        stub.wait(|rooms| rooms.room_that_invites("@al:x")).await
+    };
+    let room = world.during(&running, invited).await;
+    let say = |body: &str| {
+        stub.change(|rooms| {
+            let text = json!({"msgtype": "m.text", "body": body});
+            rooms.event(&room, "@al:x", "m.room.message", None, text);
+            to_raw_value(rooms.events.last().unwrap()).unwrap()
+        })
+    };
+    stub.change(|rooms| rooms.membership(&room, "@al:x", "@al:x", "join").unwrap());
+    say("hello");
+    let heard = alice.wait("a first word", |read| read.iter().any(|read| read.body == "hello"));
+    world.during(&running, heard).await;
+
+    let (straight, spine) = (Straight::default(), &running.spine);
+    straight.open(spine);
+    let (mut broke_off, mut kept) = (0, vec!["hello".to_owned()]);
+    // How often it is woken is as threads happen to run.
+    for (n, wakes) in (1..=12).cycle().enumerate() {
+        let (raw, body) = ([say(&n.to_string())], n.to_string());
+        let is_done = comes_to_its_end(straight.accept(spine.now(), &raw), wakes).await;
+        // Whatever was begun has ended when somebody else's turn has.
+        spine.db.begin().await.unwrap().commit().await.unwrap();
+        let known = "SELECT EXISTS (SELECT 1 FROM inbox WHERE event_id = $1 AND state = 1)";
+        let event: Value = serde_json::from_str(raw[0].get()).unwrap();
+        let mut read = spine.db.read().await.unwrap();
+        let is_kept: bool = sqlx::query_scalar(known)
+            .bind(event["event_id"].as_str())
+            .fetch_one(read.conn())
+            .await
+            .unwrap();
+        drop(read);
+        assert!(is_kept || !is_done);
+        if is_kept {
+            alice.wait(&body, |read| read.iter().any(|read| read.body == body)).await;
+            kept.push(body);
+        }
+        broke_off += usize::from(is_kept && !is_done);
+        if broke_off == 3 {
+            break;
+        }
+    }
+    assert_eq!(alice.mirrored(), kept);
+    running.drop_dead().await;
 }
 
 #[tokio::test]

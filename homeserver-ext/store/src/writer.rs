@@ -7,7 +7,8 @@
 //! transactions, a caller that is cancelled at any await leaves nothing half done. What is asked
 //! first and what is changed last goes with that to the connection's thread, as one errand.
 //!
-//! Who may wait ([`write_soon`](crate::Db::write_soon), [`begin_soon`](crate::Db::begin_soon)) shares the commit of whoever comes next, and goes before him.
+//! Who may wait ([`write_soon`](crate::Db::write_soon), [`begin_soon`](crate::Db::begin_soon)) shares
+//! the commit of whoever comes next, and goes before him.
 
 use std::{
     collections::VecDeque,

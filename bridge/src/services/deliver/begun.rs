@@ -9,8 +9,9 @@ use crate::{domain::effect::InGroup, storage::outbox::Stored};
 pub(super) struct Begun {
     /// The group that the lane leads into.
     pub(super) group: GroupId,
-    /// All that the lane had.
     pub(super) rows: Vec<Stored<InGroup>>,
+    /// Nothing else was seen in the lane.
+    pub(super) is_all: bool,
     /// The batch that carries them.
     pub(super) sending: Sending,
 }

@@ -146,6 +146,17 @@ enum AtEnd {
 }
 
 impl Lease {
+    /// Once `tx` is committed somebody looks for lanes, should whoever has this one be gone by then: a
+    /// caller that is cancelled while he waits for the commit lets go of it before.
+    pub(super) fn looks_if_left(&self, tx: &mut Tx) {
+        let (leases, lane, number) = (self.leases.clone(), self.ready.lane.clone(), self.number);
+        tx.once_committed(move || {
+            if leases.taken().lanes.get(&lane).is_none_or(|held| held.lease != number) {
+                leases.0.freed.notify_one();
+            }
+        });
+    }
+
     /// The lane is his who serves next, with what was sealed of it.
     pub(super) fn hand_over(mut self, begun: Begun) {
         self.at_end = AtEnd::HandedOver;
@@ -165,11 +176,8 @@ impl Drop for Lease {
         }
         let mut taken = self.leases.taken();
         let is_ours = |held: &&Held| held.lease == self.number;
-        let Some(is_wanted) =
-            taken.lanes.get(&self.ready.lane).filter(is_ours).map(|h| h.is_wanted)
-        else {
-            return;
-        };
+        let Some(held) = taken.lanes.get(&self.ready.lane).filter(is_ours) else { return };
+        let is_wanted = held.is_wanted;
         taken.lanes.remove(&self.ready.lane);
         drop(taken);
         if is_wanted || self.at_end == AtEnd::Looks {
@@ -493,5 +501,62 @@ async fn at(spine: &Spine, when: Option<Duration>) {
         Some(Duration::ZERO) => {}
         Some(left) => tokio::time::sleep(left).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_store::{Lock, Options};
+
+    use super::*;
+
+    const LANE: Lane = Lane::ToNative(PortalId(1));
+
+    #[tokio::test]
+    async fn who_lets_go_of_a_lane_before_the_commit_has_it_looked_at_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let schemas = &[causeway_groups::SCHEMA, crate::storage::SCHEMA];
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+        let leases = Leases::new(&db);
+        let looks = || leases.0.freed.notified().now_or_never().is_some();
+        for is_left in [true, false] {
+            let mut tx = db.begin().await.unwrap();
+            let lease = leases.lend_ahead(&LANE).unwrap();
+            lease.looks_if_left(&mut tx);
+            let lease = (!is_left).then_some(lease);
+            assert_eq!(looks(), is_left);
+            tx.commit().await.unwrap();
+            // Who still has it serves it, or lets go of it now.
+            assert_eq!(looks(), is_left);
+            drop(lease);
+            assert_eq!(looks(), !is_left);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_whose_end_is_on_its_way_goes_to_who_is_ahead_and_to_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let schemas = &[causeway_groups::SCHEMA, crate::storage::SCHEMA];
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+        let leases = Leases::new(&db);
+        let first = leases.lend(Ready::new(LANE)).unwrap();
+        assert!(leases.lend_ahead(&LANE).is_none(), "it is being served");
+        leases.ends(&LANE, first.number);
+        assert!(leases.lend_by_hand(&LANE).is_none(), "its end is not on disk");
+        let ahead = leases.lend_ahead(&LANE).unwrap();
+        assert!(leases.lend_ahead(&LANE).is_none(), "somebody is ahead");
+        // What ended says nothing of whose it is now.
+        leases.ends(&LANE, first.number);
+        drop(first);
+        assert!(leases.lend_ahead(&LANE).is_none() && leases.lend(Ready::new(LANE)).is_none());
+        drop(ahead);
+        leases.waits().put(
+            Duration::ZERO,
+            &Ready::new(LANE),
+            Stop { wait: Duration::from_secs(1), away: true, row: None },
+        );
+        assert!(leases.lend_ahead(&LANE).is_none(), "it waits");
     }
 }

@@ -4,7 +4,6 @@
 //! After the commit it is as if a worker had sealed it: its rows wait, with the batch that carries them.
 //! Where it cannot be sealed so, the transaction is committed as it is, and a worker sees why.
 
-use causeway_groups::sdk::Sending;
 use causeway_store::Tx;
 
 use super::{
@@ -44,7 +43,7 @@ async fn commit_sealed(
     let script = std::mem::take(tx.later());
     let (mut tx, First { portal, head, sending, to_seal }) =
         first(spine, Some(tx), &lane, script).await?;
-    let Head::Rows(rows) = head else { return Ok(tx.commit().await?) };
+    let Head::Rows(mut rows) = head else { return Ok(tx.commit().await?) };
     let is_new = rows.iter().all(|row| row.refused == 0 && row.tried_at.is_none());
     if sending.is_some() || !is_new || !(1..outbox::HEAD).contains(&rows.len()) {
         return Ok(tx.commit().await?);
@@ -52,18 +51,16 @@ async fn commit_sealed(
     let (leased, group) = (Ready::new(lane), portal.group);
     let way = Way { spine, leased: &leased, group };
     let items = way.all_outgoing(&mut tx, &rows).await?;
-    let Ok((batch, mut script)) = way.seal_what_fits(&mut tx, to_seal, &items).await? else {
+    // Where it was not, the transaction is as it was.
+    let Ok(sealed) = way.seal_what_fits(&mut tx, to_seal, &items).await? else {
         return Ok(tx.commit().await?);
     };
-    if batch.messages.len() < rows.len() {
-        return Ok(tx.commit().await?);
-    }
-    let sealed: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    spine.native.keep_sending_last(&mut script, &batch, &sealed)?;
     lanes::is_seen_to(&mut tx);
-    spine.steps.reached(steps::Step::SealingAtOnce).await;
-    let kept = tx.commit_with(script).await?;
-    let sending = Sending::kept(batch, sealed, &kept)?;
-    lease.hand_over(Begun { group, rows, sending });
+    lease.looks_if_left(&mut tx);
+    let sending = way.keep(tx, &rows, sealed, steps::Step::SealingAtOnce).await?;
+    let seen = rows.len();
+    rows.truncate(sending.rows.len());
+    let is_all = rows.len() == seen;
+    lease.hand_over(Begun { group, rows, is_all, sending });
     Ok(())
 }
