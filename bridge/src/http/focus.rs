@@ -244,6 +244,7 @@ impl IntoResponse for Refused {
             }
             FocusError::OpenId(OpenIdError::Private(_))
             | FocusError::NotHis(_)
+            | FocusError::OfGhost
             | FocusError::NotJoined
             | FocusError::NotBridged
             | FocusError::NotLetIn(NotLetIn::Refused(_)) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),

@@ -107,6 +107,12 @@ pub enum FocusError {
     /// Not who he says.
     #[error("this OpenID token is {0}'s, and not of whom the request claims")]
     NotHis(OwnedUserId),
+    /// Ours is who says so, and none of ours asks here: other homeservers' focuses are shown such tokens, and
+    /// one that means harm would come by them as the native.
+    #[error(
+        "this OpenID token is of a native's ghost, who comes into calls by the native's own client"
+    )]
+    OfGhost,
     /// The homeserver has its doubts.
     #[error(transparent)]
     OpenId(OpenIdError),
@@ -154,7 +160,7 @@ impl Focus {
             Ok(_) => "given",
             Err(FocusError::TooOften(_)) => "too_often",
             Err(FocusError::Malformed(_) | FocusError::TooManyLeaves) => "malformed",
-            Err(FocusError::NotHis(_) | FocusError::OpenId(_)) => "not_his",
+            Err(FocusError::NotHis(_) | FocusError::OfGhost | FocusError::OpenId(_)) => "not_his",
             Err(FocusError::NotJoined) => "not_joined",
             Err(FocusError::NotBridged) => "not_bridged",
             Err(FocusError::NotLetIn(NotLetIn::Refused(_))) => "refused",
@@ -223,6 +229,9 @@ impl Focus {
         }
         let user = self.flights.whose(&self.parts.openid, now, (&wish.server, &wish.token)).await;
         let user = user.map_err(FocusError::OpenId)?;
+        if self.parts.names.is_ours(&user) {
+            return Err(FocusError::OfGhost);
+        }
         if wish.claim.as_ref().is_some_and(|(claimed, _)| *claimed != *user.as_str()) {
             return Err(FocusError::NotHis(user));
         }

@@ -137,6 +137,12 @@ async fn whoever_is_not_who_he_says_is_refused() {
     let other = get_token("mia", ("@eve:b.example", "PHONE"));
     let said = is_refused(&bridge, &other, 403, "M_FORBIDDEN").await;
     assert!(said.contains("@mia:b.example's"), "{said}");
+    // A focus elsewhere was shown this by the bridge itself; nobody comes by it as the native.
+    bridge.bridge.stub.look(|rooms| {
+        rooms.openid.insert("ghost".to_owned(), "@causeway_alice:b.example".to_owned());
+    });
+    let said = is_refused(&bridge, &sfu_get("ghost", "b.example"), 403, "M_FORBIDDEN").await;
+    assert!(said.contains("ghost"), "{said}");
     // A server that only this machine reaches.
     let asked = bridge.bridge.stub.look(|rooms| rooms.asked_whose);
     let stub = bridge.bridge.stub.url.trim_start_matches("http://").to_owned();
