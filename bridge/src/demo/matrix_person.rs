@@ -95,7 +95,7 @@ impl SyncClient {
     async fn read(&self, news: News) -> Result<(), UserError> {
         for room in news.invites {
             if self.joined.borrow().is_none() && !self.not_ours.contains(&room) {
-                self.user.join(&room).await?;
+                self.user.accept(&room).await?;
                 self.joined.send_replace(Some(room));
             }
         }

@@ -10,12 +10,16 @@ use reqwest::{Client, Method, Url};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::files::random_name;
 use crate::secret::Secret;
 
 /// Longest that one `/sync` waits for news.
 const POLL: Duration = Duration::from_secs(10);
+/// Before an invite is tried again, and how often it is tried.
+const AGAIN: Duration = Duration::from_secs(1);
+const TRIES: u32 = 30;
 
 /// A logged-in user and how far his `/sync` came.
 #[derive(Debug)]
@@ -197,7 +201,23 @@ impl MatrixUser {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts an invite.
+    /// Accepts an invite of whichever homeserver: one of another comes before that lets him in, since it
+    /// puts its invite down when ours has signed it.
+    ///
+    /// # Errors
+    /// [`UserError`], the last of half a minute's.
+    pub async fn accept(&self, room: &RoomId) -> Result<(), UserError> {
+        for _ in 1..TRIES {
+            match self.join(room).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!(%error, "an invite is not accepted yet"),
+            }
+            sleep(AGAIN).await;
+        }
+        self.join(room).await
+    }
+
+    /// Joins a room.
     ///
     /// # Errors
     /// [`UserError`]

@@ -72,7 +72,7 @@ pub(crate) async fn has_calls(synapse: &mut Synapse, focus: &str) {
 pub(crate) async fn joined(carol: &MatrixUser) -> OwnedRoomId {
     loop {
         if let Some(room) = carol.sync().await.unwrap().invites.first() {
-            carol.join(room).await.unwrap();
+            carol.accept(room).await.unwrap();
             return room.clone();
         }
     }
