@@ -15,6 +15,7 @@ pub mod ghost;
 pub mod html;
 pub mod in_call;
 pub mod lane;
+pub mod late;
 pub mod looks;
 pub mod mentions;
 pub mod mirror;

@@ -14,6 +14,7 @@ pub mod expired;
 pub mod focus;
 pub mod from_matrix;
 pub mod from_native;
+pub mod late;
 pub mod reconcile;
 pub mod restored;
 pub mod rooms;

@@ -16,6 +16,7 @@ pub mod expired;
 pub mod ghosts;
 pub mod inbox;
 pub mod lanes;
+pub mod late;
 pub mod links;
 pub mod outbox;
 pub mod portals;

@@ -41,7 +41,7 @@ use crate::{
         encryption::Encryption,
         errands, expired,
         focus::{self, Focus},
-        from_matrix, from_native, reconcile, restored, rooms, session, standing, tidy,
+        from_matrix, from_native, late, reconcile, restored, rooms, session, standing, tidy,
     },
     steps::Steps,
     storage::{self, sealed::Sealer},
@@ -356,6 +356,7 @@ fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
         delegated::run(&spine, pending()).await;
     });
     keep(tasks, "expired", spine, |spine| async move { expired::run(&spine, pending()).await });
+    keep(tasks, "late", spine, |spine| async move { late::run(&spine, pending()).await });
     keep(tasks, "errands", spine, |spine| async move { errands::run(&spine, pending()).await });
     keep(tasks, "standing", spine, |spine| async move { standing::run(&spine, pending()).await });
     keep(tasks, "tidy", spine, |spine| async move { tidy::run(&spine, pending()).await });

@@ -43,7 +43,7 @@ use crate::{
     storage::{
         answered,
         effects::{Cause, Decided},
-        expired, portals,
+        expired, late, portals,
         restored::{self, Again},
         sealed::Sealer,
     },
@@ -207,7 +207,9 @@ impl Router {
             let Some(portal) = portal else { continue };
             portal.natives.clone_from(natives);
             let expires_at = (self.clock)().plus_ms(policy.ttl_ms);
-            if let What::Expired { id } = &what {
+            if let What::Expired { id } = &what
+                && !late::note(tx, *id).await?
+            {
                 expired::note(tx, *id).await?;
             }
             if let Some(again) = again.filter(|_| is_unread(&what)) {

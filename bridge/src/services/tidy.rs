@@ -5,7 +5,7 @@ use std::time::Duration;
 use causeway_protocol::ids::Timestamp;
 
 use super::Spine;
-use crate::storage::{self, dead_letters, quarantine};
+use crate::storage::{self, dead_letters, late, quarantine};
 
 /// Between two rounds.
 const EVERY: Duration = Duration::from_mins(10);
@@ -37,6 +37,7 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
 pub async fn step(spine: &Spine, now: Timestamp) -> Result<(u64, u64), storage::Error> {
     let mut tx = spine.db.begin().await?;
     let letters = dead_letters::end(&mut tx, now).await?;
+    late::end(&mut tx, now).await?;
     let aside = quarantine::prune(&mut tx, now, quarantine::LIMITS).await?;
     tx.commit().await?;
     Ok((letters, aside))

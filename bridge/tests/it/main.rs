@@ -31,6 +31,7 @@ mod generated;
 mod harness;
 mod intake;
 mod lanes;
+mod late;
 mod layers;
 mod ops;
 mod parked;

@@ -28,10 +28,11 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 24] = [
+const FLAGS: [&str; 25] = [
     "acked",
     "closed",
     "encrypted",
+    "failed",
     "fallback",
     "fetch_requests",
     "has_left",

@@ -19,6 +19,7 @@ const BACK: &str = "
     DROP INDEX outbox_sealed;
     ALTER TABLE outbox DROP COLUMN sealed_epoch;
     ALTER TABLE outbox DROP COLUMN anew;
+    DROP TABLE late;
     DROP TABLE delegated;
     DROP TABLE callers;
     CREATE TABLE portal_batches (

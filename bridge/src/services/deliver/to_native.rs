@@ -12,7 +12,10 @@ use causeway_groups::{
     machine::{SealError, ToSeal},
     sdk::{Answer, CallError, SdkError, Sending},
 };
-use causeway_protocol::ids::{GroupId, Timestamp};
+use causeway_protocol::{
+    envelope::{Kind, Submission},
+    ids::{GroupId, Timestamp},
+};
 use causeway_store::{Script, Tx};
 use tokio::time::Instant;
 
@@ -22,8 +25,11 @@ use super::{
     TURN, bury, bury_unreadable, judged, lanes, outbox, relations, steps, took,
 };
 use crate::{
-    domain::{MessageRef, effect::InGroup, to_native},
-    storage::links::{self, Link},
+    domain::{MessageRef, effect::InGroup, late::may_be, to_native},
+    storage::{
+        late,
+        links::{self, Link},
+    },
 };
 
 /// Wait while the group has two histories: a person decides.
@@ -37,6 +43,9 @@ const LOCKED_OUT: Duration = Duration::from_mins(1);
 
 /// Wait where somebody joined or left just now.
 const UNPREPARED: Duration = Duration::from_millis(50);
+
+/// How a message under a shared key begins, beside which cipher it is (protocol §5.2).
+const SHARED_KEY: u8 = 0x30;
 
 /// What a round came to.
 enum Round {
@@ -295,6 +304,11 @@ impl Way<'_> {
         let mut script = Script::default();
         links::put(&mut script, &links);
         sending.taken(&mut script);
+        if self.may_be_late(sending).await? {
+            let names = sending.batch.messages.iter().map(|envelopes| envelopes.first);
+            let kept: Vec<_> = done.iter().copied().zip(names).collect();
+            late::keep(&mut script, &kept, sending.batch.epoch, self.spine.now());
+        }
         outbox::done(&mut script, &done);
         let count = rows.len() as u64;
         metrics::counter!("causeway_delivered_total", "to" => "native").increment(count);
@@ -305,6 +319,22 @@ impl Way<'_> {
         // What has come since has woken whoever looks for lanes.
         Leases::release(self.spine, &mut script, lane);
         Ok(Round::Done(End { script, step: steps::Step::RecordedEnvelopes }))
+    }
+
+    /// Whether another server may have it behind a cut, where nobody opens it.
+    async fn may_be_late(&self, sending: &Sending) -> Result<bool, StepError> {
+        let is_shared = |of: &Submission| {
+            of.kind == Kind::Message
+                && of.payload.first().is_some_and(|tag| tag & 0xF0 == SHARED_KEY)
+        };
+        if !sending.batch.submissions.iter().any(is_shared) {
+            return Ok(false);
+        }
+        match self.spine.native.roster(self.group).await {
+            Ok(roster) => Ok(may_be(&roster, self.spine.names.server())),
+            Err(SdkError::UnknownGroup(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Neither posted nor refused for its epoch; rows that are being sent share their fate.

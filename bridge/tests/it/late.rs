@@ -1,0 +1,147 @@
+//! What is kept of messages that may come to another server behind a cut, and how they go again.
+
+use causeway_bridge::{
+    domain::{
+        MessageRef,
+        effect::{Effect, InGroup},
+        lane::Lane,
+        portal::PortalId,
+    },
+    storage::{
+        late::{self, Late},
+        links::{self, Link},
+        outbox::{self, Head, Stored},
+    },
+};
+use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, Epoch, Timestamp};
+use causeway_store::Script;
+use ruma::EventId;
+
+use crate::harness::Bridge;
+
+const WEEK: u64 = 7 * 24 * 60 * 60 * 1_000;
+const FIRST: EnvelopeId = EnvelopeId::new([1; 16]);
+const SECOND: EnvelopeId = EnvelopeId::new([2; 16]);
+
+/// What waits in the group's lane.
+async fn waiting(bridge: &Bridge, portal: PortalId) -> Vec<Stored<InGroup>> {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    match bridge.first(tx.conn(), &Lane::ToNative(portal)).await {
+        Head::Rows(rows) => rows,
+        Head::Unreadable(row) => panic!("{row:?}"),
+    }
+}
+
+/// The server has the first row, under this name and epoch.
+async fn is_posted(bridge: &Bridge, portal: PortalId, name: EnvelopeId, epoch: u32) {
+    let row = waiting(bridge, portal).await.first().expect("a row").id;
+    let mut script = Script::default();
+    late::keep(&mut script, &[(row, name)], Epoch(epoch), bridge.spine.now());
+    outbox::done(&mut script, &[row]);
+    bridge.spine.db.begin().await.unwrap().commit_with(script).await.unwrap();
+}
+
+async fn failed(bridge: &Bridge) -> Vec<Late> {
+    let mut read = bridge.spine.db.read().await.unwrap();
+    late::failed(read.conn(), 0).await.unwrap()
+}
+
+async fn note(bridge: &Bridge, name: EnvelopeId) -> bool {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    let is_kept = late::note(&mut tx, name).await.unwrap();
+    tx.commit().await.unwrap();
+    is_kept
+}
+
+async fn again(bridge: &Bridge, of: &Late) {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    late::again(&mut tx, of).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn end(bridge: &Bridge, now: Timestamp) {
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    late::end(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+fn notice(text: &str) -> Vec<Effect> {
+    vec![Effect::InGroup(InGroup::Notice(text.to_owned()))]
+}
+
+#[tokio::test]
+async fn what_came_too_late_elsewhere_stands_in_the_outbox_again_as_it_was() {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.keep(portal, b"one", notice("one")).await;
+    let before = waiting(&bridge, portal).await;
+    let event = EventId::parse("$one").unwrap();
+    let message = MessageRef { device: DeviceId::new([3; 32]), client_id: ClientId::new([4; 16]) };
+    let link = Link { portal, event_id: event.clone(), message, message_id: FIRST };
+    let mut script = Script::default();
+    links::put(&mut script, &[link]);
+    bridge.spine.db.begin().await.unwrap().commit_with(script).await.unwrap();
+
+    is_posted(&bridge, portal, FIRST, 4).await;
+    assert!(waiting(&bridge, portal).await.is_empty());
+    assert!(failed(&bridge).await.is_empty(), "nobody has said that it failed");
+    assert!(!note(&bridge, SECOND).await, "of this nothing is kept");
+    assert!(note(&bridge, FIRST).await);
+    let all = failed(&bridge).await;
+    let expected = Late { n: all[0].n, portal, message: FIRST, epoch: Epoch(4), anew: 0 };
+    assert_eq!(all, [expected]);
+
+    // Killed after that, it is looked at again; twice is once.
+    again(&bridge, &all[0]).await;
+    again(&bridge, &all[0]).await;
+    assert!(failed(&bridge).await.is_empty());
+    let after = waiting(&bridge, portal).await;
+    assert_eq!(after.len(), 1);
+    assert_eq!(after[0].entry, before[0].entry, "under its name, with its words, in its lane");
+
+    // Sealed anew it has another name, by which its event is known from then on.
+    is_posted(&bridge, portal, SECOND, 5).await;
+    let mut read = bridge.spine.db.read().await.unwrap();
+    let named: Vec<u8> = sqlx::query_scalar("SELECT message_id FROM links WHERE event_id = $1")
+        .bind(event.as_str())
+        .fetch_one(read.conn())
+        .await
+        .unwrap();
+    drop(read);
+    assert_eq!(named, SECOND.as_bytes());
+    assert!(!note(&bridge, FIRST).await);
+    assert!(note(&bridge, SECOND).await);
+    let all = failed(&bridge).await;
+    assert_eq!((all.len(), all[0].epoch, all[0].anew), (1, Epoch(5), 1));
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    late::forget(&mut tx, &all[0]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!note(&bridge, SECOND).await);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_that_ends_by_age_and_by_number() {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    let name = |n: u8| EnvelopeId::new([n; 16]);
+    for n in 1..=3 {
+        bridge.keep(portal, &[b'k', n], notice("kept")).await;
+    }
+    is_posted(&bridge, portal, name(1), 4).await;
+    is_posted(&bridge, portal, name(2), 4).await;
+    // As if many had been kept between these two.
+    let mut tx = bridge.spine.db.begin().await.unwrap();
+    sqlx::query("UPDATE late SET n = n + 4095 WHERE message_id = $1")
+        .bind(name(2).as_bytes().as_slice())
+        .execute(tx.conn())
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    is_posted(&bridge, portal, name(3), 4).await;
+    assert!(!note(&bridge, name(1)).await, "the oldest is gone");
+    let now = bridge.spine.now();
+    end(&bridge, now.plus_ms(WEEK - 1)).await;
+    assert!(note(&bridge, name(2)).await && note(&bridge, name(3)).await);
+    end(&bridge, now.plus_ms(WEEK)).await;
+    assert!(!note(&bridge, name(2)).await && !note(&bridge, name(3)).await);
+}
