@@ -9,10 +9,7 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, taken};
-use crate::services::{
-    accounts,
-    groups::replica::{self, Took},
-};
+use crate::services::{accounts, groups::elsewhere};
 
 /// An op, as it is carried to the group's home.
 #[derive(Serialize, Deserialize)]
@@ -23,7 +20,7 @@ pub(super) struct RemoteOp {
     pub(super) accounts: Vec<AccountAnswer>,
 }
 
-/// Posts an op to the group's home. When this returns it is here as well.
+/// Posts an op to the group's home. When this returns it is here as well, in its place among what was said.
 pub(in crate::http) async fn post_op(
     api: &Api,
     caller: &Caller,
@@ -44,14 +41,9 @@ pub(in crate::http) async fn post_op(
     };
     let head: GroupHead = taken(&answer)?;
     let mut moved = api.live.moved();
-    let here = &*api.config.server_name;
-    let ops = [op.to_vec()];
-    let of = (&api.db, &api.live);
-    // What stands before it is on its way.
+    // Its answer overtakes what stands before it, messages among it: the op itself comes behind them.
     let waiting = async {
-        while let Took::Missing =
-            replica::take(of, api.clock.now(), (here, home), group, &ops).await?
-        {
+        while elsewhere::epoch(&api.db, group).await? < Some(head.epoch) {
             let _ = moved.changed().await;
         }
         Ok::<_, ApiError>(())

@@ -1,10 +1,10 @@
 //! Groups whose members are on two servers.
 
 use causeway_protocol::{
-    api::{GroupHead, GroupServers, MessageStatus, PostEnvelopes},
+    api::{AccountAnswer, AccountDevices, GroupHead, GroupServers, MessageStatus, PostEnvelopes},
     envelope::{Kind, Submission, SubmittedTo},
     ids::{ItemId, StreamId},
-    link::{Carried, Event, EventPlace, Item, Row},
+    link::{Carried, Event, EventPlace, Item, Row, Tell},
     roster::{Body, Op, Policy},
 };
 use reqwest::Method;
@@ -337,5 +337,51 @@ async fn members_see_on_which_servers_a_group_is_and_what_waits_for_each() {
     let _wire = Wire::between(&here, &there);
     while of(&here, &alice).await.servers[0].waiting > 0 {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_op_that_is_posted_elsewhere_than_at_home_stands_behind_what_was_said_before_it() {
+    let server = at("a.example").await;
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let (carol, mut peer) = (Person::at("carol", "b.example"), Peer::new("b.example"));
+    let mut group = Group::begun(Group::first_op(&carol));
+    group.install(group.op(&carol, &Body::Add(vec![alice.entry(1), bob.entry(0)])));
+    let shown = AccountDevices { list: carol.list.clone(), devices: vec![carol.record.clone()] };
+    let shown = serde_json::to_value(AccountAnswer::from(shown)).unwrap();
+    let accounts = Item::Tell(ItemId::new(random()), Tell::Accounts(vec![shown])).to_json();
+    let frame = peer.frame(vec![accounts, ops(&group, &group.ops)]);
+    hand_in(&server, "b.example", frame).await;
+    // The home had taken this before, and its answer is quicker.
+    let before = said(&group, carol.message(group.id(), 1, "before"));
+    let remove = group.op(&alice, &Body::Remove(vec![bob.member()]));
+    group.install(remove.clone());
+    let home = async {
+        let head = GroupHead {
+            group: group.id(),
+            epoch: group.roster.epoch(),
+            roster_hash: group.roster.hash(),
+            name: "tea".to_owned(),
+            members: 2,
+            closed: false,
+        };
+        peer.answer_next(&server, 200, serde_json::to_value(head).unwrap()).await;
+        let frame = peer.frame(vec![before, ops(&group, std::slice::from_ref(&remove))]);
+        hand_in(&server, "b.example", frame).await;
+    };
+    let path = group.path("/roster");
+    let body = op_body(&remove);
+    let (answer, ()) = tokio::join!(alice.post(&server, &path, &body), home);
+    answer.ok::<GroupHead>();
+    until_epoch(&server, &alice, &group).await;
+    // Also who is out reads what was said before.
+    for who in [&alice, &bob] {
+        let mut stream = who.stream(&server).await;
+        let mut rows = Vec::new();
+        while rows.last() != Some(&(Kind::Roster, 2)) {
+            let row = stream.next().await;
+            rows.push((row.envelope.kind, row.envelope.epoch.0));
+        }
+        assert_eq!(rows, [(Kind::Roster, 1), (Kind::Message, 1), (Kind::Roster, 2)]);
     }
 }
