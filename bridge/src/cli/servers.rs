@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use causeway_bridge::{clock, config::Config};
 use causeway_groups::cli::local_time;
-use causeway_protocol::ids::{Timestamp, is_server_name};
+use causeway_protocol::ids::{GroupId, Timestamp, is_server_name};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -29,7 +29,17 @@ pub(super) enum Servers {
         limit: u32,
     },
     /// Shows one: its state, what waits for it, what was wrong with it, and what is shared with it.
-    Show(One),
+    Show {
+        #[command(flatten)]
+        one: One,
+        /// Begin the relay rooms behind this group.
+        #[arg(long, value_name = "GROUP", allow_hyphen_values = true)]
+        after: Option<GroupId>,
+        /// How many relay rooms at most, 1 to 1,000.
+        #[arg(long, default_value_t = 100, value_name = "N",
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
     /// Lets nothing pass to and from it until `resume`, also after a restart.
     ///
     /// What is for it waits for as long as its group keeps it; who asks for its people is told.
@@ -60,24 +70,33 @@ impl Servers {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         match self {
             Self::List { config, after, limit } => list(&config.load()?, after, limit, output),
-            Self::Show(one) => one.ask(None, output),
-            Self::Pause(one) => one.ask(Some("pause"), output),
-            Self::Resume(one) => one.ask(Some("resume"), output),
-            Self::Reset(one) => one.ask(Some("reset"), output),
+            Self::Show { one, after, limit } => {
+                let after = after.map(|after| ("after", after.to_string()));
+                let page: Vec<_> =
+                    after.into_iter().chain([("limit", limit.to_string())]).collect();
+                one.ask(async |admin, path| admin.get(path, &page).await, output)
+            }
+            Self::Pause(one) => one.has("pause", output),
+            Self::Resume(one) => one.has("resume", output),
+            Self::Reset(one) => one.has("reset", output),
         }
     }
 }
 
 impl One {
-    fn ask(&self, doing: Option<&str>, output: Output) -> Result<(), Failure> {
+    /// Has something done about it.
+    fn has(&self, done: &str, output: Output) -> Result<(), Failure> {
+        self.ask(async |admin, path| admin.post(&format!("{path}/{done}")).await, output)
+    }
+
+    fn ask(
+        &self,
+        asking: impl AsyncFnOnce(&Admin, &str) -> anyhow::Result<Value>,
+        output: Output,
+    ) -> Result<(), Failure> {
         let admin = Admin::of(&self.config.load()?)?;
         let path = format!("/servers/{}", self.name);
-        let server: Value = runtime()?.block_on(async {
-            match doing {
-                None => admin.get(&path, &[]).await,
-                Some(doing) => admin.post(&format!("{path}/{doing}")).await,
-            }
-        })?;
+        let server = runtime()?.block_on(asking(&admin, &path))?;
         output.show(&in_full(&server, clock::now()), &server)
     }
 }
@@ -171,6 +190,9 @@ fn in_full(server: &Value, now: Timestamp) -> String {
         };
         let (of, group) = (word(room, "room"), word(room, "group"));
         let _ = writeln!(text, "  {:<12} {of} of group {group}: {how}", "room");
+    }
+    if let Some(next) = server.get("next").and_then(Value::as_str) {
+        let _ = writeln!(text, "  {:<12} more with --after {next}", "");
     }
     if let Some(last) = server.get("last_error") {
         let at = time(last, "at_ms").map(|at| local_time(at, now)).unwrap_or_default();

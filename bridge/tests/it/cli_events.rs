@@ -201,6 +201,17 @@ fn other_servers_are_paused_and_resumed_and_one_that_nobody_knows_is_refused() {
     let _serving = site.serve();
     let shown = site.command(&["servers", "show", "b.example:8448"]).output().unwrap();
     assert!(said(&shown).contains("nothing passes until"), "{}", said(&shown));
+    let behind = [
+        "servers",
+        "show",
+        "b.example:8448",
+        "--limit",
+        "2",
+        "--after",
+        &format!("-{}", "A".repeat(42)),
+    ];
+    assert_eq!(site.json(&behind)[0]["relay_rooms"], serde_json::json!([]));
+    refused(&["servers", "show", "b.example:8448", "--limit", "0"], 2, "0 is not in 1..=1000");
     let page = site.json(&["servers", "list", "--limit", "1"]);
     assert_eq!(page[0]["next"], "b.example:8448");
     assert_eq!(site.json(&["servers", "resume", "b.example:8448"])[0]["state"], "open");

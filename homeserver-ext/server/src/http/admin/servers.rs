@@ -22,6 +22,17 @@ pub(super) struct ServersPage {
     limit: Option<u32>,
 }
 
+/// Which page of the relay rooms that are shared with a server.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RoomsPage {
+    /// Begin after this group: `next` of the page before.
+    after: Option<GroupId>,
+    /// At most this many, 1 to 1,000; 100 if not given.
+    #[param(minimum = 1, maximum = 1_000)]
+    limit: Option<u32>,
+}
+
 /// A page of servers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Servers {
@@ -90,8 +101,11 @@ pub(super) struct ServerInFull {
     rows: u64,
     /// Bytes of what it acknowledged that are kept for the case that it is put back.
     kept_bytes: u64,
-    /// The relay rooms of these groups, 1,000 at most.
+    /// A page of the relay rooms of these groups, by group.
     relay_rooms: Vec<RelayRoom>,
+    /// `after` of the next page of them; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<GroupId>,
 }
 
 /// The Matrix room of the servers' agents that carries what is for all of a group.
@@ -190,18 +204,19 @@ pub(super) async fn servers(
     Ok(Json(Servers { servers: known.into_iter().map(OtherServer::from).collect(), next }))
 }
 
-/// `GET /_causeway/admin/v1/servers/{name}` – one of them, and what is shared with it.
+/// `GET /_causeway/admin/v1/servers/{name}` – one of them, and what is shared with it; of the relay rooms a page.
 #[utoipa::path(
     get, path = "/_causeway/admin/v1/servers/{name}", tag = "servers",
-    params(("name" = String, Path, description = "The server.")),
+    params(("name" = String, Path, description = "The server."), RoomsPage),
     responses((status = 200, body = ServerInFull), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn server(
     _: Admin,
     State(api): State<Api>,
     Path(name): Path<String>,
+    Query(page): Query<RoomsPage>,
 ) -> Result<Json<ServerInFull>, Problem> {
-    in_full(&api, &name).await
+    in_full(&api, &name, page).await
 }
 
 /// `POST /_causeway/admin/v1/servers/{name}/pause` – lets nothing pass to and from it, also after a
@@ -221,7 +236,7 @@ pub(super) async fn pause(
         return Err(Problem::BadRequest("that is not the name of another server".to_owned()));
     }
     api.servers.set_paused(&api.db, &name, Some(api.clock.now())).await?;
-    in_full(&api, &name).await
+    in_full(&api, &name, RoomsPage::default()).await
 }
 
 /// `POST /_causeway/admin/v1/servers/{name}/resume` – lets it pass again.
@@ -237,7 +252,7 @@ pub(super) async fn resume(
 ) -> Result<Json<ServerInFull>, Problem> {
     known(&api, &name).await?;
     api.servers.set_paused(&api.db, &name, None).await?;
-    in_full(&api, &name).await
+    in_full(&api, &name, RoomsPage::default()).await
 }
 
 /// `POST /_causeway/admin/v1/servers/{name}/reset` – begins the link with it anew, as a start does: what
@@ -255,7 +270,7 @@ pub(super) async fn reset(
 ) -> Result<Json<ServerInFull>, Problem> {
     known(&api, &name).await?;
     api.servers.reset(&name);
-    in_full(&api, &name).await
+    in_full(&api, &name, RoomsPage::default()).await
 }
 
 async fn known(api: &Api, name: &str) -> Result<(Known, servers::Shared), Problem> {
@@ -263,9 +278,11 @@ async fn known(api: &Api, name: &str) -> Result<(Known, servers::Shared), Proble
     found.ok_or(Problem::NotFound("server"))
 }
 
-async fn in_full(api: &Api, name: &str) -> Result<Json<ServerInFull>, Problem> {
+async fn in_full(api: &Api, name: &str, page: RoomsPage) -> Result<Json<ServerInFull>, Problem> {
+    let limit = checked(page.limit)?;
     let (known, shared) = known(api, name).await?;
-    let rooms = api.servers.rooms_with(&api.db, name).await?;
+    let rooms = api.servers.rooms_with(&api.db, name, (page.after, limit)).await?;
+    let next = next(rooms.len(), limit, rooms.last().map(|with| with.group));
     let relay_rooms = rooms.into_iter().map(|with| RelayRoom {
         group: with.group,
         room: with.room,
@@ -279,6 +296,7 @@ async fn in_full(api: &Api, name: &str) -> Result<Json<ServerInFull>, Problem> {
         rows: shared.rows,
         kept_bytes: shared.kept_bytes,
         relay_rooms: relay_rooms.collect(),
+        next,
     }))
 }
 

@@ -59,18 +59,25 @@ pub(crate) struct Roomed {
     pub(crate) room: String,
 }
 
-/// The groups with a room that are shared with the server of this name, 1,000 at most.
-pub(crate) async fn with(conn: &mut Conn, name: &str) -> Result<Vec<Roomed>, Error> {
+/// The groups with a room that are shared with the server of this name, by id behind `after`, so many at most.
+pub(crate) async fn with(
+    conn: &mut Conn,
+    name: &str,
+    after: Option<GroupId>,
+    most: u32,
+) -> Result<Vec<Roomed>, Error> {
     let rows = sqlx::query(
         "SELECT g.grp, g.group_id, r.room_id FROM relay_rooms r
          JOIN groups g ON g.grp = r.grp AND g.closed = FALSE
-         WHERE EXISTS (SELECT 1 FROM group_devices o
+         WHERE g.group_id > $2 AND EXISTS (SELECT 1 FROM group_devices o
             JOIN devices d ON d.device_id = o.device_id AND d.member_id = o.member_id
             JOIN servers s ON s.server = d.server
             WHERE o.grp = r.grp AND o.until_epoch IS NULL AND s.name = $1)
-         ORDER BY g.grp LIMIT 1000",
+         ORDER BY g.group_id LIMIT $3",
     )
     .bind(name)
+    .bind(after.as_ref().map_or(&[][..], |after| after.as_ref()))
+    .bind(i64::from(most))
     .fetch_all(conn)
     .await?;
     rows.iter().map(roomed).collect()

@@ -324,3 +324,35 @@ async fn a_group_that_is_closed_or_left_and_a_server_that_wants_none_have_no_roo
     let alone = at("d.example").await;
     assert_eq!(wishes(&alone).await["rooms"], json!([]));
 }
+
+#[tokio::test]
+async fn rooms_that_are_shared_with_a_server_are_shown_by_pages() {
+    let three = Three::start().await;
+    let _wire = three.wire();
+    let mut expected = Vec::new();
+    for nth in 0..3 {
+        let (group, room) = (three.group().await.id(), format!("!{nth}"));
+        report(&three.home, json!([{"group": group, "room": room, "joined": [OTHER]}])).await;
+        expected.push((group, room));
+    }
+    expected.sort_by_key(|(group, _)| *group.as_bytes());
+    let (mut seen, mut sizes, mut after) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let path = format!("/servers/{OTHER}?limit=2{after}");
+        let (status, page) = operate(&three.home, Method::GET, &path).await;
+        assert_eq!((status, &page["groups"]), (200, &json!(3)), "{page}");
+        let rooms = page["relay_rooms"].as_array().unwrap();
+        assert!(rooms.iter().all(|it| it["in_room"] == true), "{page}");
+        sizes.push(rooms.len());
+        seen.extend(rooms.iter().map(|it| json!([it["group"], it["room"]])));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    let expected: Vec<_> = expected.iter().map(|(group, room)| json!([group, room])).collect();
+    assert_eq!((seen, sizes), (expected, vec![2, 1]));
+    for wrong in ["limit=0", "limit=1001", "after=nothing"] {
+        let (status, _) =
+            operate(&three.home, Method::GET, &format!("/servers/{OTHER}?{wrong}")).await;
+        assert_eq!(status, 400, "{wrong}");
+    }
+}

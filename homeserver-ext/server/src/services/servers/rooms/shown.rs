@@ -48,13 +48,14 @@ impl Servers {
         Ok(Some((room, carries)))
     }
 
-    /// The rooms of the groups that are shared with a server.
+    /// The rooms of the groups that are shared with a server, by group behind `after`, so many at most.
     pub(crate) async fn rooms_with(
         &self,
         db: &Db,
         server: &str,
+        (after, most): (Option<GroupId>, u32),
     ) -> Result<Vec<RoomWith>, storage::Error> {
-        let roomed = rooms::with(db.read().await?.conn(), server).await?;
+        let roomed = rooms::with(db.read().await?.conn(), server, after, most).await?;
         let mut all = Vec::new();
         for Roomed { row, group, room } in roomed {
             all.push(RoomWith { group, room, carries: self.carries(row, server).await });
