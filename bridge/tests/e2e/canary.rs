@@ -16,6 +16,7 @@ use causeway_bridge::{
 };
 
 use crate::{
+    needles::{Secret, spellings},
     start::binary,
     story::{assert_whole, demo},
 };
@@ -32,20 +33,6 @@ const TEXTS: [&str; 6] = [
 const PASSWORD: &str = "canary-in-the-password";
 const WRONG_TOKEN: &str = "canary-token-0453";
 const BODY: &str = "canary-body-0454";
-
-/// What must not be found, and what it is.
-type Secret = (String, Vec<u8>);
-
-/// Everything that a leak of `bytes` could look like.
-fn spellings(what: &str, bytes: &[u8]) -> Vec<Secret> {
-    use causeway_protocol::ids::text_of;
-    let listed: Vec<String> = bytes.iter().map(ToString::to_string).collect();
-    let standard = text_of(bytes).replace('-', "+").replace('_', "/");
-    let texts =
-        [hex::encode(bytes), hex::encode_upper(bytes), text_of(bytes), standard, listed.join(", ")];
-    let texts = texts.map(|text| (format!("{what} in letters"), text.into_bytes()));
-    [(what.to_owned(), bytes.to_vec())].into_iter().chain(texts).collect()
-}
 
 /// Keys and tokens of the installation in `dir`.
 fn keys(dir: &Path, synapse: &Synapse) -> Vec<Secret> {

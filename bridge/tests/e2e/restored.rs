@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     backup::{causeway_run, done},
-    people::{Person, Read, keep_reading},
+    people::{Person, Read},
     servers::{Side, assert_nothing_is_read, put_back, two},
 };
 
@@ -17,18 +17,6 @@ const AT_ONCE: usize = 20;
 
 fn bodies(read: &[Read]) -> Vec<String> {
     read.iter().map(|read| read.body.clone()).collect()
-}
-
-/// Somebody's device is off.
-async fn go_away(who: &mut Person) {
-    who.reading.abort();
-    assert!((&mut who.reading).await.is_err(), "it ends with a test alone");
-}
-
-/// It reads on.
-#[expect(clippy::disallowed_methods, reason = "a client beside the test")]
-fn come_back(who: &mut Person) {
-    who.reading = tokio::spawn(keep_reading(who.client.clone()));
 }
 
 /// What the operator sees of the other server.
@@ -72,8 +60,8 @@ async fn lose_and_have_again(lost: usize) {
     reader.wait("words of the sender", has_hello).await;
     away.wait("words of the sender", has_hello).await;
     let before = [&away, reader].map(|who| who.read().len());
-    go_away(&mut away).await;
-    go_away(&mut new).await;
+    away.go_away().await;
+    new.go_away().await;
     let create = ["backup", "create", "copy", "--output", "json"];
     done(&causeway_run(sides[lost].causeway.dir(), &create));
 
@@ -87,8 +75,8 @@ async fn lose_and_have_again(lost: usize) {
     }
     let began = Instant::now();
     put_back(&mut sides[lost], async {
-        come_back(&mut away);
-        come_back(&mut new);
+        away.come_back();
+        new.come_back();
         let after = "canary after".to_owned();
         sender.say(group, std::slice::from_ref(&after)).await;
         let has_after = |read: &[Read]| read.last().is_some_and(|read| read.body == after);

@@ -15,7 +15,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Db, Lock, Options, Tx};
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 /// Longer than anything takes; a test that waits so long has failed.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(2);
@@ -134,10 +134,15 @@ impl Person {
     /// outcome, sealed anew after a refusal.
     pub(crate) async fn send(&self, group: GroupId, contents: Vec<Content>) {
         let items: Vec<Outgoing> = contents.into_iter().map(outgoing).collect();
+        self.send_items(group, &items).await;
+    }
+
+    /// The same of what has a name already; what the server has then.
+    pub(crate) async fn send_items(&self, group: GroupId, items: &[Outgoing]) -> Batch {
         loop {
-            let batch = self.seal(group, &items).await;
+            let batch = self.seal(group, items).await;
             match self.post(&batch).await {
-                Ok(()) => return,
+                Ok(()) => return batch,
                 Err(ops) => {
                     let mut tx = self.client.db().begin().await.unwrap();
                     self.client.install(&mut tx, group, &ops).await.unwrap();
@@ -198,6 +203,18 @@ impl Person {
         assert!(told.is_ok(), "{user} is announced by nobody");
     }
 
+    /// The device is off.
+    pub(crate) async fn go_away(&mut self) {
+        self.reading.abort();
+        assert!((&mut self.reading).await.is_err(), "it ends with a test alone");
+    }
+
+    /// It reads on.
+    #[expect(clippy::disallowed_methods, reason = "a client beside the test")]
+    pub(crate) fn come_back(&mut self) {
+        self.reading = tokio::spawn(keep_reading(self.client.clone()));
+    }
+
     pub(crate) fn read(&self) -> Vec<Read> {
         self.read.borrow().clone()
     }
@@ -226,6 +243,8 @@ pub(crate) fn outgoing(content: Content) -> Outgoing {
     Outgoing { client_id: ClientId::new(id), ttl_s: 0, content }
 }
 
+/// How often it is looked whether key work is due.
+const CHORES: std::time::Duration = std::time::Duration::from_secs(1);
 /// Between two tries at a server that is not there.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -245,17 +264,32 @@ pub(crate) fn new_group(name: &str, scheme: Scheme) -> NewGroup {
 
 /// Reads whatever comes, for ever.
 pub(crate) async fn keep_reading(client: Client) {
-    let mut stream = client.stream();
-    loop {
-        match stream.next_rows().await {
-            Ok(rows) => {
-                let taken = client.receive(&rows).await.unwrap();
-                stream.took(&taken).await;
-                if let Err(error) = client.chores().await {
-                    assert!(error.is_transient(), "{error}");
-                }
-            }
-            Err(error) => assert!(error.is_transient(), "{error}"),
+    let chores = async || {
+        if let Err(error) = client.chores().await {
+            assert!(error.is_transient(), "{error}");
         }
-    }
+    };
+    let reading = async {
+        let mut stream = client.stream();
+        loop {
+            match stream.next_rows().await {
+                Ok(rows) => {
+                    let taken = client.receive(&rows).await.unwrap();
+                    stream.took(&taken).await;
+                    chores().await;
+                }
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+        }
+    };
+    // Some are due later, whether anything comes or not.
+    let later = async {
+        let mut due = tokio::time::interval(CHORES);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            chores().await;
+        }
+    };
+    tokio::select! { () = reading => {}, () = later => {} }
 }
