@@ -89,12 +89,43 @@ steps! {
     ShowedCaller,
     /// The homeserver shows the caller no more, we do not know it yet.
     ClearedCaller,
+    /// Frames for other servers are fetched, and not sent yet.
+    FetchedFrames,
+    /// The homeserver has frames for other servers.
+    SentFrames,
+    /// Rooms of agents have events of ours.
+    PostedFrames,
+    /// Frames of other servers came, and are not handed in yet.
+    CameFrames,
+    /// The native server has them, and the homeserver keeps them still.
+    HandedInFrames,
+    /// The homeserver has a room of agents, the native server does not know it yet.
+    MadeAgentsRoom,
+    /// The agent is in a room, the native server does not know it yet.
+    JoinedAgentsRoom,
+    /// The native server knows the rooms of agents, nobody is invited or put out yet.
+    ReportedAgentsRooms,
+    /// Whoever was missing is invited, we do not know it yet.
+    InvitedAgents,
 }
 
 impl Step {
     /// Those at which only calls pass by.
     pub const OF_CALLS: [Self; 4] =
         [Self::NotedCaller, Self::ArmedCaller, Self::ShowedCaller, Self::ClearedCaller];
+
+    /// Those between servers, at which only the agent passes by.
+    pub const OF_SERVERS: [Self; 9] = [
+        Self::FetchedFrames,
+        Self::SentFrames,
+        Self::PostedFrames,
+        Self::CameFrames,
+        Self::HandedInFrames,
+        Self::MadeAgentsRoom,
+        Self::JoinedAgentsRoom,
+        Self::ReportedAgentsRooms,
+        Self::InvitedAgents,
+    ];
 }
 
 impl Steps {

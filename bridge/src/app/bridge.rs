@@ -333,7 +333,7 @@ fn say_last_word(tasks: &Tasks, spine: &Spine) {
 fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
     if let Some(door) = door {
         let (matrix, names) = (spine.matrix.clone(), spine.names.clone());
-        let agent = Agent { matrix, door, names };
+        let agent = Agent { matrix, door, names, steps: spine.steps.clone() };
         tasks.keep("agent", move || {
             let agent = agent.clone();
             async move { agent::run(&agent, pending()).await }

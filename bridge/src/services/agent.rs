@@ -21,6 +21,7 @@ use crate::{
     },
     registration::AGENT,
     secret::Secret,
+    steps::{Step, Steps},
 };
 
 /// How long is waited for something that is to leave, or comes.
@@ -40,6 +41,8 @@ pub struct Agent {
     pub door: Door,
     /// Who is who on our server.
     pub names: Names,
+    /// Where a test may have the process die.
+    pub steps: Steps,
 }
 
 /// Carries frames both ways until `stop` is done.
@@ -108,6 +111,8 @@ async fn outward(agent: &Agent, user: &UserId, seen: &Seen) {
                 seen.has_moved(moved);
                 if frames.is_empty() && posts.is_empty() {
                     sleep_until(began + EMPTY_EVERY).await;
+                } else {
+                    agent.steps.reached(Step::FetchedFrames).await;
                 }
                 tokio::join!(send(agent, user, frames), rooms::post(agent, user, seen, posts));
             }
@@ -136,6 +141,7 @@ async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
             events.into_iter().map(|(room, sender, content)| (Some(room), sender, content));
         let came: Vec<_> = frames.chain(events).filter_map(|said| came(user, said)).collect();
         for frames in came.chunks(MAX_FRAMES) {
+            agent.steps.reached(Step::CameFrames).await;
             // Only what is handed in is let go of by the homeserver.
             let back = loop {
                 match agent.door.hand_in(frames).await {
@@ -143,6 +149,7 @@ async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
                     Err(error) => trouble.pause("what came of other servers waits", &error).await,
                 }
             };
+            agent.steps.reached(Step::HandedInFrames).await;
             send(agent, user, back).await;
         }
         trouble.is_over();
@@ -183,9 +190,10 @@ async fn send(agent: &Agent, user: &UserId, frames: Vec<Leaving>) {
                 return;
             }
         };
-        if let Err(error) = sent {
+        match sent {
+            Ok(()) => agent.steps.reached(Step::SentFrames).await,
             // The links send it again.
-            tracing::debug!(%error, "a frame did not leave");
+            Err(error) => tracing::debug!(%error, "a frame did not leave"),
         }
     }
 }

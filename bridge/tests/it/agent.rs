@@ -8,6 +8,7 @@ use causeway_bridge::{
     gateway::{door::Door, matrix::Matrix},
     secret::Secret,
     services::agent::{self, Agent, EMPTY_EVERY},
+    steps::Steps,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -40,6 +41,7 @@ async fn who_answers_at_once_with_nothing_is_not_asked_again_at_once() {
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("b.example").unwrap(),
+        steps: Steps::default(),
     };
     let began = Instant::now();
     let enough = async {

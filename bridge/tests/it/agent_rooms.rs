@@ -14,6 +14,7 @@ use causeway_bridge::{
     gateway::{door::Door, matrix::Matrix},
     secret::Secret,
     services::agent::{self, Agent},
+    steps::Steps,
 };
 use causeway_protocol::ids::GroupId;
 use serde_json::{Value, json};
@@ -174,6 +175,7 @@ async fn during(world: World, story: impl AsyncFnOnce(&Fake)) {
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("a.example").unwrap(),
+        steps: Steps::default(),
     };
     tokio::select! {
         () = agent::run(&agent, story(&fake)) => {}

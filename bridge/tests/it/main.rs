@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod agent;
+mod agent_drop;
 mod agent_rooms;
+mod an_hour;
 mod appservice;
 mod aside;
 mod by_hand;
@@ -25,6 +27,7 @@ mod drop;
 mod encrypted;
 mod errands;
 mod expired;
+mod federation;
 mod figures;
 mod focus;
 mod generated;

@@ -31,6 +31,7 @@ use crate::{
     },
     registration::AGENT,
     secret::Secret,
+    steps::Step,
 };
 
 /// How soon it is looked again where something is missing.
@@ -108,10 +109,13 @@ pub(super) async fn post(agent: &Agent, user: &UserId, seen: &Seen, posts: Vec<P
         };
         let Ok(content) = to_raw_value(&content) else { return };
         let sent = agent.matrix.post(user, &room, (MESSAGE, txn.expose()), &content).await;
-        if let Err(error) = sent {
-            // The links bring it.
-            tracing::debug!(%error, "an event did not leave");
-            seen.refuses(room);
+        match sent {
+            Ok(()) => agent.steps.reached(Step::PostedFrames).await,
+            Err(error) => {
+                // The links bring it.
+                tracing::debug!(%error, "an event did not leave");
+                seen.refuses(room);
+            }
         }
     }))
     .await;
@@ -237,6 +241,7 @@ impl Keeper {
         let reports: Vec<_> = all.iter().map(|(_, tending)| tending.report.clone()).collect();
         if !reports.is_empty() {
             agent.door.report(&reports).await?;
+            agent.steps.reached(Step::ReportedAgentsRooms).await;
         }
         let mut now_in: Vec<_> = joined.into_iter().filter(|room| wanted.contains(room)).collect();
         for (mut wish, Tending { report, tended, is_settled }) in all {
@@ -269,9 +274,14 @@ impl Keeper {
             Next::Look(room) => room,
             Next::Join(room) => {
                 agent.matrix.join(user, (&*room).into()).await?;
+                agent.steps.reached(Step::JoinedAgentsRoom).await;
                 room
             }
-            Next::Make => make(agent, user, wish).await?,
+            Next::Make => {
+                let room = make(agent, user, wish).await?;
+                agent.steps.reached(Step::MadeAgentsRoom).await;
+                room
+            }
         };
         let state = agent.matrix.whole_state(user, &room).await?;
         let tended = relay_room::tend(wish, user, &state);
@@ -301,10 +311,13 @@ impl Keeper {
                 is_done = false;
                 continue;
             }
-            if let Err(error) = invite(agent, user, room, &server).await {
-                tracing::debug!(%error, %server, "its agent is not invited yet");
-                self.invites.refused(&server, now_ms);
-                is_done = false;
+            match invite(agent, user, room, &server).await {
+                Ok(()) => agent.steps.reached(Step::InvitedAgents).await,
+                Err(error) => {
+                    tracing::debug!(%error, %server, "its agent is not invited yet");
+                    self.invites.refused(&server, now_ms);
+                    is_done = false;
+                }
             }
         }
         is_done
