@@ -34,6 +34,7 @@ mod needles;
 mod people;
 mod proxy;
 mod relay_rooms;
+mod removal;
 mod restored;
 mod secrets;
 mod servers;

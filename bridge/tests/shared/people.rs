@@ -27,6 +27,8 @@ pub(crate) struct Read {
     pub(crate) mirror: Option<String>,
     pub(crate) body: String,
     pub(crate) replies: bool,
+    /// Sent before a removal was seen.
+    pub(crate) late: bool,
     pub(crate) reference: MessageRef,
 }
 
@@ -53,6 +55,7 @@ impl Keep for Diary {
                     mirror: text.mirror,
                     body: text.body,
                     replies: text.reply_to.is_some(),
+                    late: incoming.late,
                     reference: MessageRef {
                         device: incoming.device,
                         client_id: incoming.client_id,

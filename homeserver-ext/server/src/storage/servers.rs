@@ -2,6 +2,7 @@
 
 pub(crate) mod forward;
 pub(crate) mod given;
+pub(crate) mod left;
 pub(crate) mod progress;
 pub(crate) mod rooms;
 pub(crate) mod shared;

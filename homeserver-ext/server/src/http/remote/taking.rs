@@ -79,7 +79,11 @@ pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, Ap
     let posted =
         relay::post_of((&api.db, &api.live), when, &api.shares, who, group, &request).await;
     match posted.map_err(|refused| refused.why) {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            // That somebody who was to read it is out, perhaps.
+            api.servers.tell_in_a_while();
+            Ok(true)
+        }
         // It is much that nobody has read: what comes of it is refused as it would be here, and nobody waits.
         Err(PostError::UsedUp(used_up)) if used_up.is_for_long() => {
             report(api, &from, &named, "too_much").await?;

@@ -17,7 +17,10 @@ use crate::{
         events::{self, Event},
         groups::Group,
         mailbox::{self, Boxes, Parcel, Places, To},
-        servers::progress::{self, Taken},
+        servers::{
+            left,
+            progress::{self, Taken},
+        },
     },
 };
 
@@ -82,7 +85,8 @@ pub(super) async fn put(
     Ok((places, news))
 }
 
-/// Notes what was taken of a device of another server, by whose names that is told how far it comes.
+/// Notes what was taken of a device of another server, by whose names that is told how far it comes, and to
+/// whom it does not come.
 pub(super) async fn note_taken(
     conn: &mut Conn,
     script: &mut Script,
@@ -101,7 +105,7 @@ pub(super) async fn note_taken(
     });
     let taken: Vec<_> = taken.collect();
     progress::note_taken(script, (server, group.row, sender.row), &taken);
-    Ok(())
+    left::owe(conn, server, &sender.device_id, group, new).await
 }
 
 /// A broadcast as its readers are handed it.

@@ -21,7 +21,7 @@ use crate::{
     storage::{
         self, DeviceRow, GroupRow,
         mailbox::{self, Parcel, To},
-        servers::{self, progress},
+        servers::{self, left, progress},
     },
 };
 
@@ -44,6 +44,13 @@ impl Servers {
         if readers.devices.len() < MAX_READERS {
             readers.devices.insert(device);
         }
+        drop(readers);
+        self.tell_in_a_while();
+    }
+
+    /// There may be something to be told.
+    pub(crate) fn tell_in_a_while(&self) {
+        let mut readers = lock(&self.readers);
         if readers.due_ms.is_none() {
             readers.due_ms = Some(self.now_ms() + self.gathered_ms());
             drop(readers);
@@ -255,7 +262,11 @@ async fn ended(
         let reason = reason.as_deref();
         is_new |= progress::ended(tx.conn(), place, sent.keep_until_ms, reason).await?;
     }
-    let Some(group) = row.group.filter(|_| is_new && !was_told) else { return Ok(()) };
+    // Nobody misses it who was taken out.
+    let is_missed = reason.as_deref() != Some(left::LEFT);
+    let Some(group) = row.group.filter(|_| is_new && is_missed && !was_told) else {
+        return Ok(());
+    };
     if let Some(group) = progress::group_of(tx.conn(), group, sent.sender).await? {
         tell_sender((tx, live), now, group, sent.sender, sent.id).await?;
     }

@@ -17,7 +17,7 @@ use crate::storage::{
 /// What is owed to one server at most; what fails beyond that it is not told.
 const MAX_OWED: i64 = 4_096;
 /// Nobody here has it.
-const NOBODY: i64 = 0;
+const NOBODY: DeviceRow = DeviceRow(0);
 
 /// What was taken of another server's device.
 #[derive(Debug)]
@@ -113,8 +113,8 @@ pub(crate) async fn reader(
     }))
 }
 
-/// What the server calls the last that was taken of it, up to the number `until`, in groups of this reader:
-/// its own number here, the sender, the envelope.
+/// What the server calls the last that was taken of it, up to the number `until`, in groups of this reader while
+/// it was in them: its own number here, the sender, the envelope.
 pub(crate) async fn last_taken(
     conn: &mut Conn,
     server: i64,
@@ -123,10 +123,13 @@ pub(crate) async fn last_taken(
 ) -> Result<Option<(i64, DeviceId, EnvelopeId)>, Error> {
     let last: Option<(GroupRow, Option<i64>)> = sqlx::query_as(
         "SELECT g.grp, (SELECT max(t.seq) FROM taken t
-                WHERE t.server = $1 AND t.grp = g.grp AND t.seq <= $2) AS last
+                WHERE t.server = $1 AND t.grp = g.grp AND t.seq > g.after_seq
+                AND t.seq <= CASE WHEN g.until_seq < $2 THEN g.until_seq ELSE $2 END) AS last
          FROM group_devices g WHERE g.device_id = $3 AND g.member_id = $4
          ORDER BY COALESCE((SELECT max(t.seq) FROM taken t
-                WHERE t.server = $1 AND t.grp = g.grp AND t.seq <= $2), 0) DESC LIMIT 1",
+                WHERE t.server = $1 AND t.grp = g.grp AND t.seq > g.after_seq
+                AND t.seq <= CASE WHEN g.until_seq < $2 THEN g.until_seq ELSE $2 END), 0)
+            DESC LIMIT 1",
     )
     .bind(server)
     .bind(until)
@@ -152,9 +155,20 @@ pub(crate) async fn last_taken(
 pub(crate) async fn owe_refusal(
     conn: &mut Conn,
     server: i64,
+    place: (i64, GroupId),
+    what: (&DeviceId, EnvelopeId),
+    reason: &str,
+) -> Result<(), Error> {
+    owe_failed(conn, server, place, what, (NOBODY, reason)).await
+}
+
+/// Likewise, not for a device here.
+pub(super) async fn owe_failed(
+    conn: &mut Conn,
+    server: i64,
     (n, group): (i64, GroupId),
     (sender, id): (&DeviceId, EnvelopeId),
-    reason: &str,
+    (device, reason): (DeviceRow, &str),
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO owed_progress (server, sender, id, device, n, group_id, reason)
@@ -166,7 +180,7 @@ pub(crate) async fn owe_refusal(
     .bind(server)
     .bind(sender.as_ref())
     .bind(id.as_ref())
-    .bind(NOBODY)
+    .bind(device)
     .bind(n)
     .bind(group.as_ref())
     .bind(reason)
@@ -432,11 +446,12 @@ pub(crate) async fn ended(
     Ok(query.execute(conn).await?.rows_affected() > 0)
 }
 
-/// Whether something of this sending is known to have ended at another server.
+/// Whether something of this sending is known to have ended at another server, but for whom was taken out.
 pub(crate) async fn has_ended(conn: &mut Conn, among: &[(DeviceRow, i64)]) -> Result<bool, Error> {
     for (device, seq) in among {
         let has: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM refused WHERE device = $1 AND seq = $2)
+            "SELECT EXISTS (SELECT 1 FROM refused WHERE device = $1 AND seq = $2
+                    AND COALESCE(reason, '') <> 'left')
                 OR EXISTS (SELECT 1 FROM expired WHERE device = $1 AND seq = $2)",
         )
         .bind(device)

@@ -290,6 +290,23 @@ async fn said_before_the_cut_came(scheme: u8) -> (DeliveryState, Option<String>,
     if is == DeliveryState::Failed {
         while !ended(&there, &carol).await.contains(&late.as_ref().to_vec()) {}
     }
+    // Who was taken out has what came before, whatever else he reads, and was not given what came behind it.
+    let mut aside = Group::create(&here, &alice).await;
+    aside.post(&here, &alice, &Body::Add(vec![bob.entry(0)])).await;
+    alice.say(&here, &aside, &["aside"]).await;
+    let mut stream = bob.stream(&here).await;
+    loop {
+        let row = stream.next().await;
+        stream.ack(row.seq.0).await;
+        if row.envelope.group == aside.id() && row.envelope.kind == Kind::Message {
+            break;
+        }
+    }
+    until(&there, &carol, (early, &bob), DeliveryState::Acked).await;
+    until(&there, &carol, (late, &bob), DeliveryState::Failed).await;
+    let of_bob = state(&there, &carol, late, bob.device()).await;
+    let why = if scheme == 3 { "stale_epoch" } else { "left" };
+    assert_eq!(of_bob, (DeliveryState::Failed, Some(why.to_owned())));
     (is, reason, texts)
 }
 
