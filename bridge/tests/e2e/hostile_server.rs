@@ -26,7 +26,7 @@ const FLOOD: usize = 300;
 const MAY_GROW: u64 = 48 << 10;
 
 /// The server, as its homeserver lets it speak.
-struct Hostile<'a> {
+pub(crate) struct Hostile<'a> {
     matrix: &'a Matrix,
     me: OwnedUserId,
     to: OwnedUserId,
@@ -36,20 +36,20 @@ struct Hostile<'a> {
 }
 
 impl<'a> Hostile<'a> {
-    fn new(side: &'a Side, to: &str) -> Self {
+    pub(crate) fn new(side: &'a Side, to: &str) -> Self {
         let (me, to) = (agent_user(side.name()), agent_user(to));
         let matrix = side.synapse.matrix();
         Self { matrix, me, to, link: ServerLinkId::new(random()), seq: 0, sent: 0 }
     }
 
-    async fn says(&mut self, content: Value) {
+    pub(crate) async fn says(&mut self, content: Value) {
         self.sent += 1;
         let txn = format!("{}{}", self.link, self.sent);
         let messages = [(self.to.clone(), content)].into();
         self.matrix.to_agents(&self.me, &txn, messages).await.unwrap();
     }
 
-    async fn frame(&mut self, items: Vec<Value>, ack: Option<Ack>) {
+    pub(crate) async fn frame(&mut self, items: Vec<Value>, ack: Option<Ack>) {
         self.seq += 1;
         let (link, seq) = (self.link, self.seq);
         let frame = Frame { link, seq, ack, reset: None, had: None, gives: None, items };
@@ -61,18 +61,18 @@ fn agent_user(server: &str) -> OwnedUserId {
     format!("@_causeway:{server}").try_into().unwrap()
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).unwrap();
     bytes
 }
 
-fn id() -> ItemId {
+pub(crate) fn id() -> ItemId {
     ItemId::new(random())
 }
 
 /// How the operator of `causeway` is shown `server`, or what he has done.
-async fn operate(causeway: &Causeway, method: Method, path: &str) -> Value {
+pub(crate) async fn operate(causeway: &Causeway, method: Method, path: &str) -> Value {
     let url = format!("{}/_causeway/admin/v1/{path}", causeway.appservice_url());
     let token = causeway.admin_token().unwrap();
     let request = reqwest::Client::new().request(method, url).bearer_auth(token.expose());
@@ -82,7 +82,7 @@ async fn operate(causeway: &Causeway, method: Method, path: &str) -> Value {
 }
 
 /// Waits until what the operator is shown of `server` is so.
-async fn shown(causeway: &Causeway, server: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn shown(causeway: &Causeway, server: &str, is: impl Fn(&Value) -> bool) -> Value {
     let waited = async {
         loop {
             let shown = operate(causeway, Method::GET, &format!("servers/{server}")).await;
@@ -124,10 +124,10 @@ fn said(read: &[Read]) -> Vec<String> {
     bodies.filter(|body| !body.starts_with("hello")).collect()
 }
 
-/// What is said in somebody's name under no key of the group.
+/// What is said in somebody's name under no key of the group, with the right id.
 fn forged(group: GroupId, epoch: Epoch, by: &Person) -> Submission {
     let me = by.client.me();
-    Submission {
+    named(Submission {
         id: None,
         kind: Kind::Message,
         group,
@@ -136,10 +136,16 @@ fn forged(group: GroupId, epoch: Epoch, by: &Person) -> Submission {
         to: SubmittedTo::Broadcast,
         ttl_ms: 60_000,
         payload: random::<400>().to_vec(),
-    }
+    })
 }
 
-fn event(group: GroupId, carried: Carried) -> Value {
+/// With the id that its bytes have.
+pub(crate) fn named(of: Submission) -> Submission {
+    let id = of.rows().next().map(|row| row.id);
+    Submission { id, ..of }
+}
+
+pub(crate) fn event(group: GroupId, carried: Carried) -> Value {
     let place = EventPlace { stream: StreamId::new(random()), seq: 1 };
     Item::Event(id(), Event { group, place, after: None, carried }).to_json()
 }
@@ -170,9 +176,13 @@ async fn a_server_that_keeps_to_nothing_shows_nobody_anything_and_holds_nobody_u
     let (home, third) = (&sides[0].causeway, &*names[2]);
     let mut hostile = Hostile::new(&sides[2], &names[0]);
 
-    // In the name of others' accounts; of its own, but under no key; not a group; an op that is none.
+    // In the name of others' accounts; of its own, but under no key, or with another's id; not a group; an op that
+    // is none.
     let foreign = event(group, Carried::Envelopes(vec![forged(group, epoch, &alice)]));
     let own = event(group, Carried::Envelopes(vec![forged(group, epoch, &erin)]));
+    let id_of_another =
+        Submission { payload: random::<400>().to_vec(), ..forged(group, epoch, &erin) };
+    let id_of_another = event(group, Carried::Envelopes(vec![id_of_another]));
     let unknown = GroupId::new(random());
     let nowhere = event(unknown, Carried::Envelopes(vec![forged(unknown, epoch, &erin)]));
     let history = event(group, Carried::Ops(vec![random::<300>().to_vec()]));
@@ -183,11 +193,11 @@ async fn a_server_that_keeps_to_nothing_shows_nobody_anything_and_holds_nobody_u
     let answer = Answer { to: id(), status: 200, body: json!({"list": {}, "devices": []}) };
     let head =
         Head { group, stream: None, seq: None, epoch, roster_hash: RosterHash::new(random()) };
-    let items = [foreign.clone(), own, history, call_changed.to_json()];
+    let items = [foreign.clone(), own, id_of_another, history, call_changed.to_json()];
     hostile.frame(items.to_vec(), None).await;
     hostile.frame(vec![Item::Answer(id(), answer).to_json()], None).await;
     hostile.frame(vec![Item::Tell(id(), Tell::Heads(vec![head])).to_json()], None).await;
-    shown(home, third, |shown| shown["refused"].as_u64() >= Some(3)).await;
+    shown(home, third, |shown| shown["refused"].as_u64() >= Some(4)).await;
     talk(&alice, &carol, group, &mut read).await;
 
     // The same once more, and numbers far ahead: what waits is bounded. It acknowledges nothing, and what is for

@@ -43,3 +43,4 @@ mod stack;
 mod start;
 mod story;
 mod thirds;
+mod two_faced;

@@ -45,25 +45,25 @@ pub(crate) async fn servers_of(
 }
 
 /// Keeps what a server shows of accounts, as far as it verifies, is not older than what is known, and is of
-/// the same identity.
+/// the same identity: how many are not so.
 pub(crate) async fn keep_shown(
     db: &Db,
     now: Timestamp,
     shown: impl IntoIterator<Item = AccountAnswer>,
-) -> Result<(), storage::Error> {
+) -> Result<usize, storage::Error> {
+    let mut wrong = 0;
     for said in shown {
-        if verify_account(&said.list, &said.devices).is_err() {
-            continue;
-        }
-        let known = known(db, &said.list.account).await?;
-        let is_newer = known.is_none_or(|(known, _)| {
-            known.list.member_id == said.list.member_id && known.list.version < said.list.version
+        let known = known(db, &said.list.account).await?.map(|(known, _)| known.list);
+        let fits = known.as_ref().is_none_or(|known| {
+            known.member_id == said.list.member_id && known.version <= said.list.version
         });
-        if is_newer {
+        if !fits || verify_account(&said.list, &said.devices).is_err() {
+            wrong += 1;
+        } else if known.is_none_or(|known| known.version < said.list.version) {
             keep(db, now, &said).await?;
         }
     }
-    Ok(())
+    Ok(wrong)
 }
 
 /// A device of another server's account, as far as it is known that the account has it.

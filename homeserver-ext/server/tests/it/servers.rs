@@ -18,7 +18,7 @@ use std::time::Duration;
 use causeway_protocol::{
     api::{AccountAnswer, AccountDevices, ClaimRequest, ClaimedKeys},
     ids::{ItemId, Timestamp},
-    link::{Ask, Call, Item},
+    link::{Ask, Call, Item, Tell},
 };
 use causeway_server::{Config, TokenHash};
 use serde_json::{Value, json};
@@ -315,6 +315,30 @@ async fn a_list_that_is_anothers_forged_or_older_is_not_taken() {
         }
         server.pass_ms(60_000);
         let path = format!("/accounts/{}", carol.account);
+        let (told, ()) = tokio::join!(alice.get(&server, &path), async {
+            peer.answer_next(&server, 200, answer).await;
+        });
+        assert_eq!(told.status.as_u16(), status, "{}", told.text());
+    }
+    // Nor where it is shown unasked, and the operator sees each.
+    let refused = async || {
+        let shown = operator::other(&server).await;
+        assert_eq!(shown["last_error"]["why"], "refused: device_list");
+        shown["refused"].as_u64().unwrap()
+    };
+    assert_eq!(refused().await, 5);
+    let of_here = shown(&alice.list, &alice);
+    for (nth, wrong) in
+        [shown(&carol.list, &carol), shown(&impostor, &dan), of_here].iter().enumerate()
+    {
+        let tell = Tell::Accounts(vec![shown(&newer, &carol), wrong.clone()]);
+        let tell = Item::Tell(ItemId::new(crate::harness::random()), tell).to_json();
+        let frame = peer.frame(vec![tell]);
+        hand_in(&server, OTHER, frame).await;
+        assert_eq!(refused().await, 6 + nth as u64);
+    }
+    let path = format!("/accounts/{}", carol.account);
+    for (answer, status) in [(shown(&carol.list, &carol), 502), (shown(&newer, &carol), 200)] {
         let (told, ()) = tokio::join!(alice.get(&server, &path), async {
             peer.answer_next(&server, 200, answer).await;
         });

@@ -13,11 +13,13 @@ use causeway_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, Caller, ask, taken};
+use super::{Api, ApiError, Caller, ask, refused, taken};
 use crate::services::remote_accounts;
 
 /// Devices of one claim of another server.
 pub(super) const MAX_CLAIM: usize = 200;
+/// What is said of a server that shows a list which is not its account's, does not verify, or is an old one.
+const BAD_LIST: &str = "device_list";
 /// How long what another server said of an account is good without asking again, milliseconds.
 const FRESH_MS: u64 = 60_000;
 
@@ -31,7 +33,11 @@ pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool,
     let its = shown.iter().filter_map(|shown| from_value::<AccountAnswer>(shown).ok());
     // A server shows its own.
     let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
-    remote_accounts::keep_shown(&api.db, now, its).await?;
+    let others = shown.len().saturating_sub(its.len());
+    let wrong = remote_accounts::keep_shown(&api.db, now, its).await?;
+    if others > 0 || wrong > 0 {
+        refused(api, from, BAD_LIST).await?;
+    }
     // It may have devices in a group now.
     api.servers.rooms_moved();
     Ok(true)
@@ -71,6 +77,7 @@ async fn ask_for(
     if !is_whole || !newer {
         let server = account.server();
         tracing::warn!(%account, server, "a device list that does not verify, or is an old one");
+        refused(api, server, BAD_LIST).await?;
         let error = format!("{server} shows a device list that does not verify, or an old one");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error));
     }
