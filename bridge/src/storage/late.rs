@@ -102,17 +102,17 @@ pub async fn failed(conn: &mut Conn, after: i64) -> Result<Vec<Late>, Error> {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn again(tx: &mut Tx, late: &Late) -> Result<(), Error> {
+pub async fn again(tx: &mut Tx, of: &Late) -> Result<(), Error> {
     let lane: Option<String> = sqlx::query_scalar(
         "INSERT INTO portal_outbox (lane, txn, portal, author, who, sealed, accepted_at, expires_at)
          SELECT lane, txn, portal, author, who, sealed, accepted_at, expires_at FROM late
          WHERE n = $1 ON CONFLICT (txn) DO NOTHING RETURNING lane",
     )
-    .bind(late.n)
+    .bind(of.n)
     .fetch_optional(tx.conn())
     .await?;
     sqlx::query("UPDATE late SET failed = FALSE WHERE n = $1")
-        .bind(late.n)
+        .bind(of.n)
         .execute(tx.conn())
         .await?;
     if let Some(lane) = lane {
@@ -128,8 +128,8 @@ pub async fn again(tx: &mut Tx, late: &Late) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error`]
-pub async fn forget(tx: &mut Tx, late: &Late) -> Result<(), Error> {
-    sqlx::query("DELETE FROM late WHERE n = $1").bind(late.n).execute(tx.conn()).await?;
+pub async fn forget(tx: &mut Tx, of: &Late) -> Result<(), Error> {
+    sqlx::query("DELETE FROM late WHERE n = $1").bind(of.n).execute(tx.conn()).await?;
     Ok(())
 }
 
