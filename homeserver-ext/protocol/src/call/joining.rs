@@ -126,10 +126,16 @@ impl Call {
     }
 
     fn back(&mut self, who: &Who, now: Timestamp) {
+        let was_anybody_there = self.is_anybody_there();
         if let Some(it) = self.participants.get_mut(who)
             && it.lost.take().is_some()
         {
             it.connect_by = it.connect_by.max(after(now, rules::CONNECT));
+            // Where all were lost it was their server that was away, to which nobody could say that he is
+            // ready.
+            if !was_anybody_there && matches!(self.topology, Topology::Prepare | Topology::Dual) {
+                self.until = self.until.map(|until| until.max(after(now, rules::READY)));
+            }
         }
     }
 

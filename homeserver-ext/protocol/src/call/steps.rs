@@ -59,7 +59,7 @@ impl Call {
 
     /// Whether one of them is not lost. Where the streams of all are, as after a new start of the server,
     /// nobody is missing, and nobody is ready either.
-    fn is_anybody_there(&self) -> bool {
+    pub(super) fn is_anybody_there(&self) -> bool {
         self.participants.values().any(|it| it.lost.is_none())
     }
 

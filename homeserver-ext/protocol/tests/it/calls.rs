@@ -461,3 +461,32 @@ fn who_is_not_there_gains_no_time_by_words() {
     }
     assert!(put_out.contains(&Effect::PutOut(native(5), Out::CouldNotConnect)), "{put_out:?}");
 }
+
+#[test]
+fn a_server_that_was_away_beyond_the_deadline_has_put_nobody_out() {
+    let mut stage = Stage::with(0);
+    for n in 1..=5 {
+        stage.take(Event::Join(native(n), Caps { may_degrade: true, ..ALL })).unwrap();
+    }
+    stage.is(Topology::Prepare, 1, 5);
+    (1..=5).for_each(|n| drop(stage.take(Event::Lost(native(n))).unwrap()));
+    stage.wait(14);
+    // They come back one by one, and have said nothing yet.
+    for n in 1..=5 {
+        stage.take(Event::Back(native(n))).unwrap();
+        stage.is(Topology::Prepare, 1, 5);
+    }
+    stage.wait(7);
+    stage.all_ready();
+    stage.is(Topology::Dual, 2, 5);
+    // Who is lost alone wins the others no time by that.
+    let mut stage = Stage::with(5);
+    stage.show(&[2, 3, 5]);
+    stage.are_ready([2, 3, 5]);
+    stage.take(Event::Lost(native(4))).unwrap();
+    stage.wait(7);
+    stage.take(Event::Back(native(4))).unwrap();
+    stage.is(Topology::Prepare, 1, 5);
+    stage.wait(2);
+    stage.is(Topology::Mesh, 2, 4);
+}
