@@ -107,10 +107,12 @@ impl std::fmt::Debug for IceServer {
 
 /// Whether a line of this target may be written to a log.
 ///
-/// The WebRTC libraries write descriptions, addresses and ICE passwords into theirs.
+/// The WebRTC libraries write descriptions, addresses and ICE passwords into theirs, and that of WebSockets
+/// whole frames, in which a server for calls has the same, and tokens.
 pub fn may_be_logged(target: &str) -> bool {
     let library = target.split("::").next().unwrap_or(target);
-    !(library == "webrtc" || library == "rtc" || library.starts_with("rtc_"))
+    let is_webrtc = library == "webrtc" || library == "rtc" || library.starts_with("rtc_");
+    !(is_webrtc || matches!(library, "tungstenite" | "tokio_tungstenite"))
 }
 
 #[cfg(test)]
@@ -120,6 +122,9 @@ mod tests {
     #[test]
     fn the_libraries_own_lines_are_not_logged() {
         for target in ["webrtc", "webrtc::peer_connection::driver", "rtc", "rtc_ice::agent"] {
+            assert!(!may_be_logged(target), "{target}");
+        }
+        for target in ["tungstenite::protocol", "tokio_tungstenite"] {
             assert!(!may_be_logged(target), "{target}");
         }
         for target in ["causeway_groups::calls", "reqwest", "rtcp", "sqlx::query"] {

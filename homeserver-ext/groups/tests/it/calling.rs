@@ -2,7 +2,7 @@
 
 mod caller;
 mod hostile;
-mod served;
+pub(crate) mod served;
 mod ways;
 
 use causeway_groups::calling::Command;

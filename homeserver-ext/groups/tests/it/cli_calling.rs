@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    calling::served::Sfu,
     calls::{ear::level, room::TONES},
     cli_chat::Chat,
     cli_world::{Person, Running, World},
@@ -122,12 +123,52 @@ fn four_talk_by_the_program_and_the_fifth_is_told_why_not() {
             assert!(if m == n { *times == 0 } else { *times > 0 }, "{n} heard {tones:?}");
         }
     }
-    for log in logs {
-        let log = std::fs::read_to_string(log).unwrap();
-        assert!(log.len() > 1_000, "nothing was logged");
-        for secret in ["a=", "ice-pwd", "ice-ufrag", "candidate:", "fingerprint", "v=0"] {
-            assert!(!log.contains(secret), "{secret} is in a log");
+    for log in &logs {
+        tells_nothing(log);
+    }
+}
+
+/// Nothing of how devices connect is in a log, and no token by which a server for calls lets them in.
+fn tells_nothing(log: &PathBuf) {
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.len() > 1_000, "nothing was logged");
+    let described = ["a=", "ice-pwd", "ice-ufrag", "candidate:", "fingerprint", "v=0"];
+    // What tokens begin with: those of the home, and those that LiveKit gives who is there.
+    for secret in described.into_iter().chain(["eyJ0eXAiOiJKV1Q", "eyJhbGciOiJIUzI1"]) {
+        assert!(!log.contains(secret), "{secret} is in a log");
+    }
+}
+
+#[test]
+fn whom_a_server_for_calls_carries_log_neither_its_tokens_nor_how_they_connect() {
+    let sfu = Sfu::start();
+    let mut world = World::new();
+    world.server.mesh_max = Some(2);
+    world.server.with_livekit(sfu.of());
+    let people = world.group(["alice", "bob", "carol"]);
+    let mut all = Vec::new();
+    for (n, person) in people.iter().enumerate() {
+        let mut came = talks(person, n, &["call", if n == 0 { "start" } else { "join" }, "team"]);
+        came.running.until(is("group_call_start"));
+        all.push(came);
+    }
+    for talks in &mut all {
+        talks.running.until(|line| line["type"] == "call_carried" && line["by"] == "sfu");
+    }
+    // Each hears the two others by it, so that keys were given and taken.
+    for (n, talks) in all.iter().enumerate() {
+        let from = tones(&talks.heard);
+        let since = Instant::now();
+        let hears = |m: usize| tones(&talks.heard)[m] > from[m];
+        while !(0..3).all(|m| m == n || hears(m)) {
+            assert!(since.elapsed() < LONG, "{n} heard {:?}", tones(&talks.heard));
+            thread::sleep(LOOK);
         }
+    }
+    people[0].ok(&["call", "end", "team"]);
+    for talks in all {
+        assert!(talks.running.ended().status.success());
+        tells_nothing(&talks.log);
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Server {
     livekit: Option<LiveKit>,
     /// What helps devices to reach each other directly.
     mesh: Mesh,
+    /// How many talk directly, where that is other than usual.
+    pub(crate) mesh_max: Option<usize>,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -54,6 +56,7 @@ impl Server {
             ahead_ms: Arc::default(),
             livekit: None,
             mesh: Mesh::default(),
+            mesh_max: None,
             running: None,
         };
         server.start_again();
@@ -101,6 +104,7 @@ impl Server {
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
         let (name, put_back) = (self.name.clone(), self.put_back);
         let (livekit, mesh) = (self.livekit.clone(), self.mesh.clone());
+        let mesh_max = self.mesh_max;
         let ahead_ms = Arc::clone(&self.ahead_ms);
         let passed = ahead_ms.load(Ordering::SeqCst);
         let (tell, told) = std::sync::mpsc::channel();
@@ -113,6 +117,7 @@ impl Server {
                 config.claims_per_hour = 10_000;
                 config.livekit = livekit;
                 config.mesh = mesh;
+                config.mesh_max = mesh_max.unwrap_or(config.mesh_max);
                 config.guests = GuestQuotas { register: None, login: None, link: None };
                 config.edge.per_address = 10_000;
                 let clock = Clock::new(move || now().plus_ms(ahead_ms.load(Ordering::SeqCst)));
