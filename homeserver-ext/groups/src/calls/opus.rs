@@ -59,3 +59,40 @@ impl Decoder {
         Ok(self.sound.get(..len).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets, and their bits, of a second of a sound, after one to settle.
+    fn sent(bitrate: u32, dtx: bool, mut sound: impl FnMut() -> f32) -> (usize, usize) {
+        let mut encoder = Encoder::new(bitrate, dtx).unwrap();
+        let mut lengths = Vec::new();
+        for _ in 0..100 {
+            let frame: [f32; FRAME] = std::array::from_fn(|_| sound());
+            lengths.push(encoder.encode(&frame).unwrap().map(<[u8]>::len));
+        }
+        let second = || lengths.iter().skip(50).flatten();
+        (second().count(), 8 * second().sum::<usize>())
+    }
+
+    fn noise() -> impl FnMut() -> f32 {
+        let mut random = 7_u32;
+        move || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(random.to_be_bytes()[0]) / 640.0 - 0.2
+        }
+    }
+
+    #[test]
+    fn a_voice_takes_what_it_may_and_silence_next_to_nothing() {
+        let (packets, bits) = sent(24_000, true, noise());
+        assert!(packets == 50 && bits <= 36_000, "{packets} of {bits}");
+        let (few, many) = (sent(12_000, true, noise()).1, sent(64_000, true, noise()).1);
+        assert!(many > 2 * few, "{few} and {many}");
+        // A packet now and then has the silence sound as it does there.
+        let (packets, bits) = sent(24_000, true, || 0.0);
+        assert!(packets <= 5 && bits <= 2_400, "{packets} of {bits}");
+        assert_eq!(sent(24_000, false, noise()).0, 50);
+    }
+}

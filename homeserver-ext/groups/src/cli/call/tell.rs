@@ -423,6 +423,28 @@ mod tests {
     }
 
     #[test]
+    fn each_step_is_a_line_that_says_what_the_server_learns() {
+        let me = ("ben:a.example".parse().unwrap(), DeviceId::new([9; 32]));
+        let mut teller = Teller::new(me, "team".into(), 24_000, state(1, "mesh"));
+        let count = state(1, "mesh").participants.len();
+        for (version, topology, says) in [
+            (2, "prepare", format!("moving to the server: {count} in the call")),
+            (3, "dual", "both carry the call".to_owned()),
+            (4, "sfu", "can see who is in the call, not what is said".to_owned()),
+            (5, "reconnecting", "the server for calls is away".to_owned()),
+            (6, "sfu", "by the server".to_owned()),
+            (7, "shrink", format!("moving away from the server: {count} in the call")),
+            (8, "mesh", "without the server".to_owned()),
+        ] {
+            let lines = teller.lines(&Told::State(Box::new(state(version, topology))));
+            let mut carried = lines.iter().filter(|line| line.json["type"] == "call_carried");
+            let line = carried.next().unwrap();
+            assert_eq!((&line.json["by"], carried.next().is_none()), (&topology.into(), true));
+            assert!(line.text.as_ref().unwrap().contains(&says), "{topology}: {:?}", line.text);
+        }
+    }
+
+    #[test]
     fn a_flood_of_offers_and_of_junk_fills_no_screen() {
         let state: CallState = state(1, "mesh");
         let me = ("ben:a.example".parse().unwrap(), DeviceId::new([9; 32]));

@@ -1,9 +1,16 @@
 //! Calls that have moved: who is shown by LiveKit carries them on, and what becomes of them when it goes.
 
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
+    response::IntoResponse as _,
+};
 use causeway_protocol::api::{CallState, CallTopology};
 use causeway_server::TokenHash;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{Five, livekit::Sfu, talkers::Talker};
 use crate::{
@@ -219,4 +226,49 @@ async fn the_operator_mutes_takes_out_and_moves() {
     assert_eq!(five.state(&server).await.topology, CallTopology::Sfu);
     assert_eq!(send("end".to_owned()).await.0, 204);
     assert_eq!(send("move?to=sfu".to_owned()).await.0, 409);
+}
+
+/// A way to a LiveKit on which the answers to this are empty.
+async fn emptied(livekit: &Sfu, what: &'static str) -> (JoinSet<()>, String) {
+    let upstream = livekit.config().api_url;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let pass = move |uri: Uri, headers: HeaderMap, body: Bytes| {
+        let asked = http.post(format!("{upstream}{}", uri.path())).body(body);
+        let head = ["authorization", "content-type"].into_iter();
+        let head = head.filter_map(|key| Some((key, headers.get(key)?.clone())));
+        let asked = head.fold(asked, |asked, (key, value)| asked.header(key, value));
+        async move {
+            let kind = [(CONTENT_TYPE, "application/protobuf")];
+            if uri.path().ends_with(what) {
+                return (StatusCode::OK, kind, Bytes::new()).into_response();
+            }
+            let answer = asked.send().await.unwrap();
+            (answer.status(), kind, answer.bytes().await.unwrap()).into_response()
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut serving = JoinSet::new();
+    let router = Router::new().fallback(pass);
+    serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (serving, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_livekits_library_panics_at_ends_no_call() {
+    let livekit = Sfu::start().await;
+    // It takes for granted that the track comes with the answer.
+    let (_serving, api_url) = emptied(&livekit, "/MutePublishedTrack").await;
+    let config = causeway_server::LiveKit { api_url, ..livekit.config() };
+    let server = Server::start_with(|it| it.livekit = Some(config)).await;
+    let (five, _talkers) = moved(&server).await;
+    let whom = json!({ "device": five.fifth().device() });
+    let muted = ask(&server, &five.people[0], &five.group, (five.call, "mute"), whom).await;
+    muted.refused(503, "DEV_CAUSEWAY_SFU_UNAVAILABLE");
+    for _ in 0..2 {
+        later(&server, 2_000).await;
+    }
+    let state = five.state(&server).await;
+    assert_eq!((state.topology, state.participants.len()), (CallTopology::Sfu, 5));
+    assert_eq!(server.app.livekit_away(), None);
 }
