@@ -98,6 +98,7 @@ impl App {
             (config.relay_token.map(|_| config.relay_patience), config.relay_gathers),
             config.others.clone(),
         ));
+        let due = Due::new(config.put_back);
         let api = Api {
             db,
             probe: Arc::default(),
@@ -120,7 +121,8 @@ impl App {
             sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)), due: Arc::default() })
+        let due = Arc::new(tokio::sync::Mutex::new(due));
+        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)), due })
     }
 
     /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests

@@ -11,7 +11,7 @@ use crate::{
     calls as change,
     live::Live,
     quota::{PAGE_BYTES, Shares},
-    storage::{self, calls, groups},
+    storage::{self, call_rooms, calls, groups},
 };
 
 /// How long a call that ended is kept.
@@ -70,6 +70,8 @@ pub(crate) async fn put_back(db: &Db, live: &Live, now: Timestamp) -> Result<(),
             let Some(group) = groups::by_id(tx.conn(), row.group_id).await? else { continue };
             change::put_back(&mut row, now);
             change::put((&mut tx, live), now, group.head.epoch, &row).await?;
+            // It may have moved since.
+            call_rooms::put(tx.conn(), row.number, &row.room()).await?;
         }
         tx.commit().await?;
     }

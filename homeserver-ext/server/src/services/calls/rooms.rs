@@ -51,11 +51,20 @@ pub(crate) struct Among<'a> {
 
 /// When each room is looked into again.
 #[derive(Debug, Default)]
-pub(crate) struct Due(BTreeMap<i64, Timestamp>);
+pub(crate) struct Due {
+    rooms: BTreeMap<i64, Timestamp>,
+    /// Whether there may be rooms of calls of which nothing is written down any more.
+    has_unknown: bool,
+}
 
 impl Due {
+    /// As of a start; of a database that `was_put_back` not all rooms are known.
+    pub(crate) fn new(was_put_back: bool) -> Self {
+        Self { has_unknown: was_put_back, ..Self::default() }
+    }
+
     fn is(&self, call: i64, now: Timestamp) -> bool {
-        self.0.get(&call).is_none_or(|at| *at <= now)
+        self.rooms.get(&call).is_none_or(|at| *at <= now)
     }
 }
 
@@ -66,6 +75,9 @@ pub(crate) async fn reconcile(
     due: &mut Due,
     heard: &BTreeSet<i64>,
 ) -> Result<bool, storage::Error> {
+    if due.has_unknown {
+        due.has_unknown = !close_unknown(among).await?;
+    }
     let (mut after, mut known) = (0, BTreeSet::new());
     loop {
         let page = call_rooms::page(among.db.read().await?.conn(), after, PAGE).await?;
@@ -86,10 +98,10 @@ pub(crate) async fn reconcile(
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         while let Some(looked) = looks.next().await {
             let (call, again) = looked?;
-            due.0.insert(call, among.now.plus_ms(again));
+            due.rooms.insert(call, among.now.plus_ms(again));
         }
     }
-    due.0.retain(|call, _| known.contains(call));
+    due.rooms.retain(|call, _| known.contains(call));
     if let (true, Some(livekit)) = (known.is_empty(), among.livekit)
         && livekit.why_away().is_some()
     {
@@ -97,7 +109,24 @@ pub(crate) async fn reconcile(
         let _ = livekit.rooms(among.now, &["none".to_owned()]).await;
         return Ok(livekit.why_away().is_some());
     }
-    Ok(!known.is_empty())
+    Ok(!known.is_empty() || due.has_unknown)
+}
+
+/// Closes rooms of groups' calls of which nothing is written down; whether that is done. Whoever is in one
+/// may have been taken out of the group since, for all that is known.
+async fn close_unknown(among: Among<'_>) -> Result<bool, storage::Error> {
+    let Some(livekit) = among.livekit else { return Ok(true) };
+    let Ok(all) = livekit.rooms(among.now, &[]).await else { return Ok(false) };
+    // Others are called by what their Matrix rooms are.
+    let is_of_group =
+        |room: &&String| room.len() == 32 && room.bytes().all(|it| it.is_ascii_hexdigit());
+    for room in all.iter().filter(is_of_group) {
+        let is_known = call_rooms::by_name(among.db.read().await?.conn(), room).await?.is_some();
+        if !is_known && livekit.close(among.now, room).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// LiveKit told something: its room is looked into at once.

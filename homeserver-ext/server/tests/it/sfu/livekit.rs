@@ -14,13 +14,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 use crate::harness::Server;
 
 /// A real LiveKit.
-pub(super) struct Sfu {
+pub(crate) struct Sfu {
     pub(super) server: LiveKit,
     _folder: tempfile::TempDir,
 }
 
 impl Sfu {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(Settings::default()).await
     }
 
@@ -33,7 +33,7 @@ impl Sfu {
         Self { server, _folder: folder }
     }
 
-    pub(super) fn config(&self) -> causeway_server::LiveKit {
+    pub(crate) fn config(&self) -> causeway_server::LiveKit {
         causeway_server::LiveKit {
             api_url: self.server.api_url(),
             public_url: self.server.url(),
@@ -42,7 +42,7 @@ impl Sfu {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.url()
     }
 
@@ -102,11 +102,11 @@ impl Sfu {
 }
 
 /// Somebody who has come into a room, and sends nothing.
-pub(super) struct Connected(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+pub(crate) struct Connected(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
 
 impl Connected {
     /// Comes in, and waits until LiveKit has said that he has.
-    pub(super) async fn by(url: &str, jwt: &str) -> Self {
+    pub(crate) async fn by(url: &str, jwt: &str) -> Self {
         let url = format!("{url}/rtc?access_token={jwt}&protocol=15&auto_subscribe=1");
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         loop {
@@ -117,7 +117,7 @@ impl Connected {
     }
 
     /// LiveKit ends it.
-    pub(super) async fn is_put_out(&mut self) {
+    pub(crate) async fn is_put_out(&mut self) {
         let ended = async {
             while let Some(Ok(message)) = self.0.next().await {
                 if matches!(message, Message::Close(_)) {
