@@ -24,6 +24,7 @@ use causeway_protocol::{
     ghost,
     ids::{CallId, DeviceId, GroupId, Timestamp},
 };
+use futures_util::{StreamExt as _, stream};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use tokio::sync::Notify;
 
@@ -45,6 +46,10 @@ const AFTER_REFUSAL: Duration = Duration::from_mins(1);
 const FOCUS_FOR: Duration = Duration::from_mins(5);
 /// Calls of one group that are asked for: the newest is the one that may run.
 const NEWEST: u32 = 1;
+/// Groups that are asked about at once, and how long one may take: what another server keeps it may be silent
+/// about, and the others are asked about all the same.
+const AT_ONCE: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the mailbox told of calls, the newest of each group. A clone is another handle of the same.
 #[derive(Debug, Clone, Default)]
@@ -265,25 +270,33 @@ async fn plan_asking(spine: &Spine, book: &mut Book, rows: &[Caller]) -> Result<
 
 /// Asks about groups; `false`: some could not be asked about.
 async fn ask(spine: &Spine, book: &mut Book) -> bool {
-    while let Some(group) = book.to_ask.first().copied() {
-        match spine.native.http().calls(group, None, NEWEST).await {
-            Ok(page) => {
+    let groups: Vec<GroupId> = book.to_ask.iter().copied().collect();
+    let asks = groups.into_iter().map(|group| async move {
+        let asked = spine.native.http().calls(group, None, NEWEST);
+        (group, tokio::time::timeout(PATIENCE, asked).await)
+    });
+    let mut asks = stream::iter(asks).buffer_unordered(AT_ONCE);
+    let mut is_well = true;
+    while let Some((group, asked)) = asks.next().await {
+        match asked {
+            Ok(Ok(page)) => {
                 if let Some(state) = page.calls.into_iter().next() {
                     book.heard(group, state);
                 }
             }
-            Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "it is not known who is in calls; asking again");
-                return false;
-            }
             // The bridge is out of the group, or the group has no calls here.
-            Err(_) => {
+            Ok(Err(error)) if !error.is_transient() => {
                 book.calls.remove(&group);
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!(%group, "it is not known who is in its call; asking again");
+                is_well = false;
+                continue;
             }
         }
         book.to_ask.remove(&group);
     }
-    true
+    is_well
 }
 
 /// Who should be shown, and where.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Api, auth::bearer, body::Body, error::ApiError, remote};
 use crate::services::{
-    calls::{self, Asked, Attended, Attends, Fetched, GuestAsks, GuestToken, Place, Says, With},
+    calls::{Asked, Attends, Fetched, GuestAsks, GuestToken, Place, Says},
     servers::{Came, Leaving, Post, Report, Wishes},
 };
 
@@ -118,9 +118,7 @@ async fn let_in(
     _: Agent,
     Body(asks): Body<GuestAsks>,
 ) -> Result<Json<GuestToken>, ApiError> {
-    let livekit = api.livekit.as_deref();
-    let when = (api.clock.now(), api.config.server_name.as_str());
-    Ok(Json(calls::let_in((&api.db, &api.live), livekit, when, &asks).await?))
+    Ok(Json(remote::let_guest_in(&api, asks).await?))
 }
 
 /// What the room of a group says of one of Matrix: that he is in its call, or is not any more.
@@ -129,11 +127,7 @@ async fn attend(
     _: Agent,
     Body(says): Body<Attends>,
 ) -> Result<Json<Value>, ApiError> {
-    let with =
-        With { shares: &api.calls, mesh_max: api.config.mesh_max, livekit: api.livekit.as_deref() };
-    let when = (api.clock.now(), api.config.server_name.as_str());
-    let attended: Attended = calls::attend((&api.db, &api.live), with, when, &says).await?;
-    Ok(Json(json!({ "outcome": attended })))
+    Ok(Json(remote::attend(&api, says).await?))
 }
 
 /// What natives want to hear on other servers for calls, waited for a while.
@@ -165,9 +159,7 @@ async fn says(
     _: Agent,
     Body(says): Body<Says>,
 ) -> Result<Json<Value>, ApiError> {
-    let when = (api.clock.now(), api.config.server_name.as_str());
-    let is_taken = calls::says((&api.db, &api.live), &api.calls, when, &says).await?;
-    Ok(Json(json!({ "taken": is_taken })))
+    Ok(Json(remote::says(&api, says).await?))
 }
 
 /// Who of Matrix is in the rooms of calls.
@@ -179,9 +171,7 @@ async fn are_there(
     if places.len() > MAX_PLACES {
         return Err(ApiError::too_large(format!("at most {MAX_PLACES} at once")));
     }
-    let livekit = api.livekit.as_deref();
-    let there = calls::are_there(&api.db, livekit, api.clock.now(), &places).await?;
-    Ok(Json(json!({ "there": there })))
+    Ok(Json(json!({ "there": remote::are_there(&api, places).await? })))
 }
 
 /// What is to leave now, waited for a while. Whatever is lost on its way goes again by the link's own

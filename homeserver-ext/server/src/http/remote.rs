@@ -5,6 +5,7 @@ mod accounts;
 mod asked;
 mod calls;
 mod catch_up;
+mod guests;
 mod letting_in;
 mod ops;
 mod rotation;
@@ -30,6 +31,7 @@ pub(super) use self::{
     accounts::{account, claim, look_up_named},
     calls::{About, PageOfCalls, What, ask_calls},
     catch_up::look_ahead,
+    guests::{are_there, attend, let_guest_in, says},
     letting_in::{create_invite, drop_request, invites, join, requests, revoke_invite},
     ops::post_op,
     rotation::ask_rotation,
@@ -205,7 +207,7 @@ async fn ask(
     let who = Sender { account: caller.account.clone(), device: caller.device_id };
     // Who waits for another server takes no turn of those who ask this one.
     caller.turn.end();
-    api.servers.ask((&api.db, api.clock.now()), server, &who, (call, body)).await
+    api.servers.ask((&api.db, api.clock.now()), server, Some(&who), (call, body)).await
 }
 
 /// What another server answered; its refusal is the caller's.

@@ -23,7 +23,7 @@ use causeway_protocol::{
         AskUpgrade, CallCap, CallDevice, CallIntent, CallState, CallWhom, JoinCall, ReportCall,
         SetCall, StartCall,
     },
-    call::{Call, Caps, Event, Refused, Said, Who},
+    call::{Call, Caps, Event, Refused, Said, Who, sfu_room_of_group},
     ids::{CallId, DeviceId, GroupId, Timestamp},
     roster::Role,
 };
@@ -34,7 +34,9 @@ pub(crate) use access::access;
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
-pub(crate) use matrix::{GuestAsks, GuestError, GuestToken, Place, are_there, let_in};
+pub(crate) use matrix::{
+    GuestAsks, GuestError, GuestToken, Place, are_there, let_in, may_be_called, serves,
+};
 pub(crate) use mesh::mesh;
 pub(crate) use operator::{WishError, end_by_operator, mute, running, shown, wish};
 pub(crate) use rooms::{Among, Due, heard, reconcile};
@@ -224,7 +226,7 @@ pub(crate) async fn start(
     };
     let call = Call::new(mesh_max, has_sfu, of.now);
     let begun = (asked.call, asked.intent, started_by, call);
-    let mut row = begun_in((&mut tx, &group), (of.now, of.here), begun).await?;
+    let mut row = begun_in((&mut tx, &group), of.now, begun).await?;
     come_in(&mut row, of.caller);
     calls::forget_beyond(tx.conn(), group.row, MAX_OF_GROUP - 1).await?;
     let caps = caps(&asked.caps, asked.may_degrade);
@@ -234,12 +236,17 @@ pub(crate) async fn start(
 }
 
 /// A call of a group that nobody is in yet.
+///
+/// Where those of Matrix may come its room is not called by the call's own name, and natives are called
+/// there by ghosts of the bridge's server. What the group is now decides that to the call's end: whoever
+/// is in the room would have to leave it to get another name. A bridge that comes later shows the next
+/// one; when the last goes, so do those of Matrix.
 async fn begun_in(
     (tx, group): (&mut Tx, &Group),
-    (now, here): (Timestamp, &str),
+    now: Timestamp,
     (call_id, intent, started_by, call): (CallId, CallIntent, CallDevice, Call),
 ) -> Result<Row, storage::Error> {
-    let room = matrix::room_of(tx.conn(), group, here).await?;
+    let ghosts = groups::bridge_server(tx.conn(), group.row).await?;
     Ok(Row {
         number: mailbox::take_numbers(tx.conn(), 1).await?,
         group: group.row,
@@ -258,8 +265,8 @@ async fn begun_in(
             out: Vec::new(),
             turned: Vec::new(),
             set_up: Vec::new(),
-            ghosts: room.is_some().then(|| here.to_owned()),
-            room,
+            room: ghosts.is_some().then(|| sfu_room_of_group(&group.head.group)),
+            ghosts,
             guests: BTreeMap::new(),
             declined_mirrors: Vec::new(),
             reactions: Vec::new(),

@@ -15,6 +15,7 @@ mod may;
 mod named;
 mod readers;
 mod rooms;
+mod saying;
 mod standing;
 pub(crate) mod telling;
 pub(crate) mod there;
@@ -224,21 +225,21 @@ impl Servers {
         Ok(line)
     }
 
-    /// Asks `server`, on behalf of `caller`, and waits for its answer.
+    /// Asks `server`, on behalf of `caller` or of this server itself, and waits for its answer.
     pub(crate) async fn ask(
         &self,
         (db, now): (&Db, Timestamp),
         server: &str,
-        caller: &Sender,
+        caller: Option<&Sender>,
         (call, body): (Call, Value),
     ) -> Result<Answer, AskError> {
         let patience = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
         self.allowed(server)?;
-        let who = caller.account.as_str().to_owned();
+        let who = caller.map(|caller| caller.account.as_str().to_owned()).unwrap_or_default();
         self.outward.take(now, who, Some(OUTWARD), 1).map_err(AskError::TooMuch)?;
         let id = ItemId::new(random()?);
         let until = now.plus_ms(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
-        let ask = Item::Ask(id, Ask { call, caller: Some(caller.clone()), until, body });
+        let ask = Item::Ask(id, Ask { call, caller: caller.cloned(), until, body });
         let line = self.line(db, server).await?;
         let (tell, told) = oneshot::channel();
         lock(&self.waits).insert(id, Waits { of: server.to_owned(), tell });

@@ -113,6 +113,11 @@ impl Row {
         self.kept.room.clone().unwrap_or_else(own)
     }
 
+    /// Whether natives are called there by ghosts of this server, whose bridge shows the call.
+    pub(crate) fn is_shown_by(&self, server: &str) -> bool {
+        self.kept.ghosts.as_deref() == Some(server)
+    }
+
     /// What a device of those who take part is called there.
     pub(crate) fn name_of(&self, device: &DeviceId) -> String {
         let whose = self.kept.ghosts.as_ref().zip(self.kept.people.get(device));

@@ -387,12 +387,24 @@ pub(crate) async fn has_bridge(
     group: GroupRow,
     here: &str,
 ) -> Result<bool, Error> {
-    let bridges: Vec<String> =
-        sqlx::query_scalar("SELECT account FROM group_members WHERE grp = $1 AND role = 2")
-            .bind(group)
-            .fetch_all(conn)
-            .await?;
-    Ok(bridges.iter().any(|account| is_of(account, here)))
+    Ok(bridges(conn, group).await?.iter().any(|account| is_of(account, here)))
+}
+
+/// The server of the bridge that is in a group, if one is.
+pub(crate) async fn bridge_server(
+    conn: &mut Conn,
+    group: GroupRow,
+) -> Result<Option<String>, Error> {
+    let bridges = bridges(conn, group).await?;
+    let server = bridges.first().and_then(|account| account.split_once(':'));
+    Ok(server.map(|(_, server)| server.to_owned()))
+}
+
+async fn bridges(conn: &mut Conn, group: GroupRow) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar("SELECT account FROM group_members WHERE grp = $1 AND role = 2")
+        .bind(group)
+        .fetch_all(conn)
+        .await?)
 }
 
 /// Whether an account is one of the server `here`.

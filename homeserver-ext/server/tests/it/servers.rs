@@ -3,6 +3,7 @@
 mod calls;
 mod given_again;
 mod groups;
+mod guests;
 mod letting_in;
 mod operator;
 mod peer;

@@ -13,7 +13,9 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, Caller, ask, caller_of, field, must_be_home, of, parsed, taken};
+use super::{
+    Api, ApiError, Caller, ask, caller_of, field, guests, must_be_home, of, parsed, taken,
+};
 use crate::services::{
     calls::{self, Of},
     servers::there,
@@ -81,7 +83,11 @@ pub(in crate::http) async fn ask_calls<T: DeserializeOwned>(
     asked: &(impl Serialize + Sync),
 ) -> Result<T, ApiError> {
     let asked = of(&Asked { about, body: asked })?;
-    let answer = ask(api, caller, home, Call::Calls, asked).await?;
+    calls_taken(&ask(api, caller, home, Call::Calls, asked).await?)
+}
+
+/// What a home answered about calls; that it has no server for them is the caller's to know.
+pub(super) fn calls_taken<T: DeserializeOwned>(answer: &Answer) -> Result<T, ApiError> {
     if answer.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
         let body: Option<ErrorBody> = json::from_value(&answer.body).ok();
         let is_known = |body: &ErrorBody| body.errcode == "DEV_CAUSEWAY_SFU_UNAVAILABLE";
@@ -89,13 +95,16 @@ pub(in crate::http) async fn ask_calls<T: DeserializeOwned>(
             return Err(ApiError::as_there(StatusCode::SERVICE_UNAVAILABLE, body));
         }
     }
-    taken(&answer)
+    taken(answer)
 }
 
 /// Does what a member elsewhere asks about calls, or says who is there.
 pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
     if ask.caller.is_none() {
-        return who_is_there(api, from, &ask.body).await;
+        return match ask.body.get("guests") {
+            Some(asked) => guests::of_bridge(api, from, asked).await,
+            None => who_is_there(api, from, &ask.body).await,
+        };
     }
     let about: About = parsed(&ask.body)?;
     must_be_home(api, about.group).await?;

@@ -166,6 +166,10 @@ pub(crate) async fn abroad(
     drop(read);
     may_hear(of, &row, (epoch, focus))
         .map_err(|why| CallError::Refused(why, Box::new(row.state())))?;
+    // Nobody but the bridge can say who his ghost is, and here is none of the call's.
+    if !row.is_shown_by(of.here) {
+        return Err(CallError::Abroad("the group's bridge is another server's".to_owned()));
+    }
     let outcome = abroad.fetch(of, focus).await;
     let name = if outcome.is_ok() { "given" } else { "none" };
     metrics::counter!("causeway_call_abroad_total", "outcome" => name).increment(1);

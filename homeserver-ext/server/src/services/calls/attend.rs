@@ -36,7 +36,7 @@ use crate::{
 const MOST_NAMES: usize = 4;
 
 /// A room says that one of Matrix is in its call, or is not any more.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Attends {
     pub(crate) group: GroupId,
     pub(crate) user: String,
@@ -54,7 +54,7 @@ pub(crate) struct Attends {
 }
 
 /// A call of the group that begins in its room.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Begins {
     /// Of the event by which it begins, so that it begins once.
     pub(crate) call: CallId,
@@ -64,7 +64,7 @@ pub(crate) struct Begins {
 }
 
 /// What became of that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Attended {
     /// There is no call for it, or it was so before.
@@ -96,7 +96,7 @@ pub(crate) struct With<'a> {
     pub(crate) livekit: Option<&'a LiveKit>,
 }
 
-/// Takes in what the room of a group says.
+/// Takes in what the room of a group says, whose bridge is of `here`.
 pub(crate) async fn attend(
     (db, live): (&Db, &Live),
     with: With<'_>,
@@ -126,18 +126,17 @@ async fn judged(
     if !groups::has_bridge(tx.conn(), group.row, here).await? {
         return Err(GuestError::NotBridged);
     }
-    let home = groups::home(tx.conn(), says.group).await?;
-    if group.head.closed || home.is_some_and(|home| home != here) {
+    if group.head.closed {
         return Ok(Attended::Nothing);
     }
     let running = calls::running(tx.conn(), group.row).await?;
     match (running, &says.device, &says.begins) {
-        (Some(row), _, _) if row.kept.ghosts.is_none() => Ok(Attended::Nothing),
+        (Some(row), _, _) if !row.is_shown_by(here) => Ok(Attended::Nothing),
         (Some(row), _, _) if !says.is_in => goes((tx, live), now, row, says).await,
         (Some(row), Some(device), _) => comes((tx, live), with, now, (row, says, device)).await,
         (None, Some(device), Some(begins)) if says.is_in => {
             let asked = (says, device.as_str(), begins);
-            begin((tx, live), with, (now, here), &group, asked).await
+            begin((tx, live), with, now, &group, asked).await
         }
         (Some(_) | None, _, _) => Ok(Attended::Nothing),
     }
@@ -207,7 +206,7 @@ fn speaks_at(row: &mut Row, who: &Who, focus: Option<&str>) -> bool {
 async fn begin(
     (mut tx, live): (Tx, &Live),
     With { shares, mesh_max, livekit }: With<'_>,
-    (now, here): (Timestamp, &str),
+    now: Timestamp,
     group: &Group,
     (says, device, Begins { call, intent, by }): (&Attends, &str, &Begins),
 ) -> Result<Attended, GuestError> {
@@ -220,7 +219,7 @@ async fn begin(
     shares.guest(now, (&says.group, &says.user))?;
     let started_by = CallDevice { mirror: Some(says.user.clone()), ..by.clone() };
     let begun = (*call, *intent, started_by, Call::new(mesh_max, true, now));
-    let mut row = begun_in((&mut tx, group), (now, here), begun).await?;
+    let mut row = begun_in((&mut tx, group), now, begun).await?;
     let who = Who::Matrix(says.user.clone(), device.to_owned());
     change::apply(&mut row, Event::Expect(who.clone()), now)?;
     for identity in &says.identities {

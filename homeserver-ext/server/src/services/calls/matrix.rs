@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
     call::{Event, Refused, Who, sfu_room_of_group},
+    ghost,
     ids::{GroupId, Timestamp},
 };
 use causeway_store::{Conn, Db};
@@ -19,7 +20,7 @@ use crate::{
     storage::{
         self,
         calls::{self, Guest, Kicked, Row},
-        groups::{self, Group},
+        groups,
     },
 };
 
@@ -27,11 +28,13 @@ use crate::{
 const MOST_NAMES: usize = 8;
 /// Longest of each text, in bytes.
 const MAX_TEXT: usize = 256;
+/// Letters of the other name that a device may have there.
+const DIGEST: usize = 43;
 /// Characters that are kept of what somebody calls himself.
 const MAX_NAME: usize = 100;
 
 /// One of Matrix asks to be let in.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct GuestAsks {
     /// Whose room he is in; none, where that is no group's.
     pub(crate) group: Option<GroupId>,
@@ -49,7 +52,7 @@ pub(crate) struct GuestAsks {
 }
 
 /// What lets him in.
-#[derive(Debug, Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct GuestToken {
     url: String,
     jwt: String,
@@ -87,18 +90,22 @@ impl From<causeway_store::Error> for GuestError {
     }
 }
 
-/// What the room of a call that begins in this group is called, where those of Matrix may come: not by
-/// the call's own name.
-///
-/// What the group is then decides to the call's end: whoever is in the room would have to leave it to get
-/// another name. A bridge that comes later shows the next one; when the last goes, so do those of Matrix.
-pub(super) async fn room_of(
-    conn: &mut Conn,
-    group: &Group,
-    here: &str,
-) -> Result<Option<String>, storage::Error> {
-    let has = groups::has_bridge(conn, group.row, here).await?;
-    Ok(has.then(|| sfu_room_of_group(&group.head.group)))
+/// Whether the bridge of a group is of `server`, which then has a say in its calls.
+pub(crate) async fn serves(db: &Db, group: GroupId, server: &str) -> Result<bool, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), group).await? else { return Ok(false) };
+    groups::has_bridge(read.conn(), group.row, server).await
+}
+
+/// Whether the bridge of another `server` may have LiveKit call one of Matrix so: never as it calls a native,
+/// or will.
+pub(crate) fn may_be_called(server: &str, (user, device): (&str, &str), identity: &str) -> bool {
+    let local =
+        user.strip_prefix('@').and_then(|user| user.strip_suffix(server)?.strip_suffix(':'));
+    let is_ghost = local.is_some_and(|local| local.starts_with(ghost::PREFIX));
+    // The other is a digest, in base64.
+    let is_his = identity == format!("{user}:{device}");
+    !is_ghost && (is_his || (identity.len() == DIGEST && !identity.contains('@')))
 }
 
 /// Whether LiveKit and its clients bear it.
@@ -136,8 +143,8 @@ pub(crate) async fn let_in(
     Ok(GuestToken { url, jwt: jwt.map_err(|_| away())? })
 }
 
-/// The call of his group, if it began when a bridge was there. Where another server keeps the group, or
-/// this one has not heard of it, those of Matrix are on their own.
+/// The call of his group, if it began when the bridge of `here` was there. Where this server has not heard of
+/// the group, those of Matrix are on their own.
 async fn running(conn: &mut Conn, asks: &GuestAsks, here: &str) -> Result<Option<Row>, GuestError> {
     let Some(group) = asks.group else { return Ok(None) };
     let Some(group) = groups::by_id(conn, group).await? else { return Ok(None) };
@@ -145,7 +152,12 @@ async fn running(conn: &mut Conn, asks: &GuestAsks, here: &str) -> Result<Option
         return Err(GuestError::NotBridged);
     }
     let running = calls::running(conn, group.row).await?;
-    Ok(running.filter(|row| row.kept.ghosts.is_some()))
+    let running = running.filter(|row| row.kept.ghosts.is_some());
+    // Where another bridge was there it has the same room, and other names.
+    if running.as_ref().is_some_and(|row| !row.is_shown_by(here)) {
+        return Err(GuestError::NotBridged);
+    }
+    Ok(running)
 }
 
 async fn await_him(
@@ -229,10 +241,10 @@ pub(super) fn see(row: &mut Row, shown: &[InRoom]) -> bool {
 }
 
 /// Where one of Matrix may be: in the room of a call, under that name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// None where the room is no group's, and is called so.
-    group: Option<GroupId>,
+    pub(crate) group: Option<GroupId>,
     room: String,
     identity: String,
 }

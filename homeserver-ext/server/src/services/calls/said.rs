@@ -7,7 +7,7 @@ use causeway_protocol::{
     ids::{GroupId, Timestamp},
 };
 use causeway_store::Db;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{GuestError, MAX_EMOJI, MAX_NAMED, MAX_SIGNS, matrix::is_name, time};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a group's room says for one of Matrix.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Says {
     pub(crate) group: GroupId,
     pub(crate) user: String,
@@ -29,7 +29,7 @@ pub(crate) struct Says {
 }
 
 /// What it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum What {
     /// He does not come.
@@ -88,7 +88,7 @@ pub(crate) async fn says(
         return Err(GuestError::NotBridged);
     }
     let running = calls::running(tx.conn(), group.row).await?;
-    let Some(mut row) = running.filter(|row| row.kept.ghosts.is_some()) else { return Ok(false) };
+    let Some(mut row) = running.filter(|row| row.is_shown_by(here)) else { return Ok(false) };
     let before = row.kept.call.version;
     if !took_in(&mut row, says, now) {
         return Ok(false);
